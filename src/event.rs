@@ -1,0 +1,493 @@
+//! An event: validated once, framed once, immutable afterwards.
+//!
+//! A [`Draft`] is what a producer sent, as slices of its text. [`Draft::seal`] writes the one wire form of the event:
+//! the seven fields in their order, compact, with the websocket frame header in front, ready to be written to any number
+//! of sockets. Object and Original pass through byte for byte apart from insignificant white space, so big integers,
+//! key order and escapes survive.
+//!
+//! Contract: a sealed [`Event`] never changes and is shared by reference count, one count a shard and not one a
+//! delivery. Nothing here reads a clock or does I/O; whoever seals says what time it is.
+//!
+//! Why the frame is made here and not when somebody is hit: the event must be written down once anyway, and the header in
+//! front of it costs ten bytes. Making it lazily would cost a synchronisation between shards.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::json;
+
+/// What Go's zero `time.Time` looks like; clients send it to mean "no time given".
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// The type of the answers to commands; nobody may publish it.
+pub const ANSWER_TYPE: &str = "websocket";
+
+/// Field names of secrets that never leave in `users` events.
+const SECRETS: [&str; 2] = ["PasswordHash", "Secret"];
+
+/// Why a text is not an event. Protocol: `docs/protocol.md`, "Events".
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum EventError {
+    /// Not an object at all.
+    #[error("an event is a JSON object")]
+    NotAnObject,
+    /// A field of the envelope has a value of the wrong type.
+    #[error("{field} must be a string")]
+    NotAString {
+        /// The field's name.
+        field: &'static str,
+    },
+    /// Time does not follow RFC 3339; Go clients silently lose such events.
+    #[error("Time is not an RFC 3339 time with at most nine fractional digits: {text:?}")]
+    BadTime {
+        /// The value given, cut to 64 characters.
+        text: String,
+    },
+    /// Type or Action is missing or empty.
+    #[error("{field} is missing or empty")]
+    Missing {
+        /// The field's name.
+        field: &'static str,
+    },
+    /// The type is kept for answers to commands.
+    #[error("Type `websocket` is kept for answers to commands and cannot be posted")]
+    Reserved,
+}
+
+/// An event as a producer sent it: slices of its text, not yet written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft<'t> {
+    /// RFC 3339, as given; nothing if it was missing or Go's zero time.
+    pub time: Option<Cow<'t, str>>,
+    /// What the object is, such as `machines`.
+    pub kind: Cow<'t, str>,
+    /// What happened to it, such as `update`.
+    pub action: Cow<'t, str>,
+    /// Which one.
+    pub key: Cow<'t, str>,
+    /// Who caused it, as the producer says.
+    pub principal: Cow<'t, str>,
+    /// The object after the change: JSON text, `null` if there is none.
+    pub object: &'t str,
+    /// The object before the change: JSON text, `null` if there is none.
+    pub original: &'t str,
+}
+
+impl<'t> Draft<'t> {
+    /// An event with neither object, principal nor time.
+    pub fn new(kind: &'t str, action: &'t str, key: &'t str) -> Self {
+        Self {
+            time: None,
+            kind: Cow::Borrowed(kind),
+            action: Cow::Borrowed(action),
+            key: Cow::Borrowed(key),
+            principal: Cow::Borrowed(""),
+            object: "null",
+            original: "null",
+        }
+    }
+
+    /// Reads the fields of an event from valid JSON. Names in any letter case, unknown ones dropped, the last of
+    /// several wins; `null` is the same as absent.
+    ///
+    /// # Errors
+    /// [`EventError`] for the first field that cannot be taken.
+    pub fn read(text: &'t str) -> Result<Self, EventError> {
+        if !text.trim_start().starts_with('{') {
+            return Err(EventError::NotAnObject);
+        }
+        let mut draft = Self::new("", "", "");
+        for member in json::members(text) {
+            draft.take(&member)?;
+        }
+        draft.check()?;
+        Ok(draft)
+    }
+
+    fn take(&mut self, member: &json::Member<'t>) -> Result<(), EventError> {
+        let name = member.name();
+        let is = |field: &str| name.eq_ignore_ascii_case(field);
+        if is("Object") {
+            self.object = member.value;
+        } else if is("Original") {
+            self.original = member.value;
+        } else if is("Type") {
+            self.kind = string("Type", member.value)?;
+        } else if is("Action") {
+            self.action = string("Action", member.value)?;
+        } else if is("Key") {
+            self.key = string("Key", member.value)?;
+        } else if is("Principal") {
+            self.principal = string("Principal", member.value)?;
+        } else if is("Time") {
+            self.time = time(member.value)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), EventError> {
+        if self.kind.is_empty() {
+            return Err(EventError::Missing { field: "Type" });
+        }
+        if self.action.is_empty() {
+            return Err(EventError::Missing { field: "Action" });
+        }
+        if self.kind == ANSWER_TYPE {
+            return Err(EventError::Reserved);
+        }
+        Ok(())
+    }
+
+    /// Writes the event down. `now` stands in for a time that was not given.
+    pub fn seal(&self, now: Timestamp) -> Event {
+        let mut wire = Wire::new(self.object.len() + self.original.len() + self.key.len());
+        wire.time(self.time.as_deref(), now);
+        wire.string(",\"Type\":", &self.kind);
+        wire.string(",\"Action\":", &self.action);
+        wire.string(",\"Key\":", &self.key);
+        wire.string(",\"Principal\":", &self.principal);
+        let scrub = self.kind == "users";
+        let object = wire.value(",\"Object\":", self.object, scrub);
+        let original = wire.value(",\"Original\":", self.original, scrub);
+        let (frame, header) = wire.finish();
+        let (machine, work_order) = if self.kind == "jobs" { owners(self.object) } else { (None, None) };
+        Event {
+            frame,
+            header,
+            object,
+            original,
+            kind: self.kind.as_ref().into(),
+            action: self.action.as_ref().into(),
+            key: self.key.as_ref().into(),
+            machine,
+            work_order,
+        }
+    }
+}
+
+/// `Machine` and `WorkOrder` of a job, where they are non-empty strings; the last of several wins.
+fn owners(job: &str) -> (Option<Box<str>>, Option<Box<str>>) {
+    let mut owners = (None, None);
+    for member in json::members(job) {
+        let slot = match member.name().as_ref() {
+            "Machine" => &mut owners.0,
+            "WorkOrder" => &mut owners.1,
+            _ => continue,
+        };
+        *slot = json::as_string(member.value).filter(|text| !text.is_empty()).map(|text| text.as_ref().into());
+    }
+    owners
+}
+
+fn string<'t>(field: &'static str, value: &'t str) -> Result<Cow<'t, str>, EventError> {
+    if value == "null" {
+        return Ok(Cow::Borrowed(""));
+    }
+    json::as_string(value).ok_or(EventError::NotAString { field })
+}
+
+fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
+    let text = string("Time", value)?;
+    if text.is_empty() || text == ZERO_TIME {
+        return Ok(None);
+    }
+    if is_rfc3339(&text) {
+        return Ok(Some(text));
+    }
+    Err(EventError::BadTime { text: text.chars().take(64).collect() })
+}
+
+/// As strict as Go's `time.RFC3339Nano`, which loses the whole event otherwise: capital `T` and `Z`, no leap second.
+fn is_rfc3339(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let shape = b"dddd-dd-ddTdd:dd:dd";
+    if bytes.len() <= shape.len() || !matches_shape(&bytes[..shape.len()], shape) || &bytes[17..19] > b"59".as_slice() {
+        return false;
+    }
+    let mut zone = &bytes[shape.len()..];
+    if zone[0] == b'.' {
+        let digits = zone[1..].iter().take_while(|b| b.is_ascii_digit()).count();
+        if !(1..=9).contains(&digits) {
+            return false;
+        }
+        zone = &zone[1 + digits..];
+    }
+    let zone_fits = zone == b"Z" || matches_shape(zone, b"+dd:dd") || matches_shape(zone, b"-dd:dd");
+    zone_fits && text.parse::<Timestamp>().is_ok()
+}
+
+fn matches_shape(bytes: &[u8], shape: &[u8]) -> bool {
+    let fits = |(b, s): (&u8, &u8)| if *s == b'd' { b.is_ascii_digit() } else { b == s };
+    bytes.len() == shape.len() && bytes.iter().zip(shape).all(fits)
+}
+
+/// Room for the longest header a server frame can have.
+const HEADER_ROOM: usize = 10;
+
+/// The frame under construction; its first [`HEADER_ROOM`] bytes are kept for the header.
+struct Wire {
+    bytes: Vec<u8>,
+}
+
+impl Wire {
+    fn new(size_hint: usize) -> Self {
+        let mut bytes = Vec::with_capacity(HEADER_ROOM + size_hint + 192);
+        bytes.resize(HEADER_ROOM, 0);
+        Self { bytes }
+    }
+
+    fn time(&mut self, given: Option<&str>, now: Timestamp) {
+        self.bytes.extend_from_slice(b"{\"Time\":\"");
+        match given {
+            Some(text) => self.bytes.extend_from_slice(text.as_bytes()),
+            None => self.bytes.extend_from_slice(now.to_string().as_bytes()),
+        }
+        self.bytes.push(b'"');
+    }
+
+    fn string(&mut self, name: &str, text: &str) {
+        self.bytes.extend_from_slice(name.as_bytes());
+        json::quote(text, &mut self.bytes);
+    }
+
+    fn value(&mut self, name: &str, text: &str, scrub: bool) -> Range<u32> {
+        self.bytes.extend_from_slice(name.as_bytes());
+        let start = self.bytes.len();
+        if scrub && text.trim_start().starts_with('{') {
+            self.scrubbed(text);
+        } else {
+            json::compact(text, &mut self.bytes);
+        }
+        offset(start)..offset(self.bytes.len())
+    }
+
+    /// An object without its secrets.
+    fn scrubbed(&mut self, text: &str) {
+        self.bytes.push(b'{');
+        let mut first = true;
+        for member in json::members(text) {
+            let name = member.name();
+            if SECRETS.iter().any(|secret| name.eq_ignore_ascii_case(secret)) {
+                continue;
+            }
+            if !first {
+                self.bytes.push(b',');
+            }
+            first = false;
+            self.bytes.extend_from_slice(member.name.as_bytes());
+            self.bytes.push(b':');
+            json::compact(member.value, &mut self.bytes);
+        }
+        self.bytes.push(b'}');
+    }
+
+    /// Puts the header directly in front of the payload. Returns the bytes and where the frame starts in them.
+    fn finish(mut self) -> (Box<[u8]>, FrameStart) {
+        self.bytes.push(b'}');
+        let mut header = [0; HEADER_ROOM];
+        let len = text_header(self.bytes.len() - HEADER_ROOM, &mut header);
+        let start = HEADER_ROOM - len;
+        self.bytes[start..HEADER_ROOM].copy_from_slice(&header[..len]);
+        (self.bytes.into_boxed_slice(), FrameStart(u8::try_from(start).expect("at most ten")))
+    }
+}
+
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).expect("an event is bounded far below 4 GiB at the intake")
+}
+
+/// Writes the header of an unfragmented, unmasked text frame (RFC 6455, section 5.2) and returns its length.
+fn text_header(payload: usize, header: &mut [u8; HEADER_ROOM]) -> usize {
+    const FIN_TEXT: u8 = 0x81;
+    header[0] = FIN_TEXT;
+    match payload {
+        0..=125 => {
+            header[1] = u8::try_from(payload).expect("at most 125");
+            2
+        }
+        126..=0xFFFF => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&u16::try_from(payload).expect("fits 16 bits").to_be_bytes());
+            4
+        }
+        _ => {
+            header[1] = 127;
+            header[2..10].copy_from_slice(&(payload as u64).to_be_bytes());
+            10
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FrameStart(u8);
+
+/// An event as it goes over the wire. See the module's text.
+#[derive(Debug)]
+pub struct Event {
+    frame: Box<[u8]>,
+    header: FrameStart,
+    object: Range<u32>,
+    original: Range<u32>,
+    kind: Box<str>,
+    action: Box<str>,
+    key: Box<str>,
+    machine: Option<Box<str>>,
+    work_order: Option<Box<str>>,
+}
+
+impl Event {
+    /// The websocket text frame, header included.
+    pub fn frame(&self) -> &[u8] {
+        &self.frame[usize::from(self.header.0)..]
+    }
+
+    /// The whole event as compact JSON.
+    pub fn json(&self) -> &str {
+        self.text(HEADER_ROOM..self.frame.len())
+    }
+
+    /// The object after the change, compact JSON, `null` if there is none.
+    pub fn object(&self) -> &str {
+        self.text(self.object.start as usize..self.object.end as usize)
+    }
+
+    /// The object before the change, compact JSON, `null` if there is none.
+    pub fn original(&self) -> &str {
+        self.text(self.original.start as usize..self.original.end as usize)
+    }
+
+    fn text(&self, range: Range<usize>) -> &str {
+        std::str::from_utf8(&self.frame[range]).expect("written from text, cut at the ends of values")
+    }
+
+    /// The event's Type, decoded.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The event's Action, decoded.
+    pub fn action(&self) -> &str {
+        &self.action
+    }
+
+    /// The event's Key, decoded.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// For an event of Type `jobs`: its Object's `Machine`, if that is a non-empty string.
+    pub fn machine(&self) -> Option<&str> {
+        self.machine.as_deref()
+    }
+
+    /// For an event of Type `jobs`: its Object's `WorkOrder`, if that is a non-empty string.
+    pub fn work_order(&self) -> Option<&str> {
+        self.work_order.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(text: &str) -> Event {
+        Draft::read(text).unwrap().seal("2026-01-02T03:04:05Z".parse().unwrap())
+    }
+
+    #[test]
+    fn fields_are_written_in_order_and_none_is_left_out() {
+        let event = sealed(r#"{"key":"k","TYPE":"machines","Action":"update","Extra":1}"#);
+        let expected = concat!(
+            r#"{"Time":"2026-01-02T03:04:05Z","Type":"machines","Action":"update","Key":"k","#,
+            r#""Principal":"","Object":null,"Original":null}"#
+        );
+        assert_eq!(event.json(), expected);
+        assert_eq!((event.object(), event.original()), ("null", "null"));
+    }
+
+    #[test]
+    fn objects_pass_through_byte_for_byte() {
+        let event = sealed(
+            r#"{"Type":"a","Action":"b","Object": {"z": 12345678901234567890123, "a" :"\u00e9 <", "n":1.0},"Original":[ 1 ]}"#,
+        );
+        assert_eq!(event.object(), r#"{"z":12345678901234567890123,"a":"\u00e9 <","n":1.0}"#);
+        assert_eq!(event.original(), "[1]");
+    }
+
+    #[test]
+    fn the_frame_header_tells_the_payload_length() {
+        for size in [0, 1, 100, 200, 65_000, 65_600, 70_000] {
+            let text = format!(r#"{{"Type":"a","Action":"b","Object":"{}"}}"#, "x".repeat(size));
+            let event = sealed(&text);
+            let frame = event.frame();
+            let (len, header) = match frame[1] {
+                126 => (u64::from(u16::from_be_bytes([frame[2], frame[3]])), 4),
+                127 => (u64::from_be_bytes(frame[2..10].try_into().unwrap()), 10),
+                short => (u64::from(short), 2),
+            };
+            assert_eq!(frame[0], 0x81);
+            assert_eq!(len, event.json().len() as u64);
+            assert_eq!(&frame[header..], event.json().as_bytes());
+        }
+    }
+
+    #[test]
+    fn jobs_know_their_machine_and_work_order() {
+        let job = sealed(r#"{"Type":"jobs","Action":"b","Object":{"Machine":"m0","Machine":"m1","WorkOrder":""}}"#);
+        assert_eq!((job.machine(), job.work_order()), (Some("m1"), None));
+        let other = sealed(r#"{"Type":"machines","Action":"b","Object":{"Machine":"m1"}}"#);
+        assert_eq!(other.machine(), None);
+    }
+
+    #[test]
+    fn secrets_of_users_do_not_leave() {
+        let object = r#"{"Name":"a","PasswordHash":"x","Secr\u0065t":"y","secret":{"b":1},"Roles":[ ]}"#;
+        let user = sealed(&format!(r#"{{"Type":"users","Action":"b","Object":{object},"Original":{object}}}"#));
+        assert_eq!(user.object(), r#"{"Name":"a","Roles":[]}"#);
+        assert_eq!(user.original(), user.object());
+    }
+
+    #[test]
+    fn bad_events_are_refused_with_the_field() {
+        for (text, error) in [
+            ("[]", EventError::NotAnObject),
+            (r#"{"Action":"b"}"#, EventError::Missing { field: "Type" }),
+            (r#"{"Type":"b","Action":null}"#, EventError::Missing { field: "Action" }),
+            (r#"{"Type":1,"Action":"b"}"#, EventError::NotAString { field: "Type" }),
+            (r#"{"Type":"websocket","Action":"b"}"#, EventError::Reserved),
+        ] {
+            assert_eq!(Draft::read(text).unwrap_err(), error, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_checked_as_go_reads_them() {
+        let with = |time: &str| format!(r#"{{"Time":"{time}","Type":"a","Action":"b"}}"#);
+        for good in [
+            "2026-11-24T04:22:08.335670491Z",
+            "2026-11-24T04:22:08+02:00",
+            "2026-11-24T04:22:08.5-11:30",
+            "1996-12-19T16:39:57Z",
+        ] {
+            assert!(sealed(&with(good)).json().contains(good), "{good}");
+        }
+        for bad in [
+            "2026-11-24 04:22:08Z",
+            "2026-11-24t04:22:08z",
+            "2026-11-24T04:22:60Z",
+            "2026-13-24T04:22:08Z",
+            "2026-02-30T04:22:08Z",
+            "2026-11-24T04:22:08",
+            "2026-11-24T04:22:08.1234567890Z",
+            "2026-11-24T04:22:08.Z",
+            "now",
+        ] {
+            assert!(matches!(Draft::read(&with(bad)), Err(EventError::BadTime { .. })), "{bad}");
+        }
+        assert!(sealed(&with("0001-01-01T00:00:00Z")).json().contains("2026-01-02T03:04:05Z"));
+        assert!(sealed(&with("")).json().contains("2026-01-02T03:04:05Z"));
+    }
+}

@@ -1,0 +1,21 @@
+//! Hydrant: an event broker for Digital Rebar Provision fleets.
+//!
+//! It takes the event stream once, matches it against an index of everybody's registrations and writes it out as
+//! cheaply as the kernel allows. `docs/architecture.md` tells the whole story; the way of an event through the modules is
+//!
+//! ```text
+//! api, ingest -> event -> broker (sequence) -> fanout (shards) -> index, auth -> transport (sockets)
+//! ```
+//!
+//! Dependencies point one way (a test in `tests/tidy.rs` holds them to it):
+//! `json, event, clock` <- `protocol, index, fanout, auth` <- `broker` <- `transport, api, ingest` <- `cli` <- `main`.
+
+pub mod auth;
+pub mod cli;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod event;
+pub mod index;
+pub mod ingest;
+pub mod json;
