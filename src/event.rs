@@ -17,6 +17,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 use thiserror::Error;
 
+use crate::frame::{HEADER_ROOM, text_header};
 use crate::json;
 
 /// What Go's zero `time.Time` looks like; clients send it to mean "no time given".
@@ -224,9 +225,6 @@ fn matches_shape(bytes: &[u8], shape: &[u8]) -> bool {
     bytes.len() == shape.len() && bytes.iter().zip(shape).all(fits)
 }
 
-/// Room for the longest header a server frame can have.
-const HEADER_ROOM: usize = 10;
-
 /// The frame under construction; its first [`HEADER_ROOM`] bytes are kept for the header.
 struct Wire {
     bytes: Vec<u8>,
@@ -297,28 +295,6 @@ impl Wire {
 
 fn offset(at: usize) -> u32 {
     u32::try_from(at).expect("an event is bounded far below 4 GiB at the intake")
-}
-
-/// Writes the header of an unfragmented, unmasked text frame (RFC 6455, section 5.2) and returns its length.
-fn text_header(payload: usize, header: &mut [u8; HEADER_ROOM]) -> usize {
-    const FIN_TEXT: u8 = 0x81;
-    header[0] = FIN_TEXT;
-    match payload {
-        0..=125 => {
-            header[1] = u8::try_from(payload).expect("at most 125");
-            2
-        }
-        126..=0xFFFF => {
-            header[1] = 126;
-            header[2..4].copy_from_slice(&u16::try_from(payload).expect("fits 16 bits").to_be_bytes());
-            4
-        }
-        _ => {
-            header[1] = 127;
-            header[2..10].copy_from_slice(&(payload as u64).to_be_bytes());
-            10
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
