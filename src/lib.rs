@@ -21,4 +21,6 @@ pub mod frame;
 pub mod index;
 pub mod ingest;
 pub mod json;
+pub mod metrics;
 pub mod protocol;
+pub mod transport;

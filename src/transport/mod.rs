@@ -1,0 +1,4 @@
+//! Sockets.
+
+pub mod decode;
+pub mod guard;
