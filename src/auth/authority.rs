@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::access::{Access, Interner};
 use super::claim::Claim;
 use super::identity::{Identity, Revoked, Subject};
+use super::issuers::{IssuerOptions, Issuers};
 use super::keys::KeyRing;
 use super::login::Logins;
 use super::state::{State, own_rights};
@@ -39,6 +40,8 @@ pub struct AuthOptions {
     pub hash_queue: usize,
     /// For how long a password that was right is known without hashing it again; zero turns that off.
     pub password_cache: Duration,
+    /// Whose tokens are taken besides our own.
+    pub issuer: Option<IssuerOptions>,
 }
 
 impl Default for AuthOptions {
@@ -50,6 +53,7 @@ impl Default for AuthOptions {
             hash_workers: 0,
             hash_queue: 256,
             password_cache: Duration::from_mins(1),
+            issuer: None,
         }
     }
 }
@@ -91,11 +95,12 @@ impl Authority {
             None => new_keys(&directory, &lock, KeyRing::make(clock::now())?)?,
         };
         drop(lock);
+        let issuers = read_issuers(&directory, &options)?;
         let authority = Self {
             logins: Logins::new(&options)?,
             directory,
             options,
-            state: ArcSwap::from_pointee(State::new(1, store, keys)),
+            state: ArcSwap::from_pointee(State::new(1, store, keys, issuers)),
             interner: Interner::default(),
             changes: watch::Sender::new(1),
             reloading: Mutex::new(()),
@@ -111,12 +116,13 @@ impl Authority {
         let _one = self.reloading.lock();
         let store = self.directory.read_store()?.ok_or_else(|| self.directory.missing_store())?;
         let keys = read_keys(&self.directory)?.ok_or_else(|| self.directory.missing_keys())?;
+        let issuers = read_issuers(&self.directory, &self.options)?;
         let now = self.state.load();
-        if now.store == store && now.keys == keys {
+        if now.store == store && now.keys == keys && now.issuers == issuers {
             return Ok(false);
         }
         let generation = now.generation + 1;
-        self.state.store(Arc::new(State::new(generation, store, keys)));
+        self.state.store(Arc::new(State::new(generation, store, keys, issuers)));
         self.changes.send_replace(generation);
         Ok(true)
     }
@@ -187,6 +193,13 @@ fn first_store(directory: &Directory, lock: &Lock) -> Result<Store, StoreError> 
 fn read_keys(directory: &Directory) -> Result<Option<KeyRing>, StoreError> {
     let Some(text) = directory.read_keys()? else { return Ok(None) };
     KeyRing::parse(&text).map(Some).map_err(|(line, reason)| directory.invalid_keys(line, reason))
+}
+
+fn read_issuers(directory: &Directory, options: &AuthOptions) -> Result<Option<Issuers>, StoreError> {
+    let Some(issuer) = &options.issuer else { return Ok(None) };
+    let text = directory.read_foreign(&issuer.jwks)?;
+    let invalid = |(line, column, reason)| StoreError::Invalid { path: issuer.jwks.clone(), line, column, reason };
+    Issuers::parse(issuer, text).map(Some).map_err(invalid)
 }
 
 fn new_keys(directory: &Directory, lock: &Lock, keys: KeyRing) -> Result<KeyRing, StoreError> {

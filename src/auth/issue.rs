@@ -14,6 +14,7 @@ use super::authority::Authority;
 use super::claim::{Claim, ClaimError};
 use super::credential::Secret;
 use super::identity::{Conditions, Identity, Restriction, Revoked, Subject, Witness};
+use super::issuers::Outsider;
 use super::principal::{Principal, PrincipalError, PrincipalKind};
 use super::state::State;
 use super::token::{self, Grantor, ISSUER, MAX_TOKEN_BYTES, Payload, TokenFault};
@@ -171,7 +172,8 @@ impl Authority {
     /// [`TokenFault`].
     pub fn inspect(&self, token: &Secret, now: Timestamp) -> Result<TokenInfo, TokenFault> {
         let state = self.state.load();
-        let (payload, key) = token::verify(&state.keys, token, now)?;
+        let header = token::read_header(token)?;
+        let (payload, key) = token::verify(&state.keys, token, &header, now)?;
         let identity = identity(&payload, key)?;
         state.recheck(&identity.conditions)?;
         Ok(info(&state, &payload, &identity))
@@ -179,7 +181,11 @@ impl Authority {
 
     pub(super) fn verify_token(&self, token: &Secret, now: Timestamp) -> Result<Identity, TokenFault> {
         let state = self.state.load();
-        let (payload, key) = token::verify(&state.keys, token, now)?;
+        let header = token::read_header(token)?;
+        if let Some(issuers) = state.issuers.as_ref().filter(|issuers| issuers.know(&header)) {
+            return outsider(&state, issuers.verify(token, &header, now)?);
+        }
+        let (payload, key) = token::verify(&state.keys, token, &header, now)?;
         let identity = identity(&payload, key)?;
         state.recheck(&identity.conditions)?;
         Ok(identity)
@@ -288,6 +294,25 @@ fn identity(payload: &Payload, key: Box<str>) -> Result<Identity, TokenFault> {
         subject,
         conditions: Conditions { own, grantors, key: Some(key) },
         restrictions: payload.only.clone().into(),
+    })
+}
+
+/// Who a token of another issuer makes its bearer: a user of the store, or one with the roles that the issuer says.
+fn outsider(state: &State, outsider: Outsider) -> Result<Identity, TokenFault> {
+    let name = outsider.user.as_str();
+    let principal = Principal::user(name).map_err(|_| TokenFault::Malformed("no principal"))?;
+    let (subject, own) = if let Some(roles) = outsider.roles {
+        (Subject::External { name: name.into(), roles: roles.into() }, None)
+    } else {
+        let (_, witness) = state.user(name).ok_or(TokenFault::Revoked(Revoked::UserRemoved))?;
+        (Subject::User(Arc::clone(&witness.user)), Some(witness))
+    };
+    Ok(Identity {
+        principal,
+        expires_at: Some(outsider.expires_at),
+        subject,
+        conditions: Conditions { own, ..Conditions::default() },
+        restrictions: Arc::default(),
     })
 }
 

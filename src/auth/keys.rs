@@ -160,7 +160,7 @@ impl KeyRing {
     /// # Errors
     /// The line and what is wrong, without any key.
     pub(super) fn parse(text: &str) -> Result<Self, (usize, &'static str)> {
-        let line = |at: usize| text.as_bytes()[..at.min(text.len())].iter().filter(|&&b| b == b'\n').count() + 1;
+        let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count() + 1;
         let ring: StoredRing = toml::from_str(text).map_err(|e| {
             let at = e.span().map_or(0, |span| span.start);
             (line(at), "expected [[keys]] with id, algorithm, created and secret")

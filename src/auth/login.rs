@@ -22,7 +22,7 @@ use super::authority::{AuthOptions, Authority};
 use super::credential::{Credential, CredentialError, Secret};
 use super::identity::{Conditions, Identity, Subject, Witness};
 use super::keys::Hasher;
-use super::password::{MAX_PASSWORD_BYTES, PasswordError, PasswordHash};
+use super::password::{MAX_PASSWORD_BYTES, PasswordHash};
 use super::principal::Principal;
 use super::store::StoreError;
 use super::throttle::Throttle;
@@ -98,7 +98,7 @@ impl Logins {
             hasher: Hasher::random()?,
             cache: Mutex::default(),
             throttle: Mutex::new(Throttle::new(options.throttle)),
-            decoy: PasswordHash::make("nobody has this password").map_err(|e: PasswordError| StoreError::from(e))?,
+            decoy: PasswordHash::make("nobody has this password")?,
             workers: Arc::new(Semaphore::new(workers.min(Semaphore::MAX_PERMITS))),
             queue: Semaphore::new((workers + options.hash_queue).min(Semaphore::MAX_PERMITS)),
         })
@@ -213,17 +213,13 @@ impl Authority {
         let right = attempt.hash.verify(attempt.password.expose());
         let logins = &self.logins;
         // A decoy may be somebody's hash and the password may be that one's: it counts for nothing.
-        match attempt.known.filter(|_| right) {
-            Some((principal, witness)) => {
-                logins.throttle.lock().passed(attempt.name, attempt.peer);
-                logins.remember(attempt.cache_key, now, self.options.password_cache);
-                Ok(password_identity(principal, witness))
-            }
-            None => {
-                logins.throttle.lock().failed(attempt.name, attempt.peer, now);
-                Err(AuthError::Denied)
-            }
-        }
+        let Some((principal, witness)) = attempt.known.filter(|_| right) else {
+            logins.throttle.lock().failed(attempt.name, attempt.peer, now);
+            return Err(AuthError::Denied);
+        };
+        logins.throttle.lock().passed(attempt.name, attempt.peer);
+        logins.remember(attempt.cache_key, now, self.options.password_cache);
+        Ok(password_identity(principal, witness))
     }
 }
 

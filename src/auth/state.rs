@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::access::{Access, Content, Interner, Members, Tenant};
 use super::claim::{Claim, Terms};
 use super::identity::{Conditions, Identity, Restriction, Revoked, Subject, Witness};
+use super::issuers::Issuers;
 use super::keys::{KeyRing, Stamp};
 use super::password::PasswordHash;
 use super::store::{Store, TenantRow, User};
@@ -42,27 +43,31 @@ enum Base {
     Roles(Arc<[String]>),
 }
 
+type Memo = HashMap<(Base, Arc<[Restriction]>), Arc<Access>>;
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) generation: u64,
     pub(super) store: Store,
     pub(super) keys: KeyRing,
+    /// Those whose tokens are taken besides our own.
+    pub(super) issuers: Option<Issuers>,
     users: HashMap<Box<str>, Known>,
     classes: Vec<Arc<Class>>,
     tenants: HashMap<String, Arc<Tenant>>,
     /// Hashes that are verified in place of those of users who do not exist.
     decoys: Vec<PasswordHash>,
-    memo: Mutex<HashMap<(Base, Arc<[Restriction]>), Arc<Access>>>,
+    memo: Mutex<Memo>,
 }
 
 impl State {
-    pub(super) fn new(generation: u64, store: Store, keys: KeyRing) -> Self {
+    pub(super) fn new(generation: u64, store: Store, keys: KeyRing, issuers: Option<Issuers>) -> Self {
         let (users, classes) = users(&store);
         let tenant = |(name, row): (&String, &TenantRow)| (name.clone(), Arc::new(Tenant::new(members(row))));
         let tenants = store.tenants().iter().map(tenant).collect();
         let decoys = store.users().values().filter_map(|user| user.password.clone()).collect();
-        Self { generation, store, keys, users, classes, tenants, decoys, memo: Mutex::default() }
+        Self { generation, store, keys, issuers, users, classes, tenants, decoys, memo: Mutex::default() }
     }
 
     /// A user and what its identity hangs on.

@@ -108,19 +108,27 @@ pub(super) fn sign(ring: &KeyRing, payload: &Payload) -> Secret {
     Secret::new(text)
 }
 
-/// Verifies a token. Returns what it says and the id of its key.
-pub(super) fn verify(ring: &KeyRing, token: &Secret, now: Timestamp) -> Result<(Payload, Box<str>), TokenFault> {
-    let token = token.expose();
-    if token.len() > MAX_TOKEN_BYTES {
+/// Reads the header of a token, of which nothing has been verified yet.
+pub(super) fn read_header(token: &Secret) -> Result<Header, TokenFault> {
+    if token.expose().len() > MAX_TOKEN_BYTES {
         return Err(TokenFault::TooLong);
     }
-    let given = decode_header(token).map_err(|_| TokenFault::Malformed("no readable header"))?;
+    decode_header(token.expose()).map_err(|_| TokenFault::Malformed("no readable header"))
+}
+
+/// Verifies a token of ours whose header has been read. Returns what it says and the id of its key.
+pub(super) fn verify(
+    ring: &KeyRing,
+    token: &Secret,
+    given: &Header,
+    now: Timestamp,
+) -> Result<(Payload, Box<str>), TokenFault> {
     let id = given.kid.as_deref().ok_or(TokenFault::Malformed("no key id"))?;
     let key = ring.find(id).ok_or(TokenFault::UnknownKey)?;
-    if given != header(id) {
+    if *given != header(id) {
         return Err(TokenFault::Malformed("unexpected header"));
     }
-    let payload = decode::<Payload>(token, &key.verifying, &validation()).map_err(|e| fault(&e))?.claims;
+    let payload = decode::<Payload>(token.expose(), &key.verifying, &validation()).map_err(|e| fault(&e))?.claims;
     check(&payload, now)?;
     Ok((payload, key.id.clone()))
 }
@@ -135,7 +143,7 @@ fn validation() -> Validation {
     validation
 }
 
-fn fault(error: &jsonwebtoken::errors::Error) -> TokenFault {
+pub(super) fn fault(error: &jsonwebtoken::errors::Error) -> TokenFault {
     use jsonwebtoken::errors::ErrorKind;
     match error.kind() {
         ErrorKind::InvalidSignature => TokenFault::BadSignature,

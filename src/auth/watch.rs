@@ -6,7 +6,6 @@
 //! Why not inotify: it does not work on network file systems, wants a thread of its own, and says less than three calls
 //! of `stat` do.
 
-use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ impl Authority {
     }
 
     fn signature(&self) -> Signature {
-        self.directory.signature(None::<&Path>)
+        self.directory.signature(self.options.issuer.as_ref().map(|issuer| issuer.jwks.as_path()))
     }
 }
 
@@ -51,7 +50,8 @@ fn take(authority: &Authority, last: Signature) -> Signature {
     }
     match authority.reload() {
         Ok(true) => {
-            tracing::info!(generation = authority.generation(), "users, roles, tenants or token keys have changed")
+            let generation = authority.generation();
+            tracing::info!(generation, "users, roles, tenants or token keys have changed");
         }
         Ok(false) => {}
         Err(error) => tracing::error!(%error, "the change is refused; what was in force stays"),

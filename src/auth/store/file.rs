@@ -92,6 +92,11 @@ impl Directory {
         StoreError::Invalid { path: self.path(KEYS), line, column: 1, reason: reason.to_owned() }
     }
 
+    /// A file that is not ours to write.
+    pub(in crate::auth) fn read_foreign(&self, path: &Path) -> Result<String, StoreError> {
+        std::fs::read_to_string(self.0.join(path)).map_err(|source| io("read", path, source))
+    }
+
     pub(in crate::auth) fn missing_store(&self) -> StoreError {
         io("read", &self.path(STORE), ErrorKind::NotFound.into())
     }
@@ -102,7 +107,8 @@ impl Directory {
 
     /// The state of the store, the keys and `further` files.
     pub(in crate::auth) fn signature(&self, further: Option<&Path>) -> Signature {
-        let paths = [self.path(STORE), self.path(KEYS)].into_iter().chain(further.map(Path::to_owned));
+        let further = further.map(|path| self.0.join(path));
+        let paths = [self.path(STORE), self.path(KEYS)].into_iter().chain(further);
         let state = |path: PathBuf| {
             let meta = std::fs::metadata(path).ok()?;
             Some((meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))

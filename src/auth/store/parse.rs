@@ -128,9 +128,9 @@ fn tenant(store: &Store, text: TenantText) -> Result<TenantRow, Placed> {
 }
 
 fn mistake(text: &str, at: usize, reason: String) -> Mistake {
-    let before = &text.as_bytes()[..at.min(text.len())];
-    let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
-    let column = before.iter().rev().take_while(|&&b| b != b'\n').count() + 1;
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.len() - before.rfind('\n').map_or(0, |newline| newline + 1) + 1;
     Mistake { line, column, reason }
 }
 
