@@ -13,6 +13,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -25,6 +26,13 @@ const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// The type of the answers to commands; nobody may publish it.
 pub const ANSWER_TYPE: &str = "websocket";
+
+static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// How many events this process has written down, answers to commands not counted.
+pub fn serialisations() -> u64 {
+    SERIALISATIONS.load(Ordering::Relaxed)
+}
 
 /// Field names of secrets that never leave in `users` events.
 const SECRETS: [&str; 2] = ["PasswordHash", "Secret"];
@@ -144,6 +152,9 @@ impl<'t> Draft<'t> {
 
     /// Writes the event down. `now` stands in for a time that was not given.
     pub fn seal(&self, now: Timestamp) -> Event {
+        if self.kind != ANSWER_TYPE {
+            SERIALISATIONS.fetch_add(1, Ordering::Relaxed);
+        }
         let mut wire = Wire::new(self.object.len() + self.original.len() + self.key.len());
         wire.time(self.time.as_deref(), now);
         wire.string(",\"Type\":", &self.kind);

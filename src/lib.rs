@@ -10,7 +10,9 @@
 //! Dependencies point one way (a test in `tests/tidy.rs` holds them to it):
 //! `json, event, clock` <- `protocol, index, fanout, auth` <- `broker` <- `transport, api, ingest` <- `cli` <- `main`.
 
+pub mod api;
 pub mod auth;
+pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -23,4 +25,5 @@ pub mod ingest;
 pub mod json;
 pub mod metrics;
 pub mod protocol;
+pub mod server;
 pub mod transport;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, proto};
 
+use crate::event;
 use crate::fanout::{BUCKETS, Counts, Depth, Latency, bucket_bound_us};
 use crate::protocol::Close;
 
@@ -230,11 +231,10 @@ impl Metrics {
         self.commands.with_label_values(&[label]).inc_by(count);
     }
 
-    /// Events were taken in, and each written down once.
+    /// Events were taken in.
     pub fn received(&self, source: Source, events: u64, bytes: u64) {
         self.events.with_label_values(&[source.label()]).inc_by(events);
         self.event_bytes.inc_by(bytes);
-        self.serialisations.with_label_values(&["plain"]).inc_by(events);
     }
 
     /// The handle of one shard.
@@ -252,6 +252,8 @@ impl Metrics {
         self.queue_events_max.set(signed(largest(|peaks| &peaks.events)));
         self.queue_bytes_max.set(signed(largest(|peaks| &peaks.bytes)));
         self.inbox_events.set(signed(inbox_events as u64));
+        let plain = self.serialisations.with_label_values(&["plain"]);
+        plain.inc_by(event::serialisations().saturating_sub(plain.get()));
         let mut text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default();
         process::append(&mut text);
         text

@@ -74,6 +74,7 @@ pub(crate) enum CliError {
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
+            Self::Serve(error) if error.is_configuration() => USAGE,
             Self::Config(_)
             | Self::Usage(_)
             | Self::Client(ClientError::Endpoint(_) | ClientError::Credentials(_) | ClientError::CaFile { .. }) => {
@@ -102,7 +103,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
 
 fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CliError> {
     match command {
-        Command::Serve(args) => Ok(serve::run(&args.settings()?)?),
+        Command::Serve(args) => Ok(serve::run(args.settings()?, out)?),
         Command::Watch(args) => watch::run(&args, err),
         Command::Post(args) => post::run(&args, err),
         Command::Config(args) => config::run(&args, out),

@@ -186,9 +186,9 @@ table! {
     /// What may wait for one connection.
     Outbox in "outbox." {
         /// Bytes that may wait for one connection.
-        bytes: usize as Size = "4MiB", live;
+        bytes: usize as Size = "16MiB", live;
         /// Events that may wait for one connection.
-        events: usize as Count = "16384", live;
+        events: usize as Count = "65536", live;
         /// What happens when more would have to wait: `disconnect` closes the connection with 1013.
         overflow: Overflow as Policy = "disconnect", live;
     }
