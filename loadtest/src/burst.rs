@@ -14,14 +14,14 @@ use hydrant::event::Event;
 use crate::args::{BurstArgs, FloorArgs, Work};
 use crate::check::{Checker, Counts};
 use crate::client::{Sink, Swarm};
-use crate::cpu::{self, Cores, ProcessClock};
+use crate::cpu::{self, Cores};
 use crate::endpoint::Endpoint;
 use crate::floor::{Bounds, Floor, Measured};
 use crate::payload::{self, KIND, Payloads, Spread};
 use crate::progress;
 use crate::publish::Publisher;
 use crate::report::{Case, Machine, Report, Round, Side};
-use crate::server::Server;
+use crate::session::Session;
 
 /// Files besides those of the connections.
 const OTHER_FILES: u64 = 128;
@@ -63,31 +63,24 @@ pub fn run(args: &BurstArgs) -> Result<Report> {
     let cores = args.work.checked()?;
     let machine = Machine::here();
     cpu::raise_file_limit(u64::from(args.work.connections) * 3 + OTHER_FILES)?;
-    let server = args.target.launch(cores).map(|launch| Server::start(&launch)).transpose()?;
-    let mut loop_ = Loop::start(args, cores, server.as_ref())?;
+    let mut measuring = Loop::start(args, cores)?;
     let mut cases = works(&args.work, args.target.user())?;
     let bar = progress::bar(u64::from(args.work.rounds) * cases.len() as u64, "measuring");
     'rounds: for _ in 0..args.work.rounds {
         for case in &mut cases {
-            if !loop_.round(case).map_err(|e| with_log(e, server.as_ref()))? {
-                break 'rounds;
+            match measuring.round(case) {
+                Ok(true) => bar.inc(1),
+                Ok(false) => break 'rounds,
+                Err(error) => return Err(measuring.session.explain(error)),
             }
-            bar.inc(1);
         }
     }
     if let Some(last) = cases.last_mut() {
-        loop_.listen(last)?;
+        measuring.listen(last)?;
     }
     bar.finish_and_clear();
-    let info = loop_.info;
+    let info = measuring.session.info.clone();
     Ok(report("burst", &args.work, info, machine, cases))
-}
-
-fn with_log(error: anyhow::Error, server: Option<&Server>) -> anyhow::Error {
-    match server {
-        Some(server) => error.context(format!("the server said: {}", server.said())),
-        None => error,
-    }
 }
 
 fn report(work: &'static str, args: &Work, server: serde_json::Value, machine: Machine, cases: Vec<Piece>) -> Report {
@@ -147,33 +140,28 @@ fn piece(work: &Work, user: &str, payload: usize, k: u64) -> Result<Piece> {
     Ok(Piece { spread, frames, checker, result })
 }
 
-/// Everything that a round needs.
+/// Everything that a round needs. The connections are closed before the server is ended.
 struct Loop {
     swarm: Swarm,
     publisher: Publisher,
     floor: Option<Floor>,
-    clock: Option<ProcessClock>,
     bounds: Bounds,
     patience: Duration,
-    info: serde_json::Value,
+    session: Session,
 }
 
 impl Loop {
-    fn start(args: &BurstArgs, cores: Cores, server: Option<&Server>) -> Result<Self> {
-        let url = server.map(|server| server.url.clone()).or_else(|| args.target.endpoint.clone()).unwrap_or_default();
-        let pid = server.map(Server::pid).or(args.target.server_pid);
-        let endpoint = args.target.endpoint_at(&url)?.with_token();
-        let info = endpoint.get("/api/v3/info").ok().and_then(|body| serde_json::from_slice(&body).ok());
+    fn start(args: &BurstArgs, cores: Cores) -> Result<Self> {
+        let session = Session::open(&args.target, cores)?;
         let floor = if args.no_floor { None } else { Some(Floor::new(args.work.clients(), cores)?) };
         cpu::pin(cores.client)?;
         Ok(Self {
-            swarm: registered(&endpoint, args)?,
-            publisher: Publisher::start(&endpoint, cores.client)?,
+            swarm: registered(&session.endpoint, args)?,
+            publisher: Publisher::start(&session.endpoint, cores.client)?,
             floor,
-            clock: pid.map(ProcessClock::of).transpose()?,
             bounds: args.work.bounds(),
             patience: Duration::from_secs(args.turn_timeout),
-            info: info.unwrap_or(serde_json::Value::Null),
+            session,
         })
     }
 
@@ -185,7 +173,8 @@ impl Loop {
             Some(floor) => Some(floor.measure(&piece.frames, piece.spread, self.bounds)?),
             None => None,
         };
-        let server = self.clock.map(|_| Side::from(measured));
+        let known = self.session.cpu()?.is_some();
+        let server = known.then(|| Side::from(measured));
         piece.result.rounds.push(Round { server, floor: floor.map(Side::from) });
         Ok(true)
     }
@@ -208,7 +197,7 @@ impl Loop {
     }
 
     fn cpu(&self) -> Result<Duration> {
-        self.clock.map_or(Ok(Duration::ZERO), ProcessClock::time)
+        Ok(self.session.cpu()?.unwrap_or_default())
     }
 
     /// One turn; false if not everything has come.

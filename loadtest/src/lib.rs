@@ -19,6 +19,7 @@ mod progress;
 pub mod publish;
 pub mod report;
 pub mod server;
+pub mod session;
 mod tls;
 
 use std::io::Write;
