@@ -7,6 +7,9 @@ use std::fmt;
 
 use thiserror::Error;
 
+/// Most names in a path; looking one up walks that deep.
+const MOST_SEGMENTS: usize = 128;
+
 /// At least one name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Path {
@@ -22,6 +25,9 @@ pub enum PathError {
     /// Two dots in a row, or a dot at an end.
     #[error("an empty name in a dotted path (write it as a pointer if it is meant: /A//B)")]
     EmptyName,
+    /// More names than any object nests.
+    #[error("a path of more than {MOST_SEGMENTS} names")]
+    Long,
     /// `~` that is neither `~0` nor `~1`.
     #[error("`~` in a pointer must be followed by 0 or 1")]
     Escape,
@@ -33,11 +39,12 @@ impl Path {
     /// # Errors
     /// [`PathError`] with the byte offset in `text`.
     pub fn parse(text: &str) -> Result<Self, (usize, PathError)> {
-        match text.strip_prefix('/') {
-            _ if text.is_empty() => Err((0, PathError::Empty)),
-            Some(pointer) => Self::pointer(pointer),
-            None => Self::dotted(text),
-        }
+        let path = match text.strip_prefix('/') {
+            _ if text.is_empty() => return Err((0, PathError::Empty)),
+            Some(pointer) => Self::pointer(pointer)?,
+            None => Self::dotted(text)?,
+        };
+        if path.segments.len() > MOST_SEGMENTS { Err((0, PathError::Long)) } else { Ok(path) }
     }
 
     fn pointer(text: &str) -> Result<Self, (usize, PathError)> {
@@ -169,6 +176,8 @@ mod tests {
         ] {
             assert_eq!(Path::parse(text).unwrap_err(), (at, error), "{text}");
         }
+        assert!(Path::parse(&"/a".repeat(MOST_SEGMENTS)).is_ok());
+        assert_eq!(Path::parse(&"/a".repeat(MOST_SEGMENTS + 1)), Err((0, PathError::Long)));
     }
 
     #[test]
