@@ -1,4 +1,4 @@
-//! Groups: the members of one (place, class), so that a thousand subscribers with the same registration cost one match.
+//! Groups: the members of one (place, filter, class), so that a thousand subscribers with the same registration cost one match.
 //!
 //! Contract: insert and remove are O(1), whatever the size of the group. A fleet that reconnects takes every machine out
 //! and in again; with a scan per removal that would be quadratic.
@@ -6,12 +6,14 @@
 use hashbrown::HashMap;
 
 use super::Class;
+use super::filter::FilterId;
 use super::trie::Place;
 
 /// What the members of a group have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct GroupKey {
     pub(super) place: Place,
+    pub(super) filter: Option<FilterId>,
     pub(super) class: Class,
 }
 
