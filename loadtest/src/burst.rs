@@ -87,7 +87,7 @@ fn report(work: &'static str, args: &Work, server: serde_json::Value, machine: M
     let settings = serde_json::json!({
         "connections": args.connections, "payload": args.payload, "k": args.k, "rounds": args.rounds,
         "seconds": args.seconds, "turns": args.turns, "selective": args.selective,
-        "server_core": args.server_core, "client_core": args.client_core, "pinned": !args.no_pin,
+        "place": args.place,
     });
     let cases = cases.into_iter().map(Piece::finish).collect();
     Report { work, settings, machine, server, cases }
