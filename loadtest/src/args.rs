@@ -226,13 +226,14 @@ pub struct IdleArgs {
 
 /// Which server, and how to get in.
 #[derive(Clone, Args)]
-#[group(id = "where", required = true, multiple = true)]
+#[group(skip)]
 pub struct Target {
-    /// URL of the server: http, https, ws or wss, host and port.
-    #[arg(short = 'E', long, env = "RS_ENDPOINT", group = "where", conflicts_with = "serve")]
+    /// URL of the server: http, https, ws or wss, host and port. Not taken from `RS_ENDPOINT`, lest somebody's
+    /// production server is loaded by accident.
+    #[arg(short = 'E', long, required_unless_present = "serve", conflicts_with = "serve")]
     pub endpoint: Option<String>,
     /// Start this hydrant on --server-core with a new data directory, and end it afterwards.
-    #[arg(long, value_name = "PROGRAM", group = "where")]
+    #[arg(long, value_name = "PROGRAM")]
     pub serve: Option<PathBuf>,
     /// Another argument for the server that --serve starts; may be repeated.
     #[arg(long, value_name = "ARG", requires = "serve", allow_hyphen_values = true)]
@@ -336,6 +337,8 @@ mod tests {
     #[test]
     fn a_server_is_needed_and_only_one() {
         assert!(burst(&[]).is_err());
+        assert!(burst(&["--insecure"]).is_err());
+        assert!(burst(&["--serve", "x"]).is_ok());
         assert!(burst(&["--serve", "x", "--endpoint", "http://127.0.0.1:1"]).is_err());
         assert!(burst(&["--serve", "x", "--server-pid", "1"]).is_err());
     }
