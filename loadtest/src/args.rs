@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
 
 use crate::cpu::{self, Cores};
 use crate::endpoint::{Credentials, Endpoint, Trust};
@@ -27,6 +28,12 @@ pub enum Command {
     Floor(FloorArgs),
     /// Closed loop against a server: publish K events, wait until every client has them, again; the floor in each round.
     Burst(BurstArgs),
+    /// Open loop: a simulated fleet's events at a given rate to runners, portals and scripts; latency by delivery.
+    Fleet(FleetArgs),
+    /// Some clients stop reading: what happens to the others, to the memory, and what the stalled ones are told.
+    Stall(StallArgs),
+    /// Memory by idle connection.
+    Idle(IdleArgs),
 }
 
 /// How much work, and for how long.
@@ -53,6 +60,14 @@ pub struct Work {
     /// Every event goes to one connection only, by its Key, in turn.
     #[arg(long)]
     pub selective: bool,
+    /// Where it runs and what is kept.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Where a run's threads are, and what is kept of it.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct Place {
     /// Core of the server that --serve starts, and of the floor's writer.
     #[arg(long, default_value_t = 0)]
     pub server_core: usize,
@@ -67,6 +82,19 @@ pub struct Work {
     pub json: Option<PathBuf>,
 }
 
+impl Place {
+    /// The cores, if we may use them.
+    ///
+    /// # Errors
+    /// One of them is not ours to use.
+    pub fn checked(&self) -> Result<Cores> {
+        if self.no_pin {
+            return Ok(Cores::ANY);
+        }
+        cpu::checked(Cores { server: Some(self.server_core), client: Some(self.client_core) })
+    }
+}
+
 impl Work {
     /// The cores, if we may use them.
     ///
@@ -78,10 +106,7 @@ impl Work {
         let sizes = 1..=16 << 20;
         ensure!(self.payload.iter().all(|size| sizes.contains(size)), "--payload is at most 16 MiB");
         ensure!(self.turns > 0, "--turns is at least 1");
-        if self.no_pin {
-            return Ok(Cores::ANY);
-        }
-        cpu::checked(Cores { server: Some(self.server_core), client: Some(self.client_core) })
+        self.place.checked()
     }
 
     /// When a round is over.
@@ -124,15 +149,91 @@ pub struct BurstArgs {
     pub no_floor: bool,
 }
 
+/// `fleet`.
+#[derive(Debug, Clone, Args)]
+pub struct FleetArgs {
+    /// Machines in the simulated fleet.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub machines: u32,
+    /// Clients that watch one machine and its jobs each; at most one a machine.
+    #[arg(long, default_value_t = 200)]
+    pub runners: u32,
+    /// Clients that watch everything.
+    #[arg(long, default_value_t = 5)]
+    pub portals: u32,
+    /// Clients that watch by a filter. 0 for servers without filters.
+    #[arg(long, default_value_t = 10)]
+    pub scripts: u32,
+    /// Events a second.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+    /// How long, in seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub seconds: u32,
+    /// Seed of the fleet: the same seed gives the same events.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where it runs and what is kept.
+    #[command(flatten)]
+    pub place: Place,
+    /// The server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `stall`.
+#[derive(Debug, Clone, Args)]
+pub struct StallArgs {
+    /// Clients that read all the time.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub healthy: u32,
+    /// Clients that stop reading once they have registered.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    pub stalled: u32,
+    /// Millions of bytes of events to publish, without and then with the stalled clients.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub megabytes: u32,
+    /// Bytes of an event as delivered.
+    #[arg(long, default_value_t = 1_024)]
+    pub payload: usize,
+    /// Events by turn.
+    #[arg(long = "k", value_name = "K", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1_024))]
+    pub k: u64,
+    /// Where it runs and what is kept.
+    #[command(flatten)]
+    pub place: Place,
+    /// The server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `idle`.
+#[derive(Debug, Clone, Args)]
+pub struct IdleArgs {
+    /// Connections, with three registrations each.
+    #[arg(short = 'n', long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub connections: u32,
+    /// Seconds of rest after one event to all, before memory is measured.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3_600))]
+    pub rest: u32,
+    /// Where it runs and what is kept.
+    #[command(flatten)]
+    pub place: Place,
+    /// The server.
+    #[command(flatten)]
+    pub target: Target,
+}
+
 /// Which server, and how to get in.
 #[derive(Clone, Args)]
-#[group(id = "where", required = true, multiple = true)]
+#[group(skip)]
 pub struct Target {
-    /// URL of the server: http, https, ws or wss, host and port.
-    #[arg(short = 'E', long, env = "RS_ENDPOINT", group = "where", conflicts_with = "serve")]
+    /// URL of the server: http, https, ws or wss, host and port. Not taken from `RS_ENDPOINT`, lest somebody's
+    /// production server is loaded by accident.
+    #[arg(short = 'E', long, required_unless_present = "serve", conflicts_with = "serve")]
     pub endpoint: Option<String>,
     /// Start this hydrant on --server-core with a new data directory, and end it afterwards.
-    #[arg(long, value_name = "PROGRAM", group = "where")]
+    #[arg(long, value_name = "PROGRAM")]
     pub serve: Option<PathBuf>,
     /// Another argument for the server that --serve starts; may be repeated.
     #[arg(long, value_name = "ARG", requires = "serve", allow_hyphen_values = true)]
@@ -216,7 +317,7 @@ mod tests {
         let cli = Cli::try_parse_from(["hydrant-loadtest", "burst"].iter().chain(more))?;
         match cli.command {
             Command::Burst(args) => Ok(args),
-            Command::Floor(_) => unreachable!("burst was asked for"),
+            other => unreachable!("burst was asked for, not {other:?}"),
         }
     }
 
@@ -236,6 +337,8 @@ mod tests {
     #[test]
     fn a_server_is_needed_and_only_one() {
         assert!(burst(&[]).is_err());
+        assert!(burst(&["--insecure"]).is_err());
+        assert!(burst(&["--serve", "x"]).is_ok());
         assert!(burst(&["--serve", "x", "--endpoint", "http://127.0.0.1:1"]).is_err());
         assert!(burst(&["--serve", "x", "--server-pid", "1"]).is_err());
     }

@@ -63,31 +63,34 @@ pub fn run(args: &BurstArgs) -> Result<Report> {
     let cores = args.work.checked()?;
     let machine = Machine::here();
     cpu::raise_file_limit(u64::from(args.work.connections) * 3 + OTHER_FILES)?;
-    let mut measuring = Loop::start(args, cores)?;
+    let session = Session::open(&args.target, cores)?;
+    measure(args, cores, &session, machine).map_err(|error| session.explain(error))
+}
+
+fn measure(args: &BurstArgs, cores: Cores, session: &Session, machine: Machine) -> Result<Report> {
+    let mut measuring = Loop::start(args, cores, session)?;
     let mut cases = works(&args.work, args.target.user())?;
     let bar = progress::bar(u64::from(args.work.rounds) * cases.len() as u64, "measuring");
     'rounds: for _ in 0..args.work.rounds {
         for case in &mut cases {
-            match measuring.round(case) {
-                Ok(true) => bar.inc(1),
-                Ok(false) => break 'rounds,
-                Err(error) => return Err(measuring.session.explain(error)),
+            if !measuring.round(case)? {
+                break 'rounds;
             }
+            bar.inc(1);
         }
     }
     if let Some(last) = cases.last_mut() {
         measuring.listen(last)?;
     }
     bar.finish_and_clear();
-    let info = measuring.session.info.clone();
-    Ok(report("burst", &args.work, info, machine, cases))
+    Ok(report("burst", &args.work, session.info.clone(), machine, cases))
 }
 
 fn report(work: &'static str, args: &Work, server: serde_json::Value, machine: Machine, cases: Vec<Piece>) -> Report {
     let settings = serde_json::json!({
         "connections": args.connections, "payload": args.payload, "k": args.k, "rounds": args.rounds,
         "seconds": args.seconds, "turns": args.turns, "selective": args.selective,
-        "server_core": args.server_core, "client_core": args.client_core, "pinned": !args.no_pin,
+        "place": args.place,
     });
     let cases = cases.into_iter().map(Piece::finish).collect();
     Report { work, settings, machine, server, cases }
@@ -140,19 +143,18 @@ fn piece(work: &Work, user: &str, payload: usize, k: u64) -> Result<Piece> {
     Ok(Piece { spread, frames, checker, result })
 }
 
-/// Everything that a round needs. The connections are closed before the server is ended.
-struct Loop {
+/// Everything that a round needs.
+struct Loop<'s> {
     swarm: Swarm,
     publisher: Publisher,
     floor: Option<Floor>,
     bounds: Bounds,
     patience: Duration,
-    session: Session,
+    session: &'s Session,
 }
 
-impl Loop {
-    fn start(args: &BurstArgs, cores: Cores) -> Result<Self> {
-        let session = Session::open(&args.target, cores)?;
+impl<'s> Loop<'s> {
+    fn start(args: &BurstArgs, cores: Cores, session: &'s Session) -> Result<Self> {
         let floor = if args.no_floor { None } else { Some(Floor::new(args.work.clients(), cores)?) };
         cpu::pin(cores.client)?;
         Ok(Self {

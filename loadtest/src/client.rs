@@ -45,6 +45,8 @@ pub struct Swarm {
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
+    /// Connections read from so far, each time counted.
+    pub visits: u64,
 }
 
 impl Swarm {
@@ -58,6 +60,7 @@ impl Swarm {
             poll: Poll::new().context("no epoll")?,
             events: Events::with_capacity(1_024),
             buffer: vec![0; BUFFER],
+            visits: 0,
         };
         for index in 0..count {
             let (stream, cut) = endpoint.websocket(index).with_context(|| format!("client {index} of {count}"))?;
@@ -73,6 +76,17 @@ impl Swarm {
         let mut source = SourceFd(&socket.as_raw_fd());
         self.poll.registry().register(&mut source, Token(self.clients.len()), Interest::READABLE)?;
         self.clients.push(Client { stream, cut, open: true });
+        Ok(())
+    }
+
+    /// Makes the kernel take only about `bytes` for each client that does not read.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn limit_receive_buffers(&self, bytes: usize) -> Result<()> {
+        for client in &self.clients {
+            socket2::SockRef::from(socket(&client.stream)).set_recv_buffer_size(bytes)?;
+        }
         Ok(())
     }
 
@@ -107,6 +121,7 @@ impl Swarm {
         for event in &self.events {
             let index = event.token().0;
             let client = &mut self.clients[index];
+            self.visits += 1;
             let result = client.drain(&mut self.buffer, event.is_read_closed(), &mut |text| sink.text(index, text));
             if let Err(e) = result
                 && client.open

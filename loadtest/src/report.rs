@@ -9,11 +9,38 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::check::Counts;
 
 /// How far a round's floor may be from the median for the round to count.
 const STEADY: f64 = 0.10;
+
+/// What a subcommand has found out.
+pub trait Outcome {
+    /// Nothing was lost, repeated, reordered or harmed.
+    fn is_clean(&self) -> bool;
+
+    /// Writes it for people.
+    ///
+    /// # Errors
+    /// `out` takes no more.
+    fn write_table(&self, out: &mut dyn Write) -> Result<()>;
+
+    /// The same and more for programs.
+    ///
+    /// # Errors
+    /// A value has no JSON form.
+    fn json(&self) -> Result<Value>;
+}
+
+/// Writes an outcome's JSON to a file.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_json(outcome: &dyn Outcome, path: &Path) -> Result<()> {
+    fs::write(path, format!("{:#}\n", outcome.json()?)).with_context(|| format!("cannot write {}", path.display()))
+}
 
 /// Median, least and greatest of some figures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -134,11 +161,11 @@ pub struct Report {
     /// The subcommand.
     pub work: &'static str,
     /// The command line's arguments that matter, for running it again.
-    pub settings: serde_json::Value,
+    pub settings: Value,
     /// The machine.
     pub machine: Machine,
     /// What the server says of itself (`GET /api/v3/info`), if there is one.
-    pub server: serde_json::Value,
+    pub server: Value,
     /// The results.
     pub cases: Vec<Case>,
 }
@@ -159,6 +186,15 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// One line for people.
+    ///
+    /// # Errors
+    /// `out` takes no more.
+    pub fn write_line(&self, out: &mut dyn Write) -> Result<()> {
+        writeln!(out, "{}, kernel {}, load before {}", self.processor, self.kernel, self.load_before)?;
+        Ok(())
+    }
+
     /// This machine, now. What cannot be read is empty.
     pub fn here() -> Self {
         let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -174,19 +210,13 @@ impl Machine {
     }
 }
 
-impl Report {
-    /// No case has a loss or any other fault.
-    pub fn is_clean(&self) -> bool {
+impl Outcome for Report {
+    fn is_clean(&self) -> bool {
         self.cases.iter().all(|case| case.counts.is_clean())
     }
 
-    /// The table.
-    ///
-    /// # Errors
-    /// `out` takes no more.
-    pub fn write_table(&self, out: &mut dyn Write) -> Result<()> {
-        let machine = &self.machine;
-        writeln!(out, "{}, kernel {}, load before {}", machine.processor, machine.kernel, machine.load_before)?;
+    fn write_table(&self, out: &mut dyn Write) -> Result<()> {
+        self.machine.write_line(out)?;
         writeln!(out, "CPU in microseconds by delivery received: median (least .. greatest)\n")?;
         writeln!(
             out,
@@ -206,16 +236,12 @@ impl Report {
         Ok(())
     }
 
-    /// The JSON.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn write_json(&self, path: &Path) -> Result<()> {
+    fn json(&self) -> Result<Value> {
         let mut value = serde_json::to_value(self)?;
         for (at, case) in self.cases.iter().enumerate() {
             value["cases"][at]["summary"] = serde_json::to_value(case.summary())?;
         }
-        fs::write(path, format!("{value:#}\n")).with_context(|| format!("cannot write {}", path.display()))
+        Ok(value)
     }
 }
 
@@ -301,9 +327,9 @@ mod tests {
         bad.counts.lost = 7;
         let report = Report {
             work: "burst",
-            settings: serde_json::Value::Null,
+            settings: Value::Null,
             machine: Machine::here(),
-            server: serde_json::Value::Null,
+            server: Value::Null,
             cases: vec![case(&[(2.0, 1.0)]), bad],
         };
         assert!(!report.is_clean());
@@ -312,8 +338,8 @@ mod tests {
         let table = String::from_utf8(table).unwrap();
         assert!(table.contains("2.00 (2.00 .. 2.00)") && table.contains("\"lost\":7"), "{table}");
         let file = tempfile::NamedTempFile::new().unwrap();
-        report.write_json(file.path()).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&fs::read(file.path()).unwrap()).unwrap();
+        write_json(&report, file.path()).unwrap();
+        let json: Value = serde_json::from_slice(&fs::read(file.path()).unwrap()).unwrap();
         assert_eq!(json["cases"][1]["summary"]["ratio"]["median"], 2.0);
     }
 }

@@ -8,7 +8,7 @@ use clap::Parser as _;
 use hydrant_loadtest::args::{Cli, Command};
 use hydrant_loadtest::burst;
 use hydrant_loadtest::check::Counts;
-use hydrant_loadtest::report::Report;
+use hydrant_loadtest::report::{Outcome as _, Report};
 
 use fake::{Fake, Fault};
 
@@ -24,7 +24,7 @@ fn run(fault: Fault, more: &[&str]) -> anyhow::Result<Report> {
     line.extend(more);
     match Cli::try_parse_from(line)?.command {
         Command::Burst(args) => burst::run(&args),
-        Command::Floor(_) => unreachable!("burst was asked for"),
+        other => unreachable!("burst was asked for, not {other:?}"),
     }
 }
 

@@ -9,7 +9,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 /// What the server does wrong, each only to the first client, or to the publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,38 +80,75 @@ async fn websocket(socket: TcpStream, state: State) -> Option<()> {
     socket.set_nodelay(true).ok()?;
     let mut socket = tokio_tungstenite::accept_async(socket).await.ok()?;
     let mut events = state.events.subscribe();
-    let Message::Text(command) = socket.next().await?.ok()? else { return None };
-    let spec = command.strip_prefix("register ")?;
-    let verb = if state.fault == Fault::Refuse { "error" } else { "register" };
-    let answer = format!(
-        r#"{{"Time":"2026-01-01T00:00:00Z","Type":"websocket","Action":"{verb}","Key":"{spec}","Principal":"","Object":null,"Original":null}}"#
-    );
-    socket.send(Message::text(answer)).await.ok()?;
-    let key = spec.split('.').nth(2)?.to_owned();
+    let mut specs = Vec::new();
     let mut held = None;
-    while let Ok(event) = events.recv().await {
-        if key != "*" && key != event.key() {
-            continue;
-        }
-        let mut text = event.json().to_owned();
-        let fifth = event.key() == "000000000005";
-        match state.fault {
-            Fault::Lose if fifth => continue,
-            Fault::Repeat if fifth => socket.send(Message::text(text.clone())).await.ok()?,
-            Fault::Swap if fifth => {
-                held = Some(text);
-                continue;
+    loop {
+        tokio::select! {
+            message = socket.next() => {
+                let Message::Text(command) = message?.ok()? else { return None };
+                let spec = command.strip_prefix("register ")?.to_owned();
+                socket.send(Message::text(answer(&spec, state.fault))).await.ok()?;
+                specs.push(spec);
             }
-            Fault::Harm if fifth => text = text.replacen("Sequence", "sequence", 1),
-            Fault::Close if fifth => return None,
-            _ => {}
-        }
-        socket.send(Message::text(text)).await.ok()?;
-        if let Some(late) = held.take() {
-            socket.send(Message::text(late)).await.ok()?;
+            event = events.recv() => match event {
+                Ok(event) if specs.iter().any(|spec| is_match(spec, &event)) => {
+                    deliver(&mut socket, &event, state.fault, &mut held).await?;
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    let frame = CloseFrame { code: CloseCode::Again, reason: "slow consumer".into() };
+                    socket.close(Some(frame)).await.ok()?;
+                    while socket.next().await?.is_ok() {}
+                }
+            }
         }
     }
-    None
+}
+
+fn answer(spec: &str, fault: Fault) -> String {
+    let verb = if fault == Fault::Refuse { "error" } else { "register" };
+    let start = format!(r#"{{"Time":"2026-01-01T00:00:00Z","Type":"websocket","Action":"{verb}","Key":"{spec}""#);
+    format!(r#"{start},"Principal":"","Object":null,"Original":null}}"#)
+}
+
+/// Registrations without lists and filters.
+fn is_match(spec: &str, event: &Event) -> bool {
+    let parts: Vec<&str> = spec.splitn(3, '.').collect();
+    let [kind, action, key] = parts[..] else { return false };
+    let is = |pattern: &str, text: &str| pattern == "*" || pattern == text;
+    let subject = if kind == "machine_jobs" {
+        is(action, event.action()).then(|| event.machine()).flatten()
+    } else {
+        (is(kind, event.kind()) && is(action, event.action())).then(|| event.key())
+    };
+    subject.is_some_and(|subject| is(key, subject))
+}
+
+async fn deliver(
+    socket: &mut WebSocketStream<TcpStream>,
+    event: &Event,
+    fault: Fault,
+    held: &mut Option<String>,
+) -> Option<()> {
+    let mut text = event.json().to_owned();
+    if event.key() == "000000000005" {
+        match fault {
+            Fault::Lose => return Some(()),
+            Fault::Repeat => socket.send(Message::text(text.clone())).await.ok()?,
+            Fault::Swap => {
+                *held = Some(text);
+                return Some(());
+            }
+            Fault::Harm => text = text.replacen("Sequence", "sequence", 1),
+            Fault::Close => return None,
+            _ => {}
+        }
+    }
+    socket.send(Message::text(text)).await.ok()?;
+    if let Some(late) = held.take() {
+        socket.send(Message::text(late)).await.ok()?;
+    }
+    Some(())
 }
 
 async fn http(mut socket: TcpStream, state: State) -> Option<()> {
