@@ -116,6 +116,14 @@ struct Registration {
     filter: Option<FilterId>,
 }
 
+/// A subscriber as matching sees it.
+#[derive(Debug, Clone, Copy)]
+struct Mark<S> {
+    id: S,
+    /// The event it was last hit by.
+    event: u64,
+}
+
 /// How large the index is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -141,9 +149,7 @@ pub struct Index<S> {
     groups: Groups,
     subscribers: Vec<Option<Subscriber>>,
     /// Beside `subscribers`, because matching touches nothing else of a subscriber.
-    ids: Vec<S>,
-    /// The event a subscriber was last hit by.
-    stamps: Vec<u64>,
+    marks: Vec<Mark<S>>,
     free: Vec<u32>,
     /// The event a class was last judged for, and the verdict.
     verdicts: Vec<(u64, bool)>,
@@ -161,8 +167,7 @@ impl<S: Copy> Index<S> {
             engine: Engine::new(),
             groups: Groups::default(),
             subscribers: Vec::new(),
-            ids: Vec::new(),
-            stamps: Vec::new(),
+            marks: Vec::new(),
             free: Vec::new(),
             verdicts: Vec::new(),
             event: 0,
@@ -175,13 +180,12 @@ impl<S: Copy> Index<S> {
         let subscriber = Some(Subscriber { class, registrations: HashMap::new(), combinations: 0 });
         if let Some(free) = self.free.pop() {
             self.subscribers[free as usize] = subscriber;
-            self.ids[free as usize] = id;
+            self.marks[free as usize] = Mark { id, event: 0 };
             return Slot(free);
         }
         self.subscribers.push(subscriber);
-        self.ids.push(id);
-        self.stamps.push(0);
-        Slot(u32::try_from(self.ids.len() - 1).expect("fewer than 4 billion subscribers"))
+        self.marks.push(Mark { id, event: 0 });
+        Slot(u32::try_from(self.marks.len() - 1).expect("fewer than 4 billion subscribers"))
     }
 
     /// Takes a subscriber out with all its registrations; the slot is used again afterwards.
@@ -322,10 +326,10 @@ impl<S: Copy> Index<S> {
                 continue;
             }
             for &member in members {
-                let stamp = &mut self.stamps[member as usize];
-                if *stamp != self.event {
-                    *stamp = self.event;
-                    hit(self.ids[member as usize]);
+                let mark = &mut self.marks[member as usize];
+                if mark.event != self.event {
+                    mark.event = self.event;
+                    hit(mark.id);
                 }
             }
         }
