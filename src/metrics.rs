@@ -24,6 +24,8 @@ pub enum Source {
     Post,
     /// The simulated fleet of `--demo`
     Demo,
+    /// Connections that came and went
+    Connections,
 }
 
 impl Source {
@@ -31,6 +33,7 @@ impl Source {
         match self {
             Self::Post => "post",
             Self::Demo => "demo",
+            Self::Connections => "connections",
         }
     }
 }
@@ -217,7 +220,7 @@ impl Metrics {
         for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
             self.command(outcome, 0);
         }
-        self.received(Source::Post, 0, 0);
+        [Source::Post, Source::Connections].into_iter().for_each(|source| self.received(source, 0, 0));
     }
 
     /// A websocket was closed for this reason; nothing if the client vanished.

@@ -240,7 +240,12 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
         inbox: InboxLimits { events: inbox.events, bytes: inbox.bytes },
         message_bytes: limits.message_bytes,
-        timing: Timing { ping: timeouts.ping, idle: timeouts.idle, close: timeouts.close },
+        timing: Timing {
+            ping: timeouts.ping,
+            idle: timeouts.idle,
+            close: timeouts.close,
+            close_on_token_expiry: settings.close_on_token_expiry,
+        },
     }
 }
 

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::CONNECTIONS;
 use super::classes::Classes;
+use crate::AUDIT;
 use crate::auth::{Access, Principal};
 use crate::event::Event;
 use crate::fanout::{ConnId, Delivery, Fanout, Frame, OutboxLimits};
@@ -22,9 +24,6 @@ use crate::index::filter::Counters;
 use crate::index::{Class, Index, IndexError, Limits, Slot};
 use crate::metrics::{FilterCost, Outcome, ShardSize};
 use crate::protocol::{Close, Command, answer};
-
-/// Events about connections; a principal always sees those of its own.
-const CONNECTIONS: &str = "connections";
 
 /// What the shard knows of a connection.
 #[derive(Debug)]
@@ -124,8 +123,12 @@ impl Shard {
     pub fn text(&mut self, conn: ConnId, message: &str, now: Timestamp) {
         let Some((slot, principal)) = self.speaker(conn) else { return };
         let answer = match self.carry_out(slot, message) {
-            Ok(command) => answer::done(command, principal.as_str(), now),
+            Ok(command) => {
+                tracing::info!(target: AUDIT, %principal, verb = command.verb(), spec = command.spec(), "command");
+                answer::done(command, principal.as_str(), now)
+            }
             Err(reason) => {
+                tracing::info!(target: AUDIT, %principal, reason, "command refused");
                 self.commands.count(Outcome::Refused);
                 answer::refused(message, &reason, principal.as_str(), now)
             }
@@ -228,6 +231,12 @@ impl Shard {
     /// The connections for which a close frame was queued since the last call.
     pub fn take_closing(&mut self) -> Vec<(ConnId, Close)> {
         std::mem::take(&mut self.closing)
+    }
+
+    /// How many registrations a connection has.
+    pub fn registrations(&self, conn: ConnId) -> usize {
+        let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
+        session.and_then(|session| session.slot).map_or(0, |slot| self.index.registrations(slot))
     }
 
     /// The outboxes, for the transport to write from.

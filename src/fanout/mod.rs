@@ -165,6 +165,7 @@ impl Fanout {
         }
         if !outbox.has_room(current.bytes, &self.limits) {
             self.counts.dropped += 1;
+            outbox.count_dropped();
             return Delivery::Overflow;
         }
         outbox.push(current.frame, current.bytes, &mut self.spare);
@@ -307,6 +308,7 @@ impl Fanout {
             self.waiting.events -= 1;
             if let Some(received_us) = self.frames.release(frame) {
                 self.counts.delivered += 1;
+                outbox.count_delivered();
                 self.counts.latency.observe(now_us.saturating_sub(received_us));
             }
         }
@@ -315,6 +317,11 @@ impl Fanout {
     /// What waits for a connection.
     pub fn depth(&self, conn: ConnId) -> Depth {
         self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(Depth::default(), Outbox::depth)
+    }
+
+    /// Events that a connection got, and those for which it had no room.
+    pub fn totals(&self, conn: ConnId) -> (u64, u64) {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or((0, 0), Outbox::totals)
     }
 
     /// Whether the connection's last frame is queued or out.

@@ -14,9 +14,11 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use mio::{Poll, Waker};
 use rustls::ServerConnection;
+use tokio::sync::oneshot;
 
 use super::driver::{Driver, Parts, Timing, WAKE};
 use crate::auth::{Access, Authority, Identity};
+use crate::broker::connection::Connection;
 use crate::broker::{Broker, Shard};
 use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::{InboxLimits, inbox};
@@ -81,6 +83,8 @@ pub(super) enum Control {
     Adopt(Box<Newcomer>),
     AccessChanged,
     Drain(Instant),
+    List(oneshot::Sender<Vec<Connection>>),
+    Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
 }
 
 #[derive(Debug)]
@@ -120,7 +124,7 @@ impl Pool {
     pub fn start(
         shards: usize,
         settings: &ShardSettings,
-        broker: &Broker,
+        broker: &Arc<Broker>,
         authority: &Arc<Authority>,
         epoch: Instant,
     ) -> io::Result<Self> {
@@ -146,7 +150,7 @@ impl Pool {
         port.load.fetch_add(1, Ordering::Relaxed);
         port.send(Control::Adopt(newcomer)).map_err(|control| match control {
             Control::Adopt(newcomer) => newcomer,
-            Control::AccessChanged | Control::Drain(_) => unreachable!("what was sent comes back"),
+            _ => unreachable!("what was sent comes back"),
         })
     }
 
@@ -157,6 +161,33 @@ impl Pool {
                 tracing::error!("a shard did not hear that rights have changed");
             }
         }
+    }
+
+    /// Every websocket, as it is now. A shard that does not answer is left out.
+    pub async fn connections(&self) -> Vec<Connection> {
+        let mut all = Vec::new();
+        for port in &self.ports {
+            let (reply, answer) = oneshot::channel();
+            if port.send(Control::List(reply)).is_ok()
+                && let Ok(mut connections) = answer.await
+            {
+                all.append(&mut connections);
+            }
+        }
+        all
+    }
+
+    /// Closes the websocket from this address and returns it as it was; nothing if there is none.
+    pub async fn delete(&self, peer: SocketAddr) -> Option<Connection> {
+        for port in &self.ports {
+            let (reply, answer) = oneshot::channel();
+            if port.send(Control::Delete(peer, reply)).is_ok()
+                && let Ok(Some(connection)) = answer.await
+            {
+                return Some(connection);
+            }
+        }
+        None
     }
 
     /// Delivers what was taken in, closes all connections and ends the threads, by `deadline` at the latest. Blocks.
@@ -186,7 +217,7 @@ impl Port {
 
 fn shard(
     settings: &ShardSettings,
-    broker: &Broker,
+    broker: &Arc<Broker>,
     authority: &Arc<Authority>,
     epoch: Instant,
 ) -> io::Result<(Port, Parts)> {
@@ -208,6 +239,7 @@ fn shard(
         control,
         metrics: broker.metrics().shard(),
         authority: Arc::clone(authority),
+        broker: Arc::clone(broker),
         load: Arc::clone(&load),
         timing: settings.timing,
         message_limit: settings.message_bytes,
