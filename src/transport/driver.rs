@@ -8,6 +8,8 @@
 //! then everybody is written to, so a healthy reader's outbox is drained several times before its bound; a connection gets
 //! at most [`WRITE_BYTES`] a turn, and the round begins at another place each turn, so that nobody is always last.
 
+mod drain;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::fanout::{ConnId, Frame, Gathered};
 use crate::frame;
 use crate::metrics::ShardMetrics;
 use crate::protocol::Close;
+use drain::Drain;
 
 /// The token of the wake-up.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -103,7 +106,7 @@ pub(super) struct Driver {
     turn: usize,
     tick: Duration,
     next_tick: Instant,
-    draining: Option<Instant>,
+    draining: Option<Drain>,
 }
 
 impl Driver {
@@ -143,11 +146,11 @@ impl Driver {
     }
 
     fn is_done(&self) -> bool {
-        self.draining.is_some() && self.open == 0
+        self.draining.is_some_and(|drain| drain.said_goodbye) && self.open == 0
     }
 
     fn timeout(&mut self) -> Duration {
-        let busy = self.has_events()
+        let busy = (self.has_events() && self.may_take_events())
             || !self.unread.is_empty()
             || !self.parts.control.is_empty()
             || self.parts.shard.fanout().has_dirty();
@@ -171,7 +174,10 @@ impl Driver {
             }
         }
         self.obey();
-        self.take_events();
+        if self.may_take_events() {
+            self.take_events();
+        }
+        self.end_drain();
         self.flush();
         self.note_closing();
         if Instant::now() >= self.next_tick {
@@ -228,7 +234,7 @@ impl Driver {
         let metrics = self.parts.metrics.all();
         metrics.connections.inc();
         metrics.connections_opened.inc();
-        if self.draining.is_some() {
+        if self.draining.is_some_and(|drain| drain.said_goodbye) {
             self.parts.shard.close(conn, Close::Draining);
         }
         self.heard(conn, &early);
@@ -425,7 +431,7 @@ impl Driver {
         for (conn, close) in self.parts.shard.take_closing() {
             let draining = self.draining;
             if let Some(entry) = self.conn(conn) {
-                entry.deadline = Some(draining.map_or(deadline, |drain| drain.max(deadline)));
+                entry.deadline = Some(draining.map_or(deadline, |drain| drain.deadline.max(deadline)));
                 entry.reason = Some(close);
                 if let Close::SlowConsumer { events, bytes } = close {
                     tracing::warn!(peer = %entry.peer, principal = %entry.identity.principal(), events, bytes, "slow consumer");
@@ -469,21 +475,6 @@ impl Driver {
             match authority.access(&entry.identity) {
                 Ok(access) => self.parts.shard.set_access(conn, &access),
                 Err(_) => self.parts.shard.close(conn, Close::Revoked),
-            }
-        }
-    }
-
-    /// Delivers what was taken in, then says good-bye to everybody.
-    fn drain(&mut self, deadline: Instant) {
-        while self.has_events() {
-            self.take_events();
-            self.flush();
-        }
-        self.draining = Some(deadline);
-        for at in 0..self.conns.len() {
-            let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
-            if self.conn(conn).is_some() {
-                self.parts.shard.close(conn, Close::Draining);
             }
         }
     }
