@@ -23,6 +23,7 @@ use crate::config::{Settings, TlsMode};
 use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::InboxLimits;
 use crate::index;
+use crate::index::filter;
 use crate::ingest::demo::Fleet;
 use crate::ingest::feed;
 use crate::metrics::Metrics;
@@ -230,6 +231,11 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
             registrations: limits.registrations,
             combinations: limits.combinations,
             combinations_in_all: limits.combinations.saturating_mul(4),
+            filter: filter::Limits {
+                nesting: limits.filter_nesting,
+                compiled: limits.regex_bytes,
+                ..filter::Limits::default()
+            },
         },
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
         inbox: InboxLimits { events: inbox.events, bytes: inbox.bytes },

@@ -90,13 +90,29 @@ impl Authority {
             Some(store) => (store, false),
             None => (first_store(&directory, &lock)?, true),
         };
+        Ok((Self::start(directory, lock, store, options)?, Opened { created }))
+    }
+
+    /// Opens a data directory that has a store already: for commands, which must not make one where there is none by
+    /// mistake. Blocks.
+    ///
+    /// # Errors
+    /// As [`Authority::open`], and if there is no store.
+    pub fn open_existing(data_dir: &Path, options: AuthOptions) -> Result<Self, StoreError> {
+        let directory = Directory::new(data_dir);
+        let store = directory.read_store()?.ok_or_else(|| directory.missing_store())?;
+        let lock = directory.lock()?;
+        Self::start(directory, lock, store, options)
+    }
+
+    fn start(directory: Directory, lock: Lock, store: Store, options: AuthOptions) -> Result<Self, StoreError> {
         let keys = match read_keys(&directory)? {
             Some(keys) => keys,
             None => new_keys(&directory, &lock, KeyRing::make(clock::now())?)?,
         };
         drop(lock);
         let issuers = read_issuers(&directory, &options)?;
-        let authority = Self {
+        Ok(Self {
             logins: Logins::new(&options)?,
             directory,
             options,
@@ -104,8 +120,7 @@ impl Authority {
             interner: Interner::default(),
             changes: watch::Sender::new(1),
             reloading: Mutex::new(()),
-        };
-        Ok((authority, Opened { created }))
+        })
     }
 
     /// Reads the data directory again. Returns whether anything has changed. Blocks.
@@ -117,11 +132,11 @@ impl Authority {
         let store = self.directory.read_store()?.ok_or_else(|| self.directory.missing_store())?;
         let keys = read_keys(&self.directory)?.ok_or_else(|| self.directory.missing_keys())?;
         let issuers = read_issuers(&self.directory, &self.options)?;
-        let now = self.state.load();
-        if now.store == store && now.keys == keys && now.issuers == issuers {
+        let last = self.state.load();
+        if last.store == store && last.keys == keys && last.issuers == issuers {
             return Ok(false);
         }
-        let generation = now.generation + 1;
+        let generation = last.generation + 1;
         self.state.store(Arc::new(State::new(generation, store, keys, issuers)));
         self.changes.send_replace(generation);
         Ok(true)

@@ -27,7 +27,8 @@ const MAX_LINKS: usize = 8;
 pub struct TokenRequest {
     /// How long it shall live ([`parse_ttl`](super::parse_ttl) reads a text).
     pub ttl: Option<Duration>,
-    /// Only these roles; none means all. Those that no role of the subject contains are left out silently, as in DRP.
+    /// Only these roles; none means all. Those that no role of the subject contains are left out silently, as in DRP;
+    /// so are empty names.
     pub roles: Vec<String>,
     /// Only this scope; if any of the three is given, the others are `*`.
     pub scope: Option<String>,
@@ -258,15 +259,8 @@ fn grantors(caller: Option<&Identity>, own: Option<&Witness>) -> Result<Vec<Gran
 /// The caller's own restrictions and the one that it asks for, each once.
 fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec<Restriction>, TokenError> {
     let mut all: Vec<Restriction> = caller.map(|caller| caller.restrictions.to_vec()).unwrap_or_default();
-    let TokenRequest { scope, action, specific, .. } = request;
-    let part = |part: &Option<String>| part.clone().unwrap_or_else(|| "*".to_owned());
-    let claim = if scope.is_some() || action.is_some() || specific.is_some() {
-        Some(Claim::new(&part(scope), &part(action), &part(specific))?)
-    } else {
-        None
-    };
-    let roles = (!request.roles.is_empty()).then(|| request.roles.clone());
-    let wanted = Restriction { roles, claim };
+    let roles: Vec<String> = request.roles.iter().filter(|role| !role.is_empty()).cloned().collect();
+    let wanted = Restriction { roles: (!roles.is_empty()).then_some(roles), claim: wanted_claim(request)? };
     if (wanted.roles.is_some() || wanted.claim.is_some()) && !all.contains(&wanted) {
         all.push(wanted);
     }
@@ -274,6 +268,16 @@ fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec
         return Err(TokenError::TooLarge);
     }
     Ok(all)
+}
+
+/// The claim of the three parts, if any of them is given.
+fn wanted_claim(request: &TokenRequest) -> Result<Option<Claim>, ClaimError> {
+    let parts = [&request.scope, &request.action, &request.specific];
+    if parts.iter().all(|part| part.is_none()) {
+        return Ok(None);
+    }
+    let [scope, action, specific] = parts.map(|part| part.as_deref().unwrap_or("*"));
+    Claim::new(scope, action, specific).map(Some)
 }
 
 /// Who a token that was verified makes its bearer.

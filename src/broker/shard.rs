@@ -18,8 +18,9 @@ use crate::auth::{Access, Principal};
 use crate::event::Event;
 use crate::fanout::{ConnId, Delivery, Fanout, Frame, OutboxLimits};
 use crate::frame;
+use crate::index::filter::Counters;
 use crate::index::{Class, Index, IndexError, Limits, Slot};
-use crate::metrics::{Outcome, ShardSize};
+use crate::metrics::{FilterCost, Outcome, ShardSize};
 use crate::protocol::{Close, Command, answer};
 
 /// Events about connections; a principal always sees those of its own.
@@ -61,6 +62,8 @@ pub struct Shard {
     overflowed: Vec<ConnId>,
     closing: Vec<(ConnId, Close)>,
     commands: Commands,
+    /// What filters had cost when they were last asked.
+    filters: Counters,
 }
 
 impl Shard {
@@ -74,6 +77,7 @@ impl Shard {
             overflowed: Vec::new(),
             closing: Vec::new(),
             commands: Commands::default(),
+            filters: Counters::default(),
         }
     }
 
@@ -234,6 +238,17 @@ impl Shard {
     /// The commands since the last call.
     pub fn take_commands(&mut self) -> Commands {
         std::mem::take(&mut self.commands)
+    }
+
+    /// What filters have cost since the last call.
+    pub fn take_filter_cost(&mut self) -> FilterCost {
+        let now = self.index.filter_counters();
+        let before = std::mem::replace(&mut self.filters, now);
+        FilterCost {
+            predicate_evaluations: now.predicate_evaluations - before.predicate_evaluations,
+            field_lookups: now.field_lookups - before.field_lookups,
+            filter_matches: now.filter_matches - before.filter_matches,
+        }
     }
 
     /// How large the shard is.

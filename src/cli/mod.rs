@@ -14,6 +14,7 @@ mod generate;
 mod post;
 pub mod serve;
 mod serve_args;
+mod users;
 mod watch;
 
 use std::ffi::OsString;
@@ -46,6 +47,14 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Send events to an endpoint
     Post(post::PostArgs),
+    /// Add, change, list and remove users
+    Users(users::UsersArgs),
+    /// Make, list and remove roles
+    Roles(users::RolesArgs),
+    /// Make, list and remove tenants
+    Tenants(users::TenantsArgs),
+    /// Issue and check tokens
+    Token(users::TokenArgs),
     /// Check or explain the configuration
     Config(config::ConfigArgs),
     /// Print a completion script for a shell
@@ -67,6 +76,8 @@ pub(crate) enum CliError {
     Post(#[from] post::PostError),
     #[error(transparent)]
     Serve(#[from] serve::ServeError),
+    #[error(transparent)]
+    Users(#[from] users::UsersError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -75,13 +86,15 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Serve(error) if error.is_configuration() => USAGE,
+            Self::Users(error) if error.is_broken_pipe() => 0,
+            Self::Users(error) if error.is_usage() => USAGE,
             Self::Config(_)
             | Self::Usage(_)
             | Self::Client(ClientError::Endpoint(_) | ClientError::Credentials(_) | ClientError::CaFile { .. }) => {
                 USAGE
             }
             Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::Client(_) | Self::Post(_) | Self::Serve(_) | Self::Output(_) => FAILED,
+            Self::Client(_) | Self::Post(_) | Self::Serve(_) | Self::Users(_) | Self::Output(_) => FAILED,
         }
     }
 }
@@ -92,8 +105,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
         Ok(cli) => dispatch(cli.command, out, err),
         Err(e) => return explain(&e, out, err),
     };
-    let flushed = result.and_then(|()| Ok(out.flush()?));
-    let Err(error) = flushed else { return 0 };
+    let Err(error) = result else { return 0 };
     let code = error.exit_code();
     if code != 0 {
         tell(err, format_args!("{error}"));
@@ -103,13 +115,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
 
 fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CliError> {
     match command {
-        Command::Serve(args) => Ok(serve::run(args.settings()?, out)?),
-        Command::Watch(args) => watch::run(&args, err),
-        Command::Post(args) => post::run(&args, err),
-        Command::Config(args) => config::run(&args, out),
-        Command::Completions(args) => generate::completions(&args, out),
-        Command::Man(args) => generate::man(&args, out),
+        Command::Serve(args) => return Ok(serve::run(args.settings()?, out)?),
+        // Not flushed here: a write that nobody takes may still hold the lock of standard output.
+        Command::Watch(args) => return watch::run(&args, err),
+        Command::Post(args) => return post::run(&args, err),
+        Command::Users(args) => users::run(&args, &mut io::stdin(), out)?,
+        Command::Roles(args) => users::run_roles(&args, out, err)?,
+        Command::Tenants(args) => users::run_tenants(&args, out)?,
+        Command::Token(args) => users::run_token(&args, &mut io::stdin(), out, err)?,
+        Command::Config(args) => config::run(&args, out)?,
+        Command::Completions(args) => generate::completions(&args, out)?,
+        Command::Man(args) => generate::man(&args, out)?,
     }
+    Ok(out.flush()?)
 }
 
 /// Help and version go to `out` and are no failure; wrong usage goes to `err`.

@@ -30,7 +30,7 @@ use crate::clock;
 use crate::fanout::inbox::{Batch, Inbox};
 use crate::fanout::{ConnId, Frame, Gathered};
 use crate::frame;
-use crate::metrics::ShardMetrics;
+use crate::metrics::{FilterCost, ShardMetrics};
 use crate::protocol::Close;
 use drain::Drain;
 
@@ -484,6 +484,10 @@ impl Driver {
         let size = self.parts.shard.size();
         let Parts { metrics, shard, .. } = &mut self.parts;
         metrics.flush(&counts, size);
+        let filters = shard.take_filter_cost();
+        if filters != FilterCost::default() {
+            metrics.filters(filters);
+        }
         for (outcome, count) in shard.take_commands().iter().filter(|(_, count)| *count > 0) {
             metrics.all().command(outcome, count);
         }

@@ -155,15 +155,21 @@ fn io(what: &'static str, path: &Path, source: std::io::Error) -> StoreError {
 }
 
 /// Changes the store in a data directory: reads it under the lock, lets `change` at it and writes it if that succeeds.
-/// A running server takes the change by itself.
+/// A running server takes the change by itself. If there was no store and `change` adds no user, the store gets the user
+/// of a first start, so that nobody is locked out.
 ///
 /// # Errors
 /// What `change` says, and everything that can go wrong with files.
 pub fn edit<T>(data_dir: &Path, change: impl FnOnce(&mut Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
     let directory = Directory::new(data_dir);
     let lock = directory.lock()?;
-    let mut store = directory.read_store()?.unwrap_or_default();
+    let found = directory.read_store()?;
+    let fresh = found.is_none();
+    let mut store = found.unwrap_or_default();
     let result = change(&mut store)?;
+    if fresh {
+        store.ensure_user()?;
+    }
     directory.write_store(&lock, &store)?;
     Ok(result)
 }

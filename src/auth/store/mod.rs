@@ -187,8 +187,16 @@ impl Store {
     /// The store of a first start: the well-known user, a superuser.
     pub(super) fn first() -> Result<Self, StoreError> {
         let mut store = Self::default();
-        store.add_user(DEFAULT_USER, PasswordHash::make(DEFAULT_PASSWORD)?, &[SUPERUSER.to_owned()])?;
+        store.ensure_user()?;
         Ok(store)
+    }
+
+    /// Adds the well-known user if there is no user at all.
+    fn ensure_user(&mut self) -> Result<(), StoreError> {
+        if self.users.is_empty() {
+            self.add_user(DEFAULT_USER, PasswordHash::make(DEFAULT_PASSWORD)?, &[SUPERUSER.to_owned()])?;
+        }
+        Ok(())
     }
 
     /// Every user by name.
