@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::probe::Probe;
-use crate::api::{About, Api, ApiLimits};
+use crate::api::quota::{PostQuota, SocketQuota};
+use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
 use crate::config::{Settings, TlsMode};
@@ -101,6 +102,7 @@ impl Server {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let epoch = Instant::now();
         let authority = open_authority(&settings)?;
+        let id = identity(&settings)?;
         let metrics = Arc::new(Metrics::new());
         let listeners = bind_all(&settings, &metrics).await?;
         let probe = bind_probe(&settings, &metrics).await?;
@@ -108,18 +110,17 @@ impl Server {
         let broker = Arc::new(Broker::new(metrics, epoch));
         let pool = Pool::start(shards(&settings), &shard_settings(&settings), &broker, &authority, epoch)
             .map_err(StartError::Shards)?;
-        let api = Arc::new(Api {
+        let api = Arc::new(Api::new(ApiParts {
             broker,
             authority,
             pool: Arc::new(pool),
             admission: Admission::new(settings.limits.connections),
+            sockets: SocketQuota::new(usize::try_from(settings.limits.connections_per_principal).unwrap_or(usize::MAX)),
+            posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
-            about: About {
-                id: identity(&settings)?,
-                address: addresses.first().copied().unwrap_or(settings.listen[0]),
-            },
-        });
+            about: About { id, address: addresses.first().copied().unwrap_or(settings.listen[0]) },
+        }));
         let (stop, stopped) = watch::channel(false);
         let (stop_probe, probe_stopped) = watch::channel(false);
         let ready = Arc::new(AtomicBool::new(true));

@@ -175,6 +175,8 @@ table! {
         body_bytes: usize as Size = "64MiB", start;
         /// Connections at one time.
         connections: usize as Count = "100000", start;
+        /// Websockets of one principal at one time; 0 is without limit.
+        connections_per_principal: u64 as Whole = "0", start;
         /// Connections that have not yet finished their TLS handshake or shown credentials.
         pending_handshakes: usize as Count = "512", start;
         /// Events a second that one principal may post; 0 is without limit.

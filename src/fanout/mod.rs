@@ -342,6 +342,14 @@ impl Fanout {
         })
     }
 
+    /// Whether every connection that is not closing could take so much more; looks at every connection.
+    pub fn all_have_room(&self, events: usize, bytes: usize) -> bool {
+        let fits = |Depth { events: waiting, bytes: size }: Depth| {
+            waiting == 0 || (waiting + events <= self.limits.events && size + bytes <= self.limits.bytes)
+        };
+        self.outboxes.iter().flatten().all(|outbox| outbox.is_closing() || fits(outbox.depth()))
+    }
+
     /// How many frames are held.
     pub fn frames(&self) -> usize {
         self.frames.len()

@@ -8,6 +8,7 @@
 //! then everybody is written to, so a healthy reader's outbox is drained several times before its bound; a connection gets
 //! at most one write a round, and the round begins at another place each turn, so that nobody is always last.
 
+mod drain;
 mod members;
 mod reading;
 mod writing;
@@ -34,6 +35,7 @@ use crate::fanout::{ConnId, Frame};
 use crate::frame;
 use crate::metrics::{FilterCost, ShardMetrics};
 use crate::protocol::Close;
+use drain::Drain;
 use reading::READ_BYTES;
 
 /// The token of the wake-up.
@@ -108,7 +110,7 @@ pub(super) struct Driver {
     turn: usize,
     tick: Duration,
     next_tick: Instant,
-    draining: Option<Instant>,
+    draining: Option<Drain>,
 }
 
 impl Driver {
@@ -149,11 +151,11 @@ impl Driver {
     }
 
     fn is_done(&self) -> bool {
-        self.draining.is_some() && self.open == 0
+        self.draining.is_some_and(|drain| drain.said_goodbye) && self.open == 0
     }
 
     fn timeout(&mut self) -> Duration {
-        let busy = self.has_events()
+        let busy = (self.has_events() && self.may_take_events())
             || !self.news.is_empty()
             || !self.unread.is_empty()
             || !self.parts.control.is_empty()
@@ -178,7 +180,10 @@ impl Driver {
             }
         }
         self.obey();
-        self.take_events();
+        if self.may_take_events() {
+            self.take_events();
+        }
+        self.end_drain();
         self.flush();
         self.note_closing();
         self.announce_news();
@@ -254,21 +259,6 @@ impl Driver {
         } else if now.duration_since(entry.pinged) >= ping {
             entry.pinged = now;
             self.parts.shard.control(conn, Frame::Constant(frame::PING));
-        }
-    }
-
-    /// Delivers what was taken in, then says good-bye to everybody.
-    fn drain(&mut self, deadline: Instant) {
-        while self.has_events() {
-            self.take_events();
-            self.flush();
-        }
-        self.draining = Some(deadline);
-        for at in 0..self.conns.len() {
-            let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
-            if self.conn(conn).is_some() {
-                self.parts.shard.close(conn, Close::Draining);
-            }
         }
     }
 

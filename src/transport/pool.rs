@@ -3,6 +3,7 @@
 //! Contract: a connection is given to one shard and stays there. Handing over never blocks: if a shard's control queue is
 //! full, the connection is refused. [`Pool::drain`] ends all threads.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -43,18 +44,36 @@ impl Admission {
     /// A place for one more connection, if there is one.
     pub fn admit(&self) -> Option<Permit> {
         let admitted = self.open.fetch_add(1, Ordering::AcqRel) < self.limit;
-        let permit = Permit(Arc::clone(&self.open));
+        let permit = Permit { open: Arc::clone(&self.open), beside: None };
         admitted.then_some(permit)
     }
 }
 
-/// A connection's place; given back when dropped.
+/// A connection's place; given back when dropped, and with it whatever else it holds a place in.
 #[derive(Debug)]
-pub struct Permit(Arc<AtomicUsize>);
+pub struct Permit {
+    open: Arc<AtomicUsize>,
+    beside: Option<Box<dyn Place>>,
+}
+
+/// Something that is given back when it is dropped.
+pub trait Place: fmt::Debug + Send + 'static {}
+
+impl<T: fmt::Debug + Send + 'static> Place for T {}
+
+impl Permit {
+    /// The same place, and another one.
+    #[must_use]
+    pub fn beside(mut self, place: impl Place) -> Self {
+        self.beside = Some(Box::new(place));
+        self
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.beside = None;
+        self.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

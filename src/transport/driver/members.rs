@@ -65,7 +65,7 @@ impl Driver {
             tracing::info!(target: AUDIT, principal, peer = %remote_addr, "websocket opened");
             self.announce(connection.event("create", clock::now()));
         }
-        if self.draining.is_some() {
+        if self.draining.is_some_and(|drain| drain.said_goodbye) {
             self.parts.shard.close(conn, Close::Draining);
         }
     }
@@ -147,7 +147,7 @@ impl Driver {
         for (conn, close) in self.parts.shard.take_closing() {
             let draining = self.draining;
             if let Some(entry) = self.conn(conn) {
-                entry.deadline = Some(draining.map_or(deadline, |drain| drain.max(deadline)));
+                entry.deadline = Some(draining.map_or(deadline, |drain| drain.deadline.max(deadline)));
                 entry.reason = Some(close);
                 if let Close::SlowConsumer { events, bytes } = close {
                     tracing::warn!(peer = %entry.peer, principal = %entry.identity.principal(), events, bytes, "slow consumer");
