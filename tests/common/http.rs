@@ -71,6 +71,7 @@ impl Http {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into())).unwrap();
+        patiently("the connection", self.sender.ready()).await.unwrap();
         let answer = patiently("an answer", self.sender.send_request(request)).await.unwrap();
         let (parts, body) = answer.into_parts();
         let body = patiently("a body", body.collect()).await.unwrap().to_bytes();
