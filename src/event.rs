@@ -13,10 +13,12 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
+use crate::frame::{HEADER_ROOM, text_header};
 use crate::json;
 
 /// What Go's zero `time.Time` looks like; clients send it to mean "no time given".
@@ -24,6 +26,13 @@ const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// The type of the answers to commands; nobody may publish it.
 pub const ANSWER_TYPE: &str = "websocket";
+
+static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// How many events this process has written down, answers to commands not counted.
+pub fn serialisations() -> u64 {
+    SERIALISATIONS.load(Ordering::Relaxed)
+}
 
 /// Field names of secrets that never leave in `users` events.
 const SECRETS: [&str; 2] = ["PasswordHash", "Secret"];
@@ -143,6 +152,9 @@ impl<'t> Draft<'t> {
 
     /// Writes the event down. `now` stands in for a time that was not given.
     pub fn seal(&self, now: Timestamp) -> Event {
+        if self.kind != ANSWER_TYPE {
+            SERIALISATIONS.fetch_add(1, Ordering::Relaxed);
+        }
         let mut wire = Wire::new(self.object.len() + self.original.len() + self.key.len());
         wire.time(self.time.as_deref(), now);
         wire.string(",\"Type\":", &self.kind);
@@ -154,22 +166,14 @@ impl<'t> Draft<'t> {
         let original = wire.value(",\"Original\":", self.original, scrub);
         let (frame, header) = wire.finish();
         let (machine, work_order) = if self.kind == "jobs" { owners(self.object) } else { (None, None) };
-        Event {
-            frame,
-            header,
-            object,
-            original,
-            kind: self.kind.as_ref().into(),
-            action: self.action.as_ref().into(),
-            key: self.key.as_ref().into(),
-            machine,
-            work_order,
-        }
+        let names =
+            [&self.kind, &self.action, &self.key, &machine.unwrap_or_default(), &work_order.unwrap_or_default()];
+        Event { frame, header, object, original, names: Names::new(names.map(AsRef::as_ref)) }
     }
 }
 
-/// `Machine` and `WorkOrder` of a job, where they are non-empty strings; the last of several wins.
-fn owners(job: &str) -> (Option<Box<str>>, Option<Box<str>>) {
+/// `Machine` and `WorkOrder` of a job, where they are strings; the last of several wins.
+fn owners(job: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
     let mut owners = (None, None);
     for member in json::members(job) {
         let slot = match member.name().as_ref() {
@@ -177,7 +181,7 @@ fn owners(job: &str) -> (Option<Box<str>>, Option<Box<str>>) {
             "WorkOrder" => &mut owners.1,
             _ => continue,
         };
-        *slot = json::as_string(member.value).filter(|text| !text.is_empty()).map(|text| text.as_ref().into());
+        *slot = json::as_string(member.value);
     }
     owners
 }
@@ -223,9 +227,6 @@ fn matches_shape(bytes: &[u8], shape: &[u8]) -> bool {
     let fits = |(b, s): (&u8, &u8)| if *s == b'd' { b.is_ascii_digit() } else { b == s };
     bytes.len() == shape.len() && bytes.iter().zip(shape).all(fits)
 }
-
-/// Room for the longest header a server frame can have.
-const HEADER_ROOM: usize = 10;
 
 /// The frame under construction; its first [`HEADER_ROOM`] bytes are kept for the header.
 struct Wire {
@@ -299,28 +300,6 @@ fn offset(at: usize) -> u32 {
     u32::try_from(at).expect("an event is bounded far below 4 GiB at the intake")
 }
 
-/// Writes the header of an unfragmented, unmasked text frame (RFC 6455, section 5.2) and returns its length.
-fn text_header(payload: usize, header: &mut [u8; HEADER_ROOM]) -> usize {
-    const FIN_TEXT: u8 = 0x81;
-    header[0] = FIN_TEXT;
-    match payload {
-        0..=125 => {
-            header[1] = u8::try_from(payload).expect("at most 125");
-            2
-        }
-        126..=0xFFFF => {
-            header[1] = 126;
-            header[2..4].copy_from_slice(&u16::try_from(payload).expect("fits 16 bits").to_be_bytes());
-            4
-        }
-        _ => {
-            header[1] = 127;
-            header[2..10].copy_from_slice(&(payload as u64).to_be_bytes());
-            10
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy)]
 struct FrameStart(u8);
 
@@ -331,11 +310,30 @@ pub struct Event {
     header: FrameStart,
     object: Range<u32>,
     original: Range<u32>,
-    kind: Box<str>,
-    action: Box<str>,
-    key: Box<str>,
-    machine: Option<Box<str>>,
-    work_order: Option<Box<str>>,
+    names: Names,
+}
+
+/// The strings that an event is found by, decoded, one behind the other: matching reads all of them.
+#[derive(Debug)]
+struct Names {
+    text: Box<str>,
+    ends: [u32; 5],
+}
+
+impl Names {
+    fn new(names: [&str; 5]) -> Self {
+        let mut end = 0;
+        let ends = names.map(|name| {
+            end += name.len();
+            offset(end)
+        });
+        Self { text: names.concat().into(), ends }
+    }
+
+    fn get(&self, at: usize) -> &str {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.text[start as usize..self.ends[at] as usize]
+    }
 }
 
 impl Event {
@@ -365,27 +363,27 @@ impl Event {
 
     /// The event's Type, decoded.
     pub fn kind(&self) -> &str {
-        &self.kind
+        self.names.get(0)
     }
 
     /// The event's Action, decoded.
     pub fn action(&self) -> &str {
-        &self.action
+        self.names.get(1)
     }
 
     /// The event's Key, decoded.
     pub fn key(&self) -> &str {
-        &self.key
+        self.names.get(2)
     }
 
     /// For an event of Type `jobs`: its Object's `Machine`, if that is a non-empty string.
     pub fn machine(&self) -> Option<&str> {
-        self.machine.as_deref()
+        Some(self.names.get(3)).filter(|machine| !machine.is_empty())
     }
 
     /// For an event of Type `jobs`: its Object's `WorkOrder`, if that is a non-empty string.
     pub fn work_order(&self) -> Option<&str> {
-        self.work_order.as_deref()
+        Some(self.names.get(4)).filter(|work_order| !work_order.is_empty())
     }
 }
 

@@ -10,12 +10,20 @@
 //! Dependencies point one way (a test in `tests/tidy.rs` holds them to it):
 //! `json, event, clock` <- `protocol, index, fanout, auth` <- `broker` <- `transport, api, ingest` <- `cli` <- `main`.
 
+pub mod api;
 pub mod auth;
+pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod event;
+pub mod fanout;
+pub mod frame;
 pub mod index;
 pub mod ingest;
 pub mod json;
+pub mod metrics;
+pub mod protocol;
+pub mod server;
+pub mod transport;

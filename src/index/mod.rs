@@ -1,2 +1,423 @@
-//! Under construction.
+//! Which subscribers want this event: registrations compiled into a trie.
+//!
+//! A registration is expanded into the (type, action, key) combinations of its lists, each of them a place in the
+//! three-level trie (or in one of the two job indexes). At a place hang *groups*: the subscribers with one filter (or none)
+//! and of one class. Filters run only where the trie has led to, each at most once an event ([`filter`]). The class stands for what its subscribers may see; it is opaque here, and the caller's verdict on it is asked for at most once an
+//! event, so that authorization costs one verdict per class and not one per subscriber.
+//!
+//! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows no socket and no
+//! claim. One [`Index::matches`] calls back at most once for each subscriber, in no particular order. Everything a
+//! registration cost is given back by its deregistration. Registering costs O(combinations), deregistering the same,
+//! matching O(groups hit + members); the number of registrations does not matter to it.
+//!
+//! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places; the trie skips
+//! all places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the figures.
+
 pub mod filter;
+mod groups;
+mod spec;
+mod symbols;
+mod trie;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use thiserror::Error;
+
+pub use spec::{Field, MACHINE_JOBS, Spec, SpecError, WORK_ORDER_JOBS};
+
+use crate::event::Event;
+use filter::{Counters, Engine, Filter, FilterId, View};
+use groups::{GroupKey, Groups, Membership};
+use symbols::{Symbol, Symbols};
+use trie::{Leaf, Names, Owner, Place, Trie};
+
+/// Subscribers of one class see the same events; what that means is the caller's business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Class(pub u32);
+
+/// How much one subscriber may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Registrations a subscriber.
+    pub registrations: usize,
+    /// Combinations a registration.
+    pub combinations: usize,
+    /// Combinations a subscriber, over all its registrations.
+    pub combinations_in_all: usize,
+    /// How large a filter may be.
+    pub filter: filter::Limits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            registrations: 4096,
+            combinations: 65_536,
+            combinations_in_all: 4 * 65_536,
+            filter: filter::Limits::default(),
+        }
+    }
+}
+
+/// Why a registration or deregistration was refused. Nothing has changed then.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// The text is not a registration.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The subscriber has as many registrations as it may.
+    #[error("too many registrations: {limit} are allowed on a connection")]
+    TooManyRegistrations {
+        /// The limit.
+        limit: usize,
+    },
+    /// The product of the lists is too large.
+    #[error("too many combinations: the lists make {combinations}, {limit} are allowed")]
+    TooManyCombinations {
+        /// What the lists make.
+        combinations: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// All registrations of the subscriber together are too large.
+    #[error(
+        "too many combinations: all registrations of the connection would make {combinations}, {limit} are allowed"
+    )]
+    TooManyInAll {
+        /// What all registrations would make.
+        combinations: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// There is no such registration to take back.
+    #[error("not registered: {spec:?}")]
+    NotRegistered {
+        /// The text, cut to 128 characters.
+        spec: String,
+    },
+}
+
+/// A subscriber's handle in the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slot(u32);
+
+#[derive(Debug)]
+struct Subscriber {
+    class: Class,
+    registrations: HashMap<Box<str>, Registration>,
+    combinations: usize,
+}
+
+#[derive(Debug)]
+struct Registration {
+    memberships: SmallVec<[Membership; 2]>,
+    /// A use of the filter; the groups rely on it.
+    filter: Option<FilterId>,
+}
+
+/// A subscriber as matching sees it.
+#[derive(Debug, Clone, Copy)]
+struct Mark<S> {
+    id: S,
+    /// The event it was last hit by.
+    event: u64,
+}
+
+/// How large the index is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Subscribers.
+    pub subscribers: usize,
+    /// Registrations of all subscribers.
+    pub registrations: usize,
+    /// Distinct (place, filter, class) triples.
+    pub groups: usize,
+    /// Distinct strings.
+    pub symbols: usize,
+    /// Distinct expressions, lookups and names in filters.
+    pub filter_parts: usize,
+}
+
+/// The index. See the module's text.
+#[derive(Debug)]
+pub struct Index<S> {
+    limits: Limits,
+    symbols: Symbols,
+    trie: Trie,
+    engine: Engine,
+    groups: Groups,
+    subscribers: Vec<Option<Subscriber>>,
+    /// Beside `subscribers`, because matching touches nothing else of a subscriber.
+    marks: Vec<Mark<S>>,
+    free: Vec<u32>,
+    /// The event a class was last judged for, and the verdict.
+    verdicts: Vec<(u64, bool)>,
+    event: u64,
+    registrations: usize,
+}
+
+impl<S: Copy> Index<S> {
+    /// An empty index.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            symbols: Symbols::default(),
+            trie: Trie::default(),
+            engine: Engine::new(),
+            groups: Groups::default(),
+            subscribers: Vec::new(),
+            marks: Vec::new(),
+            free: Vec::new(),
+            verdicts: Vec::new(),
+            event: 0,
+            registrations: 0,
+        }
+    }
+
+    /// Adds a subscriber without registrations.
+    pub fn subscribe(&mut self, id: S, class: Class) -> Slot {
+        let subscriber = Some(Subscriber { class, registrations: HashMap::new(), combinations: 0 });
+        if let Some(free) = self.free.pop() {
+            self.subscribers[free as usize] = subscriber;
+            self.marks[free as usize] = Mark { id, event: 0 };
+            return Slot(free);
+        }
+        self.subscribers.push(subscriber);
+        self.marks.push(Mark { id, event: 0 });
+        Slot(u32::try_from(self.marks.len() - 1).expect("fewer than 4 billion subscribers"))
+    }
+
+    /// Takes a subscriber out with all its registrations; the slot is used again afterwards.
+    pub fn unsubscribe(&mut self, slot: Slot) {
+        let Some(mut subscriber) = self.subscribers[slot.0 as usize].take() else { return };
+        for (_, registration) in subscriber.registrations.drain() {
+            self.registrations -= 1;
+            self.leave(&registration);
+        }
+        self.free.push(slot.0);
+    }
+
+    /// Puts a subscriber into another class; its registrations stay.
+    pub fn reclass(&mut self, slot: Slot, class: Class) {
+        let Some(subscriber) = &mut self.subscribers[slot.0 as usize] else { return };
+        if subscriber.class == class {
+            return;
+        }
+        subscriber.class = class;
+        let texts = std::mem::take(&mut subscriber.registrations);
+        for (text, registration) in texts {
+            let spec = Spec::parse(&text, &self.limits.filter).expect("it was read when it was registered");
+            // Joined before it leaves, so that what only it uses is not freed and made again.
+            let joined = self.join(slot, class, &spec);
+            self.leave(&registration);
+            self.subscriber(slot).registrations.insert(text, joined);
+        }
+    }
+
+    /// Registers `text` for a subscriber. Returns whether it is new: the same text again changes nothing.
+    ///
+    /// # Errors
+    /// [`IndexError`]; nothing has changed then.
+    pub fn register(&mut self, slot: Slot, text: &str) -> Result<bool, IndexError> {
+        let limits = self.limits;
+        let subscriber = self.subscriber(slot);
+        if subscriber.registrations.contains_key(text) {
+            return Ok(false);
+        }
+        if subscriber.registrations.len() >= limits.registrations {
+            return Err(IndexError::TooManyRegistrations { limit: limits.registrations });
+        }
+        let spec = Spec::parse(text, &limits.filter)?;
+        check_size(spec.combinations(), subscriber.combinations, &limits)?;
+        let class = subscriber.class;
+        subscriber.combinations += spec.combinations();
+        let registration = self.join(slot, class, &spec);
+        self.subscriber(slot).registrations.insert(text.into(), registration);
+        self.registrations += 1;
+        Ok(true)
+    }
+
+    /// Takes the registration with exactly this text back.
+    ///
+    /// # Errors
+    /// [`IndexError::NotRegistered`], or [`IndexError::Spec`] if it could not even be registered.
+    pub fn deregister(&mut self, slot: Slot, text: &str) -> Result<(), IndexError> {
+        let limits = self.limits;
+        let subscriber = self.subscriber(slot);
+        let Some(registration) = subscriber.registrations.remove(text) else {
+            Spec::parse(text, &limits.filter)?;
+            return Err(IndexError::NotRegistered { spec: text.chars().take(128).collect() });
+        };
+        subscriber.combinations -= registration.memberships.len();
+        self.registrations -= 1;
+        self.leave(&registration);
+        Ok(())
+    }
+
+    fn subscriber(&mut self, slot: Slot) -> &mut Subscriber {
+        self.subscribers[slot.0 as usize].as_mut().expect("a slot is used only between subscribe and unsubscribe")
+    }
+
+    /// How many registrations a subscriber has.
+    pub fn registrations(&self, slot: Slot) -> usize {
+        self.subscribers[slot.0 as usize].as_ref().map_or(0, |subscriber| subscriber.registrations.len())
+    }
+
+    fn join(&mut self, slot: Slot, class: Class, spec: &Spec) -> Registration {
+        let filter = spec.filter.as_ref().map(|filter: &Filter| self.engine.intern(filter));
+        let mut memberships = SmallVec::with_capacity(spec.combinations());
+        for kind in spec.kind.iter() {
+            for action in spec.action.iter() {
+                for key in spec.key.iter() {
+                    let place = self.place(kind, action, key);
+                    memberships.push(self.insert(slot, GroupKey { place, filter, class }));
+                }
+            }
+        }
+        Registration { memberships, filter }
+    }
+
+    fn place(&mut self, kind: Option<&str>, action: Option<&str>, key: Option<&str>) -> Place {
+        let mut acquire = |text: Option<&str>| text.map(|text| self.symbols.acquire(text));
+        match kind {
+            Some(MACHINE_JOBS) => Place::MachineJobs(acquire(action), acquire(key)),
+            Some(WORK_ORDER_JOBS) => Place::WorkOrderJobs(acquire(action), acquire(key)),
+            _ => Place::Event(acquire(kind), acquire(action), acquire(key)),
+        }
+    }
+
+    fn insert(&mut self, slot: Slot, key: GroupKey) -> Membership {
+        let inserted = self.groups.insert(key, slot.0);
+        if inserted.is_new {
+            self.trie.leaf(key.place).insert(&self.engine, key.filter, inserted.group);
+        } else {
+            // The group has its references to the symbols already.
+            self.release(key.place);
+        }
+        inserted.membership
+    }
+
+    fn leave(&mut self, registration: &Registration) {
+        for &membership in &registration.memberships {
+            if let Some((group, key)) = self.groups.remove(membership) {
+                self.trie.prune(key.place, |leaf| leaf.remove(key.filter, group));
+                self.release(key.place);
+            }
+        }
+        self.groups.shrink();
+        if let Some(filter) = registration.filter {
+            self.engine.release(filter);
+        }
+    }
+
+    fn release(&mut self, place: Place) {
+        place.symbols().for_each(|symbol| self.symbols.release(symbol));
+    }
+
+    /// Calls `hit` once for every subscriber that has registered for the event and whose class is `allowed` to see it.
+    /// `allowed` is asked at most once a class.
+    pub fn matches(&mut self, event: &Event, mut allowed: impl FnMut(Class) -> bool, mut hit: impl FnMut(S)) {
+        self.event += 1;
+        let reached = self.reached(event);
+        for group in reached {
+            let (class, members) = self.groups.get(group);
+            if !judge(&mut self.verdicts, self.event, class, &mut allowed) {
+                continue;
+            }
+            for &member in members {
+                let mark = &mut self.marks[member as usize];
+                if mark.event != self.event {
+                    mark.event = self.event;
+                    hit(mark.id);
+                }
+            }
+        }
+    }
+
+    /// The groups that the event reaches and whose filter, if any, is true.
+    fn reached(&mut self, event: &Event) -> SmallVec<[u32; 16]> {
+        let names = self.names(event);
+        let mut reached = SmallVec::new();
+        let (trie, engine) = (&mut self.trie, &mut self.engine);
+        // Begun only when the trie leads to a filter.
+        let mut evaluation = None;
+        let mut engine = Some(engine);
+        trie.visit(&names, |leaf: &mut Leaf| {
+            reached.extend_from_slice(&leaf.groups);
+            if let Some(filtered) = &mut leaf.filtered {
+                if let Some(engine) = engine.take() {
+                    evaluation = Some(engine.begin(View::event(event)));
+                }
+                if let Some(evaluation) = &mut evaluation {
+                    filtered.candidates(evaluation, |group| reached.push(group));
+                }
+            }
+        });
+        reached
+    }
+
+    /// What filters have cost so far.
+    pub fn filter_counters(&self) -> Counters {
+        self.engine.counters()
+    }
+
+    fn names(&self, event: &Event) -> Names {
+        let owner = |text: Option<&str>| text.map(|text| Owner(self.symbols.get(text)));
+        let owners = event.kind() == "jobs" && self.trie.wants_owners();
+        Names {
+            kind: self.branch(event.kind()),
+            action: self.branch(event.action()),
+            key: self.branch(event.key()),
+            machine: owner(event.machine().filter(|_| owners)),
+            work_order: owner(event.work_order().filter(|_| owners)),
+        }
+    }
+
+    fn branch(&self, text: &str) -> Option<Symbol> {
+        self.symbols.get(text)
+    }
+
+    /// How large the index is.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            subscribers: self.subscribers.len() - self.free.len(),
+            registrations: self.registrations,
+            groups: self.groups.len(),
+            symbols: self.symbols.len(),
+            filter_parts: self.engine.held(),
+        }
+    }
+
+    /// Whether nothing at all is registered and nothing is kept of earlier registrations.
+    pub fn is_empty(&self) -> bool {
+        self.trie.is_empty() && self.stats() == Stats { subscribers: self.stats().subscribers, ..Stats::default() }
+    }
+}
+
+fn check_size(combinations: usize, others: usize, limits: &Limits) -> Result<(), IndexError> {
+    if combinations > limits.combinations {
+        return Err(IndexError::TooManyCombinations { combinations, limit: limits.combinations });
+    }
+    let combinations = others + combinations;
+    if combinations > limits.combinations_in_all {
+        return Err(IndexError::TooManyInAll { combinations, limit: limits.combinations_in_all });
+    }
+    Ok(())
+}
+
+fn judge(verdicts: &mut Vec<(u64, bool)>, event: u64, class: Class, allowed: &mut impl FnMut(Class) -> bool) -> bool {
+    let at = class.0 as usize;
+    if at >= verdicts.len() {
+        verdicts.resize(at + 1, (0, false));
+    }
+    if verdicts[at].0 != event {
+        verdicts[at] = (event, allowed(class));
+    }
+    verdicts[at].1
+}
+
+#[cfg(test)]
+mod naive;
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,4 @@
-//! Under construction.
+//! Where events come from besides `POST /api/v3/events`.
+
 pub mod demo;
+pub mod feed;

@@ -1,0 +1,130 @@
+//! Who is asking: credentials from the header or the query, and the rule about origins.
+
+use std::net::SocketAddr;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+
+use super::{Api, ApiError, query};
+use crate::auth::{AuthError, Credential, Identity};
+use crate::metrics::Rejection;
+
+impl Api {
+    /// Checks the credentials of a request: the `Authorization` header if there is one, otherwise `token=` or `Token=`.
+    pub(super) async fn authenticate(
+        &self,
+        request: &Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Identity, ApiError> {
+        let result = self.identify(request, peer).await;
+        if let Err(error) = &result {
+            tracing::info!(%peer, path = request.uri().path(), %error, "refused");
+            self.broker.metrics().rejected(match error {
+                ApiError::Auth(AuthError::Missing | AuthError::Malformed(_)) => Rejection::Unauthenticated,
+                ApiError::Auth(AuthError::Throttled { .. } | AuthError::Unavailable) => Rejection::Limited,
+                _ => Rejection::Forbidden,
+            });
+        }
+        result
+    }
+
+    async fn identify(&self, request: &Request<Incoming>, peer: SocketAddr) -> Result<Identity, ApiError> {
+        let credential = match from_header(request.headers())? {
+            Some(credential) => {
+                if credential.is_basic() {
+                    check_origin(request.headers(), &self.allowed_origins)?;
+                }
+                credential
+            }
+            None => query::credential(request.uri().query())
+                .and_then(|value| Credential::from_query(&value))
+                .ok_or(AuthError::Missing)?,
+        };
+        Ok(self.authority.login(credential, peer.ip()).await?)
+    }
+
+    /// Whether the caller may.
+    pub(super) fn permits(
+        &self,
+        identity: &Identity,
+        scope: &'static str,
+        action: &'static str,
+        specific: &str,
+    ) -> Result<bool, ApiError> {
+        Ok(self.authority.permits(identity, scope, action, specific)?)
+    }
+
+    /// Refuses a caller that may not.
+    pub(super) fn require(
+        &self,
+        identity: &Identity,
+        scope: &'static str,
+        action: &'static str,
+        specific: &str,
+    ) -> Result<(), ApiError> {
+        if self.permits(identity, scope, action, specific)? {
+            return Ok(());
+        }
+        Err(ApiError::Forbidden { scope, action, specific: specific.to_owned() })
+    }
+}
+
+fn from_header(headers: &HeaderMap) -> Result<Option<Credential>, AuthError> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let text = std::str::from_utf8(value.as_bytes()).unwrap_or("\u{fffd}");
+    Ok(Credential::from_authorization(text)?)
+}
+
+/// A browser sends Basic credentials by itself, also for somebody else's page; so those are taken only from our own
+/// host's pages and from the allowed ones. Without `Origin` the caller is no browser.
+fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiError> {
+    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().map_err(|_| ApiError::Origin)?.trim();
+    let own = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let from = origin.split_once("://").map(|(_, authority)| authority);
+    let is_own = matches!((from, own), (Some(from), Some(own)) if from.eq_ignore_ascii_case(own));
+    if is_own || allowed.iter().any(|other| other == "*" || other.eq_ignore_ascii_case(origin)) {
+        return Ok(());
+    }
+    Err(ApiError::Origin)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn verdict(origin: Option<&'static str>, allowed: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("drp.lab:8092"));
+        if let Some(origin) = origin {
+            headers.insert(ORIGIN, HeaderValue::from_static(origin));
+        }
+        let allowed: Vec<String> = allowed.iter().map(|&origin| origin.to_owned()).collect();
+        check_origin(&headers, &allowed).is_ok()
+    }
+
+    #[test]
+    fn basic_credentials_need_the_own_or_an_allowed_origin() {
+        for (origin, allowed, expected) in [
+            (None, [].as_slice(), true),
+            (Some("https://drp.lab:8092"), &[], true),
+            (Some("https://DRP.lab:8092"), &[], true),
+            (Some("http://drp.lab:8092"), &[], true),
+            (Some("https://drp.lab"), &[], false),
+            (Some("https://drp.lab:8093"), &[], false),
+            (Some("https://evil.lab:8092"), &[], false),
+            (Some("https://drp.lab:8092.evil.lab"), &[], false),
+            (Some("https://evil.drp.lab:8092"), &[], false),
+            (Some("null"), &[], false),
+            (Some(""), &[], false),
+            (Some("https://portal.rackn.io"), &["https://portal.rackn.io"], true),
+            (Some("https://portal.rackn.io.evil"), &["https://portal.rackn.io"], false),
+            (Some("null"), &["*"], true),
+        ] {
+            assert_eq!(verdict(origin, allowed), expected, "{origin:?} with {allowed:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What can be wrong with a request: the one table from errors to HTTP status, headers and DRP Error bodies.
+
+use hyper::header::{HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE};
+use hyper::{Method, StatusCode};
+use thiserror::Error;
+
+use super::answer;
+use crate::auth::{AuthError, Revoked, TokenError};
+use crate::broker::PublishError;
+use crate::protocol::DrpError;
+use crate::transport::listener::Answer;
+use crate::transport::upgrade::UpgradeError;
+
+/// Why a request is refused.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// No such path or method.
+    #[error("No route")]
+    NoRoute,
+    /// Credentials are missing or not good.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The credentials were good a moment ago.
+    #[error("credentials are not valid")]
+    Revoked(#[from] Revoked),
+    /// A browser's own credentials from somebody else's page.
+    #[error("credentials of this kind are not taken from another origin; use a token")]
+    Origin,
+    /// The caller may not.
+    #[error("Requires: {scope} {action} {specific}")]
+    Forbidden {
+        /// The claim that is missing.
+        scope: &'static str,
+        /// The claim that is missing.
+        action: &'static str,
+        /// The claim that is missing.
+        specific: String,
+    },
+    /// A token cannot be issued.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Not a websocket handshake.
+    #[error(transparent)]
+    NotAHandshake(#[from] UpgradeError),
+    /// What was sent is wrong; the text says what and where.
+    #[error("{0}")]
+    Bad(String),
+    /// What was sent is too long; the text says what and how long it may be.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The body was cut off.
+    #[error("the body ended early")]
+    CutOff,
+    /// Events cannot be taken now.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// As many connections as allowed.
+    #[error("too many connections")]
+    TooManyConnections,
+}
+
+impl ApiError {
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Auth(error) => StatusCode::from_u16(error.status()).expect("one of a fixed set"),
+            Self::Revoked(_) | Self::Origin | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::Token(error) => match error {
+                TokenError::Forbidden { .. } | TokenError::Revoked(_) => StatusCode::FORBIDDEN,
+                TokenError::UnknownUser { .. } => StatusCode::NOT_FOUND,
+                TokenError::Random => StatusCode::INTERNAL_SERVER_ERROR,
+                _ => StatusCode::BAD_REQUEST,
+            },
+            Self::NotAHandshake(_) | Self::Bad(_) | Self::CutOff => StatusCode::BAD_REQUEST,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Publish(PublishError::Full { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Publish(PublishError::Stopped) | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Seconds after which another try makes sense.
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Auth(AuthError::Throttled { retry_after }) => Some(retry_after.as_secs().max(1)),
+            Self::Auth(AuthError::Unavailable) | Self::Publish(_) => Some(1),
+            Self::TooManyConnections => Some(5),
+            _ => None,
+        }
+    }
+
+    /// The answer with its DRP Error. The type of errors about rights is `AUTH`, otherwise the method, as DRP does it.
+    pub fn answer(&self, method: &Method, path: &str) -> Answer {
+        let status = self.status();
+        let kind = match self {
+            Self::Auth(_) | Self::Revoked(_) | Self::Origin | Self::Forbidden { .. } | Self::Token(_) => "AUTH",
+            _ => method.as_str(),
+        };
+        let mut error = DrpError::new(kind, status.as_u16(), self.to_string());
+        if matches!(self, Self::NoRoute) {
+            path.clone_into(&mut error.key);
+        }
+        let mut answer = answer::json(status, error.to_json());
+        let headers = answer.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("dr-provision"));
+        }
+        if matches!(self, Self::NotAHandshake(_)) {
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        answer
+    }
+}

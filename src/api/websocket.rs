@@ -1,0 +1,44 @@
+//! `GET /api/v3/ws`: from a request to a websocket in a shard.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::Request;
+use hyper::body::Incoming;
+
+use super::{Api, ApiError};
+use crate::auth::Identity;
+use crate::metrics::Rejection;
+use crate::transport::listener::Answer;
+use crate::transport::pool::Newcomer;
+use crate::transport::upgrade::{self, UpgradeError};
+
+impl Api {
+    pub(super) fn websocket(
+        &self,
+        request: &mut Request<Incoming>,
+        peer: SocketAddr,
+        identity: Identity,
+    ) -> Result<Answer, ApiError> {
+        let rejected = |reason, error: ApiError| {
+            self.broker.metrics().rejected(reason);
+            error
+        };
+        let bad = |error: UpgradeError| rejected(Rejection::BadRequest, error.into());
+        upgrade::check(request).map_err(bad)?;
+        let Some(permit) = self.admission.admit() else {
+            return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
+        };
+        let (pool, authority) = (Arc::clone(&self.pool), Arc::clone(&self.authority));
+        let then = move |socket: crate::transport::socket::Socket, early| async move {
+            // Rights may have changed since the request was checked; who was revoked is not let in.
+            let Ok(access) = authority.access(&identity) else { return };
+            let Ok((stream, tls)) = socket.into_parts() else { return };
+            let newcomer = Newcomer { stream, tls, early, identity, access, peer, permit };
+            if pool.adopt(Box::new(newcomer)).is_err() {
+                tracing::warn!(%peer, "the shards are too busy for another connection");
+            }
+        };
+        upgrade::accept(request, then).map_err(bad)
+    }
+}

@@ -1,0 +1,397 @@
+//! What a set of claims lets its holder see and do, compiled for the delivery path.
+//!
+//! Contract: an [`Access`] never changes. Equal claim sets (roles, token narrowing and tenant taken together) have the
+//! same [`AccessId`] and are the same allocation, so that 10,000 connections of 20 roles cost 20 verdicts an event. Ids
+//! are never used twice in a process. [`Access::sees`] takes no lock, allocates nothing and reads no clock.
+//!
+//! What makes an event visible is in `docs/security.md`, "Events": one claim must have scope, action and specific
+//! together. Merging claims into sets is exact all the same, because a set is kept per scope and action.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Weak};
+
+use hashbrown::{HashMap, HashSet};
+use parking_lot::Mutex;
+
+use super::claim::{Claim, Terms};
+
+/// Names one set of claims for the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccessId(u32);
+
+impl AccessId {
+    /// The number itself: small, dense enough to index a table with.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// What a tenant's users may see of the types that it lists: type to keys.
+pub(super) type Members = BTreeMap<Box<str>, Box<[Box<str>]>>;
+
+/// A tenant, compiled once per version of the store and shared by its users.
+#[derive(Debug)]
+pub(super) struct Tenant {
+    members: Members,
+    keys: HashMap<Box<str>, HashSet<Box<str>>>,
+}
+
+impl Tenant {
+    pub(super) fn new(members: Members) -> Self {
+        let keys = members.iter().map(|(kind, keys)| (kind.clone(), keys.iter().cloned().collect())).collect();
+        Self { members, keys }
+    }
+
+    /// Whether an object may be seen. `machine` is the machine of a job.
+    fn shows(&self, kind: &str, key: &str, machine: Option<&str>) -> bool {
+        if kind == "jobs" {
+            return self.shows_job(key, machine);
+        }
+        self.keys.get(kind).is_none_or(|listed| listed.contains(key))
+    }
+
+    /// A job is listed by its own key or by its machine's, under `jobs` or under `machines`; it is hidden if either type is
+    /// listed and neither lists it. Otherwise a tenant of machines would see the jobs of everybody's machines.
+    fn shows_job(&self, key: &str, machine: Option<&str>) -> bool {
+        let jobs = self.keys.get("jobs");
+        let machines = self.keys.get("machines").filter(|_| machine.is_some());
+        if jobs.is_none() && machines.is_none() {
+            return true;
+        }
+        let has = |listed: Option<&HashSet<Box<str>>>, key: &str| listed.is_some_and(|listed| listed.contains(key));
+        has(jobs, key) || machine.is_some_and(|machine| has(jobs, machine) || has(machines, machine))
+    }
+
+    /// Whether everything that a claim asks for is within the tenant.
+    fn permits(&self, wanted: &Claim) -> bool {
+        let within = |kind: &str| match (&wanted.specific, self.keys.get(kind)) {
+            (_, None) => true,
+            (Terms::Any, Some(_)) => false,
+            (Terms::Only(keys), Some(listed)) => keys.iter().all(|key| listed.contains(key)),
+        };
+        match &wanted.scope {
+            Terms::Any => self.keys.is_empty(),
+            Terms::Only(kinds) => kinds.iter().all(|kind| within(kind)),
+        }
+    }
+}
+
+impl PartialEq for Tenant {
+    fn eq(&self, other: &Self) -> bool {
+        self.members == other.members
+    }
+}
+
+impl Eq for Tenant {}
+
+impl Hash for Tenant {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.members.hash(state);
+    }
+}
+
+/// Everything that decides what somebody may see and do; equal contents are one [`Access`].
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Content {
+    claims: Vec<Claim>,
+    narrowing: Vec<Claim>,
+    tenant: Option<Arc<Tenant>>,
+}
+
+impl Content {
+    /// `claims` are held, every one of `narrowing` must allow it too, and the tenant must not hide it.
+    pub(super) fn new(mut claims: Vec<Claim>, mut narrowing: Vec<Claim>, tenant: Option<Arc<Tenant>>) -> Self {
+        if claims.iter().any(Claim::is_everything) {
+            claims = vec![Claim::everything()];
+        }
+        claims.sort_unstable();
+        claims.dedup();
+        narrowing.retain(|claim| !claim.is_everything());
+        narrowing.sort_unstable();
+        narrowing.dedup();
+        Self { claims, narrowing, tenant }
+    }
+}
+
+/// Keys that a claim names.
+#[derive(Debug, Default)]
+struct Keys {
+    any: bool,
+    listed: HashSet<Box<str>>,
+}
+
+impl Keys {
+    fn add(&mut self, specific: &Terms) {
+        match specific {
+            Terms::Any => self.any = true,
+            Terms::Only(keys) => self.listed.extend(keys.iter().cloned()),
+        }
+    }
+
+    fn have(&self, key: &str, machine: Option<&str>) -> bool {
+        self.any || self.listed.contains(key) || machine.is_some_and(|machine| self.listed.contains(machine))
+    }
+}
+
+/// What is visible of one scope.
+#[derive(Debug, Default)]
+struct Scope {
+    /// Keys of claims whose action is `*` or `get`: they show every action.
+    every_action: Keys,
+    by_action: HashMap<Box<str>, Keys>,
+}
+
+impl Scope {
+    fn add(&mut self, action: &Terms, specific: &Terms) {
+        let Terms::Only(actions) = action else { return self.every_action.add(specific) };
+        if actions.iter().any(|action| action.as_ref() == "get") {
+            return self.every_action.add(specific);
+        }
+        for action in actions {
+            self.by_action.entry(action.clone()).or_default().add(specific);
+        }
+    }
+
+    fn sees(&self, action: &str, key: &str, machine: Option<&str>) -> bool {
+        self.every_action.have(key, machine) || self.by_action.get(action).is_some_and(|keys| keys.have(key, machine))
+    }
+}
+
+/// Claims, compiled for events.
+#[derive(Debug, Default)]
+struct Sight {
+    any_scope: Scope,
+    by_scope: HashMap<Box<str>, Scope>,
+}
+
+impl Sight {
+    fn new<'c>(claims: impl IntoIterator<Item = &'c Claim>) -> Self {
+        let mut sight = Self::default();
+        for claim in claims {
+            match &claim.scope {
+                Terms::Any => sight.any_scope.add(&claim.action, &claim.specific),
+                Terms::Only(scopes) => {
+                    for scope in scopes {
+                        sight.by_scope.entry(scope.clone()).or_default().add(&claim.action, &claim.specific);
+                    }
+                }
+            }
+        }
+        sight
+    }
+
+    fn sees(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> bool {
+        self.by_scope.get(kind).is_some_and(|scope| scope.sees(action, key, machine))
+            || self.any_scope.sees(action, key, machine)
+    }
+}
+
+/// What somebody may see and do. See the module's text.
+#[derive(Debug)]
+pub struct Access {
+    id: AccessId,
+    content: Arc<Content>,
+    everything: bool,
+    sight: Sight,
+    narrowing: Box<[Sight]>,
+}
+
+impl Access {
+    fn new(id: AccessId, content: Arc<Content>) -> Self {
+        let unrestricted = content.narrowing.is_empty() && content.tenant.is_none();
+        Self {
+            id,
+            everything: unrestricted && content.claims.iter().any(Claim::is_everything),
+            sight: Sight::new(&content.claims),
+            narrowing: content.narrowing.iter().map(|claim| Sight::new([claim])).collect(),
+            content,
+        }
+    }
+
+    /// Which set of claims this is.
+    pub fn id(&self) -> AccessId {
+        self.id
+    }
+
+    /// Whether it is a superuser's: everything, unrestricted.
+    pub fn is_everything(&self) -> bool {
+        self.everything
+    }
+
+    /// Whether an event is visible. `machine` is the `Machine` of a jobs event's object, nothing or `""` if there is none.
+    /// Events of the caller's own connection are visible besides; that is for the caller to add.
+    #[inline]
+    pub fn sees(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> bool {
+        self.everything || self.sees_by_claims(kind, action, key, machine)
+    }
+
+    fn sees_by_claims(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> bool {
+        let machine = machine.filter(|machine| kind == "jobs" && !machine.is_empty());
+        self.sight.sees(kind, action, key, machine)
+            && self.narrowing.iter().all(|sight| sight.sees(kind, action, key, machine))
+            && self.content.tenant.as_ref().is_none_or(|tenant| tenant.shows(kind, key, machine))
+    }
+
+    /// Whether a REST request is granted: one claim must contain (scope, action, specific), each of them `*`, a value or a
+    /// comma list. Rights that everybody has for itself are not part of a claim set:
+    /// [`Authority::permits`](super::Authority::permits) adds them.
+    pub fn permits(&self, scope: &str, action: &str, specific: &str) -> bool {
+        self.everything || self.grants(&Claim::of(scope, action, specific), &[])
+    }
+
+    /// As [`Access::permits`], with further claims.
+    pub(super) fn grants(&self, wanted: &Claim, further: &[Claim]) -> bool {
+        self.content.claims.iter().chain(further).any(|claim| claim.contains(wanted))
+            && self.content.narrowing.iter().all(|claim| claim.contains(wanted))
+            && self.content.tenant.as_ref().is_none_or(|tenant| tenant.permits(wanted))
+    }
+}
+
+/// Key of the intern table: looked up by content.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Interned(Arc<Content>);
+
+impl Borrow<Content> for Interned {
+    fn borrow(&self) -> &Content {
+        &self.0
+    }
+}
+
+/// Makes equal claim sets the same [`Access`]. Never on the delivery path.
+#[derive(Debug, Default)]
+pub(super) struct Interner {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    live: HashMap<Interned, Weak<Access>>,
+    next: u32,
+    /// At how many entries those that nobody uses any more are cleared out.
+    sweep_at: usize,
+}
+
+impl Interner {
+    pub(super) fn intern(&self, content: Content) -> Arc<Access> {
+        let mut table = self.table.lock();
+        if let Some(access) = table.live.get(&content).and_then(Weak::upgrade) {
+            return access;
+        }
+        table.sweep();
+        let id = AccessId(table.next);
+        table.next = table.next.checked_add(1).expect("four thousand million distinct claim sets in one process");
+        let content = Arc::new(content);
+        let access = Arc::new(Access::new(id, Arc::clone(&content)));
+        table.live.insert(Interned(content), Arc::downgrade(&access));
+        access
+    }
+}
+
+impl Table {
+    fn sweep(&mut self) {
+        if self.live.len() >= self.sweep_at {
+            self.live.retain(|_, access| access.strong_count() > 0);
+            self.sweep_at = 2 * self.live.len() + 64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(claims: &[&str], narrowing: &[&str], tenant: Option<&[(&str, &[&str])]>) -> Content {
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        Content::new(parse(claims), parse(narrowing), tenant.map(|members| Arc::new(Tenant::new(members_of(members)))))
+    }
+
+    fn members_of(members: &[(&str, &[&str])]) -> Members {
+        members.iter().map(|(kind, keys)| ((*kind).into(), keys.iter().map(|&key| key.into()).collect())).collect()
+    }
+
+    #[test]
+    fn visibility_by_hand() {
+        let interner = Interner::default();
+        let sees = |claims: &[&str], event: (&str, &str, &str, Option<&str>)| {
+            interner.intern(access(claims, &[], None)).sees(event.0, event.1, event.2, event.3)
+        };
+        let update = ("machines", "update", "a", None);
+        assert!(sees(&["*/*/*"], ("beeblebrox", "x", "y", None)));
+        assert!(sees(&["machines/get,list/*"], update), "who may read an object may see its updates");
+        assert!(!sees(&["machines/list/*"], update));
+        assert!(sees(&["machines/update/a"], update));
+        assert!(!sees(&["machines/update:/Meta/a"], update));
+        assert!(!sees(&["machines/update/b"], update));
+        assert!(!sees(&["machines/delete/a", "machines/update/b"], update), "one claim must have all three");
+        assert!(!sees(&["machines/*/*"], ("beeblebrox", "x", "y", None)));
+        assert!(sees(&["beeblebrox/x/*"], ("beeblebrox", "x", "y", None)));
+        assert!(sees(&["*/x/*"], ("beeblebrox", "x", "y", None)));
+        assert!(!sees(&[], update));
+        assert!(sees(&["jobs/get/m1"], ("jobs", "create", "j1", Some("m1"))), "a job is seen through its machine");
+        assert!(!sees(&["jobs/get/m1"], ("jobs", "create", "j1", Some("m2"))));
+        assert!(!sees(&["jobs/get/m1"], ("jobs", "create", "j1", None)));
+        assert!(!sees(&["jobs/get/,x"], ("jobs", "create", "j1", Some(""))), "an empty machine is none");
+        assert!(!sees(&["leases/get/m1"], ("leases", "create", "l1", Some("m1"))), "only jobs have a machine");
+    }
+
+    #[test]
+    fn tenants_hide_even_from_superusers() {
+        let interner = Interner::default();
+        let lab: &[(&str, &[&str])] = &[("machines", &["m1"]), ("profiles", &[])];
+        let user = interner.intern(access(&["*/*/*"], &[], Some(lab)));
+        assert!(!user.is_everything());
+        assert!(user.sees("machines", "update", "m1", None));
+        assert!(!user.sees("machines", "update", "m2", None));
+        assert!(!user.sees("profiles", "update", "p", None));
+        assert!(user.sees("tasks", "update", "t", None), "a type that is not listed is not restricted");
+        assert!(user.sees("jobs", "create", "j", Some("m1")));
+        assert!(!user.sees("jobs", "create", "j", Some("m2")), "a hidden machine's jobs are hidden");
+        assert!(user.sees("jobs", "create", "j", None));
+        assert!(user.permits("machines", "get", "m1") && !user.permits("machines", "get", "m2"));
+        assert!(!user.permits("machines", "list", "*") && !user.permits("*", "get", "m1"));
+        let of_jobs = interner.intern(access(&["*/*/*"], &[], Some(&[("jobs", &["j1", "m1"])])));
+        for (key, machine, seen) in
+            [("j1", None, true), ("j2", Some("m1"), true), ("j2", Some("m2"), false), ("j2", None, false)]
+        {
+            assert_eq!(of_jobs.sees("jobs", "save", key, machine), seen, "{key} {machine:?}");
+        }
+    }
+
+    #[test]
+    fn narrowing_never_widens() {
+        let interner = Interner::default();
+        let token = interner.intern(access(&["machines/get/*", "tasks/get/*"], &["machines,profiles/*/m1"], None));
+        assert!(token.sees("machines", "update", "m1", None));
+        assert!(!token.sees("machines", "update", "m2", None));
+        assert!(!token.sees("tasks", "update", "m1", None));
+        assert!(!token.sees("profiles", "update", "m1", None));
+        assert!(token.permits("machines", "get", "m1") && !token.permits("machines", "update", "m1"));
+        assert!(!token.permits("profiles", "get", "m1") && !token.permits("tasks", "get", "m1"));
+    }
+
+    #[test]
+    fn equal_claim_sets_are_one() {
+        let interner = Interner::default();
+        let lab: &[(&str, &[&str])] = &[("machines", &["m1"])];
+        let one = interner.intern(access(&["b/get/*", "a/get/x,y"], &["*/*/*"], Some(lab)));
+        let two = interner.intern(access(&["a/get/y,x", "b/get/*", "a/get/y,x"], &[], Some(lab)));
+        assert!(Arc::ptr_eq(&one, &two) && one.id() == two.id());
+        let other = interner.intern(access(&["a/get/y,x", "b/get/*"], &[], None));
+        assert_ne!(one.id(), other.id());
+        let id = other.id();
+        drop(other);
+        let again = interner.intern(access(&["a/get/y,x", "b/get/*"], &[], None));
+        assert_ne!(again.id(), id, "an id is never used twice");
+    }
+
+    #[test]
+    fn what_nobody_uses_is_cleared_out() {
+        let interner = Interner::default();
+        for n in 0..10_000 {
+            interner.intern(access(&[&format!("a/get/{n}")], &[], None));
+        }
+        assert!(interner.table.lock().live.len() <= 128);
+    }
+}

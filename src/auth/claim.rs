@@ -1,0 +1,320 @@
+//! Claims: (scope, action, specific), what they contain and how they are written.
+//!
+//! Contract: pure. Each part is `*`, a value or a comma list. Containment is DRP's (`docs/security.md`, "Claims") with one
+//! difference: no part is expanded by a table of known scopes, so an unknown scope is contained only in `*` or in itself.
+//! DRP drops unknown scopes while it compiles, and what has been dropped is contained in everything.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use thiserror::Error;
+
+/// Why a text is not a claim.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum ClaimError {
+    /// Fewer than three parts.
+    #[error("{text:?} is not a claim: expected SCOPE/ACTION/SPECIFIC, such as machines/get,list/*")]
+    Parts {
+        /// The text given, cut to 64 characters.
+        text: String,
+    },
+    /// A scope or an action is empty.
+    #[error("the {part} of a claim has an empty element: {text:?}")]
+    Empty {
+        /// `scope` or `action`.
+        part: &'static str,
+        /// The text given, cut to 64 characters.
+        text: String,
+    },
+}
+
+/// One part of a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Terms {
+    /// `*`.
+    Any,
+    /// These and no others; sorted, each once.
+    Only(Box<[Box<str>]>),
+}
+
+impl Terms {
+    /// Reads `*`, a value or a comma list with blanks around the commas; a `*` among others is a `*`.
+    pub fn parse(text: &str) -> Self {
+        let mut terms: Vec<Box<str>> = text.split(',').map(|term| term.trim().into()).collect();
+        if terms.iter().any(|term| term.as_ref() == "*") {
+            return Self::Any;
+        }
+        terms.sort_unstable();
+        terms.dedup();
+        Self::Only(terms.into())
+    }
+
+    /// Exactly one value, whatever characters it has.
+    pub fn one(value: &str) -> Self {
+        Self::Only(Box::new([value.into()]))
+    }
+
+    fn list(&self) -> &[Box<str>] {
+        match self {
+            Self::Any => &[],
+            Self::Only(terms) => terms,
+        }
+    }
+
+    /// Whether every value of `wanted` is among these, by `same`.
+    fn contain(&self, wanted: &Self, same: impl Fn(&str, &str) -> bool) -> bool {
+        match (self, wanted) {
+            (Self::Any, _) => true,
+            (Self::Only(_), Self::Any) => false,
+            (Self::Only(have), Self::Only(wanted)) => wanted.iter().all(|w| have.iter().any(|h| same(h, w))),
+        }
+    }
+
+    fn check(&self, part: &'static str, text: &str) -> Result<(), ClaimError> {
+        if self.list().iter().any(|term| term.is_empty()) {
+            return Err(ClaimError::Empty { part, text: cut(text) });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Only(terms) => f.write_str(&terms.join(",")),
+        }
+    }
+}
+
+/// What somebody may do. See the module's text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Claim {
+    /// Object types, such as `machines`.
+    pub scope: Terms,
+    /// Actions, such as `get` or `update:/Meta`.
+    pub action: Terms,
+    /// Keys of objects.
+    pub specific: Terms,
+}
+
+impl Claim {
+    /// A claim of its three parts.
+    ///
+    /// # Errors
+    /// [`ClaimError::Empty`].
+    pub fn new(scope: &str, action: &str, specific: &str) -> Result<Self, ClaimError> {
+        let claim = Self::of(scope, action, specific);
+        claim.scope.check("scope", scope)?;
+        claim.action.check("action", action)?;
+        Ok(claim)
+    }
+
+    /// A claim of parts that are known to be good.
+    pub(super) fn of(scope: &str, action: &str, specific: &str) -> Self {
+        Self { scope: Terms::parse(scope), action: Terms::parse(action), specific: Terms::parse(specific) }
+    }
+
+    /// `*/*/*`.
+    pub fn everything() -> Self {
+        Self { scope: Terms::Any, action: Terms::Any, specific: Terms::Any }
+    }
+
+    /// Whether it is `*/*/*`.
+    pub fn is_everything(&self) -> bool {
+        (&self.scope, &self.action, &self.specific) == (&Terms::Any, &Terms::Any, &Terms::Any)
+    }
+
+    /// Whether whoever holds this claim holds `wanted` too.
+    pub fn contains(&self, wanted: &Self) -> bool {
+        self.scope.contain(&wanted.scope, |h, w| h == w)
+            && self.action.contain(&wanted.action, action_contains)
+            && self.specific.contain(&wanted.specific, |h, w| h == w)
+    }
+}
+
+/// Whether the action `have` contains the action `wanted`: itself; `action` every `action:x`; `update` and `update:`
+/// every `update:/pointer`; and `update:/pointer` what lies below the pointer.
+fn action_contains(have: &str, wanted: &str) -> bool {
+    if have == wanted {
+        return true;
+    }
+    if wanted.starts_with("action:") {
+        return have == "action";
+    }
+    let Some(pointer) = wanted.strip_prefix("update:") else { return false };
+    if have == "update" {
+        return true;
+    }
+    let Some(above) = have.strip_prefix("update:") else { return false };
+    pointer.strip_prefix(above).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
+impl FromStr for Claim {
+    type Err = ClaimError;
+
+    /// Reads `SCOPE/ACTION/SPECIFIC`. A specific may have slashes (`params/get/net/mtu`). So may an action with a colon
+    /// (`machines/update:/Meta/color/UUID`): then the specific is what follows the last slash.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = || ClaimError::Parts { text: cut(text) };
+        let (scope, rest) = text.split_once('/').ok_or_else(parts)?;
+        let (action, specific) = rest.split_once('/').ok_or_else(parts)?;
+        if action.contains(':') {
+            let (action, specific) = rest.rsplit_once('/').ok_or_else(parts)?;
+            return Self::new(scope, action, specific);
+        }
+        Self::new(scope, action, specific)
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.scope, self.action, self.specific)
+    }
+}
+
+/// A claim as DRP writes it: three texts.
+#[derive(Serialize)]
+struct Table {
+    scope: String,
+    action: String,
+    specific: String,
+}
+
+impl Serialize for Claim {
+    /// Text where that reads back as the same claim, otherwise DRP's table of three.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.to_string();
+        if text.parse().as_ref() == Ok(self) {
+            return serializer.serialize_str(&text);
+        }
+        let table = Table {
+            scope: self.scope.to_string(),
+            action: self.action.to_string(),
+            specific: self.specific.to_string(),
+        };
+        table.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Claim {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ClaimVisitor)
+    }
+}
+
+struct ClaimVisitor;
+
+impl<'de> Visitor<'de> for ClaimVisitor {
+    type Value = Claim;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a claim: \"SCOPE/ACTION/SPECIFIC\" or { scope, action, specific }")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Claim, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Claim, A::Error> {
+        let mut parts: [Option<String>; 3] = [None, None, None];
+        while let Some(name) = map.next_key::<String>()? {
+            let part = ["scope", "action", "specific"].iter().position(|part| name.eq_ignore_ascii_case(part));
+            let Some(part) = part else {
+                return Err(de::Error::unknown_field(&name, &["scope", "action", "specific"]));
+            };
+            if parts[part].replace(map.next_value()?).is_some() {
+                return Err(de::Error::custom(format_args!("{name} is given twice")));
+            }
+        }
+        let [Some(scope), Some(action), Some(specific)] = parts else {
+            return Err(de::Error::custom("a claim needs scope, action and specific"));
+        };
+        Claim::new(&scope, &action, &specific).map_err(de::Error::custom)
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(text: &str) -> Claim {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn containment_is_that_of_drp() {
+        let table = [
+            ("*/*/*", "machines/*/*", true),
+            ("*/*/*", "machines/update:/Foo,get/a,b", true),
+            ("*/*/*", "*/*/*", true),
+            ("machines/*/*", "bootenvs/*/*", false),
+            ("machines/*/*", "*/*/*", false),
+            ("machines/*/*", "machines,bootenvs/get/*", false),
+            ("machines,bootenvs/*/*", "machines,bootenvs/get/*", true),
+            ("machines/delete/foo, bar", "machines/delete/foo", true),
+            ("machines/delete/foo,bar", "machines/delete/bar,foo", true),
+            ("machines/delete/foo", "machines/delete/foo,bar", false),
+            ("machines/delete/foo", "machines/delete/*", false),
+            ("machines/get,list/*", "machines/get/x", true),
+            ("machines/get/*", "machines/get,list/x", false),
+            ("machines/get/*", "machines/*/x", false),
+            ("machines/update/foo", "machines/update:/Foo/foo", true),
+            ("machines/update:/foo", "machines/update:/Foo/foo", true),
+            ("machines/update:/Foo/foo", "machines/update:/Foo/foo", true),
+            ("machines/update:/Foo/foo", "machines/update:/Foo/Bar/foo", true),
+            ("machines/update:/Foo/foo", "machines/update:/Foobar/foo", false),
+            ("machines/update:/Foo/foo", "machines/update:/Bar/foo", false),
+            ("machines/update:/Foo/foo", "machines/update://foo", false),
+            ("machines/update://foo", "machines/update:/Foo/foo", false),
+            ("machines/update:/Foo/foo", "machines/update/foo", false),
+            ("machines/action/foo", "machines/action:spike/foo", true),
+            ("machines/action:spike/foo", "machines/action/foo", false),
+            ("machines/action:spike/foo", "machines/action:spoke/foo", false),
+            ("machines/actions/foo", "machines/action:spike/foo", false),
+            ("beeblebrox/*/*", "beeblebrox/created/x", true),
+            ("machines/*/*", "beeblebrox/created/x", false),
+        ];
+        for (have, wanted, expected) in table {
+            assert_eq!(claim(have).contains(&claim(wanted)), expected, "{have} contains {wanted}");
+        }
+    }
+
+    #[test]
+    fn text_is_split_where_a_reader_would() {
+        let parts = |text: &str| {
+            let c = claim(text);
+            [c.scope.to_string(), c.action.to_string(), c.specific.to_string()]
+        };
+        assert_eq!(parts("machines/get,list/*"), ["machines", "get,list", "*"]);
+        assert_eq!(parts("params/get/net/mtu"), ["params", "get", "net/mtu"]);
+        assert_eq!(parts("machines/update:/Meta/color/u1"), ["machines", "update:/Meta/color", "u1"]);
+        assert_eq!(parts(" a , b /get/ x , y "), ["a,b", "get", "x,y"]);
+        assert_eq!(parts("info/get/"), ["info", "get", ""]);
+        for bad in ["", "machines", "machines/get", "/get/*", "machines//*", "machines/get,/*"] {
+            assert!(bad.parse::<Claim>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_claim_is_written_so_that_it_reads_back() {
+        let odd = Claim::new("params", "update:/Meta", "net/mtu").unwrap();
+        for c in [claim("machines/get,list/*"), claim("params/get/net/mtu"), odd] {
+            let text = serde_json::to_string(&c).unwrap();
+            assert_eq!(serde_json::from_str::<Claim>(&text).unwrap(), c, "{text}");
+        }
+        let drp = r#"{"Scope":"machines","action":"get","specific":"*"}"#;
+        assert_eq!(serde_json::from_str::<Claim>(drp).unwrap(), claim("machines/get/*"));
+        for bad in
+            [r#"{"scope":"a","action":"b"}"#, r#"{"scope":"a","action":"b","specific":"c","x":1}"#, "7", "\"a/b\""]
+        {
+            assert!(serde_json::from_str::<Claim>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Who has been let in, and what is needed to look again later.
+//!
+//! Contract: an [`Identity`] is a fact about the past (these credentials were good then). What its holder may see and do
+//! is asked of the [`Authority`](super::Authority) whenever that has changed; nothing here grants anything.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::claim::Claim;
+use super::keys::Stamp;
+use super::principal::Principal;
+
+/// Why somebody who was let in is so no more. The text may be told to the client.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum Revoked {
+    /// The user does not exist any more.
+    #[error("user removed")]
+    UserRemoved,
+    /// The user has another password now.
+    #[error("password changed")]
+    PasswordChanged,
+    /// Whoever issued the token was removed or has another password now.
+    #[error("token revoked")]
+    GrantorRevoked,
+    /// The key that signed the token was rotated out.
+    #[error("token key retired")]
+    KeyRetired,
+}
+
+/// What a token holds back of its subject's rights. Several of them all hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Restriction {
+    /// Only these roles, as far as one of the subject's roles contains them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) roles: Option<Vec<String>>,
+    /// Only what this claim allows too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) claim: Option<Claim>,
+}
+
+/// Whose rights somebody has.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Subject {
+    /// A user of the store.
+    User(Arc<str>),
+    /// A machine.
+    Runner(Arc<str>),
+    /// A plugin.
+    Plugin(Arc<str>),
+    /// Somebody whom another issuer vouches for, with the roles that it says.
+    External {
+        /// The name, in the issuer's words.
+        name: Arc<str>,
+        /// Names of roles of the store; others are ignored.
+        roles: Arc<[String]>,
+    },
+}
+
+/// A user's secret at the time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Witness {
+    pub(super) user: Arc<str>,
+    pub(super) stamp: Stamp,
+}
+
+/// What the rights of somebody hang on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Conditions {
+    /// The subject's own secret, if it is a user of the store.
+    pub(super) own: Option<Witness>,
+    /// The secrets of those who issued the token, if they are somebody else.
+    pub(super) grantors: Vec<Witness>,
+    /// The id of the key that signed the token, if it is one of ours.
+    pub(super) key: Option<Box<str>>,
+}
+
+/// Who has been let in. See the module's text.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub(super) principal: Principal,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) subject: Subject,
+    pub(super) conditions: Conditions,
+    pub(super) restrictions: Arc<[Restriction]>,
+}
+
+impl Identity {
+    /// Who it is, for events and listings.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The user's name; nothing for machines and plugins.
+    pub fn user(&self) -> Option<&str> {
+        match &self.subject {
+            Subject::User(name) | Subject::External { name, .. } => Some(name),
+            Subject::Runner(_) | Subject::Plugin(_) => None,
+        }
+    }
+
+    /// When the token expires; nothing for a password.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// Whether the token has expired.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}

@@ -1,0 +1,333 @@
+//! Issuing and reading tokens.
+//!
+//! Contract: a token never has more rights than its subject, nor fewer restrictions than the token that it was got with.
+//! Restrictions are looked up again at every use, so a role that loses a claim takes it from tokens too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use thiserror::Error;
+
+use super::authority::Authority;
+use super::claim::{Claim, ClaimError};
+use super::credential::Secret;
+use super::identity::{Conditions, Identity, Restriction, Revoked, Subject, Witness};
+use super::issuers::Outsider;
+use super::principal::{Principal, PrincipalError, PrincipalKind};
+use super::state::State;
+use super::token::{self, Grantor, ISSUER, MAX_TOKEN_BYTES, Payload, TokenFault};
+
+/// How many times rights may be narrowed, and how many may stand behind a token.
+const MAX_LINKS: usize = 8;
+
+/// What sort of token is wanted. The default is all of the subject's rights for the configured time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// How long it shall live ([`parse_ttl`](super::parse_ttl) reads a text).
+    pub ttl: Option<Duration>,
+    /// Only these roles; none means all. Those that no role of the subject contains are left out silently, as in DRP;
+    /// so are empty names.
+    pub roles: Vec<String>,
+    /// Only this scope; if any of the three is given, the others are `*`.
+    pub scope: Option<String>,
+    /// Only this action.
+    pub action: Option<String>,
+    /// Only this object.
+    pub specific: Option<String>,
+}
+
+/// Why a token is not issued.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum TokenError {
+    /// The caller may not.
+    #[error("requires: {scope} {action} {specific}")]
+    Forbidden {
+        /// The claim that is missing.
+        scope: &'static str,
+        /// The claim that is missing.
+        action: &'static str,
+        /// The claim that is missing.
+        specific: String,
+    },
+    /// The caller's own credentials are not good any more.
+    #[error(transparent)]
+    Revoked(#[from] Revoked),
+    /// There is no such user. Only told to those who may issue tokens for it.
+    #[error("there is no user {name:?}")]
+    UnknownUser {
+        /// The name given.
+        name: String,
+    },
+    /// Not a machine's UUID.
+    #[error(transparent)]
+    Principal(#[from] PrincipalError),
+    /// Not a claim.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// Too long a life.
+    #[error("ttl: a token may live for {} s at most", longest.as_secs())]
+    Ttl {
+        /// The longest allowed.
+        longest: Duration,
+    },
+    /// Narrowed or passed on too often, or too long a list.
+    #[error("the token would have too many restrictions")]
+    TooLarge,
+    /// The system has no random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+}
+
+/// A token, just issued.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The token; safe to stand in an URL as it is.
+    pub token: Secret,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// What it is good for.
+    pub info: TokenInfo,
+}
+
+/// What a token is good for. Has nothing secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TokenInfo {
+    /// Whose it is.
+    #[serde(serialize_with = "as_text")]
+    pub principal: Principal,
+    /// When it was issued.
+    #[serde(serialize_with = "as_text")]
+    pub issued_at: Timestamp,
+    /// When it expires.
+    #[serde(serialize_with = "as_text")]
+    pub expires_at: Timestamp,
+    /// The roles that it is restricted to, as far as the subject has them; nothing if it is not.
+    pub roles: Option<Vec<String>>,
+    /// Claims that it is restricted to; every one must allow what it is used for.
+    pub only: Vec<Claim>,
+    /// Users who issued it, if not the subject itself.
+    pub issued_by: Vec<String>,
+}
+
+fn as_text<S: Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+impl Authority {
+    /// Issues a token for a user; the caller needs `users/token/NAME`, which every user has for itself.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn issue(
+        &self,
+        caller: &Identity,
+        for_user: &str,
+        request: &TokenRequest,
+        now: Timestamp,
+    ) -> Result<Issued, TokenError> {
+        self.require(caller, "users", for_user)?;
+        let subject = self.user_subject(for_user)?;
+        self.mint(Some(caller), subject, request, now)
+    }
+
+    /// Issues a token for a machine's agent; the caller needs `machines/token/UUID`, which a machine has for itself.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn issue_machine(
+        &self,
+        caller: &Identity,
+        uuid: &str,
+        request: &TokenRequest,
+        now: Timestamp,
+    ) -> Result<Issued, TokenError> {
+        let principal = Principal::runner(uuid)?;
+        self.require(caller, "machines", principal.name())?;
+        self.mint(Some(caller), (principal, None), request, now)
+    }
+
+    /// Issues a token on the word of whoever holds the data directory (the command line).
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn issue_local(
+        &self,
+        subject: &Principal,
+        request: &TokenRequest,
+        now: Timestamp,
+    ) -> Result<Issued, TokenError> {
+        let subject = match subject.kind() {
+            PrincipalKind::User => self.user_subject(subject.name())?,
+            PrincipalKind::Runner | PrincipalKind::Plugin => (subject.clone(), None),
+        };
+        self.mint(None, subject, request, now)
+    }
+
+    /// Reads a token and says what it is good for, or exactly why it is not. For the command line: a remote caller is told
+    /// neither.
+    ///
+    /// # Errors
+    /// [`TokenFault`].
+    pub fn inspect(&self, token: &Secret, now: Timestamp) -> Result<TokenInfo, TokenFault> {
+        let state = self.state.load();
+        let header = token::read_header(token)?;
+        let (payload, key) = token::verify(&state.keys, token, &header, now)?;
+        let identity = identity(&payload, key)?;
+        state.recheck(&identity.conditions)?;
+        Ok(info(&state, &payload, &identity))
+    }
+
+    pub(super) fn verify_token(&self, token: &Secret, now: Timestamp) -> Result<Identity, TokenFault> {
+        let state = self.state.load();
+        let header = token::read_header(token)?;
+        if let Some(issuers) = state.issuers.as_ref().filter(|issuers| issuers.know(&header)) {
+            return outsider(&state, issuers.verify(token, &header, now)?);
+        }
+        let (payload, key) = token::verify(&state.keys, token, &header, now)?;
+        let identity = identity(&payload, key)?;
+        state.recheck(&identity.conditions)?;
+        Ok(identity)
+    }
+
+    fn require(&self, caller: &Identity, scope: &'static str, specific: &str) -> Result<(), TokenError> {
+        if self.permits(caller, scope, "token", specific)? {
+            return Ok(());
+        }
+        Err(TokenError::Forbidden { scope, action: "token", specific: specific.to_owned() })
+    }
+
+    fn user_subject(&self, name: &str) -> Result<(Principal, Option<Witness>), TokenError> {
+        let state = self.state.load();
+        let (_, witness) = state.user(name).ok_or_else(|| TokenError::UnknownUser { name: name.to_owned() })?;
+        Ok((Principal::user(name)?, Some(witness)))
+    }
+
+    fn mint(
+        &self,
+        caller: Option<&Identity>,
+        (principal, own): (Principal, Option<Witness>),
+        request: &TokenRequest,
+        now: Timestamp,
+    ) -> Result<Issued, TokenError> {
+        let expires_at = self.expiry(request.ttl, now)?;
+        let payload = Payload {
+            iss: ISSUER.to_owned(),
+            sub: principal.to_string(),
+            iat: now.as_second(),
+            exp: expires_at.as_second(),
+            jti: token::unique_id().map_err(|_| TokenError::Random)?,
+            stamp: own.as_ref().map(|own| own.stamp),
+            by: grantors(caller, own.as_ref())?,
+            only: restrictions(caller, request)?,
+        };
+        let state = self.state.load();
+        let token = token::sign(&state.keys, &payload);
+        if token.expose().len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::TooLarge);
+        }
+        let key = state.keys.current().id.clone();
+        let identity = identity(&payload, key).expect("what was just written is well formed");
+        Ok(Issued { token, expires_at, info: info(&state, &payload, &identity) })
+    }
+
+    /// Whole seconds, as a token has them.
+    fn expiry(&self, ttl: Option<Duration>, now: Timestamp) -> Result<Timestamp, TokenError> {
+        let longest = self.options.max_token_ttl;
+        let ttl = ttl.unwrap_or(self.options.token_ttl.min(longest));
+        let at = i64::try_from(ttl.as_secs()).ok().and_then(|ttl| now.as_second().checked_add(ttl));
+        let at = at.filter(|_| ttl <= longest).and_then(|at| Timestamp::from_second(at).ok());
+        at.ok_or(TokenError::Ttl { longest })
+    }
+}
+
+/// Who stands behind a token: whoever stood behind the caller's, and the caller if it is for somebody else.
+fn grantors(caller: Option<&Identity>, own: Option<&Witness>) -> Result<Vec<Grantor>, TokenError> {
+    let Some(conditions) = caller.map(|caller| &caller.conditions) else { return Ok(Vec::new()) };
+    let mut by: Vec<&Witness> = conditions.grantors.iter().collect();
+    by.extend(conditions.own.as_ref());
+    by.retain(|witness| own.is_none_or(|own| own.user != witness.user));
+    by.dedup();
+    if by.len() > MAX_LINKS {
+        return Err(TokenError::TooLarge);
+    }
+    Ok(by.into_iter().map(|witness| Grantor { user: witness.user.to_string(), stamp: witness.stamp }).collect())
+}
+
+/// The caller's own restrictions and the one that it asks for, each once.
+fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec<Restriction>, TokenError> {
+    let mut all: Vec<Restriction> = caller.map(|caller| caller.restrictions.to_vec()).unwrap_or_default();
+    let roles: Vec<String> = request.roles.iter().filter(|role| !role.is_empty()).cloned().collect();
+    let wanted = Restriction { roles: (!roles.is_empty()).then_some(roles), claim: wanted_claim(request)? };
+    if (wanted.roles.is_some() || wanted.claim.is_some()) && !all.contains(&wanted) {
+        all.push(wanted);
+    }
+    if all.len() > MAX_LINKS {
+        return Err(TokenError::TooLarge);
+    }
+    Ok(all)
+}
+
+/// The claim of the three parts, if any of them is given.
+fn wanted_claim(request: &TokenRequest) -> Result<Option<Claim>, ClaimError> {
+    let parts = [&request.scope, &request.action, &request.specific];
+    if parts.iter().all(|part| part.is_none()) {
+        return Ok(None);
+    }
+    let [scope, action, specific] = parts.map(|part| part.as_deref().unwrap_or("*"));
+    Claim::new(scope, action, specific).map(Some)
+}
+
+/// Who a token that was verified makes its bearer.
+fn identity(payload: &Payload, key: Box<str>) -> Result<Identity, TokenFault> {
+    let principal: Principal = payload.sub.parse().map_err(|_| TokenFault::Malformed("no principal"))?;
+    let name: Arc<str> = principal.name().into();
+    let own = payload.stamp.map(|stamp| Witness { user: Arc::clone(&name), stamp });
+    let subject = match principal.kind() {
+        PrincipalKind::User if own.is_none() => return Err(TokenFault::Malformed("no stamp")),
+        PrincipalKind::User => Subject::User(name),
+        PrincipalKind::Runner => Subject::Runner(name),
+        PrincipalKind::Plugin => Subject::Plugin(name),
+    };
+    let grantors = payload.by.iter().map(|by| Witness { user: by.user.as_str().into(), stamp: by.stamp }).collect();
+    Ok(Identity {
+        principal,
+        expires_at: Timestamp::from_second(payload.exp).ok(),
+        subject,
+        conditions: Conditions { own, grantors, key: Some(key) },
+        restrictions: payload.only.clone().into(),
+    })
+}
+
+/// Who a token of another issuer makes its bearer: a user of the store, or one with the roles that the issuer says.
+fn outsider(state: &State, outsider: Outsider) -> Result<Identity, TokenFault> {
+    let name = outsider.user.as_str();
+    let principal = Principal::user(name).map_err(|_| TokenFault::Malformed("no principal"))?;
+    let (subject, own) = if let Some(roles) = outsider.roles {
+        (Subject::External { name: name.into(), roles: roles.into() }, None)
+    } else {
+        let (_, witness) = state.user(name).ok_or(TokenFault::Revoked(Revoked::UserRemoved))?;
+        (Subject::User(Arc::clone(&witness.user)), Some(witness))
+    };
+    Ok(Identity {
+        principal,
+        expires_at: Some(outsider.expires_at),
+        subject,
+        conditions: Conditions { own, ..Conditions::default() },
+        restrictions: Arc::default(),
+    })
+}
+
+fn info(state: &State, payload: &Payload, identity: &Identity) -> TokenInfo {
+    let roles = identity.restrictions.iter().rev().find_map(|restriction| restriction.roles.as_ref());
+    TokenInfo {
+        principal: identity.principal.clone(),
+        issued_at: Timestamp::from_second(payload.iat).unwrap_or(Timestamp::UNIX_EPOCH),
+        expires_at: identity.expires_at.unwrap_or(Timestamp::UNIX_EPOCH),
+        roles: roles.map(|roles| state.effective_roles(&identity.subject, &identity.restrictions, roles)),
+        only: identity.restrictions.iter().filter_map(|restriction| restriction.claim.clone()).collect(),
+        issued_by: payload.by.iter().map(|by| by.user.clone()).collect(),
+    }
+}

@@ -1,0 +1,234 @@
+//! Letting people in.
+//!
+//! A token costs one HMAC. A password costs a hash of tens of milliseconds and 19 MiB: so a right one is known again for a
+//! minute by a keyed hash (drpcli -x sends it with every request), wrong ones are held back by [`Throttle`], and
+//! [`Authority::login`] hashes on a bounded number of blocking threads, away from those who deliver.
+//!
+//! Contract: an unknown user costs the same as a known one. Nobody is told which it was, and nothing that was sent shows
+//! in an error. What a login costs is accounted even if the caller does not wait for the end of it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use super::authority::{AuthOptions, Authority};
+use super::credential::{Credential, CredentialError, Secret};
+use super::identity::{Conditions, Identity, Subject, Witness};
+use super::keys::Hasher;
+use super::password::{MAX_PASSWORD_BYTES, PasswordHash};
+use super::principal::Principal;
+use super::store::StoreError;
+use super::throttle::Throttle;
+use crate::clock;
+
+/// How many right passwords are known at once.
+const CACHE_ENTRIES: usize = 4096;
+
+/// Why somebody is not let in. No variant tells whether the user exists.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum AuthError {
+    /// There are no credentials.
+    #[error("credentials are required")]
+    Missing,
+    /// There are some, but not readable ones.
+    #[error(transparent)]
+    Malformed(#[from] CredentialError),
+    /// They are not good.
+    #[error("credentials are not valid")]
+    Denied,
+    /// Too many wrong passwords from there.
+    #[error("too many attempts, retry after {} s", retry_after.as_secs())]
+    Throttled {
+        /// When to come again; at least a second.
+        retry_after: Duration,
+    },
+    /// More logins are waiting than the hash workers can get through.
+    #[error("too many logins at once, retry later")]
+    Unavailable,
+}
+
+impl AuthError {
+    /// The HTTP status that says so.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Missing | Self::Malformed(_) => 401,
+            Self::Denied => 403,
+            Self::Throttled { .. } => 429,
+            Self::Unavailable => 503,
+        }
+    }
+}
+
+/// A password that was right a moment ago.
+#[derive(Debug)]
+struct Cached {
+    until: Timestamp,
+}
+
+/// What logging in needs besides the store.
+pub(super) struct Logins {
+    /// Ends with the process; keys the cache and the throttle.
+    hasher: Hasher,
+    cache: Mutex<HashMap<[u8; 32], Cached>>,
+    throttle: Mutex<Throttle>,
+    /// Verified for unknown users while nobody at all has a password.
+    decoy: PasswordHash,
+    workers: Arc<Semaphore>,
+    queue: Semaphore,
+}
+
+impl fmt::Debug for Logins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logins").finish_non_exhaustive()
+    }
+}
+
+impl Logins {
+    pub(super) fn new(options: &AuthOptions) -> Result<Self, StoreError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = if options.hash_workers == 0 { cores } else { options.hash_workers };
+        Ok(Self {
+            hasher: Hasher::random()?,
+            cache: Mutex::default(),
+            throttle: Mutex::new(Throttle::new(options.throttle)),
+            decoy: PasswordHash::make("nobody has this password")?,
+            workers: Arc::new(Semaphore::new(workers.min(Semaphore::MAX_PERMITS))),
+            queue: Semaphore::new((workers + options.hash_queue).min(Semaphore::MAX_PERMITS)),
+        })
+    }
+
+    fn knows(&self, key: &[u8; 32], now: Timestamp) -> bool {
+        self.cache.lock().get(key).is_some_and(|cached| now < cached.until)
+    }
+
+    fn remember(&self, key: [u8; 32], now: Timestamp, lifetime: Duration) {
+        let Ok(until) = now.checked_add(lifetime) else { return };
+        let mut cache = self.cache.lock();
+        if cache.len() >= CACHE_ENTRIES {
+            cache.retain(|_, cached| now < cached.until);
+        }
+        if cache.len() >= CACHE_ENTRIES {
+            cache.clear();
+        }
+        cache.insert(key, Cached { until });
+    }
+}
+
+/// A password that has to be hashed.
+struct Attempt {
+    password: Secret,
+    hash: PasswordHash,
+    /// Whose hash it is; nothing if it is a decoy.
+    known: Option<(Principal, Witness)>,
+    /// The user's name for the throttle.
+    name: u64,
+    cache_key: [u8; 32],
+    peer: IpAddr,
+}
+
+enum Begun {
+    Done(Identity),
+    Hash(Box<Attempt>),
+}
+
+impl Authority {
+    /// Checks credentials. Blocks for as long as hashing a password takes; servers use [`Authority::login`].
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub fn authenticate(&self, credential: &Credential, peer: IpAddr, now: Timestamp) -> Result<Identity, AuthError> {
+        match self.begin(credential, peer, now)? {
+            Begun::Done(identity) => Ok(identity),
+            Begun::Hash(attempt) => self.finish(*attempt, now),
+        }
+    }
+
+    /// Checks credentials without blocking: passwords are hashed on tokio's blocking threads, a bounded number at once.
+    ///
+    /// # Errors
+    /// [`AuthError`]; [`AuthError::Unavailable`] if too many are waiting.
+    pub async fn login(self: &Arc<Self>, credential: Credential, peer: IpAddr) -> Result<Identity, AuthError> {
+        let now = clock::now();
+        let _place = match &credential {
+            Credential::Basic { .. } => Some(self.logins.queue.try_acquire().map_err(|_| AuthError::Unavailable)?),
+            Credential::Bearer(_) => None,
+        };
+        let attempt = match self.begin(&credential, peer, now)? {
+            Begun::Done(identity) => return Ok(identity),
+            Begun::Hash(attempt) => attempt,
+        };
+        let workers = Arc::clone(&self.logins.workers);
+        let permit = workers.acquire_owned().await.map_err(|_| AuthError::Unavailable)?;
+        let authority = Arc::clone(self);
+        let hashed = tokio::task::spawn_blocking(move || {
+            let outcome = authority.finish(*attempt, now);
+            drop(permit);
+            outcome
+        });
+        hashed.await.unwrap_or(Err(AuthError::Unavailable))
+    }
+
+    /// Everything that does not take long.
+    fn begin(&self, credential: &Credential, peer: IpAddr, now: Timestamp) -> Result<Begun, AuthError> {
+        match credential {
+            Credential::Bearer(token) => self.verify_token(token, now).map(Begun::Done).map_err(|_| AuthError::Denied),
+            Credential::Basic { user, password } => self.begin_password(user, password, peer, now),
+        }
+    }
+
+    fn begin_password(&self, user: &str, password: &Secret, peer: IpAddr, now: Timestamp) -> Result<Begun, AuthError> {
+        if password.expose().len() > MAX_PASSWORD_BYTES {
+            return Err(AuthError::Denied);
+        }
+        let logins = &self.logins;
+        let state = self.state.load();
+        let found = state.user(user).and_then(|(row, witness)| Some((row.password.clone()?, witness)));
+        let stamp = found.as_ref().map_or(&[][..], |(_, witness)| witness.stamp.bytes());
+        let cache_key = logins.hasher.hash(&[user.as_bytes(), stamp, password.expose().as_bytes()]);
+        let name = logins.hasher.short(&[user.as_bytes()]);
+        let known = found.as_ref().and_then(|(_, witness)| Some((Principal::user(user).ok()?, witness.clone())));
+        if let Some((principal, witness)) = &known
+            && logins.knows(&cache_key, now)
+        {
+            return Ok(Begun::Done(password_identity(principal.clone(), witness.clone())));
+        }
+        let taken = logins.throttle.lock().attempt(name, peer, now);
+        taken.map_err(|retry_after| AuthError::Throttled { retry_after })?;
+        let hash = match found {
+            Some((hash, _)) => hash,
+            None => state.decoy(name).unwrap_or(&logins.decoy).clone(),
+        };
+        Ok(Begun::Hash(Box::new(Attempt { password: password.clone(), hash, known, name, cache_key, peer })))
+    }
+
+    /// The part that takes long.
+    fn finish(&self, attempt: Attempt, now: Timestamp) -> Result<Identity, AuthError> {
+        let right = attempt.hash.verify(attempt.password.expose());
+        let logins = &self.logins;
+        // A decoy may be somebody's hash and the password may be that one's: it counts for nothing.
+        let Some((principal, witness)) = attempt.known.filter(|_| right) else {
+            logins.throttle.lock().failed(attempt.name, attempt.peer, now);
+            return Err(AuthError::Denied);
+        };
+        logins.throttle.lock().passed(attempt.name, attempt.peer);
+        logins.remember(attempt.cache_key, now, self.options.password_cache);
+        Ok(password_identity(principal, witness))
+    }
+}
+
+fn password_identity(principal: Principal, witness: Witness) -> Identity {
+    Identity {
+        principal,
+        expires_at: None,
+        subject: Subject::User(Arc::clone(&witness.user)),
+        conditions: Conditions { own: Some(witness), ..Conditions::default() },
+        restrictions: Arc::default(),
+    }
+}

@@ -1,0 +1,186 @@
+//! Who somebody is: `user:NAME`, `runner:UUID` (a machine's agent) or `plugin:NAME`.
+//!
+//! Contract: a [`Principal`] is never empty and always has one of the three kinds. It is what other people may read
+//! (events, connection listings), so nothing secret goes into it. Cloning one costs a reference count.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// Why a text is not a principal, or not a name one can have.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum PrincipalError {
+    /// None of the three kinds.
+    #[error("{text:?} is not a principal: expected user:NAME, runner:UUID or plugin:NAME")]
+    Kind {
+        /// The text given, cut to 64 characters.
+        text: String,
+    },
+    /// The name cannot stand in an URL path, a comma list or a Basic header.
+    #[error(
+        "{text:?} is not a name: 1 to 128 characters without white space, control characters, `:`, `/`, `\\`, `,` or `*`"
+    )]
+    Name {
+        /// The text given, cut to 64 characters.
+        text: String,
+    },
+    /// A runner's name is its machine's UUID.
+    #[error("{text:?} is not a UUID such as 3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e")]
+    Uuid {
+        /// The text given, cut to 64 characters.
+        text: String,
+    },
+}
+
+/// What sort of principal it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PrincipalKind {
+    /// A person or a script with an account.
+    User,
+    /// The agent of a machine.
+    Runner,
+    /// A plugin of the endpoint.
+    Plugin,
+}
+
+/// Who somebody is. See the module's text.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Principal(Arc<str>);
+
+impl Principal {
+    /// `user:NAME`.
+    ///
+    /// # Errors
+    /// [`PrincipalError::Name`], by the rules of [`check_name`].
+    pub fn user(name: &str) -> Result<Self, PrincipalError> {
+        check_name(name)?;
+        Ok(Self(format!("user:{name}").into()))
+    }
+
+    /// `plugin:NAME`.
+    ///
+    /// # Errors
+    /// [`PrincipalError::Name`], by the rules of [`check_name`].
+    pub fn plugin(name: &str) -> Result<Self, PrincipalError> {
+        check_name(name)?;
+        Ok(Self(format!("plugin:{name}").into()))
+    }
+
+    /// `runner:UUID`; the UUID is written in lower case, as DRP keys are.
+    ///
+    /// # Errors
+    /// [`PrincipalError::Uuid`].
+    pub fn runner(uuid: &str) -> Result<Self, PrincipalError> {
+        if !is_uuid(uuid) {
+            return Err(PrincipalError::Uuid { text: cut(uuid) });
+        }
+        Ok(Self(format!("runner:{}", uuid.to_ascii_lowercase()).into()))
+    }
+
+    /// The whole text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What sort it is.
+    pub fn kind(&self) -> PrincipalKind {
+        match self.0.as_bytes()[0] {
+            b'u' => PrincipalKind::User,
+            b'r' => PrincipalKind::Runner,
+            _ => PrincipalKind::Plugin,
+        }
+    }
+
+    /// The part behind the colon: a name or a UUID.
+    pub fn name(&self) -> &str {
+        self.0.split_once(':').map_or("", |(_, name)| name)
+    }
+}
+
+impl FromStr for Principal {
+    type Err = PrincipalError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some(("user", name)) => Self::user(name),
+            Some(("runner", uuid)) => Self::runner(uuid),
+            Some(("plugin", name)) => Self::plugin(name),
+            _ => Err(PrincipalError::Kind { text: cut(text) }),
+        }
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for Principal {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether a text can name a user, role, tenant or plugin: it must survive an URL path, a comma list and a Basic header.
+///
+/// # Errors
+/// [`PrincipalError::Name`].
+pub fn check_name(name: &str) -> Result<(), PrincipalError> {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, ':' | '/' | '\\' | ',' | '*' | '"');
+    if name.is_empty() || name.len() > 128 || name.contains(bad) {
+        return Err(PrincipalError::Name { text: cut(name) });
+    }
+    Ok(())
+}
+
+fn is_uuid(text: &str) -> bool {
+    let dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    let fits = |(at, b): (usize, u8)| if dash(at) { b == b'-' } else { b.is_ascii_hexdigit() };
+    text.len() == 36 && text.bytes().enumerate().all(fits)
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUID: &str = "3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
+
+    #[test]
+    fn every_kind_is_parsed_and_told_apart() {
+        for (text, kind, name) in [
+            ("user:alice", PrincipalKind::User, "alice"),
+            ("plugin:ipmi", PrincipalKind::Plugin, "ipmi"),
+            ("user:a.b@c-d_e", PrincipalKind::User, "a.b@c-d_e"),
+        ] {
+            let principal: Principal = text.parse().unwrap();
+            assert_eq!((principal.as_str(), principal.kind(), principal.name()), (text, kind, name));
+        }
+        let runner = Principal::runner(&UUID.to_uppercase()).unwrap();
+        assert_eq!((runner.as_str(), runner.kind()), (format!("runner:{UUID}").as_str(), PrincipalKind::Runner));
+    }
+
+    #[test]
+    fn what_is_no_principal_is_refused_with_its_text() {
+        for text in ["", "alice", "user:", "user:a:b", "user:a/b", "user:a b", "user:a,b", "user:*", "root:alice"] {
+            assert!(text.parse::<Principal>().is_err(), "{text:?}");
+        }
+        for text in ["runner:", "runner:alice", "runner:3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4g"] {
+            assert!(matches!(text.parse::<Principal>(), Err(PrincipalError::Uuid { .. })), "{text:?}");
+        }
+        assert!(Principal::user(&"x".repeat(129)).is_err());
+        assert!(Principal::user("ali ce").unwrap_err().to_string().contains("\"ali ce\""));
+    }
+}

@@ -1,0 +1,232 @@
+//! One version of everything that rights are decided by: the store, the token keys, the keys of other issuers.
+//!
+//! Contract: immutable but for a memo; replaced as a whole when anything changes. Compiling rights happens once per kind of
+//! user (same roles, same tenant) and restriction, however many connections ask.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use super::access::{Access, Content, Interner, Members, Tenant};
+use super::claim::{Claim, Terms};
+use super::identity::{Conditions, Identity, Restriction, Revoked, Subject, Witness};
+use super::issuers::Issuers;
+use super::keys::{KeyRing, Stamp};
+use super::password::PasswordHash;
+use super::store::{Store, TenantRow, User};
+
+/// How many compiled rights are remembered per version.
+const MEMO_ENTRIES: usize = 65_536;
+
+/// What users with equal rights have in common.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Class {
+    roles: BTreeSet<String>,
+    tenant: Option<String>,
+}
+
+#[derive(Debug)]
+struct Known {
+    name: Arc<str>,
+    stamp: Stamp,
+    class: usize,
+}
+
+/// What rights are compiled for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Base {
+    Class(usize),
+    Runner(Arc<str>),
+    Plugin,
+    Roles(Arc<[String]>),
+}
+
+type Memo = HashMap<(Base, Arc<[Restriction]>), Arc<Access>>;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) generation: u64,
+    pub(super) store: Store,
+    pub(super) keys: KeyRing,
+    /// Those whose tokens are taken besides our own.
+    pub(super) issuers: Option<Issuers>,
+    users: HashMap<Box<str>, Known>,
+    classes: Vec<Arc<Class>>,
+    tenants: HashMap<String, Arc<Tenant>>,
+    /// Hashes that are verified in place of those of users who do not exist.
+    decoys: Vec<PasswordHash>,
+    memo: Mutex<Memo>,
+}
+
+impl State {
+    pub(super) fn new(generation: u64, store: Store, keys: KeyRing, issuers: Option<Issuers>) -> Self {
+        let (users, classes) = users(&store);
+        let tenant = |(name, row): (&String, &TenantRow)| (name.clone(), Arc::new(Tenant::new(members(row))));
+        let tenants = store.tenants().iter().map(tenant).collect();
+        let decoys = store.users().values().filter_map(|user| user.password.clone()).collect();
+        Self { generation, store, keys, issuers, users, classes, tenants, decoys, memo: Mutex::default() }
+    }
+
+    /// A user and what its identity hangs on.
+    pub(super) fn user(&self, name: &str) -> Option<(&User, Witness)> {
+        let known = self.users.get(name)?;
+        Some((&self.store.users()[name], Witness { user: Arc::clone(&known.name), stamp: known.stamp }))
+    }
+
+    /// A hash to verify for a user who does not exist, so that it takes as long as for one who does: that of somebody,
+    /// the same one for the same name.
+    pub(super) fn decoy(&self, name: u64) -> Option<&PasswordHash> {
+        let count = u64::try_from(self.decoys.len()).ok().filter(|&count| count > 0)?;
+        usize::try_from(name % count).ok().and_then(|at| self.decoys.get(at))
+    }
+
+    /// Whether somebody who was let in still would be.
+    pub(super) fn recheck(&self, conditions: &Conditions) -> Result<(), Revoked> {
+        if let Some(own) = &conditions.own {
+            let known = self.users.get(own.user.as_ref()).ok_or(Revoked::UserRemoved)?;
+            if known.stamp != own.stamp {
+                return Err(Revoked::PasswordChanged);
+            }
+        }
+        for grantor in &conditions.grantors {
+            let known = self.users.get(grantor.user.as_ref());
+            if known.is_none_or(|known| known.stamp != grantor.stamp) {
+                return Err(Revoked::GrantorRevoked);
+            }
+        }
+        match &conditions.key {
+            Some(id) if self.keys.find(id).is_none() => Err(Revoked::KeyRetired),
+            _ => Ok(()),
+        }
+    }
+
+    /// The rights of somebody.
+    pub(super) fn access(&self, identity: &Identity, interner: &Interner) -> Result<Arc<Access>, Revoked> {
+        self.recheck(&identity.conditions)?;
+        let base = self.base(&identity.subject)?;
+        let key = (base, Arc::clone(&identity.restrictions));
+        if let Some(access) = self.memo.lock().get(&key) {
+            return Ok(Arc::clone(access));
+        }
+        let access = interner.intern(self.content(&key.0, &key.1));
+        let mut memo = self.memo.lock();
+        if memo.len() >= MEMO_ENTRIES {
+            memo.clear();
+        }
+        memo.insert(key, Arc::clone(&access));
+        Ok(access)
+    }
+
+    fn base(&self, subject: &Subject) -> Result<Base, Revoked> {
+        Ok(match subject {
+            Subject::User(name) => Base::Class(self.users.get(name.as_ref()).ok_or(Revoked::UserRemoved)?.class),
+            Subject::Runner(uuid) => Base::Runner(Arc::clone(uuid)),
+            Subject::Plugin(_) => Base::Plugin,
+            Subject::External { roles, .. } => Base::Roles(Arc::clone(roles)),
+        })
+    }
+
+    fn content(&self, base: &Base, restrictions: &[Restriction]) -> Content {
+        let (mut lists, tenant) = match base {
+            Base::Class(at) => {
+                let class = &self.classes[*at];
+                let tenant = class.tenant.as_ref().and_then(|name| self.tenants.get(name)).cloned();
+                (self.lists(&class.roles), tenant)
+            }
+            Base::Runner(uuid) => (vec![runner_claims(uuid)], None),
+            Base::Plugin => (vec![vec![Claim::everything()]], None),
+            Base::Roles(roles) => (self.lists(roles.iter()), None),
+        };
+        for wanted in restrictions.iter().filter_map(|restriction| restriction.roles.as_ref()) {
+            lists = self.kept(&lists, wanted);
+        }
+        let narrowing = restrictions.iter().filter_map(|restriction| restriction.claim.clone()).collect();
+        Content::new(lists.into_iter().flatten().collect(), narrowing, tenant)
+    }
+
+    fn lists<'r>(&self, roles: impl IntoIterator<Item = &'r String>) -> Vec<Vec<Claim>> {
+        roles.into_iter().filter_map(|role| self.store.claims_of(role)).collect()
+    }
+
+    /// The claims of those of the `wanted` roles that one of `held` contains.
+    fn kept(&self, held: &[Vec<Claim>], wanted: &[String]) -> Vec<Vec<Claim>> {
+        let within = |claim: &Claim, list: &[Claim]| list.iter().any(|have| have.contains(claim));
+        let contained = |role: &Vec<Claim>| held.iter().any(|list| role.iter().all(|claim| within(claim, list)));
+        self.lists(wanted).into_iter().filter(contained).collect()
+    }
+
+    /// Which of the `wanted` roles a token of this subject would really have.
+    pub(super) fn effective_roles(&self, subject: &Subject, earlier: &[Restriction], wanted: &[String]) -> Vec<String> {
+        let Ok(base) = self.base(subject) else { return Vec::new() };
+        let mut lists = match &base {
+            Base::Class(at) => self.lists(&self.classes[*at].roles),
+            Base::Runner(uuid) => vec![runner_claims(uuid)],
+            Base::Plugin => vec![vec![Claim::everything()]],
+            Base::Roles(roles) => self.lists(roles.iter()),
+        };
+        for roles in earlier.iter().filter_map(|restriction| restriction.roles.as_ref()) {
+            lists = self.kept(&lists, roles);
+        }
+        wanted.iter().filter(|role| !self.kept(&lists, std::slice::from_ref(role)).is_empty()).cloned().collect()
+    }
+}
+
+/// Every user, and the classes that they fall into.
+fn users(store: &Store) -> (HashMap<Box<str>, Known>, Vec<Arc<Class>>) {
+    let rows = store.tenants().iter();
+    let tenant_of: HashMap<&str, &String> =
+        rows.flat_map(|(tenant, row)| row.users.iter().map(move |user| (user.as_str(), tenant))).collect();
+    let mut classes = Classes::default();
+    let mut known = |(name, user): (&String, &User)| {
+        let tenant = tenant_of.get(name.as_str()).map(|&tenant| tenant.clone());
+        let class = classes.index(Class { roles: user.roles.clone(), tenant });
+        (name.as_str().into(), Known { name: name.as_str().into(), stamp: user.secret.stamp(), class })
+    };
+    let users = store.users().iter().map(&mut known).collect();
+    (users, classes.list)
+}
+
+fn members(row: &TenantRow) -> Members {
+    let keys = |keys: &BTreeSet<String>| keys.iter().map(|key| key.as_str().into()).collect();
+    row.members.iter().map(|(kind, listed)| (kind.as_str().into(), keys(listed))).collect()
+}
+
+#[derive(Debug, Default)]
+struct Classes {
+    list: Vec<Arc<Class>>,
+    by_content: HashMap<Arc<Class>, usize>,
+}
+
+impl Classes {
+    fn index(&mut self, class: Class) -> usize {
+        let class = Arc::new(class);
+        *self.by_content.entry(Arc::clone(&class)).or_insert_with(|| {
+            self.list.push(class);
+            self.list.len() - 1
+        })
+    }
+}
+
+/// What a machine's agent may do, as in DRP: everything with its own machine, its jobs (by the machine's UUID), reading
+/// what tasks need, and posting events.
+fn runner_claims(uuid: &str) -> Vec<Claim> {
+    vec![
+        Claim::of("machines", "*", uuid),
+        Claim::of("jobs", "create,get,update,actions,log", uuid),
+        Claim::of("params,stages,tasks", "get", "*"),
+        Claim::of("info", "get", "*"),
+        Claim::of("events", "post", "*"),
+        Claim::of("reservations", "create", "*"),
+    ]
+}
+
+/// What every user may do without any role: see and change itself, fetch tokens, and ask what this server is. A token
+/// that is `restricted` may not change the password: it would get rid of its restrictions that way.
+pub(super) fn own_rights(user: Option<&str>, restricted: bool) -> Vec<Claim> {
+    let actions = if restricted { "token,get" } else { "token,password,get" };
+    let itself = user.map(|user| Claim { specific: Terms::one(user), ..Claim::of("users", actions, "") });
+    std::iter::once(Claim::of("info", "get", "*")).chain(itself).collect()
+}

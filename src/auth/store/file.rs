@@ -1,0 +1,244 @@
+//! Where the store and the token keys live: `auth.toml` and `token-keys.toml` in the data directory.
+//!
+//! Contract: a reader sees the old file or the new one, never a part (written beside, synced, renamed). Writers take turns
+//! by a lock on `auth.lock`, across processes too, so that the command line may edit under a running server. Files are
+//! readable by their owner only; a missing directory is made so as well. Everything here blocks.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Store, StoreError, parse};
+
+const STORE: &str = "auth.toml";
+const KEYS: &str = "token-keys.toml";
+const LOCK: &str = "auth.lock";
+
+/// For how long a writer waits for another: this many times [`LOCK_PAUSE`].
+const LOCK_TRIES: u32 = 250;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+const HEADER: &str = "\
+# Users, roles and tenants of hydrant. Change them with `hydrant users|roles|tenants`, or here: a running server
+# takes a change at once and refuses a file with a mistake. The commands do not keep comments.
+
+";
+
+/// The data directory.
+#[derive(Debug, Clone)]
+pub(in crate::auth) struct Directory(PathBuf);
+
+/// Held while the files may be written.
+#[derive(Debug)]
+pub(in crate::auth) struct Lock(#[allow(dead_code, reason = "closing the file gives the lock back")] File);
+
+/// What tells that a file has changed: a rename changes the inode, an edit in place the time or the size.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(in crate::auth) struct Signature(Vec<Option<(u64, u64, i64, i64)>>);
+
+impl Directory {
+    pub(in crate::auth) fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    pub(in crate::auth) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Makes the directory if it is missing and waits until nobody else writes.
+    pub(in crate::auth) fn lock(&self) -> Result<Lock, StoreError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        made.map_err(|source| io("make", &self.0, source))?;
+        let path = self.path(LOCK);
+        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = open.map_err(|source| io("open", &path, source))?;
+        for _ in 0..LOCK_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock(file)),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(source)) => return Err(io("lock", &path, source)),
+            }
+        }
+        Err(StoreError::Locked { path })
+    }
+
+    /// The store, or nothing if there is no file.
+    pub(in crate::auth) fn read_store(&self) -> Result<Option<Store>, StoreError> {
+        let Some(text) = self.read(STORE)? else { return Ok(None) };
+        parse::store(&text).map(Some).map_err(|mistake| StoreError::Invalid {
+            path: self.path(STORE),
+            line: mistake.line,
+            column: mistake.column,
+            reason: mistake.reason,
+        })
+    }
+
+    pub(in crate::auth) fn write_store(&self, _lock: &Lock, store: &Store) -> Result<(), StoreError> {
+        let body = toml::to_string(store).expect("a store is made of tables, lists and texts");
+        self.write(STORE, &format!("{HEADER}{body}"))
+    }
+
+    pub(in crate::auth) fn read_keys(&self) -> Result<Option<String>, StoreError> {
+        self.read(KEYS)
+    }
+
+    pub(in crate::auth) fn write_keys(&self, _lock: &Lock, text: &str) -> Result<(), StoreError> {
+        self.write(KEYS, text)
+    }
+
+    pub(in crate::auth) fn invalid_keys(&self, line: usize, reason: &str) -> StoreError {
+        StoreError::Invalid { path: self.path(KEYS), line, column: 1, reason: reason.to_owned() }
+    }
+
+    /// A file that is not ours to write.
+    pub(in crate::auth) fn read_foreign(&self, path: &Path) -> Result<String, StoreError> {
+        std::fs::read_to_string(self.0.join(path)).map_err(|source| io("read", path, source))
+    }
+
+    pub(in crate::auth) fn missing_store(&self) -> StoreError {
+        io("read", &self.path(STORE), ErrorKind::NotFound.into())
+    }
+
+    pub(in crate::auth) fn missing_keys(&self) -> StoreError {
+        io("read", &self.path(KEYS), ErrorKind::NotFound.into())
+    }
+
+    /// The state of the store, the keys and `further` files.
+    pub(in crate::auth) fn signature(&self, further: Option<&Path>) -> Signature {
+        let further = further.map(|path| self.0.join(path));
+        let paths = [self.path(STORE), self.path(KEYS)].into_iter().chain(further);
+        let state = |path: PathBuf| {
+            let meta = std::fs::metadata(path).ok()?;
+            Some((meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+        };
+        Signature(paths.map(state).collect())
+    }
+
+    fn read(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let path = self.path(name);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(io("read", &path, source)),
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), StoreError> {
+        let path = self.path(name);
+        let beside = self.path(&format!("{name}.new"));
+        let written = replace(&self.0, &beside, &path, text);
+        if written.is_err() {
+            // The first error is the one that tells; what is left behind is overwritten next time.
+            let _ = std::fs::remove_file(&beside);
+        }
+        written.map_err(|source| io("write", &path, source))
+    }
+}
+
+fn replace(directory: &Path, beside: &Path, path: &Path, text: &str) -> std::io::Result<()> {
+    // One left behind by a crash may have other rights; making it anew is the only way to be sure of them.
+    match std::fs::remove_file(beside) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(beside, path)?;
+    File::open(directory)?.sync_all()
+}
+
+fn io(what: &'static str, path: &Path, source: std::io::Error) -> StoreError {
+    StoreError::Io { what, path: path.to_owned(), source }
+}
+
+/// Changes the store in a data directory: reads it under the lock, lets `change` at it and writes it if that succeeds.
+/// A running server takes the change by itself. If there was no store and `change` adds no user, the store gets the user
+/// of a first start, so that nobody is locked out.
+///
+/// # Errors
+/// What `change` says, and everything that can go wrong with files.
+pub fn edit<T>(data_dir: &Path, change: impl FnOnce(&mut Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let directory = Directory::new(data_dir);
+    let lock = directory.lock()?;
+    let found = directory.read_store()?;
+    let fresh = found.is_none();
+    let mut store = found.unwrap_or_default();
+    let result = change(&mut store)?;
+    if fresh {
+        store.ensure_user()?;
+    }
+    directory.write_store(&lock, &store)?;
+    Ok(result)
+}
+
+/// The store in a data directory; an empty one if there is none.
+///
+/// # Errors
+/// An unreadable file or one with a mistake.
+pub fn read(data_dir: &Path) -> Result<Store, StoreError> {
+    Ok(Directory::new(data_dir).read_store()?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::auth::claim::Claim;
+
+    fn role(data_dir: &Path, name: &str) -> Result<(), StoreError> {
+        edit(data_dir, |store| store.set_role(name, vec![Claim::everything()]))
+    }
+
+    #[test]
+    fn files_are_for_their_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("a/b");
+        role(&data, "one").unwrap();
+        let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(data.clone()), mode(data.join(STORE)), mode(data.join(LOCK))), (0o700, 0o600, 0o600));
+        assert!(!data.join("auth.toml.new").exists());
+    }
+
+    #[test]
+    fn a_change_that_fails_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        role(dir.path(), "one").unwrap();
+        let before = Directory::new(dir.path()).signature(None);
+        let refused = edit(dir.path(), |store| {
+            store.set_role("two", Vec::new())?;
+            store.remove_role("three")
+        });
+        assert!(matches!(refused, Err(StoreError::NotFound { .. })));
+        assert_eq!(Directory::new(dir.path()).signature(None), before);
+        assert_eq!(read(dir.path()).unwrap().roles().len(), 1);
+    }
+
+    #[test]
+    fn writers_take_turns() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let data = dir.path();
+                scope.spawn(move || {
+                    for n in 0..5 {
+                        role(data, &format!("role-{writer}-{n}")).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(read(dir.path()).unwrap().roles().len(), 40, "no writer undoes another's work");
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(STORE), "[users.alice]\nroles = [\"x\"]\nsecret = \"AAAAAAAAAAAAAAAAAAAAAA\"\n")
+            .unwrap();
+        let error = role(dir.path(), "one").unwrap_err().to_string();
+        assert!(error.ends_with("auth.toml:2:10: there is no role \"x\""), "{error}");
+    }
+}

@@ -1,0 +1,344 @@
+//! The store: users with their password hashes, roles and tenants, in one readable file of the data directory.
+//!
+//! Contract: a [`Store`] in hand is valid: every role that a user has exists, a user is in at most one tenant, and every
+//! tenant's users exist. A file that is not is refused as a whole, with line and reason. [`Store`] itself does no I/O;
+//! [`file`] reads and writes it.
+//!
+//! The role `superuser` (`*/*/*`) is built in: it is always there, is not written and cannot be changed.
+
+pub(super) mod file;
+mod parse;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use thiserror::Error;
+
+use super::claim::Claim;
+use super::keys::Stamp;
+use super::password::{PasswordError, PasswordHash};
+use super::principal::{PrincipalError, check_name};
+
+/// The role that may do and see everything.
+pub const SUPERUSER: &str = "superuser";
+
+/// The user of the first start, as in DRP, and its well-known password.
+pub const DEFAULT_USER: &str = "rocketskates";
+pub(super) const DEFAULT_PASSWORD: &str = "r0cketsk8ts";
+
+/// Why the store cannot be read, changed or written.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The operating system said no.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        /// What was tried, such as `read`.
+        what: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file has a mistake.
+    #[error("{}:{line}:{column}: {reason}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Counted from one.
+        line: usize,
+        /// Counted from one, in bytes.
+        column: usize,
+        /// What is wrong, without any secret of the file.
+        reason: String,
+    },
+    /// Somebody else has been writing for five seconds.
+    #[error("{} is locked by another process", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// There is no such user, role or tenant.
+    #[error("there is no {what} {name:?}")]
+    NotFound {
+        /// `user`, `role` or `tenant`.
+        what: &'static str,
+        /// The name given.
+        name: String,
+    },
+    /// There is one already.
+    #[error("there is a {what} {name:?} already")]
+    Exists {
+        /// `user`, `role` or `tenant`.
+        what: &'static str,
+        /// The name given.
+        name: String,
+    },
+    /// A role that somebody has cannot be removed.
+    #[error("role {name:?} is in use by {users}")]
+    InUse {
+        /// The role.
+        name: String,
+        /// Who has it, as a comma list.
+        users: String,
+    },
+    /// A user would be in two tenants.
+    #[error("user {user:?} is in tenant {tenant:?} already; a user is in at most one")]
+    TwoTenants {
+        /// The user.
+        user: String,
+        /// Where it is already.
+        tenant: String,
+    },
+    /// `superuser` is as it is.
+    #[error("role \"superuser\" is built in and cannot be changed")]
+    BuiltIn,
+    /// Not a name.
+    #[error(transparent)]
+    Name(#[from] PrincipalError),
+    /// Not a password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The system has no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// What ends a user's tokens when it changes: 32 random bytes, made anew with every password. Does not print.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct UserSecret(Box<[u8]>);
+
+impl UserSecret {
+    fn make() -> Result<Self, getrandom::Error> {
+        let mut bytes = vec![0; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes.into()))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        (bytes.len() >= 16).then(|| Self(bytes.into()))
+    }
+
+    /// What stands for the secret in tokens: a hash that does not tell it.
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp::of(&self.0)
+    }
+}
+
+impl Serialize for UserSecret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&URL_SAFE_NO_PAD.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for UserSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// Names of roles.
+    pub roles: BTreeSet<String>,
+    /// Nothing for a user who can only come with a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) password: Option<PasswordHash>,
+    pub(super) secret: UserSecret,
+}
+
+impl User {
+    /// Whether the user can log in with a password.
+    pub fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+}
+
+/// A role.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Role {
+    /// What it grants.
+    pub claims: Vec<Claim>,
+}
+
+/// A tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TenantRow {
+    /// Whom it restricts.
+    pub users: BTreeSet<String>,
+    /// To which keys of which types; a type that is not here is not restricted.
+    pub members: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Users, roles and tenants. See the module's text.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Store {
+    users: BTreeMap<String, User>,
+    roles: BTreeMap<String, Role>,
+    tenants: BTreeMap<String, TenantRow>,
+}
+
+impl Store {
+    /// The store of a first start: the well-known user, a superuser.
+    pub(super) fn first() -> Result<Self, StoreError> {
+        let mut store = Self::default();
+        store.ensure_user()?;
+        Ok(store)
+    }
+
+    /// Adds the well-known user if there is no user at all.
+    fn ensure_user(&mut self) -> Result<(), StoreError> {
+        if self.users.is_empty() {
+            self.add_user(DEFAULT_USER, PasswordHash::make(DEFAULT_PASSWORD)?, &[SUPERUSER.to_owned()])?;
+        }
+        Ok(())
+    }
+
+    /// Every user by name.
+    pub fn users(&self) -> &BTreeMap<String, User> {
+        &self.users
+    }
+
+    /// Every role by name, but for the built-in one.
+    pub fn roles(&self) -> &BTreeMap<String, Role> {
+        &self.roles
+    }
+
+    /// Every tenant by name.
+    pub fn tenants(&self) -> &BTreeMap<String, TenantRow> {
+        &self.tenants
+    }
+
+    /// The claims of a role, the built-in one included.
+    pub(super) fn claims_of(&self, role: &str) -> Option<Vec<Claim>> {
+        if role == SUPERUSER {
+            return Some(vec![Claim::everything()]);
+        }
+        self.roles.get(role).map(|role| role.claims.clone())
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// A bad or taken name, or a role that does not exist.
+    pub fn add_user(&mut self, name: &str, password: PasswordHash, roles: &[String]) -> Result<(), StoreError> {
+        check_name(name)?;
+        if self.users.contains_key(name) {
+            return Err(StoreError::Exists { what: "user", name: name.to_owned() });
+        }
+        let roles = self.known_roles(roles)?;
+        let user = User { roles, password: Some(password), secret: UserSecret::make()? };
+        self.users.insert(name.to_owned(), user);
+        Ok(())
+    }
+
+    /// Gives a user a new password, which ends its tokens and connections.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub fn set_password(&mut self, name: &str, password: PasswordHash) -> Result<(), StoreError> {
+        let user = self.user_mut(name)?;
+        user.password = Some(password);
+        user.secret = UserSecret::make()?;
+        Ok(())
+    }
+
+    /// Gives a user these roles instead of those it has.
+    ///
+    /// # Errors
+    /// A user or a role that does not exist.
+    pub fn set_user_roles(&mut self, name: &str, roles: &[String]) -> Result<(), StoreError> {
+        let roles = self.known_roles(roles)?;
+        self.user_mut(name)?.roles = roles;
+        Ok(())
+    }
+
+    /// Removes a user, from its tenant too.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub fn remove_user(&mut self, name: &str) -> Result<(), StoreError> {
+        self.users.remove(name).ok_or_else(|| not_found("user", name))?;
+        for tenant in self.tenants.values_mut() {
+            tenant.users.remove(name);
+        }
+        Ok(())
+    }
+
+    /// Makes or replaces a role.
+    ///
+    /// # Errors
+    /// A bad name, or the built-in role.
+    pub fn set_role(&mut self, name: &str, claims: Vec<Claim>) -> Result<(), StoreError> {
+        check_name(name)?;
+        if name == SUPERUSER {
+            return Err(StoreError::BuiltIn);
+        }
+        self.roles.insert(name.to_owned(), Role { claims });
+        Ok(())
+    }
+
+    /// Removes a role that nobody has.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`], [`StoreError::NotFound`] or [`StoreError::BuiltIn`].
+    pub fn remove_role(&mut self, name: &str) -> Result<(), StoreError> {
+        if name == SUPERUSER {
+            return Err(StoreError::BuiltIn);
+        }
+        let holders = self.users.iter().filter(|(_, user)| user.roles.contains(name));
+        let users: Vec<&str> = holders.map(|(user, _)| user.as_str()).collect();
+        if !users.is_empty() {
+            return Err(StoreError::InUse { name: name.to_owned(), users: users.join(",") });
+        }
+        self.roles.remove(name).map(|_| ()).ok_or_else(|| not_found("role", name))
+    }
+
+    /// Makes or replaces a tenant.
+    ///
+    /// # Errors
+    /// A bad name, a user that does not exist or is in another tenant.
+    pub fn set_tenant(&mut self, name: &str, tenant: TenantRow) -> Result<(), StoreError> {
+        check_name(name)?;
+        for user in &tenant.users {
+            if !self.users.contains_key(user) {
+                return Err(not_found("user", user));
+            }
+            let elsewhere = self.tenants.iter().find(|(other, row)| *other != name && row.users.contains(user));
+            if let Some((other, _)) = elsewhere {
+                return Err(StoreError::TwoTenants { user: user.clone(), tenant: other.clone() });
+            }
+        }
+        self.tenants.insert(name.to_owned(), tenant);
+        Ok(())
+    }
+
+    /// Removes a tenant; its users are then not restricted any more.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub fn remove_tenant(&mut self, name: &str) -> Result<(), StoreError> {
+        self.tenants.remove(name).map(|_| ()).ok_or_else(|| not_found("tenant", name))
+    }
+
+    fn user_mut(&mut self, name: &str) -> Result<&mut User, StoreError> {
+        self.users.get_mut(name).ok_or_else(|| not_found("user", name))
+    }
+
+    fn known_roles(&self, roles: &[String]) -> Result<BTreeSet<String>, StoreError> {
+        let known = |role: &String| role == SUPERUSER || self.roles.contains_key(role);
+        match roles.iter().find(|role| !known(role)) {
+            Some(unknown) => Err(not_found("role", unknown)),
+            None => Ok(roles.iter().cloned().collect()),
+        }
+    }
+}
+
+fn not_found(what: &'static str, name: &str) -> StoreError {
+    StoreError::NotFound { what, name: name.to_owned() }
+}

@@ -1,0 +1,203 @@
+//! Tokens: JSON web tokens that hydrant signs itself.
+//!
+//! Contract: pure but for randomness, told the time. Verifying is strict: the header must be exactly the one that we write
+//! (one algorithm, a key of the ring, nothing else), the payload has exactly our fields, each once, and a token is at most
+//! 8 KiB. The clock of the signer is our own, so there is no leeway for expiry and a minute for a clock that was set back.
+//!
+//! A token has no password and no secret in it: a stamp of the user's secret ends it when the password changes.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use jsonwebtoken::{Header, Validation, decode, decode_header, encode};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::credential::Secret;
+use super::identity::{Restriction, Revoked};
+use super::keys::{KeyRing, Stamp};
+
+/// The longest token that is looked at.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// How far in the future a token may have been issued, in seconds.
+const CLOCK_SLACK: i64 = 60;
+
+/// Who signs.
+pub(super) const ISSUER: &str = "hydrant";
+
+/// Why a token is not taken. For those who hold the store (`hydrant token check`); a remote caller only hears that its
+/// credentials are not valid.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum TokenFault {
+    /// Longer than [`MAX_TOKEN_BYTES`].
+    #[error("the token is longer than 8 KiB")]
+    TooLong,
+    /// Not a token that we would write.
+    #[error("not a token of hydrant: {0}")]
+    Malformed(&'static str),
+    /// Signed by a key that we do not have (any more).
+    #[error("the token is signed by an unknown or retired key")]
+    UnknownKey,
+    /// The signature is not that of the key.
+    #[error("the signature is wrong")]
+    BadSignature,
+    /// Its time is over.
+    #[error("the token expired at {at}")]
+    Expired {
+        /// When.
+        at: Timestamp,
+    },
+    /// Its time has not come.
+    #[error("the token was issued in the future, at {at}")]
+    Future {
+        /// When.
+        at: Timestamp,
+    },
+    /// It was good once.
+    #[error("the token was revoked: {0}")]
+    Revoked(#[from] Revoked),
+}
+
+/// What a token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Payload {
+    pub(super) iss: String,
+    /// The principal.
+    pub(super) sub: String,
+    pub(super) iat: i64,
+    pub(super) exp: i64,
+    /// Makes every token another.
+    pub(super) jti: String,
+    /// The user's secret; nothing for machines and plugins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stamp: Option<Stamp>,
+    /// Who issued it, if that is somebody else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) by: Vec<Grantor>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) only: Vec<Restriction>,
+}
+
+/// Who issued a token for somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Grantor {
+    pub(super) user: String,
+    pub(super) stamp: Stamp,
+}
+
+/// A name for a token that nobody has had before.
+pub(super) fn unique_id() -> Result<String, getrandom::Error> {
+    let mut id = [0; 12];
+    getrandom::fill(&mut id)?;
+    Ok(URL_SAFE_NO_PAD.encode(id))
+}
+
+fn header(key: &str) -> Header {
+    Header { kid: Some(key.to_owned()), ..Header::new(KeyRing::ALGORITHM) }
+}
+
+/// Signs with the current key.
+pub(super) fn sign(ring: &KeyRing, payload: &Payload) -> Secret {
+    let key = ring.current();
+    let text = encode(&header(&key.id), payload, &key.signing).expect("HMAC signs everything");
+    Secret::new(text)
+}
+
+/// Reads the header of a token, of which nothing has been verified yet.
+pub(super) fn read_header(token: &Secret) -> Result<Header, TokenFault> {
+    if token.expose().len() > MAX_TOKEN_BYTES {
+        return Err(TokenFault::TooLong);
+    }
+    decode_header(token.expose()).map_err(|_| TokenFault::Malformed("no readable header"))
+}
+
+/// Verifies a token of ours whose header has been read. Returns what it says and the id of its key.
+pub(super) fn verify(
+    ring: &KeyRing,
+    token: &Secret,
+    given: &Header,
+    now: Timestamp,
+) -> Result<(Payload, Box<str>), TokenFault> {
+    let id = given.kid.as_deref().ok_or(TokenFault::Malformed("no key id"))?;
+    let key = ring.find(id).ok_or(TokenFault::UnknownKey)?;
+    if *given != header(id) {
+        return Err(TokenFault::Malformed("unexpected header"));
+    }
+    let payload = decode::<Payload>(token.expose(), &key.verifying, &validation()).map_err(|e| fault(&e))?.claims;
+    check(&payload, now)?;
+    Ok((payload, key.id.clone()))
+}
+
+/// Everything that has to do with the time is checked by [`check`], which is told what time it is.
+fn validation() -> Validation {
+    let mut validation = Validation::new(KeyRing::ALGORITHM);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation
+}
+
+pub(super) fn fault(error: &jsonwebtoken::errors::Error) -> TokenFault {
+    use jsonwebtoken::errors::ErrorKind;
+    match error.kind() {
+        ErrorKind::InvalidSignature => TokenFault::BadSignature,
+        _ => TokenFault::Malformed("unexpected payload"),
+    }
+}
+
+fn check(payload: &Payload, now: Timestamp) -> Result<(), TokenFault> {
+    if payload.iss != ISSUER {
+        return Err(TokenFault::Malformed("another issuer"));
+    }
+    let time = |second| Timestamp::from_second(second).map_err(|_| TokenFault::Malformed("a time out of range"));
+    let (issued, expires) = (time(payload.iat)?, time(payload.exp)?);
+    if expires <= now {
+        return Err(TokenFault::Expired { at: expires });
+    }
+    if issued.as_second() > now.as_second() + CLOCK_SLACK {
+        return Err(TokenFault::Future { at: issued });
+    }
+    Ok(())
+}
+
+/// Why a text is not a lifetime.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("{text:?} is not a lifetime: expected seconds, or a number with s, m, h, d or w, such as 30m or 7d")]
+pub struct TtlError {
+    /// The text given, cut to 64 characters.
+    pub text: String,
+}
+
+/// Reads how long a token shall live: `3600` (seconds), `90s`, `30m`, `1h`, `7d`, `2w`. At least a second.
+///
+/// # Errors
+/// [`TtlError`].
+pub fn parse_ttl(text: &str) -> Result<Duration, TtlError> {
+    let bad = || TtlError { text: text.chars().take(64).collect() };
+    let trimmed = text.trim();
+    let digits = trimmed.len() - trimmed.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = trimmed.split_at(digits);
+    let seconds = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 604_800,
+        _ => return Err(bad()),
+    };
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    match number.checked_mul(seconds) {
+        Some(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => Err(bad()),
+    }
+}
+
+#[cfg(test)]
+#[path = "token_tests.rs"]
+mod tests;

@@ -1,0 +1,120 @@
+//! The glue: one order of events, given to every shard.
+//!
+//! [`Broker::publish`] is the only way in. It numbers the events of a batch under one lock and puts the batch into the
+//! inbox of every shard, or into none if one of them is full; so all shards see the same order and nothing is lost silently.
+//! That lock is taken once a batch and never on the way of a delivery.
+//!
+//! Contract: any thread may publish; it never waits for a shard. After `Ok` the events are sequenced: they reach every
+//! connection whose registration was answered before.
+
+mod classes;
+mod shard;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use thiserror::Error;
+
+pub use shard::{Commands, Shard};
+
+use crate::event::Event;
+use crate::fanout::inbox::{Batch, Inlet};
+use crate::metrics::{Metrics, Source};
+
+/// Why events were not taken.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum PublishError {
+    /// A shard does not follow; try again in a moment.
+    #[error("the inboxes are full: {events} events wait already")]
+    Full {
+        /// Events that wait for the slowest shard.
+        events: usize,
+    },
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Stopped,
+}
+
+#[derive(Debug, Default)]
+struct Sequencer {
+    next: u64,
+    inlets: Vec<Inlet>,
+    stopped: bool,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Broker {
+    sequencer: Mutex<Sequencer>,
+    metrics: Arc<Metrics>,
+    epoch: Instant,
+}
+
+impl Broker {
+    /// A broker without shards. All times in microseconds count from `epoch`.
+    pub fn new(metrics: Arc<Metrics>, epoch: Instant) -> Self {
+        Self { sequencer: Mutex::default(), metrics, epoch }
+    }
+
+    /// Adds a shard by its inbox. Shards are added before the first event.
+    pub fn attach(&self, inlet: Inlet) {
+        self.sequencer.lock().inlets.push(inlet);
+    }
+
+    /// All metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Microseconds since the epoch of this broker.
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_micros()).expect("the process does not run for half a million years")
+    }
+
+    /// Takes events in, all or none, and returns the sequence number of the first.
+    ///
+    /// # Errors
+    /// [`PublishError`]; no event was taken then.
+    pub fn publish(&self, events: Vec<Event>, source: Source) -> Result<u64, PublishError> {
+        let bytes = events.iter().map(|event| event.frame().len()).sum();
+        let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
+        let count = events.len();
+        if count == 0 {
+            return Ok(self.sequencer.lock().next);
+        }
+        let first = self.sequence(events, bytes).inspect_err(|_| self.metrics.events_refused.inc_by(count as u64))?;
+        self.metrics.received(source, count as u64, bytes as u64);
+        Ok(first)
+    }
+
+    fn sequence(&self, events: Box<[Arc<Event>]>, bytes: usize) -> Result<u64, PublishError> {
+        let count = events.len();
+        let mut sequencer = self.sequencer.lock();
+        if sequencer.stopped {
+            return Err(PublishError::Stopped);
+        }
+        if let Some(full) = sequencer.inlets.iter().find(|inlet| !inlet.has_room(count, bytes)) {
+            return Err(PublishError::Full { events: full.waiting() });
+        }
+        let first = sequencer.next;
+        sequencer.next += count as u64;
+        let batch = Arc::new(Batch { first, received_us: self.now_us(), events, bytes });
+        for inlet in &sequencer.inlets {
+            if !inlet.push(Arc::clone(&batch)) {
+                tracing::error!("a shard is gone; its connections get no more events");
+            }
+        }
+        Ok(first)
+    }
+
+    /// Takes no more events.
+    pub fn stop(&self) {
+        self.sequencer.lock().stopped = true;
+    }
+
+    /// Events that wait for the slowest shard.
+    pub fn waiting(&self) -> usize {
+        self.sequencer.lock().inlets.iter().map(Inlet::waiting).max().unwrap_or(0)
+    }
+}

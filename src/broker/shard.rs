@@ -1,0 +1,271 @@
+//! What a shard does, without its sockets: commands in, frames out.
+//!
+//! A [`Shard`] joins the index (who wants an event), the rights (who may see it) and the outboxes (how it waits) of the
+//! connections that one thread owns. It is driven from outside: the transport reads messages and writes frames, the
+//! sequencer's batches are given to [`Shard::publish`].
+//!
+//! Contract: single-threaded; no I/O, reads no clock. A registration takes effect inside [`Shard::text`], before its answer is
+//! put into the outbox, so every event published afterwards is delivered; after the answer to a deregistration nothing comes
+//! because of it, since events that wait already stand before the answer. Every message gets exactly one answer, in
+//! order; if there is no room for an answer, the connection is closed as a slow consumer.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::classes::Classes;
+use crate::auth::{Access, Principal};
+use crate::event::Event;
+use crate::fanout::{ConnId, Delivery, Fanout, Frame, OutboxLimits};
+use crate::frame;
+use crate::index::filter::Counters;
+use crate::index::{Class, Index, IndexError, Limits, Slot};
+use crate::metrics::{FilterCost, Outcome, ShardSize};
+use crate::protocol::{Close, Command, answer};
+
+/// Events about connections; a principal always sees those of its own.
+const CONNECTIONS: &str = "connections";
+
+/// What the shard knows of a connection.
+#[derive(Debug)]
+struct Session {
+    principal: Principal,
+    class: Class,
+    /// Nothing once the connection is closing: it gets no more events.
+    slot: Option<Slot>,
+}
+
+/// Commands since they were last asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Commands {
+    counts: [u64; 3],
+}
+
+impl Commands {
+    fn count(&mut self, outcome: Outcome) {
+        self.counts[outcome as usize] += 1;
+    }
+
+    /// The counts by outcome.
+    pub fn iter(self) -> impl Iterator<Item = (Outcome, u64)> {
+        [Outcome::Registered, Outcome::Deregistered, Outcome::Refused].into_iter().zip(self.counts)
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Shard {
+    index: Index<ConnId>,
+    fanout: Fanout,
+    classes: Classes,
+    sessions: Vec<Option<Session>>,
+    overflowed: Vec<ConnId>,
+    closing: Vec<(ConnId, Close)>,
+    commands: Commands,
+    /// What filters had cost when they were last asked.
+    filters: Counters,
+}
+
+impl Shard {
+    /// A shard without connections.
+    pub fn new(index: Limits, outbox: OutboxLimits) -> Self {
+        Self {
+            index: Index::new(index),
+            fanout: Fanout::new(outbox),
+            classes: Classes::default(),
+            sessions: Vec::new(),
+            overflowed: Vec::new(),
+            closing: Vec::new(),
+            commands: Commands::default(),
+            filters: Counters::default(),
+        }
+    }
+
+    /// Takes a connection in.
+    pub fn open(&mut self, principal: Principal, access: &Arc<Access>) -> ConnId {
+        let conn = self.fanout.open();
+        let class = self.classes.acquire(access);
+        let slot = Some(self.index.subscribe(conn, class));
+        let at = conn.0 as usize;
+        if at >= self.sessions.len() {
+            self.sessions.resize_with(at + 1, || None);
+        }
+        self.sessions[at] = Some(Session { principal, class, slot });
+        conn
+    }
+
+    /// Forgets a connection.
+    pub fn remove(&mut self, conn: ConnId) {
+        self.unsubscribe(conn);
+        if let Some(session) = self.sessions[conn.0 as usize].take() {
+            self.classes.release(session.class);
+            self.fanout.remove(conn);
+        }
+    }
+
+    fn unsubscribe(&mut self, conn: ConnId) {
+        if let Some(slot) = self.sessions[conn.0 as usize].as_mut().and_then(|session| session.slot.take()) {
+            self.index.unsubscribe(slot);
+        }
+    }
+
+    /// Gives a connection other rights, from the next event on.
+    pub fn set_access(&mut self, conn: ConnId, access: &Arc<Access>) {
+        let class = self.classes.acquire(access);
+        let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
+        let old = std::mem::replace(&mut session.class, class);
+        if let Some(slot) = session.slot {
+            self.index.reclass(slot, class);
+        }
+        self.classes.release(old);
+    }
+
+    /// Carries out a text message and answers it.
+    pub fn text(&mut self, conn: ConnId, message: &str, now: Timestamp) {
+        let Some((slot, principal)) = self.speaker(conn) else { return };
+        let answer = match self.carry_out(slot, message) {
+            Ok(command) => answer::done(command, principal.as_str(), now),
+            Err(reason) => {
+                self.commands.count(Outcome::Refused);
+                answer::refused(message, &reason, principal.as_str(), now)
+            }
+        };
+        self.answer(conn, answer);
+    }
+
+    /// Answers a binary message, which is always an error.
+    pub fn binary(&mut self, conn: ConnId, now: Timestamp) {
+        let Some((_, principal)) = self.speaker(conn) else { return };
+        self.commands.count(Outcome::Refused);
+        self.answer(conn, answer::binary(principal.as_str(), now));
+    }
+
+    fn speaker(&self, conn: ConnId) -> Option<(Slot, Principal)> {
+        let session = self.sessions[conn.0 as usize].as_ref()?;
+        Some((session.slot?, session.principal.clone()))
+    }
+
+    fn carry_out<'t>(&mut self, slot: Slot, message: &'t str) -> Result<Command<'t>, String> {
+        let command = Command::parse(message).map_err(|error| error.to_string())?;
+        let outcome = match command {
+            Command::Register(spec) => self.index.register(slot, spec).map(|_| Outcome::Registered),
+            Command::Deregister(spec) => self.index.deregister(slot, spec).map(|()| Outcome::Deregistered),
+        };
+        self.commands.count(outcome.map_err(|error: IndexError| error.to_string())?);
+        Ok(command)
+    }
+
+    fn answer(&mut self, conn: ConnId, answer: Event) {
+        if !self.fanout.send(conn, Frame::Answer(Box::new(answer))) {
+            self.shed(conn);
+        }
+    }
+
+    /// Sends a control frame if there is room for it; a client that does not read gets none.
+    pub fn control(&mut self, conn: ConnId, frame: Frame) {
+        self.fanout.send(conn, frame);
+    }
+
+    /// Delivers an event to everybody who has registered for it and may see it.
+    pub fn publish(&mut self, event: &Arc<Event>, received_us: u64) {
+        let Self { index, fanout, classes, sessions, overflowed, .. } = self;
+        let sees = |class| sees(classes.access(class), event);
+        let deliver = |conn| {
+            if fanout.deliver(event, received_us, conn) == Delivery::Overflow {
+                overflowed.push(conn);
+            }
+        };
+        if event.kind() == CONNECTIONS {
+            Self::publish_connection(index, classes, sessions, event, deliver);
+        } else {
+            index.matches(event, sees, deliver);
+        }
+        self.fanout.end_event();
+        while let Some(conn) = self.overflowed.pop() {
+            self.shed(conn);
+        }
+    }
+
+    /// An event about a connection is visible to its own principal too, so each subscriber is judged for itself.
+    fn publish_connection(
+        index: &mut Index<ConnId>,
+        classes: &Classes,
+        sessions: &[Option<Session>],
+        event: &Event,
+        mut deliver: impl FnMut(ConnId),
+    ) {
+        index.matches(
+            event,
+            |_| true,
+            |conn| {
+                let session = sessions[conn.0 as usize].as_ref().expect("only open connections subscribe");
+                if session.principal.as_str() == event.key() || sees(classes.access(session.class), event) {
+                    deliver(conn);
+                }
+            },
+        );
+    }
+
+    /// Closes a connection that does not read as fast as events come.
+    fn shed(&mut self, conn: ConnId) {
+        let depth = self.fanout.depth(conn);
+        self.close(conn, Close::SlowConsumer { events: depth.events, bytes: depth.bytes });
+    }
+
+    /// Ends a connection with a close frame: it gets no more events, and what waits is dropped unless the server or the
+    /// client ends in peace.
+    pub fn close(&mut self, conn: ConnId, close: Close) {
+        if self.sessions[conn.0 as usize].is_none() || self.fanout.is_closing(conn) {
+            return;
+        }
+        self.unsubscribe(conn);
+        let peaceful = matches!(close, Close::Draining | Close::Normal);
+        let last = Frame::Control(frame::close(close.code(), &close.reason()));
+        self.fanout.finish(conn, last, !peaceful);
+        self.closing.push((conn, close));
+    }
+
+    /// The connections for which a close frame was queued since the last call.
+    pub fn take_closing(&mut self) -> Vec<(ConnId, Close)> {
+        std::mem::take(&mut self.closing)
+    }
+
+    /// The outboxes, for the transport to write from.
+    pub fn fanout(&mut self) -> &mut Fanout {
+        &mut self.fanout
+    }
+
+    /// The commands since the last call.
+    pub fn take_commands(&mut self) -> Commands {
+        std::mem::take(&mut self.commands)
+    }
+
+    /// What filters have cost since the last call.
+    pub fn take_filter_cost(&mut self) -> FilterCost {
+        let now = self.index.filter_counters();
+        let before = std::mem::replace(&mut self.filters, now);
+        FilterCost {
+            predicate_evaluations: now.predicate_evaluations - before.predicate_evaluations,
+            field_lookups: now.field_lookups - before.field_lookups,
+            filter_matches: now.filter_matches - before.filter_matches,
+        }
+    }
+
+    /// How large the shard is.
+    pub fn size(&self) -> ShardSize {
+        ShardSize {
+            waiting: self.fanout.waiting(),
+            registrations: self.index.stats().registrations,
+            frames: self.fanout.frames(),
+        }
+    }
+
+    /// Whether nothing is kept of connections that are gone.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty() && self.fanout.frames() == 0 && self.sessions.iter().all(Option::is_none)
+    }
+}
+
+fn sees(access: &Access, event: &Event) -> bool {
+    access.sees(event.kind(), event.action(), event.key(), event.machine())
+}

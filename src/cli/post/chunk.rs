@@ -1,0 +1,114 @@
+//! Bundling events into requests. A request is kept until it is answered, as the server may want it again later, so
+//! its size is what posting costs in memory.
+
+use std::io::{BufReader, Read};
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::split::{InputError, Splitter};
+
+/// Events in one request.
+pub(super) const MOST_EVENTS: usize = 1000;
+/// Bytes in one request; an event that is longer by itself still goes out, alone.
+pub(super) const MOST_BYTES: usize = 4 << 20;
+
+/// The body of one request, and where its lines come from.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    /// NDJSON.
+    pub(super) body: Vec<u8>,
+    /// For each line of the body, its line in the input.
+    pub(super) lines: Vec<u64>,
+}
+
+impl Chunk {
+    fn is_full(&self, next: usize) -> bool {
+        self.lines.len() >= MOST_EVENTS || (!self.lines.is_empty() && self.body.len() + next > MOST_BYTES)
+    }
+
+    fn push(&mut self, text: &[u8], line: u64) {
+        self.body.extend_from_slice(text);
+        self.body.push(b'\n');
+        self.lines.push(line);
+    }
+}
+
+/// Reads the input to its end and hands over chunks. Blocks; ends early when the receiver is gone.
+///
+/// When the input has nothing more to offer at the moment and the sender is idle, events do not wait for company: with
+/// a slow pipe each is posted as it comes, with a fast one chunks fill up.
+pub(super) fn send_all(input: impl Read, chunks: &mpsc::Sender<Result<Chunk, InputError>>) {
+    let mut splitter = Splitter::new(BufReader::with_capacity(256 * 1024, input));
+    let mut chunk = Chunk::default();
+    loop {
+        let found = match splitter.next() {
+            Ok(Some(found)) => found,
+            Ok(None) => break,
+            Err(e) => {
+                // What is right in front of the mistake is posted: the count that is told is then easy to go on from.
+                send(chunk, chunks);
+                let _ = chunks.blocking_send(Err(e));
+                return;
+            }
+        };
+        if chunk.is_full(found.text.len()) && !send(std::mem::take(&mut chunk), chunks) {
+            return;
+        }
+        chunk.push(&found.text, found.line);
+        if splitter.input().buffer().is_empty() {
+            match chunks.try_send(Ok(std::mem::take(&mut chunk))) {
+                Ok(()) => {}
+                Err(TrySendError::Full(Ok(kept))) => chunk = kept,
+                Err(_) => return,
+            }
+        }
+    }
+    send(chunk, chunks);
+}
+
+/// Hands a chunk over, if there is anything in it. False when nobody takes it.
+fn send(chunk: Chunk, chunks: &mpsc::Sender<Result<Chunk, InputError>>) -> bool {
+    chunk.lines.is_empty() || chunks.blocking_send(Ok(chunk)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunks(text: String) -> Vec<Result<Chunk, InputError>> {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let reader = std::thread::spawn(move || send_all(text.as_bytes(), &sender));
+        let all = std::iter::from_fn(|| receiver.blocking_recv()).collect();
+        reader.join().unwrap();
+        all
+    }
+
+    #[test]
+    fn chunks_are_bounded_by_events_and_keep_their_lines() {
+        let all = chunks("{}\n\n".repeat(2 * MOST_EVENTS + 1));
+        let chunks: Vec<Chunk> = all.into_iter().map(Result::unwrap).collect();
+        assert!(chunks.iter().all(|chunk| chunk.lines.len() <= MOST_EVENTS));
+        let lines: Vec<u64> = chunks.iter().flat_map(|chunk| chunk.lines.clone()).collect();
+        let expected: Vec<u64> = (0..=2 * MOST_EVENTS as u64).map(|n| 2 * n + 1).collect();
+        assert_eq!(lines, expected);
+        assert_eq!(chunks.iter().map(|chunk| chunk.body.len()).sum::<usize>(), 3 * lines.len());
+    }
+
+    #[test]
+    fn chunks_are_bounded_by_bytes() {
+        let long = format!("{{\"a\":\"{}\"}}\n", "x".repeat(MOST_BYTES / 2));
+        let longer = format!("{{\"a\":\"{}\"}}\n", "x".repeat(MOST_BYTES));
+        let sizes: Vec<usize> =
+            chunks(format!("{long}{longer}{long}{long}")).into_iter().map(|chunk| chunk.unwrap().lines.len()).collect();
+        assert_eq!(sizes, [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn what_is_in_front_of_a_mistake_is_handed_over() {
+        let all = chunks("{}\n{}\nx\n{}\n".to_owned());
+        let events: usize = all.iter().flatten().map(|chunk| chunk.lines.len()).sum();
+        assert_eq!(events, 2);
+        assert!(matches!(all.last(), Some(Err(InputError::Json { line: 3, .. }))));
+    }
+}

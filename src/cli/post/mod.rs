@@ -1,0 +1,267 @@
+//! `hydrant post [FILE|-]`: sends events to an endpoint.
+//!
+//! One thread reads and checks the input, another side posts chunk after chunk on one connection. Events keep their
+//! order. A chunk is posted again only when the server said that it did not take it (429, 503): after a broken
+//! connection nobody knows, and posting twice would make events twice. The message then says which lines are in doubt.
+
+mod chunk;
+mod split;
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+use self::chunk::Chunk;
+use self::split::InputError;
+use super::{CliError, endpoint, runtime, tell};
+use crate::client::{ClientError, Http, Refusal, Target};
+
+/// Where events go.
+const PATH: &str = "/api/v3/events";
+const NDJSON: &str = "application/x-ndjson";
+/// Chunks that are read ahead.
+const READ_AHEAD: usize = 2;
+/// What is waited when the server does not say how long, and at most.
+const DEFAULT_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// A server that has no room for so long is not going to have any.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+#[derive(Args)]
+#[command(after_help = endpoint::HELP)]
+pub(super) struct PostArgs {
+    /// Events: one JSON object a line, one or more JSON documents, or an array; - is standard input
+    #[arg(default_value = "-", value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    endpoint: endpoint::EndpointArgs,
+}
+
+/// Why not everything was posted.
+#[derive(Debug, Error)]
+#[error("{problem}; {}", self.so_far())]
+pub(crate) struct PostError {
+    problem: Problem,
+    posted: Posted,
+}
+
+/// What the server took so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Posted {
+    events: u64,
+    /// The line of the last event.
+    line: u64,
+}
+
+#[derive(Debug, Error)]
+enum Problem {
+    #[error("{}: {source}", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    /// The name of the input, then its line.
+    #[error("{0}:{1}")]
+    Input(String, InputError),
+    /// The server says what is wrong with an event, the place is in the message.
+    #[error("{0}")]
+    Event(String),
+    #[error("lines {first} to {last} of {name} were not posted: {source}")]
+    NotTaken { name: String, first: u64, last: u64, source: ClientError },
+    #[error("lines {first} to {last} of {name} may have been posted or not: {source}")]
+    Unknown { name: String, first: u64, last: u64, source: ClientError },
+}
+
+impl PostError {
+    fn so_far(&self) -> String {
+        match self.posted {
+            Posted { events: 0, .. } => "nothing was posted before".to_owned(),
+            Posted { events, line } => format!("posted before: {events} events, up to line {line}"),
+        }
+    }
+}
+
+pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), CliError> {
+    let target = args.endpoint.target()?;
+    let input = Input::open(&args.file).map_err(|problem| PostError { problem, posted: Posted::default() })?;
+    let runtime = runtime()?;
+    let mut post = Post { target, http: None, name: input.name.clone(), bar: input.bar(), posted: Posted::default() };
+    let started = Instant::now();
+    let result = runtime.block_on(post.all(input, err));
+    post.bar.finish_and_clear();
+    // The reading thread may hang on a terminal that says nothing more.
+    runtime.shutdown_background();
+    result.map_err(|problem| PostError { problem, posted: post.posted })?;
+    tell(err, format_args!("posted {} events in {:.1} s", post.posted.events, started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+struct Input {
+    name: String,
+    bytes: Option<u64>,
+    reader: Box<dyn Read + Send>,
+}
+
+impl Input {
+    fn open(path: &Path) -> Result<Self, Problem> {
+        if path == Path::new("-") {
+            return Ok(Self { name: "standard input".to_owned(), bytes: None, reader: Box::new(io::stdin()) });
+        }
+        let refuse = |source| Problem::Open { path: path.to_owned(), source };
+        let file = File::open(path).map_err(refuse)?;
+        let about = file.metadata().map_err(refuse)?;
+        if about.is_dir() {
+            return Err(refuse(io::ErrorKind::IsADirectory.into()));
+        }
+        // A pipe has a name too, but no size.
+        let bytes = about.is_file().then_some(about.len());
+        Ok(Self { name: path.display().to_string(), bytes, reader: Box::new(file) })
+    }
+
+    /// A bar with the file's size, a spinner without, nothing if nobody looks.
+    fn bar(&self) -> ProgressBar {
+        if !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let (bar, template) = match self.bytes {
+            Some(bytes) => (ProgressBar::new(bytes), "{bar:40} {bytes}/{total_bytes} {msg} {eta}"),
+            None => (ProgressBar::no_length(), "{spinner} {bytes} {msg} {elapsed}"),
+        };
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        bar.with_style(ProgressStyle::with_template(template).expect("the templates are literals"))
+    }
+}
+
+struct Post {
+    target: Target,
+    http: Option<Http>,
+    name: String,
+    bar: ProgressBar,
+    posted: Posted,
+}
+
+impl Post {
+    async fn all(&mut self, input: Input, err: &mut dyn Write) -> Result<(), Problem> {
+        let (sender, mut chunks) = mpsc::channel(READ_AHEAD);
+        let reader = self.bar.wrap_read(input.reader);
+        tokio::task::spawn_blocking(move || chunk::send_all(reader, &sender));
+        let started = Instant::now();
+        while let Some(chunk) = chunks.recv().await {
+            let chunk = chunk.map_err(|e| Problem::Input(self.name.clone(), e))?;
+            let Chunk { body, lines } = chunk;
+            self.one(Bytes::from(body), &lines, err).await?;
+            let events = self.posted.events + lines.len() as u64;
+            self.posted = Posted { events, line: ends(&lines).1 };
+            let rate = f64::from(u32::try_from(events).unwrap_or(u32::MAX)) / started.elapsed().as_secs_f64();
+            self.bar.set_message(format!("{events} events, {rate:.0}/s"));
+        }
+        Ok(())
+    }
+
+    /// Posts a chunk, again and again while the server has no room.
+    async fn one(&mut self, body: Bytes, lines: &[u64], err: &mut dyn Write) -> Result<(), Problem> {
+        let started = Instant::now();
+        let mut told = false;
+        loop {
+            let refusal = match self.once(body.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(ClientError::Refused(refusal)) => refusal,
+                Err(source) => return Err(self.failed(source, lines)),
+            };
+            if !matches!(refusal.status, 429 | 503) || started.elapsed() >= PATIENCE {
+                return Err(self.refused(refusal, lines));
+            }
+            let wait = refusal.retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT);
+            if !told {
+                self.bar.suspend(|| tell(err, format_args!("{refusal}; trying again in {} s", wait.as_secs())));
+                told = true;
+            }
+            sleep(wait).await;
+        }
+    }
+
+    async fn once(&mut self, body: Bytes) -> Result<(), ClientError> {
+        let mut kept = self.http.take();
+        if let Some(http) = &mut kept
+            && !http.is_ready().await
+        {
+            kept = None;
+        }
+        let http = match kept {
+            Some(http) => http,
+            None => Http::open(&self.target).await?,
+        };
+        self.http.insert(http).post(PATH, NDJSON, body).await
+    }
+
+    fn failed(&self, source: ClientError, lines: &[u64]) -> Problem {
+        let (name, (first, last)) = (self.name.clone(), ends(lines));
+        let in_doubt = match &source {
+            ClientError::Broken { .. } | ClientError::Timeout { .. } => self.http.is_some(),
+            // An error of the server, or of something between, says nothing about how far it came.
+            ClientError::Refused(refusal) => refusal.status >= 500 && refusal.status != 503,
+            _ => false,
+        };
+        if in_doubt {
+            Problem::Unknown { name, first, last, source }
+        } else {
+            Problem::NotTaken { name, first, last, source }
+        }
+    }
+
+    /// A batch is all or nothing, so a refused chunk is not posted; if the server names a line of it, it is one of ours.
+    fn refused(&self, refusal: Refusal, lines: &[u64]) -> Problem {
+        let place = refusal.messages.iter().find_map(|message| place(message, lines));
+        match place {
+            Some((line, message)) => Problem::Event(format!("{}:{line}: {message}", self.name)),
+            None => self.failed(ClientError::Refused(refusal), lines),
+        }
+    }
+}
+
+fn ends(lines: &[u64]) -> (u64, u64) {
+    (lines.first().copied().unwrap_or_default(), lines.last().copied().unwrap_or_default())
+}
+
+/// Finds `line N` of a chunk in a message: the line of the input, and the message with that line instead.
+fn place(message: &str, lines: &[u64]) -> Option<(u64, String)> {
+    for (at, word) in message.match_indices("line ") {
+        let number = at + word.len();
+        let digits = message[number..].bytes().take_while(u8::is_ascii_digit).count();
+        let inside_a_word = message[..at].ends_with(|c: char| c.is_alphanumeric());
+        let (before, rest) = (&message[..number], &message[number + digits..]);
+        let index = message[number..number + digits].parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+        if let (false, Some(line)) = (inside_a_word, index.and_then(|index| lines.get(index))) {
+            return Some((*line, format!("{before}{line}{rest}")));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_chunk_become_lines_of_the_file() {
+        let lines = [10, 12, 40];
+        for (message, expected) in [
+            ("line 2: Type is missing", Some((12, "line 12: Type is missing"))),
+            ("bad event at line 3", Some((40, "bad event at line 40"))),
+            ("baseline 1 is off, line 1: x", Some((10, "baseline 1 is off, line 10: x"))),
+            ("line 4", None),
+            ("line 0", None),
+            ("line x", None),
+            ("line", None),
+            ("line 99999999999999999999999", None),
+        ] {
+            let found = place(message, &lines);
+            assert_eq!(found, expected.map(|(line, text)| (line, text.to_owned())), "{message}");
+        }
+    }
+}

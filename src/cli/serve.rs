@@ -1,0 +1,134 @@
+//! `hydrant serve`: the broker with its listeners, until SIGTERM or SIGINT.
+//!
+//! Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1; SIGHUP reads users, roles and keys
+//! again. Logs go to standard error; standard output gets only what a person should try next.
+
+use std::io::{self, Write};
+
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, Settings, TlsMode};
+use crate::server::{Server, StartError};
+
+/// Why the server did not start or did not go on.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The runtime or the signals could not be set up.
+    #[error("cannot start: {0}")]
+    Runtime(#[from] io::Error),
+    /// It was told twice to end.
+    #[error("ended without draining")]
+    Hurried,
+}
+
+impl ServeError {
+    /// Whether the settings are at fault.
+    pub(crate) fn is_configuration(&self) -> bool {
+        matches!(self, Self::Start(error) if error.is_configuration())
+    }
+}
+
+/// Runs until the process is asked to end.
+///
+/// # Errors
+/// [`ServeError`].
+pub fn run(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError> {
+    start_logging(&settings);
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("control").enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let server = Server::start(settings).await?;
+        announce(&server);
+        if server.settings().demo.is_some() {
+            // Who started the demonstration may have closed its output; the server goes on.
+            let _ = write_hints(&server, out);
+        }
+        while signals.next().await == Asked::Reload {
+            server.reload();
+        }
+        tracing::info!("draining");
+        tokio::select! {
+            () = server.stop() => {
+                tracing::info!("ended");
+                Ok(())
+            }
+            () = signals.end() => Err(ServeError::Hurried),
+        }
+    })
+}
+
+/// Logs to standard error. A second call in one process changes nothing.
+fn start_logging(settings: &Settings) {
+    let filter = EnvFilter::try_new(&settings.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let result = match settings.log.format {
+        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+        LogFormat::Text => logs.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
+    };
+    if result.is_err() {
+        tracing::debug!("logging was set up before");
+    }
+}
+
+fn announce(server: &Server) {
+    for address in server.addresses() {
+        tracing::info!(%address, tls = server.settings().tls.name(), "listening");
+    }
+    if let Some(address) = server.probe_address() {
+        tracing::info!(%address, "metrics listening");
+    }
+}
+
+fn write_hints(server: &Server, out: &mut dyn Write) -> io::Result<()> {
+    let Some(address) = server.addresses().first() else { return Ok(()) };
+    let scheme = if server.settings().tls == TlsMode::Off { "http" } else { "https" };
+    let (url, machines) = (format!("{scheme}://{address}"), server.settings().demo.unwrap_or_default());
+    writeln!(out, "hydrant serves a simulated fleet of {machines} machines on {url}")?;
+    writeln!(out, "in a second terminal, try")?;
+    writeln!(out, "  cargo run --release -- watch -E {url} 'machines.update.*'")?;
+    writeln!(out, "  RS_ENDPOINT={url} drpcli events watch 'jobs.*.*'")?;
+    if let Some(probe) = server.probe_address() {
+        writeln!(out, "  curl http://{probe}/metrics")?;
+    }
+    writeln!(out, "user rocketskates, password r0cketsk8ts unless changed; Ctrl-C ends")?;
+    out.flush()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    End,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    async fn end(&mut self) {
+        while self.next().await == Asked::Reload {}
+    }
+}

@@ -1,0 +1,113 @@
+//! The flags of `hydrant serve`. They are texts: what they mean is the business of `config`, so that a value means the
+//! same wherever it is given, and all errors come together.
+
+#![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::CliError;
+use crate::config::{FlagValue, Settings, Sources};
+
+/// The flags. Every other setting is in the file or a variable: see `hydrant config doc`.
+#[derive(Args)]
+pub(super) struct ServeArgs {
+    /// TOML file with settings [env: HYDRANT_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the API and the websocket; may be given several times [default: 127.0.0.1:8092]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<String>,
+    /// Certificate: self-signed, files, or off for plain HTTP [default: self-signed]
+    #[arg(long, value_name = "MODE")]
+    tls: Option<String>,
+    /// Certificate chain in PEM, with --tls files
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// Private key in PEM, with --tls files
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
+    /// Where users, keys and the certificate are kept
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Address of /metrics, /healthz and /readyz, or off [default: 127.0.0.1:8093]
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics_listen: Option<String>,
+    /// Threads that deliver events; 0 is one for each core [default: 0]
+    #[arg(long, value_name = "N")]
+    shards: Option<String>,
+    /// Simulate a fleet inside the server [default when bare: 200 machines]
+    #[arg(long, value_name = "MACHINES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    demo: Option<String>,
+    /// Start on a reachable address though the first user still has its well-known password
+    #[arg(long)]
+    allow_default_credentials: bool,
+}
+
+impl ServeArgs {
+    /// The settings from these flags, the environment and the file.
+    pub(super) fn settings(self) -> Result<Settings, CliError> {
+        let mut sources = Sources::environment(self.config.clone());
+        sources.flags = self.flags();
+        Ok(Settings::load(&sources)?)
+    }
+
+    fn flags(self) -> Vec<FlagValue> {
+        let listen = (!self.listen.is_empty()).then(|| self.listen.join(","));
+        let given = [
+            ("listen", "--listen", listen),
+            ("tls", "--tls", self.tls),
+            ("tls_cert", "--tls-cert", self.tls_cert),
+            ("tls_key", "--tls-key", self.tls_key),
+            ("data_dir", "--data-dir", self.data_dir),
+            ("metrics_listen", "--metrics-listen", self.metrics_listen),
+            ("shards", "--shards", self.shards),
+            ("demo", "--demo", self.demo),
+            (
+                "allow_default_credentials",
+                "--allow-default-credentials",
+                self.allow_default_credentials.then(|| "true".to_owned()),
+            ),
+        ];
+        given.into_iter().filter_map(|(key, flag, text)| Some(FlagValue { key, flag, text: text? })).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::DEMO_MACHINES;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    fn settings(args: &[&str]) -> Settings {
+        let line = Line::parse_from(std::iter::once(&"serve").chain(args));
+        Settings::load(&Sources { flags: line.serve.flags(), ..Sources::default() }).unwrap()
+    }
+
+    #[test]
+    fn every_flag_reaches_its_setting() {
+        let all = settings(&[
+            "--listen=127.0.0.1:1",
+            "--listen=[::1]:2,127.0.0.1:3",
+            "--tls=off",
+            "--data-dir=/d",
+            "--metrics-listen=off",
+            "--shards=3",
+            "--demo=5",
+            "--allow-default-credentials",
+        ]);
+        assert_eq!(all.listen.len(), 3);
+        assert_eq!((all.tls.name(), all.data_dir, all.metrics_listen), ("off", "/d".into(), None));
+        assert_eq!((all.shards, all.demo, all.allow_default_credentials), (3, Some(5), true));
+        assert_eq!(settings(&["--demo"]).demo, Some(DEMO_MACHINES));
+        assert_eq!(settings(&[]), Settings::load(&Sources::default()).unwrap());
+    }
+}

@@ -1,0 +1,81 @@
+//! `hydrant roles`.
+
+use std::io::{self, Write};
+
+use clap::{Args, Subcommand};
+
+use super::{Place, UsersError, table};
+use crate::auth::{Claim, SUPERUSER, Store, Terms, edit_store, read_store};
+use crate::cli::tell;
+
+/// Scopes of DRP and ours. Others are taken too, since plugins have types of their own; but a typing mistake would grant
+/// nothing and say nothing, so they are told.
+const KNOWN_SCOPES: &str = "activities alerts batches blueprints bootenvs catalog_items clusters connections contents \
+    contexts endpoints events filters files hydrant identity_providers info interfaces isos jobs leases log machines \
+    objects params pipelines plugin_providers plugins pools preferences profiles raw reservations resource_brokers roles \
+    stages store_objects subnets system tasks templates tenants trigger_providers triggers users ux_options ux_settings \
+    ux_views version_sets work_orders workflows zones";
+
+/// Roles: named lists of claims
+#[derive(Args)]
+pub(in crate::cli) struct RolesArgs {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Make or replace a role
+    Set {
+        /// The role's name
+        name: String,
+        /// What it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list
+        #[arg(long = "claim", required = true, num_args = 1.., value_name = "SCOPE/ACTION/SPECIFIC")]
+        claims: Vec<String>,
+    },
+    /// List roles with their claims
+    List,
+    /// Remove a role that no user has
+    Remove {
+        /// The role's name
+        name: String,
+    },
+}
+
+pub(in crate::cli) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
+    let dir = args.place.data_dir()?;
+    match &args.what {
+        What::Set { name, claims } => {
+            let claims: Vec<Claim> = claims.iter().map(|claim| claim.parse()).collect::<Result<_, _>>()?;
+            for scope in claims.iter().flat_map(unknown_scopes) {
+                tell(err, format_args!("note: scope {scope:?} is not one of DRP's; events of that type are meant"));
+            }
+            edit_store(&dir, |store| store.set_role(name, claims))?;
+        }
+        What::List => list(&read_store(&dir)?, out)?,
+        What::Remove { name } => edit_store(&dir, |store| store.remove_role(name))?,
+    }
+    Ok(())
+}
+
+fn unknown_scopes(claim: &Claim) -> Vec<&str> {
+    let Terms::Only(scopes) = &claim.scope else { return Vec::new() };
+    let known = |scope: &str| KNOWN_SCOPES.split_whitespace().any(|known| known == scope);
+    scopes.iter().map(AsRef::as_ref).filter(|scope| !known(scope)).collect()
+}
+
+/// One claim a line, so that they can be copied into `--claim`.
+fn list(store: &Store, out: &mut dyn Write) -> io::Result<()> {
+    let builtin = [SUPERUSER.to_owned(), Claim::everything().to_string()];
+    let claims = |name: &String, claims: &[Claim]| -> Vec<[String; 2]> {
+        if claims.is_empty() {
+            return vec![[name.clone(), String::new()]];
+        }
+        claims.iter().map(|claim| [name.clone(), claim.to_string()]).collect()
+    };
+    let stored = store.roles().iter().flat_map(|(name, role)| claims(name, &role.claims));
+    let rows: Vec<[String; 2]> = std::iter::once(builtin).chain(stored).collect();
+    table(["NAME", "CLAIM"], &rows, out)
+}

@@ -1,0 +1,108 @@
+//! `hydrant token`.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::{Place, UsersError, names};
+use crate::auth::{AuthOptions, Authority, MAX_TOKEN_BYTES, Principal, Secret, TokenRequest, parse_ttl};
+use crate::cli::tell;
+use crate::clock;
+
+/// Whoever holds the data directory may do everything, so the server's limit does not hold here; ten years do for all.
+const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
+
+/// Tokens: what to give to programs instead of a password
+#[derive(Args)]
+pub(in crate::cli) struct TokenArgs {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Issue a token and print it
+    Issue(IssueArgs),
+    /// Tell what a token is good for, or why it is not
+    Check {
+        /// The token; - reads it from standard input, where others cannot see it
+        token: String,
+    },
+    /// Make a new key to sign tokens with; those of the key before the last one end
+    Rotate,
+}
+
+#[derive(Args)]
+struct IssueArgs {
+    /// A user's name, runner:UUID for a machine's agent, or plugin:NAME
+    name: String,
+    /// How long it shall live: seconds, or 30m, 12h, 7d
+    #[arg(long, default_value = "1h")]
+    ttl: String,
+    /// Only these roles, as a comma list
+    #[arg(long, value_delimiter = ',')]
+    roles: Vec<String>,
+    /// Only these object types
+    #[arg(long)]
+    scope: Option<String>,
+    /// Only these actions
+    #[arg(long)]
+    action: Option<String>,
+    /// Only these keys
+    #[arg(long)]
+    specific: Option<String>,
+}
+
+pub(in crate::cli) fn run(
+    args: &TokenArgs,
+    input: &mut dyn Read,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<(), UsersError> {
+    let dir = args.place.data_dir()?;
+    match &args.what {
+        What::Issue(args) => issue(&dir, args, out, err),
+        What::Check { token } => check(&dir, token, input, out),
+        What::Rotate => Ok(open(&dir)?.rotate_keys()?),
+    }
+}
+
+fn open(dir: &Path) -> Result<Authority, UsersError> {
+    let options = AuthOptions { max_token_ttl: LONGEST, ..AuthOptions::default() };
+    Ok(Authority::open_existing(dir, options)?)
+}
+
+fn issue(dir: &Path, args: &IssueArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
+    let subject = if args.name.contains(':') { args.name.parse()? } else { Principal::user(&args.name)? };
+    let request = TokenRequest {
+        ttl: Some(parse_ttl(&args.ttl)?),
+        roles: names(&args.roles),
+        scope: args.scope.clone(),
+        action: args.action.clone(),
+        specific: args.specific.clone(),
+    };
+    let issued = open(dir)?.issue_local(&subject, &request, clock::now())?;
+    for role in request.roles.iter().filter(|role| !issued.info.roles.as_ref().is_none_or(|kept| kept.contains(role))) {
+        tell(err, format_args!("note: {subject} has no role that contains {role:?}, so the token has not got it"));
+    }
+    tell(err, format_args!("a token for {subject} until {}", issued.expires_at));
+    Ok(writeln!(out, "{}", issued.token.expose())?)
+}
+
+fn check(dir: &Path, token: &str, input: &mut dyn Read, out: &mut dyn Write) -> Result<(), UsersError> {
+    let token = if token == "-" { from_stdin(input)? } else { token.to_owned() };
+    let info = open(dir)?.inspect(&Secret::new(token.trim()), clock::now())?;
+    let text = serde_json::to_string_pretty(&info).expect("texts and lists");
+    Ok(writeln!(out, "{text}")?)
+}
+
+fn from_stdin(input: &mut dyn Read) -> Result<String, UsersError> {
+    let limit = u64::try_from(MAX_TOKEN_BYTES).expect("8 KiB") + 64;
+    let mut text = String::new();
+    input.take(limit).read_to_string(&mut text).map_err(UsersError::Input)?;
+    Ok(text)
+}

@@ -1,0 +1,64 @@
+//! How long to wait before the next try.
+//!
+//! Full jitter: a random time up to a ceiling that doubles with each failure, so that a fleet of clients that lost the
+//! same server does not come back at the same moment.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Counts the failures in a row.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The time to wait after one more failure: at most half a second after the first, at most 30 seconds ever.
+    pub fn next_wait(&mut self) -> Duration {
+        // Without random numbers, the middle still spreads clients by their failures.
+        let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+        let wait = part(ceiling(self.failures), random);
+        self.failures = self.failures.saturating_add(1);
+        wait
+    }
+
+    /// Forgets the failures.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+fn ceiling(failures: u32) -> Duration {
+    FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST)
+}
+
+/// `random` as a part of the range of `u32`, taken of `ceiling`.
+fn part(ceiling: Duration, random: u32) -> Duration {
+    ceiling.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ceiling_doubles_up_to_its_limit() {
+        let seconds: Vec<f64> = (0..8).map(|n| ceiling(n).as_secs_f64()).collect();
+        assert_eq!(seconds, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
+        assert_eq!(ceiling(u32::MAX), LONGEST);
+    }
+
+    #[test]
+    fn the_jitter_is_full() {
+        assert_eq!(part(LONGEST, 0), Duration::ZERO);
+        assert_eq!(part(LONGEST, u32::MAX), LONGEST);
+        let mut backoff = Backoff::default();
+        let waits: Vec<Duration> = (0..100).map(|_| backoff.next_wait()).collect();
+        assert!(waits[0] <= FIRST);
+        assert!(waits[10..].iter().any(|wait| *wait != waits[10]), "random");
+        backoff.reset();
+        assert!(backoff.next_wait() <= FIRST);
+    }
+}

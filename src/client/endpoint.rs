@@ -1,0 +1,203 @@
+//! Where to and as whom.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::HeaderValue;
+
+use super::error::ClientError;
+use super::tls;
+
+/// Where a DRP endpoint listens when nothing else is said.
+pub const DEFAULT_ENDPOINT: &str = "https://127.0.0.1:8092";
+
+/// The address of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Whether to use TLS.
+    pub tls: bool,
+    /// Name or address, IPv6 without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Host and port as in a `Host` header.
+    pub fn authority(&self) -> String {
+        let (host, port) = (&self.host, self.port);
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = ClientError;
+
+    /// Reads `https://HOST[:PORT]` (also `http`, `wss`, `ws`); without a scheme it is `https`, without a port the
+    /// scheme's own, as with drpcli.
+    fn from_str(text: &str) -> Result<Self, ClientError> {
+        let text = text.trim();
+        if text.contains('@') {
+            return Err(ClientError::Endpoint("user and password do not belong in it; use -U and -P".to_owned()));
+        }
+        let refuse = |reason: &str| ClientError::Endpoint(format!("`{text}`: {reason}"));
+        let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+        let uri: hyper::Uri = full.parse().map_err(|_| refuse("not a URL"))?;
+        let tls = match uri.scheme_str() {
+            Some("https" | "wss") => true,
+            Some("http" | "ws") => false,
+            _ => return Err(refuse("the scheme must be https or http")),
+        };
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(refuse("a path or query is of no use"));
+        }
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err(refuse("there is no host in it"));
+        }
+        let port = match uri.port() {
+            Some(port) => port.as_u16(),
+            None if has_port(&uri) => return Err(refuse("the port is not one")),
+            None if tls => 443,
+            None => 80,
+        };
+        Ok(Self { tls, host, port })
+    }
+}
+
+/// Whether something stands where a port stands, even if it is not one (99999), which a `Uri` takes for none.
+fn has_port(uri: &hyper::Uri) -> bool {
+    let authority = uri.authority().map(hyper::http::uri::Authority::as_str).unwrap_or_default();
+    authority.rsplit(']').next().is_some_and(|tail| tail.contains(':'))
+}
+
+/// Who is asking.
+#[derive(Clone)]
+pub enum Credentials {
+    /// User and password.
+    Password {
+        /// The user's name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// A token that the server made.
+    Token(String),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Password { user, .. } => write!(f, "Password({user}, redacted)"),
+            Self::Token(_) => f.write_str("Token(redacted)"),
+        }
+    }
+}
+
+impl Credentials {
+    /// The `Authorization` header, marked as sensitive.
+    fn header(&self) -> Result<HeaderValue, ClientError> {
+        let text = match self {
+            Self::Password { user, .. } if user.contains(':') => {
+                return Err(ClientError::Credentials("a user's name has no colon"));
+            }
+            Self::Password { user, password } => format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))),
+            Self::Token(token) => format!("Bearer {token}"),
+        };
+        let mut value = HeaderValue::from_str(&text)
+            .map_err(|_| ClientError::Credentials("a token has neither line breaks nor control characters"))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+/// An endpoint, how its certificate is checked, and who is asking.
+#[derive(Clone)]
+pub struct Target {
+    /// Where to.
+    pub endpoint: Endpoint,
+    pub(super) authorization: HeaderValue,
+    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    /// With `ca`, a PEM file, the server's certificate must be vouched for by it; without, any certificate will do.
+    ///
+    /// # Errors
+    /// If the credentials cannot stand in a header, the file cannot be used, or it is given for plain HTTP.
+    pub fn new(endpoint: Endpoint, credentials: &Credentials, ca: Option<&Path>) -> Result<Self, ClientError> {
+        if let (false, Some(path)) = (endpoint.tls, ca) {
+            let reason = format!("of no use with {endpoint}, which is not encrypted");
+            return Err(ClientError::CaFile { path: path.to_owned(), reason });
+        }
+        let tls = if endpoint.tls { Some(tls::config(ca)?) } else { None };
+        Ok(Self { endpoint, authorization: credentials.header()?, tls })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read_as_drpcli_does() {
+        for (text, shown) in [
+            ("https://127.0.0.1:8092", "https://127.0.0.1:8092"),
+            ("https://drp.example.com/", "https://drp.example.com:443"),
+            ("http://[::1]:80", "http://[::1]:80"),
+            ("ws://localhost", "http://localhost:80"),
+            ("127.0.0.1:8092", "https://127.0.0.1:8092"),
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), shown);
+        }
+        assert_eq!("https://[::1]:1".parse::<Endpoint>().unwrap().host, "::1");
+    }
+
+    #[test]
+    fn bad_endpoints_are_told_without_their_secrets() {
+        for (text, part) in [
+            ("ftp://a", "scheme"),
+            ("https://a/api/v3", "path"),
+            ("https://", "`https://`"),
+            ("https://a:99999", "port"),
+            ("https://a:x", "`https://a:x`"),
+            ("", "``"),
+        ] {
+            let message = text.parse::<Endpoint>().unwrap_err().to_string();
+            assert!(message.contains(part), "{text}: {message}");
+        }
+        let message = "https://u:canary@a".parse::<Endpoint>().unwrap_err().to_string();
+        assert!(!message.contains("canary") && message.contains("-U"), "{message}");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let all = [
+            Credentials::Password { user: "u".to_owned(), password: "canary".to_owned() },
+            Credentials::Token("canary".to_owned()),
+        ];
+        for credentials in all {
+            let target = Target::new(DEFAULT_ENDPOINT.parse().unwrap(), &credentials, None).unwrap();
+            let shown = format!("{credentials:?} {target:?} {:?}", target.authorization);
+            assert!(!shown.contains("canary") && !shown.contains(&STANDARD.encode("u:canary")), "{shown}");
+        }
+        assert!(Credentials::Token("a\nb".to_owned()).header().is_err());
+        assert!(Credentials::Password { user: "a:b".to_owned(), password: String::new() }.header().is_err());
+    }
+}

@@ -1,0 +1,174 @@
+//! One kept-alive HTTP/1.1 connection.
+//!
+//! Requests go one after another. A request is never repeated here: after a broken connection nobody knows whether the
+//! server took it, and only the caller knows whether a second time does harm.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::endpoint::Target;
+use super::error::{ClientError, Refusal, printable};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+/// As much of an error's body is read, and no more.
+const ERROR_BODY_LIMIT: usize = 64 * 1024;
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection for requests.
+#[derive(Debug)]
+pub struct Http {
+    sender: SendRequest<Full<Bytes>>,
+    target: Target,
+}
+
+impl Http {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`], [`ClientError::Tls`], [`ClientError::Timeout`] or [`ClientError::Broken`].
+    pub async fn open(target: &Target) -> Result<Self, ClientError> {
+        let stream = limited(target, CONNECT_LIMIT, connect(target)).await?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| broken(target, &e))?;
+        // How the connection ends is told to whoever has a request on it.
+        tokio::spawn(connection.with_upgrades());
+        Ok(Self { sender, target: target.clone() })
+    }
+
+    /// Whether another request can be sent; a server may close a connection after any answer, and while it is idle.
+    pub async fn is_ready(&mut self) -> bool {
+        self.sender.ready().await.is_ok()
+    }
+
+    /// Posts a body and drops what a good answer says.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] if the server answers with an error, [`ClientError::Broken`] or
+    /// [`ClientError::Timeout`] if it is not known whether the server took the body.
+    pub async fn post(&mut self, path: &str, content_type: &'static str, body: Bytes) -> Result<(), ClientError> {
+        let mut request = self.request(Method::POST, path, body);
+        request.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+        let answer = self.send(request).await?;
+        if answer.status().as_u16() >= 400 {
+            return Err(ClientError::Refused(refusal(answer).await));
+        }
+        // Read to its end, or the connection cannot be used again.
+        let rest = limited(&self.target, ANSWER_LIMIT, async {
+            answer.into_body().collect().await.map_err(|e| broken(&self.target, &e))
+        });
+        rest.await.map(drop)
+    }
+
+    /// A request with what all requests have.
+    pub(super) fn request(&self, method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
+        let agent = concat!("hydrant/", env!("CARGO_PKG_VERSION"));
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, self.target.endpoint.authority())
+            .header(USER_AGENT, agent)
+            .header(AUTHORIZATION, self.target.authorization.clone())
+            .body(Full::new(body))
+            .expect("the paths are literals and the host was read from a URL")
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
+        let target = self.target.clone();
+        limited(&target, ANSWER_LIMIT, async {
+            self.sender.ready().await.map_err(|e| broken(&target, &e))?;
+            self.sender.send_request(request).await.map_err(|e| broken(&target, &e))
+        })
+        .await
+    }
+}
+
+async fn connect(target: &Target) -> Result<Pin<Box<dyn Stream>>, ClientError> {
+    let endpoint = &target.endpoint;
+    let refuse = |source| ClientError::Connect { endpoint: endpoint.to_string(), source };
+    let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(refuse)?;
+    // Commands and answers are small and waited for.
+    tcp.set_nodelay(true).map_err(refuse)?;
+    let Some(config) = &target.tls else { return Ok(Box::pin(tcp)) };
+    let refuse = |source| ClientError::Tls { endpoint: endpoint.to_string(), source };
+    let name = ServerName::try_from(endpoint.host.clone()).map_err(|e| refuse(std::io::Error::other(e)))?;
+    let stream = TlsConnector::from(config.clone()).connect(name, tcp).await.map_err(refuse)?;
+    Ok(Box::pin(stream))
+}
+
+/// Waits for `work` no longer than `limit`.
+async fn limited<T>(
+    target: &Target,
+    limit: Duration,
+    work: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    let late = |_| ClientError::Timeout { endpoint: target.endpoint.to_string(), after: limit };
+    timeout(limit, work).await.map_err(late)?
+}
+
+/// The whole chain of reasons: hyper's own text is only the first of them.
+pub(super) fn broken(target: &Target, error: &(dyn std::error::Error + 'static)) -> ClientError {
+    let mut reason = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        reason = format!("{reason}: {cause}");
+        next = cause.source();
+    }
+    ClientError::Broken { endpoint: target.endpoint.to_string(), reason }
+}
+
+/// What DRP sends with a status of 400 and above.
+#[derive(Deserialize)]
+struct DrpError {
+    #[serde(rename = "Messages", default)]
+    messages: Vec<String>,
+}
+
+/// Reads an answer of 400 and above. A body that does not come leaves the status, which says enough.
+pub(super) async fn refusal(answer: Response<Incoming>) -> Refusal {
+    let status = answer.status().as_u16();
+    let header = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = header.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    let body = timeout(ANSWER_LIMIT, Limited::new(answer.into_body(), ERROR_BODY_LIMIT).collect()).await;
+    let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    Refusal { status, messages: messages(&body), retry_after }
+}
+
+fn messages(body: &[u8]) -> Vec<String> {
+    if let Ok(error) = serde_json::from_slice::<DrpError>(body) {
+        return error.messages.iter().map(|message| printable(message)).collect();
+    }
+    let text: String = String::from_utf8_lossy(body).trim().chars().take(200).collect();
+    if text.is_empty() { Vec::new() } else { vec![printable(&text)] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_bodies_become_messages() {
+        let drp = br#"{"Model":"","Key":"","Type":"AUTH","Messages":["a","b\u001b[2J"],"Code":403}"#;
+        assert_eq!(messages(drp), ["a", "b\u{fffd}[2J"]);
+        assert_eq!(messages(b"<h1>Bad Gateway</h1>\n"), ["<h1>Bad Gateway</h1>"]);
+        assert_eq!(messages(b""), [""; 0]);
+        let refusal = Refusal { status: 403, messages: messages(drp), retry_after: None };
+        assert_eq!(refusal.to_string(), "the server answered 403 (Forbidden): a; b\u{fffd}[2J");
+    }
+}

@@ -1,0 +1,105 @@
+//! What must hold between settings.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::kind::TlsMode;
+use super::load::Given;
+use super::settings::Settings;
+
+/// Events are framed with 32-bit offsets; this leaves room for both objects and the envelope.
+const LONGEST_EVENT: usize = 1 << 30;
+
+/// Adds what does not go together to `given`'s errors.
+pub(super) fn all(settings: &Settings, given: &mut Given) {
+    tls(settings, given);
+    addresses(settings, given);
+    limits(settings, given);
+    times(settings, given);
+}
+
+fn tls(settings: &Settings, given: &mut Given) {
+    let files = [("tls_cert", &settings.tls_cert), ("tls_key", &settings.tls_key)];
+    for (key, path) in files {
+        match (settings.tls, path) {
+            (TlsMode::Files, None) => given.refuse(&[key, "tls"], "needed with tls = \"files\"".to_owned()),
+            (TlsMode::Files, Some(path)) => readable(key, path, given),
+            (_, Some(_)) => {
+                let mode = settings.tls.name();
+                given.refuse(&[key, "tls"], format!("has no effect with tls = \"{mode}\"; set tls = \"files\""));
+            }
+            (_, None) => {}
+        }
+    }
+}
+
+/// Opened rather than looked up: a key that the server may not read is as bad as none.
+fn readable(key: &'static str, path: &Path, given: &mut Given) {
+    let problem = match std::fs::File::open(path).and_then(|file| file.metadata()) {
+        Ok(about) if about.is_file() => return,
+        Ok(_) => "not a file".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    given.refuse(&[key], format!("{}: {problem}", path.display()));
+}
+
+fn addresses(settings: &Settings, given: &mut Given) {
+    for (i, one) in settings.listen.iter().enumerate() {
+        if let Some(other) = settings.listen[..i].iter().find(|other| clash(one, other)) {
+            given.refuse(&["listen"], format!("{one} and {other} cannot both be bound"));
+        }
+    }
+    let Some(metrics) = settings.metrics_listen else { return };
+    if let Some(other) = settings.listen.iter().find(|other| clash(&metrics, other)) {
+        given.refuse(&["metrics_listen", "listen"], format!("{metrics} is taken by listen ({other})"));
+    }
+}
+
+/// Port 0 is any free port and clashes with nothing. The IPv6 wildcard also takes IPv4's ports.
+fn clash(a: &SocketAddr, b: &SocketAddr) -> bool {
+    let covers = |a: &SocketAddr, b: &SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || covers(a, b) || covers(b, a))
+}
+
+fn limits(settings: &Settings, given: &mut Given) {
+    let event = settings.limits.event_bytes;
+    let below = [("limits.body_bytes", settings.limits.body_bytes), ("inbox.bytes", settings.inbox.bytes)];
+    for (key, bytes) in below {
+        if bytes < event {
+            let reason = format!("{bytes} bytes cannot hold one event of limits.event_bytes ({event} bytes)");
+            given.refuse(&[key, "limits.event_bytes"], reason);
+        }
+    }
+    if event > LONGEST_EVENT {
+        given.refuse(&["limits.event_bytes"], format!("{event} bytes is more than 1 GiB"));
+    }
+}
+
+fn times(settings: &Settings, given: &mut Given) {
+    let (ping, idle) = (settings.timeouts.ping, settings.timeouts.idle);
+    if ping >= idle {
+        let reason = format!("{ping:?} must be shorter than timeouts.idle ({idle:?}), or quiet clients are closed");
+        given.refuse(&["timeouts.ping", "timeouts.idle"], reason);
+    }
+    let (ttl, max) = (settings.token.ttl, settings.token.max_ttl);
+    if ttl > max {
+        given.refuse(&["token.ttl", "token.max_ttl"], format!("{ttl:?} is longer than token.max_ttl ({max:?})"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_clash_by_port_and_reach() {
+        let clashes = |a: &str, b: &str| clash(&a.parse().unwrap(), &b.parse().unwrap());
+        assert!(clashes("127.0.0.1:1", "127.0.0.1:1"));
+        assert!(clashes("0.0.0.0:1", "127.0.0.1:1"));
+        assert!(clashes("127.0.0.1:1", "[::]:1"));
+        assert!(clashes("[::1]:1", "[::]:1"));
+        assert!(!clashes("0.0.0.0:1", "[::1]:1"));
+        assert!(!clashes("127.0.0.1:1", "127.0.0.2:1"));
+        assert!(!clashes("127.0.0.1:0", "127.0.0.1:0"));
+    }
+}

@@ -1,0 +1,72 @@
+//! What is printed from the declaration: the reference and a file with the defaults.
+
+use std::fmt::Write;
+
+use super::settings::{Row, rows};
+use super::{CONFIG_VARIABLE, DEMO_MACHINES};
+
+/// The reference, `docs/configuration.md`: that file is the output of `hydrant config doc` (tested).
+pub fn markdown() -> String {
+    let mut out = format!(
+        "# Configuration\n\n\
+         Printed by `hydrant config doc`; a test compares the two. Flags beat environment variables, these beat the file, \
+         and that beats the defaults. The file is the one named by `--config` or `{CONFIG_VARIABLE}`; there is none by default. \
+         Unknown keys and unknown `HYDRANT_*` variables are errors. `hydrant config check FILE` tells all errors at \
+         once and exits with 64; `hydrant config default` prints a file with the defaults. Lists are arrays in the \
+         file and have commas elsewhere. Durations have a unit (`500ms`, `30s`, `5m`, `2h`, `7d`); sizes may have one \
+         (`64KiB`, `16MiB`, `1GiB`). `--demo` without a number is {DEMO_MACHINES} machines.\n\n\
+         A setting marked *live* is taken over by a running server; the others need a restart.\n"
+    );
+    let mut table = None;
+    for row in rows() {
+        let (own, name) = split(&row);
+        if table != Some(own) {
+            table = Some(own);
+            let title = if own.is_empty() { "Top level".to_owned() } else { format!("`[{own}]`") };
+            let _ = write!(
+                out,
+                "\n## {title}\n\n| Setting | Variable | Default | Change | Meaning |\n|---|---|---|---|---|\n"
+            );
+        }
+        let default = if row.default.is_empty() { "-".to_owned() } else { format!("`{}`", row.default) };
+        let change = if row.reload { "live" } else { "restart" };
+        let (variable, doc, what) = (row.variable(), row.doc, row.what);
+        let _ = writeln!(out, "| `{name}` | `{variable}` | {default} | {change} | {doc} Takes {what}. |");
+    }
+    out
+}
+
+/// A file with every setting at its default; settings without a fixed default are commented out.
+pub fn default_file() -> String {
+    let mut out = String::from("# Every setting of hydrant at its default. `hydrant config doc` explains more.\n");
+    let mut table = "";
+    for row in rows() {
+        let (own, name) = split(&row);
+        if table != own {
+            table = own;
+            let _ = write!(out, "\n[{own}]\n");
+        }
+        let _ = writeln!(out, "# {}", row.doc);
+        let off = if row.default.is_empty() && !row.toml.contains(&"array") { "# " } else { "" };
+        let _ = writeln!(out, "{off}{name} = {}", literal(&row));
+    }
+    out
+}
+
+fn split(row: &Row) -> (&'static str, &'static str) {
+    row.key.split_once('.').unwrap_or(("", row.key))
+}
+
+/// The default as TOML writes it.
+fn literal(row: &Row) -> String {
+    let takes = |kind| row.toml.contains(&kind);
+    let bare = |kind, text: &str| takes(kind) && text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty();
+    if takes("array") {
+        let items = row.default.split(',').filter(|item| !item.is_empty()).map(|item| format!("\"{item}\""));
+        format!("[{}]", items.collect::<Vec<_>>().join(", "))
+    } else if bare("integer", row.default) || (takes("boolean") && row.default.parse::<bool>().is_ok()) {
+        row.default.to_owned()
+    } else {
+        format!("\"{}\"", row.default)
+    }
+}

@@ -1,0 +1,254 @@
+//! The kinds of values a setting can have: how each is read from text and what a mistake is told.
+//!
+//! All sources speak text (a TOML number is handed over as its digits, a list with commas), so that a value means the
+//! same in a file, a variable and a flag.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::DEMO_MACHINES;
+
+/// A way to read a value.
+pub(super) trait Kind {
+    /// What comes out.
+    type Value;
+    /// What it is and how it is written, for messages and the documentation.
+    const WHAT: &'static str;
+    /// The TOML types it is taken from.
+    const TOML: &'static [&'static str];
+
+    /// Reads the value, or says why it cannot be one; the caller names the text and [`Kind::WHAT`].
+    fn parse(text: &str) -> Option<Self::Value>;
+}
+
+/// Declares kinds: name, value, what it is, TOML types, reader.
+macro_rules! kinds {
+    ($($name:ident -> $value:ty, $what:literal, $toml:expr, $parse:expr;)+) => {
+        $(
+            #[derive(Debug)]
+            pub(super) struct $name;
+
+            impl Kind for $name {
+                type Value = $value;
+                const WHAT: &'static str = $what;
+                const TOML: &'static [&'static str] = &$toml;
+
+                fn parse(text: &str) -> Option<$value> {
+                    $parse(text.trim())
+                }
+            }
+        )+
+    };
+}
+
+kinds! {
+    Switch -> bool, "`true` or `false`", ["boolean"], number;
+    Count -> usize, "a whole number from 1", ["integer"], |text| number(text).filter(|n| *n > 0);
+    Shards -> usize, "a whole number from 0 to 1024", ["integer"], |text| number(text).filter(|n| *n <= 1024);
+    Whole -> u64, "a whole number", ["integer"], number;
+    Size -> usize, "a size such as `4096`, `64KiB`, `16MiB` or `1GiB`, at least 1", ["string", "integer"], size;
+    Span -> Duration, "a duration such as `500ms`, `30s`, `5m`, `2h` or `7d`, longer than nothing", ["string"], span;
+    Addresses -> Vec<SocketAddr>, "a list of addresses such as `127.0.0.1:8092` or `[::1]:8092`, at least one",
+        ["array", "string"], |text| list(text).filter(|all: &Vec<_>| !all.is_empty());
+    AddressOrOff -> Option<SocketAddr>, "an address such as `127.0.0.1:8093`, or `off`", ["string"], address_or_off;
+    Origins -> Vec<String>, "a list of origins such as `https://portal.example.com`, without a path",
+        ["array", "string"], origins;
+    Path -> PathBuf, "a path", ["string"], |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+    OptionalPath -> Option<PathBuf>, "a path", ["string"],
+        |text: &str| Some((!text.is_empty()).then(|| PathBuf::from(text)));
+    Tls -> TlsMode, "`self-signed`, `files` or `off`", ["string"], TlsMode::from_name;
+    Format -> LogFormat, "`text` or `json`", ["string"], LogFormat::from_name;
+    Policy -> Overflow, "`disconnect`", ["string"], Overflow::from_name;
+    Level -> String, "a level such as `info`, or directives such as `warn,hydrant=debug`", ["string"], level;
+    Demo -> Option<u32>, "a number of machines from 1 to 1000000, `true` for 200, or `off`",
+        ["integer", "boolean", "string"], demo;
+}
+
+/// Declares the settings with a fixed set of words.
+macro_rules! words {
+    ($($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $word:literal,)+ })+) => {
+        $(
+            $(#[doc = $about])+
+            #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+            pub enum $name {
+                $($(#[doc = $doc])+ $variant,)+
+            }
+
+            impl $name {
+                fn from_name(word: &str) -> Option<Self> {
+                    match word {
+                        $($word => Some(Self::$variant),)+
+                        _ => None,
+                    }
+                }
+
+                /// The word by which it is set.
+                pub fn name(self) -> &'static str {
+                    match self {
+                        $(Self::$variant => $word,)+
+                    }
+                }
+            }
+        )+
+    };
+}
+
+words! {
+    /// Where the listener's certificate comes from.
+    TlsMode {
+        /// Made at the first start and kept in the data directory.
+        SelfSigned = "self-signed",
+        /// The operator's own files.
+        Files = "files",
+        /// Plain HTTP.
+        Off = "off",
+    }
+    /// How log lines look.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+    /// What happens to a connection whose outbox is full.
+    Overflow {
+        /// It is closed with code 1013 and the reason.
+        Disconnect = "disconnect",
+    }
+}
+
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+/// Splits `64KiB` into its digits and what follows them.
+fn with_unit(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    Some((digits.parse().ok()?, unit.trim()))
+}
+
+fn size(text: &str) -> Option<usize> {
+    let (count, unit) = with_unit(text)?;
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    usize::try_from(count.checked_mul(factor)?).ok().filter(|bytes| *bytes > 0)
+}
+
+fn span(text: &str) -> Option<Duration> {
+    let (count, unit) = with_unit(text)?;
+    let seconds = |factor: u64| count.checked_mul(factor).map(Duration::from_secs);
+    let span = match unit {
+        "ms" => Some(Duration::from_millis(count)),
+        "s" => seconds(1),
+        "m" => seconds(60),
+        "h" => seconds(60 * 60),
+        "d" => seconds(24 * 60 * 60),
+        _ => None,
+    };
+    // A century: beyond it, adding to a point in time could overflow.
+    span.filter(|span| !span.is_zero() && *span <= Duration::from_hours(100 * 365 * 24))
+}
+
+fn list<T: FromStr>(text: &str) -> Option<Vec<T>> {
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    text.split(',').map(|item| item.trim().parse().ok()).collect()
+}
+
+#[expect(clippy::option_option, reason = "the outer one tells whether the text was a value")]
+fn address_or_off(text: &str) -> Option<Option<SocketAddr>> {
+    if text == "off" { Some(None) } else { number(text).map(Some) }
+}
+
+fn origins(text: &str) -> Option<Vec<String>> {
+    list(text).filter(|all| all.iter().all(|origin: &String| is_origin(origin)))
+}
+
+/// What a browser sends as `Origin`: scheme and host, perhaps a port.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*'])
+}
+
+fn level(text: &str) -> Option<String> {
+    let valid = !text.is_empty() && tracing_subscriber::EnvFilter::try_new(text).is_ok();
+    valid.then(|| text.to_owned())
+}
+
+#[expect(clippy::option_option, reason = "the outer one tells whether the text was a value")]
+fn demo(text: &str) -> Option<Option<u32>> {
+    match text {
+        "off" | "false" => Some(None),
+        "true" | "on" => Some(Some(DEMO_MACHINES)),
+        _ => number(text).filter(|machines| (1..=1_000_000).contains(machines)).map(Some),
+    }
+}
+
+/// Says what is wrong with `text`. It is cut, so that a pasted file does not fill the screen.
+pub(super) fn complaint(text: &str, what: impl Display) -> String {
+    let shown: String = text.chars().take(64).collect();
+    let dots = if shown.len() < text.len() { "..." } else { "" };
+    format!("`{shown}{dots}` is not {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_have_units() {
+        for (text, bytes) in [("1", Some(1)), ("64KiB", Some(65_536)), ("16 MiB", Some(16 << 20)), ("7B", Some(7))] {
+            assert_eq!(Size::parse(text), bytes, "{text}");
+        }
+        for bad in ["", "0", "KiB", "1kb", "-1", "1.5MiB", "99999999999GiB", "18446744073709551616"] {
+            assert_eq!(Size::parse(bad), None, "{bad}");
+        }
+        for (text, seconds) in [("30s", 30), ("5m", 300), ("2h", 7200), ("7d", 604_800)] {
+            assert_eq!(Span::parse(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(Span::parse("500ms"), Some(Duration::from_millis(500)));
+        for bad in ["", "30", "0s", "1w", "s", "-1s", "1s1m", "999999999d"] {
+            assert_eq!(Span::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_are_split_at_commas() {
+        let two = Addresses::parse("127.0.0.1:1, [::1]:2").unwrap();
+        assert_eq!(two, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+        assert_eq!(Addresses::parse(""), None);
+        assert_eq!(Addresses::parse("localhost:1"), None);
+        assert_eq!(Origins::parse(""), Some(vec![]));
+        assert_eq!(Origins::parse("https://a:1,http://b").map(|all| all.len()), Some(2));
+        for bad in ["a", "https://a/", "ftp://a", "*", "https://*", "https://"] {
+            assert_eq!(Origins::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn demo_is_off_bare_or_a_number() {
+        assert_eq!(Demo::parse("off"), Some(None));
+        assert_eq!(Demo::parse("true"), Some(Some(DEMO_MACHINES)));
+        assert_eq!(Demo::parse("7"), Some(Some(7)));
+        assert_eq!(Demo::parse("0"), None);
+        assert!(Demo::WHAT.contains(&DEMO_MACHINES.to_string()));
+    }
+
+    #[test]
+    fn words_are_found_by_their_names() {
+        for mode in [TlsMode::SelfSigned, TlsMode::Files, TlsMode::Off] {
+            assert_eq!(Tls::parse(mode.name()), Some(mode));
+        }
+        assert_eq!(Tls::parse("Files"), None);
+    }
+}

@@ -1,0 +1,243 @@
+//! The declaration of every setting, and what is made from it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::kind::{self, Kind, LogFormat, Overflow, TlsMode};
+use super::load::Given;
+
+/// What is known about one setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Its name in the file, with its table: `limits.message_bytes`.
+    pub key: &'static str,
+    /// The default as text; empty where there is none or it depends on the environment.
+    pub default: &'static str,
+    /// What a value looks like.
+    pub what: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+    /// Whether a running server takes a change of it.
+    pub reload: bool,
+    /// The TOML types that it is taken from.
+    pub(super) toml: &'static [&'static str],
+    /// Tells whether a text is a value.
+    pub(super) fits: fn(&str) -> bool,
+}
+
+impl Row {
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("HYDRANT_{}", self.key.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+/// A struct of settings that knows its rows.
+pub(super) trait Table: Sized {
+    fn declare(rows: &mut Vec<Row>);
+    fn take(given: &Given) -> Self;
+}
+
+/// Every setting in the order of the declaration.
+pub fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    Settings::declare(&mut rows);
+    rows
+}
+
+macro_rules! reloads {
+    (live) => {
+        true
+    };
+    (start) => {
+        false
+    };
+}
+
+/// Declares a table: `name: type as kind = default, live|start;` with its explanation, then the tables in it.
+macro_rules! table {
+    (
+        $(#[doc = $about:literal])+
+        $name:ident in $prefix:literal {
+            $($(#[doc = $doc:literal])+ $field:ident: $type:ty as $kind:ident = $default:literal, $when:ident;)+
+        }
+        $(with { $($(#[doc = $sub_doc:literal])+ $sub:ident: $sub_type:ident,)+ })?
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $field: $type,)+
+            $($($(#[doc = $sub_doc])+ pub $sub: $sub_type,)+)?
+        }
+
+        impl Table for $name {
+            fn declare(rows: &mut Vec<Row>) {
+                $(rows.push(Row {
+                    key: concat!($prefix, stringify!($field)),
+                    default: $default,
+                    what: kind::$kind::WHAT,
+                    doc: concat!($($doc),+).trim_ascii(),
+                    reload: reloads!($when),
+                    toml: kind::$kind::TOML,
+                    fits: |text| kind::$kind::parse(text).is_some(),
+                });)+
+                $($($sub_type::declare(rows);)+)?
+            }
+
+            fn take(given: &Given) -> Self {
+                Self {
+                    $($field: given.take::<kind::$kind>(concat!($prefix, stringify!($field)), $default),)+
+                    $($($sub: $sub_type::take(given),)+)?
+                }
+            }
+        }
+    };
+}
+
+table! {
+    /// All settings of a server.
+    Settings in "" {
+        /// Addresses on which the API and the websocket are served.
+        listen: Vec<SocketAddr> as Addresses = "127.0.0.1:8092", start;
+        /// Where the listener's certificate comes from: made at the first start, the files named by `tls_cert` and
+        /// `tls_key`, or `off` for plain HTTP.
+        tls: TlsMode as Tls = "self-signed", start;
+        /// Certificate chain in PEM. Only with `tls = "files"`.
+        tls_cert: Option<PathBuf> as OptionalPath = "", start;
+        /// Private key of the certificate in PEM. Only with `tls = "files"`.
+        tls_key: Option<PathBuf> as OptionalPath = "", start;
+        /// Where users, keys and the self-signed certificate are kept. By default `$XDG_DATA_HOME/hydrant`, else
+        /// `$HOME/.local/share/hydrant`, else `/var/lib/hydrant`.
+        data_dir: PathBuf as Path = "", start;
+        /// Address of `/metrics`, `/healthz` and `/readyz` in plain HTTP.
+        metrics_listen: Option<SocketAddr> as AddressOrOff = "127.0.0.1:8093", start;
+        /// Threads that deliver events; 0 is one for each core.
+        shards: usize as Shards = "0", start;
+        /// A simulated fleet of so many machines inside the server.
+        demo: Option<u32> as Demo = "off", start;
+        /// Events a second from the simulated fleet.
+        demo_rate: u64 as Whole = "50", start;
+        /// Seed of the simulated fleet: the same seed makes the same events.
+        demo_seed: u64 as Whole = "1", start;
+        /// Start on an address that others can reach though the first user still has its well-known password.
+        allow_default_credentials: bool as Switch = "false", start;
+        /// Origins besides the server's own from which a browser may use credentials that it adds by itself.
+        allowed_origins: Vec<String> as Origins = "", start;
+        /// Close a connection when the token it came with expires.
+        close_on_token_expiry: bool as Switch = "false", start;
+    } with {
+        /// What is logged and how.
+        log: Log,
+        /// How much a client may ask for.
+        limits: Limits,
+        /// What may wait for one connection.
+        outbox: Outbox,
+        /// What may wait to be matched.
+        inbox: Inbox,
+        /// How long the server waits for whom.
+        timeouts: Timeouts,
+        /// The lives of tokens.
+        token: Token,
+        /// What guessing passwords costs.
+        throttle: Throttle,
+    }
+}
+
+table! {
+    /// What is logged and how.
+    Log in "log." {
+        /// Form of the log lines.
+        format: LogFormat as Format = "text", start;
+        /// Which lines are written.
+        level: String as Level = "info", start;
+        /// Log who came, was refused and left.
+        audit: bool as Switch = "false", start;
+    }
+}
+
+table! {
+    /// How much a client may ask for.
+    Limits in "limits." {
+        /// Longest websocket message from a client; a longer one closes the connection with 1009.
+        message_bytes: usize as Size = "64KiB", start;
+        /// Registrations on one connection.
+        registrations: usize as Count = "4096", start;
+        /// Combinations of type, action and key that the lists of one registration may make.
+        combinations: usize as Count = "65536", start;
+        /// Levels of `And`, `Or` and `Not` in a filter.
+        filter_nesting: usize as Count = "64", start;
+        /// Compiled size of one regular expression in a filter.
+        regex_bytes: usize as Size = "1MiB", start;
+        /// Longest event that is taken in; at most 1 GiB.
+        event_bytes: usize as Size = "16MiB", start;
+        /// Longest body of a request.
+        body_bytes: usize as Size = "64MiB", start;
+        /// Connections at one time.
+        connections: usize as Count = "100000", start;
+        /// Connections that have not yet finished their TLS handshake or shown credentials.
+        pending_handshakes: usize as Count = "512", start;
+        /// Events a second that one principal may post; 0 is without limit.
+        posted_events_per_second: u64 as Whole = "0", start;
+    }
+}
+
+table! {
+    /// What may wait for one connection.
+    Outbox in "outbox." {
+        /// Bytes that may wait for one connection.
+        bytes: usize as Size = "16MiB", start;
+        /// Events that may wait for one connection.
+        events: usize as Count = "65536", start;
+        /// What happens when more would have to wait: `disconnect` closes the connection with 1013.
+        overflow: Overflow as Policy = "disconnect", start;
+    }
+}
+
+table! {
+    /// What may wait to be matched.
+    Inbox in "inbox." {
+        /// Events that may wait for one shard; beyond it posts are answered with 429.
+        events: usize as Count = "65536", start;
+        /// Bytes that may wait for one shard.
+        bytes: usize as Size = "256MiB", start;
+    }
+}
+
+table! {
+    /// How long the server waits for whom.
+    Timeouts in "timeouts." {
+        /// Time between two pings on a websocket.
+        ping: Duration as Span = "54s", start;
+        /// A websocket without any sign of life for so long is closed.
+        idle: Duration as Span = "60s", start;
+        /// Time for the head of a request.
+        header: Duration as Span = "5s", start;
+        /// Time for a TLS handshake.
+        handshake: Duration as Span = "5s", start;
+        /// Time for a client to answer a close.
+        close: Duration as Span = "5s", start;
+        /// Time to write out what is waiting when the server ends.
+        drain: Duration as Span = "10s", start;
+    }
+}
+
+table! {
+    /// The lives of tokens.
+    Token in "token." {
+        /// Life of a token whose request does not name one.
+        ttl: Duration as Span = "1h", start;
+        /// Longest life that a request may name.
+        max_ttl: Duration as Span = "90d", start;
+    }
+}
+
+table! {
+    /// What guessing passwords costs.
+    Throttle in "throttle." {
+        /// Wrong passwords a minute, for one user from one network, before further tries are answered with 429.
+        failures: usize as Count = "5", start;
+        /// Longest wait that repeated failures lead to.
+        max_wait: Duration as Span = "15m", start;
+    }
+}

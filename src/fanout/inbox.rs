@@ -1,0 +1,166 @@
+//! The way of events into a shard: a bounded queue of batches, and a wake-up on its empty edge.
+//!
+//! Contract: one producer at a time (the sequencer, under its lock), one consumer (the shard's thread). Bounded by events
+//! and bytes; [`Inlet::has_room`] says in advance whether a batch fits, so that a batch enters the inboxes of all shards or
+//! none. A batch larger than the bounds enters an empty inbox. The shard is woken once per empty-to-filled edge, not once
+//! a batch: the consumer takes the mark away with [`Inbox::rearm`] before it looks, so no wake-up is lost.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+
+use crate::event::Event;
+
+/// Events that were taken in together, in their order.
+#[derive(Debug)]
+pub struct Batch {
+    /// The sequence number of the first event; the others follow.
+    pub first: u64,
+    /// When they were taken in, microseconds since the process's start.
+    pub received_us: u64,
+    /// The events.
+    pub events: Box<[Arc<Event>]>,
+    /// Bytes of all frames.
+    pub bytes: usize,
+}
+
+/// How much may wait for a shard.
+#[derive(Debug, Clone, Copy)]
+pub struct InboxLimits {
+    /// Events.
+    pub events: usize,
+    /// Bytes of their frames.
+    pub bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Gauge {
+    events: AtomicUsize,
+    bytes: AtomicUsize,
+    woken: AtomicBool,
+}
+
+/// The producer's end.
+pub struct Inlet {
+    batches: Sender<Arc<Batch>>,
+    gauge: Arc<Gauge>,
+    limits: InboxLimits,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Inlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inlet").field("gauge", &self.gauge).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// The consumer's end.
+#[derive(Debug)]
+pub struct Inbox {
+    batches: Receiver<Arc<Batch>>,
+    gauge: Arc<Gauge>,
+}
+
+/// Makes an inbox. `wake` is called from the producer's thread when the consumer may be asleep.
+pub fn inbox(limits: InboxLimits, wake: impl Fn() + Send + Sync + 'static) -> (Inlet, Inbox) {
+    // Every batch holds an event, so the number of batches never exceeds the bound on events.
+    let (sender, receiver) = crossbeam_channel::bounded(limits.events.max(1));
+    let gauge = Arc::new(Gauge::default());
+    let inlet = Inlet { batches: sender, gauge: Arc::clone(&gauge), limits, wake: Box::new(wake) };
+    (inlet, Inbox { batches: receiver, gauge })
+}
+
+impl Inlet {
+    /// Whether a batch of this size fits now.
+    pub fn has_room(&self, events: usize, bytes: usize) -> bool {
+        let waiting = self.gauge.events.load(Ordering::Acquire);
+        waiting == 0
+            || (waiting + events <= self.limits.events
+                && self.gauge.bytes.load(Ordering::Acquire) + bytes <= self.limits.bytes)
+    }
+
+    /// Puts a batch in and wakes the shard. Returns false if the shard is gone.
+    pub fn push(&self, batch: Arc<Batch>) -> bool {
+        self.gauge.events.fetch_add(batch.events.len(), Ordering::AcqRel);
+        self.gauge.bytes.fetch_add(batch.bytes, Ordering::AcqRel);
+        let taken = self.batches.try_send(batch).is_ok();
+        if !self.gauge.woken.swap(true, Ordering::AcqRel) {
+            (self.wake)();
+        }
+        taken
+    }
+
+    /// Events that wait.
+    pub fn waiting(&self) -> usize {
+        self.gauge.events.load(Ordering::Acquire)
+    }
+}
+
+impl Inbox {
+    /// Asks to be woken again by the next batch. Call it before looking for batches.
+    pub fn rearm(&self) {
+        // A read-modify-write on both sides: either this one sees the producer's mark, and with it the batch that was put
+        // in before, or the producer sees the mark gone and wakes. A plain store could pass the look at the queue.
+        self.gauge.woken.swap(false, Ordering::AcqRel);
+    }
+
+    /// The next batch, if one waits.
+    pub fn next(&self) -> Option<Arc<Batch>> {
+        let batch = match self.batches.try_recv() {
+            Ok(batch) => batch,
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => return None,
+        };
+        self.gauge.events.fetch_sub(batch.events.len(), Ordering::AcqRel);
+        self.gauge.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
+        Some(batch)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Draft;
+
+    fn batch(events: usize) -> Arc<Batch> {
+        let event = Arc::new(Draft::new("a", "b", "c").seal(jiff::Timestamp::UNIX_EPOCH));
+        let bytes = event.frame().len() * events;
+        Arc::new(Batch { first: 0, received_us: 0, events: vec![event; events].into(), bytes })
+    }
+
+    #[test]
+    fn the_bounds_bind_and_are_freed_again() {
+        let (inlet, inbox) = inbox(InboxLimits { events: 4, bytes: 1 << 20 }, || ());
+        assert!(inlet.has_room(10, 1 << 30), "an empty inbox takes anything");
+        assert!(inlet.push(batch(3)));
+        assert!(inlet.has_room(1, 100));
+        assert!(!inlet.has_room(2, 100));
+        assert!(!inlet.has_room(1, 1 << 20));
+        assert!(inlet.push(batch(1)));
+        assert!(!inlet.has_room(1, 1));
+        assert_eq!(inbox.next().unwrap().events.len(), 3);
+        assert!(inlet.has_room(3, 100));
+        assert_eq!(inlet.waiting(), 1);
+    }
+
+    #[test]
+    fn one_wake_up_an_edge() {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&wakes);
+        let (inlet, inbox) = inbox(InboxLimits { events: 100, bytes: 1 << 20 }, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        (0..5).for_each(|_| assert!(inlet.push(batch(1))));
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        inbox.rearm();
+        while inbox.next().is_some() {}
+        assert!(inlet.push(batch(1)));
+        assert_eq!(wakes.load(Ordering::Relaxed), 2);
+    }
+}

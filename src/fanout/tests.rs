@@ -1,0 +1,144 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::Draft;
+
+const LIMITS: OutboxLimits = OutboxLimits { bytes: 2000, events: 12 };
+
+fn event(key: &str) -> Arc<Event> {
+    Arc::new(Draft::new("a", "b", key).seal(jiff::Timestamp::UNIX_EPOCH))
+}
+
+fn written(fanout: &Fanout, conn: ConnId, max: usize) -> Vec<u8> {
+    let mut gathered = Gathered::new();
+    fanout.gather(conn, max, &mut gathered);
+    gathered.iter().flat_map(|slice| slice.to_vec()).collect()
+}
+
+#[test]
+fn frames_leave_in_order_across_partial_writes() {
+    let mut fanout = Fanout::new(LIMITS);
+    let conn = fanout.open();
+    let mut expected = Vec::new();
+    for i in 0..10 {
+        let event = event(&i.to_string());
+        expected.extend_from_slice(event.frame());
+        assert_eq!(fanout.deliver(&event, 0, conn), Delivery::Queued);
+        fanout.end_event();
+    }
+    let mut out = Vec::new();
+    for step in [1, 2, 3, 100, 7, 150].iter().cycle() {
+        let bytes = written(&fanout, conn, usize::MAX);
+        if bytes.is_empty() {
+            break;
+        }
+        let n = bytes.len().min(*step);
+        out.extend_from_slice(&bytes[..n]);
+        fanout.advance(conn, n, 50);
+    }
+    assert_eq!(out, expected);
+    let counts = fanout.take_counts();
+    assert_eq!((counts.queued, counts.delivered, counts.dropped), (10, 10, 0));
+    assert_eq!(counts.bytes, expected.len() as u64);
+    assert_eq!((fanout.frames(), fanout.waiting()), (0, Depth::default()));
+}
+
+#[test]
+fn a_full_outbox_overflows_and_leaves_a_close_frame_behind_the_started_one() {
+    let mut fanout = Fanout::new(LIMITS);
+    let (slow, fast) = (fanout.open(), fanout.open());
+    let first = event("0");
+    let mut overflows = 0;
+    for i in 0..20 {
+        let event = if i == 0 { Arc::clone(&first) } else { event(&i.to_string()) };
+        overflows += u32::from(fanout.deliver(&event, 0, slow) == Delivery::Overflow);
+        assert_eq!(fanout.deliver(&event, 0, fast), Delivery::Queued);
+        fanout.end_event();
+        let all = written(&fanout, fast, usize::MAX).len();
+        fanout.advance(fast, all, 0);
+        if i == 0 {
+            fanout.advance(slow, 5, 0);
+        }
+    }
+    assert_eq!(overflows, 8, "twelve fit by count");
+    fanout.finish(slow, Frame::Constant(b"bye"), true);
+    assert_eq!(fanout.deliver(&event("x"), 0, slow), Delivery::Closed);
+    fanout.end_event();
+    assert_eq!(written(&fanout, slow, usize::MAX), [&first.frame()[5..], b"bye"].concat());
+    let rest = written(&fanout, slow, usize::MAX).len();
+    fanout.advance(slow, rest, 0);
+    let counts = fanout.take_counts();
+    assert_eq!((counts.queued, counts.delivered, counts.dropped), (32, 21, 11 + 8));
+    assert_eq!((fanout.frames(), fanout.waiting()), (0, Depth::default()));
+}
+
+#[test]
+fn an_empty_outbox_takes_one_frame_of_any_size() {
+    let mut fanout = Fanout::new(LIMITS);
+    let conn = fanout.open();
+    let large = event(&"x".repeat(5000));
+    assert_eq!(fanout.deliver(&large, 0, conn), Delivery::Queued);
+    fanout.end_event();
+    assert_eq!(fanout.deliver(&event("y"), 0, conn), Delivery::Overflow);
+    fanout.end_event();
+}
+
+#[test]
+fn a_blocked_connection_is_not_dirty_until_it_can_write() {
+    let mut fanout = Fanout::new(LIMITS);
+    let conn = fanout.open();
+    fanout.set_blocked(conn);
+    fanout.send(conn, Frame::Constant(b"x"));
+    assert!(!fanout.has_dirty());
+    fanout.mark_dirty(conn);
+    fanout.mark_dirty(conn);
+    let mut dirty = Vec::new();
+    fanout.take_dirty(&mut dirty);
+    assert_eq!(dirty, [conn]);
+    fanout.take_dirty(&mut dirty);
+    assert!(dirty.is_empty());
+}
+
+proptest! {
+    /// matched = delivered + waiting + dropped, nothing is held for nobody, and every byte comes out in order.
+    #[test]
+    fn nothing_is_lost_uncounted(steps in prop::collection::vec((0..4_u8, 0..3_u32, 1..400_usize), 1..200)) {
+        let mut fanout = Fanout::new(LIMITS);
+        let mut conns: Vec<ConnId> = (0..3).map(|_| fanout.open()).collect();
+        let mut expected: Vec<Vec<u8>> = vec![Vec::new(); 3];
+        let mut matched = 0;
+        for (step, (what, which, size)) in steps.into_iter().enumerate() {
+            let at = which as usize;
+            match what {
+                0 | 1 => {
+                    let event = event(&format!("{step}-{}", "x".repeat(size)));
+                    for (conn, expected) in conns.iter().zip(&mut expected) {
+                        matched += 1;
+                        if fanout.deliver(&event, 0, *conn) == Delivery::Queued {
+                            expected.extend_from_slice(event.frame());
+                        }
+                    }
+                    fanout.end_event();
+                }
+                2 => {
+                    let bytes = written(&fanout, conns[at], size);
+                    let n = bytes.len().min(size);
+                    prop_assert_eq!(&bytes[..n], &expected[at][..n]);
+                    expected[at].drain(..n);
+                    fanout.advance(conns[at], n, 10);
+                }
+                _ => {
+                    fanout.remove(conns[at]);
+                    conns[at] = fanout.open();
+                    expected[at].clear();
+                }
+            }
+            prop_assert_eq!(fanout.waiting().bytes, expected.iter().map(Vec::len).sum::<usize>());
+        }
+        let waiting = fanout.waiting().events as u64;
+        let counts = fanout.take_counts();
+        prop_assert_eq!(matched, counts.delivered + counts.dropped + waiting);
+        conns.into_iter().for_each(|conn| fanout.remove(conn));
+        prop_assert_eq!((fanout.frames(), fanout.waiting()), (0, Depth::default()));
+    }
+}

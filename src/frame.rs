@@ -1,0 +1,76 @@
+//! Websocket frames as a server writes them (RFC 6455, section 5.2): unfragmented and unmasked.
+//!
+//! Every byte that goes to a client's socket is made here or in [`crate::event`], once; the connections only write
+//! ready bytes. Pure functions, no state.
+
+/// Room for the longest header a server frame can have, bytes.
+pub const HEADER_ROOM: usize = 10;
+
+/// The longest payload a control frame can have, bytes.
+pub const CONTROL_MAX: usize = 125;
+
+/// A ping without payload.
+pub const PING: &[u8] = &[0x89, 0x00];
+
+const FIN_TEXT: u8 = 0x81;
+const FIN_CLOSE: u8 = 0x88;
+const FIN_PONG: u8 = 0x8A;
+
+/// Writes the header of a text frame into the front of `header` and returns its length in bytes.
+pub fn text_header(payload: usize, header: &mut [u8; HEADER_ROOM]) -> usize {
+    header[0] = FIN_TEXT;
+    match payload {
+        0..=125 => {
+            header[1] = u8::try_from(payload).expect("at most 125");
+            2
+        }
+        126..=0xFFFF => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&u16::try_from(payload).expect("fits 16 bits").to_be_bytes());
+            4
+        }
+        _ => {
+            header[1] = 127;
+            header[2..10].copy_from_slice(&(payload as u64).to_be_bytes());
+            10
+        }
+    }
+}
+
+/// A pong with the payload of the ping that it answers, cut to what a control frame can hold.
+pub fn pong(payload: &[u8]) -> Box<[u8]> {
+    control(FIN_PONG, &[payload])
+}
+
+/// A close frame; the reason is cut to what fits, at a character boundary.
+pub fn close(code: u16, reason: &str) -> Box<[u8]> {
+    control(FIN_CLOSE, &[&code.to_be_bytes(), cut(reason, CONTROL_MAX - 2).as_bytes()])
+}
+
+fn control(opcode: u8, parts: &[&[u8]]) -> Box<[u8]> {
+    let mut payload = parts.concat();
+    payload.truncate(CONTROL_MAX);
+    let mut frame = vec![opcode, u8::try_from(payload.len()).expect("cut to 125")];
+    frame.append(&mut payload);
+    frame.into_boxed_slice()
+}
+
+/// The longest prefix of `text` of at most `max` bytes that ends at a character boundary.
+pub fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_frames_never_exceed_their_size() {
+        let long = "é".repeat(100);
+        let frame = close(1013, &long);
+        assert_eq!((frame[0], frame.len()), (0x88, 2 + 2 + 122));
+        assert!(std::str::from_utf8(&frame[4..]).is_ok());
+        assert_eq!(&*pong(b"abc"), b"\x8A\x03abc");
+        assert_eq!(pong(&[0; 300]).len(), 127);
+    }
+}

@@ -1,0 +1,141 @@
+//! Groups: the members of one (place, filter, class), so that a thousand subscribers with the same registration cost one match.
+//!
+//! Contract: insert and remove are O(1), whatever the size of the group. A fleet that reconnects takes every machine out
+//! and in again; with a scan per removal that would be quadratic.
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::Class;
+use super::filter::FilterId;
+use super::trie::Place;
+
+/// What the members of a group have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct GroupKey {
+    pub(super) place: Place,
+    pub(super) filter: Option<FilterId>,
+    pub(super) class: Class,
+}
+
+/// One subscriber's place in a group; the number under which it is taken out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Membership(u32);
+
+/// What matching touches of a group: half a cache line, and nothing else as long as there are few members.
+#[derive(Debug)]
+struct Members {
+    class: Class,
+    /// Subscriber slots, dense, in no particular order. Empty if the group's number is free.
+    slots: SmallVec<[u32; 4]>,
+}
+
+/// What only registering touches.
+#[derive(Debug)]
+struct Registered {
+    key: GroupKey,
+    /// For each member its number in `Groups::memberships`.
+    numbers: SmallVec<[u32; 4]>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    group: u32,
+    at: u32,
+}
+
+/// All groups.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    members: Vec<Members>,
+    registered: Vec<Registered>,
+    free_groups: Vec<u32>,
+    by_key: HashMap<GroupKey, u32>,
+    memberships: Vec<Position>,
+    free_memberships: Vec<u32>,
+}
+
+/// What an insertion did.
+pub(super) struct Inserted {
+    pub(super) membership: Membership,
+    pub(super) group: u32,
+    /// The group is new and has to be hung into the trie.
+    pub(super) is_new: bool,
+}
+
+impl Groups {
+    /// Makes a subscriber a member of the group with this key.
+    pub(super) fn insert(&mut self, key: GroupKey, subscriber: u32) -> Inserted {
+        let (group, is_new) = self.group(key);
+        let number = self.free_memberships.pop().unwrap_or_else(|| {
+            self.memberships.push(Position { group, at: 0 });
+            number(self.memberships.len() - 1)
+        });
+        let members = &mut self.members[group as usize].slots;
+        self.memberships[number as usize] = Position { group, at: self::number(members.len()) };
+        members.push(subscriber);
+        self.registered[group as usize].numbers.push(number);
+        Inserted { membership: Membership(number), group, is_new }
+    }
+
+    fn group(&mut self, key: GroupKey) -> (u32, bool) {
+        if let Some(&group) = self.by_key.get(&key) {
+            return (group, false);
+        }
+        let members = Members { class: key.class, slots: SmallVec::new() };
+        let registered = Registered { key, numbers: SmallVec::new() };
+        let id = if let Some(free) = self.free_groups.pop() {
+            self.members[free as usize] = members;
+            self.registered[free as usize] = registered;
+            free
+        } else {
+            self.members.push(members);
+            self.registered.push(registered);
+            number(self.members.len() - 1)
+        };
+        self.by_key.insert(key, id);
+        (id, true)
+    }
+
+    /// Takes a member out. Returns the group and its key if that was the last one: the group is gone then.
+    pub(super) fn remove(&mut self, membership: Membership) -> Option<(u32, GroupKey)> {
+        let Position { group, at } = self.memberships[membership.0 as usize];
+        self.free_memberships.push(membership.0);
+        let members = &mut self.members[group as usize].slots;
+        members.swap_remove(at as usize);
+        let Registered { key, numbers } = &mut self.registered[group as usize];
+        numbers.swap_remove(at as usize);
+        if let Some(&moved) = numbers.get(at as usize) {
+            self.memberships[moved as usize].at = at;
+        }
+        if !members.is_empty() {
+            return None;
+        }
+        let key = *key;
+        self.free_groups.push(group);
+        self.by_key.remove(&key);
+        Some((group, key))
+    }
+
+    /// The class and the members of a group.
+    pub(super) fn get(&self, group: u32) -> (Class, &[u32]) {
+        let group = &self.members[group as usize];
+        (group.class, &group.slots)
+    }
+
+    /// How many groups there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Gives the memory back when nothing is left.
+    pub(super) fn shrink(&mut self) {
+        if self.by_key.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("fewer than 4 billion groups and memberships")
+}

@@ -1,0 +1,200 @@
+//! Registration strings: `type.action.key[.filter]` (`docs/protocol.md`, "SPEC").
+//!
+//! Contract: pure; the result is independent of every other registration. Lists are kept as lists here, their
+//! product is counted but not built, so that a hostile SPEC costs no more than its own length.
+
+use thiserror::Error;
+
+use super::filter::{Filter, Limits, ParseError};
+
+/// Why a text is not a registration.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum SpecError {
+    /// There are not two dots in it.
+    #[error("a registration has at least three parts, type.action.key: {parts} found in {spec:?}")]
+    TooFewParts {
+        /// The text, cut to 128 characters.
+        spec: String,
+        /// How many parts there are.
+        parts: usize,
+    },
+    /// What stands behind the key looks like a filter and is none.
+    #[error("bad filter at byte {} of the registration: {error}", offset + error.offset)]
+    Filter {
+        /// Byte offset of the filter in the SPEC.
+        offset: usize,
+        /// What is wrong with it, with its offset in the filter.
+        error: ParseError,
+    },
+}
+
+/// One of the three fields of a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Field {
+    /// `*`
+    Any,
+    /// One of these, without duplicates, in the order of the text.
+    Of(Vec<String>),
+}
+
+impl Field {
+    /// How many branches of the trie the field takes.
+    pub fn branches(&self) -> usize {
+        match self {
+            Self::Any => 1,
+            Self::Of(names) => names.len(),
+        }
+    }
+
+    /// Whether the field matches `text`.
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Of(names) => names.iter().any(|name| name == text),
+        }
+    }
+
+    /// The branches: a name, or nothing for the wildcard.
+    pub fn iter(&self) -> impl Iterator<Item = Option<&str>> {
+        let (any, names) = match self {
+            Self::Any => (Some(None), [].as_slice()),
+            Self::Of(names) => (None, names.as_slice()),
+        };
+        any.into_iter().chain(names.iter().map(|name| Some(name.as_str())))
+    }
+}
+
+/// A registration, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// The event's Type; may name the special job types.
+    pub kind: Field,
+    /// The event's Action.
+    pub action: Field,
+    /// The event's Key, or the owner for the special job types.
+    pub key: Field,
+    /// What the event must satisfy besides.
+    pub filter: Option<Filter>,
+}
+
+/// The special type that matches jobs by their `Machine`.
+pub const MACHINE_JOBS: &str = "machine_jobs";
+
+/// The special type that matches jobs by their `WorkOrder`.
+pub const WORK_ORDER_JOBS: &str = "work_order_jobs";
+
+impl Spec {
+    /// Reads a registration; `text` is trimmed already.
+    ///
+    /// # Errors
+    /// [`SpecError`] with what is missing or where the filter is wrong.
+    pub fn parse(text: &str, limits: &Limits) -> Result<Self, SpecError> {
+        let mut parts = text.splitn(3, '.');
+        let (Some(kind), Some(action), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+            let spec = text.chars().take(128).collect();
+            return Err(SpecError::TooFewParts {
+                spec,
+                parts: text.split('.').filter(|part| !part.is_empty()).count(),
+            });
+        };
+        let (key, filter) = key_of(rest, text.len() - rest.len(), limits)?;
+        Ok(Self { kind: field(kind), action: field(action), key: field(key), filter })
+    }
+
+    /// How many (type, action, key) combinations the lists make; saturates.
+    pub fn combinations(&self) -> usize {
+        self.kind.branches().saturating_mul(self.action.branches()).saturating_mul(self.key.branches())
+    }
+}
+
+/// The key, and the filter if what stands behind the first dot is one. Old clients register keys with dots, so what is no
+/// filter belongs to the key; but with a parenthesis it is a filter with a mistake, not a key that never matches.
+fn key_of<'t>(rest: &'t str, offset: usize, limits: &Limits) -> Result<(&'t str, Option<Filter>), SpecError> {
+    let Some((key, text)) = rest.split_once('.') else { return Ok((rest, None)) };
+    match Filter::parse(text, limits) {
+        Ok(filter) => Ok((key, Some(filter))),
+        Err(error) if text.contains('(') => Err(SpecError::Filter { offset: offset + key.len() + 1, error }),
+        Err(_) => Ok((rest, None)),
+    }
+}
+
+fn field(text: &str) -> Field {
+    let mut names: Vec<String> = Vec::new();
+    for element in text.split(',') {
+        if element.trim() == "*" {
+            return Field::Any;
+        }
+        names.push(unescape(element).trim().to_owned());
+    }
+    names.sort_unstable();
+    names.dedup();
+    Field::Of(names)
+}
+
+/// `\1` is a dot, `\2` a comma, `\3` an asterisk; any other backslash stands for itself.
+fn unescape(element: &str) -> String {
+    let mut out = String::with_capacity(element.len());
+    let mut rest = element;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let replacement = match rest.as_bytes().get(at + 1) {
+            Some(b'1') => Some('.'),
+            Some(b'2') => Some(','),
+            Some(b'3') => Some('*'),
+            _ => None,
+        };
+        out.push(replacement.unwrap_or('\\'));
+        rest = &rest[at + if replacement.is_some() { 2 } else { 1 }..];
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Spec, SpecError> {
+        Spec::parse(text, &Limits::default())
+    }
+
+    fn of(names: &[&str]) -> Field {
+        Field::Of(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    #[test]
+    fn lists_escapes_and_wildcards_are_read() {
+        let spec = parse(r"b,a,a . * .d\1e, f\2\3,\9").unwrap();
+        assert_eq!(spec.kind, of(&["a", "b"]));
+        assert_eq!(spec.action, Field::Any);
+        assert_eq!(spec.key, of(&[r"\9", "d.e", "f,*"]));
+        assert_eq!(spec.combinations(), 6);
+        assert_eq!(parse("a,*.b.").unwrap().kind, Field::Any);
+        assert_eq!(parse("a.b.").unwrap().key, of(&[""]));
+        assert_eq!(parse(r"a.b.\3").unwrap().key, of(&["*"]));
+    }
+
+    #[test]
+    fn a_key_keeps_its_dots() {
+        assert_eq!(parse("templates.update.foo.tmpl").unwrap().key, of(&["foo.tmpl"]));
+    }
+
+    #[test]
+    fn a_filter_follows_the_first_dot_of_the_key() {
+        let spec = parse("machines.update.*.Params.x=Eq(1.5)").unwrap();
+        assert_eq!(spec.key, Field::Any);
+        assert_eq!(spec.filter.unwrap().to_string(), "Params.x=Eq(1.5)");
+        let error = parse("machines.update.k.Stage=Eq(local").unwrap_err();
+        let SpecError::Filter { offset, .. } = &error else { panic!("{error}") };
+        assert_eq!(*offset, "machines.update.k.".len());
+        assert!(error.to_string().starts_with("bad filter at byte "), "{error}");
+    }
+
+    #[test]
+    fn too_few_parts_are_refused() {
+        for (text, parts) in [("", 0), ("machines", 1), ("machines.update", 2)] {
+            let error = parse(text).unwrap_err();
+            assert_eq!(error, SpecError::TooFewParts { spec: text.to_owned(), parts });
+        }
+    }
+}

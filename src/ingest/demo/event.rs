@@ -1,0 +1,52 @@
+//! What one step of the fleet gives.
+
+use std::borrow::Cow;
+
+use crate::event::Draft;
+use crate::json;
+
+/// An event of the simulated fleet: what DRP would publish, without the time, which is the reader's business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DemoEvent {
+    /// Type, such as `machines`.
+    pub kind: &'static str,
+    /// Action, such as `update`.
+    pub action: &'static str,
+    /// Which object.
+    pub key: String,
+    /// Who did it: `user:NAME` or `runner:UUID`.
+    pub principal: String,
+    /// The object after the change (before it, for `delete`): compact JSON.
+    pub object: String,
+    /// The object before an `update` or `save`: compact JSON, otherwise `null`.
+    pub original: String,
+}
+
+impl DemoEvent {
+    /// The event as the broker's own intake takes it.
+    pub fn draft(&self) -> Draft<'_> {
+        Draft {
+            principal: Cow::Borrowed(&self.principal),
+            object: &self.object,
+            original: &self.original,
+            ..Draft::new(self.kind, self.action, &self.key)
+        }
+    }
+
+    /// Appends the event as one line of JSON without a newline: the body of a `POST /api/v3/events`.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        let texts = [("Type", self.kind), ("Action", self.action), ("Key", &self.key), ("Principal", &self.principal)];
+        out.push(b'{');
+        for (name, text) in texts {
+            json::quote(name, out);
+            out.push(b':');
+            json::quote(text, out);
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"Object\":");
+        out.extend_from_slice(self.object.as_bytes());
+        out.extend_from_slice(b",\"Original\":");
+        out.extend_from_slice(self.original.as_bytes());
+        out.push(b'}');
+    }
+}

@@ -1,0 +1,186 @@
+//! A simulated machine: what it is, and how it is written.
+
+use jiff::Timestamp;
+
+use super::catalogue::{Entry, PROFILES, WORKFLOWS, Workflow};
+use super::hardware::Hardware;
+use super::job::{Job, Place, WorkOrder};
+use super::model::{write_common, write_history, write_optional};
+use super::random::{Random, Uuid};
+use super::writer::Writer;
+
+/// What happens to a machine next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing to do until somebody wants something.
+    Idle,
+    /// Enter the next entry of the task list.
+    Advance,
+    /// Tell the machine, or the work order, which job is its current one.
+    Bind,
+    /// The runner reports this many more times.
+    Run { reports: u32 },
+    /// The job has failed: the machine stops.
+    Stop,
+    /// Stopped until an operator has looked at it.
+    Stopped,
+    /// The runner saves what it found.
+    Inventory,
+    /// The runner takes the work order.
+    Accept,
+    /// The work order's job has ended.
+    Conclude,
+    /// The machine is taken out of the fleet.
+    Retire,
+}
+
+/// A machine's state; everything that is written comes from here.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) id: Uuid,
+    number: u32,
+    hardware: Hardware,
+    created: Timestamp,
+    pub(super) modified: Timestamp,
+    pub(super) modified_by_runner: bool,
+    pub(super) workflow: Option<&'static Workflow>,
+    pub(super) stage: &'static str,
+    pub(super) bootenv: &'static str,
+    /// Index into the task list; nothing before its start.
+    pub(super) current: Option<usize>,
+    pub(super) current_job: Option<Uuid>,
+    pub(super) runnable: bool,
+    pub(super) inventoried: bool,
+    pub(super) patches: u32,
+    pub(super) job: Option<Job>,
+    pub(super) work_order: Option<WorkOrder>,
+    pub(super) phase: Phase,
+}
+
+/// The member names of a machine's `Profile`, all but empty since machines carry their params themselves.
+const NO_PROFILE: &str = concat!(
+    r#"{"Validated":false,"Available":false,"Errors":null,"ReadOnly":false,"Meta":null,"Endpoint":"","Bundle":"","#,
+    r#""Name":"","Description":"","Documentation":"","Params":null,"Profiles":null}"#
+);
+
+impl Machine {
+    pub(super) fn new(number: u32, now: Timestamp, random: &mut Random) -> Self {
+        Self {
+            id: random.uuid(),
+            number,
+            hardware: Hardware::new(random),
+            created: now,
+            modified: now,
+            modified_by_runner: false,
+            workflow: None,
+            stage: "none",
+            bootenv: "local",
+            current: None,
+            current_job: None,
+            runnable: true,
+            inventoried: false,
+            patches: 0,
+            job: None,
+            work_order: None,
+            phase: Phase::Idle,
+        }
+    }
+
+    /// The principal of the runner on this machine.
+    pub(super) fn runner(&self) -> String {
+        format!("runner:{}", self.id)
+    }
+
+    /// The entry of the task list that comes next, and its index; the list's length if there is none.
+    pub(super) fn next_entry(&self) -> (usize, Option<Entry>) {
+        let at = self.current.map_or(0, |at| at + 1);
+        (at, self.workflow.and_then(|workflow| workflow.entries().nth(at)))
+    }
+
+    /// The workflow has been gone through to its end.
+    fn is_complete(&self) -> bool {
+        let entries = self.workflow.map_or(0, |workflow| workflow.entries().count());
+        self.workflow.is_some() && self.current == Some(entries)
+    }
+
+    /// The workflow that comes after the present one.
+    pub(super) fn next_workflow(&self) -> &'static Workflow {
+        let at = self.workflow.map(|now| WORKFLOWS.iter().position(|w| std::ptr::eq(w, now)));
+        match at.flatten() {
+            None => &WORKFLOWS[0],
+            Some(0) => &WORKFLOWS[1],
+            Some(_) => &WORKFLOWS[2],
+        }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        let workflow = self.workflow.map_or("", |w| w.name);
+        Place { machine: self.id, stage: self.stage, workflow, bootenv: self.bootenv }
+    }
+
+    /// The whole machine as DRP writes it.
+    pub(super) fn json(&self) -> String {
+        Writer::object(16 * 1_024, |w| {
+            write_common(w, &[("feature-flags", "change-stage-v2"), ("color", "black"), ("icon", "server")]);
+            self.write_identity(w);
+            self.write_progress(w);
+            w.nested("Params", |w| self.write_params(w));
+            let by = if self.modified_by_runner { &self.runner() } else { "rocketskates" };
+            write_history(w, self.created, self.modified, by);
+        })
+    }
+
+    fn rack(&self) -> u32 {
+        1 + self.number / 40 % 4
+    }
+
+    fn write_identity(&self, w: &mut Writer) {
+        let slot = self.number % 40;
+        w.plain("Name", format_args!("node{slot:02}.rack{}.example.com", 1 + self.number / 40));
+        w.text("Description", "");
+        w.plain("Uuid", self.id);
+        w.plain("Address", format_args!("10.{}.{}.{}", self.number >> 14, (self.number >> 7) & 127, self.number & 127));
+        w.text("Arch", "amd64");
+        w.text("OS", if self.bootenv == "local" && self.inventoried { "debian-12" } else { "" });
+        w.plains("HardwareAddrs", self.hardware.macs());
+        let rack = PROFILES[self.rack() as usize].name;
+        w.texts("Profiles", [rack, "storage"].into_iter().take(1 + self.number as usize % 2));
+        w.raw("Profile", NO_PROFILE);
+        w.flag("Locked", false);
+        w.text("Context", "");
+        w.text("Partition", "");
+        w.text("Pool", "default");
+        w.text("PoolStatus", "Free");
+        w.flag("PoolAllocated", false);
+        w.nested("Fingerprint", |w| {
+            w.plain("CSNHash", format_args!("{:040x}", self.number));
+            w.texts("MemoryIds", []);
+        });
+    }
+
+    fn write_progress(&self, w: &mut Writer) {
+        w.text("Workflow", self.workflow.map_or("", |workflow| workflow.name));
+        w.text("Stage", self.stage);
+        w.text("BootEnv", self.bootenv);
+        w.plains("Tasks", self.workflow.into_iter().flat_map(Workflow::entries));
+        w.number("CurrentTask", self.current.map_or(-1, |at| i64::try_from(at).expect("a task list is short")));
+        w.number("RetryTaskAttempt", 0);
+        w.texts("TaskErrorStacks", []);
+        write_optional(w, "CurrentJob", self.current_job);
+        w.flag("Runnable", self.runnable);
+        w.flag("WorkflowComplete", self.is_complete());
+        w.flag("WorkOrderMode", self.is_complete());
+    }
+
+    fn write_params(&self, w: &mut Writer) {
+        w.number("fleet/patch-level", self.patches);
+        w.plain("ipmi/address", format_args!("172.16.{}.{}", self.number >> 7 & 255, self.number & 127));
+        w.text("ipmi/mode", "redfish");
+        w.text("ipmi/username", "root");
+        w.plain("rack/location", format_args!("hall 1, rack {}, unit {}", self.rack(), self.number % 40));
+        self.hardware.write_plan(w);
+        if self.inventoried {
+            self.hardware.write_inventory(w);
+        }
+    }
+}

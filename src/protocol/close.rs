@@ -1,0 +1,128 @@
+//! Why a websocket is closed: the one table of codes, reasons, metric labels and advice.
+//!
+//! Nothing else closes a websocket with a code. `docs/protocol.md` prints the same table; a test compares the two.
+
+use std::borrow::Cow;
+
+/// The reason of a close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// The client asked.
+    Normal,
+    /// The server ends.
+    Draining,
+    /// An operator deleted the connection.
+    Deleted,
+    /// The client broke the rules of RFC 6455.
+    Protocol,
+    /// A text message is not UTF-8.
+    BadUtf8,
+    /// The credentials are no longer good.
+    Revoked,
+    /// The token expired and the server is told to close then.
+    Expired,
+    /// A message is longer than allowed.
+    TooBig,
+    /// No sign of life within the idle time.
+    Silent,
+    /// A mistake of ours.
+    Internal,
+    /// The client does not read as fast as events come.
+    SlowConsumer {
+        /// Events that were waiting.
+        events: usize,
+        /// Bytes that were waiting.
+        bytes: usize,
+    },
+}
+
+impl Close {
+    /// The code on the wire (RFC 6455, section 7.4).
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Normal => 1000,
+            Self::Draining | Self::Deleted | Self::Silent => 1001,
+            Self::Protocol => 1002,
+            Self::BadUtf8 => 1007,
+            Self::Revoked | Self::Expired => 1008,
+            Self::TooBig => 1009,
+            Self::Internal => 1011,
+            Self::SlowConsumer { .. } => 1013,
+        }
+    }
+
+    /// The reason on the wire, at most 123 bytes.
+    pub fn reason(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Normal => "",
+            Self::Draining => "server is shutting down",
+            Self::Deleted => "connection deleted",
+            Self::Protocol => "protocol error",
+            Self::BadUtf8 => "text is not UTF-8",
+            Self::Revoked => "credentials revoked",
+            Self::Expired => "token expired",
+            Self::TooBig => "message too big",
+            Self::Silent => "no sign of life",
+            Self::Internal => "internal error",
+            Self::SlowConsumer { events, bytes } => {
+                return Cow::Owned(format!("slow consumer: {events} events, {bytes} bytes queued"));
+            }
+        })
+    }
+
+    /// The value of the metric label `reason`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Draining => "draining",
+            Self::Deleted => "deleted",
+            Self::Protocol => "protocol",
+            Self::BadUtf8 => "bad_utf8",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::TooBig => "too_big",
+            Self::Silent => "silent",
+            Self::Internal => "internal",
+            Self::SlowConsumer { .. } => "slow_consumer",
+        }
+    }
+
+    /// What a client should do.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Normal => "nothing: the client asked",
+            Self::Draining | Self::Deleted | Self::Silent | Self::Internal => "reconnect, with jitter",
+            Self::SlowConsumer { .. } => "reconnect after a pause; read faster or register for less",
+            Self::Protocol | Self::BadUtf8 | Self::TooBig => "do not reconnect blindly: mend the client",
+            Self::Revoked | Self::Expired => "get new credentials first",
+        }
+    }
+
+    /// Every reason, for documents and metrics.
+    pub const ALL: [Self; 11] = [
+        Self::Normal,
+        Self::Draining,
+        Self::Deleted,
+        Self::Silent,
+        Self::Protocol,
+        Self::BadUtf8,
+        Self::Revoked,
+        Self::Expired,
+        Self::TooBig,
+        Self::Internal,
+        Self::SlowConsumer { events: 0, bytes: 0 },
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_fit_a_control_frame() {
+        let worst = Close::SlowConsumer { events: usize::MAX, bytes: usize::MAX };
+        for close in Close::ALL.into_iter().chain([worst]) {
+            assert!(close.reason().len() <= 123, "{close:?}");
+        }
+    }
+}

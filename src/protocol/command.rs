@@ -1,0 +1,84 @@
+//! What a client says: `register SPEC` and `deregister SPEC`.
+//!
+//! Contract: one text message is one command. White space around the message and between verb and SPEC is trimmed,
+//! verbs are lower case (`docs/protocol.md`, "Commands"). The SPEC itself is read by the index.
+
+use thiserror::Error;
+
+/// A command of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command<'t> {
+    /// Start to deliver what matches the SPEC.
+    Register(&'t str),
+    /// Stop what exactly this SPEC started.
+    Deregister(&'t str),
+}
+
+/// Why a message is not a command.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum CommandError {
+    /// The message is empty.
+    #[error("empty message: expected `register SPEC` or `deregister SPEC`")]
+    Empty,
+    /// The first word is not a verb.
+    #[error("unknown command {verb:?}: expected `register SPEC` or `deregister SPEC`")]
+    UnknownVerb {
+        /// The first word, cut to 64 characters.
+        verb: String,
+    },
+    /// A binary message.
+    #[error("binary message: commands are text messages")]
+    Binary,
+}
+
+impl<'t> Command<'t> {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`CommandError`] if it is not a command. An absent SPEC is not an error here: it is an empty SPEC.
+    pub fn parse(message: &'t str) -> Result<Self, CommandError> {
+        let message = message.trim();
+        let (verb, spec) = message.split_once(char::is_whitespace).unwrap_or((message, ""));
+        match verb {
+            "register" => Ok(Self::Register(spec.trim_start())),
+            "deregister" => Ok(Self::Deregister(spec.trim_start())),
+            "" => Err(CommandError::Empty),
+            _ => Err(CommandError::UnknownVerb { verb: verb.chars().take(64).collect() }),
+        }
+    }
+
+    /// The verb, which is the Action of the answer.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Register(_) => "register",
+            Self::Deregister(_) => "deregister",
+        }
+    }
+
+    /// The registration's text.
+    pub fn spec(self) -> &'t str {
+        match self {
+            Self::Register(spec) | Self::Deregister(spec) => spec,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_is_trimmed_but_kept_inside() {
+        assert_eq!(Command::parse(" register  a.b.* \n"), Ok(Command::Register("a.b.*")));
+        assert_eq!(Command::parse("deregister\ta.b.c d"), Ok(Command::Deregister("a.b.c d")));
+        assert_eq!(Command::parse("register"), Ok(Command::Register("")));
+    }
+
+    #[test]
+    fn junk_is_named() {
+        assert_eq!(Command::parse(" \n"), Err(CommandError::Empty));
+        for junk in ["REGISTER a.b.c", "registera.b.c", "{\"a\":1}"] {
+            assert!(matches!(Command::parse(junk), Err(CommandError::UnknownVerb { .. })), "{junk}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! A whole server: built from its settings, run, drained.
+//!
+//! Contract: [`Server::start`] returns once every address is bound and connections are taken; nothing is bound if anything is
+//! wrong with the settings. [`Server::stop`] drains: readiness goes, no connections and events are taken any more, what was taken is
+//! delivered, everybody gets a close frame, and the shards end. Several servers can live in one process (tests do that).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::api::probe::Probe;
+use crate::api::{About, Api, ApiLimits};
+use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
+use crate::broker::Broker;
+use crate::config::{Settings, TlsMode};
+use crate::fanout::OutboxLimits;
+use crate::fanout::inbox::InboxLimits;
+use crate::index;
+use crate::index::filter;
+use crate::ingest::demo::Fleet;
+use crate::ingest::feed;
+use crate::metrics::Metrics;
+use crate::transport::listener::{ListenLimits, Listener};
+use crate::transport::pool::{Admission, Pool, ShardSettings};
+use crate::transport::tls::{self, TlsError};
+use crate::transport::{Timing, listener::Handler};
+
+/// Why a server does not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("{path}: {source}")]
+    DataDir {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Users, keys or tokens cannot be read or made.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The well-known password is for tries on the own machine.
+    #[error(
+        "{address} can be reached by others, and the user rocketskates still has its well-known password; change it with \
+         `hydrant users passwd rocketskates --password-stdin`, or give --allow-default-credentials"
+    )]
+    DefaultCredentials {
+        /// The address that is not loopback.
+        address: SocketAddr,
+    },
+    /// No TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// Which one.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The shards' threads do not start.
+    #[error("cannot start the shards: {0}")]
+    Shards(io::Error),
+}
+
+impl StartError {
+    /// Whether the settings are at fault, and not the state of the machine.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::DefaultCredentials { .. })
+    }
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    probe: Option<SocketAddr>,
+    api: Arc<Api>,
+    ready: Arc<AtomicBool>,
+    stop: watch::Sender<bool>,
+    /// The probe goes on while the server drains.
+    stop_probe: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    settings: Settings,
+}
+
+impl Server {
+    /// Starts a server. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        let epoch = Instant::now();
+        let authority = open_authority(&settings)?;
+        let metrics = Arc::new(Metrics::new());
+        let listeners = bind_all(&settings, &metrics).await?;
+        let probe = bind_probe(&settings, &metrics).await?;
+        let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect::<Vec<_>>();
+        let broker = Arc::new(Broker::new(metrics, epoch));
+        let pool = Pool::start(shards(&settings), &shard_settings(&settings), &broker, &authority, epoch)
+            .map_err(StartError::Shards)?;
+        let api = Arc::new(Api {
+            broker,
+            authority,
+            pool: Arc::new(pool),
+            admission: Admission::new(settings.limits.connections),
+            allowed_origins: settings.allowed_origins.clone(),
+            limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
+            about: About {
+                id: identity(&settings)?,
+                address: addresses.first().copied().unwrap_or(settings.listen[0]),
+            },
+        });
+        let (stop, stopped) = watch::channel(false);
+        let (stop_probe, probe_stopped) = watch::channel(false);
+        let ready = Arc::new(AtomicBool::new(true));
+        let mut server = Self {
+            addresses,
+            probe: probe.as_ref().and_then(|probe| probe.address().ok()),
+            api,
+            ready,
+            stop,
+            stop_probe,
+            tasks: Vec::new(),
+            settings,
+        };
+        for listener in listeners {
+            server.serve(listener, Arc::clone(&server.api), stopped.clone());
+        }
+        if let Some(listener) = probe {
+            let probe = Arc::new(Probe::new(Arc::clone(&server.api.broker), Arc::clone(&server.ready)));
+            server.serve(listener, probe, probe_stopped);
+        }
+        server.follow_rights(stopped.clone());
+        server.feed_demo(stopped);
+        Ok(server)
+    }
+
+    fn serve<H: Handler>(&mut self, listener: Listener, handler: Arc<H>, stop: watch::Receiver<bool>) {
+        self.tasks.push(tokio::spawn(listener.serve(handler, stop)));
+    }
+
+    /// Tells the shards when users, roles or tenants have changed.
+    fn follow_rights(&mut self, mut stop: watch::Receiver<bool>) {
+        let (authority, pool) = (Arc::clone(&self.api.authority), Arc::clone(&self.api.pool));
+        let watcher = authority.watch();
+        let mut changes = authority.changes();
+        self.tasks.push(tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    changed = changes.changed() => match changed {
+                        Ok(()) => pool.access_changed(),
+                        Err(_) => break,
+                    },
+                    _ = stop.changed() => break,
+                }
+            }
+            watcher.abort();
+        }));
+    }
+
+    fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
+        let Some(machines) = self.settings.demo else { return };
+        let fleet = Fleet::new(self.settings.demo_seed, machines);
+        self.tasks.push(tokio::spawn(feed::run(fleet, self.settings.demo_rate, Arc::clone(&self.api.broker), stop)));
+    }
+
+    /// The addresses that are listened on, with the ports that the system chose where it was asked to.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The address of `/metrics` and its neighbours.
+    pub fn probe_address(&self) -> Option<SocketAddr> {
+        self.probe
+    }
+
+    /// The settings it was started with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Reads users, roles, tenants and keys again.
+    pub fn reload(&self) {
+        match self.api.authority.reload() {
+            Ok(changed) => tracing::info!(changed, "reloaded"),
+            Err(error) => tracing::error!(%error, "not reloaded; everything stays as it was"),
+        }
+    }
+
+    /// Drains and ends. See the module's text.
+    pub async fn stop(mut self) {
+        self.ready.store(false, Ordering::Release);
+        // Nobody is left to be told if this fails.
+        let _ = self.stop.send(true);
+        self.api.broker.stop();
+        let pool = Arc::clone(&self.api.pool);
+        let deadline = Instant::now() + self.settings.timeouts.drain;
+        if tokio::task::spawn_blocking(move || pool.drain(deadline)).await.is_err() {
+            tracing::error!("draining failed");
+        }
+        let _ = self.stop_probe.send(true);
+        for task in self.tasks.drain(..) {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task had panicked");
+            }
+        }
+    }
+}
+
+fn shards(settings: &Settings) -> usize {
+    match settings.shards {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        shards => shards,
+    }
+}
+
+fn shard_settings(settings: &Settings) -> ShardSettings {
+    let Settings { limits, outbox, inbox, timeouts, .. } = settings;
+    ShardSettings {
+        index: index::Limits {
+            registrations: limits.registrations,
+            combinations: limits.combinations,
+            combinations_in_all: limits.combinations.saturating_mul(4),
+            filter: filter::Limits {
+                nesting: limits.filter_nesting,
+                compiled: limits.regex_bytes,
+                ..filter::Limits::default()
+            },
+        },
+        outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
+        inbox: InboxLimits { events: inbox.events, bytes: inbox.bytes },
+        message_bytes: limits.message_bytes,
+        timing: Timing { ping: timeouts.ping, idle: timeouts.idle, close: timeouts.close },
+    }
+}
+
+fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
+    let data_dir = |source| StartError::DataDir { path: settings.data_dir.clone(), source };
+    std::fs::create_dir_all(&settings.data_dir).map_err(data_dir)?;
+    let throttle = ThrottleLimits {
+        per_minute: u32::try_from(settings.throttle.failures).unwrap_or(u32::MAX),
+        longest_wait: settings.throttle.max_wait,
+        ..ThrottleLimits::default()
+    };
+    let options = AuthOptions {
+        token_ttl: settings.token.ttl,
+        max_token_ttl: settings.token.max_ttl,
+        throttle,
+        ..AuthOptions::default()
+    };
+    let (authority, opened) = Authority::open(&settings.data_dir, options)?;
+    if opened.created {
+        tracing::warn!(
+            "first start: made the user rocketskates with the well-known password r0cketsk8ts; change it with \
+             `hydrant users passwd rocketskates --password-stdin`"
+        );
+    }
+    let open_to_others = settings.listen.iter().find(|address| !address.ip().is_loopback());
+    if let Some(&address) = open_to_others
+        && !settings.allow_default_credentials
+        && authority.has_default_password()
+    {
+        return Err(StartError::DefaultCredentials { address });
+    }
+    Ok(Arc::new(authority))
+}
+
+async fn bind_all(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<Listener>, StartError> {
+    let tls = match settings.tls {
+        TlsMode::Off => None,
+        TlsMode::SelfSigned => {
+            let addresses: Vec<IpAddr> = settings.listen.iter().map(SocketAddr::ip).collect();
+            Some(tls::self_signed(&settings.data_dir, &addresses)?)
+        }
+        TlsMode::Files => match (&settings.tls_cert, &settings.tls_key) {
+            (Some(certificate), Some(key)) => Some(tls::from_files(certificate, key)?),
+            _ => unreachable!("the settings were checked when they were read"),
+        },
+    };
+    let mut listeners = Vec::new();
+    for &address in &settings.listen {
+        listeners.push(bind(address, tls.clone(), settings, metrics).await?);
+    }
+    Ok(listeners)
+}
+
+async fn bind_probe(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Option<Listener>, StartError> {
+    match settings.metrics_listen {
+        Some(address) => Ok(Some(bind(address, None, settings, metrics).await?)),
+        None => Ok(None),
+    }
+}
+
+async fn bind(
+    address: SocketAddr,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+) -> Result<Listener, StartError> {
+    let limits = ListenLimits {
+        handshake: settings.timeouts.handshake,
+        header: settings.timeouts.header,
+        pending: settings.limits.pending_handshakes,
+    };
+    let bound = Listener::bind(address, tls, limits, Arc::clone(metrics)).await;
+    bound.map_err(|source| StartError::Bind { address, source })
+}
+
+/// What identifies this data directory, made at first start.
+fn identity(settings: &Settings) -> Result<String, StartError> {
+    let path = settings.data_dir.join("id");
+    let file = |source| StartError::DataDir { path: path.clone(), source };
+    if let Ok(id) = std::fs::read_to_string(&path) {
+        return Ok(id.trim().to_owned());
+    }
+    let mut bytes = [0; 6];
+    getrandom::fill(&mut bytes).map_err(|error| file(io::Error::other(error.to_string())))?;
+    let id = bytes.map(|byte| format!("{byte:02x}")).join(":");
+    std::fs::write(&path, &id).map_err(file)?;
+    Ok(id)
+}

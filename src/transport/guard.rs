@@ -1,0 +1,298 @@
+//! A guard in front of the websocket parser: splits what a client sends into whole frames and refuses what the parser lets pass.
+//!
+//! fastwebsockets 0.10 takes unmasked frames, loses the first part of a message that a new one interrupts, takes control
+//! frames of any length, bounds the size of a frame but not of a message, and reserves memory as announced by a header. So
+//! nothing reaches it before this guard has seen a whole frame that keeps the rules (RFC 6455, sections 5.1 to 5.5).
+//!
+//! Contract: sans I/O. [`Guard::feed`] takes bytes as they come and hands out units: a control frame, or all frames of
+//! one message. Memory grows only with bytes received, never with a length announced; at most about twice the message limit
+//! is held, and nothing while no frame is under way. After an error the connection is to be closed; feeding goes on to fail.
+
+use thiserror::Error;
+
+/// Which rule the client broke.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum GuardError {
+    /// A client must mask its frames.
+    #[error("a frame is not masked")]
+    Unmasked,
+    /// A reserved bit is set although no extension was negotiated.
+    #[error("a reserved bit is set")]
+    ReservedBit,
+    /// The opcode is unknown.
+    #[error("unknown opcode")]
+    UnknownOpcode,
+    /// A control frame is fragmented or longer than 125 bytes.
+    #[error("a control frame is fragmented or too long")]
+    BadControl,
+    /// A continuation without a beginning.
+    #[error("a continuation of nothing")]
+    StrayContinuation,
+    /// A new message before the end of the one under way.
+    #[error("a message begins inside another")]
+    Interrupted,
+    /// A length is written in more bytes than needed, or with its top bit set.
+    #[error("a length is not written in its shortest form")]
+    BadLength,
+    /// The message is longer than allowed.
+    #[error("a message is longer than allowed")]
+    TooBig,
+}
+
+/// A piece of input that the parser can take in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit<'a> {
+    /// One ping, pong or close frame.
+    Control(&'a [u8]),
+    /// All frames of one message.
+    Message(&'a [u8]),
+}
+
+const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PONG: u8 = 10;
+
+struct Header {
+    fin: bool,
+    opcode: u8,
+    /// Of the whole frame, header included.
+    frame: usize,
+    payload: usize,
+}
+
+/// What is under way on one connection. See the module's text.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// Bytes of a frame that is not complete.
+    partial: Vec<u8>,
+    /// Complete frames of a message that is not.
+    message: Vec<u8>,
+    /// Payload bytes in `message`.
+    payload: usize,
+    failed: Option<GuardError>,
+}
+
+impl Guard {
+    /// Takes bytes in and calls `emit` with every unit that is complete. `limit` bounds the payload of a message, bytes.
+    ///
+    /// # Errors
+    /// The first rule that the client broke; the units before it have been handed out.
+    pub fn feed(&mut self, input: &[u8], limit: usize, mut emit: impl FnMut(Unit<'_>)) -> Result<(), GuardError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let result = if self.partial.is_empty() {
+            self.split(input, limit, &mut emit).map(|used| self.partial.extend_from_slice(&input[used..]))
+        } else {
+            let mut bytes = std::mem::take(&mut self.partial);
+            bytes.extend_from_slice(input);
+            self.split(&bytes, limit, &mut emit).map(|used| {
+                bytes.drain(..used);
+                self.partial = if bytes.is_empty() { Vec::new() } else { bytes };
+            })
+        };
+        self.failed = result.err();
+        result
+    }
+
+    /// Hands out all complete frames and returns how many bytes they were.
+    fn split(&mut self, bytes: &[u8], limit: usize, emit: &mut impl FnMut(Unit<'_>)) -> Result<usize, GuardError> {
+        let mut used = 0;
+        while let Some(header) = self.header(&bytes[used..], limit)? {
+            let Some(frame) = bytes.get(used..used + header.frame) else { break };
+            used += header.frame;
+            self.take(&header, frame, limit, emit)?;
+        }
+        Ok(used)
+    }
+
+    /// Reads and checks a header, as soon as there are enough bytes of it.
+    fn header(&self, bytes: &[u8], limit: usize) -> Result<Option<Header>, GuardError> {
+        let [first, second, ..] = *bytes else { return Ok(None) };
+        let (fin, opcode) = (first & 0x80 != 0, first & 0x0F);
+        self.check_opcode(first, fin, opcode)?;
+        if second & 0x80 == 0 {
+            return Err(GuardError::Unmasked);
+        }
+        let short = usize::from(second & 0x7F);
+        if opcode >= CLOSE && short > 125 {
+            return Err(GuardError::BadControl);
+        }
+        let Some((payload, length)) = extended_length(short, &bytes[2..])? else { return Ok(None) };
+        let others = if opcode >= CLOSE { 0 } else { self.payload };
+        if payload > limit.saturating_sub(others) {
+            return Err(GuardError::TooBig);
+        }
+        Ok(Some(Header { fin, opcode, frame: 2 + length + 4 + payload, payload }))
+    }
+
+    fn check_opcode(&self, first: u8, fin: bool, opcode: u8) -> Result<(), GuardError> {
+        if first & 0x70 != 0 {
+            return Err(GuardError::ReservedBit);
+        }
+        let under_way = !self.message.is_empty();
+        match opcode {
+            CONTINUATION if !under_way => Err(GuardError::StrayContinuation),
+            TEXT | BINARY if under_way => Err(GuardError::Interrupted),
+            CLOSE..=PONG if !fin => Err(GuardError::BadControl),
+            CONTINUATION | TEXT | BINARY | CLOSE..=PONG => Ok(()),
+            _ => Err(GuardError::UnknownOpcode),
+        }
+    }
+
+    fn take(
+        &mut self,
+        header: &Header,
+        frame: &[u8],
+        limit: usize,
+        emit: &mut impl FnMut(Unit<'_>),
+    ) -> Result<(), GuardError> {
+        if header.opcode >= CLOSE {
+            emit(Unit::Control(frame));
+        } else if header.fin && self.message.is_empty() {
+            emit(Unit::Message(frame));
+        } else {
+            self.message.extend_from_slice(frame);
+            self.payload += header.payload;
+            // Headers count too: empty fragments without end would grow for ever.
+            if self.message.len() > 2 * limit + 1024 {
+                return Err(GuardError::TooBig);
+            }
+            if header.fin {
+                self.payload = 0;
+                emit(Unit::Message(&std::mem::take(&mut self.message)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The payload's length and how many bytes of the header tell it beyond the first two; nothing if they are not all there.
+fn extended_length(short: usize, bytes: &[u8]) -> Result<Option<(usize, usize)>, GuardError> {
+    let (length, size, least) = match short {
+        126 => {
+            let Some(bytes) = bytes.first_chunk::<2>() else { return Ok(None) };
+            (u64::from(u16::from_be_bytes(*bytes)), 2, 126)
+        }
+        127 => {
+            let Some(bytes) = bytes.first_chunk::<8>() else { return Ok(None) };
+            (u64::from_be_bytes(*bytes), 8, 65_536)
+        }
+        short => (short as u64, 0, 0),
+    };
+    if length < least || length > i64::MAX as u64 {
+        return Err(GuardError::BadLength);
+    }
+    Ok(Some((usize::try_from(length).map_err(|_| GuardError::TooBig)?, size)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 1000;
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        match payload.len() {
+            n @ 0..=125 => frame.push(0x80 | n as u8),
+            n @ 126..=0xFFFF => {
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&(n as u16).to_be_bytes());
+            }
+            n => {
+                frame.push(0x80 | 127);
+                frame.extend_from_slice(&(n as u64).to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&[1, 2, 3, 4]);
+        frame.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(b, m)| b ^ m));
+        frame
+    }
+
+    fn units(guard: &mut Guard, chunks: &[&[u8]]) -> Result<Vec<(bool, Vec<u8>)>, GuardError> {
+        let mut units = Vec::new();
+        for chunk in chunks {
+            guard.feed(chunk, LIMIT, |unit| {
+                units.push(match unit {
+                    Unit::Control(bytes) => (true, bytes.to_vec()),
+                    Unit::Message(bytes) => (false, bytes.to_vec()),
+                });
+            })?;
+        }
+        Ok(units)
+    }
+
+    #[test]
+    fn whole_frames_pass_however_they_are_cut() {
+        let (ping, text, long) = (frame(0x89, b"p"), frame(0x81, b"hello"), frame(0x82, &[7; 900]));
+        let all = [ping.clone(), text.clone(), long.clone()].concat();
+        let expected = vec![(true, ping), (false, text), (false, long)];
+        let whole = units(&mut Guard::default(), &[&all]).unwrap();
+        let bytes: Vec<&[u8]> = all.chunks(1).collect();
+        let mut guard = Guard::default();
+        let dripped = units(&mut guard, &bytes).unwrap();
+        assert_eq!((&whole, &dripped), (&expected, &expected));
+        assert_eq!((guard.partial.capacity(), guard.message.capacity()), (0, 0), "nothing is held at rest");
+    }
+
+    #[test]
+    fn control_frames_pass_between_fragments() {
+        let (a, ping, b) = (frame(0x01, b"he"), frame(0x89, b""), frame(0x80, b"llo"));
+        let all = [a.clone(), ping.clone(), b.clone()].concat();
+        let found = units(&mut Guard::default(), &[&all]).unwrap();
+        assert_eq!(found, [(true, ping), (false, [a, b].concat())]);
+    }
+
+    #[test]
+    fn broken_rules_are_refused_before_the_payload_comes() {
+        let mut unmasked = frame(0x81, b"x");
+        unmasked[1] &= 0x7F;
+        for (bytes, error) in [
+            (unmasked, GuardError::Unmasked),
+            (frame(0xC1, b""), GuardError::ReservedBit),
+            (frame(0x83, b""), GuardError::UnknownOpcode),
+            (frame(0x8B, b""), GuardError::UnknownOpcode),
+            (frame(0x09, b""), GuardError::BadControl),
+            (vec![0x8A, 0x80 | 126], GuardError::BadControl),
+            (frame(0x80, b""), GuardError::StrayContinuation),
+            ([frame(0x01, b"a"), frame(0x01, b"b")].concat(), GuardError::Interrupted),
+            (vec![0x81, 0x80 | 126, 0, 5], GuardError::BadLength),
+            (vec![0x81, 0x80 | 127, 0, 0, 0, 0, 0, 0, 1, 0], GuardError::BadLength),
+            (vec![0x81, 0x80 | 127, 0xFF, 0, 0, 0, 0, 0, 0, 0], GuardError::BadLength),
+            (vec![0x82, 0x80 | 127, 0, 0, 0, 0, 3, 0xFF, 0xFF, 0xFF], GuardError::TooBig),
+            ([frame(0x01, &[0; 600]), frame(0x00, &[0; 401])].concat(), GuardError::TooBig),
+        ] {
+            let mut guard = Guard::default();
+            assert_eq!(units(&mut guard, &[&bytes]), Err(error), "{bytes:02x?}");
+            assert_eq!(units(&mut guard, &[&frame(0x81, b"x")]), Err(error), "it stays refused");
+        }
+    }
+
+    #[test]
+    fn empty_fragments_do_not_grow_for_ever() {
+        let mut guard = Guard::default();
+        let mut result = guard.feed(&frame(0x01, b""), LIMIT, |_| ());
+        let empty = frame(0x00, b"");
+        for _ in 0..10_000 {
+            result = guard.feed(&empty, LIMIT, |_| ());
+        }
+        assert_eq!(result, Err(GuardError::TooBig));
+        assert!(guard.message.len() < 3 * LIMIT + 2048);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived_within_bounds(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..30)) {
+            let mut guard = Guard::default();
+            for chunk in &chunks {
+                let _ = guard.feed(chunk, LIMIT, |_| ());
+                prop_assert!(guard.partial.len() + guard.message.len() < 4 * LIMIT);
+            }
+        }
+    }
+}

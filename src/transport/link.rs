@@ -1,0 +1,84 @@
+//! One client's socket as a shard sees it: non-blocking, plain or TLS.
+//!
+//! Contract: every call returns at once; `WouldBlock` means that the poll will tell. What [`Link::write`] has taken is on
+//! its way: in the kernel, or encrypted in the TLS session, which holds at most its buffer limit (64 KiB) of it.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+
+use mio::net::TcpStream;
+use rustls::ServerConnection;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Link {
+    stream: TcpStream,
+    /// Boxed: a session is a kilobyte and most links have none.
+    tls: Option<Box<ServerConnection>>,
+}
+
+impl Link {
+    pub(super) fn new(stream: std::net::TcpStream, tls: Option<Box<ServerConnection>>) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream: TcpStream::from_std(stream), tls })
+    }
+
+    /// The socket, to be registered with a poll.
+    pub(super) fn source(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Reads what the client sent. Zero bytes are the end of the stream.
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else { return self.stream.read(into) };
+        loop {
+            match tls.reader().read(into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                read => return read,
+            }
+            if tls.read_tls(&mut self.stream)? == 0 {
+                return Ok(0);
+            }
+            tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        }
+    }
+
+    /// Writes as much as is taken.
+    pub(super) fn write(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.tls.is_none() {
+            return self.stream.write_vectored(frames);
+        }
+        self.flush()?;
+        let tls = self.tls.as_mut().expect("looked at above");
+        let taken = tls.writer().write_vectored(frames)?;
+        match self.flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(taken),
+            Err(error) => Err(error),
+            Ok(()) => Ok(taken),
+        }
+    }
+
+    /// Hands what TLS has encrypted to the kernel.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
+        while tls.wants_write() {
+            tls.write_tls(&mut self.stream)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a partial write means that the kernel takes no more; behind TLS it may be TLS's own bound.
+    pub(super) fn is_plain(&self) -> bool {
+        self.tls.is_none()
+    }
+
+    /// Says that nothing more will be written.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            self.flush()?;
+        }
+        self.stream.shutdown(Shutdown::Write)
+    }
+}

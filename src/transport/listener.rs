@@ -1,0 +1,175 @@
+//! Accepts connections, does the TLS handshake and serves HTTP until a request becomes a websocket.
+//!
+//! Contract: runs on the control plane, never on a shard. Every wait on a client has a bound: the TLS handshake, the head of a
+//! request (hyper's timer is set; without one its timeout does nothing), and the number of sockets that are still between
+//! accept and first request. Out of file descriptors, it waits and tries again instead of spinning.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use super::socket::Socket;
+use crate::metrics::{Metrics, Rejection};
+
+/// What a request is answered with.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Headers of one request.
+const MAX_HEADERS: usize = 64;
+
+/// Bytes of the head of one request.
+const MAX_HEAD: usize = 32 << 10;
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request of `peer`.
+    fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Answer> + Send;
+}
+
+/// Bounds of the control plane.
+#[derive(Debug, Clone, Copy)]
+pub struct ListenLimits {
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For the head of a request.
+    pub header: Duration,
+    /// Sockets between accept and the end of their TLS handshake.
+    pub pending: usize,
+}
+
+/// A listener that is bound, but does not accept yet.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    limits: ListenLimits,
+    metrics: Arc<Metrics>,
+}
+
+impl Listener {
+    /// Binds an address.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn bind(
+        address: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        limits: ListenLimits,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
+        Ok(Self { tcp: TcpListener::bind(address).await?, tls, limits, metrics })
+    }
+
+    /// The address that was bound, with the port that the system chose if it was asked to.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Accepts until told to stop; connections that are open then finish their request.
+    pub async fn serve<H: Handler>(self, handler: Arc<H>, mut stop: watch::Receiver<bool>) {
+        let pending = Arc::new(Semaphore::new(self.limits.pending));
+        let server = Arc::new(Server {
+            tls: self.tls.map(TlsAcceptor::from),
+            limits: self.limits,
+            metrics: self.metrics,
+            handler,
+        });
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept(&self.tcp) => accepted,
+                () = told(&mut stop) => return,
+            };
+            let (stream, peer) = accepted;
+            let Ok(permit) = Arc::clone(&pending).try_acquire_owned() else {
+                server.metrics.rejected(Rejection::Limited);
+                continue;
+            };
+            let (server, stop) = (Arc::clone(&server), stop.clone());
+            tokio::spawn(async move {
+                let socket = server.handshake(stream).await;
+                drop(permit);
+                if let Some(socket) = socket {
+                    server.serve(socket, peer, stop).await;
+                }
+            });
+        }
+    }
+}
+
+/// Waits until told to stop, or nobody is left to tell.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+/// Accepts one connection, however long it takes.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let mut pause = Duration::from_millis(10);
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, pause_ms = pause.as_millis(), "cannot accept");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+struct Server<H> {
+    tls: Option<TlsAcceptor>,
+    limits: ListenLimits,
+    metrics: Arc<Metrics>,
+    handler: Arc<H>,
+}
+
+impl<H: Handler> Server<H> {
+    async fn handshake(&self, stream: TcpStream) -> Option<Socket> {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let Some(tls) = &self.tls else { return Some(Socket::Plain(stream)) };
+        if let Ok(Ok(tls)) = tokio::time::timeout(self.limits.handshake, tls.accept(stream)).await {
+            return Some(Socket::Tls(Box::new(tls)));
+        }
+        self.metrics.rejected(Rejection::Tls);
+        None
+    }
+
+    async fn serve(&self, socket: Socket, peer: SocketAddr, mut stop: watch::Receiver<bool>) {
+        let service =
+            service_fn(|request| async move { Ok::<_, Infallible>(self.handler.handle(request, peer).await) });
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.limits.header)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD);
+        let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = told(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, %peer, "HTTP connection ended");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The shards' threads, and how the control plane reaches them.
+//!
+//! Contract: a connection is given to one shard and stays there. Handing over never blocks: if a shard's control queue is
+//! full, the connection is refused. [`Pool::drain`] ends all threads.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use bytes::Bytes;
+use crossbeam_channel::Sender;
+use mio::{Poll, Waker};
+use rustls::ServerConnection;
+
+use super::driver::{Driver, Parts, Timing, WAKE};
+use crate::auth::{Access, Authority, Identity};
+use crate::broker::{Broker, Shard};
+use crate::fanout::OutboxLimits;
+use crate::fanout::inbox::{InboxLimits, inbox};
+use crate::index;
+
+/// Requests that may wait for a shard.
+const CONTROL_QUEUE: usize = 4096;
+
+/// Counts the connections that exist, so that there is a bound on them.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    open: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+impl Admission {
+    /// Admits up to `limit` connections at a time.
+    pub fn new(limit: usize) -> Self {
+        Self { open: Arc::default(), limit }
+    }
+
+    /// A place for one more connection, if there is one.
+    pub fn admit(&self) -> Option<Permit> {
+        let admitted = self.open.fetch_add(1, Ordering::AcqRel) < self.limit;
+        let permit = Permit(Arc::clone(&self.open));
+        admitted.then_some(permit)
+    }
+}
+
+/// A connection's place; given back when dropped.
+#[derive(Debug)]
+pub struct Permit(Arc<AtomicUsize>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// An authenticated websocket on its way to a shard.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// The socket.
+    pub stream: TcpStream,
+    /// Its TLS session, if it has one.
+    pub tls: Option<Box<ServerConnection>>,
+    /// What the client sent behind its handshake already.
+    pub early: Bytes,
+    /// Who it is.
+    pub identity: Identity,
+    /// What it may see.
+    pub access: Arc<Access>,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// Its place among the connections.
+    pub permit: Permit,
+}
+
+/// What the control plane asks of a shard.
+#[derive(Debug)]
+pub(super) enum Control {
+    Adopt(Box<Newcomer>),
+    AccessChanged,
+    Drain(Instant),
+}
+
+#[derive(Debug)]
+struct Port {
+    control: Sender<Control>,
+    waker: Arc<Waker>,
+    load: Arc<AtomicUsize>,
+}
+
+/// What every shard is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct ShardSettings {
+    /// Bounds of the index.
+    pub index: index::Limits,
+    /// Bounds of each outbox.
+    pub outbox: OutboxLimits,
+    /// Bounds of each shard's inbox.
+    pub inbox: InboxLimits,
+    /// Longest message of a client, bytes.
+    pub message_bytes: usize,
+    /// Pings and deadlines.
+    pub timing: Timing,
+}
+
+/// The shards. See the module's text.
+#[derive(Debug)]
+pub struct Pool {
+    ports: Vec<Port>,
+    threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Pool {
+    /// Starts `shards` threads and attaches them to the broker.
+    ///
+    /// # Errors
+    /// When the system refuses a thread, a poll or a wake-up.
+    pub fn start(
+        shards: usize,
+        settings: &ShardSettings,
+        broker: &Broker,
+        authority: &Arc<Authority>,
+        epoch: Instant,
+    ) -> io::Result<Self> {
+        let mut pool = Self { ports: Vec::new(), threads: parking_lot::Mutex::default() };
+        for number in 0..shards {
+            let (port, parts) = shard(settings, broker, authority, epoch)?;
+            let thread = std::thread::Builder::new().name(format!("shard-{number}"));
+            pool.threads.lock().push(thread.spawn(move || Driver::new(parts).run())?);
+            pool.ports.push(port);
+        }
+        Ok(pool)
+    }
+
+    /// Gives a connection to the shard with the fewest.
+    ///
+    /// # Errors
+    /// The connection itself, if that shard's queue is full or the shard is gone.
+    pub fn adopt(&self, newcomer: Box<Newcomer>) -> Result<(), Box<Newcomer>> {
+        let Some(port) = self.ports.iter().min_by_key(|port| port.load.load(Ordering::Relaxed)) else {
+            return Err(newcomer);
+        };
+        // Counted at once, so that a storm is spread before the shards have caught up.
+        port.load.fetch_add(1, Ordering::Relaxed);
+        port.send(Control::Adopt(newcomer)).map_err(|control| match control {
+            Control::Adopt(newcomer) => newcomer,
+            Control::AccessChanged | Control::Drain(_) => unreachable!("what was sent comes back"),
+        })
+    }
+
+    /// Tells every shard that rights have changed.
+    pub fn access_changed(&self) {
+        for port in &self.ports {
+            if port.send(Control::AccessChanged).is_err() {
+                tracing::error!("a shard did not hear that rights have changed");
+            }
+        }
+    }
+
+    /// Delivers what was taken in, closes all connections and ends the threads, by `deadline` at the latest. Blocks.
+    pub fn drain(&self, deadline: Instant) {
+        for port in &self.ports {
+            if port.send(Control::Drain(deadline)).is_err() {
+                tracing::error!("a shard did not hear that it shall end");
+            }
+        }
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a shard's thread had panicked");
+            }
+        }
+    }
+}
+
+impl Port {
+    fn send(&self, control: Control) -> Result<(), Control> {
+        self.control.try_send(control).map_err(crossbeam_channel::TrySendError::into_inner)?;
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "cannot wake a shard");
+        }
+        Ok(())
+    }
+}
+
+fn shard(
+    settings: &ShardSettings,
+    broker: &Broker,
+    authority: &Arc<Authority>,
+    epoch: Instant,
+) -> io::Result<(Port, Parts)> {
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+    let for_inbox = Arc::clone(&waker);
+    let (inlet, inbox) = inbox(settings.inbox, move || {
+        if let Err(error) = for_inbox.wake() {
+            tracing::error!(%error, "cannot wake a shard");
+        }
+    });
+    broker.attach(inlet);
+    let (sender, control) = crossbeam_channel::bounded(CONTROL_QUEUE);
+    let load = Arc::new(AtomicUsize::new(0));
+    let parts = Parts {
+        poll,
+        shard: Shard::new(settings.index, settings.outbox),
+        inbox,
+        control,
+        metrics: broker.metrics().shard(),
+        authority: Arc::clone(authority),
+        load: Arc::clone(&load),
+        timing: settings.timing,
+        message_limit: settings.message_bytes,
+        epoch,
+    };
+    Ok((Port { control: sender, waker, load }, parts))
+}

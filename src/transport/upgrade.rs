@@ -1,0 +1,123 @@
+//! From an HTTP request to a websocket (RFC 6455, section 4.2.1).
+//!
+//! fastwebsockets answers the handshake; what it does not check (the method, `Connection`, `Upgrade`, the key's form) is
+//! checked here first.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::{Method, Request, Version};
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+
+use super::listener::Answer;
+use super::socket::Socket;
+
+/// Why a request is not a websocket handshake.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum UpgradeError {
+    /// Not GET over HTTP/1.1.
+    #[error("a websocket handshake is a GET of HTTP/1.1")]
+    Method,
+    /// The headers do not ask for a websocket.
+    #[error("not a websocket handshake: `Connection: Upgrade` and `Upgrade: websocket` are needed")]
+    NotAsked,
+    /// Another version of the protocol.
+    #[error("`Sec-WebSocket-Version: 13` is needed")]
+    Version,
+    /// The key is not sixteen bytes in base64.
+    #[error("`Sec-WebSocket-Key` is missing or not sixteen bytes in base64")]
+    Key,
+}
+
+/// Checks that a request is a websocket handshake.
+///
+/// # Errors
+/// [`UpgradeError`] with what is wrong.
+pub fn check<B>(request: &Request<B>) -> Result<(), UpgradeError> {
+    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
+        return Err(UpgradeError::Method);
+    }
+    let headers = request.headers();
+    if !lists(headers, &CONNECTION, "upgrade") || !lists(headers, &UPGRADE, "websocket") {
+        return Err(UpgradeError::NotAsked);
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {
+        return Err(UpgradeError::Version);
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key.as_bytes()).ok());
+    if key.is_none_or(|key| key.len() != 16) {
+        return Err(UpgradeError::Key);
+    }
+    Ok(())
+}
+
+fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|element| element.trim().eq_ignore_ascii_case(token))
+}
+
+/// Answers a handshake that was checked. `then` gets the socket, and what the client sent early, once the answer is out.
+///
+/// # Errors
+/// [`UpgradeError`] if the handshake was not one after all.
+pub fn accept<F>(
+    request: &mut Request<Incoming>,
+    then: impl FnOnce(Socket, Bytes) -> F + Send + 'static,
+) -> Result<Answer, UpgradeError>
+where
+    F: Future<Output = ()> + Send,
+{
+    let (answer, upgraded) = fastwebsockets::upgrade::upgrade(request).map_err(|_| UpgradeError::NotAsked)?;
+    tokio::spawn(async move {
+        let Ok(websocket) = upgraded.await else { return };
+        if let Ok(parts) = websocket.into_inner().into_inner().downcast::<TokioIo<Socket>>() {
+            then(parts.io.into_inner(), parts.read_buf).await;
+        }
+    });
+    Ok(answer.map(|_| Full::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: Method, headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().method(method);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    const GOOD: [(&str, &str); 4] = [
+        ("Connection", "keep-alive, Upgrade"),
+        ("Upgrade", "WebSocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+
+    #[test]
+    fn a_proper_handshake_passes() {
+        assert_eq!(check(&request(Method::GET, &GOOD)), Ok(()));
+    }
+
+    #[test]
+    fn everything_that_is_missing_is_named() {
+        assert_eq!(check(&request(Method::POST, &GOOD)), Err(UpgradeError::Method));
+        for (at, value, error) in [
+            (0, "keep-alive", UpgradeError::NotAsked),
+            (1, "h2c", UpgradeError::NotAsked),
+            (2, "8", UpgradeError::Version),
+            (3, "short", UpgradeError::Key),
+            (3, "c2hvcnQ=", UpgradeError::Key),
+        ] {
+            let mut headers = GOOD;
+            headers[at].1 = value;
+            assert_eq!(check(&request(Method::GET, &headers)), Err(error), "{value}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The data directory: what a running authority takes from it and what it refuses.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hydrant::auth::{AuthError, Authority, Revoked, StoreError, TenantRow, edit_store, read_store};
+
+use crate::support::{HASH, Realm, UUID, now, options, ttl};
+
+fn tenant(users: &[&str], machines: &[&str]) -> TenantRow {
+    let set = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+    TenantRow { users: set(users), members: [("machines".to_owned(), set(machines))].into() }
+}
+
+#[test]
+fn a_bad_file_is_refused_and_what_was_there_stays() {
+    let realm = Realm::usual();
+    let path = realm.path().join("auth.toml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    let alice = realm.user("alice");
+    let generation = realm.authority.generation();
+    let gone = good.replace("[users.alice]", "[users.carol]");
+    let bads = [
+        String::new() + "users = 7",
+        good.replace("\"operator\"", "\"opertor\""),
+        good.replace("[users.bob]", "[users.bob"),
+        gone + "\n[tenants.lab]\nusers = [\"alice\"]\n",
+    ];
+    for bad in &bads {
+        std::fs::write(&path, bad).unwrap();
+        let error = realm.authority.reload().unwrap_err();
+        assert!(matches!(&error, StoreError::Invalid { line, .. } if *line > 0), "{error}");
+        assert_eq!(realm.authority.generation(), generation);
+        assert!(realm.authority.access(&alice).is_ok());
+        assert!(Authority::open(realm.path(), options()).is_err(), "nor does a start take it");
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert!(realm.authority.reload().is_err(), "a store that is missing is no empty store");
+    assert!(realm.authority.access(&alice).is_ok());
+    std::fs::write(&path, &good).unwrap();
+    assert!(!realm.authority.reload().unwrap(), "nothing has changed");
+    assert_eq!(realm.authority.generation(), generation);
+}
+
+#[test]
+fn keys_are_refused_just_so() {
+    let realm = Realm::usual();
+    let token = realm.token("alice", &ttl(60));
+    let path = realm.path().join("token-keys.toml");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let good = std::fs::read_to_string(&path).unwrap();
+    for bad in [good.replace("HS256", "none"), "keys = []".to_owned(), String::new()] {
+        std::fs::write(&path, bad).unwrap();
+        assert!(realm.authority.reload().is_err());
+        assert!(realm.bearer(&token, now()).is_ok());
+    }
+}
+
+#[test]
+fn a_change_is_told_once() {
+    let realm = Realm::usual();
+    let mut changes = realm.authority.changes();
+    let before = *changes.borrow_and_update();
+    realm.edit(|store| store.set_role("extra", Vec::new()));
+    assert!(changes.has_changed().unwrap());
+    assert_eq!((*changes.borrow_and_update(), realm.authority.generation()), (before + 1, before + 1));
+    assert!(!realm.authority.reload().unwrap());
+    assert!(!changes.has_changed().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_authority_takes_changes_within_a_second() {
+    let realm = Realm::usual();
+    let watcher = realm.authority.watch();
+    let bob = realm.user("bob");
+    let mut changes = realm.authority.changes();
+    changes.borrow_and_update();
+    edit_store(realm.path(), |store| store.remove_user("bob")).unwrap();
+    tokio::time::timeout(Duration::from_secs(1), changes.changed()).await.expect("within a second").unwrap();
+    assert_eq!(realm.authority.access(&bob).unwrap_err(), Revoked::UserRemoved);
+    let path = realm.path().join("auth.toml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, "[users").unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(600), changes.changed()).await.is_err());
+    std::fs::write(&path, good.replace("[users.alice]", "[users.carol]")).unwrap();
+    tokio::time::timeout(Duration::from_secs(1), changes.changed()).await.expect("after a bad file too").unwrap();
+    drop(realm);
+    tokio::time::timeout(Duration::from_secs(2), watcher).await.expect("the watcher ends by itself").unwrap();
+}
+
+#[test]
+fn tenants_are_part_of_the_rights() {
+    let realm = Realm::usual();
+    let alice = realm.user("alice");
+    let sees = |machine: &str| realm.authority.access(&alice).unwrap().sees("machines", "update", machine, None);
+    assert!(sees("m1") && sees("m2"));
+    realm.edit(|store| store.set_tenant("lab", tenant(&["alice"], &["m1"])));
+    assert!(sees("m1") && !sees("m2"));
+    let token = realm.bearer(&realm.token("alice", &ttl(60)), now()).unwrap();
+    assert!(Arc::ptr_eq(&realm.authority.access(&alice).unwrap(), &realm.authority.access(&token).unwrap()));
+    realm.edit(|store| store.remove_tenant("lab"));
+    assert!(sees("m2"));
+}
+
+#[test]
+fn equal_rights_are_one_access_whoever_has_them() {
+    let realm = Realm::new(|store| {
+        store.set_role("one", vec!["machines/get/*".parse().unwrap()])?;
+        store.set_role("other-name", vec!["machines/get/*".parse().unwrap()])?;
+        for n in 0..1000 {
+            store.add_user(&format!("u{n}"), HASH.clone(), &[["one", "other-name"][n % 2].to_owned()])?;
+        }
+        Ok(())
+    });
+    let root: hydrant::auth::Principal = "user:u0".parse().unwrap();
+    let identities: Vec<_> = (0..1000)
+        .map(|n| {
+            let user = root.as_str().replace("u0", &format!("u{n}")).parse().unwrap();
+            let token = realm.authority.issue_local(&user, &ttl(60), now()).unwrap().token;
+            realm.bearer(token.expose(), now()).unwrap()
+        })
+        .collect();
+    let first = realm.authority.access(&identities[0]).unwrap();
+    for identity in &identities {
+        assert!(Arc::ptr_eq(&first, &realm.authority.access(identity).unwrap()));
+    }
+    realm.edit(|store| store.set_role("unrelated", Vec::new()));
+    assert!(Arc::ptr_eq(&first, &realm.authority.access(&identities[7]).unwrap()), "over a reload too");
+    realm.edit(|store| store.set_role("one", vec!["machines/get/x".parse().unwrap()]));
+    assert_ne!(first.id(), realm.authority.access(&identities[0]).unwrap().id());
+    assert_eq!(first.id(), realm.authority.access(&identities[1]).unwrap().id());
+}
+
+#[test]
+fn own_rights_come_without_a_role() {
+    let realm = Realm::usual();
+    let bob = realm.user("bob");
+    let permits =
+        |scope: &str, action: &str, specific: &str| realm.authority.permits(&bob, scope, action, specific).unwrap();
+    for action in ["token", "password", "get"] {
+        assert!(
+            permits("users", action, "bob") && !permits("users", action, "alice") && !permits("users", action, "*")
+        );
+    }
+    assert!(permits("info", "get", "*") && !permits("users", "update", "bob") && !permits("events", "post", "*"));
+    assert!(
+        !realm.authority.access(&bob).unwrap().sees("users", "update", "bob", None),
+        "rights of REST, not of events"
+    );
+}
+
+#[test]
+fn the_store_holds_together() {
+    let realm = Realm::usual();
+    let refused = |change: fn(&mut hydrant::auth::Store) -> Result<(), StoreError>| {
+        let before = std::fs::read(realm.path().join("auth.toml")).unwrap();
+        let error = edit_store(realm.path(), change).unwrap_err();
+        assert_eq!(std::fs::read(realm.path().join("auth.toml")).unwrap(), before);
+        error.to_string()
+    };
+    assert_eq!(refused(|s| s.add_user("alice", HASH.clone(), &[])), "there is a user \"alice\" already");
+    assert_eq!(refused(|s| s.add_user("carol", HASH.clone(), &["nope".to_owned()])), "there is no role \"nope\"");
+    assert_eq!(refused(|s| s.set_user_roles("nobody", &[])), "there is no user \"nobody\"");
+    assert_eq!(refused(|s| s.remove_role("operator")), "role \"operator\" is in use by alice");
+    assert!(refused(|s| s.set_role("superuser", Vec::new())).contains("built in"));
+    assert!(refused(|s| s.remove_role("superuser")).contains("built in"));
+    assert!(refused(|s| s.add_user("a:b", HASH.clone(), &[])).contains("\"a:b\" is not a name"));
+    assert_eq!(refused(|s| s.set_tenant("lab", tenant(&["nobody"], &[]))), "there is no user \"nobody\"");
+    let two = |s: &mut hydrant::auth::Store| {
+        s.set_tenant("lab", tenant(&["alice"], &[UUID]))?;
+        s.set_tenant("office", tenant(&["alice"], &[]))
+    };
+    assert_eq!(refused(two), "user \"alice\" is in tenant \"lab\" already; a user is in at most one");
+    realm.edit(|s| {
+        s.set_tenant("lab", tenant(&["alice", "bob"], &[UUID]))?;
+        s.remove_user("bob")?;
+        s.remove_role("reader")
+    });
+    let store = read_store(realm.path()).unwrap();
+    assert_eq!(store.tenants()["lab"].users.iter().collect::<Vec<_>>(), ["alice"], "a removed user leaves its tenant");
+}
+
+#[test]
+fn an_edit_before_the_first_start_locks_nobody_out() {
+    let dir = tempfile::tempdir().unwrap();
+    edit_store(dir.path(), |store| store.set_role("reader", Vec::new())).unwrap();
+    assert!(read_store(dir.path()).unwrap().users().contains_key("rocketskates"));
+    let dir = tempfile::tempdir().unwrap();
+    edit_store(dir.path(), |store| store.add_user("alice", HASH.clone(), &["superuser".to_owned()])).unwrap();
+    assert_eq!(read_store(dir.path()).unwrap().users().keys().collect::<Vec<_>>(), ["alice"]);
+}
+
+#[test]
+fn two_that_start_at_once_make_one_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Authority::open(dir.path(), options()).unwrap();
+    let (one, other) = std::thread::scope(|scope| {
+        let (one, other) = (scope.spawn(open), scope.spawn(open));
+        (one.join().unwrap(), other.join().unwrap())
+    });
+    assert_ne!(one.1.created, other.1.created, "one of them made it");
+    let subject = "user:rocketskates".parse().unwrap();
+    let token = one.0.issue_local(&subject, &ttl(60), now()).unwrap().token;
+    let credential = hydrant::auth::Credential::Bearer(token);
+    let taken: Result<_, AuthError> = other.0.authenticate(&credential, crate::support::PEER, now());
+    assert!(taken.is_ok(), "and both have the same key");
+}

@@ -1,0 +1,221 @@
+//! Passwords: who is let in, at what price, and what is told.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hydrant::auth::{AuthError, AuthOptions, Authority, Credential, CredentialError, PasswordHash, Secret};
+
+use crate::support::{HASH, PASSWORD, PEER, Realm, at, now, options, usual};
+
+/// RFC 7914, section 12, third vector: password "pleaseletmein", N = 16384, r = 8, p = 1, which is what DRP uses.
+const DRP: &str = "16384$8$1$536f6469756d43686c6f72696465$7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887";
+
+#[test]
+fn the_first_start_makes_the_well_known_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, opened) = Authority::open(dir.path(), options()).unwrap();
+    assert!(opened.created && authority.has_default_password());
+    let credential = Credential::from_query("rocketskates:r0cketsk8ts").unwrap();
+    let identity = authority.authenticate(&credential, PEER, now()).unwrap();
+    assert_eq!((identity.principal().as_str(), identity.user()), ("user:rocketskates", Some("rocketskates")));
+    assert!(authority.access(&identity).unwrap().is_everything());
+    let (authority, opened) = Authority::open(dir.path(), options()).unwrap();
+    assert!(!opened.created && authority.has_default_password());
+    hydrant::auth::edit_store(dir.path(), |store| store.set_password("rocketskates", HASH.clone())).unwrap();
+    authority.reload().unwrap();
+    assert!(!authority.has_default_password());
+}
+
+#[test]
+fn right_passwords_are_let_in_and_nothing_else() {
+    let realm = Realm::usual();
+    assert_eq!(realm.user("alice").principal().as_str(), "user:alice");
+    for (user, password) in [
+        ("alice", "wrong"),
+        ("alice", ""),
+        ("nobody", PASSWORD),
+        ("", PASSWORD),
+        ("Alice", PASSWORD),
+        ("alice ", PASSWORD),
+        ("alice\0", PASSWORD),
+        ("alice", &PASSWORD.repeat(100)),
+        ("superuser", PASSWORD),
+    ] {
+        assert_eq!(realm.password(user, password).unwrap_err(), AuthError::Denied, "{user:?}");
+    }
+}
+
+#[test]
+fn what_is_answered_by_which_status() {
+    let table = [
+        (AuthError::Missing, 401),
+        (AuthError::Malformed(CredentialError::Scheme), 401),
+        (AuthError::Denied, 403),
+        (AuthError::Throttled { retry_after: Duration::from_secs(24) }, 429),
+        (AuthError::Unavailable, 503),
+    ];
+    for (error, status) in table {
+        assert_eq!(error.status(), status, "{error}");
+    }
+}
+
+/// The mean of the quicker half: what others do on the machine shows in the slower half.
+fn steady(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    let half = times.len() / 2;
+    times[..half].iter().map(Duration::as_secs_f64).sum::<f64>() / f64::from(u32::try_from(half).unwrap())
+}
+
+fn timed(realm: &Realm, user: &str) -> Duration {
+    let start = Instant::now();
+    assert_eq!(realm.password(user, "wrong").unwrap_err(), AuthError::Denied);
+    start.elapsed()
+}
+
+#[test]
+fn an_unknown_user_costs_as_much_as_a_known_one() {
+    let realm = Realm::usual();
+    realm.edit(|store| {
+        for n in 0..8 {
+            store.add_user(&format!("user{n}"), HASH.clone(), &[])?;
+        }
+        Ok(())
+    });
+    let mut times: BTreeMap<bool, Vec<Duration>> = BTreeMap::new();
+    for n in 0..32 {
+        times.entry(true).or_default().push(timed(&realm, &format!("user{}", n % 8)));
+        times.entry(false).or_default().push(timed(&realm, &format!("nobody{}", n % 8)));
+    }
+    let (known, unknown) = (steady(times.remove(&true).unwrap()), steady(times.remove(&false).unwrap()));
+    assert!((known / unknown - 1.0).abs() < 0.1, "known {known:.4} s, unknown {unknown:.4} s");
+}
+
+#[test]
+fn unknown_users_cost_what_users_cost_where_hashes_differ() {
+    let drp = PasswordHash::parse(DRP).unwrap();
+    assert!(drp.verify("pleaseletmein"));
+    let realm = Realm::new(|store| {
+        for n in 0..4 {
+            store.add_user(&format!("argon{n}"), HASH.clone(), &[])?;
+            store.add_user(&format!("drp{n}"), drp.clone(), &[])?;
+        }
+        Ok(())
+    });
+    let argon = steady((0..6).map(|_| timed(&realm, "argon0")).collect());
+    let scrypt = steady((0..6).map(|_| timed(&realm, "drp0")).collect());
+    let near = |time: f64, of: f64| (time / of - 1.0).abs() < 0.25;
+    let mut seen = [0, 0];
+    for n in 0..24 {
+        let name = format!("nobody{n}");
+        let time = steady((0..4).map(|_| timed(&realm, &name)).collect());
+        seen[0] += u32::from(near(time, argon));
+        seen[1] += u32::from(near(time, scrypt));
+    }
+    assert!(seen[0] >= 2 && seen[1] >= 2, "names that nobody has look like either kind: {seen:?}");
+}
+
+#[test]
+fn a_right_password_is_known_for_a_minute() {
+    let realm = Realm::usual();
+    let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(PASSWORD) };
+    let login = |seconds| {
+        let start = Instant::now();
+        realm.authority.authenticate(&credential, PEER, at(seconds)).unwrap();
+        start.elapsed()
+    };
+    let hashed = login(0);
+    let known = (0..100).map(|_| login(59)).min().unwrap();
+    assert!(known * 20 < hashed, "{known:?} against {hashed:?}");
+    assert!(login(60) > known * 20, "not for longer");
+    for wrong in ["", "CANARY", "CANARY-correct-horse "] {
+        assert!(realm.password("alice", wrong).is_err());
+    }
+}
+
+#[test]
+fn a_thousand_wrong_passwords_are_hardly_hashed_and_lock_nobody_else_out() {
+    let realm = Realm::with(AuthOptions::default(), usual);
+    realm.user("alice");
+    let mut denied = 0;
+    for n in 0..1000 {
+        match realm.password("alice", &format!("guess{n}")) {
+            Err(AuthError::Denied) => denied += 1,
+            Err(AuthError::Throttled { retry_after }) => assert!(retry_after >= Duration::from_secs(1)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(denied <= 10, "{denied} were hashed");
+    assert!(realm.password("alice", PASSWORD).is_ok(), "a password that is known is not held back");
+    let elsewhere: IpAddr = "198.51.100.1".parse().unwrap();
+    let bob = Credential::Basic { user: "bob".to_owned(), password: Secret::new(PASSWORD) };
+    assert!(realm.authority.authenticate(&bob, PEER, now()).is_ok());
+    let wrong = Credential::Basic { user: "alice".to_owned(), password: Secret::new("wrong") };
+    assert_eq!(realm.authority.authenticate(&wrong, elsewhere, now()).unwrap_err(), AuthError::Denied);
+}
+
+#[test]
+fn unknown_users_are_held_back_just_so() {
+    let realm = Realm::with(AuthOptions::default(), usual);
+    let tries = |user: &str| (0..20).map(|_| realm.password(user, "wrong").unwrap_err()).collect::<Vec<_>>();
+    assert_eq!(tries("alice"), tries("nobody"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logins_wait_their_turn_and_no_longer_than_the_queue() {
+    let options = AuthOptions { hash_workers: 1, hash_queue: 3, ..options() };
+    let realm = Arc::new(Realm::with(options, usual));
+    let mut logins = tokio::task::JoinSet::new();
+    for n in 0..40 {
+        let realm = Arc::clone(&realm);
+        let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(format!("wrong{n}")) };
+        logins.spawn(async move { realm.authority.login(credential, PEER).await });
+    }
+    let outcomes = logins.join_all().await;
+    let count = |error: AuthError| outcomes.iter().filter(|outcome| outcome.as_ref().err() == Some(&error)).count();
+    assert_eq!(count(AuthError::Denied) + count(AuthError::Unavailable), 40);
+    assert!((1..=8).contains(&count(AuthError::Denied)), "{}", count(AuthError::Denied));
+    let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(PASSWORD) };
+    assert!(realm.authority.login(credential.clone(), PEER).await.is_ok(), "the queue is empty again");
+    let token = Credential::Bearer(Secret::new("no.such.token"));
+    assert_eq!(realm.authority.login(token, PEER).await.unwrap_err(), AuthError::Denied);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_nobody_waits_for_is_accounted() {
+    let realm = Realm::with(AuthOptions { hash_workers: 1, ..AuthOptions::default() }, usual);
+    for n in 0..30 {
+        let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(format!("wrong{n}")) };
+        // Given up at its first wait: a client that hangs up.
+        let login = realm.authority.login(credential, PEER);
+        let _ = tokio::time::timeout(Duration::ZERO, login).await;
+    }
+    let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(PASSWORD) };
+    let refused = realm.authority.login(credential, PEER).await.unwrap_err();
+    assert!(matches!(refused, AuthError::Throttled { .. }), "hanging up buys no further guesses: {refused:?}");
+}
+
+#[test]
+fn no_secret_shows_anywhere() {
+    let realm = Realm::usual();
+    let token = realm.token("alice", &crate::support::ttl(60));
+    let identity = realm.bearer(&token, now()).unwrap();
+    let mut shown = format!("{realm_debug:?} {identity:?}", realm_debug = realm.authority);
+    shown += &format!("{:?}", realm.authority.access(&identity).unwrap());
+    shown += &format!("{:?}", realm.authority.issue(&identity, "alice", &crate::support::ttl(60), now()).unwrap());
+    shown += &format!("{:?}", Credential::from_query(&format!("alice:{PASSWORD}")));
+    shown += &format!("{:?}", hydrant::auth::read_store(realm.path()).unwrap());
+    for error in [realm.password("alice", "CANARY2").unwrap_err(), realm.bearer("CANARY2", now()).unwrap_err()] {
+        shown += &format!("{error:?} {error}");
+    }
+    let files = ["auth.toml", "token-keys.toml"].map(|name| std::fs::read_to_string(realm.path().join(name)).unwrap());
+    let values = files.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(" = "));
+    let secrets =
+        values.filter(|(name, _)| matches!(*name, "password" | "secret")).map(|(_, value)| value.trim_matches('"'));
+    let secrets: Vec<&str> = secrets.chain([token.as_str(), "CANARY"]).collect();
+    assert!(secrets.len() > 6);
+    for secret in secrets {
+        assert!(!shown.contains(secret), "{secret} shows");
+    }
+}

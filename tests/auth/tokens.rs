@@ -1,0 +1,421 @@
+//! Tokens: what is refused, what ends them, and that they never have more rights than they should.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hydrant::auth::{AuthError, Principal, Revoked, Secret, TokenError, TokenFault, TokenRequest};
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
+use serde_json::{Value, json};
+
+use crate::support::{PASSWORD, Realm, UUID, at, now, only, ttl};
+
+fn encode(part: &str) -> String {
+    URL_SAFE_NO_PAD.encode(part)
+}
+
+fn parts(token: &str) -> [&str; 3] {
+    let parts: Vec<&str> = token.split('.').collect();
+    parts.try_into().unwrap()
+}
+
+fn json_of(part: &str) -> Value {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}
+
+/// A token of these texts, signed as `algorithm` with `key`.
+fn forge(header: &str, payload: &str, key: &[u8], algorithm: Algorithm) -> String {
+    let message = format!("{}.{}", encode(header), encode(payload));
+    let signature = crypto::sign(message.as_bytes(), &EncodingKey::from_secret(key), algorithm).unwrap();
+    format!("{message}.{signature}")
+}
+
+struct Forger {
+    realm: Realm,
+    key: Vec<u8>,
+    token: String,
+    header: Value,
+    payload: Value,
+}
+
+impl Forger {
+    fn new() -> Self {
+        let realm = Realm::usual();
+        let token = realm.token("alice", &ttl(3600));
+        let [header, payload, _] = parts(&token);
+        let (header, payload) = (json_of(header), json_of(payload));
+        let (_, key) = realm.key();
+        Self { realm, key, token, header, payload }
+    }
+
+    fn signed(&self, header: &str, payload: &str) -> String {
+        forge(header, payload, &self.key, Algorithm::HS256)
+    }
+
+    fn with_header(&self, name: &str, value: Value) -> String {
+        let mut header = self.header.clone();
+        header[name] = value;
+        self.signed(&header.to_string(), &self.payload.to_string())
+    }
+
+    fn with_claim(&self, name: &str, value: Value) -> String {
+        let mut payload = self.payload.clone();
+        payload[name] = value;
+        self.signed(&self.header.to_string(), &payload.to_string())
+    }
+
+    fn without_claim(&self, name: &str) -> String {
+        let mut payload = self.payload.clone();
+        payload.as_object_mut().unwrap().remove(name).unwrap();
+        self.signed(&self.header.to_string(), &payload.to_string())
+    }
+}
+
+fn attacks(forger: &Forger) -> Vec<(String, String)> {
+    let [header, payload, signature] = parts(&forger.token);
+    let mut attacks: Vec<(String, String)> = Vec::new();
+    let mut attack = |name: &str, token: String| attacks.push((name.to_owned(), token));
+    for none in ["none", "None", "NONE", "nOnE", "", "HS256 ", "hs256"] {
+        let kid = forger.header["kid"].as_str().unwrap();
+        let header = encode(&json!({"alg": none, "typ": "JWT", "kid": kid}).to_string());
+        attack(&format!("alg {none:?} unsigned"), format!("{header}.{payload}."));
+        attack(&format!("alg {none:?} without the dot"), format!("{header}.{payload}"));
+        attack(&format!("alg {none:?} with a signature"), format!("{header}.{payload}.{signature}"));
+        attack(&format!("alg {none:?} signed"), forger.with_header("alg", none.into()));
+    }
+    for (name, algorithm) in [("HS384", Algorithm::HS384), ("HS512", Algorithm::HS512)] {
+        let mut header = forger.header.clone();
+        header["alg"] = name.into();
+        attack(name, forge(&header.to_string(), &forger.payload.to_string(), &forger.key, algorithm));
+    }
+    for name in ["RS256", "ES256", "EdDSA", "PS256", "XX256"] {
+        attack(name, forger.with_header("alg", name.into()));
+    }
+    attack("empty", String::new());
+    attack("dots", "..".to_owned());
+    attack("words", "not.a.token".to_owned());
+    attack("empty signature", format!("{header}.{payload}."));
+    attack("cut signature", format!("{header}.{payload}.{}", &signature[..20]));
+    attack("longer signature", format!("{header}.{payload}.{signature}AAAA"));
+    attack("a fourth part", format!("{}.AAAA", forger.token));
+    attack("white space", format!(" {}", forger.token));
+    attack("new line", format!("{}\n", forger.token));
+    attack("padding", format!("{}=", forger.token));
+    attack("another key", forge(&forger.header.to_string(), &forger.payload.to_string(), &[7; 32], Algorithm::HS256));
+    attack("no key", forge(&forger.header.to_string(), &forger.payload.to_string(), &[], Algorithm::HS256));
+    attack("unknown kid", forger.with_header("kid", "AAAAAAAA".into()));
+    attack("kid as a path", forger.with_header("kid", "../../dev/null".into()));
+    attack("kid null", forger.with_header("kid", Value::Null));
+    attack("crit", forger.with_header("crit", json!(["exp"])));
+    attack("jku", forger.with_header("jku", "https://evil/keys".into()));
+    attack("jwk", forger.with_header("jwk", json!({"kty": "oct", "k": "AAAA"})));
+    attack("unknown header", forger.with_header("x", 1.into()));
+    attack("oversized", forger.with_claim("jti", "x".repeat(9000).into()));
+    attack("oversized garbage", "A".repeat(1 << 20));
+    let twice = |text: &str, extra: &str| text.replacen('{', &format!("{{{extra},"), 1);
+    let (h, p) = (forger.header.to_string(), forger.payload.to_string());
+    attack("duplicate alg", forger.signed(&twice(&h, "\"alg\":\"none\""), &p));
+    attack("duplicate kid", forger.signed(&twice(&h, "\"kid\":\"x\""), &p));
+    for claim in ["\"sub\":\"user:root\"", "\"exp\":9999999999", "\"iss\":\"hydrant\"", "\"only\":[],\"only\":[]"] {
+        attack(&format!("duplicate {claim}"), forger.signed(&h, &twice(&p, claim)));
+    }
+    attack("nested duplicate", forger.signed(&h, &twice(&p, "\"only\":[{\"roles\":[],\"roles\":[]}]")));
+    attack("expired", forger.with_claim("exp", now().as_second().into()));
+    attack("negative expiry", forger.with_claim("exp", (-1).into()));
+    attack("huge expiry", forger.with_claim("exp", json!(u64::MAX)));
+    attack("expiry beyond all time", forger.with_claim("exp", json!(i64::MAX)));
+    attack("expiry as text", forger.with_claim("exp", "9999999999".into()));
+    attack("expiry as float", forger.with_claim("exp", json!(1e300)));
+    attack("issued in the future", forger.with_claim("iat", (now().as_second() + 120).into()));
+    attack("another issuer", forger.with_claim("iss", "digitalrebar provision".into()));
+    attack("unknown claim", forger.with_claim("admin", true.into()));
+    attack("unknown principal", forger.with_claim("sub", "root".into()));
+    attack("another user", forger.with_claim("sub", "user:root".into()));
+    attack("nobody", forger.with_claim("sub", "user:nobody".into()));
+    attack("wrong stamp", forger.with_claim("stamp", "AAAAAAAAAAAAAAAAAAAAAA".into()));
+    attack("a narrowing that is not understood", forger.with_claim("only", json!([{"rolls": ["reader"]}])));
+    attack("a wrong grantor", forger.with_claim("by", json!([{"user": "root", "stamp": "AAAAAAAAAAAAAAAAAAAAAA"}])));
+    for claim in ["sub", "iss", "iat", "exp", "jti", "stamp"] {
+        attack(&format!("no {claim}"), forger.without_claim(claim));
+    }
+    attack("payload is no object", forger.signed(&h, "[]"));
+    attack("header is no object", forger.signed("7", &p));
+    attacks
+}
+
+#[test]
+fn every_attack_is_refused() {
+    let forger = Forger::new();
+    assert!(forger.realm.bearer(&forger.token, now()).is_ok());
+    let same = forger.signed(&forger.header.to_string(), &forger.payload.to_string());
+    assert!(forger.realm.bearer(&same, now()).is_ok(), "the forger can sign, so a refusal has another reason");
+    let attacks = attacks(&forger);
+    assert!(attacks.len() > 70);
+    for (name, token) in attacks {
+        let refused = forger.realm.bearer(&token, now());
+        assert_eq!(refused.map(|identity| identity.principal().clone()), Err(AuthError::Denied), "{name}");
+    }
+}
+
+#[test]
+fn every_changed_character_is_noticed() {
+    let forger = Forger::new();
+    for at in 0..forger.token.len() {
+        let mut bytes = forger.token.clone().into_bytes();
+        bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+        let token = String::from_utf8(bytes).unwrap();
+        assert!(forger.realm.bearer(&token, now()).is_err(), "character {at}");
+    }
+}
+
+#[test]
+fn the_command_line_is_told_the_reason() {
+    let forger = Forger::new();
+    let inspect = |token: &str, seconds| forger.realm.authority.inspect(&Secret::new(token), at(seconds));
+    let info = inspect(&forger.token, 0).unwrap();
+    assert_eq!((info.principal.as_str(), info.expires_at), ("user:alice", at(3600)));
+    assert_eq!(inspect(&forger.token, 3600), Err(TokenFault::Expired { at: at(3600) }));
+    assert_eq!(inspect(&forger.token, -61), Err(TokenFault::Future { at: now() }));
+    assert!(inspect(&forger.token, -60).is_ok(), "a clock that was set back a little");
+    assert_eq!(inspect(&forger.with_header("kid", "AAAAAAAA".into()), 0), Err(TokenFault::UnknownKey));
+    let [header, payload, _] = parts(&forger.token);
+    let wrong = format!("{header}.{payload}.{}", encode(&"x".repeat(32)));
+    assert_eq!(inspect(&wrong, 0), Err(TokenFault::BadSignature));
+    forger.realm.edit(|store| store.remove_user("alice"));
+    assert_eq!(inspect(&forger.token, 0), Err(TokenFault::Revoked(Revoked::UserRemoved)));
+}
+
+#[test]
+fn a_token_is_safe_in_an_url_and_tells_no_secret() {
+    let realm = Realm::usual();
+    let token = realm.token("alice", &only("machines", "get", "a,b"));
+    assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')), "{token}");
+    let store = std::fs::read_to_string(realm.path().join("auth.toml")).unwrap();
+    let secret = store.lines().filter_map(|line| line.strip_prefix("secret = ")).map(|text| text.trim_matches('"'));
+    let payload = json_of(parts(&token)[1]).to_string();
+    for secret in secret {
+        assert!(!payload.contains(secret));
+    }
+}
+
+#[test]
+fn a_changed_password_ends_tokens_and_logins() {
+    let realm = Realm::usual();
+    let token = realm.token("alice", &ttl(3600));
+    let for_bob = realm.authority.issue(&realm.user("root"), "bob", &ttl(3600), now()).unwrap();
+    let (by_token, by_password) = (realm.bearer(&token, now()).unwrap(), realm.user("alice"));
+    let bob = realm.bearer(for_bob.token.expose(), now()).unwrap();
+    let new = hydrant::auth::PasswordHash::make("another").unwrap();
+    realm.edit(|store| store.set_password("alice", new.clone()));
+    assert!(realm.bearer(&token, now()).is_err());
+    for identity in [&by_token, &by_password] {
+        assert_eq!(realm.authority.access(identity).unwrap_err(), Revoked::PasswordChanged);
+    }
+    assert_eq!(
+        realm.password("alice", PASSWORD).unwrap_err(),
+        AuthError::Denied,
+        "the cache does not know it any more"
+    );
+    assert!(realm.password("alice", "another").is_ok());
+    assert!(realm.authority.access(&bob).is_ok());
+    realm.edit(|store| store.set_password("root", new));
+    assert_eq!(realm.authority.access(&bob).unwrap_err(), Revoked::GrantorRevoked);
+    assert!(realm.bearer(for_bob.token.expose(), now()).is_err());
+    realm.edit(|store| store.remove_user("bob"));
+    assert_eq!(realm.authority.access(&bob).unwrap_err(), Revoked::UserRemoved);
+}
+
+#[test]
+fn changed_roles_apply_to_tokens_at_once_and_end_nothing() {
+    let realm = Realm::usual();
+    let alice = realm.bearer(&realm.token("alice", &ttl(3600)), now()).unwrap();
+    let sees = |kind| realm.authority.access(&alice).unwrap().sees(kind, "update", "x", None);
+    assert!(sees("machines") && !sees("profiles"));
+    let generation = realm.authority.generation();
+    realm.edit(|store| store.set_user_roles("alice", &["stranger".to_owned()]));
+    assert!(!sees("machines") && sees("profiles"));
+    assert_eq!(realm.authority.generation(), generation + 1);
+}
+
+#[test]
+fn two_rotations_end_older_tokens() {
+    let realm = Realm::usual();
+    let token = realm.token("alice", &ttl(3600));
+    let alice = realm.bearer(&token, now()).unwrap();
+    realm.authority.rotate_keys().unwrap();
+    assert!(realm.bearer(&token, now()).is_ok() && realm.authority.access(&alice).is_ok());
+    assert_eq!(realm.keys()["keys"].as_array().unwrap().len(), 2);
+    realm.authority.rotate_keys().unwrap();
+    assert!(realm.bearer(&token, now()).is_err());
+    assert_eq!(realm.authority.access(&alice).unwrap_err(), Revoked::KeyRetired);
+    assert!(realm.bearer(&realm.token("alice", &ttl(3600)), now()).is_ok());
+}
+
+#[test]
+fn narrowing_only_ever_narrows() {
+    let realm = Realm::usual();
+    let permits = |token: &str, scope: &str, action: &str, specific: &str| {
+        let identity = realm.bearer(token, now()).unwrap();
+        realm.authority.permits(&identity, scope, action, specific).unwrap()
+    };
+    let narrow = realm.token("alice", &only("machines", "get,list", ""));
+    assert!(permits(&narrow, "machines", "get", "x"));
+    assert!(!permits(&narrow, "machines", "update", "x") && !permits(&narrow, "tasks", "get", "x"));
+    assert!(!permits(&narrow, "info", "get", "*") && !permits(&narrow, "users", "token", "alice"));
+    let wide = realm.token("alice", &only("*", "*", "*"));
+    assert!(permits(&wide, "machines", "update", "x") && !permits(&wide, "profiles", "get", "x"));
+    let other = realm.token("alice", &only("profiles", "*", "*"));
+    assert!(!permits(&other, "profiles", "get", "x"), "what the user does not have");
+}
+
+#[test]
+fn roles_narrow_as_far_as_one_role_contains_them() {
+    let realm = Realm::usual();
+    let request = |roles: &[&str]| TokenRequest {
+        roles: roles.iter().map(|&role| role.to_owned()).collect(),
+        ..TokenRequest::default()
+    };
+    let issue =
+        |user: &str, roles: &[&str]| realm.authority.issue(&realm.user(user), user, &request(roles), now()).unwrap();
+    let permits = |token: &Secret, scope: &str, action: &str| {
+        let identity = realm.bearer(token.expose(), now()).unwrap();
+        realm.authority.permits(&identity, scope, action, "x").unwrap()
+    };
+    let reader = issue("alice", &["reader", "stranger", "no-such-role", ""]);
+    assert_eq!(reader.info.roles.as_deref(), Some(&["reader".to_owned()][..]), "others are dropped silently");
+    assert!(permits(&reader.token, "machines", "get") && !permits(&reader.token, "machines", "update"));
+    assert!(!permits(&reader.token, "tasks", "get") && !permits(&reader.token, "profiles", "get"));
+    let nothing = issue("alice", &["stranger"]);
+    assert!(!permits(&nothing.token, "machines", "get") && !permits(&nothing.token, "profiles", "get"));
+    let root = issue("root", &["stranger"]);
+    assert!(permits(&root.token, "profiles", "get") && !permits(&root.token, "machines", "get"));
+    assert!(issue("alice", &[""]).info.roles.is_none());
+}
+
+#[test]
+fn a_token_got_with_a_token_is_as_narrow() {
+    let realm = Realm::usual();
+    let roles = TokenRequest { roles: vec!["reader".to_owned()], ..TokenRequest::default() };
+    let reader = realm.bearer(&realm.token("alice", &roles), now()).unwrap();
+    let again = realm.authority.issue(&reader, "alice", &only("", "get", ""), now()).unwrap();
+    let again = realm.bearer(again.token.expose(), now()).unwrap();
+    let wide = realm.authority.issue(&again, "alice", &TokenRequest::default(), now());
+    assert!(matches!(wide, Err(TokenError::Forbidden { .. })), "its claim does not let it fetch tokens");
+    let wide = realm.authority.issue(&reader, "alice", &only("*", "*", "*"), now()).unwrap();
+    let wide = realm.bearer(wide.token.expose(), now()).unwrap();
+    for identity in [&reader, &wide] {
+        assert!(realm.authority.permits(identity, "machines", "get", "x").unwrap());
+        assert!(!realm.authority.permits(identity, "machines", "update", "x").unwrap());
+        assert!(!realm.authority.permits(identity, "users", "password", "alice").unwrap());
+        assert!(realm.authority.permits(identity, "users", "token", "alice").unwrap());
+    }
+}
+
+#[test]
+fn refreshing_does_not_make_tokens_grow() {
+    let realm = Realm::usual();
+    let request = TokenRequest { roles: vec!["reader".to_owned()], ..TokenRequest::default() };
+    let mut token = realm.token("alice", &request);
+    let length = token.len();
+    for _ in 0..20 {
+        let identity = realm.bearer(&token, now()).unwrap();
+        token = realm.authority.issue(&identity, "alice", &request, now()).unwrap().token.expose().to_owned();
+        assert_eq!(token.len(), length);
+    }
+}
+
+#[test]
+fn chains_and_sizes_are_bounded() {
+    let realm = Realm::usual();
+    let mut identity = realm.user("root");
+    let mut refused = None;
+    for n in 0..20 {
+        match realm.authority.issue(&identity, "root", &only("*", "*", &format!("k{n},x")), now()) {
+            Ok(issued) => identity = realm.bearer(issued.token.expose(), now()).unwrap(),
+            Err(error) => {
+                refused = Some((n, error));
+                break;
+            }
+        }
+    }
+    assert!(
+        matches!(refused, Some((1, TokenError::Forbidden { .. }))),
+        "a token for keys is none for tokens: {refused:?}"
+    );
+    let long = only(
+        "machines",
+        "get",
+        &vec![UUID; 400].iter().enumerate().map(|(n, u)| format!("{u}{n}")).collect::<Vec<_>>().join(","),
+    );
+    assert_eq!(realm.authority.issue(&realm.user("root"), "root", &long, now()).unwrap_err(), TokenError::TooLarge);
+    let long = ttl(90 * 86_400 + 1);
+    assert!(matches!(realm.authority.issue(&realm.user("root"), "root", &long, now()), Err(TokenError::Ttl { .. })));
+    let empty = only("machines", "get,,list", "*");
+    assert!(matches!(realm.authority.issue(&realm.user("root"), "root", &empty, now()), Err(TokenError::Claim(_))));
+}
+
+#[test]
+fn tokens_for_others_need_the_claim() {
+    let realm = Realm::usual();
+    let issue = |caller: &str, user: &str| realm.authority.issue(&realm.user(caller), user, &ttl(60), now());
+    assert!(issue("bob", "bob").is_ok(), "everybody may for itself");
+    assert!(matches!(issue("bob", "alice"), Err(TokenError::Forbidden { .. })));
+    assert!(matches!(issue("bob", "nobody"), Err(TokenError::Forbidden { .. })), "who may not is not told who exists");
+    assert_eq!(issue("root", "nobody").unwrap_err(), TokenError::UnknownUser { name: "nobody".to_owned() });
+    let issued = issue("root", "alice").unwrap();
+    assert_eq!(issued.info.issued_by, ["root"]);
+    let alice = realm.bearer(issued.token.expose(), now()).unwrap();
+    assert_eq!(alice.principal().as_str(), "user:alice");
+    assert!(!realm.authority.permits(&alice, "profiles", "get", "x").unwrap(), "alice's rights, not root's");
+    let again = realm.authority.issue(&alice, "alice", &ttl(60), now()).unwrap();
+    assert_eq!(again.info.issued_by, ["root"], "whoever stood behind it still does");
+}
+
+#[test]
+fn a_machine_sees_itself_and_its_jobs() {
+    let realm = Realm::usual();
+    let root = realm.user("root");
+    assert!(matches!(
+        realm.authority.issue_machine(&realm.user("bob"), UUID, &ttl(60), now()),
+        Err(TokenError::Forbidden { .. })
+    ));
+    assert!(matches!(
+        realm.authority.issue_machine(&root, "not-a-uuid", &ttl(60), now()),
+        Err(TokenError::Principal(_))
+    ));
+    let issued = realm.authority.issue_machine(&root, &UUID.to_uppercase(), &ttl(60), now()).unwrap();
+    let runner = realm.bearer(issued.token.expose(), now()).unwrap();
+    assert_eq!((runner.principal().as_str(), runner.user()), (format!("runner:{UUID}").as_str(), None));
+    let access = realm.authority.access(&runner).unwrap();
+    let other = UUID.replace('3', "4");
+    for (kind, key, machine, seen) in [
+        ("machines", UUID, None, true),
+        ("machines", other.as_str(), None, false),
+        ("jobs", "j1", Some(UUID), true),
+        ("jobs", "j1", Some(other.as_str()), false),
+        ("tasks", "t", None, true),
+        ("profiles", "p", None, false),
+        ("users", "alice", None, false),
+    ] {
+        assert_eq!(access.sees(kind, "update", key, machine), seen, "{kind} {key}");
+    }
+    assert!(realm.authority.permits(&runner, "events", "post", "*").unwrap());
+    assert!(!realm.authority.permits(&runner, "events", "impersonate", "*").unwrap());
+    assert!(realm.authority.issue_machine(&runner, UUID, &ttl(60), now()).is_ok(), "it refreshes itself");
+    assert!(matches!(
+        realm.authority.issue_machine(&runner, &other, &ttl(60), now()),
+        Err(TokenError::Forbidden { .. })
+    ));
+}
+
+#[test]
+fn whoever_holds_the_directory_issues_for_anybody() {
+    let realm = Realm::usual();
+    let issue = |subject: &str| {
+        let subject: Principal = subject.parse().unwrap();
+        realm.authority.issue_local(&subject, &ttl(60), now())
+    };
+    for subject in ["user:alice", &format!("runner:{UUID}"), "plugin:ipmi"] {
+        let token = issue(subject).unwrap().token;
+        assert_eq!(realm.bearer(token.expose(), now()).unwrap().principal().as_str(), subject);
+    }
+    assert!(matches!(issue("user:nobody"), Err(TokenError::UnknownUser { .. })));
+}
