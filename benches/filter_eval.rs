@@ -188,38 +188,3 @@ fn parsing(c: &mut Criterion) {
 
 criterion_group!(benches, distinct, unliftable, shared, fields, pass_rates, parsing);
 criterion_main!(benches);
-//TMP
-pub fn prof() {
-    let events = events();
-    let obj = std::env::args().nth(1).unwrap_or_default();
-    let time = |name: &str, f: &mut dyn FnMut(usize)| {
-        let mut best = u128::MAX;
-        for r in 0..4000 { let s = std::time::Instant::now(); for i in 0..16 { f((r * 16 + i) % 64); } best = best.min(s.elapsed().as_nanos() / 16); }
-        eprintln!("{name}: {best} ns");
-    };
-    let _ = obj;
-    for (name, n, spell) in [
-        ("eq_name", 1, (|n| format!("Object.Name=Eq(m{n}.example.com)")) as fn(usize) -> String),
-        ("eq_name", 10000, |n| format!("Object.Name=Eq(m{n}.example.com)")),
-        ("eq_params", 1, |n| format!("Object.Params.x=Eq({n})")),
-        ("eq_params", 100, |n| format!("Object.Params.x=Eq({n})")),
-        ("eq_params", 10000, |n| format!("Object.Params.x=Eq({n})")),
-        ("and_params", 10000, |n| format!("And(Workflow=Eq(universal-runbook),Stage=Changed(),Object.Params.x=Eq({n}))")),
-        ("type", 1, |_| format!("Type=Eq(x)")),
-        ("ne", 10000, |n| format!("Stage=Ne(s{n})")),
-        ("exists", 10000, |n| format!("Params.p{n}=Exists()")),
-        ("re", 10000, |n| format!("Stage=Re(^x{n})")),
-    ] {
-        let mut engine = Engine::new();
-        let mut leaf = leaf(&mut engine, (0..n).map(spell));
-        let c0 = engine.counters();
-        time(&format!("{name}/{n}"), &mut |i| { leaf.candidates(&mut engine.begin(View::event(&events[i])), |m| { black_box(m); }); });
-        let c1 = engine.counters();
-        eprintln!("   evals/event {} lookups/event {}", (c1.predicate_evaluations - c0.predicate_evaluations) / 64000, (c1.field_lookups - c0.field_lookups) / 64000);
-    }
-    for names in [&["Stage"][..], &["Stage", "Workflow", "Field7", "Runnable"]] {
-        let mut engine = Engine::new();
-        let ids: Vec<_> = names.iter().map(|name| engine.intern(&parse(&format!("{name}=Exists()")))).collect();
-        time(&format!("fields {}", names.len()), &mut |i| { let mut e = engine.begin(View::event(&events[i])); for id in &ids { black_box(e.matches(*id)); } });
-    }
-}

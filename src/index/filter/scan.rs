@@ -44,6 +44,7 @@ impl Scanner {
     }
 
     /// The first quote at or behind `from` that begins or ends a string; the end of the text if there is none.
+    #[inline]
     pub(super) fn quote(&mut self, text: &[u8], from: usize) -> usize {
         let mut index = from / BLOCK;
         let mut mask = !0 << (from % BLOCK);
@@ -75,23 +76,30 @@ impl Scanner {
         text.len()
     }
 
+    #[inline]
     fn block(&mut self, text: &[u8], index: usize) -> Option<Block> {
-        while self.blocks.len() <= index {
-            let start = self.blocks.len() * BLOCK;
-            if start >= text.len() {
-                return None;
-            }
-            let next = self.read(&text[start..]);
-            self.blocks.push(next);
+        match self.blocks.get(index) {
+            Some(block) => Some(*block),
+            None => self.extend(text, index),
         }
-        Some(self.blocks[index])
     }
 
-    fn read(&mut self, text: &[u8]) -> Block {
-        let mut block = [b' '; BLOCK];
-        let len = text.len().min(BLOCK);
-        block[..len].copy_from_slice(&text[..len]);
-        let (quotes, opens, closes, backslashes) = masks(&block);
+    /// Reads on up to the block at `index`; nothing if the text ends before.
+    fn extend(&mut self, text: &[u8], index: usize) -> Option<Block> {
+        while self.blocks.len() <= index {
+            let rest = text.get(self.blocks.len() * BLOCK..).filter(|rest| !rest.is_empty())?;
+            let next = match rest.first_chunk::<BLOCK>() {
+                Some(whole) => self.read(whole),
+                None => self.read(&padded(rest)),
+            };
+            self.blocks.push(next);
+        }
+        self.blocks.get(index).copied()
+    }
+
+    #[inline]
+    fn read(&mut self, block: &[u8; BLOCK]) -> Block {
+        let (quotes, opens, closes, backslashes) = masks(block);
         let quotes = quotes & !self.escapes(backslashes);
         let strings = prefix_xor(quotes) ^ self.in_string;
         self.in_string = if strings >> (BLOCK - 1) == 0 { 0 } else { !0 };
@@ -112,6 +120,13 @@ impl Scanner {
         }
         escaped
     }
+}
+
+/// The last block of a text, filled up.
+fn padded(rest: &[u8]) -> [u8; BLOCK] {
+    let mut block = [b' '; BLOCK];
+    block[..rest.len()].copy_from_slice(rest);
+    block
 }
 
 fn position(mask: u64) -> usize {
