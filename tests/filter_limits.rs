@@ -15,7 +15,8 @@ fn a_million_filters_that_come_and_go_leave_nothing() {
     let mut alive: Vec<(FilterId, u32)> = Vec::new();
     let mut most = 0;
     for number in 0..1_000_000_u32 {
-        let text = format!("And(Params.p{number}=Eq({number}),Or(Stage=Changed(),Not(Params.p{number}.x=In(1,{number}))))");
+        let text =
+            format!("And(Params.p{number}=Eq({number}),Or(Stage=Changed(),Not(Params.p{number}.x=In(1,{number}))))");
         let id = engine.intern(&parse(&text).unwrap());
         assert!(leaf.insert(&engine, id, number));
         alive.push((id, number));
