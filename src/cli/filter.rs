@@ -137,11 +137,7 @@ fn answer_all(
     let mut last = None;
     while let Some(found) = next(&mut splitter, file)? {
         let answer = asker.answer(&found, file)?;
-        if json {
-            answer.write_json(out)?
-        } else {
-            answer.write(out)?
-        }
+        answer.write(json, out)?;
         last = Some(answer.matches);
     }
     match last {
@@ -247,12 +243,15 @@ fn is_event(text: &str) -> bool {
 }
 
 impl Answer {
-    fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+    fn write(&self, json: bool, out: &mut dyn Write) -> io::Result<()> {
+        if !json {
+            return self.write_text(out);
+        }
         serde_json::to_writer(&mut *out, self)?;
         writeln!(out)
     }
 
-    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "line {}: {}, decided by {}", self.line, self.matches, self.decided_by)?;
         for asked in &self.terms {
             write!(out, "  {} {}: {}", asked.matches, asked.term, shown(asked.value.as_deref()))?;

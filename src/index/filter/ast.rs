@@ -97,6 +97,7 @@ impl Filter {
     }
 
     /// The term at `index` of [`Filter::terms`] with all below it, as a filter of its own.
+    #[must_use]
     pub fn subtree(&self, index: usize) -> Self {
         Self { terms: self.terms[index..index + self.terms[index].size()].into() }
     }
