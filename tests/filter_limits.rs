@@ -57,16 +57,15 @@ fn hostile_filters_are_refused_at_once() {
         ("groups", format!("A=Re({}{})", "(".repeat(500), ")".repeat(500))),
         ("quotes", "A=Eq(\"".to_owned() + &"\\\"".repeat(30_000)),
     ];
+    // The goal is 10 ms on a quiet machine; other builds are slower and other runs share the machine.
+    let strict = std::env::var_os("HYDRANT_SOAK").is_some() && !cfg!(debug_assertions);
+    let allowed = Duration::from_millis(if strict { 10 } else { 500 });
     for (name, text) in hostile {
         let started = Instant::now();
         let error = parse(&text).expect_err(name);
         let took = started.elapsed();
         assert!(error.offset <= text.len(), "{name}");
         assert!(error.to_string().len() < 300, "{name}: {error}");
-        // The goal is 10 ms in a release build; this one is slower and shares the machine.
-        assert!(took < Duration::from_millis(500), "{name}: {took:?}");
-        if std::env::var_os("HYDRANT_SOAK").is_some() {
-            assert!(took < Duration::from_millis(10), "{name}: {took:?}");
-        }
+        assert!(took < allowed, "{name}: {took:?}");
     }
 }
