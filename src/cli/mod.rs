@@ -10,6 +10,7 @@
 
 mod config;
 mod endpoint;
+mod filter;
 mod generate;
 mod post;
 pub mod serve;
@@ -55,6 +56,8 @@ enum Command {
     Tenants(users::TenantsArgs),
     /// Issue and check tokens
     Token(users::TokenArgs),
+    /// Try a filter on events
+    Filter(filter::FilterArgs),
     /// Check or explain the configuration
     Config(config::ConfigArgs),
     /// Print a completion script for a shell
@@ -78,6 +81,8 @@ pub(crate) enum CliError {
     Serve(#[from] serve::ServeError),
     #[error(transparent)]
     Users(#[from] users::UsersError),
+    #[error(transparent)]
+    Filter(#[from] filter::FilterError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -90,6 +95,7 @@ impl CliError {
             Self::Users(error) if error.is_usage() => USAGE,
             Self::Config(_)
             | Self::Usage(_)
+            | Self::Filter(_)
             | Self::Client(ClientError::Endpoint(_) | ClientError::Credentials(_) | ClientError::CaFile { .. }) => {
                 USAGE
             }
@@ -105,7 +111,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
         Ok(cli) => dispatch(cli.command, out, err),
         Err(e) => return explain(&e, out, err),
     };
-    let Err(error) = result else { return 0 };
+    let error = match result {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
     let code = error.exit_code();
     if code != 0 {
         tell(err, format_args!("{error}"));
@@ -113,21 +122,25 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
     code
 }
 
-fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CliError> {
+/// The exit code of a command that did what was asked: 0, but for `filter`, which answers with it.
+fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, CliError> {
+    let mut code = 0;
     match command {
-        Command::Serve(args) => return Ok(serve::run(args.settings()?, out)?),
+        Command::Serve(args) => return Ok(serve::run(args.settings()?, out).map(|()| 0)?),
         // Not flushed here: a write that nobody takes may still hold the lock of standard output.
-        Command::Watch(args) => return watch::run(&args, err),
-        Command::Post(args) => return post::run(&args, err),
+        Command::Watch(args) => return watch::run(&args, err).map(|()| 0),
+        Command::Post(args) => return post::run(&args, err).map(|()| 0),
         Command::Users(args) => users::run(&args, &mut io::stdin(), out)?,
         Command::Roles(args) => users::run_roles(&args, out, err)?,
         Command::Tenants(args) => users::run_tenants(&args, out)?,
         Command::Token(args) => users::run_token(&args, &mut io::stdin(), out, err)?,
+        Command::Filter(args) => code = filter::run(&args, &mut io::stdin().lock(), out)?,
         Command::Config(args) => config::run(&args, out)?,
         Command::Completions(args) => generate::completions(&args, out)?,
         Command::Man(args) => generate::man(&args, out)?,
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    Ok(code)
 }
 
 /// Help and version go to `out` and are no failure; wrong usage goes to `err`.

@@ -5,7 +5,7 @@
 //! connection nobody knows, and posting twice would make events twice. The message then says which lines are in doubt.
 
 mod chunk;
-mod split;
+pub(super) mod split;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};

@@ -28,14 +28,14 @@ pub(crate) enum InputError {
 
 /// An event as compact JSON without a line break.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) text: Vec<u8>,
+pub(in crate::cli) struct Found {
+    pub(in crate::cli) text: Vec<u8>,
     /// The line on which it begins, from one.
-    pub(super) line: u64,
+    pub(in crate::cli) line: u64,
 }
 
 /// Reads one event after another.
-pub(super) struct Splitter<R> {
+pub(in crate::cli) struct Splitter<R> {
     input: R,
     shape: Shape,
     /// Lines that were read completely.
@@ -70,7 +70,7 @@ enum Expect {
 }
 
 impl<R: BufRead> Splitter<R> {
-    pub(super) fn new(input: R) -> Self {
+    pub(in crate::cli) fn new(input: R) -> Self {
         Self { input, shape: Shape::Unknown, lines: 0, validator: Validator::default() }
     }
 
@@ -80,7 +80,7 @@ impl<R: BufRead> Splitter<R> {
     }
 
     /// The next event, nothing at the end of the input. After an error there is nothing more.
-    pub(super) fn next(&mut self) -> Result<Option<Found>, InputError> {
+    pub(in crate::cli) fn next(&mut self) -> Result<Option<Found>, InputError> {
         let result = match &self.shape {
             Shape::Unknown => self.first(),
             Shape::Lines => self.next_line(),

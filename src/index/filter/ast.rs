@@ -96,6 +96,12 @@ impl Filter {
         &self.terms
     }
 
+    /// The term at `index` of [`Filter::terms`] with all below it, as a filter of its own.
+    #[must_use]
+    pub fn subtree(&self, index: usize) -> Self {
+        Self { terms: self.terms[index..index + self.terms[index].size()].into() }
+    }
+
     /// Where the children of the term at `index` stand in [`Filter::terms`].
     pub fn children(&self, index: usize) -> impl Iterator<Item = usize> + '_ {
         let end = index + self.terms[index].size();

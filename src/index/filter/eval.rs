@@ -115,6 +115,16 @@ impl Evaluation<'_> {
         truth
     }
 
+    /// The JSON that a filter of one [`Test`](super::Test) looks at: the value now and, for `Changed`, the value before
+    /// it. For people who want to know why; a filter of several terms gives nothing.
+    pub fn values(&mut self, filter: FilterId) -> [Option<&str>; 2] {
+        let lookups = self.engine.plan.get(filter.signed().id()).lookups();
+        lookups.map(|lookup| {
+            let span = self.engine.fields.find(lookup?, self.view)?;
+            std::str::from_utf8(self.view.at(span)).ok()
+        })
+    }
+
     /// Whether the filter is true, without counting it.
     pub(super) fn is_true(&mut self, filter: FilterId) -> bool {
         self.truth(filter.signed())

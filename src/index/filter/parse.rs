@@ -26,7 +26,7 @@ pub struct Limits {
     pub patterns: usize,
     /// Bytes of one regular expression.
     pub pattern: usize,
-    /// Bytes that one regular expression may compile to.
+    /// Bytes that all regular expressions together may compile to.
     pub compiled: usize,
 }
 
@@ -118,7 +118,8 @@ impl Filter {
     /// # Errors
     /// [`ParseError`] with the place, also for what exceeds `limits`.
     pub fn parse(text: &str, limits: &Limits) -> Result<Self, ParseError> {
-        let mut parser = Parser { text, at: 0, limits, terms: Vec::new(), open: Vec::new(), patterns: 0 };
+        let (terms, open) = (Vec::new(), Vec::new());
+        let mut parser = Parser { text, at: 0, limits, terms, open, patterns: 0, compiled: limits.compiled };
         parser.filter().map_err(|(offset, reason)| ParseError { offset, reason })?;
         Ok(Self::from_terms(parser.terms))
     }
@@ -138,6 +139,8 @@ struct Parser<'t> {
     /// Where the combinators that are still open stand in `terms`.
     open: Vec<usize>,
     patterns: usize,
+    /// Bytes that further patterns may compile to.
+    compiled: usize,
 }
 
 impl<'t> Parser<'t> {
@@ -320,16 +323,33 @@ impl<'t> Parser<'t> {
         self.patterns += 1;
         within("regular expressions", self.patterns, self.limits.patterns, start)?;
         let rest = self.rest();
-        let limits = self.limits;
-        let compile = |source: &str| Pattern::parse(source, limits.pattern, limits.compiled);
         if let Some((source, end)) = quoted_pattern(rest) {
             self.at += end + 1;
-            return compile(&source).map_err(|(_, error)| (start, error.into()));
+            return self.compile(&source).map_err(|(_, error)| (start, error.into()));
         }
         let end = pattern_end(rest).ok_or((start, Reason::Unclosed))?;
         let place = start + (rest.len() - rest.trim_start().len()).min(end);
         self.at += end + 1;
-        compile(rest[..end].trim()).map_err(|(inside, error)| (place + inside, error.into()))
+        self.compile(rest[..end].trim()).map_err(|(inside, error)| (place + inside, error.into()))
+    }
+
+    /// Compiles within what is left for this filter: first within an equal share, then within twice as much and so on,
+    /// so that small patterns leave room for others and all together take no longer than one at the limit.
+    fn compile(&mut self, source: &str) -> Result<Pattern, (usize, PatternError)> {
+        let limits = self.limits;
+        let mut share = (limits.compiled / limits.patterns.max(1)).max(1);
+        loop {
+            let most = share.min(self.compiled);
+            match Pattern::parse(source, limits.pattern, most) {
+                Err((_, PatternError::Large(_))) if share < self.compiled => share *= 2,
+                Err((place, PatternError::Large(_))) => return Err((place, PatternError::Large(limits.compiled))),
+                Err(other) => return Err(other),
+                Ok(pattern) => {
+                    self.compiled -= most;
+                    return Ok(pattern);
+                }
+            }
+        }
     }
 }
 

@@ -111,3 +111,14 @@ fn every_limit_is_kept() {
     assert_eq!(parse("A=Eq([[[[1]]]])"), Err(Reason::Value(ValueError::Nested(3))));
     assert_eq!(parse(&format!("A=Eq({})", "x".repeat(200))), over("bytes of text", 200));
 }
+
+#[test]
+fn patterns_share_what_they_may_compile_to() {
+    let limits = Limits::default();
+    let or = |pattern: &str, count: usize| format!("Or({})", vec![format!("A=Re({pattern})"); count].join(","));
+    Filter::parse(&or("^[a-z0-9.-]{1,63}$", limits.patterns), &limits).unwrap();
+    let large = r"\pL{10}x";
+    Filter::parse(&or(large, 1), &limits).unwrap();
+    let error = Filter::parse(&or(large, limits.patterns), &limits).unwrap_err();
+    assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");
+}

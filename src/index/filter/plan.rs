@@ -75,7 +75,8 @@ impl Expr {
         }
     }
 
-    fn lookups(&self) -> [Option<LookupId>; 2] {
+    /// The places it looks at; of `Changed`, now and before.
+    pub(super) fn lookups(&self) -> [Option<LookupId>; 2] {
         match self {
             Self::Exists(lookup) | Self::Eq(lookup, _) | Self::In(lookup, _) | Self::Re(lookup, _) => {
                 [Some(*lookup), None]

@@ -5,7 +5,7 @@
 //!
 //! Contract: compact valid JSON. The last of several members of one name is found.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 
 use hashbrown::DefaultHashBuilder;
 
@@ -91,7 +91,9 @@ impl Tables {
 
     /// The hash to look a name up with.
     pub(super) fn hash(&self, name: &[u8]) -> u32 {
-        u32::try_from(self.hasher.hash_one(name) & u64::from(u32::MAX)).expect("masked")
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(name);
+        u32::try_from(hasher.finish() & u64::from(u32::MAX)).expect("masked")
     }
 
     /// Makes the table of the value that starts at `start` and tells where that value ends.

@@ -25,6 +25,9 @@ pub struct Pattern {
     regex: regex::Regex,
 }
 
+/// Memory in which a pattern may remember states while it is matched; too little makes it slow, not wrong.
+const CACHE: usize = 1 << 20;
+
 /// Why a pattern is refused. The offset that comes with it counts bytes of the pattern.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum PatternError {
@@ -32,7 +35,7 @@ pub enum PatternError {
     #[error("a pattern longer than {0} bytes")]
     Long(usize),
     /// It would compile to more than the limit.
-    #[error("a pattern that compiles to more than {0} bytes")]
+    #[error("a pattern that compiles to more than {0} bytes, all patterns of a filter counted together")]
     Large(usize),
     /// Groups within each other, deeper than the engine takes.
     #[error("a pattern nested too deeply")]
@@ -87,7 +90,7 @@ impl Pattern {
         let translated = translate::translate(source)?;
         let regex = regex::RegexBuilder::new(&translated)
             .size_limit(compiled)
-            .dfa_size_limit(compiled)
+            .dfa_size_limit(CACHE)
             .build()
             .map_err(|error| (0, refusal(&error, compiled)))?;
         Ok(Self { source: source.into(), regex })

@@ -1,0 +1,276 @@
+//! `hydrant filter`: trying a filter without a broker.
+//!
+//! Contract: the answers are the engine's that serves registrations. The exit code is that of the last event: 0 true, 1
+//! false. What cannot be answered (a bad filter, a file that holds no events) ends with 64, so that 1 always means false.
+//!
+//! An event is told from a plain object by its fields: it has a Type, an Action, and a Key or an Object.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use super::post::split::{Found, InputError, Splitter};
+use super::{CliError, FAILED};
+use crate::clock;
+use crate::event::{Draft, EventError};
+use crate::index::filter::{Engine, Evaluation, Filter, FilterId, Limits, ParseError, Term, View};
+use crate::json;
+
+/// Filters: what a registration may ask of an event
+#[derive(Args)]
+pub(super) struct FilterArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Print how a filter is understood, and what it says of events: exit code 0 if the last answer is true, 1 if
+    /// false, 64 if there is none
+    Test(TestArgs),
+}
+
+#[derive(Args)]
+struct TestArgs {
+    /// The filter, such as 'And(Stage=Changed(),Params.site=Eq(lab))'
+    filter: String,
+    /// Events or plain objects as JSON: one a line, several over lines, or an array; - is standard input
+    #[arg(value_name = "EVENT-FILE")]
+    file: Option<PathBuf>,
+    /// Answer in JSON, one document a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub(crate) enum FilterError {
+    #[error("{error}\n  {}\n  {:>2$}", .shown.0, "^", .shown.1)]
+    Bad { error: ParseError, shown: (String, usize) },
+    #[error("cannot open {file}: {error}")]
+    Open { file: String, error: io::Error },
+    #[error("{file}:{error}")]
+    Input { file: String, error: InputError },
+    #[error("{file}:{line}: {error}")]
+    Event { file: String, line: u64, error: EventError },
+    #[error("{0}: no events in it")]
+    Empty(String),
+}
+
+pub(super) fn run(args: &FilterArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<u8, CliError> {
+    let What::Test(args) = &args.what;
+    let filter = Filter::parse(&args.filter, &Limits::default())
+        .map_err(|error| FilterError::Bad { shown: place(&args.filter, error.offset), error })?;
+    write_filter(&filter, args.json, out)?;
+    match args.file.as_deref() {
+        None => Ok(0),
+        Some(path) if path == Path::new("-") => answer_all(&filter, args.json, "standard input", input, out),
+        Some(path) => {
+            let file = path.display().to_string();
+            let mut open =
+                BufReader::new(File::open(path).map_err(|error| FilterError::Open { file: file.clone(), error })?);
+            answer_all(&filter, args.json, &file, &mut open, out)
+        }
+    }
+}
+
+/// The part of the text around the byte at `offset`, on one line, and the column of that byte in it, from one.
+fn place(text: &str, offset: usize) -> (String, usize) {
+    const AROUND: usize = 60;
+    let column = text.char_indices().take_while(|(at, _)| *at < offset).count();
+    let first = column.saturating_sub(AROUND);
+    let part = text.chars().skip(first).take(2 * AROUND);
+    (part.map(|c| if c.is_control() { ' ' } else { c }).collect(), column - first + 1)
+}
+
+fn write_filter(filter: &Filter, json: bool, out: &mut dyn Write) -> io::Result<()> {
+    if json {
+        return writeln!(out, "{}", serde_json::json!({ "filter": filter.to_string() }));
+    }
+    write_tree(filter, out)
+}
+
+/// The canonical text with a line for each term; it reads back as the same filter.
+fn write_tree(filter: &Filter, out: &mut dyn Write) -> io::Result<()> {
+    let mut ends = Vec::new();
+    for (index, term) in filter.terms().iter().enumerate() {
+        write!(out, "{:1$}", "", 2 * ends.len())?;
+        let name = match term {
+            Term::And(_) => "And",
+            Term::Or(_) => "Or",
+            Term::Not(_) => "Not",
+            Term::Test(test) => {
+                write!(out, "{test}")?;
+                close(index + 1, &mut ends, out)?;
+                continue;
+            }
+        };
+        writeln!(out, "{name}(")?;
+        ends.push(index + term.size());
+    }
+    Ok(())
+}
+
+/// Closes the combinators that end before the term at `next`.
+fn close(next: usize, ends: &mut Vec<usize>, out: &mut dyn Write) -> io::Result<()> {
+    while ends.last() == Some(&next) {
+        ends.pop();
+        write!(out, "\n{:1$})", "", 2 * ends.len())?;
+    }
+    writeln!(out, "{}", if ends.is_empty() { "" } else { "," })
+}
+
+fn answer_all(
+    filter: &Filter,
+    json: bool,
+    file: &str,
+    input: &mut dyn BufRead,
+    out: &mut dyn Write,
+) -> Result<u8, CliError> {
+    let mut asker = Asker::new(filter);
+    let mut splitter = Splitter::new(input);
+    let mut last = None;
+    while let Some(found) = next(&mut splitter, file)? {
+        let answer = asker.answer(&found, file)?;
+        answer.write(json, out)?;
+        last = Some(answer.matches);
+    }
+    match last {
+        None => Err(FilterError::Empty(file.to_owned()).into()),
+        Some(matches) => Ok(if matches { 0 } else { FAILED }),
+    }
+}
+
+fn next(splitter: &mut Splitter<&mut dyn BufRead>, file: &str) -> Result<Option<Found>, FilterError> {
+    splitter.next().map_err(|error| FilterError::Input { file: file.to_owned(), error })
+}
+
+/// The filter and each of its terms in an engine.
+struct Asker<'f> {
+    filter: &'f Filter,
+    engine: Engine,
+    terms: Vec<FilterId>,
+}
+
+/// What was found out about one event.
+#[derive(Serialize)]
+struct Answer {
+    line: u64,
+    matches: bool,
+    /// The term at which the answer is certain, read from the left.
+    decided_by: String,
+    /// The terms that had to be asked up to there.
+    terms: Vec<Asked>,
+}
+
+#[derive(Serialize)]
+struct Asked {
+    term: String,
+    matches: bool,
+    /// Nothing if the field is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Box<RawValue>>,
+    /// For `Changed`: the value in Original.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<Box<RawValue>>,
+    #[serde(skip)]
+    compares: bool,
+}
+
+impl<'f> Asker<'f> {
+    fn new(filter: &'f Filter) -> Self {
+        let mut engine = Engine::new();
+        let terms = (0..filter.terms().len()).map(|index| engine.intern(&filter.subtree(index))).collect();
+        Self { filter, engine, terms }
+    }
+
+    fn answer(&mut self, found: &Found, file: &str) -> Result<Answer, FilterError> {
+        // The splitter gives valid JSON, which is UTF-8.
+        let text = String::from_utf8_lossy(&found.text);
+        if !is_event(&text) {
+            return Ok(self.ask(found.line, View::object(&text)));
+        }
+        let draft = Draft::read(&text).map_err(|error| FilterError::Event {
+            file: file.to_owned(),
+            line: found.line,
+            error,
+        })?;
+        Ok(self.ask(found.line, View::event(&draft.seal(clock::now()))))
+    }
+
+    fn ask(&mut self, line: u64, view: View<'_>) -> Answer {
+        let mut evaluation = self.engine.begin(view);
+        let mut asked = Vec::new();
+        let matches = walk(self.filter, &self.terms, 0, &mut evaluation, &mut asked);
+        let decided_by = asked.last().map(|asked: &Asked| asked.term.clone()).unwrap_or_default();
+        Answer { line, matches, decided_by, terms: asked }
+    }
+}
+
+/// Asks from left to right, no further than needed. Recursion is bounded by the nesting that a filter may have.
+fn walk(
+    filter: &Filter,
+    ids: &[FilterId],
+    index: usize,
+    evaluation: &mut Evaluation<'_>,
+    asked: &mut Vec<Asked>,
+) -> bool {
+    let mut child = |child| walk(filter, ids, child, evaluation, asked);
+    match &filter.terms()[index] {
+        Term::And(_) => filter.children(index).all(child),
+        Term::Or(_) => filter.children(index).any(child),
+        Term::Not(_) => !child(index + 1),
+        Term::Test(test) => {
+            let matches = evaluation.matches(ids[index]);
+            let [value, before] =
+                evaluation.values(ids[index]).map(|json| json.and_then(|json| RawValue::from_string(json.into()).ok()));
+            let compares = test.op.name() == "Changed";
+            asked.push(Asked { term: test.to_string(), matches, value, before, compares });
+            matches
+        }
+    }
+}
+
+/// See the module's text.
+fn is_event(text: &str) -> bool {
+    let has = |field: &str| json::members(text).any(|member| member.name().eq_ignore_ascii_case(field));
+    has("Type") && has("Action") && (has("Key") || has("Object"))
+}
+
+impl Answer {
+    fn write(&self, json: bool, out: &mut dyn Write) -> io::Result<()> {
+        if !json {
+            return self.write_text(out);
+        }
+        serde_json::to_writer(&mut *out, self)?;
+        writeln!(out)
+    }
+
+    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "line {}: {}, decided by {}", self.line, self.matches, self.decided_by)?;
+        for asked in &self.terms {
+            write!(out, "  {} {}: {}", asked.matches, asked.term, shown(asked.value.as_deref()))?;
+            if asked.compares {
+                write!(out, ", before {}", shown(asked.before.as_deref()))?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// A value for people: not more than a line of it.
+fn shown(value: Option<&RawValue>) -> String {
+    const LONGEST: usize = 160;
+    let Some(value) = value else { return "missing".to_owned() };
+    let mut text: String = value.get().chars().take(LONGEST).collect();
+    if text.len() < value.get().len() {
+        text.push_str("...");
+    }
+    text
+}
