@@ -8,6 +8,7 @@
 //! connection whose registration was answered before.
 
 mod classes;
+pub mod connection;
 mod shard;
 
 use std::sync::Arc;
@@ -21,6 +22,9 @@ pub use shard::{Commands, Shard};
 use crate::event::Event;
 use crate::fanout::inbox::{Batch, Inlet};
 use crate::metrics::{Metrics, Source};
+
+/// The Type of events about connections; a principal always sees those of its own.
+pub const CONNECTIONS: &str = "connections";
 
 /// Why events were not taken.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -77,26 +81,41 @@ impl Broker {
     /// # Errors
     /// [`PublishError`]; no event was taken then.
     pub fn publish(&self, events: Vec<Event>, source: Source) -> Result<u64, PublishError> {
-        let bytes = events.iter().map(|event| event.frame().len()).sum();
-        let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
-        let count = events.len();
-        if count == 0 {
-            return Ok(self.sequencer.lock().next);
-        }
-        let first = self.sequence(events, bytes).inspect_err(|_| self.metrics.events_refused.inc_by(count as u64))?;
-        self.metrics.received(source, count as u64, bytes as u64);
-        Ok(first)
+        self.publish_or_return(events, source).map_err(|(error, _)| error)
     }
 
-    fn sequence(&self, events: Box<[Arc<Event>]>, bytes: usize) -> Result<u64, PublishError> {
+    /// Like [`Broker::publish`], but gives the events back that were not taken.
+    ///
+    /// # Errors
+    /// [`PublishError`] and the events.
+    pub fn publish_or_return(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
+        let bytes = events.iter().map(|event| event.frame().len()).sum();
+        let count = events.len() as u64;
+        match self.sequence(events, bytes) {
+            Ok(first) => {
+                self.metrics.received(source, count, bytes as u64);
+                Ok(first)
+            }
+            Err(refused) => {
+                self.metrics.events_refused.inc_by(count);
+                Err(refused)
+            }
+        }
+    }
+
+    fn sequence(&self, events: Vec<Event>, bytes: usize) -> Result<u64, (PublishError, Vec<Event>)> {
         let count = events.len();
         let mut sequencer = self.sequencer.lock();
         if sequencer.stopped {
-            return Err(PublishError::Stopped);
+            return Err((PublishError::Stopped, events));
+        }
+        if count == 0 {
+            return Ok(sequencer.next);
         }
         if let Some(full) = sequencer.inlets.iter().find(|inlet| !inlet.has_room(count, bytes)) {
-            return Err(PublishError::Full { events: full.waiting() });
+            return Err((PublishError::Full { events: full.waiting() }, events));
         }
+        let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
         let first = sequencer.next;
         sequencer.next += count as u64;
         let batch = Arc::new(Batch { first, received_us: self.now_us(), events, bytes });

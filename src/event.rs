@@ -166,22 +166,14 @@ impl<'t> Draft<'t> {
         let original = wire.value(",\"Original\":", self.original, scrub);
         let (frame, header) = wire.finish();
         let (machine, work_order) = if self.kind == "jobs" { owners(self.object) } else { (None, None) };
-        Event {
-            frame,
-            header,
-            object,
-            original,
-            kind: self.kind.as_ref().into(),
-            action: self.action.as_ref().into(),
-            key: self.key.as_ref().into(),
-            machine,
-            work_order,
-        }
+        let names =
+            [&self.kind, &self.action, &self.key, &machine.unwrap_or_default(), &work_order.unwrap_or_default()];
+        Event { frame, header, object, original, names: Names::new(names.map(AsRef::as_ref)) }
     }
 }
 
-/// `Machine` and `WorkOrder` of a job, where they are non-empty strings; the last of several wins.
-fn owners(job: &str) -> (Option<Box<str>>, Option<Box<str>>) {
+/// `Machine` and `WorkOrder` of a job, where they are strings; the last of several wins.
+fn owners(job: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
     let mut owners = (None, None);
     for member in json::members(job) {
         let slot = match member.name().as_ref() {
@@ -189,7 +181,7 @@ fn owners(job: &str) -> (Option<Box<str>>, Option<Box<str>>) {
             "WorkOrder" => &mut owners.1,
             _ => continue,
         };
-        *slot = json::as_string(member.value).filter(|text| !text.is_empty()).map(|text| text.as_ref().into());
+        *slot = json::as_string(member.value);
     }
     owners
 }
@@ -318,11 +310,30 @@ pub struct Event {
     header: FrameStart,
     object: Range<u32>,
     original: Range<u32>,
-    kind: Box<str>,
-    action: Box<str>,
-    key: Box<str>,
-    machine: Option<Box<str>>,
-    work_order: Option<Box<str>>,
+    names: Names,
+}
+
+/// The strings that an event is found by, decoded, one behind the other: matching reads all of them.
+#[derive(Debug)]
+struct Names {
+    text: Box<str>,
+    ends: [u32; 5],
+}
+
+impl Names {
+    fn new(names: [&str; 5]) -> Self {
+        let mut end = 0;
+        let ends = names.map(|name| {
+            end += name.len();
+            offset(end)
+        });
+        Self { text: names.concat().into(), ends }
+    }
+
+    fn get(&self, at: usize) -> &str {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.text[start as usize..self.ends[at] as usize]
+    }
 }
 
 impl Event {
@@ -352,27 +363,27 @@ impl Event {
 
     /// The event's Type, decoded.
     pub fn kind(&self) -> &str {
-        &self.kind
+        self.names.get(0)
     }
 
     /// The event's Action, decoded.
     pub fn action(&self) -> &str {
-        &self.action
+        self.names.get(1)
     }
 
     /// The event's Key, decoded.
     pub fn key(&self) -> &str {
-        &self.key
+        self.names.get(2)
     }
 
     /// For an event of Type `jobs`: its Object's `Machine`, if that is a non-empty string.
     pub fn machine(&self) -> Option<&str> {
-        self.machine.as_deref()
+        Some(self.names.get(3)).filter(|machine| !machine.is_empty())
     }
 
     /// For an event of Type `jobs`: its Object's `WorkOrder`, if that is a non-empty string.
     pub fn work_order(&self) -> Option<&str> {
-        self.work_order.as_deref()
+        Some(self.names.get(4)).filter(|work_order| !work_order.is_empty())
     }
 }
 

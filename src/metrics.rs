@@ -24,6 +24,8 @@ pub enum Source {
     Post,
     /// The simulated fleet of `--demo`
     Demo,
+    /// Connections that came and went
+    Connections,
 }
 
 impl Source {
@@ -31,6 +33,7 @@ impl Source {
         match self {
             Self::Post => "post",
             Self::Demo => "demo",
+            Self::Connections => "connections",
         }
     }
 }
@@ -105,6 +108,9 @@ pub struct Metrics {
     inbox_events: IntGauge,
     frames: IntGauge,
     latency: LatencyHistogram,
+    predicate_evaluations: IntCounter,
+    field_lookups: IntCounter,
+    filter_matches: IntCounter,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
     shards: Mutex<Vec<Arc<Peaks>>>,
@@ -187,6 +193,12 @@ impl Metrics {
             inbox_events: declare.gauge("hydrant_inbox_events", "Events waiting for the slowest shard"),
             frames: declare.gauge("hydrant_frames", "Distinct frames held by all shards"),
             latency: declare.add(LatencyHistogram::new()),
+            predicate_evaluations: declare.counter(
+                "hydrant_predicate_evaluations_total",
+                "Questions of filters that were worked out, at most once an event and shard each",
+            ),
+            field_lookups: declare.counter("hydrant_field_lookups_total", "Paths looked up in events by filters"),
+            filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once a group"),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
@@ -208,7 +220,7 @@ impl Metrics {
         for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
             self.command(outcome, 0);
         }
-        self.received(Source::Post, 0, 0);
+        [Source::Post, Source::Connections].into_iter().for_each(|source| self.received(source, 0, 0));
     }
 
     /// A websocket was closed for this reason; nothing if the client vanished.
@@ -290,6 +302,17 @@ pub struct ShardSize {
     pub frames: usize,
 }
 
+/// What filters have cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FilterCost {
+    /// Questions worked out.
+    pub predicate_evaluations: u64,
+    /// Paths looked up.
+    pub field_lookups: u64,
+    /// Filters found true.
+    pub filter_matches: u64,
+}
+
 impl ShardMetrics {
     /// All metrics.
     pub fn all(&self) -> &Arc<Metrics> {
@@ -316,6 +339,13 @@ impl ShardMetrics {
         moved(&metrics.registrations, self.registrations, size.registrations);
         moved(&metrics.frames, self.frames, size.frames);
         (self.waiting, self.registrations, self.frames) = (size.waiting, size.registrations, size.frames);
+    }
+
+    /// Adds what filters have cost since the last call.
+    pub fn filters(&self, cost: FilterCost) {
+        self.metrics.predicate_evaluations.inc_by(cost.predicate_evaluations);
+        self.metrics.field_lookups.inc_by(cost.field_lookups);
+        self.metrics.filter_matches.inc_by(cost.filter_matches);
     }
 
     /// Notes the deepest outbox.

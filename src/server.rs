@@ -16,13 +16,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::probe::Probe;
-use crate::api::{About, Api, ApiLimits};
+use crate::api::quota::{PostQuota, SocketQuota};
+use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
 use crate::config::{Settings, TlsMode};
 use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::InboxLimits;
 use crate::index;
+use crate::index::filter;
 use crate::ingest::demo::Fleet;
 use crate::ingest::feed;
 use crate::metrics::Metrics;
@@ -100,6 +102,7 @@ impl Server {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let epoch = Instant::now();
         let authority = open_authority(&settings)?;
+        let id = identity(&settings)?;
         let metrics = Arc::new(Metrics::new());
         let listeners = bind_all(&settings, &metrics).await?;
         let probe = bind_probe(&settings, &metrics).await?;
@@ -107,18 +110,17 @@ impl Server {
         let broker = Arc::new(Broker::new(metrics, epoch));
         let pool = Pool::start(shards(&settings), &shard_settings(&settings), &broker, &authority, epoch)
             .map_err(StartError::Shards)?;
-        let api = Arc::new(Api {
+        let api = Arc::new(Api::new(ApiParts {
             broker,
             authority,
             pool: Arc::new(pool),
             admission: Admission::new(settings.limits.connections),
+            sockets: SocketQuota::new(usize::try_from(settings.limits.connections_per_principal).unwrap_or(usize::MAX)),
+            posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
-            about: About {
-                id: identity(&settings)?,
-                address: addresses.first().copied().unwrap_or(settings.listen[0]),
-            },
-        });
+            about: About { id, address: addresses.first().copied().unwrap_or(settings.listen[0]) },
+        }));
         let (stop, stopped) = watch::channel(false);
         let (stop_probe, probe_stopped) = watch::channel(false);
         let ready = Arc::new(AtomicBool::new(true));
@@ -230,11 +232,21 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
             registrations: limits.registrations,
             combinations: limits.combinations,
             combinations_in_all: limits.combinations.saturating_mul(4),
+            filter: filter::Limits {
+                nesting: limits.filter_nesting,
+                compiled: limits.regex_bytes,
+                ..filter::Limits::default()
+            },
         },
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
         inbox: InboxLimits { events: inbox.events, bytes: inbox.bytes },
         message_bytes: limits.message_bytes,
-        timing: Timing { ping: timeouts.ping, idle: timeouts.idle, close: timeouts.close },
+        timing: Timing {
+            ping: timeouts.ping,
+            idle: timeouts.idle,
+            close: timeouts.close,
+            close_on_token_expiry: settings.close_on_token_expiry,
+        },
     }
 }
 

@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
 
 use super::{Api, ApiError, query};
+use crate::AUDIT;
 use crate::auth::{AuthError, Credential, Identity};
 use crate::metrics::Rejection;
 
@@ -19,7 +20,7 @@ impl Api {
     ) -> Result<Identity, ApiError> {
         let result = self.identify(request, peer).await;
         if let Err(error) = &result {
-            tracing::info!(%peer, path = request.uri().path(), %error, "refused");
+            tracing::info!(target: AUDIT, %peer, path = request.uri().path(), %error, "refused");
             self.broker.metrics().rejected(match error {
                 ApiError::Auth(AuthError::Missing | AuthError::Malformed(_)) => Rejection::Unauthenticated,
                 ApiError::Auth(AuthError::Throttled { .. } | AuthError::Unavailable) => Rejection::Limited,

@@ -1,5 +1,7 @@
 //! What can be wrong with a request: the one table from errors to HTTP status, headers and DRP Error bodies.
 
+use std::time::Duration;
+
 use hyper::header::{HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode};
 use thiserror::Error;
@@ -55,6 +57,22 @@ pub enum ApiError {
     /// Events cannot be taken now.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// The principal has posted more than its share.
+    #[error("too many events: {per_second} a second are allowed")]
+    Quota {
+        /// Its share.
+        per_second: u64,
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// There is no such object, or the caller may not know of it.
+    #[error("Not Found")]
+    Unknown {
+        /// What kind of object.
+        model: &'static str,
+        /// Which one.
+        key: String,
+    },
     /// As many connections as allowed.
     #[error("too many connections")]
     TooManyConnections,
@@ -64,7 +82,7 @@ impl ApiError {
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoRoute | Self::Unknown { .. } => StatusCode::NOT_FOUND,
             Self::Auth(error) => StatusCode::from_u16(error.status()).expect("one of a fixed set"),
             Self::Revoked(_) | Self::Origin | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::Token(error) => match error {
@@ -75,7 +93,7 @@ impl ApiError {
             },
             Self::NotAHandshake(_) | Self::Bad(_) | Self::CutOff => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Publish(PublishError::Full { .. }) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Publish(PublishError::Stopped) | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -84,6 +102,8 @@ impl ApiError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Auth(AuthError::Throttled { retry_after }) => Some(retry_after.as_secs().max(1)),
+            // Rounded up: a second too early would be refused again.
+            Self::Quota { retry_after, .. } => Some(retry_after.as_secs() + 1),
             Self::Auth(AuthError::Unavailable) | Self::Publish(_) => Some(1),
             Self::TooManyConnections => Some(5),
             _ => None,
@@ -98,8 +118,10 @@ impl ApiError {
             _ => method.as_str(),
         };
         let mut error = DrpError::new(kind, status.as_u16(), self.to_string());
-        if matches!(self, Self::NoRoute) {
-            path.clone_into(&mut error.key);
+        match self {
+            Self::NoRoute => path.clone_into(&mut error.key),
+            Self::Unknown { model, key } => error = error.about(model, key),
+            _ => {}
         }
         let mut answer = answer::json(status, error.to_json());
         let headers = answer.headers_mut();

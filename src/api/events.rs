@@ -53,6 +53,8 @@ impl Api {
         } else {
             posting.read(&body, form)?
         };
+        let quota = self.posts.take(principal, events.len() as u64, self.broker.now_us());
+        quota.map_err(|retry_after| ApiError::Quota { per_second: self.posts.per_second(), retry_after })?;
         self.broker.publish(events, Source::Post)?;
         Ok(answer::no_content())
     }

@@ -11,7 +11,7 @@ use crate::auth::Identity;
 use crate::transport::listener::Answer;
 
 /// What clients look for before they use something.
-const FEATURES: [&str; 5] = ["api-v3", "sane-exit-codes", "roles", "tenants", "hydrant"];
+const FEATURES: [&str; 6] = ["api-v3", "sane-exit-codes", "roles", "tenants", "websocket-changed-filter", "hydrant"];
 
 /// What stays the same while the server runs.
 #[derive(Debug, Clone)]

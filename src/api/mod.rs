@@ -7,7 +7,8 @@
 //! | `GET /ws` (upgrade) | [`websocket`] |
 //! | `POST /events` | [`events`] |
 //! | `GET /info` | [`info`] |
-//! | `GET /users/NAME/token`, `POST` likewise | [`token`] |
+//! | `GET /users/NAME/token`, `POST` likewise, `GET /machines/UUID/token` | [`token`] |
+//! | `/connections` and its relatives | [`connections`] |
 //!
 //! Contract: every answer below 400 says `Content-Type: application/json`, bodies or not (drpcli fails otherwise); every
 //! answer from 400 on has a DRP Error as its body. The query string, which may hold a credential, reaches no log, metric or
@@ -15,12 +16,15 @@
 
 mod access;
 pub mod answer;
+mod connections;
 mod error;
 mod events;
 mod info;
 pub mod probe;
 mod query;
+pub mod quota;
 mod token;
+mod visitors;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -33,9 +37,17 @@ pub use error::ApiError;
 pub use info::About;
 
 use crate::auth::Authority;
-use crate::broker::Broker;
+use crate::broker::connection::Connection;
+use crate::broker::{Broker, PublishError};
+use crate::metrics::Source;
 use crate::transport::listener::{Answer, Handler};
 use crate::transport::pool::{Admission, Pool};
+use crate::{AUDIT, clock};
+use quota::{PostQuota, SocketQuota};
+use visitors::Visitors;
+
+/// Models whose objects have agents that connect as `runner:UUID`.
+const RUNNERS: [&str; 3] = ["machines", "clusters", "resource_brokers"];
 
 /// Bounds of requests.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +61,21 @@ pub struct ApiLimits {
 /// What the routes work with. Shared by all listeners.
 #[derive(Debug)]
 pub struct Api {
+    parts: ApiParts,
+    visitors: Visitors,
+}
+
+impl std::ops::Deref for Api {
+    type Target = ApiParts;
+
+    fn deref(&self) -> &ApiParts {
+        &self.parts
+    }
+}
+
+/// What an [`Api`] is made of.
+#[derive(Debug)]
+pub struct ApiParts {
     /// Takes events.
     pub broker: Arc<Broker>,
     /// Checks credentials.
@@ -57,6 +84,10 @@ pub struct Api {
     pub pool: Arc<Pool>,
     /// Bounds websockets.
     pub admission: Admission,
+    /// Bounds the websockets of each principal.
+    pub sockets: SocketQuota,
+    /// Bounds what each principal posts.
+    pub posts: PostQuota,
     /// Origins besides the request's own from which a browser's own credentials are taken.
     pub allowed_origins: Vec<String>,
     /// Bounds of requests.
@@ -66,6 +97,12 @@ pub struct Api {
 }
 
 impl Handler for Api {
+    fn left(&self, peer: SocketAddr) {
+        if let Some(connection) = self.visitors.left(peer) {
+            self.announce("delete", &connection);
+        }
+    }
+
     async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let answer = self.route(request, peer).await.unwrap_or_else(|error| error.answer(&method, &path));
@@ -76,20 +113,47 @@ impl Handler for Api {
 }
 
 impl Api {
+    /// An API without visitors.
+    pub fn new(parts: ApiParts) -> Self {
+        Self { parts, visitors: Visitors::default() }
+    }
+
+    /// Tells of an HTTP connection. While the inboxes are full nobody hears of it; the list has it all the same.
+    fn announce(&self, action: &str, connection: &Connection) {
+        let event = connection.event(action, clock::now());
+        if let Err(PublishError::Full { .. }) = self.broker.publish(vec![event], Source::Connections) {
+            tracing::warn!(action, peer = %connection.remote_addr, "the inboxes are full: a connection is not told of");
+        }
+    }
+
     async fn route(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Result<Answer, ApiError> {
         let path = request.uri().path().to_owned();
         let Some(rest) = path.strip_prefix("/api/v3/") else { return Err(ApiError::NoRoute) };
         let segments: Vec<String> = rest.split('/').map(query::decode).collect();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let identity = self.authenticate(&request, peer).await?;
+        let query = request.uri().query();
+        if segments != ["ws"]
+            && let Some(connection) = self.visitors.came(peer, &identity)
+        {
+            tracing::info!(target: AUDIT, principal = %identity.principal(), %peer, "login");
+            self.announce("create", &connection);
+        }
         match (request.method(), segments.as_slice()) {
+            (&Method::GET, ["connections"]) => self.list_connections(query, &identity).await,
+            (&Method::GET, ["connections", address]) => self.get_connection(address, &identity).await,
+            (&Method::DELETE, ["connections", address]) => self.delete_connection(address, &identity).await,
+            (&Method::GET, [model, uuid, "connections"]) => match RUNNERS.iter().find(|other| *other == model) {
+                Some(scope) => self.runner_connections(scope, uuid, &identity).await,
+                None => Err(ApiError::NoRoute),
+            },
             (&Method::GET, ["ws"]) => self.websocket(&mut request, peer, identity),
             (_, ["ws"]) => Err(ApiError::NotAHandshake(crate::transport::upgrade::UpgradeError::Method)),
             (&Method::POST, ["events"]) => self.post_events(request, &identity).await,
             (&Method::GET, ["info"]) => self.info(&request, &identity),
-            (&Method::GET, ["users", name, "token"]) => self.user_token(request.uri().query(), name, &identity),
+            (&Method::GET, ["users", name, "token"]) => self.user_token(query, name, &identity),
             (&Method::POST, ["users", name, "token"]) => self.post_user_token(request, name, &identity).await,
-            (&Method::GET, ["machines", uuid, "token"]) => self.machine_token(request.uri().query(), uuid, &identity),
+            (&Method::GET, ["machines", uuid, "token"]) => self.machine_token(query, uuid, &identity),
             _ => Err(ApiError::NoRoute),
         }
     }

@@ -29,6 +29,10 @@ impl Api {
         let Some(permit) = self.admission.admit() else {
             return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
         };
+        let Some(place) = self.sockets.admit(identity.principal().as_str()) else {
+            return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
+        };
+        let permit = permit.beside(place);
         let (pool, authority) = (Arc::clone(&self.pool), Arc::clone(&self.authority));
         let then = move |socket: crate::transport::socket::Socket, early| async move {
             // Rights may have changed since the request was checked; who was revoked is not let in.

@@ -13,17 +13,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::CONNECTIONS;
 use super::classes::Classes;
+use crate::AUDIT;
 use crate::auth::{Access, Principal};
 use crate::event::Event;
 use crate::fanout::{ConnId, Delivery, Fanout, Frame, OutboxLimits};
 use crate::frame;
+use crate::index::filter::Counters;
 use crate::index::{Class, Index, IndexError, Limits, Slot};
-use crate::metrics::{Outcome, ShardSize};
+use crate::metrics::{FilterCost, Outcome, ShardSize};
 use crate::protocol::{Close, Command, answer};
-
-/// Events about connections; a principal always sees those of its own.
-const CONNECTIONS: &str = "connections";
 
 /// What the shard knows of a connection.
 #[derive(Debug)]
@@ -61,6 +61,8 @@ pub struct Shard {
     overflowed: Vec<ConnId>,
     closing: Vec<(ConnId, Close)>,
     commands: Commands,
+    /// What filters had cost when they were last asked.
+    filters: Counters,
 }
 
 impl Shard {
@@ -74,6 +76,7 @@ impl Shard {
             overflowed: Vec::new(),
             closing: Vec::new(),
             commands: Commands::default(),
+            filters: Counters::default(),
         }
     }
 
@@ -120,8 +123,12 @@ impl Shard {
     pub fn text(&mut self, conn: ConnId, message: &str, now: Timestamp) {
         let Some((slot, principal)) = self.speaker(conn) else { return };
         let answer = match self.carry_out(slot, message) {
-            Ok(command) => answer::done(command, principal.as_str(), now),
+            Ok(command) => {
+                tracing::info!(target: AUDIT, %principal, verb = command.verb(), spec = command.spec(), "command");
+                answer::done(command, principal.as_str(), now)
+            }
             Err(reason) => {
+                tracing::info!(target: AUDIT, %principal, reason, "command refused");
                 self.commands.count(Outcome::Refused);
                 answer::refused(message, &reason, principal.as_str(), now)
             }
@@ -226,6 +233,12 @@ impl Shard {
         std::mem::take(&mut self.closing)
     }
 
+    /// How many registrations a connection has.
+    pub fn registrations(&self, conn: ConnId) -> usize {
+        let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
+        session.and_then(|session| session.slot).map_or(0, |slot| self.index.registrations(slot))
+    }
+
     /// The outboxes, for the transport to write from.
     pub fn fanout(&mut self) -> &mut Fanout {
         &mut self.fanout
@@ -234,6 +247,17 @@ impl Shard {
     /// The commands since the last call.
     pub fn take_commands(&mut self) -> Commands {
         std::mem::take(&mut self.commands)
+    }
+
+    /// What filters have cost since the last call.
+    pub fn take_filter_cost(&mut self) -> FilterCost {
+        let now = self.index.filter_counters();
+        let before = std::mem::replace(&mut self.filters, now);
+        FilterCost {
+            predicate_evaluations: now.predicate_evaluations - before.predicate_evaluations,
+            field_lookups: now.field_lookups - before.field_lookups,
+            filter_matches: now.filter_matches - before.filter_matches,
+        }
     }
 
     /// How large the shard is.

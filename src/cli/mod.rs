@@ -105,8 +105,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
         Ok(cli) => dispatch(cli.command, out, err),
         Err(e) => return explain(&e, out, err),
     };
-    let flushed = result.and_then(|()| Ok(out.flush()?));
-    let Err(error) = flushed else { return 0 };
+    let Err(error) = result else { return 0 };
     let code = error.exit_code();
     if code != 0 {
         tell(err, format_args!("{error}"));
@@ -116,17 +115,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
 
 fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), CliError> {
     match command {
-        Command::Serve(args) => Ok(serve::run(args.settings()?, out)?),
-        Command::Watch(args) => watch::run(&args, err),
-        Command::Post(args) => post::run(&args, err),
-        Command::Users(args) => Ok(users::run(&args, &mut io::stdin(), out)?),
-        Command::Roles(args) => Ok(users::run_roles(&args, out, err)?),
-        Command::Tenants(args) => Ok(users::run_tenants(&args, out)?),
-        Command::Token(args) => Ok(users::run_token(&args, &mut io::stdin(), out, err)?),
-        Command::Config(args) => config::run(&args, out),
-        Command::Completions(args) => generate::completions(&args, out),
-        Command::Man(args) => generate::man(&args, out),
+        Command::Serve(args) => return Ok(serve::run(args.settings()?, out)?),
+        // Not flushed here: a write that nobody takes may still hold the lock of standard output.
+        Command::Watch(args) => return watch::run(&args, err),
+        Command::Post(args) => return post::run(&args, err),
+        Command::Users(args) => users::run(&args, &mut io::stdin(), out)?,
+        Command::Roles(args) => users::run_roles(&args, out, err)?,
+        Command::Tenants(args) => users::run_tenants(&args, out)?,
+        Command::Token(args) => users::run_token(&args, &mut io::stdin(), out, err)?,
+        Command::Config(args) => config::run(&args, out)?,
+        Command::Completions(args) => generate::completions(&args, out)?,
+        Command::Man(args) => generate::man(&args, out)?,
     }
+    Ok(out.flush()?)
 }
 
 /// Help and version go to `out` and are no failure; wrong usage goes to `err`.

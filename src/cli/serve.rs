@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::AUDIT;
 use crate::config::{LogFormat, Settings, TlsMode};
 use crate::server::{Server, StartError};
 
@@ -65,6 +66,9 @@ pub fn run(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError> {
 /// Logs to standard error. A second call in one process changes nothing.
 fn start_logging(settings: &Settings) {
     let filter = EnvFilter::try_new(&settings.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let audit = if settings.log.audit { "info" } else { "off" };
+    let directive = format!("{AUDIT}={audit}").parse().expect("a constant in the form of a directive");
+    let filter = filter.add_directive(directive);
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let result = match settings.log.format {
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

@@ -51,9 +51,9 @@ impl Http {
         Ok(Self { sender, target: target.clone() })
     }
 
-    /// Whether another request has a chance; a server closes idle connections.
-    pub fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+    /// Whether another request can be sent; a server may close a connection after any answer, and while it is idle.
+    pub async fn is_ready(&mut self) -> bool {
+        self.sender.ready().await.is_ok()
     }
 
     /// Posts a body and drops what a good answer says.

@@ -123,9 +123,9 @@ table! {
         /// Start on an address that others can reach though the first user still has its well-known password.
         allow_default_credentials: bool as Switch = "false", start;
         /// Origins besides the server's own from which a browser may use credentials that it adds by itself.
-        allowed_origins: Vec<String> as Origins = "", live;
+        allowed_origins: Vec<String> as Origins = "", start;
         /// Close a connection when the token it came with expires.
-        close_on_token_expiry: bool as Switch = "false", live;
+        close_on_token_expiry: bool as Switch = "false", start;
     } with {
         /// What is logged and how.
         log: Log,
@@ -150,9 +150,9 @@ table! {
         /// Form of the log lines.
         format: LogFormat as Format = "text", start;
         /// Which lines are written.
-        level: String as Level = "info", live;
+        level: String as Level = "info", start;
         /// Log who came, was refused and left.
-        audit: bool as Switch = "false", live;
+        audit: bool as Switch = "false", start;
     }
 }
 
@@ -160,25 +160,27 @@ table! {
     /// How much a client may ask for.
     Limits in "limits." {
         /// Longest websocket message from a client; a longer one closes the connection with 1009.
-        message_bytes: usize as Size = "64KiB", live;
+        message_bytes: usize as Size = "64KiB", start;
         /// Registrations on one connection.
-        registrations: usize as Count = "4096", live;
+        registrations: usize as Count = "4096", start;
         /// Combinations of type, action and key that the lists of one registration may make.
-        combinations: usize as Count = "65536", live;
+        combinations: usize as Count = "65536", start;
         /// Levels of `And`, `Or` and `Not` in a filter.
-        filter_nesting: usize as Count = "64", live;
+        filter_nesting: usize as Count = "64", start;
         /// Compiled size of one regular expression in a filter.
-        regex_bytes: usize as Size = "1MiB", live;
+        regex_bytes: usize as Size = "1MiB", start;
         /// Longest event that is taken in; at most 1 GiB.
-        event_bytes: usize as Size = "16MiB", live;
+        event_bytes: usize as Size = "16MiB", start;
         /// Longest body of a request.
-        body_bytes: usize as Size = "64MiB", live;
+        body_bytes: usize as Size = "64MiB", start;
         /// Connections at one time.
-        connections: usize as Count = "100000", live;
+        connections: usize as Count = "100000", start;
+        /// Websockets of one principal at one time; 0 is without limit.
+        connections_per_principal: u64 as Whole = "0", start;
         /// Connections that have not yet finished their TLS handshake or shown credentials.
-        pending_handshakes: usize as Count = "512", live;
+        pending_handshakes: usize as Count = "512", start;
         /// Events a second that one principal may post; 0 is without limit.
-        posted_events_per_second: u64 as Whole = "0", live;
+        posted_events_per_second: u64 as Whole = "0", start;
     }
 }
 
@@ -186,11 +188,11 @@ table! {
     /// What may wait for one connection.
     Outbox in "outbox." {
         /// Bytes that may wait for one connection.
-        bytes: usize as Size = "16MiB", live;
+        bytes: usize as Size = "16MiB", start;
         /// Events that may wait for one connection.
-        events: usize as Count = "65536", live;
+        events: usize as Count = "65536", start;
         /// What happens when more would have to wait: `disconnect` closes the connection with 1013.
-        overflow: Overflow as Policy = "disconnect", live;
+        overflow: Overflow as Policy = "disconnect", start;
     }
 }
 
@@ -208,17 +210,17 @@ table! {
     /// How long the server waits for whom.
     Timeouts in "timeouts." {
         /// Time between two pings on a websocket.
-        ping: Duration as Span = "54s", live;
+        ping: Duration as Span = "54s", start;
         /// A websocket without any sign of life for so long is closed.
-        idle: Duration as Span = "60s", live;
+        idle: Duration as Span = "60s", start;
         /// Time for the head of a request.
-        header: Duration as Span = "5s", live;
+        header: Duration as Span = "5s", start;
         /// Time for a TLS handshake.
-        handshake: Duration as Span = "5s", live;
+        handshake: Duration as Span = "5s", start;
         /// Time for a client to answer a close.
-        close: Duration as Span = "5s", live;
+        close: Duration as Span = "5s", start;
         /// Time to write out what is waiting when the server ends.
-        drain: Duration as Span = "10s", live;
+        drain: Duration as Span = "10s", start;
     }
 }
 
@@ -226,9 +228,9 @@ table! {
     /// The lives of tokens.
     Token in "token." {
         /// Life of a token whose request does not name one.
-        ttl: Duration as Span = "1h", live;
+        ttl: Duration as Span = "1h", start;
         /// Longest life that a request may name.
-        max_ttl: Duration as Span = "90d", live;
+        max_ttl: Duration as Span = "90d", start;
     }
 }
 
@@ -236,8 +238,8 @@ table! {
     /// What guessing passwords costs.
     Throttle in "throttle." {
         /// Wrong passwords a minute, for one user from one network, before further tries are answered with 429.
-        failures: usize as Count = "5", live;
+        failures: usize as Count = "5", start;
         /// Longest wait that repeated failures lead to.
-        max_wait: Duration as Span = "15m", live;
+        max_wait: Duration as Span = "15m", start;
     }
 }

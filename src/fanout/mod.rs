@@ -165,6 +165,7 @@ impl Fanout {
         }
         if !outbox.has_room(current.bytes, &self.limits) {
             self.counts.dropped += 1;
+            outbox.count_dropped();
             return Delivery::Overflow;
         }
         outbox.push(current.frame, current.bytes, &mut self.spare);
@@ -307,6 +308,7 @@ impl Fanout {
             self.waiting.events -= 1;
             if let Some(received_us) = self.frames.release(frame) {
                 self.counts.delivered += 1;
+                outbox.count_delivered();
                 self.counts.latency.observe(now_us.saturating_sub(received_us));
             }
         }
@@ -315,6 +317,11 @@ impl Fanout {
     /// What waits for a connection.
     pub fn depth(&self, conn: ConnId) -> Depth {
         self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(Depth::default(), Outbox::depth)
+    }
+
+    /// Events that a connection got, and those for which it had no room.
+    pub fn totals(&self, conn: ConnId) -> (u64, u64) {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or((0, 0), Outbox::totals)
     }
 
     /// Whether the connection's last frame is queued or out.
@@ -333,6 +340,14 @@ impl Fanout {
             events: max.events.max(depth.events),
             bytes: max.bytes.max(depth.bytes),
         })
+    }
+
+    /// Whether every connection that is not closing could take so much more; looks at every connection.
+    pub fn all_have_room(&self, events: usize, bytes: usize) -> bool {
+        let fits = |Depth { events: waiting, bytes: size }: Depth| {
+            waiting == 0 || (waiting + events <= self.limits.events && size + bytes <= self.limits.bytes)
+        };
+        self.outboxes.iter().flatten().all(|outbox| outbox.is_closing() || fits(outbox.depth()))
     }
 
     /// How many frames are held.

@@ -29,6 +29,8 @@ const EMPTY: Ring = Ring::Inline { frames: [FrameId::NONE; INLINE], head: 0, len
 pub(super) struct Outbox {
     ring: Ring,
     bytes: usize,
+    delivered: u64,
+    dropped: u32,
     written: u32,
     dirty: bool,
     blocked: bool,
@@ -37,7 +39,16 @@ pub(super) struct Outbox {
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self { ring: EMPTY, bytes: 0, written: 0, dirty: false, blocked: false, closing: false }
+        Self {
+            ring: EMPTY,
+            bytes: 0,
+            delivered: 0,
+            dropped: 0,
+            written: 0,
+            dirty: false,
+            blocked: false,
+            closing: false,
+        }
     }
 }
 
@@ -122,6 +133,21 @@ impl Outbox {
         let inline =
             inline.into_iter().flat_map(|(frames, head, len)| (head..head + len).map(move |at| frames[at % INLINE]));
         inline.chain(ring.into_iter().flatten().copied())
+    }
+
+    /// Counts an event that is out.
+    pub(super) fn count_delivered(&mut self) {
+        self.delivered += 1;
+    }
+
+    /// Counts an event for which there was no room.
+    pub(super) fn count_dropped(&mut self) {
+        self.dropped += 1;
+    }
+
+    /// Events that are out, and events for which there was no room.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        (self.delivered, u64::from(self.dropped))
     }
 
     /// Bytes of the first frame that are out already.

@@ -1,17 +1,20 @@
-//! Groups: the members of one (place, class), so that a thousand subscribers with the same registration cost one match.
+//! Groups: the members of one (place, filter, class), so that a thousand subscribers with the same registration cost one match.
 //!
 //! Contract: insert and remove are O(1), whatever the size of the group. A fleet that reconnects takes every machine out
 //! and in again; with a scan per removal that would be quadratic.
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use super::Class;
+use super::filter::FilterId;
 use super::trie::Place;
 
 /// What the members of a group have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct GroupKey {
     pub(super) place: Place,
+    pub(super) filter: Option<FilterId>,
     pub(super) class: Class,
 }
 
@@ -19,13 +22,20 @@ pub(super) struct GroupKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Membership(u32);
 
+/// What matching touches of a group: half a cache line, and nothing else as long as there are few members.
 #[derive(Debug)]
-struct Group {
+struct Members {
+    class: Class,
+    /// Subscriber slots, dense, in no particular order. Empty if the group's number is free.
+    slots: SmallVec<[u32; 4]>,
+}
+
+/// What only registering touches.
+#[derive(Debug)]
+struct Registered {
     key: GroupKey,
-    /// Subscriber slots, dense, in no particular order.
-    members: Vec<u32>,
     /// For each member its number in `Groups::memberships`.
-    numbers: Vec<u32>,
+    numbers: SmallVec<[u32; 4]>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +47,8 @@ struct Position {
 /// All groups.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    groups: Vec<Option<Group>>,
+    members: Vec<Members>,
+    registered: Vec<Registered>,
     free_groups: Vec<u32>,
     by_key: HashMap<GroupKey, u32>,
     memberships: Vec<Position>,
@@ -60,10 +71,10 @@ impl Groups {
             self.memberships.push(Position { group, at: 0 });
             number(self.memberships.len() - 1)
         });
-        let entry = self.groups[group as usize].as_mut().expect("just found or made");
-        self.memberships[number as usize] = Position { group, at: self::number(entry.members.len()) };
-        entry.members.push(subscriber);
-        entry.numbers.push(number);
+        let members = &mut self.members[group as usize].slots;
+        self.memberships[number as usize] = Position { group, at: self::number(members.len()) };
+        members.push(subscriber);
+        self.registered[group as usize].numbers.push(number);
         Inserted { membership: Membership(number), group, is_new }
     }
 
@@ -71,13 +82,16 @@ impl Groups {
         if let Some(&group) = self.by_key.get(&key) {
             return (group, false);
         }
-        let group = Group { key, members: Vec::new(), numbers: Vec::new() };
+        let members = Members { class: key.class, slots: SmallVec::new() };
+        let registered = Registered { key, numbers: SmallVec::new() };
         let id = if let Some(free) = self.free_groups.pop() {
-            self.groups[free as usize] = Some(group);
+            self.members[free as usize] = members;
+            self.registered[free as usize] = registered;
             free
         } else {
-            self.groups.push(Some(group));
-            number(self.groups.len() - 1)
+            self.members.push(members);
+            self.registered.push(registered);
+            number(self.members.len() - 1)
         };
         self.by_key.insert(key, id);
         (id, true)
@@ -87,17 +101,17 @@ impl Groups {
     pub(super) fn remove(&mut self, membership: Membership) -> Option<(u32, GroupKey)> {
         let Position { group, at } = self.memberships[membership.0 as usize];
         self.free_memberships.push(membership.0);
-        let entry = self.groups[group as usize].as_mut().expect("a membership keeps its group");
-        entry.members.swap_remove(at as usize);
-        entry.numbers.swap_remove(at as usize);
-        if let Some(&moved) = entry.numbers.get(at as usize) {
+        let members = &mut self.members[group as usize].slots;
+        members.swap_remove(at as usize);
+        let Registered { key, numbers } = &mut self.registered[group as usize];
+        numbers.swap_remove(at as usize);
+        if let Some(&moved) = numbers.get(at as usize) {
             self.memberships[moved as usize].at = at;
         }
-        if !entry.members.is_empty() {
+        if !members.is_empty() {
             return None;
         }
-        let key = entry.key;
-        self.groups[group as usize] = None;
+        let key = *key;
         self.free_groups.push(group);
         self.by_key.remove(&key);
         Some((group, key))
@@ -105,8 +119,8 @@ impl Groups {
 
     /// The class and the members of a group.
     pub(super) fn get(&self, group: u32) -> (Class, &[u32]) {
-        let group = self.groups[group as usize].as_ref().expect("the trie only holds groups that are there");
-        (group.key.class, &group.members)
+        let group = &self.members[group as usize];
+        (group.class, &group.slots)
     }
 
     /// How many groups there are.

@@ -1,8 +1,8 @@
 //! Which subscribers want this event: registrations compiled into a trie.
 //!
 //! A registration is expanded into the (type, action, key) combinations of its lists, each of them a place in the
-//! three-level trie (or in one of the two job indexes). At a place hang *groups*: the subscribers of one class. The class
-//! stands for what its subscribers may see; it is opaque here, and the caller's verdict on it is asked for at most once an
+//! three-level trie (or in one of the two job indexes). At a place hang *groups*: the subscribers with one filter (or none)
+//! and of one class. Filters run only where the trie has led to, each at most once an event ([`filter`]). The class stands for what its subscribers may see; it is opaque here, and the caller's verdict on it is asked for at most once an
 //! event, so that authorization costs one verdict per class and not one per subscriber.
 //!
 //! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows no socket and no
@@ -26,6 +26,7 @@ use thiserror::Error;
 pub use spec::{Field, MACHINE_JOBS, Spec, SpecError, WORK_ORDER_JOBS};
 
 use crate::event::Event;
+use filter::{Counters, Engine, Filter, FilterId, View};
 use groups::{GroupKey, Groups, Membership};
 use symbols::{Symbol, Symbols};
 use trie::{Leaf, Names, Owner, Place, Trie};
@@ -43,11 +44,18 @@ pub struct Limits {
     pub combinations: usize,
     /// Combinations a subscriber, over all its registrations.
     pub combinations_in_all: usize,
+    /// How large a filter may be.
+    pub filter: filter::Limits,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { registrations: 4096, combinations: 65_536, combinations_in_all: 4 * 65_536 }
+        Self {
+            registrations: 4096,
+            combinations: 65_536,
+            combinations_in_all: 4 * 65_536,
+            filter: filter::Limits::default(),
+        }
     }
 }
 
@@ -97,8 +105,23 @@ pub struct Slot(u32);
 #[derive(Debug)]
 struct Subscriber {
     class: Class,
-    registrations: HashMap<Box<str>, SmallVec<[Membership; 2]>>,
+    registrations: HashMap<Box<str>, Registration>,
     combinations: usize,
+}
+
+#[derive(Debug)]
+struct Registration {
+    memberships: SmallVec<[Membership; 2]>,
+    /// A use of the filter; the groups rely on it.
+    filter: Option<FilterId>,
+}
+
+/// A subscriber as matching sees it.
+#[derive(Debug, Clone, Copy)]
+struct Mark<S> {
+    id: S,
+    /// The event it was last hit by.
+    event: u64,
 }
 
 /// How large the index is.
@@ -108,10 +131,12 @@ pub struct Stats {
     pub subscribers: usize,
     /// Registrations of all subscribers.
     pub registrations: usize,
-    /// Distinct (place, class) pairs.
+    /// Distinct (place, filter, class) triples.
     pub groups: usize,
     /// Distinct strings.
     pub symbols: usize,
+    /// Distinct expressions, lookups and names in filters.
+    pub filter_parts: usize,
 }
 
 /// The index. See the module's text.
@@ -120,12 +145,11 @@ pub struct Index<S> {
     limits: Limits,
     symbols: Symbols,
     trie: Trie,
+    engine: Engine,
     groups: Groups,
     subscribers: Vec<Option<Subscriber>>,
     /// Beside `subscribers`, because matching touches nothing else of a subscriber.
-    ids: Vec<S>,
-    /// The event a subscriber was last hit by.
-    stamps: Vec<u64>,
+    marks: Vec<Mark<S>>,
     free: Vec<u32>,
     /// The event a class was last judged for, and the verdict.
     verdicts: Vec<(u64, bool)>,
@@ -140,10 +164,10 @@ impl<S: Copy> Index<S> {
             limits,
             symbols: Symbols::default(),
             trie: Trie::default(),
+            engine: Engine::new(),
             groups: Groups::default(),
             subscribers: Vec::new(),
-            ids: Vec::new(),
-            stamps: Vec::new(),
+            marks: Vec::new(),
             free: Vec::new(),
             verdicts: Vec::new(),
             event: 0,
@@ -156,21 +180,20 @@ impl<S: Copy> Index<S> {
         let subscriber = Some(Subscriber { class, registrations: HashMap::new(), combinations: 0 });
         if let Some(free) = self.free.pop() {
             self.subscribers[free as usize] = subscriber;
-            self.ids[free as usize] = id;
+            self.marks[free as usize] = Mark { id, event: 0 };
             return Slot(free);
         }
         self.subscribers.push(subscriber);
-        self.ids.push(id);
-        self.stamps.push(0);
-        Slot(u32::try_from(self.ids.len() - 1).expect("fewer than 4 billion subscribers"))
+        self.marks.push(Mark { id, event: 0 });
+        Slot(u32::try_from(self.marks.len() - 1).expect("fewer than 4 billion subscribers"))
     }
 
     /// Takes a subscriber out with all its registrations; the slot is used again afterwards.
     pub fn unsubscribe(&mut self, slot: Slot) {
         let Some(mut subscriber) = self.subscribers[slot.0 as usize].take() else { return };
-        for (_, memberships) in subscriber.registrations.drain() {
+        for (_, registration) in subscriber.registrations.drain() {
             self.registrations -= 1;
-            self.leave(&memberships);
+            self.leave(&registration);
         }
         self.free.push(slot.0);
     }
@@ -183,11 +206,12 @@ impl<S: Copy> Index<S> {
         }
         subscriber.class = class;
         let texts = std::mem::take(&mut subscriber.registrations);
-        for (text, memberships) in texts {
-            self.leave(&memberships);
-            let spec = Spec::parse(&text).expect("it was read when it was registered");
-            let memberships = self.join(slot, class, &spec);
-            self.subscriber(slot).registrations.insert(text, memberships);
+        for (text, registration) in texts {
+            let spec = Spec::parse(&text, &self.limits.filter).expect("it was read when it was registered");
+            // Joined before it leaves, so that what only it uses is not freed and made again.
+            let joined = self.join(slot, class, &spec);
+            self.leave(&registration);
+            self.subscriber(slot).registrations.insert(text, joined);
         }
     }
 
@@ -204,12 +228,12 @@ impl<S: Copy> Index<S> {
         if subscriber.registrations.len() >= limits.registrations {
             return Err(IndexError::TooManyRegistrations { limit: limits.registrations });
         }
-        let spec = Spec::parse(text)?;
+        let spec = Spec::parse(text, &limits.filter)?;
         check_size(spec.combinations(), subscriber.combinations, &limits)?;
         let class = subscriber.class;
         subscriber.combinations += spec.combinations();
-        let memberships = self.join(slot, class, &spec);
-        self.subscriber(slot).registrations.insert(text.into(), memberships);
+        let registration = self.join(slot, class, &spec);
+        self.subscriber(slot).registrations.insert(text.into(), registration);
         self.registrations += 1;
         Ok(true)
     }
@@ -219,14 +243,15 @@ impl<S: Copy> Index<S> {
     /// # Errors
     /// [`IndexError::NotRegistered`], or [`IndexError::Spec`] if it could not even be registered.
     pub fn deregister(&mut self, slot: Slot, text: &str) -> Result<(), IndexError> {
+        let limits = self.limits;
         let subscriber = self.subscriber(slot);
-        let Some(memberships) = subscriber.registrations.remove(text) else {
-            Spec::parse(text)?;
+        let Some(registration) = subscriber.registrations.remove(text) else {
+            Spec::parse(text, &limits.filter)?;
             return Err(IndexError::NotRegistered { spec: text.chars().take(128).collect() });
         };
-        subscriber.combinations -= memberships.len();
+        subscriber.combinations -= registration.memberships.len();
         self.registrations -= 1;
-        self.leave(&memberships);
+        self.leave(&registration);
         Ok(())
     }
 
@@ -239,17 +264,18 @@ impl<S: Copy> Index<S> {
         self.subscribers[slot.0 as usize].as_ref().map_or(0, |subscriber| subscriber.registrations.len())
     }
 
-    fn join(&mut self, slot: Slot, class: Class, spec: &Spec) -> SmallVec<[Membership; 2]> {
+    fn join(&mut self, slot: Slot, class: Class, spec: &Spec) -> Registration {
+        let filter = spec.filter.as_ref().map(|filter: &Filter| self.engine.intern(filter));
         let mut memberships = SmallVec::with_capacity(spec.combinations());
         for kind in spec.kind.iter() {
             for action in spec.action.iter() {
                 for key in spec.key.iter() {
                     let place = self.place(kind, action, key);
-                    memberships.push(self.insert(slot, GroupKey { place, class }));
+                    memberships.push(self.insert(slot, GroupKey { place, filter, class }));
                 }
             }
         }
-        memberships
+        Registration { memberships, filter }
     }
 
     fn place(&mut self, kind: Option<&str>, action: Option<&str>, key: Option<&str>) -> Place {
@@ -264,7 +290,7 @@ impl<S: Copy> Index<S> {
     fn insert(&mut self, slot: Slot, key: GroupKey) -> Membership {
         let inserted = self.groups.insert(key, slot.0);
         if inserted.is_new {
-            self.trie.leaf(key.place).groups.push(inserted.group);
+            self.trie.leaf(key.place).insert(&self.engine, key.filter, inserted.group);
         } else {
             // The group has its references to the symbols already.
             self.release(key.place);
@@ -272,14 +298,17 @@ impl<S: Copy> Index<S> {
         inserted.membership
     }
 
-    fn leave(&mut self, memberships: &[Membership]) {
-        for &membership in memberships {
+    fn leave(&mut self, registration: &Registration) {
+        for &membership in &registration.memberships {
             if let Some((group, key)) = self.groups.remove(membership) {
-                self.trie.prune(key.place, |leaf| leaf.groups.retain(|&mut other| other != group));
+                self.trie.prune(key.place, |leaf| leaf.remove(key.filter, group));
                 self.release(key.place);
             }
         }
         self.groups.shrink();
+        if let Some(filter) = registration.filter {
+            self.engine.release(filter);
+        }
     }
 
     fn release(&mut self, place: Place) {
@@ -290,22 +319,47 @@ impl<S: Copy> Index<S> {
     /// `allowed` is asked at most once a class.
     pub fn matches(&mut self, event: &Event, mut allowed: impl FnMut(Class) -> bool, mut hit: impl FnMut(S)) {
         self.event += 1;
-        let names = self.names(event);
-        let mut reached: SmallVec<[u32; 16]> = SmallVec::new();
-        self.trie.visit(&names, |leaf: &Leaf| reached.extend_from_slice(&leaf.groups));
+        let reached = self.reached(event);
         for group in reached {
             let (class, members) = self.groups.get(group);
             if !judge(&mut self.verdicts, self.event, class, &mut allowed) {
                 continue;
             }
             for &member in members {
-                let stamp = &mut self.stamps[member as usize];
-                if *stamp != self.event {
-                    *stamp = self.event;
-                    hit(self.ids[member as usize]);
+                let mark = &mut self.marks[member as usize];
+                if mark.event != self.event {
+                    mark.event = self.event;
+                    hit(mark.id);
                 }
             }
         }
+    }
+
+    /// The groups that the event reaches and whose filter, if any, is true.
+    fn reached(&mut self, event: &Event) -> SmallVec<[u32; 16]> {
+        let names = self.names(event);
+        let mut reached = SmallVec::new();
+        let (trie, engine) = (&mut self.trie, &mut self.engine);
+        // Begun only when the trie leads to a filter.
+        let mut evaluation = None;
+        let mut engine = Some(engine);
+        trie.visit(&names, |leaf: &mut Leaf| {
+            reached.extend_from_slice(&leaf.groups);
+            if let Some(filtered) = &mut leaf.filtered {
+                if let Some(engine) = engine.take() {
+                    evaluation = Some(engine.begin(View::event(event)));
+                }
+                if let Some(evaluation) = &mut evaluation {
+                    filtered.candidates(evaluation, |group| reached.push(group));
+                }
+            }
+        });
+        reached
+    }
+
+    /// What filters have cost so far.
+    pub fn filter_counters(&self) -> Counters {
+        self.engine.counters()
     }
 
     fn names(&self, event: &Event) -> Names {
@@ -331,6 +385,7 @@ impl<S: Copy> Index<S> {
             registrations: self.registrations,
             groups: self.groups.len(),
             symbols: self.symbols.len(),
+            filter_parts: self.engine.held(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A deliberately naive matcher: a list of registrations, scanned for every event. The model for the tests of the index.
 
+use super::filter::{self, Engine, Filter, View};
 use super::{MACHINE_JOBS, Spec, WORK_ORDER_JOBS};
 use crate::event::Event;
 
@@ -10,9 +11,17 @@ pub(super) fn wants(spec: &Spec, event: &Event) -> bool {
     let by_key = spec.kind.matches(event.kind()) && (!special(event.kind()) || spec.kind == super::Field::Any);
     let owner = |owner: Option<&str>| owner.is_some_and(|owner| spec.key.matches(owner));
     spec.action.matches(event.action())
+        && spec.filter.as_ref().is_none_or(|filter| is_true(filter, event))
         && (by_key && spec.key.matches(event.key())
             || named(MACHINE_JOBS) && owner(event.machine())
             || named(WORK_ORDER_JOBS) && owner(event.work_order()))
+}
+
+/// Each filter on its own, in an engine of its own; the filter tests have a naive evaluator of their own.
+fn is_true(filter: &Filter, event: &Event) -> bool {
+    let mut engine = Engine::new();
+    let id = engine.intern(filter);
+    engine.begin(View::event(event)).matches(id)
 }
 
 /// Subscribers and their registrations in plain lists.
@@ -40,7 +49,10 @@ impl Naive {
     }
 
     pub(super) fn matches(&self, event: &Event) -> Vec<u32> {
-        let wanted = self.registrations.iter().filter(|(_, text)| wants(&Spec::parse(text).unwrap(), event));
+        let wanted = self
+            .registrations
+            .iter()
+            .filter(|(_, text)| wants(&Spec::parse(text, &filter::Limits::default()).unwrap(), event));
         let mut hits: Vec<u32> = wanted.map(|(subscriber, _)| *subscriber).collect();
         hits.sort_unstable();
         hits.dedup();

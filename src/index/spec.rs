@@ -5,6 +5,8 @@
 
 use thiserror::Error;
 
+use super::filter::{Filter, Limits, ParseError};
+
 /// Why a text is not a registration.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum SpecError {
@@ -16,11 +18,13 @@ pub enum SpecError {
         /// How many parts there are.
         parts: usize,
     },
-    /// What stands behind the key looks like a filter.
-    #[error("filters are not available in this version: byte {offset} of the registration")]
+    /// What stands behind the key looks like a filter and is none.
+    #[error("bad filter at byte {} of the registration: {error}", offset + error.offset)]
     Filter {
         /// Byte offset of the filter in the SPEC.
         offset: usize,
+        /// What is wrong with it, with its offset in the filter.
+        error: ParseError,
     },
 }
 
@@ -69,6 +73,8 @@ pub struct Spec {
     pub action: Field,
     /// The event's Key, or the owner for the special job types.
     pub key: Field,
+    /// What the event must satisfy besides.
+    pub filter: Option<Filter>,
 }
 
 /// The special type that matches jobs by their `Machine`.
@@ -82,7 +88,7 @@ impl Spec {
     ///
     /// # Errors
     /// [`SpecError`] with what is missing or where the filter is wrong.
-    pub fn parse(text: &str) -> Result<Self, SpecError> {
+    pub fn parse(text: &str, limits: &Limits) -> Result<Self, SpecError> {
         let mut parts = text.splitn(3, '.');
         let (Some(kind), Some(action), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
             let spec = text.chars().take(128).collect();
@@ -91,8 +97,8 @@ impl Spec {
                 parts: text.split('.').filter(|part| !part.is_empty()).count(),
             });
         };
-        let key = key_of(rest, text.len() - rest.len())?;
-        Ok(Self { kind: field(kind), action: field(action), key: field(key) })
+        let (key, filter) = key_of(rest, text.len() - rest.len(), limits)?;
+        Ok(Self { kind: field(kind), action: field(action), key: field(key), filter })
     }
 
     /// How many (type, action, key) combinations the lists make; saturates.
@@ -101,10 +107,14 @@ impl Spec {
     }
 }
 
-fn key_of(rest: &str, offset: usize) -> Result<&str, SpecError> {
-    match rest.split_once('.') {
-        Some((key, filter)) if filter.contains('(') => Err(SpecError::Filter { offset: offset + key.len() + 1 }),
-        _ => Ok(rest),
+/// The key, and the filter if what stands behind the first dot is one. Old clients register keys with dots, so what is no
+/// filter belongs to the key; but with a parenthesis it is a filter with a mistake, not a key that never matches.
+fn key_of<'t>(rest: &'t str, offset: usize, limits: &Limits) -> Result<(&'t str, Option<Filter>), SpecError> {
+    let Some((key, text)) = rest.split_once('.') else { return Ok((rest, None)) };
+    match Filter::parse(text, limits) {
+        Ok(filter) => Ok((key, Some(filter))),
+        Err(error) if text.contains('(') => Err(SpecError::Filter { offset: offset + key.len() + 1, error }),
+        Err(_) => Ok((rest, None)),
     }
 }
 
@@ -144,31 +154,46 @@ fn unescape(element: &str) -> String {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Spec, SpecError> {
+        Spec::parse(text, &Limits::default())
+    }
+
     fn of(names: &[&str]) -> Field {
         Field::Of(names.iter().map(|&name| name.to_owned()).collect())
     }
 
     #[test]
     fn lists_escapes_and_wildcards_are_read() {
-        let spec = Spec::parse(r"b,a,a . * .d\1e, f\2\3,\9").unwrap();
+        let spec = parse(r"b,a,a . * .d\1e, f\2\3,\9").unwrap();
         assert_eq!(spec.kind, of(&["a", "b"]));
         assert_eq!(spec.action, Field::Any);
         assert_eq!(spec.key, of(&[r"\9", "d.e", "f,*"]));
         assert_eq!(spec.combinations(), 6);
-        assert_eq!(Spec::parse("a,*.b.").unwrap().kind, Field::Any);
-        assert_eq!(Spec::parse("a.b.").unwrap().key, of(&[""]));
-        assert_eq!(Spec::parse(r"a.b.\3").unwrap().key, of(&["*"]));
+        assert_eq!(parse("a,*.b.").unwrap().kind, Field::Any);
+        assert_eq!(parse("a.b.").unwrap().key, of(&[""]));
+        assert_eq!(parse(r"a.b.\3").unwrap().key, of(&["*"]));
     }
 
     #[test]
     fn a_key_keeps_its_dots() {
-        assert_eq!(Spec::parse("templates.update.foo.tmpl").unwrap().key, of(&["foo.tmpl"]));
+        assert_eq!(parse("templates.update.foo.tmpl").unwrap().key, of(&["foo.tmpl"]));
+    }
+
+    #[test]
+    fn a_filter_follows_the_first_dot_of_the_key() {
+        let spec = parse("machines.update.*.Params.x=Eq(1.5)").unwrap();
+        assert_eq!(spec.key, Field::Any);
+        assert_eq!(spec.filter.unwrap().to_string(), "Params.x=Eq(1.5)");
+        let error = parse("machines.update.k.Stage=Eq(local").unwrap_err();
+        let SpecError::Filter { offset, .. } = &error else { panic!("{error}") };
+        assert_eq!(*offset, "machines.update.k.".len());
+        assert!(error.to_string().starts_with("bad filter at byte "), "{error}");
     }
 
     #[test]
     fn too_few_parts_are_refused() {
         for (text, parts) in [("", 0), ("machines", 1), ("machines.update", 2)] {
-            let error = Spec::parse(text).unwrap_err();
+            let error = parse(text).unwrap_err();
             assert_eq!(error, SpecError::TooFewParts { spec: text.to_owned(), parts });
         }
     }

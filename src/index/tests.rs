@@ -19,7 +19,7 @@ fn hits(index: &mut Index<u32>, event: &Event) -> Vec<u32> {
 }
 
 #[test]
-fn golden_registrations_without_filters() {
+fn golden_registrations() {
     let text = include_str!("../../tests/data/registrations.json");
     let member = |name: &str| json::members(text).find(|m| m.name() == name).unwrap().value;
     let events: Vec<Event> =
@@ -30,11 +30,7 @@ fn golden_registrations_without_filters() {
         let spec = json::unquote(field("spec"));
         let mut index = Index::new(Limits::default());
         let slot = index.subscribe(7, Class(0));
-        match index.register(slot, &spec) {
-            Ok(new) => assert!(new),
-            Err(IndexError::Spec(SpecError::Filter { .. })) => continue,
-            Err(error) => panic!("{spec}: {error}"),
-        }
+        assert_eq!(index.register(slot, &spec), Ok(true), "{spec}");
         let expected: Vec<usize> = json::elements(field("matches")).map(|n| n.parse().unwrap()).collect();
         let found: Vec<usize> = (0..events.len()).filter(|&at| !hits(&mut index, &events[at]).is_empty()).collect();
         assert_eq!(found, expected, "{spec}");
@@ -42,7 +38,19 @@ fn golden_registrations_without_filters() {
         assert!(index.is_empty());
         checked += 1;
     }
-    assert_eq!(checked, 47);
+    assert_eq!(checked, 208);
+}
+
+#[test]
+fn bad_registrations_are_refused() {
+    for row in json::elements(include_str!("../../tests/data/invalid.json")) {
+        let field = |name: &str| json::members(row).find(|m| m.name() == name).unwrap().value;
+        let spec = json::unquote(field("spec"));
+        let mut index = Index::new(Limits::default());
+        let slot = index.subscribe(7, Class(0));
+        assert!(index.register(slot, &spec).is_err(), "{spec}: {}", field("why"));
+        assert!(index.is_empty());
+    }
 }
 
 #[test]
@@ -84,7 +92,7 @@ fn the_same_text_again_changes_nothing_and_one_deregister_removes_it() {
 
 #[test]
 fn limits_are_checked_before_anything_is_expanded() {
-    let limits = Limits { registrations: 2, combinations: 100, combinations_in_all: 120 };
+    let limits = Limits { registrations: 2, combinations: 100, combinations_in_all: 120, ..Limits::default() };
     let mut index = Index::new(limits);
     let slot = index.subscribe(1, Class(0));
     let list = |n: usize| (0..n).map(|i| format!("x{i}")).collect::<Vec<_>>().join(",");
@@ -143,7 +151,11 @@ fn list() -> impl Strategy<Value = String> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let spec = (list(), list(), list()).prop_map(|(kind, action, key)| format!("{kind}.{action}.{key}")).boxed();
+    let filter =
+        prop::sample::select(vec!["", "", ".Machine=Eq(a)", ".Not(Machine=Eq(a))", ".Machine=In(a,b)", ".Key=Eq(b)"]);
+    let spec = (list(), list(), list(), filter)
+        .prop_map(|(kind, action, key, filter)| format!("{kind}.{action}.{key}{filter}"))
+        .boxed();
     let owner =
         prop_oneof![name().prop_map(|n| format!("\"{n}\"")), Just("null".to_owned()), Just("7".to_owned())].boxed();
     let object = (owner.clone(), owner).prop_map(|(m, w)| format!("{{\"Machine\":{m},\"WorkOrder\":{w}}}"));

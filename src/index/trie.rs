@@ -7,6 +7,7 @@
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use super::filter::{self, Engine, FilterId};
 use super::symbols::Symbol;
 
 /// What is under a place of the trie.
@@ -36,9 +37,9 @@ impl<N: Node> Node for Level<N> {
 
 impl<N: Node> Level<N> {
     /// What applies to `name`: the branch by its name and the branch `*`.
-    pub(super) fn pick(&self, name: Option<Symbol>) -> impl Iterator<Item = &N> {
-        let named = name.and_then(|name| self.named.get(&name));
-        named.into_iter().chain(self.any.as_deref())
+    fn pick(&mut self, name: Option<Symbol>) -> impl Iterator<Item = &mut N> {
+        let named = name.and_then(|name| self.named.get_mut(&name));
+        named.into_iter().chain(self.any.as_deref_mut())
     }
 
     /// The branch itself, made if need be.
@@ -78,12 +79,40 @@ impl<N: Node> Level<N> {
 /// The groups of one (type, action, key).
 #[derive(Debug, Default)]
 pub(super) struct Leaf {
+    /// Groups without a filter.
     pub(super) groups: SmallVec<[u32; 4]>,
+    /// Groups with one.
+    pub(super) filtered: Option<Box<filter::Leaf>>,
+}
+
+impl Leaf {
+    /// Hangs a group in.
+    pub(super) fn insert(&mut self, engine: &Engine, filter: Option<FilterId>, group: u32) {
+        match filter {
+            None => self.groups.push(group),
+            Some(filter) => {
+                self.filtered.get_or_insert_default().insert(engine, filter, group);
+            }
+        }
+    }
+
+    /// Takes a group out.
+    pub(super) fn remove(&mut self, filter: Option<FilterId>, group: u32) {
+        match (filter, &mut self.filtered) {
+            (Some(filter), Some(leaf)) => {
+                leaf.remove(filter, group);
+                if leaf.is_empty() {
+                    self.filtered = None;
+                }
+            }
+            _ => self.groups.retain(|&mut other| other != group),
+        }
+    }
 }
 
 impl Node for Leaf {
     fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.groups.is_empty() && self.filtered.is_none()
     }
 }
 
@@ -157,13 +186,13 @@ impl Trie {
     }
 
     /// Calls `visit` with every leaf that the event reaches.
-    pub(super) fn visit(&self, names: &Names, mut visit: impl FnMut(&Leaf)) {
+    pub(super) fn visit(&mut self, names: &Names, mut visit: impl FnMut(&mut Leaf)) {
         for actions in self.events.pick(names.kind) {
             for keys in actions.pick(names.action) {
                 keys.pick(names.key).for_each(&mut visit);
             }
         }
-        for (jobs, owner) in [(&self.machine_jobs, names.machine), (&self.work_order_jobs, names.work_order)] {
+        for (jobs, owner) in [(&mut self.machine_jobs, names.machine), (&mut self.work_order_jobs, names.work_order)] {
             let Some(Owner(owner)) = owner else { continue };
             for owners in jobs.pick(names.action) {
                 owners.pick(owner).for_each(&mut visit);

@@ -37,6 +37,9 @@ const MAX_HEAD: usize = 32 << 10;
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request of `peer`.
     fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Answer> + Send;
+
+    /// The HTTP connection of `peer` has ended, or has become a websocket.
+    fn left(&self, _peer: SocketAddr) {}
 }
 
 /// Bounds of the control plane.
@@ -168,6 +171,7 @@ impl<H: Handler> Server<H> {
                 connection.await
             }
         };
+        self.handler.left(peer);
         if let Err(error) = result {
             tracing::debug!(%error, %peer, "HTTP connection ended");
         }

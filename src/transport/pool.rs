@@ -3,6 +3,7 @@
 //! Contract: a connection is given to one shard and stays there. Handing over never blocks: if a shard's control queue is
 //! full, the connection is refused. [`Pool::drain`] ends all threads.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -14,9 +15,11 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use mio::{Poll, Waker};
 use rustls::ServerConnection;
+use tokio::sync::oneshot;
 
 use super::driver::{Driver, Parts, Timing, WAKE};
 use crate::auth::{Access, Authority, Identity};
+use crate::broker::connection::Connection;
 use crate::broker::{Broker, Shard};
 use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::{InboxLimits, inbox};
@@ -41,18 +44,36 @@ impl Admission {
     /// A place for one more connection, if there is one.
     pub fn admit(&self) -> Option<Permit> {
         let admitted = self.open.fetch_add(1, Ordering::AcqRel) < self.limit;
-        let permit = Permit(Arc::clone(&self.open));
+        let permit = Permit { open: Arc::clone(&self.open), beside: None };
         admitted.then_some(permit)
     }
 }
 
-/// A connection's place; given back when dropped.
+/// A connection's place; given back when dropped, and with it whatever else it holds a place in.
 #[derive(Debug)]
-pub struct Permit(Arc<AtomicUsize>);
+pub struct Permit {
+    open: Arc<AtomicUsize>,
+    beside: Option<Box<dyn Place>>,
+}
+
+/// Something that is given back when it is dropped.
+pub trait Place: fmt::Debug + Send + 'static {}
+
+impl<T: fmt::Debug + Send + 'static> Place for T {}
+
+impl Permit {
+    /// The same place, and another one.
+    #[must_use]
+    pub fn beside(mut self, place: impl Place) -> Self {
+        self.beside = Some(Box::new(place));
+        self
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.beside = None;
+        self.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -81,6 +102,8 @@ pub(super) enum Control {
     Adopt(Box<Newcomer>),
     AccessChanged,
     Drain(Instant),
+    List(oneshot::Sender<Vec<Connection>>),
+    Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
 }
 
 #[derive(Debug)]
@@ -120,7 +143,7 @@ impl Pool {
     pub fn start(
         shards: usize,
         settings: &ShardSettings,
-        broker: &Broker,
+        broker: &Arc<Broker>,
         authority: &Arc<Authority>,
         epoch: Instant,
     ) -> io::Result<Self> {
@@ -146,7 +169,7 @@ impl Pool {
         port.load.fetch_add(1, Ordering::Relaxed);
         port.send(Control::Adopt(newcomer)).map_err(|control| match control {
             Control::Adopt(newcomer) => newcomer,
-            Control::AccessChanged | Control::Drain(_) => unreachable!("what was sent comes back"),
+            _ => unreachable!("what was sent comes back"),
         })
     }
 
@@ -157,6 +180,33 @@ impl Pool {
                 tracing::error!("a shard did not hear that rights have changed");
             }
         }
+    }
+
+    /// Every websocket, as it is now. A shard that does not answer is left out.
+    pub async fn connections(&self) -> Vec<Connection> {
+        let mut all = Vec::new();
+        for port in &self.ports {
+            let (reply, answer) = oneshot::channel();
+            if port.send(Control::List(reply)).is_ok()
+                && let Ok(mut connections) = answer.await
+            {
+                all.append(&mut connections);
+            }
+        }
+        all
+    }
+
+    /// Closes the websocket from this address and returns it as it was; nothing if there is none.
+    pub async fn delete(&self, peer: SocketAddr) -> Option<Connection> {
+        for port in &self.ports {
+            let (reply, answer) = oneshot::channel();
+            if port.send(Control::Delete(peer, reply)).is_ok()
+                && let Ok(Some(connection)) = answer.await
+            {
+                return Some(connection);
+            }
+        }
+        None
     }
 
     /// Delivers what was taken in, closes all connections and ends the threads, by `deadline` at the latest. Blocks.
@@ -186,7 +236,7 @@ impl Port {
 
 fn shard(
     settings: &ShardSettings,
-    broker: &Broker,
+    broker: &Arc<Broker>,
     authority: &Arc<Authority>,
     epoch: Instant,
 ) -> io::Result<(Port, Parts)> {
@@ -208,6 +258,7 @@ fn shard(
         control,
         metrics: broker.metrics().shard(),
         authority: Arc::clone(authority),
+        broker: Arc::clone(broker),
         load: Arc::clone(&load),
         timing: settings.timing,
         message_limit: settings.message_bytes,

@@ -186,8 +186,13 @@ impl Post {
     }
 
     async fn once(&mut self, body: Bytes) -> Result<(), ClientError> {
-        // A server closes a connection that was idle while the input had nothing to offer.
-        let http = match self.http.take().filter(Http::is_open) {
+        let mut kept = self.http.take();
+        if let Some(http) = &mut kept
+            && !http.is_ready().await
+        {
+            kept = None;
+        }
+        let http = match kept {
             Some(http) => http,
             None => Http::open(&self.target).await?,
         };

@@ -1,0 +1,340 @@
+//! Did every client get exactly what it should: once, in order, unharmed?
+//!
+//! All clients get the same bytes for the same event, so the first copy of an event is taken apart and compared with
+//! what was published, and the others are compared with that copy. The comparison of 1 KB costs some 20 ns; taking
+//! apart only happens once an event, and when something is wrong.
+//!
+//! Contract: [`Checker::arrived`] may be called with anything; nothing that a server sends makes it panic or hold more
+//! than `GAP_MAX` numbers a client.
+
+use std::collections::BTreeSet;
+
+use hydrant::event::Draft;
+use serde::Serialize;
+
+use crate::payload::{KIND, Payloads, sequence};
+
+/// Missing events that are remembered one by one a client, to tell late ones from duplicates.
+const GAP_MAX: usize = 10_000;
+
+/// What was received over all clients, and what was wrong with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Events of ours, each delivery counted, duplicates not.
+    pub received: u64,
+    /// Deliveries that never came.
+    pub lost: u64,
+    /// Deliveries that came again.
+    pub duplicates: u64,
+    /// Deliveries that came after a later one.
+    pub reordered: u64,
+    /// Deliveries whose Key or Object differs from what was published, or that are not for this client.
+    pub corrupt: u64,
+    /// Other events: gap notices and whatever else somebody published.
+    pub foreign: u64,
+    /// Connections that ended early.
+    pub closed: u64,
+}
+
+impl Counts {
+    /// Everything came as it should.
+    pub fn is_clean(&self) -> bool {
+        self.lost + self.duplicates + self.reordered + self.corrupt + self.closed == 0
+    }
+
+    /// Adds what another measurement counted.
+    pub fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.lost += other.lost;
+        self.duplicates += other.duplicates;
+        self.reordered += other.reordered;
+        self.corrupt += other.corrupt;
+        self.foreign += other.foreign;
+        self.closed += other.closed;
+    }
+}
+
+/// What one client is waiting for.
+#[derive(Debug)]
+struct Client {
+    next: u64,
+    missing: BTreeSet<u64>,
+    closed: bool,
+}
+
+/// Checks the events of one turn after the other.
+#[derive(Debug)]
+pub struct Checker {
+    payloads: Payloads,
+    clients: Vec<Client>,
+    /// A client's events are this far apart in sequence.
+    stride: u64,
+    /// First sequence number of this turn and first one behind it.
+    turn: std::ops::Range<u64>,
+    /// The first copy of each event of this turn, once it has been found good.
+    good: Vec<Option<Box<[u8]>>>,
+    /// Clients that have not got all of this turn.
+    waiting: usize,
+    /// What was counted so far.
+    pub counts: Counts,
+    /// Why the first connection that was lost was lost.
+    pub trouble: Option<String>,
+}
+
+impl Checker {
+    /// A checker for `clients` clients that all get every event of `payloads`.
+    pub fn for_all(payloads: Payloads, clients: usize) -> Self {
+        let clients = (0..clients).map(|_| 0).collect();
+        Self::new(payloads, clients, 1)
+    }
+
+    /// A checker for `clients` clients of which each gets every `clients`-th event.
+    pub fn for_one(payloads: Payloads, clients: usize) -> Self {
+        let stride = clients as u64;
+        Self::new(payloads, (0..stride).collect(), stride)
+    }
+
+    fn new(payloads: Payloads, starts: Vec<u64>, stride: u64) -> Self {
+        let clients = starts.into_iter().map(|next| Client { next, missing: BTreeSet::new(), closed: false }).collect();
+        Self {
+            payloads,
+            clients,
+            stride,
+            turn: 0..0,
+            good: Vec::new(),
+            waiting: 0,
+            counts: Counts::default(),
+            trouble: None,
+        }
+    }
+
+    /// Begins a turn of `count` events, and returns the body of the POST that publishes them.
+    pub fn begin(&mut self, count: u64) -> Vec<u8> {
+        self.turn = self.turn.end..self.turn.end + count;
+        self.good = (0..count).map(|_| None).collect();
+        let end = self.turn.end;
+        self.waiting = self.clients.iter().filter(|client| !client.closed && client.next < end).count();
+        self.payloads.body(self.turn.start, count)
+    }
+
+    /// Every client that is still connected has got everything of this turn.
+    pub fn is_complete(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// Deliveries that this turn is made of.
+    pub fn deliveries(&self) -> u64 {
+        let events = self.turn.end - self.turn.start;
+        if self.stride == 1 { events * self.clients.len() as u64 } else { events }
+    }
+
+    /// Client `client` got a text message.
+    pub fn arrived(&mut self, client: usize, text: &[u8]) {
+        let due = self.clients[client].next.wrapping_sub(self.turn.start);
+        let good = usize::try_from(due).ok().and_then(|at| self.good.get(at)?.as_deref());
+        if good == Some(text) {
+            self.counts.received += 1;
+            self.advance(client);
+        } else {
+            self.examine(client, text);
+        }
+    }
+
+    fn advance(&mut self, client: usize) {
+        let client = &mut self.clients[client];
+        client.next += self.stride;
+        if client.next >= self.turn.end && client.missing.is_empty() {
+            self.waiting = self.waiting.saturating_sub(1);
+        }
+    }
+
+    /// The slow way: the first copy of an event, or something is wrong.
+    fn examine(&mut self, client: usize, text: &[u8]) {
+        let draft = std::str::from_utf8(text).ok().and_then(|text| Draft::read(text).ok());
+        let Some(draft) = draft else {
+            self.counts.corrupt += 1;
+            return;
+        };
+        if draft.kind != KIND {
+            self.counts.foreign += 1;
+            return;
+        }
+        match sequence(draft.object).filter(|&sequence| self.is_true(client, sequence, &draft)) {
+            Some(sequence) => self.count(client, sequence, text),
+            None => self.counts.corrupt += 1,
+        }
+    }
+
+    /// The event is what was published under this number, and for this client.
+    fn is_true(&self, client: usize, sequence: u64, draft: &Draft<'_>) -> bool {
+        sequence < self.turn.end
+            && (self.stride == 1 || sequence % self.stride == client as u64)
+            && draft.key == self.payloads.key(sequence)
+            && draft.object == self.payloads.object(sequence)
+    }
+
+    fn count(&mut self, client: usize, sequence: u64, text: &[u8]) {
+        if let Some(at) = sequence.checked_sub(self.turn.start) {
+            let slot = usize::try_from(at).ok().and_then(|at| self.good.get_mut(at));
+            if let Some(slot) = slot {
+                slot.get_or_insert_with(|| text.into());
+            }
+        }
+        let state = &mut self.clients[client];
+        if sequence == state.next {
+            self.counts.received += 1;
+            self.advance(client);
+        } else if sequence > state.next {
+            self.skip_to(client, sequence);
+        } else if state.missing.remove(&sequence) {
+            self.counts.received += 1;
+            self.counts.reordered += 1;
+            if state.missing.is_empty() && state.next >= self.turn.end {
+                self.waiting = self.waiting.saturating_sub(1);
+            }
+        } else {
+            self.counts.duplicates += 1;
+        }
+    }
+
+    fn skip_to(&mut self, client: usize, sequence: u64) {
+        let state = &mut self.clients[client];
+        while state.next < sequence {
+            if state.missing.len() < GAP_MAX {
+                state.missing.insert(state.next);
+            } else {
+                self.counts.lost += 1;
+            }
+            state.next += self.stride;
+        }
+        self.counts.received += 1;
+        self.advance(client);
+    }
+
+    /// Client `client` has lost its connection: what it has not got, it will not get.
+    pub fn lost(&mut self, client: usize, reason: &str) {
+        self.trouble.get_or_insert_with(|| reason.to_owned());
+        let end = self.turn.end;
+        let was_waiting = {
+            let state = &self.clients[client];
+            !state.closed && (state.next < end || !state.missing.is_empty())
+        };
+        if was_waiting {
+            self.waiting = self.waiting.saturating_sub(1);
+        }
+        if !self.clients[client].closed {
+            self.counts.closed += 1;
+        }
+        self.clients[client].closed = true;
+        self.write_off(client);
+    }
+
+    /// Nothing more of this turn will come: what is missing is lost.
+    pub fn give_up(&mut self) {
+        for client in 0..self.clients.len() {
+            self.write_off(client);
+        }
+        self.waiting = 0;
+    }
+
+    fn write_off(&mut self, client: usize) {
+        let state = &mut self.clients[client];
+        self.counts.lost += state.missing.len() as u64;
+        state.missing.clear();
+        while state.next < self.turn.end {
+            self.counts.lost += 1;
+            state.next += self.stride;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::Spread;
+
+    /// A turn of four events for two clients, and their texts.
+    fn turn() -> (Checker, Vec<Vec<u8>>) {
+        let payloads = || Payloads::new(512, "u", Spread::All).unwrap();
+        let mut checker = Checker::for_all(payloads(), 2);
+        let body = checker.begin(4);
+        let lines = body.split(|&b| b == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect();
+        (checker, lines)
+    }
+
+    #[test]
+    fn a_clean_turn_is_complete_when_all_have_all() {
+        let (mut checker, texts) = turn();
+        for client in 0..2 {
+            for text in &texts {
+                assert!(!checker.is_complete());
+                checker.arrived(client, text);
+            }
+        }
+        assert!(checker.is_complete());
+        assert_eq!(checker.counts, Counts { received: 8, ..Counts::default() });
+        assert!(checker.counts.is_clean());
+        checker.begin(1);
+        assert!(!checker.is_complete());
+    }
+
+    #[test]
+    fn losses_duplicates_and_reorders_are_told_apart() {
+        let (mut checker, texts) = turn();
+        for at in [0, 0, 2, 1] {
+            checker.arrived(0, &texts[at]);
+        }
+        assert_eq!(checker.counts, Counts { received: 3, duplicates: 1, reordered: 1, ..Counts::default() });
+        assert!(!checker.is_complete());
+        checker.arrived(0, &texts[3]);
+        checker.give_up();
+        let expected = Counts { received: 4, duplicates: 1, reordered: 1, lost: 4, ..Counts::default() };
+        assert_eq!(checker.counts, expected);
+        assert!(checker.is_complete() && !checker.counts.is_clean());
+    }
+
+    #[test]
+    fn a_late_event_completes_the_turn() {
+        let (mut checker, texts) = turn();
+        checker.lost(1, "gone");
+        for at in [1, 2, 3] {
+            checker.arrived(0, &texts[at]);
+        }
+        assert!(!checker.is_complete());
+        checker.arrived(0, &texts[0]);
+        assert!(checker.is_complete());
+        assert_eq!(checker.counts, Counts { received: 4, reordered: 1, lost: 4, closed: 1, ..Counts::default() });
+    }
+
+    #[test]
+    fn harm_is_seen_in_the_first_copy_and_in_later_ones() {
+        let (mut checker, texts) = turn();
+        let mut harmed = texts[0].clone();
+        let at = harmed.len() - 40;
+        harmed[at] ^= 1;
+        checker.arrived(0, &harmed);
+        checker.arrived(0, &texts[0]);
+        checker.arrived(1, &harmed);
+        checker.arrived(1, b"junk");
+        assert_eq!(checker.counts, Counts { received: 1, corrupt: 3, ..Counts::default() });
+        checker.arrived(1, br#"{"Type":"hydrant","Action":"gap","Key":"queue"}"#);
+        assert_eq!(checker.counts.foreign, 1);
+    }
+
+    #[test]
+    fn an_event_for_somebody_else_is_counted() {
+        let payloads = Payloads::new(512, "u", Spread::One { clients: 3 }).unwrap();
+        let mut checker = Checker::for_one(payloads, 3);
+        let body = checker.begin(4);
+        let texts: Vec<&[u8]> = body.split(|&b| b == b'\n').collect();
+        assert_eq!(checker.deliveries(), 4);
+        checker.arrived(0, texts[1]);
+        assert_eq!(checker.counts.corrupt, 1);
+        for (at, text) in texts.iter().enumerate().take(4) {
+            assert!(!checker.is_complete());
+            checker.arrived(at % 3, text);
+        }
+        assert!(checker.is_complete());
+        assert_eq!((checker.counts.received, checker.counts.lost), (4, 0));
+    }
+}

@@ -1,0 +1,170 @@
+//! Cores, CPU clocks and limits of the operating system (Linux).
+//!
+//! CPU time is read from the scheduler's own clocks (`CLOCK_THREAD_CPUTIME_ID` and the process clock of
+//! `clock_getcpuclockid`), which count nanoseconds over all threads, also those that have ended. Why not
+//! `/proc/PID/stat`: the same figure, but in ticks of 10 ms, so that a round would have to last 5 s and more.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+
+/// Which work runs on which core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cores {
+    /// For the server and for the floor's writer; nothing: wherever the kernel likes.
+    pub server: Option<usize>,
+    /// For whatever reads.
+    pub client: Option<usize>,
+}
+
+impl Cores {
+    /// No thread is pinned.
+    pub const ANY: Self = Self { server: None, client: None };
+}
+
+/// Pins the calling thread, and those that it starts later, to `core`; with nothing it stays as it is.
+///
+/// # Errors
+/// The core does not exist or is not ours to use.
+pub fn pin(core: Option<usize>) -> Result<()> {
+    let Some(core) = core else { return Ok(()) };
+    let mut set = CpuSet::new();
+    set.set(core).with_context(|| format!("core {core} is out of range"))?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on core {core}"))
+}
+
+/// The cores that a process (0: this thread) may run on.
+///
+/// # Errors
+/// There is no such process.
+pub fn allowed(pid: i32) -> Result<Vec<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(pid)).with_context(|| format!("cannot ask for the cores of {pid}"))?;
+    Ok((0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect())
+}
+
+/// CPU time of the calling thread, user and system.
+///
+/// # Errors
+/// The kernel has no such clock.
+pub fn thread_time() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("no thread CPU clock")?.into())
+}
+
+/// The CPU clock of a process: all its threads, user and system.
+#[derive(Debug, Clone, Copy)]
+pub struct ProcessClock {
+    pid: i32,
+    clock: ClockId,
+}
+
+impl ProcessClock {
+    /// The clock of process `pid`.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn of(pid: u32) -> Result<Self> {
+        let raw = i32::try_from(pid).ok().filter(|&pid| pid > 0).context("a process id is a positive number")?;
+        let clock = clock_getcpuclockid(Pid::from_raw(raw)).with_context(|| format!("no process {pid}"))?;
+        Ok(Self { pid: raw, clock })
+    }
+
+    /// CPU time used so far.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn time(self) -> Result<Duration> {
+        let time = clock_gettime(self.clock).with_context(|| format!("process {} has ended", self.pid))?;
+        Ok(time.into())
+    }
+
+    /// Bytes of memory that the process holds in RAM.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn resident(self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.pid);
+        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS line")?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS is not a number")?;
+        Ok(kib * 1_024)
+    }
+}
+
+/// Makes sure that `needed` files can be open at once, raising the soft limit as far as the hard one.
+///
+/// # Errors
+/// The hard limit is too low; the error says what to do.
+pub fn raise_file_limit(needed: u64) -> Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of open files")?;
+    if soft >= needed {
+        return Ok(());
+    }
+    ensure!(
+        hard >= needed,
+        "this needs {needed} open files and the hard limit is {hard}: use fewer connections, or raise it \
+         (`ulimit -Hn {needed}` as root, or LimitNOFILE= of the service)"
+    );
+    setrlimit(Resource::RLIMIT_NOFILE, needed, hard).context("cannot raise the limit of open files")
+}
+
+/// The two cores that were asked for, if both can be had.
+///
+/// # Errors
+/// One of them is not allowed to us.
+pub fn checked(cores: Cores) -> Result<Cores> {
+    let allowed = allowed(0)?;
+    for core in [cores.server, cores.client].into_iter().flatten() {
+        if !allowed.contains(&core) {
+            bail!(
+                "core {core} is not among those allowed to us ({allowed:?}): see --server-core, --client-core, --no-pin"
+            );
+        }
+    }
+    Ok(cores)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_used_at_least_what_its_thread_has() {
+        let mut sum = 0_u64;
+        while thread_time().unwrap() < Duration::from_millis(5) {
+            sum = sum.wrapping_mul(31).wrapping_add(7);
+        }
+        let process = ProcessClock::of(std::process::id()).unwrap();
+        assert!(process.time().unwrap() >= thread_time().unwrap(), "{sum}");
+        assert!(process.resident().unwrap() > 100_000);
+    }
+
+    #[test]
+    fn a_pinned_thread_runs_on_one_core() {
+        std::thread::spawn(|| {
+            let first = allowed(0).unwrap()[0];
+            pin(Some(first)).unwrap();
+            assert_eq!(allowed(0).unwrap(), [first]);
+        })
+        .join()
+        .unwrap();
+        assert!(pin(Some(100_000)).is_err());
+    }
+
+    #[test]
+    fn an_impossible_file_limit_is_told() {
+        let error = raise_file_limit(u64::MAX - 1).map_err(|e| e.to_string());
+        assert!(error.is_err_and(|text| text.contains("ulimit")));
+        raise_file_limit(16).unwrap();
+    }
+
+    #[test]
+    fn missing_processes_are_errors() {
+        assert!(ProcessClock::of(0).is_err());
+        assert!(ProcessClock::of(u32::MAX).is_err());
+    }
+}

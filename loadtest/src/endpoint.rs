@@ -1,0 +1,341 @@
+//! Where the server is, how to get in, and the HTTP that is needed for it.
+//!
+//! Connections are made blocking, one after the other, with a deadline on every read; the caller makes them
+//! non-blocking afterwards. Credentials are kept out of every error and every `Debug` output.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use base64::Engine as _;
+use rustls::pki_types::ServerName;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::tls;
+
+/// How long a handshake or a reply may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Connections from one loopback address; below the number of ports that the kernel hands out.
+const PER_SOURCE: usize = 20_000;
+
+/// Bytes of head that a reply may have.
+const HEAD_MAX: usize = 64 << 10;
+
+/// A user's name and password, or a token.
+#[derive(Clone)]
+pub enum Credentials {
+    /// Sent as `Authorization: Basic`.
+    Password {
+        /// The user's name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// Sent as `Authorization: Bearer`.
+    Token(String),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(redacted)")
+    }
+}
+
+impl Credentials {
+    fn header(&self) -> String {
+        match self {
+            Self::Password { user, password } => {
+                format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
+            }
+            Self::Token(token) => format!("Bearer {token}"),
+        }
+    }
+}
+
+/// A server that speaks the protocol.
+#[derive(Clone)]
+pub struct Endpoint {
+    authority: String,
+    address: SocketAddr,
+    tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
+    credentials: Credentials,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("url", &self.url()).finish_non_exhaustive()
+    }
+}
+
+/// Whom to believe when the server shows its certificate.
+#[derive(Debug, Clone, Copy)]
+pub enum Trust<'p> {
+    /// Anybody.
+    Anyone,
+    /// Those who are signed by a certificate in this PEM file.
+    Authorities(&'p Path),
+    /// Nobody: only plain connections can be made.
+    Nobody,
+}
+
+impl Endpoint {
+    /// An endpoint by its URL: `http`, `https`, `ws` or `wss`, with host and port.
+    ///
+    /// # Errors
+    /// The URL makes no sense, the host has no address, or TLS is asked for and nobody is trusted.
+    pub fn new(url: &str, trust: Trust<'_>, credentials: Credentials) -> Result<Self> {
+        let (scheme, rest) =
+            url.split_once("://").with_context(|| format!("{url:?} is not a URL such as https://host:8092"))?;
+        let authority = rest.split('/').next().unwrap_or_default().to_owned();
+        let secure = match scheme {
+            "http" | "ws" => false,
+            "https" | "wss" => true,
+            other => bail!("{other:?} is not a scheme we know: http, https, ws or wss"),
+        };
+        let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let with_port = if authority.ends_with(']') || !authority.contains(':') {
+            format!("{authority}:8092")
+        } else {
+            authority.clone()
+        };
+        let mut addresses = with_port.to_socket_addrs().with_context(|| format!("cannot find {with_port:?}"))?;
+        let address = addresses.next().with_context(|| format!("{with_port:?} has no address"))?;
+        let tls = secure.then(|| tls::config(trust, host)).transpose()?;
+        Ok(Self { authority, address, tls, credentials })
+    }
+
+    /// The endpoint without credentials.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.authority)
+    }
+
+    /// A connection. `index` tells how many were made before, so that loopback ports do not run short.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or its certificate is not believed.
+    pub fn connect(&self, index: usize) -> Result<Stream> {
+        let socket = self.tcp(index).with_context(|| format!("cannot connect to {}", self.url()))?;
+        let Some((config, name)) = &self.tls else { return Ok(Stream::Plain(socket)) };
+        let mut session = rustls::ClientConnection::new(Arc::clone(config), name.clone())?;
+        let mut socket = socket;
+        while session.is_handshaking() {
+            session.complete_io(&mut socket).with_context(|| format!("no TLS with {}", self.url()))?;
+        }
+        Ok(Stream::Tls(Box::new(rustls::StreamOwned::new(session, socket))))
+    }
+
+    fn tcp(&self, index: usize) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
+        if let IpAddr::V4(target) = self.address.ip()
+            && target.is_loopback()
+            && index >= PER_SOURCE
+        {
+            let source = u8::try_from(1 + index / PER_SOURCE).unwrap_or(u8::MAX);
+            socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, source), 0)).into())?;
+        }
+        socket.connect_timeout(&self.address.into(), PATIENCE)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(socket.into())
+    }
+
+    /// A connection that has become a websocket, and what has already come over it.
+    ///
+    /// # Errors
+    /// As [`Endpoint::connect`], or the server refuses; the error has its reply.
+    pub fn websocket(&self, index: usize) -> Result<(Stream, Vec<u8>)> {
+        let mut stream = self.connect(index)?;
+        let nonce = base64::engine::general_purpose::STANDARD.encode((index as u128).to_be_bytes());
+        let upgrade = format!(
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {nonce}\r\n"
+        );
+        stream.write_all(self.head("GET", "/api/v3/ws", &upgrade).as_bytes())?;
+        stream.flush()?;
+        let (head, rest) = read_head(&mut stream)?;
+        if head.status == 101 {
+            return Ok((stream, rest));
+        }
+        let body = read_body(&mut stream, &head, rest)?;
+        bail!("{} refuses a websocket: {} {}", self.url(), head.status, said(&body))
+    }
+
+    /// The head of a request.
+    pub fn head(&self, method: &str, path: &str, more: &str) -> String {
+        let (host, credentials) = (&self.authority, self.credentials.header());
+        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {credentials}\r\n{more}\r\n")
+    }
+
+    /// The body of a reply to a GET over a connection of its own.
+    ///
+    /// # Errors
+    /// As [`Endpoint::connect`], or the reply's status is not 200.
+    pub fn get(&self, path: &str) -> Result<Vec<u8>> {
+        let mut stream = self.connect(0)?;
+        stream.write_all(self.head("GET", path, "Connection: close\r\n").as_bytes())?;
+        stream.flush()?;
+        let (head, rest) = read_head(&mut stream)?;
+        let body = read_body(&mut stream, &head, rest)?;
+        ensure!(head.status == 200, "GET {path}: {} {}", head.status, said(&body));
+        Ok(body)
+    }
+
+    /// The same endpoint with a token in place of the password, so that a thousand connections do not cost the
+    /// server a thousand password hashes. Without tokens on the server it stays as it is.
+    #[must_use]
+    pub fn with_token(self) -> Self {
+        let Credentials::Password { user, .. } = &self.credentials else { return self };
+        let reply = self.get(&format!("/api/v3/users/{user}/token?ttl=1d"));
+        let value: Option<serde_json::Value> = reply.ok().and_then(|body| serde_json::from_slice(&body).ok());
+        match value.as_ref().and_then(|value| value["Token"].as_str()) {
+            Some(token) => Self { credentials: Credentials::Token(token.to_owned()), ..self },
+            None => self,
+        }
+    }
+}
+
+/// The start of an error's body, for a message.
+pub fn said(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().take(300).collect::<String>().trim().to_owned()
+}
+
+/// What matters of a reply's head.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    /// Status code.
+    pub status: u16,
+    /// Bytes of body to come; nothing: until the connection ends.
+    pub length: Option<usize>,
+    /// Seconds to wait before trying again.
+    pub retry_after: Option<u64>,
+}
+
+/// Reads a reply's head, and returns what has come behind it.
+///
+/// # Errors
+/// The connection ends or is silent, or what comes is not a reply.
+pub fn read_head(stream: &mut impl Read) -> Result<(Head, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4_096];
+    loop {
+        let got = stream.read(&mut chunk).context("no reply")?;
+        ensure!(got > 0, "the server ended the connection instead of replying");
+        bytes.extend_from_slice(&chunk[..got]);
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            let rest = bytes.split_off(end + 4);
+            return Ok((parse_head(&String::from_utf8_lossy(&bytes))?, rest));
+        }
+        ensure!(bytes.len() < HEAD_MAX, "the head of the reply has no end");
+    }
+}
+
+fn parse_head(text: &str) -> Result<Head> {
+    let mut lines = text.split("\r\n");
+    let first = lines.next().unwrap_or_default();
+    let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.with_context(|| format!("{first:?} is not the start of a reply"))?;
+    let mut head = Head { status, length: None, retry_after: None };
+    for line in lines {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => head.length = value.trim().parse().ok(),
+            "retry-after" => head.retry_after = value.trim().parse().ok(),
+            _ => {}
+        }
+    }
+    if status == 204 {
+        head.length = Some(0);
+    }
+    Ok(head)
+}
+
+/// Reads the rest of a body of which `body` has come.
+///
+/// # Errors
+/// The connection ends too early or is silent.
+pub fn read_body(stream: &mut impl Read, head: &Head, mut body: Vec<u8>) -> Result<Vec<u8>> {
+    let missing = head.length.map_or(u64::MAX, |length| length.saturating_sub(body.len()) as u64);
+    match stream.take(missing).read_to_end(&mut body) {
+        Ok(_) => {}
+        Err(e) if head.length.is_none() && e.kind() == io::ErrorKind::UnexpectedEof => {}
+        Err(e) => return Err(e).context("the reply is cut off"),
+    }
+    Ok(body)
+}
+
+/// A connection, plain or TLS.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Plain(TcpStream),
+    /// TLS over TCP.
+    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buf),
+            Self::Tls(session) => session.read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(buf),
+            Self::Tls(session) => session.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(session) => session.flush(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(url: &str) -> Result<Endpoint> {
+        let credentials = Credentials::Password { user: "u".to_owned(), password: "pa55".to_owned() };
+        Endpoint::new(url, Trust::Nobody, credentials)
+    }
+
+    #[test]
+    fn urls_are_read() {
+        assert_eq!(endpoint("ws://127.0.0.1:81/api").unwrap().address.to_string(), "127.0.0.1:81");
+        assert_eq!(endpoint("http://127.0.0.1").unwrap().address.port(), 8_092);
+        assert_eq!(endpoint("http://[::1]:99").unwrap().address.to_string(), "[::1]:99");
+        for bad in ["127.0.0.1:81", "ftp://127.0.0.1", "http://no such host:1", "https://127.0.0.1:1"] {
+            assert!(endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let endpoint = endpoint("http://127.0.0.1:81").unwrap();
+        assert!(!format!("{endpoint:?} {:?}", endpoint.credentials).contains("pa55"));
+    }
+
+    #[test]
+    fn replies_are_read_in_any_pieces() {
+        let reply = b"HTTP/1.1 429 Too Many\r\nContent-LENGTH: 3\r\nRetry-After: 2\r\n\r\nabc".as_slice();
+        let (head, rest) = read_head(&mut &reply[..]).unwrap();
+        assert_eq!((head.status, head.length, head.retry_after), (429, Some(3), Some(2)));
+        assert_eq!(read_body(&mut b"".as_slice(), &head, rest).unwrap(), b"abc");
+        assert_eq!(read_body(&mut b"bcX".as_slice(), &head, b"a".to_vec()).unwrap(), b"abc");
+        assert!(read_head(&mut b"junk\r\n\r\n".as_slice()).is_err());
+        assert!(read_head(&mut b"HTTP/1.1 200".as_slice()).is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! A histogram of latencies.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Longer ones count as this: five minutes, in microseconds.
+const MICROS_MAX: u64 = 300_000_000;
+
+/// Records latencies with three significant digits.
+#[derive(Debug)]
+pub(crate) struct Latencies(Histogram<u64>);
+
+/// Some quantiles, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Quantiles {
+    /// How many were recorded.
+    pub count: u64,
+    /// Half of them are at most this.
+    pub p50: u64,
+    /// 99 of 100 are at most this.
+    pub p99: u64,
+    /// 999 of 1,000 are at most this.
+    pub p999: u64,
+    /// The longest.
+    pub max: u64,
+}
+
+impl Latencies {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(Histogram::new_with_bounds(1, MICROS_MAX, 3).context("no histogram")?))
+    }
+
+    pub(crate) fn record(&mut self, latency: Duration) {
+        self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn quantiles(&self) -> Quantiles {
+        let at = |quantile| self.0.value_at_quantile(quantile);
+        Quantiles { count: self.0.len(), p50: at(0.5), p99: at(0.99), p999: at(0.999), max: self.0.max() }
+    }
+}
+
+impl std::fmt::Display for Quantiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "p50 {} us, p99 {} us, p99.9 {} us, max {} us", self.p50, self.p99, self.p999, self.max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_what_was_recorded() {
+        let mut latencies = Latencies::new().unwrap();
+        for micros in 1..=1_000 {
+            latencies.record(Duration::from_micros(micros));
+        }
+        latencies.record(Duration::from_hours(1));
+        let found = latencies.quantiles();
+        assert_eq!((found.count, found.p50), (1_001, 501));
+        assert!((989..=992).contains(&found.p99) && found.max >= MICROS_MAX, "{found}");
+    }
+}

@@ -1,0 +1,144 @@
+//! Starts a hydrant of our own to be measured, and ends it.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::cpu;
+
+/// How long a start, or an orderly end, may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How to start it.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The program.
+    pub program: PathBuf,
+    /// With its self-signed certificate instead of plain.
+    pub tls: bool,
+    /// The only core that it may use; nothing: all.
+    pub core: Option<usize>,
+    /// More arguments, behind ours.
+    pub arguments: Vec<String>,
+}
+
+/// A running server with a data directory that goes with it.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Where it is: a URL.
+    pub url: String,
+    data: TempDir,
+}
+
+impl Server {
+    /// Starts the server and waits until it listens.
+    ///
+    /// # Errors
+    /// It cannot be started, or ends, or does not listen in time; the error has the end of its log.
+    pub fn start(launch: &Launch) -> Result<Self> {
+        let data = tempfile::tempdir().context("no temporary directory")?;
+        let (port, metrics) = (free_port()?, free_port()?);
+        let mut command = Command::new(&launch.program);
+        command.args(["serve", "--tls", if launch.tls { "self-signed" } else { "off" }]);
+        command.args(["--listen", &format!("127.0.0.1:{port}"), "--metrics-listen", &format!("127.0.0.1:{metrics}")]);
+        command.arg("--data-dir").arg(data.path().join("data")).args(&launch.arguments);
+        let log = File::create(log(data.path())).context("cannot create the log")?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child =
+            spawn_on(launch.core, command).with_context(|| format!("cannot start {}", launch.program.display()))?;
+        let scheme = if launch.tls { "https" } else { "http" };
+        let mut server = Self { child, url: format!("{scheme}://127.0.0.1:{port}"), data };
+        server.wait_for(port)?;
+        Ok(server)
+    }
+
+    fn wait_for(&mut self, port: u16) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server has ended ({status}); it said: {}", self.said());
+            }
+            if Instant::now() > deadline {
+                bail!("the server does not listen after {PATIENCE:?}; it said: {}", self.said());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// The end of the server's log.
+    pub fn said(&self) -> String {
+        let text = fs::read_to_string(log(self.data.path())).unwrap_or_default();
+        let skip = text.chars().count().saturating_sub(1_500);
+        text.chars().skip(skip).collect()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn ends_within(&mut self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let asked = i32::try_from(self.child.id()).is_ok_and(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok());
+        if !(asked && self.ends_within(PATIENCE / 4)) {
+            // Both fail only if it has ended meanwhile, which is what is wanted.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn log(directory: &Path) -> PathBuf {
+    directory.join("server.log")
+}
+
+/// A child inherits the cores of the thread that starts it, so a thread of that kind does.
+fn spawn_on(core: Option<usize>, mut command: Command) -> Result<Child> {
+    let work = move || {
+        cpu::pin(core)?;
+        Ok(command.spawn()?)
+    };
+    thread::spawn(work).join().map_err(|_| anyhow!("the starting thread has failed"))?
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0)).context("no loopback")?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_ends_at_once_is_an_error_with_its_words() {
+        let launch =
+            Launch { program: "/bin/echo".into(), tls: false, core: None, arguments: vec!["farewell".to_owned()] };
+        let error = Server::start(&launch).unwrap_err().to_string();
+        assert!(error.contains("has ended") && error.contains("--tls off") && error.contains("farewell"), "{error}");
+        let none = Launch { program: "/no/such/program".into(), ..launch };
+        assert!(format!("{:#}", Server::start(&none).unwrap_err()).contains("/no/such/program"));
+    }
+}

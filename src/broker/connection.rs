@@ -1,0 +1,98 @@
+//! A connection as operators see it: in `/api/v3/connections` and in events of Type `connections`.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::event::{Draft, Event};
+
+/// What Go's zero `time.Time` looks like: never.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// What kind of connection it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A websocket.
+    Websocket,
+    /// A kept-alive HTTP connection.
+    Api,
+}
+
+/// One connection at one moment (`docs/protocol.md`, "Connections").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Connection {
+    /// When it was authenticated.
+    pub create_time: String,
+    /// When its credential expires; year 1 if it does not.
+    pub expires_at: String,
+    /// Who it is.
+    pub principal: String,
+    /// Where it comes from: address and port.
+    pub remote_addr: SocketAddr,
+    /// What it is.
+    pub r#type: Kind,
+    /// Registrations.
+    pub registrations: usize,
+    /// Frames that wait for it.
+    pub queued_events: usize,
+    /// Bytes that wait for it.
+    pub queued_bytes: usize,
+    /// Events that were delivered to it.
+    pub delivered_events: u64,
+    /// Events that it did not get because its outbox was full.
+    pub dropped_events: u64,
+}
+
+impl Connection {
+    /// A connection that has just come.
+    pub fn new(kind: Kind, principal: &str, peer: SocketAddr, created: Timestamp, expires: Option<Timestamp>) -> Self {
+        Self {
+            create_time: created.to_string(),
+            expires_at: expires.map_or_else(|| NEVER.to_owned(), |time| time.to_string()),
+            principal: principal.to_owned(),
+            remote_addr: peer,
+            r#type: kind,
+            registrations: 0,
+            queued_events: 0,
+            queued_bytes: 0,
+            delivered_events: 0,
+            dropped_events: 0,
+        }
+    }
+
+    /// Compact JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers are always written")
+    }
+
+    /// The event that tells of it: `create` when it came, `delete` when it went.
+    pub fn event(&self, action: &str, now: Timestamp) -> Event {
+        let object = self.to_json();
+        let mut draft = Draft::new(super::CONNECTIONS, action, &self.principal);
+        draft.principal = self.principal.as_str().into();
+        draft.object = &object;
+        draft.seal(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_has_drps_names() {
+        let peer = "[::1]:5000".parse().unwrap();
+        let connection = Connection::new(Kind::Websocket, "user:a.b", peer, Timestamp::UNIX_EPOCH, None);
+        let event = connection.event("create", Timestamp::UNIX_EPOCH);
+        assert_eq!((event.kind(), event.action(), event.key()), ("connections", "create", "user:a.b"));
+        let expected = concat!(
+            r#"{"CreateTime":"1970-01-01T00:00:00Z","ExpiresAt":"0001-01-01T00:00:00Z","Principal":"user:a.b","#,
+            r#""RemoteAddr":"[::1]:5000","Type":"websocket","Registrations":0,"QueuedEvents":0,"QueuedBytes":0,"#,
+            r#""DeliveredEvents":0,"DroppedEvents":0}"#
+        );
+        assert_eq!(event.object(), expected);
+    }
+}

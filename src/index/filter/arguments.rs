@@ -1,0 +1,79 @@
+//! Where the arguments of an operator end.
+
+/// The offset of the comma or parenthesis that ends a value: the first outside quotes and brackets. A backslash hides
+/// the character behind it.
+pub(super) fn argument_end(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut at, mut depth, mut quoted) = (0, 0_usize, false);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' => at += 1,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b',' | b')' if depth == 0 => return Some(at),
+            b'[' | b'{' | b'(' => depth += 1,
+            b']' | b'}' | b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// A pattern written as a JSON string, decoded, and the offset of the parenthesis behind it.
+pub(super) fn quoted_pattern(text: &str) -> Option<(String, usize)> {
+    let trimmed = text.trim_start();
+    if !trimmed.starts_with('"') {
+        return None;
+    }
+    let mut strings = serde_json::Deserializer::from_str(trimmed).into_iter::<String>();
+    let pattern = strings.next()?.ok()?;
+    let behind = &trimmed[strings.byte_offset()..];
+    let closed = behind.trim_start().starts_with(')');
+    closed.then(|| (pattern, text.len() - behind.trim_start().len()))
+}
+
+/// The offset of the parenthesis that ends a bare pattern: the first one without a partner. Parentheses in classes and
+/// between `\Q` and `\E` are not counted unless no end is found otherwise, as in the broken `Re([)`.
+pub(super) fn pattern_end(text: &str) -> Option<usize> {
+    balanced(text, true).or_else(|| balanced(text, false))
+}
+
+fn balanced(text: &str, skip_classes: bool) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let (mut at, mut depth) = (0, 0_usize);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' if skip_classes && text[at..].starts_with("\\Q") => at += quoted_width(&text[at..]),
+            b'\\' => at += 1,
+            b'[' if skip_classes => at = class_end(bytes, at)?,
+            b'(' => depth += 1,
+            b')' if depth == 0 => return Some(at),
+            b')' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// How many bytes to the last of `\Q...\E`; only the `\Q` if it is not closed.
+fn quoted_width(text: &str) -> usize {
+    text.find("\\E").map_or(1, |end| end + 1)
+}
+
+/// The offset of the bracket that closes the class at `open`.
+fn class_end(bytes: &[u8], open: usize) -> Option<usize> {
+    let mut at = open + 1;
+    at += usize::from(bytes.get(at) == Some(&b'^'));
+    at += usize::from(bytes.get(at) == Some(&b']'));
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' => at += 1,
+            b']' => return Some(at),
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}

@@ -1,0 +1,365 @@
+//! Looking fields up in an event: each path at most once per event, and nothing before somebody asks.
+//!
+//! Paths that registrations use are interned as a tree of names, so that `Params.a` and `Params.b` share the way to
+//! `Params`. What was found where is remembered per event by stamping it with the event's number; starting the next event
+//! clears nothing.
+//!
+//! The lookup rule (`docs/protocol.md`, "Filters"): in Object, and if Object has no field of the path's first name, in
+//! the event itself.
+
+use super::canonical::canonical;
+use super::path::{Path, array_index};
+use super::pool::Pool;
+use super::scan::Scanner;
+use super::table::{Span, Table, Tables, value_end};
+use crate::event::Event;
+
+/// What a filter is asked about.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'e> {
+    text: &'e [u8],
+    plain: bool,
+}
+
+impl<'e> View<'e> {
+    /// An event. Costs nothing; its text is looked at when a filter needs it.
+    pub fn event(event: &'e Event) -> Self {
+        // The payload of the frame, by the length of its header: asking for the text would check 12 KB for UTF-8 again.
+        let frame = event.frame();
+        let header = match frame.get(1) {
+            Some(126) => 4,
+            Some(127) => 10,
+            _ => 2,
+        };
+        Self { text: &frame[header..], plain: false }
+    }
+
+    /// A plain object (or any value) in place of an event: compact valid JSON.
+    pub fn object(json: &'e str) -> Self {
+        Self { text: json.as_bytes(), plain: true }
+    }
+
+    /// Whether it is a plain object.
+    pub fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// The bytes at `span`.
+    pub(super) fn at(&self, span: Span) -> &'e [u8] {
+        span.of(self.text)
+    }
+}
+
+/// Object as the start of a path.
+pub(super) const OBJECT: u32 = 0;
+/// Original as the start of a path.
+pub(super) const ORIGINAL: u32 = 1;
+/// The event itself as the start of a path; only its five fields besides Object and Original.
+const ENVELOPE: u32 = 2;
+
+/// How the wire form goes on behind the five fields in front; see `event::Draft::seal`.
+const BEFORE_OBJECT: &[u8] = b"\"Object\":";
+const BEFORE_ORIGINAL: usize = ",\"Original\":".len();
+
+/// A name within another path.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Node {
+    parent: u32,
+    name: Box<str>,
+}
+
+/// What is remembered about a node.
+#[derive(Clone)]
+struct NodeMemo {
+    /// Of its name.
+    hash: u32,
+    index: Option<usize>,
+    /// The event that `found` is about.
+    found_in: u64,
+    found: Option<Span>,
+    /// The event that `table` is about.
+    table_in: u64,
+    table: Option<Table>,
+}
+
+/// A place that filters look at; ids are [`LookupId`]s.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Lookup {
+    /// By the lookup rule: under Object if `first` is there, otherwise in the envelope.
+    Anywhere { first: u32, within: u32, outside: Option<u32> },
+    /// Under Object or Original alone, for `Changed`.
+    Within(u32),
+}
+
+/// A lookup that somebody has interned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct LookupId(u32);
+
+/// What is remembered about a lookup.
+#[derive(Clone, Copy, Default)]
+struct LookupMemo {
+    found_in: u64,
+    found: Option<Span>,
+    /// The event that `canonical` is about.
+    canonical_in: u64,
+    /// Where the canonical text is in the scratch memory; nothing if the text itself is canonical.
+    canonical: Option<(usize, usize)>,
+}
+
+/// Everything about fields that an engine keeps.
+pub(super) struct Fields {
+    nodes: Pool<Node>,
+    node_memos: Vec<NodeMemo>,
+    lookups: Pool<Lookup>,
+    lookup_memos: Vec<LookupMemo>,
+    event: u64,
+    /// Where the value of Object starts, once the envelope's table has been made.
+    object_start: usize,
+    scanner: Scanner,
+    tables: Tables,
+    canonicals: Vec<u8>,
+    /// How many lookups have been carried out.
+    pub(super) count: u64,
+}
+
+impl Fields {
+    pub(super) fn new() -> Self {
+        let mut fields = Self {
+            nodes: Pool::default(),
+            node_memos: Vec::new(),
+            lookups: Pool::default(),
+            lookup_memos: Vec::new(),
+            event: 1,
+            object_start: 0,
+            scanner: Scanner::default(),
+            tables: Tables::default(),
+            canonicals: Vec::new(),
+            count: 0,
+        };
+        for (root, name) in [(OBJECT, "Object"), (ORIGINAL, "Original"), (ENVELOPE, "")] {
+            assert_eq!(fields.node(u32::MAX, name), root, "the roots come first and stay");
+        }
+        fields
+    }
+
+    /// Starts the next event.
+    pub(super) fn begin(&mut self) {
+        const KEPT: usize = 1 << 20;
+        self.event += 1;
+        self.scanner.reset();
+        self.tables.reset();
+        self.canonicals.clear();
+        self.canonicals.shrink_to(KEPT);
+    }
+
+    /// How many nodes and lookups there are beyond the roots.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len() + self.lookups.len() - 3
+    }
+
+    /// A use of the place that `path` means by the lookup rule.
+    pub(super) fn intern(&mut self, path: &Path) -> LookupId {
+        let segments = path.segments();
+        let within = self.chain(OBJECT, segments);
+        let first = self.chain(OBJECT, &segments[..1]);
+        let outside = match &*segments[0] {
+            "Object" => Some(self.chain(OBJECT, &segments[1..])),
+            "Original" => Some(self.chain(ORIGINAL, &segments[1..])),
+            "Time" | "Type" | "Action" | "Key" | "Principal" => Some(self.chain(ENVELOPE, segments)),
+            _ => None,
+        };
+        self.lookup(Lookup::Anywhere { first, within, outside })
+    }
+
+    /// A use of the place below `root` alone.
+    pub(super) fn intern_within(&mut self, root: u32, segments: &[Box<str>]) -> LookupId {
+        let node = self.chain(root, segments);
+        self.lookup(Lookup::Within(node))
+    }
+
+    /// Interns a lookup whose nodes have been counted for it already.
+    fn lookup(&mut self, lookup: Lookup) -> LookupId {
+        let nodes = lookup.nodes();
+        let (id, new) = self.lookups.intern(lookup);
+        if new {
+            let count = self.lookup_memos.len().max(id as usize + 1);
+            self.lookup_memos.resize(count, LookupMemo::default());
+            self.lookup_memos[id as usize] = LookupMemo::default();
+        } else {
+            nodes.into_iter().flatten().for_each(|node| self.release_node(node));
+        }
+        LookupId(id)
+    }
+
+    /// One use less.
+    pub(super) fn release(&mut self, id: LookupId) {
+        if let Some(lookup) = self.lookups.release(id.0) {
+            lookup.nodes().into_iter().flatten().for_each(|node| self.release_node(node));
+        }
+    }
+
+    /// One use more of the node below `root`; each node holds a use of its parent.
+    fn chain(&mut self, root: u32, segments: &[Box<str>]) -> u32 {
+        self.nodes.retain(root);
+        segments.iter().fold(root, |parent, name| self.node(parent, name))
+    }
+
+    /// The node for `name`; takes over the use of the parent.
+    fn node(&mut self, parent: u32, name: &str) -> u32 {
+        let (id, new) = self.nodes.intern(Node { parent, name: name.into() });
+        if new {
+            let hash = self.tables.hash(name.as_bytes());
+            let index = array_index(name);
+            let memo = NodeMemo { hash, index, found_in: 0, found: None, table_in: 0, table: None };
+            let count = self.node_memos.len().max(id as usize + 1);
+            self.node_memos.resize(count, memo.clone());
+            self.node_memos[id as usize] = memo;
+        } else {
+            self.release_node(parent);
+        }
+        id
+    }
+
+    fn release_node(&mut self, mut id: u32) {
+        while let Some(node) = self.nodes.release(id) {
+            id = node.parent;
+        }
+    }
+
+    /// The place that `id` means in this event.
+    pub(super) fn find(&mut self, id: LookupId, view: View<'_>) -> Option<Span> {
+        let memo = self.lookup_memos[id.0 as usize];
+        if memo.found_in == self.event {
+            return memo.found;
+        }
+        self.count += 1;
+        let found = match *self.lookups.get(id.0) {
+            Lookup::Within(node) => self.resolve(node, view),
+            Lookup::Anywhere { first, within, outside } => {
+                if self.resolve(first, view).is_some() {
+                    self.resolve(within, view)
+                } else {
+                    outside.and_then(|node| self.resolve(node, view))
+                }
+            }
+        };
+        let memo = &mut self.lookup_memos[id.0 as usize];
+        (memo.found_in, memo.found) = (self.event, found);
+        found
+    }
+
+    /// The canonical text of what [`Fields::find`] finds.
+    pub(super) fn canonical<'a>(&'a mut self, id: LookupId, view: View<'a>) -> Option<&'a [u8]> {
+        let raw = view.at(self.find(id, view)?);
+        let memo = &mut self.lookup_memos[id.0 as usize];
+        if memo.canonical_in != self.event {
+            memo.canonical_in = self.event;
+            memo.canonical = match canonical(raw) {
+                std::borrow::Cow::Borrowed(_) => None,
+                std::borrow::Cow::Owned(text) => {
+                    let start = self.canonicals.len();
+                    self.canonicals.extend_from_slice(&text);
+                    Some((start, self.canonicals.len()))
+                }
+            };
+        }
+        Some(memo.canonical.map_or(raw, |(start, end)| &self.canonicals[start..end]))
+    }
+
+    /// Whether neither Object nor Original is null.
+    pub(super) fn has_both_objects(&mut self, view: View<'_>) -> bool {
+        [OBJECT, ORIGINAL].into_iter().all(|root| {
+            let found = self.resolve(root, view);
+            found.is_some_and(|span| view.at(span).first() != Some(&b'n'))
+        })
+    }
+
+    /// The place of a node in this event. Recursion ends at the root; paths have a bounded length.
+    fn resolve(&mut self, id: u32, view: View<'_>) -> Option<Span> {
+        let memo = &self.node_memos[id as usize];
+        if memo.found_in == self.event {
+            return memo.found;
+        }
+        let found = match id {
+            OBJECT => Some(self.object(view)),
+            ORIGINAL => self.original(view),
+            _ => self.resolve_child(id, view),
+        };
+        self.found(id, found);
+        found
+    }
+
+    fn found(&mut self, id: u32, found: Option<Span>) {
+        let memo = &mut self.node_memos[id as usize];
+        (memo.found_in, memo.found) = (self.event, found);
+    }
+
+    fn object(&mut self, view: View<'_>) -> Span {
+        let start = self.object_start(view);
+        Span::new(start, value_end(view.text, start, &mut self.scanner))
+    }
+
+    /// Original is the last field of an event, directly behind Object.
+    fn original(&mut self, view: View<'_>) -> Option<Span> {
+        let object = self.resolve(OBJECT, view)?;
+        let start = object.end as usize + BEFORE_ORIGINAL;
+        (!view.plain).then(|| Span::new(start, view.text.len().saturating_sub(1)))
+    }
+
+    fn resolve_child(&mut self, id: u32, view: View<'_>) -> Option<Span> {
+        let node = self.nodes.get(id);
+        let table = self.table(node.parent, view)?;
+        let memo = &self.node_memos[id as usize];
+        if table.is_array() {
+            return self.tables.element(table, memo.index?);
+        }
+        self.tables.member_named(view.text, table, self.nodes.get(id).name.as_bytes(), memo.hash)
+    }
+
+    /// The table of what the node means; empty for a scalar.
+    fn table(&mut self, id: u32, view: View<'_>) -> Option<Table> {
+        let memo = &self.node_memos[id as usize];
+        if memo.table_in == self.event {
+            return memo.table;
+        }
+        let start = match id {
+            ENVELOPE => return self.envelope(view),
+            OBJECT => self.object_start(view),
+            _ => self.resolve(id, view)?.start as usize,
+        };
+        let (table, end) = self.tables.build(view.text, start, &mut self.scanner);
+        if id == OBJECT {
+            self.found(OBJECT, Some(Span::new(start, end)));
+        }
+        self.set_table(id, table)
+    }
+
+    fn set_table(&mut self, id: u32, table: Table) -> Option<Table> {
+        let memo = &mut self.node_memos[id as usize];
+        (memo.table_in, memo.table) = (self.event, Some(table));
+        memo.table
+    }
+
+    fn object_start(&mut self, view: View<'_>) -> usize {
+        self.table(ENVELOPE, view);
+        self.object_start
+    }
+
+    /// The fields in front of Object; finds where Object starts on the way.
+    fn envelope(&mut self, view: View<'_>) -> Option<Table> {
+        let stop = if view.plain { &[] } else { BEFORE_OBJECT };
+        let (table, behind) = self.tables.build_until(view.text, 0, stop, &mut self.scanner);
+        self.object_start = if view.plain { 0 } else { behind };
+        self.set_table(ENVELOPE, table)
+    }
+}
+
+impl Lookup {
+    /// The nodes that it holds a use of.
+    fn nodes(&self) -> [Option<u32>; 3] {
+        match *self {
+            Self::Anywhere { first, within, outside } => [Some(first), Some(within), outside],
+            Self::Within(node) => [Some(node), None, None],
+        }
+    }
+}

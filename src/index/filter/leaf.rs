@@ -1,0 +1,344 @@
+//! Which members of one place in the index have a filter that is true.
+//!
+//! A [`Leaf`] is a set of (filter, member) pairs; the index holds one wherever filtered registrations meet, and a member
+//! is whatever number the index gives it. With more than a few pairs the leaf makes itself an index: a filter that can
+//! only be true if some field equals one of some values (`Eq`, `In`, an `And` with one of these, an `Or` of nothing
+//! else) is filed under those values, so that an event finds it by hash. Ten thousand `Uuid=Eq(..)` cost an event one
+//! lookup and one probe. Filters without such a field are evaluated one by one.
+//!
+//! Contract: inserting and removing are O(1) in the number of pairs (and linear in the values of the filter). A filter
+//! must stay interned as long as it is in a leaf. Nothing is approximate: what is found by hash is evaluated in full.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use smallvec::SmallVec;
+
+use super::eval::{Engine, Evaluation};
+use super::fields::LookupId;
+use super::plan::{FilterId, Keys};
+use super::value::Value;
+
+/// Up to this many pairs a list is cheaper than an index, in time and in memory.
+const SHORT: usize = 8;
+
+/// See the module's text.
+///
+/// ```
+/// use hydrant::index::filter::{Engine, Filter, Leaf, Limits, View};
+///
+/// let mut engine = Engine::new();
+/// let mut leaf = Leaf::default();
+/// let filter = Filter::parse("Stage=Eq(local)", &Limits::default()).unwrap();
+/// let id = engine.intern(&filter);
+/// leaf.insert(&engine, id, 7);
+///
+/// let mut evaluation = engine.begin(View::object(r#"{"Stage":"local"}"#));
+/// let mut members = Vec::new();
+/// leaf.candidates(&mut evaluation, |member| members.push(member));
+/// assert_eq!(members, [7]);
+///
+/// leaf.remove(id, 7);
+/// engine.release(id);
+/// assert_eq!(engine.held(), 0);
+/// ```
+#[derive(Debug, Default)]
+pub struct Leaf {
+    /// All pairs, as long as there are few.
+    few: SmallVec<[(FilterId, u32); 2]>,
+    many: Option<Box<Many>>,
+}
+
+impl Leaf {
+    /// Adds a pair; false if it was there already.
+    pub fn insert(&mut self, engine: &Engine, filter: FilterId, member: u32) -> bool {
+        if let Some(many) = &mut self.many {
+            return many.insert(engine, filter, member);
+        }
+        if self.few.contains(&(filter, member)) {
+            return false;
+        }
+        self.few.push((filter, member));
+        if self.few.len() > SHORT {
+            let mut many = Box::<Many>::default();
+            for (filter, member) in std::mem::take(&mut self.few) {
+                many.insert(engine, filter, member);
+            }
+            self.many = Some(many);
+        }
+        true
+    }
+
+    /// Takes a pair out; false if it was not there.
+    pub fn remove(&mut self, filter: FilterId, member: u32) -> bool {
+        if let Some(many) = &mut self.many {
+            let removed = many.remove(filter, member);
+            if many.places.is_empty() {
+                self.many = None;
+            }
+            return removed;
+        }
+        let place = self.few.iter().position(|pair| *pair == (filter, member));
+        place.map(|place| self.few.swap_remove(place)).is_some()
+    }
+
+    /// How many pairs there are.
+    pub fn len(&self) -> usize {
+        self.many.as_ref().map_or(self.few.len(), |many| many.places.len())
+    }
+
+    /// Whether there is no pair.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Calls `found` once for every pair whose filter is true of the event, in no particular order.
+    pub fn candidates(&mut self, evaluation: &mut Evaluation<'_>, mut found: impl FnMut(u32)) {
+        if let Some(many) = &mut self.many {
+            many.candidates(evaluation, &mut found);
+        }
+        for (filter, member) in &self.few {
+            if evaluation.matches(*filter) {
+                found(*member);
+            }
+        }
+    }
+}
+
+/// A leaf with an index. Places are positions in lists, so that anything is taken out by swapping the last one in.
+#[derive(Debug, Default)]
+struct Many {
+    /// The distinct filters; free ones have no members.
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_filter: HashMap<FilterId, u32>,
+    /// Where a pair stands among its filter's members.
+    places: HashMap<(FilterId, u32), u32>,
+    /// The slots that no value leads to.
+    rest: Vec<(FilterId, u32)>,
+    access: Vec<Access>,
+    postings: Vec<Posting>,
+    free_postings: Vec<u32>,
+    hasher: DefaultHashBuilder,
+    /// The number of the last call of `candidates`.
+    visit: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    filter: FilterId,
+    members: SmallVec<[u32; 2]>,
+    home: Home,
+    /// The visit that asked it last; filters with keys under several lookups can be found twice.
+    visit: u64,
+}
+
+/// Where a slot is filed.
+#[derive(Debug)]
+enum Home {
+    /// In `rest`, at this place.
+    Rest(u32),
+    /// Under these postings, at these places.
+    Postings(Box<[(u32, u32)]>),
+}
+
+/// The values of one field that filters wait for.
+#[derive(Debug)]
+struct Access {
+    lookup: LookupId,
+    /// Postings by the hash of their value.
+    values: HashTable<u32>,
+    /// How many of them are arrays or objects.
+    compounds: usize,
+}
+
+/// The slots that wait for one value, each with the number of this posting among its own.
+#[derive(Debug)]
+struct Posting {
+    lookup: LookupId,
+    value: Value,
+    slots: Vec<(u32, u32)>,
+}
+
+impl Many {
+    fn insert(&mut self, engine: &Engine, filter: FilterId, member: u32) -> bool {
+        if self.places.contains_key(&(filter, member)) {
+            return false;
+        }
+        let slot = self.by_filter.get(&filter).copied().unwrap_or_else(|| self.add_slot(engine, filter));
+        let members = &mut self.slots[slot as usize].members;
+        self.places.insert((filter, member), index(members.len()));
+        members.push(member);
+        true
+    }
+
+    fn remove(&mut self, filter: FilterId, member: u32) -> bool {
+        let Some(place) = self.places.remove(&(filter, member)) else {
+            return false;
+        };
+        let slot = self.by_filter[&filter];
+        let members = &mut self.slots[slot as usize].members;
+        members.swap_remove(place as usize);
+        if let Some(moved) = members.get(place as usize) {
+            self.places.insert((filter, *moved), place);
+        } else if members.is_empty() {
+            self.remove_slot(slot, filter);
+        }
+        true
+    }
+
+    fn add_slot(&mut self, engine: &Engine, filter: FilterId) -> u32 {
+        let id = self.free.pop().unwrap_or_else(|| index(self.slots.len()));
+        let home = if let Some(keys) = self.best(engine.keys(filter)) {
+            self.file(id, keys)
+        } else {
+            self.rest.push((filter, id));
+            Home::Rest(index(self.rest.len() - 1))
+        };
+        let slot = Slot { filter, members: SmallVec::new(), home, visit: 0 };
+        if id as usize == self.slots.len() {
+            self.slots.push(slot);
+        } else {
+            self.slots[id as usize] = slot;
+        }
+        self.by_filter.insert(filter, id);
+        id
+    }
+
+    /// The keys that lead to the fewest other filters; a field that others use already before one that nobody looks at.
+    fn best(&self, sets: Vec<Keys>) -> Option<Keys> {
+        sets.into_iter().min_by_key(|keys| {
+            let waiting = |(lookup, value): &(LookupId, Value)| {
+                let access = self.access.iter().find(|access| access.lookup == *lookup)?;
+                self.posting(access, value.as_str().as_bytes()).map(|id| self.postings[id as usize].slots.len())
+            };
+            let crowd: usize = keys.iter().filter_map(waiting).sum();
+            let new =
+                keys.iter().filter(|(lookup, _)| self.access.iter().all(|access| access.lookup != *lookup)).count();
+            (crowd, new, keys.len())
+        })
+    }
+
+    fn posting(&self, access: &Access, value: &[u8]) -> Option<u32> {
+        let is = |id: &u32| self.postings[*id as usize].value.as_str().as_bytes() == value;
+        access.values.find(self.hasher.hash_one(value), is).copied()
+    }
+
+    fn file(&mut self, slot: u32, keys: Keys) -> Home {
+        let mut places = Vec::with_capacity(keys.len());
+        for (number, (lookup, value)) in keys.into_iter().enumerate() {
+            let posting = self.posting_for(lookup, value);
+            let slots = &mut self.postings[posting as usize].slots;
+            places.push((posting, index(slots.len())));
+            slots.push((slot, index(number)));
+        }
+        Home::Postings(places.into())
+    }
+
+    fn posting_for(&mut self, lookup: LookupId, value: Value) -> u32 {
+        let known = self.access.iter().position(|access| access.lookup == lookup);
+        let at = known.unwrap_or_else(|| {
+            self.access.push(Access { lookup, values: HashTable::new(), compounds: 0 });
+            self.access.len() - 1
+        });
+        if let Some(id) = self.posting(&self.access[at], value.as_str().as_bytes()) {
+            return id;
+        }
+        self.access[at].compounds += usize::from(value.is_compound());
+        let hash = self.hasher.hash_one(value.as_str().as_bytes());
+        let posting = Posting { lookup, value, slots: Vec::new() };
+        let id = if let Some(id) = self.free_postings.pop() {
+            self.postings[id as usize] = posting;
+            id
+        } else {
+            self.postings.push(posting);
+            index(self.postings.len() - 1)
+        };
+        let (postings, hasher) = (&self.postings, &self.hasher);
+        let rehash = |id: &u32| hasher.hash_one(postings[*id as usize].value.as_str().as_bytes());
+        self.access[at].values.insert_unique(hash, id, rehash);
+        id
+    }
+
+    fn remove_slot(&mut self, id: u32, filter: FilterId) {
+        self.by_filter.remove(&filter);
+        self.free.push(id);
+        match std::mem::replace(&mut self.slots[id as usize].home, Home::Rest(0)) {
+            Home::Rest(place) => {
+                self.rest.swap_remove(place as usize);
+                if let Some((_, moved)) = self.rest.get(place as usize) {
+                    self.slots[*moved as usize].home = Home::Rest(place);
+                }
+            }
+            Home::Postings(places) => {
+                // Read anew for each: taking one out moves another slot, never this one, which is in each once.
+                for (posting, place) in places {
+                    self.unfile(posting, place);
+                }
+            }
+        }
+    }
+
+    fn unfile(&mut self, id: u32, place: u32) {
+        let posting = &mut self.postings[id as usize];
+        posting.slots.swap_remove(place as usize);
+        if let Some((slot, number)) = posting.slots.get(place as usize) {
+            if let Home::Postings(places) = &mut self.slots[*slot as usize].home {
+                places[*number as usize].1 = place;
+            }
+        } else if posting.slots.is_empty() {
+            self.drop_posting(id);
+        }
+    }
+
+    fn drop_posting(&mut self, id: u32) {
+        let posting = &mut self.postings[id as usize];
+        posting.slots = Vec::new();
+        let hash = self.hasher.hash_one(posting.value.as_str().as_bytes());
+        let Some(at) = self.access.iter().position(|access| access.lookup == posting.lookup) else {
+            return;
+        };
+        let access = &mut self.access[at];
+        if let Ok(entry) = access.values.find_entry(hash, |other| *other == id) {
+            entry.remove();
+        }
+        access.compounds -= usize::from(posting.value.is_compound());
+        if access.values.is_empty() {
+            self.access.swap_remove(at);
+        }
+        self.free_postings.push(id);
+    }
+
+    fn candidates(&mut self, evaluation: &mut Evaluation<'_>, found: &mut impl FnMut(u32)) {
+        self.visit += 1;
+        let Self { slots, rest, access, postings, hasher, visit, .. } = self;
+        for access in access {
+            let Some(value) = evaluation.key(access.lookup, access.compounds > 0) else { continue };
+            let is = |id: &u32| postings[*id as usize].value.as_str().as_bytes() == value;
+            let Some(id) = access.values.find(hasher.hash_one(value), is) else { continue };
+            for (slot, _) in &postings[*id as usize].slots {
+                let slot = &mut slots[*slot as usize];
+                if slot.visit != *visit {
+                    slot.visit = *visit;
+                    ask(evaluation, slot.filter, &slot.members, found);
+                }
+            }
+        }
+        for (filter, slot) in rest {
+            if evaluation.is_true(*filter) {
+                ask(evaluation, *filter, &slots[*slot as usize].members, found);
+            }
+        }
+    }
+}
+
+fn ask(evaluation: &mut Evaluation<'_>, filter: FilterId, members: &[u32], found: &mut impl FnMut(u32)) {
+    if evaluation.is_true(filter) {
+        evaluation.matched(members.len() as u64);
+        members.iter().copied().for_each(found);
+    }
+}
+
+fn index(count: usize) -> u32 {
+    u32::try_from(count).expect("fewer pairs than bytes of memory / 4")
+}

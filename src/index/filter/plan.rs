@@ -1,0 +1,261 @@
+//! What an engine evaluates: the filters of everybody, rewritten so that equal parts are one.
+//!
+//! There are only conjunctions and questions; `Or`, `Not`, `Ne` and `Nin` are negations, which cost nothing (a bit in the
+//! reference). Every question has exactly two answers (a missing field answers no to `Eq`, `In`, `Re` and `Exists`, and
+//! `Ne` and `Nin` are defined as their opposites), so De Morgan's laws hold and no rewrite can change an answer.
+//! Nested conjunctions become one, the same child twice is one child, a conjunction of one is its child. Children stand in
+//! the order of their cost: evaluation cannot fail and has no effects, so the order is free.
+
+use super::ast::{Filter, Op, Term, Test};
+use super::fields::{Fields, LookupId, OBJECT, ORIGINAL};
+use super::pool::Pool;
+use super::regex::Pattern;
+use super::value::Value;
+
+/// A filter that an engine holds, until it is released as often as it was interned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FilterId(Signed);
+
+impl FilterId {
+    pub(super) fn signed(self) -> Signed {
+        self.0
+    }
+}
+
+/// A reference to an expression or its negation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Signed(u32);
+
+impl Signed {
+    fn new(id: u32) -> Self {
+        Self(id << 1)
+    }
+
+    pub(super) fn id(self) -> u32 {
+        self.0 >> 1
+    }
+
+    pub(super) fn negated(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    fn not(self) -> Self {
+        Self(self.0 ^ 1)
+    }
+}
+
+/// A question, or several.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) enum Expr {
+    Exists(LookupId),
+    Eq(LookupId, Value),
+    /// Sorted, at least two.
+    In(LookupId, Box<[Value]>),
+    Re(LookupId, Pattern),
+    Changed {
+        now: LookupId,
+        before: LookupId,
+        from: Option<Value>,
+        to: Option<Value>,
+    },
+    /// Sorted by cost, at least two.
+    And(Box<[Signed]>),
+}
+
+impl Expr {
+    /// What stands earlier in a conjunction; the cheap questions first.
+    fn cost(&self) -> u8 {
+        match self {
+            Self::Exists(_) => 0,
+            Self::Eq(..) => 1,
+            Self::In(..) => 2,
+            Self::Changed { .. } => 3,
+            Self::And(_) => 4,
+            Self::Re(..) => 5,
+        }
+    }
+
+    fn lookups(&self) -> [Option<LookupId>; 2] {
+        match self {
+            Self::Exists(lookup) | Self::Eq(lookup, _) | Self::In(lookup, _) | Self::Re(lookup, _) => {
+                [Some(*lookup), None]
+            }
+            Self::Changed { now, before, .. } => [Some(*now), Some(*before)],
+            Self::And(_) => [None, None],
+        }
+    }
+}
+
+/// An equality that must hold for a filter to be true: what is found must equal one of the values of one of the
+/// lookups.
+pub(super) type Keys = Vec<(LookupId, Value)>;
+
+/// More keys than this for one filter would make the index larger than what it saves.
+const MOST_KEYS: usize = 4096;
+
+/// All expressions that are in use.
+#[derive(Default)]
+pub(super) struct Plan {
+    exprs: Pool<Expr>,
+}
+
+impl Plan {
+    pub(super) fn get(&self, id: u32) -> &Expr {
+        self.exprs.get(id)
+    }
+
+    /// How many expressions there are.
+    pub(super) fn len(&self) -> usize {
+        self.exprs.len()
+    }
+
+    /// One more than the largest id that there may be.
+    pub(super) fn capacity(&self) -> usize {
+        self.exprs.capacity()
+    }
+
+    /// A use of the filter.
+    pub(super) fn intern(&mut self, filter: &Filter, fields: &mut Fields) -> FilterId {
+        let terms = filter.terms();
+        let mut built: Vec<Option<Signed>> = vec![None; terms.len()];
+        // Children stand behind their parents, so from the end every child comes first.
+        for index in (0..terms.len()).rev() {
+            let mut take = |child: usize| built[child].take().expect("children stand behind their parents");
+            let signed = match &terms[index] {
+                Term::Test(test) => self.test(test, fields),
+                Term::Not(_) => take(index + 1).not(),
+                Term::And(_) => {
+                    let children = filter.children(index).map(take).collect();
+                    self.conjunction(children, fields)
+                }
+                Term::Or(_) => {
+                    let children = filter.children(index).map(|child| take(child).not()).collect();
+                    self.conjunction(children, fields).not()
+                }
+            };
+            built[index] = Some(signed);
+        }
+        FilterId(built[0].expect("the root is built last"))
+    }
+
+    fn test(&mut self, test: &Test, fields: &mut Fields) -> Signed {
+        if let Op::Changed { from, to } = &test.op {
+            let segments = test.path.within_object();
+            let now = fields.intern_within(OBJECT, segments);
+            let before = fields.intern_within(ORIGINAL, segments);
+            return self.expr(Expr::Changed { now, before, from: from.clone(), to: to.clone() }, fields);
+        }
+        let lookup = fields.intern(&test.path);
+        match &test.op {
+            Op::Exists | Op::Changed { .. } => self.expr(Expr::Exists(lookup), fields),
+            Op::Eq(value) => self.expr(Expr::Eq(lookup, value.clone()), fields),
+            Op::Ne(value) => self.expr(Expr::Eq(lookup, value.clone()), fields).not(),
+            Op::Re(pattern) => self.expr(Expr::Re(lookup, pattern.clone()), fields),
+            Op::In(values) => self.list(lookup, values, fields),
+            Op::Nin(values) => self.list(lookup, values, fields).not(),
+        }
+    }
+
+    fn list(&mut self, lookup: LookupId, values: &[Value], fields: &mut Fields) -> Signed {
+        let mut values = values.to_vec();
+        values.sort_unstable();
+        values.dedup();
+        match <[Value; 1]>::try_from(values) {
+            Ok([only]) => self.expr(Expr::Eq(lookup, only), fields),
+            Err(values) => self.expr(Expr::In(lookup, values.into()), fields),
+        }
+    }
+
+    /// Interns an expression that holds its own uses of lookups and children.
+    fn expr(&mut self, expr: Expr, fields: &mut Fields) -> Signed {
+        let lookups = expr.lookups();
+        let children: Box<[Signed]> = if let Expr::And(children) = &expr { children.clone() } else { Box::default() };
+        let (id, new) = self.exprs.intern(expr);
+        if !new {
+            lookups.into_iter().flatten().for_each(|lookup| fields.release(lookup));
+            children.iter().for_each(|child| self.release_signed(*child, fields));
+        }
+        Signed::new(id)
+    }
+
+    /// True if all children are. Takes over the uses of the children.
+    fn conjunction(&mut self, children: Vec<Signed>, fields: &mut Fields) -> Signed {
+        let mut flat = Vec::with_capacity(children.len());
+        for child in children {
+            match self.get(child.id()) {
+                Expr::And(inner) if !child.negated() => {
+                    let inner = inner.clone();
+                    inner.iter().for_each(|grandchild| self.exprs.retain(grandchild.id()));
+                    flat.extend_from_slice(&inner);
+                    self.release_signed(child, fields);
+                }
+                _ => flat.push(child),
+            }
+        }
+        flat.sort_unstable_by_key(|child| (self.get(child.id()).cost(), *child));
+        let mut unique: Vec<Signed> = Vec::with_capacity(flat.len());
+        for child in flat {
+            if unique.last() == Some(&child) {
+                self.release_signed(child, fields);
+            } else {
+                unique.push(child);
+            }
+        }
+        if let [only] = unique[..] { only } else { self.expr(Expr::And(unique.into()), fields) }
+    }
+
+    /// One use less of a filter; what nobody uses any more goes.
+    pub(super) fn release(&mut self, filter: FilterId, fields: &mut Fields) {
+        self.release_signed(filter.0, fields);
+    }
+
+    fn release_signed(&mut self, signed: Signed, fields: &mut Fields) {
+        let mut queue = vec![signed];
+        while let Some(signed) = queue.pop() {
+            let Some(expr) = self.exprs.release(signed.id()) else { continue };
+            expr.lookups().into_iter().flatten().for_each(|lookup| fields.release(lookup));
+            if let Expr::And(children) = expr {
+                queue.extend_from_slice(&children);
+            }
+        }
+    }
+
+    /// The sets of keys that a filter can be found by: it is true only if, for each of the sets, one key holds. Empty if
+    /// there is none, as for `Not(A=Exists())`.
+    pub(super) fn keys(&self, filter: FilterId) -> Vec<Keys> {
+        match self.get(filter.0.id()) {
+            Expr::And(children) if !filter.0.negated() => {
+                children.iter().filter_map(|child| self.one_key_set(*child)).collect()
+            }
+            _ => self.one_key_set(filter.0).into_iter().collect(),
+        }
+    }
+
+    /// The smallest set for this expression. Recursion is bounded by the nesting of filters.
+    fn one_key_set(&self, signed: Signed) -> Option<Keys> {
+        let keys = match (self.get(signed.id()), signed.negated()) {
+            (Expr::Eq(lookup, value), false) => vec![(*lookup, value.clone())],
+            (Expr::In(lookup, values), false) => values.iter().map(|value| (*lookup, value.clone())).collect(),
+            (Expr::And(children), false) => {
+                children.iter().filter_map(|child| self.one_key_set(*child)).min_by_key(Vec::len)?
+            }
+            (Expr::And(children), true) => self.any_of(children)?,
+            _ => return None,
+        };
+        (keys.len() <= MOST_KEYS).then_some(keys)
+    }
+
+    /// An `Or`: every branch must have keys, and any of them may be the one that holds.
+    fn any_of(&self, negated_branches: &[Signed]) -> Option<Keys> {
+        let mut all = Vec::new();
+        for branch in negated_branches {
+            all.append(&mut self.one_key_set(branch.not())?);
+            if all.len() > MOST_KEYS {
+                return None;
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        Some(all)
+    }
+}

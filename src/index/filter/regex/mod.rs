@@ -1,0 +1,201 @@
+//! Regular expressions with Go's meaning.
+//!
+//! Filters come from people who know DRP, which is written in Go, so `Re` means what Go's `regexp` package means: RE2
+//! syntax, linear time, unanchored. Rust's `regex` crate has the same engine family but reads some of the same text
+//! differently (`\d` is Unicode there, `[a&&b]` an intersection, `\Q..\E` an error, ...). So [`translate`] reads the
+//! pattern by Go's grammar and writes it down in the subset on which both agree.
+//!
+//! Contract: a pattern either gives Go's answer for every text or is refused with a reason and a place. What we refuse
+//! and Go accepts: patterns over the limits (length, compiled size, nesting). Unicode tables are those of the `regex`
+//! crate, a few versions newer than Go's. Matching takes time linear in the text.
+
+mod chars;
+mod classes;
+mod translate;
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use thiserror::Error;
+
+/// A compiled expression; equal to another if the source text is.
+#[derive(Clone)]
+pub struct Pattern {
+    source: Box<str>,
+    regex: regex::Regex,
+}
+
+/// Why a pattern is refused. The offset that comes with it counts bytes of the pattern.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum PatternError {
+    /// The text itself is over the limit.
+    #[error("a pattern longer than {0} bytes")]
+    Long(usize),
+    /// It would compile to more than the limit.
+    #[error("a pattern that compiles to more than {0} bytes")]
+    Large(usize),
+    /// Groups within each other, deeper than the engine takes.
+    #[error("a pattern nested too deeply")]
+    Nested,
+    /// A group that is not closed.
+    #[error("missing closing )")]
+    MissingParen,
+    /// `)` without a group.
+    #[error("unexpected )")]
+    UnexpectedParen,
+    /// A class that is not closed.
+    #[error("missing closing ]")]
+    MissingBracket,
+    /// Look-around and the other things behind `(?` that RE2 does not have.
+    #[error("invalid or unsupported group syntax (RE2 has no look-around, conditions or comments)")]
+    Group,
+    /// A bad group name.
+    #[error("invalid group name")]
+    GroupName,
+    /// `\` at the end.
+    #[error("trailing backslash")]
+    TrailingBackslash,
+    /// An escape that RE2 does not know.
+    #[error("invalid escape (RE2 has no back-references)")]
+    Escape,
+    /// A range that runs backwards or a class name that RE2 does not know.
+    #[error("invalid character class")]
+    Class,
+    /// `*` and the like with nothing before.
+    #[error("missing argument to a repetition operator")]
+    MissingArgument,
+    /// `**` and the like.
+    #[error("a repetition operator right after another")]
+    DoubleRepeat,
+    /// `{n,m}` that is over 1000 or runs backwards; nested ones multiply.
+    #[error("invalid repeat count (at most 1000, nested ones multiplied)")]
+    RepeatSize,
+    /// The engine refuses what Go takes; should not happen.
+    #[error("unsupported pattern: {0}")]
+    Unsupported(String),
+}
+
+impl Pattern {
+    /// Reads a pattern in Go's syntax. `length` and `compiled` are limits in bytes.
+    ///
+    /// # Errors
+    /// [`PatternError`] with the byte offset in `source`.
+    pub fn parse(source: &str, length: usize, compiled: usize) -> Result<Self, (usize, PatternError)> {
+        if source.len() > length {
+            return Err((length, PatternError::Long(length)));
+        }
+        let translated = translate::translate(source)?;
+        let regex = regex::RegexBuilder::new(&translated)
+            .size_limit(compiled)
+            .dfa_size_limit(compiled)
+            .build()
+            .map_err(|error| (0, refusal(&error, compiled)))?;
+        Ok(Self { source: source.into(), regex })
+    }
+
+    /// The pattern as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether it matches anywhere in `text`.
+    pub fn is_match(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+}
+
+fn refusal(error: &regex::Error, compiled: usize) -> PatternError {
+    match error {
+        regex::Error::CompiledTooBig(_) => PatternError::Large(compiled),
+        regex::Error::Syntax(text) if text.contains("nested") || text.contains("nest limit") => PatternError::Nested,
+        // The last line says what is wrong; those before show our own translation.
+        other => PatternError::Unsupported(other.to_string().lines().last().unwrap_or_default().trim().to_owned()),
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pattern").field(&self.source).finish()
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Pattern {}
+
+impl Hash for Pattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.source.hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        Pattern::parse(pattern, 1024, 1 << 20).unwrap_or_else(|e| panic!("{pattern}: {e:?}")).is_match(text)
+    }
+
+    #[test]
+    fn classes_are_ascii_as_in_go() {
+        assert!(matches(r"^\d+$", "12") && !matches(r"^\d+$", "١٢"));
+        assert!(!matches(r"\w", "é") && matches(r"\W", "é"));
+        assert!(!matches(r"^\s$", "\u{a0}") && !matches(r"^\s$", "\u{b}"));
+        assert!(matches(r"é\b", "éa") && !matches(r"é\b", "é"));
+        assert!(matches("[a&&b]", "&") && matches("[a~~]", "~"));
+    }
+
+    #[test]
+    fn a_boundary_is_never_inside_a_character() {
+        assert!(!matches(r"^a\Bé\Bb$", "aéb"));
+        assert!(!matches(r"\B", "aéb".get(0..1).unwrap()));
+    }
+
+    #[test]
+    fn go_spellings_are_taken() {
+        assert!(matches(r"^\Qa.b\E+$", "a.bbb") && !matches(r"\Qa.b", "axb"));
+        assert!(matches(r"^a{,3}$", "a{,3}") && matches("^{$", "{"));
+        assert!(matches(r"^\012\x41\x{e9}$", "\nAé"));
+        assert!(matches("(?i)ſtraße", "STRAßE") && matches("a(?i)b(?-i)c", "aBc"));
+        assert!(matches("a(?i)*$", "") && matches(r"^a*\Q\E?$", ""));
+        assert!(matches("[[:^alpha:]x]", "1") && matches("[]a]", "]") && matches(r"[\w-.]", "-"));
+        assert!(
+            matches(r"\pL", "é")
+                && matches(r"^\PL$", "1")
+                && matches(r"\p{^Greek}", "a")
+                && matches("\\p{letter}", "x")
+        );
+    }
+
+    #[test]
+    fn refusals_name_the_place() {
+        for (pattern, at, error) in [
+            ("a(b", 1, PatternError::MissingParen),
+            ("a)b", 1, PatternError::UnexpectedParen),
+            ("a[b", 1, PatternError::MissingBracket),
+            ("a(?=b)", 1, PatternError::Group),
+            ("(?P<a-b>x)", 0, PatternError::GroupName),
+            ("ab\\", 2, PatternError::TrailingBackslash),
+            (r"ab\u0041", 2, PatternError::Escape),
+            (r"(a)\1", 3, PatternError::Escape),
+            ("[b-a]", 1, PatternError::Class),
+            (r"x\p{Foo}", 1, PatternError::Class),
+            ("a|*", 2, PatternError::MissingArgument),
+            ("a**", 2, PatternError::DoubleRepeat),
+            ("a{1001}", 1, PatternError::RepeatSize),
+            ("(a{100}){11}", 8, PatternError::RepeatSize),
+            ("a{3,2}", 1, PatternError::RepeatSize),
+        ] {
+            assert_eq!(Pattern::parse(pattern, 1024, 1 << 20).unwrap_err(), (at, error), "{pattern}");
+        }
+        assert_eq!(Pattern::parse("abc", 2, 1 << 20).unwrap_err(), (2, PatternError::Long(2)));
+        assert_eq!(Pattern::parse(r"\pL{1000}", 100, 1 << 20).unwrap_err(), (0, PatternError::Large(1 << 20)));
+        let deep = format!("{}{}", "(".repeat(500), ")".repeat(500));
+        assert_eq!(Pattern::parse(&deep, 1024, 1 << 20).unwrap_err(), (0, PatternError::Nested));
+    }
+}

@@ -1,0 +1,231 @@
+//! Where the members of an object and the elements of an array stand in the text.
+//!
+//! A table is made at most once per event for an object, when the first of its fields is asked for; every further field
+//! is then one probe. Tables of one event share their memory, which is kept for the next one.
+//!
+//! Contract: compact valid JSON. The last of several members of one name is found.
+
+use std::hash::BuildHasher;
+
+use hashbrown::DefaultHashBuilder;
+
+use super::canonical::decode;
+use super::scan::Scanner;
+
+/// A piece of the event's text, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: u32,
+    pub(super) end: u32,
+}
+
+impl Span {
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        Self { start: offset(start), end: offset(end) }
+    }
+
+    /// The bytes of `text` that it stands for.
+    pub(super) fn of(self, text: &[u8]) -> &[u8] {
+        text.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+fn offset(at: usize) -> u32 {
+    u32::try_from(at).expect("an event is bounded far below 4 GiB at the intake")
+}
+
+/// One member or element.
+#[derive(Clone, Copy)]
+struct Entry {
+    /// Of the decoded name.
+    hash: u32,
+    /// The entry before in the same bucket, as a distance from the table's first; [`NONE`] at the end.
+    next: u32,
+    /// Where the name's opening quote is.
+    name: u32,
+    value: Span,
+}
+
+/// One object's or array's part of [`Tables`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Table {
+    first: u32,
+    count: u32,
+    /// Where its buckets are; their number is a power of two, or none for a short table.
+    buckets: u32,
+    mask: u32,
+    array: bool,
+}
+
+impl Table {
+    /// Whether its entries are elements and not members.
+    pub(super) fn is_array(self) -> bool {
+        self.array
+    }
+}
+
+const NONE: u32 = u32::MAX;
+/// Up to this many members a walk over the hashes is as fast as buckets.
+const SHORT: u32 = 8;
+/// Entries kept between events; an event with more gives the memory back.
+const KEPT: usize = 1 << 16;
+
+/// The tables of one event.
+#[derive(Default)]
+pub(super) struct Tables {
+    entries: Vec<Entry>,
+    buckets: Vec<u32>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Tables {
+    /// Forgets the event.
+    pub(super) fn reset(&mut self) {
+        self.entries.clear();
+        self.buckets.clear();
+        if self.entries.capacity() > KEPT {
+            self.entries = Vec::new();
+            self.buckets = Vec::new();
+        }
+    }
+
+    /// The hash to look a name up with.
+    pub(super) fn hash(&self, name: &[u8]) -> u32 {
+        u32::try_from(self.hasher.hash_one(name) & u64::from(u32::MAX)).expect("masked")
+    }
+
+    /// Makes the table of the value that starts at `start` and tells where that value ends.
+    pub(super) fn build(&mut self, text: &[u8], start: usize, scanner: &mut Scanner) -> (Table, usize) {
+        match text.get(start) {
+            Some(b'{') => self.build_object(text, start, scanner),
+            Some(b'[') => self.build_array(text, start, scanner),
+            _ => (self.table(self.entries.len()), value_end(text, start, scanner)),
+        }
+    }
+
+    fn build_object(&mut self, text: &[u8], start: usize, scanner: &mut Scanner) -> (Table, usize) {
+        let first = self.entries.len();
+        let mut at = start + 1;
+        while text.get(at) == Some(&b'"') {
+            at = self.member(text, at, scanner);
+            if text.get(at) != Some(&b',') {
+                break;
+            }
+            at += 1;
+        }
+        let mut table = self.table(first);
+        self.chain(&mut table);
+        (table, text.len().min(at + 1))
+    }
+
+    /// Takes down one member and tells where it ends.
+    fn member(&mut self, text: &[u8], at: usize, scanner: &mut Scanner) -> usize {
+        let quote = scanner.quote(text, at + 1);
+        // Compact JSON: the quote, a colon, the value.
+        let start = text.len().min(quote + 2);
+        let end = value_end(text, start, scanner);
+        let inner = text.get(at + 1..quote).unwrap_or_default();
+        let hash = if scanner.seen_backslash() && inner.contains(&b'\\') {
+            self.hash(&decode(text.get(at..=quote).unwrap_or_default()))
+        } else {
+            self.hash(inner)
+        };
+        self.entries.push(Entry { hash, next: NONE, name: offset(at), value: Span::new(start, end) });
+        end
+    }
+
+    fn build_array(&mut self, text: &[u8], start: usize, scanner: &mut Scanner) -> (Table, usize) {
+        let first = self.entries.len();
+        let mut at = start + 1;
+        while at < text.len() && text[at] != b']' {
+            let end = value_end(text, at, scanner);
+            self.entries.push(Entry { hash: 0, next: NONE, name: 0, value: Span::new(at, end) });
+            at = if text.get(end) == Some(&b',') { end + 1 } else { end };
+        }
+        (Table { array: true, ..self.table(first) }, text.len().min(at + 1))
+    }
+
+    /// Takes down the members that stand before the one called `stop`, and tells where the value of that one starts.
+    pub(super) fn build_until(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        stop: &[u8],
+        scanner: &mut Scanner,
+    ) -> (Table, usize) {
+        let first = self.entries.len();
+        let mut at = start + 1;
+        while text.get(at) == Some(&b'"') && !text[at..].starts_with(stop) {
+            at = self.member(text, at, scanner) + 1;
+        }
+        (self.table(first), text.len().min(at + stop.len()))
+    }
+
+    /// The table of all entries from `first` on, without buckets.
+    fn table(&self, first: usize) -> Table {
+        Table { first: offset(first), count: offset(self.entries.len() - first), buckets: 0, mask: 0, array: false }
+    }
+
+    /// Sorts the members of a long table into buckets.
+    fn chain(&mut self, table: &mut Table) {
+        if table.count <= SHORT {
+            return;
+        }
+        let size = (table.count as usize).next_power_of_two();
+        table.buckets = offset(self.buckets.len());
+        table.mask = offset(size - 1);
+        self.buckets.resize(self.buckets.len() + size, NONE);
+        let buckets = &mut self.buckets[table.buckets as usize..];
+        for (position, entry) in self.entries[table.first as usize..].iter_mut().enumerate() {
+            let bucket = &mut buckets[(entry.hash & table.mask) as usize];
+            entry.next = std::mem::replace(bucket, offset(position));
+        }
+    }
+
+    /// The value of the last member called `name`.
+    pub(super) fn member_named(&self, text: &[u8], table: Table, name: &[u8], hash: u32) -> Option<Span> {
+        let entries = self.entries(table);
+        let is = |entry: &Entry| entry.hash == hash && named(text, entry, name);
+        if table.mask == 0 {
+            return entries.iter().rev().find(|entry| is(entry)).map(|entry| entry.value);
+        }
+        let mut at = self.buckets[(table.buckets + (hash & table.mask)) as usize];
+        while let Some(entry) = entries.get(at as usize) {
+            if is(entry) {
+                return Some(entry.value);
+            }
+            at = entry.next;
+        }
+        None
+    }
+
+    /// The element at `index`.
+    pub(super) fn element(&self, table: Table, index: usize) -> Option<Span> {
+        self.entries(table).get(index).map(|entry| entry.value)
+    }
+
+    fn entries(&self, table: Table) -> &[Entry] {
+        &self.entries[table.first as usize..(table.first + table.count) as usize]
+    }
+}
+
+fn named(text: &[u8], entry: &Entry, name: &[u8]) -> bool {
+    // The value starts two bytes behind the name's closing quote: `":`.
+    let quoted = text.get(entry.name as usize..entry.value.start as usize - 1).unwrap_or_default();
+    *decode(quoted) == *name
+}
+
+/// The offset behind the value that starts at `start`.
+pub(super) fn value_end(text: &[u8], start: usize, scanner: &mut Scanner) -> usize {
+    let end = match text.get(start) {
+        Some(b'"') => scanner.quote(text, start + 1) + 1,
+        Some(b'{' | b'[') => scanner.close(text, start) + 1,
+        Some(_) => {
+            let ends = |b: &u8| matches!(b, b',' | b'}' | b']');
+            // One byte at least, so that a walk goes on even on what is not JSON.
+            start + 1 + text[start + 1..].iter().position(ends).unwrap_or(text.len() - start - 1)
+        }
+        None => start,
+    };
+    end.min(text.len())
+}

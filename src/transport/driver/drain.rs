@@ -1,0 +1,53 @@
+//! The end of a shard: what was taken in is delivered, then everybody gets a close frame.
+//!
+//! The turns go on as before, so sockets that were full are written to again. Nobody publishes any more, so there is time:
+//! events are taken only while every outbox has room for a whole turn, and a reader that reads is never closed as a
+//! slow one because the server ends. Half of the drain's time is kept for the close frames; a reader that does not
+//! read holds the others up no longer than until then.
+
+use std::time::Instant;
+
+use super::{Driver, TURN_BYTES, TURN_EVENTS};
+use crate::fanout::ConnId;
+use crate::protocol::Close;
+
+/// A drain that has begun.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Drain {
+    /// When connections that are left are cut.
+    pub(super) deadline: Instant,
+    /// Until when readers that are behind are waited for.
+    patience: Instant,
+    /// Whether everything was delivered or dropped and everybody was sent a close frame.
+    pub(super) said_goodbye: bool,
+}
+
+impl Driver {
+    /// Begins to drain.
+    pub(super) fn drain(&mut self, deadline: Instant) {
+        let now = Instant::now();
+        let patience = now + deadline.saturating_duration_since(now) / 2;
+        self.draining = Some(Drain { deadline, patience, said_goodbye: false });
+    }
+
+    /// Whether events may be taken in this turn.
+    pub(super) fn may_take_events(&mut self) -> bool {
+        let Some(drain) = self.draining else { return true };
+        Instant::now() >= drain.patience || self.parts.shard.fanout().all_have_room(TURN_EVENTS, TURN_BYTES)
+    }
+
+    /// Says good-bye to everybody once nothing is left to be taken.
+    pub(super) fn end_drain(&mut self) {
+        if self.has_events() {
+            return;
+        }
+        let Some(drain) = self.draining.as_mut().filter(|drain| !drain.said_goodbye) else { return };
+        drain.said_goodbye = true;
+        for at in 0..self.conns.len() {
+            let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
+            if self.conn(conn).is_some() {
+                self.parts.shard.close(conn, Close::Draining);
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A websocket client that breaks rules: frames are written byte by byte.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::socket::{self, Socket};
+use super::{Hydrant, patiently};
+
+/// A connection on which anything can be sent.
+pub struct Raw(pub Socket);
+
+impl Hydrant {
+    /// A connection on which nothing has been said.
+    pub async fn dial(&self) -> Raw {
+        Raw(socket::connect(self.address(), self.tls).await)
+    }
+
+    /// A websocket of the first user.
+    pub async fn raw(&self) -> Raw {
+        let mut raw = self.dial().await;
+        raw.send(self.handshake_text().await.as_bytes()).await;
+        let answer = raw.head().await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        raw
+    }
+
+    /// A request for a websocket.
+    pub async fn handshake_text(&self) -> String {
+        format!(
+            "GET /api/v3/ws?token={} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.token().await,
+            self.address()
+        )
+    }
+}
+
+impl Raw {
+    pub async fn send(&mut self, bytes: &[u8]) {
+        patiently("a write", self.0.write_all(bytes)).await.unwrap();
+        patiently("a write", self.0.flush()).await.unwrap();
+    }
+
+    /// The head of an answer.
+    pub async fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(patiently("a head", self.0.read_u8()).await.unwrap());
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    /// The next frame: its first byte and its payload. A server masks nothing.
+    pub async fn frame(&mut self) -> (u8, Vec<u8>) {
+        patiently("a frame", async {
+            let first = self.0.read_u8().await.unwrap();
+            let length = match self.0.read_u8().await.unwrap() {
+                126 => u64::from(self.0.read_u16().await.unwrap()),
+                127 => self.0.read_u64().await.unwrap(),
+                short => u64::from(short),
+            };
+            assert!(length < 1 << 30, "masked or absurdly long");
+            let mut payload = vec![0; usize::try_from(length).unwrap()];
+            self.0.read_exact(&mut payload).await.unwrap();
+            (first, payload)
+        })
+        .await
+    }
+
+    /// The next frame must be a text; it.
+    pub async fn text(&mut self) -> String {
+        let (first, payload) = self.frame().await;
+        assert_eq!(first, 0x81, "{payload:?}");
+        String::from_utf8(payload).unwrap()
+    }
+
+    /// The next frame must be a close: its code and reason. Nothing comes after it but the end.
+    pub async fn closed(&mut self) -> (u16, String) {
+        let (first, payload) = self.frame().await;
+        assert_eq!(first, 0x88, "{payload:?}");
+        let (code, reason) = payload.split_at(2);
+        self.end().await;
+        (u16::from_be_bytes(code.try_into().unwrap()), String::from_utf8(reason.to_vec()).unwrap())
+    }
+
+    /// The server must say nothing more and end the connection.
+    pub async fn end(&mut self) {
+        let mut rest = Vec::new();
+        patiently("the end", self.0.read_to_end(&mut rest)).await.unwrap();
+        assert!(rest.is_empty(), "{} bytes after the end", rest.len());
+    }
+}
+
+/// A frame as a client sends it: masked.
+pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    if let Ok(short @ 0..=125) = u8::try_from(payload.len()) {
+        frame.push(0x80 | short);
+    } else if let Ok(medium) = u16::try_from(payload.len()) {
+        frame.push(0xFE);
+        frame.extend_from_slice(&medium.to_be_bytes());
+    } else {
+        frame.push(0xFF);
+        frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+    }
+    let mask = [0x12, 0x34, 0x56, 0x78];
+    frame.extend_from_slice(&mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}

@@ -1,0 +1,3 @@
+module re2
+
+go 1.24
