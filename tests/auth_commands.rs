@@ -1,5 +1,7 @@
 //! `hydrant users|roles|tenants|token`, as people run them.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails the test")]
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -203,6 +203,6 @@ fn two_that_start_at_once_make_one_store() {
     let subject = "user:rocketskates".parse().unwrap();
     let token = one.0.issue_local(&subject, &ttl(60), now()).unwrap().token;
     let credential = hydrant::auth::Credential::Bearer(token);
-    let taken: Result<_, AuthError> = other.0.authenticate(&credential, crate::support::PEER, now());
-    assert!(taken.is_ok(), "and both have the same key");
+    let let_in: Result<_, AuthError> = other.0.authenticate(&credential, crate::support::PEER, now());
+    assert!(let_in.is_ok(), "and both have the same key");
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hydrant::auth::{AuthError, AuthOptions, Authority, Credential, CredentialError, PasswordHash, Secret};
 
-use crate::support::{HASH, PASSWORD, PEER, Realm, at, now, options, usual};
+use crate::support::{HASH, PASSWORD, PEER, Realm, at, now, options, ttl, usual};
 
 /// RFC 7914, section 12, third vector: password "pleaseletmein", N = 16384, r = 8, p = 1, which is what DRP uses.
 const DRP: &str = "16384$8$1$536f6469756d43686c6f72696465$7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887";
@@ -199,16 +199,19 @@ async fn a_login_that_nobody_waits_for_is_accounted() {
 #[test]
 fn no_secret_shows_anywhere() {
     let realm = Realm::usual();
-    let token = realm.token("alice", &crate::support::ttl(60));
+    let token = realm.token("alice", &ttl(60));
     let identity = realm.bearer(&token, now()).unwrap();
-    let mut shown = format!("{realm_debug:?} {identity:?}", realm_debug = realm.authority);
-    shown += &format!("{:?}", realm.authority.access(&identity).unwrap());
-    shown += &format!("{:?}", realm.authority.issue(&identity, "alice", &crate::support::ttl(60), now()).unwrap());
-    shown += &format!("{:?}", Credential::from_query(&format!("alice:{PASSWORD}")));
-    shown += &format!("{:?}", hydrant::auth::read_store(realm.path()).unwrap());
+    let mut shown = vec![
+        format!("{:?} {identity:?}", realm.authority),
+        format!("{:?}", realm.authority.access(&identity).unwrap()),
+        format!("{:?}", realm.authority.issue(&identity, "alice", &ttl(60), now()).unwrap()),
+        format!("{:?}", Credential::from_query(&format!("alice:{PASSWORD}"))),
+        format!("{:?}", hydrant::auth::read_store(realm.path()).unwrap()),
+    ];
     for error in [realm.password("alice", "CANARY2").unwrap_err(), realm.bearer("CANARY2", now()).unwrap_err()] {
-        shown += &format!("{error:?} {error}");
+        shown.push(format!("{error:?} {error}"));
     }
+    let shown = shown.join("\n");
     let files = ["auth.toml", "token-keys.toml"].map(|name| std::fs::read_to_string(realm.path().join(name)).unwrap());
     let values = files.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(" = "));
     let secrets =

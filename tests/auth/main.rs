@@ -1,5 +1,7 @@
 //! Users, roles, claims, tokens and tenants, from outside the library: only what `hydrant::auth` exports, and the files.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails the test")]
+
 mod files;
 mod issuers;
 mod login;
