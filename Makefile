@@ -1,0 +1,84 @@
+# `make help` lists the targets. Every one does the set-up that it needs.
+
+SHELL   := /bin/bash
+CARGO   ?= cargo
+LOCKED  := --locked
+TOOLS   := $(CURDIR)/target/tools
+BENCH   := $(CURDIR)/target/bench
+# Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
+SECONDS_EACH ?= 60
+PATTERNS     ?= 20000
+
+# Answers depend on the version of Go (Unicode tables, spelling of classes): the one that made the table. Another one fetches it.
+GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt clippy docs deny oracle bench soak fuzz setup need-components need-go
+
+help: ## This list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: setup ## Run the broker with a simulated fleet and say what to try next
+	$(CARGO) run $(LOCKED) --release -- serve --demo
+
+test: setup ## All tests of the workspace, documentation examples included
+	$(CARGO) test $(LOCKED) --workspace
+
+check: fmt clippy docs deny ## Everything but the tests: format, lints, documentation, licences
+
+fmt: need-components
+	$(CARGO) fmt --all -- --check
+
+clippy: setup need-components
+	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
+
+docs: setup
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(LOCKED) --workspace --no-deps --document-private-items
+
+deny: setup ## Licences, banned packages and sources (installs cargo-deny, which takes minutes)
+	@test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install --locked --root $(TOOLS) cargo-deny
+	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
+
+oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew, and made-up patterns
+	mkdir -p target/oracle
+	cd tests/go/re2 && $(GO) run . > $(CURDIR)/target/oracle/re2.json
+	diff -u tests/data/re2.json target/oracle/re2.json
+	cd tests/go/re2 && $(GO) run . -generate $(PATTERNS) > $(CURDIR)/target/oracle/pairs.json
+	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(CARGO) test $(LOCKED) --test filter_re2
+
+bench: setup ## In-process benchmarks, then the sockets beside the kernel's floor; results in target/bench
+	mkdir -p $(BENCH)
+	$(CARGO) build $(LOCKED) --release --workspace
+	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval | tee $(BENCH)/criterion.txt
+	set -o pipefail; target/release/hydrant-loadtest floor -n 1000 --payload 1024,12288 --k 1,16,64 --rounds 3 \
+	  --json $(BENCH)/floor.json | tee $(BENCH)/floor.txt
+	set -o pipefail; target/release/hydrant-loadtest burst --serve target/release/hydrant -n 1000 --payload 1024,12288 \
+	  --k 1,16,64 --rounds 5 --json $(BENCH)/burst.json | tee $(BENCH)/burst.txt
+
+soak: setup ## The filter property test with a million cases
+	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine -- --nocapture
+
+fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
+	@test -d fuzz || { echo "there are no fuzz targets in this tree (directory fuzz/)" >&2; exit 1; }
+	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
+	@test -x $(TOOLS)/bin/cargo-fuzz || $(CARGO) install --locked --root $(TOOLS) cargo-fuzz
+	set -e; for target in $$(PATH=$(TOOLS)/bin:$$PATH cargo +nightly fuzz list); do \
+	  PATH=$(TOOLS)/bin:$$PATH cargo +nightly fuzz run "$$target" -- -max_total_time=$(SECONDS_EACH); done
+
+# What building needs besides Rust: a C compiler, for the cryptography (aws-lc) and the allocator. Neither cmake nor clang.
+setup:
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs" >&2; exit 1; }
+	@command -v cc >/dev/null || $(call apt,gcc libc6-dev)
+	@command -v cc >/dev/null || { echo "a C compiler (cc) is missing and could not be installed" >&2; exit 1; }
+
+need-components:
+	@$(CARGO) fmt --version >/dev/null 2>&1 && $(CARGO) clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
+
+need-go:
+	@command -v go >/dev/null || $(call apt,golang-go)
+	@command -v go >/dev/null || { echo "go is missing and could not be installed" >&2; exit 1; }
+
+# Installs packages where we may: as root, or by sudo without a password.
+apt = { if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $(1); \
+	elif sudo -n true 2>/dev/null; then sudo apt-get update -qq && sudo apt-get install -y -qq --no-install-recommends $(1); \
+	fi; true; }
