@@ -32,7 +32,7 @@ const MODULES: [(&str, &[&str]); 17] = [
     ("api", &["auth", "broker", "clock", "event", "json", "metrics", "protocol", "transport"]),
     ("ingest", &["broker", "clock", "event", "json", "metrics"]),
     ("server", &["api", "auth", "broker", "config", "fanout", "index", "ingest", "metrics", "transport"]),
-    ("cli", &["auth", "client", "clock", "config", "json", "server"]),
+    ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "server"]),
 ];
 
 /// Modules without I/O, threads and clocks: what they are told is all they know.
