@@ -115,16 +115,12 @@ async fn a_graceful_end_delivers_what_was_taken_and_closes_everybody() {
     graceful(Hydrant::start_tls("shards = 2").await, 20, 0, 100).await;
 }
 
-/// Far more than an outbox and the kernel hold: readers that read must not be taken for slow ones because the server ends.
+/// More than the kernel holds. The outbox has room for all of it, because until the server is told to end it does not wait
+/// for readers, and how far they are by then is the machine's business.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graceful_end_does_not_outrun_its_readers() {
-    let toml = "shards = 1\n[outbox]\nbytes = \"16MiB\"\n[timeouts]\ndrain = \"25s\"";
-    for _ in 0..5 {
-        if graceful(Hydrant::start(toml).await, 8, 100_000, 8_000).await {
-            return;
-        }
-    }
-    panic!("the shard was always faster than the test");
+    let toml = "shards = 1\n[outbox]\nbytes = \"48MiB\"\n[timeouts]\ndrain = \"25s\"";
+    graceful(Hydrant::start(toml).await, 8, 0, 8_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
