@@ -3,6 +3,8 @@
 //! Every figure is for one event from `Engine::begin` to the last candidate, the walk over the event's text included
 //! unless the name says `known`; several events take turns, so that nothing is remembered from one to the next.
 
+#![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+
 use std::fmt::Write;
 use std::hint::black_box;
 

@@ -118,6 +118,7 @@ impl Server {
             sockets: SocketQuota::new(usize::try_from(settings.limits.connections_per_principal).unwrap_or(usize::MAX)),
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
+            connection_events: settings.connection_events,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
             about: About { id, address: addresses.first().copied().unwrap_or(settings.listen[0]) },
         }));
@@ -158,7 +159,7 @@ impl Server {
         self.tasks.push(tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    changed = changes.changed() => match changed {
+                    told = changes.changed() => match told {
                         Ok(()) => pool.access_changed(),
                         Err(_) => break,
                     },
@@ -247,12 +248,11 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
             close: timeouts.close,
             close_on_token_expiry: settings.close_on_token_expiry,
         },
+        connection_events: settings.connection_events,
     }
 }
 
 fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
-    let data_dir = |source| StartError::DataDir { path: settings.data_dir.clone(), source };
-    std::fs::create_dir_all(&settings.data_dir).map_err(data_dir)?;
     let throttle = ThrottleLimits {
         per_minute: u32::try_from(settings.throttle.failures).unwrap_or(u32::MAX),
         longest_wait: settings.throttle.max_wait,

@@ -84,29 +84,35 @@ async fn read_all_and_the_close(mut client: Client, count: usize) {
     assert_eq!(client.closed().await, (1001, "server is shutting down".to_owned(), 0));
 }
 
-/// Everything that was taken in is delivered, however much it is, then everybody gets a close.
-async fn graceful(server: Hydrant, readers: usize, count: usize) {
+/// Everything that was taken in is delivered, however much it is, then everybody gets a close. Events that nobody wants,
+/// posted in front, give the test time to end the server before the first delivery; false if that time was too short.
+async fn graceful(server: Hydrant, readers: usize, unwanted: usize, count: usize) -> bool {
     let probe = server.server.probe_address().unwrap();
     let clients = join_all((0..readers).map(|_| server.watch(&["load.*.*"]))).await;
     let silent = server.connect().await;
-    let mut readers: Vec<_> =
+    let mut tasks: Vec<_> =
         clients.into_iter().map(|client| tokio::spawn(read_all_and_the_close(client, count))).collect();
-    readers.push(tokio::spawn(read_all_and_the_close(silent, 0)));
+    tasks.push(tokio::spawn(read_all_and_the_close(silent, 0)));
     let ready = http::request(probe, false, "GET", "/readyz", &[], "").await;
     assert_eq!(ready.status.as_u16(), 200);
-    server.try_post(NDJSON, &load(count)).await.taken();
+    let body = format!("{}\n{}", format!("{}\n", event("x", "y", "z")).repeat(unwanted), load(count));
+    server.try_post(NDJSON, &body).await.taken();
+    let in_time = server.metric("hydrant_deliveries_queued_total").await == 0;
     let address = server.address();
     patiently("the end of the server", server.server.stop()).await;
-    for reader in readers {
-        reader.await.unwrap();
+    for task in tasks {
+        // Who was too late cannot tell what it sees.
+        let read = task.await;
+        assert!(read.is_ok() || (unwanted > 0 && !in_time), "{read:?}");
     }
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    in_time
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graceful_end_delivers_what_was_taken_and_closes_everybody() {
-    graceful(Hydrant::start("shards = 2").await, 20, 100).await;
-    graceful(Hydrant::start_tls("shards = 2").await, 20, 100).await;
+    graceful(Hydrant::start("shards = 2").await, 20, 0, 100).await;
+    graceful(Hydrant::start_tls("shards = 2").await, 20, 0, 100).await;
 }
 
 /// More than the kernel holds. The outbox has room for all of it, because until the server is told to end it does not wait
@@ -114,7 +120,7 @@ async fn a_graceful_end_delivers_what_was_taken_and_closes_everybody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graceful_end_does_not_outrun_its_readers() {
     let toml = "shards = 1\n[outbox]\nbytes = \"48MiB\"\n[timeouts]\ndrain = \"25s\"";
-    graceful(Hydrant::start(toml).await, 8, 8_000).await;
+    graceful(Hydrant::start(toml).await, 8, 0, 8_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

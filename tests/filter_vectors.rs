@@ -1,5 +1,7 @@
 //! The vectors of the protocol: what a filter says of an event, and what is not a filter.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails the test")]
+
 use hydrant::event::Draft;
 use hydrant::index::filter::{Engine, Filter, Leaf, Limits, View};
 use serde_json::value::RawValue;

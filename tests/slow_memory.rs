@@ -54,7 +54,7 @@ impl Program {
         let base = "listen = [\"127.0.0.1:0\"]\nmetrics_listen = \"127.0.0.1:0\"\ntls = \"off\"";
         std::fs::write(
             &file,
-            format!("{base}\ndata_dir = {:?}\n[log]\nformat = \"json\"\n{toml}", dir.path().join("data")),
+            format!("{base}\ndata_dir = \"{}\"\n[log]\nformat = \"json\"\n{toml}", dir.path().join("data").display()),
         )
         .unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));

@@ -3,6 +3,12 @@
 //! The rules are tables below; a failure names the file, the line and the rule. What the compiler and clippy can check is
 //! not repeated here (see `Cargo.toml` and `clippy.toml`).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "a helper of tests fails the test"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

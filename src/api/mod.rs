@@ -90,6 +90,8 @@ pub struct ApiParts {
     pub posts: PostQuota,
     /// Origins besides the request's own from which a browser's own credentials are taken.
     pub allowed_origins: Vec<String>,
+    /// Whether connections are told of by events.
+    pub connection_events: bool,
     /// Bounds of requests.
     pub limits: ApiLimits,
     /// What `/info` says.
@@ -120,6 +122,9 @@ impl Api {
 
     /// Tells of an HTTP connection. While the inboxes are full nobody hears of it; the list has it all the same.
     fn announce(&self, action: &str, connection: &Connection) {
+        if !self.connection_events {
+            return;
+        }
         let event = connection.event(action, clock::now());
         if let Err(PublishError::Full { .. }) = self.broker.publish(vec![event], Source::Connections) {
             tracing::warn!(action, peer = %connection.remote_addr, "the inboxes are full: a connection is not told of");

@@ -55,11 +55,14 @@ impl PostQuota {
     }
 }
 
+/// Open websockets by principal; those that have none are not in it.
+type Open = Mutex<HashMap<Box<str>, usize>>;
+
 /// Websockets by principal.
 #[derive(Debug)]
 pub struct SocketQuota {
     limit: usize,
-    open: Arc<Mutex<HashMap<Box<str>, usize>>>,
+    open: Arc<Open>,
 }
 
 impl SocketQuota {
@@ -86,7 +89,7 @@ impl SocketQuota {
 /// A websocket's place among those of its principal.
 #[derive(Debug)]
 pub struct SocketPlace {
-    open: Option<Arc<Mutex<HashMap<Box<str>, usize>>>>,
+    open: Option<Arc<Open>>,
     principal: Box<str>,
 }
 

@@ -124,6 +124,8 @@ table! {
         allow_default_credentials: bool as Switch = "false", start;
         /// Origins besides the server's own from which a browser may use credentials that it adds by itself.
         allowed_origins: Vec<String> as Origins = "", start;
+        /// Tell of connections that come and go by events of Type `connections`.
+        connection_events: bool as Switch = "true", start;
         /// Close a connection when the token it came with expires.
         close_on_token_expiry: bool as Switch = "false", start;
     } with {

@@ -49,7 +49,7 @@ struct Position {
 pub(super) struct Groups {
     members: Vec<Members>,
     registered: Vec<Registered>,
-    free_groups: Vec<u32>,
+    free: Vec<u32>,
     by_key: HashMap<GroupKey, u32>,
     memberships: Vec<Position>,
     free_memberships: Vec<u32>,
@@ -84,7 +84,7 @@ impl Groups {
         }
         let members = Members { class: key.class, slots: SmallVec::new() };
         let registered = Registered { key, numbers: SmallVec::new() };
-        let id = if let Some(free) = self.free_groups.pop() {
+        let id = if let Some(free) = self.free.pop() {
             self.members[free as usize] = members;
             self.registered[free as usize] = registered;
             free
@@ -112,7 +112,7 @@ impl Groups {
             return None;
         }
         let key = *key;
-        self.free_groups.push(group);
+        self.free.push(group);
         self.by_key.remove(&key);
         Some((group, key))
     }

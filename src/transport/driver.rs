@@ -89,6 +89,7 @@ pub(super) struct Parts {
     pub(super) broker: Arc<Broker>,
     pub(super) load: Arc<AtomicUsize>,
     pub(super) timing: Timing,
+    pub(super) connection_events: bool,
     pub(super) message_limit: usize,
     pub(super) epoch: Instant,
 }

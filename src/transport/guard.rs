@@ -198,16 +198,11 @@ mod tests {
 
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![first];
-        match payload.len() {
-            n @ 0..=125 => frame.push(0x80 | n as u8),
-            n @ 126..=0xFFFF => {
-                frame.push(0x80 | 126);
-                frame.extend_from_slice(&(n as u16).to_be_bytes());
-            }
-            n => {
-                frame.push(0x80 | 127);
-                frame.extend_from_slice(&(n as u64).to_be_bytes());
-            }
+        if let Ok(short @ 0..=125) = u8::try_from(payload.len()) {
+            frame.push(0x80 | short);
+        } else {
+            frame.push(0xFE);
+            frame.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_be_bytes());
         }
         frame.extend_from_slice(&[1, 2, 3, 4]);
         frame.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(b, m)| b ^ m));
@@ -258,13 +253,13 @@ mod tests {
             (frame(0x83, b""), GuardError::UnknownOpcode),
             (frame(0x8B, b""), GuardError::UnknownOpcode),
             (frame(0x09, b""), GuardError::BadControl),
-            (vec![0x8A, 0x80 | 126], GuardError::BadControl),
+            (vec![0x8A, 0xFE], GuardError::BadControl),
             (frame(0x80, b""), GuardError::StrayContinuation),
             ([frame(0x01, b"a"), frame(0x01, b"b")].concat(), GuardError::Interrupted),
-            (vec![0x81, 0x80 | 126, 0, 5], GuardError::BadLength),
-            (vec![0x81, 0x80 | 127, 0, 0, 0, 0, 0, 0, 1, 0], GuardError::BadLength),
-            (vec![0x81, 0x80 | 127, 0xFF, 0, 0, 0, 0, 0, 0, 0], GuardError::BadLength),
-            (vec![0x82, 0x80 | 127, 0, 0, 0, 0, 3, 0xFF, 0xFF, 0xFF], GuardError::TooBig),
+            (vec![0x81, 0xFE, 0, 5], GuardError::BadLength),
+            (vec![0x81, 0xFF, 0, 0, 0, 0, 0, 0, 1, 0], GuardError::BadLength),
+            (vec![0x81, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0], GuardError::BadLength),
+            (vec![0x82, 0xFF, 0, 0, 0, 0, 3, 0xFF, 0xFF, 0xFF], GuardError::TooBig),
             ([frame(0x01, &[0; 600]), frame(0x00, &[0; 401])].concat(), GuardError::TooBig),
         ] {
             let mut guard = Guard::default();

@@ -126,6 +126,8 @@ pub struct ShardSettings {
     pub message_bytes: usize,
     /// Pings and deadlines.
     pub timing: Timing,
+    /// Whether connections are told of by events.
+    pub connection_events: bool,
 }
 
 /// The shards. See the module's text.
@@ -261,6 +263,7 @@ fn shard(
         broker: Arc::clone(broker),
         load: Arc::clone(&load),
         timing: settings.timing,
+        connection_events: settings.connection_events,
         message_limit: settings.message_bytes,
         epoch,
     };

@@ -342,3 +342,25 @@ fn ask(evaluation: &mut Evaluation<'_>, filter: FilterId, members: &[u32], found
 fn index(count: usize) -> u32 {
     u32::try_from(count).expect("fewer pairs than bytes of memory / 4")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Filter, Limits, View};
+    use super::*;
+
+    #[test]
+    fn a_filter_that_two_fields_lead_to_is_found_once() {
+        let mut engine = Engine::new();
+        let mut leaf = Leaf::default();
+        for member in 0..20 {
+            let text = format!("Or(A=Eq({member}),B=In({member},x))");
+            let id = engine.intern(&Filter::parse(&text, &Limits::default()).unwrap());
+            leaf.insert(&engine, id, member);
+        }
+        let before = engine.counters();
+        let mut found = Vec::new();
+        leaf.candidates(&mut engine.begin(View::object(r#"{"A":7,"B":7}"#)), |member| found.push(member));
+        assert_eq!(found, [7], "once, although both fields hold");
+        assert_eq!(engine.counters().predicate_evaluations - before.predicate_evaluations, 1, "nobody else is asked");
+    }
+}

@@ -15,7 +15,6 @@ use crate::AUDIT;
 use crate::broker::PublishError;
 use crate::broker::connection::{Connection, Kind};
 use crate::clock;
-use crate::event::Event;
 use crate::fanout::ConnId;
 use crate::metrics::Source;
 use crate::protocol::Close;
@@ -63,7 +62,7 @@ impl Driver {
         if let Some(connection) = self.describe(conn) {
             let Connection { principal, remote_addr, .. } = &connection;
             tracing::info!(target: AUDIT, principal, peer = %remote_addr, "websocket opened");
-            self.announce(connection.event("create", clock::now()));
+            self.announce("create", &connection);
         }
         if self.draining.is_some_and(|drain| drain.said_goodbye) {
             self.parts.shard.close(conn, Close::Draining);
@@ -100,9 +99,11 @@ impl Driver {
     }
 
     /// Publishes an event about a connection; while the inboxes are full it waits for a later turn.
-    fn announce(&mut self, event: Event) {
-        self.news.push(event);
-        self.announce_news();
+    fn announce(&mut self, action: &str, connection: &Connection) {
+        if self.parts.connection_events {
+            self.news.push(connection.event(action, clock::now()));
+            self.announce_news();
+        }
     }
 
     /// Publishes what waits to be told.
@@ -111,9 +112,8 @@ impl Driver {
             return;
         }
         match self.parts.broker.publish_or_return(std::mem::take(&mut self.news), Source::Connections) {
-            Ok(_) => {}
             Err((PublishError::Full { .. }, events)) => self.news = events,
-            Err((PublishError::Stopped, _)) => {}
+            Ok(_) | Err((PublishError::Stopped, _)) => {}
         }
     }
 
@@ -137,7 +137,7 @@ impl Driver {
         let reason = entry.reason.map_or("vanished", Close::label);
         tracing::info!(target: AUDIT, principal = %entry.identity.principal(), peer = %entry.peer, reason, "websocket closed");
         if let Some(connection) = described {
-            self.announce(connection.event("delete", clock::now()));
+            self.announce("delete", &connection);
         }
     }
 
