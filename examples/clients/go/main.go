@@ -1,0 +1,137 @@
+// Prints events from hydrant (or a DRP endpoint) as they happen: go run . SPEC...
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// event holds what this program looks at; Object stays text, so that nothing is lost in it.
+type event struct {
+	Type, Action, Key string
+	Object            json.RawMessage
+}
+
+// final is an error that trying again would not help against.
+type final struct{ error }
+
+func variable(name, otherwise string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return otherwise
+}
+
+func authorization() string {
+	if token := os.Getenv("RS_TOKEN"); token != "" {
+		return "Bearer " + token
+	}
+	key := variable("RS_KEY", "rocketskates:r0cketsk8ts")
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(key))
+}
+
+func tlsConfig() (*tls.Config, error) {
+	file := os.Getenv("RS_CACERT")
+	if file == "" {
+		// As drpcli does: DRP endpoints sign their own certificates.
+		return &tls.Config{InsecureSkipVerify: true}, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, final{err}
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, final{fmt.Errorf("%s: no certificate in it", file)}
+	}
+	return &tls.Config{RootCAs: roots}, nil
+}
+
+func connect() (*websocket.Conn, error) {
+	config, err := tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	endpoint := strings.TrimRight(variable("RS_ENDPOINT", "https://127.0.0.1:8092"), "/")
+	url := "ws" + strings.TrimPrefix(endpoint, "http") + "/api/v3/ws"
+	dialer := websocket.Dialer{TLSClientConfig: config, HandshakeTimeout: 10 * time.Second}
+	conn, response, err := dialer.Dial(url, http.Header{"Authorization": {authorization()}})
+	if err == nil || response == nil {
+		return conn, err
+	}
+	status := response.StatusCode
+	err = fmt.Errorf("refused: %s", response.Status)
+	if status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests {
+		err = final{err}
+	}
+	return nil, err
+}
+
+// watch holds one connection: it registers, then prints until the connection is lost.
+func watch(specs []string) error {
+	conn, err := connect()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for _, spec := range specs {
+		if err := conn.WriteMessage(websocket.TextMessage, []byte("register "+spec)); err != nil {
+			return err
+		}
+	}
+	for answers := 0; ; {
+		_, frame, err := conn.ReadMessage()
+		// Codes after which trying again would not help: docs/protocol.md, section 8.
+		if websocket.IsCloseError(err, 1002, 1003, 1007, 1008, 1009) {
+			return final{err}
+		} else if err != nil {
+			return err
+		}
+		var e event
+		if err := json.Unmarshal(frame, &e); err != nil {
+			return final{err}
+		}
+		if e.Type != "websocket" {
+			fmt.Printf("%s\n", frame)
+			continue
+		}
+		if answers++; e.Action == "error" {
+			return final{fmt.Errorf("%s: %s", e.Key, e.Object)}
+		} else if answers == len(specs) {
+			fmt.Fprintln(os.Stderr, "registered; now is the time to read the present state")
+		}
+	}
+}
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: watch SPEC...   such as 'machines.update.*'")
+		os.Exit(64)
+	}
+	for failures := 0; ; failures = min(failures+1, 16) {
+		started := time.Now()
+		err := watch(os.Args[1:])
+		if errors.As(err, new(final)) {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		if time.Since(started) > 10*time.Second {
+			failures = 0
+		}
+		ceiling := min(30*time.Second, 500*time.Millisecond<<failures)
+		wait := time.Duration(rand.Int63n(int64(ceiling)))
+		fmt.Fprintf(os.Stderr, "%v; trying again in %.1f s, events in between are missing\n", err, wait.Seconds())
+		time.Sleep(wait)
+	}
+}

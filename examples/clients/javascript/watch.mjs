@@ -1,0 +1,70 @@
+// Prints events from hydrant (or a DRP endpoint) as they happen: node watch.mjs SPEC...
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import WebSocket from "ws";
+
+// Close codes after which trying again would not help: docs/protocol.md, section 8.
+const FINAL = new Set([1002, 1003, 1007, 1008, 1009]);
+
+const { RS_ENDPOINT = "https://127.0.0.1:8092", RS_KEY = "rocketskates:r0cketsk8ts", RS_TOKEN, RS_CACERT } = process.env;
+const url = RS_ENDPOINT.replace(/^http/, "ws").replace(/\/+$/, "") + "/api/v3/ws";
+const authorization = RS_TOKEN ? `Bearer ${RS_TOKEN}` : `Basic ${Buffer.from(RS_KEY).toString("base64")}`;
+// Without RS_CACERT the certificate is not checked, as with drpcli: DRP endpoints sign their own.
+const tls = RS_CACERT ? { ca: readFileSync(RS_CACERT) } : { rejectUnauthorized: false };
+
+class Final extends Error {}
+
+// One connection: registers, then prints until it is lost. Resolves with the reason, or rejects with Final.
+function watch(specs) {
+  return new Promise((lost, end) => {
+    const socket = new WebSocket(url, { headers: { Authorization: authorization }, maxPayload: 64 << 20, ...tls });
+    let answers = 0;
+    let reason = "";
+    const refuse = (text) => {
+      end(new Final(text));
+      socket.terminate();
+    };
+    socket.on("open", () => specs.forEach((spec) => socket.send(`register ${spec}`)));
+    socket.on("message", (data) => {
+      const event = JSON.parse(data);
+      if (event.Type !== "websocket") {
+        // As it came: JavaScript's numbers would round large integers.
+        process.stdout.write(`${data}\n`);
+        return;
+      }
+      answers += 1;
+      if (event.Action === "error") refuse(`${event.Key}: ${event.Object.Messages.join("; ")}`);
+      else if (answers === specs.length) console.error("registered; now is the time to read the present state");
+    });
+    socket.on("unexpected-response", (request, response) => {
+      const status = response.statusCode;
+      reason = `refused: ${status}`;
+      if (status >= 400 && status < 500 && ![408, 429].includes(status)) end(new Final(reason));
+      request.destroy();
+      lost(reason);
+    });
+    socket.on("error", (error) => (reason = error.message));
+    socket.on("close", (code, text) => {
+      const said = `closed: ${code} ${text}`.trim();
+      if (FINAL.has(code)) end(new Final(said));
+      else lost(reason || said);
+    });
+  });
+}
+
+const specs = process.argv.slice(2);
+if (specs.length === 0) {
+  console.error("usage: watch.mjs SPEC...   such as 'machines.update.*'");
+  process.exit(64);
+}
+for (let failures = 0; ; failures = Math.min(failures + 1, 16)) {
+  const started = Date.now();
+  const lost = await watch(specs).catch((error) => {
+    console.error(error.message);
+    process.exit(1);
+  });
+  if (Date.now() - started > 10_000) failures = 0;
+  const wait = Math.random() * Math.min(30_000, 500 * 2 ** failures);
+  console.error(`${lost}; trying again in ${(wait / 1000).toFixed(1)} s, events in between are missing`);
+  await sleep(wait);
+}

@@ -1,0 +1,89 @@
+"""Prints events from hydrant (or a DRP endpoint) as they happen: python3 watch.py SPEC..."""
+
+import asyncio
+import base64
+import json
+import os
+import random
+import ssl
+import sys
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+# Close codes after which trying again would not help: docs/protocol.md, section 8.
+FINAL = {1002, 1003, 1007, 1008, 1009}
+
+
+def authorization() -> str:
+    if token := os.environ.get("RS_TOKEN"):
+        return f"Bearer {token}"
+    key = os.environ.get("RS_KEY", "rocketskates:r0cketsk8ts")
+    return "Basic " + base64.b64encode(key.encode()).decode()
+
+
+def tls(url: str) -> ssl.SSLContext | None:
+    if not url.startswith("wss:"):
+        return None
+    context = ssl.create_default_context(cafile=os.environ.get("RS_CACERT"))
+    if "RS_CACERT" not in os.environ:  # as drpcli does: DRP endpoints sign their own certificates
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def watch(url: str, specs: list[str]) -> None:
+    """One connection: registers, then prints until it is lost."""
+    headers = {"Authorization": authorization()}
+    # Events can be large (16 MiB by default), and the server pings.
+    async with connect(url, ssl=tls(url), additional_headers=headers, max_size=64 << 20, ping_interval=None) as socket:
+        for spec in specs:
+            await socket.send(f"register {spec}")
+        answers = 0
+        async for frame in socket:
+            event = json.loads(frame)
+            if event["Type"] != "websocket":
+                print(frame, flush=True)
+                continue
+            answers += 1
+            if event["Action"] == "error":
+                sys.exit(f"{event['Key']}: {'; '.join(event['Object']['Messages'])}")
+            if answers == len(specs):
+                print("registered; now is the time to read the present state", file=sys.stderr)
+
+
+async def main(specs: list[str]) -> None:
+    endpoint = os.environ.get("RS_ENDPOINT", "https://127.0.0.1:8092").rstrip("/")
+    url = "ws" + endpoint.removeprefix("http") + "/api/v3/ws"
+    failures = 0
+    while True:
+        started = asyncio.get_running_loop().time()
+        try:
+            await watch(url, specs)
+            error = "closed by the server"  # 1000 and 1001 end the loop over frames without an exception
+        except ConnectionClosed as closed:
+            if closed.rcvd and closed.rcvd.code in FINAL:
+                sys.exit(f"closed: {closed.rcvd.code} {closed.rcvd.reason}")
+            error = str(closed)
+        except InvalidStatus as refused:
+            status = refused.response.status_code
+            if 400 <= status < 500 and status not in (408, 429):
+                sys.exit(f"refused: {status} {(refused.response.body or b'').decode(errors='replace')}")
+            error = f"refused: {status}"
+        except (OSError, TimeoutError) as failed:
+            error = str(failed)
+        if asyncio.get_running_loop().time() - started > 10:
+            failures = 0
+        wait = random.uniform(0, min(30, 0.5 * 2**failures))
+        failures = min(failures + 1, 16)
+        print(f"{error}; trying again in {wait:.1f} s, events in between are missing", file=sys.stderr)
+        await asyncio.sleep(wait)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: watch.py SPEC...   such as 'machines.update.*'")
+    try:
+        asyncio.run(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        pass
