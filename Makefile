@@ -33,7 +33,7 @@ clippy: setup need-components
 	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
 
 docs: setup
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(LOCKED) --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(LOCKED) --workspace --no-deps --document-private-items
 
 deny: setup ## Licences, banned packages and sources (installs cargo-deny, which takes minutes)
 	@test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install --locked --root $(TOOLS) cargo-deny

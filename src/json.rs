@@ -1,10 +1,10 @@
 //! Walking over JSON text that is already known to be valid.
 //!
 //! An event passes through hydrant byte for byte apart from insignificant white space, so its objects are never
-//! decoded and encoded again: [`validate`] asks simd-json once whether the text is JSON, and the functions here
+//! decoded and encoded again: [`Validator::validate`] asks simd-json once whether the text is JSON, and the functions here
 //! then find their way through the text itself.
 //!
-//! Contract: everything but [`validate`] expects valid JSON. On other text the functions still end and never read
+//! Contract: everything but [`Validator::validate`] expects valid JSON. On other text the functions still end and never read
 //! out of bounds, but what they return means nothing. Nothing here recurses, so nesting cannot exhaust the stack.
 //!
 //! Why not simd-json's tape alone: the tape keeps no place in the source text, and numbers beyond 64 bits lose digits in it.

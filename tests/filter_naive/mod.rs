@@ -366,7 +366,7 @@ pub(crate) fn event(random: &mut Random) -> Event {
 fn path(random: &mut Random) -> Vec<String> {
     let mut path: Vec<String> = (0..=random.below(3)).map(|_| random.pick(&NAMES).to_owned()).collect();
     if random.below(12) == 0 {
-        path[0] = random.pick(&["Action", "Principal", "Object", "Original", "Object"]).to_owned();
+        path[0] = String::from(random.pick(&["Action", "Principal", "Object", "Original", "Object"]));
     }
     path
 }
