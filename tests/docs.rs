@@ -1,0 +1,217 @@
+//! What documents say of the code, compared with the code.
+//!
+//! A table that is written by hand goes out of date in silence. So the tables of close codes, metrics and modules are read
+//! here and compared with what the program has, registrations given as examples are registered, and links are followed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hydrant::index::Spec;
+use hydrant::index::filter::Limits;
+use hydrant::metrics::Metrics;
+use hydrant::protocol::Close;
+
+/// Directories without documents of ours.
+const FOREIGN: [&str; 4] = [".git", "target", "node_modules", "corpus"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Every Markdown file of the project.
+fn documents(dir: &Path, into: &mut Vec<PathBuf>) {
+    for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        if FOREIGN.iter().any(|name| path.ends_with(name)) {
+            continue;
+        }
+        if path.is_dir() {
+            documents(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            into.push(path);
+        }
+    }
+}
+
+/// The rows of the table with this header, cells trimmed.
+fn table(text: &str, header: &str) -> Vec<Vec<String>> {
+    let rows: Vec<Vec<String>> = text
+        .lines()
+        .skip_while(|line| *line != header)
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect())
+        .collect();
+    assert!(!rows.is_empty(), "no table `{header}`");
+    rows
+}
+
+#[test]
+fn the_close_table_is_that_of_the_code() {
+    let written = table(&read("docs/protocol.md"), "| code | reason | label | what a client should do |");
+    let row = |close: Close| {
+        let reason = match close {
+            Close::SlowConsumer { .. } => "slow consumer: N events, M bytes queued".to_owned(),
+            _ => close.reason().into_owned(),
+        };
+        vec![close.code().to_string(), reason, close.label().to_owned(), close.advice().to_owned()]
+    };
+    let code: BTreeSet<_> = Close::ALL.into_iter().map(row).collect();
+    assert_eq!(written.len(), Close::ALL.len());
+    assert_eq!(written.into_iter().collect::<BTreeSet<_>>(), code);
+    let slow = Close::SlowConsumer { events: 1, bytes: 2 }.reason().replace('1', "N").replace('2', "M");
+    assert_eq!(slow, "slow consumer: N events, M bytes queued");
+}
+
+/// A metric as `/metrics` tells it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    kind: String,
+    labels: BTreeSet<String>,
+    help: String,
+}
+
+/// What `/metrics` says, by name.
+fn told(text: &str) -> BTreeMap<String, Told> {
+    let mut all: BTreeMap<String, Told> = BTreeMap::new();
+    for line in text.lines() {
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            help.clone_into(&mut all.entry(name.to_owned()).or_default().help);
+        } else if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            kind.clone_into(&mut all.entry(name.to_owned()).or_default().kind);
+        } else if let Some((series, labels)) = line.split_once('{') {
+            let name = ["_bucket", "_sum", "_count"].into_iter().find_map(|part| series.strip_suffix(part));
+            let name = name.filter(|name| all.contains_key(*name)).unwrap_or(series);
+            let labels = labels.split('"').step_by(2).filter_map(|part| part.strip_suffix('='));
+            let labels = labels.map(|label| label.trim_start_matches(',').to_owned()).filter(|label| label != "le");
+            all.entry(name.to_owned()).or_default().labels.extend(labels);
+        }
+    }
+    all
+}
+
+#[test]
+fn the_metrics_table_is_that_of_the_registry() {
+    let metrics = Arc::new(Metrics::new());
+    metrics.http_responses.with_label_values(&["200"]).inc();
+    let code = told(&metrics.render(0));
+    let rows = table(&read("docs/operations.md"), "| name | type | labels | meaning |").into_iter();
+    let written = rows.map(|row| {
+        let labels = row[2].split(", ").filter(|label| !label.is_empty()).map(str::to_owned).collect();
+        (row[0].clone(), Told { kind: row[1].clone(), labels, help: row[3].clone() })
+    });
+    let written: BTreeMap<_, _> = written.collect();
+    for (name, told) in &code {
+        assert_eq!(written.get(name), Some(told), "{name}");
+    }
+    let names = |all: &BTreeMap<String, Told>| all.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&written), names(&code));
+}
+
+#[test]
+fn every_metric_that_the_documents_name_exists() {
+    let metrics = Arc::new(Metrics::new());
+    metrics.http_responses.with_label_values(&["200"]).inc();
+    let code = told(&metrics.render(0));
+    for name in ["docs/operations.md", "docs/protocol.md", "docs/architecture.md", "README.md"] {
+        let text = read(name);
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in words.filter(|word| word.starts_with("hydrant_")) {
+            assert!(code.contains_key(word), "{name} names {word}");
+        }
+    }
+}
+
+#[test]
+fn the_table_of_modules_names_every_module() {
+    let header = "| module | what it is | may use |";
+    let written: BTreeSet<String> =
+        table(&read("docs/architecture.md"), header).into_iter().map(|row| row[0].clone()).collect();
+    let library = read("src/lib.rs");
+    let modules = library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    assert_eq!(written, modules.map(str::to_owned).collect());
+}
+
+#[test]
+fn registrations_given_as_examples_can_be_registered() {
+    let mut specs: Vec<String> =
+        table(&read("docs/protocol.md"), "| SPEC | delivers |").into_iter().map(|row| row[0].clone()).collect();
+    let readme = read("README.md");
+    let watched = readme.lines().filter(|line| line.contains(" watch ")).filter_map(|line| line.split('\'').nth(1));
+    specs.extend(watched.map(str::to_owned));
+    assert!(specs.len() >= 7, "{specs:?}");
+    for spec in specs {
+        let read = Spec::parse(&spec, &Limits::default()).unwrap_or_else(|error| panic!("{spec}: {error}"));
+        assert_eq!(read.filter.is_some(), spec.contains('('), "{spec}");
+    }
+}
+
+#[test]
+fn make_has_the_targets_that_the_documents_name() {
+    let makefile = read("Makefile");
+    for name in ["README.md", ".ci/run"] {
+        let text = read(name);
+        let named = text.match_indices("make ").map(|(at, word)| &text[at + word.len()..]);
+        for target in named.map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default()) {
+            assert!(makefile.lines().any(|line| line.starts_with(&format!("{target}:"))), "{name}: make {target}");
+        }
+    }
+}
+
+/// A heading as a link names it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept: String = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).collect();
+    kept.replace(' ', "-")
+}
+
+/// The targets of the links in a document, without those in code blocks.
+fn links(text: &str) -> Vec<String> {
+    let mut fenced = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        fenced ^= line.starts_with("```");
+        if fenced || line.starts_with("    ") {
+            continue;
+        }
+        let ends = line.match_indices("](").map(|(at, open)| &line[at + open.len()..]);
+        found.extend(ends.filter_map(|rest| rest.split_once(')')).map(|(target, _)| target.to_owned()));
+    }
+    found
+}
+
+/// What is wrong with a link.
+fn fault(document: &Path, target: &str) -> Option<String> {
+    let (file, heading) = target.split_once('#').map_or((target, None), |(file, heading)| (file, Some(heading)));
+    let path = if file.is_empty() { document.to_owned() } else { document.parent()?.join(file) };
+    if !path.exists() {
+        return Some(format!("{}: {target}: no such file", document.display()));
+    }
+    let heading = heading?;
+    let text = fs::read_to_string(&path).ok()?;
+    let found = text.lines().any(|line| line.starts_with('#') && anchor(line) == heading);
+    (!found).then(|| format!("{}: {target}: no such heading", document.display()))
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut paths = Vec::new();
+    documents(root(), &mut paths);
+    let mut count = 0;
+    let mut faults = Vec::new();
+    for path in paths {
+        for target in links(&fs::read_to_string(&path).unwrap()) {
+            if !target.contains("://") {
+                count += 1;
+                faults.extend(fault(&path, &target));
+            }
+        }
+    }
+    assert!(count > 30, "only {count} links were found");
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
