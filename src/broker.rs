@@ -9,6 +9,8 @@
 
 mod classes;
 pub mod connection;
+pub mod history;
+mod replay;
 mod shard;
 
 use std::sync::Arc;
@@ -17,11 +19,13 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use thiserror::Error;
 
-pub use shard::{Commands, Shard};
+pub use shard::{Budget, Commands, Shard};
 
+use crate::clock;
 use crate::event::Event;
 use crate::fanout::inbox::{Batch, Inlet};
 use crate::metrics::{Metrics, Source};
+use history::History;
 
 /// The Type of events about connections; a principal always sees those of its own.
 pub const CONNECTIONS: &str = "connections";
@@ -53,12 +57,18 @@ pub struct Broker {
     sequencer: Mutex<Sequencer>,
     metrics: Arc<Metrics>,
     epoch: Instant,
+    history: Arc<History>,
 }
 
 impl Broker {
     /// A broker without shards. All times in microseconds count from `epoch`.
-    pub fn new(metrics: Arc<Metrics>, epoch: Instant) -> Self {
-        Self { sequencer: Mutex::default(), metrics, epoch }
+    pub fn new(metrics: Arc<Metrics>, epoch: Instant, history: History) -> Self {
+        Self { sequencer: Mutex::default(), metrics, epoch, history: Arc::new(history) }
+    }
+
+    /// The recent past.
+    pub fn history(&self) -> &Arc<History> {
+        &self.history
     }
 
     /// Adds a shard by its inbox. Shards are added before the first event.
@@ -105,6 +115,7 @@ impl Broker {
 
     fn sequence(&self, events: Vec<Event>, bytes: usize) -> Result<u64, (PublishError, Vec<Event>)> {
         let count = events.len();
+        let times = self.history.times(&events);
         let mut sequencer = self.sequencer.lock();
         if sequencer.stopped {
             return Err((PublishError::Stopped, events));
@@ -118,6 +129,7 @@ impl Broker {
         let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
         let first = sequencer.next;
         sequencer.next += count as u64;
+        self.history.append(&events, &times, clock::now());
         let batch = Arc::new(Batch { first, received_us: self.now_us(), events, bytes });
         for inlet in &sequencer.inlets {
             if !inlet.push(Arc::clone(&batch)) {

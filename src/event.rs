@@ -27,6 +27,9 @@ const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 /// The type of the answers to commands; nobody may publish it.
 pub const ANSWER_TYPE: &str = "websocket";
 
+/// What stands before the time.
+const TIME_FIELD: &[u8] = b"{\"Time\":\"";
+
 static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// How many events this process has written down, answers to commands not counted.
@@ -241,7 +244,7 @@ impl Wire {
     }
 
     fn time(&mut self, given: Option<&str>, now: Timestamp) {
-        self.bytes.extend_from_slice(b"{\"Time\":\"");
+        self.bytes.extend_from_slice(TIME_FIELD);
         match given {
             Some(text) => self.bytes.extend_from_slice(text.as_bytes()),
             None => self.bytes.extend_from_slice(now.to_string().as_bytes()),
@@ -347,6 +350,13 @@ impl Event {
         self.text(HEADER_ROOM..self.frame.len())
     }
 
+    /// When it happened, as the producer or the intake wrote it: RFC 3339.
+    pub fn time(&self) -> &str {
+        let start = HEADER_ROOM + TIME_FIELD.len();
+        let end = self.frame[start..].iter().position(|&byte| byte == b'"').expect("the time is the first field");
+        self.text(start..start + end)
+    }
+
     /// The object after the change, compact JSON, `null` if there is none.
     pub fn object(&self) -> &str {
         self.text(self.object.start as usize..self.object.end as usize)
@@ -404,6 +414,7 @@ mod tests {
         );
         assert_eq!(event.json(), expected);
         assert_eq!((event.object(), event.original()), ("null", "null"));
+        assert_eq!(event.time(), "2026-01-02T03:04:05Z");
     }
 
     #[test]

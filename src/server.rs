@@ -20,6 +20,8 @@ use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
+use crate::broker::history::{History, HistoryLimits};
+use crate::clock;
 use crate::config::{Settings, TlsMode};
 use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::InboxLimits;
@@ -68,6 +70,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The system has no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(String),
     /// The shards' threads do not start.
     #[error("cannot start the shards: {0}")]
     Shards(io::Error),
@@ -107,7 +112,7 @@ impl Server {
         let listeners = bind_all(&settings, &metrics).await?;
         let probe = bind_probe(&settings, &metrics).await?;
         let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect::<Vec<_>>();
-        let broker = Arc::new(Broker::new(metrics, epoch));
+        let broker = Arc::new(Broker::new(metrics, epoch, history(&settings)?));
         let pool = Pool::start(shards(&settings), &shard_settings(&settings), &broker, &authority, epoch)
             .map_err(StartError::Shards)?;
         let api = Arc::new(Api::new(ApiParts {
@@ -217,6 +222,12 @@ impl Server {
             }
         }
     }
+}
+
+fn history(settings: &Settings) -> Result<History, StartError> {
+    let events = usize::try_from(settings.replay.events).unwrap_or(usize::MAX);
+    let limits = HistoryLimits { events, bytes: settings.replay.bytes };
+    Ok(History::new(limits, getrandom::u64().map_err(|error| StartError::Random(error.to_string()))?, clock::now()))
 }
 
 fn shards(settings: &Settings) -> usize {

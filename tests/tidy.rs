@@ -27,11 +27,11 @@ const MODULES: [(&str, &[&str]); 17] = [
     ("config", &[]),
     ("client", &["json"]),
     ("metrics", &["event", "fanout", "protocol"]),
-    ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "protocol"]),
+    ("broker", &["auth", "clock", "event", "fanout", "frame", "index", "metrics", "protocol"]),
     ("transport", &["auth", "broker", "clock", "event", "fanout", "frame", "index", "metrics", "protocol"]),
     ("api", &["auth", "broker", "clock", "event", "json", "metrics", "protocol", "transport"]),
     ("ingest", &["broker", "clock", "event", "json", "metrics"]),
-    ("server", &["api", "auth", "broker", "config", "fanout", "index", "ingest", "metrics", "transport"]),
+    ("server", &["api", "auth", "broker", "clock", "config", "fanout", "index", "ingest", "metrics", "transport"]),
     ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "server"]),
 ];
 

@@ -11,7 +11,7 @@ use crate::auth::Identity;
 use crate::transport::listener::Answer;
 
 /// What clients look for before they use something.
-const FEATURES: [&str; 6] = ["api-v3", "sane-exit-codes", "roles", "tenants", "websocket-changed-filter", "hydrant"];
+const FEATURES: [&str; 7] = ["api-v3", "sane-exit-codes", "roles", "tenants", "websocket-changed-filter", "websocket-since", "hydrant"];
 
 /// What stays the same while the server runs.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ impl Api {
                 count("registrations.count", metrics.registrations.get()),
             ],
             "scopes": scopes(),
+            "sequence": self.broker.history().position().to_string(),
+            "replay_from": self.broker.history().oldest().map(|time| time.to_string()),
         });
         Ok(answer::json(StatusCode::OK, info.to_string()))
     }

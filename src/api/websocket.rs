@@ -5,13 +5,19 @@ use std::sync::Arc;
 
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue};
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, query};
 use crate::auth::Identity;
+use crate::broker::history::{SinceError, Start};
+use crate::clock;
 use crate::metrics::Rejection;
 use crate::transport::listener::Answer;
 use crate::transport::pool::Newcomer;
 use crate::transport::upgrade::{self, UpgradeError};
+
+/// Where the next event will stand, for `?since=` at a later time.
+const POSITION: HeaderName = HeaderName::from_static("x-hydrant-sequence");
 
 impl Api {
     pub(super) fn websocket(
@@ -26,6 +32,8 @@ impl Api {
         };
         let bad = |error: UpgradeError| rejected(Rejection::BadRequest, error.into());
         upgrade::check(request).map_err(bad)?;
+        let position = self.broker.history().position();
+        let since = self.since(request.uri().query()).map_err(|error| rejected(Rejection::BadRequest, error))?;
         let Some(permit) = self.admission.admit() else {
             return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
         };
@@ -38,11 +46,24 @@ impl Api {
             // Rights may have changed since the request was checked; who was revoked is not let in.
             let Ok(access) = authority.access(&identity) else { return };
             let Ok((stream, tls)) = socket.into_parts() else { return };
-            let newcomer = Newcomer { stream, tls, early, identity, access, peer, permit };
+            let newcomer = Newcomer { stream, tls, early, identity, access, peer, since, permit };
             if pool.adopt(Box::new(newcomer)).is_err() {
                 tracing::warn!(%peer, "the shards are too busy for another connection");
             }
         };
-        upgrade::accept(request, then).map_err(bad)
+        let mut answer = upgrade::accept(request, then).map_err(bad)?;
+        let position = HeaderValue::try_from(position.to_string()).expect("digits and a colon");
+        answer.headers_mut().insert(POSITION, position);
+        Ok(answer)
+    }
+
+    /// From where on the client wants the past.
+    fn since(&self, query: Option<&str>) -> Result<Option<Start>, ApiError> {
+        let Some(text) = query::value(query, "since") else { return Ok(None) };
+        // An unencoded `+` of a time zone comes as a space.
+        let text = text.replace(' ', "+");
+        let bad = |error: SinceError| ApiError::Bad(error.to_string());
+        let since = text.parse().map_err(bad)?;
+        self.broker.history().resolve(since, &text, clock::now()).map(Some).map_err(bad)
     }
 }

@@ -68,6 +68,7 @@ pub struct Session {
     outgoing: mpsc::Sender<Outgoing>,
     unanswered: VecDeque<String>,
     reader: JoinHandle<()>,
+    position: Option<String>,
 }
 
 impl Session {
@@ -76,7 +77,16 @@ impl Session {
     /// # Errors
     /// [`ClientError`]; [`ClientError::Refused`] with the server's message if the credentials are not good.
     pub async fn open(target: &Target) -> Result<Self, ClientError> {
-        let answer = upgrade(target).await?;
+        Self::open_since(target, None).await
+    }
+
+    /// Connects and upgrades, and asks for the past from a place on: a time or `EPOCH:SEQUENCE`.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub async fn open_since(target: &Target, since: Option<&str>) -> Result<Self, ClientError> {
+        let answer = upgrade(target, since).await?;
+        let position = answer.headers().get("X-Hydrant-Sequence").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let socket = hyper::upgrade::on(answer).await.map_err(|e| broken(target, &e))?;
         let (read, write) = split(TokioIo::new(socket));
         let (incoming_tx, incoming) = mpsc::channel(WAITING);
@@ -84,7 +94,12 @@ impl Session {
         let writer = WebSocket::after_handshake(join(empty(), write), Role::Client);
         tokio::spawn(write_all(writer, outgoing_rx));
         let reader = read_all(reader(read), target.clone(), incoming_tx, outgoing.clone());
-        Ok(Self { incoming, outgoing, unanswered: VecDeque::new(), reader: tokio::spawn(reader) })
+        Ok(Self { incoming, outgoing, unanswered: VecDeque::new(), reader: tokio::spawn(reader), position })
+    }
+
+    /// Where the server was when the connection was made; nothing if it does not understand `since`.
+    pub fn position(&self) -> Option<&str> {
+        self.position.as_deref()
     }
 
     /// Sends a registration. Its answer comes with [`Session::receive`].
@@ -172,9 +187,11 @@ fn complaint(text: &str) -> String {
     if texts.is_empty() { "no reason given".to_owned() } else { texts.join("; ") }
 }
 
-async fn upgrade(target: &Target) -> Result<Response<Incoming>, ClientError> {
+async fn upgrade(target: &Target, since: Option<&str>) -> Result<Response<Incoming>, ClientError> {
     let mut http = Http::open(target).await?;
-    let mut request = http.request(Method::GET, "/api/v3/ws", Bytes::new());
+    let query = since.map(|since| form_urlencoded::byte_serialize(since.as_bytes()).collect::<String>());
+    let path = query.map_or_else(|| "/api/v3/ws".to_owned(), |query| format!("/api/v3/ws?since={query}"));
+    let mut request = http.request(Method::GET, &path, Bytes::new());
     let key = handshake::generate_key();
     let headers = request.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));

@@ -23,7 +23,7 @@ pub use doc::{default_file, markdown};
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use kind::{LogFormat, Overflow, TlsMode};
 pub use load::{FlagValue, Sources};
-pub use settings::{Inbox, Limits, Log, Outbox, Row, Settings, Throttle, Timeouts, Token, rows};
+pub use settings::{Inbox, Limits, Log, Outbox, Replay, Row, Settings, Throttle, Timeouts, Token, rows};
 
 /// Machines of the simulated fleet when `--demo` is given bare.
 pub const DEMO_MACHINES: u32 = 200;

@@ -137,6 +137,8 @@ table! {
         outbox: Outbox,
         /// What may wait to be matched.
         inbox: Inbox,
+        /// What is kept for clients that come back.
+        replay: Replay,
         /// How long the server waits for whom.
         timeouts: Timeouts,
         /// The lives of tokens.
@@ -205,6 +207,16 @@ table! {
         events: usize as Count = "65536", start;
         /// Bytes that may wait for one shard.
         bytes: usize as Size = "256MiB", start;
+    }
+}
+
+table! {
+    /// What is kept for clients that come back.
+    Replay in "replay." {
+        /// Events of the recent past that a client can ask for with `?since=`; 0 keeps none.
+        events: u64 as Whole = "65536", start;
+        /// Bytes of these events.
+        bytes: usize as Size = "16MiB", start;
     }
 }
 

@@ -55,7 +55,7 @@ pub enum Delivery {
     Queued,
     /// The outbox is full; the event was not put in. The caller decides by the overflow policy.
     Overflow,
-    /// The connection is closing and takes nothing any more.
+    /// The connection is closing, or paused, and takes no events.
     Closed,
 }
 
@@ -160,7 +160,7 @@ impl Fanout {
             None => self.begin_event(event, received_us),
         };
         let outbox = self.outboxes[conn.at()].as_mut().expect("only open connections subscribe");
-        if outbox.is_closing() {
+        if !outbox.takes_events() {
             return Delivery::Closed;
         }
         if !outbox.has_room(current.bytes, &self.limits) {
@@ -312,6 +312,22 @@ impl Fanout {
                 self.counts.latency.observe(now_us.saturating_sub(received_us));
             }
         }
+    }
+
+    /// Whether events pass the connection by, because it has yet to get earlier ones ([`Fanout::deliver`] says `Closed`).
+    pub fn set_paused(&mut self, conn: ConnId, paused: bool) {
+        self.outbox(conn).set_paused(paused);
+    }
+
+    /// Whether events pass the connection by.
+    pub fn is_paused(&self, conn: ConnId) -> bool {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).is_some_and(Outbox::is_paused)
+    }
+
+    /// Whether so many more bytes would leave half of the outbox free: room for what is not urgent. An empty one always has it.
+    pub fn has_spare_room(&self, conn: ConnId, more: usize) -> bool {
+        let Depth { events, bytes } = self.depth(conn);
+        events == 0 || (events < self.limits.events / 2 && bytes + more <= self.limits.bytes / 2)
     }
 
     /// What waits for a connection.

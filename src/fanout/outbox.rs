@@ -35,6 +35,7 @@ pub(super) struct Outbox {
     dirty: bool,
     blocked: bool,
     closing: bool,
+    paused: bool,
 }
 
 impl Default for Outbox {
@@ -48,6 +49,7 @@ impl Default for Outbox {
             dirty: false,
             blocked: false,
             closing: false,
+            paused: false,
         }
     }
 }
@@ -194,6 +196,19 @@ impl Outbox {
 
     pub(super) fn is_closing(&self) -> bool {
         self.closing
+    }
+
+    /// Whether events are put in; answers and control frames are, as long as it is not closing.
+    pub(super) fn takes_events(&self) -> bool {
+        !(self.closing || self.paused)
+    }
+
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
     }
 
     pub(super) fn set_closing(&mut self) {

@@ -27,7 +27,7 @@ use super::guard::Guard;
 use super::link::Link;
 use super::pool::{Control, Permit};
 use crate::auth::{Authority, Identity};
-use crate::broker::{Broker, Shard};
+use crate::broker::{Broker, Budget, Shard};
 use crate::clock;
 use crate::event::Event;
 use crate::fanout::inbox::{Batch, Inbox};
@@ -46,6 +46,9 @@ const TURN_EVENTS: usize = 256;
 
 /// Bytes of events of a turn; a fraction of the default outbox.
 const TURN_BYTES: usize = 1 << 20;
+
+/// Retained events that are looked at in a turn for connections that want the past.
+const CATCH_UP_EVENTS: usize = 512;
 
 /// Times that the driver keeps.
 #[derive(Debug, Clone, Copy)]
@@ -160,7 +163,8 @@ impl Driver {
             || !self.news.is_empty()
             || !self.unread.is_empty()
             || !self.parts.control.is_empty()
-            || self.parts.shard.fanout().has_dirty();
+            || self.parts.shard.fanout().has_dirty()
+            || self.parts.shard.may_catch_up();
         if busy { Duration::ZERO } else { self.next_tick.saturating_duration_since(Instant::now()) }
     }
 
@@ -185,6 +189,7 @@ impl Driver {
             self.take_events();
         }
         self.end_drain();
+        self.catch_up();
         self.flush();
         self.note_closing();
         self.announce_news();
@@ -225,9 +230,19 @@ impl Driver {
             events += 1;
             bytes += event.frame().len();
             self.parts.shard.publish(event, batch.received_us);
+            self.parts.shard.set_position(batch.first + at as u64 + 1);
             if at + 1 < batch.events.len() {
                 self.started = Some((batch, at + 1));
             }
+        }
+    }
+
+    /// Lets connections that are behind get on; what is left waits for the next turn, behind everybody's live events.
+    fn catch_up(&mut self) {
+        let Parts { shard, broker, .. } = &mut self.parts;
+        if shard.may_catch_up() {
+            let budget = Budget { events: CATCH_UP_EVENTS, bytes: TURN_BYTES };
+            shard.catch_up(broker.history(), budget, broker.now_us(), clock::now());
         }
     }
 
