@@ -76,7 +76,7 @@ impl ServerCertVerifier for Known {
         if pins.contains(&found) {
             return Ok(ServerCertVerified::assertion());
         }
-        let hex: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = found.map(|byte| format!("{byte:02x}")).concat();
         Err(Error::General(format!("the certificate is not a pinned one; its SHA-256 fingerprint is {hex}")))
     }
 
