@@ -21,9 +21,9 @@ mod settings;
 
 pub use doc::{default_file, markdown};
 pub use error::{ConfigError, ConfigErrors, Place};
-pub use kind::{LogFormat, Overflow, TlsMode};
+pub use kind::{DeflateMode, LogFormat, Overflow, TlsMode};
 pub use load::{FlagValue, Sources};
-pub use settings::{Inbox, Limits, Log, Outbox, Row, Settings, Throttle, Timeouts, Token, rows};
+pub use settings::{Deflate, Inbox, Limits, Log, Outbox, Row, Settings, Throttle, Timeouts, Token, rows};
 
 /// Machines of the simulated fleet when `--demo` is given bare.
 pub const DEMO_MACHINES: u32 = 200;
