@@ -20,8 +20,8 @@ const PING: u8 = 0x89;
 const PONG: u8 = 0x8A;
 
 async fn both(toml: &str, test: impl AsyncFn(Hydrant)) {
-    test(Hydrant::start(toml).await).await;
-    test(Hydrant::start_tls(toml).await).await;
+    Box::pin(test(Hydrant::start(toml).await)).await;
+    Box::pin(test(Hydrant::start_tls(toml).await)).await;
 }
 
 async fn register(raw: &mut Raw, spec: &str) {
