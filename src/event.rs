@@ -12,6 +12,8 @@
 //! front of it costs ten bytes. The deflated frame is made when the first subscriber wants it, because most events need
 //! none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait.
 
+mod time;
+
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -22,6 +24,7 @@ use thiserror::Error;
 
 use crate::frame::{Encoding, HEADER_ROOM, text_header};
 use crate::json;
+use time::is_rfc3339;
 
 /// What Go's zero `time.Time` looks like; clients send it to mean "no time given".
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -205,30 +208,6 @@ fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
         return Ok(Some(text));
     }
     Err(EventError::BadTime { text: text.chars().take(64).collect() })
-}
-
-/// As strict as Go's `time.RFC3339Nano`, which loses the whole event otherwise: capital `T` and `Z`, no leap second.
-fn is_rfc3339(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let shape = b"dddd-dd-ddTdd:dd:dd";
-    if bytes.len() <= shape.len() || !matches_shape(&bytes[..shape.len()], shape) || &bytes[17..19] > b"59".as_slice() {
-        return false;
-    }
-    let mut zone = &bytes[shape.len()..];
-    if zone[0] == b'.' {
-        let digits = zone[1..].iter().take_while(|b| b.is_ascii_digit()).count();
-        if !(1..=9).contains(&digits) {
-            return false;
-        }
-        zone = &zone[1 + digits..];
-    }
-    let zone_fits = zone == b"Z" || matches_shape(zone, b"+dd:dd") || matches_shape(zone, b"-dd:dd");
-    zone_fits && text.parse::<Timestamp>().is_ok()
-}
-
-fn matches_shape(bytes: &[u8], shape: &[u8]) -> bool {
-    let fits = |(b, s): (&u8, &u8)| if *s == b'd' { b.is_ascii_digit() } else { b == s };
-    bytes.len() == shape.len() && bytes.iter().zip(shape).all(fits)
 }
 
 /// The frame under construction; its first [`HEADER_ROOM`] bytes are kept for the header.
