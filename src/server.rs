@@ -22,9 +22,9 @@ use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
 use crate::broker::history::{History, HistoryLimits};
 use crate::clock;
-use crate::config::{Settings, TlsMode};
-use crate::fanout::OutboxLimits;
+use crate::config::{DeflateMode, Settings, TlsMode};
 use crate::fanout::inbox::InboxLimits;
+use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::index;
 use crate::index::filter;
 use crate::ingest::demo::Fleet;
@@ -124,6 +124,7 @@ impl Server {
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
             connection_events: settings.connection_events,
+            deflate: settings.deflate.mode == DeflateMode::On,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
             about: About { id, address: addresses.first().copied().unwrap_or(settings.listen[0]) },
         }));
@@ -252,6 +253,7 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
         },
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
         inbox: InboxLimits { events: inbox.events, bytes: inbox.bytes },
+        deflate: deflate_policy(settings),
         message_bytes: limits.message_bytes,
         timing: Timing {
             ping: timeouts.ping,
@@ -261,6 +263,16 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
         },
         connection_events: settings.connection_events,
     }
+}
+
+fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
+    let deflate = &settings.deflate;
+    (deflate.mode == DeflateMode::On).then(|| DeflatePolicy {
+        level: deflate.level,
+        min_bytes: deflate.min_bytes,
+        max_bytes: deflate.max_bytes,
+        skip_types: deflate.skip_types.clone(),
+    })
 }
 
 fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {

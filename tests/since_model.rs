@@ -94,7 +94,7 @@ impl World {
         let broker = Broker::new(Arc::new(Metrics::new()), Instant::now(), history);
         let (inlet, inbox) = inbox(InboxLimits { events: 1000, bytes: 1 << 20 }, || ());
         broker.attach(inlet);
-        let shard = Shard::new(Limits::default(), OutboxLimits { bytes: 1 << 20, events: outbox });
+        let shard = Shard::new(Limits::default(), OutboxLimits { bytes: 1 << 20, events: outbox }, None);
         Self { broker, inbox, shard, conn: None, events: Vec::new(), text: Vec::new() }
     }
 
@@ -220,9 +220,8 @@ fn run(ring: usize, outbox: usize, before: usize, since: usize, steps: &[Step]) 
     assert!(world.shard.take_closing().is_empty(), "nobody is closed");
     let mut judge = Judge::default();
     world.text.iter().for_each(|text| judge.hear(text, &world.events));
-    let wanted = |number: u64, known: &Known| {
-        number >= since && judge.active.iter().any(|spec| known.matches(number, spec))
-    };
+    let wanted =
+        |number: u64, known: &Known| number >= since && judge.active.iter().any(|spec| known.matches(number, spec));
     let missing: Vec<u64> = (0..).zip(&world.events).filter(|(n, known)| wanted(*n, known)).map(|(n, _)| n).collect();
     let missing = missing.iter().filter(|number| !judge.seen.contains(number)).count() as u64;
     assert!(judge.seen.iter().all(|number| *number >= since), "older than asked for");
@@ -234,7 +233,7 @@ fn run(ring: usize, outbox: usize, before: usize, since: usize, steps: &[Step]) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
     fn the_past_comes_once_and_whole(

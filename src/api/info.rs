@@ -11,7 +11,8 @@ use crate::auth::Identity;
 use crate::transport::listener::Answer;
 
 /// What clients look for before they use something.
-const FEATURES: [&str; 7] = ["api-v3", "sane-exit-codes", "roles", "tenants", "websocket-changed-filter", "websocket-since", "hydrant"];
+const FEATURES: [&str; 7] =
+    ["api-v3", "sane-exit-codes", "roles", "tenants", "websocket-changed-filter", "websocket-since", "hydrant"];
 
 /// What stays the same while the server runs.
 #[derive(Debug, Clone)]

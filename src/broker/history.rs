@@ -355,7 +355,11 @@ mod tests {
     fn what_is_forgotten_is_told() {
         let history = history(2);
         ["a", "b", "c"].iter().zip(1100..).for_each(|(key, time)| add(&history, key, time, time));
-        assert_eq!(since_time(&history, 1101), (1, true), "the oldest one that is left may not be the first of its time");
+        assert_eq!(
+            since_time(&history, 1101),
+            (1, true),
+            "the oldest one that is left may not be the first of its time"
+        );
         assert_eq!(since_time(&history, 1102), (2, false));
         let gap = since(&history, "0000000000000007:0").unwrap();
         assert_eq!(gap, (1, Some(Gap { from: None, to: at(1101), events: Some(1) })));

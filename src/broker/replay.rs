@@ -68,7 +68,8 @@ pub(super) struct Replay {
 impl Replay {
     pub(super) fn new(start: Start, limits: Limits) -> Self {
         let mut index = Index::new(limits);
-        let [settled, fresh, waiting] = [Role::Settled, Role::Fresh, Role::Waiting].map(|role| index.subscribe(role, ANYBODY));
+        let [settled, fresh, waiting] =
+            [Role::Settled, Role::Fresh, Role::Waiting].map(|role| index.subscribe(role, ANYBODY));
         let edge = start.sequence;
         Self {
             start,
@@ -182,12 +183,16 @@ impl Replay {
     /// Whether an event of the range that [`Replay::next`] gave is to be delivered.
     pub(super) fn wants(&mut self, number: u64, event: &Event) -> bool {
         let (mut settled, mut fresh, mut had) = (false, false, false);
-        self.index.matches(event, |_| true, |role| match role {
-            Role::Settled => settled = true,
-            Role::Fresh => fresh = true,
-            Role::Waiting => {}
-            Role::Past(until) => had |= number < until,
-        });
+        self.index.matches(
+            event,
+            |_| true,
+            |role| match role {
+                Role::Settled => settled = true,
+                Role::Fresh => fresh = true,
+                Role::Waiting => {}
+                Role::Past(until) => had |= number < until,
+            },
+        );
         let new = if self.pass.is_some() { fresh && !settled } else { settled };
         new && !had
     }
@@ -199,7 +204,6 @@ impl Replay {
             None => self.edge = next,
         }
     }
-
 }
 
 fn move_over(index: &mut Index<Role>, text: &str, from: Slot, to: Slot) {

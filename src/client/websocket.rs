@@ -86,7 +86,8 @@ impl Session {
     /// As [`Session::open`].
     pub async fn open_since(target: &Target, since: Option<&str>) -> Result<Self, ClientError> {
         let answer = upgrade(target, since).await?;
-        let position = answer.headers().get("X-Hydrant-Sequence").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let position =
+            answer.headers().get("X-Hydrant-Sequence").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let socket = hyper::upgrade::on(answer).await.map_err(|e| broken(target, &e))?;
         let (read, write) = split(TokioIo::new(socket));
         let (incoming_tx, incoming) = mpsc::channel(WAITING);

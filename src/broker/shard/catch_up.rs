@@ -108,7 +108,8 @@ impl Shard {
         self.behind.iter().any(|&conn| {
             let session = self.sessions[conn.0 as usize].as_ref();
             let replay = session.filter(|session| session.slot.is_some()).and_then(|session| session.replay.as_ref());
-            replay.is_none_or(|replay| replay.has_work(self.position) && self.fanout.has_spare_room(conn, replay.held_up))
+            replay
+                .is_none_or(|replay| replay.has_work(self.position) && self.fanout.has_spare_room(conn, replay.held_up))
         })
     }
 

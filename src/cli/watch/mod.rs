@@ -52,7 +52,14 @@ pub(super) fn run(args: &WatchArgs, err: &mut dyn Write) -> Result<(), CliError>
     let target = args.endpoint.target()?;
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let mut watch = Watch { args, target, left: args.count, session: None, resume: Resume::new(args.since.clone()), out: tokio::io::stdout() };
+        let mut watch = Watch {
+            args,
+            target,
+            left: args.count,
+            session: None,
+            resume: Resume::new(args.since.clone()),
+            out: tokio::io::stdout(),
+        };
         let mut hangup = signal(SignalKind::terminate())?;
         let result = tokio::select! {
             result = watch.until_done(err) => result,
