@@ -17,7 +17,6 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
-pub mod deflate;
 pub mod event;
 pub mod fanout;
 pub mod frame;
@@ -28,6 +27,7 @@ pub mod metrics;
 pub mod protocol;
 pub mod server;
 pub mod transport;
+pub mod upstream;
 
 /// The target of log lines that say who came, asked for what, was refused and left; switched by `log.audit`.
 pub const AUDIT: &str = "hydrant::audit";

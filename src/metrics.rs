@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use prometheus::core::Collector;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::core::{Collector, Desc};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, proto};
 
 use crate::event;
-use crate::fanout::{Counts, Depth};
+use crate::fanout::{BUCKETS, Counts, Depth, Latency, bucket_bound_us};
 use crate::protocol::Close;
-use latency::LatencyHistogram;
 
 /// Where an event came from; the value of the label `source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,8 +97,6 @@ pub struct Metrics {
     /// Events that were refused because the inboxes were full.
     pub events_refused: IntCounter,
     serialisations: IntCounterVec,
-    deflate_input: IntCounter,
-    deflate_output: IntCounter,
     matched: IntCounter,
     delivered: IntCounter,
     delivered_bytes: IntCounter,
@@ -181,12 +178,6 @@ impl Metrics {
                 "Times an event was written down, by encoding; once an event, whatever the number of subscribers",
                 "encoding",
             ),
-            deflate_input: declare
-                .counter("hydrant_deflate_input_bytes_total", "Bytes of the events that were deflated, before"),
-            deflate_output: declare.counter(
-                "hydrant_deflate_output_bytes_total",
-                "Bytes of the events that were deflated, as they are sent; plain where deflating did not pay",
-            ),
             matched: declare.counter(
                 "hydrant_deliveries_queued_total",
                 "Events put into an outbox; equals delivered + waiting + dropped, but for those refused by a full one",
@@ -229,7 +220,6 @@ impl Metrics {
         for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
             self.command(outcome, 0);
         }
-        self.serialisations.with_label_values(&["deflate"]);
         [Source::Post, Source::Connections].into_iter().for_each(|source| self.received(source, 0, 0));
     }
 
@@ -339,11 +329,6 @@ impl ShardMetrics {
             metrics.dropped.inc_by(counts.dropped);
             metrics.latency.add(&counts.latency);
         }
-        if counts.deflated > 0 {
-            metrics.serialisations.with_label_values(&["deflate"]).inc_by(counts.deflated);
-            metrics.deflate_input.inc_by(counts.deflate_input);
-            metrics.deflate_output.inc_by(counts.deflate_output);
-        }
         let moved = |gauge: &IntGauge, old: usize, new: usize| {
             if old != new {
                 gauge.add(signed(new as u64) - signed(old as u64));
@@ -370,20 +355,88 @@ impl ShardMetrics {
     }
 }
 
-mod latency;
+/// A histogram to which whole buckets can be added, which the library's own cannot.
+#[derive(Debug, Clone)]
+struct LatencyHistogram {
+    desc: Desc,
+    cells: Arc<LatencyCells>,
+}
+
+#[derive(Debug, Default)]
+struct LatencyCells {
+    counts: [AtomicU64; BUCKETS],
+    sum_us: AtomicU64,
+}
+
+impl LatencyHistogram {
+    fn new() -> prometheus::Result<Self> {
+        let desc = Desc::new(
+            "hydrant_delivery_latency_seconds".to_owned(),
+            "From the intake of an event to the hand-over of its last byte to the kernel, once a delivery".to_owned(),
+            Vec::new(),
+            std::collections::HashMap::new(),
+        )?;
+        Ok(Self { desc, cells: Arc::default() })
+    }
+
+    fn add(&self, latency: &Latency) {
+        for (cell, &count) in self.cells.counts.iter().zip(&latency.counts) {
+            if count > 0 {
+                cell.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+        self.cells.sum_us.fetch_add(latency.sum_us, Ordering::Relaxed);
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "Prometheus values are floating point")]
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+impl Collector for LatencyHistogram {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let mut histogram = proto::Histogram::default();
+        let mut count = 0;
+        let mut buckets = Vec::with_capacity(BUCKETS);
+        for (at, cell) in self.cells.counts.iter().enumerate() {
+            count += cell.load(Ordering::Relaxed);
+            if let Some(bound) = bucket_bound_us(at) {
+                let mut bucket = proto::Bucket::default();
+                bucket.set_upper_bound(seconds(bound));
+                bucket.set_cumulative_count(count);
+                buckets.push(bucket);
+            }
+        }
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(count);
+        histogram.set_sample_sum(seconds(self.cells.sum_us.load(Ordering::Relaxed)));
+        let mut metric = proto::Metric::default();
+        metric.set_histogram(histogram);
+        let mut family = proto::MetricFamily::default();
+        family.set_name(self.desc.fq_name.clone());
+        family.set_help(self.desc.help.clone());
+        family.set_field_type(proto::MetricType::HISTOGRAM);
+        family.set_metric(vec![metric]);
+        vec![family]
+    }
+}
+
 mod process;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fanout::Latency;
 
     #[test]
     fn a_shard_adds_its_counts_and_replaces_its_gauges() {
         let metrics = Arc::new(Metrics::new());
         let (mut a, mut b) = (metrics.shard(), metrics.shard());
-        let mut counts =
-            Counts { queued: 3, delivered: 2, dropped: 1, bytes: 50, latency: Latency::default(), ..Counts::default() };
+        let mut counts = Counts { queued: 3, delivered: 2, dropped: 1, bytes: 50, latency: Latency::default() };
         counts.latency.observe(40);
         let size = |events| ShardSize { waiting: Depth { events, bytes: 10 }, registrations: 4, frames: 1 };
         a.flush(&counts, size(5));

@@ -20,9 +20,9 @@ use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
-use crate::config::{DeflateMode, Settings, TlsMode};
+use crate::config::{Proxy, Settings, TlsMode};
+use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::InboxLimits;
-use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::index;
 use crate::index::filter;
 use crate::ingest::demo::Fleet;
@@ -32,6 +32,7 @@ use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
 use crate::transport::tls::{self, TlsError};
 use crate::transport::{Timing, listener::Handler};
+use crate::upstream::{Upstream, UpstreamLimits};
 
 /// Why a server does not start.
 #[derive(Debug, Error)]
@@ -119,9 +120,13 @@ impl Server {
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
             connection_events: settings.connection_events,
-            deflate: settings.deflate.mode == DeflateMode::On,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
-            about: About { id, address: addresses.first().copied().unwrap_or(settings.listen[0]) },
+            about: About {
+                id,
+                address: addresses.first().copied().unwrap_or(settings.listen[0]),
+                secure: settings.tls != TlsMode::Off,
+            },
+            upstream: proxied(&settings),
         }));
         let (stop, stopped) = watch::channel(false);
         let (stop_probe, probe_stopped) = watch::channel(false);
@@ -242,7 +247,6 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
         },
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
         inbox: InboxLimits { events: inbox.events, bytes: inbox.bytes },
-        deflate: deflate_policy(settings),
         message_bytes: limits.message_bytes,
         timing: Timing {
             ping: timeouts.ping,
@@ -254,14 +258,11 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
     }
 }
 
-fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
-    let deflate = &settings.deflate;
-    (deflate.mode == DeflateMode::On).then(|| DeflatePolicy {
-        level: deflate.level,
-        min_bytes: deflate.min_bytes,
-        max_bytes: deflate.max_bytes,
-        skip_types: deflate.skip_types.clone(),
-    })
+/// The endpoint that gets what is not for this server itself.
+fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
+    let Proxy { connect, answer, idle, requests, .. } = settings.proxy;
+    let limits = UpstreamLimits { connect, answer, idle, requests };
+    settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
 }
 
 fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::{self, DeflateMode, Kind, LogFormat, Overflow, TlsMode, UpstreamTls};
+use super::kind::{self, Kind, LogFormat, Overflow, TlsMode, UpstreamTls};
 use super::load::Given;
 use crate::client::{Endpoint, Fingerprint, Secret};
 
@@ -144,14 +144,14 @@ table! {
         outbox: Outbox,
         /// What may wait to be matched.
         inbox: Inbox,
-        /// Compression for clients that ask for it.
-        deflate: Deflate,
         /// How long the server waits for whom.
         timeouts: Timeouts,
         /// The lives of tokens.
         token: Token,
         /// What guessing passwords costs.
         throttle: Throttle,
+        /// What is handed on to an endpoint.
+        proxy: Proxy,
         /// The DRP endpoints whose events are taken in.
         upstream: Upstream,
     }
@@ -216,22 +216,6 @@ table! {
         events: usize as Count = "65536", start;
         /// Bytes that may wait for one shard.
         bytes: usize as Size = "256MiB", start;
-    }
-}
-
-table! {
-    /// Compression for clients that ask for it (permessage-deflate): once for each event, whatever the number of them.
-    Deflate in "deflate." {
-        /// Whether an offer of permessage-deflate is taken.
-        mode: DeflateMode as Deflating = "on", start;
-        /// Events shorter than this go out plain.
-        min_bytes: usize as Size = "256", start;
-        /// Events longer than this go out plain: while one is deflated, others on the same shard wait.
-        max_bytes: usize as Size = "1MiB", start;
-        /// Effort, from 1 (fastest) to 9 (smallest).
-        level: u32 as DeflateLevel = "1", start;
-        /// Types whose events go out plain.
-        skip_types: Vec<String> as Names = "", start;
     }
 }
 
@@ -314,5 +298,22 @@ table! {
         backoff_max: Duration as Span = "30s", start;
         /// Longest further wait when a connection is lost that had lasted, so that not everybody comes back at once.
         spread: Duration as Span = "5s", start;
+    }
+}
+
+table! {
+    /// What is handed on to an endpoint.
+    Proxy in "proxy." {
+        /// The endpoint that gets every request that is not for this server itself: the `first` of `upstream.urls`, the one with
+        /// this URL, or `off`.
+        upstream: String as Text = "first", start;
+        /// Requests that are under way at one time; others wait for `proxy.connect` and are then answered with 503.
+        requests: usize as Count = "512", start;
+        /// Time for connecting, TLS included.
+        connect: Duration as Span = "5s", start;
+        /// Time for the endpoint to answer, after the last part of a request.
+        answer: Duration as Span = "5m", start;
+        /// Time for the next part of a body, whoever is to send or to take it.
+        idle: Duration as Span = "60s", start;
     }
 }

@@ -7,11 +7,11 @@
 
 pub mod decode;
 mod driver;
-pub mod extension;
 pub mod guard;
 mod link;
 pub mod listener;
 pub mod pool;
+pub mod relay;
 pub mod socket;
 pub mod tls;
 pub mod upgrade;
