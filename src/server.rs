@@ -22,7 +22,7 @@ use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
 use crate::broker::history::{History, HistoryLimits};
 use crate::clock;
-use crate::config::{DeflateMode, Settings, TlsMode};
+use crate::config::{DeflateMode, Proxy, Settings, TlsMode};
 use crate::fanout::inbox::InboxLimits;
 use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::index;
@@ -32,8 +32,9 @@ use crate::ingest::feed;
 use crate::metrics::Metrics;
 use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
-use crate::transport::tls::{self, TlsError};
+use crate::transport::tls::{self, LiveTls, TlsError};
 use crate::transport::{Timing, listener::Handler};
+use crate::upstream::{Upstream, UpstreamLimits};
 
 /// Why a server does not start.
 #[derive(Debug, Error)]
@@ -91,6 +92,7 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     probe: Option<SocketAddr>,
     api: Arc<Api>,
+    tls: Option<Arc<LiveTls>>,
     ready: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     /// The probe goes on while the server drains.
@@ -109,7 +111,8 @@ impl Server {
         let authority = open_authority(&settings)?;
         let id = identity(&settings)?;
         let metrics = Arc::new(Metrics::new());
-        let listeners = bind_all(&settings, &metrics).await?;
+        let tls = live_tls(&settings)?.map(Arc::new);
+        let listeners = bind_all(&settings, tls.as_ref(), &metrics).await?;
         let probe = bind_probe(&settings, &metrics).await?;
         let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect::<Vec<_>>();
         let broker = Arc::new(Broker::new(metrics, epoch, history(&settings)?));
@@ -126,7 +129,12 @@ impl Server {
             connection_events: settings.connection_events,
             deflate: settings.deflate.mode == DeflateMode::On,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
-            about: About { id, address: addresses.first().copied().unwrap_or(settings.listen[0]) },
+            about: About {
+                id,
+                address: addresses.first().copied().unwrap_or(settings.listen[0]),
+                secure: settings.tls != TlsMode::Off,
+            },
+            upstream: proxied(&settings),
         }));
         let (stop, stopped) = watch::channel(false);
         let (stop_probe, probe_stopped) = watch::channel(false);
@@ -135,6 +143,7 @@ impl Server {
             addresses,
             probe: probe.as_ref().and_then(|probe| probe.address().ok()),
             api,
+            tls,
             ready,
             stop,
             stop_probe,
@@ -149,6 +158,7 @@ impl Server {
             server.serve(listener, probe, probe_stopped);
         }
         server.follow_rights(stopped.clone());
+        server.follow_certificate(stopped.clone());
         server.feed_demo(stopped);
         Ok(server)
     }
@@ -176,6 +186,14 @@ impl Server {
         }));
     }
 
+    /// Takes another certificate when its files have changed.
+    fn follow_certificate(&mut self, stop: watch::Receiver<bool>) {
+        if let Some(tls) = &self.tls {
+            let metrics = Arc::clone(self.api.broker.metrics());
+            self.tasks.push(tokio::spawn(Arc::clone(tls).follow(metrics, stop)));
+        }
+    }
+
     fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
         let Some(machines) = self.settings.demo else { return };
         let fleet = Fleet::new(self.settings.demo_seed, machines);
@@ -197,8 +215,11 @@ impl Server {
         &self.settings
     }
 
-    /// Reads users, roles, tenants and keys again.
+    /// Reads users, roles, tenants and keys again, and the certificate.
     pub fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload_and_tell(self.api.broker.metrics());
+        }
         match self.api.authority.reload() {
             Ok(changed) => tracing::info!(changed, "reloaded"),
             Err(error) => tracing::error!(%error, "not reloaded; everything stays as it was"),
@@ -275,6 +296,13 @@ fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
     })
 }
 
+/// The endpoint that gets what is not for this server itself.
+fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
+    let Proxy { connect, answer, idle, requests, .. } = settings.proxy;
+    let limits = UpstreamLimits { connect, answer, idle, requests };
+    settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
+}
+
 fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     let throttle = ThrottleLimits {
         per_minute: u32::try_from(settings.throttle.failures).unwrap_or(u32::MAX),
@@ -304,21 +332,30 @@ fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     Ok(Arc::new(authority))
 }
 
-async fn bind_all(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<Listener>, StartError> {
-    let tls = match settings.tls {
-        TlsMode::Off => None,
+fn live_tls(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {
+    let (certificate, key) = match settings.tls {
+        TlsMode::Off => return Ok(None),
         TlsMode::SelfSigned => {
             let addresses: Vec<IpAddr> = settings.listen.iter().map(SocketAddr::ip).collect();
-            Some(tls::self_signed(&settings.data_dir, &addresses)?)
+            tls::self_signed(&settings.data_dir, &addresses)?
         }
-        TlsMode::Files => match (&settings.tls_cert, &settings.tls_key) {
-            (Some(certificate), Some(key)) => Some(tls::from_files(certificate, key)?),
+        TlsMode::Files => match (settings.tls_cert.clone(), settings.tls_key.clone()) {
+            (Some(certificate), Some(key)) => (certificate, key),
             _ => unreachable!("the settings were checked when they were read"),
         },
     };
+    let files = vec![certificate.clone(), key.clone()];
+    LiveTls::new(files, move || tls::from_files(&certificate, &key)).map(Some)
+}
+
+async fn bind_all(
+    settings: &Settings,
+    tls: Option<&Arc<LiveTls>>,
+    metrics: &Arc<Metrics>,
+) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     for &address in &settings.listen {
-        listeners.push(bind(address, tls.clone(), settings, metrics).await?);
+        listeners.push(bind(address, tls.cloned(), settings, metrics).await?);
     }
     Ok(listeners)
 }
@@ -332,7 +369,7 @@ async fn bind_probe(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Optio
 
 async fn bind(
     address: SocketAddr,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<LiveTls>>,
     settings: &Settings,
     metrics: &Arc<Metrics>,
 ) -> Result<Listener, StartError> {
