@@ -36,8 +36,18 @@ pub(super) struct Outbox {
     encoding: Encoding,
     dirty: bool,
     blocked: bool,
-    closing: bool,
-    paused: bool,
+    intake: Intake,
+}
+
+/// What is still put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// Everything.
+    Open,
+    /// Answers and control frames, but no events.
+    Paused,
+    /// Nothing: the last frame is in.
+    Closed,
 }
 
 impl Default for Outbox {
@@ -51,8 +61,7 @@ impl Default for Outbox {
             encoding: Encoding::Plain,
             dirty: false,
             blocked: false,
-            closing: false,
-            paused: false,
+            intake: Intake::Open,
         }
     }
 }
@@ -207,23 +216,26 @@ impl Outbox {
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.closing
+        self.intake == Intake::Closed
     }
 
-    /// Whether events are put in; answers and control frames are, as long as it is not closing.
+    /// Whether events are put in.
     pub(super) fn takes_events(&self) -> bool {
-        !(self.closing || self.paused)
+        self.intake == Intake::Open
     }
 
+    /// Changes nothing once it is closing.
     pub(super) fn set_paused(&mut self, paused: bool) {
-        self.paused = paused;
+        if self.intake != Intake::Closed {
+            self.intake = if paused { Intake::Paused } else { Intake::Open };
+        }
     }
 
     pub(super) fn is_paused(&self) -> bool {
-        self.paused
+        self.intake == Intake::Paused
     }
 
     pub(super) fn set_closing(&mut self) {
-        self.closing = true;
+        self.intake = Intake::Closed;
     }
 }
