@@ -13,12 +13,12 @@ use std::time::Instant;
 use hydrant::auth::{Access, AuthOptions, Authority, Credential, Principal, Secret};
 use hydrant::broker::history::{History, HistoryLimits, Since, Start};
 use hydrant::broker::{Broker, Budget, Shard};
+use hydrant::clock::now;
 use hydrant::event::Draft;
 use hydrant::fanout::inbox::{Inbox, InboxLimits, inbox};
 use hydrant::fanout::{ConnId, Gathered, OutboxLimits};
 use hydrant::index::Limits;
 use hydrant::metrics::{Metrics, Source};
-use jiff::Timestamp;
 use proptest::prelude::*;
 
 const SPECS: [&str; 6] = ["a.*.*", "b.*.*", "*.x.*", "*.*.k1", "a,b.y.*", "*.*.*.N=In(1,4,7,10,13)"];
@@ -30,7 +30,7 @@ static ACCESS: LazyLock<(Arc<Access>, Principal)> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let (authority, _) = Authority::open(dir.path(), AuthOptions::default()).unwrap();
     let credential = Credential::Basic { user: "rocketskates".to_owned(), password: Secret::new("r0cketsk8ts") };
-    let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), Timestamp::now()).unwrap();
+    let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), now()).unwrap();
     (authority.access(&identity).unwrap(), identity.principal().clone())
 });
 
@@ -90,7 +90,7 @@ struct World {
 
 impl World {
     fn new(ring: usize, outbox: usize) -> Self {
-        let history = History::new(HistoryLimits { events: ring, bytes: 1 << 20 }, 1, Timestamp::now());
+        let history = History::new(HistoryLimits { events: ring, bytes: 1 << 20 }, 1, now());
         let broker = Broker::new(Arc::new(Metrics::new()), Instant::now(), history);
         let (inlet, inbox) = inbox(InboxLimits { events: 1000, bytes: 1 << 20 }, || ());
         broker.attach(inlet);
@@ -102,7 +102,7 @@ impl World {
         let object = format!(r#"{{"N":{}}}"#, self.events.len());
         let mut draft = Draft::new(known.kind, known.action, known.key);
         draft.object = &object;
-        self.broker.publish(vec![draft.seal(Timestamp::now())], Source::Post).unwrap();
+        self.broker.publish(vec![draft.seal(now())], Source::Post).unwrap();
         self.events.push(known);
     }
 
@@ -123,7 +123,7 @@ impl World {
 
     fn catch_up(&mut self, events: usize) {
         let budget = Budget { events, bytes: 1 << 20 };
-        self.shard.catch_up(self.broker.history(), budget, 0, Timestamp::now());
+        self.shard.catch_up(self.broker.history(), budget, 0, now());
     }
 
     /// Takes up to `bytes` off the outbox, in pieces of frames as a socket does.
@@ -199,7 +199,7 @@ fn run(ring: usize, outbox: usize, before: usize, since: usize, steps: &[Step]) 
     let since = since.min(before) as u64;
     let start = world.broker.history().position();
     let requested = hydrant::broker::history::Position { sequence: since, ..start };
-    let start = world.broker.history().resolve(Since::Position(requested), "x", Timestamp::now()).unwrap();
+    let start = world.broker.history().resolve(Since::Position(requested), "x", now()).unwrap();
     let conn = world.connect(start);
     for step in steps {
         match *step {
@@ -208,8 +208,8 @@ fn run(ring: usize, outbox: usize, before: usize, since: usize, steps: &[Step]) 
                 world.publish(Known { kind: KINDS[kind], action: ACTIONS[action], key });
             }
             Step::Turn(batches) => world.turn(batches),
-            Step::Register(spec) => world.shard.text(conn, &format!("register {}", SPECS[spec]), Timestamp::now()),
-            Step::Deregister(spec) => world.shard.text(conn, &format!("deregister {}", SPECS[spec]), Timestamp::now()),
+            Step::Register(spec) => world.shard.text(conn, &format!("register {}", SPECS[spec]), now()),
+            Step::Deregister(spec) => world.shard.text(conn, &format!("deregister {}", SPECS[spec]), now()),
             Step::CatchUp(events) => world.catch_up(events),
             Step::Read(bytes) => {
                 world.read(bytes);
@@ -271,7 +271,7 @@ fn registrations_before_the_first_turn_share_one_order() {
     let start = Start { requested: "x".into(), sequence: 3, gap: None };
     let conn = world.connect(start);
     for spec in ["a.*.*", "b.*.*", "c.*.*"] {
-        world.shard.text(conn, &format!("register {spec}"), Timestamp::now());
+        world.shard.text(conn, &format!("register {spec}"), now());
     }
     world.finish();
     assert_eq!(world.text.len(), 30);
@@ -287,7 +287,7 @@ fn a_reader_that_stalls_is_not_closed_while_it_is_behind() {
     (0..100).for_each(|_| world.publish(event()));
     world.turn(100);
     let conn = world.connect(Start { requested: "x".into(), sequence: 0, gap: None });
-    world.shard.text(conn, "register *.*.*", Timestamp::now());
+    world.shard.text(conn, "register *.*.*", now());
     world.catch_up(1000);
     assert!(!world.shard.may_catch_up(), "it waits for the reader and does not spin");
     assert!(world.shard.fanout().depth(conn).events <= 9, "{:?}", world.shard.fanout().depth(conn));
