@@ -17,6 +17,7 @@ use crate::event;
 use crate::fanout::{Counts, Depth};
 use crate::protocol::Close;
 use latency::LatencyHistogram;
+pub use nats::NatsMetrics;
 
 /// Where an event came from; the value of the label `source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,10 @@ pub enum Source {
     Demo,
     /// Connections that came and went
     Connections,
+    /// A DRP endpoint
+    Upstream,
+    /// Other nodes, over NATS
+    Nats,
 }
 
 impl Source {
@@ -35,7 +40,19 @@ impl Source {
             Self::Post => "post",
             Self::Demo => "demo",
             Self::Connections => "connections",
+            Self::Upstream => "upstream",
+            Self::Nats => "nats",
         }
+    }
+
+    /// Whether other nodes may take the same events in themselves.
+    pub fn is_shared(self) -> bool {
+        self == Self::Upstream
+    }
+
+    /// Whether other nodes get them from this one.
+    pub fn leaves_the_node(self) -> bool {
+        matches!(self, Self::Post | Self::Demo | Self::Upstream)
     }
 }
 
@@ -126,6 +143,8 @@ pub struct Metrics {
     certificate_reloads: IntCounterVec,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
+    /// What goes between nodes.
+    pub nats: NatsMetrics,
     shards: Mutex<Vec<Arc<Peaks>>>,
 }
 
@@ -224,6 +243,7 @@ impl Metrics {
                 "outcome",
             ),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
+            nats: NatsMetrics::new(&declare),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
         };
@@ -248,7 +268,9 @@ impl Metrics {
         ["taken", "refused"]
             .iter()
             .for_each(|outcome| self.certificate_reloads.with_label_values(&[outcome]).inc_by(0));
-        [Source::Post, Source::Connections].into_iter().for_each(|source| self.received(source, 0, 0));
+        [Source::Post, Source::Connections, Source::Upstream, Source::Nats]
+            .into_iter()
+            .for_each(|source| self.received(source, 0, 0));
     }
 
     /// A websocket was closed for this reason; nothing if the client vanished.
@@ -398,6 +420,7 @@ impl ShardMetrics {
 }
 
 mod latency;
+mod nats;
 mod process;
 
 #[cfg(test)]

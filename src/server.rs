@@ -4,6 +4,8 @@
 //! wrong with the settings. [`Server::stop`] drains: readiness goes, no connections and events are taken any more, what was taken is
 //! delivered, everybody gets a close frame, and the shards end. Several servers can live in one process (tests do that).
 
+mod nats;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ use crate::index;
 use crate::index::filter;
 use crate::ingest::demo::Fleet;
 use crate::ingest::feed;
+use crate::ingest::nats::NatsError;
 use crate::metrics::Metrics;
 use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
@@ -74,6 +77,9 @@ pub enum StartError {
     /// The system has no random numbers.
     #[error("no random numbers: {0}")]
     Random(String),
+    /// NATS cannot be used as it is set.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
     /// The shards' threads do not start.
     #[error("cannot start the shards: {0}")]
     Shards(io::Error),
@@ -82,7 +88,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the settings are at fault, and not the state of the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::DefaultCredentials { .. })
+        matches!(self, Self::DefaultCredentials { .. } | Self::Nats(_))
     }
 }
 
@@ -116,6 +122,7 @@ impl Server {
         let probe = bind_probe(&settings, &metrics).await?;
         let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect::<Vec<_>>();
         let broker = Arc::new(Broker::new(metrics, epoch, history(&settings)?));
+        let nats = nats::options(&settings, broker.history().position().epoch)?;
         let pool = Pool::start(shards(&settings), &shard_settings(&settings), &broker, &authority, epoch)
             .map_err(StartError::Shards)?;
         let api = Arc::new(Api::new(ApiParts {
@@ -150,6 +157,7 @@ impl Server {
             tasks: Vec::new(),
             settings,
         };
+        server.share(nats).await?;
         for listener in listeners {
             server.serve(listener, Arc::clone(&server.api), stopped.clone());
         }

@@ -32,7 +32,7 @@ const MODULES: [(&str, &[&str]); 19] = [
     ("broker", &["auth", "clock", "event", "fanout", "frame", "index", "metrics", "protocol"]),
     ("transport", &["auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "metrics", "protocol"]),
     ("api", &["auth", "broker", "clock", "event", "json", "metrics", "protocol", "transport", "upstream"]),
-    ("ingest", &["broker", "clock", "event", "json", "metrics"]),
+    ("ingest", &["auth", "broker", "clock", "event", "json", "metrics"]),
     (
         "server",
         &["api", "auth", "broker", "clock", "config", "fanout", "index", "ingest", "metrics", "transport", "upstream"],

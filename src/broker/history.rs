@@ -169,6 +169,14 @@ impl Ring {
 #[derive(Debug)]
 pub(super) struct Times(Vec<Option<Timestamp>>);
 
+impl Times {
+    /// Leaves those of the events that stay.
+    pub(super) fn keep(&mut self, kept: impl Fn(usize) -> bool) {
+        let mut places = 0..;
+        self.0.retain(|_| places.next().is_some_and(&kept));
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct History {

@@ -17,6 +17,7 @@ mod doc;
 mod error;
 mod kind;
 mod load;
+mod nats;
 mod proxy;
 mod settings;
 mod upstream;
@@ -26,7 +27,7 @@ pub use error::{ConfigError, ConfigErrors, Place};
 pub use kind::{DeflateMode, LogFormat, Overflow, TlsMode, UpstreamTls};
 pub use load::{FlagValue, Sources};
 pub use settings::{
-    Deflate, Inbox, Limits, Log, Outbox, Proxy, Replay, Row, Settings, Throttle, Timeouts, Token, Upstream, rows,
+    Deflate, Inbox, Limits, Log, Nats, Outbox, Proxy, Replay, Row, Settings, Throttle, Timeouts, Token, Upstream, rows,
 };
 
 /// Machines of the simulated fleet when `--demo` is given bare.

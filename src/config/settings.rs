@@ -146,6 +146,8 @@ table! {
         inbox: Inbox,
         /// What is kept for clients that come back.
         replay: Replay,
+        /// Other nodes, with which events are shared.
+        nats: Nats,
         /// Compression for clients that ask for it.
         deflate: Deflate,
         /// How long the server waits for whom.
@@ -220,6 +222,39 @@ table! {
         events: usize as Count = "65536", start;
         /// Bytes that may wait for one shard.
         bytes: usize as Size = "256MiB", start;
+    }
+}
+
+table! {
+    /// Other nodes, with which events are shared.
+    Nats in "nats." {
+        /// NATS servers, tried in random order. Without any the node is alone.
+        urls: Vec<String> as NatsUrls = "", start;
+        /// First token of the subjects `PREFIX.EVENTS.TYPE.ACTION.KEY`; nodes with the same one share their events.
+        prefix: String as Token = "hydrant", start;
+        /// File with a JWT and a seed, as `nsc` makes it.
+        creds_file: Option<PathBuf> as OptionalPath = "", start;
+        /// File with the seed of an nkey.
+        nkey_file: Option<PathBuf> as OptionalPath = "", start;
+        /// File with a token.
+        token_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Name, with `password_file`.
+        user: String as AnyText = "", start;
+        /// File with the password of `user`.
+        password_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Certificate authority in PEM that NATS servers are checked by, instead of the system's; asks for TLS.
+        ca_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Certificate of this node in PEM, with `key_file`; asks for TLS.
+        cert_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Private key of this node in PEM.
+        key_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Messages from other nodes that may wait to be taken, and posts or batches that may wait to leave; what does not fit is
+        /// lost, and a gap is told.
+        queue_events: usize as Count = "8192", start;
+        /// Bytes of events that may wait to leave.
+        queue_bytes: usize as Size = "64MiB", start;
+        /// Events of DRP endpoints by which a copy from another node is known.
+        window: usize as Count = "65536", start;
     }
 }
 
