@@ -5,6 +5,8 @@ CARGO   ?= cargo
 LOCKED  := --locked
 TOOLS   := $(CURDIR)/target/tools
 BENCH   := $(CURDIR)/target/bench
+NATS    := $(TOOLS)/bin/nats-server
+NATS_VERSION := v2.15.2
 CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
 SECONDS_EACH ?= 60
@@ -14,7 +16,7 @@ PATTERNS     ?= 20000
 GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy docs deny oracle clients bench soak fuzz setup need-components need-go need-node need-python
+.PHONY: help run test check fmt clippy docs deny oracle clients bench soak fuzz setup need-components need-go need-nats need-node need-python
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +24,7 @@ help: ## This list
 run: setup ## Run the broker with a simulated fleet and say what to try next
 	$(CARGO) run $(LOCKED) --release -- serve --demo
 
-test: setup ## All tests of the workspace, documentation examples included
+test: setup need-nats ## All tests of the workspace, documentation examples included
 	$(CARGO) test $(LOCKED) --workspace
 
 check: fmt clippy docs deny ## Everything but the tests: format, lints, documentation, licences
@@ -81,6 +83,15 @@ setup:
 
 need-components:
 	@$(CARGO) fmt --version >/dev/null 2>&1 && $(CARGO) clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
+
+# The server that nodes are tested with: built where there is a Go that can, otherwise Debian's, which is older and does.
+need-nats:
+	@mkdir -p $(TOOLS)/bin
+	@test -x $(NATS) || ! command -v go >/dev/null \
+	  || GOBIN=$(TOOLS)/bin go install github.com/nats-io/nats-server/v2@$(NATS_VERSION) || true
+	@test -x $(NATS) || command -v nats-server >/dev/null || $(call apt,nats-server)
+	@test -x $(NATS) || ln -sf "$$(PATH=$$PATH:/usr/sbin command -v nats-server)" $(NATS)
+	@$(NATS) --version || { echo "nats-server is missing and could not be installed" >&2; exit 1; }
 
 need-go:
 	@command -v go >/dev/null || $(call apt,golang-go)

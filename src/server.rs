@@ -104,7 +104,8 @@ pub struct Server {
     /// The probe goes on while the server drains.
     stop_probe: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
-    settings: Settings,
+    /// Boxed: they are large, and a server is moved about while it starts.
+    settings: Box<Settings>,
 }
 
 impl Server {
@@ -155,7 +156,7 @@ impl Server {
             stop,
             stop_probe,
             tasks: Vec::new(),
-            settings,
+            settings: Box::new(settings),
         };
         server.share(nats).await?;
         for listener in listeners {

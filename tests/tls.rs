@@ -6,13 +6,14 @@ mod common;
 
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use common::raw::{Raw, masked};
 use common::socket::{self, Socket};
 use common::{Hydrant, Seen, event, patiently};
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion, version};
@@ -149,7 +150,7 @@ impl AsyncRead for Tap {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.read.lock().unwrap().extend_from_slice(&buf.filled()[before..]);
+        self.read.lock().extend_from_slice(&buf.filled()[before..]);
         result
     }
 }
@@ -193,7 +194,7 @@ async fn what_waits_is_packed_into_full_records() {
     raw.head().await;
     raw.send(&masked(0x81, b"register *.*.*")).await;
     raw.text().await;
-    read.lock().unwrap().clear();
+    read.lock().clear();
     // One batch, one turn: all of it waits when the connection is written to.
     let key = "x".repeat(200);
     let events: Vec<String> = (0..EVENTS).map(|at| event("machines", "update", &format!("{at}-{key}"))).collect();
@@ -204,7 +205,7 @@ async fn what_waits_is_packed_into_full_records() {
         assert!(Seen::read(&text).key.starts_with(&format!("{at}-")));
         bytes += text.len() + 4;
     }
-    let records = records(&read.lock().unwrap());
+    let records = records(&read.lock());
     let full = 16 << 10;
     // What the session takes at a time (64 KiB) ends in a record that need not be full.
     assert!(records.len() <= bytes.div_ceil(full) + bytes.div_ceil(64 << 10), "{bytes} bytes in {records:?}");

@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(outlet.push(&batch(1), Some(Box::new([7]))), 0);
         assert_eq!(outlet.push(&batch(2), None), 2);
         assert_eq!(exports.next_number(), 6);
-        assert_eq!(exports.ready().map(|export| (export.first, export.shared)), Some((0, None)));
+        assert_eq!(exports.ready().map(|export| export.first), Some(0));
         assert_eq!(outlet.push(&batch(1), None), 0);
         let firsts: Vec<u64> = std::iter::from_fn(|| exports.ready()).map(|export| export.first).collect();
         assert_eq!(firsts, [3, 6]);
