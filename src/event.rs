@@ -29,7 +29,7 @@ pub const ANSWER_TYPE: &str = "websocket";
 
 static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// How many events this process has written down, answers to commands not counted.
+/// How many events this process has written down, without what went to one connection only.
 pub fn serialisations() -> u64 {
     SERIALISATIONS.load(Ordering::Relaxed)
 }
@@ -152,9 +152,12 @@ impl<'t> Draft<'t> {
 
     /// Writes the event down. `now` stands in for a time that was not given.
     pub fn seal(&self, now: Timestamp) -> Event {
-        if self.kind != ANSWER_TYPE {
-            SERIALISATIONS.fetch_add(1, Ordering::Relaxed);
-        }
+        SERIALISATIONS.fetch_add(1, Ordering::Relaxed);
+        self.seal_for_one(now)
+    }
+
+    /// Writes down what goes to one connection only, such as an answer; it does not count as an event.
+    pub fn seal_for_one(&self, now: Timestamp) -> Event {
         let mut wire = Wire::new(self.object.len() + self.original.len() + self.key.len());
         wire.time(self.time.as_deref(), now);
         wire.string(",\"Type\":", &self.kind);
@@ -228,6 +231,9 @@ fn matches_shape(bytes: &[u8], shape: &[u8]) -> bool {
     bytes.len() == shape.len() && bytes.iter().zip(shape).all(fits)
 }
 
+/// What every event begins with.
+const TIME: &str = "{\"Time\":\"";
+
 /// The frame under construction; its first [`HEADER_ROOM`] bytes are kept for the header.
 struct Wire {
     bytes: Vec<u8>,
@@ -241,7 +247,7 @@ impl Wire {
     }
 
     fn time(&mut self, given: Option<&str>, now: Timestamp) {
-        self.bytes.extend_from_slice(b"{\"Time\":\"");
+        self.bytes.extend_from_slice(TIME.as_bytes());
         match given {
             Some(text) => self.bytes.extend_from_slice(text.as_bytes()),
             None => self.bytes.extend_from_slice(now.to_string().as_bytes()),
@@ -314,7 +320,7 @@ pub struct Event {
 }
 
 /// The strings that an event is found by, decoded, one behind the other: matching reads all of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Names {
     text: Box<str>,
     ends: [u32; 5],
@@ -345,6 +351,23 @@ impl Event {
     /// The whole event as compact JSON.
     pub fn json(&self) -> &str {
         self.text(HEADER_ROOM..self.frame.len())
+    }
+
+    /// This event with the state before an earlier one, so that it tells of all that has changed since then.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut wire = Wire { bytes: Vec::with_capacity(self.original.start as usize + earlier.original.len() + 1) };
+        wire.bytes.extend_from_slice(&self.frame[..self.original.start as usize]);
+        wire.bytes.extend_from_slice(earlier.original().as_bytes());
+        let original = self.original.start..offset(wire.bytes.len());
+        let (frame, header) = wire.finish();
+        Self { frame, header, object: self.object.clone(), original, names: self.names.clone() }
+    }
+
+    /// When it happened, RFC 3339, at most 35 bytes.
+    pub fn time(&self) -> &str {
+        let json = &self.json()[TIME.len()..];
+        json.split_once('"').map_or("", |(time, _)| time)
     }
 
     /// The object after the change, compact JSON, `null` if there is none.
@@ -430,6 +453,25 @@ mod tests {
             assert_eq!(len, event.json().len() as u64);
             assert_eq!(&frame[header..], event.json().as_bytes());
         }
+    }
+
+    #[test]
+    fn an_event_since_an_earlier_one_shows_the_whole_change() {
+        let at = |second: u8, object: &str, original: &str| {
+            sealed(&format!(
+                r#"{{"Time":"2026-01-02T03:04:0{second}Z","Type":"jobs","Action":"update","Key":"k","Object":{object},"Original":{original}}}"#
+            ))
+        };
+        let long = format!("{{\"Machine\":\"m\",\"N\":\"{}\"}}", "x".repeat(70_000));
+        let (first, last) = (at(1, "{}", r#"{"a":1}"#), at(2, &long, "{}"));
+        let both = last.since(&first);
+        assert_eq!(
+            (both.time(), both.object(), both.original()),
+            ("2026-01-02T03:04:02Z", last.object(), r#"{"a":1}"#)
+        );
+        let written = at(2, &long, r#"{"a":1}"#);
+        assert_eq!((both.frame(), both.machine()), (written.frame(), Some("m")));
+        assert_eq!(first.since(&last).original(), "{}");
     }
 
     #[test]

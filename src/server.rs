@@ -119,6 +119,7 @@ impl Server {
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
             connection_events: settings.connection_events,
+            overflow: settings.outbox.overflow,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
             about: About { id, address: addresses.first().copied().unwrap_or(settings.listen[0]) },
         }));
@@ -246,6 +247,7 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
             ping: timeouts.ping,
             idle: timeouts.idle,
             close: timeouts.close,
+            age: outbox.age,
             close_on_token_expiry: settings.close_on_token_expiry,
         },
         connection_events: settings.connection_events,

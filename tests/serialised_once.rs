@@ -34,7 +34,7 @@ async fn an_event_is_serialised_once_for_a_thousand_subscribers() {
         let deliveries = EVENTS * SUBSCRIBERS as u64;
         server.until("hydrant_deliveries_total", deliveries).await;
         server.until("hydrant_queue_events", 0).await;
-        assert_eq!(server.metric("hydrant_deliveries_queued_total").await, deliveries);
-        assert_eq!(server.metric("hydrant_deliveries_dropped_total").await, 0);
+        assert_eq!(server.metric("hydrant_deliveries_matched_total").await, deliveries);
+        assert_eq!(server.metric("hydrant_deliveries_dropped_total{reason=\"slow_consumer\"}").await, 0);
     }
 }

@@ -15,28 +15,29 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs any
 /// more, fails a test; so does a module that uses one below which it stands.
-const MODULES: [(&str, &[&str]); 17] = [
+const MODULES: [(&str, &[&str]); 18] = [
     ("json", &[]),
     ("frame", &[]),
     ("clock", &[]),
+    ("overflow", &[]),
     ("event", &["frame", "json"]),
     ("protocol", &["event", "frame"]),
     ("index", &["event", "json"]),
-    ("fanout", &["event"]),
-    ("auth", &["clock"]),
-    ("config", &[]),
+    ("fanout", &["event", "overflow"]),
+    ("auth", &["clock", "overflow"]),
+    ("config", &["overflow"]),
     ("client", &["json"]),
-    ("metrics", &["event", "fanout", "protocol"]),
-    ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "protocol"]),
-    ("transport", &["auth", "broker", "clock", "event", "fanout", "frame", "index", "metrics", "protocol"]),
-    ("api", &["auth", "broker", "clock", "event", "json", "metrics", "protocol", "transport"]),
+    ("metrics", &["event", "fanout", "overflow", "protocol"]),
+    ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),
+    ("transport", &["auth", "broker", "clock", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),
+    ("api", &["auth", "broker", "clock", "event", "json", "metrics", "overflow", "protocol", "transport"]),
     ("ingest", &["broker", "clock", "event", "json", "metrics"]),
     ("server", &["api", "auth", "broker", "config", "fanout", "index", "ingest", "metrics", "transport"]),
-    ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "server"]),
+    ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "overflow", "server"]),
 ];
 
 /// Modules without I/O, threads and clocks: what they are told is all they know.
-const PURE: [&str; 6] = ["json", "frame", "event", "protocol", "index", "fanout"];
+const PURE: [&str; 7] = ["json", "frame", "overflow", "event", "protocol", "index", "fanout"];
 
 /// What a pure module must not name. `inbox` is the way into a shard, so it has a channel and atomics, but nothing of these.
 const IMPURE: [&str; 8] =
@@ -46,7 +47,7 @@ const IMPURE: [&str; 8] =
 const FILE_LINES: usize = 400;
 
 /// Files that were longer when the rule came; they may only shrink, and leave this list when they fit.
-const LONGER: [(&str, usize); 2] = [("src/index/mod.rs", 419), ("src/metrics.rs", 430)];
+const LONGER: [(&str, usize); 1] = [("src/index/mod.rs", 419)];
 
 /// Lines of a function, from `fn` to the closing brace.
 const FUNCTION_LINES: usize = 70;

@@ -40,6 +40,7 @@ use crate::auth::Authority;
 use crate::broker::connection::Connection;
 use crate::broker::{Broker, PublishError};
 use crate::metrics::Source;
+use crate::overflow::Overflow;
 use crate::transport::listener::{Answer, Handler};
 use crate::transport::pool::{Admission, Pool};
 use crate::{AUDIT, clock};
@@ -92,6 +93,8 @@ pub struct ApiParts {
     pub allowed_origins: Vec<String>,
     /// Whether connections are told of by events.
     pub connection_events: bool,
+    /// What happens to a websocket that does not follow, if neither its query nor a role says.
+    pub overflow: Overflow,
     /// Bounds of requests.
     pub limits: ApiLimits,
     /// What `/info` says.

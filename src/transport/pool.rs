@@ -24,6 +24,7 @@ use crate::broker::{Broker, Shard};
 use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::{InboxLimits, inbox};
 use crate::index;
+use crate::overflow::Overflow;
 
 /// Requests that may wait for a shard.
 const CONTROL_QUEUE: usize = 4096;
@@ -90,6 +91,8 @@ pub struct Newcomer {
     pub identity: Identity,
     /// What it may see.
     pub access: Arc<Access>,
+    /// What happens if it does not follow.
+    pub overflow: Overflow,
     /// Where it comes from.
     pub peer: SocketAddr,
     /// Its place among the connections.
