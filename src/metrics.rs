@@ -48,6 +48,8 @@ pub struct Metrics {
     /// Events that were refused because the inboxes were full.
     pub events_refused: IntCounter,
     serialisations: IntCounterVec,
+    deflate_input: IntCounter,
+    deflate_output: IntCounter,
     matched: IntCounter,
     delivered: IntCounter,
     delivered_bytes: IntCounter,
@@ -102,6 +104,12 @@ impl Metrics {
                 "hydrant_event_serialisations_total",
                 "Times an event was written down, by encoding; once an event, whatever the number of subscribers",
                 "encoding",
+            ),
+            deflate_input: declare
+                .counter("hydrant_deflate_input_bytes_total", "Bytes of the events that were deflated, before"),
+            deflate_output: declare.counter(
+                "hydrant_deflate_output_bytes_total",
+                "Bytes of the events that were deflated, as they are sent; plain where deflating did not pay",
             ),
             matched: declare.counter(
                 "hydrant_deliveries_matched_total",
@@ -164,6 +172,7 @@ impl Metrics {
         for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
             self.command(outcome, 0);
         }
+        self.serialisations.with_label_values(&["deflate"]);
         [Source::Post, Source::Connections].into_iter().for_each(|source| self.received(source, 0, 0));
     }
 

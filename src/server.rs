@@ -20,9 +20,9 @@ use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
-use crate::config::{Settings, TlsMode};
-use crate::fanout::OutboxLimits;
+use crate::config::{DeflateMode, Settings, TlsMode};
 use crate::fanout::inbox::InboxLimits;
+use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::index;
 use crate::index::filter;
 use crate::ingest::demo::Fleet;
@@ -119,6 +119,7 @@ impl Server {
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
             connection_events: settings.connection_events,
+            deflate: settings.deflate.mode == DeflateMode::On,
             overflow: settings.outbox.overflow,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
             about: About { id, address: addresses.first().copied().unwrap_or(settings.listen[0]) },
@@ -242,6 +243,7 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
         },
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
         inbox: InboxLimits { events: inbox.events, bytes: inbox.bytes },
+        deflate: deflate_policy(settings),
         message_bytes: limits.message_bytes,
         timing: Timing {
             ping: timeouts.ping,
@@ -252,6 +254,16 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
         },
         connection_events: settings.connection_events,
     }
+}
+
+fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
+    let deflate = &settings.deflate;
+    (deflate.mode == DeflateMode::On).then(|| DeflatePolicy {
+        level: deflate.level,
+        min_bytes: deflate.min_bytes,
+        max_bytes: deflate.max_bytes,
+        skip_types: deflate.skip_types.clone(),
+    })
 }
 
 fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {

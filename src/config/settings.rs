@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::{self, Kind, LogFormat, TlsMode};
+use super::kind::{self, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
 use super::load::Given;
+use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
 
 /// What is known about one setting.
@@ -23,6 +24,10 @@ pub struct Row {
     pub reload: bool,
     /// The TOML types that it is taken from.
     pub(super) toml: &'static [&'static str],
+    /// Whether a message may repeat what was given.
+    pub(super) shown: bool,
+    /// What stands between the items of a list.
+    pub(super) joint: &'static str,
     /// Tells whether a text is a value.
     pub(super) fits: fn(&str) -> bool,
 }
@@ -81,6 +86,8 @@ macro_rules! table {
                     doc: concat!($($doc),+).trim_ascii(),
                     reload: reloads!($when),
                     toml: kind::$kind::TOML,
+                    shown: kind::$kind::SHOWN,
+                    joint: kind::$kind::JOINT,
                     fits: |text| kind::$kind::parse(text).is_some(),
                 });)+
                 $($($sub_type::declare(rows);)+)?
@@ -138,12 +145,16 @@ table! {
         outbox: Outbox,
         /// What may wait to be matched.
         inbox: Inbox,
+        /// Compression for clients that ask for it.
+        deflate: Deflate,
         /// How long the server waits for whom.
         timeouts: Timeouts,
         /// The lives of tokens.
         token: Token,
         /// What guessing passwords costs.
         throttle: Throttle,
+        /// The DRP endpoints whose events are taken in.
+        upstream: Upstream,
     }
 }
 
@@ -214,6 +225,22 @@ table! {
 }
 
 table! {
+    /// Compression for clients that ask for it (permessage-deflate): once for each event, whatever the number of them.
+    Deflate in "deflate." {
+        /// Whether an offer of permessage-deflate is taken.
+        mode: DeflateMode as Deflating = "on", start;
+        /// Events shorter than this go out plain.
+        min_bytes: usize as Size = "256", start;
+        /// Events longer than this go out plain: while one is deflated, others on the same shard wait.
+        max_bytes: usize as Size = "1MiB", start;
+        /// Effort, from 1 (fastest) to 9 (smallest).
+        level: u32 as DeflateLevel = "1", start;
+        /// Types whose events go out plain.
+        skip_types: Vec<String> as Names = "", start;
+    }
+}
+
+table! {
     /// How long the server waits for whom.
     Timeouts in "timeouts." {
         /// Time between two pings on a websocket.
@@ -248,5 +275,49 @@ table! {
         failures: usize as Count = "5", start;
         /// Longest wait that repeated failures lead to.
         max_wait: Duration as Span = "15m", start;
+    }
+}
+
+table! {
+    /// The DRP endpoints whose events are taken in.
+    Upstream in "upstream." {
+        /// The endpoints. All are used with the same credentials.
+        urls: Vec<Endpoint> as Endpoints = "", start;
+        /// What is registered at each endpoint.
+        register: Vec<String> as Specs = "*.*.*", start;
+        /// User that the server is at the endpoints.
+        username: String as Text = "rocketskates", start;
+        /// The user's password.
+        password: Option<Secret> as Hidden = "", start;
+        /// File with the user's password; it is read at each connection.
+        password_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Token instead of user and password.
+        token: Option<Secret> as Hidden = "", start;
+        /// File with the token; it is read at each connection.
+        token_file: Option<PathBuf> as OptionalPath = "", start;
+        /// How the endpoints' certificates are checked: by `ca_file`, by `fingerprint`, or not at all.
+        tls: UpstreamTls as ClientTls = "verify", start;
+        /// CA certificates in PEM. Only with `tls = "verify"`.
+        ca_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Fingerprints of the endpoints' certificates, as `openssl x509 -fingerprint -sha256` prints them. Only with
+        /// `tls = "pin"`.
+        fingerprint: Vec<Fingerprint> as Fingerprints = "", start;
+        /// Place in a chain of hydrants. An endpoint that is a hydrant must stand lower than this one; one without upstreams stands
+        /// at 0.
+        tier: u64 as Tier = "1", start;
+        /// Time for connecting: TCP, TLS and the upgrade.
+        connect: Duration as Span = "10s", start;
+        /// Time for an endpoint to answer the registrations.
+        answer: Duration as Span = "10s", start;
+        /// Time between two pings to an endpoint.
+        ping: Duration as Span = "20s", start;
+        /// An endpoint without any sign of life for so long is given up.
+        idle: Duration as Span = "60s", start;
+        /// Longest wait before the second try to connect; each further one may wait twice as long.
+        backoff_min: Duration as Span = "500ms", start;
+        /// Longest wait before a try to connect.
+        backoff_max: Duration as Span = "30s", start;
+        /// Longest further wait when a connection is lost that had lasted, so that not everybody comes back at once.
+        spread: Duration as Span = "5s", start;
     }
 }

@@ -77,6 +77,12 @@ pub struct Counts {
     pub notices: u64,
     /// Bytes handed to the kernel (or to TLS), all frames.
     pub bytes: u64,
+    /// Events that this shard deflated, for all shards.
+    pub deflated: u64,
+    /// Bytes of them before.
+    pub deflate_input: u64,
+    /// Bytes of their frames afterwards; those before where it did not pay.
+    pub deflate_output: u64,
     /// From intake to the hand-over of the last byte.
     pub latency: Latency,
 }
@@ -92,7 +98,7 @@ impl Counts {
 
     /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
-        // Whatever becomes of an event, it was matched, written or dropped.
+        // Whatever becomes of an event, it was matched, written or dropped; it is deflated only for somebody who matched.
         self.matched + self.bytes + self.dropped.iter().sum::<u64>() + self.overflows.iter().sum::<u64>() == 0
     }
 }

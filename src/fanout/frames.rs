@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 
 use super::gap::Gap;
 use crate::event::Event;
+use crate::frame::Encoding;
 
 /// The number of a frame in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Frame {
     Event {
         /// The event; its frame is the bytes.
         event: Arc<Event>,
+        /// Which of its frames.
+        encoding: Encoding,
         /// When hydrant took it in, microseconds on the shard's own scale.
         received_us: u64,
     },
@@ -40,7 +43,7 @@ impl Frame {
     /// The bytes on the wire, header included.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Event { event, .. } => event.frame(),
+            Self::Event { event, encoding, .. } => event.frame_in(*encoding),
             Self::Answer(event) => event.frame(),
             Self::Control(bytes) => bytes,
             Self::Constant(bytes) => bytes,
@@ -54,15 +57,17 @@ impl Frame {
 pub(super) struct Span {
     pub(super) first: u64,
     pub(super) last: u64,
+    /// What the connections have agreed to that wait for it, where there are several.
+    pub(super) wanted: Encoding,
 }
 
 impl Span {
     /// Frames of one connection have none.
-    pub(super) const NONE: Self = Self { first: 0, last: 0 };
+    pub(super) const NONE: Self = Self::of(0);
 
     /// One event.
-    pub(super) fn of(number: u64) -> Self {
-        Self { first: number, last: number }
+    pub(super) const fn of(number: u64) -> Self {
+        Self { first: number, last: number, wanted: Encoding::Plain }
     }
 }
 
@@ -147,18 +152,26 @@ impl Frames {
         }
     }
 
-    /// An event that tells of everything from `first` to `last`, two events of one object: made if there is none yet.
-    pub(super) fn conflate(&mut self, first: FrameId, last: FrameId) -> FrameId {
+    /// An event that tells of everything from `first` to `last`, two events of one object, for connections that have agreed
+    /// to `wanted`: made if there is none yet, and then encoded by `encode`.
+    pub(super) fn conflate(
+        &mut self,
+        first: FrameId,
+        last: FrameId,
+        wanted: Encoding,
+        encode: impl FnOnce(&Event) -> Encoding,
+    ) -> FrameId {
         let (Some((earlier, from)), Some((event, to))) = (self.event(first), self.event(last)) else {
             unreachable!("only events are conflated")
         };
-        let span = Span { first: from.first, last: to.last };
+        let span = Span { first: from.first, last: to.last, wanted };
         if let Some(&made) = self.conflated.get(&span) {
             return made;
         }
         let event = Arc::new(event.since(earlier));
+        let encoding = encode(&event);
         let received_us = self.received_us(last).unwrap_or_default();
-        let made = self.insert(Frame::Event { event, received_us }, span);
+        let made = self.insert(Frame::Event { event, encoding, received_us }, span);
         self.conflated.insert(span, made);
         made
     }

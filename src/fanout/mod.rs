@@ -1,8 +1,9 @@
 //! Who gets an event and how it waits: outboxes, frames, overflow.
 //!
 //! A [`Fanout`] belongs to one shard and is only touched by its thread, so that nothing on the way of a delivery takes a
-//! lock, allocates or counts a shared reference. An event's frame is held once a shard; what waits for a connection is a
-//! list of four-byte numbers of such frames.
+//! lock, allocates or counts a shared reference. An event's frame is held once a shard and encoding; what waits for a
+//! connection is a list of four-byte numbers of such frames. The deflated frame is made at the first delivery that wants
+//! it, once in the process.
 //!
 //! Contract: pure, no I/O, reads no clock. Frames leave an outbox in the order in which they were put in, each exactly once
 //! or, after an overflow, not at all; every frame that is dropped is counted. An outbox never holds more than its
@@ -12,6 +13,7 @@
 //! holds back are shared by all stalled connections of the shard.
 
 mod barriers;
+mod encode;
 mod figures;
 mod frames;
 mod gap;
@@ -23,6 +25,7 @@ mod writing;
 
 use std::sync::Arc;
 
+pub use encode::DeflatePolicy;
 pub use figures::{Counts, Delivery, Depth, Dropped, OutboxLimits};
 pub use frames::Frame;
 pub use gap::{Gap, NOTICE};
@@ -30,8 +33,10 @@ pub use latency::{BUCKETS, Latency, bucket_bound_us};
 pub use writing::{GATHER_FRAMES, Gathered};
 
 use crate::event::Event;
+use crate::frame::Encoding;
 use crate::overflow::Overflow;
 use barriers::Barriers;
+use encode::Encoder;
 use frames::{FrameId, Frames, Released, Span};
 use outbox::{Kept, Outbox, Spare};
 
@@ -45,7 +50,7 @@ impl ConnId {
     }
 }
 
-/// The event that is being delivered.
+/// A frame of the event that is being delivered.
 #[derive(Debug, Clone, Copy)]
 struct Current {
     frame: FrameId,
@@ -65,7 +70,9 @@ pub struct Fanout {
     /// The number of the event that is being delivered.
     number: u64,
     barriers: Barriers,
-    current: Option<Current>,
+    /// By encoding.
+    current: [Option<Current>; 2],
+    encoder: Option<Encoder>,
     counts: Counts,
     waiting: Depth,
 }
@@ -82,10 +89,18 @@ impl Fanout {
             dirty: Vec::new(),
             number: 0,
             barriers: Barriers::default(),
-            current: None,
+            current: [None; 2],
+            encoder: None,
             counts: Counts::default(),
             waiting: Depth::default(),
         }
+    }
+
+    /// The same, with deflated frames for the connections that agree to them.
+    #[must_use]
+    pub fn with_deflate(mut self, policy: DeflatePolicy) -> Self {
+        self.encoder = Some(Encoder::new(policy));
+        self
     }
 
     /// Makes room for a connection with this policy.
@@ -114,6 +129,11 @@ impl Fanout {
         }
     }
 
+    /// How the events of a connection are written down from now on. Its answers stay plain.
+    pub fn set_encoding(&mut self, conn: ConnId, encoding: Encoding) {
+        self.outbox(conn).set_encoding(encoding);
+    }
+
     fn outbox(&mut self, conn: ConnId) -> &mut Outbox {
         self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove")
     }
@@ -127,11 +147,13 @@ impl Fanout {
     /// Puts the event into a connection's outbox.
     #[inline]
     pub fn deliver(&mut self, event: &Arc<Event>, received_us: u64, conn: ConnId) -> Delivery {
-        let current = match self.current {
+        let outbox = self.outboxes[conn.at()].as_ref().expect("only open connections subscribe");
+        let encoding = outbox.encoding();
+        let current = match self.current[encoding as usize] {
             Some(current) => current,
-            None => self.hold(event, received_us),
+            None => self.hold(event, received_us, encoding),
         };
-        let outbox = self.outboxes[conn.at()].as_mut().expect("only open connections subscribe");
+        let outbox = self.outboxes[conn.at()].as_ref().expect("looked at above");
         if outbox.is_closing() || !outbox.has_room(current.bytes, &self.limits) {
             let refused = self.refuse(event, current.bytes, conn);
             if refused != Delivery::Queued {
@@ -143,23 +165,24 @@ impl Fanout {
         if outbox.mark_dirty() {
             self.dirty.push(conn);
         }
-        self.current = Some(Current { hits: current.hits + 1, ..current });
+        self.current[encoding as usize] = Some(Current { hits: current.hits + 1, ..current });
         Delivery::Queued
     }
 
     #[cold]
-    fn hold(&mut self, event: &Arc<Event>, received_us: u64) -> Current {
-        let bytes = event.frame().len();
-        let frame = Frame::Event { event: Arc::clone(event), received_us };
+    fn hold(&mut self, event: &Arc<Event>, received_us: u64, wanted: Encoding) -> Current {
+        let encoding = encode::encode(&mut self.encoder, &mut self.counts, event, wanted);
+        let bytes = event.frame_in(encoding).len();
+        let frame = Frame::Event { event: Arc::clone(event), encoding, received_us };
         let frame = self.frames.insert(frame, Span::of(self.number));
         let current = Current { frame, bytes, hits: 0 };
-        self.current = Some(current);
+        self.current[wanted as usize] = Some(current);
         current
     }
 
     /// Ends the deliveries of an event.
     pub fn end_event(&mut self) {
-        if let Some(Current { frame, bytes, hits }) = self.current.take() {
+        for Current { frame, bytes, hits } in std::mem::take(&mut self.current).into_iter().flatten() {
             self.frames.retain(frame, hits);
             self.counts.matched += u64::from(hits);
             self.waiting.events += hits as usize;

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use super::frames::FrameId;
 use super::{Depth, OutboxLimits};
+use crate::frame::Encoding;
 use crate::overflow::Overflow;
 
 const INLINE: usize = 6;
@@ -82,6 +83,7 @@ pub(super) struct Outbox {
     policy: Overflow,
     /// The bounds are this power of two below those of the shard.
     shift: u8,
+    encoding: Encoding,
     dirty: bool,
     blocked: bool,
     closing: bool,
@@ -100,6 +102,7 @@ impl Outbox {
             written: 0,
             policy,
             shift: earliest(policy),
+            encoding: Encoding::Plain,
             dirty: false,
             blocked: false,
             closing: false,
@@ -108,6 +111,15 @@ impl Outbox {
 
     pub(super) fn policy(&self) -> Overflow {
         self.policy
+    }
+
+    /// How the events of this connection are written down.
+    pub(super) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    pub(super) fn set_encoding(&mut self, encoding: Encoding) {
+        self.encoding = encoding;
     }
 
     pub(super) fn depth(&self) -> Depth {

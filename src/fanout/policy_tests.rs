@@ -330,6 +330,26 @@ fn a_merged_frame_is_made_once_for_all_connections_of_a_shard() {
 }
 
 #[test]
+fn merged_frames_are_deflated_for_those_who_agreed() {
+    let policy = DeflatePolicy { level: 1, min_bytes: 1, max_bytes: 1 << 20, skip_types: Vec::new() };
+    let mut fanout = Fanout::new(LIMITS).with_deflate(policy);
+    let (plain, deflated) = (fanout.open(Overflow::Conflate), fanout.open(Overflow::Conflate));
+    fanout.set_encoding(deflated, Encoding::Deflate);
+    for step in 0..20 {
+        let event = event(step, "a", "update", 300);
+        fanout.begin_event(&event);
+        for conn in [plain, deflated] {
+            assert_eq!(fanout.deliver(&event, 0, conn), Delivery::Queued);
+        }
+        fanout.end_event();
+    }
+    let (plain, deflated) = (written(&mut fanout, plain), written(&mut fanout, deflated));
+    assert_eq!((plain[0], deflated[0]), (0x81, 0xC1));
+    assert!(deflated.len() < plain.len() / 2, "{} of {}", deflated.len(), plain.len());
+    assert!(fanout.take_counts().conflated > 20);
+}
+
+#[test]
 fn a_reader_that_follows_gets_every_event_whatever_its_policy() {
     let mut fanout = Fanout::new(LIMITS);
     let conns: Vec<ConnId> = Overflow::ALL.iter().map(|&policy| fanout.open(policy)).collect();

@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use super::barriers::{Barriers, is_update};
 use super::frames::{Frame, FrameId, Frames, Span};
 use super::gap::Gap;
-use super::{ConnId, Delivery, Dropped, Fanout};
+use super::{ConnId, Delivery, Dropped, Fanout, encode};
 use crate::event::Event;
 use crate::overflow::Overflow;
 
@@ -115,28 +115,33 @@ impl Fanout {
 
     /// Keeps of the updates of each object only the latest.
     fn conflate(&mut self, conn: ConnId) {
-        self.counts.overflow(Overflow::Conflate);
-        let Some(outbox) = self.outboxes[conn.at()].as_mut() else { return };
-        let before = outbox.depth().bytes;
+        let Self { outboxes, frames, encoder, counts, spare, .. } = self;
+        let Some(outbox) = outboxes[conn.at()].as_mut() else { return };
+        counts.overflow(Overflow::Conflate);
+        let (before, wanted) = (outbox.depth().bytes, outbox.encoding());
         let waiting: Vec<FrameId> = outbox.frames().collect();
         let begun = usize::from(outbox.started().is_some());
-        let firsts = firsts(&self.frames, &self.barriers, &waiting, begun);
+        let firsts = firsts(frames, &self.barriers, &waiting, begun);
         let mut left = Vec::with_capacity(waiting.len());
         let mut bytes = 0;
         for (&frame, first) in waiting.iter().zip(&firsts) {
             let Some(first) = *first else { continue };
-            let stays = if first == frame { frame } else { self.frames.conflate(first, frame) };
+            let stays = if first == frame {
+                frame
+            } else {
+                frames.conflate(first, frame, wanted, |event| encode::encode(encoder, counts, event, wanted))
+            };
             // Before anything is released, so that what is still needed is not forgotten.
-            self.frames.retain(stays, 1);
-            bytes += self.frames.bytes(stays).len();
+            frames.retain(stays, 1);
+            bytes += frames.bytes(stays).len();
             left.push(stays);
         }
         for &frame in &waiting {
-            self.frames.release(frame);
+            frames.release(frame);
         }
         let (gone, bytes) = (waiting.len() - left.len(), bytes - outbox.written());
-        outbox.refill(&left, bytes, &mut self.spare);
-        self.counts.conflated += gone as u64;
+        outbox.refill(&left, bytes, spare);
+        counts.conflated += gone as u64;
         self.waiting.events -= gone;
         self.waiting.bytes = self.waiting.bytes + bytes - before;
     }

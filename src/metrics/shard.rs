@@ -86,6 +86,11 @@ impl ShardMetrics {
         metrics.conflated.inc_by(counts.conflated);
         metrics.gap_notices.inc_by(counts.notices);
         metrics.latency.add(&counts.latency);
+        if counts.deflated > 0 {
+            metrics.serialisations.with_label_values(&["deflate"]).inc_by(counts.deflated);
+            metrics.deflate_input.inc_by(counts.deflate_input);
+            metrics.deflate_output.inc_by(counts.deflate_output);
+        }
         for (reason, &events) in Dropped::ALL.iter().zip(&counts.dropped).filter(|(_, events)| **events > 0) {
             metrics.dropped.with_label_values(&[reason.label()]).inc_by(events);
         }
