@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
@@ -90,7 +90,7 @@ where
     if let Some(agreed) = agreed {
         answer.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(agreed));
     }
-    Ok(answer.map(|_| Full::default()))
+    Ok(answer.map(|_| Either::Left(Full::default())))
 }
 
 #[cfg(test)]
