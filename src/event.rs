@@ -13,6 +13,7 @@
 //! none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait.
 
 mod time;
+mod wire;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -22,9 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::frame::{Encoding, HEADER_ROOM, text_header};
+use crate::frame::{Encoding, HEADER_ROOM};
 use crate::json;
 use time::is_rfc3339;
+use wire::{FrameStart, TIME, Wire, offset};
 
 /// What Go's zero `time.Time` looks like; clients send it to mean "no time given".
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -38,9 +40,6 @@ static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
 pub fn serialisations() -> u64 {
     SERIALISATIONS.load(Ordering::Relaxed)
 }
-
-/// Field names of secrets that never leave in `users` events.
-const SECRETS: [&str; 2] = ["PasswordHash", "Secret"];
 
 /// Why a text is not an event. Protocol: `docs/protocol.md`, "Events".
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -212,84 +211,6 @@ fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
     }
     Err(EventError::BadTime { text: text.chars().take(64).collect() })
 }
-
-/// What every event begins with.
-const TIME: &str = "{\"Time\":\"";
-
-/// The frame under construction; its first [`HEADER_ROOM`] bytes are kept for the header.
-struct Wire {
-    bytes: Vec<u8>,
-}
-
-impl Wire {
-    fn new(size_hint: usize) -> Self {
-        let mut bytes = Vec::with_capacity(HEADER_ROOM + size_hint + 192);
-        bytes.resize(HEADER_ROOM, 0);
-        Self { bytes }
-    }
-
-    fn time(&mut self, given: Option<&str>, now: Timestamp) {
-        self.bytes.extend_from_slice(TIME.as_bytes());
-        match given {
-            Some(text) => self.bytes.extend_from_slice(text.as_bytes()),
-            None => self.bytes.extend_from_slice(now.to_string().as_bytes()),
-        }
-        self.bytes.push(b'"');
-    }
-
-    fn string(&mut self, name: &str, text: &str) {
-        self.bytes.extend_from_slice(name.as_bytes());
-        json::quote(text, &mut self.bytes);
-    }
-
-    fn value(&mut self, name: &str, text: &str, scrub: bool) -> Range<u32> {
-        self.bytes.extend_from_slice(name.as_bytes());
-        let start = self.bytes.len();
-        if scrub && text.trim_start().starts_with('{') {
-            self.scrubbed(text);
-        } else {
-            json::compact(text, &mut self.bytes);
-        }
-        offset(start)..offset(self.bytes.len())
-    }
-
-    /// An object without its secrets.
-    fn scrubbed(&mut self, text: &str) {
-        self.bytes.push(b'{');
-        let mut first = true;
-        for member in json::members(text) {
-            let name = member.name();
-            if SECRETS.iter().any(|secret| name.eq_ignore_ascii_case(secret)) {
-                continue;
-            }
-            if !first {
-                self.bytes.push(b',');
-            }
-            first = false;
-            self.bytes.extend_from_slice(member.name.as_bytes());
-            self.bytes.push(b':');
-            json::compact(member.value, &mut self.bytes);
-        }
-        self.bytes.push(b'}');
-    }
-
-    /// Puts the header directly in front of the payload. Returns the bytes and where the frame starts in them.
-    fn finish(mut self) -> (Box<[u8]>, FrameStart) {
-        self.bytes.push(b'}');
-        let mut header = [0; HEADER_ROOM];
-        let len = text_header(self.bytes.len() - HEADER_ROOM, Encoding::Plain, &mut header);
-        let start = HEADER_ROOM - len;
-        self.bytes[start..HEADER_ROOM].copy_from_slice(&header[..len]);
-        (self.bytes.into_boxed_slice(), FrameStart(u8::try_from(start).expect("at most ten")))
-    }
-}
-
-fn offset(at: usize) -> u32 {
-    u32::try_from(at).expect("an event is bounded far below 4 GiB at the intake")
-}
-
-#[derive(Debug, Clone, Copy)]
-struct FrameStart(u8);
 
 /// An event as it goes over the wire. See the module's text.
 #[derive(Debug)]

@@ -7,6 +7,7 @@
 //! `docs/operations.md` lists them all; a test compares the list with the registry.
 
 mod declare;
+mod deliveries;
 mod labels;
 mod latency;
 mod process;
@@ -16,17 +17,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 pub use labels::{Outcome, Rejection, Source};
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
 
 use crate::event;
-use crate::fanout::Dropped;
-use crate::overflow::Overflow;
 use crate::protocol::Close;
 use declare::Declare;
-use latency::{LatencyHistogram, seconds};
+use deliveries::Deliveries;
+use latency::seconds;
 use shard::Peaks;
 
 /// All metrics. One per process; shared.
@@ -48,23 +48,8 @@ pub struct Metrics {
     /// Events that were refused because the inboxes were full.
     pub events_refused: IntCounter,
     serialisations: IntCounterVec,
-    deflate_input: IntCounter,
-    deflate_output: IntCounter,
-    matched: IntCounter,
-    delivered: IntCounter,
-    delivered_bytes: IntCounter,
-    dropped: IntCounterVec,
-    conflated: IntCounter,
-    slow_consumers: IntCounterVec,
-    gap_notices: IntCounter,
-    queue_events: IntGauge,
-    queue_bytes: IntGauge,
-    queue_events_max: IntGauge,
-    queue_bytes_max: IntGauge,
-    queue_age: Gauge,
+    deliveries: Deliveries,
     inbox_events: IntGauge,
-    frames: IntGauge,
-    latency: LatencyHistogram,
     predicate_evaluations: IntCounter,
     field_lookups: IntCounter,
     filter_matches: IntCounter,
@@ -84,6 +69,11 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let declare = Declare(&registry);
+        let serialisations = declare.counters(
+            "hydrant_event_serialisations_total",
+            "Times an event was written down, by encoding; once an event, whatever the number of subscribers",
+            "encoding",
+        );
         let metrics = Self {
             connections: declare.gauge("hydrant_connections", "Websockets that are open"),
             connections_opened: declare.counter("hydrant_connections_opened_total", "Websockets that were opened"),
@@ -100,45 +90,9 @@ impl Metrics {
                 .counter("hydrant_event_received_bytes_total", "Bytes of events taken in, as written for clients"),
             events_refused: declare
                 .counter("hydrant_events_refused_total", "Events refused because the inboxes were full"),
-            serialisations: declare.counters(
-                "hydrant_event_serialisations_total",
-                "Times an event was written down, by encoding; once an event, whatever the number of subscribers",
-                "encoding",
-            ),
-            deflate_input: declare
-                .counter("hydrant_deflate_input_bytes_total", "Bytes of the events that were deflated, before"),
-            deflate_output: declare.counter(
-                "hydrant_deflate_output_bytes_total",
-                "Bytes of the events that were deflated, as they are sent; plain where deflating did not pay",
-            ),
-            matched: declare.counter(
-                "hydrant_deliveries_matched_total",
-                "Events that were to go to a connection; equals delivered + waiting + dropped + conflated",
-            ),
-            delivered: declare.counter("hydrant_deliveries_total", "Events handed to the kernel, once a subscriber"),
-            delivered_bytes: declare.counter("hydrant_delivered_bytes_total", "Bytes handed to the kernel"),
-            dropped: declare.counters(
-                "hydrant_deliveries_dropped_total",
-                "Events that their connection did not get and was told of",
-                "reason",
-            ),
-            conflated: declare
-                .counter("hydrant_deliveries_conflated_total", "Events that a later one of the same object stood for"),
-            slow_consumers: declare.counters(
-                "hydrant_slow_consumers_total",
-                "Times a connection was behind, by what was done: closed, a gap begun, its outbox conflated",
-                "policy",
-            ),
-            gap_notices: declare.counter("hydrant_gap_notices_total", "Gap notices handed to the kernel"),
-            queue_events: declare.gauge("hydrant_queue_events", "Events waiting in all outboxes"),
-            queue_bytes: declare.gauge("hydrant_queue_bytes", "Bytes waiting in all outboxes"),
-            queue_events_max: declare.gauge("hydrant_queue_events_max", "Frames waiting in the deepest outbox"),
-            queue_bytes_max: declare.gauge("hydrant_queue_bytes_max", "Bytes waiting in the deepest outbox"),
-            queue_age: declare
-                .seconds("hydrant_queue_age_seconds", "For how long the oldest event of all outboxes has been waiting"),
+            deliveries: Deliveries::declare(&declare, &serialisations),
+            serialisations,
             inbox_events: declare.gauge("hydrant_inbox_events", "Events waiting for the slowest shard"),
-            frames: declare.gauge("hydrant_frames", "Distinct frames held by all shards"),
-            latency: declare.add(LatencyHistogram::new()),
             predicate_evaluations: declare.counter(
                 "hydrant_predicate_evaluations_total",
                 "Questions of filters that were worked out, at most once an event and shard each",
@@ -162,12 +116,6 @@ impl Metrics {
         self.disconnects.with_label_values(&["vanished"]);
         for (_, label) in Rejection::ALL {
             self.rejected.with_label_values(&[label]);
-        }
-        for reason in Dropped::ALL {
-            self.dropped.with_label_values(&[reason.label()]);
-        }
-        for policy in Overflow::ALL {
-            self.slow_consumers.with_label_values(&[policy.name()]);
         }
         for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
             self.command(outcome, 0);
@@ -214,9 +162,9 @@ impl Metrics {
         let largest = |pick: fn(&Peaks) -> &AtomicU64| {
             self.shards.lock().iter().map(|peaks| pick(peaks).load(Ordering::Relaxed)).max().unwrap_or(0)
         };
-        self.queue_events_max.set(signed(largest(|peaks| &peaks.events)));
-        self.queue_bytes_max.set(signed(largest(|peaks| &peaks.bytes)));
-        self.queue_age.set(seconds(largest(|peaks| &peaks.age_us)));
+        self.deliveries.queue_events_max.set(signed(largest(|peaks| &peaks.events)));
+        self.deliveries.queue_bytes_max.set(signed(largest(|peaks| &peaks.bytes)));
+        self.deliveries.queue_age.set(seconds(largest(|peaks| &peaks.age_us)));
         self.inbox_events.set(signed(inbox_events as u64));
         let plain = self.serialisations.with_label_values(&["plain"]);
         plain.inc_by(event::serialisations().saturating_sub(plain.get()));

@@ -7,8 +7,7 @@ use std::time::Duration;
 use prometheus::IntGauge;
 
 use super::{Metrics, signed};
-use crate::fanout::{Counts, Depth, Dropped};
-use crate::overflow::Overflow;
+use crate::fanout::{Counts, Depth};
 
 /// What a shard last saw; the largest of all shards is shown.
 #[derive(Debug, Default)]
@@ -64,39 +63,18 @@ impl ShardMetrics {
     pub fn flush(&mut self, counts: &Counts, size: ShardSize) {
         let metrics = &self.metrics;
         if !counts.is_empty() {
-            self.add(counts);
+            metrics.deliveries.add(counts);
         }
         let moved = |gauge: &IntGauge, old: usize, new: usize| {
             if old != new {
                 gauge.add(signed(new as u64) - signed(old as u64));
             }
         };
-        moved(&metrics.queue_events, self.waiting.events, size.waiting.events);
-        moved(&metrics.queue_bytes, self.waiting.bytes, size.waiting.bytes);
+        moved(&metrics.deliveries.queue_events, self.waiting.events, size.waiting.events);
+        moved(&metrics.deliveries.queue_bytes, self.waiting.bytes, size.waiting.bytes);
         moved(&metrics.registrations, self.registrations, size.registrations);
-        moved(&metrics.frames, self.frames, size.frames);
+        moved(&metrics.deliveries.frames, self.frames, size.frames);
         (self.waiting, self.registrations, self.frames) = (size.waiting, size.registrations, size.frames);
-    }
-
-    fn add(&self, counts: &Counts) {
-        let metrics = &self.metrics;
-        metrics.matched.inc_by(counts.matched);
-        metrics.delivered.inc_by(counts.delivered);
-        metrics.delivered_bytes.inc_by(counts.bytes);
-        metrics.conflated.inc_by(counts.conflated);
-        metrics.gap_notices.inc_by(counts.notices);
-        metrics.latency.add(&counts.latency);
-        if counts.deflated > 0 {
-            metrics.serialisations.with_label_values(&["deflate"]).inc_by(counts.deflated);
-            metrics.deflate_input.inc_by(counts.deflate_input);
-            metrics.deflate_output.inc_by(counts.deflate_output);
-        }
-        for (reason, &events) in Dropped::ALL.iter().zip(&counts.dropped).filter(|(_, events)| **events > 0) {
-            metrics.dropped.with_label_values(&[reason.label()]).inc_by(events);
-        }
-        for (policy, &times) in Overflow::ALL.iter().zip(&counts.overflows).filter(|(_, times)| **times > 0) {
-            metrics.slow_consumers.with_label_values(&[policy.name()]).inc_by(times);
-        }
     }
 
     /// Adds what filters have cost since the last call.
