@@ -170,7 +170,7 @@ pub struct Role {
     pub claims: Vec<Claim>,
 }
 
-#[expect(clippy::ref_option, reason = "serde calls it so")]
+#[expect(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "serde calls it so")]
 fn write_overflow<S: serde::Serializer>(overflow: &Option<Overflow>, serializer: S) -> Result<S::Ok, S::Error> {
     overflow.map(Overflow::name).serialize(serializer)
 }
