@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
-pub use labels::{Outcome, Rejection, Source};
+pub use labels::{Outcome, Rejection, Reload, Source};
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
 
 use crate::event;
@@ -53,6 +53,7 @@ pub struct Metrics {
     predicate_evaluations: IntCounter,
     field_lookups: IntCounter,
     filter_matches: IntCounter,
+    certificate_reloads: IntCounterVec,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
     shards: Mutex<Vec<Arc<Peaks>>>,
@@ -99,6 +100,11 @@ impl Metrics {
             ),
             field_lookups: declare.counter("hydrant_field_lookups_total", "Paths looked up in events by filters"),
             filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once a group"),
+            certificate_reloads: declare.counters(
+                "hydrant_certificate_reloads_total",
+                "Changes of the TLS certificate while running",
+                "outcome",
+            ),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
@@ -121,6 +127,9 @@ impl Metrics {
             self.command(outcome, 0);
         }
         self.serialisations.with_label_values(&["deflate"]);
+        ["taken", "refused"]
+            .iter()
+            .for_each(|outcome| self.certificate_reloads.with_label_values(&[outcome]).inc_by(0));
         [Source::Post, Source::Connections].into_iter().for_each(|source| self.received(source, 0, 0));
     }
 
@@ -132,6 +141,15 @@ impl Metrics {
     /// A connection did not become a websocket.
     pub fn rejected(&self, reason: Rejection) {
         self.rejected.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// The certificate has changed.
+    pub fn certificate(&self, reload: Reload) {
+        let label = match reload {
+            Reload::Taken => "taken",
+            Reload::Refused => "refused",
+        };
+        self.certificate_reloads.with_label_values(&[label]).inc();
     }
 
     /// Commands had this outcome.

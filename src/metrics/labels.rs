@@ -1,4 +1,4 @@
-//! The values of labels: enums of ours, never text of clients.
+//! The values of labels: fixed sets, so that no client can make series.
 
 /// Where an event came from; the value of the label `source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,4 +59,13 @@ impl Rejection {
     pub(super) fn label(self) -> &'static str {
         Self::ALL.iter().find(|(reason, _)| *reason == self).map_or("other", |(_, label)| label)
     }
+}
+
+/// What became of a changed certificate; the value of the label `outcome`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// It is in force.
+    Taken,
+    /// It cannot be used.
+    Refused,
 }
