@@ -19,6 +19,7 @@ use hydrant::fanout::inbox::{Inbox, InboxLimits, inbox};
 use hydrant::fanout::{ConnId, Gathered, OutboxLimits};
 use hydrant::index::Limits;
 use hydrant::metrics::{Metrics, Source};
+use hydrant::overflow::Overflow;
 use proptest::prelude::*;
 
 const SPECS: [&str; 6] = ["a.*.*", "b.*.*", "*.x.*", "*.*.k1", "a,b.y.*", "*.*.*.N=In(1,4,7,10,13)"];
@@ -118,7 +119,7 @@ impl World {
 
     fn connect(&mut self, start: Start) -> ConnId {
         let (access, principal) = &*ACCESS;
-        *self.conn.insert(self.shard.open_since(principal.clone(), access, start))
+        *self.conn.insert(self.shard.open_since(principal.clone(), access, Overflow::Disconnect, start))
     }
 
     fn catch_up(&mut self, events: usize) {

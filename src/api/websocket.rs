@@ -12,6 +12,7 @@ use crate::auth::Identity;
 use crate::broker::history::{SinceError, Start};
 use crate::clock;
 use crate::metrics::Rejection;
+use crate::overflow::{Overflow, UnknownOverflow};
 use crate::transport::listener::Answer;
 use crate::transport::pool::Newcomer;
 use crate::transport::upgrade::{self, UpgradeError};
@@ -34,6 +35,8 @@ impl Api {
         upgrade::check(request).map_err(bad)?;
         let position = self.broker.history().position();
         let since = self.since(request.uri().query()).map_err(|error| rejected(Rejection::BadRequest, error))?;
+        let overflow = self.overflow(request.uri().query(), &identity);
+        let overflow = overflow.map_err(|error| rejected(Rejection::BadRequest, error))?;
         let Some(permit) = self.admission.admit() else {
             return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
         };
@@ -46,7 +49,7 @@ impl Api {
             // Rights may have changed since the request was checked; who was revoked is not let in.
             let Ok(access) = authority.access(&identity) else { return };
             let Ok((stream, tls)) = socket.into_parts() else { return };
-            let newcomer = Newcomer { stream, tls, early, encoding, identity, access, peer, since, permit };
+            let newcomer = Newcomer { stream, tls, early, encoding, identity, access, overflow, peer, since, permit };
             if pool.adopt(Box::new(newcomer)).is_err() {
                 tracing::warn!(%peer, "the shards are too busy for another connection");
             }
@@ -65,5 +68,13 @@ impl Api {
         let bad = |error: SinceError| ApiError::Bad(error.to_string());
         let since = text.parse().map_err(bad)?;
         self.broker.history().resolve(since, &text, clock::now()).map(Some).map_err(bad)
+    }
+
+    /// What happens to this websocket if it does not follow: as its query says, else its roles, else the settings.
+    fn overflow(&self, query: Option<&str>, identity: &Identity) -> Result<Overflow, ApiError> {
+        if let Some(asked) = query::value(query, "overflow") {
+            return asked.parse().map_err(|error: UnknownOverflow| ApiError::Bad(error.to_string()));
+        }
+        Ok(self.authority.overflow(identity).unwrap_or(self.overflow))
     }
 }

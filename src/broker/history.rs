@@ -111,7 +111,7 @@ impl Gap {
         let object = object.to_string();
         let mut draft = Draft::new(HYDRANT, "gap", "replay");
         draft.object = &object;
-        draft.seal(now)
+        draft.seal_for_one(now)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use super::Declare;
+use super::declare::Declare;
 
 /// Metrics of the way over NATS; all zero on a node without it.
 #[derive(Debug)]

@@ -164,18 +164,15 @@ async fn what_the_buffer_does_not_hold_is_told_in_its_place() {
     let (mut next, mut lost) = (0, 0);
     while next < 4000 {
         for text in slow.take(1).await {
-            match text.parse::<u64>() {
-                Ok(key) => {
-                    assert_eq!(key, next);
-                    next += 1;
-                }
-                Err(_) => {
-                    let gap: serde_json::Value = serde_json::from_str(&text).unwrap();
-                    assert_eq!((&gap["Node"], &gap["Reason"]), (&"0000000000000001".into(), &"events missing".into()));
-                    lost += gap["Events"].as_u64().unwrap();
-                    next += gap["Events"].as_u64().unwrap();
-                }
+            if let Ok(key) = text.parse::<u64>() {
+                assert_eq!(key, next);
+                next += 1;
+                continue;
             }
+            let gap: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((&gap["Node"], &gap["Reason"]), (&"0000000000000001".into(), &"events missing".into()));
+            lost += gap["Events"].as_u64().unwrap();
+            next += gap["Events"].as_u64().unwrap();
         }
     }
     assert!(lost > 0, "the buffer was to be too small");

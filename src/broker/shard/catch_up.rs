@@ -15,6 +15,7 @@ use crate::broker::history::{Gap, History, Start};
 use crate::broker::replay::{Range, Replay};
 use crate::event::Event;
 use crate::fanout::{ConnId, Delivery};
+use crate::overflow::Overflow;
 
 /// Events taken from the history at a time.
 const PORTION: usize = 64;
@@ -43,8 +44,14 @@ struct Now {
 
 impl Shard {
     /// Takes a connection in that wants the past from `start` on.
-    pub fn open_since(&mut self, principal: Principal, access: &Arc<Access>, start: Start) -> ConnId {
-        let conn = self.open(principal, access);
+    pub fn open_since(
+        &mut self,
+        principal: Principal,
+        access: &Arc<Access>,
+        overflow: Overflow,
+        start: Start,
+    ) -> ConnId {
+        let conn = self.open(principal, access, overflow);
         let replay = Replay::new(start, self.limits);
         self.session(conn).replay = Some(Box::new(replay));
         self.fanout.set_paused(conn, true);
@@ -176,6 +183,7 @@ impl Shard {
             }
             replay.held_up = 0;
             budget.events -= 1;
+            self.fanout.begin_event(&event);
             if replay.wants(number, &event) && self.may_see(conn, &event) {
                 budget.bytes = budget.bytes.saturating_sub(event.frame().len());
                 self.give(conn, &event, now);
