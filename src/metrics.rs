@@ -1,21 +1,28 @@
 //! Every metric of hydrant, declared in one place and served by `--metrics-listen` in the Prometheus text format.
 //!
 //! Contract: names follow the Prometheus conventions (base units, `_total`, prefix `hydrant_`), label values come from
-//! enums of ours and never from clients, so the number of series is bounded. Handles are resolved here, once; a shard keeps its own
+//! enums of ours and the settings and never from clients, so the number of series is bounded. Handles are resolved here, once; a shard keeps its own
 //! plain counts and adds them up with [`ShardMetrics::flush`] once a turn, not once a delivery.
 //!
 //! `docs/operations.md` lists them all; a test compares the list with the registry.
+
+mod latency;
+mod process;
+mod upstream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use prometheus::core::{Collector, Desc};
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, proto};
+use prometheus::core::Collector;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::event;
-use crate::fanout::{BUCKETS, Counts, Depth, Latency, bucket_bound_us};
+use crate::fanout::{Counts, Depth};
 use crate::protocol::Close;
+use latency::LatencyHistogram;
+
+pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
 /// Where an event came from; the value of the label `source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +33,8 @@ pub enum Source {
     Demo,
     /// Connections that came and went
     Connections,
+    /// A DRP endpoint
+    Upstream,
 }
 
 impl Source {
@@ -34,6 +43,7 @@ impl Source {
             Self::Post => "post",
             Self::Demo => "demo",
             Self::Connections => "connections",
+            Self::Upstream => "upstream",
         }
     }
 }
@@ -113,6 +123,8 @@ pub struct Metrics {
     filter_matches: IntCounter,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
+    /// Endpoints that are followed.
+    pub upstream: UpstreamMetrics,
     shards: Mutex<Vec<Arc<Peaks>>>,
 }
 
@@ -139,6 +151,10 @@ impl Declare<'_> {
 
     fn counters(&self, name: &str, help: &str, label: &str) -> IntCounterVec {
         self.add(IntCounterVec::new(Opts::new(name, help), &[label]))
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(name, help), &[label]))
     }
 
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
@@ -200,6 +216,7 @@ impl Metrics {
             field_lookups: declare.counter("hydrant_field_lookups_total", "Paths looked up in events by filters"),
             filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once a group"),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
+            upstream: UpstreamMetrics::declare(&declare),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
         };
@@ -220,7 +237,9 @@ impl Metrics {
         for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
             self.command(outcome, 0);
         }
-        [Source::Post, Source::Connections].into_iter().for_each(|source| self.received(source, 0, 0));
+        [Source::Post, Source::Connections, Source::Upstream]
+            .into_iter()
+            .for_each(|source| self.received(source, 0, 0));
     }
 
     /// A websocket was closed for this reason; nothing if the client vanished.
@@ -355,79 +374,6 @@ impl ShardMetrics {
     }
 }
 
-/// A histogram to which whole buckets can be added, which the library's own cannot.
-#[derive(Debug, Clone)]
-struct LatencyHistogram {
-    desc: Desc,
-    cells: Arc<LatencyCells>,
-}
-
-#[derive(Debug, Default)]
-struct LatencyCells {
-    counts: [AtomicU64; BUCKETS],
-    sum_us: AtomicU64,
-}
-
-impl LatencyHistogram {
-    fn new() -> prometheus::Result<Self> {
-        let desc = Desc::new(
-            "hydrant_delivery_latency_seconds".to_owned(),
-            "From the intake of an event to the hand-over of its last byte to the kernel, once a delivery".to_owned(),
-            Vec::new(),
-            std::collections::HashMap::new(),
-        )?;
-        Ok(Self { desc, cells: Arc::default() })
-    }
-
-    fn add(&self, latency: &Latency) {
-        for (cell, &count) in self.cells.counts.iter().zip(&latency.counts) {
-            if count > 0 {
-                cell.fetch_add(count, Ordering::Relaxed);
-            }
-        }
-        self.cells.sum_us.fetch_add(latency.sum_us, Ordering::Relaxed);
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "Prometheus values are floating point")]
-fn seconds(us: u64) -> f64 {
-    us as f64 / 1e6
-}
-
-impl Collector for LatencyHistogram {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.desc]
-    }
-
-    fn collect(&self) -> Vec<proto::MetricFamily> {
-        let mut histogram = proto::Histogram::default();
-        let mut count = 0;
-        let mut buckets = Vec::with_capacity(BUCKETS);
-        for (at, cell) in self.cells.counts.iter().enumerate() {
-            count += cell.load(Ordering::Relaxed);
-            if let Some(bound) = bucket_bound_us(at) {
-                let mut bucket = proto::Bucket::default();
-                bucket.set_upper_bound(seconds(bound));
-                bucket.set_cumulative_count(count);
-                buckets.push(bucket);
-            }
-        }
-        histogram.set_bucket(buckets);
-        histogram.set_sample_count(count);
-        histogram.set_sample_sum(seconds(self.cells.sum_us.load(Ordering::Relaxed)));
-        let mut metric = proto::Metric::default();
-        metric.set_histogram(histogram);
-        let mut family = proto::MetricFamily::default();
-        family.set_name(self.desc.fq_name.clone());
-        family.set_help(self.desc.help.clone());
-        family.set_field_type(proto::MetricType::HISTOGRAM);
-        family.set_metric(vec![metric]);
-        vec![family]
-    }
-}
-
-mod process;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -436,7 +382,8 @@ mod tests {
     fn a_shard_adds_its_counts_and_replaces_its_gauges() {
         let metrics = Arc::new(Metrics::new());
         let (mut a, mut b) = (metrics.shard(), metrics.shard());
-        let mut counts = Counts { queued: 3, delivered: 2, dropped: 1, bytes: 50, latency: Latency::default() };
+        let mut counts =
+            Counts { queued: 3, delivered: 2, dropped: 1, bytes: 50, latency: crate::fanout::Latency::default() };
         counts.latency.observe(40);
         let size = |events| ShardSize { waiting: Depth { events, bytes: 10 }, registrations: 4, frames: 1 };
         a.flush(&counts, size(5));

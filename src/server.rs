@@ -20,13 +20,15 @@ use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
-use crate::config::{Settings, TlsMode};
+use crate::client::Bounds;
+use crate::config::{Settings, TlsMode, UpstreamTls};
 use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::InboxLimits;
 use crate::index;
 use crate::index::filter;
 use crate::ingest::demo::Fleet;
 use crate::ingest::feed;
+use crate::ingest::upstream::{Link, LinkSettings};
 use crate::metrics::Metrics;
 use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
@@ -118,6 +120,7 @@ impl Server {
             sockets: SocketQuota::new(usize::try_from(settings.limits.connections_per_principal).unwrap_or(usize::MAX)),
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
+            tier: if settings.upstream.urls.is_empty() { 0 } else { settings.upstream.tier },
             connection_events: settings.connection_events,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
             about: About { id, address: addresses.first().copied().unwrap_or(settings.listen[0]) },
@@ -138,10 +141,13 @@ impl Server {
         for listener in listeners {
             server.serve(listener, Arc::clone(&server.api), stopped.clone());
         }
+        let links = links(&server.settings, &server.api.broker);
         if let Some(listener) = probe {
-            let probe = Arc::new(Probe::new(Arc::clone(&server.api.broker), Arc::clone(&server.ready)));
+            let healths = links.iter().map(Link::health).collect();
+            let probe = Arc::new(Probe::new(Arc::clone(&server.api.broker), Arc::clone(&server.ready), healths));
             server.serve(listener, probe, probe_stopped);
         }
+        server.tasks.extend(links.into_iter().map(|link| tokio::spawn(link.run(stopped.clone()))));
         server.follow_rights(stopped.clone());
         server.feed_demo(stopped);
         Ok(server)
@@ -250,6 +256,27 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
         },
         connection_events: settings.connection_events,
     }
+}
+
+/// The links to the upstream endpoints, not connected yet.
+fn links(settings: &Settings, broker: &Arc<Broker>) -> Vec<Link> {
+    let upstream = &settings.upstream;
+    if upstream.tls == UpstreamTls::Insecure && upstream.urls.iter().any(|url| url.tls) {
+        tracing::warn!(
+            "upstream.tls = \"insecure\": whoever stands between here and an endpoint can read the password"
+        );
+    }
+    let link = LinkSettings {
+        register: upstream.register.clone(),
+        connect: upstream.connect,
+        answer: upstream.answer,
+        bounds: Bounds { message_bytes: settings.limits.event_bytes, ping: upstream.ping, silence: upstream.idle },
+        backoff_min: upstream.backoff_min,
+        backoff_max: upstream.backoff_max,
+        spread: upstream.spread,
+        tier: upstream.tier,
+    };
+    upstream.services().into_iter().map(|service| Link::new(service, link.clone(), Arc::clone(broker))).collect()
 }
 
 fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {

@@ -28,10 +28,10 @@ const MODULES: [(&str, &[&str]); 17] = [
     ("config", &["client"]),
     ("metrics", &["event", "fanout", "protocol"]),
     ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "protocol"]),
+    ("ingest", &["broker", "client", "clock", "event", "json", "metrics"]),
     ("transport", &["auth", "broker", "clock", "event", "fanout", "frame", "index", "metrics", "protocol"]),
-    ("api", &["auth", "broker", "clock", "event", "json", "metrics", "protocol", "transport"]),
-    ("ingest", &["broker", "clock", "event", "json", "metrics"]),
-    ("server", &["api", "auth", "broker", "config", "fanout", "index", "ingest", "metrics", "transport"]),
+    ("api", &["auth", "broker", "clock", "event", "ingest", "json", "metrics", "protocol", "transport"]),
+    ("server", &["api", "auth", "broker", "client", "config", "fanout", "index", "ingest", "metrics", "transport"]),
     ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "server"]),
 ];
 
@@ -46,7 +46,7 @@ const IMPURE: [&str; 8] =
 const FILE_LINES: usize = 400;
 
 /// Files that were longer when the rule came; they may only shrink, and leave this list when they fit.
-const LONGER: [(&str, usize); 2] = [("src/index/mod.rs", 419), ("src/metrics.rs", 430)];
+const LONGER: [(&str, usize); 1] = [("src/index/mod.rs", 419)];
 
 /// Lines of a function, from `fn` to the closing brace.
 const FUNCTION_LINES: usize = 70;

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 
 use super::{Api, ApiError};
 use crate::auth::Identity;
+use crate::ingest::upstream::TIER_HEADER;
 use crate::metrics::Rejection;
 use crate::transport::listener::Answer;
 use crate::transport::pool::Newcomer;
@@ -43,6 +44,8 @@ impl Api {
                 tracing::warn!(%peer, "the shards are too busy for another connection");
             }
         };
-        upgrade::accept(request, then).map_err(bad)
+        let mut answer = upgrade::accept(request, then).map_err(bad)?;
+        answer.headers_mut().insert(TIER_HEADER, self.tier.into());
+        Ok(answer)
     }
 }
