@@ -21,7 +21,7 @@ use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
 use crate::client::Bounds;
-use crate::config::{Settings, TlsMode, UpstreamTls};
+use crate::config::{Proxy, Settings, TlsMode, UpstreamTls};
 use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::InboxLimits;
 use crate::index;
@@ -34,6 +34,7 @@ use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
 use crate::transport::tls::{self, TlsError};
 use crate::transport::{Timing, listener::Handler};
+use crate::upstream::{Upstream, UpstreamLimits};
 
 /// Why a server does not start.
 #[derive(Debug, Error)]
@@ -123,7 +124,12 @@ impl Server {
             tier: if settings.upstream.urls.is_empty() { 0 } else { settings.upstream.tier },
             connection_events: settings.connection_events,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
-            about: About { id, address: addresses.first().copied().unwrap_or(settings.listen[0]) },
+            about: About {
+                id,
+                address: addresses.first().copied().unwrap_or(settings.listen[0]),
+                secure: settings.tls != TlsMode::Off,
+            },
+            upstream: proxied(&settings),
         }));
         let (stop, stopped) = watch::channel(false);
         let (stop_probe, probe_stopped) = watch::channel(false);
@@ -277,6 +283,13 @@ fn links(settings: &Settings, broker: &Arc<Broker>) -> Vec<Link> {
         tier: upstream.tier,
     };
     upstream.services().into_iter().map(|service| Link::new(service, link.clone(), Arc::clone(broker))).collect()
+}
+
+/// The endpoint that gets what is not for this server itself.
+fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
+    let Proxy { connect, answer, idle, requests, .. } = settings.proxy;
+    let limits = UpstreamLimits { connect, answer, idle, requests };
+    settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
 }
 
 fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {

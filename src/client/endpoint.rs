@@ -148,6 +148,11 @@ impl Target {
         let tls = if endpoint.tls { Some(tls::config(trust)?) } else { None };
         Ok(Self { endpoint, authorization: credentials.header()?, tls })
     }
+
+    /// The credentials as an `Authorization` header, marked as sensitive.
+    pub fn authorization(&self) -> HeaderValue {
+        self.authorization.clone()
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::kind::TlsMode;
 use super::load::Given;
 use super::settings::Settings;
-use super::upstream;
+use super::{proxy, upstream};
 
 /// Events are framed with 32-bit offsets; this leaves room for both objects and the envelope.
 const LONGEST_EVENT: usize = 1 << 30;
@@ -18,6 +18,7 @@ pub(super) fn all(settings: &Settings, given: &mut Given) {
     limits(settings, given);
     times(settings, given);
     upstream::check(settings, given);
+    proxy::check(settings, given);
 }
 
 fn tls(settings: &Settings, given: &mut Given) {

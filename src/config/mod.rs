@@ -17,6 +17,7 @@ mod doc;
 mod error;
 mod kind;
 mod load;
+mod proxy;
 mod settings;
 mod upstream;
 
@@ -24,7 +25,7 @@ pub use doc::{default_file, markdown};
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use kind::{LogFormat, Overflow, TlsMode, UpstreamTls};
 pub use load::{FlagValue, Sources};
-pub use settings::{Inbox, Limits, Log, Outbox, Row, Settings, Throttle, Timeouts, Token, Upstream, rows};
+pub use settings::{Inbox, Limits, Log, Outbox, Proxy, Row, Settings, Throttle, Timeouts, Token, Upstream, rows};
 
 /// Machines of the simulated fleet when `--demo` is given bare.
 pub const DEMO_MACHINES: u32 = 200;

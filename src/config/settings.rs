@@ -150,6 +150,8 @@ table! {
         token: Token,
         /// What guessing passwords costs.
         throttle: Throttle,
+        /// What is handed on to an endpoint.
+        proxy: Proxy,
         /// The DRP endpoints whose events are taken in.
         upstream: Upstream,
     }
@@ -296,5 +298,22 @@ table! {
         backoff_max: Duration as Span = "30s", start;
         /// Longest further wait when a connection is lost that had lasted, so that not everybody comes back at once.
         spread: Duration as Span = "5s", start;
+    }
+}
+
+table! {
+    /// What is handed on to an endpoint.
+    Proxy in "proxy." {
+        /// The endpoint that gets every request that is not for this server itself: the `first` of `upstream.urls`, the one with
+        /// this URL, or `off`.
+        upstream: String as Text = "first", start;
+        /// Requests that are under way at one time; others wait for `proxy.connect` and are then answered with 503.
+        requests: usize as Count = "512", start;
+        /// Time for connecting, TLS included.
+        connect: Duration as Span = "5s", start;
+        /// Time for the endpoint to answer, after the last part of a request.
+        answer: Duration as Span = "5m", start;
+        /// Time for the next part of a body, whoever is to send or to take it.
+        idle: Duration as Span = "60s", start;
     }
 }
