@@ -107,6 +107,8 @@ pub struct Metrics {
     /// Events that were refused because the inboxes were full.
     pub events_refused: IntCounter,
     serialisations: IntCounterVec,
+    deflate_input: IntCounter,
+    deflate_output: IntCounter,
     matched: IntCounter,
     delivered: IntCounter,
     delivered_bytes: IntCounter,
@@ -194,6 +196,12 @@ impl Metrics {
                 "Times an event was written down, by encoding; once an event, whatever the number of subscribers",
                 "encoding",
             ),
+            deflate_input: declare
+                .counter("hydrant_deflate_input_bytes_total", "Bytes of the events that were deflated, before"),
+            deflate_output: declare.counter(
+                "hydrant_deflate_output_bytes_total",
+                "Bytes of the events that were deflated, as they are sent; plain where deflating did not pay",
+            ),
             matched: declare.counter(
                 "hydrant_deliveries_queued_total",
                 "Events put into an outbox; equals delivered + waiting + dropped, but for those refused by a full one",
@@ -237,6 +245,7 @@ impl Metrics {
         for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
             self.command(outcome, 0);
         }
+        self.serialisations.with_label_values(&["deflate"]);
         [Source::Post, Source::Connections, Source::Upstream]
             .into_iter()
             .for_each(|source| self.received(source, 0, 0));
@@ -348,6 +357,11 @@ impl ShardMetrics {
             metrics.dropped.inc_by(counts.dropped);
             metrics.latency.add(&counts.latency);
         }
+        if counts.deflated > 0 {
+            metrics.serialisations.with_label_values(&["deflate"]).inc_by(counts.deflated);
+            metrics.deflate_input.inc_by(counts.deflate_input);
+            metrics.deflate_output.inc_by(counts.deflate_output);
+        }
         let moved = |gauge: &IntGauge, old: usize, new: usize| {
             if old != new {
                 gauge.add(signed(new as u64) - signed(old as u64));
@@ -382,8 +396,14 @@ mod tests {
     fn a_shard_adds_its_counts_and_replaces_its_gauges() {
         let metrics = Arc::new(Metrics::new());
         let (mut a, mut b) = (metrics.shard(), metrics.shard());
-        let mut counts =
-            Counts { queued: 3, delivered: 2, dropped: 1, bytes: 50, latency: crate::fanout::Latency::default() };
+        let mut counts = Counts {
+            queued: 3,
+            delivered: 2,
+            dropped: 1,
+            bytes: 50,
+            latency: crate::fanout::Latency::default(),
+            ..Counts::default()
+        };
         counts.latency.observe(40);
         let size = |events| ShardSize { waiting: Depth { events, bytes: 10 }, registrations: 4, frames: 1 };
         a.flush(&counts, size(5));

@@ -21,9 +21,9 @@ use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
 use crate::client::Bounds;
-use crate::config::{Proxy, Settings, TlsMode, UpstreamTls};
-use crate::fanout::OutboxLimits;
+use crate::config::{DeflateMode, Proxy, Settings, TlsMode, UpstreamTls};
 use crate::fanout::inbox::InboxLimits;
+use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::index;
 use crate::index::filter;
 use crate::ingest::demo::Fleet;
@@ -123,6 +123,7 @@ impl Server {
             allowed_origins: settings.allowed_origins.clone(),
             tier: if settings.upstream.urls.is_empty() { 0 } else { settings.upstream.tier },
             connection_events: settings.connection_events,
+            deflate: settings.deflate.mode == DeflateMode::On,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
             about: About {
                 id,
@@ -253,6 +254,7 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
         },
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
         inbox: InboxLimits { events: inbox.events, bytes: inbox.bytes },
+        deflate: deflate_policy(settings),
         message_bytes: limits.message_bytes,
         timing: Timing {
             ping: timeouts.ping,
@@ -290,6 +292,16 @@ fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
     let Proxy { connect, answer, idle, requests, .. } = settings.proxy;
     let limits = UpstreamLimits { connect, answer, idle, requests };
     settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
+}
+
+fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
+    let deflate = &settings.deflate;
+    (deflate.mode == DeflateMode::On).then(|| DeflatePolicy {
+        level: deflate.level,
+        min_bytes: deflate.min_bytes,
+        max_bytes: deflate.max_bytes,
+        skip_types: deflate.skip_types.clone(),
+    })
 }
 
 fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {

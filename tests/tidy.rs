@@ -15,14 +15,15 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs any
 /// more, fails a test; so does a module that uses one below which it stands.
-const MODULES: [(&str, &[&str]); 18] = [
+const MODULES: [(&str, &[&str]); 19] = [
     ("json", &[]),
     ("frame", &[]),
     ("clock", &[]),
+    ("deflate", &["frame"]),
     ("event", &["frame", "json"]),
     ("protocol", &["event", "frame"]),
     ("index", &["event", "json"]),
-    ("fanout", &["event"]),
+    ("fanout", &["deflate", "event", "frame"]),
     ("auth", &["clock"]),
     ("client", &["json"]),
     ("upstream", &["client"]),
@@ -30,7 +31,7 @@ const MODULES: [(&str, &[&str]); 18] = [
     ("metrics", &["event", "fanout", "protocol"]),
     ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "protocol"]),
     ("ingest", &["broker", "client", "clock", "event", "json", "metrics"]),
-    ("transport", &["auth", "broker", "clock", "event", "fanout", "frame", "index", "metrics", "protocol"]),
+    ("transport", &["auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "metrics", "protocol"]),
     ("api", &["auth", "broker", "clock", "event", "ingest", "json", "metrics", "protocol", "transport", "upstream"]),
     (
         "server",
@@ -40,7 +41,7 @@ const MODULES: [(&str, &[&str]); 18] = [
 ];
 
 /// Modules without I/O, threads and clocks: what they are told is all they know.
-const PURE: [&str; 6] = ["json", "frame", "event", "protocol", "index", "fanout"];
+const PURE: [&str; 7] = ["json", "frame", "deflate", "event", "protocol", "index", "fanout"];
 
 /// What a pure module must not name. `inbox` is the way into a shard, so it has a channel and atomics, but nothing of these.
 const IMPURE: [&str; 8] =

@@ -24,6 +24,9 @@ use tokio_rustls::TlsAcceptor;
 use super::socket::Socket;
 use super::{LOGIN, basic, patiently};
 
+/// Frames that may wait for one connection.
+const WAITING: usize = 1 << 18;
+
 /// A certificate for 127.0.0.1 and who vouches for it.
 pub struct Identity {
     /// The CA in PEM.
@@ -84,7 +87,7 @@ struct Names {
 
 struct Session {
     registered: Mutex<Vec<String>>,
-    outgoing: mpsc::UnboundedSender<Vec<u8>>,
+    outgoing: mpsc::Sender<Vec<u8>>,
     /// Frames that are not yet handed to the kernel.
     waiting: AtomicUsize,
     frozen: AtomicBool,
@@ -238,14 +241,16 @@ pub fn upstream(urls: &str, more: &str) -> String {
     unless(own.contains("password") || own.contains("token"), "password = \"r0cketsk8ts\"");
     unless(own.contains("tls ="), "tls = \"insecure\"");
     unless(own.contains("backoff_max"), "backoff_min = \"20ms\"\nbackoff_max = \"100ms\"");
-    table
+    // What these tests post is for the server itself.
+    format!("{table}\n[proxy]\nupstream = \"off\"\n")
 }
 
 impl Session {
     fn send(&self, frame: Vec<u8>) {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         // If the connection is gone nobody wants it.
-        let _ = self.outgoing.send(frame);
+        let full = matches!(self.outgoing.try_send(frame), Err(mpsc::error::TrySendError::Full(_)));
+        assert!(!full, "a test wants more than {WAITING} frames to wait");
     }
 }
 
@@ -302,7 +307,7 @@ fn answer(head: &str, login: &str) -> String {
 
 fn serve(socket: Socket, state: &Arc<State>) {
     let (mut read, mut write) = tokio::io::split(socket);
-    let (outgoing, mut frames) = mpsc::unbounded_channel::<Vec<u8>>();
+    let (outgoing, mut frames) = mpsc::channel::<Vec<u8>>(WAITING);
     let session = Arc::new(Session {
         registered: Mutex::default(),
         outgoing,
@@ -361,7 +366,7 @@ fn command(text_: &str, session: &Session, state: &State) {
     if state.mute.load(Ordering::SeqCst) {
         return;
     }
-    let time = jiff::Timestamp::now();
+    let time = hydrant::clock::now();
     let answer =
         serde_json::json!({"Time": time.to_string(), "Type": "websocket", "Action": verb, "Key": spec, "Object": null});
     // The lock is held while the answer is queued, so that it precedes every event that it admits.
