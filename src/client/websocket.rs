@@ -9,10 +9,11 @@
 //! The server answers every command once and in order (`docs/protocol.md`, section 2), so answers need no names: the
 //! oldest command that is not answered yet is the one.
 
+mod reading;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,8 +25,8 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use sha1::{Digest, Sha1};
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, Empty, Join, ReadHalf, Sink, WriteHalf, empty, join, sink, split};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::io::{AsyncRead, AsyncWrite, Empty, Join, WriteHalf, empty, join, split};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -33,13 +34,10 @@ use super::endpoint::Target;
 use super::error::{ClientError, printable};
 use super::http::{Http, broken, refusal};
 use crate::json;
+use reading::{Heard, Message, Reading};
 
 /// Messages that wait for the consumer. What waits longer is better kept, and counted, at the server.
 const WAITING: usize = 1024;
-/// Bytes of them; one message always fits.
-const WAITING_BYTES: u32 = 1 << 20;
-/// So much is read from the socket at once.
-const READ_BYTES: usize = 64 << 10;
 /// Frames to the server that wait to be written.
 const OUTGOING: usize = 64;
 /// The peer's answer to our close is waited for so long.
@@ -48,7 +46,6 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 const ACCEPT_SALT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 type Socket = TokioIo<Upgraded>;
-type Reader = WebSocket<Join<BufReader<ReadHalf<Socket>>, Sink>>;
 type Writer = WebSocket<Join<Empty, WriteHalf<Socket>>>;
 
 /// Bounds of a session.
@@ -95,28 +92,6 @@ pub struct Session {
     reader: JoinHandle<()>,
 }
 
-/// A text with its share of [`WAITING_BYTES`], which is free again when the message is taken.
-#[derive(Debug)]
-struct Message {
-    text: String,
-    _room: OwnedSemaphorePermit,
-}
-
-/// When the server was last heard of.
-#[derive(Debug)]
-struct Heard {
-    opened: Instant,
-    /// Microseconds since then.
-    last: AtomicU64,
-}
-
-impl Heard {
-    fn now(&self) {
-        let micros = u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.last.store(micros, Ordering::Relaxed);
-    }
-}
-
 impl Session {
     /// Connects and upgrades.
     ///
@@ -129,17 +104,10 @@ impl Session {
         let (read, write) = split(TokioIo::new(socket));
         let (incoming_tx, incoming) = mpsc::channel(WAITING);
         let (outgoing, outgoing_rx) = mpsc::channel(OUTGOING);
-        let heard = Arc::new(Heard { opened: Instant::now(), last: AtomicU64::new(0) });
+        let heard = Arc::new(Heard::new());
         let writer = WebSocket::after_handshake(join(empty(), write), Role::Client);
         tokio::spawn(write_all(writer, outgoing_rx, bounds.ping));
-        let reading = Reading {
-            socket: reader(read, bounds.message_bytes),
-            target: target.clone(),
-            bounds,
-            heard: Arc::clone(&heard),
-            room: Arc::new(Semaphore::new(WAITING_BYTES as usize)),
-            parts: None,
-        };
+        let reading = Reading::new(read, target.clone(), bounds, Arc::clone(&heard));
         let reader = tokio::spawn(reading.run(incoming_tx, outgoing.clone()));
         Ok(Self { incoming, outgoing, unanswered: VecDeque::new(), heard, headers, reader })
     }
@@ -151,8 +119,7 @@ impl Session {
 
     /// How long ago the server was last heard of: a frame of any kind. While received events are not taken nothing is heard.
     pub fn silent_for(&self) -> Duration {
-        let last = Duration::from_micros(self.heard.last.load(Ordering::Relaxed));
-        self.heard.opened.elapsed().saturating_sub(last)
+        self.heard.ago()
     }
 
     /// Sends a registration. Its answer comes with [`Session::receive`].
@@ -279,125 +246,6 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), &'static str> {
     }
 }
 
-/// The reading side. It writes nothing by itself: pongs and closes are the writer's.
-fn reader(read: ReadHalf<Socket>, message_bytes: usize) -> Reader {
-    let read = BufReader::with_capacity(READ_BYTES, read);
-    let mut socket = WebSocket::after_handshake(join(read, sink()), Role::Client);
-    socket.set_auto_pong(false);
-    socket.set_auto_close(false);
-    // The bound is the first length that is refused.
-    socket.set_max_message_size(message_bytes.saturating_add(1));
-    socket
-}
-
-/// The task that reads.
-struct Reading {
-    socket: Reader,
-    target: Target,
-    bounds: Bounds,
-    heard: Arc<Heard>,
-    room: Arc<Semaphore>,
-    /// The parts so far of a message that comes in parts. Joined here, because fastwebsockets' own joiner has no bound.
-    parts: Option<Vec<u8>>,
-}
-
-impl Reading {
-    async fn run(mut self, incoming: mpsc::Sender<Result<Message, ClientError>>, outgoing: mpsc::Sender<Outgoing>) {
-        let end = loop {
-            match self.next(&outgoing).await {
-                Ok(None) => {}
-                Ok(Some(text)) => {
-                    let Some(message) = self.wait_for_room(text).await else { return };
-                    if incoming.send(Ok(message)).await.is_err() {
-                        return;
-                    }
-                }
-                Err(end) => break end,
-            }
-        };
-        if let ClientError::Closed { .. } = end {
-            let _ = outgoing.try_send(Outgoing::Close);
-        }
-        let _ = incoming.send(Err(end)).await;
-    }
-
-    async fn wait_for_room(&mut self, text: String) -> Option<Message> {
-        let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX).min(WAITING_BYTES);
-        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()?;
-        Some(Message { text, _room: room })
-    }
-
-    /// The next frame; the text of a message if it ends one.
-    async fn next(&mut self, outgoing: &mpsc::Sender<Outgoing>) -> Result<Option<String>, ClientError> {
-        let frame = self.frame().await?;
-        self.heard.now();
-        match frame.opcode {
-            OpCode::Text if frame.fin && self.parts.is_none() => self.text(frame.payload.to_vec()).map(Some),
-            OpCode::Text | OpCode::Continuation => self.join(&frame),
-            OpCode::Close => Err(closed(&frame.payload)),
-            OpCode::Ping => {
-                // If the writer is that far behind, an older pong is still to be sent, and one will do.
-                let _ = outgoing.try_send(Outgoing::Pong(frame.payload.to_vec()));
-                Ok(None)
-            }
-            OpCode::Binary | OpCode::Pong => Ok(None),
-        }
-    }
-
-    async fn frame(&mut self) -> Result<Frame<'static>, ClientError> {
-        // Giving up a read halfway is harmless here: the connection is given up with it.
-        match timeout(self.bounds.silence, self.socket.read_frame()).await {
-            Ok(Ok(frame)) => Ok(frame),
-            Ok(Err(WebSocketError::UnexpectedEOF)) => Err(self.broken("it ended without a close")),
-            Ok(Err(WebSocketError::FrameTooLarge)) => Err(self.too_long()),
-            Ok(Err(e)) => Err(broken(&self.target, &e)),
-            Err(_) => {
-                let endpoint = self.target.endpoint.to_string();
-                Err(ClientError::Silent { endpoint, after: self.bounds.silence })
-            }
-        }
-    }
-
-    fn join(&mut self, frame: &Frame<'static>) -> Result<Option<String>, ClientError> {
-        if (frame.opcode == OpCode::Text) != self.parts.is_none() {
-            return Err(self.broken("the parts of a message are out of order"));
-        }
-        let mut parts = self.parts.take().unwrap_or_default();
-        if parts.len() + frame.payload.len() > self.bounds.message_bytes {
-            return Err(self.too_long());
-        }
-        parts.extend_from_slice(&frame.payload);
-        if frame.fin {
-            return self.text(parts).map(Some);
-        }
-        self.parts = Some(parts);
-        Ok(None)
-    }
-
-    fn text(&self, bytes: Vec<u8>) -> Result<String, ClientError> {
-        String::from_utf8(bytes).map_err(|e| broken(&self.target, &e))
-    }
-
-    fn too_long(&self) -> ClientError {
-        self.broken(&format!("a message is longer than {} bytes", self.bounds.message_bytes))
-    }
-
-    fn broken(&self, reason: &str) -> ClientError {
-        ClientError::Broken { endpoint: self.target.endpoint.to_string(), reason: reason.to_owned() }
-    }
-}
-
-fn closed(payload: &[u8]) -> ClientError {
-    const NONE_GIVEN: u16 = 1005;
-    match payload {
-        [high, low, reason @ ..] => ClientError::Closed {
-            code: u16::from_be_bytes([*high, *low]),
-            reason: printable(&String::from_utf8_lossy(reason)),
-        },
-        _ => ClientError::Closed { code: NONE_GIVEN, reason: String::new() },
-    }
-}
-
 /// Writes until the close, a broken connection or the end of the session; the reader tells why.
 async fn write_all(mut writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>, ping: Duration) {
     loop {
@@ -431,16 +279,6 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn closes_are_read_with_and_without_a_reason() {
-        let shown = |payload: &[u8]| closed(payload).to_string();
-        assert_eq!(shown(b"\x03\xf5slow"), "the server closed the connection: 1013 (slow)");
-        assert_eq!(shown(b"\x03\xe9"), "the server closed the connection: 1001");
-        assert_eq!(shown(b""), "the server closed the connection: 1005");
-        assert!(closed(b"\x03\xf0").is_final());
-        assert!(!closed(b"\x03\xf5").is_final());
-    }
 
     #[test]
     fn refused_registrations_keep_the_servers_words() {
