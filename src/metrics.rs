@@ -6,6 +6,7 @@
 //!
 //! `docs/operations.md` lists them all; a test compares the list with the registry.
 
+mod labels;
 mod latency;
 mod process;
 mod upstream;
@@ -20,73 +21,9 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 use crate::event;
 use crate::fanout::{Counts, Depth};
 use crate::protocol::Close;
+pub use labels::{Outcome, Rejection, Reload, Source};
 use latency::LatencyHistogram;
-
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
-
-/// Where an event came from; the value of the label `source`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// `POST /api/v3/events`
-    Post,
-    /// The simulated fleet of `--demo`
-    Demo,
-    /// Connections that came and went
-    Connections,
-    /// A DRP endpoint
-    Upstream,
-}
-
-impl Source {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Post => "post",
-            Self::Demo => "demo",
-            Self::Connections => "connections",
-            Self::Upstream => "upstream",
-        }
-    }
-}
-
-/// What became of a command; the value of the label `outcome`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Registered, or registered already.
-    Registered,
-    /// Deregistered.
-    Deregistered,
-    /// Answered with an error.
-    Refused,
-}
-
-/// Why a connection did not become a websocket; the value of the label `reason`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejection {
-    /// TLS did not come about.
-    Tls,
-    /// No or unusable credentials.
-    Unauthenticated,
-    /// Wrong credentials.
-    Forbidden,
-    /// Not a websocket handshake.
-    BadRequest,
-    /// Too many tries or connections.
-    Limited,
-}
-
-impl Rejection {
-    const ALL: [(Self, &'static str); 5] = [
-        (Self::Tls, "tls"),
-        (Self::Unauthenticated, "unauthenticated"),
-        (Self::Forbidden, "forbidden"),
-        (Self::BadRequest, "bad_request"),
-        (Self::Limited, "limited"),
-    ];
-
-    fn label(self) -> &'static str {
-        Self::ALL.iter().find(|(reason, _)| *reason == self).map_or("other", |(_, label)| label)
-    }
-}
 
 /// All metrics. One per process; shared.
 #[derive(Debug)]
@@ -123,6 +60,7 @@ pub struct Metrics {
     predicate_evaluations: IntCounter,
     field_lookups: IntCounter,
     filter_matches: IntCounter,
+    certificate_reloads: IntCounterVec,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
     /// Endpoints that are followed.
@@ -223,6 +161,11 @@ impl Metrics {
             ),
             field_lookups: declare.counter("hydrant_field_lookups_total", "Paths looked up in events by filters"),
             filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once a group"),
+            certificate_reloads: declare.counters(
+                "hydrant_certificate_reloads_total",
+                "Changes of the TLS certificate while running",
+                "outcome",
+            ),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
             upstream: UpstreamMetrics::declare(&declare),
             shards: Mutex::new(Vec::new()),
@@ -246,6 +189,9 @@ impl Metrics {
             self.command(outcome, 0);
         }
         self.serialisations.with_label_values(&["deflate"]);
+        ["taken", "refused"]
+            .iter()
+            .for_each(|outcome| self.certificate_reloads.with_label_values(&[outcome]).inc_by(0));
         [Source::Post, Source::Connections, Source::Upstream]
             .into_iter()
             .for_each(|source| self.received(source, 0, 0));
@@ -259,6 +205,15 @@ impl Metrics {
     /// A connection did not become a websocket.
     pub fn rejected(&self, reason: Rejection) {
         self.rejected.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// The certificate has changed.
+    pub fn certificate(&self, reload: Reload) {
+        let label = match reload {
+            Reload::Taken => "taken",
+            Reload::Refused => "refused",
+        };
+        self.certificate_reloads.with_label_values(&[label]).inc();
     }
 
     /// Commands had this outcome.
@@ -391,19 +346,14 @@ impl ShardMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fanout::Latency;
 
     #[test]
     fn a_shard_adds_its_counts_and_replaces_its_gauges() {
         let metrics = Arc::new(Metrics::new());
         let (mut a, mut b) = (metrics.shard(), metrics.shard());
-        let mut counts = Counts {
-            queued: 3,
-            delivered: 2,
-            dropped: 1,
-            bytes: 50,
-            latency: crate::fanout::Latency::default(),
-            ..Counts::default()
-        };
+        let mut counts =
+            Counts { queued: 3, delivered: 2, dropped: 1, bytes: 50, latency: Latency::default(), ..Counts::default() };
         counts.latency.observe(40);
         let size = |events| ShardSize { waiting: Depth { events, bytes: 10 }, registrations: 4, frames: 1 };
         a.flush(&counts, size(5));

@@ -4,6 +4,8 @@
 //! wrong with the settings. [`Server::stop`] drains: readiness goes, no connections and events are taken any more, what was taken is
 //! delivered, everybody gets a close frame, and the shards end. Several servers can live in one process (tests do that).
 
+mod links;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -20,19 +22,18 @@ use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
-use crate::client::Bounds;
-use crate::config::{DeflateMode, Proxy, Settings, TlsMode, UpstreamTls};
+use crate::config::{DeflateMode, Proxy, Settings, TlsMode};
 use crate::fanout::inbox::InboxLimits;
 use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::index;
 use crate::index::filter;
 use crate::ingest::demo::Fleet;
 use crate::ingest::feed;
-use crate::ingest::upstream::{Link, LinkSettings};
+use crate::ingest::upstream::Link;
 use crate::metrics::Metrics;
 use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
-use crate::transport::tls::{self, TlsError};
+use crate::transport::tls::{self, LiveTls, TlsError};
 use crate::transport::{Timing, listener::Handler};
 use crate::upstream::{Upstream, UpstreamLimits};
 
@@ -89,6 +90,7 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     probe: Option<SocketAddr>,
     api: Arc<Api>,
+    tls: Option<Arc<LiveTls>>,
     ready: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     /// The probe goes on while the server drains.
@@ -107,7 +109,8 @@ impl Server {
         let authority = open_authority(&settings)?;
         let id = identity(&settings)?;
         let metrics = Arc::new(Metrics::new());
-        let listeners = bind_all(&settings, &metrics).await?;
+        let tls = live_tls(&settings)?.map(Arc::new);
+        let listeners = bind_all(&settings, tls.as_ref(), &metrics).await?;
         let probe = bind_probe(&settings, &metrics).await?;
         let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect::<Vec<_>>();
         let broker = Arc::new(Broker::new(metrics, epoch));
@@ -121,7 +124,7 @@ impl Server {
             sockets: SocketQuota::new(usize::try_from(settings.limits.connections_per_principal).unwrap_or(usize::MAX)),
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
-            tier: if settings.upstream.urls.is_empty() { 0 } else { settings.upstream.tier },
+            tier: links::tier(&settings),
             connection_events: settings.connection_events,
             deflate: settings.deflate.mode == DeflateMode::On,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
@@ -139,6 +142,7 @@ impl Server {
             addresses,
             probe: probe.as_ref().and_then(|probe| probe.address().ok()),
             api,
+            tls,
             ready,
             stop,
             stop_probe,
@@ -148,7 +152,7 @@ impl Server {
         for listener in listeners {
             server.serve(listener, Arc::clone(&server.api), stopped.clone());
         }
-        let links = links(&server.settings, &server.api.broker);
+        let links = links::links(&server.settings, &server.api.broker);
         if let Some(listener) = probe {
             let healths = links.iter().map(Link::health).collect();
             let probe = Arc::new(Probe::new(Arc::clone(&server.api.broker), Arc::clone(&server.ready), healths));
@@ -156,6 +160,7 @@ impl Server {
         }
         server.tasks.extend(links.into_iter().map(|link| tokio::spawn(link.run(stopped.clone()))));
         server.follow_rights(stopped.clone());
+        server.follow_certificate(stopped.clone());
         server.feed_demo(stopped);
         Ok(server)
     }
@@ -183,6 +188,14 @@ impl Server {
         }));
     }
 
+    /// Takes another certificate when its files have changed.
+    fn follow_certificate(&mut self, stop: watch::Receiver<bool>) {
+        if let Some(tls) = &self.tls {
+            let metrics = Arc::clone(self.api.broker.metrics());
+            self.tasks.push(tokio::spawn(Arc::clone(tls).follow(metrics, stop)));
+        }
+    }
+
     fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
         let Some(machines) = self.settings.demo else { return };
         let fleet = Fleet::new(self.settings.demo_seed, machines);
@@ -204,8 +217,11 @@ impl Server {
         &self.settings
     }
 
-    /// Reads users, roles, tenants and keys again.
+    /// Reads users, roles, tenants and keys again, and the certificate.
     pub fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload_and_tell(self.api.broker.metrics());
+        }
         match self.api.authority.reload() {
             Ok(changed) => tracing::info!(changed, "reloaded"),
             Err(error) => tracing::error!(%error, "not reloaded; everything stays as it was"),
@@ -266,34 +282,6 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
     }
 }
 
-/// The links to the upstream endpoints, not connected yet.
-fn links(settings: &Settings, broker: &Arc<Broker>) -> Vec<Link> {
-    let upstream = &settings.upstream;
-    if upstream.tls == UpstreamTls::Insecure && upstream.urls.iter().any(|url| url.tls) {
-        tracing::warn!(
-            "upstream.tls = \"insecure\": whoever stands between here and an endpoint can read the password"
-        );
-    }
-    let link = LinkSettings {
-        register: upstream.register.clone(),
-        connect: upstream.connect,
-        answer: upstream.answer,
-        bounds: Bounds { message_bytes: settings.limits.event_bytes, ping: upstream.ping, silence: upstream.idle },
-        backoff_min: upstream.backoff_min,
-        backoff_max: upstream.backoff_max,
-        spread: upstream.spread,
-        tier: upstream.tier,
-    };
-    upstream.services().into_iter().map(|service| Link::new(service, link.clone(), Arc::clone(broker))).collect()
-}
-
-/// The endpoint that gets what is not for this server itself.
-fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
-    let Proxy { connect, answer, idle, requests, .. } = settings.proxy;
-    let limits = UpstreamLimits { connect, answer, idle, requests };
-    settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
-}
-
 fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
     let deflate = &settings.deflate;
     (deflate.mode == DeflateMode::On).then(|| DeflatePolicy {
@@ -302,6 +290,13 @@ fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
         max_bytes: deflate.max_bytes,
         skip_types: deflate.skip_types.clone(),
     })
+}
+
+/// The endpoint that gets what is not for this server itself.
+fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
+    let Proxy { connect, answer, idle, requests, .. } = settings.proxy;
+    let limits = UpstreamLimits { connect, answer, idle, requests };
+    settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
 }
 
 fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
@@ -333,21 +328,30 @@ fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     Ok(Arc::new(authority))
 }
 
-async fn bind_all(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<Listener>, StartError> {
-    let tls = match settings.tls {
-        TlsMode::Off => None,
+fn live_tls(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {
+    let (certificate, key) = match settings.tls {
+        TlsMode::Off => return Ok(None),
         TlsMode::SelfSigned => {
             let addresses: Vec<IpAddr> = settings.listen.iter().map(SocketAddr::ip).collect();
-            Some(tls::self_signed(&settings.data_dir, &addresses)?)
+            tls::self_signed(&settings.data_dir, &addresses)?
         }
-        TlsMode::Files => match (&settings.tls_cert, &settings.tls_key) {
-            (Some(certificate), Some(key)) => Some(tls::from_files(certificate, key)?),
+        TlsMode::Files => match (settings.tls_cert.clone(), settings.tls_key.clone()) {
+            (Some(certificate), Some(key)) => (certificate, key),
             _ => unreachable!("the settings were checked when they were read"),
         },
     };
+    let files = vec![certificate.clone(), key.clone()];
+    LiveTls::new(files, move || tls::from_files(&certificate, &key)).map(Some)
+}
+
+async fn bind_all(
+    settings: &Settings,
+    tls: Option<&Arc<LiveTls>>,
+    metrics: &Arc<Metrics>,
+) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     for &address in &settings.listen {
-        listeners.push(bind(address, tls.clone(), settings, metrics).await?);
+        listeners.push(bind(address, tls.cloned(), settings, metrics).await?);
     }
     Ok(listeners)
 }
@@ -361,7 +365,7 @@ async fn bind_probe(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Optio
 
 async fn bind(
     address: SocketAddr,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<LiveTls>>,
     settings: &Settings,
     metrics: &Arc<Metrics>,
 ) -> Result<Listener, StartError> {
