@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::Declare;
+use super::declare::Declare;
 
 /// Of all endpoints.
 #[derive(Debug)]
