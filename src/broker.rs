@@ -35,6 +35,9 @@ use history::History;
 /// The Type of events about connections; a principal always sees those of its own.
 pub const CONNECTIONS: &str = "connections";
 
+/// The Type of events by which hydrant tells of itself.
+pub const HYDRANT: &str = "hydrant";
+
 /// Why events were not taken.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PublishError {
@@ -171,10 +174,15 @@ impl Broker {
     /// # Errors
     /// [`PublishError`]; no event was taken then.
     pub fn publish(&self, events: Vec<Event>, source: Source) -> Result<u64, PublishError> {
-        self.publish_or_return(events, source).map_err(|(error, _)| error)
+        let count = events.len() as u64;
+        self.publish_or_return(events, source).map_err(|(error, _)| {
+            self.metrics.events_refused.inc_by(count);
+            error
+        })
     }
 
-    /// Like [`Broker::publish`], but gives the events back that were not taken.
+    /// Like [`Broker::publish`], but gives the events back that were not taken, for whoever tries again: they do not count as
+    /// refused.
     ///
     /// # Errors
     /// [`PublishError`] and the events.
@@ -211,7 +219,6 @@ impl Broker {
             ways: ways.map(digest),
         };
         self.sequence(events, intake)
-            .inspect_err(|(_, refused)| self.metrics.events_refused.inc_by(refused.len() as u64))
     }
 
     fn sequence(&self, mut events: Vec<Event>, mut intake: Intake<'_>) -> Result<u64, (PublishError, Vec<Event>)> {

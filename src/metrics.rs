@@ -1,7 +1,7 @@
 //! Every metric of hydrant, declared in one place and served by `--metrics-listen` in the Prometheus text format.
 //!
 //! Contract: names follow the Prometheus conventions (base units, `_total`, prefix `hydrant_`), label values come from
-//! enums of ours and never from clients, so the number of series is bounded. Handles are resolved here, once; a shard keeps its own
+//! enums of ours and the settings and never from clients, so the number of series is bounded. Handles are resolved here, once; a shard keeps its own
 //! plain counts and adds them up with [`ShardMetrics::flush`] once a turn, not once a delivery.
 //!
 //! `docs/operations.md` lists them all; a test compares the list with the registry.
@@ -13,6 +13,7 @@ mod latency;
 mod nats;
 mod process;
 mod shard;
+mod upstream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 pub use labels::{Outcome, Rejection, Reload, Source};
 pub use nats::NatsMetrics;
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
+pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
 use crate::event;
 use crate::protocol::Close;
@@ -60,6 +62,8 @@ pub struct Metrics {
     pub http_responses: IntCounterVec,
     /// What goes between nodes.
     pub nats: NatsMetrics,
+    /// Endpoints that are followed.
+    pub upstream: UpstreamMetrics,
     shards: Mutex<Vec<Arc<Peaks>>>,
 }
 
@@ -111,6 +115,7 @@ impl Metrics {
             ),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
             nats: NatsMetrics::new(&declare),
+            upstream: UpstreamMetrics::declare(&declare),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
         };

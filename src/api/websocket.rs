@@ -11,6 +11,7 @@ use super::{Api, ApiError, query};
 use crate::auth::Identity;
 use crate::broker::history::{SinceError, Start};
 use crate::clock;
+use crate::ingest::upstream::TIER_HEADER;
 use crate::metrics::Rejection;
 use crate::overflow::{Overflow, UnknownOverflow};
 use crate::transport::listener::Answer;
@@ -57,6 +58,7 @@ impl Api {
         let mut answer = upgrade::accept(request, self.deflate, then).map_err(bad)?;
         let position = HeaderValue::try_from(position.to_string()).expect("digits and a colon");
         answer.headers_mut().insert(POSITION, position);
+        answer.headers_mut().insert(TIER_HEADER, self.tier.into());
         Ok(answer)
     }
 

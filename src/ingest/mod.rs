@@ -3,3 +3,4 @@
 pub mod demo;
 pub mod feed;
 pub mod nats;
+pub mod upstream;

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{CliError, endpoint, runtime, tell};
-use crate::client::{Backoff, ClientError, Received, Session, Target};
+use crate::client::{Backoff, Bounds, ClientError, Received, Session, Target};
 use crate::json;
 use resume::Resume;
 
@@ -108,8 +108,8 @@ impl<W: AsyncWrite + Unpin> Watch<'_, W> {
 
     /// Watches until the connection ends, which is an error, or the count is reached.
     async fn one_connection(&mut self, again: bool, err: &mut dyn Write) -> Result<(), CliError> {
-        let opened = Session::open_since(&self.target, self.resume.since()).await?;
-        let resumes = self.resume.opened(opened.position());
+        let opened = Session::open_since(&self.target, Bounds::default(), self.resume.since()).await?;
+        let resumes = self.resume.opened(opened.header("X-Hydrant-Sequence"));
         let session = self.session.insert(opened);
         for spec in &self.args.specs {
             session.register(spec).await;
