@@ -9,12 +9,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use latency::LatencyHistogram;
 use parking_lot::Mutex;
-use prometheus::core::{Collector, Desc};
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, proto};
+use prometheus::core::Collector;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::event;
-use crate::fanout::{BUCKETS, Counts, Depth, Latency, bucket_bound_us};
+use crate::fanout::{Counts, Depth};
 use crate::protocol::Close;
 
 /// Where an event came from; the value of the label `source`.
@@ -78,6 +79,25 @@ impl Rejection {
     }
 }
 
+/// What somebody wanted more of than it may have; the value of the label `limit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Websockets of one principal.
+    Connections,
+    /// Registrations on one connection.
+    Registrations,
+    /// Events posted by one principal in a second.
+    PostedEvents,
+}
+
+impl Limit {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Connections, "connections"),
+        (Self::Registrations, "registrations"),
+        (Self::PostedEvents, "posted_events"),
+    ];
+}
+
 /// All metrics. One per process; shared.
 #[derive(Debug)]
 pub struct Metrics {
@@ -87,6 +107,7 @@ pub struct Metrics {
     /// Websockets that were opened.
     pub connections_opened: IntCounter,
     rejected: IntCounterVec,
+    limited: IntCounterVec,
     disconnects: IntCounterVec,
     /// Registrations of all websockets.
     pub registrations: IntGauge,
@@ -165,6 +186,7 @@ impl Metrics {
                 "Connections that did not become a websocket",
                 "reason",
             ),
+            limited: declare.counters("hydrant_limited_total", "Refusals because a principal had its share", "limit"),
             disconnects: declare.counters("hydrant_disconnects_total", "Websockets that were closed", "reason"),
             registrations: declare.gauge("hydrant_registrations", "Registrations of all websockets"),
             commands: declare.counters("hydrant_commands_total", "Commands of clients", "outcome"),
@@ -217,6 +239,7 @@ impl Metrics {
         for (_, label) in Rejection::ALL {
             self.rejected.with_label_values(&[label]);
         }
+        Limit::ALL.iter().for_each(|(limit, _)| self.limited(*limit, 0));
         for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
             self.command(outcome, 0);
         }
@@ -231,6 +254,12 @@ impl Metrics {
     /// A connection did not become a websocket.
     pub fn rejected(&self, reason: Rejection) {
         self.rejected.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// Principals wanted more than their share, so many times.
+    pub fn limited(&self, limit: Limit, count: u64) {
+        let (_, label) = Limit::ALL[limit as usize];
+        self.limited.with_label_values(&[label]).inc_by(count);
     }
 
     /// Commands had this outcome.
@@ -355,82 +384,13 @@ impl ShardMetrics {
     }
 }
 
-/// A histogram to which whole buckets can be added, which the library's own cannot.
-#[derive(Debug, Clone)]
-struct LatencyHistogram {
-    desc: Desc,
-    cells: Arc<LatencyCells>,
-}
-
-#[derive(Debug, Default)]
-struct LatencyCells {
-    counts: [AtomicU64; BUCKETS],
-    sum_us: AtomicU64,
-}
-
-impl LatencyHistogram {
-    fn new() -> prometheus::Result<Self> {
-        let desc = Desc::new(
-            "hydrant_delivery_latency_seconds".to_owned(),
-            "From the intake of an event to the hand-over of its last byte to the kernel, once a delivery".to_owned(),
-            Vec::new(),
-            std::collections::HashMap::new(),
-        )?;
-        Ok(Self { desc, cells: Arc::default() })
-    }
-
-    fn add(&self, latency: &Latency) {
-        for (cell, &count) in self.cells.counts.iter().zip(&latency.counts) {
-            if count > 0 {
-                cell.fetch_add(count, Ordering::Relaxed);
-            }
-        }
-        self.cells.sum_us.fetch_add(latency.sum_us, Ordering::Relaxed);
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "Prometheus values are floating point")]
-fn seconds(us: u64) -> f64 {
-    us as f64 / 1e6
-}
-
-impl Collector for LatencyHistogram {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.desc]
-    }
-
-    fn collect(&self) -> Vec<proto::MetricFamily> {
-        let mut histogram = proto::Histogram::default();
-        let mut count = 0;
-        let mut buckets = Vec::with_capacity(BUCKETS);
-        for (at, cell) in self.cells.counts.iter().enumerate() {
-            count += cell.load(Ordering::Relaxed);
-            if let Some(bound) = bucket_bound_us(at) {
-                let mut bucket = proto::Bucket::default();
-                bucket.set_upper_bound(seconds(bound));
-                bucket.set_cumulative_count(count);
-                buckets.push(bucket);
-            }
-        }
-        histogram.set_bucket(buckets);
-        histogram.set_sample_count(count);
-        histogram.set_sample_sum(seconds(self.cells.sum_us.load(Ordering::Relaxed)));
-        let mut metric = proto::Metric::default();
-        metric.set_histogram(histogram);
-        let mut family = proto::MetricFamily::default();
-        family.set_name(self.desc.fq_name.clone());
-        family.set_help(self.desc.help.clone());
-        family.set_field_type(proto::MetricType::HISTOGRAM);
-        family.set_metric(vec![metric]);
-        vec![family]
-    }
-}
-
+mod latency;
 mod process;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fanout::Latency;
 
     #[test]
     fn a_shard_adds_its_counts_and_replaces_its_gauges() {

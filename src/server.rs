@@ -18,9 +18,9 @@ use tokio::task::JoinHandle;
 use crate::api::probe::Probe;
 use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
-use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
+use crate::auth::{AuthOptions, Authority, CertificateName, IssuerOptions, StoreError, ThrottleLimits};
 use crate::broker::Broker;
-use crate::config::{Settings, TlsMode};
+use crate::config::{ClientName, Settings, TlsMode};
 use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::InboxLimits;
 use crate::index;
@@ -115,7 +115,7 @@ impl Server {
             authority,
             pool: Arc::new(pool),
             admission: Admission::new(settings.limits.connections),
-            sockets: SocketQuota::new(usize::try_from(settings.limits.connections_per_principal).unwrap_or(usize::MAX)),
+            sockets: SocketQuota::new(settings.limits.connections_per_principal),
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
             connection_events: settings.connection_events,
@@ -262,6 +262,11 @@ fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
         token_ttl: settings.token.ttl,
         max_token_ttl: settings.token.max_ttl,
         throttle,
+        issuer: issuer(settings),
+        certificate_name: match settings.tls_client_name {
+            ClientName::Common => CertificateName::Common,
+            ClientName::Alternative => CertificateName::Alternative,
+        },
         ..AuthOptions::default()
     };
     let (authority, opened) = Authority::open(&settings.data_dir, options)?;
@@ -281,15 +286,28 @@ fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     Ok(Arc::new(authority))
 }
 
+/// Whose tokens are taken besides our own.
+fn issuer(settings: &Settings) -> Option<IssuerOptions> {
+    let token = &settings.token;
+    Some(IssuerOptions {
+        jwks: token.jwks.clone()?,
+        issuer: token.issuer.clone(),
+        audience: token.audience.clone(),
+        user_claim: token.principal_claim.clone(),
+        roles_claim: Some(token.roles_claim.clone()).filter(|claim| !claim.is_empty()),
+    })
+}
+
 async fn bind_all(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<Listener>, StartError> {
+    let client_ca = settings.tls_client_ca.as_deref();
     let tls = match settings.tls {
         TlsMode::Off => None,
         TlsMode::SelfSigned => {
             let addresses: Vec<IpAddr> = settings.listen.iter().map(SocketAddr::ip).collect();
-            Some(tls::self_signed(&settings.data_dir, &addresses)?)
+            Some(tls::self_signed(&settings.data_dir, &addresses, client_ca)?)
         }
         TlsMode::Files => match (&settings.tls_cert, &settings.tls_key) {
-            (Some(certificate), Some(key)) => Some(tls::from_files(certificate, key)?),
+            (Some(certificate), Some(key)) => Some(tls::from_files(certificate, key, client_ca)?),
             _ => unreachable!("the settings were checked when they were read"),
         },
     };

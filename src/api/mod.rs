@@ -40,6 +40,7 @@ use crate::auth::Authority;
 use crate::broker::connection::Connection;
 use crate::broker::{Broker, PublishError};
 use crate::metrics::Source;
+use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
 use crate::transport::pool::{Admission, Pool};
 use crate::{AUDIT, clock};
@@ -105,9 +106,10 @@ impl Handler for Api {
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    async fn handle(&self, request: Request<Incoming>, caller: &Caller) -> Answer {
+        let peer = caller.peer;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let answer = self.route(request, peer).await.unwrap_or_else(|error| error.answer(&method, &path));
+        let answer = self.route(request, caller).await.unwrap_or_else(|error| error.answer(&method, &path));
         self.broker.metrics().http_responses.with_label_values(&[answer.status().as_str()]).inc();
         tracing::debug!(%method, path, status = answer.status().as_u16(), %peer, "request");
         answer
@@ -131,12 +133,13 @@ impl Api {
         }
     }
 
-    async fn route(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Result<Answer, ApiError> {
+    async fn route(&self, mut request: Request<Incoming>, caller: &Caller) -> Result<Answer, ApiError> {
+        let peer = caller.peer;
         let path = request.uri().path().to_owned();
         let Some(rest) = path.strip_prefix("/api/v3/") else { return Err(ApiError::NoRoute) };
         let segments: Vec<String> = rest.split('/').map(query::decode).collect();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        let identity = self.authenticate(&request, peer).await?;
+        let identity = self.authenticate(&request, caller).await?;
         let query = request.uri().query();
         if segments != ["ws"]
             && let Some(connection) = self.visitors.came(peer, &identity)

@@ -3,7 +3,6 @@
 //! `/healthz` says that the process answers; `/readyz` that it takes connections, and 503 as soon as it drains, so that
 //! balancers look elsewhere before anybody is disconnected.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +11,7 @@ use hyper::{Method, Request, StatusCode};
 
 use super::{ApiError, answer};
 use crate::broker::Broker;
+use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
 
 /// See the module's text.
@@ -29,7 +29,7 @@ impl Probe {
 }
 
 impl Handler for Probe {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Answer {
+    async fn handle(&self, request: Request<Incoming>, _: &Caller) -> Answer {
         let path = request.uri().path();
         match (request.method(), path) {
             (&Method::GET, "/metrics") => {

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 
 use super::{Api, ApiError};
 use crate::auth::Identity;
-use crate::metrics::Rejection;
+use crate::metrics::{Limit, Rejection};
 use crate::transport::listener::Answer;
 use crate::transport::pool::Newcomer;
 use crate::transport::upgrade::{self, UpgradeError};
@@ -29,9 +29,11 @@ impl Api {
         let Some(permit) = self.admission.admit() else {
             return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
         };
-        let Some(place) = self.sockets.admit(identity.principal().as_str()) else {
-            return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
-        };
+        let own = self.authority.access(&identity)?.limits().connections();
+        let place = self.sockets.admit(identity.principal().as_str(), own).map_err(|limit| {
+            self.broker.metrics().limited(Limit::Connections, 1);
+            rejected(Rejection::Limited, ApiError::Sockets { limit })
+        })?;
         let permit = permit.beside(place);
         let (pool, authority) = (Arc::clone(&self.pool), Arc::clone(&self.authority));
         let then = move |socket: crate::transport::socket::Socket, early| async move {

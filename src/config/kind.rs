@@ -59,7 +59,9 @@ kinds! {
     Path -> PathBuf, "a path", ["string"], |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
     OptionalPath -> Option<PathBuf>, "a path", ["string"],
         |text: &str| Some((!text.is_empty()).then(|| PathBuf::from(text)));
+    Text -> String, "a text", ["string"], |text: &str| Some(text.to_owned());
     Tls -> TlsMode, "`self-signed`, `files` or `off`", ["string"], TlsMode::from_name;
+    CertificateName -> ClientName, "`cn` or `san`", ["string"], ClientName::from_name;
     Format -> LogFormat, "`text` or `json`", ["string"], LogFormat::from_name;
     Policy -> Overflow, "`disconnect`", ["string"], Overflow::from_name;
     Level -> String, "a level such as `info`, or directives such as `warn,hydrant=debug`", ["string"], level;
@@ -105,6 +107,13 @@ words! {
         Files = "files",
         /// Plain HTTP.
         Off = "off",
+    }
+    /// Where in a client's certificate its name is looked for.
+    ClientName {
+        /// The common name of the subject.
+        Common = "cn",
+        /// The subject alternative name.
+        Alternative = "san",
     }
     /// How log lines look.
     LogFormat {

@@ -21,7 +21,7 @@ mod settings;
 
 pub use doc::{default_file, markdown};
 pub use error::{ConfigError, ConfigErrors, Place};
-pub use kind::{LogFormat, Overflow, TlsMode};
+pub use kind::{ClientName, LogFormat, Overflow, TlsMode};
 pub use load::{FlagValue, Sources};
 pub use settings::{Inbox, Limits, Log, Outbox, Row, Settings, Throttle, Timeouts, Token, rows};
 

@@ -13,6 +13,7 @@
 //! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places; the trie skips
 //! all places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the figures.
 
+mod allowance;
 pub mod filter;
 mod groups;
 mod spec;
@@ -81,9 +82,7 @@ pub enum IndexError {
         limit: usize,
     },
     /// All registrations of the subscriber together are too large.
-    #[error(
-        "too many combinations: all registrations of the connection would make {combinations}, {limit} are allowed"
-    )]
+    #[error("too many combinations: all registrations would make {combinations}, {limit} are allowed")]
     TooManyInAll {
         /// What all registrations would make.
         combinations: usize,
@@ -107,6 +106,7 @@ struct Subscriber {
     class: Class,
     registrations: HashMap<Box<str>, Registration>,
     combinations: usize,
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -177,7 +177,8 @@ impl<S: Copy> Index<S> {
 
     /// Adds a subscriber without registrations.
     pub fn subscribe(&mut self, id: S, class: Class) -> Slot {
-        let subscriber = Some(Subscriber { class, registrations: HashMap::new(), combinations: 0 });
+        let most = self.limits.registrations;
+        let subscriber = Some(Subscriber { class, registrations: HashMap::new(), combinations: 0, most });
         if let Some(free) = self.free.pop() {
             self.subscribers[free as usize] = subscriber;
             self.marks[free as usize] = Mark { id, event: 0 };
@@ -225,8 +226,8 @@ impl<S: Copy> Index<S> {
         if subscriber.registrations.contains_key(text) {
             return Ok(false);
         }
-        if subscriber.registrations.len() >= limits.registrations {
-            return Err(IndexError::TooManyRegistrations { limit: limits.registrations });
+        if subscriber.registrations.len() >= subscriber.most {
+            return Err(IndexError::TooManyRegistrations { limit: subscriber.most });
         }
         let spec = Spec::parse(text, &limits.filter)?;
         check_size(spec.combinations(), subscriber.combinations, &limits)?;

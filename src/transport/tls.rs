@@ -11,10 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair};
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
 
 /// Why there is no TLS.
@@ -44,20 +46,33 @@ pub enum TlsError {
     Unusable(#[from] rustls::Error),
 }
 
-/// The configuration from a certificate chain and a key in PEM files.
+/// The configuration from a certificate chain and a key in PEM files. With `client_ca`, clients may show certificates that
+/// this authority has signed; those who show none are let through to show something else.
 ///
 /// # Errors
 /// [`TlsError`] that names the file.
-pub fn from_files(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn from_files(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = read_chain(certificate)?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| content(key, &error))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
+    let clients = client_verifier(client_ca, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn client_verifier(ca: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(path) = ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+    let unusable = |reason: String| TlsError::Content { path: path.to_owned(), reason };
+    let mut roots = RootCertStore::empty();
+    for certificate in read_chain(path)? {
+        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    builder.allow_unauthenticated().build().map_err(|error| unusable(error.to_string()))
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -77,13 +92,17 @@ fn content(path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {
 ///
 /// # Errors
 /// [`TlsError`] that names the file.
-pub fn self_signed(data_dir: &Path, addresses: &[IpAddr]) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn self_signed(
+    data_dir: &Path,
+    addresses: &[IpAddr],
+    client_ca: Option<&Path>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let (certificate, key) = (data_dir.join("tls-cert.pem"), data_dir.join("tls-key.pem"));
     if !certificate.exists() || !key.exists() {
         make(&certificate, &key, addresses)?;
         tracing::info!(certificate = %certificate.display(), "made a self-signed certificate");
     }
-    from_files(&certificate, &key)
+    from_files(&certificate, &key, client_ca)
 }
 
 fn make(certificate: &Path, key: &Path, addresses: &[IpAddr]) -> Result<(), TlsError> {
@@ -119,9 +138,9 @@ mod tests {
     #[test]
     fn the_certificate_is_made_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
-        self_signed(dir.path(), &["10.1.2.3".parse().unwrap()]).unwrap();
+        self_signed(dir.path(), &["10.1.2.3".parse().unwrap()], None).unwrap();
         let first = fs::read(dir.path().join("tls-cert.pem")).unwrap();
-        self_signed(dir.path(), &[]).unwrap();
+        self_signed(dir.path(), &[], None).unwrap();
         assert_eq!(fs::read(dir.path().join("tls-cert.pem")).unwrap(), first);
         let mode = fs::metadata(dir.path().join("tls-key.pem")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -133,7 +152,7 @@ mod tests {
         let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
         fs::write(&certificate, "nothing").unwrap();
         fs::write(&key, "nothing").unwrap();
-        let error = from_files(&certificate, &key).unwrap_err().to_string();
+        let error = from_files(&certificate, &key, None).unwrap_err().to_string();
         assert!(error.contains("c.pem"), "{error}");
     }
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 
 pub mod http;
+pub mod people;
 pub mod raw;
 pub mod socket;
 pub mod ws;
@@ -48,6 +49,7 @@ pub struct Hydrant {
     pub server: Server,
     pub tls: bool,
     token: OnceCell<String>,
+    issuer: people::Issuer,
     _dir: tempfile::TempDir,
 }
 
@@ -63,9 +65,13 @@ impl Hydrant {
     }
 
     async fn start_with(toml: &str, tls: bool) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), toml, tls).await
+    }
+
+    /// A server whose data directory, `data` in `dir`, may have something in it already.
+    async fn start_in(dir: tempfile::TempDir, toml: &str, tls: bool) -> Self {
         let server = Server::start(settings(dir.path(), toml, tls)).await.unwrap();
-        Self { server, tls, token: OnceCell::new(), _dir: dir }
+        Self { server, tls, token: OnceCell::new(), issuer: people::Issuer::default(), _dir: dir }
     }
 
     /// Where the API is.

@@ -1,11 +1,12 @@
 //! A socket, plain or TLS; the certificate is not checked, as DRP's own clients do it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -18,6 +19,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// Either kind.
 pub type Socket = Box<dyn Duplex>;
+
+/// A client's certificates, its own first.
+pub type ClientChain = Vec<CertificateDer<'static>>;
+
+/// The key that goes with the first of them.
+pub type ClientKey = PrivateKeyDer<'static>;
 
 /// Connects.
 pub async fn connect(address: SocketAddr, tls: bool) -> Socket {
@@ -34,6 +41,17 @@ pub async fn over(stream: TcpStream, tls: bool) -> Socket {
     Box::new(super::patiently("a TLS handshake", connector().connect(name, stream)).await.unwrap())
 }
 
+/// Connects over TLS and shows this certificate; fails if the server does not take it. TLS 1.3 tells that only at the first
+/// read.
+pub async fn connect_as(address: SocketAddr, chain: ClientChain, key: ClientKey) -> io::Result<Socket> {
+    let stream = TcpStream::connect(address).await?;
+    let config = config().with_client_auth_cert(chain, key).unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let socket =
+        super::patiently("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await?;
+    Ok(Box::new(socket))
+}
+
 /// A connection whose kernel holds next to nothing for a reader that does not read.
 pub async fn connect_narrow(address: SocketAddr, tls: bool) -> Socket {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -44,14 +62,16 @@ pub async fn connect_narrow(address: SocketAddr, tls: bool) -> Socket {
 }
 
 fn connector() -> TlsConnector {
+    TlsConnector::from(Arc::new(config().with_no_client_auth()))
+}
+
+fn config() -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
 }
 
 #[derive(Debug)]

@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use super::claim::Claim;
 use super::keys::Stamp;
+use super::limits::RoleLimits;
 use super::password::{PasswordError, PasswordHash};
 use super::principal::{PrincipalError, check_name};
 
@@ -164,6 +165,9 @@ impl User {
 pub struct Role {
     /// What it grants.
     pub claims: Vec<Claim>,
+    /// How much its holders may have.
+    #[serde(skip_serializing_if = "RoleLimits::is_empty")]
+    pub limits: RoleLimits,
 }
 
 /// A tenant.
@@ -222,6 +226,12 @@ impl Store {
         self.roles.get(role).map(|role| role.claims.clone())
     }
 
+    /// The limits of somebody with these roles: of each the largest that one of them says.
+    pub(super) fn limits_of<'r>(&self, roles: impl IntoIterator<Item = &'r String>) -> RoleLimits {
+        let known = roles.into_iter().filter_map(|role| self.roles.get(role));
+        known.map(|role| role.limits).fold(RoleLimits::default(), RoleLimits::or_larger)
+    }
+
     /// Adds a user.
     ///
     /// # Errors
@@ -270,7 +280,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes or replaces a role.
+    /// Makes or replaces a role, which has no limits then.
     ///
     /// # Errors
     /// A bad name, or the built-in role.
@@ -279,7 +289,19 @@ impl Store {
         if name == SUPERUSER {
             return Err(StoreError::BuiltIn);
         }
-        self.roles.insert(name.to_owned(), Role { claims });
+        self.roles.insert(name.to_owned(), Role { claims, limits: RoleLimits::default() });
+        Ok(())
+    }
+
+    /// Gives a role these limits instead of those it has.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] or [`StoreError::BuiltIn`].
+    pub fn set_role_limits(&mut self, name: &str, limits: RoleLimits) -> Result<(), StoreError> {
+        if name == SUPERUSER {
+            return Err(StoreError::BuiltIn);
+        }
+        self.roles.get_mut(name).ok_or_else(|| not_found("role", name))?.limits = limits;
         Ok(())
     }
 

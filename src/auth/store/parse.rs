@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::{Role, SUPERUSER, Store, TenantRow, User, UserSecret};
 use crate::auth::claim::Claim;
+use crate::auth::limits::RoleLimits;
 use crate::auth::password::PasswordHash;
 use crate::auth::principal::check_name;
 
@@ -45,6 +46,8 @@ struct UserText {
 #[serde(deny_unknown_fields)]
 struct RoleText {
     claims: Vec<Claim>,
+    #[serde(default)]
+    limits: RoleLimits,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +75,7 @@ fn check(document: Document) -> Result<Store, Placed> {
     let mut store = Store::default();
     for (name, role) in document.roles {
         let name = role_name(name)?;
-        store.roles.insert(name, Role { claims: role.claims });
+        store.roles.insert(name, Role { claims: role.claims, limits: role.limits });
     }
     for (name, user) in document.users {
         let name = named(name)?;
@@ -151,6 +154,7 @@ mod tests {
     const GOOD: &str = r#"
 [roles.operator]
 claims = ["machines/get,list/*", { scope = "params", action = "update:/Meta", specific = "net/mtu" }]
+limits = { connections = 2, posted_events_per_second = 100 }
 
 [users.alice]
 roles = ["operator", "superuser"]
@@ -171,6 +175,7 @@ members = { machines = ["m1"] }
         assert_eq!(store.users.keys().collect::<Vec<_>>(), ["alice", "bob.b"]);
         assert!(store.users["alice"].has_password() && !store.users["bob.b"].has_password());
         assert_eq!(store.roles["operator"].claims.len(), 2);
+        assert_eq!(store.roles["operator"].limits.to_string(), "connections=2,posted_events_per_second=100");
         assert_eq!(store.tenants["lab"].members["machines"].len(), 1);
     }
 
@@ -184,15 +189,17 @@ members = { machines = ["m1"] }
     #[test]
     fn every_mistake_is_told_with_its_place() {
         let table = [
-            ("roles = [\"operator\"", "roles = [\"opertor\"", 6, "there is no role \"opertor\""),
-            ("users = [\"alice\"]", "users = [\"alise\"]", 14, "there is no user \"alise\""),
-            ("[users.alice]", "[users.\"al:ice\"]", 5, "\"al:ice\" is not a name"),
+            ("roles = [\"operator\"", "roles = [\"opertor\"", 7, "there is no role \"opertor\""),
+            ("users = [\"alice\"]", "users = [\"alise\"]", 15, "there is no user \"alise\""),
+            ("[users.alice]", "[users.\"al:ice\"]", 6, "\"al:ice\" is not a name"),
             ("[roles.operator]", "[roles.superuser]", 2, "built in"),
             ("machines/get,list/*", "machines", 3, "is not a claim"),
-            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secret = \"AAAA\"", 8, "secret must be"),
-            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secre = \"AAAA\"", 8, "unknown field `secre`"),
-            ("$argon2id", "$argon2xx", 7, "not a password hash"),
-            ("[tenants.lab]", "[tenants.lab", 13, ""),
+            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secret = \"AAAA\"", 9, "secret must be"),
+            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secre = \"AAAA\"", 9, "unknown field `secre`"),
+            ("connections = 2", "connection = 2", 4, "unknown field `connection`"),
+            ("connections = 2", "connections = -2", 4, "invalid value"),
+            ("$argon2id", "$argon2xx", 8, "not a password hash"),
+            ("[tenants.lab]", "[tenants.lab", 14, ""),
         ];
         for (from, to, line, reason) in table {
             assert!(GOOD.contains(from), "{from}");
@@ -202,7 +209,7 @@ members = { machines = ["m1"] }
         }
         let twice = format!("{GOOD}\n[tenants.other]\nusers = [\"alice\"]\n");
         let mistake = store(&twice).unwrap_err();
-        assert_eq!((mistake.line, mistake.reason.as_str()), (18, "user \"alice\" is in tenant \"lab\" already"));
+        assert_eq!((mistake.line, mistake.reason.as_str()), (19, "user \"alice\" is in tenant \"lab\" already"));
     }
 
     #[test]
