@@ -92,7 +92,7 @@ pub struct Server {
     /// The probe goes on while the server drains.
     stop_probe: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
-    settings: Settings,
+    settings: Box<Settings>,
 }
 
 impl Server {
@@ -139,7 +139,7 @@ impl Server {
             stop,
             stop_probe,
             tasks: Vec::new(),
-            settings,
+            settings: Box::new(settings),
         };
         for listener in listeners {
             server.serve(listener, Arc::clone(&server.api), stopped.clone());

@@ -5,8 +5,8 @@ use std::sync::{LazyLock, OnceLock};
 
 use hydrant::auth::{AuthOptions, Authority, PasswordHash, Store, StoreError, TokenRequest, edit_store};
 
+use super::Hydrant;
 use super::ws::{Client, Show};
-use super::{Hydrant, patiently};
 
 /// What the users of tests have for a password.
 pub const PASSWORD: &str = "correct-horse";
@@ -14,9 +14,15 @@ pub const PASSWORD: &str = "correct-horse";
 /// Hashing is slow on purpose; one hash does for all users.
 pub static HASH: LazyLock<PasswordHash> = LazyLock::new(|| PasswordHash::make(PASSWORD).unwrap());
 
+/// The time that the server's clock tells too.
+#[allow(clippy::disallowed_methods, reason = "the server cannot be told what time it is")]
+pub fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
 /// What issues tokens beside the server, made when the first is wanted.
 #[derive(Debug, Default)]
-pub struct Issuer(OnceLock<Authority>);
+pub struct Issuer(OnceLock<Box<Authority>>);
 
 /// The first user, which every store of tests has.
 fn with_first_user(store: &mut Store) -> Result<(), StoreError> {
@@ -53,16 +59,16 @@ impl Hydrant {
 
     /// A token for anybody, by the keys of the data directory.
     pub fn issue(&self, principal: &str, request: &TokenRequest) -> String {
-        let open = || Authority::open_existing(&self.data_dir(), AuthOptions::default()).unwrap();
+        let open = || Box::new(Authority::open_existing(&self.data_dir(), AuthOptions::default()).unwrap());
         let authority = self.issuer.0.get_or_init(open);
         authority.reload().unwrap();
-        let now = jiff::Timestamp::now();
+        let now = now();
         authority.issue_local(&principal.parse().unwrap(), request, now).unwrap().token.expose().to_owned()
     }
 
     /// A websocket of somebody with a token that is restricted like this.
     pub async fn connect_as(&self, principal: &str, request: &TokenRequest) -> Client {
         let bearer = format!("Bearer {}", self.issue(principal, request));
-        patiently("a websocket", self.try_connect(&Show::Header(&bearer), &[])).await.unwrap()
+        Box::pin(self.try_connect(&Show::Header(&bearer), &[])).await.unwrap()
     }
 }

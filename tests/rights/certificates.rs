@@ -29,7 +29,7 @@ impl Ca {
 
     /// The setting that names it.
     fn setting(&self) -> String {
-        format!("tls_client_ca = {:?}\n", self.dir.path().join("ca.pem"))
+        format!("tls_client_ca = \"{}\"\n", self.dir.path().join("ca.pem").display())
     }
 
     /// A connection with a certificate of this authority.

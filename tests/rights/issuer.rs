@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use crate::common::http::{self, Reply};
-use crate::common::people::HASH;
+use crate::common::people::{HASH, now};
 use crate::common::ws::Show;
 use crate::common::{Hydrant, patiently};
 
@@ -45,7 +45,7 @@ impl Provider {
     }
 
     fn settings(&self, more: &str) -> String {
-        let jwks = self.dir.path().join("jwks.json");
+        let jwks = self.dir.path().join("jwks.json").display().to_string();
         format!("[token]\njwks = {jwks:?}\nissuer = \"https://id.lab\"\naudience = \"hydrant\"\n{more}")
     }
 
@@ -56,7 +56,7 @@ impl Provider {
 }
 
 fn claims(name: &str, value: Value) -> Value {
-    let now = jiff::Timestamp::now().as_second();
+    let now = now().as_second();
     let mut claims = json!({
         "iss": "https://id.lab", "aud": "hydrant", "exp": now + 300, "iat": now, "sub": "alice",
         "ext": {"login": "bob"}, "groups": ["reader"],
@@ -103,7 +103,7 @@ async fn tokens_of_every_algorithm_are_taken_for_users_of_the_store() {
 async fn tokens_that_are_not_for_us_are_refused() {
     let provider = Provider::new();
     let server = Hydrant::with_people(&provider.settings(""), people).await;
-    let now = jiff::Timestamp::now().as_second();
+    let now = now().as_second();
     for (name, value) in [
         ("iss", json!("https://evil.lab")),
         ("aud", json!("other")),
