@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use latency::LatencyHistogram;
 use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
@@ -17,86 +16,8 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncode
 use crate::event;
 use crate::fanout::{Counts, Depth};
 use crate::protocol::Close;
-
-/// Where an event came from; the value of the label `source`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// `POST /api/v3/events`
-    Post,
-    /// The simulated fleet of `--demo`
-    Demo,
-    /// Connections that came and went
-    Connections,
-}
-
-impl Source {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Post => "post",
-            Self::Demo => "demo",
-            Self::Connections => "connections",
-        }
-    }
-}
-
-/// What became of a command; the value of the label `outcome`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Registered, or registered already.
-    Registered,
-    /// Deregistered.
-    Deregistered,
-    /// Answered with an error.
-    Refused,
-}
-
-/// Why a connection did not become a websocket; the value of the label `reason`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejection {
-    /// TLS did not come about.
-    Tls,
-    /// No or unusable credentials.
-    Unauthenticated,
-    /// Wrong credentials.
-    Forbidden,
-    /// Not a websocket handshake.
-    BadRequest,
-    /// Too many tries or connections.
-    Limited,
-}
-
-impl Rejection {
-    const ALL: [(Self, &'static str); 5] = [
-        (Self::Tls, "tls"),
-        (Self::Unauthenticated, "unauthenticated"),
-        (Self::Forbidden, "forbidden"),
-        (Self::BadRequest, "bad_request"),
-        (Self::Limited, "limited"),
-    ];
-
-    fn label(self) -> &'static str {
-        Self::ALL.iter().find(|(reason, _)| *reason == self).map_or("other", |(_, label)| label)
-    }
-}
-
-/// What somebody wanted more of than it may have; the value of the label `limit`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
-    /// Websockets of one principal.
-    Connections,
-    /// Registrations on one connection.
-    Registrations,
-    /// Events posted by one principal in a second.
-    PostedEvents,
-}
-
-impl Limit {
-    const ALL: [(Self, &'static str); 3] = [
-        (Self::Connections, "connections"),
-        (Self::Registrations, "registrations"),
-        (Self::PostedEvents, "posted_events"),
-    ];
-}
+pub use labels::{Limit, Outcome, Rejection, Reload, Source};
+use latency::LatencyHistogram;
 
 /// All metrics. One per process; shared.
 #[derive(Debug)]
@@ -118,6 +39,8 @@ pub struct Metrics {
     /// Events that were refused because the inboxes were full.
     pub events_refused: IntCounter,
     serialisations: IntCounterVec,
+    deflate_input: IntCounter,
+    deflate_output: IntCounter,
     matched: IntCounter,
     delivered: IntCounter,
     delivered_bytes: IntCounter,
@@ -132,6 +55,7 @@ pub struct Metrics {
     predicate_evaluations: IntCounter,
     field_lookups: IntCounter,
     filter_matches: IntCounter,
+    certificate_reloads: IntCounterVec,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
     shards: Mutex<Vec<Arc<Peaks>>>,
@@ -200,6 +124,12 @@ impl Metrics {
                 "Times an event was written down, by encoding; once an event, whatever the number of subscribers",
                 "encoding",
             ),
+            deflate_input: declare
+                .counter("hydrant_deflate_input_bytes_total", "Bytes of the events that were deflated, before"),
+            deflate_output: declare.counter(
+                "hydrant_deflate_output_bytes_total",
+                "Bytes of the events that were deflated, as they are sent; plain where deflating did not pay",
+            ),
             matched: declare.counter(
                 "hydrant_deliveries_queued_total",
                 "Events put into an outbox; equals delivered + waiting + dropped, but for those refused by a full one",
@@ -221,6 +151,11 @@ impl Metrics {
             ),
             field_lookups: declare.counter("hydrant_field_lookups_total", "Paths looked up in events by filters"),
             filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once a group"),
+            certificate_reloads: declare.counters(
+                "hydrant_certificate_reloads_total",
+                "Changes of the TLS certificate while running",
+                "outcome",
+            ),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
@@ -239,10 +174,14 @@ impl Metrics {
         for (_, label) in Rejection::ALL {
             self.rejected.with_label_values(&[label]);
         }
-        Limit::ALL.iter().for_each(|(limit, _)| self.limited(*limit, 0));
+        Limit::ALL.into_iter().for_each(|limit| self.limited(limit, 0));
         for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
             self.command(outcome, 0);
         }
+        self.serialisations.with_label_values(&["deflate"]);
+        ["taken", "refused"]
+            .iter()
+            .for_each(|outcome| self.certificate_reloads.with_label_values(&[outcome]).inc_by(0));
         [Source::Post, Source::Connections].into_iter().for_each(|source| self.received(source, 0, 0));
     }
 
@@ -258,8 +197,16 @@ impl Metrics {
 
     /// Principals wanted more than their share, so many times.
     pub fn limited(&self, limit: Limit, count: u64) {
-        let (_, label) = Limit::ALL[limit as usize];
-        self.limited.with_label_values(&[label]).inc_by(count);
+        self.limited.with_label_values(&[limit.label()]).inc_by(count);
+    }
+
+    /// The certificate has changed.
+    pub fn certificate(&self, reload: Reload) {
+        let label = match reload {
+            Reload::Taken => "taken",
+            Reload::Refused => "refused",
+        };
+        self.certificate_reloads.with_label_values(&[label]).inc();
     }
 
     /// Commands had this outcome.
@@ -358,6 +305,11 @@ impl ShardMetrics {
             metrics.dropped.inc_by(counts.dropped);
             metrics.latency.add(&counts.latency);
         }
+        if counts.deflated > 0 {
+            metrics.serialisations.with_label_values(&["deflate"]).inc_by(counts.deflated);
+            metrics.deflate_input.inc_by(counts.deflate_input);
+            metrics.deflate_output.inc_by(counts.deflate_output);
+        }
         let moved = |gauge: &IntGauge, old: usize, new: usize| {
             if old != new {
                 gauge.add(signed(new as u64) - signed(old as u64));
@@ -384,6 +336,7 @@ impl ShardMetrics {
     }
 }
 
+mod labels;
 mod latency;
 mod process;
 
@@ -396,7 +349,8 @@ mod tests {
     fn a_shard_adds_its_counts_and_replaces_its_gauges() {
         let metrics = Arc::new(Metrics::new());
         let (mut a, mut b) = (metrics.shard(), metrics.shard());
-        let mut counts = Counts { queued: 3, delivered: 2, dropped: 1, bytes: 50, latency: Latency::default() };
+        let mut counts =
+            Counts { queued: 3, delivered: 2, dropped: 1, bytes: 50, latency: Latency::default(), ..Counts::default() };
         counts.latency.observe(40);
         let size = |events| ShardSize { waiting: Depth { events, bytes: 10 }, registrations: 4, frames: 1 };
         a.flush(&counts, size(5));

@@ -4,6 +4,8 @@
 //! wrong with the settings. [`Server::stop`] drains: readiness goes, no connections and events are taken any more, what was taken is
 //! delivered, everybody gets a close frame, and the shards end. Several servers can live in one process (tests do that).
 
+mod authority;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -18,11 +20,11 @@ use tokio::task::JoinHandle;
 use crate::api::probe::Probe;
 use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
-use crate::auth::{AuthOptions, Authority, CertificateName, IssuerOptions, StoreError, ThrottleLimits};
+use crate::auth::StoreError;
 use crate::broker::Broker;
-use crate::config::{ClientName, Proxy, Settings, TlsMode};
-use crate::fanout::OutboxLimits;
+use crate::config::{DeflateMode, Proxy, Settings, TlsMode};
 use crate::fanout::inbox::InboxLimits;
+use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::index;
 use crate::index::filter;
 use crate::ingest::demo::Fleet;
@@ -30,7 +32,7 @@ use crate::ingest::feed;
 use crate::metrics::Metrics;
 use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
-use crate::transport::tls::{self, TlsError};
+use crate::transport::tls::{self, LiveTls, TlsError};
 use crate::transport::{Timing, listener::Handler};
 use crate::upstream::{Upstream, UpstreamLimits};
 
@@ -87,6 +89,7 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     probe: Option<SocketAddr>,
     api: Arc<Api>,
+    tls: Option<Arc<LiveTls>>,
     ready: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     /// The probe goes on while the server drains.
@@ -102,10 +105,11 @@ impl Server {
     /// [`StartError`]; nothing runs then.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let epoch = Instant::now();
-        let authority = open_authority(&settings)?;
+        let authority = authority::open(&settings)?;
         let id = identity(&settings)?;
         let metrics = Arc::new(Metrics::new());
-        let listeners = bind_all(&settings, &metrics).await?;
+        let tls = live_tls(&settings)?.map(Arc::new);
+        let listeners = bind_all(&settings, tls.as_ref(), &metrics).await?;
         let probe = bind_probe(&settings, &metrics).await?;
         let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect::<Vec<_>>();
         let broker = Arc::new(Broker::new(metrics, epoch));
@@ -120,6 +124,7 @@ impl Server {
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
             connection_events: settings.connection_events,
+            deflate: settings.deflate.mode == DeflateMode::On,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
             about: About {
                 id,
@@ -135,6 +140,7 @@ impl Server {
             addresses,
             probe: probe.as_ref().and_then(|probe| probe.address().ok()),
             api,
+            tls,
             ready,
             stop,
             stop_probe,
@@ -149,6 +155,7 @@ impl Server {
             server.serve(listener, probe, probe_stopped);
         }
         server.follow_rights(stopped.clone());
+        server.follow_certificate(stopped.clone());
         server.feed_demo(stopped);
         Ok(server)
     }
@@ -176,6 +183,14 @@ impl Server {
         }));
     }
 
+    /// Takes another certificate when its files have changed.
+    fn follow_certificate(&mut self, stop: watch::Receiver<bool>) {
+        if let Some(tls) = &self.tls {
+            let metrics = Arc::clone(self.api.broker.metrics());
+            self.tasks.push(tokio::spawn(Arc::clone(tls).follow(metrics, stop)));
+        }
+    }
+
     fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
         let Some(machines) = self.settings.demo else { return };
         let fleet = Fleet::new(self.settings.demo_seed, machines);
@@ -197,8 +212,11 @@ impl Server {
         &self.settings
     }
 
-    /// Reads users, roles, tenants and keys again.
+    /// Reads users, roles, tenants and keys again, and the certificate.
     pub fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload_and_tell(self.api.broker.metrics());
+        }
         match self.api.authority.reload() {
             Ok(changed) => tracing::info!(changed, "reloaded"),
             Err(error) => tracing::error!(%error, "not reloaded; everything stays as it was"),
@@ -247,6 +265,7 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
         },
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
         inbox: InboxLimits { events: inbox.events, bytes: inbox.bytes },
+        deflate: deflate_policy(settings),
         message_bytes: limits.message_bytes,
         timing: Timing {
             ping: timeouts.ping,
@@ -258,6 +277,16 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
     }
 }
 
+fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
+    let deflate = &settings.deflate;
+    (deflate.mode == DeflateMode::On).then(|| DeflatePolicy {
+        level: deflate.level,
+        min_bytes: deflate.min_bytes,
+        max_bytes: deflate.max_bytes,
+        skip_types: deflate.skip_types.clone(),
+    })
+}
+
 /// The endpoint that gets what is not for this server itself.
 fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
     let Proxy { connect, answer, idle, requests, .. } = settings.proxy;
@@ -265,68 +294,31 @@ fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
     settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
 }
 
-fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
-    let throttle = ThrottleLimits {
-        per_minute: u32::try_from(settings.throttle.failures).unwrap_or(u32::MAX),
-        longest_wait: settings.throttle.max_wait,
-        ..ThrottleLimits::default()
-    };
-    let options = AuthOptions {
-        token_ttl: settings.token.ttl,
-        max_token_ttl: settings.token.max_ttl,
-        throttle,
-        issuer: issuer(settings),
-        certificate_name: match settings.tls_client_name {
-            ClientName::Common => CertificateName::Common,
-            ClientName::Alternative => CertificateName::Alternative,
-        },
-        ..AuthOptions::default()
-    };
-    let (authority, opened) = Authority::open(&settings.data_dir, options)?;
-    if opened.created {
-        tracing::warn!(
-            "first start: made the user rocketskates with the well-known password r0cketsk8ts; change it with \
-             `hydrant users passwd rocketskates --password-stdin`"
-        );
-    }
-    let open_to_others = settings.listen.iter().find(|address| !address.ip().is_loopback());
-    if let Some(&address) = open_to_others
-        && !settings.allow_default_credentials
-        && authority.has_default_password()
-    {
-        return Err(StartError::DefaultCredentials { address });
-    }
-    Ok(Arc::new(authority))
-}
-
-/// Whose tokens are taken besides our own.
-fn issuer(settings: &Settings) -> Option<IssuerOptions> {
-    let token = &settings.token;
-    Some(IssuerOptions {
-        jwks: token.jwks.clone()?,
-        issuer: token.issuer.clone(),
-        audience: token.audience.clone(),
-        user_claim: token.principal_claim.clone(),
-        roles_claim: Some(token.roles_claim.clone()).filter(|claim| !claim.is_empty()),
-    })
-}
-
-async fn bind_all(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<Listener>, StartError> {
-    let client_ca = settings.tls_client_ca.as_deref();
-    let tls = match settings.tls {
-        TlsMode::Off => None,
+fn live_tls(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {
+    let (certificate, key) = match settings.tls {
+        TlsMode::Off => return Ok(None),
         TlsMode::SelfSigned => {
             let addresses: Vec<IpAddr> = settings.listen.iter().map(SocketAddr::ip).collect();
-            Some(tls::self_signed(&settings.data_dir, &addresses, client_ca)?)
+            tls::self_signed(&settings.data_dir, &addresses)?
         }
-        TlsMode::Files => match (&settings.tls_cert, &settings.tls_key) {
-            (Some(certificate), Some(key)) => Some(tls::from_files(certificate, key, client_ca)?),
+        TlsMode::Files => match (settings.tls_cert.clone(), settings.tls_key.clone()) {
+            (Some(certificate), Some(key)) => (certificate, key),
             _ => unreachable!("the settings were checked when they were read"),
         },
     };
+    let client_ca = settings.tls_client_ca.clone();
+    let files = [&certificate, &key].into_iter().chain(&client_ca).cloned().collect();
+    LiveTls::new(files, move || tls::from_files(&certificate, &key, client_ca.as_deref())).map(Some)
+}
+
+async fn bind_all(
+    settings: &Settings,
+    tls: Option<&Arc<LiveTls>>,
+    metrics: &Arc<Metrics>,
+) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     for &address in &settings.listen {
-        listeners.push(bind(address, tls.clone(), settings, metrics).await?);
+        listeners.push(bind(address, tls.cloned(), settings, metrics).await?);
     }
     Ok(listeners)
 }
@@ -340,7 +332,7 @@ async fn bind_probe(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Optio
 
 async fn bind(
     address: SocketAddr,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<LiveTls>>,
     settings: &Settings,
     metrics: &Arc<Metrics>,
 ) -> Result<Listener, StartError> {

@@ -8,6 +8,7 @@
 pub mod caller;
 pub mod decode;
 mod driver;
+pub mod extension;
 pub mod guard;
 mod link;
 pub mod listener;

@@ -44,7 +44,7 @@ impl Hydrant {
         let dir = tempfile::tempdir().unwrap();
         let change = |store: &mut Store| with_first_user(store).and_then(|()| people(store));
         edit_store(&dir.path().join("data"), change).unwrap();
-        Self::start_in(dir, toml, tls).await
+        Self::start_in(dir, toml, if tls { "self-signed" } else { "off" }).await
     }
 
     /// Where the server keeps its store.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -45,7 +45,7 @@ pub async fn over(stream: TcpStream, tls: bool) -> Socket {
 /// read.
 pub async fn connect_as(address: SocketAddr, chain: ClientChain, key: ClientKey) -> io::Result<Socket> {
     let stream = TcpStream::connect(address).await?;
-    let config = config().with_client_auth_cert(chain, key).unwrap();
+    let config = trusting(rustls::ALL_VERSIONS).with_client_auth_cert(chain, key).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let socket =
         super::patiently("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await?;
@@ -62,13 +62,20 @@ pub async fn connect_narrow(address: SocketAddr, tls: bool) -> Socket {
 }
 
 fn connector() -> TlsConnector {
-    TlsConnector::from(Arc::new(config().with_no_client_auth()))
+    TlsConnector::from(config(rustls::ALL_VERSIONS))
 }
 
-fn config() -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+/// The client's side of TLS, with its own memory of sessions.
+pub fn config(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    Arc::new(trusting(versions).with_no_client_auth())
+}
+
+fn trusting(
+    versions: &[&'static SupportedProtocolVersion],
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
