@@ -125,6 +125,7 @@ impl Server {
             allowed_origins: settings.allowed_origins.clone(),
             connection_events: settings.connection_events,
             deflate: settings.deflate.mode == DeflateMode::On,
+            overflow: settings.outbox.overflow,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
             about: About {
                 id,
@@ -271,6 +272,7 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
             ping: timeouts.ping,
             idle: timeouts.idle,
             close: timeouts.close,
+            age: outbox.age,
             close_on_token_expiry: settings.close_on_token_expiry,
         },
         connection_events: settings.connection_events,

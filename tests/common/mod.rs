@@ -50,7 +50,7 @@ pub struct Hydrant {
     pub tls: bool,
     token: OnceCell<String>,
     issuer: people::Issuer,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Hydrant {
@@ -76,12 +76,17 @@ impl Hydrant {
     /// A server whose data directory, `data` in `dir`, may have something in it already.
     async fn start_in(dir: tempfile::TempDir, toml: &str, tls: &str) -> Self {
         let server = Server::start(settings(dir.path(), toml, tls)).await.unwrap();
-        Self { server, tls: tls != "off", token: OnceCell::new(), issuer: people::Issuer::default(), _dir: dir }
+        Self { server, tls: tls != "off", token: OnceCell::new(), issuer: people::Issuer::default(), dir }
     }
 
     /// Where the API is.
     pub fn address(&self) -> SocketAddr {
         self.server.addresses()[0]
+    }
+
+    /// Where users, roles and keys are kept.
+    pub fn data_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("data")
     }
 
     /// A token of the first user; fetched once, because a password is slow to check by design.

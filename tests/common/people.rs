@@ -1,6 +1,5 @@
 //! Users, roles and tenants of a server, and tokens from its own data directory.
 
-use std::path::PathBuf;
 use std::sync::{LazyLock, OnceLock};
 
 use hydrant::auth::{AuthOptions, Authority, PasswordHash, Store, StoreError, TokenRequest, edit_store};
@@ -45,11 +44,6 @@ impl Hydrant {
         let change = |store: &mut Store| with_first_user(store).and_then(|()| people(store));
         edit_store(&dir.path().join("data"), change).unwrap();
         Self::start_in(dir, toml, if tls { "self-signed" } else { "off" }).await
-    }
-
-    /// Where the server keeps its store.
-    pub fn data_dir(&self) -> PathBuf {
-        self.server.settings().data_dir.clone()
     }
 
     /// Changes the store of the running server and does not wait for it to notice.

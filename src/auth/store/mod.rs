@@ -23,6 +23,7 @@ use super::keys::Stamp;
 use super::limits::RoleLimits;
 use super::password::{PasswordError, PasswordHash};
 use super::principal::{PrincipalError, check_name};
+use crate::overflow::Overflow;
 
 /// The role that may do and see everything.
 pub const SUPERUSER: &str = "superuser";
@@ -163,11 +164,19 @@ impl User {
 /// A role.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Role {
-    /// What it grants.
-    pub claims: Vec<Claim>,
+    /// What happens to a websocket of its holders that does not follow; nothing to leave it to the settings.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "write_overflow")]
+    pub overflow: Option<Overflow>,
     /// How much its holders may have.
     #[serde(skip_serializing_if = "RoleLimits::is_empty")]
     pub limits: RoleLimits,
+    /// What it grants.
+    pub claims: Vec<Claim>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "serde calls it so")]
+fn write_overflow<S: serde::Serializer>(overflow: &Option<Overflow>, serializer: S) -> Result<S::Ok, S::Error> {
+    overflow.map(Overflow::name).serialize(serializer)
 }
 
 /// A tenant.
@@ -280,7 +289,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes or replaces a role, which has no limits then.
+    /// Makes a role or replaces its claims.
     ///
     /// # Errors
     /// A bad name, or the built-in role.
@@ -289,7 +298,19 @@ impl Store {
         if name == SUPERUSER {
             return Err(StoreError::BuiltIn);
         }
-        self.roles.insert(name.to_owned(), Role { claims, limits: RoleLimits::default() });
+        self.roles.entry(name.to_owned()).or_default().claims = claims;
+        Ok(())
+    }
+
+    /// Says what happens to websockets of a role's holders that do not follow; nothing to leave it to the settings.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] or [`StoreError::BuiltIn`].
+    pub fn set_role_overflow(&mut self, name: &str, overflow: Option<Overflow>) -> Result<(), StoreError> {
+        if name == SUPERUSER {
+            return Err(StoreError::BuiltIn);
+        }
+        self.roles.get_mut(name).ok_or_else(|| not_found("role", name))?.overflow = overflow;
         Ok(())
     }
 

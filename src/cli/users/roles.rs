@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::{Place, UsersError, table};
 use crate::auth::{Claim, Role, RoleLimits, SUPERUSER, Store, Terms, edit_store, read_store};
 use crate::cli::tell;
+use crate::overflow::Overflow;
 
 /// Scopes of DRP and ours. Others are taken too, since plugins have types of their own; but a typing mistake would grant
 /// nothing and say nothing, so they are told.
@@ -38,6 +39,10 @@ enum What {
         /// posted_events_per_second; the largest of a user's roles counts, and without any the configuration does
         #[arg(long = "limit", num_args = 1.., value_delimiter = ',', value_name = "NAME=NUMBER")]
         limits: Vec<String>,
+        /// What happens to a websocket of its holders that does not follow, instead of outbox.overflow: disconnect,
+        /// drop-oldest or conflate
+        #[arg(long, value_name = "POLICY")]
+        overflow: Option<Overflow>,
     },
     /// List roles with their claims
     List,
@@ -51,7 +56,7 @@ enum What {
 pub(in crate::cli) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
     let dir = args.place.data_dir()?;
     match &args.what {
-        What::Set { name, claims, limits } => {
+        What::Set { name, claims, limits, overflow } => {
             let limits: Vec<RoleLimits> = limits.iter().map(|limit| limit.parse()).collect::<Result<_, _>>()?;
             let limits = limits.into_iter().fold(RoleLimits::default(), RoleLimits::or_larger);
             let claims: Vec<Claim> = claims.iter().map(|claim| claim.parse()).collect::<Result<_, _>>()?;
@@ -60,7 +65,8 @@ pub(in crate::cli) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn W
             }
             edit_store(&dir, |store| {
                 store.set_role(name, claims)?;
-                store.set_role_limits(name, limits)
+                store.set_role_limits(name, limits)?;
+                store.set_role_overflow(name, *overflow)
             })?;
         }
         What::List => list(&read_store(&dir)?, out)?,
@@ -78,7 +84,7 @@ fn unknown_scopes(claim: &Claim) -> Vec<&str> {
 /// One claim a line, so that they can be copied into `--claim`.
 fn list(store: &Store, out: &mut dyn Write) -> io::Result<()> {
     let builtin = [SUPERUSER.to_owned(), Claim::everything().to_string(), String::new()];
-    let claims = |name: &String, Role { claims, limits }: &Role| -> Vec<[String; 3]> {
+    let claims = |name: &String, Role { claims, limits, .. }: &Role| -> Vec<[String; 3]> {
         let row = |claim: String| [name.clone(), claim, limits.to_string()];
         if claims.is_empty() {
             return vec![row(String::new())];
