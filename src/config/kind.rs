@@ -84,6 +84,7 @@ kinds! {
     OptionalPath -> Option<PathBuf>, "a path", ["string"],
         |text: &str| Some((!text.is_empty()).then(|| PathBuf::from(text)));
     Tls -> TlsMode, "`self-signed`, `files` or `off`", ["string"], TlsMode::from_name;
+    CertificateName -> ClientName, "`cn` or `san`", ["string"], ClientName::from_name;
     ClientTls -> UpstreamTls, "`verify`, `pin` or `insecure`", ["string"], UpstreamTls::from_name;
     Format -> LogFormat, "`text` or `json`", ["string"], LogFormat::from_name;
     Policy -> Overflow, "`disconnect`, `drop-oldest` or `conflate`", ["string"], number;
@@ -145,6 +146,13 @@ words! {
         Files = "files",
         /// Plain HTTP.
         Off = "off",
+    }
+    /// Where in a client's certificate its name is looked for.
+    ClientName {
+        /// The common name of the subject.
+        Common = "cn",
+        /// The subject alternative name.
+        Alternative = "san",
     }
     /// How the certificates of upstream endpoints are checked.
     UpstreamTls {
