@@ -52,15 +52,6 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-macro_rules! reloads {
-    (live) => {
-        true
-    };
-    (start) => {
-        false
-    };
-}
-
 /// Declares a table: `name: type as kind = default, live|start;` with its explanation, then the tables in it.
 macro_rules! table {
     (
@@ -84,7 +75,7 @@ macro_rules! table {
                     default: $default,
                     what: kind::$kind::WHAT,
                     doc: concat!($($doc),+).trim_ascii(),
-                    reload: reloads!($when),
+                    reload: stringify!($when) == "live",
                     toml: kind::$kind::TOML,
                     shown: kind::$kind::SHOWN,
                     joint: kind::$kind::JOINT,
