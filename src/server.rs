@@ -20,7 +20,8 @@ use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
-use crate::config::{Proxy, Settings, TlsMode};
+use crate::config::{Auth, AuthMode, Proxy, Settings, TlsMode};
+use crate::delegation::{Delegation, DelegationLimits};
 use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::InboxLimits;
 use crate::index;
@@ -109,6 +110,8 @@ impl Server {
         let probe = bind_probe(&settings, &metrics).await?;
         let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect::<Vec<_>>();
         let broker = Arc::new(Broker::new(metrics, epoch));
+        let (mode, upstream) = (settings.auth_mode(), proxied(&settings));
+        let delegation = delegation(&settings, upstream.as_ref(), &authority, &broker)?;
         let pool = Pool::start(shards(&settings), &shard_settings(&settings), &broker, &authority, epoch)
             .map_err(StartError::Shards)?;
         let api = Arc::new(Api::new(ApiParts {
@@ -126,7 +129,9 @@ impl Server {
                 address: addresses.first().copied().unwrap_or(settings.listen[0]),
                 secure: settings.tls != TlsMode::Off,
             },
-            upstream: proxied(&settings),
+            upstream,
+            delegation,
+            own_users: mode != AuthMode::Upstream,
         }));
         let (stop, stopped) = watch::channel(false);
         let (stop_probe, probe_stopped) = watch::channel(false);
@@ -149,6 +154,7 @@ impl Server {
             server.serve(listener, probe, probe_stopped);
         }
         server.follow_rights(stopped.clone());
+        server.follow_endpoint(stopped.clone());
         server.feed_demo(stopped);
         Ok(server)
     }
@@ -174,6 +180,13 @@ impl Server {
             }
             watcher.abort();
         }));
+    }
+
+    /// Reads the endpoint's users, roles and tenants when they change.
+    fn follow_endpoint(&mut self, stop: watch::Receiver<bool>) {
+        if let Some(delegation) = self.api.delegation.clone() {
+            self.tasks.push(tokio::spawn(async move { delegation.follow(stop).await }));
+        }
     }
 
     fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
@@ -265,6 +278,27 @@ fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
     settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
 }
 
+/// Who checks credentials that are not this server's own.
+fn delegation(
+    settings: &Settings,
+    upstream: Option<&Arc<Upstream>>,
+    authority: &Arc<Authority>,
+    broker: &Broker,
+) -> Result<Option<Arc<Delegation>>, StartError> {
+    let Some(upstream) = upstream.filter(|_| settings.auth_mode() != AuthMode::Local) else { return Ok(None) };
+    let Auth { fresh, away, refresh, .. } = settings.auth;
+    let limits = DelegationLimits { fresh, good: away, refresh };
+    let delegation = Delegation::new(Arc::clone(upstream), Arc::clone(authority), limits).map_err(StoreError::from)?;
+    let delegation = Arc::new(delegation);
+    let observer = Arc::downgrade(&delegation);
+    broker.observe(move |event| {
+        if let Some(delegation) = observer.upgrade() {
+            delegation.saw(event.kind(), event.action(), event.key());
+        }
+    });
+    Ok(Some(delegation))
+}
+
 fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     let throttle = ThrottleLimits {
         per_minute: u32::try_from(settings.throttle.failures).unwrap_or(u32::MAX),
@@ -287,6 +321,7 @@ fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     let open_to_others = settings.listen.iter().find(|address| !address.ip().is_loopback());
     if let Some(&address) = open_to_others
         && !settings.allow_default_credentials
+        && settings.auth_mode() != AuthMode::Upstream
         && authority.has_default_password()
     {
         return Err(StartError::DefaultCredentials { address });

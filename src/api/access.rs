@@ -23,7 +23,9 @@ impl Api {
             tracing::info!(target: AUDIT, %peer, path = request.uri().path(), %error, "refused");
             self.broker.metrics().rejected(match error {
                 ApiError::Auth(AuthError::Missing | AuthError::Malformed(_)) => Rejection::Unauthenticated,
-                ApiError::Auth(AuthError::Throttled { .. } | AuthError::Unavailable) => Rejection::Limited,
+                ApiError::Auth(AuthError::Throttled { .. } | AuthError::Unavailable | AuthError::EndpointAway) => {
+                    Rejection::Limited
+                }
                 _ => Rejection::Forbidden,
             });
         }
@@ -42,7 +44,7 @@ impl Api {
                 .and_then(|value| Credential::from_query(&value))
                 .ok_or(AuthError::Missing)?,
         };
-        Ok(self.authority.login(credential, peer.ip()).await?)
+        Ok(self.login(credential, peer.ip()).await?)
     }
 
     /// Whether the caller may.

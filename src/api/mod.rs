@@ -21,6 +21,7 @@ mod connections;
 mod error;
 mod events;
 mod info;
+mod login;
 pub mod probe;
 mod proxy;
 mod query;
@@ -42,6 +43,7 @@ pub use info::About;
 use crate::auth::Authority;
 use crate::broker::connection::Connection;
 use crate::broker::{Broker, PublishError};
+use crate::delegation::Delegation;
 use crate::metrics::Source;
 use crate::transport::listener::{Answer, Handler};
 use crate::transport::pool::{Admission, Pool};
@@ -100,6 +102,10 @@ pub struct ApiParts {
     pub about: About,
     /// Where everything goes that is not served here.
     pub upstream: Option<Arc<Upstream>>,
+    /// Checks credentials that are not this server's own; the endpoint is the one above.
+    pub delegation: Option<Arc<Delegation>>,
+    /// Whether there are credentials of this server's own.
+    pub own_users: bool,
 }
 
 impl Handler for Api {
@@ -158,7 +164,13 @@ impl Api {
         mut request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Result<Answer, ApiError> {
+        if self.is_endpoints(route, None) {
+            return self.hand_on(route, request, peer).await;
+        }
         let identity = self.authenticate(&request, peer).await?;
+        if self.is_endpoints(route, Some(&identity)) {
+            return self.hand_on(route, request, peer).await;
+        }
         if route != Route::Websocket
             && let Some(connection) = self.visitors.came(peer, &identity)
         {

@@ -15,6 +15,7 @@ mod access;
 mod authority;
 mod claim;
 mod credential;
+pub mod directory;
 mod identity;
 mod issue;
 mod issuers;

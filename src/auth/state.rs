@@ -126,6 +126,8 @@ impl State {
             Subject::Runner(uuid) => Base::Runner(Arc::clone(uuid)),
             Subject::Plugin(_) => Base::Plugin,
             Subject::External { roles, .. } => Base::Roles(Arc::clone(roles)),
+            // Its rights are the directory's; the store has no user of that kind.
+            Subject::Account(_) => return Err(Revoked::UserRemoved),
         })
     }
 
