@@ -66,7 +66,7 @@ const IMPURE: [&str; 8] =
 const FILE_LINES: usize = 400;
 
 /// Files that were longer when the rule came; they may only shrink, and leave this list when they fit.
-const LONGER: [(&str, usize); 2] = [("src/index/mod.rs", 419), ("src/metrics.rs", 430)];
+const LONGER: [(&str, usize); 1] = [("src/metrics.rs", 430)];
 
 /// Lines of a function, from `fn` to the closing brace.
 const FUNCTION_LINES: usize = 70;
