@@ -9,17 +9,22 @@
 //! delivery. Nothing here reads a clock or does I/O; whoever seals says what time it is.
 //!
 //! Why the frame is made here and not when somebody is hit: the event must be written down once anyway, and the header in
-//! front of it costs ten bytes. Making it lazily would cost a synchronisation between shards.
+//! front of it costs ten bytes. The deflated frame is made when the first subscriber wants it, because most events need
+//! none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait.
+
+mod time;
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::frame::{HEADER_ROOM, text_header};
+use crate::frame::{Encoding, HEADER_ROOM, text_header};
 use crate::json;
+use time::is_rfc3339;
 
 /// What Go's zero `time.Time` looks like; clients send it to mean "no time given".
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -168,7 +173,8 @@ impl<'t> Draft<'t> {
         let (machine, work_order) = if self.kind == "jobs" { owners(self.object) } else { (None, None) };
         let names =
             [&self.kind, &self.action, &self.key, &machine.unwrap_or_default(), &work_order.unwrap_or_default()];
-        Event { frame, header, object, original, names: Names::new(names.map(AsRef::as_ref)) }
+        let names = Names::new(names.map(AsRef::as_ref));
+        Event { frame, header, object, original, names, deflated: OnceLock::new() }
     }
 }
 
@@ -202,30 +208,6 @@ fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
         return Ok(Some(text));
     }
     Err(EventError::BadTime { text: text.chars().take(64).collect() })
-}
-
-/// As strict as Go's `time.RFC3339Nano`, which loses the whole event otherwise: capital `T` and `Z`, no leap second.
-fn is_rfc3339(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let shape = b"dddd-dd-ddTdd:dd:dd";
-    if bytes.len() <= shape.len() || !matches_shape(&bytes[..shape.len()], shape) || &bytes[17..19] > b"59".as_slice() {
-        return false;
-    }
-    let mut zone = &bytes[shape.len()..];
-    if zone[0] == b'.' {
-        let digits = zone[1..].iter().take_while(|b| b.is_ascii_digit()).count();
-        if !(1..=9).contains(&digits) {
-            return false;
-        }
-        zone = &zone[1 + digits..];
-    }
-    let zone_fits = zone == b"Z" || matches_shape(zone, b"+dd:dd") || matches_shape(zone, b"-dd:dd");
-    zone_fits && text.parse::<Timestamp>().is_ok()
-}
-
-fn matches_shape(bytes: &[u8], shape: &[u8]) -> bool {
-    let fits = |(b, s): (&u8, &u8)| if *s == b'd' { b.is_ascii_digit() } else { b == s };
-    bytes.len() == shape.len() && bytes.iter().zip(shape).all(fits)
 }
 
 /// The frame under construction; its first [`HEADER_ROOM`] bytes are kept for the header.
@@ -289,7 +271,7 @@ impl Wire {
     fn finish(mut self) -> (Box<[u8]>, FrameStart) {
         self.bytes.push(b'}');
         let mut header = [0; HEADER_ROOM];
-        let len = text_header(self.bytes.len() - HEADER_ROOM, &mut header);
+        let len = text_header(self.bytes.len() - HEADER_ROOM, Encoding::Plain, &mut header);
         let start = HEADER_ROOM - len;
         self.bytes[start..HEADER_ROOM].copy_from_slice(&header[..len]);
         (self.bytes.into_boxed_slice(), FrameStart(u8::try_from(start).expect("at most ten")))
@@ -311,6 +293,8 @@ pub struct Event {
     object: Range<u32>,
     original: Range<u32>,
     names: Names,
+    /// The deflated frame, or nothing if the event is better sent plain; not set until somebody asked.
+    deflated: OnceLock<Option<Box<[u8]>>>,
 }
 
 /// The strings that an event is found by, decoded, one behind the other: matching reads all of them.
@@ -340,6 +324,23 @@ impl Event {
     /// The websocket text frame, header included.
     pub fn frame(&self) -> &[u8] {
         &self.frame[usize::from(self.header.0)..]
+    }
+
+    /// The websocket frame in this encoding. Plain if the event has no deflated one.
+    pub fn frame_in(&self, encoding: Encoding) -> &[u8] {
+        match (encoding, self.deflated.get()) {
+            (Encoding::Deflate, Some(Some(frame))) => frame,
+            _ => self.frame(),
+        }
+    }
+
+    /// Makes the deflated frame by `make`, which is given the JSON text, unless that was tried before: at most once in the
+    /// life of an event, whatever the number of threads. Returns the encoding in which there is a frame now.
+    pub fn deflate_once(&self, make: impl FnOnce(&str) -> Option<Box<[u8]>>) -> Encoding {
+        match self.deflated.get_or_init(|| make(self.json())) {
+            Some(_) => Encoding::Deflate,
+            None => Encoding::Plain,
+        }
     }
 
     /// The whole event as compact JSON.

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod deflate;
 pub mod delegation;
 pub mod event;
 pub mod fanout;

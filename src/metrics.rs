@@ -10,73 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use prometheus::core::{Collector, Desc};
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, proto};
+use prometheus::core::Collector;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::event;
-use crate::fanout::{BUCKETS, Counts, Depth, Latency, bucket_bound_us};
+use crate::fanout::{Counts, Depth};
 use crate::protocol::Close;
-
-/// Where an event came from; the value of the label `source`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// `POST /api/v3/events`
-    Post,
-    /// The simulated fleet of `--demo`
-    Demo,
-    /// Connections that came and went
-    Connections,
-}
-
-impl Source {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Post => "post",
-            Self::Demo => "demo",
-            Self::Connections => "connections",
-        }
-    }
-}
-
-/// What became of a command; the value of the label `outcome`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Registered, or registered already.
-    Registered,
-    /// Deregistered.
-    Deregistered,
-    /// Answered with an error.
-    Refused,
-}
-
-/// Why a connection did not become a websocket; the value of the label `reason`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejection {
-    /// TLS did not come about.
-    Tls,
-    /// No or unusable credentials.
-    Unauthenticated,
-    /// Wrong credentials.
-    Forbidden,
-    /// Not a websocket handshake.
-    BadRequest,
-    /// Too many tries or connections.
-    Limited,
-}
-
-impl Rejection {
-    const ALL: [(Self, &'static str); 5] = [
-        (Self::Tls, "tls"),
-        (Self::Unauthenticated, "unauthenticated"),
-        (Self::Forbidden, "forbidden"),
-        (Self::BadRequest, "bad_request"),
-        (Self::Limited, "limited"),
-    ];
-
-    fn label(self) -> &'static str {
-        Self::ALL.iter().find(|(reason, _)| *reason == self).map_or("other", |(_, label)| label)
-    }
-}
+pub use labels::{Outcome, Rejection, Reload, Source};
+use latency::LatencyHistogram;
 
 /// All metrics. One per process; shared.
 #[derive(Debug)]
@@ -97,6 +38,8 @@ pub struct Metrics {
     /// Events that were refused because the inboxes were full.
     pub events_refused: IntCounter,
     serialisations: IntCounterVec,
+    deflate_input: IntCounter,
+    deflate_output: IntCounter,
     matched: IntCounter,
     delivered: IntCounter,
     delivered_bytes: IntCounter,
@@ -111,6 +54,7 @@ pub struct Metrics {
     predicate_evaluations: IntCounter,
     field_lookups: IntCounter,
     filter_matches: IntCounter,
+    certificate_reloads: IntCounterVec,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
     shards: Mutex<Vec<Arc<Peaks>>>,
@@ -178,6 +122,12 @@ impl Metrics {
                 "Times an event was written down, by encoding; once an event, whatever the number of subscribers",
                 "encoding",
             ),
+            deflate_input: declare
+                .counter("hydrant_deflate_input_bytes_total", "Bytes of the events that were deflated, before"),
+            deflate_output: declare.counter(
+                "hydrant_deflate_output_bytes_total",
+                "Bytes of the events that were deflated, as they are sent; plain where deflating did not pay",
+            ),
             matched: declare.counter(
                 "hydrant_deliveries_queued_total",
                 "Events put into an outbox; equals delivered + waiting + dropped, but for those refused by a full one",
@@ -199,6 +149,11 @@ impl Metrics {
             ),
             field_lookups: declare.counter("hydrant_field_lookups_total", "Paths looked up in events by filters"),
             filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once a group"),
+            certificate_reloads: declare.counters(
+                "hydrant_certificate_reloads_total",
+                "Changes of the TLS certificate while running",
+                "outcome",
+            ),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
@@ -220,6 +175,10 @@ impl Metrics {
         for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
             self.command(outcome, 0);
         }
+        self.serialisations.with_label_values(&["deflate"]);
+        ["taken", "refused"]
+            .iter()
+            .for_each(|outcome| self.certificate_reloads.with_label_values(&[outcome]).inc_by(0));
         [Source::Post, Source::Connections].into_iter().for_each(|source| self.received(source, 0, 0));
     }
 
@@ -231,6 +190,15 @@ impl Metrics {
     /// A connection did not become a websocket.
     pub fn rejected(&self, reason: Rejection) {
         self.rejected.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// The certificate has changed.
+    pub fn certificate(&self, reload: Reload) {
+        let label = match reload {
+            Reload::Taken => "taken",
+            Reload::Refused => "refused",
+        };
+        self.certificate_reloads.with_label_values(&[label]).inc();
     }
 
     /// Commands had this outcome.
@@ -329,6 +297,11 @@ impl ShardMetrics {
             metrics.dropped.inc_by(counts.dropped);
             metrics.latency.add(&counts.latency);
         }
+        if counts.deflated > 0 {
+            metrics.serialisations.with_label_values(&["deflate"]).inc_by(counts.deflated);
+            metrics.deflate_input.inc_by(counts.deflate_input);
+            metrics.deflate_output.inc_by(counts.deflate_output);
+        }
         let moved = |gauge: &IntGauge, old: usize, new: usize| {
             if old != new {
                 gauge.add(signed(new as u64) - signed(old as u64));
@@ -355,88 +328,21 @@ impl ShardMetrics {
     }
 }
 
-/// A histogram to which whole buckets can be added, which the library's own cannot.
-#[derive(Debug, Clone)]
-struct LatencyHistogram {
-    desc: Desc,
-    cells: Arc<LatencyCells>,
-}
-
-#[derive(Debug, Default)]
-struct LatencyCells {
-    counts: [AtomicU64; BUCKETS],
-    sum_us: AtomicU64,
-}
-
-impl LatencyHistogram {
-    fn new() -> prometheus::Result<Self> {
-        let desc = Desc::new(
-            "hydrant_delivery_latency_seconds".to_owned(),
-            "From the intake of an event to the hand-over of its last byte to the kernel, once a delivery".to_owned(),
-            Vec::new(),
-            std::collections::HashMap::new(),
-        )?;
-        Ok(Self { desc, cells: Arc::default() })
-    }
-
-    fn add(&self, latency: &Latency) {
-        for (cell, &count) in self.cells.counts.iter().zip(&latency.counts) {
-            if count > 0 {
-                cell.fetch_add(count, Ordering::Relaxed);
-            }
-        }
-        self.cells.sum_us.fetch_add(latency.sum_us, Ordering::Relaxed);
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "Prometheus values are floating point")]
-fn seconds(us: u64) -> f64 {
-    us as f64 / 1e6
-}
-
-impl Collector for LatencyHistogram {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.desc]
-    }
-
-    fn collect(&self) -> Vec<proto::MetricFamily> {
-        let mut histogram = proto::Histogram::default();
-        let mut count = 0;
-        let mut buckets = Vec::with_capacity(BUCKETS);
-        for (at, cell) in self.cells.counts.iter().enumerate() {
-            count += cell.load(Ordering::Relaxed);
-            if let Some(bound) = bucket_bound_us(at) {
-                let mut bucket = proto::Bucket::default();
-                bucket.set_upper_bound(seconds(bound));
-                bucket.set_cumulative_count(count);
-                buckets.push(bucket);
-            }
-        }
-        histogram.set_bucket(buckets);
-        histogram.set_sample_count(count);
-        histogram.set_sample_sum(seconds(self.cells.sum_us.load(Ordering::Relaxed)));
-        let mut metric = proto::Metric::default();
-        metric.set_histogram(histogram);
-        let mut family = proto::MetricFamily::default();
-        family.set_name(self.desc.fq_name.clone());
-        family.set_help(self.desc.help.clone());
-        family.set_field_type(proto::MetricType::HISTOGRAM);
-        family.set_metric(vec![metric]);
-        vec![family]
-    }
-}
-
+mod labels;
+mod latency;
 mod process;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fanout::Latency;
 
     #[test]
     fn a_shard_adds_its_counts_and_replaces_its_gauges() {
         let metrics = Arc::new(Metrics::new());
         let (mut a, mut b) = (metrics.shard(), metrics.shard());
-        let mut counts = Counts { queued: 3, delivered: 2, dropped: 1, bytes: 50, latency: Latency::default() };
+        let mut counts =
+            Counts { queued: 3, delivered: 2, dropped: 1, bytes: 50, latency: Latency::default(), ..Counts::default() };
         counts.latency.observe(40);
         let size = |events| ShardSize { waiting: Depth { events, bytes: 10 }, registrations: 4, frames: 1 };
         a.flush(&counts, size(5));

@@ -96,6 +96,8 @@ pub struct ApiParts {
     pub allowed_origins: Vec<String>,
     /// Whether connections are told of by events.
     pub connection_events: bool,
+    /// Whether an offer of permessage-deflate is taken.
+    pub deflate: bool,
     /// Bounds of requests.
     pub limits: ApiLimits,
     /// What `/info` says.

@@ -34,15 +34,15 @@ impl Api {
         };
         let permit = permit.beside(place);
         let (pool, authority) = (Arc::clone(&self.pool), Arc::clone(&self.authority));
-        let then = move |socket: crate::transport::socket::Socket, early| async move {
+        let then = move |socket: crate::transport::socket::Socket, early, encoding| async move {
             // Rights may have changed since the request was checked; who was revoked is not let in.
             let Ok(access) = authority.access(&identity) else { return };
             let Ok((stream, tls)) = socket.into_parts() else { return };
-            let newcomer = Newcomer { stream, tls, early, identity, access, peer, permit };
+            let newcomer = Newcomer { stream, tls, early, encoding, identity, access, peer, permit };
             if pool.adopt(Box::new(newcomer)).is_err() {
                 tracing::warn!(%peer, "the shards are too busy for another connection");
             }
         };
-        upgrade::accept(request, then).map_err(bad)
+        upgrade::accept(request, self.deflate, then).map_err(bad)
     }
 }

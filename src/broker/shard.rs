@@ -18,7 +18,7 @@ use super::classes::Classes;
 use crate::AUDIT;
 use crate::auth::{Access, Principal};
 use crate::event::Event;
-use crate::fanout::{ConnId, Delivery, Fanout, Frame, OutboxLimits};
+use crate::fanout::{ConnId, DeflatePolicy, Delivery, Fanout, Frame, OutboxLimits};
 use crate::frame;
 use crate::index::filter::Counters;
 use crate::index::{Class, Index, IndexError, Limits, Slot};
@@ -66,11 +66,15 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard without connections.
-    pub fn new(index: Limits, outbox: OutboxLimits) -> Self {
+    /// A shard without connections. Without `deflate` every frame is plain.
+    pub fn new(index: Limits, outbox: OutboxLimits, deflate: Option<DeflatePolicy>) -> Self {
+        let fanout = Fanout::new(outbox);
         Self {
             index: Index::new(index),
-            fanout: Fanout::new(outbox),
+            fanout: match deflate {
+                Some(policy) => fanout.with_deflate(policy),
+                None => fanout,
+            },
             classes: Classes::default(),
             sessions: Vec::new(),
             overflowed: Vec::new(),

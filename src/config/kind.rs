@@ -63,6 +63,9 @@ kinds! {
     AddressOrOff -> Option<SocketAddr>, "an address such as `127.0.0.1:8093`, or `off`", ["string"], address_or_off;
     Origins -> Vec<String>, "a list of origins such as `https://portal.example.com`, without a path",
         ["array", "string"], origins;
+    Names -> Vec<String>, "a list of names such as `jobs,templates`", ["array", "string"], list;
+    DeflateLevel -> u32, "a whole number from 1 to 9", ["integer"], |text| number(text).filter(|n| (1..=9).contains(n));
+    Deflating -> DeflateMode, "`on` or `off`", ["string"], DeflateMode::from_name;
     Endpoints { const SHOWN: bool = false; } -> Vec<Endpoint>,
         "a list of URLs such as `https://drp.example.com:8092`, without user and path", ["array", "string"], list;
     Specs { const JOINT: &'static str = "\n"; } -> Vec<String>,
@@ -163,6 +166,13 @@ words! {
         Text = "text",
         /// One JSON object a line.
         Json = "json",
+    }
+    /// Whether an offer of permessage-deflate is taken.
+    DeflateMode {
+        /// It is.
+        On = "on",
+        /// Every websocket is plain.
+        Off = "off",
     }
     /// What happens to a connection whose outbox is full.
     Overflow {

@@ -23,9 +23,11 @@ mod upstream;
 
 pub use doc::{default_file, markdown};
 pub use error::{ConfigError, ConfigErrors, Place};
-pub use kind::{AuthMode, LogFormat, Overflow, TlsMode, UpstreamTls};
+pub use kind::{AuthMode, DeflateMode, LogFormat, Overflow, TlsMode, UpstreamTls};
 pub use load::{FlagValue, Sources};
-pub use settings::{Auth, Inbox, Limits, Log, Outbox, Proxy, Row, Settings, Throttle, Timeouts, Token, Upstream, rows};
+pub use settings::{
+    Auth, Deflate, Inbox, Limits, Log, Outbox, Proxy, Row, Settings, Throttle, Timeouts, Token, Upstream, rows,
+};
 
 /// Machines of the simulated fleet when `--demo` is given bare.
 pub const DEMO_MACHINES: u32 = 200;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::{self, AuthMode, Kind, LogFormat, Overflow, TlsMode, UpstreamTls};
+use super::kind::{self, AuthMode, DeflateMode, Kind, LogFormat, Overflow, TlsMode, UpstreamTls};
 use super::load::Given;
 use crate::client::{Endpoint, Fingerprint, Secret};
 
@@ -144,6 +144,8 @@ table! {
         outbox: Outbox,
         /// What may wait to be matched.
         inbox: Inbox,
+        /// Compression for clients that ask for it.
+        deflate: Deflate,
         /// How long the server waits for whom.
         timeouts: Timeouts,
         /// The lives of tokens.
@@ -218,6 +220,22 @@ table! {
         events: usize as Count = "65536", start;
         /// Bytes that may wait for one shard.
         bytes: usize as Size = "256MiB", start;
+    }
+}
+
+table! {
+    /// Compression for clients that ask for it (permessage-deflate): once for each event, whatever the number of them.
+    Deflate in "deflate." {
+        /// Whether an offer of permessage-deflate is taken.
+        mode: DeflateMode as Deflating = "on", start;
+        /// Events shorter than this go out plain.
+        min_bytes: usize as Size = "256", start;
+        /// Events longer than this go out plain: while one is deflated, others on the same shard wait.
+        max_bytes: usize as Size = "1MiB", start;
+        /// Effort, from 1 (fastest) to 9 (smallest).
+        level: u32 as DeflateLevel = "1", start;
+        /// Types whose events go out plain.
+        skip_types: Vec<String> as Names = "", start;
     }
 }
 

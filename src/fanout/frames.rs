@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::event::Event;
+use crate::frame::Encoding;
 
 /// The number of a frame in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Frame {
     Event {
         /// The event; its frame is the bytes.
         event: Arc<Event>,
+        /// Which of its frames.
+        encoding: Encoding,
         /// When hydrant took it in, microseconds on the shard's own scale.
         received_us: u64,
     },
@@ -35,7 +38,7 @@ impl Frame {
     /// The bytes on the wire, header included.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Event { event, .. } => event.frame(),
+            Self::Event { event, encoding, .. } => event.frame_in(*encoding),
             Self::Answer(event) => event.frame(),
             Self::Control(bytes) => bytes,
             Self::Constant(bytes) => bytes,

@@ -1,8 +1,9 @@
 //! Who gets an event and how it waits: outboxes, frames, overflow.
 //!
 //! A [`Fanout`] belongs to one shard and is only touched by its thread, so that nothing on the way of a delivery takes a
-//! lock, allocates or counts a shared reference. An event's frame is held once a shard; what waits for a connection is a
-//! list of four-byte numbers of such frames.
+//! lock, allocates or counts a shared reference. An event's frame is held once a shard and encoding; what waits for a
+//! connection is a list of four-byte numbers of such frames. The deflated frame is made at the first delivery that wants
+//! it, once in the process.
 //!
 //! Contract: pure, no I/O, reads no clock. Frames leave an outbox in the order in which they were put in, each exactly once
 //! or, after an overflow, not at all; every frame that is dropped is counted. An outbox never holds more than its
@@ -11,6 +12,7 @@
 //! Why bounds can be generous: a stalled connection costs four bytes an event, not a copy of it, and the frames it
 //! holds back are shared by all stalled connections of the shard.
 
+mod encode;
 mod frames;
 pub mod inbox;
 mod latency;
@@ -22,10 +24,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+pub use encode::DeflatePolicy;
 pub use frames::Frame;
 pub use latency::{BUCKETS, Latency, bucket_bound_us};
 
 use crate::event::Event;
+use crate::frame::Encoding;
+use encode::Encoder;
 use frames::{FrameId, Frames};
 use outbox::Outbox;
 
@@ -79,6 +84,12 @@ pub struct Counts {
     pub dropped: u64,
     /// Bytes handed to the kernel (or to TLS), all frames.
     pub bytes: u64,
+    /// Events that this shard deflated, for all shards.
+    pub deflated: u64,
+    /// Bytes of them before.
+    pub deflate_input: u64,
+    /// Bytes of their frames afterwards; those before where it did not pay.
+    pub deflate_output: u64,
     /// From intake to the hand-over of the last byte.
     pub latency: Latency,
 }
@@ -89,7 +100,7 @@ pub const GATHER_FRAMES: usize = 256;
 /// The frames of one vectored write.
 pub type Gathered<'a> = SmallVec<[IoSlice<'a>; GATHER_FRAMES]>;
 
-/// The event that is being delivered.
+/// A frame of the event that is being delivered.
 #[derive(Debug, Clone, Copy)]
 struct Current {
     frame: FrameId,
@@ -107,7 +118,9 @@ pub struct Fanout {
     /// Memory of drained outboxes, for the next that needs more than its inline room.
     spare: Vec<VecDeque<FrameId>>,
     dirty: Vec<ConnId>,
-    current: Option<Current>,
+    /// By encoding.
+    current: [Option<Current>; 2],
+    encoder: Option<Encoder>,
     counts: Counts,
     waiting: Depth,
 }
@@ -122,10 +135,18 @@ impl Fanout {
             free: Vec::new(),
             spare: Vec::new(),
             dirty: Vec::new(),
-            current: None,
+            current: [None; 2],
+            encoder: None,
             counts: Counts::default(),
             waiting: Depth::default(),
         }
+    }
+
+    /// The same, with deflated frames for the connections that agree to them.
+    #[must_use]
+    pub fn with_deflate(mut self, policy: DeflatePolicy) -> Self {
+        self.encoder = Some(Encoder::new(policy));
+        self
     }
 
     /// Makes room for a connection.
@@ -147,6 +168,11 @@ impl Fanout {
         }
     }
 
+    /// How the events of a connection are written down from now on. Its answers stay plain.
+    pub fn set_encoding(&mut self, conn: ConnId, encoding: Encoding) {
+        self.outbox(conn).set_encoding(encoding);
+    }
+
     fn outbox(&mut self, conn: ConnId) -> &mut Outbox {
         self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove")
     }
@@ -155,9 +181,10 @@ impl Fanout {
     /// [`Fanout::end_event`].
     #[inline]
     pub fn deliver(&mut self, event: &Arc<Event>, received_us: u64, conn: ConnId) -> Delivery {
-        let current = match self.current {
+        let encoding = self.outboxes[conn.at()].as_ref().expect("only open connections subscribe").encoding();
+        let current = match self.current[encoding as usize] {
             Some(current) => current,
-            None => self.begin_event(event, received_us),
+            None => self.begin_event(event, received_us, encoding),
         };
         let outbox = self.outboxes[conn.at()].as_mut().expect("only open connections subscribe");
         if outbox.is_closing() {
@@ -172,22 +199,26 @@ impl Fanout {
         if outbox.mark_dirty() {
             self.dirty.push(conn);
         }
-        self.current = Some(Current { hits: current.hits + 1, ..current });
+        self.current[encoding as usize] = Some(Current { hits: current.hits + 1, ..current });
         Delivery::Queued
     }
 
     #[cold]
-    fn begin_event(&mut self, event: &Arc<Event>, received_us: u64) -> Current {
-        let bytes = event.frame().len();
-        let frame = self.frames.insert(Frame::Event { event: Arc::clone(event), received_us });
+    fn begin_event(&mut self, event: &Arc<Event>, received_us: u64, wanted: Encoding) -> Current {
+        let encoding = match (wanted, &mut self.encoder) {
+            (Encoding::Deflate, Some(encoder)) => encoder.encode(event, &mut self.counts),
+            _ => Encoding::Plain,
+        };
+        let bytes = event.frame_in(encoding).len();
+        let frame = self.frames.insert(Frame::Event { event: Arc::clone(event), encoding, received_us });
         let current = Current { frame, bytes, hits: 0 };
-        self.current = Some(current);
+        self.current[wanted as usize] = Some(current);
         current
     }
 
     /// Ends the deliveries of an event.
     pub fn end_event(&mut self) {
-        if let Some(Current { frame, bytes, hits }) = self.current.take() {
+        for Current { frame, bytes, hits } in std::mem::take(&mut self.current).into_iter().flatten() {
             self.frames.retain(frame, hits);
             self.counts.queued += u64::from(hits);
             self.waiting.events += hits as usize;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::frames::FrameId;
 use super::{Depth, OutboxLimits};
+use crate::frame::Encoding;
 
 const INLINE: usize = 6;
 
@@ -32,6 +33,7 @@ pub(super) struct Outbox {
     delivered: u64,
     dropped: u32,
     written: u32,
+    encoding: Encoding,
     dirty: bool,
     blocked: bool,
     closing: bool,
@@ -45,6 +47,7 @@ impl Default for Outbox {
             delivered: 0,
             dropped: 0,
             written: 0,
+            encoding: Encoding::Plain,
             dirty: false,
             blocked: false,
             closing: false,
@@ -58,6 +61,15 @@ impl Outbox {
             Ring::Inline { len, .. } => usize::from(*len),
             Ring::Borrowed(ring) => ring.len(),
         }
+    }
+
+    /// How the events of this connection are written down.
+    pub(super) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    pub(super) fn set_encoding(&mut self, encoding: Encoding) {
+        self.encoding = encoding;
     }
 
     pub(super) fn depth(&self) -> Depth {

@@ -17,6 +17,8 @@ pub enum Close {
     Protocol,
     /// A text message is not UTF-8.
     BadUtf8,
+    /// A compressed message cannot be inflated.
+    BadDeflate,
     /// The credentials are no longer good.
     Revoked,
     /// The token expired and the server is told to close then.
@@ -43,7 +45,7 @@ impl Close {
             Self::Normal => 1000,
             Self::Draining | Self::Deleted | Self::Silent => 1001,
             Self::Protocol => 1002,
-            Self::BadUtf8 => 1007,
+            Self::BadUtf8 | Self::BadDeflate => 1007,
             Self::Revoked | Self::Expired => 1008,
             Self::TooBig => 1009,
             Self::Internal => 1011,
@@ -59,6 +61,7 @@ impl Close {
             Self::Deleted => "connection deleted",
             Self::Protocol => "protocol error",
             Self::BadUtf8 => "text is not UTF-8",
+            Self::BadDeflate => "message cannot be inflated",
             Self::Revoked => "credentials revoked",
             Self::Expired => "token expired",
             Self::TooBig => "message too big",
@@ -78,6 +81,7 @@ impl Close {
             Self::Deleted => "deleted",
             Self::Protocol => "protocol",
             Self::BadUtf8 => "bad_utf8",
+            Self::BadDeflate => "bad_deflate",
             Self::Revoked => "revoked",
             Self::Expired => "expired",
             Self::TooBig => "too_big",
@@ -93,19 +97,22 @@ impl Close {
             Self::Normal => "nothing: the client asked",
             Self::Draining | Self::Deleted | Self::Silent | Self::Internal => "reconnect, with jitter",
             Self::SlowConsumer { .. } => "reconnect after a pause; read faster or register for less",
-            Self::Protocol | Self::BadUtf8 | Self::TooBig => "do not reconnect blindly: mend the client",
+            Self::Protocol | Self::BadUtf8 | Self::BadDeflate | Self::TooBig => {
+                "do not reconnect blindly: mend the client"
+            }
             Self::Revoked | Self::Expired => "get new credentials first",
         }
     }
 
     /// Every reason, for documents and metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Normal,
         Self::Draining,
         Self::Deleted,
         Self::Silent,
         Self::Protocol,
         Self::BadUtf8,
+        Self::BadDeflate,
         Self::Revoked,
         Self::Expired,
         Self::TooBig,

@@ -29,6 +29,7 @@ use super::pool::{Control, Permit};
 use crate::auth::{Authority, Identity};
 use crate::broker::{Broker, Shard};
 use crate::clock;
+use crate::deflate::Inflater;
 use crate::event::Event;
 use crate::fanout::inbox::{Batch, Inbox};
 use crate::fanout::{ConnId, Frame};
@@ -104,6 +105,7 @@ pub(super) struct Driver {
     unread: Vec<ConnId>,
     dirty: Vec<ConnId>,
     scratch: Box<[u8]>,
+    inflater: Inflater,
     /// A batch that was begun, and its next event.
     started: Option<(Arc<Batch>, usize)>,
     /// Events about connections that are yet to be published.
@@ -125,6 +127,7 @@ impl Driver {
             unread: Vec::new(),
             dirty: Vec::new(),
             scratch: vec![0; READ_BYTES].into(),
+            inflater: Inflater::default(),
             started: None,
             news: Vec::new(),
             turn: 0,

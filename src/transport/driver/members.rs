@@ -21,7 +21,7 @@ use crate::protocol::Close;
 
 impl Driver {
     pub(super) fn adopt(&mut self, newcomer: Newcomer) {
-        let Newcomer { stream, tls, early, identity, access, peer, permit } = newcomer;
+        let Newcomer { stream, tls, early, encoding, identity, access, peer, permit } = newcomer;
         let Ok(mut link) = Link::new(stream, tls) else { return };
         let conn = self.parts.shard.open(identity.principal().clone(), &access);
         let token = Token(conn.0 as usize);
@@ -37,7 +37,7 @@ impl Driver {
         let (now, created) = (Instant::now(), clock::now());
         self.conns[conn.0 as usize] = Some(Conn {
             link,
-            guard: Guard::default(),
+            guard: Guard::new(encoding),
             identity,
             peer,
             created,
@@ -48,6 +48,7 @@ impl Driver {
             finished: false,
             _permit: permit,
         });
+        self.parts.shard.fanout().set_encoding(conn, encoding);
         self.open += 1;
         self.welcome(conn);
         self.heard(conn, &early);
