@@ -4,6 +4,8 @@
 //! wrong with the settings. [`Server::stop`] drains: readiness goes, no connections and events are taken any more, what was taken is
 //! delivered, everybody gets a close frame, and the shards end. Several servers can live in one process (tests do that).
 
+mod endpoint;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -20,8 +22,7 @@ use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
-use crate::config::{Auth, AuthMode, DeflateMode, Proxy, Settings, TlsMode};
-use crate::delegation::{Delegation, DelegationLimits};
+use crate::config::{AuthMode, DeflateMode, Settings, TlsMode};
 use crate::fanout::inbox::InboxLimits;
 use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::index;
@@ -33,7 +34,6 @@ use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
 use crate::transport::tls::{self, LiveTls, TlsError};
 use crate::transport::{Timing, listener::Handler};
-use crate::upstream::{Upstream, UpstreamLimits};
 
 /// Why a server does not start.
 #[derive(Debug, Error)]
@@ -112,8 +112,8 @@ impl Server {
         let probe = bind_probe(&settings, &metrics).await?;
         let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect::<Vec<_>>();
         let broker = Arc::new(Broker::new(metrics, epoch));
-        let (mode, upstream) = (settings.auth_mode(), proxied(&settings));
-        let delegation = delegation(&settings, upstream.as_ref(), &authority, &broker)?;
+        let (mode, upstream) = (settings.auth_mode(), endpoint::proxied(&settings));
+        let delegation = endpoint::delegation(&settings, upstream.as_ref(), &authority, &broker)?;
         let pool = Pool::start(shards(&settings), &shard_settings(&settings), &broker, &authority, epoch)
             .map_err(StartError::Shards)?;
         let api = Arc::new(Api::new(ApiParts {
@@ -126,6 +126,7 @@ impl Server {
             allowed_origins: settings.allowed_origins.clone(),
             connection_events: settings.connection_events,
             deflate: settings.deflate.mode == DeflateMode::On,
+            overflow: settings.outbox.overflow,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
             about: About {
                 id,
@@ -282,6 +283,7 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
             ping: timeouts.ping,
             idle: timeouts.idle,
             close: timeouts.close,
+            age: outbox.age,
             close_on_token_expiry: settings.close_on_token_expiry,
         },
         connection_events: settings.connection_events,
@@ -296,34 +298,6 @@ fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
         max_bytes: deflate.max_bytes,
         skip_types: deflate.skip_types.clone(),
     })
-}
-
-/// The endpoint that gets what is not for this server itself.
-fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
-    let Proxy { connect, answer, idle, requests, .. } = settings.proxy;
-    let limits = UpstreamLimits { connect, answer, idle, requests };
-    settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
-}
-
-/// Who checks credentials that are not this server's own.
-fn delegation(
-    settings: &Settings,
-    upstream: Option<&Arc<Upstream>>,
-    authority: &Arc<Authority>,
-    broker: &Broker,
-) -> Result<Option<Arc<Delegation>>, StartError> {
-    let Some(upstream) = upstream.filter(|_| settings.auth_mode() != AuthMode::Local) else { return Ok(None) };
-    let Auth { fresh, away, refresh, .. } = settings.auth;
-    let limits = DelegationLimits { fresh, good: away, refresh };
-    let delegation = Delegation::new(Arc::clone(upstream), Arc::clone(authority), limits).map_err(StoreError::from)?;
-    let delegation = Arc::new(delegation);
-    let observer = Arc::downgrade(&delegation);
-    broker.observe(move |event| {
-        if let Some(delegation) = observer.upgrade() {
-            delegation.saw(event.kind(), event.action(), event.key());
-        }
-    });
-    Ok(Some(delegation))
 }
 
 fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
