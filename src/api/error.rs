@@ -118,9 +118,8 @@ impl ApiError {
             Self::Auth(AuthError::Throttled { retry_after }) => Some(retry_after.as_secs().max(1)),
             // Rounded up: a second too early would be refused again.
             Self::Quota { retry_after, .. } => Some(retry_after.as_secs() + 1),
-            Self::Auth(AuthError::EndpointAway) => Some(5),
             Self::Auth(AuthError::Unavailable) | Self::Publish(_) => Some(1),
-            Self::TooManyConnections => Some(5),
+            Self::Auth(AuthError::EndpointAway) | Self::TooManyConnections => Some(5),
             Self::Upstream(error) => error.retry_after(),
             _ => None,
         }

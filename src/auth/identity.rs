@@ -80,7 +80,7 @@ pub(super) struct Conditions {
     /// The id of the key that signed the token, if it is one of ours.
     pub(super) key: Option<Box<str>>,
     /// The secrets of users of the endpoint.
-    pub(super) endpoint: Stamps,
+    pub(super) endpoint: Option<Arc<Stamps>>,
 }
 
 /// Who has been let in. See the module's text.

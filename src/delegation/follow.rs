@@ -21,13 +21,52 @@ pub(super) struct Changed {
     pub(super) keys: bool,
     pub(super) roles: bool,
     pub(super) tenants: bool,
-    pub(super) users: BTreeSet<String>,
-    all_users: bool,
+    pub(super) users: Users,
+}
+
+/// Whose accounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Users {
+    /// Theirs.
+    Named(BTreeSet<String>),
+    /// Everybody's that is known.
+    All,
+}
+
+impl Default for Users {
+    fn default() -> Self {
+        Self::Named(BTreeSet::new())
+    }
+}
+
+impl Users {
+    /// The names, if they are.
+    pub(super) fn named(&self) -> impl Iterator<Item = &String> {
+        let names = if let Self::Named(names) = self { Some(names) } else { None };
+        names.into_iter().flatten()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Named(names) => names.contains(name),
+            Self::All => true,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Named(mut names), Self::Named(more)) if names.len() + more.len() <= NAMES => {
+                names.extend(more);
+                Self::Named(names)
+            }
+            _ => Self::All,
+        }
+    }
 }
 
 impl Changed {
     pub(super) fn everything() -> Self {
-        Self { keys: true, roles: true, tenants: true, users: BTreeSet::new(), all_users: true }
+        Self { keys: true, roles: true, tenants: true, users: Users::All }
     }
 
     pub(super) fn keys() -> Self {
@@ -35,19 +74,14 @@ impl Changed {
     }
 
     pub(super) fn users(names: impl IntoIterator<Item = String>) -> Self {
-        Self { users: names.into_iter().collect(), ..Self::default() }
+        Self { users: Users::Named(names.into_iter().collect()), ..Self::default() }
     }
 
     fn add(&mut self, other: Self) {
         self.keys |= other.keys;
         self.roles |= other.roles;
         self.tenants |= other.tenants;
-        self.all_users |= other.all_users;
-        self.users.extend(other.users);
-        if self.users.len() > NAMES {
-            self.users.clear();
-            self.all_users = true;
-        }
+        self.users = std::mem::take(&mut self.users).and(other.users);
     }
 }
 
@@ -104,8 +138,8 @@ impl Delegation {
     async fn read_all(&self, changed: &Changed) -> Result<(), Trouble> {
         let accounts = self.authority.accounts();
         let known = accounts.entries().users.keys();
-        let names: Vec<&String> = known.filter(|name| changed.all_users || changed.users.contains(*name)).collect();
-        self.read(&Changed { users: BTreeSet::new(), all_users: false, ..changed.clone() }).await?;
+        let names: Vec<&String> = known.filter(|name| changed.users.has(name)).collect();
+        self.read(&Changed { users: Users::default(), ..*changed }).await?;
         for name in names {
             self.read(&Changed::users([name.clone()])).await?;
         }
@@ -121,9 +155,9 @@ mod tests {
     fn many_names_become_everybody() {
         let mut changed = Changed::default();
         (0..NAMES).for_each(|n| changed.add(Changed::users([n.to_string()])));
-        assert!(!changed.all_users && changed.users.len() == NAMES);
+        assert_eq!(changed.users.named().count(), NAMES);
         changed.add(Changed::users(["one more".to_owned()]));
-        assert!(changed.all_users && changed.users.is_empty());
+        assert_eq!(changed.users, Users::All);
         changed.add(Changed::keys());
         assert!(changed.keys && !changed.roles);
     }

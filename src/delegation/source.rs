@@ -86,12 +86,12 @@ impl Delegation {
             *self.keys.lock() = keys;
         }
         if changed.roles || first {
-            entries.roles = read("roles", self.get("roles", &own).await?, roles)?;
+            entries.roles = read("roles", &self.get("roles", &own).await?, roles)?;
         }
         if changed.tenants || first {
             entries.tenants = self.read_tenants(&own).await?;
         }
-        for name in &changed.users {
+        for name in changed.users.named() {
             self.read_user(&mut entries, name, &own).await?;
         }
         if entries != *last.entries() {
@@ -108,7 +108,7 @@ impl Delegation {
             entries.users.remove(name);
             return Ok(());
         }
-        let account = read(WHAT, answer, accounts)?.into_iter().find(|(row, _)| row == name);
+        let account = read(WHAT, &answer, accounts)?.into_iter().find(|(row, _)| row == name);
         let (name, account) = account.ok_or(Trouble::Unreadable { what: WHAT })?;
         entries.users.insert(name, account);
         Ok(())
@@ -120,7 +120,7 @@ impl Delegation {
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(BTreeMap::new());
         }
-        read("tenants", answer, tenants)
+        read("tenants", &answer, tenants)
     }
 
     /// Without the right to read preferences there are no keys, which is no error.
@@ -160,7 +160,7 @@ impl Delegation {
 }
 
 /// What an answer says.
-fn read<T>(what: &'static str, answer: Whole, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, Trouble> {
+fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, Trouble> {
     if answer.status != StatusCode::OK {
         return Err(Trouble::Refused { what, status: answer.status });
     }

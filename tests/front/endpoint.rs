@@ -62,12 +62,12 @@ impl User {
     }
 
     /// A token for this user, with these fields of the payload instead of the usual ones.
-    pub fn token(&self, name: &str, base: &str, other: Value) -> String {
+    pub fn token(&self, name: &str, base: &str, other: &Value) -> String {
         tokens::seal(&tokens::jwt(&self.payload(name, other), base), base)
     }
 
-    pub fn payload(&self, name: &str, other: Value) -> Value {
-        let now = jiff::Timestamp::now().as_second();
+    pub fn payload(&self, name: &str, other: &Value) -> Value {
+        let now = hydrant::clock::now().as_second();
         let mut payload = json!({
             "drp_claims": [{"scope": "users", "action": "token,password,get", "specific": name}, {"scope": "info", "action": "get", "specific": ""}],
             "DrpRoles": self.roles,
@@ -253,7 +253,7 @@ impl State {
         let is_root = self.users.lock()[&user].roles.iter().any(|role| role == "superuser");
         match (request.method(), segments.as_slice()) {
             (&Method::GET, ["users", name, "token"]) if *name == user => {
-                let token = self.users.lock()[*name].token(name, &self.base.lock(), json!({}));
+                let token = self.users.lock()[*name].token(name, &self.base.lock(), &json!({}));
                 json(200, &json!({"Token": token, "Info": {}}))
             }
             (&Method::GET, ["users", name]) if is_root => match self.users.lock().get(*name) {

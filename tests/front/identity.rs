@@ -33,7 +33,7 @@ impl Drp {
         self.state.got.lock().iter().filter(|got| got.target.starts_with(target)).count()
     }
 
-    fn token(&self, name: &str, other: serde_json::Value) -> String {
+    fn token(&self, name: &str, other: &serde_json::Value) -> String {
         self.state.users.lock()[name].token(name, &self.state.base.lock(), other)
     }
 }
@@ -123,16 +123,16 @@ async fn changes_at_the_endpoint_reach_open_connections() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sealed_tokens_are_opened_here() {
     let (drp, hydrant) = front("").await;
-    let mut alice = by_token(&hydrant, &drp.token("alice", json!({}))).await.unwrap();
+    let mut alice = by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
     alice.register("*.*.*").await;
     let names = seen(&hydrant, &mut alice, &[("machines", "m1"), ("tasks", "t1")]).await;
     assert_eq!(names, ["machines.update.m1"]);
     assert_eq!(drp.asked("/api/v3/info"), 0, "nobody had to be asked");
 
-    let second = jiff::Timestamp::now().as_second();
-    let expired = drp.token("alice", json!({"exp": second - 1}));
+    let second = hydrant::clock::now().as_second();
+    let expired = drp.token("alice", &json!({"exp": second - 1}));
     assert_eq!(refused(by_token(&hydrant, &expired).await).status, 403);
-    let good = drp.token("alice", json!({}));
+    let good = drp.token("alice", &json!({}));
     let at = good.len() - 40;
     let other = if good.as_bytes()[at] == b'A' { "B" } else { "A" };
     let tampered = format!("{}{other}{}", &good[..at], &good[at + 1..]);
@@ -142,10 +142,10 @@ async fn sealed_tokens_are_opened_here() {
     assert_eq!(refused(by_token(&hydrant, &foreign).await).status, 403);
 
     // A token with fewer roles has fewer rights; one that claims more than its user has gets no more.
-    let mut narrow = by_token(&hydrant, &drp.token("alice", json!({"DrpRoles": []}))).await.unwrap();
+    let mut narrow = by_token(&hydrant, &drp.token("alice", &json!({"DrpRoles": []}))).await.unwrap();
     narrow.register("*.*.*").await;
     let all = json!([{"scope": "*", "action": "*", "specific": "*"}]);
-    let wide = drp.token("alice", json!({"DrpRoles": ["superuser", "reader"], "drp_claims": all}));
+    let wide = drp.token("alice", &json!({"DrpRoles": ["superuser", "reader"], "drp_claims": all}));
     let mut wide = by_token(&hydrant, &wide).await.unwrap();
     wide.register("*.*.*").await;
     assert_eq!(seen(&hydrant, &mut wide, &[("tasks", "t1"), ("machines", "m9")]).await, ["machines.update.m9"]);
@@ -156,15 +156,15 @@ async fn sealed_tokens_are_opened_here() {
     hydrant.post(&event("users", "save", "alice")).await;
     assert_eq!(wide.closed().await.0, 1008);
     assert_eq!(refused(by_token(&hydrant, &good).await).status, 403);
-    by_token(&hydrant, &drp.token("alice", json!({}))).await.unwrap();
+    by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
 
     // The endpoint's own key is another.
-    let before = drp.token("alice", json!({}));
+    let before = drp.token("alice", &json!({}));
     let mut open = by_token(&hydrant, &before).await.unwrap();
     *drp.state.base.lock() = "F".repeat(32);
     hydrant.post(&event("preferences", "save", "baseTokenSecret")).await;
-    let renewed = async { while by_token(&hydrant, &drp.token("alice", json!({}))).await.is_err() {} };
-    patiently("the new key", renewed).await;
+    let renewed = async { while by_token(&hydrant, &drp.token("alice", &json!({}))).await.is_err() {} };
+    patiently("the new key", Box::pin(renewed)).await;
     assert_eq!(open.closed().await.0, 1008);
     assert_eq!(refused(by_token(&hydrant, &before).await).status, 403);
 }
@@ -176,7 +176,7 @@ async fn a_machines_token_has_the_rights_that_stand_in_it() {
     let machine = User::new("", &[]).token(
         MACHINE,
         &drp.state.base.lock(),
-        json!({"drp_claims": claims, "DrpRoles": [], "grantor_claims": {"grantor_id": "system", "machine_uuid": MACHINE}}),
+        &json!({"drp_claims": claims, "DrpRoles": [], "grantor_claims": {"grantor_id": "system", "machine_uuid": MACHINE}}),
     );
     let mut runner = by_token(&hydrant, &machine).await.unwrap();
     runner.say("register *.*.*").await;
@@ -192,7 +192,7 @@ async fn tokens_that_cannot_be_opened_are_shown_to_the_endpoint() {
     drp.state.tells_secrets.store(false, Ordering::Relaxed);
     let base = drp.state.base.lock().clone();
     hydrant.post(&event("preferences", "save", "x")).await;
-    let payload = drp.state.users.lock()["alice"].payload("alice", json!({}));
+    let payload = drp.state.users.lock()["alice"].payload("alice", &json!({}));
     let plain = tokens::jwt(&payload, &base);
     let shown = async {
         // Until the preferences have been found closed, the token is still opened here.
@@ -201,7 +201,7 @@ async fn tokens_that_cannot_be_opened_are_shown_to_the_endpoint() {
             drp.asked("/api/v3/info") == 0
         } {}
     };
-    patiently("the endpoint to be asked", shown).await;
+    patiently("the endpoint to be asked", Box::pin(shown)).await;
     let mut alice = by_token(&hydrant, &plain).await.unwrap();
     alice.register("*.*.*").await;
     assert_eq!(seen(&hydrant, &mut alice, &[("tasks", "t1"), ("machines", "m")]).await, ["machines.update.m"]);
@@ -214,7 +214,7 @@ async fn tokens_that_cannot_be_opened_are_shown_to_the_endpoint() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_endpoint_is_away_those_who_are_known_go_on() {
     let (mut drp, hydrant) = front("fresh = \"1ms\"\n").await;
-    let token = drp.token("alice", json!({}));
+    let token = drp.token("alice", &json!({}));
     let mut alice = by_password(&hydrant, ALICE).await.unwrap();
     alice.register("*.*.*").await;
     by_token(&hydrant, &token).await.unwrap();

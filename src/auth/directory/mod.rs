@@ -128,15 +128,16 @@ impl Directory {
         let holder =
             Holder { user: user.map(Into::into), direct: token.claims.clone(), roles: Some(token.roles.clone()) };
         let found = identity(principal, Some(token.expires_at), holder, token.stamps());
-        self.recheck(&found.conditions.endpoint, user)?;
+        self.recheck(found.conditions.endpoint.as_deref(), user)?;
         Ok(found)
     }
 
     /// Whether somebody who was let in still would be.
-    fn recheck(&self, stamps: &Stamps, user: Option<&str>) -> Result<(), Revoked> {
+    fn recheck(&self, stamps: Option<&Stamps>, user: Option<&str>) -> Result<(), Revoked> {
         if user.is_some_and(|user| !self.entries.users.contains_key(user)) {
             return Err(Revoked::UserRemoved);
         }
+        let Some(stamps) = stamps else { return Ok(()) };
         if stamps.key.is_some() && self.entries.key.is_some() && stamps.key != self.entries.key {
             return Err(Revoked::KeyRetired);
         }
@@ -158,7 +159,7 @@ impl Directory {
         holder: &Arc<Holder>,
         interner: &Interner,
     ) -> Result<Arc<Access>, Revoked> {
-        self.recheck(&conditions.endpoint, holder.user.as_deref())?;
+        self.recheck(conditions.endpoint.as_deref(), holder.user.as_deref())?;
         if let Some(access) = self.memo.lock().get(holder) {
             return Ok(Arc::clone(access));
         }
@@ -224,7 +225,7 @@ fn identity(principal: Principal, expires_at: Option<Timestamp>, holder: Holder,
         principal,
         expires_at,
         subject: Subject::Account(Arc::new(holder)),
-        conditions: Conditions { endpoint, ..Conditions::default() },
+        conditions: Conditions { endpoint: Some(Arc::new(endpoint)), ..Conditions::default() },
         restrictions: Arc::default(),
     }
 }

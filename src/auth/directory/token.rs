@@ -70,7 +70,7 @@ pub struct EndpointToken {
     pub(super) roles: Vec<String>,
     /// When it ends.
     pub expires_at: Timestamp,
-    grantor: Grantor,
+    parties: Parties,
     /// The key that has opened it.
     key: Option<Stamp>,
 }
@@ -88,7 +88,7 @@ struct Payload {
     #[serde(default, rename = "DrpRoles")]
     roles: Option<Vec<String>>,
     #[serde(default)]
-    grantor_claims: Grantor,
+    grantor_claims: Parties,
     exp: i64,
     jti: String,
 }
@@ -96,7 +96,7 @@ struct Payload {
 /// Who has issued a token for whom; secrets are empty where there is nothing to compare.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-struct Grantor {
+struct Parties {
     grantor_id: String,
     grantor_secret: String,
     user_id: String,
@@ -174,15 +174,15 @@ impl EndpointToken {
             claims: payload.drp_claims.iter().filter_map(claim).collect(),
             roles: payload.roles.unwrap_or_default(),
             expires_at: Timestamp::from_second(payload.exp).ok()?,
-            grantor: payload.grantor_claims,
+            parties: payload.grantor_claims,
             key: None,
         })
     }
 
     /// The user that it is for; nothing for machines and plugins.
     pub fn user(&self) -> Option<&str> {
-        let machine = !self.grantor.machine_uuid.is_empty() || Principal::runner(&self.subject).is_ok();
-        let plugin = self.grantor.user_id.is_empty() && self.grantor.grantor_id == SYSTEM;
+        let machine = !self.parties.machine_uuid.is_empty() || Principal::runner(&self.subject).is_ok();
+        let plugin = self.parties.user_id.is_empty() && self.parties.grantor_id == SYSTEM;
         (!machine && !plugin).then_some(self.subject.as_str())
     }
 
@@ -192,7 +192,7 @@ impl EndpointToken {
     }
 
     fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
-        let Grantor { grantor_id, grantor_secret, user_id, user_secret, .. } = &self.grantor;
+        let Parties { grantor_id, grantor_secret, user_id, user_secret, .. } = &self.parties;
         let all = [(user_id, user_secret), (grantor_id, grantor_secret)];
         let named = all.into_iter().filter(|(user, secret)| !secret.is_empty() && !user.is_empty() && *user != SYSTEM);
         named.map(|(user, secret)| (user.as_str(), secret.as_str()))
@@ -205,7 +205,7 @@ impl EndpointToken {
 
     /// Whether it has secrets that are not those of users, which only the endpoint can compare.
     pub fn has_other_secrets(&self, system: Option<&str>) -> bool {
-        let Grantor { grantor_id, grantor_secret, machine_secret, .. } = &self.grantor;
+        let Parties { grantor_id, grantor_secret, machine_secret, .. } = &self.parties;
         let of_system = grantor_id == SYSTEM && !grantor_secret.is_empty();
         let known = system.is_some_and(|system| Stamp::of(system.as_bytes()) == Stamp::of(grantor_secret.as_bytes()));
         !machine_secret.is_empty() || (of_system && !known)
