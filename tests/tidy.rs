@@ -32,6 +32,7 @@ const MODULES: [(&str, &[&str]); 21] = [
     ("config", &["client", "overflow"]),
     ("metrics", &["event", "fanout", "overflow", "protocol"]),
     ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),
+    ("ingest", &["broker", "client", "clock", "event", "json", "metrics"]),
     (
         "transport",
         &["auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"],
@@ -44,6 +45,7 @@ const MODULES: [(&str, &[&str]); 21] = [
             "clock",
             "delegation",
             "event",
+            "ingest",
             "json",
             "metrics",
             "overflow",
@@ -52,13 +54,13 @@ const MODULES: [(&str, &[&str]); 21] = [
             "upstream",
         ],
     ),
-    ("ingest", &["broker", "clock", "event", "json", "metrics"]),
     (
         "server",
         &[
             "api",
             "auth",
             "broker",
+            "client",
             "config",
             "delegation",
             "fanout",

@@ -2,12 +2,23 @@
 
 use std::sync::Arc;
 
-use super::StartError;
+use tokio::sync::watch;
+
+use super::{Server, StartError};
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
 use crate::config::{Auth, AuthMode, Proxy, Settings};
 use crate::delegation::{Delegation, DelegationLimits};
 use crate::upstream::{Upstream, UpstreamLimits};
+
+impl Server {
+    /// Reads the endpoint's users, roles and tenants when they change.
+    pub(super) fn follow_endpoint(&mut self, stop: watch::Receiver<bool>) {
+        if let Some(delegation) = self.api.delegation.clone() {
+            self.tasks.push(tokio::spawn(async move { delegation.follow(stop).await }));
+        }
+    }
+}
 
 /// The endpoint that gets what is not for this server itself.
 pub(super) fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
