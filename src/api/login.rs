@@ -4,7 +4,7 @@
 //! come back by the stream), and fetches tokens and `info` there. A caller with hydrant's own credentials, which the endpoint would
 //! not know, is hydrant's.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use super::route::Route;
 use super::{Api, ApiError};
 use crate::auth::{AuthError, Credential, Identity};
+use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
 impl Api {
@@ -21,11 +22,12 @@ impl Api {
         let ours = match &credential {
             Credential::Basic { user, .. } => self.own_users && self.authority.has_user(user),
             Credential::Bearer(_) => self.own_users,
+            Credential::Certificate(_) => true,
         };
         if ours {
             match self.authority.login(credential.clone(), peer).await {
                 // The token may be the endpoint's.
-                Err(AuthError::Denied) if !credential.is_basic() => {}
+                Err(AuthError::Denied) if matches!(credential, Credential::Bearer(_)) => {}
                 verdict => return verdict,
             }
         }
@@ -47,12 +49,16 @@ impl Api {
         &self,
         route: Route<'_>,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        caller: &Caller,
     ) -> Result<Answer, ApiError> {
         let upstream = self.upstream.as_ref().ok_or(ApiError::NoRoute)?;
-        match route {
-            Route::Info => self.their_info(upstream, request, peer).await,
-            _ => self.forward(upstream, request, peer).await,
+        let answer = match route {
+            Route::Info => self.their_info(upstream, request, caller.peer).await?,
+            _ => self.forward(upstream, request, caller.peer).await?,
+        };
+        if answer.status().is_success() {
+            caller.trust();
         }
+        Ok(answer)
     }
 }

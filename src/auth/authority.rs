@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::access::{Access, Interner};
+use super::certificate::CertificateName;
 use super::claim::Claim;
 use super::directory::Directory as Accounts;
 use super::identity::{Identity, Revoked, Subject};
@@ -44,6 +45,8 @@ pub struct AuthOptions {
     pub password_cache: Duration,
     /// Whose tokens are taken besides our own.
     pub issuer: Option<IssuerOptions>,
+    /// Where in a client's certificate its name stands.
+    pub certificate_name: CertificateName,
 }
 
 impl Default for AuthOptions {
@@ -56,6 +59,7 @@ impl Default for AuthOptions {
             hash_queue: 256,
             password_cache: Duration::from_mins(1),
             issuer: None,
+            certificate_name: CertificateName::default(),
         }
     }
 }

@@ -99,7 +99,7 @@ impl Delegation {
     /// # Errors
     /// [`AuthError`].
     pub async fn login(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
-        let key = self.verdicts.key(credential);
+        let key = self.verdicts.key(credential).ok_or(AuthError::Denied)?;
         if let Some(Known::Fresh(identity)) = self.known(&key) {
             return Ok(identity);
         }
@@ -133,6 +133,7 @@ impl Delegation {
         match credential {
             Credential::Basic { user, password } => self.judge_password(user, password, peer).await,
             Credential::Bearer(token) => self.judge_token(token).await,
+            Credential::Certificate(_) => Err(AuthError::Denied),
         }
     }
 

@@ -56,14 +56,15 @@ impl Verdicts {
         Ok(Self { hasher: Hasher::random()?, table: Mutex::default(), fresh, good: good.max(fresh) })
     }
 
-    /// What stands for a credential.
-    pub fn key(&self, credential: &Credential) -> [u8; 32] {
-        match credential {
+    /// What stands for a credential; nothing for a certificate, which no endpoint is asked about.
+    pub fn key(&self, credential: &Credential) -> Option<[u8; 32]> {
+        Some(match credential {
             Credential::Basic { user, password } => {
                 self.hasher.hash(&[b"basic", user.as_bytes(), password.expose().as_bytes()])
             }
             Credential::Bearer(token) => self.hasher.hash(&[b"bearer", token.expose().as_bytes()]),
-        }
+            Credential::Certificate(_) => return None,
+        })
     }
 
     /// What is known of a credential.
