@@ -13,7 +13,7 @@ pub const CONTROL_MAX: usize = 125;
 pub const PING: &[u8] = &[0x89, 0x00];
 
 /// How the payload of a frame is written down.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// As it is.
     #[default]

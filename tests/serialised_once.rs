@@ -76,7 +76,7 @@ async fn an_event_is_serialised_and_deflated_once_for_a_thousand_subscribers() {
         assert_eq!(server.metric(COUNTER).await - before, events, "with {shards} shards");
         assert_eq!(server.metric(DEFLATED).await - deflated, events, "with {shards} shards");
         server.until("hydrant_queue_events", 0).await;
-        assert_eq!(server.metric("hydrant_deliveries_queued_total").await, deliveries);
-        assert_eq!(server.metric("hydrant_deliveries_dropped_total").await, 0);
+        assert_eq!(server.metric("hydrant_deliveries_matched_total").await, deliveries);
+        assert_eq!(server.metric("hydrant_deliveries_dropped_total{reason=\"slow_consumer\"}").await, 0);
     }
 }

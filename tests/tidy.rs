@@ -15,30 +15,52 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs any
 /// more, fails a test; so does a module that uses one below which it stands.
-const MODULES: [(&str, &[&str]); 19] = [
+const MODULES: [(&str, &[&str]); 20] = [
     ("json", &[]),
     ("frame", &[]),
     ("clock", &[]),
     ("deflate", &["frame"]),
+    ("overflow", &[]),
     ("event", &["frame", "json"]),
     ("protocol", &["event", "frame"]),
     ("index", &["event", "json"]),
-    ("fanout", &["deflate", "event", "frame"]),
-    ("auth", &["clock"]),
+    ("fanout", &["deflate", "event", "frame", "overflow"]),
+    ("auth", &["clock", "overflow"]),
     ("client", &["json"]),
     ("upstream", &["client"]),
-    ("config", &["client"]),
-    ("metrics", &["event", "fanout", "protocol"]),
-    ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "protocol"]),
-    ("transport", &["auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "metrics", "protocol"]),
-    ("api", &["auth", "broker", "clock", "event", "json", "metrics", "protocol", "transport", "upstream"]),
-    ("ingest", &["broker", "clock", "event", "json", "metrics"]),
-    ("server", &["api", "auth", "broker", "config", "fanout", "index", "ingest", "metrics", "transport", "upstream"]),
-    ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "server"]),
+    ("config", &["client", "overflow"]),
+    ("metrics", &["event", "fanout", "overflow", "protocol"]),
+    ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),
+    ("ingest", &["broker", "client", "clock", "event", "json", "metrics"]),
+    (
+        "transport",
+        &["auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"],
+    ),
+    (
+        "api",
+        &[
+            "auth",
+            "broker",
+            "clock",
+            "event",
+            "ingest",
+            "json",
+            "metrics",
+            "overflow",
+            "protocol",
+            "transport",
+            "upstream",
+        ],
+    ),
+    (
+        "server",
+        &["api", "auth", "broker", "client", "config", "fanout", "index", "ingest", "metrics", "transport", "upstream"],
+    ),
+    ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "overflow", "server"]),
 ];
 
 /// Modules without I/O, threads and clocks: what they are told is all they know.
-const PURE: [&str; 7] = ["json", "frame", "deflate", "event", "protocol", "index", "fanout"];
+const PURE: [&str; 8] = ["json", "frame", "deflate", "overflow", "event", "protocol", "index", "fanout"];
 
 /// What a pure module must not name. `inbox` is the way into a shard, so it has a channel and atomics, but nothing of these.
 const IMPURE: [&str; 8] =

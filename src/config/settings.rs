@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::{self, DeflateMode, Kind, LogFormat, Overflow, TlsMode, UpstreamTls};
+use super::kind::{self, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
 use super::load::Given;
 use crate::client::{Endpoint, Fingerprint, Secret};
+use crate::overflow::Overflow;
 
 /// What is known about one setting.
 #[derive(Debug, Clone, Copy)]
@@ -206,8 +207,12 @@ table! {
         bytes: usize as Size = "16MiB", start;
         /// Events that may wait for one connection.
         events: usize as Count = "65536", start;
-        /// What happens when more would have to wait: `disconnect` closes the connection with 1013.
+        /// What happens when more would have to wait: `disconnect` closes the connection with 1013, `drop-oldest` drops the
+        /// oldest events and says how many, `conflate` keeps the latest update of each object. A role, or the query of the
+        /// websocket, can choose another.
         overflow: Overflow as Policy = "disconnect", start;
+        /// For so long an event may wait for one connection whose policy is `disconnect`; then it is closed with 1013.
+        age: Option<Duration> as SpanOrOff = "2m", start;
     }
 }
 

@@ -33,7 +33,7 @@ impl Encoder {
     }
 
     /// Sees to the event's deflated frame. Returns the encoding in which there is a frame.
-    pub(super) fn encode(&mut self, event: &Event, counts: &mut Counts) -> Encoding {
+    fn encode(&mut self, event: &Event, counts: &mut Counts) -> Encoding {
         if !self.pays(event) {
             return Encoding::Plain;
         }
@@ -50,5 +50,13 @@ impl Encoder {
     fn pays(&self, event: &Event) -> bool {
         let DeflatePolicy { min_bytes, max_bytes, skip_types, .. } = &self.policy;
         (*min_bytes..=*max_bytes).contains(&event.json().len()) && !skip_types.iter().any(|kind| kind == event.kind())
+    }
+}
+
+/// Sees to the frame that a connection wants. Returns the encoding in which there is one.
+pub(super) fn encode(encoder: &mut Option<Encoder>, counts: &mut Counts, event: &Event, wanted: Encoding) -> Encoding {
+    match (wanted, encoder) {
+        (Encoding::Deflate, Some(encoder)) => encoder.encode(event, counts),
+        _ => Encoding::Plain,
     }
 }

@@ -43,7 +43,7 @@ impl LatencyHistogram {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "Prometheus values are floating point")]
-fn seconds(us: u64) -> f64 {
+pub(super) fn seconds(us: u64) -> f64 {
     us as f64 / 1e6
 }
 

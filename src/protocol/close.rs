@@ -36,6 +36,11 @@ pub enum Close {
         /// Bytes that were waiting.
         bytes: usize,
     },
+    /// The client reads so slowly that what it gets is old.
+    Stale {
+        /// For how long the first event has been waiting.
+        seconds: u64,
+    },
 }
 
 impl Close {
@@ -49,7 +54,7 @@ impl Close {
             Self::Revoked | Self::Expired => 1008,
             Self::TooBig => 1009,
             Self::Internal => 1011,
-            Self::SlowConsumer { .. } => 1013,
+            Self::SlowConsumer { .. } | Self::Stale { .. } => 1013,
         }
     }
 
@@ -70,7 +75,13 @@ impl Close {
             Self::SlowConsumer { events, bytes } => {
                 return Cow::Owned(format!("slow consumer: {events} events, {bytes} bytes queued"));
             }
+            Self::Stale { seconds } => return Cow::Owned(format!("slow consumer: an event has waited {seconds} s")),
         })
+    }
+
+    /// Whether the client is at fault for not reading.
+    pub fn is_slow_consumer(self) -> bool {
+        matches!(self, Self::SlowConsumer { .. } | Self::Stale { .. })
     }
 
     /// The value of the metric label `reason`.
@@ -87,7 +98,7 @@ impl Close {
             Self::TooBig => "too_big",
             Self::Silent => "silent",
             Self::Internal => "internal",
-            Self::SlowConsumer { .. } => "slow_consumer",
+            Self::SlowConsumer { .. } | Self::Stale { .. } => "slow_consumer",
         }
     }
 
@@ -96,7 +107,9 @@ impl Close {
         match self {
             Self::Normal => "nothing: the client asked",
             Self::Draining | Self::Deleted | Self::Silent | Self::Internal => "reconnect, with jitter",
-            Self::SlowConsumer { .. } => "reconnect after a pause; read faster or register for less",
+            Self::SlowConsumer { .. } | Self::Stale { .. } => {
+                "reconnect after a pause; read faster or register for less"
+            }
             Self::Protocol | Self::BadUtf8 | Self::BadDeflate | Self::TooBig => {
                 "do not reconnect blindly: mend the client"
             }
@@ -105,7 +118,7 @@ impl Close {
     }
 
     /// Every reason, for documents and metrics.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Normal,
         Self::Draining,
         Self::Deleted,
@@ -118,6 +131,7 @@ impl Close {
         Self::TooBig,
         Self::Internal,
         Self::SlowConsumer { events: 0, bytes: 0 },
+        Self::Stale { seconds: 0 },
     ];
 }
 

@@ -25,6 +25,7 @@ use crate::fanout::inbox::{InboxLimits, inbox};
 use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::frame::Encoding;
 use crate::index;
+use crate::overflow::Overflow;
 
 /// Requests that may wait for a shard.
 const CONTROL_QUEUE: usize = 4096;
@@ -93,6 +94,8 @@ pub struct Newcomer {
     pub identity: Identity,
     /// What it may see.
     pub access: Arc<Access>,
+    /// What happens if it does not follow.
+    pub overflow: Overflow,
     /// Where it comes from.
     pub peer: SocketAddr,
     /// Its place among the connections.

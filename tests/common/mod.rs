@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary takes its own part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 
+pub mod drp;
 pub mod http;
 pub mod raw;
 pub mod socket;
@@ -48,7 +49,7 @@ pub struct Hydrant {
     pub server: Server,
     pub tls: bool,
     token: OnceCell<String>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Hydrant {
@@ -70,12 +71,17 @@ impl Hydrant {
     async fn start_with(toml: &str, tls: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let server = Server::start(settings(dir.path(), toml, tls)).await.unwrap();
-        Self { server, tls: tls != "off", token: OnceCell::new(), _dir: dir }
+        Self { server, tls: tls != "off", token: OnceCell::new(), dir }
     }
 
     /// Where the API is.
     pub fn address(&self) -> SocketAddr {
         self.server.addresses()[0]
+    }
+
+    /// Where users, roles and keys are kept.
+    pub fn data_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("data")
     }
 
     /// A token of the first user; fetched once, because a password is slow to check by design.
