@@ -64,3 +64,26 @@ async fn a_session_goes_through_to_the_endpoint() {
     }
     socket.send(Message::Close(None)).await;
 }
+
+/// The endpoint may be another hydrant: its users' tokens work at the front, and what they post is taken in there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_hydrant_is_an_endpoint_too() {
+    let back = Hydrant::start_tls("").await;
+    let settings = format!(
+        "[upstream]\nurls = [\"https://{}\"]\npassword = \"r0cketsk8ts\"\ntls = \"insecure\"\n",
+        back.address()
+    );
+    let front = Hydrant::start_tls(&settings).await;
+    let mut watcher = back.watch(&["session.*.*"]).await;
+    let bearer = format!("Bearer {}", front.token().await);
+    let by_back = back.try_connect(&Show::Header(&bearer), &[]).await;
+    assert!(by_back.is_ok(), "the token is that of the endpoint");
+    front.announce("session", "posted", "k").await;
+    let seen = watcher.event().await;
+    assert_eq!((seen.name(), seen.principal), ("session.posted.k".to_owned(), "user:rocketskates".to_owned()));
+    let info = front.request("GET", "/api/v3/info", &[], "").await.json();
+    let theirs = back.request("GET", "/api/v3/info", &[], "").await.json();
+    assert_eq!((&info["id"], &info["api_port"]), (&theirs["id"], &theirs["api_port"]));
+    // What neither serves is refused by the endpoint, in its words.
+    front.request("GET", "/api/v3/machines", &[], "").await.error(404);
+}
