@@ -15,8 +15,9 @@ pub mod history;
 mod replay;
 mod shard;
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -123,6 +124,16 @@ pub struct Broker {
     keys: Keys,
     /// Whether copies are looked for.
     shares: AtomicBool,
+    observer: OnceLock<Observer>,
+}
+
+/// Looks at events that have been taken in; must not take long.
+struct Observer(Box<dyn Fn(&Event) + Send + Sync>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 impl Broker {
@@ -135,12 +146,21 @@ impl Broker {
             history: Arc::new(history),
             keys: Keys::default(),
             shares: AtomicBool::new(false),
+            observer: OnceLock::new(),
         }
     }
 
     /// The recent past.
     pub fn history(&self) -> &Arc<History> {
         &self.history
+    }
+
+    /// Has every event looked at that is taken in from now on, once. What follows from it comes later than the event, so
+    /// this is for what may: reading again what an event says has changed.
+    pub fn observe(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
+        if self.observer.set(Observer(Box::new(observer))).is_err() {
+            tracing::error!("events are looked at already");
+        }
     }
 
     /// Adds a shard by its inbox. Shards are added before the first event.
@@ -218,6 +238,9 @@ impl Broker {
             times: self.history.times(&events),
             ways: ways.map(digest),
         };
+        if let Some(Observer(observe)) = self.observer.get() {
+            events.iter().for_each(observe);
+        }
         self.sequence(events, intake)
     }
 

@@ -12,6 +12,9 @@
 //!
 //! Why not serde: its first error is its last, and it forgets where a value stood.
 
+#[macro_use]
+mod table;
+
 mod check;
 mod doc;
 mod error;
@@ -24,10 +27,11 @@ mod upstream;
 
 pub use doc::{default_file, markdown};
 pub use error::{ConfigError, ConfigErrors, Place};
-pub use kind::{ClientName, DeflateMode, LogFormat, TlsMode, UpstreamTls};
+pub use kind::{AuthMode, ClientName, DeflateMode, LogFormat, TlsMode, UpstreamTls};
 pub use load::{FlagValue, Sources};
 pub use settings::{
-    Deflate, Inbox, Limits, Log, Nats, Outbox, Proxy, Replay, Row, Settings, Throttle, Timeouts, Token, Upstream, rows,
+    Auth, Deflate, Inbox, Limits, Log, Nats, Outbox, Proxy, Replay, Row, Settings, Throttle, Timeouts, Token, Upstream,
+    rows,
 };
 
 /// Machines of the simulated fleet when `--demo` is given bare.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::{self, ClientName, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
+use super::kind::{self, AuthMode, ClientName, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
 use super::load::Given;
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
@@ -50,48 +50,6 @@ pub fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     Settings::declare(&mut rows);
     rows
-}
-
-/// Declares a table: `name: type as kind = default, live|start;` with its explanation, then the tables in it.
-macro_rules! table {
-    (
-        $(#[doc = $about:literal])+
-        $name:ident in $prefix:literal {
-            $($(#[doc = $doc:literal])+ $field:ident: $type:ty as $kind:ident = $default:literal, $when:ident;)+
-        }
-        $(with { $($(#[doc = $sub_doc:literal])+ $sub:ident: $sub_type:ident,)+ })?
-    ) => {
-        $(#[doc = $about])+
-        #[derive(Debug, Clone, PartialEq)]
-        pub struct $name {
-            $($(#[doc = $doc])+ pub $field: $type,)+
-            $($($(#[doc = $sub_doc])+ pub $sub: $sub_type,)+)?
-        }
-
-        impl Table for $name {
-            fn declare(rows: &mut Vec<Row>) {
-                $(rows.push(Row {
-                    key: concat!($prefix, stringify!($field)),
-                    default: $default,
-                    what: kind::$kind::WHAT,
-                    doc: concat!($($doc),+).trim_ascii(),
-                    reload: stringify!($when) == "live",
-                    toml: kind::$kind::TOML,
-                    shown: kind::$kind::SHOWN,
-                    joint: kind::$kind::JOINT,
-                    fits: |text| kind::$kind::parse(text).is_some(),
-                });)+
-                $($($sub_type::declare(rows);)+)?
-            }
-
-            fn take(given: &Given) -> Self {
-                Self {
-                    $($field: given.take::<kind::$kind>(concat!($prefix, stringify!($field)), $default),)+
-                    $($($sub: $sub_type::take(given),)+)?
-                }
-            }
-        }
-    };
 }
 
 table! {
@@ -155,6 +113,8 @@ table! {
         throttle: Throttle,
         /// What is handed on to an endpoint.
         proxy: Proxy,
+        /// Who checks credentials.
+        auth: Auth,
         /// The DRP endpoints whose events are taken in.
         upstream: Upstream,
     }
@@ -279,7 +239,7 @@ table! {
         /// Events longer than this go out plain: while one is deflated, others on the same shard wait.
         max_bytes: usize as Size = "1MiB", start;
         /// Effort, from 1 (fastest) to 9 (smallest).
-        level: u32 as DeflateLevel = "1", start;
+        level: u32 as DeflateLevel = "2", start;
         /// Types whose events go out plain.
         skip_types: Vec<String> as Names = "", start;
     }
@@ -392,5 +352,21 @@ table! {
         answer: Duration as Span = "5m", start;
         /// Time for the next part of a body, whoever is to send or to take it.
         idle: Duration as Span = "60s", start;
+    }
+}
+
+table! {
+    /// Who checks credentials.
+    Auth in "auth." {
+        /// Who checks credentials: `local`, this server by its own users; `upstream`, the endpoint that is proxied to; `both`,
+        /// this server for its own users and tokens and the endpoint for all others. `auto` is `upstream` in front of an endpoint
+        /// and otherwise `local`.
+        mode: AuthMode as Mode = "auto", start;
+        /// Time for which a good verdict of the endpoint is taken again without asking.
+        fresh: Duration as Span = "1m", start;
+        /// Time for which it is taken while the endpoint does not answer.
+        away: Duration as Span = "1h", start;
+        /// Time after which users, roles and tenants of the endpoint are read again though its stream has told of no change.
+        refresh: Duration as Span = "5m", start;
     }
 }
