@@ -103,7 +103,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = Stream::connect(listener.local_addr().unwrap()).unwrap();
         let mut link = Link::new(listener.accept().unwrap().0, None).unwrap();
-        let socket = SockRef::from(link.source());
+        let socket = SockRef::from(&*link.source());
         assert_eq!((socket.tcp_nodelay().unwrap(), socket.tcp_notsent_lowat().unwrap()), (true, UNSENT_BYTES));
         let filler = vec![0; 1 << 16];
         let mut taken = 0;
