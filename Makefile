@@ -64,14 +64,15 @@ clients: gorilla need-node need-python ## The same with those of Node and Python
 bench: setup ## In-process benchmarks, then the sockets beside the kernel's floor; results in target/bench
 	mkdir -p $(BENCH)
 	$(CARGO) build $(LOCKED) --release --workspace
-	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate | tee $(BENCH)/criterion.txt
+	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate --bench fanout_turn | tee $(BENCH)/criterion.txt
 	set -o pipefail; target/release/hydrant-loadtest floor -n 1000 --payload 1024,12288 --k 1,16,64 --rounds 3 \
 	  --json $(BENCH)/floor.json | tee $(BENCH)/floor.txt
 	set -o pipefail; target/release/hydrant-loadtest burst --serve target/release/hydrant -n 1000 --payload 1024,12288 \
 	  --k 1,16,64 --rounds 5 --json $(BENCH)/burst.json | tee $(BENCH)/burst.txt
 
-soak: setup ## The filter property test with a million cases, and the time bounds of hostile filters
+soak: setup ## A million cases for filters, their time bounds, a thousand clients behind a front, and what a front costs
 	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture
+	$(CARGO) test $(LOCKED) --release --test upstream --test upstream_cost -- --ignored --nocapture --test-threads 1
 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
 	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal

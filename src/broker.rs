@@ -23,7 +23,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use thiserror::Error;
 
-pub use shard::{Budget, Commands, Shard};
+pub use shard::{Allowance, Commands, Shard};
 
 use crate::clock;
 use crate::event::Event;
@@ -35,9 +35,6 @@ use history::History;
 
 /// The Type of events about connections; a principal always sees those of its own.
 pub const CONNECTIONS: &str = "connections";
-
-/// The Type of events by which hydrant tells of itself.
-pub const HYDRANT: &str = "hydrant";
 
 /// Why events were not taken.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]

@@ -295,6 +295,7 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
             },
         },
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
+        total_bytes: outbox.total_bytes,
         inbox: InboxLimits { events: inbox.events, bytes: inbox.bytes },
         deflate: deflate_policy(settings),
         message_bytes: limits.message_bytes,

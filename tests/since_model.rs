@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use hydrant::auth::{Access, AuthOptions, Authority, Credential, Principal, Secret};
 use hydrant::broker::history::{History, HistoryLimits, Since, Start};
-use hydrant::broker::{Broker, Budget, Shard};
+use hydrant::broker::{Allowance, Broker, Shard};
 use hydrant::clock::now;
 use hydrant::event::Draft;
 use hydrant::fanout::inbox::{Inbox, InboxLimits, inbox};
@@ -123,7 +123,7 @@ impl World {
     }
 
     fn catch_up(&mut self, events: usize) {
-        let budget = Budget { events, bytes: 1 << 20 };
+        let budget = Allowance { events, bytes: 1 << 20 };
         self.shard.catch_up(self.broker.history(), budget, 0, now());
     }
 

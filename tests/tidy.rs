@@ -32,7 +32,7 @@ const MODULES: [(&str, &[&str]); 21] = [
     ("config", &["client", "overflow"]),
     ("metrics", &["event", "fanout", "overflow", "protocol"]),
     ("broker", &["auth", "clock", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),
-    ("ingest", &["auth", "broker", "client", "clock", "event", "json", "metrics"]),
+    ("ingest", &["auth", "broker", "client", "clock", "event", "fanout", "json", "metrics"]),
     (
         "transport",
         &["auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"],

@@ -12,7 +12,7 @@
 
 mod catch_up;
 
-pub use catch_up::Budget;
+pub use catch_up::Allowance;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use super::replay::Replay;
 use crate::AUDIT;
 use crate::auth::{Access, Principal};
 use crate::event::Event;
-use crate::fanout::{ConnId, DeflatePolicy, Delivery, Dropped, Fanout, Frame, OutboxLimits};
+use crate::fanout::{Budget, ConnId, DeflatePolicy, Delivery, Dropped, Fanout, Frame, OutboxLimits};
 use crate::frame;
 use crate::index::filter::Counters;
 use crate::index::{Class, Index, IndexError, Limits, Slot};
@@ -85,6 +85,8 @@ pub struct Shard {
     position: u64,
     /// Connections that have yet to get some of the past, each once.
     behind: VecDeque<ConnId>,
+    /// Bytes that were told to the budget and not yet to the metrics.
+    held: i64,
 }
 
 impl Shard {
@@ -106,6 +108,7 @@ impl Shard {
             limits: index,
             position: 0,
             behind: VecDeque::new(),
+            held: 0,
         }
     }
 
@@ -264,6 +267,32 @@ impl Shard {
         self.close(conn, Close::SlowConsumer { events: depth.events, bytes: depth.bytes });
     }
 
+    /// Sheds the largest outboxes as long as the budget is exceeded, by their policies. An outbox less than half as large as
+    /// the largest of all shards is left alone: it is not the cause, and it may be a reader that follows.
+    pub fn keep_budget(&mut self, budget: &Budget, number: usize) {
+        self.settle(budget);
+        if !budget.is_exceeded() {
+            return;
+        }
+        let by_size = self.fanout.by_size();
+        let largest = budget.note_largest(number, by_size.first().map_or(0, |&(bytes, _)| bytes));
+        for (bytes, conn) in by_size {
+            if !budget.is_exceeded() || 2 * bytes < largest {
+                break;
+            }
+            if !self.fanout.shrink(conn) {
+                self.shed(conn);
+            }
+            self.settle(budget);
+        }
+    }
+
+    fn settle(&mut self, budget: &Budget) {
+        let more = self.fanout.take_held();
+        budget.add(more);
+        self.held += more;
+    }
+
     /// Ends a connection with a close frame: it gets no more events, and what waits is dropped unless the server or the
     /// client ends in peace.
     pub fn close(&mut self, conn: ConnId, close: Close) {
@@ -316,9 +345,10 @@ impl Shard {
         }
     }
 
-    /// How large the shard is.
-    pub fn size(&self) -> ShardSize {
+    /// How large the shard is, and how much more it holds than at the last call.
+    pub fn take_size(&mut self) -> ShardSize {
         ShardSize {
+            held: std::mem::take(&mut self.held),
             waiting: self.fanout.waiting(),
             registrations: self.index.stats().registrations,
             frames: self.fanout.frames(),

@@ -167,6 +167,9 @@ table! {
         bytes: usize as Size = "16MiB", start;
         /// Events that may wait for one connection.
         events: usize as Count = "65536", start;
+        /// Bytes that may wait for all connections together, each event counted once however many wait for it; beyond it
+        /// the largest outboxes are shed first.
+        total_bytes: usize as Size = "1GiB", start;
         /// What happens when more would have to wait: `disconnect` closes the connection with 1013, `drop-oldest` drops the
         /// oldest events and says how many, `conflate` keeps the latest update of each object. A role, or the query of the
         /// websocket, can choose another.

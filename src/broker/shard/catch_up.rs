@@ -22,14 +22,14 @@ const PORTION: usize = 64;
 
 /// How much of the past may be looked at in a turn, for all connections together.
 #[derive(Debug, Clone, Copy)]
-pub struct Budget {
+pub struct Allowance {
     /// Events.
     pub events: usize,
     /// Bytes of the events that are delivered.
     pub bytes: usize,
 }
 
-impl Budget {
+impl Allowance {
     fn is_spent(&self) -> bool {
         self.events == 0 || self.bytes == 0
     }
@@ -120,41 +120,48 @@ impl Shard {
         })
     }
 
-    /// Gives connections that are behind a portion of the past, each in its turn, within the budget.
-    pub fn catch_up(&mut self, history: &History, mut budget: Budget, now_us: u64, now: Timestamp) {
+    /// Gives connections that are behind a portion of the past, each in its turn, within the allowance.
+    pub fn catch_up(&mut self, history: &History, mut allowance: Allowance, now_us: u64, now: Timestamp) {
         let now = Now { us: now_us, time: now };
         for _ in 0..self.behind.len() {
-            if budget.is_spent() {
+            if allowance.is_spent() {
                 break;
             }
             let Some(conn) = self.behind.pop_front() else { break };
-            if self.catch_up_one(conn, history, &mut budget, now) {
+            if self.catch_up_one(conn, history, &mut allowance, now) {
                 self.behind.push_back(conn);
             }
         }
     }
 
     /// Returns whether the connection is still behind.
-    fn catch_up_one(&mut self, conn: ConnId, history: &History, budget: &mut Budget, now: Now) -> bool {
+    fn catch_up_one(&mut self, conn: ConnId, history: &History, allowance: &mut Allowance, now: Now) -> bool {
         let Some(session) = self.sessions[conn.0 as usize].as_mut().filter(|session| session.slot.is_some()) else {
             return false;
         };
         let Some(mut replay) = session.replay.take() else { return false };
         self.fanout.set_paused(conn, false);
-        let behind = self.go_on(conn, &mut replay, history, budget, now);
+        let behind = self.go_on(conn, &mut replay, history, allowance, now);
         replay.listed = behind;
         self.fanout.set_paused(conn, behind);
         self.session(conn).replay = Some(replay);
         behind
     }
 
-    fn go_on(&mut self, conn: ConnId, replay: &mut Replay, history: &History, budget: &mut Budget, now: Now) -> bool {
-        while !budget.is_spent() && self.fanout.has_spare_room(conn, replay.held_up) {
+    fn go_on(
+        &mut self,
+        conn: ConnId,
+        replay: &mut Replay,
+        history: &History,
+        allowance: &mut Allowance,
+        now: Now,
+    ) -> bool {
+        while !allowance.is_spent() && self.fanout.has_spare_room(conn, replay.held_up) {
             if let Some(gap) = replay.take_gap() {
                 self.tell_gap(conn, replay, &gap, now);
             }
             let Some(range) = replay.next(self.position) else { return !replay.is_level(self.position) };
-            self.portion(conn, replay, range, history, budget, now);
+            self.portion(conn, replay, range, history, allowance, now);
         }
         true
     }
@@ -166,11 +173,11 @@ impl Shard {
         replay: &mut Replay,
         range: Range,
         history: &History,
-        budget: &mut Budget,
+        allowance: &mut Allowance,
         now: Now,
     ) {
         let mut events = Vec::with_capacity(PORTION);
-        let lost = history.read(range.from, range.until, PORTION.min(budget.events), &mut events);
+        let lost = history.read(range.from, range.until, PORTION.min(allowance.events), &mut events);
         if lost > 0 {
             let gap = Gap { from: None, to: history.oldest().unwrap_or(now.time), events: Some(lost) };
             self.tell_gap(conn, replay, &gap, now);
@@ -178,14 +185,14 @@ impl Shard {
         }
         for (number, event) in events {
             replay.held_up = event.frame().len();
-            if budget.is_spent() || !self.fanout.has_spare_room(conn, replay.held_up) {
+            if allowance.is_spent() || !self.fanout.has_spare_room(conn, replay.held_up) {
                 return;
             }
             replay.held_up = 0;
-            budget.events -= 1;
+            allowance.events -= 1;
             self.fanout.begin_event(&event);
             if replay.wants(number, &event) && self.may_see(conn, &event) {
-                budget.bytes = budget.bytes.saturating_sub(event.frame().len());
+                allowance.bytes = allowance.bytes.saturating_sub(event.frame().len());
                 self.give(conn, &event, now);
             }
             replay.advance(number + 1);
