@@ -25,6 +25,7 @@ pub mod probe;
 mod proxy;
 mod query;
 pub mod quota;
+mod refusals;
 mod route;
 mod token;
 mod visitors;
@@ -50,6 +51,7 @@ use crate::transport::pool::{Admission, Pool};
 use crate::upstream::Upstream;
 use crate::{AUDIT, clock};
 use quota::{PostQuota, SocketQuota};
+use refusals::Refusals;
 use route::Route;
 use visitors::Visitors;
 
@@ -67,6 +69,7 @@ pub struct ApiLimits {
 pub struct Api {
     parts: ApiParts,
     visitors: Visitors,
+    refusals: Refusals,
 }
 
 impl std::ops::Deref for Api {
@@ -130,7 +133,7 @@ impl Handler for Api {
 impl Api {
     /// An API without visitors.
     pub fn new(parts: ApiParts) -> Self {
-        Self { parts, visitors: Visitors::default() }
+        Self { parts, visitors: Visitors::default(), refusals: Refusals::default() }
     }
 
     /// Tells of an HTTP connection. While the inboxes are full nobody hears of it; the list has it all the same.

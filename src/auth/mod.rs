@@ -16,6 +16,7 @@ mod authority;
 mod certificate;
 mod claim;
 mod credential;
+mod hashers;
 mod identity;
 mod issue;
 mod issuers;
