@@ -14,7 +14,7 @@ PATTERNS     ?= 20000
 GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy docs deny oracle clients bench soak fuzz setup need-components need-go need-node need-python
+.PHONY: help run test check fmt clippy docs deny oracle gorilla clients bench soak fuzz setup need-components need-go need-node need-python
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,13 +47,17 @@ oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew,
 	cd tests/go/re2 && $(GO) run . -generate $(PATTERNS) > $(CURDIR)/target/oracle/pairs.json
 	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(CARGO) test $(LOCKED) --test filter_re2
 
-clients: setup need-go need-node need-python ## Compression with the websocket libraries of Go, Node and Python, which it fetches
-	mkdir -p $(CLIENTS)/node
+gorilla: setup need-go ## Compression with the websocket library of Go, which it fetches
+	mkdir -p $(CLIENTS)
 	cd tests/clients/go && go build -o $(CLIENTS)/go-client .
+	$(CARGO) test $(LOCKED) --test clients -- --ignored go_gorilla
+
+clients: gorilla need-node need-python ## The same with those of Node and Python too
+	mkdir -p $(CLIENTS)/node
 	cp tests/clients/node/* $(CLIENTS)/node/ && npm install --prefix $(CLIENTS)/node --no-audit --no-fund --loglevel=error
 	test -x $(CLIENTS)/python/bin/python || python3 -m venv $(CLIENTS)/python
 	$(CLIENTS)/python/bin/pip install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
-	$(CARGO) test $(LOCKED) --test clients -- --ignored
+	$(CARGO) test $(LOCKED) --test clients -- --ignored node_ws python_websockets
 
 bench: setup ## In-process benchmarks, then the sockets beside the kernel's floor; results in target/bench
 	mkdir -p $(BENCH)

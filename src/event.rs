@@ -255,9 +255,9 @@ impl Event {
 
     /// The websocket frame in this encoding. Plain if the event has no deflated one.
     pub fn frame_in(&self, encoding: Encoding) -> &[u8] {
-        match (encoding, self.deflated.get()) {
-            (Encoding::Deflate, Some(Some(frame))) => frame,
-            _ => self.frame(),
+        match encoding {
+            Encoding::Plain => self.frame(),
+            Encoding::Deflate => self.deflated.get().and_then(Option::as_deref).unwrap_or_else(|| self.frame()),
         }
     }
 

@@ -241,7 +241,7 @@ table! {
         /// Events longer than this go out plain: while one is deflated, others on the same shard wait.
         max_bytes: usize as Size = "1MiB", start;
         /// Effort, from 1 (fastest) to 9 (smallest).
-        level: u32 as DeflateLevel = "1", start;
+        level: u32 as DeflateLevel = "2", start;
         /// Types whose events go out plain.
         skip_types: Vec<String> as Names = "", start;
     }
