@@ -62,7 +62,7 @@ clients: gorilla need-node need-python ## The same with those of Node and Python
 bench: setup ## In-process benchmarks, then the sockets beside the kernel's floor; results in target/bench
 	mkdir -p $(BENCH)
 	$(CARGO) build $(LOCKED) --release --workspace
-	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate | tee $(BENCH)/criterion.txt
+	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate --bench fanout_turn | tee $(BENCH)/criterion.txt
 	set -o pipefail; target/release/hydrant-loadtest floor -n 1000 --payload 1024,12288 --k 1,16,64 --rounds 3 \
 	  --json $(BENCH)/floor.json | tee $(BENCH)/floor.txt
 	set -o pipefail; target/release/hydrant-loadtest burst --serve target/release/hydrant -n 1000 --payload 1024,12288 \
