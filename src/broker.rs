@@ -27,9 +27,6 @@ use crate::metrics::{Metrics, Source};
 /// The Type of events about connections; a principal always sees those of its own.
 pub const CONNECTIONS: &str = "connections";
 
-/// The Type of events by which hydrant tells of itself.
-pub const HYDRANT: &str = "hydrant";
-
 /// Why events were not taken.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PublishError {

@@ -32,7 +32,7 @@ const MODULES: [(&str, &[&str]); 21] = [
     ("config", &["client", "overflow"]),
     ("metrics", &["event", "fanout", "overflow", "protocol"]),
     ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),
-    ("ingest", &["broker", "client", "clock", "event", "json", "metrics"]),
+    ("ingest", &["broker", "client", "clock", "event", "fanout", "json", "metrics"]),
     (
         "transport",
         &["auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"],

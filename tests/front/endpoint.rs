@@ -12,6 +12,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -22,9 +23,13 @@ use parking_lot::Mutex;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::tokens;
 
@@ -100,6 +105,8 @@ pub struct State {
     pub tells_secrets: AtomicBool,
     pub got: Mutex<Vec<Got>>,
     pub posted: Mutex<Vec<Value>>,
+    /// What goes to every websocket on which something is registered.
+    pub stream: broadcast::Sender<String>,
     /// Bytes of bodies that have come.
     pub received: AtomicU64,
     /// Told when a body that was being sent is not wanted any more.
@@ -133,6 +140,7 @@ impl Drp {
             tells_secrets: AtomicBool::new(true),
             got: Mutex::default(),
             posted: Mutex::default(),
+            stream: broadcast::Sender::new(1024),
             received: AtomicU64::default(),
             abandoned: Notify::new(),
         });
@@ -283,9 +291,12 @@ impl State {
             }
             (&Method::POST, ["events"]) => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
-                self.posted.lock().push(serde_json::from_slice(&body).unwrap());
+                let event: Value = serde_json::from_slice(&body).unwrap();
+                self.tell(&event, &format!("user:{user}"));
+                self.posted.lock().push(event);
                 full(204, "application/json", "")
             }
+            (&Method::GET, ["ws"]) => websocket(request, self.stream.subscribe()),
             _ => error(404, "method", request.uri().path(), "No route"),
         }
     }
@@ -313,6 +324,14 @@ impl State {
             "Bearer" => self.bearer(&value).ok_or((403, true)),
             _ => Err((401, true)),
         }
+    }
+
+    /// Sends an event down the stream.
+    pub fn tell(&self, event: &Value, principal: &str) {
+        let event = json!({"Time": "2026-01-01T00:00:00Z", "Type": event["Type"], "Action": event["Action"], "Key": event["Key"],
+            "Principal": principal, "Object": event["Object"], "Original": event["Original"]});
+        // Nobody may be listening.
+        let _ = self.stream.send(event.to_string());
     }
 
     /// Whose token it is, if it is good.
@@ -424,6 +443,45 @@ fn blob(size: u64, guard: Guard) -> Response<Body> {
         Some((Ok(Frame::data(Bytes::from(vec![b'x'; usize::try_from(now).unwrap()]))), (left - now, guard)))
     });
     Response::new(StreamBody::new(stream).boxed_unsync())
+}
+
+/// A websocket: answers commands, and hands on the stream once something is registered.
+fn websocket(mut request: Request<Incoming>, mut stream: broadcast::Receiver<String>) -> Response<Body> {
+    let key = request.headers()["sec-websocket-key"].as_bytes().to_vec();
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+        let mut registered = false;
+        loop {
+            let text = tokio::select! {
+                message = socket.next() => match message {
+                    Some(Ok(Message::Text(text))) => {
+                        let (verb, spec) = text.split_once(' ').unwrap();
+                        registered = verb == "register";
+                        json!({"Time": "2026-01-01T00:00:00Z", "Type": "websocket", "Action": verb, "Key": spec,
+                            "Principal": "", "Object": null, "Original": null}).to_string()
+                    }
+                    Some(Ok(_)) => continue,
+                    _ => return,
+                },
+                event = stream.recv() => match event {
+                    Ok(event) if registered => event,
+                    Ok(_) => continue,
+                    Err(_) => return,
+                },
+            };
+            if socket.send(Message::text(text)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut answer = full(101, "", "");
+    let headers = answer.headers_mut();
+    headers.insert("connection", "Upgrade".parse().unwrap());
+    headers.insert("upgrade", "websocket".parse().unwrap());
+    headers.insert("sec-websocket-accept", derive_accept_key(&key).parse().unwrap());
+    answer
 }
 
 /// Changes to a protocol that sends back what comes.

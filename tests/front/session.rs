@@ -4,8 +4,8 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::common::http::Http;
 use crate::common::ws::Show;
-use crate::common::{Hydrant, JSON, LOGIN, basic};
-use crate::endpoint::{Drp, MACHINE};
+use crate::common::{Hydrant, JSON, LOGIN, basic, patiently};
+use crate::endpoint::{Drp, MACHINE, User};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn info_is_the_endpoints_with_ours_added() {
@@ -86,4 +86,28 @@ async fn another_hydrant_is_an_endpoint_too() {
     assert_eq!((&info["id"], &info["api_port"]), (&theirs["id"], &theirs["api_port"]));
     // What neither serves is refused by the endpoint, in its words.
     front.request("GET", "/api/v3/machines", &[], "").await.error(404);
+}
+
+/// What a client posts goes to the endpoint and comes back by its stream; so does what changes there of its users.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_go_up_and_come_back_by_the_stream() {
+    let drp = Drp::start().await;
+    drp.state.users.lock().insert("alice".to_owned(), User::new("wonder", &["superuser"]));
+    let hydrant = Hydrant::start_tls(&drp.settings()).await;
+    let mut alice = hydrant.try_connect(&Show::Header(&basic("alice:wonder")), &[]).await.unwrap();
+    alice.register("a.*.*").await;
+    // Before the link stands, what is posted has nowhere to come back to.
+    let back = async {
+        loop {
+            hydrant.announce("a", "b", "c").await;
+            if let Ok(event) = tokio::time::timeout(std::time::Duration::from_millis(200), alice.event()).await {
+                return event;
+            }
+        }
+    };
+    let seen = patiently("the stream", Box::pin(back)).await;
+    assert_eq!((seen.name(), seen.principal), ("a.b.c".to_owned(), "user:rocketskates".to_owned()));
+    drp.state.users.lock().remove("alice");
+    drp.state.tell(&serde_json::json!({"Type": "users", "Action": "delete", "Key": "alice"}), "user:rocketskates");
+    assert_eq!(alice.closed().await.0, 1008);
 }
