@@ -70,9 +70,11 @@ bench: setup ## In-process benchmarks, then the sockets beside the kernel's floo
 	set -o pipefail; target/release/hydrant-loadtest burst --serve target/release/hydrant -n 1000 --payload 1024,12288 \
 	  --k 1,16,64 --rounds 5 --json $(BENCH)/burst.json | tee $(BENCH)/burst.txt
 
-soak: setup ## A million cases for filters, their time bounds, a thousand clients behind a front, and what a front costs
+soak: setup ## A million cases for filters, their time bounds, many clients and what a front costs, 10,000 connections, rights that end
 	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture
 	$(CARGO) test $(LOCKED) --release --test upstream --test upstream_cost -- --ignored --nocapture --test-threads 1
+	$(CARGO) test $(LOCKED) --release --test auth -- --ignored --test-threads 1
+	HYDRANT_SOAK=1 $(CARGO) test $(LOCKED) --release --test connections --test rights -- --test-threads 1
 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
 	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
