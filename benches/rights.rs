@@ -101,13 +101,15 @@ impl Side {
     async fn start(principal: impl Fn(usize) -> String) -> Self {
         let before = shards();
         let server = Hydrant::with_people("shards = 1\nthrottle = { failures = 1000000 }", sets).await;
-        let shards = shards().into_iter().filter(|id| !before.contains(id)).collect();
         let mut clients = Vec::with_capacity(SUBSCRIBERS);
         for n in 0..SUBSCRIBERS {
             let mut client = server.connect_as(&principal(n), &TokenRequest::default()).await;
             client.register("bench.*.*").await;
             clients.push(client);
         }
+        // Only now have the threads said their names for sure: they have answered.
+        let shards: Vec<u32> = shards().into_iter().filter(|id| !before.contains(id)).collect();
+        assert_eq!(shards.len(), 1);
         Self { server, clients, shards }
     }
 
