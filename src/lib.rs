@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod protocol;
 pub mod server;
 pub mod transport;
+pub mod upstream;
 
 /// The target of log lines that say who came, asked for what, was refused and left; switched by `log.audit`.
 pub const AUDIT: &str = "hydrant::audit";

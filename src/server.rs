@@ -20,7 +20,7 @@ use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
-use crate::config::{Settings, TlsMode};
+use crate::config::{Proxy, Settings, TlsMode};
 use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::InboxLimits;
 use crate::index;
@@ -32,6 +32,7 @@ use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
 use crate::transport::tls::{self, TlsError};
 use crate::transport::{Timing, listener::Handler};
+use crate::upstream::{Upstream, UpstreamLimits};
 
 /// Why a server does not start.
 #[derive(Debug, Error)]
@@ -120,7 +121,12 @@ impl Server {
             allowed_origins: settings.allowed_origins.clone(),
             connection_events: settings.connection_events,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
-            about: About { id, address: addresses.first().copied().unwrap_or(settings.listen[0]) },
+            about: About {
+                id,
+                address: addresses.first().copied().unwrap_or(settings.listen[0]),
+                secure: settings.tls != TlsMode::Off,
+            },
+            upstream: proxied(&settings),
         }));
         let (stop, stopped) = watch::channel(false);
         let (stop_probe, probe_stopped) = watch::channel(false);
@@ -250,6 +256,13 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
         },
         connection_events: settings.connection_events,
     }
+}
+
+/// The endpoint that gets what is not for this server itself.
+fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
+    let Proxy { connect, answer, idle, requests, .. } = settings.proxy;
+    let limits = UpstreamLimits { connect, answer, idle, requests };
+    settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
 }
 
 fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {

@@ -122,6 +122,62 @@ fn settings_that_do_not_go_together_are_refused() {
     }
 }
 
+const DRP: &str = "[upstream]\nurls = [\"https://drp:8092\"]\n";
+
+#[test]
+fn an_upstream_needs_credentials_and_a_way_to_check_its_certificate() {
+    let (_dir, pem) = file("x");
+    let pin = "ab".repeat(32);
+    for (more, message) in [
+        ("tls = \"insecure\"", "upstream.password: needed with upstream.urls"),
+        ("token = \"t\"\npassword = \"p\"\ntls = \"insecure\"", "upstream.token: upstream.password is given too"),
+        ("token = \"t\"", "upstream.ca_file: needed with tls = \"verify\""),
+        ("token = \"t\"\ntls = \"pin\"", "upstream.fingerprint: needed with tls = \"pin\""),
+        ("token = \"t\"\ntls = \"pin\"\nfingerprint = [\"ab\"]", "is not a list of SHA-256 fingerprints"),
+        (&format!("token = \"t\"\ntls = \"insecure\"\nfingerprint = \"{pin}\""), "upstream.fingerprint: has no effect"),
+        (&format!("token = \"t\"\ntls = \"insecure\"\nca_file = {pem:?}"), "upstream.ca_file: has no effect"),
+        ("token_file = \"/nowhere/t\"\ntls = \"insecure\"", "upstream.token_file: /nowhere/t: No such file"),
+        ("token = \"t\"\nca_file = \"/nowhere/ca\"", "upstream.ca_file: /nowhere/ca: No such file"),
+        ("token = \"t\"\ntls = \"insecure\"\nping = \"60s\"", "upstream.ping: 60s is too long"),
+        ("token = \"t\"\ntls = \"insecure\"\nregister = [\"a.b\"]", "`a.b` is not a list of registrations"),
+    ] {
+        let found = errors(&format!("{DRP}{more}"), &[], &[]);
+        assert!(found.len() == 1 && found[0].contains(message), "{more}: {found:?}");
+    }
+    let twice = errors("[upstream]\nurls = [\"http://a:1\", \"http://a:1\"]\ntoken = \"t\"", &[], &[]);
+    assert!(twice[0].contains("http://a:1 is named twice"), "{twice:?}");
+}
+
+#[test]
+fn upstreams_are_named_with_their_services() {
+    let more = "password = \" p \"\ntls = \"pin\"\nfingerprint = \"FF:".to_owned() + &["00"; 31].join(":") + "\"\n";
+    let register = "register = [\"a,b.*.*\", \"c.*.*.X=In(1,2)\"]";
+    let settings = load(&format!("{DRP}{more}{register}"), &[], &[]).unwrap();
+    assert_eq!(settings.upstream.register, ["a,b.*.*", "c.*.*.X=In(1,2)"]);
+    let services = settings.upstream.services();
+    assert_eq!(services.len(), 1);
+    assert_eq!(services[0].endpoint.to_string(), "https://drp:8092");
+    let target = services[0].target().unwrap();
+    assert_eq!(target.endpoint, services[0].endpoint);
+    assert!(load("", &[], &[]).unwrap().upstream.services().is_empty());
+}
+
+#[test]
+fn secrets_of_upstreams_are_never_repeated() {
+    let set = [("HYDRANT_UPSTREAM_PASSWORD", "canary"), ("HYDRANT_UPSTREAM_TLS", "insecure")];
+    let settings = load(DRP, &set, &[]).unwrap();
+    assert!(!format!("{settings:?} {:?}", settings.upstream.services()).contains("canary"));
+    for (text, env) in [
+        ("[upstream]\nurls = [\"https://u:canary@drp\"]", &[][..]),
+        ("", &[("HYDRANT_UPSTREAM_URLS", "https://u:canary@drp")][..]),
+        ("[upstream]\npassword = [\"canary\"]", &[][..]),
+        (DRP, &[("HYDRANT_UPSTREAM_PASSWORD", "canary"), ("HYDRANT_UPSTREAM_TOKEN", "canary2")][..]),
+    ] {
+        let found = errors(text, env, &[]);
+        assert!(!found.is_empty() && !found.concat().contains("canary"), "{found:?}");
+    }
+}
+
 #[test]
 fn a_bad_value_does_not_make_errors_elsewhere() {
     let found = errors("[timeouts]\nidle = \"x\"\nping = \"70s\"", &[], &[]);

@@ -6,21 +6,32 @@
 //! | `GET /connections/ADDR:PORT` | connections/get/ADDR:PORT; without it 404 |
 //! | `DELETE /connections/ADDR:PORT` | connections/delete/ADDR:PORT |
 //! | `GET /{machines,clusters,resource_brokers}/UUID/connections` | get of that object |
+//!
+//! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`; while the endpoint
+//! does not tell them, ours are all there is.
 
 use std::net::SocketAddr;
 
-use hyper::StatusCode;
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
 
+use super::proxy::{self, merge};
 use super::{Api, ApiError, answer, query};
 use crate::auth::Identity;
 use crate::broker::connection::{Connection, Kind};
 use crate::transport::listener::Answer;
 
 impl Api {
-    pub(super) async fn list_connections(&self, query: Option<&str>, identity: &Identity) -> Result<Answer, ApiError> {
+    pub(super) async fn list_connections(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        identity: &Identity,
+    ) -> Result<Answer, ApiError> {
         if !self.permits(identity, "connections", "list", "*")? {
             return Ok(answer::json(StatusCode::OK, "[]"));
         }
+        let query = request.uri().query();
         let wanted = |name: &str, value: String| query::value(query, name).is_none_or(|asked| asked == value);
         let mut all = self.connections().await;
         all.retain(|connection| {
@@ -31,30 +42,79 @@ impl Api {
         if query::value(query, "sort").is_some_and(|sort| sort == "queued") {
             all.sort_by_key(|connection| std::cmp::Reverse(connection.queued_bytes));
         }
-        Ok(list(&all))
+        Ok(list(&all, self.theirs(request, peer).await))
     }
 
-    pub(super) async fn get_connection(&self, address: &str, identity: &Identity) -> Result<Answer, ApiError> {
-        let peer = parse(address)?;
-        if self.permits(identity, "connections", "get", address)?
-            && let Some(found) = self.connections().await.into_iter().find(|connection| connection.remote_addr == peer)
-        {
-            return Ok(answer::json(StatusCode::OK, found.to_json()));
+    pub(super) async fn get_connection(
+        &self,
+        address: &str,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        identity: &Identity,
+    ) -> Result<Answer, ApiError> {
+        let wanted = parse(address)?;
+        if !self.permits(identity, "connections", "get", address)? {
+            return Err(unknown(address));
         }
-        Err(unknown(address))
+        let mut all = self.connections().await.into_iter();
+        match all.find(|connection| connection.remote_addr == wanted) {
+            Some(found) => Ok(answer::json(StatusCode::OK, found.to_json())),
+            None => self.at_the_endpoint(address, request, peer).await,
+        }
     }
 
-    pub(super) async fn delete_connection(&self, address: &str, identity: &Identity) -> Result<Answer, ApiError> {
-        let peer = parse(address)?;
+    pub(super) async fn delete_connection(
+        &self,
+        address: &str,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        identity: &Identity,
+    ) -> Result<Answer, ApiError> {
+        let wanted = parse(address)?;
         self.require(identity, "connections", "delete", address)?;
-        let deleted = self.pool.delete(peer).await.ok_or_else(|| unknown(address))?;
-        Ok(answer::json(StatusCode::OK, deleted.to_json()))
+        match self.pool.delete(wanted).await {
+            Some(deleted) => Ok(answer::json(StatusCode::OK, deleted.to_json())),
+            None => self.at_the_endpoint(address, request, peer).await,
+        }
+    }
+
+    /// Asks the endpoint about a connection that is not ours.
+    async fn at_the_endpoint(
+        &self,
+        address: &str,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Answer, ApiError> {
+        let upstream = self.upstream.as_ref().ok_or_else(|| unknown(address))?;
+        proxy::as_service(upstream, &mut request)?;
+        let name = upstream.endpoint().to_string();
+        self.forward_edited(upstream, request, peer, |theirs| merge::connection(theirs, &name)).await
+    }
+
+    /// The endpoint's connections, as JSON.
+    async fn theirs(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Vec<String> {
+        let Some(upstream) = &self.upstream else { return Vec::new() };
+        let asked = async {
+            proxy::as_service(upstream, &mut request)?;
+            self.fetch(upstream, request, peer).await
+        };
+        match asked.await {
+            Ok(body) => {
+                body.and_then(|body| merge::connections(&body, &upstream.endpoint().to_string())).unwrap_or_default()
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the endpoint does not tell its connections");
+                Vec::new()
+            }
+        }
     }
 
     pub(super) async fn runner_connections(
         &self,
         scope: &'static str,
         uuid: &str,
+        request: Request<Incoming>,
+        peer: SocketAddr,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         if !self.permits(identity, scope, "get", uuid)? {
@@ -62,7 +122,7 @@ impl Api {
         }
         let mut all = self.connections().await;
         all.retain(|connection| connection.principal.strip_prefix("runner:") == Some(uuid));
-        Ok(list(&all))
+        Ok(list(&all, self.theirs(request, peer).await))
     }
 
     /// Websockets and kept-alive HTTP connections.
@@ -80,9 +140,9 @@ fn kind(connection: &Connection) -> &'static str {
     }
 }
 
-fn list(connections: &[Connection]) -> Answer {
-    let body = serde_json::to_string(connections).expect("strings and numbers are always written");
-    answer::json(StatusCode::OK, body)
+fn list(ours: &[Connection], theirs: Vec<String>) -> Answer {
+    let all: Vec<String> = ours.iter().map(Connection::to_json).chain(theirs).collect();
+    answer::json(StatusCode::OK, format!("[{}]", all.join(",")))
 }
 
 fn parse(address: &str) -> Result<SocketAddr, ApiError> {

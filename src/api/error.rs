@@ -12,6 +12,7 @@ use crate::broker::PublishError;
 use crate::protocol::DrpError;
 use crate::transport::listener::Answer;
 use crate::transport::upgrade::UpgradeError;
+use crate::upstream::UpstreamError;
 
 /// Why a request is refused.
 #[derive(Debug, Error)]
@@ -76,6 +77,12 @@ pub enum ApiError {
     /// As many connections as allowed.
     #[error("too many connections")]
     TooManyConnections,
+    /// The endpoint has not answered.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The server's own credential for the endpoint is of no use; the log says why.
+    #[error("the server has no usable credential for the endpoint")]
+    NoCredential,
 }
 
 impl ApiError {
@@ -95,6 +102,13 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Publish(PublishError::Stopped) | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoCredential => StatusCode::BAD_GATEWAY,
+            Self::Upstream(error) => match error {
+                UpstreamError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                UpstreamError::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
+                UpstreamError::Path => StatusCode::BAD_REQUEST,
+                _ => StatusCode::BAD_GATEWAY,
+            },
         }
     }
 
@@ -106,6 +120,7 @@ impl ApiError {
             Self::Quota { retry_after, .. } => Some(retry_after.as_secs() + 1),
             Self::Auth(AuthError::Unavailable) | Self::Publish(_) => Some(1),
             Self::TooManyConnections => Some(5),
+            Self::Upstream(error) => error.retry_after(),
             _ => None,
         }
     }

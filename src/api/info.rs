@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::proxy::{self, merge};
 use super::{Api, ApiError, answer};
 use crate::auth::Identity;
 use crate::transport::listener::Answer;
@@ -20,13 +21,43 @@ pub struct About {
     pub id: String,
     /// The first address that is listened on.
     pub address: SocketAddr,
+    /// Whether clients come by TLS.
+    pub secure: bool,
 }
 
 impl Api {
-    pub(super) fn info(&self, _request: &Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
+    /// Of a server in front of an endpoint, the endpoint's with ours added.
+    pub(super) async fn info(
+        &self,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+        identity: &Identity,
+    ) -> Result<Answer, ApiError> {
         self.require(identity, "info", "get", "")?;
+        let Some(upstream) = &self.upstream else { return Ok(self.own_info()) };
+        proxy::as_service(upstream, &mut request)?;
+        self.forward_edited(upstream, request, peer, |theirs| merge::info(theirs, &self.extras())).await
+    }
+
+    /// What is added to the endpoint's.
+    fn extras(&self) -> merge::Extras {
+        let text = |value: Value| value.to_string();
+        merge::Extras {
+            features: FEATURES.iter().map(|feature| text(json!(feature))).collect(),
+            stats: self.stats().into_iter().map(text).collect(),
+        }
+    }
+
+    fn stats(&self) -> [Value; 2] {
         let metrics = self.broker.metrics();
         let count = |name: &str, count: i64| json!({"name": name, "count": count});
+        [
+            count("connections.count", metrics.connections.get()),
+            count("registrations.count", metrics.registrations.get()),
+        ]
+    }
+
+    fn own_info(&self) -> Answer {
         let info = json!({
             "arch": arch(),
             "os": std::env::consts::OS,
@@ -36,13 +67,10 @@ impl Api {
             "api_port": self.about.address.port(),
             "address": self.about.address.ip().to_string(),
             "features": FEATURES,
-            "stats": [
-                count("connections.count", metrics.connections.get()),
-                count("registrations.count", metrics.registrations.get()),
-            ],
+            "stats": self.stats(),
             "scopes": scopes(),
         });
-        Ok(answer::json(StatusCode::OK, info.to_string()))
+        answer::json(StatusCode::OK, info.to_string())
     }
 }
 

@@ -1,6 +1,6 @@
 //! REST, and the door to the websocket.
 //!
-//! Routes, all below `/api/v3` and all needing credentials:
+//! Routes, ours all below `/api/v3` and all needing credentials:
 //!
 //! | route | module |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `GET /info` | [`info`] |
 //! | `GET /users/NAME/token`, `POST` likewise, `GET /machines/UUID/token` | [`token`] |
 //! | `/connections` and its relatives | [`connections`] |
+//! | everything else, if there is an endpoint upstream | [`proxy`] |
 //!
 //! Contract: every answer below 400 says `Content-Type: application/json`, bodies or not (drpcli fails otherwise); every
 //! answer from 400 on has a DRP Error as its body. The query string, which may hold a credential, reaches no log, metric or
@@ -21,8 +22,10 @@ mod error;
 mod events;
 mod info;
 pub mod probe;
+mod proxy;
 mod query;
 pub mod quota;
+mod route;
 mod token;
 mod visitors;
 mod websocket;
@@ -42,12 +45,11 @@ use crate::broker::{Broker, PublishError};
 use crate::metrics::Source;
 use crate::transport::listener::{Answer, Handler};
 use crate::transport::pool::{Admission, Pool};
+use crate::upstream::Upstream;
 use crate::{AUDIT, clock};
 use quota::{PostQuota, SocketQuota};
+use route::Route;
 use visitors::Visitors;
-
-/// Models whose objects have agents that connect as `runner:UUID`.
-const RUNNERS: [&str; 3] = ["machines", "clusters", "resource_brokers"];
 
 /// Bounds of requests.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +98,8 @@ pub struct ApiParts {
     pub limits: ApiLimits,
     /// What `/info` says.
     pub about: About,
+    /// Where everything goes that is not served here.
+    pub upstream: Option<Arc<Upstream>>,
 }
 
 impl Handler for Api {
@@ -131,35 +135,51 @@ impl Api {
         }
     }
 
-    async fn route(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Result<Answer, ApiError> {
+    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Answer, ApiError> {
         let path = request.uri().path().to_owned();
-        let Some(rest) = path.strip_prefix("/api/v3/") else { return Err(ApiError::NoRoute) };
-        let segments: Vec<String> = rest.split('/').map(query::decode).collect();
-        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let segments: Option<Vec<String>> =
+            path.strip_prefix("/api/v3/").map(|rest| rest.split('/').map(query::decode).collect());
+        let ours: Vec<&str> = segments.iter().flatten().map(String::as_str).collect();
+        match (route::find(request.method(), &ours), &self.upstream) {
+            (Some(route), _) => self.serve(route, request, peer).await,
+            (None, Some(upstream)) => self.forward(upstream, request, peer).await,
+            (None, None) => {
+                if segments.is_some() {
+                    self.authenticate(&request, peer).await?;
+                }
+                Err(ApiError::NoRoute)
+            }
+        }
+    }
+
+    async fn serve(
+        &self,
+        route: Route<'_>,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Answer, ApiError> {
         let identity = self.authenticate(&request, peer).await?;
-        let query = request.uri().query();
-        if segments != ["ws"]
+        if route != Route::Websocket
             && let Some(connection) = self.visitors.came(peer, &identity)
         {
             tracing::info!(target: AUDIT, principal = %identity.principal(), %peer, "login");
             self.announce("create", &connection);
         }
-        match (request.method(), segments.as_slice()) {
-            (&Method::GET, ["connections"]) => self.list_connections(query, &identity).await,
-            (&Method::GET, ["connections", address]) => self.get_connection(address, &identity).await,
-            (&Method::DELETE, ["connections", address]) => self.delete_connection(address, &identity).await,
-            (&Method::GET, [model, uuid, "connections"]) => match RUNNERS.iter().find(|other| *other == model) {
-                Some(scope) => self.runner_connections(scope, uuid, &identity).await,
-                None => Err(ApiError::NoRoute),
-            },
-            (&Method::GET, ["ws"]) => self.websocket(&mut request, peer, identity),
-            (_, ["ws"]) => Err(ApiError::NotAHandshake(crate::transport::upgrade::UpgradeError::Method)),
-            (&Method::POST, ["events"]) => self.post_events(request, &identity).await,
-            (&Method::GET, ["info"]) => self.info(&request, &identity),
-            (&Method::GET, ["users", name, "token"]) => self.user_token(query, name, &identity),
-            (&Method::POST, ["users", name, "token"]) => self.post_user_token(request, name, &identity).await,
-            (&Method::GET, ["machines", uuid, "token"]) => self.machine_token(query, uuid, &identity),
-            _ => Err(ApiError::NoRoute),
+        let query = request.uri().query();
+        match route {
+            Route::Connections => self.list_connections(request, peer, &identity).await,
+            Route::Connection(address) => self.get_connection(address, request, peer, &identity).await,
+            Route::DeleteConnection(address) => self.delete_connection(address, request, peer, &identity).await,
+            Route::RunnerConnections(scope, uuid) => {
+                self.runner_connections(scope, uuid, request, peer, &identity).await
+            }
+            Route::Websocket if request.method() == Method::GET => self.websocket(&mut request, peer, identity),
+            Route::Websocket => Err(ApiError::NotAHandshake(crate::transport::upgrade::UpgradeError::Method)),
+            Route::Events => self.post_events(request, &identity).await,
+            Route::Info => self.info(request, peer, &identity).await,
+            Route::UserToken(name) => self.user_token(query, name, &identity),
+            Route::PostUserToken(name) => self.post_user_token(request, name, &identity).await,
+            Route::MachineToken(uuid) => self.machine_token(query, uuid, &identity),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use hyper::Uri;
 use percent_encoding::percent_decode_str;
 
 /// A path segment, decoded; bytes that are not UTF-8 are replaced.
@@ -22,6 +23,15 @@ pub(super) fn credential(query: Option<&str>) -> Option<String> {
     Some(decode(value))
 }
 
+/// The path and the query without its credential.
+pub(super) fn without_credential(uri: &Uri) -> Uri {
+    let secret = |pair: &&str| !matches!(pair.split('=').next(), Some("token" | "Token"));
+    let rest: Vec<&str> = uri.query().unwrap_or("").split('&').filter(|pair| !pair.is_empty()).filter(secret).collect();
+    let path = uri.path();
+    let text = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
+    text.parse().expect("a part of a URI is one")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,5 +43,17 @@ mod tests {
         assert_eq!(credential(Some("token=abc==")), Some("abc==".to_owned()));
         assert_eq!(credential(Some("token=&TOKEN=x")), None);
         assert_eq!(credential(None), None);
+    }
+
+    #[test]
+    fn credentials_are_taken_out() {
+        for (uri, expected) in [
+            ("/a?token=x", "/a"),
+            ("/a?b=c&Token=x%3Ay&d", "/a?b=c&d"),
+            ("/a", "/a"),
+            ("http://host/a?token=x&tokens=1", "/a?tokens=1"),
+        ] {
+            assert_eq!(without_credential(&uri.parse().unwrap()).to_string(), expected);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::CliError;
-use crate::client::{Credentials, DEFAULT_ENDPOINT, Target};
+use crate::client::{Credentials, DEFAULT_ENDPOINT, Target, Trust};
 
 /// What drpcli uses when nothing is said.
 const DEFAULT_USER: &str = "rocketskates";
@@ -43,7 +43,8 @@ impl EndpointArgs {
     pub(super) fn target(&self) -> Result<Target, CliError> {
         let variable = |name: &str| std::env::var(name).ok();
         let endpoint = self.url(variable).parse()?;
-        Ok(Target::new(endpoint, &self.credentials(variable)?, self.cacert.as_deref())?)
+        let trust = self.cacert.clone().map_or(Trust::Any, Trust::Ca);
+        Ok(Target::new(endpoint, &self.credentials(variable)?, &trust)?)
     }
 
     fn url(&self, variable: impl Fn(&str) -> Option<String>) -> String {

@@ -37,6 +37,9 @@ pub(super) struct ServeArgs {
     /// Threads that deliver events; 0 is one for each core [default: 0]
     #[arg(long, value_name = "N")]
     shards: Option<String>,
+    /// DRP endpoint whose events are taken in; may be given several times. Its credentials are in the file or in variables
+    #[arg(long, value_name = "URL")]
+    upstream: Vec<String>,
     /// Simulate a fleet inside the server [default when bare: 200 machines]
     #[arg(long, value_name = "MACHINES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     demo: Option<String>,
@@ -55,8 +58,10 @@ impl ServeArgs {
 
     fn flags(self) -> Vec<FlagValue> {
         let listen = (!self.listen.is_empty()).then(|| self.listen.join(","));
+        let upstream = (!self.upstream.is_empty()).then(|| self.upstream.join(","));
         let given = [
             ("listen", "--listen", listen),
+            ("upstream.urls", "--upstream", upstream),
             ("tls", "--tls", self.tls),
             ("tls_cert", "--tls-cert", self.tls_cert),
             ("tls_key", "--tls-key", self.tls_key),
@@ -89,7 +94,8 @@ mod tests {
 
     fn settings(args: &[&str]) -> Settings {
         let line = Line::parse_from(std::iter::once(&"serve").chain(args));
-        Settings::load(&Sources { flags: line.serve.flags(), ..Sources::default() }).unwrap()
+        let env = vec![("HYDRANT_UPSTREAM_TOKEN".to_owned(), "t".to_owned())];
+        Settings::load(&Sources { flags: line.serve.flags(), env, ..Sources::default() }).unwrap()
     }
 
     #[test]
@@ -103,11 +109,16 @@ mod tests {
             "--shards=3",
             "--demo=5",
             "--allow-default-credentials",
+            "--upstream=http://drp:1",
+            "--upstream=http://drp:2",
         ]);
         assert_eq!(all.listen.len(), 3);
         assert_eq!((all.tls.name(), all.data_dir, all.metrics_listen), ("off", "/d".into(), None));
         assert_eq!((all.shards, all.demo, all.allow_default_credentials), (3, Some(5), true));
+        let urls: Vec<String> = all.upstream.urls.iter().map(ToString::to_string).collect();
+        assert_eq!(urls, ["http://drp:1", "http://drp:2"]);
         assert_eq!(settings(&["--demo"]).demo, Some(DEMO_MACHINES));
-        assert_eq!(settings(&[]), Settings::load(&Sources::default()).unwrap());
+        let env = vec![("HYDRANT_UPSTREAM_TOKEN".to_owned(), "t".to_owned())];
+        assert_eq!(settings(&[]), Settings::load(&Sources { env, ..Sources::default() }).unwrap());
     }
 }

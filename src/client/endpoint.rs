@@ -1,7 +1,6 @@
 //! Where to and as whom.
 
 use std::fmt;
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::header::HeaderValue;
 
 use super::error::ClientError;
-use super::tls;
+use super::tls::{self, Trust};
 
 /// Where a DRP endpoint listens when nothing else is said.
 pub const DEFAULT_ENDPOINT: &str = "https://127.0.0.1:8092";
@@ -137,17 +136,22 @@ impl fmt::Debug for Target {
 }
 
 impl Target {
-    /// With `ca`, a PEM file, the server's certificate must be vouched for by it; without, any certificate will do.
+    /// A target whose certificate, if it is reached by TLS, must be trusted so.
     ///
     /// # Errors
-    /// If the credentials cannot stand in a header, the file cannot be used, or it is given for plain HTTP.
-    pub fn new(endpoint: Endpoint, credentials: &Credentials, ca: Option<&Path>) -> Result<Self, ClientError> {
-        if let (false, Some(path)) = (endpoint.tls, ca) {
+    /// If the credentials cannot stand in a header, the file with CA certificates cannot be used, or it is given for plain HTTP.
+    pub fn new(endpoint: Endpoint, credentials: &Credentials, trust: &Trust) -> Result<Self, ClientError> {
+        if let (false, Trust::Ca(path)) = (endpoint.tls, trust) {
             let reason = format!("of no use with {endpoint}, which is not encrypted");
             return Err(ClientError::CaFile { path: path.to_owned(), reason });
         }
-        let tls = if endpoint.tls { Some(tls::config(ca)?) } else { None };
+        let tls = if endpoint.tls { Some(tls::config(trust)?) } else { None };
         Ok(Self { endpoint, authorization: credentials.header()?, tls })
+    }
+
+    /// The credentials as an `Authorization` header, marked as sensitive.
+    pub fn authorization(&self) -> HeaderValue {
+        self.authorization.clone()
     }
 }
 
@@ -193,7 +197,7 @@ mod tests {
             Credentials::Token("canary".to_owned()),
         ];
         for credentials in all {
-            let target = Target::new(DEFAULT_ENDPOINT.parse().unwrap(), &credentials, None).unwrap();
+            let target = Target::new(DEFAULT_ENDPOINT.parse().unwrap(), &credentials, &Trust::Any).unwrap();
             let shown = format!("{credentials:?} {target:?} {:?}", target.authorization);
             assert!(!shown.contains("canary") && !shown.contains(&STANDARD.encode("u:canary")), "{shown}");
         }

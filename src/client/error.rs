@@ -24,6 +24,14 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file with a password or token is of no use.
+    #[error("{}: {reason}", path.display())]
+    SecretFile {
+        /// The file as it was named.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No connection.
     #[error("cannot connect to {endpoint}: {source}")]
     Connect {
@@ -32,7 +40,7 @@ pub enum ClientError {
         /// What the system says.
         source: io::Error,
     },
-    /// No TLS on the connection, or a certificate that `--cacert` does not vouch for.
+    /// No TLS on the connection, or a certificate that is not trusted.
     #[error("TLS with {endpoint} failed: {source}")]
     Tls {
         /// With whom.

@@ -28,7 +28,8 @@ const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// As much of an error's body is read, and no more.
 const ERROR_BODY_LIMIT: usize = 64 * 1024;
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// A connection, in TLS or plain.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection for requests.
@@ -44,7 +45,7 @@ impl Http {
     /// # Errors
     /// [`ClientError::Connect`], [`ClientError::Tls`], [`ClientError::Timeout`] or [`ClientError::Broken`].
     pub async fn open(target: &Target) -> Result<Self, ClientError> {
-        let stream = limited(target, CONNECT_LIMIT, connect(target)).await?;
+        let stream = dial(target, CONNECT_LIMIT).await?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| broken(target, &e))?;
         // How the connection ends is told to whoever has a request on it.
         tokio::spawn(connection.with_upgrades());
@@ -97,6 +98,14 @@ impl Http {
         })
         .await
     }
+}
+
+/// A new connection, its TLS handshake done, within `limit`.
+///
+/// # Errors
+/// [`ClientError::Connect`], [`ClientError::Tls`] or [`ClientError::Timeout`].
+pub async fn dial(target: &Target, limit: Duration) -> Result<Pin<Box<dyn Stream>>, ClientError> {
+    limited(target, limit, connect(target)).await
 }
 
 async fn connect(target: &Target) -> Result<Pin<Box<dyn Stream>>, ClientError> {

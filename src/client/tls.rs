@@ -1,8 +1,8 @@
-//! TLS as a client: any certificate, or those that a CA file vouches for.
+//! TLS as a client: certificates that a CA file vouches for, certificates known by their fingerprint, or any.
 //!
 //! The provider is passed explicitly: which one is installed for the process is not for a library to decide.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -11,19 +11,37 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use sha2::{Digest, Sha256};
+
 use super::error::ClientError;
 
-/// The configuration; with `ca` certificates are verified against the certificates in that file.
-pub(super) fn config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, ClientError> {
+/// A certificate's fingerprint: SHA-256 of its DER, as `openssl x509 -fingerprint -sha256` prints it.
+pub type Fingerprint = [u8; 32];
+
+/// Whose certificates are good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// Those that the certificates in this PEM file vouch for, for the name that is connected to.
+    Ca(PathBuf),
+    /// These, whatever their names and dates.
+    Pinned(Vec<Fingerprint>),
+    /// Any.
+    Any,
+}
+
+/// The configuration for connections that trust so.
+pub(super) fn config(trust: &Trust) -> Result<Arc<ClientConfig>, ClientError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("the provider has cipher suites for TLS 1.2 and 1.3");
-    let config = match ca {
-        Some(path) => builder.with_root_certificates(roots(path)?).with_no_client_auth(),
-        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Any(provider))).with_no_client_auth(),
+    let known = match trust {
+        Trust::Ca(path) => return Ok(Arc::new(builder.with_root_certificates(roots(path)?).with_no_client_auth())),
+        Trust::Pinned(pins) => Some(pins.clone()),
+        Trust::Any => None,
     };
-    Ok(Arc::new(config))
+    let verifier = Arc::new(Known { provider, pins: known });
+    Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, ClientError> {
@@ -36,20 +54,30 @@ fn roots(path: &Path) -> Result<RootCertStore, ClientError> {
     if roots.is_empty() { Err(refuse("there is no certificate in it".to_owned())) } else { Ok(roots) }
 }
 
-/// Takes any certificate. Signatures are still checked, so that the server at least has the certificate's key.
+/// Takes the certificates with these fingerprints; any, where there are none. Signatures are checked in any case, so that the
+/// server at least has the certificate's key.
 #[derive(Debug)]
-struct Any(Arc<CryptoProvider>);
+struct Known {
+    provider: Arc<CryptoProvider>,
+    pins: Option<Vec<Fingerprint>>,
+}
 
-impl ServerCertVerifier for Any {
+impl ServerCertVerifier for Known {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
+        let Some(pins) = &self.pins else { return Ok(ServerCertVerified::assertion()) };
+        let found: Fingerprint = Sha256::digest(certificate).into();
+        if pins.contains(&found) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let hex = found.map(|byte| format!("{byte:02x}")).concat();
+        Err(Error::General(format!("the certificate is not a pinned one; its SHA-256 fingerprint is {hex}")))
     }
 
     fn verify_tls12_signature(
@@ -58,7 +86,7 @@ impl ServerCertVerifier for Any {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -67,10 +95,10 @@ impl ServerCertVerifier for Any {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

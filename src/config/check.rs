@@ -6,6 +6,7 @@ use std::path::Path;
 use super::kind::TlsMode;
 use super::load::Given;
 use super::settings::Settings;
+use super::{proxy, upstream};
 
 /// Events are framed with 32-bit offsets; this leaves room for both objects and the envelope.
 const LONGEST_EVENT: usize = 1 << 30;
@@ -16,6 +17,8 @@ pub(super) fn all(settings: &Settings, given: &mut Given) {
     addresses(settings, given);
     limits(settings, given);
     times(settings, given);
+    upstream::check(settings, given);
+    proxy::check(settings, given);
 }
 
 fn tls(settings: &Settings, given: &mut Given) {
@@ -34,7 +37,7 @@ fn tls(settings: &Settings, given: &mut Given) {
 }
 
 /// Opened rather than looked up: a key that the server may not read is as bad as none.
-fn readable(key: &'static str, path: &Path, given: &mut Given) {
+pub(super) fn readable(key: &'static str, path: &Path, given: &mut Given) {
     let problem = match std::fs::File::open(path).and_then(|file| file.metadata()) {
         Ok(about) if about.is_file() => return,
         Ok(_) => "not a file".to_owned(),

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::DEMO_MACHINES;
+use crate::client::{Endpoint, Fingerprint, Secret};
 
 /// A way to read a value.
 pub(super) trait Kind {
@@ -19,14 +20,18 @@ pub(super) trait Kind {
     const WHAT: &'static str;
     /// The TOML types it is taken from.
     const TOML: &'static [&'static str];
+    /// Whether a message may repeat what was given: not if a secret may be in it.
+    const SHOWN: bool = true;
+    /// What stands between the items of a list.
+    const JOINT: &'static str = ",";
 
     /// Reads the value, or says why it cannot be one; the caller names the text and [`Kind::WHAT`].
     fn parse(text: &str) -> Option<Self::Value>;
 }
 
-/// Declares kinds: name, value, what it is, TOML types, reader.
+/// Declares kinds: name, what is not as usual, value, what it is, TOML types, reader.
 macro_rules! kinds {
-    ($($name:ident -> $value:ty, $what:literal, $toml:expr, $parse:expr;)+) => {
+    ($($name:ident $({ $($unusual:tt)* })? -> $value:ty, $what:literal, $toml:expr, $parse:expr;)+) => {
         $(
             #[derive(Debug)]
             pub(super) struct $name;
@@ -35,6 +40,7 @@ macro_rules! kinds {
                 type Value = $value;
                 const WHAT: &'static str = $what;
                 const TOML: &'static [&'static str] = &$toml;
+                $($($unusual)*)?
 
                 fn parse(text: &str) -> Option<$value> {
                     $parse(text.trim())
@@ -48,6 +54,7 @@ kinds! {
     Switch -> bool, "`true` or `false`", ["boolean"], number;
     Count -> usize, "a whole number from 1", ["integer"], |text| number(text).filter(|n| *n > 0);
     Shards -> usize, "a whole number from 0 to 1024", ["integer"], |text| number(text).filter(|n| *n <= 1024);
+    Tier -> u64, "a whole number from 1 to 16", ["integer"], |text| number(text).filter(|n| (1..=16).contains(n));
     Whole -> u64, "a whole number", ["integer"], number;
     Size -> usize, "a size such as `4096`, `64KiB`, `16MiB` or `1GiB`, at least 1", ["string", "integer"], size;
     Span -> Duration, "a duration such as `500ms`, `30s`, `5m`, `2h` or `7d`, longer than nothing", ["string"], span;
@@ -56,15 +63,38 @@ kinds! {
     AddressOrOff -> Option<SocketAddr>, "an address such as `127.0.0.1:8093`, or `off`", ["string"], address_or_off;
     Origins -> Vec<String>, "a list of origins such as `https://portal.example.com`, without a path",
         ["array", "string"], origins;
+    Endpoints { const SHOWN: bool = false; } -> Vec<Endpoint>,
+        "a list of URLs such as `https://drp.example.com:8092`, without user and path", ["array", "string"], list;
+    Specs { const JOINT: &'static str = "\n"; } -> Vec<String>,
+        "a list of registrations such as `machines.*.*`, one a line in a variable", ["array", "string"], specs;
+    Fingerprints -> Vec<Fingerprint>, "a list of SHA-256 fingerprints: 64 hexadecimal digits, colons allowed",
+        ["array", "string"], fingerprints;
+    Text -> String, "a text", ["string"], |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Path -> PathBuf, "a path", ["string"], |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
     OptionalPath -> Option<PathBuf>, "a path", ["string"],
         |text: &str| Some((!text.is_empty()).then(|| PathBuf::from(text)));
     Tls -> TlsMode, "`self-signed`, `files` or `off`", ["string"], TlsMode::from_name;
+    ClientTls -> UpstreamTls, "`verify`, `pin` or `insecure`", ["string"], UpstreamTls::from_name;
     Format -> LogFormat, "`text` or `json`", ["string"], LogFormat::from_name;
     Policy -> Overflow, "`disconnect`", ["string"], Overflow::from_name;
     Level -> String, "a level such as `info`, or directives such as `warn,hydrant=debug`", ["string"], level;
     Demo -> Option<u32>, "a number of machines from 1 to 1000000, `true` for 200, or `off`",
         ["integer", "boolean", "string"], demo;
+}
+
+/// A password or token: taken with all its white space.
+#[derive(Debug)]
+pub(super) struct Hidden;
+
+impl Kind for Hidden {
+    type Value = Option<Secret>;
+    const WHAT: &'static str = "a text that is not shown again";
+    const TOML: &'static [&'static str] = &["string"];
+    const SHOWN: bool = false;
+
+    fn parse(text: &str) -> Option<Option<Secret>> {
+        Some((!text.is_empty()).then(|| Secret::new(text)))
+    }
 }
 
 /// Declares the settings with a fixed set of words.
@@ -105,6 +135,15 @@ words! {
         Files = "files",
         /// Plain HTTP.
         Off = "off",
+    }
+    /// How the certificates of upstream endpoints are checked.
+    UpstreamTls {
+        /// By the CA certificates of a file, for the name in the URL.
+        Verify = "verify",
+        /// By their fingerprints.
+        Pin = "pin",
+        /// Not at all.
+        Insecure = "insecure",
     }
     /// How log lines look.
     LogFormat {
@@ -180,6 +219,29 @@ fn is_origin(text: &str) -> bool {
     matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*'])
 }
 
+/// Each with the two dots that a registration needs; the servers are left to judge the rest.
+fn specs(text: &str) -> Option<Vec<String>> {
+    let all: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
+    let fits = |spec: &String| spec.matches('.').count() >= 2 && !spec.contains(char::is_control);
+    (!all.is_empty() && all.iter().all(fits)).then_some(all)
+}
+
+fn fingerprints(text: &str) -> Option<Vec<Fingerprint>> {
+    list(text)?.iter().map(|item: &String| fingerprint(item)).collect()
+}
+
+fn fingerprint(text: &str) -> Option<Fingerprint> {
+    let digits = text.replace(':', "");
+    let mut bytes = Fingerprint::default();
+    if digits.len() != 2 * bytes.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
 fn level(text: &str) -> Option<String> {
     let valid = !text.is_empty() && tracing_subscriber::EnvFilter::try_new(text).is_ok();
     valid.then(|| text.to_owned())
@@ -194,8 +256,11 @@ fn demo(text: &str) -> Option<Option<u32>> {
     }
 }
 
-/// Says what is wrong with `text`. It is cut, so that a pasted file does not fill the screen.
-pub(super) fn complaint(text: &str, what: impl Display) -> String {
+/// Says what is wrong with `text`, unless it may hold a secret. It is cut, so that a pasted file does not fill the screen.
+pub(super) fn complaint(text: &str, shown: bool, what: impl Display) -> String {
+    if !shown {
+        return format!("the value given is not {what}");
+    }
     let shown: String = text.chars().take(64).collect();
     let dots = if shown.len() < text.len() { "..." } else { "" };
     format!("`{shown}{dots}` is not {what}")
@@ -242,6 +307,28 @@ mod tests {
         assert_eq!(Demo::parse("7"), Some(Some(7)));
         assert_eq!(Demo::parse("0"), None);
         assert!(Demo::WHAT.contains(&DEMO_MACHINES.to_string()));
+    }
+
+    #[test]
+    fn fingerprints_are_read_as_openssl_prints_them() {
+        let plain = "0a".repeat(32);
+        let colons = vec!["0A"; 32].join(":");
+        assert_eq!(Fingerprints::parse(&format!("{plain}, {colons}")), Some(vec![[10; 32]; 2]));
+        assert_eq!(Fingerprints::parse(""), Some(vec![]));
+        for bad in ["0a", &format!("{plain}0"), &plain.replace('a', "g"), &format!("+{}", &plain[1..])] {
+            assert_eq!(Fingerprints::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn registrations_have_two_dots() {
+        assert_eq!(
+            Specs::parse(" a,b.*.*\n\nc.d.e.F=Eq(1, 2)\n"),
+            Some(vec!["a,b.*.*".into(), "c.d.e.F=Eq(1, 2)".into()])
+        );
+        for bad in ["", "\n", "a.b", "*.*.*\na", "a.b.\u{7}c"] {
+            assert_eq!(Specs::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

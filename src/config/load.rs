@@ -19,7 +19,7 @@ pub struct FlagValue {
     pub key: &'static str,
     /// The flag as people type it: `--listen`.
     pub flag: &'static str,
-    /// The value; several are joined by commas.
+    /// The value; several are joined as the setting has it, mostly by commas.
     pub text: String,
 }
 
@@ -118,7 +118,7 @@ impl Given {
         if (row.fits)(text) {
             self.values.insert(row.key, (place, text.to_owned()));
         } else {
-            self.value_error(row, place, kind::complaint(text, row.what));
+            self.value_error(row, place, kind::complaint(text, row.shown, row.what));
         }
     }
 
@@ -188,7 +188,7 @@ impl Given {
     fn read_value(&mut self, file: &File<'_>, row: Row, value: &Spanned<DeValue<'_>>) {
         let place = file.place(value.span().start);
         let kind = value.get_ref().type_str();
-        let text = if row.toml.contains(&kind) { text_of(value.get_ref()) } else { None };
+        let text = if row.toml.contains(&kind) { text_of(value.get_ref(), row.joint) } else { None };
         match text {
             Some(text) => self.set(row.key, place, &text),
             None => self.value_error(row, place, format!("a value of type {kind} is not {}", row.what)),
@@ -197,19 +197,19 @@ impl Given {
 }
 
 /// A TOML value as the text that a variable would hold.
-fn text_of(value: &DeValue<'_>) -> Option<String> {
+fn text_of(value: &DeValue<'_>, joint: &str) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(digits) => i128::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n.to_string()),
         DeValue::Boolean(flag) => Some(flag.to_string()),
-        DeValue::Array(items) => text_of_all(items),
+        DeValue::Array(items) => text_of_all(items, joint),
         DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }
 
-fn text_of_all(items: &DeArray<'_>) -> Option<String> {
+fn text_of_all(items: &DeArray<'_>, joint: &str) -> Option<String> {
     let texts: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
-    texts.map(|texts| texts.join(","))
+    texts.map(|texts| texts.join(joint))
 }
 
 struct File<'a> {

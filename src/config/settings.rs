@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::{self, Kind, LogFormat, Overflow, TlsMode};
+use super::kind::{self, Kind, LogFormat, Overflow, TlsMode, UpstreamTls};
 use super::load::Given;
+use crate::client::{Endpoint, Fingerprint, Secret};
 
 /// What is known about one setting.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +23,10 @@ pub struct Row {
     pub reload: bool,
     /// The TOML types that it is taken from.
     pub(super) toml: &'static [&'static str],
+    /// Whether a message may repeat what was given.
+    pub(super) shown: bool,
+    /// What stands between the items of a list.
+    pub(super) joint: &'static str,
     /// Tells whether a text is a value.
     pub(super) fits: fn(&str) -> bool,
 }
@@ -80,6 +85,8 @@ macro_rules! table {
                     doc: concat!($($doc),+).trim_ascii(),
                     reload: reloads!($when),
                     toml: kind::$kind::TOML,
+                    shown: kind::$kind::SHOWN,
+                    joint: kind::$kind::JOINT,
                     fits: |text| kind::$kind::parse(text).is_some(),
                 });)+
                 $($($sub_type::declare(rows);)+)?
@@ -143,6 +150,10 @@ table! {
         token: Token,
         /// What guessing passwords costs.
         throttle: Throttle,
+        /// What is handed on to an endpoint.
+        proxy: Proxy,
+        /// The DRP endpoints whose events are taken in.
+        upstream: Upstream,
     }
 }
 
@@ -243,5 +254,66 @@ table! {
         failures: usize as Count = "5", start;
         /// Longest wait that repeated failures lead to.
         max_wait: Duration as Span = "15m", start;
+    }
+}
+
+table! {
+    /// The DRP endpoints whose events are taken in.
+    Upstream in "upstream." {
+        /// The endpoints. All are used with the same credentials.
+        urls: Vec<Endpoint> as Endpoints = "", start;
+        /// What is registered at each endpoint.
+        register: Vec<String> as Specs = "*.*.*", start;
+        /// User that the server is at the endpoints.
+        username: String as Text = "rocketskates", start;
+        /// The user's password.
+        password: Option<Secret> as Hidden = "", start;
+        /// File with the user's password; it is read at each connection.
+        password_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Token instead of user and password.
+        token: Option<Secret> as Hidden = "", start;
+        /// File with the token; it is read at each connection.
+        token_file: Option<PathBuf> as OptionalPath = "", start;
+        /// How the endpoints' certificates are checked: by `ca_file`, by `fingerprint`, or not at all.
+        tls: UpstreamTls as ClientTls = "verify", start;
+        /// CA certificates in PEM. Only with `tls = "verify"`.
+        ca_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Fingerprints of the endpoints' certificates, as `openssl x509 -fingerprint -sha256` prints them. Only with
+        /// `tls = "pin"`.
+        fingerprint: Vec<Fingerprint> as Fingerprints = "", start;
+        /// Place in a chain of hydrants. An endpoint that is a hydrant must stand lower than this one; one without upstreams stands
+        /// at 0.
+        tier: u64 as Tier = "1", start;
+        /// Time for connecting: TCP, TLS and the upgrade.
+        connect: Duration as Span = "10s", start;
+        /// Time for an endpoint to answer the registrations.
+        answer: Duration as Span = "10s", start;
+        /// Time between two pings to an endpoint.
+        ping: Duration as Span = "20s", start;
+        /// An endpoint without any sign of life for so long is given up.
+        idle: Duration as Span = "60s", start;
+        /// Longest wait before the second try to connect; each further one may wait twice as long.
+        backoff_min: Duration as Span = "500ms", start;
+        /// Longest wait before a try to connect.
+        backoff_max: Duration as Span = "30s", start;
+        /// Longest further wait when a connection is lost that had lasted, so that not everybody comes back at once.
+        spread: Duration as Span = "5s", start;
+    }
+}
+
+table! {
+    /// What is handed on to an endpoint.
+    Proxy in "proxy." {
+        /// The endpoint that gets every request that is not for this server itself: the `first` of `upstream.urls`, the one with
+        /// this URL, or `off`.
+        upstream: String as Text = "first", start;
+        /// Requests that are under way at one time; others wait for `proxy.connect` and are then answered with 503.
+        requests: usize as Count = "512", start;
+        /// Time for connecting, TLS included.
+        connect: Duration as Span = "5s", start;
+        /// Time for the endpoint to answer, after the last part of a request.
+        answer: Duration as Span = "5m", start;
+        /// Time for the next part of a body, whoever is to send or to take it.
+        idle: Duration as Span = "60s", start;
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -21,11 +21,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use super::relay::Relay;
 use super::socket::Socket;
 use crate::metrics::{Metrics, Rejection};
 
+/// What an answer carries: what is there at once, or what comes from elsewhere while it is sent.
+pub type Body = Either<Full<Bytes>, Relay>;
+
 /// What a request is answered with.
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Body>;
 
 /// Headers of one request.
 const MAX_HEADERS: usize = 64;

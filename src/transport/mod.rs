@@ -11,6 +11,7 @@ pub mod guard;
 mod link;
 pub mod listener;
 pub mod pool;
+pub mod relay;
 pub mod socket;
 pub mod tls;
 pub mod upgrade;

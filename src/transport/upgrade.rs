@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{Method, Request, Version};
@@ -78,7 +78,7 @@ where
             then(parts.io.into_inner(), parts.read_buf).await;
         }
     });
-    Ok(answer.map(|_| Full::default()))
+    Ok(answer.map(|_| Either::Left(Full::default())))
 }
 
 #[cfg(test)]

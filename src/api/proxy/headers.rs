@@ -1,0 +1,164 @@
+//! What a proxy does to headers (RFC 9110, sections 7.6.1 and 7.6.3).
+//!
+//! Pure. Headers between two neighbours stay between them; all others pass as they are, repeated ones and those that nobody
+//! knows included.
+
+use std::net::SocketAddr;
+
+use hyper::HeaderMap;
+use hyper::header::{
+    CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+    UPGRADE, VIA,
+};
+
+/// Headers for the neighbour only, whether `Connection` names them or not.
+const HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Takes away what is for the neighbour; gives back what protocol it asks to change to, if it does.
+fn take_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let names = tokens(headers);
+    let upgrade = names.contains(&UPGRADE).then(|| headers.get(UPGRADE).cloned()).flatten();
+    for name in HOP.iter().chain(&names) {
+        headers.remove(name);
+    }
+    upgrade
+}
+
+/// The names that `Connection` lists.
+fn tokens(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
+}
+
+/// Asks for, or agrees to, another protocol.
+fn put_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, protocol);
+}
+
+/// A request's way from a client to the endpoint. Returns whether the client asks for another protocol.
+pub(super) fn inbound(headers: &mut HeaderMap, peer: SocketAddr, secure: bool) -> bool {
+    let upgrade = take_hop(headers);
+    let asks = upgrade.is_some();
+    if let Some(protocol) = upgrade {
+        put_upgrade(headers, protocol);
+    }
+    let mut path: Vec<String> =
+        headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
+    path.push(peer.ip().to_canonical().to_string());
+    if let Ok(path) = HeaderValue::from_str(&path.join(", ")) {
+        headers.insert(FORWARDED_FOR, path);
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if secure { "https" } else { "http" }));
+    // What a client says of an earlier hop is only as good as the client; the host that it asked is a fact.
+    match headers.get(HOST).cloned() {
+        Some(host) => headers.insert(FORWARDED_HOST, host),
+        None => headers.remove(FORWARDED_HOST),
+    };
+    headers.append(VIA, HeaderValue::from_static("1.1 hydrant"));
+    asks
+}
+
+/// An answer's way from the endpoint to the client. With `changed` the protocol changes.
+pub(super) fn outbound(headers: &mut HeaderMap, changed: bool) {
+    let upgrade = take_hop(headers);
+    if let Some(protocol) = upgrade.filter(|_| changed) {
+        put_upgrade(headers, protocol);
+    }
+}
+
+/// Whether the client waits for `100 Continue` before it sends its body.
+pub(super) fn waits(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        pairs.collect()
+    }
+
+    fn text(headers: &HeaderMap) -> Vec<String> {
+        let mut lines: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        lines
+    }
+
+    const PEER: ([u8; 4], u16) = ([192, 0, 2, 7], 1234);
+
+    #[test]
+    fn what_is_for_the_neighbour_stays_with_it() {
+        let mut headers = map(&[
+            ("host", "front:8092"),
+            ("connection", "keep-alive, x-mine"),
+            ("connection", "X-Forwarded-For"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authorization", "Basic x"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-mine", "1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-host", "evil"),
+            ("authorization", "Bearer t"),
+            ("x-theirs", "a"),
+            ("x-theirs", "b"),
+        ]);
+        assert!(!inbound(&mut headers, PEER.into(), true), "an upgrade that `Connection` does not name is none");
+        assert_eq!(
+            text(&headers),
+            [
+                "authorization: Bearer t",
+                "host: front:8092",
+                "via: 1.1 hydrant",
+                "x-forwarded-for: 192.0.2.7",
+                "x-forwarded-host: front:8092",
+                "x-forwarded-proto: https",
+                "x-theirs: a",
+                "x-theirs: b",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_path_of_a_request_grows_by_the_peer() {
+        let mut headers = map(&[("x-forwarded-for", "10.0.0.1, 10.0.0.2"), ("x-forwarded-for", "10.0.0.3")]);
+        inbound(&mut headers, "[::ffff:192.0.2.7]:1".parse().unwrap(), false);
+        assert_eq!(headers["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.7");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+    }
+
+    #[test]
+    fn an_upgrade_is_asked_for_anew_and_agreed_to_only_with_the_status() {
+        let asked = [("connection", "Upgrade"), ("upgrade", "websocket")];
+        let mut headers = map(&asked);
+        assert!(inbound(&mut headers, PEER.into(), true));
+        assert_eq!(
+            (&headers["connection"], &headers["upgrade"]),
+            (&"Upgrade".parse().unwrap(), &"websocket".parse().unwrap())
+        );
+        for changed in [true, false] {
+            let mut headers = map(&asked);
+            outbound(&mut headers, changed);
+            assert_eq!(headers.contains_key("upgrade"), changed);
+            assert_eq!(headers.contains_key("connection"), changed);
+        }
+    }
+}

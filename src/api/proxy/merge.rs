@@ -1,0 +1,102 @@
+//! Putting hydrant's own part into an answer of the endpoint.
+//!
+//! Pure, and done on the text: fields keep their order and their spelling, numbers their digits, and what is not known here is
+//! handed on as it came.
+
+use crate::json::{self, Validator};
+
+/// What hydrant adds to `/info`: elements of arrays, each as JSON.
+#[derive(Debug, Clone)]
+pub(in crate::api) struct Extras {
+    /// Features that it has besides the endpoint's.
+    pub(in crate::api) features: Vec<String>,
+    /// Counts of its own.
+    pub(in crate::api) stats: Vec<String>,
+}
+
+/// The endpoint's `/info` with ours added to `features` and `stats`; nothing if it is no object.
+pub(in crate::api) fn info(theirs: &[u8], extras: &Extras) -> Option<String> {
+    let theirs = Validator::default().validate(theirs).ok()?.trim();
+    if !theirs.starts_with('{') {
+        return None;
+    }
+    let ours = [("features", &extras.features), ("stats", &extras.stats)];
+    let mut fields: Vec<String> = Vec::new();
+    let mut met = [false; 2];
+    for member in json::members(theirs) {
+        let at = ours.iter().position(|(name, _)| *name == member.name());
+        let value = at.map_or_else(|| member.value.to_owned(), |at| union(member.value, ours[at].1));
+        at.into_iter().for_each(|at| met[at] = true);
+        fields.push(format!("{}:{value}", member.name));
+    }
+    for ((name, elements), _) in ours.iter().zip(met).filter(|(_, met)| !met) {
+        fields.push(format!("\"{name}\":{}", union("[]", elements)));
+    }
+    Some(format!("{{{}}}", fields.join(",")))
+}
+
+/// An array with what it does not have yet.
+fn union(array: &str, more: &[String]) -> String {
+    let mut all: Vec<&str> = json::elements(array).collect();
+    for element in more {
+        if !all.contains(&element.as_str()) {
+            all.push(element);
+        }
+    }
+    format!("[{}]", all.join(","))
+}
+
+/// The endpoint's connections, each with the name of the endpoint in the field `Endpoint`.
+pub(in crate::api) fn connections(theirs: &[u8], endpoint: &str) -> Option<Vec<String>> {
+    let theirs = Validator::default().validate(theirs).ok()?;
+    json::elements(theirs).map(|connection| marked(connection, endpoint)).collect()
+}
+
+/// One connection of the endpoint likewise.
+pub(in crate::api) fn connection(theirs: &[u8], endpoint: &str) -> Option<String> {
+    marked(Validator::default().validate(theirs).ok()?.trim(), endpoint)
+}
+
+fn marked(connection: &str, endpoint: &str) -> Option<String> {
+    if !connection.starts_with('{') {
+        return None;
+    }
+    let others = json::members(connection).filter(|member| member.name() != "Endpoint");
+    let mut fields: Vec<String> = others.map(|member| format!("{}:{}", member.name, member.value)).collect();
+    let mut mark = b"\"Endpoint\":".to_vec();
+    json::quote(endpoint, &mut mark);
+    fields.push(String::from_utf8(mark).expect("JSON is UTF-8"));
+    Some(format!("{{{}}}", fields.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn info_keeps_what_it_does_not_know() {
+        let extras =
+            Extras { features: vec!["\"a\"".to_owned(), "\"hydrant\"".to_owned()], stats: vec!["{}".to_owned()] };
+        let theirs = r#" {"z":1.0e3,"features":[ "b", "a"],"License":{"x":12345678901234567890}} "#;
+        let expected =
+            r#"{"z":1.0e3,"features":["b","a","hydrant"],"License":{"x":12345678901234567890},"stats":[{}]}"#;
+        assert_eq!(info(theirs.as_bytes(), &extras).unwrap(), expected);
+        for bad in ["", "[]", "null", "{", "{\"a\":}"] {
+            assert_eq!(info(bad.as_bytes(), &extras), None, "{bad}");
+        }
+        let null = r#"{"features":null}"#;
+        assert_eq!(info(null.as_bytes(), &extras).unwrap(), r#"{"features":["a","hydrant"],"stats":[{}]}"#);
+    }
+
+    #[test]
+    fn connections_are_marked_once() {
+        let theirs = br#"[{"Principal":"user:a","X":1},{"Endpoint":"other"}]"#;
+        let expected =
+            [r#"{"Principal":"user:a","X":1,"Endpoint":"https://drp:8092"}"#, r#"{"Endpoint":"https://drp:8092"}"#];
+        assert_eq!(connections(theirs, "https://drp:8092").unwrap(), expected);
+        assert_eq!(connections(b"[1]", "e"), None);
+        assert_eq!(connections(b"", "e"), None);
+        assert_eq!(connections(b"{}", "e").unwrap(), [""; 0]);
+        assert_eq!(connection(b"{}", "e").unwrap(), r#"{"Endpoint":"e"}"#);
+    }
+}

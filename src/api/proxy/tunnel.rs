@@ -1,0 +1,61 @@
+//! Two connections that have changed their protocol: bytes go to and fro, whatever they mean.
+
+use std::io;
+use std::time::Duration;
+
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+
+use crate::upstream::Activity;
+
+/// A tunnel in which nothing has moved for so long is closed. Protocols that live long ping more often than that.
+const IDLE: Duration = Duration::from_mins(10);
+
+/// Bytes that are under way in one direction.
+const BUFFER: usize = 16 << 10;
+
+/// Joins both sides once they are there, until both have ended. `held` is given back at the end.
+pub(super) fn join(client: OnUpgrade, endpoint: OnUpgrade, held: impl Send + 'static) {
+    tokio::spawn(async move {
+        let _held = held;
+        match tokio::try_join!(client, endpoint) {
+            Ok((client, endpoint)) => run(client, endpoint).await,
+            Err(error) => tracing::debug!(%error, "a change of protocol came to nothing"),
+        }
+    });
+}
+
+async fn run(client: Upgraded, endpoint: Upgraded) {
+    let activity = Activity::default();
+    let (from_client, to_client) = split(TokioIo::new(client));
+    let (from_endpoint, to_endpoint) = split(TokioIo::new(endpoint));
+    tokio::select! {
+        both = async {
+            tokio::try_join!(copy(from_client, to_endpoint, &activity), copy(from_endpoint, to_client, &activity))
+        } => {
+            if let Err(error) = both {
+                tracing::debug!(%error, "a tunnel broke");
+            }
+        }
+        () = activity.quiet(IDLE) => tracing::debug!("a tunnel in which nothing moves is closed"),
+    }
+}
+
+/// One direction, with its end.
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    activity: &Activity,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        activity.touch();
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..read]).await?;
+        activity.touch();
+    }
+}

@@ -1,0 +1,126 @@
+//! A client's body on its way to the endpoint.
+//!
+//! Contract: nothing is held but the frame that is under way. A client that waits for `100 Continue` is let go on when the
+//! endpoint says so, or has said nothing for a second as old servers do (RFC 9110, section 10.1.1); if the endpoint
+//! answers at once, the body is never asked for.
+
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::{Request, StatusCode};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::upstream::{self, Activity};
+
+/// How long an endpoint that does not know `100 Continue` is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the endpoint has said about a body that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Continue,
+    Answer,
+}
+
+/// Keeps a body back. Without it, or when it is dropped, a body that still waits is given up.
+#[derive(Debug)]
+pub(super) struct Gate(Arc<watch::Sender<Said>>);
+
+impl Gate {
+    /// The endpoint has answered: what waits still need not come any more.
+    pub(super) fn answered(&self) {
+        self.0.send_if_modified(|said| {
+            let waits = *said == Said::Nothing;
+            if waits {
+                *said = Said::Answer;
+            }
+            waits
+        });
+    }
+}
+
+type Opening = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+/// See the module's text.
+pub(super) struct Upload {
+    body: Incoming,
+    activity: Activity,
+    /// Whether the body may go; nothing when it does.
+    opening: Option<Opening>,
+}
+
+impl Upload {
+    /// The body of a request that is on its way already, with what tells of its movements.
+    pub(super) fn new(body: Incoming, activity: Activity) -> Self {
+        Self { body, activity, opening: None }
+    }
+
+    /// Waits for `100 Continue` in the answer to `request`.
+    pub(super) fn wait<B>(&mut self, request: &mut Request<B>) -> Gate {
+        let (sender, told) = watch::channel(Said::Nothing);
+        let sender = Arc::new(sender);
+        let weak = Arc::downgrade(&sender);
+        hyper::ext::on_informational(request, move |answer| {
+            if answer.status() == StatusCode::CONTINUE
+                && let Some(sender) = Weak::upgrade(&weak)
+            {
+                sender.send_replace(Said::Continue);
+            }
+        });
+        self.opening = Some(Box::pin(opens(told)));
+        Gate(sender)
+    }
+}
+
+/// Whether the body may go, once that is known.
+async fn opens(mut told: watch::Receiver<Said>) -> bool {
+    let said = match timeout(PATIENCE, told.wait_for(|said| *said != Said::Nothing)).await {
+        Err(_) => return true,
+        Ok(said) => said.map_or(Said::Answer, |said| *said),
+    };
+    if said == Said::Answer {
+        // An error now would break the connection under the answer; so wait until that is through.
+        drop(told.wait_for(|_| false).await);
+    }
+    said == Said::Continue
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(opening) = &mut self.opening {
+            let may_go = ready!(opening.as_mut().poll(cx));
+            self.opening = None;
+            if !may_go {
+                return Poll::Ready(Some(Err("the endpoint does not want the body".into())));
+            }
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.activity.touch();
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl From<Upload> for upstream::Body {
+    fn from(upload: Upload) -> Self {
+        Self::new(upload)
+    }
+}

@@ -1,0 +1,31 @@
+//! Which endpoint is proxied to, and what must hold for it.
+
+use super::load::Given;
+use super::settings::Settings;
+use crate::client::{Endpoint, Service};
+
+/// The words that are no URLs.
+const FIRST: &str = "first";
+const OFF: &str = "off";
+
+impl Settings {
+    /// The endpoint that gets what is not for this server itself.
+    pub fn proxied(&self) -> Option<Service> {
+        let mut services = self.upstream.services().into_iter();
+        match self.proxy.upstream.as_str() {
+            OFF => None,
+            FIRST => services.next(),
+            url => services.find(|service| url.parse().is_ok_and(|url: Endpoint| url == service.endpoint)),
+        }
+    }
+}
+
+/// Adds what does not go together to `given`'s errors.
+pub(super) fn check(settings: &Settings, given: &mut Given) {
+    let named = settings.proxy.upstream.as_str();
+    let known = |url: Endpoint| settings.upstream.urls.contains(&url);
+    if !matches!(named, FIRST | OFF) && !named.parse().is_ok_and(known) {
+        let reason = "neither `first` nor `off` nor one of upstream.urls".to_owned();
+        given.refuse(&["proxy.upstream", "upstream.urls"], reason);
+    }
+}

@@ -1,0 +1,113 @@
+//! The settings of upstream endpoints as the client takes them, and what must hold between them.
+
+use super::check;
+use super::kind::UpstreamTls;
+use super::load::Given;
+use super::settings::{Settings, Upstream};
+use crate::client::{Endpoint, Login, Secret, SecretSource, Service, Trust};
+
+impl Upstream {
+    /// The endpoints, each with how the server logs in there; none if nothing is configured.
+    pub fn services(&self) -> Vec<Service> {
+        let Some(login) = self.login() else { return Vec::new() };
+        let service = |endpoint: &Endpoint| Service {
+            endpoint: endpoint.clone(),
+            login: login.clone(),
+            trust: self.trust(endpoint),
+        };
+        self.urls.iter().map(service).collect()
+    }
+
+    fn login(&self) -> Option<Login> {
+        if let Some(token) = source(self.token.as_ref(), self.token_file.as_ref()) {
+            return Some(Login::Token(token));
+        }
+        let password = source(self.password.as_ref(), self.password_file.as_ref())?;
+        Some(Login::Password { user: self.username.clone(), password })
+    }
+
+    fn trust(&self, endpoint: &Endpoint) -> Trust {
+        match (self.tls, &self.ca_file) {
+            (UpstreamTls::Verify, Some(path)) if endpoint.tls => Trust::Ca(path.clone()),
+            (UpstreamTls::Pin, _) => Trust::Pinned(self.fingerprint.clone()),
+            _ => Trust::Any,
+        }
+    }
+}
+
+fn source(given: Option<&Secret>, file: Option<&std::path::PathBuf>) -> Option<SecretSource> {
+    given.cloned().map(SecretSource::Given).or_else(|| file.cloned().map(SecretSource::File))
+}
+
+/// Adds what does not go together to `given`'s errors.
+pub(super) fn check(settings: &Settings, given: &mut Given) {
+    let upstream = &settings.upstream;
+    times(upstream, given);
+    if upstream.urls.is_empty() {
+        return;
+    }
+    for (at, url) in upstream.urls.iter().enumerate() {
+        if upstream.urls[..at].contains(url) {
+            given.refuse(&["upstream.urls"], format!("{url} is named twice"));
+        }
+    }
+    credentials(upstream, given);
+    certificates(upstream, given);
+}
+
+fn credentials(upstream: &Upstream, given: &mut Given) {
+    let all = [
+        ("upstream.password", upstream.password.is_some()),
+        ("upstream.password_file", upstream.password_file.is_some()),
+        ("upstream.token", upstream.token.is_some()),
+        ("upstream.token_file", upstream.token_file.is_some()),
+    ];
+    let mut set = all.iter().filter(|(_, set)| *set).map(|(key, _)| *key);
+    match (set.next(), set.next()) {
+        (None, _) => {
+            let reason = "needed with upstream.urls: this, password_file, token or token_file".to_owned();
+            given.refuse(&["upstream.password", "upstream.urls"], reason);
+        }
+        (Some(first), Some(second)) => given.refuse(&[second, first], format!("{first} is given too; one will do")),
+        _ => {}
+    }
+    for (key, path) in
+        [("upstream.password_file", &upstream.password_file), ("upstream.token_file", &upstream.token_file)]
+    {
+        path.iter().for_each(|path| check::readable(key, path, given));
+    }
+}
+
+fn certificates(upstream: &Upstream, given: &mut Given) {
+    let mode = upstream.tls.name();
+    let encrypted = upstream.urls.iter().any(|url| url.tls);
+    let (verify, pin) = (upstream.tls == UpstreamTls::Verify, upstream.tls == UpstreamTls::Pin);
+    match &upstream.ca_file {
+        None if verify && encrypted => {
+            let reason =
+                "needed with tls = \"verify\": a PEM file with the CA's certificate; for an endpoint that signs its \
+                          own, set tls = \"pin\" and a fingerprint"
+                    .to_owned();
+            given.refuse(&["upstream.ca_file", "upstream.tls", "upstream.urls"], reason);
+        }
+        Some(path) if verify => check::readable("upstream.ca_file", path, given),
+        Some(_) => given.refuse(&["upstream.ca_file", "upstream.tls"], format!("has no effect with tls = \"{mode}\"")),
+        None => {}
+    }
+    if pin == upstream.fingerprint.is_empty() {
+        let reason =
+            if pin { "needed with tls = \"pin\"".to_owned() } else { format!("has no effect with tls = \"{mode}\"") };
+        given.refuse(&["upstream.fingerprint", "upstream.tls"], reason);
+    }
+}
+
+fn times(upstream: &Upstream, given: &mut Given) {
+    for (short, key, long, other) in [
+        (upstream.ping, "upstream.ping", upstream.idle, "upstream.idle"),
+        (upstream.backoff_min, "upstream.backoff_min", upstream.backoff_max, "upstream.backoff_max"),
+    ] {
+        if short > long || (key == "upstream.ping" && short == long) {
+            given.refuse(&[key, other], format!("{short:?} is too long for {other} ({long:?})"));
+        }
+    }
+}

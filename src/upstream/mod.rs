@@ -1,0 +1,202 @@
+//! HTTP to a DRP endpoint: what the proxy and everything else that asks the endpoint goes through.
+//!
+//! Contract: an [`Upstream`] is one endpoint with a bounded number of requests at a time ([`Upstream::slot`]) on kept-alive
+//! connections. Every wait has a limit: for a slot and a connection, for the head of an answer (counted from the last byte
+//! that moved), for the next part of a body. A request is sent once; only one that a stale connection never took is sent
+//! again. Neither URLs nor credentials stand in an error.
+//!
+//! The pool is hyper-util's. Its size has no bound of its own, so the slots are it.
+
+mod activity;
+mod connector;
+mod error;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, AUTHORIZATION, HOST, HeaderValue};
+use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::{Request, Response, StatusCode, Uri, Version};
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+pub use activity::Activity;
+pub use error::UpstreamError;
+
+use crate::client::{ClientError, Endpoint, Service};
+use connector::Connector;
+
+/// Bytes that are read from a connection at a time.
+const BUFFER: usize = 64 << 10;
+
+/// How long a connection is kept without use. Go's servers, of which DRP is one, keep them longer.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// Headers of one answer.
+const MAX_HEADERS: usize = 128;
+
+/// What a request carries.
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Bounds of what is asked of an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct UpstreamLimits {
+    /// For a connection with its TLS handshake, and for a slot.
+    pub connect: Duration,
+    /// For the head of an answer, after the last part of the request.
+    pub answer: Duration,
+    /// For the next part of a body.
+    pub idle: Duration,
+    /// Requests at a time.
+    pub requests: usize,
+}
+
+/// A place among the requests of an endpoint; given back when dropped.
+#[derive(Debug)]
+pub struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// See the module's text.
+pub struct Upstream {
+    client: legacy::Client<Connector, Body>,
+    service: Service,
+    authority: Authority,
+    /// As the `Host` header.
+    host: HeaderValue,
+    slots: Arc<Semaphore>,
+    limits: UpstreamLimits,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("endpoint", &self.service.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Whole {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Upstream {
+    /// An endpoint to which nothing has been sent yet.
+    pub fn new(service: Service, limits: UpstreamLimits) -> Self {
+        let authority = service.endpoint.authority();
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        builder
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEPT)
+            .pool_max_idle_per_host(limits.requests)
+            .http1_max_buf_size(BUFFER)
+            .http1_max_headers(MAX_HEADERS)
+            .set_host(false);
+        Self {
+            client: builder.build(Connector::new(&service, limits.connect)),
+            host: HeaderValue::from_str(&authority).expect("it was read from a URL"),
+            authority: authority.parse().expect("it was read from a URL"),
+            service,
+            slots: Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS))),
+            limits,
+        }
+    }
+
+    /// Which endpoint it is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.service.endpoint
+    }
+
+    /// The bounds.
+    pub fn limits(&self) -> &UpstreamLimits {
+        &self.limits
+    }
+
+    /// The service's own credential, as an `Authorization` header; read anew, as its file may have changed.
+    ///
+    /// # Errors
+    /// As [`Service::target`].
+    pub fn own_credential(&self) -> Result<HeaderValue, ClientError> {
+        Ok(self.service.target()?.authorization())
+    }
+
+    /// A place for a request, held for as long as anything of it or its answer is under way.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Busy`] if none comes free in time.
+    pub async fn slot(&self) -> Result<Slot, UpstreamError> {
+        match timeout(self.limits.connect, Arc::clone(&self.slots).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Slot(permit)),
+            _ => Err(UpstreamError::Busy { endpoint: self.service.endpoint.to_string() }),
+        }
+    }
+
+    /// Sends a request and waits for the head of its answer, while `activity` tells of parts of the request that leave. Its
+    /// URI is a path, perhaps with a query; `Host` is set here.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] if there is no answer. An answer is none, whatever its status.
+    pub async fn send(
+        &self,
+        mut request: Request<Body>,
+        activity: &Activity,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        *request.uri_mut() = self.uri(request.uri().path_and_query());
+        *request.version_mut() = Version::HTTP_11;
+        request.headers_mut().insert(HOST, self.host.clone());
+        tokio::select! {
+            answer = self.client.request(request) => {
+                answer.map_err(|error| UpstreamError::of(self.service.endpoint.to_string(), &error))
+            }
+            () = activity.quiet(self.limits.answer) => Err(UpstreamError::Late {
+                endpoint: self.service.endpoint.to_string(),
+                seconds: self.limits.answer.as_secs(),
+            }),
+        }
+    }
+
+    /// A whole answer to a GET of a path, of at most `longest` bytes.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn get(&self, path: &str, authorization: &HeaderValue, longest: usize) -> Result<Whole, UpstreamError> {
+        let _slot = self.slot().await?;
+        let request = Request::get(path)
+            .header(ACCEPT, "application/json")
+            .header(AUTHORIZATION, authorization.clone())
+            .body(Empty::new().map_err(|never| match never {}).boxed_unsync())
+            .map_err(|_| UpstreamError::Path)?;
+        let answer = self.send(request, &Activity::default()).await?;
+        let status = answer.status();
+        let body = self.whole(answer.into_body(), longest).await?;
+        Ok(Whole { status, body })
+    }
+
+    /// Reads a body to its end.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] if it is longer than `longest` bytes, is cut off or does not come on.
+    pub async fn whole(&self, body: Incoming, longest: usize) -> Result<Bytes, UpstreamError> {
+        let broken = |reason: String| UpstreamError::Broken { endpoint: self.service.endpoint.to_string(), reason };
+        match timeout(self.limits.answer, Limited::new(body, longest).collect()).await {
+            Ok(Ok(whole)) => Ok(whole.to_bytes()),
+            Ok(Err(error)) => Err(broken(error.to_string())),
+            Err(_) => Err(broken("the answer does not come on".to_owned())),
+        }
+    }
+
+    fn uri(&self, path: Option<&PathAndQuery>) -> Uri {
+        let scheme = if self.service.endpoint.tls { Scheme::HTTPS } else { Scheme::HTTP };
+        let path = path.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let parts = Uri::builder().scheme(scheme).authority(self.authority.clone()).path_and_query(path);
+        parts.build().expect("all three parts are good ones")
+    }
+}

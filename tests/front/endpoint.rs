@@ -1,0 +1,371 @@
+//! A DRP endpoint, as far as somebody in front of it can tell: TLS, REST with DRP's answers to good and bad credentials, and
+//! some paths that answer as no good server does.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// The machine that every endpoint here has.
+pub const MACHINE: &str = "3e7031fe-3062-45f1-835c-92541bc9cbd3";
+
+/// A request as the endpoint got it.
+#[derive(Debug, Clone)]
+pub struct Got {
+    pub method: String,
+    pub target: String,
+    pub headers: hyper::HeaderMap,
+}
+
+impl Got {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// What an endpoint has and has seen.
+pub struct State {
+    pub passwords: Mutex<BTreeMap<String, String>>,
+    pub tokens: Mutex<BTreeMap<String, String>>,
+    pub got: Mutex<Vec<Got>>,
+    pub posted: Mutex<Vec<Value>>,
+    /// Bytes of bodies that have come.
+    pub received: AtomicU64,
+    /// Told when a body that was being sent is not wanted any more.
+    pub abandoned: Notify,
+}
+
+/// A running endpoint.
+pub struct Drp {
+    pub address: SocketAddr,
+    pub state: Arc<State>,
+    tls: TlsAcceptor,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Drp {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Drp {
+    pub async fn start() -> Self {
+        let state = Arc::new(State {
+            passwords: Mutex::new([("rocketskates".to_owned(), "r0cketsk8ts".to_owned())].into()),
+            tokens: Mutex::default(),
+            got: Mutex::default(),
+            posted: Mutex::default(),
+            received: AtomicU64::default(),
+            abandoned: Notify::new(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, tls) = (listener.local_addr().unwrap(), acceptor());
+        let task = tokio::spawn(serve(listener, tls.clone(), Arc::clone(&state)));
+        Self { address, state, tls, task }
+    }
+
+    /// Ends the listener and every connection.
+    pub async fn stop(&mut self) {
+        self.task.abort();
+        // It was aborted; there is nothing else to hear.
+        let _ = (&mut self.task).await;
+    }
+
+    /// Listens at the same place again.
+    pub async fn resume(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.task = tokio::spawn(serve(listener, self.tls.clone(), Arc::clone(&self.state)));
+    }
+
+    /// Settings of a hydrant in front of it.
+    pub fn settings(&self) -> String {
+        format!(
+            "[upstream]\nurls = [\"https://{}\"]\nusername = \"rocketskates\"\npassword = \"r0cketsk8ts\"\ntls = \"insecure\"\n",
+            self.address
+        )
+    }
+
+    /// The requests that have come since the last time.
+    pub fn take(&self) -> Vec<Got> {
+        std::mem::take(&mut *self.state.got.lock())
+    }
+
+    /// The last request for this target.
+    pub fn last(&self, target: &str) -> Got {
+        let got = self.state.got.lock();
+        got.iter().rev().find(|got| got.target == target).unwrap_or_else(|| panic!("no {target} in {got:?}")).clone()
+    }
+}
+
+fn acceptor() -> TlsAcceptor {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn serve(listener: TcpListener, tls: TlsAcceptor, state: Arc<State>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { return };
+        let (tls, state) = (tls.clone(), Arc::clone(&state));
+        connections.spawn(async move {
+            let Ok(stream) = tls.accept(stream).await else { return };
+            let service = service_fn(move |request| {
+                let state = Arc::clone(&state);
+                async move { Ok::<_, Infallible>(state.answer(request).await) }
+            });
+            let http = hyper::server::conn::http1::Builder::new();
+            // A connection that breaks is part of some tests.
+            let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+        });
+    }
+}
+
+fn full(status: u16, kind: &str, body: impl Into<Bytes>) -> Response<Body> {
+    let body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
+    let mut answer = Response::new(body);
+    *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+    if !kind.is_empty() {
+        answer.headers_mut().insert("content-type", kind.parse().unwrap());
+    }
+    answer
+}
+
+fn json(status: u16, body: &Value) -> Response<Body> {
+    full(status, "application/json", body.to_string())
+}
+
+fn error(status: u16, kind: &str, key: &str, message: &str) -> Response<Body> {
+    json(status, &json!({"Model": "", "Key": key, "Type": kind, "Messages": [message], "Code": status}))
+}
+
+/// 401 and 403 of credentials have no body.
+fn refused(status: u16, challenge: bool) -> Response<Body> {
+    let mut answer = full(status, "", "");
+    if challenge {
+        answer.headers_mut().insert("www-authenticate", "dr-provision".parse().unwrap());
+    }
+    answer
+}
+
+impl State {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let target = request.uri().path_and_query().map_or("*", |target| target.as_str()).to_owned();
+        self.got.lock().push(Got { method: request.method().to_string(), target, headers: request.headers().clone() });
+        let path = request.uri().path().to_owned();
+        if let Some(rest) = path.strip_prefix("/api/v3/") {
+            return self.rest(rest, request).await;
+        }
+        self.odd(&path, request).await
+    }
+
+    async fn rest(self: Arc<Self>, path: &str, request: Request<Incoming>) -> Response<Body> {
+        let user = match self.authenticate(&request) {
+            Ok(user) => user,
+            Err((status, challenge)) => return refused(status, challenge),
+        };
+        let segments: Vec<&str> = path.split('/').collect();
+        match (request.method(), segments.as_slice()) {
+            (&Method::GET, ["users", name, "token"]) if *name == user => self.token(name),
+            (&Method::GET, ["info"]) => json(
+                200,
+                &json!({"arch": "amd64", "zeta": 1.0, "features": ["api-v3", "secure-params"],
+                "stats": [{"name": "machines.count", "count": 1}], "License": {"Data": "12345678901234567890"}}),
+            ),
+            (&Method::GET, ["machines", MACHINE | "Name:john"]) => {
+                json(200, &json!({"Uuid": MACHINE, "Name": "john", "Runnable": false}))
+            }
+            (&Method::GET, ["machines", key]) => error(404, "GET", key, "Not Found"),
+            (&Method::GET, ["connections"]) => {
+                json(200, &json!([{"Principal": "user:other", "RemoteAddr": "192.0.2.9:99", "Type": "websocket"}]))
+            }
+            (&Method::GET | &Method::DELETE, ["connections", "192.0.2.9:99"]) => {
+                json(200, &json!({"Principal": "user:other", "RemoteAddr": "192.0.2.9:99", "Type": "websocket"}))
+            }
+            (&Method::POST, ["events"]) => {
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                self.posted.lock().push(serde_json::from_slice(&body).unwrap());
+                full(204, "application/json", "")
+            }
+            _ => error(404, "method", request.uri().path(), "No route"),
+        }
+    }
+
+    fn token(&self, name: &str) -> Response<Body> {
+        let mut tokens = self.tokens.lock();
+        let token = format!("token-{}-{}", name, tokens.len());
+        tokens.insert(token.clone(), name.to_owned());
+        json(200, &json!({"Token": token, "Info": {}}))
+    }
+
+    /// Who it is; otherwise, by DRP's table of refusals, the status and whether there is a challenge.
+    fn authenticate(&self, request: &Request<Incoming>) -> Result<String, (u16, bool)> {
+        let header = request.headers().get("authorization").map_or("", |value| value.to_str().unwrap());
+        let query = request.uri().query().unwrap_or("").split('&').find_map(|pair| pair.strip_prefix("token="));
+        let (scheme, value) = match (header, query) {
+            ("", None | Some("")) => return Err((401, true)),
+            ("", Some(value)) if value.contains(':') => ("Basic", STANDARD.encode(value)),
+            ("", Some(value)) => ("Bearer", value.to_owned()),
+            (header, _) => {
+                header.split_once(' ').map_or(("", String::new()), |(scheme, rest)| (scheme, rest.to_owned()))
+            }
+        };
+        match scheme {
+            "Basic" => {
+                let text = STANDARD.decode(value).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+                let text = text.ok_or((401, true))?;
+                let (user, password) = text.split_once(':').ok_or((401, true))?;
+                let right = self.passwords.lock().get(user).is_some_and(|known| known == password);
+                right.then(|| user.to_owned()).ok_or((403, false))
+            }
+            "Bearer" => self.tokens.lock().get(&value).cloned().ok_or((403, true)),
+            _ => Err((401, true)),
+        }
+    }
+
+    /// Paths that are not the API's.
+    async fn odd(self: Arc<Self>, path: &str, request: Request<Incoming>) -> Response<Body> {
+        match path {
+            "/ui/" => full(200, "text/html", "<html></html>"),
+            "/teapot" => {
+                let mut answer = full(418, "text/plain", "no coffee");
+                let headers = answer.headers_mut();
+                headers.append("set-cookie", "a=1".parse().unwrap());
+                headers.append("set-cookie", "b=2".parse().unwrap());
+                headers.insert("connection", "x-hop".parse().unwrap());
+                headers.insert("x-hop", "1".parse().unwrap());
+                headers.insert("keep-alive", "timeout=9".parse().unwrap());
+                answer
+            }
+            "/empty" => full(204, "", ""),
+            "/unchanged" => {
+                let mut answer = full(304, "", "");
+                answer.headers_mut().insert("etag", "\"x\"".parse().unwrap());
+                answer
+            }
+            "/sink" => self.sink(request).await,
+            "/refusing" => full(413, "text/plain", "too much"),
+            "/silent" => {
+                let _gone = Guard::new(&self);
+                std::future::pending().await
+            }
+            "/switch" => switch(request),
+            _ => match path.strip_prefix("/blob/").and_then(|size| size.parse().ok()) {
+                Some(size) => blob(size, Guard::new(&self)),
+                None if path == "/cut" => halting(Duration::ZERO, Guard::new(&self)),
+                None if path == "/stalling" => halting(Duration::from_hours(1), Guard::new(&self)),
+                None => full(404, "text/plain", "404 page not found\n"),
+            },
+        }
+    }
+
+    async fn sink(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let guard = Guard::new(&self);
+        let mut body = request.into_body();
+        while let Some(frame) = body.frame().await {
+            // A client that goes away in the middle is one of the tests.
+            let Ok(frame) = frame else { return full(400, "", "") };
+            let data = frame.into_data().unwrap();
+            self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        guard.done();
+        json(200, &json!({"received": self.received.load(Ordering::Relaxed)}))
+    }
+}
+
+/// Tells the state when it is dropped before it is done.
+struct Guard(Option<Arc<State>>);
+
+impl Guard {
+    fn new(state: &Arc<State>) -> Self {
+        Self(Some(Arc::clone(state)))
+    }
+
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(state) = &self.0 {
+            state.abandoned.notify_one();
+        }
+    }
+}
+
+/// A thousand bytes of which ten come; then, after a pause, it breaks off.
+fn halting(pause: Duration, guard: Guard) -> Response<Body> {
+    let stream = futures_util::stream::unfold((0, guard), move |(step, guard)| async move {
+        match step {
+            0 => Some((Ok(Frame::data(Bytes::from_static(b"0123456789"))), (1, guard))),
+            1 => {
+                tokio::time::sleep(pause).await;
+                Some((Err(io::Error::other("halted")), (2, guard)))
+            }
+            _ => None,
+        }
+    });
+    let mut answer = Response::new(StreamBody::new(stream).boxed_unsync());
+    answer.headers_mut().insert("content-length", "1000".parse().unwrap());
+    answer
+}
+
+/// So many bytes without a `Content-Length`.
+fn blob(size: u64, guard: Guard) -> Response<Body> {
+    const CHUNK: u64 = 64 << 10;
+    let stream = futures_util::stream::unfold((size, guard), |(left, guard)| async move {
+        let now = left.min(CHUNK);
+        if now == 0 {
+            guard.done();
+            return None;
+        }
+        Some((Ok(Frame::data(Bytes::from(vec![b'x'; usize::try_from(now).unwrap()]))), (left - now, guard)))
+    });
+    Response::new(StreamBody::new(stream).boxed_unsync())
+}
+
+/// Changes to a protocol that sends back what comes.
+fn switch(mut request: Request<Incoming>) -> Response<Body> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+        let _ = tokio::io::AsyncWriteExt::shutdown(&mut to).await;
+    });
+    let mut answer = full(101, "", "");
+    answer.headers_mut().insert("connection", "Upgrade".parse().unwrap());
+    answer.headers_mut().insert("upgrade", "echo".parse().unwrap());
+    answer
+}

@@ -1,0 +1,269 @@
+//! What is not hydrant's own goes to the endpoint and comes back unchanged.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use hyper::client::conn::http1;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::common::http::Http;
+use crate::common::{Hydrant, JSON, LOGIN, basic, http, patiently, socket};
+use crate::endpoint::{Drp, MACHINE};
+
+/// An endpoint and a hydrant in front of it.
+async fn front(toml: &str) -> (Drp, Hydrant) {
+    let drp = Drp::start().await;
+    let hydrant = Hydrant::start_tls(&format!("{toml}{}", drp.settings())).await;
+    (drp, hydrant)
+}
+
+async fn get(hydrant: &Hydrant, path: &str, headers: &[(&str, &str)]) -> http::Reply {
+    http::request(hydrant.address(), true, "GET", path, headers, "").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_arrive_as_they_were_sent() {
+    let (drp, hydrant) = front("").await;
+    let headers = [
+        ("authorization", &*basic(LOGIN)),
+        ("x-log-request", "debug"),
+        ("connection", "x-secret-hop"),
+        ("x-secret-hop", "1"),
+        ("te", "trailers"),
+        ("proxy-authorization", "Basic eA=="),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-forwarded-host", "evil"),
+    ];
+    let path = format!("/api/v3/machines/{MACHINE}?slim=Params&decode=true");
+    let reply = get(&hydrant, &path, &headers).await;
+    assert_eq!((reply.status, reply.json()["Name"].as_str()), (StatusCode::OK, Some("john")));
+    let got = drp.last(&path);
+    assert_eq!(got.header("authorization"), basic(LOGIN));
+    assert_eq!(got.header("host"), drp.address.to_string());
+    assert_eq!(got.header("x-log-request"), "debug");
+    assert_eq!(got.header("x-forwarded-for"), "10.0.0.1, 127.0.0.1");
+    assert_eq!(got.header("x-forwarded-proto"), "https");
+    assert_eq!(got.header("x-forwarded-host"), hydrant.address().to_string());
+    assert_eq!(got.header("via"), "1.1 hydrant");
+    for name in ["x-secret-hop", "te", "proxy-authorization", "connection", "transfer-encoding"] {
+        assert_eq!(got.header(name), "", "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_come_back_as_they_were() {
+    let (_drp, hydrant) = front("").await;
+    let teapot = get(&hydrant, "/teapot", &[]).await;
+    assert_eq!((teapot.status.as_u16(), teapot.body.as_str()), (418, "no coffee"));
+    let cookies: Vec<&str> = teapot.headers.get_all("set-cookie").iter().map(|v| v.to_str().unwrap()).collect();
+    assert_eq!(cookies, ["a=1", "b=2"]);
+    assert_eq!((teapot.header("x-hop"), teapot.header("keep-alive")), ("", ""));
+    assert_eq!(get(&hydrant, "/ui/", &[]).await.header("content-type"), "text/html");
+
+    // DRP's own refusals: an empty body stays empty, a DRP Error stays that one.
+    let none = get(&hydrant, "/api/v3/machines", &[]).await;
+    assert_eq!((none.status.as_u16(), none.body.as_str()), (401, ""));
+    assert_eq!(none.header("www-authenticate"), "dr-provision");
+    let wrong = get(&hydrant, "/api/v3/machines", &[("authorization", &basic("rocketskates:no"))]).await;
+    assert_eq!((wrong.status.as_u16(), wrong.body.as_str()), (403, ""));
+    let missing = get(&hydrant, "/api/v3/machines/x", &[("authorization", &basic(LOGIN))]).await;
+    assert_eq!(missing.body, r#"{"Code":404,"Key":"x","Messages":["Not Found"],"Model":"","Type":"GET"}"#);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_without_a_body_leave_the_connection_usable() {
+    let (_drp, hydrant) = front("").await;
+    let mut kept = Http::connect(hydrant.address(), true).await;
+    for round in 0..3 {
+        let empty = kept.request("GET", "/empty", &[], "").await;
+        assert_eq!((empty.status.as_u16(), empty.header("content-type")), (204, ""), "{round}");
+        let unchanged = kept.request("GET", "/unchanged", &[], "").await;
+        assert_eq!((unchanged.status.as_u16(), unchanged.header("etag")), (304, "\"x\""));
+        let head = kept.request("HEAD", "/ui/", &[], "").await;
+        assert_eq!((head.status.as_u16(), head.header("content-length"), head.body.as_str()), (200, "13", ""));
+        let whole = kept.request("GET", "/ui/", &[], "").await;
+        assert_eq!(whole.body, "<html></html>");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_credential_in_the_query_is_handed_on() {
+    let (drp, hydrant) = front("").await;
+    let path = format!("/api/v3/machines/{MACHINE}?token=rocketskates:r0cketsk8ts");
+    assert_eq!(get(&hydrant, &path, &[]).await.status, StatusCode::OK);
+    assert_eq!(drp.last(&path).header("authorization"), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_is_away_is_told_as_a_drp_error() {
+    let (mut drp, hydrant) = front("").await;
+    let mut kept = Http::connect(hydrant.address(), true).await;
+    assert_eq!(kept.request("GET", "/ui/", &[], "").await.status, StatusCode::OK);
+    drp.stop().await;
+    let reply = kept.request("GET", "/ui/?token=canary", &[], "").await;
+    let message = reply.error(502);
+    assert!(message.contains("cannot be reached") && !message.contains("canary"), "{message}");
+    drp.resume().await;
+    assert_eq!(kept.request("GET", "/ui/", &[], "").await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_says_nothing_is_waited_for_and_no_longer() {
+    let (drp, hydrant) = front("[proxy]\nanswer = \"200ms\"\n").await;
+    let message = get(&hydrant, "/silent", &[]).await.error(504);
+    assert!(message.contains("has not answered"), "{message}");
+    patiently("the end of the request", drp.state.abandoned.notified()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_requests_than_allowed_are_told_to_come_again() {
+    let (_drp, hydrant) = front("[proxy]\nrequests = 1\nconnect = \"200ms\"\n").await;
+    let mut first = Http::connect(hydrant.address(), true).await;
+    let waiting = tokio::spawn(async move { first.request("GET", "/silent", &[], "").await });
+    let refusal = loop {
+        let reply = get(&hydrant, "/ui/", &[]).await;
+        if reply.status != StatusCode::OK {
+            break reply;
+        }
+    };
+    assert!(refusal.error(503).contains("too many requests"));
+    assert_eq!(refusal.header("retry-after"), "1");
+    waiting.abort();
+    // The one that waited is gone, and its place is free.
+    let again = async { while get(&hydrant, "/ui/", &[]).await.status != StatusCode::OK {} };
+    patiently("the place", again).await;
+}
+
+/// A connection on which bodies are streamed.
+async fn streaming<B>(hydrant: &Hydrant, request: Request<B>) -> Response<hyper::body::Incoming>
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let socket = socket::connect(hydrant.address(), true).await;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
+    tokio::spawn(connection.with_upgrades());
+    patiently("an answer", sender.send_request(request)).await.unwrap()
+}
+
+fn request(method: &str, path: &str) -> hyper::http::request::Builder {
+    Request::builder().method(method).uri(path).header("host", "front")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_breaks_off_is_not_taken_for_whole() {
+    let (_drp, hydrant) = front("[proxy]\nidle = \"300ms\"\n").await;
+    for path in ["/cut", "/stalling"] {
+        let answer = streaming(&hydrant, request("GET", path).body(String::new()).unwrap()).await;
+        assert_eq!(answer.headers()["content-length"], "1000");
+        assert!(patiently("the end", answer.into_body().collect()).await.is_err(), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_goes_in_the_middle_is_no_more_waited_for() {
+    let (drp, hydrant) = front("[proxy]\nrequests = 1\n").await;
+    // While a body comes down: first one that flows, then one that does not.
+    for path in ["/blob/1000000000", "/stalling", "/silent"] {
+        let socket = socket::connect(hydrant.address(), true).await;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let sending = sender.send_request(request("GET", path).body(String::new()).unwrap());
+        if path == "/silent" {
+            let arrived = async {
+                while !drp.take().iter().any(|got| got.target == path) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! { _ = sending => panic!("answered"), () = arrived => {} }
+        } else {
+            let mut body = patiently("an answer", sending).await.unwrap().into_body();
+            assert!(patiently("a part", body.frame()).await.is_some());
+        }
+        connection.abort();
+        patiently("the endpoint to notice", drp.state.abandoned.notified()).await;
+    }
+    // While a body goes up.
+    let (feed, frames) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, std::io::Error>>(1);
+    let frames = futures_util::stream::unfold(frames, |mut frames| async move { Some((frames.recv().await?, frames)) });
+    let socket = socket::connect(hydrant.address(), true).await;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let sending = sender.send_request(request("PUT", "/sink").body(StreamBody::new(Box::pin(frames))).unwrap());
+    let sending = tokio::spawn(sending);
+    feed.send(Ok(Frame::data(Bytes::from_static(&[0; 4096])))).await.unwrap();
+    let came = async {
+        while drp.state.received.load(Ordering::Relaxed) < 4096 {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("the first part", came).await;
+    connection.abort();
+    patiently("the endpoint to notice", drp.state.abandoned.notified()).await;
+    sending.abort();
+    assert_eq!(get(&hydrant, "/ui/", &[]).await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_protocol_goes_through() {
+    let (_drp, hydrant) = front("").await;
+    let ask = request("GET", "/switch").header("connection", "upgrade").header("upgrade", "echo");
+    let answer = streaming(&hydrant, ask.body(String::new()).unwrap()).await;
+    assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(answer.headers()["upgrade"], "echo");
+    let upgraded = patiently("the other protocol", hyper::upgrade::on(answer)).await.unwrap();
+    let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+    let mut heard = [0; 5];
+    for _ in 0..3 {
+        patiently("a write", to.write_all(b"hello")).await.unwrap();
+        patiently("the echo", from.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(&heard, b"hello");
+    }
+    patiently("the end", to.shutdown()).await.unwrap();
+    assert_eq!(patiently("the end", from.read(&mut heard)).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_asks_first_is_told_what_the_endpoint_says() {
+    let (drp, hydrant) = front("").await;
+    for (path, first) in [("/sink", "HTTP/1.1 100 "), ("/refusing", "HTTP/1.1 413 ")] {
+        let mut raw = hydrant.dial().await;
+        let head = format!("PUT {path} HTTP/1.1\r\nHost: front\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+        raw.send(head.as_bytes()).await;
+        let answer = raw.head().await;
+        assert!(answer.starts_with(first), "{path}: {answer}");
+        if path == "/sink" {
+            raw.send(b"hello").await;
+            let answer = raw.head().await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    }
+    assert_eq!(drp.last("/sink").header("expect"), "100-continue");
+    assert_eq!(drp.state.received.load(Ordering::Relaxed), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hydrants_own_paths_stay_its_own_and_the_rest_is_not() {
+    let (drp, hydrant) = front("").await;
+    let reply = hydrant.request("GET", "/api/v3/connections", &[], "").await.json();
+    let marks: Vec<&serde_json::Value> = reply.as_array().unwrap().iter().map(|one| &one["Endpoint"]).collect();
+    let endpoint = serde_json::json!(format!("https://{}", drp.address));
+    assert_eq!(marks, [&serde_json::Value::Null, &endpoint], "{reply}");
+    let theirs = hydrant.request("GET", "/api/v3/connections/192.0.2.9:99", &[], "").await.json();
+    assert_eq!((&theirs["Principal"], &theirs["Endpoint"]), (&"user:other".into(), &endpoint));
+    hydrant.request("DELETE", "/api/v3/connections/192.0.2.9:99", &[], "").await;
+    assert_eq!(drp.last("/api/v3/connections/192.0.2.9:99").method, "DELETE");
+    hydrant.request("GET", "/api/v3/connections/192.0.2.8:1", &[], "").await.error(404);
+    // What somebody asks of another server must not be asked of this one.
+    let mut raw = hydrant.dial().await;
+    raw.send(b"CONNECT other:443 HTTP/1.1\r\nHost: other:443\r\n\r\n").await;
+    assert!(raw.head().await.starts_with("HTTP/1.1 404 "));
+    let options = http::request(hydrant.address(), true, "OPTIONS", "/api/v3/events", &[], "").await;
+    assert_eq!(options.status.as_u16(), 401, "it is the endpoint's to say who may from where");
+    assert_eq!(drp.last("/api/v3/events").method, "OPTIONS");
+    assert_eq!(options.header("content-type"), "", "{JSON} would be ours");
+}
