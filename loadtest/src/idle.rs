@@ -1,9 +1,10 @@
 //! Memory by idle connection.
 //!
-//! The server's resident memory is read with no clients but after an event has been published; then N clients connect,
+//! The server's resident memory is read with no clients, but after some have come, got an event and gone; then N clients connect,
 //! register three times each and get one event, so that buffers that are made at the first delivery exist; after a rest
 //! it is read again. The difference by connection is user-space memory only: the kernel's socket buffers are not in it.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,6 +23,12 @@ use crate::report::{self, Bar, Chart, Figure, Machine, Outcome, Page, Section, T
 use crate::session::Session;
 
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Clients that come and go before anything is weighed.
+const WARM_UP: usize = 50;
+
+/// Rest after them.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// What was found with one system.
 #[derive(Debug, Clone, Serialize)]
@@ -80,7 +87,7 @@ fn measure(name: &str, size: [u32; 2], user: &str, session: &Session, core: Opti
     let wire = session.endpoint.wire();
     let mut checker = Checker::for_all(Payloads::new(1_024, user, Spread::All)?, clients);
     let publisher = session.publisher(core)?;
-    publish(&publisher, wire.batch(&Payloads::new(1_024, user, Spread::All)?, 0..1))?;
+    warm_up(session, &publisher, user)?;
     let resident_before = resident()?;
 
     let mut swarm = registered(session, clients)?;
@@ -108,6 +115,22 @@ fn measure(name: &str, size: [u32; 2], user: &str, session: &Session, core: Opti
         bytes_by_connection: resident_rested.saturating_sub(resident_before) / u64::from(connections),
         counts: checker.counts,
     })
+}
+
+/// Some clients come, get an event and go, so that what the first ones cost once is not taken for what each costs: the
+/// log-in's password hash, threads' heaps, tables. The allocator gets some seconds to give back what was only borrowed.
+fn warm_up(session: &Session, publisher: &Publisher, user: &str) -> Result<()> {
+    let mut swarm = registered(session, WARM_UP)?;
+    let mut checker = Checker::for_all(Payloads::new(1_024, user, Spread::All)?, WARM_UP);
+    let events = checker.begin(1);
+    publish(publisher, session.endpoint.wire().batch(checker.payloads(), events))?;
+    let deadline = Instant::now() + PATIENCE;
+    while !checker.is_complete() && Instant::now() < deadline {
+        swarm.poll(Duration::from_millis(50), &mut checker)?;
+    }
+    drop(swarm);
+    thread::sleep(SETTLE);
+    Ok(())
 }
 
 fn publish(publisher: &Publisher, body: Vec<u8>) -> Result<()> {

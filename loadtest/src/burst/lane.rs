@@ -33,11 +33,11 @@ pub(super) struct Limits {
 /// A server's part of a round; nothing is known of its CPU time if its process is not.
 pub(super) struct Turns(pub(super) Option<Side>);
 
-/// See the module's text.
+/// See the module's text. The clients go before the server, which would wait for them otherwise.
 pub(super) struct Runner {
-    pub(super) session: Session,
     swarm: Swarm,
     publisher: Publisher,
+    pub(super) session: Session,
     limits: Limits,
 }
 
@@ -47,7 +47,7 @@ impl Runner {
         let session = lane.open(cores)?;
         Self::connect(lane, cores, limits, selective, &session)
             .map_err(|error| session.explain(error))
-            .map(|(swarm, publisher)| Self { session, swarm, publisher, limits })
+            .map(|(swarm, publisher)| Self { swarm, publisher, session, limits })
     }
 
     fn connect(

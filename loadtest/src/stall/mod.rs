@@ -31,6 +31,9 @@ use crate::session::Session;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long one half may take; what has not been published by then is left out.
+const HALF: Duration = Duration::from_mins(2);
+
 /// What the kernel may take for a client that does not read.
 const RECEIVE_BUFFER: usize = 64 << 10;
 
@@ -40,6 +43,7 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// One run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Round {
+    /// Events published in the second half.
     events: u64,
     /// Of the healthy clients: from the start of the turn to each delivery.
     latency_without: Quantiles,
@@ -108,14 +112,15 @@ fn measure(size: &StallSize, user: &str, session: &Session, core: Option<usize>)
     let turns = (u64::from(size.megabytes) * 1_000_000).div_ceil(size.payload as u64 * size.k);
 
     let without = run.turns(turns, session)?;
+    let first = without.turns * size.k;
     let mut idle = Swarm::connect(&session.endpoint, stalled, &mut || {})?;
     idle.limit_receive_buffers(RECEIVE_BUFFER)?;
     idle.register(PATIENCE, |_| format!("{KIND}.*.*"))?;
     let before = session.resident()?;
     let with = run.turns(turns, session)?;
 
-    let events = turns * size.k;
-    let aftermath = run.listen(&mut idle, Aftermath::new(stalled, events, events, session.endpoint.wire()))?;
+    let events = with.turns * size.k;
+    let aftermath = run.listen(&mut idle, Aftermath::new(stalled, first, events, session.endpoint.wire()))?;
     Ok(Round {
         events,
         latency_without: without.latencies.quantiles(),
@@ -138,14 +143,18 @@ struct Run {
 struct Phase {
     latencies: Latencies,
     resident_max: Option<u64>,
+    /// Turns begun.
+    turns: u64,
 }
 
 impl Run {
     fn turns(&mut self, turns: u64, session: &Session) -> Result<Phase> {
-        let mut phase = Phase { latencies: Latencies::new()?, resident_max: None };
+        let mut phase = Phase { latencies: Latencies::new()?, resident_max: None, turns: 0 };
         let bar = progress::bar(turns, "publishing");
-        for _ in 0..turns {
-            self.turn(&mut phase.latencies, session)?;
+        let (begin, mut is_whole) = (Instant::now(), true);
+        while is_whole && phase.turns < turns && begin.elapsed() < HALF {
+            is_whole = self.turn(&mut phase.latencies, session)?;
+            phase.turns += 1;
             phase.resident_max = phase.resident_max.max(session.resident()?);
             bar.inc(1);
         }
@@ -153,7 +162,8 @@ impl Run {
         Ok(phase)
     }
 
-    fn turn(&mut self, latencies: &mut Latencies, session: &Session) -> Result<()> {
+    /// False if not everything has come: then it makes no sense to go on.
+    fn turn(&mut self, latencies: &mut Latencies, session: &Session) -> Result<bool> {
         let events = self.checker.begin(self.k);
         let batch = session.endpoint.wire().batch(self.checker.payloads(), events);
         let begin = Instant::now();
@@ -163,10 +173,11 @@ impl Run {
             self.swarm.poll(Duration::from_millis(50), &mut timed)?;
             if begin.elapsed() > PATIENCE {
                 self.checker.give_up();
+                return Ok(false);
             }
         }
         self.publisher.answered(PATIENCE)?.context("what was published is not answered")?;
-        Ok(())
+        Ok(self.checker.counts.closed == 0)
     }
 
     /// Lets the stalled clients read until nothing comes any more.
@@ -252,6 +263,7 @@ impl Runs {
 /// A section of a page: table, chart, faults.
 pub fn section(size: &StallSize, results: &[Runs]) -> Section {
     let StallSize { healthy, stalled, megabytes, payload, k } = size;
+    let wanted = (u64::from(*megabytes) * 1_000_000).div_ceil(*payload as u64 * k) * k;
     let mut section = Section::new("Readers that stop");
     section.note(format!(
         "{healthy} healthy and {stalled} stalled clients, {megabytes} MB of events of {payload} B in each half, K = {k}; \
@@ -264,6 +276,9 @@ pub fn section(size: &StallSize, results: &[Runs]) -> Section {
             table.row(result.row(round));
             if let Some(reason) = &round.reason {
                 section.note(format!("{}: the first one's reason: {reason}", result.name));
+            }
+            if round.events < wanted {
+                section.note(format!("{}: ended after {} of {wanted} events of a half", result.name, round.events));
             }
             if !round.counts.is_clean() {
                 section.fault(format!("{}, healthy: {}", result.name, round.counts));
