@@ -59,6 +59,7 @@ fn the_close_table_is_that_of_the_code() {
     let row = |close: Close| {
         let reason = match close {
             Close::SlowConsumer { .. } => "slow consumer: N events, M bytes queued".to_owned(),
+            Close::Stale { .. } => "slow consumer: an event has waited N s".to_owned(),
             _ => close.reason().into_owned(),
         };
         vec![close.code().to_string(), reason, close.label().to_owned(), close.advice().to_owned()]

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::Class;
 use super::filter::FilterId;
+use super::leaf::Held;
 use super::trie::Place;
 
 /// What the members of a group have in common.
@@ -36,6 +37,8 @@ struct Registered {
     key: GroupKey,
     /// For each member its number in `Groups::memberships`.
     numbers: SmallVec<[u32; 4]>,
+    /// Where it is in its leaf, if it has no filter.
+    held: Held,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +66,16 @@ pub(super) struct Inserted {
     pub(super) is_new: bool,
 }
 
+/// What a removal did.
+pub(super) struct Removed {
+    pub(super) group: u32,
+    pub(super) key: GroupKey,
+    /// Where the group is in its leaf, if it has no filter.
+    pub(super) held: Held,
+    /// That was the last member: the group is gone and has to be taken out of the trie.
+    pub(super) is_last: bool,
+}
+
 impl Groups {
     /// Makes a subscriber a member of the group with this key.
     pub(super) fn insert(&mut self, key: GroupKey, subscriber: u32) -> Inserted {
@@ -83,7 +96,7 @@ impl Groups {
             return (group, false);
         }
         let members = Members { class: key.class, slots: SmallVec::new() };
-        let registered = Registered { key, numbers: SmallVec::new() };
+        let registered = Registered { key, numbers: SmallVec::new(), held: Held::Nowhere };
         let id = if let Some(free) = self.free.pop() {
             self.members[free as usize] = members;
             self.registered[free as usize] = registered;
@@ -97,24 +110,33 @@ impl Groups {
         (id, true)
     }
 
-    /// Takes a member out. Returns the group and its key if that was the last one: the group is gone then.
-    pub(super) fn remove(&mut self, membership: Membership) -> Option<(u32, GroupKey)> {
+    /// Takes a member out.
+    pub(super) fn remove(&mut self, membership: Membership) -> Removed {
         let Position { group, at } = self.memberships[membership.0 as usize];
         self.free_memberships.push(membership.0);
         let members = &mut self.members[group as usize].slots;
         members.swap_remove(at as usize);
-        let Registered { key, numbers } = &mut self.registered[group as usize];
+        let Registered { key, numbers, held } = &mut self.registered[group as usize];
         numbers.swap_remove(at as usize);
         if let Some(&moved) = numbers.get(at as usize) {
             self.memberships[moved as usize].at = at;
         }
-        if !members.is_empty() {
-            return None;
+        let removed = Removed { group, key: *key, held: *held, is_last: members.is_empty() };
+        if removed.is_last {
+            self.free.push(group);
+            self.by_key.remove(&removed.key);
         }
-        let key = *key;
-        self.free.push(group);
-        self.by_key.remove(&key);
-        Some((group, key))
+        removed
+    }
+
+    /// Where a group without a filter is in its leaf.
+    pub(super) fn held(&self, group: u32) -> Held {
+        self.registered[group as usize].held
+    }
+
+    /// Notes where a group without a filter is in its leaf.
+    pub(super) fn set_held(&mut self, group: u32, held: Held) {
+        self.registered[group as usize].held = held;
     }
 
     /// The class and the members of a group.

@@ -13,23 +13,27 @@
 //! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places; the trie skips
 //! all places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the figures.
 
+mod error;
 pub mod filter;
 mod groups;
+mod leaf;
+mod matching;
 mod spec;
 mod symbols;
 mod trie;
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
-use thiserror::Error;
 
+pub use error::IndexError;
 pub use spec::{Field, MACHINE_JOBS, Spec, SpecError, WORK_ORDER_JOBS};
 
-use crate::event::Event;
-use filter::{Counters, Engine, Filter, FilterId, View};
-use groups::{GroupKey, Groups, Membership};
-use symbols::{Symbol, Symbols};
-use trie::{Leaf, Names, Owner, Place, Trie};
+use error::check_size;
+use filter::{Counters, Engine, Filter, FilterId};
+use groups::{GroupKey, Groups, Membership, Removed};
+use leaf::Held;
+use symbols::Symbols;
+use trie::{Place, Trie};
 
 /// Subscribers of one class see the same events; what that means is the caller's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,45 +63,6 @@ impl Default for Limits {
     }
 }
 
-/// Why a registration or deregistration was refused. Nothing has changed then.
-#[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum IndexError {
-    /// The text is not a registration.
-    #[error(transparent)]
-    Spec(#[from] SpecError),
-    /// The subscriber has as many registrations as it may.
-    #[error("too many registrations: {limit} are allowed on a connection")]
-    TooManyRegistrations {
-        /// The limit.
-        limit: usize,
-    },
-    /// The product of the lists is too large.
-    #[error("too many combinations: the lists make {combinations}, {limit} are allowed")]
-    TooManyCombinations {
-        /// What the lists make.
-        combinations: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// All registrations of the subscriber together are too large.
-    #[error(
-        "too many combinations: all registrations of the connection would make {combinations}, {limit} are allowed"
-    )]
-    TooManyInAll {
-        /// What all registrations would make.
-        combinations: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// There is no such registration to take back.
-    #[error("not registered: {spec:?}")]
-    NotRegistered {
-        /// The text, cut to 128 characters.
-        spec: String,
-    },
-}
-
 /// A subscriber's handle in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slot(u32);
@@ -121,7 +86,7 @@ struct Registration {
 struct Mark<S> {
     id: S,
     /// The event it was last hit by.
-    event: u64,
+    event: u32,
 }
 
 /// How large the index is.
@@ -152,8 +117,9 @@ pub struct Index<S> {
     marks: Vec<Mark<S>>,
     free: Vec<u32>,
     /// The event a class was last judged for, and the verdict.
-    verdicts: Vec<(u64, bool)>,
-    event: u64,
+    verdicts: Vec<(u32, bool)>,
+    /// The number of the event that is being matched; begins anew after four billion.
+    event: u32,
     registrations: usize,
 }
 
@@ -289,20 +255,40 @@ impl<S: Copy> Index<S> {
 
     fn insert(&mut self, slot: Slot, key: GroupKey) -> Membership {
         let inserted = self.groups.insert(key, slot.0);
-        if inserted.is_new {
-            self.trie.leaf(key.place).insert(&self.engine, key.filter, inserted.group);
-        } else {
+        if !inserted.is_new {
             // The group has its references to the symbols already.
             self.release(key.place);
+        }
+        match key.filter {
+            None => self.hold(key.place, inserted.group),
+            Some(filter) if inserted.is_new => {
+                self.trie.leaf(&self.symbols, key.place).insert_filtered(&self.engine, filter, inserted.group);
+            }
+            Some(_) => {}
         }
         inserted.membership
     }
 
+    /// Puts a group without a filter into its leaf, with the members that it has now.
+    fn hold(&mut self, place: Place, group: u32) {
+        let held = self.groups.held(group);
+        if matches!(held, Held::Numbered | Held::Listed(_)) {
+            return;
+        }
+        let leaf = self.trie.leaf(&self.symbols, place);
+        leaf.dismiss(held);
+        let (class, members) = self.groups.get(group);
+        let held = leaf.admit(group, class, members);
+        self.groups.set_held(group, held);
+    }
+
     fn leave(&mut self, registration: &Registration) {
         for &membership in &registration.memberships {
-            if let Some((group, key)) = self.groups.remove(membership) {
-                self.trie.prune(key.place, |leaf| leaf.remove(key.filter, group));
-                self.release(key.place);
+            let removed = self.groups.remove(membership);
+            match removed {
+                Removed { is_last: true, .. } => self.drop_group(&removed),
+                Removed { key: GroupKey { filter: None, place, .. }, .. } => self.hold(place, removed.group),
+                Removed { .. } => {}
             }
         }
         self.groups.shrink();
@@ -311,71 +297,25 @@ impl<S: Copy> Index<S> {
         }
     }
 
+    fn drop_group(&mut self, &Removed { group, key, held, .. }: &Removed) {
+        let mut moved = None;
+        self.trie.prune(&self.symbols, key.place, |leaf| match key.filter {
+            Some(filter) => leaf.remove_filtered(filter, group),
+            None => moved = leaf.dismiss(held),
+        });
+        if let Some(moved) = moved {
+            self.groups.set_held(moved, held);
+        }
+        self.release(key.place);
+    }
+
     fn release(&mut self, place: Place) {
         place.symbols().for_each(|symbol| self.symbols.release(symbol));
-    }
-
-    /// Calls `hit` once for every subscriber that has registered for the event and whose class is `allowed` to see it.
-    /// `allowed` is asked at most once a class.
-    pub fn matches(&mut self, event: &Event, mut allowed: impl FnMut(Class) -> bool, mut hit: impl FnMut(S)) {
-        self.event += 1;
-        let reached = self.reached(event);
-        for group in reached {
-            let (class, members) = self.groups.get(group);
-            if !judge(&mut self.verdicts, self.event, class, &mut allowed) {
-                continue;
-            }
-            for &member in members {
-                let mark = &mut self.marks[member as usize];
-                if mark.event != self.event {
-                    mark.event = self.event;
-                    hit(mark.id);
-                }
-            }
-        }
-    }
-
-    /// The groups that the event reaches and whose filter, if any, is true.
-    fn reached(&mut self, event: &Event) -> SmallVec<[u32; 16]> {
-        let names = self.names(event);
-        let mut reached = SmallVec::new();
-        let (trie, engine) = (&mut self.trie, &mut self.engine);
-        // Begun only when the trie leads to a filter.
-        let mut evaluation = None;
-        let mut engine = Some(engine);
-        trie.visit(&names, |leaf: &mut Leaf| {
-            reached.extend_from_slice(&leaf.groups);
-            if let Some(filtered) = &mut leaf.filtered {
-                if let Some(engine) = engine.take() {
-                    evaluation = Some(engine.begin(View::event(event)));
-                }
-                if let Some(evaluation) = &mut evaluation {
-                    filtered.candidates(evaluation, |group| reached.push(group));
-                }
-            }
-        });
-        reached
     }
 
     /// What filters have cost so far.
     pub fn filter_counters(&self) -> Counters {
         self.engine.counters()
-    }
-
-    fn names(&self, event: &Event) -> Names {
-        let owner = |text: Option<&str>| text.map(|text| Owner(self.symbols.get(text)));
-        let owners = event.kind() == "jobs" && self.trie.wants_owners();
-        Names {
-            kind: self.branch(event.kind()),
-            action: self.branch(event.action()),
-            key: self.branch(event.key()),
-            machine: owner(event.machine().filter(|_| owners)),
-            work_order: owner(event.work_order().filter(|_| owners)),
-        }
-    }
-
-    fn branch(&self, text: &str) -> Option<Symbol> {
-        self.symbols.get(text)
     }
 
     /// How large the index is.
@@ -393,28 +333,6 @@ impl<S: Copy> Index<S> {
     pub fn is_empty(&self) -> bool {
         self.trie.is_empty() && self.stats() == Stats { subscribers: self.stats().subscribers, ..Stats::default() }
     }
-}
-
-fn check_size(combinations: usize, others: usize, limits: &Limits) -> Result<(), IndexError> {
-    if combinations > limits.combinations {
-        return Err(IndexError::TooManyCombinations { combinations, limit: limits.combinations });
-    }
-    let combinations = others + combinations;
-    if combinations > limits.combinations_in_all {
-        return Err(IndexError::TooManyInAll { combinations, limit: limits.combinations_in_all });
-    }
-    Ok(())
-}
-
-fn judge(verdicts: &mut Vec<(u64, bool)>, event: u64, class: Class, allowed: &mut impl FnMut(Class) -> bool) -> bool {
-    let at = class.0 as usize;
-    if at >= verdicts.len() {
-        verdicts.resize(at + 1, (0, false));
-    }
-    if verdicts[at].0 != event {
-        verdicts[at] = (event, allowed(class));
-    }
-    verdicts[at].1
 }
 
 #[cfg(test)]

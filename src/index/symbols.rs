@@ -1,19 +1,42 @@
 //! Interned strings: each distinct type, action and key of the registrations exists once and has a small number.
 //!
-//! An event's strings are looked up once each; a string that no registration names has no symbol, and then every
-//! branch by name is skipped without a probe. Keys are UUIDs mostly, so texts up to 40 bytes stand inside the table and
-//! a lookup is one place in memory. The hasher is seeded at random: clients choose these strings.
+//! An event's strings are hashed and looked up once each; a string that no registration names has no symbol, and then
+//! every branch by name is skipped without a probe. The same hash leads through the trie, so that its tables can be
+//! probed before the symbol has arrived from memory: the symbol only confirms what was found. Keys are UUIDs mostly, so
+//! texts up to 40 bytes stand inside the table, each in a cache line of its own. The hasher is seeded at random:
+//! clients choose these strings.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
+use std::num::NonZeroU32;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use smallvec::SmallVec;
 
 /// The number of an interned string. Numbers are used again after the last reference is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Symbol(u32);
+pub(super) struct Symbol(NonZeroU32);
 
+impl Symbol {
+    fn numbered(at: usize) -> Self {
+        let number = u32::try_from(at + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("fewer than 4 billion distinct strings"))
+    }
+
+    fn at(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// A string of an event: its hash, and its symbol if some registration names it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Name {
+    pub(super) hash: u64,
+    pub(super) symbol: Option<Symbol>,
+}
+
+/// A cache line, so that a lookup waits for memory once.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Entry {
     text: SmallVec<[u8; 40]>,
     symbol: Symbol,
@@ -31,47 +54,59 @@ pub(super) struct Symbols {
     hasher: DefaultHashBuilder,
     table: HashTable<Entry>,
     counts: Vec<Counted>,
-    free: Vec<u32>,
+    free: Vec<Symbol>,
 }
 
 impl Symbols {
     fn hash(&self, text: &str) -> u64 {
-        self.hasher.hash_one(text.as_bytes())
+        // The bytes alone: strings are only compared with each other, so nothing has to mark their end.
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(text.as_bytes());
+        hasher.finish()
     }
 
-    /// The symbol of a string that some registration names.
-    pub(super) fn get(&self, text: &str) -> Option<Symbol> {
-        let found = self.table.find(self.hash(text), |entry| entry.text.as_slice() == text.as_bytes());
+    /// The hash of the string that has this symbol.
+    pub(super) fn hash_of(&self, symbol: Symbol) -> u64 {
+        self.counts[symbol.at()].hash
+    }
+
+    /// An event's string, looked up.
+    pub(super) fn name(&self, text: &str) -> Name {
+        let hash = self.hash(text);
+        Name { hash, symbol: self.get(text, hash) }
+    }
+
+    fn get(&self, text: &str, hash: u64) -> Option<Symbol> {
+        let found = self.table.find(hash, |entry| entry.text.as_slice() == text.as_bytes());
         found.map(|entry| entry.symbol)
     }
 
     /// The symbol of a string, with one more reference to it.
     pub(super) fn acquire(&mut self, text: &str) -> Symbol {
-        if let Some(symbol) = self.get(text) {
-            self.counts[symbol.0 as usize].references += 1;
+        let hash = self.hash(text);
+        if let Some(symbol) = self.get(text, hash) {
+            self.counts[symbol.at()].references += 1;
             return symbol;
         }
-        let hash = self.hash(text);
         let symbol = self.number(Counted { hash, references: 1 });
         let entry = Entry { text: SmallVec::from_slice(text.as_bytes()), symbol };
-        let hasher = &self.hasher;
-        self.table.insert_unique(hash, entry, |entry| hasher.hash_one(entry.text.as_slice()));
+        let counts = &self.counts;
+        self.table.insert_unique(hash, entry, |entry| counts[entry.symbol.at()].hash);
         symbol
     }
 
     fn number(&mut self, counted: Counted) -> Symbol {
         if let Some(free) = self.free.pop() {
-            self.counts[free as usize] = counted;
-            return Symbol(free);
+            self.counts[free.at()] = counted;
+            return free;
         }
-        let next = u32::try_from(self.counts.len()).expect("fewer than 4 billion distinct strings");
         self.counts.push(counted);
-        Symbol(next)
+        Symbol::numbered(self.counts.len() - 1)
     }
 
     /// Takes one reference back; the last one forgets the string.
     pub(super) fn release(&mut self, symbol: Symbol) {
-        let counted = &mut self.counts[symbol.0 as usize];
+        let counted = &mut self.counts[symbol.at()];
         counted.references -= 1;
         if counted.references > 0 {
             return;
@@ -79,7 +114,7 @@ impl Symbols {
         if let Ok(entry) = self.table.find_entry(counted.hash, |entry| entry.symbol == symbol) {
             entry.remove();
         }
-        self.free.push(symbol.0);
+        self.free.push(symbol);
         if self.table.is_empty() {
             *self = Self { hasher: self.hasher.clone(), ..Self::default() };
         }
@@ -103,11 +138,17 @@ mod tests {
         let b = symbols.acquire(&long);
         assert_eq!(symbols.acquire("a"), a);
         assert_ne!(a, b);
+        assert_eq!(symbols.hash_of(b), symbols.hash(&long));
         symbols.release(a);
-        assert_eq!(symbols.get("a"), Some(a));
+        assert_eq!(symbols.name("a").symbol, Some(a));
         symbols.release(a);
-        assert_eq!((symbols.get("a"), symbols.get(&long)), (None, Some(b)));
+        assert_eq!((symbols.name("a").symbol, symbols.name(&long).symbol), (None, Some(b)));
         assert_eq!(symbols.acquire("c"), a, "numbers are used again");
         assert_eq!(symbols.len(), 2);
+    }
+
+    #[test]
+    fn an_entry_is_a_cache_line() {
+        assert_eq!((size_of::<Entry>(), size_of::<Option<Symbol>>()), (64, 4));
     }
 }

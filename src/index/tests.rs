@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::naive::Naive;
 use super::*;
-use crate::event::Draft;
+use crate::event::{Draft, Event};
 use crate::json;
 
 fn event(kind: &str, action: &str, key: &str, object: &str) -> Event {
@@ -127,6 +127,47 @@ fn a_new_class_keeps_the_registrations() {
     );
     assert_eq!(judged, [Class(5)]);
     index.deregister(slot, "a,b.*.c").unwrap();
+    assert!(index.is_empty());
+}
+
+#[test]
+fn numbers_of_events_begin_anew() {
+    let mut index = Index::new(Limits::default());
+    for id in 0..6 {
+        let slot = index.subscribe(id, Class(id % 2));
+        index.register(slot, "a.b.c").unwrap();
+        index.register(slot, "*.*.*").unwrap();
+    }
+    let event = event("a", "b", "c", "null");
+    assert_eq!(hits(&mut index, &event).len(), 6);
+    index.event = u32::MAX;
+    let mut judged = 0;
+    for _ in 0..3 {
+        let mut hits = 0;
+        let odd = |class| {
+            judged += 1;
+            class == Class(1)
+        };
+        index.matches(&event, odd, |_| hits += 1);
+        assert_eq!(hits, 3, "event {}", index.event);
+    }
+    assert_eq!(judged, 6, "both classes, for each event");
+}
+
+#[test]
+fn a_leaf_of_many_classes_loses_them_in_any_order() {
+    let mut index = Index::new(Limits::default());
+    let slots: Vec<Slot> = (0..50).map(|id| index.subscribe(id, Class(id / 5))).collect();
+    for &slot in &slots {
+        index.register(slot, "a.b.c").unwrap();
+    }
+    let event = event("a", "b", "c", "null");
+    let mut left: Vec<u32> = (0..50).collect();
+    for round in 0..50 {
+        assert_eq!(hits(&mut index, &event), left);
+        let gone = left.remove(round * 7 % left.len());
+        index.deregister(slots[gone as usize], "a.b.c").unwrap();
+    }
     assert!(index.is_empty());
 }
 

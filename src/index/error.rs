@@ -1,0 +1,56 @@
+//! Why a registration was refused.
+
+use thiserror::Error;
+
+use super::{Limits, SpecError};
+
+/// Why a registration or deregistration was refused. Nothing has changed then.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// The text is not a registration.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The subscriber has as many registrations as it may.
+    #[error("too many registrations: {limit} are allowed on a connection")]
+    TooManyRegistrations {
+        /// The limit.
+        limit: usize,
+    },
+    /// The product of the lists is too large.
+    #[error("too many combinations: the lists make {combinations}, {limit} are allowed")]
+    TooManyCombinations {
+        /// What the lists make.
+        combinations: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// All registrations of the subscriber together are too large.
+    #[error(
+        "too many combinations: all registrations of the connection would make {combinations}, {limit} are allowed"
+    )]
+    TooManyInAll {
+        /// What all registrations would make.
+        combinations: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// There is no such registration to take back.
+    #[error("not registered: {spec:?}")]
+    NotRegistered {
+        /// The text, cut to 128 characters.
+        spec: String,
+    },
+}
+
+/// Whether a registration of `combinations` is within the limits, beside `others` of the same subscriber.
+pub(super) fn check_size(combinations: usize, others: usize, limits: &Limits) -> Result<(), IndexError> {
+    if combinations > limits.combinations {
+        return Err(IndexError::TooManyCombinations { combinations, limit: limits.combinations });
+    }
+    let combinations = others + combinations;
+    if combinations > limits.combinations_in_all {
+        return Err(IndexError::TooManyInAll { combinations, limit: limits.combinations_in_all });
+    }
+    Ok(())
+}

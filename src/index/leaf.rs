@@ -1,0 +1,163 @@
+//! What hangs at one place of the trie: the groups of one (type, action, key).
+//!
+//! A leaf has room for one group without a filter: its number or, while it is small, its class and its members themselves,
+//! because a lookup has just brought that memory in. All other groups are on a list.
+//!
+//! Contract: a group is in its leaf once, in the room or on a list; [`super::groups`] remembers where, so that it is taken
+//! out in O(1). A group that grows becomes a number and stays one.
+
+use super::Class;
+use super::filter::{self, Engine, FilterId};
+use super::trie::Node;
+
+/// How many members a group can have that stand in the leaf.
+const FEW: usize = 2;
+
+/// No member; there are fewer than 4 billion subscribers.
+const NOBODY: u32 = u32::MAX;
+
+/// Where in its leaf a group without a filter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Nowhere yet.
+    Nowhere,
+    /// In the room, with its members.
+    Whole,
+    /// In the room, by its number.
+    Numbered,
+    /// At this place on the list.
+    Listed(u32),
+}
+
+/// What stands in the leaf itself.
+#[derive(Debug, Default)]
+pub(super) enum Room {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// A small group.
+    Whole(Class, Few),
+    /// A group by its number.
+    Numbered(u32),
+}
+
+/// One or two members.
+#[derive(Debug)]
+pub(super) struct Few([u32; FEW]);
+
+impl Few {
+    pub(super) fn as_slice(&self) -> &[u32] {
+        if self.0[1] == NOBODY { &self.0[..1] } else { &self.0 }
+    }
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Leaf {
+    room: Room,
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Debug, Default)]
+struct Rest {
+    groups: Vec<u32>,
+    filtered: filter::Leaf,
+}
+
+impl Node for Leaf {
+    fn is_empty(&self) -> bool {
+        matches!(self.room, Room::Empty) && self.rest.is_none()
+    }
+}
+
+impl Leaf {
+    /// The group that stands in the leaf itself.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// The numbers of the other groups without a filter.
+    pub(super) fn listed(&self) -> &[u32] {
+        self.rest.as_ref().map_or(&[], |rest| &rest.groups)
+    }
+
+    /// The groups with a filter, if there are any.
+    pub(super) fn filtered(&mut self) -> Option<&mut filter::Leaf> {
+        self.rest.as_mut().map(|rest| &mut rest.filtered).filter(|filtered| !filtered.is_empty())
+    }
+
+    /// Takes in a group that is nowhere.
+    pub(super) fn admit(&mut self, group: u32, class: Class, members: &[u32]) -> Held {
+        if !matches!(self.room, Room::Empty) {
+            let groups = &mut self.rest.get_or_insert_default().groups;
+            groups.push(group);
+            return Held::Listed(u32::try_from(groups.len() - 1).expect("fewer than 4 billion groups"));
+        }
+        let (room, held) = match *members {
+            [one] => (Room::Whole(class, Few([one, NOBODY])), Held::Whole),
+            [one, other] => (Room::Whole(class, Few([one, other])), Held::Whole),
+            _ => (Room::Numbered(group), Held::Numbered),
+        };
+        self.room = room;
+        held
+    }
+
+    /// Takes a group out. Returns the group that stands in its place now, if one was moved there.
+    pub(super) fn dismiss(&mut self, held: Held) -> Option<u32> {
+        match (held, &mut self.rest) {
+            (Held::Whole | Held::Numbered, _) => self.room = Room::Empty,
+            (Held::Listed(at), Some(rest)) => {
+                rest.groups.swap_remove(at as usize);
+                let moved = rest.groups.get(at as usize).copied();
+                self.drop_rest();
+                return moved;
+            }
+            (Held::Nowhere | Held::Listed(_), _) => {}
+        }
+        None
+    }
+
+    /// Takes in a group with a filter.
+    pub(super) fn insert_filtered(&mut self, engine: &Engine, filter: FilterId, group: u32) {
+        self.rest.get_or_insert_default().filtered.insert(engine, filter, group);
+    }
+
+    /// Takes a group with a filter out.
+    pub(super) fn remove_filtered(&mut self, filter: FilterId, group: u32) {
+        if let Some(rest) = &mut self.rest {
+            rest.filtered.remove(filter, group);
+            self.drop_rest();
+        }
+    }
+
+    fn drop_rest(&mut self) {
+        self.rest.take_if(|rest| rest.groups.is_empty() && rest.filtered.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_is_small() {
+        assert!(size_of::<Leaf>() <= 24, "with the name of its branch half a cache line");
+    }
+
+    #[test]
+    fn one_group_has_room_and_the_others_are_listed() {
+        let mut leaf = Leaf::default();
+        assert_eq!(leaf.admit(1, Class(7), &[5, 6]), Held::Whole);
+        assert!(matches!(leaf.room(), Room::Whole(Class(7), few) if few.as_slice() == [5, 6]));
+        assert_eq!(leaf.admit(2, Class(8), &[5]), Held::Listed(0));
+        assert_eq!(leaf.admit(3, Class(9), &[5]), Held::Listed(1));
+        assert_eq!(leaf.dismiss(Held::Listed(0)), Some(3), "the last one moves into the gap");
+        assert_eq!(leaf.dismiss(Held::Whole), None);
+        assert!(!leaf.is_empty());
+        assert_eq!(leaf.admit(1, Class(7), &[5, 6, 7]), Held::Numbered);
+        assert!(matches!(leaf.room(), Room::Numbered(1)));
+        assert_eq!(leaf.dismiss(Held::Listed(0)), None);
+        assert_eq!(leaf.dismiss(Held::Numbered), None);
+        assert!(leaf.is_empty());
+    }
+}
