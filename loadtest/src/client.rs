@@ -114,6 +114,11 @@ impl Swarm {
         Ok(())
     }
 
+    /// The cipher of the first client; nothing without TLS.
+    pub fn cipher(&self) -> Option<String> {
+        self.clients.first().and_then(|client| client.stream.cipher())
+    }
+
     /// Bytes received so far, of all clients, as the websocket had them (inside TLS).
     pub fn bytes(&self) -> u64 {
         self.common.bytes

@@ -259,6 +259,14 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// The cipher agreed on; nothing without TLS.
+    pub fn cipher(&self) -> Option<String> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(session) => session.conn.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())),
+        }
+    }
+
     /// The socket below.
     pub fn socket(&self) -> &TcpStream {
         match self {

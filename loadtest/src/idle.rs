@@ -1,10 +1,9 @@
 //! Memory by idle connection.
 //!
-//! The server's resident memory is read with no clients, but after some have come, got an event and gone; then N clients connect,
+//! The server's resident memory is read with a few clients that have got an event; then N more clients connect,
 //! register three times each and get one event, so that buffers that are made at the first delivery exist; after a rest
 //! it is read again. The difference by connection is user-space memory only: the kernel's socket buffers are not in it.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,7 +13,7 @@ use serde_json::Value;
 use crate::args::IdleArgs;
 use crate::burst::OTHER_FILES;
 use crate::check::{Checker, Counts};
-use crate::client::Swarm;
+use crate::client::{Sink, Swarm};
 use crate::cpu;
 use crate::payload::{KIND, Payloads, Spread};
 use crate::progress;
@@ -24,11 +23,11 @@ use crate::session::Session;
 
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Clients that come and go before anything is weighed.
-const WARM_UP: usize = 50;
+/// Clients that are there before anything is weighed.
+const BASE: usize = 200;
 
-/// Rest after them.
-const SETTLE: Duration = Duration::from_secs(3);
+/// Rest of theirs, at most.
+const BASE_REST: Duration = Duration::from_secs(10);
 
 /// What was found with one system.
 #[derive(Debug, Clone, Serialize)]
@@ -37,7 +36,7 @@ pub struct Weight {
     pub name: String,
     connections: u32,
     rest_seconds: u32,
-    /// Bytes with no clients.
+    /// Bytes with the first few clients.
     resident_before: u64,
     /// Bytes when all were registered.
     resident_registered: u64,
@@ -75,7 +74,7 @@ pub fn run(args: &IdleArgs) -> Result<Report> {
 /// # Errors
 /// As [`run`].
 pub fn once(name: &str, size: [u32; 2], user: &str, session: &Session, core: Option<usize>) -> Result<Weight> {
-    cpu::raise_file_limit(u64::from(size[0]) + OTHER_FILES)?;
+    cpu::raise_file_limit(u64::from(size[0]) + BASE as u64 + OTHER_FILES)?;
     cpu::pin(core)?;
     measure(name, size, user, session, core).map_err(|error| session.explain(error))
 }
@@ -87,7 +86,7 @@ fn measure(name: &str, size: [u32; 2], user: &str, session: &Session, core: Opti
     let wire = session.endpoint.wire();
     let mut checker = Checker::for_all(Payloads::new(1_024, user, Spread::All)?, clients);
     let publisher = session.publisher(core)?;
-    warm_up(session, &publisher, user)?;
+    let mut base = base(session, &publisher, user, rest)?;
     let resident_before = resident()?;
 
     let mut swarm = registered(session, clients)?;
@@ -103,6 +102,7 @@ fn measure(name: &str, size: [u32; 2], user: &str, session: &Session, core: Opti
     let end = Instant::now() + Duration::from_secs(u64::from(rest));
     while Instant::now() < end {
         swarm.poll(Duration::from_millis(200), &mut checker)?;
+        base.poll(Duration::ZERO, &mut Nobody)?;
     }
     let resident_rested = resident()?;
     Ok(Weight {
@@ -117,20 +117,32 @@ fn measure(name: &str, size: [u32; 2], user: &str, session: &Session, core: Opti
     })
 }
 
-/// Some clients come, get an event and go, so that what the first ones cost once is not taken for what each costs: the
-/// log-in's password hash, threads' heaps, tables. The allocator gets some seconds to give back what was only borrowed.
-fn warm_up(session: &Session, publisher: &Publisher, user: &str) -> Result<()> {
-    let mut swarm = registered(session, WARM_UP)?;
-    let mut checker = Checker::for_all(Payloads::new(1_024, user, Spread::All)?, WARM_UP);
+/// Some clients come first and stay, so that what the first ones cost once is not taken for what each costs: the log-in's
+/// password hash, threads' heaps, tables. They get an event, and rest too.
+fn base(session: &Session, publisher: &Publisher, user: &str, rest: u32) -> Result<Swarm> {
+    let mut swarm = registered(session, BASE)?;
+    let mut checker = Checker::for_all(Payloads::new(1_024, user, Spread::All)?, BASE);
     let events = checker.begin(1);
     publish(publisher, session.endpoint.wire().batch(checker.payloads(), events))?;
     let deadline = Instant::now() + PATIENCE;
     while !checker.is_complete() && Instant::now() < deadline {
         swarm.poll(Duration::from_millis(50), &mut checker)?;
     }
-    drop(swarm);
-    thread::sleep(SETTLE);
-    Ok(())
+    ensure!(checker.counts.is_clean(), "the first clients did not get their event: {}", checker.counts);
+    let end = Instant::now() + Duration::from_secs(u64::from(rest)).min(BASE_REST);
+    while Instant::now() < end {
+        swarm.poll(Duration::from_millis(100), &mut checker)?;
+    }
+    Ok(swarm)
+}
+
+/// The first clients: what comes to them is counted with the others.
+struct Nobody;
+
+impl Sink for Nobody {
+    fn text(&mut self, _client: usize, _payload: &[u8]) {}
+
+    fn closed(&mut self, _client: usize, _reason: &str) {}
 }
 
 fn publish(publisher: &Publisher, body: Vec<u8>) -> Result<()> {
@@ -164,7 +176,7 @@ pub fn section(weights: &[Weight]) -> Section {
     section.note(
         "Resident memory of the server's process, three registrations a connection; the kernel's buffers are not in it",
     );
-    let heads = "who|conns|no clients|registered|by connection|after 1 event and rest|by connection|rest s|faults";
+    let heads = "who|conns|with 200|registered|by connection|after 1 event and rest|by connection|rest s|faults";
     let mut table = Table::new(heads);
     let mut bars = Vec::new();
     for weight in weights {

@@ -29,7 +29,7 @@ impl Hydrant {
             flag("tls", tls),
             flag("data_dir", &directory),
         ];
-        let settings = Settings::load(&Sources { flags, ..Sources::default() }).unwrap();
+        let settings = Settings::load(&Sources { file: None, env: Vec::new(), flags }).unwrap();
         let runtime = Runtime::new().unwrap();
         let server = runtime.block_on(Server::start(settings)).unwrap();
         let scheme = if tls == "off" { "http" } else { "https" };

@@ -96,6 +96,7 @@ impl Runner {
             piece.case.encodings = found.or_else(|| piece.case.encodings.take());
         }
         piece.bytes += self.swarm.bytes() - bytes;
+        piece.case.cipher = self.swarm.cipher();
         Ok(Some(Measured { turns, deliveries: piece.checker.counts.received - received, cpu, elapsed }))
     }
 

@@ -46,6 +46,7 @@ impl Shape {
             connections,
             selective: self.selective,
             single_post: self.single_post,
+            cipher: None,
             wire_bytes: None,
             encodings: None,
             rounds: Vec::new(),

@@ -108,6 +108,8 @@ pub struct Case {
     pub selective: bool,
     /// Whether every event was posted for itself.
     pub single_post: bool,
+    /// The cipher agreed on, with TLS.
+    pub cipher: Option<String>,
     /// Bytes received by delivery, websocket and other heads included, inside TLS.
     pub wire_bytes: Option<f64>,
     /// How often the server wrote an event down, by its own count.
@@ -210,6 +212,7 @@ pub(super) fn sample(micros: f64, lost: u64) -> Case {
         connections: 10,
         selective: false,
         single_post: false,
+        cipher: None,
         wire_bytes: None,
         encodings: None,
         rounds: vec![Round { server: side, floor: side.map(|side| Side { micros_per_delivery: 1.0, ..side }) }],

@@ -103,6 +103,9 @@ fn faults(case: &Case, section: &mut Section) {
         let counts: Vec<String> = encodings.0.iter().map(|(name, count)| format!("{name} {count:.3}")).collect();
         section.note(format!("{}: written down by event, by its own count: {}", case.name(), counts.join(", ")));
     }
+    if let Some(cipher) = &case.cipher {
+        section.note(format!("{}: {cipher}", case.lane));
+    }
     if !case.counts.is_clean() {
         section.fault(format!("{}: {}", case.name(), case.counts));
         if let Some(trouble) = &case.trouble {

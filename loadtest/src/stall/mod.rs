@@ -32,7 +32,7 @@ use crate::session::Session;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long one half may take; what has not been published by then is left out.
-const HALF: Duration = Duration::from_mins(2);
+const HALF: Duration = Duration::from_secs(45);
 
 /// What the kernel may take for a client that does not read.
 const RECEIVE_BUFFER: usize = 64 << 10;

@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) struct Gathering {
     /// Seconds until each was back and registered, in order; those who are not are missing.
     pub(super) back: Vec<f64>,
-    /// Failed tries by kind.
+    /// Failed tries, and losses, by kind.
     pub(super) errors: BTreeMap<String, u64>,
     pub(super) tries: u64,
 }
@@ -146,9 +146,10 @@ impl Herd {
     }
 
     fn failed(&mut self, index: usize, failure: String) {
-        *self.errors.entry(failure).or_default() += 1;
         let member = &mut self.members[index];
         let was_back = member.phase == Phase::Back;
+        let kind = if was_back { format!("lost ({failure})") } else { failure };
+        *self.errors.entry(kind).or_default() += 1;
         member.leave();
         if was_back {
             member.tries = 0;
