@@ -41,7 +41,9 @@ fn run(peer: &Peer, transport: Transport, selective: bool) {
     for case in cases {
         assert!(case.counts.is_clean(), "{}: {}", case.name(), case.counts);
         let receivers = if selective { 1 } else { 5 };
-        assert_eq!(case.counts.received, 2 * 4 * case.k * receivers, "{}", case.name());
+        // Two rounds, each with a turn to warm up and one to three more, as time allows.
+        let turns = case.counts.received / (case.k * receivers);
+        assert!((4..=8).contains(&turns) && case.counts.received == turns * case.k * receivers, "{}", case.name());
         let bytes = case.wire_bytes.unwrap();
         assert_eq!(bytes < 6_000.0, deflate || case.payload == 1_024, "{}: {bytes} bytes", case.name());
     }
