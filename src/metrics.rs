@@ -1,7 +1,7 @@
 //! Every metric of hydrant, declared in one place and served by `--metrics-listen` in the Prometheus text format.
 //!
 //! Contract: names follow the Prometheus conventions (base units, `_total`, prefix `hydrant_`), label values come from
-//! enums of ours and never from clients, so the number of series is bounded. Handles are resolved here, once; a shard keeps its own
+//! enums of ours and the settings and never from clients, so the number of series is bounded. Handles are resolved here, once; a shard keeps its own
 //! plain counts and adds them up with [`ShardMetrics::flush`] once a turn, not once a delivery.
 //!
 //! `docs/operations.md` lists them all; a test compares the list with the registry.
@@ -12,6 +12,7 @@ mod labels;
 mod latency;
 mod process;
 mod shard;
+mod upstream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 pub use labels::{Outcome, Rejection, Reload, Source};
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
+pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
 use crate::event;
 use crate::protocol::Close;
@@ -56,6 +58,8 @@ pub struct Metrics {
     certificate_reloads: IntCounterVec,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
+    /// Endpoints that are followed.
+    pub upstream: UpstreamMetrics,
     shards: Mutex<Vec<Arc<Peaks>>>,
 }
 
@@ -106,6 +110,7 @@ impl Metrics {
                 "outcome",
             ),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
+            upstream: UpstreamMetrics::declare(&declare),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
         };
@@ -130,7 +135,9 @@ impl Metrics {
         ["taken", "refused"]
             .iter()
             .for_each(|outcome| self.certificate_reloads.with_label_values(&[outcome]).inc_by(0));
-        [Source::Post, Source::Connections].into_iter().for_each(|source| self.received(source, 0, 0));
+        [Source::Post, Source::Connections, Source::Upstream]
+            .into_iter()
+            .for_each(|source| self.received(source, 0, 0));
     }
 
     /// A websocket was closed for this reason; nothing if the client vanished.

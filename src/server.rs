@@ -4,6 +4,8 @@
 //! wrong with the settings. [`Server::stop`] drains: readiness goes, no connections and events are taken any more, what was taken is
 //! delivered, everybody gets a close frame, and the shards end. Several servers can live in one process (tests do that).
 
+mod links;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use crate::index;
 use crate::index::filter;
 use crate::ingest::demo::Fleet;
 use crate::ingest::feed;
+use crate::ingest::upstream::Link;
 use crate::metrics::Metrics;
 use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
@@ -121,6 +124,7 @@ impl Server {
             sockets: SocketQuota::new(usize::try_from(settings.limits.connections_per_principal).unwrap_or(usize::MAX)),
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
+            tier: links::tier(&settings),
             connection_events: settings.connection_events,
             deflate: settings.deflate.mode == DeflateMode::On,
             overflow: settings.outbox.overflow,
@@ -149,10 +153,13 @@ impl Server {
         for listener in listeners {
             server.serve(listener, Arc::clone(&server.api), stopped.clone());
         }
+        let links = links::links(&server.settings, &server.api.broker);
         if let Some(listener) = probe {
-            let probe = Arc::new(Probe::new(Arc::clone(&server.api.broker), Arc::clone(&server.ready)));
+            let healths = links.iter().map(Link::health).collect();
+            let probe = Arc::new(Probe::new(Arc::clone(&server.api.broker), Arc::clone(&server.ready), healths));
             server.serve(listener, probe, probe_stopped);
         }
+        server.tasks.extend(links.into_iter().map(|link| tokio::spawn(link.run(stopped.clone()))));
         server.follow_rights(stopped.clone());
         server.follow_certificate(stopped.clone());
         server.feed_demo(stopped);

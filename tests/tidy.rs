@@ -31,13 +31,31 @@ const MODULES: [(&str, &[&str]); 20] = [
     ("config", &["client", "overflow"]),
     ("metrics", &["event", "fanout", "overflow", "protocol"]),
     ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),
+    ("ingest", &["broker", "client", "clock", "event", "json", "metrics"]),
     (
         "transport",
         &["auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"],
     ),
-    ("api", &["auth", "broker", "clock", "event", "json", "metrics", "overflow", "protocol", "transport", "upstream"]),
-    ("ingest", &["broker", "clock", "event", "json", "metrics"]),
-    ("server", &["api", "auth", "broker", "config", "fanout", "index", "ingest", "metrics", "transport", "upstream"]),
+    (
+        "api",
+        &[
+            "auth",
+            "broker",
+            "clock",
+            "event",
+            "ingest",
+            "json",
+            "metrics",
+            "overflow",
+            "protocol",
+            "transport",
+            "upstream",
+        ],
+    ),
+    (
+        "server",
+        &["api", "auth", "broker", "client", "config", "fanout", "index", "ingest", "metrics", "transport", "upstream"],
+    ),
     ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "overflow", "server"]),
 ];
 

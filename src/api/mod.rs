@@ -93,6 +93,8 @@ pub struct ApiParts {
     pub posts: PostQuota,
     /// Origins besides the request's own from which a browser's own credentials are taken.
     pub allowed_origins: Vec<String>,
+    /// Place in a chain of hydrants, 0 without upstreams; told to whoever opens a websocket.
+    pub tier: u64,
     /// Whether connections are told of by events.
     pub connection_events: bool,
     /// What happens to a websocket that does not follow, if neither its query nor a role says.

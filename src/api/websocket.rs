@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 
 use super::{Api, ApiError, query};
 use crate::auth::Identity;
+use crate::ingest::upstream::TIER_HEADER;
 use crate::metrics::Rejection;
 use crate::overflow::{Overflow, UnknownOverflow};
 use crate::transport::listener::Answer;
@@ -46,7 +47,9 @@ impl Api {
                 tracing::warn!(%peer, "the shards are too busy for another connection");
             }
         };
-        upgrade::accept(request, self.deflate, then).map_err(bad)
+        let mut answer = upgrade::accept(request, self.deflate, then).map_err(bad)?;
+        answer.headers_mut().insert(TIER_HEADER, self.tier.into());
+        Ok(answer)
     }
     /// What happens to this websocket if it does not follow: as its query says, else its roles, else the settings.
     fn overflow(&self, query: Option<&str>, identity: &Identity) -> Result<Overflow, ApiError> {

@@ -1,7 +1,7 @@
 //! Declaring metrics.
 
 use prometheus::core::Collector;
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// Declares and registers at once, so that nothing is declared and forgotten.
 pub(super) struct Declare<'r>(pub(super) &'r Registry);
@@ -19,6 +19,10 @@ impl Declare<'_> {
 
     pub(super) fn counters(&self, name: &str, help: &str, label: &str) -> IntCounterVec {
         self.add(IntCounterVec::new(Opts::new(name, help), &[label]))
+    }
+
+    pub(super) fn gauges(&self, name: &str, help: &str, label: &str) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(name, help), &[label]))
     }
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> IntGauge {

@@ -9,6 +9,8 @@ pub enum Source {
     Demo,
     /// Connections that came and went
     Connections,
+    /// A DRP endpoint
+    Upstream,
 }
 
 impl Source {
@@ -17,6 +19,7 @@ impl Source {
             Self::Post => "post",
             Self::Demo => "demo",
             Self::Connections => "connections",
+            Self::Upstream => "upstream",
         }
     }
 }
