@@ -14,7 +14,7 @@ PATTERNS     ?= 20000
 GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy docs deny oracle clients bench bench-quick bench-build soak fuzz setup need-components need-go need-node need-python
+.PHONY: help run test check fmt clippy docs deny oracle gorilla clients bench bench-quick bench-build soak fuzz setup need-components need-go need-node need-python
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,13 +47,17 @@ oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew,
 	cd tests/go/re2 && $(GO) run . -generate $(PATTERNS) > $(CURDIR)/target/oracle/pairs.json
 	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(CARGO) test $(LOCKED) --test filter_re2
 
-clients: setup need-go need-node need-python ## Compression with the websocket libraries of Go, Node and Python, which it fetches
-	mkdir -p $(CLIENTS)/node
+gorilla: setup need-go ## Compression with the websocket library of Go, which it fetches
+	mkdir -p $(CLIENTS)
 	cd tests/clients/go && go build -o $(CLIENTS)/go-client .
+	$(CARGO) test $(LOCKED) --test clients -- --ignored go_gorilla
+
+clients: gorilla need-node need-python ## The same with those of Node and Python too
+	mkdir -p $(CLIENTS)/node
 	cp tests/clients/node/* $(CLIENTS)/node/ && npm install --prefix $(CLIENTS)/node --no-audit --no-fund --loglevel=error
 	test -x $(CLIENTS)/python/bin/python || python3 -m venv $(CLIENTS)/python
 	$(CLIENTS)/python/bin/pip install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
-	$(CARGO) test $(LOCKED) --test clients -- --ignored
+	$(CARGO) test $(LOCKED) --test clients -- --ignored node_ws python_websockets
 
 # A part of the benchmarks: its name, its arguments. Text, JSON and a page; a fault (3) or a failure ends it all.
 LOADTEST = set -o pipefail; measure() { name=$$1; shift; echo "== $$name"; \
@@ -61,7 +65,7 @@ LOADTEST = set -o pipefail; measure() { name=$$1; shift; echo "== $$name"; \
 	serve="--serve target/release/hydrant"
 
 bench: bench-build ## In-process benchmarks, then everything over sockets beside peers and floor: about 25 minutes; results in target/bench
-	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate -- \
+	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate --bench fanout_turn -- \
 	  --warm-up-time 0.5 --measurement-time 1.5 | tee $(BENCH)/criterion.txt
 	$(LOADTEST); set -e; measure compare compare $$serve --rounds 5; \
 	measure posts burst $$serve --k 16 --single-post; \
@@ -86,8 +90,9 @@ bench-build: setup
 	mkdir -p $(BENCH)
 	$(CARGO) build $(LOCKED) --release --workspace
 
-soak: setup ## The filter property test with a million cases, and the time bounds of hostile filters
+soak: setup ## A million cases for filters, their time bounds, a thousand clients behind a front, and what a front costs
 	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture
+	$(CARGO) test $(LOCKED) --release --test upstream --test upstream_cost -- --ignored --nocapture --test-threads 1
 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
 	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
