@@ -532,5 +532,5 @@ async fn clients_of_the_front_get_what_a_direct_client_gets() {
 async fn a_thousand_clients_of_the_front_get_what_a_direct_client_gets() {
     let upstream = Hydrant::start_tls("").await;
     let front = Hydrant::start_tls(&behind(&upstream, "")).await;
-    compare(&upstream, &front, 1_000, 2_000).await;
+    compare(&upstream, &front, 1_000, 400).await;
 }

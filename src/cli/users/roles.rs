@@ -83,15 +83,16 @@ fn unknown_scopes(claim: &Claim) -> Vec<&str> {
 
 /// One claim a line, so that they can be copied into `--claim`.
 fn list(store: &Store, out: &mut dyn Write) -> io::Result<()> {
-    let builtin = [SUPERUSER.to_owned(), Claim::everything().to_string(), String::new()];
-    let claims = |name: &String, Role { claims, limits, .. }: &Role| -> Vec<[String; 3]> {
-        let row = |claim: String| [name.clone(), claim, limits.to_string()];
+    let builtin = [SUPERUSER.to_owned(), Claim::everything().to_string(), String::new(), String::new()];
+    let claims = |name: &String, Role { claims, limits, overflow }: &Role| -> Vec<[String; 4]> {
+        let overflow = overflow.map_or("", Overflow::name);
+        let row = |claim: String| [name.clone(), claim, limits.to_string(), overflow.to_owned()];
         if claims.is_empty() {
             return vec![row(String::new())];
         }
         claims.iter().map(|claim| row(claim.to_string())).collect()
     };
     let stored = store.roles().iter().flat_map(|(name, role)| claims(name, role));
-    let rows: Vec<[String; 3]> = std::iter::once(builtin).chain(stored).collect();
-    table(["NAME", "CLAIM", "LIMITS"], &rows, out)
+    let rows: Vec<[String; 4]> = std::iter::once(builtin).chain(stored).collect();
+    table(["NAME", "CLAIM", "LIMITS", "OVERFLOW"], &rows, out)
 }
