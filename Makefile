@@ -12,11 +12,14 @@ PATTERNS     ?= 20000
 # Answers depend on the version of Go (Unicode tables, spelling of classes): the one that made the table. Another one fetches it.
 GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
 
+# The variable by which cargo starts a benchmark under another program.
+RUNNER = CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy docs deny oracle bench soak fuzz setup need-components need-go
+.PHONY: help run test check fmt clippy docs deny oracle bench bench-peers instructions soak fuzz setup need-components need-go need-valgrind
 
 help: ## This list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: setup ## Run the broker with a simulated fleet and say what to try next
 	$(CARGO) run $(LOCKED) --release -- serve --demo
@@ -55,6 +58,19 @@ bench: setup ## In-process benchmarks, then the sockets beside the kernel's floo
 	set -o pipefail; target/release/hydrant-loadtest burst --serve target/release/hydrant -n 1000 --payload 1024,12288 \
 	  --k 1,16,64 --rounds 5 --json $(BENCH)/burst.json | tee $(BENCH)/burst.txt
 
+bench-peers: setup ## Filters beside the crates quamina and a-tree; results in target/bench
+	mkdir -p $(BENCH)
+	set -o pipefail; cd benches/peers && $(CARGO) run $(LOCKED) --release --target-dir $(CURDIR)/target | tee $(BENCH)/peers.txt
+
+instructions: setup need-valgrind ## Instructions of one match and of one delivery, counted by valgrind; results in target/bench
+	mkdir -p $(BENCH)
+	$(CARGO) bench $(LOCKED) --bench instructions --no-run
+	set -e -o pipefail; export $(RUNNER)="valgrind --tool=callgrind --callgrind-out-file=/dev/null --toggle-collect=*counted_*"; \
+	for work in match outbox; do $(CARGO) bench $(LOCKED) --bench instructions -- $$work 2>&1 | \
+	  awk -v work=$$work '$$1 == work":" {print; units = $$2} /Collected/ {count = $$NF} \
+	    END {if (!units || !count) exit 1; printf "%s: %.1f instructions each\n", work, count / units}'; \
+	done | tee $(BENCH)/instructions.txt
+
 soak: setup ## The filter property test with a million cases, and the time bounds of hostile filters
 	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture
 
@@ -72,6 +88,10 @@ setup:
 
 need-components:
 	@$(CARGO) fmt --version >/dev/null 2>&1 && $(CARGO) clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
+
+need-valgrind:
+	@command -v valgrind >/dev/null || $(call apt,valgrind)
+	@command -v valgrind >/dev/null || { echo "valgrind is missing and could not be installed" >&2; exit 1; }
 
 need-go:
 	@command -v go >/dev/null || $(call apt,golang-go)
