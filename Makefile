@@ -77,8 +77,9 @@ soak: setup ## The filter property test with a million cases, and the time bound
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
 	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
 	@test -x $(TOOLS)/bin/cargo-fuzz || $(CARGO) install --locked --root $(TOOLS) cargo-fuzz
-	set -e; for target in $$(PATH=$(TOOLS)/bin:$$PATH cargo +nightly fuzz list); do \
-	  PATH=$(TOOLS)/bin:$$PATH cargo +nightly fuzz run "$$target" -- -max_total_time=$(SECONDS_EACH); done
+	set -e; export PATH=$(TOOLS)/bin:$$PATH; for target in $$(cargo +nightly fuzz list); do mkdir -p target/fuzz/$$target; \
+	  cargo +nightly fuzz run --target-dir target/fuzz/build "$$target" target/fuzz/$$target fuzz/seeds -- \
+	    -dict=fuzz/filter.dict -max_len=4096 -timeout=10 -max_total_time=$(SECONDS_EACH); done
 
 # What building needs besides Rust: a C compiler, for the cryptography (aws-lc) and the allocator. Neither cmake nor clang.
 setup:

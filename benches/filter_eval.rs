@@ -18,7 +18,7 @@ use cpu::CpuTime;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use hydrant::event::Event;
 use hydrant::index::filter::{Engine, Filter, Leaf, Limits, View};
-use hydrant::index::{Class, Index};
+use hydrant::index::{Class, Index, Limits as IndexLimits};
 use machines::events;
 
 fn parse(text: &str) -> Filter {
@@ -142,7 +142,7 @@ fn pass_rates(c: &mut Criterion<CpuTime>) {
     let events = events();
     let mut group = c.benchmark_group("pass_rate");
     for percent in [0_usize, 1, 50, 100] {
-        let mut index = Index::new(Default::default());
+        let mut index = Index::new(IndexLimits::default());
         for n in 0..1_000 {
             let stage = if n % 100 < percent { "discover" } else { "local" };
             let slot = index.subscribe(n, Class(0));
@@ -152,7 +152,7 @@ fn pass_rates(c: &mut Criterion<CpuTime>) {
         let mut found = 0;
         index.matches(&events[1], |_| true, |_| found += 1);
         assert_eq!(found, percent * 10);
-        assert!(index.filter_counters().predicate_evaluations >= 1 + 10 * percent as u64);
+        assert!(index.filter_counters().predicate_evaluations > 10 * percent as u64);
         let mut turn = 0;
         group.bench_function(BenchmarkId::from_parameter(percent), |bench| {
             bench.iter(|| {

@@ -69,7 +69,7 @@ fn time(
         prepare(piece);
         let started = CpuTime::now();
         work(piece);
-        spent += CpuTime::now() - started;
+        spent += CpuTime::since(started);
     }
     spent
 }

@@ -7,12 +7,17 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// For [`criterion::Criterion::with_measurement`].
 #[derive(Debug, Clone, Copy)]
-pub struct CpuTime;
+pub(super) struct CpuTime;
 
 impl CpuTime {
     /// Since the thread began.
-    pub fn now() -> Duration {
-        Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("a thread's time does not run backwards")
+    pub(super) fn now() -> Duration {
+        Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("a thread's time is not negative")
+    }
+
+    /// Since `start`.
+    pub(super) fn since(start: Duration) -> Duration {
+        Self::now().saturating_sub(start)
     }
 }
 
@@ -25,7 +30,7 @@ impl Measurement for CpuTime {
     }
 
     fn end(&self, start: Duration) -> Duration {
-        Self::now() - start
+        Self::since(start)
     }
 
     fn add(&self, a: &Duration, b: &Duration) -> Duration {

@@ -22,7 +22,7 @@ fn spec(n: usize) -> String {
 }
 
 /// Ten registrations a subscriber, as a portal or a runner has them.
-pub fn index(registrations: usize) -> Index<u32> {
+pub(super) fn index(registrations: usize) -> Index<u32> {
     let mut index = Index::new(Limits::default());
     let subscribers = registrations.div_ceil(10);
     for subscriber in 0..subscribers {
@@ -35,7 +35,7 @@ pub fn index(registrations: usize) -> Index<u32> {
 }
 
 /// One event of a type for each machine.
-pub fn events(kind: &str) -> impl Iterator<Item = Event> {
+pub(super) fn events(kind: &str) -> impl Iterator<Item = Event> {
     let event = move |n: usize| {
         let object = format!("{{\"Machine\":\"{}\"}}", key(n));
         let key = key(n);

@@ -35,7 +35,7 @@ fn machine(number: usize) -> Event {
 }
 
 /// Sixty-four of them: they take turns, so that nothing is remembered from one to the next.
-pub fn events() -> Vec<Event> {
+pub(super) fn events() -> Vec<Event> {
     let events: Vec<Event> = (0..64).map(machine).collect();
     let size = events[0].json().len();
     assert!((11_500..13_000).contains(&size), "{size} bytes");
