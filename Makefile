@@ -5,6 +5,7 @@ CARGO   ?= cargo
 LOCKED  := --locked
 TOOLS   := $(CURDIR)/target/tools
 BENCH   := $(CURDIR)/target/bench
+CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
 SECONDS_EACH ?= 60
 PATTERNS     ?= 20000
@@ -16,7 +17,8 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 RUNNER = CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy docs deny oracle bench bench-peers instructions soak fuzz setup need-components need-go need-valgrind
+.PHONY: help run test check fmt clippy docs deny oracle clients bench bench-peers instructions soak fuzz setup need-components need-go \
+	need-node need-python need-valgrind
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,10 +51,18 @@ oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew,
 	cd tests/go/re2 && $(GO) run . -generate $(PATTERNS) > $(CURDIR)/target/oracle/pairs.json
 	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(CARGO) test $(LOCKED) --test filter_re2
 
+clients: setup need-go need-node need-python ## Compression with the websocket libraries of Go, Node and Python, which it fetches
+	mkdir -p $(CLIENTS)/node
+	cd tests/clients/go && go build -o $(CLIENTS)/go-client .
+	cp tests/clients/node/* $(CLIENTS)/node/ && npm install --prefix $(CLIENTS)/node --no-audit --no-fund --loglevel=error
+	test -x $(CLIENTS)/python/bin/python || python3 -m venv $(CLIENTS)/python
+	$(CLIENTS)/python/bin/pip install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
+	$(CARGO) test $(LOCKED) --test clients -- --ignored
+
 bench: setup ## In-process benchmarks, then the sockets beside the kernel's floor; results in target/bench
 	mkdir -p $(BENCH)
 	$(CARGO) build $(LOCKED) --release --workspace
-	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval | tee $(BENCH)/criterion.txt
+	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate | tee $(BENCH)/criterion.txt
 	set -o pipefail; target/release/hydrant-loadtest floor -n 1000 --payload 1024,12288 --k 1,16,64 --rounds 3 \
 	  --json $(BENCH)/floor.json | tee $(BENCH)/floor.txt
 	set -o pipefail; target/release/hydrant-loadtest burst --serve target/release/hydrant -n 1000 --payload 1024,12288 \
@@ -97,6 +107,14 @@ need-valgrind:
 need-go:
 	@command -v go >/dev/null || $(call apt,golang-go)
 	@command -v go >/dev/null || { echo "go is missing and could not be installed" >&2; exit 1; }
+
+need-node:
+	@command -v npm >/dev/null || $(call apt,nodejs npm)
+	@command -v npm >/dev/null || { echo "npm is missing and could not be installed" >&2; exit 1; }
+
+need-python:
+	@python3 -c 'import ensurepip' 2>/dev/null || $(call apt,python3-venv)
+	@python3 -c 'import ensurepip' || { echo "python3 with venv is missing and could not be installed" >&2; exit 1; }
 
 # Installs packages where we may: as root, or by sudo without a password.
 apt = { if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $(1); \

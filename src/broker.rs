@@ -26,6 +26,9 @@ use crate::metrics::{Metrics, Source};
 /// The Type of events about connections; a principal always sees those of its own.
 pub const CONNECTIONS: &str = "connections";
 
+/// The Type of events by which hydrant tells of itself.
+pub const HYDRANT: &str = "hydrant";
+
 /// Why events were not taken.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PublishError {
@@ -81,26 +84,24 @@ impl Broker {
     /// # Errors
     /// [`PublishError`]; no event was taken then.
     pub fn publish(&self, events: Vec<Event>, source: Source) -> Result<u64, PublishError> {
-        self.publish_or_return(events, source).map_err(|(error, _)| error)
+        let count = events.len() as u64;
+        self.publish_or_return(events, source).map_err(|(error, _)| {
+            self.metrics.events_refused.inc_by(count);
+            error
+        })
     }
 
-    /// Like [`Broker::publish`], but gives the events back that were not taken.
+    /// Like [`Broker::publish`], but gives the events back that were not taken, for whoever tries again: they do not count as
+    /// refused.
     ///
     /// # Errors
     /// [`PublishError`] and the events.
     pub fn publish_or_return(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
         let bytes = events.iter().map(|event| event.frame().len()).sum();
         let count = events.len() as u64;
-        match self.sequence(events, bytes) {
-            Ok(first) => {
-                self.metrics.received(source, count, bytes as u64);
-                Ok(first)
-            }
-            Err(refused) => {
-                self.metrics.events_refused.inc_by(count);
-                Err(refused)
-            }
-        }
+        let first = self.sequence(events, bytes)?;
+        self.metrics.received(source, count, bytes as u64);
+        Ok(first)
     }
 
     fn sequence(&self, events: Vec<Event>, bytes: usize) -> Result<u64, (PublishError, Vec<Event>)> {

@@ -9,17 +9,24 @@
 //! delivery. Nothing here reads a clock or does I/O; whoever seals says what time it is.
 //!
 //! Why the frame is made here and not when somebody is hit: the event must be written down once anyway, and the header in
-//! front of it costs ten bytes. Making it lazily would cost a synchronisation between shards.
+//! front of it costs ten bytes. The deflated frame is made when the first subscriber wants it, because most events need
+//! none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait.
+
+mod time;
+mod wire;
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::frame::{HEADER_ROOM, text_header};
+use crate::frame::{Encoding, HEADER_ROOM};
 use crate::json;
+use time::is_rfc3339;
+use wire::{FrameStart, TIME, Wire, offset};
 
 /// What Go's zero `time.Time` looks like; clients send it to mean "no time given".
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -29,13 +36,10 @@ pub const ANSWER_TYPE: &str = "websocket";
 
 static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// How many events this process has written down, answers to commands not counted.
+/// How many events this process has written down, without what went to one connection only.
 pub fn serialisations() -> u64 {
     SERIALISATIONS.load(Ordering::Relaxed)
 }
-
-/// Field names of secrets that never leave in `users` events.
-const SECRETS: [&str; 2] = ["PasswordHash", "Secret"];
 
 /// Why a text is not an event. Protocol: `docs/protocol.md`, "Events".
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -152,9 +156,12 @@ impl<'t> Draft<'t> {
 
     /// Writes the event down. `now` stands in for a time that was not given.
     pub fn seal(&self, now: Timestamp) -> Event {
-        if self.kind != ANSWER_TYPE {
-            SERIALISATIONS.fetch_add(1, Ordering::Relaxed);
-        }
+        SERIALISATIONS.fetch_add(1, Ordering::Relaxed);
+        self.seal_for_one(now)
+    }
+
+    /// Writes down what goes to one connection only, such as an answer; it does not count as an event.
+    pub fn seal_for_one(&self, now: Timestamp) -> Event {
         let mut wire = Wire::new(self.object.len() + self.original.len() + self.key.len());
         wire.time(self.time.as_deref(), now);
         wire.string(",\"Type\":", &self.kind);
@@ -168,7 +175,8 @@ impl<'t> Draft<'t> {
         let (machine, work_order) = if self.kind == "jobs" { owners(self.object) } else { (None, None) };
         let names =
             [&self.kind, &self.action, &self.key, &machine.unwrap_or_default(), &work_order.unwrap_or_default()];
-        Event { frame, header, object, original, names: Names::new(names.map(AsRef::as_ref)) }
+        let names = Names::new(names.map(AsRef::as_ref));
+        Event { frame, header, object, original, names, deflated: OnceLock::new() }
     }
 }
 
@@ -204,105 +212,6 @@ fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
     Err(EventError::BadTime { text: text.chars().take(64).collect() })
 }
 
-/// As strict as Go's `time.RFC3339Nano`, which loses the whole event otherwise: capital `T` and `Z`, no leap second.
-fn is_rfc3339(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let shape = b"dddd-dd-ddTdd:dd:dd";
-    if bytes.len() <= shape.len() || !matches_shape(&bytes[..shape.len()], shape) || &bytes[17..19] > b"59".as_slice() {
-        return false;
-    }
-    let mut zone = &bytes[shape.len()..];
-    if zone[0] == b'.' {
-        let digits = zone[1..].iter().take_while(|b| b.is_ascii_digit()).count();
-        if !(1..=9).contains(&digits) {
-            return false;
-        }
-        zone = &zone[1 + digits..];
-    }
-    let zone_fits = zone == b"Z" || matches_shape(zone, b"+dd:dd") || matches_shape(zone, b"-dd:dd");
-    zone_fits && text.parse::<Timestamp>().is_ok()
-}
-
-fn matches_shape(bytes: &[u8], shape: &[u8]) -> bool {
-    let fits = |(b, s): (&u8, &u8)| if *s == b'd' { b.is_ascii_digit() } else { b == s };
-    bytes.len() == shape.len() && bytes.iter().zip(shape).all(fits)
-}
-
-/// The frame under construction; its first [`HEADER_ROOM`] bytes are kept for the header.
-struct Wire {
-    bytes: Vec<u8>,
-}
-
-impl Wire {
-    fn new(size_hint: usize) -> Self {
-        let mut bytes = Vec::with_capacity(HEADER_ROOM + size_hint + 192);
-        bytes.resize(HEADER_ROOM, 0);
-        Self { bytes }
-    }
-
-    fn time(&mut self, given: Option<&str>, now: Timestamp) {
-        self.bytes.extend_from_slice(b"{\"Time\":\"");
-        match given {
-            Some(text) => self.bytes.extend_from_slice(text.as_bytes()),
-            None => self.bytes.extend_from_slice(now.to_string().as_bytes()),
-        }
-        self.bytes.push(b'"');
-    }
-
-    fn string(&mut self, name: &str, text: &str) {
-        self.bytes.extend_from_slice(name.as_bytes());
-        json::quote(text, &mut self.bytes);
-    }
-
-    fn value(&mut self, name: &str, text: &str, scrub: bool) -> Range<u32> {
-        self.bytes.extend_from_slice(name.as_bytes());
-        let start = self.bytes.len();
-        if scrub && text.trim_start().starts_with('{') {
-            self.scrubbed(text);
-        } else {
-            json::compact(text, &mut self.bytes);
-        }
-        offset(start)..offset(self.bytes.len())
-    }
-
-    /// An object without its secrets.
-    fn scrubbed(&mut self, text: &str) {
-        self.bytes.push(b'{');
-        let mut first = true;
-        for member in json::members(text) {
-            let name = member.name();
-            if SECRETS.iter().any(|secret| name.eq_ignore_ascii_case(secret)) {
-                continue;
-            }
-            if !first {
-                self.bytes.push(b',');
-            }
-            first = false;
-            self.bytes.extend_from_slice(member.name.as_bytes());
-            self.bytes.push(b':');
-            json::compact(member.value, &mut self.bytes);
-        }
-        self.bytes.push(b'}');
-    }
-
-    /// Puts the header directly in front of the payload. Returns the bytes and where the frame starts in them.
-    fn finish(mut self) -> (Box<[u8]>, FrameStart) {
-        self.bytes.push(b'}');
-        let mut header = [0; HEADER_ROOM];
-        let len = text_header(self.bytes.len() - HEADER_ROOM, &mut header);
-        let start = HEADER_ROOM - len;
-        self.bytes[start..HEADER_ROOM].copy_from_slice(&header[..len]);
-        (self.bytes.into_boxed_slice(), FrameStart(u8::try_from(start).expect("at most ten")))
-    }
-}
-
-fn offset(at: usize) -> u32 {
-    u32::try_from(at).expect("an event is bounded far below 4 GiB at the intake")
-}
-
-#[derive(Debug, Clone, Copy)]
-struct FrameStart(u8);
-
 /// An event as it goes over the wire. See the module's text.
 #[derive(Debug)]
 pub struct Event {
@@ -311,10 +220,12 @@ pub struct Event {
     object: Range<u32>,
     original: Range<u32>,
     names: Names,
+    /// The deflated frame, or nothing if the event is better sent plain; not set until somebody asked.
+    deflated: OnceLock<Option<Box<[u8]>>>,
 }
 
 /// The strings that an event is found by, decoded, one behind the other: matching reads all of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Names {
     text: Box<str>,
     ends: [u32; 5],
@@ -342,9 +253,50 @@ impl Event {
         &self.frame[usize::from(self.header.0)..]
     }
 
+    /// The websocket frame in this encoding. Plain if the event has no deflated one.
+    pub fn frame_in(&self, encoding: Encoding) -> &[u8] {
+        match (encoding, self.deflated.get()) {
+            (Encoding::Deflate, Some(Some(frame))) => frame,
+            _ => self.frame(),
+        }
+    }
+
+    /// Makes the deflated frame by `make`, which is given the JSON text, unless that was tried before: at most once in the
+    /// life of an event, whatever the number of threads. Returns the encoding in which there is a frame now.
+    pub fn deflate_once(&self, make: impl FnOnce(&str) -> Option<Box<[u8]>>) -> Encoding {
+        match self.deflated.get_or_init(|| make(self.json())) {
+            Some(_) => Encoding::Deflate,
+            None => Encoding::Plain,
+        }
+    }
+
     /// The whole event as compact JSON.
     pub fn json(&self) -> &str {
         self.text(HEADER_ROOM..self.frame.len())
+    }
+
+    /// This event with the state before an earlier one, so that it tells of all that has changed since then.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut wire = Wire { bytes: Vec::with_capacity(self.original.start as usize + earlier.original.len() + 1) };
+        wire.bytes.extend_from_slice(&self.frame[..self.original.start as usize]);
+        wire.bytes.extend_from_slice(earlier.original().as_bytes());
+        let original = self.original.start..offset(wire.bytes.len());
+        let (frame, header) = wire.finish();
+        Self {
+            frame,
+            header,
+            object: self.object.clone(),
+            original,
+            names: self.names.clone(),
+            deflated: OnceLock::new(),
+        }
+    }
+
+    /// When it happened, RFC 3339, at most 35 bytes.
+    pub fn time(&self) -> &str {
+        let json = &self.json()[TIME.len()..];
+        json.split_once('"').map_or("", |(time, _)| time)
     }
 
     /// The object after the change, compact JSON, `null` if there is none.
@@ -430,6 +382,25 @@ mod tests {
             assert_eq!(len, event.json().len() as u64);
             assert_eq!(&frame[header..], event.json().as_bytes());
         }
+    }
+
+    #[test]
+    fn an_event_since_an_earlier_one_shows_the_whole_change() {
+        let at = |second: u8, object: &str, original: &str| {
+            sealed(&format!(
+                r#"{{"Time":"2026-01-02T03:04:0{second}Z","Type":"jobs","Action":"update","Key":"k","Object":{object},"Original":{original}}}"#
+            ))
+        };
+        let long = format!("{{\"Machine\":\"m\",\"N\":\"{}\"}}", "x".repeat(70_000));
+        let (first, last) = (at(1, "{}", r#"{"a":1}"#), at(2, &long, "{}"));
+        let both = last.since(&first);
+        assert_eq!(
+            (both.time(), both.object(), both.original()),
+            ("2026-01-02T03:04:02Z", last.object(), r#"{"a":1}"#)
+        );
+        let written = at(2, &long, r#"{"a":1}"#);
+        assert_eq!((both.frame(), both.machine()), (written.frame(), Some("m")));
+        assert_eq!(first.since(&last).original(), "{}");
     }
 
     #[test]

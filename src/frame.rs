@@ -12,13 +12,27 @@ pub const CONTROL_MAX: usize = 125;
 /// A ping without payload.
 pub const PING: &[u8] = &[0x89, 0x00];
 
+/// How the payload of a frame is written down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// As it is.
+    #[default]
+    Plain,
+    /// Deflated (RFC 7692), for connections that have agreed to it.
+    Deflate,
+}
+
 const FIN_TEXT: u8 = 0x81;
+const FIN_TEXT_DEFLATED: u8 = 0xC1;
 const FIN_CLOSE: u8 = 0x88;
 const FIN_PONG: u8 = 0x8A;
 
 /// Writes the header of a text frame into the front of `header` and returns its length in bytes.
-pub fn text_header(payload: usize, header: &mut [u8; HEADER_ROOM]) -> usize {
-    header[0] = FIN_TEXT;
+pub fn text_header(payload: usize, encoding: Encoding, header: &mut [u8; HEADER_ROOM]) -> usize {
+    header[0] = match encoding {
+        Encoding::Plain => FIN_TEXT,
+        Encoding::Deflate => FIN_TEXT_DEFLATED,
+    };
     match payload {
         0..=125 => {
             header[1] = u8::try_from(payload).expect("at most 125");

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Dependencies point one way (a test in `tests/tidy.rs` holds them to it):
-//! `json, event, clock` <- `protocol, index, fanout, auth` <- `broker` <- `transport, api, ingest` <- `cli` <- `main`.
+//! `json, event, clock, overflow` <- `protocol, index, fanout, auth` <- `broker` <- `transport, api, ingest` <- `cli` <- `main`.
 
 pub mod api;
 pub mod auth;
@@ -17,6 +17,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod deflate;
 pub mod event;
 pub mod fanout;
 pub mod frame;
@@ -24,6 +25,7 @@ pub mod index;
 pub mod ingest;
 pub mod json;
 pub mod metrics;
+pub mod overflow;
 pub mod protocol;
 pub mod server;
 pub mod transport;

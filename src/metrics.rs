@@ -1,82 +1,35 @@
 //! Every metric of hydrant, declared in one place and served by `--metrics-listen` in the Prometheus text format.
 //!
 //! Contract: names follow the Prometheus conventions (base units, `_total`, prefix `hydrant_`), label values come from
-//! enums of ours and never from clients, so the number of series is bounded. Handles are resolved here, once; a shard keeps its own
+//! enums of ours and the settings and never from clients, so the number of series is bounded. Handles are resolved here, once; a shard keeps its own
 //! plain counts and adds them up with [`ShardMetrics::flush`] once a turn, not once a delivery.
 //!
 //! `docs/operations.md` lists them all; a test compares the list with the registry.
+
+mod declare;
+mod deliveries;
+mod labels;
+mod latency;
+mod process;
+mod shard;
+mod upstream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use prometheus::core::{Collector, Desc};
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, proto};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+
+pub use labels::{Outcome, Rejection, Reload, Source};
+pub use shard::{FilterCost, ShardMetrics, ShardSize};
+pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
 use crate::event;
-use crate::fanout::{BUCKETS, Counts, Depth, Latency, bucket_bound_us};
 use crate::protocol::Close;
-
-/// Where an event came from; the value of the label `source`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// `POST /api/v3/events`
-    Post,
-    /// The simulated fleet of `--demo`
-    Demo,
-    /// Connections that came and went
-    Connections,
-}
-
-impl Source {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Post => "post",
-            Self::Demo => "demo",
-            Self::Connections => "connections",
-        }
-    }
-}
-
-/// What became of a command; the value of the label `outcome`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Registered, or registered already.
-    Registered,
-    /// Deregistered.
-    Deregistered,
-    /// Answered with an error.
-    Refused,
-}
-
-/// Why a connection did not become a websocket; the value of the label `reason`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejection {
-    /// TLS did not come about.
-    Tls,
-    /// No or unusable credentials.
-    Unauthenticated,
-    /// Wrong credentials.
-    Forbidden,
-    /// Not a websocket handshake.
-    BadRequest,
-    /// Too many tries or connections.
-    Limited,
-}
-
-impl Rejection {
-    const ALL: [(Self, &'static str); 5] = [
-        (Self::Tls, "tls"),
-        (Self::Unauthenticated, "unauthenticated"),
-        (Self::Forbidden, "forbidden"),
-        (Self::BadRequest, "bad_request"),
-        (Self::Limited, "limited"),
-    ];
-
-    fn label(self) -> &'static str {
-        Self::ALL.iter().find(|(reason, _)| *reason == self).map_or("other", |(_, label)| label)
-    }
-}
+use declare::Declare;
+use deliveries::Deliveries;
+use latency::seconds;
+use shard::Peaks;
 
 /// All metrics. One per process; shared.
 #[derive(Debug)]
@@ -97,53 +50,17 @@ pub struct Metrics {
     /// Events that were refused because the inboxes were full.
     pub events_refused: IntCounter,
     serialisations: IntCounterVec,
-    matched: IntCounter,
-    delivered: IntCounter,
-    delivered_bytes: IntCounter,
-    dropped: IntCounter,
-    queue_events: IntGauge,
-    queue_bytes: IntGauge,
-    queue_events_max: IntGauge,
-    queue_bytes_max: IntGauge,
+    deliveries: Deliveries,
     inbox_events: IntGauge,
-    frames: IntGauge,
-    latency: LatencyHistogram,
     predicate_evaluations: IntCounter,
     field_lookups: IntCounter,
     filter_matches: IntCounter,
+    certificate_reloads: IntCounterVec,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
+    /// Endpoints that are followed.
+    pub upstream: UpstreamMetrics,
     shards: Mutex<Vec<Arc<Peaks>>>,
-}
-
-/// What a shard last saw; the largest of all shards is shown.
-#[derive(Debug, Default)]
-struct Peaks {
-    events: AtomicU64,
-    bytes: AtomicU64,
-}
-
-/// Declares and registers at once, so that nothing is declared and forgotten.
-struct Declare<'r>(&'r Registry);
-
-impl Declare<'_> {
-    fn add<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
-        let collector = made.expect("names and labels are constants that follow the rules");
-        self.0.register(Box::new(collector.clone())).expect("every name is declared once");
-        collector
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.add(IntCounter::new(name, help))
-    }
-
-    fn counters(&self, name: &str, help: &str, label: &str) -> IntCounterVec {
-        self.add(IntCounterVec::new(Opts::new(name, help), &[label]))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.add(IntGauge::new(name, help))
-    }
 }
 
 impl Default for Metrics {
@@ -157,6 +74,11 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let declare = Declare(&registry);
+        let serialisations = declare.counters(
+            "hydrant_event_serialisations_total",
+            "Times an event was written down, by encoding; once an event, whatever the number of subscribers",
+            "encoding",
+        );
         let metrics = Self {
             connections: declare.gauge("hydrant_connections", "Websockets that are open"),
             connections_opened: declare.counter("hydrant_connections_opened_total", "Websockets that were opened"),
@@ -173,37 +95,26 @@ impl Metrics {
                 .counter("hydrant_event_received_bytes_total", "Bytes of events taken in, as written for clients"),
             events_refused: declare
                 .counter("hydrant_events_refused_total", "Events refused because the inboxes were full"),
-            serialisations: declare.counters(
-                "hydrant_event_serialisations_total",
-                "Times an event was written down, by encoding; once an event, whatever the number of subscribers",
-                "encoding",
-            ),
-            matched: declare.counter(
-                "hydrant_deliveries_queued_total",
-                "Events put into an outbox; equals delivered + waiting + dropped, but for those refused by a full one",
-            ),
-            delivered: declare.counter("hydrant_deliveries_total", "Events handed to the kernel, once a subscriber"),
-            delivered_bytes: declare.counter("hydrant_delivered_bytes_total", "Bytes handed to the kernel"),
-            dropped: declare
-                .counter("hydrant_deliveries_dropped_total", "Events not delivered because the connection was closed"),
-            queue_events: declare.gauge("hydrant_queue_events", "Frames waiting in all outboxes"),
-            queue_bytes: declare.gauge("hydrant_queue_bytes", "Bytes waiting in all outboxes"),
-            queue_events_max: declare.gauge("hydrant_queue_events_max", "Frames waiting in the deepest outbox"),
-            queue_bytes_max: declare.gauge("hydrant_queue_bytes_max", "Bytes waiting in the deepest outbox"),
+            deliveries: Deliveries::declare(&declare, &serialisations),
+            serialisations,
             inbox_events: declare.gauge("hydrant_inbox_events", "Events waiting for the slowest shard"),
-            frames: declare.gauge("hydrant_frames", "Distinct frames held by all shards"),
-            latency: declare.add(LatencyHistogram::new()),
             predicate_evaluations: declare.counter(
                 "hydrant_predicate_evaluations_total",
                 "Questions of filters that were worked out, at most once an event and shard each",
             ),
             field_lookups: declare.counter("hydrant_field_lookups_total", "Paths looked up in events by filters"),
             filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once a group"),
+            certificate_reloads: declare.counters(
+                "hydrant_certificate_reloads_total",
+                "Changes of the TLS certificate while running",
+                "outcome",
+            ),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
+            upstream: UpstreamMetrics::declare(&declare),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
         };
-        declare_build_info(&declare);
+        declare.build_info();
         metrics.show_all_labels();
         metrics
     }
@@ -220,7 +131,13 @@ impl Metrics {
         for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
             self.command(outcome, 0);
         }
-        [Source::Post, Source::Connections].into_iter().for_each(|source| self.received(source, 0, 0));
+        self.serialisations.with_label_values(&["deflate"]);
+        ["taken", "refused"]
+            .iter()
+            .for_each(|outcome| self.certificate_reloads.with_label_values(&[outcome]).inc_by(0));
+        [Source::Post, Source::Connections, Source::Upstream]
+            .into_iter()
+            .for_each(|source| self.received(source, 0, 0));
     }
 
     /// A websocket was closed for this reason; nothing if the client vanished.
@@ -231,6 +148,15 @@ impl Metrics {
     /// A connection did not become a websocket.
     pub fn rejected(&self, reason: Rejection) {
         self.rejected.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// The certificate has changed.
+    pub fn certificate(&self, reload: Reload) {
+        let label = match reload {
+            Reload::Taken => "taken",
+            Reload::Refused => "refused",
+        };
+        self.certificate_reloads.with_label_values(&[label]).inc();
     }
 
     /// Commands had this outcome.
@@ -253,7 +179,7 @@ impl Metrics {
     pub fn shard(self: &Arc<Self>) -> ShardMetrics {
         let peaks = Arc::new(Peaks::default());
         self.shards.lock().push(Arc::clone(&peaks));
-        ShardMetrics { metrics: Arc::clone(self), peaks, waiting: Depth::default(), registrations: 0, frames: 0 }
+        ShardMetrics::new(Arc::clone(self), peaks)
     }
 
     /// All metrics in the Prometheus text format. `inbox_events` is what waits for the slowest shard.
@@ -261,8 +187,9 @@ impl Metrics {
         let largest = |pick: fn(&Peaks) -> &AtomicU64| {
             self.shards.lock().iter().map(|peaks| pick(peaks).load(Ordering::Relaxed)).max().unwrap_or(0)
         };
-        self.queue_events_max.set(signed(largest(|peaks| &peaks.events)));
-        self.queue_bytes_max.set(signed(largest(|peaks| &peaks.bytes)));
+        self.deliveries.queue_events_max.set(signed(largest(|peaks| &peaks.events)));
+        self.deliveries.queue_bytes_max.set(signed(largest(|peaks| &peaks.bytes)));
+        self.deliveries.queue_age.set(seconds(largest(|peaks| &peaks.age_us)));
         self.inbox_events.set(signed(inbox_events as u64));
         let plain = self.serialisations.with_label_values(&["plain"]);
         plain.inc_by(event::serialisations().saturating_sub(plain.get()));
@@ -272,183 +199,38 @@ impl Metrics {
     }
 }
 
-fn declare_build_info(declare: &Declare<'_>) {
-    let opts = Opts::new("hydrant_build_info", "Always 1").const_label("version", env!("CARGO_PKG_VERSION"));
-    declare.add(IntGauge::with_opts(opts)).set(1);
-}
-
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// One shard's way to the metrics. Owned by the shard's thread.
-#[derive(Debug)]
-pub struct ShardMetrics {
-    metrics: Arc<Metrics>,
-    peaks: Arc<Peaks>,
-    waiting: Depth,
-    registrations: usize,
-    frames: usize,
-}
-
-/// How large a shard is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ShardSize {
-    /// What waits in its outboxes.
-    pub waiting: Depth,
-    /// Registrations of its connections.
-    pub registrations: usize,
-    /// Frames it holds.
-    pub frames: usize,
-}
-
-/// What filters have cost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FilterCost {
-    /// Questions worked out.
-    pub predicate_evaluations: u64,
-    /// Paths looked up.
-    pub field_lookups: u64,
-    /// Filters found true.
-    pub filter_matches: u64,
-}
-
-impl ShardMetrics {
-    /// All metrics.
-    pub fn all(&self) -> &Arc<Metrics> {
-        &self.metrics
-    }
-
-    /// Adds the counts of a turn and replaces the shard's part of the gauges.
-    pub fn flush(&mut self, counts: &Counts, size: ShardSize) {
-        let metrics = &self.metrics;
-        if counts.queued + counts.dropped + counts.bytes > 0 {
-            metrics.matched.inc_by(counts.queued);
-            metrics.delivered.inc_by(counts.delivered);
-            metrics.delivered_bytes.inc_by(counts.bytes);
-            metrics.dropped.inc_by(counts.dropped);
-            metrics.latency.add(&counts.latency);
-        }
-        let moved = |gauge: &IntGauge, old: usize, new: usize| {
-            if old != new {
-                gauge.add(signed(new as u64) - signed(old as u64));
-            }
-        };
-        moved(&metrics.queue_events, self.waiting.events, size.waiting.events);
-        moved(&metrics.queue_bytes, self.waiting.bytes, size.waiting.bytes);
-        moved(&metrics.registrations, self.registrations, size.registrations);
-        moved(&metrics.frames, self.frames, size.frames);
-        (self.waiting, self.registrations, self.frames) = (size.waiting, size.registrations, size.frames);
-    }
-
-    /// Adds what filters have cost since the last call.
-    pub fn filters(&self, cost: FilterCost) {
-        self.metrics.predicate_evaluations.inc_by(cost.predicate_evaluations);
-        self.metrics.field_lookups.inc_by(cost.field_lookups);
-        self.metrics.filter_matches.inc_by(cost.filter_matches);
-    }
-
-    /// Notes the deepest outbox.
-    pub fn peak(&self, deepest: Depth) {
-        self.peaks.events.store(deepest.events as u64, Ordering::Relaxed);
-        self.peaks.bytes.store(deepest.bytes as u64, Ordering::Relaxed);
-    }
-}
-
-/// A histogram to which whole buckets can be added, which the library's own cannot.
-#[derive(Debug, Clone)]
-struct LatencyHistogram {
-    desc: Desc,
-    cells: Arc<LatencyCells>,
-}
-
-#[derive(Debug, Default)]
-struct LatencyCells {
-    counts: [AtomicU64; BUCKETS],
-    sum_us: AtomicU64,
-}
-
-impl LatencyHistogram {
-    fn new() -> prometheus::Result<Self> {
-        let desc = Desc::new(
-            "hydrant_delivery_latency_seconds".to_owned(),
-            "From the intake of an event to the hand-over of its last byte to the kernel, once a delivery".to_owned(),
-            Vec::new(),
-            std::collections::HashMap::new(),
-        )?;
-        Ok(Self { desc, cells: Arc::default() })
-    }
-
-    fn add(&self, latency: &Latency) {
-        for (cell, &count) in self.cells.counts.iter().zip(&latency.counts) {
-            if count > 0 {
-                cell.fetch_add(count, Ordering::Relaxed);
-            }
-        }
-        self.cells.sum_us.fetch_add(latency.sum_us, Ordering::Relaxed);
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "Prometheus values are floating point")]
-fn seconds(us: u64) -> f64 {
-    us as f64 / 1e6
-}
-
-impl Collector for LatencyHistogram {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.desc]
-    }
-
-    fn collect(&self) -> Vec<proto::MetricFamily> {
-        let mut histogram = proto::Histogram::default();
-        let mut count = 0;
-        let mut buckets = Vec::with_capacity(BUCKETS);
-        for (at, cell) in self.cells.counts.iter().enumerate() {
-            count += cell.load(Ordering::Relaxed);
-            if let Some(bound) = bucket_bound_us(at) {
-                let mut bucket = proto::Bucket::default();
-                bucket.set_upper_bound(seconds(bound));
-                bucket.set_cumulative_count(count);
-                buckets.push(bucket);
-            }
-        }
-        histogram.set_bucket(buckets);
-        histogram.set_sample_count(count);
-        histogram.set_sample_sum(seconds(self.cells.sum_us.load(Ordering::Relaxed)));
-        let mut metric = proto::Metric::default();
-        metric.set_histogram(histogram);
-        let mut family = proto::MetricFamily::default();
-        family.set_name(self.desc.fq_name.clone());
-        family.set_help(self.desc.help.clone());
-        family.set_field_type(proto::MetricType::HISTOGRAM);
-        family.set_metric(vec![metric]);
-        vec![family]
-    }
-}
-
-mod process;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    use crate::fanout::{Counts, Depth};
 
     #[test]
     fn a_shard_adds_its_counts_and_replaces_its_gauges() {
         let metrics = Arc::new(Metrics::new());
         let (mut a, mut b) = (metrics.shard(), metrics.shard());
-        let mut counts = Counts { queued: 3, delivered: 2, dropped: 1, bytes: 50, latency: Latency::default() };
+        let mut counts = Counts { matched: 6, delivered: 2, dropped: [1, 0, 3], bytes: 50, ..Counts::default() };
         counts.latency.observe(40);
         let size = |events| ShardSize { waiting: Depth { events, bytes: 10 }, registrations: 4, frames: 1 };
         a.flush(&counts, size(5));
         b.flush(&counts, size(2));
         a.flush(&Counts::default(), size(1));
-        a.peak(Depth { events: 1, bytes: 10 });
+        a.peak(Depth { events: 1, bytes: 10 }, Duration::from_millis(2500));
         let text = metrics.render(7);
         for line in [
             "hydrant_deliveries_total 4",
-            "hydrant_deliveries_dropped_total 2",
+            "hydrant_deliveries_matched_total 12",
+            "hydrant_deliveries_dropped_total{reason=\"slow_consumer\"} 2",
+            "hydrant_deliveries_dropped_total{reason=\"drop_oldest\"} 6",
+            "hydrant_slow_consumers_total{policy=\"drop-oldest\"} 0",
             "hydrant_queue_events 3",
             "hydrant_queue_events_max 1",
+            "hydrant_queue_age_seconds 2.5",
             "hydrant_registrations 8",
             "hydrant_inbox_events 7",
             "hydrant_delivery_latency_seconds_bucket{le=\"0.000032\"} 0",

@@ -4,6 +4,8 @@
 //! wrong with the settings. [`Server::stop`] drains: readiness goes, no connections and events are taken any more, what was taken is
 //! delivered, everybody gets a close frame, and the shards end. Several servers can live in one process (tests do that).
 
+mod links;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -20,17 +22,18 @@ use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
 use crate::broker::Broker;
-use crate::config::{Proxy, Settings, TlsMode};
-use crate::fanout::OutboxLimits;
+use crate::config::{DeflateMode, Proxy, Settings, TlsMode};
 use crate::fanout::inbox::InboxLimits;
+use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::index;
 use crate::index::filter;
 use crate::ingest::demo::Fleet;
 use crate::ingest::feed;
+use crate::ingest::upstream::Link;
 use crate::metrics::Metrics;
 use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
-use crate::transport::tls::{self, TlsError};
+use crate::transport::tls::{self, LiveTls, TlsError};
 use crate::transport::{Timing, listener::Handler};
 use crate::upstream::{Upstream, UpstreamLimits};
 
@@ -87,6 +90,7 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     probe: Option<SocketAddr>,
     api: Arc<Api>,
+    tls: Option<Arc<LiveTls>>,
     ready: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     /// The probe goes on while the server drains.
@@ -105,7 +109,8 @@ impl Server {
         let authority = open_authority(&settings)?;
         let id = identity(&settings)?;
         let metrics = Arc::new(Metrics::new());
-        let listeners = bind_all(&settings, &metrics).await?;
+        let tls = live_tls(&settings)?.map(Arc::new);
+        let listeners = bind_all(&settings, tls.as_ref(), &metrics).await?;
         let probe = bind_probe(&settings, &metrics).await?;
         let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect::<Vec<_>>();
         let broker = Arc::new(Broker::new(metrics, epoch));
@@ -119,7 +124,10 @@ impl Server {
             sockets: SocketQuota::new(usize::try_from(settings.limits.connections_per_principal).unwrap_or(usize::MAX)),
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
+            tier: links::tier(&settings),
             connection_events: settings.connection_events,
+            deflate: settings.deflate.mode == DeflateMode::On,
+            overflow: settings.outbox.overflow,
             limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
             about: About {
                 id,
@@ -135,6 +143,7 @@ impl Server {
             addresses,
             probe: probe.as_ref().and_then(|probe| probe.address().ok()),
             api,
+            tls,
             ready,
             stop,
             stop_probe,
@@ -144,11 +153,15 @@ impl Server {
         for listener in listeners {
             server.serve(listener, Arc::clone(&server.api), stopped.clone());
         }
+        let links = links::links(&server.settings, &server.api.broker);
         if let Some(listener) = probe {
-            let probe = Arc::new(Probe::new(Arc::clone(&server.api.broker), Arc::clone(&server.ready)));
+            let healths = links.iter().map(Link::health).collect();
+            let probe = Arc::new(Probe::new(Arc::clone(&server.api.broker), Arc::clone(&server.ready), healths));
             server.serve(listener, probe, probe_stopped);
         }
+        server.tasks.extend(links.into_iter().map(|link| tokio::spawn(link.run(stopped.clone()))));
         server.follow_rights(stopped.clone());
+        server.follow_certificate(stopped.clone());
         server.feed_demo(stopped);
         Ok(server)
     }
@@ -176,6 +189,14 @@ impl Server {
         }));
     }
 
+    /// Takes another certificate when its files have changed.
+    fn follow_certificate(&mut self, stop: watch::Receiver<bool>) {
+        if let Some(tls) = &self.tls {
+            let metrics = Arc::clone(self.api.broker.metrics());
+            self.tasks.push(tokio::spawn(Arc::clone(tls).follow(metrics, stop)));
+        }
+    }
+
     fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
         let Some(machines) = self.settings.demo else { return };
         let fleet = Fleet::new(self.settings.demo_seed, machines);
@@ -197,8 +218,11 @@ impl Server {
         &self.settings
     }
 
-    /// Reads users, roles, tenants and keys again.
+    /// Reads users, roles, tenants and keys again, and the certificate.
     pub fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload_and_tell(self.api.broker.metrics());
+        }
         match self.api.authority.reload() {
             Ok(changed) => tracing::info!(changed, "reloaded"),
             Err(error) => tracing::error!(%error, "not reloaded; everything stays as it was"),
@@ -247,15 +271,27 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
         },
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
         inbox: InboxLimits { events: inbox.events, bytes: inbox.bytes },
+        deflate: deflate_policy(settings),
         message_bytes: limits.message_bytes,
         timing: Timing {
             ping: timeouts.ping,
             idle: timeouts.idle,
             close: timeouts.close,
+            age: outbox.age,
             close_on_token_expiry: settings.close_on_token_expiry,
         },
         connection_events: settings.connection_events,
     }
+}
+
+fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
+    let deflate = &settings.deflate;
+    (deflate.mode == DeflateMode::On).then(|| DeflatePolicy {
+        level: deflate.level,
+        min_bytes: deflate.min_bytes,
+        max_bytes: deflate.max_bytes,
+        skip_types: deflate.skip_types.clone(),
+    })
 }
 
 /// The endpoint that gets what is not for this server itself.
@@ -294,21 +330,30 @@ fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     Ok(Arc::new(authority))
 }
 
-async fn bind_all(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Vec<Listener>, StartError> {
-    let tls = match settings.tls {
-        TlsMode::Off => None,
+fn live_tls(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {
+    let (certificate, key) = match settings.tls {
+        TlsMode::Off => return Ok(None),
         TlsMode::SelfSigned => {
             let addresses: Vec<IpAddr> = settings.listen.iter().map(SocketAddr::ip).collect();
-            Some(tls::self_signed(&settings.data_dir, &addresses)?)
+            tls::self_signed(&settings.data_dir, &addresses)?
         }
-        TlsMode::Files => match (&settings.tls_cert, &settings.tls_key) {
-            (Some(certificate), Some(key)) => Some(tls::from_files(certificate, key)?),
+        TlsMode::Files => match (settings.tls_cert.clone(), settings.tls_key.clone()) {
+            (Some(certificate), Some(key)) => (certificate, key),
             _ => unreachable!("the settings were checked when they were read"),
         },
     };
+    let files = vec![certificate.clone(), key.clone()];
+    LiveTls::new(files, move || tls::from_files(&certificate, &key)).map(Some)
+}
+
+async fn bind_all(
+    settings: &Settings,
+    tls: Option<&Arc<LiveTls>>,
+    metrics: &Arc<Metrics>,
+) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     for &address in &settings.listen {
-        listeners.push(bind(address, tls.clone(), settings, metrics).await?);
+        listeners.push(bind(address, tls.cloned(), settings, metrics).await?);
     }
     Ok(listeners)
 }
@@ -322,7 +367,7 @@ async fn bind_probe(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Optio
 
 async fn bind(
     address: SocketAddr,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<LiveTls>>,
     settings: &Settings,
     metrics: &Arc<Metrics>,
 ) -> Result<Listener, StartError> {

@@ -97,7 +97,7 @@ async fn graceful(server: Hydrant, readers: usize, unwanted: usize, count: usize
     assert_eq!(ready.status.as_u16(), 200);
     let body = format!("{}\n{}", format!("{}\n", event("x", "y", "z")).repeat(unwanted), load(count));
     server.try_post(NDJSON, &body).await.taken();
-    let in_time = server.metric("hydrant_deliveries_queued_total").await == 0;
+    let in_time = server.metric("hydrant_deliveries_matched_total").await == 0;
     let address = server.address();
     patiently("the end of the server", server.server.stop()).await;
     for task in tasks {

@@ -134,8 +134,8 @@ async fn deliver(server: Hydrant) {
 /// Queued is delivered and waiting and dropped; here everything was delivered.
 async fn law(server: &Hydrant, expected: u64) {
     server.until("hydrant_deliveries_total", expected).await;
-    assert_eq!(server.metric("hydrant_deliveries_queued_total").await, expected);
-    assert_eq!(server.metric("hydrant_deliveries_dropped_total").await, 0);
+    assert_eq!(server.metric("hydrant_deliveries_matched_total").await, expected);
+    assert_eq!(server.metric("hydrant_deliveries_dropped_total{reason=\"slow_consumer\"}").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

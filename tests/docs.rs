@@ -59,6 +59,7 @@ fn the_close_table_is_that_of_the_code() {
     let row = |close: Close| {
         let reason = match close {
             Close::SlowConsumer { .. } => "slow consumer: N events, M bytes queued".to_owned(),
+            Close::Stale { .. } => "slow consumer: an event has waited N s".to_owned(),
             _ => close.reason().into_owned(),
         };
         vec![close.code().to_string(), reason, close.label().to_owned(), close.advice().to_owned()]
@@ -101,6 +102,7 @@ fn told(text: &str) -> BTreeMap<String, Told> {
 fn the_metrics_table_is_that_of_the_registry() {
     let metrics = Arc::new(Metrics::new());
     metrics.http_responses.with_label_values(&["200"]).inc();
+    metrics.upstream.endpoint("drp:8092");
     let code = told(&metrics.render(0));
     let rows = table(&read("docs/operations.md"), "| name | type | labels | meaning |").into_iter();
     let written = rows.map(|row| {
@@ -119,6 +121,7 @@ fn the_metrics_table_is_that_of_the_registry() {
 fn every_metric_that_the_documents_name_exists() {
     let metrics = Arc::new(Metrics::new());
     metrics.http_responses.with_label_values(&["200"]).inc();
+    metrics.upstream.endpoint("drp:8092");
     let code = told(&metrics.render(0));
     for name in ["docs/operations.md", "docs/protocol.md", "docs/architecture.md", "README.md"] {
         let text = read(name);

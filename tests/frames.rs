@@ -18,8 +18,8 @@ const PING: u8 = 0x89;
 const PONG: u8 = 0x8A;
 
 async fn both(test: impl AsyncFn(Hydrant)) {
-    test(Hydrant::start("shards = 1").await).await;
-    test(Hydrant::start_tls("shards = 1").await).await;
+    Box::pin(test(Hydrant::start("shards = 1").await)).await;
+    Box::pin(test(Hydrant::start_tls("shards = 1").await)).await;
 }
 
 async fn answered(raw: &mut Raw, name: &str) {

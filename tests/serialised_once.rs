@@ -1,40 +1,82 @@
-//! An event is written down once, whatever the number of subscribers and shards. Alone in its binary, because the counter
-//! is the process's.
+//! An event is written down once and deflated once, whatever the number of subscribers and shards. Alone in its binary,
+//! because a counter is the process's.
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails the test")]
 
 mod common;
 
 use common::Hydrant;
+use common::raw::{Raw, masked};
 use futures_util::future::join_all;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+const STREAM: &str = include_str!("data/drp-v3.ndjson");
 
 const COUNTER: &str = "hydrant_event_serialisations_total{encoding=\"plain\"}";
 
+const DEFLATED: &str = "hydrant_event_serialisations_total{encoding=\"deflate\"}";
+
 const SUBSCRIBERS: usize = 1_000;
 
-const EVENTS: u64 = 10;
+const EVENTS: usize = 10;
 
+/// The longest recorded objects.
+fn events() -> Vec<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Line<'a> {
+        #[serde(borrow)]
+        object: &'a RawValue,
+    }
+    let objects = STREAM.lines().map(|line| serde_json::from_str::<Line<'_>>(line).unwrap().object.get());
+    let large = objects.filter(|object| object.len() > 700).take(EVENTS).enumerate();
+    let event = |(at, object)| format!(r#"{{"Type":"machines","Action":"update","Key":"{at}","Object":{object}}}"#);
+    let events: Vec<String> = large.map(event).collect();
+    assert_eq!(events.len(), EVENTS);
+    events
+}
+
+async fn register(mut raw: Raw) -> Raw {
+    raw.send(&masked(0x81, b"register *.*.*")).await;
+    raw.text().await;
+    raw
+}
+
+/// Half of the subscribers take deflated frames.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_is_serialised_once_for_a_thousand_subscribers() {
+async fn an_event_is_serialised_and_deflated_once_for_a_thousand_subscribers() {
     for shards in [1, 4] {
         let server = Hydrant::start(&format!("shards = {shards}")).await;
-        let mut clients = Vec::new();
-        while clients.len() < SUBSCRIBERS {
-            clients.extend(join_all((0..100).map(|_| server.watch(&["*.*.*"]))).await);
+        let (mut plain, mut deflating) = (Vec::new(), Vec::new());
+        while plain.len() + deflating.len() < SUBSCRIBERS {
+            plain.extend(join_all((0..50).map(|_| server.watch(&["*.*.*"]))).await);
+            deflating.extend(join_all((0..50).map(|_| async { register(server.raw_deflate().await).await })).await);
         }
-        let before = server.metric(COUNTER).await;
-        let events: Vec<String> = (0..EVENTS).map(|at| common::event("machines", "update", &at.to_string())).collect();
-        server.post(&format!("[{}]", events.join(","))).await;
-        for client in &mut clients {
-            for at in 0..EVENTS {
-                assert_eq!(client.event().await.key, at.to_string());
+        let (before, deflated) = (server.metric(COUNTER).await, server.metric(DEFLATED).await);
+        server.post(&format!("[{}]", events().join(","))).await;
+        let mut sent = Vec::new();
+        for at in 0..EVENTS {
+            let text = plain[0].text().await;
+            assert_eq!(common::Seen::read(&text).key, at.to_string());
+            sent.push(text);
+        }
+        for client in &mut plain[1..] {
+            for expected in &sent {
+                assert_eq!(client.text().await, *expected);
             }
         }
-        assert_eq!(server.metric(COUNTER).await - before, EVENTS, "with {shards} shards");
-        let deliveries = EVENTS * SUBSCRIBERS as u64;
+        for client in &mut deflating {
+            for expected in &sent {
+                assert_eq!(client.maybe_deflated().await, (true, expected.clone()));
+            }
+        }
+        let (events, deliveries) = (EVENTS as u64, (EVENTS * SUBSCRIBERS) as u64);
         server.until("hydrant_deliveries_total", deliveries).await;
+        assert_eq!(server.metric(COUNTER).await - before, events, "with {shards} shards");
+        assert_eq!(server.metric(DEFLATED).await - deflated, events, "with {shards} shards");
         server.until("hydrant_queue_events", 0).await;
-        assert_eq!(server.metric("hydrant_deliveries_queued_total").await, deliveries);
-        assert_eq!(server.metric("hydrant_deliveries_dropped_total").await, 0);
+        assert_eq!(server.metric("hydrant_deliveries_matched_total").await, deliveries);
+        assert_eq!(server.metric("hydrant_deliveries_dropped_total{reason=\"slow_consumer\"}").await, 0);
     }
 }

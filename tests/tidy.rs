@@ -15,29 +15,52 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs any
 /// more, fails a test; so does a module that uses one below which it stands.
-const MODULES: [(&str, &[&str]); 18] = [
+const MODULES: [(&str, &[&str]); 20] = [
     ("json", &[]),
     ("frame", &[]),
     ("clock", &[]),
+    ("deflate", &["frame"]),
+    ("overflow", &[]),
     ("event", &["frame", "json"]),
     ("protocol", &["event", "frame"]),
     ("index", &["event", "json"]),
-    ("fanout", &["event"]),
-    ("auth", &["clock"]),
+    ("fanout", &["deflate", "event", "frame", "overflow"]),
+    ("auth", &["clock", "overflow"]),
     ("client", &["json"]),
     ("upstream", &["client"]),
-    ("config", &["client"]),
-    ("metrics", &["event", "fanout", "protocol"]),
-    ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "protocol"]),
-    ("transport", &["auth", "broker", "clock", "event", "fanout", "frame", "index", "metrics", "protocol"]),
-    ("api", &["auth", "broker", "clock", "event", "json", "metrics", "protocol", "transport", "upstream"]),
-    ("ingest", &["broker", "clock", "event", "json", "metrics"]),
-    ("server", &["api", "auth", "broker", "config", "fanout", "index", "ingest", "metrics", "transport", "upstream"]),
-    ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "server"]),
+    ("config", &["client", "overflow"]),
+    ("metrics", &["event", "fanout", "overflow", "protocol"]),
+    ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),
+    ("ingest", &["broker", "client", "clock", "event", "json", "metrics"]),
+    (
+        "transport",
+        &["auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"],
+    ),
+    (
+        "api",
+        &[
+            "auth",
+            "broker",
+            "clock",
+            "event",
+            "ingest",
+            "json",
+            "metrics",
+            "overflow",
+            "protocol",
+            "transport",
+            "upstream",
+        ],
+    ),
+    (
+        "server",
+        &["api", "auth", "broker", "client", "config", "fanout", "index", "ingest", "metrics", "transport", "upstream"],
+    ),
+    ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "overflow", "server"]),
 ];
 
 /// Modules without I/O, threads and clocks: what they are told is all they know.
-const PURE: [&str; 6] = ["json", "frame", "event", "protocol", "index", "fanout"];
+const PURE: [&str; 8] = ["json", "frame", "deflate", "overflow", "event", "protocol", "index", "fanout"];
 
 /// What a pure module must not name. `inbox` is the way into a shard, so it has a channel and atomics, but nothing of these.
 const IMPURE: [&str; 8] =
@@ -45,9 +68,6 @@ const IMPURE: [&str; 8] =
 
 /// Lines of a source file, tests not counted.
 const FILE_LINES: usize = 400;
-
-/// Files that were longer when the rule came; they may only shrink, and leave this list when they fit.
-const LONGER: [(&str, usize); 1] = [("src/metrics.rs", 430)];
 
 /// Lines of a function, from `fn` to the closing brace.
 const FUNCTION_LINES: usize = 70;
@@ -265,11 +285,8 @@ fn files_are_short() {
     let mut faults = Vec::new();
     for file in sources() {
         let lines = without_tests(&file.text).len();
-        let longer = LONGER.iter().find(|(name, _)| *name == file.name).map(|(_, lines)| *lines);
-        if lines > longer.unwrap_or(FILE_LINES) {
+        if lines > FILE_LINES {
             faults.push(format!("{}: {lines} lines without tests", file.name));
-        } else if longer.is_some() && lines <= FILE_LINES {
-            faults.push(format!("{}: fits now; take it out of LONGER", file.name));
         }
     }
     none(&faults);

@@ -2,7 +2,7 @@
 //!
 //! | route | claim |
 //! |---|---|
-//! | `GET /connections` (filters `Type`, `Principal`, `RemoteAddr`; `sort=queued`) | connections/list; without it the list is empty, as DRP does it |
+//! | `GET /connections` (filters `Type`, `Principal`, `RemoteAddr`; `sort=queued`, `limit=N`) | connections/list; without it the list is empty, as DRP does it |
 //! | `GET /connections/ADDR:PORT` | connections/get/ADDR:PORT; without it 404 |
 //! | `DELETE /connections/ADDR:PORT` | connections/delete/ADDR:PORT |
 //! | `GET /{machines,clusters,resource_brokers}/UUID/connections` | get of that object |
@@ -33,6 +33,7 @@ impl Api {
         }
         let query = request.uri().query();
         let wanted = |name: &str, value: String| query::value(query, name).is_none_or(|asked| asked == value);
+        let limit = limit(query)?;
         let mut all = self.connections().await;
         all.retain(|connection| {
             wanted("Type", kind(connection).to_owned())
@@ -42,6 +43,7 @@ impl Api {
         if query::value(query, "sort").is_some_and(|sort| sort == "queued") {
             all.sort_by_key(|connection| std::cmp::Reverse(connection.queued_bytes));
         }
+        all.truncate(limit);
         Ok(list(&all, self.theirs(request, peer).await))
     }
 
@@ -131,6 +133,12 @@ impl Api {
         all.extend(self.visitors.list());
         all
     }
+}
+
+/// How many connections are wanted at most.
+fn limit(query: Option<&str>) -> Result<usize, ApiError> {
+    let Some(limit) = query::value(query, "limit") else { return Ok(usize::MAX) };
+    limit.parse().map_err(|_| ApiError::Bad("limit is a whole number".to_owned()))
 }
 
 fn kind(connection: &Connection) -> &'static str {

@@ -43,6 +43,7 @@ use crate::auth::Authority;
 use crate::broker::connection::Connection;
 use crate::broker::{Broker, PublishError};
 use crate::metrics::Source;
+use crate::overflow::Overflow;
 use crate::transport::listener::{Answer, Handler};
 use crate::transport::pool::{Admission, Pool};
 use crate::upstream::Upstream;
@@ -92,8 +93,14 @@ pub struct ApiParts {
     pub posts: PostQuota,
     /// Origins besides the request's own from which a browser's own credentials are taken.
     pub allowed_origins: Vec<String>,
+    /// Place in a chain of hydrants, 0 without upstreams; told to whoever opens a websocket.
+    pub tier: u64,
     /// Whether connections are told of by events.
     pub connection_events: bool,
+    /// What happens to a websocket that does not follow, if neither its query nor a role says.
+    pub overflow: Overflow,
+    /// Whether an offer of permessage-deflate is taken.
+    pub deflate: bool,
     /// Bounds of requests.
     pub limits: ApiLimits,
     /// What `/info` says.

@@ -1,7 +1,8 @@
 //! `/metrics`, `/healthz` and `/readyz`, in plain HTTP on a listener of their own, without credentials.
 //!
-//! `/healthz` says that the process answers; `/readyz` that it takes connections, and 503 as soon as it drains, so that
-//! balancers look elsewhere before anybody is disconnected.
+//! `/healthz` says that the process answers; `/readyz` that it takes connections and that events come in: 503 as soon as it
+//! drains, so that balancers look elsewhere before anybody is disconnected, and while none of the upstream endpoints is
+//! connected, if there are any. Its body tells which are.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,22 +10,44 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
+use serde::Serialize;
 
 use super::{ApiError, answer};
 use crate::broker::Broker;
+use crate::ingest::upstream::{Health, Report};
 use crate::transport::listener::{Answer, Handler};
 
 /// See the module's text.
 #[derive(Debug)]
 pub struct Probe {
     broker: Arc<Broker>,
-    ready: Arc<AtomicBool>,
+    accepting: Arc<AtomicBool>,
+    upstreams: Vec<Arc<Health>>,
+}
+
+/// The body of `/readyz`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Readiness {
+    ready: bool,
+    draining: bool,
+    upstreams: Vec<Report>,
 }
 
 impl Probe {
-    /// Answers from this broker's metrics, and with `ready` about readiness.
-    pub fn new(broker: Arc<Broker>, ready: Arc<AtomicBool>) -> Self {
-        Self { broker, ready }
+    /// Answers from this broker's metrics; about readiness as long as connections are `accepting`, and by the `upstreams`.
+    pub fn new(broker: Arc<Broker>, accepting: Arc<AtomicBool>, upstreams: Vec<Arc<Health>>) -> Self {
+        Self { broker, accepting, upstreams }
+    }
+
+    fn readiness(&self) -> Answer {
+        let upstreams: Vec<Report> = self.upstreams.iter().map(|health| health.report()).collect();
+        let draining = !self.accepting.load(Ordering::Acquire);
+        let fed = upstreams.is_empty() || upstreams.iter().any(|report| report.connected);
+        let readiness = Readiness { ready: fed && !draining, draining, upstreams };
+        let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let body = serde_json::to_vec(&readiness).expect("texts and flags are always written");
+        answer::json(status, body)
     }
 }
 
@@ -36,8 +59,7 @@ impl Handler for Probe {
                 answer::text(StatusCode::OK, self.broker.metrics().render(self.broker.waiting()))
             }
             (&Method::GET, "/healthz") => answer::text(StatusCode::OK, "ok\n"),
-            (&Method::GET, "/readyz") if self.ready.load(Ordering::Acquire) => answer::text(StatusCode::OK, "ready\n"),
-            (&Method::GET, "/readyz") => answer::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            (&Method::GET, "/readyz") => self.readiness(),
             (method, path) => ApiError::NoRoute.answer(method, path),
         }
     }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use hyper::Request;
 use hyper::body::Incoming;
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, query};
 use crate::auth::Identity;
+use crate::ingest::upstream::TIER_HEADER;
 use crate::metrics::Rejection;
+use crate::overflow::{Overflow, UnknownOverflow};
 use crate::transport::listener::Answer;
 use crate::transport::pool::Newcomer;
 use crate::transport::upgrade::{self, UpgradeError};
@@ -26,6 +28,8 @@ impl Api {
         };
         let bad = |error: UpgradeError| rejected(Rejection::BadRequest, error.into());
         upgrade::check(request).map_err(bad)?;
+        let overflow = self.overflow(request.uri().query(), &identity);
+        let overflow = overflow.map_err(|error| rejected(Rejection::BadRequest, error))?;
         let Some(permit) = self.admission.admit() else {
             return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
         };
@@ -34,15 +38,24 @@ impl Api {
         };
         let permit = permit.beside(place);
         let (pool, authority) = (Arc::clone(&self.pool), Arc::clone(&self.authority));
-        let then = move |socket: crate::transport::socket::Socket, early| async move {
+        let then = move |socket: crate::transport::socket::Socket, early, encoding| async move {
             // Rights may have changed since the request was checked; who was revoked is not let in.
             let Ok(access) = authority.access(&identity) else { return };
             let Ok((stream, tls)) = socket.into_parts() else { return };
-            let newcomer = Newcomer { stream, tls, early, identity, access, peer, permit };
+            let newcomer = Newcomer { stream, tls, early, encoding, identity, access, overflow, peer, permit };
             if pool.adopt(Box::new(newcomer)).is_err() {
                 tracing::warn!(%peer, "the shards are too busy for another connection");
             }
         };
-        upgrade::accept(request, then).map_err(bad)
+        let mut answer = upgrade::accept(request, self.deflate, then).map_err(bad)?;
+        answer.headers_mut().insert(TIER_HEADER, self.tier.into());
+        Ok(answer)
+    }
+    /// What happens to this websocket if it does not follow: as its query says, else its roles, else the settings.
+    fn overflow(&self, query: Option<&str>, identity: &Identity) -> Result<Overflow, ApiError> {
+        if let Some(asked) = query::value(query, "overflow") {
+            return asked.parse().map_err(|error: UnknownOverflow| ApiError::Bad(error.to_string()));
+        }
+        Ok(self.authority.overflow(identity).unwrap_or(self.overflow))
     }
 }

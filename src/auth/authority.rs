@@ -24,6 +24,7 @@ use super::store::file::{Directory, Lock};
 use super::store::{DEFAULT_PASSWORD, DEFAULT_USER, Store, StoreError};
 use super::throttle::Limits;
 use crate::clock;
+use crate::overflow::Overflow;
 
 /// How an [`Authority`] behaves; `docs/security.md`, "Limits".
 #[derive(Debug, Clone)]
@@ -159,6 +160,12 @@ impl Authority {
     /// [`Revoked`] if the credentials would not be taken any more. Expiry is not looked at; see [`Identity::is_expired`].
     pub fn access(&self, identity: &Identity) -> Result<Arc<Access>, Revoked> {
         self.state.load().access(identity, &self.interner)
+    }
+
+    /// What happens to a websocket of this caller that does not follow, if one of its roles says: where they differ, the
+    /// policy that keeps the most of the stream.
+    pub fn overflow(&self, caller: &Identity) -> Option<Overflow> {
+        self.state.load().overflow(&caller.subject)
     }
 
     /// Whether a REST request is granted: by the caller's claims, or by what every user may do for itself

@@ -16,6 +16,7 @@ use super::issuers::Issuers;
 use super::keys::{KeyRing, Stamp};
 use super::password::PasswordHash;
 use super::store::{Store, TenantRow, User};
+use crate::overflow::Overflow;
 
 /// How many compiled rights are remembered per version.
 const MEMO_ENTRIES: usize = 65_536;
@@ -118,6 +119,19 @@ impl State {
         }
         memo.insert(key, Arc::clone(&access));
         Ok(access)
+    }
+
+    /// The overflow policy that the roles of somebody name; the one that keeps most if they differ.
+    pub(super) fn overflow(&self, subject: &Subject) -> Option<Overflow> {
+        let named = |role: &String| self.store.roles().get(role).and_then(|role| role.overflow);
+        match subject {
+            Subject::User(name) => {
+                let known = self.users.get(name.as_ref())?;
+                self.classes[known.class].roles.iter().filter_map(named).max()
+            }
+            Subject::External { roles, .. } => roles.iter().filter_map(named).max(),
+            Subject::Runner(_) | Subject::Plugin(_) => None,
+        }
     }
 
     fn base(&self, subject: &Subject) -> Result<Base, Revoked> {

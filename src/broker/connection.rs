@@ -42,8 +42,13 @@ pub struct Connection {
     pub queued_bytes: usize,
     /// Events that were delivered to it.
     pub delivered_events: u64,
-    /// Events that it did not get because its outbox was full.
+    /// Events that it did not get because it did not follow.
     pub dropped_events: u64,
+    /// For how long the first event that waits for it has been waiting.
+    pub queued_age_milliseconds: u64,
+    /// What happens if it does not follow; websockets only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overflow: Option<&'static str>,
 }
 
 impl Connection {
@@ -60,6 +65,8 @@ impl Connection {
             queued_bytes: 0,
             delivered_events: 0,
             dropped_events: 0,
+            queued_age_milliseconds: 0,
+            overflow: None,
         }
     }
 
@@ -91,7 +98,7 @@ mod tests {
         let expected = concat!(
             r#"{"CreateTime":"1970-01-01T00:00:00Z","ExpiresAt":"0001-01-01T00:00:00Z","Principal":"user:a.b","#,
             r#""RemoteAddr":"[::1]:5000","Type":"websocket","Registrations":0,"QueuedEvents":0,"QueuedBytes":0,"#,
-            r#""DeliveredEvents":0,"DroppedEvents":0}"#
+            r#""DeliveredEvents":0,"DroppedEvents":0,"QueuedAgeMilliseconds":0}"#
         );
         assert_eq!(event.object(), expected);
     }

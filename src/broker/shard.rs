@@ -18,11 +18,12 @@ use super::classes::Classes;
 use crate::AUDIT;
 use crate::auth::{Access, Principal};
 use crate::event::Event;
-use crate::fanout::{ConnId, Delivery, Fanout, Frame, OutboxLimits};
+use crate::fanout::{ConnId, DeflatePolicy, Delivery, Dropped, Fanout, Frame, OutboxLimits};
 use crate::frame;
 use crate::index::filter::Counters;
 use crate::index::{Class, Index, IndexError, Limits, Slot};
 use crate::metrics::{FilterCost, Outcome, ShardSize};
+use crate::overflow::Overflow;
 use crate::protocol::{Close, Command, answer};
 
 /// What the shard knows of a connection.
@@ -66,11 +67,15 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard without connections.
-    pub fn new(index: Limits, outbox: OutboxLimits) -> Self {
+    /// A shard without connections. Without `deflate` every frame is plain.
+    pub fn new(index: Limits, outbox: OutboxLimits, deflate: Option<DeflatePolicy>) -> Self {
+        let fanout = Fanout::new(outbox);
         Self {
             index: Index::new(index),
-            fanout: Fanout::new(outbox),
+            fanout: match deflate {
+                Some(policy) => fanout.with_deflate(policy),
+                None => fanout,
+            },
             classes: Classes::default(),
             sessions: Vec::new(),
             overflowed: Vec::new(),
@@ -81,8 +86,8 @@ impl Shard {
     }
 
     /// Takes a connection in.
-    pub fn open(&mut self, principal: Principal, access: &Arc<Access>) -> ConnId {
-        let conn = self.fanout.open();
+    pub fn open(&mut self, principal: Principal, access: &Arc<Access>, overflow: Overflow) -> ConnId {
+        let conn = self.fanout.open(overflow);
         let class = self.classes.acquire(access);
         let slot = Some(self.index.subscribe(conn, class));
         let at = conn.0 as usize;
@@ -172,6 +177,7 @@ impl Shard {
     /// Delivers an event to everybody who has registered for it and may see it.
     pub fn publish(&mut self, event: &Arc<Event>, received_us: u64) {
         let Self { index, fanout, classes, sessions, overflowed, .. } = self;
+        fanout.begin_event(event);
         let sees = |class| sees(classes.access(class), event);
         let deliver = |conn| {
             if fanout.deliver(event, received_us, conn) == Delivery::Overflow {
@@ -222,9 +228,16 @@ impl Shard {
             return;
         }
         self.unsubscribe(conn);
-        let peaceful = matches!(close, Close::Draining | Close::Normal);
+        let discard = match close {
+            Close::Draining | Close::Normal => None,
+            _ if close.is_slow_consumer() => {
+                self.fanout.count_disconnect();
+                Some(Dropped::SlowConsumer)
+            }
+            _ => Some(Dropped::Closed),
+        };
         let last = Frame::Control(frame::close(close.code(), &close.reason()));
-        self.fanout.finish(conn, last, !peaceful);
+        self.fanout.finish(conn, last, discard);
         self.closing.push((conn, close));
     }
 

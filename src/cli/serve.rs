@@ -1,7 +1,7 @@
 //! `hydrant serve`: the broker with its listeners, until SIGTERM or SIGINT.
 //!
-//! Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1; SIGHUP reads users, roles and keys
-//! again. Logs go to standard error; standard output gets only what a person should try next.
+//! Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1; SIGHUP reads users, roles, keys
+//! and the certificate again. Logs go to standard error; standard output gets only what a person should try next.
 
 use std::io::{self, Write};
 

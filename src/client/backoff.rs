@@ -9,19 +9,41 @@ const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Counts the failures in a row.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Backoff {
     failures: u32,
+    first: Duration,
+    longest: Duration,
+}
+
+impl Default for Backoff {
+    /// At most half a second after the first failure, at most 30 seconds ever.
+    fn default() -> Self {
+        Self::new(FIRST, LONGEST)
+    }
 }
 
 impl Backoff {
-    /// The time to wait after one more failure: at most half a second after the first, at most 30 seconds ever.
+    /// At most `first` after the first failure, at most `longest` ever.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { failures: 0, first, longest }
+    }
+
+    /// The time to wait after one more failure.
     pub fn next_wait(&mut self) -> Duration {
-        // Without random numbers, the middle still spreads clients by their failures.
-        let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-        let wait = part(ceiling(self.failures), random);
+        let wait = jitter(self.ceiling(self.failures));
         self.failures = self.failures.saturating_add(1);
         wait
+    }
+
+    /// The time to wait after a failure that soon happens again: from half of the longest wait up to all of it.
+    pub fn long_wait(&mut self) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        self.longest / 2 + jitter(self.longest / 2)
+    }
+
+    fn ceiling(&self, failures: u32) -> Duration {
+        self.first.saturating_mul(1 << failures.min(16)).min(self.longest)
     }
 
     /// Forgets the failures.
@@ -30,8 +52,10 @@ impl Backoff {
     }
 }
 
-fn ceiling(failures: u32) -> Duration {
-    FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST)
+/// A random time up to `ceiling`.
+pub fn jitter(ceiling: Duration) -> Duration {
+    // Without random numbers, the middle still spreads clients by their failures.
+    part(ceiling, getrandom::u32().unwrap_or(u32::MAX / 2))
 }
 
 /// `random` as a part of the range of `u32`, taken of `ceiling`.
@@ -45,9 +69,10 @@ mod tests {
 
     #[test]
     fn the_ceiling_doubles_up_to_its_limit() {
-        let seconds: Vec<f64> = (0..8).map(|n| ceiling(n).as_secs_f64()).collect();
+        let backoff = Backoff::default();
+        let seconds: Vec<f64> = (0..8).map(|n| backoff.ceiling(n).as_secs_f64()).collect();
         assert_eq!(seconds, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
-        assert_eq!(ceiling(u32::MAX), LONGEST);
+        assert_eq!(backoff.ceiling(u32::MAX), LONGEST);
     }
 
     #[test]
@@ -60,5 +85,6 @@ mod tests {
         assert!(waits[10..].iter().any(|wait| *wait != waits[10]), "random");
         backoff.reset();
         assert!(backoff.next_wait() <= FIRST);
+        assert!(backoff.long_wait() >= LONGEST / 2);
     }
 }

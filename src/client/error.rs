@@ -56,6 +56,14 @@ pub enum ClientError {
         /// The time that was granted.
         after: Duration,
     },
+    /// Nothing was heard of the other side, not even answers to pings.
+    #[error("{endpoint} was silent for {} ms", after.as_millis())]
+    Silent {
+        /// Who.
+        endpoint: String,
+        /// The time that was granted.
+        after: Duration,
+    },
     /// The connection broke or the answer is not HTTP.
     #[error("the connection to {endpoint} failed: {reason}")]
     Broken {
@@ -101,7 +109,7 @@ impl ClientError {
     /// Whether trying again is of no use: the same would happen.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Timeout { .. } | Self::Broken { .. } => false,
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Silent { .. } | Self::Broken { .. } => false,
             Self::Refused(refusal) => refusal.is_final(),
             // Mistakes of this client (1002, 1003, 1007, 1009, 1010) and revoked rights (1008); all else may pass.
             Self::Closed { code, .. } => matches!(code, 1002 | 1003 | 1007..=1010),

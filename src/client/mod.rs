@@ -21,11 +21,11 @@ mod service;
 mod tls;
 mod websocket;
 
-pub use backoff::Backoff;
+pub use backoff::{Backoff, jitter};
 pub use endpoint::{Credentials, DEFAULT_ENDPOINT, Endpoint, Target};
 pub use error::{ClientError, Refusal};
 pub use http::{Http, Stream, dial};
 pub use secret::{Secret, SecretSource};
 pub use service::{Login, Service};
 pub use tls::{Fingerprint, Trust};
-pub use websocket::{Received, Session};
+pub use websocket::{Bounds, Received, Session};

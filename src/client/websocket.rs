@@ -1,27 +1,31 @@
 //! One websocket: registrations out, events in.
 //!
 //! Two tasks own the socket, one a direction. Reading has a task of its own because fastwebsockets loses data when a read is
-//! given up halfway, so it must never stand in a `select!`; it hands messages over in a bounded channel, and a
-//! consumer that is slow makes it stop reading, which the server notices by its own bounds. Writing has one so that
-//! pings are answered, and a sign of life given, whatever the consumer does.
+//! given up halfway, so it must never stand in a `select!`; it hands messages over in a channel that is bounded by number and
+//! bytes, and a consumer that is slow makes it stop reading, which the server notices by its own bounds. Writing has one so that
+//! a sign of life is given whatever the consumer does: while nothing is read no ping is answered, so a pong goes out with
+//! each of our own pings, which keeps servers content that count pongs only (RFC 6455, section 5.5.3, allows it).
 //!
 //! The server answers every command once and in order (`docs/protocol.md`, section 2), so answers need no names: the
 //! oldest command that is not answered yet is the one.
 
+mod reading;
+
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use fastwebsockets::{FragmentCollector, Frame, OpCode, Payload, Role, WebSocket, WebSocketError, handshake};
+use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocket, WebSocketError, handshake};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use sha1::{Digest, Sha1};
-use tokio::io::{AsyncRead, AsyncWrite, Empty, Join, ReadHalf, Sink, WriteHalf, empty, join, sink, split};
+use tokio::io::{AsyncRead, AsyncWrite, Empty, Join, WriteHalf, empty, join, split};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -30,21 +34,37 @@ use super::endpoint::Target;
 use super::error::{ClientError, printable};
 use super::http::{Http, broken, refusal};
 use crate::json;
+use reading::{Heard, Message, Reading};
 
-/// Messages that wait for the consumer. Small: what waits longer is better kept, and counted, at the server.
-const WAITING: usize = 64;
-/// A sign of life after so long without one, well within the server's 60 seconds.
-const PING_EVERY: Duration = Duration::from_secs(25);
-/// Three pings without an answer: the server is gone though the connection did not say so.
-const SILENCE_LIMIT: Duration = Duration::from_secs(80);
+/// Messages that wait for the consumer. What waits longer is better kept, and counted, at the server.
+const WAITING: usize = 1024;
+/// Frames to the server that wait to be written.
+const OUTGOING: usize = 64;
 /// The peer's answer to our close is waited for so long.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 /// What RFC 6455 appends to the key.
 const ACCEPT_SALT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 type Socket = TokioIo<Upgraded>;
-type Reader = FragmentCollector<Join<ReadHalf<Socket>, Sink>>;
 type Writer = WebSocket<Join<Empty, WriteHalf<Socket>>>;
+
+/// Bounds of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Longest message that is taken, in bytes.
+    pub message_bytes: usize,
+    /// A sign of life is given after so long without one.
+    pub ping: Duration,
+    /// A server that is silent for so long is gone, though the connection did not say so.
+    pub silence: Duration,
+}
+
+impl Default for Bounds {
+    /// Well within a server's 60 seconds; three pings without an answer are an end.
+    fn default() -> Self {
+        Self { message_bytes: 64 << 20, ping: Duration::from_secs(25), silence: Duration::from_secs(80) }
+    }
+}
 
 /// What a session receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,9 +84,11 @@ enum Outgoing {
 /// An open websocket. Dropping it cuts the connection; [`Session::close`] ends it in good order.
 #[derive(Debug)]
 pub struct Session {
-    incoming: mpsc::Receiver<Result<String, ClientError>>,
+    incoming: mpsc::Receiver<Result<Message, ClientError>>,
     outgoing: mpsc::Sender<Outgoing>,
     unanswered: VecDeque<String>,
+    heard: Arc<Heard>,
+    headers: HeaderMap,
     reader: JoinHandle<()>,
 }
 
@@ -75,16 +97,29 @@ impl Session {
     ///
     /// # Errors
     /// [`ClientError`]; [`ClientError::Refused`] with the server's message if the credentials are not good.
-    pub async fn open(target: &Target) -> Result<Self, ClientError> {
-        let answer = upgrade(target).await?;
+    pub async fn open(target: &Target, bounds: Bounds) -> Result<Self, ClientError> {
+        let mut answer = upgrade(target).await?;
+        let headers = std::mem::take(answer.headers_mut());
         let socket = hyper::upgrade::on(answer).await.map_err(|e| broken(target, &e))?;
         let (read, write) = split(TokioIo::new(socket));
         let (incoming_tx, incoming) = mpsc::channel(WAITING);
-        let (outgoing, outgoing_rx) = mpsc::channel(WAITING);
+        let (outgoing, outgoing_rx) = mpsc::channel(OUTGOING);
+        let heard = Arc::new(Heard::new());
         let writer = WebSocket::after_handshake(join(empty(), write), Role::Client);
-        tokio::spawn(write_all(writer, outgoing_rx));
-        let reader = read_all(reader(read), target.clone(), incoming_tx, outgoing.clone());
-        Ok(Self { incoming, outgoing, unanswered: VecDeque::new(), reader: tokio::spawn(reader) })
+        tokio::spawn(write_all(writer, outgoing_rx, bounds.ping));
+        let reading = Reading::new(read, target.clone(), bounds, Arc::clone(&heard));
+        let reader = tokio::spawn(reading.run(incoming_tx, outgoing.clone()));
+        Ok(Self { incoming, outgoing, unanswered: VecDeque::new(), heard, headers, reader })
+    }
+
+    /// A header of the answer to the upgrade.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// How long ago the server was last heard of: a frame of any kind. While received events are not taken nothing is heard.
+    pub fn silent_for(&self) -> Duration {
+        self.heard.ago()
     }
 
     /// Sends a registration. Its answer comes with [`Session::receive`].
@@ -125,7 +160,8 @@ impl Session {
     }
 
     /// Tells events from answers; answers to nothing are dropped.
-    fn sort(&mut self, text: String) -> Result<Option<Received>, ClientError> {
+    fn sort(&mut self, message: Message) -> Result<Option<Received>, ClientError> {
+        let text = message.text;
         if field(&text, "Type").as_deref() != Some("websocket") {
             return Ok(Some(Received::Event(text)));
         }
@@ -210,84 +246,20 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), &'static str> {
     }
 }
 
-/// The reading side. It writes nothing by itself: pongs and closes are the writer's.
-fn reader(read: ReadHalf<Socket>) -> Reader {
-    let mut socket = WebSocket::after_handshake(join(read, sink()), Role::Client);
-    socket.set_auto_pong(false);
-    socket.set_auto_close(false);
-    FragmentCollector::new(socket)
-}
-
-async fn read_all(
-    mut reader: Reader,
-    target: Target,
-    incoming: mpsc::Sender<Result<String, ClientError>>,
-    outgoing: mpsc::Sender<Outgoing>,
-) {
-    let end = loop {
-        match next_frame(&mut reader, &target).await.and_then(|frame| take(&frame, &outgoing)) {
-            Ok(None) => {}
-            Ok(Some(text)) => {
-                if incoming.send(Ok(text)).await.is_err() {
-                    return;
-                }
-            }
-            Err(end) => break end,
-        }
-    };
-    if let ClientError::Closed { .. } = end {
-        let _ = outgoing.try_send(Outgoing::Close);
-    }
-    let _ = incoming.send(Err(end)).await;
-}
-
-async fn next_frame(reader: &mut Reader, target: &Target) -> Result<Frame<'static>, ClientError> {
-    let endpoint = || target.endpoint.to_string();
-    // Giving up a read halfway is harmless here: the connection is given up with it.
-    match timeout(SILENCE_LIMIT, reader.read_frame()).await {
-        Ok(Ok(frame)) => Ok(frame),
-        Ok(Err(WebSocketError::UnexpectedEOF)) => {
-            Err(ClientError::Broken { endpoint: endpoint(), reason: "it ended without a close".to_owned() })
-        }
-        Ok(Err(e)) => Err(broken(target, &e)),
-        Err(_) => Err(ClientError::Timeout { endpoint: endpoint(), after: SILENCE_LIMIT }),
-    }
-}
-
-/// A message's text, or the end.
-fn take(frame: &Frame<'static>, outgoing: &mpsc::Sender<Outgoing>) -> Result<Option<String>, ClientError> {
-    match frame.opcode {
-        OpCode::Text => Ok(Some(String::from_utf8_lossy(&frame.payload).into_owned())),
-        OpCode::Close => Err(closed(&frame.payload)),
-        OpCode::Ping => {
-            // If the writer is that far behind, an older pong is still to be sent, and one will do.
-            let _ = outgoing.try_send(Outgoing::Pong(frame.payload.to_vec()));
-            Ok(None)
-        }
-        _ => Ok(None),
-    }
-}
-
-fn closed(payload: &[u8]) -> ClientError {
-    const NONE_GIVEN: u16 = 1005;
-    match payload {
-        [high, low, reason @ ..] => ClientError::Closed {
-            code: u16::from_be_bytes([*high, *low]),
-            reason: printable(&String::from_utf8_lossy(reason)),
-        },
-        _ => ClientError::Closed { code: NONE_GIVEN, reason: String::new() },
-    }
-}
-
 /// Writes until the close, a broken connection or the end of the session; the reader tells why.
-async fn write_all(mut writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>) {
+async fn write_all(mut writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>, ping: Duration) {
     loop {
-        let frame = match timeout(PING_EVERY, outgoing.recv()).await {
+        let frame = match timeout(ping, outgoing.recv()).await {
             Ok(Some(Outgoing::Command(text))) => Frame::text(Payload::Owned(text.into_bytes())),
             Ok(Some(Outgoing::Pong(payload))) => Frame::pong(Payload::Owned(payload)),
             Ok(Some(Outgoing::Close)) => Frame::close(1000, b""),
             Ok(None) => return,
-            Err(_) => Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b"")),
+            Err(_) => {
+                if writer.write_frame(Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b""))).await.is_err() {
+                    return;
+                }
+                Frame::pong(Payload::Borrowed(b""))
+            }
         };
         let last = frame.opcode == OpCode::Close;
         if send(&mut writer, frame).await.is_err() || last {
@@ -307,16 +279,6 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn closes_are_read_with_and_without_a_reason() {
-        let shown = |payload: &[u8]| closed(payload).to_string();
-        assert_eq!(shown(b"\x03\xf5slow"), "the server closed the connection: 1013 (slow)");
-        assert_eq!(shown(b"\x03\xe9"), "the server closed the connection: 1001");
-        assert_eq!(shown(b""), "the server closed the connection: 1005");
-        assert!(closed(b"\x03\xf0").is_final());
-        assert!(!closed(b"\x03\xf5").is_final());
-    }
 
     #[test]
     fn refused_registrations_keep_the_servers_words() {

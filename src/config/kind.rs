@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::DEMO_MACHINES;
 use crate::client::{Endpoint, Fingerprint, Secret};
+use crate::overflow::Overflow;
 
 /// A way to read a value.
 pub(super) trait Kind {
@@ -58,11 +59,15 @@ kinds! {
     Whole -> u64, "a whole number", ["integer"], number;
     Size -> usize, "a size such as `4096`, `64KiB`, `16MiB` or `1GiB`, at least 1", ["string", "integer"], size;
     Span -> Duration, "a duration such as `500ms`, `30s`, `5m`, `2h` or `7d`, longer than nothing", ["string"], span;
+    SpanOrOff -> Option<Duration>, "a duration such as `30s` or `5m`, or `off`", ["string"], span_or_off;
     Addresses -> Vec<SocketAddr>, "a list of addresses such as `127.0.0.1:8092` or `[::1]:8092`, at least one",
         ["array", "string"], |text| list(text).filter(|all: &Vec<_>| !all.is_empty());
     AddressOrOff -> Option<SocketAddr>, "an address such as `127.0.0.1:8093`, or `off`", ["string"], address_or_off;
     Origins -> Vec<String>, "a list of origins such as `https://portal.example.com`, without a path",
         ["array", "string"], origins;
+    Names -> Vec<String>, "a list of names such as `jobs,templates`", ["array", "string"], list;
+    DeflateLevel -> u32, "a whole number from 1 to 9", ["integer"], |text| number(text).filter(|n| (1..=9).contains(n));
+    Deflating -> DeflateMode, "`on` or `off`", ["string"], DeflateMode::from_name;
     Endpoints { const SHOWN: bool = false; } -> Vec<Endpoint>,
         "a list of URLs such as `https://drp.example.com:8092`, without user and path", ["array", "string"], list;
     Specs { const JOINT: &'static str = "\n"; } -> Vec<String>,
@@ -76,7 +81,7 @@ kinds! {
     Tls -> TlsMode, "`self-signed`, `files` or `off`", ["string"], TlsMode::from_name;
     ClientTls -> UpstreamTls, "`verify`, `pin` or `insecure`", ["string"], UpstreamTls::from_name;
     Format -> LogFormat, "`text` or `json`", ["string"], LogFormat::from_name;
-    Policy -> Overflow, "`disconnect`", ["string"], Overflow::from_name;
+    Policy -> Overflow, "`disconnect`, `drop-oldest` or `conflate`", ["string"], number;
     Level -> String, "a level such as `info`, or directives such as `warn,hydrant=debug`", ["string"], level;
     Demo -> Option<u32>, "a number of machines from 1 to 1000000, `true` for 200, or `off`",
         ["integer", "boolean", "string"], demo;
@@ -152,10 +157,12 @@ words! {
         /// One JSON object a line.
         Json = "json",
     }
-    /// What happens to a connection whose outbox is full.
-    Overflow {
-        /// It is closed with code 1013 and the reason.
-        Disconnect = "disconnect",
+    /// Whether an offer of permessage-deflate is taken.
+    DeflateMode {
+        /// It is.
+        On = "on",
+        /// Every websocket is plain.
+        Off = "off",
     }
 }
 
@@ -195,6 +202,11 @@ fn span(text: &str) -> Option<Duration> {
     };
     // A century: beyond it, adding to a point in time could overflow.
     span.filter(|span| !span.is_zero() && *span <= Duration::from_hours(100 * 365 * 24))
+}
+
+#[expect(clippy::option_option, reason = "the outer one tells whether the text was a value")]
+fn span_or_off(text: &str) -> Option<Option<Duration>> {
+    if text == "off" { Some(None) } else { span(text).map(Some) }
 }
 
 fn list<T: FromStr>(text: &str) -> Option<Vec<T>> {

@@ -23,9 +23,11 @@ mod upstream;
 
 pub use doc::{default_file, markdown};
 pub use error::{ConfigError, ConfigErrors, Place};
-pub use kind::{LogFormat, Overflow, TlsMode, UpstreamTls};
+pub use kind::{DeflateMode, LogFormat, TlsMode, UpstreamTls};
 pub use load::{FlagValue, Sources};
-pub use settings::{Inbox, Limits, Log, Outbox, Proxy, Row, Settings, Throttle, Timeouts, Token, Upstream, rows};
+pub use settings::{
+    Deflate, Inbox, Limits, Log, Outbox, Proxy, Row, Settings, Throttle, Timeouts, Token, Upstream, rows,
+};
 
 /// Machines of the simulated fleet when `--demo` is given bare.
 pub const DEMO_MACHINES: u32 = 200;

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::{self, Kind, LogFormat, Overflow, TlsMode, UpstreamTls};
+use super::kind::{self, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
 use super::load::Given;
 use crate::client::{Endpoint, Fingerprint, Secret};
+use crate::overflow::Overflow;
 
 /// What is known about one setting.
 #[derive(Debug, Clone, Copy)]
@@ -144,6 +145,8 @@ table! {
         outbox: Outbox,
         /// What may wait to be matched.
         inbox: Inbox,
+        /// Compression for clients that ask for it.
+        deflate: Deflate,
         /// How long the server waits for whom.
         timeouts: Timeouts,
         /// The lives of tokens.
@@ -204,8 +207,12 @@ table! {
         bytes: usize as Size = "16MiB", start;
         /// Events that may wait for one connection.
         events: usize as Count = "65536", start;
-        /// What happens when more would have to wait: `disconnect` closes the connection with 1013.
+        /// What happens when more would have to wait: `disconnect` closes the connection with 1013, `drop-oldest` drops the
+        /// oldest events and says how many, `conflate` keeps the latest update of each object. A role, or the query of the
+        /// websocket, can choose another.
         overflow: Overflow as Policy = "disconnect", start;
+        /// For so long an event may wait for one connection whose policy is `disconnect`; then it is closed with 1013.
+        age: Option<Duration> as SpanOrOff = "2m", start;
     }
 }
 
@@ -216,6 +223,22 @@ table! {
         events: usize as Count = "65536", start;
         /// Bytes that may wait for one shard.
         bytes: usize as Size = "256MiB", start;
+    }
+}
+
+table! {
+    /// Compression for clients that ask for it (permessage-deflate): once for each event, whatever the number of them.
+    Deflate in "deflate." {
+        /// Whether an offer of permessage-deflate is taken.
+        mode: DeflateMode as Deflating = "on", start;
+        /// Events shorter than this go out plain.
+        min_bytes: usize as Size = "256", start;
+        /// Events longer than this go out plain: while one is deflated, others on the same shard wait.
+        max_bytes: usize as Size = "1MiB", start;
+        /// Effort, from 1 (fastest) to 9 (smallest).
+        level: u32 as DeflateLevel = "1", start;
+        /// Types whose events go out plain.
+        skip_types: Vec<String> as Names = "", start;
     }
 }
 

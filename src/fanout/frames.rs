@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
+use super::gap::Gap;
 use crate::event::Event;
+use crate::frame::Encoding;
 
 /// The number of a frame in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub enum Frame {
     Event {
         /// The event; its frame is the bytes.
         event: Arc<Event>,
+        /// Which of its frames.
+        encoding: Encoding,
         /// When hydrant took it in, microseconds on the shard's own scale.
         received_us: u64,
     },
@@ -29,17 +35,39 @@ pub enum Frame {
     Control(Box<[u8]>),
     /// A frame that is always the same, such as a ping.
     Constant(&'static [u8]),
+    /// What one connection has lost.
+    Gap(Box<Gap>),
 }
 
 impl Frame {
     /// The bytes on the wire, header included.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Self::Event { event, .. } => event.frame(),
+            Self::Event { event, encoding, .. } => event.frame_in(*encoding),
             Self::Answer(event) => event.frame(),
             Self::Control(bytes) => bytes,
             Self::Constant(bytes) => bytes,
+            Self::Gap(gap) => gap.bytes(),
         }
+    }
+}
+
+/// The events that a frame stands for, by their numbers in the shard; one, unless they were conflated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Span {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// What the connections have agreed to that wait for it, where there are several.
+    pub(super) wanted: Encoding,
+}
+
+impl Span {
+    /// Frames of one connection have none.
+    pub(super) const NONE: Self = Self::of(0);
+
+    /// One event.
+    pub(super) const fn of(number: u64) -> Self {
+        Self { first: number, last: number, wanted: Encoding::Plain }
     }
 }
 
@@ -47,6 +75,18 @@ impl Frame {
 struct Held {
     frame: Frame,
     references: u32,
+    span: Span,
+}
+
+/// What was released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Released {
+    /// An event, taken in at this time.
+    Event(u64),
+    /// A gap notice.
+    Gap,
+    /// Anything else.
+    Own,
 }
 
 /// All frames of a shard.
@@ -54,12 +94,14 @@ struct Held {
 pub(super) struct Frames {
     held: Vec<Option<Held>>,
     free: Vec<u32>,
+    /// Frames made of several events, so that each is made once and not for every connection.
+    conflated: HashMap<Span, FrameId>,
 }
 
 impl Frames {
     /// Takes a frame in, with no references yet.
-    pub(super) fn insert(&mut self, frame: Frame) -> FrameId {
-        let held = Some(Held { frame, references: 0 });
+    pub(super) fn insert(&mut self, frame: Frame, span: Span) -> FrameId {
+        let held = Some(Held { frame, references: 0, span });
         if let Some(free) = self.free.pop() {
             self.held[free as usize] = held;
             return FrameId(free);
@@ -72,40 +114,102 @@ impl Frames {
         self.held[id.0 as usize].as_ref().expect("an outbox holds a reference to its frames")
     }
 
+    fn held_mut(&mut self, id: FrameId) -> &mut Held {
+        self.held[id.0 as usize].as_mut().expect("an outbox holds a reference to its frames")
+    }
+
     /// The bytes of a frame.
     pub(super) fn bytes(&self, id: FrameId) -> &[u8] {
         self.held(id).frame.bytes()
     }
 
-    /// Whether the frame is an event.
-    pub(super) fn is_event(&self, id: FrameId) -> bool {
-        matches!(self.held(id).frame, Frame::Event { .. })
+    /// The event in the frame, if it is one for everybody, and which events it stands for.
+    pub(super) fn event(&self, id: FrameId) -> Option<(&Arc<Event>, Span)> {
+        match self.held(id) {
+            Held { frame: Frame::Event { event, .. }, span, .. } => Some((event, *span)),
+            _ => None,
+        }
+    }
+
+    /// When the event in the frame was taken in.
+    pub(super) fn received_us(&self, id: FrameId) -> Option<u64> {
+        match self.held(id).frame {
+            Frame::Event { received_us, .. } => Some(received_us),
+            _ => None,
+        }
+    }
+
+    /// Whether the frame is a gap notice.
+    pub(super) fn is_gap(&self, id: FrameId) -> bool {
+        matches!(self.held(id).frame, Frame::Gap(_))
+    }
+
+    /// The gap in the frame, if it is a notice.
+    pub(super) fn gap_mut(&mut self, id: FrameId) -> Option<&mut Gap> {
+        match &mut self.held_mut(id).frame {
+            Frame::Gap(gap) => Some(gap),
+            _ => None,
+        }
+    }
+
+    /// An event that tells of everything from `first` to `last`, two events of one object, for connections that have agreed
+    /// to `wanted`: made if there is none yet, and then encoded by `encode`.
+    pub(super) fn conflate(
+        &mut self,
+        first: FrameId,
+        last: FrameId,
+        wanted: Encoding,
+        encode: impl FnOnce(&Event) -> Encoding,
+    ) -> FrameId {
+        let (Some((earlier, from)), Some((event, to))) = (self.event(first), self.event(last)) else {
+            unreachable!("only events are conflated")
+        };
+        let span = Span { first: from.first, last: to.last, wanted };
+        if let Some(&made) = self.conflated.get(&span) {
+            return made;
+        }
+        let event = Arc::new(event.since(earlier));
+        let encoding = encode(&event);
+        let received_us = self.received_us(last).unwrap_or_default();
+        let made = self.insert(Frame::Event { event, encoding, received_us }, span);
+        self.conflated.insert(span, made);
+        made
     }
 
     /// Adds references; a frame that has none afterwards is forgotten.
     pub(super) fn retain(&mut self, id: FrameId, references: u32) {
-        let held = self.held[id.0 as usize].as_mut().expect("just inserted");
+        let held = self.held_mut(id);
         held.references += references;
         if held.references == 0 {
             self.forget(id);
         }
     }
 
-    /// Takes one reference back. For an event, returns when it was received.
-    pub(super) fn release(&mut self, id: FrameId) -> Option<u64> {
-        let held = self.held[id.0 as usize].as_mut().expect("an outbox holds a reference to its frames");
+    /// Takes one reference back.
+    pub(super) fn release(&mut self, id: FrameId) -> Released {
+        let held = self.held_mut(id);
         held.references -= 1;
-        let received = match held.frame {
-            Frame::Event { received_us, .. } => Some(received_us),
-            Frame::Answer(_) | Frame::Control(_) | Frame::Constant(_) => None,
+        let released = match held.frame {
+            Frame::Event { received_us, .. } => Released::Event(received_us),
+            Frame::Gap(_) => Released::Gap,
+            Frame::Answer(_) | Frame::Control(_) | Frame::Constant(_) => Released::Own,
         };
         if held.references == 0 {
             self.forget(id);
         }
-        received
+        released
+    }
+
+    #[cold]
+    fn forget_conflated(&mut self, span: Span) {
+        self.conflated.remove(&span);
     }
 
     fn forget(&mut self, id: FrameId) {
+        let span = self.held(id).span;
+        if span.first != span.last {
+            self.forget_conflated(span);
+        }
         self.held[id.0 as usize] = None;
         self.free.push(id.0);
     }

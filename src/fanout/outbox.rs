@@ -2,11 +2,17 @@
 //!
 //! An idle outbox is a few dozen bytes: six numbers have room inside it, more go to a ring that is borrowed from the
 //! shard's spare ones and given back as soon as the outbox is empty.
+//!
+//! Where oldest events are dropped there is a second list in front of the ring: what was kept while the events around it
+//! went (answers, the frame that was begun) and the gaps. Each frame moves there at most once, so dropping an event
+//! costs the same however much waits.
 
 use std::collections::VecDeque;
 
 use super::frames::FrameId;
 use super::{Depth, OutboxLimits};
+use crate::frame::Encoding;
+use crate::overflow::Overflow;
 
 const INLINE: usize = 6;
 
@@ -16,6 +22,12 @@ const SPARE_RINGS: usize = 64;
 /// A spare ring larger than this (numbers) is not kept: one stalled connection must not leave its size behind.
 const SPARE_CAPACITY: usize = 1024;
 
+/// An outbox that conflates does so first when it is this power of two below its bounds.
+const EARLIEST: u8 = 2;
+
+/// Memory of drained outboxes, for the next that needs more than its inline room.
+pub(super) type Spare = Vec<VecDeque<FrameId>>;
+
 #[derive(Debug)]
 enum Ring {
     Inline { frames: [FrameId; INLINE], head: u8, len: u8 },
@@ -24,54 +36,107 @@ enum Ring {
 
 const EMPTY: Ring = Ring::Inline { frames: [FrameId::NONE; INLINE], head: 0, len: 0 };
 
+impl Ring {
+    fn front(&self) -> Option<FrameId> {
+        match self {
+            Self::Inline { len: 0, .. } => None,
+            Self::Inline { frames, head, .. } => Some(frames[usize::from(*head)]),
+            Self::Borrowed(ring) => ring.front().copied(),
+        }
+    }
+
+    /// The frames in order, in two pieces.
+    fn runs(&self) -> (&[FrameId], &[FrameId]) {
+        match self {
+            Self::Inline { frames, head, len } => {
+                let (head, end) = (usize::from(*head), usize::from(*head + *len));
+                (&frames[head..end.min(INLINE)], &frames[..end.saturating_sub(INLINE)])
+            }
+            Self::Borrowed(ring) => ring.as_slices(),
+        }
+    }
+}
+
+/// A started frame that stays when the others go.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kept {
+    /// Any frame, and how many bytes of it are still to be written.
+    Frame(FrameId, usize),
+    /// A gap notice.
+    Gap(FrameId),
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Outbox {
+    /// What stands before the ring; nothing unless events were dropped.
+    #[expect(clippy::box_collection, reason = "most outboxes have none: a pointer instead of 32 bytes in each")]
+    kept: Option<Box<VecDeque<FrameId>>>,
     ring: Ring,
+    /// Bytes of all frames but gap notices.
     bytes: usize,
+    /// Frames but gap notices.
+    counted: u32,
+    gaps: u32,
     delivered: u64,
-    dropped: u32,
+    dropped: u64,
     written: u32,
+    policy: Overflow,
+    /// The bounds are this power of two below those of the shard.
+    shift: u8,
+    encoding: Encoding,
     dirty: bool,
     blocked: bool,
     closing: bool,
 }
 
-impl Default for Outbox {
-    fn default() -> Self {
+impl Outbox {
+    pub(super) fn new(policy: Overflow) -> Self {
         Self {
+            kept: None,
             ring: EMPTY,
             bytes: 0,
+            counted: 0,
+            gaps: 0,
             delivered: 0,
             dropped: 0,
             written: 0,
+            policy,
+            shift: earliest(policy),
+            encoding: Encoding::Plain,
             dirty: false,
             blocked: false,
             closing: false,
         }
     }
-}
 
-impl Outbox {
-    fn len(&self) -> usize {
-        match &self.ring {
-            Ring::Inline { len, .. } => usize::from(*len),
-            Ring::Borrowed(ring) => ring.len(),
-        }
+    pub(super) fn policy(&self) -> Overflow {
+        self.policy
+    }
+
+    /// How the events of this connection are written down.
+    pub(super) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    pub(super) fn set_encoding(&mut self, encoding: Encoding) {
+        self.encoding = encoding;
     }
 
     pub(super) fn depth(&self) -> Depth {
-        Depth { events: self.len(), bytes: self.bytes }
+        Depth { events: (self.counted + self.gaps) as usize, bytes: self.bytes }
     }
 
-    /// Whether another `bytes` may wait. An empty outbox takes anything.
+    /// Whether another `bytes` may wait. An outbox without frames takes anything; gap notices do not count.
     pub(super) fn has_room(&self, bytes: usize, limits: &OutboxLimits) -> bool {
-        let len = self.len();
-        len == 0 || (self.bytes + bytes <= limits.bytes && len < limits.events)
+        self.counted == 0
+            || (self.bytes + bytes <= limits.bytes >> self.shift
+                && (self.counted as usize) < limits.events >> self.shift)
     }
 
-    pub(super) fn push(&mut self, frame: FrameId, bytes: usize, spare: &mut Vec<VecDeque<FrameId>>) {
+    pub(super) fn push(&mut self, frame: FrameId, bytes: usize, spare: &mut Spare) {
         self.bytes += bytes;
+        self.counted += 1;
         match &mut self.ring {
             Ring::Borrowed(ring) => ring.push_back(frame),
             Ring::Inline { frames, head, len } if usize::from(*len) < INLINE => {
@@ -89,17 +154,44 @@ impl Outbox {
 
     /// The first frame.
     pub(super) fn front(&self) -> Option<FrameId> {
-        match &self.ring {
-            Ring::Inline { len: 0, .. } => None,
-            Ring::Inline { frames, head, .. } => Some(frames[usize::from(*head)]),
-            Ring::Borrowed(ring) => ring.front().copied(),
+        match &self.kept {
+            Some(kept) => kept.front().copied(),
+            None => self.ring.front(),
         }
     }
 
     /// Takes the first frame off, of which `bytes` were still to be written.
-    pub(super) fn pop(&mut self, bytes: usize, spare: &mut Vec<VecDeque<FrameId>>) {
-        self.bytes -= bytes;
+    pub(super) fn pop(&mut self, bytes: usize, spare: &mut Spare) {
         self.written = 0;
+        self.bytes -= bytes;
+        self.counted -= 1;
+        if self.kept.is_some() {
+            self.pop_kept();
+        } else {
+            self.pop_ring(spare);
+        }
+        if self.counted == 0 {
+            self.shift = earliest(self.policy);
+        }
+    }
+
+    /// Takes the first frame off, which is a gap notice.
+    pub(super) fn pop_gap(&mut self) {
+        self.written = 0;
+        self.gaps -= 1;
+        self.pop_kept();
+    }
+
+    fn pop_kept(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.pop_front();
+            if kept.is_empty() {
+                self.kept = None;
+            }
+        }
+    }
+
+    fn pop_ring(&mut self, spare: &mut Spare) {
         match &mut self.ring {
             Ring::Inline { head, len, .. } => {
                 *head = (*head + 1) % u8::try_from(INLINE).expect("six");
@@ -114,7 +206,7 @@ impl Outbox {
         }
     }
 
-    fn give_back(&mut self, spare: &mut Vec<VecDeque<FrameId>>) {
+    fn give_back(&mut self, spare: &mut Spare) {
         if let Ring::Borrowed(mut ring) = std::mem::replace(&mut self.ring, EMPTY)
             && spare.len() < SPARE_RINGS
             && ring.capacity() <= SPARE_CAPACITY
@@ -126,13 +218,68 @@ impl Outbox {
 
     /// All frames in order.
     pub(super) fn frames(&self) -> impl Iterator<Item = FrameId> {
-        let (inline, ring) = match &self.ring {
-            Ring::Inline { frames, head, len } => (Some((frames, usize::from(*head), usize::from(*len))), None),
-            Ring::Borrowed(ring) => (None, Some(ring)),
-        };
-        let inline =
-            inline.into_iter().flat_map(|(frames, head, len)| (head..head + len).map(move |at| frames[at % INLINE]));
-        inline.chain(ring.into_iter().flatten().copied())
+        let kept = self.kept.as_ref().map_or((&[][..], &[][..]), |kept| kept.as_slices());
+        let ring = self.ring.runs();
+        [kept.0, kept.1, ring.0, ring.1].into_iter().flatten().copied()
+    }
+
+    /// The first frame that was not kept when others were dropped, unless it was begun.
+    pub(super) fn droppable(&self) -> Option<FrameId> {
+        self.ring.front().filter(|_| self.kept.is_some() || self.written == 0)
+    }
+
+    /// Puts the first frame of the ring behind those that are kept. Returns whether there was one.
+    pub(super) fn keep(&mut self, spare: &mut Spare) -> bool {
+        let Some(front) = self.ring.front() else { return false };
+        self.kept.get_or_insert_default().push_back(front);
+        self.pop_ring(spare);
+        true
+    }
+
+    /// Takes out the first frame of the ring, of that many bytes, without it having been written.
+    pub(super) fn discard(&mut self, bytes: usize, spare: &mut Spare) {
+        self.bytes -= bytes;
+        self.counted -= 1;
+        self.pop_ring(spare);
+    }
+
+    /// The last of those that are kept, if it was not begun.
+    pub(super) fn last_kept(&self) -> Option<FrameId> {
+        let kept = self.kept.as_ref()?;
+        kept.back().copied().filter(|_| kept.len() > 1 || self.written == 0)
+    }
+
+    /// Puts a gap notice behind those that are kept.
+    pub(super) fn push_gap(&mut self, frame: FrameId) {
+        self.kept.get_or_insert_default().push_back(frame);
+        self.gaps += 1;
+    }
+
+    /// Whether a gap notice waits.
+    pub(super) fn has_gaps(&self) -> bool {
+        self.gaps > 0
+    }
+
+    /// Holds these frames instead of those it has; `bytes` are still to be written of them.
+    pub(super) fn refill(&mut self, frames: &[FrameId], bytes: usize, spare: &mut Spare) {
+        let written = self.written;
+        self.clear(None, spare);
+        for &frame in frames {
+            self.push(frame, 0, spare);
+        }
+        (self.bytes, self.written) = (bytes, written);
+    }
+
+    /// Chooses how far below its bounds the outbox is gone through again: at twice what waits now, or at a quarter of them.
+    pub(super) fn choose_shift(&mut self, limits: &OutboxLimits) {
+        let twice =
+            |shift: &u8| 2 * self.bytes <= limits.bytes >> shift && 2 * self.counted as usize <= limits.events >> shift;
+        self.shift = (0..=EARLIEST).rev().find(twice).unwrap_or(0);
+    }
+
+    /// Whether its bounds are those of the shard.
+    pub(super) fn is_at_its_bounds(&self) -> bool {
+        self.shift == 0
     }
 
     /// Counts an event that is out.
@@ -140,14 +287,14 @@ impl Outbox {
         self.delivered += 1;
     }
 
-    /// Counts an event for which there was no room.
-    pub(super) fn count_dropped(&mut self) {
-        self.dropped += 1;
+    /// Counts events that the connection does not get.
+    pub(super) fn count_dropped(&mut self, events: u64) {
+        self.dropped += events;
     }
 
-    /// Events that are out, and events for which there was no room.
+    /// Events that are out, and events that the connection did not get.
     pub(super) fn totals(&self) -> (u64, u64) {
-        (self.delivered, u64::from(self.dropped))
+        (self.delivered, self.dropped)
     }
 
     /// Bytes of the first frame that are out already.
@@ -155,9 +302,9 @@ impl Outbox {
         self.written as usize
     }
 
-    /// Notes that `bytes` more of the first frame are out.
-    pub(super) fn set_written(&mut self, bytes: usize) {
-        self.bytes -= bytes;
+    /// Notes that `bytes` more of the first frame are out, of which `counted` were waiting.
+    pub(super) fn set_written(&mut self, bytes: usize, counted: usize) {
+        self.bytes -= counted;
         self.written += u32::try_from(bytes).expect("an event is bounded far below 4 GiB at the intake");
     }
 
@@ -166,13 +313,15 @@ impl Outbox {
         self.front().filter(|_| self.written > 0)
     }
 
-    /// Empties the outbox, but for `kept`, its started first frame of which `left` bytes are to be written.
-    pub(super) fn clear(&mut self, kept: Option<(FrameId, usize)>, spare: &mut Vec<VecDeque<FrameId>>) {
+    /// Empties the outbox, but for `kept`, its started first frame.
+    pub(super) fn clear(&mut self, kept: Option<Kept>, spare: &mut Spare) {
         self.give_back(spare);
         self.ring = EMPTY;
-        self.bytes = 0;
+        self.kept = None;
+        (self.bytes, self.counted, self.gaps) = (0, 0, 0);
         match kept {
-            Some((frame, left)) => self.push(frame, left, spare),
+            Some(Kept::Frame(frame, left)) => self.push(frame, left, spare),
+            Some(Kept::Gap(frame)) => self.push_gap(frame),
             None => self.written = 0,
         }
     }
@@ -199,4 +348,8 @@ impl Outbox {
     pub(super) fn set_closing(&mut self) {
         self.closing = true;
     }
+}
+
+fn earliest(policy: Overflow) -> u8 {
+    if policy == Overflow::Conflate { EARLIEST } else { 0 }
 }

@@ -9,7 +9,7 @@ fn event(key: &str) -> Arc<Event> {
     Arc::new(Draft::new("a", "b", key).seal(jiff::Timestamp::UNIX_EPOCH))
 }
 
-fn written(fanout: &Fanout, conn: ConnId, max: usize) -> Vec<u8> {
+fn written(fanout: &mut Fanout, conn: ConnId, max: usize) -> Vec<u8> {
     let mut gathered = Gathered::new();
     fanout.gather(conn, max, &mut gathered);
     gathered.iter().flat_map(|slice| slice.to_vec()).collect()
@@ -18,7 +18,7 @@ fn written(fanout: &Fanout, conn: ConnId, max: usize) -> Vec<u8> {
 #[test]
 fn frames_leave_in_order_across_partial_writes() {
     let mut fanout = Fanout::new(LIMITS);
-    let conn = fanout.open();
+    let conn = fanout.open(Overflow::Disconnect);
     let mut expected = Vec::new();
     for i in 0..10 {
         let event = event(&i.to_string());
@@ -28,7 +28,7 @@ fn frames_leave_in_order_across_partial_writes() {
     }
     let mut out = Vec::new();
     for step in [1, 2, 3, 100, 7, 150].iter().cycle() {
-        let bytes = written(&fanout, conn, usize::MAX);
+        let bytes = written(&mut fanout, conn, usize::MAX);
         if bytes.is_empty() {
             break;
         }
@@ -38,7 +38,7 @@ fn frames_leave_in_order_across_partial_writes() {
     }
     assert_eq!(out, expected);
     let counts = fanout.take_counts();
-    assert_eq!((counts.queued, counts.delivered, counts.dropped), (10, 10, 0));
+    assert_eq!((counts.matched, counts.delivered, counts.dropped), (10, 10, [0; 3]));
     assert_eq!(counts.bytes, expected.len() as u64);
     assert_eq!((fanout.frames(), fanout.waiting()), (0, Depth::default()));
 }
@@ -46,7 +46,7 @@ fn frames_leave_in_order_across_partial_writes() {
 #[test]
 fn a_full_outbox_overflows_and_leaves_a_close_frame_behind_the_started_one() {
     let mut fanout = Fanout::new(LIMITS);
-    let (slow, fast) = (fanout.open(), fanout.open());
+    let (slow, fast) = (fanout.open(Overflow::Disconnect), fanout.open(Overflow::Disconnect));
     let first = event("0");
     let mut overflows = 0;
     for i in 0..20 {
@@ -54,28 +54,28 @@ fn a_full_outbox_overflows_and_leaves_a_close_frame_behind_the_started_one() {
         overflows += u32::from(fanout.deliver(&event, 0, slow) == Delivery::Overflow);
         assert_eq!(fanout.deliver(&event, 0, fast), Delivery::Queued);
         fanout.end_event();
-        let all = written(&fanout, fast, usize::MAX).len();
+        let all = written(&mut fanout, fast, usize::MAX).len();
         fanout.advance(fast, all, 0);
         if i == 0 {
             fanout.advance(slow, 5, 0);
         }
     }
     assert_eq!(overflows, 8, "twelve fit by count");
-    fanout.finish(slow, Frame::Constant(b"bye"), true);
+    fanout.finish(slow, Frame::Constant(b"bye"), Some(Dropped::SlowConsumer));
     assert_eq!(fanout.deliver(&event("x"), 0, slow), Delivery::Closed);
     fanout.end_event();
-    assert_eq!(written(&fanout, slow, usize::MAX), [&first.frame()[5..], b"bye"].concat());
-    let rest = written(&fanout, slow, usize::MAX).len();
+    assert_eq!(written(&mut fanout, slow, usize::MAX), [&first.frame()[5..], b"bye"].concat());
+    let rest = written(&mut fanout, slow, usize::MAX).len();
     fanout.advance(slow, rest, 0);
     let counts = fanout.take_counts();
-    assert_eq!((counts.queued, counts.delivered, counts.dropped), (32, 21, 11 + 8));
+    assert_eq!((counts.matched, counts.delivered, counts.dropped), (41, 21, [11 + 8, 1, 0]));
     assert_eq!((fanout.frames(), fanout.waiting()), (0, Depth::default()));
 }
 
 #[test]
 fn an_empty_outbox_takes_one_frame_of_any_size() {
     let mut fanout = Fanout::new(LIMITS);
-    let conn = fanout.open();
+    let conn = fanout.open(Overflow::Disconnect);
     let large = event(&"x".repeat(5000));
     assert_eq!(fanout.deliver(&large, 0, conn), Delivery::Queued);
     fanout.end_event();
@@ -86,7 +86,7 @@ fn an_empty_outbox_takes_one_frame_of_any_size() {
 #[test]
 fn a_blocked_connection_is_not_dirty_until_it_can_write() {
     let mut fanout = Fanout::new(LIMITS);
-    let conn = fanout.open();
+    let conn = fanout.open(Overflow::Disconnect);
     fanout.set_blocked(conn);
     fanout.send(conn, Frame::Constant(b"x"));
     assert!(!fanout.has_dirty());
@@ -104,7 +104,7 @@ proptest! {
     #[test]
     fn nothing_is_lost_uncounted(steps in prop::collection::vec((0..4_u8, 0..3_u32, 1..400_usize), 1..200)) {
         let mut fanout = Fanout::new(LIMITS);
-        let mut conns: Vec<ConnId> = (0..3).map(|_| fanout.open()).collect();
+        let mut conns: Vec<ConnId> = (0..3).map(|_| fanout.open(Overflow::Disconnect)).collect();
         let mut expected: Vec<Vec<u8>> = vec![Vec::new(); 3];
         let mut matched = 0;
         for (step, (what, which, size)) in steps.into_iter().enumerate() {
@@ -121,7 +121,7 @@ proptest! {
                     fanout.end_event();
                 }
                 2 => {
-                    let bytes = written(&fanout, conns[at], size);
+                    let bytes = written(&mut fanout, conns[at], size);
                     let n = bytes.len().min(size);
                     prop_assert_eq!(&bytes[..n], &expected[at][..n]);
                     expected[at].drain(..n);
@@ -129,7 +129,7 @@ proptest! {
                 }
                 _ => {
                     fanout.remove(conns[at]);
-                    conns[at] = fanout.open();
+                    conns[at] = fanout.open(Overflow::Disconnect);
                     expected[at].clear();
                 }
             }
@@ -137,7 +137,7 @@ proptest! {
         }
         let waiting = fanout.waiting().events as u64;
         let counts = fanout.take_counts();
-        prop_assert_eq!(matched, counts.delivered + counts.dropped + waiting);
+        prop_assert_eq!(matched, counts.delivered + counts.dropped.iter().sum::<u64>() + waiting);
         conns.into_iter().for_each(|conn| fanout.remove(conn));
         prop_assert_eq!((fanout.frames(), fanout.waiting()), (0, Depth::default()));
     }

@@ -17,7 +17,7 @@ pub const ECHO_MAX: usize = 256;
 pub fn done(command: Command<'_>, principal: &str, now: Timestamp) -> Event {
     let mut draft = Draft::new(ANSWER_TYPE, command.verb(), command.spec());
     draft.principal = principal.into();
-    draft.seal(now)
+    draft.seal_for_one(now)
 }
 
 /// The answer to a message that was refused: nothing has changed, and `reason` says why.
@@ -26,7 +26,7 @@ pub fn refused(message: &str, reason: &str, principal: &str, now: Timestamp) -> 
     let mut draft = Draft::new(ANSWER_TYPE, "error", frame::cut(message.trim(), ECHO_MAX));
     draft.principal = principal.into();
     draft.object = &object;
-    draft.seal(now)
+    draft.seal_for_one(now)
 }
 
 /// The answer to a binary message.

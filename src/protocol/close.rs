@@ -17,6 +17,8 @@ pub enum Close {
     Protocol,
     /// A text message is not UTF-8.
     BadUtf8,
+    /// A compressed message cannot be inflated.
+    BadDeflate,
     /// The credentials are no longer good.
     Revoked,
     /// The token expired and the server is told to close then.
@@ -34,6 +36,11 @@ pub enum Close {
         /// Bytes that were waiting.
         bytes: usize,
     },
+    /// The client reads so slowly that what it gets is old.
+    Stale {
+        /// For how long the first event has been waiting.
+        seconds: u64,
+    },
 }
 
 impl Close {
@@ -43,11 +50,11 @@ impl Close {
             Self::Normal => 1000,
             Self::Draining | Self::Deleted | Self::Silent => 1001,
             Self::Protocol => 1002,
-            Self::BadUtf8 => 1007,
+            Self::BadUtf8 | Self::BadDeflate => 1007,
             Self::Revoked | Self::Expired => 1008,
             Self::TooBig => 1009,
             Self::Internal => 1011,
-            Self::SlowConsumer { .. } => 1013,
+            Self::SlowConsumer { .. } | Self::Stale { .. } => 1013,
         }
     }
 
@@ -59,6 +66,7 @@ impl Close {
             Self::Deleted => "connection deleted",
             Self::Protocol => "protocol error",
             Self::BadUtf8 => "text is not UTF-8",
+            Self::BadDeflate => "message cannot be inflated",
             Self::Revoked => "credentials revoked",
             Self::Expired => "token expired",
             Self::TooBig => "message too big",
@@ -67,7 +75,13 @@ impl Close {
             Self::SlowConsumer { events, bytes } => {
                 return Cow::Owned(format!("slow consumer: {events} events, {bytes} bytes queued"));
             }
+            Self::Stale { seconds } => return Cow::Owned(format!("slow consumer: an event has waited {seconds} s")),
         })
+    }
+
+    /// Whether the client is at fault for not reading.
+    pub fn is_slow_consumer(self) -> bool {
+        matches!(self, Self::SlowConsumer { .. } | Self::Stale { .. })
     }
 
     /// The value of the metric label `reason`.
@@ -78,12 +92,13 @@ impl Close {
             Self::Deleted => "deleted",
             Self::Protocol => "protocol",
             Self::BadUtf8 => "bad_utf8",
+            Self::BadDeflate => "bad_deflate",
             Self::Revoked => "revoked",
             Self::Expired => "expired",
             Self::TooBig => "too_big",
             Self::Silent => "silent",
             Self::Internal => "internal",
-            Self::SlowConsumer { .. } => "slow_consumer",
+            Self::SlowConsumer { .. } | Self::Stale { .. } => "slow_consumer",
         }
     }
 
@@ -92,25 +107,31 @@ impl Close {
         match self {
             Self::Normal => "nothing: the client asked",
             Self::Draining | Self::Deleted | Self::Silent | Self::Internal => "reconnect, with jitter",
-            Self::SlowConsumer { .. } => "reconnect after a pause; read faster or register for less",
-            Self::Protocol | Self::BadUtf8 | Self::TooBig => "do not reconnect blindly: mend the client",
+            Self::SlowConsumer { .. } | Self::Stale { .. } => {
+                "reconnect after a pause; read faster or register for less"
+            }
+            Self::Protocol | Self::BadUtf8 | Self::BadDeflate | Self::TooBig => {
+                "do not reconnect blindly: mend the client"
+            }
             Self::Revoked | Self::Expired => "get new credentials first",
         }
     }
 
     /// Every reason, for documents and metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Normal,
         Self::Draining,
         Self::Deleted,
         Self::Silent,
         Self::Protocol,
         Self::BadUtf8,
+        Self::BadDeflate,
         Self::Revoked,
         Self::Expired,
         Self::TooBig,
         Self::Internal,
         Self::SlowConsumer { events: 0, bytes: 0 },
+        Self::Stale { seconds: 0 },
     ];
 }
 

@@ -29,11 +29,13 @@ use super::pool::{Control, Permit};
 use crate::auth::{Authority, Identity};
 use crate::broker::{Broker, Shard};
 use crate::clock;
+use crate::deflate::Inflater;
 use crate::event::Event;
 use crate::fanout::inbox::{Batch, Inbox};
 use crate::fanout::{ConnId, Frame};
 use crate::frame;
 use crate::metrics::{FilterCost, ShardMetrics};
+use crate::overflow::Overflow;
 use crate::protocol::Close;
 use drain::Drain;
 use reading::READ_BYTES;
@@ -56,6 +58,8 @@ pub struct Timing {
     pub idle: Duration,
     /// For the client to take its close frame and go.
     pub close: Duration,
+    /// For an event to wait for a connection whose policy is to disconnect.
+    pub age: Option<Duration>,
     /// Whether a connection ends with the token it came with.
     pub close_on_token_expiry: bool,
 }
@@ -104,6 +108,7 @@ pub(super) struct Driver {
     unread: Vec<ConnId>,
     dirty: Vec<ConnId>,
     scratch: Box<[u8]>,
+    inflater: Inflater,
     /// A batch that was begun, and its next event.
     started: Option<(Arc<Batch>, usize)>,
     /// Events about connections that are yet to be published.
@@ -116,7 +121,8 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) fn new(parts: Parts) -> Self {
-        let shortest = parts.timing.ping.min(parts.timing.idle).min(parts.timing.close);
+        let Timing { ping, idle, close, age, .. } = parts.timing;
+        let shortest = ping.min(idle).min(close).min(age.unwrap_or(idle));
         let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
         Self {
             parts,
@@ -125,6 +131,7 @@ impl Driver {
             unread: Vec::new(),
             dirty: Vec::new(),
             scratch: vec![0; READ_BYTES].into(),
+            inflater: Inflater::default(),
             started: None,
             news: Vec::new(),
             turn: 0,
@@ -236,14 +243,33 @@ impl Driver {
     }
 
     fn keep_time(&mut self) {
-        let now = Instant::now();
+        let (now, now_us) = (Instant::now(), self.now_us());
+        let mut oldest = Duration::ZERO;
         for at in 0..self.conns.len() {
             let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
             self.keep_time_of(conn, now);
+            oldest = oldest.max(self.keep_age_of(conn, now_us));
         }
         self.note_closing();
         let deepest = self.parts.shard.fanout().deepest();
-        self.parts.metrics.peak(deepest);
+        self.parts.metrics.peak(deepest, oldest);
+    }
+
+    /// Microseconds since the epoch of the broker.
+    fn now_us(&self) -> u64 {
+        u64::try_from(self.parts.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// For how long something has been waiting for a connection; too long, and it is closed.
+    fn keep_age_of(&mut self, conn: ConnId, now_us: u64) -> Duration {
+        let fanout = self.parts.shard.fanout();
+        let Some(oldest) = fanout.oldest_us(conn) else { return Duration::ZERO };
+        let age = Duration::from_micros(now_us.saturating_sub(oldest));
+        let bounded = fanout.policy(conn) == Some(Overflow::Disconnect);
+        if bounded && self.parts.timing.age.is_some_and(|most| age > most) {
+            self.parts.shard.close(conn, Close::Stale { seconds: age.as_secs() });
+        }
+        age
     }
 
     fn keep_time_of(&mut self, conn: ConnId, now: Instant) {

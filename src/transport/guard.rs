@@ -4,11 +4,16 @@
 //! frames of any length, bounds the size of a frame but not of a message, and reserves memory as announced by a header. So
 //! nothing reaches it before this guard has seen a whole frame that keeps the rules (RFC 6455, sections 5.1 to 5.5).
 //!
+//! With permessage-deflate agreed on, the first frame of a message may have RSV1 (RFC 7692, section 6); such messages are handed
+//! out as what they are.
+//!
 //! Contract: sans I/O. [`Guard::feed`] takes bytes as they come and hands out units: a control frame, or all frames of
 //! one message. Memory grows only with bytes received, never with a length announced; at most about twice the message limit
 //! is held, and nothing while no frame is under way. After an error the connection is to be closed; feeding goes on to fail.
 
 use thiserror::Error;
+
+use crate::frame::Encoding;
 
 /// Which rule the client broke.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +21,7 @@ pub enum GuardError {
     /// A client must mask its frames.
     #[error("a frame is not masked")]
     Unmasked,
-    /// A reserved bit is set although no extension was negotiated.
+    /// A reserved bit is set that no extension was negotiated for.
     #[error("a reserved bit is set")]
     ReservedBit,
     /// The opcode is unknown.
@@ -46,7 +51,17 @@ pub enum Unit<'a> {
     Control(&'a [u8]),
     /// All frames of one message.
     Message(&'a [u8]),
+    /// All frames of one message whose joined payload is deflated; RSV1 is set in the first.
+    Deflated(&'a [u8]),
 }
+
+impl<'a> Unit<'a> {
+    fn message(frames: &'a [u8]) -> Self {
+        if frames[0] & RSV1 == 0 { Self::Message(frames) } else { Self::Deflated(frames) }
+    }
+}
+
+const RSV1: u8 = 0x40;
 
 const CONTINUATION: u8 = 0;
 const TEXT: u8 = 1;
@@ -65,6 +80,8 @@ struct Header {
 /// What is under way on one connection. See the module's text.
 #[derive(Debug, Default)]
 pub struct Guard {
+    /// What was agreed on in the handshake.
+    encoding: Encoding,
     /// Bytes of a frame that is not complete.
     partial: Vec<u8>,
     /// Complete frames of a message that is not.
@@ -75,6 +92,11 @@ pub struct Guard {
 }
 
 impl Guard {
+    /// The guard of a connection that has agreed to this encoding.
+    pub fn new(encoding: Encoding) -> Self {
+        Self { encoding, ..Self::default() }
+    }
+
     /// Takes bytes in and calls `emit` with every unit that is complete. `limit` bounds the payload of a message, bytes.
     ///
     /// # Errors
@@ -129,7 +151,9 @@ impl Guard {
     }
 
     fn check_opcode(&self, first: u8, fin: bool, opcode: u8) -> Result<(), GuardError> {
-        if first & 0x70 != 0 {
+        let begins = matches!(opcode, TEXT | BINARY);
+        let allowed = if begins && self.encoding == Encoding::Deflate { RSV1 } else { 0 };
+        if first & 0x70 & !allowed != 0 {
             return Err(GuardError::ReservedBit);
         }
         let under_way = !self.message.is_empty();
@@ -152,7 +176,7 @@ impl Guard {
         if header.opcode >= CLOSE {
             emit(Unit::Control(frame));
         } else if header.fin && self.message.is_empty() {
-            emit(Unit::Message(frame));
+            emit(Unit::message(frame));
         } else {
             self.message.extend_from_slice(frame);
             self.payload += header.payload;
@@ -162,7 +186,7 @@ impl Guard {
             }
             if header.fin {
                 self.payload = 0;
-                emit(Unit::Message(&std::mem::take(&mut self.message)));
+                emit(Unit::message(&std::mem::take(&mut self.message)));
             }
         }
         Ok(())
@@ -215,7 +239,7 @@ mod tests {
             guard.feed(chunk, LIMIT, |unit| {
                 units.push(match unit {
                     Unit::Control(bytes) => (true, bytes.to_vec()),
-                    Unit::Message(bytes) => (false, bytes.to_vec()),
+                    Unit::Message(bytes) | Unit::Deflated(bytes) => (false, bytes.to_vec()),
                 });
             })?;
         }
@@ -241,6 +265,35 @@ mod tests {
         let all = [a.clone(), ping.clone(), b.clone()].concat();
         let found = units(&mut Guard::default(), &[&all]).unwrap();
         assert_eq!(found, [(true, ping), (false, [a, b].concat())]);
+    }
+
+    #[test]
+    fn deflated_messages_pass_where_they_were_agreed_on() {
+        let mut found = Vec::new();
+        let mut guard = Guard::new(Encoding::Deflate);
+        let whole = frame(0xC1, b"x");
+        let parts = [frame(0x41, b"a"), frame(0x00, b"b"), frame(0x80, b"c")];
+        let [first, middle, last] = &parts;
+        let all = [&whole, first, &frame(0x89, b"p"), middle, last, &frame(0x81, b"plain")].map(Vec::as_slice).concat();
+        guard.feed(&all, LIMIT, |unit| found.push(format!("{unit:?}"))).unwrap();
+        let expected = [
+            Unit::Deflated(&whole),
+            Unit::Control(&frame(0x89, b"p")),
+            Unit::Deflated(&parts.concat()),
+            Unit::Message(&frame(0x81, b"plain")),
+        ];
+        assert_eq!(found, expected.map(|unit| format!("{unit:?}")));
+        for (what, bytes) in [
+            ("a continuation", [frame(0x41, b"a"), frame(0xC0, b"b")].concat()),
+            ("a continuation of a plain message", [frame(0x01, b"a"), frame(0xC0, b"b")].concat()),
+            ("a ping", frame(0xC9, b"")),
+            ("a close", frame(0xC8, b"")),
+            ("RSV2", frame(0xA1, b"")),
+            ("RSV3", frame(0xD1, b"")),
+        ] {
+            let result = Guard::new(Encoding::Deflate).feed(&bytes, LIMIT, |_| ());
+            assert_eq!(result, Err(GuardError::ReservedBit), "{what}");
+        }
     }
 
     #[test]

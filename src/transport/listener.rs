@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::relay::Relay;
 use super::socket::Socket;
+use super::tls::LiveTls;
 use crate::metrics::{Metrics, Rejection};
 
 /// What an answer carries: what is there at once, or what comes from elsewhere while it is sent.
@@ -61,7 +62,7 @@ pub struct ListenLimits {
 #[derive(Debug)]
 pub struct Listener {
     tcp: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<LiveTls>>,
     limits: ListenLimits,
     metrics: Arc<Metrics>,
 }
@@ -73,7 +74,7 @@ impl Listener {
     /// When the address cannot be bound.
     pub async fn bind(
         address: SocketAddr,
-        tls: Option<Arc<rustls::ServerConfig>>,
+        tls: Option<Arc<LiveTls>>,
         limits: ListenLimits,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
@@ -91,12 +92,7 @@ impl Listener {
     /// Accepts until told to stop; connections that are open then finish their request.
     pub async fn serve<H: Handler>(self, handler: Arc<H>, mut stop: watch::Receiver<bool>) {
         let pending = Arc::new(Semaphore::new(self.limits.pending));
-        let server = Arc::new(Server {
-            tls: self.tls.map(TlsAcceptor::from),
-            limits: self.limits,
-            metrics: self.metrics,
-            handler,
-        });
+        let server = Arc::new(Server { tls: self.tls, limits: self.limits, metrics: self.metrics, handler });
         loop {
             let accepted = tokio::select! {
                 accepted = accept(&self.tcp) => accepted,
@@ -140,7 +136,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 struct Server<H> {
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<LiveTls>>,
     limits: ListenLimits,
     metrics: Arc<Metrics>,
     handler: Arc<H>,
@@ -152,7 +148,8 @@ impl<H: Handler> Server<H> {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         let Some(tls) = &self.tls else { return Some(Socket::Plain(stream)) };
-        if let Ok(Ok(tls)) = tokio::time::timeout(self.limits.handshake, tls.accept(stream)).await {
+        let handshake = TlsAcceptor::from(tls.current()).accept(stream);
+        if let Ok(Ok(tls)) = tokio::time::timeout(self.limits.handshake, handshake).await {
             return Some(Socket::Tls(Box::new(tls)));
         }
         self.metrics.rejected(Rejection::Tls);

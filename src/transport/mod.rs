@@ -7,6 +7,7 @@
 
 pub mod decode;
 mod driver;
+pub mod extension;
 pub mod guard;
 mod link;
 pub mod listener;

@@ -21,9 +21,11 @@ use super::driver::{Driver, Parts, Timing, WAKE};
 use crate::auth::{Access, Authority, Identity};
 use crate::broker::connection::Connection;
 use crate::broker::{Broker, Shard};
-use crate::fanout::OutboxLimits;
 use crate::fanout::inbox::{InboxLimits, inbox};
+use crate::fanout::{DeflatePolicy, OutboxLimits};
+use crate::frame::Encoding;
 use crate::index;
+use crate::overflow::Overflow;
 
 /// Requests that may wait for a shard.
 const CONTROL_QUEUE: usize = 4096;
@@ -86,10 +88,14 @@ pub struct Newcomer {
     pub tls: Option<Box<ServerConnection>>,
     /// What the client sent behind its handshake already.
     pub early: Bytes,
+    /// What was agreed on about compression.
+    pub encoding: Encoding,
     /// Who it is.
     pub identity: Identity,
     /// What it may see.
     pub access: Arc<Access>,
+    /// What happens if it does not follow.
+    pub overflow: Overflow,
     /// Where it comes from.
     pub peer: SocketAddr,
     /// Its place among the connections.
@@ -114,7 +120,7 @@ struct Port {
 }
 
 /// What every shard is made with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ShardSettings {
     /// Bounds of the index.
     pub index: index::Limits,
@@ -122,6 +128,8 @@ pub struct ShardSettings {
     pub outbox: OutboxLimits,
     /// Bounds of each shard's inbox.
     pub inbox: InboxLimits,
+    /// What is deflated for connections that have agreed to it.
+    pub deflate: Option<DeflatePolicy>,
     /// Longest message of a client, bytes.
     pub message_bytes: usize,
     /// Pings and deadlines.
@@ -255,7 +263,7 @@ fn shard(
     let load = Arc::new(AtomicUsize::new(0));
     let parts = Parts {
         poll,
-        shard: Shard::new(settings.index, settings.outbox),
+        shard: Shard::new(settings.index, settings.outbox, settings.deflate.clone()),
         inbox,
         control,
         metrics: broker.metrics().shard(),

@@ -2,6 +2,10 @@
 //!
 //! rustls with aws-lc-rs, TLS 1.2 and 1.3, HTTP/1.1 only. No process-wide provider is installed, so nothing depends on
 //! who came first. The self-signed certificate is kept in the data directory, because DRP clients pin what they saw first.
+//! Session tickets are on, so a storm of reconnects costs no signatures; their keys change by themselves and stay in memory.
+//! Nothing is read before the handshake is over (no 0-RTT), so no request can be replayed.
+
+mod live;
 
 use std::fs;
 use std::io::Write;
@@ -16,6 +20,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
+
+pub use live::LiveTls;
 
 /// Why there is no TLS.
 #[derive(Debug, Error)]
@@ -57,6 +63,7 @@ pub fn from_files(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, T
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(Arc::new(config))
 }
 
@@ -73,17 +80,17 @@ fn content(path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {
     TlsError::Content { path: path.to_owned(), reason: error.to_string() }
 }
 
-/// The configuration from the self-signed certificate in `data_dir`, which is made there if it is missing.
+/// The files of the self-signed certificate in `data_dir` and of its key, which are made there if they are missing.
 ///
 /// # Errors
 /// [`TlsError`] that names the file.
-pub fn self_signed(data_dir: &Path, addresses: &[IpAddr]) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn self_signed(data_dir: &Path, addresses: &[IpAddr]) -> Result<(PathBuf, PathBuf), TlsError> {
     let (certificate, key) = (data_dir.join("tls-cert.pem"), data_dir.join("tls-key.pem"));
     if !certificate.exists() || !key.exists() {
         make(&certificate, &key, addresses)?;
         tracing::info!(certificate = %certificate.display(), "made a self-signed certificate");
     }
-    from_files(&certificate, &key)
+    Ok((certificate, key))
 }
 
 fn make(certificate: &Path, key: &Path, addresses: &[IpAddr]) -> Result<(), TlsError> {
@@ -119,7 +126,8 @@ mod tests {
     #[test]
     fn the_certificate_is_made_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
-        self_signed(dir.path(), &["10.1.2.3".parse().unwrap()]).unwrap();
+        let (certificate, key) = self_signed(dir.path(), &["10.1.2.3".parse().unwrap()]).unwrap();
+        from_files(&certificate, &key).unwrap();
         let first = fs::read(dir.path().join("tls-cert.pem")).unwrap();
         self_signed(dir.path(), &[]).unwrap();
         assert_eq!(fs::read(dir.path().join("tls-cert.pem")).unwrap(), first);

@@ -1,20 +1,25 @@
 //! From an HTTP request to a websocket (RFC 6455, section 4.2.1).
 //!
 //! fastwebsockets answers the handshake; what it does not check (the method, `Connection`, `Upgrade`, the key's form) is
-//! checked here first.
+//! checked here first. The one extension, permessage-deflate, is agreed on in [`super::extension`].
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
+};
 use hyper::{Method, Request, Version};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 
+use super::extension;
 use super::listener::Answer;
 use super::socket::Socket;
+use crate::frame::Encoding;
 
 /// Why a request is not a websocket handshake.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -60,24 +65,31 @@ fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|element| element.trim().eq_ignore_ascii_case(token))
 }
 
-/// Answers a handshake that was checked. `then` gets the socket, and what the client sent early, once the answer is out.
+/// Answers a handshake that was checked, with permessage-deflate if that is offered and `deflate` allows it. `then` gets
+/// the socket, what the client sent early, and what was agreed on, once the answer is out.
 ///
 /// # Errors
 /// [`UpgradeError`] if the handshake was not one after all.
 pub fn accept<F>(
     request: &mut Request<Incoming>,
-    then: impl FnOnce(Socket, Bytes) -> F + Send + 'static,
+    deflate: bool,
+    then: impl FnOnce(Socket, Bytes, Encoding) -> F + Send + 'static,
 ) -> Result<Answer, UpgradeError>
 where
     F: Future<Output = ()> + Send,
 {
-    let (answer, upgraded) = fastwebsockets::upgrade::upgrade(request).map_err(|_| UpgradeError::NotAsked)?;
+    let agreed = extension::agree(request.headers()).filter(|_| deflate);
+    let encoding = if agreed.is_some() { Encoding::Deflate } else { Encoding::Plain };
+    let (mut answer, upgraded) = fastwebsockets::upgrade::upgrade(request).map_err(|_| UpgradeError::NotAsked)?;
     tokio::spawn(async move {
         let Ok(websocket) = upgraded.await else { return };
         if let Ok(parts) = websocket.into_inner().into_inner().downcast::<TokioIo<Socket>>() {
-            then(parts.io.into_inner(), parts.read_buf).await;
+            then(parts.io.into_inner(), parts.read_buf, encoding).await;
         }
     });
+    if let Some(agreed) = agreed {
+        answer.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(agreed));
+    }
     Ok(answer.map(|_| Either::Left(Full::default())))
 }
 

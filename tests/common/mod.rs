@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary takes its own part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 
+pub mod drp;
 pub mod http;
 pub mod raw;
 pub mod socket;
@@ -48,29 +49,39 @@ pub struct Hydrant {
     pub server: Server,
     pub tls: bool,
     token: OnceCell<String>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Hydrant {
     /// A server without TLS, with these settings on top.
     pub async fn start(toml: &str) -> Self {
-        Self::start_with(toml, false).await
+        Self::start_with(toml, "off").await
     }
 
     /// A server with its self-signed certificate.
     pub async fn start_tls(toml: &str) -> Self {
-        Self::start_with(toml, true).await
+        Self::start_with(toml, "self-signed").await
     }
 
-    async fn start_with(toml: &str, tls: bool) -> Self {
+    /// A server with the certificate whose files the settings name.
+    pub async fn start_files(toml: &str) -> Self {
+        Self::start_with(toml, "files").await
+    }
+
+    async fn start_with(toml: &str, tls: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let server = Server::start(settings(dir.path(), toml, tls)).await.unwrap();
-        Self { server, tls, token: OnceCell::new(), _dir: dir }
+        Self { server, tls: tls != "off", token: OnceCell::new(), dir }
     }
 
     /// Where the API is.
     pub fn address(&self) -> SocketAddr {
         self.server.addresses()[0]
+    }
+
+    /// Where users, roles and keys are kept.
+    pub fn data_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("data")
     }
 
     /// A token of the first user; fetched once, because a password is slow to check by design.
@@ -153,7 +164,7 @@ impl Hydrant {
     }
 }
 
-fn settings(dir: &std::path::Path, toml: &str, tls: bool) -> Settings {
+fn settings(dir: &std::path::Path, toml: &str, tls: &str) -> Settings {
     let file = dir.join("hydrant.toml");
     // Connections come and go with every client; only the tests of their events want to hear of it.
     let quiet = if toml.contains("connection_events") { "" } else { "connection_events = false\n" };
@@ -163,7 +174,7 @@ fn settings(dir: &std::path::Path, toml: &str, tls: bool) -> Settings {
     let flags = vec![
         flag("listen", "127.0.0.1:0"),
         flag("metrics_listen", "127.0.0.1:0"),
-        flag("tls", if tls { "self-signed" } else { "off" }),
+        flag("tls", tls),
         flag("data_dir", &data),
     ];
     Settings::load(&Sources { file: Some(file), env: Vec::new(), flags }).unwrap()

@@ -23,10 +23,38 @@ impl Hydrant {
         raw
     }
 
+    /// A websocket of the first user that makes these offers, one header each, and what was agreed on.
+    pub async fn raw_offering(&self, offers: &[&str]) -> (Raw, Option<String>) {
+        let mut raw = self.dial().await;
+        let lines: Vec<String> = offers.iter().map(|offer| format!("Sec-WebSocket-Extensions: {offer}\r\n")).collect();
+        raw.send(self.handshake_with(&lines.concat()).await.as_bytes()).await;
+        let answer = raw.head().await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        let agreed = answer.lines().filter_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("sec-websocket-extensions").then(|| value.to_owned())
+        });
+        let agreed: Vec<String> = agreed.collect();
+        assert!(agreed.len() <= 1, "{answer}");
+        (raw, agreed.into_iter().next())
+    }
+
+    /// A websocket of the first user that has agreed to permessage-deflate.
+    pub async fn raw_deflate(&self) -> Raw {
+        let (raw, agreed) = self.raw_offering(&["permessage-deflate; client_max_window_bits"]).await;
+        agreed.expect("permessage-deflate is agreed on");
+        raw
+    }
+
     /// A request for a websocket.
     pub async fn handshake_text(&self) -> String {
+        self.handshake_with("").await
+    }
+
+    /// The same with more header lines.
+    async fn handshake_with(&self, headers: &str) -> String {
         format!(
-            "GET /api/v3/ws?token={} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET /api/v3/ws?token={} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{headers}\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             self.token().await,
             self.address()
@@ -73,6 +101,14 @@ impl Raw {
         String::from_utf8(payload).unwrap()
     }
 
+    /// The next frame must be a text, deflated or not; whether it was, and the text.
+    pub async fn maybe_deflated(&mut self) -> (bool, String) {
+        let (first, payload) = self.frame().await;
+        assert!(matches!(first, 0x81 | 0xC1), "{first:02x}");
+        let text = if first == 0xC1 { inflated(&payload) } else { payload };
+        (first == 0xC1, String::from_utf8(text).unwrap())
+    }
+
     /// The next frame must be a close: its code and reason. Nothing comes after it but the end.
     pub async fn closed(&mut self) -> (u16, String) {
         let (first, payload) = self.frame().await;
@@ -88,6 +124,26 @@ impl Raw {
         patiently("the end", self.0.read_to_end(&mut rest)).await.unwrap();
         assert!(rest.is_empty(), "{} bytes after the end", rest.len());
     }
+}
+
+/// The payload of a deflated message, inflated by the rules of RFC 7692, section 7.2.2.
+pub fn inflated(payload: &[u8]) -> Vec<u8> {
+    let whole = [payload, &[0, 0, 0xFF, 0xFF]].concat();
+    let mut out = vec![0; 32 << 20];
+    let mut inflate = flate2::Decompress::new(false);
+    inflate.decompress(&whole, &mut out, flate2::FlushDecompress::Sync).unwrap();
+    assert_eq!(inflate.total_in(), whole.len() as u64);
+    out.truncate(usize::try_from(inflate.total_out()).unwrap());
+    out
+}
+
+/// The payload of a deflated message.
+pub fn deflated(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 1024);
+    let mut deflate = flate2::Compress::new(flate2::Compression::best(), false);
+    deflate.compress_vec(text, &mut out, flate2::FlushCompress::Sync).unwrap();
+    assert_eq!(deflate.total_in(), text.len() as u64);
+    out.strip_suffix(&[0, 0, 0xFF, 0xFF]).unwrap().to_vec()
 }
 
 /// A frame as a client sends it: masked.

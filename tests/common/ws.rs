@@ -36,6 +36,17 @@ impl Hydrant {
         self.connect_over(socket::connect_narrow(self.address(), self.tls).await).await
     }
 
+    /// A websocket of the first user with more in its query; a narrow one does not take much unless it reads.
+    pub async fn connect_with(&self, query: &str, narrow: bool) -> Result<Client, Refusal> {
+        let socket = if narrow {
+            socket::connect_narrow(self.address(), self.tls).await
+        } else {
+            socket::connect(self.address(), self.tls).await
+        };
+        let query = format!("token={}&{query}", self.token().await);
+        self.handshake(socket, &Show::Query(&query), &[]).await
+    }
+
     async fn connect_over(&self, socket: Socket) -> Client {
         let bearer = format!("Bearer {}", self.token().await);
         self.handshake(socket, &Show::Header(&bearer), &[]).await.unwrap()

@@ -22,6 +22,7 @@ use super::claim::Claim;
 use super::keys::Stamp;
 use super::password::{PasswordError, PasswordHash};
 use super::principal::{PrincipalError, check_name};
+use crate::overflow::Overflow;
 
 /// The role that may do and see everything.
 pub const SUPERUSER: &str = "superuser";
@@ -162,8 +163,16 @@ impl User {
 /// A role.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Role {
+    /// What happens to a websocket of its holders that does not follow; nothing to leave it to the settings.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "write_overflow")]
+    pub overflow: Option<Overflow>,
     /// What it grants.
     pub claims: Vec<Claim>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "serde calls it so")]
+fn write_overflow<S: serde::Serializer>(overflow: &Option<Overflow>, serializer: S) -> Result<S::Ok, S::Error> {
+    overflow.map(Overflow::name).serialize(serializer)
 }
 
 /// A tenant.
@@ -270,7 +279,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes or replaces a role.
+    /// Makes a role or replaces its claims.
     ///
     /// # Errors
     /// A bad name, or the built-in role.
@@ -279,7 +288,19 @@ impl Store {
         if name == SUPERUSER {
             return Err(StoreError::BuiltIn);
         }
-        self.roles.insert(name.to_owned(), Role { claims });
+        self.roles.entry(name.to_owned()).or_default().claims = claims;
+        Ok(())
+    }
+
+    /// Says what happens to websockets of a role's holders that do not follow; nothing to leave it to the settings.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] or [`StoreError::BuiltIn`].
+    pub fn set_role_overflow(&mut self, name: &str, overflow: Option<Overflow>) -> Result<(), StoreError> {
+        if name == SUPERUSER {
+            return Err(StoreError::BuiltIn);
+        }
+        self.roles.get_mut(name).ok_or_else(|| not_found("role", name))?.overflow = overflow;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use super::{Role, SUPERUSER, Store, TenantRow, User, UserSecret};
 use crate::auth::claim::Claim;
 use crate::auth::password::PasswordHash;
 use crate::auth::principal::check_name;
+use crate::overflow::UnknownOverflow;
 
 /// What is wrong, and where in the text.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +45,7 @@ struct UserText {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RoleText {
+    overflow: Option<Spanned<String>>,
     claims: Vec<Claim>,
 }
 
@@ -72,7 +74,7 @@ fn check(document: Document) -> Result<Store, Placed> {
     let mut store = Store::default();
     for (name, role) in document.roles {
         let name = role_name(name)?;
-        store.roles.insert(name, Role { claims: role.claims });
+        store.roles.insert(name, self::role(role)?);
     }
     for (name, user) in document.users {
         let name = named(name)?;
@@ -97,6 +99,12 @@ fn role_name(name: Spanned<String>) -> Result<String, Placed> {
         return Err((name.span(), super::StoreError::BuiltIn.to_string()));
     }
     named(name)
+}
+
+fn role(text: RoleText) -> Result<Role, Placed> {
+    let parsed =
+        text.overflow.map(|word| word.get_ref().parse().map_err(|e: UnknownOverflow| (word.span(), e.to_string())));
+    Ok(Role { overflow: parsed.transpose()?, claims: text.claims })
 }
 
 fn user(store: &Store, text: UserText) -> Result<User, Placed> {
@@ -150,6 +158,7 @@ mod tests {
 
     const GOOD: &str = r#"
 [roles.operator]
+overflow = "conflate"
 claims = ["machines/get,list/*", { scope = "params", action = "update:/Meta", specific = "net/mtu" }]
 
 [users.alice]
@@ -184,15 +193,16 @@ members = { machines = ["m1"] }
     #[test]
     fn every_mistake_is_told_with_its_place() {
         let table = [
-            ("roles = [\"operator\"", "roles = [\"opertor\"", 6, "there is no role \"opertor\""),
-            ("users = [\"alice\"]", "users = [\"alise\"]", 14, "there is no user \"alise\""),
-            ("[users.alice]", "[users.\"al:ice\"]", 5, "\"al:ice\" is not a name"),
+            ("roles = [\"operator\"", "roles = [\"opertor\"", 7, "there is no role \"opertor\""),
+            ("users = [\"alice\"]", "users = [\"alise\"]", 15, "there is no user \"alise\""),
+            ("[users.alice]", "[users.\"al:ice\"]", 6, "\"al:ice\" is not a name"),
             ("[roles.operator]", "[roles.superuser]", 2, "built in"),
-            ("machines/get,list/*", "machines", 3, "is not a claim"),
-            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secret = \"AAAA\"", 8, "secret must be"),
-            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secre = \"AAAA\"", 8, "unknown field `secre`"),
-            ("$argon2id", "$argon2xx", 7, "not a password hash"),
-            ("[tenants.lab]", "[tenants.lab", 13, ""),
+            ("overflow = \"conflate\"", "overflow = \"drop\"", 3, "is not an overflow policy"),
+            ("machines/get,list/*", "machines", 4, "is not a claim"),
+            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secret = \"AAAA\"", 9, "secret must be"),
+            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secre = \"AAAA\"", 9, "unknown field `secre`"),
+            ("$argon2id", "$argon2xx", 8, "not a password hash"),
+            ("[tenants.lab]", "[tenants.lab", 14, ""),
         ];
         for (from, to, line, reason) in table {
             assert!(GOOD.contains(from), "{from}");
@@ -202,7 +212,7 @@ members = { machines = ["m1"] }
         }
         let twice = format!("{GOOD}\n[tenants.other]\nusers = [\"alice\"]\n");
         let mistake = store(&twice).unwrap_err();
-        assert_eq!((mistake.line, mistake.reason.as_str()), (18, "user \"alice\" is in tenant \"lab\" already"));
+        assert_eq!((mistake.line, mistake.reason.as_str()), (19, "user \"alice\" is in tenant \"lab\" already"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::{Place, UsersError, table};
 use crate::auth::{Claim, SUPERUSER, Store, Terms, edit_store, read_store};
 use crate::cli::tell;
+use crate::overflow::Overflow;
 
 /// Scopes of DRP and ours. Others are taken too, since plugins have types of their own; but a typing mistake would grant
 /// nothing and say nothing, so they are told.
@@ -34,6 +35,10 @@ enum What {
         /// What it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list
         #[arg(long = "claim", required = true, num_args = 1.., value_name = "SCOPE/ACTION/SPECIFIC")]
         claims: Vec<String>,
+        /// What happens to a websocket of its holders that does not follow, instead of outbox.overflow: disconnect,
+        /// drop-oldest or conflate
+        #[arg(long, value_name = "POLICY")]
+        overflow: Option<Overflow>,
     },
     /// List roles with their claims
     List,
@@ -47,12 +52,15 @@ enum What {
 pub(in crate::cli) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
     let dir = args.place.data_dir()?;
     match &args.what {
-        What::Set { name, claims } => {
+        What::Set { name, claims, overflow } => {
             let claims: Vec<Claim> = claims.iter().map(|claim| claim.parse()).collect::<Result<_, _>>()?;
             for scope in claims.iter().flat_map(unknown_scopes) {
                 tell(err, format_args!("note: scope {scope:?} is not one of DRP's; events of that type are meant"));
             }
-            edit_store(&dir, |store| store.set_role(name, claims))?;
+            edit_store(&dir, |store| {
+                store.set_role(name, claims)?;
+                store.set_role_overflow(name, *overflow)
+            })?;
         }
         What::List => list(&read_store(&dir)?, out)?,
         What::Remove { name } => edit_store(&dir, |store| store.remove_role(name))?,

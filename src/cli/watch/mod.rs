@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{CliError, endpoint, runtime, tell};
-use crate::client::{Backoff, ClientError, Received, Session, Target};
+use crate::client::{Backoff, Bounds, ClientError, Received, Session, Target};
 use crate::json;
 
 /// So much is written at once before a look at what else has come.
@@ -93,7 +93,7 @@ impl<W: AsyncWrite + Unpin> Watch<'_, W> {
 
     /// Watches until the connection ends, which is an error, or the count is reached.
     async fn one_connection(&mut self, again: bool, err: &mut dyn Write) -> Result<(), CliError> {
-        let session = self.session.insert(Session::open(&self.target).await?);
+        let session = self.session.insert(Session::open(&self.target, Bounds::default()).await?);
         for spec in &self.args.specs {
             session.register(spec).await;
         }

@@ -17,13 +17,14 @@ use crate::broker::connection::{Connection, Kind};
 use crate::clock;
 use crate::fanout::ConnId;
 use crate::metrics::Source;
+use crate::overflow::Overflow;
 use crate::protocol::Close;
 
 impl Driver {
     pub(super) fn adopt(&mut self, newcomer: Newcomer) {
-        let Newcomer { stream, tls, early, identity, access, peer, permit } = newcomer;
+        let Newcomer { stream, tls, early, encoding, identity, access, overflow, peer, permit } = newcomer;
         let Ok(mut link) = Link::new(stream, tls) else { return };
-        let conn = self.parts.shard.open(identity.principal().clone(), &access);
+        let conn = self.parts.shard.open(identity.principal().clone(), &access, overflow);
         let token = Token(conn.0 as usize);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.parts.poll.registry().register(link.source(), token, interest) {
@@ -37,7 +38,7 @@ impl Driver {
         let (now, created) = (Instant::now(), clock::now());
         self.conns[conn.0 as usize] = Some(Conn {
             link,
-            guard: Guard::default(),
+            guard: Guard::new(encoding),
             identity,
             peer,
             created,
@@ -48,6 +49,7 @@ impl Driver {
             finished: false,
             _permit: permit,
         });
+        self.parts.shard.fanout().set_encoding(conn, encoding);
         self.open += 1;
         self.welcome(conn);
         self.heard(conn, &early);
@@ -79,6 +81,9 @@ impl Driver {
         let depth = shard.fanout().depth(conn);
         (connection.queued_events, connection.queued_bytes) = (depth.events, depth.bytes);
         (connection.delivered_events, connection.dropped_events) = shard.fanout().totals(conn);
+        connection.overflow = shard.fanout().policy(conn).map(Overflow::name);
+        let oldest = shard.fanout().oldest_us(conn);
+        connection.queued_age_milliseconds = oldest.map_or(0, |us| self.now_us().saturating_sub(us) / 1000);
         Some(connection)
     }
 
@@ -149,8 +154,9 @@ impl Driver {
             if let Some(entry) = self.conn(conn) {
                 entry.deadline = Some(draining.map_or(deadline, |drain| drain.deadline.max(deadline)));
                 entry.reason = Some(close);
-                if let Close::SlowConsumer { events, bytes } = close {
-                    tracing::warn!(peer = %entry.peer, principal = %entry.identity.principal(), events, bytes, "slow consumer");
+                if close.is_slow_consumer() {
+                    let (peer, principal) = (entry.peer, entry.identity.principal());
+                    tracing::warn!(%peer, %principal, reason = %close.reason(), "slow consumer");
                 }
             }
         }

@@ -47,10 +47,11 @@ impl Driver {
     /// Takes in bytes of a client.
     pub(super) fn heard(&mut self, conn: ConnId, bytes: &[u8]) {
         let limit = self.parts.message_limit;
-        let Some(entry) = self.conn(conn) else { return };
+        let Some(entry) = self.conns.get_mut(conn.0 as usize).and_then(Option::as_mut) else { return };
+        let inflater = &mut self.inflater;
         entry.seen = Instant::now();
         let mut messages: SmallVec<[Result<Message, DecodeError>; 4]> = SmallVec::new();
-        let result = entry.guard.feed(bytes, limit, |unit| messages.push(decode(unit, limit)));
+        let result = entry.guard.feed(bytes, limit, |unit| messages.push(decode(unit, limit, inflater)));
         for message in messages {
             self.take_message(conn, message);
         }
@@ -74,6 +75,8 @@ impl Driver {
             Ok(Message::Close(_)) if shard.fanout().is_closing(conn) => self.vanish_if_written(conn),
             Ok(Message::Close(_)) => shard.close(conn, Close::Normal),
             Err(DecodeError::BadUtf8) => shard.close(conn, Close::BadUtf8),
+            Err(DecodeError::Corrupt) => shard.close(conn, Close::BadDeflate),
+            Err(DecodeError::TooBig) => shard.close(conn, Close::TooBig),
             Err(DecodeError::Malformed) => shard.close(conn, Close::Protocol),
         }
     }

@@ -47,14 +47,16 @@ impl Driver {
             self.turn = self.turn.wrapping_add(1);
             let start = self.turn.wrapping_mul(7919) % dirty.len();
             let (late, early) = dirty.split_at(start);
+            // One look at the clock a round: a round is a fraction of what the latency histogram can tell apart.
+            let now_us = self.now_us();
             for &conn in early.iter().chain(late) {
-                self.write(conn);
+                self.write(conn, now_us);
             }
         }
         self.dirty = dirty;
     }
 
-    fn write(&mut self, conn: ConnId) {
+    fn write(&mut self, conn: ConnId, now_us: u64) {
         let Some(entry) = self.conns.get_mut(conn.0 as usize).and_then(Option::as_mut) else { return };
         let fanout = self.parts.shard.fanout();
         let mut gathered = Gathered::new();
@@ -67,7 +69,6 @@ impl Driver {
         drop(gathered);
         match result {
             Ok(n) => {
-                let now_us = u64::try_from(self.parts.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
                 fanout.advance(conn, n, now_us);
                 if n < offered && entry.link.is_plain() {
                     fanout.set_blocked(conn);

@@ -1,0 +1,71 @@
+//! What a link says of itself, for `/readyz`.
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+/// The state of one link; shared by the link, which writes, and the probe.
+#[derive(Debug)]
+pub struct Health(Mutex<Report>);
+
+/// The state at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Report {
+    /// The endpoint's URL.
+    pub endpoint: String,
+    /// Whether its events are coming in: the registrations are answered.
+    pub connected: bool,
+    /// Since when it has been so.
+    pub since: String,
+    /// Why it is not connected; empty if it is, or if the first try is still under way.
+    pub error: String,
+}
+
+impl Health {
+    /// Not connected yet.
+    pub fn new(endpoint: String, now: Timestamp) -> Self {
+        Self(Mutex::new(Report { endpoint, connected: false, since: now.to_string(), error: String::new() }))
+    }
+
+    /// How it is now.
+    pub fn report(&self) -> Report {
+        self.0.lock().clone()
+    }
+
+    pub(super) fn connected(&self, now: Timestamp) {
+        self.set(true, String::new(), now);
+    }
+
+    pub(super) fn lost(&self, error: String, now: Timestamp) {
+        self.set(false, error, now);
+    }
+
+    fn set(&self, connected: bool, error: String, now: Timestamp) {
+        let mut report = self.0.lock();
+        if report.connected != connected {
+            report.since = now.to_string();
+        }
+        report.connected = connected;
+        report.error = error;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_that_of_the_last_change() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let health = Health::new("https://drp:8092".to_owned(), at(0));
+        health.lost("first".to_owned(), at(1));
+        assert_eq!(health.report().since, at(0).to_string());
+        health.connected(at(2));
+        assert!(health.report().connected && health.report().error.is_empty());
+        health.lost("second".to_owned(), at(3));
+        health.lost("third".to_owned(), at(4));
+        let report = health.report();
+        assert_eq!((report.since, report.error.as_str()), (at(3).to_string(), "third"));
+    }
+}

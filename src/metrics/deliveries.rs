@@ -1,0 +1,94 @@
+//! What becomes of events that were matched, and what waits.
+
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
+
+use super::declare::Declare;
+use super::latency::LatencyHistogram;
+use crate::fanout::{Counts, Dropped};
+use crate::overflow::Overflow;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Deliveries {
+    serialised: IntCounter,
+    deflate_input: IntCounter,
+    deflate_output: IntCounter,
+    matched: IntCounter,
+    delivered: IntCounter,
+    delivered_bytes: IntCounter,
+    /// By [`Dropped`].
+    dropped: [IntCounter; 3],
+    conflated: IntCounter,
+    /// By [`Overflow`].
+    slow_consumers: [IntCounter; 3],
+    gap_notices: IntCounter,
+    pub(super) queue_events: IntGauge,
+    pub(super) queue_bytes: IntGauge,
+    pub(super) queue_events_max: IntGauge,
+    pub(super) queue_bytes_max: IntGauge,
+    pub(super) queue_age: Gauge,
+    pub(super) frames: IntGauge,
+    latency: LatencyHistogram,
+}
+
+impl Deliveries {
+    pub(super) fn declare(declare: &Declare<'_>, serialisations: &IntCounterVec) -> Self {
+        let dropped = declare.counters(
+            "hydrant_deliveries_dropped_total",
+            "Events that their connection did not get and was told of",
+            "reason",
+        );
+        let slow_consumers = declare.counters(
+            "hydrant_slow_consumers_total",
+            "Times a connection was behind, by what was done: closed, a gap begun, its outbox conflated",
+            "policy",
+        );
+        Self {
+            serialised: serialisations.with_label_values(&["deflate"]),
+            deflate_input: declare
+                .counter("hydrant_deflate_input_bytes_total", "Bytes of the events that were deflated, before"),
+            deflate_output: declare.counter(
+                "hydrant_deflate_output_bytes_total",
+                "Bytes of the events that were deflated, as they are sent; plain where deflating did not pay",
+            ),
+            matched: declare.counter(
+                "hydrant_deliveries_matched_total",
+                "Events that were to go to a connection; equals delivered + waiting + dropped + conflated",
+            ),
+            delivered: declare.counter("hydrant_deliveries_total", "Events handed to the kernel, once a subscriber"),
+            delivered_bytes: declare.counter("hydrant_delivered_bytes_total", "Bytes handed to the kernel"),
+            dropped: Dropped::ALL.map(|reason| dropped.with_label_values(&[reason.label()])),
+            conflated: declare
+                .counter("hydrant_deliveries_conflated_total", "Events that a later one of the same object stood for"),
+            slow_consumers: Overflow::ALL.map(|policy| slow_consumers.with_label_values(&[policy.name()])),
+            gap_notices: declare.counter("hydrant_gap_notices_total", "Gap notices handed to the kernel"),
+            queue_events: declare.gauge("hydrant_queue_events", "Events waiting in all outboxes"),
+            queue_bytes: declare.gauge("hydrant_queue_bytes", "Bytes waiting in all outboxes"),
+            queue_events_max: declare.gauge("hydrant_queue_events_max", "Frames waiting in the deepest outbox"),
+            queue_bytes_max: declare.gauge("hydrant_queue_bytes_max", "Bytes waiting in the deepest outbox"),
+            queue_age: declare
+                .seconds("hydrant_queue_age_seconds", "For how long the oldest event of all outboxes has been waiting"),
+            frames: declare.gauge("hydrant_frames", "Distinct frames held by all shards"),
+            latency: declare.add(LatencyHistogram::new()),
+        }
+    }
+
+    /// Adds the counts of a turn.
+    pub(super) fn add(&self, counts: &Counts) {
+        self.matched.inc_by(counts.matched);
+        self.delivered.inc_by(counts.delivered);
+        self.delivered_bytes.inc_by(counts.bytes);
+        self.conflated.inc_by(counts.conflated);
+        self.gap_notices.inc_by(counts.notices);
+        self.latency.add(&counts.latency);
+        let by_label = self.dropped.iter().zip(counts.dropped).chain(self.slow_consumers.iter().zip(counts.overflows));
+        for (counter, count) in by_label.filter(|(_, count)| *count > 0) {
+            counter.inc_by(count);
+        }
+        if counts.deflated > 0 {
+            self.serialised.inc_by(counts.deflated);
+            self.deflate_input.inc_by(counts.deflate_input);
+            self.deflate_output.inc_by(counts.deflate_output);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The values of labels: fixed sets, so that no client can make series.
+
+/// Where an event came from; the value of the label `source`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// `POST /api/v3/events`
+    Post,
+    /// The simulated fleet of `--demo`
+    Demo,
+    /// Connections that came and went
+    Connections,
+    /// A DRP endpoint
+    Upstream,
+}
+
+impl Source {
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Post => "post",
+            Self::Demo => "demo",
+            Self::Connections => "connections",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// What became of a command; the value of the label `outcome`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Registered, or registered already.
+    Registered,
+    /// Deregistered.
+    Deregistered,
+    /// Answered with an error.
+    Refused,
+}
+
+/// Why a connection did not become a websocket; the value of the label `reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// TLS did not come about.
+    Tls,
+    /// No or unusable credentials.
+    Unauthenticated,
+    /// Wrong credentials.
+    Forbidden,
+    /// Not a websocket handshake.
+    BadRequest,
+    /// Too many tries or connections.
+    Limited,
+}
+
+impl Rejection {
+    pub(super) const ALL: [(Self, &'static str); 5] = [
+        (Self::Tls, "tls"),
+        (Self::Unauthenticated, "unauthenticated"),
+        (Self::Forbidden, "forbidden"),
+        (Self::BadRequest, "bad_request"),
+        (Self::Limited, "limited"),
+    ];
+
+    pub(super) fn label(self) -> &'static str {
+        Self::ALL.iter().find(|(reason, _)| *reason == self).map_or("other", |(_, label)| label)
+    }
+}
+
+/// What became of a changed certificate; the value of the label `outcome`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// It is in force.
+    Taken,
+    /// It cannot be used.
+    Refused,
+}

@@ -1,0 +1,93 @@
+//! One shard's way to the metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus::IntGauge;
+
+use super::{Metrics, signed};
+use crate::fanout::{Counts, Depth};
+
+/// What a shard last saw; the largest of all shards is shown.
+#[derive(Debug, Default)]
+pub(super) struct Peaks {
+    pub(super) events: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) age_us: AtomicU64,
+}
+
+/// One shard's way to the metrics. Owned by the shard's thread.
+#[derive(Debug)]
+pub struct ShardMetrics {
+    metrics: Arc<Metrics>,
+    peaks: Arc<Peaks>,
+    waiting: Depth,
+    registrations: usize,
+    frames: usize,
+}
+
+/// How large a shard is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ShardSize {
+    /// What waits in its outboxes.
+    pub waiting: Depth,
+    /// Registrations of its connections.
+    pub registrations: usize,
+    /// Frames it holds.
+    pub frames: usize,
+}
+
+/// What filters have cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FilterCost {
+    /// Questions worked out.
+    pub predicate_evaluations: u64,
+    /// Paths looked up.
+    pub field_lookups: u64,
+    /// Filters found true.
+    pub filter_matches: u64,
+}
+
+impl ShardMetrics {
+    pub(super) fn new(metrics: Arc<Metrics>, peaks: Arc<Peaks>) -> Self {
+        Self { metrics, peaks, waiting: Depth::default(), registrations: 0, frames: 0 }
+    }
+
+    /// All metrics.
+    pub fn all(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Adds the counts of a turn and replaces the shard's part of the gauges.
+    pub fn flush(&mut self, counts: &Counts, size: ShardSize) {
+        let metrics = &self.metrics;
+        if !counts.is_empty() {
+            metrics.deliveries.add(counts);
+        }
+        let moved = |gauge: &IntGauge, old: usize, new: usize| {
+            if old != new {
+                gauge.add(signed(new as u64) - signed(old as u64));
+            }
+        };
+        moved(&metrics.deliveries.queue_events, self.waiting.events, size.waiting.events);
+        moved(&metrics.deliveries.queue_bytes, self.waiting.bytes, size.waiting.bytes);
+        moved(&metrics.registrations, self.registrations, size.registrations);
+        moved(&metrics.deliveries.frames, self.frames, size.frames);
+        (self.waiting, self.registrations, self.frames) = (size.waiting, size.registrations, size.frames);
+    }
+
+    /// Adds what filters have cost since the last call.
+    pub fn filters(&self, cost: FilterCost) {
+        self.metrics.predicate_evaluations.inc_by(cost.predicate_evaluations);
+        self.metrics.field_lookups.inc_by(cost.field_lookups);
+        self.metrics.filter_matches.inc_by(cost.filter_matches);
+    }
+
+    /// Notes the deepest outbox, and for how long the oldest event of all has been waiting.
+    pub fn peak(&self, deepest: Depth, oldest: Duration) {
+        self.peaks.age_us.store(u64::try_from(oldest.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.peaks.events.store(deepest.events as u64, Ordering::Relaxed);
+        self.peaks.bytes.store(deepest.bytes as u64, Ordering::Relaxed);
+    }
+}

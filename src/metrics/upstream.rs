@@ -1,0 +1,66 @@
+//! Metrics of the endpoints that are followed, by `endpoint`: host and port as configured.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+use super::declare::Declare;
+
+/// Of all endpoints.
+#[derive(Debug)]
+pub struct UpstreamMetrics {
+    connected: IntGaugeVec,
+    reconnects: IntCounterVec,
+    gaps: IntCounterVec,
+    events: IntCounterVec,
+    unusable: IntCounterVec,
+    pauses: IntCounterVec,
+}
+
+/// Of one endpoint.
+#[derive(Debug, Clone)]
+pub struct EndpointMetrics {
+    /// 1 while its events come in.
+    pub connected: IntGauge,
+    /// Times it was connected again.
+    pub reconnects: IntCounter,
+    /// Gaps that were announced.
+    pub gaps: IntCounter,
+    /// Events taken in.
+    pub events: IntCounter,
+    /// Messages that are not events.
+    pub unusable: IntCounter,
+    /// Times that reading paused because the inboxes were full.
+    pub pauses: IntCounter,
+}
+
+impl UpstreamMetrics {
+    pub(super) fn declare(declare: &Declare<'_>) -> Self {
+        let counters = |name: &str, help: &str| declare.counters(name, help, "endpoint");
+        Self {
+            connected: declare.gauges(
+                "hydrant_upstream_connected",
+                "1 while events of the endpoint come in",
+                "endpoint",
+            ),
+            reconnects: counters("hydrant_upstream_reconnects_total", "Times the endpoint was connected again"),
+            gaps: counters("hydrant_upstream_gaps_total", "Gaps in the endpoint's events that were announced"),
+            events: counters("hydrant_upstream_events_total", "Events taken in from the endpoint"),
+            unusable: counters("hydrant_upstream_unusable_total", "Messages of the endpoint that are not events"),
+            pauses: counters(
+                "hydrant_upstream_pauses_total",
+                "Times that reading paused because the inboxes were full",
+            ),
+        }
+    }
+
+    /// Those of one endpoint, which exist from now on.
+    pub fn endpoint(&self, name: &str) -> EndpointMetrics {
+        EndpointMetrics {
+            connected: self.connected.with_label_values(&[name]),
+            reconnects: self.reconnects.with_label_values(&[name]),
+            gaps: self.gaps.with_label_values(&[name]),
+            events: self.events.with_label_values(&[name]),
+            unusable: self.unusable.with_label_values(&[name]),
+            pauses: self.pauses.with_label_values(&[name]),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What happens to a connection that does not read as fast as events come: the policies and their names.
+//!
+//! A module of its own at the bottom, because settings, roles, the query of a websocket, outboxes and metrics all speak of
+//! the same three words. How each is carried out is in [`crate::fanout`].
+
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// An overflow policy; ordered by how much of the stream a connection keeps, least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Overflow {
+    /// The connection is closed with code 1013 and the reason.
+    #[default]
+    Disconnect,
+    /// The oldest events make room, and a notice in their place says how many they were.
+    DropOldest,
+    /// Of the updates of one object only the latest is kept, with the state before the first of them.
+    Conflate,
+}
+
+/// A word that names no policy.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("{text:?} is not an overflow policy: `disconnect`, `drop-oldest` or `conflate`")]
+pub struct UnknownOverflow {
+    /// The word, cut to 64 characters.
+    text: String,
+}
+
+impl Overflow {
+    /// Every policy.
+    pub const ALL: [Self; 3] = [Self::Disconnect, Self::DropOldest, Self::Conflate];
+
+    /// The word by which it is chosen.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disconnect => "disconnect",
+            Self::DropOldest => "drop-oldest",
+            Self::Conflate => "conflate",
+        }
+    }
+}
+
+impl FromStr for Overflow {
+    type Err = UnknownOverflow;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = Self::ALL.into_iter().find(|policy| policy.name() == text);
+        named.ok_or_else(|| UnknownOverflow { text: text.chars().take(64).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_is_found_by_its_name_and_an_unknown_word_is_told_all_of_them() {
+        for policy in Overflow::ALL {
+            assert_eq!(policy.name().parse(), Ok(policy));
+        }
+        let error = "drop_oldest".parse::<Overflow>().unwrap_err().to_string();
+        assert!(Overflow::ALL.iter().all(|policy| error.contains(policy.name())), "{error}");
+    }
+}
