@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use hydrant::event::{Draft, Event};
-use hydrant::fanout::{ConnId, Delivery, Fanout, Gathered, OutboxLimits};
+use hydrant::fanout::{ConnId, Delivery, Fanout, Gathered, OutboxLimits, Overflow};
 use hydrant::index::Index;
 
 const MATCHED: usize = 10_000;
@@ -35,6 +35,7 @@ fn counted_match(index: &mut Index<u32>, events: &[Event]) -> u64 {
 #[inline(never)]
 fn counted_outbox(fanout: &mut Fanout, events: &[Arc<Event>], conns: &[ConnId], dirty: &mut Vec<ConnId>) -> usize {
     for event in events {
+        fanout.begin_event(event);
         for &conn in conns {
             assert_eq!(fanout.deliver(event, 0, conn), Delivery::Queued);
         }
@@ -72,7 +73,7 @@ fn outbox(out: &mut impl Write) -> io::Result<()> {
     draft.object = &object;
     let events: Vec<Arc<Event>> = (0..EVENTS).map(|_| Arc::new(draft.seal(jiff::Timestamp::UNIX_EPOCH))).collect();
     let mut fanout = Fanout::new(OutboxLimits { bytes: 16 << 20, events: 16_384 });
-    let conns: Vec<ConnId> = (0..CONNECTIONS).map(|_| fanout.open()).collect();
+    let conns: Vec<ConnId> = (0..CONNECTIONS).map(|_| fanout.open(Overflow::Disconnect)).collect();
     let mut dirty = Vec::new();
     let mut written = 0;
     for _ in 0..TURNS {
