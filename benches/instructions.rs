@@ -15,8 +15,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use hydrant::event::{Draft, Event};
-use hydrant::fanout::{ConnId, Delivery, Fanout, Gathered, OutboxLimits, Overflow};
+use hydrant::fanout::{ConnId, Delivery, Fanout, Gathered, OutboxLimits};
 use hydrant::index::Index;
+use hydrant::overflow::Overflow;
 
 const MATCHED: usize = 10_000;
 const CONNECTIONS: usize = 1_000;
