@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
-pub use labels::{Outcome, Rejection, Reload, Source};
+pub use labels::{Limit, Outcome, Rejection, Reload, Source};
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
@@ -40,6 +40,7 @@ pub struct Metrics {
     /// Websockets that were opened.
     pub connections_opened: IntCounter,
     rejected: IntCounterVec,
+    limited: IntCounterVec,
     disconnects: IntCounterVec,
     /// Registrations of all websockets.
     pub registrations: IntGauge,
@@ -87,6 +88,7 @@ impl Metrics {
                 "Connections that did not become a websocket",
                 "reason",
             ),
+            limited: declare.counters("hydrant_limited_total", "Refusals because a principal had its share", "limit"),
             disconnects: declare.counters("hydrant_disconnects_total", "Websockets that were closed", "reason"),
             registrations: declare.gauge("hydrant_registrations", "Registrations of all websockets"),
             commands: declare.counters("hydrant_commands_total", "Commands of clients", "outcome"),
@@ -128,6 +130,7 @@ impl Metrics {
         for (_, label) in Rejection::ALL {
             self.rejected.with_label_values(&[label]);
         }
+        Limit::ALL.into_iter().for_each(|limit| self.limited(limit, 0));
         for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
             self.command(outcome, 0);
         }
@@ -148,6 +151,11 @@ impl Metrics {
     /// A connection did not become a websocket.
     pub fn rejected(&self, reason: Rejection) {
         self.rejected.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// Principals wanted more than their share, so many times.
+    pub fn limited(&self, limit: Limit, count: u64) {
+        self.limited.with_label_values(&[limit.label()]).inc_by(count);
     }
 
     /// The certificate has changed.

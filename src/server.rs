@@ -4,6 +4,7 @@
 //! wrong with the settings. [`Server::stop`] drains: readiness goes, no connections and events are taken any more, what was taken is
 //! delivered, everybody gets a close frame, and the shards end. Several servers can live in one process (tests do that).
 
+mod authority;
 mod links;
 
 use std::io;
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 use crate::api::probe::Probe;
 use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
-use crate::auth::{AuthOptions, Authority, StoreError, ThrottleLimits};
+use crate::auth::StoreError;
 use crate::broker::Broker;
 use crate::config::{DeflateMode, Proxy, Settings, TlsMode};
 use crate::fanout::inbox::InboxLimits;
@@ -96,7 +97,7 @@ pub struct Server {
     /// The probe goes on while the server drains.
     stop_probe: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
-    settings: Settings,
+    settings: Box<Settings>,
 }
 
 impl Server {
@@ -106,7 +107,7 @@ impl Server {
     /// [`StartError`]; nothing runs then.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         let epoch = Instant::now();
-        let authority = open_authority(&settings)?;
+        let authority = authority::open(&settings)?;
         let id = identity(&settings)?;
         let metrics = Arc::new(Metrics::new());
         let tls = live_tls(&settings)?.map(Arc::new);
@@ -121,7 +122,7 @@ impl Server {
             authority,
             pool: Arc::new(pool),
             admission: Admission::new(settings.limits.connections),
-            sockets: SocketQuota::new(usize::try_from(settings.limits.connections_per_principal).unwrap_or(usize::MAX)),
+            sockets: SocketQuota::new(settings.limits.connections_per_principal),
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
             tier: links::tier(&settings),
@@ -148,7 +149,7 @@ impl Server {
             stop,
             stop_probe,
             tasks: Vec::new(),
-            settings,
+            settings: Box::new(settings),
         };
         for listener in listeners {
             server.serve(listener, Arc::clone(&server.api), stopped.clone());
@@ -301,35 +302,6 @@ fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
     settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
 }
 
-fn open_authority(settings: &Settings) -> Result<Arc<Authority>, StartError> {
-    let throttle = ThrottleLimits {
-        per_minute: u32::try_from(settings.throttle.failures).unwrap_or(u32::MAX),
-        longest_wait: settings.throttle.max_wait,
-        ..ThrottleLimits::default()
-    };
-    let options = AuthOptions {
-        token_ttl: settings.token.ttl,
-        max_token_ttl: settings.token.max_ttl,
-        throttle,
-        ..AuthOptions::default()
-    };
-    let (authority, opened) = Authority::open(&settings.data_dir, options)?;
-    if opened.created {
-        tracing::warn!(
-            "first start: made the user rocketskates with the well-known password r0cketsk8ts; change it with \
-             `hydrant users passwd rocketskates --password-stdin`"
-        );
-    }
-    let open_to_others = settings.listen.iter().find(|address| !address.ip().is_loopback());
-    if let Some(&address) = open_to_others
-        && !settings.allow_default_credentials
-        && authority.has_default_password()
-    {
-        return Err(StartError::DefaultCredentials { address });
-    }
-    Ok(Arc::new(authority))
-}
-
 fn live_tls(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {
     let (certificate, key) = match settings.tls {
         TlsMode::Off => return Ok(None),
@@ -342,8 +314,9 @@ fn live_tls(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {
             _ => unreachable!("the settings were checked when they were read"),
         },
     };
-    let files = vec![certificate.clone(), key.clone()];
-    LiveTls::new(files, move || tls::from_files(&certificate, &key)).map(Some)
+    let client_ca = settings.tls_client_ca.clone();
+    let files = [&certificate, &key].into_iter().chain(&client_ca).cloned().collect();
+    LiveTls::new(files, move || tls::from_files(&certificate, &key, client_ca.as_deref())).map(Some)
 }
 
 async fn bind_all(

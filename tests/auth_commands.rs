@@ -66,16 +66,18 @@ fn a_user_from_the_cradle_to_the_grave() {
     shell.ok_with("users add root --password-stdin --roles superuser", "one\n");
     shell.ok("roles set reader --claim machines/get,list/* tasks/get/* --claim params/get/net/mtu");
     shell.ok_with("users add alice --password-stdin --roles reader", "CANARY-1\n");
+    shell.ok("roles set bounded --claim tasks/get/* --limit connections=2,registrations=0 --limit registrations=9");
     shell.ok(&format!("tenants set lab --users alice --members machines={UUID} profiles="));
     let users = rows(&shell.ok("users list"));
     assert_eq!(users, ["NAME ROLES TENANT PASSWORD", "alice reader lab yes", "root superuser - yes"]);
     let roles = rows(&shell.ok("roles list"));
     let expected = [
-        "NAME CLAIM",
-        "superuser */*/*",
-        "reader machines/get,list/*",
-        "reader tasks/get/*",
-        "reader params/get/net/mtu",
+        "NAME CLAIM LIMITS",
+        "superuser */*/* -",
+        "bounded tasks/get/* connections=2,registrations=9",
+        "reader machines/get,list/* -",
+        "reader tasks/get/* -",
+        "reader params/get/net/mtu -",
     ];
     assert_eq!(roles, expected);
     let tenants = rows(&shell.ok("tenants list"));
@@ -133,6 +135,7 @@ fn bad_input_is_named() {
         ("users remove nobody", "", 1, "there is no user \"nobody\""),
         ("roles set superuser --claim a/b/c", "", 1, "built in"),
         ("roles set other --claim machines/get", "", 64, "\"machines/get\" is not a claim"),
+        ("roles set other --claim a/b/c --limit sockets=1", "", 64, "\"sockets=1\" is not a limit"),
         ("tenants set lab --members machines", "", 64, "\"machines\" is not TYPE=KEY,KEY"),
         ("tenants set lab --users nobody", "", 1, "there is no user \"nobody\""),
         ("token issue nobody", "", 1, "there is no user \"nobody\""),

@@ -115,6 +115,15 @@ fn settings_that_do_not_go_together_are_refused() {
         ("[limits]\nbody_bytes = \"1MiB\"", "limits.body_bytes: 1048576 bytes cannot hold one event"),
         ("[limits]\nevent_bytes = \"2GiB\"\nbody_bytes = \"2GiB\"\n[inbox]\nbytes = \"2GiB\"", "more than 1 GiB"),
         ("[token]\nttl = \"91d\"", "token.ttl: 7862400s is longer than token.max_ttl"),
+        ("tls = \"off\"\ntls_client_ca = \"/ca\"", "tls_client_ca: has no effect with tls = \"off\""),
+        ("tls_client_ca = \"/nowhere/ca\"", "tls_client_ca: /nowhere/ca: No such file"),
+        ("tls_client_name = \"dn\"", "tls_client_name: `dn` is not `cn` or `san`"),
+        ("[token]\nissuer = \"x\"", "token.issuer: has no effect without token.jwks"),
+        ("[token]\nroles_claim = \"x\"", "token.roles_claim: has no effect without token.jwks"),
+        ("[token]\njwks = \"/nowhere/jwks\"", "token.jwks: /nowhere/jwks: No such file"),
+        ("[token]\njwks = \"/nowhere/jwks\"", "token.issuer: needed with token.jwks"),
+        ("[token]\njwks = \"/nowhere/jwks\"", "token.audience: needed with token.jwks"),
+        ("[token]\njwks = \"/nowhere/jwks\"\nprincipal_claim = \"\"", "token.principal_claim: needed with token.jwks"),
         ("allowed_origins = [\"portal.example.com\"]", "is not a list of origins"),
     ] {
         let found = errors(text, &[], &[]);

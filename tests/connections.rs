@@ -70,7 +70,7 @@ async fn quotas_of_a_principal_are_kept() {
     let (first, _second) = (server.connect().await, server.connect().await);
     let bearer = format!("Bearer {}", server.token().await);
     let show = Show::Header(&bearer);
-    assert_eq!(server.try_connect(&show, &[]).await.err().unwrap().status, 503);
+    assert_eq!(server.try_connect(&show, &[]).await.err().unwrap().status, 429);
     drop(first);
     server.until("hydrant_connections", 1).await;
     assert!(server.try_connect(&show, &[]).await.is_ok());

@@ -1,6 +1,4 @@
-//! Who is asking: credentials from the header or the query, and the rule about origins.
-
-use std::net::SocketAddr;
+//! Who is asking: credentials from the header, the query or the TLS handshake, and the rule about origins.
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -10,16 +8,22 @@ use super::{Api, ApiError, query};
 use crate::AUDIT;
 use crate::auth::{AuthError, Credential, Identity};
 use crate::metrics::Rejection;
+use crate::transport::caller::Caller;
 
 impl Api {
-    /// Checks the credentials of a request: the `Authorization` header if there is one, otherwise `token=` or `Token=`.
+    /// Checks the credentials of a request: the `Authorization` header if there is one, otherwise `token=` or `Token=`,
+    /// otherwise the client's certificate.
     pub(super) async fn authenticate(
         &self,
         request: &Request<Incoming>,
-        peer: SocketAddr,
+        caller: &Caller,
     ) -> Result<Identity, ApiError> {
-        let result = self.identify(request, peer).await;
+        let result = self.identify(request, caller).await;
+        if result.is_ok() {
+            caller.trust();
+        }
         if let Err(error) = &result {
+            let peer = caller.peer;
             tracing::info!(target: AUDIT, %peer, path = request.uri().path(), %error, "refused");
             self.broker.metrics().rejected(match error {
                 ApiError::Auth(AuthError::Missing | AuthError::Malformed(_)) => Rejection::Unauthenticated,
@@ -30,19 +34,19 @@ impl Api {
         result
     }
 
-    async fn identify(&self, request: &Request<Incoming>, peer: SocketAddr) -> Result<Identity, ApiError> {
-        let credential = match from_header(request.headers())? {
-            Some(credential) => {
-                if credential.is_basic() {
-                    check_origin(request.headers(), &self.allowed_origins)?;
-                }
-                credential
-            }
-            None => query::credential(request.uri().query())
-                .and_then(|value| Credential::from_query(&value))
-                .ok_or(AuthError::Missing)?,
+    async fn identify(&self, request: &Request<Incoming>, caller: &Caller) -> Result<Identity, ApiError> {
+        let from_query = || query::credential(request.uri().query()).and_then(|value| Credential::from_query(&value));
+        let from_tls = || caller.certificate.clone().map(Credential::Certificate);
+        let header = from_header(request.headers())?;
+        let by_itself = header.as_ref().is_some_and(Credential::is_ambient);
+        let credential = match header.or_else(from_query) {
+            Some(credential) => credential,
+            None => from_tls().ok_or(AuthError::Missing)?,
         };
-        Ok(self.authority.login(credential, peer.ip()).await?)
+        if by_itself || matches!(credential, Credential::Certificate(_)) {
+            check_origin(request.headers(), &self.allowed_origins)?;
+        }
+        Ok(self.authority.login(credential, caller.peer.ip()).await?)
     }
 
     /// Whether the caller may.
@@ -77,8 +81,8 @@ fn from_header(headers: &HeaderMap) -> Result<Option<Credential>, AuthError> {
     Ok(Credential::from_authorization(text)?)
 }
 
-/// A browser sends Basic credentials by itself, also for somebody else's page; so those are taken only from our own
-/// host's pages and from the allowed ones. Without `Origin` the caller is no browser.
+/// A browser sends Basic credentials and certificates by itself, also for somebody else's page; so those are taken only from
+/// our own host's pages and from the allowed ones. Without `Origin` the caller is no browser.
 fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiError> {
     let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().map_err(|_| ApiError::Origin)?.trim();

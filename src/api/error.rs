@@ -7,6 +7,7 @@ use hyper::{Method, StatusCode};
 use thiserror::Error;
 
 use super::answer;
+use super::quota::Spent;
 use crate::auth::{AuthError, Revoked, TokenError};
 use crate::broker::PublishError;
 use crate::protocol::DrpError;
@@ -66,6 +67,12 @@ pub enum ApiError {
         /// When to come again.
         retry_after: Duration,
     },
+    /// The principal has as many websockets as it may.
+    #[error("too many connections of this principal: {limit} are allowed")]
+    Sockets {
+        /// How many that is.
+        limit: u64,
+    },
     /// There is no such object, or the caller may not know of it.
     #[error("Not Found")]
     Unknown {
@@ -85,6 +92,12 @@ pub enum ApiError {
     NoCredential,
 }
 
+impl From<Spent> for ApiError {
+    fn from(Spent { per_second, retry_after }: Spent) -> Self {
+        Self::Quota { per_second, retry_after }
+    }
+}
+
 impl ApiError {
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
@@ -100,7 +113,9 @@ impl ApiError {
             },
             Self::NotAHandshake(_) | Self::Bad(_) | Self::CutOff => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } | Self::Sockets { .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Publish(PublishError::Stopped) | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoCredential => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) => match error {
@@ -119,7 +134,7 @@ impl ApiError {
             // Rounded up: a second too early would be refused again.
             Self::Quota { retry_after, .. } => Some(retry_after.as_secs() + 1),
             Self::Auth(AuthError::Unavailable) | Self::Publish(_) => Some(1),
-            Self::TooManyConnections => Some(5),
+            Self::TooManyConnections | Self::Sockets { .. } => Some(5),
             Self::Upstream(error) => error.retry_after(),
             _ => None,
         }

@@ -17,7 +17,7 @@ use crate::auth::Identity;
 use crate::clock;
 use crate::event::{Draft, Event};
 use crate::json::{self, Validator};
-use crate::metrics::Source;
+use crate::metrics::{Limit, Source};
 use crate::transport::listener::Answer;
 
 /// Bodies larger than this are read on a thread that may block, so that others' requests do not wait.
@@ -53,8 +53,11 @@ impl Api {
         } else {
             posting.read(&body, form)?
         };
-        let quota = self.posts.take(principal, events.len() as u64, self.broker.now_us());
-        quota.map_err(|retry_after| ApiError::Quota { per_second: self.posts.per_second(), retry_after })?;
+        let share = self.authority.access(identity)?.limits().posted_events_per_second();
+        self.posts.take(principal, share, events.len() as u64, self.broker.now_us()).map_err(|spent| {
+            self.broker.metrics().limited(Limit::PostedEvents, 1);
+            ApiError::from(spent)
+        })?;
         self.broker.publish(events, Source::Post)?;
         Ok(answer::no_content())
     }

@@ -44,6 +44,7 @@ use crate::broker::connection::Connection;
 use crate::broker::{Broker, PublishError};
 use crate::metrics::Source;
 use crate::overflow::Overflow;
+use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
 use crate::transport::pool::{Admission, Pool};
 use crate::upstream::Upstream;
@@ -116,9 +117,10 @@ impl Handler for Api {
         }
     }
 
-    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    async fn handle(&self, request: Request<Incoming>, caller: &Caller) -> Answer {
+        let peer = caller.peer;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let answer = self.route(request, peer).await.unwrap_or_else(|error| error.answer(&method, &path));
+        let answer = self.route(request, caller).await.unwrap_or_else(|error| error.answer(&method, &path));
         self.broker.metrics().http_responses.with_label_values(&[answer.status().as_str()]).inc();
         tracing::debug!(%method, path, status = answer.status().as_u16(), %peer, "request");
         answer
@@ -142,17 +144,24 @@ impl Api {
         }
     }
 
-    async fn route(&self, request: Request<Incoming>, peer: SocketAddr) -> Result<Answer, ApiError> {
+    async fn route(&self, request: Request<Incoming>, caller: &Caller) -> Result<Answer, ApiError> {
         let path = request.uri().path().to_owned();
         let segments: Option<Vec<String>> =
             path.strip_prefix("/api/v3/").map(|rest| rest.split('/').map(query::decode).collect());
         let ours: Vec<&str> = segments.iter().flatten().map(String::as_str).collect();
         match (route::find(request.method(), &ours), &self.upstream) {
-            (Some(route), _) => self.serve(route, request, peer).await,
-            (None, Some(upstream)) => self.forward(upstream, request, peer).await,
+            (Some(route), _) => self.serve(route, request, caller).await,
+            (None, Some(upstream)) => {
+                let answer = self.forward(upstream, request, caller.peer).await?;
+                // The endpoint checks credentials here, and has found nothing wrong.
+                if answer.status().is_success() {
+                    caller.trust();
+                }
+                Ok(answer)
+            }
             (None, None) => {
                 if segments.is_some() {
-                    self.authenticate(&request, peer).await?;
+                    self.authenticate(&request, caller).await?;
                 }
                 Err(ApiError::NoRoute)
             }
@@ -163,9 +172,10 @@ impl Api {
         &self,
         route: Route<'_>,
         mut request: Request<Incoming>,
-        peer: SocketAddr,
+        caller: &Caller,
     ) -> Result<Answer, ApiError> {
-        let identity = self.authenticate(&request, peer).await?;
+        let peer = caller.peer;
+        let identity = self.authenticate(&request, caller).await?;
         if route != Route::Websocket
             && let Some(connection) = self.visitors.came(peer, &identity)
         {

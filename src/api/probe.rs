@@ -4,7 +4,6 @@
 //! drains, so that balancers look elsewhere before anybody is disconnected, and while none of the upstream endpoints is
 //! connected, if there are any. Its body tells which are.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,6 +14,7 @@ use serde::Serialize;
 use super::{ApiError, answer};
 use crate::broker::Broker;
 use crate::ingest::upstream::{Health, Report};
+use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
 
 /// See the module's text.
@@ -52,7 +52,7 @@ impl Probe {
 }
 
 impl Handler for Probe {
-    async fn handle(&self, request: Request<Incoming>, _: SocketAddr) -> Answer {
+    async fn handle(&self, request: Request<Incoming>, _: &Caller) -> Answer {
         let path = request.uri().path();
         match (request.method(), path) {
             (&Method::GET, "/metrics") => {

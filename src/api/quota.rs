@@ -12,7 +12,16 @@ use parking_lot::Mutex;
 /// Principals whose buckets are kept before full ones are swept out.
 const SWEEP_AT: usize = 1024;
 
-/// A token bucket for each principal: `per_second` events, and as many at once.
+/// A principal's bucket has not enough in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spent {
+    /// The principal's share.
+    pub per_second: u64,
+    /// After how long another try makes sense.
+    pub retry_after: Duration,
+}
+
+/// A token bucket for each principal: so many events a second, and as many at once.
 #[derive(Debug)]
 pub struct PostQuota {
     per_second: u64,
@@ -26,29 +35,26 @@ impl PostQuota {
         Self { per_second, full_at_us: Mutex::default() }
     }
 
-    /// A principal's share.
-    pub fn per_second(&self) -> u64 {
-        self.per_second
-    }
-
-    /// Takes `events` out of a principal's bucket. A batch larger than the bucket is taken when the bucket is full, so that
-    /// it is slowed down and not refused for ever.
+    /// Takes `events` out of a principal's bucket; `own` is its share if that is not everybody's. A batch larger than the
+    /// bucket is taken when the bucket is full, so that it is slowed down and not refused for ever.
     ///
     /// # Errors
-    /// After how long another try makes sense.
-    pub fn take(&self, principal: &str, events: u64, now_us: u64) -> Result<(), Duration> {
-        if self.per_second == 0 || events == 0 {
+    /// [`Spent`].
+    pub fn take(&self, principal: &str, own: Option<u64>, events: u64, now_us: u64) -> Result<(), Spent> {
+        let per_second = own.unwrap_or(self.per_second);
+        if per_second == 0 || events == 0 {
             return Ok(());
         }
-        let cost = |events: u64| events.saturating_mul(1_000_000) / self.per_second;
+        let cost = |events: u64| events.saturating_mul(1_000_000) / per_second;
         let mut table = self.full_at_us.lock();
         if table.len() >= SWEEP_AT {
             table.retain(|_, full_at| *full_at > now_us);
         }
         let full_at = table.get(principal).copied().unwrap_or(0).max(now_us);
-        let allowed_debt = cost(self.per_second.saturating_sub(events.min(self.per_second)));
+        let allowed_debt = cost(per_second - events.min(per_second));
         if full_at - now_us > allowed_debt {
-            return Err(Duration::from_micros(full_at - now_us - allowed_debt));
+            let retry_after = Duration::from_micros(full_at - now_us - allowed_debt);
+            return Err(Spent { per_second, retry_after });
         }
         table.insert(principal.into(), full_at + cost(events));
         Ok(())
@@ -56,47 +62,48 @@ impl PostQuota {
 }
 
 /// Open websockets by principal; those that have none are not in it.
-type Open = Mutex<HashMap<Box<str>, usize>>;
+type Open = Mutex<HashMap<Box<str>, u64>>;
 
 /// Websockets by principal.
 #[derive(Debug)]
 pub struct SocketQuota {
-    limit: usize,
+    limit: u64,
     open: Arc<Open>,
 }
 
 impl SocketQuota {
     /// A quota; zero is none.
-    pub fn new(limit: usize) -> Self {
+    pub fn new(limit: u64) -> Self {
         Self { limit, open: Arc::default() }
     }
 
-    /// A place for one more websocket of a principal, if there is one; given back when dropped.
-    pub fn admit(&self, principal: &str) -> Option<SocketPlace> {
-        if self.limit == 0 {
-            return Some(SocketPlace { open: None, principal: Box::default() });
-        }
+    /// A place for one more websocket of a principal; given back when dropped. `own` is its quota if that is not everybody's.
+    /// Without a quota they are counted all the same, since one can come while they are open.
+    ///
+    /// # Errors
+    /// The quota, if it is used up.
+    pub fn admit(&self, principal: &str, own: Option<u64>) -> Result<SocketPlace, u64> {
+        let limit = own.unwrap_or(self.limit);
         let mut open = self.open.lock();
-        let count = open.entry(principal.into()).or_insert(0);
-        if *count >= self.limit {
-            return None;
+        let count = open.get(principal).copied().unwrap_or(0);
+        if limit > 0 && count >= limit {
+            return Err(limit);
         }
-        *count += 1;
-        Some(SocketPlace { open: Some(Arc::clone(&self.open)), principal: principal.into() })
+        open.insert(principal.into(), count + 1);
+        Ok(SocketPlace { open: Arc::clone(&self.open), principal: principal.into() })
     }
 }
 
 /// A websocket's place among those of its principal.
 #[derive(Debug)]
 pub struct SocketPlace {
-    open: Option<Arc<Open>>,
+    open: Arc<Open>,
     principal: Box<str>,
 }
 
 impl Drop for SocketPlace {
     fn drop(&mut self) {
-        let Some(open) = &self.open else { return };
-        let mut open = open.lock();
+        let mut open = self.open.lock();
         if let Some(count) = open.get_mut(&self.principal) {
             *count -= 1;
             if *count == 0 {
@@ -112,35 +119,58 @@ mod tests {
 
     const SECOND: u64 = 1_000_000;
 
+    fn wait(taken: Result<(), Spent>) -> Option<Duration> {
+        taken.err().map(|spent| spent.retry_after)
+    }
+
     #[test]
     fn a_principal_posts_its_share_and_others_theirs() {
         let quota = PostQuota::new(10);
-        assert_eq!(quota.take("a", 10, 0), Ok(()));
-        assert_eq!(quota.take("a", 1, 0), Err(Duration::from_millis(100)));
-        assert_eq!(quota.take("b", 1, 0), Ok(()));
-        assert_eq!(quota.take("a", 5, SECOND / 2), Ok(()));
-        assert!(quota.take("a", 1, SECOND / 2).is_err());
-        assert_eq!(quota.take("a", 10, 2 * SECOND), Ok(()));
+        assert_eq!(quota.take("a", None, 10, 0), Ok(()));
+        assert_eq!(wait(quota.take("a", None, 1, 0)), Some(Duration::from_millis(100)));
+        assert_eq!(quota.take("b", None, 1, 0), Ok(()));
+        assert_eq!(quota.take("a", None, 5, SECOND / 2), Ok(()));
+        assert!(quota.take("a", None, 1, SECOND / 2).is_err());
+        assert_eq!(quota.take("a", None, 10, 2 * SECOND), Ok(()));
     }
 
     #[test]
     fn a_large_batch_is_slowed_down_and_not_refused_for_ever() {
         let quota = PostQuota::new(10);
-        assert_eq!(quota.take("a", 100, 0), Ok(()));
-        assert_eq!(quota.take("a", 100, SECOND), Err(Duration::from_secs(9)));
-        assert_eq!(quota.take("a", 100, 10 * SECOND), Ok(()));
-        assert_eq!(PostQuota::new(0).take("a", u64::MAX, 0), Ok(()));
+        assert_eq!(quota.take("a", None, 100, 0), Ok(()));
+        assert_eq!(wait(quota.take("a", None, 100, SECOND)), Some(Duration::from_secs(9)));
+        assert_eq!(quota.take("a", None, 100, 10 * SECOND), Ok(()));
+        assert_eq!(PostQuota::new(0).take("a", None, u64::MAX, 0), Ok(()));
+    }
+
+    #[test]
+    fn a_share_of_its_own_beats_everybodys() {
+        let quota = PostQuota::new(10);
+        assert_eq!(quota.take("a", Some(2), 2, 0), Ok(()));
+        assert_eq!(quota.take("a", Some(2), 1, 0).unwrap_err().per_second, 2);
+        assert_eq!(quota.take("b", Some(20), 20, 0), Ok(()));
+        assert_eq!(PostQuota::new(0).take("a", Some(1), 1, 0), Ok(()));
     }
 
     #[test]
     fn places_are_given_back() {
         let quota = SocketQuota::new(2);
-        let (first, second) = (quota.admit("a").unwrap(), quota.admit("a").unwrap());
-        assert!(quota.admit("a").is_none());
-        assert!(quota.admit("b").is_some());
+        let (first, second) = (quota.admit("a", None).unwrap(), quota.admit("a", None).unwrap());
+        assert_eq!(quota.admit("a", None).unwrap_err(), 2);
+        assert!(quota.admit("b", None).is_ok());
         drop(first);
-        assert!(quota.admit("a").is_some());
+        assert!(quota.admit("a", None).is_ok());
         drop(second);
+        assert!(quota.open.lock().is_empty());
+    }
+
+    #[test]
+    fn a_quota_of_its_own_counts_what_was_open_before() {
+        let quota = SocketQuota::new(0);
+        let open: Vec<SocketPlace> = (0..3).map(|_| quota.admit("a", None).unwrap()).collect();
+        assert_eq!(quota.admit("a", Some(3)).unwrap_err(), 3);
+        assert!(quota.admit("a", Some(4)).is_ok());
+        drop(open);
         assert!(quota.open.lock().is_empty());
     }
 }

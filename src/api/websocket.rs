@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use super::{Api, ApiError, query};
 use crate::auth::Identity;
 use crate::ingest::upstream::TIER_HEADER;
-use crate::metrics::Rejection;
+use crate::metrics::{Limit, Rejection};
 use crate::overflow::{Overflow, UnknownOverflow};
 use crate::transport::listener::Answer;
 use crate::transport::pool::Newcomer;
@@ -33,9 +33,11 @@ impl Api {
         let Some(permit) = self.admission.admit() else {
             return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
         };
-        let Some(place) = self.sockets.admit(identity.principal().as_str()) else {
-            return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
-        };
+        let own = self.authority.access(&identity)?.limits().connections();
+        let place = self.sockets.admit(identity.principal().as_str(), own).map_err(|limit| {
+            self.broker.metrics().limited(Limit::Connections, 1);
+            rejected(Rejection::Limited, ApiError::Sockets { limit })
+        })?;
         let permit = permit.beside(place);
         let (pool, authority) = (Arc::clone(&self.pool), Arc::clone(&self.authority));
         let then = move |socket: crate::transport::socket::Socket, early, encoding| async move {

@@ -1,6 +1,6 @@
 //! What a set of claims lets its holder see and do, compiled for the delivery path.
 //!
-//! Contract: an [`Access`] never changes. Equal claim sets (roles, token narrowing and tenant taken together) have the
+//! Contract: an [`Access`] never changes. Equal claim sets (roles with their limits, token narrowing and tenant taken together) have the
 //! same [`AccessId`] and are the same allocation, so that 10,000 connections of 20 roles cost 20 verdicts an event. Ids
 //! are never used twice in a process. [`Access::sees`] takes no lock, allocates nothing and reads no clock.
 //!
@@ -16,6 +16,7 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use super::claim::{Claim, Terms};
+use super::limits::RoleLimits;
 
 /// Names one set of claims for the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,6 +99,7 @@ pub(super) struct Content {
     claims: Vec<Claim>,
     narrowing: Vec<Claim>,
     tenant: Option<Arc<Tenant>>,
+    limits: RoleLimits,
 }
 
 impl Content {
@@ -111,7 +113,12 @@ impl Content {
         narrowing.retain(|claim| !claim.is_everything());
         narrowing.sort_unstable();
         narrowing.dedup();
-        Self { claims, narrowing, tenant }
+        Self { claims, narrowing, tenant, limits: RoleLimits::default() }
+    }
+
+    /// The same with limits.
+    pub(super) fn limited(self, limits: RoleLimits) -> Self {
+        Self { limits, ..self }
     }
 }
 
@@ -218,6 +225,11 @@ impl Access {
     /// Whether it is a superuser's: everything, unrestricted.
     pub fn is_everything(&self) -> bool {
         self.everything
+    }
+
+    /// How much its holder may have, as far as roles say.
+    pub fn limits(&self) -> RoleLimits {
+        self.content.limits
     }
 
     /// Whether an event is visible. `machine` is the `Machine` of a jobs event's object, nothing or `""` if there is none.

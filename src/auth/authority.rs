@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::access::{Access, Interner};
+use super::certificate::CertificateName;
 use super::claim::Claim;
 use super::identity::{Identity, Revoked, Subject};
 use super::issuers::{IssuerOptions, Issuers};
@@ -43,6 +44,8 @@ pub struct AuthOptions {
     pub password_cache: Duration,
     /// Whose tokens are taken besides our own.
     pub issuer: Option<IssuerOptions>,
+    /// Where in a client's certificate its name stands.
+    pub certificate_name: CertificateName,
 }
 
 impl Default for AuthOptions {
@@ -55,6 +58,7 @@ impl Default for AuthOptions {
             hash_queue: 256,
             password_cache: Duration::from_mins(1),
             issuer: None,
+            certificate_name: CertificateName::default(),
         }
     }
 }

@@ -9,6 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
+use super::certificate::ClientCertificate;
+
 /// A password or a token: text that must not be seen. Neither Debug nor any error shows it.
 #[derive(Clone)]
 pub struct Secret(Box<str>);
@@ -57,6 +59,8 @@ pub enum Credential {
     },
     /// A token.
     Bearer(Secret),
+    /// The certificate of the TLS connection.
+    Certificate(ClientCertificate),
 }
 
 impl Credential {
@@ -93,9 +97,9 @@ impl Credential {
         }
     }
 
-    /// Whether it is of the kind that browsers add by themselves, which the Origin rule is about.
-    pub fn is_basic(&self) -> bool {
-        matches!(self, Self::Basic { .. })
+    /// Whether it is of a kind that browsers add by themselves, which the Origin rule is about.
+    pub fn is_ambient(&self) -> bool {
+        matches!(self, Self::Basic { .. } | Self::Certificate(_))
     }
 }
 
@@ -114,6 +118,7 @@ mod tests {
         match credential {
             Credential::Basic { user, password } => format!("basic {user} {}", password.expose()),
             Credential::Bearer(token) => format!("bearer {}", token.expose()),
+            Credential::Certificate(certificate) => format!("{certificate:?}"),
         }
     }
 

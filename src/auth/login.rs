@@ -19,11 +19,12 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::authority::{AuthOptions, Authority};
+use super::certificate::ClientCertificate;
 use super::credential::{Credential, CredentialError, Secret};
 use super::identity::{Conditions, Identity, Subject, Witness};
 use super::keys::Hasher;
 use super::password::{MAX_PASSWORD_BYTES, PasswordHash};
-use super::principal::Principal;
+use super::principal::{Principal, PrincipalKind};
 use super::store::StoreError;
 use super::throttle::Throttle;
 use crate::clock;
@@ -158,7 +159,7 @@ impl Authority {
         let now = clock::now();
         let _place = match &credential {
             Credential::Basic { .. } => Some(self.logins.queue.try_acquire().map_err(|_| AuthError::Unavailable)?),
-            Credential::Bearer(_) => None,
+            Credential::Bearer(_) | Credential::Certificate(_) => None,
         };
         let attempt = match self.begin(&credential, peer, now)? {
             Begun::Done(identity) => return Ok(identity),
@@ -180,7 +181,25 @@ impl Authority {
         match credential {
             Credential::Bearer(token) => self.verify_token(token, now).map(Begun::Done).map_err(|_| AuthError::Denied),
             Credential::Basic { user, password } => self.begin_password(user, password, peer, now),
+            Credential::Certificate(certificate) => self.certified(certificate, now).map(Begun::Done),
         }
+    }
+
+    /// A user of the store, a machine or a plugin, as the certificate says; it is good for as long as the certificate.
+    fn certified(&self, certificate: &ClientCertificate, now: Timestamp) -> Result<Identity, AuthError> {
+        let holder = certificate.holder(self.options.certificate_name, now);
+        let (principal, until) = holder.ok_or(AuthError::Denied)?;
+        let (subject, own) = match principal.kind() {
+            PrincipalKind::User => {
+                let state = self.state.load();
+                let (_, witness) = state.user(principal.name()).ok_or(AuthError::Denied)?;
+                (Subject::User(Arc::clone(&witness.user)), Some(witness))
+            }
+            PrincipalKind::Runner => (Subject::Runner(principal.name().into()), None),
+            PrincipalKind::Plugin => (Subject::Plugin(principal.name().into()), None),
+        };
+        let conditions = Conditions { own, ..Conditions::default() };
+        Ok(Identity { principal, expires_at: Some(until), subject, conditions, restrictions: Arc::default() })
     }
 
     fn begin_password(&self, user: &str, password: &Secret, peer: IpAddr, now: Timestamp) -> Result<Begun, AuthError> {

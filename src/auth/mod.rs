@@ -13,12 +13,14 @@
 
 mod access;
 mod authority;
+mod certificate;
 mod claim;
 mod credential;
 mod identity;
 mod issue;
 mod issuers;
 mod keys;
+mod limits;
 mod login;
 mod password;
 mod principal;
@@ -30,11 +32,13 @@ mod watch;
 
 pub use access::{Access, AccessId};
 pub use authority::{AuthOptions, Authority, Opened};
+pub use certificate::{CertificateName, ClientCertificate};
 pub use claim::{Claim, ClaimError, Terms};
 pub use credential::{Credential, CredentialError, Secret};
 pub use identity::{Identity, Revoked};
 pub use issue::{Issued, TokenError, TokenInfo, TokenRequest};
 pub use issuers::IssuerOptions;
+pub use limits::{LimitError, RoleLimits};
 pub use login::AuthError;
 pub use password::{MAX_PASSWORD_BYTES, PasswordError, PasswordHash};
 pub use principal::{Principal, PrincipalError, PrincipalKind, check_name};

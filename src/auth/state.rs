@@ -14,6 +14,7 @@ use super::claim::{Claim, Terms};
 use super::identity::{Conditions, Identity, Restriction, Revoked, Subject, Witness};
 use super::issuers::Issuers;
 use super::keys::{KeyRing, Stamp};
+use super::limits::RoleLimits;
 use super::password::PasswordHash;
 use super::store::{Store, TenantRow, User};
 use crate::overflow::Overflow;
@@ -158,7 +159,16 @@ impl State {
             lists = self.kept(&lists, wanted);
         }
         let narrowing = restrictions.iter().filter_map(|restriction| restriction.claim.clone()).collect();
-        Content::new(lists.into_iter().flatten().collect(), narrowing, tenant)
+        Content::new(lists.into_iter().flatten().collect(), narrowing, tenant).limited(self.limits(base))
+    }
+
+    /// Limits are the subject's, whatever its token is restricted to: narrowing must not lift them.
+    fn limits(&self, base: &Base) -> RoleLimits {
+        match base {
+            Base::Class(at) => self.store.limits_of(&self.classes[*at].roles),
+            Base::Roles(roles) => self.store.limits_of(roles.iter()),
+            Base::Runner(_) | Base::Plugin => RoleLimits::default(),
+        }
     }
 
     fn lists<'r>(&self, roles: impl IntoIterator<Item = &'r String>) -> Vec<Vec<Claim>> {

@@ -39,11 +39,18 @@ struct Session {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Commands {
     counts: [u64; 3],
+    /// Registrations that were one too many.
+    too_many: u64,
 }
 
 impl Commands {
     fn count(&mut self, outcome: Outcome) {
         self.counts[outcome as usize] += 1;
+    }
+
+    /// How many registrations were refused because the connection had as many as it may.
+    pub fn too_many(&self) -> u64 {
+        self.too_many
     }
 
     /// The counts by outcome.
@@ -89,7 +96,9 @@ impl Shard {
     pub fn open(&mut self, principal: Principal, access: &Arc<Access>, overflow: Overflow) -> ConnId {
         let conn = self.fanout.open(overflow);
         let class = self.classes.acquire(access);
-        let slot = Some(self.index.subscribe(conn, class));
+        let slot = self.index.subscribe(conn, class);
+        self.index.allow(slot, access.limits().registrations());
+        let slot = Some(slot);
         let at = conn.0 as usize;
         if at >= self.sessions.len() {
             self.sessions.resize_with(at + 1, || None);
@@ -113,13 +122,14 @@ impl Shard {
         }
     }
 
-    /// Gives a connection other rights, from the next event on.
+    /// Gives a connection other rights and limits, from the next event and command on.
     pub fn set_access(&mut self, conn: ConnId, access: &Arc<Access>) {
         let class = self.classes.acquire(access);
         let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
         let old = std::mem::replace(&mut session.class, class);
         if let Some(slot) = session.slot {
             self.index.reclass(slot, class);
+            self.index.allow(slot, access.limits().registrations());
         }
         self.classes.release(old);
     }
@@ -159,6 +169,9 @@ impl Shard {
             Command::Register(spec) => self.index.register(slot, spec).map(|_| Outcome::Registered),
             Command::Deregister(spec) => self.index.deregister(slot, spec).map(|()| Outcome::Deregistered),
         };
+        if matches!(outcome, Err(IndexError::TooManyRegistrations { .. })) {
+            self.commands.too_many += 1;
+        }
         self.commands.count(outcome.map_err(|error: IndexError| error.to_string())?);
         Ok(command)
     }

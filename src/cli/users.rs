@@ -21,8 +21,8 @@ pub(super) use tenants::{TenantsArgs, run as run_tenants};
 pub(super) use token::{TokenArgs, run as run_token};
 
 use crate::auth::{
-    ClaimError, MAX_PASSWORD_BYTES, PasswordError, PasswordHash, PrincipalError, Store, StoreError, TokenError,
-    TokenFault, TtlError, edit_store, read_store,
+    ClaimError, LimitError, MAX_PASSWORD_BYTES, PasswordError, PasswordHash, PrincipalError, Store, StoreError,
+    TokenError, TokenFault, TtlError, edit_store, read_store,
 };
 use crate::config::{ConfigErrors, Settings, Sources};
 
@@ -35,6 +35,8 @@ pub(crate) enum UsersError {
     Config(#[from] ConfigErrors),
     #[error(transparent)]
     Claim(#[from] ClaimError),
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     #[error(transparent)]
     Principal(#[from] PrincipalError),
     #[error(transparent)]
@@ -58,6 +60,7 @@ impl UsersError {
             self,
             Self::Config(_)
                 | Self::Claim(_)
+                | Self::Limit(_)
                 | Self::Principal(_)
                 | Self::Ttl(_)
                 | Self::Usage(_)

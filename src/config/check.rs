@@ -14,6 +14,8 @@ const LONGEST_EVENT: usize = 1 << 30;
 /// Adds what does not go together to `given`'s errors.
 pub(super) fn all(settings: &Settings, given: &mut Given) {
     tls(settings, given);
+    client_ca(settings, given);
+    issuer(settings, given);
     addresses(settings, given);
     limits(settings, given);
     times(settings, given);
@@ -33,6 +35,37 @@ fn tls(settings: &Settings, given: &mut Given) {
             }
             (_, None) => {}
         }
+    }
+}
+
+fn client_ca(settings: &Settings, given: &mut Given) {
+    match (&settings.tls_client_ca, settings.tls) {
+        (Some(_), TlsMode::Off) => {
+            given.refuse(&["tls_client_ca", "tls"], "has no effect with tls = \"off\"".to_owned());
+        }
+        (Some(path), _) => readable("tls_client_ca", path, given),
+        (None, _) => {}
+    }
+}
+
+fn issuer(settings: &Settings, given: &mut Given) {
+    let token = &settings.token;
+    let needed = [("token.issuer", &token.issuer), ("token.audience", &token.audience)];
+    let Some(path) = &token.jwks else {
+        for (key, _) in
+            needed.into_iter().chain([("token.roles_claim", &token.roles_claim)]).filter(|(_, text)| !text.is_empty())
+        {
+            given.refuse(&[key, "token.jwks"], "has no effect without token.jwks".to_owned());
+        }
+        return;
+    };
+    readable("token.jwks", path, given);
+    for (key, _) in needed
+        .into_iter()
+        .chain([("token.principal_claim", &token.principal_claim)])
+        .filter(|(_, text)| text.is_empty())
+    {
+        given.refuse(&[key, "token.jwks"], "needed with token.jwks".to_owned());
     }
 }
 

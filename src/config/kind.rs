@@ -75,10 +75,12 @@ kinds! {
     Fingerprints -> Vec<Fingerprint>, "a list of SHA-256 fingerprints: 64 hexadecimal digits, colons allowed",
         ["array", "string"], fingerprints;
     Text -> String, "a text", ["string"], |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    AnyText -> String, "a text", ["string"], |text: &str| Some(text.to_owned());
     Path -> PathBuf, "a path", ["string"], |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
     OptionalPath -> Option<PathBuf>, "a path", ["string"],
         |text: &str| Some((!text.is_empty()).then(|| PathBuf::from(text)));
     Tls -> TlsMode, "`self-signed`, `files` or `off`", ["string"], TlsMode::from_name;
+    CertificateName -> ClientName, "`cn` or `san`", ["string"], ClientName::from_name;
     ClientTls -> UpstreamTls, "`verify`, `pin` or `insecure`", ["string"], UpstreamTls::from_name;
     Format -> LogFormat, "`text` or `json`", ["string"], LogFormat::from_name;
     Policy -> Overflow, "`disconnect`, `drop-oldest` or `conflate`", ["string"], number;
@@ -140,6 +142,13 @@ words! {
         Files = "files",
         /// Plain HTTP.
         Off = "off",
+    }
+    /// Where in a client's certificate its name is looked for.
+    ClientName {
+        /// The common name of the subject.
+        Common = "cn",
+        /// The subject alternative name.
+        Alternative = "san",
     }
     /// How the certificates of upstream endpoints are checked.
     UpstreamTls {

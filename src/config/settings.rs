@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::{self, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
+use super::kind::{self, ClientName, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
 use super::load::Given;
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
@@ -115,6 +115,11 @@ table! {
         tls_cert: Option<PathBuf> as OptionalPath = "", start;
         /// Private key of the certificate in PEM. Only with `tls = "files"`.
         tls_key: Option<PathBuf> as OptionalPath = "", start;
+        /// Certificates in PEM of the authorities whose client certificates are credentials; without it none are asked for.
+        tls_client_ca: Option<PathBuf> as OptionalPath = "", start;
+        /// Where in a client's certificate its name stands, which is a principal such as `user:alice` or a user's name:
+        /// the common name, or the only subject alternative name that is a URI, a mail address or a DNS name.
+        tls_client_name: ClientName as CertificateName = "cn", start;
         /// Where users, keys and the self-signed certificate are kept. By default `$XDG_DATA_HOME/hydrant`, else
         /// `$HOME/.local/share/hydrant`, else `/var/lib/hydrant`.
         data_dir: PathBuf as Path = "", start;
@@ -149,7 +154,7 @@ table! {
         deflate: Deflate,
         /// How long the server waits for whom.
         timeouts: Timeouts,
-        /// The lives of tokens.
+        /// The lives of tokens, and whose besides our own are taken.
         token: Token,
         /// What guessing passwords costs.
         throttle: Throttle,
@@ -261,12 +266,23 @@ table! {
 }
 
 table! {
-    /// The lives of tokens.
+    /// The lives of tokens, and whose besides our own are taken.
     Token in "token." {
         /// Life of a token whose request does not name one.
         ttl: Duration as Span = "1h", start;
         /// Longest life that a request may name.
         max_ttl: Duration as Span = "90d", start;
+        /// File with the public keys (a JWKS) of an identity provider whose tokens are taken too; read again when it changes.
+        jwks: Option<PathBuf> as OptionalPath = "", start;
+        /// What `iss` of such a token must be. Needed with `token.jwks`.
+        issuer: String as AnyText = "", start;
+        /// What `aud` of such a token must be or have in it. Needed with `token.jwks`.
+        audience: String as AnyText = "", start;
+        /// The claim of such a token that names the user: a name such as `sub`, or a JSON pointer such as `/ext/login`.
+        principal_claim: String as AnyText = "sub", start;
+        /// The claim of such a token that lists names of roles, likewise. Without it the user must be one of the store, whose
+        /// roles count.
+        roles_claim: String as AnyText = "", start;
     }
 }
 

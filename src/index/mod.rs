@@ -13,6 +13,7 @@
 //! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places; the trie skips
 //! all places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the figures.
 
+mod allowance;
 mod error;
 pub mod filter;
 mod groups;
@@ -72,6 +73,7 @@ struct Subscriber {
     class: Class,
     registrations: HashMap<Box<str>, Registration>,
     combinations: usize,
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -143,7 +145,8 @@ impl<S: Copy> Index<S> {
 
     /// Adds a subscriber without registrations.
     pub fn subscribe(&mut self, id: S, class: Class) -> Slot {
-        let subscriber = Some(Subscriber { class, registrations: HashMap::new(), combinations: 0 });
+        let most = self.limits.registrations;
+        let subscriber = Some(Subscriber { class, registrations: HashMap::new(), combinations: 0, most });
         if let Some(free) = self.free.pop() {
             self.subscribers[free as usize] = subscriber;
             self.marks[free as usize] = Mark { id, event: 0 };
@@ -191,8 +194,8 @@ impl<S: Copy> Index<S> {
         if subscriber.registrations.contains_key(text) {
             return Ok(false);
         }
-        if subscriber.registrations.len() >= limits.registrations {
-            return Err(IndexError::TooManyRegistrations { limit: limits.registrations });
+        if subscriber.registrations.len() >= subscriber.most {
+            return Err(IndexError::TooManyRegistrations { limit: subscriber.most });
         }
         let spec = Spec::parse(text, &limits.filter)?;
         check_size(spec.combinations(), subscriber.combinations, &limits)?;

@@ -72,3 +72,26 @@ pub enum Reload {
     /// It cannot be used.
     Refused,
 }
+
+/// What somebody wanted more of than it may have; the value of the label `limit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Websockets of one principal.
+    Connections,
+    /// Registrations on one connection.
+    Registrations,
+    /// Events posted by one principal in a second.
+    PostedEvents,
+}
+
+impl Limit {
+    pub(super) const ALL: [Self; 3] = [Self::Connections, Self::Registrations, Self::PostedEvents];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Registrations => "registrations",
+            Self::PostedEvents => "posted_events",
+        }
+    }
+}

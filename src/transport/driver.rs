@@ -34,7 +34,7 @@ use crate::event::Event;
 use crate::fanout::inbox::{Batch, Inbox};
 use crate::fanout::{ConnId, Frame};
 use crate::frame;
-use crate::metrics::{FilterCost, ShardMetrics};
+use crate::metrics::{FilterCost, Limit, ShardMetrics};
 use crate::overflow::Overflow;
 use crate::protocol::Close;
 use drain::Drain;
@@ -298,7 +298,11 @@ impl Driver {
         if filters != FilterCost::default() {
             metrics.filters(filters);
         }
-        for (outcome, count) in shard.take_commands().iter().filter(|(_, count)| *count > 0) {
+        let commands = shard.take_commands();
+        if commands.too_many() > 0 {
+            metrics.all().limited(Limit::Registrations, commands.too_many());
+        }
+        for (outcome, count) in commands.iter().filter(|(_, count)| *count > 0) {
             metrics.all().command(outcome, count);
         }
     }

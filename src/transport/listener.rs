@@ -2,7 +2,7 @@
 //!
 //! Contract: runs on the control plane, never on a shard. Every wait on a client has a bound: the TLS handshake, the head of a
 //! request (hyper's timer is set; without one its timeout does nothing), and the number of sockets that are still between
-//! accept and first request. Out of file descriptors, it waits and tries again instead of spinning.
+//! accept and their first good credentials. Out of file descriptors, it waits and tries again instead of spinning.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
+use super::caller::Caller;
 use super::relay::Relay;
 use super::socket::Socket;
 use super::tls::LiveTls;
@@ -40,8 +41,8 @@ const MAX_HEAD: usize = 32 << 10;
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request of `peer`.
-    fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> impl Future<Output = Answer> + Send;
+    /// Answers one request; tells the caller when it has shown who it is.
+    fn handle(&self, request: Request<Incoming>, caller: &Caller) -> impl Future<Output = Answer> + Send;
 
     /// The HTTP connection of `peer` has ended, or has become a websocket.
     fn left(&self, _peer: SocketAddr) {}
@@ -54,7 +55,7 @@ pub struct ListenLimits {
     pub handshake: Duration,
     /// For the head of a request.
     pub header: Duration,
-    /// Sockets between accept and the end of their TLS handshake.
+    /// Sockets between accept and their first good credentials.
     pub pending: usize,
 }
 
@@ -105,10 +106,9 @@ impl Listener {
             };
             let (server, stop) = (Arc::clone(&server), stop.clone());
             tokio::spawn(async move {
-                let socket = server.handshake(stream).await;
-                drop(permit);
-                if let Some(socket) = socket {
-                    server.serve(socket, peer, stop).await;
+                if let Some(socket) = server.handshake(stream).await {
+                    let caller = Caller::new(peer, socket.certificate(), permit);
+                    server.serve(socket, &caller, stop).await;
                 }
             });
         }
@@ -156,9 +156,10 @@ impl<H: Handler> Server<H> {
         None
     }
 
-    async fn serve(&self, socket: Socket, peer: SocketAddr, mut stop: watch::Receiver<bool>) {
+    async fn serve(&self, socket: Socket, caller: &Caller, mut stop: watch::Receiver<bool>) {
+        let peer = caller.peer;
         let service =
-            service_fn(|request| async move { Ok::<_, Infallible>(self.handler.handle(request, peer).await) });
+            service_fn(|request| async move { Ok::<_, Infallible>(self.handler.handle(request, caller).await) });
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.limits.header)

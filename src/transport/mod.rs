@@ -5,6 +5,7 @@
 //! poll, which reads commands through the [`guard`] and [`decode`] and writes ready frames. Nothing on the
 //! way of a delivery is shared between shards.
 
+pub mod caller;
 pub mod decode;
 mod driver;
 pub mod extension;

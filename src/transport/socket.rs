@@ -9,6 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use crate::auth::ClientCertificate;
+
 /// See the module's text.
 #[derive(Debug)]
 pub enum Socket {
@@ -19,6 +21,13 @@ pub enum Socket {
 }
 
 impl Socket {
+    /// The certificate that the client showed, if it showed one; the handshake has verified it.
+    pub fn certificate(&self) -> Option<ClientCertificate> {
+        let Self::Tls(tls) = self else { return None };
+        let chain = tls.get_ref().1.peer_certificates()?;
+        chain.first().map(|certificate| ClientCertificate::verified(certificate))
+    }
+
     /// Takes the socket off the control plane's poll, for a shard.
     ///
     /// # Errors

@@ -15,10 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair};
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
 
 pub use live::LiveTls;
@@ -50,21 +52,34 @@ pub enum TlsError {
     Unusable(#[from] rustls::Error),
 }
 
-/// The configuration from a certificate chain and a key in PEM files.
+/// The configuration from a certificate chain and a key in PEM files. With `client_ca`, clients may show certificates that
+/// this authority has signed; those who show none are let through to show something else.
 ///
 /// # Errors
 /// [`TlsError`] that names the file.
-pub fn from_files(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn from_files(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = read_chain(certificate)?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| content(key, &error))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
+    let clients = client_verifier(client_ca, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(Arc::new(config))
+}
+
+fn client_verifier(ca: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(path) = ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+    let unusable = |reason: String| TlsError::Content { path: path.to_owned(), reason };
+    let mut roots = RootCertStore::empty();
+    for certificate in read_chain(path)? {
+        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    builder.allow_unauthenticated().build().map_err(|error| unusable(error.to_string()))
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -127,7 +142,7 @@ mod tests {
     fn the_certificate_is_made_once_and_kept() {
         let dir = tempfile::tempdir().unwrap();
         let (certificate, key) = self_signed(dir.path(), &["10.1.2.3".parse().unwrap()]).unwrap();
-        from_files(&certificate, &key).unwrap();
+        from_files(&certificate, &key, None).unwrap();
         let first = fs::read(dir.path().join("tls-cert.pem")).unwrap();
         self_signed(dir.path(), &[]).unwrap();
         assert_eq!(fs::read(dir.path().join("tls-cert.pem")).unwrap(), first);
@@ -141,7 +156,7 @@ mod tests {
         let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
         fs::write(&certificate, "nothing").unwrap();
         fs::write(&key, "nothing").unwrap();
-        let error = from_files(&certificate, &key).unwrap_err().to_string();
+        let error = from_files(&certificate, &key, None).unwrap_err().to_string();
         assert!(error.contains("c.pem"), "{error}");
     }
 }

@@ -53,7 +53,11 @@ pub struct Http {
 
 impl Http {
     pub async fn connect(address: SocketAddr, tls: bool) -> Self {
-        let socket = socket::connect(address, tls).await;
+        Self::over(socket::connect(address, tls).await, address).await
+    }
+
+    /// On a socket that is connected already.
+    pub async fn over(socket: socket::Socket, address: SocketAddr) -> Self {
         let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
         tokio::spawn(connection);
         Self { sender, host: address.to_string() }

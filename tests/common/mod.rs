@@ -8,6 +8,7 @@
 
 pub mod drp;
 pub mod http;
+pub mod people;
 pub mod raw;
 pub mod socket;
 pub mod ws;
@@ -49,6 +50,7 @@ pub struct Hydrant {
     pub server: Server,
     pub tls: bool,
     token: OnceCell<String>,
+    issuer: people::Issuer,
     dir: tempfile::TempDir,
 }
 
@@ -69,9 +71,13 @@ impl Hydrant {
     }
 
     async fn start_with(toml: &str, tls: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), toml, tls).await
+    }
+
+    /// A server whose data directory, `data` in `dir`, may have something in it already.
+    async fn start_in(dir: tempfile::TempDir, toml: &str, tls: &str) -> Self {
         let server = Server::start(settings(dir.path(), toml, tls)).await.unwrap();
-        Self { server, tls: tls != "off", token: OnceCell::new(), dir }
+        Self { server, tls: tls != "off", token: OnceCell::new(), issuer: people::Issuer::default(), dir }
     }
 
     /// Where the API is.

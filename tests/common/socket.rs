@@ -1,11 +1,12 @@
 //! A socket, plain or TLS; the certificate is not checked, as DRP's own clients do it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -18,6 +19,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// Either kind.
 pub type Socket = Box<dyn Duplex>;
+
+/// A client's certificates, its own first.
+pub type ClientChain = Vec<CertificateDer<'static>>;
+
+/// The key that goes with the first of them.
+pub type ClientKey = PrivateKeyDer<'static>;
 
 /// Connects.
 pub async fn connect(address: SocketAddr, tls: bool) -> Socket {
@@ -32,6 +39,17 @@ pub async fn over(stream: TcpStream, tls: bool) -> Socket {
     }
     let name = ServerName::try_from("localhost").unwrap();
     Box::new(super::patiently("a TLS handshake", connector().connect(name, stream)).await.unwrap())
+}
+
+/// Connects over TLS and shows this certificate; fails if the server does not take it. TLS 1.3 tells that only at the first
+/// read.
+pub async fn connect_as(address: SocketAddr, chain: ClientChain, key: ClientKey) -> io::Result<Socket> {
+    let stream = TcpStream::connect(address).await?;
+    let config = trusting(rustls::ALL_VERSIONS).with_client_auth_cert(chain, key).unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let socket =
+        super::patiently("a TLS handshake", TlsConnector::from(Arc::new(config)).connect(name, stream)).await?;
+    Ok(Box::new(socket))
 }
 
 /// A connection whose kernel holds next to nothing for a reader that does not read.
@@ -49,14 +67,18 @@ fn connector() -> TlsConnector {
 
 /// The client's side of TLS, with its own memory of sessions.
 pub fn config(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    Arc::new(trusting(versions).with_no_client_auth())
+}
+
+fn trusting(
+    versions: &[&'static SupportedProtocolVersion],
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-        .with_no_client_auth();
-    Arc::new(config)
 }
 
 #[derive(Debug)]

@@ -66,7 +66,13 @@ impl Hydrant {
         self.handshake(socket::connect(self.address(), self.tls).await, show, headers).await
     }
 
-    async fn handshake(&self, socket: Socket, show: &Show<'_>, headers: &[(&str, &str)]) -> Result<Client, Refusal> {
+    /// Tries to open a websocket on a socket that is connected already.
+    pub async fn handshake(
+        &self,
+        socket: Socket,
+        show: &Show<'_>,
+        headers: &[(&str, &str)],
+    ) -> Result<Client, Refusal> {
         let scheme = if self.tls { "wss" } else { "ws" };
         let query = if let Show::Query(query) = show { format!("?{query}") } else { String::new() };
         let mut request = format!("{scheme}://{}/api/v3/ws{query}", self.address()).into_client_request().unwrap();

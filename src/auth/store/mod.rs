@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use super::claim::Claim;
 use super::keys::Stamp;
+use super::limits::RoleLimits;
 use super::password::{PasswordError, PasswordHash};
 use super::principal::{PrincipalError, check_name};
 use crate::overflow::Overflow;
@@ -166,6 +167,9 @@ pub struct Role {
     /// What happens to a websocket of its holders that does not follow; nothing to leave it to the settings.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "write_overflow")]
     pub overflow: Option<Overflow>,
+    /// How much its holders may have.
+    #[serde(skip_serializing_if = "RoleLimits::is_empty")]
+    pub limits: RoleLimits,
     /// What it grants.
     pub claims: Vec<Claim>,
 }
@@ -229,6 +233,12 @@ impl Store {
             return Some(vec![Claim::everything()]);
         }
         self.roles.get(role).map(|role| role.claims.clone())
+    }
+
+    /// The limits of somebody with these roles: of each the largest that one of them says.
+    pub(super) fn limits_of<'r>(&self, roles: impl IntoIterator<Item = &'r String>) -> RoleLimits {
+        let known = roles.into_iter().filter_map(|role| self.roles.get(role));
+        known.map(|role| role.limits).fold(RoleLimits::default(), RoleLimits::or_larger)
     }
 
     /// Adds a user.
@@ -301,6 +311,18 @@ impl Store {
             return Err(StoreError::BuiltIn);
         }
         self.roles.get_mut(name).ok_or_else(|| not_found("role", name))?.overflow = overflow;
+        Ok(())
+    }
+
+    /// Gives a role these limits instead of those it has.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] or [`StoreError::BuiltIn`].
+    pub fn set_role_limits(&mut self, name: &str, limits: RoleLimits) -> Result<(), StoreError> {
+        if name == SUPERUSER {
+            return Err(StoreError::BuiltIn);
+        }
+        self.roles.get_mut(name).ok_or_else(|| not_found("role", name))?.limits = limits;
         Ok(())
     }
 

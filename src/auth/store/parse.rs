@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::{Role, SUPERUSER, Store, TenantRow, User, UserSecret};
 use crate::auth::claim::Claim;
+use crate::auth::limits::RoleLimits;
 use crate::auth::password::PasswordHash;
 use crate::auth::principal::check_name;
 use crate::overflow::UnknownOverflow;
@@ -47,6 +48,8 @@ struct UserText {
 struct RoleText {
     overflow: Option<Spanned<String>>,
     claims: Vec<Claim>,
+    #[serde(default)]
+    limits: RoleLimits,
 }
 
 #[derive(Deserialize)]
@@ -104,7 +107,7 @@ fn role_name(name: Spanned<String>) -> Result<String, Placed> {
 fn role(text: RoleText) -> Result<Role, Placed> {
     let parsed =
         text.overflow.map(|word| word.get_ref().parse().map_err(|e: UnknownOverflow| (word.span(), e.to_string())));
-    Ok(Role { overflow: parsed.transpose()?, claims: text.claims })
+    Ok(Role { overflow: parsed.transpose()?, claims: text.claims, limits: text.limits })
 }
 
 fn user(store: &Store, text: UserText) -> Result<User, Placed> {
@@ -160,6 +163,7 @@ mod tests {
 [roles.operator]
 overflow = "conflate"
 claims = ["machines/get,list/*", { scope = "params", action = "update:/Meta", specific = "net/mtu" }]
+limits = { connections = 2, posted_events_per_second = 100 }
 
 [users.alice]
 roles = ["operator", "superuser"]
@@ -180,6 +184,7 @@ members = { machines = ["m1"] }
         assert_eq!(store.users.keys().collect::<Vec<_>>(), ["alice", "bob.b"]);
         assert!(store.users["alice"].has_password() && !store.users["bob.b"].has_password());
         assert_eq!(store.roles["operator"].claims.len(), 2);
+        assert_eq!(store.roles["operator"].limits.to_string(), "connections=2,posted_events_per_second=100");
         assert_eq!(store.tenants["lab"].members["machines"].len(), 1);
     }
 
@@ -193,16 +198,18 @@ members = { machines = ["m1"] }
     #[test]
     fn every_mistake_is_told_with_its_place() {
         let table = [
-            ("roles = [\"operator\"", "roles = [\"opertor\"", 7, "there is no role \"opertor\""),
-            ("users = [\"alice\"]", "users = [\"alise\"]", 15, "there is no user \"alise\""),
-            ("[users.alice]", "[users.\"al:ice\"]", 6, "\"al:ice\" is not a name"),
+            ("roles = [\"operator\"", "roles = [\"opertor\"", 8, "there is no role \"opertor\""),
+            ("users = [\"alice\"]", "users = [\"alise\"]", 16, "there is no user \"alise\""),
+            ("[users.alice]", "[users.\"al:ice\"]", 7, "\"al:ice\" is not a name"),
             ("[roles.operator]", "[roles.superuser]", 2, "built in"),
             ("overflow = \"conflate\"", "overflow = \"drop\"", 3, "is not an overflow policy"),
             ("machines/get,list/*", "machines", 4, "is not a claim"),
-            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secret = \"AAAA\"", 9, "secret must be"),
-            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secre = \"AAAA\"", 9, "unknown field `secre`"),
-            ("$argon2id", "$argon2xx", 8, "not a password hash"),
-            ("[tenants.lab]", "[tenants.lab", 14, ""),
+            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secret = \"AAAA\"", 10, "secret must be"),
+            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secre = \"AAAA\"", 10, "unknown field `secre`"),
+            ("connections = 2", "connection = 2", 5, "unknown field `connection`"),
+            ("connections = 2", "connections = -2", 5, "invalid value"),
+            ("$argon2id", "$argon2xx", 9, "not a password hash"),
+            ("[tenants.lab]", "[tenants.lab", 15, ""),
         ];
         for (from, to, line, reason) in table {
             assert!(GOOD.contains(from), "{from}");
@@ -212,7 +219,7 @@ members = { machines = ["m1"] }
         }
         let twice = format!("{GOOD}\n[tenants.other]\nusers = [\"alice\"]\n");
         let mistake = store(&twice).unwrap_err();
-        assert_eq!((mistake.line, mistake.reason.as_str()), (19, "user \"alice\" is in tenant \"lab\" already"));
+        assert_eq!((mistake.line, mistake.reason.as_str()), (20, "user \"alice\" is in tenant \"lab\" already"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::{Args, Subcommand};
 
 use super::{Place, UsersError, table};
-use crate::auth::{Claim, SUPERUSER, Store, Terms, edit_store, read_store};
+use crate::auth::{Claim, Role, RoleLimits, SUPERUSER, Store, Terms, edit_store, read_store};
 use crate::cli::tell;
 use crate::overflow::Overflow;
 
@@ -35,6 +35,10 @@ enum What {
         /// What it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list
         #[arg(long = "claim", required = true, num_args = 1.., value_name = "SCOPE/ACTION/SPECIFIC")]
         claims: Vec<String>,
+        /// How much each of its users may have: connections, registrations (on one connection) or
+        /// posted_events_per_second; the largest of a user's roles counts, and without any the configuration does
+        #[arg(long = "limit", num_args = 1.., value_delimiter = ',', value_name = "NAME=NUMBER")]
+        limits: Vec<String>,
         /// What happens to a websocket of its holders that does not follow, instead of outbox.overflow: disconnect,
         /// drop-oldest or conflate
         #[arg(long, value_name = "POLICY")]
@@ -52,13 +56,16 @@ enum What {
 pub(in crate::cli) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
     let dir = args.place.data_dir()?;
     match &args.what {
-        What::Set { name, claims, overflow } => {
+        What::Set { name, claims, limits, overflow } => {
+            let limits: Vec<RoleLimits> = limits.iter().map(|limit| limit.parse()).collect::<Result<_, _>>()?;
+            let limits = limits.into_iter().fold(RoleLimits::default(), RoleLimits::or_larger);
             let claims: Vec<Claim> = claims.iter().map(|claim| claim.parse()).collect::<Result<_, _>>()?;
             for scope in claims.iter().flat_map(unknown_scopes) {
                 tell(err, format_args!("note: scope {scope:?} is not one of DRP's; events of that type are meant"));
             }
             edit_store(&dir, |store| {
                 store.set_role(name, claims)?;
+                store.set_role_limits(name, limits)?;
                 store.set_role_overflow(name, *overflow)
             })?;
         }
@@ -76,14 +83,15 @@ fn unknown_scopes(claim: &Claim) -> Vec<&str> {
 
 /// One claim a line, so that they can be copied into `--claim`.
 fn list(store: &Store, out: &mut dyn Write) -> io::Result<()> {
-    let builtin = [SUPERUSER.to_owned(), Claim::everything().to_string()];
-    let claims = |name: &String, claims: &[Claim]| -> Vec<[String; 2]> {
+    let builtin = [SUPERUSER.to_owned(), Claim::everything().to_string(), String::new()];
+    let claims = |name: &String, Role { claims, limits, .. }: &Role| -> Vec<[String; 3]> {
+        let row = |claim: String| [name.clone(), claim, limits.to_string()];
         if claims.is_empty() {
-            return vec![[name.clone(), String::new()]];
+            return vec![row(String::new())];
         }
-        claims.iter().map(|claim| [name.clone(), claim.to_string()]).collect()
+        claims.iter().map(|claim| row(claim.to_string())).collect()
     };
-    let stored = store.roles().iter().flat_map(|(name, role)| claims(name, &role.claims));
-    let rows: Vec<[String; 2]> = std::iter::once(builtin).chain(stored).collect();
-    table(["NAME", "CLAIM"], &rows, out)
+    let stored = store.roles().iter().flat_map(|(name, role)| claims(name, role));
+    let rows: Vec<[String; 3]> = std::iter::once(builtin).chain(stored).collect();
+    table(["NAME", "CLAIM", "LIMITS"], &rows, out)
 }

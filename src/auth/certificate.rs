@@ -1,0 +1,161 @@
+//! Client certificates: whom the subject of one stands for.
+//!
+//! Contract: pure, told the time. That a certificate is genuine was decided by TLS, which completes no handshake with one whose
+//! chain does not end at the configured authority. Here it is only read: exactly one name must stand in the configured place,
+//! and it must be a principal, or else the name of a user. The dates are looked at again, because a session that is
+//! resumed brings the certificate of its first handshake.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::principal::Principal;
+
+/// Where in a client's certificate its name is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CertificateName {
+    /// The one common name (CN) of the subject.
+    #[default]
+    Common,
+    /// The one subject alternative name that is a URI, a mail address or a DNS name.
+    Alternative,
+}
+
+/// A client's certificate in DER, verified by the TLS handshake that it came with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientCertificate(Box<[u8]>);
+
+impl ClientCertificate {
+    /// Wraps the DER of a certificate that was verified.
+    pub fn verified(der: &[u8]) -> Self {
+        Self(der.into())
+    }
+
+    /// Whom it stands for and when it ends; nothing if it stands for nobody, or not now.
+    pub(super) fn holder(&self, name: CertificateName, now: Timestamp) -> Option<(Principal, Timestamp)> {
+        let (_, certificate) = X509Certificate::from_der(&self.0).ok()?;
+        let time = |at: x509_parser::time::ASN1Time| Timestamp::from_second(at.timestamp()).ok();
+        let validity = certificate.validity();
+        let (from, until) = (time(validity.not_before)?, time(validity.not_after)?);
+        if now < from || until < now {
+            return None;
+        }
+        let text = match name {
+            CertificateName::Common => common_name(&certificate),
+            CertificateName::Alternative => alternative_name(&certificate),
+        };
+        Some((principal(text?)?, until))
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientCertificate({} bytes)", self.0.len())
+    }
+}
+
+fn common_name<'c>(certificate: &'c X509Certificate<'_>) -> Option<&'c str> {
+    only(certificate.subject().iter_common_name().map(|name| name.as_str().ok()))
+}
+
+fn alternative_name<'c>(certificate: &'c X509Certificate<'_>) -> Option<&'c str> {
+    let extension = certificate.subject_alternative_name().ok()??;
+    only(extension.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::URI(text) | GeneralName::RFC822Name(text) | GeneralName::DNSName(text) => Some(Some(*text)),
+        GeneralName::Invalid(..) => Some(None),
+        _ => None,
+    }))
+}
+
+/// The only one of the names: which of two would count is what an attacker would choose.
+fn only<'c>(mut names: impl Iterator<Item = Option<&'c str>>) -> Option<&'c str> {
+    let first = names.next()?;
+    if names.next().is_some() { None } else { first }
+}
+
+fn principal(text: &str) -> Option<Principal> {
+    if text.contains(':') { text.parse().ok() } else { Principal::user(text).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType, date_time_ymd};
+
+    use super::*;
+
+    const UUID: &str = "3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
+
+    fn certificate(change: impl FnOnce(&mut CertificateParams)) -> ClientCertificate {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2030, 1, 1));
+        change(&mut params);
+        ClientCertificate::verified(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der())
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn holder(certificate: &ClientCertificate, name: CertificateName) -> Option<String> {
+        certificate.holder(name, at("2025-01-01T00:00:00Z")).map(|(principal, _)| principal.to_string())
+    }
+
+    #[test]
+    fn the_common_name_is_a_principal_or_a_users_name() {
+        for (name, expected) in [
+            ("alice", Some("user:alice".to_owned())),
+            ("user:alice", Some("user:alice".to_owned())),
+            ("plugin:ipmi", Some("plugin:ipmi".to_owned())),
+            (&format!("runner:{UUID}"), Some(format!("runner:{UUID}"))),
+            ("runner:alice", None),
+            ("root:alice", None),
+            ("Alice B", None),
+            ("*", None),
+            ("", None),
+        ] {
+            let certificate = certificate(|params| params.distinguished_name.push(DnType::CommonName, name));
+            assert_eq!(holder(&certificate, CertificateName::Common), expected, "{name:?}");
+            assert_eq!(holder(&certificate, CertificateName::Alternative), None, "{name:?}");
+        }
+        assert_eq!(holder(&certificate(|_| ()), CertificateName::Common), None);
+    }
+
+    #[test]
+    fn exactly_one_alternative_name_counts() {
+        let uri = |text: &str| SanType::URI(text.try_into().unwrap());
+        let dns = |text: &str| SanType::DnsName(text.try_into().unwrap());
+        let mail = |text: &str| SanType::Rfc822Name(text.try_into().unwrap());
+        let address = SanType::IpAddress("192.0.2.1".parse().unwrap());
+        for (names, expected) in [
+            (vec![uri("user:alice")], Some("user:alice")),
+            (vec![dns("alice"), address.clone()], Some("user:alice")),
+            (vec![mail("alice@lab.example")], Some("user:alice@lab.example")),
+            (vec![uri("https://lab.example/alice")], None),
+            (vec![dns("alice"), dns("root")], None),
+            (vec![address], None),
+        ] {
+            let certificate = certificate(|params| {
+                params.distinguished_name.push(DnType::CommonName, "root");
+                params.subject_alt_names = names;
+            });
+            assert_eq!(holder(&certificate, CertificateName::Alternative).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_certificate_has_its_time() {
+        let certificate = certificate(|params| params.distinguished_name.push(DnType::CommonName, "alice"));
+        let holds = |now: &str| certificate.holder(CertificateName::Common, at(now)).map(|(_, until)| until);
+        assert_eq!(holds("2019-12-31T23:59:59Z"), None);
+        assert_eq!(holds("2030-01-01T00:00:00Z"), Some(at("2030-01-01T00:00:00Z")));
+        assert_eq!(holds("2030-01-01T00:00:01Z"), None);
+        assert!(
+            ClientCertificate::verified(b"nothing")
+                .holder(CertificateName::Common, at("2025-01-01T00:00:00Z"))
+                .is_none()
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! How much the holders of a role may have.
+//!
+//! Contract: pure. Nothing (or zero, as it is written) means that the role says nothing and the configuration decides. Of
+//! several roles the largest limit counts, as rights add up too; a role that says nothing does not lift the limit of another.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Limits of a role, or of somebody by all roles.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RoleLimits {
+    /// Websockets of one principal at one time.
+    #[serde(skip_serializing_if = "is_zero")]
+    connections: u32,
+    /// Registrations on one connection.
+    #[serde(skip_serializing_if = "is_zero")]
+    registrations: u32,
+    /// Events a second that one principal may post.
+    #[serde(skip_serializing_if = "is_zero")]
+    posted_events_per_second: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(limit: &u32) -> bool {
+    *limit == 0
+}
+
+/// Why a text is not a limit.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error(
+    "{text:?} is not a limit: expected NAME=NUMBER with connections, registrations or posted_events_per_second, such as \
+     connections=10"
+)]
+pub struct LimitError {
+    /// The text given, cut to 64 characters.
+    pub text: String,
+}
+
+impl RoleLimits {
+    /// Websockets of one principal at one time; nothing if the configuration decides.
+    pub fn connections(&self) -> Option<u64> {
+        told(self.connections)
+    }
+
+    /// Registrations on one connection; nothing if the configuration decides.
+    pub fn registrations(&self) -> Option<usize> {
+        told(self.registrations).and_then(|limit| usize::try_from(limit).ok())
+    }
+
+    /// Events a second that one principal may post; nothing if the configuration decides.
+    pub fn posted_events_per_second(&self) -> Option<u64> {
+        told(self.posted_events_per_second)
+    }
+
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The larger of each limit; every limit that only one of the two has.
+    #[must_use]
+    pub fn or_larger(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.max(other.connections),
+            registrations: self.registrations.max(other.registrations),
+            posted_events_per_second: self.posted_events_per_second.max(other.posted_events_per_second),
+        }
+    }
+
+    fn by_name(&mut self, name: &str) -> Option<&mut u32> {
+        match name {
+            "connections" => Some(&mut self.connections),
+            "registrations" => Some(&mut self.registrations),
+            "posted_events_per_second" => Some(&mut self.posted_events_per_second),
+            _ => None,
+        }
+    }
+}
+
+fn told(limit: u32) -> Option<u64> {
+    (limit > 0).then(|| limit.into())
+}
+
+/// One limit, `NAME=NUMBER`.
+impl FromStr for RoleLimits {
+    type Err = LimitError;
+
+    fn from_str(text: &str) -> Result<Self, LimitError> {
+        let read = || {
+            let (name, number) = text.split_once('=')?;
+            let mut limits = Self::default();
+            *limits.by_name(name.trim())? = number.trim().parse().ok()?;
+            Some(limits)
+        };
+        read().ok_or_else(|| LimitError { text: text.chars().take(64).collect() })
+    }
+}
+
+/// As the command line takes them.
+impl fmt::Display for RoleLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [
+            ("connections", self.connections),
+            ("registrations", self.registrations),
+            ("posted_events_per_second", self.posted_events_per_second),
+        ];
+        let told = all.into_iter().filter(|(_, limit)| *limit > 0);
+        let texts: Vec<String> = told.map(|(name, limit)| format!("{name}={limit}")).collect();
+        f.write_str(&texts.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(texts: &[&str]) -> RoleLimits {
+        texts.iter().map(|text| text.parse().unwrap()).fold(RoleLimits::default(), RoleLimits::or_larger)
+    }
+
+    #[test]
+    fn the_largest_of_each_counts() {
+        let both = limits(&["connections=2", "registrations=100"]).or_larger(limits(&["connections=5"]));
+        assert_eq!((both.connections(), both.registrations()), (Some(5), Some(100)));
+        assert_eq!(both.posted_events_per_second(), None);
+        assert_eq!(both.to_string(), "connections=5,registrations=100");
+        assert!(limits(&["connections=0"]).is_empty(), "zero is what the configuration says");
+    }
+
+    #[test]
+    fn what_is_no_limit_is_refused_with_its_text() {
+        for text in ["", "connections", "connections=", "connections=-1", "connections=x", "events=1", "=1"] {
+            assert_eq!(text.parse::<RoleLimits>(), Err(LimitError { text: text.to_owned() }), "{text:?}");
+        }
+    }
+}

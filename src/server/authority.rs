@@ -1,0 +1,54 @@
+//! From the settings to who may do what.
+
+use std::sync::Arc;
+
+use super::StartError;
+use crate::auth::{AuthOptions, Authority, CertificateName, IssuerOptions, ThrottleLimits};
+use crate::config::{ClientName, Settings};
+
+/// The authority over the data directory, unless it would be open to everybody.
+pub(super) fn open(settings: &Settings) -> Result<Arc<Authority>, StartError> {
+    let throttle = ThrottleLimits {
+        per_minute: u32::try_from(settings.throttle.failures).unwrap_or(u32::MAX),
+        longest_wait: settings.throttle.max_wait,
+        ..ThrottleLimits::default()
+    };
+    let options = AuthOptions {
+        token_ttl: settings.token.ttl,
+        max_token_ttl: settings.token.max_ttl,
+        throttle,
+        issuer: issuer(settings),
+        certificate_name: match settings.tls_client_name {
+            ClientName::Common => CertificateName::Common,
+            ClientName::Alternative => CertificateName::Alternative,
+        },
+        ..AuthOptions::default()
+    };
+    let (authority, opened) = Authority::open(&settings.data_dir, options)?;
+    if opened.created {
+        tracing::warn!(
+            "first start: made the user rocketskates with the well-known password r0cketsk8ts; change it with \
+             `hydrant users passwd rocketskates --password-stdin`"
+        );
+    }
+    let open_to_others = settings.listen.iter().find(|address| !address.ip().is_loopback());
+    if let Some(&address) = open_to_others
+        && !settings.allow_default_credentials
+        && authority.has_default_password()
+    {
+        return Err(StartError::DefaultCredentials { address });
+    }
+    Ok(Arc::new(authority))
+}
+
+/// Whose tokens are taken besides our own.
+fn issuer(settings: &Settings) -> Option<IssuerOptions> {
+    let token = &settings.token;
+    Some(IssuerOptions {
+        jwks: token.jwks.clone()?,
+        issuer: token.issuer.clone(),
+        audience: token.audience.clone(),
+        user_claim: token.principal_claim.clone(),
+        roles_claim: Some(token.roles_claim.clone()).filter(|claim| !claim.is_empty()),
+    })
+}

@@ -1,0 +1,33 @@
+//! Who is at the other end of an HTTP connection, as far as the transport knows.
+//!
+//! Contract: made once a connection. Until somebody says [`Caller::trust`] it holds a place among those who have not shown
+//! who they are; of those there is a bound, so that whoever opens sockets and says nothing uses up no more than that.
+
+use std::net::SocketAddr;
+
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::auth::ClientCertificate;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Caller {
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// What it showed in the TLS handshake, verified.
+    pub certificate: Option<ClientCertificate>,
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Caller {
+    /// Somebody of whom nothing more is known, with a place among those.
+    pub fn new(peer: SocketAddr, certificate: Option<ClientCertificate>, place: OwnedSemaphorePermit) -> Self {
+        Self { peer, certificate, place: Mutex::new(Some(place)) }
+    }
+
+    /// It has shown good credentials: its place is free for others.
+    pub fn trust(&self) {
+        *self.place.lock() = None;
+    }
+}

@@ -1,0 +1,124 @@
+//! Limits of roles: N are allowed, N + 1 are refused, with the right answer and a metric.
+
+use hydrant::auth::{RoleLimits, Store, StoreError, TokenRequest};
+
+use crate::common::people::HASH;
+use crate::common::ws::Show;
+use crate::common::{Hydrant, JSON, event, http, patiently};
+
+const EVERYTHING: &str = "*/*/*";
+
+fn limited(store: &mut Store, role: &str, limits: &[&str]) -> Result<(), StoreError> {
+    store.set_role(role, vec![EVERYTHING.parse().unwrap()])?;
+    let limits = limits.iter().map(|limit| limit.parse().unwrap());
+    store.set_role_limits(role, limits.fold(RoleLimits::default(), RoleLimits::or_larger))
+}
+
+/// `small` and `large` have limits, `other` has none; what the configuration says lies between the two.
+fn people(store: &mut Store) -> Result<(), StoreError> {
+    limited(store, "small", &["connections=1", "registrations=2", "posted_events_per_second=3"])?;
+    limited(store, "large", &["connections=4", "registrations=5", "posted_events_per_second=1000"])?;
+    limited(store, "other", &[])?;
+    let roles = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    store.add_user("few", HASH.clone(), &roles(&["small"]))?;
+    store.add_user("many", HASH.clone(), &roles(&["small", "large", "other"]))?;
+    store.add_user("plain", HASH.clone(), &roles(&["other"]))
+}
+
+const TOML: &str = "limits = { connections_per_principal = 2, registrations = 3, posted_events_per_second = 100 }";
+
+async fn server() -> Hydrant {
+    Hydrant::with_people(TOML, people).await
+}
+
+async fn limited_total(server: &Hydrant, limit: &str) -> u64 {
+    server.metric(&format!("hydrant_limited_total{{limit=\"{limit}\"}}")).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_of_a_principal_are_limited_by_its_roles() {
+    let server = server().await;
+    for (at, (user, allowed)) in (1..).zip([("few", 1), ("many", 4), ("plain", 2)]) {
+        let bearer = format!("Bearer {}", server.issue(&format!("user:{user}"), &TokenRequest::default()));
+        let show = Show::Header(&bearer);
+        let mut open = Vec::new();
+        for n in 0..allowed {
+            open.push(server.try_connect(&show, &[]).await.unwrap_or_else(|refused| panic!("{user} {n}: {refused:?}")));
+        }
+        let refused = server.try_connect(&show, &[]).await.err().unwrap();
+        assert_eq!(refused.status, 429, "{user}");
+        assert!(refused.headers.contains_key("retry-after"));
+        let said = format!("too many connections of this principal: {allowed} are allowed");
+        assert!(refused.body.contains(&said), "{}", refused.body);
+        assert_eq!(limited_total(&server, "connections").await, at);
+        let before = server.metric("hydrant_connections").await;
+        drop(open.pop());
+        server.until("hydrant_connections", before - 1).await;
+        open.push(server.try_connect(&show, &[]).await.unwrap());
+        drop(open);
+        server.until("hydrant_connections", 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registrations_of_a_connection_are_limited_by_its_roles() {
+    let server = server().await;
+    for (at, (user, allowed)) in (1..).zip([("few", 2), ("many", 5), ("plain", 3)]) {
+        let mut client = server.connect_as(&format!("user:{user}"), &TokenRequest::default()).await;
+        for n in 0..allowed {
+            client.register(&format!("a.b.{n}")).await;
+        }
+        client.register("a.b.0").await;
+        client.say("register a.b.more").await;
+        let refused = client.event().await.error();
+        assert_eq!(refused, format!("too many registrations: {allowed} are allowed on a connection"), "{user}");
+        server.until("hydrant_limited_total{limit=\"registrations\"}", at).await;
+        client.deregister("a.b.0").await;
+        client.register("a.b.more").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn posted_events_of_a_principal_are_limited_by_its_roles() {
+    let server = server().await;
+    for (at, (user, allowed)) in (1..).zip([("few", 3), ("many", 1000), ("plain", 100)]) {
+        let bearer = format!("Bearer {}", server.issue(&format!("user:{user}"), &TokenRequest::default()));
+        let headers = [("authorization", bearer.as_str()), ("content-type", JSON)];
+        let body = format!("[{}]", vec![event("a", "b", "c"); allowed].join(","));
+        let post = || http::request(server.address(), false, "POST", "/api/v3/events", &headers, &body);
+        post().await.taken();
+        let refused = post().await;
+        assert_eq!(refused.error(429), format!("too many events: {allowed} a second are allowed"), "{user}");
+        assert!(refused.headers.contains_key("retry-after"));
+        assert_eq!(limited_total(&server, "posted_events").await, at);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_limit_applies_to_open_connections() {
+    let server = server().await;
+    let mut few = server.connect_as("user:few", &TokenRequest::default()).await;
+    few.register("a.b.1").await;
+    few.register("a.b.2").await;
+    server.edit(|store| store.set_role_limits("small", "registrations=4".parse().unwrap()));
+    // A try that is refused changes nothing, so it can be repeated until the server has read the store.
+    patiently("the new limit", async {
+        loop {
+            few.say("register a.b.3").await;
+            if few.event().await.action == "register" {
+                return;
+            }
+        }
+    })
+    .await;
+    few.register("a.b.4").await;
+    few.say("register a.b.5").await;
+    assert!(few.event().await.error().contains("4 are allowed"));
+    let token = TokenRequest { roles: vec!["other".to_owned()], ..TokenRequest::default() };
+    let mut narrowed = server.connect_as("user:few", &token).await;
+    for n in 0..4 {
+        narrowed.register(&format!("a.b.{n}")).await;
+    }
+    narrowed.say("register a.b.more").await;
+    assert!(narrowed.event().await.error().contains("4 are allowed"), "a token for other roles lifts no limit");
+}

@@ -1,0 +1,12 @@
+//! Who gets in, how much it may have and what it sees, through a whole server and real sockets.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod certificates;
+mod issuer;
+mod limits;
+mod matrix;
+mod streams;
