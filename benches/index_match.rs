@@ -22,6 +22,10 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use hydrant::event::Event;
 use hydrant::index::Index;
 
+/// As in the server: where memory lies is half of what is measured here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Events of a turn of a shard; the time is taken once a turn.
 const TURN: usize = 256;
 
