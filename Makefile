@@ -17,8 +17,8 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 RUNNER = CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy docs deny oracle clients bench bench-peers instructions soak fuzz setup need-components need-go \
-	need-node need-python need-valgrind
+.PHONY: help run test check fmt clippy docs deny oracle gorilla clients bench bench-peers instructions soak fuzz setup \
+	need-components need-go need-node need-python need-valgrind
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,18 +51,22 @@ oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew,
 	cd tests/go/re2 && $(GO) run . -generate $(PATTERNS) > $(CURDIR)/target/oracle/pairs.json
 	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(CARGO) test $(LOCKED) --test filter_re2
 
-clients: setup need-go need-node need-python ## Compression with the websocket libraries of Go, Node and Python, which it fetches
-	mkdir -p $(CLIENTS)/node
+gorilla: setup need-go ## Compression with the websocket library of Go, which it fetches
+	mkdir -p $(CLIENTS)
 	cd tests/clients/go && go build -o $(CLIENTS)/go-client .
+	$(CARGO) test $(LOCKED) --test clients -- --ignored go_gorilla
+
+clients: gorilla need-node need-python ## The same with those of Node and Python too
+	mkdir -p $(CLIENTS)/node
 	cp tests/clients/node/* $(CLIENTS)/node/ && npm install --prefix $(CLIENTS)/node --no-audit --no-fund --loglevel=error
 	test -x $(CLIENTS)/python/bin/python || python3 -m venv $(CLIENTS)/python
 	$(CLIENTS)/python/bin/pip install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
-	$(CARGO) test $(LOCKED) --test clients -- --ignored
+	$(CARGO) test $(LOCKED) --test clients -- --ignored node_ws python_websockets
 
 bench: setup ## In-process benchmarks, then the sockets beside the kernel's floor; results in target/bench
 	mkdir -p $(BENCH)
 	$(CARGO) build $(LOCKED) --release --workspace
-	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate | tee $(BENCH)/criterion.txt
+	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate --bench fanout_turn | tee $(BENCH)/criterion.txt
 	set -o pipefail; target/release/hydrant-loadtest floor -n 1000 --payload 1024,12288 --k 1,16,64 --rounds 3 \
 	  --json $(BENCH)/floor.json | tee $(BENCH)/floor.txt
 	set -o pipefail; target/release/hydrant-loadtest burst --serve target/release/hydrant -n 1000 --payload 1024,12288 \
@@ -81,8 +85,9 @@ instructions: setup need-valgrind ## Instructions of one match and of one delive
 	    END {if (!units || !count) exit 1; printf "%s: %.1f instructions each\n", work, count / units}'; \
 	done | tee $(BENCH)/instructions.txt
 
-soak: setup ## The filter property test with a million cases, and the time bounds of hostile filters
+soak: setup ## A million cases for filters, their time bounds, a thousand clients behind a front, and what a front costs
 	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture
+	$(CARGO) test $(LOCKED) --release --test upstream --test upstream_cost -- --ignored --nocapture --test-threads 1
 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
 	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal

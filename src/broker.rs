@@ -11,7 +11,8 @@ mod classes;
 pub mod connection;
 mod shard;
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -25,9 +26,6 @@ use crate::metrics::{Metrics, Source};
 
 /// The Type of events about connections; a principal always sees those of its own.
 pub const CONNECTIONS: &str = "connections";
-
-/// The Type of events by which hydrant tells of itself.
-pub const HYDRANT: &str = "hydrant";
 
 /// Why events were not taken.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +54,30 @@ pub struct Broker {
     sequencer: Mutex<Sequencer>,
     metrics: Arc<Metrics>,
     epoch: Instant,
+    observer: OnceLock<Observer>,
+}
+
+/// Looks at events that have been taken in; must not take long.
+struct Observer(Box<dyn Fn(&Event) + Send + Sync>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 impl Broker {
     /// A broker without shards. All times in microseconds count from `epoch`.
     pub fn new(metrics: Arc<Metrics>, epoch: Instant) -> Self {
-        Self { sequencer: Mutex::default(), metrics, epoch }
+        Self { sequencer: Mutex::default(), metrics, epoch, observer: OnceLock::new() }
+    }
+
+    /// Has every event looked at that is taken in from now on, once. What follows from it comes later than the event, so
+    /// this is for what may: reading again what an event says has changed.
+    pub fn observe(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
+        if self.observer.set(Observer(Box::new(observer))).is_err() {
+            tracing::error!("events are looked at already");
+        }
     }
 
     /// Adds a shard by its inbox. Shards are added before the first event.
@@ -99,6 +115,9 @@ impl Broker {
     pub fn publish_or_return(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
         let bytes = events.iter().map(|event| event.frame().len()).sum();
         let count = events.len() as u64;
+        if let Some(Observer(observe)) = self.observer.get() {
+            events.iter().for_each(observe);
+        }
         let first = self.sequence(events, bytes)?;
         self.metrics.received(source, count, bytes as u64);
         Ok(first)

@@ -12,6 +12,7 @@
 //! front of it costs ten bytes. The deflated frame is made when the first subscriber wants it, because most events need
 //! none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait.
 
+mod holders;
 mod time;
 mod wire;
 
@@ -25,6 +26,7 @@ use thiserror::Error;
 
 use crate::frame::{Encoding, HEADER_ROOM};
 use crate::json;
+use holders::Holders;
 use time::is_rfc3339;
 use wire::{FrameStart, TIME, Wire, offset};
 
@@ -176,7 +178,7 @@ impl<'t> Draft<'t> {
         let names =
             [&self.kind, &self.action, &self.key, &machine.unwrap_or_default(), &work_order.unwrap_or_default()];
         let names = Names::new(names.map(AsRef::as_ref));
-        Event { frame, header, object, original, names, deflated: OnceLock::new() }
+        Event { frame, header, object, original, names, deflated: OnceLock::new(), holders: Holders::default() }
     }
 }
 
@@ -222,6 +224,7 @@ pub struct Event {
     names: Names,
     /// The deflated frame, or nothing if the event is better sent plain; not set until somebody asked.
     deflated: OnceLock<Option<Box<[u8]>>>,
+    holders: Holders,
 }
 
 /// The strings that an event is found by, decoded, one behind the other: matching reads all of them.
@@ -255,9 +258,9 @@ impl Event {
 
     /// The websocket frame in this encoding. Plain if the event has no deflated one.
     pub fn frame_in(&self, encoding: Encoding) -> &[u8] {
-        match (encoding, self.deflated.get()) {
-            (Encoding::Deflate, Some(Some(frame))) => frame,
-            _ => self.frame(),
+        match encoding {
+            Encoding::Plain => self.frame(),
+            Encoding::Deflate => self.deflated.get().and_then(Option::as_deref).unwrap_or_else(|| self.frame()),
         }
     }
 
@@ -268,6 +271,21 @@ impl Event {
             Some(_) => Encoding::Deflate,
             None => Encoding::Plain,
         }
+    }
+
+    /// A shard holds a frame of the event. Returns the bytes that nobody held before.
+    pub fn hold(&self, encoding: Encoding) -> usize {
+        self.bytes_of(self.holders.add(encoding))
+    }
+
+    /// A shard does not hold that frame any more. Returns the bytes that nobody holds now.
+    pub fn let_go(&self, encoding: Encoding) -> usize {
+        self.bytes_of(self.holders.remove(encoding))
+    }
+
+    fn bytes_of(&self, (plain, deflated): (bool, bool)) -> usize {
+        let bytes = |is: bool, encoding| if is { self.frame_in(encoding).len() } else { 0 };
+        bytes(plain, Encoding::Plain) + bytes(deflated, Encoding::Deflate)
     }
 
     /// The whole event as compact JSON.
@@ -290,6 +308,7 @@ impl Event {
             original,
             names: self.names.clone(),
             deflated: OnceLock::new(),
+            holders: Holders::default(),
         }
     }
 

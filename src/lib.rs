@@ -18,6 +18,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod deflate;
+pub mod delegation;
 pub mod event;
 pub mod fanout;
 pub mod frame;

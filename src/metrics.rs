@@ -29,7 +29,7 @@ use crate::protocol::Close;
 use declare::Declare;
 use deliveries::Deliveries;
 use latency::seconds;
-use shard::Peaks;
+use shard::{Loads, Peaks};
 
 /// All metrics. One per process; shared.
 #[derive(Debug)]
@@ -52,6 +52,7 @@ pub struct Metrics {
     pub events_refused: IntCounter,
     serialisations: IntCounterVec,
     deliveries: Deliveries,
+    loads: Loads,
     inbox_events: IntGauge,
     predicate_evaluations: IntCounter,
     field_lookups: IntCounter,
@@ -98,6 +99,7 @@ impl Metrics {
             events_refused: declare
                 .counter("hydrant_events_refused_total", "Events refused because the inboxes were full"),
             deliveries: Deliveries::declare(&declare, &serialisations),
+            loads: Loads::declare(&declare),
             serialisations,
             inbox_events: declare.gauge("hydrant_inbox_events", "Events waiting for the slowest shard"),
             predicate_evaluations: declare.counter(
@@ -183,11 +185,11 @@ impl Metrics {
         self.event_bytes.inc_by(bytes);
     }
 
-    /// The handle of one shard.
-    pub fn shard(self: &Arc<Self>) -> ShardMetrics {
+    /// The handle of the shard with this number.
+    pub fn shard(self: &Arc<Self>, number: usize) -> ShardMetrics {
         let peaks = Arc::new(Peaks::default());
         self.shards.lock().push(Arc::clone(&peaks));
-        ShardMetrics::new(Arc::clone(self), peaks)
+        ShardMetrics::new(Arc::clone(self), peaks, number)
     }
 
     /// All metrics in the Prometheus text format. `inbox_events` is what waits for the slowest shard.
@@ -221,14 +223,15 @@ mod tests {
     #[test]
     fn a_shard_adds_its_counts_and_replaces_its_gauges() {
         let metrics = Arc::new(Metrics::new());
-        let (mut a, mut b) = (metrics.shard(), metrics.shard());
+        let (mut a, mut b) = (metrics.shard(0), metrics.shard(1));
         let mut counts = Counts { matched: 6, delivered: 2, dropped: [1, 0, 3], bytes: 50, ..Counts::default() };
         counts.latency.observe(40);
-        let size = |events| ShardSize { waiting: Depth { events, bytes: 10 }, registrations: 4, frames: 1 };
+        let size = |events| ShardSize { waiting: Depth { events, bytes: 10 }, registrations: 4, frames: 1, held: 7 };
         a.flush(&counts, size(5));
         b.flush(&counts, size(2));
         a.flush(&Counts::default(), size(1));
         a.peak(Depth { events: 1, bytes: 10 }, Duration::from_millis(2500));
+        b.turn(5, Duration::from_millis(1500));
         let text = metrics.render(7);
         for line in [
             "hydrant_deliveries_total 4",
@@ -240,6 +243,9 @@ mod tests {
             "hydrant_queue_events_max 1",
             "hydrant_queue_age_seconds 2.5",
             "hydrant_registrations 8",
+            "hydrant_frame_bytes 21",
+            "hydrant_shard_events_total{shard=\"1\"} 5",
+            "hydrant_shard_busy_seconds_total{shard=\"1\"} 1.5",
             "hydrant_inbox_events 7",
             "hydrant_delivery_latency_seconds_bucket{le=\"0.000032\"} 0",
             "hydrant_delivery_latency_seconds_bucket{le=\"0.000064\"} 2",
@@ -249,5 +255,19 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn many_shards_make_few_series() {
+        let metrics = Arc::new(Metrics::new());
+        let shards: Vec<ShardMetrics> = (0..1024).map(|number| metrics.shard(number)).collect();
+        shards.iter().for_each(|shard| shard.turn(1, Duration::ZERO));
+        for status in 100..200 {
+            metrics.http_responses.with_label_values(&[&status.to_string()]).inc();
+        }
+        let text = metrics.render(0);
+        let series = text.lines().filter(|line| !line.starts_with('#')).count();
+        assert!(series <= 500, "{series} series");
+        assert!(text.contains("hydrant_shard_events_total{shard=\"64+\"} 960"), "{text}");
     }
 }

@@ -5,6 +5,7 @@
 //! delivered, everybody gets a close frame, and the shards end. Several servers can live in one process (tests do that).
 
 mod authority;
+mod endpoint;
 mod links;
 
 use std::io;
@@ -23,7 +24,7 @@ use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::StoreError;
 use crate::broker::Broker;
-use crate::config::{DeflateMode, Proxy, Settings, TlsMode};
+use crate::config::{AuthMode, DeflateMode, Settings, TlsMode};
 use crate::fanout::inbox::InboxLimits;
 use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::index;
@@ -36,7 +37,6 @@ use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
 use crate::transport::tls::{self, LiveTls, TlsError};
 use crate::transport::{Timing, listener::Handler};
-use crate::upstream::{Upstream, UpstreamLimits};
 
 /// Why a server does not start.
 #[derive(Debug, Error)]
@@ -115,6 +115,8 @@ impl Server {
         let probe = bind_probe(&settings, &metrics).await?;
         let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect::<Vec<_>>();
         let broker = Arc::new(Broker::new(metrics, epoch));
+        let (mode, upstream) = (settings.auth_mode(), endpoint::proxied(&settings));
+        let delegation = endpoint::delegation(&settings, upstream.as_ref(), &authority, &broker)?;
         let pool = Pool::start(shards(&settings), &shard_settings(&settings), &broker, &authority, epoch)
             .map_err(StartError::Shards)?;
         let api = Arc::new(Api::new(ApiParts {
@@ -135,7 +137,9 @@ impl Server {
                 address: addresses.first().copied().unwrap_or(settings.listen[0]),
                 secure: settings.tls != TlsMode::Off,
             },
-            upstream: proxied(&settings),
+            upstream,
+            delegation,
+            own_users: mode != AuthMode::Upstream,
         }));
         let (stop, stopped) = watch::channel(false);
         let (stop_probe, probe_stopped) = watch::channel(false);
@@ -162,6 +166,7 @@ impl Server {
         }
         server.tasks.extend(links.into_iter().map(|link| tokio::spawn(link.run(stopped.clone()))));
         server.follow_rights(stopped.clone());
+        server.follow_endpoint(stopped.clone());
         server.follow_certificate(stopped.clone());
         server.feed_demo(stopped);
         Ok(server)
@@ -271,6 +276,7 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
             },
         },
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
+        total_bytes: outbox.total_bytes,
         inbox: InboxLimits { events: inbox.events, bytes: inbox.bytes },
         deflate: deflate_policy(settings),
         message_bytes: limits.message_bytes,
@@ -293,13 +299,6 @@ fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
         max_bytes: deflate.max_bytes,
         skip_types: deflate.skip_types.clone(),
     })
-}
-
-/// The endpoint that gets what is not for this server itself.
-fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
-    let Proxy { connect, answer, idle, requests, .. } = settings.proxy;
-    let limits = UpstreamLimits { connect, answer, idle, requests };
-    settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
 }
 
 fn live_tls(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {

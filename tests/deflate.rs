@@ -34,7 +34,7 @@ fn sized(kind: &str, key: &str, bytes: usize) -> String {
     json!({"Type": kind, "Action": "update", "Key": key, "Object": {"Text": "abc def ".repeat(bytes / 8)}}).to_string()
 }
 
-/// Letters that do not shrink at the default level.
+/// Letters that do not shrink at level 1.
 fn noise(bytes: usize) -> String {
     let mut state = 1_u64;
     let mut letter = || {
@@ -73,7 +73,7 @@ async fn an_offer_is_answered_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_pays_comes_deflated_and_the_rest_plain() {
-    let toml = "shards = 2\n[deflate]\nmin_bytes = \"300\"\nmax_bytes = \"50KiB\"\nskip_types = [\"jobs\", \"logs\"]";
+    let toml = "shards = 2\n[deflate]\nlevel = 1\nmin_bytes = \"300\"\nmax_bytes = \"50KiB\"\nskip_types = [\"jobs\", \"logs\"]";
     both(toml, async |server| {
         let (mut deflating, mut plain) = (server.raw_deflate().await, server.watch(&["*.*.*"]).await);
         register(&mut deflating, "*.*.*").await;

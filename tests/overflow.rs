@@ -243,3 +243,123 @@ async fn an_event_that_waits_too_long_closes_its_connection_and_nobody_elses() {
     assert_eq!(healthy.event().await.name(), "load.end.end");
     told.until("load.end.end").await;
 }
+
+/// Posts batches in step with the healthy readers until something holds.
+async fn post_until(server: &Hydrant, healthy: &mut [Client], mut done: impl AsyncFnMut() -> bool) -> usize {
+    let mut posted = 0;
+    while !done().await {
+        assert!(posted < 20 * BATCHES * BATCH, "it never comes");
+        let numbers = posted..posted + BATCH;
+        server.post(&format!("[{}]", numbers.clone().map(update).collect::<Vec<_>>().join(","))).await;
+        let read = async |client: &mut Client| {
+            for expected in numbers.clone() {
+                assert_eq!(number(&client.event().await.object), Some(expected));
+            }
+        };
+        join_all(healthy.iter_mut().map(read)).await;
+        posted += BATCH;
+    }
+    posted
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_budget_sheds_the_largest_and_the_healthy_lose_nothing() {
+    let budget = 2 << 20;
+    let settings = format!("shards = 2\n[outbox]\ntotal_bytes = {budget}\n[timeouts]\nclose = \"30s\"");
+    let server = Hydrant::start(&settings).await;
+    let mut healthy = join_all((0..10).map(|_| server.watch(&["load.*.*"]))).await;
+    let mut stalled_readers = Vec::new();
+    for at in 0..20 {
+        // Those of the other policies stay, and are told.
+        let query = ["", "", "overflow=drop-oldest", "overflow=conflate"][at % 4];
+        stalled_readers.push(stalled(&server, query).await);
+    }
+    let most = std::cell::Cell::new(0);
+    let shed = async || {
+        most.set(most.get().max(server.metric("hydrant_frame_bytes").await));
+        server.metric("hydrant_slow_consumers_total{policy=\"disconnect\"}").await >= 10
+            && server.metric("hydrant_slow_consumers_total{policy=\"drop-oldest\"}").await >= 5
+    };
+    let posted = post_until(&server, &mut healthy, shed).await;
+    // A turn's worth of events may be there before the budget is looked at.
+    assert!(most.get() <= budget + (1 << 20), "{} bytes were held", most.get());
+    assert!(posted * LARGE > 1 << 20, "{posted} events are not too many");
+    assert!(server.metric("hydrant_queue_bytes_max").await < 16 << 20, "no outbox reached its own bound");
+    server.announce("load", "end", "end").await;
+    for client in &mut healthy {
+        assert_eq!(client.event().await.name(), "load.end.end");
+    }
+    for (at, client) in stalled_readers.iter_mut().enumerate() {
+        if at % 4 < 2 {
+            let (code, reason, _) = client.closed().await;
+            assert_eq!(code, 1013, "{reason}");
+        } else {
+            client.until("load.end.end").await;
+        }
+    }
+    let [matched, delivered, slow_consumer, closed, oldest, conflated] = accounts(&server).await;
+    assert_eq!(matched, delivered + slow_consumer + closed + oldest + conflated);
+    drop((healthy, stalled_readers));
+    server.until_empty().await;
+    server.until("hydrant_frame_bytes", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_large_batch_closes_nobody_who_reads() {
+    let server = Hydrant::start("shards = 1\n[outbox]\nevents = 8\nbytes = \"4KiB\"").await;
+    let mut clients = join_all((0..20).map(|_| server.watch(&["load.*.*"]))).await;
+    let mut conflated = server.connect_with("overflow=conflate", false).await.unwrap();
+    conflated.register("load.*.*").await;
+    clients.push(conflated);
+    // Hundreds of outboxes, but less than the kernel takes for a reader that is late.
+    let event = |at: usize| {
+        let (key, filler) = (at % 3, "x".repeat(at % 700));
+        format!(r#"{{"Type":"load","Action":"update","Key":"{key}","Object":"{at}{filler}"}}"#)
+    };
+    server.post(&format!("[{}]", (0..500).map(event).collect::<Vec<_>>().join(","))).await;
+    for client in &mut clients {
+        for at in 0..500 {
+            assert!(client.event().await.object.get().starts_with(&format!("\"{at}")));
+        }
+    }
+    for policy in ["disconnect", "drop-oldest", "conflate"] {
+        assert_eq!(server.metric(&format!("hydrant_slow_consumers_total{{policy=\"{policy}\"}}")).await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_event_of_a_storm_is_accounted_for_in_few_series() {
+    let server = Hydrant::start(SMALL).await;
+    let mut healthy = join_all((0..5).map(|_| server.watch(&["load.*.*"]))).await;
+    let mut slow = Vec::new();
+    for query in ["overflow=disconnect", "overflow=drop-oldest", "overflow=conflate"].into_iter().cycle().take(9) {
+        slow.push(stalled(&server, query).await);
+    }
+    let behind = async || {
+        let mut behind = true;
+        for (policy, least) in [("disconnect", 3), ("drop-oldest", 3), ("conflate", 3)] {
+            behind &= server.metric(&format!("hydrant_slow_consumers_total{{policy=\"{policy}\"}}")).await >= least;
+        }
+        behind
+    };
+    post_until(&server, &mut healthy, behind).await;
+    let text =
+        common::http::request(server.server.probe_address().unwrap(), false, "GET", "/metrics", &[], "").await.body;
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!((50..=500).contains(&series), "{series} series");
+    // While six still stall: what is matched waits, or something has become of it.
+    let [matched, delivered, slow_consumer, closed, oldest, conflated] = accounts(&server).await;
+    let waiting = server.metric("hydrant_queue_events").await;
+    assert!(waiting > 0 && slow_consumer > 0 && oldest > 0 && conflated > 0);
+    assert_eq!(matched, delivered + waiting + slow_consumer + closed + oldest + conflated);
+    // And when they are gone.
+    drop(slow);
+    server.until("hydrant_connections", 5).await;
+    let [matched, delivered, slow_consumer, closed, oldest, conflated] = accounts(&server).await;
+    assert!(closed > 0);
+    assert_eq!(matched, delivered + slow_consumer + closed + oldest + conflated);
+    let events = server.metric("hydrant_shard_events_total{shard=\"0\"}").await;
+    assert_eq!(events, server.metric("hydrant_events_received_total{source=\"post\"}").await);
+    drop(healthy);
+    server.until_empty().await;
+}

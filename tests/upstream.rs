@@ -484,14 +484,19 @@ async fn texts(mut client: Client) -> Vec<String> {
 /// Clients of the front against a client of the endpoint itself, event by event.
 async fn compare(upstream: &Hydrant, front: &Hydrant, clients: usize, events: usize) {
     until_connected(front).await;
+    // All are connected before any waits for events, and as many at once as there is patience for.
     let (mut direct, mut behind) = (Vec::new(), Vec::new());
     for want in WANTS {
-        direct.push(tokio::spawn(texts(upstream.watch(&[want, "end.*.*"]).await)));
+        direct.push(upstream.watch(&[want, "end.*.*"]).await);
     }
-    for number in 0..clients {
-        let client = front.watch(&[WANTS[number % WANTS.len()], "end.*.*"]).await;
-        behind.push(tokio::spawn(texts(client)));
+    let numbers: Vec<usize> = (0..clients).collect();
+    for some in numbers.chunks(50) {
+        let opening = some.iter().map(async |number| front.watch(&[WANTS[number % WANTS.len()], "end.*.*"]).await);
+        behind.extend(futures_util::future::join_all(opening).await);
     }
+    let reading =
+        |clients: Vec<Client>| clients.into_iter().map(|client| tokio::spawn(texts(client))).collect::<Vec<_>>();
+    let (direct, behind) = (reading(direct), reading(behind));
     let mut fleet = hydrant::ingest::demo::Fleet::new(7, 20);
     let lines: Vec<String> = (0..events).map(|_| line(&fleet.step())).collect();
     for lines in lines.chunks(50) {

@@ -27,7 +27,9 @@ impl Api {
             tracing::info!(target: AUDIT, %peer, path = request.uri().path(), %error, "refused");
             self.broker.metrics().rejected(match error {
                 ApiError::Auth(AuthError::Missing | AuthError::Malformed(_)) => Rejection::Unauthenticated,
-                ApiError::Auth(AuthError::Throttled { .. } | AuthError::Unavailable) => Rejection::Limited,
+                ApiError::Auth(AuthError::Throttled { .. } | AuthError::Unavailable | AuthError::EndpointAway) => {
+                    Rejection::Limited
+                }
                 _ => Rejection::Forbidden,
             });
         }
@@ -46,7 +48,7 @@ impl Api {
         if by_itself || matches!(credential, Credential::Certificate(_)) {
             check_origin(request.headers(), &self.allowed_origins)?;
         }
-        Ok(self.authority.login(credential, caller.peer.ip()).await?)
+        Ok(self.login(credential, caller.peer.ip()).await?)
     }
 
     /// Whether the caller may.

@@ -44,7 +44,9 @@ impl Api {
             all.sort_by_key(|connection| std::cmp::Reverse(connection.queued_bytes));
         }
         all.truncate(limit);
-        Ok(list(&all, self.theirs(request, peer).await))
+        let mut theirs = self.theirs(request, peer, identity).await;
+        theirs.truncate(limit - all.len());
+        Ok(list(&all, theirs))
     }
 
     pub(super) async fn get_connection(
@@ -61,7 +63,7 @@ impl Api {
         let mut all = self.connections().await.into_iter();
         match all.find(|connection| connection.remote_addr == wanted) {
             Some(found) => Ok(answer::json(StatusCode::OK, found.to_json())),
-            None => self.at_the_endpoint(address, request, peer).await,
+            None => self.at_the_endpoint(address, request, peer, identity).await,
         }
     }
 
@@ -76,7 +78,7 @@ impl Api {
         self.require(identity, "connections", "delete", address)?;
         match self.pool.delete(wanted).await {
             Some(deleted) => Ok(answer::json(StatusCode::OK, deleted.to_json())),
-            None => self.at_the_endpoint(address, request, peer).await,
+            None => self.at_the_endpoint(address, request, peer, identity).await,
         }
     }
 
@@ -86,18 +88,19 @@ impl Api {
         address: &str,
         mut request: Request<Incoming>,
         peer: SocketAddr,
+        identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let upstream = self.upstream.as_ref().ok_or_else(|| unknown(address))?;
-        proxy::as_service(upstream, &mut request)?;
+        proxy::as_service_unless_known(upstream, &mut request, identity)?;
         let name = upstream.endpoint().to_string();
         self.forward_edited(upstream, request, peer, |theirs| merge::connection(theirs, &name)).await
     }
 
     /// The endpoint's connections, as JSON.
-    async fn theirs(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Vec<String> {
+    async fn theirs(&self, mut request: Request<Incoming>, peer: SocketAddr, identity: &Identity) -> Vec<String> {
         let Some(upstream) = &self.upstream else { return Vec::new() };
         let asked = async {
-            proxy::as_service(upstream, &mut request)?;
+            proxy::as_service_unless_known(upstream, &mut request, identity)?;
             self.fetch(upstream, request, peer).await
         };
         match asked.await {
@@ -124,7 +127,7 @@ impl Api {
         }
         let mut all = self.connections().await;
         all.retain(|connection| connection.principal.strip_prefix("runner:") == Some(uuid));
-        Ok(list(&all, self.theirs(request, peer).await))
+        Ok(list(&all, self.theirs(request, peer, identity).await))
     }
 
     /// Websockets and kept-alive HTTP connections.

@@ -10,6 +10,7 @@ use super::proxy::{self, merge};
 use super::{Api, ApiError, answer};
 use crate::auth::Identity;
 use crate::transport::listener::Answer;
+use crate::upstream::Upstream;
 
 /// What clients look for before they use something.
 const FEATURES: [&str; 6] = ["api-v3", "sane-exit-codes", "roles", "tenants", "websocket-changed-filter", "hydrant"];
@@ -36,6 +37,16 @@ impl Api {
         self.require(identity, "info", "get", "")?;
         let Some(upstream) = &self.upstream else { return Ok(self.own_info()) };
         proxy::as_service(upstream, &mut request)?;
+        self.their_info(upstream, request, peer).await
+    }
+
+    /// The endpoint's, with ours added; for whom, it decides by the credential.
+    pub(super) async fn their_info(
+        &self,
+        upstream: &Upstream,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Answer, ApiError> {
         self.forward_edited(upstream, request, peer, |theirs| merge::info(theirs, &self.extras())).await
     }
 

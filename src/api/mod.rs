@@ -21,6 +21,7 @@ mod connections;
 mod error;
 mod events;
 mod info;
+mod login;
 pub mod probe;
 mod proxy;
 mod query;
@@ -42,6 +43,7 @@ pub use info::About;
 use crate::auth::Authority;
 use crate::broker::connection::Connection;
 use crate::broker::{Broker, PublishError};
+use crate::delegation::Delegation;
 use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::transport::caller::Caller;
@@ -108,6 +110,10 @@ pub struct ApiParts {
     pub about: About,
     /// Where everything goes that is not served here.
     pub upstream: Option<Arc<Upstream>>,
+    /// Checks credentials that are not this server's own; the endpoint is the one above.
+    pub delegation: Option<Arc<Delegation>>,
+    /// Whether there are credentials of this server's own.
+    pub own_users: bool,
 }
 
 impl Handler for Api {
@@ -174,8 +180,14 @@ impl Api {
         mut request: Request<Incoming>,
         caller: &Caller,
     ) -> Result<Answer, ApiError> {
+        if self.is_endpoints(route, None) {
+            return self.hand_on(route, request, caller).await;
+        }
         let peer = caller.peer;
         let identity = self.authenticate(&request, caller).await?;
+        if self.is_endpoints(route, Some(&identity)) {
+            return self.hand_on(route, request, caller).await;
+        }
         if route != Route::Websocket
             && let Some(connection) = self.visitors.came(peer, &identity)
         {

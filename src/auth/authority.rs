@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::access::{Access, Interner};
 use super::certificate::CertificateName;
 use super::claim::Claim;
+use super::directory::Directory as Accounts;
 use super::identity::{Identity, Revoked, Subject};
 use super::issuers::{IssuerOptions, Issuers};
 use super::keys::KeyRing;
@@ -78,6 +79,8 @@ pub struct Authority {
     pub(super) state: ArcSwap<State>,
     pub(super) interner: Interner,
     pub(super) logins: Logins,
+    /// Users of the endpoint.
+    accounts: ArcSwap<Accounts>,
     changes: watch::Sender<u64>,
     /// One reload at a time, so that an older version never replaces a newer one.
     reloading: Mutex<()>,
@@ -123,6 +126,7 @@ impl Authority {
             options,
             state: ArcSwap::from_pointee(State::new(1, store, keys, issuers)),
             interner: Interner::default(),
+            accounts: ArcSwap::default(),
             changes: watch::Sender::new(1),
             reloading: Mutex::new(()),
         })
@@ -147,6 +151,22 @@ impl Authority {
         Ok(true)
     }
 
+    /// Users of the endpoint, as they were last told.
+    pub fn accounts(&self) -> Arc<Accounts> {
+        self.accounts.load_full()
+    }
+
+    /// Replaces what is known of the endpoint's users, and tells those who hold rights.
+    pub fn set_accounts(&self, accounts: Accounts) {
+        self.accounts.store(Arc::new(accounts));
+        self.changes.send_modify(|generation| *generation += 1);
+    }
+
+    /// Whether there is a user of the store with this name.
+    pub fn has_user(&self, name: &str) -> bool {
+        self.state.load().user(name).is_some()
+    }
+
     /// A number that grows when users, roles, tenants or keys change.
     pub fn generation(&self) -> u64 {
         self.state.load().generation
@@ -163,7 +183,10 @@ impl Authority {
     /// # Errors
     /// [`Revoked`] if the credentials would not be taken any more. Expiry is not looked at; see [`Identity::is_expired`].
     pub fn access(&self, identity: &Identity) -> Result<Arc<Access>, Revoked> {
-        self.state.load().access(identity, &self.interner)
+        match &identity.subject {
+            Subject::Account(holder) => self.accounts.load().access(&identity.conditions, holder, &self.interner),
+            _ => self.state.load().access(identity, &self.interner),
+        }
     }
 
     /// What happens to a websocket of this caller that does not follow, if one of its roles says: where they differ, the
@@ -185,6 +208,7 @@ impl Authority {
         let wanted = Claim::of(scope, action, specific);
         let own = match &caller.subject {
             Subject::User(name) => own_rights(Some(name), !caller.restrictions.is_empty()),
+            Subject::Account(holder) => holder.own_rights(),
             _ => own_rights(None, false),
         };
         Ok(access.grants(&wanted, &own))

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::claim::Claim;
+use super::directory::{Holder, Stamps};
 use super::keys::Stamp;
 use super::principal::Principal;
 
@@ -58,6 +59,8 @@ pub(super) enum Subject {
         /// Names of roles of the store; others are ignored.
         roles: Arc<[String]>,
     },
+    /// Somebody whom the endpoint vouches for; the rights are those of the directory.
+    Account(Arc<Holder>),
 }
 
 /// A user's secret at the time.
@@ -76,6 +79,8 @@ pub(super) struct Conditions {
     pub(super) grantors: Vec<Witness>,
     /// The id of the key that signed the token, if it is one of ours.
     pub(super) key: Option<Box<str>>,
+    /// The secrets of users of the endpoint.
+    pub(super) endpoint: Option<Arc<Stamps>>,
 }
 
 /// Who has been let in. See the module's text.
@@ -98,8 +103,14 @@ impl Identity {
     pub fn user(&self) -> Option<&str> {
         match &self.subject {
             Subject::User(name) | Subject::External { name, .. } => Some(name),
+            Subject::Account(holder) => holder.user(),
             Subject::Runner(_) | Subject::Plugin(_) => None,
         }
+    }
+
+    /// Whether it is the endpoint that vouches for it.
+    pub fn is_endpoints(&self) -> bool {
+        matches!(self.subject, Subject::Account(_))
     }
 
     /// When the token expires; nothing for a password.

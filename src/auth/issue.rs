@@ -296,7 +296,7 @@ fn identity(payload: &Payload, key: Box<str>) -> Result<Identity, TokenFault> {
         principal,
         expires_at: Timestamp::from_second(payload.exp).ok(),
         subject,
-        conditions: Conditions { own, grantors, key: Some(key) },
+        conditions: Conditions { own, grantors, key: Some(key), ..Conditions::default() },
         restrictions: payload.only.clone().into(),
     })
 }

@@ -53,6 +53,15 @@ pub enum AuthError {
     /// More logins are waiting than the hash workers can get through.
     #[error("too many logins at once, retry later")]
     Unavailable,
+    /// The endpoint has to be asked about them, and does not answer.
+    #[error("the endpoint cannot be asked about these credentials, retry later")]
+    EndpointAway,
+    /// The endpoint takes the token, but what it grants cannot be read.
+    #[error(
+        "the endpoint takes this token, but its claims cannot be read here: the user that hydrant is at the endpoint \
+         (upstream.username) needs the claim preferences/list, for the preference baseTokenSecret"
+    )]
+    Unreadable,
 }
 
 impl AuthError {
@@ -60,9 +69,9 @@ impl AuthError {
     pub fn status(&self) -> u16 {
         match self {
             Self::Missing | Self::Malformed(_) => 401,
-            Self::Denied => 403,
+            Self::Denied | Self::Unreadable => 403,
             Self::Throttled { .. } => 429,
-            Self::Unavailable => 503,
+            Self::Unavailable | Self::EndpointAway => 503,
         }
     }
 }
@@ -174,6 +183,23 @@ impl Authority {
             outcome
         });
         hashed.await.unwrap_or(Err(AuthError::Unavailable))
+    }
+
+    /// Asks whether a password may be tried that is not checked here.
+    ///
+    /// # Errors
+    /// [`AuthError::Throttled`].
+    pub fn begin_attempt(&self, user: &str, peer: IpAddr) -> Result<(), AuthError> {
+        let name = self.logins.hasher.short(&[user.as_bytes()]);
+        let taken = self.logins.throttle.lock().attempt(name, peer, clock::now());
+        taken.map_err(|retry_after| AuthError::Throttled { retry_after })
+    }
+
+    /// Tells how such a try has ended.
+    pub fn end_attempt(&self, user: &str, peer: IpAddr, right: bool) {
+        let name = self.logins.hasher.short(&[user.as_bytes()]);
+        let mut throttle = self.logins.throttle.lock();
+        if right { throttle.passed(name, peer) } else { throttle.failed(name, peer, clock::now()) }
     }
 
     /// Everything that does not take long.

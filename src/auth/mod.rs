@@ -16,6 +16,7 @@ mod authority;
 mod certificate;
 mod claim;
 mod credential;
+pub mod directory;
 mod identity;
 mod issue;
 mod issuers;

@@ -131,7 +131,7 @@ impl State {
                 self.classes[known.class].roles.iter().filter_map(named).max()
             }
             Subject::External { roles, .. } => roles.iter().filter_map(named).max(),
-            Subject::Runner(_) | Subject::Plugin(_) => None,
+            Subject::Runner(_) | Subject::Plugin(_) | Subject::Account(_) => None,
         }
     }
 
@@ -141,6 +141,8 @@ impl State {
             Subject::Runner(uuid) => Base::Runner(Arc::clone(uuid)),
             Subject::Plugin(_) => Base::Plugin,
             Subject::External { roles, .. } => Base::Roles(Arc::clone(roles)),
+            // Its rights are the directory's; the store has no user of that kind.
+            Subject::Account(_) => return Err(Revoked::UserRemoved),
         })
     }
 

@@ -18,7 +18,7 @@ use super::classes::Classes;
 use crate::AUDIT;
 use crate::auth::{Access, Principal};
 use crate::event::Event;
-use crate::fanout::{ConnId, DeflatePolicy, Delivery, Dropped, Fanout, Frame, OutboxLimits};
+use crate::fanout::{Budget, ConnId, DeflatePolicy, Delivery, Dropped, Fanout, Frame, OutboxLimits};
 use crate::frame;
 use crate::index::filter::Counters;
 use crate::index::{Class, Index, IndexError, Limits, Slot};
@@ -71,6 +71,8 @@ pub struct Shard {
     commands: Commands,
     /// What filters had cost when they were last asked.
     filters: Counters,
+    /// Bytes that were told to the budget and not yet to the metrics.
+    held: i64,
 }
 
 impl Shard {
@@ -89,6 +91,7 @@ impl Shard {
             closing: Vec::new(),
             commands: Commands::default(),
             filters: Counters::default(),
+            held: 0,
         }
     }
 
@@ -234,6 +237,32 @@ impl Shard {
         self.close(conn, Close::SlowConsumer { events: depth.events, bytes: depth.bytes });
     }
 
+    /// Sheds the largest outboxes as long as the budget is exceeded, by their policies. An outbox less than half as large as
+    /// the largest of all shards is left alone: it is not the cause, and it may be a reader that follows.
+    pub fn keep_budget(&mut self, budget: &Budget, number: usize) {
+        self.settle(budget);
+        if !budget.is_exceeded() {
+            return;
+        }
+        let by_size = self.fanout.by_size();
+        let largest = budget.note_largest(number, by_size.first().map_or(0, |&(bytes, _)| bytes));
+        for (bytes, conn) in by_size {
+            if !budget.is_exceeded() || 2 * bytes < largest {
+                break;
+            }
+            if !self.fanout.shrink(conn) {
+                self.shed(conn);
+            }
+            self.settle(budget);
+        }
+    }
+
+    fn settle(&mut self, budget: &Budget) {
+        let more = self.fanout.take_held();
+        budget.add(more);
+        self.held += more;
+    }
+
     /// Ends a connection with a close frame: it gets no more events, and what waits is dropped unless the server or the
     /// client ends in peace.
     pub fn close(&mut self, conn: ConnId, close: Close) {
@@ -286,9 +315,10 @@ impl Shard {
         }
     }
 
-    /// How large the shard is.
-    pub fn size(&self) -> ShardSize {
+    /// How large the shard is, and how much more it holds than at the last call.
+    pub fn take_size(&mut self) -> ShardSize {
         ShardSize {
+            held: std::mem::take(&mut self.held),
             waiting: self.fanout.waiting(),
             registrations: self.index.stats().registrations,
             frames: self.fanout.frames(),

@@ -82,6 +82,7 @@ kinds! {
     Tls -> TlsMode, "`self-signed`, `files` or `off`", ["string"], TlsMode::from_name;
     CertificateName -> ClientName, "`cn` or `san`", ["string"], ClientName::from_name;
     ClientTls -> UpstreamTls, "`verify`, `pin` or `insecure`", ["string"], UpstreamTls::from_name;
+    Mode -> AuthMode, "`auto`, `local`, `upstream` or `both`", ["string"], AuthMode::from_name;
     Format -> LogFormat, "`text` or `json`", ["string"], LogFormat::from_name;
     Policy -> Overflow, "`disconnect`, `drop-oldest` or `conflate`", ["string"], number;
     Level -> String, "a level such as `info`, or directives such as `warn,hydrant=debug`", ["string"], level;
@@ -158,6 +159,17 @@ words! {
         Pin = "pin",
         /// Not at all.
         Insecure = "insecure",
+    }
+    /// Who checks credentials.
+    AuthMode {
+        /// The endpoint if there is one, otherwise the server.
+        Auto = "auto",
+        /// The server, by its own users.
+        Local = "local",
+        /// The endpoint.
+        Upstream = "upstream",
+        /// The server for its own users, the endpoint for all others.
+        Both = "both",
     }
     /// How log lines look.
     LogFormat {

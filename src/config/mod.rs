@@ -23,10 +23,10 @@ mod upstream;
 
 pub use doc::{default_file, markdown};
 pub use error::{ConfigError, ConfigErrors, Place};
-pub use kind::{ClientName, DeflateMode, LogFormat, TlsMode, UpstreamTls};
+pub use kind::{AuthMode, ClientName, DeflateMode, LogFormat, TlsMode, UpstreamTls};
 pub use load::{FlagValue, Sources};
 pub use settings::{
-    Deflate, Inbox, Limits, Log, Outbox, Proxy, Row, Settings, Throttle, Timeouts, Token, Upstream, rows,
+    Auth, Deflate, Inbox, Limits, Log, Outbox, Proxy, Row, Settings, Throttle, Timeouts, Token, Upstream, rows,
 };
 
 /// Machines of the simulated fleet when `--demo` is given bare.

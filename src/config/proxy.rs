@@ -1,5 +1,6 @@
-//! Which endpoint is proxied to, and what must hold for it.
+//! Which endpoint is proxied to and checks credentials, and what must hold for it.
 
+use super::kind::AuthMode;
 use super::load::Given;
 use super::settings::Settings;
 use crate::client::{Endpoint, Service};
@@ -20,6 +21,17 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Who checks credentials; never [`AuthMode::Auto`].
+    pub fn auth_mode(&self) -> AuthMode {
+        match self.auth.mode {
+            AuthMode::Auto if self.proxied().is_some() => AuthMode::Upstream,
+            AuthMode::Auto => AuthMode::Local,
+            mode => mode,
+        }
+    }
+}
+
 /// Adds what does not go together to `given`'s errors.
 pub(super) fn check(settings: &Settings, given: &mut Given) {
     let named = settings.proxy.upstream.as_str();
@@ -27,5 +39,13 @@ pub(super) fn check(settings: &Settings, given: &mut Given) {
     if !matches!(named, FIRST | OFF) && !named.parse().is_ok_and(known) {
         let reason = "neither `first` nor `off` nor one of upstream.urls".to_owned();
         given.refuse(&["proxy.upstream", "upstream.urls"], reason);
+    }
+    let (mode, away) = (settings.auth_mode(), settings.proxied().is_none());
+    if away && matches!(mode, AuthMode::Upstream | AuthMode::Both) {
+        let reason = format!("`{}` needs an endpoint that is proxied to", mode.name());
+        given.refuse(&["auth.mode", "upstream.urls", "proxy.upstream"], reason);
+    }
+    if settings.auth.away < settings.auth.fresh {
+        given.refuse(&["auth.away", "auth.fresh"], "shorter than auth.fresh".to_owned());
     }
 }

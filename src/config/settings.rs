@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::{self, ClientName, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
+use super::kind::{self, AuthMode, ClientName, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
 use super::load::Given;
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
@@ -160,6 +160,8 @@ table! {
         throttle: Throttle,
         /// What is handed on to an endpoint.
         proxy: Proxy,
+        /// Who checks credentials.
+        auth: Auth,
         /// The DRP endpoints whose events are taken in.
         upstream: Upstream,
     }
@@ -212,6 +214,9 @@ table! {
         bytes: usize as Size = "16MiB", start;
         /// Events that may wait for one connection.
         events: usize as Count = "65536", start;
+        /// Bytes that may wait for all connections together, each event counted once however many wait for it; beyond it
+        /// the largest outboxes are shed first.
+        total_bytes: usize as Size = "1GiB", start;
         /// What happens when more would have to wait: `disconnect` closes the connection with 1013, `drop-oldest` drops the
         /// oldest events and says how many, `conflate` keeps the latest update of each object. A role, or the query of the
         /// websocket, can choose another.
@@ -241,7 +246,7 @@ table! {
         /// Events longer than this go out plain: while one is deflated, others on the same shard wait.
         max_bytes: usize as Size = "1MiB", start;
         /// Effort, from 1 (fastest) to 9 (smallest).
-        level: u32 as DeflateLevel = "1", start;
+        level: u32 as DeflateLevel = "2", start;
         /// Types whose events go out plain.
         skip_types: Vec<String> as Names = "", start;
     }
@@ -354,5 +359,21 @@ table! {
         answer: Duration as Span = "5m", start;
         /// Time for the next part of a body, whoever is to send or to take it.
         idle: Duration as Span = "60s", start;
+    }
+}
+
+table! {
+    /// Who checks credentials.
+    Auth in "auth." {
+        /// Who checks credentials: `local`, this server by its own users; `upstream`, the endpoint that is proxied to; `both`,
+        /// this server for its own users and tokens and the endpoint for all others. `auto` is `upstream` in front of an endpoint
+        /// and otherwise `local`.
+        mode: AuthMode as Mode = "auto", start;
+        /// Time for which a good verdict of the endpoint is taken again without asking.
+        fresh: Duration as Span = "1m", start;
+        /// Time for which it is taken while the endpoint does not answer.
+        away: Duration as Span = "1h", start;
+        /// Time after which users, roles and tenants of the endpoint are read again though its stream has told of no change.
+        refresh: Duration as Span = "5m", start;
     }
 }

@@ -50,6 +50,28 @@ impl Frame {
             Self::Gap(gap) => gap.bytes(),
         }
     }
+
+    /// Bytes of memory that are held because of this frame and were not before.
+    fn hold(&self) -> i64 {
+        size(match self {
+            Self::Event { event, encoding, .. } => event.hold(*encoding),
+            Self::Gap(_) | Self::Constant(_) => 0,
+            Self::Answer(_) | Self::Control(_) => self.bytes().len(),
+        })
+    }
+
+    /// Bytes of memory that are held no longer without this frame.
+    fn let_go(&self) -> i64 {
+        size(match self {
+            Self::Event { event, encoding, .. } => event.let_go(*encoding),
+            Self::Gap(_) | Self::Constant(_) => 0,
+            Self::Answer(_) | Self::Control(_) => self.bytes().len(),
+        })
+    }
+}
+
+fn size(bytes: usize) -> i64 {
+    i64::try_from(bytes).expect("what is in memory is below 2^63")
 }
 
 /// The events that a frame stands for, by their numbers in the shard; one, unless they were conflated.
@@ -96,11 +118,14 @@ pub(super) struct Frames {
     free: Vec<u32>,
     /// Frames made of several events, so that each is made once and not for every connection.
     conflated: HashMap<Span, FrameId>,
+    /// Bytes that this shard holds more than when it was last asked, of events only if no other shard holds them.
+    more: i64,
 }
 
 impl Frames {
     /// Takes a frame in, with no references yet.
     pub(super) fn insert(&mut self, frame: Frame, span: Span) -> FrameId {
+        self.more += frame.hold();
         let held = Some(Held { frame, references: 0, span });
         if let Some(free) = self.free.pop() {
             self.held[free as usize] = held;
@@ -210,8 +235,15 @@ impl Frames {
         if span.first != span.last {
             self.forget_conflated(span);
         }
-        self.held[id.0 as usize] = None;
+        if let Some(held) = self.held[id.0 as usize].take() {
+            self.more -= held.frame.let_go();
+        }
         self.free.push(id.0);
+    }
+
+    /// How many bytes are held more than at the last call. See [`super::Budget`].
+    pub(super) fn take_more(&mut self) -> i64 {
+        std::mem::take(&mut self.more)
     }
 
     /// How many frames are held.

@@ -13,6 +13,7 @@
 //! holds back are shared by all stalled connections of the shard.
 
 mod barriers;
+mod budget;
 mod encode;
 mod figures;
 mod frames;
@@ -25,6 +26,7 @@ mod writing;
 
 use std::sync::Arc;
 
+pub use budget::Budget;
 pub use encode::DeflatePolicy;
 pub use figures::{Counts, Delivery, Depth, Dropped, OutboxLimits};
 pub use frames::Frame;
@@ -287,10 +289,37 @@ impl Fanout {
 
     /// Whether every connection that is not closing could take so much more; looks at every connection.
     pub fn all_have_room(&self, events: usize, bytes: usize) -> bool {
-        let fits = |Depth { events: waiting, bytes: size }: Depth| {
-            waiting == 0 || (waiting + events <= self.limits.events && size + bytes <= self.limits.bytes)
+        self.outboxes
+            .iter()
+            .flatten()
+            .all(|outbox| outbox.is_closing() || outbox.has_room_for(events, bytes, &self.limits))
+    }
+
+    /// The same of those that are dirty only: the others are empty, or do not take what they have.
+    pub fn dirty_have_room(&self, events: usize, bytes: usize) -> bool {
+        let dirty = self.dirty.iter().filter_map(|conn| self.outboxes[conn.at()].as_ref());
+        dirty.into_iter().all(|outbox| outbox.is_closing() || outbox.has_room_for(events, bytes, &self.limits))
+    }
+
+    /// The bounds of each outbox.
+    pub fn limits(&self) -> OutboxLimits {
+        self.limits
+    }
+
+    /// How many bytes are held more than at the last call; for the [`Budget`].
+    pub fn take_held(&mut self) -> i64 {
+        self.frames.take_more()
+    }
+
+    /// Every connection that something waits for, by bytes, largest first; looks at every connection.
+    pub fn by_size(&self) -> Vec<(usize, ConnId)> {
+        let sized = |(at, outbox): (usize, &Option<Outbox>)| {
+            let bytes = outbox.as_ref().filter(|outbox| !outbox.is_closing())?.depth().bytes;
+            Some((bytes, ConnId(u32::try_from(at).ok()?))).filter(|_| bytes > 0)
         };
-        self.outboxes.iter().flatten().all(|outbox| outbox.is_closing() || fits(outbox.depth()))
+        let mut all: Vec<_> = self.outboxes.iter().enumerate().filter_map(sized).collect();
+        all.sort_unstable_by_key(|&(bytes, conn)| (std::cmp::Reverse(bytes), conn));
+        all
     }
 
     /// Counts a connection that is closed because it does not follow.

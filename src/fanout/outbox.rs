@@ -134,6 +134,13 @@ impl Outbox {
                 && (self.counted as usize) < limits.events >> self.shift)
     }
 
+    /// Whether a turn of so much more fits behind what waits.
+    pub(super) fn has_room_for(&self, events: usize, bytes: usize, limits: &OutboxLimits) -> bool {
+        self.counted == 0
+            || (self.bytes + bytes <= limits.bytes >> self.shift
+                && self.counted as usize + events <= limits.events >> self.shift)
+    }
+
     pub(super) fn push(&mut self, frame: FrameId, bytes: usize, spare: &mut Spare) {
         self.bytes += bytes;
         self.counted += 1;

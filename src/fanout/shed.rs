@@ -102,6 +102,19 @@ impl Fanout {
         self.counts.overflow(Overflow::DropOldest);
     }
 
+    /// Makes an outbox smaller because all together are too large. Returns false if that cannot be done without closing the
+    /// connection.
+    pub fn shrink(&mut self, conn: ConnId) -> bool {
+        let outbox = self.outbox(conn);
+        let before = outbox.depth().bytes;
+        match outbox.policy() {
+            Overflow::Disconnect => return false,
+            Overflow::DropOldest => while self.outbox(conn).depth().bytes > before / 2 && self.drop_oldest(conn) {},
+            Overflow::Conflate => self.conflate(conn),
+        }
+        4 * self.outbox(conn).depth().bytes <= 3 * before
+    }
+
     fn conflate_until_it_fits(&mut self, conn: ConnId, bytes: usize) -> bool {
         let limits = self.limits;
         let at_bounds = self.outbox(conn).is_at_its_bounds();

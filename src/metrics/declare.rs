@@ -1,7 +1,7 @@
 //! Declaring metrics.
 
 use prometheus::core::Collector;
-use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{CounterVec, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// Declares and registers at once, so that nothing is declared and forgotten.
 pub(super) struct Declare<'r>(pub(super) &'r Registry);
@@ -31,6 +31,10 @@ impl Declare<'_> {
 
     pub(super) fn seconds(&self, name: &str, help: &str) -> Gauge {
         self.add(Gauge::new(name, help))
+    }
+
+    pub(super) fn seconds_counters(&self, name: &str, help: &str, label: &str) -> CounterVec {
+        self.add(CounterVec::new(Opts::new(name, help), &[label]))
     }
 
     pub(super) fn build_info(&self) {

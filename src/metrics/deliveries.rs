@@ -28,6 +28,7 @@ pub(super) struct Deliveries {
     pub(super) queue_bytes_max: IntGauge,
     pub(super) queue_age: Gauge,
     pub(super) frames: IntGauge,
+    pub(super) frame_bytes: IntGauge,
     latency: LatencyHistogram,
 }
 
@@ -69,6 +70,10 @@ impl Deliveries {
             queue_age: declare
                 .seconds("hydrant_queue_age_seconds", "For how long the oldest event of all outboxes has been waiting"),
             frames: declare.gauge("hydrant_frames", "Distinct frames held by all shards"),
+            frame_bytes: declare.gauge(
+                "hydrant_frame_bytes",
+                "Bytes held by outboxes, each frame once in the process; bounded by outbox.total_bytes",
+            ),
             latency: declare.add(LatencyHistogram::new()),
         }
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prometheus::IntGauge;
+use prometheus::{Counter, CounterVec, IntCounter, IntCounterVec, IntGauge};
 
+use super::declare::Declare;
 use super::{Metrics, signed};
 use crate::fanout::{Counts, Depth};
 
@@ -25,6 +26,50 @@ pub struct ShardMetrics {
     waiting: Depth,
     registrations: usize,
     frames: usize,
+    load: Load,
+}
+
+/// Shards that have series of their own; the others share one, so that the number of series is bounded.
+const SHOWN: usize = 64;
+
+/// What a shard has done.
+#[derive(Debug)]
+struct Load {
+    events: IntCounter,
+    turns: IntCounter,
+    busy: Counter,
+}
+
+/// The loads of all shards.
+#[derive(Debug)]
+pub(super) struct Loads {
+    events: IntCounterVec,
+    turns: IntCounterVec,
+    busy: CounterVec,
+}
+
+impl Loads {
+    pub(super) fn declare(declare: &Declare<'_>) -> Self {
+        Self {
+            events: declare.counters("hydrant_shard_events_total", "Events that a shard has matched", "shard"),
+            turns: declare.counters("hydrant_shard_turns_total", "Turns of a shard's thread", "shard"),
+            busy: declare.seconds_counters(
+                "hydrant_shard_busy_seconds_total",
+                "Time that a shard's thread was not waiting for its poll",
+                "shard",
+            ),
+        }
+    }
+
+    fn of(&self, shard: usize) -> Load {
+        let label = if shard < SHOWN { shard.to_string() } else { format!("{SHOWN}+") };
+        let label = [label.as_str()];
+        Load {
+            events: self.events.with_label_values(&label),
+            turns: self.turns.with_label_values(&label),
+            busy: self.busy.with_label_values(&label),
+        }
+    }
 }
 
 /// How large a shard is.
@@ -36,6 +81,8 @@ pub struct ShardSize {
     pub registrations: usize,
     /// Frames it holds.
     pub frames: usize,
+    /// Bytes that it holds more than at the last flush, and no other shard.
+    pub held: i64,
 }
 
 /// What filters have cost.
@@ -50,8 +97,9 @@ pub struct FilterCost {
 }
 
 impl ShardMetrics {
-    pub(super) fn new(metrics: Arc<Metrics>, peaks: Arc<Peaks>) -> Self {
-        Self { metrics, peaks, waiting: Depth::default(), registrations: 0, frames: 0 }
+    pub(super) fn new(metrics: Arc<Metrics>, peaks: Arc<Peaks>, shard: usize) -> Self {
+        let load = metrics.loads.of(shard);
+        Self { metrics, peaks, waiting: Depth::default(), registrations: 0, frames: 0, load }
     }
 
     /// All metrics.
@@ -62,6 +110,9 @@ impl ShardMetrics {
     /// Adds the counts of a turn and replaces the shard's part of the gauges.
     pub fn flush(&mut self, counts: &Counts, size: ShardSize) {
         let metrics = &self.metrics;
+        if size.held != 0 {
+            metrics.deliveries.frame_bytes.add(size.held);
+        }
         if !counts.is_empty() {
             metrics.deliveries.add(counts);
         }
@@ -82,6 +133,13 @@ impl ShardMetrics {
         self.metrics.predicate_evaluations.inc_by(cost.predicate_evaluations);
         self.metrics.field_lookups.inc_by(cost.field_lookups);
         self.metrics.filter_matches.inc_by(cost.filter_matches);
+    }
+
+    /// Counts a turn in which so many events were matched.
+    pub fn turn(&self, events: usize, busy: Duration) {
+        self.load.events.inc_by(events as u64);
+        self.load.turns.inc();
+        self.load.busy.inc_by(busy.as_secs_f64());
     }
 
     /// Notes the deepest outbox, and for how long the oldest event of all has been waiting.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::StartError;
 use crate::auth::{AuthOptions, Authority, CertificateName, IssuerOptions, ThrottleLimits};
-use crate::config::{ClientName, Settings};
+use crate::config::{AuthMode, ClientName, Settings};
 
 /// The authority over the data directory, unless it would be open to everybody.
 pub(super) fn open(settings: &Settings) -> Result<Arc<Authority>, StartError> {
@@ -34,6 +34,7 @@ pub(super) fn open(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     let open_to_others = settings.listen.iter().find(|address| !address.ip().is_loopback());
     if let Some(&address) = open_to_others
         && !settings.allow_default_credentials
+        && settings.auth_mode() != AuthMode::Upstream
         && authority.has_default_password()
     {
         return Err(StartError::DefaultCredentials { address });

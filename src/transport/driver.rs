@@ -4,13 +4,14 @@
 //! every connection that has something to write, timers. What waits for a connection when its turn comes goes out in one
 //! write; under load that is hundreds of frames, at rest one, and no timer delays it.
 //!
-//! Contract: nothing here blocks but the poll. A turn takes in at most [`TURN_EVENTS`] events or [`TURN_BYTES`] of them,
-//! then everybody is written to, so a healthy reader's outbox is drained several times before its bound; a connection gets
-//! at most one write a round, and the round begins at another place each turn, so that nobody is always last.
+//! Contract: nothing here blocks but the poll. A turn takes in a few events ([`taking`]), then everybody is written to; a
+//! connection gets at most one write a round, and the round begins at another place each turn, so that nobody is always last.
 
 mod drain;
 mod members;
 mod reading;
+mod taking;
+mod timekeeping;
 mod writing;
 
 use std::io;
@@ -28,26 +29,18 @@ use super::link::Link;
 use super::pool::{Control, Permit};
 use crate::auth::{Authority, Identity};
 use crate::broker::{Broker, Shard};
-use crate::clock;
 use crate::deflate::Inflater;
 use crate::event::Event;
 use crate::fanout::inbox::{Batch, Inbox};
-use crate::fanout::{ConnId, Frame};
-use crate::frame;
+use crate::fanout::{Budget, ConnId};
 use crate::metrics::{FilterCost, Limit, ShardMetrics};
-use crate::overflow::Overflow;
 use crate::protocol::Close;
 use drain::Drain;
 use reading::READ_BYTES;
+use taking::Portion;
 
 /// The token of the wake-up.
 pub(super) const WAKE: Token = Token(usize::MAX);
-
-/// Events of a turn.
-const TURN_EVENTS: usize = 256;
-
-/// Bytes of events of a turn; a fraction of the default outbox.
-const TURN_BYTES: usize = 1 << 20;
 
 /// Times that the driver keeps.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +82,9 @@ pub(super) struct Parts {
     pub(super) inbox: Inbox,
     pub(super) control: Receiver<Control>,
     pub(super) metrics: ShardMetrics,
+    pub(super) budget: Arc<Budget>,
+    /// Of the shard.
+    pub(super) number: usize,
     pub(super) authority: Arc<Authority>,
     pub(super) broker: Arc<Broker>,
     pub(super) load: Arc<AtomicUsize>,
@@ -114,16 +110,19 @@ pub(super) struct Driver {
     /// Events about connections that are yet to be published.
     news: Vec<Event>,
     turn: usize,
+    /// How much a turn takes in.
+    portion: Portion,
     tick: Duration,
     next_tick: Instant,
     draining: Option<Drain>,
 }
 
 impl Driver {
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(mut parts: Parts) -> Self {
         let Timing { ping, idle, close, age, .. } = parts.timing;
         let shortest = ping.min(idle).min(close).min(age.unwrap_or(idle));
         let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let portion = Portion::of(parts.shard.fanout().limits());
         Self {
             parts,
             conns: Vec::new(),
@@ -135,6 +134,7 @@ impl Driver {
             started: None,
             news: Vec::new(),
             turn: 0,
+            portion,
             tick,
             next_tick: Instant::now() + tick,
             draining: None,
@@ -172,6 +172,7 @@ impl Driver {
     }
 
     fn take_turn(&mut self, events: &Events) {
+        let begun = Instant::now();
         for conn in std::mem::take(&mut self.unread) {
             self.readable(conn);
         }
@@ -188,18 +189,19 @@ impl Driver {
             }
         }
         self.obey();
-        if self.may_take_events() {
-            self.take_events();
-        }
+        let taken = if self.may_take_events() { self.take_events() } else { 0 };
         self.end_drain();
         self.flush();
+        self.parts.shard.keep_budget(&self.parts.budget, self.parts.number);
         self.note_closing();
         self.announce_news();
-        if Instant::now() >= self.next_tick {
-            self.next_tick = Instant::now() + self.tick;
+        let now = Instant::now();
+        if now >= self.next_tick {
+            self.next_tick = now + self.tick;
             self.keep_time();
         }
         self.flush_metrics();
+        self.parts.metrics.turn(taken, begun.elapsed());
     }
 
     fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
@@ -219,79 +221,9 @@ impl Driver {
         }
     }
 
-    /// Publishes the next events, as many as a turn allows. A batch may be far larger than that: then the rest of it waits
-    /// for the next turn, and the sockets come in between.
-    fn take_events(&mut self) {
-        let (mut events, mut bytes) = (0, 0);
-        while events < TURN_EVENTS && bytes < TURN_BYTES {
-            let Some((batch, at)) = self.started.take().or_else(|| self.parts.inbox.next().map(|batch| (batch, 0)))
-            else {
-                break;
-            };
-            let event = &batch.events[at];
-            events += 1;
-            bytes += event.frame().len();
-            self.parts.shard.publish(event, batch.received_us);
-            if at + 1 < batch.events.len() {
-                self.started = Some((batch, at + 1));
-            }
-        }
-    }
-
-    fn has_events(&self) -> bool {
-        self.started.is_some() || !self.parts.inbox.is_empty()
-    }
-
-    fn keep_time(&mut self) {
-        let (now, now_us) = (Instant::now(), self.now_us());
-        let mut oldest = Duration::ZERO;
-        for at in 0..self.conns.len() {
-            let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
-            self.keep_time_of(conn, now);
-            oldest = oldest.max(self.keep_age_of(conn, now_us));
-        }
-        self.note_closing();
-        let deepest = self.parts.shard.fanout().deepest();
-        self.parts.metrics.peak(deepest, oldest);
-    }
-
-    /// Microseconds since the epoch of the broker.
-    fn now_us(&self) -> u64 {
-        u64::try_from(self.parts.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// For how long something has been waiting for a connection; too long, and it is closed.
-    fn keep_age_of(&mut self, conn: ConnId, now_us: u64) -> Duration {
-        let fanout = self.parts.shard.fanout();
-        let Some(oldest) = fanout.oldest_us(conn) else { return Duration::ZERO };
-        let age = Duration::from_micros(now_us.saturating_sub(oldest));
-        let bounded = fanout.policy(conn) == Some(Overflow::Disconnect);
-        if bounded && self.parts.timing.age.is_some_and(|most| age > most) {
-            self.parts.shard.close(conn, Close::Stale { seconds: age.as_secs() });
-        }
-        age
-    }
-
-    fn keep_time_of(&mut self, conn: ConnId, now: Instant) {
-        let Timing { ping, idle, close_on_token_expiry: expires, .. } = self.parts.timing;
-        let Some(entry) = self.conn(conn) else { return };
-        if let Some(deadline) = entry.deadline {
-            if now >= deadline {
-                self.vanish(conn);
-            }
-        } else if expires && entry.identity.is_expired(clock::now()) {
-            self.parts.shard.close(conn, Close::Expired);
-        } else if now.duration_since(entry.seen) >= idle {
-            self.parts.shard.close(conn, Close::Silent);
-        } else if now.duration_since(entry.pinged) >= ping {
-            entry.pinged = now;
-            self.parts.shard.control(conn, Frame::Constant(frame::PING));
-        }
-    }
-
     fn flush_metrics(&mut self) {
         let counts = self.parts.shard.fanout().take_counts();
-        let size = self.parts.shard.size();
+        let size = self.parts.shard.take_size();
         let Parts { metrics, shard, .. } = &mut self.parts;
         metrics.flush(&counts, size);
         let filters = shard.take_filter_cost();

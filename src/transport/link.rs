@@ -8,6 +8,11 @@ use std::net::Shutdown;
 
 use mio::net::TcpStream;
 use rustls::ServerConnection;
+use socket2::SockRef;
+
+/// Bytes that the kernel takes for a client beyond what is on its way to it. Without this bound megabytes would hide there for
+/// each client that does not read, where no overflow policy reaches them; less would make writes small.
+const UNSENT_BYTES: u32 = 128 << 10;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -20,6 +25,10 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(stream: std::net::TcpStream, tls: Option<Box<ServerConnection>>) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
+        let socket = SockRef::from(&stream);
+        if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES)) {
+            tracing::debug!(%error, "cannot tune a socket");
+        }
         Ok(Self { stream: TcpStream::from_std(stream), tls })
     }
 
@@ -80,5 +89,30 @@ impl Link {
             self.flush()?;
         }
         self.stream.shutdown(Shutdown::Write)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as Stream};
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_does_not_read_leaves_little_in_the_kernel() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Stream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut link = Link::new(listener.accept().unwrap().0, None).unwrap();
+        let socket = SockRef::from(&*link.source());
+        assert_eq!((socket.tcp_nodelay().unwrap(), socket.tcp_notsent_lowat().unwrap()), (true, UNSENT_BYTES));
+        let filler = vec![0; 1 << 16];
+        let mut taken = 0;
+        while let Ok(bytes) = link.write(&[IoSlice::new(&filler)]) {
+            taken += bytes;
+            assert!(taken < 64 << 20, "the kernel takes it all");
+        }
+        // What the client's own buffer takes comes on top.
+        let buffered = SockRef::from(&client).recv_buffer_size().unwrap();
+        assert!(taken <= 2 * buffered + 2 * UNSENT_BYTES as usize, "{taken} taken, {buffered} at the client");
     }
 }

@@ -22,7 +22,7 @@ use crate::auth::{Access, Authority, Identity};
 use crate::broker::connection::Connection;
 use crate::broker::{Broker, Shard};
 use crate::fanout::inbox::{InboxLimits, inbox};
-use crate::fanout::{DeflatePolicy, OutboxLimits};
+use crate::fanout::{Budget, DeflatePolicy, OutboxLimits};
 use crate::frame::Encoding;
 use crate::index;
 use crate::overflow::Overflow;
@@ -126,6 +126,8 @@ pub struct ShardSettings {
     pub index: index::Limits,
     /// Bounds of each outbox.
     pub outbox: OutboxLimits,
+    /// Bytes that all outboxes of all shards may hold together.
+    pub total_bytes: usize,
     /// Bounds of each shard's inbox.
     pub inbox: InboxLimits,
     /// What is deflated for connections that have agreed to it.
@@ -158,8 +160,9 @@ impl Pool {
         epoch: Instant,
     ) -> io::Result<Self> {
         let mut pool = Self { ports: Vec::new(), threads: parking_lot::Mutex::default() };
+        let budget = Arc::new(Budget::new(settings.total_bytes, shards));
         for number in 0..shards {
-            let (port, parts) = shard(settings, broker, authority, epoch)?;
+            let (port, parts) = shard(number, settings, &budget, broker, authority, epoch)?;
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             pool.threads.lock().push(thread.spawn(move || Driver::new(parts).run())?);
             pool.ports.push(port);
@@ -245,7 +248,9 @@ impl Port {
 }
 
 fn shard(
+    number: usize,
     settings: &ShardSettings,
+    budget: &Arc<Budget>,
     broker: &Arc<Broker>,
     authority: &Arc<Authority>,
     epoch: Instant,
@@ -266,7 +271,9 @@ fn shard(
         shard: Shard::new(settings.index, settings.outbox, settings.deflate.clone()),
         inbox,
         control,
-        metrics: broker.metrics().shard(),
+        metrics: broker.metrics().shard(number),
+        budget: Arc::clone(budget),
+        number,
         authority: Arc::clone(authority),
         broker: Arc::clone(broker),
         load: Arc::clone(&load),

@@ -6,12 +6,13 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -22,9 +23,15 @@ use parking_lot::Mutex;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use crate::tokens;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -45,12 +52,61 @@ impl Got {
     }
 }
 
+/// A user of the endpoint.
+#[derive(Debug, Clone)]
+pub struct User {
+    pub password: String,
+    pub secret: String,
+    pub roles: Vec<String>,
+}
+
+impl User {
+    pub fn new(password: &str, roles: &[&str]) -> Self {
+        let roles = roles.iter().map(|&role| role.to_owned()).collect();
+        Self { password: password.to_owned(), secret: format!("secret of {password}"), roles }
+    }
+
+    /// A token for this user, with these fields of the payload instead of the usual ones.
+    pub fn token(&self, name: &str, base: &str, other: &Value) -> String {
+        tokens::seal(&tokens::jwt(&self.payload(name, other), base), base)
+    }
+
+    pub fn payload(&self, name: &str, other: &Value) -> Value {
+        let now = hydrant::clock::now().as_second();
+        let mut payload = json!({
+            "drp_claims": [{"scope": "users", "action": "token,password,get", "specific": name}, {"scope": "info", "action": "get", "specific": ""}],
+            "DrpRoles": self.roles,
+            "grantor_claims": {"grantor_id": name, "grantor_secret": self.secret, "user_id": name, "user_secret": self.secret,
+                "machine_uuid": "", "machine_secret": ""},
+            "exp": now + 3600, "iat": now, "jti": name, "iss": "digitalrebar provision",
+        });
+        for (field, value) in other.as_object().unwrap() {
+            payload[field] = value.clone();
+        }
+        payload
+    }
+
+    fn shown(&self, name: &str, with_secret: bool) -> Value {
+        let secret = if with_secret { self.secret.as_str() } else { "" };
+        json!({"Name": name, "Roles": self.roles, "Secret": secret, "PasswordHash": "", "Meta": {}})
+    }
+}
+
 /// What an endpoint has and has seen.
 pub struct State {
-    pub passwords: Mutex<BTreeMap<String, String>>,
-    pub tokens: Mutex<BTreeMap<String, String>>,
+    pub users: Mutex<BTreeMap<String, User>>,
+    pub roles: Mutex<Value>,
+    pub tenants: Mutex<Value>,
+    /// The preference `baseTokenSecret`.
+    pub base: Mutex<String>,
+    /// Whether preferences are told.
+    pub tells_base: AtomicBool,
+    /// Whether users' secrets are told.
+    pub tells_secrets: AtomicBool,
     pub got: Mutex<Vec<Got>>,
     pub posted: Mutex<Vec<Value>>,
+    /// What goes to every websocket on which something is registered.
+    pub stream: broadcast::Sender<String>,
     /// Bytes of bodies that have come.
     pub received: AtomicU64,
     /// Told when a body that was being sent is not wanted any more.
@@ -74,10 +130,17 @@ impl Drop for Drp {
 impl Drp {
     pub async fn start() -> Self {
         let state = Arc::new(State {
-            passwords: Mutex::new([("rocketskates".to_owned(), "r0cketsk8ts".to_owned())].into()),
-            tokens: Mutex::default(),
+            users: Mutex::new([("rocketskates".to_owned(), User::new("r0cketsk8ts", &["superuser"]))].into()),
+            roles: Mutex::new(
+                json!([{"Name": "superuser", "Claims": [{"scope": "*", "action": "*", "specific": "*"}]}]),
+            ),
+            tenants: Mutex::new(json!([])),
+            base: Mutex::new("0123456789abcdef0123456789ABCDEF".to_owned()),
+            tells_base: AtomicBool::new(true),
+            tells_secrets: AtomicBool::new(true),
             got: Mutex::default(),
             posted: Mutex::default(),
+            stream: broadcast::Sender::new(1024),
             received: AtomicU64::default(),
             abandoned: Notify::new(),
         });
@@ -195,8 +258,22 @@ impl State {
             Err((status, challenge)) => return refused(status, challenge),
         };
         let segments: Vec<&str> = path.split('/').collect();
+        let is_root = self.users.lock()[&user].roles.iter().any(|role| role == "superuser");
         match (request.method(), segments.as_slice()) {
-            (&Method::GET, ["users", name, "token"]) if *name == user => self.token(name),
+            (&Method::GET, ["users", name, "token"]) if *name == user => {
+                let token = self.users.lock()[*name].token(name, &self.base.lock(), &json!({}));
+                json(200, &json!({"Token": token, "Info": {}}))
+            }
+            (&Method::GET, ["users", name]) if is_root => match self.users.lock().get(*name) {
+                Some(user) => json(200, &user.shown(name, self.tells_secrets.load(Ordering::Relaxed))),
+                None => error(404, "GET", name, "Not Found"),
+            },
+            (&Method::GET, ["roles"]) if is_root => json(200, &self.roles.lock()),
+            (&Method::GET, ["tenants"]) if is_root => json(200, &self.tenants.lock()),
+            (&Method::GET, ["prefs"]) if is_root && self.tells_base.load(Ordering::Relaxed) => {
+                json(200, &json!({"baseTokenSecret": *self.base.lock(), "debugRenderer": "warn"}))
+            }
+            (&Method::GET, ["users" | "roles" | "tenants" | "prefs", ..]) => error(403, "AUTH", "", "Requires: more"),
             (&Method::GET, ["info"]) => json(
                 200,
                 &json!({"arch": "amd64", "zeta": 1.0, "features": ["api-v3", "secure-params"],
@@ -214,18 +291,14 @@ impl State {
             }
             (&Method::POST, ["events"]) => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
-                self.posted.lock().push(serde_json::from_slice(&body).unwrap());
+                let event: Value = serde_json::from_slice(&body).unwrap();
+                self.tell(&event, &format!("user:{user}"));
+                self.posted.lock().push(event);
                 full(204, "application/json", "")
             }
+            (&Method::GET, ["ws"]) => websocket(request, self.stream.subscribe()),
             _ => error(404, "method", request.uri().path(), "No route"),
         }
-    }
-
-    fn token(&self, name: &str) -> Response<Body> {
-        let mut tokens = self.tokens.lock();
-        let token = format!("token-{}-{}", name, tokens.len());
-        tokens.insert(token.clone(), name.to_owned());
-        json(200, &json!({"Token": token, "Info": {}}))
     }
 
     /// Who it is; otherwise, by DRP's table of refusals, the status and whether there is a challenge.
@@ -245,12 +318,29 @@ impl State {
                 let text = STANDARD.decode(value).ok().and_then(|bytes| String::from_utf8(bytes).ok());
                 let text = text.ok_or((401, true))?;
                 let (user, password) = text.split_once(':').ok_or((401, true))?;
-                let right = self.passwords.lock().get(user).is_some_and(|known| known == password);
+                let right = self.users.lock().get(user).is_some_and(|known| known.password == password);
                 right.then(|| user.to_owned()).ok_or((403, false))
             }
-            "Bearer" => self.tokens.lock().get(&value).cloned().ok_or((403, true)),
+            "Bearer" => self.bearer(&value).ok_or((403, true)),
             _ => Err((401, true)),
         }
+    }
+
+    /// Sends an event down the stream.
+    pub fn tell(&self, event: &Value, principal: &str) {
+        let event = json!({"Time": "2026-01-01T00:00:00Z", "Type": event["Type"], "Action": event["Action"], "Key": event["Key"],
+            "Principal": principal, "Object": event["Object"], "Original": event["Original"]});
+        // Nobody may be listening.
+        let _ = self.stream.send(event.to_string());
+    }
+
+    /// Whose token it is, if it is good.
+    fn bearer(&self, token: &str) -> Option<String> {
+        let payload = tokens::open(token, &self.base.lock())?;
+        let user = payload["jti"].as_str()?;
+        let secret = &payload["grantor_claims"]["user_secret"];
+        let good = self.users.lock().get(user).is_some_and(|known| *secret == *known.secret);
+        good.then(|| user.to_owned())
     }
 
     /// Paths that are not the API's.
@@ -353,6 +443,45 @@ fn blob(size: u64, guard: Guard) -> Response<Body> {
         Some((Ok(Frame::data(Bytes::from(vec![b'x'; usize::try_from(now).unwrap()]))), (left - now, guard)))
     });
     Response::new(StreamBody::new(stream).boxed_unsync())
+}
+
+/// A websocket: answers commands, and hands on the stream once something is registered.
+fn websocket(mut request: Request<Incoming>, mut stream: broadcast::Receiver<String>) -> Response<Body> {
+    let key = request.headers()["sec-websocket-key"].as_bytes().to_vec();
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+        let mut registered = false;
+        loop {
+            let text = tokio::select! {
+                message = socket.next() => match message {
+                    Some(Ok(Message::Text(text))) => {
+                        let (verb, spec) = text.split_once(' ').unwrap();
+                        registered = verb == "register";
+                        json!({"Time": "2026-01-01T00:00:00Z", "Type": "websocket", "Action": verb, "Key": spec,
+                            "Principal": "", "Object": null, "Original": null}).to_string()
+                    }
+                    Some(Ok(_)) => continue,
+                    _ => return,
+                },
+                event = stream.recv() => match event {
+                    Ok(event) if registered => event,
+                    Ok(_) => continue,
+                    Err(_) => return,
+                },
+            };
+            if socket.send(Message::text(text)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut answer = full(101, "", "");
+    let headers = answer.headers_mut();
+    headers.insert("connection", "Upgrade".parse().unwrap());
+    headers.insert("upgrade", "websocket".parse().unwrap());
+    headers.insert("sec-websocket-accept", derive_accept_key(&key).parse().unwrap());
+    answer
 }
 
 /// Changes to a protocol that sends back what comes.

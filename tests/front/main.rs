@@ -7,6 +7,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod endpoint;
+mod identity;
 mod memory;
 mod proxy;
 mod session;
+mod tokens;

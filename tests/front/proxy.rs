@@ -17,7 +17,7 @@ use crate::endpoint::{Drp, MACHINE};
 /// An endpoint and a hydrant in front of it.
 async fn front(toml: &str) -> (Drp, Hydrant) {
     let drp = Drp::start().await;
-    let hydrant = Hydrant::start_tls(&format!("{toml}{}", drp.settings())).await;
+    let hydrant = Hydrant::start_tls(&format!("{toml}{}[auth]\nmode = \"local\"\n", drp.settings())).await;
     (drp, hydrant)
 }
 

@@ -23,6 +23,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::{Api, ApiError, query};
+use crate::auth::Identity;
 use crate::transport::listener::Answer;
 use crate::upstream::{Activity, Slot, Upstream, UpstreamError};
 use upload::{Gate, Upload};
@@ -141,6 +142,15 @@ pub(super) fn as_service<B>(upstream: &Upstream, request: &mut Request<B>) -> Re
     let path = query::without_credential(request.uri());
     *request.uri_mut() = path;
     Ok(())
+}
+
+/// Likewise, unless the endpoint knows the caller, whose own credential it then judges.
+pub(super) fn as_service_unless_known<B>(
+    upstream: &Upstream,
+    request: &mut Request<B>,
+    identity: &Identity,
+) -> Result<(), ApiError> {
+    if identity.is_endpoints() { Ok(()) } else { as_service(upstream, request) }
 }
 
 fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held) -> Answer {

@@ -9,10 +9,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::broker::{Broker, HYDRANT, PublishError};
+use crate::broker::{Broker, PublishError};
 use crate::client::Endpoint;
 use crate::clock;
 use crate::event::{Draft, Event, EventError};
+use crate::fanout::NOTICE;
 use crate::json::{JsonError, Validator};
 use crate::metrics::{EndpointMetrics, Source};
 
@@ -134,7 +135,7 @@ impl Intake {
 /// The event; nothing if it is the notice of a hydrant that it has left out events on this very link.
 fn read(validator: &mut Validator, text: &str) -> Result<Option<Event>, Unusable> {
     let draft = Draft::read(validator.validate(text.as_bytes())?)?;
-    let for_us = draft.kind == HYDRANT && draft.action == "gap" && draft.key == "queue";
+    let for_us = [&draft.kind, &draft.action, &draft.key].iter().zip(NOTICE).all(|(name, notice)| *name == notice);
     Ok((!for_us).then(|| draft.seal(clock::now())))
 }
 
@@ -143,7 +144,7 @@ fn gap(endpoint: &Endpoint, from: Timestamp, to: Timestamp) -> Event {
     let url = endpoint.to_string();
     let object = serde_json::json!({"Endpoint": url, "From": from.to_string(), "To": to.to_string()}).to_string();
     let key = endpoint.authority();
-    let mut draft = Draft::new(HYDRANT, "gap", &key);
+    let mut draft = Draft::new(NOTICE[0], NOTICE[1], &key);
     draft.object = &object;
     draft.seal(to)
 }

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use super::{Driver, TURN_BYTES, TURN_EVENTS};
+use super::Driver;
 use crate::fanout::ConnId;
 use crate::protocol::Close;
 
@@ -32,8 +32,13 @@ impl Driver {
 
     /// Whether events may be taken in this turn.
     pub(super) fn may_take_events(&mut self) -> bool {
-        let Some(drain) = self.draining else { return true };
-        Instant::now() >= drain.patience || self.parts.shard.fanout().all_have_room(TURN_EVENTS, TURN_BYTES)
+        let Some(next) = self.next_bytes() else { return false };
+        let (events, bytes) = (self.portion.events, self.portion.bytes.max(next));
+        let fanout = self.parts.shard.fanout();
+        match self.draining {
+            Some(drain) if Instant::now() < drain.patience => fanout.all_have_room(events, bytes),
+            _ => fanout.dirty_have_room(events, bytes),
+        }
     }
 
     /// Says good-bye to everybody once nothing is left to be taken.

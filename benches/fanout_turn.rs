@@ -1,0 +1,61 @@
+//! Our own work for a delivery, without the kernel: into the outbox, into a vectored write, out of the outbox.
+//!
+//! 1,000 connections get K events each; the time shown by Criterion is for all of it, the throughput is deliveries.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use hydrant::event::{Draft, Event};
+use hydrant::fanout::{ConnId, Fanout, Gathered, OutboxLimits};
+use hydrant::overflow::Overflow;
+
+const CONNECTIONS: usize = 1_000;
+
+fn events(count: usize) -> Vec<Arc<Event>> {
+    let object = format!("\"{}\"", "x".repeat(900));
+    let seal = |at: usize| {
+        let key = at.to_string();
+        let mut draft = Draft::new("machines", "update", &key);
+        draft.object = &object;
+        Arc::new(draft.seal(jiff::Timestamp::UNIX_EPOCH))
+    };
+    (0..count).map(seal).collect()
+}
+
+/// A turn of `Fanout`: every event to everybody, then everybody is written to.
+fn turn(fanout: &mut Fanout, conns: &[ConnId], events: &[Arc<Event>], dirty: &mut Vec<ConnId>) {
+    for event in events {
+        fanout.begin_event(event);
+        for &conn in conns {
+            black_box(fanout.deliver(event, 0, conn));
+        }
+        fanout.end_event();
+    }
+    fanout.take_dirty(dirty);
+    for &conn in dirty.iter() {
+        let mut gathered = Gathered::new();
+        fanout.gather(conn, 256 << 10, &mut gathered);
+        let bytes = black_box(&gathered).iter().map(|slice| slice.len()).sum();
+        drop(gathered);
+        fanout.advance(conn, bytes, 100);
+    }
+}
+
+fn bench(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fanout_turn");
+    for k in [1, 16, 64] {
+        let events = events(k);
+        let mut fanout = Fanout::new(OutboxLimits { bytes: 16 << 20, events: 65_536 });
+        let conns: Vec<ConnId> = (0..CONNECTIONS).map(|_| fanout.open(Overflow::Disconnect)).collect();
+        let mut dirty = Vec::new();
+        group.throughput(Throughput::Elements((CONNECTIONS * k) as u64));
+        group.bench_function(BenchmarkId::from_parameter(k), |bencher| {
+            bencher.iter(|| turn(&mut fanout, &conns, &events, &mut dirty));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

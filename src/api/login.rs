@@ -1,0 +1,64 @@
+//! Whose credentials are checked by whom, and whose requests are the endpoint's to answer.
+//!
+//! A caller whom the endpoint vouches for is the endpoint's: it posts events there, so that the endpoint's plugins see them (they
+//! come back by the stream), and fetches tokens and `info` there. A caller with hydrant's own credentials, which the endpoint would
+//! not know, is hydrant's.
+
+use std::net::IpAddr;
+
+use hyper::Request;
+use hyper::body::Incoming;
+
+use super::route::Route;
+use super::{Api, ApiError};
+use crate::auth::{AuthError, Credential, Identity};
+use crate::transport::caller::Caller;
+use crate::transport::listener::Answer;
+
+impl Api {
+    /// Checks credentials: our own users' and tokens here, others at the endpoint.
+    pub(super) async fn login(&self, credential: Credential, peer: IpAddr) -> Result<Identity, AuthError> {
+        let Some(delegation) = &self.delegation else { return self.authority.login(credential, peer).await };
+        let ours = match &credential {
+            Credential::Basic { user, .. } => self.own_users && self.authority.has_user(user),
+            Credential::Bearer(_) => self.own_users,
+            Credential::Certificate(_) => true,
+        };
+        if ours {
+            match self.authority.login(credential.clone(), peer).await {
+                // The token may be the endpoint's.
+                Err(AuthError::Denied) if matches!(credential, Credential::Bearer(_)) => {}
+                verdict => return verdict,
+            }
+        }
+        delegation.login(&credential, peer).await
+    }
+
+    /// Whether a request is the endpoint's to answer though it is one of our routes; without an identity, whoever sends it.
+    pub(super) fn is_endpoints(&self, route: Route<'_>, identity: Option<&Identity>) -> bool {
+        let theirs = identity.map_or(self.delegation.is_some() && !self.own_users, Identity::is_endpoints);
+        let callers = matches!(
+            route,
+            Route::Events | Route::Info | Route::UserToken(_) | Route::PostUserToken(_) | Route::MachineToken(_)
+        );
+        callers && theirs
+    }
+
+    /// Has the endpoint answer such a request.
+    pub(super) async fn hand_on(
+        &self,
+        route: Route<'_>,
+        request: Request<Incoming>,
+        caller: &Caller,
+    ) -> Result<Answer, ApiError> {
+        let upstream = self.upstream.as_ref().ok_or(ApiError::NoRoute)?;
+        let answer = match route {
+            Route::Info => self.their_info(upstream, request, caller.peer).await?,
+            _ => self.forward(upstream, request, caller.peer).await?,
+        };
+        if answer.status().is_success() {
+            caller.trust();
+        }
+        Ok(answer)
+    }
+}

@@ -1,0 +1,231 @@
+//! Users of an endpoint: what is known of their roles and tenants, and the rights that come of it.
+//!
+//! Contract: pure, like [`State`](super::state) is for the users of the store. A [`Directory`] is one version, replaced as a
+//! whole by [`Authority::set_directory`](super::Authority::set_directory), which tells everybody who holds rights to ask again.
+//! It holds no password and no secret: of a user's secret it keeps a [`Stamp`], compared in constant time.
+
+mod parse;
+mod token;
+mod verdicts;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+pub use parse::{accounts, base_secret, roles, system_secret, tenants};
+pub use token::{EndpointToken, TokenKey, TokenKeyFault, read_plain};
+pub use verdicts::{Known, Verdicts};
+
+use super::access::{Access, Content, Interner, Members, Tenant};
+use super::claim::Claim;
+use super::identity::{Conditions, Identity, Revoked, Subject};
+use super::keys::Stamp;
+use super::principal::{Principal, PrincipalError};
+use super::state::own_rights;
+use super::store::SUPERUSER;
+
+/// How many compiled rights are remembered in one version.
+const MEMO_ENTRIES: usize = 65_536;
+
+/// A user of the endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Names of roles.
+    pub roles: BTreeSet<String>,
+    /// Stands for the user's secret; nothing if the endpoint does not tell it.
+    pub(super) stamp: Option<Stamp>,
+}
+
+/// A tenant of the endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TenantOf {
+    /// Whom it restricts.
+    pub users: BTreeSet<String>,
+    /// To which keys of which types.
+    pub(super) members: Members,
+}
+
+/// What a directory is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// Claims by role.
+    pub roles: BTreeMap<String, Vec<Claim>>,
+    /// Tenants by name.
+    pub tenants: BTreeMap<String, TenantOf>,
+    /// Users that have been asked for, by name.
+    pub users: BTreeMap<String, Account>,
+    /// Stands for the key of tokens, if the endpoint tells it.
+    pub(super) key: Option<Stamp>,
+}
+
+/// Whose rights somebody has at an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Holder {
+    /// The user's name; nothing for machines and plugins.
+    user: Option<Arc<str>>,
+    /// What a token grants by itself.
+    direct: Vec<Claim>,
+    /// The roles that a token names; without one, all of the user's.
+    roles: Option<Vec<String>>,
+}
+
+/// The endpoint's secrets at the time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Stamps {
+    /// Of users.
+    users: Vec<(Arc<str>, Stamp)>,
+    /// Of the key that has opened the token.
+    key: Option<Stamp>,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct Directory {
+    entries: Entries,
+    tenant_of: HashMap<String, Arc<Tenant>>,
+    memo: Mutex<HashMap<Arc<Holder>, Arc<Access>>>,
+}
+
+impl Directory {
+    /// A version.
+    pub fn new(entries: Entries) -> Self {
+        let mut tenant_of = HashMap::new();
+        for tenant in entries.tenants.values() {
+            let compiled = Arc::new(Tenant::new(tenant.members.clone()));
+            tenant_of.extend(tenant.users.iter().map(|user| (user.clone(), Arc::clone(&compiled))));
+        }
+        Self { entries, tenant_of, memo: Mutex::default() }
+    }
+
+    /// What it was made of.
+    pub fn entries(&self) -> &Entries {
+        &self.entries
+    }
+
+    /// The identity of a user whose password the endpoint has found right.
+    ///
+    /// # Errors
+    /// [`Revoked`] if there is no such user.
+    pub fn user(&self, name: &str) -> Result<Identity, Revoked> {
+        let account = self.entries.users.get(name).ok_or(Revoked::UserRemoved)?;
+        let user: Arc<str> = name.into();
+        let users = account.stamp.map(|stamp| (Arc::clone(&user), stamp)).into_iter().collect();
+        let principal = Principal::user(name).map_err(|_| Revoked::UserRemoved)?;
+        let holder = Holder { user: Some(user), direct: Vec::new(), roles: None };
+        Ok(identity(principal, None, holder, Stamps { users, key: None }))
+    }
+
+    /// The identity of the bearer of a token that has been found good.
+    ///
+    /// # Errors
+    /// [`Revoked`] if its user does not exist, or a secret in it is not that of its user any more.
+    pub fn bearer(&self, token: &EndpointToken) -> Result<Identity, Revoked> {
+        let principal = token.principal().map_err(|_: PrincipalError| Revoked::UserRemoved)?;
+        let user = token.user();
+        let holder =
+            Holder { user: user.map(Into::into), direct: token.claims.clone(), roles: Some(token.roles.clone()) };
+        let found = identity(principal, Some(token.expires_at), holder, token.stamps());
+        self.recheck(found.conditions.endpoint.as_deref(), user)?;
+        Ok(found)
+    }
+
+    /// Whether somebody who was let in still would be.
+    fn recheck(&self, stamps: Option<&Stamps>, user: Option<&str>) -> Result<(), Revoked> {
+        if user.is_some_and(|user| !self.entries.users.contains_key(user)) {
+            return Err(Revoked::UserRemoved);
+        }
+        let Some(stamps) = stamps else { return Ok(()) };
+        if stamps.key.is_some() && self.entries.key.is_some() && stamps.key != self.entries.key {
+            return Err(Revoked::KeyRetired);
+        }
+        for (name, stamp) in &stamps.users {
+            // A secret that the endpoint does not tell cannot have been seen to change.
+            let now = self.entries.users.get(name.as_ref()).and_then(|account| account.stamp);
+            if now.is_some_and(|now| now != *stamp) {
+                let own = user.is_some_and(|user| user == name.as_ref());
+                return Err(if own { Revoked::PasswordChanged } else { Revoked::GrantorRevoked });
+            }
+        }
+        Ok(())
+    }
+
+    /// The rights of somebody.
+    pub(super) fn access(
+        &self,
+        conditions: &Conditions,
+        holder: &Arc<Holder>,
+        interner: &Interner,
+    ) -> Result<Arc<Access>, Revoked> {
+        self.recheck(conditions.endpoint.as_deref(), holder.user.as_deref())?;
+        if let Some(access) = self.memo.lock().get(holder) {
+            return Ok(Arc::clone(access));
+        }
+        let access = interner.intern(self.content(holder));
+        let mut memo = self.memo.lock();
+        if memo.len() >= MEMO_ENTRIES {
+            memo.clear();
+        }
+        memo.insert(Arc::clone(holder), Arc::clone(&access));
+        Ok(access)
+    }
+
+    fn content(&self, holder: &Holder) -> Content {
+        let Some(user) = holder.user.as_deref() else {
+            let named = holder.roles.iter().flatten().filter_map(|role| self.claims_of(role));
+            return Content::new(named.flatten().chain(holder.direct.iter().cloned()).collect(), Vec::new(), None);
+        };
+        let account = self.entries.users.get(user);
+        let roles = account.into_iter().flat_map(|account| &account.roles);
+        let mut held: Vec<Vec<Claim>> = roles.filter_map(|role| self.claims_of(role)).collect();
+        let own = own_rights(Some(user), false);
+        // A token never has more than its user has now.
+        let within = |claim: &Claim, list: &[Claim]| list.iter().any(|have| have.contains(claim));
+        let mut claims: Vec<Claim> = holder.direct.clone();
+        claims.retain(|claim| within(claim, &own) || held.iter().any(|list| within(claim, list)));
+        if let Some(wanted) = &holder.roles {
+            let contained = |role: &Vec<Claim>| held.iter().any(|list| role.iter().all(|claim| within(claim, list)));
+            held = wanted.iter().filter_map(|role| self.claims_of(role)).filter(contained).collect();
+        }
+        claims.extend(held.into_iter().flatten());
+        Content::new(claims, Vec::new(), self.tenant_of.get(user).cloned())
+    }
+
+    fn claims_of(&self, role: &str) -> Option<Vec<Claim>> {
+        let listed = self.entries.roles.get(role).cloned();
+        listed.or_else(|| (role == SUPERUSER).then(|| vec![Claim::everything()]))
+    }
+}
+
+impl Entries {
+    /// Takes what opens tokens now.
+    pub fn set_key(&mut self, key: Option<&TokenKey>) {
+        self.key = key.map(TokenKey::stamp);
+    }
+}
+
+impl Holder {
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// What its user may do without any role. A token has it in its claims, if it shall.
+    pub(super) fn own_rights(&self) -> Vec<Claim> {
+        match (&self.user, &self.roles) {
+            (Some(user), None) => own_rights(Some(user), false),
+            _ => own_rights(None, false),
+        }
+    }
+}
+
+fn identity(principal: Principal, expires_at: Option<Timestamp>, holder: Holder, endpoint: Stamps) -> Identity {
+    Identity {
+        principal,
+        expires_at,
+        subject: Subject::Account(Arc::new(holder)),
+        conditions: Conditions { endpoint: Some(Arc::new(endpoint)), ..Conditions::default() },
+        restrictions: Arc::default(),
+    }
+}

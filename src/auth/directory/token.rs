@@ -1,0 +1,306 @@
+//! Tokens that an endpoint has issued.
+//!
+//! A DRP token is a JWT (HS256) inside AES-CFB, in URL-safe base64: sixteen bytes of initialisation vector, then the text, both
+//! with the preference `baseTokenSecret` as their key. Newer endpoints hand out the JWT as it is.
+//!
+//! Contract: pure, told the time. [`TokenKey::open`] takes a token only with a good signature of the one algorithm and within
+//! its time. [`read_plain`] verifies nothing: it is for tokens that the endpoint itself has just taken.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aes::Aes256;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cfb_mode::Decryptor;
+use cfb_mode::cipher::KeyIvInit;
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use super::Stamps;
+use super::parse::claim;
+use crate::auth::claim::Claim;
+use crate::auth::credential::Secret;
+use crate::auth::keys::Stamp;
+use crate::auth::principal::{Principal, PrincipalError};
+use crate::auth::token::MAX_TOKEN_BYTES;
+
+/// Bytes of the key, and of the initialisation vector.
+const KEY: usize = 32;
+const VECTOR: usize = 16;
+
+/// The grantor of tokens that the endpoint makes for machines and plugins.
+const SYSTEM: &str = "system";
+
+/// Why a token cannot be opened.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKeyFault {
+    /// Not sealed, or not signed, with this key.
+    #[error("not a token of this key")]
+    Foreign,
+    /// Its time is over.
+    #[error("the token has expired")]
+    Expired,
+}
+
+/// What opens an endpoint's tokens. Does not print.
+#[derive(Clone)]
+pub struct TokenKey {
+    cipher: [u8; KEY],
+    signature: DecodingKey,
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenKey(***)")
+    }
+}
+
+/// What an endpoint's token says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EndpointToken {
+    /// A user's name, a machine's UUID or a plugin's name.
+    subject: String,
+    /// What it grants by itself.
+    pub(super) claims: Vec<Claim>,
+    /// Names of roles.
+    pub(super) roles: Vec<String>,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    parties: Parties,
+    /// The key that has opened it.
+    key: Option<Stamp>,
+}
+
+impl fmt::Debug for EndpointToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointToken").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    #[serde(default)]
+    drp_claims: Vec<Value>,
+    #[serde(default, rename = "DrpRoles")]
+    roles: Option<Vec<String>>,
+    #[serde(default)]
+    grantor_claims: Parties,
+    exp: i64,
+    jti: String,
+}
+
+/// Who has issued a token for whom; secrets are empty where there is nothing to compare.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Parties {
+    grantor_id: String,
+    grantor_secret: String,
+    user_id: String,
+    user_secret: String,
+    machine_uuid: String,
+    machine_secret: String,
+}
+
+impl TokenKey {
+    /// The key that a preference's text is; nothing if it is none.
+    pub fn new(secret: &str) -> Option<Self> {
+        let cipher = secret.as_bytes().try_into().ok()?;
+        Some(Self { cipher, signature: DecodingKey::from_secret(secret.as_bytes()) })
+    }
+
+    /// Opens a token, sealed or plain.
+    ///
+    /// # Errors
+    /// [`TokenKeyFault`].
+    pub fn open(&self, token: &Secret, now: Timestamp) -> Result<EndpointToken, TokenKeyFault> {
+        let token = token.expose();
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenKeyFault::Foreign);
+        }
+        let text = if is_plain(token) { token.to_owned() } else { self.unseal(token).ok_or(TokenKeyFault::Foreign)? };
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        validation.validate_aud = false;
+        let payload =
+            decode::<Payload>(&text, &self.signature, &validation).map_err(|_| TokenKeyFault::Foreign)?.claims;
+        let token = EndpointToken::of(payload).ok_or(TokenKeyFault::Foreign)?;
+        if token.expires_at <= now {
+            return Err(TokenKeyFault::Expired);
+        }
+        Ok(EndpointToken { key: Some(self.stamp()), ..token })
+    }
+
+    /// Stands for the key where it is to be seen whether it has changed.
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp::of(&self.cipher)
+    }
+
+    fn unseal(&self, token: &str) -> Option<String> {
+        let token = token.trim_end_matches('=');
+        let mut bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        if bytes.len() <= VECTOR {
+            return None;
+        }
+        let (vector, text) = bytes.split_at_mut(VECTOR);
+        Decryptor::<Aes256>::new_from_slices(&self.cipher, vector).ok()?.decrypt(text);
+        String::from_utf8(text.to_vec()).ok()
+    }
+}
+
+/// Whether a token is a JWT as it is.
+fn is_plain(token: &str) -> bool {
+    token.split('.').count() == 3
+}
+
+/// What a plain JWT says, unverified. Nothing if it is no JWT, or says too little.
+pub fn read_plain(token: &Secret) -> Option<EndpointToken> {
+    let token = token.expose();
+    if token.len() > MAX_TOKEN_BYTES || !is_plain(token) {
+        return None;
+    }
+    let payload = token.split('.').nth(1)?.trim_end_matches('=');
+    EndpointToken::of(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?)
+}
+
+impl EndpointToken {
+    fn of(payload: Payload) -> Option<Self> {
+        Some(Self {
+            subject: payload.jti,
+            claims: payload.drp_claims.iter().filter_map(claim).collect(),
+            roles: payload.roles.unwrap_or_default(),
+            expires_at: Timestamp::from_second(payload.exp).ok()?,
+            parties: payload.grantor_claims,
+            key: None,
+        })
+    }
+
+    /// The user that it is for; nothing for machines and plugins.
+    pub fn user(&self) -> Option<&str> {
+        let machine = !self.parties.machine_uuid.is_empty() || Principal::runner(&self.subject).is_ok();
+        let plugin = self.parties.user_id.is_empty() && self.parties.grantor_id == SYSTEM;
+        (!machine && !plugin).then_some(self.subject.as_str())
+    }
+
+    /// Every user whose secret stands in it.
+    pub fn witnesses(&self) -> impl Iterator<Item = &str> {
+        self.secrets().map(|(user, _)| user)
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        let Parties { grantor_id, grantor_secret, user_id, user_secret, .. } = &self.parties;
+        let all = [(user_id, user_secret), (grantor_id, grantor_secret)];
+        let named = all.into_iter().filter(|(user, secret)| !secret.is_empty() && !user.is_empty() && *user != SYSTEM);
+        named.map(|(user, secret)| (user.as_str(), secret.as_str()))
+    }
+
+    pub(super) fn stamps(&self) -> Stamps {
+        let users = self.secrets().map(|(user, secret)| (Arc::from(user), Stamp::of(secret.as_bytes()))).collect();
+        Stamps { users, key: self.key }
+    }
+
+    /// Whether it has secrets that are not those of users, which only the endpoint can compare.
+    pub fn has_other_secrets(&self, system: Option<&str>) -> bool {
+        let Parties { grantor_id, grantor_secret, machine_secret, .. } = &self.parties;
+        let of_system = grantor_id == SYSTEM && !grantor_secret.is_empty();
+        let known = system.is_some_and(|system| Stamp::of(system.as_bytes()) == Stamp::of(grantor_secret.as_bytes()));
+        !machine_secret.is_empty() || (of_system && !known)
+    }
+
+    /// Who its bearer is.
+    pub(super) fn principal(&self) -> Result<Principal, PrincipalError> {
+        match self.user() {
+            Some(user) => Principal::user(user),
+            None => Principal::runner(&self.subject).or_else(|_| Principal::plugin(&self.subject)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::directory::{Account, Directory, Entries};
+    use crate::auth::identity::Revoked;
+
+    const BASE: &str = "0123456789abcdef0123456789ABCDEF";
+
+    /// For alice, granted by bob, until 2100; sealed by `openssl enc -aes-256-cfb` around a JWT that was signed by other means.
+    const SEALED: &str = concat!(
+        "AAECAwQFBgcICQoLDA0OD895Hm2vjmJtqVyk6ohmBJileHFURbVT7v0i2ot-sY_DvanbcnQvJ64lI_pqrggaeuxe2mbyYvtiNgBr",
+        "Q6PPsz1HKDM_dV_KmsZxJplYIGAW_7iaZ_FI7VqjA5kIfJXLkFnL2X6K0id-brh7rnAiNXKba7MqN8Wr3wcDlUk_bi6yEd96pZdK",
+        "dXA50qvYcXaRVtoUzhH2CZWAfusnDW6DHh-Rg6oEAxeXVKt0aN8_3mS2ImqEJCddfyDetySj2b4XRDfYtXfbucB-xhGKhfay1muV",
+        "QR0qYb5GN_G7O59odcKFMdTY4MkSsrBhl8N-9YqlynQ7ruPCHUCYep_qZVmSrF_3PHcV3MaXP6lJ-wKQLSmWHQbLCXQ7M64XJzLN",
+        "W8WLw0t0SAuc9yv0SBo5gm7f-m6jx4Nbvi8-nbCKmqOE8DXeYwMwOgZgOfJ8lIzgbGKfRBUb0-iR5t4w7Iq5RFpU2HtZ1kbeIDHs",
+        "xAK9i1EFlh7OmiXnrdrlh-jeseTNDIb3YrZPdGnsdhqMoBWw4ixfYaFC7gFa6WaJ8hPgqMDuSlRH2tKuulAHfyXRxA0bj3cSsRXP",
+        "TTSCe0tKe51AJIKeq5WQ7Q45TLF8o-WFYpKVaTmWZuQOM31wyHHlhnLou_pB",
+    );
+
+    fn open(token: &str, at: i64) -> Result<EndpointToken, TokenKeyFault> {
+        TokenKey::new(BASE).unwrap().open(&Secret::new(token), Timestamp::from_second(at).unwrap())
+    }
+
+    #[test]
+    fn a_token_that_others_have_sealed_is_opened() {
+        let token = open(SEALED, 1_700_000_000).unwrap();
+        assert_eq!((token.user(), token.roles.as_slice()), (Some("alice"), ["reader".to_owned()].as_slice()));
+        assert_eq!(token.witnesses().collect::<Vec<_>>(), ["alice", "bob"]);
+        assert!(!token.has_other_secrets(None));
+        assert_eq!(open(SEALED.trim_end_matches('='), 0), Ok(token));
+        assert_eq!(open(SEALED, 4_102_444_800), Err(TokenKeyFault::Expired));
+        assert!(!format!("{:?}", open(SEALED, 0)).contains("s1"), "a secret shows");
+    }
+
+    #[test]
+    fn every_change_of_a_token_is_seen() {
+        for at in 0..SEALED.len() {
+            let other = if SEALED.as_bytes()[at] == b'A' { "Q" } else { "A" };
+            let changed = format!("{}{other}{}", &SEALED[..at], &SEALED[at + 1..]);
+            assert_eq!(open(&changed, 0), Err(TokenKeyFault::Foreign), "byte {at}");
+        }
+        let other = TokenKey::new(&"k".repeat(32)).unwrap();
+        assert_eq!(other.open(&Secret::new(SEALED), Timestamp::UNIX_EPOCH), Err(TokenKeyFault::Foreign));
+        for bad in ["", "AAAA", "a.b.c", "..", "=", &"A".repeat(MAX_TOKEN_BYTES + 1)] {
+            assert_eq!(open(bad, 0), Err(TokenKeyFault::Foreign), "{bad}");
+        }
+        assert!(TokenKey::new("short").is_none());
+    }
+
+    #[test]
+    fn the_algorithm_is_not_the_tokens_to_choose() {
+        // {"alg":"none"} over the same payload, as a plain JWT.
+        let plain = |header: &str| {
+            let payload = URL_SAFE_NO_PAD.encode(r#"{"jti":"alice","exp":4102444800}"#);
+            format!("{}.{payload}.", URL_SAFE_NO_PAD.encode(header))
+        };
+        let token = plain(r#"{"alg":"none","typ":"JWT"}"#);
+        assert_eq!(open(&token, 0), Err(TokenKeyFault::Foreign));
+        assert_eq!(
+            read_plain(&Secret::new(token)).unwrap().user(),
+            Some("alice"),
+            "which is for tokens that were taken"
+        );
+        assert_eq!(open(&plain(r#"{"alg":"HS512","typ":"JWT"}"#), 0), Err(TokenKeyFault::Foreign));
+    }
+
+    #[test]
+    fn secrets_are_compared_with_those_of_now() {
+        let token = open(SEALED, 0).unwrap();
+        let account =
+            |secret: &str| Account { roles: ["reader".to_owned()].into(), stamp: Some(Stamp::of(secret.as_bytes())) };
+        let directory = |alice: Option<&str>, bob: &str| {
+            let mut entries = Entries::default();
+            entries.users.extend(alice.map(|secret| ("alice".to_owned(), account(secret))));
+            entries.users.insert("bob".to_owned(), account(bob));
+            Directory::new(entries)
+        };
+        let verdict = |alice, bob| directory(alice, bob).bearer(&token).map(|_| ());
+        assert_eq!(verdict(Some("s1"), "s2"), Ok(()));
+        assert_eq!(verdict(Some("other"), "s2"), Err(Revoked::PasswordChanged));
+        assert_eq!(verdict(Some("s1"), "other"), Err(Revoked::GrantorRevoked));
+        assert_eq!(verdict(None, "s2"), Err(Revoked::UserRemoved));
+    }
+}

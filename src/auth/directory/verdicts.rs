@@ -1,0 +1,105 @@
+//! What an endpoint has said of credentials, kept for a while.
+//!
+//! Contract: told the time; bounded in number and time. A credential is known by a keyed hash only, with a key that ends with
+//! the process. Only good verdicts are kept: they are taken as they are while they are fresh, and beyond that for as long as the
+//! endpoint cannot be asked.
+
+use std::fmt;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use crate::auth::credential::Credential;
+use crate::auth::identity::Identity;
+use crate::auth::keys::Hasher;
+
+/// How many are kept.
+const ENTRIES: usize = 16_384;
+
+/// A verdict that is known.
+#[derive(Debug)]
+pub enum Known {
+    /// It is as good as a new one.
+    Fresh(Identity),
+    /// It will do while the endpoint cannot be asked.
+    Stale(Identity),
+}
+
+struct Verdict {
+    identity: Identity,
+    fresh_until: Timestamp,
+    good_until: Timestamp,
+}
+
+/// See the module's text.
+pub struct Verdicts {
+    hasher: Hasher,
+    table: Mutex<HashMap<[u8; 32], Verdict>>,
+    fresh: Duration,
+    good: Duration,
+}
+
+impl fmt::Debug for Verdicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verdicts").finish_non_exhaustive()
+    }
+}
+
+impl Verdicts {
+    /// None yet. They are `fresh` for so long, and `good` for so long if the endpoint is away.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn new(fresh: Duration, good: Duration) -> Result<Self, getrandom::Error> {
+        Ok(Self { hasher: Hasher::random()?, table: Mutex::default(), fresh, good: good.max(fresh) })
+    }
+
+    /// What stands for a credential; nothing for a certificate, which no endpoint is asked about.
+    pub fn key(&self, credential: &Credential) -> Option<[u8; 32]> {
+        Some(match credential {
+            Credential::Basic { user, password } => {
+                self.hasher.hash(&[b"basic", user.as_bytes(), password.expose().as_bytes()])
+            }
+            Credential::Bearer(token) => self.hasher.hash(&[b"bearer", token.expose().as_bytes()]),
+            Credential::Certificate(_) => return None,
+        })
+    }
+
+    /// What is known of a credential.
+    pub fn look(&self, key: &[u8; 32], now: Timestamp) -> Option<Known> {
+        let table = self.table.lock();
+        let verdict = table.get(key).filter(|verdict| now < verdict.good_until && !verdict.identity.is_expired(now))?;
+        let identity = verdict.identity.clone();
+        Some(if now < verdict.fresh_until { Known::Fresh(identity) } else { Known::Stale(identity) })
+    }
+
+    /// Keeps a good verdict.
+    pub fn keep(&self, key: [u8; 32], identity: Identity, now: Timestamp) {
+        let until = |span| now.checked_add(span).unwrap_or(Timestamp::MAX);
+        let mut table = self.table.lock();
+        if table.len() >= ENTRIES {
+            table.retain(|_, verdict| now < verdict.fresh_until);
+        }
+        if table.len() >= ENTRIES {
+            table.clear();
+        }
+        table.insert(key, Verdict { identity, fresh_until: until(self.fresh), good_until: until(self.good) });
+    }
+
+    /// Forgets a credential.
+    pub fn forget(&self, key: &[u8; 32]) {
+        self.table.lock().remove(key);
+    }
+
+    /// Forgets everything of a user.
+    pub fn forget_user(&self, user: &str) {
+        self.table.lock().retain(|_, verdict| verdict.identity.user() != Some(user));
+    }
+
+    /// Holds nothing fresh any more, as nobody knows what has changed.
+    pub fn doubt(&self) {
+        self.table.lock().values_mut().for_each(|verdict| verdict.fresh_until = Timestamp::MIN);
+    }
+}

@@ -1,0 +1,49 @@
+//! A server's ties to the endpoint that it stands in front of.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{Server, StartError};
+use crate::auth::{Authority, StoreError};
+use crate::broker::Broker;
+use crate::config::{Auth, AuthMode, Proxy, Settings};
+use crate::delegation::{Delegation, DelegationLimits};
+use crate::upstream::{Upstream, UpstreamLimits};
+
+impl Server {
+    /// Reads the endpoint's users, roles and tenants when they change.
+    pub(super) fn follow_endpoint(&mut self, stop: watch::Receiver<bool>) {
+        if let Some(delegation) = self.api.delegation.clone() {
+            self.tasks.push(tokio::spawn(async move { delegation.follow(stop).await }));
+        }
+    }
+}
+
+/// The endpoint that gets what is not for this server itself.
+pub(super) fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
+    let Proxy { connect, answer, idle, requests, .. } = settings.proxy;
+    let limits = UpstreamLimits { connect, answer, idle, requests };
+    settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
+}
+
+/// Who checks credentials that are not this server's own.
+pub(super) fn delegation(
+    settings: &Settings,
+    upstream: Option<&Arc<Upstream>>,
+    authority: &Arc<Authority>,
+    broker: &Broker,
+) -> Result<Option<Arc<Delegation>>, StartError> {
+    let Some(upstream) = upstream.filter(|_| settings.auth_mode() != AuthMode::Local) else { return Ok(None) };
+    let Auth { fresh, away, refresh, .. } = settings.auth;
+    let limits = DelegationLimits { fresh, good: away, refresh };
+    let delegation = Delegation::new(Arc::clone(upstream), Arc::clone(authority), limits).map_err(StoreError::from)?;
+    let delegation = Arc::new(delegation);
+    let observer = Arc::downgrade(&delegation);
+    broker.observe(move |event| {
+        if let Some(delegation) = observer.upgrade() {
+            delegation.saw(event.kind(), event.action(), event.key());
+        }
+    });
+    Ok(Some(delegation))
+}

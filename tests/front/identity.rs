@@ -1,0 +1,232 @@
+//! Users of the endpoint at hydrant's door: passwords, tokens, rights, and what happens when these change or the endpoint is away.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+
+use crate::common::ws::{Client, Refusal, Show};
+use crate::common::{Hydrant, basic, event, patiently};
+use crate::endpoint::{Drp, MACHINE, User};
+use crate::tokens;
+
+const ALICE: &str = "alice:wonder";
+
+/// An endpoint with a user `alice`, who may get machines, and a hydrant in front of it that has its own `rocketskates`, who posts
+/// the events.
+async fn front(auth: &str) -> (Drp, Hydrant) {
+    let drp = Drp::start().await;
+    drp.state.users.lock().insert("alice".to_owned(), User::new("wonder", &["reader"]));
+    reader(&drp, "machines");
+    let hydrant = Hydrant::start_tls(&format!("{}[auth]\nmode = \"both\"\n{auth}", drp.settings())).await;
+    (drp, hydrant)
+}
+
+/// What the role `reader` may get.
+fn reader(drp: &Drp, scope: &str) {
+    let claims = json!([{"scope": scope, "action": "get", "specific": "*"}]);
+    drp.state.roles.lock().as_array_mut().unwrap().retain(|role| role["Name"] != "reader");
+    drp.state.roles.lock().as_array_mut().unwrap().push(json!({"Name": "reader", "Claims": claims}));
+}
+
+impl Drp {
+    fn asked(&self, target: &str) -> usize {
+        self.state.got.lock().iter().filter(|got| got.target.starts_with(target)).count()
+    }
+
+    fn token(&self, name: &str, other: &serde_json::Value) -> String {
+        self.state.users.lock()[name].token(name, &self.state.base.lock(), other)
+    }
+}
+
+async fn by_password(hydrant: &Hydrant, login: &str) -> Result<Client, Refusal> {
+    hydrant.try_connect(&Show::Header(&basic(login)), &[]).await
+}
+
+async fn by_token(hydrant: &Hydrant, token: &str) -> Result<Client, Refusal> {
+    hydrant.try_connect(&Show::Query(&format!("token={token}")), &[]).await
+}
+
+fn refused(result: Result<Client, Refusal>) -> Refusal {
+    let Err(refusal) = result else { panic!("let in") };
+    refusal
+}
+
+/// The names of what comes of these events, which hydrant's own user posts.
+async fn seen(hydrant: &Hydrant, client: &mut Client, names: &[(&str, &str)]) -> Vec<String> {
+    for (kind, key) in names {
+        hydrant.post(&event(kind, "update", key)).await;
+    }
+    hydrant.post(&event("machines", "update", "the-end")).await;
+    client.names_until("machines.update.the-end").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_is_checked_at_the_endpoint_and_its_rights_are_those_there() {
+    let (drp, hydrant) = front("").await;
+    let mut alice = by_password(&hydrant, ALICE).await.unwrap();
+    let answer = {
+        alice.say("register *.*.*").await;
+        alice.answer("register", "*.*.*").await
+    };
+    assert_eq!(answer.principal, "user:alice");
+    let names = seen(&hydrant, &mut alice, &[("machines", "m1"), ("tasks", "t1"), ("machines", "m2")]).await;
+    assert_eq!(names, ["machines.update.m1", "machines.update.m2"]);
+    // The second time nobody is asked.
+    by_password(&hydrant, ALICE).await.unwrap();
+    assert_eq!(drp.asked("/api/v3/users/alice/token"), 1);
+
+    for login in ["alice:wrong", "nobody:wonder"] {
+        let refusal = refused(by_password(&hydrant, login).await);
+        assert_eq!((refusal.status, refusal.body.contains("not valid")), (403, true), "{refusal:?}");
+    }
+    // hydrant's own user is hydrant's, whatever the endpoint says of that name.
+    let before = drp.asked("/api/v3/users/rocketskates/token");
+    assert_eq!(refused(by_password(&hydrant, "rocketskates:wrong").await).status, 403);
+    assert_eq!(drp.asked("/api/v3/users/rocketskates/token"), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_of_the_endpoint_hide() {
+    let (drp, hydrant) = front("").await;
+    *drp.state.tenants.lock() =
+        json!([{"Name": "lab", "Users": ["alice"], "Members": {"machines": ["m1", "the-end"], "profiles": null}}]);
+    hydrant.post(&event("tenants", "update", "lab")).await;
+    let mut alice = by_password(&hydrant, ALICE).await.unwrap();
+    alice.register("*.*.*").await;
+    let tells = async {
+        while seen(&hydrant, &mut alice, &[("machines", "m1"), ("machines", "m2")]).await != ["machines.update.m1"] {}
+    };
+    patiently("the tenant", tells).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_at_the_endpoint_reach_open_connections() {
+    let (drp, hydrant) = front("").await;
+    let mut alice = by_password(&hydrant, ALICE).await.unwrap();
+    alice.register("*.*.*").await;
+    reader(&drp, "machines,tasks");
+    hydrant.post(&event("roles", "update", "reader")).await;
+    let widened = async { while seen(&hydrant, &mut alice, &[("tasks", "t1")]).await != ["tasks.update.t1"] {} };
+    patiently("the wider role", widened).await;
+
+    drp.state.users.lock().get_mut("alice").unwrap().secret = "another".to_owned();
+    hydrant.post(&event("users", "save", "alice")).await;
+    assert_eq!(alice.closed().await.0, 1008);
+
+    let mut alice = by_password(&hydrant, ALICE).await.unwrap();
+    drp.state.users.lock().remove("alice");
+    hydrant.post(&event("users", "delete", "alice")).await;
+    assert_eq!(alice.closed().await.0, 1008);
+    assert_eq!(refused(by_password(&hydrant, ALICE).await).status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sealed_tokens_are_opened_here() {
+    let (drp, hydrant) = front("").await;
+    let mut alice = by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
+    alice.register("*.*.*").await;
+    let names = seen(&hydrant, &mut alice, &[("machines", "m1"), ("tasks", "t1")]).await;
+    assert_eq!(names, ["machines.update.m1"]);
+    assert_eq!(drp.asked("/api/v3/info"), 0, "nobody had to be asked");
+
+    let second = hydrant::clock::now().as_second();
+    let expired = drp.token("alice", &json!({"exp": second - 1}));
+    assert_eq!(refused(by_token(&hydrant, &expired).await).status, 403);
+    let good = drp.token("alice", &json!({}));
+    let at = good.len() - 40;
+    let other = if good.as_bytes()[at] == b'A' { "B" } else { "A" };
+    let tampered = format!("{}{other}{}", &good[..at], &good[at + 1..]);
+    assert_eq!(refused(by_token(&hydrant, &tampered).await).status, 403);
+    let foreign =
+        tokens::seal(&tokens::jwt(&json!({"jti": "alice", "exp": second + 60}), &"k".repeat(32)), &"k".repeat(32));
+    assert_eq!(refused(by_token(&hydrant, &foreign).await).status, 403);
+
+    // A token with fewer roles has fewer rights; one that claims more than its user has gets no more.
+    let mut narrow = by_token(&hydrant, &drp.token("alice", &json!({"DrpRoles": []}))).await.unwrap();
+    narrow.register("*.*.*").await;
+    let all = json!([{"scope": "*", "action": "*", "specific": "*"}]);
+    let wide = drp.token("alice", &json!({"DrpRoles": ["superuser", "reader"], "drp_claims": all}));
+    let mut wide = by_token(&hydrant, &wide).await.unwrap();
+    wide.register("*.*.*").await;
+    assert_eq!(seen(&hydrant, &mut wide, &[("tasks", "t1"), ("machines", "m9")]).await, ["machines.update.m9"]);
+    narrow.deregister("*.*.*").await;
+
+    // The user's secret is another: old tokens end, and their connections with them.
+    drp.state.users.lock().get_mut("alice").unwrap().secret = "another".to_owned();
+    hydrant.post(&event("users", "save", "alice")).await;
+    assert_eq!(wide.closed().await.0, 1008);
+    assert_eq!(refused(by_token(&hydrant, &good).await).status, 403);
+    by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
+
+    // The endpoint's own key is another.
+    let before = drp.token("alice", &json!({}));
+    let mut open = by_token(&hydrant, &before).await.unwrap();
+    *drp.state.base.lock() = "F".repeat(32);
+    hydrant.post(&event("preferences", "save", "baseTokenSecret")).await;
+    let renewed = async { while by_token(&hydrant, &drp.token("alice", &json!({}))).await.is_err() {} };
+    patiently("the new key", Box::pin(renewed)).await;
+    assert_eq!(open.closed().await.0, 1008);
+    assert_eq!(refused(by_token(&hydrant, &before).await).status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machines_token_has_the_rights_that_stand_in_it() {
+    let (drp, hydrant) = front("").await;
+    let claims = json!([{"scope": "machines", "action": "*", "specific": MACHINE}, {"scope": "machines", "action": "get", "specific": "the-end"}]);
+    let machine = User::new("", &[]).token(
+        MACHINE,
+        &drp.state.base.lock(),
+        &json!({"drp_claims": claims, "DrpRoles": [], "grantor_claims": {"grantor_id": "system", "machine_uuid": MACHINE}}),
+    );
+    let mut runner = by_token(&hydrant, &machine).await.unwrap();
+    runner.say("register *.*.*").await;
+    assert_eq!(runner.answer("register", "*.*.*").await.principal, format!("runner:{MACHINE}"));
+    let names = seen(&hydrant, &mut runner, &[("machines", "other"), ("machines", MACHINE)]).await;
+    assert_eq!(names, [format!("machines.update.{MACHINE}")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_that_cannot_be_opened_are_shown_to_the_endpoint() {
+    let (drp, hydrant) = front("fresh = \"1ms\"\n").await;
+    drp.state.tells_base.store(false, Ordering::Relaxed);
+    drp.state.tells_secrets.store(false, Ordering::Relaxed);
+    let base = drp.state.base.lock().clone();
+    hydrant.post(&event("preferences", "save", "x")).await;
+    let payload = drp.state.users.lock()["alice"].payload("alice", &json!({}));
+    let plain = tokens::jwt(&payload, &base);
+    let shown = async {
+        // Until the preferences have been found closed, the token is still opened here.
+        while {
+            by_token(&hydrant, &plain).await.unwrap();
+            drp.asked("/api/v3/info") == 0
+        } {}
+    };
+    patiently("the endpoint to be asked", Box::pin(shown)).await;
+    let mut alice = by_token(&hydrant, &plain).await.unwrap();
+    alice.register("*.*.*").await;
+    assert_eq!(seen(&hydrant, &mut alice, &[("tasks", "t1"), ("machines", "m")]).await, ["machines.update.m"]);
+    // One that the endpoint refuses, and one that it takes but nobody here can read.
+    assert_eq!(refused(by_token(&hydrant, &tokens::jwt(&payload, "other")).await).status, 403);
+    let refusal = refused(by_token(&hydrant, &tokens::seal(&plain, &base)).await);
+    assert_eq!((refusal.status, refusal.body.contains("baseTokenSecret")), (403, true), "{refusal:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_endpoint_is_away_those_who_are_known_go_on() {
+    let (mut drp, hydrant) = front("fresh = \"1ms\"\n").await;
+    let token = drp.token("alice", &json!({}));
+    let mut alice = by_password(&hydrant, ALICE).await.unwrap();
+    alice.register("*.*.*").await;
+    by_token(&hydrant, &token).await.unwrap();
+    drp.stop().await;
+    assert_eq!(seen(&hydrant, &mut alice, &[("machines", "m1")]).await, ["machines.update.m1"]);
+    by_password(&hydrant, ALICE).await.unwrap();
+    by_token(&hydrant, &token).await.unwrap();
+    let refusal = refused(by_password(&hydrant, "bob:builder").await);
+    assert_eq!((refusal.status, refusal.headers["retry-after"].to_str().unwrap()), (503, "5"), "{refusal:?}");
+    let plain = format!("a.{}.c", "b".repeat(40));
+    assert_eq!(refused(by_token(&hydrant, &plain).await).status, 503);
+    drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &[]));
+    drp.resume().await;
+    by_password(&hydrant, "bob:builder").await.unwrap();
+}
