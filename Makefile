@@ -17,8 +17,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 RUNNER = CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy docs deny oracle gorilla clients bench bench-peers instructions soak fuzz setup \
-	need-components need-go need-node need-python need-valgrind
+.PHONY: help run test check fmt clippy docs deny oracle gorilla clients bench bench-quick bench-build soak fuzz setup need-components need-go need-node need-python
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,14 +62,39 @@ clients: gorilla need-node need-python ## The same with those of Node and Python
 	$(CLIENTS)/python/bin/pip install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
 	$(CARGO) test $(LOCKED) --test clients -- --ignored node_ws python_websockets
 
-bench: setup ## In-process benchmarks, then the sockets beside the kernel's floor; results in target/bench
+# A part of the benchmarks: its name, its arguments. Text, JSON and a page; a fault (3) or a failure ends it all.
+LOADTEST = set -o pipefail; measure() { name=$$1; shift; echo "== $$name"; \
+	target/release/hydrant-loadtest "$$@" --json $(BENCH)/$$name.json --html $(BENCH)/$$name.html | tee $(BENCH)/$$name.txt; }; \
+	serve="--serve target/release/hydrant"
+
+bench: bench-build ## In-process benchmarks, then everything over sockets beside peers and floor: about 25 minutes; results in target/bench
+	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate --bench fanout_turn -- \
+	  --warm-up-time 0.5 --measurement-time 1.5 | tee $(BENCH)/criterion.txt
+	$(LOADTEST); set -e; measure compare compare $$serve --rounds 5; \
+	measure posts burst $$serve --k 16 --single-post; \
+	measure posts-selective burst $$serve --k 16 --single-post --selective; \
+	measure fleet fleet $$serve --percent 25,50,75 --floor --seconds 10 --rounds 3; \
+	measure fleet-200 fleet $$serve --runners 0 --portals 200 --scripts 0 --rate 200 --floor --seconds 10 --rounds 5; \
+	measure storm storm $$serve -n 10000 --loss restart; \
+	measure storm-cut storm $$serve -n 10000 --rounds 2; \
+	measure storm-tls storm $$serve --serve-tls -n 5000; \
+	measure idle idle $$serve -n 10000; \
+	measure idle-tls idle $$serve --serve-tls -n 10000
+
+bench-quick: bench-build ## The same over sockets in about 4 minutes: to see that it works, not to quote
+	$(LOADTEST); set -e; measure compare compare $$serve -n 200 --many 1000 --rounds 3 --seconds 0.2 --stall-rounds 1 --megabytes 4 --idle 500 --rest 2; \
+	measure posts-selective burst $$serve -n 200 --k 16 --rounds 3 --seconds 0.2 --single-post --selective; \
+	measure fleet fleet $$serve --percent 25,50 --floor --seconds 2; \
+	measure fleet-200 fleet $$serve --runners 0 --portals 200 --scripts 0 --rate 200 --floor --seconds 2; \
+	measure storm storm $$serve -n 1000 --loss restart; \
+	measure idle idle $$serve -n 1000 --rest 2
+
+bench-build: setup
 	mkdir -p $(BENCH)
 	$(CARGO) build $(LOCKED) --release --workspace
-	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate --bench fanout_turn | tee $(BENCH)/criterion.txt
-	set -o pipefail; target/release/hydrant-loadtest floor -n 1000 --payload 1024,12288 --k 1,16,64 --rounds 3 \
-	  --json $(BENCH)/floor.json | tee $(BENCH)/floor.txt
-	set -o pipefail; target/release/hydrant-loadtest burst --serve target/release/hydrant -n 1000 --payload 1024,12288 \
-	  --k 1,16,64 --rounds 5 --json $(BENCH)/burst.json | tee $(BENCH)/burst.txt
+
+<<<<<<< HEAD
+.PHONY: bench-peers instructions need-valgrind
 
 bench-peers: setup ## Filters beside the crates quamina and a-tree; results in target/bench
 	mkdir -p $(BENCH)
@@ -86,8 +110,13 @@ instructions: setup need-valgrind ## Instructions of one match and of one delive
 	done | tee $(BENCH)/instructions.txt
 
 soak: setup ## A million cases for filters, their time bounds, a thousand clients behind a front, and what a front costs
+=======
+soak: setup ## A million cases for filters, their time bounds, many clients and what a front costs, 10,000 connections, rights that end
+>>>>>>> main
 	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture
 	$(CARGO) test $(LOCKED) --release --test upstream --test upstream_cost -- --ignored --nocapture --test-threads 1
+	$(CARGO) test $(LOCKED) --release --test auth -- --ignored --test-threads 1
+	HYDRANT_SOAK=1 $(CARGO) test $(LOCKED) --release --test connections --test rights -- --test-threads 1
 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
 	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal

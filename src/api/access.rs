@@ -25,6 +25,7 @@ impl Api {
         if let Err(error) = &result {
             let peer = caller.peer;
             tracing::info!(target: AUDIT, %peer, path = request.uri().path(), %error, "refused");
+            self.refusals.tell(error, peer, request.uri().path());
             self.broker.metrics().rejected(match error {
                 ApiError::Auth(AuthError::Missing | AuthError::Malformed(_)) => Rejection::Unauthenticated,
                 ApiError::Auth(AuthError::Throttled { .. } | AuthError::Unavailable | AuthError::EndpointAway) => {

@@ -26,6 +26,7 @@ pub mod probe;
 mod proxy;
 mod query;
 pub mod quota;
+mod refusals;
 mod route;
 mod token;
 mod visitors;
@@ -52,6 +53,7 @@ use crate::transport::pool::{Admission, Pool};
 use crate::upstream::Upstream;
 use crate::{AUDIT, clock};
 use quota::{PostQuota, SocketQuota};
+use refusals::Refusals;
 use route::Route;
 use visitors::Visitors;
 
@@ -69,6 +71,7 @@ pub struct ApiLimits {
 pub struct Api {
     parts: ApiParts,
     visitors: Visitors,
+    refusals: Refusals,
 }
 
 impl std::ops::Deref for Api {
@@ -136,7 +139,7 @@ impl Handler for Api {
 impl Api {
     /// An API without visitors.
     pub fn new(parts: ApiParts) -> Self {
-        Self { parts, visitors: Visitors::default() }
+        Self { parts, visitors: Visitors::default(), refusals: Refusals::default() }
     }
 
     /// Tells of an HTTP connection. While the inboxes are full nobody hears of it; the list has it all the same.

@@ -37,7 +37,7 @@ pub struct AuthOptions {
     pub max_token_ttl: Duration,
     /// How many passwords may be tried.
     pub throttle: Limits,
-    /// How many passwords are hashed at once; 0 means as many as there are cores.
+    /// How many passwords are hashed at once; 0 means half as many as there are cores.
     pub hash_workers: usize,
     /// How many logins may wait for a hash worker before more are turned away.
     pub hash_queue: usize,

@@ -2,7 +2,7 @@
 //!
 //! A token costs one HMAC. A password costs a hash of tens of milliseconds and 19 MiB: so a right one is known again for a
 //! minute by a keyed hash (drpcli -x sends it with every request), wrong ones are held back by [`Throttle`], and
-//! [`Authority::login`] hashes on a bounded number of blocking threads, away from those who deliver.
+//! [`Authority::login`] hashes on a few threads of its own that yield to all others, those who deliver above all.
 //!
 //! Contract: an unknown user costs the same as a known one. Nobody is told which it was, and nothing that was sent shows
 //! in an error. What a login costs is accounted even if the caller does not wait for the end of it.
@@ -16,11 +16,12 @@ use hashbrown::HashMap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use super::authority::{AuthOptions, Authority};
 use super::certificate::ClientCertificate;
 use super::credential::{Credential, CredentialError, Secret};
+use super::hashers::Hashers;
 use super::identity::{Conditions, Identity, Subject, Witness};
 use super::keys::Hasher;
 use super::password::{MAX_PASSWORD_BYTES, PasswordHash};
@@ -90,8 +91,7 @@ pub(super) struct Logins {
     throttle: Mutex<Throttle>,
     /// Verified for unknown users while nobody at all has a password.
     decoy: PasswordHash,
-    workers: Arc<Semaphore>,
-    queue: Semaphore,
+    hashers: Hashers,
 }
 
 impl fmt::Debug for Logins {
@@ -102,15 +102,13 @@ impl fmt::Debug for Logins {
 
 impl Logins {
     pub(super) fn new(options: &AuthOptions) -> Result<Self, StoreError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = if options.hash_workers == 0 { cores } else { options.hash_workers };
+        let started = Hashers::start(options.hash_workers, options.hash_queue);
         Ok(Self {
             hasher: Hasher::random()?,
             cache: Mutex::default(),
             throttle: Mutex::new(Throttle::new(options.throttle)),
             decoy: PasswordHash::make("nobody has this password")?,
-            workers: Arc::new(Semaphore::new(workers.min(Semaphore::MAX_PERMITS))),
-            queue: Semaphore::new((workers + options.hash_queue).min(Semaphore::MAX_PERMITS)),
+            hashers: started.map_err(StoreError::Threads)?,
         })
     }
 
@@ -160,29 +158,26 @@ impl Authority {
         }
     }
 
-    /// Checks credentials without blocking: passwords are hashed on tokio's blocking threads, a bounded number at once.
+    /// Checks credentials without blocking: passwords are hashed on threads for that, a bounded number at once.
     ///
     /// # Errors
     /// [`AuthError`]; [`AuthError::Unavailable`] if too many are waiting.
     pub async fn login(self: &Arc<Self>, credential: Credential, peer: IpAddr) -> Result<Identity, AuthError> {
         let now = clock::now();
-        let _place = match &credential {
-            Credential::Basic { .. } => Some(self.logins.queue.try_acquire().map_err(|_| AuthError::Unavailable)?),
-            Credential::Bearer(_) | Credential::Certificate(_) => None,
-        };
         let attempt = match self.begin(&credential, peer, now)? {
             Begun::Done(identity) => return Ok(identity),
             Begun::Hash(attempt) => attempt,
         };
-        let workers = Arc::clone(&self.logins.workers);
-        let permit = workers.acquire_owned().await.map_err(|_| AuthError::Unavailable)?;
-        let authority = Arc::clone(self);
-        let hashed = tokio::task::spawn_blocking(move || {
-            let outcome = authority.finish(*attempt, now);
-            drop(permit);
-            outcome
+        let (tell, outcome) = oneshot::channel();
+        let authority = Arc::downgrade(self);
+        let queued = self.logins.hashers.run(move || {
+            // Weak, or the threads would keep alive what they end with.
+            let Some(authority) = authority.upgrade() else { return };
+            // Who does not wait any more has hung up; the attempt counts all the same.
+            let _ = tell.send(authority.finish(*attempt, now));
         });
-        hashed.await.unwrap_or(Err(AuthError::Unavailable))
+        queued.map_err(|_| AuthError::Unavailable)?;
+        outcome.await.unwrap_or(Err(AuthError::Unavailable))
     }
 
     /// Asks whether a password may be tried that is not checked here.

@@ -17,6 +17,7 @@ mod certificate;
 mod claim;
 mod credential;
 pub mod directory;
+mod hashers;
 mod identity;
 mod issue;
 mod issuers;

@@ -79,7 +79,14 @@ impl Http {
         let answer = patiently("an answer", self.sender.send_request(request)).await.unwrap();
         let (parts, body) = answer.into_parts();
         let body = patiently("a body", body.collect()).await.unwrap().to_bytes();
-        Reply { status: parts.status, headers: parts.headers, body: String::from_utf8(body.into()).unwrap() }
+        let reply =
+            Reply { status: parts.status, headers: parts.headers, body: String::from_utf8(body.into()).unwrap() };
+        super::canary::check("an answer's head", &format!("{:?}", reply.headers));
+        // A token may show where it was asked for.
+        if !path.split('?').next().unwrap().ends_with("/token") {
+            super::canary::check("an answer", &reply.body);
+        }
+        reply
     }
 }
 

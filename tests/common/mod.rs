@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary takes its own part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 
+pub mod canary;
 pub mod drp;
 pub mod http;
 pub mod people;
@@ -76,6 +77,7 @@ impl Hydrant {
 
     /// A server whose data directory, `data` in `dir`, may have something in it already.
     async fn start_in(dir: tempfile::TempDir, toml: &str, tls: &str) -> Self {
+        canary::guard(basic(LOGIN).trim_start_matches("Basic "));
         let server = Server::start(settings(dir.path(), toml, tls)).await.unwrap();
         Self { server, tls: tls != "off", token: OnceCell::new(), issuer: people::Issuer::default(), dir }
     }
@@ -96,7 +98,9 @@ impl Hydrant {
             let path = "/api/v3/users/rocketskates/token?ttl=3600";
             let reply =
                 http::request(self.address(), self.tls, "GET", path, &[("authorization", &basic(LOGIN))], "").await;
-            reply.json()["Token"].as_str().unwrap().to_owned()
+            let token = reply.json()["Token"].as_str().unwrap().to_owned();
+            canary::guard(&token);
+            token
         };
         self.token.get_or_init(fetch).await
     }
@@ -177,12 +181,10 @@ fn settings(dir: &std::path::Path, toml: &str, tls: &str) -> Settings {
     std::fs::write(&file, format!("{quiet}{toml}")).unwrap();
     let data = dir.join("data").display().to_string();
     let flag = |key, text: &str| FlagValue { key, flag: "--test", text: text.to_owned() };
-    let flags = vec![
-        flag("listen", "127.0.0.1:0"),
-        flag("metrics_listen", "127.0.0.1:0"),
-        flag("tls", tls),
-        flag("data_dir", &data),
-    ];
+    let mut flags = vec![flag("metrics_listen", "127.0.0.1:0"), flag("tls", tls), flag("data_dir", &data)];
+    if !toml.contains("listen = ") {
+        flags.push(flag("listen", "127.0.0.1:0"));
+    }
     Settings::load(&Sources { file: Some(file), env: Vec::new(), flags }).unwrap()
 }
 

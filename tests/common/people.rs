@@ -40,6 +40,7 @@ impl Hydrant {
         tls: bool,
         people: impl FnOnce(&mut Store) -> Result<(), StoreError>,
     ) -> Self {
+        super::canary::watch();
         let dir = tempfile::tempdir().unwrap();
         let change = |store: &mut Store| with_first_user(store).and_then(|()| people(store));
         edit_store(&dir.path().join("data"), change).unwrap();
@@ -57,7 +58,9 @@ impl Hydrant {
         let authority = self.issuer.0.get_or_init(open);
         authority.reload().unwrap();
         let now = now();
-        authority.issue_local(&principal.parse().unwrap(), request, now).unwrap().token.expose().to_owned()
+        let issued = authority.issue_local(&principal.parse().unwrap(), request, now).unwrap();
+        super::canary::guard(issued.token.expose());
+        issued.token.expose().to_owned()
     }
 
     /// A websocket of somebody with a token that is restricted like this.

@@ -133,7 +133,9 @@ impl Client {
 
     /// The next event.
     pub async fn event(&mut self) -> Seen {
-        Seen::read(&self.text().await)
+        let text = self.text().await;
+        super::canary::check("an event", &text);
+        Seen::read(&text)
     }
 
     /// The next event must be this answer to a command.

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod canary;
 mod certificates;
 mod issuer;
 mod limits;

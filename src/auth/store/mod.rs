@@ -104,6 +104,9 @@ pub enum StoreError {
     /// Not a password.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// The system gives no threads to hash passwords on.
+    #[error("cannot start the threads that hash passwords: {0}")]
+    Threads(std::io::Error),
     /// The system has no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
