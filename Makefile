@@ -5,6 +5,8 @@ CARGO   ?= cargo
 LOCKED  := --locked
 TOOLS   := $(CURDIR)/target/tools
 BENCH   := $(CURDIR)/target/bench
+NATS    := $(TOOLS)/bin/nats-server
+NATS_VERSION := v2.15.2
 CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
 SECONDS_EACH ?= 60
@@ -13,11 +15,8 @@ PATTERNS     ?= 20000
 # Answers depend on the version of Go (Unicode tables, spelling of classes): the one that made the table. Another one fetches it.
 GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
 
-# The variable by which cargo starts a benchmark under another program.
-RUNNER = CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
-
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy docs deny oracle gorilla clients bench bench-quick bench-build soak fuzz setup need-components need-go need-node need-python
+.PHONY: help run test check fmt clippy docs deny oracle gorilla clients bench bench-quick bench-build soak fuzz setup need-components need-go need-nats need-node need-python
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +24,7 @@ help: ## This list
 run: setup ## Run the broker with a simulated fleet and say what to try next
 	$(CARGO) run $(LOCKED) --release -- serve --demo
 
-test: setup ## All tests of the workspace, documentation examples included
+test: setup need-nats ## All tests of the workspace, documentation examples included
 	$(CARGO) test $(LOCKED) --workspace
 
 check: fmt clippy docs deny ## Everything but the tests: format, lints, documentation, licences
@@ -93,7 +92,22 @@ bench-build: setup
 	mkdir -p $(BENCH)
 	$(CARGO) build $(LOCKED) --release --workspace
 
-<<<<<<< HEAD
+soak: setup ## A million cases for filters, their time bounds, many clients and what a front costs, 10,000 connections, rights that end
+	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture
+	$(CARGO) test $(LOCKED) --release --test upstream --test upstream_cost -- --ignored --nocapture --test-threads 1
+	$(CARGO) test $(LOCKED) --release --test auth -- --ignored --test-threads 1
+	HYDRANT_SOAK=1 $(CARGO) test $(LOCKED) --release --test connections --test rights -- --test-threads 1
+
+fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
+	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
+	@test -x $(TOOLS)/bin/cargo-fuzz || $(CARGO) install --locked --root $(TOOLS) cargo-fuzz
+	set -e; export PATH=$(TOOLS)/bin:$$PATH; for target in $$(cargo +nightly fuzz list); do mkdir -p target/fuzz/$$target; \
+	  cargo +nightly fuzz run --target-dir target/fuzz/build "$$target" target/fuzz/$$target fuzz/seeds -- \
+	    -dict=fuzz/filter.dict -max_len=4096 -timeout=10 -max_total_time=$(SECONDS_EACH); done
+
+# The variable by which cargo starts a benchmark under another program.
+RUNNER = CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
+
 .PHONY: bench-peers instructions need-valgrind
 
 bench-peers: setup ## Filters beside the crates quamina and a-tree; results in target/bench
@@ -109,21 +123,9 @@ instructions: setup need-valgrind ## Instructions of one match and of one delive
 	    END {if (!units || !count) exit 1; printf "%s: %.1f instructions each\n", work, count / units}'; \
 	done | tee $(BENCH)/instructions.txt
 
-soak: setup ## A million cases for filters, their time bounds, a thousand clients behind a front, and what a front costs
-=======
-soak: setup ## A million cases for filters, their time bounds, many clients and what a front costs, 10,000 connections, rights that end
->>>>>>> main
-	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture
-	$(CARGO) test $(LOCKED) --release --test upstream --test upstream_cost -- --ignored --nocapture --test-threads 1
-	$(CARGO) test $(LOCKED) --release --test auth -- --ignored --test-threads 1
-	HYDRANT_SOAK=1 $(CARGO) test $(LOCKED) --release --test connections --test rights -- --test-threads 1
-
-fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
-	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
-	@test -x $(TOOLS)/bin/cargo-fuzz || $(CARGO) install --locked --root $(TOOLS) cargo-fuzz
-	set -e; export PATH=$(TOOLS)/bin:$$PATH; for target in $$(cargo +nightly fuzz list); do mkdir -p target/fuzz/$$target; \
-	  cargo +nightly fuzz run --target-dir target/fuzz/build "$$target" target/fuzz/$$target fuzz/seeds -- \
-	    -dict=fuzz/filter.dict -max_len=4096 -timeout=10 -max_total_time=$(SECONDS_EACH); done
+need-valgrind:
+	@command -v valgrind >/dev/null || $(call apt,valgrind)
+	@command -v valgrind >/dev/null || { echo "valgrind is missing and could not be installed" >&2; exit 1; }
 
 # What building needs besides Rust: a C compiler, for the cryptography (aws-lc) and the allocator. Neither cmake nor clang.
 setup:
@@ -134,9 +136,14 @@ setup:
 need-components:
 	@$(CARGO) fmt --version >/dev/null 2>&1 && $(CARGO) clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
 
-need-valgrind:
-	@command -v valgrind >/dev/null || $(call apt,valgrind)
-	@command -v valgrind >/dev/null || { echo "valgrind is missing and could not be installed" >&2; exit 1; }
+# The server that nodes are tested with: built where there is a Go that can, otherwise Debian's, which is older and does.
+need-nats:
+	@mkdir -p $(TOOLS)/bin
+	@test -x $(NATS) || ! command -v go >/dev/null \
+	  || GOBIN=$(TOOLS)/bin go install github.com/nats-io/nats-server/v2@$(NATS_VERSION) || true
+	@test -x $(NATS) || command -v nats-server >/dev/null || $(call apt,nats-server)
+	@test -x $(NATS) || ln -sf "$$(PATH=$$PATH:/usr/sbin command -v nats-server)" $(NATS)
+	@$(NATS) --version || { echo "nats-server is missing and could not be installed" >&2; exit 1; }
 
 need-go:
 	@command -v go >/dev/null || $(call apt,golang-go)
