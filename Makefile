@@ -19,7 +19,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 .PHONY: help run test check fmt clippy docs deny oracle gorilla clients bench bench-quick bench-build soak fuzz setup need-components need-go need-nats need-node need-python
 
 help: ## This list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: setup ## Run the broker with a simulated fleet and say what to try next
 	$(CARGO) run $(LOCKED) --release -- serve --demo
@@ -101,8 +101,31 @@ soak: setup ## A million cases for filters, their time bounds, many clients and 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
 	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
 	@test -x $(TOOLS)/bin/cargo-fuzz || $(CARGO) install --locked --root $(TOOLS) cargo-fuzz
-	set -e; for target in $$(PATH=$(TOOLS)/bin:$$PATH cargo +nightly fuzz list); do \
-	  PATH=$(TOOLS)/bin:$$PATH cargo +nightly fuzz run "$$target" -- -max_total_time=$(SECONDS_EACH); done
+	set -e; export PATH=$(TOOLS)/bin:$$PATH; for target in $$(cargo +nightly fuzz list); do mkdir -p target/fuzz/$$target; \
+	  cargo +nightly fuzz run --target-dir target/fuzz/build "$$target" target/fuzz/$$target fuzz/seeds -- \
+	    -dict=fuzz/filter.dict -max_len=4096 -timeout=10 -max_total_time=$(SECONDS_EACH); done
+
+# The variable by which cargo starts a benchmark under another program.
+RUNNER = CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
+
+.PHONY: bench-peers instructions need-valgrind
+
+bench-peers: setup ## Filters beside the crates quamina and a-tree; results in target/bench
+	mkdir -p $(BENCH)
+	set -o pipefail; cd benches/peers && $(CARGO) run $(LOCKED) --release --target-dir $(CURDIR)/target | tee $(BENCH)/peers.txt
+
+instructions: setup need-valgrind ## Instructions of one match and of one delivery, counted by valgrind; results in target/bench
+	mkdir -p $(BENCH)
+	$(CARGO) bench $(LOCKED) --bench instructions --no-run
+	set -e -o pipefail; export $(RUNNER)="valgrind --tool=callgrind --callgrind-out-file=/dev/null --toggle-collect=*counted_*"; \
+	for work in match outbox; do $(CARGO) bench $(LOCKED) --bench instructions -- $$work 2>&1 | \
+	  awk -v work=$$work '$$1 == work":" {print; units = $$2} /Collected/ {count = $$NF} \
+	    END {if (!units || !count) exit 1; printf "%s: %.1f instructions each\n", work, count / units}'; \
+	done | tee $(BENCH)/instructions.txt
+
+need-valgrind:
+	@command -v valgrind >/dev/null || $(call apt,valgrind)
+	@command -v valgrind >/dev/null || { echo "valgrind is missing and could not be installed" >&2; exit 1; }
 
 # What building needs besides Rust: a C compiler, for the cryptography (aws-lc) and the allocator. Neither cmake nor clang.
 setup:
