@@ -5,6 +5,8 @@ CARGO   ?= cargo
 LOCKED  := --locked
 TOOLS   := $(CURDIR)/target/tools
 BENCH   := $(CURDIR)/target/bench
+NATS    := $(TOOLS)/bin/nats-server
+NATS_VERSION := v2.15.2
 CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
 SECONDS_EACH ?= 60
@@ -14,15 +16,15 @@ PATTERNS     ?= 20000
 GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy docs deny oracle gorilla clients bench soak fuzz setup need-components need-go need-node need-python
+.PHONY: help run test check fmt clippy docs deny oracle gorilla clients bench bench-quick bench-build soak fuzz setup need-components need-go need-nats need-node need-python
 
 help: ## This list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: setup ## Run the broker with a simulated fleet and say what to try next
 	$(CARGO) run $(LOCKED) --release -- serve --demo
 
-test: setup ## All tests of the workspace, documentation examples included
+test: setup need-nats ## All tests of the workspace, documentation examples included
 	$(CARGO) test $(LOCKED) --workspace
 
 check: fmt clippy docs deny ## Everything but the tests: format, lints, documentation, licences
@@ -59,14 +61,36 @@ clients: gorilla need-node need-python ## The same with those of Node and Python
 	$(CLIENTS)/python/bin/pip install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
 	$(CARGO) test $(LOCKED) --test clients -- --ignored node_ws python_websockets
 
-bench: setup ## In-process benchmarks, then the sockets beside the kernel's floor; results in target/bench
+# A part of the benchmarks: its name, its arguments. Text, JSON and a page; a fault (3) or a failure ends it all.
+LOADTEST = set -o pipefail; measure() { name=$$1; shift; echo "== $$name"; \
+	target/release/hydrant-loadtest "$$@" --json $(BENCH)/$$name.json --html $(BENCH)/$$name.html | tee $(BENCH)/$$name.txt; }; \
+	serve="--serve target/release/hydrant"
+
+bench: bench-build ## In-process benchmarks, then everything over sockets beside peers and floor: about 25 minutes; results in target/bench
+	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate --bench fanout_turn -- \
+	  --warm-up-time 0.5 --measurement-time 1.5 | tee $(BENCH)/criterion.txt
+	$(LOADTEST); set -e; measure compare compare $$serve --rounds 5; \
+	measure posts burst $$serve --k 16 --single-post; \
+	measure posts-selective burst $$serve --k 16 --single-post --selective; \
+	measure fleet fleet $$serve --percent 25,50,75 --floor --seconds 10 --rounds 3; \
+	measure fleet-200 fleet $$serve --runners 0 --portals 200 --scripts 0 --rate 200 --floor --seconds 10 --rounds 5; \
+	measure storm storm $$serve -n 10000 --loss restart; \
+	measure storm-cut storm $$serve -n 10000 --rounds 2; \
+	measure storm-tls storm $$serve --serve-tls -n 5000; \
+	measure idle idle $$serve -n 10000; \
+	measure idle-tls idle $$serve --serve-tls -n 10000
+
+bench-quick: bench-build ## The same over sockets in about 4 minutes: to see that it works, not to quote
+	$(LOADTEST); set -e; measure compare compare $$serve -n 200 --many 1000 --rounds 3 --seconds 0.2 --stall-rounds 1 --megabytes 4 --idle 500 --rest 2; \
+	measure posts-selective burst $$serve -n 200 --k 16 --rounds 3 --seconds 0.2 --single-post --selective; \
+	measure fleet fleet $$serve --percent 25,50 --floor --seconds 2; \
+	measure fleet-200 fleet $$serve --runners 0 --portals 200 --scripts 0 --rate 200 --floor --seconds 2; \
+	measure storm storm $$serve -n 1000 --loss restart; \
+	measure idle idle $$serve -n 1000 --rest 2
+
+bench-build: setup
 	mkdir -p $(BENCH)
 	$(CARGO) build $(LOCKED) --release --workspace
-	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate --bench fanout_turn | tee $(BENCH)/criterion.txt
-	set -o pipefail; target/release/hydrant-loadtest floor -n 1000 --payload 1024,12288 --k 1,16,64 --rounds 3 \
-	  --json $(BENCH)/floor.json | tee $(BENCH)/floor.txt
-	set -o pipefail; target/release/hydrant-loadtest burst --serve target/release/hydrant -n 1000 --payload 1024,12288 \
-	  --k 1,16,64 --rounds 5 --json $(BENCH)/burst.json | tee $(BENCH)/burst.txt
 
 soak: setup ## A million cases for filters, their time bounds, many clients and what a front costs, 10,000 connections, rights that end
 	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture
@@ -77,8 +101,31 @@ soak: setup ## A million cases for filters, their time bounds, many clients and 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
 	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
 	@test -x $(TOOLS)/bin/cargo-fuzz || $(CARGO) install --locked --root $(TOOLS) cargo-fuzz
-	set -e; for target in $$(PATH=$(TOOLS)/bin:$$PATH cargo +nightly fuzz list); do \
-	  PATH=$(TOOLS)/bin:$$PATH cargo +nightly fuzz run "$$target" -- -max_total_time=$(SECONDS_EACH); done
+	set -e; export PATH=$(TOOLS)/bin:$$PATH; for target in $$(cargo +nightly fuzz list); do mkdir -p target/fuzz/$$target; \
+	  cargo +nightly fuzz run --target-dir target/fuzz/build "$$target" target/fuzz/$$target fuzz/seeds -- \
+	    -dict=fuzz/filter.dict -max_len=4096 -timeout=10 -max_total_time=$(SECONDS_EACH); done
+
+# The variable by which cargo starts a benchmark under another program.
+RUNNER = CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
+
+.PHONY: bench-peers instructions need-valgrind
+
+bench-peers: setup ## Filters beside the crates quamina and a-tree; results in target/bench
+	mkdir -p $(BENCH)
+	set -o pipefail; cd benches/peers && $(CARGO) run $(LOCKED) --release --target-dir $(CURDIR)/target | tee $(BENCH)/peers.txt
+
+instructions: setup need-valgrind ## Instructions of one match and of one delivery, counted by valgrind; results in target/bench
+	mkdir -p $(BENCH)
+	$(CARGO) bench $(LOCKED) --bench instructions --no-run
+	set -e -o pipefail; export $(RUNNER)="valgrind --tool=callgrind --callgrind-out-file=/dev/null --toggle-collect=*counted_*"; \
+	for work in match outbox; do $(CARGO) bench $(LOCKED) --bench instructions -- $$work 2>&1 | \
+	  awk -v work=$$work '$$1 == work":" {print; units = $$2} /Collected/ {count = $$NF} \
+	    END {if (!units || !count) exit 1; printf "%s: %.1f instructions each\n", work, count / units}'; \
+	done | tee $(BENCH)/instructions.txt
+
+need-valgrind:
+	@command -v valgrind >/dev/null || $(call apt,valgrind)
+	@command -v valgrind >/dev/null || { echo "valgrind is missing and could not be installed" >&2; exit 1; }
 
 # What building needs besides Rust: a C compiler, for the cryptography (aws-lc) and the allocator. Neither cmake nor clang.
 setup:
@@ -88,6 +135,15 @@ setup:
 
 need-components:
 	@$(CARGO) fmt --version >/dev/null 2>&1 && $(CARGO) clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
+
+# The server that nodes are tested with: built where there is a Go that can, otherwise Debian's, which is older and does.
+need-nats:
+	@mkdir -p $(TOOLS)/bin
+	@test -x $(NATS) || ! command -v go >/dev/null \
+	  || GOBIN=$(TOOLS)/bin go install github.com/nats-io/nats-server/v2@$(NATS_VERSION) || true
+	@test -x $(NATS) || command -v nats-server >/dev/null || $(call apt,nats-server)
+	@test -x $(NATS) || ln -sf "$$(PATH=$$PATH:/usr/sbin command -v nats-server)" $(NATS)
+	@$(NATS) --version || { echo "nats-server is missing and could not be installed" >&2; exit 1; }
 
 need-go:
 	@command -v go >/dev/null || $(call apt,golang-go)

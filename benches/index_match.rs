@@ -8,59 +8,26 @@
 //! been read just before, outside the time, as they have been on the way into a shard. By how much it is less, so much costs
 //! reading the strings of 65,000 other events. `strings` only hashes the strings, in the same order, cold.
 
+#[path = "common/cpu.rs"]
+mod cpu;
+#[path = "common/fleet.rs"]
+mod fleet;
+
 use std::hash::{BuildHasher, Hasher};
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use cpu::CpuTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hydrant::event::{Draft, Event};
-use hydrant::index::{Class, Index, Limits};
+use hydrant::event::Event;
+use hydrant::index::Index;
 
-const KEYS: usize = 65_000;
+/// As in the server: where memory lies is half of what is measured here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Events of a turn of a shard; the time is taken once a turn.
 const TURN: usize = 256;
-
-/// A UUID-shaped key, spread by a multiplicative hash so that neighbours have nothing in common.
-fn key(n: usize) -> String {
-    let mixed = (n as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    format!("{:08x}-{:04x}-4000-8000-{:012x}", mixed >> 32, mixed >> 16 & 0xFFFF, mixed & 0xFFFF_FFFF_FFFF)
-}
-
-fn spec(n: usize) -> String {
-    let key = key(n % KEYS);
-    match n % 10 {
-        0..=3 => format!("machines.*.{key}"),
-        4..=6 => format!("machines.update.{key}"),
-        7..=8 => format!("machine_jobs.*.{key}"),
-        _ => ["jobs.create.*", "profiles.*.*", "work_orders.update.*", "params.save.*"][n / 10 % 4].to_owned(),
-    }
-}
-
-/// Ten registrations a subscriber, as a portal or a runner has them.
-fn index(registrations: usize) -> Index<u32> {
-    let mut index = Index::new(Limits::default());
-    let subscribers = registrations.div_ceil(10);
-    for subscriber in 0..subscribers {
-        let slot = index.subscribe(u32::try_from(subscriber).expect("a million"), Class(0));
-        for n in (subscriber..registrations).step_by(subscribers) {
-            index.register(slot, &spec(n)).expect("a good registration");
-        }
-    }
-    index
-}
-
-fn events(kind: &str) -> Vec<Event> {
-    let event = |n: usize| {
-        let object = format!("{{\"Machine\":\"{}\"}}", key(n));
-        let key = key(n);
-        let mut draft = Draft::new(kind, "update", &key);
-        draft.object = &object;
-        draft.seal(jiff::Timestamp::UNIX_EPOCH)
-    };
-    // In an order of its own, not that of the registrations.
-    (0..KEYS).map(|n| event(n * 7919 % KEYS)).collect()
-}
 
 /// The events that a run of so many takes, in pieces, going on where the last run ended.
 fn pieces<'e>(events: &'e [Event], at: &mut usize, count: u64, size: usize) -> Vec<&'e [Event]> {
@@ -104,19 +71,19 @@ fn time(
     let mut spent = Duration::ZERO;
     for piece in pieces(events, at, count, TURN) {
         prepare(piece);
-        let started = Instant::now();
+        let started = CpuTime::now();
         work(piece);
-        spent += started.elapsed();
+        spent += CpuTime::since(started);
     }
     spent
 }
 
-fn bench(c: &mut Criterion) {
+fn bench(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("index_match");
     group.throughput(Throughput::Elements(1));
-    let both = ["machines", "jobs"].map(|kind| (kind, events(kind)));
+    let both = ["machines", "jobs"].map(|kind| (kind, fleet::events(kind).collect::<Vec<_>>()));
     for registrations in [1_000, 100_000, 1_000_000] {
-        let mut index = index(registrations);
+        let mut index = fleet::index(registrations);
         let (mut at, mut hits) = (0, 0_u64);
         for (kind, events) in &both {
             let id = |row: &str| BenchmarkId::new(format!("{kind}/{row}"), registrations);
@@ -156,7 +123,7 @@ fn bench(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().sample_size(30);
+    config = Criterion::default().with_measurement(CpuTime).sample_size(30);
     targets = bench
 }
 criterion_main!(benches);

@@ -9,20 +9,29 @@
 
 mod classes;
 pub mod connection;
+pub mod copies;
+pub mod export;
+pub mod history;
+mod replay;
 mod shard;
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use thiserror::Error;
 
-pub use shard::{Commands, Shard};
+pub use shard::{Allowance, Commands, Shard};
 
+use crate::clock;
 use crate::event::Event;
 use crate::fanout::inbox::{Batch, Inlet};
 use crate::metrics::{Metrics, Source};
+use copies::{Copies, Digest, Keys, Occurrence};
+use export::{ExportLimits, Exports, Outlet};
+use history::History;
 
 /// The Type of events about connections; a principal always sees those of its own.
 pub const CONNECTIONS: &str = "connections";
@@ -46,6 +55,60 @@ struct Sequencer {
     next: u64,
     inlets: Vec<Inlet>,
     stopped: bool,
+    /// The way to other nodes.
+    outlet: Option<Outlet>,
+    /// Only where other nodes may take the same events in.
+    copies: Option<Copies>,
+}
+
+impl Sequencer {
+    /// Leaves the events that have not come another way, and tells their occurrences.
+    fn drop_copies(&mut self, events: &mut Vec<Event>, intake: &mut Intake<'_>) -> Option<Box<[Occurrence]>> {
+        let (Some(copies), Some((ways, digests))) = (&mut self.copies, &intake.ways) else { return None };
+        let admit = |(at, digest): (usize, &Digest)| match ways {
+            Ways::Own => copies.own(*digest),
+            Ways::Foreign(occurrences) => {
+                let occurrence = occurrences[at];
+                copies.foreign(*digest, occurrence).then_some(occurrence)
+            }
+        };
+        let admitted: Vec<Option<Occurrence>> = digests.iter().enumerate().map(admit).collect();
+        if admitted.contains(&None) {
+            let mut new = admitted.iter();
+            events.retain(|_| new.next().is_none_or(Option::is_some));
+            intake.times.keep(|at| admitted[at].is_some());
+            intake.bytes = events.iter().map(|event| event.frame().len()).sum();
+        }
+        Some(admitted.into_iter().flatten().collect())
+    }
+
+    /// Puts a batch into every inbox and on its way to other nodes. Returns how many events these do not get.
+    fn hand_out(&self, batch: Batch, source: Source, occurrences: Option<Box<[Occurrence]>>) -> u64 {
+        let batch = Arc::new(batch);
+        for inlet in &self.inlets {
+            if !inlet.push(Arc::clone(&batch)) {
+                tracing::error!("a shard is gone; its connections get no more events");
+            }
+        }
+        let outlet = self.outlet.as_ref().filter(|_| source.leaves_the_node());
+        outlet.map_or(0, |outlet| outlet.push(&batch, occurrences))
+    }
+}
+
+/// What is known about events before the lock is taken.
+struct Intake<'a> {
+    source: Source,
+    bytes: usize,
+    times: history::Times,
+    ways: Option<(Ways<'a>, Vec<Digest>)>,
+}
+
+/// How events came that may come another way too.
+enum Ways<'a> {
+    /// From the endpoint.
+    Own,
+    /// From another node, each with its occurrence.
+    Foreign(&'a [Occurrence]),
 }
 
 /// See the module's text.
@@ -54,6 +117,10 @@ pub struct Broker {
     sequencer: Mutex<Sequencer>,
     metrics: Arc<Metrics>,
     epoch: Instant,
+    history: Arc<History>,
+    keys: Keys,
+    /// Whether copies are looked for.
+    shares: AtomicBool,
     observer: OnceLock<Observer>,
 }
 
@@ -68,8 +135,21 @@ impl fmt::Debug for Observer {
 
 impl Broker {
     /// A broker without shards. All times in microseconds count from `epoch`.
-    pub fn new(metrics: Arc<Metrics>, epoch: Instant) -> Self {
-        Self { sequencer: Mutex::default(), metrics, epoch, observer: OnceLock::new() }
+    pub fn new(metrics: Arc<Metrics>, epoch: Instant, history: History) -> Self {
+        Self {
+            sequencer: Mutex::default(),
+            metrics,
+            epoch,
+            history: Arc::new(history),
+            keys: Keys::default(),
+            shares: AtomicBool::new(false),
+            observer: OnceLock::new(),
+        }
+    }
+
+    /// The recent past.
+    pub fn history(&self) -> &Arc<History> {
+        &self.history
     }
 
     /// Has every event looked at that is taken in from now on, once. What follows from it comes later than the event, so
@@ -83,6 +163,17 @@ impl Broker {
     /// Adds a shard by its inbox. Shards are added before the first event.
     pub fn attach(&self, inlet: Inlet) {
         self.sequencer.lock().inlets.push(inlet);
+    }
+
+    /// Shares what this node takes in with other nodes: it is put into the queue that is returned, and copies of events that
+    /// several nodes take in are dropped, as long as no more than `window` others come between. Before the first event.
+    pub fn share(&self, limits: ExportLimits, window: usize) -> Exports {
+        let (outlet, exports) = export::exports(limits);
+        let mut sequencer = self.sequencer.lock();
+        sequencer.outlet = Some(outlet);
+        sequencer.copies = Some(Copies::new(window));
+        self.shares.store(true, Ordering::Relaxed);
+        exports
     }
 
     /// All metrics.
@@ -113,43 +204,75 @@ impl Broker {
     /// # Errors
     /// [`PublishError`] and the events.
     pub fn publish_or_return(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
-        let bytes = events.iter().map(|event| event.frame().len()).sum();
-        let count = events.len() as u64;
+        let shares = source.is_shared() && self.shares.load(Ordering::Relaxed);
+        self.take_in(events, source, shares.then_some(Ways::Own))
+    }
+
+    /// Like [`Broker::publish_or_return`], for events that other nodes had from an endpoint which this one may follow too:
+    /// copies are dropped. For each event its occurrence.
+    ///
+    /// # Errors
+    /// [`PublishError`] and the events.
+    pub fn publish_foreign(
+        &self,
+        events: Vec<Event>,
+        source: Source,
+        occurrences: &[Occurrence],
+    ) -> Result<u64, (PublishError, Vec<Event>)> {
+        self.take_in(events, source, Some(Ways::Foreign(occurrences)))
+    }
+
+    fn take_in(
+        &self,
+        events: Vec<Event>,
+        source: Source,
+        ways: Option<Ways<'_>>,
+    ) -> Result<u64, (PublishError, Vec<Event>)> {
+        let digest = |ways| (ways, events.iter().map(|event| self.keys.digest(event)).collect());
+        let intake = Intake {
+            source,
+            bytes: events.iter().map(|event| event.frame().len()).sum(),
+            times: self.history.times(&events),
+            ways: ways.map(digest),
+        };
         if let Some(Observer(observe)) = self.observer.get() {
             events.iter().for_each(observe);
         }
-        let first = self.sequence(events, bytes)?;
-        self.metrics.received(source, count, bytes as u64);
-        Ok(first)
+        self.sequence(events, intake)
     }
 
-    fn sequence(&self, events: Vec<Event>, bytes: usize) -> Result<u64, (PublishError, Vec<Event>)> {
+    fn sequence(&self, mut events: Vec<Event>, mut intake: Intake<'_>) -> Result<u64, (PublishError, Vec<Event>)> {
         let count = events.len();
         let mut sequencer = self.sequencer.lock();
         if sequencer.stopped {
             return Err((PublishError::Stopped, events));
         }
-        if count == 0 {
-            return Ok(sequencer.next);
-        }
-        if let Some(full) = sequencer.inlets.iter().find(|inlet| !inlet.has_room(count, bytes)) {
+        let full = sequencer.inlets.iter().find(|inlet| !inlet.has_room(count, intake.bytes));
+        if let Some(full) = full.filter(|_| count > 0) {
             return Err((PublishError::Full { events: full.waiting() }, events));
         }
-        let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
+        let occurrences = sequencer.drop_copies(&mut events, &mut intake);
+        self.metrics.nats.duplicates.inc_by((count - events.len()) as u64);
+        let Intake { source, bytes, times, .. } = intake;
         let first = sequencer.next;
-        sequencer.next += count as u64;
-        let batch = Arc::new(Batch { first, received_us: self.now_us(), events, bytes });
-        for inlet in &sequencer.inlets {
-            if !inlet.push(Arc::clone(&batch)) {
-                tracing::error!("a shard is gone; its connections get no more events");
-            }
+        if !events.is_empty() {
+            let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
+            sequencer.next += events.len() as u64;
+            self.history.append(&events, &times, clock::now());
+            self.metrics.received(source, events.len() as u64, bytes as u64);
+            let lost =
+                sequencer.hand_out(Batch { first, received_us: self.now_us(), events, bytes }, source, occurrences);
+            self.metrics.nats.lost_out(lost);
         }
         Ok(first)
     }
 
     /// Takes no more events.
     pub fn stop(&self) {
-        self.sequencer.lock().stopped = true;
+        let mut sequencer = self.sequencer.lock();
+        sequencer.stopped = true;
+        // Ends the queue once it is empty.
+        sequencer.outlet = None;
     }
 
     /// Events that wait for the slowest shard.

@@ -375,6 +375,7 @@ mod tests {
         );
         assert_eq!(event.json(), expected);
         assert_eq!((event.object(), event.original()), ("null", "null"));
+        assert_eq!(event.time(), "2026-01-02T03:04:05Z");
     }
 
     #[test]

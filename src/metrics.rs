@@ -10,6 +10,7 @@ mod declare;
 mod deliveries;
 mod labels;
 mod latency;
+mod nats;
 mod process;
 mod shard;
 mod upstream;
@@ -21,6 +22,7 @@ use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 pub use labels::{Limit, Outcome, Rejection, Reload, Source};
+pub use nats::NatsMetrics;
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
@@ -60,6 +62,8 @@ pub struct Metrics {
     certificate_reloads: IntCounterVec,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
+    /// What goes between nodes.
+    pub nats: NatsMetrics,
     /// Endpoints that are followed.
     pub upstream: UpstreamMetrics,
     shards: Mutex<Vec<Arc<Peaks>>>,
@@ -114,6 +118,7 @@ impl Metrics {
                 "outcome",
             ),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
+            nats: NatsMetrics::new(&declare),
             upstream: UpstreamMetrics::declare(&declare),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
@@ -140,7 +145,7 @@ impl Metrics {
         ["taken", "refused"]
             .iter()
             .for_each(|outcome| self.certificate_reloads.with_label_values(&[outcome]).inc_by(0));
-        [Source::Post, Source::Connections, Source::Upstream]
+        [Source::Post, Source::Connections, Source::Upstream, Source::Nats]
             .into_iter()
             .for_each(|source| self.received(source, 0, 0));
     }

@@ -7,6 +7,7 @@
 mod authority;
 mod endpoint;
 mod links;
+mod nats;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,8 @@ use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::StoreError;
 use crate::broker::Broker;
+use crate::broker::history::{History, HistoryLimits};
+use crate::clock;
 use crate::config::{AuthMode, DeflateMode, Settings, TlsMode};
 use crate::fanout::inbox::InboxLimits;
 use crate::fanout::{DeflatePolicy, OutboxLimits};
@@ -31,6 +34,7 @@ use crate::index;
 use crate::index::filter;
 use crate::ingest::demo::Fleet;
 use crate::ingest::feed;
+use crate::ingest::nats::NatsError;
 use crate::ingest::upstream::Link;
 use crate::metrics::Metrics;
 use crate::transport::listener::{ListenLimits, Listener};
@@ -73,6 +77,12 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The system has no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(String),
+    /// NATS cannot be used as it is set.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
     /// The shards' threads do not start.
     #[error("cannot start the shards: {0}")]
     Shards(io::Error),
@@ -81,7 +91,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the settings are at fault, and not the state of the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::DefaultCredentials { .. })
+        matches!(self, Self::DefaultCredentials { .. } | Self::Nats(_))
     }
 }
 
@@ -97,6 +107,7 @@ pub struct Server {
     /// The probe goes on while the server drains.
     stop_probe: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    /// Boxed: they are large, and a server is moved about while it starts.
     settings: Box<Settings>,
 }
 
@@ -114,7 +125,8 @@ impl Server {
         let listeners = bind_all(&settings, tls.as_ref(), &metrics).await?;
         let probe = bind_probe(&settings, &metrics).await?;
         let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect::<Vec<_>>();
-        let broker = Arc::new(Broker::new(metrics, epoch));
+        let broker = Arc::new(Broker::new(metrics, epoch, history(&settings)?));
+        let nats = nats::options(&settings, broker.history().position().epoch)?;
         let (mode, upstream) = (settings.auth_mode(), endpoint::proxied(&settings));
         let delegation = endpoint::delegation(&settings, upstream.as_ref(), &authority, &broker)?;
         let pool = Pool::start(shards(&settings), &shard_settings(&settings), &broker, &authority, epoch)
@@ -155,6 +167,7 @@ impl Server {
             tasks: Vec::new(),
             settings: Box::new(settings),
         };
+        server.share(nats).await?;
         for listener in listeners {
             server.serve(listener, Arc::clone(&server.api), stopped.clone());
         }
@@ -253,6 +266,12 @@ impl Server {
             }
         }
     }
+}
+
+fn history(settings: &Settings) -> Result<History, StartError> {
+    let events = usize::try_from(settings.replay.events).unwrap_or(usize::MAX);
+    let limits = HistoryLimits { events, bytes: settings.replay.bytes };
+    Ok(History::new(limits, getrandom::u64().map_err(|error| StartError::Random(error.to_string()))?, clock::now()))
 }
 
 fn shards(settings: &Settings) -> usize {

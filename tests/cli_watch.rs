@@ -62,7 +62,7 @@ fn serve(scripts: Vec<Vec<Step>>) -> Server {
 async fn perform(socket: impl AsyncRead + AsyncWrite + Unpin, script: Vec<Step>, said: &Sender<String>) {
     #[expect(clippy::result_large_err, reason = "the type is the library's")]
     let look = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
-        assert_eq!(request.uri().to_string(), "/api/v3/ws");
+        assert_eq!(request.uri().path(), "/api/v3/ws");
         let who = request.headers().get("authorization").unwrap().to_str().unwrap();
         said.send(who.to_owned()).unwrap();
         Ok(response)

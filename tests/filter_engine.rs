@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use filter_naive::{Random, event, filter};
 use hydrant::event::{Draft, Event};
 use hydrant::index::filter::{Engine, Filter, FilterId, Leaf, Limits, View};
+use hydrant::index::{Class, Index, Limits as IndexLimits};
 
 /// Pairs of a filter and an event; a soak run takes ten times as many.
 fn pairs() -> u64 {
@@ -109,4 +110,24 @@ fn the_engine_agrees_with_the_naive_evaluator() {
     }
     let rate = matched * 100 / asked;
     assert!((10..90).contains(&rate), "{rate} % true says little");
+}
+
+#[test]
+fn ten_thousand_subscribers_who_share_fifty_filters_cost_fifty_evaluations() {
+    let mut index = Index::new(IndexLimits::default());
+    for n in 0..10_000 {
+        let slot = index.subscribe(n, Class(0));
+        index.register(slot, &format!("machines.update.*.Field{}=Ne(other)", n % 50)).unwrap();
+    }
+    let mut draft = Draft::new("machines", "update", "k");
+    draft.object = r#"{"Field7":"other","Field8":"mine"}"#;
+    let event = draft.seal("2026-01-02T03:04:05Z".parse().unwrap());
+    for round in 1..=3 {
+        let mut hits = 0;
+        index.matches(&event, |_| true, |_| hits += 1);
+        assert_eq!(hits, 49 * 200, "all but those who share the filter that is false");
+        let counters = index.filter_counters();
+        assert_eq!((counters.predicate_evaluations, counters.field_lookups), (50 * round, 50 * round));
+        assert_eq!(counters.filter_matches, 49 * 200 * round);
+    }
 }

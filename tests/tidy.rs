@@ -31,8 +31,8 @@ const MODULES: [(&str, &[&str]); 21] = [
     ("delegation", &["auth", "client", "clock", "upstream"]),
     ("config", &["client", "overflow"]),
     ("metrics", &["event", "fanout", "overflow", "protocol"]),
-    ("broker", &["auth", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),
-    ("ingest", &["broker", "client", "clock", "event", "fanout", "json", "metrics"]),
+    ("broker", &["auth", "clock", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),
+    ("ingest", &["auth", "broker", "client", "clock", "event", "fanout", "json", "metrics"]),
     (
         "transport",
         &["auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"],
@@ -61,6 +61,7 @@ const MODULES: [(&str, &[&str]); 21] = [
             "auth",
             "broker",
             "client",
+            "clock",
             "config",
             "delegation",
             "fanout",

@@ -37,9 +37,14 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// How much did not come as it should.
+    pub fn faults(&self) -> u64 {
+        self.lost + self.duplicates + self.reordered + self.corrupt + self.closed
+    }
+
     /// Everything came as it should.
     pub fn is_clean(&self) -> bool {
-        self.lost + self.duplicates + self.reordered + self.corrupt + self.closed == 0
+        self.faults() == 0
     }
 
     /// Adds what another measurement counted.
@@ -51,6 +56,14 @@ impl Counts {
         self.corrupt += other.corrupt;
         self.foreign += other.foreign;
         self.closed += other.closed;
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { received, lost, duplicates, reordered, corrupt, foreign, closed } = self;
+        write!(f, "{received} received, {lost} lost, {duplicates} repeated, {reordered} reordered, ")?;
+        write!(f, "{corrupt} harmed, {closed} connections lost, {foreign} foreign")
     }
 }
 
@@ -108,13 +121,18 @@ impl Checker {
         }
     }
 
-    /// Begins a turn of `count` events, and returns the body of the POST that publishes them.
-    pub fn begin(&mut self, count: u64) -> Vec<u8> {
+    /// The events that are checked.
+    pub fn payloads(&self) -> &Payloads {
+        &self.payloads
+    }
+
+    /// Begins a turn of `count` events, and returns the numbers of those that are to be published now.
+    pub fn begin(&mut self, count: u64) -> std::ops::Range<u64> {
         self.turn = self.turn.end..self.turn.end + count;
         self.good = (0..count).map(|_| None).collect();
         let end = self.turn.end;
         self.waiting = self.clients.iter().filter(|client| !client.closed && client.next < end).count();
-        self.payloads.body(self.turn.start, count)
+        self.turn.clone()
     }
 
     /// Every client that is still connected has got everything of this turn.
@@ -252,12 +270,14 @@ impl Checker {
 mod tests {
     use super::*;
     use crate::payload::Spread;
+    use crate::wire::Wire;
 
     /// A turn of four events for two clients, and their texts.
     fn turn() -> (Checker, Vec<Vec<u8>>) {
         let payloads = || Payloads::new(512, "u", Spread::All).unwrap();
         let mut checker = Checker::for_all(payloads(), 2);
         let body = checker.begin(4);
+        let body = Wire::Drp.batch(checker.payloads(), body);
         let lines = body.split(|&b| b == b'\n').filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect();
         (checker, lines)
     }
@@ -326,6 +346,7 @@ mod tests {
         let payloads = Payloads::new(512, "u", Spread::One { clients: 3 }).unwrap();
         let mut checker = Checker::for_one(payloads, 3);
         let body = checker.begin(4);
+        let body = Wire::Drp.batch(checker.payloads(), body);
         let texts: Vec<&[u8]> = body.split(|&b| b == b'\n').collect();
         assert_eq!(checker.deliveries(), 4);
         checker.arrived(0, texts[1]);

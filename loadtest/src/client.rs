@@ -17,15 +17,19 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::endpoint::{Endpoint, Stream};
-use crate::frame::{self, Opcode};
+use crate::frame::{self, Frame, Opcode};
+use crate::inflate::Inflater;
+use crate::wire::{Heard, Wire};
 
 /// The read buffer; at K = 64 and 1 KB a client's burst fits.
 const BUFFER: usize = 256 << 10;
 
 /// What a client gets to hear.
 pub trait Sink {
-    /// A text message came to client `client`.
+    /// An event came to client `client`.
     fn text(&mut self, client: usize, payload: &[u8]);
+    /// A subscription was answered in a way that is not an event.
+    fn answered(&mut self, _client: usize) {}
     /// Client `client` has lost its connection.
     fn closed(&mut self, client: usize, reason: &str);
 }
@@ -35,7 +39,19 @@ struct Client {
     stream: Stream,
     /// The start of a frame whose end has not come.
     cut: Vec<u8>,
+    /// The start of a message of a stream whose end has not come.
+    rest: Vec<u8>,
     open: bool,
+}
+
+/// What all clients have in common.
+#[derive(Debug)]
+struct Common {
+    wire: Wire,
+    deflate: bool,
+    inflater: Inflater,
+    buffer: Vec<u8>,
+    bytes: u64,
 }
 
 /// See the module's text.
@@ -44,7 +60,8 @@ pub struct Swarm {
     clients: Vec<Client>,
     poll: Poll,
     events: Events,
-    buffer: Vec<u8>,
+    common: Common,
+    subscriptions: u16,
     /// Connections read from so far, each time counted.
     pub visits: u64,
 }
@@ -55,28 +72,56 @@ impl Swarm {
     /// # Errors
     /// The first that fails ends it.
     pub fn connect(endpoint: &Endpoint, count: usize, progress: &mut dyn FnMut()) -> Result<Self> {
-        let mut swarm = Self {
-            clients: Vec::with_capacity(count),
-            poll: Poll::new().context("no epoll")?,
-            events: Events::with_capacity(1_024),
-            buffer: vec![0; BUFFER],
-            visits: 0,
-        };
+        let mut swarm = Self::empty(endpoint.wire(), endpoint.deflate())?;
         for index in 0..count {
             let (stream, cut) = endpoint.websocket(index).with_context(|| format!("client {index} of {count}"))?;
             swarm.adopt(stream, cut)?;
+            let greeting = endpoint.wire().greeting(&format!("client-{index}"));
+            if !greeting.is_empty() {
+                swarm.send(index, &greeting)?;
+            }
             progress();
         }
         Ok(swarm)
     }
 
-    fn adopt(&mut self, stream: Stream, cut: Vec<u8>) -> Result<()> {
-        let socket = socket(&stream);
+    /// Nobody yet.
+    ///
+    /// # Errors
+    /// No epoll.
+    pub fn empty(wire: Wire, deflate: bool) -> Result<Self> {
+        let common = Common { wire, deflate, inflater: Inflater::default(), buffer: vec![0; BUFFER], bytes: 0 };
+        Ok(Self {
+            clients: Vec::new(),
+            poll: Poll::new().context("no epoll")?,
+            events: Events::with_capacity(1_024),
+            common,
+            subscriptions: 0,
+            visits: 0,
+        })
+    }
+
+    /// Takes a connection that is a websocket already, and what has come over it.
+    ///
+    /// # Errors
+    /// The kernel refuses to poll it.
+    pub fn adopt(&mut self, stream: Stream, cut: Vec<u8>) -> Result<()> {
+        let socket = stream.socket();
         socket.set_nonblocking(true)?;
         let mut source = SourceFd(&socket.as_raw_fd());
         self.poll.registry().register(&mut source, Token(self.clients.len()), Interest::READABLE)?;
-        self.clients.push(Client { stream, cut, open: true });
+        self.clients.push(Client { stream, cut, rest: Vec::new(), open: true });
         Ok(())
+    }
+
+    /// The cipher of the first client; nothing without TLS.
+    pub fn cipher(&self) -> Option<String> {
+        self.clients.first().and_then(|client| client.stream.cipher())
+    }
+
+    /// Bytes received so far, of all clients, as the websocket had them (inside TLS).
+    pub fn bytes(&self) -> u64 {
+        self.common.bytes
     }
 
     /// Makes the kernel take only about `bytes` for each client that does not read.
@@ -85,7 +130,7 @@ impl Swarm {
     /// The kernel refuses.
     pub fn limit_receive_buffers(&self, bytes: usize) -> Result<()> {
         for client in &self.clients {
-            socket2::SockRef::from(socket(&client.stream)).set_recv_buffer_size(bytes)?;
+            socket2::SockRef::from(client.stream.socket()).set_recv_buffer_size(bytes)?;
         }
         Ok(())
     }
@@ -100,13 +145,13 @@ impl Swarm {
         self.clients.is_empty()
     }
 
-    /// Sends a text message.
+    /// Sends a message.
     ///
     /// # Errors
     /// The connection has ended, or the server takes no more; both are unexpected with short commands.
-    pub fn send(&mut self, client: usize, text: &str) -> Result<()> {
+    pub fn send(&mut self, client: usize, message: &[u8]) -> Result<()> {
         let mask = u32::try_from(client).unwrap_or_default().wrapping_mul(0x9E37_79B9).to_be_bytes();
-        self.clients[client].send(Opcode::Text, text.as_bytes(), mask)
+        self.clients[client].send(self.common.wire.opcode(), message, mask)
     }
 
     /// Waits for something to come, at most `patience`, and takes it.
@@ -122,7 +167,10 @@ impl Swarm {
             let index = event.token().0;
             let client = &mut self.clients[index];
             self.visits += 1;
-            let result = client.drain(&mut self.buffer, event.is_read_closed(), &mut |text| sink.text(index, text));
+            let result = client.drain(&mut self.common, event.is_read_closed(), &mut |heard| match heard {
+                Heard::Event(text) => sink.text(index, text),
+                Heard::Answered | Heard::Question => sink.answered(index),
+            });
             if let Err(e) = result
                 && client.open
             {
@@ -138,8 +186,9 @@ impl Swarm {
     /// # Errors
     /// A registration is refused, a connection ends, or the answers are not there after `patience`.
     pub fn register(&mut self, patience: Duration, spec: impl Fn(usize) -> String) -> Result<()> {
+        self.subscriptions += 1;
         for client in 0..self.len() {
-            self.send(client, &format!("register {}", spec(client)))?;
+            self.send(client, &self.common.wire.subscribe(&spec(client), self.subscriptions))?;
         }
         let mut answers = Answers { wanted: self.len(), trouble: None };
         let deadline = Instant::now() + patience;
@@ -168,19 +217,16 @@ impl Sink for Answers {
         if is_answer && text.contains(&format!("\"Type\":\"{ANSWER_TYPE}\",\"Action\":\"register\"")) {
             self.wanted = self.wanted.saturating_sub(1);
         } else if is_answer {
-            self.trouble.get_or_insert_with(|| format!("client {client}: {}", crate::endpoint::said(payload)));
+            self.trouble.get_or_insert_with(|| format!("client {client}: {}", crate::http::said(payload)));
         }
+    }
+
+    fn answered(&mut self, _client: usize) {
+        self.wanted = self.wanted.saturating_sub(1);
     }
 
     fn closed(&mut self, client: usize, reason: &str) {
         self.trouble.get_or_insert_with(|| format!("client {client} was disconnected: {reason}"));
-    }
-}
-
-fn socket(stream: &Stream) -> &std::net::TcpStream {
-    match stream {
-        Stream::Plain(socket) => socket,
-        Stream::Tls(session) => session.get_ref(),
     }
 }
 
@@ -193,11 +239,24 @@ impl Client {
     }
 
     /// Reads until there is nothing more. `ended`: the peer has closed, so read on to the end.
-    fn drain(&mut self, buffer: &mut [u8], ended: bool, on_text: &mut dyn FnMut(&[u8])) -> Result<()> {
+    fn drain(&mut self, common: &mut Common, ended: bool, on: &mut dyn FnMut(Heard<'_>)) -> Result<()> {
+        let mut buffer = std::mem::take(&mut common.buffer);
+        let result = self.drain_into(&mut buffer, common, ended, on);
+        common.buffer = buffer;
+        result
+    }
+
+    fn drain_into(
+        &mut self,
+        buffer: &mut [u8],
+        common: &mut Common,
+        ended: bool,
+        on: &mut dyn FnMut(Heard<'_>),
+    ) -> Result<()> {
         loop {
             let kept = self.cut.len();
             if kept >= buffer.len() {
-                return self.drain_long(on_text);
+                return self.drain_long(common, on);
             }
             buffer[..kept].copy_from_slice(&self.cut);
             let got = match self.stream.read(&mut buffer[kept..]) {
@@ -207,7 +266,8 @@ impl Client {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(e).context("cannot read"),
             };
-            let used = self.take(&buffer[..kept + got], on_text)?;
+            common.bytes += got as u64;
+            let used = self.take(&buffer[..kept + got], common, on)?;
             self.cut.clear();
             self.cut.extend_from_slice(&buffer[used..kept + got]);
             // A short read of a plain socket has emptied it; epoll tells when there is more.
@@ -219,28 +279,31 @@ impl Client {
     }
 
     /// A frame that is longer than the buffer: it is put together in `cut`.
-    fn drain_long(&mut self, on_text: &mut dyn FnMut(&[u8])) -> Result<()> {
+    fn drain_long(&mut self, common: &mut Common, on: &mut dyn FnMut(Heard<'_>)) -> Result<()> {
         let mut bytes = std::mem::take(&mut self.cut);
         let mut chunk = vec![0; BUFFER];
         let outcome = loop {
             match self.stream.read(&mut chunk) {
                 Ok(0) => break Err(anyhow::anyhow!("the server ended the connection")),
-                Ok(got) => bytes.extend_from_slice(&chunk[..got]),
+                Ok(got) => {
+                    common.bytes += got as u64;
+                    bytes.extend_from_slice(&chunk[..got]);
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break Ok(()),
                 Err(e) => break Err(e).context("cannot read"),
             }
         };
-        let used = self.take(&bytes, on_text)?;
+        let used = self.take(&bytes, common, on)?;
         self.cut = bytes.split_off(used);
         outcome
     }
 
     /// Takes the whole frames of `bytes`; returns how many bytes that was.
-    fn take(&mut self, bytes: &[u8], on_text: &mut dyn FnMut(&[u8])) -> Result<usize> {
+    fn take(&mut self, bytes: &[u8], common: &mut Common, on: &mut dyn FnMut(Heard<'_>)) -> Result<usize> {
         let mut at = 0;
         while let Some(frame) = frame::first(&bytes[at..])? {
             match frame.opcode {
-                Opcode::Text => on_text(frame.payload),
+                Opcode::Text | Opcode::Binary | Opcode::Continuation => self.data(&frame, common, on)?,
                 Opcode::Ping => self.send(Opcode::Pong, frame.payload, [7; 4])?,
                 Opcode::Pong => {}
                 Opcode::Close => bail!("closed: {}", frame::close_reason(frame.payload)),
@@ -248,5 +311,31 @@ impl Client {
             at += frame.len;
         }
         Ok(at)
+    }
+
+    /// Takes the messages of a frame with data.
+    fn data(&mut self, frame: &Frame<'_>, common: &mut Common, on: &mut dyn FnMut(Heard<'_>)) -> Result<()> {
+        common.wire.check(frame, common.deflate)?;
+        let message = if frame.deflated { common.inflater.message(frame.payload)? } else { frame.payload };
+        let mut questions = 0;
+        let mut hear = |heard: Heard<'_>| {
+            match heard {
+                Heard::Question => questions += 1,
+                other => on(other),
+            }
+            Ok(())
+        };
+        if self.rest.is_empty() {
+            let used = common.wire.split(message, &mut hear)?;
+            self.rest.extend_from_slice(&message[used..]);
+        } else {
+            self.rest.extend_from_slice(message);
+            let used = common.wire.split(&self.rest, &mut hear)?;
+            self.rest.drain(..used);
+        }
+        for _ in 0..questions {
+            self.send(common.wire.opcode(), common.wire.alive(), [7; 4])?;
+        }
+        Ok(())
     }
 }

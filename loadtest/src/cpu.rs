@@ -27,15 +27,20 @@ impl Cores {
     pub const ANY: Self = Self { server: None, client: None };
 }
 
-/// Pins the calling thread, and those that it starts later, to `core`; with nothing it stays as it is.
+/// Pins the calling thread, and those that it starts later, to `cores`; with none it stays as it is.
 ///
 /// # Errors
-/// The core does not exist or is not ours to use.
-pub fn pin(core: Option<usize>) -> Result<()> {
-    let Some(core) = core else { return Ok(()) };
+/// A core does not exist or is not ours to use.
+pub fn pin(cores: impl IntoIterator<Item = usize>) -> Result<()> {
+    let cores: Vec<usize> = cores.into_iter().collect();
+    if cores.is_empty() {
+        return Ok(());
+    }
     let mut set = CpuSet::new();
-    set.set(core).with_context(|| format!("core {core} is out of range"))?;
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on core {core}"))
+    for &core in &cores {
+        set.set(core).with_context(|| format!("core {core} is out of range"))?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on {cores:?}"))
 }
 
 /// The cores that a process (0: this thread) may run on.

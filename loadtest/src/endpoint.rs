@@ -15,7 +15,9 @@ use base64::Engine as _;
 use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::http::{read_body, read_head, said};
 use crate::tls;
+use crate::wire::Wire;
 
 /// How long a handshake or a reply may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,12 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Connections from one loopback address; below the number of ports that the kernel hands out.
 const PER_SOURCE: usize = 20_000;
 
-/// Bytes of head that a reply may have.
-const HEAD_MAX: usize = 64 << 10;
+/// What permessage-deflate is offered with: what hydrant and NATS agree to.
+const DEFLATE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
 /// A user's name and password, or a token.
 #[derive(Clone)]
 pub enum Credentials {
+    /// The system wants none.
+    None,
     /// Sent as `Authorization: Basic`.
     Password {
         /// The user's name.
@@ -47,12 +51,15 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
+    /// A line of a request's head, or nothing.
     fn header(&self) -> String {
         match self {
+            Self::None => String::new(),
             Self::Password { user, password } => {
-                format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
+                let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+                format!("Authorization: Basic {pair}\r\n")
             }
-            Self::Token(token) => format!("Bearer {token}"),
+            Self::Token(token) => format!("Authorization: Bearer {token}\r\n"),
         }
     }
 }
@@ -64,6 +71,8 @@ pub struct Endpoint {
     address: SocketAddr,
     tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
     credentials: Credentials,
+    wire: Wire,
+    deflate: bool,
 }
 
 impl fmt::Debug for Endpoint {
@@ -107,7 +116,34 @@ impl Endpoint {
         let mut addresses = with_port.to_socket_addrs().with_context(|| format!("cannot find {with_port:?}"))?;
         let address = addresses.next().with_context(|| format!("{with_port:?} has no address"))?;
         let tls = secure.then(|| tls::config(trust, host)).transpose()?;
-        Ok(Self { authority, address, tls, credentials })
+        Ok(Self { authority, address, tls, credentials, wire: Wire::Drp, deflate: false })
+    }
+
+    /// The same endpoint with another protocol.
+    #[must_use]
+    pub fn speaking(self, wire: Wire) -> Self {
+        Self { wire, ..self }
+    }
+
+    /// The same endpoint, whose websockets have to compress their messages.
+    #[must_use]
+    pub fn deflating(self, deflate: bool) -> Self {
+        Self { deflate, ..self }
+    }
+
+    /// What is spoken there.
+    pub fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    /// Whether its websockets compress.
+    pub fn deflate(&self) -> bool {
+        self.deflate
+    }
+
+    /// The parts that a client needs that does not wait: where to connect, and TLS if it is spoken.
+    pub(crate) fn parts(&self) -> (SocketAddr, Option<&(Arc<rustls::ClientConfig>, ServerName<'static>)>) {
+        (self.address, self.tls.as_ref())
     }
 
     /// The endpoint without credentials.
@@ -131,14 +167,7 @@ impl Endpoint {
     }
 
     fn tcp(&self, index: usize) -> io::Result<TcpStream> {
-        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
-        if let IpAddr::V4(target) = self.address.ip()
-            && target.is_loopback()
-            && index >= PER_SOURCE
-        {
-            let source = u8::try_from(1 + index / PER_SOURCE).unwrap_or(u8::MAX);
-            socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, source), 0)).into())?;
-        }
+        let socket = unconnected(self.address, index)?;
         socket.connect_timeout(&self.address.into(), PATIENCE)?;
         socket.set_tcp_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -152,24 +181,31 @@ impl Endpoint {
     /// As [`Endpoint::connect`], or the server refuses; the error has its reply.
     pub fn websocket(&self, index: usize) -> Result<(Stream, Vec<u8>)> {
         let mut stream = self.connect(index)?;
-        let nonce = base64::engine::general_purpose::STANDARD.encode((index as u128).to_be_bytes());
-        let upgrade = format!(
-            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {nonce}\r\n"
-        );
-        stream.write_all(self.head("GET", "/api/v3/ws", &upgrade).as_bytes())?;
+        stream.write_all(self.upgrade(index).as_bytes())?;
         stream.flush()?;
         let (head, rest) = read_head(&mut stream)?;
         if head.status == 101 {
+            ensure!(head.deflate == self.deflate, "{} does not agree to permessage-deflate", self.url());
             return Ok((stream, rest));
         }
         let body = read_body(&mut stream, &head, rest)?;
         bail!("{} refuses a websocket: {} {}", self.url(), head.status, said(&body))
     }
 
+    /// The request that makes a connection a websocket.
+    pub(crate) fn upgrade(&self, index: usize) -> String {
+        let nonce = base64::engine::general_purpose::STANDARD.encode((index as u128).to_be_bytes());
+        let deflate = if self.deflate { format!("Sec-WebSocket-Extensions: {DEFLATE}\r\n") } else { String::new() };
+        let more = self.wire.upgrade();
+        let lines = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
+        let upgrade = format!("{lines}\r\nSec-WebSocket-Key: {nonce}\r\n{deflate}{more}");
+        self.head("GET", self.wire.path(), &upgrade)
+    }
+
     /// The head of a request.
     pub fn head(&self, method: &str, path: &str, more: &str) -> String {
         let (host, credentials) = (&self.authority, self.credentials.header());
-        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {credentials}\r\n{more}\r\n")
+        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{credentials}{more}\r\n")
     }
 
     /// The body of a reply to a GET over a connection of its own.
@@ -200,73 +236,17 @@ impl Endpoint {
     }
 }
 
-/// The start of an error's body, for a message.
-pub fn said(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).chars().take(300).collect::<String>().trim().to_owned()
-}
-
-/// What matters of a reply's head.
-#[derive(Debug, Clone, Copy)]
-pub struct Head {
-    /// Status code.
-    pub status: u16,
-    /// Bytes of body to come; nothing: until the connection ends.
-    pub length: Option<usize>,
-    /// Seconds to wait before trying again.
-    pub retry_after: Option<u64>,
-}
-
-/// Reads a reply's head, and returns what has come behind it.
-///
-/// # Errors
-/// The connection ends or is silent, or what comes is not a reply.
-pub fn read_head(stream: &mut impl Read) -> Result<(Head, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 4_096];
-    loop {
-        let got = stream.read(&mut chunk).context("no reply")?;
-        ensure!(got > 0, "the server ended the connection instead of replying");
-        bytes.extend_from_slice(&chunk[..got]);
-        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            let rest = bytes.split_off(end + 4);
-            return Ok((parse_head(&String::from_utf8_lossy(&bytes))?, rest));
-        }
-        ensure!(bytes.len() < HEAD_MAX, "the head of the reply has no end");
+/// A socket that is to be connected to `address` as number `index`: loopback ports of one source address run short.
+pub(crate) fn unconnected(address: SocketAddr, index: usize) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if let IpAddr::V4(target) = address.ip()
+        && target.is_loopback()
+        && index >= PER_SOURCE
+    {
+        let source = u8::try_from(1 + index / PER_SOURCE).unwrap_or(u8::MAX);
+        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, source), 0)).into())?;
     }
-}
-
-fn parse_head(text: &str) -> Result<Head> {
-    let mut lines = text.split("\r\n");
-    let first = lines.next().unwrap_or_default();
-    let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
-    let status = status.with_context(|| format!("{first:?} is not the start of a reply"))?;
-    let mut head = Head { status, length: None, retry_after: None };
-    for line in lines {
-        let Some((name, value)) = line.split_once(':') else { continue };
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => head.length = value.trim().parse().ok(),
-            "retry-after" => head.retry_after = value.trim().parse().ok(),
-            _ => {}
-        }
-    }
-    if status == 204 {
-        head.length = Some(0);
-    }
-    Ok(head)
-}
-
-/// Reads the rest of a body of which `body` has come.
-///
-/// # Errors
-/// The connection ends too early or is silent.
-pub fn read_body(stream: &mut impl Read, head: &Head, mut body: Vec<u8>) -> Result<Vec<u8>> {
-    let missing = head.length.map_or(u64::MAX, |length| length.saturating_sub(body.len()) as u64);
-    match stream.take(missing).read_to_end(&mut body) {
-        Ok(_) => {}
-        Err(e) if head.length.is_none() && e.kind() == io::ErrorKind::UnexpectedEof => {}
-        Err(e) => return Err(e).context("the reply is cut off"),
-    }
-    Ok(body)
+    Ok(socket)
 }
 
 /// A connection, plain or TLS.
@@ -276,6 +256,24 @@ pub enum Stream {
     Plain(TcpStream),
     /// TLS over TCP.
     Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    /// The cipher agreed on; nothing without TLS.
+    pub fn cipher(&self) -> Option<String> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(session) => session.conn.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())),
+        }
+    }
+
+    /// The socket below.
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(session) => session.get_ref(),
+        }
+    }
 }
 
 impl Read for Stream {
@@ -326,16 +324,5 @@ mod tests {
     fn secrets_are_not_shown() {
         let endpoint = endpoint("http://127.0.0.1:81").unwrap();
         assert!(!format!("{endpoint:?} {:?}", endpoint.credentials).contains("pa55"));
-    }
-
-    #[test]
-    fn replies_are_read_in_any_pieces() {
-        let reply = b"HTTP/1.1 429 Too Many\r\nContent-LENGTH: 3\r\nRetry-After: 2\r\n\r\nabc".as_slice();
-        let (head, rest) = read_head(&mut &reply[..]).unwrap();
-        assert_eq!((head.status, head.length, head.retry_after), (429, Some(3), Some(2)));
-        assert_eq!(read_body(&mut b"".as_slice(), &head, rest).unwrap(), b"abc");
-        assert_eq!(read_body(&mut b"bcX".as_slice(), &head, b"a".to_vec()).unwrap(), b"abc");
-        assert!(read_head(&mut b"junk\r\n\r\n".as_slice()).is_err());
-        assert!(read_head(&mut b"HTTP/1.1 200".as_slice()).is_err());
     }
 }

@@ -8,8 +8,12 @@ use anyhow::{Result, bail, ensure};
 /// What a frame is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
-    /// A whole message: UTF-8 text.
+    /// A further part of a message.
+    Continuation,
+    /// A message, or its first part: UTF-8 text.
     Text,
+    /// A message, or its first part: bytes.
+    Binary,
     /// The peer closes.
     Close,
     /// To be answered with a pong.
@@ -27,6 +31,10 @@ pub struct Frame<'b> {
     pub payload: &'b [u8],
     /// Bytes of header and payload together.
     pub len: usize,
+    /// No further part follows.
+    pub is_last: bool,
+    /// The payload is compressed (RFC 7692).
+    pub deflated: bool,
 }
 
 /// Frames beyond this are taken for a sign that the stream is broken.
@@ -35,18 +43,20 @@ const PAYLOAD_MAX: u64 = 64 << 20;
 /// The frame at the start of `bytes`; nothing if it has not come whole.
 ///
 /// # Errors
-/// The frame is one that a server without extensions must not send, or one that hydrant never sends (fragments,
-/// binary), or is beyond 64 MiB.
+/// The frame is one that no server must send, or is beyond 64 MiB.
 pub fn first(bytes: &[u8]) -> Result<Option<Frame<'_>>> {
     let [kind, size, rest @ ..] = bytes else { return Ok(None) };
     ensure!(size & 0x80 == 0, "the server sent a masked frame");
-    let opcode = match kind {
-        0x81 => Opcode::Text,
-        0x88 => Opcode::Close,
-        0x89 => Opcode::Ping,
-        0x8A => Opcode::Pong,
-        other => bail!("the server sent a frame that starts with {other:#04x}"),
+    let opcode = match kind & !(FIN | DEFLATED) {
+        0 => Opcode::Continuation,
+        1 => Opcode::Text,
+        2 => Opcode::Binary,
+        8 => Opcode::Close,
+        9 => Opcode::Ping,
+        10 => Opcode::Pong,
+        _ => bail!("the server sent a frame that starts with {kind:#04x}"),
     };
+    let (is_last, deflated) = (kind & FIN != 0, kind & DEFLATED != 0);
     let (header, length) = match (size, rest) {
         (126, [a, b, ..]) => (4, u64::from(u16::from_be_bytes([*a, *b]))),
         (127, rest) if rest.len() >= 8 => (10, u64::from_be_bytes(rest[..8].try_into()?)),
@@ -55,10 +65,31 @@ pub fn first(bytes: &[u8]) -> Result<Option<Frame<'_>>> {
     };
     ensure!(length <= PAYLOAD_MAX, "the server announced a frame of {length} bytes");
     let len = header + usize::try_from(length)?;
-    Ok(bytes.get(header..len).map(|payload| Frame { opcode, payload, len }))
+    Ok(bytes.get(header..len).map(|payload| Frame { opcode, payload, len, is_last, deflated }))
 }
 
 const FIN: u8 = 0x80;
+
+/// The first reserved bit, which permessage-deflate uses.
+const DEFLATED: u8 = 0x40;
+
+/// A whole text message as a server that compresses sends it.
+pub fn deflated(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![FIN | DEFLATED | 1];
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(short @ 0..=125), _) => frame.push(short),
+        (_, Ok(medium)) => {
+            frame.push(126);
+            frame.extend_from_slice(&medium.to_be_bytes());
+        }
+        _ => {
+            frame.push(127);
+            frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    frame
+}
 
 /// Appends a masked client frame with a payload below 64 KiB.
 ///
@@ -68,7 +99,9 @@ pub fn write_masked(opcode: Opcode, payload: &[u8], mask: [u8; 4], out: &mut Vec
     const MASKED: u8 = 0x80;
     const SIXTEEN_BITS: u8 = 0x7E;
     let code = match opcode {
+        Opcode::Continuation => 0,
         Opcode::Text => 1,
+        Opcode::Binary => 2,
         Opcode::Close => 8,
         Opcode::Ping => 9,
         Opcode::Pong => 10,
@@ -119,9 +152,19 @@ mod tests {
 
     #[test]
     fn what_a_server_must_not_send_is_an_error() {
-        for bytes in [b"\x81\x85abcd".as_slice(), b"\x01\x00", b"\x82\x00", b"\xC1\x00", b"\x81\x7F\xFF\0\0\0\0\0\0\0"]
-        {
+        for bytes in [b"\x81\x85abcd".as_slice(), b"\x83\x00", b"\x91\x00", b"\x81\x7F\xFF\0\0\0\0\0\0\0"] {
             assert!(first(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn compressed_frames_say_so() {
+        for size in [3, 126, 70_000] {
+            let payload = vec![b'z'; size];
+            let bytes = deflated(&payload);
+            let frame = first(&bytes).unwrap().unwrap();
+            assert_eq!((frame.opcode, frame.payload, frame.len), (Opcode::Text, payload.as_slice(), bytes.len()));
+            assert!(frame.deflated && frame.is_last);
         }
     }
 

@@ -41,6 +41,15 @@ impl Latencies {
         let at = |quantile| self.0.value_at_quantile(quantile);
         Quantiles { count: self.0.len(), p50: at(0.5), p99: at(0.99), p999: at(0.999), max: self.0.max() }
     }
+
+    /// Latencies by how many nines of all are at most that: (1, the 90th percentile), (2, the 99th), ...
+    pub(crate) fn nines(&self) -> Vec<(f64, u64)> {
+        let at = |tenth: u32| {
+            let nines = f64::from(tenth) / 4.0;
+            (nines, self.0.value_at_quantile(1.0 - 10_f64.powf(-nines)))
+        };
+        (0..=16).map(at).collect()
+    }
 }
 
 impl std::fmt::Display for Quantiles {
@@ -63,5 +72,7 @@ mod tests {
         let found = latencies.quantiles();
         assert_eq!((found.count, found.p50), (1_001, 501));
         assert!((989..=992).contains(&found.p99) && found.max >= MICROS_MAX, "{found}");
+        let nines = latencies.nines();
+        assert!(nines[0].1 == 1 && (899..=903).contains(&nines[4].1), "{nines:?}");
     }
 }

@@ -1,7 +1,8 @@
 //! The load generator of hydrant: what it measures and how is told in `docs/loadtest.md`.
 //!
-//! `args` is the command line; `burst`, `floor`, `fleet`, `stall` and `idle` are the work; `client` (many websockets on one thread), `publish`,
-//! `check` and `payload` are what it is done with; `cpu`, `server` and `report` are around it.
+//! `args` is the command line. `burst`, `floor`, `compare`, `fleet`, `stall`, `idle` and `storm` are the work; `client` (many
+//! websockets on one thread), `wire` (what is said over them), `publish`, `check` and `payload` are what it is done with;
+//! `server`, `session`, `cpu` and `report` are around it.
 //!
 //! Contract: every run is bounded in time and count by its flags. A server that loses, repeats, reorders or harms an
 //! event makes [`run`] return false, and the report says how often.
@@ -10,12 +11,15 @@ pub mod args;
 pub mod burst;
 pub mod check;
 pub mod client;
+pub mod compare;
 pub mod cpu;
 pub mod endpoint;
 pub mod fleet;
 pub mod floor;
 pub mod frame;
+pub mod http;
 pub mod idle;
+pub mod inflate;
 pub mod latency;
 pub mod payload;
 mod progress;
@@ -24,30 +28,47 @@ pub mod report;
 pub mod server;
 pub mod session;
 pub mod stall;
+pub mod storm;
 mod tls;
+pub mod wire;
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use crate::args::{Cli, Command};
-use crate::report::Outcome;
+use crate::args::{Cli, Command, Output};
+use crate::report::{Difference, Outcome};
 
-/// Does what the command line asks for and writes the table to `out`. False if deliveries were at fault.
+/// How much worse a figure may be for `--compare`, in percent.
+const TOLERANCE: f64 = 10.0;
+
+/// Does what the command line asks for and writes the table to `out`. False if deliveries were at fault, or if of two
+/// results the second has become worse.
 ///
 /// # Errors
 /// It could not be done.
 pub fn run(cli: &Cli, out: &mut dyn Write) -> Result<bool> {
-    let (outcome, place): (Box<dyn Outcome>, _) = match &cli.command {
-        Command::Floor(args) => (Box::new(burst::run_floor(args)?), &args.work.place),
-        Command::Burst(args) => (Box::new(burst::run(args)?), &args.work.place),
-        Command::Fleet(args) => (Box::new(fleet::run(args)?), &args.place),
-        Command::Stall(args) => (Box::new(stall::run(args)?), &args.place),
-        Command::Idle(args) => (Box::new(idle::run(args)?), &args.place),
+    let (outcome, output): (Box<dyn Outcome>, _) = match (&cli.command, cli.compare.as_deref()) {
+        (None, Some([before, after])) => (Box::new(Difference::of(before, after, TOLERANCE)?), Output::default()),
+        (command, _) => dispatch(command.as_ref().context("no subcommand")?)?,
     };
-    outcome.write_table(out)?;
-    if let Some(path) = &place.json {
-        report::write_json(outcome.as_ref(), path)?;
-    }
+    report::publish(outcome.as_ref(), &output, out)?;
     Ok(outcome.is_clean())
+}
+
+fn dispatch(command: &Command) -> Result<(Box<dyn Outcome>, Output)> {
+    let (outcome, output): (Box<dyn Outcome>, &Output) = match command {
+        Command::Floor(args) => (Box::new(burst::run_floor(args)?), &args.work.place.output),
+        Command::Burst(args) => (Box::new(burst::run(args)?), &args.work.place.output),
+        Command::Compare(args) => (Box::new(compare::run(args)?), &args.place.output),
+        Command::Fleet(args) => (Box::new(fleet::run(args)?), &args.place.output),
+        Command::Stall(args) => (Box::new(stall::run(args)?), &args.place.output),
+        Command::Idle(args) => (Box::new(idle::run(args)?), &args.place.output),
+        Command::Storm(args) => (Box::new(storm::run(args)?), &args.place.output),
+        Command::Report(args) => {
+            let difference = Difference::of(&args.before, &args.after, args.tolerance)?;
+            (Box::new(difference), &args.output)
+        }
+    };
+    Ok((outcome, output.clone()))
 }

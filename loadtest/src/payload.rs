@@ -86,16 +86,6 @@ impl Payloads {
         };
         draft.seal(hydrant::clock::now())
     }
-
-    /// Events `from` to `from + count - 1` as NDJSON: the body of one POST.
-    pub fn body(&self, from: u64, count: u64) -> Vec<u8> {
-        let mut body = Vec::new();
-        for sequence in from..from + count {
-            body.extend_from_slice(self.sealed(sequence).json().as_bytes());
-            body.push(b'\n');
-        }
-        body
-    }
 }
 
 /// The Key that client `client` is registered for when every event has one receiver. As long as a sequence number.
@@ -150,6 +140,7 @@ fn filler(objects: &[String], room: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Wire;
     use std::collections::HashSet;
 
     #[test]
@@ -180,7 +171,7 @@ mod tests {
     #[test]
     fn a_body_holds_one_event_a_line() {
         let payloads = Payloads::new(1_024, "u", Spread::All).unwrap();
-        let body = String::from_utf8(payloads.body(5, 3)).unwrap();
+        let body = String::from_utf8(Wire::Drp.batch(&payloads, 5..8)).unwrap();
         let keys: Vec<String> = body.lines().map(|line| Draft::read(line).unwrap().key.into_owned()).collect();
         assert_eq!(keys, ["000000000005", "000000000006", "000000000007"]);
     }

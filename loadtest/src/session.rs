@@ -1,13 +1,16 @@
-//! The server that a run is about: started by us or found at an endpoint, and its CPU clock.
+//! The server that a run is about: started by us or found at an endpoint, its CPU clock and its metrics.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::args::Target;
 use crate::cpu::{Cores, ProcessClock};
-use crate::endpoint::Endpoint;
-use crate::server::Server;
+use crate::endpoint::{Credentials, Endpoint, Trust};
+use crate::publish::Publisher;
+use crate::server::{Launch, Server};
 
 /// See the module's text. A server that was started ends when this is dropped.
 #[derive(Debug)]
@@ -18,6 +21,7 @@ pub struct Session {
     pub info: serde_json::Value,
     clock: Option<ProcessClock>,
     server: Option<Server>,
+    metrics: Option<String>,
 }
 
 impl Session {
@@ -36,7 +40,32 @@ impl Session {
         let endpoint = target.endpoint_at(&url)?.with_token();
         let info = endpoint.get("/api/v3/info").ok().and_then(|body| serde_json::from_slice(&body).ok());
         let info = info.unwrap_or(serde_json::Value::Null);
-        Ok(Self { endpoint, info, clock: pid.map(ProcessClock::of).transpose()?, server })
+        let metrics = server.as_ref().and_then(Server::metrics).or_else(|| target.metrics.clone());
+        Ok(Self { endpoint, info, clock: pid.map(ProcessClock::of).transpose()?, server, metrics })
+    }
+
+    /// Starts a peer, which wants no credentials.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn peer(launch: &Launch) -> Result<Self> {
+        let server = Server::start(launch)?;
+        let endpoint = Endpoint::new(&server.url, Trust::Anyone, Credentials::None)?.speaking(launch.system.wire());
+        let clock = Some(ProcessClock::of(server.pid())?);
+        let info = serde_json::json!({ "version": launch.system.version(&launch.program) });
+        Ok(Self { endpoint, info, clock, server: Some(server), metrics: None })
+    }
+
+    /// A connection that publishes.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub fn publisher(&self, core: Option<usize>) -> Result<Publisher> {
+        Publisher::start(&self.endpoint, self.direct(), core)
+    }
+
+    fn direct(&self) -> Option<SocketAddr> {
+        self.server.as_ref().and_then(Server::direct)
     }
 
     /// CPU time of the server so far; nothing if we do not know its process.
@@ -55,11 +84,58 @@ impl Session {
         self.clock.map(ProcessClock::resident).transpose()
     }
 
+    /// The server's metrics, summed up over labels and, with its labels, each; nothing if we do not know where they are.
+    pub fn metrics(&self) -> HashMap<String, f64> {
+        let endpoint = self
+            .metrics
+            .as_ref()
+            .and_then(|place| Endpoint::new(&format!("http://{place}"), Trust::Nobody, Credentials::None).ok());
+        let body = endpoint.and_then(|endpoint| endpoint.get("/metrics").ok()).unwrap_or_default();
+        parse_metrics(&String::from_utf8_lossy(&body))
+    }
+
+    /// Ends the server and starts it again with the same data. False if it is not ours.
+    ///
+    /// # Errors
+    /// It does not start again.
+    pub fn restart(&mut self, abruptly: bool) -> Result<bool> {
+        let Some(server) = &mut self.server else { return Ok(false) };
+        server.restart(abruptly)?;
+        self.clock = Some(ProcessClock::of(server.pid())?);
+        Ok(true)
+    }
+
     /// Adds to an error what a server of ours has said last.
     pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         match &self.server {
             Some(server) => error.context(format!("the server said: {}", server.said())),
             None => error,
         }
+    }
+}
+
+/// The Prometheus text format, as far as counters and gauges go.
+fn parse_metrics(text: &str) -> HashMap<String, f64> {
+    let mut values = HashMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, value)) = line.rsplit_once(' ') else { continue };
+        let Ok(value) = value.parse::<f64>() else { continue };
+        values.insert(name.to_owned(), value);
+        if let Some((plain, _)) = name.split_once('{') {
+            *values.entry(plain.to_owned()).or_insert(0.0) += value;
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_read_with_and_without_labels() {
+        let text = "# HELP a b\n# TYPE a counter\na{x=\"1\"} 2\na{x=\"2\"} 3\nb 4.5\njunk\n";
+        let values = parse_metrics(text);
+        assert_eq!((values["a"], values["a{x=\"2\"}"], values["b"], values.len()), (5.0, 3.0, 4.5, 4));
     }
 }

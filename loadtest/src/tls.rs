@@ -7,7 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CipherSuite, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::endpoint::Trust;
 
@@ -16,7 +16,10 @@ use crate::endpoint::Trust;
 /// # Errors
 /// Nobody is trusted, or the file of authorities cannot be used.
 pub(crate) fn config(trust: Trust<'_>, host: String) -> Result<(Arc<ClientConfig>, ServerName<'static>)> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut provider = aws_lc_rs::default_provider();
+    // The same cipher with everybody, whatever each would choose; what was agreed on is reported.
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let provider = Arc::new(provider);
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let config = match trust {
         Trust::Nobody => bail!("a TLS endpoint needs --insecure or --ca FILE"),

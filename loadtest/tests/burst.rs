@@ -23,7 +23,7 @@ fn run(fault: Fault, more: &[&str]) -> anyhow::Result<Report> {
     }
     line.extend(more);
     match Cli::try_parse_from(line)?.command {
-        Command::Burst(args) => burst::run(&args),
+        Some(Command::Burst(args)) => burst::run(&args),
         other => unreachable!("burst was asked for, not {other:?}"),
     }
 }

@@ -13,7 +13,8 @@ use crate::transport::listener::Answer;
 use crate::upstream::Upstream;
 
 /// What clients look for before they use something.
-const FEATURES: [&str; 6] = ["api-v3", "sane-exit-codes", "roles", "tenants", "websocket-changed-filter", "hydrant"];
+const FEATURES: [&str; 7] =
+    ["api-v3", "sane-exit-codes", "roles", "tenants", "websocket-changed-filter", "websocket-since", "hydrant"];
 
 /// What stays the same while the server runs.
 #[derive(Debug, Clone)]
@@ -80,6 +81,8 @@ impl Api {
             "features": FEATURES,
             "stats": self.stats(),
             "scopes": scopes(),
+            "sequence": self.broker.history().position().to_string(),
+            "replay_from": self.broker.history().oldest().map(|time| time.to_string()),
         });
         answer::json(StatusCode::OK, info.to_string())
     }

@@ -5,15 +5,21 @@ use std::sync::Arc;
 
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::{HeaderName, HeaderValue};
 
 use super::{Api, ApiError, query};
 use crate::auth::Identity;
+use crate::broker::history::{SinceError, Start};
+use crate::clock;
 use crate::ingest::upstream::TIER_HEADER;
 use crate::metrics::{Limit, Rejection};
 use crate::overflow::{Overflow, UnknownOverflow};
 use crate::transport::listener::Answer;
 use crate::transport::pool::Newcomer;
 use crate::transport::upgrade::{self, UpgradeError};
+
+/// Where the next event will stand, for `?since=` at a later time.
+const POSITION: HeaderName = HeaderName::from_static("x-hydrant-sequence");
 
 impl Api {
     pub(super) fn websocket(
@@ -28,6 +34,8 @@ impl Api {
         };
         let bad = |error: UpgradeError| rejected(Rejection::BadRequest, error.into());
         upgrade::check(request).map_err(bad)?;
+        let position = self.broker.history().position();
+        let since = self.since(request.uri().query()).map_err(|error| rejected(Rejection::BadRequest, error))?;
         let overflow = self.overflow(request.uri().query(), &identity);
         let overflow = overflow.map_err(|error| rejected(Rejection::BadRequest, error))?;
         let Some(permit) = self.admission.admit() else {
@@ -44,15 +52,28 @@ impl Api {
             // Rights may have changed since the request was checked; who was revoked is not let in.
             let Ok(access) = authority.access(&identity) else { return };
             let Ok((stream, tls)) = socket.into_parts() else { return };
-            let newcomer = Newcomer { stream, tls, early, encoding, identity, access, overflow, peer, permit };
+            let newcomer = Newcomer { stream, tls, early, encoding, identity, access, overflow, peer, since, permit };
             if pool.adopt(Box::new(newcomer)).is_err() {
                 tracing::warn!(%peer, "the shards are too busy for another connection");
             }
         };
         let mut answer = upgrade::accept(request, self.deflate, then).map_err(bad)?;
+        let position = HeaderValue::try_from(position.to_string()).expect("digits and a colon");
+        answer.headers_mut().insert(POSITION, position);
         answer.headers_mut().insert(TIER_HEADER, self.tier.into());
         Ok(answer)
     }
+
+    /// From where on the client wants the past.
+    fn since(&self, query: Option<&str>) -> Result<Option<Start>, ApiError> {
+        let Some(text) = query::value(query, "since") else { return Ok(None) };
+        // An unencoded `+` of a time zone comes as a space.
+        let text = text.replace(' ', "+");
+        let bad = |error: SinceError| ApiError::Bad(error.to_string());
+        let since = text.parse().map_err(bad)?;
+        self.broker.history().resolve(since, &text, clock::now()).map(Some).map_err(bad)
+    }
+
     /// What happens to this websocket if it does not follow: as its query says, else its roles, else the settings.
     fn overflow(&self, query: Option<&str>, identity: &Identity) -> Result<Overflow, ApiError> {
         if let Some(asked) = query::value(query, "overflow") {

@@ -7,14 +7,21 @@
 //! Contract: single-threaded; no I/O, reads no clock. A registration takes effect inside [`Shard::text`], before its answer is
 //! put into the outbox, so every event published afterwards is delivered; after the answer to a deregistration nothing comes
 //! because of it, since events that wait already stand before the answer. Every message gets exactly one answer, in
-//! order; if there is no room for an answer, the connection is closed as a slow consumer.
+//! order; if there is no room for an answer, the connection is closed as a slow consumer. A connection that asked for the past
+//! gets it in portions, by [`Shard::catch_up`], and live events only behind it.
 
+mod catch_up;
+
+pub use catch_up::Allowance;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::CONNECTIONS;
 use super::classes::Classes;
+use super::replay::Replay;
 use crate::AUDIT;
 use crate::auth::{Access, Principal};
 use crate::event::Event;
@@ -33,6 +40,8 @@ struct Session {
     class: Class,
     /// Nothing once the connection is closing: it gets no more events.
     slot: Option<Slot>,
+    /// For a connection that asked for the past.
+    replay: Option<Box<Replay>>,
 }
 
 /// Commands since they were last asked for.
@@ -71,6 +80,11 @@ pub struct Shard {
     commands: Commands,
     /// What filters had cost when they were last asked.
     filters: Counters,
+    limits: Limits,
+    /// The number of the next event.
+    position: u64,
+    /// Connections that have yet to get some of the past, each once.
+    behind: VecDeque<ConnId>,
     /// Bytes that were told to the budget and not yet to the metrics.
     held: i64,
 }
@@ -91,6 +105,9 @@ impl Shard {
             closing: Vec::new(),
             commands: Commands::default(),
             filters: Counters::default(),
+            limits: index,
+            position: 0,
+            behind: VecDeque::new(),
             held: 0,
         }
     }
@@ -106,7 +123,7 @@ impl Shard {
         if at >= self.sessions.len() {
             self.sessions.resize_with(at + 1, || None);
         }
-        self.sessions[at] = Some(Session { principal, class, slot });
+        self.sessions[at] = Some(Session { principal, class, slot, replay: None });
         conn
     }
 
@@ -115,6 +132,7 @@ impl Shard {
         self.unsubscribe(conn);
         if let Some(session) = self.sessions[conn.0 as usize].take() {
             self.classes.release(session.class);
+            self.forget_past(conn, &session);
             self.fanout.remove(conn);
         }
     }
@@ -140,7 +158,7 @@ impl Shard {
     /// Carries out a text message and answers it.
     pub fn text(&mut self, conn: ConnId, message: &str, now: Timestamp) {
         let Some((slot, principal)) = self.speaker(conn) else { return };
-        let answer = match self.carry_out(slot, message) {
+        let answer = match self.carry_out(conn, slot, message, now) {
             Ok(command) => {
                 tracing::info!(target: AUDIT, %principal, verb = command.verb(), spec = command.spec(), "command");
                 answer::done(command, principal.as_str(), now)
@@ -166,11 +184,23 @@ impl Shard {
         Some((session.slot?, session.principal.clone()))
     }
 
-    fn carry_out<'t>(&mut self, slot: Slot, message: &'t str) -> Result<Command<'t>, String> {
+    fn carry_out<'t>(
+        &mut self,
+        conn: ConnId,
+        slot: Slot,
+        message: &'t str,
+        now: Timestamp,
+    ) -> Result<Command<'t>, String> {
         let command = Command::parse(message).map_err(|error| error.to_string())?;
         let outcome = match command {
-            Command::Register(spec) => self.index.register(slot, spec).map(|_| Outcome::Registered),
-            Command::Deregister(spec) => self.index.deregister(slot, spec).map(|()| Outcome::Deregistered),
+            Command::Register(spec) => self.index.register(slot, spec).map(|new| {
+                self.look_back(conn, spec, new);
+                Outcome::Registered
+            }),
+            Command::Deregister(spec) => self.index.deregister(slot, spec).map(|()| {
+                self.stop_looking_back(conn, spec, now);
+                Outcome::Deregistered
+            }),
         };
         if matches!(outcome, Err(IndexError::TooManyRegistrations { .. })) {
             self.commands.too_many += 1;

@@ -98,7 +98,15 @@ impl Session {
     /// # Errors
     /// [`ClientError`]; [`ClientError::Refused`] with the server's message if the credentials are not good.
     pub async fn open(target: &Target, bounds: Bounds) -> Result<Self, ClientError> {
-        let mut answer = upgrade(target).await?;
+        Self::open_since(target, bounds, None).await
+    }
+
+    /// Connects and upgrades, and asks for the past from a place on: a time or `EPOCH:SEQUENCE`.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub async fn open_since(target: &Target, bounds: Bounds, since: Option<&str>) -> Result<Self, ClientError> {
+        let mut answer = upgrade(target, since).await?;
         let headers = std::mem::take(answer.headers_mut());
         let socket = hyper::upgrade::on(answer).await.map_err(|e| broken(target, &e))?;
         let (read, write) = split(TokioIo::new(socket));
@@ -208,9 +216,11 @@ fn complaint(text: &str) -> String {
     if texts.is_empty() { "no reason given".to_owned() } else { texts.join("; ") }
 }
 
-async fn upgrade(target: &Target) -> Result<Response<Incoming>, ClientError> {
+async fn upgrade(target: &Target, since: Option<&str>) -> Result<Response<Incoming>, ClientError> {
     let mut http = Http::open(target).await?;
-    let mut request = http.request(Method::GET, "/api/v3/ws", Bytes::new());
+    let query = since.map(|since| form_urlencoded::byte_serialize(since.as_bytes()).collect::<String>());
+    let path = query.map_or_else(|| "/api/v3/ws".to_owned(), |query| format!("/api/v3/ws?since={query}"));
+    let mut request = http.request(Method::GET, &path, Bytes::new());
     let key = handshake::generate_key();
     let headers = request.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::kind::TlsMode;
 use super::load::Given;
 use super::settings::Settings;
-use super::{proxy, upstream};
+use super::{nats, proxy, upstream};
 
 /// Events are framed with 32-bit offsets; this leaves room for both objects and the envelope.
 const LONGEST_EVENT: usize = 1 << 30;
@@ -21,6 +21,7 @@ pub(super) fn all(settings: &Settings, given: &mut Given) {
     times(settings, given);
     upstream::check(settings, given);
     proxy::check(settings, given);
+    nats::check(settings, given);
 }
 
 fn tls(settings: &Settings, given: &mut Given) {

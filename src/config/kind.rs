@@ -76,6 +76,10 @@ kinds! {
         ["array", "string"], fingerprints;
     Text -> String, "a text", ["string"], |text: &str| (!text.is_empty()).then(|| text.to_owned());
     AnyText -> String, "a text", ["string"], |text: &str| Some(text.to_owned());
+    Token -> String, "letters, digits, `-` and `_`", ["string"], |text: &str| is_token(text).then(|| text.to_owned());
+    NatsUrls { const SHOWN: bool = false; } -> Vec<String>,
+        "a list of URLs such as `nats://host:4222` or `tls://host:4222`, without user and path", ["array", "string"],
+        |text| list(text).filter(|all: &Vec<String>| all.iter().all(|url| is_nats_url(url)));
     Path -> PathBuf, "a path", ["string"], |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
     OptionalPath -> Option<PathBuf>, "a path", ["string"],
         |text: &str| Some((!text.is_empty()).then(|| PathBuf::from(text)));
@@ -252,6 +256,20 @@ fn is_origin(text: &str) -> bool {
     matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*'])
 }
 
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// Credentials belong into files: an URL ends up in logs.
+fn is_nats_url(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let port = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map(|(_, port)| port);
+    matches!(scheme, "nats" | "tls")
+        && !host.is_empty()
+        && !host.contains(['/', '?', '#', '@', ' '])
+        && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
 /// Each with the two dots that a registration needs; the servers are left to judge the rest.
 fn specs(text: &str) -> Option<Vec<String>> {
     let all: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
@@ -351,6 +369,16 @@ mod tests {
         for bad in ["0a", &format!("{plain}0"), &plain.replace('a', "g"), &format!("+{}", &plain[1..])] {
             assert_eq!(Fingerprints::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn urls_of_nats_servers_hold_no_credentials() {
+        assert_eq!(NatsUrls::parse("nats://a:4222, tls://[::1]").map(|all| all.len()), Some(2));
+        assert_eq!(NatsUrls::parse(""), Some(vec![]));
+        for bad in ["a:4222", "http://a", "nats://", "nats://u:p@a", "nats://a/b", "nats://a:x"] {
+            assert_eq!(NatsUrls::parse(bad), None, "{bad}");
+        }
+        assert!(Token::parse("a.b").is_none() && Token::parse("").is_none() && Token::parse("site-1").is_some());
     }
 
     #[test]

@@ -12,11 +12,15 @@
 //!
 //! Why not serde: its first error is its last, and it forgets where a value stood.
 
+#[macro_use]
+mod table;
+
 mod check;
 mod doc;
 mod error;
 mod kind;
 mod load;
+mod nats;
 mod proxy;
 mod settings;
 mod upstream;
@@ -26,7 +30,8 @@ pub use error::{ConfigError, ConfigErrors, Place};
 pub use kind::{AuthMode, ClientName, DeflateMode, LogFormat, TlsMode, UpstreamTls};
 pub use load::{FlagValue, Sources};
 pub use settings::{
-    Auth, Deflate, Inbox, Limits, Log, Outbox, Proxy, Row, Settings, Throttle, Timeouts, Token, Upstream, rows,
+    Auth, Deflate, Inbox, Limits, Log, Nats, Outbox, Proxy, Replay, Row, Settings, Throttle, Timeouts, Token, Upstream,
+    rows,
 };
 
 /// Machines of the simulated fleet when `--demo` is given bare.

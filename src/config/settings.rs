@@ -52,57 +52,6 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-macro_rules! reloads {
-    (live) => {
-        true
-    };
-    (start) => {
-        false
-    };
-}
-
-/// Declares a table: `name: type as kind = default, live|start;` with its explanation, then the tables in it.
-macro_rules! table {
-    (
-        $(#[doc = $about:literal])+
-        $name:ident in $prefix:literal {
-            $($(#[doc = $doc:literal])+ $field:ident: $type:ty as $kind:ident = $default:literal, $when:ident;)+
-        }
-        $(with { $($(#[doc = $sub_doc:literal])+ $sub:ident: $sub_type:ident,)+ })?
-    ) => {
-        $(#[doc = $about])+
-        #[derive(Debug, Clone, PartialEq)]
-        pub struct $name {
-            $($(#[doc = $doc])+ pub $field: $type,)+
-            $($($(#[doc = $sub_doc])+ pub $sub: $sub_type,)+)?
-        }
-
-        impl Table for $name {
-            fn declare(rows: &mut Vec<Row>) {
-                $(rows.push(Row {
-                    key: concat!($prefix, stringify!($field)),
-                    default: $default,
-                    what: kind::$kind::WHAT,
-                    doc: concat!($($doc),+).trim_ascii(),
-                    reload: reloads!($when),
-                    toml: kind::$kind::TOML,
-                    shown: kind::$kind::SHOWN,
-                    joint: kind::$kind::JOINT,
-                    fits: |text| kind::$kind::parse(text).is_some(),
-                });)+
-                $($($sub_type::declare(rows);)+)?
-            }
-
-            fn take(given: &Given) -> Self {
-                Self {
-                    $($field: given.take::<kind::$kind>(concat!($prefix, stringify!($field)), $default),)+
-                    $($($sub: $sub_type::take(given),)+)?
-                }
-            }
-        }
-    };
-}
-
 table! {
     /// All settings of a server.
     Settings in "" {
@@ -150,6 +99,10 @@ table! {
         outbox: Outbox,
         /// What may wait to be matched.
         inbox: Inbox,
+        /// What is kept for clients that come back.
+        replay: Replay,
+        /// Other nodes, with which events are shared.
+        nats: Nats,
         /// Compression for clients that ask for it.
         deflate: Deflate,
         /// How long the server waits for whom.
@@ -233,6 +186,49 @@ table! {
         events: usize as Count = "65536", start;
         /// Bytes that may wait for one shard.
         bytes: usize as Size = "256MiB", start;
+    }
+}
+
+table! {
+    /// Other nodes, with which events are shared.
+    Nats in "nats." {
+        /// NATS servers, tried in random order. Without any the node is alone.
+        urls: Vec<String> as NatsUrls = "", start;
+        /// First token of the subjects `PREFIX.EVENTS.TYPE.ACTION.KEY`; nodes with the same one share their events.
+        prefix: String as Token = "hydrant", start;
+        /// File with a JWT and a seed, as `nsc` makes it.
+        creds_file: Option<PathBuf> as OptionalPath = "", start;
+        /// File with the seed of an nkey.
+        nkey_file: Option<PathBuf> as OptionalPath = "", start;
+        /// File with a token.
+        token_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Name, with `password_file`.
+        user: String as AnyText = "", start;
+        /// File with the password of `user`.
+        password_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Certificate authority in PEM that NATS servers are checked by, instead of the system's; asks for TLS.
+        ca_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Certificate of this node in PEM, with `key_file`; asks for TLS.
+        cert_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Private key of this node in PEM.
+        key_file: Option<PathBuf> as OptionalPath = "", start;
+        /// Messages from other nodes that may wait to be taken, and posts or batches that may wait to leave; what does not fit is
+        /// lost, and a gap is told.
+        queue_events: usize as Count = "8192", start;
+        /// Bytes of events that may wait to leave.
+        queue_bytes: usize as Size = "64MiB", start;
+        /// Events of DRP endpoints by which a copy from another node is known.
+        window: usize as Count = "65536", start;
+    }
+}
+
+table! {
+    /// What is kept for clients that come back.
+    Replay in "replay." {
+        /// Events of the recent past that a client can ask for with `?since=`; 0 keeps none.
+        events: u64 as Whole = "65536", start;
+        /// Bytes of these events, uncompressed.
+        bytes: usize as Size = "16MiB", start;
     }
 }
 

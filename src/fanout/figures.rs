@@ -21,7 +21,7 @@ pub enum Delivery {
     Dropped,
     /// The outbox is full and stays so: the connection is to be closed. The event was not put in.
     Overflow,
-    /// The connection is closing and takes nothing any more.
+    /// The connection is closing, or paused, and takes no events.
     Closed,
 }
 

@@ -21,6 +21,7 @@ mod gap;
 pub mod inbox;
 mod latency;
 mod outbox;
+mod pause;
 mod shed;
 mod writing;
 
@@ -150,6 +151,9 @@ impl Fanout {
     #[inline]
     pub fn deliver(&mut self, event: &Arc<Event>, received_us: u64, conn: ConnId) -> Delivery {
         let outbox = self.outboxes[conn.at()].as_ref().expect("only open connections subscribe");
+        if outbox.is_paused() {
+            return Delivery::Closed;
+        }
         let encoding = outbox.encoding();
         let current = match self.current[encoding as usize] {
             Some(current) => current,

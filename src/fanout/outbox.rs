@@ -89,7 +89,18 @@ pub(super) struct Outbox {
     encoding: Encoding,
     dirty: bool,
     blocked: bool,
-    closing: bool,
+    intake: Intake,
+}
+
+/// What is still put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// Everything.
+    Open,
+    /// Answers and control frames, but no events.
+    Paused,
+    /// Nothing: the last frame is in.
+    Closed,
 }
 
 impl Outbox {
@@ -108,7 +119,7 @@ impl Outbox {
             encoding: Encoding::Plain,
             dirty: false,
             blocked: false,
-            closing: false,
+            intake: Intake::Open,
         }
     }
 
@@ -367,11 +378,22 @@ impl Outbox {
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.closing
+        self.intake == Intake::Closed
+    }
+
+    /// Changes nothing once it is closing.
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        if self.intake != Intake::Closed {
+            self.intake = if paused { Intake::Paused } else { Intake::Open };
+        }
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.intake == Intake::Paused
     }
 
     pub(super) fn set_closing(&mut self) {
-        self.closing = true;
+        self.intake = Intake::Closed;
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub mod demo;
 pub mod feed;
+pub mod nats;
 pub mod upstream;

@@ -11,6 +11,8 @@ pub enum Source {
     Connections,
     /// A DRP endpoint
     Upstream,
+    /// Other nodes, over NATS
+    Nats,
 }
 
 impl Source {
@@ -20,7 +22,18 @@ impl Source {
             Self::Demo => "demo",
             Self::Connections => "connections",
             Self::Upstream => "upstream",
+            Self::Nats => "nats",
         }
+    }
+
+    /// Whether other nodes may take the same events in themselves.
+    pub fn is_shared(self) -> bool {
+        self == Self::Upstream
+    }
+
+    /// Whether other nodes get them from this one.
+    pub fn leaves_the_node(self) -> bool {
+        matches!(self, Self::Post | Self::Demo | Self::Upstream)
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod drain;
 mod members;
+mod past;
 mod reading;
 mod taking;
 mod timekeeping;
@@ -174,7 +175,8 @@ impl Driver {
             || !self.news.is_empty()
             || !self.unread.is_empty()
             || !self.parts.control.is_empty()
-            || self.parts.shard.fanout().has_dirty();
+            || self.parts.shard.fanout().has_dirty()
+            || self.parts.shard.may_catch_up();
         if busy { Duration::ZERO } else { self.next_tick.saturating_duration_since(Instant::now()) }
     }
 
@@ -198,6 +200,7 @@ impl Driver {
         self.obey();
         let taken = if self.may_take_events() { self.take_events() } else { 0 };
         self.end_drain();
+        self.catch_up();
         self.flush();
         self.parts.shard.keep_budget(&self.parts.budget, self.parts.number);
         self.note_closing();

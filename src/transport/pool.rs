@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::driver::{Driver, Parts, Timing, WAKE};
 use crate::auth::{Access, Authority, Identity};
 use crate::broker::connection::Connection;
+use crate::broker::history::Start;
 use crate::broker::{Broker, Shard};
 use crate::fanout::inbox::{InboxLimits, inbox};
 use crate::fanout::{Budget, DeflatePolicy, OutboxLimits};
@@ -98,6 +99,8 @@ pub struct Newcomer {
     pub overflow: Overflow,
     /// Where it comes from.
     pub peer: SocketAddr,
+    /// From where on it wants the past, if it does.
+    pub since: Option<Start>,
     /// Its place among the connections.
     pub permit: Permit,
 }

@@ -70,15 +70,26 @@ impl Http {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Reply {
+        self.try_request(method, path, headers, body).await.expect("an answer")
+    }
+
+    /// Nothing if the server goes away.
+    pub async fn try_request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Option<Reply> {
         let mut request = Request::builder().method(method).uri(path).header("host", &self.host);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into())).unwrap();
-        patiently("the connection", self.sender.ready()).await.unwrap();
-        let answer = patiently("an answer", self.sender.send_request(request)).await.unwrap();
+        patiently("the connection", self.sender.ready()).await.ok()?;
+        let answer = patiently("an answer", self.sender.send_request(request)).await.ok()?;
         let (parts, body) = answer.into_parts();
-        let body = patiently("a body", body.collect()).await.unwrap().to_bytes();
+        let body = patiently("a body", body.collect()).await.ok()?.to_bytes();
         let reply =
             Reply { status: parts.status, headers: parts.headers, body: String::from_utf8(body.into()).unwrap() };
         super::canary::check("an answer's head", &format!("{:?}", reply.headers));
@@ -86,7 +97,7 @@ impl Http {
         if !path.split('?').next().unwrap().ends_with("/token") {
             super::canary::check("an answer", &reply.body);
         }
-        reply
+        Some(reply)
     }
 }
 

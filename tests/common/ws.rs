@@ -23,6 +23,8 @@ pub enum Show<'a> {
 /// A connection that has become a websocket.
 pub struct Client {
     pub stream: WebSocketStream<Socket>,
+    /// The headers of the answer to the handshake.
+    pub answered: hyper::header::HeaderMap,
 }
 
 impl Hydrant {
@@ -84,7 +86,7 @@ impl Hydrant {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
         match patiently("a websocket", client_async(request, socket)).await {
-            Ok((stream, _)) => Ok(Client { stream }),
+            Ok((stream, answer)) => Ok(Client { stream, answered: answer.headers().clone() }),
             Err(Error::Http(answer)) => {
                 let (parts, body) = (*answer).into_parts();
                 let body = String::from_utf8(body.unwrap_or_default()).unwrap();

@@ -123,19 +123,19 @@ impl Expectations {
         }
     }
 
-    /// `event` is about to be published; it was due at `due`.
-    pub(super) fn publish(&mut self, event: DemoEvent, due: Instant) {
+    /// `event` is about to be published; it was due at `due`. Returns the clients that must get it.
+    pub(super) fn publish(&mut self, event: DemoEvent, due: Instant) -> Vec<usize> {
         let number = self.base + self.sent.len() as u64;
         let runner = machine_of(&event).and_then(|key| self.runners.get(&key).copied());
         let others = self.others.iter().filter(|(_, interest)| interest.wants(&event)).map(|(client, _)| *client);
-        let mut outstanding = 0;
-        for client in others.chain(runner) {
+        let receivers: Vec<usize> = others.chain(runner).collect();
+        for &client in &receivers {
             self.clients[client].due.push_back(number);
-            outstanding += 1;
         }
-        self.outstanding += outstanding as u64;
-        self.sent.push_back(Sent { event, due, outstanding, copy: None });
+        self.outstanding += receivers.len() as u64;
+        self.sent.push_back(Sent { event, due, outstanding: receivers.len(), copy: None });
         self.forget();
+        receivers
     }
 
     fn sent(&mut self, number: u64) -> Option<&mut Sent> {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use hydrant::event::{Draft, Event};
@@ -55,17 +56,9 @@ impl Fake {
         let address = listener.local_addr().unwrap();
         let state = State { events: broadcast::channel(8_192).0, fault };
         runtime.spawn(async move {
-            let mut websockets = 0;
+            let websockets = Arc::new(AtomicUsize::new(0));
             while let Ok((socket, _)) = listener.accept().await {
-                let mut start = [0; 14];
-                let is_websocket = socket.peek(&mut start).await.is_ok() && start.starts_with(b"GET /api/v3/ws");
-                if is_websocket {
-                    let fault = if websockets == 0 { state.fault } else { Fault::None };
-                    websockets += 1;
-                    tokio::spawn(websocket(socket, State { fault, ..state.clone() }));
-                } else {
-                    tokio::spawn(http(socket, state.clone()));
-                }
+                tokio::spawn(serve(socket, state.clone(), Arc::clone(&websockets)));
             }
         });
         Self { address, _runtime: runtime }
@@ -73,6 +66,19 @@ impl Fake {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+}
+
+/// Only the first websocket gets what is wrong.
+async fn serve(socket: TcpStream, state: State, websockets: Arc<AtomicUsize>) {
+    let mut start = [0; 14];
+    let is_websocket = socket.peek(&mut start).await.is_ok() && start.starts_with(b"GET /api/v3/ws");
+    if is_websocket {
+        let is_first = websockets.fetch_add(1, Ordering::SeqCst) == 0;
+        let fault = if is_first { state.fault } else { Fault::None };
+        websocket(socket, State { fault, ..state }).await;
+    } else {
+        http(socket, state).await;
     }
 }
 

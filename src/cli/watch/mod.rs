@@ -1,11 +1,13 @@
 //! `hydrant watch SPEC...`: events on standard output as they happen.
 //!
 //! Events that are there together are written together, then flushed: a pipe sees each as soon as it is there, and a
-//! storm does not cost a system call for each. When the connection is lost, the next is tried with full jitter, and
-//! standard error says so, because events in between are missed. What trying again cannot mend (a refused
+//! storm does not cost a system call for each. When the connection is lost, the next is tried with full jitter. It asks for
+//! what was missed, from the time of the last event on; where the server keeps nothing, standard error says that events are
+//! missing. What trying again cannot mend (a refused
 //! registration, wrong credentials) ends the command.
 
 mod pretty;
+mod resume;
 
 use std::io::Write;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{CliError, endpoint, runtime, tell};
 use crate::client::{Backoff, Bounds, ClientError, Received, Session, Target};
 use crate::json;
+use resume::Resume;
 
 /// So much is written at once before a look at what else has come.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -32,6 +35,9 @@ pub(super) struct WatchArgs {
     /// Registrations: type.action.key or type.action.key.filter, such as 'machines.update.*'
     #[arg(required = true, value_name = "SPEC")]
     specs: Vec<String>,
+    /// Begin with the events of the past from here on: an RFC 3339 time, or EPOCH:SEQUENCE as in `hydrant`'s info
+    #[arg(long, value_name = "WHEN")]
+    since: Option<String>,
     /// Indent each event over several lines
     #[arg(long)]
     pretty: bool,
@@ -46,7 +52,14 @@ pub(super) fn run(args: &WatchArgs, err: &mut dyn Write) -> Result<(), CliError>
     let target = args.endpoint.target()?;
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let mut watch = Watch { args, target, left: args.count, session: None, out: tokio::io::stdout() };
+        let mut watch = Watch {
+            args,
+            target,
+            left: args.count,
+            session: None,
+            resume: Resume::new(args.since.clone()),
+            out: tokio::io::stdout(),
+        };
         let mut hangup = signal(SignalKind::terminate())?;
         let result = tokio::select! {
             result = watch.until_done(err) => result,
@@ -67,6 +80,7 @@ struct Watch<'a, W> {
     /// Events still to be printed; nothing means no limit.
     left: Option<u64>,
     session: Option<Session>,
+    resume: Resume,
     out: W,
 }
 
@@ -82,6 +96,7 @@ impl<W: AsyncWrite + Unpin> Watch<'_, W> {
                 done => return done,
             };
             again |= self.session.take().is_some();
+            self.resume.reconnect();
             if started.elapsed() >= GOOD_AFTER {
                 backoff.reset();
             }
@@ -93,7 +108,9 @@ impl<W: AsyncWrite + Unpin> Watch<'_, W> {
 
     /// Watches until the connection ends, which is an error, or the count is reached.
     async fn one_connection(&mut self, again: bool, err: &mut dyn Write) -> Result<(), CliError> {
-        let session = self.session.insert(Session::open(&self.target, Bounds::default()).await?);
+        let opened = Session::open_since(&self.target, Bounds::default(), self.resume.since()).await?;
+        let resumes = self.resume.opened(opened.header("X-Hydrant-Sequence"));
+        let session = self.session.insert(opened);
         for spec in &self.args.specs {
             session.register(spec).await;
         }
@@ -103,11 +120,13 @@ impl<W: AsyncWrite + Unpin> Watch<'_, W> {
             let mut next = Ok(Some(self.session()?.receive().await?));
             while let Ok(Some(received)) = next {
                 match received {
+                    Received::Event(event) if self.resume.is_known(&event) => {}
                     Received::Event(event) => self.append(&event, &mut text),
                     Received::Registered(_) => {
                         unanswered -= 1;
                         if again && unanswered == 0 {
-                            tell(err, format_args!("connected again; events in between are missing"));
+                            let missing = if resumes { "" } else { "; events in between are missing" };
+                            tell(err, format_args!("connected again{missing}"));
                         }
                     }
                 }

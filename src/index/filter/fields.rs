@@ -11,7 +11,7 @@ use super::canonical::canonical;
 use super::path::{Path, array_index};
 use super::pool::Pool;
 use super::scan::Scanner;
-use super::table::{Span, Table, Tables, value_end};
+use super::table::{Span, Table, Tables, Wanted, value_end};
 use crate::event::Event;
 
 /// What a filter is asked about.
@@ -74,6 +74,8 @@ struct NodeMemo {
     /// Of its name.
     hash: u32,
     index: Option<usize>,
+    /// The names below it that somebody has interned since it is there.
+    wanted: Wanted,
     /// The event that `found` is about.
     found_in: u64,
     found: Option<Span>,
@@ -210,10 +212,14 @@ impl Fields {
         if new {
             let hash = self.tables.hash(name.as_bytes());
             let index = array_index(name);
-            let memo = NodeMemo { hash, index, found_in: 0, found: None, table_in: 0, table: None };
+            let wanted = Wanted::default();
+            let memo = NodeMemo { hash, index, wanted, found_in: 0, found: None, table_in: 0, table: None };
             let count = self.node_memos.len().max(id as usize + 1);
             self.node_memos.resize(count, memo.clone());
             self.node_memos[id as usize] = memo;
+            if let Some(parent) = self.node_memos.get_mut(parent as usize) {
+                parent.wanted.add(name.as_bytes());
+            }
         } else {
             self.release_node(parent);
         }
@@ -327,7 +333,8 @@ impl Fields {
             OBJECT => self.object_start(view),
             _ => self.resolve(id, view)?.start as usize,
         };
-        let (table, end) = self.tables.build(view.text, start, &mut self.scanner);
+        let wanted = self.node_memos[id as usize].wanted;
+        let (table, end) = self.tables.build(view.text, start, wanted, &mut self.scanner);
         if id == OBJECT {
             self.found(OBJECT, Some(Span::new(start, end)));
         }

@@ -12,6 +12,9 @@ use wide::u8x16;
 
 const BLOCK: usize = 64;
 
+/// Blocks that are read in one go.
+const AT_ONCE: usize = 8;
+
 /// What stands where in one block; the lowest bit is the first byte.
 #[derive(Clone, Copy)]
 struct Block {
@@ -59,54 +62,67 @@ impl Scanner {
     }
 
     /// The bracket that closes the one at `open`; the end of the text if there is none.
+    #[inline]
     pub(super) fn close(&mut self, text: &[u8], open: usize) -> usize {
         let mut index = open / BLOCK;
-        let mut mask = !0 << (open % BLOCK);
-        let mut depth = 0;
+        // Without the one at `open`.
+        let mut mask = !1 << (open % BLOCK);
+        let mut depth = 0_usize;
         while let Some(block) = self.block(text, index) {
-            let (opens, closes) = (block.opens & mask, block.closes & mask);
-            if closes.count_ones() >= depth
-                && let Some(at) = closing(opens, closes, depth)
-            {
-                return index * BLOCK + at;
+            let (opens, mut brackets) = (block.opens, (block.opens | block.closes) & mask);
+            // One by one: few brackets stand in a value, and counting bits is slow on processors that we cannot assume.
+            while brackets != 0 {
+                let lowest = brackets & brackets.wrapping_neg();
+                if opens & lowest != 0 {
+                    depth += 1;
+                } else if depth == 0 {
+                    return index * BLOCK + position(lowest);
+                } else {
+                    depth -= 1;
+                }
+                brackets ^= lowest;
             }
-            depth = depth + opens.count_ones() - closes.count_ones();
             (index, mask) = (index + 1, !0);
         }
         text.len()
     }
 
     #[inline]
-    fn block(&mut self, text: &[u8], index: usize) -> Option<Block> {
-        match self.blocks.get(index) {
-            Some(block) => Some(*block),
-            None => self.extend(text, index),
+    fn block(&mut self, text: &[u8], index: usize) -> Option<&Block> {
+        if index >= self.blocks.len() {
+            self.extend(text, index);
         }
+        self.blocks.get(index)
     }
 
-    /// Reads on up to the block at `index`; nothing if the text ends before.
-    fn extend(&mut self, text: &[u8], index: usize) -> Option<Block> {
+    /// Reads on, some blocks at a time, until the block at `index` is known or the text ends.
+    #[inline(never)]
+    fn extend(&mut self, text: &[u8], index: usize) {
         while self.blocks.len() <= index {
-            let rest = text.get(self.blocks.len() * BLOCK..).filter(|rest| !rest.is_empty())?;
-            let next = match rest.first_chunk::<BLOCK>() {
-                Some(whole) => self.read(whole),
-                None => self.read(&padded(rest)),
-            };
-            self.blocks.push(next);
+            let Some(rest) = text.get(self.blocks.len() * BLOCK..).filter(|rest| !rest.is_empty()) else { return };
+            let (whole, tail) = rest.as_chunks::<BLOCK>();
+            let mut blocks = std::mem::take(&mut self.blocks);
+            blocks.extend(whole.iter().take(AT_ONCE).map(|block| self.read(block)));
+            if whole.is_empty() {
+                blocks.push(self.read(&padded(tail)));
+            }
+            self.blocks = blocks;
         }
-        self.blocks.get(index).copied()
     }
 
     #[inline]
     fn read(&mut self, block: &[u8; BLOCK]) -> Block {
-        let (quotes, opens, closes, backslashes) = masks(block);
-        let quotes = quotes & !self.escapes(backslashes);
+        let Masks { mut quotes, opens, closes, backslashes } = masks(block);
+        if backslashes | self.escaped != 0 {
+            quotes &= !self.escapes(backslashes);
+        }
         let strings = prefix_xor(quotes) ^ self.in_string;
-        self.in_string = if strings >> (BLOCK - 1) == 0 { 0 } else { !0 };
+        self.in_string = (strings.cast_signed() >> (BLOCK - 1)).cast_unsigned();
         Block { quotes, opens: opens & !strings, closes: closes & !strings }
     }
 
     /// The bytes that a backslash in front of them hides.
+    #[cold]
     fn escapes(&mut self, mut backslashes: u64) -> u64 {
         let mut escaped = std::mem::take(&mut self.escaped);
         self.backslash |= backslashes != 0;
@@ -133,20 +149,6 @@ fn position(mask: u64) -> usize {
     mask.trailing_zeros() as usize
 }
 
-/// Where the depth comes back to zero in a block that starts `depth` brackets deep.
-fn closing(opens: u64, mut closes: u64, depth: u32) -> Option<usize> {
-    let mut ended = 0;
-    while closes != 0 {
-        let at = position(closes);
-        ended += 1;
-        if depth + (opens & ((1 << at) - 1)).count_ones() <= ended {
-            return Some(at);
-        }
-        closes &= closes - 1;
-    }
-    None
-}
-
 /// Every bit set that has an odd number of set bits at or below it: from each opening quote to its end.
 fn prefix_xor(mut mask: u64) -> u64 {
     for shift in [1, 2, 4, 8, 16, 32] {
@@ -155,20 +157,35 @@ fn prefix_xor(mut mask: u64) -> u64 {
     mask
 }
 
-/// Masks of quotes, opening brackets, closing brackets and backslashes.
-fn masks(block: &[u8; BLOCK]) -> (u64, u64, u64, u64) {
-    let (mut quotes, mut opens, mut closes, mut backslashes) = (0, 0, 0, 0);
-    for (index, bytes) in block.as_chunks::<16>().0.iter().enumerate() {
-        let bytes = u8x16::new(*bytes);
-        let mask = |bytes: u8x16, byte: u8| u64::from(bytes.simd_eq(u8x16::splat(byte)).to_bitmask()) << (index * 16);
-        quotes |= mask(bytes, b'"');
-        backslashes |= mask(bytes, b'\\');
-        // `[` and `{` differ in this bit only, as do `]` and `}`.
-        let bytes = bytes | u8x16::splat(0x20);
-        opens |= mask(bytes, b'{');
-        closes |= mask(bytes, b'}');
+/// What stands where in a block, strings not yet considered.
+struct Masks {
+    quotes: u64,
+    opens: u64,
+    closes: u64,
+    backslashes: u64,
+}
+
+#[inline]
+fn masks(block: &[u8; BLOCK]) -> Masks {
+    let lanes = block.as_chunks::<16>().0;
+    let lane = |at: usize| u8x16::new(lanes[at]);
+    let lanes = [lane(0), lane(1), lane(2), lane(3)];
+    let whole = |compare: &dyn Fn(u8x16) -> u8x16| {
+        let bits = |at: usize| u64::from(compare(lanes[at]).to_bitmask());
+        (bits(0) | bits(1) << 16) | (bits(2) | bits(3) << 16) << 32
+    };
+    let is = |byte: u8| u8x16::splat(byte);
+    // `[` and `{` differ in this bit only, as do `]` and `}`.
+    let bracket = |lane: u8x16, byte: u8| (lane | is(0x20)).simd_eq(is(byte));
+    let escape = |at: usize| lanes[at].simd_eq(is(b'\\'));
+    let escapes = (escape(0) | escape(1)) | (escape(2) | escape(3));
+    Masks {
+        quotes: whole(&|lane| lane.simd_eq(is(b'"'))),
+        opens: whole(&|lane| bracket(lane, b'{')),
+        closes: whole(&|lane| bracket(lane, b'}')),
+        // There are none in most blocks, which is cheaper to find out than where.
+        backslashes: if escapes.to_bitmask() == 0 { 0 } else { whole(&|lane| lane.simd_eq(is(b'\\'))) },
     }
-    (quotes, opens, closes, backslashes)
 }
 
 #[cfg(test)]

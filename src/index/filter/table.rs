@@ -1,9 +1,11 @@
 //! Where the members of an object and the elements of an array stand in the text.
 //!
 //! A table is made at most once per event for an object, when the first of its fields is asked for; every further field
-//! is then one probe. Tables of one event share their memory, which is kept for the next one.
+//! is then one probe. Tables of one event share their memory, which is kept for the next one. Whoever has a table made says
+//! which names it may be asked for ([`Wanted`]): most members of a large object are none of these, and are passed over
+//! without hashing and writing them down.
 //!
-//! Contract: compact valid JSON. The last of several members of one name is found.
+//! Contract: compact valid JSON. The last of several members of one name is found, if the name is wanted.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -32,6 +34,31 @@ impl Span {
 
 fn offset(at: usize) -> u32 {
     u32::try_from(at).expect("an event is bounded far below 4 GiB at the intake")
+}
+
+/// Which names a table may be asked for: a bit for each of 64 kinds of names. What is wanted is always in it; what is not
+/// is in it seldom.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Wanted(u64);
+
+impl Wanted {
+    /// All names.
+    pub(super) const ALL: Self = Self(!0);
+
+    /// Adds a name.
+    pub(super) fn add(&mut self, name: &[u8]) {
+        self.0 |= Self::bit(name);
+    }
+
+    fn has(self, name: &[u8]) -> bool {
+        self.0 & Self::bit(name) != 0
+    }
+
+    /// By length, first and last byte: read fast, and seldom the same among the fields of one object.
+    fn bit(name: &[u8]) -> u64 {
+        let (first, last) = (name.first().copied().unwrap_or(0), name.last().copied().unwrap_or(0));
+        1 << ((name.len() + usize::from(first) * 7 + usize::from(last) * 29) % 64)
+    }
 }
 
 /// One member or element.
@@ -97,19 +124,19 @@ impl Tables {
     }
 
     /// Makes the table of the value that starts at `start` and tells where that value ends.
-    pub(super) fn build(&mut self, text: &[u8], start: usize, scanner: &mut Scanner) -> (Table, usize) {
+    pub(super) fn build(&mut self, text: &[u8], start: usize, wanted: Wanted, scanner: &mut Scanner) -> (Table, usize) {
         match text.get(start) {
-            Some(b'{') => self.build_object(text, start, scanner),
+            Some(b'{') => self.build_object(text, start, wanted, scanner),
             Some(b'[') => self.build_array(text, start, scanner),
             _ => (self.table(self.entries.len()), value_end(text, start, scanner)),
         }
     }
 
-    fn build_object(&mut self, text: &[u8], start: usize, scanner: &mut Scanner) -> (Table, usize) {
+    fn build_object(&mut self, text: &[u8], start: usize, wanted: Wanted, scanner: &mut Scanner) -> (Table, usize) {
         let first = self.entries.len();
         let mut at = start + 1;
         while text.get(at) == Some(&b'"') {
-            at = self.member(text, at, scanner);
+            at = self.member(text, at, wanted, scanner);
             if text.get(at) != Some(&b',') {
                 break;
             }
@@ -120,19 +147,18 @@ impl Tables {
         (table, text.len().min(at + 1))
     }
 
-    /// Takes down one member and tells where it ends.
-    fn member(&mut self, text: &[u8], at: usize, scanner: &mut Scanner) -> usize {
+    /// Takes down one member, if it is wanted, and tells where it ends.
+    #[inline]
+    fn member(&mut self, text: &[u8], at: usize, wanted: Wanted, scanner: &mut Scanner) -> usize {
         let quote = scanner.quote(text, at + 1);
         // Compact JSON: the quote, a colon, the value.
-        let start = text.len().min(quote + 2);
+        let start = quote + 2;
         let end = value_end(text, start, scanner);
-        let inner = text.get(at + 1..quote).unwrap_or_default();
-        let hash = if scanner.seen_backslash() && inner.contains(&b'\\') {
-            self.hash(&decode(text.get(at..=quote).unwrap_or_default()))
-        } else {
-            self.hash(inner)
-        };
-        self.entries.push(Entry { hash, next: NONE, name: offset(at), value: Span::new(start, end) });
+        let Some(name) = text.get(at + 1..quote) else { return end };
+        if wanted.has(name) || (scanner.seen_backslash() && name.contains(&b'\\')) {
+            let hash = self.hash(&decode(text.get(at..=quote).unwrap_or_default()));
+            self.entries.push(Entry { hash, next: NONE, name: offset(at), value: Span::new(start.min(end), end) });
+        }
         end
     }
 
@@ -158,7 +184,7 @@ impl Tables {
         let first = self.entries.len();
         let mut at = start + 1;
         while text.get(at) == Some(&b'"') && !text[at..].starts_with(stop) {
-            at = self.member(text, at, scanner) + 1;
+            at = self.member(text, at, Wanted::ALL, scanner) + 1;
         }
         (self.table(first), text.len().min(at + stop.len()))
     }
@@ -218,6 +244,7 @@ fn named(text: &[u8], entry: &Entry, name: &[u8]) -> bool {
 }
 
 /// The offset behind the value that starts at `start`.
+#[inline]
 pub(super) fn value_end(text: &[u8], start: usize, scanner: &mut Scanner) -> usize {
     let end = match text.get(start) {
         Some(b'"') => scanner.quote(text, start + 1) + 1,
@@ -227,7 +254,59 @@ pub(super) fn value_end(text: &[u8], start: usize, scanner: &mut Scanner) -> usi
             // One byte at least, so that a walk goes on even on what is not JSON.
             start + 1 + text[start + 1..].iter().position(ends).unwrap_or(text.len() - start - 1)
         }
-        None => start,
+        None => text.len(),
     };
     end.min(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(text: &str, wanted: &[&str], name: &str) -> Option<String> {
+        let (mut tables, mut scanner, mut set) = (Tables::default(), Scanner::default(), Wanted::default());
+        wanted.iter().for_each(|name| set.add(name.as_bytes()));
+        let (table, end) = tables.build(text.as_bytes(), 0, set, &mut scanner);
+        assert_eq!(end, text.len());
+        let span = tables.member_named(text.as_bytes(), table, name.as_bytes(), tables.hash(name.as_bytes()))?;
+        Some(String::from_utf8(span.of(text.as_bytes()).to_vec()).unwrap())
+    }
+
+    #[test]
+    fn wanted_members_are_found_and_the_last_of_a_name_counts() {
+        let text = r#"{"":0,"a":1,"b":{"a":2},"a":[3,"}"],"long name":"x,","n":-4.5}"#;
+        let all = ["", "a", "b", "long name", "n", "missing"];
+        let expected = [Some("0"), Some("[3,\"}\"]"), Some("{\"a\":2}"), Some("\"x,\""), Some("-4.5"), None];
+        for (name, expected) in all.into_iter().zip(expected) {
+            assert_eq!(find(text, &[name], name).as_deref(), expected, "{name:?} alone");
+            assert_eq!(find(text, &all, name).as_deref(), expected, "{name:?} among others");
+        }
+    }
+
+    #[test]
+    fn a_name_with_escapes_is_found_by_what_it_means() {
+        assert_eq!(find(r#"{"a":1,"\u0061":2}"#, &["a"], "a").as_deref(), Some("2"));
+        assert_eq!(find(r#"{"\u0061b":1,"x":2}"#, &["ab", "x"], "ab").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn a_long_object_finds_each_of_its_members() {
+        let members: Vec<String> = (0..300).map(|n| format!("\"name-{n}\":{n}")).collect();
+        let text = format!("{{{}}}", members.join(","));
+        let names: Vec<String> = (0..300).map(|n| format!("name-{n}")).collect();
+        let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
+        for n in [0, 1, 63, 64, 150, 299] {
+            assert_eq!(find(&text, &wanted, &names[n]), Some(n.to_string()));
+        }
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_not_written_down() {
+        let text = r#"{"Stage":"a","Workflow":"b","Params":{}}"#;
+        let mut tables = Tables::default();
+        let mut wanted = Wanted::default();
+        wanted.add(b"Params");
+        let (table, _) = tables.build(text.as_bytes(), 0, wanted, &mut Scanner::default());
+        assert_eq!(table.count, 1);
+    }
 }

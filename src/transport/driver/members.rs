@@ -22,9 +22,13 @@ use crate::protocol::Close;
 
 impl Driver {
     pub(super) fn adopt(&mut self, newcomer: Newcomer) {
-        let Newcomer { stream, tls, early, encoding, identity, access, overflow, peer, permit } = newcomer;
+        let Newcomer { stream, tls, early, encoding, identity, access, overflow, peer, since, permit } = newcomer;
         let Ok(mut link) = Link::new(stream, tls) else { return };
-        let conn = self.parts.shard.open(identity.principal().clone(), &access, overflow);
+        let (shard, principal) = (&mut self.parts.shard, identity.principal().clone());
+        let conn = match since {
+            Some(start) => shard.open_since(principal, &access, overflow, start),
+            None => shard.open(principal, &access, overflow),
+        };
         let token = Token(conn.0 as usize);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.parts.poll.registry().register(link.source(), token, interest) {

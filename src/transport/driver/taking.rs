@@ -11,7 +11,7 @@ use crate::fanout::OutboxLimits;
 const TURN_EVENTS: usize = 256;
 
 /// Bytes of events of a turn.
-const TURN_BYTES: usize = 1 << 20;
+pub(super) const TURN_BYTES: usize = 1 << 20;
 
 /// How much a turn takes in.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +47,7 @@ impl Driver {
             let Some((batch, at)) = self.started.take() else { break };
             events += 1;
             self.parts.shard.publish(&batch.events[at], batch.received_us);
+            self.parts.shard.set_position(batch.first + at as u64 + 1);
             if at + 1 < batch.events.len() {
                 self.started = Some((batch, at + 1));
             }

@@ -18,7 +18,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use hydrant::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
@@ -107,7 +106,7 @@ impl Floor {
     ///
     /// # Errors
     /// More than [`K_MAX`] frames, or the reader has failed.
-    pub fn measure(&mut self, frames: &[Event], spread: Spread, bounds: Bounds) -> Result<Measured> {
+    pub fn measure(&mut self, frames: &[Vec<u8>], spread: Spread, bounds: Bounds) -> Result<Measured> {
         ensure!(!frames.is_empty() && frames.len() as u64 <= K_MAX, "K is from 1 to {K_MAX}");
         let core = self.cores.server;
         thread::scope(|scope| {
@@ -120,7 +119,7 @@ impl Floor {
         })
     }
 
-    fn turns(&mut self, frames: &[Event], spread: Spread, bounds: Bounds) -> Result<Measured> {
+    fn turns(&mut self, frames: &[Vec<u8>], spread: Spread, bounds: Bounds) -> Result<Measured> {
         let (begin, cpu) = (Instant::now(), cpu::thread_time()?);
         let (mut turns, mut deliveries) = (0, 0);
         while turns < bounds.turns && (turns == 0 || begin.elapsed() < bounds.time) {
@@ -131,7 +130,7 @@ impl Floor {
     }
 
     /// One turn; returns its deliveries.
-    fn turn(&mut self, frames: &[Event], spread: Spread, number: u64) -> Result<u64> {
+    fn turn(&mut self, frames: &[Vec<u8>], spread: Spread, number: u64) -> Result<u64> {
         let count = frames.len() as u64;
         let connections = self.writers.len();
         let burst = Burst::new(frames);
@@ -202,14 +201,14 @@ impl Floor {
 
 /// The frames that go out by one `writev`.
 struct Burst<'f> {
-    frames: &'f [Event],
+    frames: &'f [Vec<u8>],
     slices: Vec<IoSlice<'f>>,
     total: usize,
 }
 
 impl<'f> Burst<'f> {
-    fn new(frames: &'f [Event]) -> Self {
-        let slices: Vec<IoSlice<'f>> = frames.iter().map(|frame| IoSlice::new(frame.frame())).collect();
+    fn new(frames: &'f [Vec<u8>]) -> Self {
+        let slices: Vec<IoSlice<'f>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
         Self { frames, total: slices.iter().map(|slice| slice.len()).sum(), slices }
     }
 
@@ -234,7 +233,6 @@ impl<'f> Burst<'f> {
     fn rest(&self, mut from: usize) -> Vec<IoSlice<'f>> {
         let mut rest = Vec::with_capacity(self.frames.len());
         for frame in self.frames {
-            let frame = frame.frame();
             if from < frame.len() {
                 rest.push(IoSlice::new(&frame[from..]));
             }
@@ -343,9 +341,9 @@ mod tests {
     use super::*;
     use crate::payload::Payloads;
 
-    fn frames(size: usize, count: u64) -> Vec<Event> {
+    fn frames(size: usize, count: u64) -> Vec<Vec<u8>> {
         let payloads = Payloads::new(size, "u", Spread::All).unwrap();
-        (0..count).map(|at| payloads.sealed(at)).collect()
+        (0..count).map(|at| payloads.sealed(at).frame().to_vec()).collect()
     }
 
     const SHORT: Bounds = Bounds { time: Duration::from_secs(5), turns: 3 };
@@ -379,7 +377,7 @@ mod tests {
     fn a_rest_begins_in_the_middle_of_a_frame() {
         let frames = frames(512, 3);
         let burst = Burst::new(&frames);
-        let whole: Vec<u8> = frames.iter().flat_map(|frame| frame.frame().to_vec()).collect();
+        let whole: Vec<u8> = frames.iter().flatten().copied().collect();
         for from in [1, 515, 516, 517, 1_547] {
             let rest: Vec<u8> = burst.rest(from).iter().flat_map(|slice| slice.to_vec()).collect();
             assert_eq!(rest, whole[from..], "{from}");

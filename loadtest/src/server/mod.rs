@@ -1,7 +1,9 @@
-//! Starts a hydrant of our own to be measured, and ends it.
+//! Starts a server of our own to be measured, and ends it.
+
+mod system;
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -14,18 +16,23 @@ use tempfile::TempDir;
 
 use crate::cpu;
 
+use system::Ports;
+pub use system::System;
+
 /// How long a start, or an orderly end, may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How to start it.
 #[derive(Debug, Clone)]
 pub struct Launch {
+    /// What it is.
+    pub system: System,
     /// The program.
     pub program: PathBuf,
-    /// With its self-signed certificate instead of plain.
+    /// With a self-signed certificate instead of plain.
     pub tls: bool,
-    /// The only core that it may use; nothing: all.
-    pub core: Option<usize>,
+    /// The only cores that it may use; none: all.
+    pub cores: Vec<usize>,
     /// More arguments, behind ours.
     pub arguments: Vec<String>,
 }
@@ -36,6 +43,8 @@ pub struct Server {
     child: Child,
     /// Where it is: a URL.
     pub url: String,
+    launch: Launch,
+    ports: Ports,
     data: TempDir,
 }
 
@@ -46,19 +55,33 @@ impl Server {
     /// It cannot be started, or ends, or does not listen in time; the error has the end of its log.
     pub fn start(launch: &Launch) -> Result<Self> {
         let data = tempfile::tempdir().context("no temporary directory")?;
-        let (port, metrics) = (free_port()?, free_port()?);
-        let mut command = Command::new(&launch.program);
-        command.args(["serve", "--tls", if launch.tls { "self-signed" } else { "off" }]);
-        command.args(["--listen", &format!("127.0.0.1:{port}"), "--metrics-listen", &format!("127.0.0.1:{metrics}")]);
-        command.arg("--data-dir").arg(data.path().join("data")).args(&launch.arguments);
-        let log = File::create(log(data.path())).context("cannot create the log")?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child =
-            spawn_on(launch.core, command).with_context(|| format!("cannot start {}", launch.program.display()))?;
+        let ports = Ports { web: free_port()?, other: free_port()? };
+        let child = spawn(launch, data.path(), ports)?;
         let scheme = if launch.tls { "https" } else { "http" };
-        let mut server = Self { child, url: format!("{scheme}://127.0.0.1:{port}"), data };
-        server.wait_for(port)?;
+        let url = format!("{scheme}://127.0.0.1:{}", ports.web);
+        let mut server = Self { child, url, launch: launch.clone(), ports, data };
+        server.wait_for(ports.web)?;
         Ok(server)
+    }
+
+    /// Ends it, without asking if `abruptly`, and starts it again at the same place with the same data.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn restart(&mut self, abruptly: bool) -> Result<()> {
+        self.end(abruptly);
+        self.child = spawn(&self.launch, self.data.path(), self.ports)?;
+        self.wait_for(self.ports.web)
+    }
+
+    /// Where events are published if not by HTTP.
+    pub fn direct(&self) -> Option<SocketAddr> {
+        (self.launch.system != System::Hydrant).then(|| SocketAddr::from(([127, 0, 0, 1], self.ports.other)))
+    }
+
+    /// Where its metrics are: host and port.
+    pub fn metrics(&self) -> Option<String> {
+        (self.launch.system == System::Hydrant).then(|| format!("127.0.0.1:{}", self.ports.other))
     }
 
     fn wait_for(&mut self, port: u16) -> Result<()> {
@@ -99,9 +122,10 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let asked = i32::try_from(self.child.id()).is_ok_and(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok());
+impl Server {
+    fn end(&mut self, abruptly: bool) {
+        let pid = i32::try_from(self.child.id()).ok().filter(|_| !abruptly);
+        let asked = pid.is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok());
         if !(asked && self.ends_within(PATIENCE / 4)) {
             // Both fail only if it has ended meanwhile, which is what is wanted.
             let _ = self.child.kill();
@@ -110,14 +134,28 @@ impl Drop for Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end(false);
+    }
+}
+
 fn log(directory: &Path) -> PathBuf {
     directory.join("server.log")
 }
 
+fn spawn(launch: &Launch, data: &Path, ports: Ports) -> Result<Child> {
+    let mut command = Command::new(&launch.program);
+    launch.system.prepare(&mut command, data, ports, launch.tls)?;
+    let log = File::options().create(true).append(true).open(log(data)).context("cannot create the log")?;
+    command.args(&launch.arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    spawn_on(launch.cores.clone(), command).with_context(|| format!("cannot start {}", launch.program.display()))
+}
+
 /// A child inherits the cores of the thread that starts it, so a thread of that kind does.
-fn spawn_on(core: Option<usize>, mut command: Command) -> Result<Child> {
+fn spawn_on(cores: Vec<usize>, mut command: Command) -> Result<Child> {
     let work = move || {
-        cpu::pin(core)?;
+        cpu::pin(cores)?;
         Ok(command.spawn()?)
     };
     thread::spawn(work).join().map_err(|_| anyhow!("the starting thread has failed"))?
@@ -134,8 +172,13 @@ mod tests {
 
     #[test]
     fn a_server_that_ends_at_once_is_an_error_with_its_words() {
-        let launch =
-            Launch { program: "/bin/echo".into(), tls: false, core: None, arguments: vec!["farewell".to_owned()] };
+        let launch = Launch {
+            system: System::Hydrant,
+            program: "/bin/echo".into(),
+            tls: false,
+            cores: Vec::new(),
+            arguments: vec!["farewell".to_owned()],
+        };
         let error = Server::start(&launch).unwrap_err().to_string();
         assert!(error.contains("has ended") && error.contains("--tls off") && error.contains("farewell"), "{error}");
         let none = Launch { program: "/no/such/program".into(), ..launch };

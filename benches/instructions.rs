@@ -1,0 +1,95 @@
+//! Work to be counted in instructions, which a busy machine does not change: `make instructions`.
+//!
+//! Started under valgrind, which counts only inside the functions called `counted_*`; each prints how many units of work that
+//! were. `match` asks an index of 100,000 registrations about 10,000 events. `outbox` puts 64 events of 1 KB into the
+//! outboxes of 1,000 connections, gathers them as for one write each, and takes them out again. Without valgrind it shows only
+//! that the work is done.
+
+#![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+
+#[path = "common/fleet.rs"]
+mod fleet;
+
+use std::hint::black_box;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use hydrant::event::{Draft, Event};
+use hydrant::fanout::{ConnId, Delivery, Fanout, Gathered, OutboxLimits};
+use hydrant::index::Index;
+use hydrant::overflow::Overflow;
+
+const MATCHED: usize = 10_000;
+const CONNECTIONS: usize = 1_000;
+const EVENTS: usize = 64;
+const TURNS: usize = 10;
+
+#[inline(never)]
+fn counted_match(index: &mut Index<u32>, events: &[Event]) -> u64 {
+    let mut hits = 0;
+    for event in events {
+        index.matches(event, |_| true, |_| hits += 1);
+    }
+    hits
+}
+
+#[inline(never)]
+fn counted_outbox(fanout: &mut Fanout, events: &[Arc<Event>], conns: &[ConnId], dirty: &mut Vec<ConnId>) -> usize {
+    for event in events {
+        fanout.begin_event(event);
+        for &conn in conns {
+            assert_eq!(fanout.deliver(event, 0, conn), Delivery::Queued);
+        }
+        fanout.end_event();
+    }
+    fanout.take_dirty(dirty);
+    let mut written = 0;
+    for &conn in dirty.iter() {
+        let mut gathered = Gathered::new();
+        fanout.gather(conn, 256 << 10, &mut gathered);
+        let bytes = gathered.iter().map(|slice| slice.len()).sum();
+        drop(gathered);
+        fanout.advance(conn, bytes, 1);
+        written += bytes;
+    }
+    written
+}
+
+fn matching(out: &mut impl Write) -> io::Result<()> {
+    let mut index = fleet::index(100_000);
+    let events: Vec<Event> = fleet::events("machines").take(MATCHED).collect();
+    // Once before, so that nothing is made for the first time.
+    warm(&mut index, &events[..100]);
+    let hits = counted_match(&mut index, black_box(&events));
+    writeln!(out, "match: {MATCHED} events, {hits} hits")
+}
+
+fn warm(index: &mut Index<u32>, events: &[Event]) {
+    events.iter().for_each(|event| index.matches(event, |_| true, |_| ()));
+}
+
+fn outbox(out: &mut impl Write) -> io::Result<()> {
+    let object = format!("{{\"text\":\"{}\"}}", "x".repeat(900));
+    let mut draft = Draft::new("machines", "update", "k");
+    draft.object = &object;
+    let events: Vec<Arc<Event>> = (0..EVENTS).map(|_| Arc::new(draft.seal(jiff::Timestamp::UNIX_EPOCH))).collect();
+    let mut fanout = Fanout::new(OutboxLimits { bytes: 16 << 20, events: 16_384 });
+    let conns: Vec<ConnId> = (0..CONNECTIONS).map(|_| fanout.open(Overflow::Disconnect)).collect();
+    let mut dirty = Vec::new();
+    let mut written = 0;
+    for _ in 0..TURNS {
+        written += counted_outbox(&mut fanout, black_box(&events), &conns, &mut dirty);
+    }
+    assert_eq!(written, TURNS * CONNECTIONS * EVENTS * events[0].frame().len());
+    writeln!(out, "outbox: {} deliveries, {TURNS} turns", TURNS * CONNECTIONS * EVENTS)
+}
+
+fn main() -> io::Result<()> {
+    let mut out = io::stdout();
+    // Cargo's own argument `--bench` is none of ours.
+    match std::env::args().skip(1).find(|arg| !arg.starts_with("--")).as_deref() {
+        Some("match") => matching(&mut out),
+        Some("outbox") => outbox(&mut out),
+        _ => matching(&mut out).and_then(|()| outbox(&mut out)),
+    }
+}

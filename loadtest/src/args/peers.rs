@@ -1,0 +1,69 @@
+//! Which peers, where they are, and on which cores they run.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::cpu::Cores;
+use crate::server::{Launch, System};
+
+/// The peers to compare with.
+#[derive(Debug, Clone, Args)]
+pub struct PeerArgs {
+    /// nats-server; found on PATH or where `go install` puts it if not given.
+    #[arg(long, value_name = "PROGRAM")]
+    pub nats: Option<PathBuf>,
+    /// mosquitto; found on PATH or in /usr/sbin if not given.
+    #[arg(long, value_name = "PROGRAM")]
+    pub mosquitto: Option<PathBuf>,
+    /// Compare with nobody: only hydrant and the floor.
+    #[arg(long)]
+    pub no_peers: bool,
+    /// Cores of the peers, with commas, if they are to have others than --server-core.
+    #[arg(long, value_delimiter = ',', value_name = "CORE")]
+    pub peer_cores: Vec<usize>,
+}
+
+/// A peer that was found, or not.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// What it is.
+    pub system: System,
+    /// Nothing: it is not installed.
+    pub program: Option<PathBuf>,
+    /// Cores that it may use; none: all.
+    pub cores: Vec<usize>,
+}
+
+impl Peer {
+    /// How to start it.
+    pub fn launch(&self, tls: bool) -> Option<Launch> {
+        let program = self.program.clone()?;
+        Some(Launch { system: self.system, program, tls, cores: self.cores.clone(), arguments: Vec::new() })
+    }
+}
+
+impl PeerArgs {
+    /// All peers that are wanted, found or not.
+    pub fn all(&self, cores: Cores) -> Vec<Peer> {
+        if self.no_peers {
+            return Vec::new();
+        }
+        let cores =
+            if self.peer_cores.is_empty() { cores.server.into_iter().collect() } else { self.peer_cores.clone() };
+        let found = [
+            (System::Nats, self.nats.clone().or_else(|| find("nats-server"))),
+            (System::Mosquitto, self.mosquitto.clone().or_else(|| find("mosquitto"))),
+        ];
+        found.into_iter().map(|(system, program)| Peer { system, program, cores: cores.clone() }).collect()
+    }
+}
+
+/// A program on PATH, where Go installs, or where Debian puts servers.
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let go = std::env::var_os("GOBIN").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join("go/bin"));
+    let places = std::env::split_paths(&path).chain(go).chain(home).chain([PathBuf::from("/usr/sbin")]);
+    places.map(|place| place.join(name)).find(|program| program.is_file())
+}

@@ -1,0 +1,124 @@
+//! Which server, and how to get in.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use crate::cpu::Cores;
+use crate::endpoint::{Credentials, Endpoint, Trust};
+use crate::server::{Launch, System};
+
+/// The user that a server makes at its first start, as DRP does.
+const FIRST_USER: &str = "rocketskates:r0cketsk8ts";
+
+/// Which server, and how to get in.
+#[derive(Clone, Args)]
+#[group(skip)]
+pub struct Target {
+    /// URL of the server: http, https, ws or wss, host and port. Not taken from `RS_ENDPOINT`, lest somebody's
+    /// production server is loaded by accident.
+    #[arg(short = 'E', long, required_unless_present = "serve", conflicts_with = "serve")]
+    pub endpoint: Option<String>,
+    /// Start this hydrant on --server-core with a new data directory, and end it afterwards.
+    #[arg(long, value_name = "PROGRAM")]
+    pub serve: Option<PathBuf>,
+    /// Another argument for the server that --serve starts; may be repeated.
+    #[arg(long, value_name = "ARG", requires = "serve", allow_hyphen_values = true)]
+    pub serve_arg: Vec<String>,
+    /// Let the server that --serve starts speak TLS.
+    #[arg(long, requires = "serve")]
+    pub serve_tls: bool,
+    /// Process id of the server at --endpoint, for its CPU time; without it there is no CPU figure.
+    #[arg(long, value_name = "PID", conflicts_with = "serve")]
+    pub server_pid: Option<u32>,
+    /// Host and port of the metrics of the server at --endpoint.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "serve")]
+    pub metrics: Option<String>,
+    /// Believe any certificate.
+    #[arg(short = 'k', long)]
+    pub insecure: bool,
+    /// Believe certificates signed by those in this PEM file.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// User and password.
+    #[arg(
+        long,
+        env = "RS_KEY",
+        hide_env_values = true,
+        value_name = "USER:PASSWORD",
+        default_value = FIRST_USER
+    )]
+    pub key: String,
+    /// A token instead of them.
+    #[arg(long, env = "RS_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target").field("endpoint", &self.endpoint).field("serve", &self.serve).finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    /// How to start the server, if it is ours to start.
+    pub fn launch(&self, cores: Cores) -> Option<Launch> {
+        let program = self.serve.clone()?;
+        let cores = cores.server.into_iter().collect();
+        let (tls, arguments) = (self.serve_tls, self.serve_arg.clone());
+        Some(Launch { system: System::Hydrant, program, tls, cores, arguments })
+    }
+
+    /// The endpoint at `url`.
+    ///
+    /// # Errors
+    /// The URL or the credentials make no sense.
+    pub fn endpoint_at(&self, url: &str) -> Result<Endpoint> {
+        let trust = match &self.ca {
+            _ if self.insecure || self.serve_tls => Trust::Anyone,
+            Some(path) => Trust::Authorities(path),
+            None => Trust::Nobody,
+        };
+        let credentials = if let Some(token) = &self.token {
+            Credentials::Token(token.clone())
+        } else {
+            let (user, password) = self.user_and_password()?;
+            Credentials::Password { user: user.to_owned(), password: password.to_owned() }
+        };
+        Endpoint::new(url, trust, credentials)
+    }
+
+    /// A hydrant that we start with the user that it makes at its first start.
+    pub fn of(program: &Path, tls: bool, arguments: &[String]) -> Self {
+        Self {
+            endpoint: None,
+            serve: Some(program.to_owned()),
+            serve_arg: arguments.to_vec(),
+            serve_tls: tls,
+            server_pid: None,
+            metrics: None,
+            insecure: false,
+            ca: None,
+            key: FIRST_USER.to_owned(),
+            token: None,
+        }
+    }
+
+    /// The same server, started another time over TLS or plain.
+    #[must_use]
+    pub fn with_tls(&self, tls: bool) -> Self {
+        Self { serve_tls: tls, ..self.clone() }
+    }
+
+    /// Whose events will say that he published them.
+    pub fn user(&self) -> &str {
+        self.key.split(':').next().unwrap_or_default()
+    }
+
+    fn user_and_password(&self) -> Result<(&str, &str)> {
+        let parts = self.key.split_once(':');
+        ensure!(parts.is_some(), "--key (RS_KEY) is USER:PASSWORD");
+        Ok(parts.unwrap_or_default())
+    }
+}

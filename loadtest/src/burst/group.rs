@@ -1,0 +1,206 @@
+//! Several servers that do the same work in turn, round by round, with the floor at the end of each.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use super::OTHER_FILES;
+use super::lane::{Limits, Runner, user};
+use super::piece::{Piece, Shape, frames};
+use crate::args::{Target, Work};
+use crate::cpu::{self, Cores};
+use crate::floor::{Bounds, Floor, Measured};
+use crate::progress;
+use crate::report::{Case, Round};
+use crate::server::{Launch, System};
+use crate::session::Session;
+
+/// How a lane's bytes travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// As they are.
+    Plain,
+    /// With permessage-deflate.
+    Deflate,
+    /// Over TLS.
+    Tls,
+    /// Both.
+    TlsDeflate,
+}
+
+impl Transport {
+    /// As shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Deflate => "deflate",
+            Self::Tls => "TLS",
+            Self::TlsDeflate => "TLS+deflate",
+        }
+    }
+
+    pub(super) fn deflates(self) -> bool {
+        matches!(self, Self::Deflate | Self::TlsDeflate)
+    }
+}
+
+/// Where a lane's server comes from.
+#[derive(Debug, Clone)]
+pub enum Open {
+    /// A hydrant, ours or somebody else's.
+    Target(Box<Target>),
+    /// A peer that we start.
+    Peer(Launch),
+}
+
+/// One server and its clients.
+#[derive(Debug, Clone)]
+pub struct Lane {
+    /// As shown.
+    pub name: String,
+    /// What it is.
+    pub system: System,
+    /// How its bytes travel.
+    pub transport: Transport,
+    /// Connections.
+    pub clients: usize,
+    /// What every client registers, if not the usual.
+    pub spec: Option<String>,
+    /// Where it comes from.
+    pub open: Open,
+    /// The lane that its figures are divided by, round by round.
+    pub beside: Option<usize>,
+}
+
+impl Lane {
+    pub(super) fn open(&self, cores: Cores) -> Result<Session> {
+        match &self.open {
+            Open::Target(target) => Session::open(target, cores),
+            Open::Peer(launch) => Session::peer(launch),
+        }
+    }
+
+    fn user(&self) -> &str {
+        match &self.open {
+            Open::Target(target) => user(Some(target)),
+            Open::Peer(_) => user(None),
+        }
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Group {
+    /// As shown while it runs.
+    pub name: &'static str,
+    cores: Cores,
+    rounds: u32,
+    bounds: Bounds,
+    /// Measure the floor too.
+    pub floor: bool,
+    /// How long a turn may take.
+    pub turn_timeout: Duration,
+}
+
+impl Group {
+    /// A group that does as much as `work` says.
+    pub fn new(work: &Work, name: &'static str, cores: Cores) -> Self {
+        Self {
+            name,
+            cores,
+            rounds: work.rounds,
+            bounds: work.bounds(),
+            floor: true,
+            turn_timeout: Duration::from_secs(20),
+        }
+    }
+
+    /// Runs every shape on every lane, all taking turns. Returns what the servers say of themselves, and the results.
+    ///
+    /// # Errors
+    /// A server cannot be started or reached, or refuses.
+    pub fn run(&self, shapes: &[Shape], lanes: &[Lane]) -> Result<(Vec<Value>, Vec<Case>)> {
+        let connections = lanes.iter().map(|lane| lane.clients as u64).sum::<u64>();
+        let first = lanes.first().map_or(0, |lane| lane.clients);
+        cpu::raise_file_limit(connections + first as u64 * 2 + OTHER_FILES)?;
+        let mut floor = if self.floor { Some(Floor::new(first, self.cores)?) } else { None };
+        cpu::pin(self.cores.client)?;
+        let selective = shapes.first().is_some_and(|shape| shape.selective);
+        let limits = Limits { bounds: self.bounds, turn: self.turn_timeout };
+        let mut runners = Vec::new();
+        for lane in lanes {
+            runners.push(Runner::start(lane, self.cores, limits, selective)?);
+        }
+        let mut pieces = pieces(shapes, lanes)?;
+        self.rounds(lanes, &mut runners, &mut pieces, floor.as_mut())?;
+        if let Some(last) = pieces.last_mut() {
+            for (runner, piece) in runners.iter_mut().zip(last) {
+                runner.listen(piece)?;
+            }
+        }
+        let say = |(lane, runner): (&Lane, &Runner)| json!({ "lane": lane.name, "info": runner.session.info });
+        let servers = lanes.iter().zip(&runners).map(say).collect();
+        Ok((servers, pieces.into_iter().flatten().map(Piece::finish).collect()))
+    }
+
+    /// A lane that has lost something stays out of the rounds that follow.
+    fn rounds(
+        &self,
+        lanes: &[Lane],
+        runners: &mut [Runner],
+        pieces: &mut [Vec<Piece>],
+        mut floor: Option<&mut Floor>,
+    ) -> Result<()> {
+        let bar = progress::bar(u64::from(self.rounds) * pieces.len() as u64 * lanes.len() as u64, self.name);
+        let mut is_broken = vec![false; lanes.len()];
+        for _ in 0..self.rounds {
+            for row in &mut *pieces {
+                let mut sides = Vec::new();
+                for at in 0..runners.len() {
+                    let side = if is_broken[at] { None } else { runners[at].round(&mut row[at])? };
+                    is_broken[at] |= side.is_none();
+                    sides.push(side);
+                    stay(runners, row)?;
+                    bar.inc(1);
+                }
+                let floor = match &mut floor {
+                    Some(floor) => Some(self.floor(floor, row, &lanes[0])?),
+                    None => None,
+                };
+                for (piece, side) in row.iter_mut().zip(sides) {
+                    let Some(server) = side else { continue };
+                    let comparable = piece.case.connections == lanes[0].clients;
+                    let floor = floor.filter(|_| comparable).map(Into::into);
+                    piece.case.rounds.push(Round { server: server.0, floor });
+                }
+            }
+            if is_broken.iter().all(|&broken| broken) {
+                break;
+            }
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// The floor of the first lane's work.
+    fn floor(&self, floor: &mut Floor, row: &[Piece], first: &Lane) -> Result<Measured> {
+        let shape = row.first().context("there is at least one lane")?.shape;
+        let spread = shape.spread(first.clients);
+        floor.measure(&frames(&shape, first.user(), spread)?, spread, self.bounds)
+    }
+}
+
+fn stay(runners: &mut [Runner], row: &mut [Piece]) -> Result<()> {
+    runners.iter_mut().zip(row).try_for_each(|(runner, piece)| runner.stay(piece))
+}
+
+/// By shape, then by lane.
+fn pieces(shapes: &[Shape], lanes: &[Lane]) -> Result<Vec<Vec<Piece>>> {
+    let piece = |shape: &Shape, lane: &Lane| {
+        let mut case = shape.case(&lane.name, lane.transport.name(), lane.clients);
+        case.beside = lane.beside.map(|other| lanes[other].name.clone());
+        Piece::new(*shape, lane.user(), case)
+    };
+    shapes.iter().map(|shape| lanes.iter().map(|lane| piece(shape, lane)).collect()).collect()
+}

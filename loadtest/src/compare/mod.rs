@@ -1,0 +1,180 @@
+//! The same work for hydrant and for the peers that are installed.
+//!
+//! In the closed loops every system has as many clients, gets the same events in batches of the same size, and runs on
+//! the same core; in each round all take turns, and the floor is measured at the end. A peer publishes in its own best way: K
+//! publications in one write over plain TCP, with a question behind them. A peer that is not installed is said to be
+//! missing; nothing is estimated for it.
+
+mod report;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+pub use self::report::Report;
+
+use crate::args::{CompareArgs, Kind, Output, Peer, Place, StallSize, Target, Work};
+use crate::burst::{Group, Lane, Open, Shape, Transport};
+use crate::cpu::Cores;
+use crate::idle;
+use crate::report::Machine;
+use crate::server::System;
+use crate::session::Session;
+use crate::stall::{self, Runs};
+
+/// How long a turn may take, with the slowest peer.
+const TURN: Duration = Duration::from_secs(30);
+
+/// Runs `compare`.
+///
+/// # Errors
+/// A server cannot be started, or refuses.
+pub fn run(args: &CompareArgs) -> Result<Report> {
+    let cores = args.place.checked()?;
+    let peers = args.peers.all(cores);
+    let mut report = Report::new(args, &peers, Machine::here());
+    let comparing = Comparing { args, cores, peers: peers.into_iter().filter(|peer| peer.program.is_some()).collect() };
+    for kind in &args.only {
+        match kind {
+            Kind::Plain => report.closed.push(("Plain", comparing.plain()?)),
+            Kind::Deflate => report.closed.push(("permessage-deflate", comparing.deflate()?)),
+            Kind::Tls => report.closed.push(("TLS", comparing.tls()?)),
+            Kind::Selective => report.closed.push(("One receiver by event", comparing.selective()?)),
+            Kind::Stall => report.stall = comparing.stall()?,
+            Kind::Idle => report.idle = comparing.idle()?,
+        }
+    }
+    Ok(report)
+}
+
+/// What is compared, and how.
+struct Comparing<'a> {
+    args: &'a CompareArgs,
+    cores: Cores,
+    /// Those that are installed.
+    peers: Vec<Peer>,
+}
+
+impl Comparing<'_> {
+    fn hydrant(&self, tls: bool) -> Target {
+        Target::of(&self.args.serve, tls, &self.args.serve_arg)
+    }
+
+    /// hydrant first, then the peers beside it.
+    fn lanes(&self, transport: Transport) -> Vec<Lane> {
+        let tls = matches!(transport, Transport::Tls | Transport::TlsDeflate);
+        let ours = Lane {
+            name: System::Hydrant.name().to_owned(),
+            system: System::Hydrant,
+            transport,
+            clients: self.args.connections as usize,
+            spec: None,
+            open: Open::Target(Box::new(self.hydrant(tls))),
+            beside: None,
+        };
+        let peers = self.peers.iter().filter_map(|peer| {
+            let launch = peer.launch(tls)?;
+            let name = peer.system.name().to_owned();
+            Some(Lane { name, system: peer.system, open: Open::Peer(launch), beside: Some(0), ..ours.clone() })
+        });
+        let peers: Vec<Lane> = peers.collect();
+        [ours].into_iter().chain(peers).collect()
+    }
+
+    fn run(&self, title: &'static str, shapes: &[Shape], lanes: &[Lane]) -> Result<crate::report::Report> {
+        let work = self.work(shapes);
+        let mut group = Group::new(&work, title, self.cores);
+        group.turn_timeout = TURN;
+        let (servers, cases) = group.run(shapes, lanes)?;
+        let settings = serde_json::Value::Null;
+        Ok(crate::report::Report { work: "compare", settings, machine: Machine::here(), servers, cases })
+    }
+
+    fn work(&self, shapes: &[Shape]) -> Work {
+        Work {
+            connections: self.args.connections,
+            payload: Vec::new(),
+            k: Vec::new(),
+            rounds: self.args.rounds,
+            seconds: self.args.seconds,
+            turns: 1_000_000,
+            selective: shapes.iter().any(|shape| shape.selective),
+            place: Place { output: Output::default(), ..self.args.place.clone() },
+        }
+    }
+
+    fn plain(&self) -> Result<crate::report::Report> {
+        let shapes = [(1_024, 1), (1_024, 16), (1_024, 64), (12_288, 16)].map(|(payload, k)| shape(payload, k));
+        self.run("plain", &shapes, &self.lanes(Transport::Plain))
+    }
+
+    /// mosquitto has no permessage-deflate.
+    fn deflate(&self) -> Result<crate::report::Report> {
+        let shapes = [1, 16].map(|k| Shape { deflate: true, ..shape(12_288, k) });
+        let mut lanes = self.lanes(Transport::Deflate);
+        lanes.retain(|lane| lane.system != System::Mosquitto);
+        self.run("deflate", &shapes, &lanes)
+    }
+
+    /// With hydrant without TLS as one more, beside which hydrant with TLS stands.
+    fn tls(&self) -> Result<crate::report::Report> {
+        let mut lanes = self.lanes(Transport::Tls);
+        let plain = lanes.len();
+        let ours = self.lanes(Transport::Plain).into_iter().next().context("hydrant is always there")?;
+        lanes.push(Lane { name: format!("{}, plain", ours.name), ..ours });
+        lanes[0].beside = Some(plain);
+        self.run("TLS", &[shape(1_024, 16)], &lanes)
+    }
+
+    fn selective(&self) -> Result<crate::report::Report> {
+        let shape = Shape { selective: true, ..shape(1_024, 64) };
+        let mut lanes = self.lanes(Transport::Plain);
+        if self.args.many > 0 {
+            let (clients, ours) = (self.args.many as usize, lanes[0].clone());
+            lanes.push(Lane { name: format!("{}, {clients}", ours.name), clients, beside: Some(0), ..ours });
+        }
+        self.run("selective", &[shape], &lanes)
+    }
+
+    fn stall(&self) -> Result<Vec<Runs>> {
+        let size = self.stall_size();
+        let mut all = vec![Runs { name: System::Hydrant.name().to_owned(), rounds: Vec::new() }];
+        all.extend(self.peers.iter().map(|peer| Runs { name: peer.system.name().to_owned(), rounds: Vec::new() }));
+        for _ in 0..self.args.stall_rounds {
+            let session = Session::open(&self.hydrant(false), self.cores)?;
+            all[0].rounds.push(stall::once(&size, self.hydrant(false).user(), &session, self.cores.client)?);
+            drop(session);
+            for (peer, runs) in self.peers.iter().zip(&mut all[1..]) {
+                let Some(launch) = peer.launch(false) else { continue };
+                runs.rounds.push(stall::once(&size, "bench", &Session::peer(&launch)?, self.cores.client)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn stall_size(&self) -> StallSize {
+        report::stall_size(self.args)
+    }
+
+    fn idle(&self) -> Result<Vec<idle::Weight>> {
+        let size = [self.args.idle, self.args.rest];
+        let mut weights = Vec::new();
+        for tls in [false, true] {
+            let name = |system: System| format!("{}{}", system.name(), if tls { ", TLS" } else { "" });
+            let target = self.hydrant(tls);
+            let session = Session::open(&target, self.cores)?;
+            weights.push(idle::once(&name(System::Hydrant), size, target.user(), &session, self.cores.client)?);
+            drop(session);
+            for peer in &self.peers {
+                let Some(launch) = peer.launch(tls) else { continue };
+                let session = Session::peer(&launch)?;
+                weights.push(idle::once(&name(peer.system), size, "bench", &session, self.cores.client)?);
+            }
+        }
+        Ok(weights)
+    }
+}
+
+fn shape(payload: usize, k: u64) -> Shape {
+    Shape { payload, k, selective: false, deflate: false, single_post: false }
+}

@@ -1,0 +1,258 @@
+//! Publishing at a given rate, and listening.
+//!
+//! Open loop: event `n` is due at `n` by the rate, whether the ones before have been taken or not, and latency counts
+//! from when it was due. A server (or a reader) that stops for a second therefore shows a second, and not the one slow
+//! event that a closed loop would show (*coordinated omission*).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use hydrant::ingest::demo::{DemoEvent, Fleet};
+use serde::Serialize;
+
+use super::expect::{Expectations, Interest};
+use super::outlet::{Due, Outlet};
+use crate::check::Counts;
+use crate::client::{Sink, Swarm};
+use crate::latency::{Latencies, Quantiles};
+use crate::progress;
+
+/// Events in one batch at most.
+const BATCH_MAX: u64 = 256;
+
+/// How long a batch, or the last deliveries, may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often something else may be done; pings have to be answered within some seconds.
+const MEANWHILE: Duration = Duration::from_secs(1);
+
+/// Longest wait for a socket; shorter than an event's latency matters at.
+const TICK: Duration = Duration::from_millis(2);
+
+/// What one run at one rate has found out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sample {
+    /// Events a second that were asked for; 0: as many as possible.
+    pub rate: u32,
+    /// Events published.
+    pub events: u64,
+    /// Wall-clock time from the first event due to the last delivery.
+    pub seconds: f64,
+    /// From when an event was due to each of its deliveries.
+    pub latency: Quantiles,
+    /// Latency in microseconds by nines.
+    pub nines: Vec<(f64, u64)>,
+    /// Frames by read of a connection: about what K was.
+    pub frames_by_read: f64,
+    /// CPU time by delivery; nothing if the process is not known.
+    pub micros_per_delivery: Option<f64>,
+    /// Share of one core.
+    pub core_share: Option<f64>,
+    /// Bytes of memory.
+    pub resident: Option<u64>,
+    /// How often the server answered 429.
+    pub busy: u64,
+    /// What was received, and what was wrong with it.
+    pub counts: Counts,
+    /// Why the first connection that was lost was lost.
+    pub trouble: Option<String>,
+}
+
+/// The clients, and where events go.
+pub(super) struct Bench {
+    pub(super) fleet: Fleet,
+    pub(super) interests: Vec<Interest>,
+    pub(super) swarm: Swarm,
+    pub(super) outlet: Outlet,
+}
+
+/// One run.
+struct Run<'b> {
+    bench: &'b mut Bench,
+    expectations: Expectations,
+    rate: u32,
+    busy: u64,
+    published: u64,
+}
+
+impl Bench {
+    /// Publishes `rate` events a second for `seconds`, and waits for the last delivery. The caller adds what it knows
+    /// of the server. `meanwhile` is called now and then.
+    pub(super) fn run(&mut self, rate: u32, seconds: u32, meanwhile: &mut dyn FnMut() -> Result<()>) -> Result<Sample> {
+        let (total, visits) = (u64::from(rate) * u64::from(seconds), self.swarm.visits);
+        let mut run = self.start(rate)?;
+        let begin = Instant::now();
+        run.publish_all(total, begin, meanwhile)?;
+        run.finish(begin, visits)
+    }
+
+    /// Publishes as fast as all is delivered, for `seconds`.
+    pub(super) fn saturate(&mut self, seconds: u32) -> Result<Sample> {
+        let visits = self.swarm.visits;
+        let mut run = self.start(0)?;
+        let begin = Instant::now();
+        run.publish_as_taken(begin, Duration::from_secs(u64::from(seconds)))?;
+        run.finish(begin, visits)
+    }
+
+    /// Answers pings while another has its turn. Whatever else comes then is too late to be counted.
+    pub(super) fn stay(&mut self) -> Result<()> {
+        self.swarm.poll(Duration::ZERO, &mut Nobody)
+    }
+
+    fn start(&mut self, rate: u32) -> Result<Run<'_>> {
+        let expectations = Expectations::new(&self.interests, Latencies::new()?);
+        Ok(Run { bench: self, expectations, rate, busy: 0, published: 0 })
+    }
+}
+
+/// How long to wait for sockets when the next event is due in `pause`: epoll rounds up to milliseconds, so less than
+/// one is not waited at all, lest events are published late.
+fn whole_millis(pause: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)).min(TICK)
+}
+
+impl Run<'_> {
+    fn publish_all(&mut self, total: u64, begin: Instant, meanwhile: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let bar = progress::bar(total, "publishing");
+        let mut called = begin;
+        let mut waiting_since = None;
+        while self.published < total || waiting_since.is_some() {
+            if let Some(since) = waiting_since
+                && self.is_answered(since)?
+            {
+                waiting_since = None;
+            }
+            if waiting_since.is_none() && self.publish_due(total, begin)? {
+                waiting_since = Some(Instant::now());
+                bar.set_position(self.published);
+            }
+            if called.elapsed() > MEANWHILE {
+                called = Instant::now();
+                meanwhile()?;
+            }
+            let pause = self.due(begin, self.published).saturating_duration_since(Instant::now());
+            self.bench.swarm.poll(whole_millis(pause), &mut self.expectations)?;
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Two batches are on their way at a time, so that the server never waits for us.
+    fn publish_as_taken(&mut self, begin: Instant, time: Duration) -> Result<()> {
+        let mut waiting_since = None;
+        let mut window = u64::MAX;
+        while begin.elapsed() < time || waiting_since.is_some() {
+            if let Some(since) = waiting_since
+                && self.is_answered(since)?
+            {
+                waiting_since = None;
+            }
+            let is_free = waiting_since.is_none() && self.expectations.outstanding <= window;
+            if is_free && begin.elapsed() < time {
+                let before = self.expectations.outstanding;
+                self.publish(BATCH_MAX, |_| Some(Instant::now()))?;
+                window = self.expectations.outstanding - before;
+                waiting_since = Some(Instant::now());
+            }
+            self.bench.swarm.poll(Duration::ZERO, &mut self.expectations)?;
+        }
+        Ok(())
+    }
+
+    fn is_answered(&mut self, since: Instant) -> Result<bool> {
+        let answer = self.bench.outlet.answered()?;
+        ensure!(answer.is_some() || since.elapsed() < PATIENCE, "the server does not answer a POST");
+        self.busy += u64::from(answer.unwrap_or(0));
+        Ok(answer.is_some())
+    }
+
+    /// When event `number` is due.
+    fn due(&self, begin: Instant, number: u64) -> Instant {
+        begin + Duration::from_secs(number) / self.rate
+    }
+
+    /// Hands over what is due, if anything is.
+    fn publish_due(&mut self, total: u64, begin: Instant) -> Result<bool> {
+        let (now, rate) = (Instant::now(), self.rate);
+        self.publish(BATCH_MAX, |number| {
+            let due = begin + Duration::from_secs(number) / rate;
+            (number < total && due <= now).then_some(due)
+        })
+    }
+
+    /// Hands over the next events as long as `due` tells when they were due, at most `most`.
+    fn publish(&mut self, most: u64, due: impl Fn(u64) -> Option<Instant>) -> Result<bool> {
+        let mut batch = Vec::new();
+        for _ in 0..most {
+            let Some(due) = due(self.published) else { break };
+            let event = self.bench.fleet.step();
+            let bytes = self.bytes(&event);
+            let receivers = self.expectations.publish(event, due);
+            batch.push(Due { bytes, receivers });
+            self.published += 1;
+        }
+        if batch.is_empty() {
+            return Ok(false);
+        }
+        self.bench.outlet.send(batch)?;
+        Ok(true)
+    }
+
+    fn bytes(&self, event: &DemoEvent) -> Arc<[u8]> {
+        match self.bench.outlet {
+            Outlet::Server(_) => {
+                let mut text = Vec::new();
+                event.write_json(&mut text);
+                text.into()
+            }
+            Outlet::Floor(_) => event.draft().seal(hydrant::clock::now()).frame().into(),
+        }
+    }
+
+    /// Waits for the last deliveries.
+    fn finish(mut self, begin: Instant, visits: u64) -> Result<Sample> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.expectations.outstanding > 0 && Instant::now() < deadline {
+            self.bench.swarm.poll(TICK, &mut self.expectations)?;
+        }
+        self.expectations.give_up();
+        let counts = self.expectations.counts;
+        #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+        let frames_by_read = counts.received as f64 / (self.bench.swarm.visits - visits).max(1) as f64;
+        Ok(Sample {
+            rate: self.rate,
+            events: self.published,
+            seconds: begin.elapsed().as_secs_f64(),
+            latency: self.expectations.latencies.quantiles(),
+            nines: self.expectations.latencies.nines(),
+            frames_by_read,
+            micros_per_delivery: None,
+            core_share: None,
+            resident: None,
+            busy: self.busy,
+            counts,
+            trouble: self.expectations.trouble,
+        })
+    }
+}
+
+/// Hears nothing.
+struct Nobody;
+
+impl Sink for Nobody {
+    fn text(&mut self, _client: usize, _payload: &[u8]) {}
+
+    fn closed(&mut self, _client: usize, _reason: &str) {}
+}
+
+impl Sink for Expectations {
+    fn text(&mut self, client: usize, payload: &[u8]) {
+        self.arrived(client, payload, Instant::now());
+    }
+
+    fn closed(&mut self, client: usize, reason: &str) {
+        self.lost(client, reason);
+    }
+}

@@ -1,0 +1,184 @@
+//! What `fleet` has found out.
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::pace::Sample;
+use crate::report::{Chart, Figure, Line, Machine, Outcome, Page, Section, Spread, Table, bytes, spread};
+
+/// What was found at one rate, over all rounds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rate {
+    /// Events a second.
+    pub rate: u32,
+    /// What that is of the greatest rate, if it was looked for.
+    pub percent: Option<u32>,
+    /// The server, by round.
+    pub server: Vec<Sample>,
+    /// The floor, by round; empty if it was not asked for.
+    pub floor: Vec<Sample>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub(super) machine: Machine,
+    pub(super) server: Value,
+    pub(super) settings: Value,
+    /// How many clients there were.
+    pub clients: usize,
+    /// As many events as could be taken.
+    pub capacity: Option<Sample>,
+    /// By rate.
+    pub rates: Vec<Rate>,
+}
+
+type Pick = fn(&Sample) -> u64;
+
+/// The quantiles shown.
+const QUANTILES: [(&str, Pick); 3] =
+    [("p50", |s| s.latency.p50), ("p99", |s| s.latency.p99), ("p99.9", |s| s.latency.p999)];
+
+#[allow(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
+fn median(samples: &[Sample], pick: Pick) -> Option<Spread> {
+    spread(samples.iter().map(|sample| pick(sample) as f64))
+}
+
+impl Rate {
+    pub(super) fn new(rate: u32, percent: Option<u32>) -> Self {
+        Self { rate, percent, server: Vec::new(), floor: Vec::new() }
+    }
+
+    fn name(&self) -> String {
+        let percent = self.percent.map_or_else(String::new, |percent| format!(" ({percent} %)"));
+        format!("{}/s{percent}", self.rate)
+    }
+
+    /// p99 of the server by that of the floor, round by round.
+    #[allow(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
+    fn p99_ratio(&self) -> Option<Spread> {
+        let pairs = self.server.iter().zip(&self.floor);
+        spread(pairs.map(|(server, floor)| server.latency.p99 as f64 / floor.latency.p99.max(1) as f64))
+    }
+}
+
+fn row(name: &str, who: &str, samples: &[Sample], ratio: Option<Spread>) -> Vec<String> {
+    let figure = |spread: Option<Spread>, digits: usize| {
+        spread.map_or_else(|| "-".to_owned(), |spread| format!("{:.digits$}", spread.median))
+    };
+    let of = |pick: fn(&Sample) -> Option<f64>| spread(samples.iter().filter_map(pick));
+    let mut cells = vec![name.to_owned(), who.to_owned()];
+    cells.extend(QUANTILES.map(|(_, pick)| figure(median(samples, pick), 0)));
+    cells.push(ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.2}", ratio.median)));
+    #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    let rate = of(|sample| Some(sample.counts.received as f64 / sample.seconds));
+    cells.push(figure(rate, 0));
+    cells.push(figure(of(|sample| Some(sample.frames_by_read)), 1));
+    cells.push(figure(of(|sample| sample.micros_per_delivery), 2));
+    cells.push(figure(of(|sample| Some(sample.core_share? * 100.0)), 0));
+    let resident = samples.iter().filter_map(|sample| sample.resident).max();
+    cells.push(resident.map_or_else(|| "-".to_owned(), bytes));
+    cells.push(samples.iter().map(|sample| sample.counts.faults()).sum::<u64>().to_string());
+    cells
+}
+
+impl Report {
+    fn section(&self) -> Section {
+        let mut section = Section::new("Open loop");
+        let rounds = self.rates.first().map_or(0, |rate| rate.server.len());
+        section.note(format!(
+            "{} clients; latency in us from when an event was due to each of its deliveries, median of {rounds} rounds",
+            self.clients
+        ));
+        let heads = "rate|who|p50|p99|p99.9|p99 by floor|deliveries/s|frames by read|CPU us|core %|memory|faults";
+        let mut table = Table::new(heads);
+        if let Some(capacity) = &self.capacity {
+            #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+            let rate = capacity.events as f64 / capacity.seconds;
+            section.note(format!(
+                "As many as were taken with two batches under way: {rate:.0} events/s. At less than 100 % of a core the \
+                 readers were the limit, not the server"
+            ));
+            table.row(row("as fast as taken", "server", std::slice::from_ref(capacity), None));
+        }
+        for rate in &self.rates {
+            table.row(row(&rate.name(), "server", &rate.server, rate.p99_ratio()));
+            if !rate.floor.is_empty() {
+                table.row(row(&rate.name(), "floor", &rate.floor, None));
+            }
+        }
+        section.table = Some(table);
+        section.charts.push(self.chart());
+        for sample in self.all() {
+            if !sample.counts.is_clean() {
+                section.fault(format!("at {}/s: {}", sample.rate, sample.counts));
+            }
+            if let Some(trouble) = &sample.trouble {
+                section.fault(format!("first connection lost: {trouble}"));
+            }
+            if sample.busy > 0 {
+                section.note(format!("at {}/s the server answered 429 {} times", sample.rate, sample.busy));
+            }
+        }
+        section
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Sample> {
+        let rates = self.rates.iter().flat_map(|rate| rate.server.iter().chain(&rate.floor));
+        self.capacity.iter().chain(rates)
+    }
+
+    /// Latency by nines, of the last round.
+    #[allow(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
+    fn chart(&self) -> Chart {
+        let line = |name: String, samples: &[Sample]| {
+            let nines = &samples.last()?.nines;
+            Some(Line { name, points: nines.iter().map(|&(nines, micros)| (nines, micros.max(1) as f64)).collect() })
+        };
+        let lines = self.rates.iter().flat_map(|rate| {
+            let floor = line(format!("floor, {}/s", rate.rate), &rate.floor);
+            [line(rate.name(), &rate.server), floor].into_iter().flatten()
+        });
+        Chart::Lines {
+            title: "Latency: 1 is the 90th percentile, 2 the 99th, 3 the 99.9th".to_owned(),
+            x: "nines".to_owned(),
+            y: "us".to_owned(),
+            lines: lines.collect(),
+            log: true,
+        }
+    }
+}
+
+impl Outcome for Report {
+    fn is_clean(&self) -> bool {
+        self.all().all(|sample| sample.counts.is_clean())
+    }
+
+    fn page(&self) -> Page {
+        let mut page = Page::new("hydrant-loadtest fleet", &self.machine);
+        page.fact("server", self.server["version"].as_str().unwrap_or("unknown version"));
+        page.fact("settings", self.settings.to_string());
+        page.sections.push(self.section());
+        page
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let mut figures = Vec::new();
+        for rate in &self.rates {
+            // A percentage is the same work in every run, its rate is not.
+            let name = rate.percent.map_or_else(|| format!("{}/s", rate.rate), |percent| format!("{percent} %"));
+            for (quantile, pick) in QUANTILES {
+                let found = median(&rate.server, pick);
+                figures.extend(found.map(|found| Figure::of(format!("fleet at {name}: {quantile}"), "us", found)));
+            }
+            let ratio = rate.p99_ratio();
+            figures.extend(ratio.map(|ratio| Figure::of(format!("fleet at {name}: p99 by floor"), "x", ratio)));
+        }
+        figures
+    }
+
+    fn json(&self) -> Result<Value> {
+        Ok(serde_json::to_value(self)?)
+    }
+}

@@ -1,0 +1,102 @@
+//! The little of HTTP/1.1 that a load generator has to read: replies with a length or an end.
+
+use std::io::{self, Read};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Bytes of head that a reply may have.
+const HEAD_MAX: usize = 64 << 10;
+
+/// The start of an error's body, for a message.
+pub fn said(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().take(300).collect::<String>().trim().to_owned()
+}
+
+/// What matters of a reply's head.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    /// Status code.
+    pub status: u16,
+    /// Bytes of body to come; nothing: until the connection ends.
+    pub length: Option<usize>,
+    /// Seconds to wait before trying again.
+    pub retry_after: Option<u64>,
+    /// permessage-deflate without context takeover was agreed on.
+    pub deflate: bool,
+}
+
+/// Reads a reply's head, and returns what has come behind it.
+///
+/// # Errors
+/// The connection ends or is silent, or what comes is not a reply.
+pub fn read_head(stream: &mut impl Read) -> Result<(Head, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4_096];
+    loop {
+        let got = stream.read(&mut chunk).context("no reply")?;
+        ensure!(got > 0, "the server ended the connection instead of replying");
+        bytes.extend_from_slice(&chunk[..got]);
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            let rest = bytes.split_off(end + 4);
+            return Ok((parse_head(&String::from_utf8_lossy(&bytes))?, rest));
+        }
+        ensure!(bytes.len() < HEAD_MAX, "the head of the reply has no end");
+    }
+}
+
+/// Reads the text of a whole head.
+///
+/// # Errors
+/// It is not a reply's.
+pub(crate) fn parse_head(text: &str) -> Result<Head> {
+    let mut lines = text.split("\r\n");
+    let first = lines.next().unwrap_or_default();
+    let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.with_context(|| format!("{first:?} is not the start of a reply"))?;
+    let mut head = Head { status, length: None, retry_after: None, deflate: false };
+    for line in lines {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => head.length = value.trim().parse().ok(),
+            "retry-after" => head.retry_after = value.trim().parse().ok(),
+            "sec-websocket-extensions" => {
+                head.deflate = value.contains("permessage-deflate") && value.contains("server_no_context_takeover");
+            }
+            _ => {}
+        }
+    }
+    if status == 204 {
+        head.length = Some(0);
+    }
+    Ok(head)
+}
+
+/// Reads the rest of a body of which `body` has come.
+///
+/// # Errors
+/// The connection ends too early or is silent.
+pub fn read_body(stream: &mut impl Read, head: &Head, mut body: Vec<u8>) -> Result<Vec<u8>> {
+    let missing = head.length.map_or(u64::MAX, |length| length.saturating_sub(body.len()) as u64);
+    match stream.take(missing).read_to_end(&mut body) {
+        Ok(_) => {}
+        Err(e) if head.length.is_none() && e.kind() == io::ErrorKind::UnexpectedEof => {}
+        Err(e) => return Err(e).context("the reply is cut off"),
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_read_in_any_pieces() {
+        let reply = b"HTTP/1.1 429 Too Many\r\nContent-LENGTH: 3\r\nRetry-After: 2\r\n\r\nabc".as_slice();
+        let (head, rest) = read_head(&mut &reply[..]).unwrap();
+        assert_eq!((head.status, head.length, head.retry_after), (429, Some(3), Some(2)));
+        assert_eq!(read_body(&mut b"".as_slice(), &head, rest).unwrap(), b"abc");
+        assert_eq!(read_body(&mut b"bcX".as_slice(), &head, b"a".to_vec()).unwrap(), b"abc");
+        assert!(read_head(&mut b"junk\r\n\r\n".as_slice()).is_err());
+        assert!(read_head(&mut b"HTTP/1.1 200".as_slice()).is_err());
+    }
+}

@@ -1,0 +1,121 @@
+//! permessage-deflate without context takeover (RFC 7692), the receiver's side.
+//!
+//! Every message stands alone, so one that is byte for byte the same as an earlier one says the same: it is inflated
+//! once, and copies are compared. That is a check of the whole frame, and it keeps the reader from being what is measured.
+//!
+//! Contract: an inflated message is at most [`MESSAGE_MAX`] long; what is remembered is bounded.
+
+use std::collections::HashMap;
+
+use anyhow::{Result, bail, ensure};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+/// Longer messages are taken for a sign that the stream is broken.
+const MESSAGE_MAX: usize = 64 << 20;
+
+/// Bytes of messages that are remembered before all are forgotten.
+const REMEMBERED_MAX: usize = 16 << 20;
+
+/// What the sender has left out at the end of a message.
+const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Inflater {
+    raw: Decompress,
+    known: HashMap<Box<[u8]>, Box<[u8]>>,
+    remembered: usize,
+    /// Messages that were really inflated, and not just compared.
+    pub inflated: u64,
+}
+
+impl Default for Inflater {
+    fn default() -> Self {
+        Self { raw: Decompress::new(false), known: HashMap::new(), remembered: 0, inflated: 0 }
+    }
+}
+
+impl Inflater {
+    /// The message that `payload` is the compressed form of.
+    ///
+    /// # Errors
+    /// It is not deflated, or too long.
+    pub fn message(&mut self, payload: &[u8]) -> Result<&[u8]> {
+        if !self.known.contains_key(payload) {
+            let message = self.inflate(payload)?;
+            if self.remembered > REMEMBERED_MAX {
+                self.known.clear();
+                self.remembered = 0;
+            }
+            self.remembered += payload.len() + message.len();
+            self.known.insert(payload.into(), message.into());
+        }
+        Ok(self.known.get(payload).map(AsRef::as_ref).unwrap_or_default())
+    }
+
+    fn inflate(&mut self, payload: &[u8]) -> Result<Vec<u8>> {
+        self.inflated += 1;
+        self.raw.reset(false);
+        let mut input = payload.to_vec();
+        input.extend_from_slice(&TAIL);
+        let mut out = Vec::with_capacity(payload.len() * 8 + 64);
+        loop {
+            let at = usize::try_from(self.raw.total_in())?;
+            let before = out.len();
+            let status = self.raw.decompress_vec(&input[at..], &mut out, FlushDecompress::Sync)?;
+            ensure!(out.len() <= MESSAGE_MAX, "a message is longer than {MESSAGE_MAX} bytes");
+            let all_in = usize::try_from(self.raw.total_in())? == input.len();
+            if status == Status::StreamEnd || (all_in && out.len() < out.capacity()) {
+                return Ok(out);
+            }
+            if out.len() < out.capacity() && out.len() == before {
+                bail!("a compressed message is cut off");
+            }
+            out.reserve(out.capacity().max(64));
+        }
+    }
+}
+
+/// The payload of a frame that says `message` compressed, as a server that compresses each event once would send it.
+///
+/// # Errors
+/// None in practice: memory takes everything.
+pub fn deflated(message: &[u8]) -> Result<Vec<u8>> {
+    let mut raw = Compress::new(Compression::fast(), false);
+    let mut out = Vec::with_capacity(message.len() + 64);
+    raw.compress_vec(message, &mut out, FlushCompress::Sync)?;
+    ensure!(out.ends_with(&TAIL), "deflate did not flush");
+    out.truncate(out.len() - TAIL.len());
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_deflated_comes_back_and_copies_are_not_inflated_again() {
+        let mut inflater = Inflater::default();
+        for size in [0, 1, 100, 12_288, 500_000] {
+            let message: Vec<u8> = (0..size).map(|at: usize| b'a' + u8::try_from(at * at % 23).unwrap()).collect();
+            let payload = deflated(&message).unwrap();
+            let before = inflater.inflated;
+            for _ in 0..3 {
+                assert_eq!(inflater.message(&payload).unwrap(), message, "{size}");
+            }
+            assert_eq!(inflater.inflated, before + 1);
+        }
+    }
+
+    #[test]
+    fn harm_does_not_go_unseen() {
+        let message = "{\"Type\":\"bench\"}".repeat(40);
+        let payload = deflated(message.as_bytes()).unwrap();
+        let mut inflater = Inflater::default();
+        inflater.message(&payload).unwrap();
+        let mut harmed = payload.clone();
+        harmed[payload.len() / 2] ^= 0x10;
+        assert!(inflater.message(&harmed).map_or(true, |found| found != message.as_bytes()));
+        assert!(inflater.message(&[0xFF; 20]).is_err());
+    }
+}

@@ -1,0 +1,186 @@
+//! What `floor`, `burst` and the closed loops of `compare` have found out.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Bar, Case, Chart, Figure, Machine, Outcome, Page, Pair, Section, Table, shown, spread};
+
+/// Everything that was measured, and where.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The subcommand.
+    pub work: &'static str,
+    /// The command line's arguments that matter, for running it again.
+    pub settings: Value,
+    /// The machine.
+    pub machine: Machine,
+    /// What the servers say of themselves (`GET /api/v3/info`), if there are any.
+    pub servers: Vec<Value>,
+    /// The results.
+    pub cases: Vec<Case>,
+}
+
+impl Report {
+    /// A section of a page: the table, the chart, the faults.
+    pub fn section(&self, title: &str) -> Section {
+        let mut section = Section::new(title);
+        section.note("CPU in microseconds by delivery received: median (least .. greatest)");
+        let heads = "payload|K|conns|over|who|CPU us|floor|by floor|beside|rounds|core|wire B|deliveries|faults";
+        let mut table = Table::new(heads);
+        for case in &self.cases {
+            table.row(self.row(case));
+        }
+        section.table = Some(table);
+        section.charts.push(self.chart());
+        for case in &self.cases {
+            faults(case, &mut section);
+        }
+        section
+    }
+
+    fn beside(&self, case: &Case) -> Option<Pair<'_>> {
+        let name = case.beside.as_ref()?;
+        let is = |other: &&Case| &other.lane == name && other.work() == case.work();
+        let beside = self.cases.iter().find(is)?;
+        let case = self.cases.iter().find(|other| std::ptr::eq(*other, case))?;
+        Some(Pair { case, beside })
+    }
+
+    fn row(&self, case: &Case) -> Vec<String> {
+        let summary = case.summary();
+        let share = case.rounds.iter().filter_map(|round| Some(round.server.or(round.floor)?.core_share * 100.0));
+        let pair = self.beside(case).and_then(|pair| Some((pair.ratio()?, pair.beside.lane.clone())));
+        let beside = pair.map_or_else(|| "-".to_owned(), |(ratio, name)| format!("{}x {name}", shown(Some(ratio), 2)));
+        vec![
+            case.payload.to_string(),
+            format!("{}{}", case.k, if case.single_post { " posts" } else { "" }),
+            format!("{}{}", case.connections, if case.selective { " sel." } else { "" }),
+            case.transport.clone(),
+            case.lane.clone(),
+            shown(summary.server, 3),
+            shown(summary.floor, 3),
+            shown(summary.ratio, 2),
+            beside,
+            format!("{}/{}", summary.steady_rounds, case.rounds.len()),
+            spread(share).map_or_else(String::new, |share| format!("{:.0}%", share.median)),
+            case.wire_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.0}")),
+            case.counts.received.to_string(),
+            case.counts.faults().to_string(),
+        ]
+    }
+
+    /// A group of bars by kind of work: the lanes, and the floor.
+    fn chart(&self) -> Chart {
+        let mut groups: BTreeMap<usize, (String, Vec<Bar>)> = BTreeMap::new();
+        let mut order = Vec::new();
+        for case in &self.cases {
+            let key = (case.work(), case.transport.contains("deflate"));
+            let at = order.iter().position(|other| *other == key).unwrap_or_else(|| {
+                order.push(key);
+                order.len() - 1
+            });
+            let kind = if case.selective { "selective, " } else { "" };
+            let title = format!("{kind}{} B, K = {}", case.payload, case.k);
+            let (_, bars) = groups.entry(at).or_insert_with(|| (title, Vec::new()));
+            let summary = case.summary();
+            if let Some(floor) = summary.floor.filter(|_| bars.is_empty()) {
+                bars.push(Bar::new("floor", floor));
+            }
+            let more = if case.transport == "plain" { String::new() } else { format!(", {}", case.transport) };
+            let many = if case.selective { format!(", {}", case.connections) } else { String::new() };
+            bars.extend(summary.server.map(|server| Bar::new(&format!("{}{more}{many}", case.lane), server)));
+        }
+        Chart::bars("Server CPU by delivery", "us", groups.into_values().collect())
+    }
+}
+
+/// What went wrong, and what the server counted.
+fn faults(case: &Case, section: &mut Section) {
+    if let Some(encodings) = &case.encodings {
+        let counts: Vec<String> = encodings.0.iter().map(|(name, count)| format!("{name} {count:.3}")).collect();
+        section.note(format!("{}: written down by event, by its own count: {}", case.name(), counts.join(", ")));
+    }
+    if let Some(cipher) = &case.cipher {
+        section.note(format!("{}: {cipher}", case.lane));
+    }
+    if !case.counts.is_clean() {
+        section.fault(format!("{}: {}", case.name(), case.counts));
+        if let Some(trouble) = &case.trouble {
+            section.fault(format!("first connection lost: {trouble}"));
+        }
+    }
+    if case.busy > 0 {
+        section.note(format!("{}: answered 429 {} times", case.name(), case.busy));
+    }
+}
+
+impl Outcome for Report {
+    fn is_clean(&self) -> bool {
+        self.cases.iter().all(|case| case.counts.is_clean())
+    }
+
+    fn page(&self) -> Page {
+        let mut page = Page::new(&format!("hydrant-loadtest {}", self.work), &self.machine);
+        for server in &self.servers {
+            let name = server["lane"].as_str().unwrap_or_default();
+            page.fact(name, server["info"]["version"].as_str().unwrap_or("unknown version"));
+        }
+        page.sections.push(self.section("Closed loop"));
+        page
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let mut figures = Vec::new();
+        for case in &self.cases {
+            let (name, summary) = (case.name(), case.summary());
+            let server = summary.server.map(|server| Figure::of(format!("{name}: CPU by delivery"), "us", server));
+            let ratio = summary.ratio.map(|ratio| Figure::of(format!("{name}: by floor"), "x", ratio));
+            figures.extend(server.into_iter().chain(ratio));
+        }
+        figures
+    }
+
+    fn json(&self) -> Result<Value> {
+        let mut value = serde_json::to_value(self)?;
+        for (at, case) in self.cases.iter().enumerate() {
+            value["cases"][at]["summary"] = serde_json::to_value(case.summary())?;
+            let pair = self.beside(case).and_then(|pair| pair.ratio());
+            value["cases"][at]["summary"]["beside"] = serde_json::to_value(pair)?;
+        }
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::case::sample;
+    use super::super::publish;
+    use super::*;
+    use crate::args::Output;
+
+    #[test]
+    fn table_json_and_page_tell_of_faults_and_ratios() {
+        let (good, bad) = (sample(2.0, 0), Case { k: 64, ..sample(2.0, 7) });
+        let tls = Case { lane: "TLS".to_owned(), beside: Some("server".to_owned()), ..sample(3.0, 0) };
+        let (settings, servers) = (Value::Null, Vec::new());
+        let cases = vec![good, tls, bad];
+        let report = Report { work: "burst", settings, machine: Machine::here(), servers, cases };
+        assert!(!report.is_clean());
+        let directory = tempfile::tempdir().unwrap();
+        let [json, html] = ["a.json", "a.html"].map(|name| directory.path().join(name));
+        let output = Output { json: Some(json.clone()), html: Some(html.clone()) };
+        let mut table = Vec::new();
+        publish(&report, &output, &mut table).unwrap();
+        let table = String::from_utf8(table).unwrap();
+        assert!(table.contains("2.00 (2.00 .. 2.00)") && table.contains("7 lost"), "{table}");
+        assert!(table.contains("1.50 (1.50 .. 1.50)x server"), "{table}");
+        let json: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+        assert_eq!(json["cases"][2]["summary"]["ratio"]["median"], 2.0);
+        assert_eq!(json["cases"][1]["summary"]["beside"]["median"], 1.5);
+        assert_eq!(json["figures"].as_array().unwrap().len(), 6);
+        assert!(std::fs::read_to_string(html).unwrap().contains("7 lost"));
+    }
+}

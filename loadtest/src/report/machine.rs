@@ -1,0 +1,42 @@
+//! Where it was measured.
+
+use std::fs;
+
+use serde::Serialize;
+
+/// Where it was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Machine {
+    /// Kernel release.
+    pub kernel: String,
+    /// Name of the processor.
+    pub processor: String,
+    /// Cores that we may use.
+    pub cores: usize,
+    /// Congestion control, which changes what a write costs.
+    pub congestion_control: String,
+    /// Load average before it began: other work on the machine.
+    pub load_before: String,
+}
+
+impl Machine {
+    /// One line for people.
+    pub fn line(&self) -> String {
+        let Self { processor, kernel, cores, congestion_control, load_before } = self;
+        format!("{processor}, {cores} cores, kernel {kernel}, {congestion_control}, load before {load_before}")
+    }
+
+    /// This machine, now. What cannot be read is empty.
+    pub fn here() -> Self {
+        let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let processor =
+            line("/proc/cpuinfo").lines().find_map(|line| line.strip_prefix("model name").map(str::to_owned));
+        Self {
+            kernel: line("/proc/sys/kernel/osrelease"),
+            processor: processor.unwrap_or_default().trim_start_matches([' ', '\t', ':']).to_owned(),
+            cores: crate::cpu::allowed(0).map_or(0, |cores| cores.len()),
+            congestion_control: line("/proc/sys/net/ipv4/tcp_congestion_control"),
+            load_before: line("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
+        }
+    }
+}

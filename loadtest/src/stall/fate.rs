@@ -1,0 +1,171 @@
+//! What became of the clients that did not read, as they find it when they read again.
+//!
+//! Each must have got everything, or have been told exactly what it did not get, or have been closed with a code. A gap
+//! notice stands in the place of what is missing and says how many events that is; what follows is checked against it.
+
+use hydrant::event::Draft;
+use hydrant::json;
+use serde::Serialize;
+
+use crate::client::Sink;
+use crate::payload::{KIND, sequence};
+use crate::wire::Wire;
+
+/// How many of the stalled clients found what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Fates {
+    /// Got everything after all.
+    pub complete: u64,
+    /// Were told of a gap, and that it was as large as it was.
+    pub told: u64,
+    /// Were closed with a code.
+    pub closed: u64,
+    /// Were told of a gap, but not of all that was missing, or not in its place.
+    pub misled: u64,
+    /// Lost their connection without a word.
+    pub cut: u64,
+    /// Are connected, have lost events, and do not know.
+    pub silent: u64,
+}
+
+impl Fates {
+    /// How many did not find what they should.
+    pub fn faults(&self) -> u64 {
+        self.misled + self.cut + self.silent
+    }
+}
+
+impl std::fmt::Display for Fates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { complete, told, closed, misled, cut, silent } = self;
+        write!(f, "{complete} got all, {told} told of a gap, {closed} closed with a code, ")?;
+        write!(f, "{misled} told wrongly, {cut} cut off, {silent} silent losses")
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Stalled {
+    /// Number of the event that is next.
+    next: u64,
+    events: u64,
+    told: bool,
+    /// Something was missing that no notice stood for.
+    skipped: bool,
+    /// Whether the close had a code.
+    closed: Option<bool>,
+}
+
+/// Listens to the stalled clients.
+#[derive(Debug)]
+pub(super) struct Aftermath {
+    clients: Vec<Stalled>,
+    first: u64,
+    published: u64,
+    wire: Wire,
+    /// The reason given to the first that was closed.
+    pub(super) reason: Option<String>,
+}
+
+impl Aftermath {
+    /// Events `first` to `first + published - 1` were for every one of `clients`.
+    pub(super) fn new(clients: usize, first: u64, published: u64, wire: Wire) -> Self {
+        let client = Stalled { next: first, events: 0, told: false, skipped: false, closed: None };
+        Self { clients: vec![client; clients], first, published, wire, reason: None }
+    }
+
+    pub(super) fn fates(&self) -> Fates {
+        let mut fates = Fates::default();
+        let end = self.first + self.published;
+        for client in &self.clients {
+            let is_whole = !client.skipped && client.next == end;
+            let fate = match client.closed {
+                _ if client.events >= self.published => &mut fates.complete,
+                Some(true) => &mut fates.closed,
+                Some(false) => &mut fates.cut,
+                None if client.told && is_whole => &mut fates.told,
+                None if client.told => &mut fates.misled,
+                None => &mut fates.silent,
+            };
+            *fate += 1;
+        }
+        fates
+    }
+}
+
+/// How many events a gap notice says are missing.
+fn gap(draft: &Draft<'_>) -> Option<u64> {
+    let is_notice = draft.kind == "hydrant" && draft.action == "gap" && draft.key == "queue";
+    let member = json::members(draft.object).find(|member| member.name() == "Count").filter(|_| is_notice)?;
+    member.value.parse().ok()
+}
+
+impl Sink for Aftermath {
+    fn text(&mut self, client: usize, payload: &[u8]) {
+        let text = String::from_utf8_lossy(payload);
+        let Ok(draft) = Draft::read(&text) else { return };
+        let state = &mut self.clients[client];
+        if let Some(count) = gap(&draft) {
+            state.told = true;
+            state.next += count;
+        } else if let Some(number) = sequence(draft.object).filter(|_| draft.kind == KIND) {
+            state.skipped |= number != state.next;
+            state.next = number + 1;
+            state.events += 1;
+        }
+    }
+
+    fn closed(&mut self, client: usize, reason: &str) {
+        // MQTT 3.1.1 has no word for it; NATS says `-ERR` before it closes.
+        let coded = reason.starts_with("closed: 1") || (self.wire == Wire::Nats && reason.contains("NATS says"));
+        self.clients[client].closed = Some(coded);
+        self.reason.get_or_insert_with(|| reason.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(number: u64) -> String {
+        format!(r#"{{"Type":"bench","Action":"update","Object":{{"Sequence":"{number:012}"}}}}"#)
+    }
+
+    fn notice(count: u64) -> String {
+        format!(
+            r#"{{"Type":"hydrant","Action":"gap","Key":"queue","Object":{{"Count":{count},"First":"","Last":""}}}}"#
+        )
+    }
+
+    /// The fate of one client that was to get events 10 to 13.
+    fn fate(heard: &[String], closed: Option<&str>) -> Fates {
+        let mut aftermath = Aftermath::new(1, 10, 4, Wire::Drp);
+        for text in heard {
+            aftermath.text(0, text.as_bytes());
+        }
+        if let Some(reason) = closed {
+            aftermath.closed(0, reason);
+        }
+        aftermath.fates()
+    }
+
+    #[test]
+    fn fates_are_told_apart() {
+        let all: Vec<String> = (10..14).map(event).collect();
+        assert_eq!(fate(&all, None), Fates { complete: 1, ..Fates::default() });
+        let told = [event(10), notice(2), event(13)];
+        assert_eq!(fate(&told, None), Fates { told: 1, ..Fates::default() });
+        assert_eq!(fate(&told[..2], None), Fates { misled: 1, ..Fates::default() });
+        assert_eq!(fate(&[event(10), notice(1), event(13)], None), Fates { misled: 1, ..Fates::default() });
+        assert_eq!(fate(&[event(10), event(13), notice(2)], None), Fates { misled: 1, ..Fates::default() });
+        assert_eq!(fate(&[event(10), event(13)], None), Fates { silent: 1, ..Fates::default() });
+        let coded = "closed: 1013 slow consumer: 5 events, 9 bytes queued";
+        assert_eq!(fate(&[], Some(coded)), Fates { closed: 1, ..Fates::default() });
+        assert_eq!(fate(&told, Some("the server ended the connection")), Fates { cut: 1, ..Fates::default() });
+    }
+
+    #[test]
+    fn what_is_no_notice_of_ours_is_none() {
+        let other = r#"{"Type":"hydrant","Action":"gap","Key":"somewhere","Object":{"Count":2}}"#.to_owned();
+        assert_eq!(fate(&[event(10), other, event(13)], None), Fates { silent: 1, ..Fates::default() });
+    }
+}

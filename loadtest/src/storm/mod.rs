@@ -1,0 +1,307 @@
+//! Everybody loses the connection at once and comes back.
+//!
+//! N clients with three registrations each are there; all connections are lost, cut by us or by the server's end; all
+//! try at once, again and again. Told are the time until half, nine tenths and all are back *and registered*, what failed
+//! meanwhile, the server's memory before and after, and whether its own counts of connections and registrations are
+//! where they were: with all back, and again when all have left.
+
+mod herd;
+mod member;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use serde::Serialize;
+use serde_json::Value;
+
+use self::herd::{Gathering, Herd};
+use crate::args::{Loss, StormArgs};
+use crate::burst::OTHER_FILES;
+use crate::cpu;
+use crate::progress;
+use crate::report::{self, Chart, Figure, Line, Machine, Outcome, Page, Section, Table, spread};
+use crate::session::Session;
+
+/// How long the server's counts may take to be right.
+const SETTLE: Duration = Duration::from_secs(15);
+
+/// Listening before memory is read.
+const REST: Duration = Duration::from_secs(2);
+
+/// The server's own counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Held {
+    connections: u64,
+    registrations: u64,
+}
+
+/// One storm.
+#[derive(Debug, Clone, Serialize)]
+pub struct Round {
+    gathering: Gathering,
+    /// Seconds until the server listened again, if it was restarted.
+    down: Option<f64>,
+    resident_before: Option<u64>,
+    resident_after: Option<u64>,
+    /// With all back; nothing if the server's metrics are not known.
+    held: Option<Held>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    machine: Machine,
+    server: Value,
+    connections: u32,
+    loss: Loss,
+    tls: bool,
+    /// The first time, with nobody there before.
+    arrival: Gathering,
+    rounds: Vec<Round>,
+    /// Before the first came, and after the last left.
+    held_before: Option<Held>,
+    held_after: Option<Held>,
+}
+
+/// Runs `storm`.
+///
+/// # Errors
+/// The server cannot be reached, or not everybody can connect in the first place.
+pub fn run(args: &StormArgs) -> Result<Report> {
+    let cores = args.place.checked()?;
+    let machine = Machine::here();
+    let is_ours = args.target.serve.is_some();
+    ensure!(args.loss == Loss::Cut || is_ours, "--loss restart and kill need --serve");
+    cpu::raise_file_limit(u64::from(args.connections) + OTHER_FILES)?;
+    let mut session = Session::open(&args.target, cores)?;
+    cpu::pin(cores.client)?;
+    measure(args, &mut session, machine).map_err(|error| session.explain(error))
+}
+
+fn measure(args: &StormArgs, session: &mut Session, machine: Machine) -> Result<Report> {
+    let held_before = held(session);
+    let patience = Duration::from_secs(u64::from(args.patience));
+    let mut herd = Herd::new(&session.endpoint, args.connections as usize, args.at_once as usize)?;
+    let arrival = gather(&mut herd, patience, &|| true)?;
+    if arrival.back.len() < args.connections as usize {
+        bail!("only {} of {} could connect: {:?}", arrival.back.len(), args.connections, arrival.errors);
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..args.rounds {
+        rounds.push(storm(args, session, &mut herd, patience)?);
+    }
+    herd.scatter();
+    let held_after = held_before.map(|before| settled(session, before));
+    let server = session.info.clone();
+    let (connections, loss, tls) = (args.connections, args.loss, session.endpoint.url().starts_with("https"));
+    Ok(Report { machine, server, connections, loss, tls, arrival, rounds, held_before, held_after })
+}
+
+fn gather(herd: &mut Herd, patience: Duration, is_lost: &dyn Fn() -> bool) -> Result<Gathering> {
+    let bar = progress::bar(0, "coming back");
+    let gathering = herd.gather(patience, is_lost, &|back| bar.set_position(back));
+    bar.finish_and_clear();
+    gathering
+}
+
+fn storm(args: &StormArgs, session: &mut Session, herd: &mut Herd, patience: Duration) -> Result<Round> {
+    herd.rest(REST)?;
+    let resident_before = session.resident()?;
+    let (gathering, down) = match args.loss {
+        Loss::Cut => {
+            herd.scatter();
+            (gather(herd, patience, &|| true)?, None)
+        }
+        Loss::Restart | Loss::Kill => restarted(args.loss == Loss::Kill, session, herd, patience)?,
+    };
+    herd.rest(REST)?;
+    let all = u64::from(args.connections);
+    let counted = held(session).map(|_| settled(session, Held { connections: all, registrations: 3 * all }));
+    Ok(Round { gathering, down, resident_before, resident_after: session.resident()?, held: counted })
+}
+
+/// The server ends and starts again while everybody tries to come back.
+fn restarted(
+    abruptly: bool,
+    session: &mut Session,
+    herd: &mut Herd,
+    patience: Duration,
+) -> Result<(Gathering, Option<f64>)> {
+    let is_up = AtomicBool::new(false);
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let work = || {
+            let result = session.restart(abruptly);
+            is_up.store(true, Ordering::SeqCst);
+            result.map(|_| begin.elapsed().as_secs_f64())
+        };
+        let restarting = scope.spawn(work);
+        let gathering = gather(herd, patience, &|| is_up.load(Ordering::SeqCst));
+        let down = restarting.join().map_err(|_| anyhow!("the restarting thread has failed"))?;
+        Ok((gathering?, Some(down.context("the server does not come back")?)))
+    })
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts")]
+fn held(session: &Session) -> Option<Held> {
+    let metrics = session.metrics();
+    let count = |name: &str| metrics.get(name).map(|&value| value.max(0.0) as u64);
+    Some(Held { connections: count("hydrant_connections")?, registrations: count("hydrant_registrations")? })
+}
+
+/// The server's counts, once they are as expected, or at the end of [`SETTLE`].
+fn settled(session: &Session, expected: Held) -> Held {
+    let deadline = Instant::now() + SETTLE;
+    loop {
+        let now = held(session).unwrap_or(Held { connections: 0, registrations: 0 });
+        if now == expected || Instant::now() > deadline {
+            return now;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+impl Gathering {
+    /// Seconds until that share of `all` was back.
+    fn until(&self, share: f64, all: u32) -> Option<f64> {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let count = (f64::from(all) * share).ceil() as usize;
+        self.back.get(count.max(1) - 1).copied()
+    }
+
+    fn errors(&self) -> String {
+        let all: Vec<String> = self.errors.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+    }
+}
+
+impl Report {
+    fn leaks(&self) -> Vec<String> {
+        let all = u64::from(self.connections);
+        let expected = Held { connections: all, registrations: 3 * all };
+        let told = |what: &str, held: Held, expected: Held| {
+            let Held { connections, registrations } = held;
+            let (c, r) = (expected.connections, expected.registrations);
+            format!(
+                "{what}: the server counts {connections} connections and {registrations} registrations, not {c} and {r}"
+            )
+        };
+        let rounds = self.rounds.iter().filter(|round| round.gathering.back.len() == self.connections as usize);
+        let held = rounds.filter_map(|round| round.held).filter(|held| *held != expected);
+        let mut leaks: Vec<String> = held.map(|held| told("with all back", held, expected)).collect();
+        if let (Some(before), Some(after)) = (self.held_before, self.held_after)
+            && before != after
+        {
+            leaks.push(told("after all have left", after, before));
+        }
+        leaks
+    }
+
+    fn missing(&self) -> u64 {
+        let all = self.connections as usize;
+        self.rounds.iter().map(|round| (all - round.gathering.back.len()) as u64).sum()
+    }
+
+    fn row(&self, name: &str, gathering: &Gathering, down: Option<f64>, memory: [Option<u64>; 2]) -> Vec<String> {
+        let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+        let mut cells = vec![name.to_owned(), seconds(down)];
+        cells.extend([0.5, 0.9, 1.0].map(|share| seconds(gathering.until(share, self.connections))));
+        cells.push((self.connections as usize - gathering.back.len()).to_string());
+        cells.push(gathering.tries.to_string());
+        cells.extend(memory.map(|memory| memory.map_or_else(|| "-".to_owned(), report::bytes)));
+        cells.push(gathering.errors());
+        cells
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a count of connections")]
+    fn chart(&self) -> Chart {
+        let line = |name: String, gathering: &Gathering| {
+            let all = f64::from(self.connections);
+            let step = (gathering.back.len() / 100).max(1);
+            let points = gathering.back.iter().enumerate().step_by(step);
+            let mut points: Vec<(f64, f64)> = points.map(|(at, &when)| (when, (at + 1) as f64 / all * 100.0)).collect();
+            points.extend(gathering.back.last().map(|&when| (when, gathering.back.len() as f64 / all * 100.0)));
+            Line { name, points }
+        };
+        let storms = self.rounds.iter().enumerate();
+        let storms = storms.map(|(at, round)| line(format!("storm {}", at + 1), &round.gathering));
+        Chart::Lines {
+            title: "Back and registered".to_owned(),
+            x: "seconds".to_owned(),
+            y: "%".to_owned(),
+            lines: [line("arrival".to_owned(), &self.arrival)].into_iter().chain(storms).collect(),
+            log: false,
+        }
+    }
+}
+
+impl Outcome for Report {
+    fn is_clean(&self) -> bool {
+        self.missing() == 0 && self.leaks().is_empty()
+    }
+
+    fn page(&self) -> Page {
+        let mut page = Page::new("hydrant-loadtest storm", &self.machine);
+        page.fact("server", self.server["version"].as_str().unwrap_or("unknown version"));
+        let mut section = Section::new("Everybody comes back at once");
+        let how = match self.loss {
+            Loss::Cut => "cut by the clients",
+            Loss::Restart => "lost because the server is restarted",
+            Loss::Kill => "lost because the server is killed and started again",
+        };
+        let over = if self.tls { "TLS" } else { "plain" };
+        section.note(format!(
+            "{} connections ({over}) with three registrations each, all {how}; seconds from the loss until so many are back \
+             and registered",
+            self.connections
+        ));
+        let heads = "|server down|50 %|90 %|all|missing|tries|memory before|memory after|failed tries";
+        let mut table = Table::new(heads);
+        table.row(self.row("arrival", &self.arrival, None, [None, None]));
+        for (at, round) in self.rounds.iter().enumerate() {
+            let memory = [round.resident_before, round.resident_after];
+            table.row(self.row(&format!("storm {}", at + 1), &round.gathering, round.down, memory));
+        }
+        section.table = Some(table);
+        section.charts.push(self.chart());
+        if self.missing() > 0 {
+            section.fault(format!("{} did not come back", self.missing()));
+        }
+        for leak in self.leaks() {
+            section.fault(leak);
+        }
+        if self.held_before.is_none() {
+            section.note("the server's own counts are not known (--metrics)");
+        }
+        page.sections.push(section);
+        page
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let figure = |(name, share): (&str, f64)| {
+            let found = spread(self.rounds.iter().filter_map(|round| round.gathering.until(share, self.connections)))?;
+            Some(Figure::of(format!("storm of {}: {name} back", self.connections), "s", found))
+        };
+        [("50 %", 0.5), ("90 %", 0.9), ("all", 1.0)].into_iter().filter_map(figure).collect()
+    }
+
+    fn json(&self) -> Result<Value> {
+        Ok(serde_json::to_value(self)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_counted_of_all_and_not_of_those_who_came() {
+        let gathering = Gathering { back: vec![0.1, 0.2, 0.3], errors: [("refused".to_owned(), 4)].into(), tries: 8 };
+        assert_eq!(gathering.until(0.5, 4), Some(0.2));
+        assert_eq!(gathering.until(0.75, 4), Some(0.3));
+        assert_eq!(gathering.until(1.0, 4), None);
+        assert_eq!(gathering.errors(), "4 refused");
+    }
+}

@@ -1,0 +1,217 @@
+//! What clients and publishers say to a system: DRP's protocol, NATS or MQTT, each over a websocket.
+//!
+//! Only what the same work needs of each: subscribing, receiving, publishing without acknowledgement of each event but
+//! with a question behind a batch, so that its end is known. Pure: bytes in, bytes out.
+//!
+//! Why not client libraries: a reader that costs more than the server under test measures itself, and three libraries
+//! would cost three different amounts.
+
+mod mqtt;
+mod nats;
+
+use anyhow::{Result, ensure};
+
+use crate::frame::{Frame, Opcode};
+use crate::payload::Payloads;
+
+/// A protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Wire {
+    /// Digital Rebar Provision's: text messages, one event each.
+    Drp,
+    /// A stream of NATS protocol lines in binary messages.
+    Nats,
+    /// A stream of MQTT 3.1.1 packets in binary messages.
+    Mqtt,
+}
+
+/// Something that came.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard<'b> {
+    /// An event's text; with [`Wire::Drp`] also answers to commands, which are events.
+    Event(&'b [u8]),
+    /// A subscription, or a question behind a batch, was answered.
+    Answered,
+    /// The peer wants to hear that we are there: to be answered with [`Wire::alive`].
+    Question,
+}
+
+impl Wire {
+    /// Path of the websocket.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Drp => "/api/v3/ws",
+            Self::Nats => "/",
+            Self::Mqtt => "/mqtt",
+        }
+    }
+
+    /// Lines that the upgrade needs besides those of every websocket.
+    pub fn upgrade(self) -> &'static str {
+        match self {
+            Self::Drp | Self::Nats => "",
+            Self::Mqtt => "Sec-WebSocket-Protocol: mqtt\r\n",
+        }
+    }
+
+    /// How messages are marked.
+    pub fn opcode(self) -> Opcode {
+        match self {
+            Self::Drp => Opcode::Text,
+            Self::Nats | Self::Mqtt => Opcode::Binary,
+        }
+    }
+
+    /// The first that a connection says; nothing with some.
+    pub fn greeting(self, name: &str) -> Vec<u8> {
+        match self {
+            Self::Drp => Vec::new(),
+            Self::Nats => nats::connect(name),
+            Self::Mqtt => mqtt::connect(name),
+        }
+    }
+
+    /// Subscribes to `spec` (type.action.key with `*`) as number `number` of this connection. It is answered by
+    /// [`Heard::Answered`], or with [`Wire::Drp`] by an event.
+    pub fn subscribe(self, spec: &str, number: u16) -> Vec<u8> {
+        match self {
+            Self::Drp => format!("register {spec}").into_bytes(),
+            Self::Nats => format!("SUB {spec} {number}\r\nPING\r\n").into_bytes(),
+            Self::Mqtt => mqtt::subscribe(spec, number),
+        }
+    }
+
+    /// The answer to [`Heard::Question`].
+    pub fn alive(self) -> &'static [u8] {
+        match self {
+            Self::Nats => b"PONG\r\n",
+            Self::Drp | Self::Mqtt => b"",
+        }
+    }
+
+    /// What publishes some events in one write, with the question behind them that tells when they were taken. With
+    /// [`Wire::Drp`] it is the body of a POST, which is answered anyway.
+    pub fn batch(self, payloads: &Payloads, events: std::ops::Range<u64>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for sequence in events {
+            let event = payloads.sealed(sequence);
+            match self {
+                Self::Drp => {
+                    bytes.extend_from_slice(event.json().as_bytes());
+                    bytes.push(b'\n');
+                }
+                Self::Nats => nats::publish(&subject(&event, '.'), event.json(), &mut bytes),
+                Self::Mqtt => mqtt::publish(&subject(&event, '/'), event.json(), &mut bytes),
+            }
+        }
+        match self {
+            Self::Drp => {}
+            Self::Nats => bytes.extend_from_slice(b"PING\r\n"),
+            Self::Mqtt => bytes.extend_from_slice(&mqtt::PING),
+        }
+        bytes
+    }
+
+    /// Takes whole messages off the start of a stream; returns how many bytes that was. Not for [`Wire::Drp`], whose
+    /// messages are websocket messages.
+    ///
+    /// # Errors
+    /// The peer complains, or what comes is not its protocol.
+    pub fn split(self, bytes: &[u8], on: &mut dyn FnMut(Heard<'_>) -> Result<()>) -> Result<usize> {
+        match self {
+            Self::Drp => {
+                on(Heard::Event(bytes))?;
+                Ok(bytes.len())
+            }
+            Self::Nats => nats::split(bytes, on),
+            Self::Mqtt => mqtt::split(bytes, on),
+        }
+    }
+
+    /// A data frame is one that this protocol's servers send.
+    pub(crate) fn check(self, frame: &Frame<'_>, deflate: bool) -> Result<()> {
+        ensure!(deflate || !frame.deflated, "the server sent a compressed frame though that was not agreed on");
+        let whole = frame.is_last && frame.opcode == self.opcode();
+        // A stream may be cut anywhere, but not in the middle of what has to be inflated.
+        let piece =
+            self != Self::Drp && !frame.deflated && matches!(frame.opcode, Opcode::Binary | Opcode::Continuation);
+        ensure!(whole || piece, "the server sent a {:?} frame, or a part of one", frame.opcode);
+        Ok(())
+    }
+}
+
+/// Type, action and key, with what the protocol has between them.
+fn subject(event: &hydrant::event::Event, between: char) -> String {
+    format!("{}{between}{}{between}{}", event.kind(), event.action(), event.key())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::Spread;
+
+    /// What a server that echoes publications would send, as (event texts, answers).
+    fn heard(wire: Wire, bytes: &[u8]) -> Result<(Vec<String>, usize, usize)> {
+        let (mut events, mut answers) = (Vec::new(), 0);
+        let used = wire.split(bytes, &mut |heard| {
+            match heard {
+                Heard::Event(text) => events.push(String::from_utf8_lossy(text).into_owned()),
+                Heard::Answered | Heard::Question => answers += 1,
+            }
+            Ok(())
+        })?;
+        Ok((events, answers, used))
+    }
+
+    #[test]
+    fn mqtt_publications_are_read_as_they_were_written_however_they_are_cut() {
+        let payloads = Payloads::new(512, "u", Spread::All).unwrap();
+        let bytes = Wire::Mqtt.batch(&payloads, 3..5);
+        // PINGREQ is not for clients; the rest is what a server sends on.
+        let bytes = &bytes[..bytes.len() - 2];
+        let (events, answers, used) = heard(Wire::Mqtt, bytes).unwrap();
+        assert_eq!((events.len(), answers, used), (2, 0, bytes.len()));
+        assert_eq!(events[0].len(), 512);
+        for cut in [0, 1, 2, 3, 10, bytes.len() / 2 - 1] {
+            assert_eq!(heard(Wire::Mqtt, &bytes[..cut]).unwrap(), (Vec::new(), 0, 0), "{cut}");
+        }
+    }
+
+    #[test]
+    fn mqtt_answers_and_refusals() {
+        assert_eq!(heard(Wire::Mqtt, &[0x20, 2, 0, 0, 0x90, 3, 0, 1, 0, 0xD0, 0]).unwrap().1, 2);
+        assert!(heard(Wire::Mqtt, &[0x20, 2, 0, 5]).unwrap_err().to_string().contains('5'));
+        assert!(heard(Wire::Mqtt, &[0x90, 3, 0, 1, 0x80]).is_err());
+        assert!(heard(Wire::Mqtt, &[0x30, 0xFF, 0xFF, 0xFF, 0xFF, 1]).is_err());
+    }
+
+    #[test]
+    fn nats_messages_are_read_however_they_are_cut() {
+        let stream =
+            b"INFO {}\r\nPONG\r\nMSG bench.update.1 1 5\r\nhello\r\nMSG a 2 _INBOX.1 2\r\nhi\r\nPING\r\n+OK\r\nMSG";
+        let (events, answers, used) = heard(Wire::Nats, stream).unwrap();
+        assert_eq!(events, ["hello", "hi"]);
+        assert_eq!((answers, used), (2, stream.len() - 3));
+        let message = b"MSG bench.update.1 1 5\r\nhello\r\n";
+        for cut in 0..message.len() {
+            assert_eq!(heard(Wire::Nats, &message[..cut]).unwrap(), (Vec::new(), 0, 0), "{cut}");
+        }
+    }
+
+    #[test]
+    fn nats_complaints_and_junk_are_errors() {
+        let error = heard(Wire::Nats, b"-ERR 'Slow Consumer'\r\n").unwrap_err().to_string();
+        assert!(error.contains("Slow Consumer"), "{error}");
+        for junk in [b"MSG a\r\n".as_slice(), b"HELLO\r\n", b"MSG a 1 99999999999\r\n", b"MSG a 1 2\r\nhixx"] {
+            assert!(heard(Wire::Nats, junk).is_err(), "{junk:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_nats_ends_with_a_question() {
+        let payloads = Payloads::new(512, "u", Spread::All).unwrap();
+        let text = String::from_utf8(Wire::Nats.batch(&payloads, 0..2)).unwrap();
+        assert!(text.starts_with("PUB bench.update.000000000000 512\r\n{\"Time\"") && text.ends_with("}\r\nPING\r\n"));
+        assert_eq!(text.matches("PUB ").count(), 2);
+    }
+}

@@ -1,0 +1,66 @@
+//! The client's side of the NATS protocol: `CONNECT`, `PUB`, and reading `MSG`.
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::Heard;
+
+/// Longer messages are taken for a broken stream.
+const MESSAGE_MAX: usize = 64 << 20;
+
+/// Longer lines are taken for a broken stream; an `INFO` line has some hundred bytes.
+const LINE_MAX: usize = 64 << 10;
+
+/// Nothing is acknowledged, headers are not wanted.
+pub(super) fn connect(name: &str) -> Vec<u8> {
+    let options = r#""verbose":false,"pedantic":false,"tls_required":false,"headers":false,"protocol":1,"echo":true"#;
+    format!("CONNECT {{{options},\"lang\":\"rust\",\"version\":\"1\",\"name\":\"{name}\"}}\r\n").into_bytes()
+}
+
+pub(super) fn publish(subject: &str, text: &str, out: &mut Vec<u8>) {
+    write!(out, "PUB {subject} {}\r\n{text}\r\n", text.len()).expect("memory takes everything");
+}
+
+pub(super) fn split(bytes: &[u8], on: &mut dyn FnMut(Heard<'_>) -> Result<()>) -> Result<usize> {
+    let mut at = 0;
+    while let Some(line) = line(&bytes[at..])? {
+        let after = at + line.len() + 2;
+        match line {
+            [b'M', b'S', b'G', b' ', rest @ ..] => {
+                let length = length(rest)?;
+                let Some(message) = bytes.get(after..after + length + 2) else { break };
+                ensure!(message.ends_with(b"\r\n"), "a NATS message does not end where it should");
+                on(Heard::Event(&message[..length]))?;
+                at = after + length + 2;
+                continue;
+            }
+            b"PONG" => on(Heard::Answered)?,
+            b"PING" => on(Heard::Question)?,
+            b"+OK" => {}
+            info if info.starts_with(b"INFO ") => {}
+            other => bail!("NATS says {:?}", String::from_utf8_lossy(other)),
+        }
+        at = after;
+    }
+    Ok(at)
+}
+
+/// The first line without its end; nothing if that has not come.
+fn line(bytes: &[u8]) -> Result<Option<&[u8]>> {
+    let Some(end) = bytes.iter().take(LINE_MAX).position(|&byte| byte == b'\n') else {
+        ensure!(bytes.len() < LINE_MAX, "a line of NATS has no end");
+        return Ok(None);
+    };
+    let line = bytes[..end].strip_suffix(b"\r").context("a line of NATS ends without CR")?;
+    Ok(Some(line))
+}
+
+/// Bytes of the message behind `subject sid [reply] length`.
+fn length(head: &[u8]) -> Result<usize> {
+    let head = std::str::from_utf8(head).context("a NATS head is not text")?;
+    let fields = head.split_ascii_whitespace();
+    let length: usize = fields.clone().next_back().and_then(|last| last.parse().ok()).context("no length")?;
+    ensure!((3..=4).contains(&fields.count()) && length <= MESSAGE_MAX, "{head:?} is not the head of a NATS message");
+    Ok(length)
+}

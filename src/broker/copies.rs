@@ -1,0 +1,169 @@
+//! Copies of one event that come by several ways: two nodes that take in the same DRP endpoint, for availability.
+//!
+//! An event is known by a digest of its whole wire form, Time with all its digits included, and by its *occurrence*: the k-th
+//! time that the endpoint sent these bytes is the same event at every node that follows the endpoint. So an endpoint that really
+//! sends the same bytes twice is delivered twice, and not twice by each way. Nodes tell each other the occurrence.
+//!
+//! Contract: pure. Bounded: a number of digests is remembered; a copy that comes later than so many other events is taken
+//! for a new one.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use crate::event::Event;
+
+/// How often the same bytes have come from their endpoint, from one.
+pub type Occurrence = u32;
+
+/// Two hashes with secret keys: neither chance nor malice makes two events one.
+pub(super) type Digest = (u64, u64);
+
+/// What digests are made with.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Keys(RandomState, RandomState);
+
+impl Keys {
+    pub(super) fn digest(&self, event: &Event) -> Digest {
+        (self.0.hash_one(event.json()), self.1.hash_one(event.json()))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// How often this node had it from the endpoint itself.
+    own: Occurrence,
+    /// All occurrences up to here were delivered.
+    below: Occurrence,
+    /// Those that were delivered besides.
+    above: SmallVec<[Occurrence; 2]>,
+}
+
+impl Known {
+    /// Returns whether it is new.
+    fn deliver(&mut self, occurrence: Occurrence) -> bool {
+        if occurrence <= self.below || self.above.contains(&occurrence) {
+            return false;
+        }
+        self.above.push(occurrence);
+        while let Some(at) = self.above.iter().position(|other| *other == self.below + 1) {
+            self.above.swap_remove(at);
+            self.below += 1;
+        }
+        true
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Copies {
+    capacity: usize,
+    known: HashMap<Digest, Known>,
+    /// The digests in the order of their first occurrence.
+    order: VecDeque<Digest>,
+}
+
+impl Copies {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { capacity: capacity.max(1), known: HashMap::new(), order: VecDeque::new() }
+    }
+
+    /// An event that this node had from its endpoint: which occurrence it is, if it was not delivered before.
+    pub(super) fn own(&mut self, digest: Digest) -> Option<Occurrence> {
+        let known = self.known(digest);
+        known.own += 1;
+        let occurrence = known.own;
+        known.deliver(occurrence).then_some(occurrence)
+    }
+
+    /// An event that another node had from an endpoint. Returns whether it was not delivered before.
+    pub(super) fn foreign(&mut self, digest: Digest, occurrence: Occurrence) -> bool {
+        self.known(digest).deliver(occurrence)
+    }
+
+    fn known(&mut self, digest: Digest) -> &mut Known {
+        if !self.known.contains_key(&digest) {
+            while self.order.len() >= self.capacity {
+                if let Some(oldest) = self.order.pop_front() {
+                    self.known.remove(&oldest);
+                }
+            }
+            self.order.push_back(digest);
+        }
+        self.known.entry(digest).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_is_dropped_and_a_repetition_is_not() {
+        let mut copies = Copies::new(10);
+        assert_eq!(copies.own((1, 1)), Some(1));
+        assert!(!copies.foreign((1, 1), 1));
+        assert!(copies.foreign((1, 1), 2), "the other node has it a second time");
+        assert_eq!(copies.own((1, 1)), None, "and now this one, too");
+        assert_eq!(copies.own((1, 1)), Some(3));
+        assert!(copies.foreign((1, 2), 1));
+    }
+
+    #[test]
+    fn the_window_is_bounded() {
+        let mut copies = Copies::new(3);
+        (0..10).for_each(|n| assert_eq!(copies.own((n, 0)), Some(1)));
+        assert_eq!((copies.known.len(), copies.order.len()), (3, 3));
+        assert!(copies.foreign((0, 0), 1), "too late to be known");
+        assert!(!copies.foreign((9, 0), 1));
+    }
+
+    #[test]
+    fn a_thousand_repetitions_cost_no_more_than_one() {
+        let mut copies = Copies::new(3);
+        (1..1000).for_each(|n| assert_eq!(copies.own((1, 1)), Some(n)));
+        assert!(copies.known[&(1, 1)].above.is_empty());
+    }
+
+    proptest! {
+        /// Two nodes follow one endpoint and pass on what is new to them; a third hears both.
+        #[test]
+        fn every_node_delivers_as_often_as_the_endpoint_sent(
+            sent in prop::collection::vec(0..4_u64, 0..40), picks in prop::collection::vec(0..6_usize, 200),
+        ) {
+            let mut copies: Vec<Copies> = (0..3).map(|_| Copies::new(100)).collect();
+            let mut delivered = vec![Vec::new(); 3];
+            let mut read = [0; 2];
+            // What each of the two passed on, and how far each of the three is with it.
+            let mut passed: [Vec<(u64, Occurrence)>; 2] = Default::default();
+            let mut heard = [[0; 3]; 2];
+            for step in picks.into_iter().chain((0..6).flat_map(|step| std::iter::repeat_n(step, 60)).cycle().take(720)) {
+                if step < 2 {
+                    let Some(&event) = sent.get(read[step]) else { continue };
+                    read[step] += 1;
+                    if let Some(occurrence) = copies[step].own((event, 0)) {
+                        delivered[step].push(event);
+                        passed[step].push((event, occurrence));
+                    }
+                    continue;
+                }
+                let (from, to) = [(0, 1), (1, 0), (0, 2), (1, 2)][step - 2];
+                let Some(&(event, occurrence)) = passed[from].get(heard[from][to]) else { continue };
+                heard[from][to] += 1;
+                if copies[to].foreign((event, 0), occurrence) {
+                    delivered[to].push(event);
+                }
+            }
+            let mut sent = sent;
+            sent.sort_unstable();
+            for mut delivered in delivered {
+                delivered.sort_unstable();
+                prop_assert_eq!(&delivered, &sent);
+            }
+        }
+    }
+}

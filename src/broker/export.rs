@@ -1,0 +1,145 @@
+//! Sequenced events on their way to other nodes: a bounded queue beside the shards' inboxes.
+//!
+//! Contract: filled by the sequencer under its lock, in its order, and never waited for: a batch for which there is no room is
+//! left out. Every event has a number here, those that are left out too, so that the other nodes see what they
+//! miss. [`Exports::next_number`], read *before* the queue is found empty, is a number below which nothing is still to come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::mpsc;
+
+use super::copies::Occurrence;
+use crate::fanout::inbox::Batch;
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub struct ExportLimits {
+    /// Batches.
+    pub batches: usize,
+    /// Bytes of the events in them.
+    pub bytes: usize,
+}
+
+/// A batch for other nodes.
+#[derive(Debug, Clone)]
+pub struct Export {
+    /// The events.
+    pub batch: Arc<Batch>,
+    /// The number of the first.
+    pub first: u64,
+    /// For events that other nodes may take in themselves: which occurrence each is.
+    pub occurrences: Option<Box<[Occurrence]>>,
+}
+
+#[derive(Debug, Default)]
+struct Gauge {
+    bytes: AtomicUsize,
+    next: AtomicU64,
+}
+
+/// The sequencer's end.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    exports: mpsc::Sender<Export>,
+    gauge: Arc<Gauge>,
+    limits: ExportLimits,
+}
+
+/// The consumer's end.
+#[derive(Debug)]
+pub struct Exports {
+    exports: mpsc::Receiver<Export>,
+    gauge: Arc<Gauge>,
+}
+
+pub(super) fn exports(limits: ExportLimits) -> (Outlet, Exports) {
+    let (sender, receiver) = mpsc::channel(limits.batches.max(1));
+    let gauge = Arc::new(Gauge::default());
+    (Outlet { exports: sender, gauge: Arc::clone(&gauge), limits }, Exports { exports: receiver, gauge })
+}
+
+impl Outlet {
+    /// Puts a batch in. Returns how many events were left out.
+    pub(super) fn push(&self, batch: &Arc<Batch>, occurrences: Option<Box<[Occurrence]>>) -> u64 {
+        let (first, count) = (self.gauge.next.load(Ordering::Relaxed), batch.events.len() as u64);
+        let waiting = self.gauge.bytes.load(Ordering::Acquire);
+        let fits = waiting == 0 || waiting + batch.bytes <= self.limits.bytes;
+        let taken = fits && {
+            // Counted before it can be taken out again.
+            self.gauge.bytes.fetch_add(batch.bytes, Ordering::AcqRel);
+            let sent = self.exports.try_send(Export { batch: Arc::clone(batch), first, occurrences }).is_ok();
+            if !sent {
+                self.gauge.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
+            }
+            sent
+        };
+        // After it was put in: see the module's text.
+        self.gauge.next.store(first + count, Ordering::Release);
+        if taken { 0 } else { count }
+    }
+}
+
+impl Exports {
+    /// The next batch; nothing once the broker has stopped and everything was taken.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is given up.
+    pub async fn next(&mut self) -> Option<Export> {
+        let export = self.exports.recv().await;
+        self.took(export)
+    }
+
+    /// The next batch, if one waits.
+    pub fn ready(&mut self) -> Option<Export> {
+        let export = self.exports.try_recv().ok();
+        self.took(export)
+    }
+
+    fn took(&self, export: Option<Export>) -> Option<Export> {
+        if let Some(export) = &export {
+            self.gauge.bytes.fetch_sub(export.batch.bytes, Ordering::AcqRel);
+        }
+        export
+    }
+
+    /// The number of the next event that is put in.
+    pub fn next_number(&self) -> u64 {
+        self.gauge.next.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Draft;
+
+    fn batch(events: usize) -> Arc<Batch> {
+        let event = Arc::new(Draft::new("a", "b", "c").seal(jiff::Timestamp::UNIX_EPOCH));
+        let bytes = event.frame().len() * events;
+        Arc::new(Batch { first: 0, received_us: 0, events: vec![event; events].into(), bytes })
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_keeps_its_number() {
+        let (outlet, mut exports) = exports(ExportLimits { batches: 2, bytes: 1 << 20 });
+        assert_eq!(outlet.push(&batch(3), None), 0);
+        assert_eq!(outlet.push(&batch(1), Some(Box::new([7]))), 0);
+        assert_eq!(outlet.push(&batch(2), None), 2);
+        assert_eq!(exports.next_number(), 6);
+        assert_eq!(exports.ready().map(|export| export.first), Some(0));
+        assert_eq!(outlet.push(&batch(1), None), 0);
+        let firsts: Vec<u64> = std::iter::from_fn(|| exports.ready()).map(|export| export.first).collect();
+        assert_eq!(firsts, [3, 6]);
+        assert_eq!(exports.next_number(), 7);
+    }
+
+    #[test]
+    fn bytes_bind_but_one_batch_always_fits() {
+        let (outlet, mut exports) = exports(ExportLimits { batches: 100, bytes: 500 });
+        assert_eq!(outlet.push(&batch(100), None), 0);
+        assert_eq!(outlet.push(&batch(1), None), 1);
+        assert!(exports.ready().is_some());
+        assert_eq!(outlet.push(&batch(1), None), 0);
+    }
+}

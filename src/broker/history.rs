@@ -1,0 +1,399 @@
+//! The events of the recent past, for clients that come back and ask for what they missed (`?since=`).
+//!
+//! A ring of references to sealed events, bounded by count and bytes, filled by the sequencer under its lock, so that its order
+//! is the one order. Shards read it in portions ([`super::shard`]); nothing on the way of an ordinary delivery looks at it.
+//!
+//! Contract: [`History::read`] returns every retained event of a range in order and says how many of it are gone. A place in
+//! the past is a [`Since`]: a time, or a sequence number with the epoch of the process that gave it. A time means the
+//! first retained event that was taken in at that time or later, *or has such a Time itself*: whoever asks for the Time of the
+//! last event it got is given that event again and everything behind it, whatever the producers' clocks say. The events' own
+//! Times count as long as they are less than [`SKEW`] ahead of the clock here; so one wrong clock cannot make
+//! everybody replay everything.
+//!
+//! Why a ring in memory: a client that reconnects misses seconds, not days, and events exist in memory anyway; keeping one costs
+//! a reference.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use thiserror::Error;
+
+use crate::event::{Draft, Event};
+
+/// The Type of events that hydrant makes about itself.
+pub const HYDRANT: &str = "hydrant";
+
+/// How far an event's own Time may be ahead of the clock here.
+const SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// How much is retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// Events; none turns the history off.
+    pub events: usize,
+    /// Bytes of their frames.
+    pub bytes: usize,
+}
+
+/// A place in the order of events: the next event's number in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Which run of the process.
+    pub epoch: u64,
+    /// Which event.
+    pub sequence: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}:{}", self.epoch, self.sequence)
+    }
+}
+
+/// From where on a client wants events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// From this time on.
+    Time(Timestamp),
+    /// From this event on.
+    Position(Position),
+}
+
+/// Why a place in the past cannot be one.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum SinceError {
+    /// Neither form.
+    #[error("since is neither an RFC 3339 time nor EPOCH:SEQUENCE as in the header X-Hydrant-Sequence")]
+    Malformed,
+    /// The events to start with do not exist yet.
+    #[error("since lies in the future")]
+    Future,
+}
+
+impl FromStr for Since {
+    type Err = SinceError;
+
+    fn from_str(text: &str) -> Result<Self, SinceError> {
+        if let Some((epoch, sequence)) = text.split_once(':')
+            && epoch.len() == 16
+            && epoch.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
+            let epoch = u64::from_str_radix(epoch, 16).map_err(|_| SinceError::Malformed)?;
+            let sequence = sequence.parse().map_err(|_| SinceError::Malformed)?;
+            return Ok(Self::Position(Position { epoch, sequence }));
+        }
+        text.parse().map(Self::Time).map_err(|_| SinceError::Malformed)
+    }
+}
+
+/// Events that a client asked for and that are not retained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// When it begins, if that is known.
+    pub from: Option<Timestamp>,
+    /// When it ends: the intake of the first event that is there, or now.
+    pub to: Timestamp,
+    /// How many events it swallowed, if that is known.
+    pub events: Option<u64>,
+}
+
+impl Gap {
+    /// The notice that tells a client of it.
+    pub fn notice(&self, requested: &str, now: Timestamp) -> Event {
+        let from = self.from.map(|time| time.to_string());
+        let object = serde_json::json!({
+            "Requested": requested, "From": from, "To": self.to.to_string(), "Events": self.events,
+        });
+        let object = object.to_string();
+        let mut draft = Draft::new(HYDRANT, "gap", "replay");
+        draft.object = &object;
+        draft.seal_for_one(now)
+    }
+}
+
+/// Where a replay begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// What the client asked for, as it wrote it.
+    pub requested: Box<str>,
+    /// The first event's number.
+    pub sequence: u64,
+    /// What is missing before it.
+    pub gap: Option<Gap>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    event: Arc<Event>,
+    /// The latest time so far, of intake or event; never falls.
+    horizon: Timestamp,
+    taken: Timestamp,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    /// The number of the oldest retained event; of the next one if there is none.
+    first: u64,
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    horizon: Timestamp,
+}
+
+impl Ring {
+    fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    fn evict(&mut self, limits: HistoryLimits) -> Vec<Entry> {
+        let mut evicted = Vec::new();
+        while self.entries.len() > limits.events || self.bytes > limits.bytes {
+            let Some(entry) = self.entries.pop_front() else { break };
+            self.bytes -= entry.event.frame().len();
+            self.first += 1;
+            evicted.push(entry);
+        }
+        evicted
+    }
+
+    /// When the oldest retained event was taken in.
+    fn oldest(&self) -> Option<Timestamp> {
+        self.entries.front().map(|entry| entry.taken)
+    }
+}
+
+/// When events say that they happened; read before the sequencer's lock is taken.
+#[derive(Debug)]
+pub(super) struct Times(Vec<Option<Timestamp>>);
+
+impl Times {
+    /// Leaves those of the events that stay.
+    pub(super) fn keep(&mut self, kept: impl Fn(usize) -> bool) {
+        let mut places = 0..;
+        self.0.retain(|_| places.next().is_some_and(&kept));
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct History {
+    epoch: u64,
+    /// When the process began to number events.
+    began: Timestamp,
+    limits: HistoryLimits,
+    ring: Mutex<Ring>,
+}
+
+impl History {
+    /// An empty one. `epoch` tells this run of the process from others.
+    pub fn new(limits: HistoryLimits, epoch: u64, now: Timestamp) -> Self {
+        Self { epoch, began: now, limits, ring: Mutex::default() }
+    }
+
+    /// What [`History::append`] needs to know of the events.
+    pub(super) fn times(&self, events: &[Event]) -> Times {
+        let read = |event: &Event| event.time().parse().ok();
+        Times(if self.limits.events == 0 { Vec::new() } else { events.iter().map(read).collect() })
+    }
+
+    /// Takes sequenced events in. To be called in their order.
+    pub(super) fn append(&self, events: &[Arc<Event>], times: &Times, now: Timestamp) {
+        let mut ring = self.ring.lock();
+        if self.limits.events == 0 {
+            ring.first += events.len() as u64;
+            return;
+        }
+        for (event, time) in events.iter().zip(&times.0) {
+            let latest = now.checked_add(SKEW).unwrap_or(now);
+            let time = time.filter(|time| *time <= latest).unwrap_or(now);
+            ring.horizon = ring.horizon.max(now).max(time);
+            ring.bytes += event.frame().len();
+            let entry = Entry { event: Arc::clone(event), horizon: ring.horizon, taken: now };
+            ring.entries.push_back(entry);
+        }
+        let evicted = ring.evict(self.limits);
+        drop(ring);
+        // The last references to events may go here, outside the lock.
+        drop(evicted);
+    }
+
+    /// Where the next event will stand.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, sequence: self.ring.lock().next() }
+    }
+
+    /// The place from which a client gets what it asks for.
+    ///
+    /// # Errors
+    /// [`SinceError::Future`] for a sequence number that was not given yet, or a time more than five minutes ahead.
+    pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
+        let ring = self.ring.lock();
+        let to = ring.oldest().unwrap_or(now);
+        let (sequence, gap) = match since {
+            Since::Time(time) => {
+                if time > now.checked_add(SKEW).unwrap_or(now) {
+                    return Err(SinceError::Future);
+                }
+                let at = ring.entries.partition_point(|entry| entry.horizon < time) as u64;
+                // From the beginning of a ring that has forgotten something: what was asked for may be among it.
+                let complete = at > 0 || (ring.first == 0 && time >= self.began) || self.nothing_since(&ring, time);
+                let gap = (!complete).then_some(Gap { from: Some(time), to, events: None });
+                (ring.first + at, gap)
+            }
+            Since::Position(Position { epoch, sequence }) if epoch == self.epoch => {
+                if sequence > ring.next() {
+                    return Err(SinceError::Future);
+                }
+                let lost = ring.first.saturating_sub(sequence);
+                let gap = (lost > 0).then_some(Gap { from: None, to, events: Some(lost) });
+                (sequence.max(ring.first), gap)
+            }
+            // Another run of the process: everything that is here came later.
+            Since::Position(_) => (ring.first, Some(Gap { from: None, to, events: None })),
+        };
+        Ok(Start { requested: requested.into(), sequence, gap })
+    }
+
+    /// Whether no event came at that time or later, though the ring may be empty.
+    fn nothing_since(&self, ring: &Ring, time: Timestamp) -> bool {
+        let quiet_since = if ring.first == 0 { self.began } else { ring.horizon };
+        ring.entries.is_empty() && self.limits.events > 0 && time > quiet_since
+    }
+
+    /// Up to `max` events from `from` on and before `until`. Returns how many of the first ones are gone.
+    pub fn read(&self, from: u64, until: u64, max: usize, into: &mut Vec<(u64, Arc<Event>)>) -> u64 {
+        let ring = self.ring.lock();
+        let lost = ring.first.min(until).saturating_sub(from);
+        let skipped = usize::try_from((from + lost).saturating_sub(ring.first)).unwrap_or(usize::MAX);
+        let numbered = (from + lost..until).zip(ring.entries.iter().skip(skipped));
+        into.extend(numbered.take(max).map(|(number, entry)| (number, Arc::clone(&entry.event))));
+        lost
+    }
+
+    /// When the oldest retained event was taken in.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.ring.lock().oldest()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn history(events: usize) -> History {
+        History::new(HistoryLimits { events, bytes: 1 << 20 }, 7, at(1000))
+    }
+
+    /// Takes an event in at one time that says it is of another.
+    fn add(history: &History, key: &str, taken: i64, time: i64) {
+        let mut draft = Draft::new("a", "b", key);
+        let time = at(time).to_string();
+        draft.time = Some(time.as_str().into());
+        let events = [draft.seal(at(taken))];
+        let times = history.times(&events);
+        let events = events.map(Arc::new);
+        history.append(&events, &times, at(taken));
+    }
+
+    fn since(history: &History, text: &str) -> Result<(u64, Option<Gap>), SinceError> {
+        history.resolve(text.parse()?, text, at(2000)).map(|start| (start.sequence, start.gap))
+    }
+
+    fn since_time(history: &History, seconds: i64) -> (u64, bool) {
+        let (sequence, gap) = since(history, &at(seconds).to_string()).unwrap();
+        (sequence, gap.is_some())
+    }
+
+    fn keys(history: &History, from: u64, until: u64, max: usize) -> (u64, Vec<String>) {
+        let mut events = Vec::new();
+        let lost = history.read(from, until, max, &mut events);
+        (lost, events.iter().map(|(number, event)| format!("{number}{}", event.key())).collect())
+    }
+
+    #[test]
+    fn ranges_are_read_in_portions_and_losses_told() {
+        let history = history(3);
+        ["a", "b", "c", "d", "e"].iter().for_each(|key| add(&history, key, 1001, 1001));
+        assert_eq!(history.position().sequence, 5);
+        assert_eq!(keys(&history, 2, 5, 9), (0, vec!["2c".into(), "3d".into(), "4e".into()]));
+        assert_eq!(keys(&history, 3, 5, 1), (0, vec!["3d".into()]));
+        assert_eq!(keys(&history, 0, 5, 1), (2, vec!["2c".into()]));
+        assert_eq!(keys(&history, 0, 1, 9), (1, vec![]));
+        assert_eq!(keys(&history, 5, 5, 9), (0, vec![]));
+    }
+
+    #[test]
+    fn bytes_bind_too() {
+        let history = History::new(HistoryLimits { events: 100, bytes: 300 }, 7, at(1000));
+        (0..10).for_each(|_| add(&history, "k", 1001, 1001));
+        assert!((2..=3).contains(&keys(&history, 0, 10, 10).1.len()));
+    }
+
+    #[test]
+    fn a_time_finds_the_event_that_has_it_and_all_behind_it() {
+        let history = history(9);
+        // The second producer's clock is behind, the third's is ahead.
+        [("a", 1100, 1099), ("b", 1101, 1050), ("c", 1102, 1110), ("d", 1103, 1103)]
+            .iter()
+            .for_each(|(key, taken, time)| add(&history, key, *taken, *time));
+        for (key, time, expected) in [("a", 1099, 0), ("b", 1050, 0), ("c", 1110, 2), ("d", 1103, 2)] {
+            assert_eq!(since_time(&history, time), (expected, false), "{key}");
+        }
+        assert_eq!(since_time(&history, 1111), (4, false), "nothing since");
+        assert_eq!(since_time(&history, 999), (0, true), "before the process began");
+    }
+
+    #[test]
+    fn a_clock_far_ahead_does_not_count() {
+        let history = history(9);
+        add(&history, "a", 1100, 9_999_999);
+        add(&history, "b", 1101, 1101);
+        assert_eq!(since_time(&history, 1101), (1, false));
+        assert_eq!(since(&history, &at(9_999_999).to_string()), Err(SinceError::Future));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_told() {
+        let history = history(2);
+        ["a", "b", "c"].iter().zip(1100..).for_each(|(key, time)| add(&history, key, time, time));
+        assert_eq!(
+            since_time(&history, 1101),
+            (1, true),
+            "the oldest one that is left may not be the first of its time"
+        );
+        assert_eq!(since_time(&history, 1102), (2, false));
+        let gap = since(&history, "0000000000000007:0").unwrap();
+        assert_eq!(gap, (1, Some(Gap { from: None, to: at(1101), events: Some(1) })));
+        assert_eq!(since(&history, "0000000000000007:3").unwrap(), (3, None));
+        assert_eq!(since(&history, "0000000000000007:4"), Err(SinceError::Future));
+        assert_eq!(since(&history, "0000000000000008:2").unwrap().0, 1);
+        assert!(since(&history, "0000000000000008:2").unwrap().1.is_some(), "another run of the process");
+    }
+
+    #[test]
+    fn a_history_that_keeps_nothing_says_so() {
+        let history = history(0);
+        assert_eq!(since_time(&history, 1500), (0, false), "no event came at all");
+        add(&history, "a", 1100, 1100);
+        assert_eq!(since_time(&history, 1500), (1, true));
+        assert_eq!(since(&history, "0000000000000007:1").unwrap(), (1, None));
+        assert!(since(&history, "0000000000000007:0").unwrap().1.is_some());
+    }
+
+    #[test]
+    fn places_are_read() {
+        let position = Position { epoch: 0xab, sequence: 12 };
+        assert_eq!(position.to_string().parse(), Ok(Since::Position(position)));
+        assert_eq!("1970-01-01T00:16:40+00:00".parse(), Ok(Since::Time(at(1000))));
+        for bad in ["", "12", "yesterday", "ab:1", "00000000000000ab:x", "00000000000000ab:"] {
+            assert_eq!(bad.parse::<Since>(), Err(SinceError::Malformed), "{bad}");
+        }
+    }
+}

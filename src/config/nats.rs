@@ -1,0 +1,38 @@
+//! What must hold between the settings of NATS.
+
+use super::check;
+use super::load::Given;
+use super::settings::Settings;
+
+/// Adds what does not go together to `given`'s errors.
+pub(super) fn check(settings: &Settings, given: &mut Given) {
+    let nats = &settings.nats;
+    let files = [
+        ("nats.creds_file", &nats.creds_file),
+        ("nats.nkey_file", &nats.nkey_file),
+        ("nats.token_file", &nats.token_file),
+        ("nats.password_file", &nats.password_file),
+        ("nats.ca_file", &nats.ca_file),
+        ("nats.cert_file", &nats.cert_file),
+        ("nats.key_file", &nats.key_file),
+    ];
+    for (key, path) in files {
+        if let Some(path) = path {
+            if nats.urls.is_empty() {
+                given.refuse(&[key, "nats.urls"], "has no effect without nats.urls".to_owned());
+            }
+            check::readable(key, path, given);
+        }
+    }
+    let mut logins = files[..4].iter().filter(|(_, path)| path.is_some()).map(|(key, _)| *key);
+    if let (Some(first), Some(second)) = (logins.next(), logins.next()) {
+        given.refuse(&[second, first], format!("{first} is given too; one will do"));
+    }
+    if nats.user.is_empty() != nats.password_file.is_none() {
+        let reason = "user and password_file are needed together".to_owned();
+        given.refuse(&["nats.password_file", "nats.user"], reason);
+    }
+    if nats.cert_file.is_some() != nats.key_file.is_some() {
+        given.refuse(&["nats.cert_file", "nats.key_file"], "cert_file and key_file are needed together".to_owned());
+    }
+}

@@ -1,0 +1,43 @@
+//! How a table of settings is declared: the struct, its rows and how it is read come from one list.
+
+/// Declares a table: `name: type as kind = default, live|start;` with its explanation, then the tables in it.
+macro_rules! table {
+    (
+        $(#[doc = $about:literal])+
+        $name:ident in $prefix:literal {
+            $($(#[doc = $doc:literal])+ $field:ident: $type:ty as $kind:ident = $default:literal, $when:ident;)+
+        }
+        $(with { $($(#[doc = $sub_doc:literal])+ $sub:ident: $sub_type:ident,)+ })?
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $field: $type,)+
+            $($($(#[doc = $sub_doc])+ pub $sub: $sub_type,)+)?
+        }
+
+        impl Table for $name {
+            fn declare(rows: &mut Vec<Row>) {
+                $(rows.push(Row {
+                    key: concat!($prefix, stringify!($field)),
+                    default: $default,
+                    what: kind::$kind::WHAT,
+                    doc: concat!($($doc),+).trim_ascii(),
+                    reload: stringify!($when) == "live",
+                    toml: kind::$kind::TOML,
+                    shown: kind::$kind::SHOWN,
+                    joint: kind::$kind::JOINT,
+                    fits: |text| kind::$kind::parse(text).is_some(),
+                });)+
+                $($($sub_type::declare(rows);)+)?
+            }
+
+            fn take(given: &Given) -> Self {
+                Self {
+                    $($field: given.take::<kind::$kind>(concat!($prefix, stringify!($field)), $default),)+
+                    $($($sub: $sub_type::take(given),)+)?
+                }
+            }
+        }
+    };
+}

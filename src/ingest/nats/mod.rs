@@ -1,0 +1,75 @@
+//! Several nodes that share their events over NATS.
+//!
+//! Every node publishes what it takes in itself (posts, DRP endpoints, the simulated fleet) and sequences what the others publish, so
+//! clients of any node get the events of all. Each node has an order of its own; in all of them the events of one node
+//! stand in that node's order. [`send`] and [`receive`] are the two ways, [`peers`] sees what is lost between them,
+//! [`crate::broker::copies`] drops what two nodes took in both.
+//!
+//! Contract: delivery on the own node never waits for NATS. Between nodes it is at most once (core NATS): what is lost is told by
+//! `hydrant.gap.nats`, with the number of events where it is known. No event goes round in a circle: only what a node took in itself is
+//! published, the server is asked not to echo, and a node drops what bears its own name.
+//!
+//! Why one subscription for everything and not one for each type that clients registered for: the client library hands each
+//! subscription's messages over by a queue of its own, so the order between types would be lost, and with it the
+//! numbers that show losses.
+
+mod options;
+mod peers;
+mod receive;
+mod send;
+pub mod subject;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+pub use options::{Login, NatsError, NatsOptions, Tls, secret};
+
+use crate::broker::Broker;
+use crate::broker::export::Exports;
+use receive::Receiver;
+use send::Sender;
+
+/// What the last events get to leave when the server ends and NATS is slow or away.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// News of the connection that wait to be looked at.
+const NEWS: usize = 64;
+
+/// Starts to share events. Returns once the client is set up, not once it is connected: it goes on trying.
+///
+/// # Errors
+/// [`NatsError`] if the options cannot be right.
+pub async fn start(
+    options: &NatsOptions,
+    broker: &Arc<Broker>,
+    exports: Exports,
+    stop: &watch::Receiver<bool>,
+) -> Result<Vec<JoinHandle<()>>, NatsError> {
+    let (news, link) = mpsc::channel(NEWS);
+    let refused = |error: &dyn std::fmt::Display| NatsError::Options(error.to_string());
+    // Boxed: the client's future is large, and it runs once.
+    let client = Box::pin(options.client(news)?.connect(options.addresses()?)).await;
+    let client = client.map_err(|error| refused(&error))?;
+    let messages = client.subscribe(subject::all(&options.prefix)).await.map_err(|error| refused(&error))?;
+    let receiver = Receiver::new(Arc::clone(broker), options.node, options.event_bytes);
+    let sender =
+        Sender { client, broker: Arc::clone(broker), exports, node: options.node, prefix: options.prefix.clone() };
+    let receiving = tokio::spawn(receiver.run(messages, link, stop.clone()));
+    let mut stop = stop.clone();
+    let sending = tokio::spawn(async move {
+        let late = async {
+            // The sender of the signal lives as long as the server.
+            let _ = stop.changed().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            () = sender.run() => {}
+            () = late => tracing::warn!("NATS did not take the last events in time"),
+        }
+    });
+    Ok(vec![receiving, sending])
+}

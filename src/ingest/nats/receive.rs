@@ -1,0 +1,242 @@
+//! What other nodes took in, on its way into this node's sequencer.
+//!
+//! Messages are taken a few at a time and sequenced before more are taken; while the inboxes are full that waits, and with it the
+//! subscription's bounded buffer, beyond which the client drops messages. Nothing of that is silent: numbers are
+//! missing then, and the gap is told in its place among the events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Event as LinkEvent, Message, Subscriber};
+use futures_util::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::peers::{Loss, Peers, Verdict};
+use super::wire::{self, Kind, Place, State};
+use crate::broker::copies::Occurrence;
+use crate::broker::history::HYDRANT;
+use crate::broker::{Broker, PublishError};
+use crate::clock;
+use crate::event::{Draft, Event};
+use crate::json::Validator;
+use crate::metrics::{NatsMetrics, Source};
+
+/// Messages that are taken before they are sequenced.
+const BATCH: usize = 256;
+
+/// Between two tries while the inboxes are full.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// How often it is looked who has fallen silent.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Events that are sequenced together.
+#[derive(Debug)]
+struct Run {
+    events: Vec<Event>,
+    /// For each event which occurrence it is; empty if copies cannot come.
+    occurrences: Vec<Occurrence>,
+}
+
+/// See the module's text.
+pub(super) struct Receiver {
+    broker: Arc<Broker>,
+    node: u64,
+    longest: usize,
+    peers: Peers,
+    validator: Validator,
+    runs: Vec<Run>,
+    /// Since when there is no connection; nothing while there is one.
+    away: Option<Timestamp>,
+    /// Whether there was one before.
+    known: bool,
+}
+
+impl Receiver {
+    pub(super) fn new(broker: Arc<Broker>, node: u64, longest: usize) -> Self {
+        Self {
+            broker,
+            node,
+            longest,
+            peers: Peers::default(),
+            validator: Validator::default(),
+            runs: Vec::new(),
+            away: Some(clock::now()),
+            known: false,
+        }
+    }
+
+    /// Runs until told to stop.
+    pub(super) async fn run(
+        mut self,
+        mut messages: Subscriber,
+        mut link: mpsc::Receiver<LinkEvent>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = messages.next() => match message {
+                    Some(message) => self.take_all(&message, &mut messages),
+                    None => break,
+                },
+                Some(event) = link.recv() => self.link(&event),
+                _ = looks.tick() => self.look(),
+                _ = stop.changed() => break,
+            }
+            if self.sequence().await.is_err() {
+                break;
+            }
+        }
+        self.metrics().connected.set(0);
+    }
+
+    fn metrics(&self) -> &NatsMetrics {
+        &self.broker.metrics().nats
+    }
+
+    /// Takes a message and those that are there already.
+    fn take_all(&mut self, first: &Message, messages: &mut Subscriber) {
+        let now = clock::now();
+        self.take(first, now);
+        for _ in 1..BATCH {
+            let Some(Some(message)) = messages.next().now_or_never() else { break };
+            self.take(&message, now);
+        }
+    }
+
+    fn take(&mut self, message: &Message, now: Timestamp) {
+        match wire::read(message) {
+            Ok((place, _)) if place.node == self.node => self.metrics().echoes.inc(),
+            Ok((place, Kind::Event { occurrence })) => self.take_event(message, place, occurrence, now),
+            Ok((place, Kind::Heartbeat(state))) => {
+                let loss = match state {
+                    State::Up => self.peers.heartbeat(place.node, place.number, now),
+                    State::Down => self.peers.goodbye(place.node, place.number, now),
+                };
+                self.tell_loss(loss, now);
+            }
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    fn take_event(&mut self, message: &Message, place: Place, occurrence: Option<Occurrence>, now: Timestamp) {
+        match self.peers.event(place.node, place.number, now) {
+            Verdict::Next => {}
+            Verdict::After(loss) => self.tell_loss(Some(loss), now),
+            Verdict::Repeated => return self.metrics().duplicates.inc(),
+        }
+        match wire::read_event(message, &mut self.validator, self.longest, now) {
+            Ok(event) => {
+                self.metrics().received.inc();
+                self.push(event, occurrence);
+            }
+            Err(error) => {
+                self.complain(&error);
+                self.tell_loss(Some(Loss { node: place.node, events: Some(1), since: now }), now);
+            }
+        }
+    }
+
+    fn complain(&self, error: &wire::WireError) {
+        self.metrics().errors.inc();
+        tracing::debug!(%error, "a message over NATS is no event");
+    }
+
+    fn push(&mut self, event: Event, occurrence: Option<Occurrence>) {
+        let of_one_kind = |run: &&mut Run| run.occurrences.is_empty() == occurrence.is_none();
+        match self.runs.last_mut().filter(of_one_kind) {
+            Some(run) => {
+                run.events.push(event);
+                run.occurrences.extend(occurrence);
+            }
+            None => self.runs.push(Run { events: vec![event], occurrences: occurrence.into_iter().collect() }),
+        }
+    }
+
+    fn tell_loss(&mut self, loss: Option<Loss>, now: Timestamp) {
+        let Some(Loss { node, events, since }) = loss else { return };
+        self.metrics().lost_in(events.unwrap_or(0));
+        tracing::warn!(node = format!("{node:016x}"), ?events, "events of another node are missing");
+        let reason = if events.is_some() { "events missing" } else { "node lost" };
+        self.tell_gap(reason, Some(node), events, since, now);
+    }
+
+    fn tell_gap(&mut self, reason: &str, node: Option<u64>, events: Option<u64>, since: Timestamp, now: Timestamp) {
+        let node = node.map(|node| format!("{node:016x}"));
+        let (from, to) = (since.to_string(), now.to_string());
+        let object = serde_json::json!({"From": from, "To": to, "Events": events, "Node": node, "Reason": reason});
+        let object = object.to_string();
+        let mut draft = Draft::new(HYDRANT, "gap", "nats");
+        draft.object = &object;
+        let event = draft.seal(now);
+        self.push(event, None);
+    }
+
+    fn link(&mut self, event: &LinkEvent) {
+        let now = clock::now();
+        match event {
+            LinkEvent::Connected => self.connected(now),
+            LinkEvent::Disconnected | LinkEvent::Closed => {
+                self.metrics().connected.set(0);
+                self.away.get_or_insert(now);
+                tracing::warn!("NATS is away; events are delivered to the clients of this node only");
+            }
+            LinkEvent::SlowConsumer(_) => tracing::debug!("messages over NATS come faster than they are taken"),
+            LinkEvent::ServerError(error) => {
+                self.metrics().errors.inc();
+                tracing::error!(%error, "the NATS server complains");
+            }
+            LinkEvent::ClientError(error) => tracing::warn!(%error, "NATS"),
+            LinkEvent::LameDuckMode | LinkEvent::Draining => {}
+        }
+    }
+
+    fn connected(&mut self, now: Timestamp) {
+        self.metrics().connected.set(1);
+        self.peers.excuse(now);
+        let since = self.away.take().unwrap_or(now);
+        if std::mem::replace(&mut self.known, true) {
+            self.metrics().reconnects.inc();
+            tracing::info!("NATS is back");
+            self.tell_gap("disconnected", None, None, since, now);
+        } else {
+            tracing::info!("connected to NATS");
+        }
+    }
+
+    fn look(&mut self) {
+        let now = clock::now();
+        if self.away.is_none() {
+            for loss in self.peers.take_silent(now) {
+                self.tell_loss(Some(loss), now);
+            }
+        }
+        self.metrics().peers.set(i64::try_from(self.peers.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Sequences what was taken, in its order; waits while the inboxes are full.
+    async fn sequence(&mut self) -> Result<(), PublishError> {
+        for Run { mut events, occurrences } in std::mem::take(&mut self.runs) {
+            while let Err((error, refused)) = self.offer(events, &occurrences) {
+                match error {
+                    PublishError::Stopped => return Err(error),
+                    PublishError::Full { .. } => sleep(RETRY).await,
+                }
+                events = refused;
+            }
+        }
+        Ok(())
+    }
+
+    fn offer(&self, events: Vec<Event>, occurrences: &[Occurrence]) -> Result<u64, (PublishError, Vec<Event>)> {
+        if occurrences.is_empty() {
+            self.broker.publish_or_return(events, Source::Nats)
+        } else {
+            self.broker.publish_foreign(events, Source::Nats, occurrences)
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What goes between nodes.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge};
+
+use super::declare::Declare;
+
+/// Metrics of the way over NATS; all zero on a node without it.
+#[derive(Debug)]
+pub struct NatsMetrics {
+    /// 1 while connected to a NATS server.
+    pub connected: IntGauge,
+    /// Other nodes that are heard.
+    pub peers: IntGauge,
+    /// Connections that were made after the first.
+    pub reconnects: IntCounter,
+    /// Events handed to NATS.
+    pub published: IntCounter,
+    /// Events that came from other nodes.
+    pub received: IntCounter,
+    /// Events of this node's own that came back.
+    pub echoes: IntCounter,
+    /// Copies of events that had come by another way.
+    pub duplicates: IntCounter,
+    lost: IntCounterVec,
+    /// Messages that were no events, and what NATS servers complained of.
+    pub errors: IntCounter,
+}
+
+impl NatsMetrics {
+    pub(super) fn new(declare: &Declare<'_>) -> Self {
+        let metrics = Self {
+            connected: declare.gauge("hydrant_nats_connected", "1 while connected to a NATS server"),
+            peers: declare.gauge("hydrant_nats_peers", "Other nodes that are heard over NATS"),
+            reconnects: declare.counter("hydrant_nats_reconnects_total", "Connections to NATS after the first"),
+            published: declare.counter("hydrant_nats_published_total", "Events handed to NATS for other nodes"),
+            received: declare.counter("hydrant_nats_received_total", "Events of other nodes that came over NATS"),
+            echoes: declare
+                .counter("hydrant_nats_echoes_dropped_total", "Events of this node's own that came back over NATS"),
+            duplicates: declare.counter(
+                "hydrant_nats_duplicates_dropped_total",
+                "Copies of events of an endpoint that another node takes in too",
+            ),
+            lost: declare.counters(
+                "hydrant_nats_lost_total",
+                "Events that did not get to other nodes (out: no room, or too large) or from them (in: numbers missing)",
+                "direction",
+            ),
+            errors: declare
+                .counter("hydrant_nats_errors_total", "Messages that were no events, and complaints of NATS servers"),
+        };
+        metrics.lost_out(0);
+        metrics.lost_in(0);
+        metrics
+    }
+
+    /// Events that other nodes do not get.
+    pub fn lost_out(&self, events: u64) {
+        self.lost.with_label_values(&["out"]).inc_by(events);
+    }
+
+    /// Events of other nodes that did not come.
+    pub fn lost_in(&self, events: u64) {
+        self.lost.with_label_values(&["in"]).inc_by(events);
+    }
+}

@@ -1,0 +1,55 @@
+//! From the settings of NATS to events that are shared.
+
+use std::sync::Arc;
+
+use super::{Server, StartError};
+use crate::broker::export::ExportLimits;
+use crate::config::Settings;
+use crate::ingest::nats::{self, Login, NatsError, NatsOptions, Tls, secret};
+
+/// How to reach NATS; nothing if the node is alone.
+pub(super) fn options(settings: &Settings, node: u64) -> Result<Option<NatsOptions>, StartError> {
+    let nats = &settings.nats;
+    if nats.urls.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(NatsOptions {
+        urls: nats.urls.clone(),
+        login: login(settings)?,
+        tls: Tls { ca_file: nats.ca_file.clone(), certificate: nats.cert_file.clone().zip(nats.key_file.clone()) },
+        prefix: nats.prefix.clone(),
+        pending: nats.queue_events,
+        event_bytes: settings.limits.event_bytes,
+        node,
+    }))
+}
+
+fn login(settings: &Settings) -> Result<Login, NatsError> {
+    let nats = &settings.nats;
+    if let Some(path) = &nats.creds_file {
+        return Ok(Login::Credentials(secret(path)?));
+    }
+    if let Some(path) = &nats.nkey_file {
+        return Ok(Login::Nkey(secret(path)?));
+    }
+    if let Some(path) = &nats.token_file {
+        return Ok(Login::Token(secret(path)?));
+    }
+    match &nats.password_file {
+        Some(path) => Ok(Login::Password { user: nats.user.clone(), password: secret(path)? }),
+        None => Ok(Login::Nobody),
+    }
+}
+
+impl Server {
+    /// Shares events with other nodes.
+    pub(super) async fn share(&mut self, options: Option<NatsOptions>) -> Result<(), StartError> {
+        let Some(options) = options else { return Ok(()) };
+        let broker = Arc::clone(&self.api.broker);
+        let nats = &self.settings.nats;
+        let exports = broker.share(ExportLimits { batches: nats.queue_events, bytes: nats.queue_bytes }, nats.window);
+        let stop = self.stop.subscribe();
+        self.tasks.extend(nats::start(&options, &broker, exports, &stop).await?);
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! What is promised when something dies.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::common::http::Http;
+use crate::common::{LOGIN, NDJSON, PATIENCE, basic};
+use crate::nodes::{Heard, node, nodes, numbered};
+use crate::process::{NatsServer, Process};
+
+/// Posts numbered events, a few at a time, until told to stop or refused; how many were taken.
+async fn load(http: &mut Http, authorization: &str, node: usize, stop: &AtomicBool) -> u64 {
+    let mut next = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let lines: Vec<String> = (next..next + 5).map(|number| numbered(node, number)).collect();
+        let headers = [("authorization", authorization), ("content-type", NDJSON)];
+        let reply = http.try_request("POST", "/api/v3/events", &headers, lines.join("\n")).await;
+        if reply.is_none_or(|reply| reply.status != 204) {
+            break;
+        }
+        next += 5;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    next
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_go_on_alone_while_nats_is_dead_and_tell_what_they_missed() {
+    let mut nats = NatsServer::start();
+    let nodes = nodes(&nats, 2).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut clients = Vec::new();
+    for node in &nodes {
+        clients.push(node.watch(&["machines.*.*", "hydrant.*.*", "end.*.*"]).await);
+    }
+    let mut loads = Vec::new();
+    for (at, node) in nodes.iter().enumerate() {
+        let (mut http, stop) = (Http::connect(node.address(), false).await, Arc::clone(&stop));
+        let bearer = format!("Bearer {}", node.token().await);
+        loads.push(tokio::spawn(async move { load(&mut http, &bearer, at, &stop).await }));
+    }
+    for node in &nodes {
+        node.until_that("hydrant_nats_received_total", |n| n > 100).await;
+    }
+    nats.kill();
+    for node in &nodes {
+        node.until("hydrant_nats_connected", 0).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    nats.revive();
+    for node in &nodes {
+        node.until("hydrant_nats_connected", 1).await;
+    }
+    let before = nodes[0].metric("hydrant_nats_received_total").await;
+    nodes[0].until_that("hydrant_nats_received_total", |n| n > before + 100).await;
+    stop.store(true, Ordering::SeqCst);
+    let mut posted = Vec::new();
+    for load in loads {
+        posted.push(load.await.unwrap());
+    }
+    // Heartbeats show the loss of the last ones, too.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for (at, (node, client)) in nodes.iter().zip(&mut clients).enumerate() {
+        node.announce("end", "x", &at.to_string()).await;
+        let mut heard = Heard::new(2);
+        client
+            .until(&format!("end.x.{at}"))
+            .await
+            .iter()
+            .filter(|seen| seen.r#type != "end")
+            .for_each(|seen| heard.hear(seen));
+        heard.assert_ordered();
+        assert_eq!(heard.numbers[at].len() as u64, posted[at], "local delivery goes on");
+        assert!(heard.told("disconnected").is_some(), "{:?}", heard.gaps);
+        let missing = posted[1 - at] - heard.numbers[1 - at].len() as u64;
+        assert_eq!(heard.told("events missing").unwrap_or(0), missing, "{:?}", heard.gaps);
+        assert_eq!(node.metric("hydrant_nats_echoes_dropped_total").await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_killed_takes_only_its_last_events_along_and_the_others_are_told() {
+    let nats = NatsServer::start();
+    let mut victim = Process::start(&nats);
+    let survivor = node(&nats, "").await;
+    survivor.until("hydrant_nats_peers", 1).await;
+    let mut client = survivor.watch(&["machines.*.*", "hydrant.*.*"]).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut http = Http::connect(victim.address, false).await;
+    let basic = basic(LOGIN);
+    let load = tokio::spawn(async move { load(&mut http, &basic, 0, &AtomicBool::new(false)).await });
+    survivor.until_that("hydrant_nats_received_total", |n| n > 500).await;
+    victim.kill();
+    let taken = load.await.unwrap();
+    drop(stop);
+    let mut heard = Heard::new(1);
+    while heard.told("node lost").is_none() {
+        heard.hear(&client.event().await);
+    }
+    heard.assert_ordered();
+    let numbers = &heard.numbers[0];
+    // What came is a beginning of what was posted, without a hole; the request that was cut off may have been taken.
+    assert!(numbers.iter().copied().eq(0..numbers.len() as u64), "a hole");
+    assert!(numbers.len() as u64 <= taken + 5);
+    assert_eq!(heard.told("events missing"), None);
+    survivor.until("hydrant_nats_peers", 0).await;
+}
+
+#[tokio::test]
+async fn a_node_that_ends_in_good_order_loses_nothing_and_is_not_missed() {
+    let nats = NatsServer::start();
+    let mut nodes = nodes(&nats, 2).await;
+    let mut client = nodes[1].watch(&["machines.*.*", "hydrant.*.*", "end.*.*"]).await;
+    let lines: Vec<String> = (0..2000).map(|number| numbered(0, number)).collect();
+    nodes[0].post_lines(&lines.join("\n")).await;
+    let leaving = nodes.remove(0);
+    tokio::time::timeout(PATIENCE, leaving.server.stop()).await.unwrap();
+    nodes[0].until("hydrant_nats_peers", 0).await;
+    nodes[0].announce("end", "x", "y").await;
+    let mut heard = Heard::new(1);
+    client.until("end.x.y").await.iter().for_each(|seen| heard.hear(seen));
+    assert!(heard.numbers[0].iter().copied().eq(0..2000));
+    assert!(heard.gaps.is_empty(), "{:?}", heard.gaps);
+}

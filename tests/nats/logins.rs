@@ -1,0 +1,86 @@
+//! Who may use the NATS server, and over what.
+
+use hydrant::auth::Secret;
+use hydrant::ingest::nats::{Login, NatsOptions, Tls};
+
+use crate::brokers::{Node, options};
+use crate::common::patiently;
+use crate::nodes::node;
+use crate::process::NatsServer;
+
+async fn connects(options: &NatsOptions) {
+    let node = Node::start(options, 100).await;
+    let connected = async {
+        while node.broker.metrics().nats.connected.get() == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    patiently("a connection", connected).await;
+}
+
+#[tokio::test]
+async fn a_token_or_a_password_lets_in_and_a_wrong_one_does_not() {
+    let nats = NatsServer::with(&["--auth", "s3cret"]);
+    connects(&NatsOptions { login: Login::Token(Secret::new("s3cret")), ..options(&nats, 1) }).await;
+    let nats = NatsServer::with(&["--user", "hydrant", "--pass", "s3cret"]);
+    let password = |text| Login::Password { user: "hydrant".to_owned(), password: Secret::new(text) };
+    connects(&NatsOptions { login: password("s3cret"), ..options(&nats, 1) }).await;
+    let node = Node::start(&NatsOptions { login: password("wrong"), ..options(&nats, 2) }, 100).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(node.broker.metrics().nats.connected.get(), 0);
+}
+
+#[tokio::test]
+async fn settings_name_files_with_the_secrets() {
+    let nats = NatsServer::with(&["--user", "hydrant", "--pass", "s3cret"]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let toml =
+        format!("[nats]\nurls = [\"{}\"]\nuser = \"hydrant\"\npassword_file = \"{}\"\n", nats.url(), file.display());
+    let node = crate::common::Hydrant::start(&toml).await;
+    node.until("hydrant_nats_connected", 1).await;
+}
+
+#[tokio::test]
+async fn an_nkey_lets_in() {
+    let keys = nkeys::KeyPair::new_user();
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("nats.conf");
+    let text = format!("authorization: {{ users: [ {{ nkey: {} }} ] }}\n", keys.public_key());
+    std::fs::write(&config, text).unwrap();
+    let nats = NatsServer::with(&["-c", config.to_str().unwrap()]);
+    let seed = Secret::new(keys.seed().unwrap());
+    connects(&NatsOptions { login: Login::Nkey(seed), ..options(&nats, 1) }).await;
+}
+
+#[tokio::test]
+async fn tls_is_verified_by_the_authority_that_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    std::fs::write(path("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(path("other.pem"), other.cert.pem()).unwrap();
+    let (cert, key) = (path("cert.pem").display().to_string(), path("key.pem").display().to_string());
+    let nats = NatsServer::with(&["--tls", "--tlscert", &cert, "--tlskey", &key]);
+    let trusting = |file: &str| Tls { ca_file: Some(path(file)), certificate: None };
+    connects(&NatsOptions { tls: trusting("cert.pem"), ..options(&nats, 1) }).await;
+    let node = Node::start(&NatsOptions { tls: trusting("other.pem"), ..options(&nats, 2) }, 100).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(node.broker.metrics().nats.connected.get(), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_yet_is_waited_for() {
+    let mut nats = NatsServer::start();
+    nats.kill();
+    let toml = format!("[nats]\nurls = [\"{}\"]\n", nats.url());
+    let early = crate::common::Hydrant::start(&toml).await;
+    early.announce("a", "b", "taken though NATS is away").await;
+    nats.revive();
+    early.until("hydrant_nats_connected", 1).await;
+    let late = node(&nats, "").await;
+    late.until("hydrant_nats_peers", 1).await;
+}

@@ -1,0 +1,15 @@
+//! Several nodes over a real NATS server: every event everywhere once, what is lost told, whichever part dies.
+//!
+//! The server is `target/tools/bin/nats-server`, put there by `make test`. A test fails where it is missing.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod brokers;
+mod deaths;
+mod logins;
+mod nodes;
+mod process;
+mod sharing;

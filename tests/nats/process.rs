@@ -1,0 +1,136 @@
+//! Programs that a test starts: NATS servers and hydrants, on loopback, ended by their process id.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::PATIENCE;
+
+/// A NATS server, killed at the end.
+pub(crate) struct NatsServer {
+    child: Child,
+    port: u16,
+    args: Vec<String>,
+    dir: tempfile::TempDir,
+}
+
+fn program() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/nats-server");
+    assert!(path.is_file(), "{} is missing: `make test` installs it", path.display());
+    path
+}
+
+impl NatsServer {
+    pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// A server with more arguments.
+    pub(crate) fn with(args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let child = spawn(&args, "-1", dir.path());
+        let mut server = Self { child, port: 0, args, dir };
+        server.port = server.told_port();
+        server
+    }
+
+    /// The port that it chose, as it writes it into a file.
+    fn told_port(&self) -> u16 {
+        let file = self.dir.path().join(format!("nats-server_{}.ports", self.child.id()));
+        until("the NATS server", || {
+            let text = std::fs::read_to_string(&file).ok()?;
+            let ports: serde_json::Value = serde_json::from_str(&text).ok()?;
+            ports["nats"][0].as_str()?.rsplit_once(':')?.1.parse().ok()
+        })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again on the same port.
+    pub(crate) fn revive(&mut self) {
+        self.child = spawn(&self.args, &self.port.to_string(), self.dir.path());
+        self.told_port();
+    }
+}
+
+fn spawn(args: &[String], port: &str, dir: &Path) -> Child {
+    let mut command = Command::new(program());
+    command.args(["-a", "127.0.0.1", "-p", port, "--ports_file_dir"]).arg(dir).args(args);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A hydrant in a process of its own, killed at the end.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    _dir: tempfile::TempDir,
+}
+
+impl Process {
+    pub(crate) fn start(nats: &NatsServer) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
+        command.args(["serve", "--listen=127.0.0.1:0", "--metrics-listen=off", "--tls=off", "--nats", &nats.url()]);
+        command.arg("--data-dir").arg(dir.path()).env_clear();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (told, address) = channel();
+        // Reads on to the end, so that the program never waits for its log.
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let found = line.split_once("address=").filter(|_| line.contains(" listening "));
+                if let Some(address) = found.and_then(|(_, rest)| rest.split(' ').next()?.parse().ok()) {
+                    let _ = told.send(address);
+                }
+            }
+        });
+        let address = address.recv_timeout(PATIENCE).unwrap();
+        Self { child, address, _dir: dir }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until there is something.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}

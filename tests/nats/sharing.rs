@@ -1,0 +1,108 @@
+//! The ordinary case: three nodes, everything everywhere.
+
+use futures_util::future::join_all;
+
+use crate::common::Seen;
+use crate::nodes::{Heard, nodes, numbered};
+use crate::process::NatsServer;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_posted_to_one_node_is_delivered_once_by_all() {
+    let nats = NatsServer::start();
+    let nodes = nodes(&nats, 3).await;
+    let mut clients = join_all(nodes.iter().map(|node| node.watch(&["machines.*.*", "hydrant.*.*"]))).await;
+    let posts = nodes.iter().enumerate().map(|(at, node)| async move {
+        for batch in 0..20 {
+            let lines: Vec<String> = (batch * 50..batch * 50 + 50).map(|number| numbered(at, number)).collect();
+            node.post_lines(&lines.join("\n")).await;
+        }
+    });
+    join_all(posts).await;
+    for client in &mut clients {
+        let mut heard = Heard::new(3);
+        for _ in 0..3000 {
+            heard.hear(&client.event().await);
+        }
+        heard.assert_ordered();
+        assert!(heard.numbers.iter().all(|numbers| numbers.len() == 1000), "{heard:?}");
+        assert!(heard.gaps.is_empty(), "{:?}", heard.gaps);
+    }
+    for node in &nodes {
+        node.until("hydrant_nats_published_total", 1000).await;
+        assert_eq!(node.metric("hydrant_nats_received_total").await, 2000);
+        for none in ["echoes_dropped_total", "duplicates_dropped_total", "errors_total"] {
+            assert_eq!(node.metric(&format!("hydrant_nats_{none}")).await, 0, "{none}");
+        }
+        for direction in ["in", "out"] {
+            assert_eq!(node.metric(&format!("hydrant_nats_lost_total{{direction=\"{direction}\"}}")).await, 0);
+        }
+    }
+    // Nothing goes round: the counts stay when everybody has said everything.
+    let markers = join_all(clients.iter_mut().map(|client| client.register("end.*.*"))).await;
+    assert_eq!(markers.len(), 3);
+    nodes[0].announce("end", "x", "y").await;
+    for client in &mut clients {
+        assert_eq!(client.event().await.name(), "end.x.y");
+    }
+}
+
+#[tokio::test]
+async fn an_event_arrives_byte_for_byte() {
+    let nats = NatsServer::start();
+    let nodes = nodes(&nats, 2).await;
+    let (mut near, mut far) = (nodes[0].watch(&["*.*.*"]).await, nodes[1].watch(&["*.*.*"]).await);
+    let object = r#"{"z":12345678901234567890123,"a":"\u00e9 <","n":1.0}"#;
+    for key in ["k", "", "a.b", "*", "> \u{e9}\n", &"long.".repeat(300)] {
+        let key = serde_json::to_string(key).unwrap();
+        let fields = format!(r#""Type":"a b.*","Action":"x>","Key":{key},"Object":{object},"Original":[{object}]"#);
+        nodes[0]
+            .post(&format!(r#"{{"Time":"2026-01-02T03:04:05.000000001+01:00","Principal":"user:x",{fields}}}"#))
+            .await;
+        let sent = near.text().await;
+        assert_eq!(far.text().await, sent);
+        assert!(sent.contains(object));
+    }
+}
+
+#[tokio::test]
+async fn connections_stay_where_they_are() {
+    let nats = NatsServer::start();
+    let told = crate::nodes::node(&nats, "connection_events = true").await;
+    let other = crate::nodes::node(&nats, "connection_events = true").await;
+    other.until("hydrant_nats_peers", 1).await;
+    let mut client = other.connect().await;
+    client.register("end.*.*").await;
+    client.say("register connections.*.*").await;
+    client.until("websocket.register.connections.*.*").await;
+    drop(told.connect().await);
+    told.announce("end", "x", "y").await;
+    let before: Vec<Seen> = client.until("end.x.y").await;
+    let address = other.address().to_string();
+    assert!(before.iter().all(|seen| !seen.object.get().contains(&address)), "{before:?}");
+}
+
+#[tokio::test]
+async fn what_a_client_missed_on_one_node_comes_on_another() {
+    let nats = NatsServer::start();
+    let nodes = nodes(&nats, 2).await;
+    let mut client = nodes[0].watch(&["a.*.*"]).await;
+    nodes[0].announce("a", "b", "first").await;
+    let first = client.event().await;
+    drop(client);
+    nodes[1].announce("a", "b", "second").await;
+    nodes[0].announce("a", "b", "third").await;
+    nodes[1].until_that("hydrant_nats_received_total", |n| n == 2).await;
+    // A second of overlap, as the documentation asks for.
+    let since = first.time.parse::<jiff::Timestamp>().unwrap() - jiff::SignedDuration::from_secs(1);
+    let query = format!("token={}&since={since}", nodes[1].token().await);
+    // The other node opened later than that, so it cannot vouch for everything.
+    let mut client = nodes[1].try_connect(&crate::common::ws::Show::Query(&query), &[]).await.unwrap();
+    client.register("a.*.*").await;
+    let mut keys = std::collections::BTreeSet::new();
+    while keys.len() < 3 {
+        let seen = client.event().await;
+        if seen.r#type == "a" {
+            assert!(keys.insert(seen.key.clone()), "{} twice", seen.key);
+        }
+    }
+}
