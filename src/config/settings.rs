@@ -164,7 +164,7 @@ table! {
     /// What may wait for one connection.
     Outbox in "outbox." {
         /// Bytes that may wait for one connection.
-        bytes: usize as Size = "16MiB", start;
+        bytes: usize as Size = "8MiB", start;
         /// Events that may wait for one connection.
         events: usize as Count = "65536", start;
         /// Bytes that may wait for all connections together, each event counted once however many wait for it; beyond it

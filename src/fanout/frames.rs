@@ -41,6 +41,7 @@ pub enum Frame {
 
 impl Frame {
     /// The bytes on the wire, header included.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Event { event, encoding, .. } => event.frame_in(*encoding),
@@ -144,6 +145,7 @@ impl Frames {
     }
 
     /// The bytes of a frame.
+    #[inline]
     pub(super) fn bytes(&self, id: FrameId) -> &[u8] {
         self.held(id).frame.bytes()
     }
@@ -251,3 +253,7 @@ impl Frames {
         self.held.len() - self.free.len()
     }
 }
+
+/// Bytes of a frame's place in the slab.
+#[cfg(test)]
+pub(super) const SIZE: usize = size_of::<Option<Held>>();

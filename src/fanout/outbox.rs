@@ -16,11 +16,13 @@ use crate::overflow::Overflow;
 
 const INLINE: usize = 6;
 
-/// Drained rings that are kept for later; more are given back to the allocator.
-const SPARE_RINGS: usize = 64;
+/// Drained rings that are kept for later; more are given back to the allocator. A turn fills the outboxes of all connections
+/// before it writes to the first, so that with fewer a busy shard of a thousand connections would allocate in every turn.
+const SPARE_RINGS: usize = 1024;
 
-/// A spare ring larger than this (numbers) is not kept: one stalled connection must not leave its size behind.
-const SPARE_CAPACITY: usize = 1024;
+/// A spare ring larger than this (numbers) is not kept: one stalled connection must not leave its size behind. All spare
+/// rings of a shard together are at most 1 MiB; a turn's events fit into one.
+const SPARE_CAPACITY: usize = 256;
 
 /// An outbox that conflates does so first when it is this power of two below its bounds.
 const EARLIEST: u8 = 2;
@@ -162,7 +164,7 @@ impl Outbox {
                 *len += 1;
             }
             Ring::Inline { frames, head, .. } => {
-                let mut ring = spare.pop().unwrap_or_default();
+                let mut ring = spare.pop().unwrap_or_else(|| VecDeque::with_capacity(2 * INLINE.next_power_of_two()));
                 ring.extend((0..INLINE).map(|at| frames[(usize::from(*head) + at) % INLINE]));
                 ring.push_back(frame);
                 self.ring = Ring::Borrowed(ring);
@@ -191,6 +193,13 @@ impl Outbox {
         if self.counted == 0 {
             self.shift = earliest(self.policy);
         }
+    }
+
+    /// Takes all frames off, of which `events` are events that are out.
+    pub(super) fn pop_all(&mut self, events: usize, spare: &mut Spare) {
+        self.clear(None, spare);
+        self.shift = earliest(self.policy);
+        self.delivered += events as u64;
     }
 
     /// Takes the first frame off, which is a gap notice.
@@ -281,9 +290,18 @@ impl Outbox {
     /// Holds these frames instead of those it has; `bytes` are still to be written of them.
     pub(super) fn refill(&mut self, frames: &[FrameId], bytes: usize, spare: &mut Spare) {
         let written = self.written;
-        self.clear(None, spare);
-        for &frame in frames {
-            self.push(frame, 0, spare);
+        match &mut self.ring {
+            // In place: another as large would have to grow first.
+            Ring::Borrowed(ring) if frames.len() > ring.capacity() / 4 => {
+                ring.clear();
+                ring.extend(frames);
+                self.kept = None;
+                (self.counted, self.gaps) = (u32::try_from(frames.len()).expect("no more than before"), 0);
+            }
+            _ => {
+                self.clear(None, spare);
+                frames.iter().for_each(|&frame| self.push(frame, 0, spare));
+            }
         }
         (self.bytes, self.written) = (bytes, written);
     }

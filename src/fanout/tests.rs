@@ -3,6 +3,32 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::Draft;
 
+#[test]
+fn what_an_idle_outbox_and_a_frame_take_is_small() {
+    assert!(size_of::<Option<Outbox>>() <= 96, "{}", size_of::<Option<Outbox>>());
+    assert!(frames::SIZE <= 64, "{}", frames::SIZE);
+}
+
+#[test]
+fn rings_of_a_turn_are_used_again_in_the_next() {
+    let mut fanout = Fanout::new(OutboxLimits { bytes: 1 << 20, events: 1_000 });
+    let conns: Vec<ConnId> = (0..1_000).map(|_| fanout.open(Overflow::Disconnect)).collect();
+    let mut draft = Draft::new("a", "b", "c");
+    draft.object = "1";
+    let event = Arc::new(draft.seal(jiff::Timestamp::UNIX_EPOCH));
+    for _ in 0..256 {
+        fanout.begin_event(&event);
+        assert!(conns.iter().all(|&conn| fanout.deliver(&event, 0, conn) == Delivery::Queued));
+        fanout.end_event();
+    }
+    assert!(fanout.spare.is_empty());
+    for &conn in &conns {
+        fanout.advance(conn, fanout.depth(conn).bytes, 1);
+    }
+    assert_eq!((fanout.spare.len(), fanout.frames(), fanout.waiting()), (1_000, 0, Depth::default()));
+    assert_eq!((fanout.totals(conns[999]), fanout.take_counts().delivered), ((256, 0), 256_000));
+}
+
 const LIMITS: OutboxLimits = OutboxLimits { bytes: 2000, events: 12 };
 
 fn event(key: &str) -> Arc<Event> {

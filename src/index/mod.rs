@@ -19,20 +19,21 @@ pub mod filter;
 mod groups;
 mod leaf;
 mod matching;
+mod registrations;
 mod spec;
 mod symbols;
 mod trie;
 
-use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 pub use error::IndexError;
 pub use spec::{Field, MACHINE_JOBS, Spec, SpecError, WORK_ORDER_JOBS};
 
 use error::check_size;
-use filter::{Counters, Engine, Filter, FilterId};
+use filter::{Counters, Engine, Filter};
 use groups::{GroupKey, Groups, Membership, Removed};
 use leaf::Held;
+use registrations::{Registration, Registrations};
 use symbols::Symbols;
 use trie::{Place, Trie};
 
@@ -71,16 +72,9 @@ pub struct Slot(u32);
 #[derive(Debug)]
 struct Subscriber {
     class: Class,
-    registrations: HashMap<Box<str>, Registration>,
+    registrations: Registrations,
     combinations: usize,
     most: usize,
-}
-
-#[derive(Debug)]
-struct Registration {
-    memberships: SmallVec<[Membership; 2]>,
-    /// A use of the filter; the groups rely on it.
-    filter: Option<FilterId>,
 }
 
 /// A subscriber as matching sees it.
@@ -146,7 +140,7 @@ impl<S: Copy> Index<S> {
     /// Adds a subscriber without registrations.
     pub fn subscribe(&mut self, id: S, class: Class) -> Slot {
         let most = self.limits.registrations;
-        let subscriber = Some(Subscriber { class, registrations: HashMap::new(), combinations: 0, most });
+        let subscriber = Some(Subscriber { class, registrations: Registrations::default(), combinations: 0, most });
         if let Some(free) = self.free.pop() {
             self.subscribers[free as usize] = subscriber;
             self.marks[free as usize] = Mark { id, event: 0 };
@@ -159,8 +153,8 @@ impl<S: Copy> Index<S> {
 
     /// Takes a subscriber out with all its registrations; the slot is used again afterwards.
     pub fn unsubscribe(&mut self, slot: Slot) {
-        let Some(mut subscriber) = self.subscribers[slot.0 as usize].take() else { return };
-        for (_, registration) in subscriber.registrations.drain() {
+        let Some(subscriber) = self.subscribers[slot.0 as usize].take() else { return };
+        for (_, registration) in subscriber.registrations {
             self.registrations -= 1;
             self.leave(&registration);
         }
@@ -191,7 +185,7 @@ impl<S: Copy> Index<S> {
     pub fn register(&mut self, slot: Slot, text: &str) -> Result<bool, IndexError> {
         let limits = self.limits;
         let subscriber = self.subscriber(slot);
-        if subscriber.registrations.contains_key(text) {
+        if subscriber.registrations.contains(text) {
             return Ok(false);
         }
         if subscriber.registrations.len() >= subscriber.most {

@@ -68,11 +68,18 @@ struct Conn {
     created: Timestamp,
     seen: Instant,
     pinged: Instant,
-    /// When the connection is cut if the client has not gone by itself.
-    deadline: Option<Instant>,
-    reason: Option<Close>,
+    /// Nothing as long as the connection is open.
+    ending: Option<Box<Ending>>,
     finished: bool,
     _permit: Permit,
+}
+
+/// How a connection ends that got its close frame.
+#[derive(Debug)]
+struct Ending {
+    reason: Close,
+    /// When the connection is cut if the client has not gone by itself.
+    deadline: Instant,
 }
 
 /// Everything that a shard's thread is given.
@@ -240,5 +247,16 @@ impl Driver {
         for (outcome, count) in commands.iter().filter(|(_, count)| *count > 0) {
             metrics.all().command(outcome, count);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let size = size_of::<Option<Conn>>();
+        assert!(size <= 336, "{size} bytes of each idle connection");
     }
 }

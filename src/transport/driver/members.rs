@@ -10,7 +10,7 @@ use mio::{Interest, Token};
 use super::super::guard::Guard;
 use super::super::link::Link;
 use super::super::pool::Newcomer;
-use super::{Conn, Driver};
+use super::{Conn, Driver, Ending};
 use crate::AUDIT;
 use crate::broker::PublishError;
 use crate::broker::connection::{Connection, Kind};
@@ -48,8 +48,7 @@ impl Driver {
             created,
             seen: now,
             pinged: now,
-            deadline: None,
-            reason: None,
+            ending: None,
             finished: false,
             _permit: permit,
         });
@@ -142,8 +141,9 @@ impl Driver {
         self.set_load();
         let metrics = self.parts.metrics.all();
         metrics.connections.dec();
-        metrics.disconnected(entry.reason);
-        let reason = entry.reason.map_or("vanished", Close::label);
+        let reason = entry.ending.map(|ending| ending.reason);
+        metrics.disconnected(reason);
+        let reason = reason.map_or("vanished", Close::label);
         tracing::info!(target: AUDIT, principal = %entry.identity.principal(), peer = %entry.peer, reason, "websocket closed");
         if let Some(connection) = described {
             self.announce("delete", &connection);
@@ -156,8 +156,8 @@ impl Driver {
         for (conn, close) in self.parts.shard.take_closing() {
             let draining = self.draining;
             if let Some(entry) = self.conn(conn) {
-                entry.deadline = Some(draining.map_or(deadline, |drain| drain.deadline.max(deadline)));
-                entry.reason = Some(close);
+                let deadline = draining.map_or(deadline, |drain| drain.deadline.max(deadline));
+                entry.ending = Some(Box::new(Ending { reason: close, deadline }));
                 if close.is_slow_consumer() {
                     let (peer, principal) = (entry.peer, entry.identity.principal());
                     tracing::warn!(%peer, %principal, reason = %close.reason(), "slow consumer");

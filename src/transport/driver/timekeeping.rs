@@ -43,8 +43,8 @@ impl Driver {
     fn keep_time_of(&mut self, conn: ConnId, now: Instant) {
         let Timing { ping, idle, close_on_token_expiry: expires, .. } = self.parts.timing;
         let Some(entry) = self.conn(conn) else { return };
-        if let Some(deadline) = entry.deadline {
-            if now >= deadline {
+        if let Some(ending) = &entry.ending {
+            if now >= ending.deadline {
                 self.vanish(conn);
             }
         } else if expires && entry.identity.is_expired(clock::now()) {

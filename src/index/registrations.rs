@@ -1,0 +1,104 @@
+//! The registrations of one subscriber by their texts.
+//!
+//! A sorted list and not a hash table: nearly every subscriber has a handful, and then the list is as large as what is in it
+//! while a table has empty places. Finding one is a binary search; adding one moves those behind it, which for the 4,096
+//! that a subscriber may have by default is a copy of 200 KB at worst.
+
+use smallvec::SmallVec;
+
+use super::filter::FilterId;
+use super::groups::Membership;
+
+/// Up to so many the list grows by one at a time; beyond, by doubling.
+const FEW: usize = 8;
+
+/// What a registration has become.
+#[derive(Debug)]
+pub(super) struct Registration {
+    pub(super) memberships: SmallVec<[Membership; 2]>,
+    /// A use of the filter; the groups rely on it.
+    pub(super) filter: Option<FilterId>,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Registrations(Vec<(Box<str>, Registration)>);
+
+impl Registrations {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn find(&self, text: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| other.as_ref().cmp(text))
+    }
+
+    pub(super) fn contains(&self, text: &str) -> bool {
+        self.find(text).is_ok()
+    }
+
+    /// Adds a registration, or puts it in the place of that with the same text.
+    pub(super) fn insert(&mut self, text: Box<str>, registration: Registration) {
+        match self.find(&text) {
+            Ok(at) => self.0[at].1 = registration,
+            Err(at) => {
+                if self.0.len() < FEW {
+                    self.0.reserve_exact(1);
+                }
+                self.0.insert(at, (text, registration));
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, text: &str) -> Option<Registration> {
+        let at = self.find(text).ok()?;
+        let (_, registration) = self.0.remove(at);
+        if self.0.is_empty() {
+            self.0 = Vec::new();
+        }
+        Some(registration)
+    }
+}
+
+impl IntoIterator for Registrations {
+    type Item = (Box<str>, Registration);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registration() -> Registration {
+        Registration { memberships: SmallVec::new(), filter: None }
+    }
+
+    #[test]
+    fn every_text_is_there_once_and_found_again() {
+        let mut registrations = Registrations::default();
+        let texts: Vec<String> = (0..100).map(|n| format!("a.b.{}", n * 37 % 100)).collect();
+        for text in texts.iter().chain(&texts) {
+            registrations.insert(text.as_str().into(), registration());
+        }
+        assert_eq!(registrations.len(), 100);
+        for text in &texts {
+            assert!(registrations.contains(text) && registrations.remove(text).is_some());
+            assert!(!registrations.contains(text) && registrations.remove(text).is_none(), "{text}");
+        }
+        assert_eq!(registrations.0.capacity(), 0, "nothing is held for none");
+    }
+
+    #[test]
+    fn three_registrations_take_the_room_of_three() {
+        let mut registrations = Registrations::default();
+        for text in ["c", "a", "b"] {
+            registrations.insert(text.into(), registration());
+        }
+        assert_eq!(registrations.0.capacity(), 3);
+        assert!(size_of::<(Box<str>, Registration)>() <= 48);
+    }
+}
