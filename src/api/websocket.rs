@@ -47,12 +47,10 @@ impl Api {
             rejected(Rejection::Limited, ApiError::Sockets { limit })
         })?;
         let permit = permit.beside(place);
-        let (pool, authority) = (Arc::clone(&self.pool), Arc::clone(&self.authority));
+        let pool = Arc::clone(&self.pool);
         let then = move |socket: crate::transport::socket::Socket, early, encoding| async move {
-            // Rights may have changed since the request was checked; who was revoked is not let in.
-            let Ok(access) = authority.access(&identity) else { return };
             let Ok((stream, tls)) = socket.into_parts() else { return };
-            let newcomer = Newcomer { stream, tls, early, encoding, identity, access, overflow, peer, since, permit };
+            let newcomer = Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, permit };
             if pool.adopt(Box::new(newcomer)).is_err() {
                 tracing::warn!(%peer, "the shards are too busy for another connection");
             }

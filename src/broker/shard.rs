@@ -215,9 +215,11 @@ impl Shard {
         }
     }
 
-    /// Sends a control frame if there is room for it; a client that does not read gets none.
+    /// Sends a control frame if there is room for it; a client that does not read gets none, nor does one that is gone.
     pub fn control(&mut self, conn: ConnId, frame: Frame) {
-        self.fanout.send(conn, frame);
+        if self.sessions.get(conn.0 as usize).is_some_and(Option::is_some) {
+            self.fanout.offer(conn, frame);
+        }
     }
 
     /// Delivers an event to everybody who has registered for it and may see it.

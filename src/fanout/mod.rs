@@ -196,7 +196,7 @@ impl Fanout {
         }
     }
 
-    /// Puts a frame for this connection alone into its outbox: an answer, a ping, a pong. Returns whether there was room.
+    /// Puts an answer to this connection into its outbox; its policy makes room for it. Returns whether there was room.
     pub fn send(&mut self, conn: ConnId, frame: Frame) -> bool {
         let bytes = frame.bytes().len();
         let limits = self.limits;
@@ -206,6 +206,16 @@ impl Fanout {
         }
         self.push_own(conn, frame);
         true
+    }
+
+    /// Puts a ping or pong for this connection into its outbox, if there is room as it is. Nothing is moved for it: a client
+    /// that sends pings and does not read would have its outbox searched for each of them.
+    pub fn offer(&mut self, conn: ConnId, frame: Frame) {
+        let limits = self.limits;
+        let outbox = self.outbox(conn);
+        if !outbox.is_closing() && outbox.has_room(frame.bytes().len(), &limits) {
+            self.push_own(conn, frame);
+        }
     }
 
     fn push_own(&mut self, conn: ConnId, frame: Frame) {

@@ -18,7 +18,7 @@ mod writing;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -96,6 +96,7 @@ pub(super) struct Parts {
     pub(super) authority: Arc<Authority>,
     pub(super) broker: Arc<Broker>,
     pub(super) load: Arc<AtomicUsize>,
+    pub(super) review: Arc<AtomicBool>,
     pub(super) timing: Timing,
     pub(super) connection_events: bool,
     pub(super) message_limit: usize,
@@ -219,10 +220,13 @@ impl Driver {
     }
 
     fn obey(&mut self) {
+        // Before newcomers are taken in: they are judged anew when they are.
+        if self.parts.review.swap(false, Ordering::AcqRel) {
+            self.review_access();
+        }
         while let Ok(control) = self.parts.control.try_recv() {
             match control {
                 Control::Adopt(newcomer) => self.adopt(*newcomer),
-                Control::AccessChanged => self.review_access(),
                 // Who asked may have gone.
                 Control::List(reply) => drop(reply.send(self.describe_all())),
                 Control::Delete(peer, reply) => drop(reply.send(self.delete(peer))),

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use rustls::ServerConnection;
 use tokio::sync::oneshot;
 
 use super::driver::{Driver, Parts, Timing, WAKE};
-use crate::auth::{Access, Authority, Identity};
+use crate::auth::{Authority, Identity};
 use crate::broker::connection::Connection;
 use crate::broker::history::Start;
 use crate::broker::{Broker, Shard};
@@ -93,8 +93,6 @@ pub struct Newcomer {
     pub encoding: Encoding,
     /// Who it is.
     pub identity: Identity,
-    /// What it may see.
-    pub access: Arc<Access>,
     /// What happens if it does not follow.
     pub overflow: Overflow,
     /// Where it comes from.
@@ -109,7 +107,6 @@ pub struct Newcomer {
 #[derive(Debug)]
 pub(super) enum Control {
     Adopt(Box<Newcomer>),
-    AccessChanged,
     Drain(Instant),
     List(oneshot::Sender<Vec<Connection>>),
     Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
@@ -120,6 +117,21 @@ struct Port {
     control: Sender<Control>,
     waker: Arc<Waker>,
     load: Arc<AtomicUsize>,
+    /// Rights have changed since the shard last looked. A mark and not a request: it needs no room in the queue.
+    review: Arc<AtomicBool>,
+}
+
+/// Ends the process when a shard's thread panics: its connections would hear nothing any more, its inbox would fill, and
+/// every post would be refused for good. Whoever supervises the process starts it again.
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a shard's thread has panicked; the process ends");
+            std::process::abort();
+        }
+    }
 }
 
 /// What every shard is made with.
@@ -167,7 +179,10 @@ impl Pool {
         for number in 0..shards {
             let (port, parts) = shard(number, settings, &budget, broker, authority, epoch)?;
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
-            pool.threads.lock().push(thread.spawn(move || Driver::new(parts).run())?);
+            pool.threads.lock().push(thread.spawn(move || {
+                let _end = EndOnPanic;
+                Driver::new(parts).run();
+            })?);
             pool.ports.push(port);
         }
         Ok(pool)
@@ -192,9 +207,8 @@ impl Pool {
     /// Tells every shard that rights have changed.
     pub fn access_changed(&self) {
         for port in &self.ports {
-            if port.send(Control::AccessChanged).is_err() {
-                tracing::error!("a shard did not hear that rights have changed");
-            }
+            port.review.store(true, Ordering::Release);
+            port.wake();
         }
     }
 
@@ -243,10 +257,14 @@ impl Pool {
 impl Port {
     fn send(&self, control: Control) -> Result<(), Control> {
         self.control.try_send(control).map_err(crossbeam_channel::TrySendError::into_inner)?;
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "cannot wake a shard");
         }
-        Ok(())
     }
 }
 
@@ -269,6 +287,7 @@ fn shard(
     broker.attach(inlet);
     let (sender, control) = crossbeam_channel::bounded(CONTROL_QUEUE);
     let load = Arc::new(AtomicUsize::new(0));
+    let review = Arc::new(AtomicBool::new(false));
     let parts = Parts {
         poll,
         shard: Shard::new(settings.index, settings.outbox, settings.deflate.clone()),
@@ -280,10 +299,11 @@ fn shard(
         authority: Arc::clone(authority),
         broker: Arc::clone(broker),
         load: Arc::clone(&load),
+        review: Arc::clone(&review),
         timing: settings.timing,
         connection_events: settings.connection_events,
         message_limit: settings.message_bytes,
         epoch,
     };
-    Ok((Port { control: sender, waker, load }, parts))
+    Ok((Port { control: sender, waker, load, review }, parts))
 }

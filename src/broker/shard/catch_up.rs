@@ -15,6 +15,7 @@ use crate::broker::history::{Gap, History, Start};
 use crate::broker::replay::{Range, Replay};
 use crate::event::Event;
 use crate::fanout::{ConnId, Delivery};
+use crate::index::Limits;
 use crate::overflow::Overflow;
 
 /// Events taken from the history at a time.
@@ -52,7 +53,8 @@ impl Shard {
         start: Start,
     ) -> ConnId {
         let conn = self.open(principal, access, overflow);
-        let replay = Replay::new(start, self.limits);
+        // The index is the gate: a role may allow more registrations than the settings do.
+        let replay = Replay::new(start, Limits { registrations: usize::MAX, ..self.limits });
         self.session(conn).replay = Some(Box::new(replay));
         self.fanout.set_paused(conn, true);
         conn

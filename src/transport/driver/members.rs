@@ -22,8 +22,12 @@ use crate::protocol::Close;
 
 impl Driver {
     pub(super) fn adopt(&mut self, newcomer: Newcomer) {
-        let Newcomer { stream, tls, early, encoding, identity, access, overflow, peer, since, permit } = newcomer;
-        let Ok(mut link) = Link::new(stream, tls) else { return };
+        let Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, permit } = newcomer;
+        // Asked for here, by the thread that is told of changes: who was revoked on the way is not let in, and nobody keeps
+        // rights that have changed meanwhile.
+        let (Ok(access), Ok(mut link)) = (self.parts.authority.access(&identity), Link::new(stream, tls)) else {
+            return self.set_load();
+        };
         let (shard, principal) = (&mut self.parts.shard, identity.principal().clone());
         let conn = match since {
             Some(start) => shard.open_since(principal, &access, overflow, start),
@@ -156,7 +160,7 @@ impl Driver {
         for (conn, close) in self.parts.shard.take_closing() {
             let draining = self.draining;
             if let Some(entry) = self.conn(conn) {
-                let deadline = draining.map_or(deadline, |drain| drain.deadline.max(deadline));
+                let deadline = draining.map_or(deadline, |drain| drain.deadline);
                 entry.ending = Some(Box::new(Ending { reason: close, deadline }));
                 if close.is_slow_consumer() {
                     let (peer, principal) = (entry.peer, entry.identity.principal());

@@ -53,6 +53,10 @@ impl Driver {
         let mut messages: SmallVec<[Result<Message, DecodeError>; 4]> = SmallVec::new();
         let result = entry.guard.feed(bytes, limit, |unit| messages.push(decode(unit, limit, inflater)));
         for message in messages {
+            // A second close frame ends the connection at once, whatever follows it.
+            if self.conn(conn).is_none() {
+                return;
+            }
             self.take_message(conn, message);
         }
         match result {

@@ -42,9 +42,10 @@ impl Driver {
 
     fn keep_time_of(&mut self, conn: ConnId, now: Instant) {
         let Timing { ping, idle, close_on_token_expiry: expires, .. } = self.parts.timing;
+        let drained = self.draining.is_some_and(|drain| now >= drain.deadline);
         let Some(entry) = self.conn(conn) else { return };
         if let Some(ending) = &entry.ending {
-            if now >= ending.deadline {
+            if drained || now >= ending.deadline {
                 self.vanish(conn);
             }
         } else if expires && entry.identity.is_expired(clock::now()) {
