@@ -142,7 +142,7 @@ need-nats:
 	@test -x $(NATS) || ! command -v go >/dev/null \
 	  || GOBIN=$(TOOLS)/bin go install github.com/nats-io/nats-server/v2@$(NATS_VERSION) || true
 	@test -x $(NATS) || command -v nats-server >/dev/null || $(call apt,nats-server)
-	@test -x $(NATS) || ln -sf "$$(PATH=$$PATH:/usr/sbin command -v nats-server)" $(NATS)
+	@test -x $(NATS) || { found=$$(PATH=$$PATH:/usr/sbin command -v nats-server) && ln -sf "$$found" $(NATS); } || true
 	@$(NATS) --version || { echo "nats-server is missing and could not be installed" >&2; exit 1; }
 
 need-go:

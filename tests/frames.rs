@@ -183,3 +183,18 @@ async fn commands_behind_the_handshake_in_one_packet_are_heard() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_follows_a_second_close_frame_harms_nobody() {
+    let server = Hydrant::start("shards = 1").await;
+    let mut bystander = server.watch(&["a.*.*"]).await;
+    for after in [masked(0x89, b"ping"), masked(0x81, b"register a.*.*"), masked(0x82, b"binary"), masked(0x88, b"")] {
+        let mut raw = server.raw().await;
+        raw.send(&masked(0x88, &1000_u16.to_be_bytes())).await;
+        assert_eq!(raw.frame().await.0, 0x88);
+        raw.send(&[masked(0x88, &1000_u16.to_be_bytes()), after].concat()).await;
+    }
+    server.until("hydrant_connections", 1).await;
+    server.announce("a", "b", "c").await;
+    assert_eq!(bystander.event().await.name(), "a.b.c");
+}

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::http::{Http, Reply};
 use common::ws::Client;
-use common::{Hydrant, JSON, NDJSON, PRINCIPAL, event};
+use common::{Hydrant, JSON, LOGIN, NDJSON, PRINCIPAL, basic, event};
 
 async fn server() -> (Hydrant, Client) {
     let server = Hydrant::start("shards = 1").await;
@@ -267,4 +267,32 @@ async fn full_inboxes_are_told_and_nothing_is_lost() {
         }
         assert_eq!(next.iter().sum::<u64>(), taken);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_stand_still_hold_no_more_than_a_few_of_the_longest() {
+    let server = Hydrant::start("limits.body_bytes = \"64KiB\"").await;
+    let head = |length: usize| {
+        format!(
+            "POST /api/v3/events HTTP/1.1\r\nHost: h\r\nAuthorization: {}\r\nContent-Type: {NDJSON}\r\n\
+             Content-Length: {length}\r\n\r\n",
+            basic(LOGIN)
+        )
+    };
+    let mut refused = server.dial().await;
+    refused.send(head((64 << 10) + 1).as_bytes()).await;
+    assert!(refused.head().await.starts_with("HTTP/1.1 413"));
+    let mut standing = Vec::new();
+    let mut busy = 0;
+    for _ in 0..6 {
+        let mut raw = server.dial().await;
+        raw.send(head(60 << 10).as_bytes()).await;
+        raw.send(&vec![b' '; 59 << 10]).await;
+        standing.push(raw);
+    }
+    for raw in &mut standing {
+        busy += u32::from(raw.head().await.starts_with("HTTP/1.1 503"));
+    }
+    assert!((1..6).contains(&busy), "{busy} of six were refused for want of memory, the others for standing still");
+    server.announce("a", "b", "c").await;
 }

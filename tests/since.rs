@@ -178,3 +178,22 @@ async fn info_tells_the_place() {
     server.announce("a", "b", "c").await;
     assert!(server.request("GET", "/api/v3/info", &[], "").await.json()["replay_from"].is_string());
 }
+
+#[tokio::test]
+async fn a_role_may_allow_more_registrations_than_the_settings_to_a_connection_with_a_past() {
+    let people = |store: &mut hydrant::auth::Store| {
+        store.set_role("large", vec!["*/*/*".parse().unwrap()])?;
+        store.set_role_limits("large", "registrations=5".parse().unwrap())?;
+        store.add_user("many", common::people::HASH.clone(), &["large".to_owned()])
+    };
+    let server = Hydrant::with_people("shards = 1\nlimits.registrations = 2", people).await;
+    let token = server.issue("user:many", &hydrant::auth::TokenRequest::default());
+    let query = format!("token={token}&since=2020-01-01T00:00:00Z");
+    let mut client = server.try_connect(&Show::Query(&query), &[]).await.unwrap();
+    for n in 0..5 {
+        client.say(&format!("register none.*.{n}")).await;
+    }
+    for n in 0..5 {
+        client.answer("register", &format!("none.*.{n}")).await;
+    }
+}

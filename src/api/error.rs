@@ -56,6 +56,15 @@ pub enum ApiError {
     /// The body was cut off.
     #[error("the body ended early")]
     CutOff,
+    /// The body did not go on.
+    #[error("the body stood still for {} s", after.as_secs())]
+    Still {
+        /// How long.
+        after: Duration,
+    },
+    /// The bodies of others take all the memory that there is for them.
+    #[error("too many large bodies at a time")]
+    Bodies,
     /// Events cannot be taken now.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -113,10 +122,13 @@ impl ApiError {
             },
             Self::NotAHandshake(_) | Self::Bad(_) | Self::CutOff => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Still { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } | Self::Sockets { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::Publish(PublishError::Stopped) | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Publish(PublishError::Stopped) | Self::TooManyConnections | Self::Bodies => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::NoCredential => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) => match error {
                 UpstreamError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -133,7 +145,7 @@ impl ApiError {
             Self::Auth(AuthError::Throttled { retry_after }) => Some(retry_after.as_secs().max(1)),
             // Rounded up: a second too early would be refused again.
             Self::Quota { retry_after, .. } => Some(retry_after.as_secs() + 1),
-            Self::Auth(AuthError::Unavailable) | Self::Publish(_) => Some(1),
+            Self::Auth(AuthError::Unavailable) | Self::Publish(_) | Self::Bodies => Some(1),
             Self::Auth(AuthError::EndpointAway) | Self::TooManyConnections | Self::Sockets { .. } => Some(5),
             Self::Upstream(error) => error.retry_after(),
             _ => None,

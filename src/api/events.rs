@@ -6,8 +6,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
@@ -45,13 +43,14 @@ impl Api {
         self.require(identity, "events", "post", "*")?;
         let form = form(request.headers())?;
         let may_impersonate = self.permits(identity, "events", "impersonate", "*")?;
-        let body = self.body(request).await?;
+        let whole = self.bodies.read(request, self.limits.body_bytes).await?;
+        let body = &whole.bytes;
         let principal = identity.principal().as_str();
         let posting = Posting { principal, may_impersonate, event_bytes: self.limits.event_bytes };
         let events = if body.len() > LARGE {
-            tokio::task::block_in_place(|| posting.read(&body, form))?
+            tokio::task::block_in_place(|| posting.read(body, form))?
         } else {
-            posting.read(&body, form)?
+            posting.read(body, form)?
         };
         let share = self.authority.access(identity)?.limits().posted_events_per_second();
         self.posts.take(principal, share, events.len() as u64, self.broker.now_us()).map_err(|spent| {
@@ -60,18 +59,6 @@ impl Api {
         })?;
         self.broker.publish(events, Source::Post)?;
         Ok(answer::no_content())
-    }
-
-    /// The whole body, within its bound.
-    pub(super) async fn body(&self, request: Request<Incoming>) -> Result<Bytes, ApiError> {
-        let limit = self.limits.body_bytes;
-        match Limited::new(request.into_body(), limit).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                Err(ApiError::TooLarge(format!("the body is larger than {limit} bytes")))
-            }
-            Err(_) => Err(ApiError::CutOff),
-        }
     }
 }
 

@@ -17,6 +17,7 @@
 
 mod access;
 pub mod answer;
+mod body;
 mod connections;
 mod error;
 mod events;
@@ -52,6 +53,7 @@ use crate::transport::listener::{Answer, Handler};
 use crate::transport::pool::{Admission, Pool};
 use crate::upstream::Upstream;
 use crate::{AUDIT, clock};
+use body::Bodies;
 use quota::{PostQuota, SocketQuota};
 use refusals::Refusals;
 use route::Route;
@@ -72,6 +74,7 @@ pub struct Api {
     parts: ApiParts,
     visitors: Visitors,
     refusals: Refusals,
+    bodies: Bodies,
 }
 
 impl std::ops::Deref for Api {
@@ -139,7 +142,8 @@ impl Handler for Api {
 impl Api {
     /// An API without visitors.
     pub fn new(parts: ApiParts) -> Self {
-        Self { parts, visitors: Visitors::default(), refusals: Refusals::default() }
+        let bodies = Bodies::new(parts.limits.body_bytes);
+        Self { parts, visitors: Visitors::default(), refusals: Refusals::default(), bodies }
     }
 
     /// Tells of an HTTP connection. While the inboxes are full nobody hears of it; the list has it all the same.
@@ -161,9 +165,10 @@ impl Api {
         match (route::find(request.method(), &ours), &self.upstream) {
             (Some(route), _) => self.serve(route, request, caller).await,
             (None, Some(upstream)) => {
+                let shown = segments.is_some() && shows_credential(&request);
                 let answer = self.forward(upstream, request, caller.peer).await?;
-                // The endpoint checks credentials here, and has found nothing wrong.
-                if answer.status().is_success() {
+                // The endpoint checks credentials there, and has found nothing wrong. What anybody may read proves nothing.
+                if shown && answer.status().is_success() {
                     caller.trust();
                 }
                 Ok(answer)
@@ -214,4 +219,11 @@ impl Api {
             Route::MachineToken(uuid) => self.machine_token(query, uuid, &identity),
         }
     }
+}
+
+/// Whether somebody says who he is.
+fn shows_credential<B>(request: &Request<B>) -> bool {
+    let query = request.uri().query();
+    request.headers().contains_key(hyper::header::AUTHORIZATION)
+        || ["token", "Token"].iter().any(|name| query::value(query, name).is_some())
 }

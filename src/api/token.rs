@@ -11,6 +11,9 @@ use crate::clock;
 use crate::json::Validator;
 use crate::transport::listener::Answer;
 
+/// A wish for a token is a few names.
+const WISH_BYTES: usize = 64 << 10;
+
 /// What a caller asks for, as text; the same names in the query and in the body of a POST.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -59,9 +62,9 @@ impl Api {
         name: &str,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
-        let body = self.body(request).await?;
+        let body = self.bodies.read(request, WISH_BYTES.min(self.limits.body_bytes)).await?;
         let bad = |reason: String| ApiError::Bad(reason);
-        let text = Validator::default().validate(&body).map_err(|error| bad(error.to_string()))?;
+        let text = Validator::default().validate(&body.bytes).map_err(|error| bad(error.to_string()))?;
         let wanted: Wanted = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
         Ok(issued(&self.authority.issue(identity, name, &wanted.request()?, clock::now())?))
     }

@@ -190,11 +190,15 @@ impl Authority {
         taken.map_err(|retry_after| AuthError::Throttled { retry_after })
     }
 
-    /// Tells how such a try has ended.
-    pub fn end_attempt(&self, user: &str, peer: IpAddr, right: bool) {
+    /// Tells how such a try has ended; nothing if nobody could tell.
+    pub fn end_attempt(&self, user: &str, peer: IpAddr, right: Option<bool>) {
         let name = self.logins.hasher.short(&[user.as_bytes()]);
         let mut throttle = self.logins.throttle.lock();
-        if right { throttle.passed(name, peer) } else { throttle.failed(name, peer, clock::now()) }
+        match right {
+            Some(true) => throttle.passed(name, peer),
+            Some(false) => throttle.failed(name, peer, clock::now()),
+            None => throttle.undecided(name, peer),
+        }
     }
 
     /// Everything that does not take long.

@@ -110,6 +110,15 @@ impl Throttle {
         self.give_back(network);
     }
 
+    /// Nobody could tell whether the attempt was right: it does not count.
+    pub(super) fn undecided(&mut self, user: u64, peer: IpAddr) {
+        let network = Network::from(peer);
+        self.give_back(network);
+        if let Some(bucket) = self.buckets.get_mut(&Who { user: Some(user), network }) {
+            bucket.tokens += 1.0;
+        }
+    }
+
     /// Only what is hashed and wrong counts against a network.
     fn give_back(&mut self, network: Network) {
         if let Some(bucket) = self.buckets.get_mut(&Who { user: None, network }) {

@@ -47,4 +47,12 @@ impl Service {
         };
         Target::new(self.endpoint.clone(), &credentials, &self.trust)
     }
+
+    /// Where to connect, for requests that bring a credential of their own: no secret is read.
+    ///
+    /// # Errors
+    /// As [`Target::new`].
+    pub fn anonymous_target(&self) -> Result<Target, ClientError> {
+        Target::new(self.endpoint.clone(), &Credentials::Token(String::new()), &self.trust)
+    }
 }

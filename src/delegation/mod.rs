@@ -27,6 +27,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::{Mutex, Notify};
+use tokio::time::timeout;
 
 use crate::auth::directory::{EndpointToken, Known, TokenKeyFault, Verdicts, read_plain};
 use crate::auth::{AuthError, Authority, Credential, Identity, Secret, check_name};
@@ -37,6 +38,9 @@ use source::Keys;
 
 /// Logins with the same credential wait for one another, so that a thousand clients of one user are one question.
 const LANES: usize = 256;
+
+/// How long the endpoint may take to judge a credential; others with the same one wait as long.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An answer that is looked at no further than its status.
 const LONGEST_ANSWER: usize = 64 << 10;
@@ -115,6 +119,8 @@ impl Delegation {
                 Ok(identity)
             }
             Err(AuthError::EndpointAway) => stale.ok_or(AuthError::EndpointAway),
+            // Says nothing about the credential.
+            Err(error @ AuthError::Throttled { .. }) => Err(error),
             Err(error) => {
                 self.verdicts.forget(&key);
                 Err(error)
@@ -143,9 +149,7 @@ impl Delegation {
         let header = header(&format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose()))))?;
         let path = format!("/api/v3/users/{}/token?ttl=60", utf8_percent_encode(user, NON_ALPHANUMERIC));
         let right = self.ask(&path, &header).await;
-        if let Ok(right) = right {
-            self.authority.end_attempt(user, peer, right);
-        }
+        self.authority.end_attempt(user, peer, right.as_ref().ok().copied());
         if !right? {
             return Err(AuthError::Denied);
         }
@@ -161,7 +165,13 @@ impl Delegation {
             other => other,
         };
         match opened {
-            Some(Ok(token)) if !token.has_other_secrets(keys.system()) => self.bearer(&token).await,
+            Some(Ok(read)) if !read.has_other_secrets(keys.system()) => {
+                self.need_for(&read).await?;
+                if self.authority.accounts().hides_secrets_of(&read) {
+                    self.shown(token).await?;
+                }
+                self.bearer(&read).await
+            }
             Some(Err(TokenKeyFault::Expired)) => Err(AuthError::Denied),
             // Only the endpoint can tell.
             Some(Ok(read)) => {
@@ -182,13 +192,16 @@ impl Delegation {
     }
 
     async fn bearer(&self, token: &EndpointToken) -> Result<Identity, AuthError> {
-        self.need(token.user().into_iter().chain(token.witnesses())).await?;
+        self.need_for(token).await?;
         self.authority.accounts().bearer(token).map_err(|_| AuthError::Denied)
     }
 
     /// Whether the endpoint takes a credential.
     async fn ask(&self, path: &str, header: &HeaderValue) -> Result<bool, AuthError> {
-        let answer = self.upstream.get(path, header, LONGEST_ANSWER).await;
+        let Ok(answer) = timeout(PATIENCE, self.upstream.get(path, header, LONGEST_ANSWER)).await else {
+            tracing::warn!("the endpoint does not judge a credential within {} s", PATIENCE.as_secs());
+            return Err(AuthError::EndpointAway);
+        };
         match answer.map(|answer| answer.status) {
             Ok(StatusCode::OK) => Ok(true),
             Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => Ok(false),
@@ -201,6 +214,11 @@ impl Delegation {
                 Err(AuthError::EndpointAway)
             }
         }
+    }
+
+    /// Sees to it that everybody is known on whom a token depends.
+    async fn need_for(&self, token: &EndpointToken) -> Result<(), AuthError> {
+        self.need(token.user().into_iter().chain(token.witnesses())).await
     }
 
     /// Sees to it that these users are known, as far as they exist.

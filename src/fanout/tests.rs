@@ -168,3 +168,23 @@ proptest! {
         prop_assert_eq!((fanout.frames(), fanout.waiting()), (0, Depth::default()));
     }
 }
+
+#[test]
+fn pings_and_pongs_get_the_room_that_there_is_and_no_other() {
+    for policy in Overflow::ALL {
+        let mut fanout = Fanout::new(LIMITS);
+        let conn = fanout.open(policy);
+        for i in 0..LIMITS.events {
+            let event = event(&i.to_string());
+            fanout.begin_event(&event);
+            assert_eq!(fanout.deliver(&event, 0, conn), Delivery::Queued);
+            fanout.end_event();
+        }
+        let before = fanout.depth(conn);
+        fanout.offer(conn, Frame::Constant(b"ping"));
+        assert_eq!((fanout.depth(conn), fanout.totals(conn)), (before, (0, 0)), "{policy:?}");
+        fanout.advance(conn, before.bytes, 1);
+        fanout.offer(conn, Frame::Constant(b"ping"));
+        assert_eq!(fanout.depth(conn).bytes, 4, "{policy:?}");
+    }
+}

@@ -37,7 +37,7 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let Self { endpoint, limit } = self.clone();
-        Box::pin(async move { Ok(Socket(TokioIo::new(dial(&endpoint.target()?, limit).await?))) })
+        Box::pin(async move { Ok(Socket(TokioIo::new(dial(&endpoint.anonymous_target()?, limit).await?))) })
     }
 }
 

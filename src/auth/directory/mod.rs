@@ -1,7 +1,7 @@
 //! Users of an endpoint: what is known of their roles and tenants, and the rights that come of it.
 //!
 //! Contract: pure, like [`State`](super::state) is for the users of the store. A [`Directory`] is one version, replaced as a
-//! whole by [`Authority::set_directory`](super::Authority::set_directory), which tells everybody who holds rights to ask again.
+//! whole by [`Authority::set_accounts`](super::Authority::set_accounts), which tells everybody who holds rights to ask again.
 //! It holds no password and no secret: of a user's secret it keeps a [`Stamp`], compared in constant time.
 
 mod parse;
@@ -132,6 +132,12 @@ impl Directory {
         Ok(found)
     }
 
+    /// Whether a token has secrets of users whose secrets the endpoint does not tell: only it can compare them.
+    pub fn hides_secrets_of(&self, token: &EndpointToken) -> bool {
+        let hidden = |name| self.entries.users.get(name).is_some_and(|account| account.stamp.is_none());
+        token.witnesses().any(hidden)
+    }
+
     /// Whether somebody who was let in still would be.
     fn recheck(&self, stamps: Option<&Stamps>, user: Option<&str>) -> Result<(), Revoked> {
         if user.is_some_and(|user| !self.entries.users.contains_key(user)) {
@@ -142,9 +148,10 @@ impl Directory {
             return Err(Revoked::KeyRetired);
         }
         for (name, stamp) in &stamps.users {
+            let account = self.entries.users.get(name.as_ref());
             // A secret that the endpoint does not tell cannot have been seen to change.
-            let now = self.entries.users.get(name.as_ref()).and_then(|account| account.stamp);
-            if now.is_some_and(|now| now != *stamp) {
+            let good = account.is_some_and(|account| account.stamp.is_none_or(|now| now == *stamp));
+            if !good {
                 let own = user.is_some_and(|user| user == name.as_ref());
                 return Err(if own { Revoked::PasswordChanged } else { Revoked::GrantorRevoked });
             }

@@ -1,0 +1,76 @@
+//! Bodies of requests that are read whole.
+//!
+//! Contract: bounded three times. A body has a longest length, told before it is read where the request tells its own; it may
+//! not stand still for longer than [`STILL`]; and all bodies that are being read hold no more than a few of the longest together,
+//! beyond which the answer is 503 with `Retry-After`. So no number of clients that send slowly can fill the memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::Request;
+use hyper::body::{Body as _, Incoming};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::ApiError;
+
+/// How long the next piece of a body is waited for.
+const STILL: Duration = Duration::from_secs(10);
+
+/// So many bodies of the longest length may be held at a time.
+const LONGEST_AT_A_TIME: usize = 4;
+
+/// Memory for bodies is counted in pieces of so many bytes.
+const PIECE: usize = 1024;
+
+/// The memory for bodies.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    pieces: Arc<Semaphore>,
+}
+
+/// A body, and the memory that it takes.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) bytes: Bytes,
+    _held: Option<OwnedSemaphorePermit>,
+}
+
+impl Bodies {
+    /// Memory for bodies of which the longest has so many bytes.
+    pub(super) fn new(longest: usize) -> Self {
+        let pieces = (longest / PIECE).saturating_add(1).saturating_mul(LONGEST_AT_A_TIME);
+        Self { pieces: Arc::new(Semaphore::new(pieces.min(Semaphore::MAX_PERMITS))) }
+    }
+
+    /// Reads a body of at most `limit` bytes.
+    pub(super) async fn read(&self, request: Request<Incoming>, limit: usize) -> Result<Whole, ApiError> {
+        let too_large = || ApiError::TooLarge(format!("the body is larger than {limit} bytes"));
+        let mut body = request.into_body();
+        if body.size_hint().lower() > limit as u64 {
+            return Err(too_large());
+        }
+        let (mut bytes, mut held) = (BytesMut::new(), None);
+        while let Some(frame) = timeout(STILL, body.frame()).await.map_err(|_| ApiError::Still { after: STILL })? {
+            let Ok(piece) = frame.map_err(|_| ApiError::CutOff)?.into_data() else { continue };
+            if bytes.len() + piece.len() > limit {
+                return Err(too_large());
+            }
+            self.hold(piece.len(), &mut held)?;
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(Whole { bytes: bytes.freeze(), _held: held })
+    }
+
+    fn hold(&self, bytes: usize, held: &mut Option<OwnedSemaphorePermit>) -> Result<(), ApiError> {
+        let pieces = u32::try_from(bytes.div_ceil(PIECE)).map_err(|_| ApiError::Bodies)?;
+        let more = Arc::clone(&self.pieces).try_acquire_many_owned(pieces).map_err(|_| ApiError::Bodies)?;
+        match held {
+            Some(held) => held.merge(more),
+            None => *held = Some(more),
+        }
+        Ok(())
+    }
+}
