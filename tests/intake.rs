@@ -271,7 +271,7 @@ async fn full_inboxes_are_told_and_nothing_is_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_stand_still_hold_no_more_than_a_few_of_the_longest() {
-    let server = Hydrant::start("limits.body_bytes = \"64KiB\"").await;
+    let server = Hydrant::start("limits = { body_bytes = \"64KiB\", event_bytes = \"32KiB\" }").await;
     let head = |length: usize| {
         format!(
             "POST /api/v3/events HTTP/1.1\r\nHost: h\r\nAuthorization: {}\r\nContent-Type: {NDJSON}\r\n\
