@@ -58,7 +58,9 @@ impl Program {
         )
         .unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-        command.env_clear().args(["serve", "--config"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::piped());
+        // Resident memory shall be what is in use, and not huge pages of which a part is.
+        command.env_clear().env("MIMALLOC_ALLOW_THP", "0").env("MIMALLOC_PURGE_DELAY", "0");
+        command.args(["serve", "--config"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let (api, probe) = (address(&mut lines, "listening"), address(&mut lines, "metrics listening"));

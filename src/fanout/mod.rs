@@ -22,6 +22,7 @@ pub mod inbox;
 mod latency;
 mod outbox;
 mod pause;
+mod ring;
 mod shed;
 mod writing;
 

@@ -10,11 +10,10 @@
 use std::collections::VecDeque;
 
 use super::frames::FrameId;
+use super::ring::{EMPTY, INLINE, Ring};
 use super::{Depth, OutboxLimits};
 use crate::frame::Encoding;
 use crate::overflow::Overflow;
-
-const INLINE: usize = 6;
 
 /// Drained rings that are kept for later; more are given back to the allocator. A turn fills the outboxes of all connections
 /// before it writes to the first, so that with fewer a busy shard of a thousand connections would allocate in every turn.
@@ -29,35 +28,6 @@ const EARLIEST: u8 = 2;
 
 /// Memory of drained outboxes, for the next that needs more than its inline room.
 pub(super) type Spare = Vec<VecDeque<FrameId>>;
-
-#[derive(Debug)]
-enum Ring {
-    Inline { frames: [FrameId; INLINE], head: u8, len: u8 },
-    Borrowed(VecDeque<FrameId>),
-}
-
-const EMPTY: Ring = Ring::Inline { frames: [FrameId::NONE; INLINE], head: 0, len: 0 };
-
-impl Ring {
-    fn front(&self) -> Option<FrameId> {
-        match self {
-            Self::Inline { len: 0, .. } => None,
-            Self::Inline { frames, head, .. } => Some(frames[usize::from(*head)]),
-            Self::Borrowed(ring) => ring.front().copied(),
-        }
-    }
-
-    /// The frames in order, in two pieces.
-    fn runs(&self) -> (&[FrameId], &[FrameId]) {
-        match self {
-            Self::Inline { frames, head, len } => {
-                let (head, end) = (usize::from(*head), usize::from(*head + *len));
-                (&frames[head..end.min(INLINE)], &frames[..end.saturating_sub(INLINE)])
-            }
-            Self::Borrowed(ring) => ring.as_slices(),
-        }
-    }
-}
 
 /// A started frame that stays when the others go.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,42 @@
+//! Numbers of frames in order: a few in the outbox itself, more in memory that is borrowed from the shard.
+//!
+//! Why two forms: most outboxes hold nothing or a frame or two, and must not cost an allocation for it.
+
+use std::collections::VecDeque;
+
+use super::frames::FrameId;
+
+/// So many have room in the outbox itself.
+pub(super) const INLINE: usize = 6;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) enum Ring {
+    Inline { frames: [FrameId; INLINE], head: u8, len: u8 },
+    Borrowed(VecDeque<FrameId>),
+}
+
+/// Nothing waits.
+pub(super) const EMPTY: Ring = Ring::Inline { frames: [FrameId::NONE; INLINE], head: 0, len: 0 };
+
+impl Ring {
+    /// The first frame.
+    pub(super) fn front(&self) -> Option<FrameId> {
+        match self {
+            Self::Inline { len: 0, .. } => None,
+            Self::Inline { frames, head, .. } => Some(frames[usize::from(*head)]),
+            Self::Borrowed(ring) => ring.front().copied(),
+        }
+    }
+
+    /// The frames in order, in two pieces.
+    pub(super) fn runs(&self) -> (&[FrameId], &[FrameId]) {
+        match self {
+            Self::Inline { frames, head, len } => {
+                let (head, end) = (usize::from(*head), usize::from(*head + *len));
+                (&frames[head..end.min(INLINE)], &frames[..end.saturating_sub(INLINE)])
+            }
+            Self::Borrowed(ring) => ring.as_slices(),
+        }
+    }
+}
