@@ -16,8 +16,9 @@ impl Hydrant {
 
     /// A websocket of the first user.
     pub async fn raw(&self) -> Raw {
+        let handshake = self.handshake_text().await;
         let mut raw = self.dial().await;
-        raw.send(self.handshake_text().await.as_bytes()).await;
+        raw.send(handshake.as_bytes()).await;
         let answer = raw.head().await;
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         raw
@@ -25,9 +26,10 @@ impl Hydrant {
 
     /// A websocket of the first user that makes these offers, one header each, and what was agreed on.
     pub async fn raw_offering(&self, offers: &[&str]) -> (Raw, Option<String>) {
-        let mut raw = self.dial().await;
         let lines: Vec<String> = offers.iter().map(|offer| format!("Sec-WebSocket-Extensions: {offer}\r\n")).collect();
-        raw.send(self.handshake_with(&lines.concat()).await.as_bytes()).await;
+        let handshake = self.handshake_with(&lines.concat()).await;
+        let mut raw = self.dial().await;
+        raw.send(handshake.as_bytes()).await;
         let answer = raw.head().await;
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         let agreed = answer.lines().filter_map(|line| {

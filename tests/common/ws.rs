@@ -30,27 +30,30 @@ pub struct Client {
 impl Hydrant {
     /// A websocket of the first user.
     pub async fn connect(&self) -> Client {
-        self.connect_over(socket::connect(self.address(), self.tls).await).await
+        let token = self.token().await;
+        self.connect_over(socket::connect(self.address(), self.tls).await, token).await
     }
 
     /// A websocket of the first user that does not take much unless it reads.
     pub async fn connect_narrow(&self) -> Client {
-        self.connect_over(socket::connect_narrow(self.address(), self.tls).await).await
+        let token = self.token().await;
+        self.connect_over(socket::connect_narrow(self.address(), self.tls).await, token).await
     }
 
     /// A websocket of the first user with more in its query; a narrow one does not take much unless it reads.
     pub async fn connect_with(&self, query: &str, narrow: bool) -> Result<Client, Refusal> {
+        let query = format!("token={}&{query}", self.token().await);
         let socket = if narrow {
             socket::connect_narrow(self.address(), self.tls).await
         } else {
             socket::connect(self.address(), self.tls).await
         };
-        let query = format!("token={}&{query}", self.token().await);
         self.handshake(socket, &Show::Query(&query), &[]).await
     }
 
-    async fn connect_over(&self, socket: Socket) -> Client {
-        let bearer = format!("Bearer {}", self.token().await);
+    /// The token is there before the socket: its password is hashed, which may take longer than a head may.
+    async fn connect_over(&self, socket: Socket, token: &str) -> Client {
+        let bearer = format!("Bearer {token}");
         self.handshake(socket, &Show::Header(&bearer), &[]).await.unwrap()
     }
 
