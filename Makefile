@@ -66,7 +66,7 @@ LOADTEST = set -o pipefail; measure() { name=$$1; shift; echo "== $$name"; \
 	target/release/hydrant-loadtest "$$@" --json $(BENCH)/$$name.json --html $(BENCH)/$$name.html | tee $(BENCH)/$$name.txt; }; \
 	serve="--serve target/release/hydrant"
 
-bench: bench-build ## In-process benchmarks, then everything over sockets beside peers and floor: about 25 minutes; results in target/bench
+bench: bench-build ## In-process benchmarks, then everything over sockets beside peers and floor; results in target/bench
 	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate --bench fanout_turn -- \
 	  --warm-up-time 0.5 --measurement-time 1.5 | tee $(BENCH)/criterion.txt
 	$(LOADTEST); set -e; measure compare compare $$serve --rounds 5; \
@@ -80,7 +80,7 @@ bench: bench-build ## In-process benchmarks, then everything over sockets beside
 	measure idle idle $$serve -n 10000; \
 	measure idle-tls idle $$serve --serve-tls -n 10000
 
-bench-quick: bench-build ## The same over sockets in about 4 minutes: to see that it works, not to quote
+bench-quick: bench-build ## The same over sockets, small and short: to see that it works, not to quote
 	$(LOADTEST); set -e; measure compare compare $$serve -n 200 --many 1000 --rounds 3 --seconds 0.2 --stall-rounds 1 --megabytes 4 --idle 500 --rest 2; \
 	measure posts-selective burst $$serve -n 200 --k 16 --rounds 3 --seconds 0.2 --single-post --selective; \
 	measure fleet fleet $$serve --percent 25,50 --floor --seconds 2; \
