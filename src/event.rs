@@ -13,6 +13,7 @@
 //! none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait.
 
 mod holders;
+pub mod posting;
 mod time;
 mod wire;
 
