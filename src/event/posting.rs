@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::{Draft, Event, EventError};
-use crate::json::{self, JsonError, Validator};
+use crate::json::{JsonError, Validator, Value};
 
 /// How the events stand in the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,40 +40,40 @@ impl Posting<'_> {
     /// # Errors
     /// [`PostingError`] for the first event that cannot be taken.
     pub fn read(&self, body: &[u8], form: Form) -> Result<Vec<Event>, PostingError> {
-        match form {
-            Form::Json => self.read_json(body),
-            Form::Lines => self.read_lines(body),
-        }
+        Validator::lend(|validator| match form {
+            Form::Json => self.read_json(validator, body),
+            Form::Lines => self.read_lines(validator, body),
+        })
     }
 
-    fn read_json(&self, body: &[u8]) -> Result<Vec<Event>, PostingError> {
-        let text = Validator::default().validate(body).map_err(|error| Place::Whole.of(error))?.trim();
-        if !text.starts_with('[') {
-            return Ok(vec![self.event(text).map_err(|fault| Place::Whole.of(fault))?]);
+    fn read_json(&self, validator: &mut Validator, body: &[u8]) -> Result<Vec<Event>, PostingError> {
+        let whole = validator.read(body).map_err(|error| Place::Whole.of(error))?;
+        if !whole.is_array() {
+            return Ok(vec![self.event(&whole).map_err(|fault| Place::Whole.of(fault))?]);
         }
-        let elements = json::elements(text).enumerate();
-        elements.map(|(at, text)| self.event(text).map_err(|fault| Place::Element(at).of(fault))).collect()
+        let elements = whole.elements().enumerate();
+        elements.map(|(at, element)| self.event(&element).map_err(|fault| Place::Element(at).of(fault))).collect()
     }
 
-    fn read_lines(&self, body: &[u8]) -> Result<Vec<Event>, PostingError> {
-        let mut validator = Validator::default();
+    fn read_lines(&self, validator: &mut Validator, body: &[u8]) -> Result<Vec<Event>, PostingError> {
         let mut events = Vec::new();
         for (at, line) in body.split(|&byte| byte == b'\n').enumerate() {
             if line.trim_ascii().is_empty() {
                 continue;
             }
             let place = Place::Line(at + 1);
-            let text = validator.validate(line).map_err(|error| place.of(error))?;
-            events.push(self.event(text.trim()).map_err(|fault| place.of(fault))?);
+            let value = validator.read(line).map_err(|error| place.of(error))?;
+            events.push(self.event(&value).map_err(|fault| place.of(fault))?);
         }
         Ok(events)
     }
 
-    fn event(&self, text: &str) -> Result<Event, Fault> {
-        if text.len() > self.event_bytes {
-            return Err(Fault::TooLarge { bytes: text.len(), allowed: self.event_bytes });
+    fn event(&self, value: &Value<'_, '_>) -> Result<Event, Fault> {
+        let bytes = value.text().len();
+        if bytes > self.event_bytes {
+            return Err(Fault::TooLarge { bytes, allowed: self.event_bytes });
         }
-        let mut draft = Draft::read(text)?;
+        let mut draft = Draft::of(value)?;
         if draft.principal.is_empty() || !self.may_impersonate {
             draft.principal = Cow::Borrowed(self.principal);
         }
