@@ -19,6 +19,8 @@ mod value;
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 pub use compact::compact;
 pub use validator::{JsonError, Validator};
 pub use value::{Elements as ValueElements, Members as ValueMembers, Value};
@@ -26,47 +28,28 @@ pub use value::{Elements as ValueElements, Members as ValueMembers, Value};
 /// The offset behind the string that starts at `at` (which must be its opening quote).
 fn string_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at + 1;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
+    while let Some(found) = memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
+        at += found + 1;
+        if bytes[at - 1] == b'"' {
+            return at;
         }
+        at += 1;
     }
     bytes.len()
 }
 
 /// The offset behind the value that starts at `at` (which must be its first byte).
-fn value_end(bytes: &[u8], mut at: usize) -> usize {
-    let mut depth = 0_usize;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' => at = string_end(bytes, at),
-            b'{' | b'[' => {
-                depth += 1;
-                at += 1;
-                continue;
-            }
-            b'}' | b']' => {
-                depth = depth.saturating_sub(1);
-                at += 1;
-            }
-            b',' | b':' | b' ' | b'\t' | b'\n' | b'\r' if depth > 0 => {
-                at += 1;
-                continue;
-            }
-            _ => at = scalar_end(bytes, at),
-        }
-        if depth == 0 {
-            return at;
-        }
+fn value_end(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at) {
+        Some(b'"') => string_end(bytes, at),
+        Some(b'{' | b'[') => at + block::container(&bytes[at..]),
+        _ => scalar_end(bytes, at),
     }
-    bytes.len()
 }
 
 /// The offset behind a number or a literal name.
 fn scalar_end(bytes: &[u8], at: usize) -> usize {
-    let rest = bytes.get(at + 1..).unwrap_or_default();
+    let Some(rest) = bytes.get(at + 1..) else { return bytes.len() };
     let ends = |b: &u8| matches!(b, b',' | b':' | b'}' | b']' | b'"' | b' ' | b'\t' | b'\n' | b'\r');
     at + 1 + rest.iter().position(ends).unwrap_or(rest.len())
 }

@@ -4,9 +4,10 @@
 //! Nothing here reads a clock; whoever posts says how to ask what time it is, which is asked once for each event.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::{fmt, mem};
 
 use jiff::Timestamp;
+use memchr::memchr_iter;
 use thiserror::Error;
 
 use super::{Draft, Event, EventError};
@@ -57,7 +58,7 @@ impl Posting<'_> {
 
     fn read_lines(&self, validator: &mut Validator, body: &[u8]) -> Result<Vec<Event>, PostingError> {
         let mut events = Vec::new();
-        for (at, line) in body.split(|&byte| byte == b'\n').enumerate() {
+        for (at, line) in lines(body).enumerate() {
             if line.trim_ascii().is_empty() {
                 continue;
             }
@@ -79,6 +80,13 @@ impl Posting<'_> {
         }
         Ok(draft.seal((self.now)()))
     }
+}
+
+/// The lines of a body without their ends.
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    let ends = memchr_iter(b'\n', body).chain([body.len()]);
+    ends.map(move |end| &body[mem::replace(&mut start, end + 1)..end])
 }
 
 /// Why a body was refused.

@@ -130,6 +130,44 @@ impl Strings {
     }
 }
 
+/// Goes on through the brackets of a block, strings left out. Returns the place of the one that closes the bracket before which
+/// `depth` was zero.
+#[inline]
+pub(crate) fn closing(opens: u64, mut brackets: u64, depth: &mut usize) -> Option<usize> {
+    // One by one: few brackets stand in a value, and counting bits is slow on processors that we cannot assume.
+    while brackets != 0 {
+        let lowest = brackets & brackets.wrapping_neg();
+        if opens & lowest != 0 {
+            *depth += 1;
+        } else if *depth == 0 {
+            return Some(position(lowest));
+        } else {
+            *depth -= 1;
+        }
+        brackets ^= lowest;
+    }
+    None
+}
+
+/// The length of the object or array with which `text` begins; all of the text if it does not end.
+pub(super) fn container(text: &[u8]) -> usize {
+    let (whole, tail) = text.as_chunks::<BLOCK>();
+    let tail = padded(tail);
+    let (mut strings, mut depth) = (Strings::default(), 0);
+    // Without the one at the beginning.
+    let mut mask = !1;
+    for (at, block) in whole.iter().chain([&tail]).enumerate() {
+        let lanes = Lanes::new(block);
+        let outside = !strings.read(&lanes).strings & mask;
+        let opens = lanes.opens() & outside;
+        if let Some(place) = closing(opens, opens | (lanes.closes() & outside), &mut depth) {
+            return at * BLOCK + place + 1;
+        }
+        mask = !0;
+    }
+    text.len()
+}
+
 /// Every bit set that has an odd number of set bits at or below it: from each opening quote to its end.
 #[inline]
 fn prefix_xor(mut mask: u64) -> u64 {

@@ -7,7 +7,7 @@
 //! Contract: the text is valid JSON from its first byte on. On other bytes the answers mean nothing but lie within the
 //! text.
 
-use crate::json::block::{BLOCK, Lanes, Quoted, Strings, padded, position};
+use crate::json::block::{BLOCK, Lanes, Quoted, Strings, closing, padded, position};
 
 /// Blocks that are read in one go.
 const AT_ONCE: usize = 8;
@@ -62,18 +62,8 @@ impl Scanner {
         let mut mask = !1 << (open % BLOCK);
         let mut depth = 0_usize;
         while let Some(block) = self.block(text, index) {
-            let (opens, mut brackets) = (block.opens, (block.opens | block.closes) & mask);
-            // One by one: few brackets stand in a value, and counting bits is slow on processors that we cannot assume.
-            while brackets != 0 {
-                let lowest = brackets & brackets.wrapping_neg();
-                if opens & lowest != 0 {
-                    depth += 1;
-                } else if depth == 0 {
-                    return index * BLOCK + position(lowest);
-                } else {
-                    depth -= 1;
-                }
-                brackets ^= lowest;
+            if let Some(place) = closing(block.opens, (block.opens | block.closes) & mask, &mut depth) {
+                return index * BLOCK + place;
             }
             (index, mask) = (index + 1, !0);
         }
