@@ -169,14 +169,23 @@ impl<'t> Draft<'t> {
 
     /// Writes the event down. `now` stands in for a time that was not given.
     pub fn seal(&self, now: Timestamp) -> Event {
+        self.seal_by(|| now)
+    }
+
+    /// The same with a clock that is asked only if no time was given.
+    pub fn seal_by(&self, clock: impl FnOnce() -> Timestamp) -> Event {
         SERIALISATIONS.fetch_add(1, Ordering::Relaxed);
-        self.seal_for_one(now)
+        self.write(clock)
     }
 
     /// Writes down what goes to one connection only, such as an answer; it does not count as an event.
     pub fn seal_for_one(&self, now: Timestamp) -> Event {
+        self.write(|| now)
+    }
+
+    fn write(&self, clock: impl FnOnce() -> Timestamp) -> Event {
         let mut wire = Wire::new(self.object.len() + self.original.len() + self.key.len());
-        wire.time(self.time.as_deref(), now);
+        wire.time(self.time.as_deref(), clock);
         wire.string(",\"Type\":", &self.kind);
         wire.string(",\"Action\":", &self.action);
         wire.string(",\"Key\":", &self.key);

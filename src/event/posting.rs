@@ -1,7 +1,7 @@
 //! Reading what a producer posts: one event, an array of events, or one a line (NDJSON).
 //!
 //! Contract: all or nothing. An error names the element or the line and is about the first event that cannot be taken.
-//! Nothing here reads a clock; whoever posts says how to ask what time it is, which is asked once for each event.
+//! Nothing here reads a clock; whoever posts says how to ask what time it is, which is asked for each event that does not say it.
 
 use std::borrow::Cow;
 use std::{fmt, mem};
@@ -78,7 +78,7 @@ impl Posting<'_> {
         if draft.principal.is_empty() || !self.may_impersonate {
             draft.principal = Cow::Borrowed(self.principal);
         }
-        Ok(draft.seal((self.now)()))
+        Ok(draft.seal_by(self.now))
     }
 }
 
@@ -173,6 +173,8 @@ mod tests {
             (Form::Json, r#"{"Type":}"#.to_owned(), "not valid JSON at byte"),
             (Form::Json, format!(r#"[{GOOD},{{"Type":"a"}}]"#), "element 1: Action is missing or empty"),
             (Form::Json, "[1]".to_owned(), "element 0: an event is a JSON object"),
+            (Form::Json, r#" {"Type":}"#.to_owned(), "not valid JSON at byte 9: "),
+            (Form::Lines, format!("{GOOD}\n\n{{\"Type\":}}\n"), "line 3: not valid JSON at byte 8: "),
             (Form::Lines, format!("{GOOD}\n\n{{\"Type\":\n"), "line 3: not valid JSON"),
             (Form::Lines, format!("{GOOD}\n[{GOOD}]"), "line 2: an event is a JSON object"),
             (Form::Lines, format!(r#"{{"Type":"{}"}}"#, "x".repeat(2000)), "line 1: an event of 2011 bytes"),
@@ -180,6 +182,17 @@ mod tests {
             let error = read(form, &body).unwrap_err();
             assert!(error.starts_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn an_event_may_be_as_long_as_allowed() {
+        let of = |length: usize| GOOD.replace("\"k\"", &format!("\"{}\"", "k".repeat(length - GOOD.len() + 1)));
+        for form in [Form::Json, Form::Lines] {
+            assert!(read(form, &format!("  {}  ", of(1000))).is_ok());
+            assert!(read(form, &of(1001)).unwrap_err().contains("an event of 1001 bytes, 1000 are allowed"));
+        }
+        let error = read(Form::Json, &format!("[{}, {} ]", of(1000), of(1001))).unwrap_err();
+        assert_eq!(error, "element 1: an event of 1001 bytes, 1000 are allowed");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::Member;
 pub(super) struct Brackets {
     /// For each token that is an opening bracket the number of the closing one, zero for other tokens.
     closing: Vec<u32>,
-    /// The brackets that are open.
+    /// The brackets that are open; none between two texts, since valid ones close them all.
     open: Vec<u32>,
 }
 
@@ -24,7 +24,6 @@ impl Brackets {
         let bytes = text.as_bytes();
         self.closing.clear();
         self.closing.resize(places.len(), 0);
-        self.open.clear();
         for (token, place) in (0_u32..).zip(places) {
             let byte = bytes[*place as usize];
             // Brackets have these bits, and nothing else that a token begins with has all of them.
