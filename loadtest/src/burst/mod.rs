@@ -16,7 +16,8 @@ pub use group::{Group, Lane, Open, Transport};
 
 use crate::args::{BurstArgs, FloorArgs};
 use crate::cpu;
-use crate::floor::Floor;
+use crate::floor::{Floor, Measured};
+use crate::payload::Spread;
 use crate::progress;
 use crate::report::{Machine, Report, Round};
 use crate::server::System;
@@ -42,7 +43,13 @@ pub fn run_floor(args: &FloorArgs) -> Result<Report> {
         for (shape, case) in shapes.iter().zip(&mut cases) {
             let spread = shape.spread(args.work.clients());
             let frames = frames(shape, "floor", spread)?;
-            let measured = floor.measure(&frames, spread, args.work.bounds())?;
+            let joined = args.joined && spread == Spread::All;
+            let measured = if joined {
+                let one = floor.measure(&[frames.concat()], spread, args.work.bounds())?;
+                Measured { deliveries: one.deliveries * frames.len() as u64, ..one }
+            } else {
+                floor.measure(&frames, spread, args.work.bounds())?
+            };
             case.counts.received += measured.deliveries;
             case.rounds.push(Round { server: None, floor: Some(measured.into()) });
             bar.inc(1);

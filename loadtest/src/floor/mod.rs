@@ -2,7 +2,8 @@
 //!
 //! One writer thread on the server's core, N loopback connections, one `writev` of K frames a connection and turn; a
 //! reader thread on the client's core drains them. The next turn begins when all was received. The figure is the
-//! writer's CPU time by delivery: no broker that writes to TCP sockets one by one can be below it.
+//! writer's CPU time by delivery: no broker that gives each socket its frames one by one can be below it. One that puts
+//! equal frames together first can, since the kernel copies one long piece faster; `floor --joined` measures that.
 //!
 //! Contract: [`Floor`] keeps its connections between measurements, so that it can take turns with a server; while it is
 //! not measuring it costs nothing. Bounded by [`Bounds`].
