@@ -126,10 +126,10 @@ fn a_blocked_connection_is_not_dirty_until_it_can_write() {
 }
 
 /// Puts events into the outboxes of these connections.
-fn deliver_all<'c>(fanout: &mut Fanout, conns: impl IntoIterator<Item = &'c ConnId> + Clone, events: &[Arc<Event>]) {
+fn deliver_all(fanout: &mut Fanout, conns: &[ConnId], events: &[Arc<Event>]) {
     for (at, event) in events.iter().enumerate() {
         fanout.begin_event(event);
-        for &conn in conns.clone() {
+        for &conn in conns {
             assert_eq!(fanout.deliver(event, 10 * at as u64, conn), Delivery::Queued);
         }
         fanout.end_event();
