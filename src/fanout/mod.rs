@@ -136,7 +136,9 @@ impl Fanout {
                 self.barriers.release();
             }
             self.free.push(conn.0);
-            self.dirty.retain(|&other| other != conn);
+            if outbox.is_dirty() {
+                self.dirty.retain(|&other| other != conn);
+            }
         }
     }
 

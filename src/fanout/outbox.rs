@@ -345,6 +345,10 @@ impl Outbox {
         new
     }
 
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
     pub(super) fn clear_dirty(&mut self) {
         self.dirty = false;
     }

@@ -16,8 +16,7 @@ pub use group::{Group, Lane, Open, Transport};
 
 use crate::args::{BurstArgs, FloorArgs};
 use crate::cpu;
-use crate::floor::{Floor, Measured};
-use crate::payload::Spread;
+use crate::floor::Floor;
 use crate::progress;
 use crate::report::{Machine, Report, Round};
 use crate::server::System;
@@ -35,7 +34,7 @@ pub fn run_floor(args: &FloorArgs) -> Result<Report> {
     let cores = args.work.checked()?;
     let machine = Machine::here();
     cpu::raise_file_limit(u64::from(args.work.connections) * 2 + OTHER_FILES)?;
-    let mut floor = Floor::new(args.work.clients(), cores)?;
+    let mut floor = Floor::new(args.work.clients(), cores)?.joined(args.joined);
     let shapes = Shape::all(&args.work, args.deflate, false);
     let mut cases: Vec<_> = shapes.iter().map(|shape| shape.case("floor", "-", args.work.clients())).collect();
     let bar = progress::bar(u64::from(args.work.rounds) * cases.len() as u64, "measuring");
@@ -43,13 +42,7 @@ pub fn run_floor(args: &FloorArgs) -> Result<Report> {
         for (shape, case) in shapes.iter().zip(&mut cases) {
             let spread = shape.spread(args.work.clients());
             let frames = frames(shape, "floor", spread)?;
-            let joined = args.joined && spread == Spread::All;
-            let measured = if joined {
-                let one = floor.measure(&[frames.concat()], spread, args.work.bounds())?;
-                Measured { deliveries: one.deliveries * frames.len() as u64, ..one }
-            } else {
-                floor.measure(&frames, spread, args.work.bounds())?
-            };
+            let measured = floor.measure(&frames, spread, args.work.bounds())?;
             case.counts.received += measured.deliveries;
             case.rounds.push(Round { server: None, floor: Some(measured.into()) });
             bar.inc(1);
