@@ -55,6 +55,7 @@ fn counted_outbox(fanout: &mut Fanout, events: &[Arc<Event>], conns: &[ConnId], 
         fanout.advance(conn, bytes, 1);
         written += bytes;
     }
+    fanout.end_round(1);
     written
 }
 
