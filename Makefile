@@ -67,7 +67,7 @@ LOADTEST = set -o pipefail; measure() { name=$$1; shift; echo "== $$name"; \
 	serve="--serve target/release/hydrant"
 
 bench: bench-build ## In-process benchmarks, then everything over sockets beside peers and floor; results in target/bench
-	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate --bench fanout_turn -- \
+	set -o pipefail; $(CARGO) bench $(LOCKED) --bench index_match --bench filter_eval --bench deflate --bench fanout_turn --bench intake -- \
 	  --warm-up-time 0.5 --measurement-time 1.5 | tee $(BENCH)/criterion.txt
 	$(LOADTEST); set -e; measure compare compare $$serve --rounds 5; \
 	measure posts burst $$serve --k 16 --single-post; \
@@ -114,11 +114,11 @@ bench-peers: setup ## Filters beside the crates quamina and a-tree; results in t
 	mkdir -p $(BENCH)
 	set -o pipefail; cd benches/peers && $(CARGO) run $(LOCKED) --release --target-dir $(CURDIR)/target | tee $(BENCH)/peers.txt
 
-instructions: setup need-valgrind ## Instructions of one match and of one delivery, counted by valgrind; results in target/bench
+instructions: setup need-valgrind ## Instructions of one match, one delivery and one posted event, counted by valgrind; results in target/bench
 	mkdir -p $(BENCH)
 	$(CARGO) bench $(LOCKED) --bench instructions --no-run
 	set -e -o pipefail; export $(RUNNER)="valgrind --tool=callgrind --callgrind-out-file=/dev/null --toggle-collect=*counted_*"; \
-	for work in match outbox; do $(CARGO) bench $(LOCKED) --bench instructions -- $$work 2>&1 | \
+	for work in match outbox intake; do $(CARGO) bench $(LOCKED) --bench instructions -- $$work 2>&1 | \
 	  awk -v work=$$work '$$1 == work":" {print; units = $$2} /Collected/ {count = $$NF} \
 	    END {if (!units || !count) exit 1; printf "%s: %.1f instructions each\n", work, count / units}'; \
 	done | tee $(BENCH)/instructions.txt

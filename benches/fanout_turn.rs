@@ -40,6 +40,7 @@ fn turn(fanout: &mut Fanout, conns: &[ConnId], events: &[Arc<Event>], dirty: &mu
         drop(gathered);
         fanout.advance(conn, bytes, 100);
     }
+    fanout.end_round(100);
 }
 
 fn bench(criterion: &mut Criterion) {

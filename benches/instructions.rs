@@ -2,11 +2,13 @@
 //!
 //! Started under valgrind, which counts only inside the functions called `counted_*`; each prints how many units of work that
 //! were. `match` asks an index of 100,000 registrations about 10,000 events. `outbox` puts 64 events of 1 KB into the
-//! outboxes of 1,000 connections, gathers them as for one write each, and takes them out again. Without valgrind it shows only
-//! that the work is done.
+//! outboxes of 1,000 connections, gathers them as for one write each, and takes them out again. `intake` reads a posted array of
+//! 64 events of 1 KB. Without valgrind it shows only that the work is done.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
+#[path = "common/bodies.rs"]
+mod bodies;
 #[path = "common/fleet.rs"]
 mod fleet;
 
@@ -14,6 +16,7 @@ use std::hint::black_box;
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use hydrant::event::posting::{Form, Posting};
 use hydrant::event::{Draft, Event};
 use hydrant::fanout::{ConnId, Delivery, Fanout, Gathered, OutboxLimits};
 use hydrant::index::Index;
@@ -52,7 +55,13 @@ fn counted_outbox(fanout: &mut Fanout, events: &[Arc<Event>], conns: &[ConnId], 
         fanout.advance(conn, bytes, 1);
         written += bytes;
     }
+    fanout.end_round(1);
     written
+}
+
+#[inline(never)]
+fn counted_intake(posting: &Posting<'_>, body: &[u8], form: Form) -> Vec<Event> {
+    posting.read(body, form).unwrap()
 }
 
 fn matching(out: &mut impl Write) -> io::Result<()> {
@@ -84,12 +93,25 @@ fn outbox(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "outbox: {} deliveries, {TURNS} turns", TURNS * CONNECTIONS * EVENTS)
 }
 
+fn intake(out: &mut impl Write) -> io::Result<()> {
+    let now = || jiff::Timestamp::UNIX_EPOCH;
+    let posting = Posting { principal: "user:bench", may_impersonate: false, event_bytes: 1 << 20, now };
+    let body = bodies::array(EVENTS, 1_024);
+    // Once before, so that nothing is made for the first time.
+    drop(posting.read(&body, Form::Json).unwrap());
+    for _ in 0..TURNS {
+        assert_eq!(counted_intake(&posting, black_box(&body), Form::Json).len(), EVENTS);
+    }
+    writeln!(out, "intake: {} events, {TURNS} bodies of {} bytes", TURNS * EVENTS, body.len())
+}
+
 fn main() -> io::Result<()> {
     let mut out = io::stdout();
     // Cargo's own argument `--bench` is none of ours.
     match std::env::args().skip(1).find(|arg| !arg.starts_with("--")).as_deref() {
         Some("match") => matching(&mut out),
         Some("outbox") => outbox(&mut out),
-        _ => matching(&mut out).and_then(|()| outbox(&mut out)),
+        Some("intake") => intake(&mut out),
+        _ => matching(&mut out).and_then(|()| outbox(&mut out)).and_then(|()| intake(&mut out)),
     }
 }

@@ -255,15 +255,20 @@ impl Broker {
         self.metrics.nats.duplicates.inc_by((count - events.len()) as u64);
         let Intake { source, bytes, times, .. } = intake;
         let first = sequencer.next;
+        let mut forgotten = history::Forgotten::default();
         if !events.is_empty() {
             let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
             sequencer.next += events.len() as u64;
-            self.history.append(&events, &times, clock::now());
+            forgotten = self.history.append(&events, &times, clock::now());
             self.metrics.received(source, events.len() as u64, bytes as u64);
             let lost =
                 sequencer.hand_out(Batch { first, received_us: self.now_us(), events, bytes }, source, occurrences);
-            self.metrics.nats.lost_out(lost);
+            if lost > 0 {
+                self.metrics.nats.lost_out(lost);
+            }
         }
+        drop(sequencer);
+        drop(forgotten);
         Ok(first)
     }
 

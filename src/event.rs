@@ -12,7 +12,9 @@
 //! front of it costs ten bytes. The deflated frame is made when the first subscriber wants it, because most events need
 //! none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait.
 
+mod field;
 mod holders;
+pub mod posting;
 mod time;
 mod wire;
 
@@ -26,6 +28,7 @@ use thiserror::Error;
 
 use crate::frame::{Encoding, HEADER_ROOM};
 use crate::json;
+use field::Field;
 use holders::Holders;
 use time::is_rfc3339;
 use wire::{FrameStart, TIME, Wire, offset};
@@ -114,8 +117,23 @@ impl<'t> Draft<'t> {
         if !text.trim_start().starts_with('{') {
             return Err(EventError::NotAnObject);
         }
+        Self::from_members(json::members(text))
+    }
+
+    /// The same from a value that was just read, without a walk over its text.
+    ///
+    /// # Errors
+    /// As [`Draft::read`].
+    pub fn of(value: &json::Value<'t, '_>) -> Result<Self, EventError> {
+        if !value.is_object() {
+            return Err(EventError::NotAnObject);
+        }
+        Self::from_members(value.members())
+    }
+
+    fn from_members(members: impl Iterator<Item = json::Member<'t>>) -> Result<Self, EventError> {
         let mut draft = Self::new("", "", "");
-        for member in json::members(text) {
+        for member in members {
             draft.take(&member)?;
         }
         draft.check()?;
@@ -123,22 +141,15 @@ impl<'t> Draft<'t> {
     }
 
     fn take(&mut self, member: &json::Member<'t>) -> Result<(), EventError> {
-        let name = member.name();
-        let is = |field: &str| name.eq_ignore_ascii_case(field);
-        if is("Object") {
-            self.object = member.value;
-        } else if is("Original") {
-            self.original = member.value;
-        } else if is("Type") {
-            self.kind = string("Type", member.value)?;
-        } else if is("Action") {
-            self.action = string("Action", member.value)?;
-        } else if is("Key") {
-            self.key = string("Key", member.value)?;
-        } else if is("Principal") {
-            self.principal = string("Principal", member.value)?;
-        } else if is("Time") {
-            self.time = time(member.value)?;
+        match Field::of(member) {
+            Some(Field::Time) => self.time = time(member.value)?,
+            Some(Field::Type) => self.kind = string("Type", member.value)?,
+            Some(Field::Action) => self.action = string("Action", member.value)?,
+            Some(Field::Key) => self.key = string("Key", member.value)?,
+            Some(Field::Principal) => self.principal = string("Principal", member.value)?,
+            Some(Field::Object) => self.object = member.value,
+            Some(Field::Original) => self.original = member.value,
+            None => {}
         }
         Ok(())
     }
@@ -158,14 +169,23 @@ impl<'t> Draft<'t> {
 
     /// Writes the event down. `now` stands in for a time that was not given.
     pub fn seal(&self, now: Timestamp) -> Event {
+        self.seal_by(|| now)
+    }
+
+    /// The same with a clock that is asked only if no time was given.
+    pub fn seal_by(&self, clock: impl FnOnce() -> Timestamp) -> Event {
         SERIALISATIONS.fetch_add(1, Ordering::Relaxed);
-        self.seal_for_one(now)
+        self.write(clock)
     }
 
     /// Writes down what goes to one connection only, such as an answer; it does not count as an event.
     pub fn seal_for_one(&self, now: Timestamp) -> Event {
+        self.write(|| now)
+    }
+
+    fn write(&self, clock: impl FnOnce() -> Timestamp) -> Event {
         let mut wire = Wire::new(self.object.len() + self.original.len() + self.key.len());
-        wire.time(self.time.as_deref(), now);
+        wire.time(self.time.as_deref(), clock);
         wire.string(",\"Type\":", &self.kind);
         wire.string(",\"Action\":", &self.action);
         wire.string(",\"Key\":", &self.key);

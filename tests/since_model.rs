@@ -138,6 +138,7 @@ impl World {
         drop(gathered);
         let all = frames.iter().map(Vec::len).sum();
         self.shard.fanout().advance(conn, all, 0);
+        self.shard.fanout().end_round(0);
         self.text.extend(frames.iter().map(|frame| payload(frame)));
         frames.len()
     }

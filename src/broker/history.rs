@@ -134,6 +134,10 @@ struct Entry {
     taken: Timestamp,
 }
 
+/// Events that are not retained any more.
+#[derive(Debug, Default)]
+pub(super) struct Forgotten(#[expect(dead_code, reason = "held to be dropped")] Vec<Entry>);
+
 #[derive(Debug, Default)]
 struct Ring {
     /// The number of the oldest retained event; of the next one if there is none.
@@ -148,7 +152,7 @@ impl Ring {
         self.first + self.entries.len() as u64
     }
 
-    fn evict(&mut self, limits: HistoryLimits) -> Vec<Entry> {
+    fn evict(&mut self, limits: HistoryLimits) -> Forgotten {
         let mut evicted = Vec::new();
         while self.entries.len() > limits.events || self.bytes > limits.bytes {
             let Some(entry) = self.entries.pop_front() else { break };
@@ -156,7 +160,7 @@ impl Ring {
             self.first += 1;
             evicted.push(entry);
         }
-        evicted
+        Forgotten(evicted)
     }
 
     /// When the oldest retained event was taken in.
@@ -199,12 +203,13 @@ impl History {
         Times(if self.limits.events == 0 { Vec::new() } else { events.iter().map(read).collect() })
     }
 
-    /// Takes sequenced events in. To be called in their order.
-    pub(super) fn append(&self, events: &[Arc<Event>], times: &Times, now: Timestamp) {
+    /// Takes sequenced events in. To be called in their order. Returns what made room for them; it may hold the last references
+    /// to events, which are better let go without any lock.
+    pub(super) fn append(&self, events: &[Arc<Event>], times: &Times, now: Timestamp) -> Forgotten {
         let mut ring = self.ring.lock();
         if self.limits.events == 0 {
             ring.first += events.len() as u64;
-            return;
+            return Forgotten::default();
         }
         for (event, time) in events.iter().zip(&times.0) {
             let latest = now.checked_add(SKEW).unwrap_or(now);
@@ -214,10 +219,7 @@ impl History {
             let entry = Entry { event: Arc::clone(event), horizon: ring.horizon, taken: now };
             ring.entries.push_back(entry);
         }
-        let evicted = ring.evict(self.limits);
-        drop(ring);
-        // The last references to events may go here, outside the lock.
-        drop(evicted);
+        ring.evict(self.limits)
     }
 
     /// Where the next event will stand.

@@ -25,11 +25,11 @@ impl Wire {
         Self { bytes }
     }
 
-    pub(super) fn time(&mut self, given: Option<&str>, now: Timestamp) {
+    pub(super) fn time(&mut self, given: Option<&str>, clock: impl FnOnce() -> Timestamp) {
         self.bytes.extend_from_slice(TIME.as_bytes());
         match given {
             Some(text) => self.bytes.extend_from_slice(text.as_bytes()),
-            None => self.bytes.extend_from_slice(now.to_string().as_bytes()),
+            None => self.bytes.extend_from_slice(clock().to_string().as_bytes()),
         }
         self.bytes.push(b'"');
     }

@@ -214,8 +214,13 @@ impl Frames {
 
     /// Takes one reference back.
     pub(super) fn release(&mut self, id: FrameId) -> Released {
+        self.release_many(id, 1)
+    }
+
+    /// Takes references back.
+    pub(super) fn release_many(&mut self, id: FrameId, references: u32) -> Released {
         let held = self.held_mut(id);
-        held.references -= 1;
+        held.references -= references;
         let released = match held.frame {
             Frame::Event { received_us, .. } => Released::Event(received_us),
             Frame::Gap(_) => Released::Gap,

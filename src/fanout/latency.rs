@@ -25,10 +25,16 @@ impl Latency {
     /// Counts one delivery that took `us` microseconds.
     #[inline]
     pub fn observe(&mut self, us: u64) {
+        self.observe_many(us, 1);
+    }
+
+    /// Counts deliveries that took `us` microseconds each.
+    #[inline]
+    pub fn observe_many(&mut self, us: u64, deliveries: u64) {
         let bits = u64::BITS - us.saturating_sub(1).leading_zeros();
         let bucket = bits.saturating_sub(FIRST) as usize;
-        self.counts[bucket.min(BUCKETS - 1)] += 1;
-        self.sum_us += us;
+        self.counts[bucket.min(BUCKETS - 1)] += deliveries;
+        self.sum_us += us * deliveries;
     }
 }
 

@@ -23,6 +23,7 @@ mod latency;
 mod outbox;
 mod pause;
 mod ring;
+mod runs;
 mod shed;
 mod writing;
 
@@ -43,6 +44,7 @@ use barriers::Barriers;
 use encode::Encoder;
 use frames::{FrameId, Frames, Released, Span};
 use outbox::{Kept, Outbox, Spare};
+use runs::{RunId, Runs};
 
 /// The number of a connection in its shard. Used again after the connection is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,6 +79,9 @@ pub struct Fanout {
     /// By encoding.
     current: [Option<Current>; 2],
     encoder: Option<Encoder>,
+    runs: Runs,
+    /// The run that was gathered last, and for whom.
+    taken: Option<(ConnId, RunId)>,
     counts: Counts,
     waiting: Depth,
 }
@@ -95,6 +100,8 @@ impl Fanout {
             barriers: Barriers::default(),
             current: [None; 2],
             encoder: None,
+            runs: Runs::default(),
+            taken: None,
             counts: Counts::default(),
             waiting: Depth::default(),
         }
@@ -129,7 +136,9 @@ impl Fanout {
                 self.barriers.release();
             }
             self.free.push(conn.0);
-            self.dirty.retain(|&other| other != conn);
+            if outbox.is_dirty() {
+                self.dirty.retain(|&other| other != conn);
+            }
         }
     }
 

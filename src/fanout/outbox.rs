@@ -220,6 +220,12 @@ impl Outbox {
         [kept.0, kept.1, ring.0, ring.1].into_iter().flatten().copied()
     }
 
+    /// All frames in order, if they lie in one piece and nothing of them is written.
+    pub(super) fn untouched(&self) -> Option<&[FrameId]> {
+        let (frames, wrapped) = self.ring.runs();
+        (self.written == 0 && self.kept.is_none() && wrapped.is_empty()).then_some(frames)
+    }
+
     /// The first frame that was not kept when others were dropped, unless it was begun.
     pub(super) fn droppable(&self) -> Option<FrameId> {
         self.ring.front().filter(|_| self.kept.is_some() || self.written == 0)
@@ -337,6 +343,10 @@ impl Outbox {
         let new = !self.dirty && !self.blocked;
         self.dirty |= new;
         new
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty
     }
 
     pub(super) fn clear_dirty(&mut self) {

@@ -283,6 +283,9 @@ proptest! {
                     let bytes = stream.len().min(size * usize::from(mask));
                     notices += models[which].items.iter().filter(|item| item.is_gap()).count();
                     fanout.advance(conns[which], bytes, 10);
+                    if step % 3 == 0 {
+                        fanout.end_round(10);
+                    }
                     models[which].write(bytes);
                     notices -= models[which].items.iter().filter(|item| item.is_gap()).count();
                 }
@@ -296,6 +299,7 @@ proptest! {
                 prop_assert_eq!(fanout.depth(conn), depth);
             }
         }
+        fanout.end_round(10);
         for (&conn, model) in conns.iter().zip(&models) {
             prop_assert_eq!(written(&mut fanout, conn), model.stream());
             prop_assert_eq!(fanout.totals(conn), (model.done[0], model.done[1]));
@@ -308,6 +312,7 @@ proptest! {
         prop_assert_eq!(fanout.waiting().events as u64, waiting);
         prop_assert_eq!((counts.matched, counts.notices), (matched, notices as u64));
         prop_assert_eq!(matched, counts.delivered + dropped + counts.conflated + waiting);
+        fanout.end_round(10);
         conns.into_iter().for_each(|conn| fanout.remove(conn));
         prop_assert_eq!((fanout.frames(), fanout.waiting()), (0, Depth::default()));
     }

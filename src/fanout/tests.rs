@@ -125,6 +125,84 @@ fn a_blocked_connection_is_not_dirty_until_it_can_write() {
     assert!(dirty.is_empty());
 }
 
+/// Puts events into the outboxes of these connections.
+fn deliver_all(fanout: &mut Fanout, conns: &[ConnId], events: &[Arc<Event>]) {
+    for (at, event) in events.iter().enumerate() {
+        fanout.begin_event(event);
+        for &conn in conns {
+            assert_eq!(fanout.deliver(event, 10 * at as u64, conn), Delivery::Queued);
+        }
+        fanout.end_event();
+    }
+}
+
+#[test]
+fn what_many_wait_for_is_put_together_once_and_counted_for_each() {
+    let mut fanout = Fanout::new(LIMITS);
+    let conns: Vec<ConnId> = (0..30).map(|_| fanout.open(Overflow::Disconnect)).collect();
+    let events: Vec<Arc<Event>> = (0..8).map(|at| event(&at.to_string())).collect();
+    let (all, some) = conns.split_at(20);
+    for round in 1..=2 {
+        deliver_all(&mut fanout, all, &events);
+        deliver_all(&mut fanout, some, &events[..5]);
+        fanout.send(conns[19], Frame::Constant(b"answer"));
+        let mut pieces = Vec::new();
+        // Two kinds take turns.
+        for conn in all.iter().zip(some.iter().chain(some)).flat_map(|(&a, &b)| [a, b]) {
+            let mut gathered = Gathered::new();
+            fanout.gather(conn, 1 << 20, &mut gathered);
+            pieces.push(gathered.len());
+            let bytes: Vec<u8> = gathered.iter().flat_map(|slice| slice.to_vec()).collect();
+            drop(gathered);
+            let count = if conn < conns[20] { 8 } else { 5 };
+            let answer: &[u8] = if conn == conns[19] { b"answer" } else { b"" };
+            let expected: Vec<u8> = events[..count].iter().flat_map(|event| event.frame().to_vec()).collect();
+            assert!(bytes.is_empty() && conn >= conns[20] || bytes == [&expected, answer].concat());
+            let n = if conn == conns[18] { bytes.len() - 1 } else { bytes.len() };
+            fanout.advance(conn, n, 100);
+        }
+        // The fourth of each kind and those behind it; the last of the first kind has an answer too.
+        assert_eq!(pieces.iter().filter(|&&pieces| pieces == 1).count(), 16 + 7);
+        assert_eq!(fanout.waiting().events, 1);
+        fanout.end_round(100);
+        assert_eq!((fanout.frames(), fanout.depth(conns[18]).bytes), (1, 1));
+        fanout.advance(conns[18], 1, 100);
+        let counts = fanout.take_counts();
+        assert_eq!((counts.matched, counts.delivered), (210, 210));
+        assert_eq!(counts.latency.counts.iter().sum::<u64>(), 210);
+        let one = |count: u64| (0..count).map(|at| 100 - 10 * at).sum::<u64>();
+        assert_eq!(counts.latency.sum_us, 20 * one(8) + 10 * one(5));
+        assert_eq!((fanout.totals(conns[0]), fanout.totals(conns[29])), ((8 * round, 0), (5 * round, 0)));
+    }
+}
+
+#[test]
+fn a_connection_may_go_while_others_have_the_same_in_one_piece() {
+    let mut fanout = Fanout::new(LIMITS);
+    let conns: Vec<ConnId> = (0..6).map(|_| fanout.open(Overflow::Disconnect)).collect();
+    let events: Vec<Arc<Event>> = (0..8).map(|at| event(&at.to_string())).collect();
+    deliver_all(&mut fanout, &conns, &events);
+    let all = fanout.depth(conns[0]).bytes;
+    for &conn in &conns[..5] {
+        assert_eq!(written(&mut fanout, conn, usize::MAX).len(), all);
+        if conn == conns[1] {
+            fanout.advance(conn, all, 1);
+        }
+    }
+    conns[1..].iter().for_each(|&conn| fanout.remove(conn));
+    // In the same round: the numbers of their frames are not given to others yet.
+    assert_eq!(fanout.open(Overflow::Disconnect), conns[5]);
+    deliver_all(&mut fanout, &conns[5..], &[event("new")]);
+    assert_eq!(written(&mut fanout, conns[5], usize::MAX), event("new").frame());
+    assert_eq!(written(&mut fanout, conns[0], usize::MAX).len(), all);
+    fanout.advance(conns[0], all, 1);
+    fanout.end_round(1);
+    fanout.remove(conns[5]);
+    let counts = fanout.take_counts();
+    assert_eq!((counts.matched, counts.delivered, counts.dropped[Dropped::Closed as usize]), (49, 16, 33));
+    assert_eq!((fanout.frames(), fanout.waiting()), (0, Depth::default()));
+}
+
 proptest! {
     /// matched = delivered + waiting + dropped, nothing is held for nobody, and every byte comes out in order.
     #[test]
@@ -152,6 +230,9 @@ proptest! {
                     prop_assert_eq!(&bytes[..n], &expected[at][..n]);
                     expected[at].drain(..n);
                     fanout.advance(conns[at], n, 10);
+                    if size % 5 == 0 {
+                        fanout.end_round(10);
+                    }
                 }
                 _ => {
                     fanout.remove(conns[at]);
@@ -161,6 +242,7 @@ proptest! {
             }
             prop_assert_eq!(fanout.waiting().bytes, expected.iter().map(Vec::len).sum::<usize>());
         }
+        fanout.end_round(10);
         let waiting = fanout.waiting().events as u64;
         let counts = fanout.take_counts();
         prop_assert_eq!(matched, counts.delivered + counts.dropped.iter().sum::<u64>() + waiting);

@@ -6,7 +6,8 @@ use smallvec::SmallVec;
 
 use super::frames::Released;
 use super::outbox::Outbox;
-use super::{ConnId, Fanout};
+use super::runs::{Match, RunId};
+use super::{ConnId, Depth, Fanout};
 
 /// At most this many frames go out in one system call; the kernel takes no more than 1,024.
 pub const GATHER_FRAMES: usize = 256;
@@ -43,8 +44,13 @@ impl Fanout {
         !self.dirty.is_empty()
     }
 
-    /// The next frames of a connection, as many as make up `max_bytes` (at least one), without what is written of the first.
+    /// The next frames of a connection, as many as make up `max_bytes` (at least one), without what is written of the first. In
+    /// one piece where other connections had the same in this round.
     pub fn gather<'a>(&'a mut self, conn: ConnId, max_bytes: usize, into: &mut Gathered<'a>) {
+        self.taken = self.run(conn, max_bytes).map(|run| (conn, run));
+        if let Some((_, run)) = self.taken {
+            return into.push(IoSlice::new(self.runs.bytes(run)));
+        }
         if self.outboxes[conn.at()].as_ref().is_some_and(Outbox::has_gaps) {
             self.write_gaps(conn);
         }
@@ -62,6 +68,30 @@ impl Fanout {
         }
     }
 
+    /// The run that is all that waits for a connection.
+    fn run(&mut self, conn: ConnId, max_bytes: usize) -> Option<RunId> {
+        let outbox = self.outboxes[conn.at()].as_ref()?;
+        if outbox.depth().bytes > max_bytes {
+            return None;
+        }
+        let frames = outbox.untouched()?;
+        match self.runs.find(frames) {
+            Match::None => None,
+            Match::Written(run) => Some(run),
+            // What is for one connection only cannot wait for another.
+            Match::Worth(_) if !frames.iter().all(|&frame| self.frames.event(frame).is_some()) => None,
+            Match::Worth(run) => {
+                let place = self.runs.place(run);
+                place.reserve_exact(outbox.depth().bytes);
+                for &frame in frames {
+                    place.extend_from_slice(self.frames.bytes(frame));
+                    self.frames.retain(frame, 1);
+                }
+                Some(run)
+            }
+        }
+    }
+
     /// Writes down the notices that are about to go out; until now they could take in more.
     #[cold]
     fn write_gaps(&mut self, conn: ConnId) {
@@ -73,11 +103,19 @@ impl Fanout {
         }
     }
 
-    /// Notes that `bytes` of what was gathered are out.
+    /// Notes that `bytes` of what was gathered are out. What shared frames have to be told they are told by
+    /// [`Fanout::end_round`].
     pub fn advance(&mut self, conn: ConnId, mut bytes: usize, now_us: u64) {
         self.counts.bytes += bytes as u64;
         let outbox = self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
         let waiting = outbox.depth();
+        let all = |run| waiting.bytes == bytes && self.runs.bytes(run).len() == bytes;
+        if let Some((taker, run)) = self.taken.take()
+            && taker == conn
+            && all(run)
+        {
+            return self.advance_over_run(conn, run);
+        }
         if waiting.events > 1 && waiting.bytes == bytes && !outbox.has_gaps() {
             return self.advance_over_all(conn, now_us);
         }
@@ -122,5 +160,28 @@ impl Fanout {
         waiting.bytes -= outbox.depth().bytes;
         counts.delivered += events as u64;
         outbox.pop_all(events, spare);
+    }
+
+    /// The usual case where everybody gets everything: a run is out. All of it are events.
+    fn advance_over_run(&mut self, conn: ConnId, run: RunId) {
+        let outbox = self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
+        let Depth { events, bytes } = outbox.depth();
+        self.waiting.events -= events;
+        self.waiting.bytes -= bytes;
+        self.counts.delivered += events as u64;
+        outbox.pop_all(events, &mut self.spare);
+        self.runs.count(run);
+    }
+
+    /// Ends a round of writes: what was gathered in it for many at a time is counted, and let go.
+    pub fn end_round(&mut self, now_us: u64) {
+        self.taken = None;
+        let Self { runs, frames, counts, .. } = self;
+        runs.end(|frame, deliveries| {
+            // The run's own reference is one more.
+            if let Released::Event(received_us) = frames.release_many(frame, deliveries + 1) {
+                counts.latency.observe_many(now_us.saturating_sub(received_us), u64::from(deliveries));
+            }
+        });
     }
 }

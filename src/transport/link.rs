@@ -56,7 +56,11 @@ impl Link {
     /// Writes as much as is taken.
     pub(super) fn write(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.tls.is_none() {
-            return self.stream.write_vectored(frames);
+            // A list of one piece costs the kernel more than the piece.
+            return match frames {
+                [frame] => self.stream.write(frame),
+                _ => self.stream.write_vectored(frames),
+            };
         }
         self.flush()?;
         let tls = self.tls.as_mut().expect("looked at above");

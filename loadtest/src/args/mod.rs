@@ -55,6 +55,9 @@ pub struct FloorArgs {
     /// Frames are compressed beforehand, as a server that compresses once would send them.
     #[arg(long)]
     pub deflate: bool,
+    /// The K frames of a turn lie in one piece of memory, and go out by `send` instead of `writev`.
+    #[arg(long)]
+    pub joined: bool,
 }
 
 /// `burst`.

@@ -34,7 +34,7 @@ pub fn run_floor(args: &FloorArgs) -> Result<Report> {
     let cores = args.work.checked()?;
     let machine = Machine::here();
     cpu::raise_file_limit(u64::from(args.work.connections) * 2 + OTHER_FILES)?;
-    let mut floor = Floor::new(args.work.clients(), cores)?;
+    let mut floor = Floor::new(args.work.clients(), cores)?.joined(args.joined);
     let shapes = Shape::all(&args.work, args.deflate, false);
     let mut cases: Vec<_> = shapes.iter().map(|shape| shape.case("floor", "-", args.work.clients())).collect();
     let bar = progress::bar(u64::from(args.work.rounds) * cases.len() as u64, "measuring");

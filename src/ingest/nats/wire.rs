@@ -127,5 +127,5 @@ pub(super) fn read_event(
     if message.payload.len() > longest {
         return Err(WireError::TooLarge(message.payload.len()));
     }
-    Ok(Draft::read(validator.validate(&message.payload)?.trim())?.seal(now))
+    Ok(Draft::of(&validator.read(&message.payload)?)?.seal(now))
 }

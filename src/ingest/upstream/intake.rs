@@ -134,7 +134,7 @@ impl Intake {
 
 /// The event; nothing if it is the notice of a hydrant that it has left out events on this very link.
 fn read(validator: &mut Validator, text: &str) -> Result<Option<Event>, Unusable> {
-    let draft = Draft::read(validator.validate(text.as_bytes())?)?;
+    let draft = Draft::of(&validator.read(text.as_bytes())?)?;
     let for_us = [&draft.kind, &draft.action, &draft.key].iter().zip(NOTICE).all(|(name, notice)| *name == notice);
     Ok((!for_us).then(|| draft.seal(clock::now())))
 }

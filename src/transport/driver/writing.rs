@@ -52,6 +52,7 @@ impl Driver {
             for &conn in early.iter().chain(late) {
                 self.write(conn, now_us);
             }
+            self.parts.shard.fanout().end_round(now_us);
         }
         self.dirty = dirty;
     }

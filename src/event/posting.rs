@@ -1,0 +1,208 @@
+//! Reading what a producer posts: one event, an array of events, or one a line (NDJSON).
+//!
+//! Contract: all or nothing. An error names the element or the line and is about the first event that cannot be taken.
+//! Nothing here reads a clock; whoever posts says how to ask what time it is, which is asked for each event that does not say it.
+
+use std::borrow::Cow;
+use std::{fmt, mem};
+
+use jiff::Timestamp;
+use memchr::memchr_iter;
+use thiserror::Error;
+
+use super::{Draft, Event, EventError};
+use crate::json::{JsonError, Validator, Value};
+
+/// How the events stand in the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One event, or an array of them.
+    Json,
+    /// One a line; blank lines do not count.
+    Lines,
+}
+
+/// What the caller decides about its events.
+#[derive(Debug, Clone, Copy)]
+pub struct Posting<'a> {
+    /// Who posts: the principal of events that name none, or of all.
+    pub principal: &'a str,
+    /// Whether events may name a principal of their own.
+    pub may_impersonate: bool,
+    /// How long the text of one event may be, in bytes.
+    pub event_bytes: usize,
+    /// What time it is, for events that do not say it.
+    pub now: fn() -> Timestamp,
+}
+
+impl Posting<'_> {
+    /// The events of a body, sealed, in its order.
+    ///
+    /// # Errors
+    /// [`PostingError`] for the first event that cannot be taken.
+    pub fn read(&self, body: &[u8], form: Form) -> Result<Vec<Event>, PostingError> {
+        Validator::lend(|validator| match form {
+            Form::Json => self.read_json(validator, body),
+            Form::Lines => self.read_lines(validator, body),
+        })
+    }
+
+    fn read_json(&self, validator: &mut Validator, body: &[u8]) -> Result<Vec<Event>, PostingError> {
+        let whole = validator.read(body).map_err(|error| Place::Whole.of(error))?;
+        if !whole.is_array() {
+            return Ok(vec![self.event(&whole).map_err(|fault| Place::Whole.of(fault))?]);
+        }
+        let elements = whole.elements().enumerate();
+        elements.map(|(at, element)| self.event(&element).map_err(|fault| Place::Element(at).of(fault))).collect()
+    }
+
+    fn read_lines(&self, validator: &mut Validator, body: &[u8]) -> Result<Vec<Event>, PostingError> {
+        let mut events = Vec::new();
+        for (at, line) in lines(body).enumerate() {
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let place = Place::Line(at + 1);
+            let value = validator.read(line).map_err(|error| place.of(error))?;
+            events.push(self.event(&value).map_err(|fault| place.of(fault))?);
+        }
+        Ok(events)
+    }
+
+    fn event(&self, value: &Value<'_, '_>) -> Result<Event, Fault> {
+        let bytes = value.text().len();
+        if bytes > self.event_bytes {
+            return Err(Fault::TooLarge { bytes, allowed: self.event_bytes });
+        }
+        let mut draft = Draft::of(value)?;
+        if draft.principal.is_empty() || !self.may_impersonate {
+            draft.principal = Cow::Borrowed(self.principal);
+        }
+        Ok(draft.seal_by(self.now))
+    }
+}
+
+/// The lines of a body without their ends.
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    let ends = memchr_iter(b'\n', body).chain([body.len()]);
+    ends.map(move |end| &body[mem::replace(&mut start, end + 1)..end])
+}
+
+/// Why a body was refused.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("{place}{fault}")]
+pub struct PostingError {
+    /// Where in the body.
+    pub place: Place,
+    /// What is wrong there.
+    pub fault: Fault,
+}
+
+/// A place in a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The body as a whole.
+    Whole,
+    /// An element of the array, from zero.
+    Element(usize),
+    /// A line, from one.
+    Line(usize),
+}
+
+impl Place {
+    fn of(self, fault: impl Into<Fault>) -> PostingError {
+        PostingError { place: self, fault: fault.into() }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole => Ok(()),
+            Self::Element(at) => write!(f, "element {at}: "),
+            Self::Line(at) => write!(f, "line {at}: "),
+        }
+    }
+}
+
+/// What is wrong with one event.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not JSON.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// It is not an event.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// Its text is too long.
+    #[error("an event of {bytes} bytes, {allowed} are allowed")]
+    TooLarge {
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        allowed: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POSTING: Posting<'_> =
+        Posting { principal: "user:a", may_impersonate: false, event_bytes: 1000, now: || Timestamp::UNIX_EPOCH };
+
+    fn read(form: Form, body: &str) -> Result<Vec<String>, String> {
+        let events = POSTING.read(body.as_bytes(), form).map_err(|error| error.to_string())?;
+        Ok(events.iter().map(|event| event.key().to_owned()).collect())
+    }
+
+    const GOOD: &str = r#"{"Type":"a","Action":"b","Key":"k"}"#;
+
+    #[test]
+    fn one_event_arrays_and_lines_are_read() {
+        assert_eq!(read(Form::Json, GOOD), Ok(vec!["k".to_owned()]));
+        assert_eq!(read(Form::Json, &format!(" [ {GOOD} , {GOOD} ] ")).unwrap().len(), 2);
+        assert_eq!(read(Form::Json, "[]"), Ok(vec![]));
+        assert_eq!(read(Form::Lines, &format!("{GOOD}\r\n\n  {GOOD}\n")).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        for (form, body, expected) in [
+            (Form::Json, r#"{"Type":}"#.to_owned(), "not valid JSON at byte"),
+            (Form::Json, format!(r#"[{GOOD},{{"Type":"a"}}]"#), "element 1: Action is missing or empty"),
+            (Form::Json, "[1]".to_owned(), "element 0: an event is a JSON object"),
+            (Form::Json, r#" {"Type":}"#.to_owned(), "not valid JSON at byte 9: "),
+            (Form::Lines, format!("{GOOD}\n\n{{\"Type\":}}\n"), "line 3: not valid JSON at byte 8: "),
+            (Form::Lines, format!("{GOOD}\n\n{{\"Type\":\n"), "line 3: not valid JSON"),
+            (Form::Lines, format!("{GOOD}\n[{GOOD}]"), "line 2: an event is a JSON object"),
+            (Form::Lines, format!(r#"{{"Type":"{}"}}"#, "x".repeat(2000)), "line 1: an event of 2011 bytes"),
+        ] {
+            let error = read(form, &body).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_event_may_be_as_long_as_allowed() {
+        let of = |length: usize| GOOD.replace("\"k\"", &format!("\"{}\"", "k".repeat(length - GOOD.len() + 1)));
+        for form in [Form::Json, Form::Lines] {
+            assert!(read(form, &format!("  {}  ", of(1000))).is_ok());
+            assert!(read(form, &of(1001)).unwrap_err().contains("an event of 1001 bytes, 1000 are allowed"));
+        }
+        let error = read(Form::Json, &format!("[{}, {} ]", of(1000), of(1001))).unwrap_err();
+        assert_eq!(error, "element 1: an event of 1001 bytes, 1000 are allowed");
+    }
+
+    #[test]
+    fn the_principal_is_the_callers_unless_it_may_impersonate() {
+        let body = br#"{"Type":"a","Action":"b","Principal":"user:other"}"#;
+        let principal = |posting: &Posting<'_>| {
+            let events = posting.read(body, Form::Json).unwrap();
+            events[0].json().contains(r#""Principal":"user:other""#)
+        };
+        assert!(!principal(&POSTING));
+        assert!(principal(&Posting { may_impersonate: true, ..POSTING }));
+    }
+}

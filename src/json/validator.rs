@@ -1,0 +1,131 @@
+//! Asking simd-json whether a text is JSON, with memory that is used again and again.
+
+use std::cell::Cell;
+use std::mem;
+
+use simd_json::{Buffers, INPUT_PADDING, Node, Tape};
+use thiserror::Error;
+
+use super::value::{Brackets, Value};
+
+/// The most that a thread keeps of each kind of memory, in bytes; a larger body takes its memory with it.
+const KEPT: usize = 1 << 20;
+
+thread_local! {
+    static SPARE: Cell<Option<Validator>> = const { Cell::new(None) };
+}
+
+/// Why a text is not JSON.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("not valid JSON at byte {offset}: {reason}")]
+pub struct JsonError {
+    /// Byte offset of the first byte that does not fit.
+    pub offset: usize,
+    /// What the parser says about it.
+    pub reason: String,
+}
+
+/// Checks texts; its memory is used again for each.
+pub struct Validator {
+    /// A copy of the text, in which simd-json decodes strings, with room behind it for vectors that reach beyond the end.
+    scratch: Vec<u8>,
+    buffers: Buffers,
+    /// Empty between two texts.
+    tape: Tape<'static>,
+    brackets: Brackets,
+}
+
+impl Default for Validator {
+    fn default() -> Self {
+        Self { scratch: Vec::new(), buffers: Buffers::default(), tape: Tape(Vec::new()), brackets: Brackets::default() }
+    }
+}
+
+impl std::fmt::Debug for Validator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Validator").finish_non_exhaustive()
+    }
+}
+
+impl Validator {
+    /// Lends out the validator that this thread keeps, so that no memory is made for each text.
+    pub fn lend<R>(work: impl FnOnce(&mut Self) -> R) -> R {
+        let mut validator = SPARE.take().unwrap_or_default();
+        let result = work(&mut validator);
+        if validator.is_small() {
+            SPARE.set(Some(validator));
+        }
+        result
+    }
+
+    /// The buffers grow with the text or with its tokens, as the others do.
+    fn is_small(&self) -> bool {
+        let tape = self.tape.0.capacity() * size_of::<Node<'_>>();
+        self.scratch.capacity().max(tape).max(self.brackets.bytes()) <= KEPT
+    }
+
+    /// Tells whether `text` is one JSON value with nothing but white space around it.
+    ///
+    /// # Errors
+    /// [`JsonError`] with the place. Nesting deeper than 1,024 is an error too (simd-json's own limit).
+    pub fn validate<'t>(&mut self, text: &'t [u8]) -> Result<&'t str, JsonError> {
+        self.read(text).map(|value| value.whole())
+    }
+
+    /// The JSON value that `text` is, with nothing but white space around it.
+    ///
+    /// # Errors
+    /// As [`Validator::validate`].
+    pub fn read<'t>(&mut self, text: &'t [u8]) -> Result<Value<'t, '_>, JsonError> {
+        let text = std::str::from_utf8(text)
+            .map_err(|e| JsonError { offset: e.valid_up_to(), reason: "not UTF-8".to_owned() })?;
+        self.scratch.clear();
+        self.scratch.extend_from_slice(text.as_bytes());
+        self.scratch.resize(text.len() + INPUT_PADDING, b' ');
+        let mut tape = mem::replace(&mut self.tape, Tape(Vec::new())).reset();
+        let outcome = simd_json::fill_tape_padded(&mut self.scratch, text.len(), &mut self.buffers, &mut tape);
+        self.tape = tape.reset();
+        match outcome {
+            Ok(()) => {
+                let places = self.buffers.structural_indexes();
+                self.brackets.read(text, places);
+                Ok(Value::new(text, places, &self.brackets))
+            }
+            Err(e) => Err(JsonError { offset: e.index(), reason: reason(&e) }),
+        }
+    }
+}
+
+/// simd-json names its errors by variants; the name is the reason, split into words.
+fn reason(error: &simd_json::Error) -> String {
+    let name = format!("{:?}", error.error());
+    let mut words = String::with_capacity(name.len() + 8);
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lent_validator_is_used_again_unless_it_has_grown() {
+        let capacity = |validator: &mut Validator| validator.scratch.capacity();
+        let check = |text: &[u8]| Validator::lend(|validator| assert!(validator.validate(text).is_ok()));
+        check(b"[1]");
+        assert!((1..KEPT).contains(&Validator::lend(capacity)));
+        let (long, many) = (format!("\"{}\"", "x".repeat(KEPT)), format!("[{}1]", "1,".repeat(KEPT / 16)));
+        for large in [long, many] {
+            check(large.as_bytes());
+            assert_eq!(Validator::lend(capacity), 0);
+        }
+        // Two at a time are two.
+        check(b"[1]");
+        Validator::lend(|_| assert_eq!(Validator::lend(capacity), 0));
+    }
+}
