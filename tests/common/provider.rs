@@ -20,8 +20,7 @@ pub(crate) struct Provider {
 impl Provider {
     pub(crate) fn new() -> Self {
         let pair = |algorithm| rcgen::KeyPair::generate_for(algorithm).unwrap();
-        let pairs =
-            [&rcgen::PKCS_RSA_SHA256, &rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ED25519].map(|kind| pair(kind));
+        let pairs = [&rcgen::PKCS_RSA_SHA256, &rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ED25519].map(pair);
         let [rsa, ec, ed] = pairs.each_ref().map(|pair| pair.serialize_pem().into_bytes());
         let keys = vec![
             ("rsa", Algorithm::RS256, EncodingKey::from_rsa_pem(&rsa).unwrap()),
