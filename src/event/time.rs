@@ -104,16 +104,6 @@ mod tests {
         }
 
         #[test]
-        fn one_wrong_byte_is_told(at in 0_usize..35, byte in 0_u8..128) {
-            let mut text = b"2026-11-24T04:22:08.335670491+02:00".to_vec();
-            text[at] = byte;
-            let text = String::from_utf8(text).unwrap();
-            prop_assert_eq!(parse(&text), slowly(&text));
-            let utc = text[..29].to_owned() + "Z";
-            prop_assert_eq!(parse(&utc), slowly(&utc));
-        }
-
-        #[test]
         fn anything_else_is_none(text in r"[0-9TZ:.+ -]{0,40}|\PC{0,40}") {
             prop_assert_eq!(parse(&text), slowly(&text));
         }
@@ -125,6 +115,20 @@ mod tests {
             ["0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-30T22:00:00Z", "9999-12-31T23:59:59.999999999Z"]
         {
             assert_eq!(parse(text), text.parse().ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_wrong_byte_is_told() {
+        for at in 0..35 {
+            for byte in 0..128 {
+                let mut text = b"2026-11-24T04:22:08.335670491+02:00".to_vec();
+                text[at] = byte;
+                let text = String::from_utf8(text).unwrap();
+                assert_eq!(parse(&text), slowly(&text), "{text}");
+                let utc = text[..29].to_owned() + "Z";
+                assert_eq!(parse(&utc), slowly(&utc), "{utc}");
+            }
         }
     }
 }
