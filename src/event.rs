@@ -30,7 +30,6 @@ use crate::frame::{Encoding, HEADER_ROOM};
 use crate::json;
 use field::Field;
 use holders::Holders;
-use time::is_rfc3339;
 use wire::{FrameStart, TIME, Wire, offset};
 
 /// What Go's zero `time.Time` looks like; clients send it to mean "no time given".
@@ -228,7 +227,7 @@ fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
     if text.is_empty() || text == ZERO_TIME {
         return Ok(None);
     }
-    if is_rfc3339(&text) {
+    if time::parse(&text).is_some() {
         return Ok(Some(text));
     }
     Err(EventError::BadTime { text: text.chars().take(64).collect() })
@@ -336,6 +335,11 @@ impl Event {
     pub fn time(&self) -> &str {
         let json = &self.json()[TIME.len()..];
         json.split_once('"').map_or("", |(time, _)| time)
+    }
+
+    /// The same as a moment.
+    pub fn moment(&self) -> Option<Timestamp> {
+        time::parse(self.time())
     }
 
     /// The object after the change, compact JSON, `null` if there is none.

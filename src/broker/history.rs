@@ -199,8 +199,7 @@ impl History {
 
     /// What [`History::append`] needs to know of the events.
     pub(super) fn times(&self, events: &[Event]) -> Times {
-        let read = |event: &Event| event.time().parse().ok();
-        Times(if self.limits.events == 0 { Vec::new() } else { events.iter().map(read).collect() })
+        Times(if self.limits.events == 0 { Vec::new() } else { events.iter().map(Event::moment).collect() })
     }
 
     /// Takes sequenced events in. To be called in their order. Returns what made room for them; it may hold the last references

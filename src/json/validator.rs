@@ -77,7 +77,7 @@ impl Validator {
     /// # Errors
     /// As [`Validator::validate`].
     pub fn read<'t>(&mut self, text: &'t [u8]) -> Result<Value<'t, '_>, JsonError> {
-        let text = std::str::from_utf8(text)
+        let text = simdutf8::compat::from_utf8(text)
             .map_err(|e| JsonError { offset: e.valid_up_to(), reason: "not UTF-8".to_owned() })?;
         self.scratch.clear();
         self.scratch.extend_from_slice(text.as_bytes());

@@ -20,7 +20,6 @@ use crate::broker::history::HYDRANT;
 use crate::broker::{Broker, PublishError};
 use crate::clock;
 use crate::event::{Draft, Event};
-use crate::json::Validator;
 use crate::metrics::{NatsMetrics, Source};
 
 /// Messages that are taken before they are sequenced.
@@ -46,7 +45,6 @@ pub(super) struct Receiver {
     node: u64,
     longest: usize,
     peers: Peers,
-    validator: Validator,
     runs: Vec<Run>,
     /// Since when there is no connection; nothing while there is one.
     away: Option<Timestamp>,
@@ -61,7 +59,6 @@ impl Receiver {
             node,
             longest,
             peers: Peers::default(),
-            validator: Validator::default(),
             runs: Vec::new(),
             away: Some(clock::now()),
             known: false,
@@ -129,7 +126,7 @@ impl Receiver {
             Verdict::After(loss) => self.tell_loss(Some(loss), now),
             Verdict::Repeated => return self.metrics().duplicates.inc(),
         }
-        match wire::read_event(message, &mut self.validator, self.longest, now) {
+        match wire::read_event(message, self.longest, now) {
             Ok(event) => {
                 self.metrics().received.inc();
                 self.push(event, occurrence);

@@ -118,14 +118,9 @@ pub(super) fn read(message: &Message) -> Result<(Place, Kind), WireError> {
 ///
 /// # Errors
 /// [`WireError`] if the payload is not an event of at most `longest` bytes.
-pub(super) fn read_event(
-    message: &Message,
-    validator: &mut Validator,
-    longest: usize,
-    now: Timestamp,
-) -> Result<Event, WireError> {
+pub(super) fn read_event(message: &Message, longest: usize, now: Timestamp) -> Result<Event, WireError> {
     if message.payload.len() > longest {
         return Err(WireError::TooLarge(message.payload.len()));
     }
-    Ok(Draft::of(&validator.read(&message.payload)?)?.seal(now))
+    Validator::lend(|validator| Ok(Draft::of(&validator.read(&message.payload)?)?.seal(now)))
 }

@@ -43,7 +43,6 @@ pub(super) struct Intake {
     broker: Arc<Broker>,
     metrics: EndpointMetrics,
     endpoint: Endpoint,
-    validator: Validator,
     batch: Vec<Event>,
     bytes: usize,
     /// Events of the endpoint in the batch; gaps are ours.
@@ -55,16 +54,7 @@ pub(super) struct Intake {
 impl Intake {
     pub(super) fn new(broker: Arc<Broker>, endpoint: Endpoint) -> Self {
         let metrics = broker.metrics().upstream.endpoint(&endpoint.authority());
-        Self {
-            broker,
-            metrics,
-            endpoint,
-            validator: Validator::default(),
-            batch: Vec::new(),
-            bytes: 0,
-            received: 0,
-            published: clock::now(),
-        }
+        Self { broker, metrics, endpoint, batch: Vec::new(), bytes: 0, received: 0, published: clock::now() }
     }
 
     pub(super) fn metrics(&self) -> &EndpointMetrics {
@@ -78,7 +68,7 @@ impl Intake {
 
     /// Adds a message of the endpoint to the batch. One that is not an event is counted and left out.
     pub(super) fn add(&mut self, text: &str) {
-        match read(&mut self.validator, text) {
+        match read(text) {
             Ok(Some(event)) => {
                 self.received += 1;
                 self.push(event);
@@ -133,10 +123,12 @@ impl Intake {
 }
 
 /// The event; nothing if it is the notice of a hydrant that it has left out events on this very link.
-fn read(validator: &mut Validator, text: &str) -> Result<Option<Event>, Unusable> {
-    let draft = Draft::of(&validator.read(text.as_bytes())?)?;
-    let for_us = [&draft.kind, &draft.action, &draft.key].iter().zip(NOTICE).all(|(name, notice)| *name == notice);
-    Ok((!for_us).then(|| draft.seal(clock::now())))
+fn read(text: &str) -> Result<Option<Event>, Unusable> {
+    Validator::lend(|validator| {
+        let draft = Draft::of(&validator.read(text.as_bytes())?)?;
+        let for_us = [&draft.kind, &draft.action, &draft.key].iter().zip(NOTICE).all(|(name, notice)| *name == notice);
+        Ok((!for_us).then(|| draft.seal_by(clock::now)))
+    })
 }
 
 /// The event that tells of a gap (`docs/protocol.md`, "Events").
@@ -166,8 +158,7 @@ mod tests {
 
     #[test]
     fn events_are_read_and_notices_for_us_are_not_passed_on() {
-        let mut validator = Validator::default();
-        let mut key = |text: &str| read(&mut validator, text).map(|event| event.map(|event| event.key().to_owned()));
+        let key = |text: &str| read(text).map(|event| event.map(|event| event.key().to_owned()));
         assert_eq!(key(r#"{"Type":"a","Action":"b","Key":"c"}"#).unwrap().as_deref(), Some("c"));
         assert_eq!(key(r#"{"Type":"hydrant","Action":"gap","Key":"queue"}"#).unwrap(), None);
         assert_eq!(key(r#"{"Type":"hydrant","Action":"gap","Key":"drp:8092"}"#).unwrap().as_deref(), Some("drp:8092"));
