@@ -198,8 +198,8 @@ impl Attacks {
             header["kid"] = id.as_str().into();
             self.add(format!("kid {id:?}"), forger.signed(&header.to_string(), &forger.payload.to_string()));
             for key in [&b""[..], b"\0"] {
-                let forged = forge(&header.to_string(), &forger.payload.to_string(), key, Algorithm::HS256);
-                self.add(format!("kid {id:?} signed with {key:?}"), forged);
+                let by_key = forge(&header.to_string(), &forger.payload.to_string(), key, Algorithm::HS256);
+                self.add(format!("kid {id:?} signed with {key:?}"), by_key);
             }
         }
         for odd in [json!([kid]), json!({"kid": kid}), json!(0), Value::Null] {
