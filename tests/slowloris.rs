@@ -17,8 +17,7 @@ use tokio::task::JoinSet;
 /// Slow clients of a kind.
 const EACH: usize = 40;
 
-/// Time that the servers of these tests give, and a little less, for clocks that differ.
-const TIME: Duration = Duration::from_secs(2);
+/// A little less than the two seconds that the servers of these tests give, for clocks that differ.
 const ALMOST: Duration = Duration::from_millis(1900);
 
 /// How long a slow client waits between two bytes: much less than the server waits, so that only the sum can end it.
@@ -63,7 +62,7 @@ async fn talk(mut write: WriteHalf<socket::Socket>, slow: Slow) {
 
 /// Reads to the end; a reset is one too.
 async fn end(mut read: ReadHalf<socket::Socket>) {
-    let mut buffer = [0; 4096];
+    let mut buffer = [0; 256];
     while read.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
 }
 
@@ -170,18 +169,18 @@ async fn strangers_hold_no_socket_by_bodies_or_by_not_reading() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_stands_still_is_given_up_and_disturbs_nobody() {
     let server = Arc::new(Hydrant::start(SETTINGS).await);
-    let head = format!(
+    let request = format!(
         "POST /api/v3/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
          Content-Length: 1000\r\n\r\n[",
         server.token().await
     );
     let mut held = JoinSet::new();
     for _ in 0..EACH {
-        let (head, address) = (head.clone(), server.address());
+        let (request, address) = (request.clone(), server.address());
         held.spawn(async move {
             let begun = Instant::now();
             let mut raw = Raw(socket::connect(address, false).await);
-            raw.send(head.as_bytes()).await;
+            raw.send(request.as_bytes()).await;
             let answer = raw.head().await;
             assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
             begun.elapsed()
