@@ -365,6 +365,8 @@ async fn bind(
     let limits = ListenLimits {
         handshake: settings.timeouts.handshake,
         header: settings.timeouts.header,
+        // A download from the endpoint may rest for as long as its own setting says.
+        stalled: settings.timeouts.idle.max(settings.proxy.idle),
         pending: settings.limits.pending_handshakes,
     };
     let bound = Listener::bind(address, tls, limits, Arc::clone(metrics)).await;

@@ -248,42 +248,114 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// DRP's own table and rules, row by row, and what an attacker would try to spell another way.
     #[test]
     fn containment_is_that_of_drp() {
         let table = [
+            // DRP's own table.
             ("*/*/*", "machines/*/*", true),
-            ("*/*/*", "machines/update:/Foo,get/a,b", true),
             ("*/*/*", "*/*/*", true),
+            ("*/*/*", "machines/update:/Foo,get/a,b", true),
             ("machines/*/*", "bootenvs/*/*", false),
+            ("machines/delete/foo, bar", "machines/delete/foo", true),
+            ("machines/update:/Foo/foo", "machines/update:/Foo/Bar/foo", true),
+            ("machines/update:/Foo/foo", "machines/update://foo", false),
+            ("machines/update:/Foo/foo", "machines/update:/Bar/foo", false),
+            ("machines/action/foo", "machines/action:spike/foo", true),
+            // Every scope that is wanted must be held.
             ("machines/*/*", "*/*/*", false),
             ("machines/*/*", "machines,bootenvs/get/*", false),
             ("machines,bootenvs/*/*", "machines,bootenvs/get/*", true),
-            ("machines/delete/foo, bar", "machines/delete/foo", true),
-            ("machines/delete/foo,bar", "machines/delete/bar,foo", true),
-            ("machines/delete/foo", "machines/delete/foo,bar", false),
-            ("machines/delete/foo", "machines/delete/*", false),
+            ("machines,bootenvs/get/*", "bootenvs/get/x", true),
+            ("machines/get/*", "Machines/get/x", false),
+            ("machines/get/*", "machine/get/x", false),
+            // And every action in it.
+            ("machines/*/*", "machines/get,update:/Foo,action:spike/*", true),
             ("machines/get,list/*", "machines/get/x", true),
             ("machines/get/*", "machines/get,list/x", false),
             ("machines/get/*", "machines/*/x", false),
-            ("machines/update/foo", "machines/update:/Foo/foo", true),
-            ("machines/update:/foo", "machines/update:/Foo/foo", true),
-            ("machines/update:/Foo/foo", "machines/update:/Foo/foo", true),
-            ("machines/update:/Foo/foo", "machines/update:/Foo/Bar/foo", true),
-            ("machines/update:/Foo/foo", "machines/update:/Foobar/foo", false),
-            ("machines/update:/Foo/foo", "machines/update:/Bar/foo", false),
-            ("machines/update:/Foo/foo", "machines/update://foo", false),
-            ("machines/update://foo", "machines/update:/Foo/foo", false),
-            ("machines/update:/Foo/foo", "machines/update/foo", false),
-            ("machines/action/foo", "machines/action:spike/foo", true),
+            ("machines/get/*", "machines/GET/x", false),
+            ("machines/get/*", "machines/getSecure/x", false),
+            ("machines/getSecure/*", "machines/get/x", false),
+            ("machines/update/*", "machines/updateSecure/x", false),
+            ("machines/updateSecure/*", "machines/update/x", false),
+            ("machines/update/*", "machines/updateSecure:/Foo/x", false),
+            ("machines/get/*", "machines/get:/Foo/x", false),
+            // `action` and what stands behind its colon.
+            ("machines/action/foo", "machines/action:/foo", true),
             ("machines/action:spike/foo", "machines/action/foo", false),
             ("machines/action:spike/foo", "machines/action:spoke/foo", false),
+            ("machines/action:spike/foo", "machines/action:spike:more/foo", false),
+            ("machines/action:spike/foo", "machines/action:spike/foo", true),
+            ("machines/action:/foo", "machines/action:spike/foo", false),
             ("machines/actions/foo", "machines/action:spike/foo", false),
+            ("machines/actions/foo", "machines/action/foo", false),
+            ("machines/action/foo", "machines/actions/foo", false),
+            ("machines/action/foo", "machines/Action:spike/foo", false),
+            // `update` and the pointers behind its colon.
+            ("machines/update/foo", "machines/update:/Foo/foo", true),
+            ("machines/update/foo", "machines/update:/foo", true),
+            ("machines/update:/foo", "machines/update:/Foo/foo", true),
+            ("machines/update:/foo", "machines/update://foo", true),
+            ("machines/update:/foo", "machines/update/foo", false),
+            ("machines/update:/Foo/foo", "machines/update:/Foo/foo", true),
+            ("machines/update:/Foo/foo", "machines/update:/Foo//foo", true),
+            ("machines/update:/Foo//foo", "machines/update:/Foo/foo", false),
+            ("machines/update:/Foo//foo", "machines/update:/Foo/Bar/foo", false),
+            ("machines/update:/Foo/foo", "machines/update:/Foobar/foo", false),
+            ("machines/update:/Foo/foo", "machines/update:/foo/foo", false),
+            ("machines/update:/a/foo", "machines/update:/a~1b/foo", false),
+            ("machines/update:/a~1b/foo", "machines/update:/a/b/foo", false),
+            ("machines/update:/Foo/foo", "machines/update:/Foo/../Bar/foo", true),
+            ("machines/update://foo", "machines/update:/Foo/foo", false),
+            ("machines/update:/Foo/foo", "machines/update/foo", false),
+            ("machines/update:/Foo/foo", "machines/update:/foo", false),
+            // Of keys a list contains its subsets; only `*` contains `*`.
+            ("machines/delete/foo,bar", "machines/delete/bar,foo", true),
+            ("machines/delete/foo", "machines/delete/foo,bar", false),
+            ("machines/delete/foo", "machines/delete/*", false),
+            ("machines/delete/foo,*", "machines/delete/anything", true),
+            ("machines/delete/foo", "machines/delete/foo,*", false),
+            ("machines/delete/foo", "machines/delete/Foo", false),
+            ("machines/delete/foo", "machines/delete/", false),
+            ("machines/delete/", "machines/delete/", true),
+            ("machines/delete/", "machines/delete/foo", false),
+            ("machines/delete/foo*", "machines/delete/foobar", false),
+            ("machines/delete/foo,,foo", "machines/delete/foo", true),
+            // What is no DRP type or action is contained in itself and in `*` only, where DRP drops it.
             ("beeblebrox/*/*", "beeblebrox/created/x", true),
             ("machines/*/*", "beeblebrox/created/x", false),
+            ("machines/get/*", "machines/beeblebrox/x", false),
+            ("machines/beeblebrox/*", "machines/beeblebrox/x", true),
+            ("machines/*/*", "machines/beeblebrox/x", true),
+            ("*/get/*", "beeblebrox/get/x", true),
         ];
         for (have, wanted, expected) in table {
             assert_eq!(claim(have).contains(&claim(wanted)), expected, "{have} contains {wanted}");
         }
+    }
+
+    #[test]
+    fn odd_spellings_are_what_they_seem() {
+        let of = |scope, action, specific| Claim::new(scope, action, specific).unwrap();
+        let one = of(" machines ,machines", "get\t,\nget", "foo , bar");
+        assert!(one == of("machines", "get", "bar,foo") && one.contains(&of("machines", "get", " bar")));
+        assert!(of("machines, * ", "*,get", " *").is_everything());
+        // A star within a word, and one that only looks like a star, are no star.
+        for scope in ["**", "m*", "\u{2217}", "\u{ff0a}", "%2a", "\\*"] {
+            assert!(!of(scope, "*", "*").contains(&of("machines", "get", "x")), "{scope}");
+            assert!(!of("machines", "*", scope).contains(&of("machines", "get", "x")), "{scope}");
+        }
+        // Characters that print as nothing or as another make another word.
+        for scope in ["machines\0", "machines\u{200b}", "m\u{430}chines", "machines/", "\"machines\""] {
+            assert!(!of("machines", "*", "*").contains(&of(scope, "get", "x")), "{scope:?}");
+        }
+        assert!(
+            !of("machines", "get", "a").contains(&Claim { specific: Terms::one("a,a"), ..of("machines", "get", "a") })
+        );
+        assert!(
+            !of("machines", "get", "a").contains(&Claim { specific: Terms::one("*"), ..of("machines", "get", "a") })
+        );
     }
 
     #[test]

@@ -253,7 +253,7 @@ table! {
     Timeouts in "timeouts." {
         /// Time between two pings on a websocket.
         ping: Duration as Span = "54s", start;
-        /// A websocket without any sign of life for so long is closed.
+        /// A websocket without any sign of life for so long is closed, and a connection that takes nothing of an answer.
         idle: Duration as Span = "60s", start;
         /// Time for the head of a request.
         header: Duration as Span = "5s", start;

@@ -1,7 +1,7 @@
 //! Accepts connections, does the TLS handshake and serves HTTP until a request becomes a websocket.
 //!
 //! Contract: runs on the control plane, never on a shard. Every wait on a client has a bound: the TLS handshake, the head of a
-//! request (hyper's timer is set; without one its timeout does nothing), and the number of sockets that are still between
+//! request (hyper's timer is set; without one its timeout does nothing), a write that it does not take, and the number of sockets that are still between
 //! accept and their first good credentials. Out of file descriptors, it waits and tries again instead of spinning.
 
 use std::convert::Infallible;
@@ -55,6 +55,8 @@ pub struct ListenLimits {
     pub handshake: Duration,
     /// For the head of a request.
     pub header: Duration,
+    /// For a client to take some of what is written to it.
+    pub stalled: Duration,
     /// Sockets between accept and their first good credentials.
     pub pending: usize,
 }
@@ -147,10 +149,10 @@ impl<H: Handler> Server<H> {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let Some(tls) = &self.tls else { return Some(Socket::Plain(stream)) };
+        let Some(tls) = &self.tls else { return Some(Socket::plain(stream, self.limits.stalled)) };
         let handshake = TlsAcceptor::from(tls.current()).accept(stream);
         if let Ok(Ok(tls)) = tokio::time::timeout(self.limits.handshake, handshake).await {
-            return Some(Socket::Tls(Box::new(tls)));
+            return Some(Socket::tls(tls, self.limits.stalled));
         }
         self.metrics.rejected(Rejection::Tls);
         None

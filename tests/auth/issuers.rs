@@ -10,57 +10,22 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::provider::Provider;
 use crate::support::{Realm, at, now, options, ttl, usual};
 
-struct Provider {
-    keys: Vec<(&'static str, Algorithm, EncodingKey)>,
-    jwks: Value,
-}
-
-impl Provider {
-    fn new() -> Self {
-        let pair = |algorithm| rcgen::KeyPair::generate_for(algorithm).unwrap();
-        let pem = |pair: &rcgen::KeyPair| pair.serialize_pem().into_bytes();
-        let rsa = EncodingKey::from_rsa_pem(&pem(&pair(&rcgen::PKCS_RSA_SHA256))).unwrap();
-        let ec = EncodingKey::from_ec_pem(&pem(&pair(&rcgen::PKCS_ECDSA_P256_SHA256))).unwrap();
-        let ed_pair = pair(&rcgen::PKCS_ED25519);
-        let x = URL_SAFE_NO_PAD.encode(ed_pair.public_key_raw());
-        let mut jwks = vec![json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": "ed", "x": x})];
-        for (id, algorithm, key) in [("rsa", Algorithm::RS256, &rsa), ("ec", Algorithm::ES256, &ec)] {
-            let mut jwk = Jwk::from_encoding_key(key, algorithm).unwrap();
-            jwk.common.key_id = Some(id.to_owned());
-            jwks.push(serde_json::to_value(jwk).unwrap());
-        }
-        let ed = EncodingKey::from_ed_pem(&pem(&ed_pair)).unwrap();
-        let keys = vec![("rsa", Algorithm::RS256, rsa), ("ec", Algorithm::ES256, ec), ("ed", Algorithm::EdDSA, ed)];
-        let jwks = json!({"keys": jwks});
-        Self { keys, jwks }
-    }
-
-    fn key(&self, id: &str) -> (Algorithm, &EncodingKey) {
-        let (_, algorithm, key) = self.keys.iter().find(|(other, ..)| *other == id).unwrap();
-        (*algorithm, key)
-    }
-
-    fn sign(&self, id: &str, claims: &Value) -> String {
-        let (algorithm, key) = self.key(id);
-        encode(&Header { kid: Some(id.to_owned()), ..Header::new(algorithm) }, claims, key).unwrap()
-    }
-
-    fn realm(&self, roles_claim: Option<&str>) -> Foreign {
-        let dir = tempfile::tempdir().unwrap();
-        let jwks = dir.path().join("jwks.json");
-        std::fs::write(&jwks, self.jwks.to_string()).unwrap();
-        let issuer = IssuerOptions {
-            jwks: jwks.clone(),
-            issuer: "https://id.lab".to_owned(),
-            audience: "hydrant".to_owned(),
-            user_claim: "/ext/login".to_owned(),
-            roles_claim: roles_claim.map(ToOwned::to_owned),
-        };
-        let realm = Realm::with(AuthOptions { issuer: Some(issuer), ..options() }, usual);
-        Foreign { realm, jwks, _dir: dir }
-    }
+fn realm(provider: &Provider, roles_claim: Option<&str>) -> Foreign {
+    let dir = tempfile::tempdir().unwrap();
+    let jwks = dir.path().join("jwks.json");
+    std::fs::write(&jwks, provider.jwks.to_string()).unwrap();
+    let issuer = IssuerOptions {
+        jwks: jwks.clone(),
+        issuer: "https://id.lab".to_owned(),
+        audience: "hydrant".to_owned(),
+        user_claim: "/ext/login".to_owned(),
+        roles_claim: roles_claim.map(ToOwned::to_owned),
+    };
+    let realm = Realm::with(AuthOptions { issuer: Some(issuer), ..options() }, usual);
+    Foreign { realm, jwks, _dir: dir }
 }
 
 /// A realm and its issuer's file.
@@ -98,7 +63,7 @@ fn with(name: &str, value: Value) -> Value {
 #[test]
 fn every_kind_of_key_is_taken_for_a_user_of_the_store() {
     let provider = Provider::new();
-    let realm = provider.realm(None);
+    let realm = realm(&provider, None);
     for id in ["rsa", "ec", "ed"] {
         let identity = realm.bearer(&provider.sign(id, &claims()), now()).unwrap();
         assert_eq!((identity.principal().as_str(), identity.expires_at()), ("user:alice", Some(at(300))), "{id}");
@@ -113,7 +78,7 @@ fn every_kind_of_key_is_taken_for_a_user_of_the_store() {
 #[test]
 fn what_is_not_meant_for_us_is_refused() {
     let provider = Provider::new();
-    let realm = provider.realm(None);
+    let realm = realm(&provider, None);
     let second = now().as_second();
     let table = [
         ("another issuer", with("iss", "https://evil.lab".into())),
@@ -141,8 +106,14 @@ fn what_is_not_meant_for_us_is_refused() {
 #[test]
 fn a_public_key_is_never_a_secret_key() {
     let provider = Provider::new();
-    let realm = provider.realm(None);
+    let realm = realm(&provider, None);
     let mut secrets: Vec<Vec<u8>> = vec![provider.jwks.to_string().into_bytes()];
+    for public in &provider.public {
+        secrets.push(public.clone());
+        // As a file has it or not: with other ends of lines, without the last one.
+        secrets.push(public.trim_ascii_end().to_vec());
+        secrets.extend(std::str::from_utf8(public).map(|pem| pem.replace('\n', "\r\n").into_bytes()));
+    }
     for jwk in provider.jwks["keys"].as_array().unwrap() {
         secrets.push(jwk.to_string().into_bytes());
         for name in ["n", "x", "y"] {
@@ -151,7 +122,7 @@ fn a_public_key_is_never_a_secret_key() {
             secrets.push(URL_SAFE_NO_PAD.decode(text).unwrap());
         }
     }
-    assert!(secrets.len() > 10);
+    assert!(secrets.len() > 30, "{}", secrets.len());
     for id in ["rsa", "ec", "ed"] {
         for secret in &secrets {
             for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
@@ -169,7 +140,7 @@ fn a_public_key_is_never_a_secret_key() {
 #[test]
 fn a_key_has_one_algorithm_and_signs_for_itself() {
     let provider = Provider::new();
-    let realm = provider.realm(None);
+    let realm = realm(&provider, None);
     let (_, rsa) = provider.key("rsa");
     for algorithm in [Algorithm::RS384, Algorithm::RS512, Algorithm::PS256] {
         let header = Header { kid: Some("rsa".to_owned()), ..Header::new(algorithm) };
@@ -182,6 +153,19 @@ fn a_key_has_one_algorithm_and_signs_for_itself() {
     }
     let header = Header { kid: Some("ec".to_owned()), crit: Some(vec!["exp".to_owned()]), ..Header::new(algorithm) };
     assert!(realm.bearer(&encode(&header, &claims(), ec).unwrap(), now()).is_err(), "crit");
+    let brought = Jwk::from_encoding_key(ec, algorithm).unwrap();
+    for header in [
+        Header { jwk: Some(brought), ..Header::new(algorithm) },
+        Header { jku: Some("https://evil.lab/jwks.json".to_owned()), ..Header::new(algorithm) },
+        Header { x5u: Some("https://evil.lab/chain.pem".to_owned()), ..Header::new(algorithm) },
+    ] {
+        let another = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let evil = EncodingKey::from_ec_pem(another.serialize_pem().as_bytes()).unwrap();
+        for kid in [None, Some("ec"), Some("../../../dev/null"), Some("evil")] {
+            let header = Header { kid: kid.map(ToOwned::to_owned), ..header.clone() };
+            assert!(realm.bearer(&encode(&header, &claims(), &evil).unwrap(), now()).is_err(), "{header:?}");
+        }
+    }
     let another = Provider::new();
     assert!(realm.bearer(&another.sign("ec", &claims()), now()).is_err(), "another key of the same name");
 }
@@ -189,7 +173,7 @@ fn a_key_has_one_algorithm_and_signs_for_itself() {
 #[test]
 fn roles_of_the_issuer_make_no_user_of_the_store() {
     let provider = Provider::new();
-    let realm = provider.realm(Some("roles"));
+    let realm = realm(&provider, Some("roles"));
     let let_in = |claims: &Value| realm.bearer(&provider.sign("ed", claims), now());
     let alice = let_in(&claims()).unwrap();
     let permits =
@@ -209,7 +193,7 @@ fn roles_of_the_issuer_make_no_user_of_the_store() {
 #[test]
 fn the_file_is_reloaded_and_a_bad_one_refused() {
     let provider = Provider::new();
-    let realm = provider.realm(None);
+    let realm = realm(&provider, None);
     let path = realm.jwks.clone();
     let token = provider.sign("ec", &claims());
     let oct = json!({"keys": [{"kty": "oct", "kid": "x", "k": "AAAA"}]}).to_string();

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails the test")]
 
+#[path = "../common/provider.rs"]
+mod provider;
+
 mod files;
 mod issuers;
 mod login;

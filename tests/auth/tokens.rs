@@ -23,7 +23,11 @@ fn json_of(part: &str) -> Value {
 
 /// A token of these texts, signed as `algorithm` with `key`.
 fn forge(header: &str, payload: &str, key: &[u8], algorithm: Algorithm) -> String {
-    let message = format!("{}.{}", encode(header), encode(payload));
+    seal(&format!("{}.{}", encode(header), encode(payload)), key, algorithm)
+}
+
+/// This text and its signature.
+fn seal(message: &str, key: &[u8], algorithm: Algorithm) -> String {
     let signature = crypto::sign(message.as_bytes(), &EncodingKey::from_secret(key), algorithm).unwrap();
     format!("{message}.{signature}")
 }
@@ -50,6 +54,10 @@ impl Forger {
         forge(header, payload, &self.key, Algorithm::HS256)
     }
 
+    fn sealed(&self, message: &str) -> String {
+        seal(message, &self.key, Algorithm::HS256)
+    }
+
     fn with_header(&self, name: &str, value: Value) -> String {
         let mut header = self.header.clone();
         header[name] = value;
@@ -69,76 +77,209 @@ impl Forger {
     }
 }
 
-fn attacks(forger: &Forger) -> Vec<(String, String)> {
-    let [header, payload, signature] = parts(&forger.token);
-    let mut attacks: Vec<(String, String)> = Vec::new();
-    let mut attack = |name: &str, token: String| attacks.push((name.to_owned(), token));
-    for none in ["none", "None", "NONE", "nOnE", "", "HS256 ", "hs256"] {
+/// Tokens that must be refused, by name.
+#[derive(Default)]
+struct Attacks(Vec<(String, String)>);
+
+impl Attacks {
+    fn add(&mut self, name: impl Into<String>, token: String) {
+        self.0.push((name.into(), token));
+    }
+
+    fn all(forger: &Forger) -> Vec<(String, String)> {
+        let mut attacks = Self::default();
+        attacks.algorithms(forger);
+        attacks.signatures(forger);
+        attacks.segments(forger);
+        attacks.key_ids(forger);
+        attacks.headers(forger);
+        attacks.unencoded(forger);
+        attacks.duplicates(forger);
+        attacks.times(forger);
+        attacks.claims(forger);
+        attacks.0
+    }
+
+    fn algorithms(&mut self, forger: &Forger) {
+        let [_, payload, signature] = parts(&forger.token);
+        for none in ["none", "None", "NONE", "nOnE", "", "HS256 ", "hs256", "HS256\0"] {
+            let kid = forger.header["kid"].as_str().unwrap();
+            let header = encode(&json!({"alg": none, "typ": "JWT", "kid": kid}).to_string());
+            self.add(format!("alg {none:?} unsigned"), format!("{header}.{payload}."));
+            self.add(format!("alg {none:?} without the dot"), format!("{header}.{payload}"));
+            self.add(format!("alg {none:?} with a signature"), format!("{header}.{payload}.{signature}"));
+            self.add(format!("alg {none:?} signed"), forger.with_header("alg", none.into()));
+        }
+        for (name, algorithm) in [("HS384", Algorithm::HS384), ("HS512", Algorithm::HS512)] {
+            let mut header = forger.header.clone();
+            header["alg"] = name.into();
+            self.add(name, forge(&header.to_string(), &forger.payload.to_string(), &forger.key, algorithm));
+        }
+        for name in ["RS256", "ES256", "EdDSA", "PS256", "XX256"] {
+            self.add(name, forger.with_header("alg", name.into()));
+        }
+        for odd in [json!(["HS256"]), json!(["HS256", "none"]), json!({"HS256": 1}), json!(256), json!(null)] {
+            self.add(format!("alg {odd}"), forger.with_header("alg", odd));
+        }
+    }
+
+    fn signatures(&mut self, forger: &Forger) {
+        let [header, payload, signature] = parts(&forger.token);
+        let (h, p) = (forger.header.to_string(), forger.payload.to_string());
+        self.add("empty", String::new());
+        self.add("dots", "..".to_owned());
+        self.add("words", "not.a.token".to_owned());
+        self.add("empty signature", format!("{header}.{payload}."));
+        self.add("cut signature", format!("{header}.{payload}.{}", &signature[..20]));
+        self.add("longer signature", format!("{header}.{payload}.{signature}AAAA"));
+        self.add("a fourth part", format!("{}.AAAA", forger.token));
+        self.add("a fourth part that is empty", format!("{}.", forger.token));
+        self.add("white space", format!(" {}", forger.token));
+        self.add("another key", forge(&h, &p, &[7; 32], Algorithm::HS256));
+        self.add("no key", forge(&h, &p, &[], Algorithm::HS256));
+        self.add("oversized", forger.with_claim("jti", "x".repeat(9000).into()));
+        self.add("oversized garbage", "A".repeat(1 << 20));
+        let (body, last) = signature.split_at(signature.len() - 1);
+        let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        for other in alphabet.chars().filter(|other| !last.contains(*other)) {
+            // Three of them differ only in bits that no byte has.
+            self.add(format!("{other} for the last character"), format!("{header}.{payload}.{body}{other}"));
+        }
+    }
+
+    /// Parts with more or less in them than base64 has. Ours is the only way to write one.
+    fn segments(&mut self, forger: &Forger) {
+        let given = parts(&forger.token);
+        for (at, part) in given.into_iter().enumerate() {
+            let mut add = |name: String, part: String| {
+                let mut all = given.map(ToOwned::to_owned);
+                all[at] = part;
+                self.add(format!("{name} {at}"), all.join("."));
+            };
+            for odd in ["=", "==", " ", "\t", "\r\n", "\0", "AAAA", "%41", "\u{feff}"] {
+                add(format!("{odd:?} behind part"), format!("{part}{odd}"));
+                add(format!("{odd:?} in part"), format!("{}{odd}{}", &part[..8], &part[8..]));
+                add(format!("{odd:?} before part"), format!("{odd}{part}"));
+            }
+            add("without its last character, part".to_owned(), part[..part.len() - 1].to_owned());
+            add("half of part".to_owned(), part[..part.len() / 2].to_owned());
+            add("without part".to_owned(), String::new());
+            add("twice part".to_owned(), part.repeat(2));
+        }
+        let padded = |json: &Value| {
+            let spaces = (0..3).map(|count| format!("{json}{}", " ".repeat(count)));
+            let padded = spaces.map(|text| base64::engine::general_purpose::URL_SAFE.encode(text));
+            padded.into_iter().find(|text| text.ends_with('=')).unwrap()
+        };
+        for (name, part) in [("header", 0), ("payload", 1)] {
+            let mut all = given.map(ToOwned::to_owned);
+            all[part] = padded(if part == 0 { &forger.header } else { &forger.payload });
+            self.add(format!("padding in the {name}, signed"), forger.sealed(&format!("{}.{}", all[0], all[1])));
+        }
+    }
+
+    fn key_ids(&mut self, forger: &Forger) {
         let kid = forger.header["kid"].as_str().unwrap();
-        let header = encode(&json!({"alg": none, "typ": "JWT", "kid": kid}).to_string());
-        attack(&format!("alg {none:?} unsigned"), format!("{header}.{payload}."));
-        attack(&format!("alg {none:?} without the dot"), format!("{header}.{payload}"));
-        attack(&format!("alg {none:?} with a signature"), format!("{header}.{payload}.{signature}"));
-        attack(&format!("alg {none:?} signed"), forger.with_header("alg", none.into()));
+        let odd = [
+            "../../dev/null",
+            "/dev/null",
+            "file:///dev/null",
+            "token-keys.toml",
+            "' OR '1'='1",
+            "*",
+            "",
+            "0",
+            "\0",
+            "AAAAAAAA",
+        ];
+        let near = [format!("{kid}\0"), format!("./{kid}"), format!(" {kid}"), format!("{kid}A"), kid[..7].to_owned()];
+        for id in odd.into_iter().map(ToOwned::to_owned).chain(near) {
+            let mut header = forger.header.clone();
+            header["kid"] = id.as_str().into();
+            self.add(format!("kid {id:?}"), forger.signed(&header.to_string(), &forger.payload.to_string()));
+            for key in [&b""[..], b"\0"] {
+                let by_key = forge(&header.to_string(), &forger.payload.to_string(), key, Algorithm::HS256);
+                self.add(format!("kid {id:?} signed with {key:?}"), by_key);
+            }
+        }
+        for odd in [json!([kid]), json!({"kid": kid}), json!(0), Value::Null] {
+            self.add(format!("kid {odd}"), forger.with_header("kid", odd));
+        }
     }
-    for (name, algorithm) in [("HS384", Algorithm::HS384), ("HS512", Algorithm::HS512)] {
+
+    fn headers(&mut self, forger: &Forger) {
+        let (kid, p) = (&forger.header["kid"], forger.payload.to_string());
+        for crit in [json!(["exp"]), json!([]), json!("exp"), json!(["b64"])] {
+            self.add(format!("crit {crit}"), forger.with_header("crit", crit));
+        }
+        for name in ["jku", "x5u", "cty", "enc", "zip", "x5t", "x5t#S256", "x"] {
+            self.add(name, forger.with_header(name, "https://evil/keys".into()));
+        }
+        self.add("x5c", forger.with_header("x5c", json!(["AAAA"])));
+        self.add("another typ", forger.with_header("typ", "at+jwt".into()));
+        let brought = URL_SAFE_NO_PAD.encode([7; 32]);
+        for jwk in [json!({"kty": "oct", "k": "AAAA"}), json!({"kty": "oct", "k": brought, "alg": "HS256", "kid": kid})]
+        {
+            let mut header = forger.header.clone();
+            header["jwk"] = jwk;
+            self.add("jwk", forger.signed(&header.to_string(), &p));
+            self.add("jwk, signed with it", forge(&header.to_string(), &p, &[7; 32], Algorithm::HS256));
+        }
+        self.add("header is no object", forger.signed("7", &p));
+    }
+
+    /// RFC 7797: the payload as it is.
+    fn unencoded(&mut self, forger: &Forger) {
+        self.add("b64", forger.with_header("b64", false.into()));
         let mut header = forger.header.clone();
-        header["alg"] = name.into();
-        attack(name, forge(&header.to_string(), &forger.payload.to_string(), &forger.key, algorithm));
+        (header["b64"], header["crit"]) = (false.into(), json!(["b64"]));
+        let (header, payload) = (header.to_string(), forger.payload.to_string());
+        self.add("b64 with crit", forger.signed(&header, &payload));
+        let plain = forger.sealed(&format!("{}.{payload}", encode(&header)));
+        let signature = plain.rsplit('.').next().unwrap();
+        self.add("b64 with crit, detached", format!("{}..{signature}", encode(&header)));
+        self.add("b64 with crit, encoded", format!("{}.{}.{signature}", encode(&header), encode(&payload)));
+        self.add("b64 with crit, plain", plain);
     }
-    for name in ["RS256", "ES256", "EdDSA", "PS256", "XX256"] {
-        attack(name, forger.with_header("alg", name.into()));
+
+    fn duplicates(&mut self, forger: &Forger) {
+        let twice = |text: &str, extra: &str| text.replacen('{', &format!("{{{extra},"), 1);
+        let (h, p) = (forger.header.to_string(), forger.payload.to_string());
+        self.add("duplicate alg", forger.signed(&twice(&h, "\"alg\":\"none\""), &p));
+        self.add("duplicate kid", forger.signed(&twice(&h, "\"kid\":\"x\""), &p));
+        for claim in ["\"sub\":\"user:root\"", "\"exp\":9999999999", "\"iss\":\"hydrant\"", "\"only\":[],\"only\":[]"] {
+            self.add(format!("duplicate {claim}"), forger.signed(&h, &twice(&p, claim)));
+        }
+        self.add("nested duplicate", forger.signed(&h, &twice(&p, "\"only\":[{\"roles\":[],\"roles\":[]}]")));
     }
-    attack("empty", String::new());
-    attack("dots", "..".to_owned());
-    attack("words", "not.a.token".to_owned());
-    attack("empty signature", format!("{header}.{payload}."));
-    attack("cut signature", format!("{header}.{payload}.{}", &signature[..20]));
-    attack("longer signature", format!("{header}.{payload}.{signature}AAAA"));
-    attack("a fourth part", format!("{}.AAAA", forger.token));
-    attack("white space", format!(" {}", forger.token));
-    attack("new line", format!("{}\n", forger.token));
-    attack("padding", format!("{}=", forger.token));
-    attack("another key", forge(&forger.header.to_string(), &forger.payload.to_string(), &[7; 32], Algorithm::HS256));
-    attack("no key", forge(&forger.header.to_string(), &forger.payload.to_string(), &[], Algorithm::HS256));
-    attack("unknown kid", forger.with_header("kid", "AAAAAAAA".into()));
-    attack("kid as a path", forger.with_header("kid", "../../dev/null".into()));
-    attack("kid null", forger.with_header("kid", Value::Null));
-    attack("crit", forger.with_header("crit", json!(["exp"])));
-    attack("jku", forger.with_header("jku", "https://evil/keys".into()));
-    attack("jwk", forger.with_header("jwk", json!({"kty": "oct", "k": "AAAA"})));
-    attack("unknown header", forger.with_header("x", 1.into()));
-    attack("oversized", forger.with_claim("jti", "x".repeat(9000).into()));
-    attack("oversized garbage", "A".repeat(1 << 20));
-    let twice = |text: &str, extra: &str| text.replacen('{', &format!("{{{extra},"), 1);
-    let (h, p) = (forger.header.to_string(), forger.payload.to_string());
-    attack("duplicate alg", forger.signed(&twice(&h, "\"alg\":\"none\""), &p));
-    attack("duplicate kid", forger.signed(&twice(&h, "\"kid\":\"x\""), &p));
-    for claim in ["\"sub\":\"user:root\"", "\"exp\":9999999999", "\"iss\":\"hydrant\"", "\"only\":[],\"only\":[]"] {
-        attack(&format!("duplicate {claim}"), forger.signed(&h, &twice(&p, claim)));
+
+    fn times(&mut self, forger: &Forger) {
+        self.add("expired", forger.with_claim("exp", now().as_second().into()));
+        self.add("negative expiry", forger.with_claim("exp", (-1).into()));
+        self.add("huge expiry", forger.with_claim("exp", json!(u64::MAX)));
+        self.add("expiry beyond all time", forger.with_claim("exp", json!(i64::MAX)));
+        self.add("expiry as text", forger.with_claim("exp", "9999999999".into()));
+        self.add("expiry as float", forger.with_claim("exp", json!(1e300)));
+        self.add("expiry null", forger.with_claim("exp", Value::Null));
+        self.add("issued in the future", forger.with_claim("iat", (now().as_second() + 120).into()));
     }
-    attack("nested duplicate", forger.signed(&h, &twice(&p, "\"only\":[{\"roles\":[],\"roles\":[]}]")));
-    attack("expired", forger.with_claim("exp", now().as_second().into()));
-    attack("negative expiry", forger.with_claim("exp", (-1).into()));
-    attack("huge expiry", forger.with_claim("exp", json!(u64::MAX)));
-    attack("expiry beyond all time", forger.with_claim("exp", json!(i64::MAX)));
-    attack("expiry as text", forger.with_claim("exp", "9999999999".into()));
-    attack("expiry as float", forger.with_claim("exp", json!(1e300)));
-    attack("issued in the future", forger.with_claim("iat", (now().as_second() + 120).into()));
-    attack("another issuer", forger.with_claim("iss", "digitalrebar provision".into()));
-    attack("unknown claim", forger.with_claim("admin", true.into()));
-    attack("unknown principal", forger.with_claim("sub", "root".into()));
-    attack("another user", forger.with_claim("sub", "user:root".into()));
-    attack("nobody", forger.with_claim("sub", "user:nobody".into()));
-    attack("wrong stamp", forger.with_claim("stamp", "AAAAAAAAAAAAAAAAAAAAAA".into()));
-    attack("a narrowing that is not understood", forger.with_claim("only", json!([{"rolls": ["reader"]}])));
-    attack("a wrong grantor", forger.with_claim("by", json!([{"user": "root", "stamp": "AAAAAAAAAAAAAAAAAAAAAA"}])));
-    for claim in ["sub", "iss", "iat", "exp", "jti", "stamp"] {
-        attack(&format!("no {claim}"), forger.without_claim(claim));
+
+    fn claims(&mut self, forger: &Forger) {
+        let stamp = "AAAAAAAAAAAAAAAAAAAAAA";
+        self.add("another issuer", forger.with_claim("iss", "digitalrebar provision".into()));
+        self.add("unknown claim", forger.with_claim("admin", true.into()));
+        self.add("unknown principal", forger.with_claim("sub", "root".into()));
+        self.add("another user", forger.with_claim("sub", "user:root".into()));
+        self.add("nobody", forger.with_claim("sub", "user:nobody".into()));
+        self.add("wrong stamp", forger.with_claim("stamp", stamp.into()));
+        let only = json!([{"rolls": ["reader"]}]);
+        self.add("a narrowing that is not understood", forger.with_claim("only", only));
+        self.add("a wrong grantor", forger.with_claim("by", json!([{"user": "root", "stamp": stamp}])));
+        for claim in ["sub", "iss", "iat", "exp", "jti", "stamp"] {
+            self.add(format!("no {claim}"), forger.without_claim(claim));
+        }
+        self.add("payload is no object", forger.signed(&forger.header.to_string(), "[]"));
     }
-    attack("payload is no object", forger.signed(&h, "[]"));
-    attack("header is no object", forger.signed("7", &p));
-    attacks
 }
 
 #[test]
@@ -147,8 +288,8 @@ fn every_attack_is_refused() {
     assert!(forger.realm.bearer(&forger.token, now()).is_ok());
     let same = forger.signed(&forger.header.to_string(), &forger.payload.to_string());
     assert!(forger.realm.bearer(&same, now()).is_ok(), "the forger can sign, so a refusal has another reason");
-    let attacks = attacks(&forger);
-    assert!(attacks.len() > 70);
+    let attacks = Attacks::all(&forger);
+    assert!(attacks.len() > 250, "{}", attacks.len());
     for (name, token) in attacks {
         let refused = forger.realm.bearer(&token, now());
         assert_eq!(refused.map(|identity| identity.principal().clone()), Err(AuthError::Denied), "{name}");
@@ -264,6 +405,32 @@ fn narrowing_only_ever_narrows() {
     assert!(permits(&wide, "machines", "update", "x") && !permits(&wide, "profiles", "get", "x"));
     let other = realm.token("alice", &only("profiles", "*", "*"));
     assert!(!permits(&other, "profiles", "get", "x"), "what the user does not have");
+}
+
+/// One claim must contain the whole request: neither two claims of a role nor two roles add up.
+#[test]
+fn claims_do_not_add_up() {
+    let claims = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let realm = Realm::new(|store| {
+        store.set_role("a", claims(&["machines/get/a", "machines/get/b", "tasks/get/*", "machines/list/a,b"]))?;
+        store.set_role("b", claims(&["machines/get/c"]))?;
+        store.add_user("alice", crate::support::HASH.clone(), &["a".to_owned(), "b".to_owned()])
+    });
+    let alice = realm.user("alice");
+    for (scope, action, specific, granted) in [
+        ("machines", "get", "a", true),
+        ("machines", "get", "b", true),
+        ("machines", "get", "c", true),
+        ("machines", "get", "a,b", false),
+        ("machines", "get", "a,c", false),
+        ("machines", "list", "a,b", true),
+        ("machines", "get,list", "a", false),
+        ("machines,tasks", "get", "a", false),
+        ("tasks", "get", "a,b", true),
+    ] {
+        let found = realm.authority.permits(&alice, scope, action, specific).unwrap();
+        assert_eq!(found, granted, "{scope}/{action}/{specific}");
+    }
 }
 
 #[test]

@@ -82,7 +82,11 @@ impl Http {
         body: impl Into<Bytes>,
     ) -> Option<Reply> {
         let mut request = Request::builder().method(method).uri(path).header("host", &self.host);
+        super::canary::guard_query(path);
         for (name, value) in headers {
+            if name.eq_ignore_ascii_case("authorization") {
+                super::canary::guard_header(value);
+            }
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into())).unwrap();

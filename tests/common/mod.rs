@@ -16,6 +16,7 @@ pub mod ws;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant::config::{FlagValue, Settings, Sources};
@@ -48,9 +49,11 @@ pub async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 /// A server of this process, and its data directory.
 pub struct Hydrant {
+    /// Dropped first, while the server still answers.
+    _canary: canary::AtEnd,
     pub server: Server,
     pub tls: bool,
-    token: OnceCell<String>,
+    token: Arc<OnceCell<String>>,
     issuer: people::Issuer,
     dir: tempfile::TempDir,
 }
@@ -77,9 +80,17 @@ impl Hydrant {
 
     /// A server whose data directory, `data` in `dir`, may have something in it already.
     async fn start_in(dir: tempfile::TempDir, toml: &str, tls: &str) -> Self {
-        canary::guard(basic(LOGIN).trim_start_matches("Basic "));
+        canary::watch();
+        canary::guard_toml(toml);
         let server = Server::start(settings(dir.path(), toml, tls)).await.unwrap();
-        Self { server, tls: tls != "off", token: OnceCell::new(), issuer: people::Issuer::default(), dir }
+        canary::guard_data(&dir.path().join("data"));
+        let (token, tls) = (Arc::new(OnceCell::new()), tls != "off");
+        let at_end = canary::AtEnd {
+            probe: server.probe_address().unwrap(),
+            api: (!tls).then(|| server.addresses()[0]),
+            token: Arc::clone(&token),
+        };
+        Self { _canary: at_end, server, tls, token, issuer: people::Issuer::default(), dir }
     }
 
     /// Where the API is.

@@ -40,7 +40,7 @@ impl Hydrant {
         tls: bool,
         people: impl FnOnce(&mut Store) -> Result<(), StoreError>,
     ) -> Self {
-        super::canary::watch();
+        super::canary::guard(PASSWORD);
         let dir = tempfile::tempdir().unwrap();
         let change = |store: &mut Store| with_first_user(store).and_then(|()| people(store));
         edit_store(&dir.path().join("data"), change).unwrap();
@@ -50,6 +50,7 @@ impl Hydrant {
     /// Changes the store of the running server and does not wait for it to notice.
     pub fn edit(&self, change: impl FnOnce(&mut Store) -> Result<(), StoreError>) {
         edit_store(&self.data_dir(), change).unwrap();
+        super::canary::guard_data(&self.data_dir());
     }
 
     /// A token for anybody, by the keys of the data directory.

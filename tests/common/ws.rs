@@ -81,7 +81,9 @@ impl Hydrant {
         let scheme = if self.tls { "wss" } else { "ws" };
         let query = if let Show::Query(query) = show { format!("?{query}") } else { String::new() };
         let mut request = format!("{scheme}://{}/api/v3/ws{query}", self.address()).into_client_request().unwrap();
+        super::canary::guard_query(&query);
         if let Show::Header(value) = show {
+            super::canary::guard_header(value);
             request.headers_mut().insert("authorization", value.parse().unwrap());
         }
         for (name, value) in headers {
@@ -93,6 +95,7 @@ impl Hydrant {
             Err(Error::Http(answer)) => {
                 let (parts, body) = (*answer).into_parts();
                 let body = String::from_utf8(body.unwrap_or_default()).unwrap();
+                super::canary::check("a refusal", &format!("{:?} {body}", parts.headers));
                 Err(Refusal { status: parts.status.as_u16(), headers: parts.headers, body })
             }
             Err(error) => panic!("{error}"),
@@ -121,7 +124,10 @@ impl Client {
     /// The next text message, as it is; pings and pongs are passed over.
     pub async fn text(&mut self) -> String {
         match self.next().await {
-            Message::Text(text) => text.as_str().to_owned(),
+            Message::Text(text) => {
+                super::canary::check("a message", text.as_str());
+                text.as_str().to_owned()
+            }
             other => panic!("not an event: {other:?}"),
         }
     }
@@ -139,7 +145,6 @@ impl Client {
     /// The next event.
     pub async fn event(&mut self) -> Seen {
         let text = self.text().await;
-        super::canary::check("an event", &text);
         Seen::read(&text)
     }
 

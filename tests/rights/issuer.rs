@@ -1,43 +1,25 @@
 //! Tokens of an identity provider, by the settings of a server.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hydrant::auth::{Store, StoreError};
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use crate::common::http::{self, Reply};
 use crate::common::people::{HASH, now};
 use crate::common::ws::Show;
 use crate::common::{Hydrant, patiently};
+use crate::provider::Provider;
 
-/// A provider with a key of each kind, and the file that it publishes.
-struct Provider {
-    keys: Vec<(&'static str, Algorithm, EncodingKey)>,
-    jwks: Value,
+/// A provider and the file that it publishes its keys in.
+struct Published {
+    provider: Provider,
     dir: tempfile::TempDir,
 }
 
-impl Provider {
+impl Published {
     fn new() -> Self {
-        let pair = |algorithm| rcgen::KeyPair::generate_for(algorithm).unwrap();
-        let pem = |pair: &rcgen::KeyPair| pair.serialize_pem().into_bytes();
-        let rsa = EncodingKey::from_rsa_pem(&pem(&pair(&rcgen::PKCS_RSA_SHA256))).unwrap();
-        let ec = EncodingKey::from_ec_pem(&pem(&pair(&rcgen::PKCS_ECDSA_P256_SHA256))).unwrap();
-        let ed = pair(&rcgen::PKCS_ED25519);
-        let x = URL_SAFE_NO_PAD.encode(ed.public_key_raw());
-        let mut jwks = vec![json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": "ed", "x": x})];
-        for (id, algorithm, key) in [("rsa", Algorithm::RS256, &rsa), ("ec", Algorithm::ES256, &ec)] {
-            let mut jwk = Jwk::from_encoding_key(key, algorithm).unwrap();
-            jwk.common.key_id = Some(id.to_owned());
-            jwks.push(serde_json::to_value(jwk).unwrap());
-        }
-        let ed = EncodingKey::from_ed_pem(&pem(&ed)).unwrap();
-        let keys = vec![("rsa", Algorithm::RS256, rsa), ("ec", Algorithm::ES256, ec), ("ed", Algorithm::EdDSA, ed)];
-        let provider = Self { keys, jwks: json!({"keys": jwks}), dir: tempfile::tempdir().unwrap() };
-        provider.publish(&provider.jwks);
-        provider
+        let published = Self { provider: Provider::new(), dir: tempfile::tempdir().unwrap() };
+        published.publish(&published.provider.jwks);
+        published
     }
 
     fn publish(&self, jwks: &Value) {
@@ -50,8 +32,7 @@ impl Provider {
     }
 
     fn sign(&self, id: &str, claims: &Value) -> String {
-        let (_, algorithm, key) = self.keys.iter().find(|(other, ..)| *other == id).unwrap();
-        encode(&Header { kid: Some(id.to_owned()), ..Header::new(*algorithm) }, claims, key).unwrap()
+        self.provider.sign(id, claims)
     }
 }
 
@@ -83,7 +64,7 @@ async fn status(server: &Hydrant, token: &str) -> u16 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_of_every_algorithm_are_taken_for_users_of_the_store() {
-    let provider = Provider::new();
+    let provider = Published::new();
     let server = Hydrant::with_people(&provider.settings(""), people).await;
     for id in ["rsa", "ec", "ed"] {
         let token = provider.sign(id, &claims("nonce", 1.into()));
@@ -101,7 +82,7 @@ async fn tokens_of_every_algorithm_are_taken_for_users_of_the_store() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_that_are_not_for_us_are_refused() {
-    let provider = Provider::new();
+    let provider = Published::new();
     let server = Hydrant::with_people(&provider.settings(""), people).await;
     let now = now().as_second();
     for (name, value) in [
@@ -115,14 +96,14 @@ async fn tokens_that_are_not_for_us_are_refused() {
         let refused = get(&server, &provider.sign("ec", &claims(name, value)), "/api/v3/info").await;
         assert_eq!(refused.error(403), "credentials are not valid", "{name}");
     }
-    assert_eq!(status(&server, &Provider::new().sign("ec", &claims("nonce", 1.into()))).await, 403, "other keys");
+    assert_eq!(status(&server, &Published::new().sign("ec", &claims("nonce", 1.into()))).await, 403, "other keys");
     let plain = Hydrant::with_people("", people).await;
     assert_eq!(status(&plain, &provider.sign("ec", &claims("nonce", 1.into()))).await, 403, "no issuer is configured");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_names_of_claims_can_be_set() {
-    let provider = Provider::new();
+    let provider = Published::new();
     let settings = provider.settings("principal_claim = \"/ext/login\"\nroles_claim = \"groups\"");
     let server = Hydrant::with_people(&settings, people).await;
     let bearer = format!("Bearer {}", provider.sign("ed", &claims("nonce", 1.into())));
@@ -138,14 +119,14 @@ async fn the_names_of_claims_can_be_set() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_file_is_read_again_when_it_changes() {
-    let (provider, next) = (Provider::new(), Provider::new());
+    let (provider, next) = (Published::new(), Published::new());
     let server = Hydrant::with_people(&provider.settings(""), people).await;
     let (old, new) = (provider.sign("ec", &claims("nonce", 1.into())), next.sign("ec", &claims("nonce", 1.into())));
     assert_eq!((status(&server, &old).await, status(&server, &new).await), (200, 403));
     provider.publish(&json!({"keys": [{"kty": "oct", "kid": "ec", "k": "AAAA"}]}));
     server.server.reload();
     assert_eq!(status(&server, &old).await, 200, "a bad file is refused and what was there stays");
-    provider.publish(&next.jwks);
+    provider.publish(&next.provider.jwks);
     patiently("the new keys", async {
         while status(&server, &new).await != 200 {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -1,0 +1,193 @@
+//! Clients that hold sockets by doing everything slowly: many at once are closed in time, and whoever is honest is served meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::http::Http;
+use common::raw::Raw;
+use common::ws::Show;
+use common::{Hydrant, basic, patiently, socket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::task::JoinSet;
+
+/// Slow clients of a kind.
+const EACH: usize = 40;
+
+/// A little less than the two seconds that the servers of these tests give, for clocks that differ.
+const ALMOST: Duration = Duration::from_millis(1900);
+
+/// How long a slow client waits between two bytes: much less than the server waits, so that only the sum can end it.
+const PAUSE: Duration = Duration::from_millis(100);
+
+const SETTINGS: &str = "shards = 2\nlimits = { pending_handshakes = 250 }\n\
+                        timeouts = { header = \"2s\", handshake = \"2s\", ping = \"1s\", idle = \"2s\" }\n\
+                        proxy = { idle = \"2s\" }";
+
+/// What a slow client says: first at once, then byte by byte and over again.
+#[derive(Clone)]
+struct Slow {
+    at_once: String,
+    slowly: &'static str,
+}
+
+fn slow(at_once: impl Into<String>, slowly: &'static str) -> Slow {
+    Slow { at_once: at_once.into(), slowly }
+}
+
+/// Says it until the server ends the connection; how long that took.
+async fn hold(socket: socket::Socket, slow: Slow) -> Duration {
+    let begun = Instant::now();
+    let (read, write) = tokio::io::split(socket);
+    let talk = tokio::spawn(talk(write, slow));
+    patiently("the end of a slow client", end(read)).await;
+    talk.abort();
+    begun.elapsed()
+}
+
+async fn talk(mut write: WriteHalf<socket::Socket>, slow: Slow) {
+    if write.write_all(slow.at_once.as_bytes()).await.is_err() || slow.slowly.is_empty() {
+        return std::future::pending().await;
+    }
+    for byte in slow.slowly.bytes().cycle() {
+        tokio::time::sleep(PAUSE).await;
+        if write.write_all(&[byte]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads to the end; a reset is one too.
+async fn end(mut read: ReadHalf<socket::Socket>) {
+    let mut buffer = [0; 256];
+    while read.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+}
+
+/// Comes, watches, posts and goes, as often as it can while the slow ones hold on; how often.
+async fn honest(server: Arc<Hydrant>, held: JoinSet<Duration>) -> (usize, Vec<Duration>) {
+    let held = tokio::spawn(held.join_all());
+    let mut rounds = 0;
+    while !held.is_finished() {
+        let mut client = server.watch(&["a.b.*"]).await;
+        let key = rounds.to_string();
+        server.announce("a", "b", &key).await;
+        while client.event().await.key != key {}
+        rounds += 1;
+    }
+    (rounds, held.await.unwrap())
+}
+
+/// So many of each kind at once must all be ended, none before its time, and the honest are served.
+async fn besieged(server: Hydrant, tls: bool, kinds: Vec<Slow>) {
+    server.token().await;
+    let server = Arc::new(server);
+    let mut held = JoinSet::new();
+    for kind in kinds {
+        for _ in 0..EACH {
+            let (kind, address) = (kind.clone(), server.address());
+            held.spawn(async move { hold(socket::connect(address, tls).await, kind).await });
+        }
+    }
+    let (rounds, times) = Box::pin(honest(Arc::clone(&server), held)).await;
+    assert!(rounds > 0);
+    assert!(times.iter().all(|time| *time >= ALMOST), "{:?}", times.iter().min());
+    server.until("hydrant_connections", 0).await;
+    assert_eq!(server.metric("hydrant_handshakes_rejected_total{reason=\"limited\"}").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_heads_and_upgrades_are_ended_and_disturb_nobody() {
+    let server = Hydrant::start(SETTINGS).await;
+    let upgrade = server.handshake_text().await.trim_end().to_owned();
+    let kinds = vec![
+        slow("", ""),
+        slow("", "GET /api/v3/info HTTP/1.1\r\n"),
+        slow("GET /api/v3/info HTTP/1.1\r\n", "X: y\r\n"),
+        slow(upgrade, "\r\nX: y"),
+        slow("POST /api/v3/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n", "Cookie: 1\r\n"),
+    ];
+    besieged(server, false, kinds).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_tls_handshakes_are_ended_and_disturb_nobody() {
+    let server = Hydrant::start_tls(SETTINGS).await;
+    // A record of a ClientHello that never comes whole.
+    let hello = "\x16\x03\x01\x02\x00\x01\x00\x01\x7c\x03\x03";
+    let kinds = vec![slow("", ""), slow("\x16", ""), slow("", "\x16\x03\x01\x02\x00"), slow(hello, "\0")];
+    besieged(server, false, kinds).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_heads_within_tls_are_ended_and_disturb_nobody() {
+    let server = Hydrant::start_tls(SETTINGS).await;
+    besieged(server, true, vec![slow("", ""), slow("GET /api/v3/info HTTP/1.1\r\n", "X: y\r\n")]).await;
+}
+
+/// Who is nobody has no right to a wait for the rest of its body, nor for its reading of answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_hold_no_socket_by_bodies_or_by_not_reading() {
+    let server = Hydrant::start(SETTINGS).await;
+    let post = |headers: &str| {
+        format!("POST /api/v3/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}\r\n")
+    };
+    let wrong = "Authorization: Bearer wrong.wrong.wrong\r\n";
+    let mut held = JoinSet::new();
+    for headers in [
+        "Content-Length: 1000000\r\n".to_owned(),
+        format!("Content-Length: 1000000\r\n{wrong}"),
+        "Transfer-Encoding: chunked\r\n".to_owned(),
+        "Content-Length: 1000000\r\nExpect: 100-continue\r\n".to_owned(),
+    ] {
+        let address = server.address();
+        let slow = slow(post(&headers), if headers.contains("chunked") { "1\r\n[\r\n" } else { "[" });
+        held.spawn(async move { hold(socket::connect(address, false).await, slow).await });
+    }
+    let requests = "GET /api/v3/info HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20_000);
+    let mut deaf = socket::connect_narrow(server.address(), false).await;
+    held.spawn(async move {
+        let begun = Instant::now();
+        // It never reads; a write fails when the server has ended the connection.
+        patiently("the end of a deaf client", async { while deaf.write_all(requests.as_bytes()).await.is_ok() {} })
+            .await;
+        begun.elapsed()
+    });
+    held.join_all().await;
+    // Not one of them holds a place any more: all are there to be taken.
+    let mut known = Http::connect(server.address(), false).await;
+    let login = basic(common::LOGIN);
+    let reply = known.request("GET", "/api/v3/info", &[("authorization", &login)], "").await;
+    assert_eq!(reply.status.as_u16(), 200);
+    let bearer = format!("Bearer {}", server.token().await);
+    server.try_connect(&Show::Header(&bearer), &[]).await.unwrap();
+}
+
+/// Nor has somebody who is known; the time that a body may stand still cannot be set, so this takes as long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_stands_still_is_given_up_and_disturbs_nobody() {
+    let server = Arc::new(Hydrant::start(SETTINGS).await);
+    let request = format!(
+        "POST /api/v3/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: 1000\r\n\r\n[",
+        server.token().await
+    );
+    let mut held = JoinSet::new();
+    for _ in 0..EACH {
+        let (request, address) = (request.clone(), server.address());
+        held.spawn(async move {
+            let begun = Instant::now();
+            let mut raw = Raw(socket::connect(address, false).await);
+            raw.send(request.as_bytes()).await;
+            let answer = raw.head().await;
+            assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+            begun.elapsed()
+        });
+    }
+    let (rounds, times) = Box::pin(honest(Arc::clone(&server), held)).await;
+    assert!(rounds > 0);
+    let least = Duration::from_millis(9900);
+    assert!(times.iter().all(|time| *time >= least), "{:?}", times.iter().min());
+}
