@@ -122,7 +122,7 @@ impl Api {
         peer: SocketAddr,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
-        if !self.permits(identity, scope, "get", uuid)? {
+        if !query::is_plain(uuid) || !self.permits(identity, scope, "get", uuid)? {
             return Err(ApiError::Unknown { model: scope, key: uuid.to_owned() });
         }
         let mut all = self.connections().await;

@@ -132,6 +132,7 @@ impl ApiError {
             Self::NoCredential => StatusCode::BAD_GATEWAY,
             Self::Upstream(error) => match error {
                 UpstreamError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                UpstreamError::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
                 UpstreamError::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
                 UpstreamError::Path => StatusCode::BAD_REQUEST,
                 _ => StatusCode::BAD_GATEWAY,

@@ -3,11 +3,30 @@
 use std::borrow::Cow;
 
 use hyper::Uri;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// What stands for itself in no segment of a path, so that nobody reads it as anything else.
+const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
 /// A path segment, decoded; bytes that are not UTF-8 are replaced.
 pub(super) fn decode(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
+}
+
+/// Whether a decoded segment is one segment to everybody: not empty, not a step in the tree, and with nothing in it that another
+/// decoding or another server takes for a separator, an end or an escape.
+pub(super) fn is_plain(segment: &str) -> bool {
+    let steers =
+        |c: char| matches!(c, '/' | '\\' | '%' | '?' | '#' | ';' | char::REPLACEMENT_CHARACTER) || c.is_control();
+    !matches!(segment, "" | "." | "..") && !segment.contains(steers)
+}
+
+/// An absolute path with each segment decoded and encoded anew, which means the same to everybody; nothing if a segment is not plain.
+pub(super) fn plain_path(path: &str) -> Option<String> {
+    let segments = path.strip_prefix('/')?.split('/').map(decode);
+    let encoded =
+        segments.map(|segment| is_plain(&segment).then(|| format!("/{}", utf8_percent_encode(&segment, &ENCODED))));
+    encoded.collect()
 }
 
 /// The first non-empty value of a parameter.
@@ -23,11 +42,10 @@ pub(super) fn credential(query: Option<&str>) -> Option<String> {
     Some(decode(value))
 }
 
-/// The path and the query without its credential.
-pub(super) fn without_credential(uri: &Uri) -> Uri {
+/// A path, encoded, with the query of `uri` without its credential.
+pub(super) fn without_credential(path: &str, uri: &Uri) -> Uri {
     let secret = |pair: &&str| !matches!(pair.split('=').next(), Some("token" | "Token"));
     let rest: Vec<&str> = uri.query().unwrap_or("").split('&').filter(|pair| !pair.is_empty()).filter(secret).collect();
-    let path = uri.path();
     let text = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
     text.parse().expect("a part of a URI is one")
 }
@@ -53,7 +71,33 @@ mod tests {
             ("/a", "/a"),
             ("http://host/a?token=x&tokens=1", "/a?tokens=1"),
         ] {
-            assert_eq!(without_credential(&uri.parse().unwrap()).to_string(), expected);
+            assert_eq!(without_credential("/a", &uri.parse().unwrap()).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_path_means_one_thing_or_nothing() {
+        for (path, expected) in [
+            ("/api/v3/inf%6f", Some("/api/v3/info")),
+            ("/machines/Name:j%C3%B6hn%20x/connections", Some("/machines/Name:j%C3%B6hn%20x/connections")),
+            ("/connections/[::1]:80", Some("/connections/%5B::1%5D:80")),
+            ("/machines/%2e%2e/connections", None),
+            ("/machines/.%2E/connections", None),
+            ("/machines/../connections", None),
+            ("/machines/%2e/connections", None),
+            ("/machines//connections", None),
+            ("/machines/a%2fb/connections", None),
+            ("/machines/a%5Cb/connections", None),
+            ("/machines/%252e%252e/connections", None),
+            ("/machines/..%3bx/connections", None),
+            ("/machines/a%3fb/connections", None),
+            ("/machines/a%23b/connections", None),
+            ("/machines/a%00/connections", None),
+            ("/machines/a%0d%0ab/connections", None),
+            ("/machines/%c0%ae%c0%ae/connections", None),
+            ("*", None),
+        ] {
+            assert_eq!(plain_path(path).as_deref(), expected, "{path}");
         }
     }
 }

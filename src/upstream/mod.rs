@@ -28,7 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 pub use activity::Activity;
-pub use error::UpstreamError;
+pub use error::{Stalled, UpstreamError};
 
 use crate::client::{ClientError, Endpoint, Service};
 use connector::Connector;

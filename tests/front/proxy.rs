@@ -209,6 +209,64 @@ async fn a_client_that_goes_in_the_middle_is_no_more_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_stands_still_gives_its_place_back() {
+    let (drp, hydrant) = front("[proxy]\nrequests = 1\nidle = \"300ms\"\n").await;
+    let mut raw = hydrant.dial().await;
+    raw.send(b"PUT /sink HTTP/1.1\r\nHost: front\r\nContent-Length: 1000\r\n\r\nhello").await;
+    let answer = patiently("the end of the wait", raw.head()).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    patiently("the endpoint to notice", drp.state.abandoned.notified()).await;
+    assert_eq!(get(&hydrant, "/ui/", &[]).await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_spelling_of_a_path_steers_the_own_credential() {
+    let (drp, hydrant) = front("").await;
+    // As it should be: the path that was judged, whatever its spelling.
+    let path = format!("/api/v3/machines/{MACHINE}/connections");
+    hydrant.request("GET", &path.replace("machines", "m%61chines"), &[], "").await;
+    assert_eq!(drp.last(&path).header("authorization"), basic(LOGIN));
+    drp.take();
+    for key in [
+        "%2e%2e",
+        ".%2E",
+        "..",
+        "%2e",
+        "",
+        "a%2f..%2fb",
+        "a%5c..%5cb",
+        "%252e%252e",
+        "..%3bx",
+        "a%3fb",
+        "a%23b",
+        "%c0%ae%c0%ae",
+    ] {
+        for model in ["machines", "clusters", "resource_brokers"] {
+            let path = format!("/api/v3/{model}/{key}/connections");
+            assert_eq!(hydrant.request("GET", &path, &[], "").await.status, StatusCode::NOT_FOUND, "{path}");
+        }
+    }
+    let steered: Vec<String> =
+        drp.take().into_iter().map(|got| got.target).filter(|t| t.contains("connections")).collect();
+    assert_eq!(steered, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_ca_file_lies_is_not_told() {
+    let drp = Drp::start().await;
+    let held = tempfile::tempdir().unwrap();
+    let ca = held.path().join("canary.pem");
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(&ca, made.cert.pem()).unwrap();
+    let settings = drp.settings().replace("tls = \"insecure\"", &format!("ca_file = {ca:?}"));
+    let hydrant = Hydrant::start_tls(&format!("{settings}[auth]\nmode = \"local\"\n")).await;
+    std::fs::remove_file(&ca).unwrap();
+    let message = get(&hydrant, "/ui/", &[]).await.error(502);
+    assert!(!message.contains("canary"), "{message}");
+    assert!(message.contains("a file that the server needs"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_protocol_goes_through() {
     let (_drp, hydrant) = front("").await;
     let ask = request("GET", "/switch").header("connection", "upgrade").header("upgrade", "echo");

@@ -121,7 +121,7 @@ impl Api {
         let asks = headers::inbound(request.headers_mut(), peer, self.about.secure);
         let activity = Activity::default();
         let (parts, body) = request.into_parts();
-        let mut body = Upload::new(body, activity.clone());
+        let mut body = Upload::new(body, activity.clone(), upstream.limits().idle);
         let mut request = Request::from_parts(parts, ());
         let gate = waits.then(|| body.wait(&mut request));
         let answer = upstream.send(request.map(|()| body.into()), &activity).await?;
@@ -132,15 +132,16 @@ impl Api {
     }
 }
 
-/// Puts the service's own credential in place of the caller's, which the endpoint does not know.
+/// Puts the service's own credential in place of the caller's, which the endpoint does not know. The path is written anew, so that
+/// it is the one whose rights were checked here however it was spelled; one that could be read as another is refused.
 pub(super) fn as_service<B>(upstream: &Upstream, request: &mut Request<B>) -> Result<(), ApiError> {
+    let path = query::plain_path(request.uri().path()).ok_or(ApiError::NoRoute)?;
     let own = upstream.own_credential().map_err(|error| {
         tracing::error!(%error, "the credential for the endpoint cannot be used");
         ApiError::NoCredential
     })?;
     request.headers_mut().insert(AUTHORIZATION, own);
-    let path = query::without_credential(request.uri());
-    *request.uri_mut() = path;
+    *request.uri_mut() = query::without_credential(&path, request.uri());
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Contract: nothing is held but the frame that is under way. A client that waits for `100 Continue` is let go on when the
 //! endpoint says so, or has said nothing for a second as old servers do (RFC 9110, section 10.1.1); if the endpoint
-//! answers at once, the body is never asked for.
+//! answers at once, the body is never asked for. A client that sends nothing for `idle` though the endpoint would take it is given up:
+//! it would hold one of the endpoint's places.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -13,9 +14,9 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::{Request, StatusCode};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::upstream::{self, Activity};
+use crate::upstream::{self, Activity, Stalled};
 
 /// How long an endpoint that does not know `100 Continue` is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -55,12 +56,26 @@ pub(super) struct Upload {
     activity: Activity,
     /// Whether the body may go; nothing when it does.
     opening: Option<Opening>,
+    idle: Duration,
+    /// The end of the wait for the next part.
+    patience: Pin<Box<Sleep>>,
+    /// Whether the endpoint waits for the next part; the wait is counted from then.
+    awaited: bool,
 }
 
 impl Upload {
-    /// The body of a request that is on its way already, with what tells of its movements.
-    pub(super) fn new(body: Incoming, activity: Activity) -> Self {
-        Self { body, activity, opening: None }
+    /// The body of a request that is on its way already, with what tells of its movements and how long a part may take.
+    pub(super) fn new(body: Incoming, activity: Activity, idle: Duration) -> Self {
+        Self { body, activity, opening: None, idle, patience: Box::pin(sleep(idle)), awaited: false }
+    }
+
+    /// Ready when the next part has been waited for too long.
+    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<Stalled> {
+        if !self.awaited {
+            self.awaited = true;
+            self.patience.as_mut().reset(Instant::now() + self.idle);
+        }
+        self.patience.as_mut().poll(cx).map(|()| Stalled { after: self.idle })
     }
 
     /// Waits for `100 Continue` in the answer to `request`.
@@ -105,7 +120,10 @@ impl Body for Upload {
                 return Poll::Ready(Some(Err("the endpoint does not want the body".into())));
             }
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            return self.stalled(cx).map(|stalled| Some(Err(stalled.into())));
+        };
+        self.awaited = false;
         self.activity.touch();
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
