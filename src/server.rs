@@ -156,7 +156,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let (stop_probe, probe_stopped) = watch::channel(false);
         let ready = Arc::new(AtomicBool::new(true));
-        let mut server = Self {
+        let server = Self {
             addresses,
             probe: probe.as_ref().and_then(|probe| probe.address().ok()),
             api,
@@ -167,14 +167,14 @@ impl Server {
             tasks: Vec::new(),
             settings: Box::new(settings),
         };
-        server.share(nats).await?;
+        let (mut server, nats) = server.share(nats).await?;
         for listener in listeners {
             server.serve(listener, Arc::clone(&server.api), stopped.clone());
         }
         let links = links::links(&server.settings, &server.api.broker);
         if let Some(listener) = probe {
             let healths = links.iter().map(Link::health).collect();
-            let probe = Arc::new(Probe::new(Arc::clone(&server.api.broker), Arc::clone(&server.ready), healths));
+            let probe = Arc::new(Probe::new(Arc::clone(&server.api.broker), Arc::clone(&server.ready), healths, nats));
             server.serve(listener, probe, probe_stopped);
         }
         server.tasks.extend(links.into_iter().map(|link| tokio::spawn(link.run(stopped.clone()))));

@@ -2,7 +2,8 @@
 //!
 //! `/healthz` says that the process answers; `/readyz` that it takes connections and that events come in: 503 as soon as it
 //! drains, so that balancers look elsewhere before anybody is disconnected, and while none of the upstream endpoints is
-//! connected, if there are any. Its body tells which are.
+//! connected, if there are any. Its body tells which are, and whether NATS is there; without NATS the node goes on alone, so it stays
+//! ready.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use super::{ApiError, answer};
 use crate::broker::Broker;
+use crate::ingest::nats;
 use crate::ingest::upstream::{Health, Report};
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
@@ -23,6 +25,7 @@ pub struct Probe {
     broker: Arc<Broker>,
     accepting: Arc<AtomicBool>,
     upstreams: Vec<Arc<Health>>,
+    nats: Option<Arc<nats::Health>>,
 }
 
 /// The body of `/readyz`.
@@ -32,19 +35,28 @@ struct Readiness {
     ready: bool,
     draining: bool,
     upstreams: Vec<Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nats: Option<nats::Report>,
 }
 
 impl Probe {
-    /// Answers from this broker's metrics; about readiness as long as connections are `accepting`, and by the `upstreams`.
-    pub fn new(broker: Arc<Broker>, accepting: Arc<AtomicBool>, upstreams: Vec<Arc<Health>>) -> Self {
-        Self { broker, accepting, upstreams }
+    /// Answers from this broker's metrics; about readiness as long as connections are `accepting`, and by the `upstreams`; tells of `nats`
+    /// too, if events are shared.
+    pub fn new(
+        broker: Arc<Broker>,
+        accepting: Arc<AtomicBool>,
+        upstreams: Vec<Arc<Health>>,
+        nats: Option<Arc<nats::Health>>,
+    ) -> Self {
+        Self { broker, accepting, upstreams, nats }
     }
 
     fn readiness(&self) -> Answer {
         let upstreams: Vec<Report> = self.upstreams.iter().map(|health| health.report()).collect();
         let draining = !self.accepting.load(Ordering::Acquire);
+        let nats = self.nats.as_ref().map(|health| health.report());
         let fed = upstreams.is_empty() || upstreams.iter().any(|report| report.connected);
-        let readiness = Readiness { ready: fed && !draining, draining, upstreams };
+        let readiness = Readiness { ready: fed && !draining, draining, upstreams, nats };
         let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let body = serde_json::to_vec(&readiness).expect("texts and flags are always written");
         answer::json(status, body)

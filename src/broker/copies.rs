@@ -5,7 +5,7 @@
 //! sends the same bytes twice is delivered twice, and not twice by each way. Nodes tell each other the occurrence.
 //!
 //! Contract: pure. Bounded: a number of digests is remembered; a copy that comes later than so many other events is taken
-//! for a new one.
+//! for a new one. Of one digest at most [`AHEAD`] occurrences are remembered beyond one that is missing.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -17,6 +17,10 @@ use crate::event::Event;
 
 /// How often the same bytes have come from their endpoint, from one.
 pub type Occurrence = u32;
+
+/// Occurrences beyond a missing one that are remembered. With more of them the missing one is given up: it was lost on its way, or
+/// somebody made the others up.
+const AHEAD: usize = 64;
 
 /// Two hashes with secret keys: neither chance nor malice makes two events one.
 pub(super) type Digest = (u64, u64);
@@ -48,6 +52,9 @@ impl Known {
             return false;
         }
         self.above.push(occurrence);
+        if self.above.len() > AHEAD {
+            self.below = self.above.iter().min().map_or(self.below, |lowest| lowest - 1);
+        }
         while let Some(at) = self.above.iter().position(|other| *other == self.below + 1) {
             self.above.swap_remove(at);
             self.below += 1;
@@ -127,6 +134,16 @@ mod tests {
         let mut copies = Copies::new(3);
         (1..1000).for_each(|n| assert_eq!(copies.own((1, 1)), Some(n)));
         assert!(copies.known[&(1, 1)].above.is_empty());
+    }
+
+    #[test]
+    fn occurrences_that_somebody_made_up_cost_no_more_than_a_few() {
+        let mut copies = Copies::new(3);
+        assert!((1..=10_000).all(|n| copies.foreign((1, 1), n * 2)));
+        assert!(copies.known[&(1, 1)].above.len() <= AHEAD);
+        assert!(!copies.foreign((1, 1), 20_000) && !copies.foreign((1, 1), 1), "had, and given up");
+        assert!(copies.foreign((1, 1), 19_999), "still waited for");
+        assert!(copies.foreign((1, 1), Occurrence::MAX));
     }
 
     proptest! {

@@ -215,7 +215,7 @@ table! {
         /// Messages from other nodes that may wait to be taken, and posts or batches that may wait to leave; what does not fit is
         /// lost, and a gap is told.
         queue_events: usize as Count = "8192", start;
-        /// Bytes of events that may wait to leave.
+        /// Bytes of messages that may wait to be taken, and of events that may wait to leave.
         queue_bytes: usize as Size = "64MiB", start;
         /// Events of DRP endpoints by which a copy from another node is known.
         window: usize as Count = "65536", start;

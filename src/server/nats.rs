@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Server, StartError};
 use crate::broker::export::ExportLimits;
 use crate::config::Settings;
-use crate::ingest::nats::{self, Login, NatsError, NatsOptions, Tls, secret};
+use crate::ingest::nats::{self, Health, Login, NatsError, NatsOptions, Tls, secret};
 
 /// How to reach NATS; nothing if the node is alone.
 pub(super) fn options(settings: &Settings, node: u64) -> Result<Option<NatsOptions>, StartError> {
@@ -19,6 +19,7 @@ pub(super) fn options(settings: &Settings, node: u64) -> Result<Option<NatsOptio
         tls: Tls { ca_file: nats.ca_file.clone(), certificate: nats.cert_file.clone().zip(nats.key_file.clone()) },
         prefix: nats.prefix.clone(),
         pending: nats.queue_events,
+        pending_bytes: nats.queue_bytes,
         event_bytes: settings.limits.event_bytes,
         node,
     }))
@@ -42,14 +43,26 @@ fn login(settings: &Settings) -> Result<Login, NatsError> {
 }
 
 impl Server {
-    /// Shares events with other nodes.
-    pub(super) async fn share(&mut self, options: Option<NatsOptions>) -> Result<(), StartError> {
-        let Some(options) = options else { return Ok(()) };
+    /// Shares events with other nodes. Returns how the way to them is, if there is one. If it cannot, the server ends: its
+    /// shards run already.
+    pub(super) async fn share(
+        mut self,
+        options: Option<NatsOptions>,
+    ) -> Result<(Self, Option<Arc<Health>>), StartError> {
+        let Some(options) = options else { return Ok((self, None)) };
         let broker = Arc::clone(&self.api.broker);
         let nats = &self.settings.nats;
         let exports = broker.share(ExportLimits { batches: nats.queue_events, bytes: nats.queue_bytes }, nats.window);
         let stop = self.stop.subscribe();
-        self.tasks.extend(nats::start(&options, &broker, exports, &stop).await?);
-        Ok(())
+        match nats::start(&options, &broker, exports, &stop).await {
+            Ok(running) => {
+                self.tasks.extend(running.tasks);
+                Ok((self, Some(running.health)))
+            }
+            Err(error) => {
+                self.stop().await;
+                Err(error.into())
+            }
+        }
     }
 }

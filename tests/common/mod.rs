@@ -185,7 +185,8 @@ impl Hydrant {
     }
 }
 
-fn settings(dir: &std::path::Path, toml: &str, tls: &str) -> Settings {
+/// The settings of such a server.
+pub fn settings(dir: &std::path::Path, toml: &str, tls: &str) -> Settings {
     let file = dir.join("hydrant.toml");
     // Connections come and go with every client; only the tests of their events want to hear of it.
     let quiet = if toml.contains("connection_events") { "" } else { "connection_events = false\n" };

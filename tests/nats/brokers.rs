@@ -29,6 +29,7 @@ pub(crate) fn options(nats: &NatsServer, node: u64) -> NatsOptions {
         tls: Tls::default(),
         prefix: "test".to_owned(),
         pending: 8192,
+        pending_bytes: 64 << 20,
         event_bytes: 1 << 20,
         node,
     }
@@ -149,10 +150,19 @@ async fn a_full_inbox_makes_the_way_wait_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_buffer_does_not_hold_is_told_in_its_place() {
+async fn messages_that_the_queue_does_not_hold_are_told_in_their_place() {
+    what_the_queue_does_not_hold_is_told(|options| NatsOptions { pending: 64, ..options }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_the_queue_does_not_hold_are_told_in_their_place() {
+    what_the_queue_does_not_hold_is_told(|options| NatsOptions { pending_bytes: 20_000, ..options }).await;
+}
+
+async fn what_the_queue_does_not_hold_is_told(small: impl FnOnce(NatsOptions) -> NatsOptions) {
     let nats = NatsServer::start();
     let sender = Node::start(&options(&nats, 1), 100_000).await;
-    let slow = Node::start(&NatsOptions { pending: 64, ..options(&nats, 2) }, 10).await;
+    let slow = Node::start(&small(options(&nats, 2)), 10).await;
     sender.until_peers(1).await;
     slow.until_peers(1).await;
     for start in (0..4000).step_by(100) {

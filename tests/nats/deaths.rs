@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::common::http::Http;
-use crate::common::{LOGIN, NDJSON, PATIENCE, basic};
+use crate::common::http::{self, Http};
+use crate::common::{Hydrant, LOGIN, NDJSON, PATIENCE, basic};
 use crate::nodes::{Heard, node, nodes, numbered};
 use crate::process::{NatsServer, Process};
 
@@ -122,4 +122,30 @@ async fn a_node_that_ends_in_good_order_loses_nothing_and_is_not_missed() {
     client.until("end.x.y").await.iter().for_each(|seen| heard.hear(seen));
     assert!(heard.numbers[0].iter().copied().eq(0..2000));
     assert!(heard.gaps.is_empty(), "{:?}", heard.gaps);
+}
+
+/// What `/readyz` says.
+async fn readyz(node: &Hydrant) -> (u16, serde_json::Value) {
+    let probe = node.server.probe_address().unwrap();
+    let reply = http::request(probe, false, "GET", "/readyz", &[], "").await;
+    (reply.status.as_u16(), reply.json())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_tells_of_nats_and_does_not_depend_on_it() {
+    let mut nats = NatsServer::start();
+    let node = node(&nats, "").await;
+    let (status, there) = readyz(&node).await;
+    assert_eq!((status, &there["Nats"]["Connected"]), (200, &true.into()), "{there}");
+    nats.kill();
+    node.until("hydrant_nats_connected", 0).await;
+    let (status, away) = readyz(&node).await;
+    assert_eq!((status, &away["Ready"], &away["Nats"]["Connected"]), (200, &true.into(), &false.into()), "{away}");
+    let since = |body: &serde_json::Value| body["Nats"]["Since"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(since(&there) <= since(&away));
+    nats.revive();
+    node.until("hydrant_nats_connected", 1).await;
+    let (_, back) = readyz(&node).await;
+    assert_eq!(back["Nats"]["Connected"], true, "{back}");
+    assert!(since(&away) <= since(&back));
 }

@@ -84,3 +84,24 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
     let late = node(&nats, "").await;
     late.until("hydrant_nats_peers", 1).await;
 }
+
+/// Whether a thread of this process has the name.
+fn has_thread(name: &str) -> bool {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    threads
+        .flatten()
+        .any(|thread| std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|found| found.trim() == name))
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_use_nats_leaves_nothing_running() {
+    let dir = tempfile::tempdir().unwrap();
+    let creds = dir.path().join("nats.creds");
+    std::fs::write(&creds, "nothing of the kind").unwrap();
+    let nats = format!("[nats]\nurls = [\"nats://127.0.0.1:1\"]\ncreds_file = \"{}\"\n", creds.display());
+    // More than any other test of this process has.
+    let settings = crate::common::settings(dir.path(), &format!("shards = 23\n{nats}"), "off");
+    let error = hydrant::server::Server::start(settings).await.unwrap_err();
+    assert!(error.to_string().contains("no JWT and seed"), "{error}");
+    assert!(!has_thread("shard-22"));
+}

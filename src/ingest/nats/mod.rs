@@ -13,31 +13,42 @@
 //! subscription's messages over by a queue of its own, so the order between types would be lost, and with it the
 //! numbers that show losses.
 
+mod health;
 mod options;
 mod peers;
 mod receive;
 mod send;
 pub mod subject;
+mod waiting;
 mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+pub use health::{Health, Report};
 pub use options::{Login, NatsError, NatsOptions, Tls, secret};
 
 use crate::broker::Broker;
 use crate::broker::export::Exports;
+use crate::clock;
 use receive::Receiver;
 use send::Sender;
+use waiting::{WaitingLimits, waiting};
 
 /// What the last events get to leave when the server ends and NATS is slow or away.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// News of the connection that wait to be looked at.
-const NEWS: usize = 64;
+/// What runs, and how it is.
+#[derive(Debug)]
+pub struct Running {
+    /// Ends when told to stop.
+    pub tasks: Vec<JoinHandle<()>>,
+    /// Whether NATS is there.
+    pub health: Arc<Health>,
+}
 
 /// Starts to share events. Returns once the client is set up, not once it is connected: it goes on trying.
 ///
@@ -48,17 +59,21 @@ pub async fn start(
     broker: &Arc<Broker>,
     exports: Exports,
     stop: &watch::Receiver<bool>,
-) -> Result<Vec<JoinHandle<()>>, NatsError> {
-    let (news, link) = mpsc::channel(NEWS);
+) -> Result<Running, NatsError> {
+    let news = Arc::new(Notify::new());
     let refused = |error: &dyn std::fmt::Display| NatsError::Options(error.to_string());
     // Boxed: the client's future is large, and it runs once.
-    let client = Box::pin(options.client(news)?.connect(options.addresses()?)).await;
+    let client =
+        Box::pin(options.client(Arc::clone(&news), Arc::clone(broker.metrics()))?.connect(options.addresses()?)).await;
     let client = client.map_err(|error| refused(&error))?;
     let messages = client.subscribe(subject::all(&options.prefix)).await.map_err(|error| refused(&error))?;
-    let receiver = Receiver::new(Arc::clone(broker), options.node, options.event_bytes);
+    let health = Arc::new(Health::new(clock::now()));
+    let (filler, queue) = waiting(WaitingLimits { messages: options.pending, bytes: options.pending_bytes });
+    let filling = tokio::spawn(filler.run(messages));
+    let receiver = Receiver::new(Arc::clone(broker), client.clone(), Arc::clone(&health), options);
     let sender =
         Sender { client, broker: Arc::clone(broker), exports, node: options.node, prefix: options.prefix.clone() };
-    let receiving = tokio::spawn(receiver.run(messages, link, stop.clone()));
+    let receiving = tokio::spawn(receiver.run(queue, news, stop.clone()));
     let mut stop = stop.clone();
     let sending = tokio::spawn(async move {
         let late = async {
@@ -71,5 +86,5 @@ pub async fn start(
             () = late => tracing::warn!("NATS did not take the last events in time"),
         }
     });
-    Ok(vec![receiving, sending])
+    Ok(Running { tasks: vec![filling, receiving, sending], health })
 }

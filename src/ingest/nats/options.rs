@@ -1,14 +1,16 @@
 //! How to reach NATS and as whom.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
 use async_nats::{ConnectOptions, Event, ServerAddr};
 use thiserror::Error;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::auth::Secret;
+use crate::metrics::Metrics;
 
 /// Between pings to the server; two without an answer end the connection.
 const PING: Duration = Duration::from_secs(10);
@@ -87,6 +89,8 @@ pub struct NatsOptions {
     pub prefix: String,
     /// Messages that wait to be read; beyond it they are dropped, and a gap is told.
     pub pending: usize,
+    /// Bytes of such messages.
+    pub pending_bytes: usize,
     /// Bytes of the longest event.
     pub event_bytes: usize,
     /// This run of this node.
@@ -117,8 +121,9 @@ impl NatsOptions {
         self.urls.iter().map(parse).collect()
     }
 
-    /// The client's options. What happens to the connection is told to `events`.
-    pub(super) fn client(&self, events: mpsc::Sender<Event>) -> Result<ConnectOptions, NatsError> {
+    /// The client's options. When the connection comes or goes `news` says so. That is a hint: the library drops what does not
+    /// fit into its own queue of such notices, so the state itself is read from the client.
+    pub(super) fn client(&self, news: Arc<Notify>, metrics: Arc<Metrics>) -> Result<ConnectOptions, NatsError> {
         let options = ConnectOptions::new()
             .name(format!("hydrant {:016x}", self.node))
             .no_echo()
@@ -128,9 +133,8 @@ impl NatsOptions {
             .client_capacity(UNDER_WAY)
             .reconnect_delay_callback(wait)
             .event_callback(move |event| {
-                let events = events.clone();
-                // Nobody is left to be told while the server ends.
-                async move { drop(events.send(event).await) }
+                hear(&event, &news, &metrics);
+                std::future::ready(())
             });
         Ok(self.protect(self.log_in(options)?))
     }
@@ -156,6 +160,20 @@ impl NatsOptions {
             options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
         }
         options
+    }
+}
+
+/// Never waits: whoever waits here lets the library's queue of notices fill.
+fn hear(event: &Event, news: &Notify, metrics: &Metrics) {
+    match event {
+        Event::Connected | Event::Disconnected | Event::Closed => news.notify_one(),
+        Event::SlowConsumer(_) => tracing::debug!("messages over NATS come faster than they are taken"),
+        Event::ServerError(error) => {
+            metrics.nats.errors.inc();
+            tracing::error!(%error, "the NATS server complains");
+        }
+        Event::ClientError(error) => tracing::warn!(%error, "NATS"),
+        Event::LameDuckMode | Event::Draining => {}
     }
 }
 
@@ -186,6 +204,7 @@ mod tests {
             tls: Tls::default(),
             prefix: "hydrant".into(),
             pending: 1,
+            pending_bytes: 1,
             event_bytes: 1,
             node: 1,
         };

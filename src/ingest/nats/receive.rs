@@ -1,20 +1,23 @@
 //! What other nodes took in, on its way into this node's sequencer.
 //!
-//! Messages are taken a few at a time and sequenced before more are taken; while the inboxes are full that waits, and with it the
-//! subscription's bounded buffer, beyond which the client drops messages. Nothing of that is silent: numbers are
+//! Messages are taken a few at a time and sequenced before more are taken; while the inboxes are full that waits, and with it
+//! the bounded queue of [`super::waiting`], beyond which messages are dropped. Nothing of that is silent: numbers are
 //! missing then, and the gap is told in its place among the events.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::{Event as LinkEvent, Message, Subscriber};
-use futures_util::{FutureExt, StreamExt};
+use async_nats::connection::State;
+use async_nats::{Client, Message};
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::peers::{Loss, Peers, Verdict};
-use super::wire::{self, Kind, Place, State};
+use super::waiting::Waiting;
+use super::wire::{self, Kind, Place};
+use super::{Health, NatsOptions};
 use crate::broker::copies::Occurrence;
 use crate::broker::history::HYDRANT;
 use crate::broker::{Broker, PublishError};
@@ -28,8 +31,8 @@ const BATCH: usize = 256;
 /// Between two tries while the inboxes are full.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// How often it is looked who has fallen silent.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the connection is looked at, and who has fallen silent.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Events that are sequenced together.
 #[derive(Debug)]
@@ -42,36 +45,39 @@ struct Run {
 /// See the module's text.
 pub(super) struct Receiver {
     broker: Arc<Broker>,
+    client: Client,
+    health: Arc<Health>,
     node: u64,
     longest: usize,
     peers: Peers,
     runs: Vec<Run>,
     /// Since when there is no connection; nothing while there is one.
     away: Option<Timestamp>,
-    /// Whether there was one before.
-    known: bool,
+    /// How many connections were made until then.
+    connects: u64,
+    /// When the connection was last looked at.
+    looked: Timestamp,
 }
 
 impl Receiver {
-    pub(super) fn new(broker: Arc<Broker>, node: u64, longest: usize) -> Self {
+    pub(super) fn new(broker: Arc<Broker>, client: Client, health: Arc<Health>, options: &NatsOptions) -> Self {
+        let now = clock::now();
         Self {
             broker,
-            node,
-            longest,
+            client,
+            health,
+            node: options.node,
+            longest: options.event_bytes,
             peers: Peers::default(),
             runs: Vec::new(),
-            away: Some(clock::now()),
-            known: false,
+            away: Some(now),
+            connects: 0,
+            looked: now,
         }
     }
 
     /// Runs until told to stop.
-    pub(super) async fn run(
-        mut self,
-        mut messages: Subscriber,
-        mut link: mpsc::Receiver<LinkEvent>,
-        mut stop: watch::Receiver<bool>,
-    ) {
+    pub(super) async fn run(mut self, mut messages: Waiting, news: Arc<Notify>, mut stop: watch::Receiver<bool>) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -80,7 +86,7 @@ impl Receiver {
                     Some(message) => self.take_all(&message, &mut messages),
                     None => break,
                 },
-                Some(event) = link.recv() => self.link(&event),
+                () = news.notified() => self.link(clock::now()),
                 _ = looks.tick() => self.look(),
                 _ = stop.changed() => break,
             }
@@ -96,11 +102,11 @@ impl Receiver {
     }
 
     /// Takes a message and those that are there already.
-    fn take_all(&mut self, first: &Message, messages: &mut Subscriber) {
+    fn take_all(&mut self, first: &Message, messages: &mut Waiting) {
         let now = clock::now();
         self.take(first, now);
         for _ in 1..BATCH {
-            let Some(Some(message)) = messages.next().now_or_never() else { break };
+            let Some(message) = messages.ready() else { break };
             self.take(&message, now);
         }
     }
@@ -111,8 +117,8 @@ impl Receiver {
             Ok((place, Kind::Event { occurrence })) => self.take_event(message, place, occurrence, now),
             Ok((place, Kind::Heartbeat(state))) => {
                 let loss = match state {
-                    State::Up => self.peers.heartbeat(place.node, place.number, now),
-                    State::Down => self.peers.goodbye(place.node, place.number, now),
+                    wire::State::Up => self.peers.heartbeat(place.node, place.number, now),
+                    wire::State::Down => self.peers.goodbye(place.node, place.number, now),
                 };
                 self.tell_loss(loss, now);
             }
@@ -173,30 +179,28 @@ impl Receiver {
         self.push(event, None);
     }
 
-    fn link(&mut self, event: &LinkEvent) {
-        let now = clock::now();
-        match event {
-            LinkEvent::Connected => self.connected(now),
-            LinkEvent::Disconnected | LinkEvent::Closed => {
-                self.metrics().connected.set(0);
-                self.away.get_or_insert(now);
-                tracing::warn!("NATS is away; events are delivered to the clients of this node only");
-            }
-            LinkEvent::SlowConsumer(_) => tracing::debug!("messages over NATS come faster than they are taken"),
-            LinkEvent::ServerError(error) => {
-                self.metrics().errors.inc();
-                tracing::error!(%error, "the NATS server complains");
-            }
-            LinkEvent::ClientError(error) => tracing::warn!(%error, "NATS"),
-            LinkEvent::LameDuckMode | LinkEvent::Draining => {}
+    /// Compares the connection with what is known of it. A connection that was lost and made again between two looks shows by
+    /// the number of connections.
+    fn link(&mut self, now: Timestamp) {
+        let up = self.client.connection_state() == State::Connected;
+        let connects = self.client.statistics().connects.load(Ordering::Relaxed);
+        if !up && self.away.is_none() {
+            self.away = Some(now);
+            self.metrics().connected.set(0);
+            self.health.set(false, now);
+            tracing::warn!("NATS is away; events are delivered to the clients of this node only");
+        } else if up && (self.away.is_some() || connects != self.connects) {
+            self.connected(connects, now);
         }
+        self.looked = now;
     }
 
-    fn connected(&mut self, now: Timestamp) {
+    fn connected(&mut self, connects: u64, now: Timestamp) {
         self.metrics().connected.set(1);
+        self.health.set(true, now);
         self.peers.excuse(now);
-        let since = self.away.take().unwrap_or(now);
-        if std::mem::replace(&mut self.known, true) {
+        let since = self.away.take().unwrap_or(self.looked);
+        if std::mem::replace(&mut self.connects, connects) > 0 {
             self.metrics().reconnects.inc();
             tracing::info!("NATS is back");
             self.tell_gap("disconnected", None, None, since, now);
@@ -207,6 +211,7 @@ impl Receiver {
 
     fn look(&mut self) {
         let now = clock::now();
+        self.link(now);
         if self.away.is_none() {
             for loss in self.peers.take_silent(now) {
                 self.tell_loss(Some(loss), now);
