@@ -175,13 +175,18 @@ impl Authority {
         };
         let (tell, outcome) = oneshot::channel();
         let authority = Arc::downgrade(self);
+        let name = attempt.name;
         let queued = self.logins.hashers.run(move || {
             // Weak, or the threads would keep alive what they end with.
             let Some(authority) = authority.upgrade() else { return };
             // Who does not wait any more has hung up; the attempt counts all the same.
             let _ = tell.send(authority.finish(*attempt, now));
         });
-        queued.map_err(|_| AuthError::Unavailable)?;
+        queued.map_err(|_| {
+            // Nothing was tried: it must not count as a guess.
+            self.logins.throttle.lock().undecided(name, peer);
+            AuthError::Unavailable
+        })?;
         outcome.await.unwrap_or(Err(AuthError::Unavailable))
     }
 
