@@ -83,15 +83,14 @@ impl Sequencer {
     }
 
     /// Puts a batch into every inbox and on its way to other nodes. Returns how many events these do not get.
-    fn hand_out(&self, batch: Batch, source: Source, occurrences: Option<Box<[Occurrence]>>) -> u64 {
-        let batch = Arc::new(batch);
+    fn hand_out(&self, batch: &Arc<Batch>, source: Source, occurrences: Option<Box<[Occurrence]>>) -> u64 {
         for inlet in &self.inlets {
-            if !inlet.push(Arc::clone(&batch)) {
+            if !inlet.push(Arc::clone(batch)) {
                 tracing::error!("a shard is gone; its connections get no more events");
             }
         }
         let outlet = self.outlet.as_ref().filter(|_| source.leaves_the_node());
-        outlet.map_or(0, |outlet| outlet.push(&batch, occurrences))
+        outlet.map_or(0, |outlet| outlet.push(batch, occurrences))
     }
 }
 
@@ -125,7 +124,9 @@ pub struct Broker {
 }
 
 /// Looks at events that have been taken in; must not take long.
-struct Observer(Box<dyn Fn(&Event) + Send + Sync>);
+struct Observer(Box<Observe>);
+
+type Observe = dyn Fn(&Event, Source) + Send + Sync;
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,9 +153,9 @@ impl Broker {
         &self.history
     }
 
-    /// Has every event looked at that is taken in from now on, once. What follows from it comes later than the event, so
+    /// Has every event looked at that is taken in from now on, once it is, and told where it comes from. What follows from it comes later than the event, so
     /// this is for what may: reading again what an event says has changed.
-    pub fn observe(&self, observer: impl Fn(&Event) + Send + Sync + 'static) {
+    pub fn observe(&self, observer: impl Fn(&Event, Source) + Send + Sync + 'static) {
         if self.observer.set(Observer(Box::new(observer))).is_err() {
             tracing::error!("events are looked at already");
         }
@@ -235,9 +236,6 @@ impl Broker {
             times: self.history.times(&events),
             ways: ways.map(digest),
         };
-        if let Some(Observer(observe)) = self.observer.get() {
-            events.iter().for_each(observe);
-        }
         self.sequence(events, intake)
     }
 
@@ -255,20 +253,23 @@ impl Broker {
         self.metrics.nats.duplicates.inc_by((count - events.len()) as u64);
         let Intake { source, bytes, times, .. } = intake;
         let first = sequencer.next;
-        let mut forgotten = history::Forgotten::default();
-        if !events.is_empty() {
-            let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
-            sequencer.next += events.len() as u64;
-            forgotten = self.history.append(&events, &times, clock::now());
-            self.metrics.received(source, events.len() as u64, bytes as u64);
-            let lost =
-                sequencer.hand_out(Batch { first, received_us: self.now_us(), events, bytes }, source, occurrences);
-            if lost > 0 {
-                self.metrics.nats.lost_out(lost);
-            }
+        if events.is_empty() {
+            return Ok(first);
+        }
+        let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
+        sequencer.next += events.len() as u64;
+        let forgotten = self.history.append(&events, &times, clock::now());
+        self.metrics.received(source, events.len() as u64, bytes as u64);
+        let batch = Arc::new(Batch { first, received_us: self.now_us(), events, bytes });
+        let lost = sequencer.hand_out(&batch, source, occurrences);
+        if lost > 0 {
+            self.metrics.nats.lost_out(lost);
         }
         drop(sequencer);
         drop(forgotten);
+        if let Some(Observer(observe)) = self.observer.get() {
+            batch.events.iter().for_each(|event| observe(event, source));
+        }
         Ok(first)
     }
 

@@ -1,7 +1,7 @@
 //! What has changed at the endpoint, as its stream tells it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -12,16 +12,25 @@ use super::source::Trouble;
 /// The longest wait before what could not be read is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// Between two reads, so that events in an endless row do not make an endless row of reads.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Between two gaps for which everything is read again. Whoever may post events at the endpoint may post gaps.
+const GAPS_APART: Duration = Duration::from_secs(5);
+
 /// Names that are noted one by one; with more, all are read again.
 const NAMES: usize = 1024;
 
 /// What has to be read again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing to read")]
 pub(super) struct Changed {
     pub(super) keys: bool,
     pub(super) roles: bool,
     pub(super) tenants: bool,
     pub(super) users: Users,
+    /// Events are missing: everything may have changed.
+    missed: bool,
 }
 
 /// Whose accounts.
@@ -66,7 +75,11 @@ impl Users {
 
 impl Changed {
     pub(super) fn everything() -> Self {
-        Self { keys: true, roles: true, tenants: true, users: Users::All }
+        Self { keys: true, roles: true, tenants: true, users: Users::All, missed: false }
+    }
+
+    fn missed() -> Self {
+        Self { missed: true, ..Self::default() }
     }
 
     pub(super) fn keys() -> Self {
@@ -81,7 +94,31 @@ impl Changed {
         self.keys |= other.keys;
         self.roles |= other.roles;
         self.tenants |= other.tenants;
+        self.missed |= other.missed;
         self.users = std::mem::take(&mut self.users).and(other.users);
+    }
+}
+
+/// When everything was read for a gap.
+#[derive(Debug, Default)]
+struct Gaps {
+    last: Option<Instant>,
+}
+
+impl Gaps {
+    /// Has everything read if events are missing, unless that was done a moment ago; then, for how long that has to wait.
+    fn consider(&mut self, changed: &mut Changed, now: Instant) -> Option<Duration> {
+        if !std::mem::take(&mut changed.missed) {
+            return None;
+        }
+        let since = self.last.map_or(GAPS_APART, |last| now.duration_since(last));
+        let wait = GAPS_APART.saturating_sub(since);
+        if !wait.is_zero() {
+            return Some(wait);
+        }
+        self.last = Some(now);
+        changed.add(Changed::everything());
+        None
     }
 }
 
@@ -96,11 +133,7 @@ impl Delegation {
             ("roles", _) => Changed { roles: true, ..Changed::default() },
             ("tenants", _) => Changed { tenants: true, ..Changed::default() },
             ("preferences", _) => Changed::keys(),
-            // Nobody knows what was missed.
-            ("hydrant", "gap") => {
-                self.verdicts.doubt();
-                Changed::everything()
-            }
+            ("hydrant", "gap") => Changed::missed(),
             _ => return,
         };
         self.changed.lock().add(changed);
@@ -118,8 +151,14 @@ impl Delegation {
 
     async fn follow_on(&self) {
         let mut pause = Duration::from_millis(500);
+        let mut gaps = Gaps::default();
         loop {
-            let changed = std::mem::take(&mut *self.changed.lock());
+            let mut changed = std::mem::take(&mut *self.changed.lock());
+            let wait = gaps.consider(&mut changed, Instant::now());
+            if changed.users == Users::All {
+                // Nobody knows what was missed.
+                self.verdicts.doubt();
+            }
             if let Err(trouble) = self.read_all(&changed).await {
                 tracing::warn!(%trouble, "the endpoint does not tell its users, roles and tenants");
                 self.changed.lock().add(changed);
@@ -128,8 +167,12 @@ impl Delegation {
                 continue;
             }
             pause = Duration::from_millis(500);
-            if timeout(self.limits.refresh, self.told.notified()).await.is_err() {
-                self.changed.lock().add(Changed::everything());
+            tokio::time::sleep(BREATH).await;
+            if timeout(wait.unwrap_or(self.limits.refresh), self.told.notified()).await.is_err() {
+                let due = if wait.is_some() { Changed::missed() } else { Changed::everything() };
+                self.changed.lock().add(due);
+            } else if wait.is_some() {
+                self.changed.lock().add(Changed::missed());
             }
         }
     }
@@ -150,6 +193,20 @@ impl Delegation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gaps_in_a_row_are_one() {
+        let (mut gaps, begin) = (Gaps::default(), Instant::now());
+        let mut consider = |after: u64| {
+            let mut changed = Changed::missed();
+            let wait = gaps.consider(&mut changed, begin + Duration::from_secs(after));
+            (wait, changed.users == Users::All)
+        };
+        assert_eq!(consider(0), (None, true));
+        assert_eq!(consider(2), (Some(Duration::from_secs(3)), false));
+        assert_eq!(consider(5), (None, true));
+        assert_eq!(gaps.consider(&mut Changed::keys(), begin), None);
+    }
 
     #[test]
     fn many_names_become_everybody() {

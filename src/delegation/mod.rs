@@ -19,7 +19,7 @@ mod source;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -41,6 +41,9 @@ const LANES: usize = 256;
 
 /// How long the endpoint may take to judge a credential, and to tell what is needed for that; others with the same one wait as long.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// For so long it is not asked again for what it has just failed to tell.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// An answer that is looked at no further than its status.
 const LONGEST_ANSWER: usize = 64 << 10;
@@ -70,6 +73,8 @@ pub struct Delegation {
     has_read: AtomicBool,
     /// What opens tokens.
     keys: parking_lot::Mutex<Keys>,
+    /// When the endpoint failed to answer last, and what came of it.
+    failed: parking_lot::Mutex<Option<(Instant, AuthError)>>,
     changed: parking_lot::Mutex<Changed>,
     told: Notify,
 }
@@ -90,6 +95,7 @@ impl Delegation {
             reading: Mutex::default(),
             has_read: AtomicBool::new(false),
             keys: parking_lot::Mutex::default(),
+            failed: parking_lot::Mutex::default(),
             changed: parking_lot::Mutex::new(Changed::everything()),
             told: Notify::new(),
             upstream,
@@ -113,6 +119,9 @@ impl Delegation {
             Some(Known::Stale(identity)) => Some(identity),
             None => None,
         };
+        if let Some(identity) = stale.clone().filter(|_| self.failed_lately() == Some(AuthError::EndpointAway)) {
+            return Ok(identity);
+        }
         match self.judge(credential, peer).await {
             Ok(identity) => {
                 self.verdicts.keep(key, identity.clone(), clock::now());
@@ -133,6 +142,14 @@ impl Delegation {
         let known = self.verdicts.look(key, clock::now())?;
         let (Known::Fresh(identity) | Known::Stale(identity)) = &known;
         self.authority.access(identity).is_ok().then_some(known)
+    }
+
+    fn failed_lately(&self) -> Option<AuthError> {
+        self.failed.lock().filter(|(at, _)| at.elapsed() < RETRY).map(|(_, error)| error)
+    }
+
+    fn note_failure(&self, error: AuthError) {
+        *self.failed.lock() = Some((Instant::now(), error));
     }
 
     async fn judge(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
@@ -200,8 +217,13 @@ impl Delegation {
     async fn ask(&self, path: &str, header: &HeaderValue) -> Result<bool, AuthError> {
         let Ok(answer) = timeout(PATIENCE, self.upstream.get(path, header, LONGEST_ANSWER)).await else {
             tracing::warn!("the endpoint does not judge a credential within {} s", PATIENCE.as_secs());
+            self.note_failure(AuthError::EndpointAway);
             return Err(AuthError::EndpointAway);
         };
+        if answer.is_ok() {
+            // It is back; but it may still hide what it hid.
+            self.failed.lock().take_if(|(_, error)| *error == AuthError::EndpointAway);
+        }
         match answer.map(|answer| answer.status) {
             Ok(StatusCode::OK) => Ok(true),
             Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => Ok(false),
@@ -211,6 +233,7 @@ impl Delegation {
             }
             Err(error) => {
                 tracing::warn!(%error, "the endpoint does not judge a credential");
+                self.note_failure(AuthError::EndpointAway);
                 Err(AuthError::EndpointAway)
             }
         }
@@ -229,7 +252,7 @@ impl Delegation {
         if missing.is_empty() && self.has_read.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.read_soon(&Changed::users(missing)).await.map_err(|trouble| refusal(&trouble))
+        self.read_soon(&Changed::users(missing)).await
     }
 }
 

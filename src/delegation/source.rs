@@ -74,6 +74,13 @@ pub(super) enum Trouble {
     Credential(#[from] ClientError),
 }
 
+impl Trouble {
+    /// Whether others will have it too; an odd answer may be about one user.
+    fn is_everybodys(&self) -> bool {
+        !matches!(self, Self::Refused { .. } | Self::Unreadable { .. })
+    }
+}
+
 /// What opens the endpoint's tokens, as far as it is known.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Keys {
@@ -100,6 +107,9 @@ impl Delegation {
         // One at a time, so that an older answer never replaces a newer one.
         let _turn = self.reading.lock().await;
         let result = self.read_in_turn(changed).await;
+        if result.is_ok() {
+            *self.failed.lock() = None;
+        }
         if matches!(result, Err(Trouble::Lacks { .. } | Trouble::Opaque)) {
             // What is known is not to be trusted until all of it has been read again.
             self.has_read.store(false, Ordering::Release);
@@ -207,15 +217,26 @@ impl Delegation {
         if known.read_at.is_some_and(recent) {
             return Ok(known);
         }
-        match self.read_soon(&Changed::keys()).await {
-            Ok(()) => Ok(self.keys.lock().clone()),
-            Err(trouble) => Err(refusal(&trouble)),
-        }
+        self.read_soon(&Changed::keys()).await?;
+        Ok(self.keys.lock().clone())
     }
 
-    /// As [`read`](Self::read), for somebody who waits; one that is given up has changed nothing.
-    pub(super) async fn read_soon(&self, changed: &Changed) -> Result<(), Trouble> {
-        timeout(PATIENCE, self.read(changed)).await.unwrap_or(Err(Trouble::Late))
+    /// As [`read`](Self::read), for somebody who waits; one that is given up has changed nothing. What has failed a moment ago is
+    /// not tried again for them: anybody can come with a token.
+    pub(super) async fn read_soon(&self, changed: &Changed) -> Result<(), AuthError> {
+        if let Some(error) = self.failed_lately() {
+            return Err(error);
+        }
+        let trouble = match timeout(PATIENCE, self.read(changed)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(trouble)) => trouble,
+            Err(_) => Trouble::Late,
+        };
+        let error = refusal(&trouble);
+        if trouble.is_everybodys() {
+            self.note_failure(error);
+        }
+        Err(error)
     }
 
     async fn get(&self, path: &str, own: &HeaderValue) -> Result<Whole, Trouble> {

@@ -7,8 +7,10 @@ use tokio::sync::watch;
 use super::{Server, StartError};
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
+use crate::broker::history::HYDRANT;
 use crate::config::{Auth, AuthMode, Proxy, Settings};
 use crate::delegation::{Delegation, DelegationLimits};
+use crate::metrics::Source;
 use crate::upstream::{Upstream, UpstreamLimits};
 
 impl Server {
@@ -40,8 +42,10 @@ pub(super) fn delegation(
     let delegation = Delegation::new(Arc::clone(upstream), Arc::clone(authority), limits).map_err(StoreError::from)?;
     let delegation = Arc::new(delegation);
     let observer = Arc::downgrade(&delegation);
-    broker.observe(move |event| {
-        if let Some(delegation) = observer.upgrade() {
+    broker.observe(move |event, source| {
+        // A gap that somebody posts here is none.
+        let made_up = event.kind() == HYDRANT && !matches!(source, Source::Upstream | Source::Nats);
+        if let Some(delegation) = observer.upgrade().filter(|_| !made_up) {
             delegation.saw(event.kind(), event.action(), event.key());
         }
     });
