@@ -580,7 +580,7 @@ async fn a_hundred_flaps_in_a_minute() {
     }
     let (endpoint, done) = (std::sync::Arc::clone(&drp), std::sync::Arc::new(tokio::sync::Notify::new()));
     let stop = std::sync::Arc::clone(&done);
-    let publisher = tokio::spawn(async move {
+    let feed = tokio::spawn(async move {
         let mut pace = tokio::time::interval(std::time::Duration::from_millis(1));
         let mut published = Vec::new();
         let publishing = async {
@@ -601,7 +601,7 @@ async fn a_hundred_flaps_in_a_minute() {
     }
     drp.until_registered(FLAPS + 1).await;
     done.notify_one();
-    let published = publisher.await.unwrap();
+    let published = feed.await.unwrap();
     drp.publish(&common::event("end", "end", "end"));
     for reader in readers {
         let (gaps, events, late) = check_flaps(&reader.await.unwrap(), &published);

@@ -192,6 +192,12 @@ impl Drp {
         }
     }
 
+    /// Cuts the connection that has stood for the longest.
+    pub fn cut_first(&self) {
+        let session = self.state.sessions.lock().remove(0);
+        session.tasks.lock().iter().for_each(AbortHandle::abort);
+    }
+
     /// From now on the present connections are half open: they stand, but nothing is read and nothing is written.
     pub fn freeze(&self) {
         self.state.sessions.lock().iter().for_each(|session| session.frozen.store(true, Ordering::SeqCst));
