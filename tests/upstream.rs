@@ -534,3 +534,131 @@ async fn a_thousand_clients_of_the_front_get_what_a_direct_client_gets() {
     let front = Hydrant::start_tls(&behind(&upstream, "")).await;
     compare(&upstream, &front, 1_000, 400).await;
 }
+
+/// What a client of a front that flaps got, against when each event was published: none twice, none out of order, and what is
+/// missing was published between the From and the To of a gap that stands in its place. Returns the gaps, the events that came, and
+/// by how much From was too late at worst: what is underway when a link is cut was published a little before the endpoint was
+/// last heard of.
+fn check_flaps(got: &[Seen], published: &[jiff::Timestamp]) -> (usize, usize, jiff::SignedDuration) {
+    let (mut next, mut gaps, mut events, mut late) = (0, 0, 0, jiff::SignedDuration::ZERO);
+    let mut told: Vec<(jiff::Timestamp, jiff::Timestamp)> = Vec::new();
+    let mut until = |number: usize, told: &[(jiff::Timestamp, jiff::Timestamp)]| {
+        assert!(number >= next, "{number} after {next}: twice or out of order");
+        for (lost, time) in published.iter().enumerate().take(number).skip(next) {
+            let early = |(from, to): &(_, _)| (time <= to).then(|| time.duration_until(*from));
+            let early = told.iter().filter_map(early).min();
+            late = late.max(early.unwrap_or_else(|| panic!("{lost} of {time} is missing, and told was {told:?}")));
+        }
+        next = number + 1;
+    };
+    for seen in got {
+        if is_gap(seen) {
+            let (from, to, _) = gap(seen);
+            told.push((from, to));
+            gaps += 1;
+        } else {
+            until(seen.key.parse().unwrap(), &told);
+            told.clear();
+            events += 1;
+        }
+    }
+    until(published.len(), &told);
+    (gaps, events, late)
+}
+
+/// As `a_hundred_flaps`, but spread over a minute, with events all the time. Part of `make soak`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it takes a minute"]
+async fn a_hundred_flaps_in_a_minute() {
+    const FLAPS: usize = 100;
+    let drp = std::sync::Arc::new(Drp::start().await);
+    let server = front(&drp, "").await;
+    let mut readers = Vec::new();
+    for _ in 0..3 {
+        let mut client = server.watch(&["n.*.*", "hydrant.gap.*", "end.*.*"]).await;
+        readers.push(tokio::spawn(async move { client.until("end.end.end").await }));
+    }
+    let (endpoint, done) = (std::sync::Arc::clone(&drp), std::sync::Arc::new(tokio::sync::Notify::new()));
+    let stop = std::sync::Arc::clone(&done);
+    let feed = tokio::spawn(async move {
+        let mut pace = tokio::time::interval(std::time::Duration::from_millis(1));
+        let mut published = Vec::new();
+        let publishing = async {
+            loop {
+                pace.tick().await;
+                published.push(hydrant::clock::now());
+                endpoint.publish(&numbered(published.len() - 1));
+            }
+        };
+        tokio::select! { () = publishing => {}, () = stop.notified() => {} }
+        published
+    });
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(600));
+    for flap in 1..=FLAPS {
+        pace.tick().await;
+        drp.until_registered(flap).await;
+        drp.cut();
+    }
+    drp.until_registered(FLAPS + 1).await;
+    done.notify_one();
+    let published = feed.await.unwrap();
+    drp.publish(&common::event("end", "end", "end"));
+    for reader in readers {
+        let (gaps, events, late) = check_flaps(&reader.await.unwrap(), &published);
+        println!("{events} of {} events, {gaps} gaps, From at worst {late:?} late", published.len());
+        assert_eq!(gaps, FLAPS);
+        assert!(events > FLAPS && events < published.len(), "{events} of {}", published.len());
+        assert!(late < jiff::SignedDuration::from_secs(1), "From is {late:?} late");
+    }
+    assert_eq!(metric(&server, "gaps_total", &drp).await, FLAPS as u64);
+}
+
+/// Ten seconds in which the endpoint's events are lost, and in which a client of the front is served all the same. Returns when
+/// the first and the last of the lost events were published.
+async fn ten_seconds_without(drp: &Drp, server: &Hydrant, client: &mut Client) -> [jiff::Timestamp; 2] {
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(200));
+    let mut lost = Vec::new();
+    for round in 0..50 {
+        pace.tick().await;
+        let round = round.to_string();
+        server.announce("local", "a", &round).await;
+        assert_eq!(client.event().await.name(), format!("local.a.{round}"));
+        client.register(&format!("more.{round}.*")).await;
+        client.deregister(&format!("more.{round}.*")).await;
+        lost.push(hydrant::clock::now());
+        drp.publish(&numbered(0));
+    }
+    pace.tick().await;
+    until_reported(server, "the loss", |report| report["Connected"] == false).await;
+    [lost[0], lost[lost.len() - 1]]
+}
+
+/// The endpoint is back: the gap is told, with what was lost within it, and events come again.
+async fn is_back(drp: &Drp, client: &mut Client, lost: [jiff::Timestamp; 2], registrations: usize) {
+    drp.until_registered(registrations).await;
+    drp.publish(&numbered(registrations));
+    let (from, to, endpoint) = gap(&client.event().await);
+    assert!(from <= lost[0] && lost[1] <= to, "lost from {} to {}, told {from} to {to}", lost[0], lost[1]);
+    assert_eq!(endpoint, drp.url());
+    assert_eq!(client.event().await.key, registrations.to_string());
+}
+
+/// First it hangs, with all connections standing, and then it is gone, with its port closed. Part of `make soak`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it takes twenty seconds"]
+async fn an_endpoint_stopped_for_ten_seconds() {
+    let mut drp = Drp::start().await;
+    let server = front(&drp, "ping = \"200ms\"\nidle = \"4s\"\n").await;
+    let mut client = server.watch(&["n.*.*", "local.*.*", "hydrant.gap.*"]).await;
+    drp.publish(&numbered(1));
+    assert_eq!(client.event().await.key, "1");
+    drp.set_hung(true);
+    let lost = ten_seconds_without(&drp, &server, &mut client).await;
+    drp.set_hung(false);
+    is_back(&drp, &mut client, lost, 2).await;
+    let closed = drp.unlisten().await;
+    let lost = ten_seconds_without(&drp, &server, &mut client).await;
+    drp.listen(closed);
+    is_back(&drp, &mut client, lost, 3).await;
+    assert_eq!(metric(&server, "gaps_total", &drp).await, 2);
+}

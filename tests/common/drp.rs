@@ -16,7 +16,7 @@ use serde::Deserialize;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_rustls::TlsAcceptor;
@@ -67,6 +67,8 @@ struct State {
     down: AtomicBool,
     /// Commands are not answered.
     mute: AtomicBool,
+    /// Connections wait to be greeted.
+    hung: watch::Sender<bool>,
     attempts: AtomicUsize,
     sessions: Mutex<Vec<Arc<Session>>>,
     /// Registrations that were ever made.
@@ -127,6 +129,7 @@ impl Drp {
             login: Mutex::new(LOGIN.to_owned()),
             down: AtomicBool::new(false),
             mute: AtomicBool::new(false),
+            hung: watch::Sender::new(false),
             attempts: AtomicUsize::new(0),
             sessions: Mutex::default(),
             registrations: watch::Sender::new(0),
@@ -189,9 +192,40 @@ impl Drp {
         }
     }
 
+    /// Cuts the connection that has stood for the longest.
+    pub fn cut_first(&self) {
+        let session = self.state.sessions.lock().remove(0);
+        session.tasks.lock().iter().for_each(AbortHandle::abort);
+    }
+
     /// From now on the present connections are half open: they stand, but nothing is read and nothing is written.
     pub fn freeze(&self) {
         self.state.sessions.lock().iter().for_each(|session| session.frozen.store(true, Ordering::SeqCst));
+    }
+
+    /// Whether the endpoint hangs: the present connections are half open for good, and new ones are not greeted before it ends.
+    pub fn set_hung(&self, hung: bool) {
+        self.state.hung.send_replace(hung);
+        if hung {
+            self.freeze();
+        }
+    }
+
+    /// Cuts all connections and refuses new ones. The port stays this endpoint's: what is returned is for [`Self::listen`].
+    pub async fn unlisten(&mut self) -> TcpSocket {
+        self.acceptor.abort();
+        let _ = (&mut self.acceptor).await;
+        self.cut();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        socket
+    }
+
+    /// Takes connections again.
+    pub fn listen(&mut self, socket: TcpSocket) {
+        let tls = self.identity.as_ref().map(|identity| identity.acceptor.clone());
+        self.acceptor = tokio::spawn(accept(socket.listen(1024).unwrap(), tls, Arc::clone(&self.state)));
     }
 
     /// Frames that clients have not taken.
@@ -270,6 +304,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Stat
 
 /// Handshakes, and then serves.
 async fn greet(stream: TcpStream, tls: Option<TlsAcceptor>, state: Arc<State>) -> Option<()> {
+    state.hung.subscribe().wait_for(|hung| !hung).await.ok()?;
     stream.set_nodelay(true).ok()?;
     let mut socket: Socket = match tls {
         Some(tls) => Box::new(tls.accept(stream).await.ok()?),

@@ -9,6 +9,8 @@ mod common;
 
 mod brokers;
 mod deaths;
+mod endpoint;
+mod latency;
 mod logins;
 mod nodes;
 mod process;
