@@ -39,8 +39,7 @@ fn slow(at_once: impl Into<String>, slowly: &'static str) -> Slow {
 }
 
 /// Says it until the server ends the connection; how long that took.
-async fn hold(socket: socket::Socket, slow: Slow) -> Duration {
-    let begun = Instant::now();
+async fn hold(begun: Instant, socket: socket::Socket, slow: Slow) -> Duration {
     let (read, write) = tokio::io::split(socket);
     let talk = tokio::spawn(talk(write, slow));
     patiently("the end of a slow client", end(read)).await;
@@ -88,7 +87,8 @@ async fn besieged(server: Hydrant, tls: bool, kinds: Vec<Slow>) {
     for kind in kinds {
         for _ in 0..EACH {
             let (kind, address) = (kind.clone(), server.address());
-            held.spawn(async move { hold(socket::connect(address, tls).await, kind).await });
+            let begun = Instant::now();
+            held.spawn(async move { hold(begun, socket::connect(address, tls).await, kind).await });
         }
     }
     let (rounds, times) = Box::pin(honest(Arc::clone(&server), held)).await;
@@ -144,7 +144,7 @@ async fn strangers_hold_no_socket_by_bodies_or_by_not_reading() {
     ] {
         let address = server.address();
         let slow = slow(post(&headers), if headers.contains("chunked") { "1\r\n[\r\n" } else { "[" });
-        held.spawn(async move { hold(socket::connect(address, false).await, slow).await });
+        held.spawn(async move { hold(Instant::now(), socket::connect(address, false).await, slow).await });
     }
     let requests = "GET /api/v3/info HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20_000);
     let mut deaf = socket::connect_narrow(server.address(), false).await;

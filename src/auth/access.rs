@@ -116,9 +116,11 @@ impl Content {
         Self { claims, narrowing, tenant, limits: RoleLimits::default() }
     }
 
-    /// Whether one of its claims contains this one, and nothing narrows it.
+    /// Whether one of its claims contains this one, and neither narrowing nor a tenant takes something of it away.
     pub(super) fn holds(&self, wanted: &Claim) -> bool {
-        self.narrowing.is_empty() && self.claims.iter().any(|claim| claim.contains(wanted))
+        self.narrowing.is_empty()
+            && self.claims.iter().any(|claim| claim.contains(wanted))
+            && self.tenant.as_ref().is_none_or(|tenant| tenant.permits(wanted))
     }
 
     /// The same with limits.

@@ -55,7 +55,7 @@ impl Known {
         if self.above.len() > AHEAD {
             self.below = self.above.iter().min().map_or(self.below, |lowest| lowest - 1);
         }
-        while let Some(at) = self.above.iter().position(|other| *other == self.below + 1) {
+        while let Some(at) = self.above.iter().position(|other| Some(*other) == self.below.checked_add(1)) {
             self.above.swap_remove(at);
             self.below += 1;
         }

@@ -127,7 +127,8 @@ impl Delegation {
             keys = self.read_keys(&own).await?;
             entries.set_key(keys.token.as_ref());
         }
-        if changed.tenants || first {
+        if changed.tenants || changed.roles || first || changed.users.named().any(|name| self.is_own(name)) {
+            // Also where the service may have got the right to see them.
             entries.tenants = self.read_tenants(&own).await?;
         }
         let mut in_doubt = changed.roles || changed.tenants || first;
@@ -145,6 +146,10 @@ impl Delegation {
         }
         self.has_read.store(true, Ordering::Release);
         Ok(())
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        matches!(self.upstream.login(), Login::Password { user, .. } if user == name)
     }
 
     /// Sees to it that the service may read all that is read here. The endpoint answers a list with an empty one, and an object

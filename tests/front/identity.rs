@@ -99,27 +99,28 @@ async fn tenants_of_the_endpoint_hide() {
     patiently("the tenant", tells).await;
 }
 
+/// What came before has been considered then.
+async fn reads_its_preferences(drp: &Drp, hydrant: &Hydrant) {
+    let before = drp.asked("/api/v3/prefs");
+    hydrant.post(&event("preferences", "save", "x")).await;
+    let read = async {
+        while drp.asked("/api/v3/prefs") == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently("the preferences", read).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gap_that_somebody_posts_is_none() {
     let (drp, hydrant) = front("").await;
     by_password(&hydrant, ALICE).await.unwrap();
-    let known = async {
-        while drp.asked("/api/v3/tenants") == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the tenants", known).await;
-    let (tenants, roles) = (drp.asked("/api/v3/tenants"), drp.asked("/api/v3/roles"));
+    reads_its_preferences(&drp, &hydrant).await;
+    let tenants = drp.asked("/api/v3/tenants");
     for n in 0..20 {
         hydrant.post(&event("hydrant", "gap", &n.to_string())).await;
     }
-    hydrant.post(&event("roles", "update", "reader")).await;
-    let read = async {
-        while drp.asked("/api/v3/roles") == roles {
-            tokio::task::yield_now().await;
-        }
-    };
-    patiently("the roles", read).await;
+    reads_its_preferences(&drp, &hydrant).await;
     assert_eq!(drp.asked("/api/v3/tenants"), tenants);
     by_password(&hydrant, ALICE).await.unwrap();
     assert_eq!(drp.asked("/api/v3/users/alice/token"), 1, "what is known of alice is as good as before");

@@ -141,7 +141,7 @@ pub(super) fn as_service<B>(upstream: &Upstream, request: &mut Request<B>) -> Re
         ApiError::NoCredential
     })?;
     request.headers_mut().insert(AUTHORIZATION, own);
-    *request.uri_mut() = query::without_credential(&path, request.uri());
+    *request.uri_mut() = query::without_credential(&path, request.uri()).ok_or(ApiError::NoRoute)?;
     Ok(())
 }
 

@@ -186,8 +186,8 @@ impl Receiver {
         let connects = self.client.statistics().connects.load(Ordering::Relaxed);
         if !up && self.away.is_none() {
             self.away = Some(now);
-            self.metrics().connected.set(0);
             self.health.set(false, now);
+            self.metrics().connected.set(0);
             tracing::warn!("NATS is away; events are delivered to the clients of this node only");
         } else if up && (self.away.is_some() || connects != self.connects) {
             self.connected(connects, now);
@@ -196,8 +196,8 @@ impl Receiver {
     }
 
     fn connected(&mut self, connects: u64, now: Timestamp) {
-        self.metrics().connected.set(1);
         self.health.set(true, now);
+        self.metrics().connected.set(1);
         self.peers.excuse(now);
         let since = self.away.take().unwrap_or(self.looked);
         if std::mem::replace(&mut self.connects, connects) > 0 {
