@@ -1,7 +1,7 @@
 //! What other nodes took in, on its way into this node's sequencer.
 //!
 //! Messages are taken a few at a time and sequenced before more are taken; while the inboxes are full that waits, and with it
-//! the bounded queue of [`super::waiting`], beyond which messages are dropped. Nothing of that is silent: numbers are
+//! the bounded queue of [`super::waiting`](mod@super::waiting), beyond which messages are dropped. Nothing of that is silent: numbers are
 //! missing then, and the gap is told in its place among the events.
 
 use std::sync::Arc;
