@@ -153,8 +153,8 @@ impl Broker {
         &self.history
     }
 
-    /// Has every event looked at that is taken in from now on, once it is, and told where it comes from. What follows from it comes later than the event, so
-    /// this is for what may: reading again what an event says has changed.
+    /// Has every event looked at that is taken in from now on, once it is, and tells where it comes from. What follows from it comes
+    /// later than the event, so this is for what may: reading again what an event says has changed.
     pub fn observe(&self, observer: impl Fn(&Event, Source) + Send + Sync + 'static) {
         if self.observer.set(Observer(Box::new(observer))).is_err() {
             tracing::error!("events are looked at already");

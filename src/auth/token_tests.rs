@@ -1,3 +1,5 @@
+//! Lifetimes of tokens, as text.
+
 use super::*;
 
 #[test]

@@ -155,6 +155,9 @@ impl Delegation {
         loop {
             let mut changed = std::mem::take(&mut *self.changed.lock());
             let wait = gaps.consider(&mut changed, Instant::now());
+            if wait.is_some() {
+                self.changed.lock().add(Changed::missed());
+            }
             if changed.users == Users::All {
                 // Nobody knows what was missed.
                 self.verdicts.doubt();
@@ -168,11 +171,9 @@ impl Delegation {
             }
             pause = Duration::from_millis(500);
             tokio::time::sleep(BREATH).await;
-            if timeout(wait.unwrap_or(self.limits.refresh), self.told.notified()).await.is_err() {
-                let due = if wait.is_some() { Changed::missed() } else { Changed::everything() };
-                self.changed.lock().add(due);
-            } else if wait.is_some() {
-                self.changed.lock().add(Changed::missed());
+            let told = timeout(wait.unwrap_or(self.limits.refresh), self.told.notified()).await.is_ok();
+            if !told && wait.is_none() {
+                self.changed.lock().add(Changed::everything());
             }
         }
     }

@@ -238,6 +238,14 @@ fn written(fanout: &mut Fanout, conn: ConnId) -> Vec<u8> {
     gathered.iter().flat_map(|slice| slice.to_vec()).collect()
 }
 
+/// Notes that so much is out, at the end of a round or in its middle.
+fn write(fanout: &mut Fanout, conn: ConnId, bytes: usize, ends_round: bool) {
+    fanout.advance(conn, bytes, 10);
+    if ends_round {
+        fanout.end_round(10);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
@@ -282,10 +290,7 @@ proptest! {
                     prop_assert_eq!(&written(&mut fanout, conns[which]), &stream);
                     let bytes = stream.len().min(size * usize::from(mask));
                     notices += models[which].items.iter().filter(|item| item.is_gap()).count();
-                    fanout.advance(conns[which], bytes, 10);
-                    if step % 3 == 0 {
-                        fanout.end_round(10);
-                    }
+                    write(&mut fanout, conns[which], bytes, step % 3 == 0);
                     models[which].write(bytes);
                     notices -= models[which].items.iter().filter(|item| item.is_gap()).count();
                 }

@@ -1,3 +1,5 @@
+//! Outboxes, rounds and runs by what comes out of them, and that everything is counted.
+
 use proptest::prelude::*;
 
 use super::*;

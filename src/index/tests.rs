@@ -1,3 +1,5 @@
+//! The index beside the naive matcher, and its bounds.
+
 use proptest::prelude::*;
 
 use super::naive::Naive;

@@ -1,3 +1,5 @@
+//! What the language of filters takes, how it is written again, and where an error is.
+
 use super::*;
 
 fn canonical(text: &str) -> String {
