@@ -93,7 +93,7 @@ bench-build: setup
 	$(CARGO) build $(LOCKED) --release --workspace
 
 soak: setup need-nats ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, 10,000 connections, rights that end
-	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture
+	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture --test-threads 1
 	$(CARGO) test $(LOCKED) --release --test upstream --test upstream_cost -- --ignored --nocapture --test-threads 1
 	$(CARGO) test $(LOCKED) --release --test auth -- --ignored --nocapture --test-threads 1
 	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture --test-threads 1
