@@ -95,7 +95,7 @@ bench-build: setup
 soak: setup ## A million cases for filters, their time bounds, many clients and what a front costs, 10,000 connections, rights that end
 	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture
 	$(CARGO) test $(LOCKED) --release --test upstream --test upstream_cost -- --ignored --nocapture --test-threads 1
-	$(CARGO) test $(LOCKED) --release --test auth -- --ignored --test-threads 1
+	$(CARGO) test $(LOCKED) --release --test auth -- --ignored --nocapture --test-threads 1
 	HYDRANT_SOAK=1 $(CARGO) test $(LOCKED) --release --test connections --test rights -- --test-threads 1
 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)

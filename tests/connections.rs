@@ -198,3 +198,33 @@ async fn sockets_that_have_not_shown_who_they_are_are_bounded() {
     let mut next = Http::connect(server.address(), false).await;
     assert_eq!(info(&mut next).await.as_u16(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_shown_and_closed_by_claims() {
+    let server = Hydrant::with_people("shards = 2", |store| {
+        for (name, claim) in
+            [("list", "connections/list/*"), ("get", "connections/get/*"), ("close", "connections/delete/*")]
+        {
+            store.set_role(name, vec![claim.parse().unwrap()])?;
+            store.add_user(name, HASH.clone(), &[name.to_owned()])?;
+        }
+        store.add_user("nobody", HASH.clone(), &[])
+    })
+    .await;
+    let mut client = server.connect().await;
+    let listed = server.request("GET", "/api/v3/connections?Type=websocket", &[], "").await.json();
+    let path = format!("/api/v3/connections/{}", listed[0]["RemoteAddr"].as_str().unwrap());
+    let status = async |user: &str, method: &str, path: &str| {
+        let bearer = format!("Bearer {}", server.issue(&format!("user:{user}"), &TokenRequest::default()));
+        let headers = [("authorization", bearer.as_str())];
+        common::http::request(server.address(), false, method, path, &headers, "").await.status.as_u16()
+    };
+    for (user, get, runner, delete) in
+        [("nobody", 404, 404, 403), ("list", 404, 404, 403), ("get", 200, 404, 403), ("close", 404, 404, 200)]
+    {
+        assert_eq!(status(user, "GET", &path).await, get, "{user}");
+        assert_eq!(status(user, "GET", "/api/v3/machines/u1/connections").await, runner, "{user}");
+        assert_eq!(status(user, "DELETE", &path).await, delete, "{user}");
+    }
+    assert_eq!(client.closed().await.0, 1001);
+}

@@ -28,9 +28,12 @@ impl Api {
             self.refusals.tell(error, peer, request.uri().path());
             self.broker.metrics().rejected(match error {
                 ApiError::Auth(AuthError::Missing | AuthError::Malformed(_)) => Rejection::Unauthenticated,
-                ApiError::Auth(AuthError::Throttled { .. } | AuthError::Unavailable | AuthError::EndpointAway) => {
-                    Rejection::Limited
-                }
+                ApiError::Auth(
+                    AuthError::Throttled { .. }
+                    | AuthError::Unavailable
+                    | AuthError::EndpointAway
+                    | AuthError::EndpointHides(_),
+                ) => Rejection::Limited,
                 _ => Rejection::Forbidden,
             });
         }

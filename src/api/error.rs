@@ -147,7 +147,9 @@ impl ApiError {
             // Rounded up: a second too early would be refused again.
             Self::Quota { retry_after, .. } => Some(retry_after.as_secs() + 1),
             Self::Auth(AuthError::Unavailable) | Self::Publish(_) | Self::Bodies => Some(1),
-            Self::Auth(AuthError::EndpointAway) | Self::TooManyConnections | Self::Sockets { .. } => Some(5),
+            Self::Auth(AuthError::EndpointAway | AuthError::EndpointHides(_))
+            | Self::TooManyConnections
+            | Self::Sockets { .. } => Some(5),
             Self::Upstream(error) => error.retry_after(),
             _ => None,
         }

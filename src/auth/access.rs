@@ -116,6 +116,11 @@ impl Content {
         Self { claims, narrowing, tenant, limits: RoleLimits::default() }
     }
 
+    /// Whether one of its claims contains this one, and nothing narrows it.
+    pub(super) fn holds(&self, wanted: &Claim) -> bool {
+        self.narrowing.is_empty() && self.claims.iter().any(|claim| claim.contains(wanted))
+    }
+
     /// The same with limits.
     pub(super) fn limited(self, limits: RoleLimits) -> Self {
         Self { limits, ..self }

@@ -57,6 +57,11 @@ pub enum AuthError {
     /// The endpoint has to be asked about them, and does not answer.
     #[error("the endpoint cannot be asked about these credentials, retry later")]
     EndpointAway,
+    /// The endpoint does not let hydrant see all that rights depend on: this claim, perhaps among others.
+    #[error(
+        "the user that hydrant is at the endpoint (upstream.username) lacks the claim {0}; an administrator has to give it"
+    )]
+    EndpointHides(&'static str),
     /// The endpoint takes the token, but what it grants cannot be read.
     #[error(
         "the endpoint takes this token, but its claims cannot be read here: the user that hydrant is at the endpoint \
@@ -72,7 +77,7 @@ impl AuthError {
             Self::Missing | Self::Malformed(_) => 401,
             Self::Denied | Self::Unreadable => 403,
             Self::Throttled { .. } => 429,
-            Self::Unavailable | Self::EndpointAway => 503,
+            Self::Unavailable | Self::EndpointAway | Self::EndpointHides(_) => 503,
         }
     }
 }
@@ -170,13 +175,18 @@ impl Authority {
         };
         let (tell, outcome) = oneshot::channel();
         let authority = Arc::downgrade(self);
+        let name = attempt.name;
         let queued = self.logins.hashers.run(move || {
             // Weak, or the threads would keep alive what they end with.
             let Some(authority) = authority.upgrade() else { return };
             // Who does not wait any more has hung up; the attempt counts all the same.
             let _ = tell.send(authority.finish(*attempt, now));
         });
-        queued.map_err(|_| AuthError::Unavailable)?;
+        queued.map_err(|_| {
+            // Nothing was tried: it must not count as a guess.
+            self.logins.throttle.lock().undecided(name, peer);
+            AuthError::Unavailable
+        })?;
         outcome.await.unwrap_or(Err(AuthError::Unavailable))
     }
 

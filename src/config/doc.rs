@@ -15,7 +15,8 @@ pub fn markdown() -> String {
          once and exits with 64; `hydrant config default` prints a file with the defaults. Lists are arrays in the \
          file and have commas elsewhere. Durations have a unit (`500ms`, `30s`, `5m`, `2h`, `7d`); sizes may have one \
          (`64KiB`, `16MiB`, `1GiB`). `--demo` without a number is {DEMO_MACHINES} machines.\n\n\
-         A setting marked *live* is taken over by a running server; the others need a restart.\n"
+         A change of a setting needs a restart. Without one a running server takes what changes in files that settings name: users, \
+         roles and tenants, the listener's certificate and key, the JWKS, and the credentials and certificates for endpoints.\n"
     );
     let mut table = None;
     for row in rows() {
@@ -23,15 +24,11 @@ pub fn markdown() -> String {
         if table != Some(own) {
             table = Some(own);
             let title = if own.is_empty() { "Top level".to_owned() } else { format!("`[{own}]`") };
-            let _ = write!(
-                out,
-                "\n## {title}\n\n| Setting | Variable | Default | Change | Meaning |\n|---|---|---|---|---|\n"
-            );
+            let _ = write!(out, "\n## {title}\n\n| Setting | Variable | Default | Meaning |\n|---|---|---|---|\n");
         }
         let default = if row.default.is_empty() { "-".to_owned() } else { format!("`{}`", row.default) };
-        let change = if row.reload { "live" } else { "restart" };
         let (variable, doc, what) = (row.variable(), row.doc, row.what);
-        let _ = writeln!(out, "| `{name}` | `{variable}` | {default} | {change} | {doc} Takes {what}. |");
+        let _ = writeln!(out, "| `{name}` | `{variable}` | {default} | {doc} Takes {what}. |");
     }
     out
 }

@@ -1,11 +1,11 @@
 //! How a table of settings is declared: the struct, its rows and how it is read come from one list.
 
-/// Declares a table: `name: type as kind = default, live|start;` with its explanation, then the tables in it.
+/// Declares a table: `name: type as kind = default;` with its explanation, then the tables in it.
 macro_rules! table {
     (
         $(#[doc = $about:literal])+
         $name:ident in $prefix:literal {
-            $($(#[doc = $doc:literal])+ $field:ident: $type:ty as $kind:ident = $default:literal, $when:ident;)+
+            $($(#[doc = $doc:literal])+ $field:ident: $type:ty as $kind:ident = $default:literal;)+
         }
         $(with { $($(#[doc = $sub_doc:literal])+ $sub:ident: $sub_type:ident,)+ })?
     ) => {
@@ -23,7 +23,6 @@ macro_rules! table {
                     default: $default,
                     what: kind::$kind::WHAT,
                     doc: concat!($($doc),+).trim_ascii(),
-                    reload: stringify!($when) == "live",
                     toml: kind::$kind::TOML,
                     shown: kind::$kind::SHOWN,
                     joint: kind::$kind::JOINT,

@@ -34,12 +34,12 @@ use crate::auth::{AuthError, Authority, Credential, Identity, Secret, check_name
 use crate::clock;
 use crate::upstream::Upstream;
 use follow::Changed;
-use source::Keys;
+use source::{Keys, Trouble};
 
 /// Logins with the same credential wait for one another, so that a thousand clients of one user are one question.
 const LANES: usize = 256;
 
-/// How long the endpoint may take to judge a credential; others with the same one wait as long.
+/// How long the endpoint may take to judge a credential, and to tell what is needed for that; others with the same one wait as long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An answer that is looked at no further than its status.
@@ -120,7 +120,7 @@ impl Delegation {
             }
             Err(AuthError::EndpointAway) => stale.ok_or(AuthError::EndpointAway),
             // Says nothing about the credential.
-            Err(error @ AuthError::Throttled { .. }) => Err(error),
+            Err(error @ (AuthError::Throttled { .. } | AuthError::EndpointHides(_))) => Err(error),
             Err(error) => {
                 self.verdicts.forget(&key);
                 Err(error)
@@ -158,10 +158,10 @@ impl Delegation {
     }
 
     async fn judge_token(&self, token: &Secret) -> Result<Identity, AuthError> {
-        let keys = self.current_keys().await;
+        let keys = self.current_keys().await?;
         let opened = match keys.open(token, clock::now()) {
             // The key may have been changed a moment ago.
-            Some(Err(TokenKeyFault::Foreign)) => self.renewed_keys().await.open(token, clock::now()),
+            Some(Err(TokenKeyFault::Foreign)) => self.renewed_keys().await?.open(token, clock::now()),
             other => other,
         };
         match opened {
@@ -229,10 +229,17 @@ impl Delegation {
         if missing.is_empty() && self.has_read.load(Ordering::Acquire) {
             return Ok(());
         }
-        self.read(&Changed::users(missing)).await.map_err(|trouble| {
-            tracing::error!(%trouble, "the endpoint does not tell its users, roles and tenants");
-            AuthError::EndpointAway
-        })
+        self.read_soon(&Changed::users(missing)).await.map_err(|trouble| refusal(&trouble))
+    }
+}
+
+/// What is said to somebody who cannot be judged for this reason.
+fn refusal(trouble: &Trouble) -> AuthError {
+    tracing::error!(%trouble, "the endpoint does not tell its users, roles and tenants");
+    match trouble {
+        Trouble::Lacks { claims } => AuthError::EndpointHides(claims.first().copied().unwrap_or_default()),
+        Trouble::Opaque => AuthError::EndpointHides("preferences/list"),
+        _ => AuthError::EndpointAway,
     }
 }
 

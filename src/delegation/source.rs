@@ -8,17 +8,22 @@ use hyper::header::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
+use tokio::time::timeout;
 
-use super::Delegation;
 use super::follow::Changed;
-use crate::auth::Secret;
+use super::{Delegation, PATIENCE, refusal};
 use crate::auth::directory::{
-    Directory, EndpointToken, Entries, TenantOf, TokenKey, TokenKeyFault, accounts, base_secret, roles, system_secret,
-    tenants,
+    Directory, EndpointToken, Entries, Reader, TenantOf, TokenKey, TokenKeyFault, accounts, base_secret, read_plain,
+    roles, system_secret, tenants,
 };
-use crate::client::ClientError;
+use crate::auth::{AuthError, Secret};
+use crate::client::{ClientError, Login};
 use crate::clock;
 use crate::upstream::{UpstreamError, Whole};
+
+/// What the service has to hold, so that nothing is left out of what it reads.
+const NEEDED: [&str; 3] = ["tenants/list/*", ROLES, "users/get/*"];
+const ROLES: &str = "roles/list/*";
 
 /// The longest answer that is read.
 const LONGEST: usize = 64 << 20;
@@ -40,12 +45,30 @@ pub(super) enum Trouble {
         /// The answer.
         status: StatusCode,
     },
+    /// Its answers leave out what the service may not read, and do not say so.
+    #[error(
+        "the user that hydrant is at the endpoint (upstream.username) lacks {}; the endpoint leaves out of its answers \
+         what that user may not read, so give it a role with these claims", .claims.join(" and ")
+    )]
+    Lacks {
+        /// The claims that it would need.
+        claims: Vec<&'static str>,
+    },
+    /// Nobody can tell what the service may read.
+    #[error(
+        "the claims of upstream.token cannot be read here, so nobody can tell whether the endpoint leaves out tenants: give \
+         its user the claim preferences/list, for the preference baseTokenSecret, or set upstream.username instead"
+    )]
+    Opaque,
     /// It answers with something else.
     #[error("GET {what}: the answer cannot be read")]
     Unreadable {
         /// What was asked for.
         what: &'static str,
     },
+    /// It takes too long.
+    #[error("the endpoint does not tell its users, roles and tenants within {} s", PATIENCE.as_secs())]
+    Late,
     /// The service has no credential.
     #[error(transparent)]
     Credential(#[from] ClientError),
@@ -76,24 +99,37 @@ impl Delegation {
     pub(super) async fn read(&self, changed: &Changed) -> Result<(), Trouble> {
         // One at a time, so that an older answer never replaces a newer one.
         let _turn = self.reading.lock().await;
+        let result = self.read_in_turn(changed).await;
+        if matches!(result, Err(Trouble::Lacks { .. } | Trouble::Opaque)) {
+            // What is known is not to be trusted until all of it has been read again.
+            self.has_read.store(false, Ordering::Release);
+        }
+        result
+    }
+
+    async fn read_in_turn(&self, changed: &Changed) -> Result<(), Trouble> {
         let own = self.upstream.own_credential()?;
         let first = !self.has_read.load(Ordering::Acquire);
         let last = self.authority.accounts();
         let mut entries = last.entries().clone();
+        let mut keys = self.keys.lock().clone();
         if changed.keys || first {
-            let keys = self.read_keys(&own).await?;
+            keys = self.read_keys(&own).await?;
             entries.set_key(keys.token.as_ref());
-            *self.keys.lock() = keys;
-        }
-        if changed.roles || first {
-            entries.roles = read("roles", &self.get("roles", &own).await?, roles)?;
         }
         if changed.tenants || first {
             entries.tenants = self.read_tenants(&own).await?;
         }
+        let mut in_doubt = changed.roles || changed.tenants || first;
         for name in changed.users.named() {
-            self.read_user(&mut entries, name, &own).await?;
+            in_doubt |= !self.read_user(&mut entries, name, &own).await?;
         }
+        if in_doubt {
+            // After the rest: a claim that was lost before is seen to be missing now.
+            entries.roles = read("roles", &self.get("roles", &own).await?, roles)?;
+            self.check_own(&mut entries, &keys, &own).await?;
+        }
+        *self.keys.lock() = keys;
         if entries != *last.entries() {
             self.authority.set_accounts(Directory::new(entries));
         }
@@ -101,17 +137,40 @@ impl Delegation {
         Ok(())
     }
 
-    async fn read_user(&self, entries: &mut Entries, name: &str, own: &HeaderValue) -> Result<(), Trouble> {
+    /// Sees to it that the service may read all that is read here. The endpoint answers a list with an empty one, and an object
+    /// with 404, to somebody who may not.
+    async fn check_own(&self, entries: &mut Entries, keys: &Keys, own: &HeaderValue) -> Result<(), Trouble> {
+        let reader = match self.upstream.login() {
+            Login::Password { user, .. } => Reader::User(user.clone()),
+            Login::Token(token) => {
+                let token = Secret::new(token.read()?.reveal());
+                let opened = keys.open(&token, clock::now()).and_then(Result::ok);
+                Reader::Token(Box::new(opened.or_else(|| read_plain(&token)).ok_or(Trouble::Opaque)?))
+            }
+        };
+        if let Some(user) = reader.user() {
+            self.read_user(entries, user, own).await?;
+        }
+        let mut claims = Directory::new(entries.clone()).lacking(&reader, &NEEDED);
+        if entries.roles.is_empty() {
+            // Every endpoint has roles. Without seeing them nobody can tell about the other claims.
+            claims.retain(|claim| *claim == ROLES);
+        }
+        if claims.is_empty() { Ok(()) } else { Err(Trouble::Lacks { claims }) }
+    }
+
+    /// Reads a user; says whether the endpoint shows one.
+    async fn read_user(&self, entries: &mut Entries, name: &str, own: &HeaderValue) -> Result<bool, Trouble> {
         const WHAT: &str = "users/NAME";
         let answer = self.get(&format!("users/{}", utf8_percent_encode(name, NON_ALPHANUMERIC)), own).await?;
         if answer.status == StatusCode::NOT_FOUND {
             entries.users.remove(name);
-            return Ok(());
+            return Ok(false);
         }
         let account = read(WHAT, &answer, accounts)?.into_iter().find(|(row, _)| row == name);
         let (name, account) = account.ok_or(Trouble::Unreadable { what: WHAT })?;
         entries.users.insert(name, account);
-        Ok(())
+        Ok(true)
     }
 
     /// Endpoints without tenants have no such path.
@@ -136,26 +195,33 @@ impl Delegation {
     }
 
     /// The keys; read first, if nobody has.
-    pub(super) async fn current_keys(&self) -> Keys {
+    pub(super) async fn current_keys(&self) -> Result<Keys, AuthError> {
         let keys = self.keys.lock().clone();
-        if keys.read_at.is_some() { keys } else { self.renewed_keys().await }
+        if keys.read_at.is_some() { Ok(keys) } else { self.renewed_keys().await }
     }
 
     /// The keys, read again unless that was a moment ago.
-    pub(super) async fn renewed_keys(&self) -> Keys {
+    pub(super) async fn renewed_keys(&self) -> Result<Keys, AuthError> {
         let known = self.keys.lock().clone();
         let recent = |at: Timestamp| clock::now().duration_since(at) < RENEWED;
         if known.read_at.is_some_and(recent) {
-            return known;
+            return Ok(known);
         }
-        if let Err(trouble) = self.read(&Changed::keys()).await {
-            tracing::warn!(%trouble, "the endpoint's preferences are not told");
+        match self.read_soon(&Changed::keys()).await {
+            Ok(()) => Ok(self.keys.lock().clone()),
+            Err(trouble) => Err(refusal(&trouble)),
         }
-        self.keys.lock().clone()
     }
 
-    async fn get(&self, path: &str, own: &HeaderValue) -> Result<Whole, UpstreamError> {
-        self.upstream.get(&format!("/api/v3/{path}"), own, LONGEST).await
+    /// As [`read`](Self::read), for somebody who waits; one that is given up has changed nothing.
+    pub(super) async fn read_soon(&self, changed: &Changed) -> Result<(), Trouble> {
+        timeout(PATIENCE, self.read(changed)).await.unwrap_or(Err(Trouble::Late))
+    }
+
+    async fn get(&self, path: &str, own: &HeaderValue) -> Result<Whole, Trouble> {
+        let path = format!("/api/v3/{path}");
+        let answer = timeout(PATIENCE, self.upstream.get(&path, own, LONGEST)).await.map_err(|_| Trouble::Late)?;
+        Ok(answer?)
     }
 }
 

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 pub use activity::Activity;
 pub use error::{Stalled, UpstreamError};
 
-use crate::client::{ClientError, Endpoint, Service};
+use crate::client::{ClientError, Endpoint, Login, Service};
 use connector::Connector;
 
 /// Bytes that are read from a connection at a time.
@@ -118,6 +118,11 @@ impl Upstream {
     /// The bounds.
     pub fn limits(&self) -> &UpstreamLimits {
         &self.limits
+    }
+
+    /// How the service logs in.
+    pub fn login(&self) -> &Login {
+        &self.service.login
     }
 
     /// The service's own credential, as an `Authorization` header; read anew, as its file may have changed.

@@ -90,6 +90,7 @@ fn an_unknown_user_costs_as_much_as_a_known_one() {
         times.entry(false).or_default().push(timed(&realm, &format!("nobody{}", n % 8)));
     }
     let (known, unknown) = (steady(times.remove(&true).unwrap()), steady(times.remove(&false).unwrap()));
+    println!("known {known:.4} s, unknown {unknown:.4} s, {:.3} of each other", known / unknown);
     assert!((known / unknown - 1.0).abs() < 0.1, "known {known:.4} s, unknown {unknown:.4} s");
 }
 
@@ -182,6 +183,18 @@ async fn logins_wait_their_turn_and_no_longer_than_the_queue() {
     assert!(realm.authority.login(credential.clone(), PEER).await.is_ok(), "the queue is empty again");
     let token = Credential::Bearer(Secret::new("no.such.token"));
     assert_eq!(realm.authority.login(token, PEER).await.unwrap_err(), AuthError::Denied);
+}
+
+#[tokio::test]
+async fn a_login_that_finds_the_queue_full_is_no_guess() {
+    let realm = Realm::with(AuthOptions { hash_workers: 1, hash_queue: 1, ..AuthOptions::default() }, usual);
+    let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(PASSWORD) };
+    // All begin before the first can end.
+    let logins = (0..20).map(|_| realm.authority.login(credential.clone(), PEER));
+    let outcomes = futures_util::future::join_all(logins).await;
+    let refused: Vec<AuthError> = outcomes.into_iter().filter_map(Result::err).collect();
+    assert!(refused.len() > 5, "{}", refused.len());
+    assert!(refused.iter().all(|error| *error == AuthError::Unavailable), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

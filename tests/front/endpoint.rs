@@ -103,6 +103,8 @@ pub struct State {
     pub tells_base: AtomicBool,
     /// Whether users' secrets are told.
     pub tells_secrets: AtomicBool,
+    /// Whether users, roles, tenants and preferences are never answered for.
+    pub hangs: AtomicBool,
     pub got: Mutex<Vec<Got>>,
     pub posted: Mutex<Vec<Value>>,
     /// What goes to every websocket on which something is registered.
@@ -138,6 +140,7 @@ impl Drp {
             base: Mutex::new("0123456789abcdef0123456789ABCDEF".to_owned()),
             tells_base: AtomicBool::new(true),
             tells_secrets: AtomicBool::new(true),
+            hangs: AtomicBool::new(false),
             got: Mutex::default(),
             posted: Mutex::default(),
             stream: broadcast::Sender::new(1024),
@@ -258,22 +261,28 @@ impl State {
             Err((status, challenge)) => return refused(status, challenge),
         };
         let segments: Vec<&str> = path.split('/').collect();
-        let is_root = self.users.lock()[&user].roles.iter().any(|role| role == "superuser");
+        let may = |scope: &str, action: &str, key: &str| self.may(&user, scope, action, key);
         match (request.method(), segments.as_slice()) {
             (&Method::GET, ["users", name, "token"]) if *name == user => {
                 let token = self.users.lock()[*name].token(name, &self.base.lock(), &json!({}));
                 json(200, &json!({"Token": token, "Info": {}}))
             }
-            (&Method::GET, ["users", name]) if is_root => match self.users.lock().get(*name) {
+            (&Method::GET, ["users" | "roles" | "tenants" | "prefs", ..]) if self.hangs.load(Ordering::Relaxed) => {
+                std::future::pending().await
+            }
+            // To those who may not, what they ask for does not exist.
+            (&Method::GET, ["users", name]) if !may("users", "get", name) => error(404, "GET", name, "Not Found"),
+            (&Method::GET, [list @ ("roles" | "tenants")]) if !may(list, "list", "*") => json(200, &json!([])),
+            (&Method::GET, ["users", name]) => match self.users.lock().get(*name) {
                 Some(user) => json(200, &user.shown(name, self.tells_secrets.load(Ordering::Relaxed))),
                 None => error(404, "GET", name, "Not Found"),
             },
-            (&Method::GET, ["roles"]) if is_root => json(200, &self.roles.lock()),
-            (&Method::GET, ["tenants"]) if is_root => json(200, &self.tenants.lock()),
-            (&Method::GET, ["prefs"]) if is_root && self.tells_base.load(Ordering::Relaxed) => {
+            (&Method::GET, ["roles"]) => json(200, &self.roles.lock()),
+            (&Method::GET, ["tenants"]) => json(200, &self.tenants.lock()),
+            (&Method::GET, ["prefs"]) if may("preferences", "list", "*") && self.tells_base.load(Ordering::Relaxed) => {
                 json(200, &json!({"baseTokenSecret": *self.base.lock(), "debugRenderer": "warn"}))
             }
-            (&Method::GET, ["users" | "roles" | "tenants" | "prefs", ..]) => error(403, "AUTH", "", "Requires: more"),
+            (&Method::GET, ["prefs"]) => error(403, "AUTH", "", "Requires: more"),
             (&Method::GET, ["info"]) => json(
                 200,
                 &json!({"arch": "amd64", "zeta": 1.0, "features": ["api-v3", "secure-params"],
@@ -299,6 +308,20 @@ impl State {
             (&Method::GET, ["ws"]) => websocket(request, self.stream.subscribe()),
             _ => error(404, "method", request.uri().path(), "No route"),
         }
+    }
+
+    /// Whether one of a user's roles, or what every user may, grants this.
+    fn may(&self, user: &str, scope: &str, action: &str, key: &str) -> bool {
+        let held = self.users.lock()[user].roles.clone();
+        let has = |claim: &Value, part: &str, wanted: &str| {
+            claim[part].as_str().unwrap().split(',').any(|term| term == "*" || term == wanted)
+        };
+        let grants =
+            |claim: &Value| has(claim, "scope", scope) && has(claim, "action", action) && has(claim, "specific", key);
+        let roles = self.roles.lock();
+        let mut roles = roles.as_array().unwrap().iter().filter(|role| held.iter().any(|held| role["Name"] == **held));
+        let own = (scope, action, key) == ("users", "get", user);
+        own || roles.any(|role| role["Claims"].as_array().unwrap().iter().any(grants))
     }
 
     /// Who it is; otherwise, by DRP's table of refusals, the status and whether there is a challenge.

@@ -99,6 +99,66 @@ async fn tenants_of_the_endpoint_hide() {
     patiently("the tenant", tells).await;
 }
 
+/// Hydrant's user at the endpoint has these claims, and no others.
+fn service(drp: &Drp, claims: &[(&str, &str)]) {
+    let claim = |(scope, action): &(&str, &str)| json!({"scope": scope, "action": action, "specific": "*"});
+    let role = json!({"Name": "service", "Claims": claims.iter().map(claim).collect::<Vec<_>>()});
+    drp.state.roles.lock().as_array_mut().unwrap().retain(|role| role["Name"] != "service");
+    drp.state.roles.lock().as_array_mut().unwrap().push(role);
+    drp.state.users.lock().get_mut("rocketskates").unwrap().roles = vec!["service".to_owned()];
+}
+
+const NEEDED: [(&str, &str); 3] = [("tenants", "list"), ("roles", "list"), ("users", "get")];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_let_in_while_the_endpoint_hides_what_rights_depend_on() {
+    let (drp, hydrant) = front("").await;
+    *drp.state.tenants.lock() =
+        json!([{"Name": "lab", "Users": ["alice"], "Members": {"machines": ["m1", "the-end"]}}]);
+    for missing in 0..NEEDED.len() {
+        let mut claims = NEEDED.to_vec();
+        let (scope, action) = claims.remove(missing);
+        service(&drp, &claims);
+        hydrant.post(&event("roles", "update", "service")).await;
+        let told = async {
+            for n in 0.. {
+                // One whom nobody has let in yet.
+                let name = format!("user{missing}x{n}");
+                drp.state.users.lock().insert(name.clone(), User::new("wonder", &["reader"]));
+                if let Err(refusal) = by_password(&hydrant, &format!("{name}:wonder")).await
+                    && refusal.status == 503
+                    && refusal.body.contains(&format!("{scope}/{action}/*"))
+                {
+                    return refusal;
+                }
+            }
+            unreachable!("numbers do not end")
+        };
+        let refusal = patiently("the refusal", Box::pin(told)).await;
+        assert_eq!(refusal.headers["retry-after"], "5", "{refusal:?}");
+    }
+    service(&drp, &NEEDED);
+    let let_in = async {
+        loop {
+            if let Ok(alice) = by_password(&hydrant, ALICE).await {
+                return alice;
+            }
+        }
+    };
+    let mut alice = patiently("the claims", Box::pin(let_in)).await;
+    alice.register("*.*.*").await;
+    assert_eq!(seen(&hydrant, &mut alice, &[("machines", "m2"), ("machines", "m1")]).await, ["machines.update.m1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_does_not_tell_its_users_keeps_nobody_waiting_for_long() {
+    let (drp, hydrant) = front("").await;
+    drp.state.hangs.store(true, Ordering::Relaxed);
+    drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &[]));
+    let refusal = patiently("the refusal", Box::pin(by_password(&hydrant, "bob:builder"))).await;
+    assert_eq!(refused(refusal).status, 503);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_at_the_endpoint_reach_open_connections() {
     let (drp, hydrant) = front("").await;

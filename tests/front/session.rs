@@ -111,3 +111,34 @@ async fn events_go_up_and_come_back_by_the_stream() {
     drp.state.tell(&serde_json::json!({"Type": "users", "Action": "delete", "Key": "alice"}), "user:rocketskates");
     assert_eq!(alice.closed().await.0, 1008);
 }
+
+/// What hydrant is in front for: to the endpoint there is one websocket, however many listen here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_number_of_clients_is_one_to_the_endpoint() {
+    let drp = Drp::start().await;
+    let hydrant = Hydrant::start_tls(&format!("{}[auth]\nmode = \"local\"\n", drp.settings())).await;
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut client = hydrant.connect().await;
+        client.register("a.*.*").await;
+        clients.push(client);
+    }
+    let tell = |key: &str| drp.state.tell(&serde_json::json!({"Type": "a", "Action": "b", "Key": key}), "user:x");
+    // Before the link stands, nobody hears of what happens at the endpoint.
+    let stands = async {
+        loop {
+            tell("first");
+            let heard = tokio::time::timeout(std::time::Duration::from_millis(200), clients[0].event()).await;
+            if heard.is_ok() {
+                return;
+            }
+        }
+    };
+    patiently("the link", Box::pin(stands)).await;
+    tell("last");
+    for client in &mut clients {
+        while client.event().await.name() != "a.b.last" {}
+    }
+    let sockets = drp.take().into_iter().filter(|got| got.target.starts_with("/api/v3/ws")).count();
+    assert_eq!((sockets, drp.state.stream.receiver_count()), (1, 1));
+}

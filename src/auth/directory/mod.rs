@@ -61,6 +61,15 @@ pub struct Entries {
     pub(super) key: Option<Stamp>,
 }
 
+/// Who reads an endpoint.
+#[derive(Debug)]
+pub enum Reader {
+    /// A user, with all roles.
+    User(String),
+    /// The bearer of a token.
+    Token(Box<EndpointToken>),
+}
+
 /// Whose rights somebody has at an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Holder {
@@ -125,9 +134,7 @@ impl Directory {
     pub fn bearer(&self, token: &EndpointToken) -> Result<Identity, Revoked> {
         let principal = token.principal().map_err(|_: PrincipalError| Revoked::UserRemoved)?;
         let user = token.user();
-        let holder =
-            Holder { user: user.map(Into::into), direct: token.claims.clone(), roles: Some(token.roles.clone()) };
-        let found = identity(principal, Some(token.expires_at), holder, token.stamps());
+        let found = identity(principal, Some(token.expires_at), Holder::of(token), token.stamps());
         self.recheck(found.conditions.endpoint.as_deref(), user)?;
         Ok(found)
     }
@@ -157,6 +164,13 @@ impl Directory {
             }
         }
         Ok(())
+    }
+
+    /// Which of these claims somebody does not hold at the endpoint.
+    pub fn lacking<'c>(&self, reader: &Reader, claims: &[&'c str]) -> Vec<&'c str> {
+        let content = self.content(&reader.holder());
+        let holds = |claim: &str| claim.parse().is_ok_and(|claim| content.holds(&claim));
+        claims.iter().copied().filter(|claim| !holds(claim)).collect()
     }
 
     /// The rights of somebody.
@@ -213,7 +227,29 @@ impl Entries {
     }
 }
 
+impl Reader {
+    /// The user's name; nothing for machines and plugins.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::User(name) => Some(name),
+            Self::Token(token) => token.user(),
+        }
+    }
+
+    fn holder(&self) -> Holder {
+        match self {
+            Self::User(name) => Holder { user: Some(name.as_str().into()), direct: Vec::new(), roles: None },
+            Self::Token(token) => Holder::of(token),
+        }
+    }
+}
+
 impl Holder {
+    fn of(token: &EndpointToken) -> Self {
+        let user = token.user().map(Into::into);
+        Self { user, direct: token.claims.clone(), roles: Some(token.roles.clone()) }
+    }
+
     pub(super) fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
