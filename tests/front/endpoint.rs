@@ -113,6 +113,8 @@ pub struct State {
     pub received: AtomicU64,
     /// Told when a body that was being sent is not wanted any more.
     pub abandoned: Notify,
+    /// Tells `/unread` to read its body.
+    pub reads_on: Notify,
 }
 
 /// A running endpoint.
@@ -146,6 +148,7 @@ impl Drp {
             stream: broadcast::Sender::new(1024),
             received: AtomicU64::default(),
             abandoned: Notify::new(),
+            reads_on: Notify::new(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, tls) = (listener.local_addr().unwrap(), acceptor());
@@ -391,6 +394,10 @@ impl State {
             "/silent" => {
                 let _gone = Guard::new(&self);
                 std::future::pending().await
+            }
+            "/unread" => {
+                self.reads_on.notified().await;
+                self.sink(request).await
             }
             "/switch" => switch(request),
             _ => match path.strip_prefix("/blob/").and_then(|size| size.parse().ok()) {

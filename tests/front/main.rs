@@ -12,3 +12,4 @@ mod memory;
 mod proxy;
 mod session;
 mod tokens;
+mod traffic;
