@@ -224,7 +224,7 @@ async fn an_upload_that_stands_still_gives_its_place_back() {
 
 /// For ever a part that can be sent at once.
 fn endless() -> StreamBody<impl futures_util::Stream<Item = Result<Frame<Bytes>, std::io::Error>>> {
-    StreamBody::new(futures_util::stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(&[0; 65_536])))))
+    StreamBody::new(futures_util::stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(&[0; 16_384])))))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
