@@ -8,6 +8,7 @@
 
 mod declare;
 mod deliveries;
+mod identity;
 mod labels;
 mod latency;
 mod nats;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
+pub use identity::{IdentityMetrics, IdentityTrouble, IdentityVerdict};
 pub use labels::{Limit, Outcome, Rejection, Reload, Source};
 pub use nats::NatsMetrics;
 pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
@@ -70,6 +72,8 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// What is handed on to an endpoint.
     pub proxy: ProxyMetrics,
+    /// Credentials that an endpoint judges.
+    pub identity: IdentityMetrics,
     shards: Mutex<Vec<Arc<Peaks>>>,
 }
 
@@ -125,6 +129,7 @@ impl Metrics {
             nats: NatsMetrics::new(&declare),
             upstream: UpstreamMetrics::declare(&declare),
             proxy: ProxyMetrics::declare(&declare),
+            identity: IdentityMetrics::declare(&declare),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
         };

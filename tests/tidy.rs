@@ -28,7 +28,7 @@ const MODULES: [(&str, &[&str]); 21] = [
     ("auth", &["clock", "overflow"]),
     ("client", &["json"]),
     ("upstream", &["client"]),
-    ("delegation", &["auth", "client", "clock", "upstream"]),
+    ("delegation", &["auth", "client", "clock", "metrics", "upstream"]),
     ("config", &["client", "overflow"]),
     ("metrics", &["event", "fanout", "overflow", "protocol"]),
     ("broker", &["auth", "clock", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),

@@ -105,6 +105,8 @@ pub struct State {
     pub tells_secrets: AtomicBool,
     /// Whether users, roles, tenants and preferences are never answered for.
     pub hangs: AtomicBool,
+    /// How long it takes to show a user, in milliseconds.
+    pub pause: AtomicU64,
     pub got: Mutex<Vec<Got>>,
     pub posted: Mutex<Vec<Value>>,
     /// What goes to every websocket on which something is registered.
@@ -143,6 +145,7 @@ impl Drp {
             tells_base: AtomicBool::new(true),
             tells_secrets: AtomicBool::new(true),
             hangs: AtomicBool::new(false),
+            pause: AtomicU64::default(),
             got: Mutex::default(),
             posted: Mutex::default(),
             stream: broadcast::Sender::new(1024),
@@ -276,10 +279,13 @@ impl State {
             // To those who may not, what they ask for does not exist.
             (&Method::GET, ["users", name]) if !may("users", "get", name) => error(404, "GET", name, "Not Found"),
             (&Method::GET, [list @ ("roles" | "tenants")]) if !may(list, "list", "*") => json(200, &json!([])),
-            (&Method::GET, ["users", name]) => match self.users.lock().get(*name) {
-                Some(user) => json(200, &user.shown(name, self.tells_secrets.load(Ordering::Relaxed))),
-                None => error(404, "GET", name, "Not Found"),
-            },
+            (&Method::GET, ["users", name]) => {
+                tokio::time::sleep(Duration::from_millis(self.pause.load(Ordering::Relaxed))).await;
+                match self.users.lock().get(*name) {
+                    Some(user) => json(200, &user.shown(name, self.tells_secrets.load(Ordering::Relaxed))),
+                    None => error(404, "GET", name, "Not Found"),
+                }
+            }
             (&Method::GET, ["roles"]) => json(200, &self.roles.lock()),
             (&Method::GET, ["tenants"]) => json(200, &self.tenants.lock()),
             (&Method::GET, ["prefs"]) if may("preferences", "list", "*") && self.tells_base.load(Ordering::Relaxed) => {
