@@ -123,7 +123,7 @@ fn settings_that_do_not_go_together_are_refused() {
         ("[token]\njwks = \"/nowhere/jwks\"", "token.jwks: /nowhere/jwks: No such file"),
         ("[token]\njwks = \"/nowhere/jwks\"", "token.issuer: needed with token.jwks"),
         (
-            "[token]\njwks = \"/nowhere/jwks\"\n[upstream]\nurls = [\"https://drp:8092\"]",
+            "[token]\njwks = \"/jwks\"\n[upstream]\nurls = [\"https://drp:8092\"]\npassword = \"x\"\ntls = \"insecure\"",
             "token.jwks: has no effect with auth.mode = \"upstream\"",
         ),
         ("[token]\njwks = \"/nowhere/jwks\"", "token.audience: needed with token.jwks"),

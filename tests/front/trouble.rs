@@ -1,6 +1,7 @@
 //! What an endpoint hides, does slowly or cannot do, and what is told of it.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -149,7 +150,7 @@ async fn a_user_who_changes_while_being_met_is_read_again() {
     drp.state.pause.store(1000, Ordering::Relaxed);
     let asks = async {
         while drp.asked("/api/v3/users/bob") < 2 {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         // The answer is on its way, and tells of what bob is no more.
         hydrant.post(&event("users", "save", "bob")).await;
@@ -158,7 +159,7 @@ async fn a_user_who_changes_while_being_met_is_read_again() {
     bob.unwrap();
     let read = async {
         while drp.asked("/api/v3/users/bob") < 3 {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     patiently("another look at bob", read).await;
