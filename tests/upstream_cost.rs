@@ -186,8 +186,8 @@ async fn a_front_beside_a_direct_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 #[ignore = "prints figures and takes a while"]
 async fn events_through_a_link() {
-    canary::stand_aside();
     const CHUNK: usize = 500;
+    canary::stand_aside();
     let drp = Drp::start().await;
     let front = Program::start(&behind(&drp.url()));
     front.ready().await;
