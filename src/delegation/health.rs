@@ -75,9 +75,12 @@ impl Health {
     /// Nothing was read or judged, for this reason.
     pub(super) fn failed(&self, trouble: &Trouble) {
         let told = Some((kind(trouble), trouble.to_string()));
-        self.change(|state| match trouble.is_silence() {
-            true => state.silence = told,
-            false => (state.silence, state.lasting) = (None, told),
+        self.change(|state| {
+            if trouble.is_silence() {
+                state.silence = told;
+            } else {
+                (state.silence, state.lasting) = (None, told);
+            }
         });
     }
 
