@@ -124,8 +124,9 @@ impl Delegation {
         let mut entries = last.entries().clone();
         let mut keys = self.keys.lock().clone();
         if changed.keys || first {
-            keys = self.read_keys(&own).await?;
+            keys = self.read_keys(keys, &own).await?;
             entries.set_key(keys.token.as_ref());
+            self.take_keys(&keys, &last);
         }
         if changed.tenants || changed.roles || first || changed.users.named().any(|name| self.is_own(name)) {
             // Also where the service may have got the right to see them.
@@ -140,12 +141,21 @@ impl Delegation {
             entries.roles = read("roles", &self.get("roles", &own).await?, roles)?;
             self.check_own(&mut entries, &keys, &own).await?;
         }
-        *self.keys.lock() = keys;
         if entries != *last.entries() {
             self.authority.set_accounts(Directory::new(entries));
         }
         self.has_read.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Puts keys in force whatever becomes of the rest of a reading: a secret that was changed is one that somebody else may have.
+    fn take_keys(&self, keys: &Keys, last: &Directory) {
+        *self.keys.lock() = keys.clone();
+        let mut entries = last.entries().clone();
+        entries.set_key(keys.token.as_ref());
+        if entries != *last.entries() {
+            self.authority.set_accounts(Directory::new(entries));
+        }
     }
 
     fn is_own(&self, name: &str) -> bool {
@@ -197,10 +207,15 @@ impl Delegation {
         read("tenants", &answer, tenants)
     }
 
-    /// Without the right to read preferences there are no keys, which is no error.
-    async fn read_keys(&self, own: &HeaderValue) -> Result<Keys, Trouble> {
+    /// Without the right to read preferences there are no keys, which is no error. An endpoint that cannot tell now says nothing
+    /// about those that are known.
+    async fn read_keys(&self, known: Keys, own: &HeaderValue) -> Result<Keys, Trouble> {
         let answer = self.get("prefs", own).await?;
         let read_at = Some(clock::now());
+        if answer.status.is_server_error() {
+            tracing::warn!(status = %answer.status, "the endpoint's preferences cannot be read now");
+            return Ok(Keys { read_at, ..known });
+        }
         if answer.status != StatusCode::OK {
             tracing::info!(status = %answer.status, "the endpoint's preferences cannot be read; its tokens are shown to it");
             return Ok(Keys { read_at, ..Keys::default() });
@@ -226,7 +241,7 @@ impl Delegation {
         Ok(self.keys.lock().clone())
     }
 
-    /// As [`read`](Self::read), for somebody who waits; one that is given up has changed nothing. What has failed a moment ago is
+    /// As [`read`](Self::read), for somebody who waits; one that is given up has changed nothing but keys. What has failed a moment ago is
     /// not tried again for them: anybody can come with a token.
     pub(super) async fn read_soon(&self, changed: &Changed) -> Result<(), AuthError> {
         if let Some(error) = self.failed_lately() {
