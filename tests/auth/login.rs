@@ -199,7 +199,8 @@ async fn logins_wait_their_turn_and_no_longer_than_the_queue() {
 #[tokio::test]
 async fn a_login_that_finds_the_queue_full_is_no_guess() {
     // No password is known again: every login is hashed.
-    let options = AuthOptions { hash_workers: 1, hash_queue: 1, password_cache: Duration::ZERO, ..AuthOptions::default() };
+    let options =
+        AuthOptions { hash_workers: 1, hash_queue: 1, password_cache: Duration::ZERO, ..AuthOptions::default() };
     let realm = Realm::with(options, usual);
     let outcomes = crowded(&realm, PASSWORD, 20, 6).await;
     let refused: Vec<AuthError> = outcomes.into_iter().filter_map(Result::err).collect();
