@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hydrant::auth::{AuthError, AuthOptions, Authority, Credential, CredentialError, Identity, PasswordHash, Secret};
