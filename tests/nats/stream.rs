@@ -284,10 +284,9 @@ async fn what_the_stream_does_not_hold_any_more_is_told() {
     assert!(gap(&mut client).await["Events"].is_null());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replay_outlives_nats_and_says_what_it_did_not_get() {
-    let mut nats = NatsServer::with_streams();
-    let node = node(&nats, "[outbox]\nevents = 64\nbytes = \"64KiB\"", "").await;
+/// A node with 5,000 large events in its stream, and a client that has read a hundred of them and takes no more unless it reads.
+async fn half_read(nats: &NatsServer) -> (Hydrant, Client) {
+    let node = node(nats, "[outbox]\nevents = 64\nbytes = \"64KiB\"", "").await;
     let began = now();
     let large = "x".repeat(4000);
     let line = |number: u64| {
@@ -300,6 +299,26 @@ async fn a_replay_outlives_nats_and_says_what_it_did_not_get() {
     let mut client = node.connect_with(&format!("since={began}"), true).await.unwrap();
     client.register("machines.*.*").await;
     assert_eq!(numbers(&mut client, 100).await, (0..100).collect::<Vec<_>>());
+    (node, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nats_server_that_starts_again_is_waited_for() {
+    let mut nats = NatsServer::with_streams();
+    let (node, mut client) = half_read(&nats).await;
+    nats.kill();
+    node.until("hydrant_nats_connected", 0).await;
+    nats.revive();
+    assert!(numbers(&mut client, 4900).await.into_iter().eq(100..5000));
+    node.announce("machines", "update", "0/5000").await;
+    assert_eq!(numbers(&mut client, 1).await, [5000]);
+    assert_eq!(node.metric("hydrant_nats_replay_failures_total").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_outlives_nats_and_says_what_it_did_not_get() {
+    let mut nats = NatsServer::with_streams();
+    let (node, mut client) = half_read(&nats).await;
     nats.kill();
     node.until("hydrant_nats_connected", 0).await;
     let mut next = 100;
