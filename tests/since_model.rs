@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -24,6 +24,7 @@ use hydrant::fanout::{ConnId, Gathered, OutboxLimits};
 use hydrant::index::Limits;
 use hydrant::metrics::{Metrics, Source};
 use hydrant::overflow::Overflow;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 const SPECS: [&str; 6] = ["a.*.*", "b.*.*", "*.x.*", "*.*.k1", "a,b.y.*", "*.*.*.N=In(1,4,7,10,13)"];
@@ -104,14 +105,14 @@ struct Reader {
 
 impl Archive for Shelf {
     fn read(&self, reading: Reading, desk: Desk) {
-        self.readers.lock().unwrap().push(Reader { desk, until: reading.until, next: self.since });
+        self.readers.lock().push(Reader { desk, until: reading.until, next: self.since });
     }
 }
 
 impl Shelf {
     /// Every reader hands over what it can. Returns whether there was something.
     fn hand_over(&self, count: usize, history: &History) -> bool {
-        let (events, mut readers) = (self.events.lock().unwrap(), self.readers.lock().unwrap());
+        let (events, mut readers) = (self.events.lock(), self.readers.lock());
         let mut any = false;
         readers.retain_mut(|Reader { desk, until, next }| {
             let Some(Some(place)) = desk.room().now_or_never() else { return true };
@@ -169,7 +170,7 @@ impl World {
         let mut draft = Draft::new(known.kind, known.action, known.key);
         draft.object = &object;
         let event = draft.seal(now());
-        self.archive.events.lock().unwrap().push(Arc::new(Draft { time: None, ..draft.clone() }.seal(now())));
+        self.archive.events.lock().push(Arc::new(Draft { time: None, ..draft.clone() }.seal(now())));
         self.broker.publish(vec![event], Source::Post).unwrap();
         self.events.push(known);
     }

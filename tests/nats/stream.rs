@@ -260,6 +260,29 @@ async fn every_registration_looks_back_and_rights_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_lost_on_the_way_is_in_the_stream() {
+    let nats = NatsServer::with_streams();
+    let whole = |of_nats: &str| toml(&nats, "", of_nats).replace("events = 10\n", "");
+    let sender = Hydrant::start(&whole("")).await;
+    let narrow = Hydrant::start(&whole("queue_events = 1")).await;
+    for node in [&sender, &narrow] {
+        node.until("hydrant_nats_peers", 1).await;
+    }
+    let began = now();
+    let mut next = 0;
+    while narrow.metric("hydrant_nats_lost_total{direction=\"in\"}").await == 0 {
+        post(&sender, 0, next..next + 1000).await;
+        next += 1000;
+    }
+    sender.until("hydrant_nats_published_total", next).await;
+    let mut client = since(&narrow, began).await;
+    client.register("machines.*.*").await;
+    assert!(numbers(&mut client, usize::try_from(next).unwrap()).await.into_iter().eq(0..next), "of {next}");
+    narrow.announce("machines", "update", &format!("0/{next}")).await;
+    assert_eq!(numbers(&mut client, 1).await, [next]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_stream_does_not_hold_any_more_is_told() {
     let nats = NatsServer::with_streams();
     let node = node(&nats, "", "stream_bytes = \"64KiB\"").await;
