@@ -52,6 +52,12 @@ pub(super) enum Trouble {
         /// The answer.
         status: StatusCode,
     },
+    /// It has none, which no DRP endpoint has.
+    #[error(
+        "the endpoint has no roles to tell; a hydrant that stands in front of no DRP endpoint cannot judge credentials for another: \
+         set auth.mode = \"local\" here, and give both the same auth.toml and token-keys.toml"
+    )]
+    NoDirectory,
     /// Its answers leave out what the service may not read, and do not say so.
     #[error(
         "the user that hydrant is at the endpoint (upstream.username) lacks {}; the endpoint leaves out of its answers \
@@ -189,7 +195,7 @@ impl Delegation {
         }
         if in_doubt {
             // After the rest: a claim that was lost before is seen to be missing now.
-            news.roles = Some(read("roles", &self.get("roles", &own).await?, roles)?);
+            news.roles = Some(self.read_roles(&own).await?);
             self.check_own(&mut news, &own).await?;
         }
         self.put_in_force(&news);
@@ -275,6 +281,14 @@ impl Delegation {
         }
         let account = read(USER, &answer, accounts)?.into_iter().find(|(row, _)| row == name);
         account.map(|(_, account)| Some(account)).ok_or(Trouble::Unreadable { what: USER })
+    }
+
+    async fn read_roles(&self, own: &HeaderValue) -> Result<BTreeMap<String, Vec<Claim>>, Trouble> {
+        let answer = self.get("roles", own).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Err(Trouble::NoDirectory);
+        }
+        read("roles", &answer, roles)
     }
 
     /// Endpoints without tenants have no such path.

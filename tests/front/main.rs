@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 #![allow(unreachable_pub, reason = "helpers of tests are public to all of them")]
 
+mod chain;
 #[path = "../common/mod.rs"]
 mod common;
+mod drain;
 mod endpoint;
 mod identity;
 mod limits;
