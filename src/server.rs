@@ -33,10 +33,11 @@ use crate::fanout::inbox::InboxLimits;
 use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::index;
 use crate::index::filter;
+use crate::ingest;
 use crate::ingest::demo::Fleet;
 use crate::ingest::feed;
 use crate::ingest::nats::NatsError;
-use crate::ingest::upstream::Link;
+use crate::ingest::upstream::{Health, Link};
 use crate::metrics::Metrics;
 use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
@@ -179,9 +180,7 @@ impl Server {
         }
         let links = links::links(&server.settings, &server.api.broker);
         if let Some(listener) = probe {
-            let healths = links.iter().map(Link::health).collect();
-            let (broker, delegation) = (Arc::clone(&server.api.broker), server.api.delegation.clone());
-            let probe = Arc::new(Probe::new(broker, Arc::clone(&server.ready), healths, nats, delegation));
+            let probe = server.probe(links.iter().map(Link::health).collect(), nats);
             server.probing = Some(serve(listener, probe, probe_stopped));
         }
         server.tasks.extend(links.into_iter().map(|link| tokio::spawn(link.run(stopped.clone()))));
@@ -190,6 +189,11 @@ impl Server {
         server.follow_certificate(stopped.clone());
         server.feed_demo(stopped);
         Ok(server)
+    }
+
+    fn probe(&self, upstreams: Vec<Arc<Health>>, nats: Option<Arc<ingest::nats::Health>>) -> Arc<Probe> {
+        let (broker, delegation) = (Arc::clone(&self.api.broker), self.api.delegation.clone());
+        Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation))
     }
 
     /// Tells the shards when users, roles or tenants have changed.

@@ -96,6 +96,10 @@ async fn a_token_of_a_grantor_who_is_not_there_is_refused() {
     drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &[]));
     let mut alice = by_token(&hydrant, &granted()).await.unwrap();
     alice.register("*.*.*").await;
+    // DRP 3 swaps the two secrets, and refuses what it has made so.
+    let swapped = json!({"grantor_id": "bob", "grantor_secret": "secret of wonder", "user_id": "alice", "user_secret": "secret of builder"});
+    let swapped = drp.token("alice", &json!({"grantor_claims": swapped}));
+    assert_eq!(refused(by_token(&hydrant, &swapped).await).status, 403);
     drp.state.users.lock().remove("bob");
     hydrant.post(&event("users", "delete", "bob")).await;
     assert_eq!(alice.closed().await.0, 1008);
