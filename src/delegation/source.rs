@@ -1,6 +1,6 @@
 //! Reading users, roles, tenants and preferences from the endpoint.
 //!
-//! Contract: what is read together is put in force together, and an older answer never replaces a newer one: lists, and users that
+//! Contract: what is read together is put in force together but for the key of tokens, which counts at once, and an older answer never replaces a newer one: lists, and users that
 //! are known, are read by one at a time ([`Delegation::read`]). Users whom nobody knows yet are read by whoever needs them, many
 //! at a time; they are only ever added. Whoever waits does so for [`PATIENCE`] at most, for the turn and for the endpoint each.
 
@@ -181,7 +181,10 @@ impl Delegation {
         let own = self.upstream.own_credential()?;
         let mut news = News::default();
         if changed.keys || first {
-            news.keys = Some(self.read_keys(&own).await?);
+            let known = self.keys.lock().clone();
+            news.keys = Some(self.read_keys(known, &own).await?);
+            // Whatever becomes of the rest: a secret that was changed is one that somebody else may have.
+            self.put_in_force(&news);
         }
         if changed.tenants || changed.roles || first || changed.users.named().any(|name| self.is_own(name)) {
             // Also where the service may have got the right to see them.
@@ -300,10 +303,15 @@ impl Delegation {
         read("tenants", &answer, tenants)
     }
 
-    /// Without the right to read preferences there are no keys, which is no error.
-    async fn read_keys(&self, own: &HeaderValue) -> Result<Keys, Trouble> {
+    /// Without the right to read preferences there are no keys, which is no error. An endpoint that cannot tell now says nothing
+    /// about those that are known.
+    async fn read_keys(&self, known: Keys, own: &HeaderValue) -> Result<Keys, Trouble> {
         let answer = self.get("prefs", own).await?;
         let read_at = Some(clock::now());
+        if answer.status.is_server_error() {
+            tracing::warn!(status = %answer.status, "the endpoint's preferences cannot be read now");
+            return Ok(Keys { read_at, ..known });
+        }
         if answer.status != StatusCode::OK {
             tracing::info!(status = %answer.status, "the endpoint's preferences cannot be read; its tokens are shown to it");
             return Ok(Keys { read_at, ..Keys::default() });

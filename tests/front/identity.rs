@@ -262,6 +262,46 @@ async fn sealed_tokens_are_opened_here() {
     assert_eq!(refused(by_token(&hydrant, &before).await).status, 403);
 }
 
+/// A key that was changed may be one that somebody else has: it ends even while the endpoint cannot tell the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_key_ends_tokens_whatever_else_cannot_be_read() {
+    let (drp, hydrant) = front("").await;
+    let before = drp.token("alice", &json!({}));
+    let mut open = by_token(&hydrant, &before).await.unwrap();
+    open.register("tasks.*.*").await;
+    *drp.state.breaks.lock() = "roles";
+    *drp.state.base.lock() = "F".repeat(32);
+    // Roles first: what cannot be read is tried again with what comes after it.
+    hydrant.post(&event("roles", "save", "reader")).await;
+    hydrant.post(&event("preferences", "save", "baseTokenSecret")).await;
+    assert_eq!(open.closed().await.0, 1008);
+    assert_eq!(refused(by_token(&hydrant, &before).await).status, 403);
+}
+
+/// That an endpoint fails to tell its key does not mean that it has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_cannot_tell_its_key_now_ends_no_token() {
+    let (drp, hydrant) = front("").await;
+    let mut alice = by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
+    alice.register("*.*.*").await;
+    *drp.state.breaks.lock() = "prefs";
+    let before = drp.asked("/api/v3/prefs");
+    // The second one is asked for when the first has been dealt with.
+    for more in 1..=2 {
+        hydrant.post(&event("preferences", "save", "x")).await;
+        let asked = async {
+            while drp.asked("/api/v3/prefs") < before + more {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        patiently("the key to be asked for", asked).await;
+    }
+    assert_eq!(seen(&hydrant, &mut alice, &[("machines", "m1"), ("tasks", "t1")]).await, ["machines.update.m1"]);
+    let another = json!({"exp": hydrant::clock::now().as_second() + 1800});
+    by_token(&hydrant, &drp.token("alice", &another)).await.unwrap();
+    assert_eq!(drp.asked("/api/v3/info"), 0, "tokens are still opened here");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machines_token_has_the_rights_that_stand_in_it() {
     let (drp, hydrant) = front("").await;
