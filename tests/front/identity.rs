@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::common::ws::{Client, Refusal, Show};
 use crate::common::{Hydrant, basic, event, patiently};
 use crate::endpoint::{Drp, MACHINE, User};
+use crate::provider::Provider;
 use crate::tokens;
 
 pub const ALICE: &str = "alice:wonder";
@@ -362,4 +363,25 @@ async fn while_the_endpoint_is_away_those_who_are_known_go_on() {
     drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &[]));
     drp.resume().await;
     by_password(&hydrant, "bob:builder").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_a_provider_are_hydrants_own_to_judge() {
+    let (provider, other) = (Provider::new(), Provider::new());
+    let held = tempfile::tempdir().unwrap();
+    let jwks = held.path().join("jwks.json");
+    std::fs::write(&jwks, provider.jwks.to_string()).unwrap();
+    let token = format!(
+        "[token]\njwks = {jwks:?}\nissuer = \"https://id.lab\"\naudience = \"hydrant\"\nroles_claim = \"roles\"\n"
+    );
+    let (drp, hydrant) = front(&token).await;
+    by_password(&hydrant, ALICE).await.unwrap();
+    let claims = json!({"iss": "https://id.lab", "aud": "hydrant", "exp": hydrant::clock::now().as_second() + 300,
+        "sub": "carol", "roles": ["superuser"]});
+    drp.take();
+    let mut carol = by_token(&hydrant, &provider.sign("ec", &claims)).await.unwrap();
+    carol.say("register *.*.*").await;
+    assert_eq!(carol.answer("register", "*.*.*").await.principal, "user:carol");
+    assert_eq!((drp.asked("/api/v3/info"), drp.asked("/api/v3/users/carol")), (0, 0), "nobody had to be asked");
+    assert_eq!(refused(by_token(&hydrant, &other.sign("ec", &claims)).await).status, 403);
 }

@@ -12,6 +12,8 @@ mod endpoint;
 mod identity;
 mod limits;
 mod memory;
+#[path = "../common/provider.rs"]
+mod provider;
 mod proxy;
 mod session;
 mod tokens;
