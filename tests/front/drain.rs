@@ -60,7 +60,7 @@ async fn an_answer_that_does_not_come_is_not_waited_for_longer_than_the_drain() 
     let hydrant = Hydrant::start_tls(&format!("timeouts = {{ drain = \"500ms\" }}\n{}", drp.settings())).await;
     let mut raw = hydrant.dial().await;
     raw.send(b"GET /silent HTTP/1.1\r\nHost: front\r\n\r\n").await;
-    hydrant.until("hydrant_proxy_requests", 1).await;
+    hydrant.until("hydrant_proxy_requests_in_flight", 1).await;
     patiently("the end of the server", hydrant.server.stop()).await;
     patiently("the endpoint to notice", drp.state.abandoned.notified()).await;
 }
