@@ -53,6 +53,8 @@ pub(super) struct Range {
 #[derive(Debug)]
 struct Before {
     beyond: Beyond,
+    /// Where what was asked for begins in the history.
+    first: u64,
     wake: Wake,
     /// The first time through.
     once: Option<Pages>,
@@ -71,11 +73,11 @@ impl Before {
 
     /// The same; begins to read if need be, for a pass up to the `edge`.
     fn reading(&mut self, pass: bool, edge: u64) -> &mut Pages {
-        let Self { beyond: Beyond { archive, time }, wake, .. } = self;
+        let Self { beyond: Beyond { archive, time }, first, wake, .. } = self;
         let until = pass.then_some(edge.min(self.end));
         let begin = || {
             let (filler, pages): (Desk, Pages) = desk(wake.clone());
-            archive.read(Reading { time: *time, until }, filler);
+            archive.read(Reading { time: *time, first: *first, until }, filler);
             pages
         };
         let pages = if pass { &mut self.again } else { &mut self.once };
@@ -115,10 +117,17 @@ impl Replay {
         let mut index = Index::new(limits);
         let [settled, fresh, waiting] =
             [Role::Settled, Role::Fresh, Role::Waiting].map(|role| index.subscribe(role, ANYBODY));
-        let before = start
-            .beyond
-            .take()
-            .map(|beyond| Box::new(Before { beyond, wake: wake.clone(), once: None, again: None, end: 0, seam: None }));
+        let before = start.beyond.take().map(|beyond| {
+            Box::new(Before {
+                beyond,
+                first: start.sequence,
+                wake: wake.clone(),
+                once: None,
+                again: None,
+                end: 0,
+                seam: None,
+            })
+        });
         let (begin, base) = if before.is_some() { (0, PLACES) } else { (start.sequence, 0) };
         Self {
             start,

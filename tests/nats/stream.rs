@@ -261,13 +261,14 @@ async fn every_registration_looks_back_and_rights_hold() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_lost_on_the_way_is_in_the_stream() {
-    let nats = NatsServer::with_streams();
+    let mut nats = NatsServer::with_streams();
     let whole = |of_nats: &str| toml(&nats, "", of_nats).replace("events = 10\n", "");
     let sender = Hydrant::start(&whole("")).await;
     let narrow = Hydrant::start(&whole("queue_events = 1")).await;
     for node in [&sender, &narrow] {
         node.until("hydrant_nats_peers", 1).await;
     }
+    narrow.announce("old", "x", "y").await;
     let began = now();
     let mut next = 0;
     while narrow.metric("hydrant_nats_lost_total{direction=\"in\"}").await == 0 {
@@ -280,6 +281,16 @@ async fn what_a_node_lost_on_the_way_is_in_the_stream() {
     assert!(numbers(&mut client, usize::try_from(next).unwrap()).await.into_iter().eq(0..next), "of {next}");
     narrow.announce("machines", "update", &format!("0/{next}")).await;
     assert_eq!(numbers(&mut client, 1).await, [next]);
+
+    // Without the stream the recent past comes alone, from the time on that was asked for, and what is missing is told.
+    nats.kill();
+    narrow.until("hydrant_nats_connected", 0).await;
+    let mut client = since(&narrow, began).await;
+    client.say("register old,end.*.*").await;
+    client.answer("register", "old,end.*.*").await;
+    narrow.announce("end", "x", "y").await;
+    assert!(gap(&mut client).await["Events"].is_null());
+    assert_eq!(client.event().await.name(), "end.x.y");
 }
 
 #[tokio::test(flavor = "multi_thread")]

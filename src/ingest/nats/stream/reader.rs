@@ -280,7 +280,7 @@ impl Reader {
             sleep(LOOK).await;
             frontier = broker.frontier();
         }
-        let mut from = broker.history().first();
+        let mut from = broker.history().first().max(self.reading.first);
         let mut seam = Seam::at(from);
         let mut retained = Vec::new();
         while from < frontier.sequence {
