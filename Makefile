@@ -62,7 +62,7 @@ clients: gorilla need-node need-python ## The same with those of Node and Python
 	$(CARGO) test $(LOCKED) --test clients -- --ignored node_ws python_websockets
 
 # A part of the benchmarks: its name, its arguments. Text, JSON and a page; a fault (3) or a failure ends it all.
-LOADTEST = set -o pipefail; measure() { name=$$1; shift; echo "== $$name"; \
+LOADTEST = set -o pipefail; export PATH=$$PATH:$(TOOLS)/bin; measure() { name=$$1; shift; echo "== $$name"; \
 	target/release/hydrant-loadtest "$$@" --json $(BENCH)/$$name.json --html $(BENCH)/$$name.html | tee $(BENCH)/$$name.txt; }; \
 	serve="--serve target/release/hydrant"
 

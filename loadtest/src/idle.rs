@@ -159,7 +159,7 @@ pub(crate) fn specs(client: usize) -> [String; 3] {
 
 fn registered(session: &Session, clients: usize) -> Result<Swarm> {
     let bar = progress::bar(clients as u64, "connecting");
-    let mut swarm = Swarm::connect(&session.endpoint, clients, &mut || bar.inc(1))?;
+    let mut swarm = session.swarm(false, clients, &mut || bar.inc(1))?;
     bar.finish_and_clear();
     for at in 0..3 {
         swarm.register(PATIENCE, |client| {

@@ -2,12 +2,13 @@
 //!
 //! `args` is the command line. `burst`, `floor`, `compare`, `fleet`, `stall`, `idle` and `storm` are the work; `client` (many
 //! websockets on one thread), `wire` (what is said over them), `publish`, `check` and `payload` are what it is done with;
-//! `server`, `session`, `cpu` and `report` are around it.
+//! `server`, `session`, `awake`, `cpu` and `report` are around it.
 //!
 //! Contract: every run is bounded in time and count by its flags. A server that loses, repeats, reorders or harms an
 //! event makes [`run`] return false, and the report says how often.
 
 pub mod args;
+pub mod awake;
 pub mod burst;
 pub mod check;
 pub mod client;

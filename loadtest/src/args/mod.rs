@@ -139,6 +139,9 @@ pub struct CompareArgs {
     /// Seconds by round, system and work.
     #[arg(long, default_value_t = 1.0)]
     pub seconds: f64,
+    /// Seconds that a turn of a peer may take. One that needs longer is left out of that work, and the report says so.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub peer_patience: u32,
     /// Rounds of `stall`.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub stall_rounds: u32,

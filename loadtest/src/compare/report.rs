@@ -44,6 +44,11 @@ impl Report {
         facts.push(("settings".to_owned(), settings(args)));
         Self { machine, size: stall_size(args), facts, closed: Vec::new(), stall: Vec::new(), idle: Vec::new() }
     }
+
+    /// Says what a peer could not do.
+    pub(super) fn leave_out(&mut self, what: String) {
+        self.facts.push(("left out".to_owned(), what));
+    }
 }
 
 /// Go makes as many processors as it has cores, unless it is told otherwise.

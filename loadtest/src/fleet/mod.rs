@@ -159,7 +159,7 @@ fn interests(args: &FleetArgs, fleet: &Fleet) -> Vec<Interest> {
 
 fn registered(session: &Session, interests: &[Interest]) -> Result<Swarm> {
     let bar = progress::bar(interests.len() as u64, "connecting");
-    let mut swarm = Swarm::connect(&session.endpoint, interests.len(), &mut || bar.inc(1))?;
+    let mut swarm = session.swarm(false, interests.len(), &mut || bar.inc(1))?;
     bar.finish_and_clear();
     // Those with fewer registrations repeat their last one: it is answered again and changes nothing.
     let most = interests.iter().map(|interest| interest.specs().len()).max().unwrap_or(0);

@@ -60,7 +60,11 @@ impl Report {
             format!("{}{}", case.connections, if case.selective { " sel." } else { "" }),
             case.transport.clone(),
             case.lane.clone(),
-            shown(summary.server, 3),
+            if case.left_out.is_some() && case.rounds.is_empty() {
+                "left out".to_owned()
+            } else {
+                shown(summary.server, 3)
+            },
             shown(summary.floor, 3),
             shown(summary.ratio, 2),
             beside,
@@ -111,6 +115,9 @@ fn faults(case: &Case, section: &mut Section) {
         if let Some(trouble) = &case.trouble {
             section.fault(format!("first connection lost: {trouble}"));
         }
+    }
+    if let Some(why) = &case.left_out {
+        section.note(format!("{}: left out from round {} on: {why}", case.name(), case.rounds.len() + 1));
     }
     if case.busy > 0 {
         section.note(format!("{}: answered 429 {} times", case.name(), case.busy));

@@ -105,7 +105,7 @@ pub fn once(size: &StallSize, user: &str, session: &Session, core: Option<usize>
 fn measure(size: &StallSize, user: &str, session: &Session, core: Option<usize>) -> Result<Round> {
     let (healthy, stalled) = (size.healthy as usize, size.stalled as usize);
     let payloads = Payloads::new(size.payload, user, Spread::All)?;
-    let mut swarm = Swarm::connect(&session.endpoint, healthy, &mut || {})?;
+    let mut swarm = session.swarm(false, healthy, &mut || {})?;
     swarm.register(PATIENCE, |_| format!("{KIND}.*.*"))?;
     let publisher = session.publisher(core)?;
     let mut run = Run { swarm, publisher, checker: Checker::for_all(payloads, healthy), k: size.k };
@@ -113,7 +113,7 @@ fn measure(size: &StallSize, user: &str, session: &Session, core: Option<usize>)
 
     let without = run.turns(turns, session)?;
     let first = without.turns * size.k;
-    let mut idle = Swarm::connect(&session.endpoint, stalled, &mut || {})?;
+    let mut idle = session.swarm(false, stalled, &mut || {})?;
     idle.limit_receive_buffers(RECEIVE_BUFFER)?;
     idle.register(PATIENCE, |_| format!("{KIND}.*.*"))?;
     let before = session.resident()?;
