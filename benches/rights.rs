@@ -34,6 +34,7 @@ const BURST: usize = 16;
 const BURSTS: usize = 20;
 
 fn main() {
+    common::canary::stand_aside();
     let arguments: Vec<String> = std::env::args().collect();
     let rounds =
         arguments.iter().position(|word| word == "--rounds").map_or(5, |at| arguments[at + 1].parse().unwrap());

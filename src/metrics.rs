@@ -8,10 +8,12 @@
 
 mod declare;
 mod deliveries;
+mod identity;
 mod labels;
 mod latency;
 mod nats;
 mod process;
+mod proxy;
 mod shard;
 mod upstream;
 
@@ -21,8 +23,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
+pub use identity::{IdentityMetrics, IdentityTrouble, IdentityVerdict};
 pub use labels::{Limit, Outcome, Rejection, Reload, Source};
 pub use nats::NatsMetrics;
+pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
@@ -66,6 +70,10 @@ pub struct Metrics {
     pub nats: NatsMetrics,
     /// Endpoints that are followed.
     pub upstream: UpstreamMetrics,
+    /// What is handed on to an endpoint.
+    pub proxy: ProxyMetrics,
+    /// Credentials that an endpoint judges.
+    pub identity: IdentityMetrics,
     shards: Mutex<Vec<Arc<Peaks>>>,
 }
 
@@ -120,6 +128,8 @@ impl Metrics {
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
             nats: NatsMetrics::new(&declare),
             upstream: UpstreamMetrics::declare(&declare),
+            proxy: ProxyMetrics::declare(&declare),
+            identity: IdentityMetrics::declare(&declare),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
         };
@@ -267,6 +277,9 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let shards: Vec<ShardMetrics> = (0..1024).map(|number| metrics.shard(number)).collect();
         shards.iter().for_each(|shard| shard.turn(1, Duration::ZERO));
+        for endpoint in ["a:8092", "b:8092", "c:8092"] {
+            metrics.upstream.endpoint(endpoint);
+        }
         for status in 100..200 {
             metrics.http_responses.with_label_values(&[&status.to_string()]).inc();
         }

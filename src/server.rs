@@ -174,7 +174,8 @@ impl Server {
         let links = links::links(&server.settings, &server.api.broker);
         if let Some(listener) = probe {
             let healths = links.iter().map(Link::health).collect();
-            let probe = Arc::new(Probe::new(Arc::clone(&server.api.broker), Arc::clone(&server.ready), healths, nats));
+            let (broker, delegation) = (Arc::clone(&server.api.broker), server.api.delegation.clone());
+            let probe = Arc::new(Probe::new(broker, Arc::clone(&server.ready), healths, nats, delegation));
             server.serve(listener, probe, probe_stopped);
         }
         server.tasks.extend(links.into_iter().map(|link| tokio::spawn(link.run(stopped.clone()))));

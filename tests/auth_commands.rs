@@ -70,11 +70,15 @@ fn a_user_from_the_cradle_to_the_grave() {
     shell.ok(&format!("tenants set lab --users alice --members machines={UUID} profiles="));
     let users = rows(&shell.ok("users list"));
     assert_eq!(users, ["NAME ROLES TENANT PASSWORD", "alice reader lab yes", "root superuser - yes"]);
+    // Without claims a role keeps what it grants, and a new one grants nothing.
+    shell.ok("roles set bounded --limit connections=2,registrations=9 --overflow drop-oldest");
+    shell.ok("roles set guest --limit connections=1");
     let roles = rows(&shell.ok("roles list"));
     let expected = [
         "NAME CLAIM LIMITS OVERFLOW",
         "superuser */*/* - -",
         "bounded tasks/get/* connections=2,registrations=9 drop-oldest",
+        "guest - connections=1 -",
         "reader machines/get,list/* - -",
         "reader tasks/get/* - -",
         "reader params/get/net/mtu - -",
@@ -134,6 +138,7 @@ fn bad_input_is_named() {
         ("users add alice", "x\n", 64, "--password-stdin"),
         ("users remove nobody", "", 1, "there is no user \"nobody\""),
         ("roles set superuser --claim a/b/c", "", 1, "built in"),
+        ("roles set other", "", 64, "--claim"),
         ("roles set other --claim machines/get", "", 64, "\"machines/get\" is not a claim"),
         ("roles set other --claim a/b/c --limit sockets=1", "", 64, "\"sockets=1\" is not a limit"),
         ("tenants set lab --members machines", "", 64, "\"machines\" is not TYPE=KEY,KEY"),

@@ -122,6 +122,10 @@ fn settings_that_do_not_go_together_are_refused() {
         ("[token]\nroles_claim = \"x\"", "token.roles_claim: has no effect without token.jwks"),
         ("[token]\njwks = \"/nowhere/jwks\"", "token.jwks: /nowhere/jwks: No such file"),
         ("[token]\njwks = \"/nowhere/jwks\"", "token.issuer: needed with token.jwks"),
+        (
+            "[token]\njwks = \"/jwks\"\n[upstream]\nurls = [\"https://drp:8092\"]\npassword = \"x\"\ntls = \"insecure\"",
+            "token.jwks: has no effect with auth.mode = \"upstream\"",
+        ),
         ("[token]\njwks = \"/nowhere/jwks\"", "token.audience: needed with token.jwks"),
         ("[token]\njwks = \"/nowhere/jwks\"\nprincipal_claim = \"\"", "token.principal_claim: needed with token.jwks"),
         ("allowed_origins = [\"portal.example.com\"]", "is not a list of origins"),

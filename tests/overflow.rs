@@ -97,8 +97,8 @@ async fn a_reader_that_stalls_is_told_of_its_gap(server: Hydrant) {
     for seen in slow.until("load.end.end").await {
         if seen.name() == "hydrant.gap.queue" {
             let object: serde_json::Value = serde_json::from_str(seen.object.get()).unwrap();
-            let count = usize::try_from(object["Count"].as_u64().unwrap()).unwrap();
-            let (first, last) = (object["First"].as_str().unwrap(), object["Last"].as_str().unwrap());
+            let count = usize::try_from(object["Events"].as_u64().unwrap()).unwrap();
+            let (first, last) = (object["From"].as_str().unwrap(), object["To"].as_str().unwrap());
             assert_eq!((first, last), (time(next).as_str(), time(next + count - 1).as_str()));
             assert_eq!((seen.time.as_str(), seen.original.get()), (last, "null"));
             (next, missing, notices) = (next + count, missing + count as u64, notices + 1);

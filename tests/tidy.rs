@@ -28,9 +28,9 @@ const MODULES: [(&str, &[&str]); 21] = [
     ("auth", &["clock", "overflow"]),
     ("client", &["json"]),
     ("upstream", &["client"]),
-    ("delegation", &["auth", "client", "clock", "upstream"]),
     ("config", &["client", "overflow"]),
     ("metrics", &["event", "fanout", "overflow", "protocol"]),
+    ("delegation", &["auth", "client", "clock", "metrics", "upstream"]),
     ("broker", &["auth", "clock", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),
     ("ingest", &["auth", "broker", "client", "clock", "event", "fanout", "json", "metrics"]),
     (

@@ -53,6 +53,7 @@ fn is_gap(seen: &Seen) -> bool {
 fn gap(seen: &Seen) -> (jiff::Timestamp, jiff::Timestamp, String) {
     assert!(is_gap(seen), "{seen:?}");
     let object: Value = serde_json::from_str(seen.object.get()).unwrap();
+    assert!(object["Events"].is_null() && object.as_object().unwrap().contains_key("Events"), "{object}");
     let time = |name: &str| object[name].as_str().unwrap().parse().unwrap();
     (time("From"), time("To"), object["Endpoint"].as_str().unwrap().to_owned())
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use common::drp::{self, Drp};
 use common::http::{self, Http};
-use common::{LOGIN, NDJSON, basic, patiently, socket};
+use common::{LOGIN, NDJSON, basic, canary, patiently, socket, ws};
 use futures_util::StreamExt;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -99,7 +99,8 @@ async fn connect(program: &Program, bearer: &str) -> Client {
     let mut request = format!("ws://{}/api/v3/ws", program.api).into_client_request().unwrap();
     request.headers_mut().insert("authorization", bearer.parse().unwrap());
     let stream = socket::connect(program.api, false).await;
-    let (mut client, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    let (mut client, _) =
+        tokio_tungstenite::client_async_with_config(request, stream, Some(ws::config())).await.unwrap();
     client.send(Message::text("register *.*.*")).await.unwrap();
     take(&mut client, 1).await;
     client
@@ -160,6 +161,7 @@ fn behind(url: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 #[ignore = "prints figures and takes a while"]
 async fn a_front_beside_a_direct_connection() {
+    canary::stand_aside();
     let upstream = Program::start("");
     let front = Program::start(&behind(&format!("http://{}", upstream.api)));
     front.ready().await;
@@ -185,6 +187,7 @@ async fn a_front_beside_a_direct_connection() {
 #[ignore = "prints figures and takes a while"]
 async fn events_through_a_link() {
     const CHUNK: usize = 500;
+    canary::stand_aside();
     let drp = Drp::start().await;
     let front = Program::start(&behind(&drp.url()));
     front.ready().await;

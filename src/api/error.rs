@@ -133,7 +133,7 @@ impl ApiError {
             Self::Upstream(error) => match error {
                 UpstreamError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
                 UpstreamError::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
-                UpstreamError::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
+                UpstreamError::Late { .. } | UpstreamError::Unread { .. } => StatusCode::GATEWAY_TIMEOUT,
                 UpstreamError::Path => StatusCode::BAD_REQUEST,
                 _ => StatusCode::BAD_GATEWAY,
             },

@@ -223,7 +223,5 @@ impl Api {
 
 /// Whether somebody says who he is.
 fn shows_credential<B>(request: &Request<B>) -> bool {
-    let query = request.uri().query();
-    request.headers().contains_key(hyper::header::AUTHORIZATION)
-        || ["token", "Token"].iter().any(|name| query::value(query, name).is_some())
+    request.headers().contains_key(hyper::header::AUTHORIZATION) || query::credential(request.uri().query()).is_some()
 }

@@ -2,8 +2,8 @@
 //!
 //! `/healthz` says that the process answers; `/readyz` that it takes connections and that events come in: 503 as soon as it
 //! drains, so that balancers look elsewhere before anybody is disconnected, and while none of the upstream endpoints is
-//! connected, if there are any. Its body tells which are, and whether NATS is there; without NATS the node goes on alone, so it stays
-//! ready.
+//! connected, if there are any. Its body tells which are, whether NATS is there, and whether the endpoint tells its users; without NATS
+//! the node goes on alone, and without the users those who are connected do, so it stays ready.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{ApiError, answer};
 use crate::broker::Broker;
+use crate::delegation::{self, Delegation};
 use crate::ingest::nats;
 use crate::ingest::upstream::{Health, Report};
 use crate::transport::caller::Caller;
@@ -26,6 +27,7 @@ pub struct Probe {
     accepting: Arc<AtomicBool>,
     upstreams: Vec<Arc<Health>>,
     nats: Option<Arc<nats::Health>>,
+    delegation: Option<Arc<Delegation>>,
 }
 
 /// The body of `/readyz`.
@@ -37,18 +39,21 @@ struct Readiness {
     upstreams: Vec<Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nats: Option<nats::Report>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<delegation::Report>,
 }
 
 impl Probe {
     /// Answers from this broker's metrics; about readiness as long as connections are `accepting`, and by the `upstreams`; tells of `nats`
-    /// too, if events are shared.
+    /// too, if events are shared, and of what `delegation` knows of the endpoint's users.
     pub fn new(
         broker: Arc<Broker>,
         accepting: Arc<AtomicBool>,
         upstreams: Vec<Arc<Health>>,
         nats: Option<Arc<nats::Health>>,
+        delegation: Option<Arc<Delegation>>,
     ) -> Self {
-        Self { broker, accepting, upstreams, nats }
+        Self { broker, accepting, upstreams, nats, delegation }
     }
 
     fn readiness(&self) -> Answer {
@@ -56,7 +61,8 @@ impl Probe {
         let draining = !self.accepting.load(Ordering::Acquire);
         let nats = self.nats.as_ref().map(|health| health.report());
         let fed = upstreams.is_empty() || upstreams.iter().any(|report| report.connected);
-        let readiness = Readiness { ready: fed && !draining, draining, upstreams, nats };
+        let identity = self.delegation.as_ref().map(|delegation| delegation.report());
+        let readiness = Readiness { ready: fed && !draining, draining, upstreams, nats, identity };
         let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let body = serde_json::to_vec(&readiness).expect("texts and flags are always written");
         answer::json(status, body)

@@ -35,16 +35,22 @@ pub(super) fn value<'q>(query: Option<&'q str>, name: &str) -> Option<Cow<'q, st
     pairs.into_iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
 }
 
-/// The credential of a query: `token=` or `Token=`. Clients put it in raw, so a `+` stands for itself.
+/// Whether a parameter with this name, as it stands in the query, holds a credential: `token` or `Token`, however it is encoded.
+fn is_credential(name: &str) -> bool {
+    matches!(decode(name).as_str(), "token" | "Token")
+}
+
+/// The credential of a query. Clients put it in raw, so a `+` stands for itself.
 pub(super) fn credential(query: Option<&str>) -> Option<String> {
     let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.into_iter().find(|(key, value)| matches!(*key, "token" | "Token") && !value.is_empty())?;
+    let (_, value) = pairs.into_iter().find(|(name, value)| is_credential(name) && !value.is_empty())?;
     Some(decode(value))
 }
 
 /// A path, encoded, with the query of `uri` without its credential. Nothing if that is too long: encoding makes a path longer.
 pub(super) fn without_credential(path: &str, uri: &Uri) -> Option<Uri> {
-    let secret = |pair: &&str| !matches!(pair.split('=').next(), Some("token" | "Token"));
+    // Old servers in Go take a `;` for an `&`.
+    let secret = |pair: &&str| !pair.split(';').any(|part| part.split('=').next().is_some_and(is_credential));
     let rest: Vec<&str> = uri.query().unwrap_or("").split('&').filter(|pair| !pair.is_empty()).filter(secret).collect();
     let text = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
     text.parse().ok()
@@ -59,6 +65,7 @@ mod tests {
         assert_eq!(credential(Some("a=b&Token=x%3Ay+z")), Some("x:y+z".to_owned()));
         assert_eq!(credential(Some("token=rocketskates:r0cketsk8ts")), Some("rocketskates:r0cketsk8ts".to_owned()));
         assert_eq!(credential(Some("token=abc==")), Some("abc==".to_owned()));
+        assert_eq!(credential(Some("%74oke%6E=abc")), Some("abc".to_owned()));
         assert_eq!(credential(Some("token=&TOKEN=x")), None);
         assert_eq!(credential(None), None);
     }
@@ -77,6 +84,9 @@ mod tests {
             ("/a?b=c&Token=x%3Ay&d", "/a?b=c&d"),
             ("/a", "/a"),
             ("http://host/a?token=x&tokens=1", "/a?tokens=1"),
+            ("/a?%74oken=x&%54oken=y&to%6ben=z&t%6Fke%6e", "/a"),
+            ("/a?b=c;token=x&d", "/a?d"),
+            ("/a?b=token", "/a?b=token"),
         ] {
             assert_eq!(without_credential("/a", &uri.parse().unwrap()).unwrap().to_string(), expected);
         }

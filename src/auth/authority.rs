@@ -162,6 +162,11 @@ impl Authority {
         self.changes.send_modify(|generation| *generation += 1);
     }
 
+    /// The same with more users, whose rights nobody holds yet: nobody has to be told.
+    pub fn add_accounts(&self, accounts: Accounts) {
+        self.accounts.store(Arc::new(accounts));
+    }
+
     /// Whether there is a user of the store with this name.
     pub fn has_user(&self, name: &str) -> bool {
         self.state.load().user(name).is_some()
@@ -184,7 +189,10 @@ impl Authority {
     /// [`Revoked`] if the credentials would not be taken any more. Expiry is not looked at; see [`Identity::is_expired`].
     pub fn access(&self, identity: &Identity) -> Result<Arc<Access>, Revoked> {
         match &identity.subject {
-            Subject::Account(holder) => self.accounts.load().access(&identity.conditions, holder, &self.interner),
+            Subject::Account(holder) => {
+                let state = self.state.load();
+                self.accounts.load().access(&identity.conditions, holder, &state, &self.interner)
+            }
             _ => self.state.load().access(identity, &self.interner),
         }
     }
@@ -192,7 +200,11 @@ impl Authority {
     /// What happens to a websocket of this caller that does not follow, if one of its roles says: where they differ, the
     /// policy that keeps the most of the stream.
     pub fn overflow(&self, caller: &Identity) -> Option<Overflow> {
-        self.state.load().overflow(&caller.subject)
+        let state = self.state.load();
+        match &caller.subject {
+            Subject::Account(holder) => state.overflow_of(self.accounts.load().roles_of(holder)),
+            subject => state.overflow(subject),
+        }
     }
 
     /// Whether a REST request is granted: by the caller's claims, or by what every user may do for itself

@@ -122,17 +122,21 @@ impl State {
         Ok(access)
     }
 
-    /// The overflow policy that the roles of somebody name; the one that keeps most if they differ.
+    /// The overflow policy that the roles of somebody name.
     pub(super) fn overflow(&self, subject: &Subject) -> Option<Overflow> {
-        let named = |role: &String| self.store.roles().get(role).and_then(|role| role.overflow);
         match subject {
             Subject::User(name) => {
                 let known = self.users.get(name.as_ref())?;
-                self.classes[known.class].roles.iter().filter_map(named).max()
+                self.overflow_of(&self.classes[known.class].roles)
             }
-            Subject::External { roles, .. } => roles.iter().filter_map(named).max(),
+            Subject::External { roles, .. } => self.overflow_of(roles.iter()),
             Subject::Runner(_) | Subject::Plugin(_) | Subject::Account(_) => None,
         }
+    }
+
+    /// The one that roles with these names say; the one that keeps most if they differ.
+    pub(super) fn overflow_of<'r>(&self, roles: impl IntoIterator<Item = &'r String>) -> Option<Overflow> {
+        roles.into_iter().filter_map(|role| self.store.roles().get(role)?.overflow).max()
     }
 
     fn base(&self, subject: &Subject) -> Result<Base, Revoked> {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::kind::TlsMode;
+use super::kind::{AuthMode, TlsMode};
 use super::load::Given;
 use super::settings::Settings;
 use super::{nats, proxy, upstream};
@@ -61,6 +61,11 @@ fn issuer(settings: &Settings, given: &mut Given) {
         return;
     };
     readable("token.jwks", path, given);
+    if settings.auth_mode() == AuthMode::Upstream {
+        let reason = "has no effect with auth.mode = \"upstream\" (which `auto` is in front of an endpoint): every token is the \
+                      endpoint's to judge then; with auth.mode = \"both\" this server takes these too";
+        given.refuse(&["token.jwks", "auth.mode"], reason.to_owned());
+    }
     for (key, _) in needed
         .into_iter()
         .chain([("token.principal_claim", &token.principal_claim)])

@@ -1,6 +1,7 @@
 //! What has changed at the endpoint, as its stream tells it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -127,6 +128,7 @@ impl Delegation {
     pub fn saw(&self, kind: &str, action: &str, key: &str) {
         let changed = match (kind, action) {
             ("users", _) => {
+                self.users_told.fetch_add(1, Ordering::AcqRel);
                 self.verdicts.forget_user(key);
                 Changed::users([key.to_owned()])
             }
@@ -136,6 +138,11 @@ impl Delegation {
             ("hydrant", "gap") => Changed::missed(),
             _ => return,
         };
+        self.note(changed);
+    }
+
+    /// Has this read again.
+    pub(super) fn note(&self, changed: Changed) {
         self.changed.lock().add(changed);
         self.told.notify_one();
     }
@@ -169,6 +176,7 @@ impl Delegation {
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }
+            self.health.read();
             pause = Duration::from_millis(500);
             tokio::time::sleep(BREATH).await;
             let told = timeout(wait.unwrap_or(self.limits.refresh), self.told.notified()).await.is_ok();

@@ -14,11 +14,12 @@
 //! tokens are kept nowhere.
 
 mod follow;
+mod health;
 mod source;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -32,8 +33,11 @@ use tokio::time::timeout;
 use crate::auth::directory::{EndpointToken, Known, TokenKeyFault, Verdicts, read_plain};
 use crate::auth::{AuthError, Authority, Credential, Identity, Secret, check_name};
 use crate::clock;
+use crate::metrics::{IdentityVerdict, Metrics};
 use crate::upstream::Upstream;
 use follow::Changed;
+use health::Health;
+pub use health::Report;
 use source::{Keys, Trouble};
 
 /// Logins with the same credential wait for one another, so that a thousand clients of one user are one question.
@@ -69,8 +73,13 @@ pub struct Delegation {
     lanes: Vec<Mutex<()>>,
     /// Held while the endpoint is read.
     reading: Mutex<()>,
+    /// Held while what was read is put over what is known.
+    putting: parking_lot::Mutex<()>,
     /// Whether roles and tenants are known at all.
     has_read: AtomicBool,
+    /// Counts events about users.
+    users_told: AtomicU64,
+    health: Health,
     /// What opens tokens.
     keys: parking_lot::Mutex<Keys>,
     /// When the endpoint failed to answer last, and what came of it.
@@ -80,7 +89,7 @@ pub struct Delegation {
 }
 
 impl Delegation {
-    /// One for this endpoint, whose users get their rights from this authority.
+    /// One for this endpoint, whose users get their rights from this authority; told of by these metrics.
     ///
     /// # Errors
     /// When the system has no random numbers.
@@ -88,12 +97,16 @@ impl Delegation {
         upstream: Arc<Upstream>,
         authority: Arc<Authority>,
         limits: DelegationLimits,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, getrandom::Error> {
         Ok(Self {
             verdicts: Verdicts::new(limits.fresh, limits.good)?,
             lanes: (0..LANES).map(|_| Mutex::default()).collect(),
             reading: Mutex::default(),
+            putting: parking_lot::Mutex::default(),
             has_read: AtomicBool::new(false),
+            users_told: AtomicU64::default(),
+            health: Health::new(upstream.endpoint().to_string(), clock::now(), metrics),
             keys: parking_lot::Mutex::default(),
             failed: parking_lot::Mutex::default(),
             changed: parking_lot::Mutex::new(Changed::everything()),
@@ -104,28 +117,43 @@ impl Delegation {
         })
     }
 
+    /// What `/readyz` tells of it.
+    pub fn report(&self) -> Report {
+        self.health.report()
+    }
+
     /// Checks credentials.
     ///
     /// # Errors
     /// [`AuthError`].
     pub async fn login(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
+        let judged = self.verdict(credential, peer).await;
+        self.health.judged(match &judged {
+            Ok((verdict, _)) => *verdict,
+            Err(AuthError::Denied | AuthError::Unreadable) => IdentityVerdict::Denied,
+            Err(_) => IdentityVerdict::Undecided,
+        });
+        judged.map(|(_, identity)| identity)
+    }
+
+    async fn verdict(&self, credential: &Credential, peer: IpAddr) -> Result<(IdentityVerdict, Identity), AuthError> {
         let key = self.verdicts.key(credential).ok_or(AuthError::Denied)?;
         if let Some(Known::Fresh(identity)) = self.known(&key) {
-            return Ok(identity);
+            return Ok((IdentityVerdict::Known, identity));
         }
         let _turn = self.lanes[usize::from(key[0]) % LANES].lock().await;
         let stale = match self.known(&key) {
-            Some(Known::Fresh(identity)) => return Ok(identity),
-            Some(Known::Stale(identity)) => Some(identity),
+            Some(Known::Fresh(identity)) => return Ok((IdentityVerdict::Known, identity)),
+            Some(Known::Stale(identity)) => Some((IdentityVerdict::Stale, identity)),
             None => None,
         };
-        if let Some(identity) = stale.clone().filter(|_| self.failed_lately() == Some(AuthError::EndpointAway)) {
-            return Ok(identity);
+        if let Some(stale) = stale.clone().filter(|_| self.failed_lately() == Some(AuthError::EndpointAway)) {
+            return Ok(stale);
         }
         match self.judge(credential, peer).await {
             Ok(identity) => {
                 self.verdicts.keep(key, identity.clone(), clock::now());
-                Ok(identity)
+                Ok((IdentityVerdict::Good, identity))
             }
             Err(AuthError::EndpointAway) => stale.ok_or(AuthError::EndpointAway),
             // Says nothing about the credential.
@@ -135,6 +163,10 @@ impl Delegation {
                 Err(error)
             }
         }
+    }
+
+    fn has_read(&self) -> bool {
+        self.has_read.load(Ordering::Acquire)
     }
 
     /// What is known of a credential, unless the rights that it gave are gone.
@@ -181,25 +213,29 @@ impl Delegation {
             Some(Err(TokenKeyFault::Foreign)) => self.renewed_keys().await?.open(token, clock::now()),
             other => other,
         };
-        match opened {
+        let read = match opened {
             Some(Ok(read)) if !read.has_other_secrets(keys.system()) => {
                 self.need_for(&read).await?;
                 if self.authority.accounts().hides_secrets_of(&read) {
                     self.shown(token).await?;
                 }
-                self.bearer(&read).await
+                read
             }
-            Some(Err(TokenKeyFault::Expired)) => Err(AuthError::Denied),
+            Some(Err(TokenKeyFault::Expired)) => return Err(AuthError::Denied),
             // Only the endpoint can tell.
             Some(Ok(read)) => {
                 self.shown(token).await?;
-                self.bearer(&read).await
+                self.need_for(&read).await?;
+                read
             }
             Some(Err(TokenKeyFault::Foreign)) | None => {
                 self.shown(token).await?;
-                self.bearer(&read_plain(token).ok_or(AuthError::Unreadable)?).await
+                let read = read_plain(token).ok_or(AuthError::Unreadable)?;
+                self.need_for(&read).await?;
+                read
             }
-        }
+        };
+        self.authority.accounts().bearer(&read).map_err(|_| AuthError::Denied)
     }
 
     /// Shows a token to the endpoint.
@@ -208,51 +244,36 @@ impl Delegation {
         if self.ask("/api/v3/info", &header).await? { Ok(()) } else { Err(AuthError::Denied) }
     }
 
-    async fn bearer(&self, token: &EndpointToken) -> Result<Identity, AuthError> {
-        self.need_for(token).await?;
-        self.authority.accounts().bearer(token).map_err(|_| AuthError::Denied)
-    }
-
-    /// Whether the endpoint takes a credential.
-    async fn ask(&self, path: &str, header: &HeaderValue) -> Result<bool, AuthError> {
-        let Ok(answer) = timeout(PATIENCE, self.upstream.get(path, header, LONGEST_ANSWER)).await else {
-            tracing::warn!("the endpoint does not judge a credential within {} s", PATIENCE.as_secs());
-            self.note_failure(AuthError::EndpointAway);
-            return Err(AuthError::EndpointAway);
-        };
-        if answer.is_ok() {
-            // It is back; but it may still hide what it hid.
-            self.failed.lock().take_if(|(_, error)| *error == AuthError::EndpointAway);
-        }
-        match answer.map(|answer| answer.status) {
-            Ok(StatusCode::OK) => Ok(true),
-            Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => Ok(false),
-            Ok(status) => {
-                tracing::warn!(%status, "the endpoint does not judge a credential");
-                Err(AuthError::EndpointAway)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the endpoint does not judge a credential");
-                self.note_failure(AuthError::EndpointAway);
-                Err(AuthError::EndpointAway)
-            }
-        }
-    }
-
     /// Sees to it that everybody is known on whom a token depends.
     async fn need_for(&self, token: &EndpointToken) -> Result<(), AuthError> {
         self.need(token.user().into_iter().chain(token.witnesses())).await
     }
 
-    /// Sees to it that these users are known, as far as they exist.
-    async fn need<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<(), AuthError> {
-        let known = self.authority.accounts();
-        let unknown = |name: &&str| !known.entries().users.contains_key(*name);
-        let missing: Vec<String> = names.into_iter().filter(unknown).map(str::to_owned).collect();
-        if missing.is_empty() && self.has_read.load(Ordering::Acquire) {
-            return Ok(());
+    /// Whether the endpoint takes a credential.
+    async fn ask(&self, path: &str, header: &HeaderValue) -> Result<bool, AuthError> {
+        let answer = match timeout(PATIENCE, self.upstream.get(path, header, LONGEST_ANSWER)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(self.not_judged(&error.into())),
+            Err(_) => return Err(self.not_judged(&Trouble::Late)),
+        };
+        // It is back; but it may still hide what it hid.
+        self.failed.lock().take_if(|(_, error)| *error == AuthError::EndpointAway);
+        self.health.answered();
+        match answer.status {
+            StatusCode::OK => Ok(true),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(false),
+            status => {
+                tracing::warn!(%status, "the endpoint does not judge a credential");
+                Err(AuthError::EndpointAway)
+            }
         }
-        self.read_soon(&Changed::users(missing)).await
+    }
+
+    fn not_judged(&self, trouble: &Trouble) -> AuthError {
+        tracing::warn!(%trouble, "the endpoint does not judge a credential");
+        self.note_failure(AuthError::EndpointAway);
+        self.health.failed(trouble);
+        AuthError::EndpointAway
     }
 }
 

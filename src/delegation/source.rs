@@ -1,4 +1,8 @@
 //! Reading users, roles, tenants and preferences from the endpoint.
+//!
+//! Contract: what is read together is put in force together, and an older answer never replaces a newer one: lists, and users that
+//! are known, are read by one at a time ([`Delegation::read`]). Users whom nobody knows yet are read by whoever needs them, many
+//! at a time; they are only ever added. Whoever waits does so for [`PATIENCE`] at most, for the turn and for the endpoint each.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -13,10 +17,10 @@ use tokio::time::timeout;
 use super::follow::Changed;
 use super::{Delegation, PATIENCE, refusal};
 use crate::auth::directory::{
-    Directory, EndpointToken, Entries, Reader, TenantOf, TokenKey, TokenKeyFault, accounts, base_secret, read_plain,
-    roles, system_secret, tenants,
+    Account, Directory, EndpointToken, Entries, Reader, TenantOf, TokenKey, TokenKeyFault, accounts, base_secret,
+    read_plain, roles, system_secret, tenants,
 };
-use crate::auth::{AuthError, Secret};
+use crate::auth::{AuthError, Claim, Secret};
 use crate::client::{ClientError, Login};
 use crate::clock;
 use crate::upstream::{UpstreamError, Whole};
@@ -24,6 +28,9 @@ use crate::upstream::{UpstreamError, Whole};
 /// What the service has to hold, so that nothing is left out of what it reads.
 const NEEDED: [&str; 3] = ["tenants/list/*", ROLES, "users/get/*"];
 const ROLES: &str = "roles/list/*";
+
+/// A user's path, without the name.
+const USER: &str = "users/NAME";
 
 /// The longest answer that is read.
 const LONGEST: usize = 64 << 20;
@@ -67,7 +74,7 @@ pub(super) enum Trouble {
         what: &'static str,
     },
     /// It takes too long.
-    #[error("the endpoint does not tell its users, roles and tenants within {} s", PATIENCE.as_secs())]
+    #[error("no answer within {} s", PATIENCE.as_secs())]
     Late,
     /// The service has no credential.
     #[error(transparent)]
@@ -76,8 +83,13 @@ pub(super) enum Trouble {
 
 impl Trouble {
     /// Whether others will have it too; an odd answer may be about one user.
-    fn is_everybodys(&self) -> bool {
-        !matches!(self, Self::Refused { .. } | Self::Unreadable { .. })
+    pub(super) fn is_everybodys(&self) -> bool {
+        !matches!(self, Self::Refused { what: USER, .. } | Self::Unreadable { what: USER })
+    }
+
+    /// Whether it is over as soon as the endpoint answers at all.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::Late)
     }
 }
 
@@ -101,51 +113,128 @@ impl Keys {
     }
 }
 
+/// What has been read, to be put over what is known.
+#[derive(Debug, Default)]
+struct News {
+    keys: Option<Keys>,
+    roles: Option<BTreeMap<String, Vec<Claim>>>,
+    tenants: Option<BTreeMap<String, TenantOf>>,
+    /// Nothing where there is no such user.
+    users: BTreeMap<String, Option<Account>>,
+}
+
+impl News {
+    fn over(&self, known: &Entries) -> Entries {
+        let mut entries = known.clone();
+        if let Some(keys) = &self.keys {
+            entries.set_key(keys.token.as_ref());
+        }
+        entries.roles = self.roles.clone().unwrap_or(entries.roles);
+        entries.tenants = self.tenants.clone().unwrap_or(entries.tenants);
+        for (name, account) in &self.users {
+            match account {
+                Some(account) => drop(entries.users.insert(name.clone(), account.clone())),
+                None => drop(entries.users.remove(name)),
+            }
+        }
+        entries
+    }
+}
+
 impl Delegation {
     /// Reads what has changed, and what nobody has read yet, and puts it in force.
     pub(super) async fn read(&self, changed: &Changed) -> Result<(), Trouble> {
-        // One at a time, so that an older answer never replaces a newer one.
         let _turn = self.reading.lock().await;
-        let result = self.read_in_turn(changed).await;
-        if result.is_ok() {
-            *self.failed.lock() = None;
-        }
-        if matches!(result, Err(Trouble::Lacks { .. } | Trouble::Opaque)) {
-            // What is known is not to be trusted until all of it has been read again.
-            self.has_read.store(false, Ordering::Release);
+        self.read_in_turn(changed).await
+    }
+
+    async fn read_in_turn(&self, changed: &Changed) -> Result<(), Trouble> {
+        let first = !self.has_read();
+        let result = self.read_news(changed, first).await;
+        match &result {
+            Ok(()) => {
+                *self.failed.lock() = None;
+                if first {
+                    self.health.read();
+                } else {
+                    self.health.answered();
+                }
+            }
+            Err(trouble) => {
+                if matches!(trouble, Trouble::Lacks { .. } | Trouble::Opaque) {
+                    // What is known is not to be trusted until all of it has been read again.
+                    self.has_read.store(false, Ordering::Release);
+                }
+                self.health.failed(trouble);
+            }
         }
         result
     }
 
-    async fn read_in_turn(&self, changed: &Changed) -> Result<(), Trouble> {
+    async fn read_news(&self, changed: &Changed, first: bool) -> Result<(), Trouble> {
         let own = self.upstream.own_credential()?;
-        let first = !self.has_read.load(Ordering::Acquire);
-        let last = self.authority.accounts();
-        let mut entries = last.entries().clone();
-        let mut keys = self.keys.lock().clone();
+        let mut news = News::default();
         if changed.keys || first {
-            keys = self.read_keys(&own).await?;
-            entries.set_key(keys.token.as_ref());
+            news.keys = Some(self.read_keys(&own).await?);
         }
         if changed.tenants || changed.roles || first || changed.users.named().any(|name| self.is_own(name)) {
             // Also where the service may have got the right to see them.
-            entries.tenants = self.read_tenants(&own).await?;
+            news.tenants = Some(self.read_tenants(&own).await?);
         }
         let mut in_doubt = changed.roles || changed.tenants || first;
         for name in changed.users.named() {
-            in_doubt |= !self.read_user(&mut entries, name, &own).await?;
+            let account = self.read_user(name, &own).await?;
+            in_doubt |= account.is_none();
+            news.users.insert(name.clone(), account);
         }
         if in_doubt {
             // After the rest: a claim that was lost before is seen to be missing now.
-            entries.roles = read("roles", &self.get("roles", &own).await?, roles)?;
-            self.check_own(&mut entries, &keys, &own).await?;
+            news.roles = Some(read("roles", &self.get("roles", &own).await?, roles)?);
+            self.check_own(&mut news, &own).await?;
         }
-        *self.keys.lock() = keys;
+        self.put_in_force(&news);
+        self.has_read.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn put_in_force(&self, news: &News) {
+        if let Some(keys) = news.keys.clone() {
+            *self.keys.lock() = keys;
+        }
+        let _alone = self.putting.lock();
+        let last = self.authority.accounts();
+        let entries = news.over(last.entries());
         if entries != *last.entries() {
             self.authority.set_accounts(Directory::new(entries));
         }
-        self.has_read.store(true, Ordering::Release);
-        Ok(())
+    }
+
+    /// Reads users whom nobody knows yet; says whether the endpoint shows them all. It takes no turn, so that many who come for
+    /// the first time do not wait for one another.
+    async fn meet(&self, names: &[String]) -> Result<bool, Trouble> {
+        let own = self.upstream.own_credential()?;
+        let told = self.users_told.load(Ordering::Acquire);
+        let mut users = BTreeMap::new();
+        for name in names {
+            let Some(account) = self.read_user(name, &own).await? else { return Ok(false) };
+            users.insert(name.clone(), account);
+        }
+        self.add(users);
+        if self.users_told.load(Ordering::Acquire) != told {
+            // One of them may have changed since its answer was written, and was not known as one to read again.
+            self.note(Changed::users(names.iter().cloned()));
+        }
+        Ok(true)
+    }
+
+    /// Adds users whom nobody knows. Nobody's rights hang on them yet, so nobody has to be told.
+    fn add(&self, users: BTreeMap<String, Account>) {
+        let _alone = self.putting.lock();
+        let mut entries = self.authority.accounts().entries().clone();
+        for (name, account) in users {
+            entries.users.entry(name).or_insert(account);
+        }
+        self.authority.add_accounts(Directory::new(entries));
     }
 
     fn is_own(&self, name: &str) -> bool {
@@ -154,38 +243,38 @@ impl Delegation {
 
     /// Sees to it that the service may read all that is read here. The endpoint answers a list with an empty one, and an object
     /// with 404, to somebody who may not.
-    async fn check_own(&self, entries: &mut Entries, keys: &Keys, own: &HeaderValue) -> Result<(), Trouble> {
+    async fn check_own(&self, news: &mut News, own: &HeaderValue) -> Result<(), Trouble> {
         let reader = match self.upstream.login() {
             Login::Password { user, .. } => Reader::User(user.clone()),
             Login::Token(token) => {
                 let token = Secret::new(token.read()?.reveal());
+                let keys = news.keys.clone().unwrap_or_else(|| self.keys.lock().clone());
                 let opened = keys.open(&token, clock::now()).and_then(Result::ok);
                 Reader::Token(Box::new(opened.or_else(|| read_plain(&token)).ok_or(Trouble::Opaque)?))
             }
         };
         if let Some(user) = reader.user() {
-            self.read_user(entries, user, own).await?;
+            let account = self.read_user(user, own).await?;
+            news.users.insert(user.to_owned(), account);
         }
-        let mut claims = Directory::new(entries.clone()).lacking(&reader, &NEEDED);
-        if entries.roles.is_empty() {
+        let entries = news.over(self.authority.accounts().entries());
+        let no_roles = entries.roles.is_empty();
+        let mut claims = Directory::new(entries).lacking(&reader, &NEEDED);
+        if no_roles {
             // Every endpoint has roles. Without seeing them nobody can tell about the other claims.
             claims.retain(|claim| *claim == ROLES);
         }
         if claims.is_empty() { Ok(()) } else { Err(Trouble::Lacks { claims }) }
     }
 
-    /// Reads a user; says whether the endpoint shows one.
-    async fn read_user(&self, entries: &mut Entries, name: &str, own: &HeaderValue) -> Result<bool, Trouble> {
-        const WHAT: &str = "users/NAME";
+    /// Reads a user; nothing if the endpoint shows none.
+    async fn read_user(&self, name: &str, own: &HeaderValue) -> Result<Option<Account>, Trouble> {
         let answer = self.get(&format!("users/{}", utf8_percent_encode(name, NON_ALPHANUMERIC)), own).await?;
         if answer.status == StatusCode::NOT_FOUND {
-            entries.users.remove(name);
-            return Ok(false);
+            return Ok(None);
         }
-        let account = read(WHAT, &answer, accounts)?.into_iter().find(|(row, _)| row == name);
-        let (name, account) = account.ok_or(Trouble::Unreadable { what: WHAT })?;
-        entries.users.insert(name, account);
-        Ok(true)
+        let account = read(USER, &answer, accounts)?.into_iter().find(|(row, _)| row == name);
+        account.map(|(_, account)| Some(account)).ok_or(Trouble::Unreadable { what: USER })
     }
 
     /// Endpoints without tenants have no such path.
@@ -217,29 +306,50 @@ impl Delegation {
 
     /// The keys, read again unless that was a moment ago.
     pub(super) async fn renewed_keys(&self) -> Result<Keys, AuthError> {
-        let known = self.keys.lock().clone();
-        let recent = |at: Timestamp| clock::now().duration_since(at) < RENEWED;
-        if known.read_at.is_some_and(recent) {
-            return Ok(known);
+        let recent = || self.keys.lock().read_at.is_some_and(|at| clock::now().duration_since(at) < RENEWED);
+        if !recent() {
+            self.read_soon(&Changed::keys(), recent).await?;
         }
-        self.read_soon(&Changed::keys()).await?;
         Ok(self.keys.lock().clone())
     }
 
-    /// As [`read`](Self::read), for somebody who waits; one that is given up has changed nothing. What has failed a moment ago is
-    /// not tried again for them: anybody can come with a token.
-    pub(super) async fn read_soon(&self, changed: &Changed) -> Result<(), AuthError> {
+    /// Sees to it that these users are known, as far as they exist.
+    pub(super) async fn need<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<(), AuthError> {
+        if !self.has_read() {
+            self.read_soon(&Changed::default(), || self.has_read()).await?;
+        }
+        let known = self.authority.accounts();
+        let unknown = |name: &&str| !known.entries().users.contains_key(*name);
+        let missing: Vec<String> = names.into_iter().filter(unknown).map(str::to_owned).collect();
+        if missing.is_empty() || self.in_time(self.meet(&missing)).await? {
+            return Ok(());
+        }
+        // Or the service may not see them any more, which would be everybody's trouble.
+        self.read_soon(&Changed::users(missing), || false).await
+    }
+
+    /// As [`read`](Self::read), for somebody who waits, unless what is wanted `is_there` when it is its turn.
+    async fn read_soon(&self, changed: &Changed, is_there: impl Fn() -> bool) -> Result<(), AuthError> {
+        let turn = timeout(PATIENCE, self.reading.lock()).await;
+        let Ok(_turn) = turn else { return Err(refusal(&Trouble::Late)) };
+        if is_there() { Ok(()) } else { self.in_time(self.read_in_turn(changed)).await }
+    }
+
+    /// Reads for somebody who waits; a reading that is given up has changed nothing. What has failed a moment ago is not tried
+    /// again for them: anybody can come with a token.
+    async fn in_time<T>(&self, reading: impl Future<Output = Result<T, Trouble>>) -> Result<T, AuthError> {
         if let Some(error) = self.failed_lately() {
             return Err(error);
         }
-        let trouble = match timeout(PATIENCE, self.read(changed)).await {
-            Ok(Ok(())) => return Ok(()),
+        let trouble = match timeout(PATIENCE, reading).await {
+            Ok(Ok(read)) => return Ok(read),
             Ok(Err(trouble)) => trouble,
             Err(_) => Trouble::Late,
         };
         let error = refusal(&trouble);
         if trouble.is_everybodys() {
             self.note_failure(error);
+            self.health.failed(&trouble);
         }
         Err(error)
     }

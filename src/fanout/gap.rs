@@ -51,7 +51,7 @@ impl Gap {
         let text = |time: &Time| String::from_utf8_lossy(time).into_owned();
         let (count, first, last) = (self.count, text(&self.first), text(&self.last));
         // Times are RFC 3339: nothing in them needs an escape.
-        let object = format!(r#"{{"Count":{count},"First":"{first}","Last":"{last}"}}"#);
+        let object = format!(r#"{{"From":"{first}","To":"{last}","Events":{count}}}"#);
         let mut draft = Draft::new(NOTICE[0], NOTICE[1], NOTICE[2]);
         draft.time = Some(last.into());
         draft.object = &object;

@@ -40,7 +40,7 @@ impl Item {
             }
             Self::Own(bytes) => bytes.to_vec(),
             Self::Gap { count, first, last } => {
-                let object = format!(r#"{{"Count":{count},"First":"{first}","Last":"{last}"}}"#);
+                let object = format!(r#"{{"From":"{first}","To":"{last}","Events":{count}}}"#);
                 let mut draft = Draft::new("hydrant", "gap", "queue");
                 draft.time = Some(last.into());
                 draft.object = &object;

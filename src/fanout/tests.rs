@@ -127,6 +127,19 @@ fn a_blocked_connection_is_not_dirty_until_it_can_write() {
     assert!(dirty.is_empty());
 }
 
+#[test]
+fn dirty_connections_come_in_the_order_of_their_numbers() {
+    let mut fanout = Fanout::new(LIMITS);
+    let mut conns: Vec<ConnId> = (0..5).map(|_| fanout.open(Overflow::Disconnect)).collect();
+    for at in [3, 0, 4, 2] {
+        assert!(fanout.send(conns[at], Frame::Constant(b"x")));
+    }
+    let mut dirty = Vec::new();
+    fanout.take_dirty(&mut dirty);
+    conns.remove(1);
+    assert_eq!(dirty, conns);
+}
+
 /// Puts events into the outboxes of these connections.
 fn deliver_all(fanout: &mut Fanout, conns: &[ConnId], events: &[Arc<Event>]) {
     for (at, event) in events.iter().enumerate() {

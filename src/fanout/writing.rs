@@ -16,10 +16,14 @@ pub const GATHER_FRAMES: usize = 256;
 pub type Gathered<'a> = SmallVec<[IoSlice<'a>; GATHER_FRAMES]>;
 
 impl Fanout {
-    /// The connections that have something to write, each once. They are no longer dirty afterwards.
+    /// The connections that have something to write, each once, in the order of their numbers. They are no longer dirty afterwards.
+    ///
+    /// That order is the one in which they lie in memory, ours and the kernel's; the order in which they were hit is another where
+    /// subscribers are of several classes, and then writing would wait for memory more often.
     pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
         into.clear();
         std::mem::swap(into, &mut self.dirty);
+        into.sort_unstable();
         for &conn in into.iter() {
             self.outbox(conn).clear_dirty();
         }

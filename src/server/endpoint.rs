@@ -39,7 +39,9 @@ pub(super) fn delegation(
     let Some(upstream) = upstream.filter(|_| settings.auth_mode() != AuthMode::Local) else { return Ok(None) };
     let Auth { fresh, away, refresh, .. } = settings.auth;
     let limits = DelegationLimits { fresh, good: away, refresh };
-    let delegation = Delegation::new(Arc::clone(upstream), Arc::clone(authority), limits).map_err(StoreError::from)?;
+    let metrics = Arc::clone(broker.metrics());
+    let delegation = Delegation::new(Arc::clone(upstream), Arc::clone(authority), limits, metrics);
+    let delegation = delegation.map_err(StoreError::from)?;
     let delegation = Arc::new(delegation);
     let observer = Arc::downgrade(&delegation);
     broker.observe(move |event, source| {

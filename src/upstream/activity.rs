@@ -1,23 +1,42 @@
-//! Whether anything moves.
+//! Whether anything moves, and whose turn it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+
+/// Who has to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Turn {
+    /// The endpoint: it has all of the request, as far as anybody here can tell, and has to answer.
+    Answer,
+    /// The endpoint: it has to read on.
+    Endpoint,
+    /// The client: it has to send on.
+    Client,
+}
 
 /// The time of the last movement, shared by those who move something and one who waits for it to stop.
 #[derive(Debug, Clone)]
 pub struct Activity {
     since: Instant,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
     /// Milliseconds after `since`.
-    last: Arc<AtomicU64>,
+    last: AtomicU64,
+    turn: AtomicU8,
 }
 
 impl Default for Activity {
-    /// Begins with a movement.
+    /// Begins with a movement; the answer is waited for.
     fn default() -> Self {
-        Self { since: Instant::now(), last: Arc::default() }
+        let state = State { last: AtomicU64::new(0), turn: AtomicU8::new(Turn::Answer as u8) };
+        Self { since: Instant::now(), state: Arc::new(state) }
     }
 }
 
@@ -25,18 +44,46 @@ impl Activity {
     /// Something has moved.
     pub fn touch(&self) {
         let elapsed = self.since.elapsed().as_millis();
-        self.last.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.state.last.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whose turn it is from now on.
+    pub fn pass(&self, turn: Turn) {
+        self.state.turn.store(turn as u8, Ordering::Relaxed);
+    }
+
+    fn turn(&self) -> Turn {
+        let all = [Turn::Answer, Turn::Endpoint, Turn::Client];
+        let turn = self.state.turn.load(Ordering::Relaxed);
+        all.into_iter().find(|&one| one as u8 == turn).expect("only a turn is stored")
     }
 
     /// Waits until nothing has moved for so long.
     pub async fn quiet(&self, limit: Duration) {
-        loop {
-            let due = self.since + Duration::from_millis(self.last.load(Ordering::Relaxed)) + limit;
-            if Instant::now() >= due {
-                return;
-            }
+        while let Some(due) = self.due(limit) {
             sleep_until(due).await;
         }
+    }
+
+    /// Waits until the endpoint has not gone on for too long, by what it has to do: `read` or `answer`. A client's turn has no
+    /// end here; whoever reads from it has a clock of its own for that.
+    pub async fn overdue(&self, read: Duration, answer: Duration) -> Turn {
+        loop {
+            let turn = self.turn();
+            let due = self.due(if turn == Turn::Answer { answer } else { read });
+            if due.is_none() && turn != Turn::Client {
+                return turn;
+            }
+            // The turn may change to one with a shorter limit.
+            let look = Instant::now() + read.min(answer);
+            sleep_until(due.map_or(look, |due| due.min(look))).await;
+        }
+    }
+
+    /// When it will have been quiet for so long; nothing if it has been.
+    fn due(&self, limit: Duration) -> Option<Instant> {
+        let due = self.since + Duration::from_millis(self.state.last.load(Ordering::Relaxed)) + limit;
+        (Instant::now() < due).then_some(due)
     }
 }
 
@@ -53,5 +100,20 @@ mod tests {
         activity.quiet(Duration::from_millis(200)).await;
         // Movements are known to a millisecond.
         assert!(moved.elapsed() >= Duration::from_millis(198), "{:?}", moved.elapsed());
+    }
+
+    #[tokio::test]
+    async fn whose_turn_it_is_decides_how_long() {
+        let (short, long) = (Duration::from_millis(50), Duration::from_hours(1));
+        let activity = Activity::default();
+        let mut ends = Box::pin(activity.overdue(short, long));
+        let mut in_time = async || tokio::time::timeout(4 * short, &mut ends).await.ok();
+        assert_eq!(in_time().await, None, "an answer takes its time");
+        activity.pass(Turn::Client);
+        assert_eq!(in_time().await, None, "not the endpoint's fault");
+        activity.pass(Turn::Endpoint);
+        assert_eq!(ends.await, Turn::Endpoint);
+        activity.pass(Turn::Answer);
+        assert_eq!(activity.overdue(long, short).await, Turn::Answer);
     }
 }

@@ -37,6 +37,14 @@ pub enum UpstreamError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// A connection, but it does not take the rest of the request.
+    #[error("{endpoint} has not read on for {seconds} s")]
+    Unread {
+        /// Which endpoint.
+        endpoint: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// The connection ended before the answer, or the answer is none.
     #[error("the connection to {endpoint} broke: {reason}")]
     Broken {
@@ -65,7 +73,7 @@ impl UpstreamError {
         match self {
             Self::Busy { .. } => Some(1),
             Self::Unreachable { .. } => Some(5),
-            Self::Late { .. } | Self::Broken { .. } | Self::Stalled(_) | Self::Path => None,
+            Self::Late { .. } | Self::Unread { .. } | Self::Broken { .. } | Self::Stalled(_) | Self::Path => None,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Contract: an [`Upstream`] is one endpoint with a bounded number of requests at a time ([`Upstream::slot`]) on kept-alive
 //! connections. Every wait has a limit: for a slot and a connection, for the head of an answer (counted from the last byte
-//! that moved), for the next part of a body. A request is sent once; only one that a stale connection never took is sent
+//! that moved), for the next part of a body, also to be taken by the endpoint. A request is sent once; only one that a stale connection never took is sent
 //! again. Neither URLs nor credentials stand in an error.
 //!
 //! The pool is hyper-util's. Its size has no bound of its own, so the slots are it.
@@ -27,7 +27,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-pub use activity::Activity;
+pub use activity::{Activity, Turn};
 pub use error::{Stalled, UpstreamError};
 
 use crate::client::{ClientError, Endpoint, Login, Service};
@@ -52,7 +52,7 @@ pub struct UpstreamLimits {
     pub connect: Duration,
     /// For the head of an answer, after the last part of the request.
     pub answer: Duration,
-    /// For the next part of a body.
+    /// For the next part of a body, to come or to be taken.
     pub idle: Duration,
     /// Requests at a time.
     pub requests: usize,
@@ -161,10 +161,15 @@ impl Upstream {
             answer = self.client.request(request) => {
                 answer.map_err(|error| UpstreamError::of(self.service.endpoint.to_string(), &error))
             }
-            () = activity.quiet(self.limits.answer) => Err(UpstreamError::Late {
-                endpoint: self.service.endpoint.to_string(),
-                seconds: self.limits.answer.as_secs(),
-            }),
+            turn = activity.overdue(self.limits.idle, self.limits.answer) => Err(self.overdue(turn)),
+        }
+    }
+
+    fn overdue(&self, turn: Turn) -> UpstreamError {
+        let endpoint = self.service.endpoint.to_string();
+        match turn {
+            Turn::Answer => UpstreamError::Late { endpoint, seconds: self.limits.answer.as_secs() },
+            _ => UpstreamError::Unread { endpoint, seconds: self.limits.idle.as_secs() },
         }
     }
 

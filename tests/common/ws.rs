@@ -2,9 +2,10 @@
 
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{WebSocketStream, client_async};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::socket::{self, Socket};
 use super::{Hydrant, Seen, patiently};
@@ -90,7 +91,7 @@ impl Hydrant {
             let name: hyper::header::HeaderName = name.parse().unwrap();
             request.headers_mut().insert(name, value.parse().unwrap());
         }
-        match patiently("a websocket", client_async(request, socket)).await {
+        match patiently("a websocket", client_async_with_config(request, socket, Some(config()))).await {
             Ok((stream, answer)) => Ok(Client { stream, answered: answer.headers().clone() }),
             Err(Error::Http(answer)) => {
                 let (parts, body) = (*answer).into_parts();
@@ -101,6 +102,12 @@ impl Hydrant {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// The library clears its whole buffer before it reads, 128 KiB if it is not told otherwise: with hundreds of clients that is
+/// most of what a test does.
+pub fn config() -> WebSocketConfig {
+    WebSocketConfig::default().read_buffer_size(8 * 1024)
 }
 
 /// An answer that is not a websocket.

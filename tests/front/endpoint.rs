@@ -105,6 +105,8 @@ pub struct State {
     pub tells_secrets: AtomicBool,
     /// Whether users, roles, tenants and preferences are never answered for.
     pub hangs: AtomicBool,
+    /// How long it takes to show a user, in milliseconds.
+    pub pause: AtomicU64,
     pub got: Mutex<Vec<Got>>,
     pub posted: Mutex<Vec<Value>>,
     /// What goes to every websocket on which something is registered.
@@ -113,6 +115,8 @@ pub struct State {
     pub received: AtomicU64,
     /// Told when a body that was being sent is not wanted any more.
     pub abandoned: Notify,
+    /// Tells `/unread` to read its body.
+    pub reads_on: Notify,
 }
 
 /// A running endpoint.
@@ -141,11 +145,13 @@ impl Drp {
             tells_base: AtomicBool::new(true),
             tells_secrets: AtomicBool::new(true),
             hangs: AtomicBool::new(false),
+            pause: AtomicU64::default(),
             got: Mutex::default(),
             posted: Mutex::default(),
             stream: broadcast::Sender::new(1024),
             received: AtomicU64::default(),
             abandoned: Notify::new(),
+            reads_on: Notify::new(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, tls) = (listener.local_addr().unwrap(), acceptor());
@@ -273,10 +279,13 @@ impl State {
             // To those who may not, what they ask for does not exist.
             (&Method::GET, ["users", name]) if !may("users", "get", name) => error(404, "GET", name, "Not Found"),
             (&Method::GET, [list @ ("roles" | "tenants")]) if !may(list, "list", "*") => json(200, &json!([])),
-            (&Method::GET, ["users", name]) => match self.users.lock().get(*name) {
-                Some(user) => json(200, &user.shown(name, self.tells_secrets.load(Ordering::Relaxed))),
-                None => error(404, "GET", name, "Not Found"),
-            },
+            (&Method::GET, ["users", name]) => {
+                tokio::time::sleep(Duration::from_millis(self.pause.load(Ordering::Relaxed))).await;
+                match self.users.lock().get(*name) {
+                    Some(user) => json(200, &user.shown(name, self.tells_secrets.load(Ordering::Relaxed))),
+                    None => error(404, "GET", name, "Not Found"),
+                }
+            }
             (&Method::GET, ["roles"]) => json(200, &self.roles.lock()),
             (&Method::GET, ["tenants"]) => json(200, &self.tenants.lock()),
             (&Method::GET, ["prefs"]) if may("preferences", "list", "*") && self.tells_base.load(Ordering::Relaxed) => {
@@ -391,6 +400,10 @@ impl State {
             "/silent" => {
                 let _gone = Guard::new(&self);
                 std::future::pending().await
+            }
+            "/unread" => {
+                self.reads_on.notified().await;
+                self.sink(request).await
             }
             "/switch" => switch(request),
             _ => match path.strip_prefix("/blob/").and_then(|size| size.parse().ok()) {

@@ -9,7 +9,7 @@ use crate::common::{Hydrant, basic, event, patiently};
 use crate::endpoint::{Drp, MACHINE, User};
 use crate::tokens;
 
-const ALICE: &str = "alice:wonder";
+pub const ALICE: &str = "alice:wonder";
 
 /// An endpoint with a user `alice`, who may get machines, and a hydrant in front of it that has its own `rocketskates`, who posts
 /// the events.
@@ -22,37 +22,37 @@ async fn front(auth: &str) -> (Drp, Hydrant) {
 }
 
 /// What the role `reader` may get.
-fn reader(drp: &Drp, scope: &str) {
+pub fn reader(drp: &Drp, scope: &str) {
     let claims = json!([{"scope": scope, "action": "get", "specific": "*"}]);
     drp.state.roles.lock().as_array_mut().unwrap().retain(|role| role["Name"] != "reader");
     drp.state.roles.lock().as_array_mut().unwrap().push(json!({"Name": "reader", "Claims": claims}));
 }
 
 impl Drp {
-    fn asked(&self, target: &str) -> usize {
+    pub fn asked(&self, target: &str) -> usize {
         self.state.got.lock().iter().filter(|got| got.target.starts_with(target)).count()
     }
 
-    fn token(&self, name: &str, other: &serde_json::Value) -> String {
+    pub fn token(&self, name: &str, other: &serde_json::Value) -> String {
         self.state.users.lock()[name].token(name, &self.state.base.lock(), other)
     }
 }
 
-async fn by_password(hydrant: &Hydrant, login: &str) -> Result<Client, Refusal> {
+pub async fn by_password(hydrant: &Hydrant, login: &str) -> Result<Client, Refusal> {
     hydrant.try_connect(&Show::Header(&basic(login)), &[]).await
 }
 
-async fn by_token(hydrant: &Hydrant, token: &str) -> Result<Client, Refusal> {
+pub async fn by_token(hydrant: &Hydrant, token: &str) -> Result<Client, Refusal> {
     hydrant.try_connect(&Show::Query(&format!("token={token}")), &[]).await
 }
 
-fn refused(result: Result<Client, Refusal>) -> Refusal {
+pub fn refused(result: Result<Client, Refusal>) -> Refusal {
     let Err(refusal) = result else { panic!("let in") };
     refusal
 }
 
 /// The names of what comes of these events, which hydrant's own user posts.
-async fn seen(hydrant: &Hydrant, client: &mut Client, names: &[(&str, &str)]) -> Vec<String> {
+pub async fn seen(hydrant: &Hydrant, client: &mut Client, names: &[(&str, &str)]) -> Vec<String> {
     for (kind, key) in names {
         hydrant.post(&event(kind, "update", key)).await;
     }
@@ -127,7 +127,7 @@ async fn a_gap_that_somebody_posts_is_none() {
 }
 
 /// Hydrant's user at the endpoint has these claims, and no others.
-fn service(drp: &Drp, claims: &[(&str, &str)]) {
+pub fn service(drp: &Drp, claims: &[(&str, &str)]) {
     let claim = |(scope, action): &(&str, &str)| json!({"scope": scope, "action": action, "specific": "*"});
     let role = json!({"Name": "service", "Claims": claims.iter().map(claim).collect::<Vec<_>>()});
     drp.state.roles.lock().as_array_mut().unwrap().retain(|role| role["Name"] != "service");
@@ -135,7 +135,7 @@ fn service(drp: &Drp, claims: &[(&str, &str)]) {
     drp.state.users.lock().get_mut("rocketskates").unwrap().roles = vec!["service".to_owned()];
 }
 
-const NEEDED: [(&str, &str); 3] = [("tenants", "list"), ("roles", "list"), ("users", "get")];
+pub const NEEDED: [(&str, &str); 3] = [("tenants", "list"), ("roles", "list"), ("users", "get")];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_let_in_while_the_endpoint_hides_what_rights_depend_on() {

@@ -8,7 +8,10 @@
 mod common;
 mod endpoint;
 mod identity;
+mod limits;
 mod memory;
 mod proxy;
 mod session;
 mod tokens;
+mod traffic;
+mod trouble;

@@ -222,6 +222,22 @@ async fn an_upload_that_stands_still_gives_its_place_back() {
     assert_eq!(get(&hydrant, "/ui/", &[]).await.status, StatusCode::OK);
 }
 
+/// For ever a part that can be sent at once.
+fn endless() -> StreamBody<impl futures_util::Stream<Item = Result<Frame<Bytes>, std::io::Error>>> {
+    StreamBody::new(futures_util::stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(&[0; 16_384])))))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_does_not_read_on_keeps_no_place() {
+    let (drp, hydrant) = front("[proxy]\nrequests = 1\nidle = \"2s\"\nanswer = \"1h\"\n").await;
+    let answer = streaming(&hydrant, request("PUT", "/unread").body(endless()).unwrap()).await;
+    assert_eq!(answer.status().as_u16(), 504);
+    assert_eq!(get(&hydrant, "/ui/", &[]).await.status, StatusCode::OK);
+    // What was under way comes, and then the connection ends.
+    drp.state.reads_on.notify_one();
+    patiently("the endpoint to notice", drp.state.abandoned.notified()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_spelling_of_a_path_steers_the_own_credential() {
     let (drp, hydrant) = front("").await;

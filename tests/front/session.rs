@@ -20,6 +20,11 @@ async fn info_is_the_endpoints_with_ours_added() {
     assert_eq!(reply.json()["stats"][1]["name"], "connections.count");
     let got = drp.last("/api/v3/info");
     assert_eq!(got.header("accept-encoding"), "");
+    // The credential of a caller whom the endpoint does not know stays here, however its name is spelled.
+    drp.take();
+    hydrant.request("GET", "/api/v3/info?a=b&%74oken=canary&t%6fke%6E=canary", &[], "").await;
+    let targets: Vec<String> = drp.take().into_iter().map(|got| got.target).filter(|t| t.contains("info")).collect();
+    assert_eq!(targets, ["/api/v3/info?a=b"]);
 }
 
 /// drpcli's start with nothing cached, then commands, all with the endpoint's own users.

@@ -95,7 +95,7 @@ impl Aftermath {
 /// How many events a gap notice says are missing.
 fn gap(draft: &Draft<'_>) -> Option<u64> {
     let is_notice = draft.kind == "hydrant" && draft.action == "gap" && draft.key == "queue";
-    let member = json::members(draft.object).find(|member| member.name() == "Count").filter(|_| is_notice)?;
+    let member = json::members(draft.object).find(|member| member.name() == "Events").filter(|_| is_notice)?;
     member.value.parse().ok()
 }
 
@@ -131,9 +131,7 @@ mod tests {
     }
 
     fn notice(count: u64) -> String {
-        format!(
-            r#"{{"Type":"hydrant","Action":"gap","Key":"queue","Object":{{"Count":{count},"First":"","Last":""}}}}"#
-        )
+        format!(r#"{{"Type":"hydrant","Action":"gap","Key":"queue","Object":{{"From":"","To":"","Events":{count}}}}}"#)
     }
 
     /// The fate of one client that was to get events 10 to 13.
@@ -165,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_no_notice_of_ours_is_none() {
-        let other = r#"{"Type":"hydrant","Action":"gap","Key":"somewhere","Object":{"Count":2}}"#.to_owned();
+        let other = r#"{"Type":"hydrant","Action":"gap","Key":"somewhere","Object":{"Events":2}}"#.to_owned();
         assert_eq!(fate(&[event(10), other, event(13)], None), Fates { silent: 1, ..Fates::default() });
     }
 }

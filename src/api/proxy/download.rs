@@ -5,46 +5,57 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body as _, Incoming};
+use prometheus::IntCounter;
 use tokio::time::timeout;
 
+use super::Held;
+use crate::metrics::ProxySide;
 use crate::transport::listener::Body;
 use crate::transport::relay::{Feed, relay};
 
 /// Hands a body on while it comes. Either side may pause for `idle`; then the body ends in the middle, and the client sees
 /// that. `held` is given back at the end.
-pub(super) fn download(body: Incoming, idle: Duration, held: impl Send + 'static) -> Body {
+pub(super) fn download(body: Incoming, idle: Duration, held: Held) -> Body {
     if body.is_end_stream() {
         return Either::Left(Full::new(Bytes::new()));
     }
     let (feed, relay) = relay();
     tokio::spawn(async move {
-        let _held = held;
-        tokio::select! {
+        let bytes = held.passage.down();
+        let filled = tokio::select! {
             // The feed is dropped without an end unless it is said, so a body that is cut off looks so.
-            () = fill(&feed, body, idle) => {}
-            () = feed.gone() => {}
+            filled = fill(&feed, body, idle, &bytes) => filled,
+            () = feed.gone() => Err(ProxySide::Client),
+        };
+        if let Err(side) = filled {
+            held.passage.cut_off(side);
         }
     });
     Either::Right(relay)
 }
 
-/// Until the end is said, or a side is gone or does not come on.
-async fn fill(feed: &Feed, mut body: Incoming, idle: Duration) {
+/// Until the end is said, or a side is gone or does not come on; that side then.
+async fn fill(feed: &Feed, mut body: Incoming, idle: Duration, bytes: &IntCounter) -> Result<(), ProxySide> {
     loop {
-        let (taken, more) = match timeout(idle, body.frame()).await {
-            Ok(Some(Ok(frame))) => (timeout(idle, feed.frame(frame)).await, true),
-            Ok(None) => (timeout(idle, feed.end()).await, false),
+        let taken = match timeout(idle, body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                bytes.inc_by(frame.data_ref().map_or(0, Bytes::len) as u64);
+                timeout(idle, feed.frame(frame)).await
+            }
+            Ok(None) => {
+                return timeout(idle, feed.end()).await.ok().and_then(Result::ok).ok_or(ProxySide::Client);
+            }
             Ok(Some(Err(error))) => {
                 tracing::debug!(%error, "the endpoint's answer was cut off");
-                return;
+                return Err(ProxySide::Endpoint);
             }
             Err(_) => {
                 tracing::debug!("the endpoint's answer does not come on");
-                return;
+                return Err(ProxySide::Endpoint);
             }
         };
-        if !more || !matches!(taken, Ok(Ok(()))) {
-            return;
+        if !matches!(taken, Ok(Ok(()))) {
+            return Err(ProxySide::Client);
         }
     }
 }

@@ -37,6 +37,11 @@ fn take_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
     upgrade
 }
 
+/// Whether a request asks for another protocol; `Connection` has to say so too.
+pub(super) fn asks_for_protocol(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE) && tokens(headers).contains(&UPGRADE)
+}
+
 /// The names that `Connection` lists.
 fn tokens(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());

@@ -8,6 +8,7 @@
 mod download;
 mod headers;
 pub(super) mod merge;
+mod passage;
 mod tunnel;
 mod upload;
 
@@ -24,8 +25,10 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::{Api, ApiError, query};
 use crate::auth::Identity;
+use crate::metrics::ProxySide;
 use crate::transport::listener::Answer;
 use crate::upstream::{Activity, Slot, Upstream, UpstreamError};
+use passage::Passage;
 use upload::{Gate, Upload};
 
 /// The longest answer that something is added to.
@@ -35,7 +38,11 @@ const LONGEST_MERGED: usize = 16 << 20;
 const PARTIAL: [HeaderName; 4] = [ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE];
 
 /// What is held until an answer is through.
-type Held = (Slot, Option<Gate>);
+struct Held {
+    passage: Passage,
+    _slot: Slot,
+    _gate: Option<Gate>,
+}
 
 /// A request that was answered.
 struct Sent {
@@ -82,7 +89,7 @@ impl Api {
             return Ok(passed(answer, upstream, held));
         }
         let (mut parts, body) = answer.into_parts();
-        let whole = upstream.whole(body, LONGEST_MERGED).await?;
+        let whole = held.whole(upstream, body).await?;
         headers::outbound(&mut parts.headers, false);
         let body = match edit(&whole) {
             Some(edited) => {
@@ -102,11 +109,11 @@ impl Api {
         peer: SocketAddr,
     ) -> Result<Option<Bytes>, ApiError> {
         PARTIAL.iter().for_each(|name| drop(request.headers_mut().remove(name)));
-        let Sent { answer, held: _held, .. } = self.send(upstream, request, peer).await?;
+        let Sent { answer, held, .. } = self.send(upstream, request, peer).await?;
         if answer.status() != StatusCode::OK {
             return Ok(None);
         }
-        Ok(Some(upstream.whole(answer.into_body(), LONGEST_MERGED).await?))
+        Ok(Some(held.whole(upstream, answer.into_body()).await?))
     }
 
     async fn send(
@@ -115,20 +122,45 @@ impl Api {
         mut request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Result<Sent, ApiError> {
-        let slot = upstream.slot().await?;
+        let mut passage = Passage::begin(self.broker.metrics(), &request);
         let client = hyper::upgrade::on(&mut request);
-        let waits = headers::waits(request.headers()) && !request.body().is_end_stream();
         let asks = headers::inbound(request.headers_mut(), peer, self.about.secure);
-        let activity = Activity::default();
-        let (parts, body) = request.into_parts();
-        let mut body = Upload::new(body, activity.clone(), upstream.limits().idle);
-        let mut request = Request::from_parts(parts, ());
-        let gate = waits.then(|| body.wait(&mut request));
-        let answer = upstream.send(request.map(|()| body.into()), &activity).await?;
-        if let Some(gate) = &gate {
-            gate.answered();
+        let sent = exchange(upstream, request, &passage).await;
+        let (answer, slot, gate) = sent.inspect_err(|error| passage.failed(error))?;
+        passage.answered(answer.status());
+        Ok(Sent { answer, client: asks.then_some(client), held: Held { passage, _slot: slot, _gate: gate } })
+    }
+}
+
+/// The answer to a request whose headers are the endpoint's already, and what is to be held until it is through.
+async fn exchange(
+    upstream: &Upstream,
+    request: Request<Incoming>,
+    passage: &Passage,
+) -> Result<(Response<Incoming>, Slot, Option<Gate>), UpstreamError> {
+    let slot = upstream.slot().await?;
+    let waits = headers::waits(request.headers()) && !request.body().is_end_stream();
+    let activity = Activity::default();
+    let (parts, body) = request.into_parts();
+    let mut body = Upload::new(body, activity.clone(), upstream.limits().idle, passage.up());
+    let mut request = Request::from_parts(parts, ());
+    let gate = waits.then(|| body.wait(&mut request));
+    let answer = upstream.send(request.map(|()| body.into()), &activity).await?;
+    if let Some(gate) = &gate {
+        gate.answered();
+    }
+    Ok((answer, slot, gate))
+}
+
+impl Held {
+    /// The whole body of an answer that something is to be added to.
+    async fn whole(&self, upstream: &Upstream, body: Incoming) -> Result<Bytes, UpstreamError> {
+        let whole = upstream.whole(body, LONGEST_MERGED).await;
+        match &whole {
+            Ok(whole) => self.passage.down().inc_by(whole.len() as u64),
+            Err(_) => self.passage.cut_off(ProxySide::Endpoint),
         }
-        Ok(Sent { answer, client: asks.then_some(client), held: (slot, gate) })
+        whole
     }
 }
 

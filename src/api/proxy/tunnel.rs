@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 
+use super::Held;
 use crate::upstream::Activity;
 
 /// A tunnel in which nothing has moved for so long is closed. Protocols that live long ping more often than that.
@@ -16,23 +18,26 @@ const IDLE: Duration = Duration::from_mins(10);
 const BUFFER: usize = 16 << 10;
 
 /// Joins both sides once they are there, until both have ended. `held` is given back at the end.
-pub(super) fn join(client: OnUpgrade, endpoint: OnUpgrade, held: impl Send + 'static) {
+pub(super) fn join(client: OnUpgrade, endpoint: OnUpgrade, held: Held) {
     tokio::spawn(async move {
-        let _held = held;
         match tokio::try_join!(client, endpoint) {
-            Ok((client, endpoint)) => run(client, endpoint).await,
+            Ok((client, endpoint)) => run(client, endpoint, &held).await,
             Err(error) => tracing::debug!(%error, "a change of protocol came to nothing"),
         }
     });
 }
 
-async fn run(client: Upgraded, endpoint: Upgraded) {
+async fn run(client: Upgraded, endpoint: Upgraded, held: &Held) {
     let activity = Activity::default();
+    let (up, down) = (held.passage.up(), held.passage.down());
     let (from_client, to_client) = split(TokioIo::new(client));
     let (from_endpoint, to_endpoint) = split(TokioIo::new(endpoint));
     tokio::select! {
         both = async {
-            tokio::try_join!(copy(from_client, to_endpoint, &activity), copy(from_endpoint, to_client, &activity))
+            tokio::try_join!(
+                copy(from_client, to_endpoint, &activity, &up),
+                copy(from_endpoint, to_client, &activity, &down)
+            )
         } => {
             if let Err(error) = both {
                 tracing::debug!(%error, "a tunnel broke");
@@ -47,6 +52,7 @@ async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     activity: &Activity,
+    bytes: &IntCounter,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -56,6 +62,7 @@ async fn copy(
             return to.shutdown().await;
         }
         to.write_all(&buffer[..read]).await?;
+        bytes.inc_by(read as u64);
         activity.touch();
     }
 }

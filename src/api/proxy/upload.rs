@@ -3,7 +3,8 @@
 //! Contract: nothing is held but the frame that is under way. A client that waits for `100 Continue` is let go on when the
 //! endpoint says so, or has said nothing for a second as old servers do (RFC 9110, section 10.1.1); if the endpoint
 //! answers at once, the body is never asked for. A client that sends nothing for `idle` though the endpoint would take it is given up:
-//! it would hold one of the endpoint's places.
+//! it would hold one of the endpoint's places. Whose turn it is stands in the [`Activity`], by which an endpoint that does not read on
+//! is given up likewise.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -13,10 +14,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::{Request, StatusCode};
+use prometheus::IntCounter;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::upstream::{self, Activity, Stalled};
+use crate::upstream::{self, Activity, Stalled, Turn};
 
 /// How long an endpoint that does not know `100 Continue` is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -61,21 +63,32 @@ pub(super) struct Upload {
     patience: Pin<Box<Sleep>>,
     /// Whether the endpoint waits for the next part; the wait is counted from then.
     awaited: bool,
+    bytes: IntCounter,
 }
 
 impl Upload {
-    /// The body of a request that is on its way already, with what tells of its movements and how long a part may take.
-    pub(super) fn new(body: Incoming, activity: Activity, idle: Duration) -> Self {
-        Self { body, activity, opening: None, idle, patience: Box::pin(sleep(idle)), awaited: false }
+    /// The body of a request that is on its way already, with what tells of its movements, how long a part may take, and what
+    /// counts its bytes.
+    pub(super) fn new(body: Incoming, activity: Activity, idle: Duration, bytes: IntCounter) -> Self {
+        Self { body, activity, opening: None, idle, patience: Box::pin(sleep(idle)), awaited: false, bytes }
     }
 
     /// Ready when the next part has been waited for too long.
     fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<Stalled> {
         if !self.awaited {
             self.awaited = true;
+            self.activity.pass(Turn::Client);
             self.patience.as_mut().reset(Instant::now() + self.idle);
         }
         self.patience.as_mut().poll(cx).map(|()| Stalled { after: self.idle })
+    }
+
+    /// A part goes to the endpoint, or there is none any more.
+    fn moved(&self, part: Option<&Frame<Bytes>>) {
+        self.bytes.inc_by(part.and_then(Frame::data_ref).map_or(0, Bytes::len) as u64);
+        self.activity.touch();
+        let is_last = part.is_none() || self.body.is_end_stream();
+        self.activity.pass(if is_last { Turn::Answer } else { Turn::Endpoint });
     }
 
     /// Waits for `100 Continue` in the answer to `request`.
@@ -124,7 +137,7 @@ impl Body for Upload {
             return self.stalled(cx).map(|stalled| Some(Err(stalled.into())));
         };
         self.awaited = false;
-        self.activity.touch();
+        self.moved(frame.as_ref().and_then(|frame| frame.as_ref().ok()));
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 

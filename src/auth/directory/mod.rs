@@ -2,7 +2,8 @@
 //!
 //! Contract: pure, like [`State`](super::state) is for the users of the store. A [`Directory`] is one version, replaced as a
 //! whole by [`Authority::set_accounts`](super::Authority::set_accounts), which tells everybody who holds rights to ask again.
-//! It holds no password and no secret: of a user's secret it keeps a [`Stamp`], compared in constant time.
+//! It holds no password and no secret: of a user's secret it keeps a [`Stamp`], compared in constant time. Claims are the
+//! endpoint's; limits are the store's, which may have roles of the same names.
 
 mod parse;
 mod token;
@@ -24,7 +25,7 @@ use super::claim::Claim;
 use super::identity::{Conditions, Identity, Revoked, Subject};
 use super::keys::Stamp;
 use super::principal::{Principal, PrincipalError};
-use super::state::own_rights;
+use super::state::{State, own_rights};
 use super::store::SUPERUSER;
 
 /// How many compiled rights are remembered in one version.
@@ -95,7 +96,14 @@ pub(super) struct Stamps {
 pub struct Directory {
     entries: Entries,
     tenant_of: HashMap<String, Arc<Tenant>>,
-    memo: Mutex<HashMap<Arc<Holder>, Arc<Access>>>,
+    memo: Mutex<Memo>,
+}
+
+/// Compiled rights, for one version of the store: limits come from there.
+#[derive(Debug, Default)]
+struct Memo {
+    generation: u64,
+    rights: HashMap<Arc<Holder>, Arc<Access>>,
 }
 
 impl Directory {
@@ -173,24 +181,33 @@ impl Directory {
         claims.iter().copied().filter(|claim| !holds(claim)).collect()
     }
 
-    /// The rights of somebody.
+    /// The rights of somebody, with the limits that the store has for roles of the same names.
     pub(super) fn access(
         &self,
         conditions: &Conditions,
         holder: &Arc<Holder>,
+        state: &State,
         interner: &Interner,
     ) -> Result<Arc<Access>, Revoked> {
         self.recheck(conditions.endpoint.as_deref(), holder.user.as_deref())?;
-        if let Some(access) = self.memo.lock().get(holder) {
+        if let Some(access) = self.memo.lock().of(state.generation).get(holder) {
             return Ok(Arc::clone(access));
         }
-        let access = interner.intern(self.content(holder));
+        let limits = state.store.limits_of(self.roles_of(holder));
+        let access = interner.intern(self.content(holder).limited(limits));
         let mut memo = self.memo.lock();
-        if memo.len() >= MEMO_ENTRIES {
-            memo.clear();
+        let rights = memo.of(state.generation);
+        if rights.len() >= MEMO_ENTRIES {
+            rights.clear();
         }
-        memo.insert(Arc::clone(holder), Arc::clone(&access));
+        rights.insert(Arc::clone(holder), Arc::clone(&access));
         Ok(access)
+    }
+
+    /// The roles of a user, whatever a token is restricted to; none of machines and plugins.
+    pub(super) fn roles_of(&self, holder: &Holder) -> impl Iterator<Item = &String> {
+        let account = holder.user.as_deref().and_then(|user| self.entries.users.get(user));
+        account.into_iter().flat_map(|account| &account.roles)
     }
 
     fn content(&self, holder: &Holder) -> Content {
@@ -198,9 +215,7 @@ impl Directory {
             let named = holder.roles.iter().flatten().filter_map(|role| self.claims_of(role));
             return Content::new(named.flatten().chain(holder.direct.iter().cloned()).collect(), Vec::new(), None);
         };
-        let account = self.entries.users.get(user);
-        let roles = account.into_iter().flat_map(|account| &account.roles);
-        let mut held: Vec<Vec<Claim>> = roles.filter_map(|role| self.claims_of(role)).collect();
+        let mut held: Vec<Vec<Claim>> = self.roles_of(holder).filter_map(|role| self.claims_of(role)).collect();
         let own = own_rights(Some(user), false);
         // A token never has more than its user has now.
         let within = |claim: &Claim, list: &[Claim]| list.iter().any(|have| have.contains(claim));
@@ -217,6 +232,16 @@ impl Directory {
     fn claims_of(&self, role: &str) -> Option<Vec<Claim>> {
         let listed = self.entries.roles.get(role).cloned();
         listed.or_else(|| (role == SUPERUSER).then(|| vec![Claim::everything()]))
+    }
+}
+
+impl Memo {
+    /// Those of this version of the store; those of another are forgotten.
+    fn of(&mut self, generation: u64) -> &mut HashMap<Arc<Holder>, Arc<Access>> {
+        if self.generation != generation {
+            *self = Self { generation, rights: HashMap::new() };
+        }
+        &mut self.rights
     }
 }
 

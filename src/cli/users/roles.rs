@@ -32,8 +32,10 @@ enum What {
     Set {
         /// The role's name
         name: String,
-        /// What it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list
-        #[arg(long = "claim", required = true, num_args = 1.., value_name = "SCOPE/ACTION/SPECIFIC")]
+        /// What it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list. With a limit or a
+        /// policy it can be left out: a role keeps what it grants, a new one grants nothing (for roles of an endpoint)
+        #[arg(long = "claim", required_unless_present_any = ["limits", "overflow"], num_args = 1..,
+            value_name = "SCOPE/ACTION/SPECIFIC")]
         claims: Vec<String>,
         /// How much each of its users may have: connections, registrations (on one connection) or
         /// posted_events_per_second; the largest of a user's roles counts, and without any the configuration does
@@ -64,7 +66,8 @@ pub(in crate::cli) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn W
                 tell(err, format_args!("note: scope {scope:?} is not one of DRP's; events of that type are meant"));
             }
             edit_store(&dir, |store| {
-                store.set_role(name, claims)?;
+                let kept = store.roles().get(name).filter(|_| claims.is_empty()).map(|role| role.claims.clone());
+                store.set_role(name, kept.unwrap_or(claims))?;
                 store.set_role_limits(name, limits)?;
                 store.set_role_overflow(name, *overflow)
             })?;

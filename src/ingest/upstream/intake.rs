@@ -134,7 +134,8 @@ fn read(text: &str) -> Result<Option<Event>, Unusable> {
 /// The event that tells of a gap (`docs/protocol.md`, "Events").
 fn gap(endpoint: &Endpoint, from: Timestamp, to: Timestamp) -> Event {
     let url = endpoint.to_string();
-    let object = serde_json::json!({"Endpoint": url, "From": from.to_string(), "To": to.to_string()}).to_string();
+    let (from, until) = (from.to_string(), to.to_string());
+    let object = serde_json::json!({"Endpoint": url, "From": from, "To": until, "Events": null}).to_string();
     let key = endpoint.authority();
     let mut draft = Draft::new(NOTICE[0], NOTICE[1], &key);
     draft.object = &object;
@@ -151,7 +152,7 @@ mod tests {
         let event = gap(&endpoint, Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
         let expected = concat!(
             r#"{"Time":"1970-01-01T00:01:00Z","Type":"hydrant","Action":"gap","Key":"[::1]:8092","Principal":"","#,
-            r#""Object":{"Endpoint":"https://[::1]:8092","From":"1970-01-01T00:00:00Z","To":"1970-01-01T00:01:00Z"},"Original":null}"#
+            r#""Object":{"Endpoint":"https://[::1]:8092","Events":null,"From":"1970-01-01T00:00:00Z","To":"1970-01-01T00:01:00Z"},"Original":null}"#
         );
         assert_eq!(event.json(), expected);
     }

@@ -1,0 +1,83 @@
+//! A request on its way through, as the metrics tell of it.
+//!
+//! Contract: a [`Passage`] has one outcome. One that is dropped without any is one whose client went away. It is under way until
+//! it is dropped, which is when the last byte of its answer is through.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::{Request, StatusCode};
+use prometheus::IntCounter;
+
+use super::headers;
+use crate::metrics::{Metrics, ProxyClass, ProxyOutcome, ProxySide};
+use crate::upstream::UpstreamError;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Passage {
+    metrics: Arc<Metrics>,
+    class: ProxyClass,
+    begun: Instant,
+    /// Until it is counted.
+    is_open: bool,
+}
+
+impl Passage {
+    /// For a request that has just come, its headers as the client sent them.
+    pub(super) fn begin<B>(metrics: &Arc<Metrics>, request: &Request<B>) -> Self {
+        let class = match request.uri().path() {
+            _ if headers::asks_for_protocol(request.headers()) => ProxyClass::Upgrade,
+            path if path.starts_with("/api/v3/") => ProxyClass::Api,
+            _ => ProxyClass::Other,
+        };
+        metrics.proxy.in_flight.inc();
+        Self { metrics: Arc::clone(metrics), class, begun: Instant::now(), is_open: true }
+    }
+
+    /// The endpoint has answered.
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.metrics.proxy.answer_seconds.observe(self.begun.elapsed().as_secs_f64());
+        self.end(ProxyOutcome::of_status(status.as_u16()));
+    }
+
+    /// There is no answer.
+    pub(super) fn failed(&mut self, error: &UpstreamError) {
+        self.end(match error {
+            UpstreamError::Busy { .. } => ProxyOutcome::Busy,
+            UpstreamError::Unreachable { .. } => ProxyOutcome::Unreachable,
+            UpstreamError::Late { .. } | UpstreamError::Unread { .. } => ProxyOutcome::Late,
+            UpstreamError::Stalled(_) => ProxyOutcome::Stalled,
+            UpstreamError::Broken { .. } | UpstreamError::Path => ProxyOutcome::Broken,
+        });
+    }
+
+    /// Its answer ends in the middle.
+    pub(super) fn cut_off(&self, side: ProxySide) {
+        self.metrics.proxy.cut_off(side);
+    }
+
+    /// Counts bytes to the endpoint.
+    pub(super) fn up(&self) -> IntCounter {
+        self.metrics.proxy.up.clone()
+    }
+
+    /// Counts bytes from the endpoint.
+    pub(super) fn down(&self) -> IntCounter {
+        self.metrics.proxy.down.clone()
+    }
+
+    fn end(&mut self, outcome: ProxyOutcome) {
+        self.is_open = false;
+        self.metrics.proxy.ended(self.class, outcome);
+    }
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.end(ProxyOutcome::Gone);
+        }
+        self.metrics.proxy.in_flight.dec();
+    }
+}
