@@ -75,7 +75,7 @@ fn measure(args: &FleetArgs, cores: Cores, session: &Session, machine: Machine) 
         server: session.info.clone(),
         settings: serde_json::json!({
             "machines": args.machines, "runners": args.runners, "portals": args.portals, "scripts": args.scripts,
-            "rate": args.rate, "percent": args.percent, "seconds": args.seconds, "seed": args.seed, "place": args.place,
+            "rate": if args.percent.is_empty() { args.rate.as_slice() } else { &[] }, "percent": args.percent, "seconds": args.seconds, "seed": args.seed, "place": args.place,
         }),
         clients: server.interests.len(),
         capacity,
