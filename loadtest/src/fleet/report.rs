@@ -43,8 +43,14 @@ const QUANTILES: [(&str, Pick); 3] =
     [("p50", |s| s.latency.p50), ("p99", |s| s.latency.p99), ("p99.9", |s| s.latency.p999)];
 
 /// Marks of the chart, by how many nines they are: 50 % are 0.3.
-const NINES: [(f64, &str); 6] =
-    [(0.301_03, "50 %"), (1.0, "90 %"), (2.0, "99 %"), (3.0, "99.9 %"), (4.0, "99.99 %"), (5.0, "99.999 %")];
+const NINES: [(f64, &str); 6] = [
+    (std::f64::consts::LOG10_2, "50 %"),
+    (1.0, "90 %"),
+    (2.0, "99 %"),
+    (3.0, "99.9 %"),
+    (4.0, "99.99 %"),
+    (5.0, "99.999 %"),
+];
 
 #[allow(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
 fn median(samples: &[Sample], pick: Pick) -> Option<Spread> {

@@ -128,6 +128,6 @@ mod tests {
             (50.0, 30.0, 10.0, 50.0)
         );
         let one = Axis::over(&Ticks::Logarithmic(String::new()), [10.0].into_iter(), [0.0, 1.0]);
-        assert_eq!(one.place(10.0), 0.0);
+        assert!(one.place(10.0).abs() < 1e-9);
     }
 }

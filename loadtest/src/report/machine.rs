@@ -34,7 +34,7 @@ impl Machine {
         let processor =
             line("/proc/cpuinfo").lines().find_map(|line| line.strip_prefix("model name").map(str::to_owned));
         Self {
-            when: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            when: hydrant::clock::now().strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
             kernel: line("/proc/sys/kernel/osrelease"),
             processor: processor.unwrap_or_default().trim_start_matches([' ', '\t', ':']).to_owned(),
             cores: crate::cpu::allowed(0).map_or(0, |cores| cores.len()),
