@@ -7,12 +7,15 @@
 //! Contract: any thread may publish; it never waits for a shard. After `Ok` the events are sequenced: they reach every
 //! connection whose registration was answered before.
 
+pub mod archive;
 mod classes;
 pub mod connection;
 pub mod copies;
 pub mod export;
 pub mod history;
+pub mod origin;
 mod replay;
+pub mod seam;
 mod shard;
 
 use std::fmt;
@@ -20,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use thiserror::Error;
 
@@ -29,9 +33,11 @@ use crate::clock;
 use crate::event::Event;
 use crate::fanout::inbox::{Batch, Inlet};
 use crate::metrics::{Metrics, Source};
+use archive::Archive;
 use copies::{Copies, Digest, Keys, Occurrence};
 use export::{ExportLimits, Exports, Outlet};
-use history::History;
+use history::{Beyond, History, Since, SinceError, Start};
+use origin::{Marks, NodeId, Origin, Trace};
 
 /// The Type of events about connections; a principal always sees those of its own.
 pub const CONNECTIONS: &str = "connections";
@@ -59,9 +65,38 @@ struct Sequencer {
     outlet: Option<Outlet>,
     /// Only where other nodes may take the same events in.
     copies: Option<Copies>,
+    /// How far the events of each node were taken in.
+    marks: Marks,
 }
 
 impl Sequencer {
+    /// Notes how far the nodes are whose events these are, copies included.
+    fn note_origins(&mut self, intake: &Intake<'_>, now: Timestamp) {
+        for Origin { node, number } in intake.origins.iter().flatten() {
+            self.marks.note(*node, number + 1, now);
+        }
+    }
+
+    /// What is known of events that go between nodes, or came from one.
+    fn traces(
+        &self,
+        count: usize,
+        intake: &Intake<'_>,
+        occurrences: Option<&[Occurrence]>,
+        node: NodeId,
+    ) -> Vec<Option<Trace>> {
+        let occurrence = |at: usize| occurrences.map(|occurrences| occurrences[at]);
+        let trace =
+            |(at, origin): (usize, Option<Origin>)| origin.map(|origin| Trace { origin, occurrence: occurrence(at) });
+        match self.outlet.as_ref().filter(|_| intake.source.leaves_the_node()) {
+            Some(outlet) => {
+                let numbers = (outlet.next_number()..).take(count);
+                numbers.map(|number| Some(Origin { node, number })).enumerate().map(trace).collect()
+            }
+            None => intake.origins.iter().copied().enumerate().map(trace).collect(),
+        }
+    }
+
     /// Leaves the events that have not come another way, and tells their occurrences.
     fn drop_copies(&mut self, events: &mut Vec<Event>, intake: &mut Intake<'_>) -> Option<Box<[Occurrence]>> {
         let (Some(copies), Some((ways, digests))) = (&mut self.copies, &intake.ways) else { return None };
@@ -77,6 +112,8 @@ impl Sequencer {
             let mut new = admitted.iter();
             events.retain(|_| new.next().is_none_or(Option::is_some));
             intake.times.keep(|at| admitted[at].is_some());
+            let mut new = admitted.iter();
+            intake.origins.retain(|_| new.next().is_none_or(Option::is_some));
             intake.bytes = events.iter().map(|event| event.frame().len()).sum();
         }
         Some(admitted.into_iter().flatten().collect())
@@ -100,6 +137,26 @@ struct Intake<'a> {
     bytes: usize,
     times: history::Times,
     ways: Option<(Ways<'a>, Vec<Digest>)>,
+    /// Where events of other nodes are from, one for each; empty for those of this node.
+    origins: Vec<Option<Origin>>,
+}
+
+/// What other nodes say of their events; for each event one, or none at all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Arrivals<'a> {
+    /// Where each is from; nothing for what this node tells of the others.
+    pub origins: &'a [Option<Origin>],
+    /// Which occurrence each is, if this node may follow their endpoint too.
+    pub occurrences: &'a [Occurrence],
+}
+
+/// A moment of the sequencer.
+#[derive(Debug, Clone)]
+pub struct Frontier {
+    /// The number of the next event.
+    pub sequence: u64,
+    /// How far the events of each node were taken in before it, this node's own that it passes on included.
+    pub marks: Marks,
 }
 
 /// How events came that may come another way too.
@@ -121,6 +178,7 @@ pub struct Broker {
     /// Whether copies are looked for.
     shares: AtomicBool,
     observer: OnceLock<Observer>,
+    archive: OnceLock<Arc<dyn Archive>>,
 }
 
 /// Looks at events that have been taken in; must not take long.
@@ -145,12 +203,48 @@ impl Broker {
             keys: Keys::default(),
             shares: AtomicBool::new(false),
             observer: OnceLock::new(),
+            archive: OnceLock::new(),
         }
     }
 
     /// The recent past.
     pub fn history(&self) -> &Arc<History> {
         &self.history
+    }
+
+    /// Has replays that begin before the recent past read from an archive. Only the first one counts.
+    pub fn set_archive(&self, archive: Arc<dyn Archive>) {
+        if self.archive.set(archive).is_err() {
+            tracing::error!("there is an archive already");
+        }
+    }
+
+    /// The place from which a client gets what it asks for.
+    ///
+    /// # Errors
+    /// As [`History::resolve`].
+    pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
+        let mut start = self.history.resolve(since, requested, now)?;
+        if let (Since::Time(time), Some(_), Some(archive)) = (since, &start.gap, self.archive.get()) {
+            start.gap = None;
+            start.beyond = Some(Beyond { archive: Arc::clone(archive), time });
+        }
+        Ok(start)
+    }
+
+    /// The next event's number, and what was taken in of each node before it.
+    pub fn frontier(&self) -> Frontier {
+        let sequencer = self.sequencer.lock();
+        let mut marks = sequencer.marks.clone();
+        if let Some(outlet) = &sequencer.outlet {
+            marks.note(self.history.epoch(), outlet.next_number(), clock::now());
+        }
+        Frontier { sequence: sequencer.next, marks }
+    }
+
+    /// Another node is heard, and everything of it before the number `next` has come or will not come.
+    pub fn heard(&self, node: NodeId, next: u64) {
+        self.sequencer.lock().marks.note(node, next, clock::now());
     }
 
     /// Has every event looked at that is taken in from now on, once it is, and tells where it comes from. What follows from it comes
@@ -206,11 +300,11 @@ impl Broker {
     /// [`PublishError`] and the events.
     pub fn publish_or_return(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
         let shares = source.is_shared() && self.shares.load(Ordering::Relaxed);
-        self.take_in(events, source, shares.then_some(Ways::Own))
+        self.take_in(events, source, shares.then_some(Ways::Own), &[])
     }
 
-    /// Like [`Broker::publish_or_return`], for events that other nodes had from an endpoint which this one may follow too:
-    /// copies are dropped. For each event its occurrence.
+    /// Like [`Broker::publish_or_return`], for events of other nodes. Where they tell occurrences copies are dropped: they had them from
+    /// an endpoint which this one may follow too.
     ///
     /// # Errors
     /// [`PublishError`] and the events.
@@ -218,9 +312,10 @@ impl Broker {
         &self,
         events: Vec<Event>,
         source: Source,
-        occurrences: &[Occurrence],
+        arrivals: Arrivals<'_>,
     ) -> Result<u64, (PublishError, Vec<Event>)> {
-        self.take_in(events, source, Some(Ways::Foreign(occurrences)))
+        let ways = (!arrivals.occurrences.is_empty()).then_some(Ways::Foreign(arrivals.occurrences));
+        self.take_in(events, source, ways, arrivals.origins)
     }
 
     fn take_in(
@@ -228,6 +323,7 @@ impl Broker {
         events: Vec<Event>,
         source: Source,
         ways: Option<Ways<'_>>,
+        origins: &[Option<Origin>],
     ) -> Result<u64, (PublishError, Vec<Event>)> {
         let digest = |ways| (ways, events.iter().map(|event| self.keys.digest(event)).collect());
         let intake = Intake {
@@ -235,6 +331,7 @@ impl Broker {
             bytes: events.iter().map(|event| event.frame().len()).sum(),
             times: self.history.times(&events),
             ways: ways.map(digest),
+            origins: origins.to_vec(),
         };
         self.sequence(events, intake)
     }
@@ -249,16 +346,19 @@ impl Broker {
         if let Some(full) = full.filter(|_| count > 0) {
             return Err((PublishError::Full { events: full.waiting() }, events));
         }
+        let now = clock::now();
+        sequencer.note_origins(&intake, now);
         let occurrences = sequencer.drop_copies(&mut events, &mut intake);
         self.metrics.nats.duplicates.inc_by((count - events.len()) as u64);
-        let Intake { source, bytes, times, .. } = intake;
         let first = sequencer.next;
         if events.is_empty() {
             return Ok(first);
         }
+        let traces = sequencer.traces(events.len(), &intake, occurrences.as_deref(), self.history.epoch());
+        let Intake { source, bytes, times, .. } = intake;
         let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
         sequencer.next += events.len() as u64;
-        let forgotten = self.history.append(&events, &times, clock::now());
+        let forgotten = self.history.append(&events, &times, &traces, now);
         self.metrics.received(source, events.len() as u64, bytes as u64);
         let batch = Arc::new(Batch { first, received_us: self.now_us(), events, bytes });
         let lost = sequencer.hand_out(&batch, source, occurrences);

@@ -270,7 +270,7 @@ fn registrations_before_the_first_turn_share_one_order() {
         world.publish(Known { kind: KINDS[number % 3], action: ACTIONS[number % 2], key: "k0" });
     }
     world.turn(30);
-    let start = Start { requested: "x".into(), sequence: 3, gap: None };
+    let start = Start { requested: "x".into(), sequence: 3, gap: None, beyond: None };
     let conn = world.connect(start);
     for spec in ["a.*.*", "b.*.*", "c.*.*"] {
         world.shard.text(conn, &format!("register {spec}"), now());
@@ -288,7 +288,7 @@ fn a_reader_that_stalls_is_not_closed_while_it_is_behind() {
     let event = || Known { kind: "a", action: "x", key: "k0" };
     (0..100).for_each(|_| world.publish(event()));
     world.turn(100);
-    let conn = world.connect(Start { requested: "x".into(), sequence: 0, gap: None });
+    let conn = world.connect(Start { requested: "x".into(), sequence: 0, gap: None, beyond: None });
     world.shard.text(conn, "register *.*.*", now());
     world.catch_up(1000);
     assert!(!world.shard.may_catch_up(), "it waits for the reader and does not spin");

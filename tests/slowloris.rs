@@ -191,3 +191,34 @@ async fn a_body_that_stands_still_is_given_up_and_disturbs_nobody() {
     let least = Duration::from_millis(9900);
     assert!(times.iter().all(|time| *time >= least), "{:?}", times.iter().min());
 }
+
+/// Nor has one that never stands still, but comes byte by byte: its share of the memory for bodies is for others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_trickles_is_given_up_and_disturbs_nobody() {
+    let server = Arc::new(Hydrant::start(SETTINGS).await);
+    let request = format!(
+        "POST /api/v3/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: 1000000\r\n\r\n[",
+        server.token().await
+    );
+    let mut held = JoinSet::new();
+    for _ in 0..EACH {
+        let (request, address) = (request.clone(), server.address());
+        held.spawn(async move {
+            let begun = Instant::now();
+            let (mut read, write) = tokio::io::split(socket::connect(address, false).await);
+            let talk = tokio::spawn(talk(write, slow(request, " ")));
+            let mut answer = Vec::new();
+            // The server may reset what it does not want to hear any more.
+            let _ = patiently("the end of a slow client", read.read_to_end(&mut answer)).await;
+            talk.abort();
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("slowly"), "{answer}");
+            begun.elapsed()
+        });
+    }
+    let (rounds, times) = Box::pin(honest(Arc::clone(&server), held)).await;
+    assert!(rounds > 0);
+    let least = Duration::from_millis(19_900);
+    assert!(times.iter().all(|time| *time >= least), "{:?}", times.iter().min());
+}

@@ -1,8 +1,9 @@
 //! Bodies of requests that are read whole.
 //!
-//! Contract: bounded three times. A body has a longest length, told before it is read where the request tells its own; it may
-//! not stand still for longer than [`STILL`]; and all bodies that are being read hold no more than a few of the longest together,
-//! beyond which the answer is 503 with `Retry-After`. So no number of clients that send slowly can fill the memory.
+//! Contract: bounded four times. A body has a longest length, told before it is read where the request tells its own; it may
+//! not stand still for longer than [`STILL`], nor go on more slowly than [`PACE`] once [`GRACE`] is over; and all bodies that
+//! are being read hold no more than a few of the longest together, beyond which the answer is 503 with `Retry-After`. So no
+//! number of clients that send slowly can fill the memory, and none keeps its share of it for long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +11,20 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::Request;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::ApiError;
 
 /// How long the next piece of a body is waited for.
 const STILL: Duration = Duration::from_secs(10);
+
+/// How long a body may take whatever its length.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// For so many bytes that have come it may take a second more.
+const PACE: usize = 16 << 10;
 
 /// So many bodies of the longest length may be held at a time.
 const LONGEST_AT_A_TIME: usize = 4;
@@ -52,9 +59,9 @@ impl Bodies {
         if body.size_hint().lower() > limit as u64 {
             return Err(too_large());
         }
-        let (mut bytes, mut held) = (BytesMut::new(), None);
-        while let Some(frame) = timeout(STILL, body.frame()).await.map_err(|_| ApiError::Still { after: STILL })? {
-            let Ok(piece) = frame.map_err(|_| ApiError::CutOff)?.into_data() else { continue };
+        let (mut bytes, mut held, begun) = (BytesMut::new(), None, Instant::now());
+        while let Some(frame) = next(&mut body, begun, bytes.len()).await? {
+            let Ok(piece) = frame.into_data() else { continue };
             if bytes.len() + piece.len() > limit {
                 return Err(too_large());
             }
@@ -72,5 +79,16 @@ impl Bodies {
             None => *held = Some(more),
         }
         Ok(())
+    }
+}
+
+/// The next piece of a body of which so many bytes have come since it has begun; nothing at its end.
+async fn next(body: &mut Incoming, begun: Instant, come: usize) -> Result<Option<Frame<Bytes>>, ApiError> {
+    let still = Instant::now() + STILL;
+    let slow = begun + GRACE + Duration::from_secs((come / PACE) as u64);
+    match timeout_at(still.min(slow), body.frame()).await {
+        Ok(frame) => frame.transpose().map_err(|_| ApiError::CutOff),
+        Err(_) if slow < still => Err(ApiError::Slow { least: PACE }),
+        Err(_) => Err(ApiError::Still { after: STILL }),
     }
 }

@@ -62,6 +62,12 @@ pub enum ApiError {
         /// How long.
         after: Duration,
     },
+    /// The body comes too slowly.
+    #[error("the body comes more slowly than {least} bytes a second")]
+    Slow {
+        /// What is the least.
+        least: usize,
+    },
     /// The bodies of others take all the memory that there is for them.
     #[error("too many large bodies at a time")]
     Bodies,
@@ -122,7 +128,7 @@ impl ApiError {
             },
             Self::NotAHandshake(_) | Self::Bad(_) | Self::CutOff => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Still { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Still { .. } | Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } | Self::Sockets { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }

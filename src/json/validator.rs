@@ -11,6 +11,9 @@ use super::value::{Brackets, Value};
 /// The most that a thread keeps of each kind of memory, in bytes; a larger body takes its memory with it.
 const KEPT: usize = 1 << 20;
 
+/// So much of simd-json's own memory a byte of text may take: a place of four bytes, for brackets and commas alone.
+const BYTES_PER_BYTE: usize = 4;
+
 thread_local! {
     static SPARE: Cell<Option<Validator>> = const { Cell::new(None) };
 }
@@ -91,7 +94,13 @@ impl Validator {
                 self.brackets.read(text, places);
                 Ok(Value::new(text, places, &self.brackets))
             }
-            Err(e) => Err(JsonError { offset: e.index(), reason: reason(&e) }),
+            Err(e) => {
+                if text.len() > KEPT / BYTES_PER_BYTE {
+                    // How far they have grown is not told of a text that is not JSON.
+                    self.buffers = Buffers::default();
+                }
+                Err(JsonError { offset: e.index(), reason: reason(&e) })
+            }
         }
     }
 }
@@ -124,6 +133,12 @@ mod tests {
             check(large.as_bytes());
             assert_eq!(Validator::lend(capacity), 0);
         }
+        let few = format!("[{}", "[],".repeat(KEPT / 8));
+        Validator::lend(|validator| {
+            assert!(validator.validate(few.as_bytes()).is_err());
+            let places = validator.buffers.structural_indexes().len();
+            assert_eq!(places, 0, "the places of a text that is not JSON are not kept");
+        });
         // Two at a time are two.
         check(b"[1]");
         Validator::lend(|_| assert_eq!(Validator::lend(capacity), 0));

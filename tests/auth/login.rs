@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hydrant::auth::{AuthError, AuthOptions, Authority, Credential, CredentialError, PasswordHash, Secret};
+use hydrant::auth::{AuthError, AuthOptions, Authority, Credential, CredentialError, Identity, PasswordHash, Secret};
 
 use crate::support::{HASH, PASSWORD, PEER, Realm, at, now, options, ttl, usual};
 
@@ -165,35 +164,45 @@ fn unknown_users_are_held_back_just_so() {
     assert_eq!(tries("alice"), tries("nobody"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// Logins of alice that begin at once, over and over until more than `enough` of them have found the queue full: on a slow machine the
+/// hasher may get through all of them before they have all begun, which says nothing.
+async fn crowded(realm: &Realm, password: &str, at_once: usize, enough: usize) -> Vec<Result<Identity, AuthError>> {
+    let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(password) };
+    let rounds = async {
+        loop {
+            let logins = (0..at_once).map(|_| realm.authority.login(credential.clone(), PEER));
+            let outcomes = futures_util::future::join_all(logins).await;
+            let full = |outcome: &&Result<Identity, AuthError>| outcome.as_ref().err() == Some(&AuthError::Unavailable);
+            let others = |outcome: &Result<Identity, AuthError>| matches!(outcome, Err(AuthError::Throttled { .. }));
+            if outcomes.iter().filter(full).count() > enough || outcomes.iter().any(others) {
+                return outcomes;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(2), rounds).await.expect("a round that finds the queue full")
+}
+
+#[tokio::test]
 async fn logins_wait_their_turn_and_no_longer_than_the_queue() {
-    let options = AuthOptions { hash_workers: 1, hash_queue: 3, ..options() };
-    let realm = Arc::new(Realm::with(options, usual));
-    let mut logins = tokio::task::JoinSet::new();
-    for n in 0..40 {
-        let realm = Arc::clone(&realm);
-        let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(format!("wrong{n}")) };
-        logins.spawn(async move { realm.authority.login(credential, PEER).await });
-    }
-    let outcomes = logins.join_all().await;
+    let realm = Realm::with(AuthOptions { hash_workers: 1, hash_queue: 3, ..options() }, usual);
+    let outcomes = crowded(&realm, "wrong", 40, 20).await;
     let count = |error: AuthError| outcomes.iter().filter(|outcome| outcome.as_ref().err() == Some(&error)).count();
     assert_eq!(count(AuthError::Denied) + count(AuthError::Unavailable), 40);
-    assert!((1..=8).contains(&count(AuthError::Denied)), "{}", count(AuthError::Denied));
+    assert!(count(AuthError::Denied) >= 3, "as many as may wait are hashed: {}", count(AuthError::Denied));
     let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(PASSWORD) };
-    assert!(realm.authority.login(credential.clone(), PEER).await.is_ok(), "the queue is empty again");
+    assert!(realm.authority.login(credential, PEER).await.is_ok(), "the queue is empty again");
     let token = Credential::Bearer(Secret::new("no.such.token"));
     assert_eq!(realm.authority.login(token, PEER).await.unwrap_err(), AuthError::Denied);
 }
 
 #[tokio::test]
 async fn a_login_that_finds_the_queue_full_is_no_guess() {
-    let realm = Realm::with(AuthOptions { hash_workers: 1, hash_queue: 1, ..AuthOptions::default() }, usual);
-    let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(PASSWORD) };
-    // All begin before the first can end.
-    let logins = (0..20).map(|_| realm.authority.login(credential.clone(), PEER));
-    let outcomes = futures_util::future::join_all(logins).await;
+    // No password is known again: every login is hashed.
+    let options =
+        AuthOptions { hash_workers: 1, hash_queue: 1, password_cache: Duration::ZERO, ..AuthOptions::default() };
+    let realm = Realm::with(options, usual);
+    let outcomes = crowded(&realm, PASSWORD, 20, 6).await;
     let refused: Vec<AuthError> = outcomes.into_iter().filter_map(Result::err).collect();
-    assert!(refused.len() > 5, "{}", refused.len());
     assert!(refused.iter().all(|error| *error == AuthError::Unavailable), "{refused:?}");
 }
 

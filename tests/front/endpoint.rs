@@ -105,6 +105,8 @@ pub struct State {
     pub tells_secrets: AtomicBool,
     /// Whether users, roles, tenants and preferences are never answered for.
     pub hangs: AtomicBool,
+    /// What is answered with 500: `roles`, `prefs` and the like.
+    pub breaks: Mutex<&'static str>,
     /// How long it takes to show a user, in milliseconds.
     pub pause: AtomicU64,
     pub got: Mutex<Vec<Got>>,
@@ -145,6 +147,7 @@ impl Drp {
             tells_base: AtomicBool::new(true),
             tells_secrets: AtomicBool::new(true),
             hangs: AtomicBool::new(false),
+            breaks: Mutex::default(),
             pause: AtomicU64::default(),
             got: Mutex::default(),
             posted: Mutex::default(),
@@ -276,6 +279,7 @@ impl State {
             (&Method::GET, ["users" | "roles" | "tenants" | "prefs", ..]) if self.hangs.load(Ordering::Relaxed) => {
                 std::future::pending().await
             }
+            (&Method::GET, [list, ..]) if *self.breaks.lock() == *list => error(500, "GET", list, "broken"),
             // To those who may not, what they ask for does not exist.
             (&Method::GET, ["users", name]) if !may("users", "get", name) => error(404, "GET", name, "Not Found"),
             (&Method::GET, [list @ ("roles" | "tenants")]) if !may(list, "list", "*") => json(200, &json!([])),

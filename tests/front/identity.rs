@@ -2,11 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::common::ws::{Client, Refusal, Show};
 use crate::common::{Hydrant, basic, event, patiently};
 use crate::endpoint::{Drp, MACHINE, User};
+use crate::provider::Provider;
 use crate::tokens;
 
 pub const ALICE: &str = "alice:wonder";
@@ -184,6 +186,11 @@ async fn an_endpoint_that_does_not_tell_its_users_keeps_nobody_waiting_for_long(
     drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &[]));
     let refusal = patiently("the refusal", Box::pin(by_password(&hydrant, "bob:builder"))).await;
     assert_eq!(refused(refusal).status, 503);
+    // One after the other they would wait for forty seconds.
+    let all = join_all((0..8).map(|_| by_password(&hydrant, "bob:builder")));
+    for refusal in patiently("all refusals", Box::pin(all)).await {
+        assert_eq!(refused(refusal).status, 503);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -256,6 +263,46 @@ async fn sealed_tokens_are_opened_here() {
     assert_eq!(refused(by_token(&hydrant, &before).await).status, 403);
 }
 
+/// A key that was changed may be one that somebody else has: it ends even while the endpoint cannot tell the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_key_ends_tokens_whatever_else_cannot_be_read() {
+    let (drp, hydrant) = front("").await;
+    let before = drp.token("alice", &json!({}));
+    let mut open = by_token(&hydrant, &before).await.unwrap();
+    open.register("tasks.*.*").await;
+    *drp.state.breaks.lock() = "roles";
+    *drp.state.base.lock() = "F".repeat(32);
+    // Roles first: what cannot be read is tried again with what comes after it.
+    hydrant.post(&event("roles", "save", "reader")).await;
+    hydrant.post(&event("preferences", "save", "baseTokenSecret")).await;
+    assert_eq!(open.closed().await.0, 1008);
+    assert_eq!(refused(by_token(&hydrant, &before).await).status, 403);
+}
+
+/// That an endpoint fails to tell its key does not mean that it has none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_cannot_tell_its_key_now_ends_no_token() {
+    let (drp, hydrant) = front("").await;
+    let mut alice = by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
+    alice.register("*.*.*").await;
+    *drp.state.breaks.lock() = "prefs";
+    let before = drp.asked("/api/v3/prefs");
+    // The second one is asked for when the first has been dealt with.
+    for more in 1..=2 {
+        hydrant.post(&event("preferences", "save", "x")).await;
+        let asked = async {
+            while drp.asked("/api/v3/prefs") < before + more {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        patiently("the key to be asked for", asked).await;
+    }
+    assert_eq!(seen(&hydrant, &mut alice, &[("machines", "m1"), ("tasks", "t1")]).await, ["machines.update.m1"]);
+    let another = json!({"exp": hydrant::clock::now().as_second() + 1800});
+    by_token(&hydrant, &drp.token("alice", &another)).await.unwrap();
+    assert_eq!(drp.asked("/api/v3/info"), 0, "tokens are still opened here");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machines_token_has_the_rights_that_stand_in_it() {
     let (drp, hydrant) = front("").await;
@@ -316,4 +363,25 @@ async fn while_the_endpoint_is_away_those_who_are_known_go_on() {
     drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &[]));
     drp.resume().await;
     by_password(&hydrant, "bob:builder").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_a_provider_are_hydrants_own_to_judge() {
+    let (provider, other) = (Provider::new(), Provider::new());
+    let held = tempfile::tempdir().unwrap();
+    let jwks = held.path().join("jwks.json");
+    std::fs::write(&jwks, provider.jwks.to_string()).unwrap();
+    let token = format!(
+        "[token]\njwks = {jwks:?}\nissuer = \"https://id.lab\"\naudience = \"hydrant\"\nroles_claim = \"roles\"\n"
+    );
+    let (drp, hydrant) = front(&token).await;
+    by_password(&hydrant, ALICE).await.unwrap();
+    let claims = json!({"iss": "https://id.lab", "aud": "hydrant", "exp": hydrant::clock::now().as_second() + 300,
+        "sub": "carol", "roles": ["superuser"]});
+    drp.take();
+    let mut carol = by_token(&hydrant, &provider.sign("ec", &claims)).await.unwrap();
+    carol.say("register *.*.*").await;
+    assert_eq!(carol.answer("register", "*.*.*").await.principal, "user:carol");
+    assert_eq!((drp.asked("/api/v3/info"), drp.asked("/api/v3/users/carol")), (0, 0), "nobody had to be asked");
+    assert_eq!(refused(by_token(&hydrant, &other.sign("ec", &claims)).await).status, 403);
 }
