@@ -7,18 +7,21 @@
 //! Contract: nothing that is measured happens meanwhile; questions cost the peer CPU time. When the connection fails the
 //! questions end, and the clients find out for themselves.
 
-use std::net::SocketAddr;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::publish::Direct;
 use crate::wire::Wire;
 
 /// Between an answer and the next question.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// See the module's text. The questions end when this is dropped.
 #[derive(Debug)]
@@ -34,15 +37,26 @@ impl Awake {
     /// # Errors
     /// The peer cannot be reached.
     pub fn begin(address: SocketAddr, wire: Wire) -> Result<Self> {
-        let mut direct = Direct::open(address, wire)?;
+        let mut socket = TcpStream::connect_timeout(&address, PATIENCE).context("cannot keep the peer awake")?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.write_all(&wire.greeting("awake"))?;
         let (end, ended) = channel::<()>();
         let ask = move || {
-            while direct.publish(wire.question()).is_ok() && ended.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout)
-            {
-            }
+            while ask(&mut socket, wire.question()).is_ok()
+                && ended.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout)
+            {}
         };
         let thread = thread::Builder::new().name("awake".to_owned()).spawn(ask).context("cannot start a thread")?;
         Ok(Self { end: Some(end), thread: Some(thread) })
+    }
+}
+
+/// What is said does not matter, only that there was an answer.
+fn ask(socket: &mut TcpStream, question: &[u8]) -> io::Result<()> {
+    socket.write_all(question)?;
+    match socket.read(&mut [0; 4_096])? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
     }
 }
 

@@ -76,7 +76,7 @@ impl Swarm {
         for index in 0..count {
             let (stream, cut) = endpoint.websocket(index).with_context(|| format!("client {index} of {count}"))?;
             swarm.adopt(stream, cut)?;
-            let greeting = endpoint.wire().greeting();
+            let greeting = endpoint.wire().greeting(&format!("client-{index}"));
             if !greeting.is_empty() {
                 swarm.send(index, &greeting)?;
             }

@@ -148,24 +148,23 @@ fn has_ended(stream: &Stream) -> bool {
 }
 
 /// A peer's own protocol over TCP.
-pub(crate) struct Direct {
+struct Direct {
     socket: TcpStream,
     wire: Wire,
     rest: Vec<u8>,
 }
 
 impl Direct {
-    /// Connects and introduces itself.
-    pub(crate) fn open(address: SocketAddr, wire: Wire) -> Result<Self> {
+    fn open(address: SocketAddr, wire: Wire) -> Result<Self> {
         let mut socket = TcpStream::connect_timeout(&address, PATIENCE).context("cannot connect for publishing")?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
-        socket.write_all(&wire.greeting())?;
+        socket.write_all(&wire.greeting("publisher"))?;
         Ok(Self { socket, wire, rest: Vec::new() })
     }
 
     /// Writes a batch that ends with a question, and waits for its answer.
-    pub(crate) fn publish(&mut self, batch: &[u8]) -> Result<()> {
+    fn publish(&mut self, batch: &[u8]) -> Result<()> {
         self.socket.write_all(batch).context("cannot publish")?;
         let mut chunk = [0; 4_096];
         loop {

@@ -75,7 +75,7 @@ fn measure(args: &FleetArgs, cores: Cores, session: &Session, machine: Machine) 
         server: session.info.clone(),
         settings: serde_json::json!({
             "machines": args.machines, "runners": args.runners, "portals": args.portals, "scripts": args.scripts,
-            "rate": if args.percent.is_empty() { args.rate.as_slice() } else { &[] }, "percent": args.percent, "seconds": args.seconds, "seed": args.seed, "place": args.place,
+            "rate": args.rate, "percent": args.percent, "seconds": args.seconds, "seed": args.seed, "place": args.place,
         }),
         clients: server.interests.len(),
         capacity,
@@ -159,7 +159,7 @@ fn interests(args: &FleetArgs, fleet: &Fleet) -> Vec<Interest> {
 
 fn registered(session: &Session, interests: &[Interest]) -> Result<Swarm> {
     let bar = progress::bar(interests.len() as u64, "connecting");
-    let mut swarm = session.swarm(false, interests.len(), &mut || bar.inc(1))?;
+    let mut swarm = Swarm::connect(&session.endpoint, interests.len(), &mut || bar.inc(1))?;
     bar.finish_and_clear();
     // Those with fewer registrations repeat their last one: it is answered again and changes nothing.
     let most = interests.iter().map(|interest| interest.specs().len()).max().unwrap_or(0);

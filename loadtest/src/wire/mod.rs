@@ -62,11 +62,11 @@ impl Wire {
         }
     }
 
-    /// The first that a connection says; nothing with some.
-    pub fn greeting(self) -> Vec<u8> {
+    /// The first that a connection says; nothing with some. With [`Wire::Mqtt`] it has no name: the server gives it one.
+    pub fn greeting(self, name: &str) -> Vec<u8> {
         match self {
             Self::Drp => Vec::new(),
-            Self::Nats => nats::connect(),
+            Self::Nats => nats::connect(name),
             Self::Mqtt => mqtt::connect(),
         }
     }

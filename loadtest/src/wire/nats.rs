@@ -13,9 +13,9 @@ const MESSAGE_MAX: usize = 64 << 20;
 const LINE_MAX: usize = 64 << 10;
 
 /// Nothing is acknowledged, headers are not wanted.
-pub(super) fn connect() -> Vec<u8> {
+pub(super) fn connect(name: &str) -> Vec<u8> {
     let options = r#""verbose":false,"pedantic":false,"tls_required":false,"headers":false,"protocol":1,"echo":true"#;
-    format!("CONNECT {{{options},\"lang\":\"rust\",\"version\":\"1\",\"name\":\"loadtest\"}}\r\n").into_bytes()
+    format!("CONNECT {{{options},\"lang\":\"rust\",\"version\":\"1\",\"name\":\"{name}\"}}\r\n").into_bytes()
 }
 
 pub(super) fn publish(subject: &str, text: &str, out: &mut Vec<u8>) {
