@@ -16,6 +16,7 @@ pub mod history;
 pub mod origin;
 mod replay;
 pub mod seam;
+mod sequencer;
 mod shard;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use thiserror::Error;
 
+pub use sequencer::{Arrivals, Frontier};
 pub use shard::{Allowance, Commands, Shard};
 
 use crate::clock;
@@ -34,10 +36,11 @@ use crate::event::Event;
 use crate::fanout::inbox::{Batch, Inlet};
 use crate::metrics::{Metrics, Source};
 use archive::Archive;
-use copies::{Copies, Digest, Keys, Occurrence};
-use export::{ExportLimits, Exports, Outlet};
+use copies::{Copies, Keys};
+use export::{ExportLimits, Exports};
 use history::{Beyond, History, Since, SinceError, Start};
-use origin::{Marks, NodeId, Origin, Trace};
+use origin::{NodeId, Origin};
+use sequencer::{Intake, Sequencer, Tear, Ways};
 
 /// The Type of events about connections; a principal always sees those of its own.
 pub const CONNECTIONS: &str = "connections";
@@ -54,117 +57,6 @@ pub enum PublishError {
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Stopped,
-}
-
-#[derive(Debug, Default)]
-struct Sequencer {
-    next: u64,
-    inlets: Vec<Inlet>,
-    stopped: bool,
-    /// The way to other nodes.
-    outlet: Option<Outlet>,
-    /// Only where other nodes may take the same events in.
-    copies: Option<Copies>,
-    /// How far the events of each node were taken in.
-    marks: Marks,
-}
-
-impl Sequencer {
-    /// Notes how far the nodes are whose events these are, copies included.
-    fn note_origins(&mut self, intake: &Intake<'_>, now: Timestamp) {
-        for Origin { node, number } in intake.origins.iter().flatten() {
-            self.marks.note(*node, number + 1, now);
-        }
-    }
-
-    /// What is known of events that go between nodes, or came from one.
-    fn traces(
-        &self,
-        count: usize,
-        intake: &Intake<'_>,
-        occurrences: Option<&[Occurrence]>,
-        node: NodeId,
-    ) -> Vec<Option<Trace>> {
-        let occurrence = |at: usize| occurrences.map(|occurrences| occurrences[at]);
-        let trace =
-            |(at, origin): (usize, Option<Origin>)| origin.map(|origin| Trace { origin, occurrence: occurrence(at) });
-        match self.outlet.as_ref().filter(|_| intake.source.leaves_the_node()) {
-            Some(outlet) => {
-                let numbers = (outlet.next_number()..).take(count);
-                numbers.map(|number| Some(Origin { node, number })).enumerate().map(trace).collect()
-            }
-            None => intake.origins.iter().copied().enumerate().map(trace).collect(),
-        }
-    }
-
-    /// Leaves the events that have not come another way, and tells their occurrences.
-    fn drop_copies(&mut self, events: &mut Vec<Event>, intake: &mut Intake<'_>) -> Option<Box<[Occurrence]>> {
-        let (Some(copies), Some((ways, digests))) = (&mut self.copies, &intake.ways) else { return None };
-        let admit = |(at, digest): (usize, &Digest)| match ways {
-            Ways::Own => copies.own(*digest),
-            Ways::Foreign(occurrences) => {
-                let occurrence = occurrences[at];
-                copies.foreign(*digest, occurrence).then_some(occurrence)
-            }
-        };
-        let admitted: Vec<Option<Occurrence>> = digests.iter().enumerate().map(admit).collect();
-        if admitted.contains(&None) {
-            let mut new = admitted.iter();
-            events.retain(|_| new.next().is_none_or(Option::is_some));
-            intake.times.keep(|at| admitted[at].is_some());
-            let mut new = admitted.iter();
-            intake.origins.retain(|_| new.next().is_none_or(Option::is_some));
-            intake.bytes = events.iter().map(|event| event.frame().len()).sum();
-        }
-        Some(admitted.into_iter().flatten().collect())
-    }
-
-    /// Puts a batch into every inbox and on its way to other nodes. Returns how many events these do not get.
-    fn hand_out(&self, batch: &Arc<Batch>, source: Source, occurrences: Option<Box<[Occurrence]>>) -> u64 {
-        for inlet in &self.inlets {
-            if !inlet.push(Arc::clone(batch)) {
-                tracing::error!("a shard is gone; its connections get no more events");
-            }
-        }
-        let outlet = self.outlet.as_ref().filter(|_| source.leaves_the_node());
-        outlet.map_or(0, |outlet| outlet.push(batch, occurrences))
-    }
-}
-
-/// What is known about events before the lock is taken.
-struct Intake<'a> {
-    source: Source,
-    bytes: usize,
-    times: history::Times,
-    ways: Option<(Ways<'a>, Vec<Digest>)>,
-    /// Where events of other nodes are from, one for each; empty for those of this node.
-    origins: Vec<Option<Origin>>,
-}
-
-/// What other nodes say of their events; for each event one, or none at all.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Arrivals<'a> {
-    /// Where each is from; nothing for what this node tells of the others.
-    pub origins: &'a [Option<Origin>],
-    /// Which occurrence each is, if this node may follow their endpoint too.
-    pub occurrences: &'a [Occurrence],
-}
-
-/// A moment of the sequencer.
-#[derive(Debug, Clone)]
-pub struct Frontier {
-    /// The number of the next event.
-    pub sequence: u64,
-    /// How far the events of each node were taken in before it, this node's own that it passes on included.
-    pub marks: Marks,
-}
-
-/// How events came that may come another way too.
-enum Ways<'a> {
-    /// From the endpoint.
-    Own,
-    /// From another node, each with its occurrence.
-    Foreign(&'a [Occurrence]),
 }
 
 /// See the module's text.
@@ -219,17 +111,31 @@ impl Broker {
         }
     }
 
-    /// The place from which a client gets what it asks for.
+    /// The place from which a client gets what it asks for. The archive is asked where the recent past lacks something of it: what was
+    /// forgotten, or never came here.
     ///
     /// # Errors
     /// As [`History::resolve`].
     pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
         let mut start = self.history.resolve(since, requested, now)?;
-        if let (Since::Time(time), Some(_), Some(archive)) = (since, &start.gap, self.archive.get()) {
+        if let (Since::Time(time), Some(archive)) = (since, self.archive.get())
+            && (start.gap.is_some() || self.is_torn_since(start.sequence, time))
+        {
             start.gap = None;
             start.beyond = Some(Beyond { archive: Arc::clone(archive), time });
         }
         Ok(start)
+    }
+
+    fn is_torn_since(&self, sequence: u64, time: Timestamp) -> bool {
+        let tear = self.sequencer.lock().tear;
+        tear.is_some_and(|tear| sequence < tear.sequence || time <= tear.time)
+    }
+
+    /// Events of other nodes are missing among those that were taken in until now.
+    pub fn tear(&self) {
+        let mut sequencer = self.sequencer.lock();
+        sequencer.tear = Some(Tear { sequence: sequencer.next, time: clock::now() });
     }
 
     /// The next event's number, and what was taken in of each node before it.

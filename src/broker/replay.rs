@@ -283,7 +283,7 @@ impl Replay {
             Some(before) if next < self.base && next < self.until() => {
                 before.pages(self.pass.is_some()).is_none_or(Pages::is_ready)
             }
-            _ => self.pass.is_some() || self.edge <= self.base + position,
+            _ => self.pass.is_some() || self.edge < self.base + position || self.is_level(position),
         }
     }
 
@@ -292,9 +292,11 @@ impl Replay {
         if self.pass.is_some() { self.edge } else { self.base }
     }
 
-    /// Whether the shard can go on from `position`: nothing is left, and nothing before the start would come again.
+    /// Whether the shard can go on from `position`: nothing is left, and nothing before the start would come again, nor what the archive
+    /// has given although the shard has not come to it.
     pub(super) fn is_level(&self, position: u64) -> bool {
-        self.pass.is_none() && self.edge == self.base + position
+        let passed = self.seam().is_none_or(|seam| seam.end() <= position);
+        self.pass.is_none() && self.edge == self.base + position && passed
     }
 
     fn end_pass(&mut self) {

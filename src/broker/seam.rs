@@ -148,6 +148,11 @@ impl Seam {
         self.first
     }
 
+    /// Behind the last event that is left out: from here on everything may come live.
+    pub(super) fn end(&self) -> u64 {
+        self.given.last().map_or(self.first, |range| range.end)
+    }
+
     /// Whether an event is to be left out.
     pub(super) fn leaves_out(&self, number: u64) -> bool {
         let at = self.given.partition_point(|range| range.end <= number);

@@ -66,6 +66,7 @@ fn what_was_given_is_left_out_and_counted() {
     [6, 7, 8, 12].into_iter().for_each(|number| seam.leave_out(number));
     assert!([5, 9, 11, 13].into_iter().all(|number| !seam.leaves_out(number)));
     assert!([6, 8, 12].into_iter().all(|number| seam.leaves_out(number)));
+    assert_eq!((seam.end(), Seam::at(5).end()), (13, 5));
     assert_eq!((seam.given.len(), seam.wanted(5..14), seam.wanted(7..9), seam.wanted(8..8)), (2, 5, 0, 0));
 }
 

@@ -30,7 +30,7 @@ pub struct NatsMetrics {
     pub replay_pages: IntCounter,
     /// Events of the stream that were handed to replays.
     pub replay_events: IntCounter,
-    /// Replays that were cut short because the stream could not be read.
+    /// Replays that were cut short because the stream could not be read, or too many clients read it.
     pub replay_failures: IntCounter,
 }
 
@@ -64,7 +64,7 @@ impl NatsMetrics {
             ),
             replay_failures: declare.counter(
                 "hydrant_nats_replay_failures_total",
-                "Replays that ended in a gap because the stream could not be read",
+                "Replays that ended in a gap because the stream could not be read, or too many clients read it",
             ),
         };
         metrics.lost_out(0);

@@ -260,6 +260,29 @@ async fn every_registration_looks_back_and_rights_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_lost_on_the_way_is_in_the_stream() {
+    let nats = NatsServer::with_streams();
+    let whole = |of_nats: &str| toml(&nats, "", of_nats).replace("events = 10\n", "");
+    let sender = Hydrant::start(&whole("")).await;
+    let narrow = Hydrant::start(&whole("queue_events = 1")).await;
+    for node in [&sender, &narrow] {
+        node.until("hydrant_nats_peers", 1).await;
+    }
+    let began = now();
+    let mut next = 0;
+    while narrow.metric("hydrant_nats_lost_total{direction=\"in\"}").await == 0 {
+        post(&sender, 0, next..next + 1000).await;
+        next += 1000;
+    }
+    sender.until("hydrant_nats_published_total", next).await;
+    let mut client = since(&narrow, began).await;
+    client.register("machines.*.*").await;
+    assert!(numbers(&mut client, usize::try_from(next).unwrap()).await.into_iter().eq(0..next), "of {next}");
+    narrow.announce("machines", "update", &format!("0/{next}")).await;
+    assert_eq!(numbers(&mut client, 1).await, [next]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_stream_does_not_hold_any_more_is_told() {
     let nats = NatsServer::with_streams();
     let node = node(&nats, "", "stream_bytes = \"64KiB\"").await;
@@ -284,10 +307,9 @@ async fn what_the_stream_does_not_hold_any_more_is_told() {
     assert!(gap(&mut client).await["Events"].is_null());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replay_outlives_nats_and_says_what_it_did_not_get() {
-    let mut nats = NatsServer::with_streams();
-    let node = node(&nats, "[outbox]\nevents = 64\nbytes = \"64KiB\"", "").await;
+/// A node with 5,000 large events in its stream, and a client that has read a hundred of them and takes no more unless it reads.
+async fn half_read(nats: &NatsServer) -> (Hydrant, Client) {
+    let node = node(nats, "[outbox]\nevents = 64\nbytes = \"64KiB\"", "").await;
     let began = now();
     let large = "x".repeat(4000);
     let line = |number: u64| {
@@ -300,6 +322,26 @@ async fn a_replay_outlives_nats_and_says_what_it_did_not_get() {
     let mut client = node.connect_with(&format!("since={began}"), true).await.unwrap();
     client.register("machines.*.*").await;
     assert_eq!(numbers(&mut client, 100).await, (0..100).collect::<Vec<_>>());
+    (node, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nats_server_that_starts_again_is_waited_for() {
+    let mut nats = NatsServer::with_streams();
+    let (node, mut client) = half_read(&nats).await;
+    nats.kill();
+    node.until("hydrant_nats_connected", 0).await;
+    nats.revive();
+    assert!(numbers(&mut client, 4900).await.into_iter().eq(100..5000));
+    node.announce("machines", "update", "0/5000").await;
+    assert_eq!(numbers(&mut client, 1).await, [5000]);
+    assert_eq!(node.metric("hydrant_nats_replay_failures_total").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_outlives_nats_and_says_what_it_did_not_get() {
+    let mut nats = NatsServer::with_streams();
+    let (node, mut client) = half_read(&nats).await;
     nats.kill();
     node.until("hydrant_nats_connected", 0).await;
     let mut next = 100;

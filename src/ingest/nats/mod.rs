@@ -105,14 +105,15 @@ async fn keep_stream(
     broker: &Arc<Broker>,
     health: &Arc<Health>,
 ) -> Result<Option<Keeper>, NatsError> {
-    let Some(stream) = &options.stream else { return Ok(None) };
+    let Some(wanted) = &options.stream else { return Ok(None) };
     // Nobody waits for news of this connection: it is looked at when it is needed.
     let client = options.client(Arc::new(Notify::new()), Arc::clone(broker.metrics()))?;
+    let client = client.subscription_capacity(stream::ANSWERS);
     let client = Box::pin(client.connect(options.addresses()?)).await;
     let client = client.map_err(|error| NatsError::Options(error.to_string()))?;
     let subjects = subject::all(&options.prefix);
-    let keeper = Keeper::new(client.clone(), stream.clone(), subjects, Arc::clone(broker), Arc::clone(health));
+    let keeper = Keeper::new(client.clone(), wanted.clone(), subjects, Arc::clone(broker), Arc::clone(health));
     keeper.start().await?;
-    broker.set_archive(Arc::new(StreamArchive::new(client, stream, options.event_bytes, broker)));
+    broker.set_archive(Arc::new(StreamArchive::new(client, wanted, options.event_bytes, broker)));
     Ok(Some(keeper))
 }

@@ -56,6 +56,8 @@ pub(super) struct Receiver {
     runs: Vec<Run>,
     /// How far nodes are that have just shown a sign of life.
     signs: Vec<Place>,
+    /// Whether events of others are missing among what was taken.
+    torn: bool,
     /// Since when there is no connection; nothing while there is one.
     away: Option<Timestamp>,
     /// How many connections were made until then.
@@ -76,6 +78,7 @@ impl Receiver {
             peers: Peers::default(),
             runs: Vec::new(),
             signs: Vec::new(),
+            torn: false,
             away: Some(now),
             connects: 0,
             looked: now,
@@ -182,6 +185,7 @@ impl Receiver {
     }
 
     fn tell_gap(&mut self, reason: &str, node: Option<u64>, events: Option<u64>, since: Timestamp, now: Timestamp) {
+        self.torn = true;
         let node = node.map(|node| format!("{node:016x}"));
         let (from, to) = (since.to_string(), now.to_string());
         let object = serde_json::json!({"From": from, "To": to, "Events": events, "Node": node, "Reason": reason});
@@ -218,6 +222,8 @@ impl Receiver {
             tracing::info!("NATS is back");
             self.tell_gap("disconnected", None, None, since, now);
         } else {
+            // What others took in before, this node has not heard.
+            self.torn = true;
             tracing::info!("connected to NATS");
         }
     }
@@ -250,6 +256,9 @@ impl Receiver {
         // Only now: a sign of life says that what stands before it has been taken in.
         for Place { node, number } in self.signs.drain(..) {
             self.broker.heard(node, number);
+        }
+        if std::mem::take(&mut self.torn) {
+            self.broker.tear();
         }
         if waited {
             self.peers.excuse(clock::now());

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 
 use crate::broker::Broker;
 use crate::broker::archive::{Archive, Desk, Reading};
+pub(super) use pages::ANSWERS;
 use reader::Reader;
 
 /// Replays that read at a time.

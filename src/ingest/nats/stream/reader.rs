@@ -32,7 +32,7 @@ use crate::ingest::nats::wire::{self, Kind};
 const LEAD: SignedDuration = SignedDuration::from_mins(1);
 
 /// For how long a page is asked for again and again: a NATS server that starts again is not the end of a replay.
-const TRIES: Duration = Duration::from_secs(10);
+const TRIES: Duration = Duration::from_secs(15);
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -49,6 +49,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// For how long a client may take nothing before others get its turn.
 const STALL: Duration = Duration::from_mins(1);
 
+/// For how long a client waits for its turn.
+const TURN: Duration = Duration::from_mins(1);
+
 /// Retained events that are compared at a time.
 const PORTION: usize = 512;
 
@@ -61,6 +64,8 @@ enum Trouble {
     Unreadable(PageError),
     /// The client does not read.
     Stalled,
+    /// Too many others do.
+    Busy,
 }
 
 /// See the module's text.
@@ -101,10 +106,10 @@ impl Reader {
 
     /// Runs until everything is handed over or nobody wants it any more.
     pub(super) async fn run(mut self, desk: Desk, places: Arc<Semaphore>) {
-        // The semaphore is never closed.
-        let turn = places.acquire().await;
-        let read = self.read_all(&desk).await;
-        drop(turn);
+        let read = match timeout(TURN, places.acquire()).await {
+            Ok(_turn) => self.read_all(&desk).await,
+            Err(_) => Err(Trouble::Busy),
+        };
         let Some(broker) = self.broker.upgrade() else { return };
         let missing = match read {
             Ok(missing) => (!missing.is_nothing()).then(|| Gap {
@@ -114,6 +119,10 @@ impl Reader {
             }),
             Err(Trouble::Gone) => return,
             Err(Trouble::Stalled) => Some(self.rest(&broker)),
+            Err(Trouble::Busy) => {
+                broker.metrics().nats.replay_failures.inc();
+                Some(self.rest(&broker))
+            }
             Err(Trouble::Unreadable(error)) => {
                 broker.metrics().nats.replay_failures.inc();
                 tracing::warn!(%error, stream = self.stream, "a replay cannot be read to its end");
