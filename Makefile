@@ -62,7 +62,7 @@ clients: gorilla need-node need-python ## The same with those of Node and Python
 	$(CARGO) test $(LOCKED) --test clients -- --ignored node_ws python_websockets
 
 # A part of the benchmarks: its name, its arguments. Text, JSON and a page; a fault (3) or a failure ends it all.
-LOADTEST = set -o pipefail; measure() { name=$$1; shift; echo "== $$name"; \
+LOADTEST = set -o pipefail; export PATH=$$PATH:$(TOOLS)/bin; measure() { name=$$1; shift; echo "== $$name"; \
 	target/release/hydrant-loadtest "$$@" --json $(BENCH)/$$name.json --html $(BENCH)/$$name.html | tee $(BENCH)/$$name.txt; }; \
 	serve="--serve target/release/hydrant"
 
@@ -109,7 +109,7 @@ fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz a
 # The variable by which cargo starts a benchmark under another program.
 RUNNER = CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
 
-.PHONY: bench-peers instructions need-valgrind
+.PHONY: bench-peers instructions page need-browser need-valgrind
 
 bench-peers: setup ## Filters beside the crates quamina and a-tree; results in target/bench
 	mkdir -p $(BENCH)
@@ -123,6 +123,14 @@ instructions: setup need-valgrind ## Instructions of one match, one delivery and
 	  awk -v work=$$work '$$1 == work":" {print; units = $$2} /Collected/ {count = $$NF} \
 	    END {if (!units || !count) exit 1; printf "%s: %.1f instructions each\n", work, count / units}'; \
 	done | tee $(BENCH)/instructions.txt
+
+page: setup need-browser ## The load test's pages in a real browser: width, contrast, texts that lie on each other
+	$(CARGO) test $(LOCKED) -p hydrant-loadtest --test page -- --ignored
+
+need-browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || $(call apt,chromium)
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+	  || { echo "a browser (chromium) is missing and could not be installed" >&2; exit 1; }
 
 need-valgrind:
 	@command -v valgrind >/dev/null || $(call apt,valgrind)

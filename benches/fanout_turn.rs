@@ -1,11 +1,12 @@
 //! Our own work for a delivery, without the kernel: into the outbox, into a vectored write, out of the outbox.
 //!
-//! 1,000 connections get K events each; the time shown by Criterion is for all of it, the throughput is deliveries.
+//! 1,000 connections get K events each; the time shown by Criterion is for all of it, the throughput is deliveries. Then one
+//! pass of the policy *conflate* through an outbox with as many events as may wait by default.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hydrant::event::{Draft, Event};
 use hydrant::fanout::{ConnId, Fanout, Gathered, OutboxLimits};
 use hydrant::overflow::Overflow;
@@ -58,5 +59,38 @@ fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, bench);
+/// Events that may wait for a connection by default.
+const WAITING: usize = 65_536;
+
+/// A connection with [`WAITING`] short updates of `objects` objects, in turn.
+fn full(objects: usize) -> (Fanout, ConnId) {
+    // Four times as many may wait, so that no pass was made before.
+    let mut fanout = Fanout::new(OutboxLimits { bytes: 1 << 30, events: 4 * WAITING + 4 });
+    let conn = fanout.open(Overflow::Conflate);
+    for at in 0..WAITING {
+        let key = (at % objects).to_string();
+        let mut draft = Draft::new("machines", "update", &key);
+        (draft.object, draft.original) = (r#"{"Stage":"ready"}"#, r#"{"Stage":"none"}"#);
+        let event = Arc::new(draft.seal(jiff::Timestamp::UNIX_EPOCH));
+        fanout.begin_event(&event);
+        fanout.deliver(&event, 0, conn);
+        fanout.end_event();
+    }
+    (fanout, conn)
+}
+
+fn conflate(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("conflate");
+    group.sample_size(10);
+    for objects in [1, WAITING / 2, WAITING] {
+        group.throughput(Throughput::Elements(WAITING as u64));
+        group.bench_function(BenchmarkId::new("objects", objects), |bencher| {
+            let pass = |full: &mut (Fanout, ConnId)| black_box(full.0.shrink(full.1));
+            bencher.iter_batched_ref(|| full(objects), pass, BatchSize::PerIteration);
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, bench, conflate);
 criterion_main!(benches);

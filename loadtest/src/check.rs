@@ -13,6 +13,7 @@ use hydrant::event::Draft;
 use serde::Serialize;
 
 use crate::payload::{KIND, Payloads, sequence};
+use crate::report::count;
 
 /// Missing events that are remembered one by one a client, to tell late ones from duplicates.
 const GAP_MAX: usize = 10_000;
@@ -62,8 +63,17 @@ impl Counts {
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { received, lost, duplicates, reordered, corrupt, foreign, closed } = self;
-        write!(f, "{received} received, {lost} lost, {duplicates} repeated, {reordered} reordered, ")?;
-        write!(f, "{corrupt} harmed, {closed} connections lost, {foreign} foreign")
+        write!(f, "{} received", count(*received))?;
+        let others = [
+            (lost, "lost"),
+            (duplicates, "repeated"),
+            (reordered, "reordered"),
+            (corrupt, "harmed"),
+            (closed, "connections lost"),
+            (foreign, "foreign"),
+        ];
+        let mut others = others.into_iter().filter(|(number, _)| **number > 0);
+        others.try_for_each(|(number, name)| write!(f, ", {} {name}", count(*number)))
     }
 }
 

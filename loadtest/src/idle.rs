@@ -159,7 +159,7 @@ pub(crate) fn specs(client: usize) -> [String; 3] {
 
 fn registered(session: &Session, clients: usize) -> Result<Swarm> {
     let bar = progress::bar(clients as u64, "connecting");
-    let mut swarm = Swarm::connect(&session.endpoint, clients, &mut || bar.inc(1))?;
+    let mut swarm = session.swarm(false, clients, &mut || bar.inc(1))?;
     bar.finish_and_clear();
     for at in 0..3 {
         swarm.register(PATIENCE, |client| {
@@ -181,38 +181,46 @@ pub fn section(weights: &[Weight]) -> Section {
     let mut bars = Vec::new();
     for weight in weights {
         let Weight { connections, resident_before, resident_registered, resident_rested, .. } = weight;
-        let by_connection = |bytes: u64| (bytes.saturating_sub(*resident_before) / u64::from(*connections)).to_string();
+        let by_connection = |bytes: u64| {
+            let more = bytes.checked_sub(*resident_before).filter(|&more| more > 0);
+            more.map_or_else(|| "-".to_owned(), |more| report::bytes(more / u64::from(*connections)))
+        };
         table.row(vec![
             weight.name.clone(),
-            connections.to_string(),
+            report::count(u64::from(*connections)),
             report::bytes(*resident_before),
             report::bytes(*resident_registered),
             by_connection(*resident_registered),
             report::bytes(*resident_rested),
             by_connection(*resident_rested),
             weight.rest_seconds.to_string(),
-            weight.counts.faults().to_string(),
+            report::count(weight.counts.faults()),
         ]);
-        bars.extend(spread([kilobytes(weight)]).map(|figure| Bar::new(&weight.name, figure)));
+        match kilobytes(weight) {
+            Some(figure) => bars.extend(spread([figure]).map(|figure| Bar::new(&weight.name, figure))),
+            None => section
+                .note(format!("{}: no more memory than with the first {BASE}: too few to be weighed", weight.name)),
+        }
         if !weight.counts.is_clean() {
             section.fault(format!("{}: {}", weight.name, weight.counts));
         }
     }
     section.table = Some(table);
-    section.charts.push(Chart::bars("Memory by connection, rested", "KB", vec![("idle".to_owned(), bars)]));
+    section.charts.push(Chart::bars("Memory by connection, rested", "KB", vec![(String::new(), bars)]));
     section
 }
 
+/// By connection; nothing if they cannot be told from what was there before.
 #[allow(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
-fn kilobytes(weight: &Weight) -> f64 {
-    weight.bytes_by_connection as f64 / 1e3
+fn kilobytes(weight: &Weight) -> Option<f64> {
+    (weight.bytes_by_connection > 0).then(|| weight.bytes_by_connection as f64 / 1e3)
 }
 
 /// The figures of all that were weighed.
 pub fn figures(weights: &[Weight]) -> Vec<Figure> {
     let figure =
-        |weight: &Weight| Figure::once(format!("idle, {}", weight.name), "KB by connection", kilobytes(weight));
-    weights.iter().map(figure).collect()
+        |weight: &Weight| Some(Figure::once(format!("idle, {}", weight.name), "KB by connection", kilobytes(weight)?));
+    weights.iter().filter_map(figure).collect()
 }
 
 /// Everybody got the one event and stayed.

@@ -54,7 +54,7 @@ impl Latencies {
 
 impl std::fmt::Display for Quantiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "p50 {} us, p99 {} us, p99.9 {} us, max {} us", self.p50, self.p99, self.p999, self.max)
+        write!(f, "p50 {} µs, p99 {} µs, p99.9 {} µs, max {} µs", self.p50, self.p99, self.p999, self.max)
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! `args` is the command line. `burst`, `floor`, `compare`, `fleet`, `stall`, `idle` and `storm` are the work; `client` (many
 //! websockets on one thread), `wire` (what is said over them), `publish`, `check` and `payload` are what it is done with;
-//! `server`, `session`, `cpu` and `report` are around it.
+//! `server`, `session`, `awake`, `cpu` and `report` are around it.
 //!
 //! Contract: every run is bounded in time and count by its flags. A server that loses, repeats, reorders or harms an
 //! event makes [`run`] return false, and the report says how often.
 
 pub mod args;
+pub mod awake;
 pub mod burst;
 pub mod check;
 pub mod client;
@@ -57,18 +58,16 @@ pub fn run(cli: &Cli, out: &mut dyn Write) -> Result<bool> {
 }
 
 fn dispatch(command: &Command) -> Result<(Box<dyn Outcome>, Output)> {
-    let (outcome, output): (Box<dyn Outcome>, &Output) = match command {
-        Command::Floor(args) => (Box::new(burst::run_floor(args)?), &args.work.place.output),
-        Command::Burst(args) => (Box::new(burst::run(args)?), &args.work.place.output),
-        Command::Compare(args) => (Box::new(compare::run(args)?), &args.place.output),
-        Command::Fleet(args) => (Box::new(fleet::run(args)?), &args.place.output),
-        Command::Stall(args) => (Box::new(stall::run(args)?), &args.place.output),
-        Command::Idle(args) => (Box::new(idle::run(args)?), &args.place.output),
-        Command::Storm(args) => (Box::new(storm::run(args)?), &args.place.output),
-        Command::Report(args) => {
-            let difference = Difference::of(&args.before, &args.after, args.tolerance)?;
-            (Box::new(difference), &args.output)
-        }
+    command.output().checked()?;
+    let outcome: Box<dyn Outcome> = match command {
+        Command::Floor(args) => Box::new(burst::run_floor(args)?),
+        Command::Burst(args) => Box::new(burst::run(args)?),
+        Command::Compare(args) => Box::new(compare::run(args)?),
+        Command::Fleet(args) => Box::new(fleet::run(args)?),
+        Command::Stall(args) => Box::new(stall::run(args)?),
+        Command::Idle(args) => Box::new(idle::run(args)?),
+        Command::Storm(args) => Box::new(storm::run(args)?),
+        Command::Report(args) => Box::new(Difference::of(&args.before, &args.after, args.tolerance)?),
     };
-    Ok((outcome, output.clone()))
+    Ok((outcome, command.output().clone()))
 }

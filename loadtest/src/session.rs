@@ -7,10 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::args::Target;
+use crate::awake::Awake;
+use crate::client::Swarm;
 use crate::cpu::{Cores, ProcessClock};
 use crate::endpoint::{Credentials, Endpoint, Trust};
 use crate::publish::Publisher;
-use crate::server::{Launch, Server};
+use crate::server::{Launch, Server, System};
 
 /// See the module's text. A server that was started ends when this is dropped.
 #[derive(Debug)]
@@ -54,6 +56,19 @@ impl Session {
         let clock = Some(ProcessClock::of(server.pid())?);
         let info = serde_json::json!({ "version": launch.system.version(&launch.program) });
         Ok(Self { endpoint, info, clock, server: Some(server), metrics: None })
+    }
+
+    /// Opens `count` websockets, compressed if `deflate`; `progress` is called after each.
+    ///
+    /// # Errors
+    /// The first that fails ends it.
+    pub fn swarm(&self, deflate: bool, count: usize, progress: &mut dyn FnMut()) -> Result<Swarm> {
+        let dozes = self.server.as_ref().is_some_and(|server| server.system() == System::Mosquitto);
+        let wire = self.endpoint.wire();
+        let awake = self.direct().filter(|_| dozes).map(|address| Awake::begin(address, wire)).transpose()?;
+        let swarm = Swarm::connect(&self.endpoint.clone().deflating(deflate), count, progress);
+        drop(awake);
+        swarm
     }
 
     /// A connection that publishes.

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod examples;
 mod peers;
 mod place;
 mod target;
@@ -15,7 +16,7 @@ pub use target::Target;
 
 /// Fleet simulator and socket-level benchmark of hydrant, and of what else speaks its protocol.
 #[derive(Debug, Parser)]
-#[command(name = "hydrant-loadtest", version, arg_required_else_help = true, args_conflicts_with_subcommands = true)]
+#[command(name = "hydrant-loadtest", version, arg_required_else_help = true, args_conflicts_with_subcommands = true, after_help = examples::PROGRAM)]
 pub struct Cli {
     /// Compare two results kept by --json: the same as `report A.json B.json`.
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"])]
@@ -29,21 +30,45 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// What the kernel charges: ready-made frames over loopback, one writev of K frames a connection and turn.
+    #[command(after_help = examples::FLOOR)]
     Floor(FloorArgs),
     /// Closed loop against a server: publish K events, wait until every client has them, again; the floor in each round.
+    #[command(after_help = examples::BURST)]
     Burst(BurstArgs),
     /// The same work for hydrant and for the peers that are installed, taking turns.
+    #[command(after_help = examples::COMPARE)]
     Compare(CompareArgs),
     /// Open loop: a simulated fleet's events at a given rate to runners, portals and scripts; latency by delivery.
+    #[command(after_help = examples::FLEET)]
     Fleet(FleetArgs),
     /// Some clients stop reading: what happens to the others, to the memory, and what the stalled ones are told.
+    #[command(after_help = examples::STALL)]
     Stall(StallArgs),
     /// Memory by idle connection.
+    #[command(after_help = examples::IDLE)]
     Idle(IdleArgs),
     /// Everybody loses the connection at once and comes back.
+    #[command(after_help = examples::STORM)]
     Storm(StormArgs),
     /// Compare two results kept by --json: ratios, and what has become worse.
+    #[command(after_help = examples::REPORT)]
     Report(ReportArgs),
+}
+
+impl Command {
+    /// What is kept.
+    pub fn output(&self) -> &Output {
+        match self {
+            Self::Floor(args) => &args.work.place.output,
+            Self::Burst(args) => &args.work.place.output,
+            Self::Compare(args) => &args.place.output,
+            Self::Fleet(args) => &args.place.output,
+            Self::Stall(args) => &args.place.output,
+            Self::Idle(args) => &args.place.output,
+            Self::Storm(args) => &args.place.output,
+            Self::Report(args) => &args.output,
+        }
+    }
 }
 
 /// `floor`.
@@ -87,7 +112,7 @@ pub struct BurstArgs {
     #[arg(long)]
     pub single_post: bool,
     /// Seconds that a turn may take; what has not come by then is lost.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub turn_timeout: u64,
     /// Measure the server only.
     #[arg(long)]
@@ -125,31 +150,40 @@ pub struct CompareArgs {
     #[command(flatten)]
     pub peers: PeerArgs,
     /// Which work; several with commas.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "plain,deflate,tls,selective,stall,idle")]
+    #[arg(
+        long,
+        value_name = "WORK",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "plain,deflate,tls,selective,stall,idle"
+    )]
     pub only: Vec<Kind>,
     /// Connections of the closed loops.
-    #[arg(short = 'n', long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub connections: u32,
     /// Connections of the second `selective` run of hydrant; 0 for none.
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
     pub many: u32,
     /// How often everything is measured, all systems taking turns.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
     /// Seconds by round, system and work.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     pub seconds: f64,
+    /// Seconds that a turn of a peer may take. One that needs longer is left out of that work, and the report says so.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub peer_patience: u32,
     /// Rounds of `stall`.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub stall_rounds: u32,
     /// Millions of bytes that `stall` publishes in each half.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "MB", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub megabytes: u32,
     /// Connections of `idle`.
-    #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub idle: u32,
     /// Seconds of rest of `idle`.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3_600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3_600))]
     pub rest: u32,
     /// Where it runs and what is kept.
     #[command(flatten)]
@@ -160,37 +194,37 @@ pub struct CompareArgs {
 #[derive(Debug, Clone, Args)]
 pub struct FleetArgs {
     /// Machines in the simulated fleet.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub machines: u32,
     /// Clients that watch one machine and its jobs each; at most one a machine.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200)]
     pub runners: u32,
     /// Clients that watch everything.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5)]
     pub portals: u32,
     /// Clients that watch by a filter. 0 for servers without filters.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10)]
     pub scripts: u32,
     /// Events a second; several with commas.
-    #[arg(long, value_delimiter = ',', default_value = "200", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "200", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: Vec<u32>,
     /// Measure what the server can take at most first.
     #[arg(long)]
     pub capacity: bool,
     /// Rates in percent of what the server can take at most, instead of --rate; several with commas.
-    #[arg(long, value_delimiter = ',', conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=200))]
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',', conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=200))]
     pub percent: Vec<u32>,
     /// How long each rate is kept, in seconds.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub seconds: u32,
     /// How often every rate is measured, taking turns.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
     /// Measure the floor at each rate too: the same events at the same times to the same clients, written by one thread.
     #[arg(long)]
     pub floor: bool,
     /// Seed of the fleet: the same seed gives the same events.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Where it runs and what is kept.
     #[command(flatten)]
@@ -207,7 +241,7 @@ pub struct StallArgs {
     #[command(flatten)]
     pub size: StallSize,
     /// How often; a server of ours is started afresh for each.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
     /// Where it runs and what is kept.
     #[command(flatten)]
@@ -221,16 +255,16 @@ pub struct StallArgs {
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct StallSize {
     /// Clients that read all the time.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub healthy: u32,
     /// Clients that stop reading once they have registered.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=20_000))]
     pub stalled: u32,
     /// Millions of bytes of events to publish, without and then with the stalled clients.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "MB", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub megabytes: u32,
     /// Bytes of an event as delivered.
-    #[arg(long, default_value_t = 1_024)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1_024)]
     pub payload: usize,
     /// Events by turn.
     #[arg(long = "k", value_name = "K", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1_024))]
@@ -241,10 +275,10 @@ pub struct StallSize {
 #[derive(Debug, Clone, Args)]
 pub struct IdleArgs {
     /// Connections, with three registrations each.
-    #[arg(short = 'n', long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
     /// Seconds of rest after one event to all, before memory is measured.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3_600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3_600))]
     pub rest: u32,
     /// Where it runs and what is kept.
     #[command(flatten)]
@@ -270,19 +304,19 @@ pub enum Loss {
 #[derive(Debug, Clone, Args)]
 pub struct StormArgs {
     /// Connections, with three registrations each.
-    #[arg(short = 'n', long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
     /// How the connections are lost. `restart` and `kill` need --serve.
-    #[arg(long, value_enum, default_value = "cut")]
+    #[arg(long, value_name = "HOW", value_enum, default_value = "cut")]
     pub loss: Loss,
     /// How often.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
     /// Handshakes under way at a time at most; 0: all at once.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub at_once: u32,
     /// Seconds until those who are not back are given up.
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub patience: u32,
     /// Where it runs and what is kept.
     #[command(flatten)]
@@ -301,7 +335,7 @@ pub struct ReportArgs {
     pub after: PathBuf,
     /// By how many percent a figure has to be worse to count as a regression; it must also be outside the spread of
     /// the earlier one.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
     pub tolerance: f64,
     /// What is kept.
     #[command(flatten)]
@@ -349,6 +383,21 @@ mod tests {
         assert!(burst(&["--serve", "x"]).is_ok());
         assert!(burst(&["--serve", "x", "--endpoint", "http://127.0.0.1:1"]).is_err());
         assert!(burst(&["--serve", "x", "--server-pid", "1"]).is_err());
+    }
+
+    #[test]
+    fn a_missing_server_is_told_with_both_ways_to_name_one() {
+        let error = burst(&[]).unwrap_err().to_string();
+        assert!(error.contains("--endpoint <URL>") && error.contains("--serve <PROGRAM>"), "{error}");
+    }
+
+    #[test]
+    fn results_that_cannot_be_kept_are_told_before_the_work() {
+        let output = |file: &str| Output { json: None, html: Some(PathBuf::from(file)) }.checked();
+        assert!(output("page.html").is_ok() && output("/tmp/page.html").is_ok());
+        for bad in ["/no/such/place/page.html", "/tmp"] {
+            assert!(output(bad).unwrap_err().to_string().contains(&format!("--html {bad}")), "{bad}");
+        }
     }
 
     #[test]

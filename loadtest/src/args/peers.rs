@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::cpu::Cores;
@@ -17,7 +18,7 @@ pub struct PeerArgs {
     #[arg(long, value_name = "PROGRAM")]
     pub mosquitto: Option<PathBuf>,
     /// Compare with nobody: only hydrant and the floor.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["nats", "mosquitto", "peer_cores"])]
     pub no_peers: bool,
     /// Cores of the peers, with commas, if they are to have others than --server-core.
     #[arg(long, value_delimiter = ',', value_name = "CORE")]
@@ -45,9 +46,17 @@ impl Peer {
 
 impl PeerArgs {
     /// All peers that are wanted, found or not.
-    pub fn all(&self, cores: Cores) -> Vec<Peer> {
+    ///
+    /// # Errors
+    /// One that is named on the command line is not there.
+    pub fn all(&self, cores: Cores) -> Result<Vec<Peer>> {
         if self.no_peers {
-            return Vec::new();
+            return Ok(Vec::new());
+        }
+        for (flag, named) in [("--nats", &self.nats), ("--mosquitto", &self.mosquitto)] {
+            if let Some(program) = named {
+                ensure!(program.is_file(), "{flag} {}: there is no such program", program.display());
+            }
         }
         let cores =
             if self.peer_cores.is_empty() { cores.server.into_iter().collect() } else { self.peer_cores.clone() };
@@ -55,7 +64,7 @@ impl PeerArgs {
             (System::Nats, self.nats.clone().or_else(|| find("nats-server"))),
             (System::Mosquitto, self.mosquitto.clone().or_else(|| find("mosquitto"))),
         ];
-        found.into_iter().map(|(system, program)| Peer { system, program, cores: cores.clone() }).collect()
+        Ok(found.into_iter().map(|(system, program)| Peer { system, program, cores: cores.clone() }).collect())
     }
 }
 

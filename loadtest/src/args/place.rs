@@ -1,6 +1,6 @@
 //! How much work, where its threads are, and what is kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -14,22 +14,22 @@ use crate::floor::{Bounds, K_MAX};
 #[derive(Debug, Clone, Args)]
 pub struct Work {
     /// Connections.
-    #[arg(short = 'n', long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
     /// Bytes of an event as delivered; several with commas.
-    #[arg(long, value_delimiter = ',', default_value = "1024")]
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "1024")]
     pub payload: Vec<usize>,
     /// Events by turn; several with commas.
     #[arg(long = "k", value_name = "K", value_delimiter = ',', default_value = "1,16,64")]
     pub k: Vec<u64>,
     /// How often everything is measured; the rounds of all K and payloads are interleaved.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
     /// Seconds by round, K and payload, for the server and for the floor each.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     pub seconds: f64,
     /// Turns at most by round, K and payload.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub turns: u64,
     /// Every event goes to one connection only, by its Key, in turn.
     #[arg(long)]
@@ -43,10 +43,10 @@ pub struct Work {
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct Place {
     /// Core of the server that --serve starts, and of the floor's writer.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "CORE", default_value_t = 0)]
     pub server_core: usize,
     /// Core of everything that publishes and reads.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "CORE", default_value_t = 1)]
     pub client_core: usize,
     /// Pin nothing to a core.
     #[arg(long)]
@@ -65,6 +65,22 @@ pub struct Output {
     /// Write the results as one HTML page with charts to this file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+}
+
+impl Output {
+    /// Whether the files can be there: better said before the work than after it.
+    ///
+    /// # Errors
+    /// One is to be in a directory that does not exist, or is one.
+    pub fn checked(&self) -> Result<()> {
+        for (flag, file) in [("--json", &self.json), ("--html", &self.html)] {
+            let Some(file) = file else { continue };
+            let place = file.parent().filter(|place| !place.as_os_str().is_empty());
+            ensure!(place.is_none_or(Path::is_dir), "{flag} {}: there is no such directory", file.display());
+            ensure!(!file.is_dir(), "{flag} {}: this is a directory", file.display());
+        }
+        Ok(())
+    }
 }
 
 impl Place {

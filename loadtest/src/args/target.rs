@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use crate::cpu::Cores;
 use crate::endpoint::{Credentials, Endpoint, Trust};
@@ -15,10 +15,11 @@ const FIRST_USER: &str = "rocketskates:r0cketsk8ts";
 /// Which server, and how to get in.
 #[derive(Clone, Args)]
 #[group(skip)]
+#[command(group = ArgGroup::new("server").required(true).args(["endpoint", "serve"]))]
 pub struct Target {
     /// URL of the server: http, https, ws or wss, host and port. Not taken from `RS_ENDPOINT`, lest somebody's
     /// production server is loaded by accident.
-    #[arg(short = 'E', long, required_unless_present = "serve", conflicts_with = "serve")]
+    #[arg(short = 'E', long, value_name = "URL")]
     pub endpoint: Option<String>,
     /// Start this hydrant on --server-core with a new data directory, and end it afterwards.
     #[arg(long, value_name = "PROGRAM")]
@@ -51,7 +52,7 @@ pub struct Target {
     )]
     pub key: String,
     /// A token instead of them.
-    #[arg(long, env = "RS_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "RS_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::OTHER_FILES;
-use super::lane::{Limits, Runner, user};
+use super::entrant::{Entrant, Start};
+use super::lane::{Limits, user};
 use super::piece::{Piece, Shape, frames};
 use crate::args::{Target, Work};
 use crate::cpu::{self, Cores};
@@ -99,8 +100,10 @@ pub struct Group {
     bounds: Bounds,
     /// Measure the floor too.
     pub floor: bool,
-    /// How long a turn may take.
+    /// How long a turn may take; what has not come by then is lost.
     pub turn_timeout: Duration,
+    /// How long a turn of a peer may take; one that needs longer is left out of that work.
+    pub peer_timeout: Duration,
 }
 
 impl Group {
@@ -113,6 +116,7 @@ impl Group {
             bounds: work.bounds(),
             floor: true,
             turn_timeout: Duration::from_secs(20),
+            peer_timeout: Duration::from_secs(20),
         }
     }
 
@@ -127,41 +131,41 @@ impl Group {
         let mut floor = if self.floor { Some(Floor::new(first, self.cores)?) } else { None };
         cpu::pin(self.cores.client)?;
         let selective = shapes.first().is_some_and(|shape| shape.selective);
-        let limits = Limits { bounds: self.bounds, turn: self.turn_timeout };
-        let mut runners = Vec::new();
+        let mut entrants = Vec::new();
         for lane in lanes {
-            runners.push(Runner::start(lane, self.cores, limits, selective)?);
+            entrants.push(Entrant::start(lane, self.start(lane, selective))?);
         }
         let mut pieces = pieces(shapes, lanes)?;
-        self.rounds(lanes, &mut runners, &mut pieces, floor.as_mut())?;
+        self.rounds(lanes, &mut entrants, &mut pieces, floor.as_mut())?;
         if let Some(last) = pieces.last_mut() {
-            for (runner, piece) in runners.iter_mut().zip(last) {
-                runner.listen(piece)?;
+            for (entrant, piece) in entrants.iter_mut().zip(last) {
+                entrant.listen(piece)?;
             }
         }
-        let say = |(lane, runner): (&Lane, &Runner)| json!({ "lane": lane.name, "info": runner.session.info });
-        let servers = lanes.iter().zip(&runners).map(say).collect();
+        let servers = entrants.into_iter().map(|entrant| entrant.info).collect();
         Ok((servers, pieces.into_iter().flatten().map(Piece::finish).collect()))
     }
 
-    /// A lane that has lost something stays out of the rounds that follow.
+    fn start(&self, lane: &Lane, selective: bool) -> Start {
+        let forgiving = matches!(lane.open, Open::Peer(_));
+        let turn = if forgiving { self.peer_timeout } else { self.turn_timeout };
+        Start { cores: self.cores, limits: Limits { bounds: self.bounds, turn, forgiving }, selective }
+    }
+
     fn rounds(
         &self,
         lanes: &[Lane],
-        runners: &mut [Runner],
+        entrants: &mut [Entrant<'_>],
         pieces: &mut [Vec<Piece>],
         mut floor: Option<&mut Floor>,
     ) -> Result<()> {
         let bar = progress::bar(u64::from(self.rounds) * pieces.len() as u64 * lanes.len() as u64, self.name);
-        let mut is_broken = vec![false; lanes.len()];
         for _ in 0..self.rounds {
             for row in &mut *pieces {
                 let mut sides = Vec::new();
-                for at in 0..runners.len() {
-                    let side = if is_broken[at] { None } else { runners[at].round(&mut row[at])? };
-                    is_broken[at] |= side.is_none();
-                    sides.push(side);
-                    stay(runners, row)?;
+                for at in 0..entrants.len() {
+                    sides.push(entrants[at].round(&mut row[at])?);
+                    stay(entrants, row)?;
                     bar.inc(1);
                 }
                 let floor = match &mut floor {
@@ -175,7 +179,7 @@ impl Group {
                     piece.case.rounds.push(Round { server: server.0, floor });
                 }
             }
-            if is_broken.iter().all(|&broken| broken) {
+            if entrants.iter().all(Entrant::is_out) {
                 break;
             }
         }
@@ -191,8 +195,8 @@ impl Group {
     }
 }
 
-fn stay(runners: &mut [Runner], row: &mut [Piece]) -> Result<()> {
-    runners.iter_mut().zip(row).try_for_each(|(runner, piece)| runner.stay(piece))
+fn stay(entrants: &mut [Entrant<'_>], row: &mut [Piece]) -> Result<()> {
+    entrants.iter_mut().zip(row).try_for_each(|(entrant, piece)| entrant.stay(piece))
 }
 
 /// By shape, then by lane.

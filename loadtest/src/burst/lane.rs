@@ -28,10 +28,17 @@ const AFTERMATH: Duration = Duration::from_millis(300);
 pub(super) struct Limits {
     pub(super) bounds: Bounds,
     pub(super) turn: Duration,
+    /// What is missing when a turn's time is over may be late, and is not called lost.
+    pub(super) forgiving: bool,
 }
 
-/// A server's part of a round; nothing is known of its CPU time if its process is not.
-pub(super) struct Turns(pub(super) Option<Side>);
+/// Why a lane does not go on with a piece of work.
+pub(super) enum Setback {
+    /// It has lost something.
+    Lost,
+    /// A turn was not finished in time; how far it had come.
+    Late(String),
+}
 
 /// See the module's text. The clients go before the server, which would wait for them otherwise.
 pub(super) struct Runner {
@@ -58,9 +65,8 @@ impl Runner {
         session: &Session,
     ) -> Result<(Swarm, Publisher)> {
         ensure!(lane.clients > 0, "there are no clients");
-        let endpoint = session.endpoint.clone().deflating(lane.transport.deflates());
         let bar = progress::bar(lane.clients as u64, "connecting");
-        let mut swarm = Swarm::connect(&endpoint, lane.clients, &mut || bar.inc(1))?;
+        let mut swarm = session.swarm(lane.transport.deflates(), lane.clients, &mut || bar.inc(1))?;
         bar.finish_and_clear();
         let all = lane.spec.clone().unwrap_or_else(|| format!("{KIND}.*.*"));
         let own = |client: usize| format!("{KIND}.*.{}", payload::client_key(client as u64));
@@ -68,24 +74,28 @@ impl Runner {
         Ok((swarm, session.publisher(cores.client)?))
     }
 
-    /// One round; nothing if the server has lost something, and it makes no sense to go on.
-    pub(super) fn round(&mut self, piece: &mut Piece) -> Result<Option<Turns>> {
-        let result = self.turns(piece).map_err(|error| self.session.explain(error))?;
-        let Some(measured) = result else { return Ok(None) };
+    /// One round: its figures, of which nothing is known if the server's process is not.
+    pub(super) fn round(&mut self, piece: &mut Piece) -> Result<Result<Option<Side>, Setback>> {
+        let result = self.turns(piece)?;
         let known = self.session.cpu()?.is_some();
-        Ok(Some(Turns(known.then(|| Side::from(measured)))))
+        Ok(result.map(|measured| known.then(|| Side::from(measured))))
     }
 
-    fn turns(&mut self, piece: &mut Piece) -> Result<Option<Measured>> {
-        if !self.turn(piece)? {
-            return Ok(None);
+    /// A turn that takes longer than a round should is warm by itself: only the first round has one before it then.
+    fn turns(&mut self, piece: &mut Piece) -> Result<Result<Measured, Setback>> {
+        if !piece.is_slow {
+            let begin = Instant::now();
+            if let Some(setback) = self.turn(piece)? {
+                return Ok(Err(setback));
+            }
+            piece.is_slow = begin.elapsed() > self.limits.bounds.time;
         }
         let (received, bytes) = (piece.checker.counts.received, self.swarm.bytes());
         let counters = piece.shape.deflate.then(|| self.session.metrics());
         let (begin, cpu, mut turns) = (Instant::now(), self.cpu()?, 0);
         while turns < self.limits.bounds.turns && (turns == 0 || begin.elapsed() < self.limits.bounds.time) {
-            if !self.turn(piece)? {
-                return Ok(None);
+            if let Some(setback) = self.turn(piece)? {
+                return Ok(Err(setback));
             }
             turns += 1;
         }
@@ -97,15 +107,16 @@ impl Runner {
         }
         piece.bytes += self.swarm.bytes() - bytes;
         piece.case.cipher = self.swarm.cipher();
-        Ok(Some(Measured { turns, deliveries: piece.checker.counts.received - received, cpu, elapsed }))
+        Ok(Ok(Measured { turns, deliveries: piece.checker.counts.received - received, cpu, elapsed }))
     }
 
     fn cpu(&self) -> Result<Duration> {
         Ok(self.session.cpu()?.unwrap_or_default())
     }
 
-    /// One turn; false if not everything has come.
-    fn turn(&mut self, piece: &mut Piece) -> Result<bool> {
+    /// One turn; nothing if everything has come.
+    fn turn(&mut self, piece: &mut Piece) -> Result<Option<Setback>> {
+        let before = piece.checker.counts.received;
         let events = piece.checker.begin(piece.shape.k);
         let (wire, payloads) = (self.session.endpoint.wire(), piece.checker.payloads());
         let batches = if piece.shape.single_post {
@@ -122,8 +133,7 @@ impl Runner {
                 published = self.publisher.answered(Duration::ZERO)?;
             }
             if Instant::now() > deadline {
-                piece.checker.give_up();
-                return Ok(false);
+                return Ok(Some(self.overdue(&mut piece.checker, before)));
             }
         }
         let published = match published {
@@ -131,7 +141,19 @@ impl Runner {
             None => self.publisher.answered(self.limits.turn)?.context("what was published is not answered")?,
         };
         piece.case.busy += u64::from(published.busy);
-        Ok(piece.checker.counts.closed == 0)
+        Ok((piece.checker.counts.closed > 0).then_some(Setback::Lost))
+    }
+
+    fn overdue(&self, checker: &mut Checker, before: u64) -> Setback {
+        if self.limits.forgiving {
+            let (came, all) = (checker.counts.received - before, checker.deliveries());
+            return Setback::Late(format!(
+                "{came} of {all} deliveries of a turn had come after {:?}",
+                self.limits.turn
+            ));
+        }
+        checker.give_up();
+        Setback::Lost
     }
 
     /// Takes what has come while others had their turn: pings, which have to be answered in time.

@@ -6,6 +6,7 @@
 //!
 //! Why closed: with a fixed rate a slow server coalesces more and looks better by delivery; here K is what it says.
 
+mod entrant;
 mod group;
 mod lane;
 mod piece;

@@ -53,6 +53,7 @@ impl Shape {
             counts: Counts::default(),
             busy: 0,
             trouble: None,
+            left_out: None,
         }
     }
 }
@@ -78,6 +79,8 @@ pub(super) struct Piece {
     pub(super) case: Case,
     /// Bytes received for the deliveries of the rounds.
     pub(super) bytes: u64,
+    /// A turn takes longer than a round should.
+    pub(super) is_slow: bool,
 }
 
 impl Piece {
@@ -88,7 +91,7 @@ impl Piece {
             Spread::All => Checker::for_all(payloads, case.connections),
             Spread::One { .. } => Checker::for_one(payloads, case.connections),
         };
-        Ok(Self { shape, checker, case, bytes: 0 })
+        Ok(Self { shape, checker, case, bytes: 0, is_slow: false })
     }
 
     pub(super) fn finish(mut self) -> Case {

@@ -3,7 +3,7 @@
 //! In the closed loops every system has as many clients, gets the same events in batches of the same size, and runs on
 //! the same core; in each round all take turns, and the floor is measured at the end. A peer publishes in its own best way: K
 //! publications in one write over plain TCP, with a question behind them. A peer that is not installed is said to be
-//! missing; nothing is estimated for it.
+//! missing, and what one cannot do, or not in time, is left out with the reason; nothing is estimated.
 
 mod report;
 
@@ -22,7 +22,7 @@ use crate::server::System;
 use crate::session::Session;
 use crate::stall::{self, Runs};
 
-/// How long a turn may take, with the slowest peer.
+/// How long a turn of hydrant may take; then what is missing is lost.
 const TURN: Duration = Duration::from_secs(30);
 
 /// Runs `compare`.
@@ -31,7 +31,7 @@ const TURN: Duration = Duration::from_secs(30);
 /// A server cannot be started, or refuses.
 pub fn run(args: &CompareArgs) -> Result<Report> {
     let cores = args.place.checked()?;
-    let peers = args.peers.all(cores);
+    let peers = args.peers.all(cores)?;
     let mut report = Report::new(args, &peers, Machine::here());
     let comparing = Comparing { args, cores, peers: peers.into_iter().filter(|peer| peer.program.is_some()).collect() };
     for kind in &args.only {
@@ -40,8 +40,8 @@ pub fn run(args: &CompareArgs) -> Result<Report> {
             Kind::Deflate => report.closed.push(("permessage-deflate", comparing.deflate()?)),
             Kind::Tls => report.closed.push(("TLS", comparing.tls()?)),
             Kind::Selective => report.closed.push(("One receiver by event", comparing.selective()?)),
-            Kind::Stall => report.stall = comparing.stall()?,
-            Kind::Idle => report.idle = comparing.idle()?,
+            Kind::Stall => comparing.stall(&mut report)?,
+            Kind::Idle => comparing.idle(&mut report)?,
         }
     }
     Ok(report)
@@ -85,6 +85,7 @@ impl Comparing<'_> {
         let work = self.work(shapes);
         let mut group = Group::new(&work, title, self.cores);
         group.turn_timeout = TURN;
+        group.peer_timeout = Duration::from_secs(u64::from(self.args.peer_patience));
         let (servers, cases) = group.run(shapes, lanes)?;
         let settings = serde_json::Value::Null;
         Ok(crate::report::Report { work: "compare", settings, machine: Machine::here(), servers, cases })
@@ -136,7 +137,7 @@ impl Comparing<'_> {
         self.run("selective", &[shape], &lanes)
     }
 
-    fn stall(&self) -> Result<Vec<Runs>> {
+    fn stall(&self, report: &mut Report) -> Result<()> {
         let size = self.stall_size();
         let mut all = vec![Runs { name: System::Hydrant.name().to_owned(), rounds: Vec::new() }];
         all.extend(self.peers.iter().map(|peer| Runs { name: peer.system.name().to_owned(), rounds: Vec::new() }));
@@ -146,32 +147,40 @@ impl Comparing<'_> {
             drop(session);
             for (peer, runs) in self.peers.iter().zip(&mut all[1..]) {
                 let Some(launch) = peer.launch(false) else { continue };
-                runs.rounds.push(stall::once(&size, "bench", &Session::peer(&launch)?, self.cores.client)?);
+                let once = |session: &Session| stall::once(&size, "bench", session, self.cores.client);
+                match Session::peer(&launch).and_then(|session| once(&session)) {
+                    Ok(round) => runs.rounds.push(round),
+                    Err(error) => report.leave_out(format!("a round of stall, {}: {error:#}", runs.name)),
+                }
             }
         }
-        Ok(all)
+        report.stall = all;
+        Ok(())
     }
 
     fn stall_size(&self) -> StallSize {
         report::stall_size(self.args)
     }
 
-    fn idle(&self) -> Result<Vec<idle::Weight>> {
+    fn idle(&self, report: &mut Report) -> Result<()> {
         let size = [self.args.idle, self.args.rest];
-        let mut weights = Vec::new();
         for tls in [false, true] {
             let name = |system: System| format!("{}{}", system.name(), if tls { ", TLS" } else { "" });
             let target = self.hydrant(tls);
             let session = Session::open(&target, self.cores)?;
-            weights.push(idle::once(&name(System::Hydrant), size, target.user(), &session, self.cores.client)?);
+            report.idle.push(idle::once(&name(System::Hydrant), size, target.user(), &session, self.cores.client)?);
             drop(session);
             for peer in &self.peers {
                 let Some(launch) = peer.launch(tls) else { continue };
-                let session = Session::peer(&launch)?;
-                weights.push(idle::once(&name(peer.system), size, "bench", &session, self.cores.client)?);
+                let name = name(peer.system);
+                let once = |session: &Session| idle::once(&name, size, "bench", session, self.cores.client);
+                match Session::peer(&launch).and_then(|session| once(&session)) {
+                    Ok(weight) => report.idle.push(weight),
+                    Err(error) => report.leave_out(format!("idle, {name}: {error:#}")),
+                }
             }
         }
-        Ok(weights)
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::args::{CompareArgs, Peer, StallSize};
 use crate::idle::{self, Weight};
-use crate::report::{Figure, Machine, Outcome, Page, Report as Closed};
+use crate::report::{Figure, Machine, Outcome, Page, Report as Closed, Verdict};
 use crate::server::System;
 use crate::stall::{self, Runs};
 
@@ -43,6 +43,21 @@ impl Report {
         }
         facts.push(("settings".to_owned(), settings(args)));
         Self { machine, size: stall_size(args), facts, closed: Vec::new(), stall: Vec::new(), idle: Vec::new() }
+    }
+
+    /// Of hydrant's faults, and whether others have some.
+    fn verdict(&self) -> String {
+        let ours = if self.is_clean() { "hydrant: no faults" } else { "hydrant: faults, see below" };
+        let is_good = self.closed.iter().all(|(_, closed)| closed.is_clean())
+            && self.stall.iter().all(stall::is_clean)
+            && self.idle.iter().all(idle::is_clean);
+        let others = if self.is_clean() && !is_good { "; faults of others are below" } else { "" };
+        format!("{ours}{others}")
+    }
+
+    /// Says what a peer could not do.
+    pub(super) fn leave_out(&mut self, what: String) {
+        self.facts.push(("left out".to_owned(), what));
     }
 }
 
@@ -86,6 +101,7 @@ impl Outcome for Report {
         if !self.idle.is_empty() {
             page.sections.push(idle::section(&self.idle));
         }
+        page.verdict = Some(Verdict { good: self.is_clean(), text: self.verdict() });
         page
     }
 

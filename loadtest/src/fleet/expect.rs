@@ -1,10 +1,13 @@
 //! Which client must get which event of the simulated fleet, and whether it did.
 //!
 //! What a client wants is decided here a second time, by plain looking at the objects and without the broker's index
-//! or filters, so that a mistake of theirs is seen. Contract: whatever comes, nothing panics; an event that nobody waits
-//! for any more is forgotten, so memory follows what is under way.
+//! or filters, so that a mistake of theirs is seen. Contract: whatever comes, nothing panics; of an event that nobody waits
+//! for any more a hash is kept, of the last [`PAST`], so that what comes again, or to somebody who did not ask for it, is
+//! not taken for somebody else's.
 
+use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash as _, Hasher as _};
 use std::time::Instant;
 
 use hydrant::event::Draft;
@@ -13,6 +16,9 @@ use hydrant::json;
 
 use crate::check::Counts;
 use crate::latency::Latencies;
+
+/// How many events are known again that nobody waits for any more.
+const PAST: usize = 65_536;
 
 /// What a client has registered for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +100,7 @@ pub(super) struct Expectations {
     sent: VecDeque<Sent>,
     /// Number of the first of `sent`.
     base: u64,
+    past: Past,
     /// Deliveries that have not come.
     pub(super) outstanding: u64,
     pub(super) counts: Counts,
@@ -116,6 +123,7 @@ impl Expectations {
             clients: interests.iter().map(|_| Client::default()).collect(),
             sent: VecDeque::new(),
             base: 0,
+            past: Past::default(),
             outstanding: 0,
             counts: Counts::default(),
             latencies,
@@ -167,7 +175,9 @@ impl Expectations {
 
     fn forget(&mut self) {
         while self.sent.front().is_some_and(|sent| sent.outstanding == 0) {
-            self.sent.pop_front();
+            if let Some(sent) = self.sent.pop_front() {
+                self.past.add(hash(&sent.event.draft()));
+            }
             self.base += 1;
         }
     }
@@ -187,8 +197,10 @@ impl Expectations {
             let number = self.clients[client].late.swap_remove(at);
             self.counts.reordered += 1;
             self.settle(number, now);
-        } else if self.sent.iter().any(|sent| same(&sent.event, &draft)) {
+        } else if self.past.has(hash(&draft)) || self.sent.iter().any(|sent| same(&sent.event, &draft)) {
             self.counts.duplicates += 1;
+        } else if state.due.iter().any(|&number| self.is_of(number, &draft)) {
+            self.counts.corrupt += 1;
         } else {
             self.counts.foreign += 1;
         }
@@ -197,6 +209,13 @@ impl Expectations {
     fn is(&self, number: u64, draft: &Draft<'_>) -> bool {
         let at = number.checked_sub(self.base).and_then(|at| usize::try_from(at).ok());
         at.and_then(|at| self.sent.get(at)).is_some_and(|sent| same(&sent.event, draft))
+    }
+
+    /// It should have been that event, by its head.
+    fn is_of(&self, number: u64, draft: &Draft<'_>) -> bool {
+        let at = number.checked_sub(self.base).and_then(|at| usize::try_from(at).ok());
+        let event = at.and_then(|at| self.sent.get(at)).map(|sent| &sent.event);
+        event.is_some_and(|event| draft.key == event.key && draft.kind == event.kind && draft.action == event.action)
     }
 
     fn skip(&mut self, client: usize, count: usize) {
@@ -234,6 +253,40 @@ impl Expectations {
         self.counts.lost += self.outstanding;
         self.outstanding = 0;
     }
+}
+
+/// Events that nobody waits for any more.
+#[derive(Debug, Default)]
+struct Past {
+    order: VecDeque<u64>,
+    /// How often each is there.
+    all: HashMap<u64, u32>,
+}
+
+impl Past {
+    fn add(&mut self, hash: u64) {
+        *self.all.entry(hash).or_default() += 1;
+        self.order.push_back(hash);
+        if self.order.len() > PAST
+            && let Some(oldest) = self.order.pop_front()
+            && let Entry::Occupied(mut count) = self.all.entry(oldest)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    fn has(&self, hash: u64) -> bool {
+        self.all.contains_key(&hash)
+    }
+}
+
+fn hash(draft: &Draft<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&draft.kind, &draft.action, &draft.key, draft.object, draft.original).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn same(event: &DemoEvent, draft: &Draft<'_>) -> bool {
@@ -295,6 +348,20 @@ mod tests {
         assert_eq!((expectations.outstanding, expectations.sent.len()), (0, 0));
         expectations.arrived(0, br#"{"Type":"connections","Action":"create"}"#, Instant::now());
         assert_eq!(expectations.counts.foreign, 1);
+    }
+
+    #[test]
+    fn the_past_is_known_again_and_bounded() {
+        let (mut expectations, texts) = two();
+        for text in [&texts[0], &texts[1], &texts[0]] {
+            expectations.arrived(0, text, Instant::now());
+        }
+        assert_eq!(expectations.counts, Counts { received: 2, duplicates: 1, ..Counts::default() });
+        let mut past = Past::default();
+        for hash in 0..=PAST as u64 {
+            past.add(hash);
+        }
+        assert!(!past.has(0) && past.has(1) && past.all.len() == PAST && past.order.len() == PAST);
     }
 
     #[test]

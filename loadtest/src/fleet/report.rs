@@ -5,7 +5,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::pace::Sample;
-use crate::report::{Chart, Figure, Line, Machine, Outcome, Page, Section, Spread, Table, bytes, spread};
+use crate::report::{
+    Chart, Figure, Line, Machine, Outcome, Page, Section, Spread, Table, Ticks, bytes, count, settings_line, spread,
+};
 
 /// What was found at one rate, over all rounds.
 #[derive(Debug, Clone, Serialize)]
@@ -40,6 +42,16 @@ type Pick = fn(&Sample) -> u64;
 const QUANTILES: [(&str, Pick); 3] =
     [("p50", |s| s.latency.p50), ("p99", |s| s.latency.p99), ("p99.9", |s| s.latency.p999)];
 
+/// Marks of the chart, by how many nines they are: 50 % are 0.3.
+const NINES: [(f64, &str); 6] = [
+    (std::f64::consts::LOG10_2, "50 %"),
+    (1.0, "90 %"),
+    (2.0, "99 %"),
+    (3.0, "99.9 %"),
+    (4.0, "99.99 %"),
+    (5.0, "99.999 %"),
+];
+
 #[allow(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
 fn median(samples: &[Sample], pick: Pick) -> Option<Spread> {
     spread(samples.iter().map(|sample| pick(sample) as f64))
@@ -52,7 +64,7 @@ impl Rate {
 
     fn name(&self) -> String {
         let percent = self.percent.map_or_else(String::new, |percent| format!(" ({percent} %)"));
-        format!("{}/s{percent}", self.rate)
+        format!("{}/s{percent}", count(u64::from(self.rate)))
     }
 
     /// p99 of the server by that of the floor, round by round.
@@ -64,23 +76,31 @@ impl Rate {
 }
 
 fn row(name: &str, who: &str, samples: &[Sample], ratio: Option<Spread>) -> Vec<String> {
+    let dash = || "-".to_owned();
     let figure = |spread: Option<Spread>, digits: usize| {
-        spread.map_or_else(|| "-".to_owned(), |spread| format!("{:.digits$}", spread.median))
+        spread.map_or_else(dash, |spread| format!("{:.digits$}", spread.median))
     };
+    let whole = |spread: Option<Spread>| spread.map_or_else(dash, |spread| count(rounded(spread.median)));
     let of = |pick: fn(&Sample) -> Option<f64>| spread(samples.iter().filter_map(pick));
     let mut cells = vec![name.to_owned(), who.to_owned()];
-    cells.extend(QUANTILES.map(|(_, pick)| figure(median(samples, pick), 0)));
-    cells.push(ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.2}", ratio.median)));
+    cells.extend(QUANTILES.map(|(_, pick)| whole(median(samples, pick))));
+    cells.push(figure(ratio, 2));
     #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     let rate = of(|sample| Some(sample.counts.received as f64 / sample.seconds));
-    cells.push(figure(rate, 0));
+    cells.push(whole(rate));
     cells.push(figure(of(|sample| Some(sample.frames_by_read)), 1));
     cells.push(figure(of(|sample| sample.micros_per_delivery), 2));
-    cells.push(figure(of(|sample| Some(sample.core_share? * 100.0)), 0));
+    let share = of(|sample| Some(sample.core_share? * 100.0));
+    cells.push(share.map_or_else(dash, |share| format!("{:.0} %", share.median)));
     let resident = samples.iter().filter_map(|sample| sample.resident).max();
-    cells.push(resident.map_or_else(|| "-".to_owned(), bytes));
-    cells.push(samples.iter().map(|sample| sample.counts.faults()).sum::<u64>().to_string());
+    cells.push(resident.map_or_else(dash, bytes));
+    cells.push(count(samples.iter().map(|sample| sample.counts.faults()).sum()));
     cells
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure far below 2^52")]
+fn rounded(figure: f64) -> u64 {
+    figure.max(0.0).round() as u64
 }
 
 impl Report {
@@ -88,17 +108,19 @@ impl Report {
         let mut section = Section::new("Open loop");
         let rounds = self.rates.first().map_or(0, |rate| rate.server.len());
         section.note(format!(
-            "{} clients; latency in us from when an event was due to each of its deliveries, median of {rounds} rounds",
-            self.clients
+            "{} clients; latency in µs from when an event was due to each of its deliveries, {}",
+            self.clients,
+            if rounds == 1 { "one round".to_owned() } else { format!("median of {rounds} rounds") }
         ));
-        let heads = "rate|who|p50|p99|p99.9|p99 by floor|deliveries/s|frames by read|CPU us|core %|memory|faults";
+        let heads = "rate|who|p50|p99|p99.9|p99 by floor|deliveries/s|frames by read|CPU µs|core|memory|faults";
         let mut table = Table::new(heads);
         if let Some(capacity) = &self.capacity {
             #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
             let rate = capacity.events as f64 / capacity.seconds;
             section.note(format!(
-                "As many as were taken with two batches under way: {rate:.0} events/s. At less than 100 % of a core the \
-                 readers were the limit, not the server"
+                "As many as were taken with two batches under way: {} events/s. At less than 100 % of a core the \
+                 readers were the limit, not the server",
+                count(rounded(rate))
             ));
             table.row(row("as fast as taken", "server", std::slice::from_ref(capacity), None));
         }
@@ -132,20 +154,20 @@ impl Report {
     /// Latency by nines, of the last round.
     #[allow(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
     fn chart(&self) -> Chart {
-        let line = |name: String, samples: &[Sample]| {
+        let line = |name: String, samples: &[Sample], colour, dashed| {
             let nines = &samples.last()?.nines;
-            Some(Line { name, points: nines.iter().map(|&(nines, micros)| (nines, micros.max(1) as f64)).collect() })
+            let points = nines.iter().map(|&(nines, micros)| (nines, micros.max(1) as f64)).collect();
+            Some(Line { name, points, colour, dashed })
         };
-        let lines = self.rates.iter().flat_map(|rate| {
-            let floor = line(format!("floor, {}/s", rate.rate), &rate.floor);
-            [line(rate.name(), &rate.server), floor].into_iter().flatten()
+        let lines = self.rates.iter().enumerate().flat_map(|(at, rate)| {
+            let floor = line(format!("floor, {}/s", count(u64::from(rate.rate))), &rate.floor, at + 1, true);
+            [line(rate.name(), &rate.server, at + 1, false), floor].into_iter().flatten()
         });
         Chart::Lines {
-            title: "Latency: 1 is the 90th percentile, 2 the 99th, 3 the 99.9th".to_owned(),
-            x: "nines".to_owned(),
-            y: "us".to_owned(),
+            title: "Latency of the last round".to_owned(),
+            x: Ticks::Named("share of all deliveries that came at least so early".to_owned(), NINES.to_vec()),
+            y: Ticks::Logarithmic("µs".to_owned()),
             lines: lines.collect(),
-            log: true,
         }
     }
 }
@@ -158,7 +180,7 @@ impl Outcome for Report {
     fn page(&self) -> Page {
         let mut page = Page::new("hydrant-loadtest fleet", &self.machine);
         page.fact("server", self.server["version"].as_str().unwrap_or("unknown version"));
-        page.fact("settings", self.settings.to_string());
+        page.fact("settings", settings_line(&self.settings));
         page.sections.push(self.section());
         page
     }

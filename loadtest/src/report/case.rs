@@ -122,6 +122,8 @@ pub struct Case {
     pub busy: u64,
     /// Why the first connection that was lost was lost.
     pub trouble: Option<String>,
+    /// Why the lane did not do all rounds of this work, if it did not.
+    pub left_out: Option<String>,
 }
 
 /// The figures of a case.
@@ -219,6 +221,7 @@ pub(super) fn sample(micros: f64, lost: u64) -> Case {
         counts: Counts { received: 5, lost, ..Counts::default() },
         busy: 0,
         trouble: None,
+        left_out: None,
     }
 }
 

@@ -1,11 +1,13 @@
 //! Charts as SVG, written by hand: grouped bars with their spread, and lines.
 //!
-//! Colours are CSS classes of the page (`s0`, `s1`, ...), so that light, dark and paper are one drawing. Every bar has
-//! its figure beside it: a chart is read without hovering, and a printer does not hover.
+//! Colours are CSS classes of the page (`s0`, `s1`, ...), so that light, dark and paper are one drawing, and a system has
+//! the same in every chart. Every bar has its figure beside it: a chart is read without hovering, and a printer does not hover.
 
 use std::fmt::Write as _;
 
 use super::Spread;
+use super::axis::{Axis, Ticks};
+use super::number::short;
 
 /// A drawing.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,13 +26,11 @@ pub enum Chart {
         /// What is shown.
         title: String,
         /// What lies along the bottom.
-        x: String,
+        x: Ticks,
         /// What goes up.
-        y: String,
+        y: Ticks,
         /// The lines.
         lines: Vec<Line>,
-        /// The vertical axis is logarithmic.
-        log: bool,
     },
 }
 
@@ -53,20 +53,28 @@ impl Bar {
 pub struct Line {
     /// As shown.
     pub name: String,
-    /// From left to right; positions on the axis as text are in `ticks` if there are any.
+    /// From left to right.
     pub points: Vec<(f64, f64)>,
+    /// Number of its colour; two lines of one kind have the same.
+    pub colour: usize,
+    /// What it is compared with.
+    pub dashed: bool,
 }
 
 /// Units of the drawing; it is scaled to the page.
-const WIDTH: f64 = 760.0;
-const LABELS: f64 = 190.0;
-const FIGURES: f64 = 130.0;
-const ROW: f64 = 20.0;
+const WIDTH: f64 = 680.0;
+const LABELS: f64 = 160.0;
+const FIGURES: f64 = 100.0;
+const ROW: f64 = 22.0;
 const TITLE: f64 = 26.0;
-const HEIGHT: f64 = 260.0;
+const HEIGHT: f64 = 280.0;
+const LEGEND: f64 = 140.0;
 
 /// As many colours as the page has.
 const COLOURS: usize = 6;
+
+/// Systems that have a colour of their own, by the start of their names.
+const KNOWN: [(&str, usize); 5] = [("floor", 0), ("hydrant", 1), ("server", 1), ("nats", 2), ("mosquitto", 3)];
 
 impl Chart {
     /// Bars.
@@ -74,32 +82,41 @@ impl Chart {
         Self::Bars { title: title.to_owned(), unit: unit.to_owned(), groups }
     }
 
-    pub(super) fn svg(&self) -> String {
+    /// Nothing if there is nothing to draw.
+    pub(super) fn svg(&self) -> Option<String> {
         match self {
-            Self::Bars { title, unit, groups } => bars(title, unit, groups),
-            Self::Lines { title, x, y, lines, log } => line_chart(title, [x, y], lines, *log),
+            Self::Bars { title, unit, groups } => {
+                let is_empty = groups.iter().all(|(_, bars)| bars.is_empty());
+                (!is_empty).then(|| bars(title, unit, groups))
+            }
+            Self::Lines { title, x, y, lines } => {
+                let is_empty = lines.iter().all(|line| line.points.is_empty());
+                (!is_empty).then(|| line_chart(title, [x, y], lines))
+            }
         }
     }
 }
 
+/// The colour of a system; of others, that of their place among `names`.
+fn colour(name: &str, names: &[&str]) -> usize {
+    let known = KNOWN.iter().find(|(start, _)| name.starts_with(start)).map(|&(_, colour)| colour);
+    known.unwrap_or_else(|| names.iter().position(|other| *other == name).unwrap_or(0) % COLOURS)
+}
+
 fn bars(title: &str, unit: &str, groups: &[(String, Vec<Bar>)]) -> String {
-    let mut names: Vec<&str> = Vec::new();
-    for bar in groups.iter().flat_map(|(_, bars)| bars) {
-        if !names.contains(&bar.name.as_str()) {
-            names.push(&bar.name);
-        }
-    }
-    let (mut body, mut y) = (String::new(), 6.0);
+    let names: Vec<&str> = groups.iter().flat_map(|(_, bars)| bars).map(|bar| bar.name.as_str()).collect();
+    let (mut body, mut y) = (String::new(), 2.0);
     for (name, bars) in groups.iter().filter(|(_, bars)| !bars.is_empty()) {
         let most = bars.iter().map(|bar| bar.value.max).fold(0.0, f64::max).max(1e-9);
-        let _ = write!(body, r#"<text class="group" x="0" y="{:.1}">{}</text>"#, y + 14.0, escaped(name));
-        y += TITLE;
+        if !name.is_empty() {
+            let _ = write!(body, r#"<text class="group" x="0" y="{:.1}">{}</text>"#, y + 14.0, escaped(name));
+            y += TITLE;
+        }
         for bar in bars {
-            let colour = names.iter().position(|name| *name == bar.name).unwrap_or(0) % COLOURS;
-            body.push_str(&one_bar(bar, y, most, colour, unit));
+            body.push_str(&one_bar(bar, y, most, colour(&bar.name, &names), unit));
             y += ROW;
         }
-        y += 8.0;
+        y += 10.0;
     }
     drawing(title, y, &body)
 }
@@ -112,7 +129,7 @@ fn one_bar(bar: &Bar, y: f64, most: f64, colour: usize, unit: &str) -> String {
     let name = escaped(&bar.name);
     let mut svg = format!(
         r#"<g><title>{name}: {median:.3} {unit} ({min:.3} .. {max:.3})</title><text x="{:.1}" y="{text:.1}" text-anchor="end">{name}</text><rect class="s{colour}" x="{LABELS}" y="{:.1}" width="{:.1}" height="{:.1}" rx="2"/>"#,
-        LABELS - 8.0,
+        LABELS - 10.0,
         y + 3.0,
         (end - LABELS).max(1.0),
         ROW - 6.0,
@@ -130,66 +147,61 @@ fn one_bar(bar: &Bar, y: f64, most: f64, colour: usize, unit: &str) -> String {
     svg
 }
 
-fn line_chart(title: &str, [x_name, y_name]: [&str; 2], lines: &[Line], log: bool) -> String {
+fn line_chart(title: &str, [x_ticks, y_ticks]: [&Ticks; 2], lines: &[Line]) -> String {
     let points = || lines.iter().flat_map(|line| line.points.iter().copied());
-    let x_most = points().map(|(x, _)| x).fold(0.0, f64::max).max(1e-9);
-    let y_most = points().map(|(_, y)| y).fold(0.0, f64::max).max(1e-9);
-    let y_least = if log { points().map(|(_, y)| y).fold(y_most, f64::min).max(y_most / 1e6) } else { 0.0 };
-    let (left, right, top, bottom) = (70.0, WIDTH - 150.0, 14.0, HEIGHT - 40.0);
-    let place_x = |x: f64| left + x / x_most * (right - left);
-    let place_y = |y: f64| {
-        let share = if log { (y.max(y_least) / y_least).ln() / (y_most / y_least).ln().max(1e-9) } else { y / y_most };
-        bottom - share * (bottom - top)
-    };
-    let mut body = format!(r#"<path class="axis" d="M{left} {top}V{bottom}H{right}"/>"#);
-    for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
-        let value = if log { y_least * (y_most / y_least).powf(share) } else { y_most * share };
-        let (y, x) = (place_y(value), left + share * (right - left));
-        let _ = write!(body, r#"<path class="grid" d="M{left} {y:.1}H{right}"/>"#);
-        let _ =
-            write!(body, r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#, left - 6.0, y + 4.0, short(value));
+    let (left, right, top, bottom) = (64.0, WIDTH - LEGEND, 26.0, HEIGHT - 46.0);
+    let x = Axis::over(x_ticks, points().map(|(x, _)| x), [left, right]);
+    let y = Axis::over(y_ticks, points().map(|(_, y)| y), [bottom, top]);
+    let mut body = String::new();
+    for (at, name) in y.ticks() {
         let _ = write!(
             body,
-            r#"<text x="{x:.1}" y="{:.1}" text-anchor="middle">{}</text>"#,
-            bottom + 16.0,
-            short(x_most * share)
+            r#"<path class="grid" d="M{left} {at:.1}H{right}"/><text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{name}</text>"#,
+            left - 8.0,
+            at + 4.0
         );
     }
-    let axes = format!("{} over {}", escaped(y_name), escaped(x_name));
-    let _ = write!(body, r#"<text x="{left}" y="{:.1}">{axes}</text>"#, HEIGHT - 4.0);
-    for (at, line) in lines.iter().enumerate() {
-        let path: Vec<String> =
-            line.points.iter().map(|&(x, y)| format!("{:.1} {:.1}", place_x(x), place_y(y))).collect();
-        let colour = at % COLOURS;
-        let _ = write!(body, r#"<path class="line l{colour}" d="M{}"/>"#, path.join("L"));
-        #[allow(clippy::cast_precision_loss, reason = "a handful of lines")]
-        let y = top + 12.0 + at as f64 * 18.0;
+    for (at, name) in x.ticks() {
+        let (mark, text) = (bottom + 5.0, bottom + 19.0);
         let _ = write!(
             body,
-            r#"<rect class="s{colour}" x="{:.1}" y="{:.1}" width="10" height="10"/>"#,
-            right + 14.0,
-            y - 9.0
+            r#"<path class="axis" d="M{at:.1} {bottom}V{mark}"/><text class="tick" x="{at:.1}" y="{text}" text-anchor="middle">{name}</text>"#
         );
-        let _ = write!(body, r#"<text x="{:.1}" y="{y:.1}">{}</text>"#, right + 30.0, escaped(&line.name));
+    }
+    let (middle, x_name, y_name) = (f64::midpoint(left, right), escaped(x_ticks.name()), escaped(y_ticks.name()));
+    let _ = write!(
+        body,
+        r#"<path class="axis" d="M{left} {top}V{bottom}H{right}"/><text class="name" x="{middle}" y="{}" text-anchor="middle">{x_name}</text><text class="name" x="{}" y="12" text-anchor="end">{y_name}</text>"#,
+        HEIGHT - 6.0,
+        left - 8.0
+    );
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| !line.points.is_empty()) {
+        body.push_str(&one_line(line, at, [&x, &y], [right + 12.0, top]));
     }
     drawing(title, HEIGHT, &body)
+}
+
+/// A line, and its entry in the legend.
+fn one_line(line: &Line, row: usize, [x, y]: [&Axis; 2], [left, top]: [f64; 2]) -> String {
+    let points: Vec<String> =
+        line.points.iter().map(|&(a, b)| format!("{:.1} {:.1}", x.place(a), y.place(b))).collect();
+    let (colour, dashed) = (line.colour % COLOURS, if line.dashed { " dashed" } else { "" });
+    #[allow(clippy::cast_precision_loss, reason = "a handful of lines")]
+    let middle = top + 6.0 + row as f64 * 20.0;
+    format!(
+        r#"<path class="line l{colour}{dashed}" d="M{}"/><path class="line l{colour}{dashed}" d="M{left} {middle}h18"/><text x="{}" y="{}">{}</text>"#,
+        points.join("L"),
+        left + 24.0,
+        middle + 4.0,
+        escaped(&line.name)
+    )
 }
 
 fn drawing(title: &str, height: f64, body: &str) -> String {
     let title = escaped(title);
     format!(
-        r#"<figure><figcaption>{title}</figcaption><svg viewBox="0 0 {WIDTH} {height:.0}" role="img" aria-label="{title}">{body}</svg></figure>"#
+        r#"<figure><figcaption>{title}</figcaption><div class="wide"><svg viewBox="0 0 {WIDTH} {height:.0}" role="img" aria-label="{title}">{body}</svg></div></figure>"#
     )
-}
-
-/// About three digits.
-fn short(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        size if size < 1.0 => format!("{value:.3}"),
-        size if size < 100.0 => format!("{value:.2}"),
-        _ => format!("{value:.0}"),
-    }
 }
 
 /// Text within HTML and SVG, also within an attribute.
@@ -204,21 +216,35 @@ mod tests {
     #[test]
     fn bars_are_as_long_as_their_figures() {
         let bar = |name, median| Bar::new(name, Spread { median, min: median, max: median });
-        let svg = Chart::bars("t", "us", vec![("g<".to_owned(), vec![bar("a", 1.0), bar("b", 2.0)])]).svg();
+        let svg = Chart::bars("t", "us", vec![("g<".to_owned(), vec![bar("a", 1.0), bar("b", 2.0)])]).svg().unwrap();
         let whole = WIDTH - LABELS - FIGURES;
         assert!(
             svg.contains(&format!("width=\"{:.1}\"", whole / 2.0)) && svg.contains(&format!("width=\"{whole:.1}\""))
         );
-        assert!(svg.contains("g&lt;") && svg.contains("1.00 us") && !svg.contains("class=\"spread\""));
+        assert!(svg.contains("g&lt;") && svg.contains("2.00 us") && !svg.contains("class=\"spread\""));
+    }
+
+    #[test]
+    fn a_system_has_one_colour_whatever_stands_beside_it() {
+        assert_eq!(colour("hydrant, TLS", &["nats-server", "hydrant, TLS"]), 1);
+        assert_eq!((colour("floor", &["floor"]), colour("other", &["a", "b", "c", "d", "other"])), (0, 4));
     }
 
     #[test]
     fn lines_reach_from_axis_to_edge() {
-        let points = vec![(0.0, 1.0), (10.0, 100.0)];
-        let lines = vec![Line { name: "p99".to_owned(), points }];
-        for log in [false, true] {
-            let chart = Chart::Lines { title: String::new(), x: "s".into(), y: "us".into(), lines: lines.clone(), log };
-            assert!(chart.svg().contains("L610.0 14.0"), "{}", chart.svg());
+        let line =
+            |points: &[(f64, f64)]| Line { name: "p99".into(), points: points.to_vec(), colour: 1, dashed: false };
+        for y in [Ticks::Linear("us".into()), Ticks::Logarithmic("us".into())] {
+            let lines = vec![line(&[(0.0, 1.0), (10.0, 100.0)])];
+            let chart = Chart::Lines { title: String::new(), x: Ticks::Linear("s".into()), y, lines };
+            assert!(chart.svg().unwrap().contains("L540.0 26.0"), "{chart:?}");
         }
+    }
+
+    #[test]
+    fn nothing_is_drawn_of_nothing() {
+        assert_eq!(Chart::bars("t", "us", vec![("g".to_owned(), Vec::new())]).svg(), None);
+        let (x, y) = (Ticks::Linear("s".into()), Ticks::Linear("%".into()));
+        assert_eq!(Chart::Lines { title: "t".into(), x, y, lines: Vec::new() }.svg(), None);
     }
 }

@@ -6,7 +6,10 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Bar, Case, Chart, Figure, Machine, Outcome, Page, Pair, Section, Table, shown, spread};
+use super::page::LEFT_OUT;
+use super::{
+    Bar, Case, Chart, Figure, Machine, Outcome, Page, Pair, Section, Table, count, settings_line, shown, spread,
+};
 
 /// Everything that was measured, and where.
 #[derive(Debug, Clone, Serialize)]
@@ -27,8 +30,8 @@ impl Report {
     /// A section of a page: the table, the chart, the faults.
     pub fn section(&self, title: &str) -> Section {
         let mut section = Section::new(title);
-        section.note("CPU in microseconds by delivery received: median (least .. greatest)");
-        let heads = "payload|K|conns|over|who|CPU us|floor|by floor|beside|rounds|core|wire B|deliveries|faults";
+        section.note("CPU in microseconds by delivery received: median (least .. greatest) of the steady rounds");
+        let heads = "payload|K|conns|over|who|CPU µs|floor|by floor|beside|by|rounds|core|wire B|deliveries|faults";
         let mut table = Table::new(heads);
         for case in &self.cases {
             table.row(self.row(case));
@@ -38,6 +41,7 @@ impl Report {
         for case in &self.cases {
             faults(case, &mut section);
         }
+        section.distinct_notes();
         section
     }
 
@@ -53,22 +57,25 @@ impl Report {
         let summary = case.summary();
         let share = case.rounds.iter().filter_map(|round| Some(round.server.or(round.floor)?.core_share * 100.0));
         let pair = self.beside(case).and_then(|pair| Some((pair.ratio()?, pair.beside.lane.clone())));
-        let beside = pair.map_or_else(|| "-".to_owned(), |(ratio, name)| format!("{}x {name}", shown(Some(ratio), 2)));
+        let dash = || "-".to_owned();
+        let (beside, other) = pair.map_or_else(|| (dash(), dash()), |(ratio, name)| (shown(Some(ratio), 2), name));
+        let is_left_out = case.left_out.is_some() && case.rounds.is_empty();
         vec![
             case.payload.to_string(),
             format!("{}{}", case.k, if case.single_post { " posts" } else { "" }),
             format!("{}{}", case.connections, if case.selective { " sel." } else { "" }),
             case.transport.clone(),
             case.lane.clone(),
-            shown(summary.server, 3),
+            if is_left_out { LEFT_OUT.to_owned() } else { shown(summary.server, 3) },
             shown(summary.floor, 3),
             shown(summary.ratio, 2),
             beside,
+            other,
             format!("{}/{}", summary.steady_rounds, case.rounds.len()),
-            spread(share).map_or_else(String::new, |share| format!("{:.0}%", share.median)),
-            case.wire_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.0}")),
-            case.counts.received.to_string(),
-            case.counts.faults().to_string(),
+            spread(share).map_or_else(dash, |share| format!("{:.0} %", share.median)),
+            case.wire_bytes.map_or_else(dash, |bytes| format!("{bytes:.0}")),
+            count(case.counts.received),
+            count(case.counts.faults()),
         ]
     }
 
@@ -89,11 +96,13 @@ impl Report {
             if let Some(floor) = summary.floor.filter(|_| bars.is_empty()) {
                 bars.push(Bar::new("floor", floor));
             }
-            let more = if case.transport == "plain" { String::new() } else { format!(", {}", case.transport) };
-            let many = if case.selective { format!(", {}", case.connections) } else { String::new() };
+            let is_plain = case.transport == "plain" || case.lane.contains(&case.transport);
+            let more = if is_plain { String::new() } else { format!(", {}", case.transport) };
+            let is_named = case.lane.contains(&case.connections.to_string());
+            let many = if case.selective && !is_named { format!(", {}", case.connections) } else { String::new() };
             bars.extend(summary.server.map(|server| Bar::new(&format!("{}{more}{many}", case.lane), server)));
         }
-        Chart::bars("Server CPU by delivery", "us", groups.into_values().collect())
+        Chart::bars("Server CPU by delivery", "µs", groups.into_values().collect())
     }
 }
 
@@ -112,6 +121,9 @@ fn faults(case: &Case, section: &mut Section) {
             section.fault(format!("first connection lost: {trouble}"));
         }
     }
+    if let Some(why) = &case.left_out {
+        section.note(format!("{}: left out from round {} on: {why}", case.name(), case.rounds.len() + 1));
+    }
     if case.busy > 0 {
         section.note(format!("{}: answered 429 {} times", case.name(), case.busy));
     }
@@ -128,6 +140,7 @@ impl Outcome for Report {
             let name = server["lane"].as_str().unwrap_or_default();
             page.fact(name, server["info"]["version"].as_str().unwrap_or("unknown version"));
         }
+        page.fact("settings", settings_line(&self.settings));
         page.sections.push(self.section("Closed loop"));
         page
     }
@@ -176,7 +189,7 @@ mod tests {
         publish(&report, &output, &mut table).unwrap();
         let table = String::from_utf8(table).unwrap();
         assert!(table.contains("2.00 (2.00 .. 2.00)") && table.contains("7 lost"), "{table}");
-        assert!(table.contains("1.50 (1.50 .. 1.50)x server"), "{table}");
+        assert!(table.contains("1.50 (1.50 .. 1.50)  server"), "{table}");
         let json: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
         assert_eq!(json["cases"][2]["summary"]["ratio"]["median"], 2.0);
         assert_eq!(json["cases"][1]["summary"]["beside"]["median"], 1.5);

@@ -95,6 +95,18 @@ fn pair(before: Figure, after: Figure, tolerance: f64) -> Pair {
     Pair { before, after, ratio, verdict }
 }
 
+impl Difference {
+    fn verdict(&self) -> super::Verdict {
+        let worse = self.pairs.iter().filter(|pair| pair.verdict == Verdict::Worse).count();
+        let text = match worse {
+            0 => "Nothing has become worse".to_owned(),
+            1 => "One figure has become worse".to_owned(),
+            more => format!("{more} figures have become worse"),
+        };
+        super::Verdict { good: worse == 0, text }
+    }
+}
+
 impl Outcome for Difference {
     fn is_clean(&self) -> bool {
         self.pairs.iter().all(|pair| pair.verdict != Verdict::Worse)
@@ -107,12 +119,13 @@ impl Outcome for Difference {
         let mut section = Section::new("B beside A");
         let tolerance = self.tolerance_percent;
         section.note(format!("less is better; marked if {tolerance} % apart and outside the spread of A"));
-        let mut table = Table::new("figure|unit|A|B|B by A|");
+        let mut table = Table::new("figure|unit|A|B|B by A|verdict");
         for pair in &self.pairs {
             let Pair { before, after, ratio, verdict } = pair;
             let figures = [before.value, after.value, *ratio].map(|figure| format!("{figure:.3}"));
             let [a, b, ratio] = figures;
-            table.row(vec![before.name.clone(), before.unit.clone(), a, b, ratio, verdict.word().to_owned()]);
+            let unit = before.unit.replace("us", "µs");
+            table.row(vec![before.name.clone(), unit, a, b, ratio, verdict.word().to_owned()]);
         }
         section.table = Some(table);
         for pair in self.pairs.iter().filter(|pair| pair.verdict == Verdict::Worse) {
@@ -122,6 +135,7 @@ impl Outcome for Difference {
             section.note(format!("only in one of them: {name}"));
         }
         page.sections.push(section);
+        page.verdict = Some(self.verdict());
         page
     }
 

@@ -7,6 +7,8 @@ use serde::Serialize;
 /// Where it was measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
+    /// When it began, UTC, to the second.
+    pub when: String,
     /// Kernel release.
     pub kernel: String,
     /// Name of the processor.
@@ -22,7 +24,7 @@ pub struct Machine {
 impl Machine {
     /// One line for people.
     pub fn line(&self) -> String {
-        let Self { processor, kernel, cores, congestion_control, load_before } = self;
+        let Self { processor, kernel, cores, congestion_control, load_before, when: _ } = self;
         format!("{processor}, {cores} cores, kernel {kernel}, {congestion_control}, load before {load_before}")
     }
 
@@ -32,6 +34,7 @@ impl Machine {
         let processor =
             line("/proc/cpuinfo").lines().find_map(|line| line.strip_prefix("model name").map(str::to_owned));
         Self {
+            when: hydrant::clock::now().strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
             kernel: line("/proc/sys/kernel/osrelease"),
             processor: processor.unwrap_or_default().trim_start_matches([' ', '\t', ':']).to_owned(),
             cores: crate::cpu::allowed(0).map_or(0, |cores| cores.len()),

@@ -3,12 +3,14 @@
 //! A subcommand gives an [`Outcome`]: a [`Page`] from which the terminal's text and the HTML are made, so that they
 //! cannot differ, and [`Figure`]s by name, so that two runs of anything can be compared.
 
+mod axis;
 mod case;
 mod chart;
 mod closed;
 mod diff;
 mod html;
 mod machine;
+mod number;
 mod page;
 
 use std::fs;
@@ -18,12 +20,15 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use axis::Ticks;
 pub use case::{Case, Encodings, Pair, Round, Side, Spread, Summary, spread};
 pub use chart::{Bar, Chart, Line};
 pub use closed::Report;
 pub use diff::Difference;
 pub use machine::Machine;
-pub use page::{Page, Section, Table};
+pub(crate) use number::{bytes, count, shown};
+pub(crate) use page::settings_line;
+pub use page::{Page, Section, Table, Verdict};
 
 use crate::args::Output;
 
@@ -78,7 +83,8 @@ pub trait Outcome {
 /// # Errors
 /// `out` takes no more, or a file cannot be written.
 pub fn publish(outcome: &dyn Outcome, output: &Output, out: &mut dyn Write) -> Result<()> {
-    let page = outcome.page();
+    let mut page = outcome.page();
+    page.verdict.get_or_insert_with(|| Verdict::of_faults(outcome.is_clean()));
     page.write_text(out)?;
     if let Some(path) = &output.json {
         let mut value = outcome.json()?;
@@ -89,20 +95,4 @@ pub fn publish(outcome: &dyn Outcome, output: &Output, out: &mut dyn Write) -> R
         fs::write(path, html::document(&page)).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
-}
-
-/// Median with the least and the greatest.
-pub(crate) fn shown(spread: Option<Spread>, digits: usize) -> String {
-    let Some(Spread { median, min, max }) = spread else { return "-".to_owned() };
-    format!("{median:.digits$} ({min:.digits$} .. {max:.digits$})")
-}
-
-/// A count of bytes for people: kilobytes and megabytes are powers of ten.
-#[allow(clippy::cast_precision_loss, reason = "shown with three digits")]
-pub(crate) fn bytes(count: u64) -> String {
-    match count {
-        0..10_000 => format!("{count} B"),
-        10_000..10_000_000 => format!("{:.1} KB", count as f64 / 1e3),
-        _ => format!("{:.1} MB", count as f64 / 1e6),
-    }
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::{Chart, Machine};
 
@@ -13,8 +14,27 @@ pub struct Page {
     pub title: String,
     /// Where, with what, by whom: name and value.
     pub facts: Vec<(String, String)>,
+    /// Whether all was well; if nothing is said, that there were faults or none.
+    pub verdict: Option<Verdict>,
     /// The results.
     pub sections: Vec<Section>,
+}
+
+/// Whether all was well, in a few words; only on the HTML page, since the terminal has the exit status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// It was.
+    pub good: bool,
+    /// The words.
+    pub text: String,
+}
+
+impl Verdict {
+    pub(super) fn of_faults(is_clean: bool) -> Self {
+        let text =
+            if is_clean { "No faults: all deliveries came once, in order and unharmed" } else { "Faults: see below" };
+        Self { good: is_clean, text: text.to_owned() }
+    }
 }
 
 /// A part of a result.
@@ -44,8 +64,8 @@ pub struct Table {
 impl Page {
     /// A page without sections.
     pub fn new(title: &str, machine: &Machine) -> Self {
-        let facts = vec![("machine".to_owned(), machine.line())];
-        Self { title: title.to_owned(), facts, sections: Vec::new() }
+        let facts = vec![("when".to_owned(), machine.when.clone()), ("machine".to_owned(), machine.line())];
+        Self { title: title.to_owned(), facts, verdict: None, sections: Vec::new() }
     }
 
     /// Adds a fact.
@@ -85,6 +105,12 @@ impl Section {
         self.faults.push(text.into());
     }
 
+    /// Says everything once.
+    pub fn distinct_notes(&mut self) {
+        let mut said = std::collections::HashSet::new();
+        self.notes.retain(|note| said.insert(note.clone()));
+    }
+
     fn write_text(&self, out: &mut dyn Write) -> Result<()> {
         writeln!(out, "\n{}", self.title)?;
         for note in &self.notes {
@@ -116,9 +142,9 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// A cell is a figure: it stands to the right.
-    pub(super) fn is_figure(cell: &str) -> bool {
-        cell.starts_with(|c: char| c.is_ascii_digit()) || cell == "-"
+    /// All cells of a column are figures, or nothing: it stands to the right.
+    pub(super) fn is_of_figures(&self, column: usize) -> bool {
+        !self.rows.is_empty() && self.rows.iter().all(|row| is_figure(&row[column]))
     }
 
     fn write_text(&self, out: &mut dyn Write) -> Result<()> {
@@ -126,12 +152,12 @@ impl Table {
             let cells = self.rows.iter().map(|row| row[at].chars().count());
             cells.chain([self.head[at].chars().count()]).max().unwrap_or(0)
         };
-        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
+        let columns: Vec<(usize, bool)> = (0..self.head.len()).map(|at| (width(at), self.is_of_figures(at))).collect();
         for row in std::iter::once(&self.head).chain(&self.rows) {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
+            for (cell, (width, right)) in row.iter().zip(&columns) {
                 let padding = " ".repeat(width - cell.chars().count());
-                if Self::is_figure(cell) && !cell.contains(' ') {
+                if *right {
                     line.extend([padding.as_str(), cell, "  "]);
                 } else {
                     line.extend([cell, padding.as_str(), "  "]);
@@ -143,9 +169,52 @@ impl Table {
     }
 }
 
+/// The arguments of a run: lists with spaces, without where it ran.
+pub(crate) fn settings_line(settings: &Value) -> String {
+    let shown = |value: &Value| match value {
+        Value::Array(all) => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    };
+    let is_told = |(name, value): &(&String, &Value)| {
+        let is_empty = value.as_array().is_some_and(Vec::is_empty);
+        *name != "place" && !is_empty && **value != Value::Bool(false)
+    };
+    let all = settings.as_object().into_iter().flatten().filter(is_told);
+    all.map(|(name, value)| format!("{name} {}", shown(value))).collect::<Vec<_>>().join(", ")
+}
+
+/// A number, with a unit of one word at most; or that there is none.
+fn is_figure(cell: &str) -> bool {
+    let is_number = cell.starts_with(|c: char| c.is_ascii_digit());
+    let words = cell.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).count();
+    (is_number && words <= 1) || matches!(cell, "" | "-" | LEFT_OUT)
+}
+
+/// In place of figures of work that was left out.
+pub(super) const LEFT_OUT: &str = "left out";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_are_words() {
+        let settings = serde_json::json!({ "k": [1, 16], "place": {}, "rate": [], "runners": 5, "selective": false });
+        assert_eq!(settings_line(&settings), "k 1 16, runners 5");
+    }
+
+    #[test]
+    fn columns_of_figures_stand_to_the_right_with_their_heads() {
+        let mut table = Table::new("figures|text");
+        table.row(vec!["1.00 (0.50 .. 2.00)".to_owned(), "3 got all, 4 told".to_owned()]);
+        table.row(vec!["944 MB".to_owned(), "5".to_owned()]);
+        table.row(vec![LEFT_OUT.to_owned(), "-".to_owned()]);
+        assert!(table.is_of_figures(0) && !table.is_of_figures(1));
+        assert!(!Table::new("nothing").is_of_figures(0));
+        let mut text = Vec::new();
+        table.write_text(&mut text).unwrap();
+        assert!(String::from_utf8(text).unwrap().starts_with("            figures  text\n"));
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

@@ -74,6 +74,11 @@ impl Server {
         self.wait_for(self.ports.web)
     }
 
+    /// What it is.
+    pub fn system(&self) -> System {
+        self.launch.system
+    }
+
     /// Where events are published if not by HTTP.
     pub fn direct(&self) -> Option<SocketAddr> {
         (self.launch.system != System::Hydrant).then(|| SocketAddr::from(([127, 0, 0, 1], self.ports.other)))

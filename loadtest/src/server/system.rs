@@ -111,7 +111,9 @@ fn nats(ports: Ports, pair: Option<&[String; 2]>) -> String {
 /// No log, no persistence, no delay of small packets; the rest is its defaults.
 fn mosquitto(ports: Ports, pair: Option<&[String; 2]>) -> String {
     let Ports { web, other } = ports;
-    let tls = pair.map_or_else(String::new, |[certificate, key]| format!("certfile {certificate}\nkeyfile {key}\n"));
+    let tls = pair.map_or_else(String::new, |[certificate, key]| {
+        format!("certfile {certificate}\nkeyfile {key}\nciphers_tls1.3 TLS_AES_128_GCM_SHA256\n")
+    });
     // It gives up being root otherwise, and cannot read its own certificate then.
     let user = if nix::unistd::geteuid().is_root() { "user root\n" } else { "" };
     format!(

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::client::Sink;
 use crate::payload::{KIND, sequence};
+use crate::report::count;
 use crate::wire::Wire;
 
 /// How many of the stalled clients found what.
@@ -38,8 +39,18 @@ impl Fates {
 impl std::fmt::Display for Fates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { complete, told, closed, misled, cut, silent } = self;
-        write!(f, "{complete} got all, {told} told of a gap, {closed} closed with a code, ")?;
-        write!(f, "{misled} told wrongly, {cut} cut off, {silent} silent losses")
+        let all = [
+            (complete, "got all"),
+            (told, "told of a gap"),
+            (closed, "closed with a code"),
+            (misled, "told wrongly"),
+            (cut, "cut off without a word"),
+            (silent, "with a silent loss"),
+        ];
+        let all = all.into_iter().filter(|(number, _)| **number > 0);
+        let words: Vec<String> = all.map(|(number, name)| format!("{} {name}", count(*number))).collect();
+        f.write_str(if words.is_empty() { "none" } else { "" })?;
+        f.write_str(&words.join(", "))
     }
 }
 

@@ -26,7 +26,7 @@ use crate::latency::{Latencies, Quantiles};
 use crate::payload::{KIND, Payloads, Spread};
 use crate::progress;
 use crate::publish::Publisher;
-use crate::report::{self, Bar, Chart, Figure, Machine, Outcome, Page, Section, Table, spread};
+use crate::report::{self, Bar, Chart, Figure, Machine, Outcome, Page, Section, Table, Verdict, spread};
 use crate::session::Session;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -105,7 +105,7 @@ pub fn once(size: &StallSize, user: &str, session: &Session, core: Option<usize>
 fn measure(size: &StallSize, user: &str, session: &Session, core: Option<usize>) -> Result<Round> {
     let (healthy, stalled) = (size.healthy as usize, size.stalled as usize);
     let payloads = Payloads::new(size.payload, user, Spread::All)?;
-    let mut swarm = Swarm::connect(&session.endpoint, healthy, &mut || {})?;
+    let mut swarm = session.swarm(false, healthy, &mut || {})?;
     swarm.register(PATIENCE, |_| format!("{KIND}.*.*"))?;
     let publisher = session.publisher(core)?;
     let mut run = Run { swarm, publisher, checker: Checker::for_all(payloads, healthy), k: size.k };
@@ -113,7 +113,7 @@ fn measure(size: &StallSize, user: &str, session: &Session, core: Option<usize>)
 
     let without = run.turns(turns, session)?;
     let first = without.turns * size.k;
-    let mut idle = Swarm::connect(&session.endpoint, stalled, &mut || {})?;
+    let mut idle = session.swarm(false, stalled, &mut || {})?;
     idle.limit_receive_buffers(RECEIVE_BUFFER)?;
     idle.register(PATIENCE, |_| format!("{KIND}.*.*"))?;
     let before = session.resident()?;
@@ -237,7 +237,7 @@ fn bytes(figure: f64) -> String {
 
 impl Runs {
     fn row(&self, round: &Round) -> Vec<String> {
-        let quantiles = |of: &Quantiles| format!("{} / {} / {}", of.p50, of.p99, of.p999);
+        let quantiles = |of: &Quantiles| [of.p50, of.p99, of.p999].map(report::count).join(" / ");
         vec![
             self.name.clone(),
             quantiles(&round.latency_without),
@@ -245,7 +245,7 @@ impl Runs {
             format!("{:.2}", round.p99_ratio()),
             round.growth().map_or_else(|| "-".to_owned(), bytes),
             round.fates.to_string(),
-            round.faults().to_string(),
+            report::count(round.faults()),
         ]
     }
 
@@ -267,7 +267,7 @@ pub fn section(size: &StallSize, results: &[Runs]) -> Section {
     let mut section = Section::new("Readers that stop");
     section.note(format!(
         "{healthy} healthy and {stalled} stalled clients, {megabytes} MB of events of {payload} B in each half, K = {k}; \
-         latency of the healthy from the start of a turn, us: p50 / p99 / p99.9"
+         latency of the healthy from the start of a turn, µs: p50 / p99 / p99.9"
     ));
     let mut table = Table::new("who|nobody stalled|others stalled|p99 ratio|memory growth|the stalled ones|faults");
     let mut bars = Vec::new();
@@ -292,7 +292,11 @@ pub fn section(size: &StallSize, results: &[Runs]) -> Section {
     }
     section.notes.dedup();
     section.table = Some(table);
-    section.charts.push(Chart::bars("Growth of memory", "MB", vec![(format!("{stalled} stalled"), bars)]));
+    section.charts.push(Chart::bars(
+        &format!("Growth of memory with {stalled} stalled readers"),
+        "MB",
+        vec![(String::new(), bars)],
+    ));
     section
 }
 
@@ -315,6 +319,9 @@ impl Outcome for Report {
         let mut page = Page::new("hydrant-loadtest stall", &self.machine);
         page.fact("server", self.server["version"].as_str().unwrap_or("unknown version"));
         page.sections.push(section(&self.size, &self.results));
+        let text =
+            if self.is_clean() { "No faults: nobody lost anything without being told" } else { "Faults: see below" };
+        page.verdict = Some(Verdict { good: self.is_clean(), text: text.to_owned() });
         page
     }
 

@@ -21,7 +21,7 @@ use crate::args::{Loss, StormArgs};
 use crate::burst::OTHER_FILES;
 use crate::cpu;
 use crate::progress;
-use crate::report::{self, Chart, Figure, Line, Machine, Outcome, Page, Section, Table, spread};
+use crate::report::{self, Chart, Figure, Line, Machine, Outcome, Page, Section, Table, Ticks, Verdict, spread};
 use crate::session::Session;
 
 /// How long the server's counts may take to be right.
@@ -208,8 +208,8 @@ impl Report {
         let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
         let mut cells = vec![name.to_owned(), seconds(down)];
         cells.extend([0.5, 0.9, 1.0].map(|share| seconds(gathering.until(share, self.connections))));
-        cells.push((self.connections as usize - gathering.back.len()).to_string());
-        cells.push(gathering.tries.to_string());
+        cells.push(report::count(u64::from(self.connections) - gathering.back.len() as u64));
+        cells.push(report::count(gathering.tries));
         cells.extend(memory.map(|memory| memory.map_or_else(|| "-".to_owned(), report::bytes)));
         cells.push(gathering.errors());
         cells
@@ -217,22 +217,21 @@ impl Report {
 
     #[allow(clippy::cast_precision_loss, reason = "a count of connections")]
     fn chart(&self) -> Chart {
-        let line = |name: String, gathering: &Gathering| {
+        let line = |name: String, gathering: &Gathering, colour| {
             let all = f64::from(self.connections);
             let step = (gathering.back.len() / 100).max(1);
             let points = gathering.back.iter().enumerate().step_by(step);
             let mut points: Vec<(f64, f64)> = points.map(|(at, &when)| (when, (at + 1) as f64 / all * 100.0)).collect();
             points.extend(gathering.back.last().map(|&when| (when, gathering.back.len() as f64 / all * 100.0)));
-            Line { name, points }
+            Line { name, points, colour, dashed: colour == 0 }
         };
         let storms = self.rounds.iter().enumerate();
-        let storms = storms.map(|(at, round)| line(format!("storm {}", at + 1), &round.gathering));
+        let storms = storms.map(|(at, round)| line(format!("storm {}", at + 1), &round.gathering, at + 1));
         Chart::Lines {
             title: "Back and registered".to_owned(),
-            x: "seconds".to_owned(),
-            y: "%".to_owned(),
-            lines: [line("arrival".to_owned(), &self.arrival)].into_iter().chain(storms).collect(),
-            log: false,
+            x: Ticks::Linear("seconds since the loss".to_owned()),
+            y: Ticks::Linear("%".to_owned()),
+            lines: [line("arrival".to_owned(), &self.arrival, 0)].into_iter().chain(storms).collect(),
         }
     }
 }
@@ -257,7 +256,7 @@ impl Outcome for Report {
              and registered",
             self.connections
         ));
-        let heads = "|server down|50 %|90 %|all|missing|tries|memory before|memory after|failed tries";
+        let heads = "wave|server down|50 %|90 %|all|missing|tries|memory before|memory after|failed tries";
         let mut table = Table::new(heads);
         table.row(self.row("arrival", &self.arrival, None, [None, None]));
         for (at, round) in self.rounds.iter().enumerate() {
@@ -276,6 +275,9 @@ impl Outcome for Report {
             section.note("the server's own counts are not known (--metrics)");
         }
         page.sections.push(section);
+        let text =
+            if self.is_clean() { "No faults: everybody came back, and nothing leaked" } else { "Faults: see below" };
+        page.verdict = Some(Verdict { good: self.is_clean(), text: text.to_owned() });
         page
     }
 

@@ -62,12 +62,12 @@ impl Wire {
         }
     }
 
-    /// The first that a connection says; nothing with some.
+    /// The first that a connection says; nothing with some. With [`Wire::Mqtt`] it has no name: the server gives it one.
     pub fn greeting(self, name: &str) -> Vec<u8> {
         match self {
             Self::Drp => Vec::new(),
             Self::Nats => nats::connect(name),
-            Self::Mqtt => mqtt::connect(name),
+            Self::Mqtt => mqtt::connect(),
         }
     }
 
@@ -104,12 +104,17 @@ impl Wire {
                 Self::Mqtt => mqtt::publish(&subject(&event, '/'), event.json(), &mut bytes),
             }
         }
-        match self {
-            Self::Drp => {}
-            Self::Nats => bytes.extend_from_slice(b"PING\r\n"),
-            Self::Mqtt => bytes.extend_from_slice(&mqtt::PING),
-        }
+        bytes.extend_from_slice(self.question());
         bytes
+    }
+
+    /// What is answered with [`Heard::Answered`] as soon as everything before it has been taken; nothing with [`Wire::Drp`].
+    pub fn question(self) -> &'static [u8] {
+        match self {
+            Self::Drp => b"",
+            Self::Nats => b"PING\r\n",
+            Self::Mqtt => &mqtt::PING,
+        }
     }
 
     /// Takes whole messages off the start of a stream; returns how many bytes that was. Not for [`Wire::Drp`], whose

@@ -10,13 +10,14 @@ pub(super) const PING: [u8; 2] = [0xC0, 0];
 /// Longest remaining length: four digits of seven bits.
 const REMAINING_MAX: usize = 0x0FFF_FFFF;
 
-/// A clean session without keep-alive: the load test is not about timeouts.
-pub(super) fn connect(name: &str) -> Vec<u8> {
+/// A clean session without keep-alive: the load test is not about timeouts. It has no name, so that the server gives it one: of two
+/// clients with the same name the earlier is thrown out.
+pub(super) fn connect() -> Vec<u8> {
     const CLEAN_SESSION: u8 = 2;
     let mut body = Vec::new();
     text("MQTT", &mut body);
     body.extend_from_slice(&[4, CLEAN_SESSION, 0, 0]);
-    text(name, &mut body);
+    text("", &mut body);
     packet(0x10, &body)
 }
 

@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     Swap,
     /// A byte of event 5 is another one.
     Harm,
+    /// An event comes that was not asked for.
+    Stray,
     /// The connection ends at event 5.
     Close,
     /// Registrations are errors.
@@ -87,7 +89,7 @@ async fn websocket(socket: TcpStream, state: State) -> Option<()> {
     let mut socket = tokio_tungstenite::accept_async(socket).await.ok()?;
     let mut events = state.events.subscribe();
     let mut specs = Vec::new();
-    let mut held = None;
+    let (mut held, mut number, mut has_strayed) = (None, 0, state.fault != Fault::Stray);
     loop {
         tokio::select! {
             message = socket.next() => {
@@ -98,7 +100,12 @@ async fn websocket(socket: TcpStream, state: State) -> Option<()> {
             }
             event = events.recv() => match event {
                 Ok(event) if specs.iter().any(|spec| is_match(spec, &event)) => {
-                    deliver(&mut socket, &event, state.fault, &mut held).await?;
+                    deliver(&mut socket, &event, [state.fault, Fault::None][usize::from(number != 5)], &mut held).await?;
+                    number += 1;
+                }
+                Ok(event) if !has_strayed && !specs.is_empty() => {
+                    has_strayed = true;
+                    socket.send(Message::text(event.json())).await.ok()?;
                 }
                 Ok(_) => {}
                 Err(_) => {
@@ -137,18 +144,16 @@ async fn deliver(
     held: &mut Option<String>,
 ) -> Option<()> {
     let mut text = event.json().to_owned();
-    if event.key() == "000000000005" {
-        match fault {
-            Fault::Lose => return Some(()),
-            Fault::Repeat => socket.send(Message::text(text.clone())).await.ok()?,
-            Fault::Swap => {
-                *held = Some(text);
-                return Some(());
-            }
-            Fault::Harm => text = text.replacen("Sequence", "sequence", 1),
-            Fault::Close => return None,
-            _ => {}
+    match fault {
+        Fault::Lose => return Some(()),
+        Fault::Repeat => socket.send(Message::text(text.clone())).await.ok()?,
+        Fault::Swap => {
+            *held = Some(text);
+            return Some(());
         }
+        Fault::Harm => text = text.replacen(r#""Object":{""#, r#""Object":{"x"#, 1),
+        Fault::Close => return None,
+        _ => {}
     }
     socket.send(Message::text(text)).await.ok()?;
     if let Some(late) = held.take() {
