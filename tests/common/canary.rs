@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use hydrant::auth::{AuthOptions, Authority, TokenRequest};
+use memchr::memmem;
 use parking_lot::RwLock;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rustls::pki_types::ServerName;
@@ -100,7 +101,7 @@ pub fn guard_data(dir: &Path) {
 
 /// The secret that a text has in it.
 pub fn leak(text: &str) -> Option<String> {
-    SECRETS.read().iter().find(|secret| text.contains(secret.as_str())).cloned()
+    SECRETS.read().iter().find(|secret| memmem::find(text.as_bytes(), secret.as_bytes()).is_some()).cloned()
 }
 
 /// Fails if a text has a secret in it.
