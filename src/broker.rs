@@ -7,12 +7,16 @@
 //! Contract: any thread may publish; it never waits for a shard. After `Ok` the events are sequenced: they reach every
 //! connection whose registration was answered before.
 
+pub mod archive;
 mod classes;
 pub mod connection;
 pub mod copies;
 pub mod export;
 pub mod history;
+pub mod origin;
 mod replay;
+pub mod seam;
+mod sequencer;
 mod shard;
 
 use std::fmt;
@@ -20,18 +24,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use thiserror::Error;
 
+pub use sequencer::{Arrivals, Frontier};
 pub use shard::{Allowance, Commands, Shard};
 
 use crate::clock;
 use crate::event::Event;
 use crate::fanout::inbox::{Batch, Inlet};
 use crate::metrics::{Metrics, Source};
-use copies::{Copies, Digest, Keys, Occurrence};
-use export::{ExportLimits, Exports, Outlet};
-use history::History;
+use archive::Archive;
+use copies::{Copies, Keys};
+use export::{ExportLimits, Exports};
+use history::{Beyond, History, Since, SinceError, Start};
+use origin::{NodeId, Origin};
+use sequencer::{Intake, Sequencer, Tear, Ways};
 
 /// The Type of events about connections; a principal always sees those of its own.
 pub const CONNECTIONS: &str = "connections";
@@ -50,66 +59,6 @@ pub enum PublishError {
     Stopped,
 }
 
-#[derive(Debug, Default)]
-struct Sequencer {
-    next: u64,
-    inlets: Vec<Inlet>,
-    stopped: bool,
-    /// The way to other nodes.
-    outlet: Option<Outlet>,
-    /// Only where other nodes may take the same events in.
-    copies: Option<Copies>,
-}
-
-impl Sequencer {
-    /// Leaves the events that have not come another way, and tells their occurrences.
-    fn drop_copies(&mut self, events: &mut Vec<Event>, intake: &mut Intake<'_>) -> Option<Box<[Occurrence]>> {
-        let (Some(copies), Some((ways, digests))) = (&mut self.copies, &intake.ways) else { return None };
-        let admit = |(at, digest): (usize, &Digest)| match ways {
-            Ways::Own => copies.own(*digest),
-            Ways::Foreign(occurrences) => {
-                let occurrence = occurrences[at];
-                copies.foreign(*digest, occurrence).then_some(occurrence)
-            }
-        };
-        let admitted: Vec<Option<Occurrence>> = digests.iter().enumerate().map(admit).collect();
-        if admitted.contains(&None) {
-            let mut new = admitted.iter();
-            events.retain(|_| new.next().is_none_or(Option::is_some));
-            intake.times.keep(|at| admitted[at].is_some());
-            intake.bytes = events.iter().map(|event| event.frame().len()).sum();
-        }
-        Some(admitted.into_iter().flatten().collect())
-    }
-
-    /// Puts a batch into every inbox and on its way to other nodes. Returns how many events these do not get.
-    fn hand_out(&self, batch: &Arc<Batch>, source: Source, occurrences: Option<Box<[Occurrence]>>) -> u64 {
-        for inlet in &self.inlets {
-            if !inlet.push(Arc::clone(batch)) {
-                tracing::error!("a shard is gone; its connections get no more events");
-            }
-        }
-        let outlet = self.outlet.as_ref().filter(|_| source.leaves_the_node());
-        outlet.map_or(0, |outlet| outlet.push(batch, occurrences))
-    }
-}
-
-/// What is known about events before the lock is taken.
-struct Intake<'a> {
-    source: Source,
-    bytes: usize,
-    times: history::Times,
-    ways: Option<(Ways<'a>, Vec<Digest>)>,
-}
-
-/// How events came that may come another way too.
-enum Ways<'a> {
-    /// From the endpoint.
-    Own,
-    /// From another node, each with its occurrence.
-    Foreign(&'a [Occurrence]),
-}
-
 /// See the module's text.
 #[derive(Debug)]
 pub struct Broker {
@@ -121,6 +70,7 @@ pub struct Broker {
     /// Whether copies are looked for.
     shares: AtomicBool,
     observer: OnceLock<Observer>,
+    archive: OnceLock<Arc<dyn Archive>>,
 }
 
 /// Looks at events that have been taken in; must not take long.
@@ -145,12 +95,62 @@ impl Broker {
             keys: Keys::default(),
             shares: AtomicBool::new(false),
             observer: OnceLock::new(),
+            archive: OnceLock::new(),
         }
     }
 
     /// The recent past.
     pub fn history(&self) -> &Arc<History> {
         &self.history
+    }
+
+    /// Has replays that begin before the recent past read from an archive. Only the first one counts.
+    pub fn set_archive(&self, archive: Arc<dyn Archive>) {
+        if self.archive.set(archive).is_err() {
+            tracing::error!("there is an archive already");
+        }
+    }
+
+    /// The place from which a client gets what it asks for. The archive is asked where the recent past lacks something of it: what was
+    /// forgotten, or never came here.
+    ///
+    /// # Errors
+    /// As [`History::resolve`].
+    pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
+        let mut start = self.history.resolve(since, requested, now)?;
+        if let (Since::Time(time), Some(archive)) = (since, self.archive.get())
+            && (start.gap.is_some() || self.is_torn_since(start.sequence, time))
+        {
+            start.gap = None;
+            start.beyond = Some(Beyond { archive: Arc::clone(archive), time });
+        }
+        Ok(start)
+    }
+
+    fn is_torn_since(&self, sequence: u64, time: Timestamp) -> bool {
+        let tear = self.sequencer.lock().tear;
+        tear.is_some_and(|tear| sequence < tear.sequence || time <= tear.time)
+    }
+
+    /// Events of other nodes are missing among those that were taken in until now.
+    pub fn tear(&self) {
+        let mut sequencer = self.sequencer.lock();
+        sequencer.tear = Some(Tear { sequence: sequencer.next, time: clock::now() });
+    }
+
+    /// The next event's number, and what was taken in of each node before it.
+    pub fn frontier(&self) -> Frontier {
+        let sequencer = self.sequencer.lock();
+        let mut marks = sequencer.marks.clone();
+        if let Some(outlet) = &sequencer.outlet {
+            marks.note(self.history.epoch(), outlet.next_number(), clock::now());
+        }
+        Frontier { sequence: sequencer.next, marks }
+    }
+
+    /// Another node is heard, and everything of it before the number `next` has come or will not come.
+    pub fn heard(&self, node: NodeId, next: u64) {
+        self.sequencer.lock().marks.note(node, next, clock::now());
     }
 
     /// Has every event looked at that is taken in from now on, once it is, and tells where it comes from. What follows from it comes
@@ -206,11 +206,11 @@ impl Broker {
     /// [`PublishError`] and the events.
     pub fn publish_or_return(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
         let shares = source.is_shared() && self.shares.load(Ordering::Relaxed);
-        self.take_in(events, source, shares.then_some(Ways::Own))
+        self.take_in(events, source, shares.then_some(Ways::Own), &[])
     }
 
-    /// Like [`Broker::publish_or_return`], for events that other nodes had from an endpoint which this one may follow too:
-    /// copies are dropped. For each event its occurrence.
+    /// Like [`Broker::publish_or_return`], for events of other nodes. Where they tell occurrences copies are dropped: they had them from
+    /// an endpoint which this one may follow too.
     ///
     /// # Errors
     /// [`PublishError`] and the events.
@@ -218,9 +218,10 @@ impl Broker {
         &self,
         events: Vec<Event>,
         source: Source,
-        occurrences: &[Occurrence],
+        arrivals: Arrivals<'_>,
     ) -> Result<u64, (PublishError, Vec<Event>)> {
-        self.take_in(events, source, Some(Ways::Foreign(occurrences)))
+        let ways = (!arrivals.occurrences.is_empty()).then_some(Ways::Foreign(arrivals.occurrences));
+        self.take_in(events, source, ways, arrivals.origins)
     }
 
     fn take_in(
@@ -228,6 +229,7 @@ impl Broker {
         events: Vec<Event>,
         source: Source,
         ways: Option<Ways<'_>>,
+        origins: &[Option<Origin>],
     ) -> Result<u64, (PublishError, Vec<Event>)> {
         let digest = |ways| (ways, events.iter().map(|event| self.keys.digest(event)).collect());
         let intake = Intake {
@@ -235,6 +237,7 @@ impl Broker {
             bytes: events.iter().map(|event| event.frame().len()).sum(),
             times: self.history.times(&events),
             ways: ways.map(digest),
+            origins: origins.to_vec(),
         };
         self.sequence(events, intake)
     }
@@ -249,16 +252,19 @@ impl Broker {
         if let Some(full) = full.filter(|_| count > 0) {
             return Err((PublishError::Full { events: full.waiting() }, events));
         }
+        let now = clock::now();
+        sequencer.note_origins(&intake, now);
         let occurrences = sequencer.drop_copies(&mut events, &mut intake);
         self.metrics.nats.duplicates.inc_by((count - events.len()) as u64);
-        let Intake { source, bytes, times, .. } = intake;
         let first = sequencer.next;
         if events.is_empty() {
             return Ok(first);
         }
+        let traces = sequencer.traces(events.len(), &intake, occurrences.as_deref(), self.history.epoch());
+        let Intake { source, bytes, times, .. } = intake;
         let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
         sequencer.next += events.len() as u64;
-        let forgotten = self.history.append(&events, &times, clock::now());
+        let forgotten = self.history.append(&events, &times, &traces, now);
         self.metrics.received(source, events.len() as u64, bytes as u64);
         let batch = Arc::new(Batch { first, received_us: self.now_us(), events, bytes });
         let lost = sequencer.hand_out(&batch, source, occurrences);

@@ -2,9 +2,10 @@
 //!
 //! Contract: [`Server::start`] returns once every address is bound and connections are taken; nothing is bound if anything is
 //! wrong with the settings. [`Server::stop`] drains: readiness goes, no connections and events are taken any more, what was taken is
-//! delivered, everybody gets a close frame, and the shards end. Several servers can live in one process (tests do that).
+//! delivered, everybody gets a close frame, the shards end, and requests under way are answered; all of that within `timeouts.drain`. Several servers can live in one process (tests do that).
 
 mod authority;
+mod drain;
 mod endpoint;
 mod links;
 mod nats;
@@ -13,7 +14,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use thiserror::Error;
@@ -32,10 +33,11 @@ use crate::fanout::inbox::InboxLimits;
 use crate::fanout::{DeflatePolicy, OutboxLimits};
 use crate::index;
 use crate::index::filter;
+use crate::ingest;
 use crate::ingest::demo::Fleet;
 use crate::ingest::feed;
 use crate::ingest::nats::NatsError;
-use crate::ingest::upstream::Link;
+use crate::ingest::upstream::{Health, Link};
 use crate::metrics::Metrics;
 use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
@@ -106,6 +108,9 @@ pub struct Server {
     stop: watch::Sender<bool>,
     /// The probe goes on while the server drains.
     stop_probe: watch::Sender<bool>,
+    /// End when the requests under way have been answered.
+    listening: Vec<JoinHandle<()>>,
+    probing: Option<JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
     /// Boxed: they are large, and a server is moved about while it starts.
     settings: Box<Settings>,
@@ -164,19 +169,19 @@ impl Server {
             ready,
             stop,
             stop_probe,
+            listening: Vec::new(),
+            probing: None,
             tasks: Vec::new(),
             settings: Box::new(settings),
         };
         let (mut server, nats) = server.share(nats).await?;
         for listener in listeners {
-            server.serve(listener, Arc::clone(&server.api), stopped.clone());
+            server.listening.push(serve(listener, Arc::clone(&server.api), stopped.clone()));
         }
         let links = links::links(&server.settings, &server.api.broker);
         if let Some(listener) = probe {
-            let healths = links.iter().map(Link::health).collect();
-            let (broker, delegation) = (Arc::clone(&server.api.broker), server.api.delegation.clone());
-            let probe = Arc::new(Probe::new(broker, Arc::clone(&server.ready), healths, nats, delegation));
-            server.serve(listener, probe, probe_stopped);
+            let probe = server.probe(links.iter().map(Link::health).collect(), nats);
+            server.probing = Some(serve(listener, probe, probe_stopped));
         }
         server.tasks.extend(links.into_iter().map(|link| tokio::spawn(link.run(stopped.clone()))));
         server.follow_rights(stopped.clone());
@@ -186,8 +191,9 @@ impl Server {
         Ok(server)
     }
 
-    fn serve<H: Handler>(&mut self, listener: Listener, handler: Arc<H>, stop: watch::Receiver<bool>) {
-        self.tasks.push(tokio::spawn(listener.serve(handler, stop)));
+    fn probe(&self, upstreams: Vec<Arc<Health>>, nats: Option<Arc<ingest::nats::Health>>) -> Arc<Probe> {
+        let (broker, delegation) = (Arc::clone(&self.api.broker), self.api.delegation.clone());
+        Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation))
     }
 
     /// Tells the shards when users, roles or tenants have changed.
@@ -248,25 +254,10 @@ impl Server {
             Err(error) => tracing::error!(%error, "not reloaded; everything stays as it was"),
         }
     }
+}
 
-    /// Drains and ends. See the module's text.
-    pub async fn stop(mut self) {
-        self.ready.store(false, Ordering::Release);
-        // Nobody is left to be told if this fails.
-        let _ = self.stop.send(true);
-        self.api.broker.stop();
-        let pool = Arc::clone(&self.api.pool);
-        let deadline = Instant::now() + self.settings.timeouts.drain;
-        if tokio::task::spawn_blocking(move || pool.drain(deadline)).await.is_err() {
-            tracing::error!("draining failed");
-        }
-        let _ = self.stop_probe.send(true);
-        for task in self.tasks.drain(..) {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a task had panicked");
-            }
-        }
-    }
+fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<bool>) -> JoinHandle<()> {
+    tokio::spawn(listener.serve(handler, stop))
 }
 
 fn history(settings: &Settings) -> Result<History, StartError> {

@@ -1,7 +1,8 @@
 //! `?since=` against a naive model: publishing, registering, taking back, reading and catching up in any interleaving.
 //!
 //! The real sequencer, ring, shard and outbox are driven step by step; what a client would read is judged by rules that know
-//! nothing of passes and edges: each event at most once, only what is registered, and in the end all of it.
+//! nothing of passes and edges: each event at most once, only what is registered, and in the end all of it. The same with an archive
+//! that is read a page at a time while everything else goes on.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 
@@ -10,16 +11,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use hydrant::auth::{Access, AuthOptions, Authority, Credential, Principal, Secret};
-use hydrant::broker::history::{History, HistoryLimits, Since, Start};
+use hydrant::broker::archive::{Archive, Desk, Page, Piece, Reading};
+use hydrant::broker::history::{Beyond, History, HistoryLimits, Since, Start};
+use hydrant::broker::seam::Seam;
 use hydrant::broker::{Allowance, Broker, Shard};
 use hydrant::clock::now;
-use hydrant::event::Draft;
+use hydrant::event::{Draft, Event};
 use hydrant::fanout::inbox::{Inbox, InboxLimits, inbox};
 use hydrant::fanout::{ConnId, Gathered, OutboxLimits};
 use hydrant::index::Limits;
 use hydrant::metrics::{Metrics, Source};
 use hydrant::overflow::Overflow;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 const SPECS: [&str; 6] = ["a.*.*", "b.*.*", "*.x.*", "*.*.k1", "a,b.y.*", "*.*.*.N=In(1,4,7,10,13)"];
@@ -45,6 +50,8 @@ enum Step {
     CatchUp(usize),
     /// The client reads so many bytes.
     Read(usize),
+    /// The archive hands over a page of so many events.
+    Page(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -55,6 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..SPECS.len()).prop_map(Step::Deregister),
         3 => (1..8_usize).prop_map(Step::CatchUp),
         2 => (50..2000_usize).prop_map(Step::Read),
+        3 => (0..8_usize).prop_map(Step::Page),
     ]
 }
 
@@ -79,7 +87,61 @@ impl Known {
     }
 }
 
+/// An archive with everything that was published, in the broker's order: an event's place is its number and one.
+#[derive(Debug, Default)]
+struct Shelf {
+    events: Mutex<Vec<Arc<Event>>>,
+    /// The first event that is given.
+    since: usize,
+    readers: Mutex<Vec<Reader>>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    desk: Desk,
+    until: Option<u64>,
+    next: usize,
+}
+
+impl Archive for Shelf {
+    fn read(&self, reading: Reading, desk: Desk) {
+        self.readers.lock().push(Reader { desk, until: reading.until, next: self.since });
+    }
+}
+
+impl Shelf {
+    /// Every reader hands over what it can. Returns whether there was something.
+    fn hand_over(&self, count: usize, history: &History) -> bool {
+        let (events, mut readers) = (self.events.lock(), self.readers.lock());
+        let mut any = false;
+        readers.retain_mut(|Reader { desk, until, next }| {
+            let Some(Some(place)) = desk.room().now_or_never() else { return true };
+            any = true;
+            let end = until.map_or(events.len(), |until| usize::try_from(until).unwrap().saturating_sub(1));
+            let taken = &events[*next..end.max(*next).min(*next + count)];
+            let mut page: Page =
+                (*next as u64 + 1..).zip(taken).map(|(place, event)| Piece::Event(place, Arc::clone(event))).collect();
+            *next += taken.len();
+            let ended = *next >= end;
+            if ended {
+                page.push(Piece::End(until.is_none().then(|| Self::seam(*next as u64, history))));
+            }
+            place.put(page);
+            !ended
+        });
+        any
+    }
+
+    /// Everything before `given` was given.
+    fn seam(given: u64, history: &History) -> Seam {
+        let mut seam = Seam::at(history.first());
+        (history.first()..given).for_each(|number| seam.leave_out(number));
+        seam
+    }
+}
+
 struct World {
+    archive: Arc<Shelf>,
     broker: Broker,
     inbox: Inbox,
     shard: Shard,
@@ -91,19 +153,25 @@ struct World {
 
 impl World {
     fn new(ring: usize, outbox: usize) -> Self {
+        Self::with(Shelf::default(), ring, outbox)
+    }
+
+    fn with(archive: Shelf, ring: usize, outbox: usize) -> Self {
         let history = History::new(HistoryLimits { events: ring, bytes: 1 << 20 }, 1, now());
         let broker = Broker::new(Arc::new(Metrics::new()), Instant::now(), history);
         let (inlet, inbox) = inbox(InboxLimits { events: 1000, bytes: 1 << 20 }, || ());
         broker.attach(inlet);
         let shard = Shard::new(Limits::default(), OutboxLimits { bytes: 1 << 20, events: outbox }, None);
-        Self { broker, inbox, shard, conn: None, events: Vec::new(), text: Vec::new() }
+        Self { archive: Arc::new(archive), broker, inbox, shard, conn: None, events: Vec::new(), text: Vec::new() }
     }
 
     fn publish(&mut self, known: Known) {
         let object = format!(r#"{{"N":{}}}"#, self.events.len());
         let mut draft = Draft::new(known.kind, known.action, known.key);
         draft.object = &object;
-        self.broker.publish(vec![draft.seal(now())], Source::Post).unwrap();
+        let event = draft.seal(now());
+        self.archive.events.lock().push(Arc::new(Draft { time: None, ..draft.clone() }.seal(now())));
+        self.broker.publish(vec![event], Source::Post).unwrap();
         self.events.push(known);
     }
 
@@ -144,7 +212,11 @@ impl World {
     }
 
     fn finish(&mut self) {
-        while self.read(usize::MAX) > 0 || self.shard.may_catch_up() || !self.inbox.is_empty() {
+        while self.read(usize::MAX) > 0
+            || self.shard.may_catch_up()
+            || !self.inbox.is_empty()
+            || self.archive.hand_over(5, self.broker.history())
+        {
             self.turn(4);
             self.catch_up(1000);
         }
@@ -193,7 +265,13 @@ impl Judge {
 }
 
 fn run(ring: usize, outbox: usize, before: usize, since: usize, steps: &[Step]) {
-    let mut world = World::new(ring, outbox);
+    run_with(false, ring, outbox, before, since, steps);
+}
+
+/// The same, beginning in the archive.
+fn run_with(archive: bool, ring: usize, outbox: usize, before: usize, since: usize, steps: &[Step]) {
+    let shelf = Shelf { since: since.min(before), ..Shelf::default() };
+    let mut world = World::with(shelf, ring, outbox);
     for number in 0..before {
         world.publish(Known { kind: KINDS[number % 3], action: ACTIONS[number / 3 % 2], key: "k0" });
     }
@@ -201,7 +279,11 @@ fn run(ring: usize, outbox: usize, before: usize, since: usize, steps: &[Step]) 
     let since = since.min(before) as u64;
     let start = world.broker.history().position();
     let requested = hydrant::broker::history::Position { sequence: since, ..start };
-    let start = world.broker.history().resolve(Since::Position(requested), "x", now()).unwrap();
+    let mut start = world.broker.history().resolve(Since::Position(requested), "x", now()).unwrap();
+    if archive {
+        let archive: Arc<dyn Archive> = Arc::clone(&world.archive) as _;
+        start = Start { gap: None, beyond: Some(Beyond { archive, time: now() }), ..start };
+    }
     let conn = world.connect(start);
     for step in steps {
         match *step {
@@ -215,6 +297,9 @@ fn run(ring: usize, outbox: usize, before: usize, since: usize, steps: &[Step]) 
             Step::CatchUp(events) => world.catch_up(events),
             Step::Read(bytes) => {
                 world.read(bytes);
+            }
+            Step::Page(events) => {
+                world.archive.hand_over(events, world.broker.history());
             }
         }
     }
@@ -253,6 +338,20 @@ proptest! {
     }
 
     #[test]
+    fn what_comes_from_an_archive_joins_the_ring(
+        before in 0..60_usize, since in 0..60_usize, steps in prop::collection::vec(step(), 0..80),
+    ) {
+        run_with(true, 1000, 300, before, since, &steps);
+    }
+
+    #[test]
+    fn what_a_small_ring_forgets_behind_an_archive_is_told(
+        ring in 1..12_usize, before in 0..60_usize, since in 0..60_usize, steps in prop::collection::vec(step(), 0..80),
+    ) {
+        run_with(true, ring, 300, before, since, &steps);
+    }
+
+    #[test]
     fn a_small_outbox_is_fed_in_portions(
         before in 0..200_usize, since in 0..40_usize, specs in prop::collection::vec(0..SPECS.len(), 1..4),
         reads in prop::collection::vec(1..8_usize, 0..60),
@@ -270,7 +369,7 @@ fn registrations_before_the_first_turn_share_one_order() {
         world.publish(Known { kind: KINDS[number % 3], action: ACTIONS[number % 2], key: "k0" });
     }
     world.turn(30);
-    let start = Start { requested: "x".into(), sequence: 3, gap: None };
+    let start = Start { requested: "x".into(), sequence: 3, gap: None, beyond: None };
     let conn = world.connect(start);
     for spec in ["a.*.*", "b.*.*", "c.*.*"] {
         world.shard.text(conn, &format!("register {spec}"), now());
@@ -288,7 +387,7 @@ fn a_reader_that_stalls_is_not_closed_while_it_is_behind() {
     let event = || Known { kind: "a", action: "x", key: "k0" };
     (0..100).for_each(|_| world.publish(event()));
     world.turn(100);
-    let conn = world.connect(Start { requested: "x".into(), sequence: 0, gap: None });
+    let conn = world.connect(Start { requested: "x".into(), sequence: 0, gap: None, beyond: None });
     world.shard.text(conn, "register *.*.*", now());
     world.catch_up(1000);
     assert!(!world.shard.may_catch_up(), "it waits for the reader and does not spin");
@@ -299,4 +398,18 @@ fn a_reader_that_stalls_is_not_closed_while_it_is_behind() {
     assert!(world.shard.take_closing().is_empty());
     world.finish();
     assert_eq!(world.text.len(), 201);
+}
+
+/// Found by the properties above.
+#[test]
+fn what_the_archive_gives_before_the_shard_has_it_does_not_come_live_too() {
+    let steps = [
+        Step::Register(0),
+        Step::CatchUp(8),
+        Step::Publish(0, 0, false),
+        Step::Page(8),
+        Step::CatchUp(8),
+        Step::Turn(1),
+    ];
+    run_with(true, 1000, 300, 0, 0, &steps);
 }

@@ -395,7 +395,6 @@ async fn a_server_that_ends_says_so_to_the_endpoint() {
     let mut client = server.watch(&["n.*.*"]).await;
     drp.publish(&numbered(1));
     assert_eq!(client.event().await.key, "1");
-    let Hydrant { server, .. } = server;
     tokio::join!(patiently("the end", server.stop()), async { assert_eq!(drp.closed().await, 1000) });
     let _ = client;
 }

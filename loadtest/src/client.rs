@@ -8,13 +8,16 @@
 //! under test, and then it is the reader that is measured.
 
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use hydrant::event::{ANSWER_TYPE, Draft};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 
 use crate::endpoint::{Endpoint, Stream};
 use crate::frame::{self, Frame, Opcode};
@@ -23,6 +26,9 @@ use crate::wire::{Heard, Wire};
 
 /// The read buffer; at K = 64 and 1 KB a client's burst fits.
 const BUFFER: usize = 256 << 10;
+
+/// The token of [`Swarm::waker`]; clients have their numbers.
+const WAKE: Token = Token(usize::MAX);
 
 /// What a client gets to hear.
 pub trait Sink {
@@ -154,6 +160,27 @@ impl Swarm {
         self.clients[client].send(self.common.wire.opcode(), message, mask)
     }
 
+    /// Waits for something to come or for [`Swarm::waker`], at most `patience`. Unlike [`Swarm::poll`] it does not round up
+    /// to milliseconds.
+    ///
+    /// # Errors
+    /// The kernel refuses to poll.
+    pub fn wait(&self, patience: Duration) -> Result<()> {
+        let mut polls = [PollFd::new(self.poll.registry().as_fd(), PollFlags::POLLIN)];
+        match ppoll(&mut polls, Some(TimeSpec::from_duration(patience)), None) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(e) => Err(e).context("cannot poll"),
+        }
+    }
+
+    /// Ends a wait from another thread. There is one at most.
+    ///
+    /// # Errors
+    /// No more files.
+    pub fn waker(&self) -> Result<Waker> {
+        Waker::new(self.poll.registry(), WAKE).context("cannot wake the readers")
+    }
+
     /// Waits for something to come, at most `patience`, and takes it.
     ///
     /// # Errors
@@ -163,7 +190,7 @@ impl Swarm {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other.context("cannot poll")?,
         }
-        for event in &self.events {
+        for event in self.events.iter().filter(|event| event.token() != WAKE) {
             let index = event.token().0;
             let client = &mut self.clients[index];
             self.visits += 1;

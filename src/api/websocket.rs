@@ -69,7 +69,7 @@ impl Api {
         let text = text.replace(' ', "+");
         let bad = |error: SinceError| ApiError::Bad(error.to_string());
         let since = text.parse().map_err(bad)?;
-        self.broker.history().resolve(since, &text, clock::now()).map(Some).map_err(bad)
+        self.broker.resolve(since, &text, clock::now()).map(Some).map_err(bad)
     }
 
     /// What happens to this websocket if it does not follow: as its query says, else its roles, else the settings.

@@ -90,6 +90,11 @@ impl Copies {
         self.known(digest).deliver(occurrence)
     }
 
+    /// Whether it was delivered.
+    pub(super) fn has(&self, digest: Digest, occurrence: Occurrence) -> bool {
+        self.known.get(&digest).is_some_and(|known| occurrence <= known.below || known.above.contains(&occurrence))
+    }
+
     fn known(&mut self, digest: Digest) -> &mut Known {
         if !self.known.contains_key(&digest) {
             while self.order.len() >= self.capacity {

@@ -60,9 +60,14 @@ pub(super) fn exports(limits: ExportLimits) -> (Outlet, Exports) {
 }
 
 impl Outlet {
+    /// The number of the next event that is put in.
+    pub(super) fn next_number(&self) -> u64 {
+        self.gauge.next.load(Ordering::Relaxed)
+    }
+
     /// Puts a batch in. Returns how many events were left out.
     pub(super) fn push(&self, batch: &Arc<Batch>, occurrences: Option<Box<[Occurrence]>>) -> u64 {
-        let (first, count) = (self.gauge.next.load(Ordering::Relaxed), batch.events.len() as u64);
+        let (first, count) = (self.next_number(), batch.events.len() as u64);
         let waiting = self.gauge.bytes.load(Ordering::Acquire);
         let fits = waiting == 0 || waiting + batch.bytes <= self.limits.bytes;
         let taken = fits && {

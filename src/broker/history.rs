@@ -22,6 +22,8 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use super::archive::Archive;
+use super::origin::Trace;
 use crate::event::{Draft, Event};
 
 /// The Type of events that hydrant makes about itself.
@@ -116,7 +118,7 @@ impl Gap {
 }
 
 /// Where a replay begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Start {
     /// What the client asked for, as it wrote it.
     pub requested: Box<str>,
@@ -124,6 +126,28 @@ pub struct Start {
     pub sequence: u64,
     /// What is missing before it.
     pub gap: Option<Gap>,
+    /// Where what is missing may be found instead.
+    pub beyond: Option<Beyond>,
+}
+
+/// A place before the history.
+#[derive(Debug, Clone)]
+pub struct Beyond {
+    /// What holds it.
+    pub archive: Arc<dyn Archive>,
+    /// From when on.
+    pub time: Timestamp,
+}
+
+/// An event as it is retained.
+#[derive(Debug, Clone)]
+pub struct Retained {
+    /// Its number.
+    pub number: u64,
+    /// The event.
+    pub event: Arc<Event>,
+    /// What is known of it if it goes between nodes.
+    pub trace: Option<Trace>,
 }
 
 #[derive(Debug)]
@@ -132,6 +156,7 @@ struct Entry {
     /// The latest time so far, of intake or event; never falls.
     horizon: Timestamp,
     taken: Timestamp,
+    trace: Option<Trace>,
 }
 
 /// Events that are not retained any more.
@@ -197,25 +222,37 @@ impl History {
         Self { epoch, began: now, limits, ring: Mutex::default() }
     }
 
+    /// Which run of the process this is.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// What [`History::append`] needs to know of the events.
     pub(super) fn times(&self, events: &[Event]) -> Times {
         Times(if self.limits.events == 0 { Vec::new() } else { events.iter().map(Event::moment).collect() })
     }
 
-    /// Takes sequenced events in. To be called in their order. Returns what made room for them; it may hold the last references
+    /// Takes sequenced events in, with their traces where nodes share events. To be called in their order. Returns what made room for them; it may hold the last references
     /// to events, which are better let go without any lock.
-    pub(super) fn append(&self, events: &[Arc<Event>], times: &Times, now: Timestamp) -> Forgotten {
+    pub(super) fn append(
+        &self,
+        events: &[Arc<Event>],
+        times: &Times,
+        traces: &[Option<Trace>],
+        now: Timestamp,
+    ) -> Forgotten {
         let mut ring = self.ring.lock();
         if self.limits.events == 0 {
             ring.first += events.len() as u64;
             return Forgotten::default();
         }
-        for (event, time) in events.iter().zip(&times.0) {
+        let traces = traces.iter().copied().chain(std::iter::repeat(None));
+        for ((event, time), trace) in events.iter().zip(&times.0).zip(traces) {
             let latest = now.checked_add(SKEW).unwrap_or(now);
             let time = time.filter(|time| *time <= latest).unwrap_or(now);
             ring.horizon = ring.horizon.max(now).max(time);
             ring.bytes += event.frame().len();
-            let entry = Entry { event: Arc::clone(event), horizon: ring.horizon, taken: now };
+            let entry = Entry { event: Arc::clone(event), horizon: ring.horizon, taken: now, trace };
             ring.entries.push_back(entry);
         }
         ring.evict(self.limits)
@@ -255,7 +292,7 @@ impl History {
             // Another run of the process: everything that is here came later.
             Since::Position(_) => (ring.first, Some(Gap { from: None, to, events: None })),
         };
-        Ok(Start { requested: requested.into(), sequence, gap })
+        Ok(Start { requested: requested.into(), sequence, gap, beyond: None })
     }
 
     /// Whether no event came at that time or later, though the ring may be empty.
@@ -265,13 +302,20 @@ impl History {
     }
 
     /// Up to `max` events from `from` on and before `until`. Returns how many of the first ones are gone.
-    pub fn read(&self, from: u64, until: u64, max: usize, into: &mut Vec<(u64, Arc<Event>)>) -> u64 {
+    pub fn read(&self, from: u64, until: u64, max: usize, into: &mut Vec<Retained>) -> u64 {
         let ring = self.ring.lock();
         let lost = ring.first.min(until).saturating_sub(from);
         let skipped = usize::try_from((from + lost).saturating_sub(ring.first)).unwrap_or(usize::MAX);
         let numbered = (from + lost..until).zip(ring.entries.iter().skip(skipped));
-        into.extend(numbered.take(max).map(|(number, entry)| (number, Arc::clone(&entry.event))));
+        let retained =
+            |(number, entry): (u64, &Entry)| Retained { number, event: Arc::clone(&entry.event), trace: entry.trace };
+        into.extend(numbered.take(max).map(retained));
         lost
+    }
+
+    /// The number of the oldest retained event; of the next one if there is none.
+    pub fn first(&self) -> u64 {
+        self.ring.lock().first
     }
 
     /// When the oldest retained event was taken in.
@@ -300,7 +344,7 @@ mod tests {
         let events = [draft.seal(at(taken))];
         let times = history.times(&events);
         let events = events.map(Arc::new);
-        history.append(&events, &times, at(taken));
+        history.append(&events, &times, &[], at(taken));
     }
 
     fn since(history: &History, text: &str) -> Result<(u64, Option<Gap>), SinceError> {
@@ -315,7 +359,7 @@ mod tests {
     fn keys(history: &History, from: u64, until: u64, max: usize) -> (u64, Vec<String>) {
         let mut events = Vec::new();
         let lost = history.read(from, until, max, &mut events);
-        (lost, events.iter().map(|(number, event)| format!("{number}{}", event.key())).collect())
+        (lost, events.iter().map(|one| format!("{}{}", one.number, one.event.key())).collect())
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::CONNECTIONS;
+use super::archive::Wake;
 use super::classes::Classes;
 use super::replay::Replay;
 use crate::AUDIT;
@@ -87,6 +88,8 @@ pub struct Shard {
     behind: VecDeque<ConnId>,
     /// Bytes that were told to the budget and not yet to the metrics.
     held: i64,
+    /// Wakes the shard's thread when something has come from the archive.
+    wake: Wake,
 }
 
 impl Shard {
@@ -109,7 +112,14 @@ impl Shard {
             position: 0,
             behind: VecDeque::new(),
             held: 0,
+            wake: Wake::default(),
         }
+    }
+
+    /// The same, for a thread that sleeps when there is nothing to do.
+    #[must_use]
+    pub fn with_wake(self, wake: Wake) -> Self {
+        Self { wake, ..self }
     }
 
     /// Takes a connection in.

@@ -43,6 +43,9 @@ pub(super) struct ServeArgs {
     /// NATS server over which nodes share their events; may be given several times. Credentials are in files named by settings
     #[arg(long, value_name = "URL")]
     nats: Vec<String>,
+    /// JetStream stream that keeps what nodes publish, for clients that come back after long
+    #[arg(long, value_name = "NAME")]
+    nats_stream: Option<String>,
     /// Simulate a fleet inside the server [default when bare: 200 machines]
     #[arg(long, value_name = "MACHINES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     demo: Option<String>,
@@ -65,6 +68,7 @@ impl ServeArgs {
         let nats = (!self.nats.is_empty()).then(|| self.nats.join(","));
         let given = [
             ("nats.urls", "--nats", nats),
+            ("nats.stream", "--nats-stream", self.nats_stream),
             ("listen", "--listen", listen),
             ("upstream.urls", "--upstream", upstream),
             ("tls", "--tls", self.tls),
@@ -118,13 +122,17 @@ mod tests {
             "--upstream=http://drp:2",
             "--nats=nats://n:1",
             "--nats=tls://n:2",
+            "--nats-stream=EVENTS",
         ]);
         assert_eq!(all.listen.len(), 3);
         assert_eq!((all.tls.name(), all.data_dir, all.metrics_listen), ("off", "/d".into(), None));
         assert_eq!((all.shards, all.demo, all.allow_default_credentials), (3, Some(5), true));
         let urls: Vec<String> = all.upstream.urls.iter().map(ToString::to_string).collect();
         assert_eq!(urls, ["http://drp:1", "http://drp:2"]);
-        assert_eq!(all.nats.urls, ["nats://n:1", "tls://n:2"]);
+        assert_eq!(
+            (all.nats.urls, all.nats.stream),
+            (vec!["nats://n:1".to_owned(), "tls://n:2".to_owned()], "EVENTS".to_owned())
+        );
         assert_eq!(settings(&["--demo"]).demo, Some(DEMO_MACHINES));
         let env = vec![("HYDRANT_UPSTREAM_TOKEN".to_owned(), "t".to_owned())];
         assert_eq!(settings(&[]), Settings::load(&Sources { env, ..Sources::default() }).unwrap());

@@ -77,6 +77,9 @@ kinds! {
     Text -> String, "a text", ["string"], |text: &str| (!text.is_empty()).then(|| text.to_owned());
     AnyText -> String, "a text", ["string"], |text: &str| Some(text.to_owned());
     Token -> String, "letters, digits, `-` and `_`", ["string"], |text: &str| is_token(text).then(|| text.to_owned());
+    StreamName -> String, "letters, digits, `-` and `_`, or nothing", ["string"],
+        |text: &str| (text.is_empty() || is_token(text)).then(|| text.to_owned());
+    Replicas -> usize, "a whole number from 1 to 5", ["integer"], |text| number(text).filter(|n| (1..=5).contains(n));
     NatsUrls { const SHOWN: bool = false; } -> Vec<String>,
         "a list of URLs such as `nats://host:4222` or `tls://host:4222`, without user and path", ["array", "string"],
         |text| list(text).filter(|all: &Vec<String>| all.iter().all(|url| is_nats_url(url)));

@@ -7,6 +7,7 @@ use super::settings::Settings;
 /// Adds what does not go together to `given`'s errors.
 pub(super) fn check(settings: &Settings, given: &mut Given) {
     let nats = &settings.nats;
+    check_stream(settings, given);
     let files = [
         ("nats.creds_file", &nats.creds_file),
         ("nats.nkey_file", &nats.nkey_file),
@@ -34,5 +35,19 @@ pub(super) fn check(settings: &Settings, given: &mut Given) {
     }
     if nats.cert_file.is_some() != nats.key_file.is_some() {
         given.refuse(&["nats.cert_file", "nats.key_file"], "cert_file and key_file are needed together".to_owned());
+    }
+}
+
+fn check_stream(settings: &Settings, given: &mut Given) {
+    let nats = &settings.nats;
+    if nats.stream.is_empty() {
+        return;
+    }
+    if nats.urls.is_empty() {
+        given.refuse(&["nats.stream", "nats.urls"], "has no effect without nats.urls".to_owned());
+    }
+    if settings.replay.events == 0 {
+        let reason = "needs a recent past to join replays to what is live; replay.events is 0".to_owned();
+        given.refuse(&["nats.stream", "replay.events"], reason);
     }
 }

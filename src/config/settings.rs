@@ -219,6 +219,14 @@ table! {
         queue_bytes: usize as Size = "64MiB";
         /// Events of DRP endpoints by which a copy from another node is known.
         window: usize as Count = "65536";
+        /// `JetStream` stream that keeps what nodes publish, for `?since=` beyond the recent past. It is made if it is missing; empty is none.
+        stream: String as StreamName = "";
+        /// Bytes that the stream keeps, if it is made.
+        stream_bytes: usize as Size = "1GiB";
+        /// How long the stream keeps an event, if it is made.
+        stream_age: Duration as Span = "24h";
+        /// NATS servers of a cluster that keep the stream, if it is made.
+        stream_replicas: usize as Replicas = "1";
     }
 }
 

@@ -110,7 +110,7 @@ fn kind(trouble: &Trouble) -> IdentityTrouble {
     match trouble {
         Trouble::Away(_) => IdentityTrouble::Away,
         Trouble::Late => IdentityTrouble::Late,
-        Trouble::Refused { .. } => IdentityTrouble::Refused,
+        Trouble::Refused { .. } | Trouble::NoDirectory => IdentityTrouble::Refused,
         Trouble::Unreadable { .. } => IdentityTrouble::Unreadable,
         Trouble::Lacks { .. } => IdentityTrouble::Claims,
         Trouble::Opaque => IdentityTrouble::Token,

@@ -43,8 +43,11 @@ use source::{Keys, Trouble};
 /// Logins with the same credential wait for one another, so that a thousand clients of one user are one question.
 const LANES: usize = 256;
 
-/// How long the endpoint may take to judge a credential, and to tell what is needed for that; others with the same one wait as long.
+/// How long the endpoint may take to judge a credential, and to tell what is needed for that.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long others with the same credential wait for that: for the credential, for a turn, and for what is read in it.
+const LONGEST_LOGIN: Duration = Duration::from_secs(15);
 
 /// For so long it is not asked again for what it has just failed to tell.
 const RETRY: Duration = Duration::from_secs(1);
@@ -52,7 +55,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// An answer that is looked at no further than its status.
 const LONGEST_ANSWER: usize = 64 << 10;
 
-/// For how long what an endpoint has said is taken.
+/// For how long, and of how many, what an endpoint has said is taken.
 #[derive(Debug, Clone, Copy)]
 pub struct DelegationLimits {
     /// Without asking again.
@@ -61,6 +64,8 @@ pub struct DelegationLimits {
     pub good: Duration,
     /// Until users, roles and tenants are read again though nobody has told of a change.
     pub refresh: Duration,
+    /// How many good verdicts are kept.
+    pub verdicts: usize,
 }
 
 /// See the module's text.
@@ -100,7 +105,7 @@ impl Delegation {
         metrics: Arc<Metrics>,
     ) -> Result<Self, getrandom::Error> {
         Ok(Self {
-            verdicts: Verdicts::new(limits.fresh, limits.good)?,
+            verdicts: Verdicts::new(limits.fresh, limits.good, limits.verdicts)?,
             lanes: (0..LANES).map(|_| Mutex::default()).collect(),
             reading: Mutex::default(),
             putting: parking_lot::Mutex::default(),
@@ -141,7 +146,8 @@ impl Delegation {
         if let Some(Known::Fresh(identity)) = self.known(&key) {
             return Ok((IdentityVerdict::Known, identity));
         }
-        let _turn = self.lanes[usize::from(key[0]) % LANES].lock().await;
+        let turn = timeout(LONGEST_LOGIN, self.lanes[usize::from(key[0]) % LANES].lock()).await;
+        let Ok(_turn) = turn else { return Err(AuthError::EndpointAway) };
         let stale = match self.known(&key) {
             Some(Known::Fresh(identity)) => return Ok((IdentityVerdict::Known, identity)),
             Some(Known::Stale(identity)) => Some((IdentityVerdict::Stale, identity)),

@@ -5,6 +5,7 @@
 //! at a time; they are only ever added. Whoever waits does so for [`PATIENCE`] at most, for the turn and for the endpoint each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hyper::StatusCode;
@@ -17,8 +18,8 @@ use tokio::time::timeout;
 use super::follow::Changed;
 use super::{Delegation, PATIENCE, refusal};
 use crate::auth::directory::{
-    Account, Directory, EndpointToken, Entries, Reader, TenantOf, TokenKey, TokenKeyFault, accounts, base_secret,
-    read_plain, roles, system_secret, tenants,
+    Account, EndpointToken, Entries, Reader, TenantOf, TokenKey, TokenKeyFault, accounts, base_secret, read_plain,
+    roles, system_secret, tenants,
 };
 use crate::auth::{AuthError, Claim, Secret};
 use crate::client::{ClientError, Login};
@@ -52,6 +53,12 @@ pub(super) enum Trouble {
         /// The answer.
         status: StatusCode,
     },
+    /// It has none, which no DRP endpoint has.
+    #[error(
+        "the endpoint has no roles to tell; a hydrant that stands in front of no DRP endpoint cannot judge credentials for another: \
+         set auth.mode = \"local\" here, and give both the same auth.toml and token-keys.toml"
+    )]
+    NoDirectory,
     /// Its answers leave out what the service may not read, and do not say so.
     #[error(
         "the user that hydrant is at the endpoint (upstream.username) lacks {}; the endpoint leaves out of its answers \
@@ -129,8 +136,13 @@ impl News {
         if let Some(keys) = &self.keys {
             entries.set_key(keys.token.as_ref());
         }
-        entries.roles = self.roles.clone().unwrap_or(entries.roles);
-        entries.tenants = self.tenants.clone().unwrap_or(entries.tenants);
+        // What was read again and is the same stays shared with the version before.
+        if let Some(roles) = self.roles.as_ref().filter(|roles| **roles != *entries.roles) {
+            entries.roles = Arc::new(roles.clone());
+        }
+        if let Some(tenants) = self.tenants.as_ref().filter(|tenants| **tenants != *entries.tenants) {
+            entries.tenants = Arc::new(tenants.clone());
+        }
         for (name, account) in &self.users {
             match account {
                 Some(account) => drop(entries.users.insert(name.clone(), account.clone())),
@@ -192,7 +204,7 @@ impl Delegation {
         }
         if in_doubt {
             // After the rest: a claim that was lost before is seen to be missing now.
-            news.roles = Some(read("roles", &self.get("roles", &own).await?, roles)?);
+            news.roles = Some(self.read_roles(&own).await?);
             self.check_own(&mut news, &own).await?;
         }
         self.put_in_force(&news);
@@ -208,7 +220,7 @@ impl Delegation {
         let last = self.authority.accounts();
         let entries = news.over(last.entries());
         if entries != *last.entries() {
-            self.authority.set_accounts(Directory::new(entries));
+            self.authority.set_accounts(last.next(entries));
         }
     }
 
@@ -233,11 +245,12 @@ impl Delegation {
     /// Adds users whom nobody knows. Nobody's rights hang on them yet, so nobody has to be told.
     fn add(&self, users: BTreeMap<String, Account>) {
         let _alone = self.putting.lock();
-        let mut entries = self.authority.accounts().entries().clone();
+        let last = self.authority.accounts();
+        let mut entries = last.entries().clone();
         for (name, account) in users {
             entries.users.entry(name).or_insert(account);
         }
-        self.authority.add_accounts(Directory::new(entries));
+        self.authority.add_accounts(last.next(entries));
     }
 
     fn is_own(&self, name: &str) -> bool {
@@ -260,9 +273,10 @@ impl Delegation {
             let account = self.read_user(user, own).await?;
             news.users.insert(user.to_owned(), account);
         }
-        let entries = news.over(self.authority.accounts().entries());
+        let last = self.authority.accounts();
+        let entries = news.over(last.entries());
         let no_roles = entries.roles.is_empty();
-        let mut claims = Directory::new(entries).lacking(&reader, &NEEDED);
+        let mut claims = last.next(entries).lacking(&reader, &NEEDED);
         if no_roles {
             // Every endpoint has roles. Without seeing them nobody can tell about the other claims.
             claims.retain(|claim| *claim == ROLES);
@@ -278,6 +292,14 @@ impl Delegation {
         }
         let account = read(USER, &answer, accounts)?.into_iter().find(|(row, _)| row == name);
         account.map(|(_, account)| Some(account)).ok_or(Trouble::Unreadable { what: USER })
+    }
+
+    async fn read_roles(&self, own: &HeaderValue) -> Result<BTreeMap<String, Vec<Claim>>, Trouble> {
+        let answer = self.get("roles", own).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Err(Trouble::NoDirectory);
+        }
+        read("roles", &answer, roles)
     }
 
     /// Endpoints without tenants have no such path.

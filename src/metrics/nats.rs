@@ -24,6 +24,14 @@ pub struct NatsMetrics {
     lost: IntCounterVec,
     /// Messages that were no events, and what NATS servers complained of.
     pub errors: IntCounter,
+    /// 1 while the stream of replays can be read.
+    pub stream_usable: IntGauge,
+    /// Pages of the stream that were read.
+    pub replay_pages: IntCounter,
+    /// Events of the stream that were handed to replays.
+    pub replay_events: IntCounter,
+    /// Replays that were cut short because the stream could not be read, or too many clients read it.
+    pub replay_failures: IntCounter,
 }
 
 impl NatsMetrics {
@@ -47,6 +55,17 @@ impl NatsMetrics {
             ),
             errors: declare
                 .counter("hydrant_nats_errors_total", "Messages that were no events, and complaints of NATS servers"),
+            stream_usable: declare.gauge("hydrant_nats_stream_usable", "1 while the stream of replays can be read"),
+            replay_pages: declare
+                .counter("hydrant_nats_replay_pages_total", "Pages of the stream that were read for clients that came back"),
+            replay_events: declare.counter(
+                "hydrant_nats_replay_events_total",
+                "Events of the stream that were looked at for clients that came back",
+            ),
+            replay_failures: declare.counter(
+                "hydrant_nats_replay_failures_total",
+                "Replays that ended in a gap because the stream could not be read, or too many clients read it",
+            ),
         };
         metrics.lost_out(0);
         metrics.lost_in(0);

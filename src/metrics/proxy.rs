@@ -145,7 +145,7 @@ impl ProxyMetrics {
         let metrics = Self {
             requests: declare.add(IntCounterVec::new(requests, &["class", "outcome"])),
             in_flight: declare.gauge(
-                "hydrant_proxy_requests",
+                "hydrant_proxy_requests_in_flight",
                 "Requests for the endpoint that wait for a place, for their answer or for its end, and tunnels",
             ),
             answer_seconds: declare.add(Histogram::with_opts(seconds.buckets(bounds()))),

@@ -13,6 +13,9 @@ use crate::delegation::{Delegation, DelegationLimits};
 use crate::metrics::Source;
 use crate::upstream::{Upstream, UpstreamLimits};
 
+/// REST has callers too.
+const LEAST_VERDICTS: usize = 16_384;
+
 impl Server {
     /// Reads the endpoint's users, roles and tenants when they change.
     pub(super) fn follow_endpoint(&mut self, stop: watch::Receiver<bool>) {
@@ -38,7 +41,9 @@ pub(super) fn delegation(
 ) -> Result<Option<Arc<Delegation>>, StartError> {
     let Some(upstream) = upstream.filter(|_| settings.auth_mode() != AuthMode::Local) else { return Ok(None) };
     let Auth { fresh, away, refresh, .. } = settings.auth;
-    let limits = DelegationLimits { fresh, good: away, refresh };
+    // Whoever is connected may come back while the endpoint is away.
+    let verdicts = settings.limits.connections.max(LEAST_VERDICTS);
+    let limits = DelegationLimits { fresh, good: away, refresh, verdicts };
     let metrics = Arc::clone(broker.metrics());
     let delegation = Delegation::new(Arc::clone(upstream), Arc::clone(authority), limits, metrics);
     let delegation = delegation.map_err(StoreError::from)?;

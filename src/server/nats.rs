@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Server, StartError};
 use crate::broker::export::ExportLimits;
 use crate::config::Settings;
-use crate::ingest::nats::{self, Health, Login, NatsError, NatsOptions, Tls, secret};
+use crate::ingest::nats::{self, Health, Login, NatsError, NatsOptions, StreamOptions, Tls, secret};
 
 /// How to reach NATS; nothing if the node is alone.
 pub(super) fn options(settings: &Settings, node: u64) -> Result<Option<NatsOptions>, StartError> {
@@ -22,6 +22,13 @@ pub(super) fn options(settings: &Settings, node: u64) -> Result<Option<NatsOptio
         pending_bytes: nats.queue_bytes,
         event_bytes: settings.limits.event_bytes,
         node,
+        stream: (!nats.stream.is_empty()).then(|| StreamOptions {
+            name: nats.stream.clone(),
+            bytes: i64::try_from(nats.stream_bytes).unwrap_or(i64::MAX),
+            age: nats.stream_age,
+            replicas: nats.stream_replicas,
+            window: nats.window,
+        }),
     }))
 }
 

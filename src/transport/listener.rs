@@ -18,7 +18,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::caller::Caller;
@@ -92,28 +93,28 @@ impl Listener {
         self.tcp.local_addr()
     }
 
-    /// Accepts until told to stop; connections that are open then finish their request.
+    /// Accepts until told to stop, and then until the requests that are under way have been answered. If it is aborted before,
+    /// they are cut off.
     pub async fn serve<H: Handler>(self, handler: Arc<H>, mut stop: watch::Receiver<bool>) {
-        let pending = Arc::new(Semaphore::new(self.limits.pending));
-        let server = Arc::new(Server { tls: self.tls, limits: self.limits, metrics: self.metrics, handler });
+        let Self { tcp, tls, limits, metrics } = self;
+        let pending = Arc::new(Semaphore::new(limits.pending));
+        let server = Arc::new(Server { tls, limits, metrics, handler });
+        let mut connections = JoinSet::new();
         loop {
-            let accepted = tokio::select! {
-                accepted = accept(&self.tcp) => accepted,
-                () = told(&mut stop) => return,
+            let (stream, peer) = tokio::select! {
+                accepted = accept(&tcp) => accepted,
+                Some(_) = connections.join_next() => continue,
+                () = told(&mut stop) => break,
             };
-            let (stream, peer) = accepted;
             let Ok(permit) = Arc::clone(&pending).try_acquire_owned() else {
                 server.metrics.rejected(Rejection::Limited);
                 continue;
             };
-            let (server, stop) = (Arc::clone(&server), stop.clone());
-            tokio::spawn(async move {
-                if let Some(socket) = server.handshake(stream).await {
-                    let caller = Caller::new(peer, socket.certificate(), permit);
-                    server.serve(socket, &caller, stop).await;
-                }
-            });
+            connections.spawn(Arc::clone(&server).connection(stream, peer, permit, stop.clone()));
         }
+        // Nobody shall wait in its queue.
+        drop(tcp);
+        while connections.join_next().await.is_some() {}
     }
 }
 
@@ -145,6 +146,23 @@ struct Server<H> {
 }
 
 impl<H: Handler> Server<H> {
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let socket = tokio::select! {
+            socket = self.handshake(stream) => socket,
+            () = told(&mut stop) => None,
+        };
+        if let Some(socket) = socket {
+            let caller = Caller::new(peer, socket.certificate(), permit);
+            self.serve(socket, &caller, stop).await;
+        }
+    }
+
     async fn handshake(&self, stream: TcpStream) -> Option<Socket> {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::driver::{Driver, Parts, Timing, WAKE};
 use crate::auth::{Authority, Identity};
+use crate::broker::archive::Wake;
 use crate::broker::connection::Connection;
 use crate::broker::history::Start;
 use crate::broker::{Broker, Shard};
@@ -285,12 +286,18 @@ fn shard(
         }
     });
     broker.attach(inlet);
+    let for_archive = Arc::clone(&waker);
+    let wake = Wake::new(move || {
+        if let Err(error) = for_archive.wake() {
+            tracing::error!(%error, "cannot wake a shard");
+        }
+    });
     let (sender, control) = crossbeam_channel::bounded(CONTROL_QUEUE);
     let load = Arc::new(AtomicUsize::new(0));
     let review = Arc::new(AtomicBool::new(false));
     let parts = Parts {
         poll,
-        shard: Shard::new(settings.index, settings.outbox, settings.deflate.clone()),
+        shard: Shard::new(settings.index, settings.outbox, settings.deflate.clone()).with_wake(wake),
         inbox,
         control,
         metrics: broker.metrics().shard(number),

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::common::ws::{Client, Refusal, Show};
 use crate::common::{Hydrant, basic, event, patiently};
 use crate::endpoint::{Drp, MACHINE, User};
+use crate::provider::Provider;
 use crate::tokens;
 
 pub const ALICE: &str = "alice:wonder";
@@ -184,6 +186,11 @@ async fn an_endpoint_that_does_not_tell_its_users_keeps_nobody_waiting_for_long(
     drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &[]));
     let refusal = patiently("the refusal", Box::pin(by_password(&hydrant, "bob:builder"))).await;
     assert_eq!(refused(refusal).status, 503);
+    // One after the other they would wait for forty seconds.
+    let all = join_all((0..8).map(|_| by_password(&hydrant, "bob:builder")));
+    for refusal in patiently("all refusals", Box::pin(all)).await {
+        assert_eq!(refused(refusal).status, 503);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -374,4 +381,25 @@ async fn while_the_endpoint_is_away_those_who_are_known_go_on() {
     drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &[]));
     drp.resume().await;
     by_password(&hydrant, "bob:builder").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_of_a_provider_are_hydrants_own_to_judge() {
+    let (provider, other) = (Provider::new(), Provider::new());
+    let held = tempfile::tempdir().unwrap();
+    let jwks = held.path().join("jwks.json");
+    std::fs::write(&jwks, provider.jwks.to_string()).unwrap();
+    let token = format!(
+        "[token]\njwks = {jwks:?}\nissuer = \"https://id.lab\"\naudience = \"hydrant\"\nroles_claim = \"roles\"\n"
+    );
+    let (drp, hydrant) = front(&token).await;
+    by_password(&hydrant, ALICE).await.unwrap();
+    let claims = json!({"iss": "https://id.lab", "aud": "hydrant", "exp": hydrant::clock::now().as_second() + 300,
+        "sub": "carol", "roles": ["superuser"]});
+    drp.take();
+    let mut carol = by_token(&hydrant, &provider.sign("ec", &claims)).await.unwrap();
+    carol.say("register *.*.*").await;
+    assert_eq!(carol.answer("register", "*.*.*").await.principal, "user:carol");
+    assert_eq!((drp.asked("/api/v3/info"), drp.asked("/api/v3/users/carol")), (0, 0), "nobody had to be asked");
+    assert_eq!(refused(by_token(&hydrant, &other.sign("ec", &claims)).await).status, 403);
 }

@@ -4,12 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 #![allow(unreachable_pub, reason = "helpers of tests are public to all of them")]
 
+mod chain;
 #[path = "../common/mod.rs"]
 mod common;
+mod drain;
 mod endpoint;
 mod identity;
 mod limits;
 mod memory;
+#[path = "../common/provider.rs"]
+mod provider;
 mod proxy;
 mod session;
 mod tokens;

@@ -23,7 +23,7 @@ fn bytes(direction: &str) -> String {
     format!("hydrant_proxy_bytes_total{{direction=\"{direction}\"}}")
 }
 
-const IN_FLIGHT: &str = "hydrant_proxy_requests";
+const IN_FLIGHT: &str = "hydrant_proxy_requests_in_flight";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_are_counted_by_class_and_outcome_and_bodies_by_their_bytes() {

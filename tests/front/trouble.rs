@@ -83,6 +83,19 @@ async fn where_secrets_are_hidden_roles_and_claims_count_all_the_same() {
     assert_eq!(seen(&hydrant, &mut alice, &[("machines", "m1")]).await, [""; 0]);
 }
 
+/// The key of tokens is told, the users' secrets are not: nobody here can compare them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_can_be_opened_is_shown_to_the_endpoint_where_secrets_are_hidden() {
+    let (drp, hydrant) = front("", |drp| drp.state.tells_secrets.store(false, Ordering::Relaxed)).await;
+    let old = drp.token("alice", &json!({"iat": 1}));
+    by_token(&hydrant, &old).await.unwrap();
+    assert_eq!(drp.asked("/api/v3/info"), 1);
+    drp.state.users.lock().get_mut("alice").unwrap().secret = "another".to_owned();
+    let other = drp.token("alice", &json!({"grantor_claims": {"user_id": "alice", "user_secret": "secret of wonder"}}));
+    assert_eq!(refused(by_token(&hydrant, &other).await).status, 403);
+    assert_eq!(drp.asked("/api/v3/info"), 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_of_a_grantor_who_is_not_there_is_refused() {
     let (drp, hydrant) = front("", |_| {}).await;
@@ -96,6 +109,10 @@ async fn a_token_of_a_grantor_who_is_not_there_is_refused() {
     drp.state.users.lock().insert("bob".to_owned(), User::new("builder", &[]));
     let mut alice = by_token(&hydrant, &granted()).await.unwrap();
     alice.register("*.*.*").await;
+    // DRP 3 swaps the two secrets, and refuses what it has made so.
+    let swapped = json!({"grantor_id": "bob", "grantor_secret": "secret of wonder", "user_id": "alice", "user_secret": "secret of builder"});
+    let swapped = drp.token("alice", &json!({"grantor_claims": swapped}));
+    assert_eq!(refused(by_token(&hydrant, &swapped).await).status, 403);
     drp.state.users.lock().remove("bob");
     hydrant.post(&event("users", "delete", "bob")).await;
     assert_eq!(alice.closed().await.0, 1008);

@@ -9,7 +9,7 @@ use hydrant::broker::history::{History, HistoryLimits};
 use hydrant::clock::now;
 use hydrant::event::{Draft, Event};
 use hydrant::fanout::inbox::{Inbox, InboxLimits, inbox};
-use hydrant::ingest::nats::{Login, NatsOptions, Tls, start};
+use hydrant::ingest::nats::{Health, Login, NatsOptions, Tls, start};
 use hydrant::metrics::{Metrics, Source};
 use tokio::sync::watch;
 
@@ -19,7 +19,8 @@ use crate::process::NatsServer;
 pub(crate) struct Node {
     pub(crate) broker: Arc<Broker>,
     inbox: Inbox,
-    _stop: watch::Sender<bool>,
+    health: Arc<Health>,
+    stop: watch::Sender<bool>,
 }
 
 pub(crate) fn options(nats: &NatsServer, node: u64) -> NatsOptions {
@@ -32,6 +33,7 @@ pub(crate) fn options(nats: &NatsServer, node: u64) -> NatsOptions {
         pending_bytes: 64 << 20,
         event_bytes: 1 << 20,
         node,
+        stream: None,
     }
 }
 
@@ -43,8 +45,8 @@ impl Node {
         broker.attach(inlet);
         let exports = broker.share(ExportLimits { batches: 8192, bytes: 64 << 20 }, 10_000);
         let (stop, stopped) = watch::channel(false);
-        start(options, &broker, exports, &stopped).await.unwrap();
-        Self { broker, inbox, _stop: stop }
+        let health = start(options, &broker, exports, &stopped).await.unwrap().health;
+        Self { broker, inbox, health, stop }
     }
 
     /// Nodes that hear each other.
@@ -147,6 +149,35 @@ async fn a_full_inbox_makes_the_way_wait_and_loses_nothing() {
     }
     patiently("the inbox to fill", until(|| slow.broker.waiting() > 0)).await;
     assert_eq!(slow.take(4000).await, keys(0..4000));
+}
+
+/// Longer than the silence after which a node counts as lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_that_is_full_for_long_loses_no_node() {
+    let nats = NatsServer::start();
+    let sender = Node::start(&options(&nats, 1), 100_000).await;
+    let slow = Node::start(&options(&nats, 2), 10).await;
+    sender.until_peers(1).await;
+    slow.until_peers(1).await;
+    for start in (0..1000).step_by(100) {
+        sender.publish(Source::Post, start..start + 100);
+    }
+    patiently("the inbox to fill", until(|| slow.broker.waiting() > 0)).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    // Whether the look for silent nodes or the next message comes first after the wait is chance.
+    assert_eq!(slow.take(1000).await, keys(0..1000));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    sender.publish(Source::Post, [1000]);
+    assert_eq!(slow.take(1).await, ["1000"], "no node was lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_that_nothing_is_received_once_that_has_ended() {
+    let nats = NatsServer::start();
+    let node = Node::start(&options(&nats, 1), 100).await;
+    patiently("the connection", until(|| node.health.report().connected)).await;
+    node.stop.send(true).unwrap();
+    patiently("the end", until(|| !node.health.report().connected)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,3 +15,4 @@ mod logins;
 mod nodes;
 mod process;
 mod sharing;
+mod stream;

@@ -28,8 +28,17 @@ impl NatsServer {
 
     /// A server with more arguments.
     pub(crate) fn with(args: &[&str]) -> Self {
+        Self::in_dir(tempfile::tempdir().unwrap(), args.iter().map(|arg| (*arg).to_owned()).collect())
+    }
+
+    /// A server with `JetStream`, whose streams outlive it.
+    pub(crate) fn with_streams() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let store = dir.path().join("streams").display().to_string();
+        Self::in_dir(dir, vec!["-js".to_owned(), "-sd".to_owned(), store])
+    }
+
+    fn in_dir(dir: tempfile::TempDir, args: Vec<String>) -> Self {
         let child = spawn(&args, "-1", dir.path());
         let mut server = Self { child, port: 0, args, dir };
         server.port = server.told_port();

@@ -13,7 +13,7 @@ mod report;
 
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use hydrant::ingest::demo::Fleet;
 
 pub use self::pace::Sample;
@@ -49,6 +49,8 @@ pub fn run(args: &FleetArgs) -> Result<Report> {
     cpu::raise_file_limit(clients * 3 + OTHER_FILES)?;
     let session = Session::open(&args.target, cores)?;
     cpu::pin(cores.client)?;
+    // Events are to be published when they are due, not up to 50 us later.
+    nix::sys::prctl::set_timerslack(1).context("cannot ask for exact timers")?;
     measure(args, cores, &session, machine).map_err(|error| session.explain(error))
 }
 
@@ -109,7 +111,7 @@ fn server(args: &FleetArgs, cores: Cores, session: &Session) -> Result<Bench> {
     let interests = interests(args, &fleet);
     ensure!(!interests.is_empty(), "there are no clients: see --runners, --portals and --scripts");
     let swarm = registered(session, &interests)?;
-    let outlet = Outlet::Server(session.publisher(cores.client)?);
+    let outlet = Outlet::Server(session.publisher(cores.client)?.wakes(swarm.waker()?));
     Ok(Bench { fleet, interests, swarm, outlet })
 }
 

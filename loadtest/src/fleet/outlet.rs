@@ -55,6 +55,11 @@ impl Outlet {
         }
     }
 
+    /// Whether the answer to a batch takes its time.
+    pub(super) fn answers_late(&self) -> bool {
+        matches!(self, Self::Server(_))
+    }
+
     /// How often the server was busy, once it has taken the batch.
     pub(super) fn answered(&self) -> Result<Option<u32>> {
         match self {

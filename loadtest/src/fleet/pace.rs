@@ -107,12 +107,6 @@ impl Bench {
     }
 }
 
-/// How long to wait for sockets when the next event is due in `pause`: epoll rounds up to milliseconds, so less than
-/// one is not waited at all, lest events are published late.
-fn whole_millis(pause: Duration) -> Duration {
-    Duration::from_millis(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)).min(TICK)
-}
-
 impl Run<'_> {
     fn publish_all(&mut self, total: u64, begin: Instant, meanwhile: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let bar = progress::bar(total, "publishing");
@@ -132,8 +126,10 @@ impl Run<'_> {
                 called = Instant::now();
                 meanwhile()?;
             }
-            let pause = self.due(begin, self.published).saturating_duration_since(Instant::now());
-            self.bench.swarm.poll(whole_millis(pause), &mut self.expectations)?;
+            // While an answer is waited for nothing can be published, whatever is due: the answer ends the wait.
+            let due = self.due(begin, self.published).saturating_duration_since(Instant::now());
+            let waits = waiting_since.is_some() && self.bench.outlet.answers_late();
+            self.listen(if waits { TICK } else { due.min(TICK) })?;
         }
         bar.finish_and_clear();
         Ok(())
@@ -156,9 +152,15 @@ impl Run<'_> {
                 window = self.expectations.outstanding - before;
                 waiting_since = Some(Instant::now());
             }
-            self.bench.swarm.poll(Duration::ZERO, &mut self.expectations)?;
+            self.listen(if is_free { Duration::ZERO } else { TICK })?;
         }
         Ok(())
+    }
+
+    /// Takes what comes. The core is left to the publisher as long as nothing does: it has it with us.
+    fn listen(&mut self, patience: Duration) -> Result<()> {
+        self.bench.swarm.wait(patience)?;
+        self.bench.swarm.poll(Duration::ZERO, &mut self.expectations)
     }
 
     fn is_answered(&mut self, since: Instant) -> Result<bool> {

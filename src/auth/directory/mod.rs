@@ -49,13 +49,13 @@ pub struct TenantOf {
     pub(super) members: Members,
 }
 
-/// What a directory is made of.
+/// What a directory is made of. Versions share what has not changed: tenants may list a hundred thousand machines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entries {
     /// Claims by role.
-    pub roles: BTreeMap<String, Vec<Claim>>,
+    pub roles: Arc<BTreeMap<String, Vec<Claim>>>,
     /// Tenants by name.
-    pub tenants: BTreeMap<String, TenantOf>,
+    pub tenants: Arc<BTreeMap<String, TenantOf>>,
     /// Users that have been asked for, by name.
     pub users: BTreeMap<String, Account>,
     /// Stands for the key of tokens, if the endpoint tells it.
@@ -95,7 +95,7 @@ pub(super) struct Stamps {
 #[derive(Debug, Default)]
 pub struct Directory {
     entries: Entries,
-    tenant_of: HashMap<String, Arc<Tenant>>,
+    tenant_of: Arc<HashMap<String, Arc<Tenant>>>,
     memo: Mutex<Memo>,
 }
 
@@ -109,12 +109,17 @@ struct Memo {
 impl Directory {
     /// A version.
     pub fn new(entries: Entries) -> Self {
-        let mut tenant_of = HashMap::new();
-        for tenant in entries.tenants.values() {
-            let compiled = Arc::new(Tenant::new(tenant.members.clone()));
-            tenant_of.extend(tenant.users.iter().map(|user| (user.clone(), Arc::clone(&compiled))));
-        }
+        let tenant_of = Arc::new(tenants_by_user(&entries.tenants));
         Self { entries, tenant_of, memo: Mutex::default() }
+    }
+
+    /// The next version; tenants are compiled again only if they are others.
+    #[must_use]
+    pub fn next(&self, entries: Entries) -> Self {
+        if !Arc::ptr_eq(&entries.tenants, &self.entries.tenants) {
+            return Self::new(entries);
+        }
+        Self { entries, tenant_of: Arc::clone(&self.tenant_of), memo: Mutex::default() }
     }
 
     /// What it was made of.
@@ -288,6 +293,15 @@ impl Holder {
     }
 }
 
+fn tenants_by_user(tenants: &BTreeMap<String, TenantOf>) -> HashMap<String, Arc<Tenant>> {
+    let mut by_user = HashMap::new();
+    for tenant in tenants.values() {
+        let compiled = Arc::new(Tenant::new(tenant.members.clone()));
+        by_user.extend(tenant.users.iter().map(|user| (user.clone(), Arc::clone(&compiled))));
+    }
+    by_user
+}
+
 fn identity(principal: Principal, expires_at: Option<Timestamp>, holder: Holder, endpoint: Stamps) -> Identity {
     Identity {
         principal,
@@ -295,5 +309,23 @@ fn identity(principal: Principal, expires_at: Option<Timestamp>, holder: Holder,
         subject: Subject::Account(Arc::new(holder)),
         conditions: Conditions { endpoint: Some(Arc::new(endpoint)), ..Conditions::default() },
         restrictions: Arc::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenants_are_compiled_again_only_if_they_are_others() {
+        let lab = |user: &str| TenantOf { users: [user.to_owned()].into(), ..TenantOf::default() };
+        let of = |user: &str| Arc::new(BTreeMap::from([("lab".to_owned(), lab(user))]));
+        let first = Directory::new(Entries { tenants: of("a"), ..Entries::default() });
+        let mut entries = first.entries().clone();
+        entries.users.insert("b".to_owned(), Account { roles: BTreeSet::new(), stamp: None });
+        let second = first.next(entries.clone());
+        assert!(Arc::ptr_eq(&first.tenant_of["a"], &second.tenant_of["a"]) && second.user("b").is_ok());
+        let third = second.next(Entries { tenants: of("b"), ..entries });
+        assert!(third.tenant_of.contains_key("b") && !third.tenant_of.contains_key("a"));
     }
 }

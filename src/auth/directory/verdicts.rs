@@ -15,9 +15,6 @@ use crate::auth::credential::Credential;
 use crate::auth::identity::Identity;
 use crate::auth::keys::Hasher;
 
-/// How many are kept.
-const ENTRIES: usize = 16_384;
-
 /// A verdict that is known.
 #[derive(Debug)]
 pub enum Known {
@@ -39,6 +36,8 @@ pub struct Verdicts {
     table: Mutex<HashMap<[u8; 32], Verdict>>,
     fresh: Duration,
     good: Duration,
+    /// How many are kept.
+    entries: usize,
 }
 
 impl fmt::Debug for Verdicts {
@@ -48,12 +47,12 @@ impl fmt::Debug for Verdicts {
 }
 
 impl Verdicts {
-    /// None yet. They are `fresh` for so long, and `good` for so long if the endpoint is away.
+    /// None yet. They are `fresh` for so long, and `good` for so long if the endpoint is away; at most `entries` are kept.
     ///
     /// # Errors
     /// When the system has no random numbers.
-    pub fn new(fresh: Duration, good: Duration) -> Result<Self, getrandom::Error> {
-        Ok(Self { hasher: Hasher::random()?, table: Mutex::default(), fresh, good: good.max(fresh) })
+    pub fn new(fresh: Duration, good: Duration, entries: usize) -> Result<Self, getrandom::Error> {
+        Ok(Self { hasher: Hasher::random()?, table: Mutex::default(), fresh, good: good.max(fresh), entries })
     }
 
     /// What stands for a credential; nothing for a certificate, which no endpoint is asked about.
@@ -79,10 +78,10 @@ impl Verdicts {
     pub fn keep(&self, key: [u8; 32], identity: Identity, now: Timestamp) {
         let until = |span| now.checked_add(span).unwrap_or(Timestamp::MAX);
         let mut table = self.table.lock();
-        if table.len() >= ENTRIES {
+        if table.len() >= self.entries {
             table.retain(|_, verdict| now < verdict.fresh_until);
         }
-        if table.len() >= ENTRIES {
+        if table.len() >= self.entries {
             table.clear();
         }
         table.insert(key, Verdict { identity, fresh_until: until(self.fresh), good_until: until(self.good) });
@@ -101,5 +100,35 @@ impl Verdicts {
     /// Holds nothing fresh any more, as nobody knows what has changed.
     pub fn doubt(&self) {
         self.table.lock().values_mut().for_each(|verdict| verdict.fresh_until = Timestamp::MIN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Secret;
+    use crate::auth::directory::{Account, Directory, Entries};
+
+    #[test]
+    fn beyond_the_bound_those_that_are_not_fresh_make_room() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let verdicts = Verdicts::new(Duration::from_mins(1), Duration::from_hours(1), 3).unwrap();
+        let mut entries = Entries::default();
+        entries.users.insert("a".to_owned(), Account { roles: std::collections::BTreeSet::new(), stamp: None });
+        let identity = Directory::new(entries).user("a").unwrap();
+        let key = |n: u32| verdicts.key(&Credential::Bearer(Secret::new(n.to_string()))).unwrap();
+        let known = |n, second| verdicts.look(&key(n), at(second));
+        for (n, second) in [(1, 0), (2, 0), (3, 100)] {
+            verdicts.keep(key(n), identity.clone(), at(second));
+        }
+        assert!(matches!(known(1, 59), Some(Known::Fresh(_))) && matches!(known(1, 3599), Some(Known::Stale(_))));
+        assert!(known(1, 3600).is_none());
+        verdicts.keep(key(4), identity.clone(), at(101));
+        assert!(
+            known(1, 101).is_none() && known(2, 101).is_none() && known(3, 101).is_some() && known(4, 101).is_some()
+        );
+        verdicts.keep(key(5), identity.clone(), at(102));
+        verdicts.keep(key(6), identity, at(102));
+        assert!(verdicts.table.lock().len() <= 3 && known(6, 102).is_some());
     }
 }

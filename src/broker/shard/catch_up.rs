@@ -4,6 +4,7 @@
 //! client that reads slowly holds nothing but its bounded outbox. If the history forgets events before they were given, a
 //! notice in their place says how many.
 
+use std::ops::Range as Numbers;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,7 +12,8 @@ use jiff::Timestamp;
 use super::{Session, Shard, sees};
 use crate::auth::{Access, Principal};
 use crate::broker::CONNECTIONS;
-use crate::broker::history::{Gap, History, Start};
+use crate::broker::archive::Piece;
+use crate::broker::history::{Gap, History, Retained, Start};
 use crate::broker::replay::{Range, Replay};
 use crate::event::Event;
 use crate::fanout::{ConnId, Delivery};
@@ -54,7 +56,7 @@ impl Shard {
     ) -> ConnId {
         let conn = self.open(principal, access, overflow);
         // The index is the gate: a role may allow more registrations than the settings do.
-        let replay = Replay::new(start, Limits { registrations: usize::MAX, ..self.limits });
+        let replay = Replay::new(start, Limits { registrations: usize::MAX, ..self.limits }, &self.wake);
         self.session(conn).replay = Some(Box::new(replay));
         self.fanout.set_paused(conn, true);
         conn
@@ -163,8 +165,40 @@ impl Shard {
                 self.tell_gap(conn, replay, &gap, now);
             }
             let Some(range) = replay.next(self.position) else { return !replay.is_level(self.position) };
-            self.portion(conn, replay, range, history, allowance, now);
+            if replay.is_in_archive(range) {
+                if !self.piece(conn, replay, range, allowance, now) {
+                    break;
+                }
+            } else {
+                self.portion(conn, replay, range, history, allowance, now);
+            }
         }
+        true
+    }
+
+    /// Looks at the next piece from the archive. Returns false if there is none yet or no room for it.
+    fn piece(&mut self, conn: ConnId, replay: &mut Replay, range: Range, allowance: &mut Allowance, now: Now) -> bool {
+        replay.held_up = match replay.peek() {
+            None => return false,
+            Some(Piece::Event(_, event)) => event.frame().len(),
+            Some(Piece::Gap(_) | Piece::End(_)) => 0,
+        };
+        if !self.fanout.has_spare_room(conn, replay.held_up) {
+            return false;
+        }
+        match replay.take() {
+            Some(Piece::Event(place, event)) if place < range.until => {
+                self.consider(conn, replay, place, &event, allowance, now);
+            }
+            Some(Piece::Gap(gap)) => self.tell_gap(conn, replay, &gap, now),
+            Some(Piece::End(seam)) => {
+                if replay.leave_archive(seam, self.position) {
+                    self.tell_gap(conn, replay, &Gap { from: None, to: now.time, events: None }, now);
+                }
+            }
+            Some(Piece::Event(..)) | None => {}
+        }
+        replay.held_up = 0;
         true
     }
 
@@ -179,26 +213,48 @@ impl Shard {
         now: Now,
     ) {
         let mut events = Vec::with_capacity(PORTION);
-        let lost = history.read(range.from, range.until, PORTION.min(allowance.events), &mut events);
-        if lost > 0 {
-            let gap = Gap { from: None, to: history.oldest().unwrap_or(now.time), events: Some(lost) };
+        let Numbers { start, end } = replay.numbers(range);
+        let lost = history.read(start, end, PORTION.min(allowance.events), &mut events);
+        let missing = replay.not_given(start..start + lost);
+        if missing > 0 {
+            let gap = Gap { from: None, to: history.oldest().unwrap_or(now.time), events: Some(missing) };
             self.tell_gap(conn, replay, &gap, now);
+        }
+        if lost > 0 {
             replay.advance(range.from + lost);
         }
-        for (number, event) in events {
+        for Retained { number, event, .. } in events {
             replay.held_up = event.frame().len();
             if allowance.is_spent() || !self.fanout.has_spare_room(conn, replay.held_up) {
                 return;
             }
             replay.held_up = 0;
-            allowance.events -= 1;
-            self.fanout.begin_event(&event);
-            if replay.wants(number, &event) && self.may_see(conn, &event) {
-                allowance.bytes = allowance.bytes.saturating_sub(event.frame().len());
-                self.give(conn, &event, now);
+            if replay.was_given(number) {
+                allowance.events -= 1;
+                replay.advance(replay.place(number) + 1);
+            } else {
+                self.consider(conn, replay, replay.place(number), &event, allowance, now);
             }
-            replay.advance(number + 1);
         }
+    }
+
+    /// Gives the next event if the connection wants it and may see it.
+    fn consider(
+        &mut self,
+        conn: ConnId,
+        replay: &mut Replay,
+        place: u64,
+        event: &Arc<Event>,
+        allowance: &mut Allowance,
+        now: Now,
+    ) {
+        allowance.events -= 1;
+        self.fanout.begin_event(event);
+        if replay.wants(place, event) && self.may_see(conn, event) {
+            allowance.bytes = allowance.bytes.saturating_sub(event.frame().len());
+            self.give(conn, event, now);
+        }
+        replay.advance(place + 1);
     }
 
     fn give(&mut self, conn: ConnId, event: &Arc<Event>, now: Now) {

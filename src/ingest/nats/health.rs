@@ -1,4 +1,4 @@
-//! Whether NATS is there, for `/readyz`.
+//! Whether NATS is there and the stream of replays, for `/readyz`.
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -12,20 +12,51 @@ pub struct Report {
     pub connected: bool,
     /// Since when it is so: RFC 3339.
     pub since: String,
+    /// The stream that replays are read from, if there shall be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamReport>,
 }
 
-/// The state of the connection, written by the task that receives.
+/// What is said of the stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct StreamReport {
+    /// Which one.
+    pub name: String,
+    /// Whether it can be read.
+    pub usable: bool,
+    /// Since when it is so: RFC 3339.
+    pub since: String,
+    /// Why it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The state of the connection, written by the task that receives, and of the stream, by the one that looks after it.
 #[derive(Debug)]
 pub struct Health(Mutex<Report>);
 
 impl Health {
     /// Not connected yet.
     pub(super) fn new(now: Timestamp) -> Self {
-        Self(Mutex::new(Report { connected: false, since: now.to_string() }))
+        Self(Mutex::new(Report { connected: false, since: now.to_string(), stream: None }))
     }
 
     pub(super) fn set(&self, connected: bool, since: Timestamp) {
-        *self.0.lock() = Report { connected, since: since.to_string() };
+        let mut report = self.0.lock();
+        report.connected = connected;
+        report.since = since.to_string();
+    }
+
+    /// Notes what is wrong with the stream of that name, if anything is. Returns whether that is news.
+    pub(super) fn set_stream(&self, name: &str, error: Option<String>, since: Timestamp) -> bool {
+        let mut report = self.0.lock();
+        if report.stream.as_ref().is_some_and(|stream| stream.error == error) {
+            return false;
+        }
+        let usable = error.is_none();
+        report.stream = Some(StreamReport { name: name.to_owned(), usable, since: since.to_string(), error });
+        true
     }
 
     /// How it is now.

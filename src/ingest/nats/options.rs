@@ -9,6 +9,8 @@ use async_nats::{ConnectOptions, Event, ServerAddr};
 use thiserror::Error;
 use tokio::sync::Notify;
 
+use super::stream::StreamOptions;
+use super::stream::ensure::StreamError;
 use crate::auth::Secret;
 use crate::metrics::Metrics;
 
@@ -45,6 +47,9 @@ pub enum NatsError {
     /// The client refuses its options.
     #[error("cannot use NATS: {0}")]
     Options(String),
+    /// The stream of replays.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
 }
 
 /// As whom; at most one of these is needed.
@@ -95,6 +100,8 @@ pub struct NatsOptions {
     pub event_bytes: usize,
     /// This run of this node.
     pub node: u64,
+    /// The stream that replays are read from, if there shall be one.
+    pub stream: Option<StreamOptions>,
 }
 
 impl fmt::Debug for NatsOptions {
@@ -207,6 +214,7 @@ mod tests {
             pending_bytes: 1,
             event_bytes: 1,
             node: 1,
+            stream: None,
         };
         assert!(!format!("{options:?} {:?}", options.login).contains("CANARY"));
     }

@@ -20,7 +20,8 @@ use super::wire::{self, Kind, Place};
 use super::{Health, NatsOptions};
 use crate::broker::copies::Occurrence;
 use crate::broker::history::HYDRANT;
-use crate::broker::{Broker, PublishError};
+use crate::broker::origin::Origin;
+use crate::broker::{Arrivals, Broker, PublishError};
 use crate::clock;
 use crate::event::{Draft, Event};
 use crate::metrics::{NatsMetrics, Source};
@@ -38,6 +39,8 @@ const LOOK: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 struct Run {
     events: Vec<Event>,
+    /// Where each is from; nothing for gaps.
+    origins: Vec<Option<Origin>>,
     /// For each event which occurrence it is; empty if copies cannot come.
     occurrences: Vec<Occurrence>,
 }
@@ -51,6 +54,10 @@ pub(super) struct Receiver {
     longest: usize,
     peers: Peers,
     runs: Vec<Run>,
+    /// How far nodes are that have just shown a sign of life.
+    signs: Vec<Place>,
+    /// Whether events of others are missing among what was taken.
+    torn: bool,
     /// Since when there is no connection; nothing while there is one.
     away: Option<Timestamp>,
     /// How many connections were made until then.
@@ -70,6 +77,8 @@ impl Receiver {
             longest: options.event_bytes,
             peers: Peers::default(),
             runs: Vec::new(),
+            signs: Vec::new(),
+            torn: false,
             away: Some(now),
             connects: 0,
             looked: now,
@@ -95,6 +104,7 @@ impl Receiver {
             }
         }
         self.metrics().connected.set(0);
+        self.health.set(false, clock::now());
     }
 
     fn metrics(&self) -> &NatsMetrics {
@@ -121,6 +131,7 @@ impl Receiver {
                     wire::State::Down => self.peers.goodbye(place.node, place.number, now),
                 };
                 self.tell_loss(loss, now);
+                self.signs.push(place);
             }
             Err(error) => self.complain(&error),
         }
@@ -135,7 +146,7 @@ impl Receiver {
         match wire::read_event(message, self.longest, now) {
             Ok(event) => {
                 self.metrics().received.inc();
-                self.push(event, occurrence);
+                self.push(event, Some(Origin { node: place.node, number: place.number }), occurrence);
             }
             Err(error) => {
                 self.complain(&error);
@@ -149,14 +160,19 @@ impl Receiver {
         tracing::debug!(%error, "a message over NATS is no event");
     }
 
-    fn push(&mut self, event: Event, occurrence: Option<Occurrence>) {
+    fn push(&mut self, event: Event, origin: Option<Origin>, occurrence: Option<Occurrence>) {
         let of_one_kind = |run: &&mut Run| run.occurrences.is_empty() == occurrence.is_none();
         match self.runs.last_mut().filter(of_one_kind) {
             Some(run) => {
                 run.events.push(event);
+                run.origins.push(origin);
                 run.occurrences.extend(occurrence);
             }
-            None => self.runs.push(Run { events: vec![event], occurrences: occurrence.into_iter().collect() }),
+            None => self.runs.push(Run {
+                events: vec![event],
+                origins: vec![origin],
+                occurrences: occurrence.into_iter().collect(),
+            }),
         }
     }
 
@@ -169,6 +185,7 @@ impl Receiver {
     }
 
     fn tell_gap(&mut self, reason: &str, node: Option<u64>, events: Option<u64>, since: Timestamp, now: Timestamp) {
+        self.torn = true;
         let node = node.map(|node| format!("{node:016x}"));
         let (from, to) = (since.to_string(), now.to_string());
         let object = serde_json::json!({"From": from, "To": to, "Events": events, "Node": node, "Reason": reason});
@@ -176,7 +193,7 @@ impl Receiver {
         let mut draft = Draft::new(HYDRANT, "gap", "nats");
         draft.object = &object;
         let event = draft.seal(now);
-        self.push(event, None);
+        self.push(event, None, None);
     }
 
     /// Compares the connection with what is known of it. A connection that was lost and made again between two looks shows by
@@ -205,6 +222,8 @@ impl Receiver {
             tracing::info!("NATS is back");
             self.tell_gap("disconnected", None, None, since, now);
         } else {
+            // What others took in before, this node has not heard.
+            self.torn = true;
             tracing::info!("connected to NATS");
         }
     }
@@ -220,25 +239,30 @@ impl Receiver {
         self.metrics().peers.set(i64::try_from(self.peers.len()).unwrap_or(i64::MAX));
     }
 
-    /// Sequences what was taken, in its order; waits while the inboxes are full.
+    /// Sequences what was taken, in its order; waits while the inboxes are full. Meanwhile nobody is heard, so nobody is silent.
     async fn sequence(&mut self) -> Result<(), PublishError> {
-        for Run { mut events, occurrences } in std::mem::take(&mut self.runs) {
-            while let Err((error, refused)) = self.offer(events, &occurrences) {
+        let mut waited = false;
+        for Run { mut events, origins, occurrences } in std::mem::take(&mut self.runs) {
+            let arrivals = Arrivals { origins: &origins, occurrences: &occurrences };
+            while let Err((error, refused)) = self.broker.publish_foreign(events, Source::Nats, arrivals) {
                 match error {
                     PublishError::Stopped => return Err(error),
                     PublishError::Full { .. } => sleep(RETRY).await,
                 }
+                waited = true;
                 events = refused;
             }
         }
-        Ok(())
-    }
-
-    fn offer(&self, events: Vec<Event>, occurrences: &[Occurrence]) -> Result<u64, (PublishError, Vec<Event>)> {
-        if occurrences.is_empty() {
-            self.broker.publish_or_return(events, Source::Nats)
-        } else {
-            self.broker.publish_foreign(events, Source::Nats, occurrences)
+        // Only now: a sign of life says that what stands before it has been taken in.
+        for Place { node, number } in self.signs.drain(..) {
+            self.broker.heard(node, number);
         }
+        if std::mem::take(&mut self.torn) {
+            self.broker.tear();
+        }
+        if waited {
+            self.peers.excuse(clock::now());
+        }
+        Ok(())
     }
 }

@@ -10,6 +10,8 @@
 //! The payload is the wire form of the event, so Time, Principal and both objects arrive byte for byte. It is read as
 //! strictly as a post: whoever may publish on the subject is not necessarily a hydrant.
 
+use std::num::NonZero;
+
 use async_nats::{HeaderMap, HeaderValue, Message};
 use jiff::Timestamp;
 use thiserror::Error;
@@ -23,6 +25,10 @@ const NODE: &str = "Hydrant-Node";
 const SEQUENCE: &str = "Hydrant-Sequence";
 const OCCURRENCE: &str = "Hydrant-Occurrence";
 const STATE: &str = "Hydrant-State";
+
+/// Numbers stay below this, so that the next one and sums of a few always exist. Nobody counts so far; who writes a larger one is no
+/// hydrant.
+const NUMBERS: u64 = 1 << 62;
 
 /// Why a message is not one of ours.
 #[derive(Debug, Error)]
@@ -101,11 +107,13 @@ fn headers(place: Place) -> HeaderMap {
 pub(super) fn read(message: &Message) -> Result<(Place, Kind), WireError> {
     let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name)).map(HeaderValue::as_str);
     let node = header(NODE).and_then(|text| u64::from_str_radix(text, 16).ok()).ok_or(WireError::Header(NODE))?;
-    let number = header(SEQUENCE).and_then(|text| text.parse().ok()).ok_or(WireError::Header(SEQUENCE))?;
+    let number = header(SEQUENCE).and_then(|text| text.parse().ok()).filter(|number| *number < NUMBERS);
+    let number = number.ok_or(WireError::Header(SEQUENCE))?;
     let kind = match header(STATE) {
         None => {
-            let read = |text: &str| text.parse().map_err(|_| WireError::Header(OCCURRENCE));
-            Kind::Event { occurrence: header(OCCURRENCE).map(read).transpose()? }
+            // They count from one.
+            let read = |text: &str| text.parse::<NonZero<Occurrence>>().map_err(|_| WireError::Header(OCCURRENCE));
+            Kind::Event { occurrence: header(OCCURRENCE).map(read).transpose()?.map(NonZero::get) }
         }
         Some("up") => Kind::Heartbeat(State::Up),
         Some("down") => Kind::Heartbeat(State::Down),
@@ -119,8 +127,59 @@ pub(super) fn read(message: &Message) -> Result<(Place, Kind), WireError> {
 /// # Errors
 /// [`WireError`] if the payload is not an event of at most `longest` bytes.
 pub(super) fn read_event(message: &Message, longest: usize, now: Timestamp) -> Result<Event, WireError> {
+    read_draft(message, longest, |draft| draft.seal(now))
+}
+
+/// Reads the event of a message for one client that comes back; it was counted when it was taken in.
+///
+/// # Errors
+/// As [`read_event`].
+pub(super) fn read_replayed(message: &Message, longest: usize, now: Timestamp) -> Result<Event, WireError> {
+    read_draft(message, longest, |draft| draft.seal_for_one(now))
+}
+
+fn read_draft(message: &Message, longest: usize, seal: impl Fn(&Draft<'_>) -> Event) -> Result<Event, WireError> {
     if message.payload.len() > longest {
         return Err(WireError::TooLarge(message.payload.len()));
     }
-    Validator::lend(|validator| Ok(Draft::of(&validator.read(&message.payload)?)?.seal(now)))
+    Validator::lend(|validator| Ok(seal(&Draft::of(&validator.read(&message.payload)?)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(headers: HeaderMap) -> Message {
+        Message {
+            subject: "a".into(),
+            reply: None,
+            payload: bytes::Bytes::new(),
+            headers: Some(headers),
+            status: None,
+            description: None,
+            length: 0,
+        }
+    }
+
+    fn read_back(number: u64, occurrence: Option<Occurrence>) -> Option<(Place, Option<Occurrence>)> {
+        match read(&message(event_headers(Place { node: 7, number }, occurrence))) {
+            Ok((place, Kind::Event { occurrence })) => Some((place, occurrence)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn headers_come_back() {
+        assert_eq!(read_back(3, Some(2)), Some((Place { node: 7, number: 3 }, Some(2))));
+        assert_eq!(read_back(NUMBERS - 1, None), Some((Place { node: 7, number: NUMBERS - 1 }, None)));
+    }
+
+    #[test]
+    fn numbers_that_nobody_counts_to_are_refused() {
+        for number in [NUMBERS, u64::MAX - 1, u64::MAX] {
+            assert_eq!(read_back(number, None), None);
+            assert!(read(&message(heartbeat_headers(Place { node: 7, number }, State::Up))).is_err());
+        }
+        assert_eq!(read_back(3, Some(0)), None, "occurrences count from one");
+    }
 }

@@ -1,0 +1,152 @@
+//! Where replays come from that begin before the recent past: what an archive promises, and how its pages reach a shard.
+//!
+//! An [`Archive`] reads on a task of its own and hands over [`Page`]s, one at a time: it reads the next one once the shard has begun
+//! with the former ([`PAGES`] waits in between), so a slow client holds two pages and not the archive. The last piece tells where to go
+//! on in the recent past and what to leave out there ([`Seam`]).
+//!
+//! Contract: pieces stand in the archive's order with places that rise; what cannot be read is told by a gap in its place; after the
+//! end nothing comes. Reading again gives the same events up to the given place. The shard never waits: it takes a page that is there, and is
+//! woken when one comes.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::history::Gap;
+use super::seam::Seam;
+use crate::event::Event;
+
+/// Pages that wait to be taken.
+const PAGES: usize = 1;
+
+/// Places in an archive are below this one.
+pub const PLACES: u64 = 1 << 62;
+
+/// A part of a replay.
+#[derive(Debug)]
+pub enum Piece {
+    /// An event and its place in the archive.
+    Event(u64, Arc<Event>),
+    /// Something is missing here.
+    Gap(Gap),
+    /// Nothing comes any more; tells how to go on, unless the archive was read again.
+    End(Option<Seam>),
+}
+
+/// Pieces that were read together.
+pub type Page = Vec<Piece>;
+
+/// What is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// From this time on.
+    pub time: Timestamp,
+    /// Up to this place, which is excluded, and not to the recent past: it was read before.
+    pub until: Option<u64>,
+}
+
+/// Wakes whoever waits for pages.
+#[derive(Clone)]
+pub struct Wake(Arc<dyn Fn() + Send + Sync>);
+
+impl Wake {
+    /// One that calls `wake`.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(wake))
+    }
+
+    fn wake(&self) {
+        (self.0)();
+    }
+}
+
+impl Default for Wake {
+    fn default() -> Self {
+        Self::new(|| ())
+    }
+}
+
+impl fmt::Debug for Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wake")
+    }
+}
+
+/// See the module's text.
+pub trait Archive: fmt::Debug + Send + Sync {
+    /// Begins to read, and fills `desk`. Returns at once.
+    fn read(&self, reading: Reading, desk: Desk);
+}
+
+/// The end of whoever reads.
+#[derive(Debug)]
+pub struct Desk {
+    pages: mpsc::Sender<Page>,
+    wake: Wake,
+}
+
+/// Room for one page.
+#[derive(Debug)]
+pub struct Place<'d> {
+    permit: mpsc::Permit<'d, Page>,
+    wake: &'d Wake,
+}
+
+/// The end of the shard.
+#[derive(Debug)]
+pub struct Pages {
+    pages: mpsc::Receiver<Page>,
+    begun: VecDeque<Piece>,
+}
+
+/// The two ends.
+pub fn desk(wake: Wake) -> (Desk, Pages) {
+    let (sender, receiver) = mpsc::channel(PAGES);
+    (Desk { pages: sender, wake }, Pages { pages: receiver, begun: VecDeque::new() })
+}
+
+impl Desk {
+    /// Waits until a page may be handed over; nothing if nobody wants one any more.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is given up.
+    pub async fn room(&self) -> Option<Place<'_>> {
+        let permit = self.pages.reserve().await.ok()?;
+        Some(Place { permit, wake: &self.wake })
+    }
+}
+
+impl Place<'_> {
+    /// Hands a page over.
+    pub fn put(self, page: Page) {
+        self.permit.send(page);
+        self.wake.wake();
+    }
+}
+
+impl Pages {
+    /// The next piece stays; nothing if it is not there yet. A reader that died ends like one that read again.
+    pub(super) fn peek(&mut self) -> Option<&Piece> {
+        while self.begun.is_empty() {
+            match self.pages.try_recv() {
+                Ok(page) => self.begun = page.into(),
+                Err(mpsc::error::TryRecvError::Empty) => return None,
+                Err(mpsc::error::TryRecvError::Disconnected) => self.begun.push_back(Piece::End(None)),
+            }
+        }
+        self.begun.front()
+    }
+
+    /// The piece that was looked at.
+    pub(super) fn take(&mut self) -> Option<Piece> {
+        self.begun.pop_front()
+    }
+
+    /// Whether there is a piece.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.begun.is_empty() || !self.pages.is_empty() || self.pages.is_closed()
+    }
+}

@@ -1,0 +1,113 @@
+//! Which node an event is of, and how far this node has got with the events of each.
+//!
+//! Every node numbers what it passes on, so an event is known everywhere by the run of its node and its number there. The sequencer
+//! keeps [`Marks`] under its lock: with them a place in this node's order is a place in the events of each node, and that is
+//! what a replay is joined to the recent past by ([`super::seam`]).
+//!
+//! Contract: pure. Bounded: at most [`MOST`] nodes, the longest silent one makes room.
+
+use hashbrown::HashMap;
+use jiff::{SignedDuration, Timestamp};
+
+use super::copies::Occurrence;
+
+/// Nodes that are remembered.
+const MOST: usize = 1024;
+
+/// A node that was not heard for so long is not waited for; they show themselves every two seconds.
+const SILENCE: SignedDuration = SignedDuration::from_secs(10);
+
+/// One run of one node.
+pub type NodeId = u64;
+
+/// An event among those that its node passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The node that took it in.
+    pub node: NodeId,
+    /// Its number there.
+    pub number: u64,
+}
+
+/// What is known of an event that goes between nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    /// Where it is from.
+    pub origin: Origin,
+    /// For events of an endpoint that other nodes may follow too: which occurrence it is.
+    pub occurrence: Option<Occurrence>,
+}
+
+/// How far this node has got with one node's events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The number of the next event.
+    pub next: u64,
+    /// When the node was last heard.
+    pub heard: Timestamp,
+}
+
+/// See the module's text.
+#[derive(Debug, Clone, Default)]
+pub struct Marks(HashMap<NodeId, Mark>);
+
+impl Marks {
+    /// Everything of `node` before the number `next` was taken in, was a copy, or will not come.
+    pub fn note(&mut self, node: NodeId, next: u64, heard: Timestamp) {
+        if let Some(mark) = self.0.get_mut(&node) {
+            *mark = Mark { next: mark.next.max(next), heard };
+            return;
+        }
+        if self.0.len() >= MOST
+            && let Some(oldest) = self.0.iter().min_by_key(|(_, mark)| mark.heard).map(|(node, _)| *node)
+        {
+            self.0.remove(&oldest);
+        }
+        self.0.insert(node, Mark { next, heard });
+    }
+
+    /// The number of the next event of `node`; 0 if nothing is known of it.
+    pub fn next(&self, node: NodeId) -> u64 {
+        self.0.get(&node).map_or(0, |mark| mark.next)
+    }
+
+    /// All nodes.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, Mark)> {
+        self.0.iter().map(|(node, mark)| (*node, *mark))
+    }
+}
+
+impl Mark {
+    /// Whether the node is likely to be heard again.
+    pub fn is_alive(&self, now: Timestamp) -> bool {
+        now.duration_since(self.heard) <= SILENCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn marks_never_fall_and_are_bounded() {
+        let mut marks = Marks::default();
+        marks.note(1, 5, at(1));
+        marks.note(1, 3, at(2));
+        assert_eq!((marks.next(1), marks.next(2)), (5, 0));
+        for node in 2..2 * MOST as u64 {
+            marks.note(node, 1, at(3));
+        }
+        assert_eq!(marks.iter().count(), MOST);
+        assert_eq!(marks.next(1), 0, "the longest silent one made room");
+    }
+
+    #[test]
+    fn who_is_silent_is_not_waited_for() {
+        let mark = Mark { next: 0, heard: at(100) };
+        assert!(mark.is_alive(at(110)) && !mark.is_alive(at(111)));
+    }
+}

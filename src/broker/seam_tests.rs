@@ -1,0 +1,237 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::Draft;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+fn event(key: u64) -> Event {
+    Draft::new("machines", "update", &key.to_string()).seal(at(1))
+}
+
+fn trace(node: NodeId, number: u64, occurrence: Option<Occurrence>) -> Trace {
+    Trace { origin: Origin { node, number }, occurrence }
+}
+
+#[test]
+fn losses_show_and_repetitions_do_not_come() {
+    let mut given = Given::new(10);
+    assert_eq!(
+        given.event(trace(1, 5, None), &event(0), at(1)),
+        Verdict { new: true, missing: 0 },
+        "the first one seen"
+    );
+    assert_eq!(given.event(trace(1, 8, None), &event(0), at(1)), Verdict { new: true, missing: 2 });
+    assert_eq!(given.event(trace(1, 8, None), &event(0), at(1)), Verdict { new: false, missing: 0 });
+    assert_eq!(given.reach(1, 10, at(1)), 1);
+    assert_eq!(given.reach(1, 10, at(1)), 0);
+    assert_eq!(given.event(trace(1, 10, None), &event(0), at(1)), Verdict { new: true, missing: 0 });
+}
+
+#[test]
+fn an_event_comes_by_one_of_its_ways() {
+    let mut given = Given::new(10);
+    assert!(given.event(trace(1, 0, Some(1)), &event(7), at(1)).new);
+    assert!(!given.event(trace(2, 0, Some(1)), &event(7), at(1)).new, "its copy");
+    assert!(given.event(trace(2, 1, Some(2)), &event(7), at(1)).new, "the endpoint sent it twice");
+    assert!(given.has(trace(1, 1, Some(2)), &event(7)), "the other way, which the archive has not reached yet");
+    assert!(!given.has(trace(1, 1, Some(3)), &event(7)));
+    assert!(!given.has(trace(1, 1, None), &event(7)), "posts have no copies");
+}
+
+#[test]
+fn the_archive_may_be_left_when_it_has_given_what_the_node_had() {
+    let mut given = Given::new(10);
+    let mut marks = Marks::default();
+    marks.note(1, 3, at(100));
+    marks.note(2, 9, at(10));
+    marks.note(3, 0, at(100));
+    assert_eq!(given.missing(&marks, at(100)), Missing { events: 0, unknown: true }, "the first may have more");
+    given.event(trace(1, 0, None), &event(0), at(1));
+    assert_eq!(given.missing(&marks, at(100)), Missing { events: 2, unknown: false }, "the second is gone");
+    given.reach(1, 3, at(1));
+    assert!(given.missing(&marks, at(100)).is_nothing());
+    assert!(given.is_within(&marks));
+    given.event(trace(4, 7, None), &event(0), at(1));
+    assert!(!given.is_within(&marks), "an event that this node has not taken in yet");
+    given.reach(1, 3, at(17));
+    assert!(given.is_within(&marks), "whoever published it is gone");
+}
+
+#[test]
+fn what_was_given_is_left_out_and_counted() {
+    let mut seam = Seam::at(5);
+    [6, 7, 8, 12].into_iter().for_each(|number| seam.leave_out(number));
+    assert!([5, 9, 11, 13].into_iter().all(|number| !seam.leaves_out(number)));
+    assert!([6, 8, 12].into_iter().all(|number| seam.leaves_out(number)));
+    assert_eq!((seam.end(), Seam::at(5).end()), (13, 5));
+    assert_eq!((seam.given.len(), seam.wanted(5..14), seam.wanted(7..9), seam.wanted(8..8)), (2, 5, 0, 0));
+}
+
+/// An event that a node passed on.
+#[derive(Debug, Clone)]
+struct Passed {
+    trace: Trace,
+    key: u64,
+}
+
+/// A node that publishes.
+#[derive(Debug)]
+struct Sender {
+    passed: Vec<Passed>,
+    copies: Copies,
+    /// How far the archive and the node that is asked are with it.
+    archived: usize,
+    taken: usize,
+    /// How much of the endpoint's it has read.
+    read: usize,
+}
+
+/// Two nodes follow one endpoint and take posts. A third is asked, which has taken in a part of it. The archive has stored a part, in an
+/// order of its own.
+struct World {
+    senders: [Sender; 2],
+    keys: Keys,
+    posts: u64,
+    marks: Marks,
+    here: Copies,
+    history: Vec<Passed>,
+    archive: Vec<Passed>,
+    given: Given,
+    out: Vec<(u64, Option<Occurrence>)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let sender = || Sender { passed: Vec::new(), copies: Copies::new(100), archived: 0, taken: 0, read: 0 };
+        Self {
+            senders: [sender(), sender()],
+            keys: Keys::default(),
+            posts: 1000,
+            marks: Marks::default(),
+            here: Copies::new(100),
+            history: Vec::new(),
+            archive: Vec::new(),
+            given: Given::new(100),
+            out: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, node: usize, what: u8) {
+        let sender = &mut self.senders[node];
+        let origin = Origin { node: node as u64, number: sender.passed.len() as u64 };
+        match what {
+            0 => {
+                self.posts += 1;
+                sender.passed.push(Passed { trace: Trace { origin, occurrence: None }, key: self.posts });
+            }
+            1 | 2 => {
+                // The endpoint sends the same bytes now and then.
+                let key = (sender.read % 5) as u64;
+                sender.read += 1;
+                let occurrence = sender.copies.own(self.keys.digest(&event(key)));
+                sender.passed.push(Passed { trace: Trace { origin, occurrence }, key });
+            }
+            3 => self.take(node),
+            _ => {
+                self.archive.extend(sender.passed.get(sender.archived).cloned());
+                sender.archived = (sender.archived + 1).min(sender.passed.len());
+            }
+        }
+    }
+
+    /// The node that is asked takes in the next event of a sender.
+    fn take(&mut self, node: usize) {
+        let sender = &mut self.senders[node];
+        let Some(passed) = sender.passed.get(sender.taken).cloned() else { return };
+        sender.taken += 1;
+        self.marks.note(node as u64, passed.trace.origin.number + 1, at(100));
+        let digest = self.keys.digest(&event(passed.key));
+        if passed.trace.occurrence.is_none_or(|occurrence| self.here.foreign(digest, occurrence)) {
+            self.history.push(passed);
+        }
+    }
+
+    /// The archive stores the next event of a sender, and it is read.
+    fn store(&mut self, node: usize) {
+        let sender = &mut self.senders[node];
+        let Some(passed) = sender.passed.get(sender.archived).cloned() else { return };
+        sender.archived += 1;
+        self.read(&passed);
+    }
+
+    fn read(&mut self, passed: &Passed) {
+        let verdict = self.given.event(passed.trace, &event(passed.key), at(1));
+        assert_eq!(verdict.missing, 0);
+        if verdict.new {
+            self.out.push((passed.key, passed.trace.occurrence));
+        }
+    }
+
+    fn has_given(&self, moment: &Marks) -> bool {
+        (0..2).all(|node| self.given.nodes.get(&node).map_or(0, |reached| reached.next) >= moment.next(node))
+    }
+
+    fn seam(&self) -> Seam {
+        let mut seam = Seam::at(0);
+        for (number, passed) in (0..).zip(&self.history) {
+            if self.given.has(passed.trace, &event(passed.key)) {
+                seam.leave_out(number);
+            }
+        }
+        seam
+    }
+}
+
+/// What the archive gives and what is left of the history, the seam left out, is every event once.
+fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
+    let mut world = World::new();
+    steps.iter().for_each(|&(node, what)| world.step(usize::from(node), what));
+    let turns = || more.iter().map(|node| usize::from(*node)).chain([0, 1].into_iter().cycle().take(1000));
+    // The archive is read until it has given what was taken in at this moment.
+    let moment = world.marks.clone();
+    std::mem::take(&mut world.archive).iter().for_each(|passed| world.read(passed));
+    for node in turns() {
+        if world.has_given(&moment) {
+            break;
+        }
+        world.store(node);
+    }
+    assert_eq!(world.given.missing(&moment, at(1000)).events, 0);
+    // The node catches up with what the archive gave, and takes in more besides.
+    for node in turns() {
+        if world.given.is_within(&world.marks) {
+            break;
+        }
+        world.take(node);
+    }
+    assert!(world.given.is_within(&world.marks));
+    let seam = world.seam();
+    (0..200).for_each(|turn| world.take(turn % 2));
+    // What was taken in before that moment may be forgotten by now.
+    let old = |passed: &&Passed| passed.trace.origin.number < moment.next(passed.trace.origin.node);
+    let forgotten = forgotten.min(world.history.iter().take_while(old).count());
+    let rest = (0..).zip(&world.history).skip(forgotten).filter(|(number, _)| !seam.leaves_out(*number));
+    let mut out = world.out.clone();
+    out.extend(rest.map(|(_, passed)| (passed.key, passed.trace.occurrence)));
+    let passed = world.senders.iter().flat_map(|sender| &sender.passed);
+    let mut all: Vec<_> = passed.map(|passed| (passed.key, passed.trace.occurrence)).collect();
+    all.sort_unstable();
+    all.dedup();
+    out.sort_unstable();
+    assert_eq!(out, all);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn every_event_comes_once_over_the_seam(
+        steps in prop::collection::vec((0..2_u8, 0..6_u8), 0..120), forgotten in 0..60_usize,
+        more in prop::collection::vec(0..2_u8, 0..40),
+    ) {
+        joined(&steps, forgotten, &more);
+    }
+}

@@ -1,0 +1,141 @@
+//! What the sequencer's lock holds, and what is known of events before it is taken.
+//!
+//! Contract: everything here is done under the lock and in the order of the events, so it is short: numbers, marks and copies, and putting a
+//! batch into queues.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::copies::{Copies, Digest, Occurrence};
+use super::export::Outlet;
+use super::history;
+use super::origin::{Marks, NodeId, Origin, Trace};
+use crate::event::Event;
+use crate::fanout::inbox::{Batch, Inlet};
+use crate::metrics::Source;
+
+#[derive(Debug, Default)]
+pub(super) struct Sequencer {
+    pub(super) next: u64,
+    pub(super) inlets: Vec<Inlet>,
+    pub(super) stopped: bool,
+    /// The way to other nodes.
+    pub(super) outlet: Option<Outlet>,
+    /// Only where other nodes may take the same events in.
+    pub(super) copies: Option<Copies>,
+    /// How far the events of each node were taken in.
+    pub(super) marks: Marks,
+    /// When events of other nodes were missing last.
+    pub(super) tear: Option<Tear>,
+}
+
+/// A moment up to which this node may lack events that other nodes took in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tear {
+    /// The number of the next event then.
+    pub(super) sequence: u64,
+    pub(super) time: Timestamp,
+}
+
+impl Sequencer {
+    /// Notes how far the nodes are whose events these are, copies included.
+    pub(super) fn note_origins(&mut self, intake: &Intake<'_>, now: Timestamp) {
+        for Origin { node, number } in intake.origins.iter().flatten() {
+            self.marks.note(*node, number + 1, now);
+        }
+    }
+
+    /// What is known of events that go between nodes, or came from one.
+    pub(super) fn traces(
+        &self,
+        count: usize,
+        intake: &Intake<'_>,
+        occurrences: Option<&[Occurrence]>,
+        node: NodeId,
+    ) -> Vec<Option<Trace>> {
+        let occurrence = |at: usize| occurrences.map(|occurrences| occurrences[at]);
+        let trace =
+            |(at, origin): (usize, Option<Origin>)| origin.map(|origin| Trace { origin, occurrence: occurrence(at) });
+        match self.outlet.as_ref().filter(|_| intake.source.leaves_the_node()) {
+            Some(outlet) => {
+                let numbers = (outlet.next_number()..).take(count);
+                numbers.map(|number| Some(Origin { node, number })).enumerate().map(trace).collect()
+            }
+            None => intake.origins.iter().copied().enumerate().map(trace).collect(),
+        }
+    }
+
+    /// Leaves the events that have not come another way, and tells their occurrences.
+    pub(super) fn drop_copies(
+        &mut self,
+        events: &mut Vec<Event>,
+        intake: &mut Intake<'_>,
+    ) -> Option<Box<[Occurrence]>> {
+        let (Some(copies), Some((ways, digests))) = (&mut self.copies, &intake.ways) else { return None };
+        let admit = |(at, digest): (usize, &Digest)| match ways {
+            Ways::Own => copies.own(*digest),
+            Ways::Foreign(occurrences) => {
+                let occurrence = occurrences[at];
+                copies.foreign(*digest, occurrence).then_some(occurrence)
+            }
+        };
+        let admitted: Vec<Option<Occurrence>> = digests.iter().enumerate().map(admit).collect();
+        if admitted.contains(&None) {
+            let mut new = admitted.iter();
+            events.retain(|_| new.next().is_none_or(Option::is_some));
+            intake.times.keep(|at| admitted[at].is_some());
+            let mut new = admitted.iter();
+            intake.origins.retain(|_| new.next().is_none_or(Option::is_some));
+            intake.bytes = events.iter().map(|event| event.frame().len()).sum();
+        }
+        Some(admitted.into_iter().flatten().collect())
+    }
+
+    /// Puts a batch into every inbox and on its way to other nodes. Returns how many events these do not get.
+    pub(super) fn hand_out(&self, batch: &Arc<Batch>, source: Source, occurrences: Option<Box<[Occurrence]>>) -> u64 {
+        for inlet in &self.inlets {
+            if !inlet.push(Arc::clone(batch)) {
+                tracing::error!("a shard is gone; its connections get no more events");
+            }
+        }
+        let outlet = self.outlet.as_ref().filter(|_| source.leaves_the_node());
+        outlet.map_or(0, |outlet| outlet.push(batch, occurrences))
+    }
+}
+
+/// What is known about events before the lock is taken.
+pub(super) struct Intake<'a> {
+    pub(super) source: Source,
+    pub(super) bytes: usize,
+    pub(super) times: history::Times,
+    pub(super) ways: Option<(Ways<'a>, Vec<Digest>)>,
+    /// Where events of other nodes are from, one for each; empty for those of this node.
+    pub(super) origins: Vec<Option<Origin>>,
+}
+
+/// What other nodes say of their events; for each event one, or none at all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Arrivals<'a> {
+    /// Where each is from; nothing for what this node tells of the others.
+    pub origins: &'a [Option<Origin>],
+    /// Which occurrence each is, if this node may follow their endpoint too.
+    pub occurrences: &'a [Occurrence],
+}
+
+/// A moment of the sequencer.
+#[derive(Debug, Clone)]
+pub struct Frontier {
+    /// The number of the next event.
+    pub sequence: u64,
+    /// How far the events of each node were taken in before it, this node's own that it passes on included.
+    pub marks: Marks,
+}
+
+/// How events came that may come another way too.
+pub(super) enum Ways<'a> {
+    /// From the endpoint.
+    Own,
+    /// From another node, each with its occurrence.
+    Foreign(&'a [Occurrence]),
+}

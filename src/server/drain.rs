@@ -1,0 +1,53 @@
+//! The end of a server.
+//!
+//! Contract: everything that was taken is handed on, within `timeouts.drain`: events to those who read, answers to requests that are
+//! under way. What is left then is cut, with a warning. The probe goes on meanwhile, so that everybody can see what happens.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
+
+use super::Server;
+
+impl Server {
+    /// Drains and ends. See the module's text.
+    pub async fn stop(mut self) {
+        self.ready.store(false, Ordering::Release);
+        // Nobody is left to be told if this fails.
+        let _ = self.stop.send(true);
+        self.api.broker.stop();
+        let pool = Arc::clone(&self.api.pool);
+        let deadline = Instant::now() + self.settings.timeouts.drain;
+        if tokio::task::spawn_blocking(move || pool.drain(deadline)).await.is_err() {
+            tracing::error!("draining failed");
+        }
+        for listening in self.listening.drain(..) {
+            answered(listening, deadline).await;
+        }
+        let _ = self.stop_probe.send(true);
+        if let Some(probing) = self.probing.take() {
+            answered(probing, deadline).await;
+        }
+        for task in self.tasks.drain(..) {
+            ended(task).await;
+        }
+    }
+}
+
+/// Until a listener has answered what was asked; at the deadline it is cut.
+async fn answered(listening: JoinHandle<()>, deadline: Instant) {
+    let cut = listening.abort_handle();
+    if timeout_at(deadline.into(), ended(listening)).await.is_err() {
+        tracing::warn!("requests that were not answered in time are cut off");
+        cut.abort();
+    }
+}
+
+async fn ended(task: JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "a task had panicked");
+    }
+}
