@@ -95,7 +95,8 @@ fn outbox(out: &mut impl Write) -> io::Result<()> {
 
 fn intake(out: &mut impl Write) -> io::Result<()> {
     let now = || jiff::Timestamp::UNIX_EPOCH;
-    let posting = Posting { principal: "user:bench", may_impersonate: false, event_bytes: 1 << 20, now };
+    let posting =
+        Posting { principal: "user:bench", may_impersonate: false, event_bytes: 1 << 20, events: usize::MAX, now };
     let body = bodies::array(EVENTS, 1_024);
     // Once before, so that nothing is made for the first time.
     drop(posting.read(&body, Form::Json).unwrap());

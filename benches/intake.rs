@@ -18,6 +18,7 @@ const POSTING: Posting<'_> = Posting {
     principal: "user:bench",
     may_impersonate: false,
     event_bytes: 1 << 20,
+    events: usize::MAX,
     now: || jiff::Timestamp::UNIX_EPOCH,
 };
 

@@ -148,7 +148,7 @@ impl Server {
             connection_events: settings.connection_events,
             deflate: settings.deflate.mode == DeflateMode::On,
             overflow: settings.outbox.overflow,
-            limits: ApiLimits { body_bytes: settings.limits.body_bytes, event_bytes: settings.limits.event_bytes },
+            limits: api_limits(&settings),
             about: About {
                 id,
                 address: addresses.first().copied().unwrap_or(settings.listen[0]),
@@ -271,6 +271,10 @@ fn shards(settings: &Settings) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         shards => shards,
     }
+}
+
+fn api_limits(Settings { limits, .. }: &Settings) -> ApiLimits {
+    ApiLimits { body_bytes: limits.body_bytes, event_bytes: limits.event_bytes, post_events: limits.post_events }
 }
 
 fn shard_settings(settings: &Settings) -> ShardSettings {

@@ -118,7 +118,7 @@ async fn graceful(server: Hydrant, readers: usize, unwanted: usize, count: usize
     server.try_post(NDJSON, &body).await.taken();
     let in_time = server.metric("hydrant_deliveries_matched_total").await == 0;
     let address = server.address();
-    patiently("the end of the server", server.server.stop()).await;
+    patiently("the end of the server", server.stop()).await;
     for task in tasks {
         // Who was too late cannot tell what it sees.
         let read = task.await;
@@ -148,7 +148,7 @@ async fn the_end_waits_no_longer_than_told_for_those_who_do_not_go() {
     // It neither reads nor goes.
     let stuck = server.raw().await;
     let begun = Instant::now();
-    patiently("the end of the server", server.server.stop()).await;
+    patiently("the end of the server", server.stop()).await;
     let took = begun.elapsed();
     assert!((300..15_000).contains(&took.as_millis()), "after {took:?}");
     drop(stuck);

@@ -144,7 +144,7 @@ async fn other_content_types_are_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_long_is_refused() {
-    let server = Hydrant::start("limits = { event_bytes = 1000, body_bytes = 4000 }").await;
+    let server = Hydrant::start("limits = { event_bytes = 1000, body_bytes = 4000, post_events = 20 }").await;
     let mut client = server.watch(&["*.*.*"]).await;
     let sized = |bytes: usize| {
         let empty = event("a", "b", "");
@@ -167,6 +167,9 @@ async fn what_is_too_long_is_refused() {
     }
     let error = server.try_post(NDJSON, &format!("{lines}\n")).await.error(413);
     assert!(error.contains("4000 bytes"), "{error}");
+    // Many small ones take more memory than their text, so there is a bound on their number.
+    let error = server.try_post(NDJSON, &format!("{}\n", event("a", "b", "c")).repeat(21)).await.error(413);
+    assert!(error.starts_with("line 21: 20 events"), "{error}");
     nothing_before_now(&server, &mut client).await;
 }
 

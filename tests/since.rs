@@ -43,7 +43,7 @@ async fn gap(client: &mut Client) -> serde_json::Value {
     serde_json::from_str(seen.object.get()).unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exactly_what_was_missed_comes_before_what_is_live() {
     let server = Hydrant::start("shards = 2").await;
     let mut client = server.watch(&["machines.*.*"]).await;
@@ -60,7 +60,7 @@ async fn exactly_what_was_missed_comes_before_what_is_live() {
     assert_eq!(keys(&mut client, 5900).await, (100..6000).collect::<Vec<_>>());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_time_of_the_last_event_leads_to_it_and_to_all_behind_it() {
     let server = Hydrant::start("").await;
     let mut client = server.watch(&["machines.*.*"]).await;
@@ -84,7 +84,7 @@ async fn the_time_of_the_last_event_leads_to_it_and_to_all_behind_it() {
     assert_eq!(keys(&mut client, 10).await, (10..20).collect::<Vec<_>>());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_registration_looks_back_and_no_event_comes_twice() {
     let server = Hydrant::start("").await;
     let place = position(&server.connect().await);
@@ -107,7 +107,7 @@ async fn every_registration_looks_back_and_no_event_comes_twice() {
     assert_eq!(client.event().await.name(), "end.x.y");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_retained_is_said() {
     let server = Hydrant::start("[replay]\nevents = 10").await;
     let place = position(&server.connect().await);
@@ -128,7 +128,7 @@ async fn what_is_not_retained_is_said() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn places_that_cannot_be_are_refused() {
     let server = Hydrant::start("").await;
     let (epoch, _) =
@@ -140,7 +140,7 @@ async fn places_that_cannot_be_are_refused() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rights_hold_for_the_past_too() {
     let server = Hydrant::start("").await;
     let path = "/api/v3/users/rocketskates/token?ttl=3600&scope=machines&action=*&specific=mine";
@@ -154,7 +154,7 @@ async fn rights_hold_for_the_past_too() {
     assert_eq!(client.event().await.name(), "machines.update.mine");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_history_larger_than_the_outbox_comes_whole_to_a_slow_reader() {
     let server = Hydrant::start("shards = 1\n[outbox]\nevents = 64\nbytes = \"64KiB\"").await;
     let place = position(&server.connect().await);
@@ -168,7 +168,7 @@ async fn a_history_larger_than_the_outbox_comes_whole_to_a_slow_reader() {
     tokio::time::timeout(PATIENCE, server.until_that("hydrant_queue_events", |n| n == 0)).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn info_tells_the_place() {
     let server = Hydrant::start("").await;
     let info = server.request("GET", "/api/v3/info", &[], "").await.json();
@@ -179,7 +179,7 @@ async fn info_tells_the_place() {
     assert!(server.request("GET", "/api/v3/info", &[], "").await.json()["replay_from"].is_string());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_may_allow_more_registrations_than_the_settings_to_a_connection_with_a_past() {
     let people = |store: &mut hydrant::auth::Store| {
         store.set_role("large", vec!["*/*/*".parse().unwrap()])?;

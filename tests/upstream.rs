@@ -68,7 +68,7 @@ async fn metric(server: &Hydrant, name: &str, drp: &Drp) -> u64 {
     server.metric(&format!("hydrant_upstream_{name}{{endpoint=\"{}\"}}", drp.address)).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_producer_wrote_passes_byte_for_byte() {
     let drp = Drp::start_tls().await;
     let server = front(&drp, "").await;
@@ -92,7 +92,7 @@ async fn what_a_producer_wrote_passes_byte_for_byte() {
     drp.until_ponged(1).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secrets_of_users_are_taken_out() {
     let drp = Drp::start().await;
     let server = front(&drp, "").await;
@@ -104,7 +104,7 @@ async fn secrets_of_users_are_taken_out() {
     assert_eq!((seen.object.get(), seen.original.get()), (r#"{"Name":"u"}"#, "{}"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_and_nonsense_never_enter() {
     let drp = Drp::start().await;
     let server = front(&drp, "").await;
@@ -123,7 +123,7 @@ async fn answers_and_nonsense_never_enter() {
     assert_eq!(metric(&server, "reconnects_total", &drp).await, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_is_lost_is_made_again_and_the_gap_is_told() {
     let drp = Drp::start().await;
     let server = front(&drp, "").await;
@@ -163,7 +163,7 @@ async fn a_link_that_is_lost_is_made_again_and_the_gap_is_told() {
     assert_eq!(readyz(&server).await.0, 200);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_without_an_endpoint_is_a_gap_too() {
     let drp = Drp::start().await;
     drp.set_down(true);
@@ -176,7 +176,7 @@ async fn a_start_without_an_endpoint_is_a_gap_too() {
     assert_eq!(metric(&server, "reconnects_total", &drp).await, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_open_link_is_found() {
     let drp = Drp::start().await;
     let server = front(&drp, "ping = \"50ms\"\nidle = \"400ms\"\n").await;
@@ -187,7 +187,7 @@ async fn a_half_open_link_is_found() {
     assert_eq!(drp.registrations(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quiet_link_stands() {
     let drp = Drp::start().await;
     // Far more pings than fit into the time of silence: each is answered, and each brings a pong for servers that count those.
@@ -197,7 +197,7 @@ async fn a_quiet_link_stands() {
     assert_eq!(drp.registrations(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_frames_and_over_long_events_end_the_connection_not_the_link() {
     let drp = Drp::start().await;
     let limits = "[limits]\nevent_bytes = \"64KiB\"\nbody_bytes = \"64KiB\"\n";
@@ -221,7 +221,7 @@ async fn broken_frames_and_over_long_events_end_the_connection_not_the_link() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_does_not_answer_is_not_connected() {
     let drp = Drp::start().await;
     drp.set_mute(true);
@@ -231,7 +231,7 @@ async fn an_endpoint_that_does_not_answer_is_not_connected() {
     until_connected(&server).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_that_is_replaced_in_its_file_is_used() {
     let drp = Drp::start().await;
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -253,7 +253,7 @@ async fn a_password_that_is_replaced_in_its_file_is_used() {
     until_connected(&server).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_checked_by_ca_or_fingerprint() {
     let (drp, other) = (Drp::start_tls().await, Drp::start_tls().await);
     let (own, foreign) = (drp.identity.as_ref().unwrap(), other.identity.as_ref().unwrap());
@@ -276,7 +276,7 @@ async fn certificates_are_checked_by_ca_or_fingerprint() {
     assert_eq!(drp.registrations(), 3);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endpoints_do_not_disturb_each_other() {
     let (good, dead, frozen) = (Drp::start().await, Drp::start().await, Drp::start().await);
     dead.set_down(true);
@@ -299,7 +299,7 @@ async fn endpoints_do_not_disturb_each_other() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_is_configured_is_registered() {
     let drp = Drp::start().await;
     let server = front(&drp, "register = [\"a.*.*\", \"b.update.*\"]\n").await;
@@ -388,14 +388,13 @@ async fn reading_pauses_while_the_shards_do_not_follow() {
     assert_eq!(server.metric("hydrant_events_refused_total").await, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_ends_says_so_to_the_endpoint() {
     let drp = Drp::start().await;
     let server = front(&drp, "").await;
     let mut client = server.watch(&["n.*.*"]).await;
     drp.publish(&numbered(1));
     assert_eq!(client.event().await.key, "1");
-    let Hydrant { server, .. } = server;
     tokio::join!(patiently("the end", server.stop()), async { assert_eq!(drp.closed().await, 1000) });
     let _ = client;
 }
@@ -405,7 +404,7 @@ fn behind(upstream: &Hydrant, more: &str) -> String {
     drp::upstream(&format!("\"{}://{}\"", if upstream.tls { "https" } else { "http" }, upstream.address()), more)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hydrants_chain_upwards_only() {
     let drp = Drp::start().await;
     let first = front(&drp, "").await;
@@ -440,7 +439,7 @@ async fn relay() -> (std::net::SocketAddr, tokio::sync::watch::Sender<Option<std
     (address, sender)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hydrants_do_not_feed_each_other() {
     let (address, target) = relay().await;
     let one = Hydrant::start(&drp::upstream(&format!("\"http://{address}\""), "")).await;

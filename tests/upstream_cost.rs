@@ -7,14 +7,12 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::drp::{self, Drp};
 use common::http::{self, Http};
-use common::{LOGIN, NDJSON, basic, canary, patiently, socket, ws};
+use common::program::Program;
+use common::{NDJSON, canary, patiently, socket, ws};
 use futures_util::StreamExt;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -26,70 +24,31 @@ const PHASE: Duration = Duration::from_secs(3);
 /// Events that go through the link alone.
 const FLOOD: usize = 100_000;
 
-/// A server of its own process.
-struct Program {
-    child: Child,
-    api: SocketAddr,
-    probe: SocketAddr,
-    _dir: tempfile::TempDir,
+fn start(toml: &str) -> Program {
+    Program::start("off", "format = 'json'", &format!("connection_events = false\n{toml}"))
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
+async fn metric(program: &Program, name: &str) -> f64 {
+    let text = http::request(program.probe, false, "GET", "/metrics", &[], "").await.body;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0.0, |value| value.parse().unwrap())
 }
 
-impl Program {
-    fn start(toml: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("hydrant.toml");
-        let base =
-            "listen = [\"127.0.0.1:0\"]\nmetrics_listen = \"127.0.0.1:0\"\ntls = \"off\"\nconnection_events = false";
-        let data = dir.path().join("data");
-        let text = format!("{base}\ndata_dir = \"{}\"\n{toml}\n[log]\nformat = \"json\"\n", data.display());
-        std::fs::write(&file, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-        command.env_clear().args(["serve", "--config"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let mut address = |message: &str| {
-            let line = lines.find(|line| line.contains(&format!("\"message\":\"{message}\""))).unwrap();
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-            line["address"].as_str().unwrap().parse().unwrap()
-        };
-        let (api, probe) = (address("listening"), address("metrics listening"));
-        // Nobody reads on, and the program must not wait for that.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, api, probe, _dir: dir }
-    }
+async fn cpu_of(program: &Program) -> f64 {
+    metric(program, "process_cpu_seconds_total").await
+}
 
-    async fn metric(&self, name: &str) -> f64 {
-        let text = http::request(self.probe, false, "GET", "/metrics", &[], "").await.body;
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-            .map_or(0.0, |value| value.parse().unwrap())
-    }
+async fn ready(program: &Program) {
+    patiently("readiness", async {
+        while http::request(program.probe, false, "GET", "/readyz", &[], "").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
 
-    async fn cpu(&self) -> f64 {
-        self.metric("process_cpu_seconds_total").await
-    }
-
-    async fn ready(&self) {
-        patiently("readiness", async {
-            while http::request(self.probe, false, "GET", "/readyz", &[], "").await.status != 200 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await;
-    }
-
-    async fn token(&self) -> String {
-        let path = "/api/v3/users/rocketskates/token?ttl=3600";
-        let reply = http::request(self.api, false, "GET", path, &[("authorization", &basic(LOGIN))], "").await;
-        format!("Bearer {}", reply.json()["Token"].as_str().unwrap())
-    }
+async fn shown(program: &Program) -> String {
+    format!("Bearer {}", program.token().await)
 }
 
 type Client = WebSocketStream<socket::Socket>;
@@ -125,17 +84,17 @@ fn event(number: usize) -> String {
 /// time of a round and the CPU time of each server by delivery.
 async fn rounds(servers: &[&Program], batch: usize) -> (Duration, Vec<f64>) {
     let (first, last) = (servers[0], servers[servers.len() - 1]);
-    let bearer = last.token().await;
+    let bearer = shown(last).await;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         clients.push(connect(last, &bearer).await);
     }
-    let (mut poster, bearer) = (Http::connect(first.api, false).await, first.token().await);
+    let (mut poster, bearer) = (Http::connect(first.api, false).await, shown(first).await);
     let body = (0..batch).map(event).collect::<Vec<_>>().join("\n");
     let headers = [("authorization", bearer.as_str()), ("content-type", NDJSON)];
     let mut before = Vec::new();
     for server in servers {
-        before.push(server.cpu().await);
+        before.push(cpu_of(server).await);
     }
     let (mut times, started) = (Vec::new(), Instant::now());
     while started.elapsed() < PHASE {
@@ -148,7 +107,7 @@ async fn rounds(servers: &[&Program], batch: usize) -> (Duration, Vec<f64>) {
     }
     let mut cpu = Vec::new();
     for (server, before) in servers.iter().zip(before) {
-        cpu.push((server.cpu().await - before) * 1e6 / (times.len() * batch * CLIENTS) as f64);
+        cpu.push((cpu_of(server).await - before) * 1e6 / (times.len() * batch * CLIENTS) as f64);
     }
     times.sort();
     (times[times.len() / 2], cpu)
@@ -162,9 +121,9 @@ fn behind(url: &str) -> String {
 #[ignore = "prints figures and takes a while"]
 async fn a_front_beside_a_direct_connection() {
     canary::stand_aside();
-    let upstream = Program::start("");
-    let front = Program::start(&behind(&format!("http://{}", upstream.api)));
-    front.ready().await;
+    let upstream = start("");
+    let front = start(&behind(&format!("http://{}", upstream.api)));
+    ready(&front).await;
     println!("{CLIENTS} clients, events of 1 KB; CPU in microseconds by delivery");
     for batch in [1, 16] {
         let (direct, cpu) = rounds(&[&upstream], batch).await;
@@ -189,19 +148,19 @@ async fn events_through_a_link() {
     const CHUNK: usize = 500;
     canary::stand_aside();
     let drp = Drp::start().await;
-    let front = Program::start(&behind(&drp.url()));
-    front.ready().await;
+    let front = start(&behind(&drp.url()));
+    ready(&front).await;
     let chunk: Vec<u8> = (0..CHUNK).flat_map(|number| drp::text(&event(number))).collect();
-    let (before, started) = (front.cpu().await, Instant::now());
+    let (before, started) = (cpu_of(&front).await, Instant::now());
     (0..FLOOD / CHUNK).for_each(|_| drp.send_raw(&chunk));
     let name = format!("hydrant_upstream_events_total{{endpoint=\"{}\"}}", drp.address);
     patiently("the flood", async {
-        while front.metric(&name).await < FLOOD as f64 {
+        while metric(&front, &name).await < FLOOD as f64 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     })
     .await;
-    let (seconds, cpu) = (started.elapsed().as_secs_f64(), front.cpu().await - before);
+    let (seconds, cpu) = (started.elapsed().as_secs_f64(), cpu_of(&front).await - before);
     println!(
         "{FLOOD} events of 1 KB through one link: {:.0} a second, {:.2} us of CPU each",
         FLOOD as f64 / seconds,

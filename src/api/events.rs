@@ -8,7 +8,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 
-use super::{Api, ApiError, answer};
+use super::{Api, ApiError, ApiLimits, answer};
 use crate::auth::Identity;
 use crate::clock;
 use crate::event::posting::{Fault, Form, Posting, PostingError};
@@ -30,7 +30,8 @@ impl Api {
         let whole = self.bodies.read(request, self.limits.body_bytes).await?;
         let body = &whole.bytes;
         let principal = identity.principal().as_str();
-        let posting = Posting { principal, may_impersonate, event_bytes: self.limits.event_bytes, now: clock::now };
+        let ApiLimits { event_bytes, post_events: events, .. } = self.limits;
+        let posting = Posting { principal, may_impersonate, event_bytes, events, now: clock::now };
         let events = if body.len() > LARGE {
             tokio::task::block_in_place(|| posting.read(body, form))?
         } else {
@@ -64,7 +65,7 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
 impl From<PostingError> for ApiError {
     fn from(error: PostingError) -> Self {
         match error.fault {
-            Fault::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            Fault::TooLarge { .. } | Fault::TooMany { .. } => Self::TooLarge(error.to_string()),
             Fault::Json(_) | Fault::Event(_) => Self::Bad(error.to_string()),
         }
     }

@@ -66,6 +66,8 @@ pub struct ApiLimits {
     pub body_bytes: usize,
     /// Bytes of one event as posted.
     pub event_bytes: usize,
+    /// Events of one post.
+    pub post_events: usize,
 }
 
 /// What the routes work with. Shared by all listeners.

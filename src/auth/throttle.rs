@@ -247,6 +247,15 @@ mod tests {
         for elsewhere in ["192.0.3.7", "127.0.0.1", "2001:db8::1"] {
             assert!(throttle.attempt(1, elsewhere.parse().unwrap(), at(0)).is_ok(), "{elsewhere}");
         }
+        let neighbour: IpAddr = "2001:db8::1".parse().unwrap();
+        wrong(&mut throttle, neighbour, std::iter::repeat_n(0, 100));
+        for (address, free) in [("2001:db8::ffff:ffff:ffff:ffff", false), ("2001:db8:0:1::1", true)] {
+            assert_eq!(
+                throttle.attempt(1, address.parse().unwrap(), at(0)).is_ok(),
+                free,
+                "{address}: a /64 is one network"
+            );
+        }
         let mapped: IpAddr = "::ffff:192.0.2.9".parse().unwrap();
         assert!(throttle.attempt(1, mapped, at(0)).is_err(), "IPv4 in IPv6 is the same network");
     }

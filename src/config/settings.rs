@@ -147,6 +147,8 @@ table! {
         event_bytes: usize as Size = "16MiB";
         /// Longest body of a request.
         body_bytes: usize as Size = "64MiB";
+        /// Events of one post; more are refused with 413.
+        post_events: usize as Count = "65536";
         /// Connections at one time.
         connections: usize as Count = "100000";
         /// Websockets of one principal at one time; 0 is without limit.

@@ -31,6 +31,9 @@ pub struct Posting<'a> {
     pub may_impersonate: bool,
     /// How long the text of one event may be, in bytes.
     pub event_bytes: usize,
+    /// How many events there may be. Each takes some hundred bytes besides its text, so that many small ones would take many times the
+    /// memory of their body.
+    pub events: usize,
     /// What time it is, for events that do not say it.
     pub now: fn() -> Timestamp,
 }
@@ -53,7 +56,7 @@ impl Posting<'_> {
             return Ok(vec![self.event(&whole).map_err(|fault| Place::Whole.of(fault))?]);
         }
         let elements = whole.elements().enumerate();
-        elements.map(|(at, element)| self.event(&element).map_err(|fault| Place::Element(at).of(fault))).collect()
+        elements.map(|(at, element)| self.next(at, &element).map_err(|fault| Place::Element(at).of(fault))).collect()
     }
 
     fn read_lines(&self, validator: &mut Validator, body: &[u8]) -> Result<Vec<Event>, PostingError> {
@@ -64,9 +67,17 @@ impl Posting<'_> {
             }
             let place = Place::Line(at + 1);
             let value = validator.read(line).map_err(|error| place.of(error))?;
-            events.push(self.event(&value).map_err(|fault| place.of(fault))?);
+            events.push(self.next(events.len(), &value).map_err(|fault| place.of(fault))?);
         }
         Ok(events)
+    }
+
+    /// The event that comes after so many others.
+    fn next(&self, others: usize, value: &Value<'_, '_>) -> Result<Event, Fault> {
+        if others >= self.events {
+            return Err(Fault::TooMany { allowed: self.events });
+        }
+        self.event(value)
     }
 
     fn event(&self, value: &Value<'_, '_>) -> Result<Event, Fault> {
@@ -143,14 +154,25 @@ pub enum Fault {
         /// How long it may be.
         allowed: usize,
     },
+    /// There are more than may come together.
+    #[error("{allowed} events may be posted together; post the others after them")]
+    TooMany {
+        /// How many may.
+        allowed: usize,
+    },
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const POSTING: Posting<'_> =
-        Posting { principal: "user:a", may_impersonate: false, event_bytes: 1000, now: || Timestamp::UNIX_EPOCH };
+    const POSTING: Posting<'_> = Posting {
+        principal: "user:a",
+        may_impersonate: false,
+        event_bytes: 1000,
+        events: 3,
+        now: || Timestamp::UNIX_EPOCH,
+    };
 
     fn read(form: Form, body: &str) -> Result<Vec<String>, String> {
         let events = POSTING.read(body.as_bytes(), form).map_err(|error| error.to_string())?;
@@ -193,6 +215,17 @@ mod tests {
         }
         let error = read(Form::Json, &format!("[{}, {} ]", of(1000), of(1001))).unwrap_err();
         assert_eq!(error, "element 1: an event of 1001 bytes, 1000 are allowed");
+    }
+
+    #[test]
+    fn so_many_events_may_come_together() {
+        let body = |count: usize, between: &str| vec![GOOD; count].join(between);
+        assert_eq!(read(Form::Json, &format!("[{}]", body(3, ","))).unwrap().len(), 3);
+        assert_eq!(read(Form::Lines, &format!("\n{}\n\n", body(3, "\n\n"))).unwrap().len(), 3);
+        let error = read(Form::Json, &format!("[{}]", body(4, ","))).unwrap_err();
+        assert!(error.starts_with("element 3: 3 events may be posted together"), "{error}");
+        let error = read(Form::Lines, &body(4, "\n\n")).unwrap_err();
+        assert!(error.starts_with("line 7: 3 events may be posted together"), "{error}");
     }
 
     #[test]

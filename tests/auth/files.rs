@@ -43,6 +43,20 @@ fn a_bad_file_is_refused_and_what_was_there_stays() {
     assert_eq!(realm.authority.generation(), generation);
 }
 
+/// Also by its name alone: whoever puts another secret in its place means to end what the old one has signed.
+#[test]
+fn a_key_that_was_replaced_is_taken() {
+    let realm = Realm::usual();
+    let token = realm.token("alice", &ttl(60));
+    let path = realm.path().join("token-keys.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let secret = realm.keys()["keys"][0]["secret"].as_str().unwrap().to_owned();
+    std::fs::write(&path, text.replace(&secret, &"A".repeat(43))).unwrap();
+    assert!(realm.authority.reload().unwrap());
+    assert!(realm.bearer(&token, now()).is_err());
+    assert!(realm.bearer(&realm.token("alice", &ttl(60)), now()).is_ok());
+}
+
 #[test]
 fn keys_are_refused_just_so() {
     let realm = Realm::usual();

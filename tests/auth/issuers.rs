@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hydrant::auth::{AuthOptions, IssuerOptions, StoreError};
+use hydrant::auth::{AuthOptions, IssuerOptions, Revoked, StoreError};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::provider::Provider;
-use crate::support::{Realm, at, now, options, ttl, usual};
+use crate::support::{HASH, Realm, at, now, options, ttl, usual};
 
 fn realm(provider: &Provider, roles_claim: Option<&str>) -> Foreign {
     let dir = tempfile::tempdir().unwrap();
@@ -188,6 +188,21 @@ fn roles_of_the_issuer_make_no_user_of_the_store() {
     }
     let none = let_in(&with("roles", Value::Null)).unwrap();
     assert!(!realm.authority.permits(&none, "machines", "get", "x").unwrap());
+}
+
+#[test]
+fn a_user_of_the_store_ends_like_any_other() {
+    let provider = Provider::new();
+    let realm = realm(&provider, None);
+    let token = provider.sign("ed", &claims());
+    let before = realm.bearer(&token, now()).unwrap();
+    realm.edit(|store| store.set_password("alice", HASH.clone()));
+    assert_eq!(realm.authority.access(&before).unwrap_err(), Revoked::PasswordChanged);
+    let after = realm.bearer(&token, now()).unwrap();
+    assert!(realm.authority.access(&after).is_ok(), "the issuer knows nothing of our passwords");
+    realm.edit(|store| store.remove_user("alice"));
+    assert_eq!(realm.authority.access(&after).unwrap_err(), Revoked::UserRemoved);
+    assert!(realm.bearer(&token, now()).is_err());
 }
 
 #[test]

@@ -157,6 +157,34 @@ fn a_thousand_wrong_passwords_are_hardly_hashed_and_lock_nobody_else_out() {
     assert_eq!(realm.authority.authenticate(&wrong, elsewhere, now()).unwrap_err(), AuthError::Denied);
 }
 
+/// Who fails with nothing left waits longer than it takes for one more attempt to be there: twelve seconds.
+#[test]
+fn whoever_goes_on_guessing_waits_twice_as_long() {
+    let realm = Realm::with(AuthOptions::default(), usual);
+    let wrong = Credential::Basic { user: "alice".to_owned(), password: Secret::new("wrong") };
+    let guess = |seconds| realm.authority.authenticate(&wrong, PEER, at(seconds)).unwrap_err();
+    for _ in 0..5 {
+        assert_eq!(guess(0), AuthError::Denied);
+    }
+    let throttled = |seconds| AuthError::Throttled { retry_after: Duration::from_secs(seconds) };
+    assert_eq!(
+        (guess(0), guess(13), guess(24), guess(24)),
+        (throttled(24), throttled(11), AuthError::Denied, throttled(48))
+    );
+}
+
+/// A right password pays for the wrong ones before it: who mistypes now and then is not held back.
+#[test]
+fn a_right_password_makes_up_for_wrong_ones() {
+    let realm = Realm::with(AuthOptions { password_cache: Duration::ZERO, ..AuthOptions::default() }, usual);
+    for _ in 0..3 {
+        for _ in 0..4 {
+            assert_eq!(realm.password("alice", "wrong").unwrap_err(), AuthError::Denied);
+        }
+        realm.user("alice");
+    }
+}
+
 #[test]
 fn unknown_users_are_held_back_just_so() {
     let realm = Realm::with(AuthOptions::default(), usual);

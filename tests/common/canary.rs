@@ -3,21 +3,28 @@
 //! Secrets are told by [`guard`]: those in a server's data directory and settings, every token that a test gets, and every
 //! credential that a client of the tests shows. Once [`watch`] was called in a process (every server of the tests does), everything that
 //! its servers log, at any level, and every answer and event that a test's client reads is looked through, and metrics and connections
-//! once more when the server ends. A leak into the log ends the process, since the thread that logs may be one whose panic
-//! nobody sees.
+//! once more when the server ends, which fails if nobody answers. A leak into the log ends the process, since the thread that
+//! logs may be one whose panic nobody sees. What servers say that are programs of their own is looked through in the end
+//! ([`super::program`]).
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
+use hydrant::auth::{AuthOptions, Authority, TokenRequest};
+use memchr::memmem;
 use parking_lot::RwLock;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::OnceCell;
 use tracing_subscriber::EnvFilter;
+
+use super::{PATIENCE, people, socket};
 
 static WATCHING: AtomicBool = AtomicBool::new(false);
 static MEASURING: AtomicBool = AtomicBool::new(false);
@@ -29,14 +36,30 @@ const SHORTEST: usize = 11;
 /// The password that everybody knows, and that the server itself tells at its first start.
 const WELL_KNOWN: &str = "r0cketsk8ts";
 
+/// What needs no encoding in a URL.
+const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// Remembers a secret: a token (its signature alone too) or what stands for a password.
 pub fn guard(secret: &str) {
-    let signature = secret.rsplit('.').next().unwrap_or(secret);
-    for text in [secret, signature] {
-        let known = SECRETS.read().iter().any(|known| known == text);
-        if text.len() >= SHORTEST && text != WELL_KNOWN && !known {
-            SECRETS.write().push(text.to_owned());
-        }
+    remember(secret);
+    remember(secret.rsplit('.').next().unwrap_or(secret));
+}
+
+fn remember(text: &str) {
+    let known = SECRETS.read().iter().any(|known| known == text);
+    if text.len() >= SHORTEST && text != WELL_KNOWN && !known {
+        SECRETS.write().push(text.to_owned());
+    }
+}
+
+/// Remembers a user's name and password, together and the password alone, also as they may stand in a URL. A token is none.
+fn guard_login(login: &str) {
+    let Some((_, password)) = login.split_once(':') else { return };
+    for text in [login, password] {
+        remember(text);
+        remember(&text.replace(':', "%3A"));
+        remember(&text.replace(':', "%3a"));
+        remember(&utf8_percent_encode(text, &PLAIN).to_string());
     }
 }
 
@@ -48,18 +71,18 @@ pub fn guard_header(value: &str) {
         return;
     }
     let login = base64::engine::general_purpose::STANDARD.decode(secret).unwrap_or_default();
-    if let Some((_, password)) = std::str::from_utf8(&login).ok().and_then(|login| login.split_once(':')) {
-        guard(password);
-    }
+    guard_login(&String::from_utf8_lossy(&login));
 }
 
-/// Remembers the credential of a query, with or without a path in front.
+/// Remembers the credential of a query, with or without a path in front, as it stands there and decoded.
 pub fn guard_query(target: &str) {
     let query = target.rsplit('?').next().unwrap_or(target);
-    query
-        .split('&')
-        .filter_map(|pair| pair.strip_prefix("token=").or_else(|| pair.strip_prefix("Token=")))
-        .for_each(guard);
+    let values =
+        query.split('&').filter_map(|pair| pair.strip_prefix("token=").or_else(|| pair.strip_prefix("Token=")));
+    for value in values {
+        guard(value);
+        guard_login(&percent_decode_str(value).decode_utf8_lossy());
+    }
 }
 
 /// Remembers what stands for `secret`, `password` or `token` in a text in TOML.
@@ -77,8 +100,8 @@ pub fn guard_data(dir: &Path) {
 }
 
 /// The secret that a text has in it.
-fn leak(text: &str) -> Option<String> {
-    SECRETS.read().iter().find(|secret| text.contains(secret.as_str())).cloned()
+pub fn leak(text: &str) -> Option<String> {
+    SECRETS.read().iter().find(|secret| memmem::find(text.as_bytes(), secret.as_bytes()).is_some()).cloned()
 }
 
 /// Fails if a text has a secret in it.
@@ -96,13 +119,18 @@ pub fn stand_aside() {
     MEASURING.store(true, Ordering::Release);
 }
 
-/// Has every log line and every answer of this process looked through from now on.
+/// Has every answer looked through from now on.
+pub fn look_through_answers() {
+    WATCHING.store(!MEASURING.load(Ordering::Acquire), Ordering::Release);
+}
+
+/// Has every log line of this process and every answer looked through from now on.
 pub fn watch() {
     static ONCE: Once = Once::new();
+    look_through_answers();
     if MEASURING.load(Ordering::Acquire) {
         return;
     }
-    WATCHING.store(true, Ordering::Release);
     ONCE.call_once(|| {
         // The clients of the tests log what they send.
         let filter = EnvFilter::new("trace,tungstenite=off,tokio_tungstenite=off");
@@ -129,39 +157,106 @@ impl Write for Scanner {
     }
 }
 
-/// Looks through a server's metrics and its connections when it ends, if it still answers then.
+/// Looks through a server's metrics and its connections when it ends. It must answer then, unless the test has stopped it.
+#[derive(Debug)]
 pub struct AtEnd {
-    pub probe: SocketAddr,
-    /// The API, if it is spoken to without TLS.
-    pub api: Option<SocketAddr>,
-    /// A token that may list connections, once there is one.
-    pub token: Arc<OnceCell<String>>,
+    probe: SocketAddr,
+    api: SocketAddr,
+    tls: bool,
+    /// Its data directory: whoever has it may list connections.
+    data: PathBuf,
+    /// Whether the server runs in this process, on the test's own runtime.
+    within: bool,
+    done: bool,
+}
+
+impl AtEnd {
+    /// Of a server in this process.
+    pub fn within(probe: SocketAddr, api: SocketAddr, tls: bool, data: PathBuf) -> Self {
+        Self { probe, api, tls, data, within: true, done: false }
+    }
+
+    /// Of a server that is a process of its own.
+    pub fn outside(probe: SocketAddr, api: SocketAddr, tls: bool, data: PathBuf) -> Self {
+        Self { probe, api, tls, data, within: false, done: false }
+    }
+
+    /// The test has stopped the server.
+    pub fn stopped(&mut self) {
+        self.done = true;
+    }
+
+    /// Looks now instead of at the end.
+    pub fn now(&mut self) {
+        if std::mem::replace(&mut self.done, true) || !WATCHING.load(Ordering::Acquire) {
+            return;
+        }
+        // Waiting here must not keep the server from answering.
+        match Handle::try_current().map(|here| here.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| self.look()),
+            Ok(_) if self.within => {
+                panic!("a test with a server needs `flavor = \"multi_thread\"`, or nobody can look at its end")
+            }
+            _ => self.look(),
+        }
+    }
+
+    fn look(&self) {
+        check("the metrics at the end", &get(self.probe, false, "/metrics", ""));
+        let bearer = self.token().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        check("the connections at the end", &get(self.api, self.tls, "/api/v3/connections", &bearer));
+    }
+
+    /// A token that may list connections; nothing if the test has spoiled the data directory.
+    fn token(&self) -> Option<String> {
+        let authority = Authority::open_existing(&self.data, AuthOptions::default()).ok()?;
+        let holder = "plugin:canary".parse().unwrap();
+        let issued = authority.issue_local(&holder, &TokenRequest::default(), people::now()).ok()?;
+        guard(issued.token.expose());
+        Some(issued.token.expose().to_owned())
+    }
 }
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
-        // Waiting here must not keep the server from answering.
-        let several = Handle::try_current().is_ok_and(|here| here.runtime_flavor() == RuntimeFlavor::MultiThread);
-        if std::thread::panicking() || !several {
-            return;
+        if !std::thread::panicking() {
+            self.now();
         }
-        tokio::task::block_in_place(|| {
-            check("the metrics at the end", &get(self.probe, "/metrics", ""));
-            if let (Some(api), Some(token)) = (self.api, self.token.get()) {
-                let bearer = format!("Authorization: Bearer {token}\r\n");
-                check("the connections at the end", &get(api, "/api/v3/connections", &bearer));
-            }
-        });
     }
 }
 
-/// What is answered, head and all; nothing if nobody answers.
-fn get(address: SocketAddr, path: &str, header: &str) -> String {
+/// What is answered, head and all. Whoever closes without an answer may have too many strangers at the moment, and is asked again.
+fn get(address: SocketAddr, tls: bool, path: &str, header: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let answer = try_get(address, tls, path, header);
+        if let Some(answer) = answer.as_ref().ok().filter(|answer| answer.starts_with("HTTP/1.1 ")) {
+            return answer.clone();
+        }
+        let refused = answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+        assert!(!refused && begun.elapsed() < PATIENCE, "the server does not answer {path} at the end: {answer:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn try_get(address: SocketAddr, tls: bool, path: &str, header: &str) -> io::Result<String> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n");
+    if !tls {
+        return exchange(stream, &request);
+    }
+    let name = ServerName::try_from("localhost").unwrap();
+    let session = ClientConnection::new(socket::config(rustls::ALL_VERSIONS), name).map_err(io::Error::other)?;
+    exchange(StreamOwned::new(session, stream), &request)
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<String> {
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    let _ = TcpStream::connect(address).and_then(|mut stream| {
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n")?;
-        stream.read_to_end(&mut answer)
-    });
-    String::from_utf8_lossy(&answer).into_owned()
+    match stream.read_to_end(&mut answer) {
+        // A TLS server may end without saying so first.
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error),
+        _ => Ok(String::from_utf8_lossy(&answer).into_owned()),
+    }
 }

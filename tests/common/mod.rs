@@ -10,13 +10,13 @@ pub mod canary;
 pub mod drp;
 pub mod http;
 pub mod people;
+pub mod program;
 pub mod raw;
 pub mod socket;
 pub mod ws;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant::config::{FlagValue, Settings, Sources};
@@ -50,10 +50,10 @@ pub async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// A server of this process, and its data directory.
 pub struct Hydrant {
     /// Dropped first, while the server still answers.
-    _canary: canary::AtEnd,
+    canary: canary::AtEnd,
     pub server: Server,
     pub tls: bool,
-    token: Arc<OnceCell<String>>,
+    token: OnceCell<String>,
     issuer: people::Issuer,
     dir: tempfile::TempDir,
 }
@@ -84,13 +84,16 @@ impl Hydrant {
         canary::guard_toml(toml);
         let server = Server::start(settings(dir.path(), toml, tls)).await.unwrap();
         canary::guard_data(&dir.path().join("data"));
-        let (token, tls) = (Arc::new(OnceCell::new()), tls != "off");
-        let at_end = canary::AtEnd {
-            probe: server.probe_address().unwrap(),
-            api: (!tls).then(|| server.addresses()[0]),
-            token: Arc::clone(&token),
-        };
-        Self { _canary: at_end, server, tls, token, issuer: people::Issuer::default(), dir }
+        let (token, tls) = (OnceCell::new(), tls != "off");
+        let (probe, api) = (server.probe_address().unwrap(), server.addresses()[0]);
+        let canary = canary::AtEnd::within(probe, api, tls, dir.path().join("data"));
+        Self { canary, server, tls, token, issuer: people::Issuer::default(), dir }
+    }
+
+    /// Ends it in good order; there is nothing to look at any more.
+    pub async fn stop(mut self) {
+        self.canary.stopped();
+        self.server.stop().await;
     }
 
     /// Where the API is.

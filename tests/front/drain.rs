@@ -42,7 +42,7 @@ async fn an_upload_that_is_under_way_is_answered_before_the_end() {
         }
     };
     patiently("the first part", came).await;
-    let mut ending = tokio::spawn(hydrant.server.stop());
+    let mut ending = tokio::spawn(hydrant.stop());
     closed(address).await;
     assert!(tokio::time::timeout(Duration::from_millis(300), &mut ending).await.is_err(), "it did not wait");
     feed.send(Ok(Frame::data(Bytes::from_static(b"last")))).await.unwrap();
@@ -61,6 +61,6 @@ async fn an_answer_that_does_not_come_is_not_waited_for_longer_than_the_drain() 
     let mut raw = hydrant.dial().await;
     raw.send(b"GET /silent HTTP/1.1\r\nHost: front\r\n\r\n").await;
     hydrant.until("hydrant_proxy_requests_in_flight", 1).await;
-    patiently("the end of the server", hydrant.server.stop()).await;
+    patiently("the end of the server", hydrant.stop()).await;
     patiently("the endpoint to notice", drp.state.abandoned.notified()).await;
 }

@@ -263,6 +263,24 @@ async fn sealed_tokens_are_opened_here() {
     assert_eq!(refused(by_token(&hydrant, &before).await).status, 403);
 }
 
+/// Nobody guesses an endpoint's passwords through hydrant any faster than its own, and the endpoint is not asked meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passwords_of_the_endpoint_are_not_guessed() {
+    let drp = Drp::start().await;
+    drp.state.users.lock().insert("alice".to_owned(), User::new("wonder", &["superuser"]));
+    let mode = "throttle = { failures = 1 }\n";
+    let hydrant = Hydrant::start_tls(&format!("{mode}{}[auth]\nmode = \"both\"\n", drp.settings())).await;
+    assert_eq!(refused(by_password(&hydrant, "alice:guess-1").await).status, 403);
+    let asked = drp.asked("/api/v3/users/alice/token");
+    for login in ["alice:guess-2", ALICE] {
+        let refusal = refused(by_password(&hydrant, login).await);
+        let wait: u64 = refusal.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        // One attempt a minute, and twice that for having failed with the last.
+        assert!(refusal.status == 429 && (61..=120).contains(&wait), "{refusal:?}");
+    }
+    assert_eq!(drp.asked("/api/v3/users/alice/token"), asked);
+}
+
 /// A key that was changed may be one that somebody else has: it ends even while the endpoint cannot tell the rest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_key_ends_tokens_whatever_else_cannot_be_read() {

@@ -1,9 +1,7 @@
 //! Bodies stream through: what is under way takes memory, what has gone through does not. Measured on the program itself, in a
 //! process of its own.
 
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, StreamBody};
@@ -12,6 +10,7 @@ use hyper::body::Frame;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
+use crate::common::program::Program;
 use crate::common::{patiently, socket};
 use crate::endpoint::Drp;
 
@@ -19,51 +18,7 @@ const MIB: usize = 1 << 20;
 const CHUNK: usize = 64 << 10;
 static PART: [u8; CHUNK] = [b'x'; CHUNK];
 const BODY: usize = 100 * MIB;
-const ALLOWED: usize = 20 * MIB;
-
-/// The program, ended with the test.
-struct Program {
-    child: Child,
-    api: SocketAddr,
-    _dir: tempfile::TempDir,
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Program {
-    fn start(toml: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("hydrant.toml");
-        let base = "listen = [\"127.0.0.1:0\"]\nmetrics_listen = \"127.0.0.1:0\"\ntls = \"self-signed\"";
-        let data = dir.path().join("data");
-        let text = format!("{base}\ndata_dir = \"{}\"\n{toml}\n[log]\nformat = \"json\"\n", data.display());
-        std::fs::write(&file, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-        command.env_clear().args(["serve", "--config"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let api = lines.find_map(|line| {
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-            (line["message"] == "listening").then(|| line["address"].as_str().unwrap().parse().unwrap())
-        });
-        // Nobody reads on, and the program must not wait for that.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, api: api.unwrap(), _dir: dir }
-    }
-
-    /// A line of `/proc/PID/status` in bytes.
-    fn memory(&self, name: &str) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim_matches([':', ' ', '\t']).strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
-    }
-}
+const ALLOWED: u64 = 20 << 20;
 
 /// Sends so many bytes and counts those that come back.
 async fn transfer(api: SocketAddr, method: &str, path: &str, up: usize) -> (u16, usize) {
@@ -85,7 +40,7 @@ async fn transfer(api: SocketAddr, method: &str, path: &str, up: usize) -> (u16,
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_bodies_take_no_memory() {
     let drp = Drp::start().await;
-    let program = Program::start(&drp.settings());
+    let program = Program::start("self-signed", "format = 'json'", &drp.settings());
     transfer(program.api, "GET", &format!("/blob/{MIB}"), 0).await;
     transfer(program.api, "PUT", "/sink", MIB).await;
     let before = program.memory("VmRSS");

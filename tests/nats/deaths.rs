@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::common::http::{self, Http};
+use crate::common::program::Program;
 use crate::common::{Hydrant, LOGIN, NDJSON, PATIENCE, basic};
 use crate::nodes::{Heard, node, nodes, numbered};
-use crate::process::{NatsServer, Process};
+use crate::process::NatsServer;
 
 /// Posts numbered events, a few at a time, until told to stop or refused; how many were taken.
 async fn load(http: &mut Http, authorization: &str, node: usize, stop: &AtomicBool) -> u64 {
@@ -82,12 +83,12 @@ async fn nodes_go_on_alone_while_nats_is_dead_and_tell_what_they_missed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_killed_takes_only_its_last_events_along_and_the_others_are_told() {
     let nats = NatsServer::start();
-    let mut victim = Process::start(&nats);
+    let mut victim = Program::start("off", "level = 'info'", &format!("[nats]\nurls = [\"{}\"]", nats.url()));
     let survivor = node(&nats, "").await;
     survivor.until("hydrant_nats_peers", 1).await;
     let mut client = survivor.watch(&["machines.*.*", "hydrant.*.*"]).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let mut http = Http::connect(victim.address, false).await;
+    let mut http = Http::connect(victim.api, false).await;
     let basic = basic(LOGIN);
     let load = tokio::spawn(async move { load(&mut http, &basic, 0, &AtomicBool::new(false)).await });
     survivor.until_that("hydrant_nats_received_total", |n| n > 500).await;
@@ -107,7 +108,7 @@ async fn a_node_that_is_killed_takes_only_its_last_events_along_and_the_others_a
     survivor.until("hydrant_nats_peers", 0).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_ends_in_good_order_loses_nothing_and_is_not_missed() {
     let nats = NatsServer::start();
     let mut nodes = nodes(&nats, 2).await;
@@ -115,7 +116,7 @@ async fn a_node_that_ends_in_good_order_loses_nothing_and_is_not_missed() {
     let lines: Vec<String> = (0..2000).map(|number| numbered(0, number)).collect();
     nodes[0].post_lines(&lines.join("\n")).await;
     let leaving = nodes.remove(0);
-    tokio::time::timeout(PATIENCE, leaving.server.stop()).await.unwrap();
+    tokio::time::timeout(PATIENCE, leaving.stop()).await.unwrap();
     nodes[0].until("hydrant_nats_peers", 0).await;
     nodes[0].announce("end", "x", "y").await;
     let mut heard = Heard::new(1);

@@ -18,7 +18,7 @@ async fn connects(options: &NatsOptions) {
     patiently("a connection", connected).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_or_a_password_lets_in_and_a_wrong_one_does_not() {
     let nats = NatsServer::with(&["--auth", "s3cret"]);
     connects(&NatsOptions { login: Login::Token(Secret::new("s3cret")), ..options(&nats, 1) }).await;
@@ -30,7 +30,7 @@ async fn a_token_or_a_password_lets_in_and_a_wrong_one_does_not() {
     assert_eq!(node.broker.metrics().nats.connected.get(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn settings_name_files_with_the_secrets() {
     let nats = NatsServer::with(&["--user", "hydrant", "--pass", "s3cret"]);
     let dir = tempfile::tempdir().unwrap();
@@ -42,7 +42,7 @@ async fn settings_name_files_with_the_secrets() {
     node.until("hydrant_nats_connected", 1).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_nkey_lets_in() {
     let keys = nkeys::KeyPair::new_user();
     let dir = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ async fn an_nkey_lets_in() {
     connects(&NatsOptions { login: Login::Nkey(seed), ..options(&nats, 1) }).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_is_verified_by_the_authority_that_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
@@ -72,7 +72,7 @@ async fn tls_is_verified_by_the_authority_that_is_named() {
     assert_eq!(node.broker.metrics().nats.connected.get(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_not_there_yet_is_waited_for() {
     let mut nats = NatsServer::start();
     nats.kill();
@@ -93,7 +93,7 @@ fn has_thread(name: &str) -> bool {
         .any(|thread| std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|found| found.trim() == name))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_cannot_use_nats_leaves_nothing_running() {
     let dir = tempfile::tempdir().unwrap();
     let creds = dir.path().join("nats.creds");

@@ -1,10 +1,7 @@
-//! Programs that a test starts: NATS servers and hydrants, on loopback, ended by their process id.
+//! NATS servers that a test starts, on loopback, ended by their process id.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -84,49 +81,6 @@ fn spawn(args: &[String], port: &str, dir: &Path) -> Child {
 impl Drop for NatsServer {
     fn drop(&mut self) {
         // It may have been killed already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A hydrant in a process of its own, killed at the end.
-pub(crate) struct Process {
-    child: Child,
-    pub(crate) address: SocketAddr,
-    _dir: tempfile::TempDir,
-}
-
-impl Process {
-    pub(crate) fn start(nats: &NatsServer) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-        command.args(["serve", "--listen=127.0.0.1:0", "--metrics-listen=off", "--tls=off", "--nats", &nats.url()]);
-        command.arg("--data-dir").arg(dir.path()).env_clear();
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (told, address) = channel();
-        // Reads on to the end, so that the program never waits for its log.
-        thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let found = line.split_once("address=").filter(|_| line.contains(" listening "));
-                if let Some(address) = found.and_then(|(_, rest)| rest.split(' ').next()?.parse().ok()) {
-                    let _ = told.send(address);
-                }
-            }
-        });
-        let address = address.recv_timeout(PATIENCE).unwrap();
-        Self { child, address, _dir: dir }
-    }
-
-    /// SIGKILL.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

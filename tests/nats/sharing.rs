@@ -46,7 +46,7 @@ async fn an_event_posted_to_one_node_is_delivered_once_by_all() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_arrives_byte_for_byte() {
     let nats = NatsServer::start();
     let nodes = nodes(&nats, 2).await;
@@ -64,7 +64,7 @@ async fn an_event_arrives_byte_for_byte() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_stay_where_they_are() {
     let nats = NatsServer::start();
     let told = crate::nodes::node(&nats, "connection_events = true").await;
@@ -81,7 +81,7 @@ async fn connections_stay_where_they_are() {
     assert!(before.iter().all(|seen| !seen.object.get().contains(&address)), "{before:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_client_missed_on_one_node_comes_on_another() {
     let nats = NatsServer::start();
     let nodes = nodes(&nats, 2).await;

@@ -111,7 +111,7 @@ async fn who_moves_to_another_node_gets_what_it_missed_though_that_node_came_lat
     let last = last.unwrap();
     post(&first, 0, 10..500).await;
     second.until_that("hydrant_nats_received_total", |n| n == 500).await;
-    first.server.stop().await;
+    first.stop().await;
     drop(client);
     let young = node(&nats, "", "").await;
     for node in [&second, &young] {

@@ -2,102 +2,35 @@
 //! its log, its answers, its metrics or its listings.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use futures_util::{SinkExt, StreamExt};
 use hydrant::auth::{AuthOptions, Authority, PasswordHash, TokenRequest, edit_store};
-use parking_lot::Mutex;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::common::people::now;
-use crate::common::{JSON, basic, http, patiently, socket};
+use crate::common::program::Program;
+use crate::common::{Hydrant, JSON, basic, canary, http, patiently, socket};
 
 const PASSWORD: &str = "CANARY-right-password";
 const WRONG: &str = "CANARY-wrong-password";
 
-/// A server as a process of its own, and all that it logs.
-struct Process {
-    child: Child,
-    log: Arc<Mutex<Vec<String>>>,
-    reader: JoinHandle<()>,
-    api: SocketAddr,
-    probe: SocketAddr,
-    tls: bool,
-    dir: tempfile::TempDir,
-}
-
-impl Process {
-    async fn start(format: &str, tls: bool) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        edit_store(&dir.path().join("data"), |store| {
-            store.add_user("alice", PasswordHash::make(PASSWORD)?, &["superuser".to_owned()])?;
-            store.add_user("bob", PasswordHash::make(PASSWORD)?, &[])
-        })
-        .unwrap();
-        let mode = if tls { "self-signed" } else { "off" };
-        let settings = format!(
-            "listen = [\"127.0.0.1:0\"]\nmetrics_listen = \"127.0.0.1:0\"\ntls = \"{mode}\"\ndata_dir = \"{}\"\n\
-             log = {{ level = \"trace\", format = \"{format}\", audit = true }}\n",
-            dir.path().join("data").display()
-        );
-        std::fs::write(dir.path().join("hydrant.toml"), settings).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hydrant"))
-            .args(["serve", "--config"])
-            .arg(dir.path().join("hydrant.toml"))
-            .env_clear()
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let (log, lines) = (Arc::new(Mutex::new(Vec::new())), BufReader::new(child.stderr.take().unwrap()).lines());
-        let into = Arc::clone(&log);
-        let reader = std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| into.lock().push(line)));
-        let (api, probe) = addresses(&log).await;
-        Self { child, log, reader, api, probe, tls, dir }
-    }
-
-    fn token(&self, principal: &str) -> String {
-        let authority = Authority::open_existing(&self.dir.path().join("data"), AuthOptions::default()).unwrap();
-        let issued = authority.issue_local(&principal.parse().unwrap(), &TokenRequest::default(), now()).unwrap();
-        issued.token.expose().to_owned()
-    }
-
-    /// Everything that it has logged in its life.
-    fn end(mut self) -> Vec<String> {
-        assert!(Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap().success());
-        self.child.wait().unwrap();
-        self.reader.join().unwrap();
-        std::mem::take(&mut *self.log.lock())
-    }
-}
-
-/// Where it says that it listens: the API first, then the metrics.
-async fn addresses(log: &Mutex<Vec<String>>) -> (SocketAddr, SocketAddr) {
-    let found = || -> Vec<SocketAddr> {
-        let log = log.lock();
-        let lines = log.iter().filter(|line| line.contains("listening"));
-        let address = |line: &String| {
-            let from = line.find("127.0.0.1:")?;
-            let text: String =
-                line[from..].chars().take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':')).collect();
-            text.parse().ok()
-        };
-        lines.filter_map(address).collect()
-    };
-    patiently("the server to listen", async {
-        loop {
-            if let [api, probe] = found()[..] {
-                return (api, probe);
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+/// A server that logs everything, with users whose passwords are told apart from all other text.
+fn start(format: &str, tls: bool) -> Program {
+    let dir = tempfile::tempdir().unwrap();
+    edit_store(&dir.path().join("data"), |store| {
+        store.add_user("alice", PasswordHash::make(PASSWORD)?, &["superuser".to_owned()])?;
+        store.add_user("bob", PasswordHash::make(PASSWORD)?, &[])
     })
-    .await
+    .unwrap();
+    let log = format!("level = \"trace\", format = \"{format}\", audit = true");
+    Program::start_in(dir, &[], if tls { "self-signed" } else { "off" }, &log, "")
+}
+
+fn token(server: &Program, principal: &str) -> String {
+    let authority = Authority::open_existing(&server.data_dir(), AuthOptions::default()).unwrap();
+    let issued = authority.issue_local(&principal.parse().unwrap(), &TokenRequest::default(), now()).unwrap();
+    issued.token.expose().to_owned()
 }
 
 /// Ways to show credentials: a header or a query.
@@ -170,7 +103,7 @@ struct Shown {
     issued: BTreeSet<String>,
 }
 
-async fn drive_rest(server: &Process, ways: &[Way], shown: &mut Shown) {
+async fn drive_rest(server: &Program, ways: &[Way], shown: &mut Shown) {
     for way in ways {
         for (method, path, body) in PATHS {
             let (uri, header) = match way {
@@ -192,7 +125,7 @@ async fn drive_rest(server: &Process, ways: &[Way], shown: &mut Shown) {
     }
 }
 
-async fn drive_websockets(server: &Process, ways: &[Way], shown: &mut Shown) -> usize {
+async fn drive_websockets(server: &Program, ways: &[Way], shown: &mut Shown) -> usize {
     let mut opened = 0;
     for way in ways {
         let (query, header) = match way {
@@ -230,8 +163,8 @@ async fn drive_websockets(server: &Process, ways: &[Way], shown: &mut Shown) -> 
 }
 
 async fn no_secret_shows(format: &str, tls: bool) {
-    let server = Process::start(format, tls).await;
-    let (good, of_nobody) = (server.token("user:alice"), server.token("plugin:ipmi"));
+    let server = start(format, tls);
+    let (good, of_nobody) = (token(&server, "user:alice"), token(&server, "plugin:ipmi"));
     let (ways, mut secrets) = credentials(&good, &of_nobody);
     let mut shown = Shown { texts: Vec::new(), issued: BTreeSet::new() };
     // A listener must be there while it is listed.
@@ -266,4 +199,33 @@ async fn no_secret_shows_in_text_logs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_shows_in_json_logs_behind_tls() {
     no_secret_shows("json", true).await;
+}
+
+/// The watch over all tests sees what it is for: credentials as they stand in a query, decoded, and encoded anew.
+#[test]
+fn credentials_are_known_in_every_spelling() {
+    canary::guard_query("/api/v3/ws?x=y&Token=CANARY-user%3aCANARY-pass%20word");
+    canary::guard_header(&basic("CANARY-other:CANARY-pass/word"));
+    for text in [
+        "CANARY-user%3aCANARY-pass%20word",
+        "CANARY-user%3ACANARY-pass%20word",
+        "CANARY-user:CANARY-pass word",
+        "CANARY-pass word",
+        "CANARY-other%3ACANARY-pass%2Fword",
+        "CANARY-pass%2Fword",
+    ] {
+        assert!(canary::leak(&format!("GET /x?token={text} HTTP/1.1")).is_some(), "{text}");
+    }
+    assert_eq!(canary::leak("CANARY-user"), None, "a name is no secret");
+}
+
+/// A server that does not answer cannot be looked at, and a test must not pass because of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_gone_fails_its_test_unless_that_stopped_it() {
+    let server = Hydrant::start("").await;
+    let (probe, api, data) = (server.server.probe_address().unwrap(), server.address(), server.data_dir());
+    server.stop().await;
+    let mut look = canary::AtEnd::within(probe, api, false, data);
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look.now()));
+    assert!(failed.is_err_and(|why| why.downcast_ref::<String>().unwrap().contains("does not answer /metrics")));
 }

@@ -1,0 +1,159 @@
+//! The program itself as a server: a process of its own, ended with the test. Everything that it says in its life is looked through
+//! for secrets, and so are its metrics and its connections in the end.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::{LOGIN, PATIENCE, basic, canary, http};
+
+/// See the module's text.
+pub struct Program {
+    look: canary::AtEnd,
+    said: Said,
+    child: Running,
+    pub api: SocketAddr,
+    pub probe: SocketAddr,
+    pub tls: bool,
+    dir: tempfile::TempDir,
+}
+
+/// Killed, unless it has ended already.
+struct Running(Child);
+
+impl Running {
+    fn kill(&mut self) {
+        // It may have ended by itself, or been ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What has come out of it, and who reads on: it must not wait for that.
+struct Said {
+    lines: Arc<Mutex<Vec<String>>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Said {
+    fn by(child: &mut Child) -> Self {
+        let lines = Arc::default();
+        let readers = vec![read(child.stderr.take().unwrap(), &lines), read(child.stdout.take().unwrap(), &lines)];
+        Self { lines, readers }
+    }
+
+    /// The addresses that it listens on: the API's, then that of the metrics.
+    fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let lines = self.lines.lock();
+        let mut found = lines.iter().filter(|line| line.contains("listening")).filter_map(|line| {
+            let from = line.find("127.0.0.1:")?;
+            let part = |c: &char| c.is_ascii_digit() || matches!(c, '.' | ':');
+            line[from..].chars().take_while(part).collect::<String>().parse().ok()
+        });
+        Some((found.next()?, found.next()?))
+    }
+
+    /// Everything, once it has ended.
+    fn all(&mut self) -> Vec<String> {
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        std::mem::take(&mut *self.lines.lock())
+    }
+}
+
+fn read(from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    let into = Arc::clone(into);
+    std::thread::spawn(move || {
+        BufReader::new(from).lines().map_while(Result::ok).for_each(|line| into.lock().push(line))
+    })
+}
+
+impl Program {
+    /// Starts it with these settings, `tls` and `log` (the inside of a table) apart.
+    pub fn start(tls: &str, log: &str, toml: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), &[], tls, log, toml)
+    }
+
+    /// The same, with a data directory, `data` in `dir`, that may have something in it already, and an environment.
+    pub fn start_in(dir: tempfile::TempDir, env: &[(&str, &str)], tls: &str, log: &str, toml: &str) -> Self {
+        canary::look_through_answers();
+        canary::guard_toml(toml);
+        let (file, data) = (dir.path().join("hydrant.toml"), dir.path().join("data"));
+        let base = "listen = [\"127.0.0.1:0\"]\nmetrics_listen = \"127.0.0.1:0\"";
+        let text = format!("{base}\ntls = \"{tls}\"\nlog = {{ {log} }}\ndata_dir = \"{}\"\n{toml}\n", data.display());
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
+        command.env_clear().envs(env.iter().copied()).args(["serve", "--config"]).arg(&file);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = Said::by(&mut child);
+        let (child, begun) = (Running(child), Instant::now());
+        let (api, probe) = loop {
+            if let Some(found) = said.addresses() {
+                break found;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not listen: {:?}", said.lines.lock());
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        canary::guard_data(&data);
+        let tls = tls != "off";
+        Self { look: canary::AtEnd::outside(probe, api, tls, data), said, child, api, probe, tls, dir }
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// A token of the first user, whose password is hashed for it.
+    pub async fn token(&self) -> String {
+        let path = "/api/v3/users/rocketskates/token?ttl=3600";
+        let reply = http::request(self.api, self.tls, "GET", path, &[("authorization", &basic(LOGIN))], "").await;
+        let token = reply.json()["Token"].as_str().unwrap().to_owned();
+        canary::guard(&token);
+        token
+    }
+
+    /// A line of `/proc/PID/status` in bytes.
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_matches([':', ' ', '\t']).strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// SIGKILL, in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.look.stopped();
+        self.child.kill();
+    }
+
+    /// SIGTERM, and everything that it has said in its life.
+    pub fn end(mut self) -> Vec<String> {
+        self.look.now();
+        self.look.stopped();
+        assert!(Command::new("kill").args(["-TERM", &self.child.0.id().to_string()]).status().unwrap().success());
+        self.child.0.wait().unwrap();
+        self.said.all()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.look.stopped();
+            return;
+        }
+        self.look.now();
+        self.child.kill();
+        self.said.all().iter().for_each(|line| canary::check("what the program says", line));
+    }
+}
