@@ -7,6 +7,7 @@ mod common;
 #[path = "../common/provider.rs"]
 mod provider;
 
+mod audit;
 mod canary;
 mod certificates;
 mod issuer;

@@ -1,0 +1,42 @@
+//! Who did what, as lines of the log that can be turned off.
+
+use std::collections::BTreeSet;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::common::program::Program;
+use crate::common::{http, patiently, socket};
+
+/// What a server has logged about a login, a refusal, and a websocket with a good and a bad command: messages of the audit, and whether
+/// the refusal is told besides.
+async fn told(audit: bool) -> (BTreeSet<String>, bool) {
+    let server = Program::start("off", &format!("level = 'info', format = 'json', audit = {audit}"), "");
+    let token = server.token().await;
+    let wrong = [("authorization", "Bearer CANARY-audit-wrong-token")];
+    assert_eq!(http::request(server.api, false, "GET", "/api/v3/info", &wrong, "").await.status.as_u16(), 403);
+    let url = format!("ws://{}/api/v3/ws?token={token}", server.api);
+    let socket = socket::connect(server.api, false).await;
+    let (mut stream, _) = patiently("a websocket", tokio_tungstenite::client_async(url, socket)).await.unwrap();
+    for command in ["register a.b.c", "nonsense"] {
+        stream.send(Message::text(command)).await.unwrap();
+        patiently("an answer", stream.next()).await.unwrap().unwrap();
+    }
+    let lines: Vec<Value> = server.end().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_audit = lines.iter().filter(|line| line["target"] == "hydrant::audit");
+    let messages = of_audit.map(|line| line["message"].as_str().unwrap().to_owned()).collect();
+    (
+        messages,
+        lines
+            .iter()
+            .any(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().starts_with("login refused")),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_tells_who_did_what_where_it_is_wanted() {
+    let all = ["command", "command refused", "login", "refused", "websocket closed", "websocket opened"];
+    assert_eq!(told(true).await, (all.map(str::to_owned).into(), true));
+    assert_eq!(told(false).await, (BTreeSet::new(), true), "an attack shows all the same");
+}
