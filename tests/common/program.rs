@@ -75,7 +75,7 @@ impl Said {
 fn read(from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     let into = Arc::clone(into);
     std::thread::spawn(move || {
-        BufReader::new(from).lines().map_while(Result::ok).for_each(|line| into.lock().push(line))
+        BufReader::new(from).lines().map_while(Result::ok).for_each(|line| into.lock().push(line));
     })
 }
 
