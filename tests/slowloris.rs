@@ -165,15 +165,20 @@ async fn strangers_hold_no_socket_by_bodies_or_by_not_reading() {
     server.try_connect(&Show::Header(&bearer), &[]).await.unwrap();
 }
 
+/// The first byte of a post by somebody who is known, whose body is said to be so long.
+async fn beginning(server: &Hydrant, length: usize) -> String {
+    format!(
+        "POST /api/v3/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: {length}\r\n\r\n[",
+        server.token().await
+    )
+}
+
 /// Nor has somebody who is known; the time that a body may stand still cannot be set, so this takes as long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_stands_still_is_given_up_and_disturbs_nobody() {
     let server = Arc::new(Hydrant::start(SETTINGS).await);
-    let request = format!(
-        "POST /api/v3/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
-         Content-Length: 1000\r\n\r\n[",
-        server.token().await
-    );
+    let request = beginning(&server, 1_000).await;
     let mut held = JoinSet::new();
     for _ in 0..EACH {
         let (request, address) = (request.clone(), server.address());
@@ -196,11 +201,7 @@ async fn a_body_that_stands_still_is_given_up_and_disturbs_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_trickles_is_given_up_and_disturbs_nobody() {
     let server = Arc::new(Hydrant::start(SETTINGS).await);
-    let request = format!(
-        "POST /api/v3/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
-         Content-Length: 1000000\r\n\r\n[",
-        server.token().await
-    );
+    let request = beginning(&server, 1_000_000).await;
     let mut held = JoinSet::new();
     for _ in 0..EACH {
         let (request, address) = (request.clone(), server.address());

@@ -117,13 +117,7 @@ impl Exports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Draft;
-
-    fn batch(events: usize) -> Arc<Batch> {
-        let event = Arc::new(Draft::new("a", "b", "c").seal(jiff::Timestamp::UNIX_EPOCH));
-        let bytes = event.frame().len() * events;
-        Arc::new(Batch { first: 0, received_us: 0, events: vec![event; events].into(), bytes })
-    }
+    use crate::fanout::inbox::tests::batch;
 
     #[test]
     fn what_does_not_fit_is_left_out_and_keeps_its_number() {

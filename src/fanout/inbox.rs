@@ -124,11 +124,12 @@ impl Inbox {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::event::Draft;
 
-    fn batch(events: usize) -> Arc<Batch> {
+    /// A batch of so many small events.
+    pub(crate) fn batch(events: usize) -> Arc<Batch> {
         let event = Arc::new(Draft::new("a", "b", "c").seal(jiff::Timestamp::UNIX_EPOCH));
         let bytes = event.frame().len() * events;
         Arc::new(Batch { first: 0, received_us: 0, events: vec![event; events].into(), bytes })
