@@ -139,7 +139,7 @@ async fn a_graceful_end_delivers_what_was_taken_and_closes_everybody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graceful_end_does_not_outrun_its_readers() {
     let toml = "shards = 1\n[outbox]\nbytes = \"48MiB\"\n[timeouts]\ndrain = \"25s\"";
-    graceful(Hydrant::start(toml).await, 8, 0, 8_000).await;
+    graceful(Hydrant::start(toml).await, 8, 0, 4_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
