@@ -321,6 +321,18 @@ mod tests {
     }
 
     #[test]
+    fn ports_do_not_run_short_since_there_are_several_sources() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let sources = [(0, "127.0.0.1"), (PER_SOURCE, "127.0.0.2"), (4 * PER_SOURCE, "127.0.0.5")];
+        for (index, source) in sources {
+            let socket = unconnected(address, index).unwrap();
+            socket.connect(&address.into()).unwrap();
+            assert_eq!(listener.accept().unwrap().1.ip().to_string(), source);
+        }
+    }
+
+    #[test]
     fn secrets_are_not_shown() {
         let endpoint = endpoint("http://127.0.0.1:81").unwrap();
         assert!(!format!("{endpoint:?} {:?}", endpoint.credentials).contains("pa55"));
