@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -174,52 +175,51 @@ async fn beginning(server: &Hydrant, length: usize) -> String {
     )
 }
 
-/// Nor has somebody who is known; the time that a body may stand still cannot be set, so this takes as long.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_that_stands_still_is_given_up_and_disturbs_nobody() {
+/// All of these clients are given up after `least`, and an honest one is served meanwhile.
+async fn all_are_given_up<F>(length: usize, least: Duration, client: impl Fn(SocketAddr, String) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let server = Arc::new(Hydrant::start(SETTINGS).await);
-    let request = beginning(&server, 1_000).await;
+    let request = beginning(&server, length).await;
     let mut held = JoinSet::new();
     for _ in 0..EACH {
-        let (request, address) = (request.clone(), server.address());
+        let client = client(server.address(), request.clone());
         held.spawn(async move {
             let begun = Instant::now();
-            let mut raw = Raw(socket::connect(address, false).await);
-            raw.send(request.as_bytes()).await;
-            let answer = raw.head().await;
-            assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+            client.await;
             begun.elapsed()
         });
     }
     let (rounds, times) = Box::pin(honest(Arc::clone(&server), held)).await;
     assert!(rounds > 0);
-    let least = Duration::from_millis(9900);
     assert!(times.iter().all(|time| *time >= least), "{:?}", times.iter().min());
+}
+
+/// Nor has somebody who is known; the time that a body may stand still cannot be set, so this takes as long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_stands_still_is_given_up_and_disturbs_nobody() {
+    let client = |address, request: String| async move {
+        let mut raw = Raw(socket::connect(address, false).await);
+        raw.send(request.as_bytes()).await;
+        let answer = raw.head().await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    };
+    all_are_given_up(1_000, Duration::from_millis(9900), client).await;
 }
 
 /// Nor has one that never stands still, but comes byte by byte: its share of the memory for bodies is for others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_trickles_is_given_up_and_disturbs_nobody() {
-    let server = Arc::new(Hydrant::start(SETTINGS).await);
-    let request = beginning(&server, 1_000_000).await;
-    let mut held = JoinSet::new();
-    for _ in 0..EACH {
-        let (request, address) = (request.clone(), server.address());
-        held.spawn(async move {
-            let begun = Instant::now();
-            let (mut read, write) = tokio::io::split(socket::connect(address, false).await);
-            let talk = tokio::spawn(talk(write, slow(request, " ")));
-            let mut answer = Vec::new();
-            // The server may reset what it does not want to hear any more.
-            let _ = patiently("the end of a slow client", read.read_to_end(&mut answer)).await;
-            talk.abort();
-            let answer = String::from_utf8_lossy(&answer).into_owned();
-            assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("slowly"), "{answer}");
-            begun.elapsed()
-        });
-    }
-    let (rounds, times) = Box::pin(honest(Arc::clone(&server), held)).await;
-    assert!(rounds > 0);
-    let least = Duration::from_millis(19_900);
-    assert!(times.iter().all(|time| *time >= least), "{:?}", times.iter().min());
+    let client = |address, request| async move {
+        let (mut read, write) = tokio::io::split(socket::connect(address, false).await);
+        let talk = tokio::spawn(talk(write, slow(request, " ")));
+        let mut answer = Vec::new();
+        // The server may reset what it does not want to hear any more.
+        let _ = patiently("the end of a slow client", read.read_to_end(&mut answer)).await;
+        talk.abort();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("slowly"), "{answer}");
+    };
+    all_are_given_up(1_000_000, Duration::from_millis(19_900), client).await;
 }

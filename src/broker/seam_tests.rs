@@ -1,3 +1,5 @@
+//! The seam: leaving the archive, what of the recent past was given already, and a model of both with random orders and copies.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -15,6 +15,7 @@
 
 mod follow;
 mod health;
+mod keys;
 mod source;
 
 use std::net::IpAddr;
@@ -38,7 +39,8 @@ use crate::upstream::Upstream;
 use follow::Changed;
 use health::Health;
 pub use health::Report;
-use source::{Keys, Trouble};
+use keys::Keys;
+use source::Trouble;
 
 /// Logins with the same credential wait for one another, so that a thousand clients of one user are one question.
 const LANES: usize = 256;

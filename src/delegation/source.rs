@@ -1,8 +1,8 @@
 //! Reading users, roles, tenants and preferences from the endpoint.
 //!
-//! Contract: what is read together is put in force together but for the key of tokens, which counts at once, and an older answer never replaces a newer one: lists, and users that
-//! are known, are read by one at a time ([`Delegation::read`]). Users whom nobody knows yet are read by whoever needs them, many
-//! at a time; they are only ever added. Whoever waits does so for [`PATIENCE`] at most, for the turn and for the endpoint each.
+//! Contract: what is read together is put in force together, but for the [`Keys`] of tokens, which count at once. An older answer
+//! never replaces a newer one: lists, and users that are known, are read by one at a time ([`Delegation::read`]). Users whom nobody
+//! knows yet are read by whoever needs them, many at a time; they are only ever added. Whoever waits does so for [`PATIENCE`] at most, for the turn and for the endpoint each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,17 +10,14 @@ use std::sync::atomic::Ordering;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
 use tokio::time::timeout;
 
 use super::follow::Changed;
+use super::keys::Keys;
 use super::{Delegation, PATIENCE, refusal};
-use crate::auth::directory::{
-    Account, EndpointToken, Entries, Reader, TenantOf, TokenKey, TokenKeyFault, accounts, base_secret, read_plain,
-    roles, system_secret, tenants,
-};
+use crate::auth::directory::{Account, Entries, Reader, TenantOf, accounts, read_plain, roles, tenants};
 use crate::auth::{AuthError, Claim, Secret};
 use crate::client::{ClientError, Login};
 use crate::clock;
@@ -35,9 +32,6 @@ const USER: &str = "users/NAME";
 
 /// The longest answer that is read.
 const LONGEST: usize = 64 << 20;
-
-/// Keys that were read so recently are not read again for a token that they do not open.
-const RENEWED: SignedDuration = SignedDuration::from_secs(1);
 
 /// Why something cannot be read.
 #[derive(Debug, Error)]
@@ -100,26 +94,6 @@ impl Trouble {
     }
 }
 
-/// What opens the endpoint's tokens, as far as it is known.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Keys {
-    token: Option<TokenKey>,
-    system: Option<Secret>,
-    read_at: Option<Timestamp>,
-}
-
-impl Keys {
-    /// Opens a token; nothing if there is no key.
-    pub(super) fn open(&self, token: &Secret, now: Timestamp) -> Option<Result<EndpointToken, TokenKeyFault>> {
-        self.token.as_ref().map(|key| key.open(token, now))
-    }
-
-    /// What stands in the tokens of machines.
-    pub(super) fn system(&self) -> Option<&str> {
-        self.system.as_ref().map(Secret::expose)
-    }
-}
-
 /// What has been read, to be put over what is known.
 #[derive(Debug, Default)]
 struct News {
@@ -134,7 +108,7 @@ impl News {
     fn over(&self, known: &Entries) -> Entries {
         let mut entries = known.clone();
         if let Some(keys) = &self.keys {
-            entries.set_key(keys.token.as_ref());
+            entries.set_key(keys.token());
         }
         // What was read again and is the same stays shared with the version before.
         if let Some(roles) = self.roles.as_ref().filter(|roles| **roles != *entries.roles) {
@@ -311,38 +285,6 @@ impl Delegation {
         read("tenants", &answer, tenants)
     }
 
-    /// Without the right to read preferences there are no keys, which is no error. An endpoint that cannot tell now says nothing
-    /// about those that are known.
-    async fn read_keys(&self, known: Keys, own: &HeaderValue) -> Result<Keys, Trouble> {
-        let answer = self.get("prefs", own).await?;
-        let read_at = Some(clock::now());
-        if answer.status.is_server_error() {
-            tracing::warn!(status = %answer.status, "the endpoint's preferences cannot be read now");
-            return Ok(Keys { read_at, ..known });
-        }
-        if answer.status != StatusCode::OK {
-            tracing::info!(status = %answer.status, "the endpoint's preferences cannot be read; its tokens are shown to it");
-            return Ok(Keys { read_at, ..Keys::default() });
-        }
-        let token = base_secret(&answer.body).as_deref().and_then(TokenKey::new);
-        Ok(Keys { token, system: system_secret(&answer.body).map(Secret::new), read_at })
-    }
-
-    /// The keys; read first, if nobody has.
-    pub(super) async fn current_keys(&self) -> Result<Keys, AuthError> {
-        let keys = self.keys.lock().clone();
-        if keys.read_at.is_some() { Ok(keys) } else { self.renewed_keys().await }
-    }
-
-    /// The keys, read again unless that was a moment ago.
-    pub(super) async fn renewed_keys(&self) -> Result<Keys, AuthError> {
-        let recent = || self.keys.lock().read_at.is_some_and(|at| clock::now().duration_since(at) < RENEWED);
-        if !recent() {
-            self.read_soon(&Changed::keys(), recent).await?;
-        }
-        Ok(self.keys.lock().clone())
-    }
-
     /// Sees to it that these users are known, as far as they exist.
     pub(super) async fn need<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<(), AuthError> {
         if !self.has_read() {
@@ -359,7 +301,7 @@ impl Delegation {
     }
 
     /// As [`read`](Self::read), for somebody who waits, unless what is wanted `is_there` when it is its turn.
-    async fn read_soon(&self, changed: &Changed, is_there: impl Fn() -> bool) -> Result<(), AuthError> {
+    pub(super) async fn read_soon(&self, changed: &Changed, is_there: impl Fn() -> bool) -> Result<(), AuthError> {
         let turn = timeout(PATIENCE, self.reading.lock()).await;
         let Ok(_turn) = turn else { return Err(refusal(&Trouble::Late)) };
         if is_there() { Ok(()) } else { self.in_time(self.read_in_turn(changed)).await }
@@ -384,7 +326,7 @@ impl Delegation {
         Err(error)
     }
 
-    async fn get(&self, path: &str, own: &HeaderValue) -> Result<Whole, Trouble> {
+    pub(super) async fn get(&self, path: &str, own: &HeaderValue) -> Result<Whole, Trouble> {
         let path = format!("/api/v3/{path}");
         let answer = timeout(PATIENCE, self.upstream.get(&path, own, LONGEST)).await.map_err(|_| Trouble::Late)?;
         Ok(answer?)

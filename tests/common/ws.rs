@@ -168,6 +168,19 @@ impl Client {
         self.answer("register", spec).await;
     }
 
+    /// Tries to register until it is not refused any more. A try that is refused changes nothing.
+    pub async fn register_at_last(&mut self, spec: &str) {
+        patiently("leave to register", async {
+            loop {
+                self.say(&format!("register {spec}")).await;
+                if self.event().await.action == "register" {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+
     /// Deregisters likewise.
     pub async fn deregister(&mut self, spec: &str) {
         self.say(&format!("deregister {spec}")).await;

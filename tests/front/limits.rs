@@ -1,6 +1,6 @@
 //! Limits and policies of roles for users of the endpoint: those of roles with the same names in hydrant's own file.
 
-use crate::common::{Hydrant, patiently};
+use crate::common::Hydrant;
 use crate::endpoint::{Drp, User};
 use crate::identity::{ALICE, by_password, reader, refused};
 
@@ -41,15 +41,7 @@ async fn users_of_the_endpoint_have_the_limits_of_roles_of_the_same_name() {
         let wider =
             ROLE.replace("registrations = 1", "registrations = 2").replace("connections = 2", "connections = 3");
         amend(&hydrant, &wider);
-        patiently("the new limit", async {
-            loop {
-                alice.say("register tasks.*.*").await;
-                if alice.event().await.action == "register" {
-                    return;
-                }
-            }
-        })
-        .await;
+        alice.register_at_last("tasks.*.*").await;
         let _third = by_password(&hydrant, ALICE).await.unwrap();
         assert_eq!(refused(by_password(&hydrant, ALICE).await).status, 429);
     }

@@ -137,17 +137,23 @@ async fn what_two_nodes_take_in_of_one_endpoint_is_delivered_once() {
     assert!(dropped >= stream.len() as u64, "{dropped}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_inbox_makes_the_way_wait_and_loses_nothing() {
-    let nats = NatsServer::start();
-    let sender = Node::start(&options(&nats, 1), 100_000).await;
-    let slow = Node::start(&options(&nats, 2), 10).await;
+/// A node that has published so many events, and one whose inbox is full of them.
+async fn filled(nats: &NatsServer, events: u64) -> (Node, Node) {
+    let sender = Node::start(&options(nats, 1), 100_000).await;
+    let slow = Node::start(&options(nats, 2), 10).await;
     sender.until_peers(1).await;
     slow.until_peers(1).await;
-    for start in (0..4000).step_by(100) {
+    for start in (0..events).step_by(100) {
         sender.publish(Source::Post, start..start + 100);
     }
     patiently("the inbox to fill", until(|| slow.broker.waiting() > 0)).await;
+    (sender, slow)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_inbox_makes_the_way_wait_and_loses_nothing() {
+    let nats = NatsServer::start();
+    let (_sender, slow) = filled(&nats, 4000).await;
     assert_eq!(slow.take(4000).await, keys(0..4000));
 }
 
@@ -155,14 +161,7 @@ async fn a_full_inbox_makes_the_way_wait_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inbox_that_is_full_for_long_loses_no_node() {
     let nats = NatsServer::start();
-    let sender = Node::start(&options(&nats, 1), 100_000).await;
-    let slow = Node::start(&options(&nats, 2), 10).await;
-    sender.until_peers(1).await;
-    slow.until_peers(1).await;
-    for start in (0..1000).step_by(100) {
-        sender.publish(Source::Post, start..start + 100);
-    }
-    patiently("the inbox to fill", until(|| slow.broker.waiting() > 0)).await;
+    let (sender, slow) = filled(&nats, 1000).await;
     tokio::time::sleep(Duration::from_secs(12)).await;
     // Whether the look for silent nodes or the next message comes first after the wait is chance.
     assert_eq!(slow.take(1000).await, keys(0..1000));

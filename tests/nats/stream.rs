@@ -336,12 +336,18 @@ async fn half_read(nats: &NatsServer) -> (Hydrant, Client) {
     (node, client)
 }
 
+/// The same, and then NATS is away.
+async fn half_read_and_cut_off(nats: &mut NatsServer) -> (Hydrant, Client) {
+    let (node, client) = half_read(nats).await;
+    nats.kill();
+    node.until("hydrant_nats_connected", 0).await;
+    (node, client)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nats_server_that_starts_again_is_waited_for() {
     let mut nats = NatsServer::with_streams();
-    let (node, mut client) = half_read(&nats).await;
-    nats.kill();
-    node.until("hydrant_nats_connected", 0).await;
+    let (node, mut client) = half_read_and_cut_off(&mut nats).await;
     nats.revive();
     assert!(numbers(&mut client, 4900).await.into_iter().eq(100..5000));
     node.announce("machines", "update", "0/5000").await;
@@ -352,9 +358,7 @@ async fn a_nats_server_that_starts_again_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_outlives_nats_and_says_what_it_did_not_get() {
     let mut nats = NatsServer::with_streams();
-    let (node, mut client) = half_read(&nats).await;
-    nats.kill();
-    node.until("hydrant_nats_connected", 0).await;
+    let (node, mut client) = half_read_and_cut_off(&mut nats).await;
     let mut next = 100;
     let object = loop {
         let seen = client.event().await;
