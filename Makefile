@@ -109,7 +109,7 @@ fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz a
 # The variable by which cargo starts a benchmark under another program.
 RUNNER = CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
 
-.PHONY: bench-peers instructions page need-browser need-valgrind
+.PHONY: bench-peers instructions page peers need-browser need-mosquitto need-valgrind
 
 bench-peers: setup ## Filters beside the crates quamina and a-tree; results in target/bench
 	mkdir -p $(BENCH)
@@ -126,6 +126,13 @@ instructions: setup need-valgrind ## Instructions of one match, one delivery and
 
 page: setup need-browser ## The load test's pages in a real browser: width, contrast, texts that lie on each other
 	$(CARGO) test $(LOCKED) -p hydrant-loadtest --test page -- --ignored
+
+peers: setup need-nats need-mosquitto ## The load test's peers, mosquitto too, at small work that is checked
+	$(CARGO) test $(LOCKED) -p hydrant-loadtest --test peers -- --include-ignored
+
+need-mosquitto:
+	@PATH=$$PATH:/usr/sbin command -v mosquitto >/dev/null || $(call apt,mosquitto)
+	@PATH=$$PATH:/usr/sbin command -v mosquitto >/dev/null || { echo "mosquitto is missing and could not be installed" >&2; exit 1; }
 
 need-browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || $(call apt,chromium)
