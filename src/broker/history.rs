@@ -232,8 +232,8 @@ impl History {
         Times(if self.limits.events == 0 { Vec::new() } else { events.iter().map(Event::moment).collect() })
     }
 
-    /// Takes sequenced events in, with their traces where nodes share events. To be called in their order. Returns what made room for them; it may hold the last references
-    /// to events, which are better let go without any lock.
+    /// Takes sequenced events in, with their traces where nodes share events. To be called in their order. Returns what made room
+    /// for them; it may hold the last references to events, which are better let go without any lock.
     pub(super) fn append(
         &self,
         events: &[Arc<Event>],

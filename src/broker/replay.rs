@@ -1,16 +1,16 @@
 //! What one connection has yet to get of the past, and by which of its registrations it has got what.
 //!
 //! A connection that came with `?since=` is *behind* until it has been given every retained event from its start up to the place
-//! of its shard; only then do live events go to it. A registration that comes later puts it behind again, for a *pass*
-//! over the events that its other registrations have gone through already.
+//! of its shard; only then do live events go to it. A registration that comes later puts it behind again, for a *pass* over the
+//! events that its other registrations have gone through already.
 //!
-//! Contract: pure. Every event is delivered at most once: [`Replay::wants`] is true only for events that a registration new to this part of the
-//! past matches and none before it did. A registration that was taken back keeps its mark up to the place where it ended,
-//! so that registering again does not repeat anything; there is a bound on such marks ([`MARKS`]), beyond which the caller gives up.
-//! Within a pass, and from the end of the passes on, events come in the broker's order.
+//! Contract: pure. Every event is delivered at most once: [`Replay::wants`] is true only for events that a registration new to
+//! this part of the past matches and none before it did. A registration that was taken back keeps its mark up to the place where
+//! it ended, so that registering again does not repeat anything; there is a bound on such marks ([`MARKS`]), beyond which the
+//! caller gives up. Within a pass, and from the end of the passes on, events come in the broker's order.
 //!
-//! A replay that begins in the archive goes through one line of places all the same: the archive's stand before [`PLACES`], those of the
-//! history behind it. So passes, marks and order hold across the seam; a later pass has the archive read again.
+//! A replay that begins in the archive goes through one line of places all the same: the archive's stand before [`PLACES`], those
+//! of the history behind it. So passes, marks and order hold across the seam; a later pass has the archive read again.
 //!
 //! Why an index of its own: the shard's index tells which connections want an event, not by which registration. It costs memory
 //! only for connections that asked for the past.

@@ -1,11 +1,11 @@
 //! Where a replay from the archive meets the recent past, without gap or duplicate.
 //!
-//! The archive's order is not this node's, but each node's events stand in their order in both. So a reader keeps how far it has got with
-//! each node ([`Given`]), and two questions decide the seam. *May the archive be left?* Once it has given everything that this node had
-//! taken in at some moment, the rest is in the recent past ([`Given::missing`]). *What in the recent past was given already?* Whatever has a
-//! lower number than the archive got to, and every copy of an event that was given by its other way ([`Given::has`]): the numbers of such
-//! retained events make a [`Seam`]. It is made once this node has taken in all that the archive gave, so nothing of that
-//! comes later.
+//! The archive's order is not this node's, but each node's events stand in their order in both. So a reader keeps how far it has
+//! got with each node ([`Given`]), and two questions decide the seam. *May the archive be left?* Once it has given everything
+//! that this node had taken in at some moment, the rest is in the recent past ([`Given::missing`]). *What in the recent past was
+//! given already?* Whatever has a lower number than the archive got to, and every copy of an event that was given by its other
+//! way ([`Given::has`]): the numbers of such retained events make a [`Seam`]. It is made once this node has taken in all that the
+//! archive gave, so nothing of that comes later.
 //!
 //! Contract: pure. Bounded: copies by the window of [`super::copies`], nodes by those that published, ranges by the history.
 

@@ -1,17 +1,18 @@
 //! Which subscribers want this event: registrations compiled into a trie.
 //!
-//! A registration is expanded into the (type, action, key) combinations of its lists, each of them a place in the
-//! three-level trie (or in one of the two job indexes). At a place hang *groups*: the subscribers with one filter (or none)
-//! and of one class. Filters run only where the trie has led to, each at most once an event ([`filter`]). The class stands for what its subscribers may see; it is opaque here, and the caller's verdict on it is asked for at most once an
-//! event, so that authorization costs one verdict per class and not one per subscriber.
+//! A registration is expanded into the (type, action, key) combinations of its lists, each of them a place in the three-level
+//! trie (or in one of the two job indexes). At a place hang *groups*: the subscribers with one filter (or none) and of one class.
+//! Filters run only where the trie has led to, each at most once an event ([`filter`]). The class stands for what its subscribers
+//! may see; it is opaque here, and the caller's verdict on it is asked for at most once an event, so that authorization costs one
+//! verdict per class and not one per subscriber.
 //!
-//! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows no socket and no
-//! claim. One [`Index::matches`] calls back at most once for each subscriber, in no particular order. Everything a
-//! registration cost is given back by its deregistration. Registering costs O(combinations), deregistering the same,
-//! matching O(groups hit + members); the number of registrations does not matter to it.
+//! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows no socket and no claim.
+//! One [`Index::matches`] calls back at most once for each subscriber, in no particular order. Everything a registration cost is
+//! given back by its deregistration. Registering costs O(combinations), deregistering the same, matching O(groups hit + members);
+//! the number of registrations does not matter to it.
 //!
-//! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places; the trie skips
-//! all places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the figures.
+//! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places; the trie skips all
+//! places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the figures.
 
 mod allowance;
 mod error;

@@ -1,8 +1,9 @@
 //! Accepts connections, does the TLS handshake and serves HTTP until a request becomes a websocket.
 //!
 //! Contract: runs on the control plane, never on a shard. Every wait on a client has a bound: the TLS handshake, the head of a
-//! request (hyper's timer is set; without one its timeout does nothing), a write that it does not take, and the number of
-//! sockets that are still between accept and their first good credentials. Out of file descriptors, it waits and tries again instead of spinning.
+//! request (hyper's timer is set; without one its timeout does nothing), a write that it does not take, and the number of sockets
+//! that are still between accept and their first good credentials. Out of file descriptors, it waits and tries again instead of
+//! spinning.
 
 use std::convert::Infallible;
 use std::io;

@@ -1,9 +1,9 @@
 //! HTTP to a DRP endpoint: what the proxy and everything else that asks the endpoint goes through.
 //!
 //! Contract: an [`Upstream`] is one endpoint with a bounded number of requests at a time ([`Upstream::slot`]) on kept-alive
-//! connections. Every wait has a limit: for a slot and a connection, for the head of an answer (counted from the last byte
-//! that moved), for the next part of a body, also to be taken by the endpoint. A request is sent once; only one that a stale connection never took is sent
-//! again. Neither URLs nor credentials stand in an error.
+//! connections. Every wait has a limit: for a slot and a connection, for the head of an answer (counted from the last byte that
+//! moved), for the next part of a body, also to be taken by the endpoint. A request is sent once; only one that a stale
+//! connection never took is sent again. Neither URLs nor credentials stand in an error.
 //!
 //! The pool is hyper-util's. Its size has no bound of its own, so the slots are it.
 
