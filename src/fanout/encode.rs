@@ -1,8 +1,8 @@
 //! Which events are worth deflating, and that each is deflated at most once.
 
-use crate::deflate::Deflater;
 use crate::event::Event;
-use crate::frame::Encoding;
+use crate::websocket::deflate::Deflater;
+use crate::websocket::frame::Encoding;
 
 use super::Counts;
 

@@ -38,8 +38,8 @@ pub use latency::{BUCKETS, Latency, bucket_bound_us};
 pub use writing::{GATHER_FRAMES, Gathered};
 
 use crate::event::Event;
-use crate::frame::Encoding;
 use crate::overflow::Overflow;
+use crate::websocket::frame::Encoding;
 use barriers::Barriers;
 use encode::Encoder;
 use frames::{FrameId, Frames, Released, Span};

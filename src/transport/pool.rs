@@ -25,9 +25,9 @@ use crate::broker::history::Start;
 use crate::broker::{Broker, Shard};
 use crate::fanout::inbox::{InboxLimits, inbox};
 use crate::fanout::{Budget, DeflatePolicy, OutboxLimits};
-use crate::frame::Encoding;
 use crate::index;
 use crate::overflow::Overflow;
+use crate::websocket::frame::Encoding;
 
 /// Requests that may wait for a shard.
 const CONTROL_QUEUE: usize = 4096;
