@@ -20,10 +20,11 @@ use hydrant::broker::{Allowance, Broker, Shard};
 use hydrant::clock::now;
 use hydrant::event::{Draft, Event};
 use hydrant::fanout::inbox::{Inbox, InboxLimits, inbox};
-use hydrant::fanout::{ConnId, Gathered, OutboxLimits};
+use hydrant::fanout::{ConnId, Gathered};
 use hydrant::index::Limits;
 use hydrant::metrics::{Metrics, Source};
 use hydrant::overflow::Overflow;
+use hydrant::stats::OutboxLimits;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
