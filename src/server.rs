@@ -28,6 +28,7 @@ use crate::api::{About, Api, ApiLimits, ApiParts};
 use crate::auth::StoreError;
 use crate::broker::Broker;
 use crate::broker::history::{History, HistoryLimits};
+use crate::broker::milestones;
 use crate::broker::inbox::InboxLimits;
 use crate::clock;
 use crate::config::{AuthMode, DeflateMode, Settings, TlsMode};
@@ -267,7 +268,9 @@ fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<
 fn history(settings: &Settings) -> Result<History, StartError> {
     let events = usize::try_from(settings.replay.events).unwrap_or(usize::MAX);
     let limits = HistoryLimits { events, bytes: settings.replay.bytes };
-    Ok(History::new(limits, getrandom::u64().map_err(|error| StartError::Random(error.to_string()))?, clock::now()))
+    let chance = getrandom::u64().map_err(|error| StartError::Random(error.to_string()))?;
+    let now = clock::now();
+    Ok(History::new(limits, milestones::epoch(now, chance), now))
 }
 
 fn shards(settings: &Settings) -> usize {

@@ -35,6 +35,12 @@ pub(super) fn value<'q>(query: Option<&'q str>, name: &str) -> Option<Cow<'q, st
     pairs.into_iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
 }
 
+/// Every value of a parameter, empty ones too.
+pub(super) fn values(query: Option<&str>, name: &str) -> Vec<Box<str>> {
+    let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into()).collect()
+}
+
 /// Whether a parameter with this name, as it stands in the query, holds a credential: `token` or `Token`, however it is encoded.
 fn is_credential(name: &str) -> bool {
     matches!(decode(name).as_str(), "token" | "Token")

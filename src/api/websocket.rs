@@ -21,6 +21,9 @@ use crate::transport::upgrade::{self, UpgradeError};
 /// Where the next event will stand, for `?since=` at a later time.
 const POSITION: HeaderName = HeaderName::from_static("x-hydrant-sequence");
 
+/// How many registrations of the query will be answered, so that a client knows that it need not send them.
+const REGISTERED: HeaderName = HeaderName::from_static("x-hydrant-registered");
+
 impl Api {
     pub(super) fn websocket(
         &self,
@@ -36,6 +39,7 @@ impl Api {
         upgrade::check(request).map_err(bad)?;
         let position = self.broker.history().position();
         let since = self.since(request.uri().query()).map_err(|error| rejected(Rejection::BadRequest, error))?;
+        let registrations = query::values(request.uri().query(), "register");
         let overflow = self.overflow(request.uri().query(), &identity);
         let overflow = overflow.map_err(|error| rejected(Rejection::BadRequest, error))?;
         let Some(permit) = self.admission.admit() else {
@@ -47,10 +51,11 @@ impl Api {
             rejected(Rejection::Limited, ApiError::Sockets { limit })
         })?;
         let permit = permit.beside(place);
+        let registered = registrations.len();
         let pool = Arc::clone(&self.pool);
         let then = move |socket: crate::transport::socket::Socket, early, encoding| async move {
             let Ok((stream, tls)) = socket.into_parts() else { return };
-            let newcomer = Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, permit };
+            let newcomer = Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, registrations, permit };
             if pool.adopt(Box::new(newcomer)).is_err() {
                 tracing::warn!(%peer, "the shards are too busy for another connection");
             }
@@ -58,6 +63,9 @@ impl Api {
         let mut answer = upgrade::accept(request, self.deflate, then).map_err(bad)?;
         let position = HeaderValue::try_from(position.to_string()).expect("digits and a colon");
         answer.headers_mut().insert(POSITION, position);
+        if registered > 0 {
+            answer.headers_mut().insert(REGISTERED, registered.into());
+        }
         answer.headers_mut().insert(TIER_HEADER, self.tier.into());
         Ok(answer)
     }

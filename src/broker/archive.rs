@@ -44,6 +44,8 @@ pub type Page = Vec<Piece>;
 pub struct Reading {
     /// From this time on.
     pub time: Timestamp,
+    /// Nothing that is wanted was stored much earlier than this, if that is known.
+    pub begin: Option<Timestamp>,
     /// From this number on the recent past is wanted, as far as it is retained.
     pub first: u64,
     /// Up to this place, which is excluded, and not to the recent past: it was read before.

@@ -19,8 +19,8 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// The notice that tells a client of it.
-    pub fn notice(&self, requested: &str, now: Timestamp) -> Event {
+    /// The notice that tells a client of it. It bears a Time from which the client can resume (`fanout::replay`).
+    pub fn notice(&self, requested: &str, time: Timestamp) -> Event {
         let from = self.from.map(|time| time.to_string());
         let object = serde_json::json!({
             "Requested": requested, "From": from, "To": self.to.to_string(), "Events": self.events,
@@ -28,6 +28,6 @@ impl Gap {
         let object = object.to_string();
         let mut draft = Draft::new(HYDRANT, GAP, REPLAY);
         draft.object = &object;
-        draft.seal_for_one(now)
+        draft.seal_for_one(time)
     }
 }

@@ -3,18 +3,18 @@
 //! A ring of references to sealed events, bounded by count and bytes, filled by the sequencer under its lock, so that its order
 //! is the one order. Shards read it in portions ([`crate::fanout::session`]); nothing on the way of an ordinary delivery looks at it.
 //!
-//! Contract: [`History::read`] returns every retained event of a range in order and says how many of it are gone. A place in
-//! the past is a [`Since`]: a time, or a sequence number with the epoch of the process that gave it. A time means the
+//! Contract: [`History::read`] returns every retained event of a range in order and says how many of it are gone. Events about
+//! connections have a bounded share of the room ([`super::ring`]). A place in the past is a [`Since`]: a time, or a sequence number with the epoch of the process that gave it. A time means the
 //! first retained event that was taken in at that time or later, *or has such a Time itself*: whoever asks for the Time of the
 //! last event it got is given that event again and everything behind it, whatever the producers' clocks say. The events' own
 //! Times count as long as they are less than [`SKEW`] ahead of the clock here; so one wrong clock cannot make
-//! everybody replay everything.
+//! everybody replay everything. Whoever asks for a Time further ahead gets the retained event that bears it, and all behind it.
 //!
 //! Why a ring in memory: a client that reconnects misses seconds, not days, and events exist in memory anyway; keeping one costs
 //! a reference.
 
-use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -24,20 +24,15 @@ use thiserror::Error;
 
 use super::archive::Archive;
 use super::gap::Gap;
+use super::milestones::{self, Milestones};
 use super::origin::Trace;
+use super::ring::{Entry, Ring};
 use crate::event::Event;
+
+pub use super::ring::{HistoryLimits, Portion, Retained};
 
 /// How far an event's own Time may be ahead of the clock here.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
-
-/// How much is retained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HistoryLimits {
-    /// Events; none turns the history off.
-    pub events: usize,
-    /// Bytes of their frames.
-    pub bytes: usize,
-}
 
 /// A place in the order of events: the next event's number in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +92,8 @@ pub struct Start {
     pub requested: Box<str>,
     /// The first event's number.
     pub sequence: u64,
+    /// The time that was asked for, if it was one.
+    pub time: Option<Timestamp>,
     /// What is missing before it.
     pub gap: Option<Gap>,
     /// Where what is missing may be found instead.
@@ -110,62 +107,13 @@ pub struct Beyond {
     pub archive: Arc<dyn Archive>,
     /// From when on.
     pub time: Timestamp,
-}
-
-/// An event as it is retained.
-#[derive(Debug, Clone)]
-pub struct Retained {
-    /// Its number.
-    pub number: u64,
-    /// The event.
-    pub event: Arc<Event>,
-    /// What is known of it if it goes between nodes.
-    pub trace: Option<Trace>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    event: Arc<Event>,
-    /// The latest time so far, of intake or event; never falls.
-    horizon: Timestamp,
-    taken: Timestamp,
-    trace: Option<Trace>,
+    /// Nothing that is asked for was taken in before this time, if that is known.
+    pub begin: Option<Timestamp>,
 }
 
 /// Events that are not retained any more.
 #[derive(Debug, Default)]
 pub(super) struct Forgotten(#[expect(dead_code, reason = "held to be dropped")] Vec<Entry>);
-
-#[derive(Debug, Default)]
-struct Ring {
-    /// The number of the oldest retained event; of the next one if there is none.
-    first: u64,
-    entries: VecDeque<Entry>,
-    bytes: usize,
-    horizon: Timestamp,
-}
-
-impl Ring {
-    fn next(&self) -> u64 {
-        self.first + self.entries.len() as u64
-    }
-
-    fn evict(&mut self, limits: HistoryLimits) -> Forgotten {
-        let mut evicted = Vec::new();
-        while self.entries.len() > limits.events || self.bytes > limits.bytes {
-            let Some(entry) = self.entries.pop_front() else { break };
-            self.bytes -= entry.event.frame().len();
-            self.first += 1;
-            evicted.push(entry);
-        }
-        Forgotten(evicted)
-    }
-
-    /// When the oldest retained event was taken in.
-    fn oldest(&self) -> Option<Timestamp> {
-        self.entries.front().map(|entry| entry.taken)
-    }
-}
 
 /// When events say that they happened; read before the sequencer's lock is taken.
 #[derive(Debug)]
@@ -186,13 +134,20 @@ pub struct History {
     /// When the process began to number events.
     began: Timestamp,
     limits: HistoryLimits,
-    ring: Mutex<Ring>,
+    shelf: Mutex<Shelf>,
+}
+
+/// What is kept: events, and when those were taken in that are not kept any more.
+#[derive(Debug, Default)]
+struct Shelf {
+    ring: Ring,
+    milestones: Milestones,
 }
 
 impl History {
-    /// An empty one. `epoch` tells this run of the process from others.
+    /// An empty one. `epoch` tells this run of the process from others ([`milestones::epoch`]).
     pub fn new(limits: HistoryLimits, epoch: u64, now: Timestamp) -> Self {
-        Self { epoch, began: now, limits, ring: Mutex::default() }
+        Self { epoch, began: now, limits, shelf: Mutex::default() }
     }
 
     /// Which run of the process this is.
@@ -214,86 +169,100 @@ impl History {
         traces: &[Option<Trace>],
         now: Timestamp,
     ) -> Forgotten {
-        let mut ring = self.ring.lock();
+        let mut shelf = self.shelf.lock();
+        let Shelf { ring, milestones } = &mut *shelf;
+        milestones.note(ring.next(), now, ring.horizon());
         if self.limits.events == 0 {
-            ring.first += events.len() as u64;
+            ring.skip(events.len() as u64);
             return Forgotten::default();
         }
+        let latest = now.checked_add(SKEW).unwrap_or(now);
         let traces = traces.iter().copied().chain(std::iter::repeat(None));
         for ((event, time), trace) in events.iter().zip(&times.0).zip(traces) {
-            let latest = now.checked_add(SKEW).unwrap_or(now);
-            let time = time.filter(|time| *time <= latest).unwrap_or(now);
-            ring.horizon = ring.horizon.max(now).max(time);
-            ring.bytes += event.frame().len();
-            let entry = Entry { event: Arc::clone(event), horizon: ring.horizon, taken: now, trace };
-            ring.entries.push_back(entry);
+            ring.push(event, *time, trace, now, latest);
         }
-        ring.evict(self.limits)
+        Forgotten(ring.evict(self.limits))
     }
 
     /// Where the next event will stand.
     pub fn position(&self) -> Position {
-        Position { epoch: self.epoch, sequence: self.ring.lock().next() }
+        Position { epoch: self.epoch, sequence: self.shelf.lock().ring.next() }
+    }
+
+    /// A time from which on everything was taken in that stands at a place or behind it; nothing if it is not known. For a place of another
+    /// run of the process this is when that run began.
+    pub(super) fn moment(&self, place: Position, now: Timestamp) -> Option<Timestamp> {
+        if place.epoch == self.epoch {
+            return self.shelf.lock().milestones.before(place.sequence);
+        }
+        milestones::began(place.epoch).filter(|began| *began <= now)
+    }
+
+    /// A time from which on everything was taken in that is of `time` or later; nothing if it is not known.
+    pub(super) fn moment_of(&self, time: Timestamp) -> Option<Timestamp> {
+        self.shelf.lock().milestones.before_time(time).filter(|_| self.limits.events > 0)
     }
 
     /// The place from which a client gets what it asks for.
     ///
     /// # Errors
-    /// [`SinceError::Future`] for a sequence number that was not given yet, or a time more than five minutes ahead.
+    /// [`SinceError::Future`] for a sequence number that was not given yet, or a time more than five minutes ahead that is not the Time of
+    /// a retained event.
     pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
-        let ring = self.ring.lock();
+        let ring = &self.shelf.lock().ring;
         let to = ring.oldest().unwrap_or(now);
+        let mut time = None;
         let (sequence, gap) = match since {
-            Since::Time(time) => {
-                if time > now.checked_add(SKEW).unwrap_or(now) {
-                    return Err(SinceError::Future);
-                }
-                let at = ring.entries.partition_point(|entry| entry.horizon < time) as u64;
+            Since::Time(asked) if asked > now.checked_add(SKEW).unwrap_or(now) => {
+                (ring.find_ahead(asked).ok_or(SinceError::Future)?, None)
+            }
+            Since::Time(asked) => {
+                time = Some(asked);
+                let at = ring.find(asked);
                 // From the beginning of a ring that has forgotten something: what was asked for may be among it.
-                let complete = at > 0 || (ring.first == 0 && time >= self.began) || self.nothing_since(&ring, time);
-                let gap = (!complete).then_some(Gap { from: Some(time), to, events: None });
-                (ring.first + at, gap)
+                let whole = at.is_some() || (ring.first() == 0 && asked >= self.began);
+                let complete = whole || self.nothing_since(ring, asked);
+                let gap = (!complete).then_some(Gap { from: Some(asked), to, events: None });
+                (at.unwrap_or(ring.first()).max(ring.first()), gap)
             }
             Since::Position(Position { epoch, sequence }) if epoch == self.epoch => {
                 if sequence > ring.next() {
                     return Err(SinceError::Future);
                 }
-                let lost = ring.first.saturating_sub(sequence);
+                let lost = ring.first().saturating_sub(sequence);
                 let gap = (lost > 0).then_some(Gap { from: None, to, events: Some(lost) });
-                (sequence.max(ring.first), gap)
+                (sequence.max(ring.first()), gap)
             }
             // Another run of the process: everything that is here came later.
-            Since::Position(_) => (ring.first, Some(Gap { from: None, to, events: None })),
+            Since::Position(_) => (ring.first(), Some(Gap { from: None, to, events: None })),
         };
-        Ok(Start { requested: requested.into(), sequence, gap, beyond: None })
+        Ok(Start { requested: requested.into(), sequence, time, gap, beyond: None })
     }
 
     /// Whether no event came at that time or later, though the ring may be empty.
     fn nothing_since(&self, ring: &Ring, time: Timestamp) -> bool {
-        let quiet_since = if ring.first == 0 { self.began } else { ring.horizon };
-        ring.entries.is_empty() && self.limits.events > 0 && time > quiet_since
+        let quiet_since = if ring.first() == 0 { self.began } else { ring.horizon() };
+        ring.is_empty() && self.limits.events > 0 && time > quiet_since
     }
 
-    /// Up to `max` events from `from` on and before `until`. Returns how many of the first ones are gone.
-    pub fn read(&self, from: u64, until: u64, max: usize, into: &mut Vec<Retained>) -> u64 {
-        let ring = self.ring.lock();
-        let lost = ring.first.min(until).saturating_sub(from);
-        let skipped = usize::try_from((from + lost).saturating_sub(ring.first)).unwrap_or(usize::MAX);
-        let numbered = (from + lost..until).zip(ring.entries.iter().skip(skipped));
-        let retained =
-            |(number, entry): (u64, &Entry)| Retained { number, event: Arc::clone(&entry.event), trace: entry.trace };
-        into.extend(numbered.take(max).map(retained));
-        lost
+    /// Hands over up to `max` events of a range, and says what is gone of it: of events about connections from `told` on.
+    pub fn read(&self, range: Range<u64>, told: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
+        self.shelf.lock().ring.read(range, told, max, into)
     }
 
-    /// The number of the oldest retained event; of the next one if there is none.
+    /// The lowest number that is retained; that of the next event if there is none.
     pub fn first(&self) -> u64 {
-        self.ring.lock().first
+        self.shelf.lock().ring.first()
     }
 
     /// When the oldest retained event was taken in.
     pub fn oldest(&self) -> Option<Timestamp> {
-        self.ring.lock().oldest()
+        self.shelf.lock().ring.oldest()
+    }
+
+    /// When the event with this number was taken in, or the first one behind it that is retained.
+    pub(super) fn taken(&self, number: u64) -> Option<Timestamp> {
+        self.shelf.lock().ring.taken(number)
     }
 }
 
@@ -332,7 +301,7 @@ mod tests {
 
     fn keys(history: &History, from: u64, until: u64, max: usize) -> (u64, Vec<String>) {
         let mut events = Vec::new();
-        let lost = history.read(from, until, max, &mut events);
+        let lost = history.read(from..until, u64::MAX, max, &mut events).lost;
         (lost, events.iter().map(|one| format!("{}{}", one.number, one.event.key())).collect())
     }
 
@@ -375,7 +344,8 @@ mod tests {
         add(&history, "a", 1100, 9_999_999);
         add(&history, "b", 1101, 1101);
         assert_eq!(since_time(&history, 1101), (1, false));
-        assert_eq!(since(&history, &at(9_999_999).to_string()), Err(SinceError::Future));
+        assert_eq!(since(&history, &at(9_999_999).to_string()).unwrap(), (0, None), "the event that bears it, and all behind");
+        assert_eq!(since(&history, &at(9_999_998).to_string()), Err(SinceError::Future));
     }
 
     #[test]

@@ -14,7 +14,9 @@ pub mod export;
 pub mod gap;
 pub mod history;
 pub mod inbox;
+pub mod milestones;
 pub mod origin;
+mod ring;
 mod sequencer;
 pub mod splice;
 
@@ -36,7 +38,7 @@ use crate::metrics::{Metrics, Source};
 use archive::Archive;
 use dedup::{Copies, Keys};
 use export::{ExportLimits, Exports};
-use history::{Beyond, History, Since, SinceError, Start};
+use history::{Beyond, History, Position, Since, SinceError, Start};
 use origin::{NodeId, Origin};
 use sequencer::{Intake, Sequencer, Tear, Ways};
 
@@ -116,11 +118,20 @@ impl Broker {
     /// As [`History::resolve`].
     pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
         let mut start = self.history.resolve(since, requested, now)?;
-        if let (Since::Time(time), Some(archive)) = (since, self.archive.get())
+        let Some(archive) = self.archive.get() else { return Ok(start) };
+        let place = |sequence| Position { epoch: self.history.epoch(), sequence };
+        let (time, begin) = match (since, start.time) {
+            (Since::Time(_), Some(time)) => (Some(time), self.history.moment_of(time)),
+            // The Time of an event whose clock was far ahead.
+            (Since::Time(_), None) => (self.history.moment(place(start.sequence), now), None),
+            (Since::Position(place), _) => (self.history.moment(place, now), None),
+        };
+        if let Some(time) = time
             && (start.gap.is_some() || self.is_torn_since(start.sequence, time))
         {
+            let begin = begin.or(start.time.is_none().then_some(time));
             start.gap = None;
-            start.beyond = Some(Beyond { archive: Arc::clone(archive), time });
+            start.beyond = Some(Beyond { archive: Arc::clone(archive), time, begin });
         }
         Ok(start)
     }

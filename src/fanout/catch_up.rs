@@ -3,8 +3,12 @@
 //! While a connection is behind, its outbox takes no live events; they are in the history too and come from there, in order. So a
 //! client that reads slowly holds nothing but its bounded outbox. If the history forgets events before they were given, a
 //! notice in their place says how many.
+//!
+//! Contract: at any moment the Time of the last event or notice of a gap that was sent is a place to resume from, for every registration
+//! that was answered: nothing that was not sent is skipped. So there is one cursor ([`Replay`]), it starts once the client has said what
+//! it wants ([`super::opening`]), a registration that comes later is brought up to it before anything newer is sent, and its
+//! answer waits for that to begin ([`super::held`]). Rights come first: no filter runs on an event that the connection may not see.
 
-use std::ops::Range as Numbers;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -48,17 +52,19 @@ struct Now {
 }
 
 impl Shard {
-    /// Takes a connection in that wants the past from `start` on.
+    /// Takes a connection in that wants the past from `start` on. Its first `registrations` commands are those of its query: it is given
+    /// nothing before they are answered.
     pub fn open_since(
         &mut self,
         principal: Principal,
         access: &Arc<Access>,
         overflow: Overflow,
         start: Start,
+        registrations: usize,
     ) -> ConnId {
         let conn = self.open(principal, access, overflow);
         // The index is the gate: a role may allow more registrations than the settings do.
-        let replay = Replay::new(start, Limits { registrations: usize::MAX, ..self.limits }, &self.wake);
+        let replay = Replay::new(start, registrations, Limits { registrations: usize::MAX, ..self.limits }, &self.wake);
         self.session(conn).replay = Some(Box::new(replay));
         self.fanout.set_paused(conn, true);
         conn
@@ -98,14 +104,28 @@ impl Shard {
 
     /// Ends the replay of a connection that takes back more registrations than are remembered; it hears of it if it is behind.
     fn give_up(&mut self, conn: ConnId, now: Timestamp) {
-        let Some(replay) = self.session(conn).replay.take() else { return };
+        let Some(mut replay) = self.session(conn).replay.take() else { return };
+        replay.held.take_all().for_each(|answer| self.answer(conn, answer));
         if self.fanout.is_paused(conn) {
             let gap = Gap { from: None, to: now, events: None };
-            self.answer(conn, gap.notice(replay.requested(), now));
+            self.answer(conn, gap.notice(replay.requested(), replay.safe_time(&gap, now)));
         }
         self.fanout.set_paused(conn, false);
         if replay.listed {
             self.behind.retain(|other| *other != conn);
+        }
+    }
+
+    /// Answers a command, behind what has to stand before its answer. Whoever lets more answers wait than its outbox holds is too slow.
+    pub(super) fn reply(&mut self, conn: ConnId, answer: Event) {
+        let limits = self.fanout.limits();
+        let Some(replay) = self.session(conn).replay.as_mut() else { return self.answer(conn, answer) };
+        if let Some(answer) = replay.answer(answer) {
+            return self.answer(conn, answer);
+        }
+        let (answers, bytes) = replay.held.size();
+        if answers > limits.events || bytes > limits.bytes {
+            self.shed(conn);
         }
     }
 
@@ -116,14 +136,28 @@ impl Shard {
         }
     }
 
-    /// Whether [`Shard::catch_up`] would get on now.
-    pub fn may_catch_up(&self) -> bool {
-        self.behind.iter().any(|&conn| {
+    /// Whether some connection has yet to get some of the past.
+    pub fn is_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// In how many microseconds [`Shard::catch_up`] would get on; nothing if only something else can change that.
+    pub fn catch_up_in(&self, now_us: u64) -> Option<u64> {
+        let wait = |conn: &ConnId| {
             let session = self.sessions[conn.0 as usize].as_ref();
             let replay = session.filter(|session| session.slot.is_some()).and_then(|session| session.replay.as_ref());
-            replay
-                .is_none_or(|replay| replay.has_work(self.position) && self.fanout.has_spare_room(conn, replay.held_up))
-        })
+            let Some(replay) = replay else { return Some(0) };
+            if !replay.opening.is_open() {
+                return replay.opening.wait_us(now_us);
+            }
+            (replay.has_work(self.position) && self.fanout.has_spare_room(*conn, replay.held_up)).then_some(0)
+        };
+        self.behind.iter().filter_map(wait).min()
+    }
+
+    /// Whether [`Shard::catch_up`] would get on now.
+    pub fn may_catch_up(&self, now_us: u64) -> bool {
+        self.catch_up_in(now_us) == Some(0)
     }
 
     /// Gives connections that are behind a portion of the past, each in its turn, within the allowance.
@@ -162,13 +196,22 @@ impl Shard {
         allowance: &mut Allowance,
         now: Now,
     ) -> bool {
+        if !replay.opening.open_at(now.us) {
+            return true;
+        }
         while !allowance.is_spent() && self.fanout.has_spare_room(conn, replay.held_up) {
             if let Some(gap) = replay.take_gap() {
                 self.tell_gap(conn, replay, &gap, now);
             }
-            let Some(range) = replay.next(self.position) else { return !replay.is_level(self.position) };
+            let range = replay.next(self.position);
+            // Before anything of the next pass.
+            if let Some(answer) = replay.held.take() {
+                self.answer(conn, answer);
+                continue;
+            }
+            let Some(range) = range else { return !replay.is_level(self.position) };
             if replay.is_in_archive(range) {
-                if !self.piece(conn, replay, range, allowance, now) {
+                if !self.piece(conn, replay, range, history, allowance, now) {
                     break;
                 }
             } else {
@@ -179,7 +222,15 @@ impl Shard {
     }
 
     /// Looks at the next piece from the archive. Returns false if there is none yet or no room for it.
-    fn piece(&mut self, conn: ConnId, replay: &mut Replay, range: Range, allowance: &mut Allowance, now: Now) -> bool {
+    fn piece(
+        &mut self,
+        conn: ConnId,
+        replay: &mut Replay,
+        range: Range,
+        history: &History,
+        allowance: &mut Allowance,
+        now: Now,
+    ) -> bool {
         replay.held_up = match replay.peek() {
             None => return false,
             Some(Piece::Event(_, event)) => event.frame().len(),
@@ -195,7 +246,8 @@ impl Shard {
             Some(Piece::Gap(gap)) => self.tell_gap(conn, replay, &gap, now),
             Some(Piece::End(seam)) => {
                 if replay.leave_archive(seam, self.position) {
-                    self.tell_gap(conn, replay, &Gap { from: None, to: now.time, events: None }, now);
+                    let to = history.taken(self.position).unwrap_or(now.time);
+                    self.tell_gap(conn, replay, &Gap { from: None, to, events: None }, now);
                 }
             }
             Some(Piece::Event(..)) | None => {}
@@ -215,19 +267,21 @@ impl Shard {
         now: Now,
     ) {
         let mut events = Vec::with_capacity(PORTION);
-        let Numbers { start, end } = replay.numbers(range);
-        let lost = history.read(start, end, PORTION.min(allowance.events), &mut events);
-        let missing = replay.not_given(start..start + lost);
+        let numbers = replay.numbers(range);
+        let (start, to) = (numbers.start, history.oldest().unwrap_or(now.time));
+        let read = history.read(numbers, replay.told(), PORTION.min(allowance.events), &mut events);
+        let missing = replay.not_given(start..start + read.lost) + read.connections;
         if missing > 0 {
-            let gap = Gap { from: None, to: history.oldest().unwrap_or(now.time), events: Some(missing) };
-            self.tell_gap(conn, replay, &gap, now);
+            self.tell_gap(conn, replay, &Gap { from: None, to, events: Some(missing) }, now);
         }
-        if lost > 0 {
-            replay.advance(range.from + lost);
+        replay.set_told(read.told);
+        if read.lost > 0 {
+            replay.advance(range.from + read.lost);
         }
         for Retained { number, event, .. } in events {
             replay.held_up = event.frame().len();
-            if allowance.is_spent() || !self.fanout.has_spare_room(conn, replay.held_up) {
+            let room = !allowance.is_spent() && self.fanout.has_spare_room(conn, replay.held_up);
+            if !room || replay.held.is_ready() {
                 return;
             }
             replay.held_up = 0;
@@ -238,6 +292,7 @@ impl Shard {
                 self.consider(conn, replay, replay.place(number), &event, allowance, now);
             }
         }
+        replay.advance(replay.place(read.next));
     }
 
     /// Gives the next event if the connection wants it and may see it.
@@ -252,11 +307,12 @@ impl Shard {
     ) {
         allowance.events -= 1;
         self.fanout.begin_event(event);
-        if replay.wants(place, event) && self.may_see(conn, event) {
+        if self.may_see(conn, event) && replay.wants(place, event) {
             allowance.bytes = allowance.bytes.saturating_sub(event.frame().len());
             self.give(conn, event, now);
+            replay.delivered();
         }
-        replay.advance(place + 1);
+        replay.pass_by(event, place + 1);
     }
 
     fn give(&mut self, conn: ConnId, event: &Arc<Event>, now: Now) {
@@ -268,7 +324,7 @@ impl Shard {
     }
 
     fn tell_gap(&mut self, conn: ConnId, replay: &Replay, gap: &Gap, now: Now) {
-        let notice = gap.notice(replay.requested(), now.time);
+        let notice = gap.notice(replay.requested(), replay.safe_time(gap, now.time));
         self.answer(conn, notice);
     }
 

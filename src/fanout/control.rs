@@ -86,6 +86,8 @@ pub struct Newcomer {
     pub peer: SocketAddr,
     /// From where on it wants the past, if it does.
     pub since: Option<Start>,
+    /// What it registers for by its query.
+    pub registrations: Vec<Box<str>>,
     /// Its place among the connections.
     pub permit: Permit,
 }

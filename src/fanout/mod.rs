@@ -19,6 +19,8 @@ pub mod catch_up;
 pub mod classes;
 pub mod control;
 pub mod driver;
+pub mod held;
+pub mod opening;
 pub mod outbox;
 pub mod pool;
 pub mod replay;

@@ -15,8 +15,14 @@
 //! Why an index of its own: the shard's index tells which connections want an event, not by which registration. It costs memory
 //! only for connections that asked for the past.
 
-use hashbrown::HashMap;
+use std::sync::Arc;
 
+use hashbrown::HashMap;
+use jiff::{SignedDuration, Timestamp};
+
+use super::held::Held;
+use super::opening::Opening;
+use crate::broker::CONNECTIONS;
 use crate::broker::archive::{Desk, PLACES, Pages, Piece, Reading, Wake, desk};
 use crate::broker::gap::Gap;
 use crate::broker::history::{Beyond, Start};
@@ -26,6 +32,9 @@ use crate::index::{Class, Index, Limits, Slot};
 
 /// Registrations taken back that are remembered.
 const MARKS: usize = 4096;
+
+/// An event's own Time is a place to resume from unless it is further ahead.
+const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// Rights are judged by the caller.
 const ANYBODY: Class = Class(0);
@@ -74,15 +83,15 @@ impl Before {
 
     /// The same; begins to read if need be, for a pass up to the `edge`.
     fn reading(&mut self, pass: bool, edge: u64) -> &mut Pages {
-        let Self { beyond: Beyond { archive, time }, first, wake, .. } = self;
+        let Self { beyond: Beyond { archive, time, begin }, first, wake, .. } = self;
         let until = pass.then_some(edge.min(self.end));
-        let begin = || {
+        let read = || {
             let (filler, pages): (Desk, Pages) = desk(wake.clone());
-            archive.read(Reading { time: *time, first: *first, until }, filler);
+            archive.read(Reading { time: *time, begin: *begin, first: *first, until }, filler);
             pages
         };
         let pages = if pass { &mut self.again } else { &mut self.once };
-        pages.get_or_insert_with(begin)
+        pages.get_or_insert_with(read)
     }
 }
 
@@ -106,6 +115,18 @@ pub(super) struct Replay {
     edge: u64,
     /// Where the pass of the fresh ones is.
     pass: Option<u64>,
+    /// How many passes have ended.
+    passes: u64,
+    /// The pass of the registration that was made last, until its command is answered.
+    of_last: Option<u64>,
+    pub(super) held: Held,
+    pub(super) opening: Opening,
+    /// Of the settled, the fresh and the waiting ones: whether one may match events about connections.
+    listens: [bool; 3],
+    /// Before these numbers it was said what is gone of events about connections: to the settled ones and in this pass.
+    told: [u64; 2],
+    /// The last event that was looked at, of this pass or before the edge.
+    last: Option<Arc<Event>>,
     /// Bytes of the next event, if it waits for room.
     pub(super) held_up: usize,
     /// Whether it is on the shard's list of those that are behind.
@@ -113,12 +134,14 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// `wake` is for what comes from the archive.
-    pub(super) fn new(mut start: Start, limits: Limits, wake: &Wake) -> Self {
+    /// `wake` is for what comes from the archive. `registrations` stand in the query.
+    pub(super) fn new(mut start: Start, registrations: usize, limits: Limits, wake: &Wake) -> Self {
         let mut index = Index::new(limits);
         let [settled, fresh, waiting] =
             [Role::Settled, Role::Fresh, Role::Waiting].map(|role| index.subscribe(role, ANYBODY));
+        let told = start.sequence;
         let before = start.beyond.take().map(|beyond| {
+            start.time = Some(beyond.time);
             Box::new(Before {
                 beyond,
                 first: start.sequence,
@@ -144,6 +167,13 @@ impl Replay {
             past: HashMap::new(),
             edge: begin,
             pass: None,
+            passes: 0,
+            of_last: None,
+            held: Held::default(),
+            opening: Opening::new(registrations),
+            listens: [false; 3],
+            told: [told; 2],
+            last: None,
             held_up: 0,
             listed: false,
         }
@@ -152,6 +182,14 @@ impl Replay {
     /// What the client asked for.
     pub(super) fn requested(&self) -> &str {
         &self.start.requested
+    }
+
+    /// A Time from which a client that is cut off now can resume without a loss: what a notice of this gap bears. It is that of the last
+    /// event before it, or what was asked for; without either, the end of the gap.
+    pub(super) fn safe_time(&self, gap: &Gap, now: Timestamp) -> Timestamp {
+        let latest = now.checked_add(SKEW).unwrap_or(now);
+        let last = self.last.as_ref().and_then(|event| event.moment()).filter(|time| *time <= latest);
+        last.max(self.start.time).unwrap_or(gap.to)
     }
 
     /// What is missing before the start, once.
@@ -230,17 +268,36 @@ impl Replay {
 
     /// A new registration, which the shard's index has taken.
     pub(super) fn register(&mut self, text: &str) {
+        self.opening.registered();
+        let listens = may_be_of_connections(text);
         let slot = if self.edge <= self.begin {
+            self.listens[0] |= listens;
             self.settled
         } else if self.pass.is_none() {
-            self.pass = Some(self.begin);
+            self.begin_pass();
+            self.listens[1] = listens;
+            self.of_last = Some(self.passes);
             self.fresh_texts.push(text.into());
             self.fresh
         } else {
+            self.listens[2] |= listens;
+            self.of_last = Some(self.passes + 1);
             self.waiting_texts.push(text.into());
             self.waiting
         };
         self.enter(slot, text);
+    }
+
+    fn begin_pass(&mut self) {
+        self.pass = Some(self.begin);
+        self.told[1] = self.start.sequence;
+        self.last = None;
+    }
+
+    /// The answer to a command: given back if it can be sent, kept if something has to stand before it.
+    pub(super) fn answer(&mut self, answer: Event) -> Option<Event> {
+        self.opening.answered();
+        self.held.hold(self.of_last.take(), answer)
     }
 
     fn enter(&mut self, slot: Slot, text: &str) {
@@ -288,8 +345,12 @@ impl Replay {
 
     /// Whether there is something to do before the shard's `position`, now.
     pub(super) fn has_work(&self, position: u64) -> bool {
+        if !self.opening.is_open() {
+            return false;
+        }
         let next = self.pass.unwrap_or(self.edge);
         match &self.before {
+            _ if self.held.is_ready() => true,
             Some(before) if next < self.base && next < self.until() => {
                 before.pages(self.pass.is_some()).is_none_or(Pages::is_ready)
             }
@@ -316,7 +377,13 @@ impl Replay {
         for text in self.fresh_texts.drain(..) {
             move_over(&mut self.index, &text, self.fresh, self.settled);
         }
-        self.pass = (!self.waiting_texts.is_empty()).then_some(self.begin);
+        self.passes += 1;
+        self.held.release(self.passes);
+        self.listens = [self.listens[0] || self.listens[1], self.listens[2], false];
+        self.pass = None;
+        if !self.waiting_texts.is_empty() {
+            self.begin_pass();
+        }
         for text in std::mem::take(&mut self.waiting_texts) {
             move_over(&mut self.index, &text, self.waiting, self.fresh);
             self.fresh_texts.push(text);
@@ -340,6 +407,19 @@ impl Replay {
         new && !had
     }
 
+    /// An event was delivered: what waited for the first one of this pass may go.
+    pub(super) fn delivered(&mut self) {
+        if self.pass.is_some() {
+            self.held.release(self.passes + 1);
+        }
+    }
+
+    /// The event was looked at, and everything before `next` is dealt with.
+    pub(super) fn pass_by(&mut self, event: &Arc<Event>, next: u64) {
+        self.last = Some(Arc::clone(event));
+        self.advance(next);
+    }
+
     /// Everything before `next` is dealt with.
     pub(super) fn advance(&mut self, next: u64) {
         match &mut self.pass {
@@ -347,6 +427,26 @@ impl Replay {
             None => self.edge = next,
         }
     }
+
+    /// Before which number it was said what is gone of events about connections; never again if nobody listens to them.
+    pub(super) fn told(&self) -> u64 {
+        let stage = usize::from(self.pass.is_some());
+        if self.listens[stage] { self.told[stage] } else { u64::MAX }
+    }
+
+    /// It was said up to here.
+    pub(super) fn set_told(&mut self, told: u64) {
+        let stage = usize::from(self.pass.is_some());
+        if self.listens[stage] {
+            self.told[stage] = told;
+        }
+    }
+}
+
+/// Whether a registration may match events about connections.
+fn may_be_of_connections(text: &str) -> bool {
+    let types = text.split('.').next().unwrap_or_default();
+    types.split(',').map(str::trim).any(|kind| kind == "*" || kind == CONNECTIONS)
 }
 
 fn move_over(index: &mut Index<Role>, text: &str, from: Slot, to: Slot) {

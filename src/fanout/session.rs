@@ -179,14 +179,14 @@ impl Shard {
                 answer::refused(message, &reason, principal.as_str(), now)
             }
         };
-        self.answer(conn, answer);
+        self.reply(conn, answer);
     }
 
     /// Answers a binary message, which is always an error.
     pub fn binary(&mut self, conn: ConnId, now: Timestamp) {
         let Some((_, principal)) = self.speaker(conn) else { return };
         self.commands.count(Outcome::Refused);
-        self.answer(conn, answer::binary(principal.as_str(), now));
+        self.reply(conn, answer::binary(principal.as_str(), now));
     }
 
     fn speaker(&self, conn: ConnId) -> Option<(Slot, Principal)> {

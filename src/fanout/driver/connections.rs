@@ -22,7 +22,7 @@ use crate::websocket::guard::Guard;
 
 impl Driver {
     pub(super) fn adopt(&mut self, newcomer: Newcomer) {
-        let Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, permit } = newcomer;
+        let Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, registrations, permit } = newcomer;
         // Asked for here, by the thread that is told of changes: who was revoked on the way is not let in, and nobody keeps
         // rights that have changed meanwhile.
         let (Ok(access), Ok(mut link)) = (self.parts.authority.access(&identity), Link::new(stream, tls)) else {
@@ -30,7 +30,7 @@ impl Driver {
         };
         let (shard, principal) = (&mut self.parts.shard, identity.principal().clone());
         let conn = match since {
-            Some(start) => shard.open_since(principal, &access, overflow, start),
+            Some(start) => shard.open_since(principal, &access, overflow, start, registrations.len()),
             None => shard.open(principal, &access, overflow),
         };
         let token = Token(conn.0 as usize);
@@ -59,6 +59,9 @@ impl Driver {
         self.parts.shard.fanout().set_encoding(conn, encoding);
         self.open += 1;
         self.welcome(conn);
+        for spec in registrations {
+            self.parts.shard.text(conn, &format!("register {spec}"), clock::now());
+        }
         self.heard(conn, &early);
         self.readable(conn);
     }

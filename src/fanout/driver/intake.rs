@@ -4,6 +4,8 @@
 //! that can be written to has room for them. So one large batch never closes a reader that follows, however small the
 //! outboxes are: what waits for it is written first. A reader whose socket takes nothing is not waited for.
 
+use std::time::Duration;
+
 use super::turn::{CATCH_UP_EVENTS, TURN_BYTES};
 use super::{Driver, Parts};
 use crate::clock;
@@ -42,12 +44,22 @@ impl Driver {
         self.started.is_some() || !self.parts.inbox.is_empty()
     }
 
+    /// How long until connections that are behind get on; nothing if only something else can change that.
+    pub(super) fn catch_up_in(&self) -> Option<Duration> {
+        let Parts { shard, broker, .. } = &self.parts;
+        if !shard.is_behind() {
+            return None;
+        }
+        shard.catch_up_in(broker.now_us()).map(Duration::from_micros)
+    }
+
     /// What is left waits for the next turn, behind everybody's live events.
     pub(super) fn catch_up(&mut self) {
         let Parts { shard, broker, .. } = &mut self.parts;
-        if shard.may_catch_up() {
+        let now_us = broker.now_us();
+        if shard.may_catch_up(now_us) {
             let allowance = Allowance { events: CATCH_UP_EVENTS, bytes: TURN_BYTES };
-            shard.catch_up(broker.history(), allowance, broker.now_us(), clock::now());
+            shard.catch_up(broker.history(), allowance, now_us, clock::now());
         }
     }
 }

@@ -187,9 +187,12 @@ impl Driver {
             || !self.news.is_empty()
             || !self.unread.is_empty()
             || !self.parts.control.is_empty()
-            || self.parts.shard.fanout().has_dirty()
-            || self.parts.shard.may_catch_up();
-        if busy { Duration::ZERO } else { self.next_tick.saturating_duration_since(Instant::now()) }
+            || self.parts.shard.fanout().has_dirty();
+        if busy {
+            return Duration::ZERO;
+        }
+        let tick = self.next_tick.saturating_duration_since(Instant::now());
+        self.catch_up_in().map_or(tick, |wait| wait.min(tick))
     }
 
     fn take_turn(&mut self, events: &Events) {

@@ -5,8 +5,9 @@
 //! was given. What holds of the seam is said and tested in [`crate::broker::splice`]. What does not come in time is told as a gap:
 //! a client never waits for ever.
 //!
-//! A replay begins with the first message that was stored at the time that was asked for, or is of an event whose own Time is that,
-//! or later. So that such an event is found although its producer's clock is ahead, reading begins [`LEAD`] earlier.
+//! A replay begins [`OVERLAP`] before the time that was asked for: with the first message that was stored then, or is of an event whose own
+//! Time is that, or later. So that such an event is found although its producer's clock is ahead, reading begins where the history says
+//! that such events may have been taken in, or [`LEAD`] earlier.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -28,8 +29,12 @@ use crate::clock;
 use crate::event::Event;
 use crate::ingest::nats::wire::{self, Kind};
 
-/// How far a producer's clock may be ahead of the NATS server's.
-const LEAD: SignedDuration = SignedDuration::from_mins(1);
+/// How far a producer's clock may be ahead of the NATS server's: as much as counts in the history, and what the two clocks may differ.
+const LEAD: SignedDuration = SignedDuration::from_secs(330);
+
+/// How much earlier than asked for a replay begins. The order of the stream is not that of the node the client was at: what that node
+/// had yet to take in when it gave its last event may have been stored this much before it.
+const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
 
 /// For how long a page is asked for again and again: a NATS server that starts again is not the end of a replay.
 const TRIES: Duration = Duration::from_secs(15);
@@ -75,6 +80,8 @@ pub(super) struct Reader {
     longest: usize,
     broker: Weak<Broker>,
     reading: Reading,
+    /// The time that was asked for, and a little earlier.
+    from: Timestamp,
     given: Given,
     begin: Begin,
     /// Whether it is known what the stream does not hold of what was asked for.
@@ -89,18 +96,20 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(archive: &StreamArchive, reading: Reading) -> Self {
+        let from = reading.time.checked_sub(OVERLAP).unwrap_or(reading.time);
         Self {
             client: archive.client.clone(),
             stream: archive.stream.clone(),
             longest: archive.longest,
             broker: Weak::clone(&archive.broker),
-            reading,
+            from,
             given: Given::new(archive.window),
-            begin: Begin::Time(reading.time.checked_sub(LEAD).unwrap_or(reading.time)),
+            begin: Begin::Time(start(&reading)),
             bounded: false,
             begun: false,
             last: None,
             seen: reading.time,
+            reading,
         }
     }
 
@@ -231,7 +240,7 @@ impl Reader {
             self.begin = Begin::Place(stored.place + 1);
             self.last = Some(stored.place);
             self.seen = self.seen.max(stored.time);
-            self.begun |= stored.time >= self.reading.time;
+            self.begun |= stored.time >= self.from;
             self.take_one(&stored, page);
         }
         false
@@ -269,7 +278,7 @@ impl Reader {
 
     /// Whether an event's own Time makes it the first one; a clock that is far ahead does not count.
     fn is_asked_for(&self, time: Timestamp, stored: Timestamp) -> bool {
-        time >= self.reading.time && stored.checked_add(LEAD).is_ok_and(|latest| time <= latest)
+        time >= self.from && stored.checked_add(LEAD).is_ok_and(|latest| time <= latest)
     }
 
     /// Where the recent past takes over.
@@ -284,13 +293,19 @@ impl Reader {
         let mut seam = Seam::at(from);
         let mut retained = Vec::new();
         while from < frontier.sequence {
-            let lost = broker.history().read(from, frontier.sequence, PORTION, &mut retained);
-            from += lost + retained.len() as u64;
+            from = broker.history().read(from..frontier.sequence, u64::MAX, PORTION, &mut retained).next;
             let given = |trace: Option<Trace>, event: &Event| trace.is_some_and(|trace| self.given.has(trace, event));
             retained.drain(..).filter(|one| given(one.trace, &one.event)).for_each(|one| seam.leave_out(one.number));
         }
         seam
     }
+}
+
+/// The time of the first message that may be wanted.
+fn start(reading: &Reading) -> Timestamp {
+    let Reading { time, begin, .. } = *reading;
+    let earliest = begin.or_else(|| time.checked_sub(LEAD).ok()).unwrap_or(time).min(time);
+    earliest.checked_sub(OVERLAP).unwrap_or(earliest)
 }
 
 /// Waits until the client has taken what came before.

@@ -1,0 +1,125 @@
+//! When numbers were given, long after the events are forgotten: for places (`EPOCH:SEQUENCE`) that only an archive still reaches.
+//!
+//! An archive finds events by time. So the history notes now and then which number was next, and a place leads to the last note before
+//! it: a few events too many are read, none too few. Of an earlier run of the process nothing is left but its epoch, which says when the
+//! run began.
+//!
+//! Contract: pure. Bounded: at most [`MOST`] notes; when there are more, every second goes and the distance doubles.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Notes that are kept.
+const MOST: usize = 8192;
+
+/// Between two notes, to begin with.
+const EVERY: SignedDuration = SignedDuration::from_secs(1);
+
+/// Bits of an epoch that are chance.
+const CHANCE: u32 = 20;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Milestones {
+    every: SignedDuration,
+    notes: Vec<Note>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Note {
+    /// The next event's.
+    number: u64,
+    taken: Timestamp,
+    /// The latest time of everything before it, of intake or event.
+    horizon: Timestamp,
+}
+
+impl Default for Milestones {
+    fn default() -> Self {
+        Self { every: EVERY, notes: Vec::new() }
+    }
+}
+
+impl Milestones {
+    /// The event with this number is taken in now; of those before it `horizon` is the latest time, of intake or event.
+    pub(super) fn note(&mut self, number: u64, now: Timestamp, horizon: Timestamp) {
+        if self.notes.last().is_some_and(|last| now.duration_since(last.taken) < self.every) {
+            return;
+        }
+        if self.notes.len() >= MOST {
+            let mut even = false;
+            self.notes.retain(|_| {
+                even = !even;
+                even
+            });
+            self.every = self.every.saturating_mul(2);
+        }
+        self.notes.push(Note { number, taken: now, horizon });
+    }
+
+    /// A time at which or after which the event with this number was taken in; nothing if no event was.
+    pub(super) fn before(&self, number: u64) -> Option<Timestamp> {
+        let at = self.notes.partition_point(|note| note.number <= number);
+        Some(self.notes.get(at.checked_sub(1)?)?.taken)
+    }
+
+    /// A time at which or after which everything was taken in that is of `time` or later, by its own clock or the one here; nothing if
+    /// the notes do not reach so far back.
+    pub(super) fn before_time(&self, time: Timestamp) -> Option<Timestamp> {
+        let at = self.notes.partition_point(|note| note.horizon < time);
+        Some(self.notes.get(at.checked_sub(1)?)?.taken)
+    }
+}
+
+/// The epoch of a run that begins now: milliseconds of the time, and bits of `chance` so that no two runs have the same.
+pub fn epoch(now: Timestamp, chance: u64) -> u64 {
+    let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or_default();
+    (milliseconds << CHANCE) | (chance & ((1 << CHANCE) - 1))
+}
+
+/// When the run with this epoch began.
+pub(super) fn began(epoch: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(epoch >> CHANCE).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn a_number_leads_to_a_time_before_it_however_many_there_were() {
+        let mut milestones = Milestones::default();
+        assert_eq!(milestones.before(7), None);
+        // A thousand events a second, for a day.
+        for second in 0..86_400_u64 {
+            let now = at(1000 + second.cast_signed());
+            milestones.note(second * 1000, now, now);
+        }
+        assert!(milestones.notes.len() <= MOST);
+        for number in [0, 1, 999, 1000, 50_000_123, 86_399_999] {
+            let time = milestones.before(number).unwrap();
+            let taken = at(1000 + (number / 1000).cast_signed());
+            assert!(time <= taken && taken.duration_since(time) <= SignedDuration::from_secs(32), "{number}: {time}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_leads_to_when_its_event_was_taken_in() {
+        let mut milestones = Milestones::default();
+        assert_eq!(milestones.before_time(at(1000)), None);
+        // What came at 1,010 was of 1,200 by its own clock.
+        (0..60).for_each(|n| milestones.note(n, at(1000 + 2 * n.cast_signed()), at(if n > 5 { 1200 } else { 999 })));
+        assert_eq!(milestones.before_time(at(1200)), Some(at(1010)));
+        assert_eq!(milestones.before_time(at(999)), None, "before all of them");
+    }
+
+    #[test]
+    fn an_epoch_says_when_it_began() {
+        let now = at(1_800_000_000);
+        assert_eq!(began(epoch(now, u64::MAX)), Some(now));
+        assert_ne!(epoch(now, 1), epoch(now, 2));
+    }
+}

@@ -1,0 +1,310 @@
+//! The retained events of [`super::history`]: one order, with a share of the room for events about connections.
+//!
+//! Anybody who may connect makes events of Type `connections`, without any right. They share the ring's bounds with all others, but hold at
+//! most one event and one byte in [`SHARE`] of them: beyond that the oldest of *them* goes, so they cannot push out what a client that
+//! comes back is waiting for. Every event keeps its number. A number that is not retained and not below [`Ring::first`] was that of an
+//! event about a connection; [`Ring::read`] counts those apart, so that only clients that listen to connections are told.
+//!
+//! Contract: pure, bounded. Numbers rise by one from event to event, whatever its lane.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::CONNECTIONS;
+use super::origin::Trace;
+use crate::event::Event;
+
+/// Events about connections hold at most one part in so many of the bounds.
+pub(super) const SHARE: usize = 8;
+
+/// How much is retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// Events; none turns the history off.
+    pub events: usize,
+    /// Bytes of their frames.
+    pub bytes: usize,
+}
+
+/// An event as it is retained.
+#[derive(Debug, Clone)]
+pub struct Retained {
+    /// Its number.
+    pub number: u64,
+    /// The event.
+    pub event: Arc<Event>,
+    /// What is known of it if it goes between nodes.
+    pub trace: Option<Trace>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    number: u64,
+    event: Arc<Event>,
+    /// The latest time so far, of intake or event; never falls.
+    horizon: Timestamp,
+    taken: Timestamp,
+    trace: Option<Trace>,
+}
+
+/// Entries in the order of their numbers, which need not be consecutive.
+#[derive(Debug, Default)]
+struct Lane {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+}
+
+impl Lane {
+    fn push(&mut self, entry: Entry) {
+        self.bytes += entry.event.frame().len();
+        self.entries.push_back(entry);
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        self.bytes -= entry.event.frame().len();
+        Some(entry)
+    }
+
+    fn front(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.number)
+    }
+
+    /// Where the entries with this number or a higher one begin.
+    fn at(&self, number: u64) -> usize {
+        self.entries.partition_point(|entry| entry.number < number)
+    }
+
+    fn exceeds(&self, limits: HistoryLimits) -> bool {
+        self.entries.len() > limits.events || self.bytes > limits.bytes
+    }
+}
+
+/// What a range of numbers holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Portion {
+    /// Events at the beginning of the range that are no longer retained.
+    pub lost: u64,
+    /// Events about connections behind those that are no longer retained either, all before the number `told`.
+    pub connections: u64,
+    /// Before this number the reader knows of every event about a connection that is gone.
+    pub told: u64,
+    /// Where to go on: everything before it was handed over or counted.
+    pub next: u64,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    /// The number of the next event.
+    next: u64,
+    /// Everything below is gone.
+    first: u64,
+    /// Every event about a connection below is gone.
+    known: u64,
+    others: Lane,
+    connections: Lane,
+    horizon: Timestamp,
+    /// Events whose own Time was too far ahead to count, oldest first.
+    ahead: VecDeque<(u64, Timestamp)>,
+}
+
+impl Ring {
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The lowest number that can be read.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(super) fn horizon(&self) -> Timestamp {
+        self.horizon
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.others.entries.is_empty() && self.connections.entries.is_empty()
+    }
+
+    /// Numbers events that are not retained.
+    pub(super) fn skip(&mut self, events: u64) {
+        self.next += events;
+        self.first = self.next;
+    }
+
+    /// Adds the next event. Its own `time` counts unless it is later than `latest`.
+    pub(super) fn push(
+        &mut self,
+        event: &Arc<Event>,
+        time: Option<Timestamp>,
+        trace: Option<Trace>,
+        now: Timestamp,
+        latest: Timestamp,
+    ) {
+        let number = self.next;
+        self.next += 1;
+        if let Some(time) = time.filter(|time| *time > latest) {
+            self.ahead.push_back((number, time));
+        }
+        let time = time.filter(|time| *time <= latest).unwrap_or(now);
+        self.horizon = self.horizon.max(now).max(time);
+        let lane = if event.kind() == CONNECTIONS { &mut self.connections } else { &mut self.others };
+        lane.push(Entry { number, event: Arc::clone(event), horizon: self.horizon, taken: now, trace });
+    }
+
+    /// Makes room until the limits are kept. Returns what had to go.
+    pub(super) fn evict(&mut self, limits: HistoryLimits) -> Vec<Entry> {
+        let mut gone = Vec::new();
+        let share = HistoryLimits { events: (limits.events / SHARE).max(1), bytes: limits.bytes / SHARE };
+        while self.connections.exceeds(share) {
+            let Some(entry) = self.connections.pop() else { break };
+            self.known = entry.number + 1;
+            gone.push(entry);
+        }
+        while self.exceeds(limits) {
+            let Some(entry) = self.pop_oldest() else { break };
+            self.first = entry.number + 1;
+            gone.push(entry);
+        }
+        self.known = self.known.max(self.first);
+        let left = self.ahead.partition_point(|(number, _)| *number < self.first);
+        self.ahead.drain(..left);
+        gone
+    }
+
+    fn exceeds(&self, limits: HistoryLimits) -> bool {
+        let (others, connections) = (&self.others, &self.connections);
+        others.entries.len() + connections.entries.len() > limits.events
+            || others.bytes + connections.bytes > limits.bytes
+    }
+
+    fn pop_oldest(&mut self) -> Option<Entry> {
+        match (self.others.front(), self.connections.front()) {
+            (Some(other), Some(connection)) if connection < other => self.connections.pop(),
+            (None, _) => self.connections.pop(),
+            _ => self.others.pop(),
+        }
+    }
+
+    /// When the oldest retained event was taken in.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let fronts = [&self.others, &self.connections].into_iter().filter_map(|lane| lane.entries.front());
+        fronts.min_by_key(|entry| entry.number).map(|entry| entry.taken)
+    }
+
+    /// When an event was taken in; if it is not retained, the next one that is.
+    pub(super) fn taken(&self, number: u64) -> Option<Timestamp> {
+        let behind = |lane: &Lane| lane.entries.get(lane.at(number)).map(|entry| (entry.number, entry.taken));
+        let found = [behind(&self.others), behind(&self.connections)].into_iter().flatten();
+        found.min_by_key(|(number, _)| *number).map(|(_, taken)| taken)
+    }
+
+    /// The number behind the last retained event that is older than `time`; nothing if there is no such event.
+    pub(super) fn find(&self, time: Timestamp) -> Option<u64> {
+        let last = |lane: &Lane| {
+            let at = lane.entries.partition_point(|entry| entry.horizon < time);
+            at.checked_sub(1).map(|at| lane.entries[at].number + 1)
+        };
+        last(&self.others).max(last(&self.connections))
+    }
+
+    /// The first event that bears exactly this Time, which was too far ahead to count.
+    pub(super) fn find_ahead(&self, time: Timestamp) -> Option<u64> {
+        self.ahead.iter().find(|(_, other)| *other == time).map(|(number, _)| *number)
+    }
+
+    /// Hands over up to `max` events of a range, in order. Events about connections that are gone are counted from `told` on.
+    pub(super) fn read(&self, range: Range<u64>, told: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
+        let lost = self.first.min(range.end).saturating_sub(range.start);
+        let start = range.start + lost;
+        let before = into.len();
+        let lanes = [&self.others, &self.connections];
+        let [mut others, mut connections] = lanes.map(|lane| lane.entries.range(lane.at(start)..).peekable());
+        while into.len() - before < max {
+            let number = |entry: Option<&&Entry>| entry.map_or(u64::MAX, |entry| entry.number);
+            let lane = if number(others.peek()) < number(connections.peek()) { &mut others } else { &mut connections };
+            let Some(entry) = lane.next_if(|entry| entry.number < range.end) else { break };
+            into.push(Retained { number: entry.number, event: Arc::clone(&entry.event), trace: entry.trace });
+        }
+        let full = into.len() - before == max;
+        let next = if full { into.last().map_or(start, |last| last.number + 1) } else { range.end };
+        let (from, known) = (told.max(start), self.known.min(range.end));
+        Portion { lost, connections: self.gone(from, known), told: told.max(known), next: next.max(start) }
+    }
+
+    /// How many events about connections from `from` on and before `known` are no longer retained.
+    fn gone(&self, from: u64, known: u64) -> u64 {
+        let retained = self.others.at(known).saturating_sub(self.others.at(from));
+        known.saturating_sub(from).saturating_sub(retained as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Draft;
+
+    const LIMITS: HistoryLimits = HistoryLimits { events: 80, bytes: 1 << 20 };
+
+    fn add(ring: &mut Ring, kind: &str, count: usize) {
+        for _ in 0..count {
+            let now = Timestamp::UNIX_EPOCH;
+            let event = Arc::new(Draft::new(kind, "create", "k").seal(now));
+            ring.push(&event, None, None, now, now);
+            ring.evict(LIMITS);
+        }
+    }
+
+    fn read(ring: &Ring, range: Range<u64>, told: u64, max: usize) -> (Vec<u64>, Portion) {
+        let mut events = Vec::new();
+        let portion = ring.read(range, told, max, &mut events);
+        (events.iter().map(|one| one.number).collect(), portion)
+    }
+
+    #[test]
+    fn any_number_of_connections_pushes_out_none_but_older_ones() {
+        let mut ring = Ring::default();
+        add(&mut ring, "machines", 30);
+        add(&mut ring, CONNECTIONS, 10_000);
+        add(&mut ring, "machines", 2);
+        let (numbers, portion) = read(&ring, 0..ring.next(), 0, 100);
+        let expected: Vec<u64> = (0..30).chain(10_020..10_032).collect();
+        assert_eq!(numbers, expected, "ten of eighty are connections");
+        assert_eq!(portion, Portion { lost: 0, connections: 9990, told: 10_020, next: 10_032 });
+    }
+
+    #[test]
+    fn what_is_gone_is_counted_once_whatever_the_portions() {
+        let mut ring = Ring::default();
+        add(&mut ring, CONNECTIONS, 15);
+        add(&mut ring, "machines", 5);
+        add(&mut ring, CONNECTIONS, 7);
+        let (mut from, mut told, mut gone, mut all) = (0, 0, 0, Vec::new());
+        while from < ring.next() {
+            let (numbers, portion) = read(&ring, from..ring.next(), told, 2);
+            all.extend(numbers);
+            gone += portion.connections;
+            (from, told) = (portion.next, portion.told);
+            if from == 17 {
+                add(&mut ring, CONNECTIONS, 1);
+            }
+        }
+        assert_eq!(all.len() as u64 + gone, ring.next(), "{all:?}");
+        assert!(all.is_sorted());
+    }
+
+    #[test]
+    fn all_together_keep_the_limits() {
+        let mut ring = Ring::default();
+        add(&mut ring, CONNECTIONS, 10);
+        add(&mut ring, "machines", 75);
+        assert_eq!(ring.first(), 5);
+        let (numbers, portion) = read(&ring, 0..ring.next(), 0, 100);
+        assert_eq!((numbers.len(), portion.lost, portion.connections), (80, 5, 0));
+        assert_eq!(read(&ring, 7..9, 0, 100).0, [7, 8]);
+    }
+}

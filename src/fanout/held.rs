@@ -1,0 +1,59 @@
+//! Answers that wait for what has to stand before them.
+//!
+//! A registration on a connection whose cursor has moved makes a pass over the past. Its answer is sent behind the first event of that
+//! pass, or at its end if there is none. So once a client has the answer, the Time of the last event that it got is one from which
+//! nothing of the new registration is skipped. Answers to later commands wait behind it, since answers keep their order.
+//!
+//! Contract: pure. Passes have rising numbers; answers leave in the order in which they came. The caller bounds how many there are.
+
+use std::collections::VecDeque;
+
+use crate::event::Event;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Each with the number of its pass.
+    answers: VecDeque<(u64, Event)>,
+    bytes: usize,
+    /// Answers of passes below this number may go.
+    released: u64,
+}
+
+impl Held {
+    /// Keeps an answer if it must wait, otherwise gives it back. `pass` is that of its own registration, if it makes one.
+    pub(super) fn hold(&mut self, pass: Option<u64>, answer: Event) -> Option<Event> {
+        let Some(pass) = pass.or_else(|| self.answers.back().map(|(pass, _)| *pass)) else { return Some(answer) };
+        self.bytes += answer.frame().len();
+        self.answers.push_back((pass, answer));
+        None
+    }
+
+    /// Answers of passes below this number may go from now on.
+    pub(super) fn release(&mut self, below: u64) {
+        self.released = self.released.max(below);
+    }
+
+    /// Whether an answer may go.
+    pub(super) fn is_ready(&self) -> bool {
+        self.answers.front().is_some_and(|(pass, _)| *pass < self.released)
+    }
+
+    /// The next answer that may go.
+    pub(super) fn take(&mut self) -> Option<Event> {
+        let (_, answer) = self.answers.pop_front_if(|(pass, _)| *pass < self.released)?;
+        self.bytes -= answer.frame().len();
+        Some(answer)
+    }
+
+    /// All of them, whatever they wait for.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Event> {
+        self.bytes = 0;
+        std::mem::take(&mut self.answers).into_iter().map(|(_, answer)| answer)
+    }
+
+    /// How many there are, and their bytes.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.answers.len(), self.bytes)
+    }
+}

@@ -1,0 +1,108 @@
+//! When the cursor of a connection with `?since=` starts to move.
+//!
+//! Once events have been sent, a registration that comes later has to make good what the others have gone through already, and a connection
+//! that is cut before its answer came has got events of the one and none of the other. So the cursor waits until the client has said what
+//! it wants: with `?register=` until those registrations are answered, without it until none has come for [`PAUSE_US`], or
+//! [`LONGEST_US`] after the first.
+//!
+//! Contract: pure; the caller brings the time, in microseconds of any clock that does not go back.
+
+/// The cursor starts when no registration has come for so long.
+pub(super) const PAUSE_US: u64 = 100_000;
+
+/// The cursor starts so long after the first registration, though others still come.
+const LONGEST_US: u64 = 1_000_000;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// Registrations of the query that are yet to be answered.
+    expected: usize,
+    /// A registration came since the time was last told.
+    touched: bool,
+    latest: Option<u64>,
+    /// When the cursor starts.
+    due: Option<u64>,
+    open: bool,
+}
+
+impl Opening {
+    /// `expected` registrations stand in the query.
+    pub(super) fn new(expected: usize) -> Self {
+        Self { expected, touched: false, latest: None, due: None, open: false }
+    }
+
+    /// A registration came.
+    pub(super) fn registered(&mut self) {
+        self.touched = true;
+    }
+
+    /// A command was answered.
+    pub(super) fn answered(&mut self) {
+        if self.expected > 0 {
+            self.expected -= 1;
+            self.open |= self.expected == 0;
+        }
+    }
+
+    /// Whether the cursor may move.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether it may move by now.
+    pub(super) fn open_at(&mut self, now_us: u64) -> bool {
+        if self.open || self.expected > 0 {
+            return self.open;
+        }
+        if std::mem::take(&mut self.touched) {
+            let latest = *self.latest.get_or_insert(now_us + LONGEST_US);
+            self.due = Some(latest.min(now_us + PAUSE_US));
+        }
+        self.open = self.due.is_some_and(|due| due <= now_us);
+        self.open
+    }
+
+    /// How long until [`Opening::open_at`] should be asked; nothing if that is not known yet.
+    pub(super) fn wait_us(&self, now_us: u64) -> Option<u64> {
+        match self.due {
+            _ if self.open => Some(0),
+            _ if self.expected > 0 => None,
+            _ if self.touched => Some(0),
+            due => due.map(|due| due.saturating_sub(now_us)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_waits_for_a_pause_but_not_for_ever() {
+        let mut opening = Opening::new(0);
+        assert_eq!((opening.open_at(0), opening.wait_us(0)), (false, None), "nothing is registered");
+        opening.registered();
+        assert_eq!(opening.wait_us(5), Some(0), "to note the time");
+        assert_eq!((opening.open_at(5), opening.wait_us(5)), (false, Some(PAUSE_US)));
+        opening.registered();
+        assert!(!opening.open_at(PAUSE_US), "another one came");
+        assert!(opening.open_at(2 * PAUSE_US));
+        let mut opening = Opening::new(0);
+        let opened = (0..).map(|n| n * PAUSE_US / 2).find(|now| {
+            opening.registered();
+            opening.open_at(*now)
+        });
+        assert_eq!(opened, Some(LONGEST_US));
+    }
+
+    #[test]
+    fn those_of_the_query_are_all_it_waits_for() {
+        let mut opening = Opening::new(2);
+        opening.registered();
+        opening.answered();
+        assert_eq!((opening.open_at(10 * LONGEST_US), opening.wait_us(0)), (false, None));
+        opening.answered();
+        assert!(opening.open_at(0));
+    }
+}
