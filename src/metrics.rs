@@ -56,6 +56,8 @@ pub struct Metrics {
     pub event_bytes: IntCounter,
     /// Events that were refused because the inboxes were full.
     pub events_refused: IntCounter,
+    /// Events about connections that were left out because their principal makes too many.
+    pub connection_events_omitted: IntCounter,
     serialisations: IntCounterVec,
     deliveries: Deliveries,
     loads: Loads,
@@ -110,6 +112,10 @@ impl Metrics {
                 .counter("hydrant_event_received_bytes_total", "Bytes of events taken in, as written for clients"),
             events_refused: declare
                 .counter("hydrant_events_refused_total", "Events refused because the inboxes were full"),
+            connection_events_omitted: declare.counter(
+                "hydrant_connection_events_omitted_total",
+                "Events about connections left out because one principal made too many",
+            ),
             deliveries: Deliveries::declare(&declare, &serialisations),
             loads: Loads::declare(&declare),
             serialisations,

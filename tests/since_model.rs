@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 
+#[path = "since_model/resume.rs"]
+mod resume;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
@@ -28,6 +31,7 @@ use hydrant::index::Limits;
 use hydrant::metrics::{Metrics, Source};
 use hydrant::overflow::Overflow;
 use hydrant::stats::OutboxLimits;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
@@ -94,9 +98,10 @@ impl Known {
 /// An archive with everything that was published, in the broker's order: an event's place is its number and one.
 #[derive(Debug, Default)]
 struct Shelf {
-    events: Mutex<Vec<Arc<Event>>>,
-    /// The first event that is given.
-    since: usize,
+    /// Each with the time at which it was stored.
+    events: Mutex<Vec<(Arc<Event>, Timestamp)>>,
+    /// The first event that is given; otherwise the time that is asked for counts.
+    since: Option<usize>,
     readers: Mutex<Vec<Reader>>,
 }
 
@@ -109,11 +114,24 @@ struct Reader {
 
 impl Archive for Shelf {
     fn read(&self, reading: Reading, desk: Desk) {
-        self.readers.lock().push(Reader { desk, until: reading.until, next: self.since });
+        let next = self.since.unwrap_or_else(|| self.find(reading));
+        self.readers.lock().push(Reader { desk, until: reading.until, next });
     }
 }
 
 impl Shelf {
+    /// As the stream does: the first event that was stored then or says that it is of then, but none that was stored long before.
+    fn find(&self, Reading { time, begin, .. }: Reading) -> usize {
+        let events = self.events.lock();
+        let begin = begin.unwrap_or(time - SignedDuration::from_mins(5)).min(time);
+        let counts = |time: &Timestamp, stored: Timestamp| *time <= stored + SignedDuration::from_mins(5);
+        let own = |event: &Event, stored| event.moment().filter(|time| counts(time, stored)).unwrap_or(stored);
+        let wanted = |(event, stored): &(Arc<Event>, Timestamp)| {
+            *stored >= begin && (*stored >= time || own(event, *stored) >= time)
+        };
+        events.iter().position(wanted).unwrap_or(events.len())
+    }
+
     /// Every reader hands over what it can. Returns whether there was something.
     fn hand_over(&self, count: usize, history: &History) -> bool {
         let (events, mut readers) = (self.events.lock(), self.readers.lock());
@@ -124,7 +142,7 @@ impl Shelf {
             let end = until.map_or(events.len(), |until| usize::try_from(until).unwrap().saturating_sub(1));
             let taken = &events[*next..end.max(*next).min(*next + count)];
             let mut page: Page =
-                (*next as u64 + 1..).zip(taken).map(|(place, event)| Piece::Event(place, Arc::clone(event))).collect();
+                (*next as u64 + 1..).zip(taken).map(|(place, (event, _))| Piece::Event(place, Arc::clone(event))).collect();
             *next += taken.len();
             let ended = *next >= end;
             if ended {
@@ -153,6 +171,7 @@ struct World {
     events: Vec<Known>,
     /// What the client has read.
     text: Vec<String>,
+    us: u64,
 }
 
 impl World {
@@ -166,15 +185,20 @@ impl World {
         let (inlet, inbox) = inbox(InboxLimits { events: 1000, bytes: 1 << 20 }, || ());
         broker.attach(inlet);
         let shard = Shard::new(Limits::default(), OutboxLimits { bytes: 1 << 20, events: outbox }, None);
-        Self { archive: Arc::new(archive), broker, inbox, shard, conn: None, events: Vec::new(), text: Vec::new() }
+        Self { archive: Arc::new(archive), broker, inbox, shard, conn: None, events: Vec::new(), text: Vec::new(), us: 0 }
     }
 
     fn publish(&mut self, known: Known) {
+        self.publish_of(known, now());
+    }
+
+    /// An event that says it is of this time.
+    fn publish_of(&mut self, known: Known, time: Timestamp) {
         let object = format!(r#"{{"N":{}}}"#, self.events.len());
         let mut draft = Draft::new(known.kind, known.action, known.key);
-        draft.object = &object;
+        (draft.object, draft.time) = (&object, Some(time.to_string().into()));
         let event = draft.seal(now());
-        self.archive.events.lock().push(Arc::new(Draft { time: None, ..draft.clone() }.seal(now())));
+        self.archive.events.lock().push((Arc::new(draft.seal(now())), now()));
         self.broker.publish(vec![event], Source::Post).unwrap();
         self.events.push(known);
     }
@@ -190,13 +214,23 @@ impl World {
     }
 
     fn connect(&mut self, start: Start) -> ConnId {
-        let (access, principal) = &*ACCESS;
-        *self.conn.insert(self.shard.open_since(principal.clone(), access, Overflow::Disconnect, start))
+        self.connect_with(start, Overflow::Disconnect, 0)
     }
 
+    fn connect_with(&mut self, start: Start, overflow: Overflow, registrations: usize) -> ConnId {
+        let (access, principal) = &*ACCESS;
+        *self.conn.insert(self.shard.open_since(principal.clone(), access, overflow, start, registrations))
+    }
+
+    /// Some time later.
     fn catch_up(&mut self, events: usize) {
         let budget = Allowance { events, bytes: 1 << 20 };
-        self.shard.catch_up(self.broker.history(), budget, 0, now());
+        self.us += 40_000;
+        self.shard.catch_up(self.broker.history(), budget, self.us, now());
+    }
+
+    fn may_catch_up(&self) -> bool {
+        self.shard.may_catch_up(self.us)
     }
 
     /// Takes up to `bytes` off the outbox, in pieces of frames as a socket does.
@@ -211,16 +245,20 @@ impl World {
         let all = frames.iter().map(Vec::len).sum();
         self.shard.fanout().advance(conn, all, 0);
         self.shard.fanout().end_round(0);
-        self.text.extend(frames.iter().map(|frame| payload(frame)));
+        // But for a close frame.
+        self.text.extend(frames.iter().filter(|frame| frame[0] != 0x88).map(|frame| payload(frame)));
         frames.len()
     }
 
     fn finish(&mut self) {
-        while self.read(usize::MAX) > 0
-            || self.shard.may_catch_up()
-            || !self.inbox.is_empty()
-            || self.archive.hand_over(5, self.broker.history())
-        {
+        loop {
+            let read = self.read(usize::MAX);
+            let wait = self.shard.catch_up_in(self.us);
+            let page = self.archive.hand_over(5, self.broker.history());
+            if read == 0 && wait.is_none() && self.inbox.is_empty() && !page {
+                return;
+            }
+            self.us += wait.unwrap_or_default();
             self.turn(4);
             self.catch_up(1000);
         }
@@ -243,7 +281,8 @@ struct Judge {
 }
 
 impl Judge {
-    fn hear(&mut self, text: &str, events: &[Known]) {
+    /// `behind` is what comes next: the first event of a pass may stand before the answers to its registrations.
+    fn hear(&mut self, text: &str, behind: &[String], events: &[Known]) {
         let event: serde_json::Value = serde_json::from_str(text).unwrap();
         let [kind, action, key] = ["Type", "Action", "Key"].map(|field| event[field].as_str().unwrap().to_owned());
         match (kind.as_str(), action.as_str()) {
@@ -256,7 +295,10 @@ impl Judge {
             _ => {
                 let number = event["Object"]["N"].as_u64().unwrap();
                 let known = &events[usize::try_from(number).unwrap()];
-                assert!(self.active.iter().any(|spec| known.matches(number, spec)), "{number} is not registered for");
+                let answered = behind.iter().map_while(|text| registered(text));
+                let wanted = |spec: &str| known.matches(number, spec);
+                let wanted = self.active.iter().any(|spec| wanted(spec)) || answered.into_iter().any(|spec| wanted(&spec));
+                assert!(wanted, "{number} is not registered for");
                 assert!(!self.seen.contains(&number), "{number} twice");
                 self.seen.push(number);
             }
@@ -268,13 +310,20 @@ impl Judge {
     }
 }
 
+/// What an answer says was registered; empty for another answer, nothing for an event.
+fn registered(text: &str) -> Option<String> {
+    let event: serde_json::Value = serde_json::from_str(text).unwrap();
+    let field = |name: &str| event[name].as_str().unwrap().to_owned();
+    (field("Type") == "websocket").then(|| if field("Action") == "register" { field("Key") } else { String::new() })
+}
+
 fn run(ring: usize, outbox: usize, before: usize, since: usize, steps: &[Step]) {
     run_with(false, ring, outbox, before, since, steps);
 }
 
 /// The same, beginning in the archive.
 fn run_with(archive: bool, ring: usize, outbox: usize, before: usize, since: usize, steps: &[Step]) {
-    let shelf = Shelf { since: since.min(before), ..Shelf::default() };
+    let shelf = Shelf { since: Some(since.min(before)), ..Shelf::default() };
     let mut world = World::with(shelf, ring, outbox);
     for number in 0..before {
         world.publish(Known { kind: KINDS[number % 3], action: ACTIONS[number / 3 % 2], key: "k0" });
@@ -286,7 +335,7 @@ fn run_with(archive: bool, ring: usize, outbox: usize, before: usize, since: usi
     let mut start = world.broker.history().resolve(Since::Position(requested), "x", now()).unwrap();
     if archive {
         let archive: Arc<dyn Archive> = Arc::clone(&world.archive) as _;
-        start = Start { gap: None, beyond: Some(Beyond { archive, time: now() }), ..start };
+        start = Start { gap: None, beyond: Some(Beyond { archive, time: now(), begin: None }), ..start };
     }
     let conn = world.connect(start);
     for step in steps {
@@ -310,7 +359,7 @@ fn run_with(archive: bool, ring: usize, outbox: usize, before: usize, since: usi
     world.finish();
     assert!(world.shard.take_closing().is_empty(), "nobody is closed");
     let mut judge = Judge::default();
-    world.text.iter().for_each(|text| judge.hear(text, &world.events));
+    (0..).zip(&world.text).for_each(|(at, text)| judge.hear(text, &world.text[at + 1..], &world.events));
     let wanted =
         |number: u64, known: &Known| number >= since && judge.active.iter().any(|spec| known.matches(number, spec));
     let missing: Vec<u64> = (0..).zip(&world.events).filter(|(n, known)| wanted(*n, known)).map(|(n, _)| n).collect();
@@ -323,8 +372,13 @@ fn run_with(archive: bool, ring: usize, outbox: usize, before: usize, since: usi
     assert!(world.shard.is_empty());
 }
 
+/// How many of each.
+fn runs() -> u32 {
+    if std::env::var_os("HYDRANT_SOAK").is_some() { 10_000 } else { 1000 }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(runs()))]
 
     #[test]
     fn the_past_comes_once_and_whole(
@@ -373,7 +427,7 @@ fn registrations_before_the_first_turn_share_one_order() {
         world.publish(Known { kind: KINDS[number % 3], action: ACTIONS[number % 2], key: "k0" });
     }
     world.turn(30);
-    let start = Start { requested: "x".into(), sequence: 3, gap: None, beyond: None };
+    let start = Start { requested: "x".into(), sequence: 3, time: None, gap: None, beyond: None };
     let conn = world.connect(start);
     for spec in ["a.*.*", "b.*.*", "c.*.*"] {
         world.shard.text(conn, &format!("register {spec}"), now());
@@ -391,10 +445,10 @@ fn a_reader_that_stalls_is_not_closed_while_it_is_behind() {
     let event = || Known { kind: "a", action: "x", key: "k0" };
     (0..100).for_each(|_| world.publish(event()));
     world.turn(100);
-    let conn = world.connect(Start { requested: "x".into(), sequence: 0, gap: None, beyond: None });
+    let conn = world.connect(Start { requested: "x".into(), sequence: 0, time: None, gap: None, beyond: None });
     world.shard.text(conn, "register *.*.*", now());
-    world.catch_up(1000);
-    assert!(!world.shard.may_catch_up(), "it waits for the reader and does not spin");
+    (0..5).for_each(|_| world.catch_up(1000));
+    assert!(!world.may_catch_up(), "it waits for the reader and does not spin");
     assert!(world.shard.fanout().depth(conn).events <= 9, "{:?}", world.shard.fanout().depth(conn));
     // More live events than its outbox could hold.
     (0..100).for_each(|_| world.publish(event()));

@@ -154,7 +154,7 @@ impl Api {
         if !self.connection_events {
             return;
         }
-        let event = connection.event(action, clock::now());
+        let Some(event) = self.broker.connection_event(action, connection, clock::now()) else { return };
         if let Err(PublishError::Full { .. }) = self.broker.publish(vec![event], Source::Connections) {
             tracing::warn!(action, peer = %connection.remote_addr, "the inboxes are full: a connection is not told of");
         }

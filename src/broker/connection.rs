@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use crate::event::{Draft, Event};
 
+/// The Type of events about connections; a principal always sees those of its own.
+pub const CONNECTIONS: &str = "connections";
+
 /// What Go's zero `time.Time` looks like: never.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -51,6 +54,21 @@ pub struct Connection {
     pub overflow: Option<&'static str>,
 }
 
+/// A connection as its event tells of it.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Told<'c> {
+    #[serde(flatten)]
+    connection: &'c Connection,
+    #[serde(skip_serializing_if = "is_none")]
+    omitted_events: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_none(omitted_events: &u64) -> bool {
+    *omitted_events == 0
+}
+
 impl Connection {
     /// A connection that has just come.
     pub fn new(kind: Kind, principal: &str, peer: SocketAddr, created: Timestamp, expires: Option<Timestamp>) -> Self {
@@ -75,10 +93,11 @@ impl Connection {
         serde_json::to_string(self).expect("strings and numbers are always written")
     }
 
-    /// The event that tells of it: `create` when it came, `delete` when it went.
-    pub fn event(&self, action: &str, now: Timestamp) -> Event {
-        let object = self.to_json();
-        let mut draft = Draft::new(super::CONNECTIONS, action, &self.principal);
+    /// The event that tells of it. So many about connections of this principal were left out before it.
+    pub(super) fn event(&self, action: &str, omitted_events: u64, now: Timestamp) -> Event {
+        let told = Told { connection: self, omitted_events };
+        let object = serde_json::to_string(&told).expect("strings and numbers are always written");
+        let mut draft = Draft::new(CONNECTIONS, action, &self.principal);
         draft.principal = self.principal.as_str().into();
         draft.object = &object;
         draft.seal(now)
@@ -93,7 +112,7 @@ mod tests {
     fn the_object_has_drps_names() {
         let peer = "[::1]:5000".parse().unwrap();
         let connection = Connection::new(Kind::Websocket, "user:a.b", peer, Timestamp::UNIX_EPOCH, None);
-        let event = connection.event("create", Timestamp::UNIX_EPOCH);
+        let event = connection.event("create", 0, Timestamp::UNIX_EPOCH);
         assert_eq!((event.kind(), event.action(), event.key()), ("connections", "create", "user:a.b"));
         let expected = concat!(
             r#"{"CreateTime":"1970-01-01T00:00:00Z","ExpiresAt":"0001-01-01T00:00:00Z","Principal":"user:a.b","#,
@@ -101,5 +120,7 @@ mod tests {
             r#""DeliveredEvents":0,"DroppedEvents":0,"QueuedAgeMilliseconds":0}"#
         );
         assert_eq!(event.object(), expected);
+        let event = connection.event("create", 7, Timestamp::UNIX_EPOCH);
+        assert!(event.object().ends_with(r#","OmittedEvents":7}"#), "{}", event.object());
     }
 }

@@ -16,6 +16,7 @@ pub mod history;
 pub mod inbox;
 pub mod milestones;
 pub mod origin;
+mod pace;
 mod ring;
 mod sequencer;
 pub mod splice;
@@ -29,6 +30,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use thiserror::Error;
 
+pub use connection::CONNECTIONS;
 pub use sequencer::{Arrivals, Frontier};
 
 use crate::broker::inbox::{Batch, Inlet};
@@ -36,14 +38,13 @@ use crate::clock;
 use crate::event::Event;
 use crate::metrics::{Metrics, Source};
 use archive::Archive;
+use connection::Connection;
 use dedup::{Copies, Keys};
 use export::{ExportLimits, Exports};
 use history::{Beyond, History, Position, Since, SinceError, Start};
 use origin::{NodeId, Origin};
+use pace::Pace;
 use sequencer::{Intake, Sequencer, Tear, Ways};
-
-/// The Type of events about connections; a principal always sees those of its own.
-pub const CONNECTIONS: &str = "connections";
 
 /// Why events were not taken.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +72,8 @@ pub struct Broker {
     shares: AtomicBool,
     observer: OnceLock<Observer>,
     archive: OnceLock<Arc<dyn Archive>>,
+    /// Of events about connections.
+    pace: Mutex<Pace>,
 }
 
 /// Looks at events that have been taken in; must not take long.
@@ -96,6 +99,7 @@ impl Broker {
             shares: AtomicBool::new(false),
             observer: OnceLock::new(),
             archive: OnceLock::new(),
+            pace: Mutex::default(),
         }
     }
 
@@ -194,6 +198,23 @@ impl Broker {
     /// Microseconds since the epoch of this broker.
     pub fn now_us(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_micros()).expect("the process does not run for half a million years")
+    }
+
+    /// The event that tells of a connection: `create` when it came, `delete` when it went. Nothing if its principal makes too many of
+    /// them, which is counted and logged.
+    pub fn connection_event(&self, action: &str, connection: &Connection, now: Timestamp) -> Option<Event> {
+        let asked = self.pace.lock().ask(&connection.principal, self.now_us());
+        match asked {
+            Ok(omitted) => Some(connection.event(action, omitted, now)),
+            Err(omitted) => {
+                self.metrics.connection_events_omitted.inc();
+                if omitted.first {
+                    let principal = &connection.principal;
+                    tracing::warn!(principal, "connects too often: some events about its connections are left out");
+                }
+                None
+            }
+        }
     }
 
     /// Takes events in, all or none, and returns the sequence number of the first.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::CONNECTIONS;
+use super::connection::CONNECTIONS;
 use super::origin::Trace;
 use crate::event::Event;
 

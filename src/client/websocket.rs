@@ -42,6 +42,10 @@ const WAITING: usize = 1024;
 const OUTGOING: usize = 64;
 /// The peer's answer to our close is waited for so long.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+/// Registrations stand in the query of the handshake if it stays shorter than this; proxies commonly take 8 KiB.
+const QUERY_BYTES: usize = 6 << 10;
+/// By this header a server says how many registrations of the query it answers.
+const REGISTERED: &str = "X-Hydrant-Registered";
 /// What RFC 6455 appends to the key.
 const ACCEPT_SALT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -98,15 +102,22 @@ impl Session {
     /// # Errors
     /// [`ClientError`]; [`ClientError::Refused`] with the server's message if the credentials are not good.
     pub async fn open(target: &Target, bounds: Bounds) -> Result<Self, ClientError> {
-        Self::open_since(target, bounds, None).await
+        Self::open_for(target, bounds, None, &[]).await
     }
 
-    /// Connects and upgrades, and asks for the past from a place on: a time or `EPOCH:SEQUENCE`.
+    /// Connects, upgrades and registers, and asks for the past from a place on: a time or `EPOCH:SEQUENCE`. The registrations stand in the
+    /// handshake, so that nothing comes before all of them are answered. To a server that does not know of this, or if they are too long
+    /// for a query, they are sent.
     ///
     /// # Errors
     /// As [`Session::open`].
-    pub async fn open_since(target: &Target, bounds: Bounds, since: Option<&str>) -> Result<Self, ClientError> {
-        let mut answer = upgrade(target, since).await?;
+    pub async fn open_for(
+        target: &Target,
+        bounds: Bounds,
+        since: Option<&str>,
+        specs: &[String],
+    ) -> Result<Self, ClientError> {
+        let mut answer = upgrade(target, &query(since, specs)).await?;
         let headers = std::mem::take(answer.headers_mut());
         let socket = hyper::upgrade::on(answer).await.map_err(|e| broken(target, &e))?;
         let (read, write) = split(TokioIo::new(socket));
@@ -117,7 +128,23 @@ impl Session {
         tokio::spawn(write_all(writer, outgoing_rx, bounds.ping));
         let reading = Reading::new(read, target.clone(), bounds, Arc::clone(&heard));
         let reader = tokio::spawn(reading.run(incoming_tx, outgoing.clone()));
-        Ok(Self { incoming, outgoing, unanswered: VecDeque::new(), heard, headers, reader })
+        let mut session = Self { incoming, outgoing, unanswered: VecDeque::new(), heard, headers, reader };
+        session.register_all(specs).await;
+        Ok(session)
+    }
+
+    async fn register_all(&mut self, specs: &[String]) {
+        if self.header(REGISTERED).is_some_and(|count| count.parse() == Ok(specs.len())) {
+            return self.unanswered.extend(specs.iter().cloned());
+        }
+        for spec in specs {
+            self.register(spec).await;
+        }
+    }
+
+    /// Registrations that are yet to be answered.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.len()
     }
 
     /// A header of the answer to the upgrade.
@@ -216,10 +243,21 @@ fn complaint(text: &str) -> String {
     if texts.is_empty() { "no reason given".to_owned() } else { texts.join("; ") }
 }
 
-async fn upgrade(target: &Target, since: Option<&str>) -> Result<Response<Incoming>, ClientError> {
+/// What the handshake asks for.
+fn query(since: Option<&str>, specs: &[String]) -> String {
+    let with = |specs: &[String]| {
+        let specs = specs.iter().map(|spec| ("register", spec.as_str()));
+        form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(since.map(|since| ("since", since)).into_iter().chain(specs))
+            .finish()
+    };
+    let whole = with(specs);
+    if whole.len() <= QUERY_BYTES { whole } else { with(&[]) }
+}
+
+async fn upgrade(target: &Target, query: &str) -> Result<Response<Incoming>, ClientError> {
     let mut http = Http::open(target).await?;
-    let query = since.map(|since| form_urlencoded::byte_serialize(since.as_bytes()).collect::<String>());
-    let path = query.map_or_else(|| "/api/v3/ws".to_owned(), |query| format!("/api/v3/ws?since={query}"));
+    let path = if query.is_empty() { "/api/v3/ws".to_owned() } else { format!("/api/v3/ws?{query}") };
     let mut request = http.request(Method::GET, &path, Bytes::new());
     let key = handshake::generate_key();
     let headers = request.headers_mut();
@@ -289,6 +327,14 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn registrations_stand_in_the_query_unless_they_are_too_long() {
+        let specs = ["a.*.*".to_owned(), "b.*.*.N=In(1, 2)".to_owned()];
+        assert_eq!(query(None, &[]), "");
+        assert_eq!(query(Some("x:1"), &specs), "since=x%3A1&register=a.*.*&register=b.*.*.N%3DIn%281%2C+2%29");
+        assert_eq!(query(Some("x:1"), &vec!["machines.*.*".to_owned(); 1000]), "since=x%3A1");
+    }
 
     #[test]
     fn refused_registrations_keep_the_servers_words() {

@@ -9,7 +9,7 @@
 //! | [`driver`] | the loop of a thread: read, take events in, write, keep time |
 //! | [`socket`] | one client's socket, plain or TLS, non-blocking |
 //! | [`session`], [`classes`] | commands in, frames out; rights as classes of the index |
-//! | [`catch_up`], [`replay`] | connections that asked for events of the past (`?since=`) |
+//! | [`catch_up`], [`replay`], `opening`, `held` | connections that asked for events of the past (`?since=`) |
 //! | [`outbox`] | frames, outboxes and what happens when one is full; pure |
 //!
 //! Contract: [`pool`] may be called from any thread; all else belongs to the shard's thread. Only [`driver`], [`pool`] and
@@ -19,8 +19,8 @@ pub mod catch_up;
 pub mod classes;
 pub mod control;
 pub mod driver;
-pub mod held;
-pub mod opening;
+mod held;
+mod opening;
 pub mod outbox;
 pub mod pool;
 pub mod replay;

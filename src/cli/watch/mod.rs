@@ -108,12 +108,10 @@ impl<W: AsyncWrite + Unpin> Watch<'_, W> {
 
     /// Watches until the connection ends, which is an error, or the count is reached.
     async fn one_connection(&mut self, again: bool, err: &mut dyn Write) -> Result<(), CliError> {
-        let opened = Session::open_since(&self.target, Bounds::default(), self.resume.since()).await?;
+        let specs = &self.args.specs;
+        let opened = Session::open_for(&self.target, Bounds::default(), self.resume.since(), specs).await?;
         let resumes = self.resume.opened(opened.header("X-Hydrant-Sequence"));
-        let session = self.session.insert(opened);
-        for spec in &self.args.specs {
-            session.register(spec).await;
-        }
+        self.session = Some(opened);
         let mut unanswered = self.args.specs.len();
         loop {
             let mut text = Vec::new();
@@ -124,6 +122,7 @@ impl<W: AsyncWrite + Unpin> Watch<'_, W> {
                     Received::Event(event) => self.append(&event, &mut text),
                     Received::Registered(_) => {
                         unanswered -= 1;
+                        self.resume.answered(unanswered);
                         if again && unanswered == 0 {
                             let missing = if resumes { "" } else { "; events in between are missing" };
                             tell(err, format_args!("connected again{missing}"));

@@ -2,14 +2,22 @@
 //!
 //! The server gives the event of that time again, and perhaps some before it ([`crate::broker::history`]); those are known by their
 //! text and passed over. That is exact as long as no more than [`KNOWN`] of them come.
+//!
+//! A Time counts once all registrations are answered: until then one of them may have brought events and another not. A time that no clock
+//! here can have (none at all, or minutes ahead) is passed over, and so are notices of the server's own: an earlier event's is as safe.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
-use crate::json;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{clock, json};
 
 /// Events of the last connection that are remembered.
 const KNOWN: usize = 4096;
+
+/// Further ahead than this no Time is a place to resume from; servers differ from this clock, and producers from theirs.
+const SKEW: SignedDuration = SignedDuration::from_mins(4);
 
 /// See the module's text.
 #[derive(Debug, Default)]
@@ -18,9 +26,11 @@ pub(super) struct Resume {
     hasher: RandomState,
     /// The events of this connection, by a hash of their text.
     seen: VecDeque<u64>,
-    /// Those of the connection before.
+    /// Those that came before `since` was asked for.
     known: HashMap<u64, usize>,
     last_time: Option<String>,
+    /// Registrations of this connection without an answer.
+    unanswered: usize,
 }
 
 impl Resume {
@@ -39,16 +49,19 @@ impl Resume {
         if self.since.is_none() {
             self.since = position.map(str::to_owned);
         }
+        // Nothing was answered yet.
+        self.unanswered = usize::MAX;
         resumes
+    }
+
+    /// So many registrations are left without an answer.
+    pub(super) fn answered(&mut self, left: usize) {
+        self.unanswered = left;
     }
 
     /// Notes an event, and tells whether the connection before brought it already.
     pub(super) fn is_known(&mut self, event: &str) -> bool {
         let hash = self.hasher.hash_one(event);
-        if let Some(times) = self.known.get_mut(&hash).filter(|times| **times > 0) {
-            *times -= 1;
-            return true;
-        }
         if self.seen.len() >= KNOWN {
             self.seen.pop_front();
         }
@@ -56,23 +69,35 @@ impl Resume {
         if let Some(time) = time(event) {
             self.last_time = Some(time);
         }
-        false
+        let known = self.known.get_mut(&hash).filter(|times| **times > 0);
+        known.map(|times| *times -= 1).is_some()
     }
 
     /// The connection is lost.
     pub(super) fn reconnect(&mut self) {
-        // What was asked for and has not come is still wanted, so the oldest place that nothing came from stays.
-        if let Some(time) = self.last_time.take() {
-            self.since = Some(time);
-            self.known.clear();
-            self.seen.drain(..).for_each(|hash| *self.known.entry(hash).or_default() += 1);
+        match self.last_time.take().filter(|_| self.unanswered == 0) {
+            Some(time) => {
+                self.since = Some(time);
+                self.known.clear();
+            }
+            // All of it comes again, also what this connection did not come to.
+            None if self.known.len() > KNOWN => self.known.clear(),
+            None => {}
         }
+        self.seen.drain(..).for_each(|hash| *self.known.entry(hash).or_default() += 1);
     }
 }
 
+/// The Time of an event, if one can resume from it.
 fn time(event: &str) -> Option<String> {
-    let member = json::members(event).find(|member| member.name() == "Time")?;
-    json::as_string(member.value).map(std::borrow::Cow::into_owned)
+    let field = |name| json::members(event).find(|member| member.name() == name);
+    if json::as_string(field("Type")?.value)? == crate::protocol::gap::HYDRANT {
+        return None;
+    }
+    let text = json::as_string(field("Time")?.value)?.into_owned();
+    let time: Timestamp = text.parse().ok()?;
+    let usable = time > Timestamp::UNIX_EPOCH && time <= clock::now().checked_add(SKEW).ok()?;
+    usable.then_some(text)
 }
 
 #[cfg(test)]
@@ -92,9 +117,12 @@ mod tests {
         assert_eq!(resume.since(), Some("x:1"));
         assert!(resume.opened(Some("x:9")));
         assert!(!resume.opened(None), "a server that keeps nothing");
+        resume.answered(0);
         assert!((1..4).all(|n| !resume.is_known(&event(n))));
         resume.reconnect();
         assert_eq!(resume.since(), Some("2026-01-01T00:00:03Z"));
+        resume.opened(Some("x:12"));
+        resume.answered(0);
         assert!(resume.is_known(&event(3)));
         assert!(!resume.is_known(&event(4)));
         assert!(!resume.is_known(&event(4)), "the server sent it twice");
@@ -107,10 +135,45 @@ mod tests {
         let mut resume = Resume::new(Some("x:1".to_owned()));
         resume.reconnect();
         assert_eq!(resume.since(), Some("x:1"));
+        resume.opened(Some("x:9"));
+        resume.answered(0);
         resume.is_known(&event(1));
         resume.reconnect();
+        resume.opened(Some("x:9"));
         resume.reconnect();
         assert_eq!(resume.since(), Some("2026-01-01T00:00:01Z"));
         assert!(resume.is_known(&event(1)));
+    }
+
+    #[test]
+    fn before_all_registrations_are_answered_no_time_counts_and_nothing_is_printed_twice() {
+        let mut resume = Resume::new(Some("x:1".to_owned()));
+        resume.opened(Some("x:9"));
+        resume.answered(1);
+        assert!(!resume.is_known(&event(1)));
+        resume.reconnect();
+        assert_eq!(resume.since(), Some("x:1"));
+        resume.opened(Some("x:9"));
+        resume.answered(0);
+        assert!(resume.is_known(&event(1)));
+        resume.reconnect();
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:01Z"));
+    }
+
+    #[test]
+    fn a_time_that_no_clock_has_is_passed_over() {
+        let mut resume = Resume::new(None);
+        resume.opened(Some("x:1"));
+        resume.answered(0);
+        for event in [
+            event(7),
+            r#"{"Time":"9999-12-31T00:00:00Z","Type":"a"}"#.to_owned(),
+            r#"{"Time":"0001-01-01T00:00:00Z","Type":"a"}"#.to_owned(),
+            r#"{"Time":"2026-02-01T00:00:00Z","Type":"hydrant"}"#.to_owned(),
+        ] {
+            assert!(!resume.is_known(&event));
+        }
+        resume.reconnect();
+        assert_eq!(resume.since(), Some("2026-01-01T00:00:07Z"));
     }
 }

@@ -116,7 +116,7 @@ impl Driver {
     /// Publishes an event about a connection; while the inboxes are full it waits for a later turn.
     fn announce(&mut self, action: &str, connection: &Connection) {
         if self.parts.connection_events {
-            self.news.push(connection.event(action, clock::now()));
+            self.news.extend(self.parts.broker.connection_event(action, connection, clock::now()));
             self.announce_news();
         }
     }
