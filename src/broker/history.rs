@@ -261,7 +261,7 @@ impl History {
     }
 
     /// When the event with this number was taken in, or the first one behind it that is retained.
-    pub(super) fn taken(&self, number: u64) -> Option<Timestamp> {
+    pub fn taken(&self, number: u64) -> Option<Timestamp> {
         self.shelf.lock().ring.taken(number)
     }
 }

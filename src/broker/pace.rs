@@ -37,7 +37,7 @@ pub(super) struct Omitted {
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Pace {
-    principals: HashMap<Box<str>, Spent>,
+    principals: HashMap<String, Spent>,
     bound: usize,
 }
 

@@ -19,6 +19,9 @@ const KNOWN: usize = 4096;
 /// Further ahead than this no Time is a place to resume from; servers differ from this clock, and producers from theirs.
 const SKEW: SignedDuration = SignedDuration::from_mins(4);
 
+/// The Type of a server's own notices.
+const HYDRANT: &str = "hydrant";
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Resume {
@@ -91,7 +94,7 @@ impl Resume {
 /// The Time of an event, if one can resume from it.
 fn time(event: &str) -> Option<String> {
     let field = |name| json::members(event).find(|member| member.name() == name);
-    if json::as_string(field("Type")?.value)? == crate::protocol::gap::HYDRANT {
+    if json::as_string(field("Type")?.value)? == HYDRANT {
         return None;
     }
     let text = json::as_string(field("Time")?.value)?.into_owned();
