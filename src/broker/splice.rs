@@ -1,13 +1,19 @@
-//! Where a replay from the archive meets the recent past, without gap or duplicate.
+//! Splicing a replay from the archive onto the history, so that no event is missing and none comes twice.
 //!
-//! The archive's order is not this node's, but each node's events stand in their order in both. So a reader keeps how far it has
-//! got with each node ([`Given`]), and two questions decide the seam. *May the archive be left?* Once it has given everything
-//! that this node had taken in at some moment, the rest is in the recent past ([`Given::missing`]). *What in the recent past was
-//! given already?* Whatever has a lower number than the archive got to, and every copy of an event that was given by its other
-//! way ([`Given::has`]): the numbers of such retained events make a [`Seam`]. It is made once this node has taken in all that the
-//! archive gave, so nothing of that comes later.
+//! A replay reads the archive first and then goes on in this node's history. The two hold the same events in different orders, so a
+//! position in one means nothing in the other. But every node numbers the events that it publishes, and each node's numbers rise in
+//! both. The reader therefore keeps one number for each node: the next event of that node that the archive has yet to give ([`Given`]).
 //!
-//! Contract: pure. Bounded: copies by the window of [`super::dedup`], nodes by those that published, ranges by the history.
+//! 1. **Read the archive** until it has given everything that this node had taken in at some moment near the end of the archive
+//!    ([`Given::missing`] is nothing). What this node takes in later is in the history.
+//! 2. **Wait for this node** until it has taken in everything that the archive gave ([`Given::is_within`]). Otherwise such an event would
+//!    come once from the archive and once more live.
+//! 3. **Compare the history.** An event of the history was given if its number is below its node's in [`Given`], or if it is a copy of an
+//!    event of an endpoint that was given under another node's number ([`Given::has`]). The positions of those events make a [`Seam`]: the
+//!    replay goes on at its start and leaves them out.
+//!
+//! Contract: pure. Memory is bounded: one number for each node that published, the window of [`super::dedup`] for copies, and one
+//! range of the history for each run of events to leave out. The two waits are the caller's, who gives up after a few seconds and reports a gap.
 
 use std::ops::Range;
 
