@@ -94,17 +94,119 @@ async fn every_registration_looks_back_and_no_event_comes_twice() {
     let mut client = since(&server, &place).await;
     client.register("machines.update.*").await;
     assert_eq!(client.event().await.name(), "machines.update.both");
-    client.register("machines.*.*").await;
-    assert_eq!(client.event().await.name(), "machines.create.m");
+    late(&mut client, "machines.*.*", "machines.create.m").await;
     client.deregister("machines.*.*").await;
-    client.register("jobs.*.*").await;
-    assert_eq!(client.event().await.name(), "jobs.update.j");
+    late(&mut client, "jobs.*.*", "jobs.update.j").await;
     server.announce("machines", "create", "unwanted").await;
-    client.register("machines.*.*").await;
-    assert_eq!(client.event().await.name(), "machines.create.unwanted");
+    late(&mut client, "machines.*.*", "machines.create.unwanted").await;
     server.announce("end", "x", "y").await;
-    client.register("end.*.*").await;
-    assert_eq!(client.event().await.name(), "end.x.y");
+    late(&mut client, "end.*.*", "end.x.y").await;
+}
+
+/// A registration that comes after events: the first event of the past stands before its answer.
+async fn late(client: &mut Client, spec: &str, first: &str) {
+    client.say(&format!("register {spec}")).await;
+    assert_eq!(client.event().await.name(), first);
+    client.answer("register", spec).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_registrations_a_moment_apart_and_a_cut_lose_nothing() {
+    let server = Hydrant::start("shards = 1").await;
+    let place = position(&server.connect().await);
+    for start in (0..10_000).step_by(50) {
+        let kind = |key: u32| if key.is_multiple_of(2) { "x" } else { "y" };
+        let lines: Vec<String> = (start..start + 50).map(|key| event(kind(key), "update", &key.to_string())).collect();
+        server.post_lines(&lines.join("\n")).await;
+    }
+    let (mut since_when, mut got) = (place, std::collections::BTreeSet::new());
+    for (cut, pause) in [(100, 0), (1500, 3), (40, 20), (3500, 7), (usize::MAX, 2)] {
+        let mut client = since(&server, &since_when).await;
+        client.say("register x.*.*").await;
+        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+        client.say("register y.*.*").await;
+        let (mut events, mut answers, mut last) = (0, 0, None);
+        while events < cut && got.len() < 10_000 {
+            let seen = client.event().await;
+            if seen.r#type == "websocket" {
+                answers += 1;
+                continue;
+            }
+            events += 1;
+            got.insert(seen.key.parse::<u32>().unwrap());
+            last = Some(seen.time);
+        }
+        // As the documentation says: once both are answered. Usually they are before anything comes.
+        since_when = last.filter(|_| answers == 2).unwrap_or(since_when);
+    }
+    assert!(got.iter().copied().eq(0..10_000), "{} of 10,000", got.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_query_registers_before_anything_comes() {
+    let server = Hydrant::start("").await;
+    let place = position(&server.connect().await);
+    server.announce("a", "x", "1").await;
+    server.announce("b", "x", "2").await;
+    let bad = "a.b.c.X%3DEq(";
+    for since in ["", &format!("since={place}&")] {
+        let query = format!("{since}register=a.*.*&register={bad}&register=b.*.*&register=");
+        let mut client = server.connect_with(&query, false).await.unwrap();
+        assert_eq!(client.answered["x-hydrant-registered"], "4");
+        client.answer("register", "a.*.*").await;
+        client.answer("error", "register a.b.c.X=Eq(").await;
+        client.answer("register", "b.*.*").await;
+        client.answer("error", "register").await;
+        if !since.is_empty() {
+            assert_eq!(client.event().await.name(), "a.x.1");
+            assert_eq!(client.event().await.name(), "b.x.2");
+        }
+        server.announce("b", "x", "3").await;
+        assert_eq!(client.event().await.name(), "b.x.3");
+    }
+    assert!(!server.connect().await.answered.contains_key("x-hydrant-registered"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_bears_a_time_to_resume_from_and_so_does_an_event_of_a_far_future() {
+    let server = Hydrant::start("[replay]\nevents = 10").await;
+    let place = position(&server.connect().await);
+    post(&server, 0..25).await;
+    let mut client = since(&server, &place).await;
+    client.register("machines.*.*").await;
+    let notice = client.event().await;
+    assert_eq!(notice.name(), "hydrant.gap.replay");
+    drop(client);
+    let mut client = since(&server, &notice.time).await;
+    client.register("machines.*.*").await;
+    assert_eq!(client.event().await.name(), "hydrant.gap.replay", "what is gone stays gone");
+    let all = keys(&mut client, 10).await;
+    assert!(all.ends_with(&[24]), "{all:?}");
+    server.post(r#"{"Type":"machines","Action":"update","Key":"25","Time":"9999-01-02T03:04:05Z"}"#).await;
+    let last = client.event().await;
+    server.announce("machines", "update", "26").await;
+    let mut client = since(&server, &last.time).await;
+    client.register("machines.*.*").await;
+    assert_eq!(keys(&mut client, 2).await, [25, 26]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_only_connects_pushes_out_nothing_but_events_about_connections() {
+    let server = Hydrant::start("[replay]\nevents = 80").await;
+    let place = position(&server.connect().await);
+    post(&server, 0..30).await;
+    for _ in 0..100 {
+        server.connect().await;
+    }
+    server.until("hydrant_connections", 0).await;
+    let mut client = since(&server, &place).await;
+    client.register("machines.*.*").await;
+    assert_eq!(keys(&mut client, 30).await, (0..30).collect::<Vec<_>>(), "and no gap");
+    let mut client = since(&server, &place).await;
+    client.register("connections.*.*").await;
+    let object = gap(&mut client).await;
+    assert!(object["Events"].as_u64().unwrap() > 100, "{object}");
+    assert_eq!(client.event().await.r#type, "connections");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
