@@ -92,11 +92,12 @@ bench-build: setup
 	mkdir -p $(BENCH)
 	$(CARGO) build $(LOCKED) --release --workspace
 
-soak: setup need-nats ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, 10,000 connections, rights that end
+soak: setup need-nats ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, resuming, 10,000 connections, rights that end
 	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture --test-threads 1
 	$(CARGO) test $(LOCKED) --release --test upstream --test upstream_cost -- --ignored --nocapture --test-threads 1
 	$(CARGO) test $(LOCKED) --release --test auth -- --ignored --nocapture --test-threads 1
 	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture --test-threads 1
+	HYDRANT_SOAK=1 $(CARGO) test $(LOCKED) --release --test since_model
 	HYDRANT_SOAK=1 $(CARGO) test $(LOCKED) --release --test connections --test rights -- --test-threads 1
 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
