@@ -39,6 +39,9 @@ const SPECS: [&str; 6] = ["a.*.*", "b.*.*", "*.x.*", "*.*.k1", "a,b.y.*", "*.*.*
 const KINDS: [&str; 3] = ["a", "b", "c"];
 const ACTIONS: [&str; 2] = ["x", "y"];
 
+/// The process began so long ago, without an event.
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
 /// Everybody may see everything here.
 static ACCESS: LazyLock<(Arc<Access>, Principal)> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
@@ -180,7 +183,7 @@ impl World {
     }
 
     fn with(archive: Shelf, ring: usize, outbox: usize) -> Self {
-        let history = History::new(HistoryLimits { events: ring, bytes: 1 << 20 }, 1, now());
+        let history = History::new(HistoryLimits { events: ring, bytes: 1 << 20 }, 1, now() - HOUR);
         let broker = Broker::new(Arc::new(Metrics::new()), Instant::now(), history);
         let (inlet, inbox) = inbox(InboxLimits { events: 1000, bytes: 1 << 20 }, || ());
         broker.attach(inlet);
