@@ -202,13 +202,13 @@ fn judge(plan: &Plan, client: &Client, events: &[Known], from: u64) {
     let wanted = wanted.filter(|(_, known)| plan.specs.iter().any(|spec| matches(known, spec)));
     // A later update of the same object stands for those before it.
     let conflated = |number: u64, known: &Known| {
-        let later = |other: &&u64| {
-            let other = &events[usize::try_from(**other).unwrap()];
+        let later = |other: &u64| {
+            let other = &events[usize::try_from(*other).unwrap()];
             other.action == "update" && (other.kind, other.key) == (known.kind, known.key)
         };
         plan.overflow == Overflow::Conflate
             && known.action == "update"
-            && client.got.range(number + 1..).any(|other| later(&other))
+            && client.got.range(number + 1..).any(later)
     };
     let missing: Vec<u64> = wanted
         .filter(|(number, known)| !client.got.contains(number) && !conflated(*number, known))
