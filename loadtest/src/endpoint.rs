@@ -6,17 +6,17 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
+use hydrant::client::{Credentials, Endpoint as Location};
 use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::http::{read_body, read_head, said};
-use crate::tls;
+use crate::tls::{self, Trust};
 use crate::wire::Wire;
 
 /// How long a handshake or a reply may take.
@@ -28,49 +28,16 @@ const PER_SOURCE: usize = 20_000;
 /// What permessage-deflate is offered with: what hydrant and NATS agree to.
 const DEFLATE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
-/// A user's name and password, or a token.
-#[derive(Clone)]
-pub enum Credentials {
-    /// The system wants none.
-    None,
-    /// Sent as `Authorization: Basic`.
-    Password {
-        /// The user's name.
-        user: String,
-        /// The password.
-        password: String,
-    },
-    /// Sent as `Authorization: Bearer`.
-    Token(String),
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials(redacted)")
-    }
-}
-
-impl Credentials {
-    /// A line of a request's head, or nothing.
-    fn header(&self) -> String {
-        match self {
-            Self::None => String::new(),
-            Self::Password { user, password } => {
-                let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-                format!("Authorization: Basic {pair}\r\n")
-            }
-            Self::Token(token) => format!("Authorization: Bearer {token}\r\n"),
-        }
-    }
-}
-
 /// A server that speaks the protocol.
 #[derive(Clone)]
 pub struct Endpoint {
-    authority: String,
+    location: Location,
     address: SocketAddr,
     tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
-    credentials: Credentials,
+    /// A line of a request's head, or nothing.
+    authorization: String,
+    /// Who the authorization is a password of.
+    user: Option<String>,
     wire: Wire,
     deflate: bool,
 }
@@ -81,42 +48,25 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Whom to believe when the server shows its certificate.
-#[derive(Debug, Clone, Copy)]
-pub enum Trust<'p> {
-    /// Anybody.
-    Anyone,
-    /// Those who are signed by a certificate in this PEM file.
-    Authorities(&'p Path),
-    /// Nobody: only plain connections can be made.
-    Nobody,
-}
-
 impl Endpoint {
-    /// An endpoint by its URL: `http`, `https`, `ws` or `wss`, with host and port.
+    /// An endpoint by its URL, as the commands of hydrant read it: `http`, `https`, `ws` or `wss`, host and port.
     ///
     /// # Errors
-    /// The URL makes no sense, the host has no address, or TLS is asked for and nobody is trusted.
-    pub fn new(url: &str, trust: Trust<'_>, credentials: Credentials) -> Result<Self> {
-        let (scheme, rest) =
-            url.split_once("://").with_context(|| format!("{url:?} is not a URL such as https://host:8092"))?;
-        let authority = rest.split('/').next().unwrap_or_default().to_owned();
-        let secure = match scheme {
-            "http" | "ws" => false,
-            "https" | "wss" => true,
-            other => bail!("{other:?} is not a scheme we know: http, https, ws or wss"),
+    /// The URL or the credentials make no sense, the host has no address, or TLS is asked for and nobody is trusted.
+    pub fn new(url: &str, trust: Trust<'_>, credentials: Option<&Credentials>) -> Result<Self> {
+        ensure!(url.contains("://"), "{url:?} is not a URL such as https://host:8092");
+        let location: Location = url.parse()?;
+        let mut addresses = (location.host.as_str(), location.port)
+            .to_socket_addrs()
+            .with_context(|| format!("cannot find {location}"))?;
+        let address = addresses.next().with_context(|| format!("{location} has no address"))?;
+        let tls = location.tls.then(|| tls::config(trust, location.host.clone())).transpose()?;
+        let authorization = credentials.map(header).transpose()?.unwrap_or_default();
+        let user = match credentials {
+            Some(Credentials::Password { user, .. }) => Some(user.clone()),
+            _ => None,
         };
-        let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
-        let host = host.trim_matches(['[', ']']).to_owned();
-        let with_port = if authority.ends_with(']') || !authority.contains(':') {
-            format!("{authority}:8092")
-        } else {
-            authority.clone()
-        };
-        let mut addresses = with_port.to_socket_addrs().with_context(|| format!("cannot find {with_port:?}"))?;
-        let address = addresses.next().with_context(|| format!("{with_port:?} has no address"))?;
-        let tls = secure.then(|| tls::config(trust, host)).transpose()?;
-        Ok(Self { authority, address, tls, credentials, wire: Wire::Drp, deflate: false })
+        Ok(Self { location, address, tls, authorization, user, wire: Wire::Drp, deflate: false })
     }
 
     /// The same endpoint with another protocol.
@@ -148,7 +98,7 @@ impl Endpoint {
 
     /// The endpoint without credentials.
     pub fn url(&self) -> String {
-        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.authority)
+        self.location.to_string()
     }
 
     /// A connection. `index` tells how many were made before, so that loopback ports do not run short.
@@ -204,8 +154,8 @@ impl Endpoint {
 
     /// The head of a request.
     pub fn head(&self, method: &str, path: &str, more: &str) -> String {
-        let (host, credentials) = (&self.authority, self.credentials.header());
-        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{credentials}{more}\r\n")
+        let (host, authorization) = (self.location.authority(), &self.authorization);
+        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}{more}\r\n")
     }
 
     /// The body of a reply to a GET over a connection of its own.
@@ -226,14 +176,21 @@ impl Endpoint {
     /// server a thousand password hashes. Without tokens on the server it stays as it is.
     #[must_use]
     pub fn with_token(self) -> Self {
-        let Credentials::Password { user, .. } = &self.credentials else { return self };
+        let Some(user) = &self.user else { return self };
         let reply = self.get(&format!("/api/v3/users/{user}/token?ttl=1d"));
         let value: Option<serde_json::Value> = reply.ok().and_then(|body| serde_json::from_slice(&body).ok());
-        match value.as_ref().and_then(|value| value["Token"].as_str()) {
-            Some(token) => Self { credentials: Credentials::Token(token.to_owned()), ..self },
+        let token = value.as_ref().and_then(|value| value["Token"].as_str());
+        match token.and_then(|token| header(&Credentials::Token(token.to_owned())).ok()) {
+            Some(authorization) => Self { authorization, user: None, ..self },
             None => self,
         }
     }
+}
+
+/// The line of a request's head that tells who is asking.
+fn header(credentials: &Credentials) -> Result<String> {
+    let value = credentials.header()?;
+    Ok(format!("Authorization: {}\r\n", value.to_str().context("credentials are ASCII")?))
 }
 
 /// A socket that is to be connected to `address` as number `index`: loopback ports of one source address run short.
@@ -307,13 +264,13 @@ mod tests {
 
     fn endpoint(url: &str) -> Result<Endpoint> {
         let credentials = Credentials::Password { user: "u".to_owned(), password: "pa55".to_owned() };
-        Endpoint::new(url, Trust::Nobody, credentials)
+        Endpoint::new(url, Trust::Nobody, Some(&credentials))
     }
 
     #[test]
     fn urls_are_read() {
-        assert_eq!(endpoint("ws://127.0.0.1:81/api").unwrap().address.to_string(), "127.0.0.1:81");
-        assert_eq!(endpoint("http://127.0.0.1").unwrap().address.port(), 8_092);
+        assert_eq!(endpoint("ws://127.0.0.1:81").unwrap().address.to_string(), "127.0.0.1:81");
+        assert_eq!(endpoint("http://127.0.0.1").unwrap().address.port(), 80);
         assert_eq!(endpoint("http://[::1]:99").unwrap().address.to_string(), "[::1]:99");
         for bad in ["127.0.0.1:81", "ftp://127.0.0.1", "http://no such host:1", "https://127.0.0.1:1"] {
             assert!(endpoint(bad).is_err(), "{bad}");
@@ -335,6 +292,6 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let endpoint = endpoint("http://127.0.0.1:81").unwrap();
-        assert!(!format!("{endpoint:?} {:?}", endpoint.credentials).contains("pa55"));
+        assert!(!format!("{endpoint:?}").contains("pa55"));
     }
 }

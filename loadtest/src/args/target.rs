@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::{ArgGroup, Args};
+use hydrant::client::Credentials;
 
 use crate::cpu::Cores;
-use crate::endpoint::{Credentials, Endpoint, Trust};
+use crate::endpoint::Endpoint;
 use crate::server::{Launch, System};
+use crate::tls::Trust;
 
 /// The user that a server makes at its first start, as DRP does.
 const FIRST_USER: &str = "rocketskates:r0cketsk8ts";
@@ -87,7 +89,7 @@ impl Target {
             let (user, password) = self.user_and_password()?;
             Credentials::Password { user: user.to_owned(), password: password.to_owned() }
         };
-        Endpoint::new(url, trust, credentials)
+        Endpoint::new(url, trust, Some(&credentials))
     }
 
     /// A hydrant that we start with the user that it makes at its first start.

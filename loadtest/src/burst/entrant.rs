@@ -7,8 +7,8 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::group::{Lane, Open};
 use super::lane::{Limits, Runner, Setback};
+use super::open::{Lane, Open};
 use super::piece::Piece;
 use crate::cpu::Cores;
 use crate::report::Side;

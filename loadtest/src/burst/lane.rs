@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::group::Lane;
+use super::open::Lane;
 use super::piece::Piece;
-use crate::args::Target;
 use crate::check::Checker;
 use crate::client::{Sink, Swarm};
 use crate::cpu::Cores;
@@ -169,11 +168,6 @@ impl Runner {
         }
         Ok(())
     }
-}
-
-/// Whose events a target's publisher sends, as the events themselves say.
-pub(super) fn user(target: Option<&Target>) -> &str {
-    target.map_or("bench", Target::user)
 }
 
 impl Sink for Checker {

@@ -9,11 +9,13 @@
 mod entrant;
 mod group;
 mod lane;
+mod open;
 mod piece;
 
 use anyhow::Result;
 
-pub use group::{Group, Lane, Open, Transport};
+pub use group::Group;
+pub use open::{Lane, Open, Transport};
 
 use crate::args::{BurstArgs, FloorArgs};
 use crate::cpu;

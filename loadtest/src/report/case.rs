@@ -7,31 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
+use super::number::{Spread, spread};
 use crate::check::Counts;
 
 /// How far a round's floor may be from the median for the round to count.
 const STEADY: f64 = 0.10;
-
-/// Median, least and greatest of some figures.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Spread {
-    /// The middle one, or the mean of the two in the middle.
-    pub median: f64,
-    /// The least.
-    pub min: f64,
-    /// The greatest.
-    pub max: f64,
-}
-
-/// Nothing for no figures.
-pub fn spread(figures: impl IntoIterator<Item = f64>) -> Option<Spread> {
-    let mut sorted: Vec<f64> = figures.into_iter().collect();
-    sorted.sort_by(f64::total_cmp);
-    let (&min, &max) = (sorted.first()?, sorted.last()?);
-    let middle = sorted.len() / 2;
-    let median = if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
-    Some(Spread { median, min, max })
-}
 
 /// One side of one round.
 #[derive(Debug, Clone, Copy, Serialize)]
