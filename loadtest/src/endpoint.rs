@@ -20,7 +20,7 @@ use crate::tls::{self, Trust};
 use crate::wire::Wire;
 
 /// How long a handshake or a reply may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Connections from one loopback address; below the number of ports that the kernel hands out.
 const PER_SOURCE: usize = 20_000;
@@ -118,10 +118,10 @@ impl Endpoint {
 
     fn tcp(&self, index: usize) -> io::Result<TcpStream> {
         let socket = unconnected(self.address, index)?;
-        socket.connect_timeout(&self.address.into(), PATIENCE)?;
+        socket.connect_timeout(&self.address.into(), TIMEOUT)?;
         socket.set_tcp_nodelay(true)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
+        socket.set_write_timeout(Some(TIMEOUT))?;
         Ok(socket.into())
     }
 

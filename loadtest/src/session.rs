@@ -103,7 +103,7 @@ impl Session {
     /// The server's metrics, summed up over labels and, with its labels, each; nothing if we do not know where they are.
     pub fn metrics(&self) -> HashMap<String, f64> {
         let endpoint =
-            self.metrics.as_ref().and_then(|place| Endpoint::new(&format!("http://{place}"), Trust::Nobody, None).ok());
+            self.metrics.as_ref().and_then(|host| Endpoint::new(&format!("http://{host}"), Trust::Nobody, None).ok());
         let body = endpoint.and_then(|endpoint| endpoint.get("/metrics").ok()).unwrap_or_default();
         parse_metrics(&String::from_utf8_lossy(&body))
     }

@@ -110,7 +110,7 @@ fn stalled_readers_meet_a_known_fate() {
     let (clean, table, json) = run(&server, "stall", &["--healthy", "3", "--stalled", "2", "--megabytes", "2"]);
     assert!(clean, "{table}");
     let fates = &json["results"][0]["rounds"][0]["fates"];
-    let sum: u64 = ["complete", "told", "closed"].iter().map(|name| fates[name].as_u64().unwrap()).sum();
+    let sum: u64 = ["complete", "notified", "closed"].iter().map(|name| fates[name].as_u64().unwrap()).sum();
     assert_eq!(sum, 2, "{table}");
 }
 

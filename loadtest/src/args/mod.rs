@@ -2,7 +2,7 @@
 
 mod examples;
 mod peers;
-mod place;
+mod run;
 mod target;
 
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 pub use peers::{Peer, PeerArgs};
-pub use place::{Output, Place, Work};
+pub use run::{Output, RunArgs, Work};
 pub use target::Target;
 
 /// Fleet simulator and socket-level benchmark of hydrant, and of what else speaks its protocol.
@@ -59,13 +59,13 @@ impl Command {
     /// What is kept.
     pub fn output(&self) -> &Output {
         match self {
-            Self::Floor(args) => &args.work.place.output,
-            Self::Burst(args) => &args.work.place.output,
-            Self::Compare(args) => &args.place.output,
-            Self::Fleet(args) => &args.place.output,
-            Self::Stall(args) => &args.place.output,
-            Self::Idle(args) => &args.place.output,
-            Self::Storm(args) => &args.place.output,
+            Self::Floor(args) => &args.work.run.output,
+            Self::Burst(args) => &args.work.run.output,
+            Self::Compare(args) => &args.run.output,
+            Self::Fleet(args) => &args.run.output,
+            Self::Stall(args) => &args.run.output,
+            Self::Idle(args) => &args.run.output,
+            Self::Storm(args) => &args.run.output,
             Self::Report(args) => &args.output,
         }
     }
@@ -187,7 +187,7 @@ pub struct CompareArgs {
     pub rest: u32,
     /// Where it runs and what is kept.
     #[command(flatten)]
-    pub place: Place,
+    pub run: RunArgs,
 }
 
 /// `fleet`.
@@ -228,7 +228,7 @@ pub struct FleetArgs {
     pub seed: u64,
     /// Where it runs and what is kept.
     #[command(flatten)]
-    pub place: Place,
+    pub run: RunArgs,
     /// The server.
     #[command(flatten)]
     pub target: Target,
@@ -245,7 +245,7 @@ pub struct StallArgs {
     pub rounds: u32,
     /// Where it runs and what is kept.
     #[command(flatten)]
-    pub place: Place,
+    pub run: RunArgs,
     /// The server.
     #[command(flatten)]
     pub target: Target,
@@ -282,7 +282,7 @@ pub struct IdleArgs {
     pub rest: u32,
     /// Where it runs and what is kept.
     #[command(flatten)]
-    pub place: Place,
+    pub run: RunArgs,
     /// The server.
     #[command(flatten)]
     pub target: Target,
@@ -320,7 +320,7 @@ pub struct StormArgs {
     pub patience: u32,
     /// Where it runs and what is kept.
     #[command(flatten)]
-    pub place: Place,
+    pub run: RunArgs,
     /// The server.
     #[command(flatten)]
     pub target: Target,

@@ -97,7 +97,7 @@ impl Chart {
     }
 }
 
-/// The colour of a system; of others, that of their place among `names`.
+/// The colour of a system; of others, that of their position among `names`.
 fn colour(name: &str, names: &[&str]) -> usize {
     let known = KNOWN.iter().find(|(start, _)| name.starts_with(start)).map(|&(_, colour)| colour);
     known.unwrap_or_else(|| names.iter().position(|other| *other == name).unwrap_or(0) % COLOURS)
@@ -170,7 +170,7 @@ fn line_chart(title: &str, [x_ticks, y_ticks]: [&Ticks; 2], lines: &[Line]) -> M
 
 /// A line, and its entry in the legend.
 fn one_line(line: &Line, row: usize, [x, y]: [&Axis; 2], [left, top]: [f64; 2]) -> Markup {
-    let point = |&(a, b): &(f64, f64)| format!("{} {}", tenths(x.place(a)), tenths(y.place(b)));
+    let point = |&(a, b): &(f64, f64)| format!("{} {}", tenths(x.position(a)), tenths(y.position(b)));
     let points: Vec<String> = line.points.iter().map(point).collect();
     let class = format!("line l{}{}", line.colour % COLOURS, if line.dashed { " dashed" } else { "" });
     #[allow(clippy::cast_precision_loss, reason = "a handful of lines")]

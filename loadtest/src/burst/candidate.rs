@@ -1,6 +1,6 @@
 //! One server under test with its clients: what it is called, where it comes from, and how its bytes travel.
 //!
-//! Contract: nothing is started before [`Lane::open`].
+//! Contract: nothing is started before [`Candidate::open`].
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use crate::cpu::Cores;
 use crate::server::{Launch, System};
 use crate::session::Session;
 
-/// How a lane's bytes travel.
+/// How a candidate's bytes travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// As they are.
@@ -38,7 +38,7 @@ impl Transport {
     }
 }
 
-/// Where a lane's server comes from.
+/// Where a candidate's server comes from.
 #[derive(Debug, Clone)]
 pub enum Open {
     /// A hydrant, ours or somebody else's.
@@ -49,7 +49,7 @@ pub enum Open {
 
 /// One server and its clients.
 #[derive(Debug, Clone)]
-pub struct Lane {
+pub struct Candidate {
     /// As shown.
     pub name: String,
     /// What it is.
@@ -62,11 +62,11 @@ pub struct Lane {
     pub spec: Option<String>,
     /// Where it comes from.
     pub open: Open,
-    /// The lane that its figures are divided by, round by round.
+    /// The candidate that its figures are divided by, round by round.
     pub beside: Option<usize>,
 }
 
-impl Lane {
+impl Candidate {
     pub(super) fn open(&self, cores: Cores) -> Result<Session> {
         match &self.open {
             Open::Target(target) => Session::open(target, cores),

@@ -31,7 +31,7 @@ pub(super) enum Phase {
 pub(super) type Failure = String;
 
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct Client {
     pub(super) phase: Phase,
     pub(super) stream: Option<Stream>,
     /// When the present try began.
@@ -44,7 +44,7 @@ pub(super) struct Member {
     input: Vec<u8>,
 }
 
-impl Member {
+impl Client {
     pub(super) fn new(index: usize) -> Self {
         let (out, input) = (Vec::new(), Vec::new());
         Self { phase: Phase::Away, stream: None, since: Instant::now(), tries: 0, index, out, input }
