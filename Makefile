@@ -78,7 +78,8 @@ bench: bench-build ## In-process benchmarks, then everything over sockets beside
 	measure storm-cut storm $$serve -n 10000 --rounds 2; \
 	measure storm-tls storm $$serve --serve-tls -n 5000; \
 	measure idle idle $$serve -n 10000; \
-	measure idle-tls idle $$serve --serve-tls -n 10000
+	measure idle-tls idle $$serve --serve-tls -n 10000; \
+	measure hostile hostile $$serve --seconds 10
 
 bench-quick: bench-build ## The same over sockets, small and short: to see that it works, not to quote
 	$(LOADTEST); set -e; measure compare compare $$serve -n 200 --many 1000 --rounds 3 --seconds 0.2 --stall-rounds 1 --megabytes 4 --idle 500 --rest 2; \
@@ -86,7 +87,8 @@ bench-quick: bench-build ## The same over sockets, small and short: to see that 
 	measure fleet fleet $$serve --percent 25,50 --floor --seconds 2; \
 	measure fleet-200 fleet $$serve --runners 0 --portals 200 --scripts 0 --rate 200 --floor --seconds 2; \
 	measure storm storm $$serve -n 1000 --loss restart; \
-	measure idle idle $$serve -n 1000 --rest 2
+	measure idle idle $$serve -n 1000 --rest 2; \
+	measure hostile hostile $$serve --healthy 50 --rate 200 --seconds 2 --strength 40
 
 bench-build: setup
 	mkdir -p $(BENCH)

@@ -7,7 +7,8 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
@@ -40,6 +41,10 @@ pub struct Endpoint {
     user: Option<String>,
     wire: Wire,
     deflate: bool,
+    /// Of the websocket's path; empty, or with its `?`.
+    query: String,
+    /// How long a handshake or a reply may take.
+    timeout: Duration,
 }
 
 impl fmt::Debug for Endpoint {
@@ -66,7 +71,17 @@ impl Endpoint {
             Some(Credentials::Password { user, .. }) => Some(user.clone()),
             _ => None,
         };
-        Ok(Self { location, address, tls, authorization, user, wire: Wire::Drp, deflate: false })
+        Ok(Self {
+            location,
+            address,
+            tls,
+            authorization,
+            user,
+            wire: Wire::Drp,
+            deflate: false,
+            query: String::new(),
+            timeout: TIMEOUT,
+        })
     }
 
     /// The same endpoint with another protocol.
@@ -79,6 +94,37 @@ impl Endpoint {
     #[must_use]
     pub fn deflating(self, deflate: bool) -> Self {
         Self { deflate, ..self }
+    }
+
+    /// The same endpoint, whose websockets are opened with a query.
+    #[must_use]
+    pub fn with_query(self, query: &str) -> Self {
+        Self { query: format!("?{query}"), ..self }
+    }
+
+    /// The same endpoint, whose handshakes and replies may take so long.
+    #[must_use]
+    pub fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// The same endpoint, as somebody else.
+    ///
+    /// # Errors
+    /// The credentials cannot stand in a header.
+    pub fn with_credentials(self, credentials: &Credentials) -> Result<Self> {
+        Ok(Self { authorization: header(credentials)?, user: None, ..self })
+    }
+
+    /// The same endpoint, as nobody.
+    #[must_use]
+    pub fn without_credentials(self) -> Self {
+        Self { authorization: String::new(), user: None, ..self }
+    }
+
+    /// Whether TLS is spoken there.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// What is spoken there.
@@ -106,7 +152,20 @@ impl Endpoint {
     /// # Errors
     /// The server cannot be reached, or its certificate is not believed.
     pub fn connect(&self, index: usize) -> Result<Stream> {
-        let socket = self.tcp(index).with_context(|| format!("cannot connect to {}", self.url()))?;
+        self.over(unconnected(self.address, index))
+    }
+
+    /// A connection from another address of this machine.
+    ///
+    /// # Errors
+    /// As [`Endpoint::connect`], or the address is not this machine's.
+    pub fn connect_from(&self, source: Ipv4Addr) -> Result<Stream> {
+        self.over(bound(self.address, source))
+    }
+
+    fn over(&self, socket: io::Result<Socket>) -> Result<Stream> {
+        let socket = socket.and_then(|socket| self.tcp(socket));
+        let socket = socket.with_context(|| format!("cannot connect to {}", self.url()))?;
         let Some((config, name)) = &self.tls else { return Ok(Stream::Plain(socket)) };
         let mut session = rustls::ClientConnection::new(Arc::clone(config), name.clone())?;
         let mut socket = socket;
@@ -116,12 +175,11 @@ impl Endpoint {
         Ok(Stream::Tls(Box::new(rustls::StreamOwned::new(session, socket))))
     }
 
-    fn tcp(&self, index: usize) -> io::Result<TcpStream> {
-        let socket = unconnected(self.address, index)?;
-        socket.connect_timeout(&self.address.into(), TIMEOUT)?;
+    fn tcp(&self, socket: Socket) -> io::Result<TcpStream> {
+        socket.connect_timeout(&self.address.into(), self.timeout)?;
         socket.set_tcp_nodelay(true)?;
-        socket.set_read_timeout(Some(TIMEOUT))?;
-        socket.set_write_timeout(Some(TIMEOUT))?;
+        socket.set_read_timeout(Some(self.timeout))?;
+        socket.set_write_timeout(Some(self.timeout))?;
         Ok(socket.into())
     }
 
@@ -149,7 +207,7 @@ impl Endpoint {
         let more = self.wire.upgrade();
         let lines = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
         let upgrade = format!("{lines}\r\nSec-WebSocket-Key: {nonce}\r\n{deflate}{more}");
-        self.head("GET", self.wire.path(), &upgrade)
+        self.head("GET", &format!("{}{}", self.wire.path(), self.query), &upgrade)
     }
 
     /// The head of a request.
@@ -170,6 +228,21 @@ impl Endpoint {
         let body = read_body(&mut stream, &head, rest)?;
         ensure!(head.status == 200, "GET {path}: {} {}", head.status, said(&body));
         Ok(body)
+    }
+
+    /// Waits until the credentials are good: a server takes a change of its users within seconds.
+    ///
+    /// # Errors
+    /// They are not good in time; the error has the last answer.
+    pub fn wait_until_known(&self) -> Result<()> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            match self.get("/api/v3/info") {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => thread::sleep(Duration::from_millis(250)),
+            }
+        }
     }
 
     /// The same endpoint with a token in place of the password, so that a thousand connections do not cost the
@@ -195,14 +268,20 @@ fn header(credentials: &Credentials) -> Result<String> {
 
 /// A socket that is to be connected to `address` as number `index`: loopback ports of one source address run short.
 pub(crate) fn unconnected(address: SocketAddr, index: usize) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if let IpAddr::V4(target) = address.ip()
         && target.is_loopback()
         && index >= PER_SOURCE
     {
         let source = u8::try_from(1 + index / PER_SOURCE).unwrap_or(u8::MAX);
-        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, source), 0)).into())?;
+        return bound(address, Ipv4Addr::new(127, 0, 0, source));
     }
+    Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
+}
+
+/// A socket that is to be connected to `address` from `source`.
+fn bound(address: SocketAddr, source: Ipv4Addr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
     Ok(socket)
 }
 

@@ -119,6 +119,14 @@ impl Session {
         Ok(true)
     }
 
+    /// Makes a user without any role in a server of ours; its token.
+    ///
+    /// # Errors
+    /// The server is not ours, or its program refuses.
+    pub fn guest_token(&self) -> Result<String> {
+        self.server.as_ref().context("the server is not ours")?.guest_token()
+    }
+
     /// Adds to an error what a server of ours has said last.
     pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         match &self.server {

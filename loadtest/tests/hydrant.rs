@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use clap::Parser as _;
+use hydrant::auth::{AuthOptions, Authority, PasswordHash, TokenRequest, edit_store};
 use hydrant::config::{FlagValue, Settings, Sources};
 use hydrant::server::Server;
 use hydrant_loadtest::args::Cli;
@@ -20,7 +21,26 @@ struct Hydrant {
 
 impl Hydrant {
     fn start(tls: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), tls)
+    }
+
+    /// A server that has the first user and one without any role; the latter's token.
+    fn with_guest(tls: &str) -> (Self, String) {
         let data = tempfile::tempdir().unwrap();
+        let directory = data.path().join("data");
+        edit_store(&directory, |store| {
+            store.add_user("rocketskates", PasswordHash::make("r0cketsk8ts")?, &["superuser".to_owned()])?;
+            store.add_user("guest", PasswordHash::make("a-guest-has-no-role")?, &[])
+        })
+        .unwrap();
+        let server = Self::start_in(data, tls);
+        let authority = Authority::open_existing(&directory, AuthOptions::default()).unwrap();
+        let now = hydrant::clock::now();
+        let issued = authority.issue_local(&"user:guest".parse().unwrap(), &TokenRequest::default(), now).unwrap();
+        (server, issued.token.expose().to_owned())
+    }
+
+    fn start_in(data: tempfile::TempDir, tls: &str) -> Self {
         let directory = data.path().join("data").display().to_string();
         let flag = |key, text: &str| FlagValue { key, flag: "--test", text: text.to_owned() };
         let flags = vec![
@@ -122,6 +142,26 @@ fn everybody_comes_back_and_nothing_is_left_over() {
     let held = &json["rounds"][1]["held"];
     assert_eq!((held["connections"].as_u64(), held["registrations"].as_u64()), (Some(50), Some(150)), "{table}");
     assert_eq!(json["held_before"], json["held_after"], "{table}");
+}
+
+/// A short form of what `make bench` measures: counts and bounds, no times, since the machine is not quiet.
+#[test]
+fn hostile_clients_cost_the_others_nothing_but_time() {
+    let (server, token) = Hydrant::with_guest("self-signed");
+    let size = ["--healthy", "10", "--rate", "50", "--seconds", "1", "--strength", "16", "--guest-token", &token];
+    let (clean, table, json) = run(&server, "hostile", &size);
+    assert!(clean, "{table}");
+    for trial in json["trials"].as_array().unwrap() {
+        let name = trial["attack"].as_str().unwrap();
+        if name == "slots" {
+            assert_eq!(trial["verdict"], "left-out", "{table}");
+            continue;
+        }
+        let counts = &trial["with"]["counts"];
+        assert_eq!((counts["received"].as_u64(), counts["lost"].as_u64()), (Some(10 * 50), Some(0)), "{name}: {table}");
+        assert!(!trial["outcomes"].as_object().unwrap().is_empty(), "{name}: the attackers heard nothing: {table}");
+        assert!(trial["with"]["growth"].as_u64().unwrap() < 512 << 20, "{name}: {table}");
+    }
 }
 
 #[test]

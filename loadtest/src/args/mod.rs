@@ -1,6 +1,7 @@
 //! The command line.
 
 mod examples;
+mod hostile;
 mod peers;
 mod run;
 mod target;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+pub use hostile::{Attack, HostileArgs};
 pub use peers::{Peer, PeerArgs};
 pub use run::{Output, RunArgs, Work};
 pub use target::Target;
@@ -50,6 +52,9 @@ pub enum Command {
     /// Everybody loses the connection at once and comes back.
     #[command(after_help = examples::STORM)]
     Storm(StormArgs),
+    /// Hostile clients of many kinds, one after the other: what the others notice of each.
+    #[command(after_help = examples::HOSTILE)]
+    Hostile(Box<HostileArgs>),
     /// Compare two results kept by --json: ratios, and what has become worse.
     #[command(after_help = examples::REPORT)]
     Report(ReportArgs),
@@ -66,6 +71,7 @@ impl Command {
             Self::Stall(args) => &args.run.output,
             Self::Idle(args) => &args.run.output,
             Self::Storm(args) => &args.run.output,
+            Self::Hostile(args) => &args.run.output,
             Self::Report(args) => &args.output,
         }
     }

@@ -34,6 +34,9 @@ use crate::session::Session;
 /// How long registrations may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Machines in the fleet of [`Watchers`].
+const MACHINES: u32 = 200;
+
 /// How long the greatest rate is looked for.
 const CAPACITY_SECONDS: u32 = 5;
 
@@ -83,6 +86,35 @@ fn measure(args: &FleetArgs, cores: Cores, session: &Session, machine: Machine) 
         capacity,
         rates: found,
     })
+}
+
+/// Clients that all watch everything, and a fleet whose events they are to get.
+#[derive(Debug)]
+pub struct Watchers(Bench);
+
+impl Watchers {
+    /// Connects and registers `count` clients, and a publisher.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub fn connect(session: &Session, count: u32, cores: Cores) -> Result<Self> {
+        let mut fleet = Fleet::new(1, MACHINES);
+        while !fleet.is_set_up() {
+            fleet.step();
+        }
+        let interests: Vec<Interest> = (0..count).map(|_| Interest::All).collect();
+        let swarm = registered(session, &interests)?;
+        let destination = Destination::Server(session.publisher(cores.client)?.wakes(swarm.waker()?));
+        Ok(Self(Bench { fleet, interests, swarm, destination }))
+    }
+
+    /// Publishes `rate` events a second for `seconds`, each for every client. `meanwhile` is called now and then.
+    ///
+    /// # Errors
+    /// The server does not take the events, or `meanwhile` fails.
+    pub fn run(&mut self, rate: u32, seconds: u32, meanwhile: &mut dyn FnMut() -> Result<()>) -> Result<Sample> {
+        self.0.run(rate, seconds, meanwhile)
+    }
 }
 
 /// The rates to be measured, each with its percentage if it is one.

@@ -60,6 +60,7 @@ pub struct Sample {
 }
 
 /// The clients, and where events go.
+#[derive(Debug)]
 pub(super) struct Bench {
     pub(super) fleet: Fleet,
     pub(super) interests: Vec<Interest>,

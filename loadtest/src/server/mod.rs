@@ -1,5 +1,6 @@
 //! Starts a server of our own to be measured, and ends it.
 
+mod guest;
 mod system;
 
 use std::fs::{self, File};
