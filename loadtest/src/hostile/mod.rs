@@ -67,7 +67,7 @@ pub fn run(args: &HostileArgs) -> Result<Report> {
             continue;
         };
         server = place.session.info.clone();
-        trials.push(place.run(args, attack, cores)?);
+        trials.push(place.run(args, attack, cores).unwrap_or_else(|error| Trial::failed(attack, &error)));
     }
     let settings = serde_json::json!({
         "healthy": args.healthy, "rate": args.rate, "seconds": args.seconds, "strength": args.strength, "run": args.run,

@@ -77,8 +77,10 @@ pub struct Trial {
     with: Option<Measured>,
     /// What the attackers heard, by kind.
     outcomes: Outcomes,
-    /// What kept the healthy clients from being measured, or the attack from being tried.
+    /// What kept the healthy clients from being measured.
     error: Option<String>,
+    /// What kept the attack from being tried.
+    left_out: Option<String>,
     ended: bool,
 }
 
@@ -95,13 +97,22 @@ impl Trial {
             Ok(with) => (Some(with), None),
             Err(error) => (None, Some(format!("{error:#}"))),
         };
-        Self { attack, without: Some(without), with, outcomes, error, ended }
+        Self { without: Some(without), with, outcomes, error, ended, ..Self::empty(attack) }
+    }
+
+    /// An attack before which the healthy clients could not be measured.
+    pub(super) fn failed(attack: Attack, error: &anyhow::Error) -> Self {
+        Self { error: Some(format!("{error:#}")), ..Self::empty(attack) }
     }
 
     /// An attack that was not.
     pub(super) fn left_out(attack: Attack, why: &str) -> Self {
+        Self { left_out: Some(why.to_owned()), ..Self::empty(attack) }
+    }
+
+    fn empty(attack: Attack) -> Self {
         let (without, with, outcomes) = (None, None, Outcomes::new());
-        Self { attack, without, with, outcomes, error: Some(why.to_owned()), ended: false }
+        Self { attack, without, with, outcomes, error: None, left_out: None, ended: false }
     }
 
     /// How much longer events took, at p99 and at most, in microseconds.
@@ -114,7 +125,7 @@ impl Trial {
         let is_clean = |half: &Option<Measured>| half.as_ref().is_some_and(|half| half.counts.is_clean());
         match self.delay() {
             _ if self.ended => Verdict::Ended,
-            _ if self.without.is_none() => Verdict::LeftOut,
+            _ if self.left_out.is_some() => Verdict::LeftOut,
             Some([p99, max]) if is_clean(&self.without) && is_clean(&self.with) => {
                 if p99 <= promise.p99_us && max <= promise.max_us { Verdict::Kept } else { Verdict::Slow }
             }
@@ -147,12 +158,11 @@ impl Trial {
     }
 
     /// What the attack was, and what came of it.
-    fn note(&self) -> String {
+    fn outcome_row(&self) -> Vec<String> {
         let help = self.attack.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string));
         let heard: Vec<String> =
             self.outcomes.iter().map(|(what, times)| format!("{} {what}", report::count(*times))).collect();
-        let heard = if heard.is_empty() { "nothing was heard".to_owned() } else { heard.join(", ") };
-        format!("{}: {} The attackers: {heard}.", self.attack.name(), help.unwrap_or_default())
+        vec![self.attack.name(), help.unwrap_or_default(), heard.join(", ")]
     }
 
     fn figures(&self) -> Vec<Figure> {
@@ -212,13 +222,20 @@ impl Report {
             Table::new("attack|without, ms|with, ms|added at p99, ms|added at most, ms|memory growth|faults|promise");
         for trial in &self.trials {
             table.row(trial.row(self.promise));
-            section.note(trial.note());
         }
         section.table = Some(table);
         section.charts.push(self.chart());
         for trial in &self.trials {
             self.faults(trial, &mut section);
         }
+        section
+    }
+
+    fn outcomes(&self) -> Section {
+        let mut section = Section::new("What the attackers heard");
+        let mut table = Table::new("attack|what it is|heard or done");
+        self.trials.iter().for_each(|trial| table.row(trial.outcome_row()));
+        section.table = Some(table);
         section
     }
 
@@ -235,7 +252,7 @@ impl Report {
         let name = trial.attack.name();
         match trial.verdict(self.promise) {
             Verdict::Kept => {}
-            Verdict::LeftOut => section.note(format!("{name} was left out: {}", trial.error.as_deref().unwrap_or("?"))),
+            Verdict::LeftOut => section.note(format!("{name} was left out: {}", trial.left_out.as_deref().unwrap_or("?"))),
             Verdict::Slow => section.fault(format!("{name}: events took longer than promised")),
             Verdict::Lost | Verdict::Ended => {
                 let halves = [("without", &trial.without), ("with", &trial.with)];
@@ -270,7 +287,7 @@ impl Outcome for Report {
         let mut page = Page::new("hydrant-loadtest hostile", &self.machine);
         page.fact("server", self.server["version"].as_str().unwrap_or("unknown version"));
         page.fact("settings", settings_line(&self.settings));
-        page.sections.push(self.section());
+        page.sections.extend([self.section(), self.outcomes()]);
         let tried = self.trials.len() - self.count(Verdict::LeftOut);
         let text = format!("The promise was kept under {} of {tried} attacks", self.count(Verdict::Kept));
         page.verdict = Some(PageVerdict { good: self.count(Verdict::Kept) == tried, text });

@@ -5,21 +5,27 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use flate2::{Compress, Compression, FlushCompress};
 use hydrant::client::Credentials;
 
-use super::socket::{Socket, is_timeout};
+use super::socket::Socket;
 use super::upstream;
-use super::worker::Worker;
+use super::worker::{Worker, is_timeout};
 use crate::endpoint::{Endpoint, Stream};
 use crate::frame::{self, Opcode};
 use crate::http::{read_body, read_head};
-use crate::inflate::deflated;
 
 /// Between two bytes of a slow body, and between two looks at a slow download.
 const DRIP: Duration = Duration::from_millis(200);
 
 /// What a deflate bomb inflates to.
 const INFLATED: usize = 48 << 20;
+
+/// Bytes at the end of a flushed block that a message leaves out.
+const TAIL: usize = 4;
+
+/// How long a login may wait for its turn.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest token that a server looks at.
 const TOKEN: usize = 8_000;
@@ -32,7 +38,7 @@ pub(super) fn logins(worker: &Worker) -> Result<()> {
     // Half of the names are nobody's.
     let user = if number.is_multiple_of(2) { "rocketskates".to_owned() } else { format!("user{number}") };
     let wrong = Credentials::Password { user, password: format!("wrong-{number}") };
-    let endpoint = worker.guest().clone().with_credentials(&wrong)?;
+    let endpoint = worker.guest().clone().within(LOGIN_TIMEOUT).with_credentials(&wrong)?;
     let mut stream = endpoint.connect_from(source)?;
     get(&endpoint, &mut stream, "/api/v3/info", worker)
 }
@@ -99,7 +105,7 @@ fn sip(stream: &mut Stream) -> io::Result<Option<String>> {
 
 /// Messages that are short on the wire.
 pub(super) fn deflate_bombs(worker: &Worker) -> Result<()> {
-    let bomb = deflated(&vec![b'0'; INFLATED])?;
+    let bomb = bomb()?;
     let mut bytes = Vec::new();
     frame::write_masked(Opcode::Text, &bomb, [0; 4], &mut bytes)?;
     // The first reserved bit says that a message is compressed.
@@ -114,6 +120,16 @@ pub(super) fn deflate_bombs(worker: &Worker) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// As short as deflate can make it, without the end that permessage-deflate leaves out.
+fn bomb() -> Result<Vec<u8>> {
+    let mut deflater = Compress::new(Compression::best(), false);
+    let mut bytes = Vec::with_capacity(INFLATED / 500);
+    deflater.compress_vec(&vec![b'0'; INFLATED], &mut bytes, FlushCompress::Sync)?;
+    bytes.truncate(bytes.len().saturating_sub(TAIL));
+    ensure!(u16::try_from(bytes.len()).is_ok(), "the bomb is {} bytes long", bytes.len());
+    Ok(bytes)
 }
 
 /// Whole handshakes, and then nothing.
@@ -147,4 +163,16 @@ fn get(endpoint: &Endpoint, stream: &mut Stream, path: &str, worker: &Worker) ->
     read_body(stream, &head, rest)?;
     worker.count(format!("HTTP {}", head.status));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_short_and_inflates_to_much() {
+        let bomb = bomb().unwrap();
+        assert!(bomb.len() < 60_000, "{}", bomb.len());
+        assert_eq!(crate::inflate::Inflater::default().message(&bomb).unwrap().len(), INFLATED);
+    }
 }

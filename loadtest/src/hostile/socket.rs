@@ -1,11 +1,11 @@
 //! One websocket of an attacker: sends what it is told to, and counts what comes.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::worker::Worker;
+use super::worker::{Worker, is_timeout};
 use crate::endpoint::{Endpoint, Stream};
 use crate::frame::{self, Opcode};
 
@@ -113,11 +113,6 @@ impl Socket {
         self.input.drain(..at);
         if pongs.is_empty() { Ok(()) } else { self.write(&pongs) }
     }
-}
-
-/// A read that came to nothing.
-pub(super) fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 /// What kind of message this is.

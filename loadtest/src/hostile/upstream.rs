@@ -1,4 +1,4 @@
-//! An endpoint that has nothing but one long public file, for a server of ours to stand in front of.
+//! An endpoint that has nothing but one long public file and an empty `info`, for a server of ours to stand in front of.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -15,6 +15,9 @@ pub(super) const PATH: &str = "/files/image.iso";
 
 /// Its length.
 const LENGTH: usize = 16 << 20;
+
+/// What it says of itself, and of what it does not have.
+const EMPTY: &[u8] = b"{}";
 
 /// How long a connection may stand still.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -84,10 +87,15 @@ fn serve(mut stream: TcpStream) {
             _ => return,
         }
         while let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
-            let is_file = head.starts_with(format!("GET {PATH} ").as_bytes());
+            let asks_for = |path: &str| head.starts_with(format!("GET {path} ").as_bytes());
+            let (status, length) = match () {
+                () if asks_for(PATH) => ("200 OK", LENGTH),
+                () if asks_for("/api/v3/info") => ("200 OK", EMPTY.len()),
+                () => ("404 Not Found", EMPTY.len()),
+            };
             head.drain(..end + 4);
-            let (status, length) = if is_file { ("200 OK", LENGTH) } else { ("404 Not Found", 0) };
-            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n");
+            let kind = "Content-Type: application/json";
+            let answer = format!("HTTP/1.1 {status}\r\n{kind}\r\nContent-Length: {length}\r\n\r\n");
             if stream.write_all(answer.as_bytes()).is_err() || send(&mut stream, length).is_err() {
                 return;
             }
@@ -96,6 +104,9 @@ fn serve(mut stream: TcpStream) {
 }
 
 fn send(stream: &mut TcpStream, length: usize) -> std::io::Result<()> {
+    if length == EMPTY.len() {
+        return stream.write_all(EMPTY);
+    }
     let block = [b'.'; 16 << 10];
     let mut rest = length;
     while rest > 0 {

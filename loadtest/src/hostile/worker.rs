@@ -5,6 +5,7 @@
 //! of an attacker; what an attacker hears is counted, and nothing that it hears ends the attack.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -158,10 +159,16 @@ fn kind(error: &anyhow::Error) -> String {
     if let Some((_, status)) = text.split_once("refuses a websocket: ") {
         return format!("HTTP {}", status.split(' ').next().unwrap_or_default());
     }
-    match error.root_cause().downcast_ref::<std::io::Error>() {
+    match error.root_cause().downcast_ref::<io::Error>() {
+        Some(cause) if is_timeout(cause) => "no answer in time".to_owned(),
         Some(cause) => cause.kind().to_string(),
         None => text.chars().take(80).collect(),
     }
+}
+
+/// A read that came to nothing.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]
