@@ -7,11 +7,11 @@ use tokio::sync::watch;
 use super::{Server, StartError};
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
-use crate::broker::history::HYDRANT;
 use crate::config::{Auth, AuthMode, Proxy, Settings};
-use crate::delegation::{Delegation, DelegationLimits};
+use crate::endpoint::http::{Upstream, UpstreamLimits};
+use crate::endpoint::identity::{Delegation, DelegationLimits};
 use crate::metrics::Source;
-use crate::upstream::{Upstream, UpstreamLimits};
+use crate::protocol::gap::HYDRANT;
 
 /// REST has callers too.
 const LEAST_VERDICTS: usize = 16_384;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use hydrant::broker::Broker;
 use hydrant::broker::export::ExportLimits;
 use hydrant::broker::history::{History, HistoryLimits};
+use hydrant::broker::inbox::{Inbox, InboxLimits, inbox};
 use hydrant::clock::now;
+use hydrant::cluster::{Health, Login, NatsOptions, Tls, start};
 use hydrant::event::{Draft, Event};
-use hydrant::fanout::inbox::{Inbox, InboxLimits, inbox};
-use hydrant::ingest::nats::{Health, Login, NatsOptions, Tls, start};
 use hydrant::metrics::{Metrics, Source};
 use tokio::sync::watch;
 

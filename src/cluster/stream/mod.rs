@@ -1,0 +1,78 @@
+//! The `JetStream` stream that keeps what nodes publish, and replays from it (`nats.stream`).
+//!
+//! Publishing stays core NATS: the server stores what is published on the subjects, and no node waits for it. So the stream holds
+//! what reached the NATS server while it could store, and the numbers in the messages show what it does not hold. Heartbeats are
+//! stored too: they tell a reader that nothing is missing before them.
+//!
+//! [`ensure`](mod@ensure) makes sure that there is a stream, [`pages`] reads it, [`reader`] makes a replay of that. Reading goes
+//! over a connection of its own, so that replays do not delay live events; it needs no consumers, so nothing is kept at the
+//! server for clients that come and go.
+//!
+//! Contract: at most [`READERS`] replays read at a time, others wait for their turn, and as many read again for registrations
+//! that came late; each holds at most two pages.
+
+pub(super) mod ensure;
+mod options;
+mod pages;
+mod reader;
+
+use std::sync::{Arc, Weak};
+
+use async_nats::Client;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::broker::Broker;
+use crate::broker::archive::{Archive, Desk, Reading};
+pub use options::StreamOptions;
+pub(super) use pages::ANSWERS;
+use reader::{Reader, ReaderOptions};
+
+/// Replays that read at a time.
+const READERS: usize = 32;
+
+/// A stream that replays are read from.
+#[derive(Debug)]
+pub(super) struct StreamArchive {
+    client: Client,
+    stream: String,
+    window: usize,
+    longest: usize,
+    /// The broker holds the archive.
+    broker: Weak<Broker>,
+    once: Arc<Semaphore>,
+    again: Arc<Semaphore>,
+    runtime: Handle,
+}
+
+impl StreamArchive {
+    /// To be called inside a tokio runtime. `longest` is that of an event in bytes.
+    pub(super) fn new(client: Client, options: &StreamOptions, longest: usize, broker: &Arc<Broker>) -> Self {
+        Self {
+            client,
+            stream: options.name.clone(),
+            window: options.window,
+            longest,
+            broker: Arc::downgrade(broker),
+            once: Arc::new(Semaphore::new(READERS)),
+            again: Arc::new(Semaphore::new(READERS)),
+            runtime: Handle::current(),
+        }
+    }
+}
+
+impl Archive for StreamArchive {
+    fn read(&self, reading: Reading, desk: Desk) {
+        // Whoever reads again may be waited for by one that reads for the first time, so they do not share their places.
+        let places = if reading.until.is_some() { &self.again } else { &self.once };
+        let stream = ReaderOptions {
+            client: self.client.clone(),
+            stream: self.stream.clone(),
+            window: self.window,
+            longest: self.longest,
+            broker: Weak::clone(&self.broker),
+        };
+        let reader = Reader::new(stream, reading);
+        self.runtime.spawn(reader.run(desk, Arc::clone(places)));
+    }
+}

@@ -1,0 +1,314 @@
+//! One replay: the stream from a time on, page by page, up to the place where the recent past takes over.
+//!
+//! The stream is read to its end, then on until it has given everything that the node had taken in by then
+//! ([`Given::missing`]); then the node takes in what the stream gave and it did not have yet; then the recent past is compared with what
+//! was given. What holds of the seam is said and tested in [`crate::broker::splice`]. What does not come in time is told as a gap:
+//! a client never waits for ever.
+//!
+//! A replay begins with the first message that was stored at the time that was asked for, or is of an event whose own Time is that,
+//! or later. So that such an event is found although its producer's clock is ahead, reading begins [`LEAD`] earlier.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, jetstream};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::pages::{self, Begin, PageError, Read, Stored};
+use crate::broker::archive::{Desk, Page, Piece, Place, Reading};
+use crate::broker::gap::Gap;
+use crate::broker::origin::{Origin, Trace};
+use crate::broker::splice::{Given, Missing, Seam};
+use crate::broker::{Broker, Frontier};
+use crate::clock;
+use crate::cluster::wire;
+use crate::cluster::wire::Kind;
+use crate::event::Event;
+
+/// How far a producer's clock may be ahead of the NATS server's.
+const LEAD: SignedDuration = SignedDuration::from_mins(1);
+
+/// For how long a page is asked for again and again: a NATS server that starts again is not the end of a replay.
+const TRIES: Duration = Duration::from_secs(15);
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// For how long the end of the stream may lag behind what the node has taken in; heartbeats come every two seconds.
+const LAG: Duration = Duration::from_secs(6);
+
+/// For how long the node may lag behind the stream.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Between two looks while either lags.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// For how long a client may take nothing before others get its turn.
+const STALL: Duration = Duration::from_mins(1);
+
+/// For how long a client waits for its turn.
+const TURN: Duration = Duration::from_mins(1);
+
+/// Retained events that are compared at a time.
+const PORTION: usize = 512;
+
+/// Why a replay does not go on.
+#[derive(Debug)]
+enum ReadError {
+    /// Nobody wants it any more.
+    Gone,
+    /// The stream cannot be read.
+    Unreadable(PageError),
+    /// The client does not read.
+    Stalled,
+    /// Too many others do.
+    Busy,
+}
+
+/// Which stream a reader reads, and for which broker.
+pub(super) struct ReaderOptions {
+    pub(super) client: Client,
+    pub(super) stream: String,
+    /// Events of endpoints by which a duplicate is known.
+    pub(super) window: usize,
+    /// Bytes of the longest event.
+    pub(super) longest: usize,
+    pub(super) broker: Weak<Broker>,
+}
+
+/// See the module's text.
+pub(super) struct Reader {
+    client: Client,
+    stream: String,
+    longest: usize,
+    broker: Weak<Broker>,
+    reading: Reading,
+    given: Given,
+    begin: Begin,
+    /// Whether it is known what the stream does not hold of what was asked for.
+    bounded: bool,
+    /// Whether the time that was asked for has come.
+    begun: bool,
+    /// The last message that was read.
+    last: Option<u64>,
+    /// When it was stored.
+    seen: Timestamp,
+}
+
+impl Reader {
+    pub(super) fn new(options: ReaderOptions, reading: Reading) -> Self {
+        let ReaderOptions { client, stream, window, longest, broker } = options;
+        Self {
+            client,
+            stream,
+            longest,
+            broker,
+            reading,
+            given: Given::new(window),
+            begin: Begin::Time(reading.time.checked_sub(LEAD).unwrap_or(reading.time)),
+            bounded: false,
+            begun: false,
+            last: None,
+            seen: reading.time,
+        }
+    }
+
+    /// Runs until everything is handed over or nobody wants it any more.
+    pub(super) async fn run(mut self, desk: Desk, places: Arc<Semaphore>) {
+        let read = match timeout(TURN, places.acquire()).await {
+            Ok(_turn) => self.read_all(&desk).await,
+            Err(_) => Err(ReadError::Busy),
+        };
+        let Some(broker) = self.broker.upgrade() else { return };
+        let missing = match read {
+            Ok(missing) => (!missing.is_nothing()).then(|| Gap {
+                from: None,
+                to: clock::now(),
+                events: (!missing.unknown).then_some(missing.events),
+            }),
+            Err(ReadError::Gone) => return,
+            Err(ReadError::Stalled) => Some(self.rest(&broker)),
+            Err(ReadError::Busy) => {
+                broker.metrics().nats.replay_failures.inc();
+                Some(self.rest(&broker))
+            }
+            Err(ReadError::Unreadable(error)) => {
+                broker.metrics().nats.replay_failures.inc();
+                tracing::warn!(%error, stream = self.stream, "a replay cannot be read to its end");
+                Some(self.rest(&broker))
+            }
+        };
+        let Some(place) = desk.room().await else { return };
+        let seam = match self.reading.until {
+            Some(_) => None,
+            None => Some(self.join(&broker).await),
+        };
+        place.put(missing.map(Piece::Gap).into_iter().chain([Piece::End(seam)]).collect());
+    }
+
+    /// The gap from here to the recent past.
+    fn rest(&self, broker: &Broker) -> Gap {
+        Gap { from: Some(self.seen), to: broker.history().oldest().unwrap_or_else(clock::now), events: None }
+    }
+
+    /// Hands over what the stream holds. Returns what it does not hold although the node had it.
+    async fn read_all(&mut self, desk: &Desk) -> Result<Missing, ReadError> {
+        let mut goal: Option<(Frontier, Instant)> = None;
+        loop {
+            let place = room(desk).await?;
+            let read = self.fetch().await?;
+            let (drained, empty) = (read.pending == 0, read.messages.is_empty());
+            let mut page: Page = self.before_all().await?.map(Piece::Gap).into_iter().collect();
+            let ended = self.take(read, &mut page);
+            self.hand_over(place, page);
+            if ended || (drained && self.reading.until.is_some()) {
+                return Ok(Missing::default());
+            }
+            if !drained {
+                continue;
+            }
+            let (frontier, since) = match &goal {
+                Some(goal) => goal,
+                None => goal.insert((self.frontier()?, Instant::now())),
+            };
+            let missing = self.given.missing(&frontier.marks, clock::now());
+            if missing.is_nothing() || since.elapsed() > LAG {
+                return Ok(missing);
+            }
+            if empty {
+                sleep(LOOK).await;
+            }
+        }
+    }
+
+    fn frontier(&self) -> Result<Frontier, ReadError> {
+        Ok(self.broker.upgrade().ok_or(ReadError::Gone)?.frontier())
+    }
+
+    fn hand_over(&self, place: Place<'_>, page: Page) {
+        let Some(broker) = self.broker.upgrade() else { return };
+        let events = page.iter().filter(|piece| matches!(piece, Piece::Event(..))).count();
+        broker.metrics().nats.replay_pages.inc();
+        broker.metrics().nats.replay_events.inc_by(events as u64);
+        if !page.is_empty() {
+            place.put(page);
+        }
+    }
+
+    /// The next page; asked for again for a while if it does not come. Who has just begun is not kept waiting for NATS.
+    async fn fetch(&mut self) -> Result<Read, ReadError> {
+        if self.last.is_none() && self.client.connection_state() != State::Connected {
+            return Err(ReadError::Unreadable(PageError::Away("no connection".to_owned())));
+        }
+        let end = Instant::now() + TRIES;
+        loop {
+            match pages::read(&self.client, &self.stream, self.begin).await {
+                Ok(read) => return Ok(read),
+                Err(error) if Instant::now() > end => return Err(ReadError::Unreadable(error)),
+                Err(error) => tracing::debug!(%error, "a page of the stream did not come"),
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// What the stream has never had or does not hold any more of what was asked for. To be asked after the first page was read:
+    /// what is there now was there then.
+    async fn before_all(&mut self) -> Result<Option<Gap>, ReadError> {
+        if self.reading.until.is_some() || std::mem::replace(&mut self.bounded, true) {
+            return Ok(None);
+        }
+        let info = jetstream::new(self.client.clone()).get_stream(&self.stream).await;
+        let info = info.map_err(|error| ReadError::Unreadable(PageError::Away(error.to_string())))?;
+        let info = info.cached_info();
+        let whole = info.state.first_sequence <= 1;
+        let from = if whole { info.created } else { info.state.first_timestamp };
+        let from = Timestamp::from_nanosecond(from.unix_timestamp_nanos()).unwrap_or(Timestamp::MAX);
+        let requested = self.reading.time;
+        Ok((requested < from).then_some(Gap { from: Some(requested), to: from, events: None }))
+    }
+
+    /// Adds what the messages are to the page. Returns whether the end of what is wanted was reached.
+    fn take(&mut self, read: Read, page: &mut Page) -> bool {
+        for stored in read.messages {
+            if self.reading.until.is_some_and(|until| stored.place >= until) {
+                return true;
+            }
+            let deleted = self.last.is_some_and(|last| stored.place > last + 1);
+            if deleted && self.begun {
+                page.push(Piece::Gap(Gap { from: Some(self.seen), to: stored.time, events: None }));
+            }
+            self.begin = Begin::Place(stored.place + 1);
+            self.last = Some(stored.place);
+            self.seen = self.seen.max(stored.time);
+            self.begun |= stored.time >= self.reading.time;
+            self.take_one(&stored, page);
+        }
+        false
+    }
+
+    fn take_one(&mut self, stored: &Stored, page: &mut Page) {
+        // What is no message of a node was counted when it was received.
+        let Ok((place, kind)) = wire::read(&stored.message) else { return };
+        let (missing, event) = match kind {
+            Kind::Heartbeat(_) => (self.given.reach(place.node, place.number, stored.time), None),
+            Kind::Event { occurrence } => {
+                let origin = Origin { node: place.node, number: place.number };
+                self.take_event(stored, Trace { origin, occurrence })
+            }
+        };
+        if self.begun {
+            let gap = Gap { from: None, to: stored.time, events: Some(missing) };
+            page.extend((missing > 0).then_some(Piece::Gap(gap)));
+            page.extend(event.map(|event| Piece::Event(stored.place, Arc::new(event))));
+        }
+    }
+
+    /// How many events are missing before and instead of this one, and the event if it is new.
+    fn take_event(&mut self, stored: &Stored, trace: Trace) -> (u64, Option<Event>) {
+        let Ok(event) = wire::read_replayed(&stored.message, self.longest, stored.time) else {
+            let Origin { node, number } = trace.origin;
+            let before = self.given.reach(node, number, stored.time);
+            self.given.reach(node, number + 1, stored.time);
+            return (before + 1, None);
+        };
+        self.begun |= event.moment().is_some_and(|time| self.is_asked_for(time, stored.time));
+        let verdict = self.given.event(trace, &event, stored.time);
+        (verdict.missing, verdict.new.then_some(event))
+    }
+
+    /// Whether an event's own Time makes it the first one; a clock that is far ahead does not count.
+    fn is_asked_for(&self, time: Timestamp, stored: Timestamp) -> bool {
+        time >= self.reading.time && stored.checked_add(LEAD).is_ok_and(|latest| time <= latest)
+    }
+
+    /// Where the recent past takes over.
+    async fn join(&self, broker: &Broker) -> Seam {
+        let end = Instant::now() + GRACE;
+        let mut frontier = broker.frontier();
+        while !self.given.is_within(&frontier.marks) && Instant::now() < end {
+            sleep(LOOK).await;
+            frontier = broker.frontier();
+        }
+        let mut from = broker.history().first().max(self.reading.first);
+        let mut seam = Seam::at(from);
+        let mut retained = Vec::new();
+        while from < frontier.sequence {
+            let lost = broker.history().read(from, frontier.sequence, PORTION, &mut retained);
+            from += lost + retained.len() as u64;
+            let given = |trace: Option<Trace>, event: &Event| trace.is_some_and(|trace| self.given.has(trace, event));
+            retained.drain(..).filter(|one| given(one.trace, &one.event)).for_each(|one| seam.leave_out(one.number));
+        }
+        seam
+    }
+}
+
+/// Waits until the client has taken what came before.
+async fn room(desk: &Desk) -> Result<Place<'_>, ReadError> {
+    match timeout(STALL, desk.room()).await {
+        Ok(place) => place.ok_or(ReadError::Gone),
+        Err(_) => Err(ReadError::Stalled),
+    }
+}

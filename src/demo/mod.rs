@@ -1,0 +1,194 @@
+//! A simulated DRP fleet: machines that go through their stages for ever, and the events that tell of it.
+//!
+//! [`Fleet::step`] gives one event after the other: first the catalogue (params, tasks, stages, workflows, profiles) and
+//! the machines are created; then machines go through workflows by jobs, do work orders, fail now and then, are
+//! repaired, join and leave.
+//!
+//! Contract: pure and deterministic. No I/O, no threads, no clock: the same seed and size give the same bytes. The
+//! times inside objects are the fleet's own, moved on by every step, unless [`Fleet::set_now`] says what time it is.
+//! An `update` or `save` carries in Original exactly what the last event of the same object had in Object. A job
+//! always names a machine that exists. The number of machines stays within a tenth of what was asked for.
+//!
+//! Why a state machine and not a recording: the load generator needs any number of machines for any length of time
+//! with consistent `Original`s, and a step costs some microseconds since texts are written straight from the state.
+
+mod catalogue;
+mod event;
+pub mod feed;
+mod hardware;
+mod job;
+mod machine;
+mod model;
+mod random;
+#[cfg(test)]
+mod tests;
+mod work;
+mod writer;
+
+use std::fmt::Display;
+
+use jiff::{SignedDuration, Timestamp};
+
+pub use self::event::DemoEvent;
+
+use self::catalogue::{PARAMS, PROFILES, STAGES, TASKS, WORKFLOWS};
+use self::machine::Machine;
+use self::random::Random;
+
+/// Who does what no runner does.
+const OPERATOR: &str = "user:rocketskates";
+
+/// When the fleet's own time begins: 2026-01-01T00:00:00Z, in seconds since 1970.
+const EPOCH_SECONDS: i64 = 1_767_225_600;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Fleet {
+    random: Random,
+    now: Timestamp,
+    /// How many machines there are to be.
+    wanted: u32,
+    machines: Vec<Machine>,
+    /// How many of them have been chosen to leave.
+    leaving: usize,
+    /// Machines made so far; the next one's number.
+    made: u32,
+    /// Objects of the catalogue published so far.
+    defined: usize,
+    param_editions: [u32; PARAMS.len()],
+    profile_patches: [u32; PROFILES.len()],
+}
+
+impl Fleet {
+    /// A fleet that will have about `machines` machines, at least one.
+    pub fn new(seed: u64, machines: u32) -> Self {
+        Self {
+            random: Random::new(seed),
+            now: Timestamp::from_second(EPOCH_SECONDS).expect("a time of this century"),
+            wanted: machines.max(1),
+            machines: Vec::new(),
+            leaving: 0,
+            made: 0,
+            defined: 0,
+            param_editions: [0; PARAMS.len()],
+            profile_patches: [0; PROFILES.len()],
+        }
+    }
+
+    /// Says what time it is; the times in objects go on from here.
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
+    /// The number of machines at present.
+    pub fn machine_count(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// The UUIDs of the machines at present.
+    pub fn machine_keys(&self) -> impl Iterator<Item = String> {
+        self.machines.iter().map(|machine| machine.id.to_string())
+    }
+
+    /// The catalogue and the first machines have been created; from now on the fleet works.
+    pub fn is_set_up(&self) -> bool {
+        self.made >= self.wanted
+    }
+
+    /// What happens next.
+    pub fn step(&mut self) -> DemoEvent {
+        let elapsed = SignedDuration::from_millis(i64::from(self.random.between(20, 400)));
+        self.now = self.now.checked_add(elapsed).unwrap_or(self.now);
+        if let Some(definition) = self.define() {
+            return definition;
+        }
+        if !self.is_set_up() {
+            return self.join();
+        }
+        match self.random.below(400) {
+            0..4 => self.save_profile(),
+            4 => self.save_param(),
+            5..8 => self.resize(),
+            _ => self.visit_any(),
+        }
+    }
+
+    /// The next object of the catalogue.
+    fn define(&mut self) -> Option<DemoEvent> {
+        let params = PARAMS.iter().map(|p| ("params", p.name, model::param(p, 0)));
+        let tasks = TASKS.iter().map(|t| ("tasks", t.name, model::task(t)));
+        let stages = STAGES.iter().map(|s| ("stages", s.name, model::stage(s)));
+        let workflows = WORKFLOWS.iter().map(|w| ("workflows", w.name, model::workflow(w)));
+        let profiles = PROFILES.iter().map(|p| ("profiles", p.name, model::profile(p, 0)));
+        let total = PARAMS.len() + TASKS.len() + STAGES.len() + WORKFLOWS.len() + PROFILES.len();
+        if self.defined == total {
+            return None;
+        }
+        let mut all = params.chain(tasks).chain(stages).chain(workflows).chain(profiles);
+        let (kind, name, object) = all.nth(self.defined)?;
+        self.defined += 1;
+        Some(happened(kind, "create", name, OPERATOR, object, None))
+    }
+
+    fn join(&mut self) -> DemoEvent {
+        let machine = Machine::new(self.made, self.now, &mut self.random);
+        self.made += 1;
+        let event = happened("machines", "create", machine.id, OPERATOR, machine.json(), None);
+        self.machines.push(machine);
+        event
+    }
+
+    fn save_profile(&mut self) -> DemoEvent {
+        let at = self.random.index(PROFILES.len());
+        let before = model::profile(&PROFILES[at], self.profile_patches[at]);
+        self.profile_patches[at] += 1;
+        let after = model::profile(&PROFILES[at], self.profile_patches[at]);
+        happened("profiles", "save", PROFILES[at].name, OPERATOR, after, Some(before))
+    }
+
+    fn save_param(&mut self) -> DemoEvent {
+        let at = self.random.index(PARAMS.len());
+        let before = model::param(&PARAMS[at], self.param_editions[at]);
+        self.param_editions[at] += 1;
+        let after = model::param(&PARAMS[at], self.param_editions[at]);
+        happened("params", "save", PARAMS[at].name, OPERATOR, after, Some(before))
+    }
+
+    /// A machine joins, or one is chosen to leave; the further from the size wanted, the surer which.
+    fn resize(&mut self) -> DemoEvent {
+        let band = self.wanted / 10;
+        let threshold = self.wanted - band + self.random.below(2 * band + 1);
+        if self.machines.len() - self.leaving <= threshold as usize {
+            return self.join();
+        }
+        let at = self.random.index(self.machines.len());
+        if self.machines[at].retire() {
+            self.leaving += 1;
+        }
+        self.visit(at)
+    }
+
+    fn visit_any(&mut self) -> DemoEvent {
+        let at = self.random.index(self.machines.len());
+        self.visit(at)
+    }
+}
+
+/// An event; `original` is given for updates and saves.
+fn happened(
+    kind: &'static str,
+    action: &'static str,
+    key: impl Display,
+    principal: &str,
+    object: String,
+    original: Option<String>,
+) -> DemoEvent {
+    DemoEvent {
+        kind,
+        action,
+        key: key.to_string(),
+        principal: principal.to_owned(),
+        object,
+        original: original.unwrap_or_else(|| "null".to_owned()),
+    }
+}

@@ -1,0 +1,170 @@
+//! From the messages of an endpoint to batches for the broker.
+//!
+//! What is there is published together, so that a storm is written to clients in large pieces. Held at one time: a batch of at most
+//! [`BATCH_EVENTS`] or [`BATCH_BYTES`] (and one event more), and what the session holds in front of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::broker::{Broker, PublishError};
+use crate::client::Endpoint;
+use crate::clock;
+use crate::event::{Draft, Event, EventError};
+use crate::json::{JsonError, Validator};
+use crate::metrics::{EndpointMetrics, Source};
+use crate::protocol::gap::{GAP, HYDRANT, QUEUE};
+
+/// As many events as a shard takes in one turn.
+const BATCH_EVENTS: usize = 256;
+/// As many bytes.
+const BATCH_BYTES: usize = 1 << 20;
+/// Between two tries to publish while the inboxes are full. They hold far more than a shard matches in that time.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The server takes no events any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stopped;
+
+/// Why a message is not an event that can be passed on.
+#[derive(Debug, Error)]
+enum Unusable {
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    #[error(transparent)]
+    Event(#[from] EventError),
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Intake {
+    broker: Arc<Broker>,
+    metrics: EndpointMetrics,
+    endpoint: Endpoint,
+    batch: Vec<Event>,
+    bytes: usize,
+    /// Events of the endpoint in the batch; gaps are ours.
+    received: u64,
+    /// When the last batch was published.
+    published: Timestamp,
+}
+
+impl Intake {
+    pub(super) fn new(broker: Arc<Broker>, endpoint: Endpoint) -> Self {
+        let metrics = broker.metrics().upstream.endpoint(&endpoint.authority());
+        Self { broker, metrics, endpoint, batch: Vec::new(), bytes: 0, received: 0, published: clock::now() }
+    }
+
+    pub(super) fn metrics(&self) -> &EndpointMetrics {
+        &self.metrics
+    }
+
+    /// Whether the batch should go out before more is added.
+    pub(super) fn is_full(&self) -> bool {
+        self.batch.len() >= BATCH_EVENTS || self.bytes >= BATCH_BYTES
+    }
+
+    /// Adds a message of the endpoint to the batch. One that is not an event is counted and left out.
+    pub(super) fn add(&mut self, text: &str) {
+        match read(text) {
+            Ok(Some(event)) => {
+                self.received += 1;
+                self.push(event);
+            }
+            Ok(None) => self.add_gap(self.published, clock::now()),
+            Err(error) => {
+                if self.metrics.unusable.get() == 0 {
+                    tracing::warn!(endpoint = %self.endpoint, %error, "a message is not an event; further ones are only counted");
+                }
+                self.metrics.unusable.inc();
+            }
+        }
+    }
+
+    /// Adds the notice that events between these times may be missing.
+    pub(super) fn add_gap(&mut self, from: Timestamp, to: Timestamp) {
+        tracing::warn!(endpoint = %self.endpoint, %from, %to, "events of this endpoint may be missing");
+        self.metrics.gaps.inc();
+        self.push(gap(&self.endpoint, from, to));
+    }
+
+    fn push(&mut self, event: Event) {
+        self.bytes += event.frame().len();
+        self.batch.push(event);
+    }
+
+    /// Publishes the batch; waits as long as the inboxes are full.
+    ///
+    /// # Cancel safety
+    /// What is not published stays in the batch.
+    pub(super) async fn publish(&mut self) -> Result<(), Stopped> {
+        let mut paused = false;
+        while !self.batch.is_empty() {
+            match self.broker.publish_or_return(std::mem::take(&mut self.batch), Source::Upstream) {
+                Ok(_) => {
+                    self.metrics.events.inc_by(std::mem::take(&mut self.received));
+                    self.bytes = 0;
+                    self.published = clock::now();
+                }
+                Err((PublishError::Stopped, _)) => return Err(Stopped),
+                Err((PublishError::Full { .. }, events)) => {
+                    self.batch = events;
+                    if !std::mem::replace(&mut paused, true) {
+                        self.metrics.pauses.inc();
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The event; nothing if it is the notice of a hydrant that it has left out events on this very link.
+fn read(text: &str) -> Result<Option<Event>, Unusable> {
+    Validator::lend(|validator| {
+        let draft = Draft::of(&validator.read(text.as_bytes())?)?;
+        let for_us = draft.kind == HYDRANT && draft.action == GAP && draft.key == QUEUE;
+        Ok((!for_us).then(|| draft.seal_by(clock::now)))
+    })
+}
+
+/// The event that tells of a gap (`docs/protocol.md`, "Events").
+fn gap(endpoint: &Endpoint, from: Timestamp, to: Timestamp) -> Event {
+    let url = endpoint.to_string();
+    let (from, until) = (from.to_string(), to.to_string());
+    let object = serde_json::json!({"Endpoint": url, "From": from, "To": until, "Events": null}).to_string();
+    let key = endpoint.authority();
+    let mut draft = Draft::new(HYDRANT, GAP, &key);
+    draft.object = &object;
+    draft.seal(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_names_the_endpoint_and_the_times() {
+        let endpoint = "https://[::1]:8092".parse().unwrap();
+        let event = gap(&endpoint, Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
+        let expected = concat!(
+            r#"{"Time":"1970-01-01T00:01:00Z","Type":"hydrant","Action":"gap","Key":"[::1]:8092","Principal":"","#,
+            r#""Object":{"Endpoint":"https://[::1]:8092","Events":null,"From":"1970-01-01T00:00:00Z","To":"1970-01-01T00:01:00Z"},"Original":null}"#
+        );
+        assert_eq!(event.json(), expected);
+    }
+
+    #[test]
+    fn events_are_read_and_notices_for_us_are_not_passed_on() {
+        let key = |text: &str| read(text).map(|event| event.map(|event| event.key().to_owned()));
+        assert_eq!(key(r#"{"Type":"a","Action":"b","Key":"c"}"#).unwrap().as_deref(), Some("c"));
+        assert_eq!(key(r#"{"Type":"hydrant","Action":"gap","Key":"queue"}"#).unwrap(), None);
+        assert_eq!(key(r#"{"Type":"hydrant","Action":"gap","Key":"drp:8092"}"#).unwrap().as_deref(), Some("drp:8092"));
+        for bad in ["", "garbage", "[]", r#"{"Type":"a"}"#, r#"{"Type":"websocket","Action":"b"}"#] {
+            assert!(key(bad).is_err(), "{bad}");
+        }
+    }
+}

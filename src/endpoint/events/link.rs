@@ -1,0 +1,266 @@
+//! One endpoint, followed for ever: connect, register, read, and again.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::health::Health;
+use super::intake::{Intake, Stopped};
+use crate::broker::Broker;
+use crate::client::{Backoff, Bounds, ClientError, Received, Service, Session, jitter};
+use crate::clock;
+
+/// The header by which a hydrant tells its tier when a websocket is opened.
+pub const TIER_HEADER: &str = "hydrant-tier";
+
+/// A connection that lasted so long was a good one: the waiting starts anew. It was shared with many others whose
+/// connections are lost at the same moment, so the next try is spread.
+const LASTING: Duration = Duration::from_mins(1);
+
+/// An endpoint that wants to be left alone is, but not for longer.
+const LONGEST_WISH: Duration = Duration::from_mins(5);
+
+/// What a link is told besides its endpoint.
+#[derive(Debug, Clone)]
+pub struct LinkSettings {
+    /// What is registered.
+    pub register: Vec<String>,
+    /// Time for connecting.
+    pub connect: Duration,
+    /// Time for the answers to the registrations.
+    pub answer: Duration,
+    /// Bounds of the websocket.
+    pub bounds: Bounds,
+    /// Longest wait before the second try.
+    pub backoff_min: Duration,
+    /// Longest wait before any try.
+    pub backoff_max: Duration,
+    /// Longest further wait after a connection that lasted.
+    pub spread: Duration,
+    /// An endpoint that is a hydrant must be of a lower tier.
+    pub tier: u64,
+}
+
+/// Why a link does not stand.
+#[derive(Debug, Error)]
+enum LinkError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("it did not answer the registrations within {} ms", after.as_millis())]
+    NoAnswer { after: Duration },
+    #[error(
+        "it is a hydrant of tier {theirs}, this one is of tier {ours}; if they are meant to be a chain, raise upstream.tier here"
+    )]
+    Tier { theirs: u64, ours: u64 },
+    #[error("the server is shutting down")]
+    Stopped,
+}
+
+impl From<Stopped> for LinkError {
+    fn from(Stopped: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl LinkError {
+    /// Whether the same happens again until somebody does something about it.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Client(error) => error.is_final(),
+            Self::Tier { .. } => true,
+            Self::NoAnswer { .. } | Self::Stopped => false,
+        }
+    }
+
+    /// How long the endpoint wants to be left alone.
+    fn retry_after(&self) -> Duration {
+        match self {
+            Self::Client(ClientError::Refused(refusal)) => refusal.retry_after.unwrap_or_default(),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Link {
+    service: Service,
+    settings: LinkSettings,
+    intake: Intake,
+    health: Arc<Health>,
+    session: Option<Session>,
+    /// Since when the registrations of the open connection are answered.
+    standing: Option<Instant>,
+    backoff: Backoff,
+    /// Since when events may be missing.
+    missing_from: Option<Timestamp>,
+    connected_before: bool,
+}
+
+impl Link {
+    /// A link that is not connected yet.
+    pub fn new(service: Service, settings: LinkSettings, broker: Arc<Broker>) -> Self {
+        let endpoint = service.endpoint.clone();
+        Self {
+            health: Arc::new(Health::new(endpoint.to_string(), clock::now())),
+            intake: Intake::new(broker, endpoint),
+            backoff: Backoff::new(settings.backoff_min, settings.backoff_max),
+            service,
+            settings,
+            session: None,
+            standing: None,
+            missing_from: None,
+            connected_before: false,
+        }
+    }
+
+    /// How the link is, from now on.
+    pub fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
+    /// Follows the endpoint until told to stop.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.follow() => {}
+            _ = stop.changed() => {}
+        }
+        self.health.lost(LinkError::Stopped.to_string(), clock::now());
+        self.intake.metrics().connected.set(0);
+        if let Some(session) = self.session.take() {
+            session.close().await;
+        }
+    }
+
+    async fn follow(&mut self) {
+        let started = clock::now();
+        loop {
+            let error = match self.one_connection().await {
+                Err(LinkError::Stopped) => return,
+                Err(error) => error,
+                Ok(never) => match never {},
+            };
+            let wait = self.note_loss(&error, started);
+            let (endpoint, seconds) = (&self.service.endpoint, wait.as_secs_f64());
+            tracing::warn!(%endpoint, %error, "upstream not connected; next try in {seconds:.1} s");
+            sleep(wait).await;
+        }
+    }
+
+    /// Follows over one connection, which ends with an error.
+    async fn one_connection(&mut self) -> Result<Infallible, LinkError> {
+        let session = self.session.insert(open(&self.service, &self.settings).await?);
+        for spec in &self.settings.register {
+            session.register(spec).await;
+        }
+        let deadline = Instant::now() + self.settings.answer;
+        let mut unanswered = self.settings.register.len();
+        while unanswered > 0 {
+            unanswered = self.turn(unanswered, Some(deadline)).await?;
+        }
+        self.note_connection();
+        self.intake.publish().await?;
+        loop {
+            self.turn(0, None).await?;
+        }
+    }
+
+    /// Takes in what is there, at least one message, but nothing behind the last answer; returns how many are still to come.
+    async fn turn(&mut self, unanswered: usize, deadline: Option<Instant>) -> Result<usize, LinkError> {
+        let session = self.session.as_mut().expect("a turn is made on an open connection");
+        let no_answer = |_| LinkError::NoAnswer { after: self.settings.answer };
+        let first = match deadline {
+            Some(deadline) => timeout_at(deadline, session.receive()).await.map_err(no_answer)?,
+            None => session.receive().await,
+        };
+        let left = gather(first, unanswered, session, &mut self.intake);
+        // What came before an end is as good as what came before.
+        self.intake.publish().await?;
+        Ok(left?)
+    }
+
+    fn note_connection(&mut self) {
+        let now = clock::now();
+        tracing::info!(endpoint = %self.service.endpoint, "upstream connected");
+        self.standing = Some(Instant::now());
+        self.health.connected(now);
+        self.intake.metrics().connected.set(1);
+        if std::mem::replace(&mut self.connected_before, true) {
+            self.intake.metrics().reconnects.inc();
+        }
+        if let Some(from) = self.missing_from.take() {
+            self.intake.add_gap(from, now);
+        }
+    }
+
+    /// Notes that there is no connection (any more) and returns how long to wait. Events are missing since the endpoint was
+    /// last heard of, or since the start.
+    fn note_loss(&mut self, error: &LinkError, started: Timestamp) -> Duration {
+        let now = clock::now();
+        self.health.lost(error.to_string(), now);
+        self.intake.metrics().connected.set(0);
+        let silent = self.session.take().map(|session| session.silent_for());
+        let stood = self.standing.take().map(|since| since.elapsed());
+        if let (Some(_), Some(silent)) = (stood, silent) {
+            let silent = SignedDuration::try_from(silent).unwrap_or_default();
+            self.missing_from = Some(now.checked_sub(silent).unwrap_or(now));
+        } else if !self.connected_before {
+            self.missing_from = Some(started);
+        }
+        self.wait(error, stood.is_some_and(|stood| stood >= LASTING))
+    }
+
+    fn wait(&mut self, error: &LinkError, lasted: bool) -> Duration {
+        let wait = if lasted {
+            self.backoff.reset();
+            self.backoff.next_wait() + jitter(self.settings.spread)
+        } else if error.is_final() {
+            self.backoff.long_wait()
+        } else {
+            self.backoff.next_wait()
+        };
+        wait.max(error.retry_after().min(LONGEST_WISH))
+    }
+}
+
+async fn open(service: &Service, settings: &LinkSettings) -> Result<Session, LinkError> {
+    let opening = async {
+        let target = service.target()?;
+        Session::open(&target, settings.bounds).await
+    };
+    let late = |_| ClientError::Timeout { endpoint: service.endpoint.to_string(), after: settings.connect };
+    let session = timeout(settings.connect, opening).await.map_err(late)??;
+    let theirs = session.header(TIER_HEADER).and_then(|tier| tier.parse().ok()).unwrap_or(0);
+    if theirs >= settings.tier {
+        return Err(LinkError::Tier { theirs, ours: settings.tier });
+    }
+    Ok(session)
+}
+
+/// Adds what has come until there is no more, the batch is full, or the last answer is there: the notice of a gap follows it.
+/// Returns how many answers are still to come.
+fn gather(
+    first: Result<Received, ClientError>,
+    mut unanswered: usize,
+    session: &mut Session,
+    intake: &mut Intake,
+) -> Result<usize, ClientError> {
+    let mut next = Some(first?);
+    while let Some(received) = next {
+        let mut last = false;
+        match received {
+            Received::Event(text) => intake.add(&text),
+            Received::Registered(_) => {
+                unanswered = unanswered.saturating_sub(1);
+                last = unanswered == 0;
+            }
+        }
+        next = if last || intake.is_full() { None } else { session.receive_ready()? };
+    }
+    Ok(unanswered)
+}

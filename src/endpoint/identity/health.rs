@@ -1,0 +1,150 @@
+//! Whether the endpoint tells what rights depend on, for `/readyz` and the metrics.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::error::IdentityError;
+use crate::clock;
+use crate::metrics::{IdentityTrouble, IdentityVerdict, Metrics};
+
+/// How it is at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Report {
+    /// The endpoint's URL.
+    pub endpoint: String,
+    /// Whether its users, roles and tenants have been read, and nothing has gone wrong with that since.
+    pub readable: bool,
+    /// Since when it has been so.
+    pub since: String,
+    /// Why not; empty if it is, or if the first reading is still under way.
+    pub error: String,
+}
+
+#[derive(Debug)]
+struct State {
+    since: Timestamp,
+    readable: bool,
+    /// Whether everything has been read once.
+    has_read: bool,
+    /// What is over as soon as the endpoint answers at all.
+    silence: Option<(IdentityTrouble, String)>,
+    /// What is over when all that is to be read has been.
+    lasting: Option<(IdentityTrouble, String)>,
+}
+
+/// What readings come to; told by those who read.
+#[derive(Debug)]
+pub(super) struct Health {
+    endpoint: String,
+    state: Mutex<State>,
+    metrics: Arc<Metrics>,
+}
+
+impl Health {
+    /// Nothing has been read yet.
+    pub(super) fn new(endpoint: String, now: Timestamp, metrics: Arc<Metrics>) -> Self {
+        let state = State { since: now, readable: false, has_read: false, silence: None, lasting: None };
+        Self { endpoint, state: Mutex::new(state), metrics }
+    }
+
+    /// How it is now.
+    pub(super) fn report(&self) -> Report {
+        let state = self.state.lock();
+        Report {
+            endpoint: self.endpoint.clone(),
+            readable: state.readable,
+            since: state.since.to_string(),
+            error: state.trouble().map_or_else(String::new, |(_, text)| text.clone()),
+        }
+    }
+
+    /// Everything has been read that was to be.
+    pub(super) fn read(&self) {
+        self.change(|state| (state.has_read, state.silence, state.lasting) = (true, None, None));
+    }
+
+    /// The endpoint has answered, which says nothing of the rest.
+    pub(super) fn answered(&self) {
+        self.change(|state| state.silence = None);
+    }
+
+    /// Nothing was read or judged, for this reason.
+    pub(super) fn failed(&self, trouble: &IdentityError) {
+        let told = Some((kind(trouble), trouble.to_string()));
+        self.change(|state| {
+            if trouble.is_silence() {
+                state.silence = told;
+            } else {
+                (state.silence, state.lasting) = (None, told);
+            }
+        });
+    }
+
+    /// A credential has been judged.
+    pub(super) fn judged(&self, verdict: IdentityVerdict) {
+        self.metrics.identity.judged(verdict);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock();
+        change(&mut state);
+        let readable = state.has_read && state.trouble().is_none();
+        if readable != state.readable {
+            (state.readable, state.since) = (readable, clock::now());
+        }
+        self.metrics.identity.trouble(state.trouble().map(|(kind, _)| *kind));
+    }
+}
+
+impl State {
+    fn trouble(&self) -> Option<&(IdentityTrouble, String)> {
+        self.silence.as_ref().or(self.lasting.as_ref())
+    }
+}
+
+fn kind(trouble: &IdentityError) -> IdentityTrouble {
+    match trouble {
+        IdentityError::Away(_) => IdentityTrouble::Away,
+        IdentityError::Late => IdentityTrouble::Late,
+        IdentityError::Refused { .. } | IdentityError::NoDirectory => IdentityTrouble::Refused,
+        IdentityError::Unreadable { .. } => IdentityTrouble::Unreadable,
+        IdentityError::Lacks { .. } => IdentityTrouble::Claims,
+        IdentityError::Opaque => IdentityTrouble::Token,
+        IdentityError::Credential(_) => IdentityTrouble::Credential,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_ends_silence_and_nothing_else() {
+        let health = Health::new("https://drp:8092".to_owned(), Timestamp::UNIX_EPOCH, Arc::new(Metrics::new()));
+        let gauge = |reason: &str| {
+            let text = health.metrics.render(0);
+            text.contains(&format!("hydrant_identity_trouble{{reason=\"{reason}\"}} 1"))
+        };
+        let seen = || (health.report().readable, health.report().error.is_empty());
+        assert_eq!(seen(), (false, true));
+        health.failed(&IdentityError::Late);
+        assert!(gauge("late") && health.report().error.contains("within 5 s"));
+        health.answered();
+        assert_eq!((seen(), gauge("late")), ((false, true), false), "nothing has been read yet");
+        health.read();
+        assert_eq!(seen(), (true, true));
+        health.failed(&IdentityError::Lacks { claims: vec!["roles/list/*"] });
+        health.failed(&IdentityError::Late);
+        health.answered();
+        assert!(gauge("claims") && health.report().error.contains("roles/list/*"), "{:?}", health.report());
+        let since = health.report().since;
+        health.failed(&IdentityError::Opaque);
+        assert_eq!((seen(), health.report().since), ((false, false), since));
+        health.read();
+        assert_eq!((seen(), gauge("token")), ((true, true), false));
+    }
+}

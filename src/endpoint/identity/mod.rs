@@ -1,0 +1,301 @@
+//! Delegated authentication: credentials that are not hydrant's own are the endpoint's to judge.
+//!
+//! ```text
+//! credential -> verdict known? -> the endpoint is asked, or its token opened -> account known? -> Identity
+//! stream: users, roles, tenants, gaps -> what has to be read again -> accounts -> everybody's rights
+//! ```
+//!
+//! A password is checked by fetching a token with it, as drpcli does. A token is opened with the endpoint's own key where the
+//! service's credential may read that (preference `baseTokenSecret`), and else shown to the endpoint. Users, roles and tenants are
+//! read with the service's credential and read again when the stream says that they have changed.
+//!
+//! Contract: a good verdict is taken again for [`DelegationLimits::fresh`] without asking, and for [`DelegationLimits::good`] while the
+//! endpoint does not answer; a bad one is never kept. Who cannot be judged is refused as such, never let in. Passwords and
+//! tokens are kept nowhere.
+
+mod changed;
+mod error;
+mod follow;
+mod health;
+mod keys;
+mod source;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::{Mutex, Notify};
+use tokio::time::timeout;
+
+use super::http::Upstream;
+use crate::auth::directory::{EndpointToken, Known, TokenKeyFault, Verdicts, read_plain};
+use crate::auth::{AuthError, Authority, Credential, Identity, Secret, check_name};
+use crate::clock;
+use crate::metrics::{IdentityVerdict, Metrics};
+use changed::Changed;
+use error::{IdentityError, PATIENCE};
+use health::Health;
+pub use health::Report;
+use keys::Keys;
+
+/// Logins with the same credential wait for one another, so that a thousand clients of one user are one question.
+const LANES: usize = 256;
+
+/// How long others with the same credential wait for that: for the credential, for a turn, and for what is read in it.
+const LONGEST_LOGIN: Duration = Duration::from_secs(15);
+
+/// For so long it is not asked again for what it has just failed to tell.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// An answer that is looked at no further than its status.
+const LONGEST_ANSWER: usize = 64 << 10;
+
+/// For how long, and of how many, what an endpoint has said is taken.
+#[derive(Debug, Clone, Copy)]
+pub struct DelegationLimits {
+    /// Without asking again.
+    pub fresh: Duration,
+    /// While it cannot be asked.
+    pub good: Duration,
+    /// Until users, roles and tenants are read again though nobody has told of a change.
+    pub refresh: Duration,
+    /// How many good verdicts are kept.
+    pub verdicts: usize,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Delegation {
+    upstream: Arc<Upstream>,
+    authority: Arc<Authority>,
+    limits: DelegationLimits,
+    verdicts: Verdicts,
+    lanes: Vec<Mutex<()>>,
+    /// Held while the endpoint is read.
+    reading: Mutex<()>,
+    /// Held while what was read is put over what is known.
+    putting: parking_lot::Mutex<()>,
+    /// Whether roles and tenants are known at all.
+    has_read: AtomicBool,
+    /// Counts events about users.
+    users_told: AtomicU64,
+    health: Health,
+    /// What opens tokens.
+    keys: parking_lot::Mutex<Keys>,
+    /// When the endpoint failed to answer last, and what came of it.
+    failed: parking_lot::Mutex<Option<(Instant, AuthError)>>,
+    changed: parking_lot::Mutex<Changed>,
+    told: Notify,
+}
+
+impl Delegation {
+    /// One for this endpoint, whose users get their rights from this authority; told of by these metrics.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn new(
+        upstream: Arc<Upstream>,
+        authority: Arc<Authority>,
+        limits: DelegationLimits,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, getrandom::Error> {
+        Ok(Self {
+            verdicts: Verdicts::new(limits.fresh, limits.good, limits.verdicts)?,
+            lanes: (0..LANES).map(|_| Mutex::default()).collect(),
+            reading: Mutex::default(),
+            putting: parking_lot::Mutex::default(),
+            has_read: AtomicBool::new(false),
+            users_told: AtomicU64::default(),
+            health: Health::new(upstream.endpoint().to_string(), clock::now(), metrics),
+            keys: parking_lot::Mutex::default(),
+            failed: parking_lot::Mutex::default(),
+            changed: parking_lot::Mutex::new(Changed::everything()),
+            told: Notify::new(),
+            upstream,
+            authority,
+            limits,
+        })
+    }
+
+    /// What `/readyz` tells of it.
+    pub fn report(&self) -> Report {
+        self.health.report()
+    }
+
+    /// Checks credentials.
+    ///
+    /// # Errors
+    /// [`AuthError`].
+    pub async fn login(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
+        let judged = self.verdict(credential, peer).await;
+        self.health.judged(match &judged {
+            Ok((verdict, _)) => *verdict,
+            Err(AuthError::Denied | AuthError::Unreadable) => IdentityVerdict::Denied,
+            Err(_) => IdentityVerdict::Undecided,
+        });
+        judged.map(|(_, identity)| identity)
+    }
+
+    async fn verdict(&self, credential: &Credential, peer: IpAddr) -> Result<(IdentityVerdict, Identity), AuthError> {
+        let key = self.verdicts.key(credential).ok_or(AuthError::Denied)?;
+        if let Some(Known::Fresh(identity)) = self.known(&key) {
+            return Ok((IdentityVerdict::Known, identity));
+        }
+        let turn = timeout(LONGEST_LOGIN, self.lanes[usize::from(key[0]) % LANES].lock()).await;
+        let Ok(_turn) = turn else { return Err(AuthError::EndpointAway) };
+        let stale = match self.known(&key) {
+            Some(Known::Fresh(identity)) => return Ok((IdentityVerdict::Known, identity)),
+            Some(Known::Stale(identity)) => Some((IdentityVerdict::Stale, identity)),
+            None => None,
+        };
+        if let Some(stale) = stale.clone().filter(|_| self.failed_lately() == Some(AuthError::EndpointAway)) {
+            return Ok(stale);
+        }
+        match self.judge(credential, peer).await {
+            Ok(identity) => {
+                self.verdicts.keep(key, identity.clone(), clock::now());
+                Ok((IdentityVerdict::Good, identity))
+            }
+            Err(AuthError::EndpointAway) => stale.ok_or(AuthError::EndpointAway),
+            // Says nothing about the credential.
+            Err(error @ (AuthError::Throttled { .. } | AuthError::EndpointHides(_))) => Err(error),
+            Err(error) => {
+                self.verdicts.forget(&key);
+                Err(error)
+            }
+        }
+    }
+
+    fn has_read(&self) -> bool {
+        self.has_read.load(Ordering::Acquire)
+    }
+
+    /// What is known of a credential, unless the rights that it gave are gone.
+    fn known(&self, key: &[u8; 32]) -> Option<Known> {
+        let known = self.verdicts.look(key, clock::now())?;
+        let (Known::Fresh(identity) | Known::Stale(identity)) = &known;
+        self.authority.access(identity).is_ok().then_some(known)
+    }
+
+    fn failed_lately(&self) -> Option<AuthError> {
+        self.failed.lock().filter(|(at, _)| at.elapsed() < RETRY).map(|(_, error)| error)
+    }
+
+    fn note_failure(&self, error: AuthError) {
+        *self.failed.lock() = Some((Instant::now(), error));
+    }
+
+    async fn judge(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
+        match credential {
+            Credential::Basic { user, password } => self.judge_password(user, password, peer).await,
+            Credential::Bearer(token) => self.judge_token(token).await,
+            Credential::Certificate(_) => Err(AuthError::Denied),
+        }
+    }
+
+    async fn judge_password(&self, user: &str, password: &Secret, peer: IpAddr) -> Result<Identity, AuthError> {
+        check_name(user).map_err(|_| AuthError::Denied)?;
+        self.authority.begin_attempt(user, peer)?;
+        let header = header(&format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose()))))?;
+        let path = format!("/api/v3/users/{}/token?ttl=60", utf8_percent_encode(user, NON_ALPHANUMERIC));
+        let right = self.ask(&path, &header).await;
+        self.authority.end_attempt(user, peer, right.as_ref().ok().copied());
+        if !right? {
+            return Err(AuthError::Denied);
+        }
+        self.need([user]).await?;
+        self.authority.accounts().user(user).map_err(|_| AuthError::Denied)
+    }
+
+    async fn judge_token(&self, token: &Secret) -> Result<Identity, AuthError> {
+        let keys = self.current_keys().await?;
+        let opened = match keys.open(token, clock::now()) {
+            // The key may have been changed a moment ago.
+            Some(Err(TokenKeyFault::Foreign)) => self.renewed_keys().await?.open(token, clock::now()),
+            other => other,
+        };
+        let read = match opened {
+            Some(Ok(read)) if !read.has_other_secrets(keys.system()) => {
+                self.need_for(&read).await?;
+                if self.authority.accounts().hides_secrets_of(&read) {
+                    self.shown(token).await?;
+                }
+                read
+            }
+            Some(Err(TokenKeyFault::Expired)) => return Err(AuthError::Denied),
+            // Only the endpoint can tell.
+            Some(Ok(read)) => {
+                self.shown(token).await?;
+                self.need_for(&read).await?;
+                read
+            }
+            Some(Err(TokenKeyFault::Foreign)) | None => {
+                self.shown(token).await?;
+                let read = read_plain(token).ok_or(AuthError::Unreadable)?;
+                self.need_for(&read).await?;
+                read
+            }
+        };
+        self.authority.accounts().bearer(&read).map_err(|_| AuthError::Denied)
+    }
+
+    /// Shows a token to the endpoint.
+    async fn shown(&self, token: &Secret) -> Result<(), AuthError> {
+        let header = header(&format!("Bearer {}", token.expose()))?;
+        if self.ask("/api/v3/info", &header).await? { Ok(()) } else { Err(AuthError::Denied) }
+    }
+
+    /// Sees to it that everybody is known on whom a token depends.
+    async fn need_for(&self, token: &EndpointToken) -> Result<(), AuthError> {
+        self.need(token.user().into_iter().chain(token.witnesses())).await
+    }
+
+    /// Whether the endpoint takes a credential.
+    async fn ask(&self, path: &str, header: &HeaderValue) -> Result<bool, AuthError> {
+        let answer = match timeout(PATIENCE, self.upstream.get(path, header, LONGEST_ANSWER)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(self.not_judged(&error.into())),
+            Err(_) => return Err(self.not_judged(&IdentityError::Late)),
+        };
+        // It is back; but it may still hide what it hid.
+        self.failed.lock().take_if(|(_, error)| *error == AuthError::EndpointAway);
+        self.health.answered();
+        match answer.status {
+            StatusCode::OK => Ok(true),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(false),
+            status => {
+                tracing::warn!(%status, "the endpoint does not judge a credential");
+                Err(AuthError::EndpointAway)
+            }
+        }
+    }
+
+    fn not_judged(&self, trouble: &IdentityError) -> AuthError {
+        tracing::warn!(%trouble, "the endpoint does not judge a credential");
+        self.note_failure(AuthError::EndpointAway);
+        self.health.failed(trouble);
+        AuthError::EndpointAway
+    }
+}
+
+/// What is said to somebody who cannot be judged for this reason.
+fn refusal(trouble: &IdentityError) -> AuthError {
+    tracing::error!(%trouble, "the endpoint does not tell its users, roles and tenants");
+    match trouble {
+        IdentityError::Lacks { claims } => AuthError::EndpointHides(claims.first().copied().unwrap_or_default()),
+        IdentityError::Opaque => AuthError::EndpointHides("preferences/list"),
+        _ => AuthError::EndpointAway,
+    }
+}
+
+fn header(text: &str) -> Result<HeaderValue, AuthError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| AuthError::Denied)?;
+    value.set_sensitive(true);
+    Ok(value)
+}

@@ -1,0 +1,317 @@
+//! Reading users, roles, tenants and preferences from the endpoint.
+//!
+//! Contract: what is read together is put in force together, but for the [`Keys`] of tokens, which count at once. An older answer
+//! never replaces a newer one: lists, and users that are known, are read by one at a time ([`Delegation::read`]). Users whom
+//! nobody knows yet are read by whoever needs them, many at a time; they are only ever added. Whoever waits does so for
+//! [`PATIENCE`] at most, for the turn and for the endpoint each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hyper::StatusCode;
+use hyper::header::HeaderValue;
+use jiff::SignedDuration;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::time::timeout;
+
+use super::changed::Changed;
+use super::error::{IdentityError, PATIENCE, USER};
+use super::keys::Keys;
+use super::{Delegation, refusal};
+use crate::auth::directory::{Account, Entries, Reader, TenantOf, accounts, read_plain, roles, tenants};
+use crate::auth::{AuthError, Claim, Secret};
+use crate::client::Login;
+use crate::clock;
+use crate::endpoint::http::Whole;
+
+/// What the service has to hold, so that nothing is left out of what it reads.
+const NEEDED: [&str; 3] = ["tenants/list/*", ROLES, "users/get/*"];
+const ROLES: &str = "roles/list/*";
+
+/// Keys that were read so recently are not read again for a token that they do not open.
+const RENEWED: SignedDuration = SignedDuration::from_secs(1);
+
+/// The longest answer that is read.
+const LONGEST: usize = 64 << 20;
+
+/// What has been read, to be put over what is known.
+#[derive(Debug, Default)]
+struct News {
+    keys: Option<Keys>,
+    roles: Option<BTreeMap<String, Vec<Claim>>>,
+    tenants: Option<BTreeMap<String, TenantOf>>,
+    /// Nothing where there is no such user.
+    users: BTreeMap<String, Option<Account>>,
+}
+
+impl News {
+    fn over(&self, known: &Entries) -> Entries {
+        let mut entries = known.clone();
+        if let Some(keys) = &self.keys {
+            entries.set_key(keys.token());
+        }
+        // What was read again and is the same stays shared with the version before.
+        if let Some(roles) = self.roles.as_ref().filter(|roles| **roles != *entries.roles) {
+            entries.roles = Arc::new(roles.clone());
+        }
+        if let Some(tenants) = self.tenants.as_ref().filter(|tenants| **tenants != *entries.tenants) {
+            entries.tenants = Arc::new(tenants.clone());
+        }
+        for (name, account) in &self.users {
+            match account {
+                Some(account) => drop(entries.users.insert(name.clone(), account.clone())),
+                None => drop(entries.users.remove(name)),
+            }
+        }
+        entries
+    }
+}
+
+impl Delegation {
+    /// Reads what has changed, and what nobody has read yet, and puts it in force.
+    pub(super) async fn read(&self, changed: &Changed) -> Result<(), IdentityError> {
+        let _turn = self.reading.lock().await;
+        self.read_in_turn(changed).await
+    }
+
+    async fn read_in_turn(&self, changed: &Changed) -> Result<(), IdentityError> {
+        let first = !self.has_read();
+        let result = self.read_news(changed, first).await;
+        match &result {
+            Ok(()) => {
+                *self.failed.lock() = None;
+                if first {
+                    self.health.read();
+                } else {
+                    self.health.answered();
+                }
+            }
+            Err(trouble) => {
+                if matches!(trouble, IdentityError::Lacks { .. } | IdentityError::Opaque) {
+                    // What is known is not to be trusted until all of it has been read again.
+                    self.has_read.store(false, Ordering::Release);
+                }
+                self.health.failed(trouble);
+            }
+        }
+        result
+    }
+
+    async fn read_news(&self, changed: &Changed, first: bool) -> Result<(), IdentityError> {
+        let own = self.upstream.own_credential()?;
+        let mut news = News::default();
+        if changed.keys || first {
+            let known = self.keys.lock().clone();
+            news.keys = Some(self.read_keys(known, &own).await?);
+            // Whatever becomes of the rest: a secret that was changed is one that somebody else may have.
+            self.put_in_force(&news);
+        }
+        if changed.tenants || changed.roles || first || changed.users.named().any(|name| self.is_own(name)) {
+            // Also where the service may have got the right to see them.
+            news.tenants = Some(self.read_tenants(&own).await?);
+        }
+        let mut in_doubt = changed.roles || changed.tenants || first;
+        for name in changed.users.named() {
+            let account = self.read_user(name, &own).await?;
+            in_doubt |= account.is_none();
+            news.users.insert(name.clone(), account);
+        }
+        if in_doubt {
+            // After the rest: a claim that was lost before is seen to be missing now.
+            news.roles = Some(self.read_roles(&own).await?);
+            self.check_own(&mut news, &own).await?;
+        }
+        self.put_in_force(&news);
+        self.has_read.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn put_in_force(&self, news: &News) {
+        if let Some(keys) = news.keys.clone() {
+            *self.keys.lock() = keys;
+        }
+        let _alone = self.putting.lock();
+        let last = self.authority.accounts();
+        let entries = news.over(last.entries());
+        if entries != *last.entries() {
+            self.authority.set_accounts(last.next(entries));
+        }
+    }
+
+    /// Reads users whom nobody knows yet; says whether the endpoint shows them all. It takes no turn, so that many who come for
+    /// the first time do not wait for one another.
+    async fn meet(&self, names: &[String]) -> Result<bool, IdentityError> {
+        let own = self.upstream.own_credential()?;
+        let told = self.users_told.load(Ordering::Acquire);
+        let mut users = BTreeMap::new();
+        for name in names {
+            let Some(account) = self.read_user(name, &own).await? else { return Ok(false) };
+            users.insert(name.clone(), account);
+        }
+        self.add(users);
+        if self.users_told.load(Ordering::Acquire) != told {
+            // One of them may have changed since its answer was written, and was not known as one to read again.
+            self.note(Changed::users(names.iter().cloned()));
+        }
+        Ok(true)
+    }
+
+    /// Adds users whom nobody knows. Nobody's rights hang on them yet, so nobody has to be told.
+    fn add(&self, users: BTreeMap<String, Account>) {
+        let _alone = self.putting.lock();
+        let last = self.authority.accounts();
+        let mut entries = last.entries().clone();
+        for (name, account) in users {
+            entries.users.entry(name).or_insert(account);
+        }
+        self.authority.add_accounts(last.next(entries));
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        matches!(self.upstream.login(), Login::Password { user, .. } if user == name)
+    }
+
+    /// Sees to it that the service may read all that is read here. The endpoint answers a list with an empty one, and an object
+    /// with 404, to somebody who may not.
+    async fn check_own(&self, news: &mut News, own: &HeaderValue) -> Result<(), IdentityError> {
+        let reader = match self.upstream.login() {
+            Login::Password { user, .. } => Reader::User(user.clone()),
+            Login::Token(token) => {
+                let token = Secret::new(token.read()?.reveal());
+                let keys = news.keys.clone().unwrap_or_else(|| self.keys.lock().clone());
+                let opened = keys.open(&token, clock::now()).and_then(Result::ok);
+                Reader::Token(Box::new(opened.or_else(|| read_plain(&token)).ok_or(IdentityError::Opaque)?))
+            }
+        };
+        if let Some(user) = reader.user() {
+            let account = self.read_user(user, own).await?;
+            news.users.insert(user.to_owned(), account);
+        }
+        let last = self.authority.accounts();
+        let entries = news.over(last.entries());
+        let no_roles = entries.roles.is_empty();
+        let mut claims = last.next(entries).lacking(&reader, &NEEDED);
+        if no_roles {
+            // Every endpoint has roles. Without seeing them nobody can tell about the other claims.
+            claims.retain(|claim| *claim == ROLES);
+        }
+        if claims.is_empty() { Ok(()) } else { Err(IdentityError::Lacks { claims }) }
+    }
+
+    /// Reads a user; nothing if the endpoint shows none.
+    async fn read_user(&self, name: &str, own: &HeaderValue) -> Result<Option<Account>, IdentityError> {
+        let answer = self.get(&format!("users/{}", utf8_percent_encode(name, NON_ALPHANUMERIC)), own).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let account = read(USER, &answer, accounts)?.into_iter().find(|(row, _)| row == name);
+        account.map(|(_, account)| Some(account)).ok_or(IdentityError::Unreadable { what: USER })
+    }
+
+    async fn read_roles(&self, own: &HeaderValue) -> Result<BTreeMap<String, Vec<Claim>>, IdentityError> {
+        let answer = self.get("roles", own).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Err(IdentityError::NoDirectory);
+        }
+        read("roles", &answer, roles)
+    }
+
+    /// Endpoints without tenants have no such path.
+    async fn read_tenants(&self, own: &HeaderValue) -> Result<BTreeMap<String, TenantOf>, IdentityError> {
+        let answer = self.get("tenants", own).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(BTreeMap::new());
+        }
+        read("tenants", &answer, tenants)
+    }
+
+    /// Sees to it that these users are known, as far as they exist.
+    pub(super) async fn need<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<(), AuthError> {
+        if !self.has_read() {
+            self.read_soon(&Changed::default(), || self.has_read()).await?;
+        }
+        let known = self.authority.accounts();
+        let unknown = |name: &&str| !known.entries().users.contains_key(*name);
+        let missing: Vec<String> = names.into_iter().filter(unknown).map(str::to_owned).collect();
+        if missing.is_empty() || self.in_time(self.meet(&missing)).await? {
+            return Ok(());
+        }
+        // Or the service may not see them any more, which would be everybody's trouble.
+        self.read_soon(&Changed::users(missing), || false).await
+    }
+
+    /// As [`read`](Self::read), for somebody who waits, unless what is wanted `is_there` when it is its turn.
+    pub(super) async fn read_soon(&self, changed: &Changed, is_there: impl Fn() -> bool) -> Result<(), AuthError> {
+        let turn = timeout(PATIENCE, self.reading.lock()).await;
+        let Ok(_turn) = turn else { return Err(refusal(&IdentityError::Late)) };
+        if is_there() { Ok(()) } else { self.in_time(self.read_in_turn(changed)).await }
+    }
+
+    /// Reads for somebody who waits; a reading that is given up has changed nothing. What has failed a moment ago is not tried
+    /// again for them: anybody can come with a token.
+    async fn in_time<T>(&self, reading: impl Future<Output = Result<T, IdentityError>>) -> Result<T, AuthError> {
+        if let Some(error) = self.failed_lately() {
+            return Err(error);
+        }
+        let trouble = match timeout(PATIENCE, reading).await {
+            Ok(Ok(read)) => return Ok(read),
+            Ok(Err(trouble)) => trouble,
+            Err(_) => IdentityError::Late,
+        };
+        let error = refusal(&trouble);
+        if trouble.is_everybodys() {
+            self.note_failure(error);
+            self.health.failed(&trouble);
+        }
+        Err(error)
+    }
+
+    pub(super) async fn get(&self, path: &str, own: &HeaderValue) -> Result<Whole, IdentityError> {
+        let path = format!("/api/v3/{path}");
+        let answer =
+            timeout(PATIENCE, self.upstream.get(&path, own, LONGEST)).await.map_err(|_| IdentityError::Late)?;
+        Ok(answer?)
+    }
+}
+
+/// What an answer says.
+fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, IdentityError> {
+    if answer.status != StatusCode::OK {
+        return Err(IdentityError::Refused { what, status: answer.status });
+    }
+    parse(&answer.body).ok_or(IdentityError::Unreadable { what })
+}
+
+impl Delegation {
+    /// Without the right to read preferences there are no keys, which is no error. An endpoint that cannot tell now says nothing
+    /// about those that are known.
+    pub(super) async fn read_keys(&self, known: Keys, own: &HeaderValue) -> Result<Keys, IdentityError> {
+        let answer = self.get("prefs", own).await?;
+        let read_at = Some(clock::now());
+        if answer.status.is_server_error() {
+            tracing::warn!(status = %answer.status, "the endpoint's preferences cannot be read now");
+            return Ok(Keys { read_at, ..known });
+        }
+        if answer.status != StatusCode::OK {
+            tracing::info!(status = %answer.status, "the endpoint's preferences cannot be read; its tokens are shown to it");
+            return Ok(Keys { read_at, ..Keys::default() });
+        }
+        Ok(Keys::of(&answer.body, read_at))
+    }
+
+    /// The keys; read first, if nobody has.
+    pub(super) async fn current_keys(&self) -> Result<Keys, AuthError> {
+        let keys = self.keys.lock().clone();
+        if keys.read_at.is_some() { Ok(keys) } else { self.renewed_keys().await }
+    }
+
+    /// The keys, read again unless that was a moment ago.
+    pub(super) async fn renewed_keys(&self) -> Result<Keys, AuthError> {
+        let recent = || self.keys.lock().read_at.is_some_and(|at| clock::now().duration_since(at) < RENEWED);
+        if !recent() {
+            self.read_soon(&Changed::keys(), recent).await?;
+        }
+        Ok(self.keys.lock().clone())
+    }
+}

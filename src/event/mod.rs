@@ -1,0 +1,506 @@
+//! An event: validated once, framed once, immutable afterwards.
+//!
+//! A [`Draft`] is what a producer sent, as slices of its text. [`Draft::seal`] writes the one wire form of the event:
+//! the seven fields in their order, compact, with the websocket frame header in front, ready to be written to any number
+//! of sockets. Object and Original pass through byte for byte apart from insignificant white space, so big integers,
+//! key order and escapes survive.
+//!
+//! Contract: a sealed [`Event`] never changes and is shared by reference count, one count a shard and not one a
+//! delivery. Nothing here reads a clock or does I/O; whoever seals says what time it is.
+//!
+//! Why the frame is made here and not when somebody is hit: the event must be written down once anyway, and the header in
+//! front of it costs ten bytes. The deflated frame is made when the first subscriber wants it, because most events need
+//! none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait.
+
+mod field;
+mod holders;
+pub mod posting;
+mod time;
+mod wire;
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::json;
+use crate::websocket::frame::{Encoding, HEADER_ROOM};
+use field::Field;
+use holders::Holders;
+use wire::{FrameStart, TIME, Wire, offset};
+
+/// What Go's zero `time.Time` looks like; clients send it to mean "no time given".
+const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
+/// The type of the answers to commands; nobody may publish it.
+pub const ANSWER_TYPE: &str = "websocket";
+
+static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// How many events this process has written down, without what went to one connection only.
+pub fn serialisations() -> u64 {
+    SERIALISATIONS.load(Ordering::Relaxed)
+}
+
+/// Why a text is not an event. Protocol: `docs/protocol.md`, "Events".
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum EventError {
+    /// Not an object at all.
+    #[error("an event is a JSON object")]
+    NotAnObject,
+    /// A field of the envelope has a value of the wrong type.
+    #[error("{field} must be a string")]
+    NotAString {
+        /// The field's name.
+        field: &'static str,
+    },
+    /// Time does not follow RFC 3339; Go clients silently lose such events.
+    #[error("Time is not an RFC 3339 time with at most nine fractional digits: {text:?}")]
+    BadTime {
+        /// The value given, cut to 64 characters.
+        text: String,
+    },
+    /// Type or Action is missing or empty.
+    #[error("{field} is missing or empty")]
+    Missing {
+        /// The field's name.
+        field: &'static str,
+    },
+    /// The type is kept for answers to commands.
+    #[error("Type `websocket` is kept for answers to commands and cannot be posted")]
+    Reserved,
+}
+
+/// An event as a producer sent it: slices of its text, not yet written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft<'t> {
+    /// RFC 3339, as given; nothing if it was missing or Go's zero time.
+    pub time: Option<Cow<'t, str>>,
+    /// What the object is, such as `machines`.
+    pub kind: Cow<'t, str>,
+    /// What happened to it, such as `update`.
+    pub action: Cow<'t, str>,
+    /// Which one.
+    pub key: Cow<'t, str>,
+    /// Who caused it, as the producer says.
+    pub principal: Cow<'t, str>,
+    /// The object after the change: JSON text, `null` if there is none.
+    pub object: &'t str,
+    /// The object before the change: JSON text, `null` if there is none.
+    pub original: &'t str,
+}
+
+impl<'t> Draft<'t> {
+    /// An event with neither object, principal nor time.
+    pub fn new(kind: &'t str, action: &'t str, key: &'t str) -> Self {
+        Self {
+            time: None,
+            kind: Cow::Borrowed(kind),
+            action: Cow::Borrowed(action),
+            key: Cow::Borrowed(key),
+            principal: Cow::Borrowed(""),
+            object: "null",
+            original: "null",
+        }
+    }
+
+    /// Reads the fields of an event from valid JSON. Names in any letter case, unknown ones dropped, the last of
+    /// several wins; `null` is the same as absent.
+    ///
+    /// # Errors
+    /// [`EventError`] for the first field that cannot be taken.
+    pub fn read(text: &'t str) -> Result<Self, EventError> {
+        if !text.trim_start().starts_with('{') {
+            return Err(EventError::NotAnObject);
+        }
+        Self::from_members(json::members(text))
+    }
+
+    /// The same from a value that was just read, without a walk over its text.
+    ///
+    /// # Errors
+    /// As [`Draft::read`].
+    pub fn of(value: &json::Value<'t, '_>) -> Result<Self, EventError> {
+        if !value.is_object() {
+            return Err(EventError::NotAnObject);
+        }
+        Self::from_members(value.members())
+    }
+
+    fn from_members(members: impl Iterator<Item = json::Member<'t>>) -> Result<Self, EventError> {
+        let mut draft = Self::new("", "", "");
+        for member in members {
+            draft.take(&member)?;
+        }
+        draft.check()?;
+        Ok(draft)
+    }
+
+    fn take(&mut self, member: &json::Member<'t>) -> Result<(), EventError> {
+        match Field::of(member) {
+            Some(Field::Time) => self.time = time(member.value)?,
+            Some(Field::Type) => self.kind = string("Type", member.value)?,
+            Some(Field::Action) => self.action = string("Action", member.value)?,
+            Some(Field::Key) => self.key = string("Key", member.value)?,
+            Some(Field::Principal) => self.principal = string("Principal", member.value)?,
+            Some(Field::Object) => self.object = member.value,
+            Some(Field::Original) => self.original = member.value,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), EventError> {
+        if self.kind.is_empty() {
+            return Err(EventError::Missing { field: "Type" });
+        }
+        if self.action.is_empty() {
+            return Err(EventError::Missing { field: "Action" });
+        }
+        if self.kind == ANSWER_TYPE {
+            return Err(EventError::Reserved);
+        }
+        Ok(())
+    }
+
+    /// Writes the event down. `now` stands in for a time that was not given.
+    pub fn seal(&self, now: Timestamp) -> Event {
+        self.seal_by(|| now)
+    }
+
+    /// The same with a clock that is asked only if no time was given.
+    pub fn seal_by(&self, clock: impl FnOnce() -> Timestamp) -> Event {
+        SERIALISATIONS.fetch_add(1, Ordering::Relaxed);
+        self.write(clock)
+    }
+
+    /// Writes down what goes to one connection only, such as an answer; it does not count as an event.
+    pub fn seal_for_one(&self, now: Timestamp) -> Event {
+        self.write(|| now)
+    }
+
+    fn write(&self, clock: impl FnOnce() -> Timestamp) -> Event {
+        let mut wire = Wire::new(self.object.len() + self.original.len() + self.key.len());
+        wire.time(self.time.as_deref(), clock);
+        wire.string(",\"Type\":", &self.kind);
+        wire.string(",\"Action\":", &self.action);
+        wire.string(",\"Key\":", &self.key);
+        wire.string(",\"Principal\":", &self.principal);
+        let scrub = self.kind == "users";
+        let object = wire.value(",\"Object\":", self.object, scrub);
+        let original = wire.value(",\"Original\":", self.original, scrub);
+        let (frame, header) = wire.finish();
+        let (machine, work_order) = if self.kind == "jobs" { owners(self.object) } else { (None, None) };
+        let names =
+            [&self.kind, &self.action, &self.key, &machine.unwrap_or_default(), &work_order.unwrap_or_default()];
+        let names = Names::new(names.map(AsRef::as_ref));
+        Event { frame, header, object, original, names, deflated: OnceLock::new(), holders: Holders::default() }
+    }
+}
+
+/// `Machine` and `WorkOrder` of a job, where they are strings; the last of several wins.
+fn owners(job: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+    let mut owners = (None, None);
+    for member in json::members(job) {
+        let slot = match member.name().as_ref() {
+            "Machine" => &mut owners.0,
+            "WorkOrder" => &mut owners.1,
+            _ => continue,
+        };
+        *slot = json::as_string(member.value);
+    }
+    owners
+}
+
+fn string<'t>(field: &'static str, value: &'t str) -> Result<Cow<'t, str>, EventError> {
+    if value == "null" {
+        return Ok(Cow::Borrowed(""));
+    }
+    json::as_string(value).ok_or(EventError::NotAString { field })
+}
+
+fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
+    let text = string("Time", value)?;
+    if text.is_empty() || text == ZERO_TIME {
+        return Ok(None);
+    }
+    if time::parse(&text).is_some() {
+        return Ok(Some(text));
+    }
+    Err(EventError::BadTime { text: text.chars().take(64).collect() })
+}
+
+/// An event as it goes over the wire. See the module's text.
+#[derive(Debug)]
+pub struct Event {
+    frame: Box<[u8]>,
+    header: FrameStart,
+    object: Range<u32>,
+    original: Range<u32>,
+    names: Names,
+    /// The deflated frame, or nothing if the event is better sent plain; not set until somebody asked.
+    deflated: OnceLock<Option<Box<[u8]>>>,
+    holders: Holders,
+}
+
+/// The strings that an event is found by, decoded, one behind the other: matching reads all of them.
+#[derive(Debug, Clone)]
+struct Names {
+    text: Box<str>,
+    ends: [u32; 5],
+}
+
+impl Names {
+    fn new(names: [&str; 5]) -> Self {
+        let mut end = 0;
+        let ends = names.map(|name| {
+            end += name.len();
+            offset(end)
+        });
+        Self { text: names.concat().into(), ends }
+    }
+
+    fn get(&self, at: usize) -> &str {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.text[start as usize..self.ends[at] as usize]
+    }
+}
+
+impl Event {
+    /// The websocket text frame, header included.
+    pub fn frame(&self) -> &[u8] {
+        &self.frame[usize::from(self.header.0)..]
+    }
+
+    /// The websocket frame in this encoding. Plain if the event has no deflated one.
+    pub fn frame_in(&self, encoding: Encoding) -> &[u8] {
+        match encoding {
+            Encoding::Plain => self.frame(),
+            Encoding::Deflate => self.deflated.get().and_then(Option::as_deref).unwrap_or_else(|| self.frame()),
+        }
+    }
+
+    /// Makes the deflated frame by `make`, which is given the JSON text, unless that was tried before: at most once in the
+    /// life of an event, whatever the number of threads. Returns the encoding in which there is a frame now.
+    pub fn deflate_once(&self, make: impl FnOnce(&str) -> Option<Box<[u8]>>) -> Encoding {
+        match self.deflated.get_or_init(|| make(self.json())) {
+            Some(_) => Encoding::Deflate,
+            None => Encoding::Plain,
+        }
+    }
+
+    /// A shard holds a frame of the event. Returns the bytes that nobody held before.
+    pub fn hold(&self, encoding: Encoding) -> usize {
+        self.bytes_of(self.holders.add(encoding))
+    }
+
+    /// A shard does not hold that frame any more. Returns the bytes that nobody holds now.
+    pub fn let_go(&self, encoding: Encoding) -> usize {
+        self.bytes_of(self.holders.remove(encoding))
+    }
+
+    fn bytes_of(&self, (plain, deflated): (bool, bool)) -> usize {
+        let bytes = |is: bool, encoding| if is { self.frame_in(encoding).len() } else { 0 };
+        bytes(plain, Encoding::Plain) + bytes(deflated, Encoding::Deflate)
+    }
+
+    /// The whole event as compact JSON.
+    pub fn json(&self) -> &str {
+        self.text(HEADER_ROOM..self.frame.len())
+    }
+
+    /// This event with the state before an earlier one, so that it tells of all that has changed since then.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut wire = Wire { bytes: Vec::with_capacity(self.original.start as usize + earlier.original.len() + 1) };
+        wire.bytes.extend_from_slice(&self.frame[..self.original.start as usize]);
+        wire.bytes.extend_from_slice(earlier.original().as_bytes());
+        let original = self.original.start..offset(wire.bytes.len());
+        let (frame, header) = wire.finish();
+        Self {
+            frame,
+            header,
+            object: self.object.clone(),
+            original,
+            names: self.names.clone(),
+            deflated: OnceLock::new(),
+            holders: Holders::default(),
+        }
+    }
+
+    /// When it happened, RFC 3339, at most 35 bytes.
+    pub fn time(&self) -> &str {
+        let json = &self.json()[TIME.len()..];
+        json.split_once('"').map_or("", |(time, _)| time)
+    }
+
+    /// The same as a moment.
+    pub fn moment(&self) -> Option<Timestamp> {
+        time::parse(self.time())
+    }
+
+    /// The object after the change, compact JSON, `null` if there is none.
+    pub fn object(&self) -> &str {
+        self.text(self.object.start as usize..self.object.end as usize)
+    }
+
+    /// The object before the change, compact JSON, `null` if there is none.
+    pub fn original(&self) -> &str {
+        self.text(self.original.start as usize..self.original.end as usize)
+    }
+
+    fn text(&self, range: Range<usize>) -> &str {
+        std::str::from_utf8(&self.frame[range]).expect("written from text, cut at the ends of values")
+    }
+
+    /// The event's Type, decoded.
+    pub fn kind(&self) -> &str {
+        self.names.get(0)
+    }
+
+    /// The event's Action, decoded.
+    pub fn action(&self) -> &str {
+        self.names.get(1)
+    }
+
+    /// The event's Key, decoded.
+    pub fn key(&self) -> &str {
+        self.names.get(2)
+    }
+
+    /// For an event of Type `jobs`: its Object's `Machine`, if that is a non-empty string.
+    pub fn machine(&self) -> Option<&str> {
+        Some(self.names.get(3)).filter(|machine| !machine.is_empty())
+    }
+
+    /// For an event of Type `jobs`: its Object's `WorkOrder`, if that is a non-empty string.
+    pub fn work_order(&self) -> Option<&str> {
+        Some(self.names.get(4)).filter(|work_order| !work_order.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(text: &str) -> Event {
+        Draft::read(text).unwrap().seal("2026-01-02T03:04:05Z".parse().unwrap())
+    }
+
+    #[test]
+    fn fields_are_written_in_order_and_none_is_left_out() {
+        let event = sealed(r#"{"key":"k","TYPE":"machines","Action":"update","Extra":1}"#);
+        let expected = concat!(
+            r#"{"Time":"2026-01-02T03:04:05Z","Type":"machines","Action":"update","Key":"k","#,
+            r#""Principal":"","Object":null,"Original":null}"#
+        );
+        assert_eq!(event.json(), expected);
+        assert_eq!((event.object(), event.original()), ("null", "null"));
+        assert_eq!(event.time(), "2026-01-02T03:04:05Z");
+    }
+
+    #[test]
+    fn objects_pass_through_byte_for_byte() {
+        let event = sealed(
+            r#"{"Type":"a","Action":"b","Object": {"z": 12345678901234567890123, "a" :"\u00e9 <", "n":1.0},"Original":[ 1 ]}"#,
+        );
+        assert_eq!(event.object(), r#"{"z":12345678901234567890123,"a":"\u00e9 <","n":1.0}"#);
+        assert_eq!(event.original(), "[1]");
+    }
+
+    #[test]
+    fn the_frame_header_tells_the_payload_length() {
+        for size in [0, 1, 100, 200, 65_000, 65_600, 70_000] {
+            let text = format!(r#"{{"Type":"a","Action":"b","Object":"{}"}}"#, "x".repeat(size));
+            let event = sealed(&text);
+            let frame = event.frame();
+            let (len, header) = match frame[1] {
+                126 => (u64::from(u16::from_be_bytes([frame[2], frame[3]])), 4),
+                127 => (u64::from_be_bytes(frame[2..10].try_into().unwrap()), 10),
+                short => (u64::from(short), 2),
+            };
+            assert_eq!(frame[0], 0x81);
+            assert_eq!(len, event.json().len() as u64);
+            assert_eq!(&frame[header..], event.json().as_bytes());
+        }
+    }
+
+    #[test]
+    fn an_event_since_an_earlier_one_shows_the_whole_change() {
+        let at = |second: u8, object: &str, original: &str| {
+            sealed(&format!(
+                r#"{{"Time":"2026-01-02T03:04:0{second}Z","Type":"jobs","Action":"update","Key":"k","Object":{object},"Original":{original}}}"#
+            ))
+        };
+        let long = format!("{{\"Machine\":\"m\",\"N\":\"{}\"}}", "x".repeat(70_000));
+        let (first, last) = (at(1, "{}", r#"{"a":1}"#), at(2, &long, "{}"));
+        let both = last.since(&first);
+        assert_eq!(
+            (both.time(), both.object(), both.original()),
+            ("2026-01-02T03:04:02Z", last.object(), r#"{"a":1}"#)
+        );
+        let written = at(2, &long, r#"{"a":1}"#);
+        assert_eq!((both.frame(), both.machine()), (written.frame(), Some("m")));
+        assert_eq!(first.since(&last).original(), "{}");
+    }
+
+    #[test]
+    fn jobs_know_their_machine_and_work_order() {
+        let job = sealed(r#"{"Type":"jobs","Action":"b","Object":{"Machine":"m0","Machine":"m1","WorkOrder":""}}"#);
+        assert_eq!((job.machine(), job.work_order()), (Some("m1"), None));
+        let other = sealed(r#"{"Type":"machines","Action":"b","Object":{"Machine":"m1"}}"#);
+        assert_eq!(other.machine(), None);
+    }
+
+    #[test]
+    fn secrets_of_users_do_not_leave() {
+        let object = r#"{"Name":"a","PasswordHash":"x","Secr\u0065t":"y","secret":{"b":1},"Roles":[ ]}"#;
+        let user = sealed(&format!(r#"{{"Type":"users","Action":"b","Object":{object},"Original":{object}}}"#));
+        assert_eq!(user.object(), r#"{"Name":"a","Roles":[]}"#);
+        assert_eq!(user.original(), user.object());
+    }
+
+    #[test]
+    fn bad_events_are_refused_with_the_field() {
+        for (text, error) in [
+            ("[]", EventError::NotAnObject),
+            (r#"{"Action":"b"}"#, EventError::Missing { field: "Type" }),
+            (r#"{"Type":"b","Action":null}"#, EventError::Missing { field: "Action" }),
+            (r#"{"Type":1,"Action":"b"}"#, EventError::NotAString { field: "Type" }),
+            (r#"{"Type":"websocket","Action":"b"}"#, EventError::Reserved),
+        ] {
+            assert_eq!(Draft::read(text).unwrap_err(), error, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_checked_as_go_reads_them() {
+        let with = |time: &str| format!(r#"{{"Time":"{time}","Type":"a","Action":"b"}}"#);
+        for good in [
+            "2026-11-24T04:22:08.335670491Z",
+            "2026-11-24T04:22:08+02:00",
+            "2026-11-24T04:22:08.5-11:30",
+            "1996-12-19T16:39:57Z",
+        ] {
+            assert!(sealed(&with(good)).json().contains(good), "{good}");
+        }
+        for bad in [
+            "2026-11-24 04:22:08Z",
+            "2026-11-24t04:22:08z",
+            "2026-11-24T04:22:60Z",
+            "2026-13-24T04:22:08Z",
+            "2026-02-30T04:22:08Z",
+            "2026-11-24T04:22:08",
+            "2026-11-24T04:22:08.1234567890Z",
+            "2026-11-24T04:22:08.Z",
+            "now",
+        ] {
+            assert!(matches!(Draft::read(&with(bad)), Err(EventError::BadTime { .. })), "{bad}");
+        }
+        assert!(sealed(&with("0001-01-01T00:00:00Z")).json().contains("2026-01-02T03:04:05Z"));
+        assert!(sealed(&with("")).json().contains("2026-01-02T03:04:05Z"));
+    }
+}

@@ -1,0 +1,291 @@
+//! Every metric of hydrant, declared in one place and served by `--metrics-listen` in the Prometheus text format.
+//!
+//! Contract: names follow the Prometheus conventions (base units, `_total`, prefix `hydrant_`), label values come from enums of
+//! ours and the settings and never from clients, so the number of series is bounded. Handles are resolved here, once; a shard
+//! keeps its own plain counts and adds them up with [`ShardMetrics::flush`] once a turn, not once a delivery.
+//!
+//! `docs/operations.md` lists them all; a test compares the list with the registry.
+
+mod declare;
+mod deliveries;
+mod identity;
+mod labels;
+mod latency;
+mod nats;
+mod process;
+mod proxy;
+mod shard;
+mod upstream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+
+pub use identity::{IdentityMetrics, IdentityTrouble, IdentityVerdict};
+pub use labels::{Limit, Outcome, Rejection, Reload, Source};
+pub use nats::NatsMetrics;
+pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
+pub use shard::{FilterCost, ShardMetrics, ShardSize};
+pub use upstream::{EndpointMetrics, UpstreamMetrics};
+
+use crate::event;
+use crate::protocol::Close;
+use declare::Declare;
+use deliveries::Deliveries;
+use latency::seconds;
+use shard::{Loads, Peaks};
+
+/// All metrics. One per process; shared.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Websockets that are open.
+    pub connections: IntGauge,
+    /// Websockets that were opened.
+    pub connections_opened: IntCounter,
+    rejected: IntCounterVec,
+    limited: IntCounterVec,
+    disconnects: IntCounterVec,
+    /// Registrations of all websockets.
+    pub registrations: IntGauge,
+    commands: IntCounterVec,
+    events: IntCounterVec,
+    /// Bytes of the events that were taken in, as written for clients.
+    pub event_bytes: IntCounter,
+    /// Events that were refused because the inboxes were full.
+    pub events_refused: IntCounter,
+    serialisations: IntCounterVec,
+    deliveries: Deliveries,
+    loads: Loads,
+    inbox_events: IntGauge,
+    predicate_evaluations: IntCounter,
+    field_lookups: IntCounter,
+    filter_matches: IntCounter,
+    certificate_reloads: IntCounterVec,
+    /// Answers to HTTP requests.
+    pub http_responses: IntCounterVec,
+    /// What goes between nodes.
+    pub nats: NatsMetrics,
+    /// Endpoints that are followed.
+    pub upstream: UpstreamMetrics,
+    /// What is handed on to an endpoint.
+    pub proxy: ProxyMetrics,
+    /// Credentials that an endpoint judges.
+    pub identity: IdentityMetrics,
+    shards: Mutex<Vec<Arc<Peaks>>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let declare = Declare(&registry);
+        let serialisations = declare.counters(
+            "hydrant_event_serialisations_total",
+            "Times an event was written down, by encoding; once an event, whatever the number of subscribers",
+            "encoding",
+        );
+        let metrics = Self {
+            connections: declare.gauge("hydrant_connections", "Websockets that are open"),
+            connections_opened: declare.counter("hydrant_connections_opened_total", "Websockets that were opened"),
+            rejected: declare.counters(
+                "hydrant_handshakes_rejected_total",
+                "Connections that did not become a websocket",
+                "reason",
+            ),
+            limited: declare.counters("hydrant_limited_total", "Refusals because a principal had its share", "limit"),
+            disconnects: declare.counters("hydrant_disconnects_total", "Websockets that were closed", "reason"),
+            registrations: declare.gauge("hydrant_registrations", "Registrations of all websockets"),
+            commands: declare.counters("hydrant_commands_total", "Commands of clients", "outcome"),
+            events: declare.counters("hydrant_events_received_total", "Events taken in", "source"),
+            event_bytes: declare
+                .counter("hydrant_event_received_bytes_total", "Bytes of events taken in, as written for clients"),
+            events_refused: declare
+                .counter("hydrant_events_refused_total", "Events refused because the inboxes were full"),
+            deliveries: Deliveries::declare(&declare, &serialisations),
+            loads: Loads::declare(&declare),
+            serialisations,
+            inbox_events: declare.gauge("hydrant_inbox_events", "Events waiting for the slowest shard"),
+            predicate_evaluations: declare.counter(
+                "hydrant_predicate_evaluations_total",
+                "Questions of filters that were worked out, at most once an event and shard each",
+            ),
+            field_lookups: declare.counter("hydrant_field_lookups_total", "Paths looked up in events by filters"),
+            filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once a group"),
+            certificate_reloads: declare.counters(
+                "hydrant_certificate_reloads_total",
+                "Changes of the TLS certificate while running",
+                "outcome",
+            ),
+            http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
+            nats: NatsMetrics::new(&declare),
+            upstream: UpstreamMetrics::declare(&declare),
+            proxy: ProxyMetrics::declare(&declare),
+            identity: IdentityMetrics::declare(&declare),
+            shards: Mutex::new(Vec::new()),
+            registry: registry.clone(),
+        };
+        declare.build_info();
+        metrics.show_all_labels();
+        metrics
+    }
+
+    /// A series that exists from the start can be alarmed on before its first event.
+    fn show_all_labels(&self) {
+        for close in Close::ALL {
+            self.disconnects.with_label_values(&[close.label()]);
+        }
+        self.disconnects.with_label_values(&["vanished"]);
+        for (_, label) in Rejection::ALL {
+            self.rejected.with_label_values(&[label]);
+        }
+        Limit::ALL.into_iter().for_each(|limit| self.limited(limit, 0));
+        for outcome in [Outcome::Registered, Outcome::Deregistered, Outcome::Refused] {
+            self.command(outcome, 0);
+        }
+        self.serialisations.with_label_values(&["deflate"]);
+        ["taken", "refused"]
+            .iter()
+            .for_each(|outcome| self.certificate_reloads.with_label_values(&[outcome]).inc_by(0));
+        [Source::Post, Source::Connections, Source::Upstream, Source::Nats]
+            .into_iter()
+            .for_each(|source| self.received(source, 0, 0));
+    }
+
+    /// A websocket was closed for this reason; nothing if the client vanished.
+    pub fn disconnected(&self, reason: Option<Close>) {
+        self.disconnects.with_label_values(&[reason.map_or("vanished", Close::label)]).inc();
+    }
+
+    /// A connection did not become a websocket.
+    pub fn rejected(&self, reason: Rejection) {
+        self.rejected.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// Principals wanted more than their share, so many times.
+    pub fn limited(&self, limit: Limit, count: u64) {
+        self.limited.with_label_values(&[limit.label()]).inc_by(count);
+    }
+
+    /// The certificate has changed.
+    pub fn certificate(&self, reload: Reload) {
+        let label = match reload {
+            Reload::Taken => "taken",
+            Reload::Refused => "refused",
+        };
+        self.certificate_reloads.with_label_values(&[label]).inc();
+    }
+
+    /// Commands had this outcome.
+    pub fn command(&self, outcome: Outcome, count: u64) {
+        let label = match outcome {
+            Outcome::Registered => "registered",
+            Outcome::Deregistered => "deregistered",
+            Outcome::Refused => "refused",
+        };
+        self.commands.with_label_values(&[label]).inc_by(count);
+    }
+
+    /// Events were taken in.
+    pub fn received(&self, source: Source, events: u64, bytes: u64) {
+        self.events.with_label_values(&[source.label()]).inc_by(events);
+        self.event_bytes.inc_by(bytes);
+    }
+
+    /// The handle of the shard with this number.
+    pub fn shard(self: &Arc<Self>, number: usize) -> ShardMetrics {
+        let peaks = Arc::new(Peaks::default());
+        self.shards.lock().push(Arc::clone(&peaks));
+        ShardMetrics::new(Arc::clone(self), peaks, number)
+    }
+
+    /// All metrics in the Prometheus text format. `inbox_events` is what waits for the slowest shard.
+    pub fn render(&self, inbox_events: usize) -> String {
+        let largest = |pick: fn(&Peaks) -> &AtomicU64| {
+            self.shards.lock().iter().map(|peaks| pick(peaks).load(Ordering::Relaxed)).max().unwrap_or(0)
+        };
+        self.deliveries.queue_events_max.set(signed(largest(|peaks| &peaks.events)));
+        self.deliveries.queue_bytes_max.set(signed(largest(|peaks| &peaks.bytes)));
+        self.deliveries.queue_age.set(seconds(largest(|peaks| &peaks.age_us)));
+        self.inbox_events.set(signed(inbox_events as u64));
+        let plain = self.serialisations.with_label_values(&["plain"]);
+        plain.inc_by(event::serialisations().saturating_sub(plain.get()));
+        let mut text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default();
+        process::append(&mut text);
+        text
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use crate::stats::{Counts, Depth};
+
+    #[test]
+    fn a_shard_adds_its_counts_and_replaces_its_gauges() {
+        let metrics = Arc::new(Metrics::new());
+        let (mut a, mut b) = (metrics.shard(0), metrics.shard(1));
+        let mut counts = Counts { matched: 6, delivered: 2, dropped: [1, 0, 3], bytes: 50, ..Counts::default() };
+        counts.latency.observe(40);
+        let size = |events| ShardSize { waiting: Depth { events, bytes: 10 }, registrations: 4, frames: 1, held: 7 };
+        a.flush(&counts, size(5));
+        b.flush(&counts, size(2));
+        a.flush(&Counts::default(), size(1));
+        a.peak(Depth { events: 1, bytes: 10 }, Duration::from_millis(2500));
+        b.turn(5, Duration::from_millis(1500));
+        let text = metrics.render(7);
+        for line in [
+            "hydrant_deliveries_total 4",
+            "hydrant_deliveries_matched_total 12",
+            "hydrant_deliveries_dropped_total{reason=\"slow_consumer\"} 2",
+            "hydrant_deliveries_dropped_total{reason=\"drop_oldest\"} 6",
+            "hydrant_slow_consumers_total{policy=\"drop-oldest\"} 0",
+            "hydrant_queue_events 3",
+            "hydrant_queue_events_max 1",
+            "hydrant_queue_age_seconds 2.5",
+            "hydrant_registrations 8",
+            "hydrant_frame_bytes 21",
+            "hydrant_shard_events_total{shard=\"1\"} 5",
+            "hydrant_shard_busy_seconds_total{shard=\"1\"} 1.5",
+            "hydrant_inbox_events 7",
+            "hydrant_delivery_latency_seconds_bucket{le=\"0.000032\"} 0",
+            "hydrant_delivery_latency_seconds_bucket{le=\"0.000064\"} 2",
+            "hydrant_delivery_latency_seconds_count 2",
+            "hydrant_disconnects_total{reason=\"slow_consumer\"} 0",
+            "process_open_fds",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn many_shards_make_few_series() {
+        let metrics = Arc::new(Metrics::new());
+        let shards: Vec<ShardMetrics> = (0..1024).map(|number| metrics.shard(number)).collect();
+        shards.iter().for_each(|shard| shard.turn(1, Duration::ZERO));
+        for endpoint in ["a:8092", "b:8092", "c:8092"] {
+            metrics.upstream.endpoint(endpoint);
+        }
+        for status in 100..200 {
+            metrics.http_responses.with_label_values(&[&status.to_string()]).inc();
+        }
+        let text = metrics.render(0);
+        let series = text.lines().filter(|line| !line.starts_with('#')).count();
+        assert!(series <= 500, "{series} series");
+        assert!(text.contains("hydrant_shard_events_total{shard=\"64+\"} 960"), "{text}");
+    }
+}
