@@ -1,10 +1,8 @@
 //! What each attack is, and what it needs.
 
-use super::worker::Worker;
+use super::worker::Job;
 use super::{commands, readers, requests};
 use crate::args::Attack;
-
-use anyhow::Result;
 
 /// What a server has to have for an attack to make sense.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,27 +39,27 @@ impl Attack {
         }
     }
 
-    /// Attacks once, until the connection is lost or the worker is to end.
-    pub(super) fn run(self, worker: &Worker) -> Result<()> {
+    /// What each of the threads does, again and again.
+    pub(super) fn job(self) -> Job {
         match self {
-            Self::Regex => commands::regex(worker),
-            Self::WideIn => commands::wide_in(worker),
-            Self::Deep => commands::deep(worker),
-            Self::WorstFilters => commands::worst_filters(worker),
-            Self::Registers => commands::registers(worker),
-            Self::Refused => commands::refused(worker),
-            Self::DeafDisconnect => readers::deaf(worker, "disconnect"),
-            Self::DeafDropOldest => readers::deaf(worker, "drop-oldest"),
-            Self::DeafConflate => readers::deaf(worker, "conflate"),
-            Self::Conflate => readers::conflate(worker),
-            Self::Replays => readers::replays(worker),
-            Self::Connects => readers::connects(worker),
-            Self::Logins => requests::logins(worker),
-            Self::SlowBodies => requests::slow_bodies(worker),
-            Self::DeflateBombs => requests::deflate_bombs(worker),
-            Self::Handshakes => requests::handshakes(worker),
-            Self::Slots => requests::slots(worker),
-            Self::Tokens => requests::tokens(worker),
+            Self::Regex => commands::regex,
+            Self::WideIn => commands::wide_in,
+            Self::Deep => commands::deep,
+            Self::WorstFilters => commands::worst_filters,
+            Self::Registers => commands::registers,
+            Self::Refused => commands::refused,
+            Self::DeafDisconnect => |worker| readers::deaf(worker, "disconnect"),
+            Self::DeafDropOldest => |worker| readers::deaf(worker, "drop-oldest"),
+            Self::DeafConflate => |worker| readers::deaf(worker, "conflate"),
+            Self::Conflate => readers::conflate,
+            Self::Replays => readers::replays,
+            Self::Connects => readers::connects,
+            Self::Logins => requests::logins,
+            Self::SlowBodies => requests::slow_bodies,
+            Self::DeflateBombs => requests::deflate_bombs,
+            Self::Handshakes => requests::handshakes,
+            Self::Slots => requests::slots,
+            Self::Tokens => requests::tokens,
         }
     }
 }

@@ -109,7 +109,7 @@ impl Battlefield {
             .map_err(|error| session.explain(error))?;
         let without = self.half(&mut watchers, args).map_err(|error| session.explain(error))?;
         let origin = Origin { guest: self.guest.clone(), core: cores.client, strength: args.strength as usize };
-        let attackers = Attackers::start(attack, &origin)?;
+        let attackers = Attackers::start(attack.workers(origin.strength), attack.job(), &origin)?;
         std::thread::sleep(HEAD_START);
         let with = self.half(&mut watchers, args);
         let outcomes = attackers.stop();

@@ -252,7 +252,9 @@ impl Report {
         let name = trial.attack.name();
         match trial.verdict(self.promise) {
             Verdict::Kept => {}
-            Verdict::LeftOut => section.note(format!("{name} was left out: {}", trial.left_out.as_deref().unwrap_or("?"))),
+            Verdict::LeftOut => {
+                section.note(format!("{name} was left out: {}", trial.left_out.as_deref().unwrap_or("?")));
+            }
             Verdict::Slow => section.fault(format!("{name}: events took longer than promised")),
             Verdict::Lost | Verdict::Ended => {
                 let halves = [("without", &trial.without), ("with", &trial.with)];

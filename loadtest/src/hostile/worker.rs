@@ -6,14 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use parking_lot::Mutex;
 
-use crate::args::Attack;
 use crate::cpu;
 use crate::endpoint::Endpoint;
 
@@ -25,6 +25,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// What attackers heard, by kind.
 pub(super) type Outcomes = BTreeMap<String, u64>;
+
+/// Attacks once, until the connection is lost or the worker is to end.
+pub(super) type Job = fn(&Worker) -> Result<()>;
 
 /// Where and as whom the attackers come.
 #[derive(Debug, Clone)]
@@ -77,7 +80,7 @@ impl Worker {
 
     /// Counts something that was heard or done.
     pub(super) fn count(&self, what: impl Into<String>) {
-        let mut outcomes = self.shared.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcomes = self.shared.outcomes.lock();
         *outcomes.entry(what.into()).or_default() += 1;
     }
 
@@ -97,20 +100,22 @@ pub(super) struct Attackers {
 }
 
 impl Attackers {
-    /// Begins the attack.
-    pub(super) fn start(attack: Attack, origin: &Origin) -> Result<Self> {
+    /// Begins an attack: each of `workers` threads does `job` until the attack is to end.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub(super) fn start(workers: usize, job: Job, origin: &Origin) -> Result<Self> {
         let shared = Arc::new(Shared {
             origin: origin.clone(),
             is_over: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             outcomes: Mutex::default(),
         });
-        let workers = attack.workers(origin.strength);
         let mut attackers = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         for number in 0..workers {
             let worker = Worker { shared: Arc::clone(&shared), number, workers };
             let thread = thread::Builder::new().name(format!("attacker-{number}"));
-            attackers.threads.push(thread.spawn(move || work(attack, &worker)).context("cannot start a thread")?);
+            attackers.threads.push(thread.spawn(move || work(job, &worker)).context("cannot start a thread")?);
         }
         Ok(attackers)
     }
@@ -118,7 +123,7 @@ impl Attackers {
     /// Ends the attack; what was heard.
     pub(super) fn stop(mut self) -> Outcomes {
         self.end();
-        let mut outcomes = self.shared.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcomes = self.shared.outcomes.lock();
         std::mem::take(&mut *outcomes)
     }
 
@@ -126,7 +131,7 @@ impl Attackers {
         self.shared.is_over.store(true, Ordering::SeqCst);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                let mut outcomes = self.shared.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut outcomes = self.shared.outcomes.lock();
                 *outcomes.entry("attacker failed".to_owned()).or_default() += 1;
             }
         }
@@ -139,14 +144,14 @@ impl Drop for Attackers {
     }
 }
 
-fn work(attack: Attack, worker: &Worker) {
+fn work(job: Job, worker: &Worker) {
     // An attack at full priority is better than none.
     let _ = rustix::process::nice(NICE);
     if let Err(error) = cpu::pin(worker.shared.origin.core) {
         worker.count(format!("{error:#}"));
     }
     while !worker.is_over() {
-        if let Err(error) = attack.run(worker) {
+        if let Err(error) = job(worker) {
             worker.count(kind(&error));
             worker.pause(PAUSE);
         }
