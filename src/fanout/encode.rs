@@ -1,10 +1,10 @@
 //! Which events are worth deflating, and that each is deflated at most once.
 
-use crate::deflate::Deflater;
 use crate::event::Event;
-use crate::frame::Encoding;
+use crate::websocket::deflate::Deflater;
+use crate::websocket::frame::Encoding;
 
-use super::Counts;
+use crate::stats::Counts;
 
 /// When a frame is deflated for the connections that have agreed to it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 
 use super::gap::Gap;
 use crate::event::Event;
-use crate::frame::Encoding;
+use crate::websocket::frame::Encoding;
 
 /// The number of a frame in its shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

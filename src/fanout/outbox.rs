@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 
 use super::frames::FrameId;
 use super::ring::{EMPTY, INLINE, Ring};
-use super::{Depth, OutboxLimits};
-use crate::frame::Encoding;
 use crate::overflow::Overflow;
+use crate::stats::{Depth, OutboxLimits};
+use crate::websocket::frame::Encoding;
 
 /// Drained rings that are kept for later; more are given back to the allocator. A turn fills the outboxes of all connections
 /// before it writes to the first, so that with fewer a busy shard of a thousand connections would allocate in every turn.

@@ -6,10 +6,7 @@
 //! way of a delivery is shared between shards.
 
 pub mod caller;
-pub mod decode;
 mod driver;
-pub mod extension;
-pub mod guard;
 mod link;
 pub mod listener;
 pub mod pool;

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use mio::{Interest, Token};
 
-use super::super::guard::Guard;
 use super::super::link::Link;
 use super::super::pool::Newcomer;
 use super::{Conn, Driver, Ending};
@@ -19,6 +18,7 @@ use crate::fanout::ConnId;
 use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::protocol::Close;
+use crate::websocket::guard::Guard;
 
 impl Driver {
     pub(super) fn adopt(&mut self, newcomer: Newcomer) {

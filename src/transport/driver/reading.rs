@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::super::decode::{DecodeError, Message, decode};
-use super::super::guard::GuardError;
 use super::Driver;
 use crate::clock;
 use crate::fanout::{ConnId, Frame};
-use crate::frame;
 use crate::protocol::Close;
+use crate::websocket::decode::{DecodeError, Message, decode};
+use crate::websocket::frame;
+use crate::websocket::guard::GuardError;
 
 /// Bytes read from one connection in a turn; a client that floods waits for the others.
 pub(super) const READ_BYTES: usize = 64 << 10;

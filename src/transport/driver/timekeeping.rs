@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use super::{Driver, Timing};
 use crate::clock;
 use crate::fanout::{ConnId, Frame};
-use crate::frame;
 use crate::overflow::Overflow;
 use crate::protocol::Close;
+use crate::websocket::frame;
 
 impl Driver {
     pub(super) fn keep_time(&mut self) {

@@ -11,7 +11,7 @@ use std::fmt;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use thiserror::Error;
 
-use crate::frame::{Encoding, HEADER_ROOM, text_header};
+use super::frame::{Encoding, HEADER_ROOM, text_header};
 
 /// What a flush ends with and a message leaves out.
 const FLUSHED: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];

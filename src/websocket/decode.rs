@@ -12,8 +12,8 @@ use fastwebsockets::{FragmentCollector, OpCode, Role, WebSocket, WebSocketError}
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::deflate::{InflateError, Inflater};
 use super::guard::Unit;
-use crate::deflate::{InflateError, Inflater};
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,7 +134,7 @@ fn parse(frames: &[u8], limit: usize) -> Result<(OpCode, Vec<u8>), DecodeError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deflate::Deflater;
+    use crate::websocket::deflate::Deflater;
 
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![first, 0x80 | u8::try_from(payload.len()).unwrap(), 9, 9, 9, 9];

@@ -13,7 +13,7 @@
 
 use thiserror::Error;
 
-use crate::frame::Encoding;
+use super::frame::Encoding;
 
 /// Which rule the client broke.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
