@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::source::Trouble;
 use crate::clock;
-use crate::metrics::{IdentityTrouble, IdentityVerdict, Metrics};
+use crate::metrics::{IdentityError, IdentityVerdict, Metrics};
 
 /// How it is at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,9 +31,9 @@ struct State {
     /// Whether everything has been read once.
     has_read: bool,
     /// What is over as soon as the endpoint answers at all.
-    silence: Option<(IdentityTrouble, String)>,
+    silence: Option<(IdentityError, String)>,
     /// What is over when all that is to be read has been.
-    lasting: Option<(IdentityTrouble, String)>,
+    lasting: Option<(IdentityError, String)>,
 }
 
 /// What readings come to; told by those who read.
@@ -101,20 +101,20 @@ impl Health {
 }
 
 impl State {
-    fn trouble(&self) -> Option<&(IdentityTrouble, String)> {
+    fn trouble(&self) -> Option<&(IdentityError, String)> {
         self.silence.as_ref().or(self.lasting.as_ref())
     }
 }
 
-fn kind(trouble: &Trouble) -> IdentityTrouble {
+fn kind(trouble: &Trouble) -> IdentityError {
     match trouble {
-        Trouble::Away(_) => IdentityTrouble::Away,
-        Trouble::Late => IdentityTrouble::Late,
-        Trouble::Refused { .. } | Trouble::NoDirectory => IdentityTrouble::Refused,
-        Trouble::Unreadable { .. } => IdentityTrouble::Unreadable,
-        Trouble::Lacks { .. } => IdentityTrouble::Claims,
-        Trouble::Opaque => IdentityTrouble::Token,
-        Trouble::Credential(_) => IdentityTrouble::Credential,
+        Trouble::Away(_) => IdentityError::Away,
+        Trouble::Late => IdentityError::Late,
+        Trouble::Refused { .. } | Trouble::NoDirectory => IdentityError::Refused,
+        Trouble::Unreadable { .. } => IdentityError::Unreadable,
+        Trouble::Lacks { .. } => IdentityError::Claims,
+        Trouble::Opaque => IdentityError::Token,
+        Trouble::Credential(_) => IdentityError::Credential,
     }
 }
 
