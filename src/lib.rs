@@ -16,12 +16,13 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod config;
-pub mod delegation;
+pub mod demo;
+pub mod endpoint;
 pub mod event;
 pub mod fanout;
 pub mod index;
-pub mod ingest;
 pub mod json;
 pub mod metrics;
 pub mod overflow;
@@ -29,7 +30,6 @@ pub mod protocol;
 pub mod server;
 pub mod stats;
 pub mod transport;
-pub mod upstream;
 pub mod websocket;
 
 /// The target of log lines that say who came, asked for what, was refused and left; switched by `log.audit`.

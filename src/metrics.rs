@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
-pub use identity::{IdentityError, IdentityMetrics, IdentityVerdict};
+pub use identity::{IdentityMetrics, IdentityTrouble, IdentityVerdict};
 pub use labels::{Limit, Outcome, Rejection, Reload, Source};
 pub use nats::NatsMetrics;
 pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};

@@ -6,7 +6,7 @@ use super::declare::Declare;
 
 /// Why users, roles and tenants of the endpoint are not known; the value of the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IdentityError {
+pub enum IdentityTrouble {
     /// It does not answer.
     Away,
     /// It answers too slowly.
@@ -23,7 +23,7 @@ pub enum IdentityError {
     Credential,
 }
 
-impl IdentityError {
+impl IdentityTrouble {
     const ALL: [Self; 7] =
         [Self::Away, Self::Late, Self::Refused, Self::Unreadable, Self::Claims, Self::Token, Self::Credential];
 
@@ -98,9 +98,9 @@ impl IdentityMetrics {
     }
 
     /// This is the matter now, and nothing else.
-    pub fn trouble(&self, error: Option<IdentityError>) {
-        for one in IdentityError::ALL {
-            self.trouble.with_label_values(&[one.label()]).set((error == Some(one)).into());
+    pub fn trouble(&self, trouble: Option<IdentityTrouble>) {
+        for one in IdentityTrouble::ALL {
+            self.trouble.with_label_values(&[one.label()]).set((trouble == Some(one)).into());
         }
     }
 
