@@ -41,8 +41,8 @@ shellcheck: need-shellcheck
 docs: setup
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(LOCKED) --workspace --no-deps --document-private-items
 
-features: setup ## That it builds without its optional features
-	$(CARGO) check $(LOCKED) --no-default-features
+features: setup need-components ## That it builds without its optional features
+	$(CARGO) clippy $(LOCKED) --no-default-features -- -D warnings
 
 deny: setup ## Licences, banned packages and sources (installs cargo-deny, which takes minutes)
 	@test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install --locked --root $(TOOLS) cargo-deny

@@ -16,6 +16,10 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod clock;
+#[cfg(feature = "nats")]
+pub mod cluster;
+#[cfg(not(feature = "nats"))]
+#[path = "cluster/alone.rs"]
 pub mod cluster;
 pub mod config;
 pub mod demo;
