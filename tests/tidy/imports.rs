@@ -132,9 +132,12 @@ impl Graph {
 
 /// Every module that can be reached, itself only if there is a way back.
 fn reached<'a>(from: &[String], arrows: &'a BTreeMap<&[String], BTreeSet<Path>>) -> BTreeSet<&'a [String]> {
-    let (mut found, mut next) = (BTreeSet::new(), vec![from]);
+    let mut found = BTreeSet::new();
+    let mut next: Vec<&[String]> = arrows[from].iter().map(Vec::as_slice).collect();
     while let Some(module) = next.pop() {
-        next.extend(arrows[module].iter().map(Vec::as_slice).filter(|to| found.insert(*to)));
+        if found.insert(module) {
+            next.extend(arrows[module].iter().map(Vec::as_slice));
+        }
     }
     found
 }
