@@ -16,6 +16,7 @@ mod imports;
 mod source;
 
 use imports::Graph;
+use regex::Regex;
 use source::{File, ROOTS, code, project, sources};
 
 /// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs any
@@ -116,6 +117,9 @@ const OPEN_CIRCLES: [&str; 6] = [
     "loadtest/src/check.rs",
     "loadtest/src/tls.rs",
 ];
+
+/// Errors that are still to be named as such.
+const OPEN_ERRORS: [&str; 6] = ["Problem", "Reason", "Revoked", "Stalled", "TokenFault", "TokenKeyFault"];
 
 /// What no source file may contain, and what to do instead. Split, so that this file may be looked at too.
 const BANNED_IN_CODE: [(&str, &str); 8] = [
@@ -221,6 +225,29 @@ fn modules_have_one_style() {
     none(&beside.map(|file| format!("{}: belongs into its folder, as mod.rs", file.name)).collect::<Vec<_>>());
 }
 
+/// The errors that a source declares, each with the word that declares it.
+fn errors(code: &str) -> Vec<(String, String)> {
+    let declared = r"#\[derive\([^)]*\bError\b[^)]*\)\]\s*(?:#\[[^\n]*\s*)*(?:pub(?:\([^)]*\))? )?(enum|struct) (\w+)";
+    let declared = Regex::new(declared).unwrap();
+    declared.captures_iter(code).map(|found| (found[1].to_owned(), found[2].to_owned())).collect()
+}
+
+#[test]
+fn errors_are_named_so_and_one_enum_a_module() {
+    let mut faults = Vec::new();
+    for file in sources() {
+        let errors = errors(&code(&file.text));
+        let named = |name: &str| name.ends_with("Error") || name.ends_with("Errors") || OPEN_ERRORS.contains(&name);
+        let misnamed = errors.iter().filter(|(_, name)| !named(name));
+        faults
+            .extend(misnamed.map(|(_, name)| format!("{}: `{name}` is an error and should end in `Error`", file.name)));
+        if errors.iter().filter(|(word, name)| word == "enum" && !OPEN_ERRORS.contains(&name.as_str())).count() > 1 {
+            faults.push(format!("{}: several enums of errors in one module", file.name));
+        }
+    }
+    none(&faults);
+}
+
 #[test]
 fn files_are_short() {
     let mut faults = Vec::new();
@@ -256,6 +283,14 @@ fn nothing_banned_is_anywhere() {
 /// The checks see what they are for.
 mod checks {
     use super::*;
+
+    #[test]
+    fn errors_are_seen() {
+        let text =
+            "#[derive(Debug, Error)]\n#[error(\"x\")]\npub(super) struct A;\n\n#[derive(Error, Clone)]\nenum B {\n";
+        let expected = [("struct", "A"), ("enum", "B")].map(|(word, name)| (word.to_owned(), name.to_owned()));
+        assert_eq!(errors(text), expected);
+    }
 
     #[test]
     fn banned_words_are_seen_with_their_line() {
