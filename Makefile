@@ -9,7 +9,7 @@ CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
 SECONDS_EACH ?= 60
 PATTERNS     ?= 20000
-export CARGO SECONDS_EACH
+export CARGO SECONDS_EACH PORT
 
 # Answers depend on the version of Go (Unicode tables, spelling of classes): the one that made the table. Another one fetches it.
 GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
@@ -21,8 +21,8 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: setup ## Run the broker with a simulated fleet and say what to try next
-	$(CARGO) run $(LOCKED) --release -- serve --demo
+run: setup ## Run the broker with a simulated fleet and say what to try next (PORT=, ARGS= for hydrant serve)
+	@scripts/run $(ARGS)
 
 test: setup need-nats ## All tests of the workspace, documentation examples included
 	$(CARGO) test $(LOCKED) --workspace
