@@ -10,7 +10,7 @@ const FOREIGN: [&str; 5] = [".git", "target", "node_modules", "data", "corpus"];
 pub(crate) const ROOTS: [&str; 2] = ["src/", "loadtest/src/"];
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
 /// A text file of the project, by its path from the root.
