@@ -85,8 +85,8 @@ fn figures() {
         ("rooms", crate::MODULES.len().to_string()),
         ("arrows between rooms", arrows.len().to_string()),
     ];
-    let text: String = figures.iter().map(|(what, figure)| format!("{what:<45}{figure}\n")).collect();
-    fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/house-figures.txt"), text).unwrap();
+    let lines = figures.map(|(what, figure)| format!("{what:<45}{figure}\n"));
+    fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/house-figures.txt"), lines.concat()).unwrap();
 }
 
 /// The checks see what they are for.
