@@ -1,0 +1,188 @@
+//! One client that comes back: connecting, shaking hands, registering, none of which waits.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::endpoint::{Endpoint, Stream, unconnected};
+use crate::frame::{self, Opcode};
+use crate::http::parse_head;
+use crate::idle::specs;
+
+/// What all answers to a registration have in them, and no event.
+const ANSWER: &[u8] = br#""Type":"websocket","Action":"register""#;
+
+/// How far a client has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Not there; it is not trying.
+    Away,
+    Connecting,
+    Upgrading,
+    /// So many registrations have been answered.
+    Registering(usize),
+    /// All are.
+    Back,
+}
+
+/// A failed try, by kind.
+pub(super) type Failure = String;
+
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) phase: Phase,
+    pub(super) stream: Option<Stream>,
+    /// When the present try began.
+    pub(super) since: Instant,
+    pub(super) tries: u32,
+    index: usize,
+    /// What is still to be sent.
+    out: Vec<u8>,
+    /// What has come and is not understood yet.
+    input: Vec<u8>,
+}
+
+impl Client {
+    pub(super) fn new(index: usize) -> Self {
+        let (out, input) = (Vec::new(), Vec::new());
+        Self { phase: Phase::Away, stream: None, since: Instant::now(), tries: 0, index, out, input }
+    }
+
+    /// It is trying, and not there yet.
+    pub(super) fn is_under_way(&self) -> bool {
+        !matches!(self.phase, Phase::Away | Phase::Back)
+    }
+
+    /// Begins a try, the `number`th of all; the caller polls the stream then.
+    pub(super) fn begin(&mut self, endpoint: &Endpoint, number: usize) -> Result<(), Failure> {
+        self.leave();
+        (self.since, self.tries) = (Instant::now(), self.tries + 1);
+        let (address, tls) = endpoint.parts();
+        let socket = unconnected(address, number).map_err(|e| kind(&e))?;
+        socket.set_nonblocking(true).map_err(|e| kind(&e))?;
+        match socket.connect(&address.into()) {
+            Err(e) if e.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => return Err(kind(&e)),
+            _ => {}
+        }
+        let socket: TcpStream = socket.into();
+        // Without it the commands wait for an acknowledgement; there is nothing to tell if the kernel refuses.
+        let _ = socket.set_nodelay(true);
+        self.stream = Some(match tls {
+            None => Stream::Plain(socket),
+            Some((config, name)) => {
+                let session = rustls::ClientConnection::new(config.clone(), name.clone()).map_err(|e| e.to_string())?;
+                Stream::Tls(Box::new(rustls::StreamOwned::new(session, socket)))
+            }
+        });
+        self.out = endpoint.upgrade(self.index).into_bytes();
+        self.phase = Phase::Connecting;
+        Ok(())
+    }
+
+    /// Is gone, and forgets what was said.
+    pub(super) fn leave(&mut self) {
+        self.phase = Phase::Away;
+        self.stream = None;
+        self.out.clear();
+        self.input.clear();
+    }
+
+    /// Goes on as far as it can without waiting.
+    pub(super) fn advance(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
+        let Some(mut stream) = self.stream.take() else { return Ok(()) };
+        let result = self.advance_on(&mut stream, buffer);
+        self.stream = Some(stream);
+        result
+    }
+
+    fn advance_on(&mut self, stream: &mut Stream, buffer: &mut [u8]) -> Result<(), Failure> {
+        if self.phase == Phase::Connecting {
+            if let Some(e) = stream.socket().take_error().map_err(|e| kind(&e))? {
+                return Err(kind(&e));
+            }
+            if stream.socket().peer_addr().is_err() {
+                return Ok(());
+            }
+            self.phase = Phase::Upgrading;
+        }
+        loop {
+            self.send(stream)?;
+            let got = match stream.read(buffer) {
+                Ok(0) => return Err("ended".to_owned()),
+                Ok(got) => got,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(kind(&e)),
+            };
+            self.input.extend_from_slice(&buffer[..got]);
+            self.understand().map_err(|error| format!("{error:#}"))?;
+        }
+    }
+
+    fn send(&mut self, stream: &mut Stream) -> Result<(), Failure> {
+        while !self.out.is_empty() {
+            match stream.write(&self.out) {
+                Ok(sent) => drop(self.out.drain(..sent)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(kind(&e)),
+            }
+        }
+        match stream.flush() {
+            Err(e) if e.kind() != io::ErrorKind::WouldBlock => Err(kind(&e)),
+            _ => Ok(()),
+        }
+    }
+
+    fn understand(&mut self) -> Result<()> {
+        if self.phase == Phase::Upgrading {
+            let Some((head, length)) = parse_head(&self.input)? else { return Ok(()) };
+            if head.status != 101 {
+                bail!("HTTP {}", head.status);
+            }
+            self.input.drain(..length);
+            for spec in specs(self.index) {
+                frame::write_masked(Opcode::Text, format!("register {spec}").as_bytes(), [7; 4], &mut self.out)?;
+            }
+            self.phase = Phase::Registering(0);
+        }
+        let mut at = 0;
+        while let Some(frame) = frame::first(&self.input[at..])? {
+            match (frame.opcode, self.phase) {
+                (Opcode::Text, Phase::Registering(answers)) if is_answer(frame.payload) => {
+                    let all = answers + 1 == specs(self.index).len();
+                    self.phase = if all { Phase::Back } else { Phase::Registering(answers + 1) };
+                }
+                (Opcode::Ping, _) => frame::write_masked(Opcode::Pong, frame.payload, [7; 4], &mut self.out)?,
+                (Opcode::Close, _) => {
+                    let reason = frame::close_reason(frame.payload);
+                    bail!("closed {}", reason.split(' ').next().unwrap_or_default());
+                }
+                _ => {}
+            }
+            at += frame.len;
+        }
+        self.input.drain(..at);
+        Ok(())
+    }
+}
+
+/// An answer, and not an event.
+fn is_answer(text: &[u8]) -> bool {
+    text.windows(ANSWER.len()).any(|part| part == ANSWER)
+}
+
+/// Errors of the system in few words, so that they can be counted.
+fn kind(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "reset".to_owned(),
+        io::ErrorKind::BrokenPipe => "broken pipe".to_owned(),
+        io::ErrorKind::UnexpectedEof => "ended".to_owned(),
+        io::ErrorKind::TimedOut => "timed out".to_owned(),
+        io::ErrorKind::InvalidData => "TLS".to_owned(),
+        _ => error.to_string(),
+    }
+}

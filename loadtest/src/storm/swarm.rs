@@ -1,0 +1,213 @@
+//! Many clients that all come back at once, on one thread.
+//!
+//! Whoever fails tries again, after a pause that doubles from 0.1 s to 3 s and is spread by half of itself to both sides, as
+//! well-behaved clients do; the first try is at once. Contract: bounded by the deadline given; a try that takes longer than
+//! [`TRY`] counts as failed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use serde::Serialize;
+
+use super::client::{Client, Phase};
+use crate::endpoint::Endpoint;
+
+/// How long one try may take.
+const TRY: Duration = Duration::from_secs(20);
+
+/// Pauses between tries.
+const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// How often tries are looked at for having taken too long.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How a storm went.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Reconnection {
+    /// Seconds until each was back and registered, in order; those who are not are missing.
+    pub(super) back: Vec<f64>,
+    /// Failed tries, and losses, by kind.
+    pub(super) errors: BTreeMap<String, u64>,
+    pub(super) tries: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct ReconnectSwarm {
+    endpoint: Endpoint,
+    clients: Vec<Client>,
+    poll: Poll,
+    events: Events,
+    buffer: Vec<u8>,
+    /// Tries of all clients so far; loopback sources are chosen by it.
+    tries: usize,
+    at_once: usize,
+    /// Who tries when.
+    due: BinaryHeap<Reverse<(Instant, usize)>>,
+    errors: BTreeMap<String, u64>,
+}
+
+impl ReconnectSwarm {
+    /// `count` clients that are away; at most `at_once` shake hands at a time.
+    pub(super) fn new(endpoint: &Endpoint, count: usize, at_once: usize) -> Result<Self> {
+        Ok(Self {
+            endpoint: endpoint.clone(),
+            clients: (0..count).map(Client::new).collect(),
+            poll: Poll::new().context("no epoll")?,
+            events: Events::with_capacity(4_096),
+            buffer: vec![0; 64 << 10],
+            tries: 0,
+            at_once: if at_once == 0 { count } else { at_once },
+            due: BinaryHeap::new(),
+            errors: BTreeMap::new(),
+        })
+    }
+
+    /// Everybody leaves without a word.
+    pub(super) fn disconnect_all(&mut self) {
+        self.clients.iter_mut().for_each(Client::leave);
+    }
+
+    /// How many are back.
+    pub(super) fn back(&self) -> usize {
+        self.clients.iter().filter(|client| client.phase == Phase::Back).count()
+    }
+
+    /// Those who are away come back, and so do those who are lost meanwhile, until `is_lost` says that nobody will be lost any
+    /// more and all are back, at most `timeout`. `progress` is called with the number of those who are back.
+    pub(super) fn reconnect_all(
+        &mut self,
+        timeout: Duration,
+        is_lost: &dyn Fn() -> bool,
+        progress: &dyn Fn(u64),
+    ) -> Result<Reconnection> {
+        let begin = Instant::now();
+        (self.errors, self.due) = (BTreeMap::new(), BinaryHeap::new());
+        let before = self.tries;
+        let mut back: Vec<Option<f64>> = vec![None; self.clients.len()];
+        for (index, client) in self.clients.iter_mut().enumerate() {
+            client.tries = 0;
+            if client.phase == Phase::Away {
+                self.due.push(Reverse((begin, index)));
+            }
+        }
+        let mut looked = begin;
+        while begin.elapsed() < timeout && !(is_lost() && self.back() == self.clients.len()) {
+            self.begin_due();
+            self.turn(Duration::from_millis(10), &mut |index| back[index] = Some(begin.elapsed().as_secs_f64()))?;
+            if looked.elapsed() > POLL_INTERVAL {
+                looked = Instant::now();
+                self.give_up_slow();
+                progress(self.back() as u64);
+            }
+        }
+        let is_back = |(index, client): (usize, &Client)| back[index].filter(|_| client.phase == Phase::Back);
+        let mut back: Vec<f64> = self.clients.iter().enumerate().filter_map(is_back).collect();
+        back.sort_by(f64::total_cmp);
+        Ok(Reconnection { back, errors: std::mem::take(&mut self.errors), tries: (self.tries - before) as u64 })
+    }
+
+    /// Listens, so that nobody's connection goes stale.
+    pub(super) fn rest(&mut self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.turn(Duration::from_millis(100), &mut |_| {})?;
+        }
+        Ok(())
+    }
+
+    fn begin_due(&mut self) {
+        let mut under_way = self.clients.iter().filter(|client| client.is_under_way()).count();
+        while let Some(Reverse((when, index))) = self.due.peek().copied() {
+            if when > Instant::now() || under_way >= self.at_once {
+                return;
+            }
+            self.due.pop();
+            self.tries += 1;
+            let begun = self.clients[index].begin(&self.endpoint, self.tries).and_then(|()| self.watch(index));
+            match begun {
+                Ok(()) => under_way += 1,
+                Err(failure) => self.failed(index, failure),
+            }
+        }
+    }
+
+    fn watch(&self, index: usize) -> Result<(), String> {
+        let Some(stream) = &self.clients[index].stream else { return Ok(()) };
+        let fd = stream.socket().as_raw_fd();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut SourceFd(&fd), Token(index), interest).map_err(|e| e.to_string())
+    }
+
+    fn failed(&mut self, index: usize, failure: String) {
+        let client = &mut self.clients[index];
+        let was_back = client.phase == Phase::Back;
+        let kind = if was_back { format!("lost ({failure})") } else { failure };
+        *self.errors.entry(kind).or_default() += 1;
+        client.leave();
+        if was_back {
+            client.tries = 0;
+        }
+        let pause = if was_back { Duration::ZERO } else { pause(index, client.tries) };
+        self.due.push(Reverse((Instant::now() + pause, index)));
+    }
+
+    /// Waits for something to happen and lets those concerned go on.
+    fn turn(&mut self, timeout: Duration, on_back: &mut dyn FnMut(usize)) -> Result<()> {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(1));
+        match self.poll.poll(&mut events, Some(timeout)) {
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e).context("cannot poll"),
+            _ => {}
+        }
+        for event in &events {
+            let index = event.token().0;
+            let client = &mut self.clients[index];
+            let was_back = client.phase == Phase::Back;
+            match client.advance(&mut self.buffer) {
+                Err(failure) => self.failed(index, failure),
+                Ok(()) if client.phase == Phase::Back && !was_back => on_back(index),
+                Ok(()) => {}
+            }
+        }
+        self.events = events;
+        Ok(())
+    }
+
+    fn give_up_slow(&mut self) {
+        let is_slow = |client: &Client| client.is_under_way() && client.since.elapsed() > TRY;
+        let slow: Vec<usize> = (0..self.clients.len()).filter(|&index| is_slow(&self.clients[index])).collect();
+        for index in slow {
+            self.failed(index, "no end of the handshake".to_owned());
+        }
+    }
+}
+
+/// How long client `index` waits after try number `tries`.
+fn pause(index: usize, tries: u32) -> Duration {
+    let whole = PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(8)).min(PAUSE_MAX);
+    let scattered = (index as u64).wrapping_add(u64::from(tries) << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
+    // From half to one and a half of it.
+    whole / 2 + whole.mul_f64(f64::from(u32::try_from(scattered).unwrap_or(0)) / 1_024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_are_spread() {
+        for tries in 1..12 {
+            let whole = (PAUSE * (1 << (tries - 1).min(8))).min(PAUSE_MAX);
+            let pauses: Vec<Duration> = (0..500).map(|index| pause(index, tries)).collect();
+            let (min, max) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+            assert!(*min >= whole / 2 && *min < whole * 6 / 10, "{tries}: {min:?}");
+            assert!(*max <= whole * 3 / 2 && *max > whole * 14 / 10, "{tries}: {max:?}");
+        }
+    }
+}
