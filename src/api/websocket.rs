@@ -55,7 +55,8 @@ impl Api {
         let pool = Arc::clone(&self.pool);
         let then = move |socket: crate::transport::socket::Socket, early, encoding| async move {
             let Ok((stream, tls)) = socket.into_parts() else { return };
-            let newcomer = Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, registrations, permit };
+            let newcomer =
+                Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, registrations, permit };
             if pool.adopt(Box::new(newcomer)).is_err() {
                 tracing::warn!(%peer, "the shards are too busy for another connection");
             }

@@ -344,7 +344,11 @@ mod tests {
         add(&history, "a", 1100, 9_999_999);
         add(&history, "b", 1101, 1101);
         assert_eq!(since_time(&history, 1101), (1, false));
-        assert_eq!(since(&history, &at(9_999_999).to_string()).unwrap(), (0, None), "the event that bears it, and all behind");
+        assert_eq!(
+            since(&history, &at(9_999_999).to_string()).unwrap(),
+            (0, None),
+            "the event that bears it, and all behind"
+        );
         assert_eq!(since(&history, &at(9_999_998).to_string()), Err(SinceError::Future));
     }
 

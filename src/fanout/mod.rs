@@ -9,17 +9,19 @@
 //! | [`driver`] | the loop of a thread: read, take events in, write, keep time |
 //! | [`socket`] | one client's socket, plain or TLS, non-blocking |
 //! | [`session`], [`classes`] | commands in, frames out; rights as classes of the index |
-//! | [`catch_up`], [`replay`], `opening`, `held` | connections that asked for events of the past (`?since=`) |
+//! | [`catch_up`], [`replay`], `opening`, `held`, `before`, `listeners` | connections that asked for events of the past (`?since=`) |
 //! | [`outbox`] | frames, outboxes and what happens when one is full; pure |
 //!
 //! Contract: [`pool`] may be called from any thread; all else belongs to the shard's thread. Only [`driver`], [`pool`] and
 //! [`socket`] do I/O or read a clock.
 
+mod before;
 pub mod catch_up;
 pub mod classes;
 pub mod control;
 pub mod driver;
 mod held;
+mod listeners;
 mod opening;
 pub mod outbox;
 pub mod pool;

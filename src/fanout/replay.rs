@@ -20,12 +20,13 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
+use super::before::Before;
 use super::held::Held;
+use super::listeners::{Listeners, Stage};
 use super::opening::Opening;
-use crate::broker::CONNECTIONS;
-use crate::broker::archive::{Desk, PLACES, Pages, Piece, Reading, Wake, desk};
+use crate::broker::archive::{PLACES, Pages, Piece, Wake};
 use crate::broker::gap::Gap;
-use crate::broker::history::{Beyond, Start};
+use crate::broker::history::Start;
 use crate::broker::splice::Seam;
 use crate::event::Event;
 use crate::index::{Class, Index, Limits, Slot};
@@ -59,42 +60,6 @@ pub(super) struct Range {
     pub(super) until: u64,
 }
 
-/// The part of a replay that comes from the archive.
-#[derive(Debug)]
-struct Before {
-    beyond: Beyond,
-    /// Where what was asked for begins in the history.
-    first: u64,
-    wake: Wake,
-    /// The first time through.
-    once: Option<Pages>,
-    /// Again, for the pass that is on.
-    again: Option<Pages>,
-    /// Behind the last event that came.
-    end: u64,
-    seam: Option<Seam>,
-}
-
-impl Before {
-    /// What is being read, by a pass or for the first time.
-    fn pages(&self, pass: bool) -> Option<&Pages> {
-        if pass { self.again.as_ref() } else { self.once.as_ref() }
-    }
-
-    /// The same; begins to read if need be, for a pass up to the `edge`.
-    fn reading(&mut self, pass: bool, edge: u64) -> &mut Pages {
-        let Self { beyond: Beyond { archive, time, begin }, first, wake, .. } = self;
-        let until = pass.then_some(edge.min(self.end));
-        let read = || {
-            let (filler, pages): (Desk, Pages) = desk(wake.clone());
-            archive.read(Reading { time: *time, begin: *begin, first: *first, until }, filler);
-            pages
-        };
-        let pages = if pass { &mut self.again } else { &mut self.once };
-        pages.get_or_insert_with(read)
-    }
-}
-
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Replay {
@@ -121,10 +86,7 @@ pub(super) struct Replay {
     of_last: Option<u64>,
     pub(super) held: Held,
     pub(super) opening: Opening,
-    /// Of the settled, the fresh and the waiting ones: whether one may match events about connections.
-    listens: [bool; 3],
-    /// Before these numbers it was said what is gone of events about connections: to the settled ones and in this pass.
-    told: [u64; 2],
+    connections: Listeners,
     /// The last event that was looked at, of this pass or before the edge.
     last: Option<Arc<Event>>,
     /// Bytes of the next event, if it waits for room.
@@ -142,15 +104,7 @@ impl Replay {
         let told = start.sequence;
         let before = start.beyond.take().map(|beyond| {
             start.time = Some(beyond.time);
-            Box::new(Before {
-                beyond,
-                first: start.sequence,
-                wake: wake.clone(),
-                once: None,
-                again: None,
-                end: 0,
-                seam: None,
-            })
+            Box::new(Before::new(beyond, start.sequence, wake))
         });
         let (begin, base) = if before.is_some() { (0, PLACES) } else { (start.sequence, 0) };
         Self {
@@ -171,8 +125,7 @@ impl Replay {
             of_last: None,
             held: Held::default(),
             opening: Opening::new(registrations),
-            listens: [false; 3],
-            told: [told; 2],
+            connections: Listeners::new(told),
             last: None,
             held_up: 0,
             listed: false,
@@ -269,18 +222,17 @@ impl Replay {
     /// A new registration, which the shard's index has taken.
     pub(super) fn register(&mut self, text: &str) {
         self.opening.registered();
-        let listens = may_be_of_connections(text);
         let slot = if self.edge <= self.begin {
-            self.listens[0] |= listens;
+            self.connections.register(Stage::Settled, text);
             self.settled
         } else if self.pass.is_none() {
             self.begin_pass();
-            self.listens[1] = listens;
+            self.connections.register(Stage::Fresh, text);
             self.of_last = Some(self.passes);
             self.fresh_texts.push(text.into());
             self.fresh
         } else {
-            self.listens[2] |= listens;
+            self.connections.register(Stage::Waiting, text);
             self.of_last = Some(self.passes + 1);
             self.waiting_texts.push(text.into());
             self.waiting
@@ -290,7 +242,7 @@ impl Replay {
 
     fn begin_pass(&mut self) {
         self.pass = Some(self.begin);
-        self.told[1] = self.start.sequence;
+        self.connections.begin_pass(self.start.sequence);
         self.last = None;
     }
 
@@ -379,7 +331,7 @@ impl Replay {
         }
         self.passes += 1;
         self.held.release(self.passes);
-        self.listens = [self.listens[0] || self.listens[1], self.listens[2], false];
+        self.connections.end_pass();
         self.pass = None;
         if !self.waiting_texts.is_empty() {
             self.begin_pass();
@@ -428,25 +380,15 @@ impl Replay {
         }
     }
 
-    /// Before which number it was said what is gone of events about connections; never again if nobody listens to them.
+    /// What is gone of events about connections is counted from this number on; never if nobody listens to them.
     pub(super) fn told(&self) -> u64 {
-        let stage = usize::from(self.pass.is_some());
-        if self.listens[stage] { self.told[stage] } else { u64::MAX }
+        self.connections.told(self.pass.is_some())
     }
 
     /// It was said up to here.
     pub(super) fn set_told(&mut self, told: u64) {
-        let stage = usize::from(self.pass.is_some());
-        if self.listens[stage] {
-            self.told[stage] = told;
-        }
+        self.connections.set_told(self.pass.is_some(), told);
     }
-}
-
-/// Whether a registration may match events about connections.
-fn may_be_of_connections(text: &str) -> bool {
-    let types = text.split('.').next().unwrap_or_default();
-    types.split(',').map(str::trim).any(|kind| kind == "*" || kind == CONNECTIONS)
 }
 
 fn move_over(index: &mut Index<Role>, text: &str, from: Slot, to: Slot) {

@@ -141,8 +141,10 @@ impl Shelf {
             any = true;
             let end = until.map_or(events.len(), |until| usize::try_from(until).unwrap().saturating_sub(1));
             let taken = &events[*next..end.max(*next).min(*next + count)];
-            let mut page: Page =
-                (*next as u64 + 1..).zip(taken).map(|(place, (event, _))| Piece::Event(place, Arc::clone(event))).collect();
+            let mut page: Page = (*next as u64 + 1..)
+                .zip(taken)
+                .map(|(place, (event, _))| Piece::Event(place, Arc::clone(event)))
+                .collect();
             *next += taken.len();
             let ended = *next >= end;
             if ended {
@@ -185,7 +187,16 @@ impl World {
         let (inlet, inbox) = inbox(InboxLimits { events: 1000, bytes: 1 << 20 }, || ());
         broker.attach(inlet);
         let shard = Shard::new(Limits::default(), OutboxLimits { bytes: 1 << 20, events: outbox }, None);
-        Self { archive: Arc::new(archive), broker, inbox, shard, conn: None, events: Vec::new(), text: Vec::new(), us: 0 }
+        Self {
+            archive: Arc::new(archive),
+            broker,
+            inbox,
+            shard,
+            conn: None,
+            events: Vec::new(),
+            text: Vec::new(),
+            us: 0,
+        }
     }
 
     fn publish(&mut self, known: Known) {

@@ -142,11 +142,6 @@ impl Session {
         }
     }
 
-    /// Registrations that are yet to be answered.
-    pub fn unanswered(&self) -> usize {
-        self.unanswered.len()
-    }
-
     /// A header of the answer to the upgrade.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()

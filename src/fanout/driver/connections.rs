@@ -22,7 +22,8 @@ use crate::websocket::guard::Guard;
 
 impl Driver {
     pub(super) fn adopt(&mut self, newcomer: Newcomer) {
-        let Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, registrations, permit } = newcomer;
+        let Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, registrations, permit } =
+            newcomer;
         // Asked for here, by the thread that is told of changes: who was revoked on the way is not let in, and nobody keeps
         // rights that have changed meanwhile.
         let (Ok(access), Ok(mut link)) = (self.parts.authority.access(&identity), Link::new(stream, tls)) else {

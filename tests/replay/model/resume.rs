@@ -206,9 +206,7 @@ fn judge(plan: &Plan, client: &Client, events: &[Known], from: u64) {
             let other = &events[usize::try_from(*other).unwrap()];
             other.action == "update" && (other.kind, other.key) == (known.kind, known.key)
         };
-        plan.overflow == Overflow::Conflate
-            && known.action == "update"
-            && client.got.range(number + 1..).any(later)
+        plan.overflow == Overflow::Conflate && known.action == "update" && client.got.range(number + 1..).any(later)
     };
     let missing: Vec<u64> = wanted
         .filter(|(number, known)| !client.got.contains(number) && !conflated(*number, known))

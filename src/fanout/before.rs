@@ -1,0 +1,48 @@
+//! The part of a replay that comes from the archive: read once, and again for the pass of a late registration.
+//!
+//! Contract: nothing is read before it is asked for, and the same thing is not read twice at a time.
+
+use crate::broker::archive::{Desk, Pages, Reading, Wake, desk};
+use crate::broker::history::Beyond;
+use crate::broker::splice::Seam;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Before {
+    beyond: Beyond,
+    /// Where what was asked for begins in the history.
+    first: u64,
+    wake: Wake,
+    /// The first time through.
+    pub(super) once: Option<Pages>,
+    /// Again, for the pass that is on.
+    pub(super) again: Option<Pages>,
+    /// Behind the last event that came.
+    pub(super) end: u64,
+    pub(super) seam: Option<Seam>,
+}
+
+impl Before {
+    /// Nothing is read yet. The history is wanted from the number `first` on.
+    pub(super) fn new(beyond: Beyond, first: u64, wake: &Wake) -> Self {
+        Self { beyond, first, wake: wake.clone(), once: None, again: None, end: 0, seam: None }
+    }
+
+    /// What is being read, by a pass or for the first time.
+    pub(super) fn pages(&self, pass: bool) -> Option<&Pages> {
+        if pass { self.again.as_ref() } else { self.once.as_ref() }
+    }
+
+    /// The same; begins to read if need be, for a pass up to the `edge`.
+    pub(super) fn reading(&mut self, pass: bool, edge: u64) -> &mut Pages {
+        let Self { beyond: Beyond { archive, time, begin }, first, wake, .. } = self;
+        let until = pass.then_some(edge.min(self.end));
+        let read = || {
+            let (filler, pages): (Desk, Pages) = desk(wake.clone());
+            archive.read(Reading { time: *time, begin: *begin, first: *first, until }, filler);
+            pages
+        };
+        let pages = if pass { &mut self.again } else { &mut self.once };
+        pages.get_or_insert_with(read)
+    }
+}

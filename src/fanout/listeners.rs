@@ -1,0 +1,84 @@
+//! Which registrations of a replay may match events about connections, and what those were told is gone.
+//!
+//! The history forgets such events before others, because they have a share of their own in it. A connection is told how many are gone,
+//! once for each stretch of the past, and only if it listens to them.
+//!
+//! Contract: pure. A registration that was taken back counts until the connection ends: being told too much is no loss.
+
+use crate::broker::CONNECTIONS;
+
+/// How far a registration is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It goes along with the cursor.
+    Settled,
+    /// The pass that is on is its own.
+    Fresh,
+    /// The next pass is.
+    Waiting,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    /// Whether there is one, by stage.
+    listens: [bool; 3],
+    /// Before these numbers all that is gone was told: to the settled ones, and in the pass that is on.
+    told: [u64; 2],
+}
+
+impl Listeners {
+    /// None yet. What is gone before the number `start` is not asked for.
+    pub(super) fn new(start: u64) -> Self {
+        Self { listens: [false; 3], told: [start; 2] }
+    }
+
+    /// Notes a registration.
+    pub(super) fn register(&mut self, stage: Stage, text: &str) {
+        let types = text.split('.').next().unwrap_or_default();
+        self.listens[stage as usize] |= types.split(',').map(str::trim).any(|kind| kind == "*" || kind == CONNECTIONS);
+    }
+
+    /// A pass begins at the number `start`.
+    pub(super) fn begin_pass(&mut self, start: u64) {
+        self.told[1] = start;
+    }
+
+    /// A pass ends: its registrations are settled, and those that waited are next.
+    pub(super) fn end_pass(&mut self) {
+        let [settled, fresh, waiting] = self.listens;
+        self.listens = [settled || fresh, waiting, false];
+    }
+
+    /// The number from which on it is to be told what is gone; beyond all of them if nobody listens.
+    pub(super) fn told(&self, pass: bool) -> u64 {
+        if self.listens[usize::from(pass)] { self.told[usize::from(pass)] } else { u64::MAX }
+    }
+
+    /// It was told up to this number.
+    pub(super) fn set_told(&mut self, pass: bool, told: u64) {
+        if self.listens[usize::from(pass)] {
+            self.told[usize::from(pass)] = told;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_those_who_may_listen_are_told_and_each_stretch_once() {
+        let mut listeners = Listeners::new(5);
+        listeners.register(Stage::Settled, "machines.connections.*");
+        assert_eq!(listeners.told(false), u64::MAX);
+        listeners.register(Stage::Settled, "machines, connections.*.*");
+        assert_eq!(listeners.told(false), 5);
+        listeners.set_told(false, 9);
+        listeners.begin_pass(5);
+        assert_eq!((listeners.told(false), listeners.told(true)), (9, u64::MAX));
+        listeners.register(Stage::Waiting, "*.*.*");
+        listeners.end_pass();
+        assert_eq!(listeners.told(true), 5);
+    }
+}
