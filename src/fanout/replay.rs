@@ -80,7 +80,7 @@ pub(super) struct Replay {
     edge: u64,
     /// Where the pass of the fresh ones is.
     pass: Option<u64>,
-    /// How many passes have ended.
+    /// The number of the pass that is on, or of the next one.
     passes: u64,
     /// The pass of the registration that was made last, until its command is answered.
     of_last: Option<u64>,
@@ -329,7 +329,8 @@ impl Replay {
         for text in self.fresh_texts.drain(..) {
             move_over(&mut self.index, &text, self.fresh, self.settled);
         }
-        self.passes += 1;
+        // Whoever waited for the next pass may have been taken back.
+        self.passes += if self.waiting_texts.is_empty() { 2 } else { 1 };
         self.held.release(self.passes);
         self.connections.end_pass();
         self.pass = None;

@@ -123,6 +123,8 @@ impl Shelf {
     /// As the stream does: the first event that was stored then or says that it is of then, but none that was stored long before.
     fn find(&self, Reading { time, begin, .. }: Reading) -> usize {
         let events = self.events.lock();
+        // As the stream's reader does, whose order is not the broker's.
+        let time = time - SignedDuration::from_secs(5);
         let begin = begin.unwrap_or(time - SignedDuration::from_mins(5)).min(time);
         let counts = |time: &Timestamp, stored: Timestamp| *time <= stored + SignedDuration::from_mins(5);
         let own = |event: &Event, stored| event.moment().filter(|time| counts(time, stored)).unwrap_or(stored);
