@@ -2,67 +2,29 @@
 //!
 //! Contract: used through an `Arc` by any thread. Reading the present state takes no lock. [`Authority::reload`] replaces it
 //! all or nothing: a bad file is refused and what was there stays. Whoever holds an [`Identity`] asks again for its
-//! [`Access`] when [`Authority::generation`] has changed ([`Authority::changes`] tells when); a [`Revoked`] in answer
+//! [`Access`] when [`Authority::generation`] has changed ([`Authority::changes`] tells when); a [`RevokedError`] in answer
 //! means that the connection has to go.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::access::{Access, Interner};
-use super::certificate::CertificateName;
 use super::claim::Claim;
-use super::directory::Directory as Accounts;
-use super::identity::{Identity, Revoked, Subject};
-use super::issuers::{IssuerOptions, Issuers};
+use super::directory::{Directory as Accounts, own_rights_of};
+use super::identity::{Identity, RevokedError, Subject};
+use super::issuers::Issuers;
 use super::keys::KeyRing;
-use super::login::Logins;
+use super::options::AuthOptions;
+use super::recent::Logins;
 use super::state::{State, own_rights};
 use super::store::file::{Directory, Lock};
 use super::store::{DEFAULT_PASSWORD, DEFAULT_USER, Store, StoreError};
-use super::throttle::Limits;
 use crate::clock;
 use crate::overflow::Overflow;
-
-/// How an [`Authority`] behaves; `docs/security.md`, "Limits".
-#[derive(Debug, Clone)]
-pub struct AuthOptions {
-    /// How long a token lives if nobody says.
-    pub token_ttl: Duration,
-    /// The longest that a token may live.
-    pub max_token_ttl: Duration,
-    /// How many passwords may be tried.
-    pub throttle: Limits,
-    /// How many passwords are hashed at once; 0 means half as many as there are cores.
-    pub hash_workers: usize,
-    /// How many logins may wait for a hash worker before more are turned away.
-    pub hash_queue: usize,
-    /// For how long a password that was right is known without hashing it again; zero turns that off.
-    pub password_cache: Duration,
-    /// Whose tokens are taken besides our own.
-    pub issuer: Option<IssuerOptions>,
-    /// Where in a client's certificate its name stands.
-    pub certificate_name: CertificateName,
-}
-
-impl Default for AuthOptions {
-    fn default() -> Self {
-        Self {
-            token_ttl: Duration::from_hours(1),
-            max_token_ttl: Duration::from_hours(90 * 24),
-            throttle: Limits::default(),
-            hash_workers: 0,
-            hash_queue: 256,
-            password_cache: Duration::from_mins(1),
-            issuer: None,
-            certificate_name: CertificateName::default(),
-        }
-    }
-}
 
 /// What was found when the data directory was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,8 +148,8 @@ impl Authority {
     /// until the generation changes.
     ///
     /// # Errors
-    /// [`Revoked`] if the credentials would not be taken any more. Expiry is not looked at; see [`Identity::is_expired`].
-    pub fn access(&self, identity: &Identity) -> Result<Arc<Access>, Revoked> {
+    /// [`RevokedError`] if the credentials would not be taken any more. Expiry is not looked at; see [`Identity::is_expired`].
+    pub fn access(&self, identity: &Identity) -> Result<Arc<Access>, RevokedError> {
         match &identity.subject {
             Subject::Account(holder) => {
                 let state = self.state.load();
@@ -211,8 +173,8 @@ impl Authority {
     /// (`users/token,password,get/NAME` and `info/get`). A restricted token never allows to change the password.
     ///
     /// # Errors
-    /// [`Revoked`], as [`Authority::access`].
-    pub fn permits(&self, caller: &Identity, scope: &str, action: &str, specific: &str) -> Result<bool, Revoked> {
+    /// [`RevokedError`], as [`Authority::access`].
+    pub fn permits(&self, caller: &Identity, scope: &str, action: &str, specific: &str) -> Result<bool, RevokedError> {
         let access = self.access(caller)?;
         if access.is_everything() {
             return Ok(true);
@@ -220,7 +182,7 @@ impl Authority {
         let wanted = Claim::of(scope, action, specific);
         let own = match &caller.subject {
             Subject::User(name) => own_rights(Some(name), !caller.restrictions.is_empty()),
-            Subject::Account(holder) => holder.own_rights(),
+            Subject::Account(holder) => own_rights_of(holder),
             _ => own_rights(None, false),
         };
         Ok(access.grants(&wanted, &own))

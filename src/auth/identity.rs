@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::account::{Holder, Stamps};
 use super::claim::Claim;
-use super::directory::{Holder, Stamps};
 use super::keys::Stamp;
 use super::principal::Principal;
 
 /// Why somebody who was let in is so no more. The text may be told to the client.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-pub enum Revoked {
+pub enum RevokedError {
     /// The user does not exist any more.
     #[error("user removed")]
     UserRemoved,

@@ -13,11 +13,11 @@ use thiserror::Error;
 use super::authority::Authority;
 use super::claim::{Claim, ClaimError};
 use super::credential::Secret;
-use super::identity::{Conditions, Identity, Restriction, Revoked, Subject, Witness};
+use super::identity::{Conditions, Identity, Restriction, RevokedError, Subject, Witness};
 use super::issuers::Outsider;
 use super::principal::{Principal, PrincipalError, PrincipalKind};
 use super::state::State;
-use super::token::{self, Grantor, ISSUER, MAX_TOKEN_BYTES, Payload, TokenFault};
+use super::token::{self, Grantor, ISSUER, MAX_TOKEN_BYTES, Payload, TokenError};
 
 /// How many times rights may be narrowed, and how many may stand behind a token.
 const MAX_LINKS: usize = 8;
@@ -40,7 +40,7 @@ pub struct TokenRequest {
 
 /// Why a token is not issued.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum TokenError {
+pub enum IssueError {
     /// The caller may not.
     #[error("requires: {scope} {action} {specific}")]
     Forbidden {
@@ -53,7 +53,7 @@ pub enum TokenError {
     },
     /// The caller's own credentials are not good any more.
     #[error(transparent)]
-    Revoked(#[from] Revoked),
+    Revoked(#[from] RevokedError),
     /// There is no such user. Only told to those who may issue tokens for it.
     #[error("there is no user {name:?}")]
     UnknownUser {
@@ -120,14 +120,14 @@ impl Authority {
     /// Issues a token for a user; the caller needs `users/token/NAME`, which every user has for itself.
     ///
     /// # Errors
-    /// [`TokenError`].
+    /// [`IssueError`].
     pub fn issue(
         &self,
         caller: &Identity,
         for_user: &str,
         request: &TokenRequest,
         now: Timestamp,
-    ) -> Result<Issued, TokenError> {
+    ) -> Result<Issued, IssueError> {
         self.require(caller, "users", for_user)?;
         let subject = self.user_subject(for_user)?;
         self.mint(Some(caller), subject, request, now)
@@ -136,14 +136,14 @@ impl Authority {
     /// Issues a token for a machine's agent; the caller needs `machines/token/UUID`, which a machine has for itself.
     ///
     /// # Errors
-    /// [`TokenError`].
+    /// [`IssueError`].
     pub fn issue_machine(
         &self,
         caller: &Identity,
         uuid: &str,
         request: &TokenRequest,
         now: Timestamp,
-    ) -> Result<Issued, TokenError> {
+    ) -> Result<Issued, IssueError> {
         let principal = Principal::runner(uuid)?;
         self.require(caller, "machines", principal.name())?;
         self.mint(Some(caller), (principal, None), request, now)
@@ -152,13 +152,13 @@ impl Authority {
     /// Issues a token on the word of whoever holds the data directory (the command line).
     ///
     /// # Errors
-    /// [`TokenError`].
+    /// [`IssueError`].
     pub fn issue_local(
         &self,
         subject: &Principal,
         request: &TokenRequest,
         now: Timestamp,
-    ) -> Result<Issued, TokenError> {
+    ) -> Result<Issued, IssueError> {
         let subject = match subject.kind() {
             PrincipalKind::User => self.user_subject(subject.name())?,
             PrincipalKind::Runner | PrincipalKind::Plugin => (subject.clone(), None),
@@ -170,8 +170,8 @@ impl Authority {
     /// neither.
     ///
     /// # Errors
-    /// [`TokenFault`].
-    pub fn inspect(&self, token: &Secret, now: Timestamp) -> Result<TokenInfo, TokenFault> {
+    /// [`TokenError`].
+    pub fn inspect(&self, token: &Secret, now: Timestamp) -> Result<TokenInfo, TokenError> {
         let state = self.state.load();
         let header = token::read_header(token)?;
         let (payload, key) = token::verify(&state.keys, token, &header, now)?;
@@ -180,7 +180,7 @@ impl Authority {
         Ok(info(&state, &payload, &identity))
     }
 
-    pub(super) fn verify_token(&self, token: &Secret, now: Timestamp) -> Result<Identity, TokenFault> {
+    pub(super) fn verify_token(&self, token: &Secret, now: Timestamp) -> Result<Identity, TokenError> {
         let state = self.state.load();
         let header = token::read_header(token)?;
         if let Some(issuers) = state.issuers.as_ref().filter(|issuers| issuers.know(&header)) {
@@ -192,16 +192,16 @@ impl Authority {
         Ok(identity)
     }
 
-    fn require(&self, caller: &Identity, scope: &'static str, specific: &str) -> Result<(), TokenError> {
+    fn require(&self, caller: &Identity, scope: &'static str, specific: &str) -> Result<(), IssueError> {
         if self.permits(caller, scope, "token", specific)? {
             return Ok(());
         }
-        Err(TokenError::Forbidden { scope, action: "token", specific: specific.to_owned() })
+        Err(IssueError::Forbidden { scope, action: "token", specific: specific.to_owned() })
     }
 
-    fn user_subject(&self, name: &str) -> Result<(Principal, Option<Witness>), TokenError> {
+    fn user_subject(&self, name: &str) -> Result<(Principal, Option<Witness>), IssueError> {
         let state = self.state.load();
-        let (_, witness) = state.user(name).ok_or_else(|| TokenError::UnknownUser { name: name.to_owned() })?;
+        let (_, witness) = state.user(name).ok_or_else(|| IssueError::UnknownUser { name: name.to_owned() })?;
         Ok((Principal::user(name)?, Some(witness)))
     }
 
@@ -211,14 +211,14 @@ impl Authority {
         (principal, own): (Principal, Option<Witness>),
         request: &TokenRequest,
         now: Timestamp,
-    ) -> Result<Issued, TokenError> {
+    ) -> Result<Issued, IssueError> {
         let expires_at = self.expiry(request.ttl, now)?;
         let payload = Payload {
             iss: ISSUER.to_owned(),
             sub: principal.to_string(),
             iat: now.as_second(),
             exp: expires_at.as_second(),
-            jti: token::unique_id().map_err(|_| TokenError::Random)?,
+            jti: token::unique_id().map_err(|_| IssueError::Random)?,
             stamp: own.as_ref().map(|own| own.stamp),
             by: grantors(caller, own.as_ref())?,
             only: restrictions(caller, request)?,
@@ -226,7 +226,7 @@ impl Authority {
         let state = self.state.load();
         let token = token::sign(&state.keys, &payload);
         if token.expose().len() > MAX_TOKEN_BYTES {
-            return Err(TokenError::TooLarge);
+            return Err(IssueError::TooLarge);
         }
         let key = state.keys.current().id.clone();
         let identity = identity(&payload, key).expect("what was just written is well formed");
@@ -234,30 +234,30 @@ impl Authority {
     }
 
     /// Whole seconds, as a token has them.
-    fn expiry(&self, ttl: Option<Duration>, now: Timestamp) -> Result<Timestamp, TokenError> {
+    fn expiry(&self, ttl: Option<Duration>, now: Timestamp) -> Result<Timestamp, IssueError> {
         let longest = self.options.max_token_ttl;
         let ttl = ttl.unwrap_or(self.options.token_ttl.min(longest));
         let at = i64::try_from(ttl.as_secs()).ok().and_then(|ttl| now.as_second().checked_add(ttl));
         let at = at.filter(|_| ttl <= longest).and_then(|at| Timestamp::from_second(at).ok());
-        at.ok_or(TokenError::Ttl { longest })
+        at.ok_or(IssueError::Ttl { longest })
     }
 }
 
 /// Who stands behind a token: whoever stood behind the caller's, and the caller if it is for somebody else.
-fn grantors(caller: Option<&Identity>, own: Option<&Witness>) -> Result<Vec<Grantor>, TokenError> {
+fn grantors(caller: Option<&Identity>, own: Option<&Witness>) -> Result<Vec<Grantor>, IssueError> {
     let Some(conditions) = caller.map(|caller| &caller.conditions) else { return Ok(Vec::new()) };
     let mut by: Vec<&Witness> = conditions.grantors.iter().collect();
     by.extend(conditions.own.as_ref());
     by.retain(|witness| own.is_none_or(|own| own.user != witness.user));
     by.dedup();
     if by.len() > MAX_LINKS {
-        return Err(TokenError::TooLarge);
+        return Err(IssueError::TooLarge);
     }
     Ok(by.into_iter().map(|witness| Grantor { user: witness.user.to_string(), stamp: witness.stamp }).collect())
 }
 
 /// The caller's own restrictions and the one that it asks for, each once.
-fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec<Restriction>, TokenError> {
+fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec<Restriction>, IssueError> {
     let mut all: Vec<Restriction> = caller.map(|caller| caller.restrictions.to_vec()).unwrap_or_default();
     let roles: Vec<String> = request.roles.iter().filter(|role| !role.is_empty()).cloned().collect();
     let wanted = Restriction { roles: (!roles.is_empty()).then_some(roles), claim: wanted_claim(request)? };
@@ -265,7 +265,7 @@ fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec
         all.push(wanted);
     }
     if all.len() > MAX_LINKS {
-        return Err(TokenError::TooLarge);
+        return Err(IssueError::TooLarge);
     }
     Ok(all)
 }
@@ -281,12 +281,12 @@ fn wanted_claim(request: &TokenRequest) -> Result<Option<Claim>, ClaimError> {
 }
 
 /// Who a token that was verified makes its bearer.
-fn identity(payload: &Payload, key: Box<str>) -> Result<Identity, TokenFault> {
-    let principal: Principal = payload.sub.parse().map_err(|_| TokenFault::Malformed("no principal"))?;
+fn identity(payload: &Payload, key: Box<str>) -> Result<Identity, TokenError> {
+    let principal: Principal = payload.sub.parse().map_err(|_| TokenError::Malformed("no principal"))?;
     let name: Arc<str> = principal.name().into();
     let own = payload.stamp.map(|stamp| Witness { user: Arc::clone(&name), stamp });
     let subject = match principal.kind() {
-        PrincipalKind::User if own.is_none() => return Err(TokenFault::Malformed("no stamp")),
+        PrincipalKind::User if own.is_none() => return Err(TokenError::Malformed("no stamp")),
         PrincipalKind::User => Subject::User(name),
         PrincipalKind::Runner => Subject::Runner(name),
         PrincipalKind::Plugin => Subject::Plugin(name),
@@ -302,13 +302,13 @@ fn identity(payload: &Payload, key: Box<str>) -> Result<Identity, TokenFault> {
 }
 
 /// Who a token of another issuer makes its bearer: a user of the store, or one with the roles that the issuer says.
-fn outsider(state: &State, outsider: Outsider) -> Result<Identity, TokenFault> {
+fn outsider(state: &State, outsider: Outsider) -> Result<Identity, TokenError> {
     let name = outsider.user.as_str();
-    let principal = Principal::user(name).map_err(|_| TokenFault::Malformed("no principal"))?;
+    let principal = Principal::user(name).map_err(|_| TokenError::Malformed("no principal"))?;
     let (subject, own) = if let Some(roles) = outsider.roles {
         (Subject::External { name: name.into(), roles: roles.into() }, None)
     } else {
-        let (_, witness) = state.user(name).ok_or(TokenFault::Revoked(Revoked::UserRemoved))?;
+        let (_, witness) = state.user(name).ok_or(TokenError::Revoked(RevokedError::UserRemoved))?;
         (Subject::User(Arc::clone(&witness.user)), Some(witness))
     };
     Ok(Identity {

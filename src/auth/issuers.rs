@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use super::credential::Secret;
 use super::principal::check_name;
-use super::token::TokenFault;
+use super::token::TokenError;
 
 /// How far an issuer's clock may be off.
 const LEEWAY: Duration = Duration::from_mins(1);
@@ -91,10 +91,10 @@ impl Issuers {
     }
 
     /// Verifies a token whose header has been read.
-    pub(super) fn verify(&self, token: &Secret, header: &Header, now: Timestamp) -> Result<Outsider, TokenFault> {
-        let key = header.kid.as_ref().and_then(|id| self.keys.get(id)).ok_or(TokenFault::UnknownKey)?;
+    pub(super) fn verify(&self, token: &Secret, header: &Header, now: Timestamp) -> Result<Outsider, TokenError> {
+        let key = header.kid.as_ref().and_then(|id| self.keys.get(id)).ok_or(TokenError::UnknownKey)?;
         if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
-            return Err(TokenFault::Malformed("unexpected header"));
+            return Err(TokenError::Malformed("unexpected header"));
         }
         let claims = decode::<Claims>(token.expose(), &key.verifying, &self.validation(key.algorithm));
         let Claims(claims) = claims.map_err(|e| super::token::fault(&e))?.claims;
@@ -113,13 +113,13 @@ impl Issuers {
         validation
     }
 
-    fn user(&self, claims: &BTreeMap<String, Value>) -> Result<String, TokenFault> {
+    fn user(&self, claims: &BTreeMap<String, Value>) -> Result<String, TokenError> {
         let name = at(claims, &self.options.user_claim).and_then(Value::as_str);
         let name = name.filter(|name| check_name(name).is_ok());
-        name.map(ToOwned::to_owned).ok_or(TokenFault::Malformed("no user's name"))
+        name.map(ToOwned::to_owned).ok_or(TokenError::Malformed("no user's name"))
     }
 
-    fn roles(&self, claims: &BTreeMap<String, Value>) -> Result<Option<Vec<String>>, TokenFault> {
+    fn roles(&self, claims: &BTreeMap<String, Value>) -> Result<Option<Vec<String>>, TokenError> {
         let Some(claim) = &self.options.roles_claim else { return Ok(None) };
         let listed = match at(claims, claim) {
             None | Some(Value::Null) => return Ok(Some(Vec::new())),
@@ -127,7 +127,7 @@ impl Issuers {
             Some(Value::String(role)) => Some(vec![role.clone()]),
             Some(_) => None,
         };
-        listed.map(Some).ok_or(TokenFault::Malformed("roles are not a list of names"))
+        listed.map(Some).ok_or(TokenError::Malformed("roles are not a list of names"))
     }
 }
 
@@ -160,25 +160,25 @@ fn issuer_key(jwk: &Jwk) -> Result<Option<IssuerKey>, &'static str> {
     Ok(Some(IssuerKey { algorithm, verifying }))
 }
 
-fn check_times(claims: &BTreeMap<String, Value>, now: Timestamp) -> Result<Timestamp, TokenFault> {
+fn check_times(claims: &BTreeMap<String, Value>, now: Timestamp) -> Result<Timestamp, TokenError> {
     let number = |name: &str| match claims.get(name) {
         None => Ok(None),
-        Some(value) => value.as_f64().map(Some).ok_or(TokenFault::Malformed("a time is not a number")),
+        Some(value) => value.as_f64().map(Some).ok_or(TokenError::Malformed("a time is not a number")),
     };
     let stamp = |seconds: f64| {
         let nanos = Duration::try_from_secs_f64(seconds).ok();
         let stamp = nanos.and_then(|since| Timestamp::UNIX_EPOCH.checked_add(since).ok());
-        stamp.ok_or(TokenFault::Malformed("a time out of range"))
+        stamp.ok_or(TokenError::Malformed("a time out of range"))
     };
-    let expires = stamp(number("exp")?.ok_or(TokenFault::Malformed("no exp"))?)?;
+    let expires = stamp(number("exp")?.ok_or(TokenError::Malformed("no exp"))?)?;
     if expires.saturating_add(LEEWAY).unwrap_or(expires) <= now {
-        return Err(TokenFault::Expired { at: expires });
+        return Err(TokenError::Expired { at: expires });
     }
     for name in ["nbf", "iat"] {
         if let Some(seconds) = number(name)? {
             let from = stamp(seconds)?;
             if from > now.saturating_add(LEEWAY).unwrap_or(now) {
-                return Err(TokenFault::Future { at: from });
+                return Err(TokenError::Future { at: from });
             }
         }
     }

@@ -7,31 +7,21 @@
 //! Contract: an unknown user costs the same as a known one. Nobody is told which it was, and nothing that was sent shows
 //! in an error. What a login costs is accounted even if the caller does not wait for the end of it.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::authority::{AuthOptions, Authority};
+use super::authority::Authority;
 use super::certificate::ClientCertificate;
 use super::credential::{Credential, CredentialError, Secret};
-use super::hashers::Hashers;
 use super::identity::{Conditions, Identity, Subject, Witness};
-use super::keys::Hasher;
 use super::password::{MAX_PASSWORD_BYTES, PasswordHash};
 use super::principal::{Principal, PrincipalKind};
-use super::store::StoreError;
-use super::throttle::Throttle;
 use crate::clock;
-
-/// How many right passwords are known at once.
-const CACHE_ENTRIES: usize = 4096;
 
 /// Why somebody is not let in. No variant tells whether the user exists.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -79,58 +69,6 @@ impl AuthError {
             Self::Throttled { .. } => 429,
             Self::Unavailable | Self::EndpointAway | Self::EndpointHides(_) => 503,
         }
-    }
-}
-
-/// A password that was right a moment ago.
-#[derive(Debug)]
-struct Cached {
-    until: Timestamp,
-}
-
-/// What logging in needs besides the store.
-pub(super) struct Logins {
-    /// Ends with the process; keys the cache and the throttle.
-    hasher: Hasher,
-    cache: Mutex<HashMap<[u8; 32], Cached>>,
-    throttle: Mutex<Throttle>,
-    /// Verified for unknown users while nobody at all has a password.
-    decoy: PasswordHash,
-    hashers: Hashers,
-}
-
-impl fmt::Debug for Logins {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Logins").finish_non_exhaustive()
-    }
-}
-
-impl Logins {
-    pub(super) fn new(options: &AuthOptions) -> Result<Self, StoreError> {
-        let started = Hashers::start(options.hash_workers, options.hash_queue);
-        Ok(Self {
-            hasher: Hasher::random()?,
-            cache: Mutex::default(),
-            throttle: Mutex::new(Throttle::new(options.throttle)),
-            decoy: PasswordHash::make("nobody has this password")?,
-            hashers: started.map_err(StoreError::Threads)?,
-        })
-    }
-
-    fn knows(&self, key: &[u8; 32], now: Timestamp) -> bool {
-        self.cache.lock().get(key).is_some_and(|cached| now < cached.until)
-    }
-
-    fn remember(&self, key: [u8; 32], now: Timestamp, lifetime: Duration) {
-        let Ok(until) = now.checked_add(lifetime) else { return };
-        let mut cache = self.cache.lock();
-        if cache.len() >= CACHE_ENTRIES {
-            cache.retain(|_, cached| now < cached.until);
-        }
-        if cache.len() >= CACHE_ENTRIES {
-            cache.clear();
-        }
-        cache.insert(key, Cached { until });
     }
 }
 

@@ -12,6 +12,7 @@
 //! and files block and are not. Nothing secret shows in a Debug output, an error or a log line.
 
 mod access;
+mod account;
 mod authority;
 mod certificate;
 mod claim;
@@ -24,8 +25,10 @@ mod issuers;
 mod keys;
 mod limits;
 mod login;
+mod options;
 mod password;
 mod principal;
+mod recent;
 mod state;
 mod store;
 mod throttle;
@@ -33,18 +36,19 @@ mod token;
 mod watch;
 
 pub use access::{Access, AccessId};
-pub use authority::{AuthOptions, Authority, Opened};
+pub use authority::{Authority, Opened};
 pub use certificate::{CertificateName, ClientCertificate};
 pub use claim::{Claim, ClaimError, Terms};
 pub use credential::{Credential, CredentialError, Secret};
-pub use identity::{Identity, Revoked};
-pub use issue::{Issued, TokenError, TokenInfo, TokenRequest};
+pub use identity::{Identity, RevokedError};
+pub use issue::{IssueError, Issued, TokenInfo, TokenRequest};
 pub use issuers::IssuerOptions;
 pub use limits::{LimitError, RoleLimits};
 pub use login::AuthError;
+pub use options::AuthOptions;
 pub use password::{MAX_PASSWORD_BYTES, PasswordError, PasswordHash};
 pub use principal::{Principal, PrincipalError, PrincipalKind, check_name};
 pub use store::file::{edit as edit_store, read as read_store};
 pub use store::{DEFAULT_USER, Role, SUPERUSER, Store, StoreError, TenantRow, User};
 pub use throttle::Limits as ThrottleLimits;
-pub use token::{MAX_TOKEN_BYTES, TokenFault, TtlError, parse_ttl};
+pub use token::{MAX_TOKEN_BYTES, TokenError, TtlError, parse_ttl};

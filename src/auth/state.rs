@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::access::{Access, Content, Interner, Members, Tenant};
 use super::claim::{Claim, Terms};
-use super::identity::{Conditions, Identity, Restriction, Revoked, Subject, Witness};
+use super::identity::{Conditions, Identity, Restriction, RevokedError, Subject, Witness};
 use super::issuers::Issuers;
 use super::keys::{KeyRing, Stamp};
 use super::limits::RoleLimits;
@@ -86,27 +86,27 @@ impl State {
     }
 
     /// Whether somebody who was let in still would be.
-    pub(super) fn recheck(&self, conditions: &Conditions) -> Result<(), Revoked> {
+    pub(super) fn recheck(&self, conditions: &Conditions) -> Result<(), RevokedError> {
         if let Some(own) = &conditions.own {
-            let known = self.users.get(own.user.as_ref()).ok_or(Revoked::UserRemoved)?;
+            let known = self.users.get(own.user.as_ref()).ok_or(RevokedError::UserRemoved)?;
             if known.stamp != own.stamp {
-                return Err(Revoked::PasswordChanged);
+                return Err(RevokedError::PasswordChanged);
             }
         }
         for grantor in &conditions.grantors {
             let known = self.users.get(grantor.user.as_ref());
             if known.is_none_or(|known| known.stamp != grantor.stamp) {
-                return Err(Revoked::GrantorRevoked);
+                return Err(RevokedError::GrantorRevoked);
             }
         }
         match &conditions.key {
-            Some(id) if self.keys.find(id).is_none() => Err(Revoked::KeyRetired),
+            Some(id) if self.keys.find(id).is_none() => Err(RevokedError::KeyRetired),
             _ => Ok(()),
         }
     }
 
     /// The rights of somebody.
-    pub(super) fn access(&self, identity: &Identity, interner: &Interner) -> Result<Arc<Access>, Revoked> {
+    pub(super) fn access(&self, identity: &Identity, interner: &Interner) -> Result<Arc<Access>, RevokedError> {
         self.recheck(&identity.conditions)?;
         let base = self.base(&identity.subject)?;
         let key = (base, Arc::clone(&identity.restrictions));
@@ -139,14 +139,14 @@ impl State {
         roles.into_iter().filter_map(|role| self.store.roles().get(role)?.overflow).max()
     }
 
-    fn base(&self, subject: &Subject) -> Result<Base, Revoked> {
+    fn base(&self, subject: &Subject) -> Result<Base, RevokedError> {
         Ok(match subject {
-            Subject::User(name) => Base::Class(self.users.get(name.as_ref()).ok_or(Revoked::UserRemoved)?.class),
+            Subject::User(name) => Base::Class(self.users.get(name.as_ref()).ok_or(RevokedError::UserRemoved)?.class),
             Subject::Runner(uuid) => Base::Runner(Arc::clone(uuid)),
             Subject::Plugin(_) => Base::Plugin,
             Subject::External { roles, .. } => Base::Roles(Arc::clone(roles)),
             // Its rights are the directory's; the store has no user of that kind.
-            Subject::Account(_) => return Err(Revoked::UserRemoved),
+            Subject::Account(_) => return Err(RevokedError::UserRemoved),
         })
     }
 

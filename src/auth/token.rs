@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::credential::Secret;
-use super::identity::{Restriction, Revoked};
+use super::identity::{Restriction, RevokedError};
 use super::keys::{KeyRing, Stamp};
 
 /// The longest token that is looked at.
@@ -31,7 +31,7 @@ pub(super) const ISSUER: &str = "hydrant";
 /// Why a token is not taken. For those who hold the store (`hydrant token check`); a remote caller only hears that its
 /// credentials are not valid.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-pub enum TokenFault {
+pub enum TokenError {
     /// Longer than [`MAX_TOKEN_BYTES`].
     #[error("the token is longer than 8 KiB")]
     TooLong,
@@ -58,7 +58,7 @@ pub enum TokenFault {
     },
     /// It was good once.
     #[error("the token was revoked: {0}")]
-    Revoked(#[from] Revoked),
+    Revoked(#[from] RevokedError),
 }
 
 /// What a token says.
@@ -109,11 +109,11 @@ pub(super) fn sign(ring: &KeyRing, payload: &Payload) -> Secret {
 }
 
 /// Reads the header of a token, of which nothing has been verified yet.
-pub(super) fn read_header(token: &Secret) -> Result<Header, TokenFault> {
+pub(super) fn read_header(token: &Secret) -> Result<Header, TokenError> {
     if token.expose().len() > MAX_TOKEN_BYTES {
-        return Err(TokenFault::TooLong);
+        return Err(TokenError::TooLong);
     }
-    decode_header(token.expose()).map_err(|_| TokenFault::Malformed("no readable header"))
+    decode_header(token.expose()).map_err(|_| TokenError::Malformed("no readable header"))
 }
 
 /// Verifies a token of ours whose header has been read. Returns what it says and the id of its key.
@@ -122,11 +122,11 @@ pub(super) fn verify(
     token: &Secret,
     given: &Header,
     now: Timestamp,
-) -> Result<(Payload, Box<str>), TokenFault> {
-    let id = given.kid.as_deref().ok_or(TokenFault::Malformed("no key id"))?;
-    let key = ring.find(id).ok_or(TokenFault::UnknownKey)?;
+) -> Result<(Payload, Box<str>), TokenError> {
+    let id = given.kid.as_deref().ok_or(TokenError::Malformed("no key id"))?;
+    let key = ring.find(id).ok_or(TokenError::UnknownKey)?;
     if *given != header(id) {
-        return Err(TokenFault::Malformed("unexpected header"));
+        return Err(TokenError::Malformed("unexpected header"));
     }
     let payload = decode::<Payload>(token.expose(), &key.verifying, &validation()).map_err(|e| fault(&e))?.claims;
     check(&payload, now)?;
@@ -143,25 +143,25 @@ fn validation() -> Validation {
     validation
 }
 
-pub(super) fn fault(error: &jsonwebtoken::errors::Error) -> TokenFault {
+pub(super) fn fault(error: &jsonwebtoken::errors::Error) -> TokenError {
     use jsonwebtoken::errors::ErrorKind;
     match error.kind() {
-        ErrorKind::InvalidSignature => TokenFault::BadSignature,
-        _ => TokenFault::Malformed("unexpected payload"),
+        ErrorKind::InvalidSignature => TokenError::BadSignature,
+        _ => TokenError::Malformed("unexpected payload"),
     }
 }
 
-fn check(payload: &Payload, now: Timestamp) -> Result<(), TokenFault> {
+fn check(payload: &Payload, now: Timestamp) -> Result<(), TokenError> {
     if payload.iss != ISSUER {
-        return Err(TokenFault::Malformed("another issuer"));
+        return Err(TokenError::Malformed("another issuer"));
     }
-    let time = |second| Timestamp::from_second(second).map_err(|_| TokenFault::Malformed("a time out of range"));
+    let time = |second| Timestamp::from_second(second).map_err(|_| TokenError::Malformed("a time out of range"));
     let (issued, expires) = (time(payload.iat)?, time(payload.exp)?);
     if expires <= now {
-        return Err(TokenFault::Expired { at: expires });
+        return Err(TokenError::Expired { at: expires });
     }
     if issued.as_second() > now.as_second() + CLOCK_SLACK {
-        return Err(TokenFault::Future { at: issued });
+        return Err(TokenError::Future { at: issued });
     }
     Ok(())
 }

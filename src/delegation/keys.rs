@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Delegation;
 use super::follow::Changed;
 use super::source::Trouble;
-use crate::auth::directory::{EndpointToken, TokenKey, TokenKeyFault, base_secret, system_secret};
+use crate::auth::directory::{EndpointToken, TokenKey, TokenKeyError, base_secret, system_secret};
 use crate::auth::{AuthError, Secret};
 use crate::clock;
 
@@ -32,7 +32,7 @@ impl Keys {
     }
 
     /// Opens a token; nothing if there is no key.
-    pub(super) fn open(&self, token: &Secret, now: Timestamp) -> Option<Result<EndpointToken, TokenKeyFault>> {
+    pub(super) fn open(&self, token: &Secret, now: Timestamp) -> Option<Result<EndpointToken, TokenKeyError>> {
         self.token.as_ref().map(|key| key.open(token, now))
     }
 

@@ -31,7 +31,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
-use crate::auth::directory::{EndpointToken, Known, TokenKeyFault, Verdicts, read_plain};
+use crate::auth::directory::{EndpointToken, Known, TokenKeyError, Verdicts, read_plain};
 use crate::auth::{AuthError, Authority, Credential, Identity, Secret, check_name};
 use crate::clock;
 use crate::metrics::{IdentityVerdict, Metrics};
@@ -218,7 +218,7 @@ impl Delegation {
         let keys = self.current_keys().await?;
         let opened = match keys.open(token, clock::now()) {
             // The key may have been changed a moment ago.
-            Some(Err(TokenKeyFault::Foreign)) => self.renewed_keys().await?.open(token, clock::now()),
+            Some(Err(TokenKeyError::Foreign)) => self.renewed_keys().await?.open(token, clock::now()),
             other => other,
         };
         let read = match opened {
@@ -229,14 +229,14 @@ impl Delegation {
                 }
                 read
             }
-            Some(Err(TokenKeyFault::Expired)) => return Err(AuthError::Denied),
+            Some(Err(TokenKeyError::Expired)) => return Err(AuthError::Denied),
             // Only the endpoint can tell.
             Some(Ok(read)) => {
                 self.shown(token).await?;
                 self.need_for(&read).await?;
                 read
             }
-            Some(Err(TokenKeyFault::Foreign)) | None => {
+            Some(Err(TokenKeyError::Foreign)) | None => {
                 self.shown(token).await?;
                 let read = read_plain(token).ok_or(AuthError::Unreadable)?;
                 self.need_for(&read).await?;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant::auth::{AuthError, Authority, Revoked, StoreError, TenantRow, edit_store, read_store};
+use hydrant::auth::{AuthError, Authority, RevokedError, StoreError, TenantRow, edit_store, read_store};
 
 use crate::support::{HASH, Realm, UUID, now, options, ttl};
 
@@ -92,7 +92,7 @@ async fn a_running_authority_takes_changes_within_a_second() {
     changes.borrow_and_update();
     edit_store(realm.path(), |store| store.remove_user("bob")).unwrap();
     tokio::time::timeout(Duration::from_secs(1), changes.changed()).await.expect("within a second").unwrap();
-    assert_eq!(realm.authority.access(&bob).unwrap_err(), Revoked::UserRemoved);
+    assert_eq!(realm.authority.access(&bob).unwrap_err(), RevokedError::UserRemoved);
     let path = realm.path().join("auth.toml");
     let good = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, "[users").unwrap();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hydrant::auth::{AuthOptions, IssuerOptions, Revoked, StoreError};
+use hydrant::auth::{AuthOptions, IssuerOptions, RevokedError, StoreError};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -197,11 +197,11 @@ fn a_user_of_the_store_ends_like_any_other() {
     let token = provider.sign("ed", &claims());
     let before = realm.bearer(&token, now()).unwrap();
     realm.edit(|store| store.set_password("alice", HASH.clone()));
-    assert_eq!(realm.authority.access(&before).unwrap_err(), Revoked::PasswordChanged);
+    assert_eq!(realm.authority.access(&before).unwrap_err(), RevokedError::PasswordChanged);
     let after = realm.bearer(&token, now()).unwrap();
     assert!(realm.authority.access(&after).is_ok(), "the issuer knows nothing of our passwords");
     realm.edit(|store| store.remove_user("alice"));
-    assert_eq!(realm.authority.access(&after).unwrap_err(), Revoked::UserRemoved);
+    assert_eq!(realm.authority.access(&after).unwrap_err(), RevokedError::UserRemoved);
     assert!(realm.bearer(&token, now()).is_err());
 }
 
