@@ -14,12 +14,13 @@ use tokio::sync::watch;
 
 use super::access::{Access, Interner};
 use super::claim::Claim;
+use super::desk::Desk;
 use super::directory::{Directory as Accounts, own_rights_of};
 use super::identity::{Identity, RevokedError, Subject};
 use super::issuers::Issuers;
-use super::keys::KeyRing;
+use super::keys::{Hasher, KeyRing};
 use super::options::AuthOptions;
-use super::recent::Logins;
+use super::password::PasswordHash;
 use super::state::{State, own_rights};
 use super::store::file::{Directory, Lock};
 use super::store::{DEFAULT_PASSWORD, DEFAULT_USER, Store, StoreError};
@@ -40,7 +41,11 @@ pub struct Authority {
     pub(super) options: AuthOptions,
     pub(super) state: ArcSwap<State>,
     pub(super) interner: Interner,
-    pub(super) logins: Logins,
+    /// Ends with the process; stands for names and passwords.
+    pub(super) hasher: Hasher,
+    /// Verified for unknown users while nobody at all has a password.
+    pub(super) decoy: PasswordHash,
+    pub(super) desk: Desk,
     /// Users of the endpoint.
     accounts: ArcSwap<Accounts>,
     changes: watch::Sender<u64>,
@@ -83,7 +88,9 @@ impl Authority {
         drop(lock);
         let issuers = read_issuers(&directory, &options)?;
         Ok(Self {
-            logins: Logins::new(&options)?,
+            hasher: Hasher::random()?,
+            decoy: PasswordHash::make("nobody has this password")?,
+            desk: Desk::start(&options).map_err(StoreError::Threads)?,
             directory,
             options,
             state: ArcSwap::from_pointee(State::new(1, store, keys, issuers)),

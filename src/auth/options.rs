@@ -19,9 +19,9 @@ pub struct AuthOptions {
     pub throttle: Limits,
     /// How many passwords are hashed at once; 0 means half as many as there are cores.
     pub hash_workers: usize,
-    /// How many logins may wait for a hash worker before more are turned away.
+    /// How many logins may wait for a hash worker before some are turned away.
     pub hash_queue: usize,
-    /// For how long a password that was right is known without hashing it again; zero turns that off.
+    /// For how long after its last use a password that was right is known without hashing it again; zero turns that off.
     pub password_cache: Duration,
     /// Whose tokens are taken besides our own.
     pub issuer: Option<IssuerOptions>,
@@ -36,7 +36,7 @@ impl Default for AuthOptions {
             max_token_ttl: Duration::from_hours(90 * 24),
             throttle: Limits::default(),
             hash_workers: 0,
-            hash_queue: 256,
+            hash_queue: 1024,
             password_cache: Duration::from_mins(1),
             issuer: None,
             certificate_name: CertificateName::default(),

@@ -1,24 +1,19 @@
-//! What is known of recent logins: right passwords, wrong attempts, and the threads that hash.
+//! Right passwords of a moment ago, and who has been seen where.
 //!
-//! Contract: told the time; bounded in number and time. A password is known by a keyed hash only, with a key that ends with
-//! the process.
+//! Contract: told the time; bounded in number and time. A password is known by a keyed hash only, over everything that it is
+//! checked against: another hash or secret of the user makes another entry. So an entry may live for as long as it is used
+//! without hashing again, and ends `lifetime` after its last use.
 
-use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 
-use super::hashers::Hashers;
-use super::keys::Hasher;
-use super::options::AuthOptions;
-use super::password::PasswordHash;
-use super::store::StoreError;
-use super::throttle::Throttle;
+use super::throttle::{Network, make_room};
 
-/// How many right passwords are known at once.
-const CACHE_ENTRIES: usize = 4096;
+/// How many right passwords, and pairs of user and network, are known at once.
+const ENTRIES: usize = 16_384;
 
 /// A password that was right a moment ago.
 #[derive(Debug)]
@@ -26,48 +21,64 @@ struct Cached {
     until: Timestamp,
 }
 
-/// What logging in needs besides the store.
-pub(super) struct Logins {
-    /// Ends with the process; keys the cache and the throttle.
-    pub(super) hasher: Hasher,
-    cache: Mutex<HashMap<[u8; 32], Cached>>,
-    pub(super) throttle: Mutex<Throttle>,
-    /// Verified for unknown users while nobody at all has a password.
-    pub(super) decoy: PasswordHash,
-    pub(super) hashers: Hashers,
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Recent {
+    lifetime: Duration,
+    right: HashMap<[u8; 32], Cached>,
+    /// When a user, by the keyed hash of its name, came from a network with the right password last.
+    seen: HashMap<(u64, Network), Timestamp>,
 }
 
-impl fmt::Debug for Logins {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Logins").finish_non_exhaustive()
+impl Recent {
+    /// Nothing is known yet. A right password is known for `lifetime` after its last use; zero turns that off.
+    pub(super) fn new(lifetime: Duration) -> Self {
+        Self { lifetime, right: HashMap::new(), seen: HashMap::new() }
+    }
+
+    /// Whether a password is known to be right; if so, it stays known for another lifetime.
+    pub(super) fn knows(&mut self, key: &[u8; 32], now: Timestamp) -> bool {
+        let lifetime = self.lifetime;
+        let Some(cached) = self.right.get_mut(key).filter(|cached| now < cached.until) else { return false };
+        cached.until = now.checked_add(lifetime).map_or(cached.until, |until| until.max(cached.until));
+        true
+    }
+
+    /// Takes note of a right password.
+    pub(super) fn remember(&mut self, key: [u8; 32], name: u64, peer: IpAddr, now: Timestamp) {
+        make_room(&mut self.seen, ENTRIES, |at| *at);
+        self.seen.insert((name, Network::narrowest(peer)), now);
+        let Ok(until) = now.checked_add(self.lifetime) else { return };
+        make_room(&mut self.right, ENTRIES, |cached| cached.until);
+        self.right.insert(key, Cached { until });
+    }
+
+    /// Whether a user has come from there with the right password before.
+    pub(super) fn has_seen(&self, name: u64, peer: IpAddr) -> bool {
+        self.seen.contains_key(&(name, Network::narrowest(peer)))
     }
 }
 
-impl Logins {
-    pub(super) fn new(options: &AuthOptions) -> Result<Self, StoreError> {
-        let started = Hashers::start(options.hash_workers, options.hash_queue);
-        Ok(Self {
-            hasher: Hasher::random()?,
-            cache: Mutex::default(),
-            throttle: Mutex::new(Throttle::new(options.throttle)),
-            decoy: PasswordHash::make("nobody has this password")?,
-            hashers: started.map_err(StoreError::Threads)?,
-        })
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    pub(super) fn knows(&self, key: &[u8; 32], now: Timestamp) -> bool {
-        self.cache.lock().get(key).is_some_and(|cached| now < cached.until)
-    }
-
-    pub(super) fn remember(&self, key: [u8; 32], now: Timestamp, lifetime: Duration) {
-        let Ok(until) = now.checked_add(lifetime) else { return };
-        let mut cache = self.cache.lock();
-        if cache.len() >= CACHE_ENTRIES {
-            cache.retain(|_, cached| now < cached.until);
+    #[test]
+    fn what_is_used_stays_known_and_tables_are_bounded() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let key = |n: u32| std::array::from_fn(|i| n.to_be_bytes().get(i).copied().unwrap_or_default());
+        let peer: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut recent = Recent::new(Duration::from_mins(1));
+        recent.remember(key(0), 0, peer, at(0));
+        assert!([59, 110, 169].into_iter().all(|second| recent.knows(&key(0), at(second))));
+        assert!(!recent.knows(&key(0), at(229)), "a minute after its last use");
+        assert!(!recent.knows(&key(1), at(0)));
+        recent.remember(key(0), 0, peer, at(300));
+        for n in 1..40_000 {
+            recent.remember(key(n), n.into(), peer, at(i64::from(n) / 1000));
         }
-        if cache.len() >= CACHE_ENTRIES {
-            cache.clear();
-        }
-        cache.insert(key, Cached { until });
+        assert!(recent.right.len() <= ENTRIES && recent.seen.len() <= ENTRIES);
+        assert!(recent.knows(&key(0), at(40)) && recent.has_seen(0, peer), "what was used last stays");
+        assert!(!recent.has_seen(0, "192.0.3.1".parse().unwrap()));
     }
 }

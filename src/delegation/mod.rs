@@ -202,12 +202,12 @@ impl Delegation {
 
     async fn judge_password(&self, user: &str, password: &Secret, peer: IpAddr) -> Result<Identity, AuthError> {
         check_name(user).map_err(|_| AuthError::Denied)?;
-        self.authority.begin_attempt(user, peer)?;
         let header = header(&format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose()))))?;
         let path = format!("/api/v3/users/{}/token?ttl=60", utf8_percent_encode(user, NON_ALPHANUMERIC));
-        let right = self.ask(&path, &header).await;
-        self.authority.end_attempt(user, peer, right.as_ref().ok().copied());
-        if !right? {
+        let attempt = self.authority.attempt(user, peer).await?;
+        let right = self.ask(&path, &header).await?;
+        attempt.ended(right);
+        if !right {
             return Err(AuthError::Denied);
         }
         self.need([user]).await?;

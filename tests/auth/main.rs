@@ -5,6 +5,7 @@
 #[path = "../common/provider.rs"]
 mod provider;
 
+mod crowd;
 mod files;
 mod issuers;
 mod login;
