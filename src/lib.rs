@@ -21,6 +21,7 @@ pub mod deflate;
 pub mod delegation;
 pub mod event;
 pub mod fanout;
+pub mod files;
 pub mod frame;
 pub mod index;
 pub mod ingest;

@@ -12,6 +12,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::principal::Principal;
+use crate::clock;
 
 /// Where in a client's certificate its name is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,9 +37,10 @@ impl ClientCertificate {
     /// Whom it stands for and when it ends; nothing if it stands for nobody, or not now.
     pub(super) fn holder(&self, name: CertificateName, now: Timestamp) -> Option<(Principal, Timestamp)> {
         let (_, certificate) = X509Certificate::from_der(&self.0).ok()?;
-        let time = |at: x509_parser::time::ASN1Time| Timestamp::from_second(at.timestamp()).ok();
+        // A certificate that never expires (RFC 5280) has a time that cannot be told.
+        let time = |at: x509_parser::time::ASN1Time| clock::at_second(at.timestamp());
         let validity = certificate.validity();
-        let (from, until) = (time(validity.not_before)?, time(validity.not_after)?);
+        let (from, until) = (time(validity.not_before), time(validity.not_after));
         if now < from || until < now {
             return None;
         }

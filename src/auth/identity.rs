@@ -70,6 +70,13 @@ pub(super) struct Witness {
     pub(super) stamp: Stamp,
 }
 
+/// The key that has signed a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Signer {
+    pub(super) id: Box<str>,
+    pub(super) stamp: Stamp,
+}
+
 /// What the rights of somebody hang on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Conditions {
@@ -77,8 +84,11 @@ pub(super) struct Conditions {
     pub(super) own: Option<Witness>,
     /// The secrets of those who issued the token, if they are somebody else.
     pub(super) grantors: Vec<Witness>,
-    /// The id of the key that signed the token, if it is one of ours.
-    pub(super) key: Option<Box<str>>,
+    /// The key that signed the token, if it is one of ours.
+    pub(super) key: Option<Signer>,
+    /// When whoever vouched for somebody from outside (another issuer, an authority of certificates) does so no more. No
+    /// token that was got with these credentials, or with such a token, lives longer.
+    pub(super) until: Option<Timestamp>,
     /// The secrets of users of the endpoint.
     pub(super) endpoint: Option<Arc<Stamps>>,
 }

@@ -13,11 +13,12 @@ use thiserror::Error;
 use super::authority::Authority;
 use super::claim::{Claim, ClaimError};
 use super::credential::Secret;
-use super::identity::{Conditions, Identity, Restriction, RevokedError, Subject, Witness};
+use super::identity::{Conditions, Identity, Restriction, RevokedError, Signer, Subject, Witness};
 use super::issuers::Outsider;
 use super::principal::{Principal, PrincipalError, PrincipalKind};
 use super::state::State;
 use super::token::{self, Grantor, ISSUER, MAX_TOKEN_BYTES, Payload, TokenError};
+use crate::clock;
 
 /// How many times rights may be narrowed, and how many may stand behind a token.
 const MAX_LINKS: usize = 8;
@@ -28,7 +29,7 @@ pub struct TokenRequest {
     /// How long it shall live ([`parse_ttl`](super::parse_ttl) reads a text).
     pub ttl: Option<Duration>,
     /// Only these roles; none means all. Those that no role of the subject contains are left out silently, as in DRP;
-    /// so are empty names.
+    /// so are empty names, if there are others.
     pub roles: Vec<String>,
     /// Only this scope; if any of the three is given, the others are `*`.
     pub scope: Option<String>,
@@ -66,6 +67,9 @@ pub enum IssueError {
     /// Not a claim.
     #[error(transparent)]
     Claim(#[from] ClaimError),
+    /// A list of roles that names none: it must not mean all.
+    #[error("roles: expected names, as a comma list")]
+    Roles,
     /// Too long a life.
     #[error("ttl: a token may live for {} s at most", longest.as_secs())]
     Ttl {
@@ -212,7 +216,9 @@ impl Authority {
         request: &TokenRequest,
         now: Timestamp,
     ) -> Result<Issued, IssueError> {
+        let until = caller.and_then(|caller| caller.conditions.until);
         let expires_at = self.expiry(request.ttl, now)?;
+        let expires_at = until.map_or(expires_at, |until| until.min(expires_at));
         let payload = Payload {
             iss: ISSUER.to_owned(),
             sub: principal.to_string(),
@@ -222,13 +228,15 @@ impl Authority {
             stamp: own.as_ref().map(|own| own.stamp),
             by: grantors(caller, own.as_ref())?,
             only: restrictions(caller, request)?,
+            until: until.map(Timestamp::as_second),
         };
         let state = self.state.load();
         let token = token::sign(&state.keys, &payload);
         if token.expose().len() > MAX_TOKEN_BYTES {
             return Err(IssueError::TooLarge);
         }
-        let key = state.keys.current().id.clone();
+        let key = state.keys.current();
+        let key = Signer { id: key.id.clone(), stamp: key.stamp };
         let identity = identity(&payload, key).expect("what was just written is well formed");
         Ok(Issued { token, expires_at, info: info(&state, &payload, &identity) })
     }
@@ -260,6 +268,9 @@ fn grantors(caller: Option<&Identity>, own: Option<&Witness>) -> Result<Vec<Gran
 fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec<Restriction>, IssueError> {
     let mut all: Vec<Restriction> = caller.map(|caller| caller.restrictions.to_vec()).unwrap_or_default();
     let roles: Vec<String> = request.roles.iter().filter(|role| !role.is_empty()).cloned().collect();
+    if roles.is_empty() && !request.roles.is_empty() {
+        return Err(IssueError::Roles);
+    }
     let wanted = Restriction { roles: (!roles.is_empty()).then_some(roles), claim: wanted_claim(request)? };
     if (wanted.roles.is_some() || wanted.claim.is_some()) && !all.contains(&wanted) {
         all.push(wanted);
@@ -281,7 +292,7 @@ fn wanted_claim(request: &TokenRequest) -> Result<Option<Claim>, ClaimError> {
 }
 
 /// Who a token that was verified makes its bearer.
-fn identity(payload: &Payload, key: Box<str>) -> Result<Identity, TokenError> {
+fn identity(payload: &Payload, key: Signer) -> Result<Identity, TokenError> {
     let principal: Principal = payload.sub.parse().map_err(|_| TokenError::Malformed("no principal"))?;
     let name: Arc<str> = principal.name().into();
     let own = payload.stamp.map(|stamp| Witness { user: Arc::clone(&name), stamp });
@@ -294,9 +305,15 @@ fn identity(payload: &Payload, key: Box<str>) -> Result<Identity, TokenError> {
     let grantors = payload.by.iter().map(|by| Witness { user: by.user.as_str().into(), stamp: by.stamp }).collect();
     Ok(Identity {
         principal,
-        expires_at: Timestamp::from_second(payload.exp).ok(),
+        expires_at: Some(clock::at_second(payload.exp)),
         subject,
-        conditions: Conditions { own, grantors, key: Some(key), ..Conditions::default() },
+        conditions: Conditions {
+            own,
+            grantors,
+            key: Some(key),
+            until: payload.until.map(clock::at_second),
+            ..Conditions::default()
+        },
         restrictions: payload.only.clone().into(),
     })
 }
@@ -315,7 +332,7 @@ fn outsider(state: &State, outsider: Outsider) -> Result<Identity, TokenError> {
         principal,
         expires_at: Some(outsider.expires_at),
         subject,
-        conditions: Conditions { own, ..Conditions::default() },
+        conditions: Conditions { own, until: Some(outsider.expires_at), ..Conditions::default() },
         restrictions: Arc::default(),
     })
 }
@@ -324,7 +341,7 @@ fn info(state: &State, payload: &Payload, identity: &Identity) -> TokenInfo {
     let roles = identity.restrictions.iter().rev().find_map(|restriction| restriction.roles.as_ref());
     TokenInfo {
         principal: identity.principal.clone(),
-        issued_at: Timestamp::from_second(payload.iat).unwrap_or(Timestamp::UNIX_EPOCH),
+        issued_at: clock::at_second(payload.iat),
         expires_at: identity.expires_at.unwrap_or(Timestamp::UNIX_EPOCH),
         roles: roles.map(|roles| state.effective_roles(&identity.subject, &identity.restrictions, roles)),
         only: identity.restrictions.iter().filter_map(|restriction| restriction.claim.clone()).collect(),

@@ -120,6 +120,8 @@ struct StoredRing {
 #[derive(Clone)]
 pub(super) struct Key {
     pub(super) id: Box<str>,
+    /// Stands for the key where it is to be seen whether it is still the same.
+    pub(super) stamp: Stamp,
     pub(super) signing: EncodingKey,
     pub(super) verifying: DecodingKey,
 }
@@ -207,6 +209,7 @@ impl Key {
         }
         Ok(Self {
             id: stored.id.as_str().into(),
+            stamp: Stamp::of(&secret),
             signing: EncodingKey::from_secret(&secret),
             verifying: DecodingKey::from_secret(&secret),
         })

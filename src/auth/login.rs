@@ -24,6 +24,7 @@ use super::password::{MAX_PASSWORD_BYTES, PasswordHash};
 use super::principal::{Principal, PrincipalKind};
 use super::queue::{Attempt, Verdict};
 use super::throttle::{Held, Outcome};
+use super::token::MAX_TOKEN_BYTES;
 use crate::clock;
 
 /// Why somebody is not let in. No variant tells whether the user exists.
@@ -168,6 +169,7 @@ impl Authority {
     /// Everything that does not take long.
     fn begin(&self, credential: &Credential, peer: IpAddr, now: Timestamp) -> Result<Begun, AuthError> {
         match credential {
+            Credential::Bearer(token) if token.expose().len() > MAX_TOKEN_BYTES => Err(CredentialError::TooLong.into()),
             Credential::Bearer(token) => self.verify_token(token, now).map(Begun::Done).map_err(|_| AuthError::Denied),
             Credential::Basic { user, password } => self.begin_password(user, password, peer, now),
             Credential::Certificate(certificate) => self.certified(certificate, now).map(Begun::Done),
@@ -187,7 +189,7 @@ impl Authority {
             PrincipalKind::Runner => (Subject::Runner(principal.name().into()), None),
             PrincipalKind::Plugin => (Subject::Plugin(principal.name().into()), None),
         };
-        let conditions = Conditions { own, ..Conditions::default() };
+        let conditions = Conditions { own, until: Some(until), ..Conditions::default() };
         Ok(Identity { principal, expires_at: Some(until), subject, conditions, restrictions: Arc::default() })
     }
 

@@ -37,7 +37,7 @@ mod token;
 mod watch;
 
 pub use access::{Access, AccessId};
-pub use authority::{Authority, Opened};
+pub use authority::{AuthFile, Authority, Opened, ReloadError};
 pub use certificate::{CertificateName, ClientCertificate};
 pub use claim::{Claim, ClaimError, Terms};
 pub use credential::{Credential, CredentialError, Secret};
@@ -49,6 +49,7 @@ pub use login::{AuthError, PasswordAttempt};
 pub use options::AuthOptions;
 pub use password::{MAX_PASSWORD_BYTES, PasswordError, PasswordHash};
 pub use principal::{Principal, PrincipalError, PrincipalKind, check_name};
+pub use store::exposure::{Exposure, exposures, of_secret as exposure_of_secret};
 pub use store::file::{edit as edit_store, read as read_store};
 pub use store::{DEFAULT_USER, Role, SUPERUSER, Store, StoreError, TenantRow, User};
 pub use throttle::Limits as ThrottleLimits;

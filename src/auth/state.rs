@@ -51,10 +51,10 @@ type Memo = HashMap<(Base, Arc<[Restriction]>), Arc<Access>>;
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) generation: u64,
-    pub(super) store: Store,
-    pub(super) keys: KeyRing,
+    pub(super) store: Arc<Store>,
+    pub(super) keys: Arc<KeyRing>,
     /// Those whose tokens are taken besides our own.
-    pub(super) issuers: Option<Issuers>,
+    pub(super) issuers: Option<Arc<Issuers>>,
     users: HashMap<Box<str>, Known>,
     classes: Vec<Arc<Class>>,
     tenants: HashMap<String, Arc<Tenant>>,
@@ -64,7 +64,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(generation: u64, store: Store, keys: KeyRing, issuers: Option<Issuers>) -> Self {
+    pub(super) fn new(generation: u64, store: Arc<Store>, keys: Arc<KeyRing>, issuers: Option<Arc<Issuers>>) -> Self {
         let (users, classes) = users(&store);
         let tenant = |(name, row): (&String, &TenantRow)| (name.clone(), Arc::new(Tenant::new(members(row))));
         let tenants = store.tenants().iter().map(tenant).collect();
@@ -100,7 +100,10 @@ impl State {
             }
         }
         match &conditions.key {
-            Some(id) if self.keys.find(id).is_none() => Err(RevokedError::KeyRetired),
+            // Under its own id there may be another key now.
+            Some(key) if self.keys.find(&key.id).is_none_or(|now| now.stamp != key.stamp) => {
+                Err(RevokedError::KeyRetired)
+            }
             _ => Ok(()),
         }
     }

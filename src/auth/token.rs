@@ -2,7 +2,7 @@
 //!
 //! Contract: pure but for randomness, told the time. Verifying is strict: the header must be exactly the one that we write
 //! (one algorithm, a key of the ring, nothing else), the payload has exactly our fields, each once, and a token is at most
-//! 8 KiB. The clock of the signer is our own, so there is no leeway for expiry and a minute for a clock that was set back.
+//! 16 KiB. The clock of the signer is our own, so there is no leeway for expiry and a minute for a clock that was set back.
 //!
 //! A token has no password and no secret in it: a stamp of the user's secret ends it when the password changes.
 
@@ -16,11 +16,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::credential::Secret;
-use super::identity::{Restriction, RevokedError};
+use super::identity::{Restriction, RevokedError, Signer};
 use super::keys::{KeyRing, Stamp};
+use crate::clock;
 
 /// The longest token that is looked at.
-pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// How far in the future a token may have been issued, in seconds.
 const CLOCK_SLACK: i64 = 60;
@@ -33,7 +34,7 @@ pub(super) const ISSUER: &str = "hydrant";
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum TokenError {
     /// Longer than [`MAX_TOKEN_BYTES`].
-    #[error("the token is longer than 8 KiB")]
+    #[error("the token is longer than 16 KiB")]
     TooLong,
     /// Not a token that we would write.
     #[error("not a token of hydrant: {0}")]
@@ -80,6 +81,9 @@ pub(super) struct Payload {
     pub(super) by: Vec<Grantor>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) only: Vec<Restriction>,
+    /// When whoever stands behind it from outside ends: no token that is got with it lives longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) until: Option<i64>,
 }
 
 /// Who issued a token for somebody else.
@@ -116,13 +120,13 @@ pub(super) fn read_header(token: &Secret) -> Result<Header, TokenError> {
     decode_header(token.expose()).map_err(|_| TokenError::Malformed("no readable header"))
 }
 
-/// Verifies a token of ours whose header has been read. Returns what it says and the id of its key.
+/// Verifies a token of ours whose header has been read. Returns what it says and its key.
 pub(super) fn verify(
     ring: &KeyRing,
     token: &Secret,
     given: &Header,
     now: Timestamp,
-) -> Result<(Payload, Box<str>), TokenError> {
+) -> Result<(Payload, Signer), TokenError> {
     let id = given.kid.as_deref().ok_or(TokenError::Malformed("no key id"))?;
     let key = ring.find(id).ok_or(TokenError::UnknownKey)?;
     if *given != header(id) {
@@ -130,7 +134,7 @@ pub(super) fn verify(
     }
     let payload = decode::<Payload>(token.expose(), &key.verifying, &validation()).map_err(|e| fault(&e))?.claims;
     check(&payload, now)?;
-    Ok((payload, key.id.clone()))
+    Ok((payload, Signer { id: key.id.clone(), stamp: key.stamp }))
 }
 
 /// Everything that has to do with the time is checked by [`check`], which is told what time it is.
@@ -155,8 +159,7 @@ fn check(payload: &Payload, now: Timestamp) -> Result<(), TokenError> {
     if payload.iss != ISSUER {
         return Err(TokenError::Malformed("another issuer"));
     }
-    let time = |second| Timestamp::from_second(second).map_err(|_| TokenError::Malformed("a time out of range"));
-    let (issued, expires) = (time(payload.iat)?, time(payload.exp)?);
+    let (issued, expires) = (clock::at_second(payload.iat), clock::at_second(payload.exp));
     if expires <= now {
         return Err(TokenError::Expired { at: expires });
     }

@@ -32,7 +32,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
 use crate::auth::directory::{EndpointToken, Known, TokenKeyError, Verdicts, read_plain};
-use crate::auth::{AuthError, Authority, Credential, Identity, Secret, check_name};
+use crate::auth::{AuthError, Authority, Credential, CredentialError, Identity, MAX_TOKEN_BYTES, Secret, check_name};
 use crate::clock;
 use crate::metrics::{IdentityVerdict, Metrics};
 use crate::upstream::Upstream;
@@ -195,6 +195,7 @@ impl Delegation {
     async fn judge(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
         match credential {
             Credential::Basic { user, password } => self.judge_password(user, password, peer).await,
+            Credential::Bearer(token) if token.expose().len() > MAX_TOKEN_BYTES => Err(CredentialError::TooLong.into()),
             Credential::Bearer(token) => self.judge_token(token).await,
             Credential::Certificate(_) => Err(AuthError::Denied),
         }

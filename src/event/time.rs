@@ -14,7 +14,7 @@ pub(super) fn parse(text: &str) -> Option<Timestamp> {
     match fraction(rest)? {
         (nanosecond, b"Z") => utc(date_time, nanosecond),
         // Six bytes of this form that jiff takes are an offset as Go has it.
-        (_, [b'+' | b'-', _, _, b':', _, _]) => text.parse().ok(),
+        (_, [b'+' | b'-', _, _, b':', _, _]) => text.parse().ok().or_else(|| last(text)),
         _ => None,
     }
 }
@@ -51,7 +51,14 @@ fn utc(pairs: [u8; 7], nanosecond: i32) -> Option<Timestamp> {
     let year = i16::from(pairs[0]) * 100 + i16::from(pairs[1]);
     let [_, _, month, day, hour, minute, second] = pairs.map(u8::cast_signed);
     let date_time = DateTime::new(year, month, day, hour, minute, second, nanosecond).ok()?;
-    Offset::UTC.to_timestamp(date_time).ok()
+    Some(Offset::UTC.to_timestamp(date_time).unwrap_or(Timestamp::MAX))
+}
+
+/// The last time that can be told, which is a day before the last that Go writes: for what is meant to be never.
+fn last(text: &str) -> Option<Timestamp> {
+    // Good or bad for the same reasons as a year before.
+    let before = format!("9998{}", text.strip_prefix("9999").filter(|rest| rest.starts_with("-12-3"))?);
+    before.parse::<Timestamp>().ok().map(|_| Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -82,7 +89,7 @@ mod tests {
             || (fraction.starts_with('.') && !fraction[1..].contains('.') && (2..=10).contains(&fraction.len()));
         let zone = zone.as_bytes();
         let zone_fits = zone == b"Z" || matches_shape(zone, b"+dd:dd") || matches_shape(zone, b"-dd:dd");
-        if fraction_fits && zone_fits { text.parse().ok() } else { None }
+        if fraction_fits && zone_fits { text.parse().ok().or_else(|| last(text)) } else { None }
     }
 
     proptest! {
@@ -100,7 +107,7 @@ mod tests {
             year in 0..=9999_u32, month in 0..=13_u32, day in 0..=32_u32, hour in 0..=25_u32, nanos in 0..1_000_000_000_u32
         ) {
             let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:34:56.{nanos:09}Z");
-            prop_assert_eq!(parse(&text), text.parse().ok());
+            prop_assert_eq!(parse(&text), text.parse().ok().or_else(|| last(&text)));
         }
 
         #[test]
@@ -110,11 +117,15 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_calendar_are_judged_as_jiff_does() {
-        for text in
-            ["0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-30T22:00:00Z", "9999-12-31T23:59:59.999999999Z"]
-        {
-            assert_eq!(parse(text), text.parse().ok(), "{text}");
+    fn the_ends_of_the_calendar_are_told_as_near_as_can_be() {
+        for text in ["0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-30T22:00:00Z"] {
+            assert_eq!(parse(text), Some(text.parse().unwrap()), "{text}");
+        }
+        for text in ["9999-12-31T00:00:00Z", "9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59-01:00"] {
+            assert_eq!(parse(text), Some(Timestamp::MAX), "{text}");
+        }
+        for text in ["9999-12-32T00:00:00Z", "9999-12-31T24:00:00Z", "9999-12-31T00:00:00+99:00"] {
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 

@@ -27,6 +27,7 @@ use crate::auth::credential::Secret;
 use crate::auth::keys::Stamp;
 use crate::auth::principal::{Principal, PrincipalError};
 use crate::auth::token::MAX_TOKEN_BYTES;
+use crate::clock;
 
 /// Bytes of the key, and of the initialisation vector.
 const KEY: usize = 32;
@@ -173,7 +174,7 @@ impl EndpointToken {
             subject: payload.jti,
             claims: payload.drp_claims.iter().filter_map(claim).collect(),
             roles: payload.roles.unwrap_or_default(),
-            expires_at: Timestamp::from_second(payload.exp).ok()?,
+            expires_at: clock::at_second(payload.exp),
             parties: payload.grantor_claims,
             key: None,
         })

@@ -6,6 +6,7 @@
 //!
 //! The role `superuser` (`*/*/*`) is built in: it is always there, is not written and cannot be changed.
 
+pub(super) mod exposure;
 pub(super) mod file;
 mod parse;
 
@@ -56,6 +57,27 @@ pub enum StoreError {
         column: usize,
         /// What is wrong, without any secret of the file.
         reason: String,
+    },
+    /// A file without users, where there were some or none could come in: it was emptied, or is half written.
+    #[error(
+        "{}: there are no users in it; put it back, or remove it before a start to get the user rocketskates",
+        path.display()
+    )]
+    NoUsers {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file changes faster than it can be read.
+    #[error("{} is being written", path.display())]
+    Changing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nobody could come in any more.
+    #[error("{name:?} is the last user; add another before removing it")]
+    LastUser {
+        /// The user.
+        name: String,
     },
     /// Somebody else has been writing for five seconds.
     #[error("{} is locked by another process", path.display())]
@@ -110,6 +132,13 @@ pub enum StoreError {
     /// The system has no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
+}
+
+impl StoreError {
+    /// Whether it may go away though the file stays as it is.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Changing { .. } | Self::Locked { .. })
+    }
 }
 
 /// What ends a user's tokens when it changes: 32 random bytes, made anew with every password. Does not print.
@@ -215,6 +244,11 @@ impl Store {
         Ok(())
     }
 
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Every user by name.
     pub fn users(&self) -> &BTreeMap<String, User> {
         &self.users
@@ -283,8 +317,11 @@ impl Store {
     /// Removes a user, from its tenant too.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`].
+    /// [`StoreError::NotFound`] or [`StoreError::LastUser`].
     pub fn remove_user(&mut self, name: &str) -> Result<(), StoreError> {
+        if self.users.len() == 1 && self.users.contains_key(name) {
+            return Err(StoreError::LastUser { name: name.to_owned() });
+        }
         self.users.remove(name).ok_or_else(|| not_found("user", name))?;
         for tenant in self.tenants.values_mut() {
             tenant.users.remove(name);
