@@ -1,0 +1,108 @@
+//! TLS: a self-signed certificate made at first start, own files, or none.
+//!
+//! rustls with aws-lc-rs, TLS 1.2 and 1.3, HTTP/1.1 only. No process-wide provider is installed, so nothing depends on
+//! who came first.
+//! Session tickets are on, so a storm of reconnects costs no signatures; their keys change by themselves and stay in memory.
+//! Nothing is read before the handshake is over (no 0-RTT), so no request can be replayed.
+
+mod reload;
+mod self_signed;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use thiserror::Error;
+
+pub use reload::LiveTls;
+pub use self_signed::self_signed;
+
+/// Why there is no TLS.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{path}: {reason}")]
+    Content {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The certificate could not be made.
+    #[error("cannot make a self-signed certificate: {0}")]
+    Make(#[from] rcgen::Error),
+    /// Certificate and key do not go together, or are of a kind that is not supported.
+    #[error("certificate and key cannot be used: {0}")]
+    Unusable(#[from] rustls::Error),
+}
+
+/// The configuration from a certificate chain and a key in PEM files. With `client_ca`, clients may show certificates that
+/// this authority has signed; those who show none are let through to show something else.
+///
+/// # Errors
+/// [`TlsError`] that names the file.
+pub fn from_files(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = read_chain(certificate)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| content(key, &error))?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let clients = client_verifier(client_ca, &provider)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    Ok(Arc::new(config))
+}
+
+fn client_verifier(ca: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let Some(path) = ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+    let unusable = |reason: String| TlsError::Content { path: path.to_owned(), reason };
+    let mut roots = RootCertStore::empty();
+    for certificate in read_chain(path)? {
+        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    builder.allow_unauthenticated().build().map_err(|error| unusable(error.to_string()))
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| content(path, &error))?;
+    let chain = certificates.collect::<Result<Vec<_>, _>>().map_err(|error| content(path, &error))?;
+    if chain.is_empty() {
+        return Err(TlsError::Content { path: path.to_owned(), reason: "no certificate in it".to_owned() });
+    }
+    Ok(chain)
+}
+
+fn content(path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {
+    TlsError::Content { path: path.to_owned(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+        std::fs::write(&certificate, "nothing").unwrap();
+        std::fs::write(&key, "nothing").unwrap();
+        let error = from_files(&certificate, &key, None).unwrap_err().to_string();
+        assert!(error.contains("c.pem"), "{error}");
+    }
+}
