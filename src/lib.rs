@@ -20,11 +20,7 @@ pub mod config;
 pub mod delegation;
 pub mod event;
 pub mod fanout;
-<<<<<<< HEAD
 pub mod files;
-pub mod frame;
-=======
->>>>>>> main
 pub mod index;
 pub mod ingest;
 pub mod json;

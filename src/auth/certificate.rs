@@ -148,6 +148,16 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_never_expires_is_good() {
+        let certificate = certificate(|params| {
+            params.distinguished_name.push(DnType::CommonName, "alice");
+            params.not_after = date_time_ymd(9999, 12, 31);
+        });
+        let (_, until) = certificate.holder(CertificateName::Common, at("2026-01-01T00:00:00Z")).unwrap();
+        assert!(until >= at("9999-12-30T00:00:00Z"));
+    }
+
+    #[test]
     fn a_certificate_has_its_time() {
         let certificate = certificate(|params| params.distinguished_name.push(DnType::CommonName, "alice"));
         let holds = |now: &str| certificate.holder(CertificateName::Common, at(now)).map(|(_, until)| until);

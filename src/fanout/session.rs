@@ -170,11 +170,12 @@ impl Shard {
         let Some((slot, principal)) = self.speaker(conn) else { return };
         let answer = match self.carry_out(conn, slot, message, now) {
             Ok(command) => {
-                tracing::info!(target: AUDIT, %principal, verb = command.verb(), spec = without_values(command.spec()), "command");
+                let spec = without_values(command.spec());
+                tracing::info!(target: AUDIT, %principal, verb = command.verb(), %spec, "command");
                 answer::done(command, principal.as_str(), now)
             }
             Err(reason) => {
-                tracing::info!(target: AUDIT, %principal, reason = without_values(&reason), "command refused");
+                tracing::info!(target: AUDIT, %principal, reason = %without_values(&reason), "command refused");
                 self.commands.count(Outcome::Refused);
                 answer::refused(message, &reason, principal.as_str(), now)
             }

@@ -28,7 +28,7 @@ fn forge(header: &str, payload: &str, key: &[u8], algorithm: Algorithm) -> Strin
 
 /// This text and its signature.
 fn seal(message: &str, key: &[u8], algorithm: Algorithm) -> String {
-    let signature = crypto::sign(message.as_bytes(), &EncodingKey::from_secret(key), algorithm).unwrap();
+    let signature = crypto::sign(message.as_bytes(), &EncodingKey::from_secret(key).unwrap(), algorithm).unwrap();
     format!("{message}.{signature}")
 }
 
@@ -585,4 +585,31 @@ fn whoever_holds_the_directory_issues_for_anybody() {
         assert_eq!(realm.bearer(token.expose(), now()).unwrap().principal().as_str(), subject);
     }
     assert!(matches!(issue("user:nobody"), Err(IssueError::UnknownUser { .. })));
+}
+
+/// An unset variable in a script, or a slip: it must not mean all roles.
+#[test]
+fn a_list_of_roles_that_names_none_is_refused() {
+    let realm = Realm::usual();
+    let root = realm.user("root");
+    for list in [vec![""], vec!["", ""]] {
+        let request = TokenRequest { roles: list.into_iter().map(str::to_owned).collect(), ..TokenRequest::default() };
+        assert_eq!(realm.authority.issue(&root, "root", &request, now()).unwrap_err(), IssueError::Roles);
+    }
+    let request = TokenRequest { roles: vec!["reader".to_owned(), String::new()], ..TokenRequest::default() };
+    assert_eq!(
+        realm.authority.issue(&root, "root", &request, now()).unwrap().info.roles,
+        Some(vec!["reader".to_owned()])
+    );
+}
+
+#[test]
+fn a_token_that_is_too_long_says_so() {
+    let realm = Realm::usual();
+    let long = |bytes: usize| realm.bearer(&"a".repeat(bytes), now()).unwrap_err();
+    assert_eq!(
+        (long(16 << 10), long((16 << 10) + 1).to_string()),
+        (AuthError::Denied, "the token is longer than 16 KiB".to_owned())
+    );
+    assert_eq!(long((16 << 10) + 1).status(), 401);
 }

@@ -110,7 +110,7 @@ impl TokenKey {
     /// The key that a preference's text is; nothing if it is none.
     pub fn new(secret: &str) -> Option<Self> {
         let cipher = secret.as_bytes().try_into().ok()?;
-        Some(Self { cipher, signature: DecodingKey::from_secret(secret.as_bytes()) })
+        Some(Self { cipher, signature: DecodingKey::from_secret(secret.as_bytes()).ok()? })
     }
 
     /// Opens a token, sealed or plain.
