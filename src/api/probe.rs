@@ -16,10 +16,11 @@ use serde::Serialize;
 use super::{ApiError, answer};
 use crate::auth::{AuthFile, Authority};
 use crate::broker::Broker;
-use crate::delegation::{self, Delegation};
+use crate::cluster;
+use crate::endpoint::events::{Health, Report};
+use crate::endpoint::identity;
+use crate::endpoint::identity::Delegation;
 use crate::files::Refusal;
-use crate::ingest::nats;
-use crate::ingest::upstream::{Health, Report};
 use crate::metrics::WatchedFile;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
@@ -31,7 +32,7 @@ pub struct Probe {
     broker: Arc<Broker>,
     accepting: Arc<AtomicBool>,
     upstreams: Vec<Arc<Health>>,
-    nats: Option<Arc<nats::Health>>,
+    nats: Option<Arc<cluster::Health>>,
     delegation: Option<Arc<Delegation>>,
     files: WatchedFiles,
 }
@@ -78,9 +79,9 @@ struct Readiness {
     draining: bool,
     upstreams: Vec<Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    nats: Option<nats::Report>,
+    nats: Option<cluster::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    identity: Option<delegation::Report>,
+    identity: Option<identity::Report>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     not_in_force: Vec<NotInForce>,
 }
@@ -92,7 +93,7 @@ impl Probe {
         broker: Arc<Broker>,
         accepting: Arc<AtomicBool>,
         upstreams: Vec<Arc<Health>>,
-        nats: Option<Arc<nats::Health>>,
+        nats: Option<Arc<cluster::Health>>,
         delegation: Option<Arc<Delegation>>,
         files: WatchedFiles,
     ) -> Self {
