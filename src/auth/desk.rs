@@ -79,7 +79,7 @@ impl Desk {
     }
 
     /// Puts a password into the queue and waits for what comes of it.
-    pub(super) async fn check(&self, attempt: Attempt, now: Timestamp) -> Verdict {
+    pub(super) async fn check(&self, mut attempt: Attempt, now: Timestamp) -> Verdict {
         let (reply, verdict) = oneshot::channel();
         {
             let mut state = self.shared.state.lock();
@@ -88,9 +88,9 @@ impl Desk {
             if attempt.exists && recent.knows(&attempt.key, now) {
                 return Verdict::Right;
             }
-            let seen = recent.has_seen(attempt.name, attempt.peer);
+            attempt.seen = recent.has_seen(attempt.name, attempt.peer);
             let State { queue, throttle, .. } = &mut *state;
-            queue.push(attempt, seen, reply, throttle, now);
+            queue.push(attempt, reply, throttle, now);
         }
         self.shared.ready.notify_one();
         verdict.await.unwrap_or(Verdict::Crowded)
@@ -98,7 +98,9 @@ impl Desk {
 
     /// Hashes a password on the calling thread.
     pub(super) fn check_here(&self, attempt: &Attempt, now: Timestamp) -> Verdict {
-        match self.reserve(attempt.name, attempt.peer, now) {
+        let seen = self.shared.recent.lock().has_seen(attempt.name, attempt.peer);
+        let reserved = self.shared.state.lock().throttle.reserve(attempt.name, attempt.peer, seen, now);
+        match reserved {
             Ok(()) => self.shared.hash(attempt, || now),
             Err(Held::For(wait)) => Verdict::Throttled(wait),
             Err(Held::Busy) => Verdict::Crowded,
@@ -107,7 +109,7 @@ impl Desk {
 
     /// Reserves an attempt that is not hashed here. [`Desk::settle`] ends it.
     pub(super) fn reserve(&self, name: u64, peer: IpAddr, now: Timestamp) -> Result<(), Held> {
-        self.shared.state.lock().throttle.reserve(name, peer, now)
+        self.shared.state.lock().throttle.reserve(name, peer, false, now)
     }
 
     /// An attempt that was reserved has ended.
@@ -158,7 +160,7 @@ impl Shared {
             let now = clock::now();
             let State { queue, throttle, .. } = &mut *state;
             if let Some(attempt) = queue.take(throttle, now) {
-                throttle.reserve(attempt.name, attempt.peer, now).expect("a taken attempt may be made");
+                throttle.reserve(attempt.name, attempt.peer, attempt.seen, now).expect("a taken attempt may be made");
                 return Some(attempt);
             }
             self.ready.wait(&mut state);

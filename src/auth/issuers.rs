@@ -2,7 +2,8 @@
 //!
 //! Contract: pure, told the time. A key's type settles its one algorithm (RSA: RS256, P-256: ES256, Ed25519: `EdDSA`);
 //! symmetric keys are skipped, so a public key can never be used as an HMAC key. A token is verified by the key that it names; if
-//! either has no id, by trying. It must expire, and must be meant for us: issuer and audience have to be those that are configured. Their clock is not ours, so
+//! there is none, by trying those without an id. It must expire, and must be meant for us: issuer and audience have to be those
+//! that are configured. Their clock is not ours, so
 //! there is a minute's leeway.
 //!
 //! The file is read with the rest of the store and whenever it changes; nothing is fetched.
@@ -108,15 +109,11 @@ impl Issuers {
         self.candidates(header).next().is_some()
     }
 
-    /// The keys with the id that a token names. Where there is none, those without an id; and all, if the token names no key.
+    /// The keys with the id that a token names; where there is none, those without an id.
     fn candidates<'h>(&'h self, header: &'h Header) -> impl Iterator<Item = &'h IssuerKey> {
-        let named = header.kid.is_some() && self.keys.iter().any(|key| key.id == header.kid);
-        let may = move |key: &&IssuerKey| match &header.kid {
-            Some(_) if named => key.id == header.kid,
-            Some(_) => key.id.is_none(),
-            None => true,
-        };
-        self.keys.iter().filter(may).filter(|key| key.algorithm == header.alg)
+        let named = self.keys.iter().any(|key| key.id == header.kid);
+        let id = if named { header.kid.as_ref() } else { None };
+        self.keys.iter().filter(move |key| key.id.as_ref() == id && key.algorithm == header.alg)
     }
 
     /// Verifies a token whose header has been read.

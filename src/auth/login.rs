@@ -208,7 +208,8 @@ impl Authority {
         if known.is_some() && self.desk.knows(&key, now) {
             return outcome(Verdict::Right, known).map(Begun::Done);
         }
-        let attempt = Attempt { password: password.clone(), hash, exists: known.is_some(), name, key, peer };
+        let attempt =
+            Attempt { password: password.clone(), hash, exists: known.is_some(), name, key, peer, seen: false };
         Ok(Begun::Hash(Box::new(Pending { attempt, known })))
     }
 

@@ -32,6 +32,8 @@ pub(super) struct Attempt {
     /// A keyed hash of all that the outcome depends on: equal attempts have the same.
     pub(super) key: [u8; 32],
     pub(super) peer: IpAddr,
+    /// Whether the user has come from there with the right password before.
+    pub(super) seen: bool,
 }
 
 /// What came of an attempt.
@@ -51,8 +53,6 @@ pub(super) type Reply = oneshot::Sender<Verdict>;
 #[derive(Debug)]
 struct Waiting {
     attempt: Attempt,
-    /// The user has come from there with the right password before.
-    seen: bool,
     replies: Vec<Reply>,
 }
 
@@ -81,15 +81,15 @@ impl Queue {
     }
 
     /// Puts an attempt into the queue, or its reply to those of an equal one.
-    pub(super) fn push(&mut self, attempt: Attempt, seen: bool, reply: Reply, throttle: &Throttle, now: Timestamp) {
+    pub(super) fn push(&mut self, attempt: Attempt, reply: Reply, throttle: &Throttle, now: Timestamp) {
         if let Some(replies) = self.running.get_mut(&attempt.key) {
             return replies.push(reply);
         }
         if let Some(equal) = self.waiting.iter_mut().find(|waiting| waiting.attempt.key == attempt.key) {
-            equal.seen |= seen;
+            equal.attempt.seen |= attempt.seen;
             return equal.replies.push(reply);
         }
-        self.waiting.push(Waiting { attempt, seen, replies: vec![reply] });
+        self.waiting.push(Waiting { attempt, replies: vec![reply] });
         if self.waiting.len() > self.bound {
             self.forget_abandoned();
         }
@@ -104,14 +104,16 @@ impl Queue {
     pub(super) fn take(&mut self, throttle: &Throttle, now: Timestamp) -> Option<Attempt> {
         self.forget_abandoned();
         self.waiting.retain_mut(|Waiting { attempt, replies, .. }| {
-            let Err(Held::For(wait)) = throttle.check(attempt.name, attempt.peer, now) else { return true };
+            let Err(Held::For(wait)) = throttle.check(attempt.name, attempt.peer, attempt.seen, now) else {
+                return true;
+            };
             answer(std::mem::take(replies), Verdict::Throttled(wait));
             false
         });
         let ranks = self.ranks(throttle, now);
         let free = |at: &usize| {
-            let Attempt { name, peer, .. } = self.waiting[*at].attempt;
-            throttle.check(name, peer, now).is_ok()
+            let Attempt { name, peer, seen, .. } = self.waiting[*at].attempt;
+            throttle.check(name, peer, seen, now).is_ok()
         };
         let next = (0..ranks.len()).filter(free).min_by_key(|&at| ranks[at])?;
         let Waiting { attempt, replies, .. } = self.waiting.remove(next);
@@ -134,7 +136,7 @@ impl Queue {
             self.waiting.iter().enumerate().map(|(at, waiting)| (network(waiting), at)).collect();
         let rank = |(at, waiting): (usize, &Waiting)| {
             let loads = throttle.loads(waiting.attempt.peer, now);
-            (!waiting.seen, loads, Reverse(newest[&network(waiting)]), at)
+            (!waiting.attempt.seen, loads, Reverse(newest[&network(waiting)]), at)
         };
         self.waiting.iter().enumerate().map(rank).collect()
     }

@@ -31,16 +31,17 @@ impl Desk {
             name: key.into(),
             key: [key; 32],
             peer: peer.parse().unwrap(),
+            seen,
         };
         let (reply, verdict) = oneshot::channel();
-        self.queue.push(attempt, seen, reply, &self.throttle, now());
+        self.queue.push(attempt, reply, &self.throttle, now());
         self.kept.push(verdict);
     }
 
     /// The key of the next, which ends so.
     fn next(&mut self, outcome: Outcome) -> Option<u8> {
-        let Attempt { name, peer, key, .. } = self.queue.take(&self.throttle, now())?;
-        self.throttle.reserve(name, peer, now()).unwrap();
+        let Attempt { name, peer, key, seen, .. } = self.queue.take(&self.throttle, now())?;
+        self.throttle.reserve(name, peer, seen, now()).unwrap();
         self.throttle.settle(name, peer, outcome, now());
         self.queue.settle(&key, if outcome == Outcome::Right { Verdict::Right } else { Verdict::Wrong });
         Some(key[0])
@@ -135,14 +136,14 @@ fn who_must_not_guess_any_more_is_told_without_waiting() {
     assert_eq!(desk.order(Outcome::Wrong), [1, 2, 3, 4, 5]);
     let throttled = Some(Verdict::Throttled(Duration::from_secs(24)));
     assert_eq!(desk.verdicts()[5..], [throttled, throttled]);
-    assert!(desk.throttle.check(0, peer, now()).is_err());
+    assert!(desk.throttle.check(0, peer, false, now()).is_err());
 }
 
 #[test]
 fn what_others_hold_is_waited_for() {
     let mut desk = Desk::new(100);
     let peer: IpAddr = "192.0.2.1".parse().unwrap();
-    (0..5).for_each(|_| desk.throttle.reserve(1, peer, now()).unwrap());
+    (0..5).for_each(|_| desk.throttle.reserve(1, peer, false, now()).unwrap());
     desk.push(1, "192.0.2.1", false);
     assert!(desk.queue.take(&desk.throttle, now()).is_none() && desk.queue.len() == 1);
     desk.throttle.settle(1, peer, Outcome::Undecided, now());

@@ -6,6 +6,8 @@
 //! owns 65,536 networks is not 65,536 guessers. Whoever fails with an empty bucket waits, each time twice as long, up to
 //! 15 minutes. So 1,000 wrong passwords in a row reach the hasher five times.
 //!
+//! Who has come from a network with the right password before is not held back by what others of that network have guessed.
+//!
 //! An attempt reserves a guess before it is hashed, and gives it back unless it was wrong. So no more attempts are under
 //! way at once than there are guesses left; others are told to wait for those ([`Held::Busy`]).
 //!
@@ -127,10 +129,11 @@ impl Throttle {
         Self { limits, buckets: HashMap::new() }
     }
 
-    /// Whether an attempt may be made. `user` is a keyed hash of the name.
-    pub(super) fn check(&self, user: u64, peer: IpAddr, now: Timestamp) -> Result<(), Held> {
+    /// Whether an attempt may be made. `user` is a keyed hash of the name; `seen` says whether it has come from there with the
+    /// right password before.
+    pub(super) fn check(&self, user: u64, peer: IpAddr, seen: bool, now: Timestamp) -> Result<(), Held> {
         let mut busy = false;
-        for (who, per_minute) in self.counted(user, peer) {
+        for (who, per_minute) in self.counted(user, peer).filter(|(who, _)| who.user.is_some() || !seen) {
             match self.bucket(&who, per_minute, now).held(per_minute, now, self.limits.longest_wait) {
                 None => {}
                 Some(Held::Busy) => busy = true,
@@ -141,8 +144,8 @@ impl Throttle {
     }
 
     /// Reserves an attempt; [`Throttle::settle`] ends it.
-    pub(super) fn reserve(&mut self, user: u64, peer: IpAddr, now: Timestamp) -> Result<(), Held> {
-        self.check(user, peer, now)?;
+    pub(super) fn reserve(&mut self, user: u64, peer: IpAddr, seen: bool, now: Timestamp) -> Result<(), Held> {
+        self.check(user, peer, seen, now)?;
         make_room(&mut self.buckets, self.limits.entries, Bucket::busy_until);
         for (who, per_minute) in self.counted(user, peer) {
             let mut bucket = self.bucket(&who, per_minute, now);
@@ -296,7 +299,7 @@ mod tests {
     fn wrong(throttle: &mut Throttle, peer: IpAddr, seconds: impl Iterator<Item = i64>) -> usize {
         seconds
             .filter(|&second| {
-                let taken = throttle.reserve(1, peer, at(second)).is_ok();
+                let taken = throttle.reserve(1, peer, false, at(second)).is_ok();
                 if taken {
                     throttle.settle(1, peer, Outcome::Wrong, at(second));
                 }
@@ -306,7 +309,7 @@ mod tests {
     }
 
     fn told(throttle: &Throttle, user: u64, peer: IpAddr, second: i64) -> u64 {
-        match throttle.check(user, peer, at(second)) {
+        match throttle.check(user, peer, false, at(second)) {
             Err(Held::For(wait)) => wait.as_secs(),
             other => panic!("{other:?}"),
         }
@@ -330,7 +333,7 @@ mod tests {
         for _ in 0..8 {
             let wait = i64::try_from(told(&throttle, 1, PEER, now)).unwrap();
             waits.push(wait);
-            assert!(throttle.check(1, PEER, at(now + wait - 1)).is_err());
+            assert!(throttle.check(1, PEER, false, at(now + wait - 1)).is_err());
             now += wait;
             assert_eq!(wrong(&mut throttle, PEER, std::iter::once(now)), 1);
         }
@@ -343,7 +346,7 @@ mod tests {
         for round in 0..200 {
             let second = 10 * round;
             wrong(&mut throttle, PEER, std::iter::repeat_n(second, 4));
-            throttle.reserve(1, PEER, at(second)).unwrap();
+            throttle.reserve(1, PEER, false, at(second)).unwrap();
             throttle.settle(1, PEER, Outcome::Right, at(second));
         }
     }
@@ -351,10 +354,11 @@ mod tests {
     #[test]
     fn only_wrong_ones_count_however_many_are_under_way() {
         let mut throttle = Throttle::new(Limits::default());
-        let begin = |throttle: &mut Throttle| (0..100).take_while(|_| throttle.reserve(1, PEER, at(0)).is_ok()).count();
+        let begin =
+            |throttle: &mut Throttle| (0..100).take_while(|_| throttle.reserve(1, PEER, false, at(0)).is_ok()).count();
         for outcome in [Outcome::Right, Outcome::Undecided, Outcome::Right] {
             assert_eq!(begin(&mut throttle), 5, "no more at once than guesses are left");
-            assert_eq!(throttle.check(1, PEER, at(0)), Err(Held::Busy), "and nobody is told to go away");
+            assert_eq!(throttle.check(1, PEER, false, at(0)), Err(Held::Busy), "and nobody is told to go away");
             (0..5).for_each(|_| throttle.settle(1, PEER, outcome, at(0)));
         }
         assert_eq!(begin(&mut throttle), 5);
@@ -366,22 +370,22 @@ mod tests {
     fn others_are_not_disturbed() {
         let mut throttle = Throttle::new(Limits::default());
         wrong(&mut throttle, PEER, std::iter::repeat_n(0, 100));
-        assert!(throttle.check(1, "192.0.2.250".parse().unwrap(), at(0)).is_err(), "same /24");
-        assert!(throttle.check(2, PEER, at(0)).is_ok(), "another user");
+        assert!(throttle.check(1, "192.0.2.250".parse().unwrap(), false, at(0)).is_err(), "same /24");
+        assert!(throttle.check(2, PEER, false, at(0)).is_ok(), "another user");
         for elsewhere in ["192.0.3.7", "127.0.0.1", "2001:db8::1"] {
-            assert!(throttle.check(1, elsewhere.parse().unwrap(), at(0)).is_ok(), "{elsewhere}");
+            assert!(throttle.check(1, elsewhere.parse().unwrap(), false, at(0)).is_ok(), "{elsewhere}");
         }
         let neighbour: IpAddr = "2001:db8::1".parse().unwrap();
         wrong(&mut throttle, neighbour, std::iter::repeat_n(0, 100));
         for (address, free) in [("2001:db8::ffff:ffff:ffff:ffff", false), ("2001:db8:0:1::1", true)] {
             assert_eq!(
-                throttle.check(1, address.parse().unwrap(), at(0)).is_ok(),
+                throttle.check(1, address.parse().unwrap(), false, at(0)).is_ok(),
                 free,
                 "{address}: a /64 is one network"
             );
         }
         let mapped: IpAddr = "::ffff:192.0.2.9".parse().unwrap();
-        assert!(throttle.check(1, mapped, at(0)).is_err(), "IPv4 in IPv6 is the same network");
+        assert!(throttle.check(1, mapped, false, at(0)).is_err(), "IPv4 in IPv6 is the same network");
     }
 
     #[test]
@@ -392,25 +396,28 @@ mod tests {
         assert_eq!(hashed, 20, "of one user from one /48, and ten from a /56 of it");
         let names = (0..1000).filter(|&user| {
             let peer = inside(u16::try_from(user).unwrap());
-            let taken = throttle.reserve(user + 2, peer, at(0)).is_ok();
-            throttle.settle(user + 2, peer, Outcome::Wrong, at(0));
+            let taken = throttle.reserve(user + 2, peer, false, at(0)).is_ok();
+            if taken {
+                throttle.settle(user + 2, peer, Outcome::Wrong, at(0));
+            }
             taken
         });
         assert_eq!(names.count(), 240 - 20);
-        assert!(throttle.check(1, "2001:db8:8::1".parse().unwrap(), at(0)).is_ok(), "another /48");
+        assert!(throttle.check(1, "2001:db8:8::1".parse().unwrap(), false, at(0)).is_ok(), "another /48");
     }
 
     #[test]
     fn many_names_from_one_network_are_held_back_too() {
         let mut throttle = Throttle::new(Limits::default());
         for user in 0..1000 {
-            if throttle.reserve(user, PEER, at(0)).is_ok() {
+            if throttle.reserve(user, PEER, false, at(0)).is_ok() {
                 throttle.settle(user, PEER, Outcome::Wrong, at(0));
             }
         }
         assert_eq!(throttle.loads(PEER, at(0)), [60; 3]);
         assert_eq!(told(&throttle, 1000, PEER, 0), 1);
         assert_eq!(throttle.loads("192.0.3.1".parse().unwrap(), at(0)), [0; 3]);
+        assert!(throttle.check(1000, PEER, true, at(0)).is_ok(), "who was seen there before is none of them");
     }
 
     #[test]
@@ -420,11 +427,11 @@ mod tests {
         for n in 0..1000_u32 {
             let peer = IpAddr::V4((n << 8).into());
             let second = i64::from(n) / 100;
-            throttle.reserve(2, peer, at(second)).unwrap();
+            throttle.reserve(2, peer, false, at(second)).unwrap();
             throttle.settle(2, peer, Outcome::Wrong, at(second));
             assert!(throttle.buckets.len() <= 100 + 2);
         }
-        assert!(throttle.check(1, PEER, at(10)).is_err(), "one that is blocked stays longest");
+        assert!(throttle.check(1, PEER, false, at(10)).is_err(), "one that is blocked stays longest");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hydrant::auth::{AuthError, IssueError, Principal, RevokedError, Secret, TokenError, TokenRequest};
+use hydrant::auth::{
+    AuthError, CredentialError, IssueError, Principal, RevokedError, Secret, TokenError, TokenRequest,
+};
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 
@@ -139,7 +141,7 @@ impl Attacks {
         self.add("white space", format!(" {}", forger.token));
         self.add("another key", forge(&h, &p, &[7; 32], Algorithm::HS256));
         self.add("no key", forge(&h, &p, &[], Algorithm::HS256));
-        self.add("oversized", forger.with_claim("jti", "x".repeat(9000).into()));
+        self.add("oversized", forger.with_claim("jti", "x".repeat(17_000).into()));
         self.add("oversized garbage", "A".repeat(1 << 20));
         let (body, last) = signature.split_at(signature.len() - 1);
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -294,7 +296,9 @@ fn every_attack_is_refused() {
     assert!(attacks.len() > 250, "{}", attacks.len());
     for (name, token) in attacks {
         let refused = forger.realm.bearer(&token, now());
-        assert_eq!(refused.map(|identity| identity.principal().clone()), Err(AuthError::Denied), "{name}");
+        let too_long = AuthError::Malformed(CredentialError::TooLong);
+        let expected = if name.starts_with("oversized") { too_long } else { AuthError::Denied };
+        assert_eq!(refused.map(|identity| identity.principal().clone()), Err(expected), "{name}");
     }
 }
 
@@ -456,7 +460,7 @@ fn roles_narrow_as_far_as_one_role_contains_them() {
     assert!(!permits(&nothing.token, "machines", "get") && !permits(&nothing.token, "profiles", "get"));
     let root = issue("root", &["stranger"]);
     assert!(permits(&root.token, "profiles", "get") && !permits(&root.token, "machines", "get"));
-    assert!(issue("alice", &[""]).info.roles.is_none());
+    assert!(issue("alice", &[]).info.roles.is_none());
 }
 
 #[test]

@@ -24,7 +24,10 @@ async fn a_refused_change_is_told_until_it_is_in_force() {
     let told = not_in_force(&server).await;
     assert_eq!((told.as_array().unwrap().len(), &told[0]["File"]), (1, &"users".into()), "{told}");
     assert!(told[0]["Reason"].as_str().unwrap().contains("auth.toml:") && told[0]["Since"].is_string(), "{told}");
-    assert!(server.try_connect(&Show::Query("rocketskates:r0cketsk8ts"), &[]).await.is_ok(), "what was in force stays");
+    assert!(
+        server.try_connect(&Show::Query("token=rocketskates:r0cketsk8ts"), &[]).await.is_ok(),
+        "what was in force stays"
+    );
     std::fs::write(&path, good).unwrap();
     server.until(USERS, 0).await;
     assert_eq!(not_in_force(&server).await, Value::Null);
