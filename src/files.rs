@@ -1,9 +1,11 @@
 //! Noticing that files have changed while they are in use.
 //!
-//! Contract: a change is due for reading once two looks have seen the same, so that a file is not read while it is being
-//! written. What could not be read is due again at every look. [`Looks`] is pure; [`Marks::of`] asks the file system.
+//! Contract: a change is due for reading once two looks have seen the same, so that a file is not read while it is
+//! being written. What could not be read is due again at every look. [`Looks`] is pure; [`Marks::of`] asks the file
+//! system.
 //!
-//! Why not inotify: it does not work on network file systems, wants a thread of its own, and says less than a few calls of
+//! Why not inotify: it does not work on network file systems, wants a thread of its own, and says less than a few
+//! calls of
 //! `stat` do.
 
 use std::os::unix::fs::MetadataExt;
@@ -18,8 +20,8 @@ pub const INTERVAL: Duration = Duration::from_millis(250);
 /// When they are looked at again if the last look saw a change: longer than a careless editor takes to write a file.
 pub const AGAIN: Duration = Duration::from_millis(100);
 
-/// What tells that a file has changed. A rename changes the inode, an edit in place the time or the size, and a change of mode
-/// or owner the time of the last change of status.
+/// What tells that a file has changed. A rename changes the inode, an edit in place the time or the size, and a
+/// change of mode or owner the time of the last change of status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mark {
     device: u64,
@@ -111,7 +113,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Puts the outcome of a reading over what was there before. Returns whether it is to be told: the same reason is told once.
+    /// Puts the outcome of a reading over what was there before. Returns whether it is to be told: the same reason is
+    /// told once.
     pub fn note(slot: &mut Option<Self>, reason: Option<String>, now: Timestamp) -> bool {
         match (slot.as_mut(), reason) {
             (_, None) => {

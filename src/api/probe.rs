@@ -1,10 +1,10 @@
 //! `/metrics`, `/healthz` and `/readyz`, in plain HTTP on a listener of their own, without credentials.
 //!
 //! `/healthz` says that the process answers; `/readyz` that it takes connections and that events come in: 503 as soon as it
-//! drains, so that balancers look elsewhere before anybody is disconnected, and while none of the upstream endpoints is
-//! connected, if there are any. Its body tells which are, whether NATS is there, and whether the endpoint tells its users; without NATS
-//! the node goes on alone, and without the users those who are connected do, so it stays ready. It also tells of files whose last
-//! change is not in force, since somebody who was removed may be in still.
+//! drains, so that balancers look elsewhere before anybody is disconnected, and while none of the upstream endpoints
+//! is connected, if there are any. Its body tells which are, whether NATS is there, and whether the endpoint tells
+//! its users; without NATS the node goes on alone, and without the users those who are connected do, so it stays
+//! ready. It also tells of files whose last change is not in force, since somebody who was removed may be in still.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,8 +87,9 @@ struct Readiness {
 }
 
 impl Probe {
-    /// Answers from this broker's metrics; about readiness as long as connections are `accepting`, and by the `upstreams`; tells of `nats`
-    /// too, if events are shared, and of what `delegation` knows of the endpoint's users.
+    /// Answers from this broker's metrics; about readiness as long as connections are `accepting`, and by the
+    /// `upstreams`; tells of `nats` too, if events are shared, and of what `delegation` knows of the endpoint's
+    /// users.
     pub fn new(
         broker: Arc<Broker>,
         accepting: Arc<AtomicBool>,

@@ -1,7 +1,7 @@
 //! Users and tenants of an endpoint, whose rights somebody has there, and the secrets those rights hang on.
 //!
-//! Contract: data only. What follows from it is worked out by [`Directory`](super::directory::Directory). Secrets are kept
-//! as [`Stamp`]s only.
+//! Contract: data only. What follows from it is worked out by [`Directory`](super::directory::Directory). Secrets are
+//! kept as [`Stamp`]s only.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! The authority: who is who, and what each may see and do, now.
 //!
-//! Contract: used through an `Arc` by any thread. Reading the present state takes no lock. Users, token keys and the issuer's keys
-//! are files of their own: [`Authority::reload`] takes each whole or not at all, whatever is wrong with the others, and
-//! [`Authority::refusals`] says which changes are not in force. Whoever holds an [`Identity`] asks again for its
-//! [`Access`] when [`Authority::generation`] has changed ([`Authority::changes`] tells when); a [`RevokedError`] in answer
-//! means that the connection has to go.
+//! Contract: used through an `Arc` by any thread. Reading the present state takes no lock. Users, token keys and the
+//! issuer's keys are files of their own: [`Authority::reload`] takes each whole or not at all, whatever is wrong with
+//! the others, and [`Authority::refusals`] says which changes are not in force. Whoever holds an [`Identity`] asks
+//! again for its [`Access`] when [`Authority::generation`] has changed ([`Authority::changes`] tells when); a
+//! [`RevokedError`] in answer means that the connection has to go.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -255,11 +255,12 @@ impl Authority {
         self.changes.subscribe()
     }
 
-    /// What somebody may see and do now. Cheap after the first of its kind, but not for the delivery path: keep the answer
-    /// until the generation changes.
+    /// What somebody may see and do now. Cheap after the first of its kind, but not for the delivery path: keep the
+    /// answer until the generation changes.
     ///
     /// # Errors
-    /// [`RevokedError`] if the credentials would not be taken any more. Expiry is not looked at; see [`Identity::is_expired`].
+    /// [`RevokedError`] if the credentials would not be taken any more. Expiry is not looked at; see
+    /// [`Identity::is_expired`].
     pub fn access(&self, identity: &Identity) -> Result<Arc<Access>, RevokedError> {
         match &identity.subject {
             Subject::Account(holder) => {
@@ -270,8 +271,8 @@ impl Authority {
         }
     }
 
-    /// What happens to a websocket of this caller that does not follow, if one of its roles says: where they differ, the
-    /// policy that keeps the most of the stream.
+    /// What happens to a websocket of this caller that does not follow, if one of its roles says: where they differ,
+    /// the policy that keeps the most of the stream.
     pub fn overflow(&self, caller: &Identity) -> Option<Overflow> {
         let state = self.state.load();
         match &caller.subject {

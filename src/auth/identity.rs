@@ -1,7 +1,7 @@
 //! Who has been let in, and what is needed to look again later.
 //!
-//! Contract: an [`Identity`] is a fact about the past (these credentials were good then). What its holder may see and do
-//! is asked of the [`Authority`](super::Authority) whenever that has changed; nothing here grants anything.
+//! Contract: an [`Identity`] is a fact about the past (these credentials were good then). What its holder may see and
+//! do is asked of the [`Authority`](super::Authority) whenever that has changed; nothing here grants anything.
 
 use std::sync::Arc;
 
@@ -86,8 +86,8 @@ pub(super) struct Conditions {
     pub(super) grantors: Vec<Witness>,
     /// The key that signed the token, if it is one of ours.
     pub(super) key: Option<Signer>,
-    /// When whoever vouched for somebody from outside (another issuer, an authority of certificates) does so no more. No
-    /// token that was got with these credentials, or with such a token, lives longer.
+    /// When whoever vouched for somebody from outside (another issuer, an authority of certificates) does so no more.
+    /// No token that was got with these credentials, or with such a token, lives longer.
     pub(super) until: Option<Timestamp>,
     /// The secrets of users of the endpoint.
     pub(super) endpoint: Option<Arc<Stamps>>,

@@ -1,7 +1,7 @@
 //! Issuing and reading tokens.
 //!
-//! Contract: a token never has more rights than its subject, nor fewer restrictions than the token that it was got with.
-//! Restrictions are looked up again at every use, so a role that loses a claim takes it from tokens too.
+//! Contract: a token never has more rights than its subject, nor fewer restrictions than the token that it was got
+//! with. Restrictions are looked up again at every use, so a role that loses a claim takes it from tokens too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,8 +170,8 @@ impl Authority {
         self.mint(None, subject, request, now)
     }
 
-    /// Reads a token and says what it is good for, or exactly why it is not. For the command line: a remote caller is told
-    /// neither.
+    /// Reads a token and says what it is good for, or exactly why it is not. For the command line: a remote caller is
+    /// told neither.
     ///
     /// # Errors
     /// [`TokenError`].

@@ -1,10 +1,9 @@
 //! Tokens that somebody else issued: an identity provider whose public keys are in a JWKS file.
 //!
-//! Contract: pure, told the time. A key's type settles its one algorithm (RSA: RS256, P-256: ES256, Ed25519: `EdDSA`);
-//! symmetric keys are skipped, so a public key can never be used as an HMAC key. A token is verified by the key that it names; if
-//! there is none, by trying those without an id. It must expire, and must be meant for us: issuer and audience have to be those
-//! that are configured. Their clock is not ours, so
-//! there is a minute's leeway.
+//! Contract: pure, told the time. A key's type settles its one algorithm (RSA: RS256, P-256: ES256, Ed25519:
+//! `EdDSA`); symmetric keys are skipped, so a public key can never be used as an HMAC key. A token is verified by the
+//! key that it names; if there is none, by trying those without an id. It must expire, and must be meant for us:
+//! issuer and audience have to be those that are configured. Their clock is not ours, so there is a minute's leeway.
 //!
 //! The file is read with the rest of the store and whenever it changes; nothing is fetched.
 
@@ -135,7 +134,8 @@ impl Issuers {
         Ok(Outsider { user, roles: self.roles(&claims)?, expires_at })
     }
 
-    /// Allows the key's own algorithm and no other. The times are left to [`check_times`], which is told what time it is.
+    /// Allows the key's own algorithm and no other. The times are left to [`check_times`], which is told what time it
+    /// is.
     fn validation(&self, algorithm: Algorithm) -> Validation {
         let mut validation = Validation::new(algorithm);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);

@@ -1,12 +1,12 @@
 //! Letting people in.
 //!
-//! A token costs one HMAC. A password costs a hash of tens of milliseconds and 19 MiB: so a right one is known again by a
-//! keyed hash for a minute after its last use (drpcli -x sends it with every request), equal ones that come together are
-//! hashed once, wrong ones are held back by user and network, and [`Authority::login`] hashes on a few threads of its own, in an
-//! order that lets nobody shut out others.
+//! A token costs one HMAC. A password costs a hash of tens of milliseconds and 19 MiB: so a right one is known again
+//! by a keyed hash for a minute after its last use (drpcli -x sends it with every request), equal ones that come
+//! together are hashed once, wrong ones are held back by user and network, and [`Authority::login`] hashes on a few
+//! threads of its own, in an order that lets nobody shut out others.
 //!
-//! Contract: an unknown user costs the same as a known one. Nobody is told which it was, and nothing that was sent shows
-//! in an error. What a password costs is accounted even if the caller does not wait for the end of it.
+//! Contract: an unknown user costs the same as a known one. Nobody is told which it was, and nothing that was sent
+//! shows in an error. What a password costs is accounted even if the caller does not wait for the end of it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -137,8 +137,8 @@ impl Authority {
         }
     }
 
-    /// Waits until a password may be tried that is not checked here: while others of that user or network are under way that
-    /// could all be wrong, it is not decided whether it may.
+    /// Waits until a password may be tried that is not checked here: while others of that user or network are under
+    /// way that could all be wrong, it is not decided whether it may.
     ///
     /// # Errors
     /// [`AuthError::Throttled`].

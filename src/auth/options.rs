@@ -21,7 +21,8 @@ pub struct AuthOptions {
     pub hash_workers: usize,
     /// How many logins may wait for a hash worker before some are turned away.
     pub hash_queue: usize,
-    /// For how long after its last use a password that was right is known without hashing it again; zero turns that off.
+    /// For how long after its last use a password that was right is known without hashing it again; zero turns that
+    /// off.
     pub password_cache: Duration,
     /// Whose tokens are taken besides our own.
     pub issuer: Option<IssuerOptions>,

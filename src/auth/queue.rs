@@ -1,12 +1,12 @@
 //! Passwords that wait to be hashed: equal ones are one, and the next is chosen so that nobody is shut out by others.
 //!
-//! What goes first, in this order: users who have come from that network with the right password before; networks with
-//! fewer wrong passwords and attempts under way, of an IPv6 address the /48 first, then the /56, then the /64; the network that
-//! came last; and of one network who came first. Under a flood from many networks the newest network is the one whose
-//! client still waits, and the flood's own pile up behind it.
+//! What goes first, in this order: users who have come from that network with the right password before; networks
+//! with fewer wrong passwords and attempts under way, of an IPv6 address the /48 first, then the /56, then the /64;
+//! the network that came last; and of one network who came first. Under a flood from many networks the newest network
+//! is the one whose client still waits, and the flood's own pile up behind it.
 //!
-//! Contract: pure, told the time. What waits is bounded; beyond it what would come last is refused. Whom nobody waits for any
-//! more is dropped before it is hashed, and has guessed nothing.
+//! Contract: pure, told the time. What waits is bounded; beyond it what would come last is refused. Whom nobody waits
+//! for any more is dropped before it is hashed, and has guessed nothing.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;

@@ -1,8 +1,8 @@
 //! Right passwords of a moment ago, and who has been seen where.
 //!
-//! Contract: told the time; bounded in number and time. A password is known by a keyed hash only, over everything that it is
-//! checked against: another hash or secret of the user makes another entry. So an entry may live for as long as it is used
-//! without hashing again, and ends `lifetime` after its last use.
+//! Contract: told the time; bounded in number and time. A password is known by a keyed hash only, over everything
+//! that it is checked against: another hash or secret of the user makes another entry. So an entry may live for as
+//! long as it is used without hashing again, and ends `lifetime` after its last use.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,18 +1,19 @@
 //! Holds back those who guess passwords.
 //!
-//! Only wrong passwords count. Each pair of user and network has a bucket of guesses (5, refilled 5 a minute), and each
-//! network has a wider one besides (60, refilled 60 a minute), for those who try one password with many names. A network
-//! is an IPv4 /24 or an IPv6 /64; the /56 and the /48 around the latter have twice and four times as much, so that who
-//! owns 65,536 networks is not 65,536 guessers. Whoever fails with an empty bucket waits, each time twice as long, up to
-//! 15 minutes. So 1,000 wrong passwords in a row reach the hasher five times.
+//! Only wrong passwords count. Each pair of user and network has a bucket of guesses (5, refilled 5 a minute), and
+//! each network has a wider one besides (60, refilled 60 a minute), for those who try one password with many names. A
+//! network is an IPv4 /24 or an IPv6 /64; the /56 and the /48 around the latter have twice and four times as much, so
+//! that who owns 65,536 networks is not 65,536 guessers. Whoever fails with an empty bucket waits, each time twice as
+//! long, up to 15 minutes. So 1,000 wrong passwords in a row reach the hasher five times.
 //!
-//! Who has come from a network with the right password before is not held back by what others of that network have guessed.
+//! Who has come from a network with the right password before is not held back by what others of that network have
+//! guessed.
 //!
-//! An attempt reserves a guess before it is hashed, and gives it back unless it was wrong. So no more attempts are under
-//! way at once than there are guesses left; others are told to wait for those ([`Held::Busy`]).
+//! An attempt reserves a guess before it is hashed, and gives it back unless it was wrong. So no more attempts are
+//! under way at once than there are guesses left; others are told to wait for those ([`Held::Busy`]).
 //!
-//! Contract: pure, told the time, bounded: beyond [`Limits::entries`] the half that was quiet longest makes room. A user
-//! cannot be locked out from another network than the attacker's own.
+//! Contract: pure, told the time, bounded: beyond [`Limits::entries`] the half that was quiet longest makes room. A
+//! user cannot be locked out from another network than the attacker's own.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -47,7 +48,8 @@ pub(super) struct Network {
     prefix: u8,
 }
 
-/// The networks that an address is in, the narrowest first, each with how many times the allowance of the narrowest it has.
+/// The networks that an address is in, the narrowest first, each with how many times the allowance of the narrowest
+/// it has.
 pub(super) fn networks(peer: IpAddr) -> impl Iterator<Item = (Network, u32)> {
     const V4: &[(u8, u32)] = &[(24, 1)];
     const V6: &[(u8, u32)] = &[(64, 1), (56, 2), (48, 4)];
@@ -129,8 +131,8 @@ impl Throttle {
         Self { limits, buckets: HashMap::new() }
     }
 
-    /// Whether an attempt may be made. `user` is a keyed hash of the name; `seen` says whether it has come from there with the
-    /// right password before.
+    /// Whether an attempt may be made. `user` is a keyed hash of the name; `seen` says whether it has come from there
+    /// with the right password before.
     pub(super) fn check(&self, user: u64, peer: IpAddr, seen: bool, now: Timestamp) -> Result<(), Held> {
         let mut busy = false;
         for (who, per_minute) in self.counted(user, peer).filter(|(who, _)| who.user.is_some() || !seen) {

@@ -1,8 +1,9 @@
 //! Tokens: JSON web tokens that hydrant signs itself.
 //!
-//! Contract: pure but for randomness, told the time. Verifying is strict: the header must be exactly the one that we write
-//! (one algorithm, a key of the ring, nothing else), the payload has exactly our fields, each once, and a token is at most
-//! 16 KiB. The clock of the signer is our own, so there is no leeway for expiry and a minute for a clock that was set back.
+//! Contract: pure but for randomness, told the time. Verifying is strict: the header must be exactly the one that we
+//! write (one algorithm, a key of the ring, nothing else), the payload has exactly our fields, each once, and a token
+//! is at most 16 KiB. The clock of the signer is our own, so there is no leeway for expiry and a minute for a clock
+//! that was set back.
 //!
 //! A token has no password and no secret in it: a stamp of the user's secret ends it when the password changes.
 

@@ -35,7 +35,7 @@ pub(super) fn self_signed(settings: &Settings) -> Result<(PathBuf, PathBuf), Tls
 
 /// Renews the self-signed certificate when it is time, until told to stop. It is taken as any other change is.
 async fn renew(settings: Box<Settings>, mut stop: watch::Receiver<bool>) {
-    let settings = Arc::new(settings);
+    let settings: Arc<Settings> = settings.into();
     loop {
         tokio::select! {
             () = tokio::time::sleep(RENEWAL) => {}

@@ -1,7 +1,7 @@
 //! What others on the machine can read or write that they should not.
 //!
-//! Contract: only looks; whether that is a warning or more is for the caller. A file that cannot be seen is no exposure: whoever
-//! needs it will say so. Blocks.
+//! Contract: only looks; whether that is a warning or more is for the caller. A file that cannot be seen is no
+//! exposure: whoever needs it will say so. Blocks.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;

@@ -1,8 +1,8 @@
 //! Where the store and the token keys live: `auth.toml` and `token-keys.toml` in the data directory.
 //!
-//! Contract: a reader sees the old file or the new one, never a part (written beside, synced, renamed). Writers take turns
-//! by a lock on `auth.lock`, across processes too, so that the command line may edit under a running server. Files are
-//! readable by their owner only; a missing directory is made so as well. Everything here blocks.
+//! Contract: a reader sees the old file or the new one, never a part (written beside, synced, renamed). Writers take
+//! turns by a lock on `auth.lock`, across processes too, so that the command line may edit under a running server.
+//! Files are readable by their owner only; a missing directory is made so as well. Everything here blocks.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -124,7 +124,8 @@ impl Directory {
         StoreError::NoUsers { path: self.path(STORE) }
     }
 
-    /// Takes away what a command left behind that was killed while it wrote. That it cannot is no harm: the next one does.
+    /// Takes away what a command left behind that was killed while it wrote. That it cannot is no harm: the next one
+    /// does.
     pub(in crate::auth) fn clean(&self) {
         let left: Vec<PathBuf> =
             [STORE, KEYS].map(|name| self.beside(name)).into_iter().filter(|p| p.exists()).collect();
@@ -192,9 +193,9 @@ fn io(what: &'static str, path: &Path, source: std::io::Error) -> StoreError {
     StoreError::Io { what, path: path.to_owned(), source }
 }
 
-/// Changes the store in a data directory: reads it under the lock, lets `change` at it and writes it if that succeeds.
-/// A running server takes the change by itself. If there was no store and `change` adds no user, the store gets the user
-/// of a first start, so that nobody is locked out.
+/// Changes the store in a data directory: reads it under the lock, lets `change` at it and writes it if that
+/// succeeds. A running server takes the change by itself. If there was no store and `change` adds no user, the store
+/// gets the user of a first start, so that nobody is locked out.
 ///
 /// # Errors
 /// What `change` says, and everything that can go wrong with files.

@@ -1,12 +1,12 @@
 //! The TLS configuration in force, and taking another when its files have changed.
 //!
-//! Contract: a handshake uses what [`LiveTls::current`] is at its beginning; connections that are open keep what they have. A change
-//! is taken as a whole or not at all: files that do not go together, such as a new certificate before its key is there,
-//! leave everything as it was until they do. Each change makes new keys for session tickets, so that nobody goes on a
-//! session that began with what was replaced.
+//! Contract: a handshake uses what [`LiveTls::current`] is at its beginning; connections that are open keep what they
+//! have. A change is taken as a whole or not at all: files that do not go together, such as a new certificate before
+//! its key is there, leave everything as it was until they do. Each change makes new keys for session tickets, so
+//! that nobody goes on a session that began with what was replaced.
 //!
-//! The files are looked at like those of the users (`stat`, four times a second, see [`crate::files`]) and read when two looks
-//! agree. What cannot be taken is tried again at every look, and told once a reason.
+//! The files are looked at like those of the users (`stat`, four times a second, see [`crate::files`]) and read when
+//! two looks agree. What cannot be taken is tried again at every look, and told once a reason.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};

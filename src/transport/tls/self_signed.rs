@@ -1,8 +1,8 @@
 //! The self-signed certificate: made at the first start, kept in the data directory, renewed before it ends.
 //!
-//! Contract: DRP clients pin what they saw first, so it is made once and lives as long as browsers let one live (825 days). A
-//! renewed one has the same key. Only one that was made here is ever replaced, and an old one is better than none: where it cannot
-//! be written, it stays. Blocks.
+//! Contract: DRP clients pin what they saw first, so it is made once and lives as long as browsers let one live (825
+//! days). A renewed one has the same key. Only one that was made here is ever replaced, and an old one is better than
+//! none: where it cannot be written, it stays. Blocks.
 
 use std::fs;
 use std::io::Write;
@@ -29,8 +29,8 @@ const RENEW_DAYS: i64 = 30;
 /// How the common name begins.
 const NAME: &str = "hydrant on ";
 
-/// The files of the self-signed certificate in `data_dir` and of its key, which are made there if they are missing and renewed if
-/// it is time.
+/// The files of the self-signed certificate in `data_dir` and of its key, which are made there if they are missing
+/// and renewed if it is time.
 ///
 /// # Errors
 /// [`TlsError`] that names the file, if one is missing and cannot be made.
@@ -50,7 +50,8 @@ pub fn self_signed(data_dir: &Path, addresses: &[IpAddr], now: Timestamp) -> Res
     Ok((certificate, key))
 }
 
-/// Whether it is one that was made here, and it is time for another. One that cannot be read is for others to complain of.
+/// Whether it is one that was made here, and it is time for another. One that cannot be read is for others to
+/// complain of.
 fn ends_soon(path: &Path, now: Timestamp) -> bool {
     let Ok(der) = CertificateDer::from_pem_file(path) else { return false };
     let Ok((_, certificate)) = X509Certificate::from_der(&der) else { return false };
