@@ -99,7 +99,7 @@ impl Drop for PasswordAttempt<'_> {
 }
 
 enum Begun {
-    Done(Identity),
+    Done(Box<Identity>),
     Hash(Box<Pending>),
 }
 
@@ -117,7 +117,7 @@ impl Authority {
     /// [`AuthError`].
     pub fn authenticate(&self, credential: &Credential, peer: IpAddr, now: Timestamp) -> Result<Identity, AuthError> {
         match self.begin(credential, peer, now)? {
-            Begun::Done(identity) => Ok(identity),
+            Begun::Done(identity) => Ok(*identity),
             Begun::Hash(pending) => outcome(self.desk.check_here(&pending.attempt, now), pending.known),
         }
     }
@@ -129,7 +129,7 @@ impl Authority {
     pub async fn login(&self, credential: Credential, peer: IpAddr) -> Result<Identity, AuthError> {
         let now = clock::now();
         match self.begin(&credential, peer, now)? {
-            Begun::Done(identity) => Ok(identity),
+            Begun::Done(identity) => Ok(*identity),
             Begun::Hash(pending) => {
                 let Pending { attempt, known } = *pending;
                 outcome(self.desk.check(attempt, now).await, known)
@@ -170,9 +170,9 @@ impl Authority {
     fn begin(&self, credential: &Credential, peer: IpAddr, now: Timestamp) -> Result<Begun, AuthError> {
         match credential {
             Credential::Bearer(token) if token.expose().len() > MAX_TOKEN_BYTES => Err(CredentialError::TooLong.into()),
-            Credential::Bearer(token) => self.verify_token(token, now).map(Begun::Done).map_err(|_| AuthError::Denied),
+            Credential::Bearer(token) => self.verify_token(token, now).map(done).map_err(|_| AuthError::Denied),
             Credential::Basic { user, password } => self.begin_password(user, password, peer, now),
-            Credential::Certificate(certificate) => self.certified(certificate, now).map(Begun::Done),
+            Credential::Certificate(certificate) => self.certified(certificate, now).map(done),
         }
     }
 
@@ -206,7 +206,7 @@ impl Authority {
             None => (state.decoy(name).unwrap_or(&self.decoy).clone(), None),
         };
         if known.is_some() && self.desk.knows(&key, now) {
-            return outcome(Verdict::Right, known).map(Begun::Done);
+            return outcome(Verdict::Right, known).map(done);
         }
         let attempt =
             Attempt { password: password.clone(), hash, exists: known.is_some(), name, key, peer, seen: false };
@@ -218,6 +218,10 @@ impl Authority {
         let (hash, stamp) = found.map_or(("", &[][..]), |(hash, witness)| (hash.text(), witness.stamp.bytes()));
         self.hasher.hash(&[user.as_bytes(), hash.as_bytes(), stamp, password.expose().as_bytes()])
     }
+}
+
+fn done(identity: Identity) -> Begun {
+    Begun::Done(Box::new(identity))
 }
 
 /// What is answered to somebody whose password came to this.

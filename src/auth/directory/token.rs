@@ -129,7 +129,7 @@ impl TokenKey {
         validation.validate_aud = false;
         let payload =
             decode::<Payload>(&text, &self.signature, &validation).map_err(|_| TokenKeyError::Foreign)?.claims;
-        let token = EndpointToken::of(payload).ok_or(TokenKeyError::Foreign)?;
+        let token = EndpointToken::of(payload);
         if token.expires_at <= now {
             return Err(TokenKeyError::Expired);
         }
@@ -165,19 +165,19 @@ pub fn read_plain(token: &Secret) -> Option<EndpointToken> {
         return None;
     }
     let payload = token.split('.').nth(1)?.trim_end_matches('=');
-    EndpointToken::of(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?)
+    Some(EndpointToken::of(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?))
 }
 
 impl EndpointToken {
-    fn of(payload: Payload) -> Option<Self> {
-        Some(Self {
+    fn of(payload: Payload) -> Self {
+        Self {
             subject: payload.jti,
             claims: payload.drp_claims.iter().filter_map(claim).collect(),
             roles: payload.roles.unwrap_or_default(),
             expires_at: clock::at_second(payload.exp),
             parties: payload.grantor_claims,
             key: None,
-        })
+        }
     }
 
     /// The user that it is for; nothing for machines and plugins.

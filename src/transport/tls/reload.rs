@@ -104,12 +104,11 @@ impl LiveTls {
                 metrics.certificate(Reload::Taken);
                 tracing::info!("the TLS certificate has changed; new connections get it");
             }
-            Ok(false) => {}
             Err(error) if tell => {
                 metrics.certificate(Reload::Refused);
                 tracing::error!(%error, "the TLS certificate is not taken; what was in force stays");
             }
-            Err(_) => {}
+            Ok(false) | Err(_) => {}
         }
     }
 
