@@ -157,6 +157,7 @@ impl Server {
                 secure: settings.tls != TlsMode::Off,
             },
             upstream,
+            forwarded_for: settings.proxy.forwarded_for,
             delegation,
             own_users: mode != AuthMode::Upstream,
         }));

@@ -9,9 +9,13 @@ pub mod caller;
 mod driver;
 mod link;
 pub mod listener;
+pub mod pending;
 pub mod pool;
+pub mod reading;
+mod refusal;
 pub mod relay;
 pub mod socket;
+pub mod summary;
 pub mod tls;
 pub mod upgrade;
 

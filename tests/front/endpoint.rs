@@ -535,6 +535,6 @@ fn switch(mut request: Request<Incoming>) -> Response<Body> {
     });
     let mut answer = full(101, "", "");
     answer.headers_mut().insert("connection", "Upgrade".parse().unwrap());
-    answer.headers_mut().insert("upgrade", "echo".parse().unwrap());
+    answer.headers_mut().insert("upgrade", "websocket".parse().unwrap());
     answer
 }
