@@ -30,7 +30,7 @@ const MODULES: [(&str, &[&str]); 21] = [
     ("config", &["client", "overflow"]),
     ("metrics", &["event", "overflow", "protocol", "stats"]),
     ("delegation", &["auth", "client", "clock", "metrics", "upstream"]),
-    ("fanout", &["event", "overflow", "stats", "websocket"]),
+    ("fanout", &["event", "overflow", "protocol", "stats", "websocket"]),
     ("broker", &["auth", "clock", "event", "fanout", "index", "metrics", "overflow", "protocol", "stats", "websocket"]),
     (
         "transport",
@@ -48,7 +48,7 @@ const MODULES: [(&str, &[&str]); 21] = [
             "websocket",
         ],
     ),
-    ("ingest", &["auth", "broker", "client", "clock", "event", "fanout", "json", "metrics"]),
+    ("ingest", &["auth", "broker", "client", "clock", "event", "json", "metrics", "protocol"]),
     (
         "api",
         &[
@@ -80,6 +80,7 @@ const MODULES: [(&str, &[&str]); 21] = [
             "index",
             "ingest",
             "metrics",
+            "protocol",
             "stats",
             "transport",
             "upstream",

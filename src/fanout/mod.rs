@@ -17,7 +17,6 @@ mod budget;
 mod encode;
 mod frames;
 mod gap;
-pub mod inbox;
 mod outbox;
 mod pause;
 mod ring;
@@ -30,7 +29,7 @@ use std::sync::Arc;
 pub use budget::Budget;
 pub use encode::DeflatePolicy;
 pub use frames::Frame;
-pub use gap::{Gap, NOTICE};
+pub use gap::Gap;
 pub use writing::{GATHER_FRAMES, Gathered};
 
 use crate::event::Event;
