@@ -7,13 +7,13 @@
 //! Contract: nothing here blocks but the poll. A turn takes in a few events ([`taking`]), then everybody is written to; a
 //! connection gets at most one write a round, and the round begins at another place each turn, so that nobody is always last.
 
+mod connections;
 mod drain;
-mod members;
-mod past;
-mod reading;
-mod taking;
-mod timekeeping;
-mod writing;
+mod intake;
+mod read;
+mod timers;
+mod turn;
+mod write;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,20 +25,31 @@ use crossbeam_channel::Receiver;
 use jiff::Timestamp;
 use mio::{Events, Poll, Token};
 
-use super::link::Link;
-use super::pool::{Control, Permit};
+use super::control::{Control, Permit};
+use super::outbox::Budget;
+use super::outbox::ConnId;
+use super::session::Shard;
+use super::socket::Link;
 use crate::auth::{Authority, Identity};
+use crate::broker::Broker;
 use crate::broker::inbox::{Batch, Inbox};
-use crate::broker::{Broker, Shard};
 use crate::event::Event;
-use crate::fanout::{Budget, ConnId};
 use crate::metrics::{FilterCost, Limit, ShardMetrics};
 use crate::protocol::Close;
 use crate::websocket::deflate::Inflater;
 use crate::websocket::guard::Guard;
-use drain::Drain;
-use reading::READ_BYTES;
-use taking::Portion;
+use turn::{Portion, READ_BYTES};
+
+/// A drain that has begun.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    /// When connections that are left are cut.
+    deadline: Instant,
+    /// Until when readers that are behind are waited for.
+    patience: Instant,
+    /// Whether everything was delivered or dropped and everybody was sent a close frame.
+    said_goodbye: bool,
+}
 
 /// The token of the wake-up.
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -168,7 +179,8 @@ impl Driver {
     }
 
     fn is_done(&self) -> bool {
-        self.draining.is_some_and(|drain| drain.said_goodbye) && self.open == 0
+        let is_over = |drain: Drain| drain.said_goodbye && self.open == 0 || drain.is_overdue(Instant::now());
+        self.draining.is_some_and(is_over)
     }
 
     fn timeout(&mut self) -> Duration {
@@ -208,7 +220,7 @@ impl Driver {
         self.announce_news();
         let now = Instant::now();
         if now >= self.next_tick {
-            self.next_tick = now + self.tick;
+            self.next_tick = self.draining.map_or(now + self.tick, |drain| drain.next_tick(now, self.tick));
             self.keep_time();
         }
         self.flush_metrics();

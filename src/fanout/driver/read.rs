@@ -6,15 +6,14 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::Driver;
+use super::turn::READ_BYTES;
 use crate::clock;
-use crate::fanout::{ConnId, Frame};
+use crate::fanout::outbox::ConnId;
+use crate::fanout::outbox::Frame;
 use crate::protocol::Close;
 use crate::websocket::decode::{DecodeError, Message, decode};
 use crate::websocket::frame;
 use crate::websocket::guard::GuardError;
-
-/// Bytes read from one connection in a turn; a client that floods waits for the others.
-pub(super) const READ_BYTES: usize = 64 << 10;
 
 impl Driver {
     /// Reads what there is, within a turn's bound.

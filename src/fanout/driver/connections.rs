@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use mio::{Interest, Token};
 
-use super::super::link::Link;
-use super::super::pool::Newcomer;
 use super::{Conn, Driver, Ending};
 use crate::AUDIT;
 use crate::broker::PublishError;
 use crate::broker::connection::{Connection, Kind};
 use crate::clock;
-use crate::fanout::ConnId;
+use crate::fanout::control::Newcomer;
+use crate::fanout::outbox::ConnId;
+use crate::fanout::socket::Link;
 use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::protocol::Close;
@@ -160,7 +160,7 @@ impl Driver {
         for (conn, close) in self.parts.shard.take_closing() {
             let draining = self.draining;
             if let Some(entry) = self.conn(conn) {
-                let deadline = draining.map_or(deadline, |drain| drain.deadline);
+                let deadline = draining.filter(|_| !entry.finished).map_or(deadline, |drain| drain.deadline);
                 entry.ending = Some(Box::new(Ending { reason: close, deadline }));
                 if close.is_slow_consumer() {
                     let (peer, principal) = (entry.peer, entry.identity.principal());
