@@ -5,9 +5,9 @@
 //! answered here, also for what an endpoint will answer, because the origins are this server's to judge.
 
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap,
-    HeaderName, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
 };
 use hyper::{Method, Request};
 
@@ -21,7 +21,8 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PAT
 const HEADERS: HeaderValue = HeaderValue::from_static("Authorization, Content-Type, Content-Encoding, Accept");
 
 /// Headers of answers that a page may read besides the harmless ones.
-const EXPOSED: HeaderValue = HeaderValue::from_static("Retry-After, WWW-Authenticate, X-Hydrant-Sequence, ETag, Location");
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("Retry-After, WWW-Authenticate, X-Hydrant-Sequence, ETag, Location");
 
 /// Seconds for which a browser may remember; the most that browsers do.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
@@ -91,7 +92,9 @@ pub(super) fn is_allowed(origin: &str, allowed: &[String]) -> bool {
 pub(super) fn is_own(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let default = default_port(scheme);
-    let bare = |authority: &str| default.and_then(|port| authority.strip_suffix(port)).unwrap_or(authority).to_ascii_lowercase();
+    let bare = |authority: &str| {
+        default.and_then(|port| authority.strip_suffix(port)).unwrap_or(authority).to_ascii_lowercase()
+    };
     bare(authority) == bare(host)
 }
 

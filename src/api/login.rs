@@ -6,8 +6,8 @@
 
 use std::net::IpAddr;
 
-use hyper::{Method, Request};
 use hyper::body::Incoming;
+use hyper::{Method, Request};
 
 use super::proxy::vouch;
 use super::route::Route;

@@ -31,7 +31,8 @@ fn host<B>(request: &Request<B>) -> Result<(), ApiError> {
 fn is_host(text: &str) -> bool {
     let Ok(authority) = text.parse::<Authority>() else { return false };
     let port = text.strip_prefix(authority.host()).unwrap_or("@");
-    let is_port = |digits: &str| digits.is_empty() || digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok();
+    let is_port =
+        |digits: &str| digits.is_empty() || digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok();
     !authority.host().is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
@@ -89,9 +90,13 @@ mod tests {
 
     #[test]
     fn chunked_stands_alone() {
-        for (codings, expected) in
-            [("chunked", 200), ("Chunked", 200), ("gzip, chunked", 501), ("chunked, chunked", 400), ("identity, chunked", 501)]
-        {
+        for (codings, expected) in [
+            ("chunked", 200),
+            ("Chunked", 200),
+            ("gzip, chunked", 501),
+            ("chunked, chunked", 400),
+            ("identity, chunked", 501),
+        ] {
             let headers = [("host", "a"), ("transfer-encoding", codings)];
             assert_eq!(status(Version::HTTP_11, &headers), expected, "{codings}");
         }

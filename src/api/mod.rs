@@ -56,6 +56,7 @@ use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
+use crate::transport::summary::Summary;
 use crate::upstream::Upstream;
 use crate::{AUDIT, clock};
 use body::Bodies;
@@ -88,6 +89,8 @@ pub struct Api {
     refusals: Refusals,
     bodies: Bodies,
     vouched: Vouched,
+    /// Requests that the endpoint has not answered.
+    failures: Summary,
 }
 
 impl std::ops::Deref for Api {
@@ -162,7 +165,14 @@ impl Api {
     /// An API without visitors.
     pub fn new(parts: ApiParts) -> Self {
         let bodies = Bodies::new(parts.limits.body_bytes);
-        Self { parts, visitors: Visitors::default(), refusals: Refusals::default(), bodies, vouched: Vouched::default() }
+        Self {
+            parts,
+            visitors: Visitors::default(),
+            refusals: Refusals::default(),
+            bodies,
+            vouched: Vouched::default(),
+            failures: Summary::default(),
+        }
     }
 
     /// Tells of an HTTP connection. While the inboxes are full nobody hears of it; the list has it all the same.

@@ -213,7 +213,11 @@ mod tests {
         for (form, body, expected) in [
             (Form::Json, r#"{"Type":}"#.to_owned(), "not valid JSON at byte"),
             (Form::Json, format!(r#"[{GOOD},{{"Type":"a"}}]"#), "element 1: Action is missing or empty"),
-            (Form::Json, format!("[{GOOD},\n{{\"Type\":\"a\tb\"}}]"), "element 1: not valid JSON at byte 10: a control character"),
+            (
+                Form::Json,
+                format!("[{GOOD},\n{{\"Type\":\"a\tb\"}}]"),
+                "element 1: not valid JSON at byte 10: a control character",
+            ),
             (Form::Json, format!("[{GOOD},{{\"Type\":1e400}}]"), "element 1: at byte 8: a number beyond the range"),
             (Form::Json, format!("{GOOD}\n{GOOD}\n"), "not valid JSON at byte 36: text behind the value: another one"),
             (Form::Json, "\u{feff}{\"Type\":}".to_owned(), "not valid JSON at byte 11: '}' where a value"),

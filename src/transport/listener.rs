@@ -129,7 +129,9 @@ impl Listener {
             // Clients of IPv4 are who they are, also on a socket of both families.
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
             match pending.admit(peer.ip(), Instant::now()) {
-                Some(place) => drop(connections.spawn(Arc::clone(&server).connection(stream, peer, place, stop.clone()))),
+                Some(place) => {
+                    drop(connections.spawn(Arc::clone(&server).connection(stream, peer, place, stop.clone())))
+                }
                 None => server.refuse(stream),
             }
         }

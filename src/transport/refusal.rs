@@ -25,7 +25,9 @@ impl Refusal {
     fn text(self) -> String {
         let (status, code, retry, message) = match self {
             Self::Full => ("503 Service Unavailable", 503, "Retry-After: 1\r\n", "too many connections; try again"),
-            Self::NotTls => ("400 Bad Request", 400, "", "this port speaks TLS, and plain HTTP came; use https:// or wss://"),
+            Self::NotTls => {
+                ("400 Bad Request", 400, "", "this port speaks TLS, and plain HTTP came; use https:// or wss://")
+            }
         };
         let body = DrpError::new("CONNECT", code, message).to_json();
         let length = body.len();

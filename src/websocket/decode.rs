@@ -120,7 +120,8 @@ fn is_fragmented(frames: &[u8]) -> bool {
 
 /// A close frame: its code, which must be one for the wire (RFC 6455, section 7.4, and IANA's registry), and a reason in UTF-8.
 fn close(frame: &[u8]) -> Result<Message, DecodeError> {
-    let (mask, payload) = frame.get(2..).and_then(|rest| rest.split_first_chunk::<4>()).ok_or(DecodeError::Malformed)?;
+    let (mask, payload) =
+        frame.get(2..).and_then(|rest| rest.split_first_chunk::<4>()).ok_or(DecodeError::Malformed)?;
     let payload: Vec<u8> = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
     if payload.is_empty() {
         return Ok(Message::Close(None));

@@ -180,7 +180,9 @@ mod tests {
 
     #[test]
     fn only_a_websocket_is_asked_for() {
-        for (protocol, expected) in [("websocket", true), ("WebSocket", true), ("h2c", false), ("websocket, h2c", false)] {
+        for (protocol, expected) in
+            [("websocket", true), ("WebSocket", true), ("h2c", false), ("websocket, h2c", false)]
+        {
             let mut headers = map(&[("connection", "Upgrade, HTTP2-Settings"), ("http2-settings", "AAMAAABk")]);
             headers.insert("upgrade", protocol.parse().unwrap());
             assert_eq!(inbound(&mut headers, from(PEER, true)), expected, "{protocol}");

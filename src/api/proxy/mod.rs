@@ -15,6 +15,8 @@ mod tunnel;
 mod upload;
 pub(super) mod vouch;
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Empty, Full};
 use hyper::body::{Body as _, Incoming};
@@ -150,9 +152,26 @@ impl Api {
         let origin = headers::Origin { peer: caller.peer, secure: self.about.secure, told: self.forwarded_for };
         let asks = headers::inbound(request.headers_mut(), origin);
         let sent = exchange(upstream, request, asker, &passage).await;
-        let (answer, slot, gate) = sent.inspect_err(|error| passage.failed(error))?;
+        let (answer, slot, gate) = sent.inspect_err(|error| {
+            passage.failed(error);
+            self.tell_failure(error);
+        })?;
         passage.answered(answer.status());
         Ok(Sent { answer, client: asks.then_some(client), held: Held::new(passage, slot, gate) })
+    }
+
+    /// Tells the log what clients are not told: which endpoint it is, and all of the reason.
+    fn tell_failure(&self, error: &UpstreamError) {
+        let is_the_endpoints = matches!(
+            error,
+            UpstreamError::Unreachable { .. }
+                | UpstreamError::Broken { .. }
+                | UpstreamError::Late { .. }
+                | UpstreamError::Unread { .. }
+        );
+        if is_the_endpoints && let Some(others) = self.failures.count(Instant::now()) {
+            tracing::warn!(%error, others, "the endpoint does not answer; others is how many more since the last such line");
+        }
     }
 
     /// Who asks, as far as places go. While strangers have places left, nobody has to show who he is.
@@ -207,7 +226,8 @@ pub(super) fn as_service<B>(upstream: &Upstream, request: &Request<B>) -> Result
         tracing::error!(%error, "the credential for the endpoint cannot be used");
         ApiError::NoCredential
     })?;
-    let mut inquiry = Request::builder().method(request.method()).uri(path).body(None).map_err(|_| ApiError::NoRoute)?;
+    let mut inquiry =
+        Request::builder().method(request.method()).uri(path).body(None).map_err(|_| ApiError::NoRoute)?;
     for name in ALONG {
         for value in request.headers().get_all(&name) {
             inquiry.headers_mut().append(name.clone(), value.clone());
