@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::proxy::{self, Inquiry, merge};
 use super::{Api, ApiError, answer};
 use crate::auth::Identity;
+use crate::endpoint::http::Upstream;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
-use crate::upstream::Upstream;
 
 /// What clients look for before they use something.
 const FEATURES: [&str; 7] =

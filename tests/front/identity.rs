@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::common::ws::{Client, Refusal, Show};
-use crate::common::{Hydrant, basic, event, patiently};
+use crate::common::{Hydrant, JSON, basic, event, patiently};
 use crate::endpoint::{Drp, MACHINE, User};
 use crate::provider::Provider;
 use crate::tokens;

@@ -9,8 +9,8 @@ use hyper::body::Incoming;
 
 use super::passage::Passage;
 use super::upload::Gate;
+use crate::endpoint::http::{Slot, Upstream, UpstreamError};
 use crate::metrics::ProxySide;
-use crate::upstream::{Slot, Upstream, UpstreamError};
 
 /// The longest answer that something is added to.
 const LONGEST_MERGED: usize = 16 << 20;

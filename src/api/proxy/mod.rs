@@ -29,10 +29,10 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::{Api, ApiError, query};
 use crate::auth::Identity;
+use crate::endpoint::http::{Activity, Asker, Slot, Upstream, UpstreamError};
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 use crate::transport::reading::Reading;
-use crate::upstream::{Activity, Asker, Slot, Upstream, UpstreamError};
 use held::Held;
 use passage::Passage;
 use upload::{Gate, Upload};

@@ -18,8 +18,9 @@ use prometheus::IntCounter;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use crate::endpoint::http;
+use crate::endpoint::http::{Activity, BadBody, Stalled, Turn};
 use crate::transport::reading::Reading;
-use crate::upstream::{self, Activity, BadBody, Stalled, Turn};
 
 /// How long an endpoint that does not know `100 Continue` is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -168,7 +169,7 @@ impl Body for Upload {
     }
 }
 
-impl From<Upload> for upstream::Body {
+impl From<Upload> for http::Body {
     fn from(upload: Upload) -> Self {
         Self::new(upload)
     }

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::api::query;
 use crate::auth::Credential;
-use crate::upstream::Upstream;
+use crate::endpoint::http::Upstream;
 
 /// How long a good verdict counts. It decides about places only, never about rights.
 const KEPT: Duration = Duration::from_mins(5);
