@@ -1,7 +1,8 @@
 //! Bodies that come compressed (`Content-Encoding`): gzip and deflate, as Fluent Bit, Vector and curl send them.
 //!
-//! Contract: the bound of a body holds for what it inflates to, and memory is taken as it comes out, so a few bytes that inflate to gigabytes
-//! cost no more than the longest body. An encoding that is not known here is 415, a body that is not what its header says 400.
+//! Contract: the bound of a body holds for what it inflates to, and memory is taken as it comes out, so a few bytes
+//! that inflate to gigabytes cost no more than the longest body. An encoding that is not known here is 415, a body that
+//! is not what its header says 400.
 
 use std::io::Read;
 

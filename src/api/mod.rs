@@ -81,6 +81,15 @@ pub struct ApiLimits {
     pub post_events: usize,
 }
 
+/// Whether the endpoint is told by `X-Forwarded-For` where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedFor {
+    /// The client's address is added to what the header says.
+    Told,
+    /// The header is left out.
+    LeftOut,
+}
+
 /// What the routes work with. Shared by all listeners.
 #[derive(Debug)]
 pub struct Api {
@@ -135,7 +144,7 @@ pub struct ApiParts {
     /// Checks credentials that are not this server's own; the endpoint is the one above.
     pub delegation: Option<Arc<Delegation>>,
     /// Whether the endpoint is told where a request comes from.
-    pub forwarded_for: bool,
+    pub forwarded_for: ForwardedFor,
     /// Whether there are credentials of this server's own.
     pub own_users: bool,
 }

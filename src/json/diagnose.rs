@@ -1,8 +1,9 @@
 //! Says in words what is wrong with a text that the parser has refused, and where.
 //!
-//! simd-json is fast because it looks at many bytes at a time; so it knows that something is wrong, but often neither where nor what. This is a
-//! plain walk over the text, byte by byte, for refused texts only. What simd-json refuses though it is JSON (numbers beyond a double, halves
-//! of surrogate pairs, deep nesting) is told apart from what is not JSON.
+//! simd-json is fast because it looks at many bytes at a time; so it knows that something is wrong, but often neither
+//! where nor what. This is a plain walk over the text, byte by byte, for refused texts only. What simd-json refuses
+//! though it is JSON (numbers beyond a double, halves of surrogate pairs, deep nesting) is told apart from what is not
+//! JSON.
 //!
 //! Contract: ends for every input, in time linear in its length. Nothing here recurses.
 

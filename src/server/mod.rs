@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::probe::Probe;
 use crate::api::quota::{PostQuota, SocketQuota};
-use crate::api::{About, Api, ApiLimits, ApiParts};
+use crate::api::{About, Api, ApiLimits, ApiParts, ForwardedFor};
 use crate::auth::StoreError;
 use crate::broker::Broker;
 use crate::broker::history::{History, HistoryLimits};
@@ -159,7 +159,7 @@ impl Server {
                 secure: settings.tls != TlsMode::Off,
             },
             upstream,
-            forwarded_for: settings.proxy.forwarded_for,
+            forwarded_for: if settings.proxy.forwarded_for { ForwardedFor::Told } else { ForwardedFor::LeftOut },
             delegation,
             own_users: mode != AuthMode::Upstream,
         }));

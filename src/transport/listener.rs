@@ -1,10 +1,10 @@
 //! Accepts connections, does the TLS handshake and serves HTTP until a request becomes a websocket.
 //!
-//! Contract: runs on the control plane, never on a shard. Every wait on a client has a bound: the TLS handshake, the head of a
-//! request (hyper's timer is set; without one its timeout does nothing), a write that it does not take, and the number of sockets
-//! that are still between accept and their first good credentials ([`super::pending`]). Who gets no place is told so where that is
-//! possible without a handshake. Out of file descriptors, it waits and tries again instead of spinning. An answer after which the
-//! connection ends says so (`Connection: close`).
+//! Contract: runs on the control plane, never on a shard. Every wait on a client has a bound: the TLS handshake, the
+//! head of a request (hyper's timer is set; without one its timeout does nothing), a write that it does not take, and
+//! the number of sockets that are still between accept and their first good credentials ([`super::pending`]). Who gets
+//! no place is told so where that is possible without a handshake. Out of file descriptors, it waits and tries again
+//! instead of spinning. An answer after which the connection ends says so (`Connection: close`).
 
 use std::convert::Infallible;
 use std::io;
@@ -106,8 +106,8 @@ impl Listener {
         self.tcp.local_addr()
     }
 
-    /// Accepts until told to stop, and then until the requests that are under way have been answered. If it is aborted before,
-    /// they are cut off.
+    /// Accepts until told to stop, and then until the requests that are under way have been answered. If it is aborted
+    /// before, they are cut off.
     pub async fn serve<H: Handler>(self, handler: Arc<H>, mut stop: watch::Receiver<bool>) {
         let Self { tcp, tls, limits, metrics } = self;
         let pending = Arc::new(Pending::new(limits.pending));
@@ -128,12 +128,11 @@ impl Listener {
             };
             // Clients of IPv4 are who they are, also on a socket of both families.
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-            match pending.admit(peer.ip(), Instant::now()) {
-                Some(place) => {
-                    drop(connections.spawn(Arc::clone(&server).connection(stream, peer, place, stop.clone())))
-                }
-                None => server.refuse(stream),
-            }
+            let Some(place) = pending.admit(peer.ip(), Instant::now()) else {
+                server.refuse(stream);
+                continue;
+            };
+            connections.spawn(Arc::clone(&server).connection(stream, peer, place, stop.clone()));
         }
         // Nobody shall wait in its queue.
         drop(tcp);

@@ -1,11 +1,13 @@
 //! Places of connections that have not shown who they are.
 //!
-//! Contract: there are so many and no more. When all are taken, a newcomer gets the place of a connection that makes nothing of its own:
-//! one that has said nothing for [`SILENT`], or whose request has not come whole for [`SLOW`]. Who is cut is found among those from the
-//! network that holds the most places, the oldest first; so a crowd of silent sockets costs its own members their places and shuts nobody
-//! out. A connection whose request is being worked on is never cut. If there is nobody to cut, the newcomer is refused.
+//! Contract: there are so many and no more. When all are taken, a newcomer gets the place of a connection that makes
+//! nothing of its own: one that has said nothing for [`SILENT`], or whose request has not come whole for [`SLOW`]. Who
+//! is cut is found among those from the network that holds the most places, the oldest first; so a crowd of silent
+//! sockets costs its own members their places and shuts nobody out. A connection whose request is being worked on is
+//! never cut. If there is nobody to cut, the newcomer is refused.
 //!
-//! The search looks at every place, so it makes room for several at a time and is not repeated at once when it found nobody.
+//! The search looks at every place, so it makes room for several at a time and is not repeated at once when it found
+//! nobody.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -103,16 +105,16 @@ impl Default for Signs {
 
 /// The network that an address belongs to, as far as fairness goes: /24 of IPv4, /56 of IPv6.
 fn network(peer: IpAddr) -> [u8; 8] {
+    let mut network = [0; 8];
     match peer.to_canonical() {
         IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            [0xff, 0xff, 4, a, b, c, 0, 0]
+            // No network of IPv6 begins so.
+            network[..3].copy_from_slice(&[0xff, 0xff, 4]);
+            network[3..6].copy_from_slice(&v4.octets()[..3]);
         }
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, e, f, g, ..] = v6.octets();
-            [a, b, c, d, e, f, g, 0]
-        }
+        IpAddr::V6(v6) => network[..7].copy_from_slice(&v6.octets()[..7]),
     }
+    network
 }
 
 #[derive(Debug)]
@@ -252,7 +254,7 @@ mod tests {
         let now = Instant::now();
         let place = pending.admit(ip("::1"), now).unwrap();
         place.signs.busy();
-        assert!(pending.admit(ip("::2"), now + Duration::from_secs(60)).is_none());
+        assert!(pending.admit(ip("::2"), now + Duration::from_mins(1)).is_none());
         drop(place);
         assert!(pending.admit(ip("::2"), now).is_some());
     }

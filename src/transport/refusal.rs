@@ -36,8 +36,8 @@ impl Refusal {
         )
     }
 
-    /// Says it and ends the connection. What the client sends is read for a moment, because an end with unread bytes would take the answer
-    /// away from it.
+    /// Says it and ends the connection. What the client sends is read for a moment, because an end with unread bytes
+    /// would take the answer away from it.
     pub(super) async fn say(self, mut stream: TcpStream) {
         let told = async {
             stream.write_all(self.text().as_bytes()).await?;

@@ -1,9 +1,9 @@
 //! From the frames of one unit to a message, by fastwebsockets and, where it was agreed on, the inflater.
 //!
-//! The parser runs over memory that holds a whole unit, so it never waits: there is no task per connection, no read buffer
-//! kept for an idle one, and none of its waits can be cancelled halfway. Two things are done here because the parser's way is not RFC 6455's:
-//! whether the text of a fragmented message is UTF-8 to its end, and which codes a close may have. Only units that passed the
-//! [`super::guard`] come here.
+//! The parser runs over memory that holds a whole unit, so it never waits: there is no task per connection, no read
+//! buffer kept for an idle one, and none of its waits can be cancelled halfway. Two things are done here because the
+//! parser's way is not RFC 6455's: whether the text of a fragmented message is UTF-8 to its end, and which codes a
+//! close may have. Only units that passed the [`super::guard`] come here.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -118,7 +118,8 @@ fn is_fragmented(frames: &[u8]) -> bool {
     frames.first().is_some_and(|first| first & FIN == 0)
 }
 
-/// A close frame: its code, which must be one for the wire (RFC 6455, section 7.4, and IANA's registry), and a reason in UTF-8.
+/// A close frame: its code, which must be one for the wire (RFC 6455, section 7.4, and IANA's registry), and a reason
+/// in UTF-8.
 fn close(frame: &[u8]) -> Result<Message, DecodeError> {
     let (mask, payload) =
         frame.get(2..).and_then(|rest| rest.split_first_chunk::<4>()).ok_or(DecodeError::Malformed)?;
@@ -135,8 +136,8 @@ fn close(frame: &[u8]) -> Result<Message, DecodeError> {
     Ok(Message::Close(Some(code)))
 }
 
-/// The opcode and the joined payload of a message that is deflated or in fragments. The parser knows no extension, and of a fragmented text
-/// it drops the beginning of a character that never ends; so it is shown a binary message.
+/// The opcode and the joined payload of a message that is deflated or in fragments. The parser knows no extension, and
+/// of a fragmented text it drops the beginning of a character that never ends; so it is shown a binary message.
 fn join(frames: &[u8], limit: usize) -> Result<(OpCode, Vec<u8>), DecodeError> {
     let mut frames = frames.to_vec();
     let first = frames.first_mut().ok_or(DecodeError::Malformed)?;

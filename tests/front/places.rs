@@ -1,4 +1,5 @@
-//! Places for requests at the endpoint: how many there are, who holds them for how long, and what goes along with whose credential.
+//! Places for requests at the endpoint: how many there are, who holds them for how long, and what goes along with whose
+//! credential.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! HTTP by its rules: what a request has to be like, what is said when a connection ends, which pages may use the server, and bodies that come
-//! compressed.
+//! HTTP by its rules: what a request has to be like, what is said when a connection ends, which pages may use the
+//! server, and bodies that come compressed.
 
 use std::io::Write;
 

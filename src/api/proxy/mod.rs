@@ -27,7 +27,7 @@ use hyper::header::{
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::{Api, ApiError, query};
+use super::{Api, ApiError, ForwardedFor, query};
 use crate::auth::Identity;
 use crate::endpoint::http::{Activity, Asker, Slot, Upstream, UpstreamError};
 use crate::transport::caller::Caller;
@@ -149,7 +149,11 @@ impl Api {
         let mut passage = Passage::begin(self.broker.metrics(), &request);
         let client = hyper::upgrade::on(&mut request);
         let asker = self.asker(upstream, &request, caller).await;
-        let origin = headers::Origin { peer: caller.peer, secure: self.about.secure, told: self.forwarded_for };
+        let origin = headers::Origin {
+            peer: caller.peer,
+            secure: self.about.secure,
+            told: self.forwarded_for == ForwardedFor::Told,
+        };
         let asks = headers::inbound(request.headers_mut(), origin);
         let sent = exchange(upstream, request, asker, &passage).await;
         let (answer, slot, gate) = sent.inspect_err(|error| {

@@ -1,11 +1,11 @@
 //! Which credentials the endpoint has been seen to take.
 //!
-//! A proxied request is not authenticated here, and that it was answered with 2xx proves nothing: an endpoint answers `OPTIONS`, its
-//! public files and more to anybody, whatever stands in `Authorization`. So a credential counts as good once the endpoint has answered
-//! `GET /api/v3/info` to it, which needs one.
+//! A proxied request is not authenticated here, and that it was answered with 2xx proves nothing: an endpoint answers
+//! `OPTIONS`, its public files and more to anybody, whatever stands in `Authorization`. So a credential counts as good
+//! once the endpoint has answered `GET /api/v3/info` to it, which needs one.
 //!
-//! Contract: good verdicts are kept for [`KEPT`] under keyed hashes, at most [`MOST`] of them; bad ones are not kept. Few are asked for at
-//! a time ([`AT_A_TIME`]), because whoever sends made-up credentials can cause the question.
+//! Contract: good verdicts are kept for [`KEPT`] under keyed hashes, at most [`MOST`] of them; bad ones are not kept.
+//! Few are asked for at a time ([`AT_A_TIME`]), because whoever sends made-up credentials can cause the question.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -89,7 +89,8 @@ impl Vouched {
     }
 }
 
-/// The credential that a request shows, as a header: the one of the header if there is one, otherwise that of the query.
+/// The credential that a request shows, as a header: the one of the header if there is one, otherwise that of the
+/// query.
 pub(in crate::api) fn shown<B>(request: &Request<B>) -> Option<HeaderValue> {
     if let Some(header) = request.headers().get(AUTHORIZATION).filter(|value| !value.is_empty()) {
         return Some(header.clone());

@@ -16,14 +16,15 @@ pub struct Stalled {
     pub after: Duration,
 }
 
-/// A body that cannot be read to its end: its framing is malformed, or the client went away in the middle. What a body of a request fails
-/// with, to be told from a failure of the endpoint.
+/// A body that cannot be read to its end: its framing is malformed, or the client went away in the middle. What a body
+/// of a request fails with, to be told from a failure of the endpoint.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("the body of the request is malformed or ends early")]
 pub struct BadBody;
 
-/// Why there is no answer. The texts may be told to clients but for the name of the endpoint ([`UpstreamError::without_address`]): no path,
-/// be it of a URL or of a file, no query and no credential stands in them.
+/// Why there is no answer. The texts may be told to clients but for the name of the endpoint
+/// ([`UpstreamError::without_address`]): no path, be it of a URL or of a file, no query and no credential stands in
+/// them.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpstreamError {
@@ -139,7 +140,8 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
     std::iter::successors(error.source(), |&cause| cause.source())
 }
 
-/// What a cause says, without the endpoint, which the error names already. Where this server keeps its files is for its log.
+/// What a cause says, without the endpoint, which the error names already. Where this server keeps its files is for its
+/// log.
 fn told(cause: &(dyn Error + 'static)) -> String {
     match cause.downcast_ref() {
         Some(error @ (ClientError::CaFile { .. } | ClientError::SecretFile { .. })) => {
