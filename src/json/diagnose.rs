@@ -352,7 +352,7 @@ impl Walk<'_> {
         let Some(unit) = self.unit(self.at) else { return Err(Fault::Escape) };
         match unit {
             0xd800..=0xdbff if self.unit(self.at + 6).is_some_and(|low| (0xdc00..=0xdfff).contains(&low)) => {
-                self.at += 12
+                self.at += 12;
             }
             0xd800..=0xdfff => return Err(Fault::Surrogate),
             _ => self.at += 6,
