@@ -159,13 +159,9 @@ impl Server {
             deflate: settings.deflate.mode == DeflateMode::On,
             overflow: settings.outbox.overflow,
             limits: api_limits(&settings),
-            about: About {
-                id,
-                address: addresses.first().copied().unwrap_or(settings.listen[0]),
-                secure: settings.tls != TlsMode::Off,
-            },
+            about: about(id, &addresses, &settings),
             upstream,
-            forwarded_for: if settings.proxy.forwarded_for { ForwardedFor::Told } else { ForwardedFor::LeftOut },
+            forwarded_for: forwarded_for(&settings),
             delegation,
             own_users: mode != AuthMode::Upstream,
         }));
@@ -265,6 +261,15 @@ impl Server {
             Err(error) => tracing::error!(%error, "not reloaded; everything stays as it was"),
         }
     }
+}
+
+fn about(id: String, addresses: &[SocketAddr], settings: &Settings) -> About {
+    let address = addresses.first().copied().unwrap_or(settings.listen[0]);
+    About { id, address, secure: settings.tls != TlsMode::Off }
+}
+
+fn forwarded_for(settings: &Settings) -> ForwardedFor {
+    if settings.proxy.forwarded_for { ForwardedFor::Told } else { ForwardedFor::LeftOut }
 }
 
 fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<bool>) -> JoinHandle<()> {

@@ -6,8 +6,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::protocol::DrpError;
-
 /// How long a client may take to read it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -29,7 +27,8 @@ impl Refusal {
                 ("400 Bad Request", 400, "", "this port speaks TLS, and plain HTTP came; use https:// or wss://")
             }
         };
-        let body = DrpError::new("CONNECT", code, message).to_json();
+        // A DRP Error; there is nothing in the texts that would have to be escaped.
+        let body = format!(r#"{{"Model":"","Key":"","Type":"CONNECT","Messages":["{message}"],"Code":{code}}}"#);
         let length = body.len();
         format!(
             "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{retry}Connection: close\r\n\r\n{body}"

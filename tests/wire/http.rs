@@ -83,7 +83,7 @@ async fn a_request_has_one_host_and_frames_its_body_in_one_way() {
 async fn a_request_may_have_128_headers() {
     let server = Hydrant::start("").await;
     for (count, expected) in [(128, 401), (129, 431)] {
-        let others: String = (1..count).map(|n| format!("X-{n}: y\r\n")).collect();
+        let others = "X: y\r\n".repeat(count - 1);
         let answer = say(&server, &format!("GET /api/v3/info HTTP/1.1\r\nHost: a\r\n{others}\r\n")).await;
         assert_eq!(status(&answer), expected, "{count}: {answer}");
     }

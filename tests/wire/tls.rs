@@ -219,7 +219,7 @@ async fn plain_http_is_answered_in_words_where_tls_is_spoken() {
     server.until("hydrant_handshakes_rejected_total{reason=\"tls\"}", 1).await;
 }
 
-/// A ClientHello of TLS 1.2 whose server name is this.
+/// The first message of a client of TLS 1.2 whose server name is this.
 fn hello(name: &[u8]) -> Vec<u8> {
     let long = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
     let names = long(&[&[0], &long(name)[..]].concat());

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::endpoint::http;
-use crate::endpoint::http::{Activity, BadBody, Stalled, Turn};
+use crate::endpoint::http::{Activity, BodyError, Stalled, Turn};
 use crate::transport::reading::Reading;
 
 /// How long an endpoint that does not know `100 Continue` is waited for.
@@ -153,7 +153,7 @@ impl Body for Upload {
             Ok(frame) => frame,
             Err(error) => {
                 tracing::debug!(%error, "a client's body cannot be read");
-                return Poll::Ready(Some(Err(BadBody.into())));
+                return Poll::Ready(Some(Err(BodyError.into())));
             }
         };
         self.moved(frame.as_ref());

@@ -20,7 +20,7 @@ pub struct Stalled {
 /// of a request fails with, to be told from a failure of the endpoint.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("the body of the request is malformed or ends early")]
-pub struct BadBody;
+pub struct BodyError;
 
 /// Why there is no answer. The texts may be told to clients but for the name of the endpoint
 /// ([`UpstreamError::without_address`]): no path, be it of a URL or of a file, no query and no credential stands in
@@ -65,7 +65,7 @@ pub enum UpstreamError {
     Stalled(Stalled),
     /// The client's body cannot be read.
     #[error(transparent)]
-    BadBody(BadBody),
+    BadBody(BodyError),
     /// As many requests as allowed are under way.
     #[error("too many requests are waiting for {endpoint}")]
     Busy {
