@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
-use super::{ApiError, answer};
+use super::{ApiError, answer, message};
 use crate::auth::{AuthFile, Authority};
 use crate::broker::Broker;
 use crate::cluster;
@@ -133,7 +133,11 @@ impl Probe {
 impl Handler for Probe {
     async fn handle(&self, request: Request<Incoming>, _: &Caller) -> Answer {
         let path = request.uri().path();
-        match (request.method(), path) {
+        if let Err(error) = message::check(&request) {
+            return error.answer(request.method(), path);
+        }
+        let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+        match (method, path) {
             (&Method::GET, "/metrics") => {
                 self.count_logins();
                 answer::text(StatusCode::OK, self.broker.metrics().render(self.broker.waiting()))

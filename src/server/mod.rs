@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::probe::{Probe, WatchedFiles};
 use crate::api::quota::{PostQuota, SocketQuota};
-use crate::api::{About, Api, ApiLimits, ApiParts};
+use crate::api::{About, Api, ApiLimits, ApiParts, ForwardedFor};
 use crate::auth::StoreError;
 use crate::broker::Broker;
 use crate::broker::history::{History, HistoryLimits};
@@ -160,12 +160,9 @@ impl Server {
             deflate: settings.deflate.mode == DeflateMode::On,
             overflow: settings.outbox.overflow,
             limits: api_limits(&settings),
-            about: About {
-                id,
-                address: addresses.first().copied().unwrap_or(settings.listen[0]),
-                secure: settings.tls != TlsMode::Off,
-            },
+            about: about(id, &addresses, &settings),
             upstream,
+            forwarded_for: forwarded_for(&settings),
             delegation,
             own_users: mode != AuthMode::Upstream,
         }));
@@ -258,6 +255,15 @@ impl Server {
             Err(error) => tracing::error!(%error, "not taken; what these files said stays in force"),
         }
     }
+}
+
+fn about(id: String, addresses: &[SocketAddr], settings: &Settings) -> About {
+    let address = addresses.first().copied().unwrap_or(settings.listen[0]);
+    About { id, address, secure: settings.tls != TlsMode::Off }
+}
+
+fn forwarded_for(settings: &Settings) -> ForwardedFor {
+    if settings.proxy.forwarded_for { ForwardedFor::Told } else { ForwardedFor::LeftOut }
 }
 
 fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<bool>) -> JoinHandle<()> {
