@@ -15,7 +15,8 @@ struct Pair {
 
 /// What we may refuse although Go does not: limits that protect the broker.
 fn allowed(error: &PatternError) -> bool {
-    matches!(error, 
+    matches!(
+        error,
         PatternError::Long(_)
             | PatternError::Large(_)
             | PatternError::Slow

@@ -110,6 +110,8 @@ pub(super) struct Replay {
     pub(super) held_up: usize,
     /// Whether it is on the shard's list of those that are behind.
     pub(super) listed: bool,
+    /// What filters had cost when they were last asked.
+    work: u64,
 }
 
 impl Replay {
@@ -146,6 +148,7 @@ impl Replay {
             pass: None,
             held_up: 0,
             listed: false,
+            work: 0,
         }
     }
 
@@ -321,6 +324,17 @@ impl Replay {
             move_over(&mut self.index, &text, self.waiting, self.fresh);
             self.fresh_texts.push(text);
         }
+    }
+
+    /// What filters have cost since the last call.
+    pub(super) fn take_work(&mut self) -> u64 {
+        let now = self.index.filter_counters().work;
+        now - std::mem::replace(&mut self.work, now)
+    }
+
+    /// Whether an event's filters have cost more than they may since the last call.
+    pub(super) fn is_overdrawn(&mut self) -> bool {
+        std::iter::from_fn(|| self.index.take_overdrawn()).count() > 0
     }
 
     /// Whether an event of the range that [`Replay::next`] gave is to be delivered.

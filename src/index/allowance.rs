@@ -1,13 +1,13 @@
 //! How many registrations a single subscriber may have, where that is not what all may.
 
-use super::{Index, Slot};
+use super::{Index, Slot, small};
 
 impl<S: Copy> Index<S> {
     /// Lets a subscriber have so many registrations; nothing is what [`Limits`](super::Limits) say. Those that it has already
     /// stay.
     pub fn allow(&mut self, slot: Slot, registrations: Option<usize>) {
         let most = registrations.unwrap_or(self.limits.registrations);
-        self.subscriber(slot).most = most;
+        self.subscriber(slot).most = small(most);
     }
 }
 

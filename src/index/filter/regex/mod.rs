@@ -218,7 +218,10 @@ mod tests {
         assert_eq!(Pattern::parse("abc", 2, 1 << 20).unwrap_err(), (2, PatternError::Long(2)));
         assert_eq!(Pattern::parse(r"^\pL{1000}$", 100, 1 << 20).unwrap_err(), (0, PatternError::Large(1 << 20)));
         assert_eq!(Pattern::parse(r"1[01]{200}[^01]", 100, 1 << 20).unwrap_err(), (0, PatternError::Slow));
-        assert_eq!(Pattern::parse(r"(?i)(\pL|\PL|\pN|\pS|\pP)x", 100, 1 << 20).unwrap_err(), (16, PatternError::Classes));
+        assert_eq!(
+            Pattern::parse(r"(?i)(\pL|\PL|\pN|\pS|\pP)x", 100, 1 << 20).unwrap_err(),
+            (16, PatternError::Classes)
+        );
         let deep = format!("{}{}", "(".repeat(500), ")".repeat(500));
         assert_eq!(Pattern::parse(&deep, 1024, 1 << 20).unwrap_err(), (0, PatternError::Nested));
     }
