@@ -257,7 +257,9 @@ impl Shard {
         self.fanout.begin_event(event);
         // In this order: no filter is asked about what the connection may not see.
         let wanted = self.may_see(conn, event) && replay.wants(place, event);
-        allowance.work = allowance.work.saturating_sub(replay.take_work());
+        let cost = replay.take_cost();
+        allowance.work = allowance.work.saturating_sub(cost.work);
+        self.replayed.add(cost);
         if replay.is_overdrawn() {
             self.overspent(conn, Overdrawn::Event);
         } else if wanted {

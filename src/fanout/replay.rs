@@ -22,6 +22,7 @@ use crate::broker::gap::Gap;
 use crate::broker::history::{Beyond, Start};
 use crate::broker::splice::Seam;
 use crate::event::Event;
+use crate::index::filter::Counters;
 use crate::index::{Class, Index, Limits, Slot};
 
 /// Registrations taken back that are remembered.
@@ -111,7 +112,7 @@ pub(super) struct Replay {
     /// Whether it is on the shard's list of those that are behind.
     pub(super) listed: bool,
     /// What filters had cost when they were last asked.
-    work: u64,
+    cost: Counters,
 }
 
 impl Replay {
@@ -148,7 +149,7 @@ impl Replay {
             pass: None,
             held_up: 0,
             listed: false,
-            work: 0,
+            cost: Counters::default(),
         }
     }
 
@@ -327,9 +328,9 @@ impl Replay {
     }
 
     /// What filters have cost since the last call.
-    pub(super) fn take_work(&mut self) -> u64 {
-        let now = self.index.filter_counters().work;
-        now - std::mem::replace(&mut self.work, now)
+    pub(super) fn take_cost(&mut self) -> Counters {
+        let now = self.index.filter_counters();
+        now.since(std::mem::replace(&mut self.cost, now))
     }
 
     /// Whether an event's filters have cost more than they may since the last call.

@@ -81,6 +81,8 @@ pub struct Shard {
     pub(super) commands: Commands,
     /// What filters had cost when they were last asked.
     pub(super) filters: Counters,
+    /// What the filters of replays have cost since they were last asked.
+    pub(super) replayed: Counters,
     pub(super) limits: Limits,
     /// The number of the next event.
     pub(super) position: u64,
@@ -108,6 +110,7 @@ impl Shard {
             closing: Vec::new(),
             commands: Commands::default(),
             filters: Counters::default(),
+            replayed: Counters::default(),
             limits: index,
             position: 0,
             behind: VecDeque::new(),
@@ -350,12 +353,13 @@ impl Shard {
     /// What filters have cost since the last call.
     pub fn take_filter_cost(&mut self) -> FilterCost {
         let now = self.index.filter_counters();
-        let before = std::mem::replace(&mut self.filters, now);
+        let mut cost = now.since(std::mem::replace(&mut self.filters, now));
+        cost.add(std::mem::take(&mut self.replayed));
         FilterCost {
-            predicate_evaluations: now.predicate_evaluations - before.predicate_evaluations,
-            field_lookups: now.field_lookups - before.field_lookups,
-            filter_matches: now.filter_matches - before.filter_matches,
-            work: now.work - before.work,
+            predicate_evaluations: cost.predicate_evaluations,
+            field_lookups: cost.field_lookups,
+            filter_matches: cost.filter_matches,
+            work: cost.work,
         }
     }
 

@@ -35,6 +35,27 @@ pub struct Counters {
     pub work: u64,
 }
 
+impl Counters {
+    /// What has been done since an `earlier` look.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            predicate_evaluations: self.predicate_evaluations - earlier.predicate_evaluations,
+            field_lookups: self.field_lookups - earlier.field_lookups,
+            filter_matches: self.filter_matches - earlier.filter_matches,
+            work: self.work - earlier.work,
+        }
+    }
+
+    /// Adds what something else has done.
+    pub fn add(&mut self, more: Self) {
+        self.predicate_evaluations += more.predicate_evaluations;
+        self.field_lookups += more.field_lookups;
+        self.filter_matches += more.filter_matches;
+        self.work += more.work;
+    }
+}
+
 /// See the module's text.
 pub struct Engine {
     plan: Plan,
