@@ -102,10 +102,10 @@ impl Accounts {
         self.owners.resize(count, Owner::default());
     }
 
-    /// Starts another second; the number itself means nothing.
+    /// Goes on to this second; one that is over does not come back.
     pub(super) fn begin_second(&mut self, second: u32) {
         // Never that of an account that has not seen any.
-        self.second = second.saturating_add(1);
+        self.second = self.second.max(second.saturating_add(1));
     }
 
     /// Starts another event. Numbers begin anew after four billion: 1 means that none that is remembered counts.

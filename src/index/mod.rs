@@ -414,7 +414,7 @@ impl<S: Copy> Index<S> {
         place.symbols().for_each(|symbol| self.symbols.release(symbol));
     }
 
-    /// Starts another second, for what filters may cost in one. The number itself means nothing.
+    /// Goes on to this second, for what filters may cost in one.
     pub fn begin_second(&mut self, second: u32) {
         self.accounts.begin_second(second);
     }
@@ -457,3 +457,5 @@ fn small(count: usize) -> u32 {
 mod naive;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod work_tests;

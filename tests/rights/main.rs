@@ -10,6 +10,7 @@ mod provider;
 mod audit;
 mod canary;
 mod certificates;
+mod hidden;
 mod issuer;
 mod limits;
 mod matrix;
