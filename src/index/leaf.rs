@@ -9,7 +9,7 @@
 use super::Class;
 use super::by_class::ByClass;
 use super::filter::{Engine, FilterId};
-use super::trie::Node;
+use super::node::Node;
 
 /// How many members a group can have that stand in the leaf.
 const FEW: usize = 2;

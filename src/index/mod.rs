@@ -24,20 +24,20 @@
 //! places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the figures.
 
 mod accounts;
-mod allowance;
 mod by_class;
 mod error;
 pub mod filter;
 mod groups;
+mod joining;
 mod leaf;
 mod matching;
+mod node;
 mod owners;
 mod registrations;
+mod sizes;
 mod spec;
 mod symbols;
 mod trie;
-
-use smallvec::SmallVec;
 
 pub use accounts::{Overdrawn, Work};
 pub use error::IndexError;
@@ -46,12 +46,11 @@ pub use spec::{Field, MACHINE_JOBS, Spec, SpecError, WORK_ORDER_JOBS};
 use accounts::{Accounts, NOBODY};
 use error::check_size;
 use filter::{Counters, Engine, Filter};
-use groups::{GroupKey, Groups, Membership, Removed};
-use leaf::Held;
+use groups::Groups;
 use owners::Owners;
-use registrations::{Registration, Registrations};
+use registrations::Registrations;
 use symbols::Symbols;
-use trie::{Place, Trie};
+use trie::Trie;
 
 /// Subscribers of one class see the same events; what that means is the caller's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -233,13 +232,6 @@ impl<S: Copy> Index<S> {
         self.subscriber(slot).registrations = registrations;
     }
 
-    /// Joins the group that is like that of a membership, but of another class.
-    fn rejoin(&mut self, slot: Slot, membership: Membership, class: Class) -> Membership {
-        let key = self.groups.key(membership);
-        key.place.symbols().for_each(|symbol| self.symbols.retain(symbol));
-        self.insert(slot, GroupKey { class, ..key })
-    }
-
     /// Registers `text` for a subscriber. Returns whether it is new: the same text again changes nothing.
     ///
     /// # Errors
@@ -289,28 +281,10 @@ impl<S: Copy> Index<S> {
         Ok(())
     }
 
-    /// The size of the filter, if there is room for it.
-    fn check_filter(&mut self, slot: Slot, spec: &Spec) -> Result<usize, IndexError> {
-        let more = spec.filter.as_ref().map_or(0, Filter::bytes);
-        let Subscriber { owner, filter_bytes, .. } = *self.subscriber(slot);
-        let (bytes, limit) = (filter_bytes as usize + more, self.limits.filter_bytes.min(u32::MAX as usize));
-        if more > 0 && bytes > limit {
-            return Err(IndexError::FilterBytes { bytes, limit });
-        }
-        let (bytes, limit) = (*self.owners.bytes(owner) + more, self.limits.owner_filter_bytes);
-        if more > 0 && owner != NOBODY && bytes > limit {
-            return Err(IndexError::OwnerFilterBytes { bytes, limit });
-        }
-        Ok(more)
-    }
-
-    /// Adds the size of a filter to what its subscriber and its owner have, or takes it away.
-    fn count_filter(&mut self, slot: Slot, bytes: usize, change: fn(usize, usize) -> usize) {
-        let subscriber = self.subscriber(slot);
-        subscriber.filter_bytes = small(change(subscriber.filter_bytes as usize, bytes));
-        let owner = subscriber.owner;
-        let all = self.owners.bytes(owner);
-        *all = change(*all, bytes);
+    /// Lets a subscriber have so many registrations; nothing is what [`Limits`] say. Those that it has already stay.
+    pub fn allow(&mut self, slot: Slot, registrations: Option<usize>) {
+        let most = registrations.unwrap_or(self.limits.registrations);
+        self.subscriber(slot).most = small(most);
     }
 
     fn subscriber(&mut self, slot: Slot) -> &mut Subscriber {
@@ -320,98 +294,6 @@ impl<S: Copy> Index<S> {
     /// How many registrations a subscriber has.
     pub fn registrations(&self, slot: Slot) -> usize {
         self.subscribers[slot.0 as usize].as_ref().map_or(0, |subscriber| subscriber.registrations.len())
-    }
-
-    fn join(&mut self, slot: Slot, class: Class, spec: &Spec, filter_bytes: usize) -> Registration {
-        let filter = spec.filter.as_ref().map(|filter: &Filter| self.engine.intern(filter));
-        let mut memberships = SmallVec::with_capacity(spec.combinations());
-        for kind in spec.kind.iter() {
-            for action in spec.action.iter() {
-                for key in spec.key.iter() {
-                    let place = self.place(kind, action, key);
-                    memberships.push(self.insert(slot, GroupKey { place, filter, class }));
-                }
-            }
-        }
-        Registration::new(memberships, filter.map(|filter| (filter, filter_bytes)))
-    }
-
-    fn place(&mut self, kind: Option<&str>, action: Option<&str>, key: Option<&str>) -> Place {
-        let mut acquire = |text: Option<&str>| text.map(|text| self.symbols.acquire(text));
-        match kind {
-            Some(MACHINE_JOBS) => Place::MachineJobs(acquire(action), acquire(key)),
-            Some(WORK_ORDER_JOBS) => Place::WorkOrderJobs(acquire(action), acquire(key)),
-            _ => Place::Event(acquire(kind), acquire(action), acquire(key)),
-        }
-    }
-
-    fn insert(&mut self, slot: Slot, key: GroupKey) -> Membership {
-        let inserted = self.groups.insert(key, slot.0);
-        if !inserted.is_new {
-            // The group has its references to the symbols already.
-            self.release(key.place);
-        }
-        match key.filter {
-            None => self.hold(key.place, inserted.group),
-            Some(filter) if inserted.is_new => {
-                self.trie.leaf(&self.symbols, key.place).insert_filtered(
-                    &self.engine,
-                    key.class,
-                    filter,
-                    inserted.group,
-                );
-            }
-            Some(_) => {}
-        }
-        inserted.membership
-    }
-
-    /// Puts a group without a filter into its leaf, with the members that it has now.
-    fn hold(&mut self, place: Place, group: u32) {
-        let held = self.groups.held(group);
-        if matches!(held, Held::Numbered | Held::Listed(_)) {
-            return;
-        }
-        let leaf = self.trie.leaf(&self.symbols, place);
-        leaf.dismiss(held);
-        let (class, members) = self.groups.get(group);
-        let held = leaf.admit(group, class, members);
-        self.groups.set_held(group, held);
-    }
-
-    fn leave(&mut self, registration: &Registration) {
-        self.leave_groups(&registration.memberships);
-        if let Some(filter) = registration.filter() {
-            self.engine.release(filter);
-        }
-    }
-
-    fn leave_groups(&mut self, memberships: &[Membership]) {
-        for &membership in memberships {
-            let removed = self.groups.remove(membership);
-            match removed {
-                Removed { is_last: true, .. } => self.drop_group(&removed),
-                Removed { key: GroupKey { filter: None, place, .. }, .. } => self.hold(place, removed.group),
-                Removed { .. } => {}
-            }
-        }
-        self.groups.shrink();
-    }
-
-    fn drop_group(&mut self, &Removed { group, key, held, .. }: &Removed) {
-        let mut moved = None;
-        self.trie.prune(&self.symbols, key.place, |leaf| match key.filter {
-            Some(filter) => leaf.remove_filtered(key.class, filter, group),
-            None => moved = leaf.dismiss(held),
-        });
-        if let Some(moved) = moved {
-            self.groups.set_held(moved, held);
-        }
-        self.release(key.place);
-    }
-
-    fn release(&mut self, place: Place) {
-        place.symbols().for_each(|symbol| self.symbols.release(symbol));
     }
 
     /// Goes on to this second, for what filters may cost in one.

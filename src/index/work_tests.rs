@@ -54,7 +54,7 @@ fn filters_do_nothing_about_an_event_that_their_class_may_not_see() {
     assert_eq!(index.filter_counters(), Counters::default(), "neither asked nor looked up");
     assert_eq!(hits(&mut index, &event, |_| true), [0, 1, 2]);
     let seen = index.filter_counters();
-    assert!(seen.predicate_evaluations >= 7 && seen.field_lookups >= 3 && seen.work > 0, "{seen:?}");
+    assert!(seen.predicate_evaluations >= 6 && seen.field_lookups >= 3 && seen.work > 0, "{seen:?}");
 }
 
 #[test]

@@ -17,10 +17,11 @@
 
 use super::ast::Filter;
 use super::canonical::decode;
-use super::fields::{Fields, LookupId, View, differ_in_kind};
+use super::fields::{Fields, LookupId};
 use super::meter::price;
 use super::plan::{Expr, FilterId, Keys, Plan, Signed};
 use super::value::Value;
+use super::view::{View, differ_in_kind};
 
 /// What an engine has done since it was made; for the metrics of the same names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -28,13 +28,14 @@ pub mod regex;
 mod scan;
 mod table;
 pub mod value;
+mod view;
 
 pub use ast::{Filter, Op, Term, Test};
 pub use eval::{Counters, Engine, Evaluation};
-pub use fields::View;
 pub use leaf::{Leaf, Members};
 pub use parse::{Limits, ParseError};
 pub use path::Path;
 pub use plan::FilterId;
 pub use regex::Pattern;
 pub use value::Value;
+pub use view::View;
