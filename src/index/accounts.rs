@@ -77,8 +77,8 @@ pub(super) struct Accounts {
     event_units: u32,
     /// Units of a portion.
     portion: i32,
-    accounts: Vec<Account>,
-    owners: Vec<Owner>,
+    by_subscriber: Vec<Account>,
+    by_owner: Vec<Owner>,
     second: u32,
     event: u32,
     /// Who went beyond a bound, each once an event.
@@ -87,19 +87,19 @@ pub(super) struct Accounts {
 
 impl Accounts {
     pub(super) fn new(work: Work) -> Self {
-        let (accounts, owners, overdrawn) = (Vec::new(), Vec::new(), Vec::new());
+        let (by_subscriber, by_owner, overdrawn) = (Vec::new(), Vec::new(), Vec::new());
         let event_units = u32::try_from(work.event).unwrap_or(u32::MAX);
         let portion = i32::try_from((work.second / PORTIONS).max(1)).unwrap_or(i32::MAX);
-        Self { work, event_units, portion, accounts, owners, second: 1, event: 0, overdrawn }
+        Self { work, event_units, portion, by_subscriber, by_owner, second: 1, event: 0, overdrawn }
     }
 
     /// A new account, of one of an owner's subscribers.
     pub(super) fn reset(&mut self, subscriber: u32, owner: u32) {
-        let count = self.accounts.len().max(subscriber as usize + 1);
-        self.accounts.resize(count, Account::default());
-        self.accounts[subscriber as usize] = Account { owner, ..Account::default() };
-        let count = self.owners.len().max(owner as usize + 1);
-        self.owners.resize(count, Owner::default());
+        let count = self.by_subscriber.len().max(subscriber as usize + 1);
+        self.by_subscriber.resize(count, Account::default());
+        self.by_subscriber[subscriber as usize] = Account { owner, ..Account::default() };
+        let count = self.by_owner.len().max(owner as usize + 1);
+        self.by_owner.resize(count, Owner::default());
     }
 
     /// Goes on to this second; one that is over does not come back.
@@ -112,14 +112,14 @@ impl Accounts {
     pub(super) fn begin_event(&mut self, event: u32) {
         self.event = event;
         if event == 1 {
-            self.accounts.iter_mut().for_each(|account| account.event = 0);
+            self.by_subscriber.iter_mut().for_each(|account| account.event = 0);
         }
     }
 
     /// What a subscriber may spend on a question about this event; nothing if it may not spend any more.
     #[inline]
     pub(super) fn open(&mut self, subscriber: u32) -> Option<u64> {
-        let account = &mut self.accounts[subscriber as usize];
+        let account = &mut self.by_subscriber[subscriber as usize];
         if account.event != self.event {
             (account.event, account.left) = (self.event, self.event_units);
         }
@@ -127,14 +127,14 @@ impl Accounts {
         if account.left == 0 || (renew && !self.renew(subscriber)) {
             return None;
         }
-        Some(u64::from(self.accounts[subscriber as usize].left))
+        Some(u64::from(self.by_subscriber[subscriber as usize].left))
     }
 
     /// Takes the next portion; false if there is none.
     #[cold]
     fn renew(&mut self, subscriber: u32) -> bool {
-        let account = &mut self.accounts[subscriber as usize];
-        let owner = &mut self.owners[account.owner as usize];
+        let account = &mut self.by_subscriber[subscriber as usize];
+        let owner = &mut self.by_owner[account.owner as usize];
         if account.second != self.second {
             (account.second, account.taken, account.portion) = (self.second, 0, 0);
         }
@@ -164,7 +164,7 @@ impl Accounts {
     /// Charges a question. `left` is what is left of what [`Accounts::open`] gave; `enough` whether it was enough.
     #[inline]
     pub(super) fn close(&mut self, subscriber: u32, left: u64, enough: bool) {
-        let account = &mut self.accounts[subscriber as usize];
+        let account = &mut self.by_subscriber[subscriber as usize];
         let left = u32::try_from(left).unwrap_or(u32::MAX).min(account.left);
         account.portion = account.portion.saturating_sub_unsigned(account.left - left);
         account.left = left;
@@ -182,7 +182,7 @@ impl Accounts {
 
     #[cold]
     fn stop(&mut self, subscriber: u32, overdrawn: Overdrawn) {
-        self.accounts[subscriber as usize].left = 0;
+        self.by_subscriber[subscriber as usize].left = 0;
         self.overdrawn.push((subscriber, overdrawn));
     }
 

@@ -6,6 +6,7 @@
 //! The verdict on a class comes before its filters; see the index's text for why.
 
 use super::accounts::Accounts;
+use super::by_class::ByClass;
 use super::filter::{Engine, Evaluation, Members, View};
 use super::groups::Groups;
 use super::leaf::{Leaf, Room};
@@ -48,7 +49,7 @@ impl<S: Copy> Index<S> {
                 Room::Numbered(group) => hits.take_group(*group),
             }
             leaf.listed().iter().for_each(|&group| hits.take_group(group));
-            for (class, leaf) in leaf.filtered().into_iter().flat_map(|filtered| filtered.iter_mut()) {
+            for (class, leaf) in leaf.filtered().into_iter().flat_map(ByClass::iter_mut) {
                 if hits.judge(*class) {
                     leaf.candidates(filters.begun(), &mut hits);
                 }

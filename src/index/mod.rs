@@ -6,13 +6,13 @@
 //! event, so that authorization costs one verdict per class and not one per subscriber.
 //!
 //! **Rights come before filters.** Filters run only where the trie has led to, each at most once an event ([`filter`]), and only for
-//! classes that may see the event: those of the others are neither asked nor looked up by hash ([`by_class`]). So what a hidden
+//! classes that may see the event: those of the others are neither asked nor looked up by hash (`by_class.rs`). So what a hidden
 //! event holds changes nothing of the work that is done for those who may not see it, and they learn nothing by answers, by time or by
 //! what others have worked out before: answers are remembered for one event only, and whoever may not see that event asks nothing of
 //! it. What is left: names that they filter by are written down, if an event that others filter has them, at some ten nanoseconds a
 //! name (`filter/table.rs`); this tells of no value.
 //!
-//! **Filters have a bound.** What they cost is counted and charged to their subscribers ([`accounts`]), by event and by second.
+//! **Filters have a bound.** What they cost is counted and charged to their subscribers (`accounts.rs`), by event and by second.
 //! Who goes beyond a bound is told by [`Index::take_overdrawn`], and to be taken out.
 //!
 //! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows no socket and no claim.
@@ -45,7 +45,7 @@ pub use spec::{Field, MACHINE_JOBS, Spec, SpecError, WORK_ORDER_JOBS};
 
 use accounts::{Accounts, NOBODY};
 use error::check_size;
-use filter::{Counters, Engine, Filter};
+use filter::{Counters, Engine};
 use groups::Groups;
 use owners::Owners;
 use registrations::Registrations;

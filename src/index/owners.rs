@@ -23,13 +23,13 @@ struct Owner {
 #[derive(Debug)]
 pub(super) struct Owners {
     by_name: HashMap<Arc<str>, u32>,
-    owners: Vec<Owner>,
+    all: Vec<Owner>,
     free: Vec<u32>,
 }
 
 impl Default for Owners {
     fn default() -> Self {
-        Self { by_name: HashMap::new(), owners: vec![Owner::default()], free: Vec::new() }
+        Self { by_name: HashMap::new(), all: vec![Owner::default()], free: Vec::new() }
     }
 }
 
@@ -37,17 +37,17 @@ impl Owners {
     /// One subscriber more of an owner.
     pub(super) fn acquire(&mut self, name: &str) -> u32 {
         let number = self.by_name.get(name).copied().unwrap_or_else(|| self.add(name.into()));
-        self.owners[number as usize].subscribers += 1;
+        self.all[number as usize].subscribers += 1;
         number
     }
 
     fn add(&mut self, name: Arc<str>) -> u32 {
         let owner = Owner { name: Arc::clone(&name), ..Owner::default() };
         let number = self.free.pop().unwrap_or_else(|| {
-            self.owners.push(Owner::default());
-            u32::try_from(self.owners.len() - 1).expect("fewer owners than subscribers")
+            self.all.push(Owner::default());
+            u32::try_from(self.all.len() - 1).expect("fewer owners than subscribers")
         });
-        self.owners[number as usize] = owner;
+        self.all[number as usize] = owner;
         self.by_name.insert(name, number);
         number
     }
@@ -57,7 +57,7 @@ impl Owners {
         if number == NOBODY {
             return;
         }
-        let owner = &mut self.owners[number as usize];
+        let owner = &mut self.all[number as usize];
         owner.subscribers -= 1;
         if owner.subscribers == 0 {
             self.by_name.remove(&owner.name);
@@ -69,24 +69,24 @@ impl Owners {
     /// A subscriber has registered for what may be about its owner.
     pub(super) fn watch(&mut self, number: u32, subscriber: u32) {
         if number != NOBODY {
-            self.owners[number as usize].watching.insert(subscriber);
+            self.all[number as usize].watching.insert(subscriber);
         }
     }
 
     /// A subscriber is gone.
     pub(super) fn forget(&mut self, number: u32, subscriber: u32) {
-        self.owners[number as usize].watching.remove(&subscriber);
+        self.all[number as usize].watching.remove(&subscriber);
         self.release(number);
     }
 
     /// The subscribers that have registered for what may be about an owner.
     pub(super) fn watching(&self, name: &str) -> impl Iterator<Item = u32> {
-        let owner = self.by_name.get(name).map(|&number| &self.owners[number as usize]);
+        let owner = self.by_name.get(name).map(|&number| &self.all[number as usize]);
         owner.into_iter().flat_map(|owner| owner.watching.iter().copied())
     }
 
     /// Bytes of all filters of an owner.
     pub(super) fn bytes(&mut self, number: u32) -> &mut usize {
-        &mut self.owners[number as usize].bytes
+        &mut self.all[number as usize].bytes
     }
 }
