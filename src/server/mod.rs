@@ -10,7 +10,6 @@ mod alone;
 mod authority;
 mod drain;
 mod endpoint;
-mod links;
 #[cfg(feature = "nats")]
 mod nats;
 
@@ -154,7 +153,7 @@ impl Server {
             sockets: SocketQuota::new(settings.limits.connections_per_principal),
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
-            tier: links::tier(&settings),
+            tier: endpoint::tier(&settings),
             connection_events: settings.connection_events,
             deflate: settings.deflate.mode == DeflateMode::On,
             overflow: settings.outbox.overflow,
@@ -188,7 +187,7 @@ impl Server {
         for listener in listeners {
             server.listening.push(serve(listener, Arc::clone(&server.api), stopped.clone()));
         }
-        let links = links::links(&server.settings, &server.api.broker);
+        let links = endpoint::links(&server.settings, &server.api.broker);
         if let Some(listener) = probe {
             let probe = server.probe(links.iter().map(Link::health).collect(), nats);
             server.probing = Some(serve(listener, probe, probe_stopped));
