@@ -35,8 +35,10 @@ impl Api {
         let wanted = |name: &str, value: String| query::value(query, name).is_none_or(|asked| asked == value);
         let limit = limit(query)?;
         let mut all = self.connections().await;
+        let access = self.authority.access(identity)?;
         all.retain(|connection| {
-            wanted("Type", kind(connection).to_owned())
+            access.shows_connection(&connection.principal)
+                && wanted("Type", kind(connection).to_owned())
                 && wanted("Principal", connection.principal.clone())
                 && wanted("RemoteAddr", connection.remote_addr.to_string())
         });
@@ -60,6 +62,7 @@ impl Api {
         if !self.permits(identity, "connections", "get", address)? {
             return Err(unknown(address));
         }
+        self.check_tenant(identity, wanted).await?;
         let mut all = self.connections().await.into_iter();
         match all.find(|connection| connection.remote_addr == wanted) {
             Some(found) => Ok(answer::json(StatusCode::OK, found.to_json())),
@@ -76,10 +79,21 @@ impl Api {
     ) -> Result<Answer, ApiError> {
         let wanted = parse(address)?;
         self.require(identity, "connections", "delete", address)?;
+        self.check_tenant(identity, wanted).await?;
         match self.pool.delete(wanted).await {
             Some(deleted) => Ok(answer::json(StatusCode::OK, deleted.to_json())),
             None => self.at_the_endpoint(address, request, peer, identity).await,
         }
+    }
+
+    /// Refuses, as an unknown one, a connection that the caller's tenant hides.
+    async fn check_tenant(&self, identity: &Identity, address: SocketAddr) -> Result<(), ApiError> {
+        let access = self.authority.access(identity)?;
+        let hidden = |c: &Connection| c.remote_addr == address && !access.shows_connection(&c.principal);
+        if !access.is_everything() && self.connections().await.iter().any(hidden) {
+            return Err(unknown(&address.to_string()));
+        }
+        Ok(())
     }
 
     /// Asks the endpoint about a connection that is not ours.

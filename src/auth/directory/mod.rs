@@ -16,7 +16,7 @@ use hashbrown::HashMap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-pub use parse::{accounts, base_secret, roles, system_secret, tenants};
+pub use parse::{accounts, base_secret, is_info, is_issued_token, roles, system_secret, tenants};
 pub use token::{EndpointToken, TokenKey, TokenKeyFault, read_plain};
 pub use verdicts::{Known, Verdicts};
 
