@@ -8,6 +8,7 @@
 #[cfg(not(feature = "nats"))]
 mod alone;
 mod authority;
+mod certificate;
 mod drain;
 mod endpoint;
 mod links;
@@ -15,7 +16,7 @@ mod links;
 mod nats;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -25,9 +26,9 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::probe::Probe;
+use crate::api::probe::{Probe, WatchedFiles};
 use crate::api::quota::{PostQuota, SocketQuota};
-use crate::api::{About, Api, ApiLimits, ApiParts};
+use crate::api::{About, Api, ApiLimits, ApiParts, ForwardedFor};
 use crate::auth::StoreError;
 use crate::broker::Broker;
 use crate::broker::history::{History, HistoryLimits};
@@ -159,12 +160,9 @@ impl Server {
             deflate: settings.deflate.mode == DeflateMode::On,
             overflow: settings.outbox.overflow,
             limits: api_limits(&settings),
-            about: About {
-                id,
-                address: addresses.first().copied().unwrap_or(settings.listen[0]),
-                secure: settings.tls != TlsMode::Off,
-            },
+            about: about(id, &addresses, &settings),
             upstream,
+            forwarded_for: forwarded_for(&settings),
             delegation,
             own_users: mode != AuthMode::Upstream,
         }));
@@ -203,7 +201,8 @@ impl Server {
 
     fn probe(&self, upstreams: Vec<Arc<Health>>, nats: Option<Arc<cluster::Health>>) -> Arc<Probe> {
         let (broker, delegation) = (Arc::clone(&self.api.broker), self.api.delegation.clone());
-        Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation))
+        let files = WatchedFiles { authority: Arc::clone(&self.api.authority), tls: self.tls.clone() };
+        Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation, files))
     }
 
     /// Tells the shards when users, roles or tenants have changed.
@@ -223,14 +222,6 @@ impl Server {
             }
             watcher.abort();
         }));
-    }
-
-    /// Takes another certificate when its files have changed.
-    fn follow_certificate(&mut self, stop: watch::Receiver<bool>) {
-        if let Some(tls) = &self.tls {
-            let metrics = Arc::clone(self.api.broker.metrics());
-            self.tasks.push(tokio::spawn(Arc::clone(tls).follow(metrics, stop)));
-        }
     }
 
     fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
@@ -261,9 +252,18 @@ impl Server {
         }
         match self.api.authority.reload() {
             Ok(changed) => tracing::info!(changed, "reloaded"),
-            Err(error) => tracing::error!(%error, "not reloaded; everything stays as it was"),
+            Err(error) => tracing::error!(%error, "not taken; what these files said stays in force"),
         }
     }
+}
+
+fn about(id: String, addresses: &[SocketAddr], settings: &Settings) -> About {
+    let address = addresses.first().copied().unwrap_or(settings.listen[0]);
+    About { id, address, secure: settings.tls != TlsMode::Off }
+}
+
+fn forwarded_for(settings: &Settings) -> ForwardedFor {
+    if settings.proxy.forwarded_for { ForwardedFor::Told } else { ForwardedFor::LeftOut }
 }
 
 fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<bool>) -> JoinHandle<()> {
@@ -329,10 +329,7 @@ fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
 fn live_tls(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {
     let (certificate, key) = match settings.tls {
         TlsMode::Off => return Ok(None),
-        TlsMode::SelfSigned => {
-            let addresses: Vec<IpAddr> = settings.listen.iter().map(SocketAddr::ip).collect();
-            tls::self_signed(&settings.data_dir, &addresses)?
-        }
+        TlsMode::SelfSigned => certificate::self_signed(settings)?,
         TlsMode::Files => match (settings.tls_cert.clone(), settings.tls_key.clone()) {
             (Some(certificate), Some(key)) => (certificate, key),
             _ => unreachable!("the settings were checked when they were read"),
