@@ -215,7 +215,7 @@ async fn a_page_that_says_200_is_no_judgement() {
         }
         refused(by_password(&hydrant, "alice:WRONG").await).status
     };
-    assert_eq!(patiently("the endpoint's own answer", wrong).await, 403);
+    assert_eq!(patiently("the endpoint's own answer", Box::pin(wrong)).await, 403);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
