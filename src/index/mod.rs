@@ -67,7 +67,7 @@ pub struct Limits {
     pub combinations_in_all: usize,
     /// How large a filter may be.
     pub filter: filter::Limits,
-    /// Bytes of all filters of a subscriber; see [`Filter::bytes`].
+    /// Bytes of all filters of a subscriber; see [`filter::Filter::bytes`].
     pub filter_bytes: usize,
     /// Bytes of all filters of all subscribers of an owner.
     pub owner_filter_bytes: usize,

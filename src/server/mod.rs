@@ -8,14 +8,14 @@
 #[cfg(not(feature = "nats"))]
 mod alone;
 mod authority;
+mod certificate;
 mod drain;
 mod endpoint;
-mod links;
 #[cfg(feature = "nats")]
 mod nats;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -25,9 +25,9 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::probe::Probe;
+use crate::api::probe::{Probe, WatchedFiles};
 use crate::api::quota::{PostQuota, SocketQuota};
-use crate::api::{About, Api, ApiLimits, ApiParts};
+use crate::api::{About, Api, ApiLimits, ApiParts, ForwardedFor};
 use crate::auth::StoreError;
 use crate::broker::Broker;
 use crate::broker::history::{History, HistoryLimits};
@@ -154,17 +154,14 @@ impl Server {
             sockets: SocketQuota::new(settings.limits.connections_per_principal),
             posts: PostQuota::new(settings.limits.posted_events_per_second),
             allowed_origins: settings.allowed_origins.clone(),
-            tier: links::tier(&settings),
+            tier: endpoint::tier(&settings),
             connection_events: settings.connection_events,
             deflate: settings.deflate.mode == DeflateMode::On,
             overflow: settings.outbox.overflow,
             limits: api_limits(&settings),
-            about: About {
-                id,
-                address: addresses.first().copied().unwrap_or(settings.listen[0]),
-                secure: settings.tls != TlsMode::Off,
-            },
+            about: about(id, &addresses, &settings),
             upstream,
+            forwarded_for: forwarded_for(&settings),
             delegation,
             own_users: mode != AuthMode::Upstream,
         }));
@@ -188,7 +185,7 @@ impl Server {
         for listener in listeners {
             server.listening.push(serve(listener, Arc::clone(&server.api), stopped.clone()));
         }
-        let links = links::links(&server.settings, &server.api.broker);
+        let links = endpoint::links(&server.settings, &server.api.broker);
         if let Some(listener) = probe {
             let probe = server.probe(links.iter().map(Link::health).collect(), nats);
             server.probing = Some(serve(listener, probe, probe_stopped));
@@ -203,7 +200,8 @@ impl Server {
 
     fn probe(&self, upstreams: Vec<Arc<Health>>, nats: Option<Arc<cluster::Health>>) -> Arc<Probe> {
         let (broker, delegation) = (Arc::clone(&self.api.broker), self.api.delegation.clone());
-        Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation))
+        let files = WatchedFiles { authority: Arc::clone(&self.api.authority), tls: self.tls.clone() };
+        Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation, files))
     }
 
     /// Tells the shards when users, roles or tenants have changed.
@@ -223,14 +221,6 @@ impl Server {
             }
             watcher.abort();
         }));
-    }
-
-    /// Takes another certificate when its files have changed.
-    fn follow_certificate(&mut self, stop: watch::Receiver<bool>) {
-        if let Some(tls) = &self.tls {
-            let metrics = Arc::clone(self.api.broker.metrics());
-            self.tasks.push(tokio::spawn(Arc::clone(tls).follow(metrics, stop)));
-        }
     }
 
     fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
@@ -261,9 +251,18 @@ impl Server {
         }
         match self.api.authority.reload() {
             Ok(changed) => tracing::info!(changed, "reloaded"),
-            Err(error) => tracing::error!(%error, "not reloaded; everything stays as it was"),
+            Err(error) => tracing::error!(%error, "not taken; what these files said stays in force"),
         }
     }
+}
+
+fn about(id: String, addresses: &[SocketAddr], settings: &Settings) -> About {
+    let address = addresses.first().copied().unwrap_or(settings.listen[0]);
+    About { id, address, secure: settings.tls != TlsMode::Off }
+}
+
+fn forwarded_for(settings: &Settings) -> ForwardedFor {
+    if settings.proxy.forwarded_for { ForwardedFor::Told } else { ForwardedFor::LeftOut }
 }
 
 fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<bool>) -> JoinHandle<()> {
@@ -341,10 +340,7 @@ fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
 fn live_tls(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {
     let (certificate, key) = match settings.tls {
         TlsMode::Off => return Ok(None),
-        TlsMode::SelfSigned => {
-            let addresses: Vec<IpAddr> = settings.listen.iter().map(SocketAddr::ip).collect();
-            tls::self_signed(&settings.data_dir, &addresses)?
-        }
+        TlsMode::SelfSigned => certificate::self_signed(settings)?,
         TlsMode::Files => match (settings.tls_cert.clone(), settings.tls_key.clone()) {
             (Some(certificate), Some(key)) => (certificate, key),
             _ => unreachable!("the settings were checked when they were read"),

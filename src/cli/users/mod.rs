@@ -21,8 +21,8 @@ pub(super) use tenants::{TenantsArgs, run as run_tenants};
 pub(super) use token::{TokenArgs, run as run_token};
 
 use crate::auth::{
-    ClaimError, LimitError, MAX_PASSWORD_BYTES, PasswordError, PasswordHash, PrincipalError, Store, StoreError,
-    TokenError, TokenFault, TtlError, edit_store, read_store,
+    ClaimError, IssueError, LimitError, MAX_PASSWORD_BYTES, PasswordError, PasswordHash, PrincipalError, Store,
+    StoreError, TokenError, TtlError, edit_store, read_store,
 };
 use crate::config::{ConfigErrors, Settings, Sources};
 
@@ -42,9 +42,9 @@ pub(crate) enum UsersError {
     #[error(transparent)]
     Ttl(#[from] TtlError),
     #[error(transparent)]
-    Token(#[from] TokenError),
+    Token(#[from] IssueError),
     #[error(transparent)]
-    Fault(#[from] TokenFault),
+    Fault(#[from] TokenError),
     #[error("{0}")]
     Usage(String),
     #[error("cannot read standard input: {0}")]
