@@ -112,7 +112,7 @@ fn an_expensive_event_stops_who_asks_too_much_and_nobody_who_shares_a_filter() {
     let mut greedy = patterns(8);
     greedy.push(shared.clone());
     subscriber(&mut index, 1, 0, "mallory", &greedy);
-    subscriber(&mut index, 2, 0, "alice", &[shared.clone()]);
+    subscriber(&mut index, 2, 0, "alice", std::slice::from_ref(&shared));
     subscriber(&mut index, 3, 1, "bob", &[shared]);
     let found = hits(&mut index, &long(20_000), |_| true);
     assert!(found.contains(&2) && found.contains(&3), "{found:?}");
