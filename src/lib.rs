@@ -25,6 +25,7 @@ pub mod frame;
 pub mod index;
 pub mod ingest;
 pub mod json;
+pub mod logging;
 pub mod metrics;
 pub mod overflow;
 pub mod protocol;

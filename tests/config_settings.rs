@@ -246,3 +246,21 @@ fn the_reference_in_docs_is_what_config_doc_prints() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
     assert!(std::fs::read_to_string(path).unwrap() == markdown(), "docs/configuration.md is not up to date");
 }
+
+#[test]
+fn zz_experiment() {
+    for text in [
+        "listen = [\"127.0.0.1:1\"\nshards = 2\ntls = \"off\"\n[timeouts]\nping = \"1s\"\n",
+        "[timeouts\nping = \"1s\"\nidle = \"x\"\n",
+        "[upstream]\nurls = [\n  \"https://a:1\",\n  \"https://b:1\"\n\nusername = \"x\"\n[proxy]\nrequests = 3\n",
+        "tls = \nshards = 9999\n",
+        "tls = \"off\nshards = 9999\n",
+        "upstream = { urls = [\"https://a:1\"\nshards = 3\n",
+        "shards 3\ndemo = 4\n",
+        "x]\ndemo = 4\n",
+        "listen = [\"127.0.0.1:1\"",
+    ] {
+        println!("--- {text}");
+        match load(text, &[], &[]) { Ok(_) => println!("ok"), Err(e) => println!("{e}") }
+    }
+}

@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs any
 /// more, fails a test; so does a module that uses one below which it stands.
-const MODULES: [(&str, &[&str]); 21] = [
+const MODULES: [(&str, &[&str]); 22] = [
     ("json", &[]),
     ("frame", &[]),
     ("clock", &[]),
+    ("logging", &[]),
     ("deflate", &["frame"]),
     ("overflow", &[]),
     ("event", &["frame", "json"]),
@@ -29,13 +30,16 @@ const MODULES: [(&str, &[&str]); 21] = [
     ("client", &["json"]),
     ("upstream", &["client"]),
     ("config", &["client", "overflow"]),
-    ("metrics", &["event", "fanout", "overflow", "protocol"]),
+    ("metrics", &["event", "fanout", "logging", "overflow", "protocol"]),
     ("delegation", &["auth", "client", "clock", "metrics", "upstream"]),
     ("broker", &["auth", "clock", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"]),
     ("ingest", &["auth", "broker", "client", "clock", "event", "fanout", "json", "metrics"]),
     (
         "transport",
-        &["auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "metrics", "overflow", "protocol"],
+        &[
+            "auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "logging", "metrics", "overflow",
+            "protocol",
+        ],
     ),
     (
         "api",
@@ -67,12 +71,13 @@ const MODULES: [(&str, &[&str]); 21] = [
             "fanout",
             "index",
             "ingest",
+            "logging",
             "metrics",
             "transport",
             "upstream",
         ],
     ),
-    ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "overflow", "server"]),
+    ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "logging", "overflow", "server"]),
 ];
 
 /// Modules without I/O, threads and clocks: what they are told is all they know.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::settings::{Row, rows};
-use super::{CONFIG_VARIABLE, DEMO_MACHINES};
+use super::given::{CONFIG_VARIABLE, Row};
+use super::kind::DEMO_MACHINES;
+use super::settings::rows;
 
 /// The reference, `docs/configuration.md`: that file is the output of `hydrant config doc` (tested).
 pub fn markdown() -> String {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Server, StartError};
+use super::{Server, vital};
+use super::error::StartError;
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
 use crate::broker::history::HYDRANT;
@@ -20,7 +21,7 @@ impl Server {
     /// Reads the endpoint's users, roles and tenants when they change.
     pub(super) fn follow_endpoint(&mut self, stop: watch::Receiver<bool>) {
         if let Some(delegation) = self.api.delegation.clone() {
-            self.tasks.push(tokio::spawn(async move { delegation.follow(stop).await }));
+            self.tasks.push(vital("the follower of an endpoint", async move { delegation.follow(stop).await }));
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Server, StartError};
+use super::Server;
+use super::error::StartError;
 use crate::broker::export::ExportLimits;
 use crate::config::Settings;
 use crate::ingest::nats::{self, Health, Login, NatsError, NatsOptions, StreamOptions, Tls, secret};

@@ -8,9 +8,10 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{Either, Full};
@@ -41,6 +42,9 @@ const MAX_HEADERS: usize = 64;
 /// Bytes of the head of one request.
 const MAX_HEAD: usize = 32 << 10;
 
+/// Between two lines that tell of a lack of file descriptors.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(10);
+
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request; tells the caller when it has shown who it is.
@@ -61,6 +65,8 @@ pub struct ListenLimits {
     pub stalled: Duration,
     /// Sockets between accept and their first good credentials.
     pub pending: usize,
+    /// The file descriptor from which on none is given to a client.
+    pub descriptors: u64,
 }
 
 /// A listener that is bound, but does not accept yet.
@@ -73,17 +79,22 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds an address.
+    /// Binds an address, without TLS.
     ///
     /// # Errors
     /// When the address cannot be bound.
     pub async fn bind(
         address: SocketAddr,
-        tls: Option<Arc<LiveTls>>,
         limits: ListenLimits,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
-        Ok(Self { tcp: TcpListener::bind(address).await?, tls, limits, metrics })
+        Ok(Self { tcp: TcpListener::bind(address).await?, tls: None, limits, metrics })
+    }
+
+    /// The same, with TLS if there is a certificate.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<LiveTls>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The address that was bound, with the port that the system chose if it was asked to.
@@ -101,12 +112,18 @@ impl Listener {
         let pending = Arc::new(Semaphore::new(limits.pending));
         let server = Arc::new(Server { tls, limits, metrics, handler });
         let mut connections = JoinSet::new();
+        let mut shortage = Shortage::default();
         loop {
             let (stream, peer) = tokio::select! {
                 accepted = accept(&tcp) => accepted,
                 Some(_) = connections.join_next() => continue,
                 () = told(&mut stop) => break,
             };
+            if u64::try_from(stream.as_raw_fd()).is_ok_and(|descriptor| descriptor >= limits.descriptors) {
+                server.metrics.rejected(Rejection::Limited);
+                shortage.refused(Instant::now());
+                continue;
+            }
             let Ok(permit) = Arc::clone(&pending).try_acquire_owned() else {
                 server.metrics.rejected(Rejection::Limited);
                 continue;
@@ -116,6 +133,23 @@ impl Listener {
         // Nobody shall wait in its queue.
         drop(tcp);
         while connections.join_next().await.is_some() {}
+    }
+}
+
+/// Connections that were refused because no file descriptor is left for them; told once in a while.
+#[derive(Debug, Default)]
+struct Shortage {
+    refused: u64,
+    told: Option<Instant>,
+}
+
+impl Shortage {
+    fn refused(&mut self, now: Instant) {
+        self.refused += 1;
+        if self.told.is_none_or(|told| now.duration_since(told) >= SHORTAGE_PAUSE) {
+            tracing::warn!(refused = self.refused, "no file descriptors are left for clients: connections are refused");
+            (self.told, self.refused) = (Some(now), 0);
+        }
     }
 }
 

@@ -27,6 +27,7 @@ use crate::fanout::inbox::{InboxLimits, inbox};
 use crate::fanout::{Budget, DeflatePolicy, OutboxLimits};
 use crate::frame::Encoding;
 use crate::index;
+use crate::logging::crash::Vital;
 use crate::overflow::Overflow;
 
 /// Requests that may wait for a shard.
@@ -122,19 +123,6 @@ struct Port {
     review: Arc<AtomicBool>,
 }
 
-/// Ends the process when a shard's thread panics: its connections would hear nothing any more, its inbox would fill, and
-/// every post would be refused for good. Whoever supervises the process starts it again.
-struct EndOnPanic;
-
-impl Drop for EndOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("a shard's thread has panicked; the process ends");
-            std::process::abort();
-        }
-    }
-}
-
 /// What every shard is made with.
 #[derive(Debug, Clone)]
 pub struct ShardSettings {
@@ -181,7 +169,8 @@ impl Pool {
             let (port, parts) = shard(number, settings, &budget, broker, authority, epoch)?;
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             pool.threads.lock().push(thread.spawn(move || {
-                let _end = EndOnPanic;
+                // Its connections would hear nothing any more, its inbox would fill, and every post would be refused for good.
+                let _vital = Vital::new("a shard");
                 Driver::new(parts).run();
             })?);
             pool.ports.push(port);
