@@ -44,7 +44,7 @@ pub use limits::{LimitError, RoleLimits};
 pub use login::AuthError;
 pub use password::{MAX_PASSWORD_BYTES, PasswordError, PasswordHash};
 pub use principal::{Principal, PrincipalError, PrincipalKind, check_name};
-pub use store::file::{edit as edit_store, read as read_store};
+pub use store::file::{edit as edit_store, path as store_file, read as read_store};
 pub use store::{DEFAULT_USER, Role, SUPERUSER, Store, StoreError, TenantRow, User};
 pub use throttle::Limits as ThrottleLimits;
 pub use token::{MAX_TOKEN_BYTES, TokenFault, TtlError, parse_ttl};

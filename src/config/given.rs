@@ -57,12 +57,14 @@ pub(super) struct Given {
     bad: Vec<&'static str>,
     errors: Vec<ConfigError>,
     notes: Vec<String>,
+    /// Whether the file is not TOML, so that not all of it was read.
+    is_misread: bool,
 }
 
 impl Given {
     /// Nothing is given yet for these settings.
     pub(super) fn new(rows: Vec<Row>) -> Self {
-        Self { rows, values: HashMap::new(), bad: Vec::new(), errors: Vec::new(), notes: Vec::new() }
+        Self { rows, values: HashMap::new(), bad: Vec::new(), errors: Vec::new(), notes: Vec::new(), is_misread: false }
     }
 
     /// Takes the default of a setting that depends on the environment.
@@ -91,9 +93,10 @@ impl Given {
         given.unwrap_or_else(|| K::parse(default).expect("defaults are of their own kind (tested)"))
     }
 
-    /// Tells that settings do not go together; `keys[0]` is the one to change. Silent if one of them is bad by itself.
+    /// Tells that settings do not go together; `keys[0]` is the one to change. Silent if one of them is bad by itself, or may
+    /// stand where the file could not be read.
     pub(super) fn refuse(&mut self, keys: &[&'static str], reason: String) {
-        if keys.iter().any(|key| self.bad.contains(key)) {
+        if self.is_misread || keys.iter().any(|key| self.bad.contains(key)) {
             return;
         }
         let place = keys.iter().find_map(|key| Some(self.values.get(key)?.0.clone())).unwrap_or(Place::Default);
@@ -135,28 +138,34 @@ impl Given {
 
     pub(super) fn read_file(&mut self, path: &Path) {
         match std::fs::read_to_string(path) {
-            Ok(text) => self.read_toml(&File { path, text: &text }),
+            Ok(text) => self.read_toml(path, &text),
             Err(e) => self.errors.push(ConfigError::Read { path: path.to_owned(), reason: e.to_string() }),
         }
     }
 
-    fn read_toml(&mut self, file: &File<'_>) {
-        let (table, errors) = DeTable::parse_recoverable(file.text);
-        for error in errors {
-            let place = file.place(error.span().map_or(0, |span| span.start));
-            self.errors.push(ConfigError::Syntax { place, reason: error.message().to_owned() });
+    /// After the first slip what follows may only look wrong: it is not judged, and neither is what settings make together.
+    fn read_toml(&mut self, path: &Path, text: &str) {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let start = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+        let slip = errors.iter().min_by_key(|error| start(error));
+        let file = File { path, text, sound: slip.map_or(usize::MAX, start) };
+        if let Some(slip) = slip {
+            self.is_misread = true;
+            let place = file.place(file.sound);
+            self.errors.push(ConfigError::Syntax { place, reason: slip.message().to_owned() });
         }
         // In the order of the text, so that errors come as one reads.
-        self.read_table(file, "", table.get_ref());
+        self.read_table(&file, "", table.get_ref());
     }
 
     fn read_table(&mut self, file: &File<'_>, prefix: &str, table: &DeTable<'_>) {
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(name, _)| name.span().start);
-        for (name, value) in entries {
+        for (name, value) in entries.into_iter().filter(|(name, _)| name.span().start < file.sound) {
             let key = format!("{prefix}{}", name.get_ref());
             let place = file.place(name.span().start);
             match (self.row(&key), value.get_ref()) {
+                (Some(_), _) if value.span().end >= file.sound => {}
                 (Some(row), _) => self.read_value(file, row, value),
                 (None, DeValue::Table(inner)) if self.is_table(&key) => {
                     self.read_table(file, &format!("{key}."), inner);
@@ -207,6 +216,8 @@ fn text_of_all(items: &DeArray<'_>, joint: &str) -> Option<String> {
 struct File<'a> {
     path: &'a Path,
     text: &'a str,
+    /// Bytes up to the first slip.
+    sound: usize,
 }
 
 impl File<'_> {
