@@ -128,10 +128,8 @@ impl Metrics {
                 "Changes of the TLS certificate while running",
                 "outcome",
             ),
-            log_lines_dropped: declare.counter(
-                "hydrant_log_lines_dropped_total",
-                "Log lines that found no room or could not be written",
-            ),
+            log_lines_dropped: declare
+                .counter("hydrant_log_lines_dropped_total", "Log lines that found no room or could not be written"),
             panics: declare.counter("hydrant_panics_total", "Panics, each of them a bug"),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
             nats: NatsMetrics::new(&declare),

@@ -261,6 +261,9 @@ fn zz_experiment() {
         "listen = [\"127.0.0.1:1\"",
     ] {
         println!("--- {text}");
-        match load(text, &[], &[]) { Ok(_) => println!("ok"), Err(e) => println!("{e}") }
+        match load(text, &[], &[]) {
+            Ok(_) => println!("ok"),
+            Err(e) => println!("{e}"),
+        }
     }
 }

@@ -37,8 +37,8 @@ const MODULES: [(&str, &[&str]); 22] = [
     (
         "transport",
         &[
-            "auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "logging", "metrics", "overflow",
-            "protocol",
+            "auth", "broker", "clock", "deflate", "event", "fanout", "frame", "index", "logging", "metrics",
+            "overflow", "protocol",
         ],
     ),
     (

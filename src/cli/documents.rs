@@ -112,7 +112,9 @@ impl<R: Read> Documents<R> {
         let told = error.to_string();
         let told = told.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&told);
         let place = match input.document.first() {
-            Some(b'[') => format!(", at event {} of the array that begins on line {}", last(&input.document), input.begun),
+            Some(b'[') => {
+                format!(", at event {} of the array that begins on line {}", last(&input.document), input.begun)
+            }
             _ => String::new(),
         };
         let reason = format!("not valid JSON at column {column}: {told}{place}");
@@ -264,7 +266,10 @@ mod tests {
             ("{}\n{\n", "2: the JSON that begins here is not complete"),
             ("{\n\"a\": 1,\n\"b\" 2\n}", "3: not valid JSON at column 5: expected `:`"),
             ("{\n\"a\":", "1: the JSON that begins here is not complete"),
-            ("[{}\n{}]", "2: not valid JSON at column 1: expected `,` or `]`, at event 1 of the array that begins on line 1"),
+            (
+                "[{}\n{}]",
+                "2: not valid JSON at column 1: expected `,` or `]`, at event 1 of the array that begins on line 1",
+            ),
             ("[{},]", "1: not valid JSON at column 5: expected value, at event 2 of the array"),
             ("[{},\n", "1: the JSON that begins here is not complete"),
             ("{}\n[{},\n1]", "3: expected an object as event 2 of the array, found `1`"),

@@ -120,7 +120,10 @@ fn refuse_spec(text: &str, err: &mut dyn Write) -> Result<(), FilterError> {
         return Err(FilterError::Spec { registered, filter: filter.map(str::to_owned) });
     }
     if ACTIONS.contains(&action) {
-        tell(err, format_args!("note: `{registered}` is read as a path of fields, not as type.action.key of a registration"));
+        tell(
+            err,
+            format_args!("note: `{registered}` is read as a path of fields, not as type.action.key of a registration"),
+        );
     }
     Ok(())
 }
@@ -182,9 +185,7 @@ fn answer_all(
     let mut asker = Asker::new(filter);
     let mut documents = Documents::new(input);
     let mut last = None;
-    while let Some(document) =
-        documents.next().map_err(|error| FilterError::Input { file: file.to_owned(), error })?
-    {
+    while let Some(document) = documents.next().map_err(|error| FilterError::Input { file: file.to_owned(), error })? {
         let events = match document {
             Document::Object(found) => vec![found],
             Document::Array { events, .. } => events,
@@ -242,11 +243,8 @@ impl<'f> Asker<'f> {
         if !is_event(text) {
             return Ok(self.ask(found.line, View::object(text)));
         }
-        let draft = Draft::read(text).map_err(|error| FilterError::Event {
-            file: file.to_owned(),
-            line: found.line,
-            error,
-        })?;
+        let draft =
+            Draft::read(text).map_err(|error| FilterError::Event { file: file.to_owned(), line: found.line, error })?;
         Ok(self.ask(found.line, View::event(&draft.seal(clock::now()))))
     }
 

@@ -12,10 +12,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::console;
+use crate::AUDIT;
 use crate::config::{LogFormat, Settings, TlsMode};
 use crate::logging::{self, crash};
 use crate::server::{Server, StartError};
-use crate::AUDIT;
 
 /// Why the server did not start or did not go on.
 #[derive(Debug, Error)]

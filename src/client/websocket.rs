@@ -225,7 +225,8 @@ fn complaint(text: &str) -> String {
 fn texts(answer: &str, name: &str) -> Vec<String> {
     let member = |text, name| json::members(text).find(|member| member.name() == name);
     let list = member(answer, "Object").and_then(|object| member(object.value, name));
-    list.map(|list| json::elements(list.value).map(|text| printable(&json::unquote(text))).collect()).unwrap_or_default()
+    list.map(|list| json::elements(list.value).map(|text| printable(&json::unquote(text))).collect())
+        .unwrap_or_default()
 }
 
 async fn upgrade(target: &Target, since: Option<&str>) -> Result<Response<Incoming>, ClientError> {

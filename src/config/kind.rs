@@ -62,7 +62,7 @@ kinds! {
     Size -> usize, "a size such as `4096`, `64KiB`, `16MiB` or `1GiB`, at least 1", ["string", "integer"], size;
     Span -> Duration, "a duration such as `500ms`, `30s`, `5m`, `2h` or `7d`, longer than nothing", ["string"], span;
     SpanOrOff -> Option<Duration>, "a duration such as `30s` or `5m`, or `off`", ["string"], span_or_off;
-    Addresses -> Vec<SocketAddr>, 
+    Addresses -> Vec<SocketAddr>,
         "a list of addresses with ports such as `127.0.0.1:8092`, `localhost:8092` or, for everybody, `[::]:8092`, at least one",
         ["array", "string"], addresses;
     AddressOrOff -> Option<SocketAddr>, "an address with a port such as `127.0.0.1:8093` or `localhost:8093`, or `off`",
@@ -397,7 +397,14 @@ mod tests {
         let printed = format!("sha256 Fingerprint={colons}\n, SHA256 Fingerprint={colons}");
         assert_eq!(Fingerprints::parse(&printed), Some(vec![[10; 32]; 2]));
         assert_eq!(Fingerprints::parse(""), Some(vec![]));
-        for bad in ["0a", &format!("x={plain}"), "SHA1 Fingerprint=0A:0A", &format!("{plain}0"), &plain.replace('a', "g"), &format!("+{}", &plain[1..])] {
+        for bad in [
+            "0a",
+            &format!("x={plain}"),
+            "SHA1 Fingerprint=0A:0A",
+            &format!("{plain}0"),
+            &plain.replace('a', "g"),
+            &format!("+{}", &plain[1..]),
+        ] {
             assert_eq!(Fingerprints::parse(bad), None, "{bad}");
         }
     }

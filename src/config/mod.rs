@@ -33,6 +33,5 @@ pub use given::{CONFIG_VARIABLE, Row};
 pub use kind::{AuthMode, ClientName, DEMO_MACHINES, DeflateMode, LogFormat, TlsMode, UpstreamTls};
 pub use load::{FlagValue, Sources};
 pub use settings::{
-    Auth, Deflate, Inbox, Limits, Log, Nats, Outbox, Proxy, Replay, Settings, Throttle, Timeouts, Token, Upstream,
-    rows,
+    Auth, Deflate, Inbox, Limits, Log, Nats, Outbox, Proxy, Replay, Settings, Throttle, Timeouts, Token, Upstream, rows,
 };

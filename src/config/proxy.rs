@@ -1,7 +1,7 @@
 //! Which endpoint is proxied to and checks credentials, and what must hold for it.
 
-use super::kind::AuthMode;
 use super::given::Given;
+use super::kind::AuthMode;
 use super::settings::Settings;
 use crate::client::{Endpoint, Service};
 

@@ -1,8 +1,8 @@
 //! The settings of upstream endpoints as the client takes them, and what must hold between them.
 
+use super::given::{Given, readable};
 use super::kind::UpstreamTls;
 use super::pem;
-use super::given::{Given, readable};
 use super::settings::{Settings, Upstream};
 use crate::client::{Endpoint, Login, Secret, SecretSource, Service, Trust};
 

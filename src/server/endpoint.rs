@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Server, vital};
 use super::error::StartError;
+use super::{Server, vital};
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
 use crate::broker::history::HYDRANT;

@@ -44,10 +44,10 @@ use crate::ingest::feed;
 use crate::ingest::upstream::{Health, Link};
 use crate::logging::crash::Vital;
 use crate::metrics::Metrics;
+use crate::transport::Timing;
 use crate::transport::listener::{Handler, Listener};
 use crate::transport::pool::{Admission, Pool, ShardSettings};
 use crate::transport::tls::LiveTls;
-use crate::transport::Timing;
 
 use bind::Bound;
 

@@ -83,11 +83,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn bind(
-        address: SocketAddr,
-        limits: ListenLimits,
-        metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr, limits: ListenLimits, metrics: Arc<Metrics>) -> io::Result<Self> {
         Ok(Self { tcp: TcpListener::bind(address).await?, tls: None, limits, metrics })
     }
 

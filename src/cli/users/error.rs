@@ -41,7 +41,7 @@ pub(crate) enum UsersError {
 
 impl UsersError {
     /// Whether what was typed, or the configuration, is at fault.
-    pub(in crate::cli) fn is_usage(&self) -> bool {
+    pub(crate) fn is_usage(&self) -> bool {
         matches!(
             self,
             Self::Config(_)

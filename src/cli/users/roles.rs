@@ -20,7 +20,7 @@ const KNOWN_SCOPES: &str = "activities alerts batches blueprints bootenvs catalo
 
 /// Roles: named lists of claims
 #[derive(Args)]
-pub(in crate::cli) struct RolesArgs {
+pub(crate) struct RolesArgs {
     #[command(flatten)]
     data: DataDir,
     #[command(subcommand)]
@@ -56,7 +56,7 @@ enum What {
     },
 }
 
-pub(in crate::cli) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
+pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
     let data = &args.data;
     match &args.what {
         What::Set { name, claims, limits, overflow } => {

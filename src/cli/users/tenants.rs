@@ -11,7 +11,7 @@ use crate::auth::{Store, TenantRow};
 
 /// Tenants: which objects their users can see at all
 #[derive(Args)]
-pub(in crate::cli) struct TenantsArgs {
+pub(crate) struct TenantsArgs {
     #[command(flatten)]
     data: DataDir,
     #[command(subcommand)]
@@ -40,7 +40,7 @@ enum What {
     },
 }
 
-pub(in crate::cli) fn run(args: &TenantsArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
+pub(crate) fn run(args: &TenantsArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
     let data = &args.data;
     match &args.what {
         What::Set { name, users, members } => {

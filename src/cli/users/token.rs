@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// Tokens: what to give to programs instead of a password
 #[derive(Args)]
-pub(in crate::cli) struct TokenArgs {
+pub(crate) struct TokenArgs {
     #[command(flatten)]
     data: DataDir,
     #[command(subcommand)]
@@ -58,7 +58,7 @@ struct IssueArgs {
     specific: Option<String>,
 }
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &TokenArgs,
     input: &mut dyn Read,
     out: &mut dyn Write,

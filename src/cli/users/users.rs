@@ -12,7 +12,7 @@ use crate::auth::{MAX_PASSWORD_BYTES, PasswordHash, Store, StoreError, User};
 
 /// Users of the server
 #[derive(Args)]
-pub(in crate::cli) struct UsersArgs {
+pub(crate) struct UsersArgs {
     #[command(flatten)]
     data: DataDir,
     #[command(subcommand)]
@@ -61,7 +61,7 @@ struct FromStdin {
     password_stdin: bool,
 }
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &UsersArgs,
     input: &mut dyn Read,
     out: &mut dyn Write,
