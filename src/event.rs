@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::frame::{Encoding, HEADER_ROOM};
 use crate::json;
+use crate::websocket::frame::{Encoding, HEADER_ROOM};
 use field::Field;
 use holders::Holders;
 use wire::{FrameStart, TIME, Wire, offset};

@@ -17,11 +17,9 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
-pub mod deflate;
 pub mod delegation;
 pub mod event;
 pub mod fanout;
-pub mod frame;
 pub mod index;
 pub mod ingest;
 pub mod json;
@@ -30,8 +28,10 @@ pub mod metrics;
 pub mod overflow;
 pub mod protocol;
 pub mod server;
+pub mod stats;
 pub mod transport;
 pub mod upstream;
+pub mod websocket;
 
 /// The target of log lines that say who came, asked for what, was refused and left; switched by `log.audit`.
 pub const AUDIT: &str = "hydrant::audit";

@@ -13,17 +13,21 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use hydrant::auth::{Access, AuthOptions, Authority, Credential, Principal, Secret};
+use hydrant::broker::Broker;
 use hydrant::broker::archive::{Archive, Desk, Page, Piece, Reading};
 use hydrant::broker::history::{Beyond, History, HistoryLimits, Since, Start};
-use hydrant::broker::seam::Seam;
-use hydrant::broker::{Allowance, Broker, Shard};
+use hydrant::broker::inbox::{Inbox, InboxLimits, inbox};
+use hydrant::broker::splice::Seam;
 use hydrant::clock::now;
 use hydrant::event::{Draft, Event};
-use hydrant::fanout::inbox::{Inbox, InboxLimits, inbox};
-use hydrant::fanout::{ConnId, Gathered, OutboxLimits};
+use hydrant::fanout::catch_up::Allowance;
+use hydrant::fanout::outbox::ConnId;
+use hydrant::fanout::outbox::gather::Gathered;
+use hydrant::fanout::session::Shard;
 use hydrant::index::Limits;
 use hydrant::metrics::{Metrics, Source};
 use hydrant::overflow::Overflow;
+use hydrant::stats::OutboxLimits;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::frame::Encoding;
+use crate::websocket::frame::Encoding;
 
 /// Counts of holders: of the event, whose plain frame is always there, and of its deflated frame.
 #[derive(Debug, Default)]

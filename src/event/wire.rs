@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
-use crate::frame::{Encoding, HEADER_ROOM, text_header};
 use crate::json;
+use crate::websocket::frame::{Encoding, HEADER_ROOM, text_header};
 
 /// Field names of secrets that never leave in `users` events.
 const SECRETS: [&str; 2] = ["PasswordHash", "Secret"];

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::error::DrpError;
 use super::{Command, CommandError};
 use crate::event::{ANSWER_TYPE, Draft, Event};
-use crate::frame;
+use crate::websocket::frame;
 
 /// How much of a refused message is repeated in the answer's Key, bytes.
 pub const ECHO_MAX: usize = 256;

@@ -8,10 +8,10 @@ use super::error::StartError;
 use super::{Server, vital};
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
-use crate::broker::history::HYDRANT;
 use crate::config::{Auth, AuthMode, Proxy, Settings};
 use crate::delegation::{Delegation, DelegationLimits};
 use crate::metrics::Source;
+use crate::protocol::gap::HYDRANT;
 use crate::upstream::{Upstream, UpstreamLimits};
 
 /// REST has callers too.

@@ -1,7 +1,7 @@
 //! From an HTTP request to a websocket (RFC 6455, section 4.2.1).
 //!
 //! fastwebsockets answers the handshake; what it does not check (the method, `Connection`, `Upgrade`, the key's form) is
-//! checked here first. The one extension, permessage-deflate, is agreed on in [`super::extension`].
+//! checked here first. The one extension, permessage-deflate, is agreed on in [`crate::websocket::extension`].
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,10 +16,10 @@ use hyper::{Method, Request, Version};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 
-use super::extension;
 use super::listener::Answer;
 use super::socket::Socket;
-use crate::frame::Encoding;
+use crate::websocket::extension;
+use crate::websocket::frame::Encoding;
 
 /// Why a request is not a websocket handshake.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,292 @@
+//! The glue: one order of events, given to every shard.
+//!
+//! [`Broker::publish`] is the only way in. It numbers the events of a batch under one lock and puts the batch into the
+//! inbox of every shard, or into none if one of them is full; so all shards see the same order and nothing is lost silently.
+//! That lock is taken once a batch and never on the way of a delivery.
+//!
+//! Contract: any thread may publish; it never waits for a shard. After `Ok` the events are sequenced: they reach every
+//! connection whose registration was answered before.
+
+pub mod archive;
+pub mod connection;
+pub mod dedup;
+pub mod export;
+pub mod gap;
+pub mod history;
+pub mod inbox;
+pub mod origin;
+mod sequencer;
+pub mod splice;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use thiserror::Error;
+
+pub use sequencer::{Arrivals, Frontier};
+
+use crate::broker::inbox::{Batch, Inlet};
+use crate::clock;
+use crate::event::Event;
+use crate::metrics::{Metrics, Source};
+use archive::Archive;
+use dedup::{Copies, Keys};
+use export::{ExportLimits, Exports};
+use history::{Beyond, History, Since, SinceError, Start};
+use origin::{NodeId, Origin};
+use sequencer::{Intake, Sequencer, Tear, Ways};
+
+/// The Type of events about connections; a principal always sees those of its own.
+pub const CONNECTIONS: &str = "connections";
+
+/// Why events were not taken.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum PublishError {
+    /// A shard does not follow; try again in a moment.
+    #[error("the inboxes are full: {events} events wait already")]
+    Full {
+        /// Events that wait for the slowest shard.
+        events: usize,
+    },
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Stopped,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Broker {
+    sequencer: Mutex<Sequencer>,
+    metrics: Arc<Metrics>,
+    epoch: Instant,
+    history: Arc<History>,
+    keys: Keys,
+    /// Whether copies are looked for.
+    shares: AtomicBool,
+    observer: OnceLock<Observer>,
+    archive: OnceLock<Arc<dyn Archive>>,
+}
+
+/// Looks at events that have been taken in; must not take long.
+struct Observer(Box<Observe>);
+
+type Observe = dyn Fn(&Event, Source) + Send + Sync;
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+impl Broker {
+    /// A broker without shards. All times in microseconds count from `epoch`.
+    pub fn new(metrics: Arc<Metrics>, epoch: Instant, history: History) -> Self {
+        Self {
+            sequencer: Mutex::default(),
+            metrics,
+            epoch,
+            history: Arc::new(history),
+            keys: Keys::default(),
+            shares: AtomicBool::new(false),
+            observer: OnceLock::new(),
+            archive: OnceLock::new(),
+        }
+    }
+
+    /// The recent past.
+    pub fn history(&self) -> &Arc<History> {
+        &self.history
+    }
+
+    /// Has replays that begin before the recent past read from an archive. Only the first one counts.
+    pub fn set_archive(&self, archive: Arc<dyn Archive>) {
+        if self.archive.set(archive).is_err() {
+            tracing::error!("there is an archive already");
+        }
+    }
+
+    /// The place from which a client gets what it asks for. The archive is asked where the recent past lacks something of it: what was
+    /// forgotten, or never came here.
+    ///
+    /// # Errors
+    /// As [`History::resolve`].
+    pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
+        let mut start = self.history.resolve(since, requested, now)?;
+        if let (Since::Time(time), Some(archive)) = (since, self.archive.get())
+            && (start.gap.is_some() || self.is_torn_since(start.sequence, time))
+        {
+            start.gap = None;
+            start.beyond = Some(Beyond { archive: Arc::clone(archive), time });
+        }
+        Ok(start)
+    }
+
+    fn is_torn_since(&self, sequence: u64, time: Timestamp) -> bool {
+        let tear = self.sequencer.lock().tear;
+        tear.is_some_and(|tear| sequence < tear.sequence || time <= tear.time)
+    }
+
+    /// Events of other nodes are missing among those that were taken in until now.
+    pub fn tear(&self) {
+        let mut sequencer = self.sequencer.lock();
+        sequencer.tear = Some(Tear { sequence: sequencer.next, time: clock::now() });
+    }
+
+    /// The next event's number, and what was taken in of each node before it.
+    pub fn frontier(&self) -> Frontier {
+        let sequencer = self.sequencer.lock();
+        let mut marks = sequencer.marks.clone();
+        if let Some(outlet) = &sequencer.outlet {
+            marks.note(self.history.epoch(), outlet.next_number(), clock::now());
+        }
+        Frontier { sequence: sequencer.next, marks }
+    }
+
+    /// Another node is heard, and everything of it before the number `next` has come or will not come.
+    pub fn heard(&self, node: NodeId, next: u64) {
+        self.sequencer.lock().marks.note(node, next, clock::now());
+    }
+
+    /// Has every event looked at that is taken in from now on, once it is, and tells where it comes from. What follows from it comes
+    /// later than the event, so this is for what may: reading again what an event says has changed.
+    pub fn observe(&self, observer: impl Fn(&Event, Source) + Send + Sync + 'static) {
+        if self.observer.set(Observer(Box::new(observer))).is_err() {
+            tracing::error!("events are looked at already");
+        }
+    }
+
+    /// Adds a shard by its inbox. Shards are added before the first event.
+    pub fn attach(&self, inlet: Inlet) {
+        self.sequencer.lock().inlets.push(inlet);
+    }
+
+    /// Shares what this node takes in with other nodes: it is put into the queue that is returned, and copies of events that
+    /// several nodes take in are dropped, as long as no more than `window` others come between. Before the first event.
+    pub fn share(&self, limits: ExportLimits, window: usize) -> Exports {
+        let (outlet, exports) = export::exports(limits);
+        let mut sequencer = self.sequencer.lock();
+        sequencer.outlet = Some(outlet);
+        sequencer.copies = Some(Copies::new(window));
+        self.shares.store(true, Ordering::Relaxed);
+        exports
+    }
+
+    /// All metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Microseconds since the epoch of this broker.
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_micros()).expect("the process does not run for half a million years")
+    }
+
+    /// Takes events in, all or none, and returns the sequence number of the first.
+    ///
+    /// # Errors
+    /// [`PublishError`]; no event was taken then.
+    pub fn publish(&self, events: Vec<Event>, source: Source) -> Result<u64, PublishError> {
+        let count = events.len() as u64;
+        self.publish_or_return(events, source).map_err(|(error, _)| {
+            self.metrics.events_refused.inc_by(count);
+            error
+        })
+    }
+
+    /// Like [`Broker::publish`], but gives the events back that were not taken, for whoever tries again: they do not count as
+    /// refused.
+    ///
+    /// # Errors
+    /// [`PublishError`] and the events.
+    pub fn publish_or_return(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
+        let shares = source.is_shared() && self.shares.load(Ordering::Relaxed);
+        self.take_in(events, source, shares.then_some(Ways::Own), &[])
+    }
+
+    /// Like [`Broker::publish_or_return`], for events of other nodes. Where they tell occurrences copies are dropped: they had them from
+    /// an endpoint which this one may follow too.
+    ///
+    /// # Errors
+    /// [`PublishError`] and the events.
+    pub fn publish_foreign(
+        &self,
+        events: Vec<Event>,
+        source: Source,
+        arrivals: Arrivals<'_>,
+    ) -> Result<u64, (PublishError, Vec<Event>)> {
+        let ways = (!arrivals.occurrences.is_empty()).then_some(Ways::Foreign(arrivals.occurrences));
+        self.take_in(events, source, ways, arrivals.origins)
+    }
+
+    fn take_in(
+        &self,
+        events: Vec<Event>,
+        source: Source,
+        ways: Option<Ways<'_>>,
+        origins: &[Option<Origin>],
+    ) -> Result<u64, (PublishError, Vec<Event>)> {
+        let digest = |ways| (ways, events.iter().map(|event| self.keys.digest(event)).collect());
+        let intake = Intake {
+            source,
+            bytes: events.iter().map(|event| event.frame().len()).sum(),
+            times: self.history.times(&events),
+            ways: ways.map(digest),
+            origins: origins.to_vec(),
+        };
+        self.sequence(events, intake)
+    }
+
+    fn sequence(&self, mut events: Vec<Event>, mut intake: Intake<'_>) -> Result<u64, (PublishError, Vec<Event>)> {
+        let count = events.len();
+        let mut sequencer = self.sequencer.lock();
+        if sequencer.stopped {
+            return Err((PublishError::Stopped, events));
+        }
+        let full = sequencer.inlets.iter().find(|inlet| !inlet.has_room(count, intake.bytes));
+        if let Some(full) = full.filter(|_| count > 0) {
+            return Err((PublishError::Full { events: full.waiting() }, events));
+        }
+        let now = clock::now();
+        sequencer.note_origins(&intake, now);
+        let occurrences = sequencer.drop_copies(&mut events, &mut intake);
+        self.metrics.nats.duplicates.inc_by((count - events.len()) as u64);
+        let first = sequencer.next;
+        if events.is_empty() {
+            return Ok(first);
+        }
+        let traces = sequencer.traces(events.len(), &intake, occurrences.as_deref(), self.history.epoch());
+        let Intake { source, bytes, times, .. } = intake;
+        let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
+        sequencer.next += events.len() as u64;
+        let forgotten = self.history.append(&events, &times, &traces, now);
+        self.metrics.received(source, events.len() as u64, bytes as u64);
+        let batch = Arc::new(Batch { first, received_us: self.now_us(), events, bytes });
+        let lost = sequencer.hand_out(&batch, source, occurrences);
+        if lost > 0 {
+            self.metrics.nats.lost_out(lost);
+        }
+        drop(sequencer);
+        drop(forgotten);
+        if let Some(Observer(observe)) = self.observer.get() {
+            batch.events.iter().for_each(|event| observe(event, source));
+        }
+        Ok(first)
+    }
+
+    /// Takes no more events.
+    pub fn stop(&self) {
+        let mut sequencer = self.sequencer.lock();
+        sequencer.stopped = true;
+        // Ends the queue once it is empty.
+        sequencer.outlet = None;
+    }
+
+    /// Events that wait for the slowest shard.
+    pub fn waiting(&self) -> usize {
+        self.sequencer.lock().inlets.iter().map(Inlet::waiting).max().unwrap_or(0)
+    }
+}

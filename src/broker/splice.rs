@@ -1,0 +1,171 @@
+//! Where a replay from the archive meets the recent past, without gap or duplicate.
+//!
+//! The archive's order is not this node's, but each node's events stand in their order in both. So a reader keeps how far it has
+//! got with each node ([`Given`]), and two questions decide the seam. *May the archive be left?* Once it has given everything
+//! that this node had taken in at some moment, the rest is in the recent past ([`Given::missing`]). *What in the recent past was
+//! given already?* Whatever has a lower number than the archive got to, and every copy of an event that was given by its other
+//! way ([`Given::has`]): the numbers of such retained events make a [`Seam`]. It is made once this node has taken in all that the
+//! archive gave, so nothing of that comes later.
+//!
+//! Contract: pure. Bounded: copies by the window of [`super::dedup`], nodes by those that published, ranges by the history.
+
+use std::ops::Range;
+
+use hashbrown::HashMap;
+use jiff::{SignedDuration, Timestamp};
+
+use super::dedup::{Copies, Keys, Occurrence};
+use super::origin::{Marks, NodeId, Origin, Trace};
+use crate::event::Event;
+
+/// A node whose last message is so much older than the archive's last is not waited for: what it published has come or will not.
+const RECENT: SignedDuration = SignedDuration::from_secs(15);
+
+/// What the archive says of an event, compared with what it gave before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it is to be given.
+    pub new: bool,
+    /// Events of its node that should stand before it and do not.
+    pub missing: u64,
+}
+
+/// How far a reader has got with one node.
+#[derive(Debug, Clone, Copy)]
+struct Reached {
+    next: u64,
+    /// When the last message of the node was stored.
+    stored: Timestamp,
+}
+
+/// What a reader has given.
+#[derive(Debug)]
+pub struct Given {
+    nodes: HashMap<NodeId, Reached>,
+    /// When the last message was stored.
+    latest: Timestamp,
+    copies: Copies,
+    keys: Keys,
+}
+
+impl Given {
+    /// Nothing yet. A copy is known as long as no more than `window` other events of endpoints come between.
+    pub fn new(window: usize) -> Self {
+        Self { nodes: HashMap::new(), latest: Timestamp::MIN, copies: Copies::new(window), keys: Keys::default() }
+    }
+
+    /// The next event, stored at that time.
+    pub fn event(&mut self, trace: Trace, event: &Event, stored: Timestamp) -> Verdict {
+        let Origin { node, number } = trace.origin;
+        if self.got_beyond(trace.origin) {
+            return Verdict { new: false, missing: 0 };
+        }
+        let missing = self.reach(node, number, stored);
+        self.reach(node, number + 1, stored);
+        let foreign = |occurrence: Occurrence| self.copies.foreign(self.keys.digest(event), occurrence);
+        Verdict { new: trace.occurrence.is_none_or(foreign), missing }
+    }
+
+    /// A sign of life: the node's next event has this number. Returns how many of its events should stand before it and do not.
+    pub fn reach(&mut self, node: NodeId, number: u64, stored: Timestamp) -> u64 {
+        self.latest = self.latest.max(stored);
+        let reached = self.nodes.entry(node).or_insert(Reached { next: number, stored });
+        let missing = number.saturating_sub(reached.next);
+        *reached = Reached { next: number.max(reached.next), stored };
+        missing
+    }
+
+    fn got_beyond(&self, origin: Origin) -> bool {
+        self.nodes.get(&origin.node).is_some_and(|reached| origin.number < reached.next)
+    }
+
+    /// How much of what stands before the marks was not given: events of nodes that were seen in the archive, and whether there may
+    /// be more, of nodes that are alive and were not seen yet. Who was neither seen nor heard lately published before the replay begins.
+    pub fn missing(&self, marks: &Marks, now: Timestamp) -> Missing {
+        let mut missing = Missing::default();
+        for (node, mark) in marks.iter().filter(|(_, mark)| mark.next > 0) {
+            match self.nodes.get(&node) {
+                Some(reached) => missing.events += mark.next.saturating_sub(reached.next),
+                None => missing.unknown |= mark.is_alive(now),
+            }
+        }
+        missing
+    }
+
+    /// Whether a node that has got so far has taken in all that was given and may still be on its way to it.
+    pub fn is_within(&self, marks: &Marks) -> bool {
+        let old = |stored| self.latest.duration_since(stored) > RECENT;
+        self.nodes.iter().all(|(node, reached)| marks.next(*node) >= reached.next || old(reached.stored))
+    }
+
+    /// Whether an event of the recent past was given.
+    pub fn has(&self, trace: Trace, event: &Event) -> bool {
+        self.got_beyond(trace.origin)
+            || trace.occurrence.is_some_and(|occurrence| self.copies.has(self.keys.digest(event), occurrence))
+    }
+}
+
+/// What the archive has not given of what it should.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Events.
+    pub events: u64,
+    /// Whether there may be others.
+    pub unknown: bool,
+}
+
+impl Missing {
+    /// Whether everything was given.
+    pub fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// How a replay goes on in the recent past.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seam {
+    first: u64,
+    /// Numbers of events that were given, in their order and apart from each other.
+    given: Vec<Range<u64>>,
+}
+
+impl Seam {
+    /// From this number on.
+    pub fn at(first: u64) -> Self {
+        Self { first, given: Vec::new() }
+    }
+
+    /// The event with this number was given. To be told in their order.
+    pub fn leave_out(&mut self, number: u64) {
+        match self.given.last_mut().filter(|last| last.end == number) {
+            Some(last) => last.end += 1,
+            None => self.given.push(number..number + 1),
+        }
+    }
+
+    /// Where the recent past begins.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Behind the last event that is left out: from here on everything may come live.
+    pub(crate) fn end(&self) -> u64 {
+        self.given.last().map_or(self.first, |range| range.end)
+    }
+
+    /// Whether an event is to be left out.
+    pub(crate) fn leaves_out(&self, number: u64) -> bool {
+        let at = self.given.partition_point(|range| range.end <= number);
+        self.given.get(at).is_some_and(|range| range.contains(&number))
+    }
+
+    /// How many events of a range are not left out.
+    pub(crate) fn wanted(&self, range: Range<u64>) -> u64 {
+        let within = |given: &Range<u64>| given.end.min(range.end).saturating_sub(given.start.max(range.start));
+        range.end.saturating_sub(range.start) - self.given.iter().map(within).sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+#[path = "splice_tests.rs"]
+mod tests;

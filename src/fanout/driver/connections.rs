@@ -1,0 +1,185 @@
+//! Connections that come to a shard, leave it, and are looked at.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use mio::{Interest, Token};
+
+use super::{Conn, Driver, Ending};
+use crate::AUDIT;
+use crate::broker::PublishError;
+use crate::broker::connection::{Connection, Kind};
+use crate::clock;
+use crate::fanout::control::Newcomer;
+use crate::fanout::outbox::ConnId;
+use crate::fanout::socket::Link;
+use crate::metrics::Source;
+use crate::overflow::Overflow;
+use crate::protocol::Close;
+use crate::websocket::guard::Guard;
+
+impl Driver {
+    pub(super) fn adopt(&mut self, newcomer: Newcomer) {
+        let Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, permit } = newcomer;
+        // Asked for here, by the thread that is told of changes: who was revoked on the way is not let in, and nobody keeps
+        // rights that have changed meanwhile.
+        let (Ok(access), Ok(mut link)) = (self.parts.authority.access(&identity), Link::new(stream, tls)) else {
+            return self.set_load();
+        };
+        let (shard, principal) = (&mut self.parts.shard, identity.principal().clone());
+        let conn = match since {
+            Some(start) => shard.open_since(principal, &access, overflow, start),
+            None => shard.open(principal, &access, overflow),
+        };
+        let token = Token(conn.0 as usize);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.parts.poll.registry().register(link.source(), token, interest) {
+            tracing::warn!(%error, %peer, "cannot watch a socket");
+            self.parts.shard.remove(conn);
+            return;
+        }
+        if conn.0 as usize >= self.conns.len() {
+            self.conns.resize_with(conn.0 as usize + 1, || None);
+        }
+        let (now, created) = (Instant::now(), clock::now());
+        self.conns[conn.0 as usize] = Some(Conn {
+            link,
+            guard: Guard::new(encoding),
+            identity,
+            peer,
+            created,
+            seen: now,
+            pinged: now,
+            ending: None,
+            finished: false,
+            _permit: permit,
+        });
+        self.parts.shard.fanout().set_encoding(conn, encoding);
+        self.open += 1;
+        self.welcome(conn);
+        self.heard(conn, &early);
+        self.readable(conn);
+    }
+
+    fn welcome(&mut self, conn: ConnId) {
+        self.set_load();
+        let metrics = self.parts.metrics.all();
+        metrics.connections.inc();
+        metrics.connections_opened.inc();
+        if let Some(connection) = self.describe(conn) {
+            let Connection { principal, remote_addr, .. } = &connection;
+            tracing::info!(target: AUDIT, principal, peer = %remote_addr, "websocket opened");
+            self.announce("create", &connection);
+        }
+        if self.draining.is_some_and(|drain| drain.said_goodbye) {
+            self.parts.shard.close(conn, Close::Draining);
+        }
+    }
+
+    /// The connection as operators see it.
+    fn describe(&mut self, conn: ConnId) -> Option<Connection> {
+        let entry = self.conns.get(conn.0 as usize)?.as_ref()?;
+        let (principal, expires) = (entry.identity.principal().as_str(), entry.identity.expires_at());
+        let mut connection = Connection::new(Kind::Websocket, principal, entry.peer, entry.created, expires);
+        let shard = &mut self.parts.shard;
+        connection.registrations = shard.registrations(conn);
+        let depth = shard.fanout().depth(conn);
+        (connection.queued_events, connection.queued_bytes) = (depth.events, depth.bytes);
+        (connection.delivered_events, connection.dropped_events) = shard.fanout().totals(conn);
+        connection.overflow = shard.fanout().policy(conn).map(Overflow::name);
+        let oldest = shard.fanout().oldest_us(conn);
+        connection.queued_age_milliseconds = oldest.map_or(0, |us| self.now_us().saturating_sub(us) / 1000);
+        Some(connection)
+    }
+
+    /// Every connection of this shard.
+    pub(super) fn describe_all(&mut self) -> Vec<Connection> {
+        let all = 0..u32::try_from(self.conns.len()).expect("fewer than 4 billion connections");
+        all.filter_map(|at| self.describe(ConnId(at))).collect()
+    }
+
+    /// Closes the connection from this address, if it is one of this shard's.
+    pub(super) fn delete(&mut self, peer: SocketAddr) -> Option<Connection> {
+        let is_it = |entry: &Option<Conn>| entry.as_ref().is_some_and(|entry| entry.peer == peer);
+        let at = self.conns.iter().position(is_it)?;
+        let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
+        let connection = self.describe(conn);
+        self.parts.shard.close(conn, Close::Deleted);
+        connection
+    }
+
+    /// Publishes an event about a connection; while the inboxes are full it waits for a later turn.
+    fn announce(&mut self, action: &str, connection: &Connection) {
+        if self.parts.connection_events {
+            self.news.push(connection.event(action, clock::now()));
+            self.announce_news();
+        }
+    }
+
+    /// Publishes what waits to be told.
+    pub(super) fn announce_news(&mut self) {
+        if self.news.is_empty() {
+            return;
+        }
+        match self.parts.broker.publish_or_return(std::mem::take(&mut self.news), Source::Connections) {
+            Err((PublishError::Full { .. }, events)) => self.news = events,
+            Ok(_) | Err((PublishError::Stopped, _)) => {}
+        }
+    }
+
+    fn set_load(&self) {
+        self.parts.load.store(self.open, Ordering::Relaxed);
+    }
+
+    /// Forgets a connection; the socket closes with it.
+    pub(super) fn vanish(&mut self, conn: ConnId) {
+        self.note_closing();
+        let described = self.describe(conn);
+        let Some(mut entry) = self.conns.get_mut(conn.0 as usize).and_then(Option::take) else { return };
+        self.parts.shard.remove(conn);
+        // Closing the socket would do; a failure means that it is gone already.
+        drop(self.parts.poll.registry().deregister(entry.link.source()));
+        self.open -= 1;
+        self.set_load();
+        let metrics = self.parts.metrics.all();
+        metrics.connections.dec();
+        let reason = entry.ending.map(|ending| ending.reason);
+        metrics.disconnected(reason);
+        let reason = reason.map_or("vanished", Close::label);
+        tracing::info!(target: AUDIT, principal = %entry.identity.principal(), peer = %entry.peer, reason, "websocket closed");
+        if let Some(connection) = described {
+            self.announce("delete", &connection);
+        }
+    }
+
+    /// Starts the clock for connections that got their close frame.
+    pub(super) fn note_closing(&mut self) {
+        let deadline = Instant::now() + self.parts.timing.close;
+        for (conn, close) in self.parts.shard.take_closing() {
+            let draining = self.draining;
+            if let Some(entry) = self.conn(conn) {
+                let deadline = draining.map_or(deadline, |drain| drain.deadline);
+                entry.ending = Some(Box::new(Ending { reason: close, deadline }));
+                if close.is_slow_consumer() {
+                    let (peer, principal) = (entry.peer, entry.identity.principal());
+                    tracing::warn!(%peer, %principal, reason = %close.reason(), "slow consumer");
+                }
+            }
+        }
+    }
+
+    /// Rights have changed somewhere: every connection gets those that are its own now.
+    pub(super) fn review_access(&mut self) {
+        for at in 0..self.conns.len() {
+            let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
+            let authority = Arc::clone(&self.parts.authority);
+            let Some(entry) = self.conn(conn) else { continue };
+            match authority.access(&entry.identity) {
+                Ok(access) => self.parts.shard.set_access(conn, &access),
+                Err(_) => self.parts.shard.close(conn, Close::Revoked),
+            }
+        }
+    }
+}

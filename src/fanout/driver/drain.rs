@@ -1,0 +1,47 @@
+//! The end of a shard: what was taken in is delivered, then everybody gets a close frame.
+//!
+//! The turns go on as before, so sockets that were full are written to again. Nobody publishes any more, so there is time:
+//! events are taken only while every outbox has room for a whole turn, and a reader that reads is never closed as a
+//! slow one because the server ends. Half of the drain's time is kept for the close frames; a reader that does not
+//! read holds the others up no longer than until then.
+
+use std::time::Instant;
+
+use super::{Drain, Driver};
+use crate::fanout::outbox::ConnId;
+use crate::protocol::Close;
+
+impl Driver {
+    /// Begins to drain.
+    pub(super) fn drain(&mut self, deadline: Instant) {
+        let now = Instant::now();
+        let patience = now + deadline.saturating_duration_since(now) / 2;
+        self.draining = Some(Drain { deadline, patience, said_goodbye: false });
+    }
+
+    /// Whether events may be taken in this turn.
+    pub(super) fn may_take_events(&mut self) -> bool {
+        let Some(next) = self.next_bytes() else { return false };
+        let (events, bytes) = (self.portion.events, self.portion.bytes.max(next));
+        let fanout = self.parts.shard.fanout();
+        match self.draining {
+            Some(drain) if Instant::now() < drain.patience => fanout.all_have_room(events, bytes),
+            _ => fanout.dirty_have_room(events, bytes),
+        }
+    }
+
+    /// Says good-bye to everybody once nothing is left to be taken.
+    pub(super) fn end_drain(&mut self) {
+        if self.has_events() {
+            return;
+        }
+        let Some(drain) = self.draining.as_mut().filter(|drain| !drain.said_goodbye) else { return };
+        drain.said_goodbye = true;
+        for at in 0..self.conns.len() {
+            let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
+            if self.conn(conn).is_some() {
+                self.parts.shard.close(conn, Close::Draining);
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! How many events a turn takes in.
+//!
+//! At most `TURN_EVENTS` or `TURN_BYTES` of them, and at most a quarter of an outbox; and only when every connection
+//! that can be written to has room for them. So one large batch never closes a reader that follows, however small the
+//! outboxes are: what waits for it is written first. A reader whose socket takes nothing is not waited for.
+
+use super::turn::{CATCH_UP_EVENTS, TURN_BYTES};
+use super::{Driver, Parts};
+use crate::clock;
+use crate::fanout::catch_up::Allowance;
+
+impl Driver {
+    /// Bytes of the next event, if there is one.
+    pub(super) fn next_bytes(&mut self) -> Option<usize> {
+        if self.started.is_none() {
+            self.started = self.parts.inbox.next().map(|batch| (batch, 0));
+        }
+        self.started.as_ref().map(|(batch, at)| batch.events[*at].frame().len())
+    }
+
+    /// Publishes the next events, as many as a turn allows, but at least one. A batch may be far larger than that: then the
+    /// rest of it waits for the next turn, and the sockets come in between. Returns how many they were.
+    pub(super) fn take_events(&mut self) -> usize {
+        let (mut events, mut bytes) = (0, 0);
+        while let Some(next) = self.next_bytes() {
+            bytes += next;
+            if events == self.portion.events || (events > 0 && bytes > self.portion.bytes) {
+                break;
+            }
+            let Some((batch, at)) = self.started.take() else { break };
+            events += 1;
+            self.parts.shard.publish(&batch.events[at], batch.received_us);
+            self.parts.shard.set_position(batch.first + at as u64 + 1);
+            if at + 1 < batch.events.len() {
+                self.started = Some((batch, at + 1));
+            }
+        }
+        events
+    }
+
+    pub(super) fn has_events(&self) -> bool {
+        self.started.is_some() || !self.parts.inbox.is_empty()
+    }
+
+    /// What is left waits for the next turn, behind everybody's live events.
+    pub(super) fn catch_up(&mut self) {
+        let Parts { shard, broker, .. } = &mut self.parts;
+        if shard.may_catch_up() {
+            let allowance = Allowance { events: CATCH_UP_EVENTS, bytes: TURN_BYTES };
+            shard.catch_up(broker.history(), allowance, broker.now_us(), clock::now());
+        }
+    }
+}

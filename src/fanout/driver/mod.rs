@@ -1,0 +1,277 @@
+//! The loop of a shard's thread: sockets on one side, a [`Shard`] on the other.
+//!
+//! A turn is: what the poll reports (reads, commands), what the control plane asks, a batch of events, one vectored write for
+//! every connection that has something to write, timers. What waits for a connection when its turn comes goes out in one
+//! write; under load that is hundreds of frames, at rest one, and no timer delays it.
+//!
+//! Contract: nothing here blocks but the poll. A turn takes in a few events ([`taking`]), then everybody is written to; a
+//! connection gets at most one write a round, and the round begins at another place each turn, so that nobody is always last.
+
+mod connections;
+mod drain;
+mod intake;
+mod read;
+mod timers;
+mod turn;
+mod write;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use jiff::Timestamp;
+use mio::{Events, Poll, Token};
+
+use super::control::{Control, Permit};
+use super::outbox::Budget;
+use super::outbox::ConnId;
+use super::session::Shard;
+use super::socket::Link;
+use crate::auth::{Authority, Identity};
+use crate::broker::Broker;
+use crate::broker::inbox::{Batch, Inbox};
+use crate::event::Event;
+use crate::metrics::{FilterCost, Limit, ShardMetrics};
+use crate::protocol::Close;
+use crate::websocket::deflate::Inflater;
+use crate::websocket::guard::Guard;
+use turn::{Portion, READ_BYTES};
+
+/// A drain that has begun.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    /// When connections that are left are cut.
+    deadline: Instant,
+    /// Until when readers that are behind are waited for.
+    patience: Instant,
+    /// Whether everything was delivered or dropped and everybody was sent a close frame.
+    said_goodbye: bool,
+}
+
+/// The token of the wake-up.
+pub(super) const WAKE: Token = Token(usize::MAX);
+
+/// Times that the driver keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Between pings.
+    pub ping: Duration,
+    /// Without a sign of life.
+    pub idle: Duration,
+    /// For the client to take its close frame and go.
+    pub close: Duration,
+    /// For an event to wait for a connection whose policy is to disconnect.
+    pub age: Option<Duration>,
+    /// Whether a connection ends with the token it came with.
+    pub close_on_token_expiry: bool,
+}
+
+/// A connection of this shard.
+#[derive(Debug)]
+struct Conn {
+    link: Link,
+    guard: Guard,
+    identity: Identity,
+    peer: SocketAddr,
+    created: Timestamp,
+    seen: Instant,
+    pinged: Instant,
+    /// Nothing as long as the connection is open.
+    ending: Option<Box<Ending>>,
+    finished: bool,
+    _permit: Permit,
+}
+
+/// How a connection ends that got its close frame.
+#[derive(Debug)]
+struct Ending {
+    reason: Close,
+    /// When the connection is cut if the client has not gone by itself.
+    deadline: Instant,
+}
+
+/// Everything that a shard's thread is given.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) poll: Poll,
+    pub(super) shard: Shard,
+    pub(super) inbox: Inbox,
+    pub(super) control: Receiver<Control>,
+    pub(super) metrics: ShardMetrics,
+    pub(super) budget: Arc<Budget>,
+    /// Of the shard.
+    pub(super) number: usize,
+    pub(super) authority: Arc<Authority>,
+    pub(super) broker: Arc<Broker>,
+    pub(super) load: Arc<AtomicUsize>,
+    pub(super) review: Arc<AtomicBool>,
+    pub(super) timing: Timing,
+    pub(super) connection_events: bool,
+    pub(super) message_limit: usize,
+    pub(super) epoch: Instant,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Driver {
+    parts: Parts,
+    conns: Vec<Option<Conn>>,
+    open: usize,
+    /// Connections with more to read than a turn allows.
+    unread: Vec<ConnId>,
+    dirty: Vec<ConnId>,
+    scratch: Box<[u8]>,
+    inflater: Inflater,
+    /// A batch that was begun, and its next event.
+    started: Option<(Arc<Batch>, usize)>,
+    /// Events about connections that are yet to be published.
+    news: Vec<Event>,
+    turn: usize,
+    /// How much a turn takes in.
+    portion: Portion,
+    tick: Duration,
+    next_tick: Instant,
+    draining: Option<Drain>,
+}
+
+impl Driver {
+    pub(super) fn new(mut parts: Parts) -> Self {
+        let Timing { ping, idle, close, age, .. } = parts.timing;
+        let shortest = ping.min(idle).min(close).min(age.unwrap_or(idle));
+        let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let portion = Portion::of(parts.shard.fanout().limits());
+        Self {
+            parts,
+            conns: Vec::new(),
+            open: 0,
+            unread: Vec::new(),
+            dirty: Vec::new(),
+            scratch: vec![0; READ_BYTES].into(),
+            inflater: Inflater::default(),
+            started: None,
+            news: Vec::new(),
+            turn: 0,
+            portion,
+            tick,
+            next_tick: Instant::now() + tick,
+            draining: None,
+        }
+    }
+
+    /// Runs until the shard has been drained.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        while !self.is_done() {
+            let timeout = self.timeout();
+            if let Err(error) = self.parts.poll.poll(&mut events, Some(timeout)) {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    tracing::error!(%error, "poll failed");
+                }
+                continue;
+            }
+            self.parts.inbox.rearm();
+            self.take_turn(&events);
+        }
+        self.flush_metrics();
+    }
+
+    fn is_done(&self) -> bool {
+        self.draining.is_some_and(|drain| drain.said_goodbye) && self.open == 0
+    }
+
+    fn timeout(&mut self) -> Duration {
+        let busy = (self.has_events() && self.may_take_events())
+            || !self.news.is_empty()
+            || !self.unread.is_empty()
+            || !self.parts.control.is_empty()
+            || self.parts.shard.fanout().has_dirty()
+            || self.parts.shard.may_catch_up();
+        if busy { Duration::ZERO } else { self.next_tick.saturating_duration_since(Instant::now()) }
+    }
+
+    fn take_turn(&mut self, events: &Events) {
+        let begun = Instant::now();
+        for conn in std::mem::take(&mut self.unread) {
+            self.readable(conn);
+        }
+        for event in events {
+            if event.token() == WAKE {
+                continue;
+            }
+            let conn = ConnId(u32::try_from(event.token().0).expect("tokens are connection numbers"));
+            if event.is_writable() {
+                self.writable(conn);
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                self.readable(conn);
+            }
+        }
+        self.obey();
+        let taken = if self.may_take_events() { self.take_events() } else { 0 };
+        self.end_drain();
+        self.catch_up();
+        self.flush();
+        self.parts.shard.keep_budget(&self.parts.budget, self.parts.number);
+        self.note_closing();
+        self.announce_news();
+        let now = Instant::now();
+        if now >= self.next_tick {
+            self.next_tick = now + self.tick;
+            self.keep_time();
+        }
+        self.flush_metrics();
+        self.parts.metrics.turn(taken, begun.elapsed());
+    }
+
+    fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(conn.0 as usize)?.as_mut()
+    }
+
+    fn obey(&mut self) {
+        // Before newcomers are taken in: they are judged anew when they are.
+        if self.parts.review.swap(false, Ordering::AcqRel) {
+            self.review_access();
+        }
+        while let Ok(control) = self.parts.control.try_recv() {
+            match control {
+                Control::Adopt(newcomer) => self.adopt(*newcomer),
+                // Who asked may have gone.
+                Control::List(reply) => drop(reply.send(self.describe_all())),
+                Control::Delete(peer, reply) => drop(reply.send(self.delete(peer))),
+                Control::Drain(deadline) => self.drain(deadline),
+            }
+        }
+    }
+
+    fn flush_metrics(&mut self) {
+        let counts = self.parts.shard.fanout().take_counts();
+        let size = self.parts.shard.take_size();
+        let Parts { metrics, shard, .. } = &mut self.parts;
+        metrics.flush(&counts, size);
+        let filters = shard.take_filter_cost();
+        if filters != FilterCost::default() {
+            metrics.filters(filters);
+        }
+        let commands = shard.take_commands();
+        if commands.too_many() > 0 {
+            metrics.all().limited(Limit::Registrations, commands.too_many());
+        }
+        for (outcome, count) in commands.iter().filter(|(_, count)| *count > 0) {
+            metrics.all().command(outcome, count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let size = size_of::<Option<Conn>>();
+        assert!(size <= 336, "{size} bytes of each idle connection");
+    }
+}

@@ -1,0 +1,61 @@
+//! What a shard's thread does because time has passed: pings, deadlines, the age of what waits.
+
+use std::time::{Duration, Instant};
+
+use super::{Driver, Timing};
+use crate::clock;
+use crate::fanout::outbox::ConnId;
+use crate::fanout::outbox::Frame;
+use crate::overflow::Overflow;
+use crate::protocol::Close;
+use crate::websocket::frame;
+
+impl Driver {
+    pub(super) fn keep_time(&mut self) {
+        let (now, now_us) = (Instant::now(), self.now_us());
+        let mut oldest = Duration::ZERO;
+        for at in 0..self.conns.len() {
+            let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
+            self.keep_time_of(conn, now);
+            oldest = oldest.max(self.keep_age_of(conn, now_us));
+        }
+        self.note_closing();
+        let deepest = self.parts.shard.fanout().deepest();
+        self.parts.metrics.peak(deepest, oldest);
+    }
+
+    /// Microseconds since the epoch of the broker.
+    pub(super) fn now_us(&self) -> u64 {
+        u64::try_from(self.parts.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// For how long something has been waiting for a connection; too long, and it is closed.
+    fn keep_age_of(&mut self, conn: ConnId, now_us: u64) -> Duration {
+        let fanout = self.parts.shard.fanout();
+        let Some(oldest) = fanout.oldest_us(conn) else { return Duration::ZERO };
+        let age = Duration::from_micros(now_us.saturating_sub(oldest));
+        let bounded = fanout.policy(conn) == Some(Overflow::Disconnect);
+        if bounded && self.parts.timing.age.is_some_and(|most| age > most) {
+            self.parts.shard.close(conn, Close::Stale { seconds: age.as_secs() });
+        }
+        age
+    }
+
+    fn keep_time_of(&mut self, conn: ConnId, now: Instant) {
+        let Timing { ping, idle, close_on_token_expiry: expires, .. } = self.parts.timing;
+        let drained = self.draining.is_some_and(|drain| now >= drain.deadline);
+        let Some(entry) = self.conn(conn) else { return };
+        if let Some(ending) = &entry.ending {
+            if drained || now >= ending.deadline {
+                self.vanish(conn);
+            }
+        } else if expires && entry.identity.is_expired(clock::now()) {
+            self.parts.shard.close(conn, Close::Expired);
+        } else if now.duration_since(entry.seen) >= idle {
+            self.parts.shard.close(conn, Close::Silent);
+        } else if now.duration_since(entry.pinged) >= ping {
+            entry.pinged = now;
+            self.parts.shard.control(conn, Frame::Constant(frame::PING));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! How a shard's thread writes: one vectored write a turn for every connection that has something to write.
+
+use std::io;
+
+use super::Driver;
+use crate::fanout::outbox::ConnId;
+use crate::fanout::outbox::gather::Gathered;
+
+/// Bytes of one vectored write.
+const WRITE_BYTES: usize = 256 << 10;
+
+impl Driver {
+    pub(super) fn writable(&mut self, conn: ConnId) {
+        if self.conn(conn).is_some() {
+            self.parts.shard.fanout().mark_dirty(conn);
+            self.flush_link(conn);
+        }
+    }
+
+    /// Hands encrypted bytes on, and ends a connection whose last frame is out.
+    pub(super) fn flush_link(&mut self, conn: ConnId) {
+        let Some(entry) = self.conn(conn) else { return };
+        match entry.link.flush() {
+            Ok(()) => self.finish_if_written(conn),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.vanish(conn),
+        }
+    }
+
+    fn finish_if_written(&mut self, conn: ConnId) {
+        let fanout = self.parts.shard.fanout();
+        if !fanout.is_closing(conn) || fanout.depth(conn).events > 0 {
+            return;
+        }
+        let Some(entry) = self.conn(conn).filter(|entry| !entry.finished) else { return };
+        match entry.link.finish() {
+            Ok(()) => entry.finished = true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.vanish(conn),
+        }
+    }
+
+    /// Writes to every connection that has something to write.
+    pub(super) fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        self.parts.shard.fanout().take_dirty(&mut dirty);
+        if !dirty.is_empty() {
+            self.turn = self.turn.wrapping_add(1);
+            let start = self.turn.wrapping_mul(7919) % dirty.len();
+            let (late, early) = dirty.split_at(start);
+            // One look at the clock a round: a round is a fraction of what the latency histogram can tell apart.
+            let now_us = self.now_us();
+            for &conn in early.iter().chain(late) {
+                self.write(conn, now_us);
+            }
+            self.parts.shard.fanout().end_round(now_us);
+        }
+        self.dirty = dirty;
+    }
+
+    fn write(&mut self, conn: ConnId, now_us: u64) {
+        let Some(entry) = self.conns.get_mut(conn.0 as usize).and_then(Option::as_mut) else { return };
+        let fanout = self.parts.shard.fanout();
+        let mut gathered = Gathered::new();
+        fanout.gather(conn, WRITE_BYTES, &mut gathered);
+        if gathered.is_empty() {
+            return;
+        }
+        let offered: usize = gathered.iter().map(|slice| slice.len()).sum();
+        let result = entry.link.write(&gathered);
+        drop(gathered);
+        match result {
+            Ok(n) => {
+                fanout.advance(conn, n, now_us);
+                if n < offered && entry.link.is_plain() {
+                    fanout.set_blocked(conn);
+                } else if fanout.is_closing(conn) && fanout.depth(conn).events == 0 {
+                    self.flush_link(conn);
+                } else {
+                    fanout.mark_dirty(conn);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => fanout.set_blocked(conn),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => fanout.mark_dirty(conn),
+            Err(_) => self.vanish(conn),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The frames that wait in a shard, each held once, with plain counts of the outboxes that wait for it.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::gap::Gap;
+use crate::event::Event;
+use crate::websocket::frame::Encoding;
+
+/// The number of a frame in its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FrameId(u32);
+
+impl FrameId {
+    /// Fills unused places; never looked up.
+    pub(super) const NONE: Self = Self(u32::MAX);
+}
+
+/// Bytes that go to clients as they are.
+#[derive(Debug)]
+pub enum Frame {
+    /// An event, shared by everybody who gets it.
+    Event {
+        /// The event; its frame is the bytes.
+        event: Arc<Event>,
+        /// Which of its frames.
+        encoding: Encoding,
+        /// When hydrant took it in, microseconds on the shard's own scale.
+        received_us: u64,
+    },
+    /// An answer to one connection.
+    Answer(Box<Event>),
+    /// A control frame for one connection.
+    Control(Box<[u8]>),
+    /// A frame that is always the same, such as a ping.
+    Constant(&'static [u8]),
+    /// What one connection has lost.
+    Gap(Box<Gap>),
+}
+
+impl Frame {
+    /// The bytes on the wire, header included.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Event { event, encoding, .. } => event.frame_in(*encoding),
+            Self::Answer(event) => event.frame(),
+            Self::Control(bytes) => bytes,
+            Self::Constant(bytes) => bytes,
+            Self::Gap(gap) => gap.bytes(),
+        }
+    }
+
+    /// Bytes of memory that are held because of this frame and were not before.
+    fn hold(&self) -> i64 {
+        size(match self {
+            Self::Event { event, encoding, .. } => event.hold(*encoding),
+            Self::Gap(_) | Self::Constant(_) => 0,
+            Self::Answer(_) | Self::Control(_) => self.bytes().len(),
+        })
+    }
+
+    /// Bytes of memory that are held no longer without this frame.
+    fn let_go(&self) -> i64 {
+        size(match self {
+            Self::Event { event, encoding, .. } => event.let_go(*encoding),
+            Self::Gap(_) | Self::Constant(_) => 0,
+            Self::Answer(_) | Self::Control(_) => self.bytes().len(),
+        })
+    }
+}
+
+fn size(bytes: usize) -> i64 {
+    i64::try_from(bytes).expect("what is in memory is below 2^63")
+}
+
+/// The events that a frame stands for, by their numbers in the shard; one, unless they were conflated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Span {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// What the connections have agreed to that wait for it, where there are several.
+    pub(super) wanted: Encoding,
+}
+
+impl Span {
+    /// Frames of one connection have none.
+    pub(super) const NONE: Self = Self::of(0);
+
+    /// One event.
+    pub(super) const fn of(number: u64) -> Self {
+        Self { first: number, last: number, wanted: Encoding::Plain }
+    }
+}
+
+#[derive(Debug)]
+struct Held {
+    frame: Frame,
+    references: u32,
+    span: Span,
+}
+
+/// What was released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Released {
+    /// An event, taken in at this time.
+    Event(u64),
+    /// A gap notice.
+    Gap,
+    /// Anything else.
+    Own,
+}
+
+/// All frames of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    held: Vec<Option<Held>>,
+    free: Vec<u32>,
+    /// Frames made of several events, so that each is made once and not for every connection.
+    conflated: HashMap<Span, FrameId>,
+    /// Bytes that this shard holds more than when it was last asked, of events only if no other shard holds them.
+    more: i64,
+}
+
+impl Frames {
+    /// Takes a frame in, with no references yet.
+    pub(super) fn insert(&mut self, frame: Frame, span: Span) -> FrameId {
+        self.more += frame.hold();
+        let held = Some(Held { frame, references: 0, span });
+        if let Some(free) = self.free.pop() {
+            self.held[free as usize] = held;
+            return FrameId(free);
+        }
+        self.held.push(held);
+        FrameId(u32::try_from(self.held.len() - 1).expect("fewer than 4 billion frames fit into memory"))
+    }
+
+    fn held(&self, id: FrameId) -> &Held {
+        self.held[id.0 as usize].as_ref().expect("an outbox holds a reference to its frames")
+    }
+
+    fn held_mut(&mut self, id: FrameId) -> &mut Held {
+        self.held[id.0 as usize].as_mut().expect("an outbox holds a reference to its frames")
+    }
+
+    /// The bytes of a frame.
+    #[inline]
+    pub(super) fn bytes(&self, id: FrameId) -> &[u8] {
+        self.held(id).frame.bytes()
+    }
+
+    /// The event in the frame, if it is one for everybody, and which events it stands for.
+    pub(super) fn event(&self, id: FrameId) -> Option<(&Arc<Event>, Span)> {
+        match self.held(id) {
+            Held { frame: Frame::Event { event, .. }, span, .. } => Some((event, *span)),
+            _ => None,
+        }
+    }
+
+    /// When the event in the frame was taken in.
+    pub(super) fn received_us(&self, id: FrameId) -> Option<u64> {
+        match self.held(id).frame {
+            Frame::Event { received_us, .. } => Some(received_us),
+            _ => None,
+        }
+    }
+
+    /// Whether the frame is a gap notice.
+    pub(super) fn is_gap(&self, id: FrameId) -> bool {
+        matches!(self.held(id).frame, Frame::Gap(_))
+    }
+
+    /// The gap in the frame, if it is a notice.
+    pub(super) fn gap_mut(&mut self, id: FrameId) -> Option<&mut Gap> {
+        match &mut self.held_mut(id).frame {
+            Frame::Gap(gap) => Some(gap),
+            _ => None,
+        }
+    }
+
+    /// An event that tells of everything from `first` to `last`, two events of one object, for connections that have agreed
+    /// to `wanted`: made if there is none yet, and then encoded by `encode`.
+    pub(super) fn conflate(
+        &mut self,
+        first: FrameId,
+        last: FrameId,
+        wanted: Encoding,
+        encode: impl FnOnce(&Event) -> Encoding,
+    ) -> FrameId {
+        let (Some((earlier, from)), Some((event, to))) = (self.event(first), self.event(last)) else {
+            unreachable!("only events are conflated")
+        };
+        let span = Span { first: from.first, last: to.last, wanted };
+        if let Some(&made) = self.conflated.get(&span) {
+            return made;
+        }
+        let event = Arc::new(event.since(earlier));
+        let encoding = encode(&event);
+        let received_us = self.received_us(last).unwrap_or_default();
+        let made = self.insert(Frame::Event { event, encoding, received_us }, span);
+        self.conflated.insert(span, made);
+        made
+    }
+
+    /// Adds references; a frame that has none afterwards is forgotten.
+    pub(super) fn retain(&mut self, id: FrameId, references: u32) {
+        let held = self.held_mut(id);
+        held.references += references;
+        if held.references == 0 {
+            self.forget(id);
+        }
+    }
+
+    /// Takes one reference back.
+    pub(super) fn release(&mut self, id: FrameId) -> Released {
+        self.release_many(id, 1)
+    }
+
+    /// Takes references back.
+    pub(super) fn release_many(&mut self, id: FrameId, references: u32) -> Released {
+        let held = self.held_mut(id);
+        held.references -= references;
+        let released = match held.frame {
+            Frame::Event { received_us, .. } => Released::Event(received_us),
+            Frame::Gap(_) => Released::Gap,
+            Frame::Answer(_) | Frame::Control(_) | Frame::Constant(_) => Released::Own,
+        };
+        if held.references == 0 {
+            self.forget(id);
+        }
+        released
+    }
+
+    #[cold]
+    fn forget_conflated(&mut self, span: Span) {
+        self.conflated.remove(&span);
+    }
+
+    fn forget(&mut self, id: FrameId) {
+        let span = self.held(id).span;
+        if span.first != span.last {
+            self.forget_conflated(span);
+        }
+        if let Some(held) = self.held[id.0 as usize].take() {
+            self.more -= held.frame.let_go();
+        }
+        self.free.push(id.0);
+    }
+
+    /// How many bytes are held more than at the last call. See [`super::budget::Budget`].
+    pub(super) fn take_more(&mut self) -> i64 {
+        std::mem::take(&mut self.more)
+    }
+
+    /// How many frames are held.
+    pub(super) fn len(&self) -> usize {
+        self.held.len() - self.free.len()
+    }
+}
+
+/// Bytes of a frame's place in the slab.
+#[cfg(test)]
+pub(super) const SIZE: usize = size_of::<Option<Held>>();

@@ -1,0 +1,63 @@
+//! The notice that stands in the stream where events were dropped: `hydrant.gap.queue`.
+//!
+//! It says how many they were and the times of the first and the last of them. While it waits it may take in more; its
+//! text is written when the connection's turn to be written to comes.
+
+use jiff::Timestamp;
+use smallvec::SmallVec;
+
+use crate::event::{Draft, Event};
+use crate::protocol::gap::{GAP, HYDRANT, QUEUE};
+
+/// The time of an event as its producer wrote it.
+type Time = SmallVec<[u8; 36]>;
+
+/// Events that were dropped one after the other.
+#[derive(Debug)]
+pub struct Gap {
+    count: u64,
+    first: Time,
+    last: Time,
+    /// The notice as it was last written; nothing if it has to be written anew.
+    written: Option<Event>,
+}
+
+impl Gap {
+    /// A gap of one event.
+    pub(super) fn new(time: &str) -> Self {
+        Self {
+            count: 1,
+            first: Time::from_slice(time.as_bytes()),
+            last: Time::from_slice(time.as_bytes()),
+            written: None,
+        }
+    }
+
+    /// Takes in one more.
+    pub(super) fn add(&mut self, time: &str) {
+        self.count += 1;
+        self.last.clear();
+        self.last.extend_from_slice(time.as_bytes());
+        self.written = None;
+    }
+
+    /// Writes the notice down, if that is due.
+    pub(super) fn write(&mut self) {
+        if self.written.is_some() {
+            return;
+        }
+        let text = |time: &Time| String::from_utf8_lossy(time).into_owned();
+        let (count, first, last) = (self.count, text(&self.first), text(&self.last));
+        // Times are RFC 3339: nothing in them needs an escape.
+        let object = format!(r#"{{"From":"{first}","To":"{last}","Events":{count}}}"#);
+        let mut draft = Draft::new(HYDRANT, GAP, QUEUE);
+        draft.time = Some(last.into());
+        draft.object = &object;
+        self.written = Some(draft.seal_for_one(Timestamp::UNIX_EPOCH));
+    }
+
+    /// The frame; empty as long as it has to be written.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.written.as_ref().map_or(&[], Event::frame)
+    }
+}

@@ -1,0 +1,181 @@
+//! What happens to an outbox that is full, by its connection's policy.
+//!
+//! *Disconnect*: nothing here; the caller closes the connection. *Drop-oldest*: the oldest events go, never an answer and
+//! never the frame that was begun, and a notice in their place says how many; neighbouring gaps are one. What is dropped
+//! costs the same however much waits. *Conflate*: of the updates of one object the latest stays where it stands, with the
+//! state before the first of them. It begins when a quarter of the bounds waits, so that a reader that follows gets
+//! every event, and goes through the whole outbox each time; the next time comes when twice as much waits, or, at the
+//! bounds, only if a quarter of them became free. So it costs a few steps an event, and a connection for which it
+//! frees too little is closed.
+
+use hashbrown::HashMap;
+
+use super::barriers::{Barriers, is_update};
+use super::frames::{Frame, FrameId, Frames, Span};
+use super::gap::Gap;
+use super::{ConnId, Fanout, encode};
+use crate::event::Event;
+use crate::overflow::Overflow;
+use crate::stats::{Delivery, Dropped};
+
+impl Fanout {
+    /// What becomes of an event of `bytes` that does not fit; `Queued` if it does now.
+    #[cold]
+    pub(super) fn refuse(&mut self, event: &Event, bytes: usize, conn: ConnId) -> Delivery {
+        let outbox = self.outbox(conn);
+        let (closing, policy) = (outbox.is_closing(), outbox.policy());
+        if !closing && self.make_room(conn, bytes) {
+            return Delivery::Queued;
+        }
+        self.counts.matched += 1;
+        self.outbox(conn).count_dropped(1);
+        let (reason, delivery) = match policy {
+            _ if closing => (Dropped::Closed, Delivery::Closed),
+            Overflow::DropOldest => (Dropped::Oldest, Delivery::Dropped),
+            Overflow::Disconnect | Overflow::Conflate => (Dropped::SlowConsumer, Delivery::Overflow),
+        };
+        self.counts.drop_events(reason, 1);
+        if delivery == Delivery::Dropped {
+            self.note_gap(conn, event.time());
+        }
+        delivery
+    }
+
+    /// Tries to make room for a frame of `bytes`.
+    #[cold]
+    pub(super) fn make_room(&mut self, conn: ConnId, bytes: usize) -> bool {
+        match self.outbox(conn).policy() {
+            Overflow::Disconnect => false,
+            Overflow::DropOldest => self.drop_until_it_fits(conn, bytes),
+            Overflow::Conflate => self.conflate_until_it_fits(conn, bytes),
+        }
+    }
+
+    fn drop_until_it_fits(&mut self, conn: ConnId, bytes: usize) -> bool {
+        let limits = self.limits;
+        while !self.outbox(conn).has_room(bytes, &limits) {
+            if !self.drop_oldest(conn) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Drops the oldest event of a connection. Returns whether there was one.
+    pub(super) fn drop_oldest(&mut self, conn: ConnId) -> bool {
+        let Self { outboxes, frames, spare, .. } = self;
+        let Some(outbox) = outboxes[conn.at()].as_mut() else { return false };
+        let frame = loop {
+            match outbox.droppable() {
+                Some(frame) if frames.event(frame).is_some() => break frame,
+                _ if !outbox.keep(spare) => return false,
+                _ => {}
+            }
+        };
+        let bytes = frames.bytes(frame).len();
+        outbox.discard(bytes, spare);
+        outbox.count_dropped(1);
+        self.counts.drop_events(Dropped::Oldest, 1);
+        self.waiting.events -= 1;
+        self.waiting.bytes -= bytes;
+        if let Some((event, _)) = self.frames.event(frame) {
+            let event = std::sync::Arc::clone(event);
+            self.note_gap(conn, event.time());
+        }
+        self.frames.release(frame);
+        true
+    }
+
+    /// Notes that the event of this time is missing behind what was kept.
+    fn note_gap(&mut self, conn: ConnId, time: &str) {
+        let Self { outboxes, frames, dirty, .. } = self;
+        let outbox = outboxes[conn.at()].as_mut().expect("only open connections overflow");
+        if let Some(gap) = outbox.last_kept().and_then(|last| frames.gap_mut(last)) {
+            gap.add(time);
+            return;
+        }
+        let frame = frames.insert(Frame::Gap(Box::new(Gap::new(time))), Span::NONE);
+        frames.retain(frame, 1);
+        outbox.push_gap(frame);
+        if outbox.mark_dirty() {
+            dirty.push(conn);
+        }
+        self.counts.overflow(Overflow::DropOldest);
+    }
+
+    /// Makes an outbox smaller because all together are too large. Returns false if that cannot be done without closing the
+    /// connection.
+    pub fn shrink(&mut self, conn: ConnId) -> bool {
+        let outbox = self.outbox(conn);
+        let before = outbox.depth().bytes;
+        match outbox.policy() {
+            Overflow::Disconnect => return false,
+            Overflow::DropOldest => while self.outbox(conn).depth().bytes > before / 2 && self.drop_oldest(conn) {},
+            Overflow::Conflate => self.conflate(conn),
+        }
+        4 * self.outbox(conn).depth().bytes <= 3 * before
+    }
+
+    fn conflate_until_it_fits(&mut self, conn: ConnId, bytes: usize) -> bool {
+        let limits = self.limits;
+        let at_bounds = self.outbox(conn).is_at_its_bounds();
+        self.conflate(conn);
+        let outbox = self.outbox(conn);
+        let left = outbox.depth();
+        let enough = 4 * left.events <= 3 * limits.events && 4 * left.bytes <= 3 * limits.bytes;
+        outbox.choose_shift(&limits);
+        (enough || !at_bounds) && outbox.has_room(bytes, &limits)
+    }
+
+    /// Keeps of the updates of each object only the latest.
+    fn conflate(&mut self, conn: ConnId) {
+        let Self { outboxes, frames, encoder, counts, spare, .. } = self;
+        let Some(outbox) = outboxes[conn.at()].as_mut() else { return };
+        counts.overflow(Overflow::Conflate);
+        let (before, wanted) = (outbox.depth().bytes, outbox.encoding());
+        let waiting: Vec<FrameId> = outbox.frames().collect();
+        let begun = usize::from(outbox.started().is_some());
+        let firsts = firsts(frames, &self.barriers, &waiting, begun);
+        let mut left = Vec::with_capacity(waiting.len());
+        let mut bytes = 0;
+        for (&frame, first) in waiting.iter().zip(&firsts) {
+            let Some(first) = *first else { continue };
+            let stays = if first == frame {
+                frame
+            } else {
+                frames.conflate(first, frame, wanted, |event| encode::encode(encoder, counts, event, wanted))
+            };
+            // Before anything is released, so that what is still needed is not forgotten.
+            frames.retain(stays, 1);
+            bytes += frames.bytes(stays).len();
+            left.push(stays);
+        }
+        for &frame in &waiting {
+            frames.release(frame);
+        }
+        let (gone, bytes) = (waiting.len() - left.len(), bytes - outbox.written());
+        outbox.refill(&left, bytes, spare);
+        counts.conflated += gone as u64;
+        self.waiting.events -= gone;
+        self.waiting.bytes = self.waiting.bytes + bytes - before;
+    }
+}
+
+/// For each frame the first of those that it stands for from now on: itself, an earlier update of its object, or
+/// nothing if a later one stands for it. The first `begun` frames stay as they are.
+fn firsts(frames: &Frames, barriers: &Barriers, waiting: &[FrameId], begun: usize) -> Vec<Option<FrameId>> {
+    let mut firsts: Vec<Option<FrameId>> = waiting.iter().copied().map(Some).collect();
+    let mut latest: HashMap<(&str, &str), usize> = HashMap::new();
+    for (at, &frame) in waiting.iter().enumerate().skip(begun) {
+        let Some((event, _)) = frames.event(frame) else { continue };
+        let object = (event.kind(), event.key());
+        if !is_update(event) {
+            latest.remove(&object);
+        } else if let Some(before) = latest.insert(object, at)
+            && frames.event(waiting[before]).is_some_and(|(_, span)| !barriers.any_since(span.last, event))
+        {
+            firsts[at] = firsts[before].take();
+        }
+    }
+    firsts
+}

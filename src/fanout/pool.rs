@@ -1,0 +1,222 @@
+//! The shards' threads, and how the control plane reaches them.
+//!
+//! Contract: a connection is given to one shard and stays there. Handing over never blocks: if a shard's control queue is
+//! full, the connection is refused. [`Pool::drain`] ends all threads.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use mio::{Poll, Waker};
+use tokio::sync::oneshot;
+
+use super::control::{Control, Newcomer};
+use super::driver::{Driver, Parts, Timing, WAKE};
+use super::outbox::Budget;
+use super::outbox::DeflatePolicy;
+use super::session::Shard;
+use crate::auth::Authority;
+use crate::broker::Broker;
+use crate::broker::archive::Wake;
+use crate::broker::connection::Connection;
+use crate::broker::inbox::{InboxLimits, inbox};
+use crate::index;
+use crate::logging::crash::Vital;
+use crate::stats::OutboxLimits;
+
+/// Requests that may wait for a shard.
+const CONTROL_QUEUE: usize = 4096;
+
+#[derive(Debug)]
+struct Port {
+    control: Sender<Control>,
+    waker: Arc<Waker>,
+    load: Arc<AtomicUsize>,
+    /// Rights have changed since the shard last looked. A mark and not a request: it needs no room in the queue.
+    review: Arc<AtomicBool>,
+}
+
+/// What every shard is made with.
+#[derive(Debug, Clone)]
+pub struct ShardSettings {
+    /// Bounds of the index.
+    pub index: index::Limits,
+    /// Bounds of each outbox.
+    pub outbox: OutboxLimits,
+    /// Bytes that all outboxes of all shards may hold together.
+    pub total_bytes: usize,
+    /// Bounds of each shard's inbox.
+    pub inbox: InboxLimits,
+    /// What is deflated for connections that have agreed to it.
+    pub deflate: Option<DeflatePolicy>,
+    /// Longest message of a client, bytes.
+    pub message_bytes: usize,
+    /// Pings and deadlines.
+    pub timing: Timing,
+    /// Whether connections are told of by events.
+    pub connection_events: bool,
+}
+
+/// The shards. See the module's text.
+#[derive(Debug)]
+pub struct Pool {
+    ports: Vec<Port>,
+    threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Pool {
+    /// Starts `shards` threads and attaches them to the broker.
+    ///
+    /// # Errors
+    /// When the system refuses a thread, a poll or a wake-up.
+    pub fn start(
+        shards: usize,
+        settings: &ShardSettings,
+        broker: &Arc<Broker>,
+        authority: &Arc<Authority>,
+        epoch: Instant,
+    ) -> io::Result<Self> {
+        let mut pool = Self { ports: Vec::new(), threads: parking_lot::Mutex::default() };
+        let budget = Arc::new(Budget::new(settings.total_bytes, shards));
+        for number in 0..shards {
+            let (port, parts) = shard(number, settings, &budget, broker, authority, epoch)?;
+            let thread = std::thread::Builder::new().name(format!("shard-{number}"));
+            pool.threads.lock().push(thread.spawn(move || {
+                // Its connections would hear nothing any more, its inbox would fill, and every post would be refused for good.
+                let _vital = Vital::new("a shard");
+                Driver::new(parts).run();
+            })?);
+            pool.ports.push(port);
+        }
+        Ok(pool)
+    }
+
+    /// Gives a connection to the shard with the fewest.
+    ///
+    /// # Errors
+    /// The connection itself, if that shard's queue is full or the shard is gone.
+    pub fn adopt(&self, newcomer: Box<Newcomer>) -> Result<(), Box<Newcomer>> {
+        let Some(port) = self.ports.iter().min_by_key(|port| port.load.load(Ordering::Relaxed)) else {
+            return Err(newcomer);
+        };
+        // Counted at once, so that a storm is spread before the shards have caught up.
+        port.load.fetch_add(1, Ordering::Relaxed);
+        port.send(Control::Adopt(newcomer)).map_err(|control| match control {
+            Control::Adopt(newcomer) => newcomer,
+            _ => unreachable!("what was sent comes back"),
+        })
+    }
+
+    /// Tells every shard that rights have changed.
+    pub fn access_changed(&self) {
+        for port in &self.ports {
+            port.review.store(true, Ordering::Release);
+            port.wake();
+        }
+    }
+
+    /// Every websocket, as it is now. A shard that does not answer is left out.
+    pub async fn connections(&self) -> Vec<Connection> {
+        let mut all = Vec::new();
+        for port in &self.ports {
+            let (reply, answer) = oneshot::channel();
+            if port.send(Control::List(reply)).is_ok()
+                && let Ok(mut connections) = answer.await
+            {
+                all.append(&mut connections);
+            }
+        }
+        all
+    }
+
+    /// Closes the websocket from this address and returns it as it was; nothing if there is none.
+    pub async fn delete(&self, peer: SocketAddr) -> Option<Connection> {
+        for port in &self.ports {
+            let (reply, answer) = oneshot::channel();
+            if port.send(Control::Delete(peer, reply)).is_ok()
+                && let Ok(Some(connection)) = answer.await
+            {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Delivers what was taken in, closes all connections and ends the threads, by `deadline` at the latest. Blocks.
+    pub fn drain(&self, deadline: Instant) {
+        for port in &self.ports {
+            if port.send(Control::Drain(deadline)).is_err() {
+                tracing::error!("a shard did not hear that it shall end");
+            }
+        }
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a shard's thread had panicked");
+            }
+        }
+    }
+}
+
+impl Port {
+    fn send(&self, control: Control) -> Result<(), Control> {
+        self.control.try_send(control).map_err(crossbeam_channel::TrySendError::into_inner)?;
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "cannot wake a shard");
+        }
+    }
+}
+
+fn shard(
+    number: usize,
+    settings: &ShardSettings,
+    budget: &Arc<Budget>,
+    broker: &Arc<Broker>,
+    authority: &Arc<Authority>,
+    epoch: Instant,
+) -> io::Result<(Port, Parts)> {
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+    let for_inbox = Arc::clone(&waker);
+    let (inlet, inbox) = inbox(settings.inbox, move || {
+        if let Err(error) = for_inbox.wake() {
+            tracing::error!(%error, "cannot wake a shard");
+        }
+    });
+    broker.attach(inlet);
+    let for_archive = Arc::clone(&waker);
+    let wake = Wake::new(move || {
+        if let Err(error) = for_archive.wake() {
+            tracing::error!(%error, "cannot wake a shard");
+        }
+    });
+    let (sender, control) = crossbeam_channel::bounded(CONTROL_QUEUE);
+    let load = Arc::new(AtomicUsize::new(0));
+    let review = Arc::new(AtomicBool::new(false));
+    let parts = Parts {
+        poll,
+        shard: Shard::new(settings.index, settings.outbox, settings.deflate.clone()).with_wake(wake),
+        inbox,
+        control,
+        metrics: broker.metrics().shard(number),
+        budget: Arc::clone(budget),
+        number,
+        authority: Arc::clone(authority),
+        broker: Arc::clone(broker),
+        load: Arc::clone(&load),
+        review: Arc::clone(&review),
+        timing: settings.timing,
+        connection_events: settings.connection_events,
+        message_limit: settings.message_bytes,
+        epoch,
+    };
+    Ok((Port { control: sender, waker, load, review }, parts))
+}

@@ -1,0 +1,378 @@
+//! What a shard does, without its sockets: commands in, frames out.
+//!
+//! A [`Shard`] joins the index (who wants an event), the rights (who may see it) and the outboxes (how it waits) of the
+//! connections that one thread owns. It is driven from outside: the transport reads messages and writes frames, the
+//! sequencer's batches are given to [`Shard::publish`].
+//!
+//! Contract: single-threaded; no I/O, reads no clock. A registration takes effect inside [`Shard::text`], before its answer is
+//! put into the outbox, so every event published afterwards is delivered; after the answer to a deregistration nothing comes
+//! because of it, since events that wait already stand before the answer. Every message gets exactly one answer, in
+//! order; if there is no room for an answer, the connection is closed as a slow consumer. A connection that asked for the past
+//! gets it in portions, by [`Shard::catch_up`], and live events only behind it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::classes::Classes;
+use super::outbox::Budget;
+use super::outbox::DeflatePolicy;
+use super::outbox::Frame;
+use super::outbox::{ConnId, Fanout};
+use super::replay::Replay;
+use crate::AUDIT;
+use crate::auth::{Access, Principal};
+use crate::broker::CONNECTIONS;
+use crate::broker::archive::Wake;
+use crate::event::Event;
+use crate::index::filter::Counters;
+use crate::index::{Class, Index, IndexError, Limits, Slot};
+use crate::metrics::{FilterCost, Outcome, ShardSize};
+use crate::overflow::Overflow;
+use crate::protocol::{Close, Command, answer};
+use crate::stats::{Delivery, Dropped, OutboxLimits};
+use crate::websocket::frame;
+
+/// What the shard knows of a connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) principal: Principal,
+    pub(super) class: Class,
+    /// Nothing once the connection is closing: it gets no more events.
+    pub(super) slot: Option<Slot>,
+    /// For a connection that asked for the past.
+    pub(super) replay: Option<Box<Replay>>,
+}
+
+/// Commands since they were last asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Commands {
+    counts: [u64; 3],
+    /// Registrations that were one too many.
+    too_many: u64,
+}
+
+impl Commands {
+    fn count(&mut self, outcome: Outcome) {
+        self.counts[outcome as usize] += 1;
+    }
+
+    /// How many registrations were refused because the connection had as many as it may.
+    pub fn too_many(&self) -> u64 {
+        self.too_many
+    }
+
+    /// The counts by outcome.
+    pub fn iter(self) -> impl Iterator<Item = (Outcome, u64)> {
+        [Outcome::Registered, Outcome::Deregistered, Outcome::Refused].into_iter().zip(self.counts)
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) index: Index<ConnId>,
+    pub(super) fanout: Fanout,
+    pub(super) classes: Classes,
+    pub(super) sessions: Vec<Option<Session>>,
+    pub(super) overflowed: Vec<ConnId>,
+    pub(super) closing: Vec<(ConnId, Close)>,
+    pub(super) commands: Commands,
+    /// What filters had cost when they were last asked.
+    pub(super) filters: Counters,
+    pub(super) limits: Limits,
+    /// The number of the next event.
+    pub(super) position: u64,
+    /// Connections that have yet to get some of the past, each once.
+    pub(super) behind: VecDeque<ConnId>,
+    /// Bytes that were told to the budget and not yet to the metrics.
+    pub(super) held: i64,
+    /// Wakes the shard's thread when something has come from the archive.
+    pub(super) wake: Wake,
+}
+
+impl Shard {
+    /// A shard without connections. Without `deflate` every frame is plain.
+    pub fn new(index: Limits, outbox: OutboxLimits, deflate: Option<DeflatePolicy>) -> Self {
+        let fanout = Fanout::new(outbox);
+        Self {
+            index: Index::new(index),
+            fanout: match deflate {
+                Some(policy) => fanout.with_deflate(policy),
+                None => fanout,
+            },
+            classes: Classes::default(),
+            sessions: Vec::new(),
+            overflowed: Vec::new(),
+            closing: Vec::new(),
+            commands: Commands::default(),
+            filters: Counters::default(),
+            limits: index,
+            position: 0,
+            behind: VecDeque::new(),
+            held: 0,
+            wake: Wake::default(),
+        }
+    }
+
+    /// The same, for a thread that sleeps when there is nothing to do.
+    #[must_use]
+    pub fn with_wake(self, wake: Wake) -> Self {
+        Self { wake, ..self }
+    }
+
+    /// Takes a connection in.
+    pub fn open(&mut self, principal: Principal, access: &Arc<Access>, overflow: Overflow) -> ConnId {
+        let conn = self.fanout.open(overflow);
+        let class = self.classes.acquire(access);
+        let slot = self.index.subscribe(conn, class);
+        self.index.allow(slot, access.limits().registrations());
+        let slot = Some(slot);
+        let at = conn.0 as usize;
+        if at >= self.sessions.len() {
+            self.sessions.resize_with(at + 1, || None);
+        }
+        self.sessions[at] = Some(Session { principal, class, slot, replay: None });
+        conn
+    }
+
+    /// Forgets a connection.
+    pub fn remove(&mut self, conn: ConnId) {
+        self.unsubscribe(conn);
+        if let Some(session) = self.sessions[conn.0 as usize].take() {
+            self.classes.release(session.class);
+            self.forget_past(conn, &session);
+            self.fanout.remove(conn);
+        }
+    }
+
+    fn unsubscribe(&mut self, conn: ConnId) {
+        if let Some(slot) = self.sessions[conn.0 as usize].as_mut().and_then(|session| session.slot.take()) {
+            self.index.unsubscribe(slot);
+        }
+    }
+
+    /// Gives a connection other rights and limits, from the next event and command on.
+    pub fn set_access(&mut self, conn: ConnId, access: &Arc<Access>) {
+        let class = self.classes.acquire(access);
+        let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
+        let old = std::mem::replace(&mut session.class, class);
+        if let Some(slot) = session.slot {
+            self.index.reclass(slot, class);
+            self.index.allow(slot, access.limits().registrations());
+        }
+        self.classes.release(old);
+    }
+
+    /// Carries out a text message and answers it.
+    pub fn text(&mut self, conn: ConnId, message: &str, now: Timestamp) {
+        let Some((slot, principal)) = self.speaker(conn) else { return };
+        let answer = match self.carry_out(conn, slot, message, now) {
+            Ok(command) => {
+                tracing::info!(target: AUDIT, %principal, verb = command.verb(), spec = command.spec(), "command");
+                answer::done(command, principal.as_str(), now)
+            }
+            Err(reason) => {
+                tracing::info!(target: AUDIT, %principal, reason, "command refused");
+                self.commands.count(Outcome::Refused);
+                answer::refused(message, &reason, principal.as_str(), now)
+            }
+        };
+        self.answer(conn, answer);
+    }
+
+    /// Answers a binary message, which is always an error.
+    pub fn binary(&mut self, conn: ConnId, now: Timestamp) {
+        let Some((_, principal)) = self.speaker(conn) else { return };
+        self.commands.count(Outcome::Refused);
+        self.answer(conn, answer::binary(principal.as_str(), now));
+    }
+
+    fn speaker(&self, conn: ConnId) -> Option<(Slot, Principal)> {
+        let session = self.sessions[conn.0 as usize].as_ref()?;
+        Some((session.slot?, session.principal.clone()))
+    }
+
+    fn carry_out<'t>(
+        &mut self,
+        conn: ConnId,
+        slot: Slot,
+        message: &'t str,
+        now: Timestamp,
+    ) -> Result<Command<'t>, String> {
+        let command = Command::parse(message).map_err(|error| error.to_string())?;
+        let outcome = match command {
+            Command::Register(spec) => self.index.register(slot, spec).map(|new| {
+                self.look_back(conn, spec, new);
+                Outcome::Registered
+            }),
+            Command::Deregister(spec) => self.index.deregister(slot, spec).map(|()| {
+                self.stop_looking_back(conn, spec, now);
+                Outcome::Deregistered
+            }),
+        };
+        if matches!(outcome, Err(IndexError::TooManyRegistrations { .. })) {
+            self.commands.too_many += 1;
+        }
+        self.commands.count(outcome.map_err(|error: IndexError| error.to_string())?);
+        Ok(command)
+    }
+
+    pub(super) fn answer(&mut self, conn: ConnId, answer: Event) {
+        if !self.fanout.send(conn, Frame::Answer(Box::new(answer))) {
+            self.shed(conn);
+        }
+    }
+
+    /// Sends a control frame if there is room for it; a client that does not read gets none, nor does one that is gone.
+    pub fn control(&mut self, conn: ConnId, frame: Frame) {
+        if self.sessions.get(conn.0 as usize).is_some_and(Option::is_some) {
+            self.fanout.offer(conn, frame);
+        }
+    }
+
+    /// Delivers an event to everybody who has registered for it and may see it.
+    pub fn publish(&mut self, event: &Arc<Event>, received_us: u64) {
+        let Self { index, fanout, classes, sessions, overflowed, .. } = self;
+        fanout.begin_event(event);
+        let sees = |class| sees(classes.access(class), event);
+        let deliver = |conn| {
+            if fanout.deliver(event, received_us, conn) == Delivery::Overflow {
+                overflowed.push(conn);
+            }
+        };
+        if event.kind() == CONNECTIONS {
+            Self::publish_connection(index, classes, sessions, event, deliver);
+        } else {
+            index.matches(event, sees, deliver);
+        }
+        self.fanout.end_event();
+        while let Some(conn) = self.overflowed.pop() {
+            self.shed(conn);
+        }
+    }
+
+    /// An event about a connection is visible to its own principal too, so each subscriber is judged for itself.
+    fn publish_connection(
+        index: &mut Index<ConnId>,
+        classes: &Classes,
+        sessions: &[Option<Session>],
+        event: &Event,
+        mut deliver: impl FnMut(ConnId),
+    ) {
+        index.matches(
+            event,
+            |_| true,
+            |conn| {
+                let session = sessions[conn.0 as usize].as_ref().expect("only open connections subscribe");
+                if session.principal.as_str() == event.key() || sees(classes.access(session.class), event) {
+                    deliver(conn);
+                }
+            },
+        );
+    }
+
+    /// Closes a connection that does not read as fast as events come.
+    pub(super) fn shed(&mut self, conn: ConnId) {
+        let depth = self.fanout.depth(conn);
+        self.close(conn, Close::SlowConsumer { events: depth.events, bytes: depth.bytes });
+    }
+
+    /// Sheds the largest outboxes as long as the budget is exceeded, by their policies. An outbox less than half as large as
+    /// the largest of all shards is left alone: it is not the cause, and it may be a reader that follows.
+    pub fn keep_budget(&mut self, budget: &Budget, number: usize) {
+        self.settle(budget);
+        if !budget.is_exceeded() {
+            return;
+        }
+        let by_size = self.fanout.by_size();
+        let largest = budget.note_largest(number, by_size.first().map_or(0, |&(bytes, _)| bytes));
+        for (bytes, conn) in by_size {
+            if !budget.is_exceeded() || 2 * bytes < largest {
+                break;
+            }
+            if !self.fanout.shrink(conn) {
+                self.shed(conn);
+            }
+            self.settle(budget);
+        }
+    }
+
+    fn settle(&mut self, budget: &Budget) {
+        let more = self.fanout.take_held();
+        budget.add(more);
+        self.held += more;
+    }
+
+    /// Ends a connection with a close frame: it gets no more events, and what waits is dropped unless the server or the
+    /// client ends in peace.
+    pub fn close(&mut self, conn: ConnId, close: Close) {
+        if self.sessions[conn.0 as usize].is_none() || self.fanout.is_closing(conn) {
+            return;
+        }
+        self.unsubscribe(conn);
+        let discard = match close {
+            Close::Draining | Close::Normal => None,
+            _ if close.is_slow_consumer() => {
+                self.fanout.count_disconnect();
+                Some(Dropped::SlowConsumer)
+            }
+            _ => Some(Dropped::Closed),
+        };
+        let last = Frame::Control(frame::close(close.code(), &close.reason()));
+        self.fanout.finish(conn, last, discard);
+        self.closing.push((conn, close));
+    }
+
+    /// The connections for which a close frame was queued since the last call.
+    pub fn take_closing(&mut self) -> Vec<(ConnId, Close)> {
+        std::mem::take(&mut self.closing)
+    }
+
+    /// How many registrations a connection has.
+    pub fn registrations(&self, conn: ConnId) -> usize {
+        let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
+        session.and_then(|session| session.slot).map_or(0, |slot| self.index.registrations(slot))
+    }
+
+    /// The outboxes, for the transport to write from.
+    pub fn fanout(&mut self) -> &mut Fanout {
+        &mut self.fanout
+    }
+
+    /// The commands since the last call.
+    pub fn take_commands(&mut self) -> Commands {
+        std::mem::take(&mut self.commands)
+    }
+
+    /// What filters have cost since the last call.
+    pub fn take_filter_cost(&mut self) -> FilterCost {
+        let now = self.index.filter_counters();
+        let before = std::mem::replace(&mut self.filters, now);
+        FilterCost {
+            predicate_evaluations: now.predicate_evaluations - before.predicate_evaluations,
+            field_lookups: now.field_lookups - before.field_lookups,
+            filter_matches: now.filter_matches - before.filter_matches,
+        }
+    }
+
+    /// How large the shard is, and how much more it holds than at the last call.
+    pub fn take_size(&mut self) -> ShardSize {
+        ShardSize {
+            held: std::mem::take(&mut self.held),
+            waiting: self.fanout.waiting(),
+            registrations: self.index.stats().registrations,
+            frames: self.fanout.frames(),
+        }
+    }
+
+    /// Whether nothing is kept of connections that are gone.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty() && self.fanout.frames() == 0 && self.sessions.iter().all(Option::is_none)
+    }
+}
+
+pub(super) fn sees(access: &Access, event: &Event) -> bool {
+    access.sees(event.kind(), event.action(), event.key(), event.machine())
+}

@@ -1,0 +1,184 @@
+//! From the frames of one unit to a message, by fastwebsockets and, where it was agreed on, the inflater.
+//!
+//! The parser runs over memory that holds a whole unit, so it never waits: there is no task per connection, no read buffer
+//! kept for an idle one, and none of its waits can be cancelled halfway. Only units that passed the
+//! [`super::guard`] come here.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use fastwebsockets::{FragmentCollector, OpCode, Role, WebSocket, WebSocketError};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::deflate::{InflateError, Inflater};
+use super::guard::Unit;
+
+/// What a client sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A text message.
+    Text(String),
+    /// A binary message.
+    Binary,
+    /// A ping with its payload.
+    Ping(Vec<u8>),
+    /// A pong.
+    Pong,
+    /// The client closes, with its code if it gave one.
+    Close(Option<u16>),
+}
+
+/// Why a unit is not a message.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Text, or the reason of a close, is not UTF-8.
+    #[error("text is not UTF-8")]
+    BadUtf8,
+    /// A close frame with a code or length that is not allowed, or anything else that the parser refuses.
+    #[error("malformed frame")]
+    Malformed,
+    /// A deflated message cannot be inflated.
+    #[error("the message cannot be inflated")]
+    Corrupt,
+    /// A deflated message is longer than allowed once inflated.
+    #[error("the message is longer than allowed once inflated")]
+    TooBig,
+}
+
+impl From<InflateError> for DecodeError {
+    fn from(error: InflateError) -> Self {
+        match error {
+            InflateError::TooBig => Self::TooBig,
+            InflateError::Corrupt => Self::Corrupt,
+        }
+    }
+}
+
+/// Reads from a slice; swallows writes, because the frames that go out are ours to make.
+struct Memory<'a>(&'a [u8]);
+
+impl AsyncRead for Memory<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let n = self.0.len().min(buf.remaining());
+        buf.put_slice(&self.0[..n]);
+        self.0 = &self.0[n..];
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Memory<'_> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Decodes one unit. A message is at most `limit` bytes long, inflated or not.
+///
+/// # Errors
+/// [`DecodeError`]; the connection is to be closed with the code that belongs to it.
+pub fn decode(unit: Unit<'_>, limit: usize, inflater: &mut Inflater) -> Result<Message, DecodeError> {
+    let (opcode, payload) = match unit {
+        Unit::Control(frames) | Unit::Message(frames) => parse(frames, limit)?,
+        Unit::Deflated(frames) => {
+            let (opcode, deflated) = join_deflated(frames, limit)?;
+            (opcode, inflater.inflate(&deflated, limit)?)
+        }
+    };
+    Ok(match opcode {
+        OpCode::Text => Message::Text(String::from_utf8(payload).map_err(|_| DecodeError::BadUtf8)?),
+        OpCode::Binary | OpCode::Continuation => Message::Binary,
+        OpCode::Ping => Message::Ping(payload),
+        OpCode::Pong => Message::Pong,
+        OpCode::Close => Message::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
+    })
+}
+
+/// The opcode and the joined payload of a deflated message. The parser knows no extension and takes every text for UTF-8,
+/// so it is shown a binary message.
+fn join_deflated(frames: &[u8], limit: usize) -> Result<(OpCode, Vec<u8>), DecodeError> {
+    const FIN: u8 = 0x80;
+    let mut frames = frames.to_vec();
+    let first = frames.first_mut().ok_or(DecodeError::Malformed)?;
+    let opcode = if *first & 0x0F == OpCode::Text as u8 { OpCode::Text } else { OpCode::Binary };
+    *first = *first & FIN | OpCode::Binary as u8;
+    let (_, payload) = parse(&frames, limit)?;
+    Ok((opcode, payload))
+}
+
+fn parse(frames: &[u8], limit: usize) -> Result<(OpCode, Vec<u8>), DecodeError> {
+    let mut websocket = WebSocket::after_handshake(Memory(frames), Role::Server);
+    websocket.set_auto_pong(false);
+    websocket.set_max_message_size(limit.saturating_add(1));
+    let mut collector = FragmentCollector::new(websocket);
+    let mut read = pin!(collector.read_frame());
+    let Poll::Ready(frame) = read.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+        return Err(DecodeError::Malformed);
+    };
+    let frame = frame.map_err(|error| match error {
+        WebSocketError::InvalidUTF8 => DecodeError::BadUtf8,
+        _ => DecodeError::Malformed,
+    })?;
+    Ok((frame.opcode, frame.payload.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::websocket::deflate::Deflater;
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first, 0x80 | u8::try_from(payload.len()).unwrap(), 9, 9, 9, 9];
+        frame.extend(payload.iter().map(|b| b ^ 9));
+        frame
+    }
+
+    #[test]
+    fn messages_and_fragments_are_decoded() {
+        let text = |bytes: &[u8]| decode(Unit::Message(bytes), 1000, &mut Inflater::default());
+        assert_eq!(text(&frame(0x81, "é".as_bytes())), Ok(Message::Text("é".to_owned())));
+        let parts = [frame(0x01, b"\xC3"), frame(0x00, b""), frame(0x80, b"\xA9!")].concat();
+        assert_eq!(text(&parts), Ok(Message::Text("é!".to_owned())));
+        assert_eq!(text(&frame(0x82, b"x")), Ok(Message::Binary));
+        assert_eq!(text(&frame(0x81, b"\xC3")), Err(DecodeError::BadUtf8));
+        let split = [frame(0x01, b"\xC3"), frame(0x80, b"x")].concat();
+        assert_eq!(text(&split), Err(DecodeError::BadUtf8));
+    }
+
+    /// The example of RFC 7692, section 7.2.3.1, in one frame and in two.
+    #[test]
+    fn deflated_messages_are_inflated() {
+        let deflated = |bytes: &[u8]| decode(Unit::Deflated(bytes), 1000, &mut Inflater::default());
+        let hello = [0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00];
+        assert_eq!(deflated(&frame(0xC1, &hello)), Ok(Message::Text("Hello".to_owned())));
+        let parts = [frame(0x41, &hello[..3]), frame(0x80, &hello[3..])].concat();
+        assert_eq!(deflated(&parts), Ok(Message::Text("Hello".to_owned())));
+        assert_eq!(deflated(&frame(0xC2, &hello)), Ok(Message::Binary));
+        assert_eq!(deflated(&frame(0xC1, b"Hello")), Err(DecodeError::Corrupt));
+        let not_text = [0x00, 0x01, 0x00, 0xFE, 0xFF, 0xC3, 0x00];
+        assert_eq!(deflated(&frame(0xC1, &not_text)), Err(DecodeError::BadUtf8));
+        let long = Deflater::new(1).frame(&[b'a'; 1001]).unwrap();
+        assert_eq!(deflated(&frame(0xC1, &long[2..])), Err(DecodeError::TooBig));
+    }
+
+    #[test]
+    fn control_frames_are_decoded() {
+        let control = |bytes: &[u8]| decode(Unit::Control(bytes), 1000, &mut Inflater::default());
+        assert_eq!(control(&frame(0x89, b"p")), Ok(Message::Ping(b"p".to_vec())));
+        assert_eq!(control(&frame(0x8A, b"")), Ok(Message::Pong));
+        assert_eq!(control(&frame(0x88, b"")), Ok(Message::Close(None)));
+        assert_eq!(control(&frame(0x88, b"\x03\xE8ok")), Ok(Message::Close(Some(1000))));
+        assert_eq!(control(&frame(0x88, b"\x03")), Err(DecodeError::Malformed));
+        assert_eq!(control(&frame(0x88, b"\x03\xEE")), Err(DecodeError::Malformed), "1006 is not for the wire");
+        assert_eq!(control(&frame(0x88, b"\x03\xE8\xFF")), Err(DecodeError::BadUtf8));
+    }
+}

@@ -1,0 +1,374 @@
+//! A guard in front of the websocket parser: splits what a client sends into whole frames and refuses what the parser lets pass.
+//!
+//! fastwebsockets 0.10 takes unmasked frames, loses the first part of a message that a new one interrupts, takes control
+//! frames of any length, bounds the size of a frame but not of a message, and reserves memory as announced by a header. So
+//! nothing reaches it before this guard has seen a whole frame that keeps the rules (RFC 6455, sections 5.1 to 5.5).
+//!
+//! With permessage-deflate agreed on, the first frame of a message may have RSV1 (RFC 7692, section 6); such messages are handed
+//! out as what they are.
+//!
+//! Contract: sans I/O. [`Guard::feed`] takes bytes as they come and hands out units: a control frame, or all frames of
+//! one message. Memory grows only with bytes received, never with a length announced; at most about twice the message limit
+//! is held, and nothing while no frame is under way. After an error the connection is to be closed; feeding goes on to fail.
+
+use thiserror::Error;
+
+use super::frame::Encoding;
+
+/// Which rule the client broke.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum GuardError {
+    /// A client must mask its frames.
+    #[error("a frame is not masked")]
+    Unmasked,
+    /// A reserved bit is set that no extension was negotiated for.
+    #[error("a reserved bit is set")]
+    ReservedBit,
+    /// The opcode is unknown.
+    #[error("unknown opcode")]
+    UnknownOpcode,
+    /// A control frame is fragmented or longer than 125 bytes.
+    #[error("a control frame is fragmented or too long")]
+    BadControl,
+    /// A continuation without a beginning.
+    #[error("a continuation of nothing")]
+    StrayContinuation,
+    /// A new message before the end of the one under way.
+    #[error("a message begins inside another")]
+    Interrupted,
+    /// A length is written in more bytes than needed, or with its top bit set.
+    #[error("a length is not written in its shortest form")]
+    BadLength,
+    /// The message is longer than allowed.
+    #[error("a message is longer than allowed")]
+    TooBig,
+}
+
+/// A piece of input that the parser can take in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit<'a> {
+    /// One ping, pong or close frame.
+    Control(&'a [u8]),
+    /// All frames of one message.
+    Message(&'a [u8]),
+    /// All frames of one message whose joined payload is deflated; RSV1 is set in the first.
+    Deflated(&'a [u8]),
+}
+
+impl<'a> Unit<'a> {
+    fn message(frames: &'a [u8]) -> Self {
+        if frames[0] & RSV1 == 0 { Self::Message(frames) } else { Self::Deflated(frames) }
+    }
+}
+
+const RSV1: u8 = 0x40;
+
+const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PONG: u8 = 10;
+
+struct Header {
+    fin: bool,
+    opcode: u8,
+    /// Of the whole frame, header included.
+    frame: usize,
+    payload: usize,
+}
+
+/// What is under way on one connection. See the module's text.
+#[derive(Debug, Default)]
+pub struct Guard {
+    /// What was agreed on in the handshake.
+    encoding: Encoding,
+    failed: Option<GuardError>,
+    /// Nothing at rest, so that an idle connection costs a pointer.
+    held: Option<Box<Held>>,
+}
+
+/// What is kept until more bytes come.
+#[derive(Debug, Default)]
+struct Held {
+    /// Bytes of a frame that is not complete.
+    partial: Vec<u8>,
+    /// Complete frames of a message that is not.
+    message: Vec<u8>,
+    /// Payload bytes in `message`.
+    payload: usize,
+}
+
+impl Guard {
+    /// The guard of a connection that has agreed to this encoding.
+    pub fn new(encoding: Encoding) -> Self {
+        Self { encoding, ..Self::default() }
+    }
+
+    /// Takes bytes in and calls `emit` with every unit that is complete. `limit` bounds the payload of a message, bytes.
+    ///
+    /// # Errors
+    /// The first rule that the client broke; the units before it have been handed out.
+    pub fn feed(&mut self, input: &[u8], limit: usize, mut emit: impl FnMut(Unit<'_>)) -> Result<(), GuardError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let partial =
+            self.held.as_mut().map(|held| std::mem::take(&mut held.partial)).filter(|bytes| !bytes.is_empty());
+        let result = match partial {
+            None => self.split(input, limit, &mut emit).map(|used| self.hold(input[used..].to_vec())),
+            Some(mut bytes) => {
+                bytes.extend_from_slice(input);
+                self.split(&bytes, limit, &mut emit).map(|used| {
+                    bytes.drain(..used);
+                    self.hold(bytes);
+                })
+            }
+        };
+        self.held.take_if(|held| held.partial.is_empty() && held.message.is_empty());
+        self.failed = result.err();
+        result
+    }
+
+    /// Keeps the bytes of a frame that is not complete.
+    fn hold(&mut self, partial: Vec<u8>) {
+        if !partial.is_empty() {
+            self.held.get_or_insert_default().partial = partial;
+        }
+    }
+
+    /// Whether a message has begun and not ended.
+    fn is_under_way(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| !held.message.is_empty())
+    }
+
+    /// Hands out all complete frames and returns how many bytes they were.
+    fn split(&mut self, bytes: &[u8], limit: usize, emit: &mut impl FnMut(Unit<'_>)) -> Result<usize, GuardError> {
+        let mut used = 0;
+        while let Some(header) = self.header(&bytes[used..], limit)? {
+            let Some(frame) = bytes.get(used..used + header.frame) else { break };
+            used += header.frame;
+            self.take(&header, frame, limit, emit)?;
+        }
+        Ok(used)
+    }
+
+    /// Reads and checks a header, as soon as there are enough bytes of it.
+    fn header(&self, bytes: &[u8], limit: usize) -> Result<Option<Header>, GuardError> {
+        let [first, second, ..] = *bytes else { return Ok(None) };
+        let (fin, opcode) = (first & 0x80 != 0, first & 0x0F);
+        self.check_opcode(first, fin, opcode)?;
+        if second & 0x80 == 0 {
+            return Err(GuardError::Unmasked);
+        }
+        let short = usize::from(second & 0x7F);
+        if opcode >= CLOSE && short > 125 {
+            return Err(GuardError::BadControl);
+        }
+        let Some((payload, length)) = extended_length(short, &bytes[2..])? else { return Ok(None) };
+        let others = self.held.as_ref().filter(|_| opcode < CLOSE).map_or(0, |held| held.payload);
+        if payload > limit.saturating_sub(others) {
+            return Err(GuardError::TooBig);
+        }
+        Ok(Some(Header { fin, opcode, frame: 2 + length + 4 + payload, payload }))
+    }
+
+    fn check_opcode(&self, first: u8, fin: bool, opcode: u8) -> Result<(), GuardError> {
+        let begins = matches!(opcode, TEXT | BINARY);
+        let allowed = if begins && self.encoding == Encoding::Deflate { RSV1 } else { 0 };
+        if first & 0x70 & !allowed != 0 {
+            return Err(GuardError::ReservedBit);
+        }
+        let under_way = self.is_under_way();
+        match opcode {
+            CONTINUATION if !under_way => Err(GuardError::StrayContinuation),
+            TEXT | BINARY if under_way => Err(GuardError::Interrupted),
+            CLOSE..=PONG if !fin => Err(GuardError::BadControl),
+            CONTINUATION | TEXT | BINARY | CLOSE..=PONG => Ok(()),
+            _ => Err(GuardError::UnknownOpcode),
+        }
+    }
+
+    fn take(
+        &mut self,
+        header: &Header,
+        frame: &[u8],
+        limit: usize,
+        emit: &mut impl FnMut(Unit<'_>),
+    ) -> Result<(), GuardError> {
+        if header.opcode >= CLOSE {
+            emit(Unit::Control(frame));
+        } else if header.fin && !self.is_under_way() {
+            emit(Unit::message(frame));
+        } else {
+            let held = self.held.get_or_insert_default();
+            held.message.extend_from_slice(frame);
+            held.payload += header.payload;
+            // Headers count too: empty fragments without end would grow for ever.
+            if held.message.len() > 2 * limit + 1024 {
+                return Err(GuardError::TooBig);
+            }
+            if header.fin {
+                held.payload = 0;
+                emit(Unit::message(&std::mem::take(&mut held.message)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The payload's length and how many bytes of the header tell it beyond the first two; nothing if they are not all there.
+fn extended_length(short: usize, bytes: &[u8]) -> Result<Option<(usize, usize)>, GuardError> {
+    let (length, size, least) = match short {
+        126 => {
+            let Some(bytes) = bytes.first_chunk::<2>() else { return Ok(None) };
+            (u64::from(u16::from_be_bytes(*bytes)), 2, 126)
+        }
+        127 => {
+            let Some(bytes) = bytes.first_chunk::<8>() else { return Ok(None) };
+            (u64::from_be_bytes(*bytes), 8, 65_536)
+        }
+        short => (short as u64, 0, 0),
+    };
+    if length < least || length > i64::MAX as u64 {
+        return Err(GuardError::BadLength);
+    }
+    Ok(Some((usize::try_from(length).map_err(|_| GuardError::TooBig)?, size)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 1000;
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        if let Ok(short @ 0..=125) = u8::try_from(payload.len()) {
+            frame.push(0x80 | short);
+        } else {
+            frame.push(0xFE);
+            frame.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_be_bytes());
+        }
+        frame.extend_from_slice(&[1, 2, 3, 4]);
+        frame.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(b, m)| b ^ m));
+        frame
+    }
+
+    fn units(guard: &mut Guard, chunks: &[&[u8]]) -> Result<Vec<(bool, Vec<u8>)>, GuardError> {
+        let mut units = Vec::new();
+        for chunk in chunks {
+            guard.feed(chunk, LIMIT, |unit| {
+                units.push(match unit {
+                    Unit::Control(bytes) => (true, bytes.to_vec()),
+                    Unit::Message(bytes) | Unit::Deflated(bytes) => (false, bytes.to_vec()),
+                });
+            })?;
+        }
+        Ok(units)
+    }
+
+    fn held(guard: &Guard) -> usize {
+        guard.held.as_ref().map_or(0, |held| held.partial.len() + held.message.len())
+    }
+
+    #[test]
+    fn whole_frames_pass_however_they_are_cut() {
+        let (ping, text, long) = (frame(0x89, b"p"), frame(0x81, b"hello"), frame(0x82, &[7; 900]));
+        let all = [ping.clone(), text.clone(), long.clone()].concat();
+        let expected = vec![(true, ping), (false, text), (false, long)];
+        let whole = units(&mut Guard::default(), &[&all]).unwrap();
+        let bytes: Vec<&[u8]> = all.chunks(1).collect();
+        let mut guard = Guard::default();
+        let dripped = units(&mut guard, &bytes).unwrap();
+        assert_eq!((&whole, &dripped), (&expected, &expected));
+        assert!(guard.held.is_none(), "nothing is held at rest");
+        assert!(size_of::<Guard>() <= 16);
+    }
+
+    #[test]
+    fn control_frames_pass_between_fragments() {
+        let (a, ping, b) = (frame(0x01, b"he"), frame(0x89, b""), frame(0x80, b"llo"));
+        let all = [a.clone(), ping.clone(), b.clone()].concat();
+        let found = units(&mut Guard::default(), &[&all]).unwrap();
+        assert_eq!(found, [(true, ping), (false, [a, b].concat())]);
+    }
+
+    #[test]
+    fn deflated_messages_pass_where_they_were_agreed_on() {
+        let mut found = Vec::new();
+        let mut guard = Guard::new(Encoding::Deflate);
+        let whole = frame(0xC1, b"x");
+        let parts = [frame(0x41, b"a"), frame(0x00, b"b"), frame(0x80, b"c")];
+        let [first, middle, last] = &parts;
+        let all = [&whole, first, &frame(0x89, b"p"), middle, last, &frame(0x81, b"plain")].map(Vec::as_slice).concat();
+        guard.feed(&all, LIMIT, |unit| found.push(format!("{unit:?}"))).unwrap();
+        let expected = [
+            Unit::Deflated(&whole),
+            Unit::Control(&frame(0x89, b"p")),
+            Unit::Deflated(&parts.concat()),
+            Unit::Message(&frame(0x81, b"plain")),
+        ];
+        assert_eq!(found, expected.map(|unit| format!("{unit:?}")));
+        for (what, bytes) in [
+            ("a continuation", [frame(0x41, b"a"), frame(0xC0, b"b")].concat()),
+            ("a continuation of a plain message", [frame(0x01, b"a"), frame(0xC0, b"b")].concat()),
+            ("a ping", frame(0xC9, b"")),
+            ("a close", frame(0xC8, b"")),
+            ("RSV2", frame(0xA1, b"")),
+            ("RSV3", frame(0xD1, b"")),
+        ] {
+            let result = Guard::new(Encoding::Deflate).feed(&bytes, LIMIT, |_| ());
+            assert_eq!(result, Err(GuardError::ReservedBit), "{what}");
+        }
+    }
+
+    #[test]
+    fn broken_rules_are_refused_before_the_payload_comes() {
+        let mut unmasked = frame(0x81, b"x");
+        unmasked[1] &= 0x7F;
+        for (bytes, error) in [
+            (unmasked, GuardError::Unmasked),
+            (frame(0xC1, b""), GuardError::ReservedBit),
+            (frame(0x83, b""), GuardError::UnknownOpcode),
+            (frame(0x8B, b""), GuardError::UnknownOpcode),
+            (frame(0x09, b""), GuardError::BadControl),
+            (vec![0x8A, 0xFE], GuardError::BadControl),
+            (frame(0x80, b""), GuardError::StrayContinuation),
+            ([frame(0x01, b"a"), frame(0x01, b"b")].concat(), GuardError::Interrupted),
+            (vec![0x81, 0xFE, 0, 5], GuardError::BadLength),
+            (vec![0x81, 0xFF, 0, 0, 0, 0, 0, 0, 1, 0], GuardError::BadLength),
+            (vec![0x81, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0], GuardError::BadLength),
+            (vec![0x82, 0xFF, 0, 0, 0, 0, 3, 0xFF, 0xFF, 0xFF], GuardError::TooBig),
+            ([frame(0x01, &[0; 600]), frame(0x00, &[0; 401])].concat(), GuardError::TooBig),
+        ] {
+            let mut guard = Guard::default();
+            assert_eq!(units(&mut guard, &[&bytes]), Err(error), "{bytes:02x?}");
+            assert_eq!(units(&mut guard, &[&frame(0x81, b"x")]), Err(error), "it stays refused");
+        }
+    }
+
+    #[test]
+    fn empty_fragments_do_not_grow_for_ever() {
+        let mut guard = Guard::default();
+        let mut result = guard.feed(&frame(0x01, b""), LIMIT, |_| ());
+        let empty = frame(0x00, b"");
+        for _ in 0..10_000 {
+            result = guard.feed(&empty, LIMIT, |_| ());
+        }
+        assert_eq!(result, Err(GuardError::TooBig));
+        assert!(held(&guard) < 3 * LIMIT + 2048);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived_within_bounds(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..30)) {
+            let mut guard = Guard::default();
+            for chunk in &chunks {
+                let _ = guard.feed(chunk, LIMIT, |_| ());
+                prop_assert!(held(&guard) < 4 * LIMIT);
+            }
+        }
+    }
+}
