@@ -47,19 +47,19 @@ oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew,
 	cd tests/go/re2 && $(GO) run . > $(CURDIR)/target/oracle/re2.json
 	diff -u tests/data/re2.json target/oracle/re2.json
 	cd tests/go/re2 && $(GO) run . -generate $(PATTERNS) > $(CURDIR)/target/oracle/pairs.json
-	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(CARGO) test $(LOCKED) --test filter_re2
+	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(CARGO) test $(LOCKED) --test filter re2::
 
 gorilla: setup need-go ## Compression with the websocket library of Go, which it fetches
 	mkdir -p $(CLIENTS)
 	cd tests/clients/go && go build -o $(CLIENTS)/go-client .
-	$(CARGO) test $(LOCKED) --test clients -- --ignored go_gorilla
+	$(CARGO) test $(LOCKED) --test wire -- --ignored go_gorilla
 
 clients: gorilla need-node need-python ## The same with those of Node and Python too
 	mkdir -p $(CLIENTS)/node
 	cp tests/clients/node/* $(CLIENTS)/node/ && npm install --prefix $(CLIENTS)/node --no-audit --no-fund --loglevel=error
 	test -x $(CLIENTS)/python/bin/python || python3 -m venv $(CLIENTS)/python
 	$(CLIENTS)/python/bin/pip install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
-	$(CARGO) test $(LOCKED) --test clients -- --ignored node_ws python_websockets
+	$(CARGO) test $(LOCKED) --test wire -- --ignored node_ws python_websockets
 
 # A part of the benchmarks: its name, its arguments. Text, JSON and a page; a fault (3) or a failure ends it all.
 LOADTEST = set -o pipefail; export PATH=$$PATH:$(TOOLS)/bin; measure() { name=$$1; shift; echo "== $$name"; \
@@ -93,11 +93,13 @@ bench-build: setup
 	$(CARGO) build $(LOCKED) --release --workspace
 
 soak: setup need-nats ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, 10,000 connections, rights that end
-	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter_engine --test filter_limits -- --nocapture --test-threads 1
-	$(CARGO) test $(LOCKED) --release --test upstream --test upstream_cost -- --ignored --nocapture --test-threads 1
+	HYDRANT_SOAK=1000000 $(CARGO) test $(LOCKED) --release --test filter -- engine:: limits:: --nocapture --test-threads 1
+	$(CARGO) test $(LOCKED) --release --test front -- events:: --ignored --nocapture --test-threads 1
+	$(CARGO) test $(LOCKED) --release --test front -- cost:: --ignored --nocapture --test-threads 1
 	$(CARGO) test $(LOCKED) --release --test auth -- --ignored --nocapture --test-threads 1
 	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture --test-threads 1
-	HYDRANT_SOAK=1 $(CARGO) test $(LOCKED) --release --test connections --test rights -- --test-threads 1
+	HYDRANT_SOAK=1 $(CARGO) test $(LOCKED) --release --test limits -- connections:: --test-threads 1
+	HYDRANT_SOAK=1 $(CARGO) test $(LOCKED) --release --test rights -- --test-threads 1
 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
 	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
@@ -125,10 +127,10 @@ instructions: setup need-valgrind ## Instructions of one match, one delivery and
 	done | tee $(BENCH)/instructions.txt
 
 page: setup need-browser ## The load test's pages in a real browser: width, contrast, texts that lie on each other
-	$(CARGO) test $(LOCKED) -p hydrant-loadtest --test page -- --ignored
+	$(CARGO) test $(LOCKED) -p hydrant-loadtest --test load -- --ignored page::
 
 peers: setup need-nats need-mosquitto ## The load test's peers, mosquitto too, at small work that is checked
-	$(CARGO) test $(LOCKED) -p hydrant-loadtest --test peers -- --include-ignored
+	$(CARGO) test $(LOCKED) -p hydrant-loadtest --test load -- --include-ignored peers::
 
 need-mosquitto:
 	@PATH=$$PATH:/usr/sbin command -v mosquitto >/dev/null || $(call apt,mosquitto)
