@@ -9,6 +9,8 @@ use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::task::JoinError;
+
 use super::flush;
 
 /// So long the last lines get to leave; whoever does not read them does not hold up the end.
@@ -30,8 +32,20 @@ fn log(panic: &PanicHookInfo<'_>) {
     PANICS.fetch_add(1, Ordering::Relaxed);
     let thread = std::thread::current();
     let (thread, at) = (thread.name().unwrap_or("unnamed"), panic.location().map(ToString::to_string));
-    let message = panic.payload_as_str().unwrap_or("no message");
-    tracing::error!(thread, at, message, "panic");
+    let reason = panic.payload_as_str().unwrap_or("no message");
+    tracing::error!(thread, at, reason, "panic");
+}
+
+/// Panics if the task did.
+///
+/// # Panics
+/// With what the task panicked with.
+pub fn pass_on(ended: Result<(), JoinError>) {
+    match ended.map_err(JoinError::try_into_panic) {
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // It was cut off, which nobody does without reason.
+        Err(Err(_)) | Ok(()) => {}
+    }
 }
 
 /// Held where the server cannot go on after a panic; see the module's text.

@@ -118,7 +118,8 @@ impl Server {
             let probe = self.probe(links.iter().map(Link::health).collect(), nats);
             self.probing = Some(serve(listener, probe, self.stop_probe.subscribe()));
         }
-        self.tasks.extend(links.into_iter().map(|link| vital("the link to an endpoint", link.run(stopped.clone()))));
+        let follow = |link: Link| vital("the link to an endpoint", stopped.clone(), link.run(stopped.clone()));
+        self.tasks.extend(links.into_iter().map(follow));
         self.follow_rights(stopped.clone());
         self.follow_endpoint(stopped.clone());
         self.follow_certificate(stopped.clone());
@@ -134,15 +135,16 @@ impl Server {
     /// Tells the shards when users, roles or tenants have changed.
     fn follow_rights(&mut self, mut stop: watch::Receiver<bool>) {
         let (authority, pool) = (Arc::clone(&self.api.authority), Arc::clone(&self.api.pool));
-        let watcher = authority.watch();
+        let mut watcher = authority.watch();
         let mut changes = authority.changes();
-        self.tasks.push(vital("the follower of rights", async move {
+        self.tasks.push(vital("the follower of rights", stop.clone(), async move {
             loop {
                 tokio::select! {
                     told = changes.changed() => match told {
                         Ok(()) => pool.access_changed(),
                         Err(_) => break,
                     },
+                    _ = &mut watcher => return,
                     _ = stop.changed() => break,
                 }
             }
@@ -154,15 +156,15 @@ impl Server {
     fn follow_certificate(&mut self, stop: watch::Receiver<bool>) {
         if let Some(tls) = &self.tls {
             let metrics = Arc::clone(self.api.broker.metrics());
-            self.tasks.push(vital("the follower of certificates", Arc::clone(tls).follow(metrics, stop)));
+            self.tasks.push(vital("the follower of certificates", stop.clone(), Arc::clone(tls).follow(metrics, stop)));
         }
     }
 
     fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
         let Some(machines) = self.settings.demo else { return };
         let fleet = Fleet::new(self.settings.demo_seed, machines);
-        let feeding = feed::run(fleet, self.settings.demo_rate, Arc::clone(&self.api.broker), stop);
-        self.tasks.push(vital("the simulated fleet", feeding));
+        let feeding = feed::run(fleet, self.settings.demo_rate, Arc::clone(&self.api.broker), stop.clone());
+        self.tasks.push(vital("the simulated fleet", stop, feeding));
     }
 
     /// The addresses that are listened on, with the ports that the system chose where it was asked to.
@@ -193,11 +195,24 @@ impl Server {
 }
 
 fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<bool>) -> JoinHandle<()> {
-    vital("a listener", listener.serve(handler, stop))
+    vital("a listener", stop.clone(), listener.serve(handler, stop))
 }
 
-/// A task without which the server would only seem to be alive.
-fn vital(what: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+/// A task without which the server would only seem to be alive, until told to stop: if it ends before, so does the process.
+fn vital(
+    what: &'static str,
+    stop: watch::Receiver<bool>,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    guarded(what, async move {
+        work.await;
+        // Nobody is left to tell when the server was dropped.
+        assert!(*stop.borrow() || stop.has_changed().is_err(), "{what} has ended before the server");
+    })
+}
+
+/// A task whose panic ends the process.
+fn guarded(what: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(async move {
         let _vital = Vital::new(what);
         work.await;

@@ -7,7 +7,11 @@ mod common;
 
 mod bounds;
 mod connections;
+mod crash;
 mod deflate_memory;
+mod files;
+mod log;
+mod outside;
 mod slow;
 mod slow_memory;
 mod slowloris;
