@@ -14,9 +14,10 @@ use serde::Serialize;
 
 use super::{ApiError, answer};
 use crate::broker::Broker;
-use crate::delegation::{self, Delegation};
-use crate::ingest::nats;
-use crate::ingest::upstream::{Health, Report};
+use crate::cluster;
+use crate::endpoint::events::{Health, Report};
+use crate::endpoint::identity;
+use crate::endpoint::identity::Delegation;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
 
@@ -26,7 +27,7 @@ pub struct Probe {
     broker: Arc<Broker>,
     accepting: Arc<AtomicBool>,
     upstreams: Vec<Arc<Health>>,
-    nats: Option<Arc<nats::Health>>,
+    nats: Option<Arc<cluster::Health>>,
     delegation: Option<Arc<Delegation>>,
 }
 
@@ -38,9 +39,9 @@ struct Readiness {
     draining: bool,
     upstreams: Vec<Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    nats: Option<nats::Report>,
+    nats: Option<cluster::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    identity: Option<delegation::Report>,
+    identity: Option<identity::Report>,
 }
 
 impl Probe {
@@ -50,7 +51,7 @@ impl Probe {
         broker: Arc<Broker>,
         accepting: Arc<AtomicBool>,
         upstreams: Vec<Arc<Health>>,
-        nats: Option<Arc<nats::Health>>,
+        nats: Option<Arc<cluster::Health>>,
         delegation: Option<Arc<Delegation>>,
     ) -> Self {
         Self { broker, accepting, upstreams, nats, delegation }

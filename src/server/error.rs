@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::auth::StoreError;
-use crate::ingest::nats::NatsError;
+use crate::cluster::NatsError;
 use crate::transport::tls::TlsError;
 
 /// Why a server does not start.

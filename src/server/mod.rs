@@ -34,17 +34,17 @@ use crate::broker::Broker;
 use crate::broker::history::{History, HistoryLimits};
 use crate::broker::inbox::InboxLimits;
 use crate::clock;
+use crate::cluster;
 use crate::config::{AuthMode, DeflateMode, Settings, TlsMode};
+use crate::demo::Fleet;
+use crate::demo::feed;
+use crate::endpoint::events::{Health, Link};
 use crate::fanout::control::Admission;
 use crate::fanout::driver::Timing;
 use crate::fanout::outbox::DeflatePolicy;
 use crate::fanout::pool::{Pool, ShardSettings};
 use crate::index;
 use crate::index::filter;
-use crate::ingest;
-use crate::ingest::demo::Fleet;
-use crate::ingest::feed;
-use crate::ingest::upstream::{Health, Link};
 use crate::logging::crash::Vital;
 use crate::metrics::Metrics;
 use crate::stats::OutboxLimits;
@@ -107,7 +107,7 @@ impl Server {
     }
 
     /// Accepts from here on, and follows whatever it has to follow.
-    fn run(mut self, bound: Bound, nats: Option<Arc<ingest::nats::Health>>) -> Self {
+    fn run(mut self, bound: Bound, nats: Option<Arc<cluster::Health>>) -> Self {
         let stopped = self.stop.subscribe();
         for listener in bound.listeners {
             let listener = listener.with_tls(self.tls.clone());
@@ -127,7 +127,7 @@ impl Server {
         self
     }
 
-    fn probe(&self, upstreams: Vec<Arc<Health>>, nats: Option<Arc<ingest::nats::Health>>) -> Arc<Probe> {
+    fn probe(&self, upstreams: Vec<Arc<Health>>, nats: Option<Arc<cluster::Health>>) -> Arc<Probe> {
         let (broker, delegation) = (Arc::clone(&self.api.broker), self.api.delegation.clone());
         Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation))
     }

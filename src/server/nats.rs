@@ -7,8 +7,9 @@ use tokio::task::JoinHandle;
 use super::error::StartError;
 use super::{Server, guarded};
 use crate::broker::export::ExportLimits;
+use crate::cluster;
+use crate::cluster::{Health, Login, NatsError, NatsOptions, StreamOptions, Tls, secret};
 use crate::config::Settings;
-use crate::ingest::nats::{self, Health, Login, NatsError, NatsOptions, StreamOptions, Tls, secret};
 use crate::logging::crash::pass_on;
 
 /// How to reach NATS; nothing if the node is alone.
@@ -65,7 +66,7 @@ impl Server {
         let nats = &self.settings.nats;
         let exports = broker.share(ExportLimits { batches: nats.queue_events, bytes: nats.queue_bytes }, nats.window);
         let stop = self.stop.subscribe();
-        match nats::start(&options, &broker, exports, &stop).await {
+        match cluster::start(&options, &broker, exports, &stop).await {
             Ok(running) => {
                 let watched = |task: JoinHandle<()>| guarded("the sharing of events", async { pass_on(task.await) });
                 self.tasks.extend(running.tasks.into_iter().map(watched));
