@@ -6,8 +6,8 @@ use std::io::{self, IsTerminal, Write};
 /// Writes a message, each line with the program's name.
 pub(super) fn tell(err: &mut dyn Write, message: Arguments<'_>) {
     for line in message.to_string().lines() {
-        // If standard error is gone, there is nobody to tell.
-        let _ = writeln!(err, "hydrant: {line}");
+        // In one piece, so that nothing comes in between. If standard error is gone, there is nobody to tell.
+        let _ = err.write_all(format!("hydrant: {line}\n").as_bytes());
     }
 }
 

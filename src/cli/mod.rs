@@ -1,8 +1,8 @@
 //! The command line: the tree of commands, and what each ends with.
 //!
 //! Contract: [`run`] never ends the process and never prints by itself; it writes results to `out`, everything else to
-//! `err`, and returns the exit code: 0 done, 1 failed ([`FAILED`]), 64 bad usage or configuration ([`USAGE`], from
-//! sysexits). A reader of `out` that went away is not a failure: `hydrant config doc | head` ends quietly with 0.
+//! `err` (`serve`, whose standard error may be a pipe that nobody reads, by [`crate::logging`]), and returns the exit code: 0 done, 1
+//! failed ([`FAILED`]), 64 bad usage or configuration ([`USAGE`], from sysexits). A reader of `out` that went away is not a failure: `hydrant config doc | head` ends quietly with 0.
 //!
 //! `watch` and `post` run for long and wait for several things at once, so they have a small runtime of their own;
 //! `watch` writes to the process's standard output through it, so that a stalled reader cannot keep Ctrl-C from
@@ -157,8 +157,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
         Err(error) => error,
     };
     let code = error.exit_code();
-    if code != 0 {
-        tell(err, format_args!("{error}"));
+    match &error {
+        _ if code == 0 => {}
+        CliError::Serve(error) => serve::tell(error),
+        error => tell(err, format_args!("{error}")),
     }
     code
 }

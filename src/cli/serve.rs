@@ -73,6 +73,15 @@ pub fn run(settings: Settings, notes: &[String], out: &mut dyn Write) -> Result<
 /// So long the last lines get to leave.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
+/// Says why the server has ended, behind the last lines of its log and no less patiently with who reads them.
+pub(super) fn tell(error: &ServeError) {
+    if let Ok(mut log) = logging::standard_error() {
+        console::tell(&mut log, format_args!("{error}"));
+        // Who does not read it is not waited for.
+        let _ = logging::flush(LAST_LINES);
+    }
+}
+
 /// Lets the last lines out before the process ends.
 struct Flushed;
 

@@ -1,9 +1,9 @@
 //! A whole server: built from its settings, run, drained.
 //!
 //! Contract: [`Server::start`] returns once every address is bound and connections are taken; nothing is bound if anything is
-//! wrong with the settings, and nothing is made on disk if an address is taken. [`Server::stop`] drains: readiness goes, no connections and events are taken any more, what was taken
-//! is delivered, everybody gets a close frame, the shards end, and requests under way are answered; all of that within
-//! `timeouts.drain`. Several servers can live in one process (tests do that).
+//! wrong with the settings, and nothing is made on disk if an address is taken. [`Server::stop`] drains: readiness goes, no connections
+//! and events are taken any more, what was taken is delivered, everybody gets a close frame, the shards end, and requests under way are
+//! answered; all of that within `timeouts.drain`. Several servers can live in one process (tests do that).
 
 mod authority;
 mod bind;
