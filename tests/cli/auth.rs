@@ -195,7 +195,8 @@ fn a_change_names_its_file_and_a_directory_without_a_server() {
     let changed = format!("hydrant: changed {directory}/auth.toml\n");
     let note =
         format!("hydrant: note: no server has used {directory} so far; only one with `--data-dir {directory}` will\n");
-    for line in ["users add alice --password-stdin", "roles set reader --claim a/b/c", "tenants set lab --users alice"]
+    for line in
+        ["users add alice --password-stdin", "roles set reader --claim machines/get/*", "tenants set lab --users alice"]
     {
         let told = told(line);
         assert!(told.starts_with(&changed) && told.ends_with(&note), "{line}: {told}");
