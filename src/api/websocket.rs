@@ -14,7 +14,7 @@ use crate::clock;
 use crate::endpoint::events::TIER_HEADER;
 use crate::fanout::control::Newcomer;
 use crate::metrics::{Limit, Rejection};
-use crate::overflow::{Overflow, UnknownOverflow};
+use crate::overflow::{Overflow, OverflowError};
 use crate::transport::listener::Answer;
 use crate::transport::upgrade::{self, UpgradeError};
 
@@ -75,7 +75,7 @@ impl Api {
     /// What happens to this websocket if it does not follow: as its query says, else its roles, else the settings.
     fn overflow(&self, query: Option<&str>, identity: &Identity) -> Result<Overflow, ApiError> {
         if let Some(asked) = query::value(query, "overflow") {
-            return asked.parse().map_err(|error: UnknownOverflow| ApiError::Bad(error.to_string()));
+            return asked.parse().map_err(|error: OverflowError| ApiError::Bad(error.to_string()));
         }
         Ok(self.authority.overflow(identity).unwrap_or(self.overflow))
     }

@@ -5,6 +5,8 @@
 //! and events are taken any more, what was taken is delivered, everybody gets a close frame, the shards end, and requests under way are
 //! answered; all of that within `timeouts.drain`. Several servers can live in one process (tests do that).
 
+#[cfg(not(feature = "nats"))]
+mod alone;
 mod authority;
 mod bind;
 mod certificate;
@@ -13,6 +15,7 @@ mod endpoint;
 mod error;
 mod files;
 mod links;
+#[cfg(feature = "nats")]
 mod nats;
 
 use std::io;
@@ -51,6 +54,8 @@ use crate::stats::OutboxLimits;
 use crate::transport::listener::{Handler, Listener};
 use crate::transport::tls::LiveTls;
 
+#[cfg(not(feature = "nats"))]
+use alone as nats;
 use bind::Bound;
 
 /// A server that runs.

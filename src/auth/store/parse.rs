@@ -13,7 +13,7 @@ use crate::auth::claim::Claim;
 use crate::auth::limits::RoleLimits;
 use crate::auth::password::PasswordHash;
 use crate::auth::principal::check_name;
-use crate::overflow::UnknownOverflow;
+use crate::overflow::OverflowError;
 
 /// What is wrong, and where in the text.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn role_name(name: Spanned<String>) -> Result<String, Placed> {
 
 fn role(text: RoleText) -> Result<Role, Placed> {
     let parsed =
-        text.overflow.map(|word| word.get_ref().parse().map_err(|e: UnknownOverflow| (word.span(), e.to_string())));
+        text.overflow.map(|word| word.get_ref().parse().map_err(|e: OverflowError| (word.span(), e.to_string())));
     Ok(Role { overflow: parsed.transpose()?, claims: text.claims, limits: text.limits })
 }
 
