@@ -44,6 +44,7 @@ pub mod demo;
 pub mod endpoint;
 pub mod event;
 pub mod fanout;
+pub mod files;
 pub mod index;
 pub mod json;
 pub mod logging;

@@ -11,6 +11,7 @@ mod deliveries;
 mod identity;
 mod labels;
 mod latency;
+mod logins;
 mod nats;
 mod process;
 mod proxy;
@@ -25,6 +26,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 pub use identity::{IdentityMetrics, IdentityTrouble, IdentityVerdict};
 pub use labels::{Limit, Outcome, Rejection, Reload, Source};
+pub use logins::{LoginMetrics, WatchedFile};
 pub use nats::NatsMetrics;
 pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
@@ -77,6 +79,8 @@ pub struct Metrics {
     pub proxy: ProxyMetrics,
     /// Credentials that an endpoint judges.
     pub identity: IdentityMetrics,
+    /// Logins with a password, and the files that rights are decided by.
+    pub logins: LoginMetrics,
     shards: Mutex<Vec<Arc<Peaks>>>,
 }
 
@@ -136,6 +140,7 @@ impl Metrics {
             upstream: UpstreamMetrics::declare(&declare),
             proxy: ProxyMetrics::declare(&declare),
             identity: IdentityMetrics::declare(&declare),
+            logins: LoginMetrics::declare(&declare),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
         };

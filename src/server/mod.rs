@@ -29,9 +29,9 @@ use tokio::task::JoinHandle;
 
 pub use error::StartError;
 
-use crate::api::probe::Probe;
+use crate::api::probe::{Probe, WatchedFiles};
 use crate::api::quota::{PostQuota, SocketQuota};
-use crate::api::{About, Api, ApiLimits, ApiParts};
+use crate::api::{About, Api, ApiLimits, ApiParts, ForwardedFor};
 use crate::auth::Authority;
 use crate::broker::Broker;
 use crate::broker::history::{History, HistoryLimits};
@@ -134,7 +134,8 @@ impl Server {
 
     fn probe(&self, upstreams: Vec<Arc<Health>>, nats: Option<Arc<cluster::Health>>) -> Arc<Probe> {
         let (broker, delegation) = (Arc::clone(&self.api.broker), self.api.delegation.clone());
-        Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation))
+        let files = WatchedFiles { authority: Arc::clone(&self.api.authority), tls: self.tls.clone() };
+        Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation, files))
     }
 
     /// Tells the shards when users, roles or tenants have changed.
@@ -155,14 +156,6 @@ impl Server {
             }
             watcher.abort();
         }));
-    }
-
-    /// Takes another certificate when its files have changed.
-    fn follow_certificate(&mut self, stop: watch::Receiver<bool>) {
-        if let Some(tls) = &self.tls {
-            let metrics = Arc::clone(self.api.broker.metrics());
-            self.tasks.push(vital("the follower of certificates", stop.clone(), Arc::clone(tls).follow(metrics, stop)));
-        }
     }
 
     fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
@@ -194,9 +187,18 @@ impl Server {
         }
         match self.api.authority.reload() {
             Ok(changed) => tracing::info!(changed, "reloaded"),
-            Err(error) => tracing::error!(%error, "not reloaded; everything stays as it was"),
+            Err(error) => tracing::error!(%error, "not taken; what these files said stays in force"),
         }
     }
+}
+
+fn about(id: String, addresses: &[SocketAddr], settings: &Settings) -> About {
+    let address = addresses.first().copied().unwrap_or(settings.listen[0]);
+    About { id, address, secure: settings.tls != TlsMode::Off }
+}
+
+fn forwarded_for(settings: &Settings) -> ForwardedFor {
+    if settings.proxy.forwarded_for { ForwardedFor::Told } else { ForwardedFor::LeftOut }
 }
 
 fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<bool>) -> JoinHandle<()> {
@@ -250,12 +252,9 @@ fn api(
         deflate: settings.deflate.mode == DeflateMode::On,
         overflow: settings.outbox.overflow,
         limits: api_limits(settings),
-        about: About {
-            id,
-            address: addresses.first().copied().unwrap_or(settings.listen[0]),
-            secure: settings.tls != TlsMode::Off,
-        },
+        about: about(id, addresses, settings),
         upstream,
+        forwarded_for: forwarded_for(settings),
         delegation,
         own_users: settings.auth_mode() != AuthMode::Upstream,
     })))

@@ -141,6 +141,8 @@ fn bad_input_is_named() {
         ("roles set other --claim a/b/c --limit sockets=1", "", 64, "\"sockets=1\" is not a limit"),
         ("tenants set lab --members machines", "", 64, "\"machines\" is not TYPE=KEY,KEY"),
         ("tenants set lab --users nobody", "", 1, "there is no user \"nobody\""),
+        ("users remove rocketskates", "", 1, "is the last user"),
+        ("token issue rocketskates --roles ,", "", 1, "roles: expected names"),
         ("token issue nobody", "", 1, "there is no user \"nobody\""),
         ("token issue rocketskates --ttl soon", "", 64, "\"soon\" is not a lifetime"),
         ("token issue root:x", "", 64, "\"root:x\" is not a principal"),
@@ -171,6 +173,15 @@ fn tokens_are_not_issued_from_an_empty_directory() {
     assert!(shell.fails("token issue alice", "", 1).contains("auth.toml"));
     let left: Vec<_> = std::fs::read_dir(shell.dir.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn what_is_not_there_is_not_listed() {
+    let shell = Shell::new();
+    for line in ["users list", "roles list", "tenants list"] {
+        let told = shell.fails(line, "", 1);
+        assert!(told.contains("cannot read ") && told.contains("auth.toml"), "{line}: {told}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Account, TenantOf};
+use crate::auth::account::{Account, TenantOf};
 use crate::auth::claim::Claim;
 use crate::auth::keys::Stamp;
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::auth::{
-    ClaimError, LimitError, PasswordError, PrincipalError, StoreError, TokenError, TokenFault, TtlError,
+    ClaimError, IssueError, LimitError, PasswordError, PrincipalError, StoreError, TokenError, TtlError,
 };
 use crate::config::ConfigErrors;
 
@@ -26,9 +26,9 @@ pub(crate) enum UsersError {
     #[error(transparent)]
     Ttl(#[from] TtlError),
     #[error(transparent)]
-    Token(#[from] TokenError),
+    Token(#[from] IssueError),
     #[error(transparent)]
-    Fault(#[from] TokenFault),
+    Fault(#[from] TokenError),
     #[error("{0}")]
     Usage(String),
     #[error("{}: there is no such directory", .0.display())]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::error::UsersError;
-use super::store::{DataDir, names};
+use super::store::DataDir;
 use crate::auth::{AuthOptions, Authority, MAX_TOKEN_BYTES, Principal, Secret, TokenRequest, parse_ttl};
 use crate::cli::console::tell;
 use crate::clock;
@@ -81,13 +81,17 @@ fn issue(dir: &Path, args: &IssueArgs, out: &mut dyn Write, err: &mut dyn Write)
     let subject = if args.name.contains(':') { args.name.parse()? } else { Principal::user(&args.name)? };
     let request = TokenRequest {
         ttl: Some(parse_ttl(&args.ttl)?),
-        roles: names(&args.roles),
+        roles: args.roles.iter().map(|role| role.trim().to_owned()).collect(),
         scope: args.scope.clone(),
         action: args.action.clone(),
         specific: args.specific.clone(),
     };
     let issued = open(dir)?.issue_local(&subject, &request, clock::now())?;
-    for role in request.roles.iter().filter(|role| !issued.info.roles.as_ref().is_none_or(|kept| kept.contains(role))) {
+    for role in request
+        .roles
+        .iter()
+        .filter(|role| !role.is_empty() && !issued.info.roles.as_ref().is_none_or(|kept| kept.contains(role)))
+    {
         tell(err, format_args!("note: {subject} has no role that contains {role:?}, so the token has not got it"));
     }
     tell(err, format_args!("a token for {subject} until {}", issued.expires_at));

@@ -34,8 +34,8 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
 use super::http::Upstream;
-use crate::auth::directory::{EndpointToken, Known, TokenKeyFault, Verdicts, read_plain};
-use crate::auth::{AuthError, Authority, Credential, Identity, Secret, check_name};
+use crate::auth::directory::{EndpointToken, Known, TokenKeyError, Verdicts, read_plain};
+use crate::auth::{AuthError, Authority, Credential, CredentialError, Identity, MAX_TOKEN_BYTES, Secret, check_name};
 use crate::clock;
 use crate::metrics::{IdentityVerdict, Metrics};
 use changed::Changed;
@@ -194,6 +194,7 @@ impl Delegation {
     async fn judge(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
         match credential {
             Credential::Basic { user, password } => self.judge_password(user, password, peer).await,
+            Credential::Bearer(token) if token.expose().len() > MAX_TOKEN_BYTES => Err(CredentialError::TooLong.into()),
             Credential::Bearer(token) => self.judge_token(token).await,
             Credential::Certificate(_) => Err(AuthError::Denied),
         }
@@ -201,12 +202,12 @@ impl Delegation {
 
     async fn judge_password(&self, user: &str, password: &Secret, peer: IpAddr) -> Result<Identity, AuthError> {
         check_name(user).map_err(|_| AuthError::Denied)?;
-        self.authority.begin_attempt(user, peer)?;
         let header = header(&format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose()))))?;
         let path = format!("/api/v3/users/{}/token?ttl=60", utf8_percent_encode(user, NON_ALPHANUMERIC));
-        let right = self.ask(&path, &header).await;
-        self.authority.end_attempt(user, peer, right.as_ref().ok().copied());
-        if !right? {
+        let attempt = self.authority.attempt(user, peer).await?;
+        let right = self.ask(&path, &header).await?;
+        attempt.ended(right);
+        if !right {
             return Err(AuthError::Denied);
         }
         self.need([user]).await?;
@@ -217,7 +218,7 @@ impl Delegation {
         let keys = self.current_keys().await?;
         let opened = match keys.open(token, clock::now()) {
             // The key may have been changed a moment ago.
-            Some(Err(TokenKeyFault::Foreign)) => self.renewed_keys().await?.open(token, clock::now()),
+            Some(Err(TokenKeyError::Foreign)) => self.renewed_keys().await?.open(token, clock::now()),
             other => other,
         };
         let read = match opened {
@@ -228,14 +229,14 @@ impl Delegation {
                 }
                 read
             }
-            Some(Err(TokenKeyFault::Expired)) => return Err(AuthError::Denied),
+            Some(Err(TokenKeyError::Expired)) => return Err(AuthError::Denied),
             // Only the endpoint can tell.
             Some(Ok(read)) => {
                 self.shown(token).await?;
                 self.need_for(&read).await?;
                 read
             }
-            Some(Err(TokenKeyFault::Foreign)) | None => {
+            Some(Err(TokenKeyError::Foreign)) | None => {
                 self.shown(token).await?;
                 let read = read_plain(token).ok_or(AuthError::Unreadable)?;
                 self.need_for(&read).await?;
