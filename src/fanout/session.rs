@@ -375,5 +375,5 @@ impl Shard {
 }
 
 pub(super) fn sees(access: &Access, event: &Event) -> bool {
-    access.sees(event.kind(), event.action(), event.key(), event.machine())
+    access.sees(event.kind(), event.action(), event.key(), event.owner())
 }

@@ -14,7 +14,6 @@ mod drain;
 mod endpoint;
 mod error;
 mod files;
-mod links;
 #[cfg(feature = "nats")]
 mod nats;
 
@@ -118,7 +117,7 @@ impl Server {
             let listener = listener.with_tls(self.tls.clone());
             self.listening.push(serve(listener, Arc::clone(&self.api), stopped.clone()));
         }
-        let links = links::links(&self.settings, &self.api.broker);
+        let links = endpoint::links(&self.settings, &self.api.broker);
         if let Some(listener) = bound.probe {
             let probe = self.probe(links.iter().map(Link::health).collect(), nats);
             self.probing = Some(serve(listener, probe, self.stop_probe.subscribe()));
@@ -247,7 +246,7 @@ fn api(
         sockets: SocketQuota::new(limits.connections_per_principal),
         posts: PostQuota::new(limits.posted_events_per_second),
         allowed_origins: settings.allowed_origins.clone(),
-        tier: links::tier(settings),
+        tier: endpoint::tier(settings),
         connection_events: settings.connection_events,
         deflate: settings.deflate.mode == DeflateMode::On,
         overflow: settings.outbox.overflow,
