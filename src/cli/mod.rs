@@ -104,9 +104,8 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self.output() {
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Some(_) => FAILED,
             None if self.is_usage() => USAGE,
-            None => FAILED,
+            Some(_) | None => FAILED,
         }
     }
 

@@ -41,10 +41,9 @@ fn log(panic: &PanicHookInfo<'_>) {
 /// # Panics
 /// With what the task panicked with.
 pub fn pass_on(ended: Result<(), JoinError>) {
-    match ended.map_err(JoinError::try_into_panic) {
-        Err(Ok(panic)) => std::panic::resume_unwind(panic),
-        // It was cut off, which nobody does without reason.
-        Err(Err(_)) | Ok(()) => {}
+    // Otherwise it was cut off, which nobody does without reason.
+    if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+        std::panic::resume_unwind(panic);
     }
 }
 

@@ -157,8 +157,8 @@ mod tests {
         assert!(kept.into_iter().eq(expected));
         assert!(log.flush_within(LONG));
 
-        let long = vec![b'x'; BYTES];
-        (&log).write_all(&long).unwrap();
+        let big = vec![b'x'; BYTES];
+        (&log).write_all(&big).unwrap();
         (&log).write_all(b"no room beside it\n").unwrap();
         assert_eq!(usize::try_from(dropped() - before).unwrap(), lost + 1);
         assert_eq!(written.recv().unwrap().len(), BYTES);

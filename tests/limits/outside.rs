@@ -26,8 +26,10 @@ impl Outside {
         let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [api, probe] = free.map(|listener| listener.local_addr().unwrap());
         let (file, data) = (dir.path().join("hydrant.toml"), dir.path().join("data"));
-        let text =
-            format!("listen = [\"{api}\"]\nmetrics_listen = \"{probe}\"\ntls = \"off\"\ndata_dir = {data:?}\n{toml}\n");
+        let text = format!(
+            "listen = [\"{api}\"]\nmetrics_listen = \"{probe}\"\ntls = \"off\"\ndata_dir = \"{}\"\n{toml}\n",
+            data.display()
+        );
         std::fs::write(&file, text).unwrap();
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{prepare}\nexec \"$0\" serve --config \"$1\""), env!("CARGO_BIN_EXE_hydrant")]);

@@ -51,7 +51,7 @@ pub(crate) enum PostError {
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     #[error("{problem}; {posted}")]
-    Stopped { problem: InputOrServerError, posted: Posted },
+    Stopped { problem: Box<InputOrServerError>, posted: Posted },
 }
 
 /// What the server took so far.
@@ -89,7 +89,7 @@ pub(crate) enum InputOrServerError {
 
 pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError> {
     let target = args.endpoint.target()?;
-    let stopped = |posted| move |problem| PostError::Stopped { problem, posted };
+    let stopped = |posted| move |problem| PostError::Stopped { problem: Box::new(problem), posted };
     let input = Input::open(&args.file).map_err(stopped(Posted::default()))?;
     if input.is_standard {
         tell_if_typed(err);

@@ -1,5 +1,7 @@
 //! `hydrant roles`.
 
+#![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
+
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};

@@ -1,7 +1,5 @@
 //! `hydrant users`.
 
-#![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
-
 use std::io::{self, Read, Write};
 
 use clap::{Args, Subcommand};
@@ -114,8 +112,6 @@ fn list(store: &Store, out: &mut dyn Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn the_password_is_the_first_line() {
         for (text, password) in [
