@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 pub use super::account::{Account, TenantOf};
-pub use parse::{accounts, base_secret, roles, system_secret, tenants};
+pub use parse::{accounts, base_secret, is_info, is_issued_token, roles, system_secret, tenants};
 pub use token::{EndpointToken, TokenKey, TokenKeyError, read_plain};
 pub use verdicts::{Known, Verdicts};
 

@@ -182,9 +182,10 @@ impl EndpointToken {
 
     /// The user that it is for; nothing for machines and plugins.
     pub fn user(&self) -> Option<&str> {
-        let machine = !self.parties.machine_uuid.is_empty() || Principal::runner(&self.subject).is_ok();
-        let plugin = self.parties.user_id.is_empty() && self.parties.grantor_id == SYSTEM;
-        (!machine && !plugin).then_some(self.subject.as_str())
+        let Parties { grantor_id, user_id, machine_uuid, .. } = &self.parties;
+        // The parties come first: a user may have a name that looks like a machine's UUID.
+        let of_nobody = user_id.is_empty() && (grantor_id == SYSTEM || Principal::runner(&self.subject).is_ok());
+        (machine_uuid.is_empty() && !of_nobody).then_some(self.subject.as_str())
     }
 
     /// Every user whose secret stands in it.
@@ -253,6 +254,24 @@ mod tests {
         assert_eq!(open(SEALED.trim_end_matches('='), 0), Ok(token));
         assert_eq!(open(SEALED, 4_102_444_800), Err(TokenKeyError::Expired));
         assert!(!format!("{:?}", open(SEALED, 0)).contains("s1"), "a secret shows");
+    }
+
+    #[test]
+    fn a_user_may_have_a_name_like_a_machines() {
+        const UUID: &str = "7d2f3a4e-0c55-4f5a-9d1c-3b1f0a9e8d77";
+        let token = |parties: serde_json::Value| {
+            let payload = serde_json::json!({"jti": UUID, "exp": 4_102_444_800_i64, "grantor_claims": parties});
+            EndpointToken::of(serde_json::from_value(payload).unwrap())
+        };
+        let user = token(serde_json::json!({"grantor_id": UUID, "user_id": UUID, "user_secret": "s"}));
+        assert_eq!((user.user(), user.principal().unwrap().to_string()), (Some(UUID), format!("user:{UUID}")));
+        for machine in [
+            serde_json::json!({"grantor_id": "system", "machine_uuid": UUID}),
+            serde_json::json!({"grantor_id": "system"}),
+            serde_json::json!({}),
+        ] {
+            assert_eq!(token(machine).principal().unwrap().to_string(), format!("runner:{UUID}"));
+        }
     }
 
     #[test]
