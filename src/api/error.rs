@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use hyper::header::{HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE};
+use hyper::header::{ACCEPT_ENCODING, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode};
 use thiserror::Error;
 
 use super::answer;
 use super::quota::Spent;
-use crate::auth::{AuthError, Revoked, TokenError};
+use crate::auth::{AuthError, IssueError, RevokedError};
 use crate::broker::PublishError;
 use crate::endpoint::http::UpstreamError;
 use crate::protocol::DrpError;
@@ -27,7 +27,7 @@ pub enum ApiError {
     Auth(#[from] AuthError),
     /// The credentials were good a moment ago.
     #[error("credentials are not valid")]
-    Revoked(#[from] Revoked),
+    Revoked(#[from] RevokedError),
     /// A browser's own credentials from somebody else's page.
     #[error("credentials of this kind are not taken from another origin; use a token")]
     Origin,
@@ -43,10 +43,16 @@ pub enum ApiError {
     },
     /// A token cannot be issued.
     #[error(transparent)]
-    Token(#[from] TokenError),
+    Token(#[from] IssueError),
     /// Not a websocket handshake.
     #[error(transparent)]
     NotAHandshake(#[from] UpgradeError),
+    /// A transfer coding that is not spoken here.
+    #[error("Transfer-Encoding: only `chunked` is spoken here; compressed bodies go by Content-Encoding")]
+    TransferCoding,
+    /// A content coding that is not known here.
+    #[error("Content-Encoding: {0:?} is not known here; send gzip, deflate or nothing")]
+    ContentCoding(String),
     /// What was sent is wrong; the text says what and where.
     #[error("{0}")]
     Bad(String),
@@ -101,10 +107,17 @@ pub enum ApiError {
     TooManyConnections,
     /// The endpoint has not answered.
     #[error(transparent)]
-    Upstream(#[from] UpstreamError),
+    Upstream(UpstreamError),
     /// The server's own credential for the endpoint is of no use; the log says why.
     #[error("the server has no usable credential for the endpoint")]
     NoCredential,
+}
+
+/// Where the endpoint is stays here.
+impl From<UpstreamError> for ApiError {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error.without_address())
+    }
 }
 
 impl From<Spent> for ApiError {
@@ -121,12 +134,14 @@ impl ApiError {
             Self::Auth(error) => StatusCode::from_u16(error.status()).expect("one of a fixed set"),
             Self::Revoked(_) | Self::Origin | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::Token(error) => match error {
-                TokenError::Forbidden { .. } | TokenError::Revoked(_) => StatusCode::FORBIDDEN,
-                TokenError::UnknownUser { .. } => StatusCode::NOT_FOUND,
-                TokenError::Random => StatusCode::INTERNAL_SERVER_ERROR,
+                IssueError::Forbidden { .. } | IssueError::Revoked(_) => StatusCode::FORBIDDEN,
+                IssueError::UnknownUser { .. } => StatusCode::NOT_FOUND,
+                IssueError::Random => StatusCode::INTERNAL_SERVER_ERROR,
                 _ => StatusCode::BAD_REQUEST,
             },
             Self::NotAHandshake(_) | Self::Bad(_) | Self::CutOff => StatusCode::BAD_REQUEST,
+            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::ContentCoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Still { .. } | Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } | Self::Sockets { .. } => {
@@ -140,7 +155,7 @@ impl ApiError {
                 UpstreamError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
                 UpstreamError::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
                 UpstreamError::Late { .. } | UpstreamError::Unread { .. } => StatusCode::GATEWAY_TIMEOUT,
-                UpstreamError::Path => StatusCode::BAD_REQUEST,
+                UpstreamError::Path | UpstreamError::BadBody(_) => StatusCode::BAD_REQUEST,
                 _ => StatusCode::BAD_GATEWAY,
             },
         }
@@ -178,6 +193,9 @@ impl ApiError {
         let headers = answer.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("dr-provision"));
+        }
+        if matches!(self, Self::ContentCoding(_)) {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
         }
         if matches!(self, Self::NotAHandshake(_)) {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

@@ -4,44 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::given::{Given, Row, Table};
 use super::kind::{self, AuthMode, ClientName, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
-use super::load::Given;
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
-
-/// What is known about one setting.
-#[derive(Debug, Clone, Copy)]
-pub struct Row {
-    /// Its name in the file, with its table: `limits.message_bytes`.
-    pub key: &'static str,
-    /// The default as text; empty where there is none or it depends on the environment.
-    pub default: &'static str,
-    /// What a value looks like.
-    pub what: &'static str,
-    /// What it does.
-    pub doc: &'static str,
-    /// The TOML types that it is taken from.
-    pub(super) toml: &'static [&'static str],
-    /// Whether a message may repeat what was given.
-    pub(super) shown: bool,
-    /// What stands between the items of a list.
-    pub(super) joint: &'static str,
-    /// Tells whether a text is a value.
-    pub(super) fits: fn(&str) -> bool,
-}
-
-impl Row {
-    /// The environment variable that sets it.
-    pub fn variable(&self) -> String {
-        format!("HYDRANT_{}", self.key.replace('.', "_").to_ascii_uppercase())
-    }
-}
-
-/// A struct of settings that knows its rows.
-pub(super) trait Table: Sized {
-    fn declare(rows: &mut Vec<Row>);
-    fn take(given: &Given) -> Self;
-}
 
 /// Every setting in the order of the declaration.
 pub fn rows() -> Vec<Row> {
@@ -82,7 +48,8 @@ table! {
         demo_seed: u64 as Whole = "1";
         /// Start on an address that others can reach though the first user still has its well-known password.
         allow_default_credentials: bool as Switch = "false";
-        /// Origins besides the server's own from which a browser may use credentials that it adds by itself.
+        /// Origins besides the server's own whose pages may use this server, also with credentials that a browser adds by itself; `*` is
+        /// any. Without it any page may, but with a token only.
         allowed_origins: Vec<String> as Origins = "";
         /// Tell of connections that come and go by events of Type `connections`.
         connection_events: bool as Switch = "true";
@@ -141,8 +108,20 @@ table! {
         combinations: usize as Count = "65536";
         /// Levels of `And`, `Or` and `Not` in a filter.
         filter_nesting: usize as Count = "64";
-        /// Compiled size of one regular expression in a filter.
+        /// Compiled size of the regular expressions of one filter together.
         regex_bytes: usize as Size = "1MiB";
+        /// Size of all filters of one connection, with compiled regular expressions.
+        filter_bytes: usize as Size = "16MiB";
+        /// Size of all filters of one principal's connections on one shard.
+        filter_bytes_per_principal: usize as Size = "64MiB";
+        /// What all filters of one connection may cost for one event, in units of about a nanosecond; a connection whose filters cost
+        /// more is closed with 1008. 0 is without limit.
+        filter_work_per_event: u64 as Whole = "10000000";
+        /// What all filters of one connection may cost for the events of one second; beyond it as above. 0 is without limit.
+        filter_work_per_second: u64 as Whole = "200000000";
+        /// What all filters of one principal's connections on one shard may cost for the events of one second; beyond it as above. 0 is
+        /// without limit.
+        filter_work_per_principal: u64 as Whole = "400000000";
         /// Longest event that is taken in; at most 1 GiB.
         event_bytes: usize as Size = "16MiB";
         /// Longest body of a request.
@@ -153,7 +132,8 @@ table! {
         connections: usize as Count = "100000";
         /// Websockets of one principal at one time; 0 is without limit.
         connections_per_principal: u64 as Whole = "0";
-        /// Connections that have not yet finished their TLS handshake or shown credentials.
+        /// Connections that have not yet finished their TLS handshake or shown credentials; beyond it silent and slow ones lose their
+        /// place to newcomers.
         pending_handshakes: usize as Count = "512";
         /// Events a second that one principal may post; 0 is without limit.
         posted_events_per_second: u64 as Whole = "0";
@@ -355,7 +335,8 @@ table! {
         /// The endpoint that gets every request that is not for this server itself: the `first` of `upstream.urls`, the one with
         /// this URL, or `off`.
         upstream: String as Text = "first";
-        /// Requests that are under way at one time; others wait for `proxy.connect` and are then answered with 503.
+        /// Requests that are under way at one time, until the last byte of their answer is through; others wait for `proxy.connect` and
+        /// are then answered with 503. A quarter is kept for callers whose credentials the endpoint has taken.
         requests: usize as Count = "512";
         /// Time for connecting, TLS included.
         connect: Duration as Span = "5s";
@@ -363,6 +344,8 @@ table! {
         answer: Duration as Span = "5m";
         /// Time for the next part of a body, whoever is to send or to take it.
         idle: Duration as Span = "60s";
+        /// Tell the endpoint by `X-Forwarded-For` where a request comes from. DRP v3 takes the host of its redirect to `/ui` from it.
+        forwarded_for: bool as Switch = "true";
     }
 }
 

@@ -22,7 +22,7 @@ use crate::broker::archive::Piece;
 use crate::broker::gap::Gap;
 use crate::broker::history::{History, Retained, Start};
 use crate::event::Event;
-use crate::index::Limits;
+use crate::index::{Limits, Overdrawn, Work};
 use crate::overflow::Overflow;
 use crate::stats::Delivery;
 
@@ -36,11 +36,13 @@ pub struct Allowance {
     pub events: usize,
     /// Bytes of the events that are delivered.
     pub bytes: usize,
+    /// Work of filters, in the units of [`Work`](crate::index::Work). Replays are held up and not closed where it ends.
+    pub work: u64,
 }
 
 impl Allowance {
     fn is_spent(&self) -> bool {
-        self.events == 0 || self.bytes == 0
+        self.events == 0 || self.bytes == 0 || self.work == 0
     }
 }
 
@@ -63,11 +65,24 @@ impl Shard {
         registrations: usize,
     ) -> ConnId {
         let conn = self.open(principal, access, overflow);
-        // The index is the gate: a role may allow more registrations than the settings do.
-        let replay = Replay::new(start, registrations, Limits { registrations: usize::MAX, ..self.limits }, &self.wake);
+        let limits = self.past_limits();
+        let replay = Replay::new(start, registrations, limits, &self.wake);
         self.session(conn).replay = Some(Box::new(replay));
         self.fanout.set_paused(conn, true);
         conn
+    }
+
+    /// What the index of a replay takes: whatever the shard's has taken. That one is the gate for all registrations of a connection or an
+    /// owner together, and a role may allow more than the settings do.
+    fn past_limits(&self) -> Limits {
+        Limits {
+            registrations: usize::MAX,
+            combinations_in_all: usize::MAX,
+            filter_bytes: usize::MAX,
+            owner_filter_bytes: usize::MAX,
+            work: Work { event: self.limits.work.event, ..Work::UNLIMITED },
+            ..self.limits
+        }
     }
 
     fn session(&mut self, conn: ConnId) -> &mut Session {
@@ -307,7 +322,14 @@ impl Shard {
     ) {
         allowance.events -= 1;
         self.fanout.begin_event(event);
-        if self.may_see(conn, event) && replay.wants(place, event) {
+        // In this order: no filter is asked about what the connection may not see.
+        let wanted = self.may_see(conn, event) && replay.wants(place, event);
+        let cost = replay.take_cost();
+        allowance.work = allowance.work.saturating_sub(cost.work);
+        self.replayed.add(cost);
+        if replay.is_overdrawn() {
+            self.overspent(conn, Overdrawn::Event);
+        } else if wanted {
             allowance.bytes = allowance.bytes.saturating_sub(event.frame().len());
             self.give(conn, event, now);
             replay.delivered();

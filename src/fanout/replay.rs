@@ -29,6 +29,7 @@ use crate::broker::gap::Gap;
 use crate::broker::history::Start;
 use crate::broker::splice::Seam;
 use crate::event::Event;
+use crate::index::filter::Counters;
 use crate::index::{Class, Index, Limits, Slot};
 
 /// Registrations taken back that are remembered.
@@ -93,6 +94,8 @@ pub(super) struct Replay {
     pub(super) held_up: usize,
     /// Whether it is on the shard's list of those that are behind.
     pub(super) listed: bool,
+    /// What filters had cost when they were last asked.
+    cost: Counters,
 }
 
 impl Replay {
@@ -129,6 +132,7 @@ impl Replay {
             last: None,
             held_up: 0,
             listed: false,
+            cost: Counters::default(),
         }
     }
 
@@ -253,7 +257,7 @@ impl Replay {
     }
 
     fn enter(&mut self, slot: Slot, text: &str) {
-        self.index.register(slot, text).expect("the shard's index has the same limits and took it");
+        self.index.register(slot, text).expect("the shard's index took it, and this one takes no less");
     }
 
     /// A registration was taken back. `live_until` is the shard's place if the connection is not behind. Returns false
@@ -343,6 +347,17 @@ impl Replay {
         }
     }
 
+    /// What filters have cost since the last call.
+    pub(super) fn take_cost(&mut self) -> Counters {
+        let now = self.index.filter_counters();
+        now.since(std::mem::replace(&mut self.cost, now))
+    }
+
+    /// Whether an event's filters have cost more than they may since the last call.
+    pub(super) fn is_overdrawn(&mut self) -> bool {
+        std::iter::from_fn(|| self.index.take_overdrawn()).count() > 0
+    }
+
     /// Whether an event of the range that [`Replay::next`] gave is to be delivered.
     pub(super) fn wants(&mut self, number: u64, event: &Event) -> bool {
         let (mut settled, mut fresh, mut had) = (false, false, false);
@@ -394,5 +409,5 @@ impl Replay {
 
 fn move_over(index: &mut Index<Role>, text: &str, from: Slot, to: Slot) {
     index.deregister(from, text).expect("it is registered there");
-    index.register(to, text).expect("the shard's index has the same limits and took it");
+    index.register(to, text).expect("the shard's index took it, and this one takes no less");
 }

@@ -11,6 +11,7 @@ mod deliveries;
 mod identity;
 mod labels;
 mod latency;
+mod logins;
 mod nats;
 mod process;
 mod proxy;
@@ -25,12 +26,14 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 pub use identity::{IdentityMetrics, IdentityTrouble, IdentityVerdict};
 pub use labels::{Limit, Outcome, Rejection, Reload, Source};
+pub use logins::{LoginMetrics, WatchedFile};
 pub use nats::NatsMetrics;
 pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
 use crate::event;
+use crate::logging::{self, crash};
 use crate::protocol::Close;
 use declare::Declare;
 use deliveries::Deliveries;
@@ -65,7 +68,10 @@ pub struct Metrics {
     predicate_evaluations: IntCounter,
     field_lookups: IntCounter,
     filter_matches: IntCounter,
+    filter_work: IntCounter,
     certificate_reloads: IntCounterVec,
+    log_lines_dropped: IntCounter,
+    panics: IntCounter,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
     /// What goes between nodes.
@@ -76,6 +82,8 @@ pub struct Metrics {
     pub proxy: ProxyMetrics,
     /// Credentials that an endpoint judges.
     pub identity: IdentityMetrics,
+    /// Logins with a password, and the files that rights are decided by.
+    pub logins: LoginMetrics,
     shards: Mutex<Vec<Arc<Peaks>>>,
 }
 
@@ -126,16 +134,24 @@ impl Metrics {
             ),
             field_lookups: declare.counter("hydrant_field_lookups_total", "Paths looked up in events by filters"),
             filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once a group"),
+            filter_work: declare.counter(
+                "hydrant_filter_work_total",
+                "Work of filters, in units of about a nanosecond, counted by what they looked at",
+            ),
             certificate_reloads: declare.counters(
                 "hydrant_certificate_reloads_total",
                 "Changes of the TLS certificate while running",
                 "outcome",
             ),
+            log_lines_dropped: declare
+                .counter("hydrant_log_lines_dropped_total", "Log lines that found no room or could not be written"),
+            panics: declare.counter("hydrant_panics_total", "Panics, each of them a bug"),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
             nats: NatsMetrics::new(&declare),
             upstream: UpstreamMetrics::declare(&declare),
             proxy: ProxyMetrics::declare(&declare),
             identity: IdentityMetrics::declare(&declare),
+            logins: LoginMetrics::declare(&declare),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
         };
@@ -224,6 +240,10 @@ impl Metrics {
         self.inbox_events.set(signed(inbox_events as u64));
         let plain = self.serialisations.with_label_values(&["plain"]);
         plain.inc_by(event::serialisations().saturating_sub(plain.get()));
+        // Those of the process, which has one log for all its servers.
+        for (counter, count) in [(&self.log_lines_dropped, logging::dropped()), (&self.panics, crash::panics())] {
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         let mut text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default();
         process::append(&mut text);
         text

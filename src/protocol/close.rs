@@ -7,8 +7,8 @@ use std::borrow::Cow;
 /// The reason of a close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// The client asked.
-    Normal,
+    /// The client asked, with this code, which goes back to it (RFC 6455, section 5.5.1); 1000 if it gave none.
+    Normal(u16),
     /// The server ends.
     Draining,
     /// An operator deleted the connection.
@@ -29,6 +29,11 @@ pub enum Close {
     Silent,
     /// A mistake of ours.
     Internal,
+    /// The filters of the registrations cost more work than they may.
+    FilterWork {
+        /// The setting that says how much.
+        setting: &'static str,
+    },
     /// The client does not read as fast as events come.
     SlowConsumer {
         /// Events that were waiting.
@@ -47,11 +52,11 @@ impl Close {
     /// The code on the wire (RFC 6455, section 7.4).
     pub fn code(self) -> u16 {
         match self {
-            Self::Normal => 1000,
+            Self::Normal(code) => code,
             Self::Draining | Self::Deleted | Self::Silent => 1001,
             Self::Protocol => 1002,
             Self::BadUtf8 | Self::BadDeflate => 1007,
-            Self::Revoked | Self::Expired => 1008,
+            Self::Revoked | Self::Expired | Self::FilterWork { .. } => 1008,
             Self::TooBig => 1009,
             Self::Internal => 1011,
             Self::SlowConsumer { .. } | Self::Stale { .. } => 1013,
@@ -61,7 +66,7 @@ impl Close {
     /// The reason on the wire, at most 123 bytes.
     pub fn reason(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
-            Self::Normal => "",
+            Self::Normal(_) => "",
             Self::Draining => "server is shutting down",
             Self::Deleted => "connection deleted",
             Self::Protocol => "protocol error",
@@ -72,6 +77,7 @@ impl Close {
             Self::TooBig => "message too big",
             Self::Silent => "no sign of life",
             Self::Internal => "internal error",
+            Self::FilterWork { setting } => return Cow::Owned(format!("filters cost too much: over {setting}")),
             Self::SlowConsumer { events, bytes } => {
                 return Cow::Owned(format!("slow consumer: {events} events, {bytes} bytes queued"));
             }
@@ -87,7 +93,7 @@ impl Close {
     /// The value of the metric label `reason`.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Normal => "normal",
+            Self::Normal(_) => "normal",
             Self::Draining => "draining",
             Self::Deleted => "deleted",
             Self::Protocol => "protocol",
@@ -98,6 +104,7 @@ impl Close {
             Self::TooBig => "too_big",
             Self::Silent => "silent",
             Self::Internal => "internal",
+            Self::FilterWork { .. } => "filter_work",
             Self::SlowConsumer { .. } | Self::Stale { .. } => "slow_consumer",
         }
     }
@@ -105,7 +112,7 @@ impl Close {
     /// What a client should do.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Normal => "nothing: the client asked",
+            Self::Normal(_) => "nothing: the client asked",
             Self::Draining | Self::Deleted | Self::Silent | Self::Internal => "reconnect, with jitter",
             Self::SlowConsumer { .. } | Self::Stale { .. } => {
                 "reconnect after a pause; read faster or register for less"
@@ -113,13 +120,14 @@ impl Close {
             Self::Protocol | Self::BadUtf8 | Self::BadDeflate | Self::TooBig => {
                 "do not reconnect blindly: mend the client"
             }
+            Self::FilterWork { .. } => "do not reconnect blindly: register fewer or cheaper filters",
             Self::Revoked | Self::Expired => "get new credentials first",
         }
     }
 
     /// Every reason, for documents and metrics.
-    pub const ALL: [Self; 13] = [
-        Self::Normal,
+    pub const ALL: [Self; 14] = [
+        Self::Normal(1000),
         Self::Draining,
         Self::Deleted,
         Self::Silent,
@@ -128,6 +136,7 @@ impl Close {
         Self::BadDeflate,
         Self::Revoked,
         Self::Expired,
+        Self::FilterWork { setting: "SETTING" },
         Self::TooBig,
         Self::Internal,
         Self::SlowConsumer { events: 0, bytes: 0 },

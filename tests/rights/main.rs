@@ -10,6 +10,8 @@ mod provider;
 mod audit;
 mod canary;
 mod certificates;
+mod files;
+mod hidden;
 mod issuer;
 mod limits;
 mod matrix;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::turn::{CATCH_UP_EVENTS, TURN_BYTES};
+use super::turn::{CATCH_UP_EVENTS, CATCH_UP_WORK, TURN_BYTES};
 use super::{Driver, Parts};
 use crate::clock;
 use crate::fanout::catch_up::Allowance;
@@ -58,7 +58,7 @@ impl Driver {
         let Parts { shard, broker, .. } = &mut self.parts;
         let now_us = broker.now_us();
         if shard.may_catch_up(now_us) {
-            let allowance = Allowance { events: CATCH_UP_EVENTS, bytes: TURN_BYTES };
+            let allowance = Allowance { events: CATCH_UP_EVENTS, bytes: TURN_BYTES, work: CATCH_UP_WORK };
             shard.catch_up(broker.history(), allowance, now_us, clock::now());
         }
     }
