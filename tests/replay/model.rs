@@ -120,11 +120,10 @@ impl Archive for Shelf {
 }
 
 impl Shelf {
-    /// As the stream does: the first event that was stored then or says that it is of then, but none that was stored long before.
+    /// As the stream does, but without its margin for messages that overtake each other: the first event that was stored then or says
+    /// that it is of then, but none that was stored long before.
     fn find(&self, Reading { time, begin, .. }: Reading) -> usize {
         let events = self.events.lock();
-        // As the stream's reader does, whose order is not the broker's.
-        let time = time - SignedDuration::from_secs(5);
         let begin = begin.unwrap_or(time - SignedDuration::from_mins(5)).min(time);
         let counts = |time: &Timestamp, stored: Timestamp| *time <= stored + SignedDuration::from_mins(5);
         let own = |event: &Event, stored| event.moment().filter(|time| counts(time, stored)).unwrap_or(stored);
@@ -212,8 +211,10 @@ impl World {
         draft.object = &object;
         draft.time = Some(time.to_string().into());
         let event = draft.seal(now());
-        self.archive.events.lock().push((Arc::new(draft.seal(now())), now()));
+        let same = Arc::new(draft.seal(now()));
         self.broker.publish(vec![event], Source::Post).unwrap();
+        // Stored when the broker has it, and in the broker's order: so the archive needs no margin.
+        self.archive.events.lock().push((same, now()));
         self.events.push(known);
     }
 

@@ -192,7 +192,7 @@ async fn a_notice_bears_a_time_to_resume_from_and_so_does_an_event_of_a_far_futu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_only_connects_pushes_out_nothing_but_events_about_connections() {
-    let server = Hydrant::start("[replay]\nevents = 80").await;
+    let server = Hydrant::start("connection_events = true\n[replay]\nevents = 80").await;
     let place = position(&server.connect().await);
     post(&server, 0..30).await;
     for _ in 0..100 {

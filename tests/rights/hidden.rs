@@ -100,7 +100,11 @@ fn no_filter_is_asked_about_an_event_of_the_past_that_is_hidden() {
         register(&mut shard, conn, "*");
         shard.set_position(2);
         let waiting = shard.fanout().depth(conn).events;
-        shard.catch_up(history, Allowance { events: 100, bytes: 1 << 20, work: u64::MAX }, 0, now());
+        // Nothing comes until the client has paused.
+        for second in 0..2 {
+            let allowance = Allowance { events: 100, bytes: 1 << 20, work: u64::MAX };
+            shard.catch_up(history, allowance, second * 1_000_000, now());
+        }
         assert_eq!(shard.fanout().depth(conn).events, waiting + sees);
         let cost = shard.take_filter_cost();
         assert_eq!(
