@@ -111,10 +111,10 @@ const FILE_LINES: usize = 400;
 const LONG_FILES: [(&str, &str); 0] = [];
 
 /// A file of each circle that is still to be taken apart.
-const OPEN_CIRCLES: [&str; 3] = ["src/auth/authority.rs", "src/auth/state.rs", "src/config/load.rs"];
+const OPEN_CIRCLES: [&str; 1] = ["src/config/load.rs"];
 
 /// Errors that are still to be named as such.
-const OPEN_ERRORS: [&str; 6] = ["Problem", "Reason", "Revoked", "Stalled", "TokenFault", "TokenKeyFault"];
+const OPEN_ERRORS: [&str; 3] = ["Problem", "Reason", "Stalled"];
 
 /// What no source file may contain, and what to do instead. Split, so that this file may be looked at too.
 const BANNED_IN_CODE: [(&str, &str); 8] = [
