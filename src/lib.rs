@@ -47,6 +47,7 @@ pub mod fanout;
 pub mod files;
 pub mod index;
 pub mod json;
+pub mod logging;
 pub mod metrics;
 pub mod overflow;
 pub mod protocol;

@@ -33,6 +33,7 @@ pub use shard::{FilterCost, ShardMetrics, ShardSize};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
 use crate::event;
+use crate::logging::{self, crash};
 use crate::protocol::Close;
 use declare::Declare;
 use deliveries::Deliveries;
@@ -66,6 +67,8 @@ pub struct Metrics {
     field_lookups: IntCounter,
     filter_matches: IntCounter,
     certificate_reloads: IntCounterVec,
+    log_lines_dropped: IntCounter,
+    panics: IntCounter,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
     /// What goes between nodes.
@@ -129,6 +132,9 @@ impl Metrics {
                 "Changes of the TLS certificate while running",
                 "outcome",
             ),
+            log_lines_dropped: declare
+                .counter("hydrant_log_lines_dropped_total", "Log lines that found no room or could not be written"),
+            panics: declare.counter("hydrant_panics_total", "Panics, each of them a bug"),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
             nats: NatsMetrics::new(&declare),
             upstream: UpstreamMetrics::declare(&declare),
@@ -223,6 +229,10 @@ impl Metrics {
         self.inbox_events.set(signed(inbox_events as u64));
         let plain = self.serialisations.with_label_values(&["plain"]);
         plain.inc_by(event::serialisations().saturating_sub(plain.get()));
+        // Those of the process, which has one log for all its servers.
+        for (counter, count) in [(&self.log_lines_dropped, logging::dropped()), (&self.panics, crash::panics())] {
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         let mut text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default();
         process::append(&mut text);
         text

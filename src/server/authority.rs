@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::StartError;
+use super::error::StartError;
 use crate::auth::{
     AuthOptions, Authority, CertificateName, IssuerOptions, ThrottleLimits, exposure_of_secret, exposures,
 };

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Server, StartError};
+use super::error::StartError;
+use super::{Server, vital};
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
 use crate::client::Bounds;
@@ -22,7 +23,8 @@ impl Server {
     /// Reads the endpoint's users, roles and tenants when they change.
     pub(super) fn follow_endpoint(&mut self, stop: watch::Receiver<bool>) {
         if let Some(delegation) = self.api.delegation.clone() {
-            self.tasks.push(tokio::spawn(async move { delegation.follow(stop).await }));
+            self.tasks
+                .push(vital("the follower of an endpoint", stop.clone(), async move { delegation.follow(stop).await }));
         }
     }
 }

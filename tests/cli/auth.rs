@@ -197,3 +197,35 @@ fn the_directory_is_that_of_the_server_unless_it_is_named() {
     run(&[("HYDRANT_DATA_DIR", &home.path().join("named"))]);
     assert!(home.path().join("named/auth.toml").exists());
 }
+
+#[test]
+fn a_change_names_its_file_and_a_directory_without_a_server() {
+    let shell = Shell::new();
+    let told = |line: &str| String::from_utf8(shell.typed(line, "a password\n").stderr).unwrap();
+    let directory = shell.dir.path().display().to_string();
+    let changed = format!("hydrant: changed {directory}/auth.toml\n");
+    let note =
+        format!("hydrant: note: no server has used {directory} so far; only one with `--data-dir {directory}` will\n");
+    for line in
+        ["users add alice --password-stdin", "roles set reader --claim machines/get/*", "tenants set lab --users alice"]
+    {
+        let told = told(line);
+        assert!(told.starts_with(&changed) && told.ends_with(&note), "{line}: {told}");
+    }
+    std::fs::write(shell.dir.path().join("id"), "00:11").unwrap();
+    for line in
+        ["users roles alice reader", "users passwd alice --password-stdin", "tenants remove lab", "users remove alice"]
+    {
+        assert_eq!(told(line), changed, "{line}");
+    }
+    assert_eq!(told("users list"), "");
+}
+
+#[test]
+fn a_directory_that_is_not_there_has_no_users_to_list() {
+    for what in ["users", "roles", "tenants"] {
+        let done = crate::support::run(&[what, "list", "--data-dir", "/nowhere"], "", &[]);
+        assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{what}");
+        assert_eq!(done.err, "hydrant: /nowhere: there is no such directory\n");
+    }
+}

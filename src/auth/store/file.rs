@@ -213,6 +213,11 @@ pub fn edit<T>(data_dir: &Path, change: impl FnOnce(&mut Store) -> Result<T, Sto
     Ok(result)
 }
 
+/// Where the store of a data directory is.
+pub fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join(STORE)
+}
+
 /// The store in a data directory.
 ///
 /// # Errors

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{Place, UsersError};
+use super::error::UsersError;
+use super::store::DataDir;
 use crate::auth::{AuthOptions, Authority, MAX_TOKEN_BYTES, Principal, Secret, TokenRequest, parse_ttl};
-use crate::cli::tell;
+use crate::cli::console::tell;
 use crate::clock;
 
 /// Whoever holds the data directory may do everything, so the server's limit does not hold here; ten years do for all.
@@ -16,9 +17,9 @@ const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// Tokens: what to give to programs instead of a password
 #[derive(Args)]
-pub(in crate::cli) struct TokenArgs {
+pub(crate) struct TokenArgs {
     #[command(flatten)]
-    place: Place,
+    data: DataDir,
     #[command(subcommand)]
     what: What,
 }
@@ -57,13 +58,13 @@ struct IssueArgs {
     specific: Option<String>,
 }
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &TokenArgs,
     input: &mut dyn Read,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), UsersError> {
-    let dir = args.place.data_dir()?;
+    let dir = args.data.path()?;
     match &args.what {
         What::Issue(args) => issue(&dir, args, out, err),
         What::Check { token } => check(&dir, token, input, out),
