@@ -94,6 +94,8 @@ pub struct FilterCost {
     pub field_lookups: u64,
     /// Filters found true.
     pub filter_matches: u64,
+    /// Units of work.
+    pub work: u64,
 }
 
 impl ShardMetrics {
@@ -133,6 +135,7 @@ impl ShardMetrics {
         self.metrics.predicate_evaluations.inc_by(cost.predicate_evaluations);
         self.metrics.field_lookups.inc_by(cost.field_lookups);
         self.metrics.filter_matches.inc_by(cost.filter_matches);
+        self.metrics.filter_work.inc_by(cost.work);
     }
 
     /// Counts a turn in which so many events were matched.
