@@ -128,7 +128,7 @@ const FILE_LINES: usize = 400;
 const LONG_FILES: [(&str, &str); 0] = [];
 
 /// Errors that are still to be named as such.
-const OPEN_ERRORS: [&str; 2] = ["Reason", "Stalled"];
+const OPEN_ERRORS: [&str; 3] = ["InputOrServerError", "Reason", "Stalled"];
 
 /// What no source file may contain, and what to do instead. Split, so that this file may be looked at too.
 const BANNED_IN_CODE: [(&str, &str); 8] = [
