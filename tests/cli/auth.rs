@@ -214,7 +214,7 @@ fn a_change_names_its_file_and_a_directory_without_a_server() {
     }
     std::fs::write(shell.dir.path().join("id"), "00:11").unwrap();
     for line in
-        ["users roles alice reader", "users passwd alice --password-stdin", "tenants remove lab", "users remove alice"]
+        ["users roles alice reader", "users add bob --password-stdin", "tenants remove lab", "users remove alice"]
     {
         assert_eq!(told(line), changed, "{line}");
     }
