@@ -1,8 +1,8 @@
 //! `/metrics`, `/healthz` and `/readyz`, in plain HTTP on a listener of their own, without credentials.
 //!
 //! `/healthz` says that the process answers; `/readyz` that it takes connections and that events come in: 503 as soon as it
-//! drains, so that balancers look elsewhere before anybody is disconnected, and while none of the upstream endpoints is
-//! connected, if there are any. Its body tells which are, whether NATS is there, and whether the endpoint tells its users; without NATS
+//! drains, so that balancers look elsewhere before anybody is disconnected, while none of the upstream endpoints is
+//! connected, if there are any, and while a shard's thread is stuck in its turn ([`STALL`]). Its body tells which are, whether NATS is there, and whether the endpoint tells its users; without NATS
 //! the node goes on alone, and without the users those who are connected do, so it stays ready.
 
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::broker::Broker;
 use crate::delegation::{self, Delegation};
 use crate::ingest::nats;
 use crate::ingest::upstream::{Health, Report};
+use crate::metrics::{Metrics, STALL};
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
 
@@ -36,11 +37,28 @@ pub struct Probe {
 struct Readiness {
     ready: bool,
     draining: bool,
+    shards: Shards,
     upstreams: Vec<Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nats: Option<nats::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<delegation::Report>,
+}
+
+/// What is said of the shards.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Shards {
+    /// How many are in a turn that has taken longer than [`STALL`] already.
+    stalled: usize,
+    /// The longest turn of the last minute, one that is still on included.
+    longest_turn_milliseconds: u128,
+}
+
+impl Shards {
+    fn of(metrics: &Metrics) -> Self {
+        Self { stalled: metrics.stalled_shards(), longest_turn_milliseconds: metrics.longest_turn().as_millis() }
+    }
 }
 
 impl Probe {
@@ -62,7 +80,9 @@ impl Probe {
         let nats = self.nats.as_ref().map(|health| health.report());
         let fed = upstreams.is_empty() || upstreams.iter().any(|report| report.connected);
         let identity = self.delegation.as_ref().map(|delegation| delegation.report());
-        let readiness = Readiness { ready: fed && !draining, draining, upstreams, nats, identity };
+        let shards = Shards::of(self.broker.metrics());
+        let ready = fed && !draining && shards.stalled == 0;
+        let readiness = Readiness { ready, draining, shards, upstreams, nats, identity };
         let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let body = serde_json::to_vec(&readiness).expect("texts and flags are always written");
         answer::json(status, body)

@@ -330,6 +330,11 @@ impl Shard {
         std::mem::take(&mut self.closing)
     }
 
+    /// The number of the next event that is published.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     /// How many registrations a connection has.
     pub fn registrations(&self, conn: ConnId) -> usize {
         let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);

@@ -55,6 +55,12 @@ impl Driver {
         events
     }
 
+    /// The number of the next event that will be sequenced, as far as this shard was told.
+    pub(super) fn next_number(&self) -> u64 {
+        let started = self.started.as_ref().map_or(0, |(batch, at)| batch.events.len() - at);
+        self.parts.shard.position() + (started + self.parts.inbox.waiting()) as u64
+    }
+
     pub(super) fn has_events(&self) -> bool {
         self.started.is_some() || !self.parts.inbox.is_empty()
     }
