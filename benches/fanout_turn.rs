@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hydrant::event::{Draft, Event};
-use hydrant::fanout::{ConnId, Fanout, Gathered, OutboxLimits};
+use hydrant::fanout::{ConnId, Fanout, Gathered};
 use hydrant::overflow::Overflow;
+use hydrant::stats::OutboxLimits;
 
 const CONNECTIONS: usize = 1_000;
 

@@ -18,9 +18,10 @@ use std::sync::Arc;
 
 use hydrant::event::posting::{Form, Posting};
 use hydrant::event::{Draft, Event};
-use hydrant::fanout::{ConnId, Delivery, Fanout, Gathered, OutboxLimits};
+use hydrant::fanout::{ConnId, Fanout, Gathered};
 use hydrant::index::Index;
 use hydrant::overflow::Overflow;
+use hydrant::stats::{Delivery, OutboxLimits};
 
 const MATCHED: usize = 10_000;
 const CONNECTIONS: usize = 1_000;

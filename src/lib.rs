@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod overflow;
 pub mod protocol;
 pub mod server;
+pub mod stats;
 pub mod transport;
 pub mod upstream;
 pub mod websocket;

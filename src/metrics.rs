@@ -261,7 +261,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    use crate::fanout::{Counts, Depth};
+    use crate::stats::{Counts, Depth};
 
     #[test]
     fn a_shard_adds_its_counts_and_replaces_its_gauges() {

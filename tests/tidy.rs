@@ -15,11 +15,12 @@ use std::path::{Path, PathBuf};
 
 /// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs any
 /// more, fails a test; so does a module that uses one below which it stands.
-const MODULES: [(&str, &[&str]); 20] = [
+const MODULES: [(&str, &[&str]); 21] = [
     ("clock", &[]),
     ("overflow", &[]),
     ("json", &[]),
     ("websocket", &[]),
+    ("stats", &["overflow"]),
     ("event", &["json", "websocket"]),
     ("protocol", &["event", "websocket"]),
     ("client", &["json"]),
@@ -27,15 +28,27 @@ const MODULES: [(&str, &[&str]); 20] = [
     ("index", &["event", "json"]),
     ("upstream", &["client"]),
     ("config", &["client", "overflow"]),
-    ("fanout", &["event", "overflow", "websocket"]),
-    ("metrics", &["event", "fanout", "overflow", "protocol"]),
+    ("metrics", &["event", "overflow", "protocol", "stats"]),
     ("delegation", &["auth", "client", "clock", "metrics", "upstream"]),
-    ("broker", &["auth", "clock", "event", "fanout", "index", "metrics", "overflow", "protocol", "websocket"]),
+    ("fanout", &["event", "overflow", "protocol", "stats", "websocket"]),
+    ("broker", &["auth", "clock", "event", "fanout", "index", "metrics", "overflow", "protocol", "stats", "websocket"]),
     (
         "transport",
-        &["auth", "broker", "clock", "event", "fanout", "index", "metrics", "overflow", "protocol", "websocket"],
+        &[
+            "auth",
+            "broker",
+            "clock",
+            "event",
+            "fanout",
+            "index",
+            "metrics",
+            "overflow",
+            "protocol",
+            "stats",
+            "websocket",
+        ],
     ),
-    ("ingest", &["auth", "broker", "client", "clock", "event", "fanout", "json", "metrics"]),
+    ("ingest", &["auth", "broker", "client", "clock", "event", "json", "metrics", "protocol"]),
     (
         "api",
         &[
@@ -67,6 +80,8 @@ const MODULES: [(&str, &[&str]); 20] = [
             "index",
             "ingest",
             "metrics",
+            "protocol",
+            "stats",
             "transport",
             "upstream",
         ],
@@ -75,7 +90,7 @@ const MODULES: [(&str, &[&str]); 20] = [
 ];
 
 /// Modules, by their path, without I/O, threads and clocks: their arguments are all they know.
-const PURE: [&str; 7] = ["json", "websocket", "overflow", "event", "protocol", "index", "fanout"];
+const PURE: [&str; 8] = ["json", "websocket", "overflow", "event", "protocol", "index", "stats", "fanout"];
 
 /// What a pure module must not name. `inbox` is the way into a shard, so it has a channel and atomics, but nothing of these.
 const IMPURE: [&str; 8] =

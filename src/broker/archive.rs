@@ -15,8 +15,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::history::Gap;
-use super::seam::Seam;
+use super::gap::Gap;
+use super::splice::Seam;
 use crate::event::Event;
 
 /// Pages that wait to be taken.

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::copies::Occurrence;
-use crate::fanout::inbox::Batch;
+use super::dedup::Occurrence;
+use super::inbox::Batch;
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +117,7 @@ impl Exports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fanout::inbox::tests::batch;
+    use crate::broker::inbox::tests::batch;
 
     #[test]
     fn what_does_not_fit_is_left_out_and_keeps_its_number() {

@@ -23,11 +23,9 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::archive::Archive;
+use super::gap::Gap;
 use super::origin::Trace;
-use crate::event::{Draft, Event};
-
-/// The Type of events that hydrant makes about itself.
-pub const HYDRANT: &str = "hydrant";
+use crate::event::Event;
 
 /// How far an event's own Time may be ahead of the clock here.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -89,31 +87,6 @@ impl FromStr for Since {
             return Ok(Self::Position(Position { epoch, sequence }));
         }
         text.parse().map(Self::Time).map_err(|_| SinceError::Malformed)
-    }
-}
-
-/// Events that a client asked for and that are not retained.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// When it begins, if that is known.
-    pub from: Option<Timestamp>,
-    /// When it ends: the intake of the first event that is there, or now.
-    pub to: Timestamp,
-    /// How many events it swallowed, if that is known.
-    pub events: Option<u64>,
-}
-
-impl Gap {
-    /// The notice that tells a client of it.
-    pub fn notice(&self, requested: &str, now: Timestamp) -> Event {
-        let from = self.from.map(|time| time.to_string());
-        let object = serde_json::json!({
-            "Requested": requested, "From": from, "To": self.to.to_string(), "Events": self.events,
-        });
-        let object = object.to_string();
-        let mut draft = Draft::new(HYDRANT, "gap", "replay");
-        draft.object = &object;
-        draft.seal_for_one(now)
     }
 }
 
@@ -327,6 +300,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Draft;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()

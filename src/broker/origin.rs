@@ -2,14 +2,14 @@
 //!
 //! Every node numbers what it passes on, so an event is known everywhere by the run of its node and its number there. The sequencer
 //! keeps [`Marks`] under its lock: with them a place in this node's order is a place in the events of each node, and that is
-//! what a replay is joined to the recent past by ([`super::seam`]).
+//! what a replay is joined to the recent past by ([`super::splice`]).
 //!
 //! Contract: pure. Bounded: at most [`MOST`] nodes, the longest silent one makes room.
 
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
-use super::copies::Occurrence;
+use super::dedup::Occurrence;
 
 /// Nodes that are remembered.
 const MOST: usize = 1024;

@@ -18,8 +18,9 @@
 use hashbrown::HashMap;
 
 use super::archive::{Desk, PLACES, Pages, Piece, Reading, Wake, desk};
-use super::history::{Beyond, Gap, Start};
-use super::seam::Seam;
+use super::gap::Gap;
+use super::history::{Beyond, Start};
+use super::splice::Seam;
 use crate::event::Event;
 use crate::index::{Class, Index, Limits, Slot};
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::copies::{Copies, Digest, Occurrence};
+use super::dedup::{Copies, Digest, Occurrence};
 use super::export::Outlet;
 use super::history;
+use super::inbox::{Batch, Inlet};
 use super::origin::{Marks, NodeId, Origin, Trace};
 use crate::event::Event;
-use crate::fanout::inbox::{Batch, Inlet};
 use crate::metrics::Source;
 
 #[derive(Debug, Default)]

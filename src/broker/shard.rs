@@ -26,12 +26,13 @@ use super::replay::Replay;
 use crate::AUDIT;
 use crate::auth::{Access, Principal};
 use crate::event::Event;
-use crate::fanout::{Budget, ConnId, DeflatePolicy, Delivery, Dropped, Fanout, Frame, OutboxLimits};
+use crate::fanout::{Budget, ConnId, DeflatePolicy, Fanout, Frame};
 use crate::index::filter::Counters;
 use crate::index::{Class, Index, IndexError, Limits, Slot};
 use crate::metrics::{FilterCost, Outcome, ShardSize};
 use crate::overflow::Overflow;
 use crate::protocol::{Close, Command, answer};
+use crate::stats::{Delivery, Dropped, OutboxLimits};
 use crate::websocket::frame;
 
 /// What the shard knows of a connection.

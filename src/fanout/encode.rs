@@ -4,7 +4,7 @@ use crate::event::Event;
 use crate::websocket::deflate::Deflater;
 use crate::websocket::frame::Encoding;
 
-use super::Counts;
+use crate::stats::Counts;
 
 /// When a frame is deflated for the connections that have agreed to it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,9 +7,7 @@ use jiff::Timestamp;
 use smallvec::SmallVec;
 
 use crate::event::{Draft, Event};
-
-/// Type, Action and Key of the notice.
-pub const NOTICE: [&str; 3] = ["hydrant", "gap", "queue"];
+use crate::protocol::gap::{GAP, HYDRANT, QUEUE};
 
 /// The time of an event as its producer wrote it.
 type Time = SmallVec<[u8; 36]>;
@@ -52,7 +50,7 @@ impl Gap {
         let (count, first, last) = (self.count, text(&self.first), text(&self.last));
         // Times are RFC 3339: nothing in them needs an escape.
         let object = format!(r#"{{"From":"{first}","To":"{last}","Events":{count}}}"#);
-        let mut draft = Draft::new(NOTICE[0], NOTICE[1], NOTICE[2]);
+        let mut draft = Draft::new(HYDRANT, GAP, QUEUE);
         draft.time = Some(last.into());
         draft.object = &object;
         self.written = Some(draft.seal_for_one(Timestamp::UNIX_EPOCH));

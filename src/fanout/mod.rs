@@ -15,11 +15,8 @@
 mod barriers;
 mod budget;
 mod encode;
-mod figures;
 mod frames;
 mod gap;
-pub mod inbox;
-mod latency;
 mod outbox;
 mod pause;
 mod ring;
@@ -31,14 +28,13 @@ use std::sync::Arc;
 
 pub use budget::Budget;
 pub use encode::DeflatePolicy;
-pub use figures::{Counts, Delivery, Depth, Dropped, OutboxLimits};
 pub use frames::Frame;
-pub use gap::{Gap, NOTICE};
-pub use latency::{BUCKETS, Latency, bucket_bound_us};
+pub use gap::Gap;
 pub use writing::{GATHER_FRAMES, Gathered};
 
 use crate::event::Event;
 use crate::overflow::Overflow;
+use crate::stats::{Counts, Delivery, Depth, Dropped, OutboxLimits};
 use crate::websocket::frame::Encoding;
 use barriers::Barriers;
 use encode::Encoder;

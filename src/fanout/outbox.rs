@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 
 use super::frames::FrameId;
 use super::ring::{EMPTY, INLINE, Ring};
-use super::{Depth, OutboxLimits};
 use crate::overflow::Overflow;
+use crate::stats::{Depth, OutboxLimits};
 use crate::websocket::frame::Encoding;
 
 /// Drained rings that are kept for later; more are given back to the allocator. A turn fills the outboxes of all connections

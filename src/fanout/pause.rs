@@ -1,7 +1,8 @@
 //! Connections that events pass by for a while, because they have yet to get earlier ones.
 
 use super::outbox::Outbox;
-use super::{ConnId, Depth, Fanout};
+use super::{ConnId, Fanout};
+use crate::stats::Depth;
 
 impl Fanout {
     /// Whether events pass the connection by, because it has yet to get earlier ones ([`Fanout::deliver`] says `Closed`).

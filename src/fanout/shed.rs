@@ -13,9 +13,10 @@ use hashbrown::HashMap;
 use super::barriers::{Barriers, is_update};
 use super::frames::{Frame, FrameId, Frames, Span};
 use super::gap::Gap;
-use super::{ConnId, Delivery, Dropped, Fanout, encode};
+use super::{ConnId, Fanout, encode};
 use crate::event::Event;
 use crate::overflow::Overflow;
+use crate::stats::{Delivery, Dropped};
 
 impl Fanout {
     /// What becomes of an event of `bytes` that does not fit; `Queued` if it does now.

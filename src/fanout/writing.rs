@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 use super::frames::Released;
 use super::outbox::Outbox;
 use super::runs::{Match, RunId};
-use super::{ConnId, Depth, Fanout};
+use super::{ConnId, Fanout};
+use crate::stats::Depth;
 
 /// At most this many frames go out in one system call; the kernel takes no more than 1,024.
 pub const GATHER_FRAMES: usize = 256;

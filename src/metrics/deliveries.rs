@@ -4,8 +4,8 @@ use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
 
 use super::declare::Declare;
 use super::latency::LatencyHistogram;
-use crate::fanout::{Counts, Dropped};
 use crate::overflow::Overflow;
+use crate::stats::{Counts, Dropped};
 
 /// See the module's text.
 #[derive(Debug)]

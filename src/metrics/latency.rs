@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto;
 
-use crate::fanout::{BUCKETS, Latency, bucket_bound_us};
+use crate::stats::{BUCKETS, Latency, bucket_bound_us};
 
 /// A histogram to which whole buckets can be added, which the library's own cannot.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use prometheus::{Counter, CounterVec, IntCounter, IntCounterVec, IntGauge};
 use super::declare::Declare;
 use super::turns::{LONG_TURN, Turns};
 use super::{Metrics, signed};
-use crate::fanout::{Counts, Depth};
+use crate::stats::{Counts, Depth};
 
 /// What a shard last saw; the largest of all shards is shown.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod close;
 pub mod command;
 pub mod error;
+pub mod gap;
 
 pub use close::Close;
 pub use command::{Command, CommandError};

@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use super::{Server, StartError};
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
-use crate::broker::history::HYDRANT;
 use crate::config::{Auth, AuthMode, Proxy, Settings};
 use crate::delegation::{Delegation, DelegationLimits};
 use crate::metrics::Source;
+use crate::protocol::gap::HYDRANT;
 use crate::upstream::{Upstream, UpstreamLimits};
 
 /// REST has callers too.

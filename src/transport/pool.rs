@@ -22,11 +22,12 @@ use crate::auth::{Authority, Identity};
 use crate::broker::archive::Wake;
 use crate::broker::connection::Connection;
 use crate::broker::history::Start;
+use crate::broker::inbox::{InboxLimits, inbox};
 use crate::broker::{Broker, Shard};
-use crate::fanout::inbox::{InboxLimits, inbox};
-use crate::fanout::{Budget, DeflatePolicy, OutboxLimits};
+use crate::fanout::{Budget, DeflatePolicy};
 use crate::index;
 use crate::overflow::Overflow;
+use crate::stats::OutboxLimits;
 use crate::websocket::frame::Encoding;
 
 /// Requests that may wait for a shard.

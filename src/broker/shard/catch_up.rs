@@ -13,12 +13,14 @@ use super::{Session, Shard, sees};
 use crate::auth::{Access, Principal};
 use crate::broker::CONNECTIONS;
 use crate::broker::archive::Piece;
-use crate::broker::history::{Gap, History, Retained, Start};
+use crate::broker::gap::Gap;
+use crate::broker::history::{History, Retained, Start};
 use crate::broker::replay::{Range, Replay};
 use crate::event::Event;
-use crate::fanout::{ConnId, Delivery};
+use crate::fanout::ConnId;
 use crate::index::Limits;
 use crate::overflow::Overflow;
+use crate::stats::Delivery;
 
 /// Events taken from the history at a time.
 const PORTION: usize = 64;

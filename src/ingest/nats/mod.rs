@@ -3,7 +3,7 @@
 //! Every node publishes what it takes in itself (posts, DRP endpoints, the simulated fleet) and sequences what the others publish, so
 //! clients of any node get the events of all. Each node has an order of its own; in all of them the events of one node
 //! stand in that node's order. [`send`] and [`receive`] are the two ways, [`peers`] sees what is lost between them,
-//! [`crate::broker::copies`] drops what two nodes took in both.
+//! [`crate::broker::dedup`] drops what two nodes took in both.
 //!
 //! Contract: delivery on the own node never waits for NATS. Between nodes it is at most once (core NATS): what is lost is told by
 //! `hydrant.gap.nats`, with the number of events where it is known. No event goes round in a circle: only what a node took in itself is

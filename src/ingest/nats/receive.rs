@@ -18,13 +18,13 @@ use super::peers::{Loss, Peers, Verdict};
 use super::waiting::Waiting;
 use super::wire::{self, Kind, Place};
 use super::{Health, NatsOptions};
-use crate::broker::copies::Occurrence;
-use crate::broker::history::HYDRANT;
+use crate::broker::dedup::Occurrence;
 use crate::broker::origin::Origin;
 use crate::broker::{Arrivals, Broker, PublishError};
 use crate::clock;
 use crate::event::{Draft, Event};
 use crate::metrics::{NatsMetrics, Source};
+use crate::protocol::gap::{GAP, HYDRANT, NATS};
 
 /// Messages that are taken before they are sequenced.
 const BATCH: usize = 256;
@@ -190,7 +190,7 @@ impl Receiver {
         let (from, to) = (since.to_string(), now.to_string());
         let object = serde_json::json!({"From": from, "To": to, "Events": events, "Node": node, "Reason": reason});
         let object = object.to_string();
-        let mut draft = Draft::new(HYDRANT, "gap", "nats");
+        let mut draft = Draft::new(HYDRANT, GAP, NATS);
         draft.object = &object;
         let event = draft.seal(now);
         self.push(event, None, None);

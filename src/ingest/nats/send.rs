@@ -13,7 +13,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::subject;
 use super::wire::{Place, State, event_headers, heartbeat_headers};
 use crate::broker::Broker;
-use crate::broker::copies::Occurrence;
+use crate::broker::dedup::Occurrence;
 use crate::broker::export::{Export, Exports};
 use crate::event::Event;
 

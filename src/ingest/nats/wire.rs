@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::peers::NodeId;
-use crate::broker::copies::Occurrence;
+use crate::broker::dedup::Occurrence;
 use crate::event::{Draft, Event, EventError};
 use crate::json::{JsonError, Validator};
 

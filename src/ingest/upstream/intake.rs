@@ -13,9 +13,9 @@ use crate::broker::{Broker, PublishError};
 use crate::client::Endpoint;
 use crate::clock;
 use crate::event::{Draft, Event, EventError};
-use crate::fanout::NOTICE;
 use crate::json::{JsonError, Validator};
 use crate::metrics::{EndpointMetrics, Source};
+use crate::protocol::gap::{GAP, HYDRANT, QUEUE};
 
 /// As many events as a shard takes in one turn.
 const BATCH_EVENTS: usize = 256;
@@ -126,7 +126,7 @@ impl Intake {
 fn read(text: &str) -> Result<Option<Event>, Unusable> {
     Validator::lend(|validator| {
         let draft = Draft::of(&validator.read(text.as_bytes())?)?;
-        let for_us = [&draft.kind, &draft.action, &draft.key].iter().zip(NOTICE).all(|(name, notice)| *name == notice);
+        let for_us = draft.kind == HYDRANT && draft.action == GAP && draft.key == QUEUE;
         Ok((!for_us).then(|| draft.seal_by(clock::now)))
     })
 }
@@ -137,7 +137,7 @@ fn gap(endpoint: &Endpoint, from: Timestamp, to: Timestamp) -> Event {
     let (from, until) = (from.to_string(), to.to_string());
     let object = serde_json::json!({"Endpoint": url, "From": from, "To": until, "Events": null}).to_string();
     let key = endpoint.authority();
-    let mut draft = Draft::new(NOTICE[0], NOTICE[1], &key);
+    let mut draft = Draft::new(HYDRANT, GAP, &key);
     draft.object = &object;
     draft.seal(to)
 }

@@ -5,7 +5,7 @@
 //! outboxes are: what waits for it is written first. A reader whose socket takes nothing is not waited for.
 
 use super::Driver;
-use crate::fanout::OutboxLimits;
+use crate::stats::OutboxLimits;
 
 /// Events of a turn.
 const TURN_EVENTS: usize = 256;

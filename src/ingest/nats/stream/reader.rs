@@ -2,7 +2,7 @@
 //!
 //! The stream is read to its end, then on until it has given everything that the node had taken in by then
 //! ([`Given::missing`]); then the node takes in what the stream gave and it did not have yet; then the recent past is compared with what
-//! was given. What holds of the seam is said and tested in [`crate::broker::seam`]. What does not come in time is told as a gap:
+//! was given. What holds of the seam is said and tested in [`crate::broker::splice`]. What does not come in time is told as a gap:
 //! a client never waits for ever.
 //!
 //! A replay begins with the first message that was stored at the time that was asked for, or is of an event whose own Time is that,
@@ -20,9 +20,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::StreamArchive;
 use super::pages::{self, Begin, PageError, Read, Stored};
 use crate::broker::archive::{Desk, Page, Piece, Place, Reading};
-use crate::broker::history::Gap;
+use crate::broker::gap::Gap;
 use crate::broker::origin::{Origin, Trace};
-use crate::broker::seam::{Given, Missing, Seam};
+use crate::broker::splice::{Given, Missing, Seam};
 use crate::broker::{Broker, Frontier};
 use crate::clock;
 use crate::event::Event;

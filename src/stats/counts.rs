@@ -1,6 +1,6 @@
 //! What outboxes are bounded by, and what is counted of them.
 
-use super::Latency;
+use super::latency::Latency;
 use crate::overflow::Overflow;
 
 /// How much may wait for one connection.
@@ -59,7 +59,7 @@ impl Dropped {
     }
 }
 
-/// Counts since the last [`super::Fanout::take_counts`]. Every event that was matched is delivered, dropped or conflated
+/// Counts since the last [`crate::fanout::Fanout::take_counts`]. Every event that was matched is delivered, dropped or conflated
 /// in the end, or waits.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
@@ -88,11 +88,11 @@ pub struct Counts {
 }
 
 impl Counts {
-    pub(super) fn drop_events(&mut self, reason: Dropped, events: u64) {
+    pub(crate) fn drop_events(&mut self, reason: Dropped, events: u64) {
         self.dropped[reason as usize] += events;
     }
 
-    pub(super) fn overflow(&mut self, policy: Overflow) {
+    pub(crate) fn overflow(&mut self, policy: Overflow) {
         self.overflows[policy as usize] += 1;
     }
 

@@ -10,14 +10,16 @@
 pub mod archive;
 mod classes;
 pub mod connection;
-pub mod copies;
+pub mod dedup;
 pub mod export;
+pub mod gap;
 pub mod history;
+pub mod inbox;
 pub mod origin;
 mod replay;
-pub mod seam;
 mod sequencer;
 mod shard;
+pub mod splice;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,12 +33,12 @@ use thiserror::Error;
 pub use sequencer::{Arrivals, Frontier};
 pub use shard::{Allowance, Commands, Shard};
 
+use crate::broker::inbox::{Batch, Inlet};
 use crate::clock;
 use crate::event::Event;
-use crate::fanout::inbox::{Batch, Inlet};
 use crate::metrics::{Metrics, Source};
 use archive::Archive;
-use copies::{Copies, Keys};
+use dedup::{Copies, Keys};
 use export::{ExportLimits, Exports};
 use history::{Beyond, History, Since, SinceError, Start};
 use origin::{NodeId, Origin};

@@ -7,14 +7,14 @@
 //! way ([`Given::has`]): the numbers of such retained events make a [`Seam`]. It is made once this node has taken in all that the
 //! archive gave, so nothing of that comes later.
 //!
-//! Contract: pure. Bounded: copies by the window of [`super::copies`], nodes by those that published, ranges by the history.
+//! Contract: pure. Bounded: copies by the window of [`super::dedup`], nodes by those that published, ranges by the history.
 
 use std::ops::Range;
 
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
-use super::copies::{Copies, Keys, Occurrence};
+use super::dedup::{Copies, Keys, Occurrence};
 use super::origin::{Marks, NodeId, Origin, Trace};
 use crate::event::Event;
 
@@ -167,5 +167,5 @@ impl Seam {
 }
 
 #[cfg(test)]
-#[path = "seam_tests.rs"]
+#[path = "splice_tests.rs"]
 mod tests;

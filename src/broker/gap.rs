@@ -1,0 +1,33 @@
+//! A gap in a replay: events that a client asked for and that are no longer retained.
+//!
+//! Pure. The history and an archive find gaps; a replay writes them down as the notice `hydrant.gap.replay`.
+
+use jiff::Timestamp;
+
+use crate::event::{Draft, Event};
+use crate::protocol::gap::{GAP, HYDRANT, REPLAY};
+
+/// Events that a client asked for and that are not retained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// When it begins, if that is known.
+    pub from: Option<Timestamp>,
+    /// When it ends: the intake of the first event that is there, or now.
+    pub to: Timestamp,
+    /// How many events it swallowed, if that is known.
+    pub events: Option<u64>,
+}
+
+impl Gap {
+    /// The notice that tells a client of it.
+    pub fn notice(&self, requested: &str, now: Timestamp) -> Event {
+        let from = self.from.map(|time| time.to_string());
+        let object = serde_json::json!({
+            "Requested": requested, "From": from, "To": self.to.to_string(), "Events": self.events,
+        });
+        let object = object.to_string();
+        let mut draft = Draft::new(HYDRANT, GAP, REPLAY);
+        draft.object = &object;
+        draft.seal_for_one(now)
+    }
+}
