@@ -2,7 +2,7 @@
 //!
 //! `/healthz` says that the process answers; `/readyz` that it takes connections and that events come in: 503 as soon as it
 //! drains, so that balancers look elsewhere before anybody is disconnected, while none of the upstream endpoints is
-//! connected, if there are any, and while a shard's thread is stuck in its turn ([`STALL`]). Its body tells which are, whether NATS is there, and whether the endpoint tells its users; without NATS
+//! connected, if there are any, and while a shard's thread is stuck in its turn ([`STALL`](crate::metrics::STALL)). Its body tells which are, whether NATS is there, and whether the endpoint tells its users; without NATS
 //! the node goes on alone, and without the users those who are connected do, so it stays ready.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::broker::Broker;
 use crate::delegation::{self, Delegation};
 use crate::ingest::nats;
 use crate::ingest::upstream::{Health, Report};
-use crate::metrics::{Metrics, STALL};
+use crate::metrics::Metrics;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
 
@@ -49,7 +49,7 @@ struct Readiness {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Shards {
-    /// How many are in a turn that has taken longer than [`STALL`] already.
+    /// How many are in a turn that has taken longer than [`STALL`](crate::metrics::STALL) already.
     stalled: usize,
     /// The longest turn of the last minute, one that is still on included.
     longest_turn_milliseconds: u128,

@@ -13,6 +13,8 @@
 //! message limit is held, and nothing while no frame is under way. After an error the connection is to be closed; feeding goes
 //! on to fail.
 
+use std::ops::ControlFlow;
+
 use thiserror::Error;
 
 use super::frame::Encoding;

@@ -5,7 +5,7 @@
 //! connections that have something to say, and as long as it waits nothing more is read from that client, so that TCP holds it back.
 //! Only the message in work when the time is up is finished: what one message may cost is bounded where it is carried out.
 //!
-//! Order: bytes get a [mark](Conn::mark) when they are read, the number of the next event then. A command among them is carried
+//! Order: bytes get a mark when they are read, the number of the next event then. A command among them is carried
 //! out once the shard has come to that number, so every event that was sequenced before stands before its answer, and comes by
 //! the registrations as they were. Control frames do not wait for that.
 
@@ -13,12 +13,12 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::{Conn, Driver};
+use super::Driver;
 use crate::clock;
 use crate::fanout::{ConnId, Frame};
-use crate::frame;
 use crate::protocol::Close;
 use crate::websocket::decode::{DecodeError, Message, decode};
+use crate::websocket::frame;
 use crate::websocket::guard::{GuardError, Unit};
 
 /// Bytes read from one connection at a time.
@@ -53,7 +53,7 @@ pub(super) struct Slice {
 }
 
 impl Slice {
-    fn begin(turn_ends: Instant) -> Self {
+    pub(super) fn begin(turn_ends: Instant) -> Self {
         Self { until: turn_ends.min(Instant::now() + SLICE), messages: SLICE_MESSAGES }
     }
 
