@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hydrant::event::{Draft, Event};
-use hydrant::fanout::{ConnId, Fanout, Gathered};
+use hydrant::fanout::outbox::gather::Gathered;
+use hydrant::fanout::outbox::{ConnId, Fanout};
 use hydrant::overflow::Overflow;
 use hydrant::stats::OutboxLimits;
 

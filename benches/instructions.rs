@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 use hydrant::event::posting::{Form, Posting};
 use hydrant::event::{Draft, Event};
-use hydrant::fanout::{ConnId, Fanout, Gathered};
+use hydrant::fanout::outbox::gather::Gathered;
+use hydrant::fanout::outbox::{ConnId, Fanout};
 use hydrant::index::Index;
 use hydrant::overflow::Overflow;
 use hydrant::stats::{Delivery, OutboxLimits};

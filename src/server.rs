@@ -31,7 +31,10 @@ use crate::broker::history::{History, HistoryLimits};
 use crate::broker::inbox::InboxLimits;
 use crate::clock;
 use crate::config::{AuthMode, DeflateMode, Settings, TlsMode};
-use crate::fanout::DeflatePolicy;
+use crate::fanout::control::Admission;
+use crate::fanout::driver::Timing;
+use crate::fanout::outbox::DeflatePolicy;
+use crate::fanout::pool::{Pool, ShardSettings};
 use crate::index;
 use crate::index::filter;
 use crate::ingest;
@@ -41,10 +44,9 @@ use crate::ingest::nats::NatsError;
 use crate::ingest::upstream::{Health, Link};
 use crate::metrics::Metrics;
 use crate::stats::OutboxLimits;
+use crate::transport::listener::Handler;
 use crate::transport::listener::{ListenLimits, Listener};
-use crate::transport::pool::{Admission, Pool, ShardSettings};
 use crate::transport::tls::{self, LiveTls, TlsError};
-use crate::transport::{Timing, listener::Handler};
 
 /// Why a server does not start.
 #[derive(Debug, Error)]

@@ -11,11 +11,11 @@ use super::{Api, ApiError, query};
 use crate::auth::Identity;
 use crate::broker::history::{SinceError, Start};
 use crate::clock;
+use crate::fanout::control::Newcomer;
 use crate::ingest::upstream::TIER_HEADER;
 use crate::metrics::{Limit, Rejection};
 use crate::overflow::{Overflow, UnknownOverflow};
 use crate::transport::listener::Answer;
-use crate::transport::pool::Newcomer;
 use crate::transport::upgrade::{self, UpgradeError};
 
 /// Where the next event will stand, for `?since=` at a later time.

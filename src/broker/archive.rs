@@ -131,7 +131,7 @@ impl Place<'_> {
 
 impl Pages {
     /// The next piece stays; nothing if it is not there yet. A reader that died ends like one that read again.
-    pub(super) fn peek(&mut self) -> Option<&Piece> {
+    pub(crate) fn peek(&mut self) -> Option<&Piece> {
         while self.begun.is_empty() {
             match self.pages.try_recv() {
                 Ok(page) => self.begun = page.into(),
@@ -143,12 +143,12 @@ impl Pages {
     }
 
     /// The piece that was looked at.
-    pub(super) fn take(&mut self) -> Option<Piece> {
+    pub(crate) fn take(&mut self) -> Option<Piece> {
         self.begun.pop_front()
     }
 
     /// Whether there is a piece.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         !self.begun.is_empty() || !self.pages.is_empty() || self.pages.is_closed()
     }
 }

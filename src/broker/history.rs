@@ -1,7 +1,7 @@
 //! The events of the recent past, for clients that come back and ask for what they missed (`?since=`).
 //!
 //! A ring of references to sealed events, bounded by count and bytes, filled by the sequencer under its lock, so that its order
-//! is the one order. Shards read it in portions ([`super::shard`]); nothing on the way of an ordinary delivery looks at it.
+//! is the one order. Shards read it in portions ([`crate::fanout::session`]); nothing on the way of an ordinary delivery looks at it.
 //!
 //! Contract: [`History::read`] returns every retained event of a range in order and says how many of it are gone. A place in
 //! the past is a [`Since`]: a time, or a sequence number with the epoch of the process that gave it. A time means the

@@ -8,7 +8,6 @@
 //! connection whose registration was answered before.
 
 pub mod archive;
-mod classes;
 pub mod connection;
 pub mod dedup;
 pub mod export;
@@ -16,9 +15,7 @@ pub mod gap;
 pub mod history;
 pub mod inbox;
 pub mod origin;
-mod replay;
 mod sequencer;
-mod shard;
 pub mod splice;
 
 use std::fmt;
@@ -31,7 +28,6 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 pub use sequencer::{Arrivals, Frontier};
-pub use shard::{Allowance, Commands, Shard};
 
 use crate::broker::inbox::{Batch, Inlet};
 use crate::clock;

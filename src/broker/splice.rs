@@ -144,23 +144,23 @@ impl Seam {
     }
 
     /// Where the recent past begins.
-    pub(super) fn first(&self) -> u64 {
+    pub(crate) fn first(&self) -> u64 {
         self.first
     }
 
     /// Behind the last event that is left out: from here on everything may come live.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.given.last().map_or(self.first, |range| range.end)
     }
 
     /// Whether an event is to be left out.
-    pub(super) fn leaves_out(&self, number: u64) -> bool {
+    pub(crate) fn leaves_out(&self, number: u64) -> bool {
         let at = self.given.partition_point(|range| range.end <= number);
         self.given.get(at).is_some_and(|range| range.contains(&number))
     }
 
     /// How many events of a range are not left out.
-    pub(super) fn wanted(&self, range: Range<u64>) -> u64 {
+    pub(crate) fn wanted(&self, range: Range<u64>) -> u64 {
         let within = |given: &Range<u64>| given.end.min(range.end).saturating_sub(given.start.max(range.start));
         range.end.saturating_sub(range.start) - self.given.iter().map(within).sum::<u64>()
     }

@@ -59,7 +59,7 @@ impl Dropped {
     }
 }
 
-/// Counts since the last [`crate::fanout::Fanout::take_counts`]. Every event that was matched is delivered, dropped or conflated
+/// Counts since the last [`crate::fanout::outbox::Fanout::take_counts`]. Every event that was matched is delivered, dropped or conflated
 /// in the end, or waits.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {

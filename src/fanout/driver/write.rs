@@ -3,7 +3,8 @@
 use std::io;
 
 use super::Driver;
-use crate::fanout::{ConnId, Gathered};
+use crate::fanout::outbox::ConnId;
+use crate::fanout::outbox::gather::Gathered;
 
 /// Bytes of one vectored write.
 const WRITE_BYTES: usize = 256 << 10;

@@ -17,10 +17,10 @@
 
 use hashbrown::HashMap;
 
-use super::archive::{Desk, PLACES, Pages, Piece, Reading, Wake, desk};
-use super::gap::Gap;
-use super::history::{Beyond, Start};
-use super::splice::Seam;
+use crate::broker::archive::{Desk, PLACES, Pages, Piece, Reading, Wake, desk};
+use crate::broker::gap::Gap;
+use crate::broker::history::{Beyond, Start};
+use crate::broker::splice::Seam;
 use crate::event::Event;
 use crate::index::{Class, Index, Limits, Slot};
 

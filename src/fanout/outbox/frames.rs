@@ -248,7 +248,7 @@ impl Frames {
         self.free.push(id.0);
     }
 
-    /// How many bytes are held more than at the last call. See [`super::Budget`].
+    /// How many bytes are held more than at the last call. See [`super::budget::Budget`].
     pub(super) fn take_more(&mut self) -> i64 {
         std::mem::take(&mut self.more)
     }

@@ -1,9 +1,9 @@
 //! What a shard's thread does with bytes that clients send.
 //!
-//! Everything that a client can cause by sending is dealt with here, in slices: at most [`SLICE_MESSAGES`] messages and
-//! [`SLICE`] of one connection, at most [`TURN`] of all connections in a turn of the shard. What is beyond waits behind the other
-//! connections that have something to say, and as long as it waits nothing more is read from that client, so that TCP holds it back.
-//! Only the message in work when the time is up is finished: what one message may cost is bounded where it is carried out.
+//! Everything that a client can cause by sending is dealt with here, a [`Slice`] of each connection at a time, and in a turn of the
+//! shard no more than [`READ_TIME`] of all. What is beyond waits behind the other connections that have something to say, and
+//! as long as it waits nothing more is read from that client, so that TCP holds it back. Only the message in work when the time is
+//! up is finished: what one message may cost is bounded where it is carried out.
 //!
 //! Order: bytes get a mark when they are read, the number of the next event then. A command among them is carried
 //! out once the shard has come to that number, so every event that was sequenced before stands before its answer, and comes by
@@ -11,62 +11,17 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Driver;
+use super::turn::{Input, READ_TIME, Slice};
 use crate::clock;
-use crate::fanout::{ConnId, Frame};
+use crate::fanout::outbox::ConnId;
+use crate::fanout::outbox::Frame;
 use crate::protocol::Close;
 use crate::websocket::decode::{DecodeError, Message, decode};
 use crate::websocket::frame;
 use crate::websocket::guard::{GuardError, Unit};
-
-/// Bytes read from one connection at a time.
-pub(super) const READ_BYTES: usize = 64 << 10;
-
-/// Messages of one connection in a turn.
-const SLICE_MESSAGES: u32 = 64;
-
-/// Time for the messages of one connection in a turn.
-const SLICE: Duration = Duration::from_micros(250);
-
-/// Time for the messages of all connections in a turn.
-const TURN: Duration = Duration::from_millis(1);
-
-/// Where the input of a connection stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Input {
-    /// Everything was dealt with; the poll tells when more comes.
-    #[default]
-    Idle,
-    /// Its turn comes.
-    Queued,
-    /// A command waits until the shard has come to the connection's mark.
-    Held,
-}
-
-/// What is left of a connection's part of the turn.
-#[derive(Debug)]
-pub(super) struct Slice {
-    until: Instant,
-    messages: u32,
-}
-
-impl Slice {
-    pub(super) fn begin(turn_ends: Instant) -> Self {
-        Self { until: turn_ends.min(Instant::now() + SLICE), messages: SLICE_MESSAGES }
-    }
-
-    /// One message more was dealt with.
-    fn count(&mut self) -> ControlFlow<()> {
-        self.messages = self.messages.saturating_sub(1);
-        if self.is_spent() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn is_spent(&self) -> bool {
-        self.messages == 0 || Instant::now() >= self.until
-    }
-}
 
 impl Driver {
     /// Puts a connection among those that have something to say.
@@ -80,7 +35,7 @@ impl Driver {
     /// Listens to the connections that have something to say, as long as the turn has time for it; to one of them at least.
     pub(super) fn read_queued(&mut self) {
         self.release_held();
-        let until = Instant::now() + TURN;
+        let until = Instant::now() + READ_TIME;
         for _ in 0..self.queue.len() {
             let Some(conn) = self.queue.pop_front() else { break };
             self.slice = Slice::begin(until);

@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use smallvec::SmallVec;
 
 use super::frames::Released;
-use super::outbox::Outbox;
+use super::queue::Outbox;
 use super::runs::{Match, RunId};
 use super::{ConnId, Fanout};
 use crate::stats::Depth;

@@ -5,7 +5,7 @@
 //! Session tickets are on, so a storm of reconnects costs no signatures; their keys change by themselves and stay in memory.
 //! Nothing is read before the handshake is over (no 0-RTT), so no request can be replayed.
 
-mod live;
+mod reload;
 
 use std::fs;
 use std::io::Write;
@@ -23,7 +23,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
 
-pub use live::LiveTls;
+pub use reload::LiveTls;
 
 /// Why there is no TLS.
 #[derive(Debug, Error)]

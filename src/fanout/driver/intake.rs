@@ -1,30 +1,13 @@
 //! How many events a turn takes in.
 //!
-//! At most [`TURN_EVENTS`] or [`TURN_BYTES`] of them, and at most a quarter of an outbox; and only when every connection
+//! At most `TURN_EVENTS` or `TURN_BYTES` of them, and at most a quarter of an outbox; and only when every connection
 //! that can be written to has room for them. So one large batch never closes a reader that follows, however small the
 //! outboxes are: what waits for it is written first. A reader whose socket takes nothing is not waited for.
 
-use super::Driver;
-use crate::stats::OutboxLimits;
-
-/// Events of a turn.
-const TURN_EVENTS: usize = 256;
-
-/// Bytes of events of a turn.
-pub(super) const TURN_BYTES: usize = 1 << 20;
-
-/// How much a turn takes in.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Portion {
-    pub(super) events: usize,
-    pub(super) bytes: usize,
-}
-
-impl Portion {
-    pub(super) fn of(outbox: OutboxLimits) -> Self {
-        Self { events: TURN_EVENTS.min(outbox.events / 4).max(1), bytes: TURN_BYTES.min(outbox.bytes / 4).max(1) }
-    }
-}
+use super::turn::{CATCH_UP_EVENTS, TURN_BYTES};
+use super::{Driver, Parts};
+use crate::clock;
+use crate::fanout::catch_up::Allowance;
 
 impl Driver {
     /// Bytes of the next event, if there is one.
@@ -63,5 +46,14 @@ impl Driver {
 
     pub(super) fn has_events(&self) -> bool {
         self.started.is_some() || !self.parts.inbox.is_empty()
+    }
+
+    /// What is left waits for the next turn, behind everybody's live events.
+    pub(super) fn catch_up(&mut self) {
+        let Parts { shard, broker, .. } = &mut self.parts;
+        if shard.may_catch_up() {
+            let allowance = Allowance { events: CATCH_UP_EVENTS, bytes: TURN_BYTES };
+            shard.catch_up(broker.history(), allowance, broker.now_us(), clock::now());
+        }
     }
 }

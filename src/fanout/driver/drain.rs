@@ -7,20 +7,9 @@
 
 use std::time::Instant;
 
-use super::Driver;
-use crate::fanout::ConnId;
+use super::{Drain, Driver};
+use crate::fanout::outbox::ConnId;
 use crate::protocol::Close;
-
-/// A drain that has begun.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Drain {
-    /// When connections that are left are cut.
-    pub(super) deadline: Instant,
-    /// Until when readers that are behind are waited for.
-    patience: Instant,
-    /// Whether everything was delivered or dropped and everybody was sent a close frame.
-    pub(super) said_goodbye: bool,
-}
 
 impl Driver {
     /// Begins to drain.

@@ -10,23 +10,22 @@
 //! order; if there is no room for an answer, the connection is closed as a slow consumer. A connection that asked for the past
 //! gets it in portions, by [`Shard::catch_up`], and live events only behind it.
 
-mod catch_up;
-
-pub use catch_up::Allowance;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::CONNECTIONS;
-use super::archive::Wake;
 use super::classes::Classes;
+use super::outbox::Budget;
+use super::outbox::DeflatePolicy;
+use super::outbox::Frame;
+use super::outbox::{ConnId, Fanout};
 use super::replay::Replay;
 use crate::AUDIT;
 use crate::auth::{Access, Principal};
+use crate::broker::CONNECTIONS;
+use crate::broker::archive::Wake;
 use crate::event::Event;
-use crate::fanout::{Budget, ConnId, DeflatePolicy, Fanout, Frame};
 use crate::index::filter::Counters;
 use crate::index::{Class, Index, IndexError, Limits, Slot};
 use crate::metrics::{FilterCost, Outcome, ShardSize};
@@ -37,13 +36,13 @@ use crate::websocket::frame;
 
 /// What the shard knows of a connection.
 #[derive(Debug)]
-struct Session {
-    principal: Principal,
-    class: Class,
+pub(super) struct Session {
+    pub(super) principal: Principal,
+    pub(super) class: Class,
     /// Nothing once the connection is closing: it gets no more events.
-    slot: Option<Slot>,
+    pub(super) slot: Option<Slot>,
     /// For a connection that asked for the past.
-    replay: Option<Box<Replay>>,
+    pub(super) replay: Option<Box<Replay>>,
 }
 
 /// Commands since they were last asked for.
@@ -73,24 +72,24 @@ impl Commands {
 /// See the module's text.
 #[derive(Debug)]
 pub struct Shard {
-    index: Index<ConnId>,
-    fanout: Fanout,
-    classes: Classes,
-    sessions: Vec<Option<Session>>,
-    overflowed: Vec<ConnId>,
-    closing: Vec<(ConnId, Close)>,
-    commands: Commands,
+    pub(super) index: Index<ConnId>,
+    pub(super) fanout: Fanout,
+    pub(super) classes: Classes,
+    pub(super) sessions: Vec<Option<Session>>,
+    pub(super) overflowed: Vec<ConnId>,
+    pub(super) closing: Vec<(ConnId, Close)>,
+    pub(super) commands: Commands,
     /// What filters had cost when they were last asked.
-    filters: Counters,
-    limits: Limits,
+    pub(super) filters: Counters,
+    pub(super) limits: Limits,
     /// The number of the next event.
-    position: u64,
+    pub(super) position: u64,
     /// Connections that have yet to get some of the past, each once.
-    behind: VecDeque<ConnId>,
+    pub(super) behind: VecDeque<ConnId>,
     /// Bytes that were told to the budget and not yet to the metrics.
-    held: i64,
+    pub(super) held: i64,
     /// Wakes the shard's thread when something has come from the archive.
-    wake: Wake,
+    pub(super) wake: Wake,
 }
 
 impl Shard {
@@ -220,7 +219,7 @@ impl Shard {
         Ok(command)
     }
 
-    fn answer(&mut self, conn: ConnId, answer: Event) {
+    pub(super) fn answer(&mut self, conn: ConnId, answer: Event) {
         if !self.fanout.send(conn, Frame::Answer(Box::new(answer))) {
             self.shed(conn);
         }
@@ -275,7 +274,7 @@ impl Shard {
     }
 
     /// Closes a connection that does not read as fast as events come.
-    fn shed(&mut self, conn: ConnId) {
+    pub(super) fn shed(&mut self, conn: ConnId) {
         let depth = self.fanout.depth(conn);
         self.close(conn, Close::SlowConsumer { events: depth.events, bytes: depth.bytes });
     }
@@ -379,6 +378,6 @@ impl Shard {
     }
 }
 
-fn sees(access: &Access, event: &Event) -> bool {
+pub(super) fn sees(access: &Access, event: &Event) -> bool {
     access.sees(event.kind(), event.action(), event.key(), event.machine())
 }

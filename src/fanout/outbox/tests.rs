@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::gather::Gathered;
 use super::*;
 use crate::event::Draft;
 

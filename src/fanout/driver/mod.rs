@@ -5,18 +5,18 @@
 //! write; under load that is hundreds of frames, at rest one, and no timer delays it.
 //!
 //! Contract: nothing here blocks but the poll, and everything that a client or a caller can cause has a budget a turn: what clients
-//! send ([`reading`]), what the control plane asks ([`CONTROL`]), events ([`taking`]), the past ([`past`]). What is beyond waits for
+//! send ([`read`]), what the control plane asks, events and the past ([`intake`]); [`turn`] has the bounds. What is beyond waits for
 //! the next turn, which begins at once. After the events everybody is written to; a connection gets at most one write a round, and
 //! the round begins at another place each turn, so that nobody is always last.
 
+mod connections;
 mod drain;
+mod intake;
 mod listening;
-mod members;
-mod past;
-mod reading;
-mod taking;
-mod timekeeping;
-mod writing;
+mod read;
+mod timers;
+mod turn;
+mod write;
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,27 +29,35 @@ use crossbeam_channel::Receiver;
 use jiff::Timestamp;
 use mio::{Events, Poll, Token};
 
-use super::link::Link;
-use super::pool::{Control, Permit};
+use super::control::{Control, Permit};
+use super::outbox::Budget;
+use super::outbox::ConnId;
+use super::session::Shard;
+use super::socket::Link;
 use crate::auth::{Authority, Identity};
+use crate::broker::Broker;
 use crate::broker::inbox::{Batch, Inbox};
-use crate::broker::{Broker, Shard};
 use crate::event::Event;
-use crate::fanout::{Budget, ConnId};
 use crate::metrics::{FilterCost, Limit, ShardMetrics};
 use crate::protocol::Close;
 use crate::websocket::deflate::Inflater;
 use crate::websocket::guard::Guard;
-use drain::Drain;
 use listening::Listening;
-use reading::{Input, READ_BYTES, Slice};
-use taking::Portion;
+use turn::{CONTROL_TIME, Input, Portion, READ_BYTES, Slice};
+
+/// A drain that has begun.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    /// When connections that are left are cut.
+    deadline: Instant,
+    /// Until when readers that are behind are waited for.
+    patience: Instant,
+    /// Whether everything was delivered or dropped and everybody was sent a close frame.
+    said_goodbye: bool,
+}
 
 /// The token of the wake-up.
 pub(super) const WAKE: Token = Token(usize::MAX);
-
-/// Time in a turn for what the control plane asks: newcomers, lists, deletions.
-const CONTROL: Duration = Duration::from_millis(1);
 
 /// Times that the driver keeps.
 #[derive(Debug, Clone, Copy)]
@@ -254,7 +262,7 @@ impl Driver {
         if self.parts.review.swap(false, Ordering::AcqRel) {
             self.review_access();
         }
-        let until = Instant::now() + CONTROL;
+        let until = Instant::now() + CONTROL_TIME;
         while let Ok(control) = self.parts.control.try_recv() {
             match control {
                 Control::Adopt(newcomer) => self.adopt(*newcomer),

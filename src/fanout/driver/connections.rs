@@ -7,15 +7,15 @@ use std::time::Instant;
 
 use mio::{Interest, Token};
 
-use super::super::link::Link;
-use super::super::pool::Newcomer;
-use super::reading::Input;
+use super::turn::Input;
 use super::{Conn, Driver, Ending};
 use crate::AUDIT;
 use crate::broker::PublishError;
 use crate::broker::connection::{Connection, Kind};
 use crate::clock;
-use crate::fanout::ConnId;
+use crate::fanout::control::Newcomer;
+use crate::fanout::outbox::ConnId;
+use crate::fanout::socket::Link;
 use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::protocol::Close;

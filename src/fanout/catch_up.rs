@@ -9,15 +9,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Session, Shard, sees};
+use super::outbox::ConnId;
+use super::replay::{Range, Replay};
+use super::session::{Session, Shard, sees};
 use crate::auth::{Access, Principal};
 use crate::broker::CONNECTIONS;
 use crate::broker::archive::Piece;
 use crate::broker::gap::Gap;
 use crate::broker::history::{History, Retained, Start};
-use crate::broker::replay::{Range, Replay};
 use crate::event::Event;
-use crate::fanout::ConnId;
 use crate::index::Limits;
 use crate::overflow::Overflow;
 use crate::stats::Delivery;

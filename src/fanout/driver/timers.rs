@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::reading::Input;
+use super::turn::Input;
 use super::{Driver, Timing};
 use crate::clock;
-use crate::fanout::{ConnId, Frame};
+use crate::fanout::outbox::ConnId;
+use crate::fanout::outbox::Frame;
 use crate::overflow::Overflow;
 use crate::protocol::Close;
 use crate::websocket::frame;

@@ -1,0 +1,379 @@
+//! Who gets an event and how it waits: outboxes, frames, overflow.
+//!
+//! A [`Fanout`] belongs to one shard and is only touched by its thread, so that nothing on the way of a delivery takes a
+//! lock, allocates or counts a shared reference. An event's frame is held once a shard and encoding; what waits for a
+//! connection is a list of four-byte numbers of such frames. The deflated frame is made at the first delivery that wants
+//! it, once in the process.
+//!
+//! Contract: pure, no I/O, reads no clock. Frames leave an outbox in the order in which they were put in, each exactly once
+//! or, after an overflow, not at all; every frame that is dropped is counted. An outbox never holds more than its
+//! bounds, but a single frame always fits an empty one, so that no event is undeliverable.
+//!
+//! Why bounds can be generous: a stalled connection costs four bytes an event, not a copy of it, and the frames it
+//! holds back are shared by all stalled connections of the shard.
+
+mod barriers;
+mod budget;
+mod encode;
+mod frames;
+mod gap;
+pub mod gather;
+mod overflow;
+mod queue;
+mod ring;
+mod runs;
+
+use std::sync::Arc;
+
+pub use budget::Budget;
+pub use encode::DeflatePolicy;
+pub use frames::Frame;
+pub use gap::Gap;
+
+use crate::event::Event;
+use crate::overflow::Overflow;
+use crate::stats::{Counts, Delivery, Depth, Dropped, OutboxLimits};
+use crate::websocket::frame::Encoding;
+use barriers::Barriers;
+use encode::Encoder;
+use frames::{FrameId, Frames, Released, Span};
+use queue::{Kept, Outbox, Spare};
+use runs::{RunId, Runs};
+
+/// The number of a connection in its shard. Used again after the connection is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u32);
+
+impl ConnId {
+    fn at(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A frame of the event that is being delivered.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    frame: FrameId,
+    bytes: usize,
+    hits: u32,
+}
+
+/// The outboxes of one shard and the frames in them. See the module's text.
+#[derive(Debug)]
+pub struct Fanout {
+    limits: OutboxLimits,
+    frames: Frames,
+    outboxes: Vec<Option<Outbox>>,
+    free: Vec<u32>,
+    spare: Spare,
+    dirty: Vec<ConnId>,
+    /// The number of the event that is being delivered.
+    number: u64,
+    barriers: Barriers,
+    /// By encoding.
+    current: [Option<Current>; 2],
+    encoder: Option<Encoder>,
+    runs: Runs,
+    /// The run that was gathered last, and for whom.
+    taken: Option<(ConnId, RunId)>,
+    counts: Counts,
+    waiting: Depth,
+}
+
+impl Fanout {
+    /// A shard without connections.
+    pub fn new(limits: OutboxLimits) -> Self {
+        Self {
+            limits,
+            frames: Frames::default(),
+            outboxes: Vec::new(),
+            free: Vec::new(),
+            spare: Vec::new(),
+            dirty: Vec::new(),
+            number: 0,
+            barriers: Barriers::default(),
+            current: [None; 2],
+            encoder: None,
+            runs: Runs::default(),
+            taken: None,
+            counts: Counts::default(),
+            waiting: Depth::default(),
+        }
+    }
+
+    /// The same, with deflated frames for the connections that agree to them.
+    #[must_use]
+    pub fn with_deflate(mut self, policy: DeflatePolicy) -> Self {
+        self.encoder = Some(Encoder::new(policy));
+        self
+    }
+
+    /// Makes room for a connection with this policy.
+    pub fn open(&mut self, policy: Overflow) -> ConnId {
+        if policy == Overflow::Conflate {
+            self.barriers.acquire();
+        }
+        let outbox = Some(Outbox::new(policy));
+        if let Some(free) = self.free.pop() {
+            self.outboxes[free as usize] = outbox;
+            return ConnId(free);
+        }
+        self.outboxes.push(outbox);
+        ConnId(u32::try_from(self.outboxes.len() - 1).expect("fewer than 4 billion connections"))
+    }
+
+    /// Forgets a connection with everything that waits for it.
+    pub fn remove(&mut self, conn: ConnId) {
+        self.drop_waiting(conn, Dropped::Closed, false);
+        if let Some(outbox) = self.outboxes[conn.at()].take() {
+            if outbox.policy() == Overflow::Conflate {
+                self.barriers.release();
+            }
+            self.free.push(conn.0);
+            if outbox.is_dirty() {
+                self.dirty.retain(|&other| other != conn);
+            }
+        }
+    }
+
+    /// How the events of a connection are written down from now on. Its answers stay plain.
+    pub fn set_encoding(&mut self, conn: ConnId, encoding: Encoding) {
+        self.outbox(conn).set_encoding(encoding);
+    }
+
+    fn outbox(&mut self, conn: ConnId) -> &mut Outbox {
+        self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove")
+    }
+
+    /// Begins an event, whoever gets it: all its deliveries come one after the other now, and then [`Fanout::end_event`].
+    pub fn begin_event(&mut self, event: &Event) {
+        self.number += 1;
+        self.barriers.note(event, self.number);
+    }
+
+    /// Puts the event into a connection's outbox.
+    #[inline]
+    pub fn deliver(&mut self, event: &Arc<Event>, received_us: u64, conn: ConnId) -> Delivery {
+        let outbox = self.outboxes[conn.at()].as_ref().expect("only open connections subscribe");
+        if outbox.is_paused() {
+            return Delivery::Closed;
+        }
+        let encoding = outbox.encoding();
+        let current = match self.current[encoding as usize] {
+            Some(current) => current,
+            None => self.hold(event, received_us, encoding),
+        };
+        let outbox = self.outboxes[conn.at()].as_ref().expect("looked at above");
+        if outbox.is_closing() || !outbox.has_room(current.bytes, &self.limits) {
+            let refused = self.refuse(event, current.bytes, conn);
+            if refused != Delivery::Queued {
+                return refused;
+            }
+        }
+        let outbox = self.outboxes[conn.at()].as_mut().expect("looked at above");
+        outbox.push(current.frame, current.bytes, &mut self.spare);
+        if outbox.mark_dirty() {
+            self.dirty.push(conn);
+        }
+        self.current[encoding as usize] = Some(Current { hits: current.hits + 1, ..current });
+        Delivery::Queued
+    }
+
+    #[cold]
+    fn hold(&mut self, event: &Arc<Event>, received_us: u64, wanted: Encoding) -> Current {
+        let encoding = encode::encode(&mut self.encoder, &mut self.counts, event, wanted);
+        let bytes = event.frame_in(encoding).len();
+        let frame = Frame::Event { event: Arc::clone(event), encoding, received_us };
+        let frame = self.frames.insert(frame, Span::of(self.number));
+        let current = Current { frame, bytes, hits: 0 };
+        self.current[wanted as usize] = Some(current);
+        current
+    }
+
+    /// Ends the deliveries of an event.
+    pub fn end_event(&mut self) {
+        for Current { frame, bytes, hits } in std::mem::take(&mut self.current).into_iter().flatten() {
+            self.frames.retain(frame, hits);
+            self.counts.matched += u64::from(hits);
+            self.waiting.events += hits as usize;
+            self.waiting.bytes += bytes * hits as usize;
+        }
+    }
+
+    /// Puts an answer to this connection into its outbox; its policy makes room for it. Returns whether there was room.
+    pub fn send(&mut self, conn: ConnId, frame: Frame) -> bool {
+        let bytes = frame.bytes().len();
+        let limits = self.limits;
+        let outbox = self.outbox(conn);
+        if outbox.is_closing() || !(outbox.has_room(bytes, &limits) || self.make_room(conn, bytes)) {
+            return false;
+        }
+        self.push_own(conn, frame);
+        true
+    }
+
+    /// Puts a ping or pong for this connection into its outbox, if there is room as it is. Nothing is moved for it: a client
+    /// that sends pings and does not read would have its outbox searched for each of them.
+    pub fn offer(&mut self, conn: ConnId, frame: Frame) {
+        let limits = self.limits;
+        let outbox = self.outbox(conn);
+        if !outbox.is_closing() && outbox.has_room(frame.bytes().len(), &limits) {
+            self.push_own(conn, frame);
+        }
+    }
+
+    fn push_own(&mut self, conn: ConnId, frame: Frame) {
+        let bytes = frame.bytes().len();
+        let frame = self.frames.insert(frame, Span::NONE);
+        self.frames.retain(frame, 1);
+        let outbox = self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
+        outbox.push(frame, bytes, &mut self.spare);
+        if outbox.mark_dirty() {
+            self.dirty.push(conn);
+        }
+        self.waiting.bytes += bytes;
+    }
+
+    /// Sends a last frame (the close frame) and takes nothing after it. With `discard`, what waits is dropped for that
+    /// reason, but for a frame of which a part is on its way already.
+    pub fn finish(&mut self, conn: ConnId, last: Frame, discard: Option<Dropped>) {
+        if self.outbox(conn).is_closing() {
+            return;
+        }
+        if let Some(reason) = discard {
+            self.drop_waiting(conn, reason, true);
+        }
+        self.push_own(conn, last);
+        self.outbox(conn).set_closing();
+    }
+
+    fn drop_waiting(&mut self, conn: ConnId, reason: Dropped, keep_started: bool) {
+        let Some(outbox) = self.outboxes[conn.at()].as_mut() else { return };
+        let before = outbox.depth().bytes;
+        let started = outbox.started().filter(|_| keep_started);
+        let mut events = 0;
+        for frame in outbox.frames().skip(usize::from(started.is_some())) {
+            events += usize::from(matches!(self.frames.release(frame), Released::Event(_)));
+        }
+        let kept = started.map(|frame| {
+            let left = self.frames.bytes(frame).len() - outbox.written();
+            if self.frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, left) }
+        });
+        outbox.clear(kept, &mut self.spare);
+        outbox.count_dropped(events as u64);
+        self.counts.drop_events(reason, events as u64);
+        self.waiting.events -= events;
+        self.waiting.bytes -= before - outbox.depth().bytes;
+    }
+
+    /// Whether events pass the connection by, because it has yet to get earlier ones ([`Fanout::deliver`] says `Closed`).
+    pub fn set_paused(&mut self, conn: ConnId, paused: bool) {
+        self.outbox(conn).set_paused(paused);
+    }
+
+    /// Whether events pass the connection by.
+    pub fn is_paused(&self, conn: ConnId) -> bool {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).is_some_and(Outbox::is_paused)
+    }
+
+    /// Whether so many more bytes would leave half of the outbox free: room for what is not urgent. An empty one always has it.
+    pub fn has_spare_room(&self, conn: ConnId, more: usize) -> bool {
+        let Depth { events, bytes } = self.depth(conn);
+        events == 0 || (events < self.limits.events / 2 && bytes + more <= self.limits.bytes / 2)
+    }
+
+    /// What waits for a connection.
+    pub fn depth(&self, conn: ConnId) -> Depth {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(Depth::default(), Outbox::depth)
+    }
+
+    /// Events that a connection got, and those that it did not get because it did not follow.
+    pub fn totals(&self, conn: ConnId) -> (u64, u64) {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or((0, 0), Outbox::totals)
+    }
+
+    /// Whether the connection's last frame is queued or out.
+    pub fn is_closing(&self, conn: ConnId) -> bool {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).is_some_and(Outbox::is_closing)
+    }
+
+    /// When the first event that waits for a connection was taken in.
+    pub fn oldest_us(&self, conn: ConnId) -> Option<u64> {
+        let outbox = self.outboxes.get(conn.at())?.as_ref()?;
+        outbox.frames().find_map(|frame| self.frames.received_us(frame))
+    }
+
+    /// What happens to a connection that does not follow.
+    pub fn policy(&self, conn: ConnId) -> Option<Overflow> {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).map(Outbox::policy)
+    }
+
+    /// What waits for all connections together: events only, and the bytes of all frames.
+    pub fn waiting(&self) -> Depth {
+        self.waiting
+    }
+
+    /// The deepest outbox by events and by bytes; looks at every connection.
+    pub fn deepest(&self) -> Depth {
+        self.outboxes.iter().flatten().map(Outbox::depth).fold(Depth::default(), |max, depth| Depth {
+            events: max.events.max(depth.events),
+            bytes: max.bytes.max(depth.bytes),
+        })
+    }
+
+    /// Whether every connection that is not closing could take so much more; looks at every connection.
+    pub fn all_have_room(&self, events: usize, bytes: usize) -> bool {
+        self.outboxes
+            .iter()
+            .flatten()
+            .all(|outbox| outbox.is_closing() || outbox.has_room_for(events, bytes, &self.limits))
+    }
+
+    /// The same of those that are dirty only: the others are empty, or do not take what they have.
+    pub fn dirty_have_room(&self, events: usize, bytes: usize) -> bool {
+        let dirty = self.dirty.iter().filter_map(|conn| self.outboxes[conn.at()].as_ref());
+        dirty.into_iter().all(|outbox| outbox.is_closing() || outbox.has_room_for(events, bytes, &self.limits))
+    }
+
+    /// The bounds of each outbox.
+    pub fn limits(&self) -> OutboxLimits {
+        self.limits
+    }
+
+    /// How many bytes are held more than at the last call; for the [`Budget`].
+    pub fn take_held(&mut self) -> i64 {
+        self.frames.take_more()
+    }
+
+    /// Every connection that something waits for, by bytes, largest first; looks at every connection.
+    pub fn by_size(&self) -> Vec<(usize, ConnId)> {
+        let sized = |(at, outbox): (usize, &Option<Outbox>)| {
+            let bytes = outbox.as_ref().filter(|outbox| !outbox.is_closing())?.depth().bytes;
+            Some((bytes, ConnId(u32::try_from(at).ok()?))).filter(|_| bytes > 0)
+        };
+        let mut all: Vec<_> = self.outboxes.iter().enumerate().filter_map(sized).collect();
+        all.sort_unstable_by_key(|&(bytes, conn)| (std::cmp::Reverse(bytes), conn));
+        all
+    }
+
+    /// Counts a connection that is closed because it does not follow.
+    pub fn count_disconnect(&mut self) {
+        self.counts.overflow(Overflow::Disconnect);
+    }
+
+    /// How many frames are held.
+    pub fn frames(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// The counts since the last call.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod policy_tests;
