@@ -152,6 +152,7 @@ impl Server {
             connection_events: settings.connection_events,
             deflate: settings.deflate.mode == DeflateMode::On,
             overflow: settings.outbox.overflow,
+            query_overflow: settings.outbox.query_overflow.clone(),
             limits: api_limits(&settings),
             about: About {
                 id,

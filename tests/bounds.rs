@@ -7,10 +7,13 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::ws::{Client, Show};
+use common::program::Program;
 use common::raw::{Raw, masked};
 use common::{Hydrant, NDJSON, event, http, patiently};
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use tokio::io::AsyncReadExt;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 /// The server must end the connection, whatever it says before; how long it took.
 async fn ended(raw: &mut Raw, begun: Instant) -> Duration {
@@ -243,4 +246,34 @@ async fn an_event_does_not_wait_for_all_the_commands_of_others() {
             assert!(text.contains(action), "{at}: {text}");
         }
     }
+}
+
+/// A machine that gives the server no time is the server's own silence and nobody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_closed_for_silence_because_the_server_was_held_up() {
+    let program = Program::start("off", "level = 'info'", "[timeouts]\nping = \"300ms\"\nidle = \"1s\"");
+    let token = program.token().await;
+    let socket = common::socket::connect(program.api, false).await;
+    let request = format!("ws://{}/api/v3/ws?token={token}", program.api).into_client_request().unwrap();
+    let (stream, answer) = tokio_tungstenite::client_async(request, socket).await.unwrap();
+    let mut client = Client { stream, answered: answer.headers().clone() };
+    client.register("a.b.c").await;
+    program.hold_up(Duration::from_secs(3)).await;
+    // Longer than a client may be silent; it answers pings as it reads.
+    for _ in 0..6 {
+        let message = patiently("a ping", client.stream.next()).await.expect("it is open").unwrap();
+        assert!(message.is_ping(), "{message:?}");
+    }
+    client.register("a.b.d").await;
+    assert_eq!(http::metric(program.probe, "hydrant_disconnects_total{reason=\"silent\"}").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_tells_of_the_shards() {
+    let server = Hydrant::start("shards = 2").await;
+    let reply = http::request(server.server.probe_address().unwrap(), false, "GET", "/readyz", &[], "").await;
+    assert_eq!(reply.status, 200);
+    let shards = &reply.json()["Shards"];
+    assert_eq!(shards["Stalled"], 0, "{shards}");
+    assert!(shards["LongestTurnMilliseconds"].is_u64(), "{shards}");
 }

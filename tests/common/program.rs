@@ -130,6 +130,15 @@ impl Program {
         line.trim_matches([':', ' ', '\t']).strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
     }
 
+    /// Gives it no time at all for so long.
+    pub async fn hold_up(&self, time: Duration) {
+        let id = self.child.0.id().to_string();
+        let signal = |name| assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+        signal("-STOP");
+        tokio::time::sleep(time).await;
+        signal("-CONT");
+    }
+
     /// SIGKILL, in the middle of whatever it does.
     pub fn kill(&mut self) {
         self.look.stopped();

@@ -170,6 +170,9 @@ pub struct Role {
     /// What happens to a websocket of its holders that does not follow; nothing to leave it to the settings.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "write_overflow")]
     pub overflow: Option<Overflow>,
+    /// What such a websocket may ask for by its query instead; nothing to leave it to the settings.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "write_query_overflow")]
+    pub query_overflow: Option<BTreeSet<Overflow>>,
     /// How much its holders may have.
     #[serde(skip_serializing_if = "RoleLimits::is_empty")]
     pub limits: RoleLimits,
@@ -180,6 +183,15 @@ pub struct Role {
 #[expect(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "serde calls it so")]
 fn write_overflow<S: serde::Serializer>(overflow: &Option<Overflow>, serializer: S) -> Result<S::Ok, S::Error> {
     overflow.map(Overflow::name).serialize(serializer)
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn write_query_overflow<S: serde::Serializer>(
+    policies: &Option<BTreeSet<Overflow>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let names = policies.as_ref().map(|policies| policies.iter().map(|policy| policy.name()).collect::<Vec<_>>());
+    names.serialize(serializer)
 }
 
 /// A tenant.
@@ -314,6 +326,22 @@ impl Store {
             return Err(StoreError::BuiltIn);
         }
         self.roles.get_mut(name).ok_or_else(|| not_found("role", name))?.overflow = overflow;
+        Ok(())
+    }
+
+    /// Says what such websockets may ask for by their query instead; nothing to leave it to the settings.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] or [`StoreError::BuiltIn`].
+    pub fn set_role_query_overflow(
+        &mut self,
+        name: &str,
+        policies: Option<BTreeSet<Overflow>>,
+    ) -> Result<(), StoreError> {
+        if name == SUPERUSER {
+            return Err(StoreError::BuiltIn);
+        }
+        self.roles.get_mut(name).ok_or_else(|| not_found("role", name))?.query_overflow = policies;
         Ok(())
     }
 

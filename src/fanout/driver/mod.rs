@@ -213,6 +213,7 @@ impl Driver {
             || !self.queue.is_empty()
             || !self.parts.control.is_empty()
             || self.parts.shard.fanout().has_dirty()
+            || self.parts.shard.fanout().has_leftovers()
             || self.parts.shard.may_catch_up();
         if busy { Duration::ZERO } else { self.next_tick.saturating_duration_since(Instant::now()) }
     }
@@ -237,6 +238,7 @@ impl Driver {
         }
         self.obey();
         self.read_queued();
+        self.parts.shard.fanout().begin_turn();
         let taken = if self.may_take_events() { self.take_events() } else { 0 };
         self.end_drain();
         self.catch_up();

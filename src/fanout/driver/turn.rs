@@ -42,6 +42,11 @@ impl Portion {
     pub(super) fn of(outbox: OutboxLimits) -> Self {
         Self { events: TURN_EVENTS.min(outbox.events / 4).max(1), bytes: TURN_BYTES.min(outbox.bytes / 4).max(1) }
     }
+
+    /// The same while the outboxes of all connections together are too large: it takes turns to let go what is shed.
+    pub(super) fn reduced(self) -> Self {
+        Self { events: (self.events / 16).max(1), bytes: (self.bytes / 16).max(1) }
+    }
 }
 
 /// Where the input of a connection stands.
