@@ -6,9 +6,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::ws::{Client, Show};
 use common::program::Program;
 use common::raw::{Raw, masked};
+use common::ws::{Client, Show};
 use common::{Hydrant, NDJSON, event, http, patiently};
 use futures_util::StreamExt;
 use futures_util::future::join_all;

@@ -78,9 +78,12 @@ impl Api {
         let own = roles.policy.unwrap_or(self.overflow);
         let Some(asked) = query::value(query, "overflow") else { return Ok(own) };
         let asked = asked.parse().map_err(|error: UnknownOverflow| ApiError::Bad(error.to_string()))?;
-        let may_ask = |policy| policy == own || match &roles.askable {
-            Some(askable) => askable.contains(&policy),
-            None => self.query_overflow.contains(&policy),
+        let may_ask = |policy| {
+            policy == own
+                || match &roles.askable {
+                    Some(askable) => askable.contains(&policy),
+                    None => self.query_overflow.contains(&policy),
+                }
         };
         if may_ask(asked) {
             return Ok(asked);

@@ -137,8 +137,7 @@ impl State {
     /// What roles with these names say together.
     pub(super) fn overflow_of<'r>(&self, roles: impl IntoIterator<Item = &'r String>) -> RolePolicies {
         let known = roles.into_iter().filter_map(|role| self.store.roles().get(role));
-        let policies =
-            known.map(|role| RolePolicies { policy: role.overflow, askable: role.query_overflow.clone() });
+        let policies = known.map(|role| RolePolicies { policy: role.overflow, askable: role.query_overflow.clone() });
         policies.reduce(RolePolicies::or_more).unwrap_or_default()
     }
 

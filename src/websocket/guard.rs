@@ -318,7 +318,8 @@ mod tests {
 
     #[test]
     fn who_breaks_off_goes_on_behind_that_unit() {
-        let frames = [frame(0x89, b"p"), frame(0x81, b"hello"), frame(0x01, b"he"), frame(0x80, b"llo"), frame(0x82, b"")];
+        let frames =
+            [frame(0x89, b"p"), frame(0x81, b"hello"), frame(0x01, b"he"), frame(0x80, b"llo"), frame(0x82, b"")];
         let all = frames.concat();
         let (cut, mut guard, mut found) = (all.len() - 3, Guard::default(), Vec::new());
         let mut one = |unit: Unit<'_>| {

@@ -159,9 +159,8 @@ impl Fanout {
         while let Some(&conn) = self.postponed.front() {
             let waiting = self.outboxes[conn.at()].as_ref().filter(|outbox| !outbox.is_closing());
             // One that has been read meanwhile costs nothing; so does a number that is another connection's by now.
-            let frames = waiting.map_or(0, |outbox| {
-                if outbox.is_below_the_earliest(&self.limits) { 0 } else { outbox.depth().events }
-            });
+            let frames = waiting
+                .map_or(0, |outbox| if outbox.is_below_the_earliest(&self.limits) { 0 } else { outbox.depth().events });
             if frames > 0 && !self.effort.try_pass(frames) {
                 return;
             }
@@ -221,7 +220,9 @@ fn firsts(frames: &Frames, barriers: &Barriers, waiting: &[FrameId], begun: usiz
         let Some(object) = frames.object(frame) else { continue };
         let is_it = |&before: &usize| frames.are_of_one_object(waiting[before], frame);
         match latest.entry(object.hash(), is_it, rehash) {
-            Entry::Occupied(entry) if !object.is_update() => drop(entry.remove()),
+            Entry::Occupied(entry) if !object.is_update() => {
+                entry.remove();
+            }
             Entry::Occupied(mut entry) => {
                 let before = std::mem::replace(entry.get_mut(), at);
                 let last = frames.event(waiting[before]).map(|(_, span)| span.last);
@@ -229,8 +230,11 @@ fn firsts(frames: &Frames, barriers: &Barriers, waiting: &[FrameId], begun: usiz
                     firsts[at] = firsts[before].take();
                 }
             }
-            Entry::Vacant(entry) if object.is_update() => drop(entry.insert(at)),
-            Entry::Vacant(_) => {}
+            Entry::Vacant(entry) => {
+                if object.is_update() {
+                    entry.insert(at);
+                }
+            }
         }
     }
     firsts

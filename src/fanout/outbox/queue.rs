@@ -365,9 +365,7 @@ impl Outbox {
         let first = self.kept.take().map_or_else(VecDeque::new, |kept| *kept);
         let second = match std::mem::replace(&mut self.ring, EMPTY) {
             Ring::Borrowed(ring) => ring,
-            Ring::Inline { frames, head, len } => {
-                (0..len).map(|at| frames[usize::from(head + at) % INLINE]).collect()
-            }
+            Ring::Inline { frames, head, len } => (0..len).map(|at| frames[usize::from(head + at) % INLINE]).collect(),
         };
         let mut lists = [first, second];
         if kept.is_some() {
