@@ -9,8 +9,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use hydrant::demo::Fleet;
 use hydrant::event::Draft;
-use hydrant::ingest::demo::Fleet;
 use hydrant::websocket::deflate::{Deflater, Inflater};
 
 /// Updates of simulated machines, Object and Original, of 10 to 14 KB.

@@ -1,14 +1,32 @@
-//! Hydrant: an event broker for Digital Rebar Provision fleets.
+//! Hydrant: an event broker for Digital Rebar Provision (DRP) fleets.
 //!
-//! It takes the event stream once, matches it against an index of everybody's registrations and writes it out as
-//! cheaply as the kernel allows. `docs/architecture.md` tells the whole story; the way of an event through the modules is
+//! Hydrant takes the event stream once, matches each event against an index of everybody's registrations and writes it to
+//! the websockets of those who registered for it and may see it. `docs/architecture.md` tells the whole story.
+//!
+//! # The way of an event
 //!
 //! ```text
-//! api, ingest -> event -> broker (sequence) -> fanout (shards) -> index, auth -> transport (sockets)
+//! api, endpoint, cluster, demo -> event -> broker (sequence) -> fanout (shards) -> index, auth -> fanout (outbox, socket)
 //! ```
 //!
-//! Dependencies point one way (a test in `tests/tidy.rs` holds them to it):
-//! `json, event, clock, overflow` <- `protocol, index, fanout, auth` <- `broker` <- `transport, api, ingest` <- `cli` <- `main`.
+//! # Modules, from the top down
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`cli`], [`server`] | the commands; a whole server, from settings to drained |
+//! | [`api`] | REST, the door to the websocket, the reverse proxy |
+//! | [`fanout`] | the shard: everything that one thread owns |
+//! | [`endpoint`], [`cluster`], [`demo`] | where events come from: a DRP endpoint, other nodes over NATS, a simulated fleet |
+//! | [`broker`] | the log: sequencer, inboxes, history |
+//! | [`transport`] | accepting connections: listener, TLS, upgrade |
+//! | [`metrics`], [`config`] | every metric; every setting |
+//! | [`index`] | registrations and their filters |
+//! | [`protocol`] | commands, answers, close codes |
+//! | [`auth`] | users, roles, claims, tenants, tokens |
+//! | [`event`], [`client`], [`stats`] | an event; the HTTP and websocket client; what a shard counts |
+//! | [`websocket`], [`json`], [`overflow`], [`clock`] | ground: the codec, JSON text, two words of vocabulary |
+//!
+//! Dependencies point one way; a test in `tests/tidy.rs` holds them to it.
 
 pub mod api;
 pub mod auth;
@@ -16,12 +34,13 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod config;
-pub mod delegation;
+pub mod demo;
+pub mod endpoint;
 pub mod event;
 pub mod fanout;
 pub mod index;
-pub mod ingest;
 pub mod json;
 pub mod metrics;
 pub mod overflow;
@@ -29,7 +48,6 @@ pub mod protocol;
 pub mod server;
 pub mod stats;
 pub mod transport;
-pub mod upstream;
 pub mod websocket;
 
 /// The target of log lines that say who came, asked for what, was refused and left; switched by `log.audit`.

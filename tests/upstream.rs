@@ -497,7 +497,7 @@ async fn compare(upstream: &Hydrant, front: &Hydrant, clients: usize, events: us
     let reading =
         |clients: Vec<Client>| clients.into_iter().map(|client| tokio::spawn(texts(client))).collect::<Vec<_>>();
     let (direct, behind) = (reading(direct), reading(behind));
-    let mut fleet = hydrant::ingest::demo::Fleet::new(7, 20);
+    let mut fleet = hydrant::demo::Fleet::new(7, 20);
     let lines: Vec<String> = (0..events).map(|_| line(&fleet.step())).collect();
     for lines in lines.chunks(50) {
         upstream.post_lines(&lines.join("\n")).await;
@@ -515,7 +515,7 @@ async fn compare(upstream: &Hydrant, front: &Hydrant, clients: usize, events: us
     }
 }
 
-fn line(event: &hydrant::ingest::demo::DemoEvent) -> String {
+fn line(event: &hydrant::demo::DemoEvent) -> String {
     event.draft().seal(hydrant::clock::now()).json().to_owned()
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
+use hydrant::demo::Fleet;
 use hydrant::event::Draft;
-use hydrant::ingest::demo::Fleet;
 
 /// `count` events as one array.
 pub(super) fn array(count: usize, size: usize) -> Vec<u8> {

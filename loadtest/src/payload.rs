@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use std::io::Write as _;
 
 use anyhow::{Result, ensure};
+use hydrant::demo::Fleet;
 use hydrant::event::{Draft, Event};
-use hydrant::ingest::demo::Fleet;
 use hydrant::json;
 
 /// Type of the published events.

@@ -10,10 +10,10 @@ use super::answer;
 use super::quota::Spent;
 use crate::auth::{AuthError, Revoked, TokenError};
 use crate::broker::PublishError;
+use crate::endpoint::http::UpstreamError;
 use crate::protocol::DrpError;
 use crate::transport::listener::Answer;
 use crate::transport::upgrade::UpgradeError;
-use crate::upstream::UpstreamError;
 
 /// Why a request is refused.
 #[derive(Debug, Error)]

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::proxy::{self, merge};
 use super::{Api, ApiError, answer};
 use crate::auth::Identity;
+use crate::endpoint::http::Upstream;
 use crate::transport::listener::Answer;
-use crate::upstream::Upstream;
 
 /// What clients look for before they use something.
 const FEATURES: [&str; 7] =

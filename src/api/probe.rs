@@ -14,9 +14,10 @@ use serde::Serialize;
 
 use super::{ApiError, answer};
 use crate::broker::Broker;
-use crate::delegation::{self, Delegation};
-use crate::ingest::nats;
-use crate::ingest::upstream::{Health, Report};
+use crate::cluster;
+use crate::endpoint::events::{Health, Report};
+use crate::endpoint::identity;
+use crate::endpoint::identity::Delegation;
 use crate::metrics::Metrics;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
@@ -27,7 +28,7 @@ pub struct Probe {
     broker: Arc<Broker>,
     accepting: Arc<AtomicBool>,
     upstreams: Vec<Arc<Health>>,
-    nats: Option<Arc<nats::Health>>,
+    nats: Option<Arc<cluster::Health>>,
     delegation: Option<Arc<Delegation>>,
 }
 
@@ -40,9 +41,9 @@ struct Readiness {
     shards: Shards,
     upstreams: Vec<Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    nats: Option<nats::Report>,
+    nats: Option<cluster::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    identity: Option<delegation::Report>,
+    identity: Option<identity::Report>,
 }
 
 /// What is said of the shards.
@@ -68,7 +69,7 @@ impl Probe {
         broker: Arc<Broker>,
         accepting: Arc<AtomicBool>,
         upstreams: Vec<Arc<Health>>,
-        nats: Option<Arc<nats::Health>>,
+        nats: Option<Arc<cluster::Health>>,
         delegation: Option<Arc<Delegation>>,
     ) -> Self {
         Self { broker, accepting, upstreams, nats, delegation }

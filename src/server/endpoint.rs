@@ -8,10 +8,10 @@ use super::{Server, StartError};
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
 use crate::config::{Auth, AuthMode, Proxy, Settings};
-use crate::delegation::{Delegation, DelegationLimits};
+use crate::endpoint::http::{Upstream, UpstreamLimits};
+use crate::endpoint::identity::{Delegation, DelegationLimits};
 use crate::metrics::Source;
 use crate::protocol::gap::HYDRANT;
-use crate::upstream::{Upstream, UpstreamLimits};
 
 /// REST has callers too.
 const LEAST_VERDICTS: usize = 16_384;

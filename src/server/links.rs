@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::broker::Broker;
 use crate::client::Bounds;
 use crate::config::{Settings, UpstreamTls};
-use crate::ingest::upstream::{Link, LinkSettings};
+use crate::endpoint::events::{Link, LinkSettings};
 
 /// The links, not connected yet.
 pub(super) fn links(settings: &Settings, broker: &Arc<Broker>) -> Vec<Link> {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{Server, StartError};
 use crate::broker::export::ExportLimits;
+use crate::cluster;
+use crate::cluster::{Health, Login, NatsError, NatsOptions, StreamOptions, Tls, secret};
 use crate::config::Settings;
-use crate::ingest::nats::{self, Health, Login, NatsError, NatsOptions, StreamOptions, Tls, secret};
 
 /// How to reach NATS; nothing if the node is alone.
 pub(super) fn options(settings: &Settings, node: u64) -> Result<Option<NatsOptions>, StartError> {
@@ -61,7 +62,7 @@ impl Server {
         let nats = &self.settings.nats;
         let exports = broker.share(ExportLimits { batches: nats.queue_events, bytes: nats.queue_bytes }, nats.window);
         let stop = self.stop.subscribe();
-        match nats::start(&options, &broker, exports, &stop).await {
+        match cluster::start(&options, &broker, exports, &stop).await {
             Ok(running) => {
                 self.tasks.extend(running.tasks);
                 Ok((self, Some(running.health)))

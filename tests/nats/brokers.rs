@@ -8,8 +8,8 @@ use hydrant::broker::export::ExportLimits;
 use hydrant::broker::history::{History, HistoryLimits};
 use hydrant::broker::inbox::{Inbox, InboxLimits, inbox};
 use hydrant::clock::now;
+use hydrant::cluster::{Health, Login, NatsOptions, Tls, start};
 use hydrant::event::{Draft, Event};
-use hydrant::ingest::nats::{Health, Login, NatsOptions, Tls, start};
 use hydrant::metrics::{Metrics, Source};
 use tokio::sync::watch;
 

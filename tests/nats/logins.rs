@@ -1,7 +1,7 @@
 //! Who may use the NATS server, and over what.
 
 use hydrant::auth::Secret;
-use hydrant::ingest::nats::{Login, NatsOptions, Tls};
+use hydrant::cluster::{Login, NatsOptions, Tls};
 
 use crate::brokers::{Node, options};
 use crate::common::patiently;

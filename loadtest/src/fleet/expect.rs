@@ -10,8 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash as _, Hasher as _};
 use std::time::Instant;
 
+use hydrant::demo::DemoEvent;
 use hydrant::event::Draft;
-use hydrant::ingest::demo::DemoEvent;
 use hydrant::json;
 
 use crate::check::Counts;
@@ -300,7 +300,7 @@ fn same(event: &DemoEvent, draft: &Draft<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hydrant::ingest::demo::Fleet;
+    use hydrant::demo::Fleet;
 
     fn interests() -> Vec<Interest> {
         let mut fleet = Fleet::new(1, 3);

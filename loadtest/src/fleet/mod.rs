@@ -14,7 +14,7 @@ mod report;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use hydrant::ingest::demo::Fleet;
+use hydrant::demo::Fleet;
 
 pub use self::pace::Sample;
 pub use self::report::{Rate, Report};

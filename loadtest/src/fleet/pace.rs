@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use hydrant::ingest::demo::{DemoEvent, Fleet};
+use hydrant::demo::{DemoEvent, Fleet};
 use serde::Serialize;
 
 use super::expect::{Expectations, Interest};

@@ -25,9 +25,9 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::{Api, ApiError, query};
 use crate::auth::Identity;
+use crate::endpoint::http::{Activity, Slot, Upstream, UpstreamError};
 use crate::metrics::ProxySide;
 use crate::transport::listener::Answer;
-use crate::upstream::{Activity, Slot, Upstream, UpstreamError};
 use passage::Passage;
 use upload::{Gate, Upload};
 

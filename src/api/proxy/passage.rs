@@ -10,8 +10,8 @@ use hyper::{Request, StatusCode};
 use prometheus::IntCounter;
 
 use super::headers;
+use crate::endpoint::http::UpstreamError;
 use crate::metrics::{Metrics, ProxyClass, ProxyOutcome, ProxySide};
-use crate::upstream::UpstreamError;
 
 /// See the module's text.
 #[derive(Debug)]

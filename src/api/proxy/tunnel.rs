@@ -9,7 +9,7 @@ use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 
 use super::Held;
-use crate::upstream::Activity;
+use crate::endpoint::http::Activity;
 
 /// A tunnel in which nothing has moved for so long is closed. Protocols that live long ping more often than that.
 const IDLE: Duration = Duration::from_mins(10);

@@ -18,7 +18,8 @@ use prometheus::IntCounter;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::upstream::{self, Activity, Stalled, Turn};
+use crate::endpoint::http;
+use crate::endpoint::http::{Activity, Stalled, Turn};
 
 /// How long an endpoint that does not know `100 Continue` is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -150,7 +151,7 @@ impl Body for Upload {
     }
 }
 
-impl From<Upload> for upstream::Body {
+impl From<Upload> for http::Body {
     fn from(upload: Upload) -> Self {
         Self::new(upload)
     }

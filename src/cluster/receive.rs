@@ -14,10 +14,11 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::health::Health;
+use super::options::NatsOptions;
 use super::peers::{Loss, Peers, Verdict};
 use super::waiting::Waiting;
 use super::wire::{self, Kind, Place};
-use super::{Health, NatsOptions};
 use crate::broker::dedup::Occurrence;
 use crate::broker::origin::Origin;
 use crate::broker::{Arrivals, Broker, PublishError};

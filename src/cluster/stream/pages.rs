@@ -17,7 +17,7 @@ use tokio::time::timeout;
 const MESSAGES: usize = 256;
 
 /// What the client library must be able to hold of one page, its end included.
-pub(in crate::ingest::nats) const ANSWERS: usize = 2 * MESSAGES;
+pub(in crate::cluster) const ANSWERS: usize = 2 * MESSAGES;
 
 /// Bytes of a page; one message always fits.
 const BYTES: usize = 256 << 10;

@@ -14,6 +14,7 @@
 
 mod catalogue;
 mod event;
+pub mod feed;
 mod hardware;
 mod job;
 mod machine;

@@ -9,12 +9,14 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::TIER_HEADER;
 use super::health::Health;
 use super::intake::{Intake, Stopped};
 use crate::broker::Broker;
 use crate::client::{Backoff, Bounds, ClientError, Received, Service, Session, jitter};
 use crate::clock;
+
+/// The header by which a hydrant tells its tier when a websocket is opened.
+pub const TIER_HEADER: &str = "hydrant-tier";
 
 /// A connection that lasted so long was a good one: the waiting starts anew. It was shared with many others whose
 /// connections are lost at the same moment, so the next try is spread.

@@ -1,6 +1,5 @@
 //! What has changed at the endpoint, as its stream tells it.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Delegation;
-use super::source::Trouble;
+use super::changed::{Changed, Users};
+use super::error::IdentityError;
 
 /// The longest wait before what could not be read is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -18,87 +18,6 @@ const BREATH: Duration = Duration::from_millis(50);
 
 /// Between two gaps for which everything is read again. Whoever may post events at the endpoint may post gaps.
 const GAPS_APART: Duration = Duration::from_secs(5);
-
-/// Names that are noted one by one; with more, all are read again.
-const NAMES: usize = 1024;
-
-/// What has to be read again.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one thing to read")]
-pub(super) struct Changed {
-    pub(super) keys: bool,
-    pub(super) roles: bool,
-    pub(super) tenants: bool,
-    pub(super) users: Users,
-    /// Events are missing: everything may have changed.
-    missed: bool,
-}
-
-/// Whose accounts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Users {
-    /// Theirs.
-    Named(BTreeSet<String>),
-    /// Everybody's that is known.
-    All,
-}
-
-impl Default for Users {
-    fn default() -> Self {
-        Self::Named(BTreeSet::new())
-    }
-}
-
-impl Users {
-    /// The names, if they are.
-    pub(super) fn named(&self) -> impl Iterator<Item = &String> {
-        let names = if let Self::Named(names) = self { Some(names) } else { None };
-        names.into_iter().flatten()
-    }
-
-    fn has(&self, name: &str) -> bool {
-        match self {
-            Self::Named(names) => names.contains(name),
-            Self::All => true,
-        }
-    }
-
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Named(mut names), Self::Named(more)) if names.len() + more.len() <= NAMES => {
-                names.extend(more);
-                Self::Named(names)
-            }
-            _ => Self::All,
-        }
-    }
-}
-
-impl Changed {
-    pub(super) fn everything() -> Self {
-        Self { keys: true, roles: true, tenants: true, users: Users::All, missed: false }
-    }
-
-    fn missed() -> Self {
-        Self { missed: true, ..Self::default() }
-    }
-
-    pub(super) fn keys() -> Self {
-        Self { keys: true, ..Self::default() }
-    }
-
-    pub(super) fn users(names: impl IntoIterator<Item = String>) -> Self {
-        Self { users: Users::Named(names.into_iter().collect()), ..Self::default() }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.keys |= other.keys;
-        self.roles |= other.roles;
-        self.tenants |= other.tenants;
-        self.missed |= other.missed;
-        self.users = std::mem::take(&mut self.users).and(other.users);
-    }
-}
 
 /// When everything was read for a gap.
 #[derive(Debug, Default)]
@@ -187,7 +106,7 @@ impl Delegation {
     }
 
     /// Users one by one, so that logins in between do not wait for all of them.
-    async fn read_all(&self, changed: &Changed) -> Result<(), Trouble> {
+    async fn read_all(&self, changed: &Changed) -> Result<(), IdentityError> {
         let accounts = self.authority.accounts();
         let known = accounts.entries().users.keys();
         let names: Vec<&String> = known.filter(|name| changed.users.has(name)).collect();
@@ -215,16 +134,5 @@ mod tests {
         assert_eq!(consider(2), (Some(Duration::from_secs(3)), false));
         assert_eq!(consider(5), (None, true));
         assert_eq!(gaps.consider(&mut Changed::keys(), begin), None);
-    }
-
-    #[test]
-    fn many_names_become_everybody() {
-        let mut changed = Changed::default();
-        (0..NAMES).for_each(|n| changed.add(Changed::users([n.to_string()])));
-        assert_eq!(changed.users.named().count(), NAMES);
-        changed.add(Changed::users(["one more".to_owned()]));
-        assert_eq!(changed.users, Users::All);
-        changed.add(Changed::keys());
-        assert!(changed.keys && !changed.roles);
     }
 }

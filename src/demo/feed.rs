@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::demo::{DemoEvent, Fleet};
+use super::{DemoEvent, Fleet};
 use crate::broker::{Broker, PublishError};
 use crate::clock;
 use crate::metrics::Source;

@@ -11,89 +11,29 @@ use std::sync::atomic::Ordering;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
+use jiff::SignedDuration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use thiserror::Error;
 use tokio::time::timeout;
 
-use super::follow::Changed;
+use super::changed::Changed;
+use super::error::{IdentityError, PATIENCE, USER};
 use super::keys::Keys;
-use super::{Delegation, PATIENCE, refusal};
+use super::{Delegation, refusal};
 use crate::auth::directory::{Account, Entries, Reader, TenantOf, accounts, read_plain, roles, tenants};
 use crate::auth::{AuthError, Claim, Secret};
-use crate::client::{ClientError, Login};
+use crate::client::Login;
 use crate::clock;
-use crate::upstream::{UpstreamError, Whole};
+use crate::endpoint::http::Whole;
 
 /// What the service has to hold, so that nothing is left out of what it reads.
 const NEEDED: [&str; 3] = ["tenants/list/*", ROLES, "users/get/*"];
 const ROLES: &str = "roles/list/*";
 
-/// A user's path, without the name.
-const USER: &str = "users/NAME";
+/// Keys that were read so recently are not read again for a token that they do not open.
+const RENEWED: SignedDuration = SignedDuration::from_secs(1);
 
 /// The longest answer that is read.
 const LONGEST: usize = 64 << 20;
-
-/// Why something cannot be read.
-#[derive(Debug, Error)]
-pub(super) enum Trouble {
-    /// The endpoint does not answer.
-    #[error(transparent)]
-    Away(#[from] UpstreamError),
-    /// It answers with an error.
-    #[error("GET {what}: the endpoint answers {status}; may the server's user (upstream.username) read it?")]
-    Refused {
-        /// What was asked for.
-        what: &'static str,
-        /// The answer.
-        status: StatusCode,
-    },
-    /// It has none, which no DRP endpoint has.
-    #[error(
-        "the endpoint has no roles to tell; a hydrant that stands in front of no DRP endpoint cannot judge credentials for another: \
-         set auth.mode = \"local\" here, and give both the same auth.toml and token-keys.toml"
-    )]
-    NoDirectory,
-    /// Its answers leave out what the service may not read, and do not say so.
-    #[error(
-        "the user that hydrant is at the endpoint (upstream.username) lacks {}; the endpoint leaves out of its answers \
-         what that user may not read, so give it a role with these claims", .claims.join(" and ")
-    )]
-    Lacks {
-        /// The claims that it would need.
-        claims: Vec<&'static str>,
-    },
-    /// Nobody can tell what the service may read.
-    #[error(
-        "the claims of upstream.token cannot be read here, so nobody can tell whether the endpoint leaves out tenants: give \
-         its user the claim preferences/list, for the preference baseTokenSecret, or set upstream.username instead"
-    )]
-    Opaque,
-    /// It answers with something else.
-    #[error("GET {what}: the answer cannot be read")]
-    Unreadable {
-        /// What was asked for.
-        what: &'static str,
-    },
-    /// It takes too long.
-    #[error("no answer within {} s", PATIENCE.as_secs())]
-    Late,
-    /// The service has no credential.
-    #[error(transparent)]
-    Credential(#[from] ClientError),
-}
-
-impl Trouble {
-    /// Whether others will have it too; an odd answer may be about one user.
-    pub(super) fn is_everybodys(&self) -> bool {
-        !matches!(self, Self::Refused { what: USER, .. } | Self::Unreadable { what: USER })
-    }
-
-    /// Whether it is over as soon as the endpoint answers at all.
-    pub(super) fn is_silence(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::Late)
-    }
-}
 
 /// What has been read, to be put over what is known.
 #[derive(Debug, Default)]
@@ -130,12 +70,12 @@ impl News {
 
 impl Delegation {
     /// Reads what has changed, and what nobody has read yet, and puts it in force.
-    pub(super) async fn read(&self, changed: &Changed) -> Result<(), Trouble> {
+    pub(super) async fn read(&self, changed: &Changed) -> Result<(), IdentityError> {
         let _turn = self.reading.lock().await;
         self.read_in_turn(changed).await
     }
 
-    async fn read_in_turn(&self, changed: &Changed) -> Result<(), Trouble> {
+    async fn read_in_turn(&self, changed: &Changed) -> Result<(), IdentityError> {
         let first = !self.has_read();
         let result = self.read_news(changed, first).await;
         match &result {
@@ -148,7 +88,7 @@ impl Delegation {
                 }
             }
             Err(trouble) => {
-                if matches!(trouble, Trouble::Lacks { .. } | Trouble::Opaque) {
+                if matches!(trouble, IdentityError::Lacks { .. } | IdentityError::Opaque) {
                     // What is known is not to be trusted until all of it has been read again.
                     self.has_read.store(false, Ordering::Release);
                 }
@@ -158,7 +98,7 @@ impl Delegation {
         result
     }
 
-    async fn read_news(&self, changed: &Changed, first: bool) -> Result<(), Trouble> {
+    async fn read_news(&self, changed: &Changed, first: bool) -> Result<(), IdentityError> {
         let own = self.upstream.own_credential()?;
         let mut news = News::default();
         if changed.keys || first {
@@ -201,7 +141,7 @@ impl Delegation {
 
     /// Reads users whom nobody knows yet; says whether the endpoint shows them all. It takes no turn, so that many who come for
     /// the first time do not wait for one another.
-    async fn meet(&self, names: &[String]) -> Result<bool, Trouble> {
+    async fn meet(&self, names: &[String]) -> Result<bool, IdentityError> {
         let own = self.upstream.own_credential()?;
         let told = self.users_told.load(Ordering::Acquire);
         let mut users = BTreeMap::new();
@@ -234,14 +174,14 @@ impl Delegation {
 
     /// Sees to it that the service may read all that is read here. The endpoint answers a list with an empty one, and an object
     /// with 404, to somebody who may not.
-    async fn check_own(&self, news: &mut News, own: &HeaderValue) -> Result<(), Trouble> {
+    async fn check_own(&self, news: &mut News, own: &HeaderValue) -> Result<(), IdentityError> {
         let reader = match self.upstream.login() {
             Login::Password { user, .. } => Reader::User(user.clone()),
             Login::Token(token) => {
                 let token = Secret::new(token.read()?.reveal());
                 let keys = news.keys.clone().unwrap_or_else(|| self.keys.lock().clone());
                 let opened = keys.open(&token, clock::now()).and_then(Result::ok);
-                Reader::Token(Box::new(opened.or_else(|| read_plain(&token)).ok_or(Trouble::Opaque)?))
+                Reader::Token(Box::new(opened.or_else(|| read_plain(&token)).ok_or(IdentityError::Opaque)?))
             }
         };
         if let Some(user) = reader.user() {
@@ -256,29 +196,29 @@ impl Delegation {
             // Every endpoint has roles. Without seeing them nobody can tell about the other claims.
             claims.retain(|claim| *claim == ROLES);
         }
-        if claims.is_empty() { Ok(()) } else { Err(Trouble::Lacks { claims }) }
+        if claims.is_empty() { Ok(()) } else { Err(IdentityError::Lacks { claims }) }
     }
 
     /// Reads a user; nothing if the endpoint shows none.
-    async fn read_user(&self, name: &str, own: &HeaderValue) -> Result<Option<Account>, Trouble> {
+    async fn read_user(&self, name: &str, own: &HeaderValue) -> Result<Option<Account>, IdentityError> {
         let answer = self.get(&format!("users/{}", utf8_percent_encode(name, NON_ALPHANUMERIC)), own).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         let account = read(USER, &answer, accounts)?.into_iter().find(|(row, _)| row == name);
-        account.map(|(_, account)| Some(account)).ok_or(Trouble::Unreadable { what: USER })
+        account.map(|(_, account)| Some(account)).ok_or(IdentityError::Unreadable { what: USER })
     }
 
-    async fn read_roles(&self, own: &HeaderValue) -> Result<BTreeMap<String, Vec<Claim>>, Trouble> {
+    async fn read_roles(&self, own: &HeaderValue) -> Result<BTreeMap<String, Vec<Claim>>, IdentityError> {
         let answer = self.get("roles", own).await?;
         if answer.status == StatusCode::NOT_FOUND {
-            return Err(Trouble::NoDirectory);
+            return Err(IdentityError::NoDirectory);
         }
         read("roles", &answer, roles)
     }
 
     /// Endpoints without tenants have no such path.
-    async fn read_tenants(&self, own: &HeaderValue) -> Result<BTreeMap<String, TenantOf>, Trouble> {
+    async fn read_tenants(&self, own: &HeaderValue) -> Result<BTreeMap<String, TenantOf>, IdentityError> {
         let answer = self.get("tenants", own).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(BTreeMap::new());
@@ -304,20 +244,20 @@ impl Delegation {
     /// As [`read`](Self::read), for somebody who waits, unless what is wanted `is_there` when it is its turn.
     pub(super) async fn read_soon(&self, changed: &Changed, is_there: impl Fn() -> bool) -> Result<(), AuthError> {
         let turn = timeout(PATIENCE, self.reading.lock()).await;
-        let Ok(_turn) = turn else { return Err(refusal(&Trouble::Late)) };
+        let Ok(_turn) = turn else { return Err(refusal(&IdentityError::Late)) };
         if is_there() { Ok(()) } else { self.in_time(self.read_in_turn(changed)).await }
     }
 
     /// Reads for somebody who waits; a reading that is given up has changed nothing. What has failed a moment ago is not tried
     /// again for them: anybody can come with a token.
-    async fn in_time<T>(&self, reading: impl Future<Output = Result<T, Trouble>>) -> Result<T, AuthError> {
+    async fn in_time<T>(&self, reading: impl Future<Output = Result<T, IdentityError>>) -> Result<T, AuthError> {
         if let Some(error) = self.failed_lately() {
             return Err(error);
         }
         let trouble = match timeout(PATIENCE, reading).await {
             Ok(Ok(read)) => return Ok(read),
             Ok(Err(trouble)) => trouble,
-            Err(_) => Trouble::Late,
+            Err(_) => IdentityError::Late,
         };
         let error = refusal(&trouble);
         if trouble.is_everybodys() {
@@ -327,17 +267,51 @@ impl Delegation {
         Err(error)
     }
 
-    pub(super) async fn get(&self, path: &str, own: &HeaderValue) -> Result<Whole, Trouble> {
+    pub(super) async fn get(&self, path: &str, own: &HeaderValue) -> Result<Whole, IdentityError> {
         let path = format!("/api/v3/{path}");
-        let answer = timeout(PATIENCE, self.upstream.get(&path, own, LONGEST)).await.map_err(|_| Trouble::Late)?;
+        let answer =
+            timeout(PATIENCE, self.upstream.get(&path, own, LONGEST)).await.map_err(|_| IdentityError::Late)?;
         Ok(answer?)
     }
 }
 
 /// What an answer says.
-fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, Trouble> {
+fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, IdentityError> {
     if answer.status != StatusCode::OK {
-        return Err(Trouble::Refused { what, status: answer.status });
+        return Err(IdentityError::Refused { what, status: answer.status });
     }
-    parse(&answer.body).ok_or(Trouble::Unreadable { what })
+    parse(&answer.body).ok_or(IdentityError::Unreadable { what })
+}
+
+impl Delegation {
+    /// Without the right to read preferences there are no keys, which is no error. An endpoint that cannot tell now says nothing
+    /// about those that are known.
+    pub(super) async fn read_keys(&self, known: Keys, own: &HeaderValue) -> Result<Keys, IdentityError> {
+        let answer = self.get("prefs", own).await?;
+        let read_at = Some(clock::now());
+        if answer.status.is_server_error() {
+            tracing::warn!(status = %answer.status, "the endpoint's preferences cannot be read now");
+            return Ok(Keys { read_at, ..known });
+        }
+        if answer.status != StatusCode::OK {
+            tracing::info!(status = %answer.status, "the endpoint's preferences cannot be read; its tokens are shown to it");
+            return Ok(Keys { read_at, ..Keys::default() });
+        }
+        Ok(Keys::of(&answer.body, read_at))
+    }
+
+    /// The keys; read first, if nobody has.
+    pub(super) async fn current_keys(&self) -> Result<Keys, AuthError> {
+        let keys = self.keys.lock().clone();
+        if keys.read_at.is_some() { Ok(keys) } else { self.renewed_keys().await }
+    }
+
+    /// The keys, read again unless that was a moment ago.
+    pub(super) async fn renewed_keys(&self) -> Result<Keys, AuthError> {
+        let recent = || self.keys.lock().read_at.is_some_and(|at| clock::now().duration_since(at) < RENEWED);
+        if !recent() {
+            self.read_soon(&Changed::keys(), recent).await?;
+        }
+        Ok(self.keys.lock().clone())
+    }
 }

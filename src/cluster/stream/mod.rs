@@ -12,11 +12,11 @@
 //! that came late; each holds at most two pages.
 
 pub(super) mod ensure;
+mod options;
 mod pages;
 mod reader;
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use async_nats::Client;
 use tokio::runtime::Handle;
@@ -24,26 +24,12 @@ use tokio::sync::Semaphore;
 
 use crate::broker::Broker;
 use crate::broker::archive::{Archive, Desk, Reading};
+pub use options::StreamOptions;
 pub(super) use pages::ANSWERS;
-use reader::Reader;
+use reader::{Reader, ReaderOptions};
 
 /// Replays that read at a time.
 const READERS: usize = 32;
-
-/// What the stream is to be.
-#[derive(Debug, Clone)]
-pub struct StreamOptions {
-    /// Its name.
-    pub name: String,
-    /// Bytes that it keeps.
-    pub bytes: i64,
-    /// For how long it keeps them.
-    pub age: Duration,
-    /// On how many servers it is kept.
-    pub replicas: usize,
-    /// Events of endpoints by which a copy is known.
-    pub window: usize,
-}
 
 /// A stream that replays are read from.
 #[derive(Debug)]
@@ -79,7 +65,14 @@ impl Archive for StreamArchive {
     fn read(&self, reading: Reading, desk: Desk) {
         // Whoever reads again may be waited for by one that reads for the first time, so they do not share their places.
         let places = if reading.until.is_some() { &self.again } else { &self.once };
-        let reader = Reader::new(self, reading);
+        let stream = ReaderOptions {
+            client: self.client.clone(),
+            stream: self.stream.clone(),
+            window: self.window,
+            longest: self.longest,
+            broker: Weak::clone(&self.broker),
+        };
+        let reader = Reader::new(stream, reading);
         self.runtime.spawn(reader.run(desk, Arc::clone(places)));
     }
 }

@@ -17,7 +17,6 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::StreamArchive;
 use super::pages::{self, Begin, PageError, Read, Stored};
 use crate::broker::archive::{Desk, Page, Piece, Place, Reading};
 use crate::broker::gap::Gap;
@@ -25,8 +24,9 @@ use crate::broker::origin::{Origin, Trace};
 use crate::broker::splice::{Given, Missing, Seam};
 use crate::broker::{Broker, Frontier};
 use crate::clock;
+use crate::cluster::wire;
+use crate::cluster::wire::Kind;
 use crate::event::Event;
-use crate::ingest::nats::wire::{self, Kind};
 
 /// How far a producer's clock may be ahead of the NATS server's.
 const LEAD: SignedDuration = SignedDuration::from_mins(1);
@@ -57,7 +57,7 @@ const PORTION: usize = 512;
 
 /// Why a replay does not go on.
 #[derive(Debug)]
-enum Trouble {
+enum ReadError {
     /// Nobody wants it any more.
     Gone,
     /// The stream cannot be read.
@@ -66,6 +66,17 @@ enum Trouble {
     Stalled,
     /// Too many others do.
     Busy,
+}
+
+/// Which stream a reader reads, and for which broker.
+pub(super) struct ReaderOptions {
+    pub(super) client: Client,
+    pub(super) stream: String,
+    /// Events of endpoints by which a duplicate is known.
+    pub(super) window: usize,
+    /// Bytes of the longest event.
+    pub(super) longest: usize,
+    pub(super) broker: Weak<Broker>,
 }
 
 /// See the module's text.
@@ -88,14 +99,15 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(archive: &StreamArchive, reading: Reading) -> Self {
+    pub(super) fn new(options: ReaderOptions, reading: Reading) -> Self {
+        let ReaderOptions { client, stream, window, longest, broker } = options;
         Self {
-            client: archive.client.clone(),
-            stream: archive.stream.clone(),
-            longest: archive.longest,
-            broker: Weak::clone(&archive.broker),
+            client,
+            stream,
+            longest,
+            broker,
             reading,
-            given: Given::new(archive.window),
+            given: Given::new(window),
             begin: Begin::Time(reading.time.checked_sub(LEAD).unwrap_or(reading.time)),
             bounded: false,
             begun: false,
@@ -108,7 +120,7 @@ impl Reader {
     pub(super) async fn run(mut self, desk: Desk, places: Arc<Semaphore>) {
         let read = match timeout(TURN, places.acquire()).await {
             Ok(_turn) => self.read_all(&desk).await,
-            Err(_) => Err(Trouble::Busy),
+            Err(_) => Err(ReadError::Busy),
         };
         let Some(broker) = self.broker.upgrade() else { return };
         let missing = match read {
@@ -117,13 +129,13 @@ impl Reader {
                 to: clock::now(),
                 events: (!missing.unknown).then_some(missing.events),
             }),
-            Err(Trouble::Gone) => return,
-            Err(Trouble::Stalled) => Some(self.rest(&broker)),
-            Err(Trouble::Busy) => {
+            Err(ReadError::Gone) => return,
+            Err(ReadError::Stalled) => Some(self.rest(&broker)),
+            Err(ReadError::Busy) => {
                 broker.metrics().nats.replay_failures.inc();
                 Some(self.rest(&broker))
             }
-            Err(Trouble::Unreadable(error)) => {
+            Err(ReadError::Unreadable(error)) => {
                 broker.metrics().nats.replay_failures.inc();
                 tracing::warn!(%error, stream = self.stream, "a replay cannot be read to its end");
                 Some(self.rest(&broker))
@@ -143,7 +155,7 @@ impl Reader {
     }
 
     /// Hands over what the stream holds. Returns what it does not hold although the node had it.
-    async fn read_all(&mut self, desk: &Desk) -> Result<Missing, Trouble> {
+    async fn read_all(&mut self, desk: &Desk) -> Result<Missing, ReadError> {
         let mut goal: Option<(Frontier, Instant)> = None;
         loop {
             let place = room(desk).await?;
@@ -172,8 +184,8 @@ impl Reader {
         }
     }
 
-    fn frontier(&self) -> Result<Frontier, Trouble> {
-        Ok(self.broker.upgrade().ok_or(Trouble::Gone)?.frontier())
+    fn frontier(&self) -> Result<Frontier, ReadError> {
+        Ok(self.broker.upgrade().ok_or(ReadError::Gone)?.frontier())
     }
 
     fn hand_over(&self, place: Place<'_>, page: Page) {
@@ -187,15 +199,15 @@ impl Reader {
     }
 
     /// The next page; asked for again for a while if it does not come. Who has just begun is not kept waiting for NATS.
-    async fn fetch(&mut self) -> Result<Read, Trouble> {
+    async fn fetch(&mut self) -> Result<Read, ReadError> {
         if self.last.is_none() && self.client.connection_state() != State::Connected {
-            return Err(Trouble::Unreadable(PageError::Away("no connection".to_owned())));
+            return Err(ReadError::Unreadable(PageError::Away("no connection".to_owned())));
         }
         let end = Instant::now() + TRIES;
         loop {
             match pages::read(&self.client, &self.stream, self.begin).await {
                 Ok(read) => return Ok(read),
-                Err(error) if Instant::now() > end => return Err(Trouble::Unreadable(error)),
+                Err(error) if Instant::now() > end => return Err(ReadError::Unreadable(error)),
                 Err(error) => tracing::debug!(%error, "a page of the stream did not come"),
             }
             sleep(PAUSE).await;
@@ -204,12 +216,12 @@ impl Reader {
 
     /// What the stream has never had or does not hold any more of what was asked for. To be asked after the first page was read:
     /// what is there now was there then.
-    async fn before_all(&mut self) -> Result<Option<Gap>, Trouble> {
+    async fn before_all(&mut self) -> Result<Option<Gap>, ReadError> {
         if self.reading.until.is_some() || std::mem::replace(&mut self.bounded, true) {
             return Ok(None);
         }
         let info = jetstream::new(self.client.clone()).get_stream(&self.stream).await;
-        let info = info.map_err(|error| Trouble::Unreadable(PageError::Away(error.to_string())))?;
+        let info = info.map_err(|error| ReadError::Unreadable(PageError::Away(error.to_string())))?;
         let info = info.cached_info();
         let whole = info.state.first_sequence <= 1;
         let from = if whole { info.created } else { info.state.first_timestamp };
@@ -294,9 +306,9 @@ impl Reader {
 }
 
 /// Waits until the client has taken what came before.
-async fn room(desk: &Desk) -> Result<Place<'_>, Trouble> {
+async fn room(desk: &Desk) -> Result<Place<'_>, ReadError> {
     match timeout(STALL, desk.room()).await {
-        Ok(place) => place.ok_or(Trouble::Gone),
-        Err(_) => Err(Trouble::Stalled),
+        Ok(place) => place.ok_or(ReadError::Gone),
+        Err(_) => Err(ReadError::Stalled),
     }
 }

@@ -15,10 +15,10 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::StreamOptions;
+use super::options::StreamOptions;
 use crate::broker::Broker;
 use crate::clock;
-use crate::ingest::nats::health::Health;
+use crate::cluster::health::Health;
 
 /// How long a start waits for NATS, to say at once what is wrong with the stream.
 const START: Duration = Duration::from_secs(2);
@@ -90,7 +90,7 @@ pub enum StreamError {
 
 /// Looks after a stream.
 #[derive(Debug)]
-pub(in crate::ingest::nats) struct Keeper {
+pub(in crate::cluster) struct Keeper {
     client: Client,
     context: Context,
     options: StreamOptions,
@@ -101,7 +101,7 @@ pub(in crate::ingest::nats) struct Keeper {
 
 impl Keeper {
     /// For what is published on `subjects`.
-    pub(in crate::ingest::nats) fn new(
+    pub(in crate::cluster) fn new(
         client: Client,
         options: StreamOptions,
         subjects: String,
@@ -115,7 +115,7 @@ impl Keeper {
     ///
     /// # Errors
     /// What is wrong with the stream.
-    pub(in crate::ingest::nats) async fn start(&self) -> Result<(), StreamError> {
+    pub(in crate::cluster) async fn start(&self) -> Result<(), StreamError> {
         let end = Instant::now() + START;
         while self.client.connection_state() != State::Connected && Instant::now() < end {
             sleep(LOOK).await;
@@ -127,7 +127,7 @@ impl Keeper {
     }
 
     /// Looks again and again until told to stop.
-    pub(in crate::ingest::nats) async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub(in crate::cluster) async fn run(self, mut stop: watch::Receiver<bool>) {
         loop {
             tokio::select! {
                 () = sleep(AGAIN) => {}

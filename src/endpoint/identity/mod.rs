@@ -13,6 +13,8 @@
 //! endpoint does not answer; a bad one is never kept. Who cannot be judged is refused as such, never let in. Passwords and
 //! tokens are kept nowhere.
 
+mod changed;
+mod error;
 mod follow;
 mod health;
 mod keys;
@@ -31,22 +33,19 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
+use super::http::Upstream;
 use crate::auth::directory::{EndpointToken, Known, TokenKeyFault, Verdicts, read_plain};
 use crate::auth::{AuthError, Authority, Credential, Identity, Secret, check_name};
 use crate::clock;
 use crate::metrics::{IdentityVerdict, Metrics};
-use crate::upstream::Upstream;
-use follow::Changed;
+use changed::Changed;
+use error::{IdentityError, PATIENCE};
 use health::Health;
 pub use health::Report;
 use keys::Keys;
-use source::Trouble;
 
 /// Logins with the same credential wait for one another, so that a thousand clients of one user are one question.
 const LANES: usize = 256;
-
-/// How long the endpoint may take to judge a credential, and to tell what is needed for that.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long others with the same credential wait for that: for the credential, for a turn, and for what is read in it.
 const LONGEST_LOGIN: Duration = Duration::from_secs(15);
@@ -262,7 +261,7 @@ impl Delegation {
         let answer = match timeout(PATIENCE, self.upstream.get(path, header, LONGEST_ANSWER)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(self.not_judged(&error.into())),
-            Err(_) => return Err(self.not_judged(&Trouble::Late)),
+            Err(_) => return Err(self.not_judged(&IdentityError::Late)),
         };
         // It is back; but it may still hide what it hid.
         self.failed.lock().take_if(|(_, error)| *error == AuthError::EndpointAway);
@@ -277,7 +276,7 @@ impl Delegation {
         }
     }
 
-    fn not_judged(&self, trouble: &Trouble) -> AuthError {
+    fn not_judged(&self, trouble: &IdentityError) -> AuthError {
         tracing::warn!(%trouble, "the endpoint does not judge a credential");
         self.note_failure(AuthError::EndpointAway);
         self.health.failed(trouble);
@@ -286,11 +285,11 @@ impl Delegation {
 }
 
 /// What is said to somebody who cannot be judged for this reason.
-fn refusal(trouble: &Trouble) -> AuthError {
+fn refusal(trouble: &IdentityError) -> AuthError {
     tracing::error!(%trouble, "the endpoint does not tell its users, roles and tenants");
     match trouble {
-        Trouble::Lacks { claims } => AuthError::EndpointHides(claims.first().copied().unwrap_or_default()),
-        Trouble::Opaque => AuthError::EndpointHides("preferences/list"),
+        IdentityError::Lacks { claims } => AuthError::EndpointHides(claims.first().copied().unwrap_or_default()),
+        IdentityError::Opaque => AuthError::EndpointHides("preferences/list"),
         _ => AuthError::EndpointAway,
     }
 }

@@ -30,18 +30,18 @@ use crate::broker::Broker;
 use crate::broker::history::{History, HistoryLimits};
 use crate::broker::inbox::InboxLimits;
 use crate::clock;
+use crate::cluster;
+use crate::cluster::NatsError;
 use crate::config::{AuthMode, DeflateMode, Settings, TlsMode};
+use crate::demo::Fleet;
+use crate::demo::feed;
+use crate::endpoint::events::{Health, Link};
 use crate::fanout::control::Admission;
 use crate::fanout::driver::Timing;
 use crate::fanout::outbox::DeflatePolicy;
 use crate::fanout::pool::{Pool, ShardSettings};
 use crate::index;
 use crate::index::filter;
-use crate::ingest;
-use crate::ingest::demo::Fleet;
-use crate::ingest::feed;
-use crate::ingest::nats::NatsError;
-use crate::ingest::upstream::{Health, Link};
 use crate::metrics::Metrics;
 use crate::stats::OutboxLimits;
 use crate::transport::listener::Handler;
@@ -196,7 +196,7 @@ impl Server {
         Ok(server)
     }
 
-    fn probe(&self, upstreams: Vec<Arc<Health>>, nats: Option<Arc<ingest::nats::Health>>) -> Arc<Probe> {
+    fn probe(&self, upstreams: Vec<Arc<Health>>, nats: Option<Arc<cluster::Health>>) -> Arc<Probe> {
         let (broker, delegation) = (Arc::clone(&self.api.broker), self.api.delegation.clone());
         Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation))
     }

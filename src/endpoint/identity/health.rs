@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::source::Trouble;
+use super::error::IdentityError;
 use crate::clock;
 use crate::metrics::{IdentityTrouble, IdentityVerdict, Metrics};
 
@@ -73,7 +73,7 @@ impl Health {
     }
 
     /// Nothing was read or judged, for this reason.
-    pub(super) fn failed(&self, trouble: &Trouble) {
+    pub(super) fn failed(&self, trouble: &IdentityError) {
         let told = Some((kind(trouble), trouble.to_string()));
         self.change(|state| {
             if trouble.is_silence() {
@@ -106,15 +106,15 @@ impl State {
     }
 }
 
-fn kind(trouble: &Trouble) -> IdentityTrouble {
+fn kind(trouble: &IdentityError) -> IdentityTrouble {
     match trouble {
-        Trouble::Away(_) => IdentityTrouble::Away,
-        Trouble::Late => IdentityTrouble::Late,
-        Trouble::Refused { .. } | Trouble::NoDirectory => IdentityTrouble::Refused,
-        Trouble::Unreadable { .. } => IdentityTrouble::Unreadable,
-        Trouble::Lacks { .. } => IdentityTrouble::Claims,
-        Trouble::Opaque => IdentityTrouble::Token,
-        Trouble::Credential(_) => IdentityTrouble::Credential,
+        IdentityError::Away(_) => IdentityTrouble::Away,
+        IdentityError::Late => IdentityTrouble::Late,
+        IdentityError::Refused { .. } | IdentityError::NoDirectory => IdentityTrouble::Refused,
+        IdentityError::Unreadable { .. } => IdentityTrouble::Unreadable,
+        IdentityError::Lacks { .. } => IdentityTrouble::Claims,
+        IdentityError::Opaque => IdentityTrouble::Token,
+        IdentityError::Credential(_) => IdentityTrouble::Credential,
     }
 }
 
@@ -131,18 +131,18 @@ mod tests {
         };
         let seen = || (health.report().readable, health.report().error.is_empty());
         assert_eq!(seen(), (false, true));
-        health.failed(&Trouble::Late);
+        health.failed(&IdentityError::Late);
         assert!(gauge("late") && health.report().error.contains("within 5 s"));
         health.answered();
         assert_eq!((seen(), gauge("late")), ((false, true), false), "nothing has been read yet");
         health.read();
         assert_eq!(seen(), (true, true));
-        health.failed(&Trouble::Lacks { claims: vec!["roles/list/*"] });
-        health.failed(&Trouble::Late);
+        health.failed(&IdentityError::Lacks { claims: vec!["roles/list/*"] });
+        health.failed(&IdentityError::Late);
         health.answered();
         assert!(gauge("claims") && health.report().error.contains("roles/list/*"), "{:?}", health.report());
         let since = health.report().since;
-        health.failed(&Trouble::Opaque);
+        health.failed(&IdentityError::Opaque);
         assert_eq!((seen(), health.report().since), ((false, false), since));
         health.read();
         assert_eq!((seen(), gauge("token")), ((true, true), false));

@@ -20,7 +20,4 @@ mod intake;
 mod link;
 
 pub use health::{Health, Report};
-pub use link::{Link, LinkSettings};
-
-/// The header by which a hydrant tells its tier when a websocket is opened.
-pub const TIER_HEADER: &str = "hydrant-tier";
+pub use link::{Link, LinkSettings, TIER_HEADER};

@@ -1,0 +1,40 @@
+//! The endpoint's own keys: what opens its tokens, and what stands in those of machines.
+//!
+//! Contract: keys that cannot be read now stay as they were; without the right to read them there are none, and then tokens are shown to
+//! the endpoint. They are read as everything else is, one reading at a time.
+
+use jiff::Timestamp;
+
+use crate::auth::Secret;
+use crate::auth::directory::{EndpointToken, TokenKey, TokenKeyFault, base_secret, system_secret};
+
+/// What opens the endpoint's tokens, as far as it is known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Keys {
+    pub(super) token: Option<TokenKey>,
+    pub(super) system: Option<Secret>,
+    pub(super) read_at: Option<Timestamp>,
+}
+
+impl Keys {
+    /// The keys in the endpoint's preferences.
+    pub(super) fn of(preferences: &[u8], read_at: Option<Timestamp>) -> Self {
+        let token = base_secret(preferences).as_deref().and_then(TokenKey::new);
+        Self { token, system: system_secret(preferences).map(Secret::new), read_at }
+    }
+
+    /// What opens tokens.
+    pub(super) fn token(&self) -> Option<&TokenKey> {
+        self.token.as_ref()
+    }
+
+    /// Opens a token; nothing if there is no key.
+    pub(super) fn open(&self, token: &Secret, now: Timestamp) -> Option<Result<EndpointToken, TokenKeyFault>> {
+        self.token.as_ref().map(|key| key.open(token, now))
+    }
+
+    /// What stands in the tokens of machines.
+    pub(super) fn system(&self) -> Option<&str> {
+        self.system.as_ref().map(Secret::expose)
+    }
+}

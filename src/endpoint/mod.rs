@@ -1,0 +1,14 @@
+//! A DRP endpoint as hydrant uses it: its events, its HTTP interface and its users.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`http`] | requests to the endpoint: a pool of connections, a bound on requests under way, time limits |
+//! | [`events`] | the link that follows its event stream and publishes it here |
+//! | [`identity`] | delegated authentication: its passwords, tokens, users, roles and tenants |
+//!
+//! Contract: runs on the control plane's runtime, never on a shard's thread. An endpoint that is slow, away or wrong delays
+//! nobody but the requests that need it.
+
+pub mod events;
+pub mod http;
+pub mod identity;
