@@ -6,10 +6,12 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use serde::Serialize;
 use thiserror::Error;
 
 /// An overflow policy; ordered by how much of the stream a connection keeps, least first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Overflow {
     /// The connection is closed with code 1013 and the reason.
     #[default]

@@ -42,7 +42,8 @@ use barriers::Barriers;
 use effort::Effort;
 use encode::Encoder;
 use frames::{FrameId, Frames, Span};
-use queue::{Outbox, Spare, Waste};
+use queue::{Outbox, Waste};
+use ring::Spare;
 use runs::{RunId, Runs};
 
 /// The number of a connection in its shard. Used again after the connection is removed.

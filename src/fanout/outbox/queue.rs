@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use super::frames::FrameId;
-use super::ring::{EMPTY, INLINE, Ring};
+use super::ring::{EMPTY, INLINE, Ring, Spare};
 use crate::overflow::Overflow;
 use crate::stats::{Depth, Dropped, OutboxLimits};
 use crate::websocket::frame::Encoding;
@@ -25,9 +25,6 @@ const SPARE_CAPACITY: usize = 256;
 
 /// An outbox that conflates does so first when it is this power of two below its bounds.
 const EARLIEST: u8 = 2;
-
-/// Memory of drained outboxes, for the next that needs more than its inline room.
-pub(super) type Spare = Vec<VecDeque<FrameId>>;
 
 /// Lists of frames that were dropped and are yet to be let go, and why.
 pub(super) type Waste = VecDeque<([VecDeque<FrameId>; 2], Dropped)>;
@@ -133,19 +130,7 @@ impl Outbox {
     pub(super) fn push(&mut self, frame: FrameId, bytes: usize, spare: &mut Spare) {
         self.bytes += bytes;
         self.counted += 1;
-        match &mut self.ring {
-            Ring::Borrowed(ring) => ring.push_back(frame),
-            Ring::Inline { frames, head, len } if usize::from(*len) < INLINE => {
-                frames[usize::from(*head + *len) % INLINE] = frame;
-                *len += 1;
-            }
-            Ring::Inline { frames, head, .. } => {
-                let mut ring = spare.pop().unwrap_or_else(|| VecDeque::with_capacity(2 * INLINE.next_power_of_two()));
-                ring.extend((0..INLINE).map(|at| frames[(usize::from(*head) + at) % INLINE]));
-                ring.push_back(frame);
-                self.ring = Ring::Borrowed(ring);
-            }
-        }
+        self.ring.push(frame, spare);
     }
 
     /// The first frame.
@@ -363,11 +348,7 @@ impl Outbox {
     /// The same, and hands out the frames that it had, in order, without `kept`. Costs the same however many they are.
     pub(super) fn clear_out(&mut self, kept: Option<Kept>, spare: &mut Spare) -> [VecDeque<FrameId>; 2] {
         let first = self.kept.take().map_or_else(VecDeque::new, |kept| *kept);
-        let second = match std::mem::replace(&mut self.ring, EMPTY) {
-            Ring::Borrowed(ring) => ring,
-            Ring::Inline { frames, head, len } => (0..len).map(|at| frames[usize::from(head + at) % INLINE]).collect(),
-        };
-        let mut lists = [first, second];
+        let mut lists = [first, std::mem::replace(&mut self.ring, EMPTY).into_list()];
         if kept.is_some() {
             let begun = lists.iter_mut().find(|list| !list.is_empty());
             begun.and_then(VecDeque::pop_front).expect("the frame that was begun is the first");
