@@ -133,7 +133,7 @@ impl Program {
     /// Gives it no time at all for so long.
     pub async fn hold_up(&self, time: Duration) {
         let id = self.child.0.id().to_string();
-        let signal = |name| assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+        let signal = |name| assert!(Command::new("kill").args([name, id.as_str()]).status().unwrap().success());
         signal("-STOP");
         tokio::time::sleep(time).await;
         signal("-CONT");
