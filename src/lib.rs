@@ -26,7 +26,7 @@
 //! | [`event`], [`client`], [`stats`] | an event; the HTTP and websocket client; what a shard counts |
 //! | [`websocket`], [`json`], [`overflow`], [`clock`] | ground: the codec, JSON text, two words of vocabulary |
 //!
-//! Dependencies point one way; a test in `tests/tidy.rs` holds them to it.
+//! Dependencies point one way; a test in `tests/tidy/` holds them to it.
 
 pub mod api;
 pub mod auth;
@@ -34,6 +34,10 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod clock;
+#[cfg(feature = "nats")]
+pub mod cluster;
+#[cfg(not(feature = "nats"))]
+#[path = "cluster/alone.rs"]
 pub mod cluster;
 pub mod config;
 pub mod demo;

@@ -25,7 +25,7 @@ pub enum Overflow {
 /// A word that names no policy.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{text:?} is not an overflow policy: `disconnect`, `drop-oldest` or `conflate`")]
-pub struct UnknownOverflow {
+pub struct OverflowError {
     /// The word, cut to 64 characters.
     text: String,
 }
@@ -66,11 +66,11 @@ impl Overflow {
 }
 
 impl FromStr for Overflow {
-    type Err = UnknownOverflow;
+    type Err = OverflowError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let named = Self::ALL.into_iter().find(|policy| policy.name() == text);
-        named.ok_or_else(|| UnknownOverflow { text: text.chars().take(64).collect() })
+        named.ok_or_else(|| OverflowError { text: text.chars().take(64).collect() })
     }
 }
 

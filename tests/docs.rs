@@ -144,6 +144,44 @@ fn the_table_of_modules_names_every_module() {
     assert_eq!(written, modules.map(str::to_owned).collect());
 }
 
+/// The ways through the rooms: the heading of each, and its files in order.
+fn ways() -> Vec<(String, Vec<String>)> {
+    let text = read("docs/architecture.md");
+    let sections = text.split("\n### ").filter_map(|section| section.split_once('\n'));
+    let walked = sections.filter(|(_, section)| section.contains("| file | what happens there |"));
+    let files =
+        |section| table(section, "| file | what happens there |").into_iter().map(|row| row[0].clone()).collect();
+    walked.map(|(heading, section)| (heading.to_owned(), files(section))).collect()
+}
+
+/// How often a way enters a room that it had left.
+fn returns(files: &[String]) -> usize {
+    let mut rooms: Vec<&str> = files.iter().filter_map(|file| file.split('/').nth(1)).collect();
+    rooms.dedup();
+    rooms.iter().enumerate().filter(|(at, room)| rooms[..*at].contains(room)).count()
+}
+
+#[test]
+fn ways_through_the_rooms_seldom_return_to_one() {
+    let ways = ways();
+    assert_eq!(ways.len(), 5);
+    for (heading, files) in ways {
+        let allowed = if heading.contains("`register`") { 5 } else { 6 };
+        assert!(returns(&files) <= allowed, "{heading}: {} returns", returns(&files));
+    }
+    let there_and_back = ["src/a/x.rs", "src/a/y.rs", "src/b/x.rs", "src/a/x.rs", "src/b/y.rs"].map(str::to_owned);
+    assert_eq!(returns(&there_and_back), 2);
+}
+
+#[test]
+fn sources_that_the_architecture_names_exist() {
+    let text = read("docs/architecture.md");
+    let named =
+        text.split('`').skip(1).step_by(2).filter(|name| name.starts_with("src/") || name.starts_with("tests/"));
+    let missing: Vec<&str> = named.filter(|name| !root().join(name).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 #[test]
 fn registrations_given_as_examples_can_be_registered() {
     let mut specs: Vec<String> =

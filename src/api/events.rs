@@ -11,7 +11,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use super::{Api, ApiError, ApiLimits, answer};
 use crate::auth::Identity;
 use crate::clock;
-use crate::event::posting::{Fault, Form, Posting, PostingError};
+use crate::event::posting::{EntryError, Form, Posting, PostingError};
 use crate::metrics::{Limit, Source};
 use crate::transport::listener::Answer;
 
@@ -64,9 +64,9 @@ fn form(headers: &HeaderMap) -> Result<Form, ApiError> {
 
 impl From<PostingError> for ApiError {
     fn from(error: PostingError) -> Self {
-        match error.fault {
-            Fault::TooLarge { .. } | Fault::TooMany { .. } => Self::TooLarge(error.to_string()),
-            Fault::Json(_) | Fault::Event(_) => Self::Bad(error.to_string()),
+        match error.error {
+            EntryError::TooLarge { .. } | EntryError::TooMany { .. } => Self::TooLarge(error.to_string()),
+            EntryError::Json(_) | EntryError::Event(_) => Self::Bad(error.to_string()),
         }
     }
 }

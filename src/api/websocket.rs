@@ -14,7 +14,7 @@ use crate::clock;
 use crate::endpoint::events::TIER_HEADER;
 use crate::fanout::control::Newcomer;
 use crate::metrics::{Limit, Rejection};
-use crate::overflow::{Overflow, UnknownOverflow};
+use crate::overflow::{Overflow, OverflowError};
 use crate::transport::listener::Answer;
 use crate::transport::upgrade::{self, UpgradeError};
 
@@ -77,7 +77,7 @@ impl Api {
         let roles = self.authority.overflow(identity);
         let own = roles.policy.unwrap_or(self.overflow);
         let Some(asked) = query::value(query, "overflow") else { return Ok(own) };
-        let asked = asked.parse().map_err(|error: UnknownOverflow| ApiError::Bad(error.to_string()))?;
+        let asked = asked.parse().map_err(|error: OverflowError| ApiError::Bad(error.to_string()))?;
         let may_ask = |policy| {
             policy == own
                 || match &roles.askable {

@@ -7,6 +7,9 @@ use super::settings::Settings;
 /// Adds what does not go together to `given`'s errors.
 pub(super) fn check(settings: &Settings, given: &mut Given) {
     let nats = &settings.nats;
+    if let Some(reason) = unsupported(cfg!(feature = "nats"), &nats.urls) {
+        given.refuse(&["nats.urls"], reason.to_owned());
+    }
     check_stream(settings, given);
     let files = [
         ("nats.creds_file", &nats.creds_file),
@@ -38,6 +41,11 @@ pub(super) fn check(settings: &Settings, given: &mut Given) {
     }
 }
 
+/// Why a build cannot share events at these addresses. A node that was told to share them must not keep them to itself.
+fn unsupported(has_nats: bool, urls: &[String]) -> Option<&'static str> {
+    (!has_nats && !urls.is_empty()).then_some("this build has no NATS: it was made without the feature `nats`")
+}
+
 fn check_stream(settings: &Settings, given: &mut Given) {
     let nats = &settings.nats;
     if nats.stream.is_empty() {
@@ -49,5 +57,18 @@ fn check_stream(settings: &Settings, given: &mut Given) {
     if settings.replay.events == 0 {
         let reason = "needs a recent past to join replays to what is live; replay.events is 0".to_owned();
         given.refuse(&["nats.stream", "replay.events"], reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_without_nats_refuses_its_addresses_and_nothing_else() {
+        let urls = ["nats://127.0.0.1".to_owned()];
+        assert!(unsupported(false, &urls).is_some_and(|reason| reason.contains("feature `nats`")));
+        assert_eq!(unsupported(false, &[]), None);
+        assert_eq!(unsupported(true, &urls), None);
     }
 }

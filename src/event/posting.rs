@@ -51,12 +51,12 @@ impl Posting<'_> {
     }
 
     fn read_json(&self, validator: &mut Validator, body: &[u8]) -> Result<Vec<Event>, PostingError> {
-        let whole = validator.read(body).map_err(|error| Place::Whole.of(error))?;
+        let whole = validator.read(body).map_err(|error| Location::Whole.of(error))?;
         if !whole.is_array() {
-            return Ok(vec![self.event(&whole).map_err(|fault| Place::Whole.of(fault))?]);
+            return Ok(vec![self.event(&whole).map_err(|error| Location::Whole.of(error))?]);
         }
         let elements = whole.elements().enumerate();
-        elements.map(|(at, element)| self.next(at, &element).map_err(|fault| Place::Element(at).of(fault))).collect()
+        elements.map(|(at, element)| self.next(at, &element).map_err(|error| Location::Element(at).of(error))).collect()
     }
 
     fn read_lines(&self, validator: &mut Validator, body: &[u8]) -> Result<Vec<Event>, PostingError> {
@@ -65,25 +65,25 @@ impl Posting<'_> {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let place = Place::Line(at + 1);
-            let value = validator.read(line).map_err(|error| place.of(error))?;
-            events.push(self.next(events.len(), &value).map_err(|fault| place.of(fault))?);
+            let location = Location::Line(at + 1);
+            let value = validator.read(line).map_err(|error| location.of(error))?;
+            events.push(self.next(events.len(), &value).map_err(|error| location.of(error))?);
         }
         Ok(events)
     }
 
     /// The event that comes after so many others.
-    fn next(&self, others: usize, value: &Value<'_, '_>) -> Result<Event, Fault> {
+    fn next(&self, others: usize, value: &Value<'_, '_>) -> Result<Event, EntryError> {
         if others >= self.events {
-            return Err(Fault::TooMany { allowed: self.events });
+            return Err(EntryError::TooMany { allowed: self.events });
         }
         self.event(value)
     }
 
-    fn event(&self, value: &Value<'_, '_>) -> Result<Event, Fault> {
+    fn event(&self, value: &Value<'_, '_>) -> Result<Event, EntryError> {
         let bytes = value.text().len();
         if bytes > self.event_bytes {
-            return Err(Fault::TooLarge { bytes, allowed: self.event_bytes });
+            return Err(EntryError::TooLarge { bytes, allowed: self.event_bytes });
         }
         let mut draft = Draft::of(value)?;
         if draft.principal.is_empty() || !self.may_impersonate {
@@ -102,17 +102,17 @@ fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Why a body was refused.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[error("{place}{fault}")]
+#[error("{location}{error}")]
 pub struct PostingError {
     /// Where in the body.
-    pub place: Place,
+    pub location: Location,
     /// What is wrong there.
-    pub fault: Fault,
+    pub error: EntryError,
 }
 
-/// A place in a body.
+/// Where in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// The body as a whole.
     Whole,
     /// An element of the array, from zero.
@@ -121,13 +121,13 @@ pub enum Place {
     Line(usize),
 }
 
-impl Place {
-    fn of(self, fault: impl Into<Fault>) -> PostingError {
-        PostingError { place: self, fault: fault.into() }
+impl Location {
+    fn of(self, error: impl Into<EntryError>) -> PostingError {
+        PostingError { location: self, error: error.into() }
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole => Ok(()),
@@ -139,7 +139,7 @@ impl fmt::Display for Place {
 
 /// What is wrong with one event.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum Fault {
+pub enum EntryError {
     /// It is not JSON.
     #[error(transparent)]
     Json(#[from] JsonError),

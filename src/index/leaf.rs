@@ -8,7 +8,7 @@
 
 use super::Class;
 use super::filter::{self, Engine, FilterId};
-use super::trie::Node;
+use super::node::Node;
 
 /// How many members a group can have that stand in the leaf.
 const FEW: usize = 2;

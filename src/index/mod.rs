@@ -14,12 +14,12 @@
 //! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places; the trie skips all
 //! places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the figures.
 
-mod allowance;
 mod error;
 pub mod filter;
 mod groups;
 mod leaf;
 mod matching;
+mod node;
 mod registrations;
 mod spec;
 mod symbols;
@@ -220,6 +220,12 @@ impl<S: Copy> Index<S> {
         self.registrations -= 1;
         self.leave(&registration);
         Ok(())
+    }
+
+    /// Lets a subscriber have so many registrations; nothing is what [`Limits`] say. Those that it has already stay.
+    pub fn allow(&mut self, slot: Slot, registrations: Option<usize>) {
+        let most = registrations.unwrap_or(self.limits.registrations);
+        self.subscriber(slot).most = most;
     }
 
     fn subscriber(&mut self, slot: Slot) -> &mut Subscriber {

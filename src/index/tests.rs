@@ -269,3 +269,19 @@ proptest! {
         prop_assert!(pair.index.is_empty());
     }
 }
+
+#[test]
+fn a_subscriber_can_have_a_limit_of_its_own() {
+    let mut index = Index::new(Limits { registrations: 2, ..Limits::default() });
+    let (more, fewer) = (index.subscribe(1, Class(0)), index.subscribe(2, Class(0)));
+    index.allow(more, Some(3));
+    index.allow(fewer, Some(1));
+    let taken =
+        |index: &mut Index<i32>, slot| (0..5).filter(|n| index.register(slot, &format!("a.b.{n}")).is_ok()).count();
+    assert_eq!((taken(&mut index, more), taken(&mut index, fewer)), (3, 1));
+    assert_eq!(index.register(fewer, "a.b.9"), Err(IndexError::TooManyRegistrations { limit: 1 }));
+    index.allow(more, None);
+    assert_eq!(index.registrations(more), 3, "what is there stays");
+    assert_eq!(index.register(more, "a.b.9"), Err(IndexError::TooManyRegistrations { limit: 2 }));
+    assert_eq!(index.register(more, "a.b.0"), Ok(false), "the same again changes nothing");
+}

@@ -13,13 +13,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::leaf::Leaf;
+use super::node::Node;
 use super::symbols::{Name, Symbol, Symbols};
-
-/// What is under a place of the trie.
-pub(super) trait Node: Default {
-    /// Whether nothing is left, so that the branch can go.
-    fn is_empty(&self) -> bool;
-}
 
 /// One level: what is under each name, and what is under `*`.
 #[derive(Debug)]

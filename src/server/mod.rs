@@ -5,10 +5,13 @@
 //! is delivered, everybody gets a close frame, the shards end, and requests under way are answered; all of that within
 //! `timeouts.drain`. Several servers can live in one process (tests do that).
 
+#[cfg(not(feature = "nats"))]
+mod alone;
 mod authority;
 mod drain;
 mod endpoint;
 mod links;
+#[cfg(feature = "nats")]
 mod nats;
 
 use std::io;
@@ -47,6 +50,9 @@ use crate::stats::OutboxLimits;
 use crate::transport::listener::Handler;
 use crate::transport::listener::{ListenLimits, Listener};
 use crate::transport::tls::{self, LiveTls, TlsError};
+
+#[cfg(not(feature = "nats"))]
+use alone as nats;
 
 /// Why a server does not start.
 #[derive(Debug, Error)]

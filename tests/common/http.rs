@@ -1,6 +1,7 @@
 //! Requests by hyper's client: one connection each, or several on one.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -9,7 +10,7 @@ use hyper::header::HeaderMap;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 
-use super::{patiently, socket};
+use super::{PATIENCE, patiently, socket};
 
 /// An answer.
 #[derive(Debug)]
@@ -122,4 +123,23 @@ pub async fn metric(probe: SocketAddr, name: &str) -> u64 {
     let text = request(probe, false, "GET", "/metrics", &[], "").await.body;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+}
+
+/// Waits until a metric at a probe has this value.
+pub async fn metric_reaches(probe: SocketAddr, name: &str, value: u64) {
+    metric_satisfies(probe, name, |found| found == value).await;
+}
+
+/// Waits until a metric at a probe satisfies.
+pub async fn metric_satisfies(probe: SocketAddr, name: &str, good: impl Fn(u64) -> bool) {
+    let mut last = 0;
+    let poll = async {
+        while !{
+            last = metric(probe, name).await;
+            good(last)
+        } {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, poll).await.is_ok(), "{name} stays at {last}");
 }

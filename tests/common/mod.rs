@@ -154,21 +154,12 @@ impl Hydrant {
 
     /// Waits until a metric has this value.
     pub async fn until(&self, name: &str, value: u64) {
-        self.until_that(name, |found| found == value).await;
+        http::metric_reaches(self.server.probe_address().unwrap(), name, value).await;
     }
 
     /// Waits until a metric satisfies.
     pub async fn until_that(&self, name: &str, good: impl Fn(u64) -> bool) {
-        let mut last = 0;
-        let poll = async {
-            while !{
-                last = self.metric(name).await;
-                good(last)
-            } {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        assert!(tokio::time::timeout(PATIENCE, poll).await.is_ok(), "{name} stays at {last}");
+        http::metric_satisfies(self.server.probe_address().unwrap(), name, good).await;
     }
 
     /// Waits until nothing is left of any connection.

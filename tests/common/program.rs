@@ -139,6 +139,11 @@ impl Program {
         signal("-CONT");
     }
 
+    /// From now on `VmHWM` is the most since now.
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.0.id()), "5").unwrap();
+    }
+
     /// SIGKILL, in the middle of whatever it does.
     pub fn kill(&mut self) {
         self.look.stopped();

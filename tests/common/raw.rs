@@ -1,7 +1,10 @@
 //! A websocket client that breaks rules: frames are written byte by byte.
 
+use std::net::SocketAddr;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::program::Program;
 use super::socket::{self, Socket};
 use super::{Hydrant, patiently};
 
@@ -17,28 +20,16 @@ impl Hydrant {
     /// A websocket of the first user.
     pub async fn raw(&self) -> Raw {
         let handshake = self.handshake_text().await;
-        let mut raw = self.dial().await;
-        raw.send(handshake.as_bytes()).await;
-        let answer = raw.head().await;
-        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-        raw
+        Raw::upgraded(self.dial().await, &handshake).await.0
     }
 
     /// A websocket of the first user that makes these offers, one header each, and what was agreed on.
     pub async fn raw_offering(&self, offers: &[&str]) -> (Raw, Option<String>) {
         let lines: Vec<String> = offers.iter().map(|offer| format!("Sec-WebSocket-Extensions: {offer}\r\n")).collect();
-        let handshake = self.handshake_with(&lines.concat()).await;
-        let mut raw = self.dial().await;
-        raw.send(handshake.as_bytes()).await;
-        let answer = raw.head().await;
-        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-        let agreed = answer.lines().filter_map(|line| {
-            let (name, value) = line.split_once(": ")?;
-            name.eq_ignore_ascii_case("sec-websocket-extensions").then(|| value.to_owned())
-        });
-        let agreed: Vec<String> = agreed.collect();
-        assert!(agreed.len() <= 1, "{answer}");
-        (raw, agreed.into_iter().next())
+        let handshake = handshake(self.address(), self.token().await, &lines.concat());
+        let (raw, answer) = Raw::upgraded(self.dial().await, &handshake).await;
+        let agreed = agreed(&answer);
+        (raw, agreed)
     }
 
     /// A websocket of the first user that has agreed to permessage-deflate.
@@ -50,21 +41,57 @@ impl Hydrant {
 
     /// A request for a websocket.
     pub async fn handshake_text(&self) -> String {
-        self.handshake_with("").await
-    }
-
-    /// The same with more header lines.
-    async fn handshake_with(&self, headers: &str) -> String {
-        format!(
-            "GET /api/v3/ws?token={} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{headers}\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            self.token().await,
-            self.address()
-        )
+        handshake(self.address(), self.token().await, "")
     }
 }
 
+impl Program {
+    /// A websocket of a token's user, without compression.
+    pub async fn raw(&self, token: &str) -> Raw {
+        self.raw_with(token, "").await.0
+    }
+
+    /// A websocket of a token's user that has agreed to permessage-deflate.
+    pub async fn raw_deflate(&self, token: &str) -> Raw {
+        let (raw, answer) = self.raw_with(token, "Sec-WebSocket-Extensions: permessage-deflate\r\n").await;
+        agreed(&answer).expect("permessage-deflate is agreed on");
+        raw
+    }
+
+    async fn raw_with(&self, token: &str, headers: &str) -> (Raw, String) {
+        let raw = Raw(socket::connect(self.api, self.tls).await);
+        Raw::upgraded(raw, &handshake(self.api, token, headers)).await
+    }
+}
+
+/// A request for a websocket, with more header lines.
+fn handshake(address: SocketAddr, token: &str, headers: &str) -> String {
+    format!(
+        "GET /api/v3/ws?token={token} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         {headers}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// The extension that the head of an answer agrees to.
+fn agreed(answer: &str) -> Option<String> {
+    let agreed = answer.lines().filter_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("sec-websocket-extensions").then(|| value.to_owned())
+    });
+    let agreed: Vec<String> = agreed.collect();
+    assert!(agreed.len() <= 1, "{answer}");
+    agreed.into_iter().next()
+}
+
 impl Raw {
+    /// Asks for a websocket, which must be granted; the head of the answer too.
+    async fn upgraded(mut self, handshake: &str) -> (Self, String) {
+        self.send(handshake.as_bytes()).await;
+        let answer = self.head().await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        (self, answer)
+    }
+
     pub async fn send(&mut self, bytes: &[u8]) {
         patiently("a write", self.0.write_all(bytes)).await.unwrap();
         patiently("a write", self.0.flush()).await.unwrap();

@@ -7,8 +7,10 @@
 mod chain;
 #[path = "../common/mod.rs"]
 mod common;
+mod cost;
 mod drain;
 mod endpoint;
+mod events;
 mod identity;
 mod limits;
 mod memory;

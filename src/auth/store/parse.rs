@@ -13,7 +13,7 @@ use crate::auth::claim::Claim;
 use crate::auth::limits::RoleLimits;
 use crate::auth::password::PasswordHash;
 use crate::auth::principal::check_name;
-use crate::overflow::{Overflow, UnknownOverflow};
+use crate::overflow::{Overflow, OverflowError};
 
 /// What is wrong, and where in the text.
 #[derive(Debug, PartialEq, Eq)]
@@ -113,7 +113,7 @@ fn role(text: RoleText) -> Result<Role, Placed> {
 }
 
 fn policy(word: Spanned<String>) -> Result<Overflow, Placed> {
-    word.get_ref().parse().map_err(|e: UnknownOverflow| (word.span(), e.to_string()))
+    word.get_ref().parse().map_err(|e: OverflowError| (word.span(), e.to_string()))
 }
 
 fn user(store: &Store, text: UserText) -> Result<User, Placed> {

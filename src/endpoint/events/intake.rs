@@ -30,7 +30,7 @@ pub(super) struct Stopped;
 
 /// Why a message is not an event that can be passed on.
 #[derive(Debug, Error)]
-enum Unusable {
+enum IntakeError {
     #[error(transparent)]
     Json(#[from] JsonError),
     #[error(transparent)]
@@ -123,7 +123,7 @@ impl Intake {
 }
 
 /// The event; nothing if it is the notice of a hydrant that it has left out events on this very link.
-fn read(text: &str) -> Result<Option<Event>, Unusable> {
+fn read(text: &str) -> Result<Option<Event>, IntakeError> {
     Validator::lend(|validator| {
         let draft = Draft::of(&validator.read(text.as_bytes())?)?;
         let for_us = draft.kind == HYDRANT && draft.action == GAP && draft.key == QUEUE;

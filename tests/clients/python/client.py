@@ -1,4 +1,4 @@
-"""A client with permessage-deflate, for tests/clients.rs, which says what it has to do."""
+"""A client with permessage-deflate, for tests/wire/clients.rs, which says what it has to do."""
 
 import sys
 

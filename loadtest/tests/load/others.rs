@@ -1,0 +1,92 @@
+//! `fleet`, `stall` and `idle` against a server that behaves.
+
+use clap::Parser as _;
+use hydrant_loadtest::args::Cli;
+use serde_json::Value;
+
+use crate::fake::{Fake, Fault};
+
+/// Runs a subcommand; returns whether all was well, what it printed, and its JSON.
+fn run(work: &str, more: &[&str]) -> (bool, String, Value) {
+    run_with(Fault::None, work, more)
+}
+
+fn run_with(fault: Fault, work: &str, more: &[&str]) -> (bool, String, Value) {
+    let fake = Fake::start(fault);
+    let json = tempfile::NamedTempFile::new().unwrap();
+    let (url, pid, path) = (fake.url(), std::process::id().to_string(), json.path().to_str().unwrap());
+    let mut line = vec!["hydrant-loadtest", work, "--endpoint", &url, "--server-pid", &pid, "--no-pin", "--json", path];
+    line.extend(more);
+    let mut out = Vec::new();
+    let clean = hydrant_loadtest::run(&Cli::try_parse_from(line).unwrap(), &mut out).unwrap();
+    (clean, String::from_utf8(out).unwrap(), serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+}
+
+#[test]
+fn a_fleet_gets_what_it_should() {
+    let size = ["--machines", "20", "--runners", "10", "--portals", "2", "--scripts", "0"];
+    let (clean, table, json) = run("fleet", &[&size[..], &["--rate", "500", "--seconds", "2"]].concat());
+    assert!(clean, "{table}");
+    let sample = &json["rates"][0]["server"][0];
+    assert_eq!(sample["events"], 1_000);
+    let received = sample["counts"]["received"].as_u64().unwrap();
+    // Two portals get all, and half of the machines have a runner.
+    assert!((2_200..3_000).contains(&received), "{table}");
+    assert_eq!(sample["latency"]["count"].as_u64().unwrap(), received);
+    assert!(sample["latency"]["p50"].as_u64().unwrap() < 1_000_000);
+}
+
+/// One fault to the first client of a fleet; what of it was counted besides what was received.
+fn fleet_fault(fault: Fault, clients: [&str; 2]) -> Vec<(String, u64)> {
+    let size = ["--machines", "5", "--scripts", "0", "--rate", "100", "--seconds", "1"];
+    let [runners, portals] = clients;
+    let line = [&size[..], &["--runners", runners, "--portals", portals]].concat();
+    let (clean, table, json) = run_with(fault, "fleet", &line);
+    assert!(!clean && table.contains("FAULT"), "{table}");
+    let counts = json["rates"][0]["server"][0]["counts"].as_object().unwrap();
+    let counts = counts.iter().filter(|(name, _)| *name != "received");
+    counts.map(|(name, count)| (name.clone(), count.as_u64().unwrap())).filter(|(_, count)| *count > 0).collect()
+}
+
+fn one(name: &str) -> Vec<(String, u64)> {
+    vec![(name.to_owned(), 1)]
+}
+
+#[test]
+fn what_comes_too_often_or_out_of_order_is_seen_by_a_fleet() {
+    // A single portal: with it, nobody waits any more for an event that comes again.
+    assert_eq!(fleet_fault(Fault::Repeat, ["0", "1"]), one("duplicates"));
+    assert_eq!(fleet_fault(Fault::Repeat, ["0", "2"]), one("duplicates"));
+    assert_eq!(fleet_fault(Fault::Swap, ["0", "1"]), one("reordered"));
+    assert_eq!(fleet_fault(Fault::Stray, ["5", "0"]), one("duplicates"));
+    let closed = fleet_fault(Fault::Close, ["0", "1"]);
+    assert!(closed.contains(&("closed".to_owned(), 1)), "{closed:?}");
+}
+
+#[test]
+fn what_does_not_come_is_seen_by_a_fleet() {
+    assert_eq!(fleet_fault(Fault::Lose, ["0", "1"]), one("lost"));
+}
+
+#[test]
+fn what_comes_harmed_is_seen_by_a_fleet() {
+    assert_eq!(fleet_fault(Fault::Harm, ["0", "1"]), [("corrupt".to_owned(), 1), ("lost".to_owned(), 1)]);
+}
+
+#[test]
+fn stalled_clients_are_told_and_the_healthy_lose_nothing() {
+    let (clean, table, json) = run("stall", &["--healthy", "3", "--stalled", "2", "--megabytes", "40", "--k", "64"]);
+    assert!(clean, "{table}");
+    let round = &json["results"][0]["rounds"][0];
+    assert_eq!(round["fates"]["closed"], 2, "{table}");
+    assert!(table.contains("1013"), "{table}");
+    assert_eq!(round["counts"]["received"], 2 * 3 * round["events"].as_u64().unwrap());
+}
+
+#[test]
+fn idle_connections_are_weighed() {
+    let (clean, table, json) = run("idle", &["--connections", "50", "--rest", "0"]);
+    assert!(clean, "{table}");
+    assert_eq!(json["weights"][0]["counts"]["received"], 50);
+    assert!(json["weights"][0]["resident_rested"].as_u64().unwrap() > 1_000_000);
+}

@@ -1,0 +1,147 @@
+//! The work against hydrant itself, in this process, and against peers where they are installed.
+
+use clap::Parser as _;
+use hydrant::config::{FlagValue, Settings, Sources};
+use hydrant::server::Server;
+use hydrant_loadtest::args::Cli;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+/// A server on free ports, and its data.
+struct Hydrant {
+    url: String,
+    metrics: String,
+    _server: Server,
+    _runtime: Runtime,
+    _data: tempfile::TempDir,
+}
+
+impl Hydrant {
+    fn start(tls: &str) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let directory = data.path().join("data").display().to_string();
+        let flag = |key, text: &str| FlagValue { key, flag: "--test", text: text.to_owned() };
+        let flags = vec![
+            flag("listen", "127.0.0.1:0"),
+            flag("metrics_listen", "127.0.0.1:0"),
+            flag("tls", tls),
+            flag("data_dir", &directory),
+        ];
+        let settings = Settings::load(&Sources { file: None, env: Vec::new(), flags }).unwrap();
+        let runtime = Runtime::new().unwrap();
+        let server = runtime.block_on(Server::start(settings)).unwrap();
+        let scheme = if tls == "off" { "http" } else { "https" };
+        let url = format!("{scheme}://{}", server.addresses()[0]);
+        let metrics = server.probe_address().unwrap().to_string();
+        Self { url, metrics, _server: server, _runtime: runtime, _data: data }
+    }
+}
+
+/// Runs a subcommand against a server of this process; returns whether all was well, what it printed, and its JSON.
+fn run(server: &Hydrant, work: &str, more: &[&str]) -> (bool, String, Value) {
+    let pid = std::process::id().to_string();
+    let target = ["--endpoint", &server.url, "--metrics", &server.metrics, "--insecure", "--server-pid", &pid];
+    command(&[&[work], &target[..], more].concat())
+}
+
+fn command(line: &[&str]) -> (bool, String, Value) {
+    let json = tempfile::NamedTempFile::new().unwrap();
+    let page = tempfile::NamedTempFile::new().unwrap();
+    let [json_path, page_path] = [&json, &page].map(|file| file.path().to_str().unwrap());
+    let rest = ["--no-pin", "--json", json_path, "--html", page_path];
+    let line = [&["hydrant-loadtest"], line, &rest].concat();
+    let mut out = Vec::new();
+    let clean = hydrant_loadtest::run(&Cli::try_parse_from(line).unwrap(), &mut out).unwrap();
+    let table = String::from_utf8(out).unwrap();
+    assert!(std::fs::read_to_string(page.path()).unwrap().ends_with("</html>\n"));
+    (clean, table, serde_json::from_slice(&std::fs::read(json.path()).unwrap()).unwrap())
+}
+
+const SHORT: [&str; 8] = ["-n", "20", "--rounds", "1", "--turns", "3", "--k", "8"];
+
+#[test]
+fn compressed_deliveries_are_checked_and_deflated_once_by_event() {
+    let server = Hydrant::start("off");
+    let (clean, table, json) = run(&server, "burst", &[&SHORT[..], &["--deflate", "--payload", "12288"]].concat());
+    assert!(clean, "{table}");
+    let case = &json["cases"][0];
+    assert!(case["wire_bytes"].as_f64().unwrap() < 6_000.0, "{table}");
+    let deflated = case["encodings"]["deflate"].as_f64().unwrap();
+    assert!((deflated - 1.0).abs() < 0.01, "{table}");
+}
+
+#[test]
+fn single_posts_and_single_receivers() {
+    let server = Hydrant::start("self-signed");
+    let (clean, table, json) = run(&server, "burst", &[&SHORT[..], &["--single-post", "--selective"]].concat());
+    assert!(clean, "{table}");
+    assert_eq!(json["cases"][0]["counts"]["received"], 4 * 8);
+    assert!(table.contains("8 posts"), "{table}");
+}
+
+#[test]
+fn a_fleet_with_filters_gets_what_it_should_at_several_rates_beside_the_floor() {
+    let server = Hydrant::start("off");
+    let size = ["--machines", "20", "--runners", "20", "--portals", "2", "--scripts", "6", "--floor"];
+    let (clean, table, json) = run(&server, "fleet", &[&size[..], &["--rate", "100,300", "--seconds", "2"]].concat());
+    assert!(clean, "{table}");
+    for rate in json["rates"].as_array().unwrap() {
+        let (server, floor) = (&rate["server"][0], &rate["floor"][0]);
+        assert_eq!(server["counts"]["received"], floor["counts"]["received"], "{table}");
+        assert_eq!(server["latency"]["count"], server["counts"]["received"]);
+    }
+}
+
+#[test]
+fn the_greatest_rate_is_looked_for() {
+    let server = Hydrant::start("off");
+    let size = ["--machines", "20", "--runners", "5", "--portals", "1", "--scripts", "0"];
+    let (clean, table, json) = run(&server, "fleet", &[&size[..], &["--percent", "1", "--seconds", "1"]].concat());
+    assert!(clean, "{table}");
+    assert!(json["capacity"]["events"].as_u64().unwrap() > 0);
+    assert_eq!(json["rates"][0]["percent"], 1);
+}
+
+#[test]
+fn stalled_readers_meet_a_known_fate() {
+    let server = Hydrant::start("off");
+    let (clean, table, json) = run(&server, "stall", &["--healthy", "3", "--stalled", "2", "--megabytes", "2"]);
+    assert!(clean, "{table}");
+    let fates = &json["results"][0]["rounds"][0]["fates"];
+    let sum: u64 = ["complete", "told", "closed"].iter().map(|name| fates[name].as_u64().unwrap()).sum();
+    assert_eq!(sum, 2, "{table}");
+}
+
+#[test]
+fn everybody_comes_back_and_nothing_is_left_over() {
+    let server = Hydrant::start("self-signed");
+    let (clean, table, json) = run(&server, "storm", &["-n", "50", "--rounds", "2", "--at-once", "20"]);
+    assert!(clean, "{table}");
+    let held = &json["rounds"][1]["held"];
+    assert_eq!((held["connections"].as_u64(), held["registrations"].as_u64()), (Some(50), Some(150)), "{table}");
+    assert_eq!(json["held_before"], json["held_after"], "{table}");
+}
+
+#[test]
+fn idle_connections_over_tls_are_weighed() {
+    let server = Hydrant::start("self-signed");
+    let (clean, table, _) = run(&server, "idle", &["-n", "30", "--rest", "0"]);
+    assert!(clean, "{table}");
+    assert!(table.contains("server, TLS"), "{table}");
+}
+
+#[test]
+fn a_result_is_no_worse_than_itself() {
+    let server = Hydrant::start("off");
+    let json = tempfile::NamedTempFile::new().unwrap();
+    let path = json.path().to_str().unwrap();
+    let (clean, table, value) = run(&server, "burst", &SHORT);
+    assert!(clean, "{table}");
+    std::fs::write(path, value.to_string()).unwrap();
+    for line in [["hydrant-loadtest", "report", path, path], ["hydrant-loadtest", "--compare", path, path]] {
+        let mut out = Vec::new();
+        let clean = hydrant_loadtest::run(&Cli::try_parse_from(line).unwrap(), &mut out).unwrap();
+        let table = String::from_utf8(out).unwrap();
+        assert!(clean && table.contains("CPU by delivery") && !table.contains("REGRESSION"), "{table}");
+    }
+}

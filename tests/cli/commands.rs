@@ -1,0 +1,81 @@
+//! The program's small commands, its exit codes, and where it writes.
+
+use crate::support::run;
+use hydrant::config::{default_file, markdown};
+
+#[test]
+fn help_and_version_are_no_failures() {
+    let help = run(&["--help"], "", &[]);
+    assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
+    for command in ["serve", "watch", "post", "config", "completions", "man"] {
+        assert!(help.out.contains(&format!("\n  {command}")), "{command}");
+    }
+    assert_eq!(run(&["--version"], "", &[]).out, concat!("hydrant ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn bad_usage_ends_with_64_and_writes_nothing_to_standard_output() {
+    let cases: [&[&str]; 8] = [
+        &[],
+        &["nonsense"],
+        &["watch"],
+        &["watch", "--count", "0", "a.b.c"],
+        &["watch", "-E", "ftp://x", "a.b.c"],
+        &["post", "-E", "http://x", "--cacert", "ca.pem"],
+        &["post", "--cacert", "/nowhere/ca.pem"],
+        &["man", "nonsense"],
+    ];
+    for args in cases {
+        let done = run(args, "", &[]);
+        assert_eq!((done.code, done.out.as_str()), (Some(64), ""), "{args:?}");
+        assert!(!done.err.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn config_prints_the_reference_and_the_defaults() {
+    assert_eq!(run(&["config", "doc"], "", &[]).out, markdown());
+    assert_eq!(run(&["config", "default"], "", &[]).out, default_file());
+}
+
+#[test]
+fn config_check_tells_all_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.toml");
+    std::fs::write(&path, default_file()).unwrap();
+    let file = path.to_str().unwrap();
+    let good = run(&["config", "check", file], "", &[]);
+    assert_eq!((good.code, good.out.as_str()), (Some(0), "ok\n"), "{}", good.err);
+
+    std::fs::write(&path, "shards = true\nport = 1\n").unwrap();
+    for bad in [
+        run(&["config", "check", file], "", &[("HYDRANT_DEMO", "many")]),
+        run(&["config", "check"], "", &[("HYDRANT_DEMO", "many"), ("HYDRANT_CONFIG", file)]),
+        run(&["serve", "--config", file], "", &[("HYDRANT_DEMO", "many")]),
+    ] {
+        assert_eq!((bad.code, bad.out.as_str()), (Some(64), ""));
+        let places = ["h.toml:1:10: shards", "h.toml:2:1: unknown key `port`", "HYDRANT_DEMO: demo: `many`"];
+        assert_eq!(bad.err.lines().count(), places.len(), "{}", bad.err);
+        for (line, place) in bad.err.lines().zip(places) {
+            assert!(line.starts_with("hydrant: ") && line.contains(place), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_not_passed_over() {
+    let done = run(&["serve", "--config", "/nowhere/h.toml"], "", &[]);
+    assert_eq!(done.code, Some(64));
+    assert!(done.err.contains("/nowhere/h.toml: cannot be read"), "{}", done.err);
+}
+
+#[test]
+fn completions_and_manual_pages_come_from_the_command_tree() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completions", shell], "", &[]);
+        assert!(script.code == Some(0) && script.out.contains("metrics-listen"), "{shell}");
+    }
+    assert!(run(&["man"], "", &[]).out.contains(".TH HYDRANT 1"));
+    let page = run(&["man", "watch"], "", &[]).out;
+    assert!(page.contains(".TH HYDRANT-WATCH 1") && page.contains("RS_KEY"), "{page}");
+}

@@ -1,0 +1,246 @@
+//! Settings from flags, environment and file: who wins, and what is told when something is wrong.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hydrant::config::{ConfigErrors, FlagValue, Settings, Sources, TlsMode, default_file, markdown, rows};
+
+fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hydrant.toml");
+    std::fs::write(&path, text).unwrap();
+    (dir, path)
+}
+
+fn load(
+    text: &str,
+    env: &[(&str, &str)],
+    flags: &[(&'static str, &'static str, &str)],
+) -> Result<Settings, ConfigErrors> {
+    let (_dir, path) = file(text);
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let flag =
+        |(key, flag, text): &(&'static str, &'static str, &str)| FlagValue { key, flag, text: (*text).to_owned() };
+    Settings::load(&Sources { file: Some(path), env, flags: flags.iter().map(flag).collect() })
+}
+
+/// The messages, with the file's folder cut off.
+fn errors(text: &str, env: &[(&str, &str)], flags: &[(&'static str, &'static str, &str)]) -> Vec<String> {
+    let all = load(text, env, flags).unwrap_err().to_string();
+    let cut = |line: &str| line.find("hydrant.toml").map_or(line, |at| &line[at..]).to_owned();
+    all.lines().map(cut).collect()
+}
+
+#[test]
+fn flags_beat_variables_beat_the_file_beats_defaults() {
+    let text = "shards = 2\ndemo_rate = 7\n[timeouts]\nping = \"1s\"\n[outbox]\nevents = 3";
+    let env = [("HYDRANT_SHARDS", "3"), ("HYDRANT_TIMEOUTS_PING", "2s"), ("PATH", "x")];
+    let settings = load(text, &env, &[("shards", "--shards", "4")]).unwrap();
+    assert_eq!(settings.shards, 4);
+    assert_eq!(settings.timeouts.ping, Duration::from_secs(2));
+    assert_eq!((settings.demo_rate, settings.outbox.events), (7, 3));
+    assert_eq!(settings.timeouts.idle, Duration::from_mins(1));
+}
+
+#[test]
+fn all_errors_are_told_at_once_with_their_places() {
+    let text = "\
+lisen = [\"127.0.0.1:1\"]
+shards = -1
+tls = \"files\"
+colour = 1
+[timeouts]
+  ping = 54
+idle = \"60s\"
+[limits]
+event_bytes = \"16 MB\"
+nothing = true
+";
+    let env = [("HYDRANT_SHARD", "2"), ("HYDRANT_LOG_FORMAT", "xml")];
+    let found = errors(text, &env, &[("listen", "--listen", "localhost")]);
+    let expected = [
+        "hydrant.toml:1:1: unknown key `lisen` (did you mean `listen`?)",
+        "hydrant.toml:2:10: shards: `-1` is not a whole number from 0 to 1024",
+        "hydrant.toml:4:1: unknown key `colour`",
+        "hydrant.toml:6:10: timeouts.ping: a value of type integer is not a duration",
+        "hydrant.toml:9:15: limits.event_bytes: `16 MB` is not a size",
+        "hydrant.toml:10:1: unknown key `limits.nothing`",
+        "HYDRANT_LOG_FORMAT: log.format: `xml` is not `text` or `json`",
+        "HYDRANT_SHARD: unknown variable `HYDRANT_SHARD` (did you mean `HYDRANT_SHARDS`?)",
+        "--listen: listen: `localhost` is not a list of addresses",
+        "hydrant.toml:3:7: tls_cert: needed with tls = \"files\"",
+        "hydrant.toml:3:7: tls_key: needed with tls = \"files\"",
+    ];
+    for (found, expected) in found.iter().zip(expected) {
+        // Columns are those of the value, or of the name if that is what is wrong.
+        assert!(found.starts_with(expected), "found    {found}\nexpected {expected}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn syntax_errors_do_not_hide_the_others() {
+    let found = errors("tls = \nshards = 9999\n", &[("HYDRANT_X", "")], &[]);
+    assert!(found[0].starts_with("hydrant.toml:1:"), "{found:?}");
+    assert!(found.iter().any(|line| line.contains("shards: `9999`")), "{found:?}");
+    assert!(found.iter().any(|line| line.contains("HYDRANT_X")), "{found:?}");
+}
+
+#[test]
+fn a_value_is_checked_even_where_a_stronger_source_overrides_it() {
+    let found = errors("shards = 5000", &[], &[("shards", "--shards", "1")]);
+    assert_eq!(found.len(), 1);
+}
+
+#[test]
+fn tables_and_values_are_not_mixed_up() {
+    assert!(errors("limits = 3", &[], &[])[0].contains("`limits` is a table"));
+    assert!(errors("[shards]\nx = 1", &[], &[])[0].contains("a value of type table is not a whole number"));
+    assert!(errors("shards = 1\nshards = 2", &[], &[])[0].starts_with("hydrant.toml:2:1"));
+    assert!(errors("listen = [\"127.0.0.1:1\", 2]", &[], &[])[0].contains("array"));
+    assert!(errors("listen = []", &[], &[])[0].contains("at least one"));
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_refused() {
+    for (text, message) in [
+        ("[timeouts]\nping = \"60s\"", "timeouts.ping: 60s must be shorter than timeouts.idle (60s)"),
+        ("metrics_listen = \"127.0.0.1:8092\"", "metrics_listen: 127.0.0.1:8092 is taken by listen"),
+        ("listen = [\"0.0.0.0:1\", \"127.0.0.1:1\"]", "cannot both be bound"),
+        ("tls = \"off\"\ntls_key = \"k\"", "tls_key: has no effect with tls = \"off\""),
+        ("tls = \"files\"\ntls_key = \"/nowhere/k\"\ntls_cert = \"/\"", "tls_key: /nowhere/k: No such file"),
+        ("tls = \"files\"\ntls_key = \"/nowhere/k\"\ntls_cert = \"/\"", "tls_cert: /: not a file"),
+        ("[limits]\nbody_bytes = \"1MiB\"", "limits.body_bytes: 1048576 bytes cannot hold one event"),
+        ("[limits]\nevent_bytes = \"2GiB\"\nbody_bytes = \"2GiB\"\n[inbox]\nbytes = \"2GiB\"", "more than 1 GiB"),
+        ("[token]\nttl = \"91d\"", "token.ttl: 7862400s is longer than token.max_ttl"),
+        ("tls = \"off\"\ntls_client_ca = \"/ca\"", "tls_client_ca: has no effect with tls = \"off\""),
+        ("tls_client_ca = \"/nowhere/ca\"", "tls_client_ca: /nowhere/ca: No such file"),
+        ("tls_client_name = \"dn\"", "tls_client_name: `dn` is not `cn` or `san`"),
+        ("[token]\nissuer = \"x\"", "token.issuer: has no effect without token.jwks"),
+        ("[token]\nroles_claim = \"x\"", "token.roles_claim: has no effect without token.jwks"),
+        ("[token]\njwks = \"/nowhere/jwks\"", "token.jwks: /nowhere/jwks: No such file"),
+        ("[token]\njwks = \"/nowhere/jwks\"", "token.issuer: needed with token.jwks"),
+        (
+            "[token]\njwks = \"/jwks\"\n[upstream]\nurls = [\"https://drp:8092\"]\npassword = \"x\"\ntls = \"insecure\"",
+            "token.jwks: has no effect with auth.mode = \"upstream\"",
+        ),
+        ("[token]\njwks = \"/nowhere/jwks\"", "token.audience: needed with token.jwks"),
+        ("[token]\njwks = \"/nowhere/jwks\"\nprincipal_claim = \"\"", "token.principal_claim: needed with token.jwks"),
+        ("allowed_origins = [\"portal.example.com\"]", "is not a list of origins"),
+    ] {
+        let found = errors(text, &[], &[]);
+        assert!(found.iter().any(|line| line.contains(message)), "{text}: {found:?}");
+    }
+}
+
+const DRP: &str = "[upstream]\nurls = [\"https://drp:8092\"]\n";
+
+#[test]
+fn an_upstream_needs_credentials_and_a_way_to_check_its_certificate() {
+    let (_dir, pem) = file("x");
+    let pin = "ab".repeat(32);
+    for (more, message) in [
+        ("tls = \"insecure\"", "upstream.password: needed with upstream.urls"),
+        ("token = \"t\"\npassword = \"p\"\ntls = \"insecure\"", "upstream.token: upstream.password is given too"),
+        ("token = \"t\"", "upstream.ca_file: needed with tls = \"verify\""),
+        ("token = \"t\"\ntls = \"pin\"", "upstream.fingerprint: needed with tls = \"pin\""),
+        ("token = \"t\"\ntls = \"pin\"\nfingerprint = [\"ab\"]", "is not a list of SHA-256 fingerprints"),
+        (&format!("token = \"t\"\ntls = \"insecure\"\nfingerprint = \"{pin}\""), "upstream.fingerprint: has no effect"),
+        (&format!("token = \"t\"\ntls = \"insecure\"\nca_file = {pem:?}"), "upstream.ca_file: has no effect"),
+        ("token_file = \"/nowhere/t\"\ntls = \"insecure\"", "upstream.token_file: /nowhere/t: No such file"),
+        ("token = \"t\"\nca_file = \"/nowhere/ca\"", "upstream.ca_file: /nowhere/ca: No such file"),
+        ("token = \"t\"\ntls = \"insecure\"\nping = \"60s\"", "upstream.ping: 60s is too long"),
+        ("token = \"t\"\ntls = \"insecure\"\nregister = [\"a.b\"]", "`a.b` is not a list of registrations"),
+    ] {
+        let found = errors(&format!("{DRP}{more}"), &[], &[]);
+        assert!(found.len() == 1 && found[0].contains(message), "{more}: {found:?}");
+    }
+    let twice = errors("[upstream]\nurls = [\"http://a:1\", \"http://a:1\"]\ntoken = \"t\"", &[], &[]);
+    assert!(twice[0].contains("http://a:1 is named twice"), "{twice:?}");
+}
+
+#[test]
+fn upstreams_are_named_with_their_services() {
+    let more = "password = \" p \"\ntls = \"pin\"\nfingerprint = \"FF:".to_owned() + &["00"; 31].join(":") + "\"\n";
+    let register = "register = [\"a,b.*.*\", \"c.*.*.X=In(1,2)\"]";
+    let settings = load(&format!("{DRP}{more}{register}"), &[], &[]).unwrap();
+    assert_eq!(settings.upstream.register, ["a,b.*.*", "c.*.*.X=In(1,2)"]);
+    let services = settings.upstream.services();
+    assert_eq!(services.len(), 1);
+    assert_eq!(services[0].endpoint.to_string(), "https://drp:8092");
+    let target = services[0].target().unwrap();
+    assert_eq!(target.endpoint, services[0].endpoint);
+    assert!(load("", &[], &[]).unwrap().upstream.services().is_empty());
+}
+
+#[test]
+fn secrets_of_upstreams_are_never_repeated() {
+    let set = [("HYDRANT_UPSTREAM_PASSWORD", "canary"), ("HYDRANT_UPSTREAM_TLS", "insecure")];
+    let settings = load(DRP, &set, &[]).unwrap();
+    assert!(!format!("{settings:?} {:?}", settings.upstream.services()).contains("canary"));
+    for (text, env) in [
+        ("[upstream]\nurls = [\"https://u:canary@drp\"]", &[][..]),
+        ("", &[("HYDRANT_UPSTREAM_URLS", "https://u:canary@drp")][..]),
+        ("[upstream]\npassword = [\"canary\"]", &[][..]),
+        (DRP, &[("HYDRANT_UPSTREAM_PASSWORD", "canary"), ("HYDRANT_UPSTREAM_TOKEN", "canary2")][..]),
+    ] {
+        let found = errors(text, env, &[]);
+        assert!(!found.is_empty() && !found.concat().contains("canary"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_bad_value_does_not_make_errors_elsewhere() {
+    let found = errors("[timeouts]\nidle = \"x\"\nping = \"70s\"", &[], &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn certificate_files_are_taken_when_they_are_there() {
+    let (_dir, pem) = file("");
+    let text = format!("tls = \"files\"\ntls_cert = {pem:?}\ntls_key = {pem:?}");
+    let settings = load(&text, &[], &[]).unwrap();
+    assert_eq!((settings.tls, settings.tls_key), (TlsMode::Files, Some(pem)));
+}
+
+#[test]
+fn the_default_file_gives_the_defaults() {
+    let defaults = Settings::load(&Sources::default()).unwrap();
+    assert_eq!(load(&default_file(), &[], &[]).unwrap(), defaults);
+    assert_eq!(defaults.listen, ["127.0.0.1:8092".parse().unwrap()]);
+    assert_eq!((defaults.tls, defaults.demo), (TlsMode::SelfSigned, None));
+    for row in rows() {
+        let name = row.key.rsplit('.').next().unwrap();
+        assert!(default_file().contains(&format!("{name} = ")), "{}", row.key);
+    }
+}
+
+#[test]
+fn the_data_directory_follows_the_environment() {
+    let dir = |env: &[(&str, &str)]| load("", env, &[]).unwrap().data_dir.display().to_string();
+    assert_eq!(dir(&[("XDG_DATA_HOME", "/x"), ("HOME", "/h")]), "/x/hydrant");
+    assert_eq!(dir(&[("XDG_DATA_HOME", "relative"), ("HOME", "/h")]), "/h/.local/share/hydrant");
+    assert_eq!(dir(&[]), "/var/lib/hydrant");
+    assert_eq!(dir(&[("HOME", "/h"), ("HYDRANT_DATA_DIR", "/d")]), "/d");
+}
+
+#[test]
+fn the_variable_names_the_file() {
+    let (_dir, path) = file("shards = 9");
+    let env = vec![("HYDRANT_CONFIG".to_owned(), path.display().to_string())];
+    assert_eq!(Settings::load(&Sources { env, ..Sources::default() }).unwrap().shards, 9);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told() {
+    let sources = Sources { file: Some("/nowhere/hydrant.toml".into()), ..Sources::default() };
+    let message = Settings::load(&sources).unwrap_err().to_string();
+    assert!(message.starts_with("/nowhere/hydrant.toml: cannot be read: No such file"), "{message}");
+}
+
+/// To renew it: `cargo run -- config doc > docs/configuration.md`.
+#[test]
+fn the_reference_in_docs_is_what_config_doc_prints() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+    assert!(std::fs::read_to_string(path).unwrap() == markdown(), "docs/configuration.md is not up to date");
+}

@@ -1,0 +1,11 @@
+//! The program as people run it: commands, exit codes, output, and settings.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod auth;
+mod commands;
+mod config;
+mod filter;
+mod post;
+mod support;
+mod watch;

@@ -1,0 +1,218 @@
+//! `hydrant post` against a server that answers as the test says.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use crate::support::{Done, run, start};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+struct Server {
+    address: String,
+    /// The bodies, as they came.
+    bodies: Receiver<String>,
+    _runtime: Runtime,
+}
+
+/// Status, `Retry-After` (or `close`) and body of an answer; status 0 breaks the connection instead.
+type Answer = (u16, &'static str, &'static str);
+
+const TAKEN: Answer = (204, "", "");
+/// The server takes it, then closes the connection.
+const LAST: Answer = (204, "close", "");
+
+/// Answers one request after another with `answers`, then with 204.
+fn serve(answers: Vec<Answer>) -> Server {
+    let runtime = Runtime::new().unwrap();
+    let (sender, bodies) = channel();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let state = Arc::new((Mutex::new(answers.into_iter()), sender));
+    runtime.spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let state = Arc::clone(&state);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let state = Arc::clone(&state);
+                async move {
+                    assert_eq!(request.uri(), "/api/v3/events");
+                    assert_eq!(request.headers()["content-type"], "application/x-ndjson");
+                    assert_eq!(request.headers()["authorization"], "Basic cm9ja2V0c2thdGVzOnIwY2tldHNrOHRz");
+                    let body = request.into_body().collect().await?.to_bytes();
+                    let _ = state.1.send(String::from_utf8(body.to_vec()).unwrap());
+                    let (status, retry_after, text) = state.0.lock().next().unwrap_or(TAKEN);
+                    if status == 0 {
+                        return Err(Box::<dyn std::error::Error + Send + Sync>::from("broken as told"));
+                    }
+                    Ok(reply(status, retry_after, text))
+                }
+            });
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+        }
+    });
+    Server { address, bodies, _runtime: runtime }
+}
+
+fn reply(status: u16, retry_after: &str, text: &'static str) -> Response<Full<Bytes>> {
+    let builder = Response::builder().status(status).header("content-type", "application/json");
+    let builder = match retry_after {
+        "" => builder,
+        "close" => builder.header("connection", "close"),
+        seconds => builder.header("retry-after", seconds),
+    };
+    builder.body(Full::from(text)).unwrap()
+}
+
+fn post(server: &Server, text: &str) -> Done {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.ndjson");
+    std::fs::write(&path, text).unwrap();
+    let mut done = run(&["post", "-E", &server.address, path.to_str().unwrap()], "", &[]);
+    done.err = done.err.replace(&format!("{}/", dir.path().display()), "");
+    done
+}
+
+fn event(n: usize) -> String {
+    format!(r#"{{"Type":"a","Action":"b","Key":"{n}"}}"#)
+}
+
+fn error(message: &str) -> &'static str {
+    let text = format!(r#"{{"Model":"","Key":"","Type":"POST","Messages":["{message}"],"Code":400}}"#);
+    Box::leak(text.into_boxed_str())
+}
+
+#[test]
+fn a_file_goes_out_in_order_in_bounded_requests() {
+    let server = serve(vec![]);
+    let text = (0..2500).fold(String::new(), |mut text, n| {
+        writeln!(text, "{}", event(n)).unwrap();
+        text
+    });
+    let done = post(&server, &text);
+    assert_eq!((done.code, done.out.as_str()), (Some(0), ""));
+    assert!(done.err.starts_with("hydrant: posted 2500 events in "), "{}", done.err);
+    let bodies: Vec<String> = server.bodies.try_iter().collect();
+    assert!(bodies.iter().all(|body| body.lines().count() <= 1000));
+    assert_eq!(bodies.concat(), text);
+}
+
+#[test]
+fn documents_arrays_and_standard_input_work_too() {
+    let pretty = "[\n  {\n    \"Type\": \"a\",\n    \"N\": 12345678901234567890123\n  },\n  {}\n]\n";
+    let expected = "{\"Type\":\"a\",\"N\":12345678901234567890123}\n{}\n";
+    for args in [&["post"][..], &["post", "-"]] {
+        let server = serve(vec![]);
+        let done = run(args, pretty, &[("RS_ENDPOINT", &server.address)]);
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        assert_eq!(server.bodies.try_iter().collect::<String>(), expected);
+    }
+    let server = serve(vec![]);
+    assert_eq!(post(&server, "").err.split(" in ").next(), Some("hydrant: posted 0 events"));
+    assert_eq!(server.bodies.try_iter().count(), 0);
+}
+
+#[test]
+fn events_of_a_slow_pipe_do_not_wait_for_company() {
+    let server = serve(vec![]);
+    let mut running = start(&["post", "-E", &server.address], &[]);
+    let mut input = running.input.take().unwrap();
+    for n in 0..3 {
+        writeln!(input, "{}", event(n)).unwrap();
+        let body = server.bodies.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert_eq!(body, event(n) + "\n");
+    }
+    drop(input);
+    assert!(running.finish().err.contains("posted 3 events"));
+}
+
+#[test]
+fn a_server_without_room_is_asked_again_when_it_says() {
+    let full = (429, "1", error("inboxes are full"));
+    let server = serve(vec![full, (503, "0", ""), TAKEN]);
+    let started = Instant::now();
+    let done = post(&server, &event(1));
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    assert!(done.err.contains("429 (Too Many Requests): inboxes are full; trying again in 1 s\n"), "{}", done.err);
+    assert!(done.err.contains("posted 1 events"), "{}", done.err);
+    let bodies: Vec<String> = server.bodies.try_iter().collect();
+    assert_eq!(bodies, vec![event(1) + "\n"; 3]);
+}
+
+#[test]
+fn a_refused_event_is_told_with_its_line_in_the_file() {
+    let server = serve(vec![(400, "", error("line 2: Type is missing"))]);
+    let done = post(&server, &format!("{}\n\n\n{{}}\n{}\n", event(1), event(2)));
+    assert_eq!(done.code, Some(1));
+    assert_eq!(done.err, "hydrant: events.ndjson:4: line 4: Type is missing; nothing was posted before\n");
+}
+
+#[test]
+fn lines_are_those_of_the_file_in_later_requests_too() {
+    let server = serve(vec![TAKEN, (400, "", error("line 1: Action is missing"))]);
+    let long = format!("{{\"Key\":\"{}\"}}", "x".repeat(3 << 20));
+    let done = post(&server, &format!("\n{long}\n\n{long}\n"));
+    let expected = "events.ndjson:4: line 4: Action is missing; posted before: 1 events, up to line 2\n";
+    assert!(done.code == Some(1) && done.err.ends_with(expected), "{}", done.err);
+}
+
+#[test]
+fn refused_credentials_are_told() {
+    let server = serve(vec![(403, "", error("Wrong credentials"))]);
+    let done = post(&server, &event(1));
+    assert_eq!(done.code, Some(1));
+    let expected =
+        "lines 1 to 1 of events.ndjson were not posted: the server answered 403 (Forbidden): Wrong credentials";
+    assert!(done.err.contains(expected), "{}", done.err);
+}
+
+#[test]
+fn a_broken_connection_leaves_a_doubt_and_is_not_tried_again() {
+    let server = serve(vec![(0, "", "")]);
+    let done = post(&server, &event(1));
+    assert_eq!(done.code, Some(1));
+    assert!(done.err.contains("lines 1 to 1 of events.ndjson may have been posted or not"), "{}", done.err);
+    assert_eq!(server.bodies.try_iter().count(), 1);
+}
+
+#[test]
+fn a_connection_that_the_server_closed_is_replaced() {
+    let server = serve(vec![LAST, LAST]);
+    let mut running = start(&["post", "-E", &server.address], &[]);
+    let mut input = running.input.take().unwrap();
+    for n in 0..3 {
+        writeln!(input, "{}", event(n)).unwrap();
+        server.bodies.recv_timeout(Duration::from_secs(30)).unwrap();
+    }
+    drop(input);
+    let done = running.finish();
+    assert_eq!(done.code, Some(0), "{}", done.err);
+}
+
+#[test]
+fn bad_json_is_told_with_its_line_after_what_is_right_was_posted() {
+    let server = serve(vec![]);
+    let done = post(&server, &format!("{}\n{{\"Type\":\n", event(1)));
+    assert_eq!(done.code, Some(1));
+    assert!(done.err.starts_with("hydrant: events.ndjson:2: not valid JSON at byte "), "{}", done.err);
+    assert!(done.err.ends_with("posted before: 1 events, up to line 1\n"), "{}", done.err);
+    assert_eq!(server.bodies.try_iter().collect::<String>(), event(1) + "\n");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told() {
+    let done = run(&["post", "/nowhere/events"], "", &[]);
+    assert_eq!(done.code, Some(1));
+    assert!(done.err.starts_with("hydrant: /nowhere/events: No such file"), "{}", done.err);
+    let folder = run(&["post", "/"], "", &[]);
+    assert!(folder.err.starts_with("hydrant: /: is a directory"), "{}", folder.err);
+}

@@ -1,0 +1,339 @@
+//! `hydrant watch` against a server that does as the test says.
+
+use std::io::BufRead;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::support::{Running, run, start};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+/// What the server does on one connection, in order.
+#[derive(Clone)]
+enum Step {
+    /// Reads so many registrations and answers them.
+    Answer(usize),
+    /// Reads a registration and refuses it.
+    Refuse(&'static str),
+    Send(&'static str),
+    Ping(&'static str),
+    Close(u16, &'static str),
+    /// Sends events until the client is gone.
+    Flood,
+    /// Reports what the client sends until it is gone.
+    Listen,
+}
+
+struct Server {
+    address: String,
+    /// What the clients said, one text a message; a new connection is its `Authorization` header.
+    said: Receiver<String>,
+    _runtime: Runtime,
+}
+
+/// Serves one connection by each of `scripts`; connections beyond are taken and dropped.
+fn serve(scripts: Vec<Vec<Step>>) -> Server {
+    let runtime = Runtime::new().unwrap();
+    let (said_tx, said) = channel();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    runtime.spawn(async move {
+        for script in scripts {
+            let (socket, _) = listener.accept().await.unwrap();
+            perform(socket, script, &said_tx).await;
+        }
+    });
+    Server { address, said, _runtime: runtime }
+}
+
+async fn perform(socket: impl AsyncRead + AsyncWrite + Unpin, script: Vec<Step>, said: &Sender<String>) {
+    #[expect(clippy::result_large_err, reason = "the type is the library's")]
+    let look = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
+        assert_eq!(request.uri().path(), "/api/v3/ws");
+        let who = request.headers().get("authorization").unwrap().to_str().unwrap();
+        said.send(who.to_owned()).unwrap();
+        Ok(response)
+    };
+    let mut ws = tokio_tungstenite::accept_hdr_async(socket, look).await.unwrap();
+    for step in script {
+        if act(&mut ws, step, said).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Nothing when the client is gone.
+async fn act<S: AsyncRead + AsyncWrite + Unpin>(
+    ws: &mut WebSocketStream<S>,
+    step: Step,
+    said: &Sender<String>,
+) -> Option<()> {
+    match step {
+        Step::Answer(count) => {
+            for _ in 0..count {
+                let spec = registration(ws, said).await?;
+                ws.send(Message::text(answer("register", &spec, "null"))).await.ok()?;
+            }
+        }
+        Step::Refuse(message) => {
+            let spec = registration(ws, said).await?;
+            let object = format!(r#"{{"Type":"websocket","Messages":["{message}"],"Code":400}}"#);
+            ws.send(Message::text(answer("error", &spec, &object))).await.ok()?;
+        }
+        Step::Send(text) => ws.send(Message::text(text)).await.ok()?,
+        Step::Ping(text) => ws.send(Message::Ping(text.into())).await.ok()?,
+        Step::Close(code, reason) => {
+            ws.close(Some(CloseFrame { code: code.into(), reason: reason.into() })).await.ok()?;
+            while let Some(Ok(_)) = ws.next().await {}
+        }
+        Step::Flood => loop {
+            ws.send(Message::text(EVENT)).await.ok()?;
+        },
+        Step::Listen => {
+            while let Some(Ok(message)) = ws.next().await {
+                said.send(format!("{message:?}")).unwrap();
+            }
+        }
+    }
+    Some(())
+}
+
+async fn registration<S: AsyncRead + AsyncWrite + Unpin>(
+    ws: &mut WebSocketStream<S>,
+    said: &Sender<String>,
+) -> Option<String> {
+    let text = ws.next().await?.ok()?.into_text().unwrap().to_string();
+    said.send(text.clone()).unwrap();
+    Some(text.strip_prefix("register ").unwrap().to_owned())
+}
+
+fn answer(action: &str, spec: &str, object: &str) -> String {
+    format!(r#"{{"Time":"","Type":"websocket","Action":"{action}","Key":"{spec}","Object":{object}}}"#)
+}
+
+const EVENT: &str = r#"{"Time":"","Type":"a","Action":"b","Key":"c","Object":{"n":12345678901234567890123}}"#;
+const OTHER: &str = r#"{"Time":"","Type":"a","Action":"b","Key":"d","Object":null}"#;
+/// rocketskates:r0cketsk8ts.
+const FIRST_USER: &str = "Basic cm9ja2V0c2thdGVzOnIwY2tldHNrOHRz";
+
+fn watch(server: &Server, args: &[&str]) -> Running {
+    let all: Vec<&str> = ["watch", "-E", &server.address].into_iter().chain(args.iter().copied()).collect();
+    start(&all, &[])
+}
+
+#[test]
+fn events_are_printed_one_a_line_and_answers_are_not() {
+    let spaced = "{\"Type\": \"a\",\n \"Key\": \"x  y\"}";
+    let script = vec![Step::Answer(2), Step::Send(EVENT), Step::Send(spaced), Step::Send(OTHER), Step::Listen];
+    let server = serve(vec![script]);
+    let done = watch(&server, &["a.b.c", "a.*.*", "--count", "2"]).finish();
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""));
+    assert_eq!(done.out, format!("{EVENT}\n{}\n", r#"{"Type":"a","Key":"x  y"}"#));
+    let said: Vec<String> = server.said.iter().collect();
+    assert_eq!(said[..3], [FIRST_USER, "register a.b.c", "register a.*.*"]);
+    assert!(said[3].contains("Normal"), "{said:?}");
+}
+
+#[test]
+fn pretty_events_are_indented() {
+    let server = serve(vec![vec![Step::Answer(1), Step::Send(EVENT), Step::Listen]]);
+    let done = watch(&server, &["a.b.c", "--pretty", "--count", "1"]).finish();
+    assert!(done.out.contains("\n  \"Object\": {\n    \"n\": 12345678901234567890123\n  }\n}\n"), "{}", done.out);
+}
+
+#[test]
+fn credentials_come_from_the_environment() {
+    let server = serve(vec![vec![Step::Answer(1), Step::Send(EVENT), Step::Listen]]);
+    let env = [("RS_ENDPOINT", server.address.as_str()), ("RS_TOKEN", "secret"), ("RS_KEY", "a:b")];
+    let done = run(&["watch", "--count=1", "a.b.c"], "", &env);
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert_eq!(server.said.recv().unwrap(), "Bearer secret");
+}
+
+#[test]
+fn a_lost_connection_is_made_again_and_told() {
+    let reason = "slow consumer: 3 events, 9 bytes queued";
+    let server = serve(vec![
+        vec![Step::Answer(1), Step::Send(EVENT), Step::Close(1013, reason)],
+        vec![Step::Answer(1)],
+        vec![Step::Answer(1), Step::Send(OTHER), Step::Listen],
+    ]);
+    let done = watch(&server, &["a.b.c", "--count", "2"]).finish();
+    assert_eq!((done.code, done.out), (Some(0), format!("{EVENT}\n{OTHER}\n")));
+    let lines: Vec<&str> = done.err.lines().collect();
+    let expected = [
+        "hydrant: the server closed the connection: 1013 (slow consumer: 3 events, 9 bytes queued); trying again in ",
+        "hydrant: connected again; events in between are missing",
+        "hydrant: the connection to http://127.0.0.1:",
+        "hydrant: connected again; events in between are missing",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{lines:?}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{line}");
+    }
+}
+
+#[test]
+fn a_refused_registration_ends_it() {
+    let server = serve(vec![vec![Step::Answer(1), Step::Refuse("bad filter at byte 9"), Step::Listen]]);
+    let done = watch(&server, &["a.b.c", "a.b.c.X=Eq("]).finish();
+    assert_eq!((done.code, done.out.as_str()), (Some(1), ""));
+    assert_eq!(done.err, "hydrant: the server refused to register `a.b.c.X=Eq(`: bad filter at byte 9\n");
+}
+
+#[test]
+fn closes_that_trying_again_cannot_mend_end_it() {
+    let server = serve(vec![vec![Step::Answer(1), Step::Close(1008, "credentials revoked")]]);
+    let done = watch(&server, &["a.b.c"]).finish();
+    assert_eq!(done.code, Some(1));
+    assert_eq!(done.err, "hydrant: the server closed the connection: 1008 (credentials revoked)\n");
+}
+
+/// A server that answers each connection with these bytes and closes it.
+fn fixed(answers: Vec<&'static str>) -> (String, Runtime) {
+    let runtime = Runtime::new().unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    runtime.spawn(async move {
+        for answer in answers {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(socket.read_u8().await.unwrap());
+            }
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (address, runtime)
+}
+
+#[test]
+fn refused_credentials_end_it_with_the_servers_message() {
+    const BODY: &str = r#"{"Model":"","Key":"","Type":"AUTH","Messages":["Wrong credentials"],"Code":403}"#;
+    let head = "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n";
+    let (address, _runtime) = fixed(vec![Box::leak(format!("{head}{BODY}").into_boxed_str())]);
+    let done = run(&["watch", "-E", &address, "-P", "canary", "a.b.c"], "", &[]);
+    assert_eq!(done.code, Some(1));
+    assert_eq!(done.err, "hydrant: the server answered 403 (Forbidden): Wrong credentials\n");
+}
+
+#[test]
+fn answers_that_are_no_websocket_are_told() {
+    let (address, _runtime) = fixed(vec![
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n",
+    ]);
+    let done = run(&["watch", "-E", &address, "a.b.c"], "", &[]);
+    assert_eq!(done.code, Some(1));
+    let lines: Vec<&str> = done.err.lines().collect();
+    assert!(lines[0].contains("503 (Service Unavailable); trying again in "), "{lines:?}");
+    assert!(lines[1].contains("does not speak websocket: its Sec-WebSocket-Accept is wrong"), "{lines:?}");
+}
+
+#[test]
+fn an_interrupt_closes_in_good_order() {
+    for signal in ["INT", "TERM"] {
+        let server = serve(vec![vec![Step::Answer(1), Step::Send(EVENT), Step::Listen]]);
+        let mut running = watch(&server, &["a.b.c"]);
+        assert_eq!(running.line(), format!("{EVENT}\n"));
+        running.signal(signal);
+        let done = running.finish();
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (Some(0), "", ""));
+        assert!(server.said.iter().any(|said| said.contains("Close") && said.contains("Normal")));
+    }
+}
+
+#[test]
+fn an_interrupt_works_while_nobody_reads_the_output() {
+    // Far more than a pipe holds: once it has begun to come out, the program is stuck in writing the rest.
+    let long = format!(r#"{{"Type":"a","Key":"{}"}}"#, "x".repeat(1 << 20));
+    let server = serve(vec![vec![Step::Answer(1), Step::Send(Box::leak(long.into_boxed_str())), Step::Listen]]);
+    let mut running = watch(&server, &["a.b.c"]);
+    let mut out = running.out.take().unwrap();
+    assert!(out.fill_buf().unwrap().starts_with(br#"{"Type":"a""#));
+    running.signal("INT");
+    let done = running.finish();
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""));
+    assert!(server.said.iter().any(|said| said.contains("Close") && said.contains("Normal")));
+}
+
+#[test]
+fn a_reader_that_went_away_ends_it_quietly() {
+    let server = serve(vec![vec![Step::Answer(1), Step::Flood]]);
+    let mut running = watch(&server, &["a.b.c"]);
+    assert_eq!(running.line(), format!("{EVENT}\n"));
+    drop(running.out.take());
+    let done = running.finish();
+    assert_eq!((done.code, done.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn pings_are_answered() {
+    let server = serve(vec![vec![Step::Answer(1), Step::Send(EVENT), Step::Ping("are you there"), Step::Listen]]);
+    let mut running = watch(&server, &["a.b.c"]);
+    assert_eq!(running.line(), format!("{EVENT}\n"));
+    let pong = format!("{:?}", Message::Pong("are you there".into()));
+    assert!(server.said.iter().any(|said| said == pong));
+    running.signal("INT");
+    assert_eq!(running.finish().code, Some(0));
+}
+
+/// A TLS server for as many connections as come, and its certificate in PEM.
+fn serve_tls() -> (String, String, Runtime) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let runtime = Runtime::new().unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = format!("https://{}", listener.local_addr().unwrap());
+    runtime.spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let Ok(stream) = acceptor.accept(socket).await else { continue };
+            let (said, _kept) = channel();
+            let script = vec![Step::Answer(1), Step::Send(EVENT), Step::Listen];
+            Box::pin(perform(stream, script, &said)).await;
+        }
+    });
+    (address, made.cert.pem(), runtime)
+}
+
+#[test]
+fn certificates_are_verified_only_if_asked_for() {
+    let (address, pem, _runtime) = serve_tls();
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap().cert.pem();
+    let (good, bad, empty) = (file("good.pem", &pem), file("bad.pem", &other), file("empty.pem", ""));
+    let watch = |extra: &[&str]| {
+        let args = ["watch", "-E", &address, "--count=1", "a.b.c"];
+        run(&args.into_iter().chain(extra.iter().copied()).collect::<Vec<_>>(), "", &[])
+    };
+    for extra in [&[][..], &["--cacert", &good]] {
+        let done = watch(extra);
+        assert_eq!((done.code, done.out), (Some(0), format!("{EVENT}\n")), "{}", done.err);
+    }
+    let refused = watch(&["--cacert", &bad]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("invalid peer certificate") && refused.err.lines().count() == 1, "{}", refused.err);
+    assert_eq!(watch(&["--cacert", &empty]).code, Some(64));
+}

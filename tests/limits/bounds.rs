@@ -1,0 +1,276 @@
+//! What the server does to those who hold it up, how many it takes, and how it ends.
+
+use std::time::{Duration, Instant};
+
+use crate::common;
+use crate::common::program::Program;
+use crate::common::raw::{Raw, masked};
+use crate::common::ws::{Client, Show};
+use crate::common::{Hydrant, NDJSON, event, http, patiently};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use tokio::io::AsyncReadExt;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+/// The server must end the connection, whatever it says before; how long it took.
+async fn ended(raw: &mut Raw, begun: Instant) -> Duration {
+    let mut said = Vec::new();
+    // A reset is an end too.
+    let _ = patiently("the end", raw.0.read_to_end(&mut said)).await;
+    assert!(!said.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&said));
+    begun.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_never_ends_is_cut() {
+    let server = Hydrant::start("timeouts = { header = \"300ms\" }").await;
+    for head in ["", "GET /api/v3/info HTTP/1.1\r\nHost: x\r\nAuthoriz", "GET /api/v3/in"] {
+        let begun = Instant::now();
+        let mut raw = server.dial().await;
+        raw.send(head.as_bytes()).await;
+        let took = ended(&mut raw, begun).await;
+        assert!((300..15_000).contains(&took.as_millis()), "{head:?} after {took:?}");
+    }
+}
+
+/// The one exception to "every error has a DRP Error in it": what the HTTP library answers before there is a request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_request_is_answered_without_a_body_and_ends() {
+    let server = Hydrant::start("").await;
+    let headers = "X-A: b\r\n".repeat(70);
+    for (said, status) in
+        [("nonsense\r\n\r\n".to_owned(), "400"), (format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n"), "431")]
+    {
+        let mut raw = server.dial().await;
+        raw.send(said.as_bytes()).await;
+        let answer = raw.head().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        let mut rest = Vec::new();
+        // A reset is an end too.
+        let _ = patiently("the end", raw.0.read_to_end(&mut rest)).await;
+        assert_eq!(rest, b"", "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tls_handshake_that_never_ends_is_cut() {
+    let server = Hydrant::start_tls("timeouts = { handshake = \"300ms\" }").await;
+    let begun = Instant::now();
+    let mut raw = Raw(common::socket::connect(server.address(), false).await);
+    raw.send(&[0x16, 0x03, 0x01]).await;
+    let took = ended(&mut raw, begun).await;
+    assert!((300..15_000).contains(&took.as_millis()), "after {took:?}");
+    server.until("hydrant_handshakes_rejected_total{reason=\"tls\"}", 1).await;
+    let mut client = server.watch(&["a.b.c"]).await;
+    server.announce("a", "b", "c").await;
+    assert_eq!(client.event().await.key, "c");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_many_connections_and_no_more() {
+    let server = Hydrant::start("limits = { connections = 5 }").await;
+    let token = format!("token={}", server.token().await);
+    let mut clients = join_all((0..5).map(|_| server.watch(&["a.b.c"]))).await;
+    for _ in 0..3 {
+        let Err(refusal) = server.try_connect(&Show::Query(&token), &[]).await else { panic!("a sixth was let in") };
+        assert_eq!(refusal.status, 503, "{refusal:?}");
+        assert!(refusal.headers.contains_key("retry-after"));
+        assert!(refusal.body.contains("too many connections"), "{refusal:?}");
+    }
+    assert_eq!(server.metric("hydrant_handshakes_rejected_total{reason=\"limited\"}").await, 3);
+    // REST goes on, and so do those inside; a place that is given back can be taken.
+    server.announce("a", "b", "c").await;
+    for client in &mut clients {
+        assert_eq!(client.event().await.key, "c");
+    }
+    drop(clients.pop());
+    server.until("hydrant_connections", 4).await;
+    server.watch(&["a.b.c"]).await;
+}
+
+const FILLER: usize = 4 << 10;
+
+/// Lines of events of about 4 KiB.
+fn load(count: usize) -> String {
+    let filler = "x".repeat(FILLER);
+    let line = |at| format!(r#"{{"Type":"load","Action":"update","Key":"{at}","Object":"{filler}"}}"#);
+    (0..count).map(line).collect::<Vec<_>>().join("\n")
+}
+
+async fn read_all_and_the_close(mut client: Client, count: usize) {
+    for at in 0..count {
+        assert_eq!(client.event().await.key, at.to_string());
+    }
+    assert_eq!(client.closed().await, (1001, "server is shutting down".to_owned(), 0));
+}
+
+/// Everything that was taken in is delivered, however much it is, then everybody gets a close. Events that nobody wants,
+/// posted in front, give the test time to end the server before the first delivery; false if that time was too short.
+async fn graceful(server: Hydrant, readers: usize, unwanted: usize, count: usize) -> bool {
+    let probe = server.server.probe_address().unwrap();
+    let clients = join_all((0..readers).map(|_| server.watch(&["load.*.*"]))).await;
+    let silent = server.connect().await;
+    let mut tasks: Vec<_> =
+        clients.into_iter().map(|client| tokio::spawn(read_all_and_the_close(client, count))).collect();
+    tasks.push(tokio::spawn(read_all_and_the_close(silent, 0)));
+    let ready = http::request(probe, false, "GET", "/readyz", &[], "").await;
+    assert_eq!(ready.status.as_u16(), 200);
+    let body = format!("{}\n{}", format!("{}\n", event("x", "y", "z")).repeat(unwanted), load(count));
+    server.try_post(NDJSON, &body).await.taken();
+    let in_time = server.metric("hydrant_deliveries_matched_total").await == 0;
+    let address = server.address();
+    patiently("the end of the server", server.stop()).await;
+    for task in tasks {
+        // Who was too late cannot tell what it sees.
+        let read = task.await;
+        assert!(read.is_ok() || (unwanted > 0 && !in_time), "{read:?}");
+    }
+    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    in_time
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_graceful_end_delivers_what_was_taken_and_closes_everybody() {
+    graceful(Hydrant::start("shards = 2").await, 20, 0, 100).await;
+    graceful(Hydrant::start_tls("shards = 2").await, 20, 0, 100).await;
+}
+
+/// More than the kernel holds. The outbox has room for all of it, because until the server is told to end it does not wait
+/// for readers, and how far they are by then is the machine's business.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_graceful_end_does_not_outrun_its_readers() {
+    let toml = "shards = 1\n[outbox]\nbytes = \"48MiB\"\n[timeouts]\ndrain = \"25s\"";
+    graceful(Hydrant::start(toml).await, 8, 0, 4_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_waits_no_longer_than_told_for_those_who_do_not_go() {
+    let server = Hydrant::start("timeouts = { close = \"100ms\", drain = \"300ms\" }").await;
+    // It neither reads nor goes.
+    let stuck = server.raw().await;
+    let begun = Instant::now();
+    patiently("the end of the server", server.stop()).await;
+    let took = begun.elapsed();
+    assert!((300..15_000).contains(&took.as_millis()), "after {took:?}");
+    drop(stuck);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_simulated_fleet_comes_through_the_same_door() {
+    let server = Hydrant::start("demo = 3\ndemo_rate = 500").await;
+    let mut client = server.watch(&["*.*.*"]).await;
+    for _ in 0..20 {
+        let seen = client.event().await;
+        assert!(!seen.r#type.is_empty() && !seen.action.is_empty(), "{seen:?}");
+    }
+    server.until_that("hydrant_events_received_total{source=\"demo\"}", |events| events >= 20).await;
+    server.post(&event("a", "b", "c")).await;
+    client.until("a.b.c").await;
+}
+
+/// So many messages are one read of the server's.
+const BURST: usize = 1_400;
+
+/// No more messages than this of one connection are dealt with in a turn of its shard.
+const MESSAGES_A_TURN: usize = 64;
+
+/// The turns that a shard takes to answer a burst of messages that come together.
+async fn turns_for(server: &Hydrant, frame: impl Fn(usize) -> Vec<u8>) -> u64 {
+    let mut raw = server.raw().await;
+    server.until("hydrant_connections", 1).await;
+    let burst: Vec<u8> = (0..BURST).flat_map(frame).collect();
+    assert!(burst.len() < 64 << 10, "{} bytes", burst.len());
+    let before = server.metric("hydrant_shard_turns_total{shard=\"0\"}").await;
+    raw.send(&burst).await;
+    for _ in 0..BURST {
+        raw.frame().await;
+    }
+    let after = server.metric("hydrant_shard_turns_total{shard=\"0\"}").await;
+    drop(raw);
+    server.until("hydrant_connections", 0).await;
+    after - before
+}
+
+/// Whatever a client sends, the others' turn comes in between: commands that are taken, refused or in vain, and control frames.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_client_sends_together_is_spread_over_many_turns() {
+    let server = Hydrant::start("shards = 1").await;
+    let text = |text: String| masked(0x81, text.as_bytes());
+    let least = (BURST / MESSAGES_A_TURN) as u64;
+    for (what, turns) in [
+        ("registers", turns_for(&server, |at| text(format!("register a.b.{at}"))).await),
+        ("bad filters", turns_for(&server, |at| text(format!("register a.b.c.x=Re(({at}"))).await),
+        ("deregisters in vain", turns_for(&server, |at| text(format!("deregister a.b.{at}"))).await),
+        ("unknown verbs", turns_for(&server, |_| text("x".to_owned())).await),
+        ("binary messages", turns_for(&server, |_| masked(0x82, b"x")).await),
+        ("pings", turns_for(&server, |_| masked(0x89, b"x")).await),
+    ] {
+        assert!(turns >= least, "{what}: {turns} turns");
+    }
+}
+
+/// Lists that make this many combinations.
+fn wide(names: usize) -> String {
+    let list = |prefix| (0..names).map(|at| format!("{prefix}{at}")).collect::<Vec<_>>().join(",");
+    format!("{}.{}.{}", list("t"), list("a"), list("k"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_does_not_wait_for_all_the_commands_of_others() {
+    let server = Hydrant::start("shards = 1").await;
+    let mut healthy = server.watch(&["x.y.z"]).await;
+    let spec = wide(38);
+    let mut floods = Vec::new();
+    for _ in 0..3 {
+        let mut raw = server.raw().await;
+        let pair = [format!("register {spec}"), format!("deregister {spec}")];
+        let frames: Vec<u8> = pair.iter().flat_map(|text| masked(0x81, text.as_bytes())).collect();
+        raw.send(&frames.repeat(30)).await;
+        floods.push(raw);
+    }
+    server.announce("x", "y", "z").await;
+    assert_eq!(healthy.event().await.key, "z");
+    let done = server.metric("hydrant_commands_total{outcome=\"deregistered\"}").await;
+    assert!(done < 3 * 30, "the event came behind all of them");
+    // A command of somebody else's comes in between too.
+    healthy.register("x.y.a").await;
+    let done = server.metric("hydrant_commands_total{outcome=\"deregistered\"}").await;
+    assert!(done < 3 * 30, "the answer came behind all of them");
+    for mut raw in floods {
+        for at in 0..60 {
+            let action = if at % 2 == 0 { "\"Action\":\"register\"" } else { "\"Action\":\"deregister\"" };
+            let text = raw.text().await;
+            assert!(text.contains(action), "{at}: {text}");
+        }
+    }
+}
+
+/// A machine that gives the server no time is the server's own silence and nobody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_closed_for_silence_because_the_server_was_held_up() {
+    let program = Program::start("off", "level = 'info'", "[timeouts]\nping = \"300ms\"\nidle = \"1s\"");
+    let token = program.token().await;
+    let socket = common::socket::connect(program.api, false).await;
+    let request = format!("ws://{}/api/v3/ws?token={token}", program.api).into_client_request().unwrap();
+    let (stream, answer) = tokio_tungstenite::client_async(request, socket).await.unwrap();
+    let mut client = Client { stream, answered: answer.headers().clone() };
+    client.register("a.b.c").await;
+    program.hold_up(Duration::from_secs(3)).await;
+    // Longer than a client may be silent; it answers pings as it reads.
+    for _ in 0..6 {
+        let message = patiently("a ping", client.stream.next()).await.expect("it is open").unwrap();
+        assert!(message.is_ping(), "{message:?}");
+    }
+    client.register("a.b.d").await;
+    assert_eq!(http::metric(program.probe, "hydrant_disconnects_total{reason=\"silent\"}").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_tells_of_the_shards() {
+    let server = Hydrant::start("shards = 2").await;
+    let reply = http::request(server.server.probe_address().unwrap(), false, "GET", "/readyz", &[], "").await;
+    assert_eq!(reply.status, 200);
+    let shards = &reply.json()["Shards"];
+    assert_eq!(shards["Stalled"], 0, "{shards}");
+    assert!(shards["LongestTurnMilliseconds"].is_u64(), "{shards}");
+}

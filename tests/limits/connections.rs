@@ -1,0 +1,227 @@
+//! Connections: listed, told of, closed by address; and rights that change under a stream.
+
+use crate::common;
+use crate::common::Hydrant;
+use crate::common::http::Http;
+use crate::common::people::HASH;
+use crate::common::ws::{Client, Show};
+use hydrant::auth::TokenRequest;
+
+const LOUD: &str = "connection_events = true\nshards = 2";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_told_of_when_they_come_and_when_they_vanish() {
+    let server = Hydrant::start(LOUD).await;
+    server.token().await;
+    let mut watcher = server.watch(&["connections.*.user:rocketskates"]).await;
+    // Its own coming may have been on its way when it registered.
+    let listed = server.request("GET", "/api/v3/connections?Type=websocket", &[], "").await.json();
+    let own = listed[0]["RemoteAddr"].as_str().unwrap().to_owned();
+    let other = server.connect().await;
+    let come = websocket_event(&mut watcher, "create", &own).await;
+    let listed = server.request("GET", "/api/v3/connections?Type=websocket", &[], "").await.json();
+    let addresses: Vec<&str> = listed.as_array().unwrap().iter().map(|c| c["RemoteAddr"].as_str().unwrap()).collect();
+    assert_eq!(addresses.len(), 2);
+    assert!(addresses.contains(&come.as_str()), "{come} in {addresses:?}");
+    // It leaves without a word.
+    drop(other);
+    assert_eq!(websocket_event(&mut watcher, "delete", &own).await, come);
+}
+
+/// The address in the next event about a websocket other than its own, which must have this action.
+async fn websocket_event(watcher: &mut Client, action: &str, own: &str) -> String {
+    loop {
+        let text = watcher.text().await;
+        let event: serde_json::Value = serde_json::from_str(&text).unwrap();
+        if event["Object"]["Type"] == "websocket" && event["Object"]["RemoteAddr"] != own {
+            assert_eq!(
+                (event["Type"].as_str(), event["Action"].as_str()),
+                (Some("connections"), Some(action)),
+                "{text}"
+            );
+            return event["Object"]["RemoteAddr"].as_str().unwrap().to_owned();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_connection_is_closed_and_gone() {
+    let server = Hydrant::start("shards = 2").await;
+    let mut client = server.watch(&["a.b.c"]).await;
+    let listed = server.request("GET", "/api/v3/connections?Type=websocket", &[], "").await.json();
+    let row = &listed[0];
+    assert_eq!((row["Registrations"].as_u64(), row["Principal"].as_str()), (Some(1), Some("user:rocketskates")));
+    let path = format!("/api/v3/connections/{}", row["RemoteAddr"].as_str().unwrap());
+    assert_eq!(server.request("GET", &path, &[], "").await.json()["RemoteAddr"], row["RemoteAddr"]);
+    assert_eq!(server.request("DELETE", &path, &[], "").await.json()["RemoteAddr"], row["RemoteAddr"]);
+    let (code, reason, _) = client.closed().await;
+    assert_eq!((code, reason.as_str()), (1001, "connection deleted"));
+    drop(client);
+    server.until("hydrant_connections", 0).await;
+    assert_eq!(server.request("DELETE", &path, &[], "").await.status.as_u16(), 404);
+    assert_eq!(server.request("GET", "/api/v3/connections/nonsense", &[], "").await.status.as_u16(), 404);
+    assert_eq!(server.request("GET", "/api/v3/machines/u1/connections", &[], "").await.body, "[]");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quotas_of_a_principal_are_kept() {
+    let limits = "limits = { connections_per_principal = 2, posted_events_per_second = 5 }";
+    let server = Hydrant::start(limits).await;
+    let (first, _second) = (server.connect().await, server.connect().await);
+    let bearer = format!("Bearer {}", server.token().await);
+    let show = Show::Header(&bearer);
+    assert_eq!(server.try_connect(&show, &[]).await.err().unwrap().status, 429);
+    drop(first);
+    server.until("hydrant_connections", 1).await;
+    assert!(server.try_connect(&show, &[]).await.is_ok());
+    // A batch that is larger than the quota is taken and paid off later: nothing more for a minute.
+    let many: Vec<String> = (0..300).map(|at| common::event("a", "b", &at.to_string())).collect();
+    let body = format!("[{}]", many.join(","));
+    let json = [("content-type", "application/json")];
+    assert_eq!(server.request("POST", "/api/v3/events", &json, &body).await.status.as_u16(), 204);
+    let refused = server.request("POST", "/api/v3/events", &json, &body).await;
+    assert_eq!(refused.status.as_u16(), 429);
+    assert!(refused.headers.contains_key("retry-after"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_says_nothing_any_more_is_let_go_and_told_of() {
+    let server =
+        Hydrant::with_people(&format!("{LOUD}\ntimeouts = {{ ping = \"200ms\", idle = \"800ms\" }}"), |store| {
+            store.add_user("mute", HASH.clone(), &[])
+        })
+        .await;
+    let mut watcher = server.watch(&["connections.*.user:mute"]).await;
+    let token = server.issue("user:mute", &TokenRequest::default());
+    let mut mute = server.dial().await;
+    let handshake = server.handshake_text().await.replace(server.token().await, &token);
+    mute.send(handshake.as_bytes()).await;
+    assert!(mute.head().await.starts_with("HTTP/1.1 101 "));
+    // Its socket stays open and nothing is ever sent again: no close, no end of the connection, no pong.
+    assert_eq!(watcher.event().await.name(), "connections.create.user:mute");
+    assert_eq!(watcher.event().await.name(), "connections.delete.user:mute");
+    let listed = server.request("GET", "/api/v3/connections?Principal=user:mute", &[], "").await;
+    assert_eq!(listed.body, "[]");
+    drop(mute);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_of_ipv6_stand_in_paths() {
+    let server = Hydrant::start("listen = [\"[::1]:0\"]\nshards = 2").await;
+    assert!(server.address().is_ipv6());
+    let mut client = server.connect().await;
+    let listed = server.request("GET", "/api/v3/connections?Type=websocket", &[], "").await.json();
+    let address = listed[0]["RemoteAddr"].as_str().unwrap().to_owned();
+    assert!(address.starts_with("[::1]:"), "{address}");
+    for path in [address.clone(), address.replace('[', "%5B").replace(']', "%5D").replace(':', "%3A")] {
+        let found = server.request("GET", &format!("/api/v3/connections/{path}"), &[], "").await;
+        assert_eq!(found.json()["RemoteAddr"], address.as_str(), "{path}");
+    }
+    let query = format!("/api/v3/connections?Type=websocket&RemoteAddr={address}");
+    assert_eq!(server.request("GET", &query, &[], "").await.json().as_array().unwrap().len(), 1);
+    let deleted = server.request("DELETE", &format!("/api/v3/connections/{address}"), &[], "").await;
+    assert_eq!(deleted.status.as_u16(), 200);
+    assert_eq!(client.closed().await.0, 1001);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kept_alive_http_connection_is_told_of_once() {
+    let server = Hydrant::with_people(LOUD, |store| store.add_user("bob", HASH.clone(), &[])).await;
+    let bearer = format!("Bearer {}", server.issue("user:bob", &TokenRequest::default()));
+    let mut watcher = server.watch(&["connections.*.user:bob"]).await;
+    let mut http = Http::connect(server.address(), false).await;
+    for _ in 0..5 {
+        assert_eq!(http.request("GET", "/api/v3/info", &[("authorization", &bearer)], "").await.status.as_u16(), 200);
+    }
+    let listed = server.request("GET", "/api/v3/connections?Type=api&Principal=user:bob", &[], "").await.json();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    drop(http);
+    let names = [watcher.event().await.name(), watcher.event().await.name()];
+    assert_eq!(names, ["connections.create.user:bob", "connections.delete.user:bob"]);
+    // A stranger is nobody, and is not told of.
+    let mut stranger = Http::connect(server.address(), false).await;
+    assert_eq!(stranger.request("GET", "/api/v3/info", &[], "").await.status.as_u16(), 401);
+    drop(stranger);
+    server.announce("connections", "end", "user:bob").await;
+    assert_eq!(watcher.event().await.name(), "connections.end.user:bob");
+}
+
+/// 10,000 with `HYDRANT_SOAK`, as `make soak` has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_of_connections_that_were() {
+    let rounds = if std::env::var_os("HYDRANT_SOAK").is_some() { 10_000 } else { 500 };
+    let server = std::sync::Arc::new(Hydrant::start(LOUD).await);
+    server.token().await;
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..10 {
+        let server = std::sync::Arc::clone(&server);
+        clients.spawn(async move {
+            for round in 0..rounds / 10 {
+                let mut client_of_round = server.watch(&["a.*.*.Key=Exists()", "connections.*.*"]).await;
+                match (client + round) % 3 {
+                    // In peace, without a word, and with events on their way.
+                    0 => client_of_round.stream.close(None).await.unwrap(),
+                    1 => drop(client_of_round),
+                    _ => client_of_round.say("deregister a.*.*.Key=Exists()").await,
+                }
+            }
+        });
+    }
+    clients.join_all().await;
+    server.until_empty().await;
+    let listed = server.request("GET", "/api/v3/connections?Type=websocket", &[], "").await;
+    assert_eq!(listed.body, "[]");
+    assert_eq!(server.metric("hydrant_connections_opened_total").await, rounds);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_that_have_not_shown_who_they_are_are_bounded() {
+    let server = Hydrant::start("limits = { pending_handshakes = 3 }\ntimeouts = { header = \"20s\" }").await;
+    let mut known = Http::connect(server.address(), false).await;
+    let bearer = format!("Bearer {}", server.token().await);
+    let info =
+        async |http: &mut Http| http.request("GET", "/api/v3/info", &[("authorization", &bearer)], "").await.status;
+    assert_eq!(info(&mut known).await.as_u16(), 200, "whoever is known takes no place");
+    let (mut silent, mut refused) = (Vec::new(), Http::connect(server.address(), false).await);
+    assert_eq!(refused.request("GET", "/api/v3/info", &[], "").await.status.as_u16(), 401);
+    for _ in 0..2 {
+        silent.push(server.dial().await);
+    }
+    let mut one_too_many = server.dial().await;
+    one_too_many.end().await;
+    server.until("hydrant_handshakes_rejected_total{reason=\"limited\"}", 1).await;
+    assert_eq!(info(&mut known).await.as_u16(), 200);
+    assert_eq!(info(&mut refused).await.as_u16(), 200, "it shows better credentials and frees its place");
+    let mut next = Http::connect(server.address(), false).await;
+    assert_eq!(info(&mut next).await.as_u16(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_shown_and_closed_by_claims() {
+    let server = Hydrant::with_people("shards = 2", |store| {
+        for (name, claim) in
+            [("list", "connections/list/*"), ("get", "connections/get/*"), ("close", "connections/delete/*")]
+        {
+            store.set_role(name, vec![claim.parse().unwrap()])?;
+            store.add_user(name, HASH.clone(), &[name.to_owned()])?;
+        }
+        store.add_user("nobody", HASH.clone(), &[])
+    })
+    .await;
+    let mut client = server.connect().await;
+    let listed = server.request("GET", "/api/v3/connections?Type=websocket", &[], "").await.json();
+    let path = format!("/api/v3/connections/{}", listed[0]["RemoteAddr"].as_str().unwrap());
+    let status = async |user: &str, method: &str, path: &str| {
+        let bearer = format!("Bearer {}", server.issue(&format!("user:{user}"), &TokenRequest::default()));
+        let headers = [("authorization", bearer.as_str())];
+        common::http::request(server.address(), false, method, path, &headers, "").await.status.as_u16()
+    };
+    for (user, get, runner, delete) in
+        [("nobody", 404, 404, 403), ("list", 404, 404, 403), ("get", 200, 404, 403), ("close", 404, 404, 200)]
+    {
+        assert_eq!(status(user, "GET", &path).await, get, "{user}");
+        assert_eq!(status(user, "GET", "/api/v3/machines/u1/connections").await, runner, "{user}");
+        assert_eq!(status(user, "DELETE", &path).await, delete, "{user}");
+    }
+    assert_eq!(client.closed().await.0, 1001);
+}

@@ -1,0 +1,13 @@
+//! What one client can cost the others, in time, connections and memory, and how it is stopped.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bounds;
+mod connections;
+mod deflate_memory;
+mod slow;
+mod slow_memory;
+mod slowloris;

@@ -1,0 +1,417 @@
+//! `?since=` against a naive model: publishing, registering, taking back, reading and catching up in any interleaving.
+//!
+//! The real sequencer, ring, shard and outbox are driven step by step; what a client would read is judged by rules that know
+//! nothing of passes and edges: each event at most once, only what is registered, and in the end all of it. The same with an archive
+//! that is read a page at a time while everything else goes on.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use hydrant::auth::{Access, AuthOptions, Authority, Credential, Principal, Secret};
+use hydrant::broker::Broker;
+use hydrant::broker::archive::{Archive, Desk, Page, Piece, Reading};
+use hydrant::broker::history::{Beyond, History, HistoryLimits, Since, Start};
+use hydrant::broker::inbox::{Inbox, InboxLimits, inbox};
+use hydrant::broker::splice::Seam;
+use hydrant::clock::now;
+use hydrant::event::{Draft, Event};
+use hydrant::fanout::catch_up::Allowance;
+use hydrant::fanout::outbox::ConnId;
+use hydrant::fanout::outbox::gather::Gathered;
+use hydrant::fanout::session::Shard;
+use hydrant::index::Limits;
+use hydrant::metrics::{Metrics, Source};
+use hydrant::overflow::Overflow;
+use hydrant::stats::OutboxLimits;
+use parking_lot::Mutex;
+use proptest::prelude::*;
+
+const SPECS: [&str; 6] = ["a.*.*", "b.*.*", "*.x.*", "*.*.k1", "a,b.y.*", "*.*.*.N=In(1,4,7,10,13)"];
+const KINDS: [&str; 3] = ["a", "b", "c"];
+const ACTIONS: [&str; 2] = ["x", "y"];
+
+/// Everybody may see everything here.
+static ACCESS: LazyLock<(Arc<Access>, Principal)> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    let (authority, _) = Authority::open(dir.path(), AuthOptions::default()).unwrap();
+    let credential = Credential::Basic { user: "rocketskates".to_owned(), password: Secret::new("r0cketsk8ts") };
+    let identity = authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), now()).unwrap();
+    (authority.access(&identity).unwrap(), identity.principal().clone())
+});
+
+#[derive(Debug, Clone)]
+enum Step {
+    Publish(usize, usize, bool),
+    /// The shard takes so many batches.
+    Turn(usize),
+    Register(usize),
+    Deregister(usize),
+    CatchUp(usize),
+    /// The client reads so many bytes.
+    Read(usize),
+    /// The archive hands over a page of so many events.
+    Page(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..KINDS.len(), 0..ACTIONS.len(), any::<bool>()).prop_map(|(kind, action, key)| Step::Publish(kind, action, key)),
+        3 => (1..6_usize).prop_map(Step::Turn),
+        2 => (0..SPECS.len()).prop_map(Step::Register),
+        1 => (0..SPECS.len()).prop_map(Step::Deregister),
+        3 => (1..8_usize).prop_map(Step::CatchUp),
+        2 => (50..2000_usize).prop_map(Step::Read),
+        3 => (0..8_usize).prop_map(Step::Page),
+    ]
+}
+
+/// An event as the model sees it.
+#[derive(Debug, Clone)]
+struct Known {
+    kind: &'static str,
+    action: &'static str,
+    key: &'static str,
+}
+
+impl Known {
+    fn matches(&self, number: u64, spec: &str) -> bool {
+        match spec {
+            "a.*.*" => self.kind == "a",
+            "b.*.*" => self.kind == "b",
+            "*.x.*" => self.action == "x",
+            "*.*.k1" => self.key == "k1",
+            "a,b.y.*" => self.kind != "c" && self.action == "y",
+            _ => [1, 4, 7, 10, 13].contains(&number),
+        }
+    }
+}
+
+/// An archive with everything that was published, in the broker's order: an event's place is its number and one.
+#[derive(Debug, Default)]
+struct Shelf {
+    events: Mutex<Vec<Arc<Event>>>,
+    /// The first event that is given.
+    since: usize,
+    readers: Mutex<Vec<Reader>>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    desk: Desk,
+    until: Option<u64>,
+    next: usize,
+}
+
+impl Archive for Shelf {
+    fn read(&self, reading: Reading, desk: Desk) {
+        self.readers.lock().push(Reader { desk, until: reading.until, next: self.since });
+    }
+}
+
+impl Shelf {
+    /// Every reader hands over what it can. Returns whether there was something.
+    fn hand_over(&self, count: usize, history: &History) -> bool {
+        let (events, mut readers) = (self.events.lock(), self.readers.lock());
+        let mut any = false;
+        readers.retain_mut(|Reader { desk, until, next }| {
+            let Some(Some(place)) = desk.room().now_or_never() else { return true };
+            any = true;
+            let end = until.map_or(events.len(), |until| usize::try_from(until).unwrap().saturating_sub(1));
+            let taken = &events[*next..end.max(*next).min(*next + count)];
+            let mut page: Page =
+                (*next as u64 + 1..).zip(taken).map(|(place, event)| Piece::Event(place, Arc::clone(event))).collect();
+            *next += taken.len();
+            let ended = *next >= end;
+            if ended {
+                page.push(Piece::End(until.is_none().then(|| Self::seam(*next as u64, history))));
+            }
+            place.put(page);
+            !ended
+        });
+        any
+    }
+
+    /// Everything before `given` was given.
+    fn seam(given: u64, history: &History) -> Seam {
+        let mut seam = Seam::at(history.first());
+        (history.first()..given).for_each(|number| seam.leave_out(number));
+        seam
+    }
+}
+
+struct World {
+    archive: Arc<Shelf>,
+    broker: Broker,
+    inbox: Inbox,
+    shard: Shard,
+    conn: Option<ConnId>,
+    events: Vec<Known>,
+    /// What the client has read.
+    text: Vec<String>,
+}
+
+impl World {
+    fn new(ring: usize, outbox: usize) -> Self {
+        Self::with(Shelf::default(), ring, outbox)
+    }
+
+    fn with(archive: Shelf, ring: usize, outbox: usize) -> Self {
+        let history = History::new(HistoryLimits { events: ring, bytes: 1 << 20 }, 1, now());
+        let broker = Broker::new(Arc::new(Metrics::new()), Instant::now(), history);
+        let (inlet, inbox) = inbox(InboxLimits { events: 1000, bytes: 1 << 20 }, || ());
+        broker.attach(inlet);
+        let shard = Shard::new(Limits::default(), OutboxLimits { bytes: 1 << 20, events: outbox }, None);
+        Self { archive: Arc::new(archive), broker, inbox, shard, conn: None, events: Vec::new(), text: Vec::new() }
+    }
+
+    fn publish(&mut self, known: Known) {
+        let object = format!(r#"{{"N":{}}}"#, self.events.len());
+        let mut draft = Draft::new(known.kind, known.action, known.key);
+        draft.object = &object;
+        let event = draft.seal(now());
+        self.archive.events.lock().push(Arc::new(Draft { time: None, ..draft.clone() }.seal(now())));
+        self.broker.publish(vec![event], Source::Post).unwrap();
+        self.events.push(known);
+    }
+
+    fn turn(&mut self, batches: usize) {
+        for _ in 0..batches {
+            let Some(batch) = self.inbox.next() else { break };
+            for (event, number) in batch.events.iter().zip(batch.first..) {
+                self.shard.publish(event, 0);
+                self.shard.set_position(number + 1);
+            }
+        }
+    }
+
+    fn connect(&mut self, start: Start) -> ConnId {
+        let (access, principal) = &*ACCESS;
+        *self.conn.insert(self.shard.open_since(principal.clone(), access, Overflow::Disconnect, start))
+    }
+
+    fn catch_up(&mut self, events: usize) {
+        let budget = Allowance { events, bytes: 1 << 20 };
+        self.shard.catch_up(self.broker.history(), budget, 0, now());
+    }
+
+    /// Takes up to `bytes` off the outbox, in pieces of frames as a socket does.
+    fn read(&mut self, bytes: usize) -> usize {
+        let Some(conn) = self.conn else { return 0 };
+        let mut frames = Vec::new();
+        let mut gathered = Gathered::new();
+        self.shard.fanout().gather(conn, bytes, &mut gathered);
+        // Whole frames: what is left of a frame is the next read's business, and no matter here.
+        gathered.iter().for_each(|slice| frames.push(slice.to_vec()));
+        drop(gathered);
+        let all = frames.iter().map(Vec::len).sum();
+        self.shard.fanout().advance(conn, all, 0);
+        self.shard.fanout().end_round(0);
+        self.text.extend(frames.iter().map(|frame| payload(frame)));
+        frames.len()
+    }
+
+    fn finish(&mut self) {
+        while self.read(usize::MAX) > 0
+            || self.shard.may_catch_up()
+            || !self.inbox.is_empty()
+            || self.archive.hand_over(5, self.broker.history())
+        {
+            self.turn(4);
+            self.catch_up(1000);
+        }
+    }
+}
+
+fn payload(frame: &[u8]) -> String {
+    let start = frame.windows(2).position(|pair| pair == b"{\"").unwrap();
+    String::from_utf8(frame[start..].to_vec()).unwrap()
+}
+
+/// What the client has heard, judged in its order.
+#[derive(Debug, Default)]
+struct Judge {
+    active: BTreeSet<String>,
+    seen: Vec<u64>,
+    registered: usize,
+    /// Events said to be lost.
+    lost: Option<u64>,
+}
+
+impl Judge {
+    fn hear(&mut self, text: &str, events: &[Known]) {
+        let event: serde_json::Value = serde_json::from_str(text).unwrap();
+        let [kind, action, key] = ["Type", "Action", "Key"].map(|field| event[field].as_str().unwrap().to_owned());
+        match (kind.as_str(), action.as_str()) {
+            ("websocket", "register") => {
+                self.registered += usize::from(self.active.insert(key));
+            }
+            ("websocket", "deregister") => assert!(self.active.remove(&key)),
+            ("websocket", _) => {}
+            ("hydrant", _) => *self.lost.get_or_insert(0) += event["Object"]["Events"].as_u64().unwrap(),
+            _ => {
+                let number = event["Object"]["N"].as_u64().unwrap();
+                let known = &events[usize::try_from(number).unwrap()];
+                assert!(self.active.iter().any(|spec| known.matches(number, spec)), "{number} is not registered for");
+                assert!(!self.seen.contains(&number), "{number} twice");
+                self.seen.push(number);
+            }
+        }
+    }
+
+    fn turns_back(&self) -> usize {
+        self.seen.windows(2).filter(|pair| pair[1] < pair[0]).count()
+    }
+}
+
+fn run(ring: usize, outbox: usize, before: usize, since: usize, steps: &[Step]) {
+    run_with(false, ring, outbox, before, since, steps);
+}
+
+/// The same, beginning in the archive.
+fn run_with(archive: bool, ring: usize, outbox: usize, before: usize, since: usize, steps: &[Step]) {
+    let shelf = Shelf { since: since.min(before), ..Shelf::default() };
+    let mut world = World::with(shelf, ring, outbox);
+    for number in 0..before {
+        world.publish(Known { kind: KINDS[number % 3], action: ACTIONS[number / 3 % 2], key: "k0" });
+    }
+    world.turn(before / 2);
+    let since = since.min(before) as u64;
+    let start = world.broker.history().position();
+    let requested = hydrant::broker::history::Position { sequence: since, ..start };
+    let mut start = world.broker.history().resolve(Since::Position(requested), "x", now()).unwrap();
+    if archive {
+        let archive: Arc<dyn Archive> = Arc::clone(&world.archive) as _;
+        start = Start { gap: None, beyond: Some(Beyond { archive, time: now() }), ..start };
+    }
+    let conn = world.connect(start);
+    for step in steps {
+        match *step {
+            Step::Publish(kind, action, key) => {
+                let key = if key { "k1" } else { "k0" };
+                world.publish(Known { kind: KINDS[kind], action: ACTIONS[action], key });
+            }
+            Step::Turn(batches) => world.turn(batches),
+            Step::Register(spec) => world.shard.text(conn, &format!("register {}", SPECS[spec]), now()),
+            Step::Deregister(spec) => world.shard.text(conn, &format!("deregister {}", SPECS[spec]), now()),
+            Step::CatchUp(events) => world.catch_up(events),
+            Step::Read(bytes) => {
+                world.read(bytes);
+            }
+            Step::Page(events) => {
+                world.archive.hand_over(events, world.broker.history());
+            }
+        }
+    }
+    world.finish();
+    assert!(world.shard.take_closing().is_empty(), "nobody is closed");
+    let mut judge = Judge::default();
+    world.text.iter().for_each(|text| judge.hear(text, &world.events));
+    let wanted =
+        |number: u64, known: &Known| number >= since && judge.active.iter().any(|spec| known.matches(number, spec));
+    let missing: Vec<u64> = (0..).zip(&world.events).filter(|(n, known)| wanted(*n, known)).map(|(n, _)| n).collect();
+    let missing = missing.iter().filter(|number| !judge.seen.contains(number)).count() as u64;
+    assert!(judge.seen.iter().all(|number| *number >= since), "older than asked for");
+    assert!(missing <= judge.lost.unwrap_or(0), "{missing} are missing, {:?} were said to be lost", judge.lost);
+    assert!(ring < 1000 || judge.lost.is_none(), "nothing is lost while the ring holds everything");
+    assert!(judge.turns_back() <= judge.registered, "the order turns back only for a registration");
+    world.shard.remove(conn);
+    assert!(world.shard.is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn the_past_comes_once_and_whole(
+        before in 0..40_usize, since in 0..40_usize, outbox in 8..64_usize, steps in prop::collection::vec(step(), 0..60),
+    ) {
+        // Live events to a reader that does not read are another test's business: the outbox takes them all.
+        run(1000, outbox.max(62) * 2, before, since, &steps);
+    }
+
+    #[test]
+    fn what_a_small_ring_forgets_is_told(
+        ring in 1..12_usize, before in 0..40_usize, since in 0..40_usize, steps in prop::collection::vec(step(), 0..60),
+    ) {
+        run(ring, 200, before, since, &steps);
+    }
+
+    #[test]
+    fn what_comes_from_an_archive_joins_the_ring(
+        before in 0..60_usize, since in 0..60_usize, steps in prop::collection::vec(step(), 0..80),
+    ) {
+        run_with(true, 1000, 300, before, since, &steps);
+    }
+
+    #[test]
+    fn what_a_small_ring_forgets_behind_an_archive_is_told(
+        ring in 1..12_usize, before in 0..60_usize, since in 0..60_usize, steps in prop::collection::vec(step(), 0..80),
+    ) {
+        run_with(true, ring, 300, before, since, &steps);
+    }
+
+    #[test]
+    fn a_small_outbox_is_fed_in_portions(
+        before in 0..200_usize, since in 0..40_usize, specs in prop::collection::vec(0..SPECS.len(), 1..4),
+        reads in prop::collection::vec(1..8_usize, 0..60),
+    ) {
+        let mut steps: Vec<Step> = specs.into_iter().map(Step::Register).collect();
+        steps.extend(reads.into_iter().flat_map(|n| [Step::CatchUp(n), Step::Read(n * 300), Step::Turn(n)]));
+        run(1000, 16, before, since, &steps);
+    }
+}
+
+#[test]
+fn registrations_before_the_first_turn_share_one_order() {
+    let mut world = World::new(1000, 1000);
+    for number in 0..30 {
+        world.publish(Known { kind: KINDS[number % 3], action: ACTIONS[number % 2], key: "k0" });
+    }
+    world.turn(30);
+    let start = Start { requested: "x".into(), sequence: 3, gap: None, beyond: None };
+    let conn = world.connect(start);
+    for spec in ["a.*.*", "b.*.*", "c.*.*"] {
+        world.shard.text(conn, &format!("register {spec}"), now());
+    }
+    world.finish();
+    assert_eq!(world.text.len(), 30);
+    assert!(world.text[..3].iter().all(|text| text.contains(r#""Type":"websocket""#)), "answers come first");
+    let numbers = world.text[3..].iter().map(|text| serde_json::from_str::<serde_json::Value>(text).unwrap());
+    assert!(numbers.map(|event| event["Object"]["N"].as_u64().unwrap()).eq(3..30));
+}
+
+#[test]
+fn a_reader_that_stalls_is_not_closed_while_it_is_behind() {
+    let mut world = World::new(1000, 16);
+    let event = || Known { kind: "a", action: "x", key: "k0" };
+    (0..100).for_each(|_| world.publish(event()));
+    world.turn(100);
+    let conn = world.connect(Start { requested: "x".into(), sequence: 0, gap: None, beyond: None });
+    world.shard.text(conn, "register *.*.*", now());
+    world.catch_up(1000);
+    assert!(!world.shard.may_catch_up(), "it waits for the reader and does not spin");
+    assert!(world.shard.fanout().depth(conn).events <= 9, "{:?}", world.shard.fanout().depth(conn));
+    // More live events than its outbox could hold.
+    (0..100).for_each(|_| world.publish(event()));
+    world.turn(100);
+    assert!(world.shard.take_closing().is_empty());
+    world.finish();
+    assert_eq!(world.text.len(), 201);
+}
+
+/// Found by the properties above.
+#[test]
+fn what_the_archive_gives_before_the_shard_has_it_does_not_come_live_too() {
+    let steps = [
+        Step::Register(0),
+        Step::CatchUp(8),
+        Step::Publish(0, 0, false),
+        Step::Page(8),
+        Step::CatchUp(8),
+        Step::Turn(1),
+    ];
+    run_with(true, 1000, 300, 0, 0, &steps);
+}

@@ -1,0 +1,303 @@
+//! House rules that no compiler checks: which module may use which, what no file may contain, how long things may be.
+//!
+//! The rules are tables below; a failure names the file, the line and the rule. What the compiler and clippy can check is
+//! not repeated here (see `Cargo.toml` and `clippy.toml`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "a helper of tests fails the test"
+)]
+
+use std::collections::BTreeSet;
+
+mod figures;
+mod imports;
+mod source;
+
+use imports::Graph;
+use regex::Regex;
+use source::{File, ROOTS, code, project, sources};
+
+/// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs any
+/// more, fails a test; so does a module that uses one below which it stands.
+const MODULES: [(&str, &[&str]); 21] = [
+    ("clock", &[]),
+    ("overflow", &[]),
+    ("json", &[]),
+    ("websocket", &[]),
+    ("stats", &["overflow"]),
+    ("event", &["json", "websocket"]),
+    ("protocol", &["event", "websocket"]),
+    ("client", &["json"]),
+    ("auth", &["clock", "overflow"]),
+    ("index", &["event", "json"]),
+    ("config", &["client", "overflow"]),
+    ("metrics", &["event", "overflow", "protocol", "stats"]),
+    ("transport", &["auth", "metrics", "websocket"]),
+    ("broker", &["clock", "event", "metrics", "protocol"]),
+    ("demo", &["broker", "clock", "event", "json", "metrics"]),
+    ("cluster", &["auth", "broker", "clock", "event", "json", "metrics", "protocol"]),
+    ("endpoint", &["auth", "broker", "client", "clock", "event", "json", "metrics", "protocol"]),
+    ("fanout", &["auth", "broker", "clock", "event", "index", "metrics", "overflow", "protocol", "stats", "websocket"]),
+    (
+        "api",
+        &[
+            "auth",
+            "broker",
+            "clock",
+            "cluster",
+            "endpoint",
+            "event",
+            "fanout",
+            "json",
+            "metrics",
+            "overflow",
+            "protocol",
+            "transport",
+        ],
+    ),
+    (
+        "server",
+        &[
+            "api",
+            "auth",
+            "broker",
+            "client",
+            "clock",
+            "cluster",
+            "config",
+            "demo",
+            "endpoint",
+            "fanout",
+            "index",
+            "metrics",
+            "protocol",
+            "stats",
+            "transport",
+        ],
+    ),
+    ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "overflow", "server"]),
+];
+
+/// Modules, by their path, without I/O, threads and clocks: their arguments are all they know.
+const PURE: [&str; 8] = ["json", "websocket", "overflow", "event", "protocol", "index", "stats", "fanout/outbox"];
+
+/// What a pure module must not name. (The traits of `tokio::io` are none of it: fastwebsockets reads memory by them.)
+const IMPURE: [&str; 15] = [
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "mio::",
+    "Instant::now",
+    "tokio::fs",
+    "tokio::net",
+    "tokio::process",
+    "tokio::runtime",
+    "tokio::spawn",
+    "tokio::sync",
+    "tokio::task",
+    "tokio::time",
+];
+
+/// Lines of a source file, tests not counted.
+const FILE_LINES: usize = 400;
+
+/// Files that are longer, and why.
+const LONG_FILES: [(&str, &str); 0] = [];
+
+/// A file of each circle that is still to be taken apart.
+const OPEN_CIRCLES: [&str; 6] = [
+    "src/auth/authority.rs",
+    "src/auth/state.rs",
+    "src/config/load.rs",
+    "loadtest/src/burst/lane.rs",
+    "loadtest/src/check.rs",
+    "loadtest/src/tls.rs",
+];
+
+/// Errors that are still to be named as such.
+const OPEN_ERRORS: [&str; 6] = ["Problem", "Reason", "Revoked", "Stalled", "TokenFault", "TokenKeyFault"];
+
+/// What no source file may contain, and what to do instead. Split, so that this file may be looked at too.
+const BANNED_IN_CODE: [(&str, &str); 8] = [
+    (concat!("unbounded", "("), "every queue has a bound"),
+    (concat!("unbounded_", "channel"), "every queue has a bound"),
+    (concat!("print", "ln!"), "write to a `Write` that you are given"),
+    (concat!("eprint", "!"), "write to a `Write` that you are given"),
+    (concat!(" print", "!("), "write to a `Write` that you are given"),
+    (concat!("dbg", "!("), "take it out"),
+    (concat!("todo", "!("), "do it, or leave the function out"),
+    (concat!("unimplemented", "!("), "do it, or leave the function out"),
+];
+
+/// What no file at all may contain.
+const BANNED: [(&str, &str); 4] = [
+    (concat!("/wo", "rk/"), "a path of somebody's machine"),
+    (concat!("../sha", "red"), "copy what tests need to tests/data"),
+    (concat!("TO", "DO"), "an open end belongs into an issue"),
+    (concat!("FIX", "ME"), "an open end belongs into an issue"),
+];
+
+/// Every arrow from one top-level module to another, with a file that has it.
+fn rooms() -> BTreeSet<(String, String, String)> {
+    Graph::of(ROOTS[0], &sources()).rooms()
+}
+
+fn allowed(from: &str) -> Option<&'static [&'static str]> {
+    MODULES.iter().find(|(name, _)| *name == from).map(|(_, allowed)| *allowed)
+}
+
+fn none(faults: &[String]) {
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn arrows_between_modules_point_one_way() {
+    let faults = rooms().into_iter().filter_map(|(from, to, file)| match allowed(&from) {
+        None => Some(format!("{file}: the module `{from}` is not in the table of tests/tidy/rules.rs")),
+        Some(allowed) if !allowed.contains(&to.as_str()) => Some(format!("{file}: `{from}` must not use `{to}`")),
+        Some(_) => None,
+    });
+    none(&faults.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_table_of_modules_is_no_wider_than_the_code_and_has_no_circle() {
+    let arrows = rooms();
+    let mut faults = Vec::new();
+    for (at, (from, allowed)) in MODULES.iter().enumerate() {
+        for to in *allowed {
+            if !MODULES[..at].iter().any(|(name, _)| name == to) {
+                faults.push(format!("`{from}` may use `{to}`, which does not stand below it"));
+            }
+            if !arrows.iter().any(|(a, b, _)| a == from && b == to) {
+                faults.push(format!("`{from}` may use `{to}`, but does not: take it out of the table"));
+            }
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn pure_modules_touch_nothing() {
+    let mut faults = Vec::new();
+    let pure = |file: &&File| PURE.iter().any(|path| file.is_in(path));
+    for file in sources().iter().filter(pure) {
+        let code = code(&file.text);
+        for name in IMPURE.iter().filter(|name| code.contains(**name)) {
+            faults.push(format!("{}: `{name}` in a module that does no I/O and reads no clock", file.name));
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let silent = sources().into_iter().filter(|file| !file.text.starts_with("//! "));
+    none(&silent.map(|file| format!("{}: does not begin with `//! `", file.name)).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_files_import_each_other() {
+    let files = sources();
+    let mut faults = Vec::new();
+    for graph in ROOTS.map(|root| Graph::of(root, &files)) {
+        let is_open = |circle: &&Vec<&str>| circle.iter().any(|file| OPEN_CIRCLES.contains(file));
+        let circles = graph.circles();
+        let closed = circles.iter().filter(|circle| !is_open(circle));
+        faults.extend(closed.map(|circle| format!("a circle of files: {}", circle.join(", "))));
+    }
+    none(&faults);
+}
+
+/// `x/mod.rs` and never `x.rs` beside `x/`.
+#[test]
+fn modules_have_one_style() {
+    let files = sources();
+    let has_folder = |file: &&File| {
+        let folder = file.name.replace(".rs", "/");
+        files.iter().any(|other| other.name.starts_with(&folder))
+    };
+    let beside = files.iter().filter(has_folder);
+    none(&beside.map(|file| format!("{}: belongs into its folder, as mod.rs", file.name)).collect::<Vec<_>>());
+}
+
+/// The errors that a source declares, each with the word that declares it.
+fn errors(code: &str) -> Vec<(String, String)> {
+    let declared = r"#\[derive\([^)]*\bError\b[^)]*\)\]\s*(?:#\[[^\n]*\s*)*(?:pub(?:\([^)]*\))? )?(enum|struct) (\w+)";
+    let declared = Regex::new(declared).unwrap();
+    declared.captures_iter(code).map(|found| (found[1].to_owned(), found[2].to_owned())).collect()
+}
+
+#[test]
+fn errors_are_named_so_and_one_enum_a_module() {
+    let mut faults = Vec::new();
+    for file in sources() {
+        let errors = errors(&code(&file.text));
+        let named = |name: &str| name.ends_with("Error") || name.ends_with("Errors") || OPEN_ERRORS.contains(&name);
+        let misnamed = errors.iter().filter(|(_, name)| !named(name));
+        faults
+            .extend(misnamed.map(|(_, name)| format!("{}: `{name}` is an error and should end in `Error`", file.name)));
+        if errors.iter().filter(|(word, name)| word == "enum" && !OPEN_ERRORS.contains(&name.as_str())).count() > 1 {
+            faults.push(format!("{}: several enums of errors in one module", file.name));
+        }
+    }
+    none(&faults);
+}
+
+#[test]
+fn files_are_short() {
+    let mut faults = Vec::new();
+    for file in sources() {
+        let (lines, excused) = (file.lines().len(), LONG_FILES.iter().any(|(name, _)| *name == file.name));
+        if (lines > FILE_LINES) != excused {
+            faults.push(format!("{}: {lines} lines without tests", file.name));
+        }
+    }
+    none(&faults);
+}
+
+fn banned(file: &File, table: &[(&str, &str)], faults: &mut Vec<String>) {
+    for (at, line) in file.text.lines().enumerate() {
+        for (word, instead) in table.iter().filter(|(word, _)| line.contains(word)) {
+            faults.push(format!("{}:{}: `{word}`: {instead}", file.name, at + 1));
+        }
+    }
+}
+
+#[test]
+fn nothing_banned_is_anywhere() {
+    let mut faults = Vec::new();
+    for file in project() {
+        banned(&file, &BANNED, &mut faults);
+        if file.is_source() {
+            banned(&file, &BANNED_IN_CODE, &mut faults);
+        }
+    }
+    none(&faults);
+}
+
+/// The checks see what they are for.
+mod checks {
+    use super::*;
+
+    #[test]
+    fn errors_are_seen() {
+        let text =
+            "#[derive(Debug, Error)]\n#[error(\"x\")]\npub(super) struct A;\n\n#[derive(Error, Clone)]\nenum B {\n";
+        let expected = [("struct", "A"), ("enum", "B")].map(|(word, name)| (word.to_owned(), name.to_owned()));
+        assert_eq!(errors(text), expected);
+    }
+
+    #[test]
+    fn banned_words_are_seen_with_their_line() {
+        let file = File { name: "src/x.rs".to_owned(), text: format!("\n    {}1);", concat!("dbg", "!(")) };
+        let mut faults = Vec::new();
+        banned(&file, &BANNED_IN_CODE, &mut faults);
+        assert_eq!(faults.len(), 1);
+        assert!(faults[0].starts_with("src/x.rs:2: "), "{faults:?}");
+    }
+}

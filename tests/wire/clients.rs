@@ -1,0 +1,97 @@
+//! Client libraries that people use, with permessage-deflate. `make clients` fetches them and runs this; `make test` needs no
+//! network and passes over it.
+//!
+//! What a client has to do, given an URL and a count: connect with compression, print what was agreed on, register `*.*.*`
+//! and a SPEC of three thousand letters, print the two answers, print so many events, close with 1000, end with 0.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::common::{Hydrant, Seen, patiently};
+use serde_json::json;
+use tokio::sync::mpsc::{self, Receiver};
+
+/// Events of all sizes; those from 256 bytes on come deflated.
+const EVENTS: usize = 120;
+
+fn events() -> Vec<String> {
+    let text = |at: usize| "a sentence that comes again, \u{e9} and all ".repeat(at * at / 16);
+    let event = |at: usize| json!({"Type": "machines", "Action": "update", "Key": at.to_string(), "Object": text(at)});
+    (0..EVENTS).map(|at| event(at).to_string()).collect()
+}
+
+struct Client {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Client {
+    fn start(command: &mut Command, url: &str) -> Self {
+        let command = command.arg(url).arg(EVENTS.to_string()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{error}: run `make clients`"));
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (said, lines) = mpsc::channel(1);
+        std::thread::spawn(move || out.lines().try_for_each(|line| said.blocking_send(line.unwrap())));
+        Self { child, lines }
+    }
+
+    async fn line(&mut self) -> String {
+        patiently("a line", self.lines.recv()).await.expect("the client goes on")
+    }
+}
+
+async fn try_out(command: &mut Command) {
+    let server = Hydrant::start("shards = 2").await;
+    let mut plain = server.watch(&["*.*.*"]).await;
+    let url = format!("ws://{}/api/v3/ws?token={}", server.address(), server.token().await);
+    let mut client = Client::start(command, &url);
+    let agreed = client.line().await;
+    assert_eq!(agreed, "permessage-deflate; server_no_context_takeover; client_no_context_takeover");
+    assert_eq!(Seen::read(&client.line().await).name(), "websocket.register.*.*.*");
+    let long = format!("websocket.register.a.b.{}", "c".repeat(3000));
+    assert_eq!(Seen::read(&client.line().await).name(), long, "deflated, or in part, by the client");
+    server.post(&format!("[{}]", events().join(","))).await;
+    let mut large = 0;
+    for at in 0..EVENTS {
+        let expected = plain.text().await;
+        large += u64::from(expected.len() >= 256);
+        assert!(client.line().await == expected, "event {at}");
+    }
+    assert_eq!(patiently("the end", client.lines.recv()).await, None);
+    assert!(client.child.wait().unwrap().success());
+    assert_eq!(server.metric("hydrant_event_serialisations_total{encoding=\"deflate\"}").await, large);
+    server.until("hydrant_disconnects_total{reason=\"normal\"}", 1).await;
+}
+
+/// Where `make clients` puts what it has fetched.
+fn fetched(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients").join(path)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Go's gorilla/websocket, from the network: make clients"]
+async fn go_gorilla() {
+    try_out(&mut Command::new(fetched("go-client"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Node's ws, from the network: make clients"]
+async fn node_ws() {
+    try_out(Command::new("node").arg(fetched("node/client.mjs"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Python's websockets, from the network: make clients"]
+async fn python_websockets() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/python/client.py");
+    try_out(Command::new(fetched("python/bin/python")).arg(script)).await;
+}

@@ -1,0 +1,13 @@
+//! What goes over the wire, to the byte: commands and answers, frames, compression, TLS, and the clients that people use.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod clients;
+mod deflate;
+mod drpcli;
+mod frames;
+mod protocol;
+mod tls;
