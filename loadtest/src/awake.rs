@@ -21,7 +21,7 @@ use crate::wire::Wire;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// See the module's text. The questions end when this is dropped.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ impl Awake {
     /// # Errors
     /// The peer cannot be reached.
     pub fn begin(address: SocketAddr, wire: Wire) -> Result<Self> {
-        let mut socket = TcpStream::connect_timeout(&address, PATIENCE).context("cannot keep the peer awake")?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        let mut socket = TcpStream::connect_timeout(&address, TIMEOUT).context("cannot keep the peer awake")?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
         socket.write_all(&wire.greeting("awake"))?;
         let (end, ended) = channel::<()>();
         let ask = move || {

@@ -101,7 +101,7 @@ pub struct Checker {
     /// What was counted so far.
     pub counts: Counts,
     /// Why the first connection that was lost was lost.
-    pub trouble: Option<String>,
+    pub first_error: Option<String>,
 }
 
 impl Checker {
@@ -127,7 +127,7 @@ impl Checker {
             good: Vec::new(),
             waiting: 0,
             counts: Counts::default(),
-            trouble: None,
+            first_error: None,
         }
     }
 
@@ -241,7 +241,7 @@ impl Checker {
 
     /// Client `client` has lost its connection: what it has not got, it will not get.
     pub fn lost(&mut self, client: usize, reason: &str) {
-        self.trouble.get_or_insert_with(|| reason.to_owned());
+        self.first_error.get_or_insert_with(|| reason.to_owned());
         let end = self.turn.end;
         let was_waiting = {
             let state = &self.clients[client];

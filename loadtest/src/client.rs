@@ -22,7 +22,7 @@ use nix::sys::time::TimeSpec;
 use crate::endpoint::{Endpoint, Stream};
 use crate::frame::{self, Frame, Opcode};
 use crate::inflate::Inflater;
-use crate::wire::{Heard, Wire};
+use crate::wire::{Incoming, Wire};
 
 /// The read buffer; at K = 64 and 1 KB a client's burst fits.
 const BUFFER: usize = 256 << 10;
@@ -160,14 +160,14 @@ impl Swarm {
         self.clients[client].send(self.common.wire.opcode(), message, mask)
     }
 
-    /// Waits for something to come or for [`Swarm::waker`], at most `patience`. Unlike [`Swarm::poll`] it does not round up
+    /// Waits for something to come or for [`Swarm::waker`], at most `timeout`. Unlike [`Swarm::poll`] it does not round up
     /// to milliseconds.
     ///
     /// # Errors
     /// The kernel refuses to poll.
-    pub fn wait(&self, patience: Duration) -> Result<()> {
+    pub fn wait(&self, timeout: Duration) -> Result<()> {
         let mut polls = [PollFd::new(self.poll.registry().as_fd(), PollFlags::POLLIN)];
-        match ppoll(&mut polls, Some(TimeSpec::from_duration(patience)), None) {
+        match ppoll(&mut polls, Some(TimeSpec::from_duration(timeout)), None) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(e) => Err(e).context("cannot poll"),
         }
@@ -181,12 +181,12 @@ impl Swarm {
         Waker::new(self.poll.registry(), WAKE).context("cannot wake the readers")
     }
 
-    /// Waits for something to come, at most `patience`, and takes it.
+    /// Waits for something to come, at most `timeout`, and takes it.
     ///
     /// # Errors
     /// The kernel refuses to poll. What goes wrong on one connection is told to the sink.
-    pub fn poll(&mut self, patience: Duration, sink: &mut dyn Sink) -> Result<()> {
-        match self.poll.poll(&mut self.events, Some(patience)) {
+    pub fn poll(&mut self, timeout: Duration, sink: &mut dyn Sink) -> Result<()> {
+        match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other.context("cannot poll")?,
         }
@@ -195,8 +195,8 @@ impl Swarm {
             let client = &mut self.clients[index];
             self.visits += 1;
             let result = client.drain(&mut self.common, event.is_read_closed(), &mut |heard| match heard {
-                Heard::Event(text) => sink.text(index, text),
-                Heard::Answered | Heard::Question => sink.answered(index),
+                Incoming::Event(text) => sink.text(index, text),
+                Incoming::Answered | Incoming::Question => sink.answered(index),
             });
             if let Err(e) = result
                 && client.open
@@ -211,19 +211,19 @@ impl Swarm {
     /// Registers `spec(client)` on every client and waits until all have been answered.
     ///
     /// # Errors
-    /// A registration is refused, a connection ends, or the answers are not there after `patience`.
-    pub fn register(&mut self, patience: Duration, spec: impl Fn(usize) -> String) -> Result<()> {
+    /// A registration is refused, a connection ends, or the answers are not there after `timeout`.
+    pub fn register(&mut self, timeout: Duration, spec: impl Fn(usize) -> String) -> Result<()> {
         self.subscriptions += 1;
         for client in 0..self.len() {
             self.send(client, &self.common.wire.subscribe(&spec(client), self.subscriptions))?;
         }
-        let mut answers = Answers { wanted: self.len(), trouble: None };
-        let deadline = Instant::now() + patience;
+        let mut answers = Answers { wanted: self.len(), first_error: None };
+        let deadline = Instant::now() + timeout;
         while answers.wanted > 0 {
-            ensure!(Instant::now() < deadline, "{} registrations were not answered in {patience:?}", answers.wanted);
+            ensure!(Instant::now() < deadline, "{} registrations were not answered in {timeout:?}", answers.wanted);
             self.poll(Duration::from_millis(100), &mut answers)?;
-            if let Some(trouble) = answers.trouble {
-                bail!("{trouble}");
+            if let Some(first_error) = answers.first_error {
+                bail!("{first_error}");
             }
         }
         Ok(())
@@ -233,7 +233,7 @@ impl Swarm {
 /// Counts the answers to commands.
 struct Answers {
     wanted: usize,
-    trouble: Option<String>,
+    first_error: Option<String>,
 }
 
 impl Sink for Answers {
@@ -244,7 +244,7 @@ impl Sink for Answers {
         if is_answer && text.contains(&format!("\"Type\":\"{ANSWER_TYPE}\",\"Action\":\"register\"")) {
             self.wanted = self.wanted.saturating_sub(1);
         } else if is_answer {
-            self.trouble.get_or_insert_with(|| format!("client {client}: {}", crate::http::said(payload)));
+            self.first_error.get_or_insert_with(|| format!("client {client}: {}", crate::http::said(payload)));
         }
     }
 
@@ -253,7 +253,7 @@ impl Sink for Answers {
     }
 
     fn closed(&mut self, client: usize, reason: &str) {
-        self.trouble.get_or_insert_with(|| format!("client {client} was disconnected: {reason}"));
+        self.first_error.get_or_insert_with(|| format!("client {client} was disconnected: {reason}"));
     }
 }
 
@@ -266,7 +266,7 @@ impl Client {
     }
 
     /// Reads until there is nothing more. `ended`: the peer has closed, so read on to the end.
-    fn drain(&mut self, common: &mut Common, ended: bool, on: &mut dyn FnMut(Heard<'_>)) -> Result<()> {
+    fn drain(&mut self, common: &mut Common, ended: bool, on: &mut dyn FnMut(Incoming<'_>)) -> Result<()> {
         let mut buffer = std::mem::take(&mut common.buffer);
         let result = self.drain_into(&mut buffer, common, ended, on);
         common.buffer = buffer;
@@ -278,7 +278,7 @@ impl Client {
         buffer: &mut [u8],
         common: &mut Common,
         ended: bool,
-        on: &mut dyn FnMut(Heard<'_>),
+        on: &mut dyn FnMut(Incoming<'_>),
     ) -> Result<()> {
         loop {
             let kept = self.cut.len();
@@ -306,7 +306,7 @@ impl Client {
     }
 
     /// A frame that is longer than the buffer: it is put together in `cut`.
-    fn drain_long(&mut self, common: &mut Common, on: &mut dyn FnMut(Heard<'_>)) -> Result<()> {
+    fn drain_long(&mut self, common: &mut Common, on: &mut dyn FnMut(Incoming<'_>)) -> Result<()> {
         let mut bytes = std::mem::take(&mut self.cut);
         let mut chunk = vec![0; BUFFER];
         let outcome = loop {
@@ -326,7 +326,7 @@ impl Client {
     }
 
     /// Takes the whole frames of `bytes`; returns how many bytes that was.
-    fn take(&mut self, bytes: &[u8], common: &mut Common, on: &mut dyn FnMut(Heard<'_>)) -> Result<usize> {
+    fn take(&mut self, bytes: &[u8], common: &mut Common, on: &mut dyn FnMut(Incoming<'_>)) -> Result<usize> {
         let mut at = 0;
         while let Some(frame) = frame::first(&bytes[at..])? {
             match frame.opcode {
@@ -341,13 +341,13 @@ impl Client {
     }
 
     /// Takes the messages of a frame with data.
-    fn data(&mut self, frame: &Frame<'_>, common: &mut Common, on: &mut dyn FnMut(Heard<'_>)) -> Result<()> {
+    fn data(&mut self, frame: &Frame<'_>, common: &mut Common, on: &mut dyn FnMut(Incoming<'_>)) -> Result<()> {
         common.wire.check(frame, common.deflate)?;
         let message = if frame.deflated { common.inflater.message(frame.payload)? } else { frame.payload };
         let mut questions = 0;
-        let mut hear = |heard: Heard<'_>| {
+        let mut hear = |heard: Incoming<'_>| {
             match heard {
-                Heard::Question => questions += 1,
+                Incoming::Question => questions += 1,
                 other => on(other),
             }
             Ok(())

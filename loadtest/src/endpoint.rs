@@ -6,21 +6,22 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
+use hydrant::client::{Credentials, Endpoint as Location};
 use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::http::{read_body, read_head, said};
-use crate::tls;
+use crate::tls::{self, Trust};
 use crate::wire::Wire;
 
 /// How long a handshake or a reply may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Connections from one loopback address; below the number of ports that the kernel hands out.
 const PER_SOURCE: usize = 20_000;
@@ -28,51 +29,22 @@ const PER_SOURCE: usize = 20_000;
 /// What permessage-deflate is offered with: what hydrant and NATS agree to.
 const DEFLATE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
-/// A user's name and password, or a token.
-#[derive(Clone)]
-pub enum Credentials {
-    /// The system wants none.
-    None,
-    /// Sent as `Authorization: Basic`.
-    Password {
-        /// The user's name.
-        user: String,
-        /// The password.
-        password: String,
-    },
-    /// Sent as `Authorization: Bearer`.
-    Token(String),
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Credentials(redacted)")
-    }
-}
-
-impl Credentials {
-    /// A line of a request's head, or nothing.
-    fn header(&self) -> String {
-        match self {
-            Self::None => String::new(),
-            Self::Password { user, password } => {
-                let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-                format!("Authorization: Basic {pair}\r\n")
-            }
-            Self::Token(token) => format!("Authorization: Bearer {token}\r\n"),
-        }
-    }
-}
-
 /// A server that speaks the protocol.
 #[derive(Clone)]
 pub struct Endpoint {
-    authority: String,
+    location: Location,
     address: SocketAddr,
     tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
-    credentials: Credentials,
+    /// A line of a request's head, or nothing.
+    authorization: String,
+    /// Who the authorization is a password of.
+    user: Option<String>,
     wire: Wire,
     deflate: bool,
+    /// Of the websocket's path; empty, or with its `?`.
+    query: String,
+    /// How long a handshake or a reply may take.
+    timeout: Duration,
 }
 
 impl fmt::Debug for Endpoint {
@@ -81,42 +53,35 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// Whom to believe when the server shows its certificate.
-#[derive(Debug, Clone, Copy)]
-pub enum Trust<'p> {
-    /// Anybody.
-    Anyone,
-    /// Those who are signed by a certificate in this PEM file.
-    Authorities(&'p Path),
-    /// Nobody: only plain connections can be made.
-    Nobody,
-}
-
 impl Endpoint {
-    /// An endpoint by its URL: `http`, `https`, `ws` or `wss`, with host and port.
+    /// An endpoint by its URL, as the commands of hydrant read it: `http`, `https`, `ws` or `wss`, host and port.
     ///
     /// # Errors
-    /// The URL makes no sense, the host has no address, or TLS is asked for and nobody is trusted.
-    pub fn new(url: &str, trust: Trust<'_>, credentials: Credentials) -> Result<Self> {
-        let (scheme, rest) =
-            url.split_once("://").with_context(|| format!("{url:?} is not a URL such as https://host:8092"))?;
-        let authority = rest.split('/').next().unwrap_or_default().to_owned();
-        let secure = match scheme {
-            "http" | "ws" => false,
-            "https" | "wss" => true,
-            other => bail!("{other:?} is not a scheme we know: http, https, ws or wss"),
+    /// The URL or the credentials make no sense, the host has no address, or TLS is asked for and nobody is trusted.
+    pub fn new(url: &str, trust: Trust<'_>, credentials: Option<&Credentials>) -> Result<Self> {
+        ensure!(url.contains("://"), "{url:?} is not a URL such as https://host:8092");
+        let location: Location = url.parse()?;
+        let mut addresses = (location.host.as_str(), location.port)
+            .to_socket_addrs()
+            .with_context(|| format!("cannot find {location}"))?;
+        let address = addresses.next().with_context(|| format!("{location} has no address"))?;
+        let tls = location.tls.then(|| tls::config(trust, location.host.clone())).transpose()?;
+        let authorization = credentials.map(header).transpose()?.unwrap_or_default();
+        let user = match credentials {
+            Some(Credentials::Password { user, .. }) => Some(user.clone()),
+            _ => None,
         };
-        let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
-        let host = host.trim_matches(['[', ']']).to_owned();
-        let with_port = if authority.ends_with(']') || !authority.contains(':') {
-            format!("{authority}:8092")
-        } else {
-            authority.clone()
-        };
-        let mut addresses = with_port.to_socket_addrs().with_context(|| format!("cannot find {with_port:?}"))?;
-        let address = addresses.next().with_context(|| format!("{with_port:?} has no address"))?;
-        let tls = secure.then(|| tls::config(trust, host)).transpose()?;
-        Ok(Self { authority, address, tls, credentials, wire: Wire::Drp, deflate: false })
+        Ok(Self {
+            location,
+            address,
+            tls,
+            authorization,
+            user,
+            wire: Wire::Drp,
+            deflate: false,
+            query: String::new(),
+            timeout: TIMEOUT,
+        })
     }
 
     /// The same endpoint with another protocol.
@@ -129,6 +94,37 @@ impl Endpoint {
     #[must_use]
     pub fn deflating(self, deflate: bool) -> Self {
         Self { deflate, ..self }
+    }
+
+    /// The same endpoint, whose websockets are opened with a query.
+    #[must_use]
+    pub fn with_query(self, query: &str) -> Self {
+        Self { query: format!("?{query}"), ..self }
+    }
+
+    /// The same endpoint, whose handshakes and replies may take so long.
+    #[must_use]
+    pub fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// The same endpoint, as somebody else.
+    ///
+    /// # Errors
+    /// The credentials cannot stand in a header.
+    pub fn with_credentials(self, credentials: &Credentials) -> Result<Self> {
+        Ok(Self { authorization: header(credentials)?, user: None, ..self })
+    }
+
+    /// The same endpoint, as nobody.
+    #[must_use]
+    pub fn without_credentials(self) -> Self {
+        Self { authorization: String::new(), user: None, ..self }
+    }
+
+    /// Whether TLS is spoken there.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// What is spoken there.
@@ -148,7 +144,7 @@ impl Endpoint {
 
     /// The endpoint without credentials.
     pub fn url(&self) -> String {
-        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.authority)
+        self.location.to_string()
     }
 
     /// A connection. `index` tells how many were made before, so that loopback ports do not run short.
@@ -156,7 +152,20 @@ impl Endpoint {
     /// # Errors
     /// The server cannot be reached, or its certificate is not believed.
     pub fn connect(&self, index: usize) -> Result<Stream> {
-        let socket = self.tcp(index).with_context(|| format!("cannot connect to {}", self.url()))?;
+        self.over(unconnected(self.address, index))
+    }
+
+    /// A connection from another address of this machine.
+    ///
+    /// # Errors
+    /// As [`Endpoint::connect`], or the address is not this machine's.
+    pub fn connect_from(&self, source: Ipv4Addr) -> Result<Stream> {
+        self.over(bound(self.address, source))
+    }
+
+    fn over(&self, socket: io::Result<Socket>) -> Result<Stream> {
+        let socket = socket.and_then(|socket| self.tcp(socket));
+        let socket = socket.with_context(|| format!("cannot connect to {}", self.url()))?;
         let Some((config, name)) = &self.tls else { return Ok(Stream::Plain(socket)) };
         let mut session = rustls::ClientConnection::new(Arc::clone(config), name.clone())?;
         let mut socket = socket;
@@ -166,12 +175,11 @@ impl Endpoint {
         Ok(Stream::Tls(Box::new(rustls::StreamOwned::new(session, socket))))
     }
 
-    fn tcp(&self, index: usize) -> io::Result<TcpStream> {
-        let socket = unconnected(self.address, index)?;
-        socket.connect_timeout(&self.address.into(), PATIENCE)?;
+    fn tcp(&self, socket: Socket) -> io::Result<TcpStream> {
+        socket.connect_timeout(&self.address.into(), self.timeout)?;
         socket.set_tcp_nodelay(true)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(self.timeout))?;
+        socket.set_write_timeout(Some(self.timeout))?;
         Ok(socket.into())
     }
 
@@ -199,13 +207,13 @@ impl Endpoint {
         let more = self.wire.upgrade();
         let lines = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
         let upgrade = format!("{lines}\r\nSec-WebSocket-Key: {nonce}\r\n{deflate}{more}");
-        self.head("GET", self.wire.path(), &upgrade)
+        self.head("GET", &format!("{}{}", self.wire.path(), self.query), &upgrade)
     }
 
     /// The head of a request.
     pub fn head(&self, method: &str, path: &str, more: &str) -> String {
-        let (host, credentials) = (&self.authority, self.credentials.header());
-        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{credentials}{more}\r\n")
+        let (host, authorization) = (self.location.authority(), &self.authorization);
+        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}{more}\r\n")
     }
 
     /// The body of a reply to a GET over a connection of its own.
@@ -222,30 +230,58 @@ impl Endpoint {
         Ok(body)
     }
 
+    /// Waits until the credentials are good: a server takes a change of its users within seconds.
+    ///
+    /// # Errors
+    /// They are not good in time; the error has the last answer.
+    pub fn wait_until_known(&self) -> Result<()> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            match self.get("/api/v3/info") {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => thread::sleep(Duration::from_millis(250)),
+            }
+        }
+    }
+
     /// The same endpoint with a token in place of the password, so that a thousand connections do not cost the
     /// server a thousand password hashes. Without tokens on the server it stays as it is.
     #[must_use]
     pub fn with_token(self) -> Self {
-        let Credentials::Password { user, .. } = &self.credentials else { return self };
+        let Some(user) = &self.user else { return self };
         let reply = self.get(&format!("/api/v3/users/{user}/token?ttl=1d"));
         let value: Option<serde_json::Value> = reply.ok().and_then(|body| serde_json::from_slice(&body).ok());
-        match value.as_ref().and_then(|value| value["Token"].as_str()) {
-            Some(token) => Self { credentials: Credentials::Token(token.to_owned()), ..self },
+        let token = value.as_ref().and_then(|value| value["Token"].as_str());
+        match token.and_then(|token| header(&Credentials::Token(token.to_owned())).ok()) {
+            Some(authorization) => Self { authorization, user: None, ..self },
             None => self,
         }
     }
 }
 
+/// The line of a request's head that tells who is asking.
+fn header(credentials: &Credentials) -> Result<String> {
+    let value = credentials.header()?;
+    Ok(format!("Authorization: {}\r\n", value.to_str().context("credentials are ASCII")?))
+}
+
 /// A socket that is to be connected to `address` as number `index`: loopback ports of one source address run short.
 pub(crate) fn unconnected(address: SocketAddr, index: usize) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if let IpAddr::V4(target) = address.ip()
         && target.is_loopback()
         && index >= PER_SOURCE
     {
         let source = u8::try_from(1 + index / PER_SOURCE).unwrap_or(u8::MAX);
-        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, source), 0)).into())?;
+        return bound(address, Ipv4Addr::new(127, 0, 0, source));
     }
+    Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
+}
+
+/// A socket that is to be connected to `address` from `source`.
+fn bound(address: SocketAddr, source: Ipv4Addr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
     Ok(socket)
 }
 
@@ -307,13 +343,13 @@ mod tests {
 
     fn endpoint(url: &str) -> Result<Endpoint> {
         let credentials = Credentials::Password { user: "u".to_owned(), password: "pa55".to_owned() };
-        Endpoint::new(url, Trust::Nobody, credentials)
+        Endpoint::new(url, Trust::Nobody, Some(&credentials))
     }
 
     #[test]
     fn urls_are_read() {
-        assert_eq!(endpoint("ws://127.0.0.1:81/api").unwrap().address.to_string(), "127.0.0.1:81");
-        assert_eq!(endpoint("http://127.0.0.1").unwrap().address.port(), 8_092);
+        assert_eq!(endpoint("ws://127.0.0.1:81").unwrap().address.to_string(), "127.0.0.1:81");
+        assert_eq!(endpoint("http://127.0.0.1").unwrap().address.port(), 80);
         assert_eq!(endpoint("http://[::1]:99").unwrap().address.to_string(), "[::1]:99");
         for bad in ["127.0.0.1:81", "ftp://127.0.0.1", "http://no such host:1", "https://127.0.0.1:1"] {
             assert!(endpoint(bad).is_err(), "{bad}");
@@ -335,6 +371,6 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let endpoint = endpoint("http://127.0.0.1:81").unwrap();
-        assert!(!format!("{endpoint:?} {:?}", endpoint.credentials).contains("pa55"));
+        assert!(!format!("{endpoint:?}").contains("pa55"));
     }
 }

@@ -7,6 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 /// Bytes of head that a reply may have.
 const HEAD_MAX: usize = 64 << 10;
 
+/// Header fields that a reply may have.
+const HEADERS_MAX: usize = 64;
+
 /// The start of an error's body, for a message.
 pub fn said(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().take(300).collect::<String>().trim().to_owned()
@@ -36,39 +39,36 @@ pub fn read_head(stream: &mut impl Read) -> Result<(Head, Vec<u8>)> {
         let got = stream.read(&mut chunk).context("no reply")?;
         ensure!(got > 0, "the server ended the connection instead of replying");
         bytes.extend_from_slice(&chunk[..got]);
-        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            let rest = bytes.split_off(end + 4);
-            return Ok((parse_head(&String::from_utf8_lossy(&bytes))?, rest));
+        if let Some((head, length)) = parse_head(&bytes)? {
+            return Ok((head, bytes.split_off(length)));
         }
         ensure!(bytes.len() < HEAD_MAX, "the head of the reply has no end");
     }
 }
 
-/// Reads the text of a whole head.
+/// The head at the start of `bytes`, and its length; nothing if its end has not come.
 ///
 /// # Errors
 /// It is not a reply's.
-pub(crate) fn parse_head(text: &str) -> Result<Head> {
-    let mut lines = text.split("\r\n");
-    let first = lines.next().unwrap_or_default();
-    let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
-    let status = status.with_context(|| format!("{first:?} is not the start of a reply"))?;
-    let mut head = Head { status, length: None, retry_after: None, deflate: false };
-    for line in lines {
-        let Some((name, value)) = line.split_once(':') else { continue };
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => head.length = value.trim().parse().ok(),
-            "retry-after" => head.retry_after = value.trim().parse().ok(),
-            "sec-websocket-extensions" => {
-                head.deflate = value.contains("permessage-deflate") && value.contains("server_no_context_takeover");
-            }
-            _ => {}
-        }
-    }
-    if status == 204 {
-        head.length = Some(0);
-    }
-    Ok(head)
+pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(length) = response.parse(bytes).context("this is not an HTTP reply")? else {
+        return Ok(None);
+    };
+    let status = response.code.context("a reply has a status")?;
+    let value = |name: &str| {
+        let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        header.and_then(|header| std::str::from_utf8(header.value).ok()).map(str::trim)
+    };
+    let extensions = value("sec-websocket-extensions").unwrap_or_default();
+    let head = Head {
+        status,
+        length: if status == 204 { Some(0) } else { value("content-length").and_then(|text| text.parse().ok()) },
+        retry_after: value("retry-after").and_then(|text| text.parse().ok()),
+        deflate: extensions.contains("permessage-deflate") && extensions.contains("server_no_context_takeover"),
+    };
+    Ok(Some((head, length)))
 }
 
 /// Reads the rest of a body of which `body` has come.

@@ -21,7 +21,7 @@ use crate::publish::Publisher;
 use crate::report::{self, Bar, Chart, Figure, Machine, Outcome, Page, Section, Table, spread};
 use crate::session::Session;
 
-const PATIENCE: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Clients that are there before anything is weighed.
 const BASE: usize = 200;
@@ -61,7 +61,7 @@ pub struct Report {
 /// # Errors
 /// The server cannot be reached or refuses, or its process is not known.
 pub fn run(args: &IdleArgs) -> Result<Report> {
-    let cores = args.place.checked()?;
+    let cores = args.run.checked()?;
     let machine = Machine::here();
     let session = Session::open(&args.target, cores)?;
     let name = if session.endpoint.url().starts_with("https") { "server, TLS" } else { "server" };
@@ -94,7 +94,7 @@ fn measure(name: &str, size: [u32; 2], user: &str, session: &Session, core: Opti
 
     let events = checker.begin(1);
     publish(&publisher, wire.batch(checker.payloads(), events))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !checker.is_complete() && Instant::now() < deadline {
         swarm.poll(Duration::from_millis(50), &mut checker)?;
     }
@@ -124,7 +124,7 @@ fn base(session: &Session, publisher: &Publisher, user: &str, rest: u32) -> Resu
     let mut checker = Checker::for_all(Payloads::new(1_024, user, Spread::All)?, BASE);
     let events = checker.begin(1);
     publish(publisher, session.endpoint.wire().batch(checker.payloads(), events))?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !checker.is_complete() && Instant::now() < deadline {
         swarm.poll(Duration::from_millis(50), &mut checker)?;
     }
@@ -147,7 +147,7 @@ impl Sink for Nobody {
 
 fn publish(publisher: &Publisher, body: Vec<u8>) -> Result<()> {
     publisher.send(vec![body])?;
-    ensure!(publisher.answered(PATIENCE)?.is_some(), "what was published is not answered");
+    ensure!(publisher.answered(TIMEOUT)?.is_some(), "what was published is not answered");
     Ok(())
 }
 
@@ -162,7 +162,7 @@ fn registered(session: &Session, clients: usize) -> Result<Swarm> {
     let mut swarm = session.swarm(false, clients, &mut || bar.inc(1))?;
     bar.finish_and_clear();
     for at in 0..3 {
-        swarm.register(PATIENCE, |client| {
+        swarm.register(TIMEOUT, |client| {
             let [all, machine, jobs] = specs(client);
             [all, machine, jobs].into_iter().nth(at).unwrap_or_default()
         })?;

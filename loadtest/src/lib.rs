@@ -1,6 +1,7 @@
 //! The load generator of hydrant: what it measures and how is told in `docs/loadtest.md`.
 //!
-//! `args` is the command line. `burst`, `floor`, `compare`, `fleet`, `stall`, `idle` and `storm` are the work; `client` (many
+//! `args` is the command line. `burst`, `floor`, `compare`, `fleet`, `stall`, `idle`, `storm` and
+//! `hostile` are the work; `client` (many
 //! websockets on one thread), `wire` (what is said over them), `publish`, `check` and `payload` are what it is done with;
 //! `server`, `session`, `awake`, `cpu` and `report` are around it.
 //!
@@ -18,6 +19,7 @@ pub mod endpoint;
 pub mod fleet;
 pub mod floor;
 pub mod frame;
+pub mod hostile;
 pub mod http;
 pub mod idle;
 pub mod inflate;
@@ -67,6 +69,7 @@ fn dispatch(command: &Command) -> Result<(Box<dyn Outcome>, Output)> {
         Command::Stall(args) => Box::new(stall::run(args)?),
         Command::Idle(args) => Box::new(idle::run(args)?),
         Command::Storm(args) => Box::new(storm::run(args)?),
+        Command::Hostile(args) => Box::new(hostile::run(args)?),
         Command::Report(args) => Box::new(Difference::of(&args.before, &args.after, args.tolerance)?),
     };
     Ok((outcome, command.output().clone()))

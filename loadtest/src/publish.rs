@@ -20,13 +20,13 @@ use mio::Waker;
 use crate::cpu;
 use crate::endpoint::{Endpoint, Stream};
 use crate::http::{read_body, read_head, said};
-use crate::wire::{Heard, Wire};
+use crate::wire::{Incoming, Wire};
 
 /// How often a 429 is obeyed for one body.
 const RETRIES_MAX: u32 = 20;
 
 /// How long a peer may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A published batch.
 #[derive(Debug, Clone, Copy)]
@@ -92,12 +92,12 @@ impl Publisher {
         self.batches.send(bodies).context("the publisher has ended")
     }
 
-    /// The result of what was handed over; nothing if it has not come within `patience`.
+    /// The result of what was handed over; nothing if it has not come within `timeout`.
     ///
     /// # Errors
     /// The server refused it or cannot be reached any more.
-    pub fn answered(&self, patience: Duration) -> Result<Option<Published>> {
-        match self.results.recv_timeout(patience) {
+    pub fn answered(&self, timeout: Duration) -> Result<Option<Published>> {
+        match self.results.recv_timeout(timeout) {
             Ok(result) => result.map(Some),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => bail!("the publisher has ended"),
@@ -170,9 +170,9 @@ struct Direct {
 
 impl Direct {
     fn open(address: SocketAddr, wire: Wire) -> Result<Self> {
-        let mut socket = TcpStream::connect_timeout(&address, PATIENCE).context("cannot connect for publishing")?;
+        let mut socket = TcpStream::connect_timeout(&address, TIMEOUT).context("cannot connect for publishing")?;
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(TIMEOUT))?;
         socket.write_all(&wire.greeting("publisher"))?;
         Ok(Self { socket, wire, rest: Vec::new() })
     }
@@ -187,8 +187,8 @@ impl Direct {
             self.rest.extend_from_slice(&chunk[..got]);
             let (mut answered, mut asked) = (false, false);
             let used = self.wire.split(&self.rest, &mut |heard| {
-                answered |= heard == Heard::Answered;
-                asked |= heard == Heard::Question;
+                answered |= heard == Incoming::Answered;
+                asked |= heard == Incoming::Question;
                 Ok(())
             })?;
             self.rest.drain(..used);

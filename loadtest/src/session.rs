@@ -10,9 +10,10 @@ use crate::args::Target;
 use crate::awake::Awake;
 use crate::client::Swarm;
 use crate::cpu::{Cores, ProcessClock};
-use crate::endpoint::{Credentials, Endpoint, Trust};
+use crate::endpoint::Endpoint;
 use crate::publish::Publisher;
 use crate::server::{Launch, Server, System};
+use crate::tls::Trust;
 
 /// See the module's text. A server that was started ends when this is dropped.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl Session {
     /// It does not start.
     pub fn peer(launch: &Launch) -> Result<Self> {
         let server = Server::start(launch)?;
-        let endpoint = Endpoint::new(&server.url, Trust::Anyone, Credentials::None)?.speaking(launch.system.wire());
+        let endpoint = Endpoint::new(&server.url, Trust::Anyone, None)?.speaking(launch.system.wire());
         let clock = Some(ProcessClock::of(server.pid())?);
         let info = serde_json::json!({ "version": launch.system.version(&launch.program) });
         Ok(Self { endpoint, info, clock, server: Some(server), metrics: None })
@@ -101,10 +102,8 @@ impl Session {
 
     /// The server's metrics, summed up over labels and, with its labels, each; nothing if we do not know where they are.
     pub fn metrics(&self) -> HashMap<String, f64> {
-        let endpoint = self
-            .metrics
-            .as_ref()
-            .and_then(|place| Endpoint::new(&format!("http://{place}"), Trust::Nobody, Credentials::None).ok());
+        let endpoint =
+            self.metrics.as_ref().and_then(|host| Endpoint::new(&format!("http://{host}"), Trust::Nobody, None).ok());
         let body = endpoint.and_then(|endpoint| endpoint.get("/metrics").ok()).unwrap_or_default();
         parse_metrics(&String::from_utf8_lossy(&body))
     }
@@ -118,6 +117,14 @@ impl Session {
         server.restart(abruptly)?;
         self.clock = Some(ProcessClock::of(server.pid())?);
         Ok(true)
+    }
+
+    /// Makes a user without any role in a server of ours; its token.
+    ///
+    /// # Errors
+    /// The server is not ours, or its program refuses.
+    pub fn guest_token(&self) -> Result<String> {
+        self.server.as_ref().context("the server is not ours")?.guest_token()
     }
 
     /// Adds to an error what a server of ours has said last.

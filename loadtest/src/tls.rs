@@ -1,5 +1,6 @@
 //! TLS as a client: whom to believe.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,7 +10,16 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CipherSuite, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use crate::endpoint::Trust;
+/// Whom to believe when the server shows its certificate.
+#[derive(Debug, Clone, Copy)]
+pub enum Trust<'p> {
+    /// Anybody.
+    Anyone,
+    /// Those who are signed by a certificate in this PEM file.
+    Authorities(&'p Path),
+    /// Nobody: only plain connections can be made.
+    Nobody,
+}
 
 /// The client's side of TLS with `host`.
 ///

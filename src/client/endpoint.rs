@@ -105,7 +105,10 @@ impl fmt::Debug for Credentials {
 
 impl Credentials {
     /// The `Authorization` header, marked as sensitive.
-    fn header(&self) -> Result<HeaderValue, ClientError> {
+    ///
+    /// # Errors
+    /// The user's name has a colon, or a token has characters that no header may have.
+    pub fn header(&self) -> Result<HeaderValue, ClientError> {
         let text = match self {
             Self::Password { user, .. } if user.contains(':') => {
                 return Err(ClientError::Credentials("a user's name has no colon"));

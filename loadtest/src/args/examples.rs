@@ -39,5 +39,11 @@ pub(super) const IDLE: &str = "Example: hydrant-loadtest idle --serve target/rel
 /// Of `storm`.
 pub(super) const STORM: &str = "Example: hydrant-loadtest storm --serve target/release/hydrant -n 10000 --loss restart";
 
+/// Of `hostile`.
+pub(super) const HOSTILE: &str = "\
+Examples:
+  hydrant-loadtest hostile --serve target/release/hydrant --html hostile.html
+  hydrant-loadtest hostile --serve target/release/hydrant --only regex,logins --seconds 10 --enforce";
+
 /// Of `report`.
 pub(super) const REPORT: &str = "Example: hydrant-loadtest report before.json after.json --html difference.html";

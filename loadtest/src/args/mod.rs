@@ -1,8 +1,9 @@
 //! The command line.
 
 mod examples;
+mod hostile;
 mod peers;
-mod place;
+mod run;
 mod target;
 
 use std::path::PathBuf;
@@ -10,8 +11,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+pub use hostile::{Attack, HostileArgs};
 pub use peers::{Peer, PeerArgs};
-pub use place::{Output, Place, Work};
+pub use run::{Output, RunArgs, Work};
 pub use target::Target;
 
 /// Fleet simulator and socket-level benchmark of hydrant, and of what else speaks its protocol.
@@ -50,6 +52,9 @@ pub enum Command {
     /// Everybody loses the connection at once and comes back.
     #[command(after_help = examples::STORM)]
     Storm(StormArgs),
+    /// Hostile clients of many kinds, one after the other: what the others notice of each.
+    #[command(after_help = examples::HOSTILE)]
+    Hostile(Box<HostileArgs>),
     /// Compare two results kept by --json: ratios, and what has become worse.
     #[command(after_help = examples::REPORT)]
     Report(ReportArgs),
@@ -59,13 +64,14 @@ impl Command {
     /// What is kept.
     pub fn output(&self) -> &Output {
         match self {
-            Self::Floor(args) => &args.work.place.output,
-            Self::Burst(args) => &args.work.place.output,
-            Self::Compare(args) => &args.place.output,
-            Self::Fleet(args) => &args.place.output,
-            Self::Stall(args) => &args.place.output,
-            Self::Idle(args) => &args.place.output,
-            Self::Storm(args) => &args.place.output,
+            Self::Floor(args) => &args.work.run.output,
+            Self::Burst(args) => &args.work.run.output,
+            Self::Compare(args) => &args.run.output,
+            Self::Fleet(args) => &args.run.output,
+            Self::Stall(args) => &args.run.output,
+            Self::Idle(args) => &args.run.output,
+            Self::Storm(args) => &args.run.output,
+            Self::Hostile(args) => &args.run.output,
             Self::Report(args) => &args.output,
         }
     }
@@ -187,7 +193,7 @@ pub struct CompareArgs {
     pub rest: u32,
     /// Where it runs and what is kept.
     #[command(flatten)]
-    pub place: Place,
+    pub run: RunArgs,
 }
 
 /// `fleet`.
@@ -228,7 +234,7 @@ pub struct FleetArgs {
     pub seed: u64,
     /// Where it runs and what is kept.
     #[command(flatten)]
-    pub place: Place,
+    pub run: RunArgs,
     /// The server.
     #[command(flatten)]
     pub target: Target,
@@ -245,7 +251,7 @@ pub struct StallArgs {
     pub rounds: u32,
     /// Where it runs and what is kept.
     #[command(flatten)]
-    pub place: Place,
+    pub run: RunArgs,
     /// The server.
     #[command(flatten)]
     pub target: Target,
@@ -282,7 +288,7 @@ pub struct IdleArgs {
     pub rest: u32,
     /// Where it runs and what is kept.
     #[command(flatten)]
-    pub place: Place,
+    pub run: RunArgs,
     /// The server.
     #[command(flatten)]
     pub target: Target,
@@ -320,7 +326,7 @@ pub struct StormArgs {
     pub patience: u32,
     /// Where it runs and what is kept.
     #[command(flatten)]
-    pub place: Place,
+    pub run: RunArgs,
     /// The server.
     #[command(flatten)]
     pub target: Target,

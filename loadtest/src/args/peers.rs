@@ -73,6 +73,6 @@ fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let go = std::env::var_os("GOBIN").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|home| Path::new(&home).join("go/bin"));
-    let places = std::env::split_paths(&path).chain(go).chain(home).chain([PathBuf::from("/usr/sbin")]);
-    places.map(|place| place.join(name)).find(|program| program.is_file())
+    let directories = std::env::split_paths(&path).chain(go).chain(home).chain([PathBuf::from("/usr/sbin")]);
+    directories.map(|directory| directory.join(name)).find(|program| program.is_file())
 }

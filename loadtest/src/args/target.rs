@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::{ArgGroup, Args};
+use hydrant::client::Credentials;
 
 use crate::cpu::Cores;
-use crate::endpoint::{Credentials, Endpoint, Trust};
+use crate::endpoint::Endpoint;
 use crate::server::{Launch, System};
+use crate::tls::Trust;
 
 /// The user that a server makes at its first start, as DRP does.
 const FIRST_USER: &str = "rocketskates:r0cketsk8ts";
@@ -76,18 +78,26 @@ impl Target {
     /// # Errors
     /// The URL or the credentials make no sense.
     pub fn endpoint_at(&self, url: &str) -> Result<Endpoint> {
-        let trust = match &self.ca {
-            _ if self.insecure || self.serve_tls => Trust::Anyone,
-            Some(path) => Trust::Authorities(path),
-            None => Trust::Nobody,
-        };
         let credentials = if let Some(token) = &self.token {
             Credentials::Token(token.clone())
         } else {
             let (user, password) = self.user_and_password()?;
             Credentials::Password { user: user.to_owned(), password: password.to_owned() }
         };
-        Endpoint::new(url, trust, credentials)
+        self.endpoint_with(url, &credentials)
+    }
+
+    /// The endpoint at `url`, as somebody else.
+    ///
+    /// # Errors
+    /// The URL or the credentials make no sense.
+    pub fn endpoint_with(&self, url: &str, credentials: &Credentials) -> Result<Endpoint> {
+        let trust = match &self.ca {
+            _ if self.insecure || self.serve_tls => Trust::Anyone,
+            Some(path) => Trust::Authorities(path),
+            None => Trust::Nobody,
+        };
+        Endpoint::new(url, trust, Some(credentials))
     }
 
     /// A hydrant that we start with the user that it makes at its first start.

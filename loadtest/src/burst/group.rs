@@ -6,89 +6,15 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::OTHER_FILES;
-use super::entrant::{Entrant, Start};
-use super::lane::{Limits, user};
-use super::piece::{Piece, Shape, frames};
-use crate::args::{Target, Work};
+use super::candidate::{Candidate, Open};
+use super::participant::{Participant, Start};
+use super::runner::Limits;
+use super::trial::{Shape, Trial, frames};
+use crate::args::Work;
 use crate::cpu::{self, Cores};
 use crate::floor::{Bounds, Floor, Measured};
 use crate::progress;
 use crate::report::{Case, Round};
-use crate::server::{Launch, System};
-use crate::session::Session;
-
-/// How a lane's bytes travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// As they are.
-    Plain,
-    /// With permessage-deflate.
-    Deflate,
-    /// Over TLS.
-    Tls,
-    /// Both.
-    TlsDeflate,
-}
-
-impl Transport {
-    /// As shown.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Deflate => "deflate",
-            Self::Tls => "TLS",
-            Self::TlsDeflate => "TLS+deflate",
-        }
-    }
-
-    pub(super) fn deflates(self) -> bool {
-        matches!(self, Self::Deflate | Self::TlsDeflate)
-    }
-}
-
-/// Where a lane's server comes from.
-#[derive(Debug, Clone)]
-pub enum Open {
-    /// A hydrant, ours or somebody else's.
-    Target(Box<Target>),
-    /// A peer that we start.
-    Peer(Launch),
-}
-
-/// One server and its clients.
-#[derive(Debug, Clone)]
-pub struct Lane {
-    /// As shown.
-    pub name: String,
-    /// What it is.
-    pub system: System,
-    /// How its bytes travel.
-    pub transport: Transport,
-    /// Connections.
-    pub clients: usize,
-    /// What every client registers, if not the usual.
-    pub spec: Option<String>,
-    /// Where it comes from.
-    pub open: Open,
-    /// The lane that its figures are divided by, round by round.
-    pub beside: Option<usize>,
-}
-
-impl Lane {
-    pub(super) fn open(&self, cores: Cores) -> Result<Session> {
-        match &self.open {
-            Open::Target(target) => Session::open(target, cores),
-            Open::Peer(launch) => Session::peer(launch),
-        }
-    }
-
-    fn user(&self) -> &str {
-        match &self.open {
-            Open::Target(target) => user(Some(target)),
-            Open::Peer(_) => user(None),
-        }
-    }
-}
 
 /// See the module's text.
 #[derive(Debug)]
@@ -120,66 +46,66 @@ impl Group {
         }
     }
 
-    /// Runs every shape on every lane, all taking turns. Returns what the servers say of themselves, and the results.
+    /// Runs every shape on every candidate, all taking turns. Returns what the servers say of themselves, and the results.
     ///
     /// # Errors
     /// A server cannot be started or reached, or refuses.
-    pub fn run(&self, shapes: &[Shape], lanes: &[Lane]) -> Result<(Vec<Value>, Vec<Case>)> {
-        let connections = lanes.iter().map(|lane| lane.clients as u64).sum::<u64>();
-        let first = lanes.first().map_or(0, |lane| lane.clients);
+    pub fn run(&self, shapes: &[Shape], candidates: &[Candidate]) -> Result<(Vec<Value>, Vec<Case>)> {
+        let connections = candidates.iter().map(|candidate| candidate.clients as u64).sum::<u64>();
+        let first = candidates.first().map_or(0, |candidate| candidate.clients);
         cpu::raise_file_limit(connections + first as u64 * 2 + OTHER_FILES)?;
         let mut floor = if self.floor { Some(Floor::new(first, self.cores)?) } else { None };
         cpu::pin(self.cores.client)?;
         let selective = shapes.first().is_some_and(|shape| shape.selective);
-        let mut entrants = Vec::new();
-        for lane in lanes {
-            entrants.push(Entrant::start(lane, self.start(lane, selective))?);
+        let mut participants = Vec::new();
+        for candidate in candidates {
+            participants.push(Participant::start(candidate, self.start(candidate, selective))?);
         }
-        let mut pieces = pieces(shapes, lanes)?;
-        self.rounds(lanes, &mut entrants, &mut pieces, floor.as_mut())?;
-        if let Some(last) = pieces.last_mut() {
-            for (entrant, piece) in entrants.iter_mut().zip(last) {
-                entrant.listen(piece)?;
+        let mut trials = trials(shapes, candidates)?;
+        self.rounds(candidates, &mut participants, &mut trials, floor.as_mut())?;
+        if let Some(last) = trials.last_mut() {
+            for (participant, trial) in participants.iter_mut().zip(last) {
+                participant.listen(trial)?;
             }
         }
-        let servers = entrants.into_iter().map(|entrant| entrant.info).collect();
-        Ok((servers, pieces.into_iter().flatten().map(Piece::finish).collect()))
+        let servers = participants.into_iter().map(|participant| participant.info).collect();
+        Ok((servers, trials.into_iter().flatten().map(Trial::finish).collect()))
     }
 
-    fn start(&self, lane: &Lane, selective: bool) -> Start {
-        let forgiving = matches!(lane.open, Open::Peer(_));
+    fn start(&self, candidate: &Candidate, selective: bool) -> Start {
+        let forgiving = matches!(candidate.open, Open::Peer(_));
         let turn = if forgiving { self.peer_timeout } else { self.turn_timeout };
         Start { cores: self.cores, limits: Limits { bounds: self.bounds, turn, forgiving }, selective }
     }
 
     fn rounds(
         &self,
-        lanes: &[Lane],
-        entrants: &mut [Entrant<'_>],
-        pieces: &mut [Vec<Piece>],
+        candidates: &[Candidate],
+        participants: &mut [Participant<'_>],
+        trials: &mut [Vec<Trial>],
         mut floor: Option<&mut Floor>,
     ) -> Result<()> {
-        let bar = progress::bar(u64::from(self.rounds) * pieces.len() as u64 * lanes.len() as u64, self.name);
+        let bar = progress::bar(u64::from(self.rounds) * trials.len() as u64 * candidates.len() as u64, self.name);
         for _ in 0..self.rounds {
-            for row in &mut *pieces {
+            for row in &mut *trials {
                 let mut sides = Vec::new();
-                for at in 0..entrants.len() {
-                    sides.push(entrants[at].round(&mut row[at])?);
-                    stay(entrants, row)?;
+                for at in 0..participants.len() {
+                    sides.push(participants[at].round(&mut row[at])?);
+                    stay(participants, row)?;
                     bar.inc(1);
                 }
                 let floor = match &mut floor {
-                    Some(floor) => Some(self.floor(floor, row, &lanes[0])?),
+                    Some(floor) => Some(self.floor(floor, row, &candidates[0])?),
                     None => None,
                 };
-                for (piece, side) in row.iter_mut().zip(sides) {
+                for (trial, side) in row.iter_mut().zip(sides) {
                     let Some(server) = side else { continue };
-                    let comparable = piece.case.connections == lanes[0].clients;
+                    let comparable = trial.case.connections == candidates[0].clients;
                     let floor = floor.filter(|_| comparable).map(Into::into);
-                    piece.case.rounds.push(Round { server: server.0, floor });
+                    trial.case.rounds.push(Round { server: server.0, floor });
                 }
             }
-            if entrants.iter().all(Entrant::is_out) {
+            if participants.iter().all(Participant::is_out) {
                 break;
             }
         }
@@ -187,24 +113,24 @@ impl Group {
         Ok(())
     }
 
-    /// The floor of the first lane's work.
-    fn floor(&self, floor: &mut Floor, row: &[Piece], first: &Lane) -> Result<Measured> {
-        let shape = row.first().context("there is at least one lane")?.shape;
+    /// The floor of the first candidate's work.
+    fn floor(&self, floor: &mut Floor, row: &[Trial], first: &Candidate) -> Result<Measured> {
+        let shape = row.first().context("there is at least one candidate")?.shape;
         let spread = shape.spread(first.clients);
         floor.measure(&frames(&shape, first.user(), spread)?, spread, self.bounds)
     }
 }
 
-fn stay(entrants: &mut [Entrant<'_>], row: &mut [Piece]) -> Result<()> {
-    entrants.iter_mut().zip(row).try_for_each(|(entrant, piece)| entrant.stay(piece))
+fn stay(participants: &mut [Participant<'_>], row: &mut [Trial]) -> Result<()> {
+    participants.iter_mut().zip(row).try_for_each(|(participant, trial)| participant.stay(trial))
 }
 
-/// By shape, then by lane.
-fn pieces(shapes: &[Shape], lanes: &[Lane]) -> Result<Vec<Vec<Piece>>> {
-    let piece = |shape: &Shape, lane: &Lane| {
-        let mut case = shape.case(&lane.name, lane.transport.name(), lane.clients);
-        case.beside = lane.beside.map(|other| lanes[other].name.clone());
-        Piece::new(*shape, lane.user(), case)
+/// By shape, then by candidate.
+fn trials(shapes: &[Shape], candidates: &[Candidate]) -> Result<Vec<Vec<Trial>>> {
+    let trial = |shape: &Shape, candidate: &Candidate| {
+        let mut case = shape.case(&candidate.name, candidate.transport.name(), candidate.clients);
+        case.beside = candidate.beside.map(|other| candidates[other].name.clone());
+        Trial::new(*shape, candidate.user(), case)
     };
-    shapes.iter().map(|shape| lanes.iter().map(|lane| piece(shape, lane)).collect()).collect()
+    shapes.iter().map(|shape| candidates.iter().map(|candidate| trial(shape, candidate)).collect()).collect()
 }

@@ -1,19 +1,21 @@
 //! The closed loop against a server: publish K events, wait until every client has got them, again.
 //!
-//! Rounds of all lanes, sizes and K are interleaved, and in each the floor is measured directly after the servers with
+//! Rounds of all candidates, sizes and K are interleaved, and in each the floor is measured directly after the servers with
 //! the same number of connections, sizes and K. A server's CPU time is that of the whole process, so it includes taking
 //! the events, checking and matching. It is divided by deliveries received and checked, not by writes.
 //!
 //! Why closed: with a fixed rate a slow server coalesces more and looks better by delivery; here K is what it says.
 
-mod entrant;
+mod candidate;
 mod group;
-mod lane;
-mod piece;
+mod participant;
+mod runner;
+mod trial;
 
 use anyhow::Result;
 
-pub use group::{Group, Lane, Open, Transport};
+pub use candidate::{Candidate, Open, Transport};
+pub use group::Group;
 
 use crate::args::{BurstArgs, FloorArgs};
 use crate::cpu;
@@ -21,8 +23,8 @@ use crate::floor::Floor;
 use crate::progress;
 use crate::report::{Machine, Report, Round};
 use crate::server::System;
-pub use piece::Shape;
-use piece::frames;
+pub use trial::Shape;
+use trial::frames;
 
 /// Files besides those of the connections.
 pub(crate) const OTHER_FILES: u64 = 128;
@@ -70,7 +72,7 @@ pub fn run(args: &BurstArgs) -> Result<Report> {
         (true, true) => Transport::TlsDeflate,
     };
     let shapes = Shape::all(&args.work, args.deflate, args.single_post);
-    let lane = |name: &str, transport, tls, clients| Lane {
+    let candidate = |name: &str, transport, tls, clients| Candidate {
         name: name.to_owned(),
         system: System::Hydrant,
         transport,
@@ -79,15 +81,15 @@ pub fn run(args: &BurstArgs) -> Result<Report> {
         open: Open::Target(Box::new(if tls { args.target.with_tls(true) } else { args.target.clone() })),
         beside: None,
     };
-    let mut lanes = vec![lane("server", transport, false, args.work.clients())];
+    let mut candidates = vec![candidate("server", transport, false, args.work.clients())];
     if args.compare_tls {
         let over = if args.deflate { Transport::TlsDeflate } else { Transport::Tls };
-        lanes.push(Lane { beside: Some(0), ..lane("server, TLS", over, true, args.work.clients()) });
+        candidates.push(Candidate { beside: Some(0), ..candidate("server, TLS", over, true, args.work.clients()) });
     }
     if let Some(many) = args.compare_connections {
-        lanes.push(Lane { beside: Some(0), ..lane("server, more", transport, false, many as usize) });
+        candidates.push(Candidate { beside: Some(0), ..candidate("server, more", transport, false, many as usize) });
     }
-    let (servers, cases) = group.run(&shapes, &lanes)?;
+    let (servers, cases) = group.run(&shapes, &candidates)?;
     Ok(Report { work: "burst", settings: settings(&args.work), machine, servers, cases })
 }
 
@@ -98,6 +100,6 @@ fn is_tls(args: &BurstArgs) -> bool {
 fn settings(args: &crate::args::Work) -> serde_json::Value {
     serde_json::json!({
         "connections": args.connections, "payload": args.payload, "k": args.k, "rounds": args.rounds,
-        "seconds": args.seconds, "turns": args.turns, "selective": args.selective, "place": args.place,
+        "seconds": args.seconds, "turns": args.turns, "selective": args.selective, "run": args.run,
     })
 }

@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result};
 
 pub use self::report::Report;
 
-use crate::args::{CompareArgs, Kind, Output, Peer, Place, StallSize, Target, Work};
-use crate::burst::{Group, Lane, Open, Shape, Transport};
+use crate::args::{CompareArgs, Kind, Output, Peer, RunArgs, StallSize, Target, Work};
+use crate::burst::{Candidate, Group, Open, Shape, Transport};
 use crate::cpu::Cores;
 use crate::idle;
 use crate::report::Machine;
@@ -30,7 +30,7 @@ const TURN: Duration = Duration::from_secs(30);
 /// # Errors
 /// A server cannot be started, or refuses.
 pub fn run(args: &CompareArgs) -> Result<Report> {
-    let cores = args.place.checked()?;
+    let cores = args.run.checked()?;
     let peers = args.peers.all(cores)?;
     let mut report = Report::new(args, &peers, Machine::here());
     let comparing = Comparing { args, cores, peers: peers.into_iter().filter(|peer| peer.program.is_some()).collect() };
@@ -61,9 +61,9 @@ impl Comparing<'_> {
     }
 
     /// hydrant first, then the peers beside it.
-    fn lanes(&self, transport: Transport) -> Vec<Lane> {
+    fn candidates(&self, transport: Transport) -> Vec<Candidate> {
         let tls = matches!(transport, Transport::Tls | Transport::TlsDeflate);
-        let ours = Lane {
+        let ours = Candidate {
             name: System::Hydrant.name().to_owned(),
             system: System::Hydrant,
             transport,
@@ -75,18 +75,18 @@ impl Comparing<'_> {
         let peers = self.peers.iter().filter_map(|peer| {
             let launch = peer.launch(tls)?;
             let name = peer.system.name().to_owned();
-            Some(Lane { name, system: peer.system, open: Open::Peer(launch), beside: Some(0), ..ours.clone() })
+            Some(Candidate { name, system: peer.system, open: Open::Peer(launch), beside: Some(0), ..ours.clone() })
         });
-        let peers: Vec<Lane> = peers.collect();
+        let peers: Vec<Candidate> = peers.collect();
         [ours].into_iter().chain(peers).collect()
     }
 
-    fn run(&self, title: &'static str, shapes: &[Shape], lanes: &[Lane]) -> Result<crate::report::Report> {
+    fn run(&self, title: &'static str, shapes: &[Shape], candidates: &[Candidate]) -> Result<crate::report::Report> {
         let work = self.work(shapes);
         let mut group = Group::new(&work, title, self.cores);
         group.turn_timeout = TURN;
         group.peer_timeout = Duration::from_secs(u64::from(self.args.peer_patience));
-        let (servers, cases) = group.run(shapes, lanes)?;
+        let (servers, cases) = group.run(shapes, candidates)?;
         let settings = serde_json::Value::Null;
         Ok(crate::report::Report { work: "compare", settings, machine: Machine::here(), servers, cases })
     }
@@ -100,41 +100,41 @@ impl Comparing<'_> {
             seconds: self.args.seconds,
             turns: 1_000_000,
             selective: shapes.iter().any(|shape| shape.selective),
-            place: Place { output: Output::default(), ..self.args.place.clone() },
+            run: RunArgs { output: Output::default(), ..self.args.run.clone() },
         }
     }
 
     fn plain(&self) -> Result<crate::report::Report> {
         let shapes = [(1_024, 1), (1_024, 16), (1_024, 64), (12_288, 16)].map(|(payload, k)| shape(payload, k));
-        self.run("plain", &shapes, &self.lanes(Transport::Plain))
+        self.run("plain", &shapes, &self.candidates(Transport::Plain))
     }
 
     /// mosquitto has no permessage-deflate.
     fn deflate(&self) -> Result<crate::report::Report> {
         let shapes = [1, 16].map(|k| Shape { deflate: true, ..shape(12_288, k) });
-        let mut lanes = self.lanes(Transport::Deflate);
-        lanes.retain(|lane| lane.system != System::Mosquitto);
-        self.run("deflate", &shapes, &lanes)
+        let mut candidates = self.candidates(Transport::Deflate);
+        candidates.retain(|candidate| candidate.system != System::Mosquitto);
+        self.run("deflate", &shapes, &candidates)
     }
 
     /// With hydrant without TLS as one more, beside which hydrant with TLS stands.
     fn tls(&self) -> Result<crate::report::Report> {
-        let mut lanes = self.lanes(Transport::Tls);
-        let plain = lanes.len();
-        let ours = self.lanes(Transport::Plain).into_iter().next().context("hydrant is always there")?;
-        lanes.push(Lane { name: format!("{}, plain", ours.name), ..ours });
-        lanes[0].beside = Some(plain);
-        self.run("TLS", &[shape(1_024, 16)], &lanes)
+        let mut candidates = self.candidates(Transport::Tls);
+        let plain = candidates.len();
+        let ours = self.candidates(Transport::Plain).into_iter().next().context("hydrant is always there")?;
+        candidates.push(Candidate { name: format!("{}, plain", ours.name), ..ours });
+        candidates[0].beside = Some(plain);
+        self.run("TLS", &[shape(1_024, 16)], &candidates)
     }
 
     fn selective(&self) -> Result<crate::report::Report> {
         let shape = Shape { selective: true, ..shape(1_024, 64) };
-        let mut lanes = self.lanes(Transport::Plain);
+        let mut candidates = self.candidates(Transport::Plain);
         if self.args.many > 0 {
-            let (clients, ours) = (self.args.many as usize, lanes[0].clone());
-            lanes.push(Lane { name: format!("{}, {clients}", ours.name), clients, beside: Some(0), ..ours });
+            let (clients, ours) = (self.args.many as usize, candidates[0].clone());
+            candidates.push(Candidate { name: format!("{}, {clients}", ours.name), clients, beside: Some(0), ..ours });
         }
-        self.run("selective", &[shape], &lanes)
+        self.run("selective", &[shape], &candidates)
     }
 
     fn stall(&self, report: &mut Report) -> Result<()> {

@@ -83,7 +83,7 @@ impl Outcome for Report {
     fn is_clean(&self) -> bool {
         let ours = System::Hydrant.name();
         let cases = self.closed.iter().flat_map(|(_, closed)| &closed.cases);
-        let mut cases = cases.filter(|case| case.lane.starts_with(ours));
+        let mut cases = cases.filter(|case| case.candidate.starts_with(ours));
         let mut runs = self.stall.iter().filter(|runs| runs.name == ours);
         let mut weights = self.idle.iter().filter(|weight| weight.name.starts_with(ours));
         cases.all(|case| case.counts.is_clean()) && runs.all(stall::is_clean) && weights.all(idle::is_clean)

@@ -105,7 +105,7 @@ pub(super) struct Expectations {
     pub(super) outstanding: u64,
     pub(super) counts: Counts,
     pub(super) latencies: Latencies,
-    pub(super) trouble: Option<String>,
+    pub(super) first_error: Option<String>,
 }
 
 impl Expectations {
@@ -127,7 +127,7 @@ impl Expectations {
             outstanding: 0,
             counts: Counts::default(),
             latencies,
-            trouble: None,
+            first_error: None,
         }
     }
 
@@ -234,7 +234,7 @@ impl Expectations {
     /// Client `client` has lost its connection.
     pub(super) fn lost(&mut self, client: usize, reason: &str) {
         self.counts.closed += 1;
-        self.trouble.get_or_insert_with(|| reason.to_owned());
+        self.first_error.get_or_insert_with(|| reason.to_owned());
         let state = std::mem::take(&mut self.clients[client]);
         for number in state.due.into_iter().chain(state.late) {
             self.counts.lost += 1;

@@ -3,11 +3,11 @@
 //! Runners watch their own machine and its jobs, portals watch everything, scripts watch by filters. Every client is
 //! checked for getting exactly what it should, once, in order.
 //!
-//! `pace` is the open loop, `expect` what must come, `outlet` where events go: to the server, or to the floor, which does the
+//! `pace` is the open loop, `expect` what must come, `destination` where events go: to the server, or to the floor, which does the
 //! same work with nothing but `writev`. All rates take turns, the server and the floor one directly after the other.
 
+mod destination;
 mod expect;
-mod outlet;
 mod pace;
 mod report;
 
@@ -19,8 +19,8 @@ use hydrant::demo::Fleet;
 pub use self::pace::Sample;
 pub use self::report::{Rate, Report};
 
+use self::destination::{Destination, Writer};
 use self::expect::Interest;
-use self::outlet::{Outlet, Writer};
 use self::pace::Bench;
 use crate::args::FleetArgs;
 use crate::burst::OTHER_FILES;
@@ -32,7 +32,10 @@ use crate::report::Machine;
 use crate::session::Session;
 
 /// How long registrations may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Machines in the fleet of [`Watchers`].
+const MACHINES: u32 = 200;
 
 /// How long the greatest rate is looked for.
 const CAPACITY_SECONDS: u32 = 5;
@@ -42,7 +45,7 @@ const CAPACITY_SECONDS: u32 = 5;
 /// # Errors
 /// The server cannot be reached or refuses.
 pub fn run(args: &FleetArgs) -> Result<Report> {
-    let cores = args.place.checked()?;
+    let cores = args.run.checked()?;
     let machine = Machine::here();
     ensure!(args.runners <= args.machines, "--runners is at most --machines");
     let clients = u64::from(args.runners) + u64::from(args.portals) + u64::from(args.scripts);
@@ -77,12 +80,41 @@ fn measure(args: &FleetArgs, cores: Cores, session: &Session, machine: Machine) 
         server: session.info.clone(),
         settings: serde_json::json!({
             "machines": args.machines, "runners": args.runners, "portals": args.portals, "scripts": args.scripts,
-            "rate": args.rate, "percent": args.percent, "seconds": args.seconds, "seed": args.seed, "place": args.place,
+            "rate": args.rate, "percent": args.percent, "seconds": args.seconds, "seed": args.seed, "run": args.run,
         }),
         clients: server.interests.len(),
         capacity,
         rates: found,
     })
+}
+
+/// Clients that all watch everything, and a fleet whose events they are to get.
+#[derive(Debug)]
+pub struct Watchers(Bench);
+
+impl Watchers {
+    /// Connects and registers `count` clients, and a publisher.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub fn connect(session: &Session, count: u32, cores: Cores) -> Result<Self> {
+        let mut fleet = Fleet::new(1, MACHINES);
+        while !fleet.is_set_up() {
+            fleet.step();
+        }
+        let interests: Vec<Interest> = (0..count).map(|_| Interest::All).collect();
+        let swarm = registered(session, &interests)?;
+        let destination = Destination::Server(session.publisher(cores.client)?.wakes(swarm.waker()?));
+        Ok(Self(Bench { fleet, interests, swarm, destination }))
+    }
+
+    /// Publishes `rate` events a second for `seconds`, each for every client. `meanwhile` is called now and then.
+    ///
+    /// # Errors
+    /// The server does not take the events, or `meanwhile` fails.
+    pub fn run(&mut self, rate: u32, seconds: u32, meanwhile: &mut dyn FnMut() -> Result<()>) -> Result<Sample> {
+        self.0.run(rate, seconds, meanwhile)
+    }
 }
 
 /// The rates to be measured, each with its percentage if it is one.
@@ -111,15 +143,15 @@ fn server(args: &FleetArgs, cores: Cores, session: &Session) -> Result<Bench> {
     let interests = interests(args, &fleet);
     ensure!(!interests.is_empty(), "there are no clients: see --runners, --portals and --scripts");
     let swarm = registered(session, &interests)?;
-    let outlet = Outlet::Server(session.publisher(cores.client)?.wakes(swarm.waker()?));
-    Ok(Bench { fleet, interests, swarm, outlet })
+    let destination = Destination::Server(session.publisher(cores.client)?.wakes(swarm.waker()?));
+    Ok(Bench { fleet, interests, swarm, destination })
 }
 
 fn floor(args: &FleetArgs, cores: Cores) -> Result<Bench> {
     let fleet = fleet(args);
     let interests = interests(args, &fleet);
     let (writer, swarm) = Writer::start(interests.len(), cores.server)?;
-    Ok(Bench { fleet, interests, swarm, outlet: Outlet::Floor(writer) })
+    Ok(Bench { fleet, interests, swarm, destination: Destination::Floor(writer) })
 }
 
 /// Adds what the server used while `work` was done.
@@ -139,9 +171,9 @@ fn with_writer(
     seconds: u32,
     meanwhile: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Sample> {
-    let cpu = |bench: &Bench| match &bench.outlet {
-        Outlet::Floor(writer) => writer.cpu(),
-        Outlet::Server(_) => Duration::ZERO,
+    let cpu = |bench: &Bench| match &bench.destination {
+        Destination::Floor(writer) => writer.cpu(),
+        Destination::Server(_) => Duration::ZERO,
     };
     let before = cpu(floor);
     let mut sample = floor.run(rate, seconds, meanwhile)?;
@@ -166,7 +198,7 @@ fn registered(session: &Session, interests: &[Interest]) -> Result<Swarm> {
     // Those with fewer registrations repeat their last one: it is answered again and changes nothing.
     let most = interests.iter().map(|interest| interest.specs().len()).max().unwrap_or(0);
     for at in 0..most {
-        swarm.register(PATIENCE, |client| {
+        swarm.register(TIMEOUT, |client| {
             let mut specs = interests[client].specs();
             specs.swap_remove(at.min(specs.len() - 1))
         })?;

@@ -11,8 +11,8 @@ use anyhow::{Result, ensure};
 use hydrant::demo::{DemoEvent, Fleet};
 use serde::Serialize;
 
+use super::destination::{Destination, Due};
 use super::expect::{Expectations, Interest};
-use super::outlet::{Due, Outlet};
 use crate::check::Counts;
 use crate::client::{Sink, Swarm};
 use crate::latency::{Latencies, Quantiles};
@@ -22,7 +22,7 @@ use crate::progress;
 const BATCH_MAX: u64 = 256;
 
 /// How long a batch, or the last deliveries, may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often something else may be done; pings have to be answered within some seconds.
 const MEANWHILE: Duration = Duration::from_secs(1);
@@ -56,15 +56,16 @@ pub struct Sample {
     /// What was received, and what was wrong with it.
     pub counts: Counts,
     /// Why the first connection that was lost was lost.
-    pub trouble: Option<String>,
+    pub first_error: Option<String>,
 }
 
 /// The clients, and where events go.
+#[derive(Debug)]
 pub(super) struct Bench {
     pub(super) fleet: Fleet,
     pub(super) interests: Vec<Interest>,
     pub(super) swarm: Swarm,
-    pub(super) outlet: Outlet,
+    pub(super) destination: Destination,
 }
 
 /// One run.
@@ -128,7 +129,7 @@ impl Run<'_> {
             }
             // While an answer is waited for nothing can be published, whatever is due: the answer ends the wait.
             let due = self.due(begin, self.published).saturating_duration_since(Instant::now());
-            let waits = waiting_since.is_some() && self.bench.outlet.answers_late();
+            let waits = waiting_since.is_some() && self.bench.destination.answers_late();
             self.listen(if waits { TICK } else { due.min(TICK) })?;
         }
         bar.finish_and_clear();
@@ -158,14 +159,14 @@ impl Run<'_> {
     }
 
     /// Takes what comes. The core is left to the publisher as long as nothing does: it has it with us.
-    fn listen(&mut self, patience: Duration) -> Result<()> {
-        self.bench.swarm.wait(patience)?;
+    fn listen(&mut self, timeout: Duration) -> Result<()> {
+        self.bench.swarm.wait(timeout)?;
         self.bench.swarm.poll(Duration::ZERO, &mut self.expectations)
     }
 
     fn is_answered(&mut self, since: Instant) -> Result<bool> {
-        let answer = self.bench.outlet.answered()?;
-        ensure!(answer.is_some() || since.elapsed() < PATIENCE, "the server does not answer a POST");
+        let answer = self.bench.destination.answered()?;
+        ensure!(answer.is_some() || since.elapsed() < TIMEOUT, "the server does not answer a POST");
         self.busy += u64::from(answer.unwrap_or(0));
         Ok(answer.is_some())
     }
@@ -198,24 +199,24 @@ impl Run<'_> {
         if batch.is_empty() {
             return Ok(false);
         }
-        self.bench.outlet.send(batch)?;
+        self.bench.destination.send(batch)?;
         Ok(true)
     }
 
     fn bytes(&self, event: &DemoEvent) -> Arc<[u8]> {
-        match self.bench.outlet {
-            Outlet::Server(_) => {
+        match self.bench.destination {
+            Destination::Server(_) => {
                 let mut text = Vec::new();
                 event.write_json(&mut text);
                 text.into()
             }
-            Outlet::Floor(_) => event.draft().seal(hydrant::clock::now()).frame().into(),
+            Destination::Floor(_) => event.draft().seal(hydrant::clock::now()).frame().into(),
         }
     }
 
     /// Waits for the last deliveries.
     fn finish(mut self, begin: Instant, visits: u64) -> Result<Sample> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.expectations.outstanding > 0 && Instant::now() < deadline {
             self.bench.swarm.poll(TICK, &mut self.expectations)?;
         }
@@ -235,7 +236,7 @@ impl Run<'_> {
             resident: None,
             busy: self.busy,
             counts,
-            trouble: self.expectations.trouble,
+            first_error: self.expectations.first_error,
         })
     }
 }

@@ -136,8 +136,8 @@ impl Report {
             if !sample.counts.is_clean() {
                 section.fault(format!("at {}/s: {}", sample.rate, sample.counts));
             }
-            if let Some(trouble) = &sample.trouble {
-                section.fault(format!("first connection lost: {trouble}"));
+            if let Some(first_error) = &sample.first_error {
+                section.fault(format!("first connection lost: {first_error}"));
             }
             if sample.busy > 0 {
                 section.note(format!("at {}/s the server answered 429 {} times", sample.rate, sample.busy));

@@ -32,7 +32,7 @@ pub const K_MAX: u64 = 1_024;
 const CONNECTIONS_MAX: usize = 25_000;
 
 /// How long a turn may take before something is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// When a measurement ends.
 #[derive(Debug, Clone, Copy)]
@@ -194,7 +194,7 @@ impl Floor {
             poll.registry().register(&mut SourceFd(&self.writers[at].as_raw_fd()), Token(at), Interest::WRITABLE)?;
         }
         while !unfinished.is_empty() {
-            poll.poll(&mut events, Some(PATIENCE))?;
+            poll.poll(&mut events, Some(TIMEOUT))?;
             ensure!(!events.is_empty(), "the floor's reader has stopped reading");
             for event in &events {
                 let at = event.token().0;
@@ -284,7 +284,7 @@ impl Reader {
     }
 
     fn wait(&self) -> Result<()> {
-        self.done.recv_timeout(PATIENCE).context("the floor's reader did not get everything")?
+        self.done.recv_timeout(TIMEOUT).context("the floor's reader did not get everything")?
     }
 }
 

@@ -26,8 +26,8 @@ impl Ticks {
 pub(super) struct Axis {
     /// The values at both ends, or their logarithms.
     ends: [f64; 2],
-    /// The places of both ends.
-    places: [f64; 2],
+    /// The positions of both ends.
+    positions: [f64; 2],
     logarithmic: bool,
     marks: Vec<(f64, String)>,
 }
@@ -36,40 +36,40 @@ pub(super) struct Axis {
 const LEAST: f64 = 1e-6;
 
 impl Axis {
-    /// An axis that is long enough for all `values`, between two places of the drawing.
-    pub(super) fn over(ticks: &Ticks, values: impl Iterator<Item = f64> + Clone, places: [f64; 2]) -> Self {
+    /// An axis that is long enough for all `values`, between two positions of the drawing.
+    pub(super) fn over(ticks: &Ticks, values: impl Iterator<Item = f64> + Clone, positions: [f64; 2]) -> Self {
         let most = values.clone().fold(0.0, f64::max).max(1e-9);
         match ticks {
             Ticks::Logarithmic(_) => {
                 let least = values.fold(most, f64::min).max(most * LEAST);
                 let (low, high) = (least.log10().floor(), most.log10().ceil());
                 let high = if high > low { high } else { low + 1.0 };
-                Self { ends: [low, high], places, logarithmic: true, marks: decades(low, high) }
+                Self { ends: [low, high], positions, logarithmic: true, marks: decades(low, high) }
             }
             Ticks::Linear(_) => {
                 let step = round_step(most);
                 let high = (most / step).ceil() * step;
-                Self { ends: [0.0, high], places, logarithmic: false, marks: steps(step, high) }
+                Self { ends: [0.0, high], positions, logarithmic: false, marks: steps(step, high) }
             }
             Ticks::Named(_, named) => {
                 let marks = named.iter().filter(|(value, _)| *value <= most * 1.001);
                 let marks = marks.map(|&(value, name)| (value, name.to_owned())).collect();
-                Self { ends: [0.0, most], places, logarithmic: false, marks }
+                Self { ends: [0.0, most], positions, logarithmic: false, marks }
             }
         }
     }
 
     /// Where a value lies.
-    pub(super) fn place(&self, value: f64) -> f64 {
+    pub(super) fn position(&self, value: f64) -> f64 {
         let [low, high] = self.ends;
         let value = if self.logarithmic { value.max(10_f64.powf(low)).log10() } else { value };
-        let [from, to] = self.places;
+        let [from, to] = self.positions;
         from + (value - low) / (high - low) * (to - from)
     }
 
     /// Places and texts of the marks.
     pub(super) fn ticks(&self) -> impl Iterator<Item = (f64, &str)> {
-        self.marks.iter().map(|(value, name)| (self.place(*value), name.as_str()))
+        self.marks.iter().map(|(value, name)| (self.position(*value), name.as_str()))
     }
 }
 
@@ -124,10 +124,10 @@ mod tests {
     fn ends_lie_at_the_ends() {
         let axis = Axis::over(&Ticks::Logarithmic(String::new()), [10.0, 1_000.0].into_iter(), [50.0, 10.0]);
         assert_eq!(
-            (axis.place(10.0), axis.place(100.0), axis.place(1_000.0), axis.place(0.0)),
+            (axis.position(10.0), axis.position(100.0), axis.position(1_000.0), axis.position(0.0)),
             (50.0, 30.0, 10.0, 50.0)
         );
         let one = Axis::over(&Ticks::Logarithmic(String::new()), [10.0].into_iter(), [0.0, 1.0]);
-        assert!(one.place(10.0).abs() < 1e-9);
+        assert!(one.position(10.0).abs() < 1e-9);
     }
 }

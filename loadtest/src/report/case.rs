@@ -7,31 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
+use super::number::{Spread, spread};
 use crate::check::Counts;
 
 /// How far a round's floor may be from the median for the round to count.
 const STEADY: f64 = 0.10;
-
-/// Median, least and greatest of some figures.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Spread {
-    /// The middle one, or the mean of the two in the middle.
-    pub median: f64,
-    /// The least.
-    pub min: f64,
-    /// The greatest.
-    pub max: f64,
-}
-
-/// Nothing for no figures.
-pub fn spread(figures: impl IntoIterator<Item = f64>) -> Option<Spread> {
-    let mut sorted: Vec<f64> = figures.into_iter().collect();
-    sorted.sort_by(f64::total_cmp);
-    let (&min, &max) = (sorted.first()?, sorted.last()?);
-    let middle = sorted.len() / 2;
-    let median = if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
-    Some(Spread { median, min, max })
-}
 
 /// One side of one round.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -89,12 +69,12 @@ impl Encodings {
     }
 }
 
-/// One kind of work on one lane over all rounds.
+/// One kind of work on one candidate over all rounds.
 #[derive(Debug, Clone, Serialize)]
 pub struct Case {
     /// The server, as shown.
-    pub lane: String,
-    /// The lane that this one is divided by.
+    pub candidate: String,
+    /// The candidate that this one is divided by.
     pub beside: Option<String>,
     /// How bytes travel.
     pub transport: String,
@@ -121,8 +101,8 @@ pub struct Case {
     /// How often the server answered 429.
     pub busy: u64,
     /// Why the first connection that was lost was lost.
-    pub trouble: Option<String>,
-    /// Why the lane did not do all rounds of this work, if it did not.
+    pub first_error: Option<String>,
+    /// Why the candidate did not do all rounds of this work, if it did not.
     pub left_out: Option<String>,
 }
 
@@ -139,7 +119,7 @@ pub struct Summary {
     pub steady_rounds: usize,
 }
 
-/// The rounds of a case, and those of the lane that it is divided by.
+/// The rounds of a case, and those of the candidate that it is divided by.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair<'c> {
     /// The case.
@@ -163,8 +143,8 @@ impl Case {
     pub fn name(&self) -> String {
         let work = if self.selective { "selective, " } else { "" };
         let post = if self.single_post { ", single posts" } else { "" };
-        let Self { payload, k, connections, transport, lane, .. } = self;
-        format!("{work}{payload} B, K = {k}, {connections} connections, {transport}{post}: {lane}")
+        let Self { payload, k, connections, transport, candidate, .. } = self;
+        format!("{work}{payload} B, K = {k}, {connections} connections, {transport}{post}: {candidate}")
     }
 
     /// The work without who does it.
@@ -206,7 +186,7 @@ impl Case {
 pub(super) fn sample(micros: f64, lost: u64) -> Case {
     let side = Some(Side { micros_per_delivery: micros, turns: 1, deliveries: 1, seconds: 1.0, core_share: 1.0 });
     Case {
-        lane: "server".to_owned(),
+        candidate: "server".to_owned(),
         beside: None,
         transport: "plain".to_owned(),
         payload: 1_024,
@@ -220,7 +200,7 @@ pub(super) fn sample(micros: f64, lost: u64) -> Case {
         rounds: vec![Round { server: side, floor: side.map(|side| Side { micros_per_delivery: 1.0, ..side }) }],
         counts: Counts { received: 5, lost, ..Counts::default() },
         busy: 0,
-        trouble: None,
+        first_error: None,
         left_out: None,
     }
 }
@@ -262,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_is_compared_with_another_by_the_same_rounds() {
+    fn a_candidate_is_compared_with_another_by_the_same_rounds() {
         let (plain, tls) = (case(&[(2.0, 1.0), (4.0, 1.0)]), case(&[(3.0, 1.0), (5.0, 1.0)]));
         let ratio = Pair { case: &tls, beside: &plain }.ratio().unwrap();
         assert_eq!((ratio.min, ratio.median, ratio.max), (1.25, 1.375, 1.5));

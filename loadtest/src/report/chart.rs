@@ -1,9 +1,9 @@
-//! Charts as SVG, written by hand: grouped bars with their spread, and lines.
+//! Charts as SVG: grouped bars with their spread, and lines.
 //!
 //! Colours are CSS classes of the page (`s0`, `s1`, ...), so that light, dark and paper are one drawing, and a system has
 //! the same in every chart. Every bar has its figure beside it: a chart is read without hovering, and a printer does not hover.
 
-use std::fmt::Write as _;
+use maud::{Markup, html};
 
 use super::Spread;
 use super::axis::{Axis, Ticks};
@@ -83,7 +83,7 @@ impl Chart {
     }
 
     /// Nothing if there is nothing to draw.
-    pub(super) fn svg(&self) -> Option<String> {
+    pub(super) fn svg(&self) -> Option<Markup> {
         match self {
             Self::Bars { title, unit, groups } => {
                 let is_empty = groups.iter().all(|(_, bars)| bars.is_empty());
@@ -97,116 +97,105 @@ impl Chart {
     }
 }
 
-/// The colour of a system; of others, that of their place among `names`.
+/// The colour of a system; of others, that of their position among `names`.
 fn colour(name: &str, names: &[&str]) -> usize {
     let known = KNOWN.iter().find(|(start, _)| name.starts_with(start)).map(|&(_, colour)| colour);
     known.unwrap_or_else(|| names.iter().position(|other| *other == name).unwrap_or(0) % COLOURS)
 }
 
-fn bars(title: &str, unit: &str, groups: &[(String, Vec<Bar>)]) -> String {
+fn bars(title: &str, unit: &str, groups: &[(String, Vec<Bar>)]) -> Markup {
     let names: Vec<&str> = groups.iter().flat_map(|(_, bars)| bars).map(|bar| bar.name.as_str()).collect();
-    let (mut body, mut y) = (String::new(), 2.0);
+    let (mut drawn, mut y) = (Vec::new(), 2.0);
     for (name, bars) in groups.iter().filter(|(_, bars)| !bars.is_empty()) {
         let most = bars.iter().map(|bar| bar.value.max).fold(0.0, f64::max).max(1e-9);
         if !name.is_empty() {
-            let _ = write!(body, r#"<text class="group" x="0" y="{:.1}">{}</text>"#, y + 14.0, escaped(name));
+            drawn.push(html! { text class="group" x="0" y=(tenths(y + 14.0)) { (name) } });
             y += TITLE;
         }
         for bar in bars {
-            body.push_str(&one_bar(bar, y, most, colour(&bar.name, &names), unit));
+            drawn.push(one_bar(bar, y, most, colour(&bar.name, &names), unit));
             y += ROW;
         }
         y += 10.0;
     }
-    drawing(title, y, &body)
+    drawing(title, y, &html! { @for part in &drawn { (part) } })
 }
 
-fn one_bar(bar: &Bar, y: f64, most: f64, colour: usize, unit: &str) -> String {
+fn one_bar(bar: &Bar, y: f64, most: f64, colour: usize, unit: &str) -> Markup {
     let scale = (WIDTH - LABELS - FIGURES) / most;
     let Spread { median, min, max } = bar.value;
     let (end, low, high) = (LABELS + median * scale, LABELS + min * scale, LABELS + max * scale);
-    let (middle, text) = (y + ROW / 2.0, y + ROW / 2.0 + 4.0);
-    let name = escaped(&bar.name);
-    let mut svg = format!(
-        r#"<g><title>{name}: {median:.3} {unit} ({min:.3} .. {max:.3})</title><text x="{:.1}" y="{text:.1}" text-anchor="end">{name}</text><rect class="s{colour}" x="{LABELS}" y="{:.1}" width="{:.1}" height="{:.1}" rx="2"/>"#,
-        LABELS - 10.0,
-        y + 3.0,
-        (end - LABELS).max(1.0),
-        ROW - 6.0,
-    );
-    if max > min {
-        let _ = write!(
-            svg,
-            r#"<path class="spread" d="M{low:.1} {middle:.1}H{high:.1}M{low:.1} {0:.1}V{1:.1}M{high:.1} {0:.1}V{1:.1}"/>"#,
-            middle - 3.0,
-            middle + 3.0
-        );
+    let (middle, text) = (y + ROW / 2.0, tenths(y + ROW / 2.0 + 4.0));
+    let (width, height) = (tenths((end - LABELS).max(1.0)), tenths(ROW - 6.0));
+    let [above, below] = [middle - 3.0, middle + 3.0].map(tenths);
+    let [low, figure, high, middle] = [low, high + 8.0, high, middle].map(tenths);
+    html! {
+        g {
+            title { (bar.name) ": " (format!("{median:.3} {unit} ({min:.3} .. {max:.3})")) }
+            text x=(tenths(LABELS - 10.0)) y=(text) text-anchor="end" { (bar.name) }
+            rect class={ "s" (colour) } x=(LABELS) y=(tenths(y + 3.0)) width=(width) height=(height) rx="2" {}
+            @if max > min {
+                path class="spread" d={
+                    "M" (low) " " (middle) "H" (high) "M" (low) " " (above) "V" (below) "M" (high) " " (above) "V" (below)
+                } {}
+            }
+            text class="figure" x=(figure) y=(text) { (short(median)) " " (unit) }
+        }
     }
-    let _ =
-        write!(svg, r#"<text class="figure" x="{:.1}" y="{text:.1}">{} {unit}</text></g>"#, high + 8.0, short(median));
-    svg
 }
 
-fn line_chart(title: &str, [x_ticks, y_ticks]: [&Ticks; 2], lines: &[Line]) -> String {
+fn line_chart(title: &str, [x_ticks, y_ticks]: [&Ticks; 2], lines: &[Line]) -> Markup {
     let points = || lines.iter().flat_map(|line| line.points.iter().copied());
     let (left, right, top, bottom) = (64.0, WIDTH - LEGEND, 26.0, HEIGHT - 46.0);
     let x = Axis::over(x_ticks, points().map(|(x, _)| x), [left, right]);
     let y = Axis::over(y_ticks, points().map(|(_, y)| y), [bottom, top]);
-    let mut body = String::new();
-    for (at, name) in y.ticks() {
-        let _ = write!(
-            body,
-            r#"<path class="grid" d="M{left} {at:.1}H{right}"/><text class="tick" x="{:.1}" y="{:.1}" text-anchor="end">{name}</text>"#,
-            left - 8.0,
-            at + 4.0
-        );
-    }
-    for (at, name) in x.ticks() {
-        let (mark, text) = (bottom + 5.0, bottom + 19.0);
-        let _ = write!(
-            body,
-            r#"<path class="axis" d="M{at:.1} {bottom}V{mark}"/><text class="tick" x="{at:.1}" y="{text}" text-anchor="middle">{name}</text>"#
-        );
-    }
-    let (middle, x_name, y_name) = (f64::midpoint(left, right), escaped(x_ticks.name()), escaped(y_ticks.name()));
-    let _ = write!(
-        body,
-        r#"<path class="axis" d="M{left} {top}V{bottom}H{right}"/><text class="name" x="{middle}" y="{}" text-anchor="middle">{x_name}</text><text class="name" x="{}" y="12" text-anchor="end">{y_name}</text>"#,
-        HEIGHT - 6.0,
-        left - 8.0
-    );
-    for (at, line) in lines.iter().enumerate().filter(|(_, line)| !line.points.is_empty()) {
-        body.push_str(&one_line(line, at, [&x, &y], [right + 12.0, top]));
-    }
+    let middle = f64::midpoint(left, right);
+    let shown = lines.iter().enumerate().filter(|(_, line)| !line.points.is_empty());
+    let body = html! {
+        @for (at, name) in y.ticks() {
+            path class="grid" d={ "M" (left) " " (tenths(at)) "H" (right) } {}
+            text class="tick" x=(tenths(left - 8.0)) y=(tenths(at + 4.0)) text-anchor="end" { (name) }
+        }
+        @for (at, name) in x.ticks() {
+            path class="axis" d={ "M" (tenths(at)) " " (bottom) "V" (bottom + 5.0) } {}
+            text class="tick" x=(tenths(at)) y=(bottom + 19.0) text-anchor="middle" { (name) }
+        }
+        path class="axis" d={ "M" (left) " " (top) "V" (bottom) "H" (right) } {}
+        text class="name" x=(middle) y=(HEIGHT - 6.0) text-anchor="middle" { (x_ticks.name()) }
+        text class="name" x=(left - 8.0) y="12" text-anchor="end" { (y_ticks.name()) }
+        @for (at, line) in shown { (one_line(line, at, [&x, &y], [right + 12.0, top])) }
+    };
     drawing(title, HEIGHT, &body)
 }
 
 /// A line, and its entry in the legend.
-fn one_line(line: &Line, row: usize, [x, y]: [&Axis; 2], [left, top]: [f64; 2]) -> String {
-    let points: Vec<String> =
-        line.points.iter().map(|&(a, b)| format!("{:.1} {:.1}", x.place(a), y.place(b))).collect();
-    let (colour, dashed) = (line.colour % COLOURS, if line.dashed { " dashed" } else { "" });
+fn one_line(line: &Line, row: usize, [x, y]: [&Axis; 2], [left, top]: [f64; 2]) -> Markup {
+    let point = |&(a, b): &(f64, f64)| format!("{} {}", tenths(x.position(a)), tenths(y.position(b)));
+    let points: Vec<String> = line.points.iter().map(point).collect();
+    let class = format!("line l{}{}", line.colour % COLOURS, if line.dashed { " dashed" } else { "" });
     #[allow(clippy::cast_precision_loss, reason = "a handful of lines")]
     let middle = top + 6.0 + row as f64 * 20.0;
-    format!(
-        r#"<path class="line l{colour}{dashed}" d="M{}"/><path class="line l{colour}{dashed}" d="M{left} {middle}h18"/><text x="{}" y="{}">{}</text>"#,
-        points.join("L"),
-        left + 24.0,
-        middle + 4.0,
-        escaped(&line.name)
-    )
+    html! {
+        path class=(class) d={ "M" (points.join("L")) } {}
+        path class=(class) d={ "M" (left) " " (middle) "h18" } {}
+        text x=(left + 24.0) y=(middle + 4.0) { (line.name) }
+    }
 }
 
-fn drawing(title: &str, height: f64, body: &str) -> String {
-    let title = escaped(title);
-    format!(
-        r#"<figure><figcaption>{title}</figcaption><div class="wide"><svg viewBox="0 0 {WIDTH} {height:.0}" role="img" aria-label="{title}">{body}</svg></div></figure>"#
-    )
+fn drawing(title: &str, height: f64, body: &Markup) -> Markup {
+    html! {
+        figure {
+            figcaption { (title) }
+            div.wide {
+                svg viewBox=(format!("0 0 {WIDTH} {height:.0}")) role="img" aria-label=(title) { (body) }
+            }
+        }
+    }
 }
 
-/// Text within HTML and SVG, also within an attribute.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+/// A coordinate, to a tenth of a unit.
+fn tenths(value: f64) -> String {
+    format!("{value:.1}")
 }
 
 #[cfg(test)]
@@ -216,7 +205,10 @@ mod tests {
     #[test]
     fn bars_are_as_long_as_their_figures() {
         let bar = |name, median| Bar::new(name, Spread { median, min: median, max: median });
-        let svg = Chart::bars("t", "us", vec![("g<".to_owned(), vec![bar("a", 1.0), bar("b", 2.0)])]).svg().unwrap();
+        let svg = Chart::bars("t", "us", vec![("g<".to_owned(), vec![bar("a", 1.0), bar("b", 2.0)])])
+            .svg()
+            .unwrap()
+            .into_string();
         let whole = WIDTH - LABELS - FIGURES;
         assert!(
             svg.contains(&format!("width=\"{:.1}\"", whole / 2.0)) && svg.contains(&format!("width=\"{whole:.1}\""))
@@ -237,14 +229,14 @@ mod tests {
         for y in [Ticks::Linear("us".into()), Ticks::Logarithmic("us".into())] {
             let lines = vec![line(&[(0.0, 1.0), (10.0, 100.0)])];
             let chart = Chart::Lines { title: String::new(), x: Ticks::Linear("s".into()), y, lines };
-            assert!(chart.svg().unwrap().contains("L540.0 26.0"), "{chart:?}");
+            assert!(chart.svg().unwrap().into_string().contains("L540.0 26.0"), "{chart:?}");
         }
     }
 
     #[test]
     fn nothing_is_drawn_of_nothing() {
-        assert_eq!(Chart::bars("t", "us", vec![("g".to_owned(), Vec::new())]).svg(), None);
+        assert_eq!(Chart::bars("t", "us", vec![("g".to_owned(), Vec::new())]).svg().map(Markup::into_string), None);
         let (x, y) = (Ticks::Linear("s".into()), Ticks::Linear("%".into()));
-        assert_eq!(Chart::Lines { title: "t".into(), x, y, lines: Vec::new() }.svg(), None);
+        assert_eq!(Chart::Lines { title: "t".into(), x, y, lines: Vec::new() }.svg().map(Markup::into_string), None);
     }
 }

@@ -47,7 +47,7 @@ impl Report {
 
     fn beside(&self, case: &Case) -> Option<Pair<'_>> {
         let name = case.beside.as_ref()?;
-        let is = |other: &&Case| &other.lane == name && other.work() == case.work();
+        let is = |other: &&Case| &other.candidate == name && other.work() == case.work();
         let beside = self.cases.iter().find(is)?;
         let case = self.cases.iter().find(|other| std::ptr::eq(*other, case))?;
         Some(Pair { case, beside })
@@ -56,7 +56,7 @@ impl Report {
     fn row(&self, case: &Case) -> Vec<String> {
         let summary = case.summary();
         let share = case.rounds.iter().filter_map(|round| Some(round.server.or(round.floor)?.core_share * 100.0));
-        let pair = self.beside(case).and_then(|pair| Some((pair.ratio()?, pair.beside.lane.clone())));
+        let pair = self.beside(case).and_then(|pair| Some((pair.ratio()?, pair.beside.candidate.clone())));
         let dash = || "-".to_owned();
         let (beside, other) = pair.map_or_else(|| (dash(), dash()), |(ratio, name)| (shown(Some(ratio), 2), name));
         let is_left_out = case.left_out.is_some() && case.rounds.is_empty();
@@ -65,7 +65,7 @@ impl Report {
             format!("{}{}", case.k, if case.single_post { " posts" } else { "" }),
             format!("{}{}", case.connections, if case.selective { " sel." } else { "" }),
             case.transport.clone(),
-            case.lane.clone(),
+            case.candidate.clone(),
             if is_left_out { LEFT_OUT.to_owned() } else { shown(summary.server, 3) },
             shown(summary.floor, 3),
             shown(summary.ratio, 2),
@@ -79,7 +79,7 @@ impl Report {
         ]
     }
 
-    /// A group of bars by kind of work: the lanes, and the floor.
+    /// A group of bars by kind of work: the candidates, and the floor.
     fn chart(&self) -> Chart {
         let mut groups: BTreeMap<usize, (String, Vec<Bar>)> = BTreeMap::new();
         let mut order = Vec::new();
@@ -96,11 +96,11 @@ impl Report {
             if let Some(floor) = summary.floor.filter(|_| bars.is_empty()) {
                 bars.push(Bar::new("floor", floor));
             }
-            let is_plain = case.transport == "plain" || case.lane.contains(&case.transport);
+            let is_plain = case.transport == "plain" || case.candidate.contains(&case.transport);
             let more = if is_plain { String::new() } else { format!(", {}", case.transport) };
-            let is_named = case.lane.contains(&case.connections.to_string());
+            let is_named = case.candidate.contains(&case.connections.to_string());
             let many = if case.selective && !is_named { format!(", {}", case.connections) } else { String::new() };
-            bars.extend(summary.server.map(|server| Bar::new(&format!("{}{more}{many}", case.lane), server)));
+            bars.extend(summary.server.map(|server| Bar::new(&format!("{}{more}{many}", case.candidate), server)));
         }
         Chart::bars("Server CPU by delivery", "µs", groups.into_values().collect())
     }
@@ -113,12 +113,12 @@ fn faults(case: &Case, section: &mut Section) {
         section.note(format!("{}: written down by event, by its own count: {}", case.name(), counts.join(", ")));
     }
     if let Some(cipher) = &case.cipher {
-        section.note(format!("{}: {cipher}", case.lane));
+        section.note(format!("{}: {cipher}", case.candidate));
     }
     if !case.counts.is_clean() {
         section.fault(format!("{}: {}", case.name(), case.counts));
-        if let Some(trouble) = &case.trouble {
-            section.fault(format!("first connection lost: {trouble}"));
+        if let Some(first_error) = &case.first_error {
+            section.fault(format!("first connection lost: {first_error}"));
         }
     }
     if let Some(why) = &case.left_out {
@@ -137,7 +137,7 @@ impl Outcome for Report {
     fn page(&self) -> Page {
         let mut page = Page::new(&format!("hydrant-loadtest {}", self.work), &self.machine);
         for server in &self.servers {
-            let name = server["lane"].as_str().unwrap_or_default();
+            let name = server["candidate"].as_str().unwrap_or_default();
             page.fact(name, server["info"]["version"].as_str().unwrap_or("unknown version"));
         }
         page.fact("settings", settings_line(&self.settings));
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn table_json_and_page_tell_of_faults_and_ratios() {
         let (good, bad) = (sample(2.0, 0), Case { k: 64, ..sample(2.0, 7) });
-        let tls = Case { lane: "TLS".to_owned(), beside: Some("server".to_owned()), ..sample(3.0, 0) };
+        let tls = Case { candidate: "TLS".to_owned(), beside: Some("server".to_owned()), ..sample(3.0, 0) };
         let (settings, servers) = (Value::Null, Vec::new());
         let cases = vec![good, tls, bad];
         let report = Report { work: "burst", settings, machine: Machine::here(), servers, cases };

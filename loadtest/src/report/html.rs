@@ -1,8 +1,8 @@
 //! One HTML page that needs nothing else: no script, no font, no request; light, dark and on paper.
 
-use std::fmt::Write as _;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::chart::{Chart, escaped};
+use super::chart::Chart;
 use super::page::LEFT_OUT;
 use super::{Page, Section, Table, Verdict};
 
@@ -10,83 +10,91 @@ const STYLE: &str = include_str!("page.css");
 
 /// The whole page.
 pub(super) fn document(page: &Page) -> String {
-    let title = escaped(&page.title);
-    let mut html = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
-    );
-    if let Some(Verdict { good, text }) = &page.verdict {
-        let class = if *good { "good" } else { "bad" };
-        let _ = writeln!(html, "<p class=\"verdict {class}\">{}</p>", escaped(text));
-    }
-    html.push_str("<dl>\n");
-    for (name, value) in &page.facts {
-        let _ = writeln!(html, "<dt>{}</dt><dd>{}</dd>", escaped(name), escaped(value));
-    }
-    html.push_str("</dl>\n");
-    for part in &page.sections {
-        html.push_str(&section(part));
-    }
-    html.push_str("</main>\n</body>\n</html>\n");
-    html
-}
-
-fn section(section: &Section) -> String {
-    let mut html = format!("<section>\n<h2>{}</h2>\n", escaped(&section.title));
-    for fault in &section.faults {
-        let _ = writeln!(html, "<p class=\"fault\">{}</p>", escaped(fault));
-    }
-    for note in &section.notes {
-        let _ = writeln!(html, "<p>{}</p>", escaped(note));
-    }
-    for drawing in section.charts.iter().filter_map(Chart::svg) {
-        html.push_str(&drawing);
-        html.push('\n');
-    }
-    if let Some(shown) = &section.table {
-        html.push_str(&table(shown));
-    }
-    html.push_str("</section>\n");
-    html
-}
-
-fn table(table: &Table) -> String {
-    let right: Vec<bool> = (0..table.head.len()).map(|at| table.is_of_figures(at)).collect();
-    let mut html = "<div class=\"wide\"><table>\n<thead><tr>".to_owned();
-    for (head, right) in table.head.iter().zip(&right) {
-        let class = if *right { " class=\"n\"" } else { "" };
-        let _ = write!(html, "<th scope=\"col\"{class}>{}</th>", escaped(head));
-    }
-    html.push_str("</tr></thead>\n<tbody>\n");
-    for row in &table.rows {
-        html.push_str("<tr>");
-        for ((text, head), right) in row.iter().zip(&table.head).zip(&right) {
-            html.push_str(&cell(text, head, *right));
+    let markup = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (page.title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    h1 { (page.title) }
+                    @if let Some(Verdict { good, text }) = &page.verdict {
+                        p class={ "verdict " @if *good { "good" } @else { "bad" } } { (text) }
+                    }
+                    dl {
+                        @for (name, value) in &page.facts { dt { (name) } dd { (value) } }
+                    }
+                    @for part in &page.sections { (section(part)) }
+                }
+            }
         }
-        html.push_str("</tr>\n");
+        "\n"
+    };
+    markup.into_string()
+}
+
+fn section(section: &Section) -> Markup {
+    html! {
+        section {
+            h2 { (section.title) }
+            @for fault in &section.faults { p.fault { (fault) } }
+            @for note in &section.notes { p { (note) } }
+            @for drawing in section.charts.iter().filter_map(Chart::svg) { (drawing) }
+            @if let Some(shown) = &section.table { (table(shown)) }
+        }
     }
-    html.push_str("</tbody>\n</table></div>\n");
-    html
+}
+
+fn table(table: &Table) -> Markup {
+    let right: Vec<bool> = (0..table.head.len()).map(|at| table.is_of_figures(at)).collect();
+    html! {
+        div.wide {
+            table {
+                thead {
+                    tr {
+                        @for (head, right) in table.head.iter().zip(&right) {
+                            th scope="col" class=[right.then_some("n")] { (head) }
+                        }
+                    }
+                }
+                tbody {
+                    @for row in &table.rows {
+                        tr {
+                            @for ((text, head), right) in row.iter().zip(&table.head).zip(&right) {
+                                (cell(text, head, *right))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// What is wrong, and what has become worse, is marked; the spread of a figure steps back.
-fn cell(text: &str, head: &str, right: bool) -> String {
+fn cell(text: &str, head: &str, right: bool) -> Markup {
     let is_fault = matches!(head, "faults" | "missing") && text != "0";
-    let marks = match text {
-        "REGRESSION" => " bad",
-        "better" => " good",
-        "-" | LEFT_OUT => " none",
-        _ if is_fault => " bad",
-        _ => "",
+    let mark = match text {
+        "REGRESSION" => Some("bad"),
+        "better" => Some("good"),
+        "-" | LEFT_OUT => Some("none"),
+        _ if is_fault => Some("bad"),
+        _ => None,
     };
-    let classes = format!("{}{marks}", if right { "n" } else { "" });
-    let class = if classes.is_empty() { String::new() } else { format!(" class=\"{}\"", classes.trim()) };
-    match text.split_once(" (") {
-        Some((figure, spread)) if right => {
-            format!("<td{class}>{} <span class=\"spread\">({}</span></td>", escaped(figure), escaped(spread))
+    let classes: Vec<&str> = right.then_some("n").into_iter().chain(mark).collect();
+    let class = (!classes.is_empty()).then(|| classes.join(" "));
+    html! {
+        td class=[class] {
+            @match text.split_once(" (") {
+                Some((figure, spread)) if right => { (figure) " " span.spread { "(" (spread) } }
+                _ => (text)
+            }
         }
-        _ => format!("<td{class}>{}</td>", escaped(text)),
     }
 }
 
@@ -97,10 +105,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_marked() {
-        assert_eq!(cell("0", "faults", true), "<td class=\"n\">0</td>");
-        assert_eq!(cell("7", "faults", true), "<td class=\"n bad\">7</td>");
-        assert_eq!(cell("REGRESSION", "verdict", false), "<td class=\"bad\">REGRESSION</td>");
-        assert_eq!(cell("1 (0 .. 2)", "us", true), "<td class=\"n\">1 <span class=\"spread\">(0 .. 2)</span></td>");
+        assert_eq!(cell("0", "faults", true).into_string(), "<td class=\"n\">0</td>");
+        assert_eq!(cell("7", "faults", true).into_string(), "<td class=\"n bad\">7</td>");
+        assert_eq!(cell("REGRESSION", "verdict", false).into_string(), "<td class=\"bad\">REGRESSION</td>");
+        assert_eq!(
+            cell("1 (0 .. 2)", "us", true).into_string(),
+            "<td class=\"n\">1 <span class=\"spread\">(0 .. 2)</span></td>"
+        );
         for (good, class) in [(true, "verdict good"), (false, "verdict bad")] {
             let mut page = Page::new("a", &Machine::here());
             page.verdict = Some(Verdict::of_faults(good));

@@ -21,11 +21,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use axis::Ticks;
-pub use case::{Case, Encodings, Pair, Round, Side, Spread, Summary, spread};
+pub use case::{Case, Encodings, Pair, Round, Side, Summary};
 pub use chart::{Bar, Chart, Line};
 pub use closed::Report;
 pub use diff::Difference;
 pub use machine::Machine;
+pub use number::{Spread, spread};
 pub(crate) use number::{bytes, count, shown};
 pub(crate) use page::settings_line;
 pub use page::{Page, Section, Table, Verdict};

@@ -1,6 +1,27 @@
-//! Figures as people read them.
+//! Figures with their spread, and as people read them.
 
-use super::Spread;
+use serde::Serialize;
+
+/// Median, least and greatest of some figures.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// The middle one, or the mean of the two in the middle.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+}
+
+/// Nothing for no figures.
+pub fn spread(figures: impl IntoIterator<Item = f64>) -> Option<Spread> {
+    let mut sorted: Vec<f64> = figures.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    let (&min, &max) = (sorted.first()?, sorted.last()?);
+    let middle = sorted.len() / 2;
+    let median = if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
+    Some(Spread { median, min, max })
+}
 
 /// Median with the least and the greatest.
 pub(crate) fn shown(spread: Option<Spread>, digits: usize) -> String {

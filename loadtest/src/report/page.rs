@@ -177,7 +177,7 @@ pub(crate) fn settings_line(settings: &Value) -> String {
     };
     let is_told = |(name, value): &(&String, &Value)| {
         let is_empty = value.as_array().is_some_and(Vec::is_empty);
-        *name != "place" && !is_empty && **value != Value::Bool(false)
+        *name != "run" && !is_empty && **value != Value::Bool(false)
     };
     let all = settings.as_object().into_iter().flatten().filter(is_told);
     all.map(|(name, value)| format!("{name} {}", shown(value))).collect::<Vec<_>>().join(", ")
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn settings_are_words() {
-        let settings = serde_json::json!({ "k": [1, 16], "place": {}, "rate": [], "runners": 5, "selective": false });
+        let settings = serde_json::json!({ "k": [1, 16], "run": {}, "rate": [], "runners": 5, "selective": false });
         assert_eq!(settings_line(&settings), "k 1 16, runners 5");
     }
 

@@ -1,5 +1,6 @@
 //! Starts a server of our own to be measured, and ends it.
 
+mod guest;
 mod system;
 
 use std::fs::{self, File};
@@ -20,7 +21,7 @@ use system::Ports;
 pub use system::System;
 
 /// How long a start, or an orderly end, may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How to start it.
 #[derive(Debug, Clone)]
@@ -90,13 +91,13 @@ impl Server {
     }
 
     fn wait_for(&mut self, port: u16) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the server has ended ({status}); it said: {}", self.said());
             }
             if Instant::now() > deadline {
-                bail!("the server does not listen after {PATIENCE:?}; it said: {}", self.said());
+                bail!("the server does not listen after {TIMEOUT:?}; it said: {}", self.said());
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -115,8 +116,8 @@ impl Server {
         self.child.id()
     }
 
-    fn ends_within(&mut self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+    fn ends_within(&mut self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
         while Instant::now() < deadline {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 return true;
@@ -131,7 +132,7 @@ impl Server {
     fn end(&mut self, abruptly: bool) {
         let pid = i32::try_from(self.child.id()).ok().filter(|_| !abruptly);
         let asked = pid.is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok());
-        if !(asked && self.ends_within(PATIENCE / 4)) {
+        if !(asked && self.ends_within(TIMEOUT / 4)) {
             // Both fail only if it has ended meanwhile, which is what is wanted.
             let _ = self.child.kill();
             let _ = self.child.wait();

@@ -1,7 +1,7 @@
 //! What became of the clients that did not read, as they find it when they read again.
 //!
-//! Each must have got everything, or have been told exactly what it did not get, or have been closed with a code. A gap
-//! notice stands in the place of what is missing and says how many events that is; what follows is checked against it.
+//! Each must have got everything, or have been notified of exactly what it did not get, or have been closed with a code. A gap
+//! notice stands where the missing events belong and says how many events that is; what follows is checked against it.
 
 use hydrant::event::Draft;
 use hydrant::json;
@@ -17,11 +17,11 @@ use crate::wire::Wire;
 pub struct Fates {
     /// Got everything after all.
     pub complete: u64,
-    /// Were told of a gap, and that it was as large as it was.
-    pub told: u64,
+    /// Were notified of a gap, and that it was as large as it was.
+    pub notified: u64,
     /// Were closed with a code.
     pub closed: u64,
-    /// Were told of a gap, but not of all that was missing, or not in its place.
+    /// Were notified of a gap, but not of all that was missing, or not where it belongs.
     pub misled: u64,
     /// Lost their connection without a word.
     pub cut: u64,
@@ -38,12 +38,12 @@ impl Fates {
 
 impl std::fmt::Display for Fates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { complete, told, closed, misled, cut, silent } = self;
+        let Self { complete, notified, closed, misled, cut, silent } = self;
         let all = [
             (complete, "got all"),
-            (told, "told of a gap"),
+            (notified, "notified of a gap"),
             (closed, "closed with a code"),
-            (misled, "told wrongly"),
+            (misled, "notified wrongly"),
             (cut, "cut off without a word"),
             (silent, "with a silent loss"),
         ];
@@ -59,7 +59,7 @@ struct Stalled {
     /// Number of the event that is next.
     next: u64,
     events: u64,
-    told: bool,
+    notified: bool,
     /// Something was missing that no notice stood for.
     skipped: bool,
     /// Whether the close had a code.
@@ -80,7 +80,7 @@ pub(super) struct Aftermath {
 impl Aftermath {
     /// Events `first` to `first + published - 1` were for every one of `clients`.
     pub(super) fn new(clients: usize, first: u64, published: u64, wire: Wire) -> Self {
-        let client = Stalled { next: first, events: 0, told: false, skipped: false, closed: None };
+        let client = Stalled { next: first, events: 0, notified: false, skipped: false, closed: None };
         Self { clients: vec![client; clients], first, published, wire, reason: None }
     }
 
@@ -93,8 +93,8 @@ impl Aftermath {
                 _ if client.events >= self.published => &mut fates.complete,
                 Some(true) => &mut fates.closed,
                 Some(false) => &mut fates.cut,
-                None if client.told && is_whole => &mut fates.told,
-                None if client.told => &mut fates.misled,
+                None if client.notified && is_whole => &mut fates.notified,
+                None if client.notified => &mut fates.misled,
                 None => &mut fates.silent,
             };
             *fate += 1;
@@ -116,7 +116,7 @@ impl Sink for Aftermath {
         let Ok(draft) = Draft::read(&text) else { return };
         let state = &mut self.clients[client];
         if let Some(count) = gap(&draft) {
-            state.told = true;
+            state.notified = true;
             state.next += count;
         } else if let Some(number) = sequence(draft.object).filter(|_| draft.kind == KIND) {
             state.skipped |= number != state.next;
@@ -158,18 +158,18 @@ mod tests {
     }
 
     #[test]
-    fn fates_are_told_apart() {
+    fn fates_are_distinguished() {
         let all: Vec<String> = (10..14).map(event).collect();
         assert_eq!(fate(&all, None), Fates { complete: 1, ..Fates::default() });
-        let told = [event(10), notice(2), event(13)];
-        assert_eq!(fate(&told, None), Fates { told: 1, ..Fates::default() });
-        assert_eq!(fate(&told[..2], None), Fates { misled: 1, ..Fates::default() });
+        let notified = [event(10), notice(2), event(13)];
+        assert_eq!(fate(&notified, None), Fates { notified: 1, ..Fates::default() });
+        assert_eq!(fate(&notified[..2], None), Fates { misled: 1, ..Fates::default() });
         assert_eq!(fate(&[event(10), notice(1), event(13)], None), Fates { misled: 1, ..Fates::default() });
         assert_eq!(fate(&[event(10), event(13), notice(2)], None), Fates { misled: 1, ..Fates::default() });
         assert_eq!(fate(&[event(10), event(13)], None), Fates { silent: 1, ..Fates::default() });
         let coded = "closed: 1013 slow consumer: 5 events, 9 bytes queued";
         assert_eq!(fate(&[], Some(coded)), Fates { closed: 1, ..Fates::default() });
-        assert_eq!(fate(&told, Some("the server ended the connection")), Fates { cut: 1, ..Fates::default() });
+        assert_eq!(fate(&notified, Some("the server ended the connection")), Fates { cut: 1, ..Fates::default() });
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::publish::Publisher;
 use crate::report::{self, Bar, Chart, Figure, Machine, Outcome, Page, Section, Table, Verdict, spread};
 use crate::session::Session;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long one half may take; what has not been published by then is left out.
 const HALF: Duration = Duration::from_secs(45);
@@ -80,7 +80,7 @@ pub struct Report {
 /// # Errors
 /// The server cannot be reached or refuses.
 pub fn run(args: &StallArgs) -> Result<Report> {
-    let cores = args.place.checked()?;
+    let cores = args.run.checked()?;
     let machine = Machine::here();
     let (mut rounds, mut server) = (Vec::new(), Value::Null);
     for _ in 0..args.rounds {
@@ -106,7 +106,7 @@ fn measure(size: &StallSize, user: &str, session: &Session, core: Option<usize>)
     let (healthy, stalled) = (size.healthy as usize, size.stalled as usize);
     let payloads = Payloads::new(size.payload, user, Spread::All)?;
     let mut swarm = session.swarm(false, healthy, &mut || {})?;
-    swarm.register(PATIENCE, |_| format!("{KIND}.*.*"))?;
+    swarm.register(TIMEOUT, |_| format!("{KIND}.*.*"))?;
     let publisher = session.publisher(core)?;
     let mut run = Run { swarm, publisher, checker: Checker::for_all(payloads, healthy), k: size.k };
     let turns = (u64::from(size.megabytes) * 1_000_000).div_ceil(size.payload as u64 * size.k);
@@ -115,7 +115,7 @@ fn measure(size: &StallSize, user: &str, session: &Session, core: Option<usize>)
     let first = without.turns * size.k;
     let mut idle = session.swarm(false, stalled, &mut || {})?;
     idle.limit_receive_buffers(RECEIVE_BUFFER)?;
-    idle.register(PATIENCE, |_| format!("{KIND}.*.*"))?;
+    idle.register(TIMEOUT, |_| format!("{KIND}.*.*"))?;
     let before = session.resident()?;
     let with = run.turns(turns, session)?;
 
@@ -171,12 +171,12 @@ impl Run {
         while !self.checker.is_complete() {
             let mut timed = Timed { checker: &mut self.checker, latencies, begin };
             self.swarm.poll(Duration::from_millis(50), &mut timed)?;
-            if begin.elapsed() > PATIENCE {
+            if begin.elapsed() > TIMEOUT {
                 self.checker.give_up();
                 return Ok(false);
             }
         }
-        self.publisher.answered(PATIENCE)?.context("what was published is not answered")?;
+        self.publisher.answered(TIMEOUT)?.context("what was published is not answered")?;
         Ok(self.checker.counts.closed == 0)
     }
 
@@ -184,7 +184,7 @@ impl Run {
     fn listen(&mut self, idle: &mut Swarm, mut aftermath: Aftermath) -> Result<Aftermath> {
         let mut heard = Instant::now();
         let begin = heard;
-        while heard.elapsed() < SILENCE && begin.elapsed() < PATIENCE * 3 {
+        while heard.elapsed() < SILENCE && begin.elapsed() < TIMEOUT * 3 {
             let visits = idle.visits;
             idle.poll(Duration::from_millis(100), &mut aftermath)?;
             if idle.visits > visits {

@@ -1,12 +1,12 @@
 //! Everybody loses the connection at once and comes back.
 //!
 //! N clients with three registrations each are there; all connections are lost, cut by us or by the server's end; all
-//! try at once, again and again. Told are the time until half, nine tenths and all are back *and registered*, what failed
+//! try at once, again and again. The report has the time until half, nine tenths and all are back *and registered*, what failed
 //! meanwhile, the server's memory before and after, and whether its own counts of connections and registrations are
 //! where they were: with all back, and again when all have left.
 
-mod herd;
-mod member;
+mod client;
+mod swarm;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
-use self::herd::{Gathering, Herd};
+use self::swarm::{ReconnectSwarm, Reconnection};
 use crate::args::{Loss, StormArgs};
 use crate::burst::OTHER_FILES;
 use crate::cpu;
@@ -40,7 +40,7 @@ pub struct Held {
 /// One storm.
 #[derive(Debug, Clone, Serialize)]
 pub struct Round {
-    gathering: Gathering,
+    reconnection: Reconnection,
     /// Seconds until the server listened again, if it was restarted.
     down: Option<f64>,
     resident_before: Option<u64>,
@@ -58,7 +58,7 @@ pub struct Report {
     loss: Loss,
     tls: bool,
     /// The first time, with nobody there before.
-    arrival: Gathering,
+    arrival: Reconnection,
     rounds: Vec<Round>,
     /// Before the first came, and after the last left.
     held_before: Option<Held>,
@@ -70,7 +70,7 @@ pub struct Report {
 /// # Errors
 /// The server cannot be reached, or not everybody can connect in the first place.
 pub fn run(args: &StormArgs) -> Result<Report> {
-    let cores = args.place.checked()?;
+    let cores = args.run.checked()?;
     let machine = Machine::here();
     let is_ours = args.target.serve.is_some();
     ensure!(args.loss == Loss::Cut || is_ours, "--loss restart and kill need --serve");
@@ -82,53 +82,53 @@ pub fn run(args: &StormArgs) -> Result<Report> {
 
 fn measure(args: &StormArgs, session: &mut Session, machine: Machine) -> Result<Report> {
     let held_before = held(session);
-    let patience = Duration::from_secs(u64::from(args.patience));
-    let mut herd = Herd::new(&session.endpoint, args.connections as usize, args.at_once as usize)?;
-    let arrival = gather(&mut herd, patience, &|| true)?;
+    let timeout = Duration::from_secs(u64::from(args.patience));
+    let mut swarm = ReconnectSwarm::new(&session.endpoint, args.connections as usize, args.at_once as usize)?;
+    let arrival = reconnect_all(&mut swarm, timeout, &|| true)?;
     if arrival.back.len() < args.connections as usize {
         bail!("only {} of {} could connect: {:?}", arrival.back.len(), args.connections, arrival.errors);
     }
     let mut rounds = Vec::new();
     for _ in 0..args.rounds {
-        rounds.push(storm(args, session, &mut herd, patience)?);
+        rounds.push(storm(args, session, &mut swarm, timeout)?);
     }
-    herd.scatter();
+    swarm.disconnect_all();
     let held_after = held_before.map(|before| settled(session, before));
     let server = session.info.clone();
     let (connections, loss, tls) = (args.connections, args.loss, session.endpoint.url().starts_with("https"));
     Ok(Report { machine, server, connections, loss, tls, arrival, rounds, held_before, held_after })
 }
 
-fn gather(herd: &mut Herd, patience: Duration, is_lost: &dyn Fn() -> bool) -> Result<Gathering> {
+fn reconnect_all(swarm: &mut ReconnectSwarm, timeout: Duration, is_lost: &dyn Fn() -> bool) -> Result<Reconnection> {
     let bar = progress::bar(0, "coming back");
-    let gathering = herd.gather(patience, is_lost, &|back| bar.set_position(back));
+    let reconnection = swarm.reconnect_all(timeout, is_lost, &|back| bar.set_position(back));
     bar.finish_and_clear();
-    gathering
+    reconnection
 }
 
-fn storm(args: &StormArgs, session: &mut Session, herd: &mut Herd, patience: Duration) -> Result<Round> {
-    herd.rest(REST)?;
+fn storm(args: &StormArgs, session: &mut Session, swarm: &mut ReconnectSwarm, timeout: Duration) -> Result<Round> {
+    swarm.rest(REST)?;
     let resident_before = session.resident()?;
-    let (gathering, down) = match args.loss {
+    let (reconnection, down) = match args.loss {
         Loss::Cut => {
-            herd.scatter();
-            (gather(herd, patience, &|| true)?, None)
+            swarm.disconnect_all();
+            (reconnect_all(swarm, timeout, &|| true)?, None)
         }
-        Loss::Restart | Loss::Kill => restarted(args.loss == Loss::Kill, session, herd, patience)?,
+        Loss::Restart | Loss::Kill => restarted(args.loss == Loss::Kill, session, swarm, timeout)?,
     };
-    herd.rest(REST)?;
+    swarm.rest(REST)?;
     let all = u64::from(args.connections);
     let counted = held(session).map(|_| settled(session, Held { connections: all, registrations: 3 * all }));
-    Ok(Round { gathering, down, resident_before, resident_after: session.resident()?, held: counted })
+    Ok(Round { reconnection, down, resident_before, resident_after: session.resident()?, held: counted })
 }
 
 /// The server ends and starts again while everybody tries to come back.
 fn restarted(
     abruptly: bool,
     session: &mut Session,
-    herd: &mut Herd,
-    patience: Duration,
-) -> Result<(Gathering, Option<f64>)> {
+    swarm: &mut ReconnectSwarm,
+    timeout: Duration,
+) -> Result<(Reconnection, Option<f64>)> {
     let is_up = AtomicBool::new(false);
     let begin = Instant::now();
     thread::scope(|scope| {
@@ -138,9 +138,9 @@ fn restarted(
             result.map(|_| begin.elapsed().as_secs_f64())
         };
         let restarting = scope.spawn(work);
-        let gathering = gather(herd, patience, &|| is_up.load(Ordering::SeqCst));
+        let reconnection = reconnect_all(swarm, timeout, &|| is_up.load(Ordering::SeqCst));
         let down = restarting.join().map_err(|_| anyhow!("the restarting thread has failed"))?;
-        Ok((gathering?, Some(down.context("the server does not come back")?)))
+        Ok((reconnection?, Some(down.context("the server does not come back")?)))
     })
 }
 
@@ -163,7 +163,7 @@ fn settled(session: &Session, expected: Held) -> Held {
     }
 }
 
-impl Gathering {
+impl Reconnection {
     /// Seconds until that share of `all` was back.
     fn until(&self, share: f64, all: u32) -> Option<f64> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
@@ -188,7 +188,7 @@ impl Report {
                 "{what}: the server counts {connections} connections and {registrations} registrations, not {c} and {r}"
             )
         };
-        let rounds = self.rounds.iter().filter(|round| round.gathering.back.len() == self.connections as usize);
+        let rounds = self.rounds.iter().filter(|round| round.reconnection.back.len() == self.connections as usize);
         let held = rounds.filter_map(|round| round.held).filter(|held| *held != expected);
         let mut leaks: Vec<String> = held.map(|held| told("with all back", held, expected)).collect();
         if let (Some(before), Some(after)) = (self.held_before, self.held_after)
@@ -201,32 +201,32 @@ impl Report {
 
     fn missing(&self) -> u64 {
         let all = self.connections as usize;
-        self.rounds.iter().map(|round| (all - round.gathering.back.len()) as u64).sum()
+        self.rounds.iter().map(|round| (all - round.reconnection.back.len()) as u64).sum()
     }
 
-    fn row(&self, name: &str, gathering: &Gathering, down: Option<f64>, memory: [Option<u64>; 2]) -> Vec<String> {
+    fn row(&self, name: &str, reconnection: &Reconnection, down: Option<f64>, memory: [Option<u64>; 2]) -> Vec<String> {
         let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
         let mut cells = vec![name.to_owned(), seconds(down)];
-        cells.extend([0.5, 0.9, 1.0].map(|share| seconds(gathering.until(share, self.connections))));
-        cells.push(report::count(u64::from(self.connections) - gathering.back.len() as u64));
-        cells.push(report::count(gathering.tries));
+        cells.extend([0.5, 0.9, 1.0].map(|share| seconds(reconnection.until(share, self.connections))));
+        cells.push(report::count(u64::from(self.connections) - reconnection.back.len() as u64));
+        cells.push(report::count(reconnection.tries));
         cells.extend(memory.map(|memory| memory.map_or_else(|| "-".to_owned(), report::bytes)));
-        cells.push(gathering.errors());
+        cells.push(reconnection.errors());
         cells
     }
 
     #[allow(clippy::cast_precision_loss, reason = "a count of connections")]
     fn chart(&self) -> Chart {
-        let line = |name: String, gathering: &Gathering, colour| {
+        let line = |name: String, reconnection: &Reconnection, colour| {
             let all = f64::from(self.connections);
-            let step = (gathering.back.len() / 100).max(1);
-            let points = gathering.back.iter().enumerate().step_by(step);
+            let step = (reconnection.back.len() / 100).max(1);
+            let points = reconnection.back.iter().enumerate().step_by(step);
             let mut points: Vec<(f64, f64)> = points.map(|(at, &when)| (when, (at + 1) as f64 / all * 100.0)).collect();
-            points.extend(gathering.back.last().map(|&when| (when, gathering.back.len() as f64 / all * 100.0)));
+            points.extend(reconnection.back.last().map(|&when| (when, reconnection.back.len() as f64 / all * 100.0)));
             Line { name, points, colour, dashed: colour == 0 }
         };
         let storms = self.rounds.iter().enumerate();
-        let storms = storms.map(|(at, round)| line(format!("storm {}", at + 1), &round.gathering, at + 1));
+        let storms = storms.map(|(at, round)| line(format!("storm {}", at + 1), &round.reconnection, at + 1));
         Chart::Lines {
             title: "Back and registered".to_owned(),
             x: Ticks::Linear("seconds since the loss".to_owned()),
@@ -261,7 +261,7 @@ impl Outcome for Report {
         table.row(self.row("arrival", &self.arrival, None, [None, None]));
         for (at, round) in self.rounds.iter().enumerate() {
             let memory = [round.resident_before, round.resident_after];
-            table.row(self.row(&format!("storm {}", at + 1), &round.gathering, round.down, memory));
+            table.row(self.row(&format!("storm {}", at + 1), &round.reconnection, round.down, memory));
         }
         section.table = Some(table);
         section.charts.push(self.chart());
@@ -283,7 +283,8 @@ impl Outcome for Report {
 
     fn figures(&self) -> Vec<Figure> {
         let figure = |(name, share): (&str, f64)| {
-            let found = spread(self.rounds.iter().filter_map(|round| round.gathering.until(share, self.connections)))?;
+            let found =
+                spread(self.rounds.iter().filter_map(|round| round.reconnection.until(share, self.connections)))?;
             Some(Figure::of(format!("storm of {}: {name} back", self.connections), "s", found))
         };
         [("50 %", 0.5), ("90 %", 0.9), ("all", 1.0)].into_iter().filter_map(figure).collect()
@@ -300,10 +301,11 @@ mod tests {
 
     #[test]
     fn shares_are_counted_of_all_and_not_of_those_who_came() {
-        let gathering = Gathering { back: vec![0.1, 0.2, 0.3], errors: [("refused".to_owned(), 4)].into(), tries: 8 };
-        assert_eq!(gathering.until(0.5, 4), Some(0.2));
-        assert_eq!(gathering.until(0.75, 4), Some(0.3));
-        assert_eq!(gathering.until(1.0, 4), None);
-        assert_eq!(gathering.errors(), "4 refused");
+        let reconnection =
+            Reconnection { back: vec![0.1, 0.2, 0.3], errors: [("refused".to_owned(), 4)].into(), tries: 8 };
+        assert_eq!(reconnection.until(0.5, 4), Some(0.2));
+        assert_eq!(reconnection.until(0.75, 4), Some(0.3));
+        assert_eq!(reconnection.until(1.0, 4), None);
+        assert_eq!(reconnection.errors(), "4 refused");
     }
 }

@@ -27,7 +27,7 @@ pub enum Wire {
 
 /// Something that came.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard<'b> {
+pub enum Incoming<'b> {
     /// An event's text; with [`Wire::Drp`] also answers to commands, which are events.
     Event(&'b [u8]),
     /// A subscription, or a question behind a batch, was answered.
@@ -72,7 +72,7 @@ impl Wire {
     }
 
     /// Subscribes to `spec` (type.action.key with `*`) as number `number` of this connection. It is answered by
-    /// [`Heard::Answered`], or with [`Wire::Drp`] by an event.
+    /// [`Incoming::Answered`], or with [`Wire::Drp`] by an event.
     pub fn subscribe(self, spec: &str, number: u16) -> Vec<u8> {
         match self {
             Self::Drp => format!("register {spec}").into_bytes(),
@@ -81,7 +81,7 @@ impl Wire {
         }
     }
 
-    /// The answer to [`Heard::Question`].
+    /// The answer to [`Incoming::Question`].
     pub fn alive(self) -> &'static [u8] {
         match self {
             Self::Nats => b"PONG\r\n",
@@ -108,7 +108,7 @@ impl Wire {
         bytes
     }
 
-    /// What is answered with [`Heard::Answered`] as soon as everything before it has been taken; nothing with [`Wire::Drp`].
+    /// What is answered with [`Incoming::Answered`] as soon as everything before it has been taken; nothing with [`Wire::Drp`].
     pub fn question(self) -> &'static [u8] {
         match self {
             Self::Drp => b"",
@@ -122,10 +122,10 @@ impl Wire {
     ///
     /// # Errors
     /// The peer complains, or what comes is not its protocol.
-    pub fn split(self, bytes: &[u8], on: &mut dyn FnMut(Heard<'_>) -> Result<()>) -> Result<usize> {
+    pub fn split(self, bytes: &[u8], on: &mut dyn FnMut(Incoming<'_>) -> Result<()>) -> Result<usize> {
         match self {
             Self::Drp => {
-                on(Heard::Event(bytes))?;
+                on(Incoming::Event(bytes))?;
                 Ok(bytes.len())
             }
             Self::Nats => nats::split(bytes, on),
@@ -160,8 +160,8 @@ mod tests {
         let (mut events, mut answers) = (Vec::new(), 0);
         let used = wire.split(bytes, &mut |heard| {
             match heard {
-                Heard::Event(text) => events.push(String::from_utf8_lossy(text).into_owned()),
-                Heard::Answered | Heard::Question => answers += 1,
+                Incoming::Event(text) => events.push(String::from_utf8_lossy(text).into_owned()),
+                Incoming::Answered | Incoming::Question => answers += 1,
             }
             Ok(())
         })?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::Heard;
+use super::Incoming;
 
 /// PINGREQ: answered with PINGRESP.
 pub(super) const PING: [u8; 2] = [0xC0, 0];
@@ -61,18 +61,18 @@ fn remaining(mut length: usize, out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn split(bytes: &[u8], on: &mut dyn FnMut(Heard<'_>) -> Result<()>) -> Result<usize> {
+pub(super) fn split(bytes: &[u8], on: &mut dyn FnMut(Incoming<'_>) -> Result<()>) -> Result<usize> {
     let mut at = 0;
     while let Some((kind, body, len)) = first(&bytes[at..])? {
         match (kind >> 4, body) {
             // CONNACK and SUBACK tell a code.
             (2, [_, 0]) => {}
-            (9, [_, _, code]) if *code < 0x80 => on(Heard::Answered)?,
+            (9, [_, _, code]) if *code < 0x80 => on(Incoming::Answered)?,
             (2 | 9, [.., code]) => bail!("MQTT refuses with code {code}"),
-            (13, []) => on(Heard::Answered)?,
+            (13, []) => on(Incoming::Answered)?,
             (3, [high, low, rest @ ..]) => {
                 let topic = usize::from(u16::from_be_bytes([*high, *low]));
-                on(Heard::Event(rest.get(topic..).context("a topic is longer than its packet")?))?;
+                on(Incoming::Event(rest.get(topic..).context("a topic is longer than its packet")?))?;
             }
             _ => bail!("an MQTT packet that starts with {kind:#04x} is unexpected"),
         }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::Heard;
+use super::Incoming;
 
 /// Longer messages are taken for a broken stream.
 const MESSAGE_MAX: usize = 64 << 20;
@@ -22,7 +22,7 @@ pub(super) fn publish(subject: &str, text: &str, out: &mut Vec<u8>) {
     write!(out, "PUB {subject} {}\r\n{text}\r\n", text.len()).expect("memory takes everything");
 }
 
-pub(super) fn split(bytes: &[u8], on: &mut dyn FnMut(Heard<'_>) -> Result<()>) -> Result<usize> {
+pub(super) fn split(bytes: &[u8], on: &mut dyn FnMut(Incoming<'_>) -> Result<()>) -> Result<usize> {
     let mut at = 0;
     while let Some(line) = line(&bytes[at..])? {
         let after = at + line.len() + 2;
@@ -31,12 +31,12 @@ pub(super) fn split(bytes: &[u8], on: &mut dyn FnMut(Heard<'_>) -> Result<()>) -
                 let length = length(rest)?;
                 let Some(message) = bytes.get(after..after + length + 2) else { break };
                 ensure!(message.ends_with(b"\r\n"), "a NATS message does not end where it should");
-                on(Heard::Event(&message[..length]))?;
+                on(Incoming::Event(&message[..length]))?;
                 at = after + length + 2;
                 continue;
             }
-            b"PONG" => on(Heard::Answered)?,
-            b"PING" => on(Heard::Question)?,
+            b"PONG" => on(Incoming::Answered)?,
+            b"PING" => on(Incoming::Question)?,
             b"+OK" => {}
             info if info.starts_with(b"INFO ") => {}
             other => bail!("NATS says {:?}", String::from_utf8_lossy(other)),

@@ -79,7 +79,7 @@ fn a_lost_connection_is_counted_with_its_events_and_its_reason() {
     let report = run(Fault::Close, &["--no-floor"]).unwrap();
     let case = &report.cases[0];
     assert_eq!((case.counts.closed, case.counts.lost), (1, 3));
-    assert!(case.trouble.is_some());
+    assert!(case.first_error.is_some());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use hydrant_loadtest::args::{Cli, Command, CompareArgs, Peer, StallSize};
-use hydrant_loadtest::burst::{Group, Lane, Open, Shape, Transport};
+use hydrant_loadtest::burst::{Candidate, Group, Open, Shape, Transport};
 use hydrant_loadtest::cpu::Cores;
 use hydrant_loadtest::server::System;
 use hydrant_loadtest::session::Session;
@@ -37,8 +37,8 @@ fn group() -> Group {
 }
 
 /// Five clients.
-fn lane(peer: &Peer, transport: Transport) -> Lane {
-    Lane {
+fn candidate(peer: &Peer, transport: Transport) -> Candidate {
+    Candidate {
         name: peer.system.name().to_owned(),
         system: peer.system,
         transport,
@@ -52,7 +52,7 @@ fn lane(peer: &Peer, transport: Transport) -> Lane {
 fn run(peer: &Peer, transport: Transport, selective: bool) {
     let deflate = transport == Transport::Deflate;
     let shape = |payload, k| Shape { payload, k, selective, deflate, single_post: false };
-    let (_, cases) = group().run(&[shape(1_024, 1), shape(12_288, 40)], &[lane(peer, transport)]).unwrap();
+    let (_, cases) = group().run(&[shape(1_024, 1), shape(12_288, 40)], &[candidate(peer, transport)]).unwrap();
     for case in cases {
         assert_eq!(case.left_out, None, "{}", case.name());
         assert!(case.counts.is_clean(), "{}: {}", case.name(), case.counts);
@@ -109,7 +109,7 @@ fn what_a_peer_cannot_do_is_left_out_and_told() {
     let peer = peer(System::Nats);
     let shape = |payload| Shape { payload, k: 4, selective: false, deflate: false, single_post: false };
     // Its messages are at most a megabyte, unless it is told otherwise.
-    let (_, cases) = group().run(&[shape(2 << 20), shape(1_024)], &[lane(&peer, Transport::Plain)]).unwrap();
+    let (_, cases) = group().run(&[shape(2 << 20), shape(1_024)], &[candidate(&peer, Transport::Plain)]).unwrap();
     let why = cases[0].left_out.as_deref().unwrap();
     assert!(why.contains("publish"), "{why}");
     assert!(cases[0].rounds.is_empty() && cases[1].left_out.is_none());
@@ -121,7 +121,7 @@ fn is_left_out_if_it_is_too_slow(system: System) {
     let mut group = group();
     group.peer_timeout = Duration::ZERO;
     let shape = Shape { payload: 12_288, k: 1_000, selective: false, deflate: false, single_post: false };
-    let (_, cases) = group.run(&[shape], &[lane(&peer(system), Transport::Plain)]).unwrap();
+    let (_, cases) = group.run(&[shape], &[candidate(&peer(system), Transport::Plain)]).unwrap();
     let why = cases[0].left_out.as_deref().unwrap();
     assert!(why.contains(" of 5000 deliveries of a turn had come"), "{why}");
     assert!(cases[0].rounds.is_empty() && cases[0].counts.is_clean(), "{}", cases[0].counts);

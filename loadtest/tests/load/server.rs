@@ -1,6 +1,7 @@
 //! The work against hydrant itself, in this process, and against peers where they are installed.
 
 use clap::Parser as _;
+use hydrant::auth::{AuthOptions, Authority, PasswordHash, TokenRequest, edit_store};
 use hydrant::config::{FlagValue, Settings, Sources};
 use hydrant::server::Server;
 use hydrant_loadtest::args::Cli;
@@ -18,7 +19,26 @@ struct Hydrant {
 
 impl Hydrant {
     fn start(tls: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), tls)
+    }
+
+    /// A server that has the first user and one without any role; the latter's token.
+    fn with_guest(tls: &str) -> (Self, String) {
         let data = tempfile::tempdir().unwrap();
+        let directory = data.path().join("data");
+        edit_store(&directory, |store| {
+            store.add_user("rocketskates", PasswordHash::make("r0cketsk8ts")?, &["superuser".to_owned()])?;
+            store.add_user("guest", PasswordHash::make("a-guest-has-no-role")?, &[])
+        })
+        .unwrap();
+        let server = Self::start_in(data, tls);
+        let authority = Authority::open_existing(&directory, AuthOptions::default()).unwrap();
+        let now = hydrant::clock::now();
+        let issued = authority.issue_local(&"user:guest".parse().unwrap(), &TokenRequest::default(), now).unwrap();
+        (server, issued.token.expose().to_owned())
+    }
+
+    fn start_in(data: tempfile::TempDir, tls: &str) -> Self {
         let directory = data.path().join("data").display().to_string();
         let flag = |key, text: &str| FlagValue { key, flag: "--test", text: text.to_owned() };
         let flags = vec![
@@ -108,7 +128,7 @@ fn stalled_readers_meet_a_known_fate() {
     let (clean, table, json) = run(&server, "stall", &["--healthy", "3", "--stalled", "2", "--megabytes", "2"]);
     assert!(clean, "{table}");
     let fates = &json["results"][0]["rounds"][0]["fates"];
-    let sum: u64 = ["complete", "told", "closed"].iter().map(|name| fates[name].as_u64().unwrap()).sum();
+    let sum: u64 = ["complete", "notified", "closed"].iter().map(|name| fates[name].as_u64().unwrap()).sum();
     assert_eq!(sum, 2, "{table}");
 }
 
@@ -120,6 +140,30 @@ fn everybody_comes_back_and_nothing_is_left_over() {
     let held = &json["rounds"][1]["held"];
     assert_eq!((held["connections"].as_u64(), held["registrations"].as_u64()), (Some(50), Some(150)), "{table}");
     assert_eq!(json["held_before"], json["held_after"], "{table}");
+}
+
+/// Not `regex` and `worst-filters`, which stop the shard of a debug build for longer than a test may take.
+const ATTACKS: &str = "wide-in,deep,registers,refused,deaf-disconnect,deaf-drop-oldest,deaf-conflate,conflate,replays,\
+    connects,logins,slow-bodies,deflate-bombs,handshakes,slots,tokens";
+
+/// A short form of what `make bench` measures: counts and bounds, no times, since the machine is not quiet.
+#[test]
+fn hostile_clients_cost_the_others_nothing_but_time() {
+    let (server, token) = Hydrant::with_guest("self-signed");
+    let size = ["--healthy", "10", "--rate", "50", "--seconds", "1", "--strength", "16", "--guest-token", &token];
+    let (clean, table, json) = run(&server, "hostile", &[&size[..], &["--only", ATTACKS]].concat());
+    assert!(clean, "{table}");
+    for trial in json["trials"].as_array().unwrap() {
+        let name = trial["attack"].as_str().unwrap();
+        if name == "slots" {
+            assert_eq!(trial["verdict"], "left-out", "{table}");
+            continue;
+        }
+        let counts = &trial["with"]["counts"];
+        assert_eq!((counts["received"].as_u64(), counts["lost"].as_u64()), (Some(10 * 50), Some(0)), "{name}: {table}");
+        assert!(!trial["outcomes"].as_object().unwrap().is_empty(), "{name}: the attackers heard nothing: {table}");
+        assert!(trial["with"]["growth"].as_u64().unwrap() < 512 << 20, "{name}: {table}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Where due events go: to a server, or to the floor, which is one thread that writes ready-made frames.
 //!
-//! The floor is told by a channel what to write to whom; it is woken for that once, as a broker is, collects what has
+//! The floor receives over a channel what to write to whom; it is woken for that once, as a broker is, collects what has
 //! been handed over meanwhile, and makes one `writev` a connection. It has no index, no filters, no HTTP and no queues.
 
 use std::io::{IoSlice, Write as _};
@@ -23,10 +23,10 @@ use crate::wire::Wire;
 const BATCHES: usize = 1_024;
 
 /// Pieces of one `writev`.
-const PIECES: usize = 1_024;
+const SLICES_MAX: usize = 1_024;
 
 /// How long a socket may be full before something is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An event that is due.
 #[derive(Debug)]
@@ -38,12 +38,12 @@ pub(super) struct Due {
 
 /// See the module's text.
 #[derive(Debug)]
-pub(super) enum Outlet {
+pub(super) enum Destination {
     Server(Publisher),
     Floor(Writer),
 }
 
-impl Outlet {
+impl Destination {
     /// Hands a batch over. An answer follows.
     pub(super) fn send(&self, batch: Vec<Due>) -> Result<()> {
         match self {
@@ -87,7 +87,7 @@ impl Writer {
             let near = TcpStream::connect(listener.local_addr()?).context("cannot connect over loopback")?;
             let (far, _) = listener.accept()?;
             far.set_nodelay(true)?;
-            far.set_write_timeout(Some(PATIENCE))?;
+            far.set_write_timeout(Some(TIMEOUT))?;
             sockets.push(far);
             swarm.adopt(Stream::Plain(near), Vec::new())?;
         }
@@ -137,7 +137,7 @@ fn write(sockets: &mut [TcpStream], inbox: &Receiver<Vec<Due>>, nanos: &AtomicU6
         }
         for at in dirty {
             let frames = std::mem::take(&mut waiting[at]);
-            for frames in frames.chunks(PIECES) {
+            for frames in frames.chunks(SLICES_MAX) {
                 write_all(&mut sockets[at], frames)?;
             }
         }

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::group::Lane;
-use super::piece::Piece;
-use crate::args::Target;
+use super::candidate::Candidate;
+use super::trial::Trial;
 use crate::check::Checker;
 use crate::client::{Sink, Swarm};
 use crate::cpu::Cores;
@@ -32,8 +31,8 @@ pub(super) struct Limits {
     pub(super) forgiving: bool,
 }
 
-/// Why a lane does not go on with a piece of work.
-pub(super) enum Setback {
+/// Why a candidate does not go on with a trial.
+pub(super) enum TurnError {
     /// It has lost something.
     Lost,
     /// A turn was not finished in time; how far it had come.
@@ -50,64 +49,64 @@ pub(super) struct Runner {
 
 impl Runner {
     /// Starts or finds the server, connects and registers everybody.
-    pub(super) fn start(lane: &Lane, cores: Cores, limits: Limits, selective: bool) -> Result<Self> {
-        let session = lane.open(cores)?;
-        Self::connect(lane, cores, limits, selective, &session)
+    pub(super) fn start(candidate: &Candidate, cores: Cores, limits: Limits, selective: bool) -> Result<Self> {
+        let session = candidate.open(cores)?;
+        Self::connect(candidate, cores, limits, selective, &session)
             .map_err(|error| session.explain(error))
             .map(|(swarm, publisher)| Self { swarm, publisher, session, limits })
     }
 
     fn connect(
-        lane: &Lane,
+        candidate: &Candidate,
         cores: Cores,
         limits: Limits,
         selective: bool,
         session: &Session,
     ) -> Result<(Swarm, Publisher)> {
-        ensure!(lane.clients > 0, "there are no clients");
-        let bar = progress::bar(lane.clients as u64, "connecting");
-        let mut swarm = session.swarm(lane.transport.deflates(), lane.clients, &mut || bar.inc(1))?;
+        ensure!(candidate.clients > 0, "there are no clients");
+        let bar = progress::bar(candidate.clients as u64, "connecting");
+        let mut swarm = session.swarm(candidate.transport.deflates(), candidate.clients, &mut || bar.inc(1))?;
         bar.finish_and_clear();
-        let all = lane.spec.clone().unwrap_or_else(|| format!("{KIND}.*.*"));
+        let all = candidate.spec.clone().unwrap_or_else(|| format!("{KIND}.*.*"));
         let own = |client: usize| format!("{KIND}.*.{}", payload::client_key(client as u64));
         swarm.register(REGISTRATION.max(limits.turn), |client| if selective { own(client) } else { all.clone() })?;
         Ok((swarm, session.publisher(cores.client)?))
     }
 
     /// One round: its figures, of which nothing is known if the server's process is not.
-    pub(super) fn round(&mut self, piece: &mut Piece) -> Result<Result<Option<Side>, Setback>> {
-        let result = self.turns(piece)?;
+    pub(super) fn round(&mut self, trial: &mut Trial) -> Result<Result<Option<Side>, TurnError>> {
+        let result = self.turns(trial)?;
         let known = self.session.cpu()?.is_some();
         Ok(result.map(|measured| known.then(|| Side::from(measured))))
     }
 
     /// A turn that takes longer than a round should is warm by itself: only the first round has one before it then.
-    fn turns(&mut self, piece: &mut Piece) -> Result<Result<Measured, Setback>> {
-        if !piece.is_slow {
+    fn turns(&mut self, trial: &mut Trial) -> Result<Result<Measured, TurnError>> {
+        if !trial.is_slow {
             let begin = Instant::now();
-            if let Some(setback) = self.turn(piece)? {
-                return Ok(Err(setback));
+            if let Some(error) = self.turn(trial)? {
+                return Ok(Err(error));
             }
-            piece.is_slow = begin.elapsed() > self.limits.bounds.time;
+            trial.is_slow = begin.elapsed() > self.limits.bounds.time;
         }
-        let (received, bytes) = (piece.checker.counts.received, self.swarm.bytes());
-        let counters = piece.shape.deflate.then(|| self.session.metrics());
+        let (received, bytes) = (trial.checker.counts.received, self.swarm.bytes());
+        let counters = trial.shape.deflate.then(|| self.session.metrics());
         let (begin, cpu, mut turns) = (Instant::now(), self.cpu()?, 0);
         while turns < self.limits.bounds.turns && (turns == 0 || begin.elapsed() < self.limits.bounds.time) {
-            if let Some(setback) = self.turn(piece)? {
-                return Ok(Err(setback));
+            if let Some(error) = self.turn(trial)? {
+                return Ok(Err(error));
             }
             turns += 1;
         }
         let (elapsed, cpu) = (begin.elapsed(), self.cpu()?.saturating_sub(cpu));
         if let Some(before) = counters {
-            let events = turns * piece.shape.k;
+            let events = turns * trial.shape.k;
             let found = Encodings::between(&before, &self.session.metrics(), events);
-            piece.case.encodings = found.or_else(|| piece.case.encodings.take());
+            trial.case.encodings = found.or_else(|| trial.case.encodings.take());
         }
-        piece.bytes += self.swarm.bytes() - bytes;
-        piece.case.cipher = self.swarm.cipher();
-        Ok(Ok(Measured { turns, deliveries: piece.checker.counts.received - received, cpu, elapsed }))
+        trial.bytes += self.swarm.bytes() - bytes;
+        trial.case.cipher = self.swarm.cipher();
+        Ok(Ok(Measured { turns, deliveries: trial.checker.counts.received - received, cpu, elapsed }))
     }
 
     fn cpu(&self) -> Result<Duration> {
@@ -115,11 +114,11 @@ impl Runner {
     }
 
     /// One turn; nothing if everything has come.
-    fn turn(&mut self, piece: &mut Piece) -> Result<Option<Setback>> {
-        let before = piece.checker.counts.received;
-        let events = piece.checker.begin(piece.shape.k);
-        let (wire, payloads) = (self.session.endpoint.wire(), piece.checker.payloads());
-        let batches = if piece.shape.single_post {
+    fn turn(&mut self, trial: &mut Trial) -> Result<Option<TurnError>> {
+        let before = trial.checker.counts.received;
+        let events = trial.checker.begin(trial.shape.k);
+        let (wire, payloads) = (self.session.endpoint.wire(), trial.checker.payloads());
+        let batches = if trial.shape.single_post {
             events.map(|event| wire.batch(payloads, event..event + 1)).collect()
         } else {
             vec![wire.batch(payloads, events)]
@@ -127,53 +126,48 @@ impl Runner {
         let deadline = Instant::now() + self.limits.turn;
         self.publisher.send(batches)?;
         let mut published = None;
-        while !piece.checker.is_complete() {
-            self.swarm.poll(Duration::from_millis(50), &mut piece.checker)?;
+        while !trial.checker.is_complete() {
+            self.swarm.poll(Duration::from_millis(50), &mut trial.checker)?;
             if published.is_none() {
                 published = self.publisher.answered(Duration::ZERO)?;
             }
             if Instant::now() > deadline {
-                return Ok(Some(self.overdue(&mut piece.checker, before)));
+                return Ok(Some(self.overdue(&mut trial.checker, before)));
             }
         }
         let published = match published {
             Some(published) => published,
             None => self.publisher.answered(self.limits.turn)?.context("what was published is not answered")?,
         };
-        piece.case.busy += u64::from(published.busy);
-        Ok((piece.checker.counts.closed > 0).then_some(Setback::Lost))
+        trial.case.busy += u64::from(published.busy);
+        Ok((trial.checker.counts.closed > 0).then_some(TurnError::Lost))
     }
 
-    fn overdue(&self, checker: &mut Checker, before: u64) -> Setback {
+    fn overdue(&self, checker: &mut Checker, before: u64) -> TurnError {
         if self.limits.forgiving {
             let (came, all) = (checker.counts.received - before, checker.deliveries());
-            return Setback::Late(format!(
+            return TurnError::Late(format!(
                 "{came} of {all} deliveries of a turn had come after {:?}",
                 self.limits.turn
             ));
         }
         checker.give_up();
-        Setback::Lost
+        TurnError::Lost
     }
 
     /// Takes what has come while others had their turn: pings, which have to be answered in time.
-    pub(super) fn stay(&mut self, piece: &mut Piece) -> Result<()> {
-        self.swarm.poll(Duration::ZERO, &mut piece.checker)
+    pub(super) fn stay(&mut self, trial: &mut Trial) -> Result<()> {
+        self.swarm.poll(Duration::ZERO, &mut trial.checker)
     }
 
     /// Whatever else comes is too much.
-    pub(super) fn listen(&mut self, piece: &mut Piece) -> Result<()> {
+    pub(super) fn listen(&mut self, trial: &mut Trial) -> Result<()> {
         let end = Instant::now() + AFTERMATH;
         while Instant::now() < end {
-            self.swarm.poll(Duration::from_millis(50), &mut piece.checker)?;
+            self.swarm.poll(Duration::from_millis(50), &mut trial.checker)?;
         }
         Ok(())
     }
-}
-
-/// Whose events a target's publisher sends, as the events themselves say.
-pub(super) fn user(target: Option<&Target>) -> &str {
-    target.map_or("bench", Target::user)
 }
 
 impl Sink for Checker {

@@ -36,9 +36,9 @@ impl Shape {
     }
 
     /// A case without results.
-    pub(super) fn case(&self, lane: &str, transport: &str, connections: usize) -> Case {
+    pub(super) fn case(&self, candidate: &str, transport: &str, connections: usize) -> Case {
         Case {
-            lane: lane.to_owned(),
+            candidate: candidate.to_owned(),
             beside: None,
             transport: transport.to_owned(),
             payload: self.payload,
@@ -52,7 +52,7 @@ impl Shape {
             rounds: Vec::new(),
             counts: Counts::default(),
             busy: 0,
-            trouble: None,
+            first_error: None,
             left_out: None,
         }
     }
@@ -72,8 +72,8 @@ pub(super) fn frames(shape: &Shape, user: &str, spread: Spread) -> Result<Vec<Ve
     (0..shape.k).map(frame).collect()
 }
 
-/// One shape on one lane.
-pub(super) struct Piece {
+/// One shape on one candidate.
+pub(super) struct Trial {
     pub(super) shape: Shape,
     pub(super) checker: Checker,
     pub(super) case: Case,
@@ -83,7 +83,7 @@ pub(super) struct Piece {
     pub(super) is_slow: bool,
 }
 
-impl Piece {
+impl Trial {
     pub(super) fn new(shape: Shape, user: &str, case: Case) -> Result<Self> {
         let spread = shape.spread(case.connections);
         let payloads = Payloads::new(shape.payload, user, spread)?;
@@ -96,7 +96,7 @@ impl Piece {
 
     pub(super) fn finish(mut self) -> Case {
         self.case.counts.add(&self.checker.counts);
-        self.case.trouble = self.checker.trouble;
+        self.case.first_error = self.checker.first_error;
         let deliveries =
             self.case.rounds.iter().filter_map(|round| round.server).map(|side| side.deliveries).sum::<u64>();
         #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]

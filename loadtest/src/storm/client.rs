@@ -31,7 +31,7 @@ pub(super) enum Phase {
 pub(super) type Failure = String;
 
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct Client {
     pub(super) phase: Phase,
     pub(super) stream: Option<Stream>,
     /// When the present try began.
@@ -44,7 +44,7 @@ pub(super) struct Member {
     input: Vec<u8>,
 }
 
-impl Member {
+impl Client {
     pub(super) fn new(index: usize) -> Self {
         let (out, input) = (Vec::new(), Vec::new());
         Self { phase: Phase::Away, stream: None, since: Instant::now(), tries: 0, index, out, input }
@@ -138,12 +138,11 @@ impl Member {
 
     fn understand(&mut self) -> Result<()> {
         if self.phase == Phase::Upgrading {
-            let Some(end) = self.input.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(()) };
-            let head = parse_head(&String::from_utf8_lossy(&self.input[..end]))?;
+            let Some((head, length)) = parse_head(&self.input)? else { return Ok(()) };
             if head.status != 101 {
                 bail!("HTTP {}", head.status);
             }
-            self.input.drain(..end + 4);
+            self.input.drain(..length);
             for spec in specs(self.index) {
                 frame::write_masked(Opcode::Text, format!("register {spec}").as_bytes(), [7; 4], &mut self.out)?;
             }

@@ -15,7 +15,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 
-use super::member::{Member, Phase};
+use super::client::{Client, Phase};
 use crate::endpoint::Endpoint;
 
 /// How long one try may take.
@@ -26,11 +26,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
 /// How often tries are looked at for having taken too long.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How a storm went.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Gathering {
+pub(super) struct Reconnection {
     /// Seconds until each was back and registered, in order; those who are not are missing.
     pub(super) back: Vec<f64>,
     /// Failed tries, and losses, by kind.
@@ -39,13 +39,13 @@ pub(super) struct Gathering {
 }
 
 #[derive(Debug)]
-pub(super) struct Herd {
+pub(super) struct ReconnectSwarm {
     endpoint: Endpoint,
-    members: Vec<Member>,
+    clients: Vec<Client>,
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
-    /// Tries of all members so far; loopback sources are chosen by it.
+    /// Tries of all clients so far; loopback sources are chosen by it.
     tries: usize,
     at_once: usize,
     /// Who tries when.
@@ -53,12 +53,12 @@ pub(super) struct Herd {
     errors: BTreeMap<String, u64>,
 }
 
-impl Herd {
+impl ReconnectSwarm {
     /// `count` clients that are away; at most `at_once` shake hands at a time.
     pub(super) fn new(endpoint: &Endpoint, count: usize, at_once: usize) -> Result<Self> {
         Ok(Self {
             endpoint: endpoint.clone(),
-            members: (0..count).map(Member::new).collect(),
+            clients: (0..count).map(Client::new).collect(),
             poll: Poll::new().context("no epoll")?,
             events: Events::with_capacity(4_096),
             buffer: vec![0; 64 << 10],
@@ -70,47 +70,47 @@ impl Herd {
     }
 
     /// Everybody leaves without a word.
-    pub(super) fn scatter(&mut self) {
-        self.members.iter_mut().for_each(Member::leave);
+    pub(super) fn disconnect_all(&mut self) {
+        self.clients.iter_mut().for_each(Client::leave);
     }
 
     /// How many are back.
     pub(super) fn back(&self) -> usize {
-        self.members.iter().filter(|member| member.phase == Phase::Back).count()
+        self.clients.iter().filter(|client| client.phase == Phase::Back).count()
     }
 
     /// Those who are away come back, and so do those who are lost meanwhile, until `is_lost` says that nobody will be lost any
-    /// more and all are back, at most `patience`. `progress` is called with the number of those who are back.
-    pub(super) fn gather(
+    /// more and all are back, at most `timeout`. `progress` is called with the number of those who are back.
+    pub(super) fn reconnect_all(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         is_lost: &dyn Fn() -> bool,
         progress: &dyn Fn(u64),
-    ) -> Result<Gathering> {
+    ) -> Result<Reconnection> {
         let begin = Instant::now();
         (self.errors, self.due) = (BTreeMap::new(), BinaryHeap::new());
         let before = self.tries;
-        let mut back: Vec<Option<f64>> = vec![None; self.members.len()];
-        for (index, member) in self.members.iter_mut().enumerate() {
-            member.tries = 0;
-            if member.phase == Phase::Away {
+        let mut back: Vec<Option<f64>> = vec![None; self.clients.len()];
+        for (index, client) in self.clients.iter_mut().enumerate() {
+            client.tries = 0;
+            if client.phase == Phase::Away {
                 self.due.push(Reverse((begin, index)));
             }
         }
         let mut looked = begin;
-        while begin.elapsed() < patience && !(is_lost() && self.back() == self.members.len()) {
+        while begin.elapsed() < timeout && !(is_lost() && self.back() == self.clients.len()) {
             self.begin_due();
             self.turn(Duration::from_millis(10), &mut |index| back[index] = Some(begin.elapsed().as_secs_f64()))?;
-            if looked.elapsed() > LOOK {
+            if looked.elapsed() > POLL_INTERVAL {
                 looked = Instant::now();
                 self.give_up_slow();
                 progress(self.back() as u64);
             }
         }
-        let is_back = |(index, member): (usize, &Member)| back[index].filter(|_| member.phase == Phase::Back);
-        let mut back: Vec<f64> = self.members.iter().enumerate().filter_map(is_back).collect();
+        let is_back = |(index, client): (usize, &Client)| back[index].filter(|_| client.phase == Phase::Back);
+        let mut back: Vec<f64> = self.clients.iter().enumerate().filter_map(is_back).collect();
         back.sort_by(f64::total_cmp);
-        Ok(Gathering { back, errors: std::mem::take(&mut self.errors), tries: (self.tries - before) as u64 })
+        Ok(Reconnection { back, errors: std::mem::take(&mut self.errors), tries: (self.tries - before) as u64 })
     }
 
     /// Listens, so that nobody's connection goes stale.
@@ -123,14 +123,14 @@ impl Herd {
     }
 
     fn begin_due(&mut self) {
-        let mut under_way = self.members.iter().filter(|member| member.is_under_way()).count();
+        let mut under_way = self.clients.iter().filter(|client| client.is_under_way()).count();
         while let Some(Reverse((when, index))) = self.due.peek().copied() {
             if when > Instant::now() || under_way >= self.at_once {
                 return;
             }
             self.due.pop();
             self.tries += 1;
-            let begun = self.members[index].begin(&self.endpoint, self.tries).and_then(|()| self.watch(index));
+            let begun = self.clients[index].begin(&self.endpoint, self.tries).and_then(|()| self.watch(index));
             match begun {
                 Ok(()) => under_way += 1,
                 Err(failure) => self.failed(index, failure),
@@ -139,39 +139,39 @@ impl Herd {
     }
 
     fn watch(&self, index: usize) -> Result<(), String> {
-        let Some(stream) = &self.members[index].stream else { return Ok(()) };
+        let Some(stream) = &self.clients[index].stream else { return Ok(()) };
         let fd = stream.socket().as_raw_fd();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut SourceFd(&fd), Token(index), interest).map_err(|e| e.to_string())
     }
 
     fn failed(&mut self, index: usize, failure: String) {
-        let member = &mut self.members[index];
-        let was_back = member.phase == Phase::Back;
+        let client = &mut self.clients[index];
+        let was_back = client.phase == Phase::Back;
         let kind = if was_back { format!("lost ({failure})") } else { failure };
         *self.errors.entry(kind).or_default() += 1;
-        member.leave();
+        client.leave();
         if was_back {
-            member.tries = 0;
+            client.tries = 0;
         }
-        let pause = if was_back { Duration::ZERO } else { pause(index, member.tries) };
+        let pause = if was_back { Duration::ZERO } else { pause(index, client.tries) };
         self.due.push(Reverse((Instant::now() + pause, index)));
     }
 
     /// Waits for something to happen and lets those concerned go on.
-    fn turn(&mut self, patience: Duration, on_back: &mut dyn FnMut(usize)) -> Result<()> {
+    fn turn(&mut self, timeout: Duration, on_back: &mut dyn FnMut(usize)) -> Result<()> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(1));
-        match self.poll.poll(&mut events, Some(patience)) {
+        match self.poll.poll(&mut events, Some(timeout)) {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => return Err(e).context("cannot poll"),
             _ => {}
         }
         for event in &events {
             let index = event.token().0;
-            let member = &mut self.members[index];
-            let was_back = member.phase == Phase::Back;
-            match member.advance(&mut self.buffer) {
+            let client = &mut self.clients[index];
+            let was_back = client.phase == Phase::Back;
+            match client.advance(&mut self.buffer) {
                 Err(failure) => self.failed(index, failure),
-                Ok(()) if member.phase == Phase::Back && !was_back => on_back(index),
+                Ok(()) if client.phase == Phase::Back && !was_back => on_back(index),
                 Ok(()) => {}
             }
         }
@@ -180,15 +180,15 @@ impl Herd {
     }
 
     fn give_up_slow(&mut self) {
-        let is_slow = |member: &Member| member.is_under_way() && member.since.elapsed() > TRY;
-        let slow: Vec<usize> = (0..self.members.len()).filter(|&index| is_slow(&self.members[index])).collect();
+        let is_slow = |client: &Client| client.is_under_way() && client.since.elapsed() > TRY;
+        let slow: Vec<usize> = (0..self.clients.len()).filter(|&index| is_slow(&self.clients[index])).collect();
         for index in slow {
             self.failed(index, "no end of the handshake".to_owned());
         }
     }
 }
 
-/// How long member `index` waits after try number `tries`.
+/// How long client `index` waits after try number `tries`.
 fn pause(index: usize, tries: u32) -> Duration {
     let whole = PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(8)).min(PAUSE_MAX);
     let scattered = (index as u64).wrapping_add(u64::from(tries) << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;

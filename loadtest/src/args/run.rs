@@ -36,12 +36,12 @@ pub struct Work {
     pub selective: bool,
     /// Where it runs and what is kept.
     #[command(flatten)]
-    pub place: Place,
+    pub run: RunArgs,
 }
 
 /// Where a run's threads are, and what is kept of it.
 #[derive(Debug, Clone, Args, Serialize)]
-pub struct Place {
+pub struct RunArgs {
     /// Core of the server that --serve starts, and of the floor's writer.
     #[arg(long, value_name = "CORE", default_value_t = 0)]
     pub server_core: usize,
@@ -75,15 +75,15 @@ impl Output {
     pub fn checked(&self) -> Result<()> {
         for (flag, file) in [("--json", &self.json), ("--html", &self.html)] {
             let Some(file) = file else { continue };
-            let place = file.parent().filter(|place| !place.as_os_str().is_empty());
-            ensure!(place.is_none_or(Path::is_dir), "{flag} {}: there is no such directory", file.display());
+            let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+            ensure!(parent.is_none_or(Path::is_dir), "{flag} {}: there is no such directory", file.display());
             ensure!(!file.is_dir(), "{flag} {}: this is a directory", file.display());
         }
         Ok(())
     }
 }
 
-impl Place {
+impl RunArgs {
     /// The cores, if we may use them.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl Work {
         let sizes = 1..=16 << 20;
         ensure!(self.payload.iter().all(|size| sizes.contains(size)), "--payload is at most 16 MiB");
         ensure!(self.turns > 0, "--turns is at least 1");
-        self.place.checked()
+        self.run.checked()
     }
 
     /// When a round is over.

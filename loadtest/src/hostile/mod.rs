@@ -1,0 +1,143 @@
+//! What a hostile client can do to the others.
+//!
+//! Every attack runs against a server of its own (with `--serve`) on one shard, beside healthy clients that watch everything
+//! at a fixed rate. The same events are published first without and then with the attack, in an open loop, and every
+//! delivery to a healthy client is checked. The attacker has the least rights that there are: a user without any role, or
+//! no credentials at all.
+//!
+//! `attack` says what each attack does, `commands`, `readers` and `requests` do it, `worker` runs it on threads beside the
+//! healthy clients, `socket` is one websocket of an attacker, `upstream` an endpoint with long public files, `report` the
+//! verdict.
+//!
+//! Contract: an attack is bounded in connections by `--strength` and in time by `--seconds`. A server that fails under
+//! an attack makes that attack's verdict, and does not end the run.
+
+mod attack;
+mod commands;
+mod readers;
+mod report;
+mod requests;
+mod socket;
+mod upstream;
+mod worker;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
+use hydrant::client::Credentials;
+
+pub use report::{Measured, Promise, Report, Trial};
+
+use self::upstream::Upstream;
+use self::worker::{Attackers, Origin};
+use crate::args::{Attack, HostileArgs, Target};
+use crate::burst::OTHER_FILES;
+use crate::cpu::{self, Cores};
+use crate::endpoint::Endpoint;
+use crate::fleet::Watchers;
+use crate::report::Machine;
+use crate::session::Session;
+
+/// Seconds before anything is measured, so that what the first events cost is in neither half.
+const WARM_UP: u32 = 1;
+
+/// How long an attack is on before it is measured.
+const HEAD_START: Duration = Duration::from_millis(500);
+
+/// How long a request of an attacker may take. Short, so that an attack ends soon.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs `hostile`.
+///
+/// # Errors
+/// A server cannot be started or reached, or refuses the healthy clients.
+pub fn run(args: &HostileArgs) -> Result<Report> {
+    let cores = args.run.checked()?;
+    let machine = Machine::here();
+    cpu::raise_file_limit(u64::from(args.healthy) + u64::from(args.strength) * 4 + OTHER_FILES)?;
+    cpu::pin(cores.client)?;
+    // Events are to be published when they are due, not up to 50 us later.
+    nix::sys::prctl::set_timerslack(1).context("cannot ask for exact timers")?;
+    let attacks = if args.only.is_empty() { Attack::value_variants() } else { args.only.as_slice() };
+    let (mut trials, mut server) = (Vec::new(), serde_json::Value::Null);
+    for &attack in attacks {
+        let Some(place) = Battlefield::open(args, attack, cores)? else {
+            trials.push(Trial::left_out(attack, "it needs --serve"));
+            continue;
+        };
+        server = place.session.info.clone();
+        trials.push(place.run(args, attack, cores).unwrap_or_else(|error| Trial::failed(attack, &error)));
+    }
+    let settings = serde_json::json!({
+        "healthy": args.healthy, "rate": args.rate, "seconds": args.seconds, "strength": args.strength, "run": args.run,
+    });
+    Ok(Report { machine, server, settings, promise: Promise::default(), enforce: args.enforce, trials })
+}
+
+/// A server, and as whom the attacker comes. The server goes before the endpoint behind it.
+struct Battlefield {
+    session: Session,
+    guest: Endpoint,
+    _upstream: Option<Upstream>,
+}
+
+impl Battlefield {
+    /// Nothing if the attack needs a server of ours, and it is not.
+    fn open(args: &HostileArgs, attack: Attack, cores: Cores) -> Result<Option<Self>> {
+        let needs = attack.needs();
+        let is_ours = args.target.serve.is_some();
+        if needs.upstream && !is_ours {
+            return Ok(None);
+        }
+        let upstream = if needs.upstream { Some(Upstream::start()?) } else { None };
+        let mut target = args.target.with_tls(args.target.serve_tls || (is_ours && needs.tls));
+        if is_ours {
+            target.serve_arg.extend(["--shards".to_owned(), "1".to_owned()]);
+            target.serve_arg.extend(upstream.iter().flat_map(Upstream::arguments));
+        }
+        let session = Session::open(&target, cores)?;
+        let guest = guest(args, &target, &session).map_err(|error| session.explain(error))?;
+        Ok(Some(Self { session, guest: guest.within(REQUEST_TIMEOUT), _upstream: upstream }))
+    }
+
+    fn run(self, args: &HostileArgs, attack: Attack, cores: Cores) -> Result<Trial> {
+        let session = &self.session;
+        let mut watchers = Watchers::connect(session, args.healthy, cores).map_err(|error| session.explain(error))?;
+        watchers
+            .run(args.rate, WARM_UP.min(args.seconds / 2), &mut || Ok(()))
+            .map_err(|error| session.explain(error))?;
+        let without = self.half(&mut watchers, args).map_err(|error| session.explain(error))?;
+        let origin = Origin { guest: self.guest.clone(), core: cores.client, strength: args.strength as usize };
+        let attackers = Attackers::start(attack.workers(origin.strength), attack.job(), &origin)?;
+        std::thread::sleep(HEAD_START);
+        let with = self.half(&mut watchers, args);
+        let outcomes = attackers.stop();
+        // One that has ended has no memory.
+        let ended = session.resident().is_err();
+        Ok(Trial::of(attack, without, with, outcomes, ended))
+    }
+
+    /// The healthy clients' part of one half.
+    fn half(&self, watchers: &mut Watchers, args: &HostileArgs) -> Result<Measured> {
+        let (before, mut most) = (self.session.resident()?, None);
+        let sample = watchers.run(args.rate, args.seconds, &mut || {
+            most = most.max(self.session.resident()?);
+            Ok(())
+        })?;
+        most = most.max(self.session.resident()?);
+        let growth = most.zip(before).map(|(most, before)| most.saturating_sub(before));
+        Ok(Measured { latency: sample.latency, counts: sample.counts, growth, first_error: sample.first_error })
+    }
+}
+
+/// The attacker's way in.
+fn guest(args: &HostileArgs, target: &Target, session: &Session) -> Result<Endpoint> {
+    let token = match &args.guest_token {
+        Some(token) => token.0.clone(),
+        None => session.guest_token().context("no user without a role (--guest-token with --endpoint)")?,
+    };
+    let guest = target.endpoint_with(&session.endpoint.url(), &Credentials::Token(token))?;
+    guest.wait_until_known().context("the user without a role cannot log in")?;
+    Ok(guest)
+}

@@ -1,0 +1,178 @@
+//! Attacks by HTTP requests, TLS handshakes and single messages.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use flate2::{Compress, Compression, FlushCompress};
+use hydrant::client::Credentials;
+
+use super::socket::Socket;
+use super::upstream;
+use super::worker::{Worker, is_timeout};
+use crate::endpoint::{Endpoint, Stream};
+use crate::frame::{self, Opcode};
+use crate::http::{read_body, read_head};
+
+/// Between two bytes of a slow body, and between two looks at a slow download.
+const DRIP: Duration = Duration::from_millis(200);
+
+/// What a deflate bomb inflates to.
+const INFLATED: usize = 48 << 20;
+
+/// Bytes at the end of a flushed block that a message leaves out.
+const TAIL: usize = 4;
+
+/// How long a login may wait for its turn.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest token that a server looks at.
+const TOKEN: usize = 8_000;
+
+/// One wrong login from a network of its own.
+pub(super) fn logins(worker: &Worker) -> Result<()> {
+    let number = worker.next_connection();
+    let [_, _, a, b] = u32::try_from(number % 60_000 + 256)?.to_be_bytes();
+    let source = Ipv4Addr::new(127, a, b, 9);
+    // Half of the names are nobody's.
+    let user = if number.is_multiple_of(2) { "rocketskates".to_owned() } else { format!("user{number}") };
+    let wrong = Credentials::Password { user, password: format!("wrong-{number}") };
+    let endpoint = worker.guest().clone().within(LOGIN_TIMEOUT).with_credentials(&wrong)?;
+    let mut stream = endpoint.connect_from(source)?;
+    get(&endpoint, &mut stream, "/api/v3/info", worker)
+}
+
+/// Posts of which a byte comes now and then.
+pub(super) fn slow_bodies(worker: &Worker) -> Result<()> {
+    let endpoint = worker.guest();
+    let head = "Content-Type: application/x-ndjson\r\nContent-Length: 60000000\r\n";
+    let head = endpoint.head("POST", "/api/v3/events", head);
+    hold(worker, &head, |stream| {
+        stream.write_all(b" ")?;
+        stream.flush()
+    })
+}
+
+/// Long public files of the endpoint behind the proxy, of which little is read.
+pub(super) fn slots(worker: &Worker) -> Result<()> {
+    let head = worker.guest().clone().without_credentials().head("GET", upstream::PATH, "");
+    hold(worker, &head, |_| Ok(()))
+}
+
+/// Keeps as many requests as it may have under way, each going on by `step`; those that the server has ended are made anew.
+fn hold(worker: &Worker, head: &str, step: impl Fn(&mut Stream) -> io::Result<()>) -> Result<()> {
+    let mut streams: Vec<Stream> = Vec::new();
+    while !worker.is_over() {
+        while streams.len() < worker.connections() && !worker.is_over() {
+            let mut stream = worker.guest().connect(worker.next_connection())?;
+            socket2::SockRef::from(stream.socket()).set_recv_buffer_size(4_096)?;
+            stream.write_all(head.as_bytes())?;
+            stream.socket().set_read_timeout(Some(Duration::from_millis(1)))?;
+            worker.count("begun");
+            streams.push(stream);
+        }
+        streams.retain_mut(|stream| match step(stream).and_then(|()| sip(stream)) {
+            Ok(None) => true,
+            Ok(Some(what)) => {
+                worker.count(what);
+                false
+            }
+            Err(error) => {
+                worker.count(error.kind().to_string());
+                false
+            }
+        });
+        worker.pause(DRIP);
+    }
+    Ok(())
+}
+
+/// Reads some bytes; what the server said if it has ended the request.
+fn sip(stream: &mut Stream) -> io::Result<Option<String>> {
+    let mut chunk = [0; 64];
+    match stream.read(&mut chunk) {
+        Ok(0) => Ok(Some("cut off".to_owned())),
+        Ok(got) => {
+            let text = String::from_utf8_lossy(&chunk[..got]);
+            let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.split(' ').next());
+            Ok(status.filter(|status| *status != "200").map(|status| format!("HTTP {status}")))
+        }
+        Err(error) if is_timeout(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Messages that are short on the wire.
+pub(super) fn deflate_bombs(worker: &Worker) -> Result<()> {
+    let bomb = bomb()?;
+    let mut bytes = Vec::new();
+    frame::write_masked(Opcode::Text, &bomb, [0; 4], &mut bytes)?;
+    // The first reserved bit says that a message is compressed.
+    bytes[0] |= 0x40;
+    let endpoint = worker.guest().clone().deflating(true);
+    while !worker.is_over() {
+        let mut socket = Socket::open(&endpoint, worker)?;
+        let end = socket.write(&bytes).and_then(|()| socket.read(Duration::from_secs(2), 1, worker));
+        match end {
+            Ok(()) => worker.count("taken"),
+            Err(error) => worker.count(format!("{error:#}").chars().take(40).collect::<String>()),
+        }
+    }
+    Ok(())
+}
+
+/// As short as deflate can make it, without the end that permessage-deflate leaves out.
+fn bomb() -> Result<Vec<u8>> {
+    let mut deflater = Compress::new(Compression::best(), false);
+    let mut bytes = Vec::with_capacity(INFLATED / 500);
+    deflater.compress_vec(&vec![b'0'; INFLATED], &mut bytes, FlushCompress::Sync)?;
+    bytes.truncate(bytes.len().saturating_sub(TAIL));
+    ensure!(u16::try_from(bytes.len()).is_ok(), "the bomb is {} bytes long", bytes.len());
+    Ok(bytes)
+}
+
+/// Whole handshakes, and then nothing.
+pub(super) fn handshakes(worker: &Worker) -> Result<()> {
+    ensure!(worker.guest().is_tls(), "the server does not speak TLS");
+    let stream = worker.guest().connect(worker.next_connection())?;
+    worker.count("handshake");
+    drop(stream);
+    Ok(())
+}
+
+/// Tokens that look like ours, as long as they may be.
+pub(super) fn tokens(worker: &Worker) -> Result<()> {
+    let number = worker.next_connection();
+    let head = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6IjAwMDAwMDAwIn0";
+    let claims = format!("{number:08}").repeat(TOKEN / 8);
+    let token = Credentials::Token(format!("{head}.{claims}.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"));
+    let endpoint = worker.guest().clone().with_credentials(&token)?;
+    let mut stream = endpoint.connect(number)?;
+    while !worker.is_over() {
+        get(&endpoint, &mut stream, "/api/v3/info", worker)?;
+    }
+    Ok(())
+}
+
+/// A request whose answer's status is counted.
+fn get(endpoint: &Endpoint, stream: &mut Stream, path: &str, worker: &Worker) -> Result<()> {
+    stream.write_all(endpoint.head("GET", path, "").as_bytes())?;
+    stream.flush()?;
+    let (head, rest) = read_head(stream)?;
+    read_body(stream, &head, rest)?;
+    worker.count(format!("HTTP {}", head.status));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_short_and_inflates_to_much() {
+        let bomb = bomb().unwrap();
+        assert!(bomb.len() < 60_000, "{}", bomb.len());
+        assert_eq!(crate::inflate::Inflater::default().message(&bomb).unwrap().len(), INFLATED);
+    }
+}

@@ -1,0 +1,141 @@
+//! One websocket of an attacker: sends what it is told to, and counts what comes.
+
+use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::worker::{Worker, is_timeout};
+use crate::endpoint::{Endpoint, Stream};
+use crate::frame::{self, Opcode};
+
+/// How long a write may wait for a server that does not read.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What an attacker's kernel may keep for it.
+const RECEIVE_BUFFER: usize = 8 << 10;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: Stream,
+    input: Vec<u8>,
+    /// Commands that were answered.
+    pub(super) answers: u64,
+}
+
+impl Socket {
+    /// Becomes a websocket.
+    ///
+    /// # Errors
+    /// The server refuses or does not answer in time.
+    pub(super) fn open(endpoint: &Endpoint, worker: &Worker) -> Result<Self> {
+        let (stream, input) = endpoint.websocket(worker.next_connection())?;
+        stream.socket().set_write_timeout(Some(WRITE_TIMEOUT))?;
+        Ok(Self { stream, input, answers: 0 })
+    }
+
+    /// Makes the kernel keep as little as it can.
+    pub(super) fn shrink(&self) -> Result<()> {
+        Ok(socket2::SockRef::from(self.stream.socket()).set_recv_buffer_size(RECEIVE_BUFFER)?)
+    }
+
+    /// Sends commands in one write.
+    ///
+    /// # Errors
+    /// The connection has ended, or the server does not read.
+    pub(super) fn send(&mut self, commands: impl IntoIterator<Item = String>) -> Result<()> {
+        let mut bytes = Vec::new();
+        for command in commands {
+            frame::write_masked(Opcode::Text, command.as_bytes(), [7, 1, 3, 5], &mut bytes)?;
+        }
+        self.write(&bytes)
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// As [`Socket::send`].
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.write_all(bytes).context("cannot send")?;
+        self.stream.flush().context("cannot send")
+    }
+
+    /// Reads for so long at most, until `enough` commands have been answered in all.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub(super) fn read(&mut self, time: Duration, enough: u64, worker: &Worker) -> Result<()> {
+        let deadline = Instant::now() + time;
+        while self.answers < enough && !worker.is_over() {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return Ok(());
+            }
+            self.read_once(rest.min(Duration::from_millis(100)), worker)?;
+        }
+        Ok(())
+    }
+
+    /// Reads once, waiting for so long at most.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub(super) fn read_once(&mut self, timeout: Duration, worker: &Worker) -> Result<()> {
+        self.stream.socket().set_read_timeout(Some(timeout))?;
+        let mut chunk = [0; 16 << 10];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => bail!("cut off"),
+            Ok(got) => self.input.extend_from_slice(&chunk[..got]),
+            Err(e) if is_timeout(&e) => return Ok(()),
+            Err(e) => return Err(e).context("cannot read"),
+        }
+        self.understand(worker)
+    }
+
+    fn understand(&mut self, worker: &Worker) -> Result<()> {
+        let (mut at, mut pongs) = (0, Vec::new());
+        while let Some(frame) = frame::first(&self.input[at..])? {
+            match frame.opcode {
+                Opcode::Ping => frame::write_masked(Opcode::Pong, frame.payload, [0; 4], &mut pongs)?,
+                Opcode::Close => {
+                    let reason = frame::close_reason(frame.payload);
+                    bail!("closed {}", reason.split(' ').next().unwrap_or_default());
+                }
+                _ => {
+                    let what = answer(frame.payload);
+                    self.answers += u64::from(what != "event");
+                    worker.count(what);
+                }
+            }
+            at += frame.len;
+        }
+        self.input.drain(..at);
+        if pongs.is_empty() { Ok(()) } else { self.write(&pongs) }
+    }
+}
+
+/// What kind of message this is.
+fn answer(text: &[u8]) -> &'static str {
+    let has = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
+    if !has(br#""Type":"websocket""#) {
+        "event"
+    } else if has(br#""Action":"error""#) {
+        "refused"
+    } else {
+        "accepted"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_from_events() {
+        let text = |kind, action| format!(r#"{{"Time":"","Type":"{kind}","Action":"{action}","Key":"k"}}"#);
+        assert_eq!(answer(text("websocket", "register").as_bytes()), "accepted");
+        assert_eq!(answer(text("websocket", "error").as_bytes()), "refused");
+        assert_eq!(answer(text("connections", "create").as_bytes()), "event");
+    }
+}

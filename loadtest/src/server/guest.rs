@@ -1,0 +1,35 @@
+//! A user without any role, for those who attack a server of ours.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Server, System};
+
+const NAME: &str = "guest";
+const PASSWORD: &[u8] = b"a-guest-has-no-role\n";
+
+impl Server {
+    /// Makes the user by the program's own commands, and issues a token. The server takes the change within seconds.
+    ///
+    /// # Errors
+    /// It is not hydrant, or a command fails.
+    pub fn guest_token(&self) -> Result<String> {
+        self.command(&["users", "add", NAME, "--password-stdin"], PASSWORD)?;
+        self.command(&["token", "issue", NAME, "--ttl", "1d"], b"")
+    }
+
+    /// Runs a command of the program on the server's data directory; what it printed.
+    fn command(&self, arguments: &[&str], input: &[u8]) -> Result<String> {
+        ensure!(self.launch.system == System::Hydrant, "only hydrant has users");
+        let mut command = Command::new(&self.launch.program);
+        command.args(arguments).arg("--data-dir").arg(self.data.path().join("data"));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        child.stdin.take().context("a pipe was asked for")?.write_all(input)?;
+        let output = child.wait_with_output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{} fails: {}", arguments.join(" "), errors.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+}
