@@ -4,7 +4,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
 
-use super::{Api, ApiError, query};
+use super::{Api, ApiError, cors, query};
 use crate::AUDIT;
 use crate::auth::{AuthError, Credential, Identity};
 use crate::metrics::Rejection;
@@ -93,9 +93,7 @@ fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiError>
     let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().map_err(|_| ApiError::Origin)?.trim();
     let own = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let from = origin.split_once("://").map(|(_, authority)| authority);
-    let is_own = matches!((from, own), (Some(from), Some(own)) if from.eq_ignore_ascii_case(own));
-    if is_own || allowed.iter().any(|other| other == "*" || other.eq_ignore_ascii_case(origin)) {
+    if own.is_some_and(|own| cors::is_own(origin, own)) || cors::is_allowed(origin, allowed) {
         return Ok(());
     }
     Err(ApiError::Origin)

@@ -1,4 +1,4 @@
-//! Bodies of requests that are read whole.
+//! Bodies of requests that are read whole, and inflated if they come compressed.
 //!
 //! Contract: bounded four times. A body has a longest length, told before it is read where the request tells its own; it may
 //! not stand still for longer than [`STILL`], nor go on more slowly than [`PACE`] once [`GRACE`] is over; and all bodies that
@@ -16,6 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::ApiError;
+use super::inflate::Coding;
+use crate::transport::reading::Reading;
 
 /// How long the next piece of a body is waited for.
 const STILL: Duration = Duration::from_secs(10);
@@ -28,6 +30,9 @@ const PACE: usize = 16 << 10;
 
 /// So many bodies of the longest length may be held at a time.
 const LONGEST_AT_A_TIME: usize = 4;
+
+/// Compressed bodies larger than this are inflated on a thread that may block, so that others' requests do not wait.
+const LARGE: usize = 16 << 10;
 
 /// Memory for bodies is counted in pieces of so many bytes.
 const PIECE: usize = 1024;
@@ -52,8 +57,21 @@ impl Bodies {
         Self { pieces: Arc::new(Semaphore::new(pieces.min(Semaphore::MAX_PERMITS))) }
     }
 
-    /// Reads a body of at most `limit` bytes.
+    /// Reads a body of at most `limit` bytes, compressed or not.
     pub(super) async fn read(&self, request: Request<Incoming>, limit: usize) -> Result<Whole, ApiError> {
+        let coding = Coding::of(request.headers())?;
+        let whole = self.read_as_sent(request, limit).await?;
+        if coding == Coding::Identity {
+            return Ok(whole);
+        }
+        let mut held = None;
+        let mut inflate = || coding.inflate(&whole.bytes, limit, |bytes| self.hold(bytes, &mut held));
+        let bytes = if whole.bytes.len() > LARGE { tokio::task::block_in_place(inflate) } else { inflate() }?;
+        Ok(Whole { bytes: bytes.into(), _held: held })
+    }
+
+    async fn read_as_sent(&self, request: Request<Incoming>, limit: usize) -> Result<Whole, ApiError> {
+        let reading = Reading::of(&request);
         let too_large = || ApiError::TooLarge(format!("the body is larger than {limit} bytes"));
         let mut body = request.into_body();
         if body.size_hint().lower() > limit as u64 {
@@ -67,6 +85,9 @@ impl Bodies {
             }
             self.hold(piece.len(), &mut held)?;
             bytes.extend_from_slice(&piece);
+        }
+        if let Some(reading) = reading {
+            reading.finish();
         }
         Ok(Whole { bytes: bytes.freeze(), _held: held })
     }

@@ -2,7 +2,7 @@
 //!
 //! | route | claim |
 //! |---|---|
-//! | `GET /connections` (filters `Type`, `Principal`, `RemoteAddr`; `sort=queued`, `limit=N`) | connections/list; without it the list is empty, as DRP does it |
+//! | `GET /connections` (filters `Type`, `Principal`, `RemoteAddr`, each a value, `Eq(...)`, `Ne(...)` or `In(...)`; `sort=queued`, `limit=N`) | connections/list; without it the list is empty, as DRP does it |
 //! | `GET /connections/ADDR:PORT` | connections/get/ADDR:PORT; without it 404 |
 //! | `DELETE /connections/ADDR:PORT` | connections/delete/ADDR:PORT |
 //! | `GET /{machines,clusters,resource_brokers}/UUID/connections` | get of that object |
@@ -15,36 +15,35 @@ use std::net::SocketAddr;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 
+use super::list_filter::ListFilter;
 use super::proxy::{self, merge};
 use super::{Api, ApiError, answer, query};
 use crate::auth::Identity;
-use crate::broker::connection::{Connection, Kind};
+use crate::broker::connection::Connection;
+use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
 impl Api {
     pub(super) async fn list_connections(
         &self,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        caller: &Caller,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         if !self.permits(identity, "connections", "list", "*")? {
             return Ok(answer::json(StatusCode::OK, "[]"));
         }
         let query = request.uri().query();
-        let wanted = |name: &str, value: String| query::value(query, name).is_none_or(|asked| asked == value);
+        let filter = ListFilter::read(query)?;
         let limit = limit(query)?;
         let mut all = self.connections().await;
-        all.retain(|connection| {
-            wanted("Type", kind(connection).to_owned())
-                && wanted("Principal", connection.principal.clone())
-                && wanted("RemoteAddr", connection.remote_addr.to_string())
-        });
+        all.retain(|connection| filter.fits(&connection.to_json()));
         if query::value(query, "sort").is_some_and(|sort| sort == "queued") {
             all.sort_by_key(|connection| std::cmp::Reverse(connection.queued_bytes));
         }
         all.truncate(limit);
-        let mut theirs = self.theirs(request, peer, identity).await;
+        let mut theirs = self.theirs(request, caller, identity).await;
+        theirs.retain(|connection| filter.fits(connection));
         theirs.truncate(limit - all.len());
         Ok(list(&all, theirs))
     }
@@ -53,7 +52,7 @@ impl Api {
         &self,
         address: &str,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        caller: &Caller,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let wanted = parse(address)?;
@@ -63,7 +62,7 @@ impl Api {
         let mut all = self.connections().await.into_iter();
         match all.find(|connection| connection.remote_addr == wanted) {
             Some(found) => Ok(answer::json(StatusCode::OK, found.to_json())),
-            None => self.at_the_endpoint(address, request, peer, identity).await,
+            None => self.at_the_endpoint(address, request, caller, identity).await,
         }
     }
 
@@ -71,14 +70,14 @@ impl Api {
         &self,
         address: &str,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        caller: &Caller,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let wanted = parse(address)?;
         self.require(identity, "connections", "delete", address)?;
         match self.pool.delete(wanted).await {
             Some(deleted) => Ok(answer::json(StatusCode::OK, deleted.to_json())),
-            None => self.at_the_endpoint(address, request, peer, identity).await,
+            None => self.at_the_endpoint(address, request, caller, identity).await,
         }
     }
 
@@ -86,22 +85,22 @@ impl Api {
     async fn at_the_endpoint(
         &self,
         address: &str,
-        mut request: Request<Incoming>,
-        peer: SocketAddr,
+        request: Request<Incoming>,
+        caller: &Caller,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let upstream = self.upstream.as_ref().ok_or_else(|| unknown(address))?;
-        proxy::as_service_unless_known(upstream, &mut request, identity)?;
+        let inquiry = proxy::as_service_unless_known(upstream, request, identity)?;
         let name = upstream.endpoint().to_string();
-        self.forward_edited(upstream, request, peer, |theirs| merge::connection(theirs, &name)).await
+        self.forward_edited(upstream, inquiry, caller, |theirs| merge::connection(theirs, &name)).await
     }
 
     /// The endpoint's connections, as JSON.
-    async fn theirs(&self, mut request: Request<Incoming>, peer: SocketAddr, identity: &Identity) -> Vec<String> {
+    async fn theirs(&self, request: Request<Incoming>, caller: &Caller, identity: &Identity) -> Vec<String> {
         let Some(upstream) = &self.upstream else { return Vec::new() };
         let asked = async {
-            proxy::as_service_unless_known(upstream, &mut request, identity)?;
-            self.fetch(upstream, request, peer).await
+            let inquiry = proxy::as_service_unless_known(upstream, request, identity)?;
+            self.fetch(upstream, inquiry, caller).await
         };
         match asked.await {
             Ok(body) => {
@@ -119,7 +118,7 @@ impl Api {
         scope: &'static str,
         uuid: &str,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        caller: &Caller,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         if !query::is_plain(uuid) || !self.permits(identity, scope, "get", uuid)? {
@@ -127,7 +126,7 @@ impl Api {
         }
         let mut all = self.connections().await;
         all.retain(|connection| connection.principal.strip_prefix("runner:") == Some(uuid));
-        Ok(list(&all, self.theirs(request, peer, identity).await))
+        Ok(list(&all, self.theirs(request, caller, identity).await))
     }
 
     /// Websockets and kept-alive HTTP connections.
@@ -142,13 +141,6 @@ impl Api {
 fn limit(query: Option<&str>) -> Result<usize, ApiError> {
     let Some(limit) = query::value(query, "limit") else { return Ok(usize::MAX) };
     limit.parse().map_err(|_| ApiError::Bad("limit is a whole number".to_owned()))
-}
-
-fn kind(connection: &Connection) -> &'static str {
-    match connection.r#type {
-        Kind::Websocket => "websocket",
-        Kind::Api => "api",
-    }
 }
 
 fn list(ours: &[Connection], theirs: Vec<String>) -> Answer {

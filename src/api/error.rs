@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hyper::header::{HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE};
+use hyper::header::{ACCEPT_ENCODING, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE};
 use hyper::{Method, StatusCode};
 use thiserror::Error;
 
@@ -47,6 +47,12 @@ pub enum ApiError {
     /// Not a websocket handshake.
     #[error(transparent)]
     NotAHandshake(#[from] UpgradeError),
+    /// A transfer coding that is not spoken here.
+    #[error("Transfer-Encoding: only `chunked` is spoken here; compressed bodies go by Content-Encoding")]
+    TransferCoding,
+    /// A content coding that is not known here.
+    #[error("Content-Encoding: {0:?} is not known here; send gzip, deflate or nothing")]
+    ContentCoding(String),
     /// What was sent is wrong; the text says what and where.
     #[error("{0}")]
     Bad(String),
@@ -101,10 +107,17 @@ pub enum ApiError {
     TooManyConnections,
     /// The endpoint has not answered.
     #[error(transparent)]
-    Upstream(#[from] UpstreamError),
+    Upstream(UpstreamError),
     /// The server's own credential for the endpoint is of no use; the log says why.
     #[error("the server has no usable credential for the endpoint")]
     NoCredential,
+}
+
+/// Where the endpoint is stays here.
+impl From<UpstreamError> for ApiError {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error.without_address())
+    }
 }
 
 impl From<Spent> for ApiError {
@@ -127,6 +140,8 @@ impl ApiError {
                 _ => StatusCode::BAD_REQUEST,
             },
             Self::NotAHandshake(_) | Self::Bad(_) | Self::CutOff => StatusCode::BAD_REQUEST,
+            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::ContentCoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Still { .. } | Self::Slow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } | Self::Sockets { .. } => {
@@ -140,7 +155,7 @@ impl ApiError {
                 UpstreamError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
                 UpstreamError::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
                 UpstreamError::Late { .. } | UpstreamError::Unread { .. } => StatusCode::GATEWAY_TIMEOUT,
-                UpstreamError::Path => StatusCode::BAD_REQUEST,
+                UpstreamError::Path | UpstreamError::BadBody(_) => StatusCode::BAD_REQUEST,
                 _ => StatusCode::BAD_GATEWAY,
             },
         }
@@ -178,6 +193,9 @@ impl ApiError {
         let headers = answer.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("dr-provision"));
+        }
+        if matches!(self, Self::ContentCoding(_)) {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
         }
         if matches!(self, Self::NotAHandshake(_)) {
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

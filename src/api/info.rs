@@ -6,10 +6,11 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use super::proxy::{self, merge};
+use super::proxy::{self, Inquiry, merge};
 use super::{Api, ApiError, answer};
 use crate::auth::Identity;
 use crate::endpoint::http::Upstream;
+use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
 /// What clients look for before they use something.
@@ -31,24 +32,23 @@ impl Api {
     /// Of a server in front of an endpoint, the endpoint's with ours added.
     pub(super) async fn info(
         &self,
-        mut request: Request<Incoming>,
-        peer: SocketAddr,
+        request: Request<Incoming>,
+        caller: &Caller,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         self.require(identity, "info", "get", "")?;
         let Some(upstream) = &self.upstream else { return Ok(self.own_info()) };
-        proxy::as_service(upstream, &mut request)?;
-        self.their_info(upstream, request, peer).await
+        self.their_info(upstream, proxy::as_service(upstream, &request)?, caller).await
     }
 
     /// The endpoint's, with ours added; for whom, it decides by the credential.
     pub(super) async fn their_info(
         &self,
         upstream: &Upstream,
-        request: Request<Incoming>,
-        peer: SocketAddr,
+        request: Inquiry,
+        caller: &Caller,
     ) -> Result<Answer, ApiError> {
-        self.forward_edited(upstream, request, peer, |theirs| merge::info(theirs, &self.extras())).await
+        self.forward_edited(upstream, request, caller, |theirs| merge::info(theirs, &self.extras())).await
     }
 
     /// What is added to the endpoint's.

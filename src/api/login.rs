@@ -6,9 +6,10 @@
 
 use std::net::IpAddr;
 
-use hyper::Request;
 use hyper::body::Incoming;
+use hyper::{Method, Request};
 
+use super::proxy::vouch;
 use super::route::Route;
 use super::{Api, ApiError};
 use crate::auth::{AuthError, Credential, Identity};
@@ -48,17 +49,19 @@ impl Api {
     pub(super) async fn hand_on(
         &self,
         route: Route<'_>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         caller: &Caller,
     ) -> Result<Answer, ApiError> {
         let upstream = self.upstream.as_ref().ok_or(ApiError::NoRoute)?;
-        let answer = match route {
-            Route::Info => self.their_info(upstream, request, caller.peer).await?,
-            _ => self.forward(upstream, request, caller.peer).await?,
-        };
-        if answer.status().is_success() {
-            caller.trust();
+        if route != Route::Info {
+            return self.forward_and_judge(upstream, request, caller).await;
         }
+        if request.method() == Method::HEAD {
+            *request.method_mut() = Method::GET;
+        }
+        let shown = vouch::shown(&request);
+        let answer = self.their_info(upstream, request.map(Some), caller).await?;
+        self.judge(upstream, shown, answer.status(), caller).await;
         Ok(answer)
     }
 }

@@ -19,10 +19,14 @@ mod access;
 pub mod answer;
 mod body;
 mod connections;
+mod cors;
 mod error;
 mod events;
+mod inflate;
 mod info;
+mod list_filter;
 mod login;
+mod message;
 pub mod probe;
 mod proxy;
 mod query;
@@ -53,12 +57,18 @@ use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
+use crate::transport::summary::Summary;
 use crate::{AUDIT, clock};
 use body::Bodies;
+use cors::Visit;
+use proxy::vouch::Vouched;
 use quota::{PostQuota, SocketQuota};
 use refusals::Refusals;
 use route::Route;
 use visitors::Visitors;
+
+/// What the paths of the API begin with.
+const API: &str = "/api/v3/";
 
 /// Bounds of requests.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +81,15 @@ pub struct ApiLimits {
     pub post_events: usize,
 }
 
+/// Whether the endpoint is told by `X-Forwarded-For` where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedFor {
+    /// The client's address is added to what the header says.
+    Told,
+    /// The header is left out.
+    LeftOut,
+}
+
 /// What the routes work with. Shared by all listeners.
 #[derive(Debug)]
 pub struct Api {
@@ -78,6 +97,9 @@ pub struct Api {
     visitors: Visitors,
     refusals: Refusals,
     bodies: Bodies,
+    vouched: Vouched,
+    /// Requests that the endpoint has not answered.
+    failures: Summary,
 }
 
 impl std::ops::Deref for Api {
@@ -123,6 +145,8 @@ pub struct ApiParts {
     pub upstream: Option<Arc<Upstream>>,
     /// Checks credentials that are not this server's own; the endpoint is the one above.
     pub delegation: Option<Arc<Delegation>>,
+    /// Whether the endpoint is told where a request comes from.
+    pub forwarded_for: ForwardedFor,
     /// Whether there are credentials of this server's own.
     pub own_users: bool,
 }
@@ -137,7 +161,11 @@ impl Handler for Api {
     async fn handle(&self, request: Request<Incoming>, caller: &Caller) -> Answer {
         let peer = caller.peer;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let answer = self.route(request, caller).await.unwrap_or_else(|error| error.answer(&method, &path));
+        let visit = Visit::of(&request);
+        let mut answer = self.route(request, caller).await.unwrap_or_else(|error| error.answer(&method, &path));
+        if path.starts_with(API) {
+            visit.grant(&self.allowed_origins, answer.headers_mut());
+        }
         self.broker.metrics().http_responses.with_label_values(&[answer.status().as_str()]).inc();
         tracing::debug!(%method, path, status = answer.status().as_u16(), %peer, "request");
         answer
@@ -148,7 +176,14 @@ impl Api {
     /// An API without visitors.
     pub fn new(parts: ApiParts) -> Self {
         let bodies = Bodies::new(parts.limits.body_bytes);
-        Self { parts, visitors: Visitors::default(), refusals: Refusals::default(), bodies }
+        Self {
+            parts,
+            visitors: Visitors::default(),
+            refusals: Refusals::default(),
+            bodies,
+            vouched: Vouched::default(),
+            failures: Summary::default(),
+        }
     }
 
     /// Tells of an HTTP connection. While the inboxes are full nobody hears of it; the list has it all the same.
@@ -163,20 +198,22 @@ impl Api {
     }
 
     async fn route(&self, request: Request<Incoming>, caller: &Caller) -> Result<Answer, ApiError> {
+        message::check(&request)?;
         let path = request.uri().path().to_owned();
+        if let Some(answer) = cors::preflight(&request).filter(|_| path.starts_with(API)) {
+            return Ok(answer);
+        }
         let segments: Option<Vec<String>> =
-            path.strip_prefix("/api/v3/").map(|rest| rest.split('/').map(query::decode).collect());
+            path.strip_prefix(API).map(|rest| rest.split('/').map(query::decode).collect());
         let ours: Vec<&str> = segments.iter().flatten().map(String::as_str).collect();
         match (route::find(request.method(), &ours), &self.upstream) {
             (Some(route), _) => self.serve(route, request, caller).await,
             (None, Some(upstream)) => {
-                let shown = segments.is_some() && shows_credential(&request);
-                let answer = self.forward(upstream, request, caller.peer).await?;
-                // The endpoint checks credentials there, and has found nothing wrong. What anybody may read proves nothing.
-                if shown && answer.status().is_success() {
-                    caller.trust();
+                if segments.is_some() {
+                    self.forward_and_judge(upstream, request, caller).await
+                } else {
+                    self.forward(upstream, request, caller).await
                 }
-                Ok(answer)
             }
             (None, None) => {
                 if segments.is_some() {
@@ -196,6 +233,10 @@ impl Api {
         if self.is_endpoints(route, None) {
             return self.hand_on(route, request, caller).await;
         }
+        if request.method() == Method::HEAD && route != Route::Websocket {
+            // hyper leaves the body out.
+            *request.method_mut() = Method::GET;
+        }
         let peer = caller.peer;
         let identity = self.authenticate(&request, caller).await?;
         if self.is_endpoints(route, Some(&identity)) {
@@ -209,24 +250,19 @@ impl Api {
         }
         let query = request.uri().query();
         match route {
-            Route::Connections => self.list_connections(request, peer, &identity).await,
-            Route::Connection(address) => self.get_connection(address, request, peer, &identity).await,
-            Route::DeleteConnection(address) => self.delete_connection(address, request, peer, &identity).await,
+            Route::Connections => self.list_connections(request, caller, &identity).await,
+            Route::Connection(address) => self.get_connection(address, request, caller, &identity).await,
+            Route::DeleteConnection(address) => self.delete_connection(address, request, caller, &identity).await,
             Route::RunnerConnections(scope, uuid) => {
-                self.runner_connections(scope, uuid, request, peer, &identity).await
+                self.runner_connections(scope, uuid, request, caller, &identity).await
             }
             Route::Websocket if request.method() == Method::GET => self.websocket(&mut request, peer, identity),
             Route::Websocket => Err(ApiError::NotAHandshake(crate::transport::upgrade::UpgradeError::Method)),
             Route::Events => self.post_events(request, &identity).await,
-            Route::Info => self.info(request, peer, &identity).await,
+            Route::Info => self.info(request, caller, &identity).await,
             Route::UserToken(name) => self.user_token(query, name, &identity),
             Route::PostUserToken(name) => self.post_user_token(request, name, &identity).await,
             Route::MachineToken(uuid) => self.machine_token(query, uuid, &identity),
         }
     }
-}
-
-/// Whether somebody says who he is.
-fn shows_credential<B>(request: &Request<B>) -> bool {
-    request.headers().contains_key(hyper::header::AUTHORIZATION) || query::credential(request.uri().query()).is_some()
 }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
-use super::{ApiError, answer};
+use super::{ApiError, answer, message};
 use crate::broker::Broker;
 use crate::cluster;
 use crate::endpoint::events::{Health, Report};
@@ -93,7 +93,11 @@ impl Probe {
 impl Handler for Probe {
     async fn handle(&self, request: Request<Incoming>, _: &Caller) -> Answer {
         let path = request.uri().path();
-        match (request.method(), path) {
+        if let Err(error) = message::check(&request) {
+            return error.answer(request.method(), path);
+        }
+        let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+        match (method, path) {
             (&Method::GET, "/metrics") => {
                 answer::text(StatusCode::OK, self.broker.metrics().render(self.broker.waiting()))
             }

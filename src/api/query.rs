@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use hyper::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// What stands for itself in no segment of a path, so that nobody reads it as anything else.
@@ -47,15 +46,6 @@ pub(super) fn credential(query: Option<&str>) -> Option<String> {
     Some(decode(value))
 }
 
-/// A path, encoded, with the query of `uri` without its credential. Nothing if that is too long: encoding makes a path longer.
-pub(super) fn without_credential(path: &str, uri: &Uri) -> Option<Uri> {
-    // Old servers in Go take a `;` for an `&`.
-    let secret = |pair: &&str| !pair.split(';').any(|part| part.split('=').next().is_some_and(is_credential));
-    let rest: Vec<&str> = uri.query().unwrap_or("").split('&').filter(|pair| !pair.is_empty()).filter(secret).collect();
-    let text = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
-    text.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,28 +58,6 @@ mod tests {
         assert_eq!(credential(Some("%74oke%6E=abc")), Some("abc".to_owned()));
         assert_eq!(credential(Some("token=&TOKEN=x")), None);
         assert_eq!(credential(None), None);
-    }
-
-    #[test]
-    fn a_path_that_grows_too_long_is_none() {
-        let path = format!("/{}", "(".repeat(22_000));
-        let longer = plain_path(&path).unwrap();
-        assert_eq!(without_credential(&longer, &"/a".parse().unwrap()), None);
-    }
-
-    #[test]
-    fn credentials_are_taken_out() {
-        for (uri, expected) in [
-            ("/a?token=x", "/a"),
-            ("/a?b=c&Token=x%3Ay&d", "/a?b=c&d"),
-            ("/a", "/a"),
-            ("http://host/a?token=x&tokens=1", "/a?tokens=1"),
-            ("/a?%74oken=x&%54oken=y&to%6ben=z&t%6Fke%6e", "/a"),
-            ("/a?b=c;token=x&d", "/a?d"),
-            ("/a?b=token", "/a?b=token"),
-        ] {
-            assert_eq!(without_credential("/a", &uri.parse().unwrap()).unwrap().to_string(), expected);
-        }
     }
 
     #[test]

@@ -30,8 +30,9 @@ pub(super) enum Route<'p> {
     MachineToken(&'p str),
 }
 
-/// The route of a request, if it is ours. `segments` are those behind `/api/v3/`, decoded.
+/// The route of a request, if it is ours; `HEAD` is where `GET` is. `segments` are those behind `/api/v3/`, decoded.
 pub(super) fn find<'p>(method: &Method, segments: &[&'p str]) -> Option<Route<'p>> {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
     Some(match (method, segments) {
         (_, ["ws"]) => Route::Websocket,
         (&Method::GET, ["connections"]) => Route::Connections,
@@ -60,6 +61,8 @@ mod tests {
         for (method, path, expected) in [
             (Method::GET, "ws", Some(Route::Websocket)),
             (Method::POST, "ws", Some(Route::Websocket)),
+            (Method::HEAD, "info", Some(Route::Info)),
+            (Method::HEAD, "events", None),
             (Method::GET, "connections/1.2.3.4:5", Some(Route::Connection("1.2.3.4:5"))),
             (Method::GET, "machines/u/connections", Some(Route::RunnerConnections("machines", "u"))),
             (Method::GET, "tasks/u/connections", None),

@@ -1,7 +1,7 @@
 //! `hydrant serve`: the broker with its listeners, until SIGTERM or SIGINT.
 //!
-//! Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1; SIGHUP reads users, roles, keys
-//! and the certificate again. Logs go to standard error; standard output gets only what a person should try next.
+//! Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1, whatever is waited for; one while the server is
+//! still starting ends it with 0. SIGHUP reads users, roles, keys and the certificate again. Logs go to standard error; standard output gets only what a person should try next.
 
 use std::io::{self, Write};
 
@@ -41,26 +41,34 @@ impl ServeError {
 pub fn run(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError> {
     start_logging(&settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("control").enable_all().build()?;
-    runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        let server = Server::start(settings).await?;
-        announce(&server);
-        if server.settings().demo.is_some() {
-            // Who started the demonstration may have closed its output; the server goes on.
-            let _ = write_hints(&server, out);
+    let result = runtime.block_on(serve(settings, out));
+    // Threads that still wait, such as the one that waits for the shards to drain, end with the process.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError> {
+    let mut signals = Signals::new()?;
+    let server = tokio::select! {
+        server = Box::pin(Server::start(settings)) => server?,
+        () = signals.end() => return Ok(()),
+    };
+    announce(&server);
+    if server.settings().demo.is_some() {
+        // Who started the demonstration may have closed its output; the server goes on.
+        let _ = write_hints(&server, out);
+    }
+    while signals.next().await == Asked::Reload {
+        server.reload();
+    }
+    tracing::info!("draining");
+    tokio::select! {
+        () = server.stop() => {
+            tracing::info!("ended");
+            Ok(())
         }
-        while signals.next().await == Asked::Reload {
-            server.reload();
-        }
-        tracing::info!("draining");
-        tokio::select! {
-            () = server.stop() => {
-                tracing::info!("ended");
-                Ok(())
-            }
-            () = signals.end() => Err(ServeError::Hurried),
-        }
-    })
+        () = signals.end() => Err(ServeError::Hurried),
+    }
 }
 
 /// Logs to standard error. A second call in one process changes nothing.
@@ -68,7 +76,11 @@ fn start_logging(settings: &Settings) {
     let filter = EnvFilter::try_new(&settings.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let audit = if settings.log.audit { "info" } else { "off" };
     let directive = format!("{AUDIT}={audit}").parse().expect("a constant in the form of a directive");
-    let filter = filter.add_directive(directive);
+    let mut filter = filter.add_directive(directive);
+    if !settings.log.level.contains("rustls") {
+        // It warns of each handshake with what the client sent; the listener sums them up.
+        filter = filter.add_directive("rustls=error".parse().expect("a constant in the form of a directive"));
+    }
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let result = match settings.log.format {
         LogFormat::Json => logs.json().flatten_event(true).try_init(),

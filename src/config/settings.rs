@@ -82,7 +82,8 @@ table! {
         demo_seed: u64 as Whole = "1";
         /// Start on an address that others can reach though the first user still has its well-known password.
         allow_default_credentials: bool as Switch = "false";
-        /// Origins besides the server's own from which a browser may use credentials that it adds by itself.
+        /// Origins besides the server's own whose pages may use this server, also with credentials that a browser adds by itself; `*` is
+        /// any. Without it any page may, but with a token only.
         allowed_origins: Vec<String> as Origins = "";
         /// Tell of connections that come and go by events of Type `connections`.
         connection_events: bool as Switch = "true";
@@ -153,7 +154,8 @@ table! {
         connections: usize as Count = "100000";
         /// Websockets of one principal at one time; 0 is without limit.
         connections_per_principal: u64 as Whole = "0";
-        /// Connections that have not yet finished their TLS handshake or shown credentials.
+        /// Connections that have not yet finished their TLS handshake or shown credentials; beyond it silent and slow ones lose their
+        /// place to newcomers.
         pending_handshakes: usize as Count = "512";
         /// Events a second that one principal may post; 0 is without limit.
         posted_events_per_second: u64 as Whole = "0";
@@ -358,7 +360,8 @@ table! {
         /// The endpoint that gets every request that is not for this server itself: the `first` of `upstream.urls`, the one with
         /// this URL, or `off`.
         upstream: String as Text = "first";
-        /// Requests that are under way at one time; others wait for `proxy.connect` and are then answered with 503.
+        /// Requests that are under way at one time, until the last byte of their answer is through; others wait for `proxy.connect` and
+        /// are then answered with 503. A quarter is kept for callers whose credentials the endpoint has taken.
         requests: usize as Count = "512";
         /// Time for connecting, TLS included.
         connect: Duration as Span = "5s";
@@ -366,6 +369,8 @@ table! {
         answer: Duration as Span = "5m";
         /// Time for the next part of a body, whoever is to send or to take it.
         idle: Duration as Span = "60s";
+        /// Tell the endpoint by `X-Forwarded-For` where a request comes from. DRP v3 takes the host of its redirect to `/ui` from it.
+        forwarded_for: bool as Switch = "true";
     }
 }
 

@@ -32,11 +32,14 @@ use field::Field;
 use holders::Holders;
 use wire::{FrameStart, TIME, Wire, offset};
 
-/// What Go's zero `time.Time` looks like; clients send it to mean "no time given".
+/// What Go's zero `time.Time` looks like; clients that post send it to mean "no time given".
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// The type of the answers to commands; nobody may publish it.
 pub const ANSWER_TYPE: &str = "websocket";
+
+/// The type of the broker's own notices; nobody may post it.
+const NOTICE_TYPE: &str = "hydrant";
 
 static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -72,12 +75,15 @@ pub enum EventError {
     /// The type is kept for answers to commands.
     #[error("Type `websocket` is kept for answers to commands and cannot be posted")]
     Reserved,
+    /// The type is kept for the broker's own notices.
+    #[error("Type `hydrant` is kept for notices of the broker and cannot be posted")]
+    Notice,
 }
 
 /// An event as a producer sent it: slices of its text, not yet written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft<'t> {
-    /// RFC 3339, as given; nothing if it was missing or Go's zero time.
+    /// RFC 3339, as given; nothing if it was missing.
     pub time: Option<Cow<'t, str>>,
     /// What the object is, such as `machines`.
     pub kind: Cow<'t, str>,
@@ -224,7 +230,7 @@ fn string<'t>(field: &'static str, value: &'t str) -> Result<Cow<'t, str>, Event
 
 fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
     let text = string("Time", value)?;
-    if text.is_empty() || text == ZERO_TIME {
+    if text.is_empty() {
         return Ok(None);
     }
     if time::parse(&text).is_some() {

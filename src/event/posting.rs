@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use memchr::memchr_iter;
 use thiserror::Error;
 
-use super::{Draft, Event, EventError};
+use super::{Draft, Event, EventError, NOTICE_TYPE, ZERO_TIME};
 use crate::json::{JsonError, Validator, Value};
 
 /// How the events stand in the body.
@@ -44,14 +44,18 @@ impl Posting<'_> {
     /// # Errors
     /// [`PostingError`] for the first event that cannot be taken.
     pub fn read(&self, body: &[u8], form: Form) -> Result<Vec<Event>, PostingError> {
+        // Some editors and PowerShell begin a file so.
+        let marked = body.strip_prefix(b"\xEF\xBB\xBF");
+        let skipped = if marked.is_some() { 3 } else { 0 };
+        let body = marked.unwrap_or(body);
         Validator::lend(|validator| match form {
-            Form::Json => self.read_json(validator, body),
+            Form::Json => self.read_json(validator, body, skipped),
             Form::Lines => self.read_lines(validator, body),
         })
     }
 
-    fn read_json(&self, validator: &mut Validator, body: &[u8]) -> Result<Vec<Event>, PostingError> {
-        let whole = validator.read(body).map_err(|error| Location::Whole.of(error))?;
+    fn read_json(&self, validator: &mut Validator, body: &[u8], skipped: usize) -> Result<Vec<Event>, PostingError> {
+        let whole = validator.read(body).map_err(|error| within(error, skipped))?;
         if !whole.is_array() {
             return Ok(vec![self.event(&whole).map_err(|error| Location::Whole.of(error))?]);
         }
@@ -86,11 +90,26 @@ impl Posting<'_> {
             return Err(EntryError::TooLarge { bytes, allowed: self.event_bytes });
         }
         let mut draft = Draft::of(value)?;
+        if draft.kind == NOTICE_TYPE {
+            return Err(EventError::Notice.into());
+        }
+        // Clients written in Go send it to mean that they give none.
+        draft.time.take_if(|time| *time == ZERO_TIME);
         if draft.principal.is_empty() || !self.may_impersonate {
             draft.principal = Cow::Borrowed(self.principal);
         }
         Ok(draft.seal_by(self.now))
     }
+}
+
+/// An error of a whole body, of the element that it is in if there is one, whose bytes are counted from its beginning.
+fn within(mut error: JsonError, skipped: usize) -> PostingError {
+    let Some((element, start)) = error.element else {
+        error.offset += skipped;
+        return Location::Whole.of(error);
+    };
+    error.offset = error.offset.saturating_sub(start);
+    Location::Element(element).of(error)
 }
 
 /// The lines of a body without their ends.
@@ -140,7 +159,7 @@ impl fmt::Display for Location {
 /// What is wrong with one event.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum EntryError {
-    /// It is not JSON.
+    /// It is not JSON, or not as it is taken here.
     #[error(transparent)]
     Json(#[from] JsonError),
     /// It is not an event.
@@ -194,6 +213,17 @@ mod tests {
         for (form, body, expected) in [
             (Form::Json, r#"{"Type":}"#.to_owned(), "not valid JSON at byte"),
             (Form::Json, format!(r#"[{GOOD},{{"Type":"a"}}]"#), "element 1: Action is missing or empty"),
+            (
+                Form::Json,
+                format!("[{GOOD},\n{{\"Type\":\"a\tb\"}}]"),
+                "element 1: not valid JSON at byte 10: a control character",
+            ),
+            (Form::Json, format!("[{GOOD},{{\"Type\":1e400}}]"), "element 1: at byte 8: a number beyond the range"),
+            (Form::Json, format!("{GOOD}\n{GOOD}\n"), "not valid JSON at byte 36: text behind the value: another one"),
+            (Form::Json, "\u{feff}{\"Type\":}".to_owned(), "not valid JSON at byte 11: '}' where a value"),
+            (Form::Lines, format!("{GOOD}\n{{\"Type\":NaN}}"), "line 2: not valid JSON at byte 8: `NaN` is no value"),
+            (Form::Json, r#"{"Type":"hydrant","Action":"gap"}"#.to_owned(), "Type `hydrant` is kept"),
+            (Form::Lines, r#"{"Type":"websocket","Action":"x"}"#.to_owned(), "line 1: Type `websocket` is kept"),
             (Form::Json, "[1]".to_owned(), "element 0: an event is a JSON object"),
             (Form::Json, r#" {"Type":}"#.to_owned(), "not valid JSON at byte 9: "),
             (Form::Lines, format!("{GOOD}\n\n{{\"Type\":}}\n"), "line 3: not valid JSON at byte 8: "),
@@ -203,6 +233,16 @@ mod tests {
         ] {
             let error = read(form, &body).unwrap_err();
             assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_and_a_zero_time_is_none() {
+        let zero = r#"{"Time":"0001-01-01T00:00:00Z","Type":"a","Action":"b"}"#;
+        for form in [Form::Json, Form::Lines] {
+            let body = format!("\u{feff}{zero}");
+            let events = POSTING.read(body.as_bytes(), form).unwrap();
+            assert_eq!(events[0].time(), "1970-01-01T00:00:00Z");
         }
     }
 

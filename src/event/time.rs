@@ -1,8 +1,8 @@
-//! Times as Go reads them.
+//! Times as Go reads them: years up to 9999, offsets up to 23:59.
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
 
 /// As strict as Go's `time.RFC3339Nano`, which loses the whole event otherwise: capital `T` and `Z`, no leap second.
 ///
@@ -11,12 +11,25 @@ use jiff::tz::Offset;
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let (date_time, rest) = text.as_bytes().split_first_chunk()?;
     let date_time = pairs(date_time).filter(|pairs| pairs[6] < 60)?;
-    match fraction(rest)? {
-        (nanosecond, b"Z") => utc(date_time, nanosecond),
-        // Six bytes of this form that jiff takes are an offset as Go has it.
-        (_, [b'+' | b'-', _, _, b':', _, _]) => text.parse().ok(),
-        _ => None,
-    }
+    let (nanosecond, zone) = fraction(rest)?;
+    let local = calendar(date_time, nanosecond)?;
+    if zone == b"Z" { Some(moment(local)) } else { Some(shifted(local, seconds(zone)?)) }
+}
+
+/// The seconds by which local time is ahead: `+hh:mm`, up to 23:59 as Go has it.
+fn seconds(offset: &[u8]) -> Option<i64> {
+    let &[sign @ (b'+' | b'-'), a, b, b':', c, d] = offset else { return None };
+    let [a, b, c, d] = [a, b, c, d].map(|byte| i64::from(byte.wrapping_sub(b'0')));
+    let (hours, minutes) = (10 * a + b, 10 * c + d);
+    let fits = a.max(b).max(c).max(d) <= 9 && hours <= 23 && minutes <= 59;
+    let seconds = 3600 * hours + 60 * minutes;
+    fits.then_some(if sign == b'-' { -seconds } else { seconds })
+}
+
+/// The moment of a local time that is so many seconds ahead of UTC.
+fn shifted(local: DateTime, seconds: i64) -> Timestamp {
+    let end = if seconds > 0 { Timestamp::MIN } else { Timestamp::MAX };
+    local.checked_sub(SignedDuration::from_secs(seconds)).map_or(end, moment)
 }
 
 /// Century, year, month, day, hour, minute and second of `dddd-dd-ddTdd:dd:dd`.
@@ -46,12 +59,16 @@ fn fraction(text: &[u8]) -> Option<(i32, &[u8])> {
     (unit < 1_000_000_000).then_some((nanosecond, rest))
 }
 
-/// This time in UTC, if the calendar has it.
-fn utc(pairs: [u8; 7], nanosecond: i32) -> Option<Timestamp> {
+/// This time, if the calendar has it.
+fn calendar(pairs: [u8; 7], nanosecond: i32) -> Option<DateTime> {
     let year = i16::from(pairs[0]) * 100 + i16::from(pairs[1]);
     let [_, _, month, day, hour, minute, second] = pairs.map(u8::cast_signed);
-    let date_time = DateTime::new(year, month, day, hour, minute, second, nanosecond).ok()?;
-    Offset::UTC.to_timestamp(date_time).ok()
+    DateTime::new(year, month, day, hour, minute, second, nanosecond).ok()
+}
+
+/// This time in UTC. The calendar goes a day further than jiff's moments, so the last hours of the year 9999 are the last moment.
+fn moment(utc: DateTime) -> Timestamp {
+    Offset::UTC.to_timestamp(utc).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -82,7 +99,11 @@ mod tests {
             || (fraction.starts_with('.') && !fraction[1..].contains('.') && (2..=10).contains(&fraction.len()));
         let zone = zone.as_bytes();
         let zone_fits = zone == b"Z" || matches_shape(zone, b"+dd:dd") || matches_shape(zone, b"-dd:dd");
-        if fraction_fits && zone_fits { text.parse().ok() } else { None }
+        if !fraction_fits || !zone_fits || (zone.len() == 6 && &zone[1..] > b"23:59".as_slice()) {
+            return None;
+        }
+        let is_late = || text.starts_with("9999-12-3") && text[..19].parse::<DateTime>().is_ok();
+        text.parse().ok().or_else(|| is_late().then_some(Timestamp::MAX))
     }
 
     proptest! {
@@ -100,7 +121,7 @@ mod tests {
             year in 0..=9999_u32, month in 0..=13_u32, day in 0..=32_u32, hour in 0..=25_u32, nanos in 0..1_000_000_000_u32
         ) {
             let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:34:56.{nanos:09}Z");
-            prop_assert_eq!(parse(&text), text.parse().ok());
+            prop_assert_eq!(parse(&text), slowly(&text));
         }
 
         #[test]
@@ -110,11 +131,17 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_calendar_are_judged_as_jiff_does() {
-        for text in
-            ["0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-30T22:00:00Z", "9999-12-31T23:59:59.999999999Z"]
-        {
+    fn years_are_taken_whole_and_offsets_end_at_23_59() {
+        for text in ["0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-30T22:00:00Z"] {
             assert_eq!(parse(text), text.parse().ok(), "{text}");
+        }
+        for text in ["9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59-23:59", "9999-12-31T00:00:00Z"] {
+            assert_eq!(parse(text), Some(Timestamp::MAX), "{text}");
+        }
+        assert_eq!(parse("9999-12-31T10:00:00+23:59"), "9999-12-30T10:01:00Z".parse().ok());
+        assert_eq!(parse("2026-01-01T00:00:00+23:59"), "2025-12-31T00:01:00Z".parse().ok());
+        for text in ["2026-01-01T00:00:00+24:00", "2026-01-01T00:00:00+23:60", "2026-01-01T00:00:00-25:00"] {
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 

@@ -318,7 +318,7 @@ impl Shard {
         }
         self.unsubscribe(conn);
         let discard = match close {
-            Close::Draining | Close::Normal => None,
+            Close::Draining | Close::Normal(_) => None,
             _ if close.is_slow_consumer() => {
                 self.fanout.count_disconnect();
                 Some(Dropped::SlowConsumer)

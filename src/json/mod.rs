@@ -12,6 +12,7 @@
 
 pub(crate) mod block;
 mod compact;
+mod diagnose;
 #[cfg(test)]
 mod tests;
 mod validator;
@@ -22,6 +23,7 @@ use std::borrow::Cow;
 use memchr::memchr2;
 
 pub use compact::compact;
+pub use diagnose::Fault as JsonFault;
 pub use validator::{JsonError, Validator};
 pub use value::{Elements as ValueElements, Members as ValueMembers, Value};
 

@@ -6,6 +6,7 @@ use std::mem;
 use simd_json::{Buffers, INPUT_PADDING, Node, Tape};
 use thiserror::Error;
 
+use super::diagnose::{Fault, Finding, diagnose, not_text};
 use super::value::{Brackets, Value};
 
 /// The most that a thread keeps of each kind of memory, in bytes; a larger body takes its memory with it.
@@ -18,14 +19,22 @@ thread_local! {
     static SPARE: Cell<Option<Validator>> = const { Cell::new(None) };
 }
 
-/// Why a text is not JSON.
+/// Why a text is not taken as JSON.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-#[error("not valid JSON at byte {offset}: {reason}")]
+#[error("{}at byte {offset}: {fault}", if fault.is_choice() { "" } else { "not valid JSON " })]
 pub struct JsonError {
     /// Byte offset of the first byte that does not fit.
     pub offset: usize,
-    /// What the parser says about it.
-    pub reason: String,
+    /// What is wrong there.
+    pub fault: Fault,
+    /// The element of the outermost array that it is in: its number, from zero, and where it begins.
+    pub element: Option<(usize, usize)>,
+}
+
+impl From<Finding> for JsonError {
+    fn from(Finding { offset, fault, element }: Finding) -> Self {
+        Self { offset, fault, element }
+    }
 }
 
 /// Checks texts; its memory is used again for each.
@@ -80,8 +89,7 @@ impl Validator {
     /// # Errors
     /// As [`Validator::validate`].
     pub fn read<'t>(&mut self, text: &'t [u8]) -> Result<Value<'t, '_>, JsonError> {
-        let text = simdutf8::compat::from_utf8(text)
-            .map_err(|e| JsonError { offset: e.valid_up_to(), reason: "not UTF-8".to_owned() })?;
+        let text = simdutf8::compat::from_utf8(text).map_err(|e| not_text(text, e.valid_up_to()))?;
         self.scratch.clear();
         self.scratch.extend_from_slice(text.as_bytes());
         self.scratch.resize(text.len() + INPUT_PADDING, b' ');
@@ -99,10 +107,16 @@ impl Validator {
                     // How far they have grown is not told of a text that is not JSON.
                     self.buffers = Buffers::default();
                 }
-                Err(JsonError { offset: e.index(), reason: reason(&e) })
+                Err(refused(text, &e))
             }
         }
     }
+}
+
+#[cold]
+fn refused(text: &str, error: &simd_json::Error) -> JsonError {
+    let unsaid = || Finding { offset: error.index(), fault: Fault::Parser(reason(error)), element: None };
+    diagnose(text).unwrap_or_else(unsaid).into()
 }
 
 /// simd-json names its errors by variants; the name is the reason, split into words.

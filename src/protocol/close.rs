@@ -7,8 +7,8 @@ use std::borrow::Cow;
 /// The reason of a close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// The client asked.
-    Normal,
+    /// The client asked, with this code, which goes back to it (RFC 6455, section 5.5.1); 1000 if it gave none.
+    Normal(u16),
     /// The server ends.
     Draining,
     /// An operator deleted the connection.
@@ -47,7 +47,7 @@ impl Close {
     /// The code on the wire (RFC 6455, section 7.4).
     pub fn code(self) -> u16 {
         match self {
-            Self::Normal => 1000,
+            Self::Normal(code) => code,
             Self::Draining | Self::Deleted | Self::Silent => 1001,
             Self::Protocol => 1002,
             Self::BadUtf8 | Self::BadDeflate => 1007,
@@ -61,7 +61,7 @@ impl Close {
     /// The reason on the wire, at most 123 bytes.
     pub fn reason(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
-            Self::Normal => "",
+            Self::Normal(_) => "",
             Self::Draining => "server is shutting down",
             Self::Deleted => "connection deleted",
             Self::Protocol => "protocol error",
@@ -87,7 +87,7 @@ impl Close {
     /// The value of the metric label `reason`.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Normal => "normal",
+            Self::Normal(_) => "normal",
             Self::Draining => "draining",
             Self::Deleted => "deleted",
             Self::Protocol => "protocol",
@@ -105,7 +105,7 @@ impl Close {
     /// What a client should do.
     pub fn advice(self) -> &'static str {
         match self {
-            Self::Normal => "nothing: the client asked",
+            Self::Normal(_) => "nothing: the client asked",
             Self::Draining | Self::Deleted | Self::Silent | Self::Internal => "reconnect, with jitter",
             Self::SlowConsumer { .. } | Self::Stale { .. } => {
                 "reconnect after a pause; read faster or register for less"
@@ -119,7 +119,7 @@ impl Close {
 
     /// Every reason, for documents and metrics.
     pub const ALL: [Self; 13] = [
-        Self::Normal,
+        Self::Normal(1000),
         Self::Draining,
         Self::Deleted,
         Self::Silent,

@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
 use super::Server;
+
+/// A shard looks at its clock once in a while; after so long it does not.
+const LATE: Duration = Duration::from_secs(2);
 
 impl Server {
     /// Drains and ends. See the module's text.
@@ -21,8 +24,10 @@ impl Server {
         self.api.broker.stop();
         let pool = Arc::clone(&self.api.pool);
         let deadline = Instant::now() + self.settings.timeouts.drain;
-        if tokio::task::spawn_blocking(move || pool.drain(deadline)).await.is_err() {
-            tracing::error!("draining failed");
+        match timeout_at((deadline + LATE).into(), tokio::task::spawn_blocking(move || pool.drain(deadline))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "draining failed"),
+            Err(_) => tracing::error!("the shards have not ended in time; they end with the process"),
         }
         for listening in self.listening.drain(..) {
             answered(listening, deadline).await;
@@ -32,7 +37,11 @@ impl Server {
             answered(probing, deadline).await;
         }
         for task in self.tasks.drain(..) {
-            ended(task).await;
+            let cut = task.abort_handle();
+            if timeout_at(deadline.into(), ended(task)).await.is_err() {
+                tracing::warn!("a task has not ended in time and is cut off");
+                cut.abort();
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::probe::Probe;
 use crate::api::quota::{PostQuota, SocketQuota};
-use crate::api::{About, Api, ApiLimits, ApiParts};
+use crate::api::{About, Api, ApiLimits, ApiParts, ForwardedFor};
 use crate::auth::StoreError;
 use crate::broker::Broker;
 use crate::broker::history::{History, HistoryLimits};
@@ -160,12 +160,9 @@ impl Server {
             overflow: settings.outbox.overflow,
             query_overflow: settings.outbox.query_overflow.clone(),
             limits: api_limits(&settings),
-            about: About {
-                id,
-                address: addresses.first().copied().unwrap_or(settings.listen[0]),
-                secure: settings.tls != TlsMode::Off,
-            },
+            about: about(id, &addresses, &settings),
             upstream,
+            forwarded_for: forwarded_for(&settings),
             delegation,
             own_users: mode != AuthMode::Upstream,
         }));
@@ -265,6 +262,15 @@ impl Server {
             Err(error) => tracing::error!(%error, "not reloaded; everything stays as it was"),
         }
     }
+}
+
+fn about(id: String, addresses: &[SocketAddr], settings: &Settings) -> About {
+    let address = addresses.first().copied().unwrap_or(settings.listen[0]);
+    About { id, address, secure: settings.tls != TlsMode::Off }
+}
+
+fn forwarded_for(settings: &Settings) -> ForwardedFor {
+    if settings.proxy.forwarded_for { ForwardedFor::Told } else { ForwardedFor::LeftOut }
 }
 
 fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<bool>) -> JoinHandle<()> {

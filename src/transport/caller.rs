@@ -6,8 +6,8 @@
 use std::net::SocketAddr;
 
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::pending::Place;
 use crate::auth::ClientCertificate;
 
 /// See the module's text.
@@ -17,17 +17,24 @@ pub struct Caller {
     pub peer: SocketAddr,
     /// What it showed in the TLS handshake, verified.
     pub certificate: Option<ClientCertificate>,
-    place: Mutex<Option<OwnedSemaphorePermit>>,
+    place: Mutex<Option<Place>>,
 }
 
 impl Caller {
     /// Somebody of whom nothing more is known, with a place among those.
-    pub fn new(peer: SocketAddr, certificate: Option<ClientCertificate>, place: OwnedSemaphorePermit) -> Self {
+    pub fn new(peer: SocketAddr, certificate: Option<ClientCertificate>, place: Place) -> Self {
         Self { peer, certificate, place: Mutex::new(Some(place)) }
     }
 
     /// It has shown good credentials: its place is free for others.
     pub fn trust(&self) {
-        *self.place.lock() = None;
+        // Given back outside the lock.
+        let place = self.place.lock().take();
+        drop(place);
+    }
+
+    /// Whether it has.
+    pub fn is_trusted(&self) -> bool {
+        self.place.lock().is_none()
     }
 }

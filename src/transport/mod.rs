@@ -6,7 +6,11 @@
 
 pub mod caller;
 pub mod listener;
+pub mod pending;
+pub mod reading;
+mod refusal;
 pub mod relay;
 pub mod socket;
+pub mod summary;
 pub mod tls;
 pub mod upgrade;

@@ -1,12 +1,15 @@
 //! A client's socket on the control plane: plain or TLS, read and written by hyper until it becomes a websocket.
 //!
-//! Contract: a client that takes nothing of what is written to it fails the write after a while. Without that, whoever sends
-//! requests and never reads the answers would hold its socket, and a place among the strangers, for ever: hyper has a time for
-//! the head of a request only.
+//! Contract: a client that takes nothing of what is written to it fails the write after a while. Without that, whoever
+//! sends requests and never reads the answers would hold its socket, and a place among the strangers, for ever: hyper
+//! has a time for the head of a request only. A connection that ends while its client still sends something is closed
+//! in good order: what comes is read and thrown away for [`LINGER`] at most, because otherwise the system resets the
+//! connection and the client may lose the answer.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls::ServerConnection;
@@ -15,7 +18,11 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
+use super::pending::Signs;
 use crate::auth::ClientCertificate;
+
+/// How long a connection that has ended is listened to.
+const LINGER: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 enum Stream {
@@ -32,17 +39,20 @@ pub struct Socket {
     patience: Duration,
     /// Runs while one does.
     stalled: Option<Pin<Box<Sleep>>>,
+    signs: Arc<Signs>,
+    /// Runs once nothing more will be written.
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 impl Socket {
-    /// A socket as it is. A write may stand still for `patience`.
-    pub fn plain(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream: Stream::Plain(stream), patience, stalled: None }
+    /// A socket as it is. A write may stand still for `patience`; what comes is told to `signs`.
+    pub fn plain(stream: TcpStream, patience: Duration, signs: Arc<Signs>) -> Self {
+        Self { stream: Stream::Plain(stream), patience, stalled: None, signs, linger: None }
     }
 
     /// The same behind TLS.
-    pub fn tls(stream: TlsStream<TcpStream>, patience: Duration) -> Self {
-        Self { stream: Stream::Tls(Box::new(stream)), patience, stalled: None }
+    pub fn tls(stream: TlsStream<TcpStream>, patience: Duration, signs: Arc<Signs>) -> Self {
+        Self { stream: Stream::Tls(Box::new(stream)), patience, stalled: None, signs, linger: None }
     }
 
     /// The certificate that the client showed, if it showed one; the handshake has verified it.
@@ -76,14 +86,37 @@ impl Socket {
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
+
+    /// Reads and throws away what comes, until the client has ended its side too or `LINGER` is over.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; 4096];
+        loop {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match self.poll_input(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER))).as_mut().poll(cx)
+    }
+
+    fn poll_input(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        let this = self.get_mut();
+        let read = this.poll_input(cx, buf);
+        if read.is_ready() {
+            this.signs.heard();
         }
+        read
     }
 }
 
@@ -108,10 +141,17 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let written = match &mut this.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        };
-        this.bounded(cx, written)
+        if this.linger.is_none() {
+            let written = match &mut this.stream {
+                Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+                Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            };
+            let written = ready!(this.bounded(cx, written));
+            if written.is_err() || !this.signs.has_unread() {
+                return Poll::Ready(written);
+            }
+            this.linger = Some(Box::pin(tokio::time::sleep(LINGER)));
+        }
+        this.poll_linger(cx).map(Ok)
     }
 }

@@ -4,7 +4,8 @@
 //! checked here first. The one extension, permessage-deflate, is agreed on in [`crate::websocket::extension`].
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -21,6 +22,10 @@ use super::socket::Socket;
 use crate::websocket::extension;
 use crate::websocket::frame::Encoding;
 
+/// The key's last bits are spare; other servers do not look at them, so neither does this one.
+const KEY: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+
 /// Why a request is not a websocket handshake.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum UpgradeError {
@@ -33,8 +38,8 @@ pub enum UpgradeError {
     /// Another version of the protocol.
     #[error("`Sec-WebSocket-Version: 13` is needed")]
     Version,
-    /// The key is not sixteen bytes in base64.
-    #[error("`Sec-WebSocket-Key` is missing or not sixteen bytes in base64")]
+    /// There is no key, more than one, or it is not sixteen bytes in base64.
+    #[error("exactly one `Sec-WebSocket-Key` of sixteen bytes in base64 is needed")]
     Key,
 }
 
@@ -53,8 +58,9 @@ pub fn check<B>(request: &Request<B>) -> Result<(), UpgradeError> {
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version.as_bytes() != b"13") {
         return Err(UpgradeError::Version);
     }
-    let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key.as_bytes()).ok());
-    if key.is_none_or(|key| key.len() != 16) {
+    let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
+    let key = keys.next().and_then(|key| KEY.decode(key.as_bytes()).ok());
+    if keys.next().is_some() || key.is_none_or(|key| key.len() != 16) {
         return Err(UpgradeError::Key);
     }
     Ok(())
@@ -115,6 +121,15 @@ mod tests {
     #[test]
     fn a_proper_handshake_passes() {
         assert_eq!(check(&request(Method::GET, &GOOD)), Ok(()));
+        let mut spare = GOOD;
+        spare[3].1 = "dGhlIHNhbXBsZSBub25jZR==";
+        assert_eq!(check(&request(Method::GET, &spare)), Ok(()), "spare bits mean nothing");
+    }
+
+    #[test]
+    fn two_keys_are_none() {
+        let twice = [GOOD.as_slice(), &GOOD[3..]].concat();
+        assert_eq!(check(&request(Method::GET, &twice)), Err(UpgradeError::Key));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! From the frames of one unit to a message, by fastwebsockets and, where it was agreed on, the inflater.
 //!
-//! The parser runs over memory that holds a whole unit, so it never waits: there is no task per connection, no read buffer
-//! kept for an idle one, and none of its waits can be cancelled halfway. Only units that passed the
-//! [`super::guard`] come here.
+//! The parser runs over memory that holds a whole unit, so it never waits: there is no task per connection, no read
+//! buffer kept for an idle one, and none of its waits can be cancelled halfway. Two things are done here because the
+//! parser's way is not RFC 6455's: whether the text of a fragmented message is UTF-8 to its end, and which codes a
+//! close may have. Only units that passed the [`super::guard`] come here.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -56,6 +57,9 @@ impl From<InflateError> for DecodeError {
     }
 }
 
+/// The last frame of a message.
+const FIN: u8 = 0x80;
+
 /// Reads from a slice; swallows writes, because the frames that go out are ours to make.
 struct Memory<'a>(&'a [u8]);
 
@@ -88,9 +92,11 @@ impl AsyncWrite for Memory<'_> {
 /// [`DecodeError`]; the connection is to be closed with the code that belongs to it.
 pub fn decode(unit: Unit<'_>, limit: usize, inflater: &mut Inflater) -> Result<Message, DecodeError> {
     let (opcode, payload) = match unit {
+        Unit::Control(frame) if is_close(frame) => return close(frame),
+        Unit::Message(frames) if is_fragmented(frames) => join(frames, limit)?,
         Unit::Control(frames) | Unit::Message(frames) => parse(frames, limit)?,
         Unit::Deflated(frames) => {
-            let (opcode, deflated) = join_deflated(frames, limit)?;
+            let (opcode, deflated) = join(frames, limit)?;
             (opcode, inflater.inflate(&deflated, limit)?)
         }
     };
@@ -99,14 +105,40 @@ pub fn decode(unit: Unit<'_>, limit: usize, inflater: &mut Inflater) -> Result<M
         OpCode::Binary | OpCode::Continuation => Message::Binary,
         OpCode::Ping => Message::Ping(payload),
         OpCode::Pong => Message::Pong,
-        OpCode::Close => Message::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
+        OpCode::Close => Message::Close(None),
     })
 }
 
-/// The opcode and the joined payload of a deflated message. The parser knows no extension and takes every text for UTF-8,
-/// so it is shown a binary message.
-fn join_deflated(frames: &[u8], limit: usize) -> Result<(OpCode, Vec<u8>), DecodeError> {
-    const FIN: u8 = 0x80;
+fn is_close(frame: &[u8]) -> bool {
+    frame.first().is_some_and(|first| first & 0x0F == OpCode::Close as u8)
+}
+
+/// Whether the first frame of a message is not its last.
+fn is_fragmented(frames: &[u8]) -> bool {
+    frames.first().is_some_and(|first| first & FIN == 0)
+}
+
+/// A close frame: its code, which must be one for the wire (RFC 6455, section 7.4, and IANA's registry), and a reason
+/// in UTF-8.
+fn close(frame: &[u8]) -> Result<Message, DecodeError> {
+    let (mask, payload) =
+        frame.get(2..).and_then(|rest| rest.split_first_chunk::<4>()).ok_or(DecodeError::Malformed)?;
+    let payload: Vec<u8> = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+    if payload.is_empty() {
+        return Ok(Message::Close(None));
+    }
+    let (code, reason) = payload.split_first_chunk().ok_or(DecodeError::Malformed)?;
+    let code = u16::from_be_bytes(*code);
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+        return Err(DecodeError::Malformed);
+    }
+    std::str::from_utf8(reason).map_err(|_| DecodeError::BadUtf8)?;
+    Ok(Message::Close(Some(code)))
+}
+
+/// The opcode and the joined payload of a message that is deflated or in fragments. The parser knows no extension, and
+/// of a fragmented text it drops the beginning of a character that never ends; so it is shown a binary message.
+fn join(frames: &[u8], limit: usize) -> Result<(OpCode, Vec<u8>), DecodeError> {
     let mut frames = frames.to_vec();
     let first = frames.first_mut().ok_or(DecodeError::Malformed)?;
     let opcode = if *first & 0x0F == OpCode::Text as u8 { OpCode::Text } else { OpCode::Binary };
@@ -152,6 +184,12 @@ mod tests {
         assert_eq!(text(&frame(0x81, b"\xC3")), Err(DecodeError::BadUtf8));
         let split = [frame(0x01, b"\xC3"), frame(0x80, b"x")].concat();
         assert_eq!(text(&split), Err(DecodeError::BadUtf8));
+        for cut in [&b"\xC3"[..], b"\xE2\x82", b"\xF0\x9F\x98"] {
+            let ends_early = [frame(0x01, b"ok"), frame(0x80, cut)].concat();
+            assert_eq!(text(&ends_early), Err(DecodeError::BadUtf8), "{cut:02x?}");
+        }
+        let binary = [frame(0x02, b"\xC3"), frame(0x80, b"\xFF")].concat();
+        assert_eq!(text(&binary), Ok(Message::Binary));
     }
 
     /// The example of RFC 7692, section 7.2.3.1, in one frame and in two.
@@ -180,5 +218,10 @@ mod tests {
         assert_eq!(control(&frame(0x88, b"\x03")), Err(DecodeError::Malformed));
         assert_eq!(control(&frame(0x88, b"\x03\xEE")), Err(DecodeError::Malformed), "1006 is not for the wire");
         assert_eq!(control(&frame(0x88, b"\x03\xE8\xFF")), Err(DecodeError::BadUtf8));
+        for code in 0..=u16::MAX {
+            let valid = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+            let expected = if valid { Ok(Message::Close(Some(code))) } else { Err(DecodeError::Malformed) };
+            assert_eq!(control(&frame(0x88, &code.to_be_bytes())), expected);
+        }
     }
 }

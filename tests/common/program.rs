@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -150,13 +150,24 @@ impl Program {
         self.child.kill();
     }
 
+    /// Sends it a signal, `TERM` or another.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.0.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    /// Waits for its end: how it ended, and everything that it has said in its life.
+    pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
+        self.look.stopped();
+        let status = self.child.0.wait().unwrap();
+        (status, self.said.all())
+    }
+
     /// SIGTERM, and everything that it has said in its life.
     pub fn end(mut self) -> Vec<String> {
         self.look.now();
-        self.look.stopped();
-        assert!(Command::new("kill").args(["-TERM", &self.child.0.id().to_string()]).status().unwrap().success());
-        self.child.0.wait().unwrap();
-        self.said.all()
+        self.signal("TERM");
+        self.wait().1
     }
 }
 

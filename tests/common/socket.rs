@@ -41,6 +41,16 @@ pub async fn over(stream: TcpStream, tls: bool) -> Socket {
     Box::new(super::patiently("a TLS handshake", connector().connect(name, stream)).await.unwrap())
 }
 
+/// The same; nothing if the server ends the connection instead.
+pub async fn try_over(stream: TcpStream, tls: bool) -> Option<Socket> {
+    if !tls {
+        return Some(Box::new(stream));
+    }
+    let name = ServerName::try_from("localhost").unwrap();
+    let socket = super::patiently("a TLS handshake", connector().connect(name, stream)).await.ok()?;
+    Some(Box::new(socket))
+}
+
 /// Connects over TLS and shows this certificate; fails if the server does not take it. TLS 1.3 tells that only at the first
 /// read.
 pub async fn connect_as(address: SocketAddr, chain: ClientChain, key: ClientKey) -> io::Result<Socket> {

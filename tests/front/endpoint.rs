@@ -265,6 +265,10 @@ impl State {
     }
 
     async fn rest(self: Arc<Self>, path: &str, request: Request<Incoming>) -> Response<Body> {
+        // What anybody may have, and what anybody may ask for.
+        if path == "public" || (request.method() == Method::OPTIONS && path == "machines") {
+            return full(204, "", "");
+        }
         let user = match self.authenticate(&request) {
             Ok(user) => user,
             Err((status, challenge)) => return refused(status, challenge),
@@ -412,6 +416,9 @@ impl State {
             "/switch" => switch(request),
             _ => match path.strip_prefix("/blob/").and_then(|size| size.parse().ok()) {
                 Some(size) => blob(size, Guard::new(&self)),
+                None if path.starts_with("/refuse/") => {
+                    full(413, "text/plain", vec![b'x'; path["/refuse/".len()..].parse().unwrap()])
+                }
                 None if path == "/cut" => halting(Duration::ZERO, Guard::new(&self)),
                 None if path == "/stalling" => halting(Duration::from_hours(1), Guard::new(&self)),
                 None => full(404, "text/plain", "404 page not found\n"),
@@ -535,6 +542,6 @@ fn switch(mut request: Request<Incoming>) -> Response<Body> {
     });
     let mut answer = full(101, "", "");
     answer.headers_mut().insert("connection", "Upgrade".parse().unwrap());
-    answer.headers_mut().insert("upgrade", "echo".parse().unwrap());
+    answer.headers_mut().insert("upgrade", "websocket".parse().unwrap());
     answer
 }

@@ -82,6 +82,10 @@ async fn what_a_producer_wrote_passes_byte_for_byte() {
     ));
     let expected = r#"{"Time":"2026-11-24T04:22:08Z","Type":"a","Action":"b","Key":"c","Principal":"","Object":{"x":1},"Original":null}"#;
     assert_eq!(client.text().await, expected);
+    // Go's zero time is what a server sends that has none.
+    let zero = sent.replace("2026-11-24T04:22:08.335670491+02:00", "0001-01-01T00:00:00Z");
+    drp.publish(&zero);
+    assert_eq!(client.text().await, zero);
     // In parts, with a ping between them.
     let (head, tail) = sent.as_bytes().split_at(70);
     drp.send_raw(&[drp::part(0x01, head), drp::part(0x89, b"x"), drp::part(0x80, tail)].concat());

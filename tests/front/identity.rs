@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::common::ws::{Client, Refusal, Show};
-use crate::common::{Hydrant, basic, event, patiently};
+use crate::common::{Hydrant, JSON, basic, event, patiently};
 use crate::endpoint::{Drp, MACHINE, User};
 use crate::provider::Provider;
 use crate::tokens;
@@ -114,13 +114,13 @@ async fn reads_its_preferences(drp: &Drp, hydrant: &Hydrant) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gap_that_somebody_posts_is_none() {
+async fn nobody_can_post_a_gap() {
     let (drp, hydrant) = front("").await;
     by_password(&hydrant, ALICE).await.unwrap();
     reads_its_preferences(&drp, &hydrant).await;
     let tenants = drp.asked("/api/v3/tenants");
     for n in 0..20 {
-        hydrant.post(&event("hydrant", "gap", &n.to_string())).await;
+        hydrant.try_post(JSON, &event("hydrant", "gap", &n.to_string())).await.error(400);
     }
     reads_its_preferences(&drp, &hydrant).await;
     assert_eq!(drp.asked("/api/v3/tenants"), tenants);

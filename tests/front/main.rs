@@ -14,6 +14,7 @@ mod events;
 mod identity;
 mod limits;
 mod memory;
+mod places;
 #[path = "../common/provider.rs"]
 mod provider;
 mod proxy;

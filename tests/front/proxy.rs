@@ -288,10 +288,10 @@ async fn where_a_ca_file_lies_is_not_told() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_protocol_goes_through() {
     let (_drp, hydrant) = front("").await;
-    let ask = request("GET", "/switch").header("connection", "upgrade").header("upgrade", "echo");
+    let ask = request("GET", "/switch").header("connection", "upgrade").header("upgrade", "websocket");
     let answer = streaming(&hydrant, ask.body(String::new()).unwrap()).await;
     assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
-    assert_eq!(answer.headers()["upgrade"], "echo");
+    assert_eq!(answer.headers()["upgrade"], "websocket");
     let upgraded = patiently("the other protocol", hyper::upgrade::on(answer)).await.unwrap();
     let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
     let mut heard = [0; 5];

@@ -24,7 +24,7 @@ async fn info_is_the_endpoints_with_ours_added() {
     drp.take();
     hydrant.request("GET", "/api/v3/info?a=b&%74oken=canary&t%6fke%6E=canary", &[], "").await;
     let targets: Vec<String> = drp.take().into_iter().map(|got| got.target).filter(|t| t.contains("info")).collect();
-    assert_eq!(targets, ["/api/v3/info?a=b"]);
+    assert_eq!(targets, ["/api/v3/info"]);
 }
 
 /// drpcli's start with nothing cached, then commands, all with the endpoint's own users.

@@ -8,6 +8,8 @@ mod common;
 mod bounds;
 mod connections;
 mod deflate_memory;
+mod ending;
+mod places;
 mod slow;
 mod slow_memory;
 mod slowloris;

@@ -71,11 +71,13 @@ async fn broken_rules_close_with_their_code() {
         ("invalid UTF-8", masked(TEXT, b"register a.b.\xC3\x28"), utf8),
         ("cut UTF-8", masked(TEXT, b"register a.b.\xC3"), utf8),
         ("invalid UTF-8 over fragments", [masked(FIRST, b"\xC3"), masked(END, b"x")].concat(), utf8),
+        ("cut UTF-8 at the end of fragments", [masked(FIRST, b"ok"), masked(END, b"\xE2\x82")].concat(), utf8),
         ("UTF-16 surrogate", masked(TEXT, b"\xED\xA0\x80"), utf8),
         ("announced too long", vec![TEXT, 0xFF, 0, 0, 0, 0x7F, 0, 0, 0, 0], big),
         ("too long over fragments", over_limit.concat(), big),
         ("close of one byte", masked(CLOSE, b"\x03"), protocol),
         ("close with a code for no wire", masked(CLOSE, &1006_u16.to_be_bytes()), protocol),
+        ("close with a code of nobody's", masked(CLOSE, &2999_u16.to_be_bytes()), protocol),
         ("close with a bad reason", masked(CLOSE, b"\x03\xE8\xFF"), utf8),
     ];
     both(async |server| {
@@ -113,9 +115,14 @@ async fn a_close_is_answered_after_what_was_said_before_it() {
         raw = server.raw().await;
         raw.send(&masked(CLOSE, b"")).await;
         assert_eq!(raw.closed().await, (1000, String::new()), "a close without a code");
+        for code in [1001_u16, 1014, 3000, 4001, 4999] {
+            raw = server.raw().await;
+            raw.send(&masked(CLOSE, &code.to_be_bytes())).await;
+            assert_eq!(raw.closed().await, (code, String::new()), "the client's own code comes back");
+        }
         drop(raw);
         server.until_empty().await;
-        assert_eq!(server.metric("hydrant_disconnects_total{reason=\"normal\"}").await, 2);
+        assert_eq!(server.metric("hydrant_disconnects_total{reason=\"normal\"}").await, 7);
     })
     .await;
 }
@@ -178,6 +185,19 @@ async fn commands_behind_the_handshake_in_one_packet_are_heard() {
         answered(&mut raw, "websocket.register.a.b.c").await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_has_one_key_whose_spare_bits_do_not_matter() {
+    let server = Hydrant::start("shards = 1").await;
+    let handshake = server.handshake_text().await;
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (with, expected) in [(format!("{key}{key}"), "400"), (key.replace("ZQ==", "ZR=="), "101")] {
+        let mut raw = server.dial().await;
+        raw.send(handshake.replace(key, &with).as_bytes()).await;
+        let answer = raw.head().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{with}: {answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,5 +9,6 @@ mod clients;
 mod deflate;
 mod drpcli;
 mod frames;
+mod http;
 mod protocol;
 mod tls;

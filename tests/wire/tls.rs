@@ -207,3 +207,41 @@ async fn what_waits_is_packed_into_full_records() {
     assert!(records.len() <= bytes.div_ceil(full) + bytes.div_ceil(64 << 10), "{bytes} bytes in {records:?}");
     assert!(records.iter().filter(|length| **length >= full).count() >= 3, "{records:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_http_is_answered_in_words_where_tls_is_spoken() {
+    let server = Hydrant::start_tls("").await;
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    stream.write_all(b"GET /api/v3/info HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    patiently("an answer", stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("https://"), "{answer}");
+    server.until("hydrant_handshakes_rejected_total{reason=\"tls\"}", 1).await;
+}
+
+/// The first message of a client of TLS 1.2 whose server name is this.
+fn hello(name: &[u8]) -> Vec<u8> {
+    let long = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
+    let names = long(&[&[0], &long(name)[..]].concat());
+    let extension = |kind: u16, body: &[u8]| [&kind.to_be_bytes()[..], &long(body)].concat();
+    let extensions = [extension(0, &names), extension(10, &long(&[0, 0x17])), extension(13, &long(&[4, 3, 8, 4]))];
+    let body =
+        [&[3, 3][..], &[7; 32], &[0], &long(&[0xc0, 0x2b, 0xc0, 0x2f]), &[1, 0], &long(&extensions.concat())].concat();
+    let handshake = [&[1, 0][..], &long(&body)].concat();
+    [&[0x16, 3, 1][..], &long(&handshake)].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_handshakes_fill_no_log() {
+    let program = crate::common::program::Program::start("self-signed", "level = \"info\"", "");
+    for n in 0..50 {
+        let mut stream = TcpStream::connect(program.api).await.unwrap();
+        stream.write_all(&hello(format!("bad name\x1b[31m{n}").as_bytes())).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = patiently("the end", stream.read_to_end(&mut answer)).await;
+    }
+    let lines = program.end();
+    let told: Vec<&String> = lines.iter().filter(|line| line.contains("WARN")).collect();
+    assert!((1..=3).contains(&told.len()), "{told:#?}");
+    assert!(lines.iter().all(|line| !line.contains("[31m") || !line.contains("bad name")), "{lines:#?}");
+}

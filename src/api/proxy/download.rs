@@ -14,21 +14,21 @@ use crate::transport::listener::Body;
 use crate::transport::relay::{Feed, relay};
 
 /// Hands a body on while it comes. Either side may pause for `idle`; then the body ends in the middle, and the client sees
-/// that. `held` is given back at the end.
+/// that. `held` is given back at the end, when the last part has been taken.
 pub(super) fn download(body: Incoming, idle: Duration, held: Held) -> Body {
     if body.is_end_stream() {
         return Either::Left(Full::new(Bytes::new()));
     }
     let (feed, relay) = relay();
     tokio::spawn(async move {
-        let bytes = held.passage.down();
+        let bytes = held.passage().down();
         let filled = tokio::select! {
             // The feed is dropped without an end unless it is said, so a body that is cut off looks so.
             filled = fill(&feed, body, idle, &bytes) => filled,
             () = feed.gone() => Err(ProxySide::Client),
         };
         if let Err(side) = filled {
-            held.passage.cut_off(side);
+            held.passage().cut_off(side);
         }
     });
     Either::Right(relay)

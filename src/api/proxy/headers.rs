@@ -54,18 +54,30 @@ fn put_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(UPGRADE, protocol);
 }
 
-/// A request's way from a client to the endpoint. Returns whether the client asks for another protocol.
-pub(super) fn inbound(headers: &mut HeaderMap, peer: SocketAddr, secure: bool) -> bool {
-    let upgrade = take_hop(headers);
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    /// The client, or whoever stands between it and here.
+    pub(super) peer: SocketAddr,
+    /// Whether it came by TLS.
+    pub(super) secure: bool,
+    /// Whether the endpoint is told.
+    pub(super) told: bool,
+}
+
+/// A request's way from a client to the endpoint. Returns whether the client asks for a websocket; other protocols are not asked for:
+/// nobody here could tell what goes through them (`h2c` would carry any number of requests past every bound).
+pub(super) fn inbound(headers: &mut HeaderMap, origin: Origin) -> bool {
+    let Origin { peer, secure, told } = origin;
+    let upgrade = take_hop(headers).filter(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let asks = upgrade.is_some();
     if let Some(protocol) = upgrade {
         put_upgrade(headers, protocol);
     }
-    let mut path: Vec<String> =
-        headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
-    path.push(peer.ip().to_canonical().to_string());
-    if let Ok(path) = HeaderValue::from_str(&path.join(", ")) {
-        headers.insert(FORWARDED_FOR, path);
+    if told {
+        put_forwarded_for(headers, peer);
+    } else {
+        headers.remove(FORWARDED_FOR);
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if secure { "https" } else { "http" }));
     // What a client says of an earlier hop is only as good as the client; the host that it asked is a fact.
@@ -75,6 +87,16 @@ pub(super) fn inbound(headers: &mut HeaderMap, peer: SocketAddr, secure: bool) -
     };
     headers.append(VIA, HeaderValue::from_static("1.1 hydrant"));
     asks
+}
+
+/// Adds the peer to those through whom the request has come.
+fn put_forwarded_for(headers: &mut HeaderMap, peer: SocketAddr) {
+    let mut path: Vec<String> =
+        headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
+    path.push(peer.ip().to_canonical().to_string());
+    if let Ok(path) = HeaderValue::from_str(&path.join(", ")) {
+        headers.insert(FORWARDED_FOR, path);
+    }
 }
 
 /// An answer's way from the endpoint to the client. With `changed` the protocol changes.
@@ -106,7 +128,11 @@ mod tests {
         lines
     }
 
-    const PEER: ([u8; 4], u16) = ([192, 0, 2, 7], 1234);
+    fn from(peer: &str, secure: bool) -> Origin {
+        Origin { peer: peer.parse().unwrap(), secure, told: true }
+    }
+
+    const PEER: &str = "192.0.2.7:1234";
 
     #[test]
     fn what_is_for_the_neighbour_stays_with_it() {
@@ -126,7 +152,7 @@ mod tests {
             ("x-theirs", "a"),
             ("x-theirs", "b"),
         ]);
-        assert!(!inbound(&mut headers, PEER.into(), true), "an upgrade that `Connection` does not name is none");
+        assert!(!inbound(&mut headers, from(PEER, true)), "an upgrade that `Connection` does not name is none");
         assert_eq!(
             text(&headers),
             [
@@ -145,16 +171,31 @@ mod tests {
     #[test]
     fn the_path_of_a_request_grows_by_the_peer() {
         let mut headers = map(&[("x-forwarded-for", "10.0.0.1, 10.0.0.2"), ("x-forwarded-for", "10.0.0.3")]);
-        inbound(&mut headers, "[::ffff:192.0.2.7]:1".parse().unwrap(), false);
+        inbound(&mut headers, from("[::ffff:192.0.2.7]:1", false));
         assert_eq!(headers["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.7");
         assert_eq!(headers["x-forwarded-proto"], "http");
+        inbound(&mut headers, Origin { told: false, ..from(PEER, false) });
+        assert!(!headers.contains_key("x-forwarded-for"), "neither ours nor what the client said");
+    }
+
+    #[test]
+    fn only_a_websocket_is_asked_for() {
+        for (protocol, expected) in
+            [("websocket", true), ("WebSocket", true), ("h2c", false), ("websocket, h2c", false)]
+        {
+            let mut headers = map(&[("connection", "Upgrade, HTTP2-Settings"), ("http2-settings", "AAMAAABk")]);
+            headers.insert("upgrade", protocol.parse().unwrap());
+            assert_eq!(inbound(&mut headers, from(PEER, true)), expected, "{protocol}");
+            assert_eq!(headers.contains_key("upgrade"), expected, "{protocol}");
+            assert!(!headers.contains_key("http2-settings"), "{protocol}");
+        }
     }
 
     #[test]
     fn an_upgrade_is_asked_for_anew_and_agreed_to_only_with_the_status() {
         let asked = [("connection", "Upgrade"), ("upgrade", "websocket")];
         let mut headers = map(&asked);
-        assert!(inbound(&mut headers, PEER.into(), true));
+        assert!(inbound(&mut headers, from(PEER, true)));
         assert_eq!(
             (&headers["connection"], &headers["upgrade"]),
             (&"Upgrade".parse().unwrap(), &"websocket".parse().unwrap())

@@ -3,46 +3,48 @@
 //! Contract: bodies stream in both directions and are never held whole. Status, headers (but for those between neighbours) and
 //! body of an answer are the endpoint's, errors included; hydrant answers itself only when there is no answer: 502 when
 //! the endpoint cannot be reached, 503 with `Retry-After` when too many requests are waiting for it, 504 when it is too slow. Nobody is
-//! authenticated here: the endpoint checks the credential, and the query that may hold one is handed on unread.
+//! authenticated here: the endpoint checks the credential, and the query that may hold one is handed on unread. Requests with the
+//! service's own credential are hydrant's own: the path and a few headers, without the caller's query and body.
 
 mod download;
 mod headers;
+mod held;
 pub(super) mod merge;
 mod passage;
 mod tunnel;
 mod upload;
+pub(super) mod vouch;
 
-use std::net::SocketAddr;
+use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt, Either, Empty, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, ETAG, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, ETAG, HOST, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, RANGE, USER_AGENT,
 };
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::{Api, ApiError, query};
+use super::{Api, ApiError, ForwardedFor, query};
 use crate::auth::Identity;
-use crate::endpoint::http::{Activity, Slot, Upstream, UpstreamError};
-use crate::metrics::ProxySide;
+use crate::endpoint::http::{Activity, Asker, Slot, Upstream, UpstreamError};
+use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
+use crate::transport::reading::Reading;
+use held::Held;
 use passage::Passage;
 use upload::{Gate, Upload};
-
-/// The longest answer that something is added to.
-const LONGEST_MERGED: usize = 16 << 20;
 
 /// With these an answer would not be whole, or not be text.
 const PARTIAL: [HeaderName; 4] = [ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE];
 
-/// What is held until an answer is through.
-struct Held {
-    passage: Passage,
-    _slot: Slot,
-    _gate: Option<Gate>,
-}
+/// Headers of a caller that go along with the service's own credential; `Host` is for `X-Forwarded-Host` and is replaced.
+const ALONG: [HeaderName; 3] = [ACCEPT, HOST, USER_AGENT];
+
+/// A request for the endpoint: the caller's own, or one of hydrant's that has no body.
+pub(super) type Inquiry = Request<Option<Incoming>>;
 
 /// A request that was answered.
 struct Sent {
@@ -58,13 +60,13 @@ impl Api {
         &self,
         upstream: &Upstream,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        caller: &Caller,
     ) -> Result<Answer, ApiError> {
         // A tunnel to anywhere is not what the endpoint's clients ask for.
         if request.method() == Method::CONNECT {
             return Err(ApiError::NoRoute);
         }
-        let Sent { answer, client, held } = self.send(upstream, request, peer).await?;
+        let Sent { answer, client, held } = self.send(upstream, request.map(Some), caller).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(passed(answer, upstream, held));
         }
@@ -75,16 +77,43 @@ impl Api {
         Ok(switched(answer, client, held))
     }
 
+    /// The same, and notes whether the caller has shown a good credential.
+    pub(super) async fn forward_and_judge(
+        &self,
+        upstream: &Upstream,
+        request: Request<Incoming>,
+        caller: &Caller,
+    ) -> Result<Answer, ApiError> {
+        let shown = vouch::shown(&request).filter(|_| request.method() != Method::OPTIONS);
+        let answer = self.forward(upstream, request, caller).await?;
+        self.judge(upstream, shown, answer.status(), caller).await;
+        Ok(answer)
+    }
+
+    /// Asks the endpoint about a credential whose request it has answered well, unless the caller is known already.
+    pub(super) async fn judge(
+        &self,
+        upstream: &Upstream,
+        shown: Option<HeaderValue>,
+        status: StatusCode,
+        caller: &Caller,
+    ) {
+        let Some(credential) = shown.filter(|_| status.is_success() && !caller.is_trusted()) else { return };
+        if self.vouched.ask(upstream, &credential).await {
+            caller.trust();
+        }
+    }
+
     /// Sends a request on, and the answer back with `edit` applied to its body if that is one that something can be added to.
     pub(super) async fn forward_edited(
         &self,
         upstream: &Upstream,
-        mut request: Request<Incoming>,
-        peer: SocketAddr,
+        mut request: Inquiry,
+        caller: &Caller,
         edit: impl FnOnce(&[u8]) -> Option<String> + Send,
     ) -> Result<Answer, ApiError> {
         PARTIAL.iter().for_each(|name| drop(request.headers_mut().remove(name)));
-        let Sent { answer, held, .. } = self.send(upstream, request, peer).await?;
+        let Sent { answer, held, .. } = self.send(upstream, request, caller).await?;
         if answer.status() != StatusCode::OK {
             return Ok(passed(answer, upstream, held));
         }
@@ -105,45 +134,84 @@ impl Api {
     pub(super) async fn fetch(
         &self,
         upstream: &Upstream,
-        mut request: Request<Incoming>,
-        peer: SocketAddr,
+        mut request: Inquiry,
+        caller: &Caller,
     ) -> Result<Option<Bytes>, ApiError> {
         PARTIAL.iter().for_each(|name| drop(request.headers_mut().remove(name)));
-        let Sent { answer, held, .. } = self.send(upstream, request, peer).await?;
+        let Sent { answer, held, .. } = self.send(upstream, request, caller).await?;
         if answer.status() != StatusCode::OK {
             return Ok(None);
         }
         Ok(Some(held.whole(upstream, answer.into_body()).await?))
     }
 
-    async fn send(
-        &self,
-        upstream: &Upstream,
-        mut request: Request<Incoming>,
-        peer: SocketAddr,
-    ) -> Result<Sent, ApiError> {
+    async fn send(&self, upstream: &Upstream, mut request: Inquiry, caller: &Caller) -> Result<Sent, ApiError> {
         let mut passage = Passage::begin(self.broker.metrics(), &request);
         let client = hyper::upgrade::on(&mut request);
-        let asks = headers::inbound(request.headers_mut(), peer, self.about.secure);
-        let sent = exchange(upstream, request, &passage).await;
-        let (answer, slot, gate) = sent.inspect_err(|error| passage.failed(error))?;
+        let asker = self.asker(upstream, &request, caller).await;
+        let origin = headers::Origin {
+            peer: caller.peer,
+            secure: self.about.secure,
+            told: self.forwarded_for == ForwardedFor::Told,
+        };
+        let asks = headers::inbound(request.headers_mut(), origin);
+        let sent = exchange(upstream, request, asker, &passage).await;
+        let (answer, slot, gate) = sent.inspect_err(|error| {
+            passage.failed(error);
+            self.tell_failure(error);
+        })?;
         passage.answered(answer.status());
-        Ok(Sent { answer, client: asks.then_some(client), held: Held { passage, _slot: slot, _gate: gate } })
+        Ok(Sent { answer, client: asks.then_some(client), held: Held::new(passage, slot, gate) })
+    }
+
+    /// Tells the log what clients are not told: which endpoint it is, and all of the reason.
+    fn tell_failure(&self, error: &UpstreamError) {
+        let is_the_endpoints = matches!(
+            error,
+            UpstreamError::Unreachable { .. }
+                | UpstreamError::Broken { .. }
+                | UpstreamError::Late { .. }
+                | UpstreamError::Unread { .. }
+        );
+        if is_the_endpoints && let Some(others) = self.failures.count(Instant::now()) {
+            tracing::warn!(%error, others, "the endpoint does not answer; others is how many more since the last such line");
+        }
+    }
+
+    /// Who asks, as far as places go. While strangers have places left, nobody has to show who he is.
+    async fn asker(&self, upstream: &Upstream, request: &Inquiry, caller: &Caller) -> Asker {
+        if caller.is_trusted() {
+            return Asker::Known;
+        }
+        let Some(credential) = vouch::shown(request) else { return Asker::Stranger };
+        let crowded = !upstream.has_slot_for_strangers();
+        if self.vouched.knows(&credential) || (crowded && self.vouched.ask(upstream, &credential).await) {
+            caller.trust();
+            return Asker::Known;
+        }
+        Asker::Stranger
     }
 }
 
 /// The answer to a request whose headers are the endpoint's already, and what is to be held until it is through.
 async fn exchange(
     upstream: &Upstream,
-    request: Request<Incoming>,
+    request: Inquiry,
+    asker: Asker,
     passage: &Passage,
 ) -> Result<(Response<Incoming>, Slot, Option<Gate>), UpstreamError> {
-    let slot = upstream.slot().await?;
-    let waits = headers::waits(request.headers()) && !request.body().is_end_stream();
+    let slot = upstream.slot(asker).await?;
+    let waits = headers::waits(request.headers());
     let activity = Activity::default();
     let (parts, body) = request.into_parts();
-    let mut body = Upload::new(body, activity.clone(), upstream.limits().idle, passage.up());
     let mut request = Request::from_parts(parts, ());
+    let Some(body) = body else {
+        let request = request.map(|()| Empty::new().map_err(|never| match never {}).boxed_unsync());
+        return Ok((upstream.send(request, &activity).await?, slot, None));
+    };
+    let waits = waits && !body.is_end_stream();
+    let read = Reading::of(&request);
+    let mut body = Upload::new(body, activity.clone(), upstream.limits().idle, passage.up()).noting(read);
     let gate = waits.then(|| body.wait(&mut request));
     let answer = upstream.send(request.map(|()| body.into()), &activity).await?;
     if let Some(gate) = &gate {
@@ -152,38 +220,34 @@ async fn exchange(
     Ok((answer, slot, gate))
 }
 
-impl Held {
-    /// The whole body of an answer that something is to be added to.
-    async fn whole(&self, upstream: &Upstream, body: Incoming) -> Result<Bytes, UpstreamError> {
-        let whole = upstream.whole(body, LONGEST_MERGED).await;
-        match &whole {
-            Ok(whole) => self.passage.down().inc_by(whole.len() as u64),
-            Err(_) => self.passage.cut_off(ProxySide::Endpoint),
-        }
-        whole
-    }
-}
-
-/// Puts the service's own credential in place of the caller's, which the endpoint does not know. The path is written anew, so that
-/// it is the one whose rights were checked here however it was spelled; one that could be read as another is refused.
-pub(super) fn as_service<B>(upstream: &Upstream, request: &mut Request<B>) -> Result<(), ApiError> {
+/// A request of hydrant's own for what the caller asks about, with the service's credential, which the caller's is not to the endpoint.
+/// The path is written anew, so that it is the one whose rights were checked here however it was spelled; one that could be read as
+/// another is refused. Of the caller's there are a few harmless headers: no query, no body, and nothing that would make the endpoint do
+/// more with the service's rights than answer.
+pub(super) fn as_service<B>(upstream: &Upstream, request: &Request<B>) -> Result<Inquiry, ApiError> {
     let path = query::plain_path(request.uri().path()).ok_or(ApiError::NoRoute)?;
     let own = upstream.own_credential().map_err(|error| {
         tracing::error!(%error, "the credential for the endpoint cannot be used");
         ApiError::NoCredential
     })?;
-    request.headers_mut().insert(AUTHORIZATION, own);
-    *request.uri_mut() = query::without_credential(&path, request.uri()).ok_or(ApiError::NoRoute)?;
-    Ok(())
+    let mut inquiry =
+        Request::builder().method(request.method()).uri(path).body(None).map_err(|_| ApiError::NoRoute)?;
+    for name in ALONG {
+        for value in request.headers().get_all(&name) {
+            inquiry.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    inquiry.headers_mut().insert(AUTHORIZATION, own);
+    Ok(inquiry)
 }
 
 /// Likewise, unless the endpoint knows the caller, whose own credential it then judges.
-pub(super) fn as_service_unless_known<B>(
+pub(super) fn as_service_unless_known(
     upstream: &Upstream,
-    request: &mut Request<B>,
+    request: Request<Incoming>,
     identity: &Identity,
-) -> Result<(), ApiError> {
-    if identity.is_endpoints() { Ok(()) } else { as_service(upstream, request) }
+) -> Result<Inquiry, ApiError> {
+    if identity.is_endpoints() { Ok(request.map(Some)) } else { as_service(upstream, &request) }
 }
 
 fn passed(answer: Response<Incoming>, upstream: &Upstream, held: Held) -> Answer {

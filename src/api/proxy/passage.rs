@@ -48,6 +48,7 @@ impl Passage {
             UpstreamError::Unreachable { .. } => ProxyOutcome::Unreachable,
             UpstreamError::Late { .. } | UpstreamError::Unread { .. } => ProxyOutcome::Late,
             UpstreamError::Stalled(_) => ProxyOutcome::Stalled,
+            UpstreamError::BadBody(_) => ProxyOutcome::Gone,
             UpstreamError::Broken { .. } | UpstreamError::Path => ProxyOutcome::Broken,
         });
     }

@@ -19,7 +19,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::endpoint::http;
-use crate::endpoint::http::{Activity, Stalled, Turn};
+use crate::endpoint::http::{Activity, BodyError, Stalled, Turn};
+use crate::transport::reading::Reading;
 
 /// How long an endpoint that does not know `100 Continue` is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -65,13 +66,20 @@ pub(super) struct Upload {
     /// Whether the endpoint waits for the next part; the wait is counted from then.
     awaited: bool,
     bytes: IntCounter,
+    read: Option<Reading>,
 }
 
 impl Upload {
     /// The body of a request that is on its way already, with what tells of its movements, how long a part may take, and what
     /// counts its bytes.
     pub(super) fn new(body: Incoming, activity: Activity, idle: Duration, bytes: IntCounter) -> Self {
-        Self { body, activity, opening: None, idle, patience: Box::pin(sleep(idle)), awaited: false, bytes }
+        Self { body, activity, opening: None, idle, patience: Box::pin(sleep(idle)), awaited: false, bytes, read: None }
+    }
+
+    /// Tells `read` when all of it has come.
+    pub(super) fn noting(mut self, read: Option<Reading>) -> Self {
+        self.read = read;
+        self
     }
 
     /// Ready when the next part has been waited for too long.
@@ -89,6 +97,9 @@ impl Upload {
         self.bytes.inc_by(part.and_then(Frame::data_ref).map_or(0, Bytes::len) as u64);
         self.activity.touch();
         let is_last = part.is_none() || self.body.is_end_stream();
+        if let Some(read) = self.read.as_ref().filter(|_| is_last) {
+            read.finish();
+        }
         self.activity.pass(if is_last { Turn::Answer } else { Turn::Endpoint });
     }
 
@@ -138,8 +149,15 @@ impl Body for Upload {
             return self.stalled(cx).map(|stalled| Some(Err(stalled.into())));
         };
         self.awaited = false;
-        self.moved(frame.as_ref().and_then(|frame| frame.as_ref().ok()));
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        let frame = match frame.transpose() {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::debug!(%error, "a client's body cannot be read");
+                return Poll::Ready(Some(Err(BodyError.into())));
+            }
+        };
+        self.moved(frame.as_ref());
+        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -16,8 +16,15 @@ pub struct Stalled {
     pub after: Duration,
 }
 
-/// Why there is no answer. The texts may be told to clients: no path, be it of a URL or of a file, no query and no
-/// credential stands in them.
+/// A body that cannot be read to its end: its framing is malformed, or the client went away in the middle. What a body
+/// of a request fails with, to be told from a failure of the endpoint.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+#[error("the body of the request is malformed or ends early")]
+pub struct BodyError;
+
+/// Why there is no answer. The texts may be told to clients but for the name of the endpoint
+/// ([`UpstreamError::without_address`]): no path, be it of a URL or of a file, no query and no credential stands in
+/// them.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpstreamError {
@@ -56,6 +63,9 @@ pub enum UpstreamError {
     /// The client has not sent its body.
     #[error(transparent)]
     Stalled(Stalled),
+    /// The client's body cannot be read.
+    #[error(transparent)]
+    BadBody(BodyError),
     /// As many requests as allowed are under way.
     #[error("too many requests are waiting for {endpoint}")]
     Busy {
@@ -73,22 +83,56 @@ impl UpstreamError {
         match self {
             Self::Busy { .. } => Some(1),
             Self::Unreachable { .. } => Some(5),
-            Self::Late { .. } | Self::Unread { .. } | Self::Broken { .. } | Self::Stalled(_) | Self::Path => None,
+            Self::Late { .. }
+            | Self::Unread { .. }
+            | Self::Broken { .. }
+            | Self::Stalled(_)
+            | Self::BadBody(_)
+            | Self::Path => None,
         }
+    }
+
+    /// The same for those who need not know where the endpoint is, nor what its certificate says.
+    #[must_use]
+    pub fn without_address(mut self) -> Self {
+        match &mut self {
+            Self::Unreachable { endpoint, reason } | Self::Broken { endpoint, reason } => {
+                "the endpoint".clone_into(endpoint);
+                if reason.starts_with(TLS) {
+                    "its TLS cannot be used; the server's log says why".clone_into(reason);
+                }
+            }
+            Self::Late { endpoint, .. } | Self::Unread { endpoint, .. } | Self::Busy { endpoint } => {
+                "the endpoint".clone_into(endpoint);
+            }
+            Self::Stalled(_) | Self::BadBody(_) | Self::Path => {}
+        }
+        self
     }
 
     pub(super) fn of(endpoint: String, error: &legacy::Error) -> Self {
         if let Some(stalled) = causes(error).find_map(|cause| cause.downcast_ref()) {
             return Self::Stalled(*stalled);
         }
+        if let Some(bad) = causes(error).find_map(|cause| cause.downcast_ref()) {
+            return Self::BadBody(*bad);
+        }
         let reason = reasons(error);
         if error.is_connect() { Self::Unreachable { endpoint, reason } } else { Self::Broken { endpoint, reason } }
     }
 }
 
-/// The causes; the pool's own text says nothing that they do not.
+/// What reasons that are about TLS begin with.
+const TLS: &str = "TLS: ";
+
+/// The causes, each said once; the pool's own text says nothing that they do not.
 fn reasons(error: &(dyn Error + 'static)) -> String {
-    let texts: Vec<String> = causes(error).map(told).collect();
+    let mut texts: Vec<String> = Vec::new();
+    for text in causes(error).map(told) {
+        if !texts.iter().any(|said| said.contains(&text)) {
+            texts.push(text);
+        }
+    }
     if texts.is_empty() { error.to_string() } else { texts.join(": ") }
 }
 
@@ -96,13 +140,18 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
     std::iter::successors(error.source(), |&cause| cause.source())
 }
 
-/// What a client may know of a cause. Where this server keeps its files is for its log.
+/// What a cause says, without the endpoint, which the error names already. Where this server keeps its files is for its
+/// log.
 fn told(cause: &(dyn Error + 'static)) -> String {
     match cause.downcast_ref() {
         Some(error @ (ClientError::CaFile { .. } | ClientError::SecretFile { .. })) => {
             tracing::error!(%error, "a file for connections to the endpoint cannot be used");
             "a file that the server needs for it cannot be used".to_owned()
         }
+        Some(ClientError::Connect { source, .. }) => source.to_string(),
+        Some(ClientError::Tls { source, .. }) => format!("{TLS}{source}"),
+        Some(ClientError::Timeout { after, .. }) => format!("no answer within {} s", after.as_secs()),
+        Some(ClientError::Broken { reason, .. }) => reason.clone(),
         _ => cause.to_string(),
     }
 }

@@ -1,7 +1,7 @@
 //! HTTP to a DRP endpoint: what the proxy and everything else that asks the endpoint goes through.
 //!
-//! Contract: an [`Upstream`] is one endpoint with a bounded number of requests at a time ([`Upstream::slot`]) on kept-alive
-//! connections. Every wait has a limit: for a slot and a connection, for the head of an answer (counted from the last byte that
+//! Contract: an [`Upstream`] is one endpoint with a bounded number of requests at a time ([`Upstream::slot`]), of which strangers may
+//! hold three quarters, on kept-alive connections. Every wait has a limit: for a slot and a connection, for the head of an answer (counted from the last byte that
 //! moved), for the next part of a body, also to be taken by the endpoint. A request is sent once; only one that a stale
 //! connection never took is sent again. Neither URLs nor credentials stand in an error.
 //!
@@ -28,7 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 pub use activity::{Activity, Turn};
-pub use error::{Stalled, UpstreamError};
+pub use error::{BodyError, Stalled, UpstreamError};
 
 use crate::client::{ClientError, Endpoint, Login, Service};
 use connector::Connector;
@@ -58,9 +58,21 @@ pub struct UpstreamLimits {
     pub requests: usize,
 }
 
+/// Who wants a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// Hydrant itself, or a client that has shown good credentials.
+    Known,
+    /// Anybody else. Strangers together never hold the share of the slots that is kept for others.
+    Stranger,
+}
+
 /// A place among the requests of an endpoint; given back when dropped.
 #[derive(Debug)]
-pub struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Slot {
+    _any: OwnedSemaphorePermit,
+    _strangers: Option<OwnedSemaphorePermit>,
+}
 
 /// See the module's text.
 pub struct Upstream {
@@ -70,6 +82,8 @@ pub struct Upstream {
     /// As the `Host` header.
     host: HeaderValue,
     slots: Arc<Semaphore>,
+    /// Those of `slots` that strangers may hold.
+    strangers: Arc<Semaphore>,
     limits: UpstreamLimits,
 }
 
@@ -77,6 +91,11 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("endpoint", &self.service.endpoint).finish_non_exhaustive()
     }
+}
+
+/// How many of so many slots strangers may hold: all but a quarter, and at least one.
+fn strangers(requests: usize) -> usize {
+    (requests - requests.div_ceil(4).min(requests.saturating_sub(1))).max(1)
 }
 
 /// A whole answer.
@@ -106,6 +125,7 @@ impl Upstream {
             authority: authority.parse().expect("it was read from a URL"),
             service,
             slots: Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS))),
+            strangers: Arc::new(Semaphore::new(strangers(limits.requests).min(Semaphore::MAX_PERMITS))),
             limits,
         }
     }
@@ -137,11 +157,22 @@ impl Upstream {
     ///
     /// # Errors
     /// [`UpstreamError::Busy`] if none comes free in time.
-    pub async fn slot(&self) -> Result<Slot, UpstreamError> {
-        match timeout(self.limits.connect, Arc::clone(&self.slots).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Slot(permit)),
-            _ => Err(UpstreamError::Busy { endpoint: self.service.endpoint.to_string() }),
-        }
+    pub async fn slot(&self, asker: Asker) -> Result<Slot, UpstreamError> {
+        let wait = async {
+            let strangers = match asker {
+                Asker::Known => None,
+                Asker::Stranger => Some(Arc::clone(&self.strangers).acquire_owned().await.ok()?),
+            };
+            let any = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+            Some(Slot { _any: any, _strangers: strangers })
+        };
+        let slot = timeout(self.limits.connect, wait).await.ok().flatten();
+        slot.ok_or_else(|| UpstreamError::Busy { endpoint: self.service.endpoint.to_string() })
+    }
+
+    /// Whether a stranger would get a slot without waiting.
+    pub fn has_slot_for_strangers(&self) -> bool {
+        self.strangers.available_permits() > 0 && self.slots.available_permits() > 0
     }
 
     /// Sends a request and waits for the head of its answer, while `activity` tells of parts of the request that leave. Its
@@ -178,7 +209,7 @@ impl Upstream {
     /// # Errors
     /// [`UpstreamError`].
     pub async fn get(&self, path: &str, authorization: &HeaderValue, longest: usize) -> Result<Whole, UpstreamError> {
-        let _slot = self.slot().await?;
+        let _slot = self.slot(Asker::Known).await?;
         let request = Request::get(path)
             .header(ACCEPT, "application/json")
             .header(AUTHORIZATION, authorization.clone())

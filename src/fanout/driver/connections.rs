@@ -165,7 +165,7 @@ impl Driver {
         for (conn, close) in self.parts.shard.take_closing() {
             let draining = self.draining;
             if let Some(entry) = self.conn(conn) {
-                let deadline = draining.map_or(deadline, |drain| drain.deadline);
+                let deadline = draining.filter(|_| !entry.finished).map_or(deadline, |drain| drain.deadline);
                 entry.ending = Some(Box::new(Ending { reason: close, deadline }));
                 if close.is_slow_consumer() {
                     let (peer, principal) = (entry.peer, entry.identity.principal());

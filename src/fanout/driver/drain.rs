@@ -3,13 +3,29 @@
 //! The turns go on as before, so sockets that were full are written to again. Nobody publishes any more, so there is time:
 //! events are taken only while every outbox has room for a whole turn, and a reader that reads is never closed as a
 //! slow one because the server ends. Half of the drain's time is kept for the close frames; a reader that does not
-//! read holds the others up no longer than until then.
+//! read holds the others up no longer than until then. A client that has been sent its close frame has the usual time to answer it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Drain, Driver};
 use crate::fanout::outbox::ConnId;
 use crate::protocol::Close;
+
+/// What is left after the deadline gets one more turn, in which it is cut; then the thread ends, whatever there is.
+const GRACE: Duration = Duration::from_millis(100);
+
+impl Drain {
+    /// The next look at the clock, which must not be later than the deadline.
+    pub(super) fn next_tick(self, now: Instant, tick: Duration) -> Instant {
+        let next = now + tick;
+        if now < self.deadline { next.min(self.deadline) } else { next.min(now + GRACE) }
+    }
+
+    /// Whether the time is over for good.
+    pub(super) fn is_overdue(self, now: Instant) -> bool {
+        now > self.deadline + GRACE
+    }
+}
 
 impl Driver {
     /// Begins to drain.
@@ -17,6 +33,7 @@ impl Driver {
         let now = Instant::now();
         let patience = now + deadline.saturating_duration_since(now) / 2;
         self.draining = Some(Drain { deadline, patience, said_goodbye: false });
+        self.next_tick = self.next_tick.min(deadline);
     }
 
     /// Whether events may be taken in this turn.

@@ -204,7 +204,8 @@ impl Driver {
     }
 
     fn is_done(&self) -> bool {
-        self.draining.is_some_and(|drain| drain.said_goodbye) && self.open == 0
+        let is_over = |drain: Drain| drain.said_goodbye && self.open == 0 || drain.is_overdue(Instant::now());
+        self.draining.is_some_and(is_over)
     }
 
     fn timeout(&mut self) -> Duration {
@@ -248,7 +249,7 @@ impl Driver {
         self.announce_news();
         let now = Instant::now();
         if now >= self.next_tick {
-            self.next_tick = now + self.tick;
+            self.next_tick = self.draining.map_or(now + self.tick, |drain| drain.next_tick(now, self.tick));
             self.keep_time();
         }
         self.flush_metrics();

@@ -180,7 +180,7 @@ impl Driver {
             Ok(Message::Ping(payload)) => shard.control(conn, Frame::Control(frame::pong(&payload))),
             Ok(Message::Pong) => {}
             Ok(Message::Close(_)) if shard.fanout().is_closing(conn) => self.vanish_if_written(conn),
-            Ok(Message::Close(_)) => shard.close(conn, Close::Normal),
+            Ok(Message::Close(code)) => shard.close(conn, Close::Normal(code.unwrap_or(1000))),
             Err(DecodeError::BadUtf8) => shard.close(conn, Close::BadUtf8),
             Err(DecodeError::Corrupt) => shard.close(conn, Close::BadDeflate),
             Err(DecodeError::TooBig) => shard.close(conn, Close::TooBig),

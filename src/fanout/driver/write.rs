@@ -1,6 +1,7 @@
 //! How a shard's thread writes: one vectored write a turn for every connection that has something to write.
 
 use std::io;
+use std::time::Instant;
 
 use super::Driver;
 use crate::fanout::outbox::ConnId;
@@ -34,9 +35,21 @@ impl Driver {
         }
         let Some(entry) = self.conn(conn).filter(|entry| !entry.finished) else { return };
         match entry.link.finish() {
-            Ok(()) => entry.finished = true,
+            Ok(()) => {
+                entry.finished = true;
+                self.await_close(conn);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.vanish(conn),
+        }
+    }
+
+    /// The close frame is out: from now on the client has the usual time to answer it, also while draining, when what it had to read
+    /// before took as long as it took.
+    fn await_close(&mut self, conn: ConnId) {
+        let deadline = Instant::now() + self.parts.timing.close;
+        if let Some(ending) = self.conn(conn).and_then(|entry| entry.ending.as_mut()) {
+            ending.deadline = ending.deadline.min(deadline);
         }
     }
 

@@ -1,0 +1,163 @@
+//! Which pages may use this server from a browser (CORS), and origins as such.
+//!
+//! Contract: without `allowed_origins` any page may read answers, but none is granted credentials that a browser adds
+//! by itself: portals send `Authorization` themselves. With `allowed_origins` only those pages may, and they may use a
+//! browser's own credentials too. Preflights are answered here, also for what an endpoint will answer, because the
+//! origins are this server's to judge.
+
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
+};
+use hyper::{Method, Request};
+
+use super::answer;
+use crate::transport::listener::Answer;
+
+/// What a page may ask for.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// Headers that a page may send if it does not say which it wants to.
+const HEADERS: HeaderValue = HeaderValue::from_static("Authorization, Content-Type, Content-Encoding, Accept");
+
+/// Headers of answers that a page may read besides the harmless ones.
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("Retry-After, WWW-Authenticate, X-Hydrant-Sequence, ETag, Location");
+
+/// Seconds for which a browser may remember; the most that browsers do.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
+
+/// A page of the open Internet that asks for an address of a private network, as Chromium calls it.
+const REQUEST_PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const ALLOW_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+
+/// A request's origin and whether it asks for leave first.
+#[derive(Debug)]
+pub(super) struct Visit {
+    origin: Option<HeaderValue>,
+}
+
+impl Visit {
+    /// Of a request.
+    pub(super) fn of<B>(request: &Request<B>) -> Self {
+        Self { origin: request.headers().get(ORIGIN).cloned() }
+    }
+
+    /// Grants what the origin may have, unless the answer, being somebody else's, says that already.
+    pub(super) fn grant(&self, allowed: &[String], headers: &mut HeaderMap) {
+        let Some(origin) = &self.origin else { return };
+        if headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+            return;
+        }
+        if allowed.is_empty() {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        } else {
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+            if !origin.to_str().is_ok_and(|origin| is_allowed(origin, allowed)) {
+                return;
+            }
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    }
+}
+
+/// The answer to a preflight, if a request is one; the origin is granted apart.
+pub(super) fn preflight<B>(request: &Request<B>) -> Option<Answer> {
+    let asked = request.headers();
+    let is_preflight = request.method() == Method::OPTIONS
+        && asked.contains_key(ORIGIN)
+        && asked.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    if !is_preflight {
+        return None;
+    }
+    let mut answer = answer::no_content();
+    let headers = answer.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned().unwrap_or(HEADERS));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    if asked.contains_key(REQUEST_PRIVATE) {
+        headers.insert(ALLOW_PRIVATE, HeaderValue::from_static("true"));
+    }
+    Some(answer)
+}
+
+/// Whether an origin is one of those that are allowed, whichever way their ports are written.
+pub(super) fn is_allowed(origin: &str, allowed: &[String]) -> bool {
+    allowed.iter().any(|other| other == "*" || plain(other).eq_ignore_ascii_case(plain(origin)))
+}
+
+/// Whether an origin is the host that was asked. The scheme is not compared: TLS may end before this server.
+pub(super) fn is_own(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let default = default_port(scheme);
+    let bare = |authority: &str| {
+        default.and_then(|port| authority.strip_suffix(port)).unwrap_or(authority).to_ascii_lowercase()
+    };
+    bare(authority) == bare(host)
+}
+
+/// An origin without its scheme's own port.
+fn plain(origin: &str) -> &str {
+    let scheme = origin.split_once("://").map_or("", |(scheme, _)| scheme);
+    default_port(scheme).and_then(|port| origin.strip_suffix(port)).unwrap_or(origin)
+}
+
+fn default_port(scheme: &str) -> Option<&'static str> {
+    match scheme.to_ascii_lowercase().as_str() {
+        "https" => Some(":443"),
+        "http" => Some(":80"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(origin: &str, allowed: &[&str]) -> (Option<String>, bool) {
+        let visit = Visit { origin: Some(origin.parse().unwrap()) };
+        let mut headers = HeaderMap::new();
+        visit.grant(&allowed.iter().map(|&one| one.to_owned()).collect::<Vec<_>>(), &mut headers);
+        let origin = headers.get(ACCESS_CONTROL_ALLOW_ORIGIN).map(|value| value.to_str().unwrap().to_owned());
+        (origin, headers.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS))
+    }
+
+    #[test]
+    fn anybody_without_credentials_or_the_allowed_with() {
+        let star = (Some("*".to_owned()), false);
+        assert_eq!(granted("https://portal.rackn.io", &[]), star);
+        assert_eq!(granted("null", &[]), star);
+        let itself = |origin: &str| (Some(origin.to_owned()), true);
+        assert_eq!(granted("https://a.lab", &["https://a.lab"]), itself("https://a.lab"));
+        assert_eq!(granted("https://a.lab", &["https://A.lab:443"]), itself("https://a.lab"));
+        assert_eq!(granted("https://b.lab", &["https://a.lab"]), (None, false));
+        assert_eq!(granted("https://b.lab", &["*"]), itself("https://b.lab"));
+    }
+
+    #[test]
+    fn what_an_answer_says_already_stays() {
+        let visit = Visit { origin: Some(HeaderValue::from_static("https://a.lab")) };
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("https://theirs"));
+        visit.grant(&[], &mut headers);
+        assert_eq!(headers.len(), 1);
+    }
+
+    #[test]
+    fn default_ports_are_the_same_as_none() {
+        for (origin, host, expected) in [
+            ("https://drp.lab", "drp.lab:443", true),
+            ("https://drp.lab:443", "drp.lab", true),
+            ("http://drp.lab", "DRP.lab:80", true),
+            ("http://drp.lab", "drp.lab:443", false),
+            ("https://drp.lab", "drp.lab:8443", false),
+            ("https://drp.lab:8443", "drp.lab:443", false),
+            ("null", "drp.lab", false),
+        ] {
+            assert_eq!(is_own(origin, host), expected, "{origin} at {host}");
+        }
+    }
+}

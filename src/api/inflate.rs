@@ -1,0 +1,147 @@
+//! Bodies that come compressed (`Content-Encoding`): gzip and deflate, as Fluent Bit, Vector and curl send them.
+//!
+//! Contract: the bound of a body holds for what it inflates to, and memory is taken as it comes out, so a few bytes
+//! that inflate to gigabytes cost no more than the longest body. An encoding that is not known here is 415, a body that
+//! is not what its header says 400.
+
+use std::io::Read;
+
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use hyper::HeaderMap;
+use hyper::header::CONTENT_ENCODING;
+
+use super::ApiError;
+
+/// Bytes that are inflated at a time.
+const STEP: usize = 64 << 10;
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    Identity,
+    Gzip,
+    Deflate,
+}
+
+impl Coding {
+    /// As the headers say.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
+        let codings: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+        match codings.as_slice() {
+            [] | [""] => Ok(Self::Identity),
+            [one] if one.eq_ignore_ascii_case("identity") => Ok(Self::Identity),
+            [one] if one.eq_ignore_ascii_case("gzip") || one.eq_ignore_ascii_case("x-gzip") => Ok(Self::Gzip),
+            [one] if one.eq_ignore_ascii_case("deflate") => Ok(Self::Deflate),
+            others => Err(ApiError::ContentCoding(others.join(", ").chars().take(64).collect())),
+        }
+    }
+
+    /// What a body of this coding says. `grow` is asked before each step for so many bytes more.
+    pub(super) fn inflate(
+        self,
+        body: &[u8],
+        limit: usize,
+        grow: impl FnMut(usize) -> Result<(), ApiError>,
+    ) -> Result<Vec<u8>, ApiError> {
+        match self {
+            Self::Identity => Ok(body.to_vec()),
+            Self::Gzip => read(MultiGzDecoder::new(body), "gzip", limit, grow),
+            Self::Deflate => read(ZlibDecoder::new(body), "deflate", limit, grow),
+        }
+    }
+}
+
+fn read(
+    mut from: impl Read,
+    coding: &str,
+    limit: usize,
+    mut grow: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<Vec<u8>, ApiError> {
+    let mut out = Vec::new();
+    loop {
+        let start = out.len();
+        grow(STEP)?;
+        out.resize(start + STEP, 0);
+        let mut filled = start;
+        while filled < out.len() {
+            let step = from.read(&mut out[filled..]).map_err(|error| {
+                ApiError::Bad(format!("the body is not what `Content-Encoding: {coding}` says, or is cut off: {error}"))
+            })?;
+            if step == 0 {
+                out.truncate(filled);
+                return if filled > limit { Err(too_large(limit)) } else { Ok(out) };
+            }
+            filled += step;
+        }
+        if filled > limit {
+            return Err(too_large(limit));
+        }
+    }
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::TooLarge(format!("the body inflates to more than {limit} bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+
+    use super::*;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut out = GzEncoder::new(Vec::new(), Compression::best());
+        out.write_all(text).unwrap();
+        out.finish().unwrap()
+    }
+
+    #[test]
+    fn what_was_deflated_is_inflated_within_bounds() {
+        let text = vec![b'x'; 200_000];
+        let free = |_| Ok(());
+        assert_eq!(Coding::Gzip.inflate(&gzip(&text), 200_000, free).unwrap(), text);
+        let twice = [gzip(b"one"), gzip(b"two")].concat();
+        assert_eq!(Coding::Gzip.inflate(&twice, 6, free).unwrap(), b"onetwo");
+        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
+        zlib.write_all(&text).unwrap();
+        assert_eq!(Coding::Deflate.inflate(&zlib.finish().unwrap(), 200_000, free).unwrap(), text);
+        let error = Coding::Gzip.inflate(&gzip(&text), 199_999, free).unwrap_err();
+        assert_eq!(error.status().as_u16(), 413);
+        let mut steps = 0;
+        let mut count = |_| {
+            steps += 1;
+            if steps > 3 { Err(ApiError::Bodies) } else { Ok(()) }
+        };
+        let bomb = gzip(&vec![0; 8 << 20]);
+        assert_eq!(Coding::Gzip.inflate(&bomb, 64 << 20, &mut count).unwrap_err().status().as_u16(), 503);
+    }
+
+    #[test]
+    fn what_is_not_deflated_is_told() {
+        let whole = gzip(b"hello");
+        for body in [&whole[..whole.len() - 4], b"hello", &[&*whole, b"more"].concat()] {
+            let error = Coding::Gzip.inflate(body, 1000, |_| Ok(())).unwrap_err();
+            assert_eq!(error.status().as_u16(), 400, "{error}");
+        }
+        assert_eq!(Coding::Gzip.inflate(b"", 1000, |_| Ok(())).unwrap_err().status().as_u16(), 400);
+    }
+
+    #[test]
+    fn codings_are_known_or_not() {
+        let of = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_ENCODING, hyper::header::HeaderValue::from_static(value));
+            Coding::of(&headers).ok()
+        };
+        assert_eq!(of("GZIP"), Some(Coding::Gzip));
+        assert_eq!(of("x-gzip"), Some(Coding::Gzip));
+        assert_eq!(of("identity"), Some(Coding::Identity));
+        assert_eq!(of("deflate"), Some(Coding::Deflate));
+        assert_eq!((of("br"), of("zstd"), of("gzip, gzip")), (None, None, None));
+        assert_eq!(Coding::of(&HeaderMap::new()).unwrap(), Coding::Identity);
+    }
+}

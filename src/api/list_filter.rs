@@ -1,0 +1,100 @@
+//! Filters of lists, as DRP's REST has them: `?Type=websocket`, `?Type=Eq(websocket)`, `Ne(...)`, `In(a,b)`. Pure.
+
+use std::borrow::Cow;
+
+use super::ApiError;
+use crate::json;
+
+/// Fields that connections can be filtered by.
+const FIELDS: [&str; 3] = ["Type", "Principal", "RemoteAddr"];
+
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Eq(String),
+    Ne(String),
+    In(Vec<String>),
+}
+
+impl Wanted {
+    /// A value without an operator is equality.
+    fn read(field: &str, text: &str) -> Result<Self, ApiError> {
+        let call = text.strip_suffix(')').and_then(|rest| rest.split_once('('));
+        let call = call.filter(|(name, _)| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic()));
+        let value = |argument: &str| argument.trim().to_owned();
+        match call {
+            None => Ok(Self::Eq(text.to_owned())),
+            Some(("Eq", argument)) => Ok(Self::Eq(value(argument))),
+            Some(("Ne", argument)) => Ok(Self::Ne(value(argument))),
+            Some(("In", arguments)) => Ok(Self::In(arguments.split(',').map(value).collect())),
+            Some((name, _)) => {
+                let name: String = name.chars().take(32).collect();
+                Err(ApiError::Bad(format!("{field}: connections cannot be filtered by `{name}`; use Eq, Ne or In")))
+            }
+        }
+    }
+
+    fn fits(&self, value: &str) -> bool {
+        match self {
+            Self::Eq(wanted) => wanted == value,
+            Self::Ne(unwanted) => unwanted != value,
+            Self::In(wanted) => wanted.iter().any(|wanted| wanted == value),
+        }
+    }
+}
+
+/// What a query wants of a list of connections. All of it has to fit.
+#[derive(Debug)]
+pub(super) struct ListFilter(Vec<(&'static str, Wanted)>);
+
+impl ListFilter {
+    /// Reads a query; parameters that are not about a field are somebody else's.
+    pub(super) fn read(query: Option<&str>) -> Result<Self, ApiError> {
+        let pairs = form_urlencoded::parse(query.unwrap_or("").as_bytes());
+        let known = pairs.filter_map(|(name, value)| Some((*FIELDS.iter().find(|field| **field == name)?, value)));
+        let wanted = known.filter(|(_, value)| !value.is_empty());
+        wanted.map(|(field, value)| Ok((field, Wanted::read(field, &value)?))).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether a connection, as JSON, is wanted. A field that it does not have is empty.
+    pub(super) fn fits(&self, connection: &str) -> bool {
+        self.0.iter().all(|(field, wanted)| wanted.fits(&value(connection, field)))
+    }
+}
+
+/// A field of an object, if it is a string; the last of several wins.
+fn value<'c>(connection: &'c str, field: &str) -> Cow<'c, str> {
+    let found = json::members(connection).filter(|member| member.name() == field).last();
+    found.and_then(|member| json::as_string(member.value)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_are_those_of_drp() {
+        let connection = r#"{"Type":"websocket","Principal":"user:a","RemoteAddr":"1.2.3.4:5"}"#;
+        for (query, expected) in [
+            ("", Some(true)),
+            ("Type=websocket", Some(true)),
+            ("Type=Eq(websocket)", Some(true)),
+            ("Type=Eq(%20websocket%20)", Some(true)),
+            ("Type=api", Some(false)),
+            ("Type=Ne(api)", Some(true)),
+            ("Type=Ne(websocket)", Some(false)),
+            ("Type=In(api,websocket)", Some(true)),
+            ("Type=In(api)", Some(false)),
+            ("Type=Eq(websocket)&Principal=Ne(user:a)", Some(false)),
+            ("RemoteAddr=1.2.3.4:5", Some(true)),
+            ("Other=Gt(1)&limit=1", Some(true)),
+            ("Type=", Some(true)),
+            ("Type=Re(web.*)", None),
+            ("Type=eq(websocket)", None),
+            ("Principal=user:(a)", Some(false)),
+        ] {
+            let found = ListFilter::read(Some(query)).ok().map(|filter| filter.fits(connection));
+            assert_eq!(found, expected, "{query}");
+        }
+        assert!(!ListFilter::read(Some("Type=websocket")).unwrap().fits("{}"));
+    }
+}

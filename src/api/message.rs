@@ -1,0 +1,104 @@
+//! What every request has to be like, whatever it asks for (RFC 9112, sections 3.2 and 6.1). Pure.
+//!
+//! hyper has read the request already and refuses what cannot be framed. What is left to be told here is what two
+//! servers on one way could understand differently.
+
+use hyper::header::{HOST, TRANSFER_ENCODING};
+use hyper::http::uri::Authority;
+use hyper::{Request, Version};
+
+use super::ApiError;
+
+/// Checks a request.
+pub(super) fn check<B>(request: &Request<B>) -> Result<(), ApiError> {
+    host(request)?;
+    transfer_encoding(request)
+}
+
+/// Exactly one `Host` that is one; HTTP/1.0, which probes speak, may leave it out.
+fn host<B>(request: &Request<B>) -> Result<(), ApiError> {
+    let bad = |reason: &str| Err(ApiError::Bad(format!("Host: {reason}")));
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if request.version() == Version::HTTP_10 => Ok(()),
+        (None, _) => bad("the header is missing"),
+        (Some(_), Some(_)) => bad("the header stands there more than once"),
+        (Some(host), None) if host.to_str().is_ok_and(is_host) => Ok(()),
+        (Some(_), None) => bad("not a host with an optional port"),
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    let Ok(authority) = text.parse::<Authority>() else { return false };
+    let port = text.strip_prefix(authority.host()).unwrap_or("@");
+    let is_port =
+        |digits: &str| digits.is_empty() || digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok();
+    !authority.host().is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+/// None, or `chunked` alone.
+fn transfer_encoding<B>(request: &Request<B>) -> Result<(), ApiError> {
+    let values = request.headers().get_all(TRANSFER_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
+    let codings: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+    let is_chunked = |coding: &&str| coding.eq_ignore_ascii_case("chunked");
+    match codings.as_slice() {
+        [] => Ok(()),
+        [one] if is_chunked(one) => Ok(()),
+        all if all.iter().all(is_chunked) => {
+            Err(ApiError::Bad("Transfer-Encoding: `chunked` stands there more than once".to_owned()))
+        }
+        _ => Err(ApiError::TransferCoding),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(version: Version, headers: &[(&str, &str)]) -> u16 {
+        let mut request = Request::get("/").version(version);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        check(&request.body(()).unwrap()).map_or_else(|error| error.status().as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn there_is_one_host_and_it_is_one() {
+        for (host, expected) in [
+            ("drp.lab", 200),
+            ("drp.lab:8092", 200),
+            ("drp.lab:", 200),
+            ("[::1]:8092", 200),
+            ("192.0.2.1", 200),
+            ("", 400),
+            (":80", 400),
+            ("a b", 400),
+            ("user@drp.lab", 400),
+            ("drp.lab:99999", 400),
+            ("drp.lab:x", 400),
+            ("drp.lab/x", 400),
+            ("a,b", 400),
+            ("[::1", 400),
+        ] {
+            assert_eq!(status(Version::HTTP_11, &[("host", host)]), expected, "{host:?}");
+        }
+        assert_eq!(status(Version::HTTP_11, &[]), 400);
+        assert_eq!(status(Version::HTTP_10, &[]), 200);
+        assert_eq!(status(Version::HTTP_11, &[("host", "a"), ("host", "a")]), 400);
+    }
+
+    #[test]
+    fn chunked_stands_alone() {
+        for (codings, expected) in [
+            ("chunked", 200),
+            ("Chunked", 200),
+            ("gzip, chunked", 501),
+            ("chunked, chunked", 400),
+            ("identity, chunked", 501),
+        ] {
+            let headers = [("host", "a"), ("transfer-encoding", codings)];
+            assert_eq!(status(Version::HTTP_11, &headers), expected, "{codings}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What a proxied request holds until its answer is through: its slot, its place in the metrics, and the gate of its
+//! body.
+//!
+//! Contract: a [`Held`] lives or ends as a whole. Its fields are private to this module on purpose: since the edition
+//! of 2021 a closure or an `async move` block that names one field of a value takes that field only, and the others are
+//! dropped where the function returns. A slot that ended so did not bound answers that were under way.
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+
+use super::passage::Passage;
+use super::upload::Gate;
+use crate::endpoint::http::{Slot, Upstream, UpstreamError};
+use crate::metrics::ProxySide;
+
+/// The longest answer that something is added to.
+const LONGEST_MERGED: usize = 16 << 20;
+
+/// See the module's text.
+pub(super) struct Held {
+    passage: Passage,
+    _slot: Slot,
+    _gate: Option<Gate>,
+}
+
+impl Held {
+    pub(super) fn new(passage: Passage, slot: Slot, gate: Option<Gate>) -> Self {
+        Self { passage, _slot: slot, _gate: gate }
+    }
+
+    /// The request in the metrics.
+    pub(super) fn passage(&self) -> &Passage {
+        &self.passage
+    }
+
+    /// The whole body of an answer that something is to be added to.
+    pub(super) async fn whole(&self, upstream: &Upstream, body: Incoming) -> Result<Bytes, UpstreamError> {
+        let whole = upstream.whole(body, LONGEST_MERGED).await;
+        match &whole {
+            Ok(whole) => self.passage.down().inc_by(whole.len() as u64),
+            Err(_) => self.passage.cut_off(ProxySide::Endpoint),
+        }
+        whole
+    }
+}

@@ -1,0 +1,142 @@
+//! Which credentials the endpoint has been seen to take.
+//!
+//! A proxied request is not authenticated here, and that it was answered with 2xx proves nothing: an endpoint answers
+//! `OPTIONS`, its public files and more to anybody, whatever stands in `Authorization`. So a credential counts as good
+//! once the endpoint has answered `GET /api/v3/info` to it, which needs one.
+//!
+//! Contract: good verdicts are kept for [`KEPT`] under keyed hashes, at most [`MOST`] of them; bad ones are not kept.
+//! Few are asked for at a time ([`AT_A_TIME`]), because whoever sends made-up credentials can cause the question.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hashbrown::HashMap;
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::{Request, StatusCode};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::api::query;
+use crate::auth::Credential;
+use crate::endpoint::http::Upstream;
+
+/// How long a good verdict counts. It decides about places only, never about rights.
+const KEPT: Duration = Duration::from_mins(5);
+
+/// Verdicts that are kept.
+const MOST: usize = 16_384;
+
+/// Questions to the endpoint at a time.
+const AT_A_TIME: usize = 4;
+
+/// The longest answer to a question.
+const LONGEST: usize = 1 << 20;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(in crate::api) struct Vouched {
+    hashers: [RandomState; 2],
+    /// When each was found good.
+    good: Mutex<HashMap<[u64; 2], Instant>>,
+    asking: Semaphore,
+}
+
+impl Default for Vouched {
+    fn default() -> Self {
+        Self { hashers: Default::default(), good: Mutex::default(), asking: Semaphore::new(AT_A_TIME) }
+    }
+}
+
+impl Vouched {
+    /// Whether a credential was found good a while ago.
+    pub(in crate::api) fn knows(&self, credential: &HeaderValue) -> bool {
+        let found = self.good.lock().get(&self.key(credential)).copied();
+        found.is_some_and(|at| at.elapsed() < KEPT)
+    }
+
+    /// Whether the endpoint takes a credential; asks it unless that is known.
+    pub(in crate::api) async fn ask(&self, upstream: &Upstream, credential: &HeaderValue) -> bool {
+        if self.knows(credential) {
+            return true;
+        }
+        let asked = async {
+            let _turn = self.asking.acquire().await.ok()?;
+            upstream.get("/api/v3/info", credential, LONGEST).await.ok()
+        };
+        let answer = timeout(upstream.limits().connect, asked).await.ok().flatten();
+        let good = answer.is_some_and(|answer| answer.status == StatusCode::OK);
+        if good {
+            self.keep(self.key(credential), Instant::now());
+        }
+        good
+    }
+
+    fn keep(&self, key: [u64; 2], now: Instant) {
+        let mut good = self.good.lock();
+        if good.len() >= MOST {
+            good.retain(|_, at| now.duration_since(*at) < KEPT);
+        }
+        if good.len() < MOST {
+            good.insert(key, now);
+        }
+    }
+
+    fn key(&self, credential: &HeaderValue) -> [u64; 2] {
+        self.hashers.each_ref().map(|hasher| hasher.hash_one(credential.as_bytes()))
+    }
+}
+
+/// The credential that a request shows, as a header: the one of the header if there is one, otherwise that of the
+/// query.
+pub(in crate::api) fn shown<B>(request: &Request<B>) -> Option<HeaderValue> {
+    if let Some(header) = request.headers().get(AUTHORIZATION).filter(|value| !value.is_empty()) {
+        return Some(header.clone());
+    }
+    let value = query::credential(request.uri().query())?;
+    let text = match Credential::from_query(&value)? {
+        Credential::Basic { user, password } => {
+            format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose())))
+        }
+        Credential::Bearer(token) => format!("Bearer {}", token.expose()),
+        Credential::Certificate(_) => return None,
+    };
+    let mut value = HeaderValue::from_str(&text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_verdicts_end_and_are_bounded() {
+        let vouched = Vouched::default();
+        let value = HeaderValue::from_static("Bearer t");
+        assert!(!vouched.knows(&value));
+        vouched.keep(vouched.key(&value), Instant::now());
+        assert!(vouched.knows(&value) && !vouched.knows(&HeaderValue::from_static("Bearer u")));
+        for n in 0..2 * MOST as u64 {
+            vouched.keep([n, n], Instant::now());
+        }
+        assert_eq!(vouched.good.lock().len(), MOST);
+    }
+
+    #[test]
+    fn the_header_goes_before_the_query() {
+        let of = |uri: &str, header: Option<&str>| {
+            let mut request = Request::get(uri);
+            if let Some(header) = header {
+                request = request.header(AUTHORIZATION, header);
+            }
+            shown(&request.body(()).unwrap()).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(of("/a?token=t", Some("Basic eA==")).as_deref(), Some("Basic eA=="));
+        assert_eq!(of("/a?token=a%3Ab", None).as_deref(), Some("Basic YTpi"));
+        assert_eq!(of("/a?Token=t", None).as_deref(), Some("Bearer t"));
+        assert_eq!(of("/a", None), None);
+    }
+}

@@ -1,0 +1,269 @@
+//! Places of connections that have not shown who they are.
+//!
+//! Contract: there are so many and no more. When all are taken, a newcomer gets the place of a connection that makes
+//! nothing of its own: one that has said nothing for [`SILENT`], or whose request has not come whole for [`SLOW`]. Who
+//! is cut is found among those from the network that holds the most places, the oldest first; so a crowd of silent
+//! sockets costs its own members their places and shuts nobody out. A connection whose request is being worked on is
+//! never cut. If there is nobody to cut, the newcomer is refused.
+//!
+//! The search looks at every place, so it makes room for several at a time and is not repeated at once when it found
+//! nobody.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// After so long without a byte a connection may lose its place.
+const SILENT: Duration = Duration::from_millis(250);
+
+/// After so long without a whole request likewise.
+const SLOW: Duration = Duration::from_secs(2);
+
+/// Time between two searches that find nobody.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// Nothing has come yet.
+    Silent,
+    /// Something has, and a whole request is waited for.
+    Waiting,
+    /// A request is being worked on.
+    Busy,
+}
+
+/// What is known of a connection by those who serve it.
+#[derive(Debug)]
+pub struct Signs {
+    begun: Instant,
+    phase: AtomicU8,
+    /// Milliseconds after `begun` at which the phase began.
+    since: AtomicU64,
+    /// Whether it still sends something that nobody will read.
+    unread: AtomicBool,
+}
+
+impl Signs {
+    /// Of a connection that begins now.
+    pub fn new() -> Self {
+        let phase = AtomicU8::new(Phase::Silent as u8);
+        Self { begun: Instant::now(), phase, since: AtomicU64::new(0), unread: AtomicBool::new(false) }
+    }
+
+    /// A byte has come.
+    pub fn heard(&self) {
+        if self.phase.load(Ordering::Relaxed) == Phase::Silent as u8 {
+            self.enter(Phase::Waiting);
+        }
+    }
+
+    /// A request has come.
+    pub fn busy(&self) {
+        self.enter(Phase::Busy);
+    }
+
+    /// It has been answered; with `unread` of its body left on the way, so that the connection will end.
+    pub fn answered(&self, unread: bool) {
+        self.unread.store(unread, Ordering::Release);
+        self.enter(Phase::Waiting);
+    }
+
+    /// Whether something may still come that nobody reads.
+    pub fn has_unread(&self) -> bool {
+        self.unread.load(Ordering::Acquire)
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.since.store(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Since when the place has been held for nothing, if for so long that it may be lost.
+    fn idle_since(&self, now: Instant) -> Option<Instant> {
+        let since = self.begun + Duration::from_millis(self.since.load(Ordering::Relaxed));
+        let most = match self.phase.load(Ordering::Relaxed) {
+            phase if phase == Phase::Silent as u8 => SILENT,
+            phase if phase == Phase::Waiting as u8 => SLOW,
+            _ => return None,
+        };
+        (now.saturating_duration_since(since) >= most).then_some(since)
+    }
+}
+
+impl Default for Signs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The network that an address belongs to, as far as fairness goes: /24 of IPv4, /56 of IPv6.
+fn network(peer: IpAddr) -> [u8; 8] {
+    let mut network = [0; 8];
+    match peer.to_canonical() {
+        IpAddr::V4(v4) => {
+            // No network of IPv6 begins so.
+            network[..3].copy_from_slice(&[0xff, 0xff, 4]);
+            network[3..6].copy_from_slice(&v4.octets()[..3]);
+        }
+        IpAddr::V6(v6) => network[..7].copy_from_slice(&v6.octets()[..7]),
+    }
+    network
+}
+
+#[derive(Debug)]
+struct Entry {
+    network: [u8; 8],
+    signs: Arc<Signs>,
+    cut: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    all: HashMap<u64, Entry>,
+    /// No search before this.
+    pause: Option<Instant>,
+}
+
+impl Table {
+    /// Takes the place away from some that make nothing of it.
+    fn make_room(&mut self, now: Instant, places: usize) {
+        if self.pause.is_some_and(|until| now < until) {
+            return;
+        }
+        let mut crowd: HashMap<[u8; 8], usize> = HashMap::new();
+        self.all.values().for_each(|entry| *crowd.entry(entry.network).or_default() += 1);
+        let idle = self.all.iter().filter_map(|(id, entry)| {
+            Some((std::cmp::Reverse(crowd[&entry.network]), entry.signs.idle_since(now)?, *id))
+        });
+        let mut idle: Vec<_> = idle.collect();
+        if idle.is_empty() {
+            self.pause = Some(now + PAUSE);
+        }
+        idle.sort_unstable();
+        for (.., id) in idle.into_iter().take(places) {
+            if let Some(entry) = self.all.remove(&id) {
+                entry.cut.notify_one();
+            }
+        }
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Pending {
+    limit: usize,
+    table: Mutex<Table>,
+}
+
+impl Pending {
+    /// So many places.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, table: Mutex::default() }
+    }
+
+    /// A place for a connection, if there is one or somebody can be cut for it.
+    pub fn admit(self: &Arc<Self>, peer: IpAddr, now: Instant) -> Option<Place> {
+        let mut table = self.table.lock();
+        if table.all.len() >= self.limit {
+            table.make_room(now, self.limit.div_ceil(16));
+        }
+        if table.all.len() >= self.limit {
+            return None;
+        }
+        let id = table.next;
+        table.next += 1;
+        let (signs, cut) = (Arc::new(Signs::new()), Arc::new(Notify::new()));
+        table.all.insert(id, Entry { network: network(peer), signs: Arc::clone(&signs), cut: Arc::clone(&cut) });
+        Some(Place { pending: Arc::clone(self), id, signs, cut })
+    }
+}
+
+/// A connection's place; given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    pending: Arc<Pending>,
+    id: u64,
+    signs: Arc<Signs>,
+    cut: Arc<Notify>,
+}
+
+impl Place {
+    /// Where those who serve the connection tell what it does.
+    pub fn signs(&self) -> Arc<Signs> {
+        Arc::clone(&self.signs)
+    }
+
+    /// Tells when the place is lost to somebody else.
+    pub fn cut(&self) -> Arc<Notify> {
+        Arc::clone(&self.cut)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pending.table.lock().all.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn is_cut(place: &Place) -> bool {
+        place.cut.notified().now_or_never().is_some()
+    }
+
+    #[test]
+    fn silent_ones_of_the_largest_crowd_make_room() {
+        let pending = Arc::new(Pending::new(4));
+        let now = Instant::now();
+        let other = pending.admit(ip("192.0.2.1"), now).unwrap();
+        let crowd: Vec<Place> = (1..=3).map(|n| pending.admit(ip(&format!("198.51.100.{n}")), now).unwrap()).collect();
+        crowd[0].signs.busy();
+        crowd[1].signs.heard();
+        assert!(pending.admit(ip("203.0.113.1"), now).is_none(), "nobody has had time to speak");
+        let later = now + SILENT + PAUSE;
+        let newcomer = pending.admit(ip("203.0.113.1"), later).unwrap();
+        assert_eq!(crowd.iter().map(is_cut).collect::<Vec<_>>(), [false, false, true], "the silent one of the crowd");
+        assert!(!is_cut(&other));
+        newcomer.signs.heard();
+        let much_later = now + SLOW + PAUSE;
+        let _second = pending.admit(ip("203.0.113.1"), much_later).unwrap();
+        // Two each: the one that has been silent for longer goes first.
+        assert!(is_cut(&other) || is_cut(&crowd[1]));
+        assert!(!is_cut(&crowd[0]), "somebody works on its request");
+    }
+
+    #[test]
+    fn places_are_given_back() {
+        let pending = Arc::new(Pending::new(1));
+        let now = Instant::now();
+        let place = pending.admit(ip("::1"), now).unwrap();
+        place.signs.busy();
+        assert!(pending.admit(ip("::2"), now + Duration::from_mins(1)).is_none());
+        drop(place);
+        assert!(pending.admit(ip("::2"), now).is_some());
+    }
+
+    #[test]
+    fn a_network_is_what_one_customer_has() {
+        assert_eq!(network(ip("192.0.2.1")), network(ip("::ffff:192.0.2.99")));
+        assert_ne!(network(ip("192.0.2.1")), network(ip("192.0.3.1")));
+        assert_eq!(network(ip("2001:db8:1:200::1")), network(ip("2001:db8:1:2ff::1")));
+        assert_ne!(network(ip("2001:db8:1:200::1")), network(ip("2001:db8:1:300::1")));
+    }
+}

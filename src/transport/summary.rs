@@ -1,0 +1,50 @@
+//! Log lines that a client can cause: one in a while at most, and none is forgotten.
+//!
+//! Contract: the first is told at once; what comes within [`INTERVAL`] after it is counted and told by the next.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// Time between two lines.
+pub const INTERVAL: Duration = Duration::from_secs(10);
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct Summary(Mutex<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    last: Option<Instant>,
+    since: u64,
+}
+
+impl Summary {
+    /// How many were not told, if it is time to tell one.
+    pub fn count(&self, now: Instant) -> Option<u64> {
+        let mut counted = self.0.lock();
+        if counted.last.is_some_and(|last| now.duration_since(last) < INTERVAL) {
+            counted.since += 1;
+            return None;
+        }
+        counted.last = Some(now);
+        Some(std::mem::take(&mut counted.since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_in_ten_seconds_and_none_is_forgotten() {
+        let (summary, start) = (Summary::default(), Instant::now());
+        assert_eq!(summary.count(start), Some(0), "the first is told at once");
+        for at in 0..1000 {
+            assert_eq!(summary.count(start + Duration::from_millis(9 * at)), None);
+        }
+        assert_eq!(summary.count(start + INTERVAL), Some(1000));
+        assert_eq!(summary.count(start + INTERVAL), None);
+        assert_eq!(summary.count(start + 10 * INTERVAL), Some(1));
+    }
+}

@@ -1,0 +1,225 @@
+//! Places for requests at the endpoint: how many there are, who holds them for how long, and what goes along with whose
+//! credential.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::common::http::Http;
+use crate::common::raw::Raw;
+use crate::common::{Hydrant, LOGIN, basic, http, patiently};
+use crate::endpoint::{Drp, MACHINE};
+
+/// More than sockets hold, so an answer that nobody reads stays under way.
+const LARGE: &str = "/blob/1000000000";
+
+/// An endpoint and a hydrant in front of it with four places.
+async fn front(toml: &str) -> (Drp, Hydrant) {
+    let drp = Drp::start().await;
+    let settings =
+        format!("{}[auth]\nmode = \"local\"\n[proxy]\nrequests = 4\nconnect = \"500ms\"\n{toml}", drp.settings());
+    let hydrant = Hydrant::start_tls(&settings).await;
+    (drp, hydrant)
+}
+
+/// Asks on a connection, and reads no more than the head.
+async fn head(raw: &mut Raw, method: &str, path: &str, headers: &str) -> String {
+    raw.send(format!("{method} {path} HTTP/1.1\r\nHost: front\r\n{headers}\r\n").as_bytes()).await;
+    raw.head().await
+}
+
+/// Asks for a large answer on a new connection; the connection and the status.
+async fn hold(hydrant: &Hydrant, headers: &str) -> (Raw, String) {
+    let mut raw = hydrant.dial().await;
+    let answer = head(&mut raw, "GET", LARGE, headers).await;
+    (raw, answer.split(' ').nth(1).unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_under_way_hold_their_places_and_strangers_leave_some() {
+    let (_drp, hydrant) = front("").await;
+    let mut held = Vec::new();
+    let mut statuses = Vec::new();
+    for _ in 0..8 {
+        let (raw, status) = hold(&hydrant, "").await;
+        held.push(raw);
+        statuses.push(status);
+    }
+    assert_eq!(statuses.iter().filter(|status| *status == "200").count(), 3, "{statuses:?}");
+    assert!(statuses[3..].iter().all(|status| status == "503"), "{statuses:?}");
+    // Somebody who is known to the endpoint is served, and whoever guesses is not.
+    let machine = format!("/api/v3/machines/{MACHINE}");
+    let ask = async |login: &str| {
+        http::request(hydrant.address(), true, "GET", &machine, &[("authorization", &basic(login))], "").await
+    };
+    assert_eq!(ask("rocketskates:wrong").await.status.as_u16(), 503);
+    assert_eq!(ask(LOGIN).await.status.as_u16(), 200);
+    let own = http::request(hydrant.address(), true, "GET", &format!("{machine}?token={LOGIN}"), &[], "").await;
+    assert_eq!(own.status.as_u16(), 200);
+    // A place comes free when its answer is given up.
+    held.remove(0);
+    let again = async {
+        while hold(&hydrant, "").await.1 != "200" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    patiently("a place", again).await;
+}
+
+/// What anybody is answered well proves nothing, with whatever credential.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_answer_to_anybody_is_no_proof_of_good_credentials() {
+    let (_drp, hydrant) = front("").await;
+    let (garbage, good) =
+        ("Authorization: Bearer garbage\r\n".to_owned(), format!("Authorization: {}\r\n", basic(LOGIN)));
+    let mut held = Vec::new();
+    for (method, path, credential) in [
+        ("OPTIONS", "/api/v3/machines", &garbage),
+        ("GET", "/api/v3/public", &garbage),
+        ("GET", "/api/v3/public?token=garbage", &String::new()),
+        ("OPTIONS", "/api/v3/machines", &garbage),
+        ("GET", "/api/v3/public", &good),
+    ] {
+        let mut raw = hydrant.dial().await;
+        let answer = head(&mut raw, method, path, credential).await;
+        assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+        held.push(raw);
+    }
+    let mut statuses = Vec::new();
+    for raw in &mut held {
+        let answer = head(raw, "GET", LARGE, "").await;
+        statuses.push(answer.split(' ').nth(1).unwrap().to_owned());
+    }
+    assert_eq!(statuses, ["200", "200", "200", "503", "200"], "only the last has shown who it is");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_comes_early_comes_whole() {
+    const SIZE: usize = 4 << 20;
+    let (_drp, hydrant) = front("").await;
+    for (asks_first, sends) in [("Expect: 100-continue\r\n", 0), ("", 1000)] {
+        let mut raw = hydrant.dial().await;
+        let headers = format!("{asks_first}Content-Length: 4194304\r\n");
+        raw.send(format!("PUT /refuse/{SIZE} HTTP/1.1\r\nHost: front\r\n{headers}\r\n").as_bytes()).await;
+        raw.send(&vec![b'x'; sends]).await;
+        let answer = raw.head().await;
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("connection: close\r\n"), "{answer}");
+        let mut rest = Vec::new();
+        patiently("the body", raw.0.read_to_end(&mut rest)).await.unwrap();
+        assert!(rest.len() >= SIZE, "{} of {SIZE} bytes", rest.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_services_credential_goes_nothing_of_the_callers() {
+    let (drp, hydrant) = front("").await;
+    let bearer = format!("Bearer {}", hydrant.token().await);
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("accept", "application/json"),
+        ("x-log-request", "trace"),
+        ("cookie", "a=b"),
+        ("content-type", "text/plain"),
+        ("x-http-method-override", "DELETE"),
+        ("range", "bytes=0-1"),
+    ];
+    for path in ["/api/v3/connections", &format!("/api/v3/machines/{MACHINE}/connections"), "/api/v3/info"] {
+        drp.take();
+        let asked = format!("{path}?Type=Eq(websocket)&slim=Params&a=b");
+        http::request(hydrant.address(), true, "GET", &asked, &headers, "a body").await;
+        let got = drp.last(path);
+        assert_eq!((got.method.as_str(), got.header("authorization")), ("GET", &*basic(LOGIN)), "{path}");
+        let mut names: Vec<&str> = got.headers.keys().map(hyper::header::HeaderName::as_str).collect();
+        names.sort_unstable();
+        let expected =
+            ["accept", "authorization", "host", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+        assert_eq!(names, expected, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_in_bad_pieces_is_the_clients_mistake() {
+    let (_drp, hydrant) = front("").await;
+    let mut raw = hydrant.dial().await;
+    raw.send(b"PUT /sink HTTP/1.1\r\nHost: front\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nnonsense\r\n")
+        .await;
+    let answer = raw.head().await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("connection: close\r\n"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_protocol_but_websocket_goes_through() {
+    let (drp, hydrant) = front("").await;
+    let mut raw = hydrant.dial().await;
+    let asks = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n";
+    let answer = head(&mut raw, "GET", "/ui/", asks).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let got = drp.last("/ui/");
+    assert_eq!((got.header("upgrade"), got.header("http2-settings"), got.header("connection")), ("", "", ""));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_request_comes_from_can_be_left_out() {
+    let (drp, hydrant) = front("forwarded_for = false\n").await;
+    http::request(hydrant.address(), true, "GET", "/ui/", &[("x-forwarded-for", "10.0.0.1")], "").await;
+    let got = drp.last("/ui/");
+    assert_eq!((got.header("x-forwarded-for"), got.header("x-forwarded-proto")), ("", "https"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_endpoint_is_stays_here_and_nothing_is_said_twice() {
+    let (mut drp, hydrant) = front("").await;
+    drp.stop().await;
+    let message = http::request(hydrant.address(), true, "GET", "/ui/", &[], "").await.error(502);
+    assert_eq!(message, "the endpoint cannot be reached: Connection refused (os error 111)");
+}
+
+/// Every place among the strangers is held by a request that is being worked on: whoever comes is told to come again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gets_no_place_is_told_when_to_come_again() {
+    let drp = Drp::start().await;
+    let hydrant = Hydrant::start(&format!("limits = {{ pending_handshakes = 2 }}\n{}", drp.settings())).await;
+    let mut held = Vec::new();
+    for n in 1..=2 {
+        let mut raw = hydrant.dial().await;
+        raw.send(b"GET /silent HTTP/1.1\r\nHost: front\r\n\r\n").await;
+        held.push(raw);
+        hydrant.until("hydrant_proxy_requests_in_flight", n).await;
+    }
+    let mut raw = hydrant.dial().await;
+    let answer = raw.head().await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 1\r\n"), "{answer}");
+    let mut body = String::new();
+    patiently("the end", raw.0.read_to_string(&mut body)).await.unwrap();
+    assert!(body.contains("too many connections"), "{body}");
+    drop(raw.0.shutdown().await);
+    held.remove(0);
+    let again = async {
+        while Http::connect(hydrant.address(), false)
+            .await
+            .try_request("GET", "/ui/", &[], "")
+            .await
+            .is_none_or(|reply| reply.status != 200)
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    patiently("a place", again).await;
+}
+
+/// A page of another origin uses a hydrant in front of an endpoint that knows nothing of origins.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_may_use_the_endpoint_too() {
+    let (drp, hydrant) = front("").await;
+    let machine = format!("/api/v3/machines/{MACHINE}");
+    let origin = ("origin", "https://portal.rackn.io");
+    let asks = [origin, ("access-control-request-method", "PATCH")];
+    let leave = http::request(hydrant.address(), true, "OPTIONS", &machine, &asks, "").await;
+    assert_eq!((leave.status.as_u16(), leave.header("access-control-allow-origin")), (204, "*"));
+    assert!(drp.take().iter().all(|got| got.method != "OPTIONS"), "the endpoint was asked");
+    let headers = [origin, ("authorization", &*basic(LOGIN))];
+    let reply = http::request(hydrant.address(), true, "GET", &machine, &headers, "").await;
+    assert_eq!((reply.status.as_u16(), reply.header("access-control-allow-origin")), (200, "*"));
+    let page = http::request(hydrant.address(), true, "GET", "/ui/", &[origin], "").await;
+    assert_eq!(page.header("access-control-allow-origin"), "", "outside of the API nothing is hydrant's own");
+}
