@@ -106,13 +106,13 @@ fn role_name(name: Spanned<String>) -> Result<String, Placed> {
 }
 
 fn role(text: RoleText) -> Result<Role, Placed> {
-    let overflow = text.overflow.map(policy).transpose()?;
-    let askable = |words: Vec<Spanned<String>>| words.into_iter().map(policy).collect();
-    let query_overflow = text.query_overflow.map(askable).transpose()?;
+    let overflow = text.overflow.as_ref().map(policy).transpose()?;
+    let askable = |words: &Vec<Spanned<String>>| words.iter().map(policy).collect();
+    let query_overflow = text.query_overflow.as_ref().map(askable).transpose()?;
     Ok(Role { overflow, query_overflow, claims: text.claims, limits: text.limits })
 }
 
-fn policy(word: Spanned<String>) -> Result<Overflow, Placed> {
+fn policy(word: &Spanned<String>) -> Result<Overflow, Placed> {
     word.get_ref().parse().map_err(|e: OverflowError| (word.span(), e.to_string()))
 }
 

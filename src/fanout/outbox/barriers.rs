@@ -34,7 +34,8 @@ impl Object {
         u64::from(self.0 >> 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 
-    fn place(self) -> usize {
+    /// Where the last event of the object that is no update is noted, with those of other objects.
+    pub(super) fn place(self) -> usize {
         (self.0 >> 1) as usize % PLACES
     }
 }

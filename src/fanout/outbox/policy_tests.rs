@@ -260,7 +260,7 @@ proptest! {
         let conns = POLICIES.map(|policy| fanout.open(policy));
         let mut models = POLICIES.map(Model::new);
         let places: std::collections::BTreeSet<usize> =
-            KEYS.iter().map(|key| fanout.barriers.place(&event(0, key, "update", 0))).collect();
+            KEYS.iter().map(|key| fanout.barriers.object(&event(0, key, "update", 0)).place()).collect();
         prop_assume!(places.len() == KEYS.len());
         let (mut number, mut matched, mut notices) = (0, 0, 0);
         for (step, (what, which, mask, size)) in steps.into_iter().enumerate() {
