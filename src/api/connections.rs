@@ -37,7 +37,8 @@ impl Api {
         let filter = ListFilter::read(query)?;
         let limit = limit(query)?;
         let mut all = self.connections().await;
-        all.retain(|connection| filter.fits(&connection.to_json()));
+        let access = self.authority.access(identity)?;
+        all.retain(|connection| access.shows_connection(&connection.principal) && filter.fits(&connection.to_json()));
         if query::value(query, "sort").is_some_and(|sort| sort == "queued") {
             all.sort_by_key(|connection| std::cmp::Reverse(connection.queued_bytes));
         }
@@ -59,6 +60,7 @@ impl Api {
         if !self.permits(identity, "connections", "get", address)? {
             return Err(unknown(address));
         }
+        self.check_tenant(identity, wanted).await?;
         let mut all = self.connections().await.into_iter();
         match all.find(|connection| connection.remote_addr == wanted) {
             Some(found) => Ok(answer::json(StatusCode::OK, found.to_json())),
@@ -75,10 +77,21 @@ impl Api {
     ) -> Result<Answer, ApiError> {
         let wanted = parse(address)?;
         self.require(identity, "connections", "delete", address)?;
+        self.check_tenant(identity, wanted).await?;
         match self.pool.delete(wanted).await {
             Some(deleted) => Ok(answer::json(StatusCode::OK, deleted.to_json())),
             None => self.at_the_endpoint(address, request, caller, identity).await,
         }
+    }
+
+    /// Refuses, as an unknown one, a connection that the caller's tenant hides.
+    async fn check_tenant(&self, identity: &Identity, address: SocketAddr) -> Result<(), ApiError> {
+        let access = self.authority.access(identity)?;
+        let hidden = |c: &Connection| c.remote_addr == address && !access.shows_connection(&c.principal);
+        if !access.is_everything() && self.connections().await.iter().any(hidden) {
+            return Err(unknown(&address.to_string()));
+        }
+        Ok(())
     }
 
     /// Asks the endpoint about a connection that is not ours.

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::answer;
 use super::quota::Spent;
-use crate::auth::{AuthError, Revoked, TokenError};
+use crate::auth::{AuthError, IssueError, RevokedError};
 use crate::broker::PublishError;
 use crate::endpoint::http::UpstreamError;
 use crate::protocol::DrpError;
@@ -27,7 +27,7 @@ pub enum ApiError {
     Auth(#[from] AuthError),
     /// The credentials were good a moment ago.
     #[error("credentials are not valid")]
-    Revoked(#[from] Revoked),
+    Revoked(#[from] RevokedError),
     /// A browser's own credentials from somebody else's page.
     #[error("credentials of this kind are not taken from another origin; use a token")]
     Origin,
@@ -43,7 +43,7 @@ pub enum ApiError {
     },
     /// A token cannot be issued.
     #[error(transparent)]
-    Token(#[from] TokenError),
+    Token(#[from] IssueError),
     /// Not a websocket handshake.
     #[error(transparent)]
     NotAHandshake(#[from] UpgradeError),
@@ -134,9 +134,9 @@ impl ApiError {
             Self::Auth(error) => StatusCode::from_u16(error.status()).expect("one of a fixed set"),
             Self::Revoked(_) | Self::Origin | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::Token(error) => match error {
-                TokenError::Forbidden { .. } | TokenError::Revoked(_) => StatusCode::FORBIDDEN,
-                TokenError::UnknownUser { .. } => StatusCode::NOT_FOUND,
-                TokenError::Random => StatusCode::INTERNAL_SERVER_ERROR,
+                IssueError::Forbidden { .. } | IssueError::Revoked(_) => StatusCode::FORBIDDEN,
+                IssueError::UnknownUser { .. } => StatusCode::NOT_FOUND,
+                IssueError::Random => StatusCode::INTERNAL_SERVER_ERROR,
                 _ => StatusCode::BAD_REQUEST,
             },
             Self::NotAHandshake(_) | Self::Bad(_) | Self::CutOff => StatusCode::BAD_REQUEST,

@@ -1,9 +1,11 @@
 //! `/metrics`, `/healthz` and `/readyz`, in plain HTTP on a listener of their own, without credentials.
 //!
 //! `/healthz` says that the process answers; `/readyz` that it takes connections and that events come in: 503 as soon as it
-//! drains, so that balancers look elsewhere before anybody is disconnected, while none of the upstream endpoints is
-//! connected, if there are any, and while a shard's thread is stuck in its turn ([`STALL`](crate::metrics::STALL)). Its body tells which are, whether NATS is there, and whether the endpoint tells its users; without NATS
-//! the node goes on alone, and without the users those who are connected do, so it stays ready.
+//! drains, so that balancers look elsewhere before anybody is disconnected, while none of the upstream endpoints
+//! is connected, if there are any, and while a shard's thread is stuck in its turn
+//! ([`STALL`](crate::metrics::STALL)). Its body tells which are, whether NATS is there, and whether the endpoint tells
+//! its users; without NATS the node goes on alone, and without the users those who are connected do, so it stays
+//! ready. It also tells of files whose last change is not in force, since somebody who was removed may be in still.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +15,17 @@ use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
 use super::{ApiError, answer, message};
+use crate::auth::{AuthFile, Authority};
 use crate::broker::Broker;
 use crate::cluster;
 use crate::endpoint::events::{Health, Report};
 use crate::endpoint::identity;
 use crate::endpoint::identity::Delegation;
-use crate::metrics::Metrics;
+use crate::files::Refusal;
+use crate::metrics::{Metrics, WatchedFile};
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
+use crate::transport::tls::LiveTls;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -30,6 +35,41 @@ pub struct Probe {
     upstreams: Vec<Arc<Health>>,
     nats: Option<Arc<cluster::Health>>,
     delegation: Option<Arc<Delegation>>,
+    files: WatchedFiles,
+}
+
+/// What is read again when its files change.
+#[derive(Debug)]
+pub struct WatchedFiles {
+    /// Users, token keys and the other issuer's keys.
+    pub authority: Arc<Authority>,
+    /// The certificate, if there is one.
+    pub tls: Option<Arc<LiveTls>>,
+}
+
+impl WatchedFiles {
+    /// Changes that are not in force.
+    fn refusals(&self) -> Vec<(WatchedFile, Refusal)> {
+        let of_auth = self.authority.refusals().into_iter().map(|(file, refusal)| {
+            let file = match file {
+                AuthFile::Users => WatchedFile::Users,
+                AuthFile::TokenKeys => WatchedFile::TokenKeys,
+                AuthFile::IssuerKeys => WatchedFile::IssuerKeys,
+            };
+            (file, refusal)
+        });
+        let of_tls = self.tls.as_ref().and_then(|tls| tls.refusal()).map(|refusal| (WatchedFile::Certificate, refusal));
+        of_auth.chain(of_tls).collect()
+    }
+}
+
+/// A file whose last change is not in force.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NotInForce {
+    file: &'static str,
+    since: String,
+    reason: String,
 }
 
 /// The body of `/readyz`.
@@ -44,6 +84,8 @@ struct Readiness {
     nats: Option<cluster::Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<identity::Report>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_in_force: Vec<NotInForce>,
 }
 
 /// What is said of the shards.
@@ -63,16 +105,18 @@ impl Shards {
 }
 
 impl Probe {
-    /// Answers from this broker's metrics; about readiness as long as connections are `accepting`, and by the `upstreams`; tells of `nats`
-    /// too, if events are shared, and of what `delegation` knows of the endpoint's users.
+    /// Answers from this broker's metrics; about readiness as long as connections are `accepting`, and by the
+    /// `upstreams`; tells of `nats` too, if events are shared, and of what `delegation` knows of the endpoint's
+    /// users.
     pub fn new(
         broker: Arc<Broker>,
         accepting: Arc<AtomicBool>,
         upstreams: Vec<Arc<Health>>,
         nats: Option<Arc<cluster::Health>>,
         delegation: Option<Arc<Delegation>>,
+        files: WatchedFiles,
     ) -> Self {
-        Self { broker, accepting, upstreams, nats, delegation }
+        Self { broker, accepting, upstreams, nats, delegation, files }
     }
 
     fn readiness(&self) -> Answer {
@@ -80,13 +124,29 @@ impl Probe {
         let draining = !self.accepting.load(Ordering::Acquire);
         let nats = self.nats.as_ref().map(|health| health.report());
         let fed = upstreams.is_empty() || upstreams.iter().any(|report| report.connected);
+        let not_in_force = self.files.refusals().into_iter().map(|(file, Refusal { since, reason })| NotInForce {
+            file: file.label(),
+            since: since.to_string(),
+            reason,
+        });
+        let not_in_force = not_in_force.collect();
         let identity = self.delegation.as_ref().map(|delegation| delegation.report());
         let shards = Shards::of(self.broker.metrics());
         let ready = fed && !draining && shards.stalled == 0;
-        let readiness = Readiness { ready, draining, shards, upstreams, nats, identity };
+        let readiness = Readiness { ready, draining, shards, upstreams, nats, identity, not_in_force };
         let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let body = serde_json::to_vec(&readiness).expect("texts and flags are always written");
         answer::json(status, body)
+    }
+}
+
+impl Probe {
+    /// Brings the metrics of logins up to date, of which the authority keeps count.
+    fn count_logins(&self) {
+        let (logins, authority) = (&self.broker.metrics().logins, &self.files.authority);
+        logins.set(authority.passwords_hashed(), authority.logins_waiting());
+        let refused: Vec<WatchedFile> = self.files.refusals().into_iter().map(|(file, _)| file).collect();
+        logins.not_in_force(&refused);
     }
 }
 
@@ -99,6 +159,7 @@ impl Handler for Probe {
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
         match (method, path) {
             (&Method::GET, "/metrics") => {
+                self.count_logins();
                 answer::text(StatusCode::OK, self.broker.metrics().render(self.broker.waiting()))
             }
             (&Method::GET, "/healthz") => answer::text(StatusCode::OK, "ok\n"),

@@ -45,24 +45,26 @@ impl Tenant {
         Self { members, keys }
     }
 
-    /// Whether an object may be seen. `machine` is the machine of a job.
+    /// Whether an object may be seen. `machine` is the machine that it belongs to.
     fn shows(&self, kind: &str, key: &str, machine: Option<&str>) -> bool {
-        if kind == "jobs" {
-            return self.shows_job(key, machine);
+        match kind {
+            "jobs" | "work_orders" => self.shows_owned(kind, key, machine),
+            "connections" if machine.is_some() => self.shows_owned(kind, key, machine),
+            _ => self.keys.get(kind).is_none_or(|listed| listed.contains(key)),
         }
-        self.keys.get(kind).is_none_or(|listed| listed.contains(key))
     }
 
-    /// A job is listed by its own key or by its machine's, under `jobs` or under `machines`; it is hidden if either type is
-    /// listed and neither lists it. Otherwise a tenant of machines would see the jobs of everybody's machines.
-    fn shows_job(&self, key: &str, machine: Option<&str>) -> bool {
-        let jobs = self.keys.get("jobs");
-        let machines = self.keys.get("machines").filter(|_| machine.is_some());
-        if jobs.is_none() && machines.is_none() {
+    /// What belongs to a machine is listed by its own key or by its machine's, under its own type or under `machines`. It is hidden
+    /// if either type is listed and neither lists it, so also where no machine is found: otherwise a tenant of machines
+    /// would see the jobs of everybody's machines.
+    fn shows_owned(&self, kind: &str, key: &str, machine: Option<&str>) -> bool {
+        let own = self.keys.get(kind);
+        let machines = self.keys.get("machines");
+        if own.is_none() && machines.is_none() {
             return true;
         }
         let has = |listed: Option<&HashSet<Box<str>>>, key: &str| listed.is_some_and(|listed| listed.contains(key));
-        has(jobs, key) || machine.is_some_and(|machine| has(jobs, machine) || has(machines, machine))
+        has(own, key) || machine.is_some_and(|machine| has(own, machine) || has(machines, machine))
     }
 
     /// Whether everything that a claim asks for is within the tenant.
@@ -239,7 +241,8 @@ impl Access {
         self.content.limits
     }
 
-    /// Whether an event is visible. `machine` is the `Machine` of a jobs event's object, nothing or `""` if there is none.
+    /// Whether an event is visible. `machine` is the machine that its object belongs to ([`Event::owner`](crate::event::Event::owner)),
+    /// nothing or `""` if there is none.
     /// Events of the caller's own connection are visible besides; that is for the caller to add.
     #[inline]
     pub fn sees(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> bool {
@@ -247,10 +250,17 @@ impl Access {
     }
 
     fn sees_by_claims(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> bool {
-        let machine = machine.filter(|machine| kind == "jobs" && !machine.is_empty());
-        self.sight.sees(kind, action, key, machine)
-            && self.narrowing.iter().all(|sight| sight.sees(kind, action, key, machine))
+        let machine = machine.filter(|machine| !machine.is_empty());
+        let of_job = machine.filter(|_| kind == "jobs");
+        self.sight.sees(kind, action, key, of_job)
+            && self.narrowing.iter().all(|sight| sight.sees(kind, action, key, of_job))
             && self.content.tenant.as_ref().is_none_or(|tenant| tenant.shows(kind, key, machine))
+    }
+
+    /// Whether the holder's tenant shows somebody's connection: that of a machine's agent is the machine's.
+    pub fn shows_connection(&self, principal: &str) -> bool {
+        let machine = principal.strip_prefix("runner:");
+        self.content.tenant.as_ref().is_none_or(|tenant| tenant.shows("connections", principal, machine))
     }
 
     /// Whether a REST request is granted: one claim must contain (scope, action, specific), each of them `*`, a value or a
@@ -367,7 +377,14 @@ mod tests {
         assert!(user.sees("tasks", "update", "t", None), "a type that is not listed is not restricted");
         assert!(user.sees("jobs", "create", "j", Some("m1")));
         assert!(!user.sees("jobs", "create", "j", Some("m2")), "a hidden machine's jobs are hidden");
-        assert!(user.sees("jobs", "create", "j", None));
+        assert!(!user.sees("jobs", "delete", "j", None), "so is a job whose machine nobody can tell");
+        assert!(
+            user.sees("work_orders", "create", "w", Some("m1")) && !user.sees("work_orders", "create", "w", Some("m2"))
+        );
+        assert!(user.sees("connections", "create", "user:a", None), "a person belongs to no machine");
+        assert!(!user.sees("connections", "create", "runner:m2", Some("m2")));
+        assert!(user.shows_connection("runner:m1") && !user.shows_connection("runner:m2"));
+        assert!(user.shows_connection("user:a"));
         assert!(user.permits("machines", "get", "m1") && !user.permits("machines", "get", "m2"));
         assert!(!user.permits("machines", "list", "*") && !user.permits("*", "get", "m1"));
         let of_jobs = interner.intern(access(&["*/*/*"], &[], Some(&[("jobs", &["j1", "m1"])])));

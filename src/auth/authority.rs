@@ -1,68 +1,55 @@
 //! The authority: who is who, and what each may see and do, now.
 //!
-//! Contract: used through an `Arc` by any thread. Reading the present state takes no lock. [`Authority::reload`] replaces it
-//! all or nothing: a bad file is refused and what was there stays. Whoever holds an [`Identity`] asks again for its
-//! [`Access`] when [`Authority::generation`] has changed ([`Authority::changes`] tells when); a [`Revoked`] in answer
-//! means that the connection has to go.
+//! Contract: used through an `Arc` by any thread. Reading the present state takes no lock. Users, token keys and the
+//! issuer's keys are files of their own: [`Authority::reload`] takes each whole or not at all, whatever is wrong with
+//! the others, and [`Authority::refusals`] says which changes are not in force. Whoever holds an [`Identity`] asks
+//! again for its [`Access`] when [`Authority::generation`] has changed ([`Authority::changes`] tells when); a
+//! [`RevokedError`] in answer means that the connection has to go.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use thiserror::Error;
 use tokio::sync::watch;
 
 use super::access::{Access, Interner};
-use super::certificate::CertificateName;
 use super::claim::Claim;
-use super::directory::Directory as Accounts;
-use super::identity::{Identity, Revoked, Subject};
-use super::issuers::{IssuerOptions, Issuers};
-use super::keys::KeyRing;
-use super::login::Logins;
+use super::desk::Desk;
+use super::directory::{Directory as Accounts, own_rights_of};
+use super::identity::{Identity, RevokedError, Subject};
+use super::issuers::Issuers;
+use super::keys::{Hasher, KeyRing};
+use super::options::AuthOptions;
+use super::password::PasswordHash;
 use super::state::{State, own_rights};
 use super::store::file::{Directory, Lock};
 use super::store::{DEFAULT_PASSWORD, DEFAULT_USER, Store, StoreError};
-use super::throttle::Limits;
 use crate::clock;
+use crate::files::{Marks, Refusal};
 use crate::overflow::RolePolicies;
 
-/// How an [`Authority`] behaves; `docs/security.md`, "Limits".
-#[derive(Debug, Clone)]
-pub struct AuthOptions {
-    /// How long a token lives if nobody says.
-    pub token_ttl: Duration,
-    /// The longest that a token may live.
-    pub max_token_ttl: Duration,
-    /// How many passwords may be tried.
-    pub throttle: Limits,
-    /// How many passwords are hashed at once; 0 means half as many as there are cores.
-    pub hash_workers: usize,
-    /// How many logins may wait for a hash worker before more are turned away.
-    pub hash_queue: usize,
-    /// For how long a password that was right is known without hashing it again; zero turns that off.
-    pub password_cache: Duration,
-    /// Whose tokens are taken besides our own.
-    pub issuer: Option<IssuerOptions>,
-    /// Where in a client's certificate its name stands.
-    pub certificate_name: CertificateName,
+/// A file that rights are decided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthFile {
+    /// Users, roles and tenants.
+    Users,
+    /// The keys that tokens are signed with.
+    TokenKeys,
+    /// The public keys of the other issuer, if there is one.
+    IssuerKeys,
 }
 
-impl Default for AuthOptions {
-    fn default() -> Self {
-        Self {
-            token_ttl: Duration::from_hours(1),
-            max_token_ttl: Duration::from_hours(90 * 24),
-            throttle: Limits::default(),
-            hash_workers: 0,
-            hash_queue: 256,
-            password_cache: Duration::from_mins(1),
-            issuer: None,
-            certificate_name: CertificateName::default(),
-        }
-    }
+impl AuthFile {
+    /// Every file.
+    pub const ALL: [Self; 3] = [Self::Users, Self::TokenKeys, Self::IssuerKeys];
 }
+
+/// Changes that cannot be taken; those of other files were.
+#[derive(Debug, Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct ReloadError(pub Vec<StoreError>);
 
 /// What was found when the data directory was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,12 +65,18 @@ pub struct Authority {
     pub(super) options: AuthOptions,
     pub(super) state: ArcSwap<State>,
     pub(super) interner: Interner,
-    pub(super) logins: Logins,
+    /// Ends with the process; stands for names and passwords.
+    pub(super) hasher: Hasher,
+    /// Verified for unknown users while nobody at all has a password.
+    pub(super) decoy: PasswordHash,
+    pub(super) desk: Desk,
     /// Users of the endpoint.
     accounts: ArcSwap<Accounts>,
     changes: watch::Sender<u64>,
     /// One reload at a time, so that an older version never replaces a newer one.
     reloading: Mutex<()>,
+    /// By [`AuthFile`].
+    refusals: Mutex<[Option<Refusal>; AuthFile::ALL.len()]>,
 }
 
 impl Authority {
@@ -93,12 +86,16 @@ impl Authority {
     /// Everything that can be wrong with files.
     pub fn open(data_dir: &Path, options: AuthOptions) -> Result<(Self, Opened), StoreError> {
         let directory = Directory::new(data_dir);
+        if let Some(store) = directory.read_store()? {
+            return Ok((Self::start(directory, store, options)?, Opened { created: false }));
+        }
         let lock = directory.lock()?;
         let (store, created) = match directory.read_store()? {
             Some(store) => (store, false),
             None => (first_store(&directory, &lock)?, true),
         };
-        Ok((Self::start(directory, lock, store, options)?, Opened { created }))
+        drop(lock);
+        Ok((Self::start(directory, store, options)?, Opened { created }))
     }
 
     /// Opens a data directory that has a store already: for commands, which must not make one where there is none by
@@ -109,46 +106,122 @@ impl Authority {
     pub fn open_existing(data_dir: &Path, options: AuthOptions) -> Result<Self, StoreError> {
         let directory = Directory::new(data_dir);
         let store = directory.read_store()?.ok_or_else(|| directory.missing_store())?;
-        let lock = directory.lock()?;
-        Self::start(directory, lock, store, options)
+        Self::start(directory, store, options)
     }
 
-    fn start(directory: Directory, lock: Lock, store: Store, options: AuthOptions) -> Result<Self, StoreError> {
+    fn start(directory: Directory, store: Store, options: AuthOptions) -> Result<Self, StoreError> {
+        if store.is_empty() {
+            return Err(directory.no_users());
+        }
+        directory.clean();
         let keys = match read_keys(&directory)? {
             Some(keys) => keys,
-            None => new_keys(&directory, &lock, KeyRing::make(clock::now())?)?,
+            None => first_keys(&directory)?,
         };
-        drop(lock);
-        let issuers = read_issuers(&directory, &options)?;
+        let issuers = read_issuers(&directory, &options, None)?;
         Ok(Self {
-            logins: Logins::new(&options)?,
+            hasher: Hasher::random()?,
+            decoy: PasswordHash::make("nobody has this password")?,
+            desk: Desk::start(&options).map_err(StoreError::Threads)?,
             directory,
             options,
-            state: ArcSwap::from_pointee(State::new(1, store, keys, issuers)),
+            state: ArcSwap::from_pointee(State::new(1, Arc::new(store), Arc::new(keys), issuers)),
             interner: Interner::default(),
             accounts: ArcSwap::default(),
             changes: watch::Sender::new(1),
             reloading: Mutex::new(()),
+            refusals: Mutex::default(),
         })
     }
 
-    /// Reads the data directory again. Returns whether anything has changed. Blocks.
+    /// Reads the files again. Returns whether anything has changed. Blocks.
     ///
     /// # Errors
-    /// A file that is missing or bad; everything stays as it was.
-    pub fn reload(&self) -> Result<bool, StoreError> {
-        let _one = self.reloading.lock();
-        let store = self.directory.read_store()?.ok_or_else(|| self.directory.missing_store())?;
-        let keys = read_keys(&self.directory)?.ok_or_else(|| self.directory.missing_keys())?;
-        let issuers = read_issuers(&self.directory, &self.options)?;
-        let last = self.state.load();
-        if last.store == store && last.keys == keys && last.issuers == issuers {
-            return Ok(false);
+    /// Files that are missing or bad; what they said before stays.
+    pub fn reload(&self) -> Result<bool, ReloadError> {
+        let mut changed = false;
+        let mut errors = Vec::new();
+        for file in AuthFile::ALL {
+            match self.reload_file(file) {
+                Ok(other) => changed |= other,
+                Err(error) => errors.push(error),
+            }
         }
-        let generation = last.generation + 1;
-        self.state.store(Arc::new(State::new(generation, store, keys, issuers)));
+        if errors.is_empty() { Ok(changed) } else { Err(ReloadError(errors)) }
+    }
+
+    /// Reads a file that has changed, and tells the log. Returns whether it could be read, whatever is in it.
+    pub(super) fn follow_up(&self, file: AuthFile) -> bool {
+        let before = self.refusal(file).map(|refusal| refusal.reason);
+        match self.reload_file(file) {
+            Ok(true) => {
+                let generation = self.generation();
+                tracing::info!(?file, generation, "users, roles, tenants or keys have changed");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                if self.refusal(file).map(|refusal| refusal.reason) != before {
+                    tracing::error!(%error, "the change is refused; what was in force stays");
+                }
+                return !error.may_pass();
+            }
+        }
+        true
+    }
+
+    /// How a file looks now. Blocks.
+    pub(super) fn marks(&self, file: AuthFile) -> Marks {
+        let path = match file {
+            AuthFile::Users => Some(self.directory.users_path()),
+            AuthFile::TokenKeys => Some(self.directory.keys_path()),
+            AuthFile::IssuerKeys => {
+                self.options.issuer.as_ref().map(|issuer| self.directory.foreign_path(&issuer.jwks))
+            }
+        };
+        Marks::of(path.as_deref())
+    }
+
+    /// Changes that are not in force.
+    pub fn refusals(&self) -> Vec<(AuthFile, Refusal)> {
+        AuthFile::ALL.into_iter().filter_map(|file| Some((file, self.refusal(file)?))).collect()
+    }
+
+    fn refusal(&self, file: AuthFile) -> Option<Refusal> {
+        self.refusals.lock()[file as usize].clone()
+    }
+
+    fn reload_file(&self, file: AuthFile) -> Result<bool, StoreError> {
+        let _one = self.reloading.lock();
+        let taken = self.next_state(file);
+        let reason = taken.as_ref().err().map(ToString::to_string);
+        Refusal::note(&mut self.refusals.lock()[file as usize], reason, clock::now());
+        let Some(next) = taken? else { return Ok(false) };
+        let generation = next.generation;
+        self.state.store(Arc::new(next));
         self.changes.send_replace(generation);
         Ok(true)
+    }
+
+    /// What is in force with what a file says now; nothing if it says what it said.
+    fn next_state(&self, file: AuthFile) -> Result<Option<State>, StoreError> {
+        let last = self.state.load();
+        let (mut store, mut keys, mut issuers) =
+            (Arc::clone(&last.store), Arc::clone(&last.keys), last.issuers.clone());
+        let directory = &self.directory;
+        match file {
+            AuthFile::Users => {
+                store = Arc::new(directory.read_store()?.ok_or_else(|| directory.missing_store())?);
+                if store.users().is_empty() && !last.store.users().is_empty() {
+                    return Err(directory.no_users());
+                }
+            }
+            AuthFile::TokenKeys => keys = Arc::new(read_keys(directory)?.ok_or_else(|| directory.missing_keys())?),
+            AuthFile::IssuerKeys => issuers = read_issuers(directory, &self.options, issuers)?,
+        }
+        if (&store, &keys, &issuers) == (&last.store, &last.keys, &last.issuers) {
+            return Ok(None);
+        }
+        Ok(Some(State::new(last.generation + 1, store, keys, issuers)))
     }
 
     /// Users of the endpoint, as they were last told.
@@ -182,12 +255,13 @@ impl Authority {
         self.changes.subscribe()
     }
 
-    /// What somebody may see and do now. Cheap after the first of its kind, but not for the delivery path: keep the answer
-    /// until the generation changes.
+    /// What somebody may see and do now. Cheap after the first of its kind, but not for the delivery path: keep the
+    /// answer until the generation changes.
     ///
     /// # Errors
-    /// [`Revoked`] if the credentials would not be taken any more. Expiry is not looked at; see [`Identity::is_expired`].
-    pub fn access(&self, identity: &Identity) -> Result<Arc<Access>, Revoked> {
+    /// [`RevokedError`] if the credentials would not be taken any more. Expiry is not looked at; see
+    /// [`Identity::is_expired`].
+    pub fn access(&self, identity: &Identity) -> Result<Arc<Access>, RevokedError> {
         match &identity.subject {
             Subject::Account(holder) => {
                 let state = self.state.load();
@@ -210,8 +284,8 @@ impl Authority {
     /// (`users/token,password,get/NAME` and `info/get`). A restricted token never allows to change the password.
     ///
     /// # Errors
-    /// [`Revoked`], as [`Authority::access`].
-    pub fn permits(&self, caller: &Identity, scope: &str, action: &str, specific: &str) -> Result<bool, Revoked> {
+    /// [`RevokedError`], as [`Authority::access`].
+    pub fn permits(&self, caller: &Identity, scope: &str, action: &str, specific: &str) -> Result<bool, RevokedError> {
         let access = self.access(caller)?;
         if access.is_everything() {
             return Ok(true);
@@ -219,7 +293,7 @@ impl Authority {
         let wanted = Claim::of(scope, action, specific);
         let own = match &caller.subject {
             Subject::User(name) => own_rights(Some(name), !caller.restrictions.is_empty()),
-            Subject::Account(holder) => holder.own_rights(),
+            Subject::Account(holder) => own_rights_of(holder),
             _ => own_rights(None, false),
         };
         Ok(access.grants(&wanted, &own))
@@ -241,7 +315,7 @@ impl Authority {
         let keys = read_keys(&self.directory)?.ok_or_else(|| self.directory.missing_keys())?;
         new_keys(&self.directory, &lock, keys.rotated(clock::now())?)?;
         drop(lock);
-        self.reload().map(|_| ())
+        self.reload_file(AuthFile::TokenKeys).map(|_| ())
     }
 }
 
@@ -256,11 +330,33 @@ fn read_keys(directory: &Directory) -> Result<Option<KeyRing>, StoreError> {
     KeyRing::parse(&text).map(Some).map_err(|(line, reason)| directory.invalid_keys(line, reason))
 }
 
-fn read_issuers(directory: &Directory, options: &AuthOptions) -> Result<Option<Issuers>, StoreError> {
+/// The issuer's keys as they are in the file; those that were read before if it says the same.
+fn read_issuers(
+    directory: &Directory,
+    options: &AuthOptions,
+    last: Option<Arc<Issuers>>,
+) -> Result<Option<Arc<Issuers>>, StoreError> {
     let Some(issuer) = &options.issuer else { return Ok(None) };
     let text = directory.read_foreign(&issuer.jwks)?;
+    if let Some(last) = last.filter(|last| last.is_of(&text)) {
+        return Ok(Some(last));
+    }
     let invalid = |(line, column, reason)| StoreError::Invalid { path: issuer.jwks.clone(), line, column, reason };
-    Issuers::parse(issuer, text).map(Some).map_err(invalid)
+    let issuers = Issuers::parse(issuer, text).map_err(invalid)?;
+    let skipped = issuers.skipped();
+    if !skipped.is_empty() {
+        tracing::warn!(file = %issuer.jwks.display(), skipped = skipped.join("; "), "keys that are of no use here");
+    }
+    Ok(Some(Arc::new(issuers)))
+}
+
+/// The keys, which are made if they are missing.
+fn first_keys(directory: &Directory) -> Result<KeyRing, StoreError> {
+    let lock = directory.lock()?;
+    match read_keys(directory)? {
+        Some(keys) => Ok(keys),
+        None => new_keys(directory, &lock, KeyRing::make(clock::now())?),
+    }
 }
 
 fn new_keys(directory: &Directory, lock: &Lock, keys: KeyRing) -> Result<KeyRing, StoreError> {

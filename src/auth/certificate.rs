@@ -12,6 +12,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::principal::Principal;
+use crate::clock;
 
 /// Where in a client's certificate its name is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,9 +37,10 @@ impl ClientCertificate {
     /// Whom it stands for and when it ends; nothing if it stands for nobody, or not now.
     pub(super) fn holder(&self, name: CertificateName, now: Timestamp) -> Option<(Principal, Timestamp)> {
         let (_, certificate) = X509Certificate::from_der(&self.0).ok()?;
-        let time = |at: x509_parser::time::ASN1Time| Timestamp::from_second(at.timestamp()).ok();
+        // A certificate that never expires (RFC 5280) has a time that cannot be told.
+        let time = |at: x509_parser::time::ASN1Time| clock::at_second(at.timestamp());
         let validity = certificate.validity();
-        let (from, until) = (time(validity.not_before)?, time(validity.not_after)?);
+        let (from, until) = (time(validity.not_before), time(validity.not_after));
         if now < from || until < now {
             return None;
         }
@@ -143,6 +145,16 @@ mod tests {
             });
             assert_eq!(holder(&certificate, CertificateName::Alternative).as_deref(), expected);
         }
+    }
+
+    #[test]
+    fn a_certificate_that_never_expires_is_good() {
+        let certificate = certificate(|params| {
+            params.distinguished_name.push(DnType::CommonName, "alice");
+            params.not_after = date_time_ymd(9999, 12, 31);
+        });
+        let (_, until) = certificate.holder(CertificateName::Common, at("2026-01-01T00:00:00Z")).unwrap();
+        assert!(until >= at("9999-12-30T00:00:00Z"));
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why a header is not a credential; both are answered with 401.
+/// Why something is not a credential; answered with 401.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialError {
     /// The first word is neither `Basic` nor `Bearer`.
@@ -45,6 +45,9 @@ pub enum CredentialError {
     /// Bearer without a token behind it.
     #[error("Authorization: Bearer must carry a token")]
     Bearer,
+    /// A token beyond [`MAX_TOKEN_BYTES`](super::MAX_TOKEN_BYTES).
+    #[error("the token is longer than 16 KiB")]
+    TooLong,
 }
 
 /// What a caller shows.

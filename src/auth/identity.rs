@@ -1,7 +1,7 @@
 //! Who has been let in, and what is needed to look again later.
 //!
-//! Contract: an [`Identity`] is a fact about the past (these credentials were good then). What its holder may see and do
-//! is asked of the [`Authority`](super::Authority) whenever that has changed; nothing here grants anything.
+//! Contract: an [`Identity`] is a fact about the past (these credentials were good then). What its holder may see and
+//! do is asked of the [`Authority`](super::Authority) whenever that has changed; nothing here grants anything.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::account::{Holder, Stamps};
 use super::claim::Claim;
-use super::directory::{Holder, Stamps};
 use super::keys::Stamp;
 use super::principal::Principal;
 
 /// Why somebody who was let in is so no more. The text may be told to the client.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-pub enum Revoked {
+pub enum RevokedError {
     /// The user does not exist any more.
     #[error("user removed")]
     UserRemoved,
@@ -70,6 +70,13 @@ pub(super) struct Witness {
     pub(super) stamp: Stamp,
 }
 
+/// The key that has signed a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Signer {
+    pub(super) id: Box<str>,
+    pub(super) stamp: Stamp,
+}
+
 /// What the rights of somebody hang on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Conditions {
@@ -77,8 +84,11 @@ pub(super) struct Conditions {
     pub(super) own: Option<Witness>,
     /// The secrets of those who issued the token, if they are somebody else.
     pub(super) grantors: Vec<Witness>,
-    /// The id of the key that signed the token, if it is one of ours.
-    pub(super) key: Option<Box<str>>,
+    /// The key that signed the token, if it is one of ours.
+    pub(super) key: Option<Signer>,
+    /// When whoever vouched for somebody from outside (another issuer, an authority of certificates) does so no more.
+    /// No token that was got with these credentials, or with such a token, lives longer.
+    pub(super) until: Option<Timestamp>,
     /// The secrets of users of the endpoint.
     pub(super) endpoint: Option<Arc<Stamps>>,
 }

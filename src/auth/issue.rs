@@ -1,7 +1,7 @@
 //! Issuing and reading tokens.
 //!
-//! Contract: a token never has more rights than its subject, nor fewer restrictions than the token that it was got with.
-//! Restrictions are looked up again at every use, so a role that loses a claim takes it from tokens too.
+//! Contract: a token never has more rights than its subject, nor fewer restrictions than the token that it was got
+//! with. Restrictions are looked up again at every use, so a role that loses a claim takes it from tokens too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,12 @@ use thiserror::Error;
 use super::authority::Authority;
 use super::claim::{Claim, ClaimError};
 use super::credential::Secret;
-use super::identity::{Conditions, Identity, Restriction, Revoked, Subject, Witness};
+use super::identity::{Conditions, Identity, Restriction, RevokedError, Signer, Subject, Witness};
 use super::issuers::Outsider;
 use super::principal::{Principal, PrincipalError, PrincipalKind};
 use super::state::State;
-use super::token::{self, Grantor, ISSUER, MAX_TOKEN_BYTES, Payload, TokenFault};
+use super::token::{self, Grantor, ISSUER, MAX_TOKEN_BYTES, Payload, TokenError};
+use crate::clock;
 
 /// How many times rights may be narrowed, and how many may stand behind a token.
 const MAX_LINKS: usize = 8;
@@ -28,7 +29,7 @@ pub struct TokenRequest {
     /// How long it shall live ([`parse_ttl`](super::parse_ttl) reads a text).
     pub ttl: Option<Duration>,
     /// Only these roles; none means all. Those that no role of the subject contains are left out silently, as in DRP;
-    /// so are empty names.
+    /// so are empty names, if there are others.
     pub roles: Vec<String>,
     /// Only this scope; if any of the three is given, the others are `*`.
     pub scope: Option<String>,
@@ -40,7 +41,7 @@ pub struct TokenRequest {
 
 /// Why a token is not issued.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum TokenError {
+pub enum IssueError {
     /// The caller may not.
     #[error("requires: {scope} {action} {specific}")]
     Forbidden {
@@ -53,7 +54,7 @@ pub enum TokenError {
     },
     /// The caller's own credentials are not good any more.
     #[error(transparent)]
-    Revoked(#[from] Revoked),
+    Revoked(#[from] RevokedError),
     /// There is no such user. Only told to those who may issue tokens for it.
     #[error("there is no user {name:?}")]
     UnknownUser {
@@ -66,6 +67,9 @@ pub enum TokenError {
     /// Not a claim.
     #[error(transparent)]
     Claim(#[from] ClaimError),
+    /// A list of roles that names none: it must not mean all.
+    #[error("roles: expected names, as a comma list")]
+    Roles,
     /// Too long a life.
     #[error("ttl: a token may live for {} s at most", longest.as_secs())]
     Ttl {
@@ -120,14 +124,14 @@ impl Authority {
     /// Issues a token for a user; the caller needs `users/token/NAME`, which every user has for itself.
     ///
     /// # Errors
-    /// [`TokenError`].
+    /// [`IssueError`].
     pub fn issue(
         &self,
         caller: &Identity,
         for_user: &str,
         request: &TokenRequest,
         now: Timestamp,
-    ) -> Result<Issued, TokenError> {
+    ) -> Result<Issued, IssueError> {
         self.require(caller, "users", for_user)?;
         let subject = self.user_subject(for_user)?;
         self.mint(Some(caller), subject, request, now)
@@ -136,14 +140,14 @@ impl Authority {
     /// Issues a token for a machine's agent; the caller needs `machines/token/UUID`, which a machine has for itself.
     ///
     /// # Errors
-    /// [`TokenError`].
+    /// [`IssueError`].
     pub fn issue_machine(
         &self,
         caller: &Identity,
         uuid: &str,
         request: &TokenRequest,
         now: Timestamp,
-    ) -> Result<Issued, TokenError> {
+    ) -> Result<Issued, IssueError> {
         let principal = Principal::runner(uuid)?;
         self.require(caller, "machines", principal.name())?;
         self.mint(Some(caller), (principal, None), request, now)
@@ -152,13 +156,13 @@ impl Authority {
     /// Issues a token on the word of whoever holds the data directory (the command line).
     ///
     /// # Errors
-    /// [`TokenError`].
+    /// [`IssueError`].
     pub fn issue_local(
         &self,
         subject: &Principal,
         request: &TokenRequest,
         now: Timestamp,
-    ) -> Result<Issued, TokenError> {
+    ) -> Result<Issued, IssueError> {
         let subject = match subject.kind() {
             PrincipalKind::User => self.user_subject(subject.name())?,
             PrincipalKind::Runner | PrincipalKind::Plugin => (subject.clone(), None),
@@ -166,12 +170,12 @@ impl Authority {
         self.mint(None, subject, request, now)
     }
 
-    /// Reads a token and says what it is good for, or exactly why it is not. For the command line: a remote caller is told
-    /// neither.
+    /// Reads a token and says what it is good for, or exactly why it is not. For the command line: a remote caller is
+    /// told neither.
     ///
     /// # Errors
-    /// [`TokenFault`].
-    pub fn inspect(&self, token: &Secret, now: Timestamp) -> Result<TokenInfo, TokenFault> {
+    /// [`TokenError`].
+    pub fn inspect(&self, token: &Secret, now: Timestamp) -> Result<TokenInfo, TokenError> {
         let state = self.state.load();
         let header = token::read_header(token)?;
         let (payload, key) = token::verify(&state.keys, token, &header, now)?;
@@ -180,7 +184,7 @@ impl Authority {
         Ok(info(&state, &payload, &identity))
     }
 
-    pub(super) fn verify_token(&self, token: &Secret, now: Timestamp) -> Result<Identity, TokenFault> {
+    pub(super) fn verify_token(&self, token: &Secret, now: Timestamp) -> Result<Identity, TokenError> {
         let state = self.state.load();
         let header = token::read_header(token)?;
         if let Some(issuers) = state.issuers.as_ref().filter(|issuers| issuers.know(&header)) {
@@ -192,16 +196,16 @@ impl Authority {
         Ok(identity)
     }
 
-    fn require(&self, caller: &Identity, scope: &'static str, specific: &str) -> Result<(), TokenError> {
+    fn require(&self, caller: &Identity, scope: &'static str, specific: &str) -> Result<(), IssueError> {
         if self.permits(caller, scope, "token", specific)? {
             return Ok(());
         }
-        Err(TokenError::Forbidden { scope, action: "token", specific: specific.to_owned() })
+        Err(IssueError::Forbidden { scope, action: "token", specific: specific.to_owned() })
     }
 
-    fn user_subject(&self, name: &str) -> Result<(Principal, Option<Witness>), TokenError> {
+    fn user_subject(&self, name: &str) -> Result<(Principal, Option<Witness>), IssueError> {
         let state = self.state.load();
-        let (_, witness) = state.user(name).ok_or_else(|| TokenError::UnknownUser { name: name.to_owned() })?;
+        let (_, witness) = state.user(name).ok_or_else(|| IssueError::UnknownUser { name: name.to_owned() })?;
         Ok((Principal::user(name)?, Some(witness)))
     }
 
@@ -211,61 +215,68 @@ impl Authority {
         (principal, own): (Principal, Option<Witness>),
         request: &TokenRequest,
         now: Timestamp,
-    ) -> Result<Issued, TokenError> {
+    ) -> Result<Issued, IssueError> {
+        let until = caller.and_then(|caller| caller.conditions.until);
         let expires_at = self.expiry(request.ttl, now)?;
+        let expires_at = until.map_or(expires_at, |until| until.min(expires_at));
         let payload = Payload {
             iss: ISSUER.to_owned(),
             sub: principal.to_string(),
             iat: now.as_second(),
             exp: expires_at.as_second(),
-            jti: token::unique_id().map_err(|_| TokenError::Random)?,
+            jti: token::unique_id().map_err(|_| IssueError::Random)?,
             stamp: own.as_ref().map(|own| own.stamp),
             by: grantors(caller, own.as_ref())?,
             only: restrictions(caller, request)?,
+            until: until.map(Timestamp::as_second),
         };
         let state = self.state.load();
         let token = token::sign(&state.keys, &payload);
         if token.expose().len() > MAX_TOKEN_BYTES {
-            return Err(TokenError::TooLarge);
+            return Err(IssueError::TooLarge);
         }
-        let key = state.keys.current().id.clone();
+        let key = state.keys.current();
+        let key = Signer { id: key.id.clone(), stamp: key.stamp };
         let identity = identity(&payload, key).expect("what was just written is well formed");
         Ok(Issued { token, expires_at, info: info(&state, &payload, &identity) })
     }
 
     /// Whole seconds, as a token has them.
-    fn expiry(&self, ttl: Option<Duration>, now: Timestamp) -> Result<Timestamp, TokenError> {
+    fn expiry(&self, ttl: Option<Duration>, now: Timestamp) -> Result<Timestamp, IssueError> {
         let longest = self.options.max_token_ttl;
         let ttl = ttl.unwrap_or(self.options.token_ttl.min(longest));
         let at = i64::try_from(ttl.as_secs()).ok().and_then(|ttl| now.as_second().checked_add(ttl));
         let at = at.filter(|_| ttl <= longest).and_then(|at| Timestamp::from_second(at).ok());
-        at.ok_or(TokenError::Ttl { longest })
+        at.ok_or(IssueError::Ttl { longest })
     }
 }
 
 /// Who stands behind a token: whoever stood behind the caller's, and the caller if it is for somebody else.
-fn grantors(caller: Option<&Identity>, own: Option<&Witness>) -> Result<Vec<Grantor>, TokenError> {
+fn grantors(caller: Option<&Identity>, own: Option<&Witness>) -> Result<Vec<Grantor>, IssueError> {
     let Some(conditions) = caller.map(|caller| &caller.conditions) else { return Ok(Vec::new()) };
     let mut by: Vec<&Witness> = conditions.grantors.iter().collect();
     by.extend(conditions.own.as_ref());
     by.retain(|witness| own.is_none_or(|own| own.user != witness.user));
     by.dedup();
     if by.len() > MAX_LINKS {
-        return Err(TokenError::TooLarge);
+        return Err(IssueError::TooLarge);
     }
     Ok(by.into_iter().map(|witness| Grantor { user: witness.user.to_string(), stamp: witness.stamp }).collect())
 }
 
 /// The caller's own restrictions and the one that it asks for, each once.
-fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec<Restriction>, TokenError> {
+fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec<Restriction>, IssueError> {
     let mut all: Vec<Restriction> = caller.map(|caller| caller.restrictions.to_vec()).unwrap_or_default();
     let roles: Vec<String> = request.roles.iter().filter(|role| !role.is_empty()).cloned().collect();
+    if roles.is_empty() && !request.roles.is_empty() {
+        return Err(IssueError::Roles);
+    }
     let wanted = Restriction { roles: (!roles.is_empty()).then_some(roles), claim: wanted_claim(request)? };
     if (wanted.roles.is_some() || wanted.claim.is_some()) && !all.contains(&wanted) {
         all.push(wanted);
     }
     if all.len() > MAX_LINKS {
-        return Err(TokenError::TooLarge);
+        return Err(IssueError::TooLarge);
     }
     Ok(all)
 }
@@ -281,12 +292,12 @@ fn wanted_claim(request: &TokenRequest) -> Result<Option<Claim>, ClaimError> {
 }
 
 /// Who a token that was verified makes its bearer.
-fn identity(payload: &Payload, key: Box<str>) -> Result<Identity, TokenFault> {
-    let principal: Principal = payload.sub.parse().map_err(|_| TokenFault::Malformed("no principal"))?;
+fn identity(payload: &Payload, key: Signer) -> Result<Identity, TokenError> {
+    let principal: Principal = payload.sub.parse().map_err(|_| TokenError::Malformed("no principal"))?;
     let name: Arc<str> = principal.name().into();
     let own = payload.stamp.map(|stamp| Witness { user: Arc::clone(&name), stamp });
     let subject = match principal.kind() {
-        PrincipalKind::User if own.is_none() => return Err(TokenFault::Malformed("no stamp")),
+        PrincipalKind::User if own.is_none() => return Err(TokenError::Malformed("no stamp")),
         PrincipalKind::User => Subject::User(name),
         PrincipalKind::Runner => Subject::Runner(name),
         PrincipalKind::Plugin => Subject::Plugin(name),
@@ -294,28 +305,34 @@ fn identity(payload: &Payload, key: Box<str>) -> Result<Identity, TokenFault> {
     let grantors = payload.by.iter().map(|by| Witness { user: by.user.as_str().into(), stamp: by.stamp }).collect();
     Ok(Identity {
         principal,
-        expires_at: Timestamp::from_second(payload.exp).ok(),
+        expires_at: Some(clock::at_second(payload.exp)),
         subject,
-        conditions: Conditions { own, grantors, key: Some(key), ..Conditions::default() },
+        conditions: Conditions {
+            own,
+            grantors,
+            key: Some(key),
+            until: payload.until.map(clock::at_second),
+            ..Conditions::default()
+        },
         restrictions: payload.only.clone().into(),
     })
 }
 
 /// Who a token of another issuer makes its bearer: a user of the store, or one with the roles that the issuer says.
-fn outsider(state: &State, outsider: Outsider) -> Result<Identity, TokenFault> {
+fn outsider(state: &State, outsider: Outsider) -> Result<Identity, TokenError> {
     let name = outsider.user.as_str();
-    let principal = Principal::user(name).map_err(|_| TokenFault::Malformed("no principal"))?;
+    let principal = Principal::user(name).map_err(|_| TokenError::Malformed("no principal"))?;
     let (subject, own) = if let Some(roles) = outsider.roles {
         (Subject::External { name: name.into(), roles: roles.into() }, None)
     } else {
-        let (_, witness) = state.user(name).ok_or(TokenFault::Revoked(Revoked::UserRemoved))?;
+        let (_, witness) = state.user(name).ok_or(TokenError::Revoked(RevokedError::UserRemoved))?;
         (Subject::User(Arc::clone(&witness.user)), Some(witness))
     };
     Ok(Identity {
         principal,
         expires_at: Some(outsider.expires_at),
         subject,
-        conditions: Conditions { own, ..Conditions::default() },
+        conditions: Conditions { own, until: Some(outsider.expires_at), ..Conditions::default() },
         restrictions: Arc::default(),
     })
 }
@@ -324,7 +341,7 @@ fn info(state: &State, payload: &Payload, identity: &Identity) -> TokenInfo {
     let roles = identity.restrictions.iter().rev().find_map(|restriction| restriction.roles.as_ref());
     TokenInfo {
         principal: identity.principal.clone(),
-        issued_at: Timestamp::from_second(payload.iat).unwrap_or(Timestamp::UNIX_EPOCH),
+        issued_at: clock::at_second(payload.iat),
         expires_at: identity.expires_at.unwrap_or(Timestamp::UNIX_EPOCH),
         roles: roles.map(|roles| state.effective_roles(&identity.subject, &identity.restrictions, roles)),
         only: identity.restrictions.iter().filter_map(|restriction| restriction.claim.clone()).collect(),

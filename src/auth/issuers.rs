@@ -1,9 +1,9 @@
 //! Tokens that somebody else issued: an identity provider whose public keys are in a JWKS file.
 //!
-//! Contract: pure, told the time. A key's type settles its one algorithm (RSA: RS256, P-256: ES256, Ed25519: `EdDSA`);
-//! symmetric keys are refused, so a public key can never be used as an HMAC key. A token must name a key of the file, must
-//! expire, and must be meant for us: issuer and audience have to be those that are configured. Their clock is not ours, so
-//! there is a minute's leeway.
+//! Contract: pure, told the time. A key's type settles its one algorithm (RSA: RS256, P-256: ES256, Ed25519:
+//! `EdDSA`); symmetric keys are skipped, so a public key can never be used as an HMAC key. A token is verified by the
+//! key that it names; if there is none, by trying those without an id. It must expire, and must be meant for us:
+//! issuer and audience have to be those that are configured. Their clock is not ours, so there is a minute's leeway.
 //!
 //! The file is read with the rest of the store and whenever it changes; nothing is fetched.
 
@@ -12,9 +12,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hashbrown::HashMap;
 use jiff::Timestamp;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode};
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -22,7 +21,8 @@ use serde_json::Value;
 
 use super::credential::Secret;
 use super::principal::check_name;
-use super::token::TokenFault;
+use super::token::TokenError;
+use crate::clock;
 
 /// How far an issuer's clock may be off.
 const LEEWAY: Duration = Duration::from_mins(1);
@@ -43,6 +43,8 @@ pub struct IssuerOptions {
 }
 
 struct IssuerKey {
+    /// Nothing if it is to be tried for every token whose key it may be.
+    id: Option<String>,
     algorithm: Algorithm,
     verifying: DecodingKey,
 }
@@ -52,7 +54,13 @@ pub(super) struct Issuers {
     options: IssuerOptions,
     /// As it was read, to tell whether it has changed.
     text: String,
-    keys: HashMap<String, IssuerKey>,
+    keys: Vec<IssuerKey>,
+    skipped: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<Value>,
 }
 
 /// What a token of an issuer says.
@@ -70,40 +78,64 @@ impl Issuers {
     /// # Errors
     /// Line, column and what is wrong.
     pub(super) fn parse(options: &IssuerOptions, text: String) -> Result<Self, (usize, usize, String)> {
-        let set: JwkSet = serde_json::from_str(&text).map_err(|e| (e.line(), e.column(), "not a JWKS".to_owned()))?;
-        let mut keys = HashMap::new();
-        for jwk in &set.keys {
-            let Some(key) = issuer_key(jwk).map_err(|reason| (1, 1, reason.to_owned()))? else { continue };
-            let id = jwk.common.key_id.clone().ok_or_else(|| (1, 1, "a key has no kid".to_owned()))?;
-            if keys.insert(id.clone(), key).is_some() {
-                return Err((1, 1, format!("two keys have the kid {id:?}")));
+        let set: KeySet = serde_json::from_str(&text).map_err(|e| (e.line(), e.column(), "not a JWKS".to_owned()))?;
+        let (mut keys, mut skipped) = (Vec::new(), Vec::new());
+        for (at, value) in set.keys.iter().enumerate() {
+            match issuer_key(value) {
+                Ok(key) => keys.push(key),
+                Err(reason) => skipped.push(format!("key {}: {reason}", at + 1)),
             }
         }
         if keys.is_empty() {
-            return Err((1, 1, "no key that can be used: expected RSA, EC P-256 or Ed25519".to_owned()));
+            let reason = "no key that can be used: expected RSA, EC P-256 or Ed25519";
+            return Err((1, 1, std::iter::once(reason.to_owned()).chain(skipped).collect::<Vec<_>>().join("; ")));
         }
-        Ok(Self { options: options.clone(), text, keys })
+        Ok(Self { options: options.clone(), text, keys, skipped })
     }
 
-    /// Whether a token names one of these keys.
+    /// Whether it was read from this text.
+    pub(super) fn is_of(&self, text: &str) -> bool {
+        self.text == text
+    }
+
+    /// Keys that are of no use, each with the reason.
+    pub(super) fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+
+    /// Whether a token may be signed by one of these keys.
     pub(super) fn know(&self, header: &Header) -> bool {
-        header.kid.as_ref().is_some_and(|id| self.keys.contains_key(id))
+        self.candidates(header).next().is_some()
+    }
+
+    /// The keys with the id that a token names; where there is none, those without an id.
+    fn candidates<'h>(&'h self, header: &'h Header) -> impl Iterator<Item = &'h IssuerKey> {
+        let named = self.keys.iter().any(|key| key.id == header.kid);
+        let id = if named { header.kid.as_ref() } else { None };
+        self.keys.iter().filter(move |key| key.id.as_ref() == id && key.algorithm == header.alg)
     }
 
     /// Verifies a token whose header has been read.
-    pub(super) fn verify(&self, token: &Secret, header: &Header, now: Timestamp) -> Result<Outsider, TokenFault> {
-        let key = header.kid.as_ref().and_then(|id| self.keys.get(id)).ok_or(TokenFault::UnknownKey)?;
+    pub(super) fn verify(&self, token: &Secret, header: &Header, now: Timestamp) -> Result<Outsider, TokenError> {
         if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
-            return Err(TokenFault::Malformed("unexpected header"));
+            return Err(TokenError::Malformed("unexpected header"));
         }
-        let claims = decode::<Claims>(token.expose(), &key.verifying, &self.validation(key.algorithm));
-        let Claims(claims) = claims.map_err(|e| super::token::fault(&e))?.claims;
+        let mut verdict = Err(TokenError::UnknownKey);
+        for key in self.candidates(header) {
+            verdict = decode::<Claims>(token.expose(), &key.verifying, &self.validation(key.algorithm))
+                .map_err(|e| super::token::fault(&e));
+            if !matches!(verdict, Err(TokenError::BadSignature)) {
+                break;
+            }
+        }
+        let Claims(claims) = verdict?.claims;
         let expires_at = check_times(&claims, now)?;
         let user = self.user(&claims)?;
         Ok(Outsider { user, roles: self.roles(&claims)?, expires_at })
     }
 
-    /// Allows the key's own algorithm and no other. The times are left to [`check_times`], which is told what time it is.
+    /// Allows the key's own algorithm and no other. The times are left to [`check_times`], which is told what time it
+    /// is.
     fn validation(&self, algorithm: Algorithm) -> Validation {
         let mut validation = Validation::new(algorithm);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
@@ -113,13 +145,13 @@ impl Issuers {
         validation
     }
 
-    fn user(&self, claims: &BTreeMap<String, Value>) -> Result<String, TokenFault> {
+    fn user(&self, claims: &BTreeMap<String, Value>) -> Result<String, TokenError> {
         let name = at(claims, &self.options.user_claim).and_then(Value::as_str);
         let name = name.filter(|name| check_name(name).is_ok());
-        name.map(ToOwned::to_owned).ok_or(TokenFault::Malformed("no user's name"))
+        name.map(ToOwned::to_owned).ok_or(TokenError::Malformed("no user's name"))
     }
 
-    fn roles(&self, claims: &BTreeMap<String, Value>) -> Result<Option<Vec<String>>, TokenFault> {
+    fn roles(&self, claims: &BTreeMap<String, Value>) -> Result<Option<Vec<String>>, TokenError> {
         let Some(claim) = &self.options.roles_claim else { return Ok(None) };
         let listed = match at(claims, claim) {
             None | Some(Value::Null) => return Ok(Some(Vec::new())),
@@ -127,7 +159,7 @@ impl Issuers {
             Some(Value::String(role)) => Some(vec![role.clone()]),
             Some(_) => None,
         };
-        listed.map(Some).ok_or(TokenFault::Malformed("roles are not a list of names"))
+        listed.map(Some).ok_or(TokenError::Malformed("roles are not a list of names"))
     }
 }
 
@@ -139,46 +171,48 @@ impl PartialEq for Issuers {
 
 impl fmt::Debug for Issuers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.keys.keys()).finish()
+        f.debug_list().entries(self.keys.iter().map(|key| &key.id)).finish()
     }
 }
 
-/// The key that a JWK is, with its algorithm; nothing if it is for something else.
-fn issuer_key(jwk: &Jwk) -> Result<Option<IssuerKey>, &'static str> {
+/// The key that a JWK is, with its algorithm.
+///
+/// # Errors
+/// Why it is of no use.
+fn issuer_key(value: &Value) -> Result<IssuerKey, &'static str> {
+    let jwk: Jwk = Jwk::deserialize(value).map_err(|_| "not a key of a known type")?;
     let algorithm = match &jwk.algorithm {
         AlgorithmParameters::OctetKey(_) => return Err("a symmetric key (kty oct) has no place in a JWKS"),
-        _ if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) => return Ok(None),
+        _ if matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption)) => return Err("it is for encryption"),
         AlgorithmParameters::RSA(_) => Algorithm::RS256,
         AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => Algorithm::ES256,
         AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
-        _ => return Ok(None),
+        _ => return Err("its type or curve is not supported"),
     };
     if jwk.common.key_algorithm.is_some_and(|said| said != algorithm.into()) {
-        return Ok(None);
+        return Err("its algorithm is not supported");
     }
-    let verifying = DecodingKey::from_jwk(jwk).map_err(|_| "a key is not readable")?;
-    Ok(Some(IssuerKey { algorithm, verifying }))
+    let verifying = DecodingKey::from_jwk(&jwk).map_err(|_| "it is not readable")?;
+    Ok(IssuerKey { id: jwk.common.key_id, algorithm, verifying })
 }
 
-fn check_times(claims: &BTreeMap<String, Value>, now: Timestamp) -> Result<Timestamp, TokenFault> {
+fn check_times(claims: &BTreeMap<String, Value>, now: Timestamp) -> Result<Timestamp, TokenError> {
     let number = |name: &str| match claims.get(name) {
         None => Ok(None),
-        Some(value) => value.as_f64().map(Some).ok_or(TokenFault::Malformed("a time is not a number")),
+        Some(value) => value.as_f64().map(Some).ok_or(TokenError::Malformed("a time is not a number")),
     };
-    let stamp = |seconds: f64| {
-        let nanos = Duration::try_from_secs_f64(seconds).ok();
-        let stamp = nanos.and_then(|since| Timestamp::UNIX_EPOCH.checked_add(since).ok());
-        stamp.ok_or(TokenFault::Malformed("a time out of range"))
-    };
-    let expires = stamp(number("exp")?.ok_or(TokenFault::Malformed("no exp"))?)?;
+    // A time that cannot be told is as good as the nearest that can; parts of a second are of no account.
+    #[expect(clippy::cast_possible_truncation, reason = "saturates, as is wanted")]
+    let stamp = |seconds: f64| clock::at_second(seconds as i64);
+    let expires = stamp(number("exp")?.ok_or(TokenError::Malformed("no exp"))?);
     if expires.saturating_add(LEEWAY).unwrap_or(expires) <= now {
-        return Err(TokenFault::Expired { at: expires });
+        return Err(TokenError::Expired { at: expires });
     }
     for name in ["nbf", "iat"] {
         if let Some(seconds) = number(name)? {
-            let from = stamp(seconds)?;
+            let from = stamp(seconds);
             if from > now.saturating_add(LEEWAY).unwrap_or(now) {
-                return Err(TokenFault::Future { at: from });
+                return Err(TokenError::Future { at: from });
             }
         }
     }

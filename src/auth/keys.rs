@@ -16,6 +16,9 @@ use subtle::ConstantTimeEq;
 /// The shortest key that is taken, as RFC 7518 wants for HS256.
 const MIN_KEY_BYTES: usize = 32;
 
+/// Why a secret is no key.
+const UNUSABLE: &str = "a key's secret must have 32 bytes or more";
+
 /// How many keys a ring has: the current and the previous.
 const RING: usize = 2;
 
@@ -31,7 +34,9 @@ impl Hasher {
     }
 
     fn new(key: &[u8]) -> Self {
-        Self(EncodingKey::from_secret(key))
+        // HMAC fills keys up with zeros, so this is the same as no key at all, which the crate does not take.
+        let key = if key.is_empty() { &[0] } else { key };
+        Self(EncodingKey::from_secret(key).expect("it is not empty"))
     }
 
     /// HMAC-SHA256 over the parts, each with its length in front so that they cannot run into one another.
@@ -120,6 +125,8 @@ struct StoredRing {
 #[derive(Clone)]
 pub(super) struct Key {
     pub(super) id: Box<str>,
+    /// Stands for the key where it is to be seen whether it is still the same.
+    pub(super) stamp: Stamp,
     pub(super) signing: EncodingKey,
     pub(super) verifying: DecodingKey,
 }
@@ -203,12 +210,13 @@ impl Key {
         }
         let secret = URL_SAFE_NO_PAD.decode(&stored.secret).map_err(|_| "a key's secret must be URL-safe base64")?;
         if secret.len() < MIN_KEY_BYTES {
-            return Err("a key's secret must have 32 bytes or more");
+            return Err(UNUSABLE);
         }
         Ok(Self {
             id: stored.id.as_str().into(),
-            signing: EncodingKey::from_secret(&secret),
-            verifying: DecodingKey::from_secret(&secret),
+            stamp: Stamp::of(&secret),
+            signing: EncodingKey::from_secret(&secret).map_err(|_| UNUSABLE)?,
+            verifying: DecodingKey::from_secret(&secret).map_err(|_| UNUSABLE)?,
         })
     }
 }
@@ -239,7 +247,11 @@ mod tests {
     #[test]
     fn the_hash_is_hmac_sha_256() {
         // RFC 4231, test case 2, over a message without the length that `hash` puts in front.
-        let text = crypto::sign(b"what do ya want for nothing?", &EncodingKey::from_secret(b"Jefe"), Algorithm::HS256);
+        let text = crypto::sign(
+            b"what do ya want for nothing?",
+            &EncodingKey::from_secret(b"Jefe").unwrap(),
+            Algorithm::HS256,
+        );
         let bytes = URL_SAFE_NO_PAD.decode(text.unwrap()).unwrap();
         assert_eq!(bytes[..4], [0x5b, 0xdc, 0xc1, 0x46]);
         let hasher = Hasher::new(b"k");

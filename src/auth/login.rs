@@ -1,37 +1,31 @@
 //! Letting people in.
 //!
-//! A token costs one HMAC. A password costs a hash of tens of milliseconds and 19 MiB: so a right one is known again for a
-//! minute by a keyed hash (drpcli -x sends it with every request), wrong ones are held back by [`Throttle`], and
-//! [`Authority::login`] hashes on a few threads of its own that yield to all others, those who deliver above all.
+//! A token costs one HMAC. A password costs a hash of tens of milliseconds and 19 MiB: so a right one is known again
+//! by a keyed hash for a minute after its last use (drpcli -x sends it with every request), equal ones that come
+//! together are hashed once, wrong ones are held back by user and network, and [`Authority::login`] hashes on a few
+//! threads of its own, in an order that lets nobody shut out others.
 //!
-//! Contract: an unknown user costs the same as a known one. Nobody is told which it was, and nothing that was sent shows
-//! in an error. What a login costs is accounted even if the caller does not wait for the end of it.
+//! Contract: an unknown user costs the same as a known one. Nobody is told which it was, and nothing that was sent
+//! shows in an error. What a password costs is accounted even if the caller does not wait for the end of it.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::sync::oneshot;
 
-use super::authority::{AuthOptions, Authority};
+use super::authority::Authority;
 use super::certificate::ClientCertificate;
 use super::credential::{Credential, CredentialError, Secret};
-use super::hashers::Hashers;
+use super::desk::Desk;
 use super::identity::{Conditions, Identity, Subject, Witness};
-use super::keys::Hasher;
 use super::password::{MAX_PASSWORD_BYTES, PasswordHash};
 use super::principal::{Principal, PrincipalKind};
-use super::store::StoreError;
-use super::throttle::Throttle;
+use super::queue::{Attempt, Verdict};
+use super::throttle::{Held, Outcome};
+use super::token::MAX_TOKEN_BYTES;
 use crate::clock;
-
-/// How many right passwords are known at once.
-const CACHE_ENTRIES: usize = 4096;
 
 /// Why somebody is not let in. No variant tells whether the user exists.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -82,73 +76,38 @@ impl AuthError {
     }
 }
 
-/// A password that was right a moment ago.
+/// A password that somebody else checks. It counts as wrong only if [`PasswordAttempt::ended`] says so.
 #[derive(Debug)]
-struct Cached {
-    until: Timestamp,
-}
-
-/// What logging in needs besides the store.
-pub(super) struct Logins {
-    /// Ends with the process; keys the cache and the throttle.
-    hasher: Hasher,
-    cache: Mutex<HashMap<[u8; 32], Cached>>,
-    throttle: Mutex<Throttle>,
-    /// Verified for unknown users while nobody at all has a password.
-    decoy: PasswordHash,
-    hashers: Hashers,
-}
-
-impl fmt::Debug for Logins {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Logins").finish_non_exhaustive()
-    }
-}
-
-impl Logins {
-    pub(super) fn new(options: &AuthOptions) -> Result<Self, StoreError> {
-        let started = Hashers::start(options.hash_workers, options.hash_queue);
-        Ok(Self {
-            hasher: Hasher::random()?,
-            cache: Mutex::default(),
-            throttle: Mutex::new(Throttle::new(options.throttle)),
-            decoy: PasswordHash::make("nobody has this password")?,
-            hashers: started.map_err(StoreError::Threads)?,
-        })
-    }
-
-    fn knows(&self, key: &[u8; 32], now: Timestamp) -> bool {
-        self.cache.lock().get(key).is_some_and(|cached| now < cached.until)
-    }
-
-    fn remember(&self, key: [u8; 32], now: Timestamp, lifetime: Duration) {
-        let Ok(until) = now.checked_add(lifetime) else { return };
-        let mut cache = self.cache.lock();
-        if cache.len() >= CACHE_ENTRIES {
-            cache.retain(|_, cached| now < cached.until);
-        }
-        if cache.len() >= CACHE_ENTRIES {
-            cache.clear();
-        }
-        cache.insert(key, Cached { until });
-    }
-}
-
-/// A password that has to be hashed.
-struct Attempt {
-    password: Secret,
-    hash: PasswordHash,
-    /// Whose hash it is; nothing if it is a decoy.
-    known: Option<(Principal, Witness)>,
-    /// The user's name for the throttle.
+pub struct PasswordAttempt<'a> {
+    desk: &'a Desk,
     name: u64,
-    cache_key: [u8; 32],
     peer: IpAddr,
+    outcome: Outcome,
+}
+
+impl PasswordAttempt<'_> {
+    /// Says how it has ended.
+    pub fn ended(mut self, right: bool) {
+        self.outcome = if right { Outcome::Right } else { Outcome::Wrong };
+    }
+}
+
+impl Drop for PasswordAttempt<'_> {
+    fn drop(&mut self) {
+        self.desk.settle(self.name, self.peer, self.outcome, clock::now());
+    }
 }
 
 enum Begun {
-    Done(Identity),
-    Hash(Box<Attempt>),
+    Done(Box<Identity>),
+    Hash(Box<Pending>),
+}
+
+/// A password that has to be hashed.
+struct Pending {
+    attempt: Attempt,
+    /// Whose it is; nothing if there is no such user.
+    known: Option<(Principal, Witness)>,
 }
 
 impl Authority {
@@ -158,8 +117,8 @@ impl Authority {
     /// [`AuthError`].
     pub fn authenticate(&self, credential: &Credential, peer: IpAddr, now: Timestamp) -> Result<Identity, AuthError> {
         match self.begin(credential, peer, now)? {
-            Begun::Done(identity) => Ok(identity),
-            Begun::Hash(attempt) => self.finish(*attempt, now),
+            Begun::Done(identity) => Ok(*identity),
+            Begun::Hash(pending) => outcome(self.desk.check_here(&pending.attempt, now), pending.known),
         }
     }
 
@@ -167,56 +126,53 @@ impl Authority {
     ///
     /// # Errors
     /// [`AuthError`]; [`AuthError::Unavailable`] if too many are waiting.
-    pub async fn login(self: &Arc<Self>, credential: Credential, peer: IpAddr) -> Result<Identity, AuthError> {
+    pub async fn login(&self, credential: Credential, peer: IpAddr) -> Result<Identity, AuthError> {
         let now = clock::now();
-        let attempt = match self.begin(&credential, peer, now)? {
-            Begun::Done(identity) => return Ok(identity),
-            Begun::Hash(attempt) => attempt,
-        };
-        let (tell, outcome) = oneshot::channel();
-        let authority = Arc::downgrade(self);
-        let name = attempt.name;
-        let queued = self.logins.hashers.run(move || {
-            // Weak, or the threads would keep alive what they end with.
-            let Some(authority) = authority.upgrade() else { return };
-            // Who does not wait any more has hung up; the attempt counts all the same.
-            let _ = tell.send(authority.finish(*attempt, now));
-        });
-        queued.map_err(|_| {
-            // Nothing was tried: it must not count as a guess.
-            self.logins.throttle.lock().undecided(name, peer);
-            AuthError::Unavailable
-        })?;
-        outcome.await.unwrap_or(Err(AuthError::Unavailable))
+        match self.begin(&credential, peer, now)? {
+            Begun::Done(identity) => Ok(*identity),
+            Begun::Hash(pending) => {
+                let Pending { attempt, known } = *pending;
+                outcome(self.desk.check(attempt, now).await, known)
+            }
+        }
     }
 
-    /// Asks whether a password may be tried that is not checked here.
+    /// Waits until a password may be tried that is not checked here: while others of that user or network are under
+    /// way that could all be wrong, it is not decided whether it may.
     ///
     /// # Errors
     /// [`AuthError::Throttled`].
-    pub fn begin_attempt(&self, user: &str, peer: IpAddr) -> Result<(), AuthError> {
-        let name = self.logins.hasher.short(&[user.as_bytes()]);
-        let taken = self.logins.throttle.lock().attempt(name, peer, clock::now());
-        taken.map_err(|retry_after| AuthError::Throttled { retry_after })
+    pub async fn attempt(&self, user: &str, peer: IpAddr) -> Result<PasswordAttempt<'_>, AuthError> {
+        let name = self.hasher.short(&[user.as_bytes()]);
+        loop {
+            let mut settled = std::pin::pin!(self.desk.settled());
+            // From here on an attempt that ends is heard of.
+            settled.as_mut().enable();
+            match self.desk.reserve(name, peer, clock::now()) {
+                Ok(()) => return Ok(PasswordAttempt { desk: &self.desk, name, peer, outcome: Outcome::Undecided }),
+                Err(Held::For(retry_after)) => return Err(AuthError::Throttled { retry_after }),
+                Err(Held::Busy) => settled.await,
+            }
+        }
     }
 
-    /// Tells how such a try has ended; nothing if nobody could tell.
-    pub fn end_attempt(&self, user: &str, peer: IpAddr, right: Option<bool>) {
-        let name = self.logins.hasher.short(&[user.as_bytes()]);
-        let mut throttle = self.logins.throttle.lock();
-        match right {
-            Some(true) => throttle.passed(name, peer),
-            Some(false) => throttle.failed(name, peer, clock::now()),
-            None => throttle.undecided(name, peer),
-        }
+    /// How many passwords have been hashed since the start.
+    pub fn passwords_hashed(&self) -> u64 {
+        self.desk.hashed()
+    }
+
+    /// How many logins wait for a password to be hashed.
+    pub fn logins_waiting(&self) -> usize {
+        self.desk.waiting()
     }
 
     /// Everything that does not take long.
     fn begin(&self, credential: &Credential, peer: IpAddr, now: Timestamp) -> Result<Begun, AuthError> {
         match credential {
-            Credential::Bearer(token) => self.verify_token(token, now).map(Begun::Done).map_err(|_| AuthError::Denied),
+            Credential::Bearer(token) if token.expose().len() > MAX_TOKEN_BYTES => Err(CredentialError::TooLong.into()),
+            Credential::Bearer(token) => self.verify_token(token, now).map(done).map_err(|_| AuthError::Denied),
             Credential::Basic { user, password } => self.begin_password(user, password, peer, now),
-            Credential::Certificate(certificate) => self.certified(certificate, now).map(Begun::Done),
+            Credential::Certificate(certificate) => self.certified(certificate, now).map(done),
         }
     }
 
@@ -233,7 +189,7 @@ impl Authority {
             PrincipalKind::Runner => (Subject::Runner(principal.name().into()), None),
             PrincipalKind::Plugin => (Subject::Plugin(principal.name().into()), None),
         };
-        let conditions = Conditions { own, ..Conditions::default() };
+        let conditions = Conditions { own, until: Some(until), ..Conditions::default() };
         Ok(Identity { principal, expires_at: Some(until), subject, conditions, restrictions: Arc::default() })
     }
 
@@ -241,39 +197,40 @@ impl Authority {
         if password.expose().len() > MAX_PASSWORD_BYTES {
             return Err(AuthError::Denied);
         }
-        let logins = &self.logins;
         let state = self.state.load();
         let found = state.user(user).and_then(|(row, witness)| Some((row.password.clone()?, witness)));
-        let stamp = found.as_ref().map_or(&[][..], |(_, witness)| witness.stamp.bytes());
-        let cache_key = logins.hasher.hash(&[user.as_bytes(), stamp, password.expose().as_bytes()]);
-        let name = logins.hasher.short(&[user.as_bytes()]);
-        let known = found.as_ref().and_then(|(_, witness)| Some((Principal::user(user).ok()?, witness.clone())));
-        if let Some((principal, witness)) = &known
-            && logins.knows(&cache_key, now)
-        {
-            return Ok(Begun::Done(password_identity(principal.clone(), witness.clone())));
-        }
-        let taken = logins.throttle.lock().attempt(name, peer, now);
-        taken.map_err(|retry_after| AuthError::Throttled { retry_after })?;
-        let hash = match found {
-            Some((hash, _)) => hash,
-            None => state.decoy(name).unwrap_or(&logins.decoy).clone(),
+        let name = self.hasher.short(&[user.as_bytes()]);
+        let key = self.password_key(user, found.as_ref(), password);
+        let (hash, known) = match found {
+            Some((hash, witness)) => (hash, Principal::user(user).ok().map(|principal| (principal, witness))),
+            None => (state.decoy(name).unwrap_or(&self.decoy).clone(), None),
         };
-        Ok(Begun::Hash(Box::new(Attempt { password: password.clone(), hash, known, name, cache_key, peer })))
+        if known.is_some() && self.desk.knows(&key, now) {
+            return outcome(Verdict::Right, known).map(done);
+        }
+        let attempt =
+            Attempt { password: password.clone(), hash, exists: known.is_some(), name, key, peer, seen: false };
+        Ok(Begun::Hash(Box::new(Pending { attempt, known })))
     }
 
-    /// The part that takes long.
-    fn finish(&self, attempt: Attempt, now: Timestamp) -> Result<Identity, AuthError> {
-        let right = attempt.hash.verify(attempt.password.expose());
-        let logins = &self.logins;
-        // A decoy may be somebody's hash and the password may be that one's: it counts for nothing.
-        let Some((principal, witness)) = attempt.known.filter(|_| right) else {
-            logins.throttle.lock().failed(attempt.name, attempt.peer, now);
-            return Err(AuthError::Denied);
-        };
-        logins.throttle.lock().passed(attempt.name, attempt.peer);
-        logins.remember(attempt.cache_key, now, self.options.password_cache);
-        Ok(password_identity(principal, witness))
+    /// Stands for a password and all that it is checked against.
+    fn password_key(&self, user: &str, found: Option<&(PasswordHash, Witness)>, password: &Secret) -> [u8; 32] {
+        let (hash, stamp) = found.map_or(("", &[][..]), |(hash, witness)| (hash.text(), witness.stamp.bytes()));
+        self.hasher.hash(&[user.as_bytes(), hash.as_bytes(), stamp, password.expose().as_bytes()])
+    }
+}
+
+fn done(identity: Identity) -> Begun {
+    Begun::Done(Box::new(identity))
+}
+
+/// What is answered to somebody whose password came to this.
+fn outcome(verdict: Verdict, known: Option<(Principal, Witness)>) -> Result<Identity, AuthError> {
+    match (verdict, known) {
+        (Verdict::Right, Some((principal, witness))) => Ok(password_identity(principal, witness)),
+        (Verdict::Right | Verdict::Wrong, _) => Err(AuthError::Denied),
+        (Verdict::Throttled(retry_after), _) => Err(AuthError::Throttled { retry_after }),
+        (Verdict::Crowded, _) => Err(AuthError::Unavailable),
     }
 }
 

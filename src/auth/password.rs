@@ -87,6 +87,11 @@ impl PasswordHash {
         Ok(Self { text: text.into(), kind })
     }
 
+    /// The hash as it is stored. As secret as the hash.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Whether `password` is the one. Takes as long for a wrong one.
     pub fn verify(&self, password: &str) -> bool {
         if password.len() > MAX_PASSWORD_BYTES {

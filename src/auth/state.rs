@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::access::{Access, Content, Interner, Members, Tenant};
 use super::claim::{Claim, Terms};
-use super::identity::{Conditions, Identity, Restriction, Revoked, Subject, Witness};
+use super::identity::{Conditions, Identity, Restriction, RevokedError, Subject, Witness};
 use super::issuers::Issuers;
 use super::keys::{KeyRing, Stamp};
 use super::limits::RoleLimits;
@@ -51,10 +51,10 @@ type Memo = HashMap<(Base, Arc<[Restriction]>), Arc<Access>>;
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) generation: u64,
-    pub(super) store: Store,
-    pub(super) keys: KeyRing,
+    pub(super) store: Arc<Store>,
+    pub(super) keys: Arc<KeyRing>,
     /// Those whose tokens are taken besides our own.
-    pub(super) issuers: Option<Issuers>,
+    pub(super) issuers: Option<Arc<Issuers>>,
     users: HashMap<Box<str>, Known>,
     classes: Vec<Arc<Class>>,
     tenants: HashMap<String, Arc<Tenant>>,
@@ -64,7 +64,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(generation: u64, store: Store, keys: KeyRing, issuers: Option<Issuers>) -> Self {
+    pub(super) fn new(generation: u64, store: Arc<Store>, keys: Arc<KeyRing>, issuers: Option<Arc<Issuers>>) -> Self {
         let (users, classes) = users(&store);
         let tenant = |(name, row): (&String, &TenantRow)| (name.clone(), Arc::new(Tenant::new(members(row))));
         let tenants = store.tenants().iter().map(tenant).collect();
@@ -86,27 +86,30 @@ impl State {
     }
 
     /// Whether somebody who was let in still would be.
-    pub(super) fn recheck(&self, conditions: &Conditions) -> Result<(), Revoked> {
+    pub(super) fn recheck(&self, conditions: &Conditions) -> Result<(), RevokedError> {
         if let Some(own) = &conditions.own {
-            let known = self.users.get(own.user.as_ref()).ok_or(Revoked::UserRemoved)?;
+            let known = self.users.get(own.user.as_ref()).ok_or(RevokedError::UserRemoved)?;
             if known.stamp != own.stamp {
-                return Err(Revoked::PasswordChanged);
+                return Err(RevokedError::PasswordChanged);
             }
         }
         for grantor in &conditions.grantors {
             let known = self.users.get(grantor.user.as_ref());
             if known.is_none_or(|known| known.stamp != grantor.stamp) {
-                return Err(Revoked::GrantorRevoked);
+                return Err(RevokedError::GrantorRevoked);
             }
         }
         match &conditions.key {
-            Some(id) if self.keys.find(id).is_none() => Err(Revoked::KeyRetired),
+            // Under its own id there may be another key now.
+            Some(key) if self.keys.find(&key.id).is_none_or(|now| now.stamp != key.stamp) => {
+                Err(RevokedError::KeyRetired)
+            }
             _ => Ok(()),
         }
     }
 
     /// The rights of somebody.
-    pub(super) fn access(&self, identity: &Identity, interner: &Interner) -> Result<Arc<Access>, Revoked> {
+    pub(super) fn access(&self, identity: &Identity, interner: &Interner) -> Result<Arc<Access>, RevokedError> {
         self.recheck(&identity.conditions)?;
         let base = self.base(&identity.subject)?;
         let key = (base, Arc::clone(&identity.restrictions));
@@ -141,14 +144,14 @@ impl State {
         policies.reduce(RolePolicies::or_more).unwrap_or_default()
     }
 
-    fn base(&self, subject: &Subject) -> Result<Base, Revoked> {
+    fn base(&self, subject: &Subject) -> Result<Base, RevokedError> {
         Ok(match subject {
-            Subject::User(name) => Base::Class(self.users.get(name.as_ref()).ok_or(Revoked::UserRemoved)?.class),
+            Subject::User(name) => Base::Class(self.users.get(name.as_ref()).ok_or(RevokedError::UserRemoved)?.class),
             Subject::Runner(uuid) => Base::Runner(Arc::clone(uuid)),
             Subject::Plugin(_) => Base::Plugin,
             Subject::External { roles, .. } => Base::Roles(Arc::clone(roles)),
             // Its rights are the directory's; the store has no user of that kind.
-            Subject::Account(_) => return Err(Revoked::UserRemoved),
+            Subject::Account(_) => return Err(RevokedError::UserRemoved),
         })
     }
 

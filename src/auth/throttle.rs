@@ -1,14 +1,21 @@
 //! Holds back those who guess passwords.
 //!
-//! Each pair of user and network (IPv4 /24, IPv6 /64) has a bucket of attempts (5, refilled 5 a minute). An attempt takes one
-//! before it is hashed; a right password empties the record. Whoever fails with an empty bucket waits, each time twice as
+//! Only wrong passwords count. Each pair of user and network has a bucket of guesses (5, refilled 5 a minute), and
+//! each network has a wider one besides (60, refilled 60 a minute), for those who try one password with many names. A
+//! network is an IPv4 /24 or an IPv6 /64; the /56 and the /48 around the latter have twice and four times as much, so
+//! that who owns 65,536 networks is not 65,536 guessers. Whoever fails with an empty bucket waits, each time twice as
 //! long, up to 15 minutes. So 1,000 wrong passwords in a row reach the hasher five times.
 //!
-//! Each network has a wider bucket besides (60, refilled 60 a minute), for those who try one password with many names.
+//! Who has come from a network with the right password before is not held back by what others of that network have
+//! guessed.
 //!
-//! Contract: pure, told the time, bounded: beyond [`Limits::entries`] the entry that was quiet longest makes room. A user
-//! cannot be locked out from another network than the attacker's own.
+//! An attempt reserves a guess before it is hashed, and gives it back unless it was wrong. So no more attempts are
+//! under way at once than there are guesses left; others are told to wait for those ([`Held::Busy`]).
+//!
+//! Contract: pure, told the time, bounded: beyond [`Limits::entries`] the half that was quiet longest makes room. A
+//! user cannot be locked out from another network than the attacker's own.
 
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,33 +25,77 @@ use jiff::Timestamp;
 /// What is allowed; `docs/security.md`, "Limits".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Attempts a minute for one user from one network; also how many may come at once. At least one.
+    /// Wrong passwords a minute for one user from one network; also how many may come at once. At least one.
     pub per_minute: u32,
-    /// Attempts a minute for one network, whatever the user.
+    /// Wrong passwords a minute for one network, whatever the user.
     pub per_network: u32,
     /// The longest wait.
     pub longest_wait: Duration,
-    /// How many pairs are remembered.
+    /// How many networks, and pairs of user and network, are remembered.
     pub entries: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { per_minute: 5, per_network: 60, longest_wait: Duration::from_mins(15), entries: 16_384 }
+        Self { per_minute: 5, per_network: 60, longest_wait: Duration::from_mins(15), entries: 65_536 }
     }
 }
 
-/// An address without what one host can choose by itself.
+/// A prefix of an address: all that one who can choose the rest of it may own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Network(IpAddr);
+pub(super) struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
 
-impl From<IpAddr> for Network {
-    fn from(peer: IpAddr) -> Self {
-        match peer.to_canonical() {
-            IpAddr::V4(v4) => Self(IpAddr::V4((v4.to_bits() & !0xff).into())),
-            IpAddr::V6(v6) => Self(IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into())),
-        }
+/// The networks that an address is in, the narrowest first, each with how many times the allowance of the narrowest
+/// it has.
+pub(super) fn networks(peer: IpAddr) -> impl Iterator<Item = (Network, u32)> {
+    const V4: &[(u8, u32)] = &[(24, 1)];
+    const V6: &[(u8, u32)] = &[(64, 1), (56, 2), (48, 4)];
+    let peer = peer.to_canonical();
+    let prefixes = if peer.is_ipv4() { V4 } else { V6 };
+    prefixes.iter().map(move |&(prefix, share)| (Network::of(peer, prefix), share))
+}
+
+impl Network {
+    fn of(address: IpAddr, prefix: u8) -> Self {
+        let address = match address {
+            IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & !(u32::MAX >> prefix)).into()),
+            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !(u128::MAX >> prefix)).into()),
+        };
+        Self { address, prefix }
     }
+
+    /// The narrowest network that an address is in.
+    pub(super) fn narrowest(peer: IpAddr) -> Self {
+        networks(peer).next().expect("every address is in a network").0
+    }
+
+    /// The widest network that an address is in.
+    pub(super) fn widest(peer: IpAddr) -> Self {
+        networks(peer).last().expect("every address is in a network").0
+    }
+}
+
+/// Why an attempt may not be made now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// There were too many wrong ones: for so long, at least a second.
+    For(Duration),
+    /// Attempts that are under way hold what is left: until one of them has ended.
+    Busy,
+}
+
+/// How an attempt has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The user's record is cleared.
+    Right,
+    /// It counts.
+    Wrong,
+    /// Nobody could tell: it does not count.
+    Undecided,
 }
 
 /// Whose attempts are counted: a user (by a keyed hash, so that names cannot be chosen to collide) from a network, or
@@ -59,6 +110,8 @@ struct Who {
 struct Bucket {
     tokens: f64,
     at: Timestamp,
+    /// Attempts that have not ended.
+    reserved: u32,
     /// How often in a row a failure found the bucket empty.
     strikes: u32,
     blocked_until: Option<Timestamp>,
@@ -78,89 +131,132 @@ impl Throttle {
         Self { limits, buckets: HashMap::new() }
     }
 
-    /// Takes one attempt. `user` is a keyed hash of the name.
-    ///
-    /// # Errors
-    /// How long to wait, if there is none to take.
-    pub(super) fn attempt(&mut self, user: u64, peer: IpAddr, now: Timestamp) -> Result<(), Duration> {
-        let network = Network::from(peer);
-        self.take(Who { user: None, network }, self.limits.per_network, now)?;
-        let taken = self.take(Who { user: Some(user), network }, self.limits.per_minute, now);
-        if taken.is_err() {
-            self.give_back(network);
+    /// Whether an attempt may be made. `user` is a keyed hash of the name; `seen` says whether it has come from there
+    /// with the right password before.
+    pub(super) fn check(&self, user: u64, peer: IpAddr, seen: bool, now: Timestamp) -> Result<(), Held> {
+        let mut busy = false;
+        for (who, per_minute) in self.counted(user, peer).filter(|(who, _)| who.user.is_some() || !seen) {
+            match self.bucket(&who, per_minute, now).held(per_minute, now, self.limits.longest_wait) {
+                None => {}
+                Some(Held::Busy) => busy = true,
+                Some(held) => return Err(held),
+            }
         }
-        taken
+        if busy { Err(Held::Busy) } else { Ok(()) }
     }
 
-    /// The attempt was a wrong password.
-    pub(super) fn failed(&mut self, user: u64, peer: IpAddr, now: Timestamp) {
-        let who = Who { user: Some(user), network: Network::from(peer) };
-        let refill = refill_interval(self.limits.per_minute);
-        let longest = self.limits.longest_wait;
-        let Some(bucket) = self.buckets.get_mut(&who).filter(|bucket| bucket.tokens < 1.0) else { return };
-        bucket.strikes = bucket.strikes.saturating_add(1);
-        let wait = refill.saturating_mul(1 << bucket.strikes.min(16)).min(longest);
-        bucket.blocked_until = now.checked_add(wait).ok();
-    }
-
-    /// The attempt was the right password: the user's record is cleared and the network gets its attempt back.
-    pub(super) fn passed(&mut self, user: u64, peer: IpAddr) {
-        let network = Network::from(peer);
-        self.buckets.remove(&Who { user: Some(user), network });
-        self.give_back(network);
-    }
-
-    /// Nobody could tell whether the attempt was right: it does not count.
-    pub(super) fn undecided(&mut self, user: u64, peer: IpAddr) {
-        let network = Network::from(peer);
-        self.give_back(network);
-        if let Some(bucket) = self.buckets.get_mut(&Who { user: Some(user), network }) {
-            bucket.tokens += 1.0;
+    /// Reserves an attempt; [`Throttle::settle`] ends it.
+    pub(super) fn reserve(&mut self, user: u64, peer: IpAddr, seen: bool, now: Timestamp) -> Result<(), Held> {
+        self.check(user, peer, seen, now)?;
+        make_room(&mut self.buckets, self.limits.entries, Bucket::busy_until);
+        for (who, per_minute) in self.counted(user, peer) {
+            let mut bucket = self.bucket(&who, per_minute, now);
+            bucket.reserved += 1;
+            self.buckets.insert(who, bucket);
         }
-    }
-
-    /// Only what is hashed and wrong counts against a network.
-    fn give_back(&mut self, network: Network) {
-        if let Some(bucket) = self.buckets.get_mut(&Who { user: None, network }) {
-            bucket.tokens += 1.0;
-        }
-    }
-
-    fn take(&mut self, who: Who, per_minute: u32, now: Timestamp) -> Result<(), Duration> {
-        self.make_room(&who);
-        let full = Bucket { tokens: f64::from(per_minute), at: now, strikes: 0, blocked_until: None };
-        let longest = self.limits.longest_wait;
-        let bucket = self.buckets.entry(who).or_insert(full);
-        if let Some(wait) = bucket.wait(now, longest) {
-            return Err(wait);
-        }
-        bucket.refill(per_minute, now, longest);
-        if bucket.tokens < 1.0 {
-            return Err(refill_interval(per_minute).mul_f64(1.0 - bucket.tokens).max(Duration::from_secs(1)));
-        }
-        bucket.tokens -= 1.0;
         Ok(())
     }
 
-    fn make_room(&mut self, who: &Who) {
-        if self.buckets.len() < self.limits.entries || self.buckets.contains_key(who) {
-            return;
+    /// An attempt that was reserved has ended.
+    pub(super) fn settle(&mut self, user: u64, peer: IpAddr, outcome: Outcome, now: Timestamp) {
+        let longest = self.limits.longest_wait;
+        for (who, per_minute) in self.counted(user, peer) {
+            let Some(bucket) = self.buckets.get_mut(&who) else { continue };
+            bucket.reserved = bucket.reserved.saturating_sub(1);
+            match outcome {
+                Outcome::Undecided => {}
+                Outcome::Wrong => bucket.fail(who.user.is_some(), per_minute, now, longest),
+                Outcome::Right if who.user.is_none() => {}
+                Outcome::Right if bucket.reserved == 0 => {
+                    self.buckets.remove(&who);
+                }
+                Outcome::Right => *bucket = Bucket { reserved: bucket.reserved, ..Bucket::full(per_minute, now) },
+            }
         }
-        let quietest = self.buckets.iter().min_by_key(|(_, bucket)| bucket.blocked_until.unwrap_or(bucket.at));
-        if let Some(quietest) = quietest.map(|(who, _)| *who) {
-            self.buckets.remove(&quietest);
+    }
+
+    /// How many wrong passwords, and attempts under way, the networks of an address have: the widest first.
+    pub(super) fn loads(&self, peer: IpAddr, now: Timestamp) -> [u32; 3] {
+        let mut loads = [0; 3];
+        for (at, (network, share)) in networks(peer).enumerate() {
+            let load = self.load(network, self.limits.per_network.saturating_mul(share), now);
+            // An IPv4 network has none around it: it stands for all three.
+            loads[..3 - at].fill(load);
         }
+        loads
+    }
+
+    fn load(&self, network: Network, per_minute: u32, now: Timestamp) -> u32 {
+        let bucket = self.bucket(&Who { user: None, network }, per_minute, now);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between zero and the allowance")]
+        let spent = (f64::from(per_minute) - bucket.tokens).ceil() as u32;
+        spent.saturating_add(bucket.reserved)
+    }
+
+    /// Every bucket of an attempt, with its allowance.
+    fn counted(&self, user: u64, peer: IpAddr) -> impl Iterator<Item = (Who, u32)> + use<> {
+        let Limits { per_minute, per_network, .. } = self.limits;
+        networks(peer).flat_map(move |(network, share)| {
+            [(None, per_network), (Some(user), per_minute)]
+                .map(|(user, allowance)| (Who { user, network }, allowance.saturating_mul(share)))
+        })
+    }
+
+    /// A bucket as it is now.
+    fn bucket(&self, who: &Who, per_minute: u32, now: Timestamp) -> Bucket {
+        let known = self.buckets.get(who).copied();
+        let full = || Bucket::full(per_minute, now);
+        known.map_or_else(full, |bucket| bucket.refilled(per_minute, now, self.limits.longest_wait))
     }
 }
 
 impl Bucket {
+    fn full(per_minute: u32, now: Timestamp) -> Self {
+        Self { tokens: f64::from(per_minute), at: now, reserved: 0, strikes: 0, blocked_until: None }
+    }
+
+    /// Until when it must not be forgotten.
+    fn busy_until(&self) -> Timestamp {
+        if self.reserved > 0 { Timestamp::MAX } else { self.blocked_until.unwrap_or(self.at) }
+    }
+
+    fn held(&self, per_minute: u32, now: Timestamp, longest: Duration) -> Option<Held> {
+        if let Some(wait) = self.wait(now, longest) {
+            return Some(Held::For(wait));
+        }
+        if self.tokens - f64::from(self.reserved) >= 1.0 {
+            return None;
+        }
+        if self.tokens >= 1.0 {
+            return Some(Held::Busy);
+        }
+        let wait = refill_interval(per_minute).mul_f64(1.0 - self.tokens);
+        Some(Held::For(wait.max(Duration::from_secs(1))))
+    }
+
     /// How long it is blocked. A wall clock that was set back must not block for longer than the longest wait.
     fn wait(&self, now: Timestamp, longest: Duration) -> Option<Duration> {
         let left = Duration::try_from(self.blocked_until?.duration_since(now)).ok()?;
         (!left.is_zero()).then(|| left.min(longest).max(Duration::from_secs(1)))
     }
 
-    fn refill(&mut self, per_minute: u32, now: Timestamp, longest: Duration) {
+    /// A wrong password; `strike` if who fails with nothing left has to wait longer each time.
+    fn fail(&mut self, strike: bool, per_minute: u32, now: Timestamp, longest: Duration) {
+        *self = self.refilled(per_minute, now, longest);
+        self.tokens = (self.tokens - 1.0).max(0.0);
+        if !strike || self.tokens >= 1.0 {
+            return;
+        }
+        self.strikes = self.strikes.saturating_add(1);
+        let wait = refill_interval(per_minute).saturating_mul(1 << self.strikes.min(16)).min(longest);
+        self.blocked_until = now.checked_add(wait).ok();
+    }
+
+    /// With what has come since it was looked at; as it is while it is blocked.
+    fn refilled(mut self, per_minute: u32, now: Timestamp, longest: Duration) -> Self {
+        if self.wait(now, longest).is_some() {
+            return self;
+        }
         let since = self.blocked_until.map_or(self.at, |until| until.max(self.at));
         let quiet = Duration::try_from(now.duration_since(since)).unwrap_or_default();
         if self.blocked_until.take().is_some() {
@@ -172,11 +268,23 @@ impl Bucket {
         if quiet >= longest {
             self.strikes = 0;
         }
+        self
     }
 }
 
 fn refill_interval(per_minute: u32) -> Duration {
     Duration::from_mins(1) / per_minute
+}
+
+/// Makes room in a table that is full: the half whose time is furthest back goes.
+pub(super) fn make_room<K: Eq + Hash, V>(table: &mut HashMap<K, V>, entries: usize, time: impl Fn(&V) -> Timestamp) {
+    if table.len() < entries.max(1) {
+        return;
+    }
+    let mut times: Vec<Timestamp> = table.values().map(&time).collect();
+    let middle = times.len() / 2;
+    let (_, &mut bound, _) = times.select_nth_unstable(middle);
+    table.retain(|_, value| time(value) > bound);
 }
 
 #[cfg(test)]
@@ -193,13 +301,20 @@ mod tests {
     fn wrong(throttle: &mut Throttle, peer: IpAddr, seconds: impl Iterator<Item = i64>) -> usize {
         seconds
             .filter(|&second| {
-                let taken = throttle.attempt(1, peer, at(second)).is_ok();
+                let taken = throttle.reserve(1, peer, false, at(second)).is_ok();
                 if taken {
-                    throttle.failed(1, peer, at(second));
+                    throttle.settle(1, peer, Outcome::Wrong, at(second));
                 }
                 taken
             })
             .count()
+    }
+
+    fn told(throttle: &Throttle, user: u64, peer: IpAddr, second: i64) -> u64 {
+        match throttle.check(user, peer, false, at(second)) {
+            Err(Held::For(wait)) => wait.as_secs(),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -218,10 +333,10 @@ mod tests {
         let mut now = 0;
         let mut waits = Vec::new();
         for _ in 0..8 {
-            let wait = throttle.attempt(1, PEER, at(now)).unwrap_err().as_secs();
+            let wait = i64::try_from(told(&throttle, 1, PEER, now)).unwrap();
             waits.push(wait);
-            assert!(throttle.attempt(1, PEER, at(now + i64::try_from(wait).unwrap() - 1)).is_err());
-            now += i64::try_from(wait).unwrap();
+            assert!(throttle.check(1, PEER, false, at(now + wait - 1)).is_err());
+            now += wait;
             assert_eq!(wrong(&mut throttle, PEER, std::iter::once(now)), 1);
         }
         assert_eq!(waits, [24, 48, 96, 192, 384, 768, 900, 900]);
@@ -233,38 +348,78 @@ mod tests {
         for round in 0..200 {
             let second = 10 * round;
             wrong(&mut throttle, PEER, std::iter::repeat_n(second, 4));
-            throttle.attempt(1, PEER, at(second)).unwrap();
-            throttle.passed(1, PEER);
+            throttle.reserve(1, PEER, false, at(second)).unwrap();
+            throttle.settle(1, PEER, Outcome::Right, at(second));
         }
+    }
+
+    #[test]
+    fn only_wrong_ones_count_however_many_are_under_way() {
+        let mut throttle = Throttle::new(Limits::default());
+        let begin =
+            |throttle: &mut Throttle| (0..100).take_while(|_| throttle.reserve(1, PEER, false, at(0)).is_ok()).count();
+        for outcome in [Outcome::Right, Outcome::Undecided, Outcome::Right] {
+            assert_eq!(begin(&mut throttle), 5, "no more at once than guesses are left");
+            assert_eq!(throttle.check(1, PEER, false, at(0)), Err(Held::Busy), "and nobody is told to go away");
+            (0..5).for_each(|_| throttle.settle(1, PEER, outcome, at(0)));
+        }
+        assert_eq!(begin(&mut throttle), 5);
+        (0..5).for_each(|_| throttle.settle(1, PEER, Outcome::Wrong, at(0)));
+        assert_eq!(told(&throttle, 1, PEER, 0), 24, "five at once are no worse than five in a row");
     }
 
     #[test]
     fn others_are_not_disturbed() {
         let mut throttle = Throttle::new(Limits::default());
         wrong(&mut throttle, PEER, std::iter::repeat_n(0, 100));
-        assert!(throttle.attempt(1, "192.0.2.250".parse().unwrap(), at(0)).is_err(), "same /24");
-        assert!(throttle.attempt(2, PEER, at(0)).is_ok(), "another user");
+        assert!(throttle.check(1, "192.0.2.250".parse().unwrap(), false, at(0)).is_err(), "same /24");
+        assert!(throttle.check(2, PEER, false, at(0)).is_ok(), "another user");
         for elsewhere in ["192.0.3.7", "127.0.0.1", "2001:db8::1"] {
-            assert!(throttle.attempt(1, elsewhere.parse().unwrap(), at(0)).is_ok(), "{elsewhere}");
+            assert!(throttle.check(1, elsewhere.parse().unwrap(), false, at(0)).is_ok(), "{elsewhere}");
         }
         let neighbour: IpAddr = "2001:db8::1".parse().unwrap();
         wrong(&mut throttle, neighbour, std::iter::repeat_n(0, 100));
         for (address, free) in [("2001:db8::ffff:ffff:ffff:ffff", false), ("2001:db8:0:1::1", true)] {
             assert_eq!(
-                throttle.attempt(1, address.parse().unwrap(), at(0)).is_ok(),
+                throttle.check(1, address.parse().unwrap(), false, at(0)).is_ok(),
                 free,
                 "{address}: a /64 is one network"
             );
         }
         let mapped: IpAddr = "::ffff:192.0.2.9".parse().unwrap();
-        assert!(throttle.attempt(1, mapped, at(0)).is_err(), "IPv4 in IPv6 is the same network");
+        assert!(throttle.check(1, mapped, false, at(0)).is_err(), "IPv4 in IPv6 is the same network");
+    }
+
+    #[test]
+    fn who_has_many_networks_is_no_crowd() {
+        let mut throttle = Throttle::new(Limits::default());
+        let inside = |n: u16| IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 7, n, 0, 0, 0, 1));
+        let hashed: usize = (0..1000).map(|n| wrong(&mut throttle, inside(n), std::iter::repeat_n(0, 10))).sum();
+        assert_eq!(hashed, 20, "of one user from one /48, and ten from a /56 of it");
+        let names = (0..1000).filter(|&user| {
+            let peer = inside(u16::try_from(user).unwrap());
+            let taken = throttle.reserve(user + 2, peer, false, at(0)).is_ok();
+            if taken {
+                throttle.settle(user + 2, peer, Outcome::Wrong, at(0));
+            }
+            taken
+        });
+        assert_eq!(names.count(), 240 - 20);
+        assert!(throttle.check(1, "2001:db8:8::1".parse().unwrap(), false, at(0)).is_ok(), "another /48");
     }
 
     #[test]
     fn many_names_from_one_network_are_held_back_too() {
         let mut throttle = Throttle::new(Limits::default());
-        let tried = (0..1000).filter(|&user| throttle.attempt(user, PEER, at(0)).is_ok()).count();
-        assert_eq!(tried, 60);
+        for user in 0..1000 {
+            if throttle.reserve(user, PEER, false, at(0)).is_ok() {
+                throttle.settle(user, PEER, Outcome::Wrong, at(0));
+            }
+        }
+        assert_eq!(throttle.loads(PEER, at(0)), [60; 3]);
+        assert_eq!(told(&throttle, 1000, PEER, 0), 1);
+        assert_eq!(throttle.loads("192.0.3.1".parse().unwrap(), at(0)), [0; 3]);
+        assert!(throttle.check(1000, PEER, true, at(0)).is_ok(), "who was seen there before is none of them");
     }
 
     #[test]
@@ -273,17 +428,18 @@ mod tests {
         wrong(&mut throttle, PEER, std::iter::repeat_n(0, 5));
         for n in 0..1000_u32 {
             let peer = IpAddr::V4((n << 8).into());
-            let _ = throttle.attempt(2, peer, at(i64::from(n) / 100));
-            assert!(throttle.buckets.len() <= 100 + 1);
+            let second = i64::from(n) / 100;
+            throttle.reserve(2, peer, false, at(second)).unwrap();
+            throttle.settle(2, peer, Outcome::Wrong, at(second));
+            assert!(throttle.buckets.len() <= 100 + 2);
         }
-        assert!(throttle.attempt(1, PEER, at(10)).is_err(), "one that is blocked stays longest");
+        assert!(throttle.check(1, PEER, false, at(10)).is_err(), "one that is blocked stays longest");
     }
 
     #[test]
     fn a_clock_that_is_set_back_does_not_lock_out_for_good() {
         let mut throttle = Throttle::new(Limits::default());
         wrong(&mut throttle, PEER, std::iter::repeat_n(3600, 5));
-        let wait = throttle.attempt(1, PEER, at(0)).unwrap_err();
-        assert!(wait <= Duration::from_mins(15));
+        assert!(told(&throttle, 1, PEER, 0) <= 15 * 60);
     }
 }

@@ -1,8 +1,9 @@
 //! Tokens: JSON web tokens that hydrant signs itself.
 //!
-//! Contract: pure but for randomness, told the time. Verifying is strict: the header must be exactly the one that we write
-//! (one algorithm, a key of the ring, nothing else), the payload has exactly our fields, each once, and a token is at most
-//! 8 KiB. The clock of the signer is our own, so there is no leeway for expiry and a minute for a clock that was set back.
+//! Contract: pure but for randomness, told the time. Verifying is strict: the header must be exactly the one that we
+//! write (one algorithm, a key of the ring, nothing else), the payload has exactly our fields, each once, and a token
+//! is at most 16 KiB. The clock of the signer is our own, so there is no leeway for expiry and a minute for a clock
+//! that was set back.
 //!
 //! A token has no password and no secret in it: a stamp of the user's secret ends it when the password changes.
 
@@ -16,11 +17,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::credential::Secret;
-use super::identity::{Restriction, Revoked};
+use super::identity::{Restriction, RevokedError, Signer};
 use super::keys::{KeyRing, Stamp};
+use crate::clock;
 
 /// The longest token that is looked at.
-pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// How far in the future a token may have been issued, in seconds.
 const CLOCK_SLACK: i64 = 60;
@@ -31,9 +33,9 @@ pub(super) const ISSUER: &str = "hydrant";
 /// Why a token is not taken. For those who hold the store (`hydrant token check`); a remote caller only hears that its
 /// credentials are not valid.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-pub enum TokenFault {
+pub enum TokenError {
     /// Longer than [`MAX_TOKEN_BYTES`].
-    #[error("the token is longer than 8 KiB")]
+    #[error("the token is longer than 16 KiB")]
     TooLong,
     /// Not a token that we would write.
     #[error("not a token of hydrant: {0}")]
@@ -58,7 +60,7 @@ pub enum TokenFault {
     },
     /// It was good once.
     #[error("the token was revoked: {0}")]
-    Revoked(#[from] Revoked),
+    Revoked(#[from] RevokedError),
 }
 
 /// What a token says.
@@ -80,6 +82,9 @@ pub(super) struct Payload {
     pub(super) by: Vec<Grantor>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) only: Vec<Restriction>,
+    /// When whoever stands behind it from outside ends: no token that is got with it lives longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) until: Option<i64>,
 }
 
 /// Who issued a token for somebody else.
@@ -109,28 +114,28 @@ pub(super) fn sign(ring: &KeyRing, payload: &Payload) -> Secret {
 }
 
 /// Reads the header of a token, of which nothing has been verified yet.
-pub(super) fn read_header(token: &Secret) -> Result<Header, TokenFault> {
+pub(super) fn read_header(token: &Secret) -> Result<Header, TokenError> {
     if token.expose().len() > MAX_TOKEN_BYTES {
-        return Err(TokenFault::TooLong);
+        return Err(TokenError::TooLong);
     }
-    decode_header(token.expose()).map_err(|_| TokenFault::Malformed("no readable header"))
+    decode_header(token.expose()).map_err(|_| TokenError::Malformed("no readable header"))
 }
 
-/// Verifies a token of ours whose header has been read. Returns what it says and the id of its key.
+/// Verifies a token of ours whose header has been read. Returns what it says and its key.
 pub(super) fn verify(
     ring: &KeyRing,
     token: &Secret,
     given: &Header,
     now: Timestamp,
-) -> Result<(Payload, Box<str>), TokenFault> {
-    let id = given.kid.as_deref().ok_or(TokenFault::Malformed("no key id"))?;
-    let key = ring.find(id).ok_or(TokenFault::UnknownKey)?;
+) -> Result<(Payload, Signer), TokenError> {
+    let id = given.kid.as_deref().ok_or(TokenError::Malformed("no key id"))?;
+    let key = ring.find(id).ok_or(TokenError::UnknownKey)?;
     if *given != header(id) {
-        return Err(TokenFault::Malformed("unexpected header"));
+        return Err(TokenError::Malformed("unexpected header"));
     }
     let payload = decode::<Payload>(token.expose(), &key.verifying, &validation()).map_err(|e| fault(&e))?.claims;
     check(&payload, now)?;
-    Ok((payload, key.id.clone()))
+    Ok((payload, Signer { id: key.id.clone(), stamp: key.stamp }))
 }
 
 /// Everything that has to do with the time is checked by [`check`], which is told what time it is.
@@ -143,25 +148,24 @@ fn validation() -> Validation {
     validation
 }
 
-pub(super) fn fault(error: &jsonwebtoken::errors::Error) -> TokenFault {
+pub(super) fn fault(error: &jsonwebtoken::errors::Error) -> TokenError {
     use jsonwebtoken::errors::ErrorKind;
     match error.kind() {
-        ErrorKind::InvalidSignature => TokenFault::BadSignature,
-        _ => TokenFault::Malformed("unexpected payload"),
+        ErrorKind::InvalidSignature => TokenError::BadSignature,
+        _ => TokenError::Malformed("unexpected payload"),
     }
 }
 
-fn check(payload: &Payload, now: Timestamp) -> Result<(), TokenFault> {
+fn check(payload: &Payload, now: Timestamp) -> Result<(), TokenError> {
     if payload.iss != ISSUER {
-        return Err(TokenFault::Malformed("another issuer"));
+        return Err(TokenError::Malformed("another issuer"));
     }
-    let time = |second| Timestamp::from_second(second).map_err(|_| TokenFault::Malformed("a time out of range"));
-    let (issued, expires) = (time(payload.iat)?, time(payload.exp)?);
+    let (issued, expires) = (clock::at_second(payload.iat), clock::at_second(payload.exp));
     if expires <= now {
-        return Err(TokenFault::Expired { at: expires });
+        return Err(TokenError::Expired { at: expires });
     }
     if issued.as_second() > now.as_second() + CLOCK_SLACK {
-        return Err(TokenFault::Future { at: issued });
+        return Err(TokenError::Future { at: issued });
     }
     Ok(())
 }

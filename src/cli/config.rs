@@ -2,13 +2,14 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use thiserror::Error;
 
-use super::CliError;
-use crate::config::{self, Settings, Sources};
+use super::console::tell;
+use crate::config::{self, ConfigErrors, Settings, Sources};
 
 #[derive(Args)]
 pub(super) struct ConfigArgs {
@@ -18,7 +19,7 @@ pub(super) struct ConfigArgs {
 
 #[derive(Subcommand)]
 enum What {
-    /// Tell all that is wrong with the file and the environment; exits with 64 if anything is
+    /// Tell all that is wrong with the file, the environment and the certificates that are named; exits with 64 if anything is
     Check {
         /// TOML file [env: HYDRANT_CONFIG]
         file: Option<PathBuf>,
@@ -29,10 +30,20 @@ enum What {
     Doc,
 }
 
-pub(super) fn run(args: &ConfigArgs, out: &mut dyn Write) -> Result<(), CliError> {
+/// Why a check did not end with `ok`.
+#[derive(Debug, Error)]
+pub(crate) enum ConfigCommandError {
+    #[error(transparent)]
+    Wrong(#[from] ConfigErrors),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+pub(super) fn run(args: &ConfigArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), ConfigCommandError> {
     let text = match &args.what {
         What::Check { file } => {
-            Settings::load(&Sources::environment(file.clone()))?;
+            let (_, notes) = Settings::load_with_notes(&Sources::environment(file.clone()))?;
+            notes.iter().for_each(|note| tell(err, format_args!("note: {note}")));
             "ok\n".to_owned()
         }
         What::Default => config::default_file(),

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::CliError;
-use crate::client::{Credentials, DEFAULT_ENDPOINT, Target, Trust};
+use thiserror::Error;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::client::{ClientError, Credentials, DEFAULT_ENDPOINT, Target, Trust};
 
 /// What drpcli uses when nothing is said.
 const DEFAULT_USER: &str = "rocketskates";
@@ -16,6 +18,18 @@ const DEFAULT_PASSWORD: &str = "r0cketsk8ts";
 pub(super) const HELP: &str = "\
 Credentials come from -T, else -U and -P, else RS_TOKEN, else RS_KEY (user:password), else DRP's first user.
 The server's certificate is NOT verified unless --cacert is given, as with drpcli: DRP endpoints sign their own.";
+
+/// Why an endpoint cannot be asked.
+#[derive(Debug, Error)]
+pub(crate) enum EndpointError {
+    // Not repeated: it may be a password alone.
+    #[error("RS_KEY: it looks like user:password, but has no colon")]
+    Key,
+    #[error(transparent)]
+    Target(#[from] ClientError),
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+}
 
 /// Where to and as whom. Not `Debug`: it holds a password.
 #[derive(Args)]
@@ -40,7 +54,7 @@ pub(super) struct EndpointArgs {
 
 impl EndpointArgs {
     /// The target that flags and environment name.
-    pub(super) fn target(&self) -> Result<Target, CliError> {
+    pub(super) fn target(&self) -> Result<Target, EndpointError> {
         let variable = |name: &str| std::env::var(name).ok();
         let endpoint = self.url(variable).parse()?;
         let trust = self.cacert.clone().map_or(Trust::Any, Trust::Ca);
@@ -52,7 +66,7 @@ impl EndpointArgs {
         self.endpoint.clone().or(set).unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned())
     }
 
-    fn credentials(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Credentials, CliError> {
+    fn credentials(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Credentials, EndpointError> {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         if let Some(token) = &self.token {
             return Ok(Credentials::Token(token.clone()));
@@ -71,12 +85,14 @@ impl EndpointArgs {
     }
 }
 
-fn split_key(key: &str) -> Result<(String, String), CliError> {
-    let (user, password) = key.split_once(':').ok_or_else(|| {
-        // Not repeated: it may be a password alone.
-        CliError::Usage("RS_KEY: it looks like user:password, but has no colon".to_owned())
-    })?;
+fn split_key(key: &str) -> Result<(String, String), EndpointError> {
+    let (user, password) = key.split_once(':').ok_or(EndpointError::Key)?;
     Ok((user.to_owned(), password.to_owned()))
+}
+
+/// The runtime of the commands that talk to an endpoint: they run for long and wait for several things at once.
+pub(super) fn runtime() -> Result<Runtime, EndpointError> {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(EndpointError::Runtime)
 }
 
 #[cfg(test)]

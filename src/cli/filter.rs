@@ -3,6 +3,8 @@
 //! Contract: the answers are the engine's that serves registrations. The exit code is that of the last event: 0 true, 1
 //! false. What cannot be answered (a bad filter, a file that holds no events) ends with 64, so that 1 always means false.
 //!
+//! What is read is a filter, not a whole registration: `machines.update.*.Stage=Eq(x)` would otherwise be taken for a path of many fields.
+//!
 //! An event is told from a plain object by its fields: it has a Type, an Action, and a Key or an Object.
 
 use std::fs::File;
@@ -14,12 +16,16 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::post::split::{Found, InputError, Splitter};
-use super::{CliError, FAILED};
+use super::console::{tell, tell_if_typed};
+use super::documents::{Document, Documents, Found, InputError};
 use crate::clock;
 use crate::event::{Draft, EventError};
 use crate::index::filter::{Engine, Evaluation, Filter, FilterId, Limits, ParseError, Term, View};
 use crate::json;
+
+const STANDARD_INPUT: &str = "standard input";
+/// What stands second in a registration.
+const ACTIONS: [&str; 5] = ["create", "update", "save", "delete", "action"];
 
 /// Filters: what a registration may ask of an event
 #[derive(Args)]
@@ -31,7 +37,7 @@ pub(super) struct FilterArgs {
 #[derive(Subcommand)]
 enum What {
     /// Print how a filter is understood, and what it says of events: exit code 0 if the last answer is true, 1 if
-    /// false, 64 if there is none
+    /// false, 64 if there is none though a file was named
     Test(TestArgs),
 }
 
@@ -39,7 +45,8 @@ enum What {
 struct TestArgs {
     /// The filter, such as 'And(Stage=Changed(),Params.site=Eq(lab))'
     filter: String,
-    /// Events or plain objects as JSON: one a line, several over lines, or an array; - is standard input
+    /// Events or plain objects as JSON: one a line, several over lines, or an array; - is standard input, which is read
+    /// too where no file is named
     #[arg(value_name = "EVENT-FILE")]
     file: Option<PathBuf>,
     /// Answer in JSON, one document a line
@@ -60,23 +67,65 @@ pub(crate) enum FilterError {
     Event { file: String, line: u64, error: EventError },
     #[error("{0}: no events in it")]
     Empty(String),
+    #[error(
+        "a filter is wanted, and `{registered}` belongs to a registration (type.action.key.filter); {}",
+        filter.as_ref().map_or_else(|| "there is no filter in it".to_owned(), |filter| format!("its filter is `{filter}`"))
+    )]
+    Spec { registered: String, filter: Option<String> },
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
 }
 
-pub(super) fn run(args: &FilterArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<u8, CliError> {
+/// Returns the exit code.
+pub(super) fn run(
+    args: &FilterArgs,
+    input: &mut dyn BufRead,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<u8, FilterError> {
     let What::Test(args) = &args.what;
+    refuse_spec(&args.filter, err)?;
     let filter = Filter::parse(&args.filter, &Limits::default())
         .map_err(|error| FilterError::Bad { shown: place(&args.filter, error.offset), error })?;
     write_filter(&filter, args.json, out)?;
+    let standard = |input: &mut dyn BufRead, out: &mut dyn Write, err: &mut dyn Write| {
+        tell_if_typed(err);
+        answer_all(&filter, args.json, STANDARD_INPUT, input, out)
+    };
     match args.file.as_deref() {
-        None => Ok(0),
-        Some(path) if path == Path::new("-") => answer_all(&filter, args.json, "standard input", input, out),
+        // Whoever only wants to see how it is understood gives no events.
+        None => standard(input, out, err).map(Option::unwrap_or_default),
+        Some(path) if path == Path::new("-") => code(standard(input, out, err)?, STANDARD_INPUT),
         Some(path) => {
             let file = path.display().to_string();
-            let mut open =
-                BufReader::new(File::open(path).map_err(|error| FilterError::Open { file: file.clone(), error })?);
-            answer_all(&filter, args.json, &file, &mut open, out)
+            let open = File::open(path).map_err(|error| FilterError::Open { file: file.clone(), error })?;
+            code(answer_all(&filter, args.json, &file, &mut BufReader::new(open), out)?, &file)
         }
     }
+}
+
+fn code(last: Option<u8>, file: &str) -> Result<u8, FilterError> {
+    last.ok_or_else(|| FilterError::Empty(file.to_owned()))
+}
+
+/// Tells a whole SPEC from a filter: no field is called `*`. One that is called as an action is, perhaps, a field.
+fn refuse_spec(text: &str, err: &mut dyn Write) -> Result<(), FilterError> {
+    let head = &text[..text.find(['=', '(']).unwrap_or(text.len())];
+    let parts: Vec<&str> = head.splitn(4, '.').map(str::trim).collect();
+    let [_, action, _, ..] = parts[..] else { return Ok(()) };
+    let registered: usize = head.splitn(4, '.').take(3).map(|part| part.len() + 1).sum();
+    let filter = text.get(registered..).map(str::trim).filter(|filter| !filter.is_empty());
+    let registered = head[..head.len().min(registered - 1)].trim().to_owned();
+    if parts[..3].iter().any(|part| part.split(',').any(|one| one.trim() == "*")) {
+        return Err(FilterError::Spec { registered, filter: filter.map(str::to_owned) });
+    }
+    if ACTIONS.contains(&action) {
+        tell(
+            err,
+            format_args!("note: `{registered}` is read as a path of fields, not as type.action.key of a registration"),
+        );
+    }
+    Ok(())
 }
 
 /// The part of the text around the byte at `offset`, on one line, and the column of that byte in it, from one.
@@ -125,29 +174,29 @@ fn close(next: usize, ends: &mut Vec<usize>, out: &mut dyn Write) -> io::Result<
     writeln!(out, "{}", if ends.is_empty() { "" } else { "," })
 }
 
+/// What the last answer makes of the exit code; nothing if there was none.
 fn answer_all(
     filter: &Filter,
     json: bool,
     file: &str,
     input: &mut dyn BufRead,
     out: &mut dyn Write,
-) -> Result<u8, CliError> {
+) -> Result<Option<u8>, FilterError> {
     let mut asker = Asker::new(filter);
-    let mut splitter = Splitter::new(input);
+    let mut documents = Documents::new(input);
     let mut last = None;
-    while let Some(found) = next(&mut splitter, file)? {
-        let answer = asker.answer(&found, file)?;
-        answer.write(json, out)?;
-        last = Some(answer.matches);
+    while let Some(document) = documents.next().map_err(|error| FilterError::Input { file: file.to_owned(), error })? {
+        let events = match document {
+            Document::Object(found) => vec![found],
+            Document::Array { events, .. } => events,
+        };
+        for found in &events {
+            let answer = asker.answer(found, file)?;
+            answer.write(json, out)?;
+            last = Some(u8::from(!answer.matches));
+        }
     }
-    match last {
-        None => Err(FilterError::Empty(file.to_owned()).into()),
-        Some(matches) => Ok(if matches { 0 } else { FAILED }),
-    }
-}
-
-fn next(splitter: &mut Splitter<&mut dyn BufRead>, file: &str) -> Result<Option<Found>, FilterError> {
-    splitter.next().map_err(|error| FilterError::Input { file: file.to_owned(), error })
+    Ok(last)
 }
 
 /// The filter and each of its terms in an engine.
@@ -190,16 +239,12 @@ impl<'f> Asker<'f> {
     }
 
     fn answer(&mut self, found: &Found, file: &str) -> Result<Answer, FilterError> {
-        // The splitter gives valid JSON, which is UTF-8.
-        let text = String::from_utf8_lossy(&found.text);
-        if !is_event(&text) {
-            return Ok(self.ask(found.line, View::object(&text)));
+        let text = found.text.as_str();
+        if !is_event(text) {
+            return Ok(self.ask(found.line, View::object(text)));
         }
-        let draft = Draft::read(&text).map_err(|error| FilterError::Event {
-            file: file.to_owned(),
-            line: found.line,
-            error,
-        })?;
+        let draft =
+            Draft::read(text).map_err(|error| FilterError::Event { file: file.to_owned(), line: found.line, error })?;
         Ok(self.ask(found.line, View::event(&draft.seal(clock::now()))))
     }
 

@@ -1,11 +1,10 @@
 //! `hydrant completions` and `hydrant man`: what packages are made with, generated from the command tree.
 
-use std::io::Write;
+use std::io::{self, Write};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
-
-use super::{Cli, CliError};
+use thiserror::Error;
 
 #[derive(Args)]
 pub(super) struct CompletionsArgs {
@@ -20,20 +19,27 @@ pub(super) struct ManArgs {
     path: Vec<String>,
 }
 
-pub(super) fn completions(args: &CompletionsArgs, out: &mut dyn Write) -> Result<(), CliError> {
-    // The generator panics when its output fails, so it gets one that cannot.
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "hydrant", &mut script);
-    Ok(out.write_all(&script)?)
+/// Why there is no page.
+#[derive(Debug, Error)]
+pub(crate) enum ManError {
+    #[error("there is no command `{0}`")]
+    Unknown(String),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
 }
 
-pub(super) fn man(args: &ManArgs, out: &mut dyn Write) -> Result<(), CliError> {
-    let mut root = Cli::command();
-    root.build();
-    let mut command = &root;
+pub(super) fn completions(args: &CompletionsArgs, mut tree: Command, out: &mut dyn Write) -> io::Result<()> {
+    // The generator panics when its output fails, so it gets one that cannot.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut tree, "hydrant", &mut script);
+    out.write_all(&script)
+}
+
+pub(super) fn man(args: &ManArgs, mut tree: Command, out: &mut dyn Write) -> Result<(), ManError> {
+    tree.build();
+    let mut command = &tree;
     for name in &args.path {
-        command =
-            command.find_subcommand(name).ok_or_else(|| CliError::Usage(format!("there is no command `{name}`")))?;
+        command = command.find_subcommand(name).ok_or_else(|| ManError::Unknown(name.clone()))?;
     }
     // Subcommands only know the page's title by their full name: `hydrant-config-check`.
     let title = command.get_display_name().unwrap_or("hydrant").to_owned();

@@ -1,14 +1,16 @@
 //! The command line: the tree of commands, and what each ends with.
 //!
 //! Contract: [`run`] never ends the process and never prints by itself; it writes results to `out`, everything else to
-//! `err`, and returns the exit code: 0 done, 1 failed ([`FAILED`]), 64 bad usage or configuration ([`USAGE`], from
-//! sysexits). A reader of `out` that went away is not a failure: `hydrant config doc | head` ends quietly with 0.
+//! `err` (`serve`, whose standard error may be a pipe that nobody reads, by [`crate::logging`]), and returns the exit code: 0 done, 1
+//! failed ([`FAILED`]), 64 bad usage or configuration ([`USAGE`], from sysexits). A reader of `out` that went away is not a failure: `hydrant config doc | head` ends quietly with 0.
 //!
 //! `watch` and `post` run for long and wait for several things at once, so they have a small runtime of their own;
 //! `watch` writes to the process's standard output through it, so that a stalled reader cannot keep Ctrl-C from
 //! working.
 
 mod config;
+mod console;
+mod documents;
 mod endpoint;
 mod filter;
 mod generate;
@@ -21,11 +23,20 @@ mod watch;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::client::ClientError;
 use crate::config::ConfigErrors;
+use config::ConfigCommandError;
+use console::tell;
+use endpoint::EndpointError;
+use filter::FilterError;
+use generate::ManError;
+use post::PostError;
+use serve::ServeError;
+use users::UsersError;
+use watch::WatchError;
 
 /// Exit code for a start or a command that failed.
 pub const FAILED: u8 = 1;
@@ -35,7 +46,7 @@ pub const USAGE: u8 = 64;
 /// An event broker for Digital Rebar Provision fleets.
 #[derive(Parser)]
 #[command(name = "hydrant", version, propagate_version = true, max_term_width = 120)]
-pub(crate) struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -68,40 +79,69 @@ enum Command {
 
 /// Why a command ended without doing what was asked.
 #[derive(Debug, Error)]
-pub(crate) enum CliError {
+enum CliError {
     #[error(transparent)]
-    Config(#[from] ConfigErrors),
-    #[error("{0}")]
-    Usage(String),
+    Settings(#[from] ConfigErrors),
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Config(#[from] ConfigCommandError),
     #[error(transparent)]
-    Post(#[from] post::PostError),
+    Watch(#[from] WatchError),
     #[error(transparent)]
-    Serve(#[from] serve::ServeError),
+    Post(#[from] PostError),
     #[error(transparent)]
-    Users(#[from] users::UsersError),
+    Serve(#[from] ServeError),
     #[error(transparent)]
-    Filter(#[from] filter::FilterError),
+    Users(#[from] UsersError),
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    #[error(transparent)]
+    Man(#[from] ManError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
 
 impl CliError {
     fn exit_code(&self) -> u8 {
-        match self {
-            Self::Serve(error) if error.is_configuration() => USAGE,
-            Self::Users(error) if error.is_broken_pipe() => 0,
-            Self::Users(error) if error.is_usage() => USAGE,
-            Self::Config(_)
-            | Self::Usage(_)
-            | Self::Filter(_)
-            | Self::Client(ClientError::Endpoint(_) | ClientError::Credentials(_) | ClientError::CaFile { .. }) => {
-                USAGE
-            }
-            Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::Client(_) | Self::Post(_) | Self::Serve(_) | Self::Users(_) | Self::Output(_) => FAILED,
+        match self.output() {
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            None if self.is_usage() => USAGE,
+            Some(_) | None => FAILED,
         }
+    }
+
+    /// The error of the output, if it is one.
+    fn output(&self) -> Option<&io::Error> {
+        match self {
+            Self::Config(ConfigCommandError::Output(error))
+            | Self::Watch(WatchError::Output(error))
+            | Self::Users(UsersError::Output(error))
+            | Self::Filter(FilterError::Output(error))
+            | Self::Man(ManError::Output(error))
+            | Self::Output(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether what was typed, or the configuration, is at fault.
+    fn is_usage(&self) -> bool {
+        match self {
+            Self::Settings(_) | Self::Config(_) | Self::Filter(_) | Self::Man(_) => true,
+            Self::Serve(error) => error.is_configuration(),
+            Self::Users(error) => error.is_usage(),
+            Self::Watch(WatchError::Endpoint(error)) | Self::Post(PostError::Endpoint(error)) => is_target(error),
+            Self::Watch(_) | Self::Post(_) | Self::Output(_) => false,
+        }
+    }
+}
+
+fn is_target(error: &EndpointError) -> bool {
+    let known = |error: &ClientError| {
+        matches!(error, ClientError::Endpoint(_) | ClientError::Credentials(_) | ClientError::CaFile { .. })
+    };
+    match error {
+        EndpointError::Key => true,
+        EndpointError::Target(error) => known(error),
+        EndpointError::Runtime(_) => false,
     }
 }
 
@@ -116,8 +156,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
         Err(error) => error,
     };
     let code = error.exit_code();
-    if code != 0 {
-        tell(err, format_args!("{error}"));
+    match &error {
+        _ if code == 0 => {}
+        CliError::Serve(error) => serve::tell(error),
+        error => tell(err, format_args!("{error}")),
     }
     code
 }
@@ -126,18 +168,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
 fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, CliError> {
     let mut code = 0;
     match command {
-        Command::Serve(args) => return Ok(serve::run(args.settings()?, out).map(|()| 0)?),
+        Command::Serve(args) => {
+            let (settings, notes) = args.settings()?;
+            return Ok(serve::run(settings, &notes, out).map(|()| 0)?);
+        }
         // Not flushed here: a write that nobody takes may still hold the lock of standard output.
-        Command::Watch(args) => return watch::run(&args, err).map(|()| 0),
-        Command::Post(args) => return post::run(&args, err).map(|()| 0),
-        Command::Users(args) => users::run(&args, &mut io::stdin(), out)?,
+        Command::Watch(args) => return Ok(watch::run(&args, err).map(|()| 0)?),
+        Command::Post(args) => return Ok(post::run(&args, err).map(|()| 0)?),
+        Command::Users(args) => users::run(&args, &mut io::stdin(), out, err)?,
         Command::Roles(args) => users::run_roles(&args, out, err)?,
-        Command::Tenants(args) => users::run_tenants(&args, out)?,
+        Command::Tenants(args) => users::run_tenants(&args, out, err)?,
         Command::Token(args) => users::run_token(&args, &mut io::stdin(), out, err)?,
-        Command::Filter(args) => code = filter::run(&args, &mut io::stdin().lock(), out)?,
-        Command::Config(args) => config::run(&args, out)?,
-        Command::Completions(args) => generate::completions(&args, out)?,
-        Command::Man(args) => generate::man(&args, out)?,
+        Command::Filter(args) => code = filter::run(&args, &mut io::stdin().lock(), out, err)?,
+        Command::Config(args) => config::run(&args, out, err)?,
+        Command::Completions(args) => generate::completions(&args, Cli::command(), out)?,
+        Command::Man(args) => generate::man(&args, Cli::command(), out)?,
     }
     out.flush()?;
     Ok(code)
@@ -152,23 +197,8 @@ fn explain<'a>(error: &clap::Error, out: &'a mut dyn Write, err: &'a mut dyn Wri
     code
 }
 
-/// Writes a message for the person at the terminal, each line with the program's name.
-pub(crate) fn tell(err: &mut dyn Write, message: std::fmt::Arguments<'_>) {
-    for line in message.to_string().lines() {
-        // If standard error is gone, there is nobody to tell.
-        let _ = writeln!(err, "hydrant: {line}");
-    }
-}
-
-/// The runtime of the commands that talk to an endpoint.
-fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -1,16 +1,20 @@
 //! `hydrant serve`: the broker with its listeners, until SIGTERM or SIGINT.
 //!
 //! Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1, whatever is waited for; one while the server is
-//! still starting ends it with 0. SIGHUP reads users, roles, keys and the certificate again. Logs go to standard error; standard output gets only what a person should try next.
+//! still starting ends it with 0. SIGHUP reads users, roles, keys and the certificate again. Logs go to standard error and hold up
+//! nobody ([`crate::logging`]); standard output gets only what a person should try next.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::console;
 use crate::AUDIT;
 use crate::config::{LogFormat, Settings, TlsMode};
+use crate::logging::{self, crash};
 use crate::server::{Server, StartError};
 
 /// Why the server did not start or did not go on.
@@ -34,12 +38,15 @@ impl ServeError {
     }
 }
 
-/// Runs until the process is asked to end.
+/// Runs until the process is asked to end. `notes` are what the settings' reader found worth knowing.
 ///
 /// # Errors
 /// [`ServeError`].
-pub fn run(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError> {
-    start_logging(&settings);
+pub fn run(settings: Settings, notes: &[String], out: &mut dyn Write) -> Result<(), ServeError> {
+    start_logging(&settings)?;
+    let _flushed = Flushed;
+    crash::report();
+    notes.iter().for_each(|note| tracing::warn!("{note}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("control").enable_all().build()?;
     let result = runtime.block_on(serve(settings, out));
     // Threads that still wait, such as the one that waits for the shards to drain, end with the process.
@@ -71,8 +78,30 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
     }
 }
 
+/// So long the last lines get to leave.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Says why the server has ended, behind the last lines of its log and no less patiently with who reads them.
+pub(super) fn tell(error: &ServeError) {
+    if let Ok(mut log) = logging::standard_error() {
+        console::tell(&mut log, format_args!("{error}"));
+        // Who does not read it is not waited for.
+        let _ = logging::flush(LAST_LINES);
+    }
+}
+
+/// Lets the last lines out before the process ends.
+struct Flushed;
+
+impl Drop for Flushed {
+    fn drop(&mut self) {
+        // Who does not read them is not waited for.
+        let _ = logging::flush(LAST_LINES);
+    }
+}
+
 /// Logs to standard error. A second call in one process changes nothing.
-fn start_logging(settings: &Settings) {
+fn start_logging(settings: &Settings) -> io::Result<()> {
     let filter = EnvFilter::try_new(&settings.log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let audit = if settings.log.audit { "info" } else { "off" };
     let directive = format!("{AUDIT}={audit}").parse().expect("a constant in the form of a directive");
@@ -81,14 +110,16 @@ fn start_logging(settings: &Settings) {
         // It warns of each handshake with what the client sent; the listener sums them up.
         filter = filter.add_directive("rustls=error".parse().expect("a constant in the form of a directive"));
     }
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = logging::standard_error()?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || log);
     let result = match settings.log.format {
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
-        LogFormat::Text => logs.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
+        LogFormat::Text => logs.with_ansi(console::is_coloured()).try_init(),
     };
     if result.is_err() {
         tracing::debug!("logging was set up before");
     }
+    Ok(())
 }
 
 fn announce(server: &Server) {

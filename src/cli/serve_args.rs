@@ -7,8 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::CliError;
-use crate::config::{FlagValue, Settings, Sources};
+use crate::config::{ConfigErrors, FlagValue, Settings, Sources};
 
 /// The flags. Every other setting is in the file or a variable: see `hydrant config doc`.
 #[derive(Args)]
@@ -47,7 +46,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     nats_stream: Option<String>,
     /// Simulate a fleet inside the server [default when bare: 200 machines]
-    #[arg(long, value_name = "MACHINES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "MACHINES", num_args = 0..=1, default_missing_value = "true")]
     demo: Option<String>,
     /// Start on a reachable address though the first user still has its well-known password
     #[arg(long)]
@@ -55,11 +54,11 @@ pub(super) struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// The settings from these flags, the environment and the file.
-    pub(super) fn settings(self) -> Result<Settings, CliError> {
+    /// The settings from these flags, the environment and the file, with notes on them.
+    pub(super) fn settings(self) -> Result<(Settings, Vec<String>), ConfigErrors> {
         let mut sources = Sources::environment(self.config.clone());
         sources.flags = self.flags();
-        Ok(Settings::load(&sources)?)
+        Settings::load_with_notes(&sources)
     }
 
     fn flags(self) -> Vec<FlagValue> {
@@ -133,7 +132,14 @@ mod tests {
             (all.nats.urls, all.nats.stream),
             (vec!["nats://n:1".to_owned(), "tls://n:2".to_owned()], "EVENTS".to_owned())
         );
-        assert_eq!(settings(&["--demo"]).demo, Some(DEMO_MACHINES));
+        for (args, machines) in [
+            (&["--demo"][..], DEMO_MACHINES),
+            (&["--demo", "500"], 500),
+            (&["--demo", "--shards=1"], DEMO_MACHINES),
+            (&["--demo=7"], 7),
+        ] {
+            assert_eq!(settings(args).demo, Some(machines), "{args:?}");
+        }
         let env = vec![("HYDRANT_UPSTREAM_TOKEN".to_owned(), "t".to_owned())];
         assert_eq!(settings(&[]), Settings::load(&Sources { env, ..Sources::default() }).unwrap());
     }

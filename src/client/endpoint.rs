@@ -31,6 +31,12 @@ impl Endpoint {
         let (host, port) = (&self.host, self.port);
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
+
+    /// Whether the text of an endpoint names its port, or leaves it to the scheme.
+    pub fn names_port(text: &str) -> bool {
+        let behind = text.trim().rsplit_once("://").map_or(text.trim(), |(_, rest)| rest);
+        behind.trim_end_matches('/').rsplit(']').next().is_some_and(|tail| tail.contains(':'))
+    }
 }
 
 impl fmt::Display for Endpoint {
@@ -174,6 +180,8 @@ mod tests {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), shown);
         }
         assert_eq!("https://[::1]:1".parse::<Endpoint>().unwrap().host, "::1");
+        assert!(["https://a:1/", "a:1", "[::1]:1"].into_iter().all(Endpoint::names_port));
+        assert!(!["https://a/", "a", "https://[::1]"].into_iter().any(Endpoint::names_port));
     }
 
     #[test]

@@ -48,6 +48,24 @@ pub enum ClientError {
         /// What rustls says.
         source: io::Error,
     },
+    /// The other side does not speak TLS.
+    #[error("{endpoint} answers without TLS; is it http://{authority}?")]
+    NotTls {
+        /// Who.
+        endpoint: String,
+        /// Host and port.
+        authority: String,
+    },
+    /// The other side does not speak HTTP.
+    #[error("what {endpoint} answers is no HTTP ({reason}){hint}")]
+    NotHttp {
+        /// Who.
+        endpoint: String,
+        /// What is wrong with the answer.
+        reason: String,
+        /// What it may be instead.
+        hint: String,
+    },
     /// The other side takes too long.
     #[error("{endpoint} did not answer within {} s", after.as_secs())]
     Timeout {
@@ -106,6 +124,14 @@ fn with_reason(reason: &str) -> String {
 }
 
 impl ClientError {
+    /// When the server wants to be asked again, if it says.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        }
+    }
+
     /// Whether trying again is of no use: the same would happen.
     pub fn is_final(&self) -> bool {
         match self {

@@ -13,6 +13,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use rustls::InvalidMessage;
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -94,7 +95,7 @@ impl Http {
         let target = self.target.clone();
         limited(&target, ANSWER_LIMIT, async {
             self.sender.ready().await.map_err(|e| broken(&target, &e))?;
-            self.sender.send_request(request).await.map_err(|e| broken(&target, &e))
+            self.sender.send_request(request).await.map_err(|e| unanswered(&target, &e))
         })
         .await
     }
@@ -117,8 +118,28 @@ async fn connect(target: &Target) -> Result<Pin<Box<dyn Stream>>, ClientError> {
     let Some(config) = &target.tls else { return Ok(Box::pin(tcp)) };
     let refuse = |source| ClientError::Tls { endpoint: endpoint.to_string(), source };
     let name = ServerName::try_from(endpoint.host.clone()).map_err(|e| refuse(std::io::Error::other(e)))?;
-    let stream = TlsConnector::from(config.clone()).connect(name, tcp).await.map_err(refuse)?;
+    let handshake = TlsConnector::from(config.clone()).connect(name, tcp).await;
+    let stream = handshake.map_err(|source| {
+        let plain = ClientError::NotTls { endpoint: endpoint.to_string(), authority: endpoint.authority() };
+        if is_not_tls(&source) { plain } else { refuse(source) }
+    })?;
     Ok(Box::pin(stream))
+}
+
+/// Whether the other side answered the handshake with something else, such as HTTP.
+fn is_not_tls(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
+}
+
+/// Why there is no answer to a request; TLS, spoken to by plain HTTP, answers with an alert.
+fn unanswered(target: &Target, error: &hyper::Error) -> ClientError {
+    let endpoint = &target.endpoint;
+    if !error.is_parse() {
+        return broken(target, error);
+    }
+    let hint = if endpoint.tls { String::new() } else { format!("; is it https://{}?", endpoint.authority()) };
+    ClientError::NotHttp { endpoint: endpoint.to_string(), reason: error.to_string(), hint }
 }
 
 /// Waits for `work` no longer than `limit`.

@@ -28,4 +28,4 @@ pub use http::{Http, Stream, dial};
 pub use secret::{Secret, SecretSource};
 pub use service::{Login, Service};
 pub use tls::{Fingerprint, Trust};
-pub use websocket::{Bounds, Received, Session};
+pub use websocket::{Bounds, Received, Registered, Session};

@@ -1,12 +1,11 @@
 //! What must hold between settings.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
+use super::given::{Given, readable};
 use super::kind::{AuthMode, TlsMode};
-use super::load::Given;
 use super::settings::Settings;
-use super::{nats, proxy, upstream};
+use super::{nats, pem, proxy, upstream};
 
 /// Events are framed with 32-bit offsets; this leaves room for both objects and the envelope.
 const LONGEST_EVENT: usize = 1 << 30;
@@ -29,13 +28,15 @@ fn tls(settings: &Settings, given: &mut Given) {
     for (key, path) in files {
         match (settings.tls, path) {
             (TlsMode::Files, None) => given.refuse(&[key, "tls"], "needed with tls = \"files\"".to_owned()),
-            (TlsMode::Files, Some(path)) => readable(key, path, given),
+            (TlsMode::Files, Some(_)) | (_, None) => {}
             (_, Some(_)) => {
                 let mode = settings.tls.name();
                 given.refuse(&[key, "tls"], format!("has no effect with tls = \"{mode}\"; set tls = \"files\""));
             }
-            (_, None) => {}
         }
+    }
+    if let (TlsMode::Files, Some(certificate), Some(key)) = (settings.tls, &settings.tls_cert, &settings.tls_key) {
+        pem::pair(("tls_cert", certificate), ("tls_key", key), given);
     }
 }
 
@@ -44,7 +45,7 @@ fn client_ca(settings: &Settings, given: &mut Given) {
         (Some(_), TlsMode::Off) => {
             given.refuse(&["tls_client_ca", "tls"], "has no effect with tls = \"off\"".to_owned());
         }
-        (Some(path), _) => readable("tls_client_ca", path, given),
+        (Some(path), _) => pem::authorities("tls_client_ca", path, given),
         (None, _) => {}
     }
 }
@@ -73,16 +74,6 @@ fn issuer(settings: &Settings, given: &mut Given) {
     {
         given.refuse(&[key, "token.jwks"], "needed with token.jwks".to_owned());
     }
-}
-
-/// Opened rather than looked up: a key that the server may not read is as bad as none.
-pub(super) fn readable(key: &'static str, path: &Path, given: &mut Given) {
-    let problem = match std::fs::File::open(path).and_then(|file| file.metadata()) {
-        Ok(about) if about.is_file() => return,
-        Ok(_) => "not a file".to_owned(),
-        Err(e) => e.to_string(),
-    };
-    given.refuse(&[key], format!("{}: {problem}", path.display()));
 }
 
 fn addresses(settings: &Settings, given: &mut Given) {

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use super::settings::{Row, rows};
-use super::{CONFIG_VARIABLE, DEMO_MACHINES};
+use super::given::{CONFIG_VARIABLE, Row};
+use super::kind::DEMO_MACHINES;
+use super::settings::rows;
 
 /// The reference, `docs/configuration.md`: that file is the output of `hydrant config doc` (tested).
 pub fn markdown() -> String {
@@ -12,8 +13,8 @@ pub fn markdown() -> String {
          Printed by `hydrant config doc`; a test compares the two. Flags beat environment variables, these beat the file, \
          and that beats the defaults. The file is the one named by `--config` or `{CONFIG_VARIABLE}`; there is none by default. \
          Unknown keys and unknown `HYDRANT_*` variables are errors. `hydrant config check FILE` tells all errors at \
-         once and exits with 64; `hydrant config default` prints a file with the defaults. Lists are arrays in the \
-         file and have commas elsewhere. Durations have a unit (`500ms`, `30s`, `5m`, `2h`, `7d`); sizes may have one \
+         once, those in certificates and keys that it names included, and exits with 64; `hydrant config default` prints a file with the defaults. Lists are arrays in the \
+         file and have commas elsewhere. `localhost` in an address is 127.0.0.1; other names are not resolved. Durations have a unit (`500ms`, `30s`, `5m`, `2h`, `7d`); sizes may have one \
          (`64KiB`, `16MiB`, `1GiB`). `--demo` without a number is {DEMO_MACHINES} machines.\n\n\
          A change of a setting needs a restart. Without one a running server takes what changes in files that settings name: users, \
          roles and tenants, the listener's certificate and key, the JWKS, and the credentials and certificates for endpoints.\n"

@@ -4,14 +4,16 @@
 //! same in a file, a variable and a flag.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::DEMO_MACHINES;
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
+
+/// Machines of the simulated fleet when `--demo` is given bare.
+pub const DEMO_MACHINES: u32 = 200;
 
 /// A way to read a value.
 pub(super) trait Kind {
@@ -60,9 +62,11 @@ kinds! {
     Size -> usize, "a size such as `4096`, `64KiB`, `16MiB` or `1GiB`, at least 1", ["string", "integer"], size;
     Span -> Duration, "a duration such as `500ms`, `30s`, `5m`, `2h` or `7d`, longer than nothing", ["string"], span;
     SpanOrOff -> Option<Duration>, "a duration such as `30s` or `5m`, or `off`", ["string"], span_or_off;
-    Addresses -> Vec<SocketAddr>, "a list of addresses such as `127.0.0.1:8092` or `[::1]:8092`, at least one",
-        ["array", "string"], |text| list(text).filter(|all: &Vec<_>| !all.is_empty());
-    AddressOrOff -> Option<SocketAddr>, "an address such as `127.0.0.1:8093`, or `off`", ["string"], address_or_off;
+    Addresses -> Vec<SocketAddr>,
+        "a list of addresses with ports such as `127.0.0.1:8092`, `localhost:8092` or, for everybody, `[::]:8092`, at least one",
+        ["array", "string"], addresses;
+    AddressOrOff -> Option<SocketAddr>, "an address with a port such as `127.0.0.1:8093` or `localhost:8093`, or `off`",
+        ["string"], address_or_off;
     Origins -> Vec<String>, "a list of origins such as `https://portal.example.com`, without a path",
         ["array", "string"], origins;
     Names -> Vec<String>, "a list of names such as `jobs,templates`", ["array", "string"], list;
@@ -72,7 +76,7 @@ kinds! {
         "a list of URLs such as `https://drp.example.com:8092`, without user and path", ["array", "string"], list;
     Specs { const JOINT: &'static str = "\n"; } -> Vec<String>,
         "a list of registrations such as `machines.*.*`, one a line in a variable", ["array", "string"], specs;
-    Fingerprints -> Vec<Fingerprint>, "a list of SHA-256 fingerprints: 64 hexadecimal digits, colons allowed",
+    Fingerprints -> Vec<Fingerprint>, "a list of SHA-256 fingerprints: 64 hexadecimal digits, colons allowed, or as openssl prints them (`sha256 Fingerprint=AB:...`)",
         ["array", "string"], fingerprints;
     Text -> String, "a text", ["string"], |text: &str| (!text.is_empty()).then(|| text.to_owned());
     AnyText -> String, "a text", ["string"], |text: &str| Some(text.to_owned());
@@ -247,7 +251,20 @@ fn list<T: FromStr>(text: &str) -> Option<Vec<T>> {
 
 #[expect(clippy::option_option, reason = "the outer one tells whether the text was a value")]
 fn address_or_off(text: &str) -> Option<Option<SocketAddr>> {
-    if text == "off" { Some(None) } else { number(text).map(Some) }
+    if text == "off" { Some(None) } else { address(text).map(Some) }
+}
+
+fn addresses(text: &str) -> Option<Vec<SocketAddr>> {
+    let all: Vec<SocketAddr> = text.split(',').map(|item| address(item.trim())).collect::<Option<_>>()?;
+    (!all.is_empty()).then_some(all)
+}
+
+/// Names are not resolved, because they may mean another address at each start; only `localhost` always means the same.
+fn address(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, number(port)?))),
+        None => number(text),
+    }
 }
 
 fn origins(text: &str) -> Option<Vec<String>> {
@@ -285,8 +302,13 @@ fn fingerprints(text: &str) -> Option<Vec<Fingerprint>> {
     list(text)?.iter().map(|item: &String| fingerprint(item)).collect()
 }
 
+/// The digits alone, or behind what openssl puts in front of them.
 fn fingerprint(text: &str) -> Option<Fingerprint> {
-    let digits = text.replace(':', "");
+    let (title, digits) = text.rsplit_once('=').unwrap_or(("sha256", text));
+    if !title.to_ascii_lowercase().starts_with("sha") {
+        return None;
+    }
+    let digits = digits.trim().replace(':', "");
     let mut bytes = Fingerprint::default();
     if digits.len() != 2 * bytes.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
@@ -347,7 +369,11 @@ mod tests {
         let two = Addresses::parse("127.0.0.1:1, [::1]:2").unwrap();
         assert_eq!(two, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
         assert_eq!(Addresses::parse(""), None);
-        assert_eq!(Addresses::parse("localhost:1"), None);
+        assert_eq!(Addresses::parse("localhost:1"), Some(vec!["127.0.0.1:1".parse().unwrap()]));
+        assert_eq!(AddressOrOff::parse("localhost:2"), Some(Some("127.0.0.1:2".parse().unwrap())));
+        for bad in ["localhost", "localhost:", "localhost:65536", "drp:1", ":1", "1"] {
+            assert_eq!(Addresses::parse(bad), None, "{bad}");
+        }
         assert_eq!(Origins::parse(""), Some(vec![]));
         assert_eq!(Origins::parse("https://a:1,http://b").map(|all| all.len()), Some(2));
         for bad in ["a", "https://a/", "ftp://a", "*", "https://*", "https://"] {
@@ -369,8 +395,17 @@ mod tests {
         let plain = "0a".repeat(32);
         let colons = vec!["0A"; 32].join(":");
         assert_eq!(Fingerprints::parse(&format!("{plain}, {colons}")), Some(vec![[10; 32]; 2]));
+        let printed = format!("sha256 Fingerprint={colons}\n, SHA256 Fingerprint={colons}");
+        assert_eq!(Fingerprints::parse(&printed), Some(vec![[10; 32]; 2]));
         assert_eq!(Fingerprints::parse(""), Some(vec![]));
-        for bad in ["0a", &format!("{plain}0"), &plain.replace('a', "g"), &format!("+{}", &plain[1..])] {
+        for bad in [
+            "0a",
+            &format!("x={plain}"),
+            "SHA1 Fingerprint=0A:0A",
+            &format!("{plain}0"),
+            &plain.replace('a', "g"),
+            &format!("+{}", &plain[1..]),
+        ] {
             assert_eq!(Fingerprints::parse(bad), None, "{bad}");
         }
     }

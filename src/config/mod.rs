@@ -7,7 +7,7 @@
 //!
 //! Contract: [`Settings::load`] either returns settings that hold together or *all* that is wrong with them, each with
 //! its place (file with line and column, variable or flag). Nothing is bound or created while it runs; it reads the
-//! file and looks whether the named certificate files are there. Unknown keys and unknown `HYDRANT_*` variables are errors, because a
+//! file and looks into the certificates and keys that are named. Unknown keys and unknown `HYDRANT_*` variables are errors, because a
 //! typing mistake that is silently ignored looks like a setting that does not work.
 //!
 //! Why not serde: its first error is its last, and it forgets where a value stood.
@@ -18,24 +18,20 @@ mod table;
 mod check;
 mod doc;
 mod error;
+mod given;
 mod kind;
 mod load;
 mod nats;
+mod pem;
 mod proxy;
 mod settings;
 mod upstream;
 
 pub use doc::{default_file, markdown};
 pub use error::{ConfigError, ConfigErrors, Place};
-pub use kind::{AuthMode, ClientName, DeflateMode, LogFormat, TlsMode, UpstreamTls};
+pub use given::{CONFIG_VARIABLE, Row};
+pub use kind::{AuthMode, ClientName, DEMO_MACHINES, DeflateMode, LogFormat, TlsMode, UpstreamTls};
 pub use load::{FlagValue, Sources};
 pub use settings::{
-    Auth, Deflate, Inbox, Limits, Log, Nats, Outbox, Proxy, Replay, Row, Settings, Throttle, Timeouts, Token, Upstream,
-    rows,
+    Auth, Deflate, Inbox, Limits, Log, Nats, Outbox, Proxy, Replay, Settings, Throttle, Timeouts, Token, Upstream, rows,
 };
-
-/// Machines of the simulated fleet when `--demo` is given bare.
-pub const DEMO_MACHINES: u32 = 200;
-
-/// The variable that names the configuration file where `--config` is not given.
-pub const CONFIG_VARIABLE: &str = "HYDRANT_CONFIG";

@@ -1,8 +1,11 @@
 //! What must hold between the settings of NATS.
 
-use super::check;
-use super::load::Given;
+use super::given::{Given, readable};
+use super::pem;
 use super::settings::Settings;
+
+/// So many of the files are ways to log in; the others are certificates, which are looked into.
+const LOGINS: usize = 4;
 
 /// Adds what does not go together to `given`'s errors.
 pub(super) fn check(settings: &Settings, given: &mut Given) {
@@ -20,15 +23,23 @@ pub(super) fn check(settings: &Settings, given: &mut Given) {
         ("nats.cert_file", &nats.cert_file),
         ("nats.key_file", &nats.key_file),
     ];
-    for (key, path) in files {
+    for (at, (key, path)) in files.into_iter().enumerate() {
         if let Some(path) = path {
             if nats.urls.is_empty() {
                 given.refuse(&[key, "nats.urls"], "has no effect without nats.urls".to_owned());
             }
-            check::readable(key, path, given);
+            if at < LOGINS {
+                readable(key, path, given);
+            }
         }
     }
-    let mut logins = files[..4].iter().filter(|(_, path)| path.is_some()).map(|(key, _)| *key);
+    if let Some(path) = &nats.ca_file {
+        pem::authorities("nats.ca_file", path, given);
+    }
+    if let (Some(certificate), Some(key)) = (&nats.cert_file, &nats.key_file) {
+        pem::pair(("nats.cert_file", certificate), ("nats.key_file", key), given);
+    }
+    let mut logins = files[..LOGINS].iter().filter(|(_, path)| path.is_some()).map(|(key, _)| *key);
     if let (Some(first), Some(second)) = (logins.next(), logins.next()) {
         given.refuse(&[second, first], format!("{first} is given too; one will do"));
     }

@@ -1,7 +1,7 @@
 //! Which endpoint is proxied to and checks credentials, and what must hold for it.
 
+use super::given::Given;
 use super::kind::AuthMode;
-use super::load::Given;
 use super::settings::Settings;
 use crate::client::{Endpoint, Service};
 

@@ -4,44 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::given::{Given, Row, Table};
 use super::kind::{self, AuthMode, ClientName, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
-use super::load::Given;
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
-
-/// What is known about one setting.
-#[derive(Debug, Clone, Copy)]
-pub struct Row {
-    /// Its name in the file, with its table: `limits.message_bytes`.
-    pub key: &'static str,
-    /// The default as text; empty where there is none or it depends on the environment.
-    pub default: &'static str,
-    /// What a value looks like.
-    pub what: &'static str,
-    /// What it does.
-    pub doc: &'static str,
-    /// The TOML types that it is taken from.
-    pub(super) toml: &'static [&'static str],
-    /// Whether a message may repeat what was given.
-    pub(super) shown: bool,
-    /// What stands between the items of a list.
-    pub(super) joint: &'static str,
-    /// Tells whether a text is a value.
-    pub(super) fits: fn(&str) -> bool,
-}
-
-impl Row {
-    /// The environment variable that sets it.
-    pub fn variable(&self) -> String {
-        format!("HYDRANT_{}", self.key.replace('.', "_").to_ascii_uppercase())
-    }
-}
-
-/// A struct of settings that knows its rows.
-pub(super) trait Table: Sized {
-    fn declare(rows: &mut Vec<Row>);
-    fn take(given: &Given) -> Self;
-}
 
 /// Every setting in the order of the declaration.
 pub fn rows() -> Vec<Row> {

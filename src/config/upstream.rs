@@ -1,8 +1,8 @@
 //! The settings of upstream endpoints as the client takes them, and what must hold between them.
 
-use super::check;
+use super::given::{Given, readable};
 use super::kind::UpstreamTls;
-use super::load::Given;
+use super::pem;
 use super::settings::{Settings, Upstream};
 use crate::client::{Endpoint, Login, Secret, SecretSource, Service, Trust};
 
@@ -51,8 +51,20 @@ pub(super) fn check(settings: &Settings, given: &mut Given) {
             given.refuse(&["upstream.urls"], format!("{url} is named twice"));
         }
     }
+    ports(given);
     credentials(upstream, given);
     certificates(upstream, given);
+}
+
+/// A DRP endpoint listens on 8092, so a URL without a port is rarely what was meant.
+fn ports(given: &mut Given) {
+    let urls = given.text("upstream.urls").unwrap_or_default().to_owned();
+    for url in urls.split(',').map(str::trim).filter(|url| !Endpoint::names_port(url)) {
+        if let Ok(endpoint) = url.parse::<Endpoint>() {
+            let text = format!("no port in it, so {} is used: {endpoint}", endpoint.port);
+            given.note("upstream.urls", &text);
+        }
+    }
 }
 
 fn credentials(upstream: &Upstream, given: &mut Given) {
@@ -74,7 +86,9 @@ fn credentials(upstream: &Upstream, given: &mut Given) {
     for (key, path) in
         [("upstream.password_file", &upstream.password_file), ("upstream.token_file", &upstream.token_file)]
     {
-        path.iter().for_each(|path| check::readable(key, path, given));
+        path.iter().for_each(|path| {
+            readable(key, path, given);
+        });
     }
 }
 
@@ -90,7 +104,7 @@ fn certificates(upstream: &Upstream, given: &mut Given) {
                     .to_owned();
             given.refuse(&["upstream.ca_file", "upstream.tls", "upstream.urls"], reason);
         }
-        Some(path) if verify => check::readable("upstream.ca_file", path, given),
+        Some(path) if verify => pem::authorities("upstream.ca_file", path, given),
         Some(_) => given.refuse(&["upstream.ca_file", "upstream.tls"], format!("has no effect with tls = \"{mode}\"")),
         None => {}
     }

@@ -14,6 +14,7 @@
 
 mod field;
 mod holders;
+mod owner;
 pub mod posting;
 mod time;
 mod wire;
@@ -30,7 +31,7 @@ use crate::json;
 use crate::websocket::frame::{Encoding, HEADER_ROOM};
 use field::Field;
 use holders::Holders;
-use wire::{FrameStart, TIME, Wire, offset};
+use wire::{FrameStart, Scrub, TIME, Wire, offset};
 
 /// What Go's zero `time.Time` looks like; clients that post send it to mean "no time given".
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -195,30 +196,26 @@ impl<'t> Draft<'t> {
         wire.string(",\"Action\":", &self.action);
         wire.string(",\"Key\":", &self.key);
         wire.string(",\"Principal\":", &self.principal);
-        let scrub = self.kind == "users";
+        let scrub = Scrub::of(&self.kind, &self.key);
         let object = wire.value(",\"Object\":", self.object, scrub);
         let original = wire.value(",\"Original\":", self.original, scrub);
         let (frame, header) = wire.finish();
-        let (machine, work_order) = if self.kind == "jobs" { owners(self.object) } else { (None, None) };
-        let names =
-            [&self.kind, &self.action, &self.key, &machine.unwrap_or_default(), &work_order.unwrap_or_default()];
-        let names = Names::new(names.map(AsRef::as_ref));
+        let (machine, work_order) = if self.kind == "jobs" { owner::of_job(self.object) } else { (None, None) };
+        let owner = match machine.as_deref() {
+            Some(machine) if !machine.is_empty() => Some(Cow::Borrowed(machine)),
+            _ => owner::machine(&self.kind, &self.key, self.object, self.original),
+        };
+        let names = [
+            self.kind.as_ref(),
+            self.action.as_ref(),
+            self.key.as_ref(),
+            machine.as_deref().unwrap_or_default(),
+            work_order.as_deref().unwrap_or_default(),
+            owner.as_deref().unwrap_or_default(),
+        ];
+        let names = Names::new(names);
         Event { frame, header, object, original, names, deflated: OnceLock::new(), holders: Holders::default() }
     }
-}
-
-/// `Machine` and `WorkOrder` of a job, where they are strings; the last of several wins.
-fn owners(job: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
-    let mut owners = (None, None);
-    for member in json::members(job) {
-        let slot = match member.name().as_ref() {
-            "Machine" => &mut owners.0,
-            "WorkOrder" => &mut owners.1,
-            _ => continue,
-        };
-        *slot = json::as_string(member.value);
-    }
-    owners
 }
 
 fn string<'t>(field: &'static str, value: &'t str) -> Result<Cow<'t, str>, EventError> {
@@ -256,11 +253,11 @@ pub struct Event {
 #[derive(Debug, Clone)]
 struct Names {
     text: Box<str>,
-    ends: [u32; 5],
+    ends: [u32; 6],
 }
 
 impl Names {
-    fn new(names: [&str; 5]) -> Self {
+    fn new(names: [&str; 6]) -> Self {
         let mut end = 0;
         let ends = names.map(|name| {
             end += name.len();
@@ -382,6 +379,12 @@ impl Event {
         Some(self.names.get(3)).filter(|machine| !machine.is_empty())
     }
 
+    /// The machine that the event's object belongs to, by which a tenant that lists machines judges it: of jobs, work orders
+    /// and a runner's connections.
+    pub fn owner(&self) -> Option<&str> {
+        Some(self.names.get(5)).filter(|owner| !owner.is_empty())
+    }
+
     /// For an event of Type `jobs`: its Object's `WorkOrder`, if that is a non-empty string.
     pub fn work_order(&self) -> Option<&str> {
         Some(self.names.get(4)).filter(|work_order| !work_order.is_empty())
@@ -467,6 +470,25 @@ mod tests {
         let user = sealed(&format!(r#"{{"Type":"users","Action":"b","Object":{object},"Original":{object}}}"#));
         assert_eq!(user.object(), r#"{"Name":"a","Roles":[]}"#);
         assert_eq!(user.original(), user.object());
+    }
+
+    #[test]
+    fn secrets_among_the_preferences_do_not_leave() {
+        let event = |key: &str, object: &str| {
+            let text = format!(
+                r#"{{"Type":"preferences","Action":"save","Key":"{key}","Object":{object},"Original":{object}}}"#
+            );
+            let event = sealed(&text);
+            assert_eq!(event.original(), event.object());
+            event.object().to_owned()
+        };
+        let secret = r#"{"Name":"baseTokenSecret","Val":"s"}"#;
+        assert_eq!(event("baseTokenSecret", secret), r#"{"Name":"baseTokenSecret"}"#);
+        assert_eq!(event("other", secret), r#"{"Name":"baseTokenSecret"}"#, "named by the object only");
+        assert_eq!(event("systemGrantorSecret", r#"{"Val":"s"}"#), "{}", "named by the key only");
+        assert_eq!(event("k", r#"{"systemGrantorSecret":"s","x":1}"#), r#"{"x":1}"#, "all preferences in one object");
+        let plain = r#"{"Name":"defaultStage","Val":"none"}"#;
+        assert_eq!(event("defaultStage", plain), plain);
     }
 
     #[test]

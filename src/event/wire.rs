@@ -10,6 +10,58 @@ use crate::websocket::frame::{Encoding, HEADER_ROOM, text_header};
 /// Field names of secrets that never leave in `users` events.
 const SECRETS: [&str; 2] = ["PasswordHash", "Secret"];
 
+/// Preferences whose value never leaves in `preferences` events: whoever has one can make tokens of anybody.
+const SECRET_PREFERENCES: [&str; 2] = ["baseTokenSecret", "systemGrantorSecret"];
+
+/// What is left out of an event's Object and Original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scrub {
+    /// Nothing.
+    Nothing,
+    /// The secrets of a user.
+    User,
+    /// The secrets among the preferences; `is_secret` if the event's Key names one of them.
+    Preference {
+        /// Whether `Val` is left out whatever `Name` says.
+        is_secret: bool,
+    },
+}
+
+impl Scrub {
+    /// What is left out of events of this Type and Key.
+    pub(super) fn of(kind: &str, key: &str) -> Self {
+        match kind {
+            "users" => Self::User,
+            "preferences" => Self::Preference { is_secret: is_secret_preference(key) },
+            _ => Self::Nothing,
+        }
+    }
+
+    /// The same for one object: the object of a preference may say by its `Name` which one it is.
+    fn in_object(self, text: &str) -> Self {
+        let Self::Preference { is_secret: false } = self else { return self };
+        let named = |member: json::Member<'_>| {
+            member.name().eq_ignore_ascii_case("Name")
+                && json::as_string(member.value).is_some_and(|name| is_secret_preference(&name))
+        };
+        Self::Preference { is_secret: json::members(text).any(named) }
+    }
+
+    fn drops(self, name: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::User => SECRETS.iter().any(|secret| name.eq_ignore_ascii_case(secret)),
+            Self::Preference { is_secret } => {
+                is_secret_preference(name) || (is_secret && name.eq_ignore_ascii_case("Val"))
+            }
+        }
+    }
+}
+
+fn is_secret_preference(name: &str) -> bool {
+    SECRET_PREFERENCES.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+}
+
 /// What every event begins with.
 pub(super) const TIME: &str = "{\"Time\":\"";
 
@@ -39,11 +91,11 @@ impl Wire {
         json::quote(text, &mut self.bytes);
     }
 
-    pub(super) fn value(&mut self, name: &str, text: &str, scrub: bool) -> Range<u32> {
+    pub(super) fn value(&mut self, name: &str, text: &str, scrub: Scrub) -> Range<u32> {
         self.bytes.extend_from_slice(name.as_bytes());
         let start = self.bytes.len();
-        if scrub && text.trim_start().starts_with('{') {
-            self.scrubbed(text);
+        if scrub != Scrub::Nothing && text.trim_start().starts_with('{') {
+            self.scrubbed(text, scrub.in_object(text));
         } else {
             json::compact(text, &mut self.bytes);
         }
@@ -51,12 +103,11 @@ impl Wire {
     }
 
     /// An object without its secrets.
-    fn scrubbed(&mut self, text: &str) {
+    fn scrubbed(&mut self, text: &str, scrub: Scrub) {
         self.bytes.push(b'{');
         let mut first = true;
         for member in json::members(text) {
-            let name = member.name();
-            if SECRETS.iter().any(|secret| name.eq_ignore_ascii_case(secret)) {
+            if scrub.drops(&member.name()) {
                 continue;
             }
             if !first {

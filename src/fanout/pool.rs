@@ -25,6 +25,7 @@ use crate::broker::archive::Wake;
 use crate::broker::connection::Connection;
 use crate::broker::inbox::{InboxLimits, inbox};
 use crate::index;
+use crate::logging::crash::Vital;
 use crate::stats::OutboxLimits;
 
 /// Requests that may wait for a shard.
@@ -37,19 +38,6 @@ struct Port {
     load: Arc<AtomicUsize>,
     /// Rights have changed since the shard last looked. A mark and not a request: it needs no room in the queue.
     review: Arc<AtomicBool>,
-}
-
-/// Ends the process when a shard's thread panics: its connections would hear nothing any more, its inbox would fill, and
-/// every post would be refused for good. Whoever supervises the process starts it again.
-struct EndOnPanic;
-
-impl Drop for EndOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("a shard's thread has panicked; the process ends");
-            std::process::abort();
-        }
-    }
 }
 
 /// What every shard is made with.
@@ -98,7 +86,8 @@ impl Pool {
             let (port, parts) = shard(number, settings, &budget, broker, authority, epoch)?;
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             pool.threads.lock().push(thread.spawn(move || {
-                let _end = EndOnPanic;
+                // Its connections would hear nothing any more, its inbox would fill, and every post would be refused for good.
+                let _vital = Vital::new("a shard");
                 Driver::new(parts).run();
             })?);
             pool.ports.push(port);

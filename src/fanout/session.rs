@@ -30,7 +30,7 @@ use crate::index::filter::Counters;
 use crate::index::{Class, Index, IndexError, Limits, Slot};
 use crate::metrics::{FilterCost, Outcome, ShardSize};
 use crate::overflow::Overflow;
-use crate::protocol::{Close, Command, answer};
+use crate::protocol::{Close, Command, answer, without_values};
 use crate::stats::{Delivery, Dropped, OutboxLimits};
 use crate::websocket::frame;
 
@@ -170,11 +170,12 @@ impl Shard {
         let Some((slot, principal)) = self.speaker(conn) else { return };
         let answer = match self.carry_out(conn, slot, message, now) {
             Ok(command) => {
-                tracing::info!(target: AUDIT, %principal, verb = command.verb(), spec = command.spec(), "command");
+                let spec = without_values(command.spec());
+                tracing::info!(target: AUDIT, %principal, verb = command.verb(), %spec, "command");
                 answer::done(command, principal.as_str(), now)
             }
             Err(reason) => {
-                tracing::info!(target: AUDIT, %principal, reason, "command refused");
+                tracing::info!(target: AUDIT, %principal, reason = %without_values(&reason), "command refused");
                 self.commands.count(Outcome::Refused);
                 answer::refused(message, &reason, principal.as_str(), now)
             }
@@ -384,5 +385,5 @@ impl Shard {
 }
 
 pub(super) fn sees(access: &Access, event: &Event) -> bool {
-    access.sees(event.kind(), event.action(), event.key(), event.machine())
+    access.sees(event.kind(), event.action(), event.key(), event.owner())
 }

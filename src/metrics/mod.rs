@@ -11,6 +11,7 @@ mod deliveries;
 mod identity;
 mod labels;
 mod latency;
+mod logins;
 mod nats;
 mod process;
 mod proxy;
@@ -27,6 +28,7 @@ use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry, TextEncod
 
 pub use identity::{IdentityMetrics, IdentityTrouble, IdentityVerdict};
 pub use labels::{Limit, Outcome, Rejection, Reload, Source};
+pub use logins::{LoginMetrics, WatchedFile};
 pub use nats::NatsMetrics;
 pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
@@ -34,6 +36,7 @@ pub use turns::{LONG_TURN, STALL};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
 use crate::event;
+use crate::logging::{self, crash};
 use crate::protocol::Close;
 use declare::Declare;
 use deliveries::Deliveries;
@@ -69,6 +72,8 @@ pub struct Metrics {
     field_lookups: IntCounter,
     filter_matches: IntCounter,
     certificate_reloads: IntCounterVec,
+    log_lines_dropped: IntCounter,
+    panics: IntCounter,
     /// Answers to HTTP requests.
     pub http_responses: IntCounterVec,
     /// What goes between nodes.
@@ -79,6 +84,8 @@ pub struct Metrics {
     pub proxy: ProxyMetrics,
     /// Credentials that an endpoint judges.
     pub identity: IdentityMetrics,
+    /// Logins with a password, and the files that rights are decided by.
+    pub logins: LoginMetrics,
     shards: Mutex<Vec<Arc<Peaks>>>,
 }
 
@@ -136,11 +143,15 @@ impl Metrics {
                 "Changes of the TLS certificate while running",
                 "outcome",
             ),
+            log_lines_dropped: declare
+                .counter("hydrant_log_lines_dropped_total", "Log lines that found no room or could not be written"),
+            panics: declare.counter("hydrant_panics_total", "Panics, each of them a bug"),
             http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
             nats: NatsMetrics::new(&declare),
             upstream: UpstreamMetrics::declare(&declare),
             proxy: ProxyMetrics::declare(&declare),
             identity: IdentityMetrics::declare(&declare),
+            logins: LoginMetrics::declare(&declare),
             shards: Mutex::new(Vec::new()),
             registry: registry.clone(),
         };
@@ -246,6 +257,10 @@ impl Metrics {
         self.inbox_events.set(signed(inbox_events as u64));
         let plain = self.serialisations.with_label_values(&["plain"]);
         plain.inc_by(event::serialisations().saturating_sub(plain.get()));
+        // Those of the process, which has one log for all its servers.
+        for (counter, count) in [(&self.log_lines_dropped, logging::dropped()), (&self.panics, crash::panics())] {
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         let mut text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default();
         process::append(&mut text);
         text

@@ -17,6 +17,7 @@ pub(super) fn append(text: &mut String) {
     show("process_cpu_seconds_total", "counter", "User and system time", stat.as_deref().and_then(cpu_seconds));
     show("process_resident_memory_bytes", "gauge", "Resident memory", resident_bytes());
     show("process_open_fds", "gauge", "Open file descriptors", open_files());
+    show("process_max_fds", "gauge", "Open file descriptors that the process may have", most_files());
 }
 
 /// Fields 14 and 15, counted from behind the command's name, which may hold blanks.
@@ -32,6 +33,12 @@ fn resident_bytes() -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024.0)
+}
+
+/// The soft limit, which the server raises at its start.
+fn most_files() -> Option<f64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "Prometheus values are floating point")]

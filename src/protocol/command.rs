@@ -3,6 +3,8 @@
 //! Contract: one text message is one command. White space around the message and between verb and SPEC is trimmed,
 //! verbs are lower case (`docs/protocol.md`, "Commands"). The SPEC itself is read by the index.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 /// A command of a client.
@@ -63,6 +65,14 @@ impl<'t> Command<'t> {
     }
 }
 
+/// What of a command, or of the reason why it is refused, may stand in a log: nothing from the first value of a filter on.
+pub fn without_values(text: &str) -> Cow<'_, str> {
+    match text.find(['(', '=', '"', '`']) {
+        Some(at) => Cow::Owned(format!("{}...", &text[..=at])),
+        None => Cow::Borrowed(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +82,18 @@ mod tests {
         assert_eq!(Command::parse(" register  a.b.* \n"), Ok(Command::Register("a.b.*")));
         assert_eq!(Command::parse("deregister\ta.b.c d"), Ok(Command::Deregister("a.b.c d")));
         assert_eq!(Command::parse("register"), Ok(Command::Register("")));
+    }
+
+    #[test]
+    fn values_are_not_for_logs() {
+        for (text, told) in [
+            ("machines.update.*", "machines.update.*"),
+            ("machines.*.*.Object.Secret=Eq(CANARY)", "machines.*.*.Object.Secret=..."),
+            ("machines.*.*.Or(A=Eq(CANARY),B=Eq(CANARY))", "machines.*.*.Or(..."),
+            ("unknown operator \"CANARY\"", "unknown operator \"..."),
+        ] {
+            assert_eq!(without_values(text), told);
+        }
     }
 
     #[test]

@@ -10,5 +10,5 @@ pub mod error;
 pub mod gap;
 
 pub use close::Close;
-pub use command::{Command, CommandError};
+pub use command::{Command, CommandError, without_values};
 pub use error::DrpError;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Server, StartError};
+use super::Server;
+use super::error::StartError;
 use crate::cluster::Health;
 use crate::config::Settings;
 

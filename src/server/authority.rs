@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::StartError;
-use crate::auth::{AuthOptions, Authority, CertificateName, IssuerOptions, ThrottleLimits};
+use super::error::StartError;
+use crate::auth::{
+    AuthOptions, Authority, CertificateName, IssuerOptions, ThrottleLimits, exposure_of_secret, exposures,
+};
 use crate::config::{AuthMode, ClientName, Settings};
 
 /// The authority over the data directory, unless it would be open to everybody.
@@ -25,6 +27,7 @@ pub(super) fn open(settings: &Settings) -> Result<Arc<Authority>, StartError> {
         ..AuthOptions::default()
     };
     let (authority, opened) = Authority::open(&settings.data_dir, options)?;
+    warn_of_exposures(settings);
     if opened.created {
         tracing::warn!(
             "first start: made the user rocketskates with the well-known password r0cketsk8ts; change it with \
@@ -40,6 +43,26 @@ pub(super) fn open(settings: &Settings) -> Result<Arc<Authority>, StartError> {
         return Err(StartError::DefaultCredentials { address });
     }
     Ok(Arc::new(authority))
+}
+
+/// Tells of secrets that others on the machine can reach. The server starts all the same: volumes of containers often belong
+/// to a group.
+fn warn_of_exposures(settings: &Settings) {
+    let nats = &settings.nats;
+    let elsewhere = [
+        &settings.tls_key,
+        &settings.upstream.password_file,
+        &settings.upstream.token_file,
+        &nats.password_file,
+        &nats.token_file,
+        &nats.nkey_file,
+        &nats.creds_file,
+        &nats.key_file,
+    ];
+    let elsewhere = elsewhere.into_iter().flatten().filter_map(|path| exposure_of_secret(path));
+    for exposure in exposures(&settings.data_dir).into_iter().chain(elsewhere) {
+        tracing::warn!("{exposure}");
+    }
 }
 
 /// Whose tokens are taken besides our own.

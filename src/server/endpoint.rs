@@ -1,13 +1,16 @@
-//! A server's ties to the endpoint that it stands in front of.
+//! A server's ties to DRP endpoints: the one that it stands in front of, and those whose events it follows.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Server, StartError};
+use super::error::StartError;
+use super::{Server, vital};
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
-use crate::config::{Auth, AuthMode, Proxy, Settings};
+use crate::client::Bounds;
+use crate::config::{Auth, AuthMode, Proxy, Settings, UpstreamTls};
+use crate::endpoint::events::{Link, LinkSettings};
 use crate::endpoint::http::{Upstream, UpstreamLimits};
 use crate::endpoint::identity::{Delegation, DelegationLimits};
 use crate::metrics::Source;
@@ -20,7 +23,8 @@ impl Server {
     /// Reads the endpoint's users, roles and tenants when they change.
     pub(super) fn follow_endpoint(&mut self, stop: watch::Receiver<bool>) {
         if let Some(delegation) = self.api.delegation.clone() {
-            self.tasks.push(tokio::spawn(async move { delegation.follow(stop).await }));
+            self.tasks
+                .push(vital("the follower of an endpoint", stop.clone(), async move { delegation.follow(stop).await }));
         }
     }
 }
@@ -57,4 +61,30 @@ pub(super) fn delegation(
         }
     });
     Ok(Some(delegation))
+}
+
+/// The links, not connected yet.
+pub(super) fn links(settings: &Settings, broker: &Arc<Broker>) -> Vec<Link> {
+    let upstream = &settings.upstream;
+    if upstream.tls == UpstreamTls::Insecure && upstream.urls.iter().any(|url| url.tls) {
+        tracing::warn!(
+            "upstream.tls = \"insecure\": whoever stands between here and an endpoint can read the password"
+        );
+    }
+    let link = LinkSettings {
+        register: upstream.register.clone(),
+        connect: upstream.connect,
+        answer: upstream.answer,
+        bounds: Bounds { message_bytes: settings.limits.event_bytes, ping: upstream.ping, silence: upstream.idle },
+        backoff_min: upstream.backoff_min,
+        backoff_max: upstream.backoff_max,
+        spread: upstream.spread,
+        tier: upstream.tier,
+    };
+    upstream.services().into_iter().map(|service| Link::new(service, link.clone(), Arc::clone(broker))).collect()
+}
+
+/// Place in a chain of hydrants; 0 without upstreams.
+pub(super) fn tier(settings: &Settings) -> u64 {
+    if settings.upstream.urls.is_empty() { 0 } else { settings.upstream.tier }
 }

@@ -1,40 +1,42 @@
 //! A whole server: built from its settings, run, drained.
 //!
 //! Contract: [`Server::start`] returns once every address is bound and connections are taken; nothing is bound if anything is
-//! wrong with the settings. [`Server::stop`] drains: readiness goes, no connections and events are taken any more, what was taken
-//! is delivered, everybody gets a close frame, the shards end, and requests under way are answered; all of that within
-//! `timeouts.drain`. Several servers can live in one process (tests do that).
+//! wrong with the settings, and nothing is made on disk if an address is taken. [`Server::stop`] drains: readiness goes, no connections
+//! and events are taken any more, what was taken is delivered, everybody gets a close frame, the shards end, and requests under way are
+//! answered; all of that within `timeouts.drain`. Several servers can live in one process (tests do that).
 
 #[cfg(not(feature = "nats"))]
 mod alone;
 mod authority;
+mod bind;
+mod certificate;
 mod drain;
 mod endpoint;
-mod links;
+mod error;
+mod files;
 #[cfg(feature = "nats")]
 mod nats;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::probe::Probe;
+pub use error::StartError;
+
+use crate::api::probe::{Probe, WatchedFiles};
 use crate::api::quota::{PostQuota, SocketQuota};
 use crate::api::{About, Api, ApiLimits, ApiParts, ForwardedFor};
-use crate::auth::StoreError;
+use crate::auth::Authority;
 use crate::broker::Broker;
 use crate::broker::history::{History, HistoryLimits};
 use crate::broker::inbox::InboxLimits;
 use crate::clock;
 use crate::cluster;
-use crate::cluster::NatsError;
 use crate::config::{AuthMode, DeflateMode, Settings, TlsMode};
 use crate::demo::Fleet;
 use crate::demo::feed;
@@ -45,67 +47,15 @@ use crate::fanout::outbox::DeflatePolicy;
 use crate::fanout::pool::{Pool, ShardSettings};
 use crate::index;
 use crate::index::filter;
+use crate::logging::crash::Vital;
 use crate::metrics::Metrics;
 use crate::stats::OutboxLimits;
-use crate::transport::listener::Handler;
-use crate::transport::listener::{ListenLimits, Listener};
-use crate::transport::tls::{self, LiveTls, TlsError};
+use crate::transport::listener::{Handler, Listener};
+use crate::transport::tls::LiveTls;
 
 #[cfg(not(feature = "nats"))]
 use alone as nats;
-
-/// Why a server does not start.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The data directory cannot be used.
-    #[error("{path}: {source}")]
-    DataDir {
-        /// Which one.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Users, keys or tokens cannot be read or made.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The well-known password is for tries on the own machine.
-    #[error(
-        "{address} can be reached by others, and the user rocketskates still has its well-known password; change it with \
-         `hydrant users passwd rocketskates --password-stdin`, or give --allow-default-credentials"
-    )]
-    DefaultCredentials {
-        /// The address that is not loopback.
-        address: SocketAddr,
-    },
-    /// No TLS.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// An address cannot be bound.
-    #[error("cannot listen on {address}: {source}")]
-    Bind {
-        /// Which one.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The system has no random numbers.
-    #[error("no random numbers: {0}")]
-    Random(String),
-    /// NATS cannot be used as it is set.
-    #[error(transparent)]
-    Nats(#[from] NatsError),
-    /// The shards' threads do not start.
-    #[error("cannot start the shards: {0}")]
-    Shards(io::Error),
-}
-
-impl StartError {
-    /// Whether the settings are at fault, and not the state of the machine.
-    pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::DefaultCredentials { .. } | Self::Nats(_))
-    }
-}
+use bind::Bound;
 
 /// A server that runs.
 #[derive(Debug)]
@@ -132,90 +82,74 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing runs then.
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
-        let epoch = Instant::now();
+        let (epoch, metrics) = (Instant::now(), Arc::new(Metrics::new()));
+        let bound = Bound::all(&settings, files::prepare(&settings), &metrics).await?;
         let authority = authority::open(&settings)?;
-        let id = identity(&settings)?;
-        let metrics = Arc::new(Metrics::new());
-        let tls = live_tls(&settings)?.map(Arc::new);
-        let listeners = bind_all(&settings, tls.as_ref(), &metrics).await?;
-        let probe = bind_probe(&settings, &metrics).await?;
-        let addresses = listeners.iter().filter_map(|listener| listener.address().ok()).collect::<Vec<_>>();
+        let tls = certificate::live(&settings)?.map(Arc::new);
         let broker = Arc::new(Broker::new(metrics, epoch, history(&settings)?));
         let nats = nats::options(&settings, broker.history().position().epoch)?;
-        let (mode, upstream) = (settings.auth_mode(), endpoint::proxied(&settings));
-        let delegation = endpoint::delegation(&settings, upstream.as_ref(), &authority, &broker)?;
-        let pool = Pool::start(shards(&settings), &shard_settings(&settings), &broker, &authority, epoch)
-            .map_err(StartError::Shards)?;
-        let api = Arc::new(Api::new(ApiParts {
-            broker,
-            authority,
-            pool: Arc::new(pool),
-            admission: Admission::new(settings.limits.connections),
-            sockets: SocketQuota::new(settings.limits.connections_per_principal),
-            posts: PostQuota::new(settings.limits.posted_events_per_second),
-            allowed_origins: settings.allowed_origins.clone(),
-            tier: links::tier(&settings),
-            connection_events: settings.connection_events,
-            deflate: settings.deflate.mode == DeflateMode::On,
-            overflow: settings.outbox.overflow,
-            query_overflow: settings.outbox.query_overflow.clone(),
-            limits: api_limits(&settings),
-            about: about(id, &addresses, &settings),
-            upstream,
-            forwarded_for: forwarded_for(&settings),
-            delegation,
-            own_users: mode != AuthMode::Upstream,
-        }));
-        let (stop, stopped) = watch::channel(false);
-        let (stop_probe, probe_stopped) = watch::channel(false);
-        let ready = Arc::new(AtomicBool::new(true));
-        let server = Self {
-            addresses,
-            probe: probe.as_ref().and_then(|probe| probe.address().ok()),
+        let api = api(&settings, &bound.addresses(), broker, authority, epoch)?;
+        let (server, nats) = Self::new(settings, api, tls, &bound).share(nats).await?;
+        Ok(server.run(bound, nats))
+    }
+
+    /// A server whose shards run, and that does not accept yet.
+    fn new(settings: Settings, api: Arc<Api>, tls: Option<Arc<LiveTls>>, bound: &Bound) -> Self {
+        Self {
+            addresses: bound.addresses(),
+            probe: bound.probe.as_ref().and_then(|probe| probe.address().ok()),
             api,
             tls,
-            ready,
-            stop,
-            stop_probe,
+            ready: Arc::new(AtomicBool::new(true)),
+            stop: watch::Sender::new(false),
+            stop_probe: watch::Sender::new(false),
             listening: Vec::new(),
             probing: None,
             tasks: Vec::new(),
             settings: Box::new(settings),
-        };
-        let (mut server, nats) = server.share(nats).await?;
-        for listener in listeners {
-            server.listening.push(serve(listener, Arc::clone(&server.api), stopped.clone()));
         }
-        let links = links::links(&server.settings, &server.api.broker);
-        if let Some(listener) = probe {
-            let probe = server.probe(links.iter().map(Link::health).collect(), nats);
-            server.probing = Some(serve(listener, probe, probe_stopped));
+    }
+
+    /// Accepts from here on, and follows whatever it has to follow.
+    fn run(mut self, bound: Bound, nats: Option<Arc<cluster::Health>>) -> Self {
+        let stopped = self.stop.subscribe();
+        for listener in bound.listeners {
+            let listener = listener.with_tls(self.tls.clone());
+            self.listening.push(serve(listener, Arc::clone(&self.api), stopped.clone()));
         }
-        server.tasks.extend(links.into_iter().map(|link| tokio::spawn(link.run(stopped.clone()))));
-        server.follow_rights(stopped.clone());
-        server.follow_endpoint(stopped.clone());
-        server.follow_certificate(stopped.clone());
-        server.feed_demo(stopped);
-        Ok(server)
+        let links = endpoint::links(&self.settings, &self.api.broker);
+        if let Some(listener) = bound.probe {
+            let probe = self.probe(links.iter().map(Link::health).collect(), nats);
+            self.probing = Some(serve(listener, probe, self.stop_probe.subscribe()));
+        }
+        let follow = |link: Link| vital("the link to an endpoint", stopped.clone(), link.run(stopped.clone()));
+        self.tasks.extend(links.into_iter().map(follow));
+        self.follow_rights(stopped.clone());
+        self.follow_endpoint(stopped.clone());
+        self.follow_certificate(stopped.clone());
+        self.feed_demo(stopped);
+        self
     }
 
     fn probe(&self, upstreams: Vec<Arc<Health>>, nats: Option<Arc<cluster::Health>>) -> Arc<Probe> {
         let (broker, delegation) = (Arc::clone(&self.api.broker), self.api.delegation.clone());
-        Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation))
+        let files = WatchedFiles { authority: Arc::clone(&self.api.authority), tls: self.tls.clone() };
+        Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation, files))
     }
 
     /// Tells the shards when users, roles or tenants have changed.
     fn follow_rights(&mut self, mut stop: watch::Receiver<bool>) {
         let (authority, pool) = (Arc::clone(&self.api.authority), Arc::clone(&self.api.pool));
-        let watcher = authority.watch();
+        let mut watcher = authority.watch();
         let mut changes = authority.changes();
-        self.tasks.push(tokio::spawn(async move {
+        self.tasks.push(vital("the follower of rights", stop.clone(), async move {
             loop {
                 tokio::select! {
                     told = changes.changed() => match told {
                         Ok(()) => pool.access_changed(),
                         Err(_) => break,
                     },
+                    _ = &mut watcher => return,
                     _ = stop.changed() => break,
                 }
             }
@@ -223,18 +157,11 @@ impl Server {
         }));
     }
 
-    /// Takes another certificate when its files have changed.
-    fn follow_certificate(&mut self, stop: watch::Receiver<bool>) {
-        if let Some(tls) = &self.tls {
-            let metrics = Arc::clone(self.api.broker.metrics());
-            self.tasks.push(tokio::spawn(Arc::clone(tls).follow(metrics, stop)));
-        }
-    }
-
     fn feed_demo(&mut self, stop: watch::Receiver<bool>) {
         let Some(machines) = self.settings.demo else { return };
         let fleet = Fleet::new(self.settings.demo_seed, machines);
-        self.tasks.push(tokio::spawn(feed::run(fleet, self.settings.demo_rate, Arc::clone(&self.api.broker), stop)));
+        let feeding = feed::run(fleet, self.settings.demo_rate, Arc::clone(&self.api.broker), stop.clone());
+        self.tasks.push(vital("the simulated fleet", stop, feeding));
     }
 
     /// The addresses that are listened on, with the ports that the system chose where it was asked to.
@@ -259,7 +186,7 @@ impl Server {
         }
         match self.api.authority.reload() {
             Ok(changed) => tracing::info!(changed, "reloaded"),
-            Err(error) => tracing::error!(%error, "not reloaded; everything stays as it was"),
+            Err(error) => tracing::error!(%error, "not taken; what these files said stays in force"),
         }
     }
 }
@@ -274,7 +201,63 @@ fn forwarded_for(settings: &Settings) -> ForwardedFor {
 }
 
 fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<bool>) -> JoinHandle<()> {
-    tokio::spawn(listener.serve(handler, stop))
+    vital("a listener", stop.clone(), listener.serve(handler, stop))
+}
+
+/// A task without which the server would only seem to be alive, until told to stop: if it ends before, so does the process.
+fn vital(
+    what: &'static str,
+    stop: watch::Receiver<bool>,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    guarded(what, async move {
+        work.await;
+        // Nobody is left to tell when the server was dropped.
+        assert!(*stop.borrow() || stop.has_changed().is_err(), "{what} has ended before the server");
+    })
+}
+
+/// A task whose panic ends the process.
+fn guarded(what: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let _vital = Vital::new(what);
+        work.await;
+    })
+}
+
+/// Everything behind the listeners. Its shards run.
+fn api(
+    settings: &Settings,
+    addresses: &[SocketAddr],
+    broker: Arc<Broker>,
+    authority: Arc<Authority>,
+    epoch: Instant,
+) -> Result<Arc<Api>, StartError> {
+    let id = identity(settings)?;
+    let upstream = endpoint::proxied(settings);
+    let delegation = endpoint::delegation(settings, upstream.as_ref(), &authority, &broker)?;
+    let pool = Pool::start(shards(settings), &shard_settings(settings), &broker, &authority, epoch);
+    let limits = &settings.limits;
+    Ok(Arc::new(Api::new(ApiParts {
+        broker,
+        authority,
+        pool: Arc::new(pool.map_err(StartError::Shards)?),
+        admission: Admission::new(limits.connections),
+        sockets: SocketQuota::new(limits.connections_per_principal),
+        posts: PostQuota::new(limits.posted_events_per_second),
+        allowed_origins: settings.allowed_origins.clone(),
+        tier: endpoint::tier(settings),
+        connection_events: settings.connection_events,
+        deflate: settings.deflate.mode == DeflateMode::On,
+        overflow: settings.outbox.overflow,
+        query_overflow: settings.outbox.query_overflow.clone(),
+        limits: api_limits(settings),
+        about: about(id, addresses, settings),
+        upstream,
+        forwarded_for: forwarded_for(settings),
+        delegation,
+        own_users: settings.auth_mode() != AuthMode::Upstream,
+    })))
 }
 
 fn history(settings: &Settings) -> Result<History, StartError> {
@@ -331,59 +314,6 @@ fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
         max_bytes: deflate.max_bytes,
         skip_types: deflate.skip_types.clone(),
     })
-}
-
-fn live_tls(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {
-    let (certificate, key) = match settings.tls {
-        TlsMode::Off => return Ok(None),
-        TlsMode::SelfSigned => {
-            let addresses: Vec<IpAddr> = settings.listen.iter().map(SocketAddr::ip).collect();
-            tls::self_signed(&settings.data_dir, &addresses)?
-        }
-        TlsMode::Files => match (settings.tls_cert.clone(), settings.tls_key.clone()) {
-            (Some(certificate), Some(key)) => (certificate, key),
-            _ => unreachable!("the settings were checked when they were read"),
-        },
-    };
-    let client_ca = settings.tls_client_ca.clone();
-    let files = [&certificate, &key].into_iter().chain(&client_ca).cloned().collect();
-    LiveTls::new(files, move || tls::from_files(&certificate, &key, client_ca.as_deref())).map(Some)
-}
-
-async fn bind_all(
-    settings: &Settings,
-    tls: Option<&Arc<LiveTls>>,
-    metrics: &Arc<Metrics>,
-) -> Result<Vec<Listener>, StartError> {
-    let mut listeners = Vec::new();
-    for &address in &settings.listen {
-        listeners.push(bind(address, tls.cloned(), settings, metrics).await?);
-    }
-    Ok(listeners)
-}
-
-async fn bind_probe(settings: &Settings, metrics: &Arc<Metrics>) -> Result<Option<Listener>, StartError> {
-    match settings.metrics_listen {
-        Some(address) => Ok(Some(bind(address, None, settings, metrics).await?)),
-        None => Ok(None),
-    }
-}
-
-async fn bind(
-    address: SocketAddr,
-    tls: Option<Arc<LiveTls>>,
-    settings: &Settings,
-    metrics: &Arc<Metrics>,
-) -> Result<Listener, StartError> {
-    let limits = ListenLimits {
-        handshake: settings.timeouts.handshake,
-        header: settings.timeouts.header,
-        // A download from the endpoint may rest for as long as its own setting says.
-        stalled: settings.timeouts.idle.max(settings.proxy.idle),
-        pending: settings.limits.pending_handshakes,
-    };
-    let bound = Listener::bind(address, tls, limits, Arc::clone(metrics)).await;
-    bound.map_err(|source| StartError::Bind { address, source })
 }
 
 /// What identifies this data directory, made at first start.

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{Server, StartError};
+use tokio::task::JoinHandle;
+
+use super::error::StartError;
+use super::{Server, guarded};
 use crate::broker::export::ExportLimits;
 use crate::cluster;
 use crate::cluster::{Health, Login, NatsError, NatsOptions, StreamOptions, Tls, secret};
 use crate::config::Settings;
+use crate::logging::crash::pass_on;
 
 /// How to reach NATS; nothing if the node is alone.
 pub(super) fn options(settings: &Settings, node: u64) -> Result<Option<NatsOptions>, StartError> {
@@ -64,7 +68,8 @@ impl Server {
         let stop = self.stop.subscribe();
         match cluster::start(&options, &broker, exports, &stop).await {
             Ok(running) => {
-                self.tasks.extend(running.tasks);
+                let watched = |task: JoinHandle<()>| guarded("the sharing of events", async { pass_on(task.await) });
+                self.tasks.extend(running.tasks.into_iter().map(watched));
                 Ok((self, Some(running.health)))
             }
             Err(error) => {

@@ -9,6 +9,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -73,6 +74,8 @@ pub struct ListenLimits {
     pub stalled: Duration,
     /// Sockets between accept and their first good credentials.
     pub pending: usize,
+    /// The file descriptor from which on none is given to a client.
+    pub descriptors: u64,
 }
 
 /// A listener that is bound, but does not accept yet.
@@ -85,17 +88,18 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds an address.
+    /// Binds an address, without TLS.
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn bind(
-        address: SocketAddr,
-        tls: Option<Arc<LiveTls>>,
-        limits: ListenLimits,
-        metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
-        Ok(Self { tcp: TcpListener::bind(address).await?, tls, limits, metrics })
+    pub async fn bind(address: SocketAddr, limits: ListenLimits, metrics: Arc<Metrics>) -> io::Result<Self> {
+        Ok(Self { tcp: TcpListener::bind(address).await?, tls: None, limits, metrics })
+    }
+
+    /// The same, with TLS if there is a certificate.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<LiveTls>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The address that was bound, with the port that the system chose if it was asked to.
@@ -120,6 +124,7 @@ impl Listener {
             refused: Arc::new(Semaphore::new(REFUSED_AT_A_TIME)),
         });
         let mut connections = JoinSet::new();
+        let shortage = Summary::default();
         loop {
             let (stream, peer) = tokio::select! {
                 accepted = accept(&tcp) => accepted,
@@ -128,6 +133,13 @@ impl Listener {
             };
             // Clients of IPv4 are who they are, also on a socket of both families.
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+            if u64::try_from(stream.as_raw_fd()).is_ok_and(|descriptor| descriptor >= limits.descriptors) {
+                server.metrics.rejected(Rejection::Limited);
+                if let Some(untold) = shortage.count(Instant::now()) {
+                    tracing::warn!(untold, "no file descriptors are left for clients: connections are refused");
+                }
+                continue;
+            }
             let Some(place) = pending.admit(peer.ip(), Instant::now()) else {
                 server.refuse(stream);
                 continue;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hydrant::auth::{AuthOptions, IssuerOptions, Revoked, StoreError};
+use hydrant::auth::{AuthOptions, IssuerOptions, RevokedError, StoreError};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -127,7 +127,7 @@ fn a_public_key_is_never_a_secret_key() {
         for secret in &secrets {
             for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
                 let header = Header { kid: Some(id.to_owned()), ..Header::new(algorithm) };
-                let token = encode(&header, &claims(), &EncodingKey::from_secret(secret)).unwrap();
+                let token = encode(&header, &claims(), &EncodingKey::from_secret(secret).unwrap()).unwrap();
                 assert!(realm.bearer(&token, now()).is_err(), "{id} {algorithm:?}");
             }
         }
@@ -197,11 +197,11 @@ fn a_user_of_the_store_ends_like_any_other() {
     let token = provider.sign("ed", &claims());
     let before = realm.bearer(&token, now()).unwrap();
     realm.edit(|store| store.set_password("alice", HASH.clone()));
-    assert_eq!(realm.authority.access(&before).unwrap_err(), Revoked::PasswordChanged);
+    assert_eq!(realm.authority.access(&before).unwrap_err(), RevokedError::PasswordChanged);
     let after = realm.bearer(&token, now()).unwrap();
     assert!(realm.authority.access(&after).is_ok(), "the issuer knows nothing of our passwords");
     realm.edit(|store| store.remove_user("alice"));
-    assert_eq!(realm.authority.access(&after).unwrap_err(), Revoked::UserRemoved);
+    assert_eq!(realm.authority.access(&after).unwrap_err(), RevokedError::UserRemoved);
     assert!(realm.bearer(&token, now()).is_err());
 }
 
@@ -212,16 +212,65 @@ fn the_file_is_reloaded_and_a_bad_one_refused() {
     let path = realm.jwks.clone();
     let token = provider.sign("ec", &claims());
     let oct = json!({"keys": [{"kty": "oct", "kid": "x", "k": "AAAA"}]}).to_string();
-    let no_kid = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": provider.jwks["keys"][0]["x"]}]}).to_string();
-    let twice = json!({"keys": [provider.jwks["keys"][0], provider.jwks["keys"][0]]}).to_string();
     let encryption = json!({"keys": [{"kty": "RSA", "kid": "x", "use": "enc", "n": "AAAA", "e": "AQAB"}]}).to_string();
-    for bad in ["", "{", "{\"keys\":[]}", &oct, &no_kid, &twice, &encryption] {
+    for bad in ["", "{", "{\"keys\":[]}", &oct, &encryption] {
         std::fs::write(&path, bad).unwrap();
         let error = realm.authority.reload().unwrap_err();
-        assert!(matches!(error, StoreError::Invalid { .. }), "{error}");
+        assert!(matches!(error.0[..], [StoreError::Invalid { .. }]), "{error}");
         assert!(realm.bearer(&token, now()).is_ok(), "what was there stays");
     }
     std::fs::write(&path, Provider::new().jwks.to_string()).unwrap();
     assert!(realm.authority.reload().unwrap());
     assert!(realm.bearer(&token, now()).is_err(), "a key that is no more published");
+}
+
+#[test]
+fn keys_without_an_id_are_tried_and_useless_ones_are_passed_over() {
+    let provider = Provider::new();
+    let realm = realm(&provider, None);
+    let token = provider.sign("ed", &claims());
+    let mut jwks = provider.jwks.clone();
+    let keys = jwks["keys"].as_array_mut().unwrap();
+    keys.iter_mut().for_each(|key| drop(key.as_object_mut().unwrap().remove("kid")));
+    let twin = Provider::new().jwks["keys"][0].clone();
+    let strange = json!({"kty": "AKP", "kid": "pq", "alg": "ML-DSA-44", "pub": "AAAA"});
+    let symmetric = json!({"kty": "oct", "kid": "x", "k": "AAAA"});
+    let mut bare = twin.clone();
+    bare.as_object_mut().unwrap().remove("kid");
+    keys.splice(0..0, [strange, symmetric, bare, json!(7)]);
+    std::fs::write(&realm.jwks, jwks.to_string()).unwrap();
+    assert!(realm.authority.reload().unwrap());
+    assert!(realm.bearer(&token, now()).is_ok(), "its id is not in the file: those without one are tried");
+    assert!(realm.bearer(&Provider::new().sign("ed", &claims()), now()).is_err());
+    assert!(realm.bearer(&realm.token("alice", &ttl(60)), now()).is_ok(), "our own tokens are still ours");
+}
+
+#[test]
+fn times_that_cannot_be_told_are_the_nearest_that_can() {
+    let provider = Provider::new();
+    let realm = realm(&provider, None);
+    let good = |name: &str, time: Value| realm.bearer(&provider.sign("ed", &with(name, time)), now());
+    let never = good("exp", json!(999_999_999_999_i64)).unwrap();
+    assert!(never.expires_at().unwrap() > at(200_000_000_000));
+    assert!(good("iat", json!(-1)).is_ok() && good("nbf", json!(-99_999_999_999_999_i64)).is_ok());
+    assert!(good("nbf", json!(999_999_999_999_i64)).is_err() && good("exp", json!(-1)).is_err());
+}
+
+/// What somebody from outside has minted ends with what let it in, also over a token of somebody else in between.
+#[test]
+fn a_token_does_not_outlive_the_outsider_who_minted_it() {
+    let provider = Provider::new();
+    let realm = realm(&provider, Some("roles"));
+    let superuser = realm.bearer(&provider.sign("ed", &with("roles", json!(["superuser"]))), now()).unwrap();
+    let until = superuser.expires_at().unwrap();
+    let long = ttl(24 * 3600);
+    let issued = realm.authority.issue(&superuser, "root", &long, now()).unwrap();
+    assert_eq!(issued.expires_at, until);
+    let root = realm.bearer(issued.token.expose(), now()).unwrap();
+    let again = realm.authority.issue(&root, "root", &long, now()).unwrap();
+    let machine = realm.authority.issue_machine(&root, crate::support::UUID, &long, now()).unwrap();
+    assert_eq!((again.expires_at, machine.expires_at), (until, until));
+    let runner = realm.bearer(machine.token.expose(), now()).unwrap();
+    let own = realm.authority.issue_machine(&runner, crate::support::UUID, &long, now()).unwrap();
+    assert_eq!(own.expires_at, until);
 }

@@ -60,6 +60,10 @@ fn what_is_answered_by_which_status() {
     }
 }
 
+fn basic(user: &str, password: &str) -> Credential {
+    Credential::Basic { user: user.to_owned(), password: Secret::new(password) }
+}
+
 /// The mean of the quicker half: what others do on the machine shows in the slower half.
 fn steady(mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
@@ -122,15 +126,12 @@ fn unknown_users_cost_what_users_cost_where_hashes_differ() {
 fn a_right_password_is_known_for_a_minute() {
     let realm = Realm::usual();
     let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(PASSWORD) };
-    let login = |seconds| {
-        let start = Instant::now();
+    let hashed = |seconds| {
         realm.authority.authenticate(&credential, PEER, at(seconds)).unwrap();
-        start.elapsed()
+        realm.authority.passwords_hashed()
     };
-    let hashed = login(0);
-    let known = (0..100).map(|_| login(59)).min().unwrap();
-    assert!(known * 20 < hashed, "{known:?} against {hashed:?}");
-    assert!(login(60) > known * 20, "not for longer");
+    assert_eq!((hashed(0), hashed(59), hashed(110), hashed(169)), (1, 1, 1, 1), "for as long as it is used");
+    assert_eq!(hashed(229), 2, "and for a minute after that");
     for wrong in ["", "CANARY", "CANARY-correct-horse "] {
         assert!(realm.password("alice", wrong).is_err());
     }
@@ -192,13 +193,12 @@ fn unknown_users_are_held_back_just_so() {
     assert_eq!(tries("alice"), tries("nobody"));
 }
 
-/// Logins of alice that begin at once, over and over until more than `enough` of them have found the queue full: on a slow machine the
+/// Logins that begin at once, over and over until more than `enough` of them have found the queue full: on a slow machine the
 /// hasher may get through all of them before they have all begun, which says nothing.
-async fn crowded(realm: &Realm, password: &str, at_once: usize, enough: usize) -> Vec<Result<Identity, AuthError>> {
-    let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(password) };
+async fn crowded(realm: &Realm, credentials: &[Credential], enough: usize) -> Vec<Result<Identity, AuthError>> {
     let rounds = async {
         loop {
-            let logins = (0..at_once).map(|_| realm.authority.login(credential.clone(), PEER));
+            let logins = credentials.iter().map(|credential| realm.authority.login(credential.clone(), PEER));
             let outcomes = futures_util::future::join_all(logins).await;
             let full = |outcome: &&Result<Identity, AuthError>| outcome.as_ref().err() == Some(&AuthError::Unavailable);
             let others = |outcome: &Result<Identity, AuthError>| matches!(outcome, Err(AuthError::Throttled { .. }));
@@ -213,7 +213,8 @@ async fn crowded(realm: &Realm, password: &str, at_once: usize, enough: usize) -
 #[tokio::test]
 async fn logins_wait_their_turn_and_no_longer_than_the_queue() {
     let realm = Realm::with(AuthOptions { hash_workers: 1, hash_queue: 3, ..options() }, usual);
-    let outcomes = crowded(&realm, "wrong", 40, 20).await;
+    let wrong = |n: usize| basic("alice", &format!("wrong{n}"));
+    let outcomes = crowded(&realm, &(0..40).map(wrong).collect::<Vec<_>>(), 20).await;
     let count = |error: AuthError| outcomes.iter().filter(|outcome| outcome.as_ref().err() == Some(&error)).count();
     assert_eq!(count(AuthError::Denied) + count(AuthError::Unavailable), 40);
     assert!(count(AuthError::Denied) >= 3, "as many as may wait are hashed: {}", count(AuthError::Denied));
@@ -228,24 +229,29 @@ async fn a_login_that_finds_the_queue_full_is_no_guess() {
     // No password is known again: every login is hashed.
     let options =
         AuthOptions { hash_workers: 1, hash_queue: 1, password_cache: Duration::ZERO, ..AuthOptions::default() };
-    let realm = Realm::with(options, usual);
-    let outcomes = crowded(&realm, PASSWORD, 20, 6).await;
+    let realm =
+        Realm::with(options, |store| (0..20).try_for_each(|n| store.add_user(&format!("user{n}"), HASH.clone(), &[])));
+    let right = |n: usize| basic(&format!("user{n}"), PASSWORD);
+    let outcomes = crowded(&realm, &(0..20).map(right).collect::<Vec<_>>(), 6).await;
     let refused: Vec<AuthError> = outcomes.into_iter().filter_map(Result::err).collect();
     assert!(refused.iter().all(|error| *error == AuthError::Unavailable), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_that_nobody_waits_for_is_accounted() {
+async fn who_hangs_up_has_guessed_no_more_than_who_waits() {
     let realm = Realm::with(AuthOptions { hash_workers: 1, ..AuthOptions::default() }, usual);
     for n in 0..30 {
-        let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(format!("wrong{n}")) };
         // Given up at its first wait: a client that hangs up.
-        let login = realm.authority.login(credential, PEER);
+        let login = realm.authority.login(basic("alice", &format!("wrong{n}")), PEER);
         let _ = tokio::time::timeout(Duration::ZERO, login).await;
     }
-    let credential = Credential::Basic { user: "alice".to_owned(), password: Secret::new(PASSWORD) };
-    let refused = realm.authority.login(credential, PEER).await.unwrap_err();
-    assert!(matches!(refused, AuthError::Throttled { .. }), "hanging up buys no further guesses: {refused:?}");
+    match realm.authority.login(basic("alice", PASSWORD), PEER).await {
+        Ok(_) => assert!(realm.authority.passwords_hashed() <= 5),
+        Err(error) => {
+            assert!(matches!(error, AuthError::Throttled { .. }), "{error:?}");
+            assert_eq!(realm.authority.passwords_hashed(), 5);
+        }
+    }
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! Users, roles, claims, tokens and tenants, from outside the library: only what `hydrant::auth` exports, and the files.
 
-#![allow(clippy::unwrap_used, reason = "a helper of tests fails the test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 
 #[path = "../common/provider.rs"]
 mod provider;
 
+mod crowd;
 mod files;
 mod issuers;
 mod login;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hydrant::auth::{
@@ -20,6 +21,13 @@ pub(crate) const UUID: &str = "3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
 
 /// Hashing is slow on purpose; most tests do with one hash.
 pub(crate) static HASH: LazyLock<PasswordHash> = LazyLock::new(|| PasswordHash::make(PASSWORD).unwrap());
+
+/// A hash of the same password that costs nothing.
+pub(crate) static CHEAP: LazyLock<PasswordHash> = LazyLock::new(|| {
+    let params = Params::new(8, 1, 1, None).unwrap();
+    let hash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password(PASSWORD.as_bytes()).unwrap();
+    PasswordHash::parse(&hash.to_string()).unwrap()
+});
 
 pub(crate) fn now() -> Timestamp {
     at(0)

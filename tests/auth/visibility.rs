@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::{HASH, Realm, now};
 
-const KINDS: [&str; 6] = ["machines", "jobs", "tasks", "users", "beeblebrox", "a"];
+const KINDS: [&str; 7] = ["machines", "jobs", "work_orders", "tasks", "users", "beeblebrox", "a"];
 const ACTIONS: [&str; 8] = ["get", "list", "update", "update:/a", "update:/a/b", "save", "action", "action:x"];
 const KEYS: [&str; 5] = ["m1", "m2", "j1", "j2", ""];
 
@@ -117,12 +117,12 @@ fn contains(have: &Triple, wanted: &Triple) -> bool {
 
 fn tenant_shows(tenant: &BTreeMap<String, Vec<String>>, (kind, _, key, machine): Event) -> bool {
     let has = |kind: &str, key: &str| tenant.get(kind).is_some_and(|keys| keys.iter().any(|listed| listed == key));
-    if kind != "jobs" {
+    if kind != "jobs" && kind != "work_orders" {
         return !tenant.contains_key(kind) || has(kind, key);
     }
     let machine = machine.filter(|machine| !machine.is_empty());
-    let restricted = tenant.contains_key("jobs") || (tenant.contains_key("machines") && machine.is_some());
-    !restricted || has("jobs", key) || machine.is_some_and(|machine| has("jobs", machine) || has("machines", machine))
+    let restricted = tenant.contains_key(kind) || tenant.contains_key("machines");
+    !restricted || has(kind, key) || machine.is_some_and(|machine| has(kind, machine) || has("machines", machine))
 }
 
 impl World {

@@ -141,6 +141,8 @@ fn bad_input_is_named() {
         ("roles set other --claim a/b/c --limit sockets=1", "", 64, "\"sockets=1\" is not a limit"),
         ("tenants set lab --members machines", "", 64, "\"machines\" is not TYPE=KEY,KEY"),
         ("tenants set lab --users nobody", "", 1, "there is no user \"nobody\""),
+        ("users remove rocketskates", "", 1, "is the last user"),
+        ("token issue rocketskates --roles ,", "", 1, "roles: expected names"),
         ("token issue nobody", "", 1, "there is no user \"nobody\""),
         ("token issue rocketskates --ttl soon", "", 64, "\"soon\" is not a lifetime"),
         ("token issue root:x", "", 64, "\"root:x\" is not a principal"),
@@ -174,6 +176,15 @@ fn tokens_are_not_issued_from_an_empty_directory() {
 }
 
 #[test]
+fn what_is_not_there_is_not_listed() {
+    let shell = Shell::new();
+    for line in ["users list", "roles list", "tenants list"] {
+        let told = shell.fails(line, "", 1);
+        assert!(told.contains("cannot read ") && told.contains("auth.toml"), "{line}: {told}");
+    }
+}
+
+#[test]
 fn the_directory_is_that_of_the_server_unless_it_is_named() {
     let home = tempfile::tempdir().unwrap();
     let run = |envs: &[(&str, &Path)]| {
@@ -185,4 +196,36 @@ fn the_directory_is_that_of_the_server_unless_it_is_named() {
     assert!(home.path().join(".local/share/hydrant/auth.toml").exists());
     run(&[("HYDRANT_DATA_DIR", &home.path().join("named"))]);
     assert!(home.path().join("named/auth.toml").exists());
+}
+
+#[test]
+fn a_change_names_its_file_and_a_directory_without_a_server() {
+    let shell = Shell::new();
+    let told = |line: &str| String::from_utf8(shell.typed(line, "a password\n").stderr).unwrap();
+    let directory = shell.dir.path().display().to_string();
+    let changed = format!("hydrant: changed {directory}/auth.toml\n");
+    let note =
+        format!("hydrant: note: no server has used {directory} so far; only one with `--data-dir {directory}` will\n");
+    for line in
+        ["users add alice --password-stdin", "roles set reader --claim machines/get/*", "tenants set lab --users alice"]
+    {
+        let told = told(line);
+        assert!(told.starts_with(&changed) && told.ends_with(&note), "{line}: {told}");
+    }
+    std::fs::write(shell.dir.path().join("id"), "00:11").unwrap();
+    for line in
+        ["users roles alice reader", "users passwd alice --password-stdin", "tenants remove lab", "users remove alice"]
+    {
+        assert_eq!(told(line), changed, "{line}");
+    }
+    assert_eq!(told("users list"), "");
+}
+
+#[test]
+fn a_directory_that_is_not_there_has_no_users_to_list() {
+    for what in ["users", "roles", "tenants"] {
+        let done = crate::support::run(&[what, "list", "--data-dir", "/nowhere"], "", &[]);
+        assert_eq!((done.code, done.out.as_str()), (Some(1), ""), "{what}");
+        assert_eq!(done.err, "hydrant: /nowhere: there is no such directory\n");
+    }
 }

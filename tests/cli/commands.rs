@@ -79,3 +79,51 @@ fn completions_and_manual_pages_come_from_the_command_tree() {
     let page = run(&["man", "watch"], "", &[]).out;
     assert!(page.contains(".TH HYDRANT-WATCH 1") && page.contains("RS_KEY"), "{page}");
 }
+
+#[test]
+fn an_address_that_is_taken_leaves_nothing_behind_and_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let data = dir.path().join("data");
+    for flag in ["--listen", "--metrics-listen"] {
+        let other = if flag == "--listen" { "--metrics-listen=off" } else { "--listen=localhost:0" };
+        let line = ["serve", &format!("{flag}={address}"), other, "--data-dir", data.to_str().unwrap()];
+        let done = run(&line, "", &[]);
+        assert_eq!(done.code, Some(1), "{}", done.err);
+        let expected = format!("cannot listen on {address}: Address already in use");
+        let hint = format!("`ss -ltnp 'sport = :{}'` shows who listens there", address.port());
+        assert!(done.err.contains(&expected) && done.err.contains(&hint), "{}", done.err);
+        assert!(!data.exists(), "{flag}");
+    }
+}
+
+#[test]
+fn a_note_is_not_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.toml");
+    std::fs::write(&path, "[upstream]\nurls = [\"https://drp\"]\ntoken = \"x\"\ntls = \"insecure\"\n").unwrap();
+    let done = run(&["config", "check", path.to_str().unwrap()], "", &[]);
+    assert_eq!((done.code, done.out.as_str()), (Some(0), "ok\n"));
+    assert_eq!(done.err, "hydrant: note: upstream.urls: no port in it, so 443 is used: https://drp:443\n");
+}
+
+#[test]
+fn the_log_is_coloured_where_it_is_wanted() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    // It warns of the port before it ends.
+    let env = [
+        ("HYDRANT_UPSTREAM_URLS", "https://drp"),
+        ("HYDRANT_UPSTREAM_TOKEN", "x"),
+        ("HYDRANT_UPSTREAM_TLS", "insecure"),
+    ];
+    let coloured = |more: &[(&str, &str)]| {
+        let done = run(&["serve", "--listen", &address], "", &[&env[..], more].concat());
+        assert!(done.err.contains("443 is used"), "{}", done.err);
+        done.err.contains('\u{1b}')
+    };
+    assert!(!coloured(&[]), "no terminal");
+    assert!(coloured(&[("CLICOLOR_FORCE", "1")]));
+    assert!(!coloured(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+}

@@ -80,10 +80,25 @@ nothing = true
 
 #[test]
 fn syntax_errors_do_not_hide_the_others() {
-    let found = errors("tls = \nshards = 9999\n", &[("HYDRANT_X", "")], &[]);
-    assert!(found[0].starts_with("hydrant.toml:1:"), "{found:?}");
-    assert!(found.iter().any(|line| line.contains("shards: `9999`")), "{found:?}");
-    assert!(found.iter().any(|line| line.contains("HYDRANT_X")), "{found:?}");
+    let found = errors("shards = 9999\ntls = \ndemo = 0\n", &[("HYDRANT_X", "")], &[]);
+    let expected = ["hydrant.toml:2:7: ", "hydrant.toml:1:10: shards: `9999`", "HYDRANT_X: unknown variable"];
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    assert!(found.iter().zip(expected).all(|(found, expected)| found.starts_with(expected)), "{found:?}");
+}
+
+#[test]
+fn one_slip_is_one_message() {
+    for (text, place) in [
+        ("shards = 2\nlisten = [\"127.0.0.1:1\"\ntls = \"off\"\n[timeouts]\nping = \"1s\"\n", "3:1: missing comma"),
+        ("[timeouts\nping = \"1s\"\nidle = \"2s\"\n", "1:10: unclosed table, expected `]`"),
+        ("[upstream]\nurls = [\n  \"https://a:1\"\n\nusername = \"x\"\n[proxy]\nrequests = 3\n", "5:1: missing comma"),
+        ("tls = \"off\nshards = 3\n", "1:11: invalid basic string"),
+        ("upstream = { urls = [\"https://a:1\"\nshards = 3\n", "2:1: missing comma"),
+        ("tls = \"files\"\nshards 3\ndemo = 4\n", "2:8: key with no value"),
+    ] {
+        let found = errors(text, &[], &[]);
+        assert!(found.len() == 1 && found[0].starts_with(&format!("hydrant.toml:{place}")), "{text}: {found:?}");
+    }
 }
 
 #[test]
@@ -115,6 +130,7 @@ fn settings_that_do_not_go_together_are_refused() {
         ("[token]\nttl = \"91d\"", "token.ttl: 7862400s is longer than token.max_ttl"),
         ("tls = \"off\"\ntls_client_ca = \"/ca\"", "tls_client_ca: has no effect with tls = \"off\""),
         ("tls_client_ca = \"/nowhere/ca\"", "tls_client_ca: /nowhere/ca: No such file"),
+        ("[nats]\nurls = [\"nats://n\"]\nca_file = \"/nowhere/ca\"", "nats.ca_file: /nowhere/ca: No such file"),
         ("tls_client_name = \"dn\"", "tls_client_name: `dn` is not `cn` or `san`"),
         ("[token]\nissuer = \"x\"", "token.issuer: has no effect without token.jwks"),
         ("[token]\nroles_claim = \"x\"", "token.roles_claim: has no effect without token.jwks"),
@@ -196,11 +212,57 @@ fn a_bad_value_does_not_make_errors_elsewhere() {
 }
 
 #[test]
-fn certificate_files_are_taken_when_they_are_there() {
-    let (_dir, pem) = file("");
-    let text = format!("tls = \"files\"\ntls_cert = {pem:?}\ntls_key = {pem:?}");
-    let settings = load(&text, &[], &[]).unwrap();
-    assert_eq!((settings.tls, settings.tls_key), (TlsMode::Files, Some(pem)));
+fn pem_files_are_looked_into() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let made = || rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (one, other) = (made(), made());
+    let (pem, key) = (write("cert.pem", &one.cert.pem()), write("key.pem", &one.signing_key.serialize_pem()));
+    let stranger = write("other.pem", &other.signing_key.serialize_pem());
+    let (empty, text) = (write("empty.pem", ""), write("text.pem", "-----BEGIN CERTIFICATE-----\n!\n"));
+    let files = |pem: &PathBuf, key: &PathBuf| format!("tls = \"files\"\ntls_cert = {pem:?}\ntls_key = {key:?}\n");
+    let settings = load(&files(&pem, &key), &[], &[]).unwrap();
+    assert_eq!((settings.tls, settings.tls_key.as_ref()), (TlsMode::Files, Some(&key)));
+    let drp = format!("{DRP}password = \"x\"\n");
+    for (toml, message) in [
+        (files(&empty, &key), "tls_cert: ".to_owned()),
+        (files(&pem, &empty), format!("tls_key: {}: there is no private key in PEM in it", empty.display())),
+        (files(&key, &key), format!("tls_cert: {}: there is no certificate in PEM in it", key.display())),
+        (files(&text, &key), format!("tls_cert: {}: not a certificate in PEM", text.display())),
+        (files(&pem, &stranger), format!("tls_key: {} does not go with {}", stranger.display(), pem.display())),
+        (format!("tls_client_ca = {empty:?}"), "tls_client_ca: ".to_owned()),
+        (format!("{drp}ca_file = {key:?}"), "upstream.ca_file: ".to_owned()),
+        (format!("[nats]\nurls = [\"nats://n\"]\nca_file = {empty:?}"), "nats.ca_file: ".to_owned()),
+        (
+            format!("[nats]\nurls = [\"nats://n\"]\ncert_file = {pem:?}\nkey_file = {stranger:?}"),
+            format!("nats.key_file: {} does not go with", stranger.display()),
+        ),
+    ] {
+        let found = load(&toml, &[], &[]).unwrap_err().0;
+        assert!(found.len() == 1 && found[0].to_string().contains(&message), "{toml}: {found:?}");
+        assert!(!found[0].to_string().contains("PRIVATE KEY-----"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_url_of_an_endpoint_without_a_port_is_worth_a_note() {
+    let notes = |urls: &str| {
+        let (_dir, path) = file(&format!("[upstream]\nurls = {urls}\npassword = \"x\"\ntls = \"insecure\""));
+        Settings::load_with_notes(&Sources { file: Some(path), ..Sources::default() }).unwrap().1
+    };
+    assert_eq!(notes("[\"https://a:8092\", \"http://[::1]:80\"]"), [""; 0]);
+    let told = notes("[\"https://a:8092\", \"https://drp\", \"http://b/\"]");
+    assert_eq!(
+        told,
+        [
+            "upstream.urls: no port in it, so 443 is used: https://drp:443",
+            "upstream.urls: no port in it, so 80 is used: http://b:80"
+        ]
+    );
 }
 
 #[test]

@@ -104,3 +104,35 @@ fn what_cannot_be_answered_is_not_false() {
         assert!(done.err.contains(says), "{}", done.err);
     }
 }
+
+#[test]
+fn without_a_file_standard_input_is_read() {
+    let asked = run(&["filter", "test", "A=Eq(1)"], "{\"A\":1}\n{\"A\":2}", &[]);
+    assert_eq!(asked.code, Some(1), "{}", asked.err);
+    assert!(asked.out.ends_with("line 2: false, decided by A=Eq(1)\n  false A=Eq(1): 2\n"), "{}", asked.out);
+    assert_eq!((asked.err.as_str(), run(&["filter", "test", "A=Eq(1)"], "{\"A\":1}", &[]).code), ("", Some(0)));
+    let empty = run(&["filter", "test", "A=Eq(1)"], "", &[]);
+    assert_eq!((empty.code, empty.out.as_str()), (Some(0), "A=Eq(1)\n"), "only to see how it is understood");
+}
+
+#[test]
+fn a_whole_spec_is_told_from_a_filter() {
+    for (spec, says) in [
+        ("machines.update.*.Stage=Changed(,local)", "`machines.update.*` belongs to a registration"),
+        ("machines.update.*.Stage=Changed(,local)", "its filter is `Stage=Changed(,local)`"),
+        ("*.*.*.And(A=Eq(1),B.c=Eq(2))", "its filter is `And(A=Eq(1),B.c=Eq(2))`"),
+        ("a,*.create.x,y.A=Eq(1)", "its filter is `A=Eq(1)`"),
+        ("machines.*.*", "there is no filter in it"),
+    ] {
+        let done = test(spec, EVENT);
+        assert_eq!((done.code, done.out.as_str()), (Some(64), ""), "{spec}");
+        assert!(done.err.contains(says), "{}", done.err);
+    }
+    let path = test("Params.update.x.y=Exists()", EVENT);
+    assert_eq!(path.code, Some(1), "a field may be called so");
+    assert_eq!(
+        path.err,
+        "hydrant: note: `Params.update.x` is read as a path of fields, not as type.action.key of a registration\n"
+    );
+    assert_eq!(test("Object.Params.n=Eq(3)", EVENT).err, "");
+}

@@ -21,6 +21,8 @@ struct Server {
     address: String,
     /// The bodies, as they came.
     bodies: Receiver<String>,
+    /// Their media types.
+    kinds: Receiver<String>,
     _runtime: Runtime,
 }
 
@@ -35,9 +37,10 @@ const LAST: Answer = (204, "close", "");
 fn serve(answers: Vec<Answer>) -> Server {
     let runtime = Runtime::new().unwrap();
     let (sender, bodies) = channel();
+    let (kind, kinds) = channel();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let state = Arc::new((Mutex::new(answers.into_iter()), sender));
+    let state = Arc::new((Mutex::new(answers.into_iter()), sender, kind));
     runtime.spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let state = Arc::clone(&state);
@@ -45,7 +48,7 @@ fn serve(answers: Vec<Answer>) -> Server {
                 let state = Arc::clone(&state);
                 async move {
                     assert_eq!(request.uri(), "/api/v3/events");
-                    assert_eq!(request.headers()["content-type"], "application/x-ndjson");
+                    let _ = state.2.send(request.headers()["content-type"].to_str().unwrap().to_owned());
                     assert_eq!(request.headers()["authorization"], "Basic cm9ja2V0c2thdGVzOnIwY2tldHNrOHRz");
                     let body = request.into_body().collect().await?.to_bytes();
                     let _ = state.1.send(String::from_utf8(body.to_vec()).unwrap());
@@ -59,7 +62,7 @@ fn serve(answers: Vec<Answer>) -> Server {
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service));
         }
     });
-    Server { address, bodies, _runtime: runtime }
+    Server { address, bodies, kinds, _runtime: runtime }
 }
 
 fn reply(status: u16, retry_after: &str, text: &'static str) -> Response<Full<Bytes>> {
@@ -106,18 +109,46 @@ fn a_file_goes_out_in_order_in_bounded_requests() {
 }
 
 #[test]
-fn documents_arrays_and_standard_input_work_too() {
-    let pretty = "[\n  {\n    \"Type\": \"a\",\n    \"N\": 12345678901234567890123\n  },\n  {}\n]\n";
+fn documents_and_standard_input_work_too() {
+    let pretty = "\n  {\n    \"Type\": \"a\",\n    \"N\": 12345678901234567890123\n  }\n  {}\n\n";
     let expected = "{\"Type\":\"a\",\"N\":12345678901234567890123}\n{}\n";
     for args in [&["post"][..], &["post", "-"]] {
         let server = serve(vec![]);
         let done = run(args, pretty, &[("RS_ENDPOINT", &server.address)]);
         assert_eq!(done.code, Some(0), "{}", done.err);
         assert_eq!(server.bodies.try_iter().collect::<String>(), expected);
+        assert!(server.kinds.try_iter().all(|kind| kind == "application/x-ndjson"));
     }
     let server = serve(vec![]);
     assert_eq!(post(&server, "").err.split(" in ").next(), Some("hydrant: posted 0 events"));
     assert_eq!(server.bodies.try_iter().count(), 0);
+}
+
+#[test]
+fn an_array_is_one_request_and_so_whole_or_nothing() {
+    let array = format!("[\n{}\n]", vec![event(1); 2500].join(",\n"));
+    let server = serve(vec![]);
+    let done = post(&server, &format!("{}\n{array}\n[]\n", event(0)));
+    assert!(done.err.starts_with("hydrant: posted 2501 events in "), "{}", done.err);
+    assert_eq!(server.bodies.try_iter().collect::<Vec<_>>(), [event(0) + "\n", array.clone()]);
+    assert_eq!(server.kinds.try_iter().collect::<Vec<_>>(), ["application/x-ndjson", "application/json"]);
+
+    let server = serve(vec![(400, "", error("element 2: Action is missing"))]);
+    let done = post(&server, &format!("\n{array}"));
+    let expected = "hydrant: events.ndjson:3: nothing of the array was posted: element 2: Action is missing; \
+                    nothing was posted before\n";
+    assert_eq!((done.code, done.err.as_str()), (Some(1), expected));
+}
+
+#[test]
+fn a_mistake_in_an_array_is_told_with_its_element_and_nothing_of_it_is_posted() {
+    let server = serve(vec![]);
+    let done = post(&server, &format!("{}\n[{}{{\"a\":\"\t\"}}]", event(0), "{\"a\":1},\n".repeat(699)));
+    assert_eq!(done.code, Some(1));
+    let expected = "hydrant: events.ndjson:701: not valid JSON at column 7: control character (\\u0000-\\u001F) found while parsing \
+                    a string, at event 700 of the array that begins on line 2; posted before: 1 events, up to line 1\n";
+    assert_eq!(done.err, expected);
+    assert_eq!(server.bodies.try_iter().collect::<Vec<_>>(), [event(0) + "\n"]);
 }
 
 #[test]
@@ -201,9 +232,9 @@ fn a_connection_that_the_server_closed_is_replaced() {
 #[test]
 fn bad_json_is_told_with_its_line_after_what_is_right_was_posted() {
     let server = serve(vec![]);
-    let done = post(&server, &format!("{}\n{{\"Type\":\n", event(1)));
+    let done = post(&server, &format!("{}\n{{\"Type\":}}\n", event(1)));
     assert_eq!(done.code, Some(1));
-    assert!(done.err.starts_with("hydrant: events.ndjson:2: not valid JSON at byte "), "{}", done.err);
+    assert!(done.err.starts_with("hydrant: events.ndjson:2: not valid JSON at column 9: "), "{}", done.err);
     assert!(done.err.ends_with("posted before: 1 events, up to line 1\n"), "{}", done.err);
     assert_eq!(server.bodies.try_iter().collect::<String>(), event(1) + "\n");
 }

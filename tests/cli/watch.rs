@@ -3,6 +3,7 @@
 use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 use crate::support::{Running, run, start};
 use futures_util::{SinkExt, StreamExt};
@@ -22,6 +23,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 enum Step {
     /// Reads so many registrations and answers them.
     Answer(usize),
+    /// Reads a registration and answers it with a warning.
+    Warn(&'static str),
     /// Reads a registration and refuses it.
     Refuse(&'static str),
     Send(&'static str),
@@ -84,6 +87,11 @@ async fn act<S: AsyncRead + AsyncWrite + Unpin>(
                 ws.send(Message::text(answer("register", &spec, "null"))).await.ok()?;
             }
         }
+        Step::Warn(message) => {
+            let spec = registration(ws, said).await?;
+            let object = format!(r#"{{"Warnings":["{message}"]}}"#);
+            ws.send(Message::text(answer("register", &spec, &object))).await.ok()?;
+        }
         Step::Refuse(message) => {
             let spec = registration(ws, said).await?;
             let object = format!(r#"{{"Type":"websocket","Messages":["{message}"],"Code":400}}"#);
@@ -122,6 +130,7 @@ fn answer(action: &str, spec: &str, object: &str) -> String {
 
 const EVENT: &str = r#"{"Time":"","Type":"a","Action":"b","Key":"c","Object":{"n":12345678901234567890123}}"#;
 const OTHER: &str = r#"{"Time":"","Type":"a","Action":"b","Key":"d","Object":null}"#;
+const CONNECTED: &str = "hydrant: connected, 1 registration\n";
 /// rocketskates:r0cketsk8ts.
 const FIRST_USER: &str = "Basic cm9ja2V0c2thdGVzOnIwY2tldHNrOHRz";
 
@@ -136,7 +145,7 @@ fn events_are_printed_one_a_line_and_answers_are_not() {
     let script = vec![Step::Answer(2), Step::Send(EVENT), Step::Send(spaced), Step::Send(OTHER), Step::Listen];
     let server = serve(vec![script]);
     let done = watch(&server, &["a.b.c", "a.*.*", "--count", "2"]).finish();
-    assert_eq!((done.code, done.err.as_str()), (Some(0), ""));
+    assert_eq!((done.code, done.err.as_str()), (Some(0), "hydrant: connected, 2 registrations\n"));
     assert_eq!(done.out, format!("{EVENT}\n{}\n", r#"{"Type":"a","Key":"x  y"}"#));
     let said: Vec<String> = server.said.iter().collect();
     assert_eq!(said[..3], [FIRST_USER, "register a.b.c", "register a.*.*"]);
@@ -171,10 +180,11 @@ fn a_lost_connection_is_made_again_and_told() {
     assert_eq!((done.code, done.out), (Some(0), format!("{EVENT}\n{OTHER}\n")));
     let lines: Vec<&str> = done.err.lines().collect();
     let expected = [
+        "hydrant: connected, 1 registration",
         "hydrant: the server closed the connection: 1013 (slow consumer: 3 events, 9 bytes queued); trying again in ",
-        "hydrant: connected again; events in between are missing",
+        "hydrant: connected again, 1 registration; events in between are missing",
         "hydrant: the connection to http://127.0.0.1:",
-        "hydrant: connected again; events in between are missing",
+        "hydrant: connected again, 1 registration; events in between are missing",
     ];
     assert_eq!(lines.len(), expected.len(), "{lines:?}");
     for (line, expected) in lines.iter().zip(expected) {
@@ -195,7 +205,77 @@ fn closes_that_trying_again_cannot_mend_end_it() {
     let server = serve(vec![vec![Step::Answer(1), Step::Close(1008, "credentials revoked")]]);
     let done = watch(&server, &["a.b.c"]).finish();
     assert_eq!(done.code, Some(1));
-    assert_eq!(done.err, "hydrant: the server closed the connection: 1008 (credentials revoked)\n");
+    assert_eq!(done.err, format!("{CONNECTED}hydrant: the server closed the connection: 1008 (credentials revoked)\n"));
+}
+
+#[test]
+fn warnings_in_answers_are_told() {
+    let script = vec![Step::Warn("did you mean `machines`?"), Step::Send(EVENT), Step::Listen];
+    let done = watch(&serve(vec![script]), &["machine.*.*", "--count=1"]).finish();
+    assert_eq!((done.code, done.out), (Some(0), format!("{EVENT}\n")));
+    assert_eq!(done.err, format!("hydrant: warning: `machine.*.*`: did you mean `machines`?\n{CONNECTED}"));
+}
+
+#[test]
+fn without_retry_the_first_loss_ends_it() {
+    let server = serve(vec![vec![Step::Answer(1), Step::Close(1013, "slow consumer")]]);
+    let done = watch(&server, &["a.b.c", "--no-retry"]).finish();
+    assert_eq!(done.code, Some(1));
+    assert_eq!(done.err, format!("{CONNECTED}hydrant: the server closed the connection: 1013 (slow consumer)\n"));
+    let nobody = run(&["watch", "-E", "http://127.0.0.1:9", "--no-retry", "a.b.c"], "", &[]);
+    assert!(nobody.code == Some(1) && nobody.err.starts_with("hydrant: cannot connect to"), "{}", nobody.err);
+}
+
+#[test]
+fn after_its_time_it_ends_well_unless_more_was_wanted() {
+    let script = || vec![Step::Answer(1), Step::Send(EVENT), Step::Listen];
+    let done = watch(&serve(vec![script()]), &["a.b.c", "--timeout", "1s"]).finish();
+    assert_eq!((done.code, done.err.as_str()), (Some(0), CONNECTED));
+    let done = watch(&serve(vec![script()]), &["a.b.c", "--timeout", "1", "--count=3"]).finish();
+    assert_eq!((done.code, done.out), (Some(1), format!("{EVENT}\n")));
+    assert_eq!(done.err, format!("{CONNECTED}hydrant: 1 of 3 events came within 1 s\n"));
+}
+
+#[test]
+fn a_server_that_says_when_to_come_back_is_obeyed() {
+    let (address, _runtime) = fixed(vec![
+        "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+    ]);
+    let begun = Instant::now();
+    let done = run(&["watch", "-E", &address, "a.b.c"], "", &[]);
+    assert_eq!(done.code, Some(1));
+    assert!(begun.elapsed() >= Duration::from_secs(2), "it came back too soon: {}", done.err);
+    assert!(done.err.contains("429 (Too Many Requests); trying again in 2."), "{}", done.err);
+}
+
+#[test]
+fn the_other_scheme_is_hinted_at() {
+    let (address, _runtime) = plain();
+    let done = run(&["watch", "-E", &address.replace("http", "https"), "a.b.c"], "", &[]);
+    let expected = format!("answers without TLS; is it {address}?");
+    assert!(done.code == Some(1) && done.err.contains(&expected), "{}", done.err);
+    let (address, _, _runtime) = serve_tls();
+    for args in [&["watch", "a.b.c"][..], &["post"]] {
+        let done = run(args, "{}", &[("RS_ENDPOINT", &address.replace("https", "http"))]);
+        let expected = format!("is it {address}?");
+        assert!(done.code == Some(1) && done.err.contains(&expected), "{}", done.err);
+    }
+}
+
+/// A server that answers whatever it is told with an error of HTTP.
+fn plain() -> (String, Runtime) {
+    let runtime = Runtime::new().unwrap();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    runtime.spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.read_u8().await.unwrap();
+        socket.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        // Until the client has gone.
+        while socket.read_u8().await.is_ok() {}
+    });
+    (address, runtime)
 }
 
 /// A server that answers each connection with these bytes and closes it.
@@ -247,7 +327,7 @@ fn an_interrupt_closes_in_good_order() {
         assert_eq!(running.line(), format!("{EVENT}\n"));
         running.signal(signal);
         let done = running.finish();
-        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (Some(0), "", ""));
+        assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (Some(0), "", CONNECTED));
         assert!(server.said.iter().any(|said| said.contains("Close") && said.contains("Normal")));
     }
 }
@@ -262,7 +342,7 @@ fn an_interrupt_works_while_nobody_reads_the_output() {
     assert!(out.fill_buf().unwrap().starts_with(br#"{"Type":"a""#));
     running.signal("INT");
     let done = running.finish();
-    assert_eq!((done.code, done.err.as_str()), (Some(0), ""));
+    assert_eq!((done.code, done.err.as_str()), (Some(0), CONNECTED));
     assert!(server.said.iter().any(|said| said.contains("Close") && said.contains("Normal")));
 }
 
@@ -273,7 +353,7 @@ fn a_reader_that_went_away_ends_it_quietly() {
     assert_eq!(running.line(), format!("{EVENT}\n"));
     drop(running.out.take());
     let done = running.finish();
-    assert_eq!((done.code, done.err.as_str()), (Some(0), ""));
+    assert_eq!((done.code, done.err.as_str()), (Some(0), CONNECTED));
 }
 
 #[test]

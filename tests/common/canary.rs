@@ -14,9 +14,9 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use aho_corasick::AhoCorasick;
 use base64::Engine;
 use hydrant::auth::{AuthOptions, Authority, TokenRequest};
-use memchr::memmem;
 use parking_lot::RwLock;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rustls::pki_types::ServerName;
@@ -28,7 +28,28 @@ use super::{PATIENCE, people, socket};
 
 static WATCHING: AtomicBool = AtomicBool::new(false);
 static MEASURING: AtomicBool = AtomicBool::new(false);
-static SECRETS: RwLock<Vec<String>> = RwLock::new(Vec::new());
+static SECRETS: RwLock<Secrets> = RwLock::new(Secrets { texts: Vec::new(), finder: None });
+
+/// What must show nowhere, and what finds all of it in one pass over a text: a process may have a thousand secrets, and looks
+/// through every log line.
+struct Secrets {
+    texts: Vec<String>,
+    finder: Option<AhoCorasick>,
+}
+
+impl Secrets {
+    fn add(&mut self, text: &str) {
+        if self.texts.iter().all(|known| known != text) {
+            self.texts.push(text.to_owned());
+            self.finder = Some(AhoCorasick::new(&self.texts).unwrap());
+        }
+    }
+
+    fn find(&self, text: &str) -> Option<&String> {
+        let found = self.finder.as_ref()?.find(text)?;
+        Some(&self.texts[found.pattern().as_usize()])
+    }
+}
 
 /// Shorter ones cannot be told from other text.
 const SHORTEST: usize = 11;
@@ -46,9 +67,8 @@ pub fn guard(secret: &str) {
 }
 
 fn remember(text: &str) {
-    let known = SECRETS.read().iter().any(|known| known == text);
-    if text.len() >= SHORTEST && text != WELL_KNOWN && !known {
-        SECRETS.write().push(text.to_owned());
+    if text.len() >= SHORTEST && text != WELL_KNOWN && SECRETS.read().texts.iter().all(|known| known != text) {
+        SECRETS.write().add(text);
     }
 }
 
@@ -101,7 +121,7 @@ pub fn guard_data(dir: &Path) {
 
 /// The secret that a text has in it.
 pub fn leak(text: &str) -> Option<String> {
-    SECRETS.read().iter().find(|secret| memmem::find(text.as_bytes(), secret.as_bytes()).is_some()).cloned()
+    SECRETS.read().find(text).cloned()
 }
 
 /// Fails if a text has a secret in it.

@@ -105,6 +105,10 @@ pub struct State {
     pub tells_secrets: AtomicBool,
     /// Whether users, roles, tenants and preferences are never answered for.
     pub hangs: AtomicBool,
+    /// Everything is answered by a page, with 200, as a proxy in front of an endpoint does during maintenance.
+    pub maintenance: AtomicBool,
+    /// `GET tenants` is answered 404.
+    pub loses_tenants: AtomicBool,
     /// What is answered with 500: `roles`, `prefs` and the like.
     pub breaks: Mutex<&'static str>,
     /// How long it takes to show a user, in milliseconds.
@@ -147,6 +151,8 @@ impl Drp {
             tells_base: AtomicBool::new(true),
             tells_secrets: AtomicBool::new(true),
             hangs: AtomicBool::new(false),
+            maintenance: AtomicBool::new(false),
+            loses_tenants: AtomicBool::new(false),
             breaks: Mutex::default(),
             pause: AtomicU64::default(),
             got: Mutex::default(),
@@ -258,6 +264,9 @@ impl State {
         let target = request.uri().path_and_query().map_or("*", |target| target.as_str()).to_owned();
         self.got.lock().push(Got { method: request.method().to_string(), target, headers: request.headers().clone() });
         let path = request.uri().path().to_owned();
+        if self.maintenance.load(Ordering::Relaxed) {
+            return full(200, "text/html", "<html><body>Back in a moment</body></html>");
+        }
         if let Some(rest) = path.strip_prefix("/api/v3/") {
             return self.rest(rest, request).await;
         }
@@ -283,6 +292,9 @@ impl State {
             (&Method::GET, ["users" | "roles" | "tenants" | "prefs", ..]) if self.hangs.load(Ordering::Relaxed) => {
                 std::future::pending().await
             }
+            (&Method::GET, ["tenants"]) if self.loses_tenants.load(Ordering::Relaxed) => {
+                error(404, "GET", "tenants", "Not Found")
+            }
             (&Method::GET, [list, ..]) if *self.breaks.lock() == *list => error(500, "GET", list, "broken"),
             // To those who may not, what they ask for does not exist.
             (&Method::GET, ["users", name]) if !may("users", "get", name) => error(404, "GET", name, "Not Found"),
@@ -302,7 +314,7 @@ impl State {
             (&Method::GET, ["prefs"]) => error(403, "AUTH", "", "Requires: more"),
             (&Method::GET, ["info"]) => json(
                 200,
-                &json!({"arch": "amd64", "zeta": 1.0, "features": ["api-v3", "secure-params"],
+                &json!({"arch": "amd64", "os": "linux", "version": "v4.12.0", "zeta": 1.0, "features": ["api-v3", "secure-params"],
                 "stats": [{"name": "machines.count", "count": 1}], "License": {"Data": "12345678901234567890"}}),
             ),
             (&Method::GET, ["machines", MACHINE | "Name:john"]) => {

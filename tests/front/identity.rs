@@ -193,6 +193,53 @@ async fn an_endpoint_that_does_not_tell_its_users_keeps_nobody_waiting_for_long(
     }
 }
 
+/// A proxy that shows a page with status 200 would otherwise let everybody in as anybody, superusers included.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_says_200_is_no_judgement() {
+    let (drp, hydrant) = front("").await;
+    by_password(&hydrant, ALICE).await.unwrap();
+    let token = drp.token("alice", &json!({}));
+    drp.state.maintenance.store(true, Ordering::Relaxed);
+    assert_eq!(refused(by_password(&hydrant, "alice:WRONG").await).status, 503);
+    let other_key =
+        tokens::seal(&tokens::jwt(&json!({"jti": "alice", "exp": 4_102_444_800_i64}), "k"), &"k".repeat(32));
+    assert_eq!(refused(by_token(&hydrant, &other_key).await).status, 503);
+    let plain = tokens::jwt(&json!({"jti": "alice", "exp": 4_102_444_800_i64}), &"x".repeat(32));
+    assert_eq!(refused(by_token(&hydrant, &plain).await).status, 503);
+    // What can be judged without the endpoint still is, and nothing of the page was remembered.
+    by_token(&hydrant, &token).await.unwrap();
+    drp.state.maintenance.store(false, Ordering::Relaxed);
+    let wrong = async {
+        while refused(by_password(&hydrant, "alice:WRONG").await).status == 503 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        refused(by_password(&hydrant, "alice:WRONG").await).status
+    };
+    assert_eq!(patiently("the endpoint's own answer", Box::pin(wrong)).await, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_404_does_not_lift_the_tenants() {
+    let drp = Drp::start().await;
+    drp.state.users.lock().insert("alice".to_owned(), User::new("wonder", &["reader"]));
+    reader(&drp, "machines");
+    *drp.state.tenants.lock() =
+        json!([{"Name": "lab", "Users": ["alice"], "Members": {"machines": ["m1", "the-end"]}}]);
+    let hydrant = Hydrant::start_tls(&format!("{}[auth]\nmode = \"both\"\n", drp.settings())).await;
+    let mut alice = by_password(&hydrant, ALICE).await.unwrap();
+    alice.register("*.*.*").await;
+    drp.state.loses_tenants.store(true, Ordering::Relaxed);
+    let before = drp.asked("/api/v3/tenants");
+    hydrant.post(&event("tenants", "update", "lab")).await;
+    let read = async {
+        while drp.asked("/api/v3/tenants") == before {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    patiently("the tenants to be read again", read).await;
+    assert_eq!(seen(&hydrant, &mut alice, &[("machines", "m2"), ("machines", "m1")]).await, ["machines.update.m1"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_at_the_endpoint_reach_open_connections() {
     let (drp, hydrant) = front("").await;

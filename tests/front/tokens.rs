@@ -10,7 +10,8 @@ use serde_json::Value;
 
 /// The JWT of a payload.
 pub fn jwt(payload: &Value, base: &str) -> String {
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), payload, &EncodingKey::from_secret(base.as_bytes())).unwrap()
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), payload, &EncodingKey::from_secret(base.as_bytes()).unwrap())
+        .unwrap()
 }
 
 /// A JWT in its seal.
@@ -34,5 +35,5 @@ pub fn open(token: &str, base: &str) -> Option<Value> {
     };
     let mut validation = Validation::new(Algorithm::HS256);
     validation.leeway = 0;
-    Some(jsonwebtoken::decode(&text, &DecodingKey::from_secret(base.as_bytes()), &validation).ok()?.claims)
+    Some(jsonwebtoken::decode(&text, &DecodingKey::from_secret(base.as_bytes()).ok()?, &validation).ok()?.claims)
 }

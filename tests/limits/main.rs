@@ -7,8 +7,12 @@ mod common;
 
 mod bounds;
 mod connections;
+mod crash;
 mod deflate_memory;
 mod ending;
+mod files;
+mod log;
+mod outside;
 mod places;
 mod slow;
 mod slow_memory;

@@ -10,6 +10,7 @@ mod provider;
 mod audit;
 mod canary;
 mod certificates;
+mod files;
 mod issuer;
 mod limits;
 mod matrix;

@@ -21,8 +21,10 @@ use source::{File, ROOTS, code, project, sources};
 
 /// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs any
 /// more, fails a test; so does a module that uses one below which it stands.
-const MODULES: [(&str, &[&str]); 21] = [
+const MODULES: [(&str, &[&str]); 23] = [
     ("clock", &[]),
+    ("logging", &[]),
+    ("files", &[]),
     ("overflow", &[]),
     ("json", &[]),
     ("websocket", &[]),
@@ -30,16 +32,31 @@ const MODULES: [(&str, &[&str]); 21] = [
     ("event", &["json", "websocket"]),
     ("protocol", &["event", "websocket"]),
     ("client", &["json"]),
-    ("auth", &["clock", "overflow"]),
+    ("auth", &["clock", "files", "overflow"]),
     ("index", &["event", "json"]),
     ("config", &["client", "overflow"]),
-    ("metrics", &["event", "overflow", "protocol", "stats"]),
-    ("transport", &["auth", "metrics", "websocket"]),
+    ("metrics", &["event", "logging", "overflow", "protocol", "stats"]),
+    ("transport", &["auth", "clock", "files", "metrics", "websocket"]),
     ("broker", &["clock", "event", "metrics", "protocol"]),
     ("demo", &["broker", "clock", "event", "json", "metrics"]),
     ("cluster", &["auth", "broker", "clock", "event", "json", "metrics", "protocol"]),
     ("endpoint", &["auth", "broker", "client", "clock", "event", "json", "metrics", "protocol"]),
-    ("fanout", &["auth", "broker", "clock", "event", "index", "metrics", "overflow", "protocol", "stats", "websocket"]),
+    (
+        "fanout",
+        &[
+            "auth",
+            "broker",
+            "clock",
+            "event",
+            "index",
+            "logging",
+            "metrics",
+            "overflow",
+            "protocol",
+            "stats",
+            "websocket",
+        ],
+    ),
     (
         "api",
         &[
@@ -50,6 +67,7 @@ const MODULES: [(&str, &[&str]); 21] = [
             "endpoint",
             "event",
             "fanout",
+            "files",
             "json",
             "metrics",
             "overflow",
@@ -71,13 +89,14 @@ const MODULES: [(&str, &[&str]); 21] = [
             "endpoint",
             "fanout",
             "index",
+            "logging",
             "metrics",
             "protocol",
             "stats",
             "transport",
         ],
     ),
-    ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "overflow", "server"]),
+    ("cli", &["auth", "client", "clock", "config", "event", "index", "json", "logging", "overflow", "server"]),
 ];
 
 /// Modules, by their path, without I/O, threads and clocks: their arguments are all they know.
@@ -109,10 +128,10 @@ const FILE_LINES: usize = 400;
 const LONG_FILES: [(&str, &str); 0] = [];
 
 /// A file of each circle that is still to be taken apart.
-const OPEN_CIRCLES: [&str; 3] = ["src/auth/authority.rs", "src/auth/state.rs", "src/config/load.rs"];
+const OPEN_CIRCLES: [&str; 2] = ["src/auth/authority.rs", "src/auth/state.rs"];
 
 /// Errors that are still to be named as such.
-const OPEN_ERRORS: [&str; 6] = ["Problem", "Reason", "Revoked", "Stalled", "TokenFault", "TokenKeyFault"];
+const OPEN_ERRORS: [&str; 5] = ["Reason", "Revoked", "Stalled", "TokenFault", "TokenKeyFault"];
 
 /// What no source file may contain, and what to do instead. Split, so that this file may be looked at too.
 const BANNED_IN_CODE: [(&str, &str); 8] = [

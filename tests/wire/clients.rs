@@ -95,3 +95,49 @@ async fn python_websockets() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/python/client.py");
     try_out(Command::new(fetched("python/bin/python")).arg(script)).await;
 }
+
+/// An example that prints events ends well when nobody reads on.
+async fn ends_on_a_closed_pipe(command: &mut Command) {
+    let server = Hydrant::start("shards = 1").await;
+    let env = [("RS_ENDPOINT", format!("http://{}", server.address())), ("RS_TOKEN", server.token().await.to_owned())];
+    let mut child = command.arg("machines.*.*").envs(env).stdout(Stdio::piped()).spawn().unwrap();
+    server.until("hydrant_registrations", 1).await;
+    server.announce("machines", "update", "one").await;
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let (line, out) = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        (line, out)
+    })
+    .await
+    .unwrap();
+    assert_eq!(Seen::read(&line).name(), "machines.update.one");
+    drop(out);
+    let ended = async {
+        loop {
+            server.announce("machines", "update", "two").await;
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    assert!(patiently("its end", ended).await.success());
+    server.until("hydrant_connections", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Node's ws, from the network: make clients"]
+async fn node_ws_example_ends_on_a_closed_pipe() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/javascript/watch.mjs");
+    // Beside the library, which is looked for from there.
+    std::fs::copy(example, fetched("node/watch.mjs")).unwrap();
+    ends_on_a_closed_pipe(Command::new("node").arg(fetched("node/watch.mjs"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Python's websockets, from the network: make clients"]
+async fn python_websockets_example_ends_on_a_closed_pipe() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/python/watch.py");
+    ends_on_a_closed_pipe(Command::new(fetched("python/bin/python")).arg(example)).await;
+}

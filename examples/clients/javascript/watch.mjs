@@ -14,6 +14,9 @@ const tls = RS_CACERT ? { ca: readFileSync(RS_CACERT) } : { rejectUnauthorized: 
 
 class Final extends Error {}
 
+// Nobody reads on, as in `watch.mjs ... | head`.
+process.stdout.on("error", (error) => process.exit(error.code === "EPIPE" ? 0 : 1));
+
 // One connection: registers, then prints until it is lost. Resolves with the reason, or rejects with Final.
 function watch(specs) {
   return new Promise((lost, end) => {

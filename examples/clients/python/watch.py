@@ -32,6 +32,14 @@ def tls(url: str) -> ssl.SSLContext | None:
     return context
 
 
+def show(frame: str) -> None:
+    try:
+        print(frame, flush=True)
+    except BrokenPipeError:  # nobody reads on, as in `watch.py ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at its end
+        sys.exit(0)
+
+
 async def watch(url: str, specs: list[str]) -> None:
     """One connection: registers, then prints until it is lost."""
     headers = {"Authorization": authorization()}
@@ -43,7 +51,7 @@ async def watch(url: str, specs: list[str]) -> None:
         async for frame in socket:
             event = json.loads(frame)
             if event["Type"] != "websocket":
-                print(frame, flush=True)
+                show(frame)
                 continue
             answers += 1
             if event["Action"] == "error":

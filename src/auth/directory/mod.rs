@@ -9,20 +9,22 @@ mod parse;
 mod token;
 mod verdicts;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-pub use parse::{accounts, base_secret, roles, system_secret, tenants};
-pub use token::{EndpointToken, TokenKey, TokenKeyFault, read_plain};
+pub use super::account::{Account, TenantOf};
+pub use parse::{accounts, base_secret, is_info, is_issued_token, roles, system_secret, tenants};
+pub use token::{EndpointToken, TokenKey, TokenKeyError, read_plain};
 pub use verdicts::{Known, Verdicts};
 
-use super::access::{Access, Content, Interner, Members, Tenant};
+use super::access::{Access, Content, Interner, Tenant};
+use super::account::{Holder, Stamps};
 use super::claim::Claim;
-use super::identity::{Conditions, Identity, Revoked, Subject};
+use super::identity::{Conditions, Identity, RevokedError, Subject};
 use super::keys::Stamp;
 use super::principal::{Principal, PrincipalError};
 use super::state::{State, own_rights};
@@ -30,24 +32,6 @@ use super::store::SUPERUSER;
 
 /// How many compiled rights are remembered in one version.
 const MEMO_ENTRIES: usize = 65_536;
-
-/// A user of the endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    /// Names of roles.
-    pub roles: BTreeSet<String>,
-    /// Stands for the user's secret; nothing if the endpoint does not tell it.
-    pub(super) stamp: Option<Stamp>,
-}
-
-/// A tenant of the endpoint.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TenantOf {
-    /// Whom it restricts.
-    pub users: BTreeSet<String>,
-    /// To which keys of which types.
-    pub(super) members: Members,
-}
 
 /// What a directory is made of. Versions share what has not changed: tenants may list a hundred thousand machines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,26 +53,6 @@ pub enum Reader {
     User(String),
     /// The bearer of a token.
     Token(Box<EndpointToken>),
-}
-
-/// Whose rights somebody has at an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Holder {
-    /// The user's name; nothing for machines and plugins.
-    user: Option<Arc<str>>,
-    /// What a token grants by itself.
-    direct: Vec<Claim>,
-    /// The roles that a token names; without one, all of the user's.
-    roles: Option<Vec<String>>,
-}
-
-/// The endpoint's secrets at the time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Stamps {
-    /// Of users.
-    users: Vec<(Arc<str>, Stamp)>,
-    /// Of the key that has opened the token.
-    key: Option<Stamp>,
 }
 
 /// See the module's text.
@@ -130,12 +94,12 @@ impl Directory {
     /// The identity of a user whose password the endpoint has found right.
     ///
     /// # Errors
-    /// [`Revoked`] if there is no such user.
-    pub fn user(&self, name: &str) -> Result<Identity, Revoked> {
-        let account = self.entries.users.get(name).ok_or(Revoked::UserRemoved)?;
+    /// [`RevokedError`] if there is no such user.
+    pub fn user(&self, name: &str) -> Result<Identity, RevokedError> {
+        let account = self.entries.users.get(name).ok_or(RevokedError::UserRemoved)?;
         let user: Arc<str> = name.into();
         let users = account.stamp.map(|stamp| (Arc::clone(&user), stamp)).into_iter().collect();
-        let principal = Principal::user(name).map_err(|_| Revoked::UserRemoved)?;
+        let principal = Principal::user(name).map_err(|_| RevokedError::UserRemoved)?;
         let holder = Holder { user: Some(user), direct: Vec::new(), roles: None };
         Ok(identity(principal, None, holder, Stamps { users, key: None }))
     }
@@ -143,11 +107,11 @@ impl Directory {
     /// The identity of the bearer of a token that has been found good.
     ///
     /// # Errors
-    /// [`Revoked`] if its user does not exist, or a secret in it is not that of its user any more.
-    pub fn bearer(&self, token: &EndpointToken) -> Result<Identity, Revoked> {
-        let principal = token.principal().map_err(|_: PrincipalError| Revoked::UserRemoved)?;
+    /// [`RevokedError`] if its user does not exist, or a secret in it is not that of its user any more.
+    pub fn bearer(&self, token: &EndpointToken) -> Result<Identity, RevokedError> {
+        let principal = token.principal().map_err(|_: PrincipalError| RevokedError::UserRemoved)?;
         let user = token.user();
-        let found = identity(principal, Some(token.expires_at), Holder::of(token), token.stamps());
+        let found = identity(principal, Some(token.expires_at), holder_of(token), token.stamps());
         self.recheck(found.conditions.endpoint.as_deref(), user)?;
         Ok(found)
     }
@@ -159,13 +123,13 @@ impl Directory {
     }
 
     /// Whether somebody who was let in still would be.
-    fn recheck(&self, stamps: Option<&Stamps>, user: Option<&str>) -> Result<(), Revoked> {
+    fn recheck(&self, stamps: Option<&Stamps>, user: Option<&str>) -> Result<(), RevokedError> {
         if user.is_some_and(|user| !self.entries.users.contains_key(user)) {
-            return Err(Revoked::UserRemoved);
+            return Err(RevokedError::UserRemoved);
         }
         let Some(stamps) = stamps else { return Ok(()) };
         if stamps.key.is_some() && self.entries.key.is_some() && stamps.key != self.entries.key {
-            return Err(Revoked::KeyRetired);
+            return Err(RevokedError::KeyRetired);
         }
         for (name, stamp) in &stamps.users {
             let account = self.entries.users.get(name.as_ref());
@@ -173,7 +137,7 @@ impl Directory {
             let good = account.is_some_and(|account| account.stamp.is_none_or(|now| now == *stamp));
             if !good {
                 let own = user.is_some_and(|user| user == name.as_ref());
-                return Err(if own { Revoked::PasswordChanged } else { Revoked::GrantorRevoked });
+                return Err(if own { RevokedError::PasswordChanged } else { RevokedError::GrantorRevoked });
             }
         }
         Ok(())
@@ -193,7 +157,7 @@ impl Directory {
         holder: &Arc<Holder>,
         state: &State,
         interner: &Interner,
-    ) -> Result<Arc<Access>, Revoked> {
+    ) -> Result<Arc<Access>, RevokedError> {
         self.recheck(conditions.endpoint.as_deref(), holder.user.as_deref())?;
         if let Some(access) = self.memo.lock().of(state.generation).get(holder) {
             return Ok(Arc::clone(access));
@@ -269,27 +233,22 @@ impl Reader {
     fn holder(&self) -> Holder {
         match self {
             Self::User(name) => Holder { user: Some(name.as_str().into()), direct: Vec::new(), roles: None },
-            Self::Token(token) => Holder::of(token),
+            Self::Token(token) => holder_of(token),
         }
     }
 }
 
-impl Holder {
-    fn of(token: &EndpointToken) -> Self {
-        let user = token.user().map(Into::into);
-        Self { user, direct: token.claims.clone(), roles: Some(token.roles.clone()) }
-    }
+/// Whose rights the bearer of a token has.
+fn holder_of(token: &EndpointToken) -> Holder {
+    let user = token.user().map(Into::into);
+    Holder { user, direct: token.claims.clone(), roles: Some(token.roles.clone()) }
+}
 
-    pub(super) fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    /// What its user may do without any role. A token has it in its claims, if it shall.
-    pub(super) fn own_rights(&self) -> Vec<Claim> {
-        match (&self.user, &self.roles) {
-            (Some(user), None) => own_rights(Some(user), false),
-            _ => own_rights(None, false),
-        }
+/// What its user may do without any role. A token has it in its claims, if it shall.
+pub(super) fn own_rights_of(holder: &Holder) -> Vec<Claim> {
+    match (&holder.user, &holder.roles) {
+        (Some(user), None) => own_rights(Some(user), false),
+        _ => own_rights(None, false),
     }
 }
 
@@ -314,6 +273,8 @@ fn identity(principal: Principal, expires_at: Option<Timestamp>, holder: Holder,
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Account, TenantOf};
+use crate::auth::account::{Account, TenantOf};
 use crate::auth::claim::Claim;
 use crate::auth::keys::Stamp;
 
@@ -87,6 +87,29 @@ pub fn tenants(body: &[u8]) -> Option<BTreeMap<String, TenantOf>> {
     Some(rows.into_iter().map(tenant).collect())
 }
 
+/// Whether this is what an endpoint answers to `GET users/NAME/token`: an object with a token. Anything may answer 200, such as a
+/// maintenance page in front of the endpoint.
+pub fn is_issued_token(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Issued {
+        #[serde(rename = "Token")]
+        token: String,
+    }
+    serde_json::from_slice::<Issued>(body).is_ok_and(|issued| !issued.token.is_empty())
+}
+
+/// Whether this is what an endpoint answers to `GET info`: an object that says which version of what it is.
+pub fn is_info(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Info {
+        version: String,
+        arch: String,
+        os: String,
+    }
+    let told = |info: Info| !info.version.is_empty() && !info.arch.is_empty() && !info.os.is_empty();
+    serde_json::from_slice::<Info>(body).is_ok_and(told)
+}
+
 /// The preference that the endpoint's tokens are sealed with, in the answer to `GET prefs`.
 pub fn base_secret(body: &[u8]) -> Option<String> {
     preference(body, "baseTokenSecret")
@@ -128,6 +151,25 @@ mod tests {
         let tenant = &tenants(text).unwrap()["t"];
         assert_eq!(tenant.members["machines"].len(), 2);
         assert!(tenant.members["profiles"].is_empty(), "a type that is listed without keys hides all of it");
+    }
+
+    #[test]
+    fn only_what_an_endpoint_answers_is_believed() {
+        assert!(is_issued_token(br#"{"Token":"t","Info":{}}"#));
+        assert!(is_info(br#"{"arch":"amd64","os":"linux","version":"v4.12.0","id":"x"}"#));
+        for other in [
+            "<html>maintenance</html>",
+            "",
+            "{}",
+            "[]",
+            "null",
+            "\"Token\"",
+            r#"{"Token":""}"#,
+            r#"{"Token":7}"#,
+            r#"{"status":"ok"}"#,
+        ] {
+            assert!(!is_issued_token(other.as_bytes()) && !is_info(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]

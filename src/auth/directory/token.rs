@@ -20,13 +20,14 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::Stamps;
 use super::parse::claim;
+use crate::auth::account::Stamps;
 use crate::auth::claim::Claim;
 use crate::auth::credential::Secret;
 use crate::auth::keys::Stamp;
 use crate::auth::principal::{Principal, PrincipalError};
 use crate::auth::token::MAX_TOKEN_BYTES;
+use crate::clock;
 
 /// Bytes of the key, and of the initialisation vector.
 const KEY: usize = 32;
@@ -37,7 +38,7 @@ const SYSTEM: &str = "system";
 
 /// Why a token cannot be opened.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-pub enum TokenKeyFault {
+pub enum TokenKeyError {
     /// Not sealed, or not signed, with this key.
     #[error("not a token of this key")]
     Foreign,
@@ -109,28 +110,28 @@ impl TokenKey {
     /// The key that a preference's text is; nothing if it is none.
     pub fn new(secret: &str) -> Option<Self> {
         let cipher = secret.as_bytes().try_into().ok()?;
-        Some(Self { cipher, signature: DecodingKey::from_secret(secret.as_bytes()) })
+        Some(Self { cipher, signature: DecodingKey::from_secret(secret.as_bytes()).ok()? })
     }
 
     /// Opens a token, sealed or plain.
     ///
     /// # Errors
-    /// [`TokenKeyFault`].
-    pub fn open(&self, token: &Secret, now: Timestamp) -> Result<EndpointToken, TokenKeyFault> {
+    /// [`TokenKeyError`].
+    pub fn open(&self, token: &Secret, now: Timestamp) -> Result<EndpointToken, TokenKeyError> {
         let token = token.expose();
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(TokenKeyFault::Foreign);
+            return Err(TokenKeyError::Foreign);
         }
-        let text = if is_plain(token) { token.to_owned() } else { self.unseal(token).ok_or(TokenKeyFault::Foreign)? };
+        let text = if is_plain(token) { token.to_owned() } else { self.unseal(token).ok_or(TokenKeyError::Foreign)? };
         let mut validation = Validation::new(Algorithm::HS256);
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_aud = false;
         let payload =
-            decode::<Payload>(&text, &self.signature, &validation).map_err(|_| TokenKeyFault::Foreign)?.claims;
-        let token = EndpointToken::of(payload).ok_or(TokenKeyFault::Foreign)?;
+            decode::<Payload>(&text, &self.signature, &validation).map_err(|_| TokenKeyError::Foreign)?.claims;
+        let token = EndpointToken::of(payload);
         if token.expires_at <= now {
-            return Err(TokenKeyFault::Expired);
+            return Err(TokenKeyError::Expired);
         }
         Ok(EndpointToken { key: Some(self.stamp()), ..token })
     }
@@ -164,26 +165,27 @@ pub fn read_plain(token: &Secret) -> Option<EndpointToken> {
         return None;
     }
     let payload = token.split('.').nth(1)?.trim_end_matches('=');
-    EndpointToken::of(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?)
+    Some(EndpointToken::of(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?))
 }
 
 impl EndpointToken {
-    fn of(payload: Payload) -> Option<Self> {
-        Some(Self {
+    fn of(payload: Payload) -> Self {
+        Self {
             subject: payload.jti,
             claims: payload.drp_claims.iter().filter_map(claim).collect(),
             roles: payload.roles.unwrap_or_default(),
-            expires_at: Timestamp::from_second(payload.exp).ok()?,
+            expires_at: clock::at_second(payload.exp),
             parties: payload.grantor_claims,
             key: None,
-        })
+        }
     }
 
     /// The user that it is for; nothing for machines and plugins.
     pub fn user(&self) -> Option<&str> {
-        let machine = !self.parties.machine_uuid.is_empty() || Principal::runner(&self.subject).is_ok();
-        let plugin = self.parties.user_id.is_empty() && self.parties.grantor_id == SYSTEM;
-        (!machine && !plugin).then_some(self.subject.as_str())
+        let Parties { grantor_id, user_id, machine_uuid, .. } = &self.parties;
+        // The parties come first: a user may have a name that looks like a machine's UUID.
+        let of_nobody = user_id.is_empty() && (grantor_id == SYSTEM || Principal::runner(&self.subject).is_ok());
+        (machine_uuid.is_empty() && !of_nobody).then_some(self.subject.as_str())
     }
 
     /// Every user whose secret stands in it.
@@ -224,7 +226,7 @@ impl EndpointToken {
 mod tests {
     use super::*;
     use crate::auth::directory::{Account, Directory, Entries};
-    use crate::auth::identity::Revoked;
+    use crate::auth::identity::RevokedError;
 
     const BASE: &str = "0123456789abcdef0123456789ABCDEF";
 
@@ -239,7 +241,7 @@ mod tests {
         "TTSCe0tKe51AJIKeq5WQ7Q45TLF8o-WFYpKVaTmWZuQOM31wyHHlhnLou_pB",
     );
 
-    fn open(token: &str, at: i64) -> Result<EndpointToken, TokenKeyFault> {
+    fn open(token: &str, at: i64) -> Result<EndpointToken, TokenKeyError> {
         TokenKey::new(BASE).unwrap().open(&Secret::new(token), Timestamp::from_second(at).unwrap())
     }
 
@@ -250,8 +252,26 @@ mod tests {
         assert_eq!(token.witnesses().collect::<Vec<_>>(), ["alice", "bob"]);
         assert!(!token.has_other_secrets(None));
         assert_eq!(open(SEALED.trim_end_matches('='), 0), Ok(token));
-        assert_eq!(open(SEALED, 4_102_444_800), Err(TokenKeyFault::Expired));
+        assert_eq!(open(SEALED, 4_102_444_800), Err(TokenKeyError::Expired));
         assert!(!format!("{:?}", open(SEALED, 0)).contains("s1"), "a secret shows");
+    }
+
+    #[test]
+    fn a_user_may_have_a_name_like_a_machines() {
+        const UUID: &str = "7d2f3a4e-0c55-4f5a-9d1c-3b1f0a9e8d77";
+        let token = |parties: serde_json::Value| {
+            let payload = serde_json::json!({"jti": UUID, "exp": 4_102_444_800_i64, "grantor_claims": parties});
+            EndpointToken::of(serde_json::from_value(payload).unwrap())
+        };
+        let user = token(serde_json::json!({"grantor_id": UUID, "user_id": UUID, "user_secret": "s"}));
+        assert_eq!((user.user(), user.principal().unwrap().to_string()), (Some(UUID), format!("user:{UUID}")));
+        for machine in [
+            serde_json::json!({"grantor_id": "system", "machine_uuid": UUID}),
+            serde_json::json!({"grantor_id": "system"}),
+            serde_json::json!({}),
+        ] {
+            assert_eq!(token(machine).principal().unwrap().to_string(), format!("runner:{UUID}"));
+        }
     }
 
     #[test]
@@ -259,12 +279,12 @@ mod tests {
         for at in 0..SEALED.len() {
             let other = if SEALED.as_bytes()[at] == b'A' { "Q" } else { "A" };
             let changed = format!("{}{other}{}", &SEALED[..at], &SEALED[at + 1..]);
-            assert_eq!(open(&changed, 0), Err(TokenKeyFault::Foreign), "byte {at}");
+            assert_eq!(open(&changed, 0), Err(TokenKeyError::Foreign), "byte {at}");
         }
         let other = TokenKey::new(&"k".repeat(32)).unwrap();
-        assert_eq!(other.open(&Secret::new(SEALED), Timestamp::UNIX_EPOCH), Err(TokenKeyFault::Foreign));
+        assert_eq!(other.open(&Secret::new(SEALED), Timestamp::UNIX_EPOCH), Err(TokenKeyError::Foreign));
         for bad in ["", "AAAA", "a.b.c", "..", "=", &"A".repeat(MAX_TOKEN_BYTES + 1)] {
-            assert_eq!(open(bad, 0), Err(TokenKeyFault::Foreign), "{bad}");
+            assert_eq!(open(bad, 0), Err(TokenKeyError::Foreign), "{bad}");
         }
         assert!(TokenKey::new("short").is_none());
     }
@@ -277,13 +297,13 @@ mod tests {
             format!("{}.{payload}.", URL_SAFE_NO_PAD.encode(header))
         };
         let token = plain(r#"{"alg":"none","typ":"JWT"}"#);
-        assert_eq!(open(&token, 0), Err(TokenKeyFault::Foreign));
+        assert_eq!(open(&token, 0), Err(TokenKeyError::Foreign));
         assert_eq!(
             read_plain(&Secret::new(token)).unwrap().user(),
             Some("alice"),
             "which is for tokens that were taken"
         );
-        assert_eq!(open(&plain(r#"{"alg":"HS512","typ":"JWT"}"#), 0), Err(TokenKeyFault::Foreign));
+        assert_eq!(open(&plain(r#"{"alg":"HS512","typ":"JWT"}"#), 0), Err(TokenKeyError::Foreign));
     }
 
     #[test]
@@ -299,8 +319,8 @@ mod tests {
         };
         let verdict = |alice, bob| directory(alice, bob).bearer(&token).map(|_| ());
         assert_eq!(verdict(Some("s1"), "s2"), Ok(()));
-        assert_eq!(verdict(Some("other"), "s2"), Err(Revoked::PasswordChanged));
-        assert_eq!(verdict(Some("s1"), "other"), Err(Revoked::GrantorRevoked));
-        assert_eq!(verdict(None, "s2"), Err(Revoked::UserRemoved));
+        assert_eq!(verdict(Some("other"), "s2"), Err(RevokedError::PasswordChanged));
+        assert_eq!(verdict(Some("s1"), "other"), Err(RevokedError::GrantorRevoked));
+        assert_eq!(verdict(None, "s2"), Err(RevokedError::UserRemoved));
     }
 }

@@ -1,16 +1,17 @@
 //! Where the store and the token keys live: `auth.toml` and `token-keys.toml` in the data directory.
 //!
-//! Contract: a reader sees the old file or the new one, never a part (written beside, synced, renamed). Writers take turns
-//! by a lock on `auth.lock`, across processes too, so that the command line may edit under a running server. Files are
-//! readable by their owner only; a missing directory is made so as well. Everything here blocks.
+//! Contract: a reader sees the old file or the new one, never a part (written beside, synced, renamed). Writers take
+//! turns by a lock on `auth.lock`, across processes too, so that the command line may edit under a running server.
+//! Files are readable by their owner only; a missing directory is made so as well. Everything here blocks.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Store, StoreError, parse};
+use crate::files::Marks;
 
 const STORE: &str = "auth.toml";
 const KEYS: &str = "token-keys.toml";
@@ -19,6 +20,9 @@ const LOCK: &str = "auth.lock";
 /// For how long a writer waits for another: this many times [`LOCK_PAUSE`].
 const LOCK_TRIES: u32 = 250;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often a file is read that changes meanwhile.
+const READ_TRIES: u32 = 5;
 
 const HEADER: &str = "\
 # Users, roles and tenants of hydrant. Change them with `hydrant users|roles|tenants`, or here: a running server
@@ -34,16 +38,27 @@ pub(in crate::auth) struct Directory(PathBuf);
 #[derive(Debug)]
 pub(in crate::auth) struct Lock(#[allow(dead_code, reason = "closing the file gives the lock back")] File);
 
-/// What tells that a file has changed: a rename changes the inode, an edit in place the time or the size.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::auth) struct Signature(Vec<Option<(u64, u64, i64, i64)>>);
-
 impl Directory {
     pub(in crate::auth) fn new(path: &Path) -> Self {
         Self(path.to_owned())
     }
 
-    pub(in crate::auth) fn path(&self, name: &str) -> PathBuf {
+    /// Where users, roles and tenants are.
+    pub(in crate::auth) fn users_path(&self) -> PathBuf {
+        self.path(STORE)
+    }
+
+    /// Where the keys are that tokens are signed with.
+    pub(in crate::auth) fn keys_path(&self) -> PathBuf {
+        self.path(KEYS)
+    }
+
+    /// A file that is not ours.
+    pub(in crate::auth) fn foreign_path(&self, path: &Path) -> PathBuf {
+        self.0.join(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
@@ -94,7 +109,7 @@ impl Directory {
 
     /// A file that is not ours to write.
     pub(in crate::auth) fn read_foreign(&self, path: &Path) -> Result<String, StoreError> {
-        std::fs::read_to_string(self.0.join(path)).map_err(|source| io("read", path, source))
+        read_whole(&self.0.join(path))
     }
 
     pub(in crate::auth) fn missing_store(&self) -> StoreError {
@@ -105,29 +120,40 @@ impl Directory {
         io("read", &self.path(KEYS), ErrorKind::NotFound.into())
     }
 
-    /// The state of the store, the keys and `further` files.
-    pub(in crate::auth) fn signature(&self, further: Option<&Path>) -> Signature {
-        let further = further.map(|path| self.0.join(path));
-        let paths = [self.path(STORE), self.path(KEYS)].into_iter().chain(further);
-        let state = |path: PathBuf| {
-            let meta = std::fs::metadata(path).ok()?;
-            Some((meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
-        };
-        Signature(paths.map(state).collect())
+    pub(in crate::auth) fn no_users(&self) -> StoreError {
+        StoreError::NoUsers { path: self.path(STORE) }
+    }
+
+    /// Takes away what a command left behind that was killed while it wrote. That it cannot is no harm: the next one
+    /// does.
+    pub(in crate::auth) fn clean(&self) {
+        let left: Vec<PathBuf> =
+            [STORE, KEYS].map(|name| self.beside(name)).into_iter().filter(|p| p.exists()).collect();
+        // Nobody writes while the lock is held.
+        let Some(_lock) = (!left.is_empty()).then(|| self.lock().ok()).flatten() else { return };
+        for path in left {
+            match std::fs::remove_file(&path) {
+                Ok(()) => tracing::info!(file = %path.display(), "removed what a command that was killed left behind"),
+                Err(error) => tracing::warn!(file = %path.display(), %error, "cannot be removed"),
+            }
+        }
     }
 
     fn read(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let path = self.path(name);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text)),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(io("read", &path, source)),
+        match read_whole(&self.path(name)) {
+            Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
         }
+    }
+
+    /// Where a new version is written before it takes the place of the old one.
+    fn beside(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.new"))
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), StoreError> {
         let path = self.path(name);
-        let beside = self.path(&format!("{name}.new"));
+        let beside = self.beside(name);
         let written = replace(&self.0, &beside, &path, text);
         if written.is_err() {
             // The first error is the one that tells; what is left behind is overwritten next time.
@@ -135,6 +161,19 @@ impl Directory {
         }
         written.map_err(|source| io("write", &path, source))
     }
+}
+
+/// A file as it is, and not a part of what somebody is writing.
+fn read_whole(path: &Path) -> Result<String, StoreError> {
+    for _ in 0..READ_TRIES {
+        let before = Marks::of([path]);
+        let text = std::fs::read_to_string(path).map_err(|source| io("read", path, source))?;
+        if Marks::of([path]) == before {
+            return Ok(text);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Err(StoreError::Changing { path: path.to_owned() })
 }
 
 fn replace(directory: &Path, beside: &Path, path: &Path, text: &str) -> std::io::Result<()> {
@@ -154,9 +193,9 @@ fn io(what: &'static str, path: &Path, source: std::io::Error) -> StoreError {
     StoreError::Io { what, path: path.to_owned(), source }
 }
 
-/// Changes the store in a data directory: reads it under the lock, lets `change` at it and writes it if that succeeds.
-/// A running server takes the change by itself. If there was no store and `change` adds no user, the store gets the user
-/// of a first start, so that nobody is locked out.
+/// Changes the store in a data directory: reads it under the lock, lets `change` at it and writes it if that
+/// succeeds. A running server takes the change by itself. If there was no store and `change` adds no user, the store
+/// gets the user of a first start, so that nobody is locked out.
 ///
 /// # Errors
 /// What `change` says, and everything that can go wrong with files.
@@ -174,12 +213,18 @@ pub fn edit<T>(data_dir: &Path, change: impl FnOnce(&mut Store) -> Result<T, Sto
     Ok(result)
 }
 
-/// The store in a data directory; an empty one if there is none.
+/// Where the store of a data directory is.
+pub fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join(STORE)
+}
+
+/// The store in a data directory.
 ///
 /// # Errors
-/// An unreadable file or one with a mistake.
+/// A file that is missing or unreadable, or one with a mistake.
 pub fn read(data_dir: &Path) -> Result<Store, StoreError> {
-    Ok(Directory::new(data_dir).read_store()?.unwrap_or_default())
+    let directory = Directory::new(data_dir);
+    directory.read_store()?.ok_or_else(|| directory.missing_store())
 }
 
 #[cfg(test)]
@@ -207,13 +252,14 @@ mod tests {
     fn a_change_that_fails_writes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         role(dir.path(), "one").unwrap();
-        let before = Directory::new(dir.path()).signature(None);
+        let marks = || Marks::of([dir.path().join(STORE).as_path()]);
+        let before = marks();
         let refused = edit(dir.path(), |store| {
             store.set_role("two", Vec::new())?;
             store.remove_role("three")
         });
         assert!(matches!(refused, Err(StoreError::NotFound { .. })));
-        assert_eq!(Directory::new(dir.path()).signature(None), before);
+        assert_eq!(marks(), before);
         assert_eq!(read(dir.path()).unwrap().roles().len(), 1);
     }
 

@@ -6,24 +6,25 @@
 //!
 //! The role `superuser` (`*/*/*`) is built in: it is always there, is not written and cannot be changed.
 
+mod error;
+pub(super) mod exposure;
 pub(super) mod file;
 mod parse;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
-use thiserror::Error;
 
 use super::claim::Claim;
 use super::keys::Stamp;
 use super::limits::RoleLimits;
-use super::password::{PasswordError, PasswordHash};
-use super::principal::{PrincipalError, check_name};
+use super::password::PasswordHash;
+use super::principal::check_name;
 use crate::overflow::Overflow;
+pub use error::StoreError;
 
 /// The role that may do and see everything.
 pub const SUPERUSER: &str = "superuser";
@@ -31,86 +32,6 @@ pub const SUPERUSER: &str = "superuser";
 /// The user of the first start, as in DRP, and its well-known password.
 pub const DEFAULT_USER: &str = "rocketskates";
 pub(super) const DEFAULT_PASSWORD: &str = "r0cketsk8ts";
-
-/// Why the store cannot be read, changed or written.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// The operating system said no.
-    #[error("cannot {what} {}: {source}", path.display())]
-    Io {
-        /// What was tried, such as `read`.
-        what: &'static str,
-        /// On which file or directory.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// The file has a mistake.
-    #[error("{}:{line}:{column}: {reason}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Counted from one.
-        line: usize,
-        /// Counted from one, in bytes.
-        column: usize,
-        /// What is wrong, without any secret of the file.
-        reason: String,
-    },
-    /// Somebody else has been writing for five seconds.
-    #[error("{} is locked by another process", path.display())]
-    Locked {
-        /// The lock file.
-        path: PathBuf,
-    },
-    /// There is no such user, role or tenant.
-    #[error("there is no {what} {name:?}")]
-    NotFound {
-        /// `user`, `role` or `tenant`.
-        what: &'static str,
-        /// The name given.
-        name: String,
-    },
-    /// There is one already.
-    #[error("there is a {what} {name:?} already")]
-    Exists {
-        /// `user`, `role` or `tenant`.
-        what: &'static str,
-        /// The name given.
-        name: String,
-    },
-    /// A role that somebody has cannot be removed.
-    #[error("role {name:?} is in use by {users}")]
-    InUse {
-        /// The role.
-        name: String,
-        /// Who has it, as a comma list.
-        users: String,
-    },
-    /// A user would be in two tenants.
-    #[error("user {user:?} is in tenant {tenant:?} already; a user is in at most one")]
-    TwoTenants {
-        /// The user.
-        user: String,
-        /// Where it is already.
-        tenant: String,
-    },
-    /// `superuser` is as it is.
-    #[error("role \"superuser\" is built in and cannot be changed")]
-    BuiltIn,
-    /// Not a name.
-    #[error(transparent)]
-    Name(#[from] PrincipalError),
-    /// Not a password.
-    #[error(transparent)]
-    Password(#[from] PasswordError),
-    /// The system gives no threads to hash passwords on.
-    #[error("cannot start the threads that hash passwords: {0}")]
-    Threads(std::io::Error),
-    /// The system has no random numbers.
-    #[error("the system gives no random numbers: {0}")]
-    Random(#[from] getrandom::Error),
-}
 
 /// What ends a user's tokens when it changes: 32 random bytes, made anew with every password. Does not print.
 #[derive(Clone, PartialEq, Eq)]
@@ -213,6 +134,11 @@ impl Store {
         Ok(())
     }
 
+    /// Whether there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Every user by name.
     pub fn users(&self) -> &BTreeMap<String, User> {
         &self.users
@@ -281,8 +207,11 @@ impl Store {
     /// Removes a user, from its tenant too.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`].
+    /// [`StoreError::NotFound`] or [`StoreError::LastUser`].
     pub fn remove_user(&mut self, name: &str) -> Result<(), StoreError> {
+        if self.users.len() == 1 && self.users.contains_key(name) {
+            return Err(StoreError::LastUser { name: name.to_owned() });
+        }
         self.users.remove(name).ok_or_else(|| not_found("user", name))?;
         for tenant in self.tenants.values_mut() {
             tenant.users.remove(name);

@@ -17,7 +17,7 @@ use crate::overflow::{Overflow, OverflowError};
 
 /// What is wrong, and where in the text.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mistake {
+pub(super) struct ParseError {
     pub(super) line: usize,
     pub(super) column: usize,
     pub(super) reason: String,
@@ -66,7 +66,7 @@ struct TenantText {
 type Placed = (Range<usize>, String);
 
 /// Reads a store.
-pub(super) fn store(text: &str) -> Result<Store, Mistake> {
+pub(super) fn store(text: &str) -> Result<Store, ParseError> {
     let document: Document = toml::from_str(text).map_err(|e| {
         let at = e.span().map_or(0, |span| span.start);
         mistake(text, at, without_quotes(e.message()))
@@ -144,11 +144,11 @@ fn tenant(store: &Store, text: TenantText) -> Result<TenantRow, Placed> {
     Ok(TenantRow { users, members: text.members })
 }
 
-fn mistake(text: &str, at: usize, reason: String) -> Mistake {
+fn mistake(text: &str, at: usize, reason: String) -> ParseError {
     let before = text.get(..at).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.len() - before.rfind('\n').map_or(0, |newline| newline + 1) + 1;
-    Mistake { line, column, reason }
+    ParseError { line, column, reason }
 }
 
 /// The reader's message without the values that it quotes: a hash in the wrong place must not be repeated. Names of

@@ -1,49 +1,72 @@
 //! Bundling events into requests. A request is kept until it is answered, as the server may want it again later, so
 //! its size is what posting costs in memory.
+//!
+//! Events that stand by themselves go out in bundles of lines. An array is a request of its own, so that the server takes all of it or
+//! nothing, as whoever wrote an array expects.
 
-use std::io::{BufReader, Read};
+use std::io::Read;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::split::{InputError, Splitter};
+use crate::cli::documents::{Document, Documents, Found, InputError};
 
-/// Events in one request.
+/// Events in one request of lines.
 pub(super) const MOST_EVENTS: usize = 1000;
-/// Bytes in one request; an event that is longer by itself still goes out, alone.
+/// Bytes in one request of lines; an event that is longer by itself still goes out, alone.
 pub(super) const MOST_BYTES: usize = 4 << 20;
 
-/// The body of one request, and where its lines come from.
+/// How the body of a request is made.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// NDJSON.
+    #[default]
+    Lines,
+    /// A JSON array.
+    Array,
+}
+
+/// The body of one request, and where its events come from.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
-    /// NDJSON.
+    pub(super) form: Form,
     pub(super) body: Vec<u8>,
-    /// For each line of the body, its line in the input.
+    /// For each event, its line in the input.
     pub(super) lines: Vec<u64>,
 }
 
 impl Chunk {
+    fn array(text: String, events: &[Found]) -> Self {
+        let lines = events.iter().map(|found| found.line).collect();
+        Self { form: Form::Array, body: text.into_bytes(), lines }
+    }
+
     fn is_full(&self, next: usize) -> bool {
         self.lines.len() >= MOST_EVENTS || (!self.lines.is_empty() && self.body.len() + next > MOST_BYTES)
     }
 
-    fn push(&mut self, text: &[u8], line: u64) {
-        self.body.extend_from_slice(text);
+    fn push(&mut self, found: &Found) {
+        self.body.extend_from_slice(found.text.as_bytes());
         self.body.push(b'\n');
-        self.lines.push(line);
+        self.lines.push(found.line);
     }
 }
+
+type Chunks = mpsc::Sender<Result<Chunk, InputError>>;
 
 /// Reads the input to its end and hands over chunks. Blocks; ends early when the receiver is gone.
 ///
 /// When the input has nothing more to offer at the moment and the sender is idle, events do not wait for company: with
 /// a slow pipe each is posted as it comes, with a fast one chunks fill up.
-pub(super) fn send_all(input: impl Read, chunks: &mpsc::Sender<Result<Chunk, InputError>>) {
-    let mut splitter = Splitter::new(BufReader::with_capacity(256 * 1024, input));
+pub(super) fn send_all(input: impl Read, chunks: &Chunks) {
+    let mut documents = Documents::new(input);
     let mut chunk = Chunk::default();
     loop {
-        let found = match splitter.next() {
-            Ok(Some(found)) => found,
+        let going_on = match documents.next() {
+            Ok(Some(Document::Object(found))) => add(&found, &mut chunk, documents.is_waiting(), chunks),
+            Ok(Some(Document::Array { text, events, .. })) => {
+                send(std::mem::take(&mut chunk), chunks) && send(Chunk::array(text, &events), chunks)
+            }
             Ok(None) => break,
             Err(e) => {
                 // What is right in front of the mistake is posted: the count that is told is then easy to go on from.
@@ -52,23 +75,34 @@ pub(super) fn send_all(input: impl Read, chunks: &mpsc::Sender<Result<Chunk, Inp
                 return;
             }
         };
-        if chunk.is_full(found.text.len()) && !send(std::mem::take(&mut chunk), chunks) {
+        if !going_on {
             return;
-        }
-        chunk.push(&found.text, found.line);
-        if splitter.input().buffer().is_empty() {
-            match chunks.try_send(Ok(std::mem::take(&mut chunk))) {
-                Ok(()) => {}
-                Err(TrySendError::Full(Ok(kept))) => chunk = kept,
-                Err(_) => return,
-            }
         }
     }
     send(chunk, chunks);
 }
 
+/// Adds an event. False when nobody takes chunks any more.
+fn add(found: &Found, chunk: &mut Chunk, is_waiting: bool, chunks: &Chunks) -> bool {
+    if chunk.is_full(found.text.len()) && !send(std::mem::take(chunk), chunks) {
+        return false;
+    }
+    chunk.push(found);
+    if !is_waiting {
+        return true;
+    }
+    match chunks.try_send(Ok(std::mem::take(chunk))) {
+        Ok(()) => true,
+        Err(TrySendError::Full(Ok(kept))) => {
+            *chunk = kept;
+            true
+        }
+        Err(_) => false,
+    }
+}
+
 /// Hands a chunk over, if there is anything in it. False when nobody takes it.
-fn send(chunk: Chunk, chunks: &mpsc::Sender<Result<Chunk, InputError>>) -> bool {
+fn send(chunk: Chunk, chunks: &Chunks) -> bool {
     chunk.lines.is_empty() || chunks.blocking_send(Ok(chunk)).is_ok()
 }
 
@@ -102,6 +136,15 @@ mod tests {
         let sizes: Vec<usize> =
             chunks(format!("{long}{longer}{long}{long}")).into_iter().map(|chunk| chunk.unwrap().lines.len()).collect();
         assert_eq!(sizes, [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn an_array_is_a_chunk_of_its_own() {
+        let array = format!("[{}{{}}\n]", "{},\n".repeat(3 * MOST_EVENTS));
+        let all: Vec<Chunk> = chunks(format!("{{}}\n{array}\n{{}}")).into_iter().map(Result::unwrap).collect();
+        let forms: Vec<(Form, usize)> = all.iter().map(|chunk| (chunk.form, chunk.lines.len())).collect();
+        assert_eq!(forms, [(Form::Lines, 1), (Form::Array, 3 * MOST_EVENTS + 1), (Form::Lines, 1)]);
+        assert_eq!((all[1].body.as_slice(), &all[1].lines[..3]), (array.as_bytes(), &[2, 3, 4][..]));
     }
 
     #[test]

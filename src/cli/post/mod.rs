@@ -1,14 +1,14 @@
 //! `hydrant post [FILE|-]`: sends events to an endpoint.
 //!
 //! One thread reads and checks the input, another side posts chunk after chunk on one connection. Events keep their
-//! order. A chunk is posted again only when the server said that it did not take it (429, 503): after a broken
+//! order. An array is taken whole or not at all. A chunk is posted again only when the server said that it did not take it (429, 503): after a broken
 //! connection nobody knows, and posting twice would make events twice. The message then says which lines are in doubt.
 
 mod chunk;
-pub(super) mod split;
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use self::chunk::Chunk;
-use self::split::InputError;
-use super::{CliError, endpoint, runtime, tell};
+use self::chunk::{Chunk, Form};
+use super::console::{can_draw, tell, tell_if_typed};
+use super::documents::InputError;
+use super::endpoint::{self, EndpointError};
 use crate::client::{ClientError, Http, Refusal, Target};
 
 /// Where events go.
 const PATH: &str = "/api/v3/events";
-const NDJSON: &str = "application/x-ndjson";
 /// Chunks that are read ahead.
 const READ_AHEAD: usize = 2;
 /// What is waited when the server does not say how long, and at most.
@@ -47,22 +47,32 @@ pub(super) struct PostArgs {
 
 /// Why not everything was posted.
 #[derive(Debug, Error)]
-#[error("{problem}; {}", self.so_far())]
-pub(crate) struct PostError {
-    problem: Problem,
-    posted: Posted,
+pub(crate) enum PostError {
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error("{problem}; {posted}")]
+    Stopped { problem: Box<InputOrServerError>, posted: Posted },
 }
 
 /// What the server took so far.
 #[derive(Debug, Clone, Copy, Default)]
-struct Posted {
+pub(crate) struct Posted {
     events: u64,
     /// The line of the last event.
     line: u64,
 }
 
+impl fmt::Display for Posted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { events: 0, .. } => f.write_str("nothing was posted before"),
+            Self { events, line } => write!(f, "posted before: {events} events, up to line {line}"),
+        }
+    }
+}
+
 #[derive(Debug, Error)]
-enum Problem {
+pub(crate) enum InputOrServerError {
     #[error("{}: {source}", path.display())]
     Open { path: PathBuf, source: io::Error },
     /// The name of the input, then its line.
@@ -77,42 +87,39 @@ enum Problem {
     Unknown { name: String, first: u64, last: u64, source: ClientError },
 }
 
-impl PostError {
-    fn so_far(&self) -> String {
-        match self.posted {
-            Posted { events: 0, .. } => "nothing was posted before".to_owned(),
-            Posted { events, line } => format!("posted before: {events} events, up to line {line}"),
-        }
-    }
-}
-
-pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), CliError> {
+pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError> {
     let target = args.endpoint.target()?;
-    let input = Input::open(&args.file).map_err(|problem| PostError { problem, posted: Posted::default() })?;
-    let runtime = runtime()?;
+    let stopped = |posted| move |problem| PostError::Stopped { problem: Box::new(problem), posted };
+    let input = Input::open(&args.file).map_err(stopped(Posted::default()))?;
+    if input.is_standard {
+        tell_if_typed(err);
+    }
+    let runtime = endpoint::runtime()?;
     let mut post = Post { target, http: None, name: input.name.clone(), bar: input.bar(), posted: Posted::default() };
     let started = Instant::now();
     let result = runtime.block_on(post.all(input, err));
     post.bar.finish_and_clear();
     // The reading thread may hang on a terminal that says nothing more.
     runtime.shutdown_background();
-    result.map_err(|problem| PostError { problem, posted: post.posted })?;
+    result.map_err(stopped(post.posted))?;
     tell(err, format_args!("posted {} events in {:.1} s", post.posted.events, started.elapsed().as_secs_f64()));
     Ok(())
 }
 
 struct Input {
     name: String,
+    is_standard: bool,
     bytes: Option<u64>,
     reader: Box<dyn Read + Send>,
 }
 
 impl Input {
-    fn open(path: &Path) -> Result<Self, Problem> {
+    fn open(path: &Path) -> Result<Self, InputOrServerError> {
         if path == Path::new("-") {
-            return Ok(Self { name: "standard input".to_owned(), bytes: None, reader: Box::new(io::stdin()) });
+            let reader = Box::new(io::stdin());
+            return Ok(Self { name: "standard input".to_owned(), is_standard: true, bytes: None, reader });
         }
-        let refuse = |source| Problem::Open { path: path.to_owned(), source };
+        let refuse = |source| InputOrServerError::Open { path: path.to_owned(), source };
         let file = File::open(path).map_err(refuse)?;
         let about = file.metadata().map_err(refuse)?;
         if about.is_dir() {
@@ -120,12 +127,12 @@ impl Input {
         }
         // A pipe has a name too, but no size.
         let bytes = about.is_file().then_some(about.len());
-        Ok(Self { name: path.display().to_string(), bytes, reader: Box::new(file) })
+        Ok(Self { name: path.display().to_string(), is_standard: false, bytes, reader: Box::new(file) })
     }
 
-    /// A bar with the file's size, a spinner without, nothing if nobody looks.
+    /// A bar with the file's size, a spinner without, nothing if nobody looks or the terminal cannot draw.
     fn bar(&self) -> ProgressBar {
-        if !io::stderr().is_terminal() {
+        if !can_draw() {
             return ProgressBar::hidden();
         }
         let (bar, template) = match self.bytes {
@@ -146,15 +153,15 @@ struct Post {
 }
 
 impl Post {
-    async fn all(&mut self, input: Input, err: &mut dyn Write) -> Result<(), Problem> {
+    async fn all(&mut self, input: Input, err: &mut dyn Write) -> Result<(), InputOrServerError> {
         let (sender, mut chunks) = mpsc::channel(READ_AHEAD);
         let reader = self.bar.wrap_read(input.reader);
         tokio::task::spawn_blocking(move || chunk::send_all(reader, &sender));
         let started = Instant::now();
         while let Some(chunk) = chunks.recv().await {
-            let chunk = chunk.map_err(|e| Problem::Input(self.name.clone(), e))?;
-            let Chunk { body, lines } = chunk;
-            self.one(Bytes::from(body), &lines, err).await?;
+            let chunk = chunk.map_err(|e| InputOrServerError::Input(self.name.clone(), e))?;
+            let Chunk { form, body, lines } = chunk;
+            self.one(form, Bytes::from(body), &lines, err).await?;
             let events = self.posted.events + lines.len() as u64;
             self.posted = Posted { events, line: ends(&lines).1 };
             let rate = f64::from(u32::try_from(events).unwrap_or(u32::MAX)) / started.elapsed().as_secs_f64();
@@ -164,17 +171,23 @@ impl Post {
     }
 
     /// Posts a chunk, again and again while the server has no room.
-    async fn one(&mut self, body: Bytes, lines: &[u64], err: &mut dyn Write) -> Result<(), Problem> {
+    async fn one(
+        &mut self,
+        form: Form,
+        body: Bytes,
+        lines: &[u64],
+        err: &mut dyn Write,
+    ) -> Result<(), InputOrServerError> {
         let started = Instant::now();
         let mut told = false;
         loop {
-            let refusal = match self.once(body.clone()).await {
+            let refusal = match self.once(form, body.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(ClientError::Refused(refusal)) => refusal,
                 Err(source) => return Err(self.failed(source, lines)),
             };
             if !matches!(refusal.status, 429 | 503) || started.elapsed() >= PATIENCE {
-                return Err(self.refused(refusal, lines));
+                return Err(self.refused(refusal, form, lines));
             }
             let wait = refusal.retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT);
             if !told {
@@ -185,7 +198,7 @@ impl Post {
         }
     }
 
-    async fn once(&mut self, body: Bytes) -> Result<(), ClientError> {
+    async fn once(&mut self, form: Form, body: Bytes) -> Result<(), ClientError> {
         let mut kept = self.http.take();
         if let Some(http) = &mut kept
             && !http.is_ready().await
@@ -196,10 +209,14 @@ impl Post {
             Some(http) => http,
             None => Http::open(&self.target).await?,
         };
-        self.http.insert(http).post(PATH, NDJSON, body).await
+        let kind = match form {
+            Form::Lines => "application/x-ndjson",
+            Form::Array => "application/json",
+        };
+        self.http.insert(http).post(PATH, kind, body).await
     }
 
-    fn failed(&self, source: ClientError, lines: &[u64]) -> Problem {
+    fn failed(&self, source: ClientError, lines: &[u64]) -> InputOrServerError {
         let (name, (first, last)) = (self.name.clone(), ends(lines));
         let in_doubt = match &source {
             ClientError::Broken { .. } | ClientError::Timeout { .. } => self.http.is_some(),
@@ -208,17 +225,25 @@ impl Post {
             _ => false,
         };
         if in_doubt {
-            Problem::Unknown { name, first, last, source }
+            InputOrServerError::Unknown { name, first, last, source }
         } else {
-            Problem::NotTaken { name, first, last, source }
+            InputOrServerError::NotTaken { name, first, last, source }
         }
     }
 
-    /// A batch is all or nothing, so a refused chunk is not posted; if the server names a line of it, it is one of ours.
-    fn refused(&self, refusal: Refusal, lines: &[u64]) -> Problem {
-        let place = refusal.messages.iter().find_map(|message| place(message, lines));
-        match place {
-            Some((line, message)) => Problem::Event(format!("{}:{line}: {message}", self.name)),
+    /// A batch is all or nothing, so a refused chunk is not posted; if the server names a line of it, it is one of ours. In an array it
+    /// names the element.
+    fn refused(&self, refusal: Refusal, form: Form, lines: &[u64]) -> InputOrServerError {
+        let name = &self.name;
+        let named = match form {
+            Form::Lines => refusal.messages.iter().find_map(|message| place(message, lines)),
+            Form::Array => {
+                let message = refusal.messages.iter().find(|message| message.contains("element "));
+                message.map(|message| (ends(lines).0, format!("nothing of the array was posted: {message}")))
+            }
+        };
+        match named {
+            Some((line, message)) => InputOrServerError::Event(format!("{name}:{line}: {message}")),
             None => self.failed(ClientError::Refused(refusal), lines),
         }
     }

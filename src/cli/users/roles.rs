@@ -1,13 +1,16 @@
 //! `hydrant roles`.
 
+#![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
+
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
 
-use super::{Place, UsersError, table};
-use crate::auth::{Claim, Role, RoleLimits, SUPERUSER, Store, Terms, edit_store, read_store};
-use crate::cli::tell;
+use super::error::UsersError;
+use super::store::{DataDir, table};
+use crate::auth::{Claim, Role, RoleLimits, SUPERUSER, Store, Terms};
+use crate::cli::console::tell;
 use crate::overflow::Overflow;
 
 /// Scopes of DRP and ours. Others are taken too, since plugins have types of their own; but a typing mistake would grant
@@ -20,9 +23,9 @@ const KNOWN_SCOPES: &str = "activities alerts batches blueprints bootenvs catalo
 
 /// Roles: named lists of claims
 #[derive(Args)]
-pub(in crate::cli) struct RolesArgs {
+pub(crate) struct RolesArgs {
     #[command(flatten)]
-    place: Place,
+    data: DataDir,
     #[command(subcommand)]
     what: What,
 }
@@ -60,8 +63,8 @@ enum What {
     },
 }
 
-pub(in crate::cli) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
-    let dir = args.place.data_dir()?;
+pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
+    let data = &args.data;
     match &args.what {
         What::Set { name, claims, limits, overflow, query_overflow } => {
             let limits: Vec<RoleLimits> = limits.iter().map(|limit| limit.parse()).collect::<Result<_, _>>()?;
@@ -70,18 +73,17 @@ pub(in crate::cli) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn W
             for scope in claims.iter().flat_map(unknown_scopes) {
                 tell(err, format_args!("note: scope {scope:?} is not one of DRP's; events of that type are meant"));
             }
-            edit_store(&dir, |store| {
+            data.edit(err, |store| {
                 let kept = store.roles().get(name).filter(|_| claims.is_empty()).map(|role| role.claims.clone());
                 store.set_role(name, kept.unwrap_or(claims))?;
                 store.set_role_limits(name, limits)?;
                 store.set_role_overflow(name, *overflow)?;
                 store.set_role_query_overflow(name, query_overflow.as_ref().map(|all| all.iter().copied().collect()))
-            })?;
+            })
         }
-        What::List => list(&read_store(&dir)?, out)?,
-        What::Remove { name } => edit_store(&dir, |store| store.remove_role(name))?,
+        What::List => Ok(list(&data.read()?, out)?),
+        What::Remove { name } => data.edit(err, |store| store.remove_role(name)),
     }
-    Ok(())
 }
 
 fn unknown_scopes(claim: &Claim) -> Vec<&str> {

@@ -5,14 +5,15 @@ use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
 
-use super::{Place, UsersError, names, table};
-use crate::auth::{Store, TenantRow, edit_store, read_store};
+use super::error::UsersError;
+use super::store::{DataDir, names, table};
+use crate::auth::{Store, TenantRow};
 
 /// Tenants: which objects their users can see at all
 #[derive(Args)]
-pub(in crate::cli) struct TenantsArgs {
+pub(crate) struct TenantsArgs {
     #[command(flatten)]
-    place: Place,
+    data: DataDir,
     #[command(subcommand)]
     what: What,
 }
@@ -39,17 +40,16 @@ enum What {
     },
 }
 
-pub(in crate::cli) fn run(args: &TenantsArgs, out: &mut dyn Write) -> Result<(), UsersError> {
-    let dir = args.place.data_dir()?;
+pub(crate) fn run(args: &TenantsArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
+    let data = &args.data;
     match &args.what {
         What::Set { name, users, members } => {
             let row = TenantRow { users: names(users).into_iter().collect(), members: parse_members(members)? };
-            edit_store(&dir, |store| store.set_tenant(name, row))?;
+            data.edit(err, |store| store.set_tenant(name, row))
         }
-        What::List => list(&read_store(&dir)?, out)?,
-        What::Remove { name } => edit_store(&dir, |store| store.remove_tenant(name))?,
+        What::List => Ok(list(&data.read()?, out)?),
+        What::Remove { name } => data.edit(err, |store| store.remove_tenant(name)),
     }
-    Ok(())
 }
 
 /// Several lists of the same type add up; `TYPE=` lists the type with no key.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{Place, UsersError, names};
+use super::error::UsersError;
+use super::store::DataDir;
 use crate::auth::{AuthOptions, Authority, MAX_TOKEN_BYTES, Principal, Secret, TokenRequest, parse_ttl};
-use crate::cli::tell;
+use crate::cli::console::tell;
 use crate::clock;
 
 /// Whoever holds the data directory may do everything, so the server's limit does not hold here; ten years do for all.
@@ -16,9 +17,9 @@ const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// Tokens: what to give to programs instead of a password
 #[derive(Args)]
-pub(in crate::cli) struct TokenArgs {
+pub(crate) struct TokenArgs {
     #[command(flatten)]
-    place: Place,
+    data: DataDir,
     #[command(subcommand)]
     what: What,
 }
@@ -57,13 +58,13 @@ struct IssueArgs {
     specific: Option<String>,
 }
 
-pub(in crate::cli) fn run(
+pub(crate) fn run(
     args: &TokenArgs,
     input: &mut dyn Read,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), UsersError> {
-    let dir = args.place.data_dir()?;
+    let dir = args.data.path()?;
     match &args.what {
         What::Issue(args) => issue(&dir, args, out, err),
         What::Check { token } => check(&dir, token, input, out),
@@ -80,13 +81,17 @@ fn issue(dir: &Path, args: &IssueArgs, out: &mut dyn Write, err: &mut dyn Write)
     let subject = if args.name.contains(':') { args.name.parse()? } else { Principal::user(&args.name)? };
     let request = TokenRequest {
         ttl: Some(parse_ttl(&args.ttl)?),
-        roles: names(&args.roles),
+        roles: args.roles.iter().map(|role| role.trim().to_owned()).collect(),
         scope: args.scope.clone(),
         action: args.action.clone(),
         specific: args.specific.clone(),
     };
     let issued = open(dir)?.issue_local(&subject, &request, clock::now())?;
-    for role in request.roles.iter().filter(|role| !issued.info.roles.as_ref().is_none_or(|kept| kept.contains(role))) {
+    for role in request
+        .roles
+        .iter()
+        .filter(|role| !role.is_empty() && !issued.info.roles.as_ref().is_none_or(|kept| kept.contains(role)))
+    {
         tell(err, format_args!("note: {subject} has no role that contains {role:?}, so the token has not got it"));
     }
     tell(err, format_args!("a token for {subject} until {}", issued.expires_at));

@@ -71,8 +71,17 @@ impl Default for Bounds {
 pub enum Received {
     /// An event, as the server wrote it.
     Event(String),
-    /// The server took this registration; events that it matches follow.
-    Registered(String),
+    /// The server took a registration; events that it matches follow.
+    Registered(Registered),
+}
+
+/// A registration that the server took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// The registration.
+    pub spec: String,
+    /// What the server finds odd about it.
+    pub warnings: Vec<String>,
 }
 
 enum Outgoing {
@@ -175,7 +184,7 @@ impl Session {
         }
         let Some(spec) = self.unanswered.pop_front() else { return Ok(None) };
         if field(&text, "Action").as_deref() != Some("error") {
-            return Ok(Some(Received::Registered(spec)));
+            return Ok(Some(Received::Registered(Registered { spec, warnings: texts(&text, "Warnings") })));
         }
         Err(ClientError::Registration { spec, message: complaint(&text) })
     }
@@ -208,12 +217,16 @@ fn field(text: &str, name: &str) -> Option<String> {
 
 /// The messages of an answer with Action `error`.
 fn complaint(text: &str) -> String {
-    let member = |text, name| json::members(text).find(|member| member.name() == name);
-    let messages = member(text, "Object").and_then(|object| member(object.value, "Messages"));
-    let texts: Vec<String> = messages
-        .map(|messages| json::elements(messages.value).map(|text| printable(&json::unquote(text))).collect())
-        .unwrap_or_default();
+    let texts = texts(text, "Messages");
     if texts.is_empty() { "no reason given".to_owned() } else { texts.join("; ") }
+}
+
+/// The texts of a list in the Object of an answer.
+fn texts(answer: &str, name: &str) -> Vec<String> {
+    let member = |text, name| json::members(text).find(|member| member.name() == name);
+    let list = member(answer, "Object").and_then(|object| member(object.value, name));
+    list.map(|list| json::elements(list.value).map(|text| printable(&json::unquote(text))).collect())
+        .unwrap_or_default()
 }
 
 async fn upgrade(target: &Target, since: Option<&str>) -> Result<Response<Incoming>, ClientError> {
@@ -295,6 +308,9 @@ mod tests {
         let answer = r#"{"Type":"websocket","Action":"error","Object":{"Messages":["bad filter at 3","see\u0007"]}}"#;
         assert_eq!(complaint(answer), "bad filter at 3; see\u{fffd}");
         assert_eq!(complaint("{}"), "no reason given");
+        let odd = r#"{"Type":"websocket","Action":"register","Object":{"Warnings":["a","b"]}}"#;
+        assert_eq!(texts(odd, "Warnings"), ["a", "b"]);
+        assert!(texts(r#"{"Object":null}"#, "Warnings").is_empty());
     }
 
     #[test]

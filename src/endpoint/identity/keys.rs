@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use crate::auth::Secret;
-use crate::auth::directory::{EndpointToken, TokenKey, TokenKeyFault, base_secret, system_secret};
+use crate::auth::directory::{EndpointToken, TokenKey, TokenKeyError, base_secret, system_secret};
 
 /// What opens the endpoint's tokens, as far as it is known.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +29,7 @@ impl Keys {
     }
 
     /// Opens a token; nothing if there is no key.
-    pub(super) fn open(&self, token: &Secret, now: Timestamp) -> Option<Result<EndpointToken, TokenKeyFault>> {
+    pub(super) fn open(&self, token: &Secret, now: Timestamp) -> Option<Result<EndpointToken, TokenKeyError>> {
         self.token.as_ref().map(|key| key.open(token, now))
     }
 

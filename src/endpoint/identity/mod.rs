@@ -34,8 +34,8 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
 use super::http::Upstream;
-use crate::auth::directory::{EndpointToken, Known, TokenKeyFault, Verdicts, read_plain};
-use crate::auth::{AuthError, Authority, Credential, Identity, Secret, check_name};
+use crate::auth::directory::{EndpointToken, Known, TokenKeyError, Verdicts, is_info, is_issued_token, read_plain};
+use crate::auth::{AuthError, Authority, Credential, CredentialError, Identity, MAX_TOKEN_BYTES, Secret, check_name};
 use crate::clock;
 use crate::metrics::{IdentityVerdict, Metrics};
 use changed::Changed;
@@ -53,8 +53,8 @@ const LONGEST_LOGIN: Duration = Duration::from_secs(15);
 /// For so long it is not asked again for what it has just failed to tell.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// An answer that is looked at no further than its status.
-const LONGEST_ANSWER: usize = 64 << 10;
+/// The longest answer that says whether a credential is good; one to `info` lists features and scopes.
+const LONGEST_ANSWER: usize = 1 << 20;
 
 /// For how long, and of how many, what an endpoint has said is taken.
 #[derive(Debug, Clone, Copy)]
@@ -194,6 +194,7 @@ impl Delegation {
     async fn judge(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
         match credential {
             Credential::Basic { user, password } => self.judge_password(user, password, peer).await,
+            Credential::Bearer(token) if token.expose().len() > MAX_TOKEN_BYTES => Err(CredentialError::TooLong.into()),
             Credential::Bearer(token) => self.judge_token(token).await,
             Credential::Certificate(_) => Err(AuthError::Denied),
         }
@@ -201,12 +202,12 @@ impl Delegation {
 
     async fn judge_password(&self, user: &str, password: &Secret, peer: IpAddr) -> Result<Identity, AuthError> {
         check_name(user).map_err(|_| AuthError::Denied)?;
-        self.authority.begin_attempt(user, peer)?;
         let header = header(&format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose()))))?;
         let path = format!("/api/v3/users/{}/token?ttl=60", utf8_percent_encode(user, NON_ALPHANUMERIC));
-        let right = self.ask(&path, &header).await;
-        self.authority.end_attempt(user, peer, right.as_ref().ok().copied());
-        if !right? {
+        let attempt = self.authority.attempt(user, peer).await?;
+        let right = self.ask(&path, &header, is_issued_token).await?;
+        attempt.ended(right);
+        if !right {
             return Err(AuthError::Denied);
         }
         self.need([user]).await?;
@@ -217,7 +218,7 @@ impl Delegation {
         let keys = self.current_keys().await?;
         let opened = match keys.open(token, clock::now()) {
             // The key may have been changed a moment ago.
-            Some(Err(TokenKeyFault::Foreign)) => self.renewed_keys().await?.open(token, clock::now()),
+            Some(Err(TokenKeyError::Foreign)) => self.renewed_keys().await?.open(token, clock::now()),
             other => other,
         };
         let read = match opened {
@@ -228,14 +229,14 @@ impl Delegation {
                 }
                 read
             }
-            Some(Err(TokenKeyFault::Expired)) => return Err(AuthError::Denied),
+            Some(Err(TokenKeyError::Expired)) => return Err(AuthError::Denied),
             // Only the endpoint can tell.
             Some(Ok(read)) => {
                 self.shown(token).await?;
                 self.need_for(&read).await?;
                 read
             }
-            Some(Err(TokenKeyFault::Foreign)) | None => {
+            Some(Err(TokenKeyError::Foreign)) | None => {
                 self.shown(token).await?;
                 let read = read_plain(token).ok_or(AuthError::Unreadable)?;
                 self.need_for(&read).await?;
@@ -248,7 +249,7 @@ impl Delegation {
     /// Shows a token to the endpoint.
     async fn shown(&self, token: &Secret) -> Result<(), AuthError> {
         let header = header(&format!("Bearer {}", token.expose()))?;
-        if self.ask("/api/v3/info", &header).await? { Ok(()) } else { Err(AuthError::Denied) }
+        if self.ask("/api/v3/info", &header, is_info).await? { Ok(()) } else { Err(AuthError::Denied) }
     }
 
     /// Sees to it that everybody is known on whom a token depends.
@@ -256,8 +257,9 @@ impl Delegation {
         self.need(token.user().into_iter().chain(token.witnesses())).await
     }
 
-    /// Whether the endpoint takes a credential.
-    async fn ask(&self, path: &str, header: &HeaderValue) -> Result<bool, AuthError> {
+    /// Whether the endpoint takes a credential. A good answer counts only if it is what an endpoint answers to one whom it
+    /// knows; whatever else says 200 (a maintenance page, a portal in between) is no judgement.
+    async fn ask(&self, path: &str, header: &HeaderValue, is_expected: fn(&[u8]) -> bool) -> Result<bool, AuthError> {
         let answer = match timeout(PATIENCE, self.upstream.get(path, header, LONGEST_ANSWER)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(self.not_judged(&error.into())),
@@ -267,7 +269,8 @@ impl Delegation {
         self.failed.lock().take_if(|(_, error)| *error == AuthError::EndpointAway);
         self.health.answered();
         match answer.status {
-            StatusCode::OK => Ok(true),
+            StatusCode::OK if is_expected(&answer.body) => Ok(true),
+            StatusCode::OK => Err(self.not_judged(&IdentityError::Unreadable { what: "a credential" })),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(false),
             status => {
                 tracing::warn!(%status, "the endpoint does not judge a credential");

@@ -217,10 +217,11 @@ impl Delegation {
         read("roles", &answer, roles)
     }
 
-    /// Endpoints without tenants have no such path.
+    /// Endpoints without tenants have no such path. Once there were tenants, a 404 is a fault of whatever stands before the
+    /// endpoint, and does not lift them.
     async fn read_tenants(&self, own: &HeaderValue) -> Result<BTreeMap<String, TenantOf>, IdentityError> {
         let answer = self.get("tenants", own).await?;
-        if answer.status == StatusCode::NOT_FOUND {
+        if answer.status == StatusCode::NOT_FOUND && self.authority.accounts().entries().tenants.is_empty() {
             return Ok(BTreeMap::new());
         }
         read("tenants", &answer, tenants)

@@ -1,20 +1,16 @@
 //! TLS: a self-signed certificate made at first start, own files, or none.
 //!
 //! rustls with aws-lc-rs, TLS 1.2 and 1.3, HTTP/1.1 only. No process-wide provider is installed, so nothing depends on
-//! who came first. The self-signed certificate is kept in the data directory, because DRP clients pin what they saw first.
+//! who came first.
 //! Session tickets are on, so a storm of reconnects costs no signatures; their keys change by themselves and stay in memory.
 //! Nothing is read before the handshake is over (no 0-RTT), so no request can be replayed.
 
 mod reload;
+mod self_signed;
 
-use std::fs;
-use std::io::Write;
-use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, KeyPair};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,6 +20,7 @@ use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
 
 pub use reload::LiveTls;
+pub use self_signed::self_signed;
 
 /// Why there is no TLS.
 #[derive(Debug, Error)]
@@ -95,67 +92,16 @@ fn content(path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {
     TlsError::Content { path: path.to_owned(), reason: error.to_string() }
 }
 
-/// The files of the self-signed certificate in `data_dir` and of its key, which are made there if they are missing.
-///
-/// # Errors
-/// [`TlsError`] that names the file.
-pub fn self_signed(data_dir: &Path, addresses: &[IpAddr]) -> Result<(PathBuf, PathBuf), TlsError> {
-    let (certificate, key) = (data_dir.join("tls-cert.pem"), data_dir.join("tls-key.pem"));
-    if !certificate.exists() || !key.exists() {
-        make(&certificate, &key, addresses)?;
-        tracing::info!(certificate = %certificate.display(), "made a self-signed certificate");
-    }
-    Ok((certificate, key))
-}
-
-fn make(certificate: &Path, key: &Path, addresses: &[IpAddr]) -> Result<(), TlsError> {
-    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    for address in addresses.iter().filter(|address| !address.is_unspecified()).map(IpAddr::to_string) {
-        if !names.contains(&address) {
-            names.push(address);
-        }
-    }
-    let params = CertificateParams::new(names)?;
-    let pair = KeyPair::generate()?;
-    let made = params.self_signed(&pair)?;
-    write(key, pair.serialize_pem().as_bytes(), 0o600)?;
-    write(certificate, made.pem().as_bytes(), 0o644)
-}
-
-/// Writes a file beside its place first, so that no half of it is ever there.
-fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
-    let file = |source| TlsError::File { path: path.to_owned(), source };
-    let temporary = path.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut out = options.write(true).create(true).truncate(true).mode(mode).open(&temporary).map_err(file)?;
-    out.write_all(bytes).and_then(|()| out.sync_all()).map_err(file)?;
-    fs::rename(&temporary, path).map_err(file)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
-
-    #[test]
-    fn the_certificate_is_made_once_and_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let (certificate, key) = self_signed(dir.path(), &["10.1.2.3".parse().unwrap()]).unwrap();
-        from_files(&certificate, &key, None).unwrap();
-        let first = fs::read(dir.path().join("tls-cert.pem")).unwrap();
-        self_signed(dir.path(), &[]).unwrap();
-        assert_eq!(fs::read(dir.path().join("tls-cert.pem")).unwrap(), first);
-        let mode = fs::metadata(dir.path().join("tls-key.pem")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
 
     #[test]
     fn a_bad_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
-        fs::write(&certificate, "nothing").unwrap();
-        fs::write(&key, "nothing").unwrap();
+        std::fs::write(&certificate, "nothing").unwrap();
+        std::fs::write(&key, "nothing").unwrap();
         let error = from_files(&certificate, &key, None).unwrap_err().to_string();
         assert!(error.contains("c.pem"), "{error}");
     }

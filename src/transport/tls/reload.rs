@@ -1,18 +1,17 @@
 //! The TLS configuration in force, and taking another when its files have changed.
 //!
-//! Contract: a handshake uses what [`LiveTls::current`] is at its beginning; connections that are open keep what they have. A change
-//! is taken as a whole or not at all: files that do not go together, such as a new certificate before its key is there,
-//! leave everything as it was until they do. Each change makes new keys for session tickets, so that nobody goes on a
-//! session that began with what was replaced.
+//! Contract: a handshake uses what [`LiveTls::current`] is at its beginning; connections that are open keep what they
+//! have. A change is taken as a whole or not at all: files that do not go together, such as a new certificate before
+//! its key is there, leave everything as it was until they do. Each change makes new keys for session tickets, so
+//! that nobody goes on a session that began with what was replaced.
 //!
-//! The files are looked at like those of the users (`stat`, four times a second), for the same reasons.
+//! The files are looked at like those of the users (`stat`, four times a second, see [`crate::files`]) and read when
+//! two looks agree. What cannot be taken is tried again at every look, and told once a reason.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -20,15 +19,12 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::TlsError;
+use crate::clock;
+use crate::files::{AGAIN, INTERVAL, Look, Looks, Marks, Refusal};
 use crate::metrics::{Metrics, Reload};
-
-const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Makes a configuration from the files as they are.
 type Build = dyn Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync;
-
-/// What tells that a file may have changed.
-type Look = Vec<Option<(u64, u64, i64, i64)>>;
 
 /// See the module's text.
 pub struct LiveTls {
@@ -36,12 +32,13 @@ pub struct LiveTls {
     files: Vec<PathBuf>,
     build: Box<Build>,
     taken: Mutex<Taken>,
+    refusal: Mutex<Option<Refusal>>,
 }
 
 /// What the configuration in force was made of.
 #[derive(Debug)]
 struct Taken {
-    look: Look,
+    looks: Looks,
     /// A hash of the contents: touching a file is no change.
     contents: u64,
 }
@@ -62,8 +59,11 @@ impl LiveTls {
         build: impl Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync + 'static,
     ) -> Result<Self, TlsError> {
         // Looked at before they are read: a change in between is seen next time.
-        let taken = Mutex::new(Taken { look: look(&files), contents: contents(&files) });
-        Ok(Self { current: ArcSwap::new(build()?), files, build: Box::new(build), taken })
+        let mut looks = Looks::new();
+        looks.read(marks(&files), false);
+        let taken = Mutex::new(Taken { looks, contents: contents(&files) });
+        let refusal = Mutex::default();
+        Ok(Self { current: ArcSwap::new(build()?), files, build: Box::new(build), taken, refusal })
     }
 
     /// What the next handshake uses.
@@ -77,61 +77,68 @@ impl LiveTls {
     /// Why they cannot be taken; everything stays as it was then.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let mut taken = self.taken.lock();
-        taken.look = look(&self.files);
-        let contents = contents(&self.files);
+        let (marks, contents) = (marks(&self.files), contents(&self.files));
         if contents == taken.contents {
+            taken.looks.read(marks, false);
             return Ok(false);
         }
-        self.current.store((self.build)()?);
+        let built = (self.build)();
+        taken.looks.read(marks, built.is_err());
+        self.current.store(built?);
         taken.contents = contents;
         Ok(true)
     }
 
-    /// Reloads, and tells the log and the metrics.
+    /// The change that is not in force, if there is one.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal.lock().clone()
+    }
+
+    /// Reloads, and tells the log and the metrics; of a reason that they know already nothing.
     pub fn reload_and_tell(&self, metrics: &Metrics) {
-        match self.reload() {
+        let reloaded = self.reload();
+        let reason = reloaded.as_ref().err().map(ToString::to_string);
+        let tell = Refusal::note(&mut self.refusal.lock(), reason, clock::now());
+        match reloaded {
             Ok(true) => {
                 metrics.certificate(Reload::Taken);
                 tracing::info!("the TLS certificate has changed; new connections get it");
             }
-            Ok(false) => {}
-            Err(error) => {
+            Err(error) if tell => {
                 metrics.certificate(Reload::Refused);
                 tracing::error!(%error, "the TLS certificate is not taken; what was in force stays");
             }
+            Ok(false) | Err(_) => {}
         }
     }
 
     /// Takes changes until told to stop.
     pub async fn follow(self: Arc<Self>, metrics: Arc<Metrics>, mut stop: watch::Receiver<bool>) {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pause = INTERVAL;
         loop {
             tokio::select! {
-                _ = ticks.tick() => {}
+                () = tokio::time::sleep(pause) => {}
                 _ = stop.changed() => return,
             }
             let (tls, metrics) = (Arc::clone(&self), Arc::clone(&metrics));
-            let looked = tokio::task::spawn_blocking(move || {
-                if look(&tls.files) != tls.taken.lock().look {
-                    tls.reload_and_tell(&metrics);
-                }
-            });
+            let looked = tokio::task::spawn_blocking(move || tls.look(&metrics));
             // A panic or a runtime that ends leaves nothing to follow.
-            if looked.await.is_err() {
-                return;
-            }
+            let Ok(look) = looked.await else { return };
+            pause = if look == Look::Unsettled { AGAIN } else { INTERVAL };
         }
+    }
+
+    fn look(&self, metrics: &Metrics) -> Look {
+        let look = self.taken.lock().looks.look(&marks(&self.files));
+        if look == Look::Due {
+            self.reload_and_tell(metrics);
+        }
+        look
     }
 }
 
-/// A rename changes the inode, an edit in place the time or the size. A file that cannot be seen is one too.
-fn look(files: &[PathBuf]) -> Look {
-    let state = |path: &PathBuf| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
-    };
-    files.iter().map(state).collect()
+fn marks(files: &[PathBuf]) -> Marks {
+    Marks::of(files.iter().map(PathBuf::as_path))
 }
 
 fn contents(files: &[PathBuf]) -> u64 {

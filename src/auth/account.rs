@@ -1,0 +1,56 @@
+//! Users and tenants of an endpoint, whose rights somebody has there, and the secrets those rights hang on.
+//!
+//! Contract: data only. What follows from it is worked out by [`Directory`](super::directory::Directory). Secrets are
+//! kept as [`Stamp`]s only.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::access::Members;
+use super::claim::Claim;
+use super::keys::Stamp;
+
+/// A user of the endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Names of roles.
+    pub roles: BTreeSet<String>,
+    /// Stands for the user's secret; nothing if the endpoint does not tell it.
+    pub(super) stamp: Option<Stamp>,
+}
+
+/// A tenant of the endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TenantOf {
+    /// Whom it restricts.
+    pub users: BTreeSet<String>,
+    /// To which keys of which types.
+    pub(super) members: Members,
+}
+
+/// Whose rights somebody has at an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Holder {
+    /// The user's name; nothing for machines and plugins.
+    pub(super) user: Option<Arc<str>>,
+    /// What a token grants by itself.
+    pub(super) direct: Vec<Claim>,
+    /// The roles that a token names; without one, all of the user's.
+    pub(super) roles: Option<Vec<String>>,
+}
+
+/// The endpoint's secrets at the time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Stamps {
+    /// Of users.
+    pub(super) users: Vec<(Arc<str>, Stamp)>,
+    /// Of the key that has opened the token.
+    pub(super) key: Option<Stamp>,
+}
+
+impl Holder {
+    /// The user's name; nothing for machines and plugins.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+}

@@ -1,0 +1,192 @@
+//! Where passwords are checked: what is known, what waits, and the threads that hash.
+//!
+//! Contract: used by any thread; only the threads of this module hash, and no lock is held meanwhile. A password that
+//! is being hashed is accounted for, whoever still waits for it. The threads end when the [`Desk`] is dropped.
+//!
+//! Why threads of our own: a hash keeps a core busy for tens of milliseconds and its caches for longer. On the
+//! runtime's blocking threads as many would run at once as there are cores. Here at most half of the cores hash, at
+//! ordinary priority: at the lowest one, as it was, two busy programs on the machine made a login take seconds.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, oneshot};
+
+use super::options::AuthOptions;
+use super::queue::{Attempt, Queue, Verdict};
+use super::recent::Recent;
+use super::throttle::{Held, Outcome, Throttle};
+use crate::clock;
+
+#[derive(Debug)]
+struct State {
+    throttle: Throttle,
+    queue: Queue,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Locked before `recent` where both are.
+    state: Mutex<State>,
+    recent: Mutex<Recent>,
+    /// There may be something to hash.
+    ready: Condvar,
+    /// An attempt has ended that was not hashed here.
+    settled: Notify,
+    hashed: AtomicU64,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Desk {
+    shared: Arc<Shared>,
+}
+
+impl Desk {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// When the system gives none.
+    pub(super) fn start(options: &AuthOptions) -> io::Result<Self> {
+        let state =
+            State { throttle: Throttle::new(options.throttle), queue: Queue::new(options.hash_queue), closed: false };
+        let desk = Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                recent: Mutex::new(Recent::new(options.password_cache)),
+                ready: Condvar::new(),
+                settled: Notify::new(),
+                hashed: AtomicU64::new(0),
+            }),
+        };
+        let threads = if options.hash_workers == 0 { half_of_the_cores() } else { options.hash_workers };
+        for number in 0..threads {
+            let shared = Arc::clone(&desk.shared);
+            std::thread::Builder::new().name(format!("hash-{number}")).spawn(move || shared.work())?;
+        }
+        Ok(desk)
+    }
+
+    /// Whether a password is known to be right.
+    pub(super) fn knows(&self, key: &[u8; 32], now: Timestamp) -> bool {
+        self.shared.recent.lock().knows(key, now)
+    }
+
+    /// Puts a password into the queue and waits for what comes of it.
+    pub(super) async fn check(&self, mut attempt: Attempt, now: Timestamp) -> Verdict {
+        let (reply, verdict) = oneshot::channel();
+        {
+            let mut state = self.shared.state.lock();
+            let mut recent = self.shared.recent.lock();
+            // An equal one may have ended since it was looked at.
+            if attempt.exists && recent.knows(&attempt.key, now) {
+                return Verdict::Right;
+            }
+            attempt.seen = recent.has_seen(attempt.name, attempt.peer);
+            let State { queue, throttle, .. } = &mut *state;
+            queue.push(attempt, reply, throttle, now);
+        }
+        self.shared.ready.notify_one();
+        verdict.await.unwrap_or(Verdict::Crowded)
+    }
+
+    /// Hashes a password on the calling thread.
+    pub(super) fn check_here(&self, attempt: &Attempt, now: Timestamp) -> Verdict {
+        let seen = self.shared.recent.lock().has_seen(attempt.name, attempt.peer);
+        let reserved = self.shared.state.lock().throttle.reserve(attempt.name, attempt.peer, seen, now);
+        match reserved {
+            Ok(()) => self.shared.hash(attempt, || now),
+            Err(Held::For(wait)) => Verdict::Throttled(wait),
+            Err(Held::Busy) => Verdict::Crowded,
+        }
+    }
+
+    /// Reserves an attempt that is not hashed here. [`Desk::settle`] ends it.
+    pub(super) fn reserve(&self, name: u64, peer: IpAddr, now: Timestamp) -> Result<(), Held> {
+        self.shared.state.lock().throttle.reserve(name, peer, false, now)
+    }
+
+    /// An attempt that was reserved has ended.
+    pub(super) fn settle(&self, name: u64, peer: IpAddr, outcome: Outcome, now: Timestamp) {
+        self.shared.state.lock().throttle.settle(name, peer, outcome, now);
+        self.shared.settled();
+    }
+
+    /// Ends when an attempt ends after the call.
+    pub(super) fn settled(&self) -> Notified<'_> {
+        self.shared.settled.notified()
+    }
+
+    /// How many passwords have been hashed.
+    pub(super) fn hashed(&self) -> u64 {
+        self.shared.hashed.load(Ordering::Relaxed)
+    }
+
+    /// How many logins wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.shared.state.lock().queue.len()
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.shared.state.lock().closed = true;
+        self.shared.ready.notify_all();
+    }
+}
+
+impl Shared {
+    /// A thread's life.
+    fn work(&self) {
+        while let Some(attempt) = self.next() {
+            let verdict = self.hash(&attempt, clock::now);
+            self.state.lock().queue.settle(&attempt.key, verdict);
+        }
+    }
+
+    /// The next attempt, reserved; nothing when there will be none any more.
+    fn next(&self) -> Option<Attempt> {
+        let mut state = self.state.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            let now = clock::now();
+            let State { queue, throttle, .. } = &mut *state;
+            if let Some(attempt) = queue.take(throttle, now) {
+                throttle.reserve(attempt.name, attempt.peer, attempt.seen, now).expect("a taken attempt may be made");
+                return Some(attempt);
+            }
+            self.ready.wait(&mut state);
+        }
+    }
+
+    fn hash(&self, attempt: &Attempt, now: impl Fn() -> Timestamp) -> Verdict {
+        // A decoy may be somebody's hash and the password may be that one's: it counts for nothing.
+        let right = attempt.hash.verify(attempt.password.expose()) && attempt.exists;
+        self.hashed.fetch_add(1, Ordering::Relaxed);
+        let (outcome, now) = (if right { Outcome::Right } else { Outcome::Wrong }, now());
+        // Known before it has ended: an equal one that comes now is either told with it or knows.
+        if right {
+            self.recent.lock().remember(attempt.key, attempt.name, attempt.peer, now);
+        }
+        self.state.lock().throttle.settle(attempt.name, attempt.peer, outcome, now);
+        self.settled();
+        if right { Verdict::Right } else { Verdict::Wrong }
+    }
+
+    fn settled(&self) {
+        self.ready.notify_all();
+        self.settled.notify_waiters();
+    }
+}
+
+fn half_of_the_cores() -> usize {
+    (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
+}

@@ -1,0 +1,154 @@
+//! Passwords that wait to be hashed: equal ones are one, and the next is chosen so that nobody is shut out by others.
+//!
+//! What goes first, in this order: users who have come from that network with the right password before; networks
+//! with fewer wrong passwords and attempts under way, of an IPv6 address the /48 first, then the /56, then the /64;
+//! the network that came last; and of one network who came first. Under a flood from many networks the newest network
+//! is the one whose client still waits, and the flood's own pile up behind it.
+//!
+//! Contract: pure, told the time. What waits is bounded; beyond it what would come last is refused. Whom nobody waits
+//! for any more is dropped before it is hashed, and has guessed nothing.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::credential::Secret;
+use super::password::PasswordHash;
+use super::throttle::{Held, Network, Throttle};
+
+/// A password that has to be hashed.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) password: Secret,
+    pub(super) hash: PasswordHash,
+    /// Whether there is such a user; if not, the hash is somebody else's, and a match counts for nothing.
+    pub(super) exists: bool,
+    /// A keyed hash of the user's name.
+    pub(super) name: u64,
+    /// A keyed hash of all that the outcome depends on: equal attempts have the same.
+    pub(super) key: [u8; 32],
+    pub(super) peer: IpAddr,
+    /// Whether the user has come from there with the right password before.
+    pub(super) seen: bool,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Right,
+    Wrong,
+    /// It was not tried: too many wrong ones came before. To be tried again then.
+    Throttled(Duration),
+    /// It was not tried: too many others wait.
+    Crowded,
+}
+
+/// To whom the verdict is told.
+pub(super) type Reply = oneshot::Sender<Verdict>;
+
+#[derive(Debug)]
+struct Waiting {
+    attempt: Attempt,
+    replies: Vec<Reply>,
+}
+
+/// What goes first is the least.
+type Rank = (bool, [u32; 3], Reverse<usize>, usize);
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// In the order in which they came.
+    waiting: Vec<Waiting>,
+    /// Those that are hashed now.
+    running: HashMap<[u8; 32], Vec<Reply>>,
+    bound: usize,
+}
+
+impl Queue {
+    /// A queue in which so many may wait; at least one.
+    pub(super) fn new(bound: usize) -> Self {
+        Self { waiting: Vec::new(), running: HashMap::new(), bound: bound.max(1) }
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Puts an attempt into the queue, or its reply to those of an equal one.
+    pub(super) fn push(&mut self, attempt: Attempt, reply: Reply, throttle: &Throttle, now: Timestamp) {
+        if let Some(replies) = self.running.get_mut(&attempt.key) {
+            return replies.push(reply);
+        }
+        if let Some(equal) = self.waiting.iter_mut().find(|waiting| waiting.attempt.key == attempt.key) {
+            equal.attempt.seen |= attempt.seen;
+            return equal.replies.push(reply);
+        }
+        self.waiting.push(Waiting { attempt, replies: vec![reply] });
+        if self.waiting.len() > self.bound {
+            self.forget_abandoned();
+        }
+        if self.waiting.len() > self.bound {
+            let ranks = self.ranks(throttle, now);
+            let last = (0..ranks.len()).max_by_key(|&at| ranks[at]).expect("at least one waits");
+            answer(self.waiting.remove(last).replies, Verdict::Crowded);
+        }
+    }
+
+    /// The next to be hashed. Those that must not be tried any more are told so. [`Queue::settle`] ends it.
+    pub(super) fn take(&mut self, throttle: &Throttle, now: Timestamp) -> Option<Attempt> {
+        self.forget_abandoned();
+        self.waiting.retain_mut(|Waiting { attempt, replies, .. }| {
+            let Err(Held::For(wait)) = throttle.check(attempt.name, attempt.peer, attempt.seen, now) else {
+                return true;
+            };
+            answer(std::mem::take(replies), Verdict::Throttled(wait));
+            false
+        });
+        let ranks = self.ranks(throttle, now);
+        let free = |at: &usize| {
+            let Attempt { name, peer, seen, .. } = self.waiting[*at].attempt;
+            throttle.check(name, peer, seen, now).is_ok()
+        };
+        let next = (0..ranks.len()).filter(free).min_by_key(|&at| ranks[at])?;
+        let Waiting { attempt, replies, .. } = self.waiting.remove(next);
+        self.running.insert(attempt.key, replies);
+        Some(attempt)
+    }
+
+    /// What was taken has been hashed.
+    pub(super) fn settle(&mut self, key: &[u8; 32], verdict: Verdict) {
+        answer(self.running.remove(key).unwrap_or_default(), verdict);
+    }
+
+    fn forget_abandoned(&mut self) {
+        self.waiting.retain(|waiting| !waiting.replies.iter().all(Reply::is_closed));
+    }
+
+    fn ranks(&self, throttle: &Throttle, now: Timestamp) -> Vec<Rank> {
+        let network = |waiting: &Waiting| Network::widest(waiting.attempt.peer);
+        let newest: HashMap<Network, usize> =
+            self.waiting.iter().enumerate().map(|(at, waiting)| (network(waiting), at)).collect();
+        let rank = |(at, waiting): (usize, &Waiting)| {
+            let loads = throttle.loads(waiting.attempt.peer, now);
+            (!waiting.attempt.seen, loads, Reverse(newest[&network(waiting)]), at)
+        };
+        self.waiting.iter().enumerate().map(rank).collect()
+    }
+}
+
+fn answer(replies: Vec<Reply>, verdict: Verdict) {
+    for reply in replies {
+        // Who does not wait any more has hung up.
+        let _ = reply.send(verdict);
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

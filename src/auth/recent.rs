@@ -1,0 +1,84 @@
+//! Right passwords of a moment ago, and who has been seen where.
+//!
+//! Contract: told the time; bounded in number and time. A password is known by a keyed hash only, over everything
+//! that it is checked against: another hash or secret of the user makes another entry. So an entry may live for as
+//! long as it is used without hashing again, and ends `lifetime` after its last use.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use jiff::Timestamp;
+
+use super::throttle::{Network, make_room};
+
+/// How many right passwords, and pairs of user and network, are known at once.
+const ENTRIES: usize = 16_384;
+
+/// A password that was right a moment ago.
+#[derive(Debug)]
+struct Cached {
+    until: Timestamp,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Recent {
+    lifetime: Duration,
+    right: HashMap<[u8; 32], Cached>,
+    /// When a user, by the keyed hash of its name, came from a network with the right password last.
+    seen: HashMap<(u64, Network), Timestamp>,
+}
+
+impl Recent {
+    /// Nothing is known yet. A right password is known for `lifetime` after its last use; zero turns that off.
+    pub(super) fn new(lifetime: Duration) -> Self {
+        Self { lifetime, right: HashMap::new(), seen: HashMap::new() }
+    }
+
+    /// Whether a password is known to be right; if so, it stays known for another lifetime.
+    pub(super) fn knows(&mut self, key: &[u8; 32], now: Timestamp) -> bool {
+        let lifetime = self.lifetime;
+        let Some(cached) = self.right.get_mut(key).filter(|cached| now < cached.until) else { return false };
+        cached.until = now.checked_add(lifetime).map_or(cached.until, |until| until.max(cached.until));
+        true
+    }
+
+    /// Takes note of a right password.
+    pub(super) fn remember(&mut self, key: [u8; 32], name: u64, peer: IpAddr, now: Timestamp) {
+        make_room(&mut self.seen, ENTRIES, |at| *at);
+        self.seen.insert((name, Network::narrowest(peer)), now);
+        let Ok(until) = now.checked_add(self.lifetime) else { return };
+        make_room(&mut self.right, ENTRIES, |cached| cached.until);
+        self.right.insert(key, Cached { until });
+    }
+
+    /// Whether a user has come from there with the right password before.
+    pub(super) fn has_seen(&self, name: u64, peer: IpAddr) -> bool {
+        self.seen.contains_key(&(name, Network::narrowest(peer)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_stays_known_and_tables_are_bounded() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let key = |n: u32| std::array::from_fn(|i| n.to_be_bytes().get(i).copied().unwrap_or_default());
+        let peer: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut recent = Recent::new(Duration::from_mins(1));
+        recent.remember(key(0), 0, peer, at(0));
+        assert!([59, 110, 169].into_iter().all(|second| recent.knows(&key(0), at(second))));
+        assert!(!recent.knows(&key(0), at(229)), "a minute after its last use");
+        assert!(!recent.knows(&key(1), at(0)));
+        recent.remember(key(0), 0, peer, at(300));
+        for n in 1..40_000 {
+            recent.remember(key(n), n.into(), peer, at(i64::from(n) / 1000));
+        }
+        assert!(recent.right.len() <= ENTRIES && recent.seen.len() <= ENTRIES);
+        assert!(recent.knows(&key(0), at(40)) && recent.has_seen(0, peer), "what was used last stays");
+        assert!(!recent.has_seen(0, "192.0.3.1".parse().unwrap()));
+    }
+}

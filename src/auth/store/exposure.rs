@@ -1,0 +1,65 @@
+//! What others on the machine can read or write that they should not.
+//!
+//! Contract: only looks; whether that is a warning or more is for the caller. A file that cannot be seen is no
+//! exposure: whoever needs it will say so. Blocks.
+
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The files in the data directory that are nobody else's to read.
+const SECRETS: [&str; 3] = ["auth.toml", "token-keys.toml", "tls-key.pem"];
+
+/// A file or directory that others can reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exposure {
+    path: PathBuf,
+    reach: Reach,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Read(u32),
+    Write(u32),
+    /// It belongs to this user.
+    Owner(u32),
+}
+
+impl fmt::Display for Exposure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.reach {
+            Reach::Read(mode) => write!(f, "others can read {path} (mode {mode:04o}): chmod go= {path}"),
+            Reach::Write(mode) => write!(f, "others can write {path} (mode {mode:04o}): chmod go-w {path}"),
+            Reach::Owner(user) => write!(f, "{path} belongs to another user (id {user}), who can change it: chown it"),
+        }
+    }
+}
+
+/// What of a data directory others can reach: to write to the directory is to replace what is in it.
+pub fn exposures(data_dir: &Path) -> Vec<Exposure> {
+    let directory = look(data_dir, 0, 0o022);
+    let secrets = SECRETS.iter().filter_map(|name| look(&data_dir.join(name), 0o044, 0o022));
+    directory.into_iter().chain(secrets).collect()
+}
+
+/// Whether everybody can reach a secret that is kept elsewhere; its group may, as that of `/etc/ssl/private` does.
+pub fn of_secret(path: &Path) -> Option<Exposure> {
+    look(path, 0o004, 0o002)
+}
+
+fn look(path: &Path, readable: u32, writable: u32) -> Option<Exposure> {
+    let meta = std::fs::metadata(path).ok()?;
+    let mode = meta.mode() & 0o7777;
+    let own = rustix::process::geteuid().as_raw();
+    let reach = if meta.uid() != own && meta.uid() != 0 {
+        Reach::Owner(meta.uid())
+    } else if mode & writable != 0 {
+        Reach::Write(mode)
+    } else if mode & readable != 0 {
+        Reach::Read(mode)
+    } else {
+        return None;
+    };
+    Some(Exposure { path: path.to_owned(), reach })
+}

@@ -1,0 +1,62 @@
+//! What commands say to the person at the terminal, and how much a terminal can do.
+
+use std::fmt::Arguments;
+use std::io::{self, IsTerminal, Write};
+
+/// Writes a message, each line with the program's name.
+pub(super) fn tell(err: &mut dyn Write, message: Arguments<'_>) {
+    for line in message.to_string().lines() {
+        // In one piece, so that nothing comes in between. If standard error is gone, there is nobody to tell.
+        let _ = err.write_all(format!("hydrant: {line}\n").as_bytes());
+    }
+}
+
+/// Says that standard input is read, where a person would otherwise wait for the program while it waits for the person.
+pub(super) fn tell_if_typed(err: &mut dyn Write) {
+    if io::stdin().is_terminal() {
+        tell(err, format_args!("reading events from standard input; Ctrl-D ends it"));
+    }
+}
+
+/// Whether lines on standard error are coloured: on a terminal that can, unless `NO_COLOR` or `CLICOLOR=0` says no, and anywhere if
+/// `CLICOLOR_FORCE` says so.
+pub(super) fn is_coloured() -> bool {
+    colours(&Wishes {
+        no: anstyle_query::no_color(),
+        set: anstyle_query::clicolor(),
+        force: anstyle_query::clicolor_force(),
+        terminal: can_draw(),
+    })
+}
+
+/// Whether standard error is a terminal that understands more than text.
+pub(super) fn can_draw() -> bool {
+    io::stderr().is_terminal() && anstyle_query::term_supports_ansi_color()
+}
+
+struct Wishes {
+    no: bool,
+    set: Option<bool>,
+    force: bool,
+    terminal: bool,
+}
+
+fn colours(wishes: &Wishes) -> bool {
+    !wishes.no && (wishes.force || (wishes.terminal && wishes.set != Some(false)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_unless_somebody_says_otherwise() {
+        let coloured = |no, set, force, terminal| colours(&Wishes { no, set, force, terminal });
+        assert!(coloured(false, None, false, true));
+        assert!(!coloured(false, None, false, false), "no terminal, or TERM=dumb");
+        assert!(!coloured(true, None, false, true), "NO_COLOR");
+        assert!(!coloured(false, Some(false), false, true), "CLICOLOR=0");
+        assert!(coloured(false, None, true, false), "CLICOLOR_FORCE");
+        assert!(!coloured(true, None, true, true), "NO_COLOR is the stronger");
+    }
+}

@@ -1,0 +1,56 @@
+//! Why a command on users, roles, tenants or tokens did not do what was asked.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::auth::{
+    ClaimError, IssueError, LimitError, PasswordError, PrincipalError, StoreError, TokenError, TtlError,
+};
+use crate::config::ConfigErrors;
+
+/// Why a command did not do what was asked.
+#[derive(Debug, Error)]
+pub(crate) enum UsersError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    #[error(transparent)]
+    Principal(#[from] PrincipalError),
+    #[error(transparent)]
+    Ttl(#[from] TtlError),
+    #[error(transparent)]
+    Token(#[from] IssueError),
+    #[error(transparent)]
+    Fault(#[from] TokenError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{}: there is no such directory", .0.display())]
+    NoDirectory(PathBuf),
+    #[error("cannot read standard input: {0}")]
+    Input(io::Error),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl UsersError {
+    /// Whether what was typed, or the configuration, is at fault.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Config(_)
+                | Self::Claim(_)
+                | Self::Limit(_)
+                | Self::Principal(_)
+                | Self::Ttl(_)
+                | Self::Usage(_)
+                | Self::Store(StoreError::Name(_) | StoreError::Password(PasswordError::Length))
+        )
+    }
+}

@@ -1,0 +1,95 @@
+//! The store that these commands read and change, and what they have in common.
+//!
+//! Every change says which file it was made in: with another `--data-dir`, or as another user, that may not be the one meant.
+
+#![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::error::UsersError;
+use crate::auth::{Store, StoreError, edit_store, read_store, store_file};
+use crate::cli::console::tell;
+use crate::config::{ConfigErrors, Settings, Sources};
+
+/// Which data directory.
+#[derive(Args)]
+pub(super) struct DataDir {
+    /// The server's data directory [env: HYDRANT_DATA_DIR] [default: as `hydrant serve`]
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
+    /// TOML file with the server's settings, to find the data directory [env: HYDRANT_CONFIG]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+impl DataDir {
+    /// The directory that is named, otherwise the one that `hydrant serve` would use.
+    pub(super) fn path(&self) -> Result<PathBuf, ConfigErrors> {
+        match &self.data_dir {
+            Some(path) => Ok(path.clone()),
+            None => Ok(Settings::load(&Sources::environment(self.config.clone()))?.data_dir),
+        }
+    }
+
+    /// The store as it is.
+    pub(super) fn read(&self) -> Result<Store, UsersError> {
+        let path = self.path()?;
+        if !path.is_dir() {
+            return Err(UsersError::NoDirectory(path));
+        }
+        Ok(read_store(&path)?)
+    }
+
+    /// Changes the store, and says where.
+    pub(super) fn edit(
+        &self,
+        err: &mut dyn Write,
+        change: impl FnOnce(&mut Store) -> Result<(), StoreError>,
+    ) -> Result<(), UsersError> {
+        let path = self.path()?;
+        edit_store(&path, change)?;
+        tell(err, format_args!("changed {}", store_file(&path).display()));
+        // The server writes it at its first start.
+        if !path.join("id").exists() {
+            let path = path.display();
+            tell(err, format_args!("note: no server has used {path} so far; only one with `--data-dir {path}` will"));
+        }
+        Ok(())
+    }
+}
+
+/// The names in a comma list that may have blanks or nothing between its commas.
+pub(super) fn names(list: &[String]) -> Vec<String> {
+    list.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect()
+}
+
+/// Writes columns as wide as they need to be; an empty cell is a dash, so that scripts can split at white space.
+pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
+    let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let lines = std::iter::once(header.map(ToOwned::to_owned))
+        .chain(rows.iter().map(|row| row.each_ref().map(|text| cell(text))));
+    let lines: Vec<[String; N]> = lines.collect();
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    for line in &lines {
+        let padded = |(column, cell): (usize, &String)| format!("{cell:0$}", width(column));
+        let cells: Vec<String> = line.iter().enumerate().map(padded).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_line_up_and_split_at_white_space() {
+        let mut out = Vec::new();
+        let rows = [["alice".to_owned(), String::new()], ["b".to_owned(), "reader".to_owned()]];
+        table(["NAME", "ROLES"], &rows, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "NAME   ROLES\nalice  -\nb      reader\n");
+    }
+}

@@ -1,0 +1,279 @@
+//! What was given for each setting, where, and what is wrong with it.
+//!
+//! A file, the environment and flags all end up in a [`Given`]: the text of each value with its place. The tables of settings read
+//! their values from it; checks add what does not go together.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::error::{ConfigError, ConfigErrors, Place};
+use super::kind::{self, Kind};
+
+/// The variable that names the configuration file where `--config` is not given.
+pub const CONFIG_VARIABLE: &str = "HYDRANT_CONFIG";
+
+/// What is known about one setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Its name in the file, with its table: `limits.message_bytes`.
+    pub key: &'static str,
+    /// The default as text; empty where there is none or it depends on the environment.
+    pub default: &'static str,
+    /// What a value looks like.
+    pub what: &'static str,
+    /// What it does.
+    pub doc: &'static str,
+    /// The TOML types that it is taken from.
+    pub(super) toml: &'static [&'static str],
+    /// Whether a message may repeat what was given.
+    pub(super) shown: bool,
+    /// What stands between the items of a list.
+    pub(super) joint: &'static str,
+    /// Tells whether a text is a value.
+    pub(super) fits: fn(&str) -> bool,
+}
+
+impl Row {
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("HYDRANT_{}", self.key.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+/// A struct of settings that knows its rows.
+pub(super) trait Table: Sized {
+    fn declare(rows: &mut Vec<Row>);
+    fn take(given: &Given) -> Self;
+}
+
+/// The values found so far; a later source overwrites an earlier one.
+pub(super) struct Given {
+    rows: Vec<Row>,
+    values: HashMap<&'static str, (Place, String)>,
+    /// Settings with an error of their own: what is said about them together with others would be noise.
+    bad: Vec<&'static str>,
+    errors: Vec<ConfigError>,
+    notes: Vec<String>,
+    /// Whether the file is not TOML, so that not all of it was read.
+    is_misread: bool,
+}
+
+impl Given {
+    /// Nothing is given yet for these settings.
+    pub(super) fn new(rows: Vec<Row>) -> Self {
+        Self { rows, values: HashMap::new(), bad: Vec::new(), errors: Vec::new(), notes: Vec::new(), is_misread: false }
+    }
+
+    /// Takes the default of a setting that depends on the environment.
+    pub(super) fn set_default(&mut self, key: &'static str, text: String) {
+        self.values.insert(key, (Place::Default, text));
+    }
+
+    /// The text that was given for a setting, if one was.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(|(_, text)| text.as_str())
+    }
+
+    /// Adds something that is worth knowing, but not wrong.
+    pub(super) fn note(&mut self, key: &str, text: &str) {
+        self.notes.push(format!("{key}: {text}"));
+    }
+
+    /// The notes, or all that is wrong.
+    pub(super) fn finish(self) -> Result<Vec<String>, ConfigErrors> {
+        if self.errors.is_empty() { Ok(self.notes) } else { Err(ConfigErrors(self.errors)) }
+    }
+
+    /// The value of a setting, its default if none was given or it was bad.
+    pub(super) fn take<K: Kind>(&self, key: &str, default: &str) -> K::Value {
+        let given = self.values.get(key).and_then(|(_, text)| K::parse(text));
+        given.unwrap_or_else(|| K::parse(default).expect("defaults are of their own kind (tested)"))
+    }
+
+    /// Tells that settings do not go together; `keys[0]` is the one to change. Silent if one of them is bad by itself, or may
+    /// stand where the file could not be read.
+    pub(super) fn refuse(&mut self, keys: &[&'static str], reason: String) {
+        if self.is_misread || keys.iter().any(|key| self.bad.contains(key)) {
+            return;
+        }
+        let place = keys.iter().find_map(|key| Some(self.values.get(key)?.0.clone())).unwrap_or(Place::Default);
+        self.errors.push(ConfigError::Value { place, key: keys[0], reason });
+    }
+
+    fn row(&self, key: &str) -> Option<Row> {
+        self.rows.iter().find(|row| row.key == key).copied()
+    }
+
+    /// Takes a text for a known setting; even one that a later source overrides must be right.
+    pub(super) fn set(&mut self, key: &'static str, place: Place, text: &str) {
+        let row = self.row(key).expect("only declared settings have flags (tested)");
+        if (row.fits)(text) {
+            self.values.insert(row.key, (place, text.to_owned()));
+        } else {
+            self.value_error(row, place, kind::complaint(text, row.shown, row.what));
+        }
+    }
+
+    fn value_error(&mut self, row: Row, place: Place, reason: String) {
+        self.bad.push(row.key);
+        self.errors.push(ConfigError::Value { place, key: row.key, reason });
+    }
+
+    pub(super) fn read_env(&mut self, env: &[(String, String)]) {
+        let mut ours: Vec<_> = env.iter().filter(|(name, _)| name.starts_with("HYDRANT_")).collect();
+        ours.sort();
+        for (name, value) in ours.into_iter().filter(|(name, _)| name != CONFIG_VARIABLE) {
+            let place = Place::Variable(name.clone());
+            if let Some(row) = self.rows.iter().find(|row| row.variable() == *name) {
+                self.set(row.key, place, value);
+            } else {
+                let near = nearest(name, self.rows.iter().map(Row::variable));
+                self.errors.push(ConfigError::Unknown { place, what: "variable", name: name.clone(), near });
+            }
+        }
+    }
+
+    pub(super) fn read_file(&mut self, path: &Path) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.read_toml(path, &text),
+            Err(e) => self.errors.push(ConfigError::Read { path: path.to_owned(), reason: e.to_string() }),
+        }
+    }
+
+    /// After the first slip what follows may only look wrong: it is not judged, and neither is what settings make together.
+    fn read_toml(&mut self, path: &Path, text: &str) {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let start = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+        let slip = errors.iter().min_by_key(|error| start(error));
+        let file = File { path, text, sound: slip.map_or(usize::MAX, start) };
+        if let Some(slip) = slip {
+            self.is_misread = true;
+            let place = file.place(file.sound);
+            self.errors.push(ConfigError::Syntax { place, reason: slip.message().to_owned() });
+        }
+        // In the order of the text, so that errors come as one reads.
+        self.read_table(&file, "", table.get_ref());
+    }
+
+    fn read_table(&mut self, file: &File<'_>, prefix: &str, table: &DeTable<'_>) {
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        for (name, value) in entries.into_iter().filter(|(name, _)| name.span().start < file.sound) {
+            let key = format!("{prefix}{}", name.get_ref());
+            let place = file.place(name.span().start);
+            match (self.row(&key), value.get_ref()) {
+                (Some(_), _) if value.span().end >= file.sound => {}
+                (Some(row), _) => self.read_value(file, row, value),
+                (None, DeValue::Table(inner)) if self.is_table(&key) => {
+                    self.read_table(file, &format!("{key}."), inner);
+                }
+                (None, _) if self.is_table(&key) => {
+                    let reason = format!("`{key}` is a table: write `[{key}]` and its settings below");
+                    self.errors.push(ConfigError::Syntax { place, reason });
+                }
+                (None, _) => {
+                    let near = nearest(&key, self.rows.iter().map(|row| row.key.to_owned()));
+                    self.errors.push(ConfigError::Unknown { place, what: "key", name: key, near });
+                }
+            }
+        }
+    }
+
+    fn is_table(&self, key: &str) -> bool {
+        self.rows.iter().any(|row| row.key.split_once('.').is_some_and(|(table, _)| table == key))
+    }
+
+    fn read_value(&mut self, file: &File<'_>, row: Row, value: &Spanned<DeValue<'_>>) {
+        let place = file.place(value.span().start);
+        let kind = value.get_ref().type_str();
+        let text = if row.toml.contains(&kind) { text_of(value.get_ref(), row.joint) } else { None };
+        match text {
+            Some(text) => self.set(row.key, place, &text),
+            None => self.value_error(row, place, format!("a value of type {kind} is not {}", row.what)),
+        }
+    }
+}
+
+/// A TOML value as the text that a variable would hold.
+fn text_of(value: &DeValue<'_>, joint: &str) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(digits) => i128::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n.to_string()),
+        DeValue::Boolean(flag) => Some(flag.to_string()),
+        DeValue::Array(items) => text_of_all(items, joint),
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
+    }
+}
+
+fn text_of_all(items: &DeArray<'_>, joint: &str) -> Option<String> {
+    let texts: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
+    texts.map(|texts| texts.join(joint))
+}
+
+struct File<'a> {
+    path: &'a Path,
+    text: &'a str,
+    /// Bytes up to the first slip.
+    sound: usize,
+}
+
+impl File<'_> {
+    fn place(&self, offset: usize) -> Place {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Place::File {
+            path: self.path.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+}
+
+/// The name that is at most two slips away.
+fn nearest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
+    let near = names.map(|candidate| (distance(name, &candidate), candidate)).min()?;
+    (near.0 <= 2).then_some(near.1)
+}
+
+/// Levenshtein's distance in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Whether the file can be read; if not, that is told. Opened rather than looked up: a key that the server may not read is as bad as none.
+pub(super) fn readable(key: &'static str, path: &Path, given: &mut Given) -> bool {
+    let problem = match std::fs::File::open(path).and_then(|file| file.metadata()) {
+        Ok(about) if about.is_file() => return true,
+        Ok(_) => "not a file".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    given.refuse(&[key], format!("{}: {problem}", path.display()));
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_count_slips() {
+        assert_eq!(distance("listen", "listen"), 0);
+        assert_eq!(distance("lisen", "listen"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(nearest("lisen", ["listen".to_owned(), "log".to_owned()].into_iter()).as_deref(), Some("listen"));
+        assert_eq!(nearest("upstream", ["listen".to_owned()].into_iter()), None);
+    }
+}

@@ -1,0 +1,73 @@
+//! What PEM files that settings name have in them: a server that cannot start with them should not be found out at its start.
+//!
+//! Contract: files are read, nothing of a key is ever repeated. The server reads the files again by itself (`transport::tls`, `client`), so
+//! what is found here is only told earlier, and with the name of the setting.
+
+use std::path::Path;
+
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::given::{Given, readable};
+
+/// A certificate chain and its key, each under its setting. What is missing was told by others.
+pub(super) fn pair(
+    (certificate_key, certificate): (&'static str, &Path),
+    (key_key, key): (&'static str, &Path),
+    given: &mut Given,
+) {
+    let chain = read(certificate_key, certificate, given, chain);
+    let private = read(key_key, key, given, private_key);
+    let (Some(chain), Some(private)) = (chain, private) else { return };
+    if let Err(error) = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()) {
+        let reason = format!("{} does not go with {}: {error}", key.display(), certificate.display());
+        given.refuse(&[key_key, certificate_key], reason);
+    }
+}
+
+/// Certificates of authorities.
+pub(super) fn authorities(setting: &'static str, path: &Path, given: &mut Given) {
+    read(setting, path, given, |path| {
+        let mut roots = RootCertStore::empty();
+        for certificate in chain(path)? {
+            roots.add(certificate).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    });
+}
+
+fn read<T>(
+    setting: &'static str,
+    path: &Path,
+    given: &mut Given,
+    look: impl Fn(&Path) -> Result<T, String>,
+) -> Option<T> {
+    if !readable(setting, path, given) {
+        return None;
+    }
+    look(path).map_err(|reason| given.refuse(&[setting], format!("{}: {reason}", path.display()))).ok()
+}
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = found.map_err(|error| shown(&error, "certificate"))?;
+    if chain.is_empty() { Err(none("certificate")) } else { Ok(chain) }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| shown(&error, "private key"))
+}
+
+fn none(what: &str) -> String {
+    format!("there is no {what} in PEM in it")
+}
+
+fn shown(error: &pem::Error, what: &str) -> String {
+    match error {
+        pem::Error::NoItemsFound => none(what),
+        error => format!("not a {what} in PEM: {error}"),
+    }
+}

@@ -1,0 +1,176 @@
+//! Noticing that files have changed while they are in use.
+//!
+//! Contract: a change is due for reading once two looks have seen the same, so that a file is not read while it is
+//! being written. What could not be read is due again at every look. [`Looks`] is pure; [`Marks::of`] asks the file
+//! system.
+//!
+//! Why not inotify: it does not work on network file systems, wants a thread of its own, and says less than a few
+//! calls of
+//! `stat` do.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// How often files are looked at.
+pub const INTERVAL: Duration = Duration::from_millis(250);
+
+/// When they are looked at again if the last look saw a change: longer than a careless editor takes to write a file.
+pub const AGAIN: Duration = Duration::from_millis(100);
+
+/// What tells that a file has changed. A rename changes the inode, an edit in place the time or the size, and a
+/// change of mode or owner the time of the last change of status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mark {
+    device: u64,
+    inode: u64,
+    size: u64,
+    mode: u32,
+    owner: (u32, u32),
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// How files look. One that cannot be seen looks like none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marks(Vec<Option<Mark>>);
+
+impl Marks {
+    /// How these files look now. Blocks.
+    pub fn of<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Self {
+        let mark = |path: &Path| {
+            let meta = std::fs::metadata(path).ok()?;
+            Some(Mark {
+                device: meta.dev(),
+                inode: meta.ino(),
+                size: meta.size(),
+                mode: meta.mode(),
+                owner: (meta.uid(), meta.gid()),
+                modified: (meta.mtime(), meta.mtime_nsec()),
+                changed: (meta.ctime(), meta.ctime_nsec()),
+            })
+        };
+        Self(paths.into_iter().map(mark).collect())
+    }
+}
+
+/// What a look says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing has changed since the files were read.
+    Same,
+    /// Something has changed, and may be changing still.
+    Unsettled,
+    /// The files are to be read.
+    Due,
+}
+
+/// What was seen of some files. See the module's text.
+#[derive(Debug, Default)]
+pub struct Looks {
+    /// How they looked when they were read last.
+    read: Option<Marks>,
+    last: Option<Marks>,
+    /// They could not be read.
+    again: bool,
+}
+
+impl Looks {
+    /// Nothing was seen yet, so the files are due once they have settled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The files look like this now.
+    pub fn look(&mut self, now: &Marks) -> Look {
+        if self.read.as_ref() == Some(now) && !self.again {
+            self.last.clone_from(&self.read);
+            return Look::Same;
+        }
+        if self.last.as_ref() == Some(now) {
+            return Look::Due;
+        }
+        self.last = Some(now.clone());
+        Look::Unsettled
+    }
+
+    /// They were read when they looked like this; `again` if that failed for a reason that may go away by itself.
+    pub fn read(&mut self, marks: Marks, again: bool) {
+        self.read = Some(marks);
+        self.again = again;
+    }
+}
+
+/// A change that is not in force, because it cannot be read or has a mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, for operators; without any secret.
+    pub reason: String,
+}
+
+impl Refusal {
+    /// Puts the outcome of a reading over what was there before. Returns whether it is to be told: the same reason is
+    /// told once.
+    pub fn note(slot: &mut Option<Self>, reason: Option<String>, now: Timestamp) -> bool {
+        match (slot.as_mut(), reason) {
+            (_, None) => {
+                *slot = None;
+                false
+            }
+            (Some(known), Some(reason)) => {
+                let other = known.reason != reason;
+                known.reason = reason;
+                other
+            }
+            (None, Some(reason)) => {
+                *slot = Some(Self { since: now, reason });
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_read_when_two_looks_agree_and_until_it_has_been_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let marks = || Marks::of([path.as_path()]);
+        let mut looks = Looks::new();
+        assert_eq!((looks.look(&marks()), looks.look(&marks())), (Look::Unsettled, Look::Due));
+        looks.read(marks(), false);
+        assert_eq!(looks.look(&marks()), Look::Same);
+        for text in ["", "half", "whole"] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(looks.look(&marks()), Look::Unsettled, "it is still being written");
+        }
+        assert_eq!(looks.look(&marks()), Look::Due);
+        looks.read(marks(), true);
+        assert_eq!((looks.look(&marks()), looks.look(&marks())), (Look::Due, Look::Due), "until it has been read");
+        looks.read(marks(), false);
+        assert_eq!(looks.look(&marks()), Look::Same);
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!((looks.look(&marks()), looks.look(&marks())), (Look::Unsettled, Look::Due), "chmod is a change");
+    }
+
+    #[test]
+    fn the_same_reason_is_told_once() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut slot = None;
+        assert!(Refusal::note(&mut slot, Some("a".to_owned()), at(1)));
+        assert!(!Refusal::note(&mut slot, Some("a".to_owned()), at(2)));
+        assert!(Refusal::note(&mut slot, Some("b".to_owned()), at(3)));
+        assert_eq!(slot, Some(Refusal { since: at(1), reason: "b".to_owned() }));
+        assert!(!Refusal::note(&mut slot, None, at(4)) && slot.is_none());
+    }
+}

@@ -1,0 +1,75 @@
+//! Metrics of logins with a password, and of the files that rights are decided by.
+
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntGauge, IntGaugeVec};
+
+use super::declare::Declare;
+
+/// A file that is read again when it changes; the value of the label `file`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchedFile {
+    /// Users, roles and tenants.
+    Users,
+    /// The keys that tokens are signed with.
+    TokenKeys,
+    /// The public keys of another issuer.
+    IssuerKeys,
+    /// The TLS certificate, its key and the authority of clients.
+    Certificate,
+}
+
+impl WatchedFile {
+    const ALL: [Self; 4] = [Self::Users, Self::TokenKeys, Self::IssuerKeys, Self::Certificate];
+
+    /// The label's value.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Users => "users",
+            Self::TokenKeys => "token_keys",
+            Self::IssuerKeys => "issuer_keys",
+            Self::Certificate => "certificate",
+        }
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct LoginMetrics {
+    hashed: IntCounter,
+    /// What `hashed` says, for scrapes that come at the same time.
+    counted: Mutex<u64>,
+    waiting: IntGauge,
+    not_in_force: IntGaugeVec,
+}
+
+impl LoginMetrics {
+    pub(super) fn declare(declare: &Declare<'_>) -> Self {
+        let metrics = Self {
+            hashed: declare.counter("hydrant_passwords_hashed_total", "Passwords that were hashed to check a login"),
+            counted: Mutex::default(),
+            waiting: declare.gauge("hydrant_logins_waiting", "Logins that wait for their password to be hashed"),
+            not_in_force: declare.gauges(
+                "hydrant_change_not_in_force",
+                "1 while the last change of a file is not in force, because it cannot be read or has a mistake",
+                "file",
+            ),
+        };
+        metrics.not_in_force(&[]);
+        metrics
+    }
+
+    /// So many passwords have been hashed in all, and so many logins wait now.
+    pub fn set(&self, hashed: u64, waiting: usize) {
+        let mut counted = self.counted.lock();
+        self.hashed.inc_by(hashed.saturating_sub(*counted));
+        *counted = hashed.max(*counted);
+        self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    /// The last changes of these files are not in force, and those of no others.
+    pub fn not_in_force(&self, files: &[WatchedFile]) {
+        for file in WatchedFile::ALL {
+            self.not_in_force.with_label_values(&[file.label()]).set(files.contains(&file).into());
+        }
+    }
+}

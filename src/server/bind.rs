@@ -1,0 +1,50 @@
+//! Binding the addresses: before anything is made on disk, so that a start that was not meant leaves nothing behind.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::error::StartError;
+use crate::config::Settings;
+use crate::metrics::Metrics;
+use crate::transport::listener::{ListenLimits, Listener};
+
+/// What is bound, and does not accept yet.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) listeners: Vec<Listener>,
+    /// That of the metrics.
+    pub(super) probe: Option<Listener>,
+}
+
+impl Bound {
+    /// Binds what the settings say. Sockets of clients get no file descriptor from `descriptors` on; the metrics' do.
+    pub(super) async fn all(settings: &Settings, descriptors: u64, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
+        let limits = ListenLimits {
+            handshake: settings.timeouts.handshake,
+            header: settings.timeouts.header,
+            // A download from the endpoint may rest for as long as its own setting says.
+            stalled: settings.timeouts.idle.max(settings.proxy.idle),
+            pending: settings.limits.pending_handshakes,
+            descriptors,
+        };
+        let mut listeners = Vec::new();
+        for &address in &settings.listen {
+            listeners.push(bind(address, limits, metrics).await?);
+        }
+        let probe = match settings.metrics_listen {
+            Some(address) => Some(bind(address, ListenLimits { descriptors: u64::MAX, ..limits }, metrics).await?),
+            None => None,
+        };
+        Ok(Self { listeners, probe })
+    }
+
+    /// The addresses of the API, with the ports that the system chose where it was asked to.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.address().ok()).collect()
+    }
+}
+
+async fn bind(address: SocketAddr, limits: ListenLimits, metrics: &Arc<Metrics>) -> Result<Listener, StartError> {
+    let bound = Listener::bind(address, limits, Arc::clone(metrics)).await;
+    bound.map_err(|source| StartError::Bind { address, source })
+}

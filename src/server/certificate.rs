@@ -1,0 +1,67 @@
+//! The server's certificate: at its start and while it runs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Server, vital};
+use crate::clock;
+use crate::config::{Settings, TlsMode};
+use crate::transport::tls::{self, LiveTls, TlsError};
+
+/// How often it is seen whether the self-signed certificate is to be renewed.
+const RENEWAL: Duration = Duration::from_hours(1);
+
+impl Server {
+    /// Takes another certificate when its files have changed, and renews the self-signed one.
+    pub(super) fn follow_certificate(&mut self, stop: watch::Receiver<bool>) {
+        let Some(tls) = &self.tls else { return };
+        let metrics = Arc::clone(self.api.broker.metrics());
+        let follow = Arc::clone(tls).follow(metrics, stop.clone());
+        self.tasks.push(vital("the follower of certificates", stop.clone(), follow));
+        if self.settings.tls == TlsMode::SelfSigned {
+            let renew = renew(Box::clone(&self.settings), stop.clone());
+            self.tasks.push(vital("the renewal of the certificate", stop, renew));
+        }
+    }
+}
+
+/// The certificate, which is made if it is to be and is missing; nothing for plain HTTP.
+pub(super) fn live(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {
+    let (certificate, key) = match settings.tls {
+        TlsMode::Off => return Ok(None),
+        TlsMode::SelfSigned => self_signed(settings)?,
+        TlsMode::Files => match (settings.tls_cert.clone(), settings.tls_key.clone()) {
+            (Some(certificate), Some(key)) => (certificate, key),
+            _ => unreachable!("the settings were checked when they were read"),
+        },
+    };
+    let client_ca = settings.tls_client_ca.clone();
+    let files = [&certificate, &key].into_iter().chain(&client_ca).cloned().collect();
+    LiveTls::new(files, move || tls::from_files(&certificate, &key, client_ca.as_deref())).map(Some)
+}
+
+/// The files of the self-signed certificate, as they should be now.
+fn self_signed(settings: &Settings) -> Result<(PathBuf, PathBuf), TlsError> {
+    let addresses: Vec<IpAddr> = settings.listen.iter().map(SocketAddr::ip).collect();
+    tls::self_signed(&settings.data_dir, &addresses, clock::now())
+}
+
+/// Renews the self-signed certificate when it is time, until told to stop. It is taken as any other change is.
+async fn renew(settings: Box<Settings>, mut stop: watch::Receiver<bool>) {
+    let settings: Arc<Settings> = settings.into();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RENEWAL) => {}
+            _ = stop.changed() => return,
+        }
+        let settings = Arc::clone(&settings);
+        let renewed = tokio::task::spawn_blocking(move || self_signed(&settings)).await;
+        if let Ok(Err(error)) = renewed {
+            tracing::error!(%error, "the self-signed certificate is gone and cannot be made again");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! How many files the process may have open, and how many of them are kept from clients.
+//!
+//! Every connection takes a file descriptor. Linux gives out the lowest one that is free, so a socket whose number reaches the bound says
+//! that all below are taken: nothing has to be counted. What is above is left for the metrics, for the files of the data directory
+//! and for the ways to endpoints and other nodes.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Settings;
+
+/// So many descriptors are kept, where the limit is not very low.
+const RESERVE: u64 = 64;
+
+/// Raises the soft limit to the hard one, and warns if fewer connections fit than the settings allow. Returns the descriptor from which on
+/// clients get none.
+pub(super) fn prepare(settings: &Settings) -> u64 {
+    let limit = raise();
+    let descriptors = for_clients(limit);
+    let connections = settings.limits.connections;
+    if u64::try_from(connections).is_ok_and(|connections| connections > descriptors) {
+        tracing::warn!(
+            limit,
+            "the process may open {limit} files, and some are kept for metrics and for itself: fewer than {descriptors} connections fit, \
+             not limits.connections = {connections}; raise the hard limit (LimitNOFILE in systemd, `ulimit -Hn`)"
+        );
+    }
+    descriptors
+}
+
+/// The limit in force afterwards. What the system refuses stays as it was.
+fn raise() -> u64 {
+    let now = getrlimit(Resource::Nofile);
+    let unlimited = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+    let (soft, hard) = (unlimited(now.current), unlimited(now.maximum));
+    if soft < hard && setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum }).is_ok() {
+        tracing::info!(soft, hard, "raised the limit of open files");
+        return hard;
+    }
+    soft
+}
+
+/// At least three quarters, however low the limit is.
+fn for_clients(limit: u64) -> u64 {
+    limit - RESERVE.min(limit / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_reserve_is_kept_however_low_the_limit_is() {
+        assert_eq!([0, 64, 1024, u64::MAX].map(super::for_clients), [0, 48, 960, u64::MAX - 64]);
+    }
+}

@@ -1,0 +1,175 @@
+//! The self-signed certificate: made at the first start, kept in the data directory, renewed before it ends.
+//!
+//! Contract: DRP clients pin what they saw first, so it is made once and lives as long as browsers let one live (825
+//! days). A renewed one has the same key. Only one that was made here is ever replaced, and an old one is better than
+//! none: where it cannot be written, it stays. Blocks.
+
+use std::fs;
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use jiff::civil::Date;
+use jiff::tz::Offset;
+use jiff::{Span, Timestamp};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::TlsError;
+
+/// For how long one is good; more is not taken by all clients.
+const DAYS: i64 = 825;
+
+/// One that ends within so many days is renewed.
+const RENEW_DAYS: i64 = 30;
+
+/// How the common name begins.
+const NAME: &str = "hydrant on ";
+
+/// The files of the self-signed certificate in `data_dir` and of its key, which are made there if they are missing
+/// and renewed if it is time.
+///
+/// # Errors
+/// [`TlsError`] that names the file, if one is missing and cannot be made.
+pub fn self_signed(data_dir: &Path, addresses: &[IpAddr], now: Timestamp) -> Result<(PathBuf, PathBuf), TlsError> {
+    let (certificate, key) = (data_dir.join("tls-cert.pem"), data_dir.join("tls-key.pem"));
+    if !certificate.exists() || !key.exists() {
+        let pair = KeyPair::generate()?;
+        write(&key, pair.serialize_pem().as_bytes(), 0o600)?;
+        make(&certificate, &pair, addresses, now)?;
+        tracing::info!(certificate = %certificate.display(), "made a self-signed certificate");
+    } else if ends_soon(&certificate, now) {
+        match renew(&certificate, &key, addresses, now) {
+            Ok(()) => tracing::info!(certificate = %certificate.display(), "renewed the self-signed certificate"),
+            Err(error) => tracing::warn!(%error, "the self-signed certificate ends soon and cannot be renewed"),
+        }
+    }
+    Ok((certificate, key))
+}
+
+/// Whether it is one that was made here, and it is time for another. One that cannot be read is for others to
+/// complain of.
+fn ends_soon(path: &Path, now: Timestamp) -> bool {
+    let Ok(der) = CertificateDer::from_pem_file(path) else { return false };
+    let Ok((_, certificate)) = X509Certificate::from_der(&der) else { return false };
+    let own =
+        certificate.subject().iter_common_name().any(|name| name.as_str().is_ok_and(|name| name.starts_with(NAME)));
+    let left = certificate.validity().not_after.timestamp().saturating_sub(now.as_second());
+    own && left < RENEW_DAYS * 86_400
+}
+
+fn renew(certificate: &Path, key: &Path, addresses: &[IpAddr], now: Timestamp) -> Result<(), TlsError> {
+    let file = |source| TlsError::File { path: key.to_owned(), source };
+    let pair = KeyPair::from_pem(&fs::read_to_string(key).map_err(file)?)?;
+    make(certificate, &pair, addresses, now)
+}
+
+fn make(certificate: &Path, pair: &KeyPair, addresses: &[IpAddr], now: Timestamp) -> Result<(), TlsError> {
+    let host = host();
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let addresses = addresses.iter().filter(|address| !address.is_unspecified()).map(IpAddr::to_string);
+    for name in addresses.chain((!host.is_empty()).then(|| host.clone())) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name.push(DnType::CommonName, format!("{NAME}{host}"));
+    params.distinguished_name.push(DnType::OrganizationName, "hydrant");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    // A day ago, for clients whose clocks are late.
+    let from = Offset::UTC.to_datetime(now).date().saturating_sub(Span::new().days(1));
+    let until = from.saturating_add(Span::new().days(DAYS));
+    params.not_before = date_time_ymd(from.year().into(), month(from), day(from));
+    params.not_after = date_time_ymd(until.year().into(), month(until), day(until));
+    write(certificate, params.self_signed(pair)?.pem().as_bytes(), 0o644)
+}
+
+fn month(date: Date) -> u8 {
+    date.month().unsigned_abs()
+}
+
+fn day(date: Date) -> u8 {
+    date.day().unsigned_abs()
+}
+
+/// The name of this machine, as far as a certificate can have it; empty if it has none.
+fn host() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    name.trim().chars().filter(fits).take(48).collect()
+}
+
+/// Writes a file beside its place first, so that no half of it is ever there.
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
+    let file = |source| TlsError::File { path: path.to_owned(), source };
+    let temporary = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    let mut out = options.write(true).create(true).truncate(true).mode(mode).open(&temporary).map_err(file)?;
+    out.write_all(bytes).and_then(|()| out.sync_all()).map_err(file)?;
+    fs::rename(&temporary, path).map_err(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::transport::tls::from_files;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// Subject, public key, and first and last second.
+    fn read(path: &Path) -> (String, Vec<u8>, i64, i64) {
+        let der = CertificateDer::from_pem_file(path).unwrap();
+        let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+        let validity = certificate.validity();
+        (
+            certificate.subject().to_string(),
+            certificate.public_key().raw.to_vec(),
+            validity.not_before.timestamp(),
+            validity.not_after.timestamp(),
+        )
+    }
+
+    #[test]
+    fn it_is_made_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = at("2026-02-03T04:05:06Z");
+        let (certificate, key) = self_signed(dir.path(), &["10.1.2.3".parse().unwrap()], now).unwrap();
+        from_files(&certificate, &key, None).unwrap();
+        let first = fs::read(dir.path().join("tls-cert.pem")).unwrap();
+        self_signed(dir.path(), &[], now).unwrap();
+        assert_eq!(fs::read(dir.path().join("tls-cert.pem")).unwrap(), first);
+        let mode = fs::metadata(dir.path().join("tls-key.pem")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let (subject, _, from, until) = read(&certificate);
+        assert!(subject.contains("hydrant on ") && subject.contains(&host()), "{subject}");
+        assert!(from <= now.as_second() && until - from == 825 * 86_400);
+    }
+
+    #[test]
+    fn it_is_renewed_with_the_same_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = self_signed(dir.path(), &[], at("2026-02-03T04:05:06Z")).unwrap();
+        let first = read(&certificate);
+        self_signed(dir.path(), &[], at("2028-04-01T00:00:00Z")).unwrap();
+        assert_eq!(read(&certificate), first, "it is not time yet");
+        self_signed(dir.path(), &[], at("2028-05-01T00:00:00Z")).unwrap();
+        let second = read(&certificate);
+        assert!(second.3 > first.3 && second.1 == first.1);
+        from_files(&certificate, &key, None).unwrap();
+        // One that somebody else has put there is not ours to replace.
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(2028, 6, 1);
+        fs::write(&certificate, params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()).unwrap();
+        let theirs = fs::read(&certificate).unwrap();
+        self_signed(dir.path(), &[], at("2028-05-30T00:00:00Z")).unwrap();
+        assert_eq!(fs::read(&certificate).unwrap(), theirs);
+    }
+}
