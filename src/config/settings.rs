@@ -108,8 +108,20 @@ table! {
         combinations: usize as Count = "65536";
         /// Levels of `And`, `Or` and `Not` in a filter.
         filter_nesting: usize as Count = "64";
-        /// Compiled size of one regular expression in a filter.
+        /// Compiled size of the regular expressions of one filter together.
         regex_bytes: usize as Size = "1MiB";
+        /// Size of all filters of one connection, with compiled regular expressions.
+        filter_bytes: usize as Size = "16MiB";
+        /// Size of all filters of one principal's connections on one shard.
+        filter_bytes_per_principal: usize as Size = "64MiB";
+        /// What all filters of one connection may cost for one event, in units of about a nanosecond; a connection whose filters cost
+        /// more is closed with 1008. 0 is without limit.
+        filter_work_per_event: u64 as Whole = "10000000";
+        /// What all filters of one connection may cost for the events of one second; beyond it as above. 0 is without limit.
+        filter_work_per_second: u64 as Whole = "200000000";
+        /// What all filters of one principal's connections on one shard may cost for the events of one second; beyond it as above. 0 is
+        /// without limit.
+        filter_work_per_principal: u64 as Whole = "400000000";
         /// Longest event that is taken in; at most 1 GiB.
         event_bytes: usize as Size = "16MiB";
         /// Longest body of a request.

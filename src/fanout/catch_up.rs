@@ -18,7 +18,7 @@ use crate::broker::archive::Piece;
 use crate::broker::gap::Gap;
 use crate::broker::history::{History, Retained, Start};
 use crate::event::Event;
-use crate::index::Limits;
+use crate::index::{Limits, Overdrawn, Work};
 use crate::overflow::Overflow;
 use crate::stats::Delivery;
 
@@ -32,11 +32,13 @@ pub struct Allowance {
     pub events: usize,
     /// Bytes of the events that are delivered.
     pub bytes: usize,
+    /// Work of filters, in the units of [`Work`](crate::index::Work). Replays are held up and not closed where it ends.
+    pub work: u64,
 }
 
 impl Allowance {
     fn is_spent(&self) -> bool {
-        self.events == 0 || self.bytes == 0
+        self.events == 0 || self.bytes == 0 || self.work == 0
     }
 }
 
@@ -58,7 +60,8 @@ impl Shard {
     ) -> ConnId {
         let conn = self.open(principal, access, overflow);
         // The index is the gate: a role may allow more registrations than the settings do.
-        let replay = Replay::new(start, Limits { registrations: usize::MAX, ..self.limits }, &self.wake);
+        let work = Work { event: self.limits.work.event, ..Work::UNLIMITED };
+        let replay = Replay::new(start, Limits { registrations: usize::MAX, work, ..self.limits }, &self.wake);
         self.session(conn).replay = Some(Box::new(replay));
         self.fanout.set_paused(conn, true);
         conn
@@ -252,7 +255,14 @@ impl Shard {
     ) {
         allowance.events -= 1;
         self.fanout.begin_event(event);
-        if replay.wants(place, event) && self.may_see(conn, event) {
+        // In this order: no filter is asked about what the connection may not see.
+        let wanted = self.may_see(conn, event) && replay.wants(place, event);
+        let cost = replay.take_cost();
+        allowance.work = allowance.work.saturating_sub(cost.work);
+        self.replayed.add(cost);
+        if replay.is_overdrawn() {
+            self.overspent(conn, Overdrawn::Event);
+        } else if wanted {
             allowance.bytes = allowance.bytes.saturating_sub(event.frame().len());
             self.give(conn, event, now);
         }

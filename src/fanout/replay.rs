@@ -22,6 +22,7 @@ use crate::broker::gap::Gap;
 use crate::broker::history::{Beyond, Start};
 use crate::broker::splice::Seam;
 use crate::event::Event;
+use crate::index::filter::Counters;
 use crate::index::{Class, Index, Limits, Slot};
 
 /// Registrations taken back that are remembered.
@@ -110,6 +111,8 @@ pub(super) struct Replay {
     pub(super) held_up: usize,
     /// Whether it is on the shard's list of those that are behind.
     pub(super) listed: bool,
+    /// What filters had cost when they were last asked.
+    cost: Counters,
 }
 
 impl Replay {
@@ -146,6 +149,7 @@ impl Replay {
             pass: None,
             held_up: 0,
             listed: false,
+            cost: Counters::default(),
         }
     }
 
@@ -321,6 +325,17 @@ impl Replay {
             move_over(&mut self.index, &text, self.waiting, self.fresh);
             self.fresh_texts.push(text);
         }
+    }
+
+    /// What filters have cost since the last call.
+    pub(super) fn take_cost(&mut self) -> Counters {
+        let now = self.index.filter_counters();
+        now.since(std::mem::replace(&mut self.cost, now))
+    }
+
+    /// Whether an event's filters have cost more than they may since the last call.
+    pub(super) fn is_overdrawn(&mut self) -> bool {
+        std::iter::from_fn(|| self.index.take_overdrawn()).count() > 0
     }
 
     /// Whether an event of the range that [`Replay::next`] gave is to be delivered.

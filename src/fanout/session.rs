@@ -27,7 +27,7 @@ use crate::broker::CONNECTIONS;
 use crate::broker::archive::Wake;
 use crate::event::Event;
 use crate::index::filter::Counters;
-use crate::index::{Class, Index, IndexError, Limits, Slot};
+use crate::index::{Class, Index, IndexError, Limits, Overdrawn, Slot};
 use crate::metrics::{FilterCost, Outcome, ShardSize};
 use crate::overflow::Overflow;
 use crate::protocol::{Close, Command, answer, without_values};
@@ -81,6 +81,8 @@ pub struct Shard {
     pub(super) commands: Commands,
     /// What filters had cost when they were last asked.
     pub(super) filters: Counters,
+    /// What the filters of replays have cost since they were last asked.
+    pub(super) replayed: Counters,
     pub(super) limits: Limits,
     /// The number of the next event.
     pub(super) position: u64,
@@ -97,7 +99,7 @@ impl Shard {
     pub fn new(index: Limits, outbox: OutboxLimits, deflate: Option<DeflatePolicy>) -> Self {
         let fanout = Fanout::new(outbox);
         Self {
-            index: Index::new(index),
+            index: Index::new(index).with_own_kind(CONNECTIONS),
             fanout: match deflate {
                 Some(policy) => fanout.with_deflate(policy),
                 None => fanout,
@@ -108,6 +110,7 @@ impl Shard {
             closing: Vec::new(),
             commands: Commands::default(),
             filters: Counters::default(),
+            replayed: Counters::default(),
             limits: index,
             position: 0,
             behind: VecDeque::new(),
@@ -126,7 +129,7 @@ impl Shard {
     pub fn open(&mut self, principal: Principal, access: &Arc<Access>, overflow: Overflow) -> ConnId {
         let conn = self.fanout.open(overflow);
         let class = self.classes.acquire(access);
-        let slot = self.index.subscribe(conn, class);
+        let slot = self.index.subscribe_for(conn, class, Some(principal.as_str()));
         self.index.allow(slot, access.limits().registrations());
         let slot = Some(slot);
         let at = conn.0 as usize;
@@ -234,8 +237,13 @@ impl Shard {
     }
 
     /// Delivers an event to everybody who has registered for it and may see it.
+    ///
+    /// Rights come first: no filter is asked about an event for a class that may not see it. An event about a connection is visible to
+    /// its own principal too.
     pub fn publish(&mut self, event: &Arc<Event>, received_us: u64) {
-        let Self { index, fanout, classes, sessions, overflowed, .. } = self;
+        let Self { index, fanout, classes, overflowed, .. } = self;
+        // The second in which it came and not that in which it is matched: who waits behind others' work is not charged for it.
+        index.begin_second(u32::try_from(received_us / 1_000_000).unwrap_or(u32::MAX));
         fanout.begin_event(event);
         let sees = |class| sees(classes.access(class), event);
         let deliver = |conn| {
@@ -244,7 +252,7 @@ impl Shard {
             }
         };
         if event.kind() == CONNECTIONS {
-            Self::publish_connection(index, classes, sessions, event, deliver);
+            index.matches_own(event, event.key(), sees, deliver);
         } else {
             index.matches(event, sees, deliver);
         }
@@ -252,26 +260,22 @@ impl Shard {
         while let Some(conn) = self.overflowed.pop() {
             self.shed(conn);
         }
+        while let Some((conn, overdrawn)) = self.index.take_overdrawn() {
+            self.overspent(conn, overdrawn);
+        }
     }
 
-    /// An event about a connection is visible to its own principal too, so each subscriber is judged for itself.
-    fn publish_connection(
-        index: &mut Index<ConnId>,
-        classes: &Classes,
-        sessions: &[Option<Session>],
-        event: &Event,
-        mut deliver: impl FnMut(ConnId),
-    ) {
-        index.matches(
-            event,
-            |_| true,
-            |conn| {
-                let session = sessions[conn.0 as usize].as_ref().expect("only open connections subscribe");
-                if session.principal.as_str() == event.key() || sees(classes.access(session.class), event) {
-                    deliver(conn);
-                }
-            },
-        );
+    /// Closes a connection whose filters have cost more than they may.
+    pub(super) fn overspent(&mut self, conn: ConnId, overdrawn: Overdrawn) {
+        let setting = match overdrawn {
+            Overdrawn::Event => "limits.filter_work_per_event",
+            Overdrawn::Second => "limits.filter_work_per_second",
+            Overdrawn::Owner => "limits.filter_work_per_principal",
+        };
+        if let Some(session) = &self.sessions[conn.0 as usize] {
+            tracing::warn!(principal = %session.principal, setting, "a connection's filters cost too much; closing it");
+        }
+        self.close(conn, Close::FilterWork { setting });
     }
 
     /// Closes a connection that does not read as fast as events come.
@@ -360,11 +364,13 @@ impl Shard {
     /// What filters have cost since the last call.
     pub fn take_filter_cost(&mut self) -> FilterCost {
         let now = self.index.filter_counters();
-        let before = std::mem::replace(&mut self.filters, now);
+        let mut cost = now.since(std::mem::replace(&mut self.filters, now));
+        cost.add(std::mem::take(&mut self.replayed));
         FilterCost {
-            predicate_evaluations: now.predicate_evaluations - before.predicate_evaluations,
-            field_lookups: now.field_lookups - before.field_lookups,
-            filter_matches: now.filter_matches - before.filter_matches,
+            predicate_evaluations: cost.predicate_evaluations,
+            field_lookups: cost.field_lookups,
+            filter_matches: cost.filter_matches,
+            work: cost.work,
         }
     }
 

@@ -35,6 +35,27 @@ pub enum IndexError {
         /// The limit.
         limit: usize,
     },
+    /// All filters of the subscriber together are too large.
+    #[error(
+        "filters too large: those of the connection would take {bytes} bytes, {limit} are allowed (limits.filter_bytes)"
+    )]
+    FilterBytes {
+        /// What all filters would take.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// All filters of the owner's subscribers together are too large.
+    #[error(
+        "filters too large: those of all connections of the principal would take {bytes} bytes, {limit} are allowed \
+         (limits.filter_bytes_per_principal)"
+    )]
+    OwnerFilterBytes {
+        /// What all filters would take.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// There is no such registration to take back.
     #[error("not registered: {spec:?}")]
     NotRegistered {

@@ -139,6 +139,11 @@ impl Groups {
         removed
     }
 
+    /// What a membership is about.
+    pub(super) fn key(&self, membership: Membership) -> GroupKey {
+        self.registered[self.memberships[membership.0 as usize].group as usize].key
+    }
+
     /// Where a group without a filter is in its leaf.
     pub(super) fn held(&self, group: u32) -> Held {
         self.registered[group as usize].held

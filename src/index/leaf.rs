@@ -7,7 +7,8 @@
 //! out in O(1). A group that grows becomes a number and stays one.
 
 use super::Class;
-use super::filter::{self, Engine, FilterId};
+use super::by_class::ByClass;
+use super::filter::{Engine, FilterId};
 use super::node::Node;
 
 /// How many members a group can have that stand in the leaf.
@@ -61,7 +62,7 @@ pub(super) struct Leaf {
 #[derive(Debug, Default)]
 struct Rest {
     groups: Vec<u32>,
-    filtered: filter::Leaf,
+    filtered: ByClass,
 }
 
 impl Node for Leaf {
@@ -81,8 +82,8 @@ impl Leaf {
         self.rest.as_ref().map_or(&[], |rest| &rest.groups)
     }
 
-    /// The groups with a filter, if there are any.
-    pub(super) fn filtered(&mut self) -> Option<&mut filter::Leaf> {
+    /// The groups with a filter, if there are any, by their classes.
+    pub(super) fn filtered(&mut self) -> Option<&mut ByClass> {
         self.rest.as_mut().map(|rest| &mut rest.filtered).filter(|filtered| !filtered.is_empty())
     }
 
@@ -117,15 +118,15 @@ impl Leaf {
         None
     }
 
-    /// Takes in a group with a filter.
-    pub(super) fn insert_filtered(&mut self, engine: &Engine, filter: FilterId, group: u32) {
-        self.rest.get_or_insert_default().filtered.insert(engine, filter, group);
+    /// Takes in a group of a class, with a filter.
+    pub(super) fn insert_filtered(&mut self, engine: &Engine, class: Class, filter: FilterId, group: u32) {
+        self.rest.get_or_insert_default().filtered.insert(engine, class, filter, group);
     }
 
-    /// Takes a group with a filter out.
-    pub(super) fn remove_filtered(&mut self, filter: FilterId, group: u32) {
+    /// Takes a group of a class with a filter out.
+    pub(super) fn remove_filtered(&mut self, class: Class, filter: FilterId, group: u32) {
         if let Some(rest) = &mut self.rest {
-            rest.filtered.remove(filter, group);
+            rest.filtered.remove(class, filter, group);
             self.drop_rest();
         }
     }

@@ -2,25 +2,46 @@
 //!
 //! Nothing here allocates. With a hundred thousand keys the time goes into waiting for memory, so each step is made such
 //! that the next ones need not wait for it: every probe's place depends on nothing but the event's strings.
+//!
+//! The verdict on a class comes before its filters; see the index's text for why.
 
-use super::filter::View;
+use super::accounts::Accounts;
+use super::by_class::ByClass;
+use super::filter::{Engine, Evaluation, Members, View};
 use super::groups::Groups;
 use super::leaf::{Leaf, Room};
 use super::trie::Names;
-use super::{Class, Index, Mark};
+use super::{Class, Index, Mark, Subscriber};
 use crate::event::Event;
+
+/// Units of work for looking at one membership.
+const LOOK: u64 = 2;
 
 impl<S: Copy> Index<S> {
     /// Calls `hit` once for every subscriber that has registered for the event and whose class is `allowed` to see it.
-    /// `allowed` is asked at most once a class.
+    /// `allowed` is asked at most once a class, and before any filter of that class.
     pub fn matches(&mut self, event: &Event, allowed: impl FnMut(Class) -> bool, hit: impl FnMut(S)) {
+        self.matches_all(event, None, allowed, hit);
+    }
+
+    /// The same for an event of the type of [`Index::with_own_kind`] about an owner: the owner's subscribers may see it even if their
+    /// class may not.
+    pub fn matches_own(&mut self, event: &Event, owner: &str, allowed: impl FnMut(Class) -> bool, hit: impl FnMut(S)) {
+        self.matches_all(event, Some(owner), allowed, hit);
+    }
+
+    fn matches_all(
+        &mut self,
+        event: &Event,
+        owner: Option<&str>,
+        allowed: impl FnMut(Class) -> bool,
+        hit: impl FnMut(S),
+    ) {
         let names = self.names(event);
         self.next_event();
-        let Self { trie, engine, groups, marks, verdicts, .. } = self;
-        let mut hits = Hits { event: self.event, groups, marks, verdicts, allowed, hit };
-        // Begun only when the trie leads to a filter.
-        let mut engine = Some(engine);
-        let mut evaluation = None;
+        let Self { trie, engine, groups, marks, verdicts, accounts, subscribers, owners, .. } = self;
+        let mut hits = Hits { event: self.event, groups, marks, verdicts, accounts, allowed, hit };
+        let mut filters = Filters { engine: Some(engine), evaluation: None, event };
         trie.visit(&names, |leaf: &mut Leaf| {
             match leaf.room() {
                 Room::Empty => {}
@@ -28,15 +49,18 @@ impl<S: Copy> Index<S> {
                 Room::Numbered(group) => hits.take_group(*group),
             }
             leaf.listed().iter().for_each(|&group| hits.take_group(group));
-            if let Some(filtered) = leaf.filtered() {
-                if let Some(engine) = engine.take() {
-                    evaluation = Some(engine.begin(View::event(event)));
-                }
-                if let Some(evaluation) = &mut evaluation {
-                    filtered.candidates(evaluation, |group| hits.take_group(group));
+            for (class, leaf) in leaf.filtered().into_iter().flat_map(ByClass::iter_mut) {
+                if hits.judge(*class) {
+                    leaf.candidates(filters.begun(), &mut hits);
                 }
             }
         });
+        for slot in owner.into_iter().flat_map(|owner| owners.watching(owner)) {
+            let subscriber = subscribers[slot as usize].as_ref().expect("forgotten when it goes");
+            if !hits.judge(subscriber.class) && hits.has_registered(slot, subscriber, &names, &mut filters) {
+                hits.mark(&[slot]);
+            }
+        }
     }
 
     /// Numbers are shorter than a server may run: before one is used again, nothing may remember it.
@@ -47,6 +71,7 @@ impl<S: Copy> Index<S> {
             self.marks.iter_mut().for_each(|mark| mark.event = 0);
             self.verdicts.clear();
         }
+        self.accounts.begin_event(self.event);
     }
 
     fn names(&self, event: &Event) -> Names {
@@ -64,12 +89,27 @@ impl<S: Copy> Index<S> {
     }
 }
 
+/// The filters before one event; begun only when the trie leads to a filter of a class that may see it.
+struct Filters<'e> {
+    engine: Option<&'e mut Engine>,
+    evaluation: Option<Evaluation<'e>>,
+    event: &'e Event,
+}
+
+impl<'e> Filters<'e> {
+    fn begun(&mut self) -> &mut Evaluation<'e> {
+        let Self { engine, evaluation, event } = self;
+        evaluation.get_or_insert_with(|| engine.take().expect("begun once").begin(View::event(event)))
+    }
+}
+
 /// The subscribers of one event, each once.
 struct Hits<'i, S, A, H> {
     event: u32,
     groups: &'i Groups,
     marks: &'i mut [Mark<S>],
     verdicts: &'i mut Vec<(u32, bool)>,
+    accounts: &'i mut Accounts,
     allowed: A,
     hit: H,
 }
@@ -81,9 +121,12 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
     }
 
     fn take(&mut self, class: Class, members: &[u32]) {
-        if !self.judge(class) {
-            return;
+        if self.judge(class) {
+            self.mark(members);
         }
+    }
+
+    fn mark(&mut self, members: &[u32]) {
         for &member in members {
             let mark = &mut self.marks[member as usize];
             if mark.event != self.event {
@@ -93,6 +136,7 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
         }
     }
 
+    #[inline]
     fn judge(&mut self, class: Class) -> bool {
         let at = class.0 as usize;
         if at >= self.verdicts.len() {
@@ -102,5 +146,54 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
             self.verdicts[at] = (self.event, (self.allowed)(class));
         }
         self.verdicts[at].1
+    }
+
+    /// Whether one of a subscriber's registrations wants the event, found without the trie.
+    fn has_registered(&mut self, slot: u32, subscriber: &Subscriber, names: &Names, filters: &mut Filters<'_>) -> bool {
+        subscriber.registrations.iter().any(|registration| {
+            if !self.accounts.charge(slot, LOOK * registration.memberships.len() as u64) {
+                return false;
+            }
+            let mut places = registration.memberships.iter().map(|membership| self.groups.key(*membership).place);
+            places.any(|place| place.is_reached_by(names))
+                && registration.filter().is_none_or(|filter| {
+                    let evaluation = filters.begun();
+                    self.pay(slot, evaluation, &mut |evaluation| evaluation.is_true(filter)) == Some(true)
+                })
+        })
+    }
+
+    /// Asks a question at the cost of a subscriber; nothing if it cannot pay.
+    #[inline]
+    fn pay<T>(
+        &mut self,
+        subscriber: u32,
+        evaluation: &mut Evaluation<'_>,
+        question: &mut impl FnMut(&mut Evaluation<'_>) -> Option<T>,
+    ) -> Option<T> {
+        evaluation.allow(self.accounts.open(subscriber)?);
+        let answer = question(evaluation);
+        self.accounts.close(subscriber, evaluation.left(), answer.is_some());
+        answer
+    }
+}
+
+/// The members of a leaf's pairs are groups of a class that may see the event; one of a group's members pays.
+impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Members for &mut Hits<'_, S, A, H> {
+    #[inline]
+    fn ask<T>(
+        &mut self,
+        group: u32,
+        evaluation: &mut Evaluation<'_>,
+        mut question: impl FnMut(&mut Evaluation<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let (_, members) = self.groups.get(group);
+        members.iter().find_map(|member| self.pay(*member, evaluation, &mut question))
+    }
+
+    #[inline]
+    fn found(&mut self, group: u32) {
+        let (_, members) = self.groups.get(group);
+        self.mark(members);
     }
 }

@@ -2,9 +2,18 @@
 //!
 //! A registration is expanded into the (type, action, key) combinations of its lists, each of them a place in the three-level
 //! trie (or in one of the two job indexes). At a place hang *groups*: the subscribers with one filter (or none) and of one class.
-//! Filters run only where the trie has led to, each at most once an event ([`filter`]). The class stands for what its subscribers
-//! may see; it is opaque here, and the caller's verdict on it is asked for at most once an event, so that authorization costs one
-//! verdict per class and not one per subscriber.
+//! The class stands for what its subscribers may see; it is opaque here, and the caller's verdict on it is asked for at most once an
+//! event, so that authorization costs one verdict per class and not one per subscriber.
+//!
+//! **Rights come before filters.** Filters run only where the trie has led to, each at most once an event ([`filter`]), and only for
+//! classes that may see the event: those of the others are neither asked nor looked up by hash (`by_class.rs`). So what a hidden
+//! event holds changes nothing of the work that is done for those who may not see it, and they learn nothing by answers, by time or by
+//! what others have worked out before: answers are remembered for one event only, and whoever may not see that event asks nothing of
+//! it. What is left: names that they filter by are written down, if an event that others filter has them, at some ten nanoseconds a
+//! name (`filter/table.rs`); this tells of no value.
+//!
+//! **Filters have a bound.** What they cost is counted and charged to their subscribers (`accounts.rs`), by event and by second.
+//! Who goes beyond a bound is told by [`Index::take_overdrawn`], and to be taken out.
 //!
 //! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows no socket and no claim.
 //! One [`Index::matches`] calls back at most once for each subscriber, in no particular order. Everything a registration cost is
@@ -14,29 +23,34 @@
 //! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places; the trie skips all
 //! places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the figures.
 
+mod accounts;
+mod by_class;
 mod error;
 pub mod filter;
 mod groups;
+mod joining;
 mod leaf;
 mod matching;
 mod node;
+mod owners;
 mod registrations;
+mod sizes;
 mod spec;
 mod symbols;
 mod trie;
 
-use smallvec::SmallVec;
-
+pub use accounts::{Overdrawn, Work};
 pub use error::IndexError;
 pub use spec::{Field, MACHINE_JOBS, Spec, SpecError, WORK_ORDER_JOBS};
 
+use accounts::{Accounts, NOBODY};
 use error::check_size;
-use filter::{Counters, Engine, Filter};
-use groups::{GroupKey, Groups, Membership, Removed};
-use leaf::Held;
-use registrations::{Registration, Registrations};
+use filter::{Counters, Engine};
+use groups::Groups;
+use owners::Owners;
+use registrations::Registrations;
 use symbols::Symbols;
-use trie::{Place, Trie};
+use trie::Trie;
 
 /// Subscribers of one class see the same events; what that means is the caller's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,6 +67,12 @@ pub struct Limits {
     pub combinations_in_all: usize,
     /// How large a filter may be.
     pub filter: filter::Limits,
+    /// Bytes of all filters of a subscriber; see [`filter::Filter::bytes`].
+    pub filter_bytes: usize,
+    /// Bytes of all filters of all subscribers of an owner.
+    pub owner_filter_bytes: usize,
+    /// What filters may cost.
+    pub work: Work,
 }
 
 impl Default for Limits {
@@ -62,6 +82,9 @@ impl Default for Limits {
             combinations: 65_536,
             combinations_in_all: 4 * 65_536,
             filter: filter::Limits::default(),
+            filter_bytes: 64 << 20,
+            owner_filter_bytes: 64 << 20,
+            work: Work::UNLIMITED,
         }
     }
 }
@@ -74,8 +97,12 @@ pub struct Slot(u32);
 struct Subscriber {
     class: Class,
     registrations: Registrations,
-    combinations: usize,
-    most: usize,
+    combinations: u32,
+    /// The most registrations that it may have.
+    most: u32,
+    owner: u32,
+    /// Bytes of all its filters.
+    filter_bytes: u32,
 }
 
 /// A subscriber as matching sees it.
@@ -113,6 +140,10 @@ pub struct Index<S> {
     /// Beside `subscribers`, because matching touches nothing else of a subscriber.
     marks: Vec<Mark<S>>,
     free: Vec<u32>,
+    accounts: Accounts,
+    owners: Owners,
+    /// The type of events that may be about owners.
+    own_kind: &'static str,
     /// The event a class was last judged for, and the verdict.
     verdicts: Vec<(u32, bool)>,
     /// The number of the event that is being matched; begins anew after four billion.
@@ -132,24 +163,43 @@ impl<S: Copy> Index<S> {
             subscribers: Vec::new(),
             marks: Vec::new(),
             free: Vec::new(),
+            accounts: Accounts::new(limits.work),
+            owners: Owners::default(),
+            own_kind: "",
             verdicts: Vec::new(),
             event: 0,
             registrations: 0,
         }
     }
 
+    /// The same, for [`Index::matches_own`] with events of this type.
+    #[must_use]
+    pub fn with_own_kind(self, own_kind: &'static str) -> Self {
+        Self { own_kind, ..self }
+    }
+
     /// Adds a subscriber without registrations.
     pub fn subscribe(&mut self, id: S, class: Class) -> Slot {
-        let most = self.limits.registrations;
-        let subscriber = Some(Subscriber { class, registrations: Registrations::default(), combinations: 0, most });
-        if let Some(free) = self.free.pop() {
+        self.subscribe_for(id, class, None)
+    }
+
+    /// Adds a subscriber without registrations, one of an owner's: some bounds are for all of these together.
+    pub fn subscribe_for(&mut self, id: S, class: Class, owner: Option<&str>) -> Slot {
+        let owner = owner.map_or(NOBODY, |name| self.owners.acquire(name));
+        let most = small(self.limits.registrations);
+        let registrations = Registrations::default();
+        let subscriber = Some(Subscriber { class, registrations, combinations: 0, most, owner, filter_bytes: 0 });
+        let slot = if let Some(free) = self.free.pop() {
             self.subscribers[free as usize] = subscriber;
             self.marks[free as usize] = Mark { id, event: 0 };
-            return Slot(free);
-        }
-        self.subscribers.push(subscriber);
-        self.marks.push(Mark { id, event: 0 });
-        Slot(u32::try_from(self.marks.len() - 1).expect("fewer than 4 billion subscribers"))
+            free
+        } else {
+            self.subscribers.push(subscriber);
+            self.marks.push(Mark { id, event: 0 });
+            u32::try_from(self.marks.len() - 1).expect("fewer than 4 billion subscribers")
+        };
+        self.accounts.reset(slot, owner);
+        Slot(slot)
     }
 
     /// Takes a subscriber out with all its registrations; the slot is used again afterwards.
@@ -159,6 +209,8 @@ impl<S: Copy> Index<S> {
             self.registrations -= 1;
             self.leave(&registration);
         }
+        *self.owners.bytes(subscriber.owner) -= subscriber.filter_bytes as usize;
+        self.owners.forget(subscriber.owner, slot.0);
         self.free.push(slot.0);
     }
 
@@ -169,14 +221,15 @@ impl<S: Copy> Index<S> {
             return;
         }
         subscriber.class = class;
-        let texts = std::mem::take(&mut subscriber.registrations);
-        for (text, registration) in texts {
-            let spec = Spec::parse(&text, &self.limits.filter).expect("it was read when it was registered");
+        let mut registrations = std::mem::take(&mut subscriber.registrations);
+        for registration in registrations.iter_mut() {
+            let moved =
+                registration.memberships.iter().map(|&membership| self.rejoin(slot, membership, class)).collect();
             // Joined before it leaves, so that what only it uses is not freed and made again.
-            let joined = self.join(slot, class, &spec);
-            self.leave(&registration);
-            self.subscriber(slot).registrations.insert(text, joined);
+            let left = std::mem::replace(&mut registration.memberships, moved);
+            self.leave_groups(&left);
         }
+        self.subscriber(slot).registrations = registrations;
     }
 
     /// Registers `text` for a subscriber. Returns whether it is new: the same text again changes nothing.
@@ -189,14 +242,22 @@ impl<S: Copy> Index<S> {
         if subscriber.registrations.contains(text) {
             return Ok(false);
         }
-        if subscriber.registrations.len() >= subscriber.most {
-            return Err(IndexError::TooManyRegistrations { limit: subscriber.most });
+        let most = subscriber.most as usize;
+        if subscriber.registrations.len() >= most {
+            return Err(IndexError::TooManyRegistrations { limit: most });
         }
         let spec = Spec::parse(text, &limits.filter)?;
-        check_size(spec.combinations(), subscriber.combinations, &limits)?;
+        check_size(spec.combinations(), subscriber.combinations as usize, &limits)?;
         let class = subscriber.class;
-        subscriber.combinations += spec.combinations();
-        let registration = self.join(slot, class, &spec);
+        let filter_bytes = self.check_filter(slot, &spec)?;
+        let subscriber = self.subscriber(slot);
+        subscriber.combinations += small(spec.combinations());
+        let owner = subscriber.owner;
+        if spec.kind.matches(self.own_kind) {
+            self.owners.watch(owner, slot.0);
+        }
+        let registration = self.join(slot, class, &spec, filter_bytes);
+        self.count_filter(slot, registration.bytes(), usize::wrapping_add);
         self.subscriber(slot).registrations.insert(text.into(), registration);
         self.registrations += 1;
         Ok(true)
@@ -216,7 +277,8 @@ impl<S: Copy> Index<S> {
             }
             return Err(IndexError::NotRegistered { spec: text.chars().take(128).collect() });
         };
-        subscriber.combinations -= registration.memberships.len();
+        subscriber.combinations -= small(registration.memberships.len());
+        self.count_filter(slot, registration.bytes(), usize::wrapping_sub);
         self.registrations -= 1;
         self.leave(&registration);
         Ok(())
@@ -225,7 +287,7 @@ impl<S: Copy> Index<S> {
     /// Lets a subscriber have so many registrations; nothing is what [`Limits`] say. Those that it has already stay.
     pub fn allow(&mut self, slot: Slot, registrations: Option<usize>) {
         let most = registrations.unwrap_or(self.limits.registrations);
-        self.subscriber(slot).most = most;
+        self.subscriber(slot).most = small(most);
     }
 
     fn subscriber(&mut self, slot: Slot) -> &mut Subscriber {
@@ -237,87 +299,16 @@ impl<S: Copy> Index<S> {
         self.subscribers[slot.0 as usize].as_ref().map_or(0, |subscriber| subscriber.registrations.len())
     }
 
-    fn join(&mut self, slot: Slot, class: Class, spec: &Spec) -> Registration {
-        let filter = spec.filter.as_ref().map(|filter: &Filter| self.engine.intern(filter));
-        let mut memberships = SmallVec::with_capacity(spec.combinations());
-        for kind in spec.kind.iter() {
-            for action in spec.action.iter() {
-                for key in spec.key.iter() {
-                    let place = self.place(kind, action, key);
-                    memberships.push(self.insert(slot, GroupKey { place, filter, class }));
-                }
-            }
-        }
-        Registration { memberships, filter }
+    /// Goes on to this second, for what filters may cost in one.
+    pub fn begin_second(&mut self, second: u32) {
+        self.accounts.begin_second(second);
     }
 
-    fn place(&mut self, kind: Option<&str>, action: Option<&str>, key: Option<&str>) -> Place {
-        let mut acquire = |text: Option<&str>| text.map(|text| self.symbols.acquire(text));
-        match kind {
-            Some(MACHINE_JOBS) => Place::MachineJobs(acquire(action), acquire(key)),
-            Some(WORK_ORDER_JOBS) => Place::WorkOrderJobs(acquire(action), acquire(key)),
-            _ => Place::Event(acquire(kind), acquire(action), acquire(key)),
-        }
-    }
-
-    fn insert(&mut self, slot: Slot, key: GroupKey) -> Membership {
-        let inserted = self.groups.insert(key, slot.0);
-        if !inserted.is_new {
-            // The group has its references to the symbols already.
-            self.release(key.place);
-        }
-        match key.filter {
-            None => self.hold(key.place, inserted.group),
-            Some(filter) if inserted.is_new => {
-                self.trie.leaf(&self.symbols, key.place).insert_filtered(&self.engine, filter, inserted.group);
-            }
-            Some(_) => {}
-        }
-        inserted.membership
-    }
-
-    /// Puts a group without a filter into its leaf, with the members that it has now.
-    fn hold(&mut self, place: Place, group: u32) {
-        let held = self.groups.held(group);
-        if matches!(held, Held::Numbered | Held::Listed(_)) {
-            return;
-        }
-        let leaf = self.trie.leaf(&self.symbols, place);
-        leaf.dismiss(held);
-        let (class, members) = self.groups.get(group);
-        let held = leaf.admit(group, class, members);
-        self.groups.set_held(group, held);
-    }
-
-    fn leave(&mut self, registration: &Registration) {
-        for &membership in &registration.memberships {
-            let removed = self.groups.remove(membership);
-            match removed {
-                Removed { is_last: true, .. } => self.drop_group(&removed),
-                Removed { key: GroupKey { filter: None, place, .. }, .. } => self.hold(place, removed.group),
-                Removed { .. } => {}
-            }
-        }
-        self.groups.shrink();
-        if let Some(filter) = registration.filter {
-            self.engine.release(filter);
-        }
-    }
-
-    fn drop_group(&mut self, &Removed { group, key, held, .. }: &Removed) {
-        let mut moved = None;
-        self.trie.prune(&self.symbols, key.place, |leaf| match key.filter {
-            Some(filter) => leaf.remove_filtered(filter, group),
-            None => moved = leaf.dismiss(held),
-        });
-        if let Some(moved) = moved {
-            self.groups.set_held(moved, held);
-        }
-        self.release(key.place);
-    }
-
-    fn release(&mut self, place: Place) {
-        place.symbols().for_each(|symbol| self.symbols.release(symbol));
+    /// A subscriber whose filters have cost more than they may, each once an event. Until it is taken out it is hit by what its
+    /// registrations without filters match.
+    pub fn take_overdrawn(&mut self) -> Option<(S, Overdrawn)> {
+        let (slot, overdrawn) = self.accounts.take_overdrawn()?;
+        Some((self.marks[slot as usize].id, overdrawn))
     }
 
     /// What filters have cost so far.
@@ -342,7 +333,14 @@ impl<S: Copy> Index<S> {
     }
 }
 
+/// A count that limits keep far below 4 billion.
+fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod naive;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod work_tests;

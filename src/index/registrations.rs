@@ -16,8 +16,28 @@ const FEW: usize = 8;
 #[derive(Debug)]
 pub(super) struct Registration {
     pub(super) memberships: SmallVec<[Membership; 2]>,
-    /// A use of the filter; the groups rely on it.
-    pub(super) filter: Option<FilterId>,
+    /// A use of the filter, if there is one; the groups rely on it.
+    filter: FilterId,
+    /// Bytes of the filter; 0 if there is none.
+    bytes: u32,
+}
+
+impl Registration {
+    /// What a registration has become. `filter` comes with its size in bytes.
+    pub(super) fn new(memberships: SmallVec<[Membership; 2]>, filter: Option<(FilterId, usize)>) -> Self {
+        let (filter, bytes) = filter.unwrap_or((FilterId::NONE, 0));
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self { memberships, filter, bytes }
+    }
+
+    pub(super) fn filter(&self) -> Option<FilterId> {
+        (self.bytes > 0).then_some(self.filter)
+    }
+
+    /// Bytes of the filter.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
 }
 
 /// See the module's text.
@@ -27,6 +47,14 @@ pub(super) struct Registrations(Vec<(Box<str>, Registration)>);
 impl Registrations {
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Registration> {
+        self.0.iter().map(|(_, registration)| registration)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Registration> {
+        self.0.iter_mut().map(|(_, registration)| registration)
     }
 
     fn find(&self, text: &str) -> Result<usize, usize> {
@@ -74,7 +102,7 @@ mod tests {
     use super::*;
 
     fn registration() -> Registration {
-        Registration { memberships: SmallVec::new(), filter: None }
+        Registration::new(SmallVec::new(), None)
     }
 
     #[test]

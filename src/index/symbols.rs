@@ -95,6 +95,11 @@ impl Symbols {
         symbol
     }
 
+    /// One more reference to a string that is there.
+    pub(super) fn retain(&mut self, symbol: Symbol) {
+        self.counts[symbol.at()].references += 1;
+    }
+
     fn number(&mut self, counted: Counted) -> Symbol {
         if let Some(free) = self.free.pop() {
             self.counts[free.at()] = counted;

@@ -71,6 +71,7 @@ pub struct Metrics {
     predicate_evaluations: IntCounter,
     field_lookups: IntCounter,
     filter_matches: IntCounter,
+    filter_work: IntCounter,
     certificate_reloads: IntCounterVec,
     log_lines_dropped: IntCounter,
     panics: IntCounter,
@@ -138,6 +139,10 @@ impl Metrics {
             ),
             field_lookups: declare.counter("hydrant_field_lookups_total", "Paths looked up in events by filters"),
             filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once a group"),
+            filter_work: declare.counter(
+                "hydrant_filter_work_total",
+                "Work of filters, in units of about a nanosecond, counted by what they looked at",
+            ),
             certificate_reloads: declare.counters(
                 "hydrant_certificate_reloads_total",
                 "Changes of the TLS certificate while running",

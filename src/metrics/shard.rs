@@ -103,6 +103,8 @@ pub struct FilterCost {
     pub field_lookups: u64,
     /// Filters found true.
     pub filter_matches: u64,
+    /// Units of work.
+    pub work: u64,
 }
 
 impl ShardMetrics {
@@ -142,6 +144,7 @@ impl ShardMetrics {
         self.metrics.predicate_evaluations.inc_by(cost.predicate_evaluations);
         self.metrics.field_lookups.inc_by(cost.field_lookups);
         self.metrics.filter_matches.inc_by(cost.filter_matches);
+        self.metrics.filter_work.inc_by(cost.work);
     }
 
     /// A turn begins.

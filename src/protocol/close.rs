@@ -29,6 +29,11 @@ pub enum Close {
     Silent,
     /// A mistake of ours.
     Internal,
+    /// The filters of the registrations cost more work than they may.
+    FilterWork {
+        /// The setting that says how much.
+        setting: &'static str,
+    },
     /// The client does not read as fast as events come.
     SlowConsumer {
         /// Events that were waiting.
@@ -51,7 +56,7 @@ impl Close {
             Self::Draining | Self::Deleted | Self::Silent => 1001,
             Self::Protocol => 1002,
             Self::BadUtf8 | Self::BadDeflate => 1007,
-            Self::Revoked | Self::Expired => 1008,
+            Self::Revoked | Self::Expired | Self::FilterWork { .. } => 1008,
             Self::TooBig => 1009,
             Self::Internal => 1011,
             Self::SlowConsumer { .. } | Self::Stale { .. } => 1013,
@@ -72,6 +77,7 @@ impl Close {
             Self::TooBig => "message too big",
             Self::Silent => "no sign of life",
             Self::Internal => "internal error",
+            Self::FilterWork { setting } => return Cow::Owned(format!("filters cost too much: over {setting}")),
             Self::SlowConsumer { events, bytes } => {
                 return Cow::Owned(format!("slow consumer: {events} events, {bytes} bytes queued"));
             }
@@ -98,6 +104,7 @@ impl Close {
             Self::TooBig => "too_big",
             Self::Silent => "silent",
             Self::Internal => "internal",
+            Self::FilterWork { .. } => "filter_work",
             Self::SlowConsumer { .. } | Self::Stale { .. } => "slow_consumer",
         }
     }
@@ -113,12 +120,13 @@ impl Close {
             Self::Protocol | Self::BadUtf8 | Self::BadDeflate | Self::TooBig => {
                 "do not reconnect blindly: mend the client"
             }
+            Self::FilterWork { .. } => "do not reconnect blindly: register fewer or cheaper filters",
             Self::Revoked | Self::Expired => "get new credentials first",
         }
     }
 
     /// Every reason, for documents and metrics.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Normal(1000),
         Self::Draining,
         Self::Deleted,
@@ -128,6 +136,7 @@ impl Close {
         Self::BadDeflate,
         Self::Revoked,
         Self::Expired,
+        Self::FilterWork { setting: "SETTING" },
         Self::TooBig,
         Self::Internal,
         Self::SlowConsumer { events: 0, bytes: 0 },

@@ -289,6 +289,13 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
                 compiled: limits.regex_bytes,
                 ..filter::Limits::default()
             },
+            filter_bytes: limits.filter_bytes,
+            owner_filter_bytes: limits.filter_bytes_per_principal,
+            work: index::Work {
+                event: or_unlimited(limits.filter_work_per_event),
+                second: or_unlimited(limits.filter_work_per_second),
+                owner: or_unlimited(limits.filter_work_per_principal),
+            },
         },
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
         total_bytes: outbox.total_bytes,
@@ -304,6 +311,11 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
         },
         connection_events: settings.connection_events,
     }
+}
+
+/// 0 is without limit.
+fn or_unlimited(limit: u64) -> u64 {
+    if limit == 0 { u64::MAX } else { limit }
 }
 
 fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {

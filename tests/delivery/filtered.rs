@@ -72,6 +72,9 @@ fn hostile() -> Vec<(String, &'static str)> {
         (format!("A=Re({}{})", "(".repeat(5_000), ")".repeat(5_000)), "regular expression"),
         (format!("{}=Exists()", "a.".repeat(30_000)), ""),
         ("A=Re((a)\\1)".to_owned(), "regular expression"),
+        // No machine matches these in a bounded time a byte.
+        (r"Object=Re(^(?:[ -z]?[ -y]?[ -x]?){300}[^ -~])".to_owned(), "write + or *"),
+        ("Name=Re(1[01]{200}[^01])".to_owned(), "write + or *"),
     ]
 }
 
@@ -105,4 +108,53 @@ async fn a_pattern_takes_linear_time() {
     server.post(&format!(r#"{{"Type":"machines","Action":"update","Key":"yes","Object":{{"Name":"{text}"}}}}"#)).await;
     server.announce("end", "of", "it").await;
     assert_eq!(client.names_until("end.of.it").await, ["machines.update.yes"]);
+}
+
+/// The pattern that stopped a shard: it is a search for the last class, and costs four units a byte and not a millisecond.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pattern_costs_so_much_a_byte() {
+    let server = Hydrant::start("shards = 1").await;
+    let mut client = server.watch(&["*.*.*.Object=Re((?:[ -z]?[ -y]?[ -x]?){1000}[^ -~])", "end.*.*"]).await;
+    let text = "x".repeat(160 << 10);
+    server.post(&format!(r#"{{"Type":"machines","Action":"update","Key":"k","Object":{{"Name":"{text}"}}}}"#)).await;
+    server.announce("end", "of", "it").await;
+    assert_eq!(client.names_until("end.of.it").await, Vec::<String>::new());
+    server.until_that("hydrant_filter_work_total", |work| work > 0).await;
+    let work = server.metric("hydrant_filter_work_total").await;
+    assert!(work < 6 * (160 << 10), "{work}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_filters_cost_too_much_is_closed_and_nobody_else() {
+    let server = Hydrant::start("shards = 1\nlimits = { filter_work_per_event = 50000 }").await;
+    let mut other = server.watch(&["machines.*.*.Name=Re(x$)"]).await;
+    let patterns: Vec<String> = (0..8).map(|n| format!("machines.*.*.Name=Re(x[^a]*{n}$)")).collect();
+    let mut greedy = server.watch(&patterns.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    server.post(&named(1)).await;
+    let text = "x".repeat(5_000);
+    server.post(&format!(r#"{{"Type":"machines","Action":"update","Key":"long","Object":{{"Name":"{text}"}}}}"#)).await;
+    let (code, reason, events) = greedy.closed().await;
+    assert_eq!((code, reason.as_str(), events), (1008, "filters cost too much: over limits.filter_work_per_event", 0));
+    assert_eq!(other.event().await.name(), "machines.update.long");
+    server.until("hydrant_disconnects_total{reason=\"filter_work\"}", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_of_a_connection_and_of_a_principal_have_a_size() {
+    let server =
+        Hydrant::start("shards = 1\nlimits = { filter_bytes = 20000, filter_bytes_per_principal = 30000 }").await;
+    let (mut first, mut second) = (server.watch(&[]).await, server.watch(&[]).await);
+    let mut refused = Vec::new();
+    for client in [&mut first, &mut second] {
+        for n in 0..100 {
+            client.say(&format!("register a.b.c.Name=Re(^{}{n}$)", "x".repeat(50))).await;
+            let answer = client.event().await;
+            if answer.action == "error" {
+                refused.push(answer.error());
+                break;
+            }
+        }
+    }
+    assert!(refused[0].contains("limits.filter_bytes)"), "{refused:?}");
+    assert!(refused[1].contains("limits.filter_bytes_per_principal)"), "{refused:?}");
 }

@@ -15,7 +15,14 @@ struct Pair {
 
 /// What we may refuse although Go does not: limits that protect the broker.
 fn allowed(error: &PatternError) -> bool {
-    matches!(error, PatternError::Long(_) | PatternError::Large(_) | PatternError::Nested)
+    matches!(
+        error,
+        PatternError::Long(_)
+            | PatternError::Large(_)
+            | PatternError::Slow
+            | PatternError::Classes
+            | PatternError::Nested
+    )
 }
 
 /// The pair's line in words, if we do not answer as Go does.

@@ -11,6 +11,7 @@ mod audit;
 mod canary;
 mod certificates;
 mod files;
+mod hidden;
 mod issuer;
 mod limits;
 mod matrix;

@@ -4,7 +4,7 @@
 //! that can be written to has room for them. So one large batch never closes a reader that follows, however small the
 //! outboxes are: what waits for it is written first. A reader whose socket takes nothing is not waited for.
 
-use super::turn::{CATCH_UP_EVENTS, TURN_BYTES};
+use super::turn::{CATCH_UP_EVENTS, CATCH_UP_WORK, TURN_BYTES};
 use super::{Driver, Parts};
 use crate::clock;
 use crate::fanout::catch_up::Allowance;
@@ -54,7 +54,7 @@ impl Driver {
     pub(super) fn catch_up(&mut self) {
         let Parts { shard, broker, .. } = &mut self.parts;
         if shard.may_catch_up() {
-            let allowance = Allowance { events: CATCH_UP_EVENTS, bytes: TURN_BYTES };
+            let allowance = Allowance { events: CATCH_UP_EVENTS, bytes: TURN_BYTES, work: CATCH_UP_WORK };
             shard.catch_up(broker.history(), allowance, broker.now_us(), clock::now());
         }
     }

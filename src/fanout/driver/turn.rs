@@ -31,6 +31,9 @@ pub(super) const TURN_BYTES: usize = 1 << 20;
 /// Retained events that are looked at in a turn.
 pub(super) const CATCH_UP_EVENTS: usize = 512;
 
+/// Work of the filters of replays in a turn: some 5 ms.
+pub(super) const CATCH_UP_WORK: u64 = 5_000_000;
+
 /// How much a turn takes in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Portion {

@@ -102,6 +102,30 @@ impl Filter {
         Self { terms: self.terms[index..index + self.terms[index].size()].into() }
     }
 
+    /// About how many bytes the filter takes once it is registered: its terms, their fields and values, compiled patterns.
+    pub fn bytes(&self) -> usize {
+        /// A term with its share of the tables that lead to it.
+        const TERM: usize = 256;
+        /// A value with its share of them.
+        const VALUE: usize = 64;
+        let value = |value: &Value| VALUE + 2 * value.as_str().len();
+        let op = |op: &Op| match op {
+            Op::Exists => 0,
+            Op::Eq(one) | Op::Ne(one) => value(one),
+            Op::In(values) | Op::Nin(values) => values.iter().map(value).sum(),
+            Op::Re(pattern) => pattern.bytes(),
+            Op::Changed { from, to } => [from, to].into_iter().flatten().map(value).sum(),
+        };
+        let term = |term: &Term| match term {
+            Term::Test(test) => {
+                let names: usize = test.path.segments().iter().map(|name| VALUE + name.len()).sum();
+                TERM + names + op(&test.op)
+            }
+            Term::And(_) | Term::Or(_) | Term::Not(_) => VALUE,
+        };
+        self.terms.iter().map(term).sum()
+    }
+
     /// Where the children of the term at `index` stand in [`Filter::terms`].
     pub fn children(&self, index: usize) -> impl Iterator<Item = usize> + '_ {
         let end = index + self.terms[index].size();

@@ -5,6 +5,9 @@
 //! [`Engine::begin`] gives an [`Evaluation`], through which filters are asked. Nothing is looked up before it is asked
 //! for, and every lookup, question and subtree is worked out at most once until the next event.
 //!
+//! All work is counted, and bounded by what [`Evaluation::allow`] allows; without that it is not bounded. What could not be paid for
+//! is not remembered, so whoever may spend more gets the answer.
+//!
 //! Contract: one thread, no locks, no I/O. An [`Evaluation`] borrows the engine, so filters cannot change under an event
 //! and answers about one event cannot be taken for another's. Recursion is bounded by
 //! [`Limits::MOST_NESTING`](super::Limits::MOST_NESTING).
@@ -13,10 +16,12 @@
 //! key before, so that most questions are never asked; [`Leaf`](super::Leaf) finds by hash those that are.
 
 use super::ast::Filter;
-use super::canonical::{canonical, decode};
-use super::fields::{Fields, LookupId, View};
+use super::canonical::decode;
+use super::fields::{Fields, LookupId};
+use super::meter::price;
 use super::plan::{Expr, FilterId, Keys, Plan, Signed};
 use super::value::Value;
+use super::view::{View, differ_in_kind};
 
 /// What an engine has done since it was made; for the metrics of the same names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +32,29 @@ pub struct Counters {
     pub field_lookups: u64,
     /// Filters found true, counted once for every member of a leaf and every call of [`Evaluation::matches`].
     pub filter_matches: u64,
+    /// Units of work, of about a nanosecond each.
+    pub work: u64,
+}
+
+impl Counters {
+    /// What has been done since an `earlier` look.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            predicate_evaluations: self.predicate_evaluations - earlier.predicate_evaluations,
+            field_lookups: self.field_lookups - earlier.field_lookups,
+            filter_matches: self.filter_matches - earlier.filter_matches,
+            work: self.work - earlier.work,
+        }
+    }
+
+    /// Adds what something else has done.
+    pub fn add(&mut self, more: Self) {
+        self.predicate_evaluations += more.predicate_evaluations;
+        self.field_lookups += more.field_lookups;
+        self.filter_matches += more.filter_matches;
+        self.work += more.work;
+    }
 }
 
 /// See the module's text.
@@ -82,12 +110,13 @@ impl Engine {
     pub fn begin<'e>(&'e mut self, view: View<'e>) -> Evaluation<'e> {
         self.event += 1;
         self.fields.begin();
+        self.fields.meter.allow(u64::MAX);
         Evaluation { engine: self, view }
     }
 
     /// What has been done so far.
     pub fn counters(&self) -> Counters {
-        Counters { field_lookups: self.fields.count, ..self.counters }
+        Counters { field_lookups: self.fields.count, work: self.fields.meter.spent(), ..self.counters }
     }
 
     /// How many expressions, lookups and names are held; zero once everything has been released.
@@ -125,13 +154,38 @@ impl Evaluation<'_> {
         })
     }
 
-    /// Whether the filter is true, without counting it.
-    pub(super) fn is_true(&mut self, filter: FilterId) -> bool {
-        self.truth(filter.signed())
+    /// From now on, so many units of work may be spent.
+    pub fn allow(&mut self, units: u64) {
+        self.engine.fields.meter.allow(units);
+    }
+
+    /// Units that are left of what was allowed.
+    pub fn left(&self) -> u64 {
+        self.engine.fields.meter.left()
+    }
+
+    /// Whether the filter is true, without counting it; nothing if what was allowed is not enough to know.
+    pub(in crate::index) fn is_true(&mut self, filter: FilterId) -> Option<bool> {
+        let truth = self.truth(filter.signed());
+        self.unless_short(truth)
+    }
+
+    /// What is known already about the filter, at no cost.
+    #[inline]
+    pub(super) fn known(&self, filter: FilterId) -> Option<bool> {
+        let signed = filter.signed();
+        let memo = self.engine.memos.get(signed.id() as usize)?;
+        (memo.0 >> 1 == self.engine.event).then_some((memo.0 & 1 == 1) != signed.negated())
     }
 
     pub(super) fn matched(&mut self, members: u64) {
         self.engine.counters.filter_matches += members;
+    }
+
+    /// Prepares [`Evaluation::key`]; nothing if what was allowed is not enough.
+    pub(super) fn find_key(&mut self, lookup: LookupId, compounds: bool) -> Option<()> {
+        let _made = self.key(lookup, compounds);
+        self.unless_short(())
     }
 
     /// The canonical text of what a lookup finds; nothing if it finds nothing, or an array or object although only
@@ -144,6 +198,10 @@ impl Evaluation<'_> {
         self.engine.fields.canonical(lookup, self.view)
     }
 
+    fn unless_short<T>(&self, answer: T) -> Option<T> {
+        (!self.engine.fields.meter.is_short()).then_some(answer)
+    }
+
     fn truth(&mut self, signed: Signed) -> bool {
         let id = signed.id() as usize;
         if self.engine.memos.len() <= id {
@@ -151,16 +209,24 @@ impl Evaluation<'_> {
         }
         let memo = self.engine.memos[id];
         if memo.0 >> 1 == self.engine.event {
+            self.engine.fields.meter.spend(price::RECALL);
             return (memo.0 & 1 == 1) != signed.negated();
         }
         let truth = self.work_out(signed.id());
+        if self.engine.fields.meter.is_short() {
+            return false;
+        }
         self.engine.memos[id] = Memo(self.engine.event << 1 | u64::from(truth));
         truth != signed.negated()
     }
 
     fn work_out(&mut self, id: u32) -> bool {
         if let Expr::And(children) = self.engine.plan.get(id) {
-            return (0..children.len()).all(|index| self.truth(self.child(id, index)));
+            let count = children.len();
+            return (0..count).all(|index| self.truth(self.child(id, index)) && !self.engine.fields.meter.is_short());
+        }
+        if !self.engine.fields.meter.afford(price::QUESTION) {
+            return false;
         }
         self.engine.counters.predicate_evaluations += 1;
         self.ask(id)
@@ -183,6 +249,9 @@ impl Evaluation<'_> {
             Expr::Re(lookup, pattern) => {
                 let Some(span) = fields.find(*lookup, view) else { return false };
                 let raw = view.at(span);
+                if !fields.meter.afford(price::pattern(raw.len())) {
+                    return false;
+                }
                 let text = if raw.first() == Some(&b'"') { decode(raw) } else { raw.into() };
                 // What is not UTF-8 cannot come from an event.
                 std::str::from_utf8(&text).is_ok_and(|text| pattern.is_match(text))
@@ -195,12 +264,6 @@ impl Evaluation<'_> {
             Expr::And(_) => false,
         }
     }
-}
-
-/// Whether two values cannot be equal, by their first bytes: one is an array or object and the other is not.
-fn differ_in_kind(a: &[u8], b: &[u8]) -> bool {
-    let compound = |text: &[u8]| text.first().copied().filter(|b| matches!(b, b'{' | b'['));
-    compound(a) != compound(b)
 }
 
 fn equals(fields: &mut Fields, lookup: LookupId, view: View<'_>, value: &Value) -> bool {
@@ -221,17 +284,8 @@ fn is_in(fields: &mut Fields, lookup: LookupId, view: View<'_>, values: &[Value]
 
 /// `Changed` up to its last clause, on an event.
 fn has_changed(fields: &mut Fields, now: LookupId, before: LookupId, from: Option<&Value>, view: View<'_>) -> bool {
-    if fields.has_both_objects(view) {
-        match (fields.find(now, view), fields.find(before, view)) {
-            (None, None) => return false,
-            (Some(new), Some(old)) if same(view.at(new), view.at(old)) => return false,
-            _ => {}
-        }
+    if fields.has_both_objects(view) && fields.equal([now, before], view).unwrap_or(true) {
+        return false;
     }
     from.is_none_or(|value| equals(fields, before, view, value))
-}
-
-/// Deep equality of two pieces of text.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a == b || (!differ_in_kind(a, b) && canonical(a) == canonical(b))
 }

@@ -8,47 +8,12 @@
 //! the event itself.
 
 use super::canonical::canonical;
+use super::meter::{Meter, price};
 use super::path::{Path, array_index};
 use super::pool::Pool;
 use super::scan::Scanner;
 use super::table::{Span, Table, Tables, Wanted, value_end};
-use crate::event::Event;
-
-/// What a filter is asked about.
-#[derive(Debug, Clone, Copy)]
-pub struct View<'e> {
-    text: &'e [u8],
-    plain: bool,
-}
-
-impl<'e> View<'e> {
-    /// An event. Costs nothing; its text is looked at when a filter needs it.
-    pub fn event(event: &'e Event) -> Self {
-        // The payload of the frame, by the length of its header: asking for the text would check 12 KB for UTF-8 again.
-        let frame = event.frame();
-        let header = match frame.get(1) {
-            Some(126) => 4,
-            Some(127) => 10,
-            _ => 2,
-        };
-        Self { text: &frame[header..], plain: false }
-    }
-
-    /// A plain object (or any value) in place of an event: compact valid JSON.
-    pub fn object(json: &'e str) -> Self {
-        Self { text: json.as_bytes(), plain: true }
-    }
-
-    /// Whether it is a plain object.
-    pub fn is_plain(&self) -> bool {
-        self.plain
-    }
-
-    /// The bytes at `span`.
-    pub(super) fn at(&self, span: Span) -> &'e [u8] {
-        span.of(self.text)
-    }
-}
+use super::view::{View, differ_in_kind};
 
 /// Object as the start of a path.
 pub(super) const OBJECT: u32 = 0;
@@ -122,6 +87,7 @@ pub(super) struct Fields {
     canonicals: Vec<u8>,
     /// How many lookups have been carried out.
     pub(super) count: u64,
+    pub(super) meter: Meter,
 }
 
 impl Fields {
@@ -137,6 +103,7 @@ impl Fields {
             tables: Tables::default(),
             canonicals: Vec::new(),
             count: 0,
+            meter: Meter::default(),
         };
         for (root, name) in [(OBJECT, "Object"), (ORIGINAL, "Original"), (ENVELOPE, "")] {
             assert_eq!(fields.node(u32::MAX, name), root, "the roots come first and stay");
@@ -239,6 +206,7 @@ impl Fields {
             return memo.found;
         }
         self.count += 1;
+        self.meter.spend(price::LOOKUP);
         let found = match *self.lookups.get(id.0) {
             Lookup::Within(node) => self.resolve(node, view),
             Lookup::Anywhere { first, within, outside } => {
@@ -254,22 +222,52 @@ impl Fields {
         found
     }
 
-    /// The canonical text of what [`Fields::find`] finds.
+    /// The canonical text of what [`Fields::find`] finds. Nothing also if it cannot be paid for.
     pub(super) fn canonical<'a>(&'a mut self, id: LookupId, view: View<'a>) -> Option<&'a [u8]> {
         let raw = view.at(self.find(id, view)?);
-        let memo = &mut self.lookup_memos[id.0 as usize];
-        if memo.canonical_in != self.event {
-            memo.canonical_in = self.event;
-            memo.canonical = match canonical(raw) {
-                std::borrow::Cow::Borrowed(_) => None,
-                std::borrow::Cow::Owned(text) => {
-                    let start = self.canonicals.len();
-                    self.canonicals.extend_from_slice(&text);
-                    Some((start, self.canonicals.len()))
-                }
-            };
+        self.make_canonical(id, raw).then_some(())?;
+        Some(self.made(id, raw))
+    }
+
+    /// Whether two lookups find equal values; nothing if that cannot be paid for.
+    pub(super) fn equal(&mut self, [a, b]: [LookupId; 2], view: View<'_>) -> Option<bool> {
+        let [first, second] = [self.find(a, view), self.find(b, view)].map(|span| span.map(|span| view.at(span)));
+        let (Some(first), Some(second)) = (first, second) else { return Some(first.is_none() && second.is_none()) };
+        self.meter.spend(price::compare(first.len()));
+        if first == second || differ_in_kind(first, second) {
+            return Some(first == second);
         }
-        Some(memo.canonical.map_or(raw, |(start, end)| &self.canonicals[start..end]))
+        (self.make_canonical(a, first) && self.make_canonical(b, second)).then_some(())?;
+        Some(self.made(a, first) == self.made(b, second))
+    }
+
+    /// Makes the canonical text of what a lookup has found, if it is not made yet; false if it cannot be paid for.
+    fn make_canonical(&mut self, id: LookupId, raw: &[u8]) -> bool {
+        if self.lookup_memos[id.0 as usize].canonical_in == self.event {
+            return true;
+        }
+        // Most scalars are canonical as they are.
+        let scalar = !matches!(raw.first(), Some(b'{' | b'['));
+        if !self.meter.afford(if scalar { price::compare(raw.len()) } else { price::canonical(raw.len()) }) {
+            return false;
+        }
+        let made = match canonical(raw) {
+            std::borrow::Cow::Borrowed(_) => None,
+            std::borrow::Cow::Owned(text) => {
+                self.meter.spend(if scalar { price::canonical(raw.len()) } else { 0 });
+                let start = self.canonicals.len();
+                self.canonicals.extend_from_slice(&text);
+                Some((start, self.canonicals.len()))
+            }
+        };
+        let memo = &mut self.lookup_memos[id.0 as usize];
+        (memo.canonical_in, memo.canonical) = (self.event, made);
+        true
+    }
+
+    /// The canonical text that was made of what a lookup has found.
+    fn made<'a>(&'a self, id: LookupId, raw: &'a [u8]) -> &'a [u8] {
+        self.lookup_memos[id.0 as usize].canonical.map_or(raw, |(start, end)| &self.canonicals[start..end])
     }
 
     /// Whether neither Object nor Original is null.
@@ -302,7 +300,9 @@ impl Fields {
 
     fn object(&mut self, view: View<'_>) -> Span {
         let start = self.object_start(view);
-        Span::new(start, value_end(view.text, start, &mut self.scanner))
+        let span = Span::new(start, value_end(view.text, start, &mut self.scanner));
+        self.meter.spend(price::walk(view.at(span).len()));
+        span
     }
 
     /// Original is the last field of an event, directly behind Object.
@@ -335,6 +335,7 @@ impl Fields {
         };
         let wanted = self.node_memos[id as usize].wanted;
         let (table, end) = self.tables.build(view.text, start, wanted, &mut self.scanner);
+        self.meter.spend(price::walk(end - start.min(end)));
         if id == OBJECT {
             self.found(OBJECT, Some(Span::new(start, end)));
         }

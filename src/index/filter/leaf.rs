@@ -19,6 +19,40 @@ use super::fields::LookupId;
 use super::plan::{FilterId, Keys};
 use super::value::Value;
 
+/// The members of a leaf, to whoever asks it.
+///
+/// What is worked out is paid for by a member that wants it, the first that can. What is known already costs nobody anything. So all
+/// that is done is paid for once, and nobody pays for more than its own filters would cost it alone: a filter that others have
+/// too can be paid for by any of them, but by none twice, and by none that does not have it.
+pub trait Members {
+    /// Asks `question` at the cost of `member`; nothing if it cannot pay.
+    fn ask<T>(
+        &mut self,
+        member: u32,
+        evaluation: &mut Evaluation<'_>,
+        question: impl FnMut(&mut Evaluation<'_>) -> Option<T>,
+    ) -> Option<T>;
+
+    /// The member's filter is true.
+    fn found(&mut self, member: u32);
+}
+
+/// Without accounts.
+impl<F: FnMut(u32)> Members for F {
+    fn ask<T>(
+        &mut self,
+        _: u32,
+        evaluation: &mut Evaluation<'_>,
+        mut question: impl FnMut(&mut Evaluation<'_>) -> Option<T>,
+    ) -> Option<T> {
+        question(evaluation)
+    }
+
+    fn found(&mut self, member: u32) {
+        self(member);
+    }
+}
+
 /// Up to this many pairs a list is cheaper than an index, in time and in memory.
 const SHORT: usize = 8;
 
@@ -92,15 +126,13 @@ impl Leaf {
         self.len() == 0
     }
 
-    /// Calls `found` once for every pair whose filter is true of the event, in no particular order.
-    pub fn candidates(&mut self, evaluation: &mut Evaluation<'_>, mut found: impl FnMut(u32)) {
+    /// Calls [`Members::found`] once for every pair whose filter is true of the event, in no particular order.
+    pub fn candidates(&mut self, evaluation: &mut Evaluation<'_>, mut members: impl Members) {
         if let Some(many) = &mut self.many {
-            many.candidates(evaluation, &mut found);
+            many.candidates(evaluation, &mut members);
         }
         for (filter, member) in &self.few {
-            if evaluation.matches(*filter) {
-                found(*member);
-            }
+            try_all(evaluation, *filter, &[*member], &mut members);
         }
     }
 }
@@ -309,10 +341,13 @@ impl Many {
         self.free_postings.push(id);
     }
 
-    fn candidates(&mut self, evaluation: &mut Evaluation<'_>, found: &mut impl FnMut(u32)) {
+    fn candidates(&mut self, evaluation: &mut Evaluation<'_>, members: &mut impl Members) {
         self.visit += 1;
         let Self { slots, rest, access, postings, hasher, visit, .. } = self;
         for access in access {
+            if find_key(access, postings, slots, evaluation, members).is_none() {
+                continue;
+            }
             let Some(value) = evaluation.key(access.lookup, access.compounds > 0) else { continue };
             let is = |id: &u32| postings[*id as usize].value.as_str().as_bytes() == value;
             let Some(id) = access.values.find(hasher.hash_one(value), is) else { continue };
@@ -320,22 +355,40 @@ impl Many {
                 let slot = &mut slots[*slot as usize];
                 if slot.visit != *visit {
                     slot.visit = *visit;
-                    ask(evaluation, slot.filter, &slot.members, found);
+                    try_all(evaluation, slot.filter, &slot.members, members);
                 }
             }
         }
         for (filter, slot) in rest {
-            if evaluation.is_true(*filter) {
-                ask(evaluation, *filter, &slots[*slot as usize].members, found);
-            }
+            try_all(evaluation, *filter, &slots[*slot as usize].members, members);
         }
     }
 }
 
-fn ask(evaluation: &mut Evaluation<'_>, filter: FilterId, members: &[u32], found: &mut impl FnMut(u32)) {
-    if evaluation.is_true(filter) {
-        evaluation.matched(members.len() as u64);
-        members.iter().copied().for_each(found);
+/// Looks a field up at the cost of somebody who waits for one of its values; nothing if nobody can pay.
+fn find_key(
+    access: &Access,
+    postings: &[Posting],
+    slots: &[Slot],
+    evaluation: &mut Evaluation<'_>,
+    members: &mut impl Members,
+) -> Option<()> {
+    let waiting = access.values.iter().flat_map(|id| &postings[*id as usize].slots);
+    let mut waiting = waiting.flat_map(|(slot, _)| &slots[*slot as usize].members);
+    let compounds = access.compounds > 0;
+    waiting
+        .find_map(|member| members.ask(*member, evaluation, |evaluation| evaluation.find_key(access.lookup, compounds)))
+}
+
+/// Asks the filter of all these members.
+#[inline]
+fn try_all(evaluation: &mut Evaluation<'_>, filter: FilterId, all: &[u32], members: &mut impl Members) {
+    let truth = evaluation.known(filter).or_else(|| {
+        all.iter().find_map(|member| members.ask(*member, evaluation, |evaluation| evaluation.is_true(filter)))
+    });
+    if truth == Some(true) {
+        evaluation.matched(all.len() as u64);
+        all.iter().for_each(|member| members.found(*member));
     }
 }
 

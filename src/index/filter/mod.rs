@@ -4,7 +4,8 @@
 //! `docs/filters.md` explains the language to users; section 4 of `docs/protocol.md` is the rule.
 //!
 //! Contract: pure. No I/O, no clock, no locks, no global state. Input cannot exhaust the stack: the tree is a flat list
-//! of terms in prefix order, JSON is walked without recursion, and the nesting of terms is bounded by [`Limits`].
+//! of terms in prefix order, JSON is walked without recursion, and the nesting of terms is bounded by [`Limits`]. Nor can it exhaust the
+//! thread: a pattern costs a bounded time a byte ([`regex`]), all work is counted, and whoever asks says how much it may be.
 //!
 //! What is where: [`ast`] the tree, [`parse`] and [`print`](mod@print) its text, [`path`], [`value`] and [`regex`] its
 //! leaves. [`eval`] asks filters about events, [`plan`] rewrites them for it, [`fields`] finds what they ask for (with
@@ -16,6 +17,7 @@ pub mod canonical;
 pub mod eval;
 pub mod fields;
 pub mod leaf;
+mod meter;
 mod number;
 pub mod parse;
 pub mod path;
@@ -26,13 +28,14 @@ pub mod regex;
 mod scan;
 mod table;
 pub mod value;
+mod view;
 
 pub use ast::{Filter, Op, Term, Test};
 pub use eval::{Counters, Engine, Evaluation};
-pub use fields::View;
-pub use leaf::Leaf;
+pub use leaf::{Leaf, Members};
 pub use parse::{Limits, ParseError};
 pub use path::Path;
 pub use plan::FilterId;
 pub use regex::Pattern;
 pub use value::Value;
+pub use view::View;

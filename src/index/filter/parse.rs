@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::arguments::{argument_end, pattern_end, quoted_pattern};
 use super::ast::{Filter, Op, Term, Test};
 use super::path::{Path, PathError};
-use super::regex::{Pattern, PatternError};
+use super::regex::{Pattern, PatternError, Room};
 use super::value::{Value, ValueError};
 
 /// How much a filter may ask for. What exceeds a limit is refused when it is parsed, never later.
@@ -119,7 +119,7 @@ impl Filter {
     /// [`ParseError`] with the place, also for what exceeds `limits`.
     pub fn parse(text: &str, limits: &Limits) -> Result<Self, ParseError> {
         let (terms, open) = (Vec::new(), Vec::new());
-        let mut parser = Parser { text, at: 0, limits, terms, open, patterns: 0, compiled: limits.compiled };
+        let mut parser = Parser { text, at: 0, limits, terms, open, patterns: 0, room: Room::new(limits.compiled) };
         parser.filter().map_err(|(offset, reason)| ParseError { offset, reason })?;
         Ok(Self::from_terms(parser.terms))
     }
@@ -139,8 +139,8 @@ struct Parser<'t> {
     /// Where the combinators that are still open stand in `terms`.
     open: Vec<usize>,
     patterns: usize,
-    /// Bytes that further patterns may compile to.
-    compiled: usize,
+    /// What further patterns may cost.
+    room: Room,
 }
 
 impl<'t> Parser<'t> {
@@ -333,23 +333,9 @@ impl<'t> Parser<'t> {
         self.compile(rest[..end].trim()).map_err(|(inside, error)| (place + inside, error.into()))
     }
 
-    /// Compiles within what is left for this filter: first within an equal share, then within twice as much and so on,
-    /// so that small patterns leave room for others and all together take no longer than one at the limit.
+    /// Compiles within what the filter's other patterns have left.
     fn compile(&mut self, source: &str) -> Result<Pattern, (usize, PatternError)> {
-        let limits = self.limits;
-        let mut share = (limits.compiled / limits.patterns.max(1)).max(1);
-        loop {
-            let most = share.min(self.compiled);
-            match Pattern::parse(source, limits.pattern, most) {
-                Err((_, PatternError::Large(_))) if share < self.compiled => share *= 2,
-                Err((place, PatternError::Large(_))) => return Err((place, PatternError::Large(limits.compiled))),
-                Err(other) => return Err(other),
-                Ok(pattern) => {
-                    self.compiled -= most;
-                    return Ok(pattern);
-                }
-            }
-        }
+        Pattern::parse_within(source, self.limits.pattern, &mut self.room)
     }
 }
 

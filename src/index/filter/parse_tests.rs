@@ -119,8 +119,8 @@ fn patterns_share_what_they_may_compile_to() {
     let limits = Limits::default();
     let or = |pattern: &str, count: usize| format!("Or({})", vec![format!("A=Re({pattern})"); count].join(","));
     Filter::parse(&or("^[a-z0-9.-]{1,63}$", limits.patterns), &limits).unwrap();
-    let large = r"\pL{10}x";
+    let large = r"\pL";
     Filter::parse(&or(large, 1), &limits).unwrap();
     let error = Filter::parse(&or(large, limits.patterns), &limits).unwrap_err();
-    assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");
+    assert!(error.to_string().contains("could take too long"), "{error}");
 }

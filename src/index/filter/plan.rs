@@ -17,6 +17,9 @@ use super::value::Value;
 pub struct FilterId(Signed);
 
 impl FilterId {
+    /// Stands where there is no filter. No engine gives it out before the first, and nobody may ask for it.
+    pub(in crate::index) const NONE: Self = Self(Signed(0));
+
     pub(super) fn signed(self) -> Signed {
         self.0
     }

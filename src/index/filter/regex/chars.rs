@@ -91,8 +91,7 @@ impl<'p> Translator<'p> {
             self.class_item(start, &mut items)?;
         }
         self.at += 1;
-        self.write_class(&items, negated);
-        Ok(())
+        self.write_class(start, &items, negated)
     }
 
     fn class_item(&mut self, class: usize, items: &mut String) -> Step<()> {
@@ -134,7 +133,9 @@ impl<'p> Translator<'p> {
         }
     }
 
-    pub(super) fn write_class(&mut self, items: &str, negated: bool) {
+    pub(super) fn write_class(&mut self, start: usize, items: &str, negated: bool) -> Step<()> {
+        let cost = classes::cost(items, self.flags.fold);
+        self.classes = self.classes.checked_sub(cost).ok_or((start, PatternError::Classes))?;
         self.begin_atom();
         self.out.push_str(if self.flags.fold { "(?i:[" } else { "[" });
         if negated {
@@ -143,6 +144,7 @@ impl<'p> Translator<'p> {
         // Only half surrogate pairs were in it: the empty class.
         self.out.push_str(if items.is_empty() { classes::EMPTY } else { items });
         self.out.push_str(if self.flags.fold { "])" } else { "]" });
+        Ok(())
     }
 }
 

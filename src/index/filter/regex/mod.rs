@@ -5,28 +5,34 @@
 //! differently (`\d` is Unicode there, `[a&&b]` an intersection, `\Q..\E` an error, ...). So [`translate`] reads the
 //! pattern by Go's grammar and writes it down in the subset on which both agree.
 //!
-//! Contract: a pattern either gives Go's answer for every text or is refused with a reason and a place. What we refuse
-//! and Go accepts: patterns over the limits (length, compiled size, nesting). Unicode tables are those of the `regex`
-//! crate, a few versions newer than Go's. Matching takes time linear in the text.
+//! Contract: a pattern either gives Go's answer for every text or is refused with a reason and a place. Matching takes one table
+//! lookup a byte of the text, at most a few nanoseconds, whatever the pattern ([`compile`] says how, and bounds what compiling takes). What we
+//! refuse and Go accepts: patterns over the limits (length, compiled size, steps of compiling, nesting, large classes). Unicode
+//! tables are those of the `regex-syntax` crate, a few versions newer than Go's.
 
 mod chars;
 mod classes;
+mod compile;
 mod translate;
+mod trim;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
+use regex_automata::Input;
+use regex_automata::dfa::Automaton;
 use thiserror::Error;
+
+use compile::Machine;
+pub use compile::Room;
 
 /// A compiled expression; equal to another if the source text is.
 #[derive(Clone)]
 pub struct Pattern {
     source: Box<str>,
-    regex: regex::Regex,
+    machine: Arc<Machine>,
 }
-
-/// Memory in which a pattern may remember states while it is matched; too little makes it slow, not wrong.
-const CACHE: usize = 1 << 20;
 
 /// Why a pattern is refused. The offset that comes with it counts bytes of the pattern.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -35,8 +41,20 @@ pub enum PatternError {
     #[error("a pattern longer than {0} bytes")]
     Long(usize),
     /// It would compile to more than the limit.
-    #[error("a pattern that compiles to more than {0} bytes, all patterns of a filter counted together")]
+    #[error(
+        "a pattern that is too large once it is compiled (with the filter's others, {0} bytes are left): use smaller \
+         counts in {{n,m}} and fewer alternatives, or split the filter"
+    )]
     Large(usize),
+    /// There is no machine for it that looks at each byte once.
+    #[error(
+        "a pattern that, with the filter's others, could take too long: write + or * in place of {{n,m}}, anchor it \
+         with ^, or use fewer alternatives and optional parts"
+    )]
+    Slow,
+    /// More classes with a large part of Unicode than the limit; each takes long to write out.
+    #[error("a pattern with too many large character classes (\\p{{..}} and negated ones, above all with (?i))")]
+    Classes,
     /// Groups within each other, deeper than the engine takes.
     #[error("a pattern nested too deeply")]
     Nested,
@@ -84,16 +102,20 @@ impl Pattern {
     /// # Errors
     /// [`PatternError`] with the byte offset in `source`.
     pub fn parse(source: &str, length: usize, compiled: usize) -> Result<Self, (usize, PatternError)> {
+        Self::parse_within(source, length, &mut Room::new(compiled))
+    }
+
+    /// The same, beside other patterns: what this one takes of the room is gone.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn parse_within(source: &str, length: usize, room: &mut Room) -> Result<Self, (usize, PatternError)> {
         if source.len() > length {
             return Err((length, PatternError::Long(length)));
         }
         let translated = translate::translate(source)?;
-        let regex = regex::RegexBuilder::new(&translated)
-            .size_limit(compiled)
-            .dfa_size_limit(CACHE)
-            .build()
-            .map_err(|error| (0, refusal(&error, compiled)))?;
-        Ok(Self { source: source.into(), regex })
+        let machine = compile::compile(&translated, room).map_err(|error| (0, error))?;
+        Ok(Self { source: source.into(), machine: Arc::new(machine) })
     }
 
     /// The pattern as it was given.
@@ -101,18 +123,15 @@ impl Pattern {
         &self.source
     }
 
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.source.len() + self.machine.memory_usage()
+    }
+
     /// Whether it matches anywhere in `text`.
     pub fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text)
-    }
-}
-
-fn refusal(error: &regex::Error, compiled: usize) -> PatternError {
-    match error {
-        regex::Error::CompiledTooBig(_) => PatternError::Large(compiled),
-        regex::Error::Syntax(text) if text.contains("nested") || text.contains("nest limit") => PatternError::Nested,
-        // The last line says what is wrong; those before show our own translation.
-        other => PatternError::Unsupported(other.to_string().lines().last().unwrap_or_default().trim().to_owned()),
+        let found = self.machine.try_search_fwd(&Input::new(text).earliest(true));
+        found.expect("no byte makes the machine give up").is_some()
     }
 }
 
@@ -197,7 +216,12 @@ mod tests {
             assert_eq!(Pattern::parse(pattern, 1024, 1 << 20).unwrap_err(), (at, error), "{pattern}");
         }
         assert_eq!(Pattern::parse("abc", 2, 1 << 20).unwrap_err(), (2, PatternError::Long(2)));
-        assert_eq!(Pattern::parse(r"\pL{1000}", 100, 1 << 20).unwrap_err(), (0, PatternError::Large(1 << 20)));
+        assert_eq!(Pattern::parse(r"^\pL{1000}$", 100, 1 << 20).unwrap_err(), (0, PatternError::Large(1 << 20)));
+        assert_eq!(Pattern::parse(r"1[01]{200}[^01]", 100, 1 << 20).unwrap_err(), (0, PatternError::Slow));
+        assert_eq!(
+            Pattern::parse(r"(?i)(\pL|\PL|\pN|\pS|\pP)x", 100, 1 << 20).unwrap_err(),
+            (9, PatternError::Classes)
+        );
         let deep = format!("{}{}", "(".repeat(500), ")".repeat(500));
         assert_eq!(Pattern::parse(&deep, 1024, 1 << 20).unwrap_err(), (0, PatternError::Nested));
     }

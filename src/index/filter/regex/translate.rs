@@ -63,6 +63,8 @@ pub(super) struct Translator<'p> {
     /// The largest weight of the finished atoms in this group.
     weight: u32,
     after_repeat: bool,
+    /// What large classes may still cost.
+    pub(super) classes: u32,
 }
 
 pub(super) type Step<T> = Result<T, (usize, PatternError)>;
@@ -78,6 +80,7 @@ impl<'p> Translator<'p> {
             atom: None,
             weight: 1,
             after_repeat: false,
+            classes: classes::MOST,
         }
     }
 
@@ -299,8 +302,9 @@ impl<'p> Translator<'p> {
             Some(b'B') => self.assertion(r"(?-u:\B)", 2),
             Some(b'Q') => self.quoted(),
             _ => {
+                let start = self.at;
                 if let Some((items, negated)) = self.class_escape()? {
-                    self.write_class(&items, negated);
+                    self.write_class(start, &items, negated)?;
                 } else {
                     let code = self.char_escape()?;
                     self.literal(code);

@@ -1,0 +1,253 @@
+//! What filters may cost: an account for each subscriber, and a common one for all subscribers of one owner.
+//!
+//! The work of an event's filters is charged to subscribers ([`filter::Members`](super::filter::Members) says to whom, and why that is
+//! fair). An account bounds it by event and by second. Beyond that its filters are not asked for the rest of the event, and the
+//! caller is told ([`Overdrawn`]) and takes the subscriber out.
+//!
+//! Contract: pure; the caller says which second it is. Opening and closing an account touches nothing else: units are taken from
+//! the owner's account in portions, some sixteen a second. An event may take up to its own bound more than the second had left.
+
+/// What filters may cost, in units of about a nanosecond. What is 4 billion or more for an event, or 30 billion or more for a
+/// second, is without bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// By event, for one subscriber.
+    pub event: u64,
+    /// By second, for one subscriber.
+    pub second: u64,
+    /// By second, for all subscribers of one owner.
+    pub owner: u64,
+}
+
+impl Work {
+    /// Everything.
+    pub const UNLIMITED: Self = Self { event: u64::MAX, second: u64::MAX, owner: u64::MAX };
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self::UNLIMITED
+    }
+}
+
+/// Which bound a subscriber has gone beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overdrawn {
+    /// [`Work::event`].
+    Event,
+    /// [`Work::second`].
+    Second,
+    /// [`Work::owner`].
+    Owner,
+}
+
+/// Parts of a second's units that are taken from the owner's account at a time.
+const PORTIONS: u64 = 16;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Account {
+    /// The event and the second that the rest is about.
+    event: u32,
+    second: u32,
+    /// Units for the event.
+    left: u32,
+    /// Units of the portion; less than nothing if the last event took more.
+    portion: i32,
+    /// Portions taken.
+    taken: u32,
+    /// The owner's account; none if it is [`NOBODY`].
+    owner: u32,
+}
+
+/// The owner of subscribers that have none; its account has no bound.
+pub(super) const NOBODY: u32 = 0;
+
+/// The common account.
+#[derive(Debug, Clone, Copy, Default)]
+struct Owner {
+    second: u32,
+    left: u64,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Accounts {
+    work: Work,
+    /// A subscriber's units for an event.
+    event_units: u32,
+    /// Units of a portion.
+    portion: i32,
+    by_subscriber: Vec<Account>,
+    by_owner: Vec<Owner>,
+    second: u32,
+    event: u32,
+    /// Who went beyond a bound, each once an event.
+    overdrawn: Vec<(u32, Overdrawn)>,
+}
+
+impl Accounts {
+    pub(super) fn new(work: Work) -> Self {
+        let (by_subscriber, by_owner, overdrawn) = (Vec::new(), Vec::new(), Vec::new());
+        let event_units = u32::try_from(work.event).unwrap_or(u32::MAX);
+        let portion = i32::try_from((work.second / PORTIONS).max(1)).unwrap_or(i32::MAX);
+        Self { work, event_units, portion, by_subscriber, by_owner, second: 1, event: 0, overdrawn }
+    }
+
+    /// A new account, of one of an owner's subscribers.
+    pub(super) fn reset(&mut self, subscriber: u32, owner: u32) {
+        let count = self.by_subscriber.len().max(subscriber as usize + 1);
+        self.by_subscriber.resize(count, Account::default());
+        self.by_subscriber[subscriber as usize] = Account { owner, ..Account::default() };
+        let count = self.by_owner.len().max(owner as usize + 1);
+        self.by_owner.resize(count, Owner::default());
+    }
+
+    /// Goes on to this second; one that is over does not come back.
+    pub(super) fn begin_second(&mut self, second: u32) {
+        // Never that of an account that has not seen any.
+        self.second = self.second.max(second.saturating_add(1));
+    }
+
+    /// Starts another event. Numbers begin anew after four billion: 1 means that none that is remembered counts.
+    pub(super) fn begin_event(&mut self, event: u32) {
+        self.event = event;
+        if event == 1 {
+            self.by_subscriber.iter_mut().for_each(|account| account.event = 0);
+        }
+    }
+
+    /// What a subscriber may spend on a question about this event; nothing if it may not spend any more.
+    #[inline]
+    pub(super) fn open(&mut self, subscriber: u32) -> Option<u64> {
+        let account = &mut self.by_subscriber[subscriber as usize];
+        if account.event != self.event {
+            (account.event, account.left) = (self.event, self.event_units);
+        }
+        let renew = account.second != self.second || account.portion <= 0;
+        if account.left == 0 || (renew && !self.renew(subscriber)) {
+            return None;
+        }
+        Some(u64::from(self.by_subscriber[subscriber as usize].left))
+    }
+
+    /// Takes the next portion; false if there is none.
+    #[cold]
+    fn renew(&mut self, subscriber: u32) -> bool {
+        let account = &mut self.by_subscriber[subscriber as usize];
+        let owner = &mut self.by_owner[account.owner as usize];
+        if account.second != self.second {
+            (account.second, account.taken, account.portion) = (self.second, 0, 0);
+        }
+        if owner.second != self.second {
+            (owner.second, owner.left) = (self.second, self.work.owner);
+        }
+        let mut overdrawn = None;
+        while account.portion <= 0 && overdrawn.is_none() {
+            if u64::from(account.taken) >= PORTIONS && self.portion < i32::MAX {
+                overdrawn = Some(Overdrawn::Second);
+            } else if owner.left == 0 {
+                overdrawn = Some(Overdrawn::Owner);
+            } else {
+                account.taken = account.taken.saturating_add(1);
+                if account.owner != NOBODY {
+                    owner.left = owner.left.saturating_sub(u64::from(self.portion.unsigned_abs()));
+                }
+                account.portion = account.portion.saturating_add(self.portion);
+            }
+        }
+        if let Some(overdrawn) = overdrawn {
+            self.stop(subscriber, overdrawn);
+        }
+        overdrawn.is_none()
+    }
+
+    /// Charges a question. `left` is what is left of what [`Accounts::open`] gave; `enough` whether it was enough.
+    #[inline]
+    pub(super) fn close(&mut self, subscriber: u32, left: u64, enough: bool) {
+        let account = &mut self.by_subscriber[subscriber as usize];
+        let left = u32::try_from(left).unwrap_or(u32::MAX).min(account.left);
+        account.portion = account.portion.saturating_sub_unsigned(account.left - left);
+        account.left = left;
+        if !enough {
+            self.stop(subscriber, Overdrawn::Event);
+        }
+    }
+
+    /// Charges a subscriber for what was done for it beside questions; false if it may not spend any more.
+    pub(super) fn charge(&mut self, subscriber: u32, units: u64) -> bool {
+        let Some(left) = self.open(subscriber) else { return false };
+        self.close(subscriber, left.saturating_sub(units), left >= units);
+        left >= units
+    }
+
+    #[cold]
+    fn stop(&mut self, subscriber: u32, overdrawn: Overdrawn) {
+        self.by_subscriber[subscriber as usize].left = 0;
+        self.overdrawn.push((subscriber, overdrawn));
+    }
+
+    /// Who went beyond a bound since the last call.
+    pub(super) fn take_overdrawn(&mut self) -> Option<(u32, Overdrawn)> {
+        self.overdrawn.pop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accounts(work: Work, owners: &[u32]) -> Accounts {
+        let mut accounts = Accounts::new(work);
+        for (subscriber, owner) in (0..).zip(owners) {
+            accounts.reset(subscriber, *owner);
+        }
+        accounts.begin_event(1);
+        accounts
+    }
+
+    /// How many events of so many units a subscriber can pay for.
+    fn affords(accounts: &mut Accounts, subscriber: u32, units: u64) -> usize {
+        let first = accounts.event + 1;
+        let pays = |event| {
+            accounts.begin_event(event);
+            let Some(left) = accounts.open(subscriber) else { return false };
+            accounts.close(subscriber, left - units, true);
+            true
+        };
+        (first..first + 100_000).map(pays).take_while(|paid| *paid).count()
+    }
+
+    #[test]
+    fn an_event_has_a_bound() {
+        let mut accounts = accounts(Work { event: 100, ..Work::UNLIMITED }, &[0]);
+        assert_eq!(accounts.open(0), Some(100));
+        accounts.close(0, 40, true);
+        assert_eq!(accounts.open(0), Some(40));
+        accounts.close(0, 0, false);
+        assert_eq!(accounts.open(0), None);
+        assert_eq!(accounts.take_overdrawn(), Some((0, Overdrawn::Event)));
+        assert_eq!(accounts.take_overdrawn(), None, "once");
+        accounts.begin_event(2);
+        assert_eq!(accounts.open(0), Some(100));
+    }
+
+    #[test]
+    fn a_second_has_a_bound_and_the_next_one_begins_anew() {
+        let mut accounts = accounts(Work { event: 1_000, second: 16_000, owner: u64::MAX }, &[1]);
+        for second in 2..5 {
+            accounts.begin_second(second);
+            assert_eq!(affords(&mut accounts, 0, 100), 160);
+            assert_eq!(accounts.take_overdrawn(), Some((0, Overdrawn::Second)));
+        }
+    }
+
+    #[test]
+    fn an_owner_has_a_bound_for_all_its_subscribers() {
+        let mut accounts = accounts(Work { event: 1_000, second: 16_000, owner: 24_000 }, &[1, 1, 2]);
+        assert_eq!(affords(&mut accounts, 0, 100), 160);
+        assert_eq!(accounts.take_overdrawn(), Some((0, Overdrawn::Second)));
+        assert_eq!(affords(&mut accounts, 1, 100), 80);
+        assert_eq!(accounts.take_overdrawn(), Some((1, Overdrawn::Owner)));
+        assert_eq!(affords(&mut accounts, 2, 100), 160, "another owner has nothing to do with it");
+    }
+}

@@ -1,0 +1,114 @@
+//! Counting the work of filters, and stopping it.
+//!
+//! Work is counted in units of about a nanosecond on the machine of `docs/benchmarks/filters.md`, by what was done and never by the
+//! clock: equal filters and events cost the same everywhere, and a test can say how much. Whoever asks gives an allowance; work
+//! that would take long is paid for before it is begun ([`Meter::afford`]), all other work after it ([`Meter::spend`]). When the allowance
+//! is spent the meter is *short*: answers mean nothing then and nobody may remember them.
+
+/// What work costs, in units.
+pub(super) mod price {
+    /// A question, besides what it looks at.
+    pub(in super::super) const QUESTION: u64 = 16;
+    /// An answer that was looked up again.
+    pub(in super::super) const RECALL: u64 = 2;
+    /// A lookup, besides the walk over what was not walked yet.
+    pub(in super::super) const LOOKUP: u64 = 32;
+
+    /// Walking over text to find its members.
+    pub(in super::super) fn walk(bytes: usize) -> u64 {
+        bytes as u64 / 2
+    }
+
+    /// Matching text by a pattern.
+    pub(in super::super) fn pattern(bytes: usize) -> u64 {
+        bytes as u64 * 4
+    }
+
+    /// Comparing two texts, the first so long.
+    pub(in super::super) fn compare(bytes: usize) -> u64 {
+        bytes as u64 / 16
+    }
+
+    /// Writing a value in its canonical form.
+    pub(in super::super) fn canonical(bytes: usize) -> u64 {
+        bytes as u64 * 16
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Meter {
+    left: u64,
+    short: bool,
+    /// Units spent since it was made.
+    spent: u64,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self { left: u64::MAX, short: false, spent: 0 }
+    }
+}
+
+impl Meter {
+    /// Starts anew with so many units.
+    pub(super) fn allow(&mut self, units: u64) {
+        (self.left, self.short) = (units, false);
+    }
+
+    /// Takes units for what has been done.
+    #[inline]
+    pub(super) fn spend(&mut self, units: u64) {
+        self.spent += units;
+        self.short |= self.left < units;
+        self.left = self.left.saturating_sub(units);
+    }
+
+    /// Takes units for what is to be done; if they are not there it must not be done.
+    #[inline]
+    pub(super) fn afford(&mut self, units: u64) -> bool {
+        if self.left < units {
+            (self.left, self.short) = (0, true);
+        } else {
+            self.left -= units;
+            self.spent += units;
+        }
+        !self.short
+    }
+
+    /// Whether the allowance was too small.
+    #[inline]
+    pub(super) fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// Units that are left of the allowance.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Units spent since it was made.
+    pub(super) fn spent(&self) -> u64 {
+        self.spent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_paid_makes_it_short_until_it_starts_anew() {
+        let mut meter = Meter::default();
+        meter.allow(10);
+        assert!(meter.afford(6) && !meter.is_short());
+        assert!(!meter.afford(5) && meter.is_short());
+        assert!(!meter.afford(0), "nothing is done any more");
+        meter.allow(3);
+        meter.spend(4);
+        assert!(meter.is_short() && meter.left() == 0);
+        meter.allow(1);
+        assert!(!meter.is_short());
+        assert_eq!(meter.spent(), 10, "what was not done was not spent");
+    }
+}

@@ -1,0 +1,113 @@
+//! Subscribers join groups and leave them; groups are hung into the trie and taken out.
+//!
+//! Contract: what joining took, symbols, groups, places and a use of the filter, leaving gives back.
+
+use smallvec::SmallVec;
+
+use super::filter::Filter;
+use super::groups::{GroupKey, Membership, Removed};
+use super::leaf::Held;
+use super::registrations::Registration;
+use super::trie::Place;
+use super::{Class, Index, MACHINE_JOBS, Slot, Spec, WORK_ORDER_JOBS};
+
+impl<S: Copy> Index<S> {
+    pub(super) fn join(&mut self, slot: Slot, class: Class, spec: &Spec, filter_bytes: usize) -> Registration {
+        let filter = spec.filter.as_ref().map(|filter: &Filter| self.engine.intern(filter));
+        let mut memberships = SmallVec::with_capacity(spec.combinations());
+        for kind in spec.kind.iter() {
+            for action in spec.action.iter() {
+                for key in spec.key.iter() {
+                    let place = self.place(kind, action, key);
+                    memberships.push(self.insert(slot, GroupKey { place, filter, class }));
+                }
+            }
+        }
+        Registration::new(memberships, filter.map(|filter| (filter, filter_bytes)))
+    }
+
+    fn place(&mut self, kind: Option<&str>, action: Option<&str>, key: Option<&str>) -> Place {
+        let mut acquire = |text: Option<&str>| text.map(|text| self.symbols.acquire(text));
+        match kind {
+            Some(MACHINE_JOBS) => Place::MachineJobs(acquire(action), acquire(key)),
+            Some(WORK_ORDER_JOBS) => Place::WorkOrderJobs(acquire(action), acquire(key)),
+            _ => Place::Event(acquire(kind), acquire(action), acquire(key)),
+        }
+    }
+
+    fn insert(&mut self, slot: Slot, key: GroupKey) -> Membership {
+        let inserted = self.groups.insert(key, slot.0);
+        if !inserted.is_new {
+            // The group has its references to the symbols already.
+            self.release(key.place);
+        }
+        match key.filter {
+            None => self.hold(key.place, inserted.group),
+            Some(filter) if inserted.is_new => {
+                self.trie.leaf(&self.symbols, key.place).insert_filtered(
+                    &self.engine,
+                    key.class,
+                    filter,
+                    inserted.group,
+                );
+            }
+            Some(_) => {}
+        }
+        inserted.membership
+    }
+
+    /// Puts a group without a filter into its leaf, with the members that it has now.
+    fn hold(&mut self, place: Place, group: u32) {
+        let held = self.groups.held(group);
+        if matches!(held, Held::Numbered | Held::Listed(_)) {
+            return;
+        }
+        let leaf = self.trie.leaf(&self.symbols, place);
+        leaf.dismiss(held);
+        let (class, members) = self.groups.get(group);
+        let held = leaf.admit(group, class, members);
+        self.groups.set_held(group, held);
+    }
+
+    pub(super) fn leave(&mut self, registration: &Registration) {
+        self.leave_groups(&registration.memberships);
+        if let Some(filter) = registration.filter() {
+            self.engine.release(filter);
+        }
+    }
+
+    pub(super) fn leave_groups(&mut self, memberships: &[Membership]) {
+        for &membership in memberships {
+            let removed = self.groups.remove(membership);
+            match removed {
+                Removed { is_last: true, .. } => self.drop_group(&removed),
+                Removed { key: GroupKey { filter: None, place, .. }, .. } => self.hold(place, removed.group),
+                Removed { .. } => {}
+            }
+        }
+        self.groups.shrink();
+    }
+
+    fn drop_group(&mut self, &Removed { group, key, held, .. }: &Removed) {
+        let mut moved = None;
+        self.trie.prune(&self.symbols, key.place, |leaf| match key.filter {
+            Some(filter) => leaf.remove_filtered(key.class, filter, group),
+            None => moved = leaf.dismiss(held),
+        });
+        if let Some(moved) = moved {
+            self.groups.set_held(moved, held);
+        }
+        self.release(key.place);
+    }
+
+    fn release(&mut self, place: Place) {
+        place.symbols().for_each(|symbol| self.symbols.release(symbol));
+    }
+
+    /// Joins the group that is like that of a membership, but of another class.
+    pub(super) fn rejoin(&mut self, slot: Slot, membership: Membership, class: Class) -> Membership {
+        let key = self.groups.key(membership);
+        key.place.symbols().for_each(|symbol| self.symbols.retain(symbol));
+        self.insert(slot, GroupKey { class, ..key })
+    }
+}

@@ -1,0 +1,31 @@
+//! How large the filters of a subscriber, and of an owner's subscribers together, may be.
+
+use super::accounts::NOBODY;
+use super::filter::Filter;
+use super::{Index, IndexError, Slot, Spec, Subscriber, small};
+
+impl<S: Copy> Index<S> {
+    /// The size of the filter, if there is room for it.
+    pub(super) fn check_filter(&mut self, slot: Slot, spec: &Spec) -> Result<usize, IndexError> {
+        let more = spec.filter.as_ref().map_or(0, Filter::bytes);
+        let Subscriber { owner, filter_bytes, .. } = *self.subscriber(slot);
+        let (bytes, limit) = (filter_bytes as usize + more, self.limits.filter_bytes.min(u32::MAX as usize));
+        if more > 0 && bytes > limit {
+            return Err(IndexError::FilterBytes { bytes, limit });
+        }
+        let (bytes, limit) = (*self.owners.bytes(owner) + more, self.limits.owner_filter_bytes);
+        if more > 0 && owner != NOBODY && bytes > limit {
+            return Err(IndexError::OwnerFilterBytes { bytes, limit });
+        }
+        Ok(more)
+    }
+
+    /// Adds the size of a filter to what its subscriber and its owner have, or takes it away.
+    pub(super) fn count_filter(&mut self, slot: Slot, bytes: usize, change: fn(usize, usize) -> usize) {
+        let subscriber = self.subscriber(slot);
+        subscriber.filter_bytes = small(change(subscriber.filter_bytes as usize, bytes));
+        let owner = subscriber.owner;
+        let all = self.owners.bytes(owner);
+        *all = change(*all, bytes);
+    }
+}

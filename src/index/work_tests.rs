@@ -1,0 +1,199 @@
+//! Rights before filters, what filters may cost, and how large they may be.
+
+use super::*;
+use crate::event::{Draft, Event};
+
+const SECRET: &str = r#"{"Params":{"secret":"swordfish","list":[1,{"a":2}]},"Name":"m1"}"#;
+
+/// Each kind of question, and enough of one field to be looked up by hash.
+fn every_filter() -> impl Iterator<Item = String> {
+    let guesses = (0..20).map(|n| format!("Params.secret=Eq(guess{n})"));
+    let others = [
+        "Params.secret=Eq(swordfish)",
+        "Params.secret=In(a,swordfish)",
+        "Params.secret=Re(^s)",
+        "Params=Eq({\"a\":1})",
+        "Params=Changed()",
+        "Not(Params.list.1.a=Exists())",
+        "Or(Name=Ne(m1),Params.secret=Nin(x))",
+    ];
+    guesses.chain(others.map(str::to_owned))
+}
+
+fn event(kind: &str, key: &str, object: &str) -> Event {
+    let mut draft = Draft::new(kind, "update", key);
+    draft.object = object;
+    draft.original = r#"{"Params":{"secret":"swordfish"}}"#;
+    draft.seal(jiff::Timestamp::UNIX_EPOCH)
+}
+
+fn hits(index: &mut Index<u32>, event: &Event, allowed: impl FnMut(Class) -> bool) -> Vec<u32> {
+    let mut hits = Vec::new();
+    index.matches(event, allowed, |id| hits.push(id));
+    hits.sort_unstable();
+    hits
+}
+
+fn subscriber(index: &mut Index<u32>, id: u32, class: u32, owner: &str, filters: &[String]) -> Slot {
+    let slot = index.subscribe_for(id, Class(class), Some(owner));
+    for filter in filters {
+        index.register(slot, &format!("*.*.*.{filter}")).unwrap();
+    }
+    slot
+}
+
+#[test]
+fn filters_do_nothing_about_an_event_that_their_class_may_not_see() {
+    let mut index = Index::new(Limits::default());
+    let filters: Vec<String> = every_filter().collect();
+    for id in 0..3 {
+        subscriber(&mut index, id, 1, "mallory", &filters);
+    }
+    let event = event("profiles", "p", SECRET);
+    assert!(hits(&mut index, &event, |_| false).is_empty());
+    assert_eq!(index.filter_counters(), Counters::default(), "neither asked nor looked up");
+    assert_eq!(hits(&mut index, &event, |_| true), [0, 1, 2]);
+    let seen = index.filter_counters();
+    assert!(seen.predicate_evaluations >= 6 && seen.field_lookups >= 3 && seen.work > 0, "{seen:?}");
+}
+
+#[test]
+fn what_others_may_see_costs_the_same_whoever_else_waits_for_it() {
+    let event = event("profiles", "p", SECRET);
+    let cost = |spies: u32| {
+        let mut index = Index::new(Limits::default());
+        subscriber(&mut index, 0, 0, "alice", &["Params.secret=Re(fish$)".to_owned()]);
+        for id in 1..=spies {
+            subscriber(&mut index, id, 1, "mallory", &every_filter().collect::<Vec<_>>());
+        }
+        assert_eq!(hits(&mut index, &event, |class| class == Class(0)), [0]);
+        index.filter_counters()
+    };
+    assert_eq!(cost(0).predicate_evaluations, 1);
+    assert_eq!(cost(0), cost(5));
+}
+
+#[test]
+fn an_owner_sees_what_is_about_it_and_nobody_else_of_its_class_is_asked() {
+    let mut index = Index::new(Limits::default()).with_own_kind("connections");
+    let filters: Vec<String> = every_filter().collect();
+    let own = subscriber(&mut index, 7, 1, "alice", &["Name=Eq(m1)".to_owned()]);
+    subscriber(&mut index, 8, 1, "alice", &["Name=Eq(m2)".to_owned()]);
+    subscriber(&mut index, 9, 1, "mallory", &filters);
+    let of = |index: &mut Index<u32>, owner: &str, all: bool| {
+        let (mut hits, before) = (Vec::new(), index.filter_counters());
+        index.matches_own(&event("connections", owner, SECRET), owner, |_| all, |id| hits.push(id));
+        (hits, index.filter_counters().since(before).predicate_evaluations)
+    };
+    assert_eq!(of(&mut index, "alice", false), (vec![7], 2));
+    assert_eq!(of(&mut index, "nobody", false), (vec![], 0));
+    let (mut seen, _) = of(&mut index, "alice", true);
+    seen.sort_unstable();
+    assert_eq!(seen, [7, 9], "once each");
+    index.unsubscribe(own);
+    assert_eq!(of(&mut index, "alice", false), (vec![], 1));
+}
+
+/// Four units a byte.
+fn long(bytes: usize) -> Event {
+    event("a", "k", &format!(r#"{{"Name":"{}"}}"#, "x".repeat(bytes)))
+}
+
+fn patterns(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("Name=Re(x[^a]*{n}$)")).collect()
+}
+
+#[test]
+fn an_expensive_event_stops_who_asks_too_much_and_nobody_who_shares_a_filter() {
+    let work = Work { event: 300_000, ..Work::UNLIMITED };
+    let mut index = Index::new(Limits { work, ..Limits::default() });
+    let shared = "Name=Re(x$)".to_owned();
+    // The greedy one comes first, so the shared filter is charged to it, and again when it cannot pay.
+    let mut greedy = patterns(8);
+    greedy.push(shared.clone());
+    subscriber(&mut index, 1, 0, "mallory", &greedy);
+    subscriber(&mut index, 2, 0, "alice", std::slice::from_ref(&shared));
+    subscriber(&mut index, 3, 1, "bob", &[shared]);
+    let found = hits(&mut index, &long(20_000), |_| true);
+    assert!(found.contains(&2) && found.contains(&3), "{found:?}");
+    assert_eq!(index.take_overdrawn(), Some((1, Overdrawn::Event)));
+    assert_eq!(index.take_overdrawn(), None);
+    let work = index.filter_counters().work;
+    assert!(work < 300_000 + 3 * 100_000, "stopped at once: {work}");
+    hits(&mut index, &long(100), |_| true);
+    assert_eq!(index.take_overdrawn(), None, "the next event is another matter");
+}
+
+#[test]
+fn a_question_that_is_too_dear_is_not_even_begun() {
+    let work = Work { event: 100_000, ..Work::UNLIMITED };
+    let mut index = Index::new(Limits { work, ..Limits::default() });
+    subscriber(&mut index, 1, 0, "mallory", &["Name=Re(y)".to_owned(), "Params=Changed()".to_owned()]);
+    hits(&mut index, &long(1 << 20), |_| true);
+    assert_eq!(index.take_overdrawn(), Some((1, Overdrawn::Event)));
+    assert!(index.filter_counters().work < 1 << 20, "{:?}", index.filter_counters());
+}
+
+#[test]
+fn a_second_has_its_own_budget_and_an_owner_one_for_all() {
+    let work = Work { event: u64::MAX, second: 1_600_000, owner: 2_400_000 };
+    let mut index = Index::new(Limits { work, ..Limits::default() });
+    subscriber(&mut index, 1, 0, "mallory", &patterns(1));
+    let event = long(20_000);
+    let events_until_overdrawn = |index: &mut Index<u32>| {
+        let mut count = 0;
+        loop {
+            hits(index, &event, |_| true);
+            if let Some(overdrawn) = index.take_overdrawn() {
+                return (count, overdrawn.1);
+            }
+            count += 1;
+        }
+    };
+    for second in 1..4 {
+        index.begin_second(second);
+        let (count, overdrawn) = events_until_overdrawn(&mut index);
+        assert!((10..=20).contains(&count), "{count}");
+        assert_eq!(overdrawn, Overdrawn::Second);
+    }
+    subscriber(&mut index, 2, 0, "mallory", &["Name=Re(x[^a]*y$)".to_owned()]);
+    index.begin_second(9);
+    assert_eq!(events_until_overdrawn(&mut index).1, Overdrawn::Owner);
+}
+
+#[test]
+fn filters_have_a_size_by_subscriber_and_by_owner() {
+    let mut index = Index::new(Limits { filter_bytes: 20_000, owner_filter_bytes: 30_000, ..Limits::default() });
+    let slots = [1, 2].map(|id| index.subscribe_for(id, Class(0), Some("alice")));
+    let spec =
+        |n: usize| format!("a.b.c.Name=In({})", (0..50).map(|m| format!("{n}x{m}")).collect::<Vec<_>>().join(","));
+    let fill = |index: &mut Index<u32>, slot: Slot| {
+        (0..100).find_map(|n| index.register(slot, &spec(n)).err().map(|error| (n, error))).unwrap()
+    };
+    let (first, error) = fill(&mut index, slots[0]);
+    assert!(matches!(error, IndexError::FilterBytes { limit: 20_000, .. }), "{error}");
+    let (second, error) = fill(&mut index, slots[1]);
+    assert!(matches!(error, IndexError::OwnerFilterBytes { limit: 30_000, .. }), "{error}");
+    assert!(0 < second && second < first, "{second} of {first}");
+    assert_eq!(index.register(slots[1], "a.b.c"), Ok(true), "what has no filter has no size");
+    index.deregister(slots[0], &spec(0)).unwrap();
+    assert_eq!(index.register(slots[1], &spec(second)), Ok(true), "what is given back can be used");
+    slots.into_iter().for_each(|slot| index.unsubscribe(slot));
+    assert!(index.is_empty());
+    let other = index.subscribe_for(3, Class(0), Some("alice"));
+    assert_eq!(fill(&mut index, other).0, first, "nothing is left of those that went");
+}
+
+#[test]
+fn another_class_costs_no_parsing_and_keeps_filters_and_sizes() {
+    let mut index = Index::new(Limits::default());
+    let slot = subscriber(&mut index, 1, 0, "alice", &every_filter().collect::<Vec<_>>());
+    let (stats, held) = (index.stats(), index.stats().filter_parts);
+    for class in [3, 0, 7] {
+        index.reclass(slot, Class(class));
+        assert_eq!((index.stats(), index.stats().filter_parts), (stats, held));
+        assert_eq!(hits(&mut index, &event("a", "k", SECRET), |other| other == Class(class)), [1]);
+    }
+    index.unsubscribe(slot);
+    assert!(index.is_empty());
+}
