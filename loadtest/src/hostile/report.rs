@@ -117,7 +117,8 @@ impl Trial {
 
     /// How much longer events took, at p99 and at most, in microseconds.
     fn delay(&self) -> Option<[u64; 2]> {
-        let (without, with) = (self.without.as_ref()?.latency, self.with.as_ref()?.latency);
+        let latency = |half: &Option<Measured>| half.as_ref().map(|half| half.latency).filter(|found| found.count > 0);
+        let (without, with) = (latency(&self.without)?, latency(&self.with)?);
         Some([with.p99.saturating_sub(without.p99), with.max.saturating_sub(without.max)])
     }
 
@@ -136,7 +137,7 @@ impl Trial {
     fn row(&self, promise: Promise) -> Vec<String> {
         let dash = || "-".to_owned();
         let latency = |half: &Option<Measured>| {
-            half.as_ref().map_or_else(dash, |half| {
+            half.as_ref().filter(|half| half.latency.count > 0).map_or_else(dash, |half| {
                 let Quantiles { p50, p99, max, .. } = half.latency;
                 [p50, p99, max].map(millis).join(" / ")
             })
@@ -241,7 +242,8 @@ impl Report {
 
     fn chart(&self) -> Chart {
         let bar = |trial: &Trial| {
-            let value = float(trial.with.as_ref()?.latency.p99) / 1e3;
+            let with = trial.with.as_ref().filter(|with| with.latency.count > 0)?;
+            let value = float(with.latency.p99) / 1e3;
             Some(Bar::new(&trial.attack.name(), Spread { median: value, min: value, max: value }))
         };
         let bars = self.trials.iter().filter_map(bar).collect();
