@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use mio::{Interest, Token};
 
+use super::turn::Input;
 use super::{Conn, Driver, Ending};
 use crate::AUDIT;
 use crate::broker::PublishError;
@@ -43,15 +44,20 @@ impl Driver {
         if conn.0 as usize >= self.conns.len() {
             self.conns.resize_with(conn.0 as usize + 1, || None);
         }
-        let (now, created) = (Instant::now(), clock::now());
+        let (now, created, mut guard) = (self.listening.now(), clock::now(), Guard::new(encoding));
+        guard.keep(&early);
         self.conns[conn.0 as usize] = Some(Conn {
             link,
-            guard: Guard::new(encoding),
+            guard,
             identity,
             peer,
             created,
             seen: now,
             pinged: now,
+            input: Input::Idle,
+            kept: !early.is_empty(),
+            mark: self.next_number(),
+            command: None,
             ending: None,
             finished: false,
             _permit: permit,
@@ -59,8 +65,7 @@ impl Driver {
         self.parts.shard.fanout().set_encoding(conn, encoding);
         self.open += 1;
         self.welcome(conn);
-        self.heard(conn, &early);
-        self.readable(conn);
+        self.enqueue(conn);
     }
 
     fn welcome(&mut self, conn: ConnId) {
