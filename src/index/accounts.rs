@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn many_subscribers_of_one_owner_who_ask_little_are_all_served() {
         let work = Work { event: 10_000_000, second: 200_000_000, owner: 400_000_000 };
-        let mut accounts = accounts(work, &[1; 10_000]);
+        let mut accounts = accounts(work, &vec![1; 10_000]);
         for subscriber in 0..10_000 {
             let left = accounts.open(subscriber).unwrap_or_else(|| panic!("{subscriber} is refused"));
             accounts.close(subscriber, left - 100, true);
