@@ -3,12 +3,15 @@
 //! A module of its own at the bottom, because settings, roles, the query of a websocket, outboxes and metrics all speak of
 //! the same three words. How each is carried out is in [`crate::fanout::outbox`].
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
+use serde::Serialize;
 use thiserror::Error;
 
 /// An overflow policy; ordered by how much of the stream a connection keeps, least first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Overflow {
     /// The connection is closed with code 1013 and the reason.
     #[default]
@@ -25,6 +28,27 @@ pub enum Overflow {
 pub struct OverflowError {
     /// The word, cut to 64 characters.
     text: String,
+}
+
+/// What the roles of somebody say of its websockets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RolePolicies {
+    /// The policy if the websocket asks for none; nothing to leave it to the settings.
+    pub policy: Option<Overflow>,
+    /// Those that it may ask for besides; nothing to leave it to the settings.
+    pub askable: Option<BTreeSet<Overflow>>,
+}
+
+impl RolePolicies {
+    /// Those of several roles: the policy that keeps most of the stream, and whatever one of them lets ask for.
+    #[must_use]
+    pub fn or_more(self, other: Self) -> Self {
+        let askable = match (self.askable, other.askable) {
+            (Some(one), Some(other)) => Some(&one | &other),
+            (one, other) => one.or(other),
+        };
+        Self { policy: self.policy.max(other.policy), askable }
+    }
 }
 
 impl Overflow {
@@ -53,6 +77,23 @@ impl FromStr for Overflow {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_several_roles_say_adds_up() {
+        use Overflow::{Conflate, Disconnect, DropOldest};
+        let role = |policy, askable: Option<&[Overflow]>| RolePolicies {
+            policy,
+            askable: askable.map(|askable| askable.iter().copied().collect()),
+        };
+        let roles = [
+            role(None, None),
+            role(Some(DropOldest), Some(&[])),
+            role(Some(Disconnect), Some(&[Disconnect])),
+            role(None, Some(&[Conflate])),
+        ];
+        let all = roles.into_iter().reduce(RolePolicies::or_more).unwrap();
+        assert_eq!(all, role(Some(DropOldest), Some(&[Disconnect, Conflate])));
+    }
 
     #[test]
     fn every_policy_is_found_by_its_name_and_an_unknown_word_is_told_all_of_them() {

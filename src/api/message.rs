@@ -29,7 +29,8 @@ fn host<B>(request: &Request<B>) -> Result<(), ApiError> {
 }
 
 fn is_host(text: &str) -> bool {
-    let Ok(authority) = text.parse::<Authority>() else { return false };
+    // A comma may stand in a name, but here it is two headers that somebody has joined.
+    let Some(authority) = text.parse::<Authority>().ok().filter(|_| !text.contains(',')) else { return false };
     let port = text.strip_prefix(authority.host()).unwrap_or("@");
     let is_port =
         |digits: &str| digits.is_empty() || digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok();

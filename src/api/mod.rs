@@ -133,6 +133,8 @@ pub struct ApiParts {
     pub connection_events: bool,
     /// What happens to a websocket that does not follow, if neither its query nor a role says.
     pub overflow: Overflow,
+    /// What it may ask for by its query besides.
+    pub query_overflow: Vec<Overflow>,
     /// Whether an offer of permessage-deflate is taken.
     pub deflate: bool,
     /// Bounds of requests.

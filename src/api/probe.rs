@@ -1,8 +1,9 @@
 //! `/metrics`, `/healthz` and `/readyz`, in plain HTTP on a listener of their own, without credentials.
 //!
 //! `/healthz` says that the process answers; `/readyz` that it takes connections and that events come in: 503 as soon as it
-//! drains, so that balancers look elsewhere before anybody is disconnected, and while none of the upstream endpoints
-//! is connected, if there are any. Its body tells which are, whether NATS is there, and whether the endpoint tells
+//! drains, so that balancers look elsewhere before anybody is disconnected, while none of the upstream endpoints
+//! is connected, if there are any, and while a shard's thread is stuck in its turn
+//! ([`STALL`](crate::metrics::STALL)). Its body tells which are, whether NATS is there, and whether the endpoint tells
 //! its users; without NATS the node goes on alone, and without the users those who are connected do, so it stays
 //! ready. It also tells of files whose last change is not in force, since somebody who was removed may be in still.
 
@@ -21,7 +22,7 @@ use crate::endpoint::events::{Health, Report};
 use crate::endpoint::identity;
 use crate::endpoint::identity::Delegation;
 use crate::files::Refusal;
-use crate::metrics::WatchedFile;
+use crate::metrics::{Metrics, WatchedFile};
 use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
 use crate::transport::tls::LiveTls;
@@ -77,6 +78,7 @@ struct NotInForce {
 struct Readiness {
     ready: bool,
     draining: bool,
+    shards: Shards,
     upstreams: Vec<Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nats: Option<cluster::Report>,
@@ -84,6 +86,22 @@ struct Readiness {
     identity: Option<identity::Report>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     not_in_force: Vec<NotInForce>,
+}
+
+/// What is said of the shards.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Shards {
+    /// How many are in a turn that has taken longer than [`STALL`](crate::metrics::STALL) already.
+    stalled: usize,
+    /// The longest turn of the last minute, one that is still on included.
+    longest_turn_milliseconds: u128,
+}
+
+impl Shards {
+    fn of(metrics: &Metrics) -> Self {
+        Self { stalled: metrics.stalled_shards(), longest_turn_milliseconds: metrics.longest_turn().as_millis() }
+    }
 }
 
 impl Probe {
@@ -113,7 +131,9 @@ impl Probe {
         });
         let not_in_force = not_in_force.collect();
         let identity = self.delegation.as_ref().map(|delegation| delegation.report());
-        let readiness = Readiness { ready: fed && !draining, draining, upstreams, nats, identity, not_in_force };
+        let shards = Shards::of(self.broker.metrics());
+        let ready = fed && !draining && shards.stalled == 0;
+        let readiness = Readiness { ready, draining, shards, upstreams, nats, identity, not_in_force };
         let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let body = serde_json::to_vec(&readiness).expect("texts and flags are always written");
         answer::json(status, body)

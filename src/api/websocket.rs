@@ -81,11 +81,24 @@ impl Api {
         self.broker.resolve(since, &text, clock::now()).map(Some).map_err(bad)
     }
 
-    /// What happens to this websocket if it does not follow: as its query says, else its roles, else the settings.
+    /// What happens to this websocket if it does not follow: as its query says, if it may, else its roles, else the settings.
     fn overflow(&self, query: Option<&str>, identity: &Identity) -> Result<Overflow, ApiError> {
-        if let Some(asked) = query::value(query, "overflow") {
-            return asked.parse().map_err(|error: OverflowError| ApiError::Bad(error.to_string()));
+        let roles = self.authority.overflow(identity);
+        let own = roles.policy.unwrap_or(self.overflow);
+        let Some(asked) = query::value(query, "overflow") else { return Ok(own) };
+        let asked = asked.parse().map_err(|error: OverflowError| ApiError::Bad(error.to_string()))?;
+        let may_ask = |policy| {
+            policy == own
+                || match &roles.askable {
+                    Some(askable) => askable.contains(&policy),
+                    None => self.query_overflow.contains(&policy),
+                }
+        };
+        if may_ask(asked) {
+            return Ok(asked);
         }
-        Ok(self.authority.overflow(identity).unwrap_or(self.overflow))
+        let allowed = Overflow::ALL.into_iter().filter(|&policy| may_ask(policy)).map(Overflow::name);
+        let allowed = allowed.collect::<Vec<_>>().join(", ");
+        Err(ApiError::Bad(format!("overflow={} may not be asked for here: {allowed} may", asked.name())))
     }
 }

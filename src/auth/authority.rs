@@ -28,7 +28,7 @@ use super::store::file::{Directory, Lock};
 use super::store::{DEFAULT_PASSWORD, DEFAULT_USER, Store, StoreError};
 use crate::clock;
 use crate::files::{Marks, Refusal};
-use crate::overflow::Overflow;
+use crate::overflow::RolePolicies;
 
 /// A file that rights are decided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,9 +271,8 @@ impl Authority {
         }
     }
 
-    /// What happens to a websocket of this caller that does not follow, if one of its roles says: where they differ,
-    /// the policy that keeps the most of the stream.
-    pub fn overflow(&self, caller: &Identity) -> Option<Overflow> {
+    /// What the roles of this caller say of its websockets that do not follow.
+    pub fn overflow(&self, caller: &Identity) -> RolePolicies {
         let state = self.state.load();
         match &caller.subject {
             Subject::Account(holder) => state.overflow_of(self.accounts.load().roles_of(holder)),

@@ -17,7 +17,7 @@ use super::keys::{KeyRing, Stamp};
 use super::limits::RoleLimits;
 use super::password::PasswordHash;
 use super::store::{Store, TenantRow, User};
-use crate::overflow::Overflow;
+use crate::overflow::RolePolicies;
 
 /// How many compiled rights are remembered per version.
 const MEMO_ENTRIES: usize = 65_536;
@@ -125,21 +125,23 @@ impl State {
         Ok(access)
     }
 
-    /// The overflow policy that the roles of somebody name.
-    pub(super) fn overflow(&self, subject: &Subject) -> Option<Overflow> {
+    /// What the roles of somebody say of websockets that do not follow.
+    pub(super) fn overflow(&self, subject: &Subject) -> RolePolicies {
         match subject {
-            Subject::User(name) => {
-                let known = self.users.get(name.as_ref())?;
-                self.overflow_of(&self.classes[known.class].roles)
-            }
+            Subject::User(name) => match self.users.get(name.as_ref()) {
+                Some(known) => self.overflow_of(&self.classes[known.class].roles),
+                None => RolePolicies::default(),
+            },
             Subject::External { roles, .. } => self.overflow_of(roles.iter()),
-            Subject::Runner(_) | Subject::Plugin(_) | Subject::Account(_) => None,
+            Subject::Runner(_) | Subject::Plugin(_) | Subject::Account(_) => RolePolicies::default(),
         }
     }
 
-    /// The one that roles with these names say; the one that keeps most if they differ.
-    pub(super) fn overflow_of<'r>(&self, roles: impl IntoIterator<Item = &'r String>) -> Option<Overflow> {
-        roles.into_iter().filter_map(|role| self.store.roles().get(role)?.overflow).max()
+    /// What roles with these names say together.
+    pub(super) fn overflow_of<'r>(&self, roles: impl IntoIterator<Item = &'r String>) -> RolePolicies {
+        let known = roles.into_iter().filter_map(|role| self.store.roles().get(role));
+        let policies = known.map(|role| RolePolicies { policy: role.overflow, askable: role.query_overflow.clone() });
+        policies.reduce(RolePolicies::or_more).unwrap_or_default()
     }
 
     fn base(&self, subject: &Subject) -> Result<Base, RevokedError> {

@@ -117,6 +117,11 @@ impl Inbox {
         Some(batch)
     }
 
+    /// Events that wait.
+    pub fn waiting(&self) -> usize {
+        self.gauge.events.load(Ordering::Acquire)
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()

@@ -96,6 +96,7 @@ kinds! {
     Mode -> AuthMode, "`auto`, `local`, `upstream` or `both`", ["string"], AuthMode::from_name;
     Format -> LogFormat, "`text` or `json`", ["string"], LogFormat::from_name;
     Policy -> Overflow, "`disconnect`, `drop-oldest` or `conflate`", ["string"], number;
+    Policies -> Vec<Overflow>, "a list of policies such as `disconnect,drop-oldest`", ["array", "string"], list;
     Level -> String, "a level such as `info`, or directives such as `warn,hydrant=debug`", ["string"], level;
     Demo -> Option<u32>, "a number of machines from 1 to 1000000, `true` for 200, or `off`",
         ["integer", "boolean", "string"], demo;

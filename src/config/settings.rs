@@ -154,6 +154,9 @@ table! {
         /// oldest events and says how many, `conflate` keeps the latest update of each object. A role, or the query of the
         /// websocket, can choose another.
         overflow: Overflow as Policy = "disconnect";
+        /// Policies that a websocket may choose by its query (`?overflow=`) besides the one that it has without; a role can say
+        /// other ones. Empty: none.
+        query_overflow: Vec<Overflow> as Policies = "disconnect,drop-oldest,conflate";
         /// For so long an event may wait for one connection whose policy is `disconnect`; then it is closed with 1013.
         age: Option<Duration> as SpanOrOff = "2m";
     }

@@ -284,23 +284,28 @@ impl Shard {
         self.close(conn, Close::SlowConsumer { events: depth.events, bytes: depth.bytes });
     }
 
-    /// Sheds the largest outboxes as long as the budget is exceeded, by their policies. An outbox less than half as large as
-    /// the largest of all shards is left alone: it is not the cause, and it may be a reader that follows.
+    /// Sheds the largest outboxes as long as the budget is exceeded, by their policies, as many as a turn allows. An outbox less
+    /// than half as large as the largest of all shards is left alone: it is not the cause, and it may be a reader that follows.
     pub fn keep_budget(&mut self, budget: &Budget, number: usize) {
         self.settle(budget);
-        if !budget.is_exceeded() {
+        // What was shed before counts until it is let go.
+        if !budget.is_exceeded() || self.fanout.has_waste() {
             return;
         }
-        let by_size = self.fanout.by_size();
-        let largest = budget.note_largest(number, by_size.first().map_or(0, |&(bytes, _)| bytes));
-        for (bytes, conn) in by_size {
-            if !budget.is_exceeded() || 2 * bytes < largest {
+        let mut by_size = self.fanout.by_size();
+        let largest = budget.note_largest(number, by_size.peek().map_or(0, |&(bytes, _)| bytes));
+        while let Some((bytes, conn)) = by_size.pop() {
+            if 2 * bytes < largest {
                 break;
             }
             if !self.fanout.shrink(conn) {
                 self.shed(conn);
             }
+            let swept = self.fanout.sweep();
             self.settle(budget);
+            if !budget.is_exceeded() || !swept || !self.fanout.may_shed() {
+                break;
+            }
         }
     }
 
@@ -333,6 +338,11 @@ impl Shard {
     /// The connections for which a close frame was queued since the last call.
     pub fn take_closing(&mut self) -> Vec<(ConnId, Close)> {
         std::mem::take(&mut self.closing)
+    }
+
+    /// The number of the next event that is published.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// How many registrations a connection has.

@@ -5,7 +5,7 @@
 //! caller is told ([`Overdrawn`]) and takes the subscriber out.
 //!
 //! Contract: pure; the caller says which second it is. Opening and closing an account touches nothing else: units are taken from
-//! the owner's account in portions, some sixteen a second. An event may take up to its own bound more than the second had left.
+//! the owner's account in small portions. An event may take up to its own bound more than the second had left.
 
 /// What filters may cost, in units of about a nanosecond. What is 4 billion or more for an event, or 30 billion or more for a
 /// second, is without bound.
@@ -41,8 +41,11 @@ pub enum Overdrawn {
     Owner,
 }
 
-/// Parts of a second's units that are taken from the owner's account at a time.
+/// Portions of a second's units, at least: what a subscriber takes from its owner's account at a time.
 const PORTIONS: u64 = 16;
+
+/// Portions of an owner's second, at least: so many subscribers of one owner can each have one that they hardly use.
+const OWNER_PORTIONS: u64 = 1 << 16;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Account {
@@ -77,6 +80,8 @@ pub(super) struct Accounts {
     event_units: u32,
     /// Units of a portion.
     portion: i32,
+    /// Portions of a subscriber's second.
+    portions: u64,
     by_subscriber: Vec<Account>,
     by_owner: Vec<Owner>,
     second: u32,
@@ -89,8 +94,10 @@ impl Accounts {
     pub(super) fn new(work: Work) -> Self {
         let (by_subscriber, by_owner, overdrawn) = (Vec::new(), Vec::new(), Vec::new());
         let event_units = u32::try_from(work.event).unwrap_or(u32::MAX);
-        let portion = i32::try_from((work.second / PORTIONS).max(1)).unwrap_or(i32::MAX);
-        Self { work, event_units, portion, by_subscriber, by_owner, second: 1, event: 0, overdrawn }
+        let portion = (work.second / PORTIONS).min(work.owner / OWNER_PORTIONS).max(1);
+        let portion = i32::try_from(portion).unwrap_or(i32::MAX);
+        let portions = if work.second == u64::MAX { u64::MAX } else { work.second / u64::from(portion.unsigned_abs()) };
+        Self { work, event_units, portion, portions, by_subscriber, by_owner, second: 1, event: 0, overdrawn }
     }
 
     /// A new account, of one of an owner's subscribers.
@@ -143,7 +150,7 @@ impl Accounts {
         }
         let mut overdrawn = None;
         while account.portion <= 0 && overdrawn.is_none() {
-            if u64::from(account.taken) >= PORTIONS && self.portion < i32::MAX {
+            if u64::from(account.taken) >= self.portions {
                 overdrawn = Some(Overdrawn::Second);
             } else if owner.left == 0 {
                 overdrawn = Some(Overdrawn::Owner);
@@ -239,6 +246,18 @@ mod tests {
             assert_eq!(affords(&mut accounts, 0, 100), 160);
             assert_eq!(accounts.take_overdrawn(), Some((0, Overdrawn::Second)));
         }
+    }
+
+    /// A fleet's runners may all be one principal; each of them costs little.
+    #[test]
+    fn many_subscribers_of_one_owner_who_ask_little_are_all_served() {
+        let work = Work { event: 10_000_000, second: 200_000_000, owner: 400_000_000 };
+        let mut accounts = accounts(work, &vec![1; 10_000]);
+        for subscriber in 0..10_000 {
+            let left = accounts.open(subscriber).unwrap_or_else(|| panic!("{subscriber} is refused"));
+            accounts.close(subscriber, left - 100, true);
+        }
+        assert_eq!(accounts.take_overdrawn(), None);
     }
 
     #[test]

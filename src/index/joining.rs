@@ -18,21 +18,24 @@ impl<S: Copy> Index<S> {
         for kind in spec.kind.iter() {
             for action in spec.action.iter() {
                 for key in spec.key.iter() {
-                    let place = self.place(kind, action, key);
-                    memberships.push(self.insert(slot, GroupKey { place, filter, class }));
+                    for place in self.places(kind, action, key).into_iter().flatten() {
+                        memberships.push(self.insert(slot, GroupKey { place, filter, class }));
+                    }
                 }
             }
         }
         Registration::new(memberships, filter.map(|filter| (filter, filter_bytes)))
     }
 
-    fn place(&mut self, kind: Option<&str>, action: Option<&str>, key: Option<&str>) -> Place {
+    /// Where a combination is looked for. A special type is found by the owner of jobs, and by its own name as any other is.
+    fn places(&mut self, kind: Option<&str>, action: Option<&str>, key: Option<&str>) -> [Option<Place>; 2] {
         let mut acquire = |text: Option<&str>| text.map(|text| self.symbols.acquire(text));
-        match kind {
-            Some(MACHINE_JOBS) => Place::MachineJobs(acquire(action), acquire(key)),
-            Some(WORK_ORDER_JOBS) => Place::WorkOrderJobs(acquire(action), acquire(key)),
-            _ => Place::Event(acquire(kind), acquire(action), acquire(key)),
-        }
+        let owners = match kind {
+            Some(MACHINE_JOBS) => Some(Place::MachineJobs(acquire(action), acquire(key))),
+            Some(WORK_ORDER_JOBS) => Some(Place::WorkOrderJobs(acquire(action), acquire(key))),
+            _ => None,
+        };
+        [owners, Some(Place::Event(acquire(kind), acquire(action), acquire(key)))]
     }
 
     fn insert(&mut self, slot: Slot, key: GroupKey) -> Membership {

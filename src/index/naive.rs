@@ -6,9 +6,8 @@ use crate::event::Event;
 
 /// Whether a registration wants an event, read straight from the rules of the protocol.
 pub(super) fn wants(spec: &Spec, event: &Event) -> bool {
-    let named = |name: &str| matches!(&spec.kind, super::Field::Of(names) if names.iter().any(|other| other == name));
-    let special = |name: &str| name == MACHINE_JOBS || name == WORK_ORDER_JOBS;
-    let by_key = spec.kind.matches(event.kind()) && (!special(event.kind()) || spec.kind == super::Field::Any);
+    let named = |name: &str| spec.kind.iter().flatten().any(|other| other == name);
+    let by_key = spec.kind.matches(event.kind());
     let owner = |owner: Option<&str>| owner.is_some_and(|owner| spec.key.matches(owner));
     spec.action.matches(event.action())
         && spec.filter.as_ref().is_none_or(|filter| is_true(filter, event))

@@ -33,6 +33,8 @@ pub enum SpecError {
 pub enum Field {
     /// `*`
     Any,
+    /// `*` as a type, and besides these special types, which `*` does not include.
+    AnyAnd(Vec<String>),
     /// One of these, without duplicates, in the order of the text.
     Of(Vec<String>),
 }
@@ -42,14 +44,20 @@ impl Field {
     pub fn branches(&self) -> usize {
         match self {
             Self::Any => 1,
+            Self::AnyAnd(names) => 1 + names.len(),
             Self::Of(names) => names.len(),
         }
+    }
+
+    /// How many of the names are special types, each of which has a branch of its own besides that of its name.
+    fn specials(&self) -> usize {
+        self.iter().flatten().filter(|name| is_special(name)).count()
     }
 
     /// Whether the field matches `text`.
     pub fn matches(&self, text: &str) -> bool {
         match self {
-            Self::Any => true,
+            Self::Any | Self::AnyAnd(_) => true,
             Self::Of(names) => names.iter().any(|name| name == text),
         }
     }
@@ -58,6 +66,7 @@ impl Field {
     pub fn iter(&self) -> impl Iterator<Item = Option<&str>> {
         let (any, names) = match self {
             Self::Any => (Some(None), [].as_slice()),
+            Self::AnyAnd(names) => (Some(None), names.as_slice()),
             Self::Of(names) => (None, names.as_slice()),
         };
         any.into_iter().chain(names.iter().map(|name| Some(name.as_str())))
@@ -83,6 +92,11 @@ pub const MACHINE_JOBS: &str = "machine_jobs";
 /// The special type that matches jobs by their `WorkOrder`.
 pub const WORK_ORDER_JOBS: &str = "work_order_jobs";
 
+/// Whether a type is one of those two.
+fn is_special(kind: &str) -> bool {
+    matches!(kind, MACHINE_JOBS | WORK_ORDER_JOBS)
+}
+
 impl Spec {
     /// Reads a registration; `text` is trimmed already.
     ///
@@ -98,12 +112,13 @@ impl Spec {
             });
         };
         let (key, filter) = key_of(rest, text.len() - rest.len(), limits)?;
-        Ok(Self { kind: field(kind), action: field(action), key: field(key), filter })
+        Ok(Self { kind: types(kind), action: field(action), key: field(key), filter })
     }
 
     /// How many (type, action, key) combinations the lists make; saturates.
     pub fn combinations(&self) -> usize {
-        self.kind.branches().saturating_mul(self.action.branches()).saturating_mul(self.key.branches())
+        let types = self.kind.branches() + self.kind.specials();
+        types.saturating_mul(self.action.branches()).saturating_mul(self.key.branches())
     }
 }
 
@@ -116,6 +131,16 @@ fn key_of<'t>(rest: &'t str, offset: usize, limits: &Limits) -> Result<(&'t str,
         Err(error) if text.contains('(') => Err(SpecError::Filter { offset: offset + key.len() + 1, error }),
         Err(_) => Ok((rest, None)),
     }
+}
+
+/// The types: a bare `*` does not include the special ones, so those that stand beside it stay.
+fn types(text: &str) -> Field {
+    let Field::Any = field(text) else { return field(text) };
+    let mut specials: Vec<String> =
+        text.split(',').map(|name| unescape(name).trim().to_owned()).filter(|name| is_special(name)).collect();
+    specials.sort_unstable();
+    specials.dedup();
+    if specials.is_empty() { Field::Any } else { Field::AnyAnd(specials) }
 }
 
 fn field(text: &str) -> Field {
@@ -171,6 +196,9 @@ mod tests {
         assert_eq!(spec.combinations(), 6);
         assert_eq!(parse("a,*.b.").unwrap().kind, Field::Any);
         assert_eq!(parse("a.b.").unwrap().key, of(&[""]));
+        let jobs = parse("machine_jobs,*,a,machine_jobs.b.c").unwrap();
+        assert_eq!((jobs.combinations(), jobs.kind), (3, Field::AnyAnd(vec!["machine_jobs".to_owned()])));
+        assert_eq!(parse("a.machine_jobs,*.c").unwrap().action, Field::Any);
         assert_eq!(parse(r"a.b.\3").unwrap().key, of(&["*"]));
     }
 

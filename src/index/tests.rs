@@ -51,6 +51,46 @@ fn golden_registrations() {
     assert_eq!(checked, 208);
 }
 
+/// `docs/protocol.md`, "SPEC": both hold where a list has both, and an event of such a type is one like any other.
+#[test]
+fn special_types_stand_beside_the_wildcard_and_are_types_too() {
+    let mut index = Index::new(Limits::default());
+    for (id, spec) in [(1, "machine_jobs,*.*.m"), (2, "*.*.m"), (3, "machine_jobs.*.m"), (4, "work_order_jobs.*.m")] {
+        let slot = index.subscribe(id, Class(0));
+        index.register(slot, spec).unwrap();
+    }
+    for (kind, key, owner, expected) in [
+        ("jobs", "j", "m", &[1, 3][..]),
+        ("jobs", "m", "other", &[1, 2]),
+        ("machines", "m", "", &[1, 2]),
+        ("machine_jobs", "m", "", &[1, 2, 3]),
+        ("machine_jobs", "j", "m", &[]),
+        ("work_order_jobs", "m", "", &[1, 2, 4]),
+    ] {
+        let found = hits(&mut index, &event(kind, "update", key, &format!("{{\"Machine\":\"{owner}\"}}")));
+        assert_eq!(found, expected, "{kind} {key} of {owner}");
+    }
+}
+
+/// RackN's event router names the event itself in its filters.
+#[test]
+fn event_names_the_event_itself_unless_the_object_has_such_a_field() {
+    for (filter, object, expected) in [
+        ("event.Key=Eq(k)", r#"{"Key":"other"}"#, true),
+        ("event.Object.Key=Eq(other)", r#"{"Key":"other"}"#, true),
+        ("event.Key=Eq(k)", r#"{"event":{"Key":"x"}}"#, false),
+        ("event.Key=Eq(x)", r#"{"event":{"Key":"x"}}"#, true),
+        ("event=Exists()", "{}", false),
+        ("event.Stage=Exists()", r#"{"Stage":1}"#, false),
+    ] {
+        let mut index = Index::new(Limits::default());
+        let slot = index.subscribe(7, Class(0));
+        index.register(slot, &format!("*.*.*.{filter}")).unwrap();
+        let found = !hits(&mut index, &event("a", "b", "k", object)).is_empty();
+        assert_eq!(found, expected, "{filter} of {object}");
+    }
+}
+
 #[test]
 fn bad_registrations_are_refused() {
     for row in json::elements(include_str!("../../tests/data/invalid.json")) {

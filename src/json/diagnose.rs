@@ -109,7 +109,7 @@ pub(super) fn diagnose(text: &str) -> Option<Finding> {
     let mut walk = Walk { text, bytes: text.as_bytes(), at: 0, open: Vec::new(), element: None };
     let fault = walk.run().err()?;
     // An array that does not end is no fault of its last element.
-    let is_arrays = matches!(fault, Fault::Ends(_)) && walk.open == [b'['];
+    let is_arrays = fault == Fault::Ends("an array") && walk.open == [b'['];
     Some(Finding { offset: walk.at, fault, element: walk.element.filter(|_| !is_arrays) })
 }
 

@@ -16,13 +16,15 @@ mod nats;
 mod process;
 mod proxy;
 mod shard;
+mod turns;
 mod upstream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 pub use identity::{IdentityMetrics, IdentityTrouble, IdentityVerdict};
 pub use labels::{Limit, Outcome, Rejection, Reload, Source};
@@ -30,6 +32,7 @@ pub use logins::{LoginMetrics, WatchedFile};
 pub use nats::NatsMetrics;
 pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
+pub use turns::{LONG_TURN, STALL};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 
 use crate::event;
@@ -64,6 +67,8 @@ pub struct Metrics {
     serialisations: IntCounterVec,
     deliveries: Deliveries,
     loads: Loads,
+    longest_turn: Gauge,
+    long_turns: IntCounter,
     inbox_events: IntGauge,
     predicate_evaluations: IntCounter,
     field_lookups: IntCounter,
@@ -126,6 +131,12 @@ impl Metrics {
             ),
             deliveries: Deliveries::declare(&declare, &serialisations),
             loads: Loads::declare(&declare),
+            longest_turn: declare.seconds(
+                "hydrant_shard_turn_seconds_max",
+                "Longest turn of a shard's thread in the last minute, one that is still on included",
+            ),
+            long_turns: declare
+                .counter("hydrant_shard_long_turns_total", "Turns of a shard's thread that took longer than 50 ms"),
             serialisations,
             inbox_events: declare.gauge("hydrant_inbox_events", "Events waiting for the slowest shard"),
             predicate_evaluations: declare.counter(
@@ -224,9 +235,25 @@ impl Metrics {
 
     /// The handle of the shard with this number.
     pub fn shard(self: &Arc<Self>, number: usize) -> ShardMetrics {
-        let peaks = Arc::new(Peaks::default());
+        self.shard_since(number, Instant::now())
+    }
+
+    fn shard_since(self: &Arc<Self>, number: usize, epoch: Instant) -> ShardMetrics {
+        let peaks = Arc::new(Peaks::new(epoch));
         self.shards.lock().push(Arc::clone(&peaks));
         ShardMetrics::new(Arc::clone(self), peaks, number)
+    }
+
+    /// How many shards are in a turn that takes longer than [`STALL`] already.
+    pub fn stalled_shards(&self) -> usize {
+        let now = Instant::now();
+        self.shards.lock().iter().filter(|peaks| peaks.turns.running(now) > STALL).count()
+    }
+
+    /// The longest turn of a shard's thread in the last minute, one that is still on included.
+    pub fn longest_turn(&self) -> Duration {
+        let now = Instant::now();
+        self.shards.lock().iter().map(|peaks| peaks.turns.longest(now)).max().unwrap_or_default()
     }
 
     /// All metrics in the Prometheus text format. `inbox_events` is what waits for the slowest shard.
@@ -237,6 +264,7 @@ impl Metrics {
         self.deliveries.queue_events_max.set(signed(largest(|peaks| &peaks.events)));
         self.deliveries.queue_bytes_max.set(signed(largest(|peaks| &peaks.bytes)));
         self.deliveries.queue_age.set(seconds(largest(|peaks| &peaks.age_us)));
+        self.longest_turn.set(self.longest_turn().as_secs_f64());
         self.inbox_events.set(signed(inbox_events as u64));
         let plain = self.serialisations.with_label_values(&["plain"]);
         plain.inc_by(event::serialisations().saturating_sub(plain.get()));
@@ -296,6 +324,25 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_shard_that_is_stuck_shows_while_it_is() {
+        let metrics = Arc::new(Metrics::new());
+        let long = 3 * STALL;
+        // The clock of a machine that has just begun cannot go back so far.
+        let Some(begun) = Instant::now().checked_sub(long) else { return };
+        let (stuck, idle) = (metrics.shard_since(0, begun), metrics.shard(1));
+        idle.begin_turn(Instant::now());
+        idle.turn(0, LONG_TURN);
+        assert_eq!((metrics.stalled_shards(), metrics.longest_turn()), (0, LONG_TURN));
+        stuck.begin_turn(begun);
+        assert_eq!(metrics.stalled_shards(), 1);
+        assert!(metrics.longest_turn() + STALL > long);
+        assert!(metrics.render(0).contains("hydrant_shard_turn_seconds_max 3."), "it shows while it lasts");
+        stuck.turn(0, 4 * long);
+        assert_eq!((metrics.stalled_shards(), metrics.longest_turn()), (0, 4 * long));
+        assert!(metrics.render(0).contains("hydrant_shard_long_turns_total 1\n"));
     }
 
     #[test]

@@ -2,20 +2,29 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::{Counter, CounterVec, IntCounter, IntCounterVec, IntGauge};
 
 use super::declare::Declare;
+use super::turns::{LONG_TURN, Turns};
 use super::{Metrics, signed};
 use crate::stats::{Counts, Depth};
 
 /// What a shard last saw; the largest of all shards is shown.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Peaks {
+    pub(super) turns: Turns,
     pub(super) events: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) age_us: AtomicU64,
+}
+
+impl Peaks {
+    pub(super) fn new(epoch: Instant) -> Self {
+        let [events, bytes, age_us] = [const { AtomicU64::new(0) }; 3];
+        Self { turns: Turns::new(epoch), events, bytes, age_us }
+    }
 }
 
 /// One shard's way to the metrics. Owned by the shard's thread.
@@ -138,8 +147,17 @@ impl ShardMetrics {
         self.metrics.filter_work.inc_by(cost.work);
     }
 
-    /// Counts a turn in which so many events were matched.
+    /// A turn begins.
+    pub fn begin_turn(&self, now: Instant) {
+        self.peaks.turns.begin(now);
+    }
+
+    /// The turn is over; so many events were matched.
     pub fn turn(&self, events: usize, busy: Duration) {
+        self.peaks.turns.end(busy);
+        if busy > LONG_TURN {
+            self.metrics.long_turns.inc();
+        }
         self.load.events.inc_by(events as u64);
         self.load.turns.inc();
         self.load.busy.inc_by(busy.as_secs_f64());

@@ -251,6 +251,7 @@ fn api(
         connection_events: settings.connection_events,
         deflate: settings.deflate.mode == DeflateMode::On,
         overflow: settings.outbox.overflow,
+        query_overflow: settings.outbox.query_overflow.clone(),
         limits: api_limits(settings),
         about: about(id, addresses, settings),
         upstream,

@@ -1,4 +1,5 @@
-//! Websocket frames as a server writes them (RFC 6455, section 5.2): unfragmented and unmasked.
+//! Websocket frames as a server writes them (RFC 6455, section 5.2): unfragmented and unmasked; and, for what it takes as a message of a
+//! client's, as one that a client writes.
 //!
 //! Every byte that goes to a client's socket is made here or in [`crate::event`], once; the connections only write
 //! ready bytes. Pure functions, no state.
@@ -27,6 +28,9 @@ const FIN_TEXT_DEFLATED: u8 = 0xC1;
 const FIN_CLOSE: u8 = 0x88;
 const FIN_PONG: u8 = 0x8A;
 
+/// With the length of a frame that a client sent.
+const MASKED: u8 = 0x80;
+
 /// Writes the header of a text frame into the front of `header` and returns its length in bytes.
 pub fn text_header(payload: usize, encoding: Encoding, header: &mut [u8; HEADER_ROOM]) -> usize {
     header[0] = match encoding {
@@ -49,6 +53,14 @@ pub fn text_header(payload: usize, encoding: Encoding, header: &mut [u8; HEADER_
             10
         }
     }
+}
+
+/// A short text message as a client writes it, with a mask of zeros.
+pub fn from_client(text: &str) -> Vec<u8> {
+    let mut header = [0; HEADER_ROOM];
+    let length = text_header(text.len(), Encoding::Plain, &mut header);
+    header[1] |= MASKED;
+    [&header[..length], &[0; 4], text.as_bytes()].concat()
 }
 
 /// A pong with the payload of the ping that it answers, cut to what a control frame can hold.

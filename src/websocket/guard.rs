@@ -8,8 +8,12 @@
 //! out as what they are.
 //!
 //! Contract: sans I/O. [`Guard::feed`] takes bytes as they come and hands out units: a control frame, or all frames of
-//! one message. Memory grows only with bytes received, never with a length announced; at most about twice the message limit
-//! is held, and nothing while no frame is under way. After an error the connection is to be closed; feeding goes on to fail.
+//! one message. Whoever takes them may stop at any unit and go on later: the bytes behind it are kept until then.
+//! Memory grows only with bytes received, never with a length announced; beside what was stopped at, at most about twice the
+//! message limit is held, and nothing while no frame is under way. After an error the connection is to be closed; feeding goes
+//! on to fail.
+
+use std::ops::ControlFlow;
 
 use thiserror::Error;
 
@@ -104,32 +108,49 @@ impl Guard {
         Self { encoding, ..Self::default() }
     }
 
-    /// Takes bytes in and calls `emit` with every unit that is complete. `limit` bounds the payload of a message, bytes.
+    /// Takes bytes in and calls `emit` with every unit that is complete, until it breaks off. `limit` bounds the payload of a
+    /// message, bytes. Returns whether `emit` broke off: feed again, with nothing or more bytes, to go on behind that unit.
     ///
     /// # Errors
     /// The first rule that the client broke; the units before it have been handed out.
-    pub fn feed(&mut self, input: &[u8], limit: usize, mut emit: impl FnMut(Unit<'_>)) -> Result<(), GuardError> {
+    pub fn feed(
+        &mut self,
+        input: &[u8],
+        limit: usize,
+        mut emit: impl FnMut(Unit<'_>) -> ControlFlow<()>,
+    ) -> Result<bool, GuardError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
         let partial =
             self.held.as_mut().map(|held| std::mem::take(&mut held.partial)).filter(|bytes| !bytes.is_empty());
         let result = match partial {
-            None => self.split(input, limit, &mut emit).map(|used| self.hold(input[used..].to_vec())),
+            None => self.split(input, limit, &mut emit).map(|(used, stopped)| {
+                self.hold(input[used..].to_vec());
+                stopped
+            }),
             Some(mut bytes) => {
                 bytes.extend_from_slice(input);
-                self.split(&bytes, limit, &mut emit).map(|used| {
+                self.split(&bytes, limit, &mut emit).map(|(used, stopped)| {
                     bytes.drain(..used);
                     self.hold(bytes);
+                    stopped
                 })
             }
         };
         self.held.take_if(|held| held.partial.is_empty() && held.message.is_empty());
-        self.failed = result.err();
+        self.failed = result.as_ref().err().copied();
         result
     }
 
-    /// Keeps the bytes of a frame that is not complete.
+    /// Keeps bytes for the next [`Guard::feed`].
+    pub fn keep(&mut self, input: &[u8]) {
+        if !input.is_empty() {
+            self.held.get_or_insert_default().partial.extend_from_slice(input);
+        }
+    }
+
+    /// Keeps the bytes of a frame that is not complete, or not handed out yet.
     fn hold(&mut self, partial: Vec<u8>) {
         if !partial.is_empty() {
             self.held.get_or_insert_default().partial = partial;
@@ -141,15 +162,22 @@ impl Guard {
         self.held.as_ref().is_some_and(|held| !held.message.is_empty())
     }
 
-    /// Hands out all complete frames and returns how many bytes they were.
-    fn split(&mut self, bytes: &[u8], limit: usize, emit: &mut impl FnMut(Unit<'_>)) -> Result<usize, GuardError> {
+    /// Hands out complete frames; returns how many bytes they were, and whether `emit` broke off.
+    fn split(
+        &mut self,
+        bytes: &[u8],
+        limit: usize,
+        emit: &mut impl FnMut(Unit<'_>) -> ControlFlow<()>,
+    ) -> Result<(usize, bool), GuardError> {
         let mut used = 0;
         while let Some(header) = self.header(&bytes[used..], limit)? {
             let Some(frame) = bytes.get(used..used + header.frame) else { break };
             used += header.frame;
-            self.take(&header, frame, limit, emit)?;
+            if self.take(&header, frame, limit, emit)?.is_break() {
+                return Ok((used, true));
+            }
         }
-        Ok(used)
+        Ok((used, false))
     }
 
     /// Reads and checks a header, as soon as there are enough bytes of it.
@@ -193,26 +221,26 @@ impl Guard {
         header: &Header,
         frame: &[u8],
         limit: usize,
-        emit: &mut impl FnMut(Unit<'_>),
-    ) -> Result<(), GuardError> {
+        emit: &mut impl FnMut(Unit<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, GuardError> {
         if header.opcode >= CLOSE {
-            emit(Unit::Control(frame));
-        } else if header.fin && !self.is_under_way() {
-            emit(Unit::message(frame));
-        } else {
-            let held = self.held.get_or_insert_default();
-            held.message.extend_from_slice(frame);
-            held.payload += header.payload;
-            // Headers count too: empty fragments without end would grow for ever.
-            if held.message.len() > 2 * limit + 1024 {
-                return Err(GuardError::TooBig);
-            }
-            if header.fin {
-                held.payload = 0;
-                emit(Unit::message(&std::mem::take(&mut held.message)));
-            }
+            return Ok(emit(Unit::Control(frame)));
         }
-        Ok(())
+        if header.fin && !self.is_under_way() {
+            return Ok(emit(Unit::message(frame)));
+        }
+        let held = self.held.get_or_insert_default();
+        held.message.extend_from_slice(frame);
+        held.payload += header.payload;
+        // Headers count too: empty fragments without end would grow for ever.
+        if held.message.len() > 2 * limit + 1024 {
+            return Err(GuardError::TooBig);
+        }
+        if !header.fin {
+            return Ok(ControlFlow::Continue(()));
+        }
+        held.payload = 0;
+        Ok(emit(Unit::message(&std::mem::take(&mut held.message))))
     }
 }
 
@@ -264,6 +292,7 @@ mod tests {
                     Unit::Control(bytes) => (true, bytes.to_vec()),
                     Unit::Message(bytes) | Unit::Deflated(bytes) => (false, bytes.to_vec()),
                 });
+                ControlFlow::Continue(())
             })?;
         }
         Ok(units)
@@ -288,6 +317,31 @@ mod tests {
     }
 
     #[test]
+    fn who_breaks_off_goes_on_behind_that_unit() {
+        let frames =
+            [frame(0x89, b"p"), frame(0x81, b"hello"), frame(0x01, b"he"), frame(0x80, b"llo"), frame(0x82, b"")];
+        let all = frames.concat();
+        let (cut, mut guard, mut found) = (all.len() - 3, Guard::default(), Vec::new());
+        let mut one = |unit: Unit<'_>| {
+            found.push(format!("{unit:?}"));
+            ControlFlow::Break(())
+        };
+        guard.keep(&all[..9]);
+        let mut calls = vec![guard.feed(&all[9..cut], LIMIT, &mut one)];
+        calls.extend((0..3).map(|_| guard.feed(&[], LIMIT, &mut one)));
+        calls.extend([&all[cut..], &[]].map(|rest| guard.feed(rest, LIMIT, &mut one)));
+        assert_eq!(calls, [true, true, true, false, true, false].map(Ok));
+        let mut expected = Vec::new();
+        let note = |unit: Unit<'_>| {
+            expected.push(format!("{unit:?}"));
+            ControlFlow::Continue(())
+        };
+        assert_eq!(Guard::default().feed(&all, LIMIT, note), Ok(false));
+        assert_eq!(found, expected);
+        assert!(guard.held.is_none(), "nothing is held at rest");
+    }
+
+    #[test]
     fn control_frames_pass_between_fragments() {
         let (a, ping, b) = (frame(0x01, b"he"), frame(0x89, b""), frame(0x80, b"llo"));
         let all = [a.clone(), ping.clone(), b.clone()].concat();
@@ -303,7 +357,11 @@ mod tests {
         let parts = [frame(0x41, b"a"), frame(0x00, b"b"), frame(0x80, b"c")];
         let [first, middle, last] = &parts;
         let all = [&whole, first, &frame(0x89, b"p"), middle, last, &frame(0x81, b"plain")].map(Vec::as_slice).concat();
-        guard.feed(&all, LIMIT, |unit| found.push(format!("{unit:?}"))).unwrap();
+        let mut note = |unit: Unit<'_>| {
+            found.push(format!("{unit:?}"));
+            ControlFlow::Continue(())
+        };
+        assert_eq!(guard.feed(&all, LIMIT, &mut note), Ok(false));
         let expected = [
             Unit::Deflated(&whole),
             Unit::Control(&frame(0x89, b"p")),
@@ -319,7 +377,7 @@ mod tests {
             ("RSV2", frame(0xA1, b"")),
             ("RSV3", frame(0xD1, b"")),
         ] {
-            let result = Guard::new(Encoding::Deflate).feed(&bytes, LIMIT, |_| ());
+            let result = Guard::new(Encoding::Deflate).feed(&bytes, LIMIT, |_| ControlFlow::Continue(()));
             assert_eq!(result, Err(GuardError::ReservedBit), "{what}");
         }
     }
@@ -352,10 +410,10 @@ mod tests {
     #[test]
     fn empty_fragments_do_not_grow_for_ever() {
         let mut guard = Guard::default();
-        let mut result = guard.feed(&frame(0x01, b""), LIMIT, |_| ());
+        let mut result = guard.feed(&frame(0x01, b""), LIMIT, |_| ControlFlow::Continue(()));
         let empty = frame(0x00, b"");
         for _ in 0..10_000 {
-            result = guard.feed(&empty, LIMIT, |_| ());
+            result = guard.feed(&empty, LIMIT, |_| ControlFlow::Continue(()));
         }
         assert_eq!(result, Err(GuardError::TooBig));
         assert!(held(&guard) < 3 * LIMIT + 2048);
@@ -366,7 +424,7 @@ mod tests {
         fn any_bytes_are_survived_within_bounds(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..30)) {
             let mut guard = Guard::default();
             for chunk in &chunks {
-                let _ = guard.feed(chunk, LIMIT, |_| ());
+                let _ = guard.feed(chunk, LIMIT, |_| ControlFlow::Continue(()));
                 prop_assert!(held(&guard) < 4 * LIMIT);
             }
         }

@@ -261,7 +261,6 @@ impl Attacks {
         self.add("expired", forger.with_claim("exp", now().as_second().into()));
         self.add("negative expiry", forger.with_claim("exp", (-1).into()));
         self.add("huge expiry", forger.with_claim("exp", json!(u64::MAX)));
-        self.add("expiry beyond all time", forger.with_claim("exp", json!(i64::MAX)));
         self.add("expiry as text", forger.with_claim("exp", "9999999999".into()));
         self.add("expiry as float", forger.with_claim("exp", json!(1e300)));
         self.add("expiry null", forger.with_claim("exp", Value::Null));

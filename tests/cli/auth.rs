@@ -69,17 +69,17 @@ fn a_user_from_the_cradle_to_the_grave() {
     let users = rows(&shell.ok("users list"));
     assert_eq!(users, ["NAME ROLES TENANT PASSWORD", "alice reader lab yes", "root superuser - yes"]);
     // Without claims a role keeps what it grants, and a new one grants nothing.
-    shell.ok("roles set bounded --limit connections=2,registrations=9 --overflow drop-oldest");
-    shell.ok("roles set guest --limit connections=1");
+    shell.ok("roles set bounded --limit connections=2,registrations=9 --overflow drop-oldest --query-overflow disconnect,conflate");
+    shell.ok("roles set guest --limit connections=1 --query-overflow");
     let roles = rows(&shell.ok("roles list"));
     let expected = [
-        "NAME CLAIM LIMITS OVERFLOW",
-        "superuser */*/* - -",
-        "bounded tasks/get/* connections=2,registrations=9 drop-oldest",
-        "guest - connections=1 -",
-        "reader machines/get,list/* - -",
-        "reader tasks/get/* - -",
-        "reader params/get/net/mtu - -",
+        "NAME CLAIM LIMITS OVERFLOW QUERY",
+        "superuser */*/* - - -",
+        "bounded tasks/get/* connections=2,registrations=9 drop-oldest disconnect,conflate",
+        "guest - connections=1 - none",
+        "reader machines/get,list/* - - -",
+        "reader tasks/get/* - - -",
+        "reader params/get/net/mtu - - -",
     ];
     assert_eq!(roles, expected);
     let tenants = rows(&shell.ok("tenants list"));
@@ -214,7 +214,7 @@ fn a_change_names_its_file_and_a_directory_without_a_server() {
     }
     std::fs::write(shell.dir.path().join("id"), "00:11").unwrap();
     for line in
-        ["users roles alice reader", "users passwd alice --password-stdin", "tenants remove lab", "users remove alice"]
+        ["users roles alice reader", "users add bob --password-stdin", "tenants remove lab", "users remove alice"]
     {
         assert_eq!(told(line), changed, "{line}");
     }

@@ -130,6 +130,15 @@ impl Program {
         line.trim_matches([':', ' ', '\t']).strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
     }
 
+    /// Gives it no time at all for so long.
+    pub async fn hold_up(&self, time: Duration) {
+        let id = self.child.0.id().to_string();
+        let signal = |name| assert!(Command::new("kill").args([name, id.as_str()]).status().unwrap().success());
+        signal("-STOP");
+        tokio::time::sleep(time).await;
+        signal("-CONT");
+    }
+
     /// From now on `VmHWM` is the most since now.
     pub fn forget_peak(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.child.0.id()), "5").unwrap();

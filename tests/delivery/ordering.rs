@@ -179,3 +179,65 @@ async fn everybody_sees_the_same_order() {
         assert_eq!(own, (0..count).collect::<Vec<_>>(), "publisher {publisher}");
     }
 }
+
+/// More than a shard takes in at once, so that most of them still wait for it when they have been answered.
+const DEEP: usize = 5_000;
+
+/// Posts so many events of this Type in one batch.
+async fn post_deep(server: &Hydrant, kind: &str) {
+    let events: Vec<String> = (0..DEEP).map(|at| common::event(kind, "x", &at.to_string())).collect();
+    server.post(&format!("[{}]", events.join(","))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_answer_to_a_deregister_stand_all_events_that_were_posted_before() {
+    let server = Hydrant::start("shards = 1").await;
+    let mut client = server.watch(&["load.*.*"]).await;
+    post_deep(&server, "load").await;
+    client.say("deregister load.*.*").await;
+    let before = client.names_until("websocket.deregister.load.*.*").await;
+    let expected: Vec<String> = (0..DEEP).map(|at| format!("load.x.{at}")).collect();
+    assert_eq!(before.len(), DEEP);
+    assert!(before == expected, "in order");
+    client.register("load.*.*").await;
+    server.announce("load", "the", "end").await;
+    assert_eq!(client.event().await.name(), "load.the.end", "nothing comes late");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_register_brings_nothing_that_was_posted_before() {
+    let server = Hydrant::start("shards = 1").await;
+    // They make it take long until the shard has come so far.
+    let others = join_all((0..30).map(|_| server.watch(&["load.*.*"]))).await;
+    let mut client = server.connect().await;
+    post_deep(&server, "load").await;
+    client.register("load.*.*").await;
+    server.announce("load", "the", "end").await;
+    assert_eq!(client.event().await.name(), "load.the.end");
+    drop(others);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_sent_together_keep_their_order_among_the_events() {
+    let server = Hydrant::start("shards = 1").await;
+    let mut client = server.watch(&["a.*.*", "b.*.*"]).await;
+    let mut other = server.watch(&["*.*.*"]).await;
+    for kind in ["a", "b", "c"] {
+        post_deep(&server, kind).await;
+    }
+    let commands = ["deregister a.*.*", "register c.*.*", "nonsense", "deregister b.*.*", "deregister b.*.*"];
+    for command in commands {
+        client.say(command).await;
+    }
+    let before = client.until("websocket.deregister.a.*.*").await;
+    assert_eq!(before.len(), 2 * DEEP);
+    client.answer("register", "c.*.*").await;
+    client.answer("error", "nonsense").await;
+    client.answer("deregister", "b.*.*").await;
+    assert!(client.event().await.error().contains("not registered"));
+    server.announce("b", "the", "end").await;
+    server.announce("c", "the", "end").await;
+    assert_eq!(client.event().await.name(), "c.the.end");
+    // Who says nothing is not held up, and gets everything.
+    assert_eq!(other.until("c.the.end").await.len(), 3 * DEEP + 1);
+}

@@ -204,6 +204,33 @@ async fn the_query_beats_the_role_and_the_role_the_setting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_and_roles_say_what_a_query_may_ask_for() {
+    let server = Hydrant::start("[outbox]\noverflow = \"drop-oldest\"\nquery_overflow = [\"disconnect\"]").await;
+    server.connect_with("overflow=disconnect", false).await.unwrap();
+    // What it has without asking can always be asked for.
+    server.connect_with("overflow=drop-oldest", false).await.unwrap();
+    let refusal = async |policy: &str| {
+        let Err(refusal) = server.connect_with(&format!("overflow={policy}"), false).await else {
+            panic!("{policy} was taken")
+        };
+        let body: serde_json::Value = serde_json::from_str(&refusal.body).unwrap();
+        (refusal.status, body["Messages"][0].as_str().unwrap().to_owned())
+    };
+    let message = "overflow=conflate may not be asked for here: disconnect, drop-oldest may";
+    assert_eq!(refusal("conflate").await, (400, message.to_owned()));
+    hydrant::auth::edit_store(&server.data_dir(), |store| {
+        store.set_role("portal", Vec::new())?;
+        store.set_role_query_overflow("portal", Some(["conflate".parse().unwrap()].into()))?;
+        store.set_user_roles("rocketskates", &["superuser", "portal"].map(str::to_owned))
+    })
+    .unwrap();
+    server.server.reload();
+    server.connect_with("overflow=conflate", false).await.unwrap();
+    let message = "overflow=disconnect may not be asked for here: drop-oldest, conflate may";
+    assert_eq!(refusal("disconnect").await, (400, message.to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_policy_is_refused_with_those_that_there_are() {
     let server = Hydrant::start("").await;
     let Err(refusal) = server.connect_with("overflow=drop-newest", false).await else { panic!("it was taken") };

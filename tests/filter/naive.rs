@@ -130,6 +130,7 @@ impl Event {
             return self.object.walk(path).cloned();
         }
         let text = |value: &str| Json::Text(Text { value: value.into(), raw: serde_json::to_string(value).unwrap() });
+        let path = if path[0] == "event" && path.len() > 1 { &path[1..] } else { path };
         let top = match path[0].as_str() {
             "Object" => self.object.clone(),
             _ if self.plain => return None,
@@ -266,7 +267,7 @@ impl Random {
 
 const NAMES: [&str; 16] = [
     "Stage", "Stage", "Params", "Params", "a", "b", "a.b", "a/b", "~", "", "0", "1", "Object", "Original", "Type",
-    "Key",
+    "event",
 ];
 const NUMBERS: [&str; 20] = [
     "1",
@@ -367,6 +368,9 @@ fn path(random: &mut Random) -> Vec<String> {
     let mut path: Vec<String> = (0..=random.below(3)).map(|_| random.pick(&NAMES).to_owned()).collect();
     if random.below(12) == 0 {
         path[0] = String::from(random.pick(&["Action", "Principal", "Object", "Original", "Object"]));
+    }
+    if random.below(12) == 0 {
+        path.insert(0, "event".to_owned());
     }
     path
 }

@@ -3,10 +3,14 @@
 use std::time::{Duration, Instant};
 
 use crate::common;
+use crate::common::program::Program;
+use crate::common::raw::{Raw, masked};
 use crate::common::ws::{Client, Show};
-use crate::common::{Hydrant, NDJSON, event, http, patiently, raw::Raw};
+use crate::common::{Hydrant, NDJSON, event, http, patiently};
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use tokio::io::AsyncReadExt;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 /// The server must end the connection, whatever it says before; how long it took.
 async fn ended(raw: &mut Raw, begun: Instant) -> Duration {
@@ -162,4 +166,111 @@ async fn the_simulated_fleet_comes_through_the_same_door() {
     server.until_that("hydrant_events_received_total{source=\"demo\"}", |events| events >= 20).await;
     server.post(&event("a", "b", "c")).await;
     client.until("a.b.c").await;
+}
+
+/// So many messages are one read of the server's.
+const BURST: usize = 1_400;
+
+/// No more messages than this of one connection are dealt with in a turn of its shard.
+const MESSAGES_A_TURN: usize = 64;
+
+/// The turns that a shard takes to answer a burst of messages that come together.
+async fn turns_for(server: &Hydrant, frame: impl Fn(usize) -> Vec<u8>) -> u64 {
+    let mut raw = server.raw().await;
+    server.until("hydrant_connections", 1).await;
+    let burst: Vec<u8> = (0..BURST).flat_map(frame).collect();
+    assert!(burst.len() < 64 << 10, "{} bytes", burst.len());
+    let before = server.metric("hydrant_shard_turns_total{shard=\"0\"}").await;
+    raw.send(&burst).await;
+    for _ in 0..BURST {
+        raw.frame().await;
+    }
+    let after = server.metric("hydrant_shard_turns_total{shard=\"0\"}").await;
+    drop(raw);
+    server.until("hydrant_connections", 0).await;
+    after - before
+}
+
+/// Whatever a client sends, the others' turn comes in between: commands that are taken, refused or in vain, and control frames.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_client_sends_together_is_spread_over_many_turns() {
+    let server = Hydrant::start("shards = 1").await;
+    let text = |text: String| masked(0x81, text.as_bytes());
+    let least = (BURST / MESSAGES_A_TURN) as u64;
+    for (what, turns) in [
+        ("registers", turns_for(&server, |at| text(format!("register a.b.{at}"))).await),
+        ("bad filters", turns_for(&server, |at| text(format!("register a.b.c.x=Re(({at}"))).await),
+        ("deregisters in vain", turns_for(&server, |at| text(format!("deregister a.b.{at}"))).await),
+        ("unknown verbs", turns_for(&server, |_| text("x".to_owned())).await),
+        ("binary messages", turns_for(&server, |_| masked(0x82, b"x")).await),
+        ("pings", turns_for(&server, |_| masked(0x89, b"x")).await),
+    ] {
+        assert!(turns >= least, "{what}: {turns} turns");
+    }
+}
+
+/// Lists that make this many combinations.
+fn wide(names: usize) -> String {
+    let list = |prefix| (0..names).map(|at| format!("{prefix}{at}")).collect::<Vec<_>>().join(",");
+    format!("{}.{}.{}", list("t"), list("a"), list("k"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_does_not_wait_for_all_the_commands_of_others() {
+    let server = Hydrant::start("shards = 1").await;
+    let mut healthy = server.watch(&["x.y.z"]).await;
+    let spec = wide(24);
+    let mut floods = Vec::new();
+    for _ in 0..3 {
+        let mut raw = server.raw().await;
+        let pair = [format!("register {spec}"), format!("deregister {spec}")];
+        let frames: Vec<u8> = pair.iter().flat_map(|text| masked(0x81, text.as_bytes())).collect();
+        raw.send(&frames.repeat(15)).await;
+        floods.push(raw);
+    }
+    server.announce("x", "y", "z").await;
+    assert_eq!(healthy.event().await.key, "z");
+    let done = server.metric("hydrant_commands_total{outcome=\"deregistered\"}").await;
+    assert!(done < 3 * 15, "the event came behind all of them");
+    // A command of somebody else's comes in between too.
+    healthy.register("x.y.a").await;
+    let done = server.metric("hydrant_commands_total{outcome=\"deregistered\"}").await;
+    assert!(done < 3 * 15, "the answer came behind all of them");
+    for mut raw in floods {
+        for at in 0..30 {
+            let action = if at % 2 == 0 { "\"Action\":\"register\"" } else { "\"Action\":\"deregister\"" };
+            let text = raw.text().await;
+            assert!(text.contains(action), "{at}: {text}");
+        }
+    }
+}
+
+/// A machine that gives the server no time is the server's own silence and nobody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_closed_for_silence_because_the_server_was_held_up() {
+    let program = Program::start("off", "level = 'info'", "[timeouts]\nping = \"300ms\"\nidle = \"1s\"");
+    let token = program.token().await;
+    let socket = common::socket::connect(program.api, false).await;
+    let request = format!("ws://{}/api/v3/ws?token={token}", program.api).into_client_request().unwrap();
+    let (stream, answer) = tokio_tungstenite::client_async(request, socket).await.unwrap();
+    let mut client = Client { stream, answered: answer.headers().clone() };
+    client.register("a.b.c").await;
+    program.hold_up(Duration::from_secs(3)).await;
+    // Longer than a client may be silent; it answers pings as it reads.
+    for _ in 0..6 {
+        let message = patiently("a ping", client.stream.next()).await.expect("it is open").unwrap();
+        assert!(message.is_ping(), "{message:?}");
+    }
+    client.register("a.b.d").await;
+    assert_eq!(http::metric(program.probe, "hydrant_disconnects_total{reason=\"silent\"}").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readiness_tells_of_the_shards() {
+    let server = Hydrant::start("shards = 2").await;
+    let reply = http::request(server.server.probe_address().unwrap(), false, "GET", "/readyz", &[], "").await;
+    assert_eq!(reply.status, 200);
+    let shards = &reply.json()["Shards"];
+    assert_eq!(shards["Stalled"], 0, "{shards}");
+    assert!(shards["LongestTurnMilliseconds"].is_u64(), "{shards}");
 }

@@ -114,8 +114,8 @@ async fn the_end_of_a_connection_is_said_and_its_last_answer_arrives() {
         drop(sending.await);
     }
     // A body that was read keeps the connection.
-    let mut kept = Http::connect(server.address(), false).await;
     let bearer = format!("Bearer {}", server.token().await);
+    let mut kept = Http::connect(server.address(), false).await;
     for body in ["nonsense", "{}"] {
         let headers = [("authorization", bearer.as_str()), ("content-type", JSON)];
         let reply = kept.request("POST", "/api/v3/events", &headers, body).await;

@@ -92,6 +92,8 @@ const COMMANDS: &[(&str, Expected)] = &[
     ("deregister a.b.c", Err(("not registered: \"a.b.c\"", "deregister a.b.c"))),
     ("deregister a.*.*", Err(("not registered: \"a.*.*\"", "deregister a.*.*"))),
     ("deregister a", Err(("at least three parts", "deregister a"))),
+    // What is not there is not read.
+    ("deregister a.b.c.X=Re((", Err(("not registered: \"a.b.c.X=Re((\"", "deregister a.b.c.X=Re(("))),
     ("register", Err(("at least three parts", "register"))),
     ("register a", Err(("at least three parts", "register a"))),
     ("register a.b", Err(("at least three parts", "register a.b"))),

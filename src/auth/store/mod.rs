@@ -89,18 +89,16 @@ impl User {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Role {
     /// What happens to a websocket of its holders that does not follow; nothing to leave it to the settings.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "write_overflow")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub overflow: Option<Overflow>,
+    /// What such a websocket may ask for by its query instead; nothing to leave it to the settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query_overflow: Option<BTreeSet<Overflow>>,
     /// How much its holders may have.
     #[serde(skip_serializing_if = "RoleLimits::is_empty")]
     pub limits: RoleLimits,
     /// What it grants.
     pub claims: Vec<Claim>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "serde calls it so")]
-fn write_overflow<S: serde::Serializer>(overflow: &Option<Overflow>, serializer: S) -> Result<S::Ok, S::Error> {
-    overflow.map(Overflow::name).serialize(serializer)
 }
 
 /// A tenant.
@@ -243,6 +241,18 @@ impl Store {
             return Err(StoreError::BuiltIn);
         }
         self.roles.get_mut(name).ok_or_else(|| not_found("role", name))?.overflow = overflow;
+        Ok(())
+    }
+
+    /// Says what such websockets may ask for by their query instead; nothing to leave it to the settings.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] or [`StoreError::BuiltIn`].
+    pub fn set_role_query_overflow(&mut self, name: &str, all: Option<BTreeSet<Overflow>>) -> Result<(), StoreError> {
+        if name == SUPERUSER {
+            return Err(StoreError::BuiltIn);
+        }
+        self.roles.get_mut(name).ok_or_else(|| not_found("role", name))?.query_overflow = all;
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::auth::claim::Claim;
 use crate::auth::limits::RoleLimits;
 use crate::auth::password::PasswordHash;
 use crate::auth::principal::check_name;
-use crate::overflow::OverflowError;
+use crate::overflow::{Overflow, OverflowError};
 
 /// What is wrong, and where in the text.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +47,7 @@ struct UserText {
 #[serde(deny_unknown_fields)]
 struct RoleText {
     overflow: Option<Spanned<String>>,
+    query_overflow: Option<Vec<Spanned<String>>>,
     claims: Vec<Claim>,
     #[serde(default)]
     limits: RoleLimits,
@@ -105,9 +106,14 @@ fn role_name(name: Spanned<String>) -> Result<String, Placed> {
 }
 
 fn role(text: RoleText) -> Result<Role, Placed> {
-    let parsed =
-        text.overflow.map(|word| word.get_ref().parse().map_err(|e: OverflowError| (word.span(), e.to_string())));
-    Ok(Role { overflow: parsed.transpose()?, claims: text.claims, limits: text.limits })
+    let overflow = text.overflow.as_ref().map(policy).transpose()?;
+    let askable = |words: &Vec<Spanned<String>>| words.iter().map(policy).collect();
+    let query_overflow = text.query_overflow.as_ref().map(askable).transpose()?;
+    Ok(Role { overflow, query_overflow, claims: text.claims, limits: text.limits })
+}
+
+fn policy(word: &Spanned<String>) -> Result<Overflow, Placed> {
+    word.get_ref().parse().map_err(|e: OverflowError| (word.span(), e.to_string()))
 }
 
 fn user(store: &Store, text: UserText) -> Result<User, Placed> {
@@ -162,6 +168,7 @@ mod tests {
     const GOOD: &str = r#"
 [roles.operator]
 overflow = "conflate"
+query_overflow = ["disconnect", "drop-oldest"]
 claims = ["machines/get,list/*", { scope = "params", action = "update:/Meta", specific = "net/mtu" }]
 limits = { connections = 2, posted_events_per_second = 100 }
 
@@ -198,18 +205,19 @@ members = { machines = ["m1"] }
     #[test]
     fn every_mistake_is_told_with_its_place() {
         let table = [
-            ("roles = [\"operator\"", "roles = [\"opertor\"", 8, "there is no role \"opertor\""),
-            ("users = [\"alice\"]", "users = [\"alise\"]", 16, "there is no user \"alise\""),
-            ("[users.alice]", "[users.\"al:ice\"]", 7, "\"al:ice\" is not a name"),
+            ("roles = [\"operator\"", "roles = [\"opertor\"", 9, "there is no role \"opertor\""),
+            ("users = [\"alice\"]", "users = [\"alise\"]", 17, "there is no user \"alise\""),
+            ("[users.alice]", "[users.\"al:ice\"]", 8, "\"al:ice\" is not a name"),
             ("[roles.operator]", "[roles.superuser]", 2, "built in"),
             ("overflow = \"conflate\"", "overflow = \"drop\"", 3, "is not an overflow policy"),
-            ("machines/get,list/*", "machines", 4, "is not a claim"),
-            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secret = \"AAAA\"", 10, "secret must be"),
-            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secre = \"AAAA\"", 10, "unknown field `secre`"),
-            ("connections = 2", "connection = 2", 5, "unknown field `connection`"),
-            ("connections = 2", "connections = -2", 5, "invalid value"),
-            ("$argon2id", "$argon2xx", 9, "not a password hash"),
-            ("[tenants.lab]", "[tenants.lab", 15, ""),
+            ("[\"disconnect\", ", "[\"disconect\", ", 4, "is not an overflow policy"),
+            ("machines/get,list/*", "machines", 5, "is not a claim"),
+            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secret = \"AAAA\"", 11, "secret must be"),
+            ("secret = \"AAAAAAAAAAAAAAAAAAAAAA\"", "secre = \"AAAA\"", 11, "unknown field `secre`"),
+            ("connections = 2", "connection = 2", 6, "unknown field `connection`"),
+            ("connections = 2", "connections = -2", 6, "invalid value"),
+            ("$argon2id", "$argon2xx", 10, "not a password hash"),
+            ("[tenants.lab]", "[tenants.lab", 16, ""),
         ];
         for (from, to, line, reason) in table {
             assert!(GOOD.contains(from), "{from}");
@@ -219,7 +227,7 @@ members = { machines = ["m1"] }
         }
         let twice = format!("{GOOD}\n[tenants.other]\nusers = [\"alice\"]\n");
         let mistake = store(&twice).unwrap_err();
-        assert_eq!((mistake.line, mistake.reason.as_str()), (20, "user \"alice\" is in tenant \"lab\" already"));
+        assert_eq!((mistake.line, mistake.reason.as_str()), (21, "user \"alice\" is in tenant \"lab\" already"));
     }
 
     #[test]

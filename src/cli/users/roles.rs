@@ -2,6 +2,7 @@
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
@@ -37,7 +38,7 @@ enum What {
         name: String,
         /// What it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list. With a limit or a
         /// policy it can be left out: a role keeps what it grants, a new one grants nothing (for roles of an endpoint)
-        #[arg(long = "claim", required_unless_present_any = ["limits", "overflow"], num_args = 1..,
+        #[arg(long = "claim", required_unless_present_any = ["limits", "overflow", "query_overflow"], num_args = 1..,
             value_name = "SCOPE/ACTION/SPECIFIC")]
         claims: Vec<String>,
         /// How much each of its users may have: connections, registrations (on one connection) or
@@ -48,6 +49,10 @@ enum What {
         /// drop-oldest or conflate
         #[arg(long, value_name = "POLICY")]
         overflow: Option<Overflow>,
+        /// What such a websocket may ask for by ?overflow= instead, separated by commas, instead of outbox.query_overflow;
+        /// without a value nothing
+        #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "POLICY")]
+        query_overflow: Option<Vec<Overflow>>,
     },
     /// List roles with their claims
     List,
@@ -61,7 +66,7 @@ enum What {
 pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), UsersError> {
     let data = &args.data;
     match &args.what {
-        What::Set { name, claims, limits, overflow } => {
+        What::Set { name, claims, limits, overflow, query_overflow } => {
             let limits: Vec<RoleLimits> = limits.iter().map(|limit| limit.parse()).collect::<Result<_, _>>()?;
             let limits = limits.into_iter().fold(RoleLimits::default(), RoleLimits::or_larger);
             let claims: Vec<Claim> = claims.iter().map(|claim| claim.parse()).collect::<Result<_, _>>()?;
@@ -72,7 +77,8 @@ pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) ->
                 let kept = store.roles().get(name).filter(|_| claims.is_empty()).map(|role| role.claims.clone());
                 store.set_role(name, kept.unwrap_or(claims))?;
                 store.set_role_limits(name, limits)?;
-                store.set_role_overflow(name, *overflow)
+                store.set_role_overflow(name, *overflow)?;
+                store.set_role_query_overflow(name, query_overflow.as_ref().map(|all| all.iter().copied().collect()))
             })
         }
         What::List => Ok(list(&data.read()?, out)?),
@@ -88,16 +94,25 @@ fn unknown_scopes(claim: &Claim) -> Vec<&str> {
 
 /// One claim a line, so that they can be copied into `--claim`.
 fn list(store: &Store, out: &mut dyn Write) -> io::Result<()> {
-    let builtin = [SUPERUSER.to_owned(), Claim::everything().to_string(), String::new(), String::new()];
-    let claims = |name: &String, Role { claims, limits, overflow }: &Role| -> Vec<[String; 4]> {
+    let builtin = [SUPERUSER.to_owned(), Claim::everything().to_string(), String::new(), String::new(), String::new()];
+    let claims = |name: &String, Role { claims, limits, overflow, query_overflow }: &Role| -> Vec<[String; 5]> {
         let overflow = overflow.map_or("", Overflow::name);
-        let row = |claim: String| [name.clone(), claim, limits.to_string(), overflow.to_owned()];
+        let askable = query_overflow.as_ref().map_or(String::new(), askable);
+        let row = |claim: String| [name.clone(), claim, limits.to_string(), overflow.to_owned(), askable.clone()];
         if claims.is_empty() {
             return vec![row(String::new())];
         }
         claims.iter().map(|claim| row(claim.to_string())).collect()
     };
     let stored = store.roles().iter().flat_map(|(name, role)| claims(name, role));
-    let rows: Vec<[String; 4]> = std::iter::once(builtin).chain(stored).collect();
-    table(["NAME", "CLAIM", "LIMITS", "OVERFLOW"], &rows, out)
+    let rows: Vec<[String; 5]> = std::iter::once(builtin).chain(stored).collect();
+    table(["NAME", "CLAIM", "LIMITS", "OVERFLOW", "QUERY"], &rows, out)
+}
+
+/// What may be asked for, as the command takes it.
+fn askable(policies: &BTreeSet<Overflow>) -> String {
+    if policies.is_empty() {
+        return "none".to_owned();
+    }
+    policies.iter().map(|policy| policy.name()).collect::<Vec<_>>().join(",")
 }

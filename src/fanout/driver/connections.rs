@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use mio::{Interest, Token};
 
+use super::turn::Input;
 use super::{Conn, Driver, Ending};
 use crate::AUDIT;
 use crate::broker::PublishError;
@@ -18,6 +19,7 @@ use crate::fanout::socket::Link;
 use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::protocol::Close;
+use crate::websocket::frame;
 use crate::websocket::guard::Guard;
 
 impl Driver {
@@ -44,15 +46,22 @@ impl Driver {
         if conn.0 as usize >= self.conns.len() {
             self.conns.resize_with(conn.0 as usize + 1, || None);
         }
-        let (now, created) = (Instant::now(), clock::now());
+        let (now, created, mut guard) = (self.listening.now(), clock::now(), Guard::new(encoding));
+        // As if the client had sent them first: they take their place and their time as all commands do.
+        registrations.iter().for_each(|spec| guard.keep(&frame::from_client(&format!("register {spec}"))));
+        guard.keep(&early);
         self.conns[conn.0 as usize] = Some(Conn {
             link,
-            guard: Guard::new(encoding),
+            guard,
             identity,
             peer,
             created,
             seen: now,
             pinged: now,
+            input: Input::Idle,
+            kept: !early.is_empty() || !registrations.is_empty(),
+            mark: self.next_number(),
+            command: None,
             ending: None,
             finished: false,
             _permit: permit,
@@ -60,11 +69,7 @@ impl Driver {
         self.parts.shard.fanout().set_encoding(conn, encoding);
         self.open += 1;
         self.welcome(conn);
-        for spec in registrations {
-            self.parts.shard.text(conn, &format!("register {spec}"), clock::now());
-        }
-        self.heard(conn, &early);
-        self.readable(conn);
+        self.enqueue(conn);
     }
 
     fn welcome(&mut self, conn: ConnId) {

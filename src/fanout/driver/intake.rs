@@ -24,9 +24,11 @@ impl Driver {
     /// rest of it waits for the next turn, and the sockets come in between. Returns how many they were.
     pub(super) fn take_events(&mut self) -> usize {
         let (mut events, mut bytes) = (0, 0);
+        let exceeded = self.parts.budget.is_exceeded();
+        let portion = if exceeded { self.portion.reduced() } else { self.portion };
         while let Some(next) = self.next_bytes() {
             bytes += next;
-            if events == self.portion.events || (events > 0 && bytes > self.portion.bytes) {
+            if events == portion.events || (events > 0 && bytes > portion.bytes) {
                 break;
             }
             let Some((batch, at)) = self.started.take() else { break };
@@ -38,6 +40,12 @@ impl Driver {
             }
         }
         events
+    }
+
+    /// The number of the next event that will be sequenced, as far as this shard was told.
+    pub(super) fn next_number(&self) -> u64 {
+        let started = self.started.as_ref().map_or(0, |(batch, at)| batch.events.len() - at);
+        self.parts.shard.position() + (started + self.parts.inbox.waiting()) as u64
     }
 
     pub(super) fn has_events(&self) -> bool {

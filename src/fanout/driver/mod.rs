@@ -1,20 +1,24 @@
 //! The loop of a shard's thread: sockets on one side, a [`Shard`] on the other.
 //!
-//! A turn is: what the poll reports (reads, commands), what the control plane asks, a batch of events, one vectored write for
+//! A turn is: what the control plane asks, what clients say (commands), a batch of events, one vectored write for
 //! every connection that has something to write, timers. What waits for a connection when its turn comes goes out in one
 //! write; under load that is hundreds of frames, at rest one, and no timer delays it.
 //!
-//! Contract: nothing here blocks but the poll. A turn takes in a few events ([`taking`]), then everybody is written to; a
-//! connection gets at most one write a round, and the round begins at another place each turn, so that nobody is always last.
+//! Contract: nothing here blocks but the poll, and everything that a client or a caller can cause has a budget a turn: what clients
+//! send ([`read`]), what the control plane asks, events and the past ([`intake`]); [`turn`] has the bounds. What is beyond waits for
+//! the next turn, which begins at once. After the events everybody is written to; a connection gets at most one write a round, and
+//! the round begins at another place each turn, so that nobody is always last.
 
 mod connections;
 mod drain;
 mod intake;
+mod listening;
 mod read;
 mod timers;
 mod turn;
 mod write;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,7 +42,8 @@ use crate::metrics::{FilterCost, Limit, ShardMetrics};
 use crate::protocol::Close;
 use crate::websocket::deflate::Inflater;
 use crate::websocket::guard::Guard;
-use turn::{Portion, READ_BYTES};
+use listening::Listening;
+use turn::{CONTROL_TIME, Input, Portion, READ_BYTES, Slice};
 
 /// A drain that has begun.
 #[derive(Debug, Clone, Copy)]
@@ -77,8 +82,16 @@ struct Conn {
     identity: Identity,
     peer: SocketAddr,
     created: Timestamp,
-    seen: Instant,
-    pinged: Instant,
+    /// When it was heard, and when it was pinged, by the time for which the shard has listened.
+    seen: Duration,
+    pinged: Duration,
+    input: Input,
+    /// Whether the guard holds whole messages that are yet to be dealt with.
+    kept: bool,
+    /// The number of the next event when its last bytes were read.
+    mark: u64,
+    /// The command that waits for that number.
+    command: Option<Box<str>>,
     /// Nothing as long as the connection is open.
     ending: Option<Box<Ending>>,
     finished: bool,
@@ -120,8 +133,15 @@ pub(super) struct Driver {
     parts: Parts,
     conns: Vec<Option<Conn>>,
     open: usize,
-    /// Connections with more to read than a turn allows.
-    unread: Vec<ConnId>,
+    /// Connections that have something to say.
+    queue: VecDeque<ConnId>,
+    /// Connections whose commands wait for events before them, with their marks.
+    held: VecDeque<(u64, ConnId)>,
+    /// What is left of the turn's part of the connection that is listened to.
+    slice: Slice,
+    listening: Listening,
+    /// When the shard was last held up, microseconds since the epoch of the broker.
+    stalled_us: u64,
     dirty: Vec<ConnId>,
     scratch: Box<[u8]>,
     inflater: Inflater,
@@ -143,11 +163,16 @@ impl Driver {
         let shortest = ping.min(idle).min(close).min(age.unwrap_or(idle));
         let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let portion = Portion::of(parts.shard.fanout().limits());
+        let now = Instant::now();
         Self {
             parts,
             conns: Vec::new(),
             open: 0,
-            unread: Vec::new(),
+            queue: VecDeque::new(),
+            held: VecDeque::new(),
+            slice: Slice::begin(now),
+            listening: Listening::begin(now),
+            stalled_us: 0,
             dirty: Vec::new(),
             scratch: vec![0; READ_BYTES].into(),
             inflater: Inflater::default(),
@@ -156,7 +181,7 @@ impl Driver {
             turn: 0,
             portion,
             tick,
-            next_tick: Instant::now() + tick,
+            next_tick: now + tick,
             draining: None,
         }
     }
@@ -173,7 +198,7 @@ impl Driver {
                 continue;
             }
             self.parts.inbox.rearm();
-            self.take_turn(&events);
+            self.take_turn(&events, timeout);
         }
         self.flush_metrics();
     }
@@ -186,9 +211,10 @@ impl Driver {
     fn timeout(&mut self) -> Duration {
         let busy = (self.has_events() && self.may_take_events())
             || !self.news.is_empty()
-            || !self.unread.is_empty()
+            || !self.queue.is_empty()
             || !self.parts.control.is_empty()
-            || self.parts.shard.fanout().has_dirty();
+            || self.parts.shard.fanout().has_dirty()
+            || self.parts.shard.fanout().has_leftovers();
         if busy {
             return Duration::ZERO;
         }
@@ -196,10 +222,11 @@ impl Driver {
         self.catch_up_in().map_or(tick, |wait| wait.min(tick))
     }
 
-    fn take_turn(&mut self, events: &Events) {
+    fn take_turn(&mut self, events: &Events, timeout: Duration) {
         let begun = Instant::now();
-        for conn in std::mem::take(&mut self.unread) {
-            self.readable(conn);
+        self.parts.metrics.begin_turn(begun);
+        if self.listening.advance(begun, timeout) {
+            self.stalled_us = self.now_us();
         }
         for event in events {
             if event.token() == WAKE {
@@ -210,10 +237,12 @@ impl Driver {
                 self.writable(conn);
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
-                self.readable(conn);
+                self.enqueue(conn);
             }
         }
         self.obey();
+        self.read_queued();
+        self.parts.shard.fanout().begin_turn();
         let taken = if self.may_take_events() { self.take_events() } else { 0 };
         self.end_drain();
         self.catch_up();
@@ -239,6 +268,7 @@ impl Driver {
         if self.parts.review.swap(false, Ordering::AcqRel) {
             self.review_access();
         }
+        let until = Instant::now() + CONTROL_TIME;
         while let Ok(control) = self.parts.control.try_recv() {
             match control {
                 Control::Adopt(newcomer) => self.adopt(*newcomer),
@@ -246,6 +276,9 @@ impl Driver {
                 Control::List(reply) => drop(reply.send(self.describe_all())),
                 Control::Delete(peer, reply) => drop(reply.send(self.delete(peer))),
                 Control::Drain(deadline) => self.drain(deadline),
+            }
+            if Instant::now() >= until {
+                break;
             }
         }
     }
@@ -276,6 +309,6 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         let size = size_of::<Option<Conn>>();
-        assert!(size <= 336, "{size} bytes of each idle connection");
+        assert!(size <= 376, "{size} bytes of each idle connection");
     }
 }

@@ -1,65 +1,141 @@
 //! What a shard's thread does with bytes that clients send.
+//!
+//! Everything that a client can cause by sending is dealt with here, a [`Slice`] of each connection at a time, and in a turn of the
+//! shard no more than [`READ_TIME`] of all. What is beyond waits behind the other connections that have something to say, and
+//! as long as it waits nothing more is read from that client, so that TCP holds it back. Only the message in work when the time is
+//! up is finished: what one message may cost is bounded where it is carried out.
+//!
+//! Order: bytes get a mark when they are read, the number of the next event then. A command among them is carried
+//! out once the shard has come to that number, so every event that was sequenced before stands before its answer, and comes by
+//! the registrations as they were. Control frames do not wait for that.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
-use smallvec::SmallVec;
-
 use super::Driver;
-use super::turn::READ_BYTES;
+use super::turn::{Input, READ_TIME, Slice};
 use crate::clock;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::Frame;
 use crate::protocol::Close;
 use crate::websocket::decode::{DecodeError, Message, decode};
 use crate::websocket::frame;
-use crate::websocket::guard::GuardError;
+use crate::websocket::guard::{GuardError, Unit};
 
 impl Driver {
-    /// Reads what there is, within a turn's bound.
-    pub(super) fn readable(&mut self, conn: ConnId) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let mut left = READ_BYTES;
-        while let Some(entry) = self.conn(conn) {
-            match entry.link.read(&mut scratch[..left]) {
-                Ok(0) => self.vanish(conn),
-                Ok(n) => {
-                    self.heard(conn, &scratch[..n]);
-                    left -= n;
-                    if left == 0 {
-                        self.unread.push(conn);
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => self.vanish(conn),
+    /// Puts a connection among those that have something to say.
+    pub(super) fn enqueue(&mut self, conn: ConnId) {
+        if let Some(entry) = self.conn(conn).filter(|entry| entry.input == Input::Idle) {
+            entry.input = Input::Queued;
+            self.queue.push_back(conn);
+        }
+    }
+
+    /// Listens to the connections that have something to say, as long as the turn has time for it; to one of them at least.
+    pub(super) fn read_queued(&mut self) {
+        self.release_held();
+        let until = Instant::now() + READ_TIME;
+        for _ in 0..self.queue.len() {
+            let Some(conn) = self.queue.pop_front() else { break };
+            self.slice = Slice::begin(until);
+            self.read_slice(conn);
+            if Instant::now() >= until {
+                break;
             }
         }
+    }
+
+    /// Commands whose place has come get their turn.
+    fn release_held(&mut self) {
+        let position = self.parts.shard.position();
+        while let Some(&(mark, conn)) = self.held.front()
+            && mark <= position
+        {
+            self.held.pop_front();
+            // The number may be another connection's by now, which is only looked at for nothing.
+            if let Some(entry) = self.conn(conn).filter(|entry| entry.input == Input::Held) {
+                entry.input = Input::Queued;
+                self.queue.push_back(conn);
+            }
+        }
+    }
+
+    fn read_slice(&mut self, conn: ConnId) {
+        let Some(entry) = self.conn(conn) else { return };
+        entry.input = Input::Idle;
+        let command = entry.command.take();
+        if let Some(text) = command {
+            self.on_text(conn, &text);
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let input = self.read_until_spent(conn, &mut scratch);
         self.scratch = scratch;
+        let Some(entry) = self.conn(conn) else { return };
+        entry.input = input;
+        let (mark, is_plain) = (entry.mark, entry.link.is_plain());
+        match input {
+            Input::Idle => {}
+            Input::Queued => self.queue.push_back(conn),
+            Input::Held => self.held.push_back((mark, conn)),
+        }
         // TLS may have something to say of its own, such as a key update.
-        if self.conn(conn).is_some_and(|entry| !entry.link.is_plain()) {
+        if !is_plain {
             self.flush_link(conn);
         }
     }
 
-    /// Takes in bytes of a client.
-    pub(super) fn heard(&mut self, conn: ConnId, bytes: &[u8]) {
-        let limit = self.parts.message_limit;
-        let Some(entry) = self.conns.get_mut(conn.0 as usize).and_then(Option::as_mut) else { return };
-        let inflater = &mut self.inflater;
-        entry.seen = Instant::now();
-        let mut messages: SmallVec<[Result<Message, DecodeError>; 4]> = SmallVec::new();
-        let result = entry.guard.feed(bytes, limit, |unit| messages.push(decode(unit, limit, inflater)));
-        for message in messages {
-            // A second close frame ends the connection at once, whatever follows it.
-            if self.conn(conn).is_none() {
-                return;
+    /// Deals with what was kept, then reads on. Returns where the input stands afterwards.
+    fn read_until_spent(&mut self, conn: ConnId, scratch: &mut [u8]) -> Input {
+        let mut bytes = 0;
+        loop {
+            self.hear(conn, &scratch[..bytes]);
+            let Some(entry) = self.conn(conn) else { return Input::Idle };
+            if entry.command.is_some() {
+                return Input::Held;
             }
-            self.take_message(conn, message);
+            if entry.kept || self.slice.is_spent() {
+                return Input::Queued;
+            }
+            bytes = match self.read(conn, scratch) {
+                Ok(0) => {
+                    self.vanish(conn);
+                    return Input::Idle;
+                }
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Input::Idle,
+                Err(_) => {
+                    self.vanish(conn);
+                    return Input::Idle;
+                }
+            }
         }
+    }
+
+    fn read(&mut self, conn: ConnId, into: &mut [u8]) -> io::Result<usize> {
+        let now = self.listening.now();
+        let Some(entry) = self.conn(conn) else { return Ok(0) };
+        let bytes = entry.link.read(into)?;
+        entry.seen = now;
+        let mark = self.next_number();
+        if let Some(entry) = self.conn(conn) {
+            entry.mark = mark;
+        }
+        Ok(bytes)
+    }
+
+    /// Takes in bytes of a client, behind those that were kept.
+    fn hear(&mut self, conn: ConnId, bytes: &[u8]) {
+        let limit = self.parts.message_limit;
+        let Some(entry) = self.conn(conn).filter(|entry| entry.kept || !bytes.is_empty()) else { return };
+        let mut guard = std::mem::take(&mut entry.guard);
+        let result = guard.feed(bytes, limit, |unit| self.on_unit(conn, unit));
+        let Some(entry) = self.conn(conn) else { return };
+        entry.guard = guard;
+        entry.kept = result == Ok(true);
         match result {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(GuardError::TooBig) => self.parts.shard.close(conn, Close::TooBig),
             Err(error) => {
                 tracing::debug!(%error, "protocol error");
@@ -68,10 +144,38 @@ impl Driver {
         }
     }
 
-    fn take_message(&mut self, conn: ConnId, message: Result<Message, DecodeError>) {
+    fn on_unit(&mut self, conn: ConnId, unit: Unit<'_>) -> ControlFlow<()> {
+        match decode(unit, self.parts.message_limit, &mut self.inflater) {
+            Ok(Message::Text(text)) if self.must_wait(conn) => {
+                if let Some(entry) = self.conn(conn) {
+                    entry.command = Some(text.into());
+                }
+                return ControlFlow::Break(());
+            }
+            message => self.on_message(conn, message),
+        }
+        // A second close frame ends the connection at once, whatever follows it.
+        if self.conn(conn).is_none() {
+            return ControlFlow::Break(());
+        }
+        self.slice.count()
+    }
+
+    /// Whether events that were sequenced before a command was read are still to come.
+    fn must_wait(&mut self, conn: ConnId) -> bool {
+        let position = self.parts.shard.position();
+        let behind = self.conn(conn).is_some_and(|entry| entry.mark > position);
+        behind && !self.parts.shard.fanout().is_closing(conn)
+    }
+
+    fn on_text(&mut self, conn: ConnId, text: &str) {
+        self.parts.shard.text(conn, text, clock::now());
+    }
+
+    fn on_message(&mut self, conn: ConnId, message: Result<Message, DecodeError>) {
         let shard = &mut self.parts.shard;
         match message {
-            Ok(Message::Text(text)) => shard.text(conn, &text, clock::now()),
+            Ok(Message::Text(text)) => self.on_text(conn, &text),
             Ok(Message::Binary) => shard.binary(conn, clock::now()),
             Ok(Message::Ping(payload)) => shard.control(conn, Frame::Control(frame::pong(&payload))),
             Ok(Message::Pong) => {}

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::turn::Input;
 use super::{Driver, Timing};
 use crate::clock;
 use crate::fanout::outbox::ConnId;
@@ -35,7 +36,9 @@ impl Driver {
         let Some(oldest) = fanout.oldest_us(conn) else { return Duration::ZERO };
         let age = Duration::from_micros(now_us.saturating_sub(oldest));
         let bounded = fanout.policy(conn) == Some(Overflow::Disconnect);
-        if bounded && self.parts.timing.age.is_some_and(|most| age > most) {
+        // While the shard was held up, the client could not have read.
+        let own = age.min(Duration::from_micros(now_us.saturating_sub(self.stalled_us)));
+        if bounded && self.parts.timing.age.is_some_and(|most| own > most) {
             self.parts.shard.close(conn, Close::Stale { seconds: age.as_secs() });
         }
         age
@@ -44,17 +47,22 @@ impl Driver {
     fn keep_time_of(&mut self, conn: ConnId, now: Instant) {
         let Timing { ping, idle, close_on_token_expiry: expires, .. } = self.parts.timing;
         let drained = self.draining.is_some_and(|drain| now >= drain.deadline);
+        let listened = self.listening.now();
         let Some(entry) = self.conn(conn) else { return };
+        if entry.input != Input::Idle {
+            // What it has said waits for us.
+            entry.seen = listened;
+        }
         if let Some(ending) = &entry.ending {
             if drained || now >= ending.deadline {
                 self.vanish(conn);
             }
         } else if expires && entry.identity.is_expired(clock::now()) {
             self.parts.shard.close(conn, Close::Expired);
-        } else if now.duration_since(entry.seen) >= idle {
+        } else if listened.saturating_sub(entry.seen) >= idle {
             self.parts.shard.close(conn, Close::Silent);
-        } else if now.duration_since(entry.pinged) >= ping {
-            entry.pinged = now;
+        } else if listened.saturating_sub(entry.pinged) >= ping {
+            entry.pinged = listened;
             self.parts.shard.control(conn, Frame::Constant(frame::PING));
         }
     }

@@ -1,11 +1,26 @@
 //! How much one turn of the loop may do.
 //!
-//! Contract: constants and plain numbers. What a turn has no room for waits for the next one.
+//! Contract: constants, plain numbers, and a look at the clock. What a turn has no room for waits for the next one.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use crate::stats::OutboxLimits;
 
-/// Bytes read from one connection in a turn; a client that floods waits for the others.
+/// Bytes read from one connection at a time.
 pub(super) const READ_BYTES: usize = 64 << 10;
+
+/// Messages of one connection that are dealt with.
+const SLICE_MESSAGES: u32 = 64;
+
+/// Time for the messages of one connection.
+const SLICE_TIME: Duration = Duration::from_micros(250);
+
+/// Time for what all clients send.
+pub(super) const READ_TIME: Duration = Duration::from_millis(1);
+
+/// Time for what the control plane asks: newcomers, lists, deletions.
+pub(super) const CONTROL_TIME: Duration = Duration::from_millis(1);
 
 /// Events of a turn.
 pub(super) const TURN_EVENTS: usize = 256;
@@ -29,5 +44,46 @@ pub(super) struct Portion {
 impl Portion {
     pub(super) fn of(outbox: OutboxLimits) -> Self {
         Self { events: TURN_EVENTS.min(outbox.events / 4).max(1), bytes: TURN_BYTES.min(outbox.bytes / 4).max(1) }
+    }
+
+    /// The same while the outboxes of all connections together are too large: it takes turns to let go what is shed.
+    pub(super) fn reduced(self) -> Self {
+        Self { events: (self.events / 16).max(1), bytes: (self.bytes / 16).max(1) }
+    }
+}
+
+/// Where the input of a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Input {
+    /// Everything was dealt with; the poll tells when more comes.
+    Idle,
+    /// Its turn comes.
+    Queued,
+    /// A command waits until the shard has come to the connection's mark.
+    Held,
+}
+
+/// One connection's part of a turn.
+#[derive(Debug)]
+pub(super) struct Slice {
+    until: Instant,
+    messages: u32,
+}
+
+impl Slice {
+    /// Begins now and ends with the turn's time for reading at the latest.
+    pub(super) fn begin(turn_ends: Instant) -> Self {
+        Self { until: turn_ends.min(Instant::now() + SLICE_TIME), messages: SLICE_MESSAGES }
+    }
+
+    /// One message more was dealt with.
+    pub(super) fn count(&mut self) -> ControlFlow<()> {
+        self.messages = self.messages.saturating_sub(1);
+        if self.is_spent() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Whether the others' turn has come.
+    pub(super) fn is_spent(&self) -> bool {
+        self.messages == 0 || Instant::now() >= self.until
     }
 }

@@ -13,6 +13,33 @@ use crate::event::Event;
 /// Places; a power of two.
 const PLACES: usize = 4096;
 
+/// What a frame remembers of its event, so that a pass over an outbox hashes nothing: a hash of the object's Type and Key, and in the
+/// lowest bit whether the event is an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Object(u32);
+
+impl Object {
+    /// Whether the event can be taken together with others of its object.
+    pub(super) fn is_update(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    /// Whether two objects may be the same.
+    pub(super) fn may_be(self, other: Self) -> bool {
+        self.0 >> 1 == other.0 >> 1
+    }
+
+    /// For a table of objects.
+    pub(super) fn hash(self) -> u64 {
+        u64::from(self.0 >> 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    /// Where the last event of the object that is no update is noted, with those of other objects.
+    pub(super) fn place(self) -> usize {
+        (self.0 >> 1) as usize % PLACES
+    }
+}
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Barriers {
@@ -23,7 +50,7 @@ pub(super) struct Barriers {
 }
 
 /// Whether an event can be taken together with others of its object.
-pub(super) fn is_update(event: &Event) -> bool {
+fn is_update(event: &Event) -> bool {
     matches!(event.action(), "update" | "save")
 }
 
@@ -44,21 +71,31 @@ impl Barriers {
         }
     }
 
+    /// How many connections conflate.
+    pub(super) fn users(&self) -> usize {
+        self.users
+    }
+
     /// Notes an event, whoever gets it.
     pub(super) fn note(&mut self, event: &Event, number: u64) {
         if self.users > 0 && !is_update(event) {
-            let place = self.place(event);
+            let place = self.object(event).place();
             self.last[place] = number;
         }
     }
 
-    /// Whether something other than an update may have happened to the event's object since the event with this number.
-    pub(super) fn any_since(&self, number: u64, event: &Event) -> bool {
-        self.last[self.place(event)] > number
+    /// Whether something other than an update may have happened to the object since the event with this number.
+    pub(super) fn any_since(&self, number: u64, object: Object) -> bool {
+        self.last[object.place()] > number
     }
 
-    pub(super) fn place(&self, event: &Event) -> usize {
+    /// The object of an event; none as long as no connection conflates.
+    pub(super) fn object(&self, event: &Event) -> Object {
+        if self.users == 0 {
+            return Object::default();
+        }
         let hash = self.hasher.hash_one((event.kind(), event.key()));
-        usize::try_from(hash % PLACES as u64).expect("below the number of places")
+        let [.., a, b, c, d] = hash.to_be_bytes();
+        Object(u32::from_be_bytes([a, b, c, d]) & !1 | u32::from(is_update(event)))
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::barriers::Object;
 use super::gap::Gap;
 use crate::event::Event;
 use crate::websocket::frame::Encoding;
@@ -98,6 +99,7 @@ impl Span {
 struct Held {
     frame: Frame,
     references: u32,
+    object: Object,
     span: Span,
 }
 
@@ -124,10 +126,15 @@ pub(super) struct Frames {
 }
 
 impl Frames {
+    /// Takes a frame in that is no event, with no references yet.
+    pub(super) fn insert(&mut self, frame: Frame) -> FrameId {
+        self.insert_event(frame, Span::NONE, Object::default())
+    }
+
     /// Takes a frame in, with no references yet.
-    pub(super) fn insert(&mut self, frame: Frame, span: Span) -> FrameId {
+    pub(super) fn insert_event(&mut self, frame: Frame, span: Span, object: Object) -> FrameId {
         self.more += frame.hold();
-        let held = Some(Held { frame, references: 0, span });
+        let held = Some(Held { frame, references: 0, object, span });
         if let Some(free) = self.free.pop() {
             self.held[free as usize] = held;
             return FrameId(free);
@@ -156,6 +163,18 @@ impl Frames {
             Held { frame: Frame::Event { event, .. }, span, .. } => Some((event, *span)),
             _ => None,
         }
+    }
+
+    /// The object of the event in the frame, if it is one for everybody.
+    pub(super) fn object(&self, id: FrameId) -> Option<Object> {
+        let held = self.held(id);
+        matches!(held.frame, Frame::Event { .. }).then_some(held.object)
+    }
+
+    /// Whether the events in two frames are of the same object.
+    pub(super) fn are_of_one_object(&self, a: FrameId, b: FrameId) -> bool {
+        let (Some((one, _)), Some((other, _))) = (self.event(a), self.event(b)) else { return false };
+        self.held(a).object.may_be(self.held(b).object) && (one.kind(), one.key()) == (other.kind(), other.key())
     }
 
     /// When the event in the frame was taken in.
@@ -198,7 +217,8 @@ impl Frames {
         let event = Arc::new(event.since(earlier));
         let encoding = encode(&event);
         let received_us = self.received_us(last).unwrap_or_default();
-        let made = self.insert(Frame::Event { event, encoding, received_us }, span);
+        let object = self.held(last).object;
+        let made = self.insert_event(Frame::Event { event, encoding, received_us }, span, object);
         self.conflated.insert(span, made);
         made
     }

@@ -25,9 +25,9 @@ impl Fanout {
         into.clear();
         std::mem::swap(into, &mut self.dirty);
         into.sort_unstable();
-        for &conn in into.iter() {
-            self.outbox(conn).clear_dirty();
-        }
+        // A connection that is gone is still on the list, and its number may be another's by now.
+        into.dedup();
+        into.retain(|conn| self.outboxes[conn.at()].as_mut().is_some_and(Outbox::clear_dirty));
     }
 
     /// Puts a connection on the dirty list, if something waits for it.

@@ -7,13 +7,15 @@
 //!
 //! Contract: pure, no I/O, reads no clock. Frames leave an outbox in the order in which they were put in, each exactly once
 //! or, after an overflow, not at all; every frame that is dropped is counted. An outbox never holds more than its
-//! bounds, but a single frame always fits an empty one, so that no event is undeliverable.
+//! bounds, but a single frame always fits an empty one, so that no event is undeliverable. What connections that do not follow cost is
+//! bounded a turn ([`Fanout::begin_turn`]): passes of conflation are put off, what is dropped is let go bit by bit.
 //!
 //! Why bounds can be generous: a stalled connection costs four bytes an event, not a copy of it, and the frames it
 //! holds back are shared by all stalled connections of the shard.
 
 mod barriers;
 mod budget;
+mod effort;
 mod encode;
 mod frames;
 mod gap;
@@ -22,7 +24,9 @@ mod overflow;
 mod queue;
 mod ring;
 mod runs;
+mod waste;
 
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 pub use budget::Budget;
@@ -35,9 +39,11 @@ use crate::overflow::Overflow;
 use crate::stats::{Counts, Delivery, Depth, Dropped, OutboxLimits};
 use crate::websocket::frame::Encoding;
 use barriers::Barriers;
+use effort::Effort;
 use encode::Encoder;
-use frames::{FrameId, Frames, Released, Span};
-use queue::{Kept, Outbox, Spare};
+use frames::{FrameId, Frames, Span};
+use queue::{Outbox, Waste};
+use ring::Spare;
 use runs::{RunId, Runs};
 
 /// The number of a connection in its shard. Used again after the connection is removed.
@@ -78,6 +84,11 @@ pub struct Fanout {
     taken: Option<(ConnId, RunId)>,
     counts: Counts,
     waiting: Depth,
+    /// What may still be done in this turn for connections that do not follow.
+    effort: Effort,
+    /// Connections whose outboxes have yet to be gone through.
+    postponed: VecDeque<ConnId>,
+    waste: Waste,
 }
 
 impl Fanout {
@@ -98,6 +109,9 @@ impl Fanout {
             taken: None,
             counts: Counts::default(),
             waiting: Depth::default(),
+            effort: Effort::default(),
+            postponed: VecDeque::new(),
+            waste: Waste::default(),
         }
     }
 
@@ -130,9 +144,6 @@ impl Fanout {
                 self.barriers.release();
             }
             self.free.push(conn.0);
-            if outbox.is_dirty() {
-                self.dirty.retain(|&other| other != conn);
-            }
         }
     }
 
@@ -184,7 +195,7 @@ impl Fanout {
         let encoding = encode::encode(&mut self.encoder, &mut self.counts, event, wanted);
         let bytes = event.frame_in(encoding).len();
         let frame = Frame::Event { event: Arc::clone(event), encoding, received_us };
-        let frame = self.frames.insert(frame, Span::of(self.number));
+        let frame = self.frames.insert_event(frame, Span::of(self.number), self.barriers.object(event));
         let current = Current { frame, bytes, hits: 0 };
         self.current[wanted as usize] = Some(current);
         current
@@ -192,9 +203,11 @@ impl Fanout {
 
     /// Ends the deliveries of an event.
     pub fn end_event(&mut self) {
+        let conflating = self.barriers.users();
         for Current { frame, bytes, hits } in std::mem::take(&mut self.current).into_iter().flatten() {
             self.frames.retain(frame, hits);
             self.counts.matched += u64::from(hits);
+            self.effort.earn(conflating.min(hits as usize));
             self.waiting.events += hits as usize;
             self.waiting.bytes += bytes * hits as usize;
         }
@@ -224,7 +237,7 @@ impl Fanout {
 
     fn push_own(&mut self, conn: ConnId, frame: Frame) {
         let bytes = frame.bytes().len();
-        let frame = self.frames.insert(frame, Span::NONE);
+        let frame = self.frames.insert(frame);
         self.frames.retain(frame, 1);
         let outbox = self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
         outbox.push(frame, bytes, &mut self.spare);
@@ -245,25 +258,6 @@ impl Fanout {
         }
         self.push_own(conn, last);
         self.outbox(conn).set_closing();
-    }
-
-    fn drop_waiting(&mut self, conn: ConnId, reason: Dropped, keep_started: bool) {
-        let Some(outbox) = self.outboxes[conn.at()].as_mut() else { return };
-        let before = outbox.depth().bytes;
-        let started = outbox.started().filter(|_| keep_started);
-        let mut events = 0;
-        for frame in outbox.frames().skip(usize::from(started.is_some())) {
-            events += usize::from(matches!(self.frames.release(frame), Released::Event(_)));
-        }
-        let kept = started.map(|frame| {
-            let left = self.frames.bytes(frame).len() - outbox.written();
-            if self.frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, left) }
-        });
-        outbox.clear(kept, &mut self.spare);
-        outbox.count_dropped(events as u64);
-        self.counts.drop_events(reason, events as u64);
-        self.waiting.events -= events;
-        self.waiting.bytes -= before - outbox.depth().bytes;
     }
 
     /// Whether events pass the connection by, because it has yet to get earlier ones ([`Fanout::deliver`] says `Closed`).
@@ -300,7 +294,8 @@ impl Fanout {
     /// When the first event that waits for a connection was taken in.
     pub fn oldest_us(&self, conn: ConnId) -> Option<u64> {
         let outbox = self.outboxes.get(conn.at())?.as_ref()?;
-        outbox.frames().find_map(|frame| self.frames.received_us(frame))
+        // Answers in front hide it, if they are that many: looking behind them all would cost more than it tells.
+        outbox.frames().take(gather::GATHER_FRAMES).find_map(|frame| self.frames.received_us(frame))
     }
 
     /// What happens to a connection that does not follow.
@@ -346,14 +341,12 @@ impl Fanout {
     }
 
     /// Every connection that something waits for, by bytes, largest first; looks at every connection.
-    pub fn by_size(&self) -> Vec<(usize, ConnId)> {
+    pub fn by_size(&self) -> BinaryHeap<(usize, ConnId)> {
         let sized = |(at, outbox): (usize, &Option<Outbox>)| {
             let bytes = outbox.as_ref().filter(|outbox| !outbox.is_closing())?.depth().bytes;
             Some((bytes, ConnId(u32::try_from(at).ok()?))).filter(|_| bytes > 0)
         };
-        let mut all: Vec<_> = self.outboxes.iter().enumerate().filter_map(sized).collect();
-        all.sort_unstable_by_key(|&(bytes, conn)| (std::cmp::Reverse(bytes), conn));
-        all
+        self.outboxes.iter().enumerate().filter_map(sized).collect()
     }
 
     /// Counts a connection that is closed because it does not follow.

@@ -7,11 +7,15 @@
 //! every event, and goes through the whole outbox each time; the next time comes when twice as much waits, or, at the
 //! bounds, only if a quarter of them became free. So it costs a few steps an event, and a connection for which it
 //! frees too little is closed.
+//!
+//! Many that stall together would be gone through together. So a turn has an [`Effort`](super::effort): a pass for which
+//! there is none left is put off to the next turns, and its outbox may grow up to the bounds meanwhile.
 
-use hashbrown::HashMap;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
-use super::barriers::{Barriers, is_update};
-use super::frames::{Frame, FrameId, Frames, Span};
+use super::barriers::{Barriers, Object};
+use super::frames::{Frame, FrameId, Frames};
 use super::gap::Gap;
 use super::{ConnId, Fanout, encode};
 use crate::event::Event;
@@ -94,7 +98,7 @@ impl Fanout {
             gap.add(time);
             return;
         }
-        let frame = frames.insert(Frame::Gap(Box::new(Gap::new(time))), Span::NONE);
+        let frame = frames.insert(Frame::Gap(Box::new(Gap::new(time))));
         frames.retain(frame, 1);
         outbox.push_gap(frame);
         if outbox.mark_dirty() {
@@ -107,24 +111,69 @@ impl Fanout {
     /// connection.
     pub fn shrink(&mut self, conn: ConnId) -> bool {
         let outbox = self.outbox(conn);
-        let before = outbox.depth().bytes;
+        let before = outbox.depth();
         match outbox.policy() {
             Overflow::Disconnect => return false,
-            Overflow::DropOldest => while self.outbox(conn).depth().bytes > before / 2 && self.drop_oldest(conn) {},
+            Overflow::DropOldest => {
+                while self.outbox(conn).depth().bytes > before.bytes / 2 && self.drop_oldest(conn) {}
+            }
             Overflow::Conflate => self.conflate(conn),
         }
-        4 * self.outbox(conn).depth().bytes <= 3 * before
+        self.effort.drop_frames(before.events);
+        4 * self.outbox(conn).depth().bytes <= 3 * before.bytes
     }
 
     fn conflate_until_it_fits(&mut self, conn: ConnId, bytes: usize) -> bool {
         let limits = self.limits;
-        let at_bounds = self.outbox(conn).is_at_its_bounds();
+        let outbox = self.outbox(conn);
+        let (at_bounds, frames) = (outbox.is_at_its_bounds(), outbox.depth().events);
+        if !self.effort.try_pass(frames) {
+            if !at_bounds && self.postpone_pass(conn, bytes) {
+                return true;
+            }
+            if !self.effort.force_pass(frames) {
+                return false;
+            }
+        }
         self.conflate(conn);
         let outbox = self.outbox(conn);
+        outbox.end_postponement();
         let left = outbox.depth();
         let enough = 4 * left.events <= 3 * limits.events && 4 * left.bytes <= 3 * limits.bytes;
         outbox.choose_shift(&limits);
         (enough || !at_bounds) && outbox.has_room(bytes, &limits)
+    }
+
+    /// Puts a pass off to the next turns. Returns whether another `bytes` have room until then.
+    fn postpone_pass(&mut self, conn: ConnId, bytes: usize) -> bool {
+        let limits = self.limits;
+        let outbox = self.outboxes[conn.at()].as_mut().expect("only open connections overflow");
+        if outbox.postpone() {
+            self.postponed.push_back(conn);
+        }
+        outbox.has_room(bytes, &limits)
+    }
+
+    /// Goes through outboxes for which there was no time, as far as there is now.
+    pub(super) fn resume_passes(&mut self) {
+        while let Some(&conn) = self.postponed.front() {
+            let waiting = self.outboxes[conn.at()].as_ref().filter(|outbox| !outbox.is_closing());
+            // One that has been read meanwhile costs nothing; so does a number that is another connection's by now.
+            let frames = waiting
+                .map_or(0, |outbox| if outbox.is_below_the_earliest(&self.limits) { 0 } else { outbox.depth().events });
+            if frames > 0 && !self.effort.try_pass(frames) {
+                return;
+            }
+            self.postponed.pop_front();
+            let Some(outbox) = self.outboxes[conn.at()].as_mut() else { continue };
+            if outbox.end_postponement() {
+                if frames > 0 {
+                    self.conflate(conn);
+                }
+                let limits = self.limits;
+                self.outbox(conn).choose_shift(&limits);
+            }
+        }
     }
 
     /// Keeps of the updates of each object only the latest.
@@ -165,16 +214,27 @@ impl Fanout {
 /// nothing if a later one stands for it. The first `begun` frames stay as they are.
 fn firsts(frames: &Frames, barriers: &Barriers, waiting: &[FrameId], begun: usize) -> Vec<Option<FrameId>> {
     let mut firsts: Vec<Option<FrameId>> = waiting.iter().copied().map(Some).collect();
-    let mut latest: HashMap<(&str, &str), usize> = HashMap::new();
+    let mut latest: HashTable<usize> = HashTable::new();
+    let rehash = |&at: &usize| frames.object(waiting[at]).map_or(0, Object::hash);
     for (at, &frame) in waiting.iter().enumerate().skip(begun) {
-        let Some((event, _)) = frames.event(frame) else { continue };
-        let object = (event.kind(), event.key());
-        if !is_update(event) {
-            latest.remove(&object);
-        } else if let Some(before) = latest.insert(object, at)
-            && frames.event(waiting[before]).is_some_and(|(_, span)| !barriers.any_since(span.last, event))
-        {
-            firsts[at] = firsts[before].take();
+        let Some(object) = frames.object(frame) else { continue };
+        let is_it = |&before: &usize| frames.are_of_one_object(waiting[before], frame);
+        match latest.entry(object.hash(), is_it, rehash) {
+            Entry::Occupied(entry) if !object.is_update() => {
+                entry.remove();
+            }
+            Entry::Occupied(mut entry) => {
+                let before = std::mem::replace(entry.get_mut(), at);
+                let last = frames.event(waiting[before]).map(|(_, span)| span.last);
+                if last.is_some_and(|last| !barriers.any_since(last, object)) {
+                    firsts[at] = firsts[before].take();
+                }
+            }
+            Entry::Vacant(entry) => {
+                if object.is_update() {
+                    entry.insert(at);
+                }
+            }
         }
     }
     firsts

@@ -10,9 +10,9 @@
 use std::collections::VecDeque;
 
 use super::frames::FrameId;
-use super::ring::{EMPTY, INLINE, Ring};
+use super::ring::{EMPTY, INLINE, Ring, Spare};
 use crate::overflow::Overflow;
-use crate::stats::{Depth, OutboxLimits};
+use crate::stats::{Depth, Dropped, OutboxLimits};
 use crate::websocket::frame::Encoding;
 
 /// Drained rings that are kept for later; more are given back to the allocator. A turn fills the outboxes of all connections
@@ -26,8 +26,8 @@ const SPARE_CAPACITY: usize = 256;
 /// An outbox that conflates does so first when it is this power of two below its bounds.
 const EARLIEST: u8 = 2;
 
-/// Memory of drained outboxes, for the next that needs more than its inline room.
-pub(super) type Spare = Vec<VecDeque<FrameId>>;
+/// Lists of frames that were dropped and are yet to be let go, and why.
+pub(super) type Waste = VecDeque<([VecDeque<FrameId>; 2], Dropped)>;
 
 /// A started frame that stays when the others go.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +59,8 @@ pub(super) struct Outbox {
     encoding: Encoding,
     dirty: bool,
     blocked: bool,
+    /// Whether it has yet to be gone through, when there is time for it.
+    postponed: bool,
     intake: Intake,
 }
 
@@ -89,6 +91,7 @@ impl Outbox {
             encoding: Encoding::Plain,
             dirty: false,
             blocked: false,
+            postponed: false,
             intake: Intake::Open,
         }
     }
@@ -127,19 +130,7 @@ impl Outbox {
     pub(super) fn push(&mut self, frame: FrameId, bytes: usize, spare: &mut Spare) {
         self.bytes += bytes;
         self.counted += 1;
-        match &mut self.ring {
-            Ring::Borrowed(ring) => ring.push_back(frame),
-            Ring::Inline { frames, head, len } if usize::from(*len) < INLINE => {
-                frames[usize::from(*head + *len) % INLINE] = frame;
-                *len += 1;
-            }
-            Ring::Inline { frames, head, .. } => {
-                let mut ring = spare.pop().unwrap_or_else(|| VecDeque::with_capacity(2 * INLINE.next_power_of_two()));
-                ring.extend((0..INLINE).map(|at| frames[(usize::from(*head) + at) % INLINE]));
-                ring.push_back(frame);
-                self.ring = Ring::Borrowed(ring);
-            }
-        }
+        self.ring.push(frame, spare);
     }
 
     /// The first frame.
@@ -289,6 +280,22 @@ impl Outbox {
         self.shift = (0..=EARLIEST).rev().find(twice).unwrap_or(0);
     }
 
+    /// Lets it grow up to the bounds of the shard until there is time to go through it. Returns whether that is new.
+    pub(super) fn postpone(&mut self) -> bool {
+        self.shift = 0;
+        !std::mem::replace(&mut self.postponed, true)
+    }
+
+    /// Takes the mark away that it has yet to be gone through. Returns whether it had it.
+    pub(super) fn end_postponement(&mut self) -> bool {
+        std::mem::take(&mut self.postponed)
+    }
+
+    /// Whether so little waits that it need not be gone through.
+    pub(super) fn is_below_the_earliest(&self, limits: &OutboxLimits) -> bool {
+        self.bytes <= limits.bytes >> EARLIEST && self.counted as usize <= limits.events >> EARLIEST
+    }
+
     /// Whether its bounds are those of the shard.
     pub(super) fn is_at_its_bounds(&self) -> bool {
         self.shift == 0
@@ -338,6 +345,18 @@ impl Outbox {
         }
     }
 
+    /// The same, and hands out the frames that it had, in order, without `kept`. Costs the same however many they are.
+    pub(super) fn clear_out(&mut self, kept: Option<Kept>, spare: &mut Spare) -> [VecDeque<FrameId>; 2] {
+        let first = self.kept.take().map_or_else(VecDeque::new, |kept| *kept);
+        let mut lists = [first, std::mem::replace(&mut self.ring, EMPTY).into_list()];
+        if kept.is_some() {
+            let begun = lists.iter_mut().find(|list| !list.is_empty());
+            begun.and_then(VecDeque::pop_front).expect("the frame that was begun is the first");
+        }
+        self.clear(kept, spare);
+        lists
+    }
+
     /// Marks the outbox dirty. Returns whether it has to be put on the dirty list.
     pub(super) fn mark_dirty(&mut self) -> bool {
         let new = !self.dirty && !self.blocked;
@@ -345,12 +364,9 @@ impl Outbox {
         new
     }
 
-    pub(super) fn is_dirty(&self) -> bool {
-        self.dirty
-    }
-
-    pub(super) fn clear_dirty(&mut self) {
-        self.dirty = false;
+    /// Takes the mark away. Returns whether it had it.
+    pub(super) fn clear_dirty(&mut self) -> bool {
+        std::mem::take(&mut self.dirty)
     }
 
     pub(super) fn set_blocked(&mut self, blocked: bool) {

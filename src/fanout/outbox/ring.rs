@@ -19,7 +19,36 @@ pub(super) enum Ring {
 /// Nothing waits.
 pub(super) const EMPTY: Ring = Ring::Inline { frames: [FrameId::NONE; INLINE], head: 0, len: 0 };
 
+/// Memory of drained outboxes, for the next that needs more than its inline room.
+pub(super) type Spare = Vec<VecDeque<FrameId>>;
+
 impl Ring {
+    /// Puts a frame behind the others.
+    #[inline]
+    pub(super) fn push(&mut self, frame: FrameId, spare: &mut Spare) {
+        match self {
+            Self::Borrowed(ring) => ring.push_back(frame),
+            Self::Inline { frames, head, len } if usize::from(*len) < INLINE => {
+                frames[usize::from(*head + *len) % INLINE] = frame;
+                *len += 1;
+            }
+            Self::Inline { frames, head, .. } => {
+                let mut ring = spare.pop().unwrap_or_else(|| VecDeque::with_capacity(2 * INLINE.next_power_of_two()));
+                ring.extend((0..INLINE).map(|at| frames[(usize::from(*head) + at) % INLINE]));
+                ring.push_back(frame);
+                *self = Self::Borrowed(ring);
+            }
+        }
+    }
+
+    /// The frames in order.
+    pub(super) fn into_list(self) -> VecDeque<FrameId> {
+        match self {
+            Self::Inline { frames, head, len } => (0..len).map(|at| frames[usize::from(head + at) % INLINE]).collect(),
+            Self::Borrowed(ring) => ring,
+        }
+    }
+
     /// The first frame.
     pub(super) fn front(&self) -> Option<FrameId> {
         match self {

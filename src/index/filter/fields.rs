@@ -5,7 +5,7 @@
 //! clears nothing.
 //!
 //! The lookup rule (`docs/protocol.md`, "Filters"): in Object, and if Object has no field of the path's first name, in
-//! the event itself.
+//! the event itself, which a leading `event.` may name.
 
 use super::canonical::canonical;
 use super::meter::{Meter, price};
@@ -131,13 +131,22 @@ impl Fields {
         let segments = path.segments();
         let within = self.chain(OBJECT, segments);
         let first = self.chain(OBJECT, &segments[..1]);
-        let outside = match &*segments[0] {
+        let outside = match segments {
+            // RackN's event router names the event itself so.
+            [event, named @ ..] if &**event == "event" && !named.is_empty() => self.outside(named),
+            named => self.outside(named),
+        };
+        self.lookup(Lookup::Anywhere { first, within, outside })
+    }
+
+    /// A use of the place that a path means in the event itself, if it means one there.
+    fn outside(&mut self, segments: &[Box<str>]) -> Option<u32> {
+        match &*segments[0] {
             "Object" => Some(self.chain(OBJECT, &segments[1..])),
             "Original" => Some(self.chain(ORIGINAL, &segments[1..])),
             "Time" | "Type" | "Action" | "Key" | "Principal" => Some(self.chain(ENVELOPE, segments)),
             _ => None,
-        };
-        self.lookup(Lookup::Anywhere { first, within, outside })
+        }
     }
 
     /// A use of the place below `root` alone.

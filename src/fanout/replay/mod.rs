@@ -15,20 +15,21 @@
 //! Why an index of its own: the shard's index tells which connections want an event, not by which registration. It costs memory
 //! only for connections that asked for the past.
 
+mod archived;
+
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
-use super::before::Before;
-use super::held::Held;
-use super::listeners::{Listeners, Stage};
-use super::opening::Opening;
-use crate::broker::archive::{PLACES, Pages, Piece, Wake};
+use crate::broker::archive::{PLACES, Pages, Wake};
 use crate::broker::gap::Gap;
 use crate::broker::history::Start;
-use crate::broker::splice::Seam;
 use crate::event::Event;
+use crate::fanout::before::Before;
+use crate::fanout::held::Held;
+use crate::fanout::listeners::{Listeners, Stage};
+use crate::fanout::opening::Opening;
 use crate::index::filter::Counters;
 use crate::index::{Class, Index, Limits, Slot};
 
@@ -157,70 +158,6 @@ impl Replay {
     /// The connection was given everything before `position` by the shard itself.
     pub(super) fn went_live_until(&mut self, position: u64) {
         self.edge = self.base + position;
-    }
-
-    /// Whether what comes next is in the archive.
-    pub(super) fn is_in_archive(&self, range: Range) -> bool {
-        range.from < self.base
-    }
-
-    /// The numbers in the history that a range means.
-    pub(super) fn numbers(&self, range: Range) -> std::ops::Range<u64> {
-        range.from - self.base..range.until - self.base
-    }
-
-    /// The place of an event of the history.
-    pub(super) fn place(&self, number: u64) -> u64 {
-        self.base + number
-    }
-
-    /// The next piece from the archive, if it is there: it stays.
-    pub(super) fn peek(&mut self) -> Option<&Piece> {
-        let (pass, edge) = (self.pass.is_some(), self.edge);
-        self.before.as_mut()?.reading(pass, edge).peek()
-    }
-
-    /// The piece that was looked at.
-    pub(super) fn take(&mut self) -> Option<Piece> {
-        let (pass, edge) = (self.pass.is_some(), self.edge);
-        let before = self.before.as_mut()?;
-        let piece = before.reading(pass, edge).take()?;
-        if let (Piece::Event(place, _), false) = (&piece, pass) {
-            before.end = place + 1;
-        }
-        Some(piece)
-    }
-
-    /// The archive has given everything. `seam` tells how to go on if it is read for the first time; without one nothing but what
-    /// is still to come, from `position` on, is safe from being a repetition. Returns whether that is so.
-    pub(super) fn leave_archive(&mut self, seam: Option<Seam>, position: u64) -> bool {
-        let Some(before) = &mut self.before else { return false };
-        if self.pass.is_some() {
-            before.again = None;
-            let first = before.seam.as_ref().map_or(self.edge, |seam| self.base + seam.first());
-            self.pass = Some(first.min(self.edge));
-            return false;
-        }
-        let torn = seam.is_none();
-        let seam = before.seam.insert(seam.unwrap_or_else(|| Seam::at(position)));
-        before.once = None;
-        self.edge = self.base + seam.first();
-        torn
-    }
-
-    fn seam(&self) -> Option<&Seam> {
-        self.before.as_ref()?.seam.as_ref()
-    }
-
-    /// Whether the event of the history with this number came from the archive.
-    pub(super) fn was_given(&self, number: u64) -> bool {
-        self.seam().is_some_and(|seam| seam.leaves_out(number))
-    }
-
-    /// How many events of the history in a range did not come from the archive.
-    pub(super) fn not_given(&self, range: std::ops::Range<u64>) -> u64 {
-        let all = range.end.saturating_sub(range.start);
-        self.seam().map_or(all, |seam| seam.wanted(range))
     }
 
     /// A new registration, which the shard's index has taken.

@@ -1,0 +1,53 @@
+//! For how long a shard has been listening to its clients: what their silence is measured by.
+//!
+//! A thread that is held up, by its work or because the machine gave it no time, hears nobody meanwhile, and pings that it did not
+//! send are not answered. So time counts in full only as far as the thread was to sleep in its poll; of whatever is beyond, at most
+//! [`GRACE`] a turn. The rest is a stall.
+
+use std::time::{Duration, Instant};
+
+/// What a turn may take without being a stall.
+const GRACE: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(super) struct Listening {
+    total: Duration,
+    last: Instant,
+}
+
+impl Listening {
+    pub(super) fn begin(now: Instant) -> Self {
+        Self { total: Duration::ZERO, last: now }
+    }
+
+    /// A turn begins, after a poll that was to wait no longer than `timeout`. Returns whether the shard was held up since the turn before.
+    pub(super) fn advance(&mut self, now: Instant, timeout: Duration) -> bool {
+        let passed = now.saturating_duration_since(self.last);
+        let counted = passed.min(timeout + GRACE);
+        self.last = now;
+        self.total += counted;
+        counted < passed
+    }
+
+    /// The time so far. Stands still during a turn.
+    pub(super) fn now(&self) -> Duration {
+        self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_is_not_silence() {
+        let begun = Instant::now();
+        let mut listening = Listening::begin(begun);
+        let second = Duration::from_secs(1);
+        assert!(!listening.advance(begun + second, second), "asleep, as it was to be");
+        assert!(!listening.advance(begun + second + GRACE, Duration::ZERO), "a busy turn");
+        assert_eq!(listening.now(), second + GRACE);
+        assert!(listening.advance(begun + 300 * second, second), "a long turn, or no turn at all");
+        assert_eq!(listening.now(), 2 * second + 2 * GRACE);
+    }
+}

@@ -1,0 +1,73 @@
+//! How much a shard still does in this turn for connections that do not follow, counted in frames that are looked at.
+//!
+//! Contract: plain numbers. Passes of conflation have [`PASSES`] frames a turn, and [`EARNED`] more for each event that was put into
+//! an outbox that conflates: so much a pass costs an event on average, so that passes do not pile up whatever the load. A pass
+//! without which a connection would have to be closed may take from [`FORCED`] besides. The first pass of a turn is always allowed.
+//! What is dropped has [`DROPPED`] frames a turn.
+
+/// Frames that passes look at in a turn: about a millisecond.
+const PASSES: usize = 32_768;
+
+/// Frames that a pass may look at for each event that was put in: it is begun when a quarter of the bounds waits and then at twice what
+/// was left, so each event is looked at twice on average, and half of these again if little is merged.
+const EARNED: usize = 4;
+
+/// Frames that passes at the bounds may look at besides.
+const FORCED: usize = 4 * PASSES;
+
+/// Frames that are dropped in a turn: about a millisecond.
+const DROPPED: usize = 65_536;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Effort {
+    passes: usize,
+    forced: usize,
+    earned: usize,
+    dropped: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self { passes: PASSES, forced: FORCED, earned: 0, dropped: DROPPED }
+    }
+}
+
+impl Effort {
+    /// A turn begins.
+    pub(super) fn renew(&mut self) {
+        *self = Self { passes: PASSES + self.earned, ..Self::default() };
+    }
+
+    /// So many connections that conflate were given an event.
+    pub(super) fn earn(&mut self, deliveries: usize) {
+        self.earned += EARNED * deliveries;
+    }
+
+    /// Whether there is time for a pass over so many frames; then it is taken.
+    pub(super) fn try_pass(&mut self, frames: usize) -> bool {
+        spend(&mut self.passes, frames)
+    }
+
+    /// The same for a pass without which a connection would have to be closed.
+    pub(super) fn force_pass(&mut self, frames: usize) -> bool {
+        spend(&mut self.forced, frames)
+    }
+
+    /// How many frames may be dropped yet.
+    pub(super) fn droppable(&self) -> usize {
+        self.dropped
+    }
+
+    /// So many frames were dropped.
+    pub(super) fn drop_frames(&mut self, frames: usize) {
+        self.dropped = self.dropped.saturating_sub(frames);
+    }
+}
+
+/// The last that is allowed may be larger than what is left.
+fn spend(left: &mut usize, frames: usize) -> bool {
+    let allowed = *left > 0;
+    *left = left.saturating_sub(frames);
+    allowed
+}

@@ -1,0 +1,86 @@
+//! Frames that nobody waits for any more, let go bit by bit.
+//!
+//! A connection that is given up may leave as many frames as an outbox holds, and two hundred that stall together are given up at the
+//! same event. So a deep outbox is emptied by moving its lists here, which costs the same however much is in them, and every
+//! turn lets some of the frames go. Until then they are still counted as waiting.
+
+use super::frames::Released;
+use super::queue::Kept;
+use super::{ConnId, Fanout};
+use crate::stats::Dropped;
+
+/// What is let go at once.
+const SHALLOW: usize = 1024;
+
+impl Fanout {
+    /// A turn begins, and with it what it may do for connections that do not follow: goes on with what was left of that.
+    pub fn begin_turn(&mut self) {
+        self.effort.renew();
+        self.sweep();
+        self.resume_passes();
+    }
+
+    /// Whether [`Fanout::begin_turn`] has something left to go on with.
+    pub fn has_leftovers(&self) -> bool {
+        self.has_waste() || !self.postponed.is_empty()
+    }
+
+    /// Whether frames that were dropped are still held.
+    pub fn has_waste(&self) -> bool {
+        !self.waste.is_empty()
+    }
+
+    /// Whether the turn allows to drop more.
+    pub fn may_shed(&self) -> bool {
+        self.effort.droppable() > 0
+    }
+
+    /// Lets frames go that were dropped, as many as the turn allows. Returns whether all are gone.
+    pub fn sweep(&mut self) -> bool {
+        while let Some((lists, reason)) = self.waste.front_mut() {
+            let Some(list) = lists.iter_mut().find(|list| !list.is_empty()) else {
+                self.waste.pop_front();
+                continue;
+            };
+            let count = list.len().min(self.effort.droppable());
+            if count == 0 {
+                return false;
+            }
+            let release = |frame| matches!(self.frames.release(frame), Released::Event(_));
+            let events = list.drain(..count).map(release).filter(|&is_event| is_event).count();
+            self.counts.drop_events(*reason, events as u64);
+            self.waiting.events -= events;
+            self.effort.drop_frames(count);
+        }
+        true
+    }
+
+    /// Drops what waits for a connection, but for the frame that was begun if that is to be kept.
+    pub(super) fn drop_waiting(&mut self, conn: ConnId, reason: Dropped, keep_started: bool) {
+        let Self { outboxes, frames, spare, .. } = self;
+        let Some(outbox) = outboxes[conn.at()].as_mut() else { return };
+        let before = outbox.depth();
+        let started = outbox.started().filter(|_| keep_started);
+        let kept = started.map(|frame| {
+            let left = frames.bytes(frame).len() - outbox.written();
+            if frames.is_gap(frame) { Kept::Gap(frame) } else { Kept::Frame(frame, left) }
+        });
+        let lists = outbox.clear_out(kept, spare);
+        self.waiting.bytes -= before.bytes - outbox.depth().bytes;
+        if before.events > SHALLOW {
+            // How many of them are answers is not known yet.
+            outbox.count_dropped(before.events as u64);
+            self.waste.push_back((lists, reason));
+            return;
+        }
+        let mut events = 0;
+        for frame in lists.into_iter().flatten() {
+            events += usize::from(matches!(self.frames.release(frame), Released::Event(_)));
+        }
+        if let Some(outbox) = self.outboxes[conn.at()].as_mut() {
+            outbox.count_dropped(events as u64);
+        }
+        self.counts.drop_events(reason, events as u64);
+        self.waiting.events -= events;
+    }
+}

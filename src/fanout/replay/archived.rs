@@ -1,0 +1,73 @@
+//! The part of a replay that begins in the archive: which of the two an event stands in, and the seam between them.
+//!
+//! Contract: pure. Places of the archive stand before [`PLACES`](crate::broker::archive::PLACES), those of the history behind it.
+
+use super::{Range, Replay};
+use crate::broker::archive::Piece;
+use crate::broker::splice::Seam;
+
+impl Replay {
+    /// Whether what comes next is in the archive.
+    pub(in crate::fanout) fn is_in_archive(&self, range: Range) -> bool {
+        range.from < self.base
+    }
+
+    /// The numbers in the history that a range means.
+    pub(in crate::fanout) fn numbers(&self, range: Range) -> std::ops::Range<u64> {
+        range.from - self.base..range.until - self.base
+    }
+
+    /// The place of an event of the history.
+    pub(in crate::fanout) fn place(&self, number: u64) -> u64 {
+        self.base + number
+    }
+
+    /// The next piece from the archive, if it is there: it stays.
+    pub(in crate::fanout) fn peek(&mut self) -> Option<&Piece> {
+        let (pass, edge) = (self.pass.is_some(), self.edge);
+        self.before.as_mut()?.reading(pass, edge).peek()
+    }
+
+    /// The piece that was looked at.
+    pub(in crate::fanout) fn take(&mut self) -> Option<Piece> {
+        let (pass, edge) = (self.pass.is_some(), self.edge);
+        let before = self.before.as_mut()?;
+        let piece = before.reading(pass, edge).take()?;
+        if let (Piece::Event(place, _), false) = (&piece, pass) {
+            before.end = place + 1;
+        }
+        Some(piece)
+    }
+
+    /// The archive has given everything. `seam` tells how to go on if it is read for the first time; without one nothing but what
+    /// is still to come, from `position` on, is safe from being a repetition. Returns whether that is so.
+    pub(in crate::fanout) fn leave_archive(&mut self, seam: Option<Seam>, position: u64) -> bool {
+        let Some(before) = &mut self.before else { return false };
+        if self.pass.is_some() {
+            before.again = None;
+            let first = before.seam.as_ref().map_or(self.edge, |seam| self.base + seam.first());
+            self.pass = Some(first.min(self.edge));
+            return false;
+        }
+        let torn = seam.is_none();
+        let seam = before.seam.insert(seam.unwrap_or_else(|| Seam::at(position)));
+        before.once = None;
+        self.edge = self.base + seam.first();
+        torn
+    }
+
+    pub(super) fn seam(&self) -> Option<&Seam> {
+        self.before.as_ref()?.seam.as_ref()
+    }
+
+    /// Whether the event of the history with this number came from the archive.
+    pub(in crate::fanout) fn was_given(&self, number: u64) -> bool {
+        self.seam().is_some_and(|seam| seam.leaves_out(number))
+    }
+
+    /// How many events of the history in a range did not come from the archive.
+    pub(in crate::fanout) fn not_given(&self, range: std::ops::Range<u64>) -> u64 {
+        let all = range.end.saturating_sub(range.start);
+        self.seam().map_or(all, |seam| seam.wanted(range))
+    }
+}

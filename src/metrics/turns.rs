@@ -1,0 +1,101 @@
+//! How long the turns of a shard's thread take, told while they last.
+//!
+//! Contract: written by the shard's thread, twice a turn and without a lock; read by any thread at any time, so that a thread that is
+//! stuck shows. The longest turn is that of the last half to whole minute.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A turn that takes longer is counted as a long one: it is the most by which one client may delay another.
+pub const LONG_TURN: Duration = Duration::from_millis(50);
+
+/// A shard whose turn takes longer is stalled: the server is not ready as long as it lasts.
+pub const STALL: Duration = Duration::from_secs(1);
+
+/// How long the longest turn is remembered, at least.
+const WINDOW: Duration = Duration::from_secs(30);
+
+/// The turns of one shard. All times are microseconds since `epoch`, and never 0.
+#[derive(Debug)]
+pub(super) struct Turns {
+    epoch: Instant,
+    /// When the turn began that is on; 0 while the thread waits.
+    begun: AtomicU64,
+    /// The longest turn of this window, and of the one before.
+    longest: [AtomicU64; 2],
+    /// When this window began.
+    window: AtomicU64,
+}
+
+impl Turns {
+    pub(super) fn new(epoch: Instant) -> Self {
+        Self {
+            epoch,
+            begun: AtomicU64::new(0),
+            longest: [AtomicU64::new(0), AtomicU64::new(0)],
+            window: AtomicU64::new(0),
+        }
+    }
+
+    fn us(&self, at: Instant) -> u64 {
+        micros(at.saturating_duration_since(self.epoch)).max(1)
+    }
+
+    pub(super) fn begin(&self, now: Instant) {
+        self.begun.store(self.us(now), Ordering::Relaxed);
+    }
+
+    /// The turn that is on has taken so long.
+    pub(super) fn end(&self, busy: Duration) {
+        let now = self.begun.swap(0, Ordering::Relaxed) + micros(busy);
+        let [longest, before] = &self.longest;
+        if now.saturating_sub(self.window.load(Ordering::Relaxed)) >= micros(WINDOW) {
+            self.window.store(now, Ordering::Relaxed);
+            before.store(longest.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        }
+        longest.fetch_max(micros(busy), Ordering::Relaxed);
+    }
+
+    /// How long the turn takes that is on; nothing while the thread waits.
+    pub(super) fn running(&self, now: Instant) -> Duration {
+        match self.begun.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            begun => Duration::from_micros(self.us(now).saturating_sub(begun)),
+        }
+    }
+
+    /// The longest turn, that which is on included.
+    pub(super) fn longest(&self, now: Instant) -> Duration {
+        let ended = self.longest.iter().map(|longest| longest.load(Ordering::Relaxed)).max().unwrap_or(0);
+        self.running(now).max(Duration::from_micros(ended))
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_turn_shows_while_it_lasts_and_for_a_while_after() {
+        let epoch = Instant::now();
+        let turns = Turns::new(epoch);
+        assert_eq!(turns.longest(epoch + SECOND), Duration::ZERO, "it waits");
+        turns.begin(epoch + SECOND);
+        assert_eq!(turns.running(epoch + 6 * SECOND), 5 * SECOND);
+        assert_eq!(turns.longest(epoch + 6 * SECOND), 5 * SECOND);
+        turns.end(7 * SECOND);
+        assert_eq!(turns.running(epoch + 9 * SECOND), Duration::ZERO);
+        assert_eq!(turns.longest(epoch + 9 * SECOND), 7 * SECOND);
+        for (at, longest) in [(35, 7), (64, 7), (66, 2)] {
+            turns.begin(epoch + at * SECOND);
+            turns.end(2 * SECOND);
+            assert_eq!(turns.longest(epoch + (at + 2) * SECOND), longest * SECOND, "after {at} s");
+        }
+    }
+}
