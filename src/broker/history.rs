@@ -260,9 +260,9 @@ impl History {
         self.shelf.lock().ring.oldest()
     }
 
-    /// When the event with this number was taken in, or the first one behind it that is retained.
-    pub fn taken(&self, number: u64) -> Option<Timestamp> {
-        self.shelf.lock().ring.taken(number)
+    /// A time from which on everything was taken in that stands at a number or behind it, retained or not; nothing before the first event.
+    pub fn moment_before(&self, number: u64) -> Option<Timestamp> {
+        self.shelf.lock().milestones.before(number)
     }
 }
 

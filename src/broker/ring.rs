@@ -196,13 +196,6 @@ impl Ring {
         fronts.min_by_key(|entry| entry.number).map(|entry| entry.taken)
     }
 
-    /// When an event was taken in; if it is not retained, the next one that is.
-    pub(super) fn taken(&self, number: u64) -> Option<Timestamp> {
-        let behind = |lane: &Lane| lane.entries.get(lane.at(number)).map(|entry| (entry.number, entry.taken));
-        let found = [behind(&self.others), behind(&self.connections)].into_iter().flatten();
-        found.min_by_key(|(number, _)| *number).map(|(_, taken)| taken)
-    }
-
     /// The number behind the last retained event that is older than `time`; nothing if there is no such event.
     pub(super) fn find(&self, time: Timestamp) -> Option<u64> {
         let last = |lane: &Lane| {

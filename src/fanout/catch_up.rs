@@ -261,7 +261,7 @@ impl Shard {
             Some(Piece::Gap(gap)) => self.tell_gap(conn, replay, &gap, now),
             Some(Piece::End(seam)) => {
                 if replay.leave_archive(seam, self.position) {
-                    let to = history.taken(self.position).unwrap_or(now.time);
+                    let to = history.moment_before(self.position).unwrap_or(now.time);
                     self.tell_gap(conn, replay, &Gap { from: None, to, events: None }, now);
                 }
             }
@@ -283,8 +283,10 @@ impl Shard {
     ) {
         let mut events = Vec::with_capacity(PORTION);
         let numbers = replay.numbers(range);
-        let (start, to) = (numbers.start, history.oldest().unwrap_or(now.time));
+        let (start, end, oldest) = (numbers.start, numbers.end, history.oldest());
         let read = history.read(numbers, replay.told(), PORTION.min(allowance.events), &mut events);
+        // What the shard has yet to take in may be gone too. It comes live, and is not counted here.
+        let to = if start + read.lost < end { oldest } else { history.moment_before(end) }.unwrap_or(now.time);
         let missing = replay.not_given(start..start + read.lost) + read.connections;
         if missing > 0 {
             self.tell_gap(conn, replay, &Gap { from: None, to, events: Some(missing) }, now);

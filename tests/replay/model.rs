@@ -486,3 +486,11 @@ fn what_the_archive_gives_before_the_shard_has_it_does_not_come_live_too() {
     ];
     run_with(true, 1000, 300, 0, 0, &steps);
 }
+
+/// Found by the properties above.
+#[test]
+fn the_answer_to_a_registration_that_was_taken_back_before_its_pass_is_sent() {
+    let mut steps = vec![Step::Register(2), Step::CatchUp(1), Step::CatchUp(1), Step::CatchUp(1), Step::CatchUp(1)];
+    steps.extend([Step::Register(5), Step::Register(1), Step::Deregister(2), Step::Deregister(1)]);
+    run(1000, 124, 5, 0, &steps);
+}

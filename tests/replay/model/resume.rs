@@ -235,3 +235,19 @@ proptest! {
         resume(&plan);
     }
 }
+
+/// Found by the properties above.
+#[test]
+fn a_notice_of_a_gap_is_no_later_than_what_the_shard_has_yet_to_take() {
+    let mut moves = vec![Move::Turn(4)];
+    moves.extend([const { Move::Publish(0, 0, false, 0) }; 4]);
+    moves.extend([const { Move::Register }; 3]);
+    moves.extend([Move::Turn(2), Move::CatchUp(1), Move::Wait(60_000), Move::Turn(5), Move::CatchUp(1)]);
+    moves.push(Move::Read(487));
+    for archive in [true, false] {
+        let cuts = vec![(false, vec![0, 1, 2], moves.clone())];
+        let specs = ["b.*.*", "*.update.*", "*.*.k1"];
+        let overflow = Overflow::Disconnect;
+        resume(&Plan { archive, ring: 1, outbox: 16, overflow, time: false, before: 19, since: 19, specs, cuts });
+    }
+}
