@@ -125,10 +125,8 @@ impl Metrics {
                 .counter("hydrant_event_received_bytes_total", "Bytes of events taken in, as written for clients"),
             events_refused: declare
                 .counter("hydrant_events_refused_total", "Events refused because the inboxes were full"),
-            connection_events_omitted: declare.counter(
-                "hydrant_connection_events_omitted_total",
-                "Events about connections left out because one principal made too many",
-            ),
+            connection_events_omitted: declare
+                .counter("hydrant_connection_events_omitted_total", "Events about connections left out as too many"),
             deliveries: Deliveries::declare(&declare, &serialisations),
             loads: Loads::declare(&declare),
             longest_turn: declare.seconds(
