@@ -37,7 +37,7 @@ async fn a_head_that_never_ends_is_cut() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_request_is_answered_without_a_body_and_ends() {
     let server = Hydrant::start("").await;
-    let headers = "X-A: b\r\n".repeat(70);
+    let headers = "X-A: b\r\n".repeat(140);
     for (said, status) in
         [("nonsense\r\n\r\n".to_owned(), "400"), (format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n"), "431")]
     {
