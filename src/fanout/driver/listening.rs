@@ -29,10 +29,15 @@ impl Listening {
         counted < passed
     }
 
-    /// The time so far. Stands still during a turn.
-    pub(super) fn now(&self) -> Duration {
-        self.total
+    /// The time so far, milliseconds. Stands still during a turn.
+    pub(super) fn now(&self) -> u64 {
+        millis(self.total)
     }
+}
+
+/// In milliseconds, as far as they can be told.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -46,8 +51,8 @@ mod tests {
         let second = Duration::from_secs(1);
         assert!(!listening.advance(begun + second, second), "asleep, as it was to be");
         assert!(!listening.advance(begun + second + GRACE, Duration::ZERO), "a busy turn");
-        assert_eq!(listening.now(), second + GRACE);
+        assert_eq!(listening.now(), millis(second + GRACE));
         assert!(listening.advance(begun + 300 * second, second), "a long turn, or no turn at all");
-        assert_eq!(listening.now(), 2 * second + 2 * GRACE);
+        assert_eq!(listening.now(), millis(2 * second + 2 * GRACE));
     }
 }

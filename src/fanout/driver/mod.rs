@@ -82,21 +82,25 @@ struct Conn {
     identity: Identity,
     peer: SocketAddr,
     created: Timestamp,
-    /// When it was heard, and when it was pinged, by the time for which the shard has listened.
-    seen: Duration,
-    pinged: Duration,
+    /// When it was heard, and when it was pinged, by the milliseconds for which the shard has listened.
+    seen: u64,
+    pinged: u64,
     input: Input,
     /// Whether the guard holds whole messages that are yet to be dealt with.
     kept: bool,
     /// The number of the next event when its last bytes were read.
     mark: u64,
     /// The command that waits for that number.
-    command: Option<Box<str>>,
+    command: Option<Box<HeldCommand>>,
     /// Nothing as long as the connection is open.
     ending: Option<Box<Ending>>,
     finished: bool,
     _permit: Permit,
 }
+
+/// A command that waits for its place in the order of the events. Boxed, because hardly a connection has one.
+#[derive(Debug)]
+struct HeldCommand(String);
 
 /// How a connection ends that got its close frame.
 #[derive(Debug)]

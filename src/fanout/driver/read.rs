@@ -13,8 +13,8 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use super::Driver;
 use super::turn::{Input, READ_TIME, Slice};
+use super::{Driver, HeldCommand};
 use crate::clock;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::Frame;
@@ -65,8 +65,8 @@ impl Driver {
         let Some(entry) = self.conn(conn) else { return };
         entry.input = Input::Idle;
         let command = entry.command.take();
-        if let Some(text) = command {
-            self.on_text(conn, &text);
+        if let Some(command) = command {
+            self.on_text(conn, &command.0);
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         let input = self.read_until_spent(conn, &mut scratch);
@@ -148,7 +148,7 @@ impl Driver {
         match decode(unit, self.parts.message_limit, &mut self.inflater) {
             Ok(Message::Text(text)) if self.must_wait(conn) => {
                 if let Some(entry) = self.conn(conn) {
-                    entry.command = Some(text.into());
+                    entry.command = Some(Box::new(HeldCommand(text)));
                 }
                 return ControlFlow::Break(());
             }

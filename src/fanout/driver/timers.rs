@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::listening::millis;
 use super::turn::Input;
 use super::{Driver, Timing};
 use crate::clock;
@@ -59,9 +60,9 @@ impl Driver {
             }
         } else if expires && entry.identity.is_expired(clock::now()) {
             self.parts.shard.close(conn, Close::Expired);
-        } else if listened.saturating_sub(entry.seen) >= idle {
+        } else if listened.saturating_sub(entry.seen) >= millis(idle) {
             self.parts.shard.close(conn, Close::Silent);
-        } else if listened.saturating_sub(entry.pinged) >= ping {
+        } else if listened.saturating_sub(entry.pinged) >= millis(ping) {
             entry.pinged = listened;
             self.parts.shard.control(conn, Frame::Constant(frame::PING));
         }
