@@ -366,7 +366,8 @@ async fn a_hundred_flaps() {
 async fn reading_pauses_while_the_shards_do_not_follow() {
     const EVENTS: usize = 1_500;
     let drp = Drp::start().await;
-    let tables = "[inbox]\nevents = 1\n[outbox]\nbytes = \"1GiB\"\n";
+    let work = "filter_work_per_event = 0\nfilter_work_per_second = 0\nfilter_work_per_principal = 0\n";
+    let tables = format!("[inbox]\nevents = 1\n[outbox]\nbytes = \"1GiB\"\n[limits]\n{work}");
     let server = Hydrant::start(&format!("shards = 1\n{}{tables}", drp.settings(""))).await;
     until_connected(&server).await;
     let mut client = server.watch(&["n.*.*"]).await;

@@ -59,7 +59,8 @@ async fn a_tunnel_is_under_way_until_it_ends() {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(socket::connect(hydrant.address(), true).await)).await.unwrap();
     tokio::spawn(connection.with_upgrades());
-    let ask = Request::get("/switch").header("host", "front").header("connection", "upgrade").header("upgrade", "echo");
+    let ask =
+        Request::get("/switch").header("host", "front").header("connection", "upgrade").header("upgrade", "websocket");
     let answer = patiently("an answer", sender.send_request(ask.body(String::new()).unwrap())).await.unwrap();
     let mut tunnel = TokioIo::new(patiently("the other protocol", hyper::upgrade::on(answer)).await.unwrap());
     patiently("a write", tunnel.write_all(b"hello")).await.unwrap();

@@ -29,7 +29,7 @@ async fn a_head_that_never_ends_is_cut() {
         let mut raw = server.dial().await;
         raw.send(head.as_bytes()).await;
         let took = ended(&mut raw, begun).await;
-        assert!((300..15_000).contains(&took.as_millis()), "{head:?} after {took:?}");
+        assert!((100..15_000).contains(&took.as_millis()), "{head:?} after {took:?}");
     }
 }
 
@@ -37,7 +37,7 @@ async fn a_head_that_never_ends_is_cut() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_request_is_answered_without_a_body_and_ends() {
     let server = Hydrant::start("").await;
-    let headers = "X-A: b\r\n".repeat(70);
+    let headers = "X-A: b\r\n".repeat(140);
     for (said, status) in
         [("nonsense\r\n\r\n".to_owned(), "400"), (format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n"), "431")]
     {
@@ -146,12 +146,12 @@ async fn a_graceful_end_does_not_outrun_its_readers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_waits_no_longer_than_told_for_those_who_do_not_go() {
     let server = Hydrant::start("timeouts = { close = \"100ms\", drain = \"300ms\" }").await;
-    // It neither reads nor goes.
+    // It neither reads nor goes: it is cut when its time to close is over, within the drain's.
     let stuck = server.raw().await;
     let begun = Instant::now();
     patiently("the end of the server", server.stop()).await;
     let took = begun.elapsed();
-    assert!((300..15_000).contains(&took.as_millis()), "after {took:?}");
+    assert!((100..15_000).contains(&took.as_millis()), "after {took:?}");
     drop(stuck);
 }
 

@@ -188,7 +188,8 @@ async fn sockets_that_have_not_shown_who_they_are_are_bounded() {
         silent.push(server.dial().await);
     }
     let mut one_too_many = server.dial().await;
-    one_too_many.end().await;
+    let answer = one_too_many.head().await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     server.until("hydrant_handshakes_rejected_total{reason=\"limited\"}", 1).await;
     assert_eq!(info(&mut known).await.as_u16(), 200);
     assert_eq!(info(&mut refused).await.as_u16(), 200, "it shows better credentials and frees its place");

@@ -63,7 +63,7 @@ const ROWS: [Row; 21] = [
         name: "tenant",
         claims: &["*/*/*"],
         tenant: &[("machines", &[M1]), ("profiles", &[])],
-        sees: "m1+ m1 j1 j3 b u a l",
+        sees: "m1+ m1 j1 b u a l",
     },
     Row { name: "tenant-reader", claims: &["machines/get/*"], tenant: &[("machines", &[M2])], sees: "m2 m2-" },
     Row {
