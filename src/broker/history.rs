@@ -169,8 +169,8 @@ impl History {
         traces: &[Option<Trace>],
         now: Timestamp,
     ) -> Forgotten {
-        let mut shelf = self.shelf.lock();
-        let Shelf { ring, milestones } = &mut *shelf;
+        let mut kept = self.shelf.lock();
+        let Shelf { ring, milestones } = &mut *kept;
         milestones.note(ring.next(), now, ring.horizon());
         if self.limits.events == 0 {
             ring.skip(events.len() as u64);

@@ -89,7 +89,7 @@ mod tests {
         assert!(!opening.open_at(PAUSE_US), "another one came");
         assert!(opening.open_at(2 * PAUSE_US));
         let mut opening = Opening::new(0);
-        let opened = (0..).map(|n| n * PAUSE_US / 2).find(|now| {
+        let opened = (0..100).map(|n| n * PAUSE_US / 2).find(|now| {
             opening.registered();
             opening.open_at(*now)
         });
