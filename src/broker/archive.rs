@@ -2,7 +2,7 @@
 //!
 //! An [`Archive`] reads on a task of its own and hands over [`Page`]s, one at a time: it reads the next one once the shard has
 //! begun with the former ([`PAGES`] waits in between), so a slow client holds two pages and not the archive. The last piece tells
-//! where to go on in the recent past and what to leave out there ([`Seam`]).
+//! where to go on in the recent past and what to leave out there ([`Splice`]).
 //!
 //! Contract: pieces stand in the archive's order with places that rise; what cannot be read is told by a gap in its place; after
 //! the end nothing comes. Reading again gives the same events up to the given place. The shard never waits: it takes a page that
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::gap::Gap;
-use super::splice::Seam;
+use super::splice::Splice;
 use crate::event::Event;
 
 /// Pages that wait to be taken.
@@ -33,7 +33,7 @@ pub enum Piece {
     /// Something is missing here.
     Gap(Gap),
     /// Nothing comes any more; tells how to go on, unless the archive was read again.
-    End(Option<Seam>),
+    End(Option<Splice>),
 }
 
 /// Pieces that were read together.

@@ -9,7 +9,7 @@
 //! 2. **Wait for this node** until it has taken in everything that the archive gave ([`Given::is_within`]). Otherwise such an event would
 //!    come once from the archive and once more live.
 //! 3. **Compare the history.** An event of the history was given if its number is below its node's in [`Given`], or if it is a copy of an
-//!    event of an endpoint that was given under another node's number ([`Given::has`]). The positions of those events make a [`Seam`]: the
+//!    event of an endpoint that was given under another node's number ([`Given::has`]). The positions of those events make a [`Splice`]: the
 //!    replay goes on at its start and leaves them out.
 //!
 //! Contract: pure. Memory is bounded: one number for each node that published, the window of [`super::dedup`] for copies, and one
@@ -129,13 +129,13 @@ impl Missing {
 
 /// How a replay goes on in the recent past.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seam {
+pub struct Splice {
     first: u64,
     /// Numbers of events that were given, in their order and apart from each other.
     given: Vec<Range<u64>>,
 }
 
-impl Seam {
+impl Splice {
     /// From this number on.
     pub fn at(first: u64) -> Self {
         Self { first, given: Vec::new() }

@@ -1,4 +1,4 @@
-//! The seam: leaving the archive, what of the recent past was given already, and a model of both with random orders and copies.
+//! The splice: leaving the archive, what of the recent past was given already, and a model of both with random orders and copies.
 
 use proptest::prelude::*;
 
@@ -64,12 +64,12 @@ fn the_archive_may_be_left_when_it_has_given_what_the_node_had() {
 
 #[test]
 fn what_was_given_is_left_out_and_counted() {
-    let mut seam = Seam::at(5);
-    [6, 7, 8, 12].into_iter().for_each(|number| seam.leave_out(number));
-    assert!([5, 9, 11, 13].into_iter().all(|number| !seam.leaves_out(number)));
-    assert!([6, 8, 12].into_iter().all(|number| seam.leaves_out(number)));
-    assert_eq!((seam.end(), Seam::at(5).end()), (13, 5));
-    assert_eq!((seam.given.len(), seam.wanted(5..14), seam.wanted(7..9), seam.wanted(8..8)), (2, 5, 0, 0));
+    let mut splice = Splice::at(5);
+    [6, 7, 8, 12].into_iter().for_each(|number| splice.leave_out(number));
+    assert!([5, 9, 11, 13].into_iter().all(|number| !splice.leaves_out(number)));
+    assert!([6, 8, 12].into_iter().all(|number| splice.leaves_out(number)));
+    assert_eq!((splice.end(), Splice::at(5).end()), (13, 5));
+    assert_eq!((splice.given.len(), splice.wanted(5..14), splice.wanted(7..9), splice.wanted(8..8)), (2, 5, 0, 0));
 }
 
 /// An event that a node passed on.
@@ -176,18 +176,18 @@ impl World {
         (0..2).all(|node| self.given.nodes.get(&node).map_or(0, |reached| reached.next) >= moment.next(node))
     }
 
-    fn seam(&self) -> Seam {
-        let mut seam = Seam::at(0);
+    fn splice(&self) -> Splice {
+        let mut splice = Splice::at(0);
         for (number, passed) in (0..).zip(&self.history) {
             if self.given.has(passed.trace, &event(passed.key)) {
-                seam.leave_out(number);
+                splice.leave_out(number);
             }
         }
-        seam
+        splice
     }
 }
 
-/// What the archive gives and what is left of the history, the seam left out, is every event once.
+/// What the archive gives and what is left of the history, the splice left out, is every event once.
 fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
     let mut world = World::new();
     steps.iter().for_each(|&(node, what)| world.step(usize::from(node), what));
@@ -210,12 +210,12 @@ fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
         world.take(node);
     }
     assert!(world.given.is_within(&world.marks));
-    let seam = world.seam();
+    let splice = world.splice();
     (0..200).for_each(|turn| world.take(turn % 2));
     // What was taken in before that moment may be forgotten by now.
     let old = |passed: &&Passed| passed.trace.origin.number < moment.next(passed.trace.origin.node);
     let forgotten = forgotten.min(world.history.iter().take_while(old).count());
-    let rest = (0..).zip(&world.history).skip(forgotten).filter(|(number, _)| !seam.leaves_out(*number));
+    let rest = (0..).zip(&world.history).skip(forgotten).filter(|(number, _)| !splice.leaves_out(*number));
     let mut out = world.out.clone();
     out.extend(rest.map(|(_, passed)| (passed.key, passed.trace.occurrence)));
     let passed = world.senders.iter().flat_map(|sender| &sender.passed);

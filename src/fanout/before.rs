@@ -4,7 +4,7 @@
 
 use crate::broker::archive::{Desk, Pages, Reading, Wake, desk};
 use crate::broker::history::Beyond;
-use crate::broker::splice::Seam;
+use crate::broker::splice::Splice;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -19,13 +19,13 @@ pub(super) struct Before {
     pub(super) again: Option<Pages>,
     /// Behind the last event that came.
     pub(super) end: u64,
-    pub(super) seam: Option<Seam>,
+    pub(super) splice: Option<Splice>,
 }
 
 impl Before {
     /// Nothing is read yet. The history is wanted from the number `first` on.
     pub(super) fn new(beyond: Beyond, first: u64, wake: &Wake) -> Self {
-        Self { beyond, first, wake: wake.clone(), once: None, again: None, end: 0, seam: None }
+        Self { beyond, first, wake: wake.clone(), once: None, again: None, end: 0, splice: None }
     }
 
     /// What is being read, by a pass or for the first time.

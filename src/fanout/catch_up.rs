@@ -259,8 +259,8 @@ impl Shard {
                 self.consider(conn, replay, place, &event, allowance, now);
             }
             Some(Piece::Gap(gap)) => self.tell_gap(conn, replay, &gap, now),
-            Some(Piece::End(seam)) => {
-                if replay.leave_archive(seam, self.position) {
+            Some(Piece::End(splice)) => {
+                if replay.leave_archive(splice, self.position) {
                     let to = history.moment_before(self.position).unwrap_or(now.time);
                     self.tell_gap(conn, replay, &Gap { from: None, to, events: None }, now);
                 }

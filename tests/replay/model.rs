@@ -17,7 +17,7 @@ use hydrant::broker::Broker;
 use hydrant::broker::archive::{Archive, Desk, Page, Piece, Reading};
 use hydrant::broker::history::{Beyond, History, HistoryLimits, Since, Start};
 use hydrant::broker::inbox::{Inbox, InboxLimits, inbox};
-use hydrant::broker::splice::Seam;
+use hydrant::broker::splice::Splice;
 use hydrant::clock::now;
 use hydrant::event::{Draft, Event};
 use hydrant::fanout::catch_up::Allowance;
@@ -149,7 +149,7 @@ impl Shelf {
             *next += taken.len();
             let ended = *next >= end;
             if ended {
-                page.push(Piece::End(until.is_none().then(|| Self::seam(*next as u64, history))));
+                page.push(Piece::End(until.is_none().then(|| Self::splice(*next as u64, history))));
             }
             place.put(page);
             !ended
@@ -158,10 +158,10 @@ impl Shelf {
     }
 
     /// Everything before `given` was given.
-    fn seam(given: u64, history: &History) -> Seam {
-        let mut seam = Seam::at(history.first());
-        (history.first()..given).for_each(|number| seam.leave_out(number));
-        seam
+    fn splice(given: u64, history: &History) -> Splice {
+        let mut splice = Splice::at(history.first());
+        (history.first()..given).for_each(|number| splice.leave_out(number));
+        splice
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The stream is read to its end, then on until it has given everything that the node had taken in by then
 //! ([`Given::missing`]); then the node takes in what the stream gave and it did not have yet; then the recent past is compared with what
-//! was given. What holds of the seam is said and tested in [`crate::broker::splice`]. What does not come in time is told as a gap:
+//! was given. What holds of the splice is said and tested in [`crate::broker::splice`]. What does not come in time is told as a gap:
 //! a client never waits for ever.
 //!
 //! A replay begins [`OVERLAP`] before the time that was asked for: with the first message that was stored then, or is of an event whose own
@@ -22,7 +22,7 @@ use super::pages::{self, Begin, PageError, Read, Stored};
 use crate::broker::archive::{Desk, Page, Piece, Place, Reading};
 use crate::broker::gap::Gap;
 use crate::broker::origin::{Origin, Trace};
-use crate::broker::splice::{Given, Missing, Seam};
+use crate::broker::splice::{Given, Missing, Splice};
 use crate::broker::{Broker, Frontier};
 use crate::clock;
 use crate::cluster::wire;
@@ -150,11 +150,11 @@ impl Reader {
             }
         };
         let Some(place) = desk.room().await else { return };
-        let seam = match self.reading.until {
+        let splice = match self.reading.until {
             Some(_) => None,
             None => Some(self.join(&broker).await),
         };
-        place.put(missing.map(Piece::Gap).into_iter().chain([Piece::End(seam)]).collect());
+        place.put(missing.map(Piece::Gap).into_iter().chain([Piece::End(splice)]).collect());
     }
 
     /// The gap from here to the recent past.
@@ -293,7 +293,7 @@ impl Reader {
     }
 
     /// Where the recent past takes over.
-    async fn join(&self, broker: &Broker) -> Seam {
+    async fn join(&self, broker: &Broker) -> Splice {
         let end = Instant::now() + GRACE;
         let mut frontier = broker.frontier();
         while !self.given.is_within(&frontier.marks) && Instant::now() < end {
@@ -301,14 +301,14 @@ impl Reader {
             frontier = broker.frontier();
         }
         let mut from = broker.history().first().max(self.reading.first);
-        let mut seam = Seam::at(from);
+        let mut splice = Splice::at(from);
         let mut retained = Vec::new();
         while from < frontier.sequence {
             from = broker.history().read(from..frontier.sequence, u64::MAX, PORTION, &mut retained).next;
             let given = |trace: Option<Trace>, event: &Event| trace.is_some_and(|trace| self.given.has(trace, event));
-            retained.drain(..).filter(|one| given(one.trace, &one.event)).for_each(|one| seam.leave_out(one.number));
+            retained.drain(..).filter(|one| given(one.trace, &one.event)).for_each(|one| splice.leave_out(one.number));
         }
-        seam
+        splice
     }
 }
 

@@ -1,10 +1,10 @@
-//! The part of a replay that begins in the archive: which of the two an event stands in, and the seam between them.
+//! The part of a replay that begins in the archive: which of the two an event stands in, and the splice between them.
 //!
 //! Contract: pure. Places of the archive stand before [`PLACES`](crate::broker::archive::PLACES), those of the history behind it.
 
 use super::{Range, Replay};
 use crate::broker::archive::Piece;
-use crate::broker::splice::Seam;
+use crate::broker::splice::Splice;
 
 impl Replay {
     /// Whether what comes next is in the archive.
@@ -39,35 +39,35 @@ impl Replay {
         Some(piece)
     }
 
-    /// The archive has given everything. `seam` tells how to go on if it is read for the first time; without one nothing but what
+    /// The archive has given everything. `splice` tells how to go on if it is read for the first time; without one nothing but what
     /// is still to come, from `position` on, is safe from being a repetition. Returns whether that is so.
-    pub(in crate::fanout) fn leave_archive(&mut self, seam: Option<Seam>, position: u64) -> bool {
+    pub(in crate::fanout) fn leave_archive(&mut self, splice: Option<Splice>, position: u64) -> bool {
         let Some(before) = &mut self.before else { return false };
         if self.pass.is_some() {
             before.again = None;
-            let first = before.seam.as_ref().map_or(self.edge, |seam| self.base + seam.first());
+            let first = before.splice.as_ref().map_or(self.edge, |splice| self.base + splice.first());
             self.pass = Some(first.min(self.edge));
             return false;
         }
-        let torn = seam.is_none();
-        let seam = before.seam.insert(seam.unwrap_or_else(|| Seam::at(position)));
+        let torn = splice.is_none();
+        let splice = before.splice.insert(splice.unwrap_or_else(|| Splice::at(position)));
         before.once = None;
-        self.edge = self.base + seam.first();
+        self.edge = self.base + splice.first();
         torn
     }
 
-    pub(super) fn seam(&self) -> Option<&Seam> {
-        self.before.as_ref()?.seam.as_ref()
+    pub(super) fn splice(&self) -> Option<&Splice> {
+        self.before.as_ref()?.splice.as_ref()
     }
 
     /// Whether the event of the history with this number came from the archive.
     pub(in crate::fanout) fn was_given(&self, number: u64) -> bool {
-        self.seam().is_some_and(|seam| seam.leaves_out(number))
+        self.splice().is_some_and(|splice| splice.leaves_out(number))
     }
 
     /// How many events of the history in a range did not come from the archive.
     pub(in crate::fanout) fn not_given(&self, range: std::ops::Range<u64>) -> u64 {
         let all = range.end.saturating_sub(range.start);
-        self.seam().map_or(all, |seam| seam.wanted(range))
+        self.splice().map_or(all, |splice| splice.wanted(range))
     }
 }

@@ -10,7 +10,7 @@
 //! caller gives up. Within a pass, and from the end of the passes on, events come in the broker's order.
 //!
 //! A replay that begins in the archive goes through one line of places all the same: the archive's stand before [`PLACES`], those
-//! of the history behind it. So passes, marks and order hold across the seam; a later pass has the archive read again.
+//! of the history behind it. So passes, marks and order hold across the splice; a later pass has the archive read again.
 //!
 //! Why an index of its own: the shard's index tells which connections want an event, not by which registration. It costs memory
 //! only for connections that asked for the past.
@@ -259,7 +259,7 @@ impl Replay {
     /// Whether the shard can go on from `position`: nothing is left, and nothing before the start would come again, nor what the archive
     /// has given although the shard has not come to it.
     pub(super) fn is_level(&self, position: u64) -> bool {
-        let passed = self.seam().is_none_or(|seam| seam.end() <= position);
+        let passed = self.splice().is_none_or(|splice| splice.end() <= position);
         self.pass.is_none() && self.edge == self.base + position && passed
     }
 
