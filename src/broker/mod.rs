@@ -44,7 +44,7 @@ use export::{ExportLimits, Exports};
 use history::{Beyond, History, Position, Since, SinceError, Start};
 use origin::{NodeId, Origin};
 use pace::Pace;
-use sequencer::{Intake, Sequencer, Tear, Ways};
+use sequencer::{Intake, LossMark, Sequencer, Ways};
 
 /// Why events were not taken.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl Broker {
             (Since::Position(place), _) => (self.history.moment(place, now), None),
         };
         if let Some(time) = time
-            && (start.gap.is_some() || self.is_torn_since(start.sequence, time))
+            && (start.gap.is_some() || self.has_loss_since(start.sequence, time))
         {
             let begin = begin.or(start.time.is_none().then_some(time));
             start.gap = None;
@@ -140,15 +140,15 @@ impl Broker {
         Ok(start)
     }
 
-    fn is_torn_since(&self, sequence: u64, time: Timestamp) -> bool {
-        let tear = self.sequencer.lock().tear;
-        tear.is_some_and(|tear| sequence < tear.sequence || time <= tear.time)
+    fn has_loss_since(&self, sequence: u64, time: Timestamp) -> bool {
+        let loss_mark = self.sequencer.lock().loss_mark;
+        loss_mark.is_some_and(|loss_mark| sequence < loss_mark.sequence || time <= loss_mark.time)
     }
 
     /// Events of other nodes are missing among those that were taken in until now.
-    pub fn tear(&self) {
+    pub fn mark_loss(&self) {
         let mut sequencer = self.sequencer.lock();
-        sequencer.tear = Some(Tear { sequence: sequencer.next, time: clock::now() });
+        sequencer.loss_mark = Some(LossMark { sequence: sequencer.next, time: clock::now() });
     }
 
     /// The next event's number, and what was taken in of each node before it.

@@ -27,12 +27,12 @@ pub(super) struct Sequencer {
     /// How far the events of each node were taken in.
     pub(super) marks: Marks,
     /// When events of other nodes were missing last.
-    pub(super) tear: Option<Tear>,
+    pub(super) loss_mark: Option<LossMark>,
 }
 
 /// A moment up to which this node may lack events that other nodes took in.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tear {
+pub(super) struct LossMark {
     /// The number of the next event then.
     pub(super) sequence: u64,
     pub(super) time: Timestamp,

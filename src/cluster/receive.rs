@@ -58,7 +58,7 @@ pub(super) struct Receiver {
     /// How far nodes are that have just shown a sign of life.
     signs: Vec<Place>,
     /// Whether events of others are missing among what was taken.
-    torn: bool,
+    has_loss: bool,
     /// Since when there is no connection; nothing while there is one.
     away: Option<Timestamp>,
     /// How many connections were made until then.
@@ -79,7 +79,7 @@ impl Receiver {
             peers: Peers::default(),
             runs: Vec::new(),
             signs: Vec::new(),
-            torn: false,
+            has_loss: false,
             away: Some(now),
             connects: 0,
             looked: now,
@@ -186,7 +186,7 @@ impl Receiver {
     }
 
     fn tell_gap(&mut self, reason: &str, node: Option<u64>, events: Option<u64>, since: Timestamp, now: Timestamp) {
-        self.torn = true;
+        self.has_loss = true;
         let node = node.map(|node| format!("{node:016x}"));
         let (from, to) = (since.to_string(), now.to_string());
         let object = serde_json::json!({"From": from, "To": to, "Events": events, "Node": node, "Reason": reason});
@@ -224,7 +224,7 @@ impl Receiver {
             self.tell_gap("disconnected", None, None, since, now);
         } else {
             // What others took in before, this node has not heard.
-            self.torn = true;
+            self.has_loss = true;
             tracing::info!("connected to NATS");
         }
     }
@@ -258,8 +258,8 @@ impl Receiver {
         for Place { node, number } in self.signs.drain(..) {
             self.broker.heard(node, number);
         }
-        if std::mem::take(&mut self.torn) {
-            self.broker.tear();
+        if std::mem::take(&mut self.has_loss) {
+            self.broker.mark_loss();
         }
         if waited {
             self.peers.excuse(clock::now());

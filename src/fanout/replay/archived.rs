@@ -49,11 +49,11 @@ impl Replay {
             self.pass = Some(first.min(self.edge));
             return false;
         }
-        let torn = splice.is_none();
+        let has_loss = splice.is_none();
         let splice = before.splice.insert(splice.unwrap_or_else(|| Splice::at(position)));
         before.once = None;
         self.edge = self.base + splice.first();
-        torn
+        has_loss
     }
 
     pub(super) fn splice(&self) -> Option<&Splice> {
