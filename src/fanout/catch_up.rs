@@ -95,7 +95,7 @@ impl Shard {
     }
 
     /// After a registration: what it matches of the past is still to come.
-    pub(super) fn look_back(&mut self, conn: ConnId, spec: &str, new: bool) {
+    pub(super) fn start_replay(&mut self, conn: ConnId, spec: &str, new: bool) {
         let (position, paused) = (self.position, self.fanout.is_paused(conn));
         let Some(replay) = self.session(conn).replay.as_mut().filter(|_| new) else { return };
         if !paused {
@@ -109,7 +109,7 @@ impl Shard {
     }
 
     /// After a registration was taken back.
-    pub(super) fn stop_looking_back(&mut self, conn: ConnId, spec: &str, now: Timestamp) {
+    pub(super) fn stop_replay(&mut self, conn: ConnId, spec: &str, now: Timestamp) {
         let live_until = (!self.fanout.is_paused(conn)).then_some(self.position);
         let Some(replay) = &mut self.session(conn).replay else { return };
         if !replay.deregister(spec, live_until) {

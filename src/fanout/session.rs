@@ -208,11 +208,11 @@ impl Shard {
         let command = Command::parse(message).map_err(|error| error.to_string())?;
         let outcome = match command {
             Command::Register(spec) => self.index.register(slot, spec).map(|new| {
-                self.look_back(conn, spec, new);
+                self.start_replay(conn, spec, new);
                 Outcome::Registered
             }),
             Command::Deregister(spec) => self.index.deregister(slot, spec).map(|()| {
-                self.stop_looking_back(conn, spec, now);
+                self.stop_replay(conn, spec, now);
                 Outcome::Deregistered
             }),
         };
