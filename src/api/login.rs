@@ -46,7 +46,7 @@ impl Api {
     }
 
     /// Has the endpoint answer such a request.
-    pub(super) async fn hand_on(
+    pub(super) async fn pass_to_endpoint(
         &self,
         route: Route<'_>,
         mut request: Request<Incoming>,

@@ -231,7 +231,7 @@ impl Api {
         caller: &Caller,
     ) -> Result<Answer, ApiError> {
         if self.is_endpoints(route, None) {
-            return self.hand_on(route, request, caller).await;
+            return self.pass_to_endpoint(route, request, caller).await;
         }
         if request.method() == Method::HEAD && route != Route::Websocket {
             // hyper leaves the body out.
@@ -240,7 +240,7 @@ impl Api {
         let peer = caller.peer;
         let identity = self.authenticate(&request, caller).await?;
         if self.is_endpoints(route, Some(&identity)) {
-            return self.hand_on(route, request, caller).await;
+            return self.pass_to_endpoint(route, request, caller).await;
         }
         if route != Route::Websocket
             && let Some(connection) = self.visitors.came(peer, &identity)

@@ -297,7 +297,7 @@ impl Broker {
         let forgotten = self.history.append(&events, &times, &traces, now);
         self.metrics.received(source, events.len() as u64, bytes as u64);
         let batch = Arc::new(Batch { first, received_us: self.now_us(), events, bytes });
-        let lost = sequencer.hand_out(&batch, source, occurrences);
+        let lost = sequencer.dispatch(&batch, source, occurrences);
         if lost > 0 {
             self.metrics.nats.lost_out(lost);
         }

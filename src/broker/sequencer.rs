@@ -93,7 +93,7 @@ impl Sequencer {
     }
 
     /// Puts a batch into every inbox and on its way to other nodes. Returns how many events these do not get.
-    pub(super) fn hand_out(&self, batch: &Arc<Batch>, source: Source, occurrences: Option<Box<[Occurrence]>>) -> u64 {
+    pub(super) fn dispatch(&self, batch: &Arc<Batch>, source: Source, occurrences: Option<Box<[Occurrence]>>) -> u64 {
         for inlet in &self.inlets {
             if !inlet.push(Arc::clone(batch)) {
                 tracing::error!("a shard is gone; its connections get no more events");
