@@ -40,7 +40,7 @@ struct Gauge {
 
 /// The sequencer's end.
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct Egress {
     exports: mpsc::Sender<Export>,
     gauge: Arc<Gauge>,
     limits: ExportLimits,
@@ -53,13 +53,13 @@ pub struct Exports {
     gauge: Arc<Gauge>,
 }
 
-pub(super) fn exports(limits: ExportLimits) -> (Outlet, Exports) {
+pub(super) fn exports(limits: ExportLimits) -> (Egress, Exports) {
     let (sender, receiver) = mpsc::channel(limits.batches.max(1));
     let gauge = Arc::new(Gauge::default());
-    (Outlet { exports: sender, gauge: Arc::clone(&gauge), limits }, Exports { exports: receiver, gauge })
+    (Egress { exports: sender, gauge: Arc::clone(&gauge), limits }, Exports { exports: receiver, gauge })
 }
 
-impl Outlet {
+impl Egress {
     /// The number of the next event that is put in.
     pub(super) fn next_number(&self) -> u64 {
         self.gauge.next.load(Ordering::Relaxed)
@@ -121,13 +121,13 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_left_out_and_keeps_its_number() {
-        let (outlet, mut exports) = exports(ExportLimits { batches: 2, bytes: 1 << 20 });
-        assert_eq!(outlet.push(&batch(3), None), 0);
-        assert_eq!(outlet.push(&batch(1), Some(Box::new([7]))), 0);
-        assert_eq!(outlet.push(&batch(2), None), 2);
+        let (egress, mut exports) = exports(ExportLimits { batches: 2, bytes: 1 << 20 });
+        assert_eq!(egress.push(&batch(3), None), 0);
+        assert_eq!(egress.push(&batch(1), Some(Box::new([7]))), 0);
+        assert_eq!(egress.push(&batch(2), None), 2);
         assert_eq!(exports.next_number(), 6);
         assert_eq!(exports.ready().map(|export| export.first), Some(0));
-        assert_eq!(outlet.push(&batch(1), None), 0);
+        assert_eq!(egress.push(&batch(1), None), 0);
         let firsts: Vec<u64> = std::iter::from_fn(|| exports.ready()).map(|export| export.first).collect();
         assert_eq!(firsts, [3, 6]);
         assert_eq!(exports.next_number(), 7);
@@ -135,10 +135,10 @@ mod tests {
 
     #[test]
     fn bytes_bind_but_one_batch_always_fits() {
-        let (outlet, mut exports) = exports(ExportLimits { batches: 100, bytes: 500 });
-        assert_eq!(outlet.push(&batch(100), None), 0);
-        assert_eq!(outlet.push(&batch(1), None), 1);
+        let (egress, mut exports) = exports(ExportLimits { batches: 100, bytes: 500 });
+        assert_eq!(egress.push(&batch(100), None), 0);
+        assert_eq!(egress.push(&batch(1), None), 1);
         assert!(exports.ready().is_some());
-        assert_eq!(outlet.push(&batch(1), None), 0);
+        assert_eq!(egress.push(&batch(1), None), 0);
     }
 }

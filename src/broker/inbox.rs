@@ -1,7 +1,7 @@
 //! The way of events into a shard: a bounded queue of batches, and a wake-up on its empty edge.
 //!
 //! Contract: one producer at a time (the sequencer, under its lock), one consumer (the shard's thread). Bounded by events
-//! and bytes; [`Inlet::has_room`] says in advance whether a batch fits, so that a batch enters the inboxes of all shards or
+//! and bytes; [`InboxSender::has_room`] says in advance whether a batch fits, so that a batch enters the inboxes of all shards or
 //! none. A batch larger than the bounds enters an empty inbox. The shard is woken once per empty-to-filled edge, not once
 //! a batch: the consumer takes the mark away with [`Inbox::rearm`] before it looks, so no wake-up is lost.
 
@@ -43,16 +43,16 @@ struct Gauge {
 }
 
 /// The producer's end.
-pub struct Inlet {
+pub struct InboxSender {
     batches: Sender<Arc<Batch>>,
     gauge: Arc<Gauge>,
     limits: InboxLimits,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
-impl fmt::Debug for Inlet {
+impl fmt::Debug for InboxSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inlet").field("gauge", &self.gauge).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("InboxSender").field("gauge", &self.gauge).field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
@@ -64,15 +64,15 @@ pub struct Inbox {
 }
 
 /// Makes an inbox. `wake` is called from the producer's thread when the consumer may be asleep.
-pub fn inbox(limits: InboxLimits, wake: impl Fn() + Send + Sync + 'static) -> (Inlet, Inbox) {
+pub fn inbox(limits: InboxLimits, wake: impl Fn() + Send + Sync + 'static) -> (InboxSender, Inbox) {
     // Every batch holds an event, so the number of batches never exceeds the bound on events.
     let (sender, receiver) = crossbeam_channel::bounded(limits.events.max(1));
     let gauge = Arc::new(Gauge::default());
-    let inlet = Inlet { batches: sender, gauge: Arc::clone(&gauge), limits, wake: Box::new(wake) };
-    (inlet, Inbox { batches: receiver, gauge })
+    let inbox_sender = InboxSender { batches: sender, gauge: Arc::clone(&gauge), limits, wake: Box::new(wake) };
+    (inbox_sender, Inbox { batches: receiver, gauge })
 }
 
-impl Inlet {
+impl InboxSender {
     /// Whether a batch of this size fits now.
     pub fn has_room(&self, events: usize, bytes: usize) -> bool {
         let waiting = self.gauge.events.load(Ordering::Acquire);
@@ -142,31 +142,31 @@ pub(crate) mod tests {
 
     #[test]
     fn the_bounds_bind_and_are_freed_again() {
-        let (inlet, inbox) = inbox(InboxLimits { events: 4, bytes: 1 << 20 }, || ());
-        assert!(inlet.has_room(10, 1 << 30), "an empty inbox takes anything");
-        assert!(inlet.push(batch(3)));
-        assert!(inlet.has_room(1, 100));
-        assert!(!inlet.has_room(2, 100));
-        assert!(!inlet.has_room(1, 1 << 20));
-        assert!(inlet.push(batch(1)));
-        assert!(!inlet.has_room(1, 1));
+        let (inbox_sender, inbox) = inbox(InboxLimits { events: 4, bytes: 1 << 20 }, || ());
+        assert!(inbox_sender.has_room(10, 1 << 30), "an empty inbox takes anything");
+        assert!(inbox_sender.push(batch(3)));
+        assert!(inbox_sender.has_room(1, 100));
+        assert!(!inbox_sender.has_room(2, 100));
+        assert!(!inbox_sender.has_room(1, 1 << 20));
+        assert!(inbox_sender.push(batch(1)));
+        assert!(!inbox_sender.has_room(1, 1));
         assert_eq!(inbox.next().unwrap().events.len(), 3);
-        assert!(inlet.has_room(3, 100));
-        assert_eq!(inlet.waiting(), 1);
+        assert!(inbox_sender.has_room(3, 100));
+        assert_eq!(inbox_sender.waiting(), 1);
     }
 
     #[test]
     fn one_wake_up_an_edge() {
         let wakes = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&wakes);
-        let (inlet, inbox) = inbox(InboxLimits { events: 100, bytes: 1 << 20 }, move || {
+        let (inbox_sender, inbox) = inbox(InboxLimits { events: 100, bytes: 1 << 20 }, move || {
             counted.fetch_add(1, Ordering::Relaxed);
         });
-        (0..5).for_each(|_| assert!(inlet.push(batch(1))));
+        (0..5).for_each(|_| assert!(inbox_sender.push(batch(1))));
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
         inbox.rearm();
         while inbox.next().is_some() {}
-        assert!(inlet.push(batch(1)));
+        assert!(inbox_sender.push(batch(1)));
         assert_eq!(wakes.load(Ordering::Relaxed), 2);
     }
 }

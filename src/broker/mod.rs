@@ -33,7 +33,7 @@ use thiserror::Error;
 pub use connection::CONNECTIONS;
 pub use sequencer::{Arrivals, Frontier};
 
-use crate::broker::inbox::{Batch, Inlet};
+use crate::broker::inbox::{Batch, InboxSender};
 use crate::clock;
 use crate::event::Event;
 use crate::metrics::{Metrics, Source};
@@ -155,8 +155,8 @@ impl Broker {
     pub fn frontier(&self) -> Frontier {
         let sequencer = self.sequencer.lock();
         let mut marks = sequencer.marks.clone();
-        if let Some(outlet) = &sequencer.outlet {
-            marks.note(self.history.epoch(), outlet.next_number(), clock::now());
+        if let Some(egress) = &sequencer.egress {
+            marks.note(self.history.epoch(), egress.next_number(), clock::now());
         }
         Frontier { sequence: sequencer.next, marks }
     }
@@ -175,16 +175,16 @@ impl Broker {
     }
 
     /// Adds a shard by its inbox. Shards are added before the first event.
-    pub fn attach(&self, inlet: Inlet) {
-        self.sequencer.lock().inlets.push(inlet);
+    pub fn attach(&self, inbox_sender: InboxSender) {
+        self.sequencer.lock().inboxes.push(inbox_sender);
     }
 
     /// Shares what this node takes in with other nodes: it is put into the queue that is returned, and copies of events that
     /// several nodes take in are dropped, as long as no more than `window` others come between. Before the first event.
     pub fn share(&self, limits: ExportLimits, window: usize) -> Exports {
-        let (outlet, exports) = export::exports(limits);
+        let (egress, exports) = export::exports(limits);
         let mut sequencer = self.sequencer.lock();
-        sequencer.outlet = Some(outlet);
+        sequencer.egress = Some(egress);
         sequencer.copies = Some(Copies::new(window));
         self.shares.store(true, Ordering::Relaxed);
         exports
@@ -278,7 +278,7 @@ impl Broker {
         if sequencer.stopped {
             return Err((PublishError::Stopped, events));
         }
-        let full = sequencer.inlets.iter().find(|inlet| !inlet.has_room(count, intake.bytes));
+        let full = sequencer.inboxes.iter().find(|inbox_sender| !inbox_sender.has_room(count, intake.bytes));
         if let Some(full) = full.filter(|_| count > 0) {
             return Err((PublishError::Full { events: full.waiting() }, events));
         }
@@ -314,11 +314,11 @@ impl Broker {
         let mut sequencer = self.sequencer.lock();
         sequencer.stopped = true;
         // Ends the queue once it is empty.
-        sequencer.outlet = None;
+        sequencer.egress = None;
     }
 
     /// Events that wait for the slowest shard.
     pub fn waiting(&self) -> usize {
-        self.sequencer.lock().inlets.iter().map(Inlet::waiting).max().unwrap_or(0)
+        self.sequencer.lock().inboxes.iter().map(InboxSender::waiting).max().unwrap_or(0)
     }
 }

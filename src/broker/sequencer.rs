@@ -8,9 +8,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::dedup::{Copies, Digest, Occurrence};
-use super::export::Outlet;
+use super::export::Egress;
 use super::history;
-use super::inbox::{Batch, Inlet};
+use super::inbox::{Batch, InboxSender};
 use super::origin::{Marks, NodeId, Origin, Trace};
 use crate::event::Event;
 use crate::metrics::Source;
@@ -18,10 +18,10 @@ use crate::metrics::Source;
 #[derive(Debug, Default)]
 pub(super) struct Sequencer {
     pub(super) next: u64,
-    pub(super) inlets: Vec<Inlet>,
+    pub(super) inboxes: Vec<InboxSender>,
     pub(super) stopped: bool,
     /// The way to other nodes.
-    pub(super) outlet: Option<Outlet>,
+    pub(super) egress: Option<Egress>,
     /// Only where other nodes may take the same events in.
     pub(super) copies: Option<Copies>,
     /// How far the events of each node were taken in.
@@ -57,9 +57,9 @@ impl Sequencer {
         let occurrence = |at: usize| occurrences.map(|occurrences| occurrences[at]);
         let trace =
             |(at, origin): (usize, Option<Origin>)| origin.map(|origin| Trace { origin, occurrence: occurrence(at) });
-        match self.outlet.as_ref().filter(|_| intake.source.leaves_the_node()) {
-            Some(outlet) => {
-                let numbers = (outlet.next_number()..).take(count);
+        match self.egress.as_ref().filter(|_| intake.source.leaves_the_node()) {
+            Some(egress) => {
+                let numbers = (egress.next_number()..).take(count);
                 numbers.map(|number| Some(Origin { node, number })).enumerate().map(trace).collect()
             }
             None => intake.origins.iter().copied().enumerate().map(trace).collect(),
@@ -94,13 +94,13 @@ impl Sequencer {
 
     /// Puts a batch into every inbox and on its way to other nodes. Returns how many events these do not get.
     pub(super) fn dispatch(&self, batch: &Arc<Batch>, source: Source, occurrences: Option<Box<[Occurrence]>>) -> u64 {
-        for inlet in &self.inlets {
-            if !inlet.push(Arc::clone(batch)) {
+        for inbox_sender in &self.inboxes {
+            if !inbox_sender.push(Arc::clone(batch)) {
                 tracing::error!("a shard is gone; its connections get no more events");
             }
         }
-        let outlet = self.outlet.as_ref().filter(|_| source.leaves_the_node());
-        outlet.map_or(0, |outlet| outlet.push(batch, occurrences))
+        let egress = self.egress.as_ref().filter(|_| source.leaves_the_node());
+        egress.map_or(0, |egress| egress.push(batch, occurrences))
     }
 }
 

@@ -186,12 +186,12 @@ fn shard(
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let for_inbox = Arc::clone(&waker);
-    let (inlet, inbox) = inbox(settings.inbox, move || {
+    let (inbox_sender, inbox) = inbox(settings.inbox, move || {
         if let Err(error) = for_inbox.wake() {
             tracing::error!(%error, "cannot wake a shard");
         }
     });
-    broker.attach(inlet);
+    broker.attach(inbox_sender);
     let for_archive = Arc::clone(&waker);
     let wake = Wake::new(move || {
         if let Err(error) = for_archive.wake() {

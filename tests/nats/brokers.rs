@@ -41,8 +41,8 @@ impl Node {
     pub(crate) async fn start(options: &NatsOptions, inbox_events: usize) -> Self {
         let history = History::new(HistoryLimits { events: 10, bytes: 1 << 20 }, options.node, now());
         let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), Instant::now(), history));
-        let (inlet, inbox) = inbox(InboxLimits { events: inbox_events, bytes: 64 << 20 }, || ());
-        broker.attach(inlet);
+        let (inbox_sender, inbox) = inbox(InboxLimits { events: inbox_events, bytes: 64 << 20 }, || ());
+        broker.attach(inbox_sender);
         let exports = broker.share(ExportLimits { batches: 8192, bytes: 64 << 20 }, 10_000);
         let (stop, stopped) = watch::channel(false);
         let health = start(options, &broker, exports, &stopped).await.unwrap().health;

@@ -185,8 +185,8 @@ impl World {
     fn with(archive: Shelf, ring: usize, outbox: usize) -> Self {
         let history = History::new(HistoryLimits { events: ring, bytes: 1 << 20 }, 1, now() - HOUR);
         let broker = Broker::new(Arc::new(Metrics::new()), Instant::now(), history);
-        let (inlet, inbox) = inbox(InboxLimits { events: 1000, bytes: 1 << 20 }, || ());
-        broker.attach(inlet);
+        let (inbox_sender, inbox) = inbox(InboxLimits { events: 1000, bytes: 1 << 20 }, || ());
+        broker.attach(inbox_sender);
         let shard = Shard::new(Limits::default(), OutboxLimits { bytes: 1 << 20, events: outbox }, None);
         Self {
             archive: Arc::new(archive),
