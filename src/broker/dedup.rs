@@ -1,4 +1,4 @@
-//! Copies of one event that come by several ways: two nodes that take in the same DRP endpoint, for availability.
+//! Duplicates of one event that come by several ways: two nodes that take in the same DRP endpoint, for availability.
 //!
 //! An event is known by a digest of its whole wire form, Time with all its digits included, and by its *occurrence*: the k-th
 //! time that the endpoint sent these bytes is the same event at every node that follows the endpoint. So an endpoint that really
@@ -65,14 +65,14 @@ impl Known {
 
 /// See the module's text.
 #[derive(Debug)]
-pub(super) struct Copies {
+pub(super) struct Duplicates {
     capacity: usize,
     known: HashMap<Digest, Known>,
     /// The digests in the order of their first occurrence.
     order: VecDeque<Digest>,
 }
 
-impl Copies {
+impl Duplicates {
     pub(super) fn new(capacity: usize) -> Self {
         Self { capacity: capacity.max(1), known: HashMap::new(), order: VecDeque::new() }
     }
@@ -116,39 +116,39 @@ mod tests {
 
     #[test]
     fn a_copy_is_dropped_and_a_repetition_is_not() {
-        let mut copies = Copies::new(10);
-        assert_eq!(copies.own((1, 1)), Some(1));
-        assert!(!copies.foreign((1, 1), 1));
-        assert!(copies.foreign((1, 1), 2), "the other node has it a second time");
-        assert_eq!(copies.own((1, 1)), None, "and now this one, too");
-        assert_eq!(copies.own((1, 1)), Some(3));
-        assert!(copies.foreign((1, 2), 1));
+        let mut duplicates = Duplicates::new(10);
+        assert_eq!(duplicates.own((1, 1)), Some(1));
+        assert!(!duplicates.foreign((1, 1), 1));
+        assert!(duplicates.foreign((1, 1), 2), "the other node has it a second time");
+        assert_eq!(duplicates.own((1, 1)), None, "and now this one, too");
+        assert_eq!(duplicates.own((1, 1)), Some(3));
+        assert!(duplicates.foreign((1, 2), 1));
     }
 
     #[test]
     fn the_window_is_bounded() {
-        let mut copies = Copies::new(3);
-        (0..10).for_each(|n| assert_eq!(copies.own((n, 0)), Some(1)));
-        assert_eq!((copies.known.len(), copies.order.len()), (3, 3));
-        assert!(copies.foreign((0, 0), 1), "too late to be known");
-        assert!(!copies.foreign((9, 0), 1));
+        let mut duplicates = Duplicates::new(3);
+        (0..10).for_each(|n| assert_eq!(duplicates.own((n, 0)), Some(1)));
+        assert_eq!((duplicates.known.len(), duplicates.order.len()), (3, 3));
+        assert!(duplicates.foreign((0, 0), 1), "too late to be known");
+        assert!(!duplicates.foreign((9, 0), 1));
     }
 
     #[test]
     fn a_thousand_repetitions_cost_no_more_than_one() {
-        let mut copies = Copies::new(3);
-        (1..1000).for_each(|n| assert_eq!(copies.own((1, 1)), Some(n)));
-        assert!(copies.known[&(1, 1)].above.is_empty());
+        let mut duplicates = Duplicates::new(3);
+        (1..1000).for_each(|n| assert_eq!(duplicates.own((1, 1)), Some(n)));
+        assert!(duplicates.known[&(1, 1)].above.is_empty());
     }
 
     #[test]
     fn occurrences_that_somebody_made_up_cost_no_more_than_a_few() {
-        let mut copies = Copies::new(3);
-        assert!((1..=10_000).all(|n| copies.foreign((1, 1), n * 2)));
-        assert!(copies.known[&(1, 1)].above.len() <= AHEAD);
-        assert!(!copies.foreign((1, 1), 20_000) && !copies.foreign((1, 1), 1), "had, and given up");
-        assert!(copies.foreign((1, 1), 19_999), "still waited for");
-        assert!(copies.foreign((1, 1), Occurrence::MAX));
+        let mut duplicates = Duplicates::new(3);
+        assert!((1..=10_000).all(|n| duplicates.foreign((1, 1), n * 2)));
+        assert!(duplicates.known[&(1, 1)].above.len() <= AHEAD);
+        assert!(!duplicates.foreign((1, 1), 20_000) && !duplicates.foreign((1, 1), 1), "had, and given up");
+        assert!(duplicates.foreign((1, 1), 19_999), "still waited for");
+        assert!(duplicates.foreign((1, 1), Occurrence::MAX));
     }
 
     proptest! {
@@ -157,7 +157,7 @@ mod tests {
         fn every_node_delivers_as_often_as_the_endpoint_sent(
             sent in prop::collection::vec(0..4_u64, 0..40), picks in prop::collection::vec(0..6_usize, 200),
         ) {
-            let mut copies: Vec<Copies> = (0..3).map(|_| Copies::new(100)).collect();
+            let mut duplicates: Vec<Duplicates> = (0..3).map(|_| Duplicates::new(100)).collect();
             let mut delivered = vec![Vec::new(); 3];
             let mut read = [0; 2];
             // What each of the two passed on, and how far each of the three is with it.
@@ -167,7 +167,7 @@ mod tests {
                 if step < 2 {
                     let Some(&event) = sent.get(read[step]) else { continue };
                     read[step] += 1;
-                    if let Some(occurrence) = copies[step].own((event, 0)) {
+                    if let Some(occurrence) = duplicates[step].own((event, 0)) {
                         delivered[step].push(event);
                         passed[step].push((event, occurrence));
                     }
@@ -176,7 +176,7 @@ mod tests {
                 let (from, to) = [(0, 1), (1, 0), (0, 2), (1, 2)][step - 2];
                 let Some(&(event, occurrence)) = passed[from].get(heard[from][to]) else { continue };
                 heard[from][to] += 1;
-                if copies[to].foreign((event, 0), occurrence) {
+                if duplicates[to].foreign((event, 0), occurrence) {
                     delivered[to].push(event);
                 }
             }

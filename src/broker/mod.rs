@@ -39,7 +39,7 @@ use crate::event::Event;
 use crate::metrics::{Metrics, Source};
 use archive::Archive;
 use connection::Connection;
-use dedup::{Copies, Keys};
+use dedup::{Duplicates, Keys};
 use export::{ExportLimits, Exports};
 use history::{Beyond, History, Position, Since, SinceError, Start};
 use origin::{NodeId, Origin};
@@ -185,7 +185,7 @@ impl Broker {
         let (egress, exports) = export::exports(limits);
         let mut sequencer = self.sequencer.lock();
         sequencer.egress = Some(egress);
-        sequencer.copies = Some(Copies::new(window));
+        sequencer.duplicates = Some(Duplicates::new(window));
         self.shares.store(true, Ordering::Relaxed);
         exports
     }
@@ -284,7 +284,7 @@ impl Broker {
         }
         let now = clock::now();
         sequencer.note_origins(&intake, now);
-        let occurrences = sequencer.drop_copies(&mut events, &mut intake);
+        let occurrences = sequencer.drop_duplicates(&mut events, &mut intake);
         self.metrics.nats.duplicates.inc_by((count - events.len()) as u64);
         let first = sequencer.next;
         if events.is_empty() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::dedup::{Copies, Digest, Occurrence};
+use super::dedup::{Digest, Duplicates, Occurrence};
 use super::export::Egress;
 use super::history;
 use super::inbox::{Batch, InboxSender};
@@ -23,7 +23,7 @@ pub(super) struct Sequencer {
     /// The way to other nodes.
     pub(super) egress: Option<Egress>,
     /// Only where other nodes may take the same events in.
-    pub(super) copies: Option<Copies>,
+    pub(super) duplicates: Option<Duplicates>,
     /// How far the events of each node were taken in.
     pub(super) marks: Marks,
     /// When events of other nodes were missing last.
@@ -67,17 +67,17 @@ impl Sequencer {
     }
 
     /// Leaves the events that have not come another way, and tells their occurrences.
-    pub(super) fn drop_copies(
+    pub(super) fn drop_duplicates(
         &mut self,
         events: &mut Vec<Event>,
         intake: &mut Intake<'_>,
     ) -> Option<Box<[Occurrence]>> {
-        let (Some(copies), Some((ways, digests))) = (&mut self.copies, &intake.ways) else { return None };
+        let (Some(duplicates), Some((ways, digests))) = (&mut self.duplicates, &intake.ways) else { return None };
         let admit = |(at, digest): (usize, &Digest)| match ways {
-            Ways::Own => copies.own(*digest),
+            Ways::Own => duplicates.own(*digest),
             Ways::Foreign(occurrences) => {
                 let occurrence = occurrences[at];
-                copies.foreign(*digest, occurrence).then_some(occurrence)
+                duplicates.foreign(*digest, occurrence).then_some(occurrence)
             }
         };
         let admitted: Vec<Option<Occurrence>> = digests.iter().enumerate().map(admit).collect();

@@ -20,7 +20,7 @@ use std::ops::Range;
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
-use super::dedup::{Copies, Keys, Occurrence};
+use super::dedup::{Duplicates, Keys, Occurrence};
 use super::origin::{Marks, NodeId, Origin, Trace};
 use crate::event::Event;
 
@@ -50,14 +50,19 @@ pub struct Given {
     nodes: HashMap<NodeId, Reached>,
     /// When the last message was stored.
     latest: Timestamp,
-    copies: Copies,
+    duplicates: Duplicates,
     keys: Keys,
 }
 
 impl Given {
     /// Nothing yet. A copy is known as long as no more than `window` other events of endpoints come between.
     pub fn new(window: usize) -> Self {
-        Self { nodes: HashMap::new(), latest: Timestamp::MIN, copies: Copies::new(window), keys: Keys::default() }
+        Self {
+            nodes: HashMap::new(),
+            latest: Timestamp::MIN,
+            duplicates: Duplicates::new(window),
+            keys: Keys::default(),
+        }
     }
 
     /// The next event, stored at that time.
@@ -68,7 +73,7 @@ impl Given {
         }
         let missing = self.reach(node, number, stored);
         self.reach(node, number + 1, stored);
-        let foreign = |occurrence: Occurrence| self.copies.foreign(self.keys.digest(event), occurrence);
+        let foreign = |occurrence: Occurrence| self.duplicates.foreign(self.keys.digest(event), occurrence);
         Verdict { new: trace.occurrence.is_none_or(foreign), missing }
     }
 
@@ -107,7 +112,7 @@ impl Given {
     /// Whether an event of the recent past was given.
     pub fn has(&self, trace: Trace, event: &Event) -> bool {
         self.got_beyond(trace.origin)
-            || trace.occurrence.is_some_and(|occurrence| self.copies.has(self.keys.digest(event), occurrence))
+            || trace.occurrence.is_some_and(|occurrence| self.duplicates.has(self.keys.digest(event), occurrence))
     }
 }
 

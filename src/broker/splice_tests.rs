@@ -40,7 +40,7 @@ fn an_event_comes_by_one_of_its_ways() {
     assert!(given.event(trace(2, 1, Some(2)), &event(7), at(1)).new, "the endpoint sent it twice");
     assert!(given.has(trace(1, 1, Some(2)), &event(7)), "the other way, which the archive has not reached yet");
     assert!(!given.has(trace(1, 1, Some(3)), &event(7)));
-    assert!(!given.has(trace(1, 1, None), &event(7)), "posts have no copies");
+    assert!(!given.has(trace(1, 1, None), &event(7)), "posts have no duplicates");
 }
 
 #[test]
@@ -83,7 +83,7 @@ struct Passed {
 #[derive(Debug)]
 struct Sender {
     passed: Vec<Passed>,
-    copies: Copies,
+    duplicates: Duplicates,
     /// How far the archive and the node that is asked are with it.
     archived: usize,
     taken: usize,
@@ -98,7 +98,7 @@ struct World {
     keys: Keys,
     posts: u64,
     marks: Marks,
-    here: Copies,
+    here: Duplicates,
     history: Vec<Passed>,
     archive: Vec<Passed>,
     given: Given,
@@ -107,13 +107,13 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let sender = || Sender { passed: Vec::new(), copies: Copies::new(100), archived: 0, taken: 0, read: 0 };
+        let sender = || Sender { passed: Vec::new(), duplicates: Duplicates::new(100), archived: 0, taken: 0, read: 0 };
         Self {
             senders: [sender(), sender()],
             keys: Keys::default(),
             posts: 1000,
             marks: Marks::default(),
-            here: Copies::new(100),
+            here: Duplicates::new(100),
             history: Vec::new(),
             archive: Vec::new(),
             given: Given::new(100),
@@ -133,7 +133,7 @@ impl World {
                 // The endpoint sends the same bytes now and then.
                 let key = (sender.read % 5) as u64;
                 sender.read += 1;
-                let occurrence = sender.copies.own(self.keys.digest(&event(key)));
+                let occurrence = sender.duplicates.own(self.keys.digest(&event(key)));
                 sender.passed.push(Passed { trace: Trace { origin, occurrence }, key });
             }
             3 => self.take(node),
