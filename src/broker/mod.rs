@@ -154,16 +154,16 @@ impl Broker {
     /// The next event's number, and what was taken in of each node before it.
     pub fn frontier(&self) -> Frontier {
         let sequencer = self.sequencer.lock();
-        let mut marks = sequencer.marks.clone();
+        let mut watermarks = sequencer.watermarks.clone();
         if let Some(egress) = &sequencer.egress {
-            marks.note(self.history.epoch(), egress.next_number(), clock::now());
+            watermarks.note(self.history.epoch(), egress.next_number(), clock::now());
         }
-        Frontier { sequence: sequencer.next, marks }
+        Frontier { sequence: sequencer.next, watermarks }
     }
 
     /// Another node is heard, and everything of it before the number `next` has come or will not come.
     pub fn heard(&self, node: NodeId, next: u64) {
-        self.sequencer.lock().marks.note(node, next, clock::now());
+        self.sequencer.lock().watermarks.note(node, next, clock::now());
     }
 
     /// Has every event looked at that is taken in from now on, once it is, and tells where it comes from. What follows from it comes

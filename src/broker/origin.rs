@@ -1,7 +1,7 @@
 //! Which node an event is of, and how far this node has got with the events of each.
 //!
 //! Every node numbers what it passes on, so an event is known everywhere by the run of its node and its number there. The sequencer
-//! keeps [`Marks`] under its lock: with them a place in this node's order is a place in the events of each node, and that is
+//! keeps [`Watermarks`] under its lock: with them a place in this node's order is a place in the events of each node, and that is
 //! what a replay is joined to the recent past by ([`super::splice`]).
 //!
 //! Contract: pure. Bounded: at most [`MOST`] nodes, the longest silent one makes room.
@@ -49,9 +49,9 @@ pub struct Mark {
 
 /// See the module's text.
 #[derive(Debug, Clone, Default)]
-pub struct Marks(HashMap<NodeId, Mark>);
+pub struct Watermarks(HashMap<NodeId, Mark>);
 
-impl Marks {
+impl Watermarks {
     /// Everything of `node` before the number `next` was taken in, was a copy, or will not come.
     pub fn note(&mut self, node: NodeId, next: u64, heard: Timestamp) {
         if let Some(mark) = self.0.get_mut(&node) {
@@ -94,15 +94,15 @@ mod tests {
 
     #[test]
     fn marks_never_fall_and_are_bounded() {
-        let mut marks = Marks::default();
-        marks.note(1, 5, at(1));
-        marks.note(1, 3, at(2));
-        assert_eq!((marks.next(1), marks.next(2)), (5, 0));
+        let mut watermarks = Watermarks::default();
+        watermarks.note(1, 5, at(1));
+        watermarks.note(1, 3, at(2));
+        assert_eq!((watermarks.next(1), watermarks.next(2)), (5, 0));
         for node in 2..2 * MOST as u64 {
-            marks.note(node, 1, at(3));
+            watermarks.note(node, 1, at(3));
         }
-        assert_eq!(marks.iter().count(), MOST);
-        assert_eq!(marks.next(1), 0, "the longest silent one made room");
+        assert_eq!(watermarks.iter().count(), MOST);
+        assert_eq!(watermarks.next(1), 0, "the longest silent one made room");
     }
 
     #[test]

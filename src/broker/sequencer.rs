@@ -11,7 +11,7 @@ use super::dedup::{Digest, Duplicates, Occurrence};
 use super::export::Egress;
 use super::history;
 use super::inbox::{Batch, InboxSender};
-use super::origin::{Marks, NodeId, Origin, Trace};
+use super::origin::{NodeId, Origin, Trace, Watermarks};
 use crate::event::Event;
 use crate::metrics::Source;
 
@@ -25,7 +25,7 @@ pub(super) struct Sequencer {
     /// Only where other nodes may take the same events in.
     pub(super) duplicates: Option<Duplicates>,
     /// How far the events of each node were taken in.
-    pub(super) marks: Marks,
+    pub(super) watermarks: Watermarks,
     /// When events of other nodes were missing last.
     pub(super) loss_mark: Option<LossMark>,
 }
@@ -42,7 +42,7 @@ impl Sequencer {
     /// Notes how far the nodes are whose events these are, copies included.
     pub(super) fn note_origins(&mut self, intake: &Intake<'_>, now: Timestamp) {
         for Origin { node, number } in intake.origins.iter().flatten() {
-            self.marks.note(*node, number + 1, now);
+            self.watermarks.note(*node, number + 1, now);
         }
     }
 
@@ -129,7 +129,7 @@ pub struct Frontier {
     /// The number of the next event.
     pub sequence: u64,
     /// How far the events of each node were taken in before it, this node's own that it passes on included.
-    pub marks: Marks,
+    pub watermarks: Watermarks,
 }
 
 /// How events came that may come another way too.

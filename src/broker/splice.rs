@@ -21,7 +21,7 @@ use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::dedup::{Duplicates, Keys, Occurrence};
-use super::origin::{Marks, NodeId, Origin, Trace};
+use super::origin::{NodeId, Origin, Trace, Watermarks};
 use crate::event::Event;
 
 /// A node whose last message is so much older than the archive's last is not waited for: what it published has come or will not.
@@ -92,9 +92,9 @@ impl Given {
 
     /// How much of what stands before the marks was not given: events of nodes that were seen in the archive, and whether there may
     /// be more, of nodes that are alive and were not seen yet. Who was neither seen nor heard lately published before the replay begins.
-    pub fn missing(&self, marks: &Marks, now: Timestamp) -> Missing {
+    pub fn missing(&self, watermarks: &Watermarks, now: Timestamp) -> Missing {
         let mut missing = Missing::default();
-        for (node, mark) in marks.iter().filter(|(_, mark)| mark.next > 0) {
+        for (node, mark) in watermarks.iter().filter(|(_, mark)| mark.next > 0) {
             match self.nodes.get(&node) {
                 Some(reached) => missing.events += mark.next.saturating_sub(reached.next),
                 None => missing.unknown |= mark.is_alive(now),
@@ -104,9 +104,9 @@ impl Given {
     }
 
     /// Whether a node that has got so far has taken in all that was given and may still be on its way to it.
-    pub fn is_within(&self, marks: &Marks) -> bool {
+    pub fn is_within(&self, watermarks: &Watermarks) -> bool {
         let old = |stored| self.latest.duration_since(stored) > RECENT;
-        self.nodes.iter().all(|(node, reached)| marks.next(*node) >= reached.next || old(reached.stored))
+        self.nodes.iter().all(|(node, reached)| watermarks.next(*node) >= reached.next || old(reached.stored))
     }
 
     /// Whether an event of the recent past was given.

@@ -46,20 +46,20 @@ fn an_event_comes_by_one_of_its_ways() {
 #[test]
 fn the_archive_may_be_left_when_it_has_given_what_the_node_had() {
     let mut given = Given::new(10);
-    let mut marks = Marks::default();
-    marks.note(1, 3, at(100));
-    marks.note(2, 9, at(10));
-    marks.note(3, 0, at(100));
-    assert_eq!(given.missing(&marks, at(100)), Missing { events: 0, unknown: true }, "the first may have more");
+    let mut watermarks = Watermarks::default();
+    watermarks.note(1, 3, at(100));
+    watermarks.note(2, 9, at(10));
+    watermarks.note(3, 0, at(100));
+    assert_eq!(given.missing(&watermarks, at(100)), Missing { events: 0, unknown: true }, "the first may have more");
     given.event(trace(1, 0, None), &event(0), at(1));
-    assert_eq!(given.missing(&marks, at(100)), Missing { events: 2, unknown: false }, "the second is gone");
+    assert_eq!(given.missing(&watermarks, at(100)), Missing { events: 2, unknown: false }, "the second is gone");
     given.reach(1, 3, at(1));
-    assert!(given.missing(&marks, at(100)).is_nothing());
-    assert!(given.is_within(&marks));
+    assert!(given.missing(&watermarks, at(100)).is_nothing());
+    assert!(given.is_within(&watermarks));
     given.event(trace(4, 7, None), &event(0), at(1));
-    assert!(!given.is_within(&marks), "an event that this node has not taken in yet");
+    assert!(!given.is_within(&watermarks), "an event that this node has not taken in yet");
     given.reach(1, 3, at(17));
-    assert!(given.is_within(&marks), "whoever published it is gone");
+    assert!(given.is_within(&watermarks), "whoever published it is gone");
 }
 
 #[test]
@@ -97,7 +97,7 @@ struct World {
     senders: [Sender; 2],
     keys: Keys,
     posts: u64,
-    marks: Marks,
+    watermarks: Watermarks,
     here: Duplicates,
     history: Vec<Passed>,
     archive: Vec<Passed>,
@@ -112,7 +112,7 @@ impl World {
             senders: [sender(), sender()],
             keys: Keys::default(),
             posts: 1000,
-            marks: Marks::default(),
+            watermarks: Watermarks::default(),
             here: Duplicates::new(100),
             history: Vec::new(),
             archive: Vec::new(),
@@ -149,7 +149,7 @@ impl World {
         let sender = &mut self.senders[node];
         let Some(passed) = sender.passed.get(sender.taken).cloned() else { return };
         sender.taken += 1;
-        self.marks.note(node as u64, passed.trace.origin.number + 1, at(100));
+        self.watermarks.note(node as u64, passed.trace.origin.number + 1, at(100));
         let digest = self.keys.digest(&event(passed.key));
         if passed.trace.occurrence.is_none_or(|occurrence| self.here.foreign(digest, occurrence)) {
             self.history.push(passed);
@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    fn has_given(&self, moment: &Marks) -> bool {
+    fn has_given(&self, moment: &Watermarks) -> bool {
         (0..2).all(|node| self.given.nodes.get(&node).map_or(0, |reached| reached.next) >= moment.next(node))
     }
 
@@ -193,7 +193,7 @@ fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
     steps.iter().for_each(|&(node, what)| world.step(usize::from(node), what));
     let turns = || more.iter().map(|node| usize::from(*node)).chain([0, 1].into_iter().cycle().take(1000));
     // The archive is read until it has given what was taken in at this moment.
-    let moment = world.marks.clone();
+    let moment = world.watermarks.clone();
     std::mem::take(&mut world.archive).iter().for_each(|passed| world.read(passed));
     for node in turns() {
         if world.has_given(&moment) {
@@ -204,12 +204,12 @@ fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
     assert_eq!(world.given.missing(&moment, at(1000)).events, 0);
     // The node catches up with what the archive gave, and takes in more besides.
     for node in turns() {
-        if world.given.is_within(&world.marks) {
+        if world.given.is_within(&world.watermarks) {
             break;
         }
         world.take(node);
     }
-    assert!(world.given.is_within(&world.marks));
+    assert!(world.given.is_within(&world.watermarks));
     let splice = world.splice();
     (0..200).for_each(|turn| world.take(turn % 2));
     // What was taken in before that moment may be forgotten by now.

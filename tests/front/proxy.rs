@@ -327,9 +327,9 @@ async fn a_client_that_asks_first_is_told_what_the_endpoint_says() {
 async fn hydrants_own_paths_stay_its_own_and_the_rest_is_not() {
     let (drp, hydrant) = front("").await;
     let reply = hydrant.request("GET", "/api/v3/connections", &[], "").await.json();
-    let marks: Vec<&serde_json::Value> = reply.as_array().unwrap().iter().map(|one| &one["Endpoint"]).collect();
+    let watermarks: Vec<&serde_json::Value> = reply.as_array().unwrap().iter().map(|one| &one["Endpoint"]).collect();
     let endpoint = serde_json::json!(format!("https://{}", drp.address));
-    assert_eq!(marks, [&serde_json::Value::Null, &endpoint], "{reply}");
+    assert_eq!(watermarks, [&serde_json::Value::Null, &endpoint], "{reply}");
     let theirs = hydrant.request("GET", "/api/v3/connections/192.0.2.9:99", &[], "").await.json();
     assert_eq!((&theirs["Principal"], &theirs["Endpoint"]), (&"user:other".into(), &endpoint));
     hydrant.request("DELETE", "/api/v3/connections/192.0.2.9:99", &[], "").await;

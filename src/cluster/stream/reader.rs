@@ -182,7 +182,7 @@ impl Reader {
                 Some(goal) => goal,
                 None => goal.insert((self.frontier()?, Instant::now())),
             };
-            let missing = self.given.missing(&frontier.marks, clock::now());
+            let missing = self.given.missing(&frontier.watermarks, clock::now());
             if missing.is_nothing() || since.elapsed() > LAG {
                 return Ok(missing);
             }
@@ -296,7 +296,7 @@ impl Reader {
     async fn join(&self, broker: &Broker) -> Splice {
         let end = Instant::now() + GRACE;
         let mut frontier = broker.frontier();
-        while !self.given.is_within(&frontier.marks) && Instant::now() < end {
+        while !self.given.is_within(&frontier.watermarks) && Instant::now() < end {
             sleep(LOOK).await;
             frontier = broker.frontier();
         }

@@ -357,7 +357,7 @@ impl Outbox {
         lists
     }
 
-    /// Marks the outbox dirty. Returns whether it has to be put on the dirty list.
+    /// Watermarks the outbox dirty. Returns whether it has to be put on the dirty list.
     pub(super) fn mark_dirty(&mut self) -> bool {
         let new = !self.dirty && !self.blocked;
         self.dirty |= new;
