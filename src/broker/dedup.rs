@@ -1,11 +1,11 @@
 //! Duplicates of one event that come by several ways: two nodes that take in the same DRP endpoint, for availability.
 //!
-//! An event is known by a digest of its whole wire form, Time with all its digits included, and by its *occurrence*: the k-th
+//! An event is known by a digest of its whole wire form, Time with all its digits included, and by its *repeat index*: the k-th
 //! time that the endpoint sent these bytes is the same event at every node that follows the endpoint. So an endpoint that really
-//! sends the same bytes twice is delivered twice, and not twice by each way. Nodes tell each other the occurrence.
+//! sends the same bytes twice is delivered twice, and not twice by each way. Nodes tell each other the repeat index.
 //!
 //! Contract: pure. Bounded: a number of digests is remembered; a copy that comes later than so many other events is taken
-//! for a new one. Of one digest at most [`AHEAD`] occurrences are remembered beyond one that is missing.
+//! for a new one. Of one digest at most [`AHEAD`] repeat indexes are remembered beyond one that is missing.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -16,9 +16,9 @@ use smallvec::SmallVec;
 use crate::event::Event;
 
 /// How often the same bytes have come from their endpoint, from one.
-pub type Occurrence = u32;
+pub type RepeatIndex = u32;
 
-/// Occurrences beyond a missing one that are remembered. With more of them the missing one is given up: it was lost on its way, or
+/// RepeatIndexes beyond a missing one that are remembered. With more of them the missing one is given up: it was lost on its way, or
 /// somebody made the others up.
 const AHEAD: usize = 64;
 
@@ -38,20 +38,20 @@ impl Keys {
 #[derive(Debug, Default)]
 struct Known {
     /// How often this node had it from the endpoint itself.
-    own: Occurrence,
-    /// All occurrences up to here were delivered.
-    below: Occurrence,
+    own: RepeatIndex,
+    /// All repeat indexes up to here were delivered.
+    below: RepeatIndex,
     /// Those that were delivered besides.
-    above: SmallVec<[Occurrence; 2]>,
+    above: SmallVec<[RepeatIndex; 2]>,
 }
 
 impl Known {
     /// Returns whether it is new.
-    fn deliver(&mut self, occurrence: Occurrence) -> bool {
-        if occurrence <= self.below || self.above.contains(&occurrence) {
+    fn deliver(&mut self, repeat_index: RepeatIndex) -> bool {
+        if repeat_index <= self.below || self.above.contains(&repeat_index) {
             return false;
         }
-        self.above.push(occurrence);
+        self.above.push(repeat_index);
         if self.above.len() > AHEAD {
             self.below = self.above.iter().min().map_or(self.below, |lowest| lowest - 1);
         }
@@ -68,7 +68,7 @@ impl Known {
 pub(super) struct Duplicates {
     capacity: usize,
     known: HashMap<Digest, Known>,
-    /// The digests in the order of their first occurrence.
+    /// The digests in the order of their first repeat index.
     order: VecDeque<Digest>,
 }
 
@@ -77,22 +77,22 @@ impl Duplicates {
         Self { capacity: capacity.max(1), known: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// An event that this node had from its endpoint: which occurrence it is, if it was not delivered before.
-    pub(super) fn own(&mut self, digest: Digest) -> Option<Occurrence> {
+    /// An event that this node had from its endpoint: which repeat index it is, if it was not delivered before.
+    pub(super) fn own(&mut self, digest: Digest) -> Option<RepeatIndex> {
         let known = self.known(digest);
         known.own += 1;
-        let occurrence = known.own;
-        known.deliver(occurrence).then_some(occurrence)
+        let repeat_index = known.own;
+        known.deliver(repeat_index).then_some(repeat_index)
     }
 
     /// An event that another node had from an endpoint. Returns whether it was not delivered before.
-    pub(super) fn foreign(&mut self, digest: Digest, occurrence: Occurrence) -> bool {
-        self.known(digest).deliver(occurrence)
+    pub(super) fn foreign(&mut self, digest: Digest, repeat_index: RepeatIndex) -> bool {
+        self.known(digest).deliver(repeat_index)
     }
 
     /// Whether it was delivered.
-    pub(super) fn has(&self, digest: Digest, occurrence: Occurrence) -> bool {
-        self.known.get(&digest).is_some_and(|known| occurrence <= known.below || known.above.contains(&occurrence))
+    pub(super) fn has(&self, digest: Digest, repeat_index: RepeatIndex) -> bool {
+        self.known.get(&digest).is_some_and(|known| repeat_index <= known.below || known.above.contains(&repeat_index))
     }
 
     fn known(&mut self, digest: Digest) -> &mut Known {
@@ -148,7 +148,7 @@ mod tests {
         assert!(duplicates.known[&(1, 1)].above.len() <= AHEAD);
         assert!(!duplicates.foreign((1, 1), 20_000) && !duplicates.foreign((1, 1), 1), "had, and given up");
         assert!(duplicates.foreign((1, 1), 19_999), "still waited for");
-        assert!(duplicates.foreign((1, 1), Occurrence::MAX));
+        assert!(duplicates.foreign((1, 1), RepeatIndex::MAX));
     }
 
     proptest! {
@@ -161,22 +161,22 @@ mod tests {
             let mut delivered = vec![Vec::new(); 3];
             let mut read = [0; 2];
             // What each of the two passed on, and how far each of the three is with it.
-            let mut passed: [Vec<(u64, Occurrence)>; 2] = Default::default();
+            let mut passed: [Vec<(u64, RepeatIndex)>; 2] = Default::default();
             let mut heard = [[0; 3]; 2];
             for step in picks.into_iter().chain((0..6).flat_map(|step| std::iter::repeat_n(step, 60)).cycle().take(720)) {
                 if step < 2 {
                     let Some(&event) = sent.get(read[step]) else { continue };
                     read[step] += 1;
-                    if let Some(occurrence) = duplicates[step].own((event, 0)) {
+                    if let Some(repeat_index) = duplicates[step].own((event, 0)) {
                         delivered[step].push(event);
-                        passed[step].push((event, occurrence));
+                        passed[step].push((event, repeat_index));
                     }
                     continue;
                 }
                 let (from, to) = [(0, 1), (1, 0), (0, 2), (1, 2)][step - 2];
-                let Some(&(event, occurrence)) = passed[from].get(heard[from][to]) else { continue };
+                let Some(&(event, repeat_index)) = passed[from].get(heard[from][to]) else { continue };
                 heard[from][to] += 1;
-                if duplicates[to].foreign((event, 0), occurrence) {
+                if duplicates[to].foreign((event, 0), repeat_index) {
                     delivered[to].push(event);
                 }
             }

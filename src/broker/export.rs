@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::dedup::Occurrence;
+use super::dedup::RepeatIndex;
 use super::inbox::Batch;
 
 /// How much may wait.
@@ -28,8 +28,8 @@ pub struct Export {
     pub batch: Arc<Batch>,
     /// The number of the first.
     pub first: u64,
-    /// For events that other nodes may take in themselves: which occurrence each is.
-    pub occurrences: Option<Box<[Occurrence]>>,
+    /// For events that other nodes may take in themselves: which repeat index each is.
+    pub repeat_indexes: Option<Box<[RepeatIndex]>>,
 }
 
 #[derive(Debug, Default)]
@@ -66,14 +66,14 @@ impl Egress {
     }
 
     /// Puts a batch in. Returns how many events were left out.
-    pub(super) fn push(&self, batch: &Arc<Batch>, occurrences: Option<Box<[Occurrence]>>) -> u64 {
+    pub(super) fn push(&self, batch: &Arc<Batch>, repeat_indexes: Option<Box<[RepeatIndex]>>) -> u64 {
         let (first, count) = (self.next_number(), batch.events.len() as u64);
         let waiting = self.gauge.bytes.load(Ordering::Acquire);
         let fits = waiting == 0 || waiting + batch.bytes <= self.limits.bytes;
         let taken = fits && {
             // Counted before it can be taken out again.
             self.gauge.bytes.fetch_add(batch.bytes, Ordering::AcqRel);
-            let sent = self.exports.try_send(Export { batch: Arc::clone(batch), first, occurrences }).is_ok();
+            let sent = self.exports.try_send(Export { batch: Arc::clone(batch), first, repeat_indexes }).is_ok();
             if !sent {
                 self.gauge.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
             }

@@ -239,7 +239,7 @@ impl Broker {
         self.take_in(events, source, shares.then_some(Ways::Own), &[])
     }
 
-    /// Like [`Broker::publish_or_return`], for events of other nodes. Where they tell occurrences copies are dropped: they had them from
+    /// Like [`Broker::publish_or_return`], for events of other nodes. Where they tell repeat indexes copies are dropped: they had them from
     /// an endpoint which this one may follow too.
     ///
     /// # Errors
@@ -250,7 +250,7 @@ impl Broker {
         source: Source,
         arrivals: Arrivals<'_>,
     ) -> Result<u64, (PublishError, Vec<Event>)> {
-        let ways = (!arrivals.occurrences.is_empty()).then_some(Ways::Foreign(arrivals.occurrences));
+        let ways = (!arrivals.repeat_indexes.is_empty()).then_some(Ways::Foreign(arrivals.repeat_indexes));
         self.take_in(events, source, ways, arrivals.origins)
     }
 
@@ -284,20 +284,20 @@ impl Broker {
         }
         let now = clock::now();
         sequencer.note_origins(&intake, now);
-        let occurrences = sequencer.drop_duplicates(&mut events, &mut intake);
+        let repeat_indexes = sequencer.drop_duplicates(&mut events, &mut intake);
         self.metrics.nats.duplicates.inc_by((count - events.len()) as u64);
         let first = sequencer.next;
         if events.is_empty() {
             return Ok(first);
         }
-        let traces = sequencer.traces(events.len(), &intake, occurrences.as_deref(), self.history.epoch());
+        let traces = sequencer.traces(events.len(), &intake, repeat_indexes.as_deref(), self.history.epoch());
         let Intake { source, bytes, times, .. } = intake;
         let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
         sequencer.next += events.len() as u64;
         let forgotten = self.history.append(&events, &times, &traces, now);
         self.metrics.received(source, events.len() as u64, bytes as u64);
         let batch = Arc::new(Batch { first, received_us: self.now_us(), events, bytes });
-        let lost = sequencer.dispatch(&batch, source, occurrences);
+        let lost = sequencer.dispatch(&batch, source, repeat_indexes);
         if lost > 0 {
             self.metrics.nats.lost_out(lost);
         }

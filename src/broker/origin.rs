@@ -9,7 +9,7 @@
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
-use super::dedup::Occurrence;
+use super::dedup::RepeatIndex;
 
 /// Nodes that are remembered.
 const MOST: usize = 1024;
@@ -34,8 +34,8 @@ pub struct Origin {
 pub struct Trace {
     /// Where it is from.
     pub origin: Origin,
-    /// For events of an endpoint that other nodes may follow too: which occurrence it is.
-    pub occurrence: Option<Occurrence>,
+    /// For events of an endpoint that other nodes may follow too: which repeat index it is.
+    pub repeat_index: Option<RepeatIndex>,
 }
 
 /// How far this node has got with one node's events.

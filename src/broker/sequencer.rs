@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::dedup::{Digest, Duplicates, Occurrence};
+use super::dedup::{Digest, Duplicates, RepeatIndex};
 use super::export::Egress;
 use super::history;
 use super::inbox::{Batch, InboxSender};
@@ -51,12 +51,13 @@ impl Sequencer {
         &self,
         count: usize,
         intake: &Intake<'_>,
-        occurrences: Option<&[Occurrence]>,
+        repeat_indexes: Option<&[RepeatIndex]>,
         node: NodeId,
     ) -> Vec<Option<Trace>> {
-        let occurrence = |at: usize| occurrences.map(|occurrences| occurrences[at]);
-        let trace =
-            |(at, origin): (usize, Option<Origin>)| origin.map(|origin| Trace { origin, occurrence: occurrence(at) });
+        let repeat_index = |at: usize| repeat_indexes.map(|repeat_indexes| repeat_indexes[at]);
+        let trace = |(at, origin): (usize, Option<Origin>)| {
+            origin.map(|origin| Trace { origin, repeat_index: repeat_index(at) })
+        };
         match self.egress.as_ref().filter(|_| intake.source.leaves_the_node()) {
             Some(egress) => {
                 let numbers = (egress.next_number()..).take(count);
@@ -66,21 +67,21 @@ impl Sequencer {
         }
     }
 
-    /// Leaves the events that have not come another way, and tells their occurrences.
+    /// Leaves the events that have not come another way, and tells their repeat indexes.
     pub(super) fn drop_duplicates(
         &mut self,
         events: &mut Vec<Event>,
         intake: &mut Intake<'_>,
-    ) -> Option<Box<[Occurrence]>> {
+    ) -> Option<Box<[RepeatIndex]>> {
         let (Some(duplicates), Some((ways, digests))) = (&mut self.duplicates, &intake.ways) else { return None };
         let admit = |(at, digest): (usize, &Digest)| match ways {
             Ways::Own => duplicates.own(*digest),
-            Ways::Foreign(occurrences) => {
-                let occurrence = occurrences[at];
-                duplicates.foreign(*digest, occurrence).then_some(occurrence)
+            Ways::Foreign(repeat_indexes) => {
+                let repeat_index = repeat_indexes[at];
+                duplicates.foreign(*digest, repeat_index).then_some(repeat_index)
             }
         };
-        let admitted: Vec<Option<Occurrence>> = digests.iter().enumerate().map(admit).collect();
+        let admitted: Vec<Option<RepeatIndex>> = digests.iter().enumerate().map(admit).collect();
         if admitted.contains(&None) {
             let mut new = admitted.iter();
             events.retain(|_| new.next().is_none_or(Option::is_some));
@@ -93,14 +94,19 @@ impl Sequencer {
     }
 
     /// Puts a batch into every inbox and on its way to other nodes. Returns how many events these do not get.
-    pub(super) fn dispatch(&self, batch: &Arc<Batch>, source: Source, occurrences: Option<Box<[Occurrence]>>) -> u64 {
+    pub(super) fn dispatch(
+        &self,
+        batch: &Arc<Batch>,
+        source: Source,
+        repeat_indexes: Option<Box<[RepeatIndex]>>,
+    ) -> u64 {
         for inbox_sender in &self.inboxes {
             if !inbox_sender.push(Arc::clone(batch)) {
                 tracing::error!("a shard is gone; its connections get no more events");
             }
         }
         let egress = self.egress.as_ref().filter(|_| source.leaves_the_node());
-        egress.map_or(0, |egress| egress.push(batch, occurrences))
+        egress.map_or(0, |egress| egress.push(batch, repeat_indexes))
     }
 }
 
@@ -119,8 +125,8 @@ pub(super) struct Intake<'a> {
 pub struct Arrivals<'a> {
     /// Where each is from; nothing for what this node tells of the others.
     pub origins: &'a [Option<Origin>],
-    /// Which occurrence each is, if this node may follow their endpoint too.
-    pub occurrences: &'a [Occurrence],
+    /// Which repeat index each is, if this node may follow their endpoint too.
+    pub repeat_indexes: &'a [RepeatIndex],
 }
 
 /// A moment of the sequencer.
@@ -136,6 +142,6 @@ pub struct Frontier {
 pub(super) enum Ways<'a> {
     /// From the endpoint.
     Own,
-    /// From another node, each with its occurrence.
-    Foreign(&'a [Occurrence]),
+    /// From another node, each with its repeat index.
+    Foreign(&'a [RepeatIndex]),
 }

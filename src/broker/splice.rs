@@ -20,7 +20,7 @@ use std::ops::Range;
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
-use super::dedup::{Duplicates, Keys, Occurrence};
+use super::dedup::{Duplicates, Keys, RepeatIndex};
 use super::origin::{NodeId, Origin, Trace, Watermarks};
 use crate::event::Event;
 
@@ -73,8 +73,8 @@ impl Given {
         }
         let missing = self.reach(node, number, stored);
         self.reach(node, number + 1, stored);
-        let foreign = |occurrence: Occurrence| self.duplicates.foreign(self.keys.digest(event), occurrence);
-        Verdict { new: trace.occurrence.is_none_or(foreign), missing }
+        let foreign = |repeat_index: RepeatIndex| self.duplicates.foreign(self.keys.digest(event), repeat_index);
+        Verdict { new: trace.repeat_index.is_none_or(foreign), missing }
     }
 
     /// A sign of life: the node's next event has this number. Returns how many of its events should stand before it and do not.
@@ -112,7 +112,7 @@ impl Given {
     /// Whether an event of the recent past was given.
     pub fn has(&self, trace: Trace, event: &Event) -> bool {
         self.got_beyond(trace.origin)
-            || trace.occurrence.is_some_and(|occurrence| self.duplicates.has(self.keys.digest(event), occurrence))
+            || trace.repeat_index.is_some_and(|repeat_index| self.duplicates.has(self.keys.digest(event), repeat_index))
     }
 }
 

@@ -13,8 +13,8 @@ fn event(key: u64) -> Event {
     Draft::new("machines", "update", &key.to_string()).seal(at(1))
 }
 
-fn trace(node: NodeId, number: u64, occurrence: Option<Occurrence>) -> Trace {
-    Trace { origin: Origin { node, number }, occurrence }
+fn trace(node: NodeId, number: u64, repeat_index: Option<RepeatIndex>) -> Trace {
+    Trace { origin: Origin { node, number }, repeat_index }
 }
 
 #[test]
@@ -102,7 +102,7 @@ struct World {
     history: Vec<Passed>,
     archive: Vec<Passed>,
     given: Given,
-    out: Vec<(u64, Option<Occurrence>)>,
+    out: Vec<(u64, Option<RepeatIndex>)>,
 }
 
 impl World {
@@ -127,14 +127,14 @@ impl World {
         match what {
             0 => {
                 self.posts += 1;
-                sender.passed.push(Passed { trace: Trace { origin, occurrence: None }, key: self.posts });
+                sender.passed.push(Passed { trace: Trace { origin, repeat_index: None }, key: self.posts });
             }
             1 | 2 => {
                 // The endpoint sends the same bytes now and then.
                 let key = (sender.read % 5) as u64;
                 sender.read += 1;
-                let occurrence = sender.duplicates.own(self.keys.digest(&event(key)));
-                sender.passed.push(Passed { trace: Trace { origin, occurrence }, key });
+                let repeat_index = sender.duplicates.own(self.keys.digest(&event(key)));
+                sender.passed.push(Passed { trace: Trace { origin, repeat_index }, key });
             }
             3 => self.take(node),
             _ => {
@@ -151,7 +151,7 @@ impl World {
         sender.taken += 1;
         self.watermarks.note(node as u64, passed.trace.origin.number + 1, at(100));
         let digest = self.keys.digest(&event(passed.key));
-        if passed.trace.occurrence.is_none_or(|occurrence| self.here.foreign(digest, occurrence)) {
+        if passed.trace.repeat_index.is_none_or(|repeat_index| self.here.foreign(digest, repeat_index)) {
             self.history.push(passed);
         }
     }
@@ -168,7 +168,7 @@ impl World {
         let verdict = self.given.event(passed.trace, &event(passed.key), at(1));
         assert_eq!(verdict.missing, 0);
         if verdict.new {
-            self.out.push((passed.key, passed.trace.occurrence));
+            self.out.push((passed.key, passed.trace.repeat_index));
         }
     }
 
@@ -217,9 +217,9 @@ fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
     let forgotten = forgotten.min(world.history.iter().take_while(old).count());
     let rest = (0..).zip(&world.history).skip(forgotten).filter(|(number, _)| !splice.leaves_out(*number));
     let mut out = world.out.clone();
-    out.extend(rest.map(|(_, passed)| (passed.key, passed.trace.occurrence)));
+    out.extend(rest.map(|(_, passed)| (passed.key, passed.trace.repeat_index)));
     let passed = world.senders.iter().flat_map(|sender| &sender.passed);
-    let mut all: Vec<_> = passed.map(|passed| (passed.key, passed.trace.occurrence)).collect();
+    let mut all: Vec<_> = passed.map(|passed| (passed.key, passed.trace.repeat_index)).collect();
     all.sort_unstable();
     all.dedup();
     out.sort_unstable();

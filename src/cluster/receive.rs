@@ -19,7 +19,7 @@ use super::options::NatsOptions;
 use super::peers::{Loss, Peers, Verdict};
 use super::waiting::Waiting;
 use super::wire::{self, Kind, Place};
-use crate::broker::dedup::Occurrence;
+use crate::broker::dedup::RepeatIndex;
 use crate::broker::origin::Origin;
 use crate::broker::{Arrivals, Broker, PublishError};
 use crate::clock;
@@ -42,8 +42,8 @@ struct Run {
     events: Vec<Event>,
     /// Where each is from; nothing for gaps.
     origins: Vec<Option<Origin>>,
-    /// For each event which occurrence it is; empty if copies cannot come.
-    occurrences: Vec<Occurrence>,
+    /// For each event which repeat index it is; empty if copies cannot come.
+    repeat_indexes: Vec<RepeatIndex>,
 }
 
 /// See the module's text.
@@ -125,7 +125,7 @@ impl Receiver {
     fn take(&mut self, message: &Message, now: Timestamp) {
         match wire::read(message) {
             Ok((place, _)) if place.node == self.node => self.metrics().echoes.inc(),
-            Ok((place, Kind::Event { occurrence })) => self.take_event(message, place, occurrence, now),
+            Ok((place, Kind::Event { repeat_index })) => self.take_event(message, place, repeat_index, now),
             Ok((place, Kind::Heartbeat(state))) => {
                 let loss = match state {
                     wire::State::Up => self.peers.heartbeat(place.node, place.number, now),
@@ -138,7 +138,7 @@ impl Receiver {
         }
     }
 
-    fn take_event(&mut self, message: &Message, place: Place, occurrence: Option<Occurrence>, now: Timestamp) {
+    fn take_event(&mut self, message: &Message, place: Place, repeat_index: Option<RepeatIndex>, now: Timestamp) {
         match self.peers.event(place.node, place.number, now) {
             Verdict::Next => {}
             Verdict::After(loss) => self.tell_loss(Some(loss), now),
@@ -147,7 +147,7 @@ impl Receiver {
         match wire::read_event(message, self.longest, now) {
             Ok(event) => {
                 self.metrics().received.inc();
-                self.push(event, Some(Origin { node: place.node, number: place.number }), occurrence);
+                self.push(event, Some(Origin { node: place.node, number: place.number }), repeat_index);
             }
             Err(error) => {
                 self.complain(&error);
@@ -161,18 +161,18 @@ impl Receiver {
         tracing::debug!(%error, "a message over NATS is no event");
     }
 
-    fn push(&mut self, event: Event, origin: Option<Origin>, occurrence: Option<Occurrence>) {
-        let of_one_kind = |run: &&mut Run| run.occurrences.is_empty() == occurrence.is_none();
+    fn push(&mut self, event: Event, origin: Option<Origin>, repeat_index: Option<RepeatIndex>) {
+        let of_one_kind = |run: &&mut Run| run.repeat_indexes.is_empty() == repeat_index.is_none();
         match self.runs.last_mut().filter(of_one_kind) {
             Some(run) => {
                 run.events.push(event);
                 run.origins.push(origin);
-                run.occurrences.extend(occurrence);
+                run.repeat_indexes.extend(repeat_index);
             }
             None => self.runs.push(Run {
                 events: vec![event],
                 origins: vec![origin],
-                occurrences: occurrence.into_iter().collect(),
+                repeat_indexes: repeat_index.into_iter().collect(),
             }),
         }
     }
@@ -243,8 +243,8 @@ impl Receiver {
     /// Sequences what was taken, in its order; waits while the inboxes are full. Meanwhile nobody is heard, so nobody is silent.
     async fn sequence(&mut self) -> Result<(), PublishError> {
         let mut waited = false;
-        for Run { mut events, origins, occurrences } in std::mem::take(&mut self.runs) {
-            let arrivals = Arrivals { origins: &origins, occurrences: &occurrences };
+        for Run { mut events, origins, repeat_indexes } in std::mem::take(&mut self.runs) {
+            let arrivals = Arrivals { origins: &origins, repeat_indexes: &repeat_indexes };
             while let Err((error, refused)) = self.broker.publish_foreign(events, Source::Nats, arrivals) {
                 match error {
                     PublishError::Stopped => return Err(error),

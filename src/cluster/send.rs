@@ -13,7 +13,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::subject;
 use super::wire::{Place, State, event_headers, heartbeat_headers};
 use crate::broker::Broker;
-use crate::broker::dedup::Occurrence;
+use crate::broker::dedup::RepeatIndex;
 use crate::broker::export::{Export, Exports};
 use crate::event::Event;
 
@@ -82,15 +82,15 @@ impl Sender {
 
     async fn publish(&self, export: &Export) {
         for (at, event) in export.batch.events.iter().enumerate() {
-            let occurrence = export.occurrences.as_ref().map(|occurrences| occurrences[at]);
-            self.publish_one(event, export.first + at as u64, occurrence).await;
+            let repeat_index = export.repeat_indexes.as_ref().map(|repeat_indexes| repeat_indexes[at]);
+            self.publish_one(event, export.first + at as u64, repeat_index).await;
         }
     }
 
-    async fn publish_one(&self, event: &Event, number: u64, occurrence: Option<Occurrence>) {
+    async fn publish_one(&self, event: &Event, number: u64, repeat_index: Option<RepeatIndex>) {
         let metrics = &self.broker.metrics().nats;
         let subject = subject::event(&self.prefix, event.kind(), event.action(), event.key());
-        let headers = event_headers(Place { node: self.node, number }, occurrence);
+        let headers = event_headers(Place { node: self.node, number }, repeat_index);
         let payload = Bytes::copy_from_slice(event.json().as_bytes());
         match self.client.publish_with_headers(Subject::from(subject), headers, payload).await {
             Ok(()) => metrics.published.inc(),

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `Hydrant-Node` | the run of the node that took the event in: 16 hexadecimal digits |
 //! | `Hydrant-Sequence` | the event's number among those that the node passed on; in a heartbeat, the next one's |
-//! | `Hydrant-Occurrence` | for events of a DRP endpoint that other nodes may follow too: the how many-th time it sent these bytes |
+//! | `Hydrant-RepeatIndex` | for events of a DRP endpoint that other nodes may follow too: the how many-th time it sent these bytes |
 //! | `Hydrant-State` | only in heartbeats: `up`, or `down` for the last one |
 //!
 //! The payload is the wire form of the event, so Time, Principal and both objects arrive byte for byte. It is read as
@@ -17,13 +17,13 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::peers::NodeId;
-use crate::broker::dedup::Occurrence;
+use crate::broker::dedup::RepeatIndex;
 use crate::event::{Draft, Event, EventError};
 use crate::json::{JsonError, Validator};
 
 const NODE: &str = "Hydrant-Node";
 const SEQUENCE: &str = "Hydrant-Sequence";
-const OCCURRENCE: &str = "Hydrant-Occurrence";
+const OCCURRENCE: &str = "Hydrant-RepeatIndex";
 const STATE: &str = "Hydrant-State";
 
 /// Numbers stay below this, so that the next one and sums of a few always exist. Nobody counts so far; who writes a larger one is no
@@ -71,17 +71,17 @@ pub(super) enum Kind {
     /// An event.
     Event {
         /// Which one it is, if others may take it in themselves.
-        occurrence: Option<Occurrence>,
+        repeat_index: Option<RepeatIndex>,
     },
     /// A sign of life.
     Heartbeat(State),
 }
 
 /// The headers of an event.
-pub(super) fn event_headers(place: Place, occurrence: Option<Occurrence>) -> HeaderMap {
+pub(super) fn event_headers(place: Place, repeat_index: Option<RepeatIndex>) -> HeaderMap {
     let mut headers = headers(place);
-    if let Some(occurrence) = occurrence {
-        headers.insert(OCCURRENCE, occurrence.to_string().as_str());
+    if let Some(repeat_index) = repeat_index {
+        headers.insert(OCCURRENCE, repeat_index.to_string().as_str());
     }
     headers
 }
@@ -112,8 +112,8 @@ pub(super) fn read(message: &Message) -> Result<(Place, Kind), WireError> {
     let kind = match header(STATE) {
         None => {
             // They count from one.
-            let read = |text: &str| text.parse::<NonZero<Occurrence>>().map_err(|_| WireError::Header(OCCURRENCE));
-            Kind::Event { occurrence: header(OCCURRENCE).map(read).transpose()?.map(NonZero::get) }
+            let read = |text: &str| text.parse::<NonZero<RepeatIndex>>().map_err(|_| WireError::Header(OCCURRENCE));
+            Kind::Event { repeat_index: header(OCCURRENCE).map(read).transpose()?.map(NonZero::get) }
         }
         Some("up") => Kind::Heartbeat(State::Up),
         Some("down") => Kind::Heartbeat(State::Down),
@@ -161,9 +161,9 @@ mod tests {
         }
     }
 
-    fn read_back(number: u64, occurrence: Option<Occurrence>) -> Option<(Place, Option<Occurrence>)> {
-        match read(&message(event_headers(Place { node: 7, number }, occurrence))) {
-            Ok((place, Kind::Event { occurrence })) => Some((place, occurrence)),
+    fn read_back(number: u64, repeat_index: Option<RepeatIndex>) -> Option<(Place, Option<RepeatIndex>)> {
+        match read(&message(event_headers(Place { node: 7, number }, repeat_index))) {
+            Ok((place, Kind::Event { repeat_index })) => Some((place, repeat_index)),
             _ => None,
         }
     }
@@ -180,6 +180,6 @@ mod tests {
             assert_eq!(read_back(number, None), None);
             assert!(read(&message(heartbeat_headers(Place { node: 7, number }, State::Up))).is_err());
         }
-        assert_eq!(read_back(3, Some(0)), None, "occurrences count from one");
+        assert_eq!(read_back(3, Some(0)), None, "repeat_indexes count from one");
     }
 }

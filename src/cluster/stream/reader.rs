@@ -262,9 +262,9 @@ impl Reader {
         let Ok((place, kind)) = wire::read(&stored.message) else { return };
         let (missing, event) = match kind {
             Kind::Heartbeat(_) => (self.given.reach(place.node, place.number, stored.time), None),
-            Kind::Event { occurrence } => {
+            Kind::Event { repeat_index } => {
                 let origin = Origin { node: place.node, number: place.number };
-                self.take_event(stored, Trace { origin, occurrence })
+                self.take_event(stored, Trace { origin, repeat_index })
             }
         };
         if self.begun {
