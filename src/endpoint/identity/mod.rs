@@ -45,7 +45,7 @@ pub use health::Report;
 use keys::Keys;
 
 /// Logins with the same credential wait for one another, so that a thousand clients of one user are one question.
-const LANES: usize = 256;
+const STRIPES: usize = 256;
 
 /// How long others with the same credential wait for that: for the credential, for a turn, and for what is read in it.
 const LONGEST_LOGIN: Duration = Duration::from_secs(15);
@@ -76,7 +76,7 @@ pub struct Delegation {
     authority: Arc<Authority>,
     limits: DelegationLimits,
     verdicts: Verdicts,
-    lanes: Vec<Mutex<()>>,
+    stripes: Vec<Mutex<()>>,
     /// Held while the endpoint is read.
     reading: Mutex<()>,
     /// Held while what was read is put over what is known.
@@ -107,7 +107,7 @@ impl Delegation {
     ) -> Result<Self, getrandom::Error> {
         Ok(Self {
             verdicts: Verdicts::new(limits.fresh, limits.good, limits.verdicts)?,
-            lanes: (0..LANES).map(|_| Mutex::default()).collect(),
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             reading: Mutex::default(),
             putting: parking_lot::Mutex::default(),
             has_read: AtomicBool::new(false),
@@ -147,7 +147,7 @@ impl Delegation {
         if let Some(Known::Fresh(identity)) = self.known(&key) {
             return Ok((IdentityVerdict::Known, identity));
         }
-        let turn = timeout(LONGEST_LOGIN, self.lanes[usize::from(key[0]) % LANES].lock()).await;
+        let turn = timeout(LONGEST_LOGIN, self.stripes[usize::from(key[0]) % STRIPES].lock()).await;
         let Ok(_turn) = turn else { return Err(AuthError::EndpointAway) };
         let stale = match self.known(&key) {
             Some(Known::Fresh(identity)) => return Ok((IdentityVerdict::Known, identity)),
