@@ -1,10 +1,10 @@
 //! Where replays come from that begin before the recent past: what an archive promises, and how its pages reach a shard.
 //!
 //! An [`Archive`] reads on a task of its own and hands over [`Page`]s, one at a time: it reads the next one once the shard has
-//! begun with the former ([`PAGES`] waits in between), so a slow client holds two pages and not the archive. The last piece tells
+//! begun with the former ([`PAGES`] waits in between), so a slow client holds two pages and not the archive. The last chunk tells
 //! where to go on in the recent past and what to leave out there ([`Splice`]).
 //!
-//! Contract: pieces stand in the archive's order with places that rise; what cannot be read is told by a gap in its place; after
+//! Contract: chunks stand in the archive's order with places that rise; what cannot be read is told by a gap in its place; after
 //! the end nothing comes. Reading again gives the same events up to the given place. The shard never waits: it takes a page that
 //! is there, and is woken when one comes.
 
@@ -27,7 +27,7 @@ pub const PLACES: u64 = 1 << 62;
 
 /// A part of a replay.
 #[derive(Debug)]
-pub enum Piece {
+pub enum Chunk {
     /// An event and its place in the archive.
     Event(u64, Arc<Event>),
     /// Something is missing here.
@@ -37,7 +37,7 @@ pub enum Piece {
 }
 
 /// Pieces that were read together.
-pub type Page = Vec<Piece>;
+pub type Page = Vec<Chunk>;
 
 /// What is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,13 +81,13 @@ impl fmt::Debug for Wake {
 
 /// See the module's text.
 pub trait Archive: fmt::Debug + Send + Sync {
-    /// Begins to read, and fills `desk`. Returns at once.
-    fn read(&self, reading: Reading, desk: Desk);
+    /// Begins to read, and fills `page_channel`. Returns at once.
+    fn read(&self, reading: Reading, page_channel: PageChannel);
 }
 
 /// The end of whoever reads.
 #[derive(Debug)]
-pub struct Desk {
+pub struct PageChannel {
     pages: mpsc::Sender<Page>,
     wake: Wake,
 }
@@ -103,16 +103,16 @@ pub struct Place<'d> {
 #[derive(Debug)]
 pub struct Pages {
     pages: mpsc::Receiver<Page>,
-    begun: VecDeque<Piece>,
+    begun: VecDeque<Chunk>,
 }
 
 /// The two ends.
-pub fn desk(wake: Wake) -> (Desk, Pages) {
+pub fn page_channel(wake: Wake) -> (PageChannel, Pages) {
     let (sender, receiver) = mpsc::channel(PAGES);
-    (Desk { pages: sender, wake }, Pages { pages: receiver, begun: VecDeque::new() })
+    (PageChannel { pages: sender, wake }, Pages { pages: receiver, begun: VecDeque::new() })
 }
 
-impl Desk {
+impl PageChannel {
     /// Waits until a page may be handed over; nothing if nobody wants one any more.
     ///
     /// # Cancel safety
@@ -132,24 +132,24 @@ impl Place<'_> {
 }
 
 impl Pages {
-    /// The next piece stays; nothing if it is not there yet. A reader that died ends like one that read again.
-    pub(crate) fn peek(&mut self) -> Option<&Piece> {
+    /// The next chunk stays; nothing if it is not there yet. A reader that died ends like one that read again.
+    pub(crate) fn peek(&mut self) -> Option<&Chunk> {
         while self.begun.is_empty() {
             match self.pages.try_recv() {
                 Ok(page) => self.begun = page.into(),
                 Err(mpsc::error::TryRecvError::Empty) => return None,
-                Err(mpsc::error::TryRecvError::Disconnected) => self.begun.push_back(Piece::End(None)),
+                Err(mpsc::error::TryRecvError::Disconnected) => self.begun.push_back(Chunk::End(None)),
             }
         }
         self.begun.front()
     }
 
-    /// The piece that was looked at.
-    pub(crate) fn take(&mut self) -> Option<Piece> {
+    /// The chunk that was looked at.
+    pub(crate) fn take(&mut self) -> Option<Chunk> {
         self.begun.pop_front()
     }
 
-    /// Whether there is a piece.
+    /// Whether there is a chunk.
     pub(crate) fn is_ready(&self) -> bool {
         !self.begun.is_empty() || !self.pages.is_empty() || self.pages.is_closed()
     }

@@ -2,7 +2,7 @@
 //!
 //! Contract: nothing is read before it is asked for, and the same thing is not read twice at a time.
 
-use crate::broker::archive::{Desk, Pages, Reading, Wake, desk};
+use crate::broker::archive::{PageChannel, Pages, Reading, Wake, page_channel};
 use crate::broker::history::Beyond;
 use crate::broker::splice::Splice;
 
@@ -38,7 +38,7 @@ impl Before {
         let Self { beyond: Beyond { archive, time, begin }, first, wake, .. } = self;
         let until = pass.then_some(edge.min(self.end));
         let read = || {
-            let (filler, pages): (Desk, Pages) = desk(wake.clone());
+            let (filler, pages): (PageChannel, Pages) = page_channel(wake.clone());
             archive.read(Reading { time: *time, begin: *begin, first: *first, until }, filler);
             pages
         };

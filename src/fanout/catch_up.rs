@@ -18,7 +18,7 @@ use super::replay::{Range, Replay};
 use super::session::{Session, Shard, sees};
 use crate::auth::{Access, Principal};
 use crate::broker::CONNECTIONS;
-use crate::broker::archive::Piece;
+use crate::broker::archive::Chunk;
 use crate::broker::gap::Gap;
 use crate::broker::history::{History, Retained, Start};
 use crate::event::Event;
@@ -226,7 +226,7 @@ impl Shard {
             }
             let Some(range) = range else { return !replay.is_level(self.position) };
             if replay.is_in_archive(range) {
-                if !self.piece(conn, replay, range, history, allowance, now) {
+                if !self.chunk(conn, replay, range, history, allowance, now) {
                     break;
                 }
             } else {
@@ -236,8 +236,8 @@ impl Shard {
         true
     }
 
-    /// Looks at the next piece from the archive. Returns false if there is none yet or no room for it.
-    fn piece(
+    /// Looks at the next chunk from the archive. Returns false if there is none yet or no room for it.
+    fn chunk(
         &mut self,
         conn: ConnId,
         replay: &mut Replay,
@@ -248,24 +248,24 @@ impl Shard {
     ) -> bool {
         replay.held_up = match replay.peek() {
             None => return false,
-            Some(Piece::Event(_, event)) => event.frame().len(),
-            Some(Piece::Gap(_) | Piece::End(_)) => 0,
+            Some(Chunk::Event(_, event)) => event.frame().len(),
+            Some(Chunk::Gap(_) | Chunk::End(_)) => 0,
         };
         if !self.fanout.has_spare_room(conn, replay.held_up) {
             return false;
         }
         match replay.take() {
-            Some(Piece::Event(place, event)) if place < range.until => {
+            Some(Chunk::Event(place, event)) if place < range.until => {
                 self.consider(conn, replay, place, &event, allowance, now);
             }
-            Some(Piece::Gap(gap)) => self.tell_gap(conn, replay, &gap, now),
-            Some(Piece::End(splice)) => {
+            Some(Chunk::Gap(gap)) => self.tell_gap(conn, replay, &gap, now),
+            Some(Chunk::End(splice)) => {
                 if replay.leave_archive(splice, self.position) {
                     let to = history.moment_before(self.position).unwrap_or(now.time);
                     self.tell_gap(conn, replay, &Gap { from: None, to, events: None }, now);
                 }
             }
-            Some(Piece::Event(..)) | None => {}
+            Some(Chunk::Event(..)) | None => {}
         }
         replay.held_up = 0;
         true

@@ -56,7 +56,7 @@ impl Link {
     /// Writes as much as is taken.
     pub(super) fn write(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.tls.is_none() {
-            // A list of one piece costs the kernel more than the piece.
+            // A list of one chunk costs the kernel more than the chunk.
             return match frames {
                 [frame] => self.stream.write(frame),
                 _ => self.stream.write_vectored(frames),

@@ -14,7 +14,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use hydrant::auth::{Access, AuthOptions, Authority, Credential, Principal, Secret};
 use hydrant::broker::Broker;
-use hydrant::broker::archive::{Archive, Desk, Page, Piece, Reading};
+use hydrant::broker::archive::{Archive, Chunk, Page, PageChannel, Reading};
 use hydrant::broker::history::{Beyond, History, HistoryLimits, Since, Start};
 use hydrant::broker::inbox::{Inbox, InboxLimits, inbox};
 use hydrant::broker::splice::Splice;
@@ -107,15 +107,15 @@ struct Shelf {
 
 #[derive(Debug)]
 struct Reader {
-    desk: Desk,
+    page_channel: PageChannel,
     until: Option<u64>,
     next: usize,
 }
 
 impl Archive for Shelf {
-    fn read(&self, reading: Reading, desk: Desk) {
+    fn read(&self, reading: Reading, page_channel: PageChannel) {
         let next = self.since.unwrap_or_else(|| self.find(reading));
-        self.readers.lock().push(Reader { desk, until: reading.until, next });
+        self.readers.lock().push(Reader { page_channel, until: reading.until, next });
     }
 }
 
@@ -137,19 +137,19 @@ impl Shelf {
     fn hand_over(&self, count: usize, history: &History) -> bool {
         let (events, mut readers) = (self.events.lock(), self.readers.lock());
         let mut any = false;
-        readers.retain_mut(|Reader { desk, until, next }| {
-            let Some(Some(place)) = desk.room().now_or_never() else { return true };
+        readers.retain_mut(|Reader { page_channel, until, next }| {
+            let Some(Some(place)) = page_channel.room().now_or_never() else { return true };
             any = true;
             let end = until.map_or(events.len(), |until| usize::try_from(until).unwrap().saturating_sub(1));
             let taken = &events[*next..end.max(*next).min(*next + count)];
             let mut page: Page = (*next as u64 + 1..)
                 .zip(taken)
-                .map(|(place, (event, _))| Piece::Event(place, Arc::clone(event)))
+                .map(|(place, (event, _))| Chunk::Event(place, Arc::clone(event)))
                 .collect();
             *next += taken.len();
             let ended = *next >= end;
             if ended {
-                page.push(Piece::End(until.is_none().then(|| Self::splice(*next as u64, history))));
+                page.push(Chunk::End(until.is_none().then(|| Self::splice(*next as u64, history))));
             }
             place.put(page);
             !ended
@@ -248,7 +248,7 @@ impl World {
         self.shard.may_catch_up(self.us)
     }
 
-    /// Takes up to `bytes` off the outbox, in pieces of frames as a socket does.
+    /// Takes up to `bytes` off the outbox, in chunks of frames as a socket does.
     fn read(&mut self, bytes: usize) -> usize {
         let Some(conn) = self.conn else { return 0 };
         let mut frames = Vec::new();

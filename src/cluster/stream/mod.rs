@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::broker::Broker;
-use crate::broker::archive::{Archive, Desk, Reading};
+use crate::broker::archive::{Archive, PageChannel, Reading};
 pub use options::StreamOptions;
 pub(super) use pages::ANSWERS;
 use reader::{Reader, ReaderOptions};
@@ -62,7 +62,7 @@ impl StreamArchive {
 }
 
 impl Archive for StreamArchive {
-    fn read(&self, reading: Reading, desk: Desk) {
+    fn read(&self, reading: Reading, page_channel: PageChannel) {
         // Whoever reads again may be waited for by one that reads for the first time, so they do not share their places.
         let places = if reading.until.is_some() { &self.again } else { &self.once };
         let stream = ReaderOptions {
@@ -73,6 +73,6 @@ impl Archive for StreamArchive {
             broker: Weak::clone(&self.broker),
         };
         let reader = Reader::new(stream, reading);
-        self.runtime.spawn(reader.run(desk, Arc::clone(places)));
+        self.runtime.spawn(reader.run(page_channel, Arc::clone(places)));
     }
 }

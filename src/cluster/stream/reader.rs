@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::pages::{self, Begin, PageError, Read, Stored};
-use crate::broker::archive::{Desk, Page, Piece, Place, Reading};
+use crate::broker::archive::{Chunk, Page, PageChannel, Place, Reading};
 use crate::broker::gap::Gap;
 use crate::broker::origin::{Origin, Trace};
 use crate::broker::splice::{Given, Missing, Splice};
@@ -125,9 +125,9 @@ impl Reader {
     }
 
     /// Runs until everything is handed over or nobody wants it any more.
-    pub(super) async fn run(mut self, desk: Desk, places: Arc<Semaphore>) {
+    pub(super) async fn run(mut self, page_channel: PageChannel, places: Arc<Semaphore>) {
         let read = match timeout(TURN, places.acquire()).await {
-            Ok(_turn) => self.read_all(&desk).await,
+            Ok(_turn) => self.read_all(&page_channel).await,
             Err(_) => Err(ReadError::Busy),
         };
         let Some(broker) = self.broker.upgrade() else { return };
@@ -149,12 +149,12 @@ impl Reader {
                 Some(self.rest(&broker))
             }
         };
-        let Some(place) = desk.room().await else { return };
+        let Some(place) = page_channel.room().await else { return };
         let splice = match self.reading.until {
             Some(_) => None,
             None => Some(self.join(&broker).await),
         };
-        place.put(missing.map(Piece::Gap).into_iter().chain([Piece::End(splice)]).collect());
+        place.put(missing.map(Chunk::Gap).into_iter().chain([Chunk::End(splice)]).collect());
     }
 
     /// The gap from here to the recent past.
@@ -163,13 +163,13 @@ impl Reader {
     }
 
     /// Hands over what the stream holds. Returns what it does not hold although the node had it.
-    async fn read_all(&mut self, desk: &Desk) -> Result<Missing, ReadError> {
+    async fn read_all(&mut self, page_channel: &PageChannel) -> Result<Missing, ReadError> {
         let mut goal: Option<(Frontier, Instant)> = None;
         loop {
-            let place = room(desk).await?;
+            let place = room(page_channel).await?;
             let read = self.fetch().await?;
             let (drained, empty) = (read.pending == 0, read.messages.is_empty());
-            let mut page: Page = self.before_all().await?.map(Piece::Gap).into_iter().collect();
+            let mut page: Page = self.before_all().await?.map(Chunk::Gap).into_iter().collect();
             let ended = self.take(read, &mut page);
             self.hand_over(place, page);
             if ended || (drained && self.reading.until.is_some()) {
@@ -198,7 +198,7 @@ impl Reader {
 
     fn hand_over(&self, place: Place<'_>, page: Page) {
         let Some(broker) = self.broker.upgrade() else { return };
-        let events = page.iter().filter(|piece| matches!(piece, Piece::Event(..))).count();
+        let events = page.iter().filter(|chunk| matches!(chunk, Chunk::Event(..))).count();
         broker.metrics().nats.replay_pages.inc();
         broker.metrics().nats.replay_events.inc_by(events as u64);
         if !page.is_empty() {
@@ -246,7 +246,7 @@ impl Reader {
             }
             let deleted = self.last.is_some_and(|last| stored.place > last + 1);
             if deleted && self.begun {
-                page.push(Piece::Gap(Gap { from: Some(self.seen), to: stored.time, events: None }));
+                page.push(Chunk::Gap(Gap { from: Some(self.seen), to: stored.time, events: None }));
             }
             self.begin = Begin::Place(stored.place + 1);
             self.last = Some(stored.place);
@@ -269,8 +269,8 @@ impl Reader {
         };
         if self.begun {
             let gap = Gap { from: None, to: stored.time, events: Some(missing) };
-            page.extend((missing > 0).then_some(Piece::Gap(gap)));
-            page.extend(event.map(|event| Piece::Event(stored.place, Arc::new(event))));
+            page.extend((missing > 0).then_some(Chunk::Gap(gap)));
+            page.extend(event.map(|event| Chunk::Event(stored.place, Arc::new(event))));
         }
     }
 
@@ -320,8 +320,8 @@ fn start(reading: &Reading) -> Timestamp {
 }
 
 /// Waits until the client has taken what came before.
-async fn room(desk: &Desk) -> Result<Place<'_>, ReadError> {
-    match timeout(STALL, desk.room()).await {
+async fn room(page_channel: &PageChannel) -> Result<Place<'_>, ReadError> {
+    match timeout(STALL, page_channel.room()).await {
         Ok(place) => place.ok_or(ReadError::Gone),
         Err(_) => Err(ReadError::Stalled),
     }

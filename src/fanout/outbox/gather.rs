@@ -50,7 +50,7 @@ impl Fanout {
     }
 
     /// The next frames of a connection, as many as make up `max_bytes` (at least one), without what is written of the first. In
-    /// one piece where other connections had the same in this round.
+    /// one chunk where other connections had the same in this round.
     pub fn gather<'a>(&'a mut self, conn: ConnId, max_bytes: usize, into: &mut Gathered<'a>) {
         self.taken = self.run(conn, max_bytes).map(|run| (conn, run));
         if let Some((_, run)) = self.taken {

@@ -211,7 +211,7 @@ impl Outbox {
         [kept.0, kept.1, ring.0, ring.1].into_iter().flatten().copied()
     }
 
-    /// All frames in order, if they lie in one piece and nothing of them is written.
+    /// All frames in order, if they lie in one chunk and nothing of them is written.
     pub(super) fn untouched(&self) -> Option<&[FrameId]> {
         let (frames, wrapped) = self.ring.runs();
         (self.written == 0 && self.kept.is_none() && wrapped.is_empty()).then_some(frames)

@@ -58,7 +58,7 @@ impl Ring {
         }
     }
 
-    /// The frames in order, in two pieces.
+    /// The frames in order, in two chunks.
     pub(super) fn runs(&self) -> (&[FrameId], &[FrameId]) {
         match self {
             Self::Inline { frames, head, len } => {

@@ -1,9 +1,9 @@
 //! Runs: frames that wait in many outboxes in the same order, put one behind the other once for all of them.
 //!
 //! Where everybody gets everything, a turn's outboxes are equal. Looking up each of their frames again for each connection
-//! costs more than everything else that we do for a delivery, and the kernel copies one long piece faster than many short ones.
+//! costs more than everything else that we do for a delivery, and the kernel copies one long chunk faster than many short ones.
 //! So a round remembers the last few sequences of frames that it came across. One that it meets for the [`WORTH`]th time is
-//! written down as one piece; from then on a connection with these frames takes the piece, and what was to be noted for each
+//! written down as one chunk; from then on a connection with these frames takes the chunk, and what was to be noted for each
 //! frame is noted once, when the round ends.
 //!
 //! Contract: a written run holds a reference to each of its frames, so their numbers mean the same until the round ends. One that

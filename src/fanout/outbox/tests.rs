@@ -162,12 +162,12 @@ fn what_many_wait_for_is_put_together_once_and_counted_for_each() {
         deliver_all(&mut fanout, all, &events);
         deliver_all(&mut fanout, some, &events[..5]);
         fanout.send(conns[19], Frame::Constant(b"answer"));
-        let mut pieces = Vec::new();
+        let mut chunks = Vec::new();
         // Two kinds take turns.
         for conn in all.iter().zip(some.iter().chain(some)).flat_map(|(&a, &b)| [a, b]) {
             let mut gathered = Gathered::new();
             fanout.gather(conn, 1 << 20, &mut gathered);
-            pieces.push(gathered.len());
+            chunks.push(gathered.len());
             let bytes: Vec<u8> = gathered.iter().flat_map(|slice| slice.to_vec()).collect();
             drop(gathered);
             let count = if conn < conns[20] { 8 } else { 5 };
@@ -178,7 +178,7 @@ fn what_many_wait_for_is_put_together_once_and_counted_for_each() {
             fanout.advance(conn, n, 100);
         }
         // The fourth of each kind and those behind it; the last of the first kind has an answer too.
-        assert_eq!(pieces.iter().filter(|&&pieces| pieces == 1).count(), 16 + 7);
+        assert_eq!(chunks.iter().filter(|&&chunks| chunks == 1).count(), 16 + 7);
         assert_eq!(fanout.waiting().events, 1);
         fanout.end_round(100);
         assert_eq!((fanout.frames(), fanout.depth(conns[18]).bytes), (1, 1));

@@ -3,7 +3,7 @@
 //! Contract: pure. Places of the archive stand before [`PLACES`](crate::broker::archive::PLACES), those of the history behind it.
 
 use super::{Range, Replay};
-use crate::broker::archive::Piece;
+use crate::broker::archive::Chunk;
 use crate::broker::splice::Splice;
 
 impl Replay {
@@ -22,21 +22,21 @@ impl Replay {
         self.base + number
     }
 
-    /// The next piece from the archive, if it is there: it stays.
-    pub(in crate::fanout) fn peek(&mut self) -> Option<&Piece> {
+    /// The next chunk from the archive, if it is there: it stays.
+    pub(in crate::fanout) fn peek(&mut self) -> Option<&Chunk> {
         let (pass, edge) = (self.pass.is_some(), self.edge);
         self.before.as_mut()?.reading(pass, edge).peek()
     }
 
-    /// The piece that was looked at.
-    pub(in crate::fanout) fn take(&mut self) -> Option<Piece> {
+    /// The chunk that was looked at.
+    pub(in crate::fanout) fn take(&mut self) -> Option<Chunk> {
         let (pass, edge) = (self.pass.is_some(), self.edge);
         let before = self.before.as_mut()?;
-        let piece = before.reading(pass, edge).take()?;
-        if let (Piece::Event(place, _), false) = (&piece, pass) {
+        let chunk = before.reading(pass, edge).take()?;
+        if let (Chunk::Event(place, _), false) = (&chunk, pass) {
             before.end = place + 1;
         }
-        Some(piece)
+        Some(chunk)
     }
 
     /// The archive has given everything. `splice` tells how to go on if it is read for the first time; without one nothing but what
