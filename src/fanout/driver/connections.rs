@@ -82,7 +82,7 @@ impl Driver {
             tracing::info!(target: AUDIT, principal, peer = %remote_addr, "websocket opened");
             self.announce("create", &connection);
         }
-        if self.draining.is_some_and(|drain| drain.said_goodbye) {
+        if self.draining.is_some_and(|drain| drain.close_sent) {
             self.parts.shard.close(conn, Close::Draining);
         }
     }
@@ -122,18 +122,18 @@ impl Driver {
     /// Publishes an event about a connection; while the inboxes are full it waits for a later turn.
     fn announce(&mut self, action: &str, connection: &Connection) {
         if self.parts.connection_events {
-            self.news.extend(self.parts.broker.connection_event(action, connection, clock::now()));
-            self.announce_news();
+            self.pending_events.extend(self.parts.broker.connection_event(action, connection, clock::now()));
+            self.announce_pending();
         }
     }
 
     /// Publishes what waits to be told.
-    pub(super) fn announce_news(&mut self) {
-        if self.news.is_empty() {
+    pub(super) fn announce_pending(&mut self) {
+        if self.pending_events.is_empty() {
             return;
         }
-        match self.parts.broker.publish_or_return(std::mem::take(&mut self.news), Source::Connections) {
-            Err((PublishError::Full { .. }, events)) => self.news = events,
+        match self.parts.broker.publish_or_return(std::mem::take(&mut self.pending_events), Source::Connections) {
+            Err((PublishError::Full { .. }, events)) => self.pending_events = events,
             Ok(_) | Err((PublishError::Stopped, _)) => {}
         }
     }

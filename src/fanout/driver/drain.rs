@@ -32,7 +32,7 @@ impl Driver {
     pub(super) fn drain(&mut self, deadline: Instant) {
         let now = Instant::now();
         let patience = now + deadline.saturating_duration_since(now) / 2;
-        self.draining = Some(Drain { deadline, patience, said_goodbye: false });
+        self.draining = Some(Drain { deadline, patience, close_sent: false });
         self.next_tick = self.next_tick.min(deadline);
     }
 
@@ -52,8 +52,8 @@ impl Driver {
         if self.has_events() {
             return;
         }
-        let Some(drain) = self.draining.as_mut().filter(|drain| !drain.said_goodbye) else { return };
-        drain.said_goodbye = true;
+        let Some(drain) = self.draining.as_mut().filter(|drain| !drain.close_sent) else { return };
+        drain.close_sent = true;
         for at in 0..self.conns.len() {
             let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
             if self.conn(conn).is_some() {

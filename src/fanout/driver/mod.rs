@@ -53,7 +53,7 @@ struct Drain {
     /// Until when readers that are behind are waited for.
     patience: Instant,
     /// Whether everything was delivered or dropped and everybody was sent a close frame.
-    said_goodbye: bool,
+    close_sent: bool,
 }
 
 /// The token of the wake-up.
@@ -152,7 +152,7 @@ pub(super) struct Driver {
     /// A batch that was begun, and its next event.
     started: Option<(Arc<Batch>, usize)>,
     /// Events about connections that are yet to be published.
-    news: Vec<Event>,
+    pending_events: Vec<Event>,
     turn: usize,
     /// How much a turn takes in.
     portion: Portion,
@@ -181,7 +181,7 @@ impl Driver {
             scratch: vec![0; READ_BYTES].into(),
             inflater: Inflater::default(),
             started: None,
-            news: Vec::new(),
+            pending_events: Vec::new(),
             turn: 0,
             portion,
             tick,
@@ -208,13 +208,13 @@ impl Driver {
     }
 
     fn is_done(&self) -> bool {
-        let is_over = |drain: Drain| drain.said_goodbye && self.open == 0 || drain.is_overdue(Instant::now());
+        let is_over = |drain: Drain| drain.close_sent && self.open == 0 || drain.is_overdue(Instant::now());
         self.draining.is_some_and(is_over)
     }
 
     fn timeout(&mut self) -> Duration {
         let busy = (self.has_events() && self.may_take_events())
-            || !self.news.is_empty()
+            || !self.pending_events.is_empty()
             || !self.queue.is_empty()
             || !self.parts.control.is_empty()
             || self.parts.shard.fanout().has_dirty()
@@ -244,7 +244,7 @@ impl Driver {
                 self.enqueue(conn);
             }
         }
-        self.obey();
+        self.handle_control();
         self.read_queued();
         self.parts.shard.fanout().begin_turn();
         let taken = if self.may_take_events() { self.take_events() } else { 0 };
@@ -253,7 +253,7 @@ impl Driver {
         self.flush();
         self.parts.shard.keep_budget(&self.parts.budget, self.parts.number);
         self.note_closing();
-        self.announce_news();
+        self.announce_pending();
         let now = Instant::now();
         if now >= self.next_tick {
             self.next_tick = self.draining.map_or(now + self.tick, |drain| drain.next_tick(now, self.tick));
@@ -267,7 +267,7 @@ impl Driver {
         self.conns.get_mut(conn.0 as usize)?.as_mut()
     }
 
-    fn obey(&mut self) {
+    fn handle_control(&mut self) {
         // Before newcomers are taken in: they are judged anew when they are.
         if self.parts.review.swap(false, Ordering::AcqRel) {
             self.review_access();
