@@ -1,4 +1,4 @@
-//! Connections that asked for the past (`?since=`): given retained events in portions, then joined with the others.
+//! Connections that asked for the past (`?since=`): given retained events in batches, then joined with the others.
 //!
 //! While a connection is behind, its outbox takes no live events; they are in the history too and come from there, in order. So a
 //! client that reads slowly holds nothing but its bounded outbox. If the history forgets events before they were given, a
@@ -27,7 +27,7 @@ use crate::overflow::Overflow;
 use crate::stats::Delivery;
 
 /// Events taken from the history at a time.
-const PORTION: usize = 64;
+const BATCH: usize = 64;
 
 /// How much of the past may be looked at in a turn, for all connections together.
 #[derive(Debug, Clone, Copy)]
@@ -175,7 +175,7 @@ impl Shard {
         self.catch_up_in(now_us) == Some(0)
     }
 
-    /// Gives connections that are behind a portion of the past, each in its turn, within the allowance.
+    /// Gives connections that are behind a batch of the past, each in its turn, within the allowance.
     pub fn catch_up(&mut self, history: &History, mut allowance: Allowance, now_us: u64, now: Timestamp) {
         let now = Now { us: now_us, time: now };
         for _ in 0..self.behind.len() {
@@ -230,7 +230,7 @@ impl Shard {
                     break;
                 }
             } else {
-                self.portion(conn, replay, range, history, allowance, now);
+                self.batch_limit(conn, replay, range, history, allowance, now);
             }
         }
         true
@@ -272,7 +272,7 @@ impl Shard {
     }
 
     /// Looks at the next events of a range.
-    fn portion(
+    fn batch_limit(
         &mut self,
         conn: ConnId,
         replay: &mut Replay,
@@ -281,10 +281,10 @@ impl Shard {
         allowance: &mut Allowance,
         now: Now,
     ) {
-        let mut events = Vec::with_capacity(PORTION);
+        let mut events = Vec::with_capacity(BATCH);
         let numbers = replay.numbers(range);
         let (start, end, oldest) = (numbers.start, numbers.end, history.oldest());
-        let read = history.read(numbers, replay.told(), PORTION.min(allowance.events), &mut events);
+        let read = history.read(numbers, replay.told(), BATCH.min(allowance.events), &mut events);
         // What the shard has yet to take in may be gone too. It comes live, and is not counted here.
         let to = if start + read.lost < end { oldest } else { history.moment_before(end) }.unwrap_or(now.time);
         let missing = replay.not_given(start..start + read.lost) + read.connections;

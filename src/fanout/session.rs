@@ -8,7 +8,7 @@
 //! put into the outbox, so every event published afterwards is delivered; after the answer to a deregistration nothing comes
 //! because of it, since events that wait already stand before the answer. Every message gets exactly one answer, in
 //! order; if there is no room for an answer, the connection is closed as a slow consumer. A connection that asked for the past
-//! gets it in portions, by [`Shard::catch_up`], and live events only behind it.
+//! gets it in batches, by [`Shard::catch_up`], and live events only behind it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

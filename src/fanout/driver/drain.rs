@@ -39,7 +39,7 @@ impl Driver {
     /// Whether events may be taken in this turn.
     pub(super) fn may_take_events(&mut self) -> bool {
         let Some(next) = self.next_bytes() else { return false };
-        let (events, bytes) = (self.portion.events, self.portion.bytes.max(next));
+        let (events, bytes) = (self.batch_limit.events, self.batch_limit.bytes.max(next));
         let fanout = self.parts.shard.fanout();
         match self.draining {
             Some(drain) if Instant::now() < drain.patience => fanout.all_have_room(events, bytes),

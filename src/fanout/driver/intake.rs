@@ -25,10 +25,10 @@ impl Driver {
     pub(super) fn take_events(&mut self) -> usize {
         let (mut events, mut bytes) = (0, 0);
         let exceeded = self.parts.budget.is_exceeded();
-        let portion = if exceeded { self.portion.reduced() } else { self.portion };
+        let batch_limit = if exceeded { self.batch_limit.reduced() } else { self.batch_limit };
         while let Some(next) = self.next_bytes() {
             bytes += next;
-            if events == portion.events || (events > 0 && bytes > portion.bytes) {
+            if events == batch_limit.events || (events > 0 && bytes > batch_limit.bytes) {
                 break;
             }
             let Some((batch, at)) = self.started.take() else { break };

@@ -43,7 +43,7 @@ use crate::protocol::Close;
 use crate::websocket::deflate::Inflater;
 use crate::websocket::guard::Guard;
 use listening::Listening;
-use turn::{CONTROL_TIME, Input, Portion, READ_BYTES, Slice};
+use turn::{BatchLimit, CONTROL_TIME, Input, READ_BYTES, Slice};
 
 /// A drain that has begun.
 #[derive(Debug, Clone, Copy)]
@@ -155,7 +155,7 @@ pub(super) struct Driver {
     pending_events: Vec<Event>,
     turn: usize,
     /// How much a turn takes in.
-    portion: Portion,
+    batch_limit: BatchLimit,
     tick: Duration,
     next_tick: Instant,
     draining: Option<Drain>,
@@ -166,7 +166,7 @@ impl Driver {
         let Timing { ping, idle, close, age, .. } = parts.timing;
         let shortest = ping.min(idle).min(close).min(age.unwrap_or(idle));
         let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
-        let portion = Portion::of(parts.shard.fanout().limits());
+        let batch_limit = BatchLimit::of(parts.shard.fanout().limits());
         let now = Instant::now();
         Self {
             parts,
@@ -183,7 +183,7 @@ impl Driver {
             started: None,
             pending_events: Vec::new(),
             turn: 0,
-            portion,
+            batch_limit,
             tick,
             next_tick: now + tick,
             draining: None,

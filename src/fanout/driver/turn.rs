@@ -36,12 +36,12 @@ pub(super) const CATCH_UP_WORK: u64 = 5_000_000;
 
 /// How much a turn takes in.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Portion {
+pub(super) struct BatchLimit {
     pub(super) events: usize,
     pub(super) bytes: usize,
 }
 
-impl Portion {
+impl BatchLimit {
     pub(super) fn of(outbox: OutboxLimits) -> Self {
         Self { events: TURN_EVENTS.min(outbox.events / 4).max(1), bytes: TURN_BYTES.min(outbox.bytes / 4).max(1) }
     }
