@@ -34,7 +34,7 @@ const BATCH: usize = 256;
 const RETRY: Duration = Duration::from_millis(5);
 
 /// How often the connection is looked at, and who has fallen silent.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Events that are sequenced together.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Receiver {
 
     /// Runs until told to stop.
     pub(super) async fn run(mut self, mut messages: Waiting, news: Arc<Notify>, mut stop: watch::Receiver<bool>) {
-        let mut looks = interval(LOOK);
+        let mut looks = interval(POLL_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {

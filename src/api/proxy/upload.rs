@@ -23,7 +23,7 @@ use crate::endpoint::http::{Activity, BodyError, Stalled, Turn};
 use crate::transport::reading::Reading;
 
 /// How long an endpoint that does not know `100 Continue` is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -122,7 +122,7 @@ impl Upload {
 
 /// Whether the body may go, once that is known.
 async fn opens(mut told: watch::Receiver<Said>) -> bool {
-    let said = match timeout(PATIENCE, told.wait_for(|said| *said != Said::Nothing)).await {
+    let said = match timeout(TIMEOUT, told.wait_for(|said| *said != Said::Nothing)).await {
         Err(_) => return true,
         Ok(said) => said.map_or(Said::Answer, |said| *said),
     };

@@ -33,7 +33,7 @@ const READ_AHEAD: usize = 2;
 const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// A server that has no room for so long is not going to have any.
-const PATIENCE: Duration = Duration::from_mins(10);
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 #[derive(Args)]
 #[command(after_help = endpoint::HELP)]
@@ -186,7 +186,7 @@ impl Post {
                 Err(ClientError::Refused(refusal)) => refusal,
                 Err(source) => return Err(self.failed(source, lines)),
             };
-            if !matches!(refusal.status, 429 | 503) || started.elapsed() >= PATIENCE {
+            if !matches!(refusal.status, 429 | 503) || started.elapsed() >= TIMEOUT {
                 return Err(self.refused(refusal, form, lines));
             }
             let wait = refusal.retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT);

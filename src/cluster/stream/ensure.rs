@@ -24,7 +24,7 @@ use crate::cluster::health::Health;
 const START: Duration = Duration::from_secs(2);
 
 /// Between two looks at the connection meanwhile.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Between two looks at the stream.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -118,7 +118,7 @@ impl Keeper {
     pub(in crate::cluster) async fn start(&self) -> Result<(), StreamError> {
         let end = Instant::now() + START;
         while self.client.connection_state() != State::Connected && Instant::now() < end {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         match self.look().await {
             Err(StreamError::Away { .. }) | Ok(()) => Ok(()),

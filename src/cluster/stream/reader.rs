@@ -49,7 +49,7 @@ const LAG: Duration = Duration::from_secs(6);
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Between two looks while either lags.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// For how long a client may take nothing before others get its turn.
 const STALL: Duration = Duration::from_mins(1);
@@ -187,7 +187,7 @@ impl Reader {
                 return Ok(missing);
             }
             if empty {
-                sleep(LOOK).await;
+                sleep(POLL_INTERVAL).await;
             }
         }
     }
@@ -297,7 +297,7 @@ impl Reader {
         let end = Instant::now() + GRACE;
         let mut frontier = broker.frontier();
         while !self.given.is_within(&frontier.watermarks) && Instant::now() < end {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
             frontier = broker.frontier();
         }
         let mut from = broker.history().first().max(self.reading.first);

@@ -9,7 +9,7 @@ use crate::client::ClientError;
 use crate::endpoint::http::UpstreamError;
 
 /// How long the endpoint may take to judge a credential, and to tell what is needed for that.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A user's path, without the name.
 pub(super) const USER: &str = "users/NAME";
@@ -56,7 +56,7 @@ pub(super) enum IdentityError {
         what: &'static str,
     },
     /// It takes too long.
-    #[error("no answer within {} s", PATIENCE.as_secs())]
+    #[error("no answer within {} s", ANSWER_TIMEOUT.as_secs())]
     Late,
     /// The service has no credential.
     #[error(transparent)]

@@ -14,7 +14,7 @@ use super::error::IdentityError;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Between two reads, so that events in an endless row do not make an endless row of reads.
-const BREATH: Duration = Duration::from_millis(50);
+const DEBOUNCE: Duration = Duration::from_millis(50);
 
 /// Between two gaps for which everything is read again. Whoever may post events at the endpoint may post gaps.
 const GAPS_APART: Duration = Duration::from_secs(5);
@@ -97,7 +97,7 @@ impl Delegation {
             }
             self.health.read();
             pause = Duration::from_millis(500);
-            tokio::time::sleep(BREATH).await;
+            tokio::time::sleep(DEBOUNCE).await;
             let told = timeout(wait.unwrap_or(self.limits.refresh), self.told.notified()).await.is_ok();
             if !told && wait.is_none() {
                 self.changed.lock().add(Changed::everything());

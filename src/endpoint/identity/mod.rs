@@ -39,7 +39,7 @@ use crate::auth::{AuthError, Authority, Credential, CredentialError, Identity, M
 use crate::clock;
 use crate::metrics::{IdentityVerdict, Metrics};
 use changed::Changed;
-use error::{IdentityError, PATIENCE};
+use error::{ANSWER_TIMEOUT, IdentityError};
 use health::Health;
 pub use health::Report;
 use keys::Keys;
@@ -260,7 +260,7 @@ impl Delegation {
     /// Whether the endpoint takes a credential. A good answer counts only if it is what an endpoint answers to one whom it
     /// knows; whatever else says 200 (a maintenance page, a portal in between) is no judgement.
     async fn ask(&self, path: &str, header: &HeaderValue, is_expected: fn(&[u8]) -> bool) -> Result<bool, AuthError> {
-        let answer = match timeout(PATIENCE, self.upstream.get(path, header, LONGEST_ANSWER)).await {
+        let answer = match timeout(ANSWER_TIMEOUT, self.upstream.get(path, header, LONGEST_ANSWER)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(self.not_judged(&error.into())),
             Err(_) => return Err(self.not_judged(&IdentityError::Late)),

@@ -3,7 +3,7 @@
 //! Contract: what is read together is put in force together, but for the [`Keys`] of tokens, which count at once. An older answer
 //! never replaces a newer one: lists, and users that are known, are read by one at a time ([`Delegation::read`]). Users whom
 //! nobody knows yet are read by whoever needs them, many at a time; they are only ever added. Whoever waits does so for
-//! [`PATIENCE`] at most, for the turn and for the endpoint each.
+//! [`ANSWER_TIMEOUT`] at most, for the turn and for the endpoint each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::timeout;
 
 use super::changed::Changed;
-use super::error::{IdentityError, PATIENCE, USER};
+use super::error::{ANSWER_TIMEOUT, IdentityError, USER};
 use super::keys::Keys;
 use super::{Delegation, refusal};
 use crate::auth::directory::{Account, Entries, Reader, TenantOf, accounts, read_plain, roles, tenants};
@@ -244,7 +244,7 @@ impl Delegation {
 
     /// As [`read`](Self::read), for somebody who waits, unless what is wanted `is_there` when it is its turn.
     pub(super) async fn read_soon(&self, changed: &Changed, is_there: impl Fn() -> bool) -> Result<(), AuthError> {
-        let turn = timeout(PATIENCE, self.reading.lock()).await;
+        let turn = timeout(ANSWER_TIMEOUT, self.reading.lock()).await;
         let Ok(_turn) = turn else { return Err(refusal(&IdentityError::Late)) };
         if is_there() { Ok(()) } else { self.in_time(self.read_in_turn(changed)).await }
     }
@@ -255,7 +255,7 @@ impl Delegation {
         if let Some(error) = self.failed_lately() {
             return Err(error);
         }
-        let trouble = match timeout(PATIENCE, reading).await {
+        let trouble = match timeout(ANSWER_TIMEOUT, reading).await {
             Ok(Ok(read)) => return Ok(read),
             Ok(Err(trouble)) => trouble,
             Err(_) => IdentityError::Late,
@@ -271,7 +271,7 @@ impl Delegation {
     pub(super) async fn get(&self, path: &str, own: &HeaderValue) -> Result<Whole, IdentityError> {
         let path = format!("/api/v3/{path}");
         let answer =
-            timeout(PATIENCE, self.upstream.get(&path, own, LONGEST)).await.map_err(|_| IdentityError::Late)?;
+            timeout(ANSWER_TIMEOUT, self.upstream.get(&path, own, LONGEST)).await.map_err(|_| IdentityError::Late)?;
         Ok(answer?)
     }
 }

@@ -31,8 +31,8 @@ impl Driver {
     /// Begins to drain.
     pub(super) fn drain(&mut self, deadline: Instant) {
         let now = Instant::now();
-        let patience = now + deadline.saturating_duration_since(now) / 2;
-        self.draining = Some(Drain { deadline, patience, close_sent: false });
+        let reader_deadline = now + deadline.saturating_duration_since(now) / 2;
+        self.draining = Some(Drain { deadline, reader_deadline, close_sent: false });
         self.next_tick = self.next_tick.min(deadline);
     }
 
@@ -42,7 +42,7 @@ impl Driver {
         let (events, bytes) = (self.batch_limit.events, self.batch_limit.bytes.max(next));
         let fanout = self.parts.shard.fanout();
         match self.draining {
-            Some(drain) if Instant::now() < drain.patience => fanout.all_have_room(events, bytes),
+            Some(drain) if Instant::now() < drain.reader_deadline => fanout.all_have_room(events, bytes),
             _ => fanout.dirty_have_room(events, bytes),
         }
     }

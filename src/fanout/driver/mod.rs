@@ -51,7 +51,7 @@ struct Drain {
     /// When connections that are left are cut.
     deadline: Instant,
     /// Until when readers that are behind are waited for.
-    patience: Instant,
+    reader_deadline: Instant,
     /// Whether everything was delivered or dropped and everybody was sent a close frame.
     close_sent: bool,
 }
