@@ -4,9 +4,9 @@ use std::io::IoSlice;
 
 use smallvec::SmallVec;
 
+use super::coalesce::{CoalescedId, Match};
 use super::frames::Released;
 use super::queue::Outbox;
-use super::runs::{Match, RunId};
 use super::{ConnId, Fanout};
 use crate::stats::Depth;
 
@@ -74,7 +74,7 @@ impl Fanout {
     }
 
     /// The run that is all that waits for a connection.
-    fn run(&mut self, conn: ConnId, max_bytes: usize) -> Option<RunId> {
+    fn run(&mut self, conn: ConnId, max_bytes: usize) -> Option<CoalescedId> {
         let outbox = self.outboxes[conn.at()].as_ref()?;
         if outbox.depth().bytes > max_bytes {
             return None;
@@ -168,7 +168,7 @@ impl Fanout {
     }
 
     /// The usual case where everybody gets everything: a run is out. All of it are events.
-    fn advance_over_run(&mut self, conn: ConnId, run: RunId) {
+    fn advance_over_run(&mut self, conn: ConnId, run: CoalescedId) {
         let outbox = self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
         let Depth { events, bytes } = outbox.depth();
         self.waiting.events -= events;

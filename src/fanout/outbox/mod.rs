@@ -15,6 +15,7 @@
 
 mod barriers;
 mod budget;
+mod coalesce;
 mod effort;
 mod encode;
 mod frames;
@@ -23,7 +24,6 @@ pub mod gather;
 mod overflow;
 mod queue;
 mod ring;
-mod runs;
 mod waste;
 
 use std::collections::{BinaryHeap, VecDeque};
@@ -39,12 +39,12 @@ use crate::overflow::Overflow;
 use crate::stats::{Counts, Delivery, Depth, Dropped, OutboxLimits};
 use crate::websocket::frame::Encoding;
 use barriers::Barriers;
+use coalesce::{CoalescedBatches, CoalescedId};
 use effort::Effort;
 use encode::Encoder;
 use frames::{FrameId, Frames, Span};
 use queue::{Outbox, Waste};
 use ring::Spare;
-use runs::{RunId, Runs};
 
 /// The number of a connection in its shard. Used again after the connection is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,9 +79,9 @@ pub struct Fanout {
     /// By encoding.
     current: [Option<Current>; 2],
     encoder: Option<Encoder>,
-    runs: Runs,
+    runs: CoalescedBatches,
     /// The run that was gathered last, and for whom.
-    taken: Option<(ConnId, RunId)>,
+    taken: Option<(ConnId, CoalescedId)>,
     counts: Counts,
     waiting: Depth,
     /// What may still be done in this turn for connections that do not follow.
@@ -105,7 +105,7 @@ impl Fanout {
             barriers: Barriers::default(),
             current: [None; 2],
             encoder: None,
-            runs: Runs::default(),
+            runs: CoalescedBatches::default(),
             taken: None,
             counts: Counts::default(),
             waiting: Depth::default(),

@@ -1,8 +1,8 @@
-//! Runs: frames that wait in many outboxes in the same order, put one behind the other once for all of them.
+//! CoalescedBatches: frames that wait in many outboxes in the same order, put one behind the other once for all of them.
 //!
 //! Where everybody gets everything, a turn's outboxes are equal. Looking up each of their frames again for each connection
 //! costs more than everything else that we do for a delivery, and the kernel copies one long chunk faster than many short ones.
-//! So a round remembers the last few sequences of frames that it came across. One that it meets for the [`WORTH`]th time is
+//! So a round remembers the last few sequences of frames that it came across. One that it meets for the [`MIN_REPEATS`]th time is
 //! written down as one chunk; from then on a connection with these frames takes the chunk, and what was to be noted for each
 //! frame is noted once, when the round ends.
 //!
@@ -16,7 +16,7 @@ use super::frames::FrameId;
 const REMEMBERED: usize = 4;
 
 /// How many outboxes must have been equal: writing down a run costs as much as two or three of the following ones save.
-const WORTH: u32 = 4;
+const MIN_REPEATS: u32 = 4;
 
 /// Shorter sequences are looked up as fast as they are compared.
 const SHORTEST: usize = 4;
@@ -37,7 +37,7 @@ struct Run {
 
 /// A run that is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RunId(usize);
+pub(super) struct CoalescedId(usize);
 
 /// What an outbox is to the runs of the round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,20 +45,20 @@ pub(super) enum Match {
     /// It has to be written frame by frame.
     None,
     /// The same frames have been met often enough to be written down now, if all of them are events.
-    Worth(RunId),
+    Worth(CoalescedId),
     /// The run is there.
-    Written(RunId),
+    Written(CoalescedId),
 }
 
 /// The runs of one round. See the module's text.
 #[derive(Debug, Default)]
-pub(super) struct Runs {
+pub(super) struct CoalescedBatches {
     runs: [Run; REMEMBERED],
     /// Which one makes room for the next that is new.
     oldest: usize,
 }
 
-impl Runs {
+impl CoalescedBatches {
     /// Looks an outbox's frames up, and remembers them if they are new.
     pub(super) fn find(&mut self, frames: &[FrameId]) -> Match {
         if frames.len() < SHORTEST {
@@ -71,8 +71,8 @@ impl Runs {
         let run = &mut self.runs[at];
         run.met += 1;
         match run.met {
-            _ if !run.bytes.is_empty() => Match::Written(RunId(at)),
-            WORTH.. => Match::Worth(RunId(at)),
+            _ if !run.bytes.is_empty() => Match::Written(CoalescedId(at)),
+            MIN_REPEATS.. => Match::Worth(CoalescedId(at)),
             _ => Match::None,
         }
     }
@@ -92,17 +92,17 @@ impl Runs {
     }
 
     /// The place for the bytes of a run that is to be written down.
-    pub(super) fn place(&mut self, id: RunId) -> &mut Vec<u8> {
+    pub(super) fn place(&mut self, id: CoalescedId) -> &mut Vec<u8> {
         &mut self.runs[id.0].bytes
     }
 
     /// A run that is written down.
-    pub(super) fn bytes(&self, id: RunId) -> &[u8] {
+    pub(super) fn bytes(&self, id: CoalescedId) -> &[u8] {
         &self.runs[id.0].bytes
     }
 
     /// Notes that one more outbox had all of a run written.
-    pub(super) fn count(&mut self, id: RunId) {
+    pub(super) fn count(&mut self, id: CoalescedId) {
         self.runs[id.0].out += 1;
     }
 
