@@ -140,7 +140,7 @@ impl Shard {
         }
         let (answers, bytes) = replay.held.size();
         if answers > limits.events || bytes > limits.bytes {
-            self.shed(conn);
+            self.evict(conn);
         }
     }
 
@@ -343,7 +343,7 @@ impl Shard {
         let delivery = self.fanout.deliver(event, now.us, conn);
         self.fanout.end_event();
         if delivery == Delivery::Overflow {
-            self.shed(conn);
+            self.evict(conn);
         }
     }
 

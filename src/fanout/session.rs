@@ -225,7 +225,7 @@ impl Shard {
 
     pub(super) fn answer(&mut self, conn: ConnId, answer: Event) {
         if !self.fanout.send(conn, Frame::Answer(Box::new(answer))) {
-            self.shed(conn);
+            self.evict(conn);
         }
     }
 
@@ -258,7 +258,7 @@ impl Shard {
         }
         self.fanout.end_event();
         while let Some(conn) = self.overflowed.pop() {
-            self.shed(conn);
+            self.evict(conn);
         }
         while let Some((conn, overdrawn)) = self.index.take_overdrawn() {
             self.overspent(conn, overdrawn);
@@ -279,7 +279,7 @@ impl Shard {
     }
 
     /// Closes a connection that does not read as fast as events come.
-    pub(super) fn shed(&mut self, conn: ConnId) {
+    pub(super) fn evict(&mut self, conn: ConnId) {
         let depth = self.fanout.depth(conn);
         self.close(conn, Close::SlowConsumer { events: depth.events, bytes: depth.bytes });
     }
@@ -299,7 +299,7 @@ impl Shard {
                 break;
             }
             if !self.fanout.shrink(conn) {
-                self.shed(conn);
+                self.evict(conn);
             }
             let swept = self.fanout.sweep();
             self.settle(budget);
