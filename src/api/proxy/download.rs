@@ -21,14 +21,14 @@ pub(super) fn download(body: Incoming, idle: Duration, held: Held) -> Body {
     }
     let (feed, relay) = relay();
     tokio::spawn(async move {
-        let bytes = held.passage().down();
+        let bytes = held.exchange().down();
         let filled = tokio::select! {
             // The feed is dropped without an end unless it is said, so a body that is cut off looks so.
             filled = fill(&feed, body, idle, &bytes) => filled,
             () = feed.gone() => Err(ProxySide::Client),
         };
         if let Err(side) = filled {
-            held.passage().cut_off(side);
+            held.exchange().cut_off(side);
         }
     });
     Either::Right(relay)

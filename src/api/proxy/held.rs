@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use hyper::body::Incoming;
 
-use super::passage::Passage;
+use super::exchange::ProxiedExchange;
 use super::upload::Gate;
 use crate::endpoint::http::{Slot, Upstream, UpstreamError};
 use crate::metrics::ProxySide;
@@ -18,27 +18,27 @@ const LONGEST_MERGED: usize = 16 << 20;
 
 /// See the module's text.
 pub(super) struct Held {
-    passage: Passage,
+    exchange: ProxiedExchange,
     _slot: Slot,
     _gate: Option<Gate>,
 }
 
 impl Held {
-    pub(super) fn new(passage: Passage, slot: Slot, gate: Option<Gate>) -> Self {
-        Self { passage, _slot: slot, _gate: gate }
+    pub(super) fn new(exchange: ProxiedExchange, slot: Slot, gate: Option<Gate>) -> Self {
+        Self { exchange, _slot: slot, _gate: gate }
     }
 
     /// The request in the metrics.
-    pub(super) fn passage(&self) -> &Passage {
-        &self.passage
+    pub(super) fn exchange(&self) -> &ProxiedExchange {
+        &self.exchange
     }
 
     /// The whole body of an answer that something is to be added to.
     pub(super) async fn whole(&self, upstream: &Upstream, body: Incoming) -> Result<Bytes, UpstreamError> {
         let whole = upstream.whole(body, LONGEST_MERGED).await;
         match &whole {
-            Ok(whole) => self.passage.down().inc_by(whole.len() as u64),
-            Err(_) => self.passage.cut_off(ProxySide::Endpoint),
+            Ok(whole) => self.exchange.down().inc_by(whole.len() as u64),
+            Err(_) => self.exchange.cut_off(ProxySide::Endpoint),
         }
         whole
     }

@@ -7,10 +7,10 @@
 //! service's own credential are hydrant's own: the path and a few headers, without the caller's query and body.
 
 mod download;
+mod exchange;
 mod headers;
 mod held;
 pub(super) mod merge;
-mod passage;
 mod tunnel;
 mod upload;
 pub(super) mod vouch;
@@ -33,8 +33,8 @@ use crate::endpoint::http::{Activity, Asker, Slot, Upstream, UpstreamError};
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 use crate::transport::reading::Reading;
+use exchange::ProxiedExchange;
 use held::Held;
-use passage::Passage;
 use upload::{Gate, Upload};
 
 /// With these an answer would not be whole, or not be text.
@@ -146,7 +146,7 @@ impl Api {
     }
 
     async fn send(&self, upstream: &Upstream, mut request: Inquiry, caller: &Caller) -> Result<Sent, ApiError> {
-        let mut passage = Passage::begin(self.broker.metrics(), &request);
+        let mut exchange = ProxiedExchange::begin(self.broker.metrics(), &request);
         let client = hyper::upgrade::on(&mut request);
         let asker = self.asker(upstream, &request, caller).await;
         let origin = headers::Origin {
@@ -155,13 +155,13 @@ impl Api {
             told: self.forwarded_for == ForwardedFor::Told,
         };
         let asks = headers::inbound(request.headers_mut(), origin);
-        let sent = exchange(upstream, request, asker, &passage).await;
+        let sent = run_exchange(upstream, request, asker, &exchange).await;
         let (answer, slot, gate) = sent.inspect_err(|error| {
-            passage.failed(error);
+            exchange.failed(error);
             self.tell_failure(error);
         })?;
-        passage.answered(answer.status());
-        Ok(Sent { answer, client: asks.then_some(client), held: Held::new(passage, slot, gate) })
+        exchange.answered(answer.status());
+        Ok(Sent { answer, client: asks.then_some(client), held: Held::new(exchange, slot, gate) })
     }
 
     /// Tells the log what clients are not told: which endpoint it is, and all of the reason.
@@ -194,11 +194,11 @@ impl Api {
 }
 
 /// The answer to a request whose headers are the endpoint's already, and what is to be held until it is through.
-async fn exchange(
+async fn run_exchange(
     upstream: &Upstream,
     request: Inquiry,
     asker: Asker,
-    passage: &Passage,
+    exchange: &ProxiedExchange,
 ) -> Result<(Response<Incoming>, Slot, Option<Gate>), UpstreamError> {
     let slot = upstream.slot(asker).await?;
     let waits = headers::waits(request.headers());
@@ -211,7 +211,7 @@ async fn exchange(
     };
     let waits = waits && !body.is_end_stream();
     let read = Reading::of(&request);
-    let mut body = Upload::new(body, activity.clone(), upstream.limits().idle, passage.up()).noting(read);
+    let mut body = Upload::new(body, activity.clone(), upstream.limits().idle, exchange.up()).noting(read);
     let gate = waits.then(|| body.wait(&mut request));
     let answer = upstream.send(request.map(|()| body.into()), &activity).await?;
     if let Some(gate) = &gate {

@@ -29,7 +29,7 @@ pub(super) fn join(client: OnUpgrade, endpoint: OnUpgrade, held: Held) {
 
 async fn run(client: Upgraded, endpoint: Upgraded, held: &Held) {
     let activity = Activity::default();
-    let (up, down) = (held.passage().up(), held.passage().down());
+    let (up, down) = (held.exchange().up(), held.exchange().down());
     let (from_client, to_client) = split(TokioIo::new(client));
     let (from_endpoint, to_endpoint) = split(TokioIo::new(endpoint));
     tokio::select! {

@@ -1,6 +1,6 @@
 //! A request on its way through, as the metrics tell of it.
 //!
-//! Contract: a [`Passage`] has one outcome. One that is dropped without any is one whose client went away. It is under way until
+//! Contract: a [`ProxiedExchange`] has one outcome. One that is dropped without any is one whose client went away. It is under way until
 //! it is dropped, which is when the last byte of its answer is through.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::metrics::{Metrics, ProxyClass, ProxyOutcome, ProxySide};
 
 /// See the module's text.
 #[derive(Debug)]
-pub(super) struct Passage {
+pub(super) struct ProxiedExchange {
     metrics: Arc<Metrics>,
     class: ProxyClass,
     begun: Instant,
@@ -23,7 +23,7 @@ pub(super) struct Passage {
     is_open: bool,
 }
 
-impl Passage {
+impl ProxiedExchange {
     /// For a request that has just come, its headers as the client sent them.
     pub(super) fn begin<B>(metrics: &Arc<Metrics>, request: &Request<B>) -> Self {
         let class = match request.uri().path() {
@@ -74,7 +74,7 @@ impl Passage {
     }
 }
 
-impl Drop for Passage {
+impl Drop for ProxiedExchange {
     fn drop(&mut self) {
         if self.is_open {
             self.end(ProxyOutcome::Gone);
