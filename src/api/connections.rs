@@ -145,7 +145,7 @@ impl Api {
     /// Websockets and kept-alive HTTP connections.
     async fn connections(&self) -> Vec<Connection> {
         let mut all = self.pool.connections().await;
-        all.extend(self.visitors.list());
+        all.extend(self.client_gauge.list());
         all
     }
 }

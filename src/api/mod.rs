@@ -18,6 +18,7 @@
 mod access;
 pub mod answer;
 mod body;
+mod client_gauge;
 mod connections;
 mod cors;
 mod error;
@@ -34,7 +35,6 @@ pub mod quota;
 mod refusals;
 mod route;
 mod token;
-mod visitors;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -60,12 +60,12 @@ use crate::transport::listener::{Answer, Handler};
 use crate::transport::summary::Summary;
 use crate::{AUDIT, clock};
 use body::Bodies;
+use client_gauge::ClientGauge;
 use cors::Visit;
 use proxy::vouch::Vouched;
 use quota::{PostQuota, SocketQuota};
 use refusals::Refusals;
 use route::Route;
-use visitors::Visitors;
 
 /// What the paths of the API begin with.
 const API: &str = "/api/v3/";
@@ -94,7 +94,7 @@ pub enum ForwardedFor {
 #[derive(Debug)]
 pub struct Api {
     parts: ApiParts,
-    visitors: Visitors,
+    client_gauge: ClientGauge,
     refusals: Refusals,
     bodies: Bodies,
     vouched: Vouched,
@@ -153,7 +153,7 @@ pub struct ApiParts {
 
 impl Handler for Api {
     fn left(&self, peer: SocketAddr) {
-        if let Some(connection) = self.visitors.left(peer) {
+        if let Some(connection) = self.client_gauge.left(peer) {
             self.announce("delete", &connection);
         }
     }
@@ -173,12 +173,12 @@ impl Handler for Api {
 }
 
 impl Api {
-    /// An API without visitors.
+    /// An API without client_gauge.
     pub fn new(parts: ApiParts) -> Self {
         let bodies = Bodies::new(parts.limits.body_bytes);
         Self {
             parts,
-            visitors: Visitors::default(),
+            client_gauge: ClientGauge::default(),
             refusals: Refusals::default(),
             bodies,
             vouched: Vouched::default(),
@@ -243,7 +243,7 @@ impl Api {
             return self.pass_to_endpoint(route, request, caller).await;
         }
         if route != Route::Websocket
-            && let Some(connection) = self.visitors.came(peer, &identity)
+            && let Some(connection) = self.client_gauge.came(peer, &identity)
         {
             tracing::info!(target: AUDIT, principal = %identity.principal(), %peer, "login");
             self.announce("create", &connection);

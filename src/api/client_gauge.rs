@@ -11,11 +11,11 @@ use crate::clock;
 
 /// See the module's text. The control plane's; never touched by a shard.
 #[derive(Debug, Default)]
-pub(super) struct Visitors {
+pub(super) struct ClientGauge {
     present: Mutex<HashMap<SocketAddr, Connection>>,
 }
 
-impl Visitors {
+impl ClientGauge {
     /// Notes a request. Returns the connection if it is new.
     pub(super) fn came(&self, peer: SocketAddr, identity: &Identity) -> Option<Connection> {
         let mut present = self.present.lock();
