@@ -3,7 +3,7 @@
 //! The parser runs over memory that holds a whole unit, so it never waits: there is no task per connection, no read
 //! buffer kept for an idle one, and none of its waits can be cancelled halfway. Two things are done here because the
 //! parser's way is not RFC 6455's: whether the text of a fragmented message is UTF-8 to its end, and which codes a
-//! close may have. Only units that passed the [`super::guard`] come here.
+//! close may have. Only units that passed the [`super::validator`] come here.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::deflate::{InflateError, Inflater};
-use super::guard::Unit;
+use super::validator::Unit;
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]

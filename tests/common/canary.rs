@@ -1,6 +1,6 @@
 //! No test's token or password may show in a log line, a metric, an error or a listing, whatever the test is about.
 //!
-//! Secrets are told by [`guard`]: those in a server's data directory and settings, every token that a test gets, and every
+//! Secrets are told by [`validator`]: those in a server's data directory and settings, every token that a test gets, and every
 //! credential that a client of the tests shows. Once [`watch`] was called in a process (every server of the tests does), everything that
 //! its servers log, at any level, and every answer and event that a test's client reads is looked through, and metrics and connections
 //! once more when the server ends, which fails if nobody answers. A leak into the log ends the process, since the thread that
@@ -61,7 +61,7 @@ const WELL_KNOWN: &str = "r0cketsk8ts";
 const PLAIN: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Remembers a secret: a token (its signature alone too) or what stands for a password.
-pub fn guard(secret: &str) {
+pub fn validator(secret: &str) {
     remember(secret);
     remember(secret.rsplit('.').next().unwrap_or(secret));
 }
@@ -86,7 +86,7 @@ fn guard_login(login: &str) {
 /// Remembers what an `Authorization` header has in it.
 pub fn guard_header(value: &str) {
     let Some((scheme, secret)) = value.split_once(' ') else { return };
-    guard(secret);
+    validator(secret);
     if scheme != "Basic" {
         return;
     }
@@ -100,7 +100,7 @@ pub fn guard_query(target: &str) {
     let values =
         query.split('&').filter_map(|pair| pair.strip_prefix("token=").or_else(|| pair.strip_prefix("Token=")));
     for value in values {
-        guard(value);
+        validator(value);
         guard_login(&percent_decode_str(value).decode_utf8_lossy());
     }
 }
@@ -109,7 +109,7 @@ pub fn guard_query(target: &str) {
 pub fn guard_toml(text: &str) {
     let values = text.lines().filter_map(|line| line.split_once(" = "));
     let secrets = values.filter(|(name, _)| matches!(name.trim(), "secret" | "password" | "token"));
-    secrets.for_each(|(_, value)| guard(value.trim().trim_matches('"')));
+    secrets.for_each(|(_, value)| validator(value.trim().trim_matches('"')));
 }
 
 /// Remembers the hashes, secrets and keys of a data directory.
@@ -232,7 +232,7 @@ impl AtEnd {
         let authority = Authority::open_existing(&self.data, AuthOptions::default()).ok()?;
         let holder = "plugin:canary".parse().unwrap();
         let issued = authority.issue_local(&holder, &TokenRequest::default(), people::now()).ok()?;
-        guard(issued.token.expose());
+        validator(issued.token.expose());
         Some(issued.token.expose().to_owned())
     }
 }

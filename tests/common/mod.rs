@@ -113,7 +113,7 @@ impl Hydrant {
             let reply =
                 http::request(self.address(), self.tls, "GET", path, &[("authorization", &basic(LOGIN))], "").await;
             let token = reply.json()["Token"].as_str().unwrap().to_owned();
-            canary::guard(&token);
+            canary::validator(&token);
             token
         };
         self.token.get_or_init(fetch).await

@@ -40,7 +40,7 @@ impl Hydrant {
         tls: bool,
         people: impl FnOnce(&mut Store) -> Result<(), StoreError>,
     ) -> Self {
-        super::canary::guard(PASSWORD);
+        super::canary::validator(PASSWORD);
         let dir = tempfile::tempdir().unwrap();
         let change = |store: &mut Store| with_first_user(store).and_then(|()| people(store));
         edit_store(&dir.path().join("data"), change).unwrap();
@@ -60,7 +60,7 @@ impl Hydrant {
         authority.reload().unwrap();
         let now = now();
         let issued = authority.issue_local(&principal.parse().unwrap(), request, now).unwrap();
-        super::canary::guard(issued.token.expose());
+        super::canary::validator(issued.token.expose());
         issued.token.expose().to_owned()
     }
 

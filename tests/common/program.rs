@@ -119,7 +119,7 @@ impl Program {
         let path = "/api/v3/users/rocketskates/token?ttl=3600";
         let reply = http::request(self.api, self.tls, "GET", path, &[("authorization", &basic(LOGIN))], "").await;
         let token = reply.json()["Token"].as_str().unwrap().to_owned();
-        canary::guard(&token);
+        canary::validator(&token);
         token
     }
 

@@ -418,7 +418,7 @@ impl State {
             "/sink" => self.sink(request).await,
             "/refusing" => full(413, "text/plain", "too much"),
             "/silent" => {
-                let _gone = Guard::new(&self);
+                let _gone = FrameValidator::new(&self);
                 std::future::pending().await
             }
             "/unread" => {
@@ -427,19 +427,19 @@ impl State {
             }
             "/switch" => switch(request),
             _ => match path.strip_prefix("/blob/").and_then(|size| size.parse().ok()) {
-                Some(size) => blob(size, Guard::new(&self)),
+                Some(size) => blob(size, FrameValidator::new(&self)),
                 None if path.starts_with("/refuse/") => {
                     full(413, "text/plain", vec![b'x'; path["/refuse/".len()..].parse().unwrap()])
                 }
-                None if path == "/cut" => halting(Duration::ZERO, Guard::new(&self)),
-                None if path == "/stalling" => halting(Duration::from_hours(1), Guard::new(&self)),
+                None if path == "/cut" => halting(Duration::ZERO, FrameValidator::new(&self)),
+                None if path == "/stalling" => halting(Duration::from_hours(1), FrameValidator::new(&self)),
                 None => full(404, "text/plain", "404 page not found\n"),
             },
         }
     }
 
     async fn sink(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        let guard = Guard::new(&self);
+        let validator = FrameValidator::new(&self);
         let mut body = request.into_body();
         while let Some(frame) = body.frame().await {
             // A client that goes away in the middle is one of the tests.
@@ -447,15 +447,15 @@ impl State {
             let data = frame.into_data().unwrap();
             self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
         }
-        guard.done();
+        validator.done();
         json(200, &json!({"received": self.received.load(Ordering::Relaxed)}))
     }
 }
 
 /// Tells the state when it is dropped before it is done.
-struct Guard(Option<Arc<State>>);
+struct FrameValidator(Option<Arc<State>>);
 
-impl Guard {
+impl FrameValidator {
     fn new(state: &Arc<State>) -> Self {
         Self(Some(Arc::clone(state)))
     }
@@ -465,7 +465,7 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
+impl Drop for FrameValidator {
     fn drop(&mut self) {
         if let Some(state) = &self.0 {
             state.abandoned.notify_one();
@@ -474,13 +474,13 @@ impl Drop for Guard {
 }
 
 /// A thousand bytes of which ten come; then, after a pause, it breaks off.
-fn halting(pause: Duration, guard: Guard) -> Response<Body> {
-    let stream = futures_util::stream::unfold((0, guard), move |(step, guard)| async move {
+fn halting(pause: Duration, validator: FrameValidator) -> Response<Body> {
+    let stream = futures_util::stream::unfold((0, validator), move |(step, validator)| async move {
         match step {
-            0 => Some((Ok(Frame::data(Bytes::from_static(b"0123456789"))), (1, guard))),
+            0 => Some((Ok(Frame::data(Bytes::from_static(b"0123456789"))), (1, validator))),
             1 => {
                 tokio::time::sleep(pause).await;
-                Some((Err(io::Error::other("halted")), (2, guard)))
+                Some((Err(io::Error::other("halted")), (2, validator)))
             }
             _ => None,
         }
@@ -491,15 +491,15 @@ fn halting(pause: Duration, guard: Guard) -> Response<Body> {
 }
 
 /// So many bytes without a `Content-Length`.
-fn blob(size: u64, guard: Guard) -> Response<Body> {
+fn blob(size: u64, validator: FrameValidator) -> Response<Body> {
     const CHUNK: u64 = 64 << 10;
-    let stream = futures_util::stream::unfold((size, guard), |(left, guard)| async move {
+    let stream = futures_util::stream::unfold((size, validator), |(left, validator)| async move {
         let now = left.min(CHUNK);
         if now == 0 {
-            guard.done();
+            validator.done();
             return None;
         }
-        Some((Ok(Frame::data(Bytes::from(vec![b'x'; usize::try_from(now).unwrap()]))), (left - now, guard)))
+        Some((Ok(Frame::data(Bytes::from(vec![b'x'; usize::try_from(now).unwrap()]))), (left - now, validator)))
     });
     Response::new(StreamBody::new(stream).boxed_unsync())
 }

@@ -20,7 +20,7 @@ use crate::metrics::Source;
 use crate::overflow::Overflow;
 use crate::protocol::Close;
 use crate::websocket::frame;
-use crate::websocket::guard::Guard;
+use crate::websocket::validator::FrameValidator;
 
 impl Driver {
     pub(super) fn adopt(&mut self, newcomer: Newcomer) {
@@ -46,13 +46,13 @@ impl Driver {
         if conn.0 as usize >= self.conns.len() {
             self.conns.resize_with(conn.0 as usize + 1, || None);
         }
-        let (now, created, mut guard) = (self.listening.now(), clock::now(), Guard::new(encoding));
+        let (now, created, mut validator) = (self.listening.now(), clock::now(), FrameValidator::new(encoding));
         // As if the client had sent them first: they take their place and their time as all commands do.
-        registrations.iter().for_each(|spec| guard.keep(&frame::from_client(&format!("register {spec}"))));
-        guard.keep(&early);
+        registrations.iter().for_each(|spec| validator.keep(&frame::from_client(&format!("register {spec}"))));
+        validator.keep(&early);
         self.conns[conn.0 as usize] = Some(Conn {
             link,
-            guard,
+            validator,
             identity,
             peer,
             created,

@@ -41,7 +41,7 @@ use crate::event::Event;
 use crate::metrics::{FilterCost, Limit, ShardMetrics};
 use crate::protocol::Close;
 use crate::websocket::deflate::Inflater;
-use crate::websocket::guard::Guard;
+use crate::websocket::validator::FrameValidator;
 use listening::Listening;
 use turn::{BatchLimit, CONTROL_TIME, Input, READ_BYTES, Slice};
 
@@ -78,7 +78,7 @@ pub struct Timing {
 #[derive(Debug)]
 struct Conn {
     link: Link,
-    guard: Guard,
+    validator: FrameValidator,
     identity: Identity,
     peer: SocketAddr,
     created: Timestamp,
@@ -86,7 +86,7 @@ struct Conn {
     seen: u64,
     pinged: u64,
     input: Input,
-    /// Whether the guard holds whole messages that are yet to be dealt with.
+    /// Whether the frame validator holds whole messages that are yet to be dealt with.
     kept: bool,
     /// The number of the next event when its last bytes were read.
     mark: u64,

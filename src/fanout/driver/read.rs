@@ -21,7 +21,7 @@ use crate::fanout::outbox::Frame;
 use crate::protocol::Close;
 use crate::websocket::decode::{DecodeError, Message, decode};
 use crate::websocket::frame;
-use crate::websocket::guard::{GuardError, Unit};
+use crate::websocket::validator::{FrameError, Unit};
 
 impl Driver {
     /// Puts a connection among those that have something to say.
@@ -129,14 +129,14 @@ impl Driver {
     fn hear(&mut self, conn: ConnId, bytes: &[u8]) {
         let limit = self.parts.message_limit;
         let Some(entry) = self.conn(conn).filter(|entry| entry.kept || !bytes.is_empty()) else { return };
-        let mut guard = std::mem::take(&mut entry.guard);
-        let result = guard.feed(bytes, limit, |unit| self.on_unit(conn, unit));
+        let mut validator = std::mem::take(&mut entry.validator);
+        let result = validator.feed(bytes, limit, |unit| self.on_unit(conn, unit));
         let Some(entry) = self.conn(conn) else { return };
-        entry.guard = guard;
+        entry.validator = validator;
         entry.kept = result == Ok(true);
         match result {
             Ok(_) => {}
-            Err(GuardError::TooBig) => self.parts.shard.close(conn, Close::TooBig),
+            Err(FrameError::TooBig) => self.parts.shard.close(conn, Close::TooBig),
             Err(error) => {
                 tracing::debug!(%error, "protocol error");
                 self.parts.shard.close(conn, Close::Protocol);

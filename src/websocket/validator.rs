@@ -1,13 +1,13 @@
-//! A guard in front of the websocket parser: splits what a client sends into whole frames and refuses what the parser lets pass.
+//! A frame validator in front of the websocket parser: splits what a client sends into whole frames and refuses what the parser lets pass.
 //!
 //! fastwebsockets 0.10 takes unmasked frames, loses the first part of a message that a new one interrupts, takes control
 //! frames of any length, bounds the size of a frame but not of a message, and reserves memory as announced by a header. So
-//! nothing reaches it before this guard has seen a whole frame that keeps the rules (RFC 6455, sections 5.1 to 5.5).
+//! nothing reaches it before this frame validator has seen a whole frame that keeps the rules (RFC 6455, sections 5.1 to 5.5).
 //!
 //! With permessage-deflate agreed on, the first frame of a message may have RSV1 (RFC 7692, section 6); such messages are handed
 //! out as what they are.
 //!
-//! Contract: sans I/O. [`Guard::feed`] takes bytes as they come and hands out units: a control frame, or all frames of
+//! Contract: sans I/O. [`FrameValidator::feed`] takes bytes as they come and hands out units: a control frame, or all frames of
 //! one message. Whoever takes them may stop at any unit and go on later: the bytes behind it are kept until then.
 //! Memory grows only with bytes received, never with a length announced; beside what was stopped at, at most about twice the
 //! message limit is held, and nothing while no frame is under way. After an error the connection is to be closed; feeding goes
@@ -21,7 +21,7 @@ use super::frame::Encoding;
 
 /// Which rule the client broke.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-pub enum GuardError {
+pub enum FrameError {
     /// A client must mask its frames.
     #[error("a frame is not masked")]
     Unmasked,
@@ -83,10 +83,10 @@ struct Header {
 
 /// What is under way on one connection. See the module's text.
 #[derive(Debug, Default)]
-pub struct Guard {
+pub struct FrameValidator {
     /// What was agreed on in the handshake.
     encoding: Encoding,
-    failed: Option<GuardError>,
+    failed: Option<FrameError>,
     /// Nothing at rest, so that an idle connection costs a pointer.
     held: Option<Box<Held>>,
 }
@@ -102,8 +102,8 @@ struct Held {
     payload: usize,
 }
 
-impl Guard {
-    /// The guard of a connection that has agreed to this encoding.
+impl FrameValidator {
+    /// The frame validator of a connection that has agreed to this encoding.
     pub fn new(encoding: Encoding) -> Self {
         Self { encoding, ..Self::default() }
     }
@@ -118,7 +118,7 @@ impl Guard {
         input: &[u8],
         limit: usize,
         mut emit: impl FnMut(Unit<'_>) -> ControlFlow<()>,
-    ) -> Result<bool, GuardError> {
+    ) -> Result<bool, FrameError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -143,7 +143,7 @@ impl Guard {
         result
     }
 
-    /// Keeps bytes for the next [`Guard::feed`].
+    /// Keeps bytes for the next [`FrameValidator::feed`].
     pub fn keep(&mut self, input: &[u8]) {
         if !input.is_empty() {
             self.held.get_or_insert_default().partial.extend_from_slice(input);
@@ -168,7 +168,7 @@ impl Guard {
         bytes: &[u8],
         limit: usize,
         emit: &mut impl FnMut(Unit<'_>) -> ControlFlow<()>,
-    ) -> Result<(usize, bool), GuardError> {
+    ) -> Result<(usize, bool), FrameError> {
         let mut used = 0;
         while let Some(header) = self.header(&bytes[used..], limit)? {
             let Some(frame) = bytes.get(used..used + header.frame) else { break };
@@ -181,38 +181,38 @@ impl Guard {
     }
 
     /// Reads and checks a header, as soon as there are enough bytes of it.
-    fn header(&self, bytes: &[u8], limit: usize) -> Result<Option<Header>, GuardError> {
+    fn header(&self, bytes: &[u8], limit: usize) -> Result<Option<Header>, FrameError> {
         let [first, second, ..] = *bytes else { return Ok(None) };
         let (fin, opcode) = (first & 0x80 != 0, first & 0x0F);
         self.check_opcode(first, fin, opcode)?;
         if second & 0x80 == 0 {
-            return Err(GuardError::Unmasked);
+            return Err(FrameError::Unmasked);
         }
         let short = usize::from(second & 0x7F);
         if opcode >= CLOSE && short > 125 {
-            return Err(GuardError::BadControl);
+            return Err(FrameError::BadControl);
         }
         let Some((payload, length)) = extended_length(short, &bytes[2..])? else { return Ok(None) };
         let others = self.held.as_ref().filter(|_| opcode < CLOSE).map_or(0, |held| held.payload);
         if payload > limit.saturating_sub(others) {
-            return Err(GuardError::TooBig);
+            return Err(FrameError::TooBig);
         }
         Ok(Some(Header { fin, opcode, frame: 2 + length + 4 + payload, payload }))
     }
 
-    fn check_opcode(&self, first: u8, fin: bool, opcode: u8) -> Result<(), GuardError> {
+    fn check_opcode(&self, first: u8, fin: bool, opcode: u8) -> Result<(), FrameError> {
         let begins = matches!(opcode, TEXT | BINARY);
         let allowed = if begins && self.encoding == Encoding::Deflate { RSV1 } else { 0 };
         if first & 0x70 & !allowed != 0 {
-            return Err(GuardError::ReservedBit);
+            return Err(FrameError::ReservedBit);
         }
         let under_way = self.is_under_way();
         match opcode {
-            CONTINUATION if !under_way => Err(GuardError::StrayContinuation),
-            TEXT | BINARY if under_way => Err(GuardError::Interrupted),
-            CLOSE..=PONG if !fin => Err(GuardError::BadControl),
+            CONTINUATION if !under_way => Err(FrameError::StrayContinuation),
+            TEXT | BINARY if under_way => Err(FrameError::Interrupted),
+            CLOSE..=PONG if !fin => Err(FrameError::BadControl),
             CONTINUATION | TEXT | BINARY | CLOSE..=PONG => Ok(()),
-            _ => Err(GuardError::UnknownOpcode),
+            _ => Err(FrameError::UnknownOpcode),
         }
     }
 
@@ -222,7 +222,7 @@ impl Guard {
         frame: &[u8],
         limit: usize,
         emit: &mut impl FnMut(Unit<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, GuardError> {
+    ) -> Result<ControlFlow<()>, FrameError> {
         if header.opcode >= CLOSE {
             return Ok(emit(Unit::Control(frame)));
         }
@@ -234,7 +234,7 @@ impl Guard {
         held.payload += header.payload;
         // Headers count too: empty fragments without end would grow for ever.
         if held.message.len() > 2 * limit + 1024 {
-            return Err(GuardError::TooBig);
+            return Err(FrameError::TooBig);
         }
         if !header.fin {
             return Ok(ControlFlow::Continue(()));
@@ -245,7 +245,7 @@ impl Guard {
 }
 
 /// The payload's length and how many bytes of the header tell it beyond the first two; nothing if they are not all there.
-fn extended_length(short: usize, bytes: &[u8]) -> Result<Option<(usize, usize)>, GuardError> {
+fn extended_length(short: usize, bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     let (length, size, least) = match short {
         126 => {
             let Some(bytes) = bytes.first_chunk::<2>() else { return Ok(None) };
@@ -258,9 +258,9 @@ fn extended_length(short: usize, bytes: &[u8]) -> Result<Option<(usize, usize)>,
         short => (short as u64, 0, 0),
     };
     if length < least || length > i64::MAX as u64 {
-        return Err(GuardError::BadLength);
+        return Err(FrameError::BadLength);
     }
-    Ok(Some((usize::try_from(length).map_err(|_| GuardError::TooBig)?, size)))
+    Ok(Some((usize::try_from(length).map_err(|_| FrameError::TooBig)?, size)))
 }
 
 #[cfg(test)]
@@ -284,10 +284,10 @@ mod tests {
         frame
     }
 
-    fn units(guard: &mut Guard, chunks: &[&[u8]]) -> Result<Vec<(bool, Vec<u8>)>, GuardError> {
+    fn units(validator: &mut FrameValidator, chunks: &[&[u8]]) -> Result<Vec<(bool, Vec<u8>)>, FrameError> {
         let mut units = Vec::new();
         for chunk in chunks {
-            guard.feed(chunk, LIMIT, |unit| {
+            validator.feed(chunk, LIMIT, |unit| {
                 units.push(match unit {
                     Unit::Control(bytes) => (true, bytes.to_vec()),
                     Unit::Message(bytes) | Unit::Deflated(bytes) => (false, bytes.to_vec()),
@@ -298,8 +298,8 @@ mod tests {
         Ok(units)
     }
 
-    fn held(guard: &Guard) -> usize {
-        guard.held.as_ref().map_or(0, |held| held.partial.len() + held.message.len())
+    fn held(validator: &FrameValidator) -> usize {
+        validator.held.as_ref().map_or(0, |held| held.partial.len() + held.message.len())
     }
 
     #[test]
@@ -307,13 +307,13 @@ mod tests {
         let (ping, text, long) = (frame(0x89, b"p"), frame(0x81, b"hello"), frame(0x82, &[7; 900]));
         let all = [ping.clone(), text.clone(), long.clone()].concat();
         let expected = vec![(true, ping), (false, text), (false, long)];
-        let whole = units(&mut Guard::default(), &[&all]).unwrap();
+        let whole = units(&mut FrameValidator::default(), &[&all]).unwrap();
         let bytes: Vec<&[u8]> = all.chunks(1).collect();
-        let mut guard = Guard::default();
-        let dripped = units(&mut guard, &bytes).unwrap();
+        let mut validator = FrameValidator::default();
+        let dripped = units(&mut validator, &bytes).unwrap();
         assert_eq!((&whole, &dripped), (&expected, &expected));
-        assert!(guard.held.is_none(), "nothing is held at rest");
-        assert!(size_of::<Guard>() <= 16);
+        assert!(validator.held.is_none(), "nothing is held at rest");
+        assert!(size_of::<FrameValidator>() <= 16);
     }
 
     #[test]
@@ -321,38 +321,38 @@ mod tests {
         let frames =
             [frame(0x89, b"p"), frame(0x81, b"hello"), frame(0x01, b"he"), frame(0x80, b"llo"), frame(0x82, b"")];
         let all = frames.concat();
-        let (cut, mut guard, mut found) = (all.len() - 3, Guard::default(), Vec::new());
+        let (cut, mut validator, mut found) = (all.len() - 3, FrameValidator::default(), Vec::new());
         let mut one = |unit: Unit<'_>| {
             found.push(format!("{unit:?}"));
             ControlFlow::Break(())
         };
-        guard.keep(&all[..9]);
-        let mut calls = vec![guard.feed(&all[9..cut], LIMIT, &mut one)];
-        calls.extend((0..3).map(|_| guard.feed(&[], LIMIT, &mut one)));
-        calls.extend([&all[cut..], &[]].map(|rest| guard.feed(rest, LIMIT, &mut one)));
+        validator.keep(&all[..9]);
+        let mut calls = vec![validator.feed(&all[9..cut], LIMIT, &mut one)];
+        calls.extend((0..3).map(|_| validator.feed(&[], LIMIT, &mut one)));
+        calls.extend([&all[cut..], &[]].map(|rest| validator.feed(rest, LIMIT, &mut one)));
         assert_eq!(calls, [true, true, true, false, true, false].map(Ok));
         let mut expected = Vec::new();
         let note = |unit: Unit<'_>| {
             expected.push(format!("{unit:?}"));
             ControlFlow::Continue(())
         };
-        assert_eq!(Guard::default().feed(&all, LIMIT, note), Ok(false));
+        assert_eq!(FrameValidator::default().feed(&all, LIMIT, note), Ok(false));
         assert_eq!(found, expected);
-        assert!(guard.held.is_none(), "nothing is held at rest");
+        assert!(validator.held.is_none(), "nothing is held at rest");
     }
 
     #[test]
     fn control_frames_pass_between_fragments() {
         let (a, ping, b) = (frame(0x01, b"he"), frame(0x89, b""), frame(0x80, b"llo"));
         let all = [a.clone(), ping.clone(), b.clone()].concat();
-        let found = units(&mut Guard::default(), &[&all]).unwrap();
+        let found = units(&mut FrameValidator::default(), &[&all]).unwrap();
         assert_eq!(found, [(true, ping), (false, [a, b].concat())]);
     }
 
     #[test]
     fn deflated_messages_pass_where_they_were_agreed_on() {
         let mut found = Vec::new();
-        let mut guard = Guard::new(Encoding::Deflate);
+        let mut validator = FrameValidator::new(Encoding::Deflate);
         let whole = frame(0xC1, b"x");
         let parts = [frame(0x41, b"a"), frame(0x00, b"b"), frame(0x80, b"c")];
         let [first, middle, last] = &parts;
@@ -361,7 +361,7 @@ mod tests {
             found.push(format!("{unit:?}"));
             ControlFlow::Continue(())
         };
-        assert_eq!(guard.feed(&all, LIMIT, &mut note), Ok(false));
+        assert_eq!(validator.feed(&all, LIMIT, &mut note), Ok(false));
         let expected = [
             Unit::Deflated(&whole),
             Unit::Control(&frame(0x89, b"p")),
@@ -377,8 +377,8 @@ mod tests {
             ("RSV2", frame(0xA1, b"")),
             ("RSV3", frame(0xD1, b"")),
         ] {
-            let result = Guard::new(Encoding::Deflate).feed(&bytes, LIMIT, |_| ControlFlow::Continue(()));
-            assert_eq!(result, Err(GuardError::ReservedBit), "{what}");
+            let result = FrameValidator::new(Encoding::Deflate).feed(&bytes, LIMIT, |_| ControlFlow::Continue(()));
+            assert_eq!(result, Err(FrameError::ReservedBit), "{what}");
         }
     }
 
@@ -387,45 +387,45 @@ mod tests {
         let mut unmasked = frame(0x81, b"x");
         unmasked[1] &= 0x7F;
         for (bytes, error) in [
-            (unmasked, GuardError::Unmasked),
-            (frame(0xC1, b""), GuardError::ReservedBit),
-            (frame(0x83, b""), GuardError::UnknownOpcode),
-            (frame(0x8B, b""), GuardError::UnknownOpcode),
-            (frame(0x09, b""), GuardError::BadControl),
-            (vec![0x8A, 0xFE], GuardError::BadControl),
-            (frame(0x80, b""), GuardError::StrayContinuation),
-            ([frame(0x01, b"a"), frame(0x01, b"b")].concat(), GuardError::Interrupted),
-            (vec![0x81, 0xFE, 0, 5], GuardError::BadLength),
-            (vec![0x81, 0xFF, 0, 0, 0, 0, 0, 0, 1, 0], GuardError::BadLength),
-            (vec![0x81, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0], GuardError::BadLength),
-            (vec![0x82, 0xFF, 0, 0, 0, 0, 3, 0xFF, 0xFF, 0xFF], GuardError::TooBig),
-            ([frame(0x01, &[0; 600]), frame(0x00, &[0; 401])].concat(), GuardError::TooBig),
+            (unmasked, FrameError::Unmasked),
+            (frame(0xC1, b""), FrameError::ReservedBit),
+            (frame(0x83, b""), FrameError::UnknownOpcode),
+            (frame(0x8B, b""), FrameError::UnknownOpcode),
+            (frame(0x09, b""), FrameError::BadControl),
+            (vec![0x8A, 0xFE], FrameError::BadControl),
+            (frame(0x80, b""), FrameError::StrayContinuation),
+            ([frame(0x01, b"a"), frame(0x01, b"b")].concat(), FrameError::Interrupted),
+            (vec![0x81, 0xFE, 0, 5], FrameError::BadLength),
+            (vec![0x81, 0xFF, 0, 0, 0, 0, 0, 0, 1, 0], FrameError::BadLength),
+            (vec![0x81, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0, 0], FrameError::BadLength),
+            (vec![0x82, 0xFF, 0, 0, 0, 0, 3, 0xFF, 0xFF, 0xFF], FrameError::TooBig),
+            ([frame(0x01, &[0; 600]), frame(0x00, &[0; 401])].concat(), FrameError::TooBig),
         ] {
-            let mut guard = Guard::default();
-            assert_eq!(units(&mut guard, &[&bytes]), Err(error), "{bytes:02x?}");
-            assert_eq!(units(&mut guard, &[&frame(0x81, b"x")]), Err(error), "it stays refused");
+            let mut validator = FrameValidator::default();
+            assert_eq!(units(&mut validator, &[&bytes]), Err(error), "{bytes:02x?}");
+            assert_eq!(units(&mut validator, &[&frame(0x81, b"x")]), Err(error), "it stays refused");
         }
     }
 
     #[test]
     fn empty_fragments_do_not_grow_for_ever() {
-        let mut guard = Guard::default();
-        let mut result = guard.feed(&frame(0x01, b""), LIMIT, |_| ControlFlow::Continue(()));
+        let mut validator = FrameValidator::default();
+        let mut result = validator.feed(&frame(0x01, b""), LIMIT, |_| ControlFlow::Continue(()));
         let empty = frame(0x00, b"");
         for _ in 0..10_000 {
-            result = guard.feed(&empty, LIMIT, |_| ControlFlow::Continue(()));
+            result = validator.feed(&empty, LIMIT, |_| ControlFlow::Continue(()));
         }
-        assert_eq!(result, Err(GuardError::TooBig));
-        assert!(held(&guard) < 3 * LIMIT + 2048);
+        assert_eq!(result, Err(FrameError::TooBig));
+        assert!(held(&validator) < 3 * LIMIT + 2048);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_survived_within_bounds(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..30)) {
-            let mut guard = Guard::default();
+            let mut validator = FrameValidator::default();
             for chunk in &chunks {
-                let _ = guard.feed(chunk, LIMIT, |_| ControlFlow::Continue(()));
-                prop_assert!(held(&guard) < 4 * LIMIT);
+                let _ = validator.feed(chunk, LIMIT, |_| ControlFlow::Continue(()));
+                prop_assert!(held(&validator) < 4 * LIMIT);
             }
         }
     }
