@@ -60,7 +60,7 @@ fn literal(row: &Row) -> String {
     let takes = |kind| row.toml.contains(&kind);
     let bare = |kind, text: &str| takes(kind) && text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty();
     if takes("array") {
-        let items = row.default.split(row.joint).filter(|item| !item.is_empty()).map(|item| format!("\"{item}\""));
+        let items = row.default.split(row.separator).filter(|item| !item.is_empty()).map(|item| format!("\"{item}\""));
         format!("[{}]", items.collect::<Vec<_>>().join(", "))
     } else if bare("integer", row.default) || (takes("boolean") && row.default.parse::<bool>().is_ok()) {
         row.default.to_owned()

@@ -31,7 +31,7 @@ pub struct Row {
     /// Whether a message may repeat what was given.
     pub(super) shown: bool,
     /// What stands between the items of a list.
-    pub(super) joint: &'static str,
+    pub(super) separator: &'static str,
     /// Tells whether a text is a value.
     pub(super) fits: fn(&str) -> bool,
 }
@@ -189,7 +189,7 @@ impl Given {
     fn read_value(&mut self, file: &File<'_>, row: Row, value: &Spanned<DeValue<'_>>) {
         let place = file.place(value.span().start);
         let kind = value.get_ref().type_str();
-        let text = if row.toml.contains(&kind) { text_of(value.get_ref(), row.joint) } else { None };
+        let text = if row.toml.contains(&kind) { text_of(value.get_ref(), row.separator) } else { None };
         match text {
             Some(text) => self.set(row.key, place, &text),
             None => self.value_error(row, place, format!("a value of type {kind} is not {}", row.what)),
@@ -198,19 +198,19 @@ impl Given {
 }
 
 /// A TOML value as the text that a variable would hold.
-fn text_of(value: &DeValue<'_>, joint: &str) -> Option<String> {
+fn text_of(value: &DeValue<'_>, separator: &str) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(digits) => i128::from_str_radix(digits.as_str(), digits.radix()).ok().map(|n| n.to_string()),
         DeValue::Boolean(flag) => Some(flag.to_string()),
-        DeValue::Array(items) => text_of_all(items, joint),
+        DeValue::Array(items) => text_of_all(items, separator),
         DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }
 
-fn text_of_all(items: &DeArray<'_>, joint: &str) -> Option<String> {
+fn text_of_all(items: &DeArray<'_>, separator: &str) -> Option<String> {
     let texts: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
-    texts.map(|texts| texts.join(joint))
+    texts.map(|texts| texts.join(separator))
 }
 
 struct File<'a> {

@@ -25,7 +25,7 @@ macro_rules! table {
                     doc: concat!($($doc),+).trim_ascii(),
                     toml: kind::$kind::TOML,
                     shown: kind::$kind::SHOWN,
-                    joint: kind::$kind::JOINT,
+                    separator: kind::$kind::JOINT,
                     fits: |text| kind::$kind::parse(text).is_some(),
                 });)+
                 $($($sub_type::declare(rows);)+)?
