@@ -92,7 +92,7 @@ pub enum ClientError {
     },
     /// The server answered a request with an error.
     #[error(transparent)]
-    Refused(Refusal),
+    Refused(RefusedError),
     /// The server's answer to the upgrade is not one of a websocket server.
     #[error("{endpoint} does not speak websocket: {reason}")]
     NotWebsocket {
@@ -147,7 +147,7 @@ impl ClientError {
 
 /// An answer of 400 or above.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RefusedError {
     /// The HTTP status.
     pub status: u16,
     /// The messages of the DRP Error in the body, or the body's beginning.
@@ -156,16 +156,16 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
 }
 
-impl Refusal {
+impl RefusedError {
     /// Whether asking again later is of no use.
     pub fn is_final(&self) -> bool {
         (400..500).contains(&self.status) && !matches!(self.status, 408 | 429)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for RefusedError {}
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RefusedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = hyper::StatusCode::from_u16(self.status).ok();
         let name = status.and_then(|status| status.canonical_reason()).unwrap_or("unknown status");

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::endpoint::Target;
-use super::error::{ClientError, Refusal, printable};
+use super::error::{ClientError, RefusedError, printable};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
@@ -171,13 +171,13 @@ struct DrpError {
 }
 
 /// Reads an answer of 400 and above. A body that does not come leaves the status, which says enough.
-pub(super) async fn refusal(answer: Response<Incoming>) -> Refusal {
+pub(super) async fn refusal(answer: Response<Incoming>) -> RefusedError {
     let status = answer.status().as_u16();
     let header = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = header.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
     let body = timeout(ANSWER_LIMIT, Limited::new(answer.into_body(), ERROR_BODY_LIMIT).collect()).await;
     let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    Refusal { status, messages: messages(&body), retry_after }
+    RefusedError { status, messages: messages(&body), retry_after }
 }
 
 fn messages(body: &[u8]) -> Vec<String> {
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(messages(drp), ["a", "b\u{fffd}[2J"]);
         assert_eq!(messages(b"<h1>Bad Gateway</h1>\n"), ["<h1>Bad Gateway</h1>"]);
         assert_eq!(messages(b""), [""; 0]);
-        let refusal = Refusal { status: 403, messages: messages(drp), retry_after: None };
+        let refusal = RefusedError { status: 403, messages: messages(drp), retry_after: None };
         assert_eq!(refusal.to_string(), "the server answered 403 (Forbidden): a; b\u{fffd}[2J");
     }
 }

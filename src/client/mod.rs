@@ -23,7 +23,7 @@ mod websocket;
 
 pub use backoff::{Backoff, jitter};
 pub use endpoint::{Credentials, DEFAULT_ENDPOINT, Endpoint, Target};
-pub use error::{ClientError, Refusal};
+pub use error::{ClientError, RefusedError};
 pub use http::{Http, Stream, dial};
 pub use secret::{Secret, SecretSource};
 pub use service::{Login, Service};

@@ -23,7 +23,7 @@ use self::chunk::{Chunk, Form};
 use super::console::{can_draw, tell, tell_if_typed};
 use super::documents::InputError;
 use super::endpoint::{self, EndpointError};
-use crate::client::{ClientError, Http, Refusal, Target};
+use crate::client::{ClientError, Http, RefusedError, Target};
 
 /// Where events go.
 const PATH: &str = "/api/v3/events";
@@ -233,7 +233,7 @@ impl Post {
 
     /// A batch is all or nothing, so a refused chunk is not posted; if the server names a line of it, it is one of ours. In an array it
     /// names the element.
-    fn refused(&self, refusal: Refusal, form: Form, lines: &[u64]) -> InputOrServerError {
+    fn refused(&self, refusal: RefusedError, form: Form, lines: &[u64]) -> InputOrServerError {
         let name = &self.name;
         let named = match form {
             Form::Lines => refusal.messages.iter().find_map(|message| place(message, lines)),

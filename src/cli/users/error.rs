@@ -28,7 +28,7 @@ pub(crate) enum UsersError {
     #[error(transparent)]
     Token(#[from] IssueError),
     #[error(transparent)]
-    Fault(#[from] TokenError),
+    BodyError(#[from] TokenError),
     #[error("{0}")]
     Usage(String),
     #[error("{}: there is no such directory", .0.display())]
