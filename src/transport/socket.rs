@@ -1,7 +1,7 @@
 //! A client's socket on the control plane: plain or TLS, read and written by hyper until it becomes a websocket.
 //!
 //! Contract: a client that takes nothing of what is written to it fails the write after a while. Without that, whoever
-//! sends requests and never reads the answers would hold its socket, and a place among the strangers, for ever: hyper
+//! sends requests and never reads the answers would hold its socket, and a place among the unauthenticated connections, for ever: hyper
 //! has a time for the head of a request only. A connection that ends while its client still sends something is closed
 //! in good order: what comes is read and thrown away for [`LINGER`] at most, because otherwise the system resets the
 //! connection and the client may lose the answer.

@@ -178,7 +178,7 @@ impl Api {
         }
     }
 
-    /// Who asks, as far as places go. While strangers have places left, nobody has to show who he is.
+    /// Who asks, as far as places go. While unauthenticated connections have places left, nobody has to show who he is.
     async fn asker(&self, upstream: &Upstream, request: &Inquiry, caller: &Caller) -> Asker {
         if caller.is_trusted() {
             return Asker::Known;

@@ -1,6 +1,6 @@
 //! HTTP to a DRP endpoint: what the proxy and everything else that asks the endpoint goes through.
 //!
-//! Contract: an [`Upstream`] is one endpoint with a bounded number of requests at a time ([`Upstream::slot`]), of which strangers may
+//! Contract: an [`Upstream`] is one endpoint with a bounded number of requests at a time ([`Upstream::slot`]), of which unauthenticated connections may
 //! hold three quarters, on kept-alive connections. Every wait has a limit: for a slot and a connection, for the head of an answer (counted from the last byte that
 //! moved), for the next part of a body, also to be taken by the endpoint. A request is sent once; only one that a stale
 //! connection never took is sent again. Neither URLs nor credentials stand in an error.
@@ -82,8 +82,8 @@ pub struct Upstream {
     /// As the `Host` header.
     host: HeaderValue,
     slots: Arc<Semaphore>,
-    /// Those of `slots` that strangers may hold.
-    strangers: Arc<Semaphore>,
+    /// Those of `slots` that unauthenticated connections may hold.
+    unauthenticated_connections: Arc<Semaphore>,
     limits: UpstreamLimits,
 }
 
@@ -93,8 +93,8 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// How many of so many slots strangers may hold: all but a quarter, and at least one.
-fn strangers(requests: usize) -> usize {
+/// How many of so many slots unauthenticated connections may hold: all but a quarter, and at least one.
+fn unauthenticated_connections(requests: usize) -> usize {
     (requests - requests.div_ceil(4).min(requests.saturating_sub(1))).max(1)
 }
 
@@ -125,7 +125,9 @@ impl Upstream {
             authority: authority.parse().expect("it was read from a URL"),
             service,
             slots: Arc::new(Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS))),
-            strangers: Arc::new(Semaphore::new(strangers(limits.requests).min(Semaphore::MAX_PERMITS))),
+            unauthenticated_connections: Arc::new(Semaphore::new(
+                unauthenticated_connections(limits.requests).min(Semaphore::MAX_PERMITS),
+            )),
             limits,
         }
     }
@@ -159,12 +161,12 @@ impl Upstream {
     /// [`UpstreamError::Busy`] if none comes free in time.
     pub async fn slot(&self, asker: Asker) -> Result<Slot, UpstreamError> {
         let wait = async {
-            let strangers = match asker {
+            let unauthenticated_connections = match asker {
                 Asker::Known => None,
-                Asker::Stranger => Some(Arc::clone(&self.strangers).acquire_owned().await.ok()?),
+                Asker::Stranger => Some(Arc::clone(&self.unauthenticated_connections).acquire_owned().await.ok()?),
             };
             let any = Arc::clone(&self.slots).acquire_owned().await.ok()?;
-            Some(Slot { _any: any, _strangers: strangers })
+            Some(Slot { _any: any, _strangers: unauthenticated_connections })
         };
         let slot = timeout(self.limits.connect, wait).await.ok().flatten();
         slot.ok_or_else(|| UpstreamError::Busy { endpoint: self.service.endpoint.to_string() })
@@ -172,7 +174,7 @@ impl Upstream {
 
     /// Whether a stranger would get a slot without waiting.
     pub fn has_slot_for_strangers(&self) -> bool {
-        self.strangers.available_permits() > 0 && self.slots.available_permits() > 0
+        self.unauthenticated_connections.available_permits() > 0 && self.slots.available_permits() > 0
     }
 
     /// Sends a request and waits for the head of its answer, while `activity` tells of parts of the request that leave. Its
