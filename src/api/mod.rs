@@ -173,7 +173,7 @@ impl Handler for Api {
 }
 
 impl Api {
-    /// An API without client_gauge.
+    /// An API that counts no clients yet.
     pub fn new(parts: ApiParts) -> Self {
         let bodies = Bodies::new(parts.limits.body_bytes);
         Self {

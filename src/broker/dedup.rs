@@ -18,7 +18,7 @@ use crate::event::Event;
 /// How often the same bytes have come from their endpoint, from one.
 pub type RepeatIndex = u32;
 
-/// RepeatIndexes beyond a missing one that are remembered. With more of them the missing one is given up: it was lost on its way, or
+/// Repeat indexes beyond a missing one that are remembered. With more of them the missing one is given up: it was lost on its way, or
 /// somebody made the others up.
 const AHEAD: usize = 64;
 

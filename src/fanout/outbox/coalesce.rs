@@ -1,4 +1,4 @@
-//! CoalescedBatches: frames that wait in many outboxes in the same order, put one behind the other once for all of them.
+//! Coalesced batches: frames that wait in many outboxes in the same order, put one behind the other once for all of them.
 //!
 //! Where everybody gets everything, a turn's outboxes are equal. Looking up each of their frames again for each connection
 //! costs more than everything else that we do for a delivery, and the kernel copies one long chunk faster than many short ones.
