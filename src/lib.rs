@@ -16,7 +16,7 @@
 //! | [`cli`], [`server`] | the commands; a whole server, from settings to drained |
 //! | [`api`] | REST, the door to the websocket, the reverse proxy |
 //! | [`fanout`] | the shard: everything that one thread owns |
-//! | [`endpoint`], [`cluster`], [`demo`] | where events come from: a DRP endpoint, other nodes over NATS, a simulated fleet |
+//! | [`endpoint`], [`cluster`], [`demo`] | where events come from: a DRP endpoint, other nodes over NATS (and back), a simulated fleet |
 //! | [`broker`] | the log: sequencer, inboxes, history |
 //! | [`transport`] | accepting connections: listener, TLS, upgrade |
 //! | [`metrics`], [`config`] | every metric; every setting |
@@ -25,6 +25,7 @@
 //! | [`auth`] | users, roles, claims, tenants, tokens |
 //! | [`event`], [`client`], [`stats`] | an event; the HTTP and websocket client; what a shard counts |
 //! | [`websocket`], [`json`], [`overflow`], [`clock`] | ground: the codec, JSON text, two words of vocabulary |
+//! | [`logging`], [`files`] | ground: where log lines go and what a panic does; noticing that files have changed |
 //!
 //! Dependencies point one way; a test in `tests/tidy/` holds them to it.
 

@@ -103,6 +103,10 @@ impl Api {
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let upstream = self.upstream.as_ref().ok_or_else(|| unknown(address))?;
+        // Whose connection it is only the endpoint knows, and it is asked as the service: nobody could hide it from a tenant.
+        if self.authority.access(identity)?.has_tenant() {
+            return Err(unknown(address));
+        }
         let inquiry = proxy::as_service_unless_known(upstream, request, identity)?;
         let name = upstream.endpoint().to_string();
         self.forward_edited(upstream, inquiry, caller, |theirs| merge::connection(theirs, &name)).await
@@ -115,9 +119,13 @@ impl Api {
             let inquiry = proxy::as_service_unless_known(upstream, request, identity)?;
             self.fetch(upstream, inquiry, caller).await
         };
+        let Ok(access) = self.authority.access(identity) else { return Vec::new() };
         match asked.await {
             Ok(body) => {
-                body.and_then(|body| merge::connections(&body, &upstream.endpoint().to_string())).unwrap_or_default()
+                let name = upstream.endpoint().to_string();
+                let mut theirs = body.and_then(|body| merge::connections(&body, &name)).unwrap_or_default();
+                theirs.retain(|connection| access.shows_connection(&principal_of(connection)));
+                theirs
             }
             Err(error) => {
                 tracing::warn!(%error, "the endpoint does not tell its connections");
@@ -138,7 +146,9 @@ impl Api {
             return Err(ApiError::Unknown { model: scope, key: uuid.to_owned() });
         }
         let mut all = self.connections().await;
-        all.retain(|connection| connection.principal.strip_prefix("runner:") == Some(uuid));
+        let access = self.authority.access(identity)?;
+        let is_shown = |principal: &str| access.shows_connection(principal);
+        all.retain(|c| c.principal.strip_prefix("runner:") == Some(uuid) && is_shown(&c.principal));
         Ok(list(&all, self.theirs(request, caller, identity).await))
     }
 
@@ -148,6 +158,13 @@ impl Api {
         all.extend(self.client_gauge.list());
         all
     }
+}
+
+/// Whose connection this is; nobody's where it does not say.
+fn principal_of(connection: &str) -> String {
+    let read: Option<serde_json::Value> = serde_json::from_str(connection).ok();
+    let principal = read.as_ref().and_then(|read| read["Principal"].as_str());
+    principal.unwrap_or_default().to_owned()
 }
 
 /// How many connections are wanted at most.

@@ -257,6 +257,11 @@ impl Access {
             && self.content.tenant.as_ref().is_none_or(|tenant| tenant.shows(kind, key, machine))
     }
 
+    /// Whether the holder is in a tenant.
+    pub fn has_tenant(&self) -> bool {
+        self.content.tenant.is_some()
+    }
+
     /// Whether the holder's tenant shows somebody's connection: that of a machine's agent is the machine's.
     pub fn shows_connection(&self, principal: &str) -> bool {
         let machine = principal.strip_prefix("runner:");

@@ -215,6 +215,9 @@ impl Shard {
             return true;
         }
         while !allowance.is_spent() && self.fanout.has_spare_room(conn, replay.held_up) {
+            if self.fanout.is_closing(conn) {
+                return false;
+            }
             if let Some(gap) = replay.take_gap() {
                 self.tell_gap(conn, replay, &gap, now);
             }
@@ -230,7 +233,7 @@ impl Shard {
                     break;
                 }
             } else {
-                self.batch_limit(conn, replay, range, history, allowance, now);
+                self.read_batch(conn, replay, range, history, allowance, now);
             }
         }
         true
@@ -272,7 +275,7 @@ impl Shard {
     }
 
     /// Looks at the next events of a range.
-    fn batch_limit(
+    fn read_batch(
         &mut self,
         conn: ConnId,
         replay: &mut Replay,

@@ -100,6 +100,13 @@ impl Accounts {
         Self { work, event_units, portion, portions, by_subscriber, by_owner, second: 1, event: 0, overdrawn }
     }
 
+    /// A new common account, under a number that may have been another owner's: what that one spent is not this one's.
+    pub(super) fn open_owner(&mut self, owner: u32) {
+        if let Some(account) = self.by_owner.get_mut(owner as usize) {
+            *account = Owner::default();
+        }
+    }
+
     /// A new account, of one of an owner's subscribers.
     pub(super) fn reset(&mut self, subscriber: u32, owner: u32) {
         let count = self.by_subscriber.len().max(subscriber as usize + 1);
@@ -258,6 +265,16 @@ mod tests {
             accounts.close(subscriber, left - 100, true);
         }
         assert_eq!(accounts.take_overdrawn(), None);
+    }
+
+    #[test]
+    fn an_owner_does_not_pay_for_another_that_had_its_number() {
+        let mut accounts = accounts(Work { event: 1_000, second: 16_000, owner: 8_000 }, &[1]);
+        assert_eq!(affords(&mut accounts, 0, 100), 80);
+        assert_eq!(accounts.take_overdrawn(), Some((0, Overdrawn::Owner)));
+        accounts.open_owner(1);
+        accounts.reset(0, 1);
+        assert_eq!(affords(&mut accounts, 0, 100), 80);
     }
 
     #[test]

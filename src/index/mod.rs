@@ -198,6 +198,9 @@ impl<S: Copy> Index<S> {
             self.marks.push(Mark { id, event: 0 });
             u32::try_from(self.marks.len() - 1).expect("fewer than 4 billion subscribers")
         };
+        if self.owners.is_first(owner) {
+            self.accounts.open_owner(owner);
+        }
         self.accounts.reset(slot, owner);
         Slot(slot)
     }

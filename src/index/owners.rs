@@ -52,6 +52,11 @@ impl Owners {
         number
     }
 
+    /// Whether an owner has this one subscriber only, so that its number may have been another's before.
+    pub(super) fn is_first(&self, number: u32) -> bool {
+        number != NOBODY && self.all[number as usize].subscribers == 1
+    }
+
     /// One subscriber less.
     fn release(&mut self, number: u32) {
         if number == NOBODY {

@@ -64,6 +64,13 @@ impl Signs {
         }
     }
 
+    /// Bytes of an answer have left: its body may go on long after its head, and is worked on as long as it gets on.
+    pub fn wrote(&self) {
+        if self.phase.load(Ordering::Relaxed) == Phase::Waiting as u8 {
+            self.enter(Phase::Waiting);
+        }
+    }
+
     /// A request has come.
     pub fn busy(&self) {
         self.enter(Phase::Busy);

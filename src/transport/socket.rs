@@ -127,6 +127,9 @@ impl AsyncWrite for Socket {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         };
+        if matches!(written, Poll::Ready(Ok(_))) {
+            this.signs.wrote();
+        }
         this.bounded(cx, written)
     }
 

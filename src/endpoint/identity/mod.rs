@@ -162,9 +162,9 @@ impl Delegation {
                 self.verdicts.keep(key, identity.clone(), clock::now());
                 Ok((IdentityVerdict::Good, identity))
             }
-            Err(AuthError::EndpointAway) => stale.ok_or(AuthError::EndpointAway),
-            // Says nothing about the credential.
-            Err(error @ (AuthError::Throttled { .. } | AuthError::EndpointHides(_))) => Err(error),
+            // Neither says anything about the credential: one that was good a while ago still is.
+            Err(error @ (AuthError::EndpointAway | AuthError::Throttled { .. })) => stale.ok_or(error),
+            Err(error @ AuthError::EndpointHides(_)) => Err(error),
             Err(error) => {
                 self.verdicts.forget(&key);
                 Err(error)

@@ -213,7 +213,9 @@ impl Driver {
     }
 
     fn timeout(&mut self) -> Duration {
-        let busy = (self.has_events() && self.may_take_events())
+        let position = self.parts.shard.position();
+        let busy = self.held.front().is_some_and(|(mark, _)| *mark <= position)
+            || (self.has_events() && self.may_take_events())
             || !self.pending_events.is_empty()
             || !self.queue.is_empty()
             || !self.parts.control.is_empty()

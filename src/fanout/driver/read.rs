@@ -38,6 +38,10 @@ impl Driver {
         let until = Instant::now() + READ_TIME;
         for _ in 0..self.queue.len() {
             let Some(conn) = self.queue.pop_front() else { break };
+            // The number may be another connection's by now.
+            if self.conn(conn).is_none_or(|entry| entry.input != Input::Queued) {
+                continue;
+            }
             self.slice = Slice::begin(until);
             self.read_slice(conn);
             if Instant::now() >= until {
@@ -53,8 +57,9 @@ impl Driver {
             && mark <= position
         {
             self.held.pop_front();
-            // The number may be another connection's by now, which is only looked at for nothing.
-            if let Some(entry) = self.conn(conn).filter(|entry| entry.input == Input::Held) {
+            // The number may be another connection's by now, whose command waits for a later mark.
+            let is_due = |entry: &&mut super::Conn| entry.input == Input::Held && entry.mark <= position;
+            if let Some(entry) = self.conn(conn).filter(is_due) {
                 entry.input = Input::Queued;
                 self.queue.push_back(conn);
             }

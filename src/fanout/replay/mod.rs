@@ -36,6 +36,10 @@ use crate::index::{Class, Index, Limits, Slot};
 /// Registrations taken back that are remembered.
 const MARKS: usize = 4096;
 
+/// Of these, those with a filter: they are compiled again and asked about every event, though the connection's own bounds on
+/// filters no longer count them.
+const FILTERED_MARKS: usize = 16;
+
 /// An event's own Time is a place to resume from unless it is further ahead.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
@@ -78,6 +82,8 @@ pub(super) struct Replay {
     fresh_texts: Vec<Box<str>>,
     waiting_texts: Vec<Box<str>>,
     past: HashMap<Box<str>, (Slot, u64)>,
+    /// How many of them have a filter.
+    filtered_past: usize,
     /// Where the common part begins: all that is settled has gone through everything before it.
     edge: u64,
     /// Where the pass of the fresh ones is.
@@ -123,6 +129,7 @@ impl Replay {
             fresh_texts: Vec::new(),
             waiting_texts: Vec::new(),
             past: HashMap::new(),
+            filtered_past: 0,
             edge: begin,
             pass: None,
             passes: 0,
@@ -211,13 +218,17 @@ impl Replay {
             self.index.deregister(self.waiting, text).expect("a registration is in one of the three");
             return true;
         };
+        // A SPEC with a filter has a parenthesis, and no other has one.
+        let filtered = usize::from(text.contains('('));
         if let Some((slot, older)) = self.past.remove(text) {
             self.index.unsubscribe(slot);
+            self.filtered_past -= filtered;
             until = until.max(older);
         }
-        if self.past.len() >= MARKS {
+        if self.past.len() >= MARKS || self.filtered_past + filtered > FILTERED_MARKS {
             return false;
         }
+        self.filtered_past += filtered;
         let slot = self.index.subscribe(Role::Past(until), ANYBODY);
         self.enter(slot, text);
         self.past.insert(text.into(), (slot, until));
