@@ -5,7 +5,7 @@ use crate::common::Hydrant;
 use crate::common::http::Http;
 use crate::common::people::HASH;
 use crate::common::ws::{Client, Show};
-use hydrant::auth::TokenRequest;
+use hydrant::auth::{TenantRow, TokenRequest};
 
 const LOUD: &str = "connection_events = true\nshards = 2";
 
@@ -225,4 +225,46 @@ async fn connections_are_shown_and_closed_by_claims() {
         assert_eq!(status(user, "DELETE", &path).await, delete, "{user}");
     }
     assert_eq!(client.closed().await.0, 1001);
+}
+
+/// Whatever the route: a machine's agent is the machine's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_of_machines_hides_the_connections_of_others() {
+    const OWN: &str = "3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
+    const OTHER: &str = "4f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
+    let server = Hydrant::with_people("shards = 1", |store| {
+        store.add_user("lab", HASH.clone(), &["superuser".to_owned()])?;
+        let members = [("machines".to_owned(), [OWN.to_owned()].into())].into();
+        store.set_tenant("t", TenantRow { users: ["lab".to_owned()].into(), members })
+    })
+    .await;
+    let mut agents = Vec::new();
+    for machine in [OWN, OTHER] {
+        let token = server.issue(&format!("runner:{machine}"), &TokenRequest::default());
+        agents.push(server.try_connect(&Show::Query(&format!("token={token}")), &[]).await.unwrap());
+    }
+    let bearer = format!("Bearer {}", server.issue("user:lab", &TokenRequest::default()));
+    let ask = async |method: &str, path: &str| {
+        common::http::request(server.address(), false, method, path, &[("authorization", bearer.as_str())], "").await
+    };
+    let everybody = server.request("GET", "/api/v3/connections?Type=websocket", &[], "").await.json();
+    let address_of = |machine: &str| {
+        let principal = format!("runner:{machine}");
+        let one = everybody.as_array().unwrap().iter().find(|one| one["Principal"] == *principal).unwrap();
+        one["RemoteAddr"].as_str().unwrap().to_owned()
+    };
+    let listed = ask("GET", "/api/v3/connections?Type=websocket").await.json();
+    let shown: Vec<_> = listed.as_array().unwrap().iter().map(|one| one["Principal"].clone()).collect();
+    assert_eq!(shown, [format!("runner:{OWN}")]);
+    for room in ["clusters", "resource_brokers"] {
+        let path = |machine| format!("/api/v3/{room}/{machine}/connections");
+        assert_eq!(ask("GET", &path(OTHER)).await.json(), serde_json::json!([]), "{room}");
+        assert_eq!(ask("GET", &path(OWN)).await.json().as_array().unwrap().len(), 1, "{room}");
+    }
+    for method in ["GET", "DELETE"] {
+        let path = |machine| format!("/api/v3/connections/{}", address_of(machine));
+        assert_eq!(ask(method, &path(OTHER)).await.status.as_u16(), 404, "{method}");
+        assert_eq!(ask(method, &path(OWN)).await.status.as_u16(), 200, "{method}");
+    }
+    assert_eq!(agents[0].closed().await.0, 1001);
 }
