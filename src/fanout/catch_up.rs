@@ -36,7 +36,7 @@ pub struct Allowance {
     pub events: usize,
     /// Bytes of the events that are delivered.
     pub bytes: usize,
-    /// Work of filters, in the units of [`Work`](crate::index::Work). Replays are held up and not closed where it ends.
+    /// Work of filters, in the units of [`Work`]. Replays are held up and not closed where it ends.
     pub work: u64,
 }
 
