@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary takes its own part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 
+pub mod balancer;
 pub mod canary;
 pub mod drp;
 pub mod http;
