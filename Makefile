@@ -15,7 +15,7 @@ export CARGO SECONDS_EACH PORT
 GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy shellcheck docs features deny figures oracle gorilla outside faults rolling alarms clients soak fuzz
+.PHONY: help run test check fmt clippy shellcheck docs features deny figures oracle gorilla outside faults rolling clients soak fuzz
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup
 
 help: ## This list
@@ -71,9 +71,6 @@ faults: setup need-haproxy need-nginx ## HAProxy and nginx in front, with the fi
 
 rolling: setup need-nats need-haproxy ## A rolling restart of two nodes behind HAProxy with 200 posters and 500 watchers (ROLLING_PAUSE_MS=)
 	$(CARGO) test $(LOCKED) --test nats -- --ignored --nocapture rolling::
-
-alarms: need-prometheus ## The alarms of examples/prometheus, each on series that make it fire
-	cd examples/prometheus && promtool check rules alerts.yml && promtool test rules alerts_test.yml
 
 clients: gorilla need-node need-python ## The same with those of Node and Python too
 	mkdir -p $(CLIENTS)/node

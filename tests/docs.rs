@@ -136,38 +136,6 @@ fn every_metric_that_the_documents_name_exists() {
     }
 }
 
-/// The labels that a selector of PromQL names.
-fn selectors(expression: &str) -> Vec<(String, Vec<String>)> {
-    let selector = regex::Regex::new(r"\b((?:hydrant|process)_[a-z_]+)(?:\{([^}]*)\})?").unwrap();
-    let label = regex::Regex::new(r"([a-z_]+)\s*=").unwrap();
-    let labels = |text: &str| label.captures_iter(text).map(|found| found[1].to_owned()).collect();
-    let found = selector.captures_iter(expression);
-    found.map(|found| (found[1].to_owned(), found.get(2).map_or_else(Vec::new, |text| labels(text.as_str())))).collect()
-}
-
-#[test]
-fn alarms_of_the_documents_are_those_of_the_rules_and_name_labels_that_exist() {
-    let metrics = Arc::new(Metrics::new());
-    metrics.upstream.endpoint("drp:8092");
-    metrics.nats.show(true);
-    let code = told(&metrics.render(0));
-    let rules = read("examples/prometheus/alerts.yml");
-    let rules: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).collect();
-    for expression in &rules {
-        for (name, labels) in selectors(expression) {
-            let known = &code.get(&name).unwrap_or_else(|| panic!("no {name}: {expression}")).labels;
-            let from_prometheus = |label: &String| matches!(label.as_str(), "job" | "instance");
-            assert!(labels.iter().all(|label| known.contains(label) || from_prometheus(label)), "{expression}");
-        }
-    }
-    let text = read("docs/operations.md").replace("\\|", "\u{1}");
-    let rows = table(&text, "| when | because |");
-    let expressions =
-        rows.iter().filter_map(|row| row[0].split('`').find(|part| part.contains(" > ") || part.contains(" == ")));
-    let written: BTreeSet<String> = expressions.map(|expression| expression.replace('\u{1}', "|")).collect();
-    assert_eq!(written.iter().map(String::as_str).collect::<BTreeSet<_>>(), rules);
-}
-
 #[test]
 fn the_table_of_modules_names_every_module() {
     let header = "| module | what it is | may use |";

@@ -54,8 +54,8 @@ impl TrustedProxies {
         if self.0.is_empty() || !self.trusts(peer.ip()) {
             return None;
         }
-        let plain = self.client(&texts(headers, &FORWARDED_FOR).map(plain_nodes), peer.ip());
-        let standard = self.client(&texts(headers, &FORWARDED).map(|text| standard_nodes(&text)), peer.ip());
+        let plain = texts(headers, &FORWARDED_FOR).map(|text| self.client(&plain_nodes(&text), peer.ip()));
+        let standard = texts(headers, &FORWARDED).map(|text| self.client(&standard_nodes(&text), peer.ip()));
         let node = match (plain, standard) {
             (None, None) => return None,
             (Some(one), None) | (None, Some(one)) => one,
@@ -67,16 +67,16 @@ impl TrustedProxies {
     }
 
     /// The first address from the end that is not a trusted proxy's; the last one before an address that cannot be read.
-    fn client(&self, nodes: &Option<Vec<Option<Node>>>, peer: IpAddr) -> Option<Node> {
+    fn client(&self, nodes: &[Option<Node>], peer: IpAddr) -> Node {
         let mut client = (peer, None);
-        for node in nodes.as_ref()?.iter().rev().take(MOST) {
+        for node in nodes.iter().rev().take(MOST) {
             let Some(node) = node else { break };
             client = *node;
             if !self.trusts(client.0) {
                 break;
             }
         }
-        Some(client)
+        client
     }
 }
 
@@ -87,7 +87,7 @@ fn texts(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 /// The addresses of `X-Forwarded-For`.
-fn plain_nodes(text: String) -> Vec<Option<Node>> {
+fn plain_nodes(text: &str) -> Vec<Option<Node>> {
     text.split(',').map(node).collect()
 }
 

@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 
 use super::caller::Caller;
 use super::forwarded::TrustedProxies;
-use super::opener::Opener;
+use super::opener::{Opener, OpeningTimes};
 use super::pending::{Pending, Place, Signs};
 use super::reading::Reading;
 use super::refusal::{MAX_HEAD, MAX_HEADERS, Refusal};
@@ -123,11 +123,6 @@ impl Listener {
         Self { is_proxied: true, ..self }
     }
 
-    /// Whether it is such a one.
-    pub fn is_proxied(&self) -> bool {
-        self.is_proxied
-    }
-
     /// The address that was bound, with the port that the system chose if it was asked to.
     ///
     /// # Errors
@@ -142,7 +137,12 @@ impl Listener {
         let Self { tcp, tls, limits, metrics, doors, is_proxied } = self;
         let pending = Arc::new(Pending::new(limits.pending));
         let server = Arc::new(Server {
-            opener: Opener::new(tls, is_proxied.then(|| Arc::clone(&doors.proxies)), limits, Arc::clone(&metrics)),
+            opener: Opener::new(
+                tls,
+                is_proxied.then(|| Arc::clone(&doors.proxies)),
+                OpeningTimes { handshake: limits.handshake, stalled: limits.stalled },
+                Arc::clone(&metrics),
+            ),
             limits,
             metrics,
             handler,
@@ -291,7 +291,7 @@ impl<H: Handler> Server<H> {
         caller: &Caller,
         signs: &Arc<Signs>,
         stopping: &watch::Receiver<bool>,
-    ) -> Response<Tracked> {
+    ) -> Response<Tracked<Body>> {
         signs.busy();
         let behind = self.doors.proxies.read(request.headers(), caller.peer).map(|forwarded| caller.behind(forwarded));
         let caller = behind.as_ref().unwrap_or(caller);

@@ -5,13 +5,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::forwarded::TrustedProxies;
-use super::listener::ListenLimits;
 use super::pending::{Place, Signs};
 use super::proxy_protocol;
 use super::refusal::Refusal;
@@ -23,13 +22,22 @@ use crate::metrics::{Metrics, Rejection};
 /// The first byte of a TLS handshake.
 const HANDSHAKE: u8 = 0x16;
 
+/// How long a client may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpeningTimes {
+    /// For the header of the PROXY protocol, and for the handshake.
+    pub(super) handshake: Duration,
+    /// For some of what is written to it later.
+    pub(super) stalled: Duration,
+}
+
 /// Opens the connections of one listener.
 #[derive(Debug)]
 pub(super) struct Opener {
     tls: Option<Arc<LiveTls>>,
     /// Who may send the header of the PROXY protocol, where every connection begins with one.
     proxies: Option<Arc<TrustedProxies>>,
-    limits: ListenLimits,
+    times: OpeningTimes,
     metrics: Arc<Metrics>,
     /// TLS handshakes that failed.
     failures: Summary,
@@ -42,10 +50,10 @@ impl Opener {
     pub(super) fn new(
         tls: Option<Arc<LiveTls>>,
         proxies: Option<Arc<TrustedProxies>>,
-        limits: ListenLimits,
+        times: OpeningTimes,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { tls, proxies, limits, metrics, failures: Summary::default(), misdirected: Summary::default() }
+        Self { tls, proxies, times, metrics, failures: Summary::default(), misdirected: Summary::default() }
     }
 
     /// Whether a client has to begin with a handshake.
@@ -80,7 +88,7 @@ impl Opener {
             }
             proxy_protocol::read(stream).await.map_err(|error| error.to_string())
         };
-        let read = tokio::time::timeout(self.limits.handshake, read).await;
+        let read = tokio::time::timeout(self.times.handshake, read).await;
         match read.unwrap_or_else(|_| Err("the header does not come".to_owned())) {
             Ok(client) => Some(client.unwrap_or(peer)),
             Err(reason) => {
@@ -97,7 +105,7 @@ impl Opener {
     }
 
     async fn handshake(&self, stream: TcpStream, peer: SocketAddr, signs: &Arc<Signs>) -> Option<Socket> {
-        let stalled = self.limits.stalled;
+        let stalled = self.times.stalled;
         let Some(tls) = &self.tls else { return Some(Socket::plain(stream, stalled, Arc::clone(signs))) };
         let handshake = async {
             let mut first = [0];
@@ -117,7 +125,7 @@ impl Opener {
                 }
             }
         };
-        let socket = tokio::time::timeout(self.limits.handshake, handshake).await.ok().flatten();
+        let socket = tokio::time::timeout(self.times.handshake, handshake).await.ok().flatten();
         if socket.is_none() {
             self.metrics.rejected(Rejection::Tls);
         }

@@ -10,15 +10,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
-use super::listener::Body;
 use super::pending::Signs;
 
 /// The body of an answer under way.
 #[derive(Debug)]
-pub(super) struct Tracked {
-    body: Body,
+pub(super) struct Tracked<B> {
+    body: B,
     _end: Option<End>,
 }
 
@@ -31,16 +30,16 @@ impl Drop for End {
     }
 }
 
-impl Tracked {
+impl<B> Tracked<B> {
     /// Tells `signs` of the body's end, if there are any.
-    pub(super) fn new(body: Body, signs: Option<Arc<Signs>>) -> Self {
+    pub(super) fn new(body: B, signs: Option<Arc<Signs>>) -> Self {
         Self { body, _end: signs.map(End) }
     }
 }
 
-impl HttpBody for Tracked {
+impl<B: Body<Data = Bytes> + Unpin> Body for Tracked<B> {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
