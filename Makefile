@@ -61,7 +61,7 @@ oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew,
 gorilla: setup need-go ## Compression, and a session as drpcli has it, with the websocket library of Go, which it fetches
 	mkdir -p $(CLIENTS)
 	cd tests/clients/go && go build -o $(CLIENTS)/go-client . && go build -o $(CLIENTS)/go-session ./session
-	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored go_
+	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored go_gorilla go_session
 
 outside: setup need-curl need-wget need-browser ## Programs from outside: curl, wget, and a page of a foreign origin in a browser
 	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored tools:: browser::

@@ -6,8 +6,7 @@
 //! no place is told so where that is possible without a handshake. Out of file descriptors, it waits and tries again
 //! instead of spinning. An answer after which the connection ends says so (`Connection: close`); while the server is
 //! about to end ([`Doors::leaving`]) every answer is such a one, so that balancers give their connections up by
-//! themselves. A client that half-closes its connection after its request is answered: it cannot be told from one that
-//! has gone, so a request goes on either way.
+//! themselves. A client that half-closes its connection after its request is answered ([`super::socket`]).
 
 use std::convert::Infallible;
 use std::io;
@@ -268,7 +267,6 @@ impl<H: Handler> Server<H> {
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.limits.header)
-            .half_close(true)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD);
         let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
@@ -301,7 +299,7 @@ impl<H: Handler> Server<H> {
         let unread = reading.is_some_and(|reading| !reading.is_finished());
         signs.answered(unread);
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // What is written from here on is not HTTP.
+            signs.upgraded();
             return answer.map(|body| Tracked::new(body, None));
         }
         if asked || unread || *stopping.borrow() || self.doors.leaving.load(Ordering::Acquire) {

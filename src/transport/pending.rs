@@ -61,6 +61,8 @@ enum Stage {
     Open,
     /// Its last byte waits in hyper's buffer.
     Written,
+    /// What goes to and fro is not HTTP any more.
+    Upgraded,
 }
 
 impl Signs {
@@ -96,11 +98,24 @@ impl Signs {
         self.answer.store(Stage::Written as u8, Ordering::Relaxed);
     }
 
-    /// hyper's buffer is empty.
-    pub(super) fn flushed(&self) {
-        if self.answer.load(Ordering::Relaxed) == Stage::Written as u8 {
+    /// hyper's buffer is empty. Returns whether that was the end of an answer.
+    pub(super) fn flushed(&self) -> bool {
+        let is_end = self.answer.load(Ordering::Relaxed) == Stage::Written as u8;
+        if is_end {
             self.answer.store(Stage::Done as u8, Ordering::Relaxed);
         }
+        is_end
+    }
+
+    /// The protocol has changed.
+    pub(super) fn upgraded(&self) {
+        self.answer.store(Stage::Upgraded as u8, Ordering::Relaxed);
+    }
+
+    /// Whether a request is being answered.
+    pub(super) fn is_answering(&self) -> bool {
+        let stage = self.answer.load(Ordering::Relaxed);
+        stage == Stage::Open as u8 || stage == Stage::Written as u8
     }
 
     /// Whether no request is being answered: what hyper writes then is about one that it could not read.

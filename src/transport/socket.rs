@@ -7,6 +7,10 @@
 //! connection and the client may lose the answer. What hyper answers by itself, because it cannot read the head of a
 //! request, goes out as a DRP Error instead of a bare status ([`Refusal`]); only where such a head comes while the answer
 //! before it still waits for the client to read is it as hyper wrote it.
+//!
+//! A client that has ended its side after its request (a half-close) cannot be told from one that has gone, and hyper
+//! would drop the request. So the end is kept from it while the request is answered, but no longer than a write may
+//! stand still: then whoever has gone is waited for no more.
 
 use std::io;
 use std::pin::Pin;
@@ -45,6 +49,8 @@ pub struct Socket {
     signs: Arc<Signs>,
     /// Runs once nothing more will be written.
     linger: Option<Pin<Box<Sleep>>>,
+    /// Runs once the client has ended its side.
+    ended: Option<Pin<Box<Sleep>>>,
     /// What goes out instead of hyper's own answer, and how much of it has.
     refusal: Option<(String, usize)>,
 }
@@ -52,12 +58,20 @@ pub struct Socket {
 impl Socket {
     /// A socket as it is. A write may stand still for `patience`; what comes is told to `signs`.
     pub fn plain(stream: TcpStream, patience: Duration, signs: Arc<Signs>) -> Self {
-        Self { stream: Stream::Plain(stream), patience, stalled: None, signs, linger: None, refusal: None }
+        Self { stream: Stream::Plain(stream), patience, stalled: None, signs, linger: None, ended: None, refusal: None }
     }
 
     /// The same behind TLS.
     pub fn tls(stream: TlsStream<TcpStream>, patience: Duration, signs: Arc<Signs>) -> Self {
-        Self { stream: Stream::Tls(Box::new(stream)), patience, stalled: None, signs, linger: None, refusal: None }
+        Self {
+            stream: Stream::Tls(Box::new(stream)),
+            patience,
+            stalled: None,
+            signs,
+            linger: None,
+            ended: None,
+            refusal: None,
+        }
     }
 
     /// The certificate that the client showed, if it showed one; the handshake has verified it.
@@ -137,11 +151,22 @@ impl Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let read = this.poll_input(cx, buf);
-        if read.is_ready() {
-            this.signs.heard();
+        if this.ended.is_none() {
+            let (before, has_room) = (buf.filled().len(), buf.remaining() > 0);
+            let read = this.poll_input(cx, buf);
+            if read.is_ready() {
+                this.signs.heard();
+            }
+            let is_end = matches!(read, Poll::Ready(Ok(()))) && has_room && buf.filled().len() == before;
+            if !is_end {
+                return read;
+            }
         }
-        read
+        if !this.signs.is_answering() {
+            return Poll::Ready(Ok(()));
+        }
+        let patience = this.patience;
+        this.ended.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience))).as_mut().poll(cx).map(Ok)
     }
 }
 
@@ -168,8 +193,9 @@ impl AsyncWrite for Socket {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         };
-        if matches!(written, Poll::Ready(Ok(()))) {
-            this.signs.flushed();
+        if matches!(written, Poll::Ready(Ok(()))) && this.signs.flushed() && this.ended.is_some() {
+            // The end that was kept back is read now.
+            cx.waker().wake_by_ref();
         }
         this.bounded(cx, written)
     }
