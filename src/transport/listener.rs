@@ -262,6 +262,8 @@ impl<H: Handler> Server<H> {
         let stopping = stop.clone();
         let service = service_fn(|request| {
             let stopping = &stopping;
+            // At once: an end that is read before the future runs must find the request.
+            signs.busy();
             async move { Ok::<_, Infallible>(self.answer(request, caller, signs, stopping).await) }
         });
         let mut http = hyper::server::conn::http1::Builder::new();
@@ -290,7 +292,6 @@ impl<H: Handler> Server<H> {
         signs: &Arc<Signs>,
         stopping: &watch::Receiver<bool>,
     ) -> Response<Tracked<Body>> {
-        signs.busy();
         let behind = self.doors.proxies.read(request.headers(), caller.peer).map(|forwarded| caller.behind(forwarded));
         let caller = behind.as_ref().unwrap_or(caller);
         let asked = asks_to_close(&request);
