@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::given::{Given, Row, Table};
 use super::kind::{self, AuthMode, ClientName, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
+use super::raw::{RawSettings, Row, Table};
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
 

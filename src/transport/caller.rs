@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::forwarded::Forwarded;
-use super::pending::Place;
+use super::pending::PendingSlot;
 use crate::auth::ClientCertificate;
 
 /// The sender of a request, and the connection that it came on.
@@ -24,36 +24,36 @@ pub struct Caller {
     pub forwarded: Option<Forwarded>,
     /// What the client showed in the TLS handshake, verified. That of a proxy is not its clients'.
     pub certificate: Option<ClientCertificate>,
-    place: Arc<Mutex<Option<Place>>>,
+    slot: Arc<Mutex<Option<PendingSlot>>>,
 }
 
 impl Caller {
     /// Somebody of whom nothing more is known, with a place among those.
-    pub fn new(peer: SocketAddr, certificate: Option<ClientCertificate>, place: Place) -> Self {
-        let place = Arc::new(Mutex::new(Some(place)));
-        Self { peer, connection: peer, forwarded: None, certificate, place }
+    pub fn new(peer: SocketAddr, certificate: Option<ClientCertificate>, slot: PendingSlot) -> Self {
+        let slot = Arc::new(Mutex::new(Some(slot)));
+        Self { peer, connection: peer, forwarded: None, certificate, slot }
     }
 
     /// The client of whom a trusted proxy tells on this connection.
     #[must_use]
     pub(super) fn behind(&self, forwarded: Forwarded) -> Self {
         let peer = forwarded.client;
-        if let Some(place) = &*self.place.lock() {
-            place.belongs_to(peer.ip());
+        if let Some(slot) = &*self.slot.lock() {
+            slot.belongs_to(peer.ip());
         }
-        let (connection, place) = (self.connection, Arc::clone(&self.place));
-        Self { peer, connection, forwarded: Some(forwarded), certificate: None, place }
+        let (connection, slot) = (self.connection, Arc::clone(&self.slot));
+        Self { peer, connection, forwarded: Some(forwarded), certificate: None, slot }
     }
 
     /// It has shown good credentials: its place is free for others.
     pub fn trust(&self) {
         // Given back outside the lock.
-        let place = self.place.lock().take();
-        drop(place);
+        let slot = self.slot.lock().take();
+        drop(slot);
     }
 
     /// Whether it has.
     pub fn is_trusted(&self) -> bool {
-        self.place.lock().is_none()
+        self.slot.lock().is_none()
     }
 }

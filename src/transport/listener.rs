@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 use super::caller::Caller;
 use super::forwarded::TrustedProxies;
 use super::opener::{Opener, OpeningTimes};
-use super::pending::{Pending, Place, Signs};
+use super::pending::{Pending, PendingSlot, Signs};
 use super::reading::Reading;
 use super::refusal::{MAX_HEAD, MAX_HEADERS, Refusal};
 use super::relay::Relay;
@@ -154,7 +154,7 @@ impl Listener {
             let (stream, peer) = tokio::select! {
                 accepted = accept(&tcp) => accepted,
                 Some(_) = connections.join_next() => continue,
-                () = told(&mut stop) => break,
+                () = stopped(&mut stop) => break,
             };
             // Clients of IPv4 are who they are, also on a socket of both families.
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -165,11 +165,11 @@ impl Listener {
                 }
                 continue;
             }
-            let Some(place) = pending.admit(peer.ip(), Instant::now()) else {
+            let Some(slot) = pending.admit(peer.ip(), Instant::now()) else {
                 server.refuse(stream);
                 continue;
             };
-            connections.spawn(Arc::clone(&server).connection(stream, peer, place, stop.clone()));
+            connections.spawn(Arc::clone(&server).connection(stream, peer, slot, stop.clone()));
         }
         // Nobody shall wait in its queue.
         drop(tcp);
@@ -178,7 +178,7 @@ impl Listener {
 }
 
 /// Waits until told to stop, or nobody is left to tell.
-async fn told(stop: &mut watch::Receiver<bool>) {
+async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
@@ -233,17 +233,17 @@ impl<H: Handler> Server<H> {
         self: Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
-        place: Place,
+        slot: PendingSlot,
         mut stop: watch::Receiver<bool>,
     ) {
-        let (signs, cut) = (place.signs(), place.cut());
+        let (signs, cut) = (slot.signs(), slot.cut());
         let served = async {
             let begun = tokio::select! {
-                begun = self.opener.open(stream, peer, &place) => begun,
-                () = told(&mut stop) => None,
+                begun = self.opener.open(stream, peer, &slot) => begun,
+                () = stopped(&mut stop) => None,
             };
             if let Some((socket, peer)) = begun {
-                let caller = Caller::new(peer, socket.certificate(), place);
+                let caller = Caller::new(peer, socket.certificate(), slot);
                 self.serve(socket, &caller, &signs, stop).await;
             }
         };
@@ -274,7 +274,7 @@ impl<H: Handler> Server<H> {
         let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
         let result = tokio::select! {
             result = connection.as_mut() => result,
-            () = told(&mut stop) => {
+            () = stopped(&mut stop) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

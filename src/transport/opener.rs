@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::forwarded::TrustedProxies;
-use super::pending::{Place, Signs};
+use super::pending::{PendingSlot, Signs};
 use super::proxy_protocol;
 use super::refusal::Refusal;
 use super::socket::Socket;
@@ -66,16 +66,16 @@ impl Opener {
         &self,
         mut stream: TcpStream,
         peer: SocketAddr,
-        place: &Place,
+        slot: &PendingSlot,
     ) -> Option<(Socket, SocketAddr)> {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let signs = place.signs();
+        let signs = slot.signs();
         let mut client = peer;
         if let Some(proxies) = &self.proxies {
             client = self.proxied(&mut stream, peer, proxies).await?;
-            place.belongs_to(client.ip());
+            slot.belongs_to(client.ip());
         }
         Some((self.handshake(stream, client, &signs).await?, client))
     }
@@ -120,7 +120,7 @@ impl Opener {
             match TlsAcceptor::from(tls.current()).accept(stream).await {
                 Ok(tls) => Some(Socket::tls(tls, stalled, Arc::clone(signs))),
                 Err(error) => {
-                    self.tell(&error, peer);
+                    self.report(&error, peer);
                     None
                 }
             }
@@ -133,7 +133,7 @@ impl Opener {
     }
 
     /// Tells of a handshake that failed, now or with a later one. Whoever goes away in the middle is not told of.
-    fn tell(&self, error: &io::Error, peer: SocketAddr) {
+    fn report(&self, error: &io::Error, peer: SocketAddr) {
         if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
             return;
         }

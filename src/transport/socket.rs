@@ -43,7 +43,7 @@ enum Stream {
 pub struct Socket {
     stream: Stream,
     /// How long a write may stand still.
-    patience: Duration,
+    write_timeout: Duration,
     /// Runs while one does.
     stalled: Option<Pin<Box<Sleep>>>,
     signs: Arc<Signs>,
@@ -56,16 +56,24 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// A socket as it is. A write may stand still for `patience`; what comes is told to `signs`.
-    pub fn plain(stream: TcpStream, patience: Duration, signs: Arc<Signs>) -> Self {
-        Self { stream: Stream::Plain(stream), patience, stalled: None, signs, linger: None, ended: None, refusal: None }
+    /// A socket as it is. A write may stand still for `write_timeout`; what comes is told to `signs`.
+    pub fn plain(stream: TcpStream, write_timeout: Duration, signs: Arc<Signs>) -> Self {
+        Self {
+            stream: Stream::Plain(stream),
+            write_timeout,
+            stalled: None,
+            signs,
+            linger: None,
+            ended: None,
+            refusal: None,
+        }
     }
 
     /// The same behind TLS.
-    pub fn tls(stream: TlsStream<TcpStream>, patience: Duration, signs: Arc<Signs>) -> Self {
+    pub fn tls(stream: TlsStream<TcpStream>, write_timeout: Duration, signs: Arc<Signs>) -> Self {
         Self {
             stream: Stream::Tls(Box::new(stream)),
-            patience,
+            write_timeout,
             stalled: None,
             signs,
             linger: None,
@@ -121,8 +129,8 @@ impl Socket {
             self.stalled = None;
             return write;
         }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        let write_timeout = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(write_timeout)));
         stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -165,8 +173,8 @@ impl AsyncRead for Socket {
         if !this.signs.is_answering() {
             return Poll::Ready(Ok(()));
         }
-        let patience = this.patience;
-        this.ended.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience))).as_mut().poll(cx).map(Ok)
+        let write_timeout = this.write_timeout;
+        this.ended.get_or_insert_with(|| Box::pin(tokio::time::sleep(write_timeout))).as_mut().poll(cx).map(Ok)
     }
 }
 

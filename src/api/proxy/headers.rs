@@ -62,7 +62,7 @@ pub(super) struct Origin {
     /// Whether it came by TLS.
     pub(super) secure: bool,
     /// Whether the endpoint is told.
-    pub(super) told: bool,
+    pub(super) forwarded: bool,
     /// The client, if the peer is a proxy whose word on earlier hops is believed.
     pub(super) client: Option<IpAddr>,
 }
@@ -70,13 +70,13 @@ pub(super) struct Origin {
 /// A request's way from a client to the endpoint. Returns whether the client asks for a websocket; other protocols are not asked for:
 /// nobody here could tell what goes through them (`h2c` would carry any number of requests past every bound).
 pub(super) fn inbound(headers: &mut HeaderMap, origin: Origin) -> bool {
-    let Origin { peer, secure, told, client } = origin;
+    let Origin { peer, secure, forwarded, client } = origin;
     let upgrade = take_hop(headers).filter(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let asks = upgrade.is_some();
     if let Some(protocol) = upgrade {
         put_upgrade(headers, protocol);
     }
-    if told {
+    if forwarded {
         put_forwarded_for(headers, peer, client);
     } else {
         headers.remove(FORWARDED_FOR);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn from(peer: &str, secure: bool) -> Origin {
-        Origin { peer: peer.parse().unwrap(), secure, told: true, client: None }
+        Origin { peer: peer.parse().unwrap(), secure, forwarded: true, client: None }
     }
 
     const PEER: &str = "192.0.2.7:1234";
@@ -184,7 +184,7 @@ mod tests {
         let mut bare = HeaderMap::new();
         inbound(&mut bare, Origin { client: Some([192, 0, 2, 1].into()), ..from(PEER, true) });
         assert_eq!(bare["x-forwarded-for"], "192.0.2.1, 192.0.2.7", "it said so by `Forwarded`");
-        inbound(&mut headers, Origin { told: false, ..from(PEER, false) });
+        inbound(&mut headers, Origin { forwarded: false, ..from(PEER, false) });
         assert!(!headers.contains_key("x-forwarded-for"), "neither ours nor what the client said");
     }
 
