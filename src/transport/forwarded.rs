@@ -98,7 +98,7 @@ fn standard_nodes(text: &str) -> Vec<Option<Node>> {
         let pairs = split(element, ';')?;
         let mut values = pairs.iter().filter_map(|pair| pair.split_once('='));
         let (_, value) = values.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-        node(&unquoted(value.trim()))
+        node(unquoted(value.trim()))
     };
     elements.into_iter().map(of_element).collect()
 }

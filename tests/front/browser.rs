@@ -119,7 +119,7 @@ async fn visit(server: SocketAddr, tls: bool, token: &str, machine: &str) -> (Va
         .spawn()
         .unwrap();
     let _browser = Browser(child);
-    let found = tokio::time::timeout(std::time::Duration::from_secs(120), serve(listener)).await;
+    let found = tokio::time::timeout(std::time::Duration::from_mins(2), serve(listener)).await;
     (found.expect("the page tells what it found"), origin)
 }
 

@@ -287,7 +287,7 @@ async fn a_rolling_restart_refuses_no_post_and_loses_nothing_untold() {
     }
     let mut untold = 0;
     for watcher in watchers {
-        match tokio::time::timeout(Duration::from_secs(60), watcher).await {
+        match tokio::time::timeout(Duration::from_mins(1), watcher).await {
             Ok(watcher) => drop(watcher.unwrap()),
             Err(_) => untold += 1,
         }
