@@ -26,7 +26,7 @@ struct Peer {
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum SequenceCheck {
     /// The next one.
     Next,
     /// The next one that arrived; some are missing before it.
@@ -54,19 +54,19 @@ pub(super) struct Peers {
 
 impl Peers {
     /// An event with this number came.
-    pub(super) fn event(&mut self, node: NodeId, number: u64, now: Timestamp) -> Verdict {
+    pub(super) fn event(&mut self, node: NodeId, number: u64, now: Timestamp) -> SequenceCheck {
         self.heard(node, number, 1, now)
     }
 
     /// A heartbeat came: the next event will have this number.
     pub(super) fn heartbeat(&mut self, node: NodeId, next: u64, now: Timestamp) -> Option<Loss> {
         match self.heard(node, next, 0, now) {
-            Verdict::After(loss) => Some(loss),
-            Verdict::Next | Verdict::Repeated => None,
+            SequenceCheck::After(loss) => Some(loss),
+            SequenceCheck::Next | SequenceCheck::Repeated => None,
         }
     }
 
-    fn heard(&mut self, node: NodeId, number: u64, step: u64, now: Timestamp) -> Verdict {
+    fn heard(&mut self, node: NodeId, number: u64, step: u64, now: Timestamp) -> SequenceCheck {
         if !self.peers.contains_key(&node) {
             self.greet(node, number, now);
         }
@@ -74,13 +74,13 @@ impl Peers {
         let (expected, since) = (peer.next, peer.heard);
         peer.heard = now;
         if number < expected {
-            return Verdict::Repeated;
+            return SequenceCheck::Repeated;
         }
         peer.next = number + step;
         if number == expected {
-            return Verdict::Next;
+            return SequenceCheck::Next;
         }
-        Verdict::After(Loss { node, events: Some(number - expected), since })
+        SequenceCheck::After(Loss { node, events: Some(number - expected), since })
     }
 
     /// What it had passed on before it was first heard is not ours to miss.
@@ -101,7 +101,7 @@ impl Peers {
     }
 
     /// Forgets the nodes that fell silent, and tells of them.
-    pub(super) fn take_silent(&mut self, now: Timestamp) -> Vec<Loss> {
+    pub(super) fn drain_silent(&mut self, now: Timestamp) -> Vec<Loss> {
         let gone = self.peers.extract_if(|_, peer| now.duration_since(peer.heard) > SILENCE);
         gone.map(|(node, peer)| Loss { node, events: None, since: peer.heard }).collect()
     }
@@ -128,14 +128,14 @@ mod tests {
     #[test]
     fn a_jump_is_a_loss_and_a_repetition_none() {
         let mut peers = Peers::default();
-        assert_eq!(peers.event(7, 100, at(1)), Verdict::Next, "the first one heard");
-        assert_eq!(peers.event(8, 0, at(1)), Verdict::Next);
-        assert_eq!(peers.event(7, 101, at(2)), Verdict::Next);
-        assert_eq!(peers.event(7, 101, at(3)), Verdict::Repeated);
+        assert_eq!(peers.event(7, 100, at(1)), SequenceCheck::Next, "the first one heard");
+        assert_eq!(peers.event(8, 0, at(1)), SequenceCheck::Next);
+        assert_eq!(peers.event(7, 101, at(2)), SequenceCheck::Next);
+        assert_eq!(peers.event(7, 101, at(3)), SequenceCheck::Repeated);
         let loss = Loss { node: 7, events: Some(3), since: at(3) };
-        assert_eq!(peers.event(7, 105, at(4)), Verdict::After(loss));
-        assert_eq!(peers.event(7, 106, at(4)), Verdict::Next);
-        assert_eq!(peers.event(8, 1, at(4)), Verdict::Next);
+        assert_eq!(peers.event(7, 105, at(4)), SequenceCheck::After(loss));
+        assert_eq!(peers.event(7, 106, at(4)), SequenceCheck::Next);
+        assert_eq!(peers.event(8, 1, at(4)), SequenceCheck::Next);
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(peers.heartbeat(7, 0, at(1)), None);
         assert_eq!(peers.heartbeat(7, 2, at(2)), Some(Loss { node: 7, events: Some(2), since: at(1) }));
         assert_eq!(peers.heartbeat(7, 2, at(3)), None);
-        assert_eq!(peers.event(7, 2, at(3)), Verdict::Next);
+        assert_eq!(peers.event(7, 2, at(3)), SequenceCheck::Next);
         assert_eq!(peers.goodbye(7, 3, at(4)), None);
         assert_eq!(peers.len(), 0);
     }
@@ -154,11 +154,11 @@ mod tests {
         let mut peers = Peers::default();
         peers.heartbeat(7, 0, at(1));
         peers.heartbeat(8, 0, at(9));
-        assert_eq!(peers.take_silent(at(11)), []);
-        assert_eq!(peers.take_silent(at(12)), [Loss { node: 7, events: None, since: at(1) }]);
+        assert_eq!(peers.drain_silent(at(11)), []);
+        assert_eq!(peers.drain_silent(at(12)), [Loss { node: 7, events: None, since: at(1) }]);
         peers.excuse(at(100));
-        assert_eq!(peers.take_silent(at(105)), []);
-        assert_eq!(peers.take_silent(at(111)).len(), 1);
+        assert_eq!(peers.drain_silent(at(105)), []);
+        assert_eq!(peers.drain_silent(at(111)).len(), 1);
         assert_eq!(peers.len(), 0);
     }
 

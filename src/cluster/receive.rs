@@ -16,9 +16,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::health::Health;
 use super::options::NatsOptions;
-use super::peers::{Loss, Peers, Verdict};
+use super::peers::{Loss, Peers, SequenceCheck};
 use super::waiting::Waiting;
-use super::wire::{self, Kind, Place};
+use super::wire::{self, Kind, NodePosition};
 use crate::broker::dedup::RepeatIndex;
 use crate::broker::origin::Origin;
 use crate::broker::{Arrivals, Broker, PublishError};
@@ -56,7 +56,7 @@ pub(super) struct Receiver {
     peers: Peers,
     runs: Vec<Run>,
     /// How far nodes are that have just shown a sign of life.
-    signs: Vec<Place>,
+    signs: Vec<NodePosition>,
     /// Whether events of others are missing among what was taken.
     has_loss: bool,
     /// Since when there is no connection; nothing while there is one.
@@ -93,7 +93,7 @@ impl Receiver {
         loop {
             tokio::select! {
                 message = messages.next() => match message {
-                    Some(message) => self.take_all(&message, &mut messages),
+                    Some(message) => self.accept_all(&message, &mut messages),
                     None => break,
                 },
                 () = news.notified() => self.link(clock::now()),
@@ -113,45 +113,51 @@ impl Receiver {
     }
 
     /// Takes a message and those that are there already.
-    fn take_all(&mut self, first: &Message, messages: &mut Waiting) {
+    fn accept_all(&mut self, first: &Message, messages: &mut Waiting) {
         let now = clock::now();
-        self.take(first, now);
+        self.accept(first, now);
         for _ in 1..BATCH {
             let Some(message) = messages.ready() else { break };
-            self.take(&message, now);
+            self.accept(&message, now);
         }
     }
 
-    fn take(&mut self, message: &Message, now: Timestamp) {
+    fn accept(&mut self, message: &Message, now: Timestamp) {
         match wire::read(message) {
-            Ok((place, _)) if place.node == self.node => self.metrics().echoes.inc(),
-            Ok((place, Kind::Event { repeat_index })) => self.take_event(message, place, repeat_index, now),
-            Ok((place, Kind::Heartbeat(state))) => {
+            Ok((position, _)) if position.node == self.node => self.metrics().echoes.inc(),
+            Ok((position, Kind::Event { repeat_index })) => self.accept_event(message, position, repeat_index, now),
+            Ok((position, Kind::Heartbeat(state))) => {
                 let loss = match state {
-                    wire::State::Up => self.peers.heartbeat(place.node, place.number, now),
-                    wire::State::Down => self.peers.goodbye(place.node, place.number, now),
+                    wire::State::Up => self.peers.heartbeat(position.node, position.number, now),
+                    wire::State::Down => self.peers.goodbye(position.node, position.number, now),
                 };
-                self.tell_loss(loss, now);
-                self.signs.push(place);
+                self.report_loss(loss, now);
+                self.signs.push(position);
             }
             Err(error) => self.complain(&error),
         }
     }
 
-    fn take_event(&mut self, message: &Message, place: Place, repeat_index: Option<RepeatIndex>, now: Timestamp) {
-        match self.peers.event(place.node, place.number, now) {
-            Verdict::Next => {}
-            Verdict::After(loss) => self.tell_loss(Some(loss), now),
-            Verdict::Repeated => return self.metrics().duplicates.inc(),
+    fn accept_event(
+        &mut self,
+        message: &Message,
+        position: NodePosition,
+        repeat_index: Option<RepeatIndex>,
+        now: Timestamp,
+    ) {
+        match self.peers.event(position.node, position.number, now) {
+            SequenceCheck::Next => {}
+            SequenceCheck::After(loss) => self.report_loss(Some(loss), now),
+            SequenceCheck::Repeated => return self.metrics().duplicates.inc(),
         }
         match wire::read_event(message, self.longest, now) {
             Ok(event) => {
                 self.metrics().received.inc();
-                self.push(event, Some(Origin { node: place.node, number: place.number }), repeat_index);
+                self.push(event, Some(Origin { node: position.node, number: position.number }), repeat_index);
             }
             Err(error) => {
                 self.complain(&error);
-                self.tell_loss(Some(Loss { node: place.node, events: Some(1), since: now }), now);
+                self.report_loss(Some(Loss { node: position.node, events: Some(1), since: now }), now);
             }
         }
     }
@@ -177,15 +183,15 @@ impl Receiver {
         }
     }
 
-    fn tell_loss(&mut self, loss: Option<Loss>, now: Timestamp) {
+    fn report_loss(&mut self, loss: Option<Loss>, now: Timestamp) {
         let Some(Loss { node, events, since }) = loss else { return };
         self.metrics().lost_in(events.unwrap_or(0));
         tracing::warn!(node = format!("{node:016x}"), ?events, "events of another node are missing");
         let reason = if events.is_some() { "events missing" } else { "node lost" };
-        self.tell_gap(reason, Some(node), events, since, now);
+        self.report_gap(reason, Some(node), events, since, now);
     }
 
-    fn tell_gap(&mut self, reason: &str, node: Option<u64>, events: Option<u64>, since: Timestamp, now: Timestamp) {
+    fn report_gap(&mut self, reason: &str, node: Option<u64>, events: Option<u64>, since: Timestamp, now: Timestamp) {
         self.has_loss = true;
         let node = node.map(|node| format!("{node:016x}"));
         let (from, to) = (since.to_string(), now.to_string());
@@ -221,7 +227,7 @@ impl Receiver {
         if std::mem::replace(&mut self.connects, connects) > 0 {
             self.metrics().reconnects.inc();
             tracing::info!("NATS is back");
-            self.tell_gap("disconnected", None, None, since, now);
+            self.report_gap("disconnected", None, None, since, now);
         } else {
             // What others took in before, this node has not heard.
             self.has_loss = true;
@@ -233,8 +239,8 @@ impl Receiver {
         let now = clock::now();
         self.link(now);
         if self.away.is_none() {
-            for loss in self.peers.take_silent(now) {
-                self.tell_loss(Some(loss), now);
+            for loss in self.peers.drain_silent(now) {
+                self.report_loss(Some(loss), now);
             }
         }
         self.metrics().peers.set(i64::try_from(self.peers.len()).unwrap_or(i64::MAX));
@@ -255,7 +261,7 @@ impl Receiver {
             }
         }
         // Only now: a sign of life says that what stands before it has been taken in.
-        for Place { node, number } in self.signs.drain(..) {
+        for NodePosition { node, number } in self.signs.drain(..) {
             self.broker.heard(node, number);
         }
         if std::mem::take(&mut self.has_loss) {

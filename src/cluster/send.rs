@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::subject;
-use super::wire::{Place, State, event_headers, heartbeat_headers};
+use super::wire::{NodePosition, State, event_headers, heartbeat_headers};
 use crate::broker::Broker;
 use crate::broker::dedup::RepeatIndex;
 use crate::broker::export::{Export, Exports};
@@ -73,7 +73,7 @@ impl Sender {
     }
 
     async fn heartbeat(&self, number: u64, state: State) {
-        let headers = heartbeat_headers(Place { node: self.node, number }, state);
+        let headers = heartbeat_headers(NodePosition { node: self.node, number }, state);
         let subject = subject::heartbeat(&self.prefix);
         if let Err(error) = self.client.publish_with_headers(Subject::from(subject), headers, Bytes::new()).await {
             tracing::warn!(%error, "a heartbeat was not sent");
@@ -90,7 +90,7 @@ impl Sender {
     async fn publish_one(&self, event: &Event, number: u64, repeat_index: Option<RepeatIndex>) {
         let metrics = &self.broker.metrics().nats;
         let subject = subject::event(&self.prefix, event.kind(), event.action(), event.key());
-        let headers = event_headers(Place { node: self.node, number }, repeat_index);
+        let headers = event_headers(NodePosition { node: self.node, number }, repeat_index);
         let payload = Bytes::copy_from_slice(event.json().as_bytes());
         match self.client.publish_with_headers(Subject::from(subject), headers, payload).await {
             Ok(()) => metrics.published.inc(),

@@ -58,7 +58,7 @@ pub(super) enum State {
 
 /// Where a message comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct NodePosition {
     /// The run of a node.
     pub(super) node: NodeId,
     /// The event's number there, or the next one's.
@@ -78,8 +78,8 @@ pub(super) enum Kind {
 }
 
 /// The headers of an event.
-pub(super) fn event_headers(place: Place, repeat_index: Option<RepeatIndex>) -> HeaderMap {
-    let mut headers = headers(place);
+pub(super) fn event_headers(position: NodePosition, repeat_index: Option<RepeatIndex>) -> HeaderMap {
+    let mut headers = headers(position);
     if let Some(repeat_index) = repeat_index {
         headers.insert(OCCURRENCE, repeat_index.to_string().as_str());
     }
@@ -87,16 +87,16 @@ pub(super) fn event_headers(place: Place, repeat_index: Option<RepeatIndex>) -> 
 }
 
 /// The headers of a heartbeat.
-pub(super) fn heartbeat_headers(place: Place, state: State) -> HeaderMap {
-    let mut headers = headers(place);
+pub(super) fn heartbeat_headers(position: NodePosition, state: State) -> HeaderMap {
+    let mut headers = headers(position);
     headers.insert(STATE, if state == State::Up { "up" } else { "down" });
     headers
 }
 
-fn headers(place: Place) -> HeaderMap {
+fn headers(position: NodePosition) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(NODE, format!("{:016x}", place.node).as_str());
-    headers.insert(SEQUENCE, place.number.to_string().as_str());
+    headers.insert(NODE, format!("{:016x}", position.node).as_str());
+    headers.insert(SEQUENCE, position.number.to_string().as_str());
     headers
 }
 
@@ -104,7 +104,7 @@ fn headers(place: Place) -> HeaderMap {
 ///
 /// # Errors
 /// [`WireError::Header`].
-pub(super) fn read(message: &Message) -> Result<(Place, Kind), WireError> {
+pub(super) fn read(message: &Message) -> Result<(NodePosition, Kind), WireError> {
     let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name)).map(HeaderValue::as_str);
     let node = header(NODE).and_then(|text| u64::from_str_radix(text, 16).ok()).ok_or(WireError::Header(NODE))?;
     let number = header(SEQUENCE).and_then(|text| text.parse().ok()).filter(|number| *number < NUMBERS);
@@ -119,7 +119,7 @@ pub(super) fn read(message: &Message) -> Result<(Place, Kind), WireError> {
         Some("down") => Kind::Heartbeat(State::Down),
         Some(_) => return Err(WireError::Header(STATE)),
     };
-    Ok((Place { node, number }, kind))
+    Ok((NodePosition { node, number }, kind))
 }
 
 /// Reads the event of a message.
@@ -161,24 +161,24 @@ mod tests {
         }
     }
 
-    fn read_back(number: u64, repeat_index: Option<RepeatIndex>) -> Option<(Place, Option<RepeatIndex>)> {
-        match read(&message(event_headers(Place { node: 7, number }, repeat_index))) {
-            Ok((place, Kind::Event { repeat_index })) => Some((place, repeat_index)),
+    fn read_back(number: u64, repeat_index: Option<RepeatIndex>) -> Option<(NodePosition, Option<RepeatIndex>)> {
+        match read(&message(event_headers(NodePosition { node: 7, number }, repeat_index))) {
+            Ok((position, Kind::Event { repeat_index })) => Some((position, repeat_index)),
             _ => None,
         }
     }
 
     #[test]
     fn headers_come_back() {
-        assert_eq!(read_back(3, Some(2)), Some((Place { node: 7, number: 3 }, Some(2))));
-        assert_eq!(read_back(NUMBERS - 1, None), Some((Place { node: 7, number: NUMBERS - 1 }, None)));
+        assert_eq!(read_back(3, Some(2)), Some((NodePosition { node: 7, number: 3 }, Some(2))));
+        assert_eq!(read_back(NUMBERS - 1, None), Some((NodePosition { node: 7, number: NUMBERS - 1 }, None)));
     }
 
     #[test]
     fn numbers_that_nobody_counts_to_are_refused() {
         for number in [NUMBERS, u64::MAX - 1, u64::MAX] {
             assert_eq!(read_back(number, None), None);
-            assert!(read(&message(heartbeat_headers(Place { node: 7, number }, State::Up))).is_err());
+            assert!(read(&message(heartbeat_headers(NodePosition { node: 7, number }, State::Up))).is_err());
         }
         assert_eq!(read_back(3, Some(0)), None, "repeat_indexes count from one");
     }

@@ -51,14 +51,14 @@ pub(super) enum Begin {
     /// With the first message that was stored then or later.
     Time(Timestamp),
     /// With this message or the first one behind it.
-    Place(u64),
+    Sequence(u64),
 }
 
 /// A message of the stream.
 #[derive(Debug)]
 pub(super) struct Stored {
     /// Where it stands.
-    pub(super) place: u64,
+    pub(super) sequence: u64,
     /// When it was stored.
     pub(super) time: Timestamp,
     /// What was published.
@@ -92,7 +92,7 @@ struct Request {
 pub(super) async fn read(client: &Client, stream: &str, begin: Begin) -> Result<Read, PageError> {
     let (seq, start_time) = match begin {
         Begin::Time(time) => (None, Some(time.to_string())),
-        Begin::Place(place) => (Some(place), None),
+        Begin::Sequence(sequence) => (Some(sequence), None),
     };
     let request = Request { seq, start_time, next_by_subj: ">", batch: MESSAGES, max_bytes: BYTES };
     let request = serde_json::to_vec(&request).expect("numbers and texts are always written");
@@ -119,9 +119,9 @@ pub(super) async fn read(client: &Client, stream: &str, begin: Begin) -> Result<
 }
 
 fn stored(message: Message) -> Result<Stored, PageError> {
-    let place = header(message.headers.as_ref(), "Nats-Sequence")?;
+    let sequence = header(message.headers.as_ref(), "Nats-Sequence")?;
     let time = header(message.headers.as_ref(), "Nats-Time-Stamp")?;
-    Ok(Stored { place, time, message })
+    Ok(Stored { sequence, time, message })
 }
 
 fn header<T: std::str::FromStr>(headers: Option<&HeaderMap>, name: &'static str) -> Result<T, PageError> {

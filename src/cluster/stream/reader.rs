@@ -1,8 +1,8 @@
 //! One replay: the stream from a time on, page by page, up to the place where the recent past takes over.
 //!
-//! The stream is read to its end, then on until it has given everything that the node had taken in by then
-//! ([`Given::missing`]); then the node takes in what the stream gave and it did not have yet; then the recent past is compared with what
-//! was given. What holds of the splice is said and tested in [`crate::broker::splice`]. What does not come in time is told as a gap:
+//! The stream is read to its end, then on until it has delivered everything that the node had taken in by then
+//! ([`Delivered::missing`]); then the node takes in what the stream delivered and it did not have yet; then the recent past is compared with what
+//! was delivered. What holds of the splice is said and tested in [`crate::broker::splice`]. What does not come in time is told as a gap:
 //! a client never waits for ever.
 //!
 //! A replay begins [`OVERLAP`] before the time that was asked for: with the first message that was stored then, or is of an event whose own
@@ -19,10 +19,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::pages::{self, Begin, PageError, Read, Stored};
-use crate::broker::archive::{Chunk, Page, PageChannel, Place, Reading};
+use crate::broker::archive::{Chunk, Page, PageChannel, PagePermit, Reading};
 use crate::broker::gap::Gap;
 use crate::broker::origin::{Origin, Trace};
-use crate::broker::splice::{Given, Missing, Splice};
+use crate::broker::splice::{Delivered, Missing, Splice};
 use crate::broker::{Broker, Frontier};
 use crate::clock;
 use crate::cluster::wire;
@@ -33,7 +33,7 @@ use crate::event::Event;
 const LEAD: SignedDuration = SignedDuration::from_secs(330);
 
 /// How much earlier than asked for a replay begins. The order of the stream is not that of the node the client was at: what that node
-/// had yet to take in when it gave its last event may have been stored this much before it.
+/// had yet to take in when it delivered its last event may have been stored this much before it.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
 
 /// For how long a page is asked for again and again: a NATS server that starts again is not the end of a replay.
@@ -93,7 +93,7 @@ pub(super) struct Reader {
     reading: Reading,
     /// The time that was asked for, and a little earlier.
     from: Timestamp,
-    given: Given,
+    delivered: Delivered,
     begin: Begin,
     /// Whether it is known what the stream does not hold of what was asked for.
     bounded: bool,
@@ -114,7 +114,7 @@ impl Reader {
             longest,
             broker,
             from: reading.time.checked_sub(OVERLAP).unwrap_or(reading.time),
-            given: Given::new(window),
+            delivered: Delivered::new(window),
             begin: Begin::Time(start(&reading)),
             bounded: false,
             begun: false,
@@ -125,8 +125,8 @@ impl Reader {
     }
 
     /// Runs until everything is handed over or nobody wants it any more.
-    pub(super) async fn run(mut self, page_channel: PageChannel, places: Arc<Semaphore>) {
-        let read = match timeout(TURN, places.acquire()).await {
+    pub(super) async fn run(mut self, page_channel: PageChannel, permits: Arc<Semaphore>) {
+        let read = match timeout(TURN, permits.acquire()).await {
             Ok(_turn) => self.read_all(&page_channel).await,
             Err(_) => Err(ReadError::Busy),
         };
@@ -149,12 +149,12 @@ impl Reader {
                 Some(self.rest(&broker))
             }
         };
-        let Some(place) = page_channel.room().await else { return };
+        let Some(permit) = page_channel.reserve().await else { return };
         let splice = match self.reading.until {
             Some(_) => None,
             None => Some(self.join(&broker).await),
         };
-        place.put(missing.map(Chunk::Gap).into_iter().chain([Chunk::End(splice)]).collect());
+        permit.put(missing.map(Chunk::Gap).into_iter().chain([Chunk::End(splice)]).collect());
     }
 
     /// The gap from here to the recent past.
@@ -166,12 +166,12 @@ impl Reader {
     async fn read_all(&mut self, page_channel: &PageChannel) -> Result<Missing, ReadError> {
         let mut goal: Option<(Frontier, Instant)> = None;
         loop {
-            let place = room(page_channel).await?;
+            let permit = reserve(page_channel).await?;
             let read = self.fetch().await?;
             let (drained, empty) = (read.pending == 0, read.messages.is_empty());
             let mut page: Page = self.before_all().await?.map(Chunk::Gap).into_iter().collect();
-            let ended = self.take(read, &mut page);
-            self.hand_over(place, page);
+            let ended = self.accept(read, &mut page);
+            self.hand_over(permit, page);
             if ended || (drained && self.reading.until.is_some()) {
                 return Ok(Missing::default());
             }
@@ -182,7 +182,7 @@ impl Reader {
                 Some(goal) => goal,
                 None => goal.insert((self.frontier()?, Instant::now())),
             };
-            let missing = self.given.missing(&frontier.watermarks, clock::now());
+            let missing = self.delivered.missing(&frontier.watermarks, clock::now());
             if missing.is_nothing() || since.elapsed() > LAG {
                 return Ok(missing);
             }
@@ -196,13 +196,13 @@ impl Reader {
         Ok(self.broker.upgrade().ok_or(ReadError::Gone)?.frontier())
     }
 
-    fn hand_over(&self, place: Place<'_>, page: Page) {
+    fn hand_over(&self, permit: PagePermit<'_>, page: Page) {
         let Some(broker) = self.broker.upgrade() else { return };
         let events = page.iter().filter(|chunk| matches!(chunk, Chunk::Event(..))).count();
         broker.metrics().nats.replay_pages.inc();
         broker.metrics().nats.replay_events.inc_by(events as u64);
         if !page.is_empty() {
-            place.put(page);
+            permit.put(page);
         }
     }
 
@@ -239,52 +239,52 @@ impl Reader {
     }
 
     /// Adds what the messages are to the page. Returns whether the end of what is wanted was reached.
-    fn take(&mut self, read: Read, page: &mut Page) -> bool {
+    fn accept(&mut self, read: Read, page: &mut Page) -> bool {
         for stored in read.messages {
-            if self.reading.until.is_some_and(|until| stored.place >= until) {
+            if self.reading.until.is_some_and(|until| stored.sequence >= until) {
                 return true;
             }
-            let deleted = self.last.is_some_and(|last| stored.place > last + 1);
+            let deleted = self.last.is_some_and(|last| stored.sequence > last + 1);
             if deleted && self.begun {
                 page.push(Chunk::Gap(Gap { from: Some(self.seen), to: stored.time, events: None }));
             }
-            self.begin = Begin::Place(stored.place + 1);
-            self.last = Some(stored.place);
+            self.begin = Begin::Sequence(stored.sequence + 1);
+            self.last = Some(stored.sequence);
             self.seen = self.seen.max(stored.time);
             self.begun |= stored.time >= self.from;
-            self.take_one(&stored, page);
+            self.accept_one(&stored, page);
         }
         false
     }
 
-    fn take_one(&mut self, stored: &Stored, page: &mut Page) {
+    fn accept_one(&mut self, stored: &Stored, page: &mut Page) {
         // What is no message of a node was counted when it was received.
-        let Ok((place, kind)) = wire::read(&stored.message) else { return };
+        let Ok((position, kind)) = wire::read(&stored.message) else { return };
         let (missing, event) = match kind {
-            Kind::Heartbeat(_) => (self.given.reach(place.node, place.number, stored.time), None),
+            Kind::Heartbeat(_) => (self.delivered.reach(position.node, position.number, stored.time), None),
             Kind::Event { repeat_index } => {
-                let origin = Origin { node: place.node, number: place.number };
-                self.take_event(stored, Trace { origin, repeat_index })
+                let origin = Origin { node: position.node, number: position.number };
+                self.accept_event(stored, Trace { origin, repeat_index })
             }
         };
         if self.begun {
             let gap = Gap { from: None, to: stored.time, events: Some(missing) };
             page.extend((missing > 0).then_some(Chunk::Gap(gap)));
-            page.extend(event.map(|event| Chunk::Event(stored.place, Arc::new(event))));
+            page.extend(event.map(|event| Chunk::Event(stored.sequence, Arc::new(event))));
         }
     }
 
     /// How many events are missing before and instead of this one, and the event if it is new.
-    fn take_event(&mut self, stored: &Stored, trace: Trace) -> (u64, Option<Event>) {
+    fn accept_event(&mut self, stored: &Stored, trace: Trace) -> (u64, Option<Event>) {
         let Ok(event) = wire::read_replayed(&stored.message, self.longest, stored.time) else {
             let Origin { node, number } = trace.origin;
-            let before = self.given.reach(node, number, stored.time);
-            self.given.reach(node, number + 1, stored.time);
+            let before = self.delivered.reach(node, number, stored.time);
+            self.delivered.reach(node, number + 1, stored.time);
             return (before + 1, None);
         };
         self.begun |= event.moment().is_some_and(|time| self.is_asked_for(time, stored.time));
-        let verdict = self.given.event(trace, &event, stored.time);
-        (verdict.missing, verdict.new.then_some(event))
+        let comparison = self.delivered.event(trace, &event, stored.time);
+        (comparison.missing, comparison.new.then_some(event))
     }
 
     /// Whether an event's own Time makes it the first one; a clock that is far ahead does not count.
@@ -296,7 +296,7 @@ impl Reader {
     async fn join(&self, broker: &Broker) -> Splice {
         let end = Instant::now() + GRACE;
         let mut frontier = broker.frontier();
-        while !self.given.is_within(&frontier.watermarks) && Instant::now() < end {
+        while !self.delivered.is_within(&frontier.watermarks) && Instant::now() < end {
             sleep(POLL_INTERVAL).await;
             frontier = broker.frontier();
         }
@@ -305,8 +305,12 @@ impl Reader {
         let mut retained = Vec::new();
         while from < frontier.sequence {
             from = broker.history().read(from..frontier.sequence, u64::MAX, PORTION, &mut retained).next;
-            let given = |trace: Option<Trace>, event: &Event| trace.is_some_and(|trace| self.given.has(trace, event));
-            retained.drain(..).filter(|one| given(one.trace, &one.event)).for_each(|one| splice.leave_out(one.number));
+            let delivered =
+                |trace: Option<Trace>, event: &Event| trace.is_some_and(|trace| self.delivered.has(trace, event));
+            retained
+                .drain(..)
+                .filter(|one| delivered(one.trace, &one.event))
+                .for_each(|one| splice.leave_out(one.number));
         }
         splice
     }
@@ -320,9 +324,9 @@ fn start(reading: &Reading) -> Timestamp {
 }
 
 /// Waits until the client has taken what came before.
-async fn room(page_channel: &PageChannel) -> Result<Place<'_>, ReadError> {
-    match timeout(STALL, page_channel.room()).await {
-        Ok(place) => place.ok_or(ReadError::Gone),
+async fn reserve(page_channel: &PageChannel) -> Result<PagePermit<'_>, ReadError> {
+    match timeout(STALL, page_channel.reserve()).await {
+        Ok(permit) => permit.ok_or(ReadError::Gone),
         Err(_) => Err(ReadError::Stalled),
     }
 }
