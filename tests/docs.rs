@@ -131,7 +131,6 @@ fn every_metric_that_the_documents_name_exists() {
         let text = read(name);
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         for word in words.filter(|word| word.starts_with("hydrant_")) {
-            // The series that a histogram is made of.
             let metric = word.strip_suffix("_bucket").unwrap_or(word);
             assert!(code.contains_key(metric), "{name} names {word}");
         }
