@@ -1,6 +1,6 @@
 //! Two nodes behind HAProxy, restarted one after the other while 200 clients post and 500 watch: no post is refused, and
 //! nobody misses an event without being told. `make rolling` runs it and prints what it saw; `ROLLING_PAUSE_MS` is the
-//! time between two posts of one client.
+//! time between two posts of one client, and `ROLLING_LAME_DUCK=0s` shows what happens without a lame duck.
 //!
 //! The two are processes of the program under test, share their events over NATS and have the same users. Clients
 //! behave as `docs/protocol.md` says: a poster keeps its connection, a watcher that is closed comes back at once and asks
@@ -55,10 +55,11 @@ fn run(config: &Path) -> Child {
 
 impl Process {
     async fn start(dir: &Path, nats: &NatsServer) -> Self {
+        let lame_duck = std::env::var("ROLLING_LAME_DUCK").unwrap_or_else(|_| "5s".to_owned());
         let [api, probe] = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let text = format!(
             "listen = [\"{api}\"]\nmetrics_listen = \"{probe}\"\ntls = \"off\"\ndata_dir = \"{}\"\n\
-             trusted_proxies = [\"127.0.0.1\"]\nconnection_events = false\ntimeouts = {{ lame_duck = \"5s\" }}\n\
+             trusted_proxies = [\"127.0.0.1\"]\nconnection_events = false\ntimeouts = {{ lame_duck = \"{lame_duck}\" }}\n\
              [nats]\nurls = [\"{}\"]\n",
             dir.join("data").display(),
             nats.url()
