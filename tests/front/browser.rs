@@ -69,7 +69,7 @@ async fn serve(listener: TcpListener) -> Value {
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut text = Vec::new();
-        let mut chunk = [0; 65_536];
+        let mut chunk = vec![0; 65_536];
         let found = loop {
             let read = stream.read(&mut chunk).await.unwrap_or(0);
             text.extend_from_slice(&chunk[..read]);
@@ -106,7 +106,7 @@ async fn visit(server: SocketAddr, tls: bool, token: &str, machine: &str) -> (Va
     let scheme = if tls { "https" } else { "http" };
     let told =
         serde_json::json!({"server": format!("{scheme}://{server}"), "token": token, "machine": machine}).to_string();
-    let encoded: String = told.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let encoded = told.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
     let home = tempfile::tempdir().unwrap();
     let child = Command::new(browser())
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
