@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 
 use crate::common::ws::Client;
-use crate::common::{Hydrant, NDJSON, PRINCIPAL};
+use crate::common::{Hydrant, PRINCIPAL};
 use crate::naive;
 use crate::naive::{Filter, Json, Random, Text};
 
