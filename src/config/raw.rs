@@ -163,23 +163,26 @@ impl RawSettings {
         entries.sort_by_key(|(name, _)| name.span().start);
         for (name, value) in entries.into_iter().filter(|(name, _)| name.span().start < file.sound) {
             let key = format!("{prefix}{}", name.get_ref());
-            let location = file.location(name.span().start);
             match (self.row(&key), value.get_ref()) {
                 (Some(_), _) if value.span().end >= file.sound => {}
                 (Some(row), _) => self.read_value(file, row, value),
                 (None, DeValue::Table(inner)) if self.is_table(&key) => {
                     self.read_table(file, &format!("{key}."), inner);
                 }
-                (None, _) if self.is_table(&key) => {
-                    let reason = format!("`{key}` is a table: write `[{key}]` and its settings below");
-                    self.errors.push(ConfigError::Syntax { location, reason });
-                }
-                (None, _) => {
-                    let near = nearest(&key, self.rows.iter().map(|row| row.key.to_owned()));
-                    self.errors.push(ConfigError::Unknown { location, what: "key", name: key, near });
-                }
+                (None, _) => self.key_error(key, file.location(name.span().start)),
             }
         }
+    }
+
+    /// Notes a key that is no setting.
+    fn key_error(&mut self, key: String, location: Location) {
+        self.errors.push(if self.is_table(&key) {
+            let reason = format!("`{key}` is a table: write `[{key}]` and its settings below");
+            ConfigError::Syntax { location, reason }
+        } else {
+            let near = nearest(&key, self.rows.iter().map(|row| row.key.to_owned()));
+            ConfigError::Unknown { location, what: "key", name: key, near }
+        });
     }
 
     fn is_table(&self, key: &str) -> bool {

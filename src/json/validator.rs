@@ -103,12 +103,16 @@ impl Validator {
                 Ok(Value::new(text, offsets, &self.brackets))
             }
             Err(e) => {
-                if text.len() > KEPT / BYTES_PER_BYTE {
-                    // How far they have grown is not told of a text that is not JSON.
-                    self.buffers = Buffers::default();
-                }
+                self.release_buffers(text.len());
                 Err(refused(text, &e))
             }
+        }
+    }
+
+    /// Gives back what a text that is not JSON may have made the buffers grow to; how far they have grown is not told of such a text.
+    fn release_buffers(&mut self, length: usize) {
+        if length > KEPT / BYTES_PER_BYTE {
+            self.buffers = Buffers::default();
         }
     }
 }

@@ -69,10 +69,7 @@ pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) ->
         What::Set { name, claims, limits, overflow, query_overflow } => {
             let limits: Vec<RoleLimits> = limits.iter().map(|limit| limit.parse()).collect::<Result<_, _>>()?;
             let limits = limits.into_iter().fold(RoleLimits::default(), RoleLimits::or_larger);
-            let claims: Vec<Claim> = claims.iter().map(|claim| claim.parse()).collect::<Result<_, _>>()?;
-            for scope in claims.iter().flat_map(unknown_scopes) {
-                report(err, format_args!("note: scope {scope:?} is not one of DRP's; events of that type are meant"));
-            }
+            let claims = parse_claims(claims, err)?;
             data.edit(err, |store| {
                 let kept = store.roles().get(name).filter(|_| claims.is_empty()).map(|role| role.claims.clone());
                 store.set_role(name, kept.unwrap_or(claims))?;
@@ -84,6 +81,15 @@ pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) ->
         What::List => Ok(list(&data.read()?, out)?),
         What::Remove { name } => data.edit(err, |store| store.remove_role(name)),
     }
+}
+
+/// Parses claims, with a note for each scope that DRP does not have.
+fn parse_claims(texts: &[String], err: &mut dyn Write) -> Result<Vec<Claim>, UsersError> {
+    let claims: Vec<Claim> = texts.iter().map(|claim| claim.parse()).collect::<Result<_, _>>()?;
+    for scope in claims.iter().flat_map(unknown_scopes) {
+        report(err, format_args!("note: scope {scope:?} is not one of DRP's; events of that type are meant"));
+    }
+    Ok(claims)
 }
 
 fn unknown_scopes(claim: &Claim) -> Vec<&str> {

@@ -120,26 +120,29 @@ impl Plan {
 
     /// A use of the filter.
     pub(super) fn intern(&mut self, filter: &Filter, fields: &mut Fields) -> FilterId {
-        let terms = filter.terms();
-        let mut built: Vec<Option<Signed>> = vec![None; terms.len()];
+        let mut built: Vec<Option<Signed>> = vec![None; filter.terms().len()];
         // Children stand behind their parents, so from the end every child comes first.
-        for index in (0..terms.len()).rev() {
-            let mut take = |child: usize| built[child].take().expect("children stand behind their parents");
-            let signed = match &terms[index] {
-                Term::Test(test) => self.test(test, fields),
-                Term::Not(_) => take(index + 1).not(),
-                Term::And(_) => {
-                    let children = filter.children(index).map(take).collect();
-                    self.conjunction(children, fields)
-                }
-                Term::Or(_) => {
-                    let children = filter.children(index).map(|child| take(child).not()).collect();
-                    self.conjunction(children, fields).not()
-                }
-            };
-            built[index] = Some(signed);
+        for index in (0..built.len()).rev() {
+            built[index] = Some(self.term(filter, index, &mut built, fields));
         }
         FilterId(built[0].expect("the root is built last"))
+    }
+
+    /// A use of the term at `index`, whose children are built.
+    fn term(&mut self, filter: &Filter, index: usize, built: &mut [Option<Signed>], fields: &mut Fields) -> Signed {
+        let mut take = |child: usize| built[child].take().expect("children stand behind their parents");
+        match &filter.terms()[index] {
+            Term::Test(test) => self.test(test, fields),
+            Term::Not(_) => take(index + 1).not(),
+            Term::And(_) => {
+                let children = filter.children(index).map(take).collect();
+                self.conjunction(children, fields)
+            }
+            Term::Or(_) => {
+                let children = filter.children(index).map(|child| take(child).not()).collect();
+                self.conjunction(children, fields).not()
+            }
+        }
     }
 
     fn test(&mut self, test: &Test, fields: &mut Fields) -> Signed {

@@ -166,14 +166,19 @@ impl<'n> Closures<'n> {
             }
             size += 1;
             self.left = self.left.checked_sub(1)?;
-            match self.nfa.state(id) {
-                State::Look { next, .. } | State::Capture { next, .. } => self.stack.push(*next),
-                State::Union { alternates } => self.stack.extend_from_slice(alternates),
-                State::BinaryUnion { alt1, alt2 } => self.stack.extend([*alt1, *alt2]),
-                _ => {}
-            }
+            self.push_next(id);
         }
         self.sizes[from.as_usize()] = size;
         Some(size)
+    }
+
+    /// Has the walk go on to the states that one leads to without a byte.
+    fn push_next(&mut self, id: StateID) {
+        match self.nfa.state(id) {
+            State::Look { next, .. } | State::Capture { next, .. } => self.stack.push(*next),
+            State::Union { alternates } => self.stack.extend_from_slice(alternates),
+            State::BinaryUnion { alt1, alt2 } => self.stack.extend([*alt1, *alt2]),
+            _ => {}
+        }
     }
 }

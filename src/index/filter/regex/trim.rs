@@ -29,17 +29,20 @@ fn cut(pattern: Hir, edge: Edge) -> Hir {
         HirKind::Alternation(branches) => {
             Hir::alternation(branches.into_iter().map(|branch| cut(branch, edge)).collect())
         }
-        // More than the least number of repetitions contain the least number.
-        HirKind::Repetition(Repetition { min: 1, sub, .. }) => cut(*sub, edge),
-        HirKind::Repetition(repetition) => {
-            let max = Some(repetition.min);
-            Hir::repetition(Repetition { max, ..repetition })
-        }
+        HirKind::Repetition(repetition) => cut_repetition(repetition, edge),
         HirKind::Empty => Hir::empty(),
         HirKind::Literal(literal) => Hir::literal(literal.0),
         HirKind::Class(class) => Hir::class(class),
         HirKind::Look(look) => Hir::look(look),
         HirKind::Capture(capture) => Hir::capture(capture),
+    }
+}
+
+/// More than the least number of repetitions contain the least number.
+fn cut_repetition(repetition: Repetition, edge: Edge) -> Hir {
+    match repetition {
+        Repetition { min: 1, sub, .. } => cut(*sub, edge),
+        Repetition { min, .. } => Hir::repetition(Repetition { max: Some(min), ..repetition }),
     }
 }
 
