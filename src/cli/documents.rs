@@ -1,9 +1,9 @@
-//! The JSON documents of an input, one after the other: events as objects, one a line (NDJSON) or however they are laid out, and
-//! arrays of events.
+//! The JSON documents of an input, one after the other: events as objects, one a line (NDJSON) or however they are laid
+//! out, and arrays of events.
 //!
-//! Contract: nothing but the document at hand is kept, so an input may be of any size; a document may not ([`LONGEST`]). A mistake is told with
-//! its line, inside an array with the number of the event too. Only the JSON is checked here. Whether it is an event is for the server to
-//! say.
+//! Contract: nothing but the document at hand is kept, so an input may be of any size; a document may not
+//! ([`LONGEST`]). A mistake is told with its line, inside an array with the number of the event too. Only the JSON is
+//! checked here. Whether it is an event is for the server to say.
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read};

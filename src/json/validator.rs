@@ -39,7 +39,8 @@ impl From<Finding> for JsonError {
 
 /// Checks texts; its memory is used again for each.
 pub struct Validator {
-    /// A copy of the text, in which simd-json decodes strings, with room behind it for vectors that reach beyond the end.
+    /// A copy of the text, in which simd-json decodes strings, with room behind it for vectors that reach beyond the
+    /// end.
     scratch: Vec<u8>,
     buffers: Buffers,
     /// Empty between two texts.
@@ -109,7 +110,8 @@ impl Validator {
         }
     }
 
-    /// Gives back what a text that is not JSON may have made the buffers grow to; how far they have grown is not told of such a text.
+    /// Gives back what a text that is not JSON may have made the buffers grow to; how far they have grown is not told
+    /// of such a text.
     fn release_buffers(&mut self, length: usize) {
         if length > KEPT / BYTES_PER_BYTE {
             self.buffers = Buffers::default();

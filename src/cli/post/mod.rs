@@ -1,8 +1,9 @@
 //! `hydrant post [FILE|-]`: sends events to an endpoint.
 //!
 //! One thread reads and checks the input, another side posts chunk after chunk on one connection. Events keep their
-//! order. An array is taken whole or not at all. A chunk is posted again only when the server said that it did not take it (429, 503): after a broken
-//! connection nobody knows, and posting twice would make events twice. The message then says which lines are in doubt.
+//! order. An array is taken whole or not at all. A chunk is posted again only when the server said that it did not take
+//! it (429, 503): after a broken connection nobody knows, and posting twice would make events twice. The message then
+//! says which lines are in doubt.
 
 mod chunk;
 mod error;
@@ -210,8 +211,8 @@ impl Post {
         }
     }
 
-    /// A batch is all or nothing, so a refused chunk is not posted; if the server names a line of it, it is one of ours. In an array it
-    /// names the element.
+    /// A batch is all or nothing, so a refused chunk is not posted; if the server names a line of it, it is one of
+    /// ours. In an array it names the element.
     fn refused(&self, refusal: RefusedError, form: Form, lines: &[u64]) -> TransferError {
         let name = &self.name;
         let named = match form {

@@ -128,7 +128,8 @@ impl Filter {
         Self { terms: self.terms[index..index + self.terms[index].size()].into() }
     }
 
-    /// About how many bytes the filter takes once it is registered: its terms, their fields and values, compiled patterns.
+    /// About how many bytes the filter takes once it is registered: its terms, their fields and values, compiled
+    /// patterns.
     pub fn bytes(&self) -> usize {
         let term = |term: &Term| match term {
             Term::Test(test) => test.bytes(),

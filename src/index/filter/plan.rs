@@ -1,10 +1,10 @@
 //! What an engine evaluates: the filters of everybody, rewritten so that equal parts are one.
 //!
-//! There are only conjunctions and questions; `Or`, `Not`, `Ne` and `Nin` are negations, which cost nothing (a bit in the
-//! reference). Every question has exactly two answers (a missing field answers no to `Eq`, `In`, `Re` and `Exists`, and
-//! `Ne` and `Nin` are defined as their opposites), so De Morgan's laws hold and no rewrite can change an answer.
-//! Nested conjunctions become one, the same child twice is one child, a conjunction of one is its child. Children stand in
-//! the order of their cost: evaluation cannot fail and has no effects, so the order is free.
+//! There are only conjunctions and questions; `Or`, `Not`, `Ne` and `Nin` are negations, which cost nothing (a bit in
+//! the reference). Every question has exactly two answers (a missing field answers no to `Eq`, `In`, `Re` and `Exists`,
+//! and `Ne` and `Nin` are defined as their opposites), so De Morgan's laws hold and no rewrite can change an answer.
+//! Nested conjunctions become one, the same child twice is one child, a conjunction of one is its child. Children stand
+//! in the order of their cost: evaluation cannot fail and has no effects, so the order is free.
 
 use super::ast::{Filter, Op, Term, Test};
 use super::fields::{Fields, LookupId, OBJECT, ORIGINAL};
@@ -227,8 +227,8 @@ impl Plan {
         }
     }
 
-    /// The sets of keys that a filter can be found by: it is true only if, for each of the sets, one key holds. Empty if
-    /// there is none, as for `Not(A=Exists())`.
+    /// The sets of keys that a filter can be found by: it is true only if, for each of the sets, one key holds. Empty
+    /// if there is none, as for `Not(A=Exists())`.
     pub(super) fn keys(&self, filter: FilterId) -> Vec<Keys> {
         match self.get(filter.0.id()) {
             Expr::And(children) if !filter.0.negated() => {

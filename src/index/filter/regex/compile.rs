@@ -1,16 +1,18 @@
 //! From a translated pattern to a machine that looks at every byte once.
 //!
-//! Whoever may connect may register a pattern, and it runs on the thread that delivers to everybody. So a pattern is taken only as
-//! a complete DFA: one table lookup a byte, whatever the pattern and whatever the text. (A lazy DFA falls back to simulating
-//! the NFA when its cache runs over, which a pattern such as `1[01]{200}[^01]` forces: a step then costs as much as the pattern is
-//! large.) A pattern without a DFA within the bounds is refused, and the refusal says what to change.
+//! Whoever may connect may register a pattern, and it runs on the thread that delivers to everybody. So a pattern is
+//! taken only as a complete DFA: one table lookup a byte, whatever the pattern and whatever the text. (A lazy DFA falls
+//! back to simulating the NFA when its cache runs over, which a pattern such as `1[01]{200}[^01]` forces: a step then
+//! costs as much as the pattern is large.) A pattern without a DFA within the bounds is refused, and the refusal says
+//! what to change.
 //!
-//! Making the DFA is bounded too, since it can take time exponential in the pattern: by the bytes of the NFA ([`NFA_BYTES`]),
-//! the bytes of the DFA, and the steps of making it ([`Budget::steps`]). Steps cannot be counted while the library works, but
-//! they can be bounded before: each state of the DFA costs at most [`Costs::state`] steps and at least [`STATE_BYTES`] bytes, and the
-//! bytes can be limited.
+//! Making the DFA is bounded too, since it can take time exponential in the pattern: by the bytes of the NFA
+//! ([`NFA_BYTES`]), the bytes of the DFA, and the steps of making it ([`Budget::steps`]). Steps cannot be counted while
+//! the library works, but they can be bounded before: each state of the DFA costs at most [`Costs::state`] steps and at
+//! least [`STATE_BYTES`] bytes, and the bytes can be limited.
 //!
-//! Contract: pure; equal patterns and limits give equal answers on every machine. Figures: `docs/benchmarks/filters.md`.
+//! Contract: pure; equal patterns and limits give equal answers on every machine. Figures:
+//! `docs/benchmarks/filters.md`.
 
 use regex_automata::dfa::{StartKind, dense};
 use regex_automata::nfa::thompson::{self, NFA, State, WhichCaptures};

@@ -1,10 +1,11 @@
 //! What a pattern asks for when nothing but "is there a match?" is asked.
 //!
-//! A search may start and end anywhere, so what can be empty at an unanchored edge of a pattern decides nothing: `.*foo` finds what
-//! `foo` finds, `[a-z]{1,40}-[0-9]+` what `[a-z]-[0-9]` finds. Cutting this off is exact, and it is what keeps many patterns that
-//! people write within the bounds of [`compile`](super::compile).
+//! A search may start and end anywhere, so what can be empty at an unanchored edge of a pattern decides nothing:
+//! `.*foo` finds what `foo` finds, `[a-z]{1,40}-[0-9]+` what `[a-z]-[0-9]` finds. Cutting this off is exact, and it is
+//! what keeps many patterns that people write within the bounds of [`compile`](super::compile).
 //!
-//! Contract: pure. A search with the result says the same about every text. Recursion is bounded by the parser's bound on nesting.
+//! Contract: pure. A search with the result says the same about every text. Recursion is bounded by the parser's bound
+//! on nesting.
 
 use regex_syntax::hir::{Hir, HirKind, Repetition};
 
