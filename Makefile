@@ -9,13 +9,13 @@ CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
 SECONDS_EACH ?= 60
 PATTERNS     ?= 20000
-export CARGO SECONDS_EACH PORT
+export CARGO SECONDS_EACH PORT PREFIX DESTDIR
 
 # Answers depend on the version of Go (Unicode tables, spelling of classes): the one that made the table. Another one fetches it.
 GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
+.PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -26,6 +26,10 @@ run: setup ## Run the broker with a simulated fleet and say what to try next (PO
 
 test: setup need-nats ## All tests of the workspace, documentation examples included
 	$(CARGO) test $(LOCKED) --workspace
+
+install: setup ## The program, man pages, completions and the systemd unit below PREFIX (/usr/local); starts nothing
+	$(CARGO) build $(LOCKED) --release --bin hydrant
+	scripts/install target/release/hydrant
 
 check: fmt clippy shellcheck docs features deny ## Everything but the tests: format, lints, documentation, features, licences
 

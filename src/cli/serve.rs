@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::console;
+use super::{console, service_manager};
 use crate::AUDIT;
 use crate::config::{LogFormat, Settings, TlsMode};
 use crate::logging::{self, crash};
@@ -62,13 +62,18 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
         () = signals.end() => return Ok(()),
     };
     announce(&server);
+    service_manager::ready(&server);
+    tokio::spawn(service_manager::signs_of_life(server.health()));
     if server.settings().demo.is_some() {
         // Who started the demonstration may have closed its output; the server goes on.
         let _ = write_hints(&server, out);
     }
     while signals.next().await == Asked::Reload {
+        service_manager::reloading();
         server.reload();
+        service_manager::ready(&server);
     }
+    service_manager::stopping();
     tracing::info!("draining");
     tokio::select! {
         () = server.stop() => {

@@ -180,6 +180,12 @@ impl Server {
         &self.settings
     }
 
+    /// Says at any time, also while the server drains, whether all its shards run: none is stuck in its turn.
+    pub fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let broker = Arc::clone(&self.api.broker);
+        move || broker.metrics().stalled_shards() == 0
+    }
+
     /// Reads users, roles, tenants and keys again, and the certificate.
     pub fn reload(&self) {
         if let Some(tls) = &self.tls {
