@@ -1,8 +1,9 @@
 //! `hydrant serve`: the broker with its listeners, until SIGTERM or SIGINT.
 //!
-//! Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1, whatever is waited for; one while the server is
-//! still starting ends it with 0. SIGHUP reads users, roles, keys and the certificate again. Logs go to standard error and hold up
-//! nobody ([`crate::logging`]); standard output gets only what a person should try next.
+//! Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1, whatever is waited for; one
+//! while the server is still starting ends it with 0. SIGHUP reads users, roles, keys and the certificate again. Logs
+//! go to standard error and hold up nobody ([`crate::logging`]); standard output gets only what a person should try
+//! next.
 
 use std::io::{self, Write};
 use std::time::Duration;

@@ -369,9 +369,9 @@ table! {
         /// this server for its own users and tokens and the endpoint for all others. `auto` is `upstream` in front of an endpoint
         /// and otherwise `local`.
         mode: AuthMode as Mode = "auto";
-        /// Time for which a good verdict of the endpoint is taken again without asking.
+        /// Time for which a credential that the endpoint accepted is accepted again without asking.
         fresh: Duration as Span = "1m";
-        /// Time for which it is taken while the endpoint does not answer.
+        /// Time for which it is accepted while the endpoint does not answer.
         away: Duration as Span = "1h";
         /// Time after which users, roles and tenants of the endpoint are read again though its stream has told of no change.
         refresh: Duration as Span = "5m";
