@@ -68,6 +68,7 @@ impl Server {
         let Some(options) = options else { return Ok((self, None)) };
         let broker = Arc::clone(&self.api.broker);
         let nats = &self.settings.nats;
+        broker.metrics().nats.show(!nats.stream.is_empty());
         let exports = broker.share(ExportLimits { batches: nats.queue_events, bytes: nats.queue_bytes }, nats.window);
         let stop = self.stop.subscribe();
         match cluster::start(&options, &broker, exports, &stop).await {
