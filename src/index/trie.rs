@@ -104,21 +104,6 @@ impl Topic {
         };
         names.into_iter().flatten()
     }
-
-    /// Whether the event with these names reaches the topic.
-    pub(super) fn is_reached_by(self, names: &Names) -> bool {
-        let reaches = |topic: Option<Symbol>, name: Name| topic.is_none() || topic == name.symbol;
-        let by_owner = |action, owner, name: Option<Name>| {
-            reaches(action, names.action) && name.is_some_and(|name| reaches(owner, name))
-        };
-        match self {
-            Self::Event(kind, action, key) => {
-                reaches(kind, names.kind) && reaches(action, names.action) && reaches(key, names.key)
-            }
-            Self::MachineJobs(action, owner) => by_owner(action, owner, names.machine),
-            Self::WorkOrderJobs(action, owner) => by_owner(action, owner, names.work_order),
-        }
-    }
 }
 
 /// An event's strings, looked up. An owner is there if the event is a job that has one.
