@@ -62,7 +62,8 @@ impl Wake {
         Self(Arc::new(wake))
     }
 
-    fn wake(&self) {
+    /// Wakes it.
+    pub fn wake(&self) {
         (self.0)();
     }
 }
@@ -147,10 +148,5 @@ impl Pages {
     /// The chunk that was looked at.
     pub(crate) fn take(&mut self) -> Option<Chunk> {
         self.begun.pop_front()
-    }
-
-    /// Whether there is a chunk.
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.begun.is_empty() || !self.pages.is_empty() || self.pages.is_closed()
     }
 }

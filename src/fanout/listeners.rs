@@ -50,6 +50,12 @@ impl Listeners {
         self.listens = [settled || fresh, waiting, false];
     }
 
+    /// Nothing before the number `start` is asked for any more, and all registrations are settled.
+    pub(super) fn skip(&mut self, start: u64) {
+        self.listens = [self.listens.contains(&true), false, false];
+        self.notified = [start; 2];
+    }
+
     /// The number from which on it is to be told what is gone; beyond all of them if nobody listens.
     pub(super) fn notified(&self, pass: bool) -> u64 {
         if self.listens[usize::from(pass)] { self.notified[usize::from(pass)] } else { u64::MAX }

@@ -45,11 +45,6 @@ impl Opening {
         }
     }
 
-    /// Whether the cursor may move.
-    pub(super) fn is_open(&self) -> bool {
-        self.open
-    }
-
     /// Whether it may move by now.
     pub(super) fn open_at(&mut self, now_us: u64) -> bool {
         if self.open || self.expected > 0 {

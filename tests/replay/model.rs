@@ -4,6 +4,7 @@
 //! nothing of passes and edges: each event at most once, only what is registered, and in the end all of it. The same with an archive
 //! that is read a page at a time while everything else goes on.
 
+mod bounds;
 mod resume;
 
 use std::collections::BTreeSet;
@@ -245,7 +246,7 @@ impl World {
     }
 
     fn may_catch_up(&self) -> bool {
-        self.shard.may_catch_up(self.us)
+        self.shard.catch_up_in(self.us) == Some(0)
     }
 
     /// Takes up to `bytes` off the outbox, in chunks of frames as a socket does.

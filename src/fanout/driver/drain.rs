@@ -49,7 +49,7 @@ impl Driver {
 
     /// Says good-bye to everybody once nothing is left to be taken.
     pub(super) fn end_drain(&mut self) {
-        if self.has_events() {
+        if self.has_events() || self.awaits_commands() {
             return;
         }
         let Some(drain) = self.draining.as_mut().filter(|drain| !drain.close_sent) else { return };
@@ -60,5 +60,11 @@ impl Driver {
                 self.parts.shard.close(conn, Close::Draining);
             }
         }
+    }
+
+    /// Whether commands are to be answered that were held back, and there is time for it.
+    fn awaits_commands(&self) -> bool {
+        let is_time = |drain: Drain| Instant::now() < drain.reader_deadline;
+        (!self.held.is_empty() || self.parsing > 0) && self.draining.is_some_and(is_time)
     }
 }

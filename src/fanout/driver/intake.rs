@@ -55,19 +55,15 @@ impl Driver {
     /// How long until connections that lag get on; nothing if only something else can change that.
     pub(super) fn catch_up_in(&self) -> Option<Duration> {
         let Parts { shard, broker, .. } = &self.parts;
-        if !shard.has_lagging() {
-            return None;
-        }
         shard.catch_up_in(broker.now_us()).map(Duration::from_micros)
     }
 
     /// What is left waits for the next turn, behind everybody's live events.
     pub(super) fn catch_up(&mut self) {
         let Parts { shard, broker, .. } = &mut self.parts;
-        let now_us = broker.now_us();
-        if shard.may_catch_up(now_us) {
+        if shard.lagging() > 0 {
             let allowance = Allowance { events: CATCH_UP_EVENTS, bytes: TURN_BYTES, work: CATCH_UP_WORK };
-            shard.catch_up(broker.history(), allowance, now_us, clock::now());
+            shard.catch_up(broker.history(), allowance, broker.now_us(), clock::now());
         }
     }
 }

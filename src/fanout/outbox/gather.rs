@@ -112,6 +112,9 @@ impl Fanout {
     /// [`Fanout::end_round`].
     pub fn advance(&mut self, conn: ConnId, mut bytes: usize, now_us: u64) {
         self.counts.bytes += bytes as u64;
+        if bytes > 0 {
+            self.note_room(conn);
+        }
         let outbox = self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
         let waiting = outbox.depth();
         let all = |run| waiting.bytes == bytes && self.runs.bytes(run).len() == bytes;
