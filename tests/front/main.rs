@@ -12,6 +12,7 @@ mod drain;
 mod endpoint;
 mod events;
 mod identity;
+mod judging;
 mod limits;
 mod memory;
 mod places;
