@@ -309,7 +309,7 @@ async fn a_body_in_many_small_chunks_takes_no_more_memory_than_its_bytes() {
     );
     let mut event = event("a", "b", "c");
     event.push_str(&" ".repeat(2_000));
-    let chunks: String = event.chars().map(|byte| format!("1\r\n{byte}\r\n")).collect();
+    let chunks = event.chars().map(|byte| format!("1\r\n{byte}\r\n")).collect::<Vec<_>>().concat();
     let mut raw = server.dial().await;
     raw.send(format!("{head}{chunks}0\r\n\r\n").as_bytes()).await;
     let answer = raw.head().await;

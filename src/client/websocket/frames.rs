@@ -119,18 +119,18 @@ impl<R: AsyncRead + Unpin> Frames<R> {
 
     /// The next frame; `heard` is called whenever something has come.
     pub(super) async fn next(&mut self, heard: impl Fn()) -> Result<Frame, FrameError> {
-        let head = loop {
+        let start = loop {
             if let Some(head) = Head::parse(&self.buffer)? {
                 break head;
             }
             self.fill(&heard).await?;
         };
-        self.buffer.advance(head.size);
-        let payload = match usize::try_from(head.length) {
-            Ok(length) if length <= self.longest || head.is_control() => self.whole(length, &heard).await?,
-            _ => self.skip(head.length, &heard).await?,
+        self.buffer.advance(start.size);
+        let payload = match usize::try_from(start.length) {
+            Ok(length) if length <= self.longest || start.is_control() => self.whole(length, &heard).await?,
+            _ => self.skip(start.length, &heard).await?,
         };
-        Ok(Frame { fin: head.fin, opcode: head.opcode, payload })
+        Ok(Frame { fin: start.fin, opcode: start.opcode, payload })
     }
 
     async fn whole(&mut self, length: usize, heard: impl Fn()) -> Result<Payload, FrameError> {

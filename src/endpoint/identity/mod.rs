@@ -322,8 +322,8 @@ impl Delegation {
         self.need(token.user().into_iter().chain(token.secret_owners())).await
     }
 
-    /// What the endpoint answers to a credential that it takes; nothing if it does not. A good answer counts only if it is what an endpoint answers to one whom it
-    /// knows; whatever else says 200 (a maintenance page, a portal in between) is no judgement.
+    /// What the endpoint answers to a credential that it takes; nothing if it does not. A good answer counts only if it is
+    /// what an endpoint answers to one whom it knows; whatever else says 200 (a maintenance page, a portal in between) is no judgement.
     async fn ask(
         &self,
         path: &str,
@@ -331,8 +331,8 @@ impl Delegation {
         is_expected: fn(&[u8]) -> bool,
         asker: Asker,
     ) -> Result<Option<Bytes>, AuthError> {
-        let asked = self.upstream.get_for(asker, path, header, LONGEST_ANSWER);
-        let answer = match timeout(ANSWER_TIMEOUT, asked).await {
+        let question = self.upstream.get_for(asker, path, header, LONGEST_ANSWER);
+        let answer = match timeout(ANSWER_TIMEOUT, question).await {
             Ok(Ok(answer)) => answer,
             // Which says nothing about the endpoint.
             Ok(Err(UpstreamError::Busy { .. })) => return Err(AuthError::Unavailable),

@@ -169,7 +169,7 @@ mod tests {
             assert_eq!(what, users(&["a"]));
             schedule.has_read(&what, Changed::default(), now);
         }
-        let now = begin + Duration::from_secs(60);
+        let now = begin + Duration::from_mins(1);
         assert_eq!(schedule.wait(now), Duration::ZERO);
         assert_eq!(schedule.next(Changed::default(), now).users, Users::All);
     }
