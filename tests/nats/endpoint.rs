@@ -1,10 +1,11 @@
 //! Two nodes that follow one endpoint, each by its own link.
 //!
-//! What is promised (docs/operations.md, "Several nodes"; ADR 0013): every node delivers each event of the endpoint once, whichever link
-//! brings it, and an endpoint's link that dies at one of two nodes loses nothing. While a link stands its events keep their order. Where
-//! a link comes back, the first events that it brings may overtake the last that the other node took in alone, which are still on
-//! their way over NATS: so order is asked for before that place and after it, not across it. The gap of the link is told, because
-//! the node that lost it cannot know that the other one stood.
+//! What is promised (docs/operations.md, "Several nodes"; ADR 0013): every node delivers each event of the endpoint
+//! once, whichever link brings it, and an endpoint's link that dies at one of two nodes loses nothing. While a link
+//! stands its events keep their order. Where a link comes back, the first events that it brings may overtake the last
+//! that the other node took in alone, which are still on their way over NATS: so order is asked for before that place
+//! and after it, not across it. The gap of the link is told, because the node that lost it cannot know that the other
+//! one stood.
 
 use std::time::Duration;
 
@@ -32,7 +33,8 @@ fn upstream(name: &str, drp: &Drp) -> String {
     format!("hydrant_upstream_{name}{{endpoint=\"{}\"}}", drp.address)
 }
 
-/// Publishes events with these numbers, which `links` links must get, at a pace at which links and NATS are at work together.
+/// Publishes events with these numbers, which `links` links must get, at a pace at which links and NATS are at work
+/// together.
 async fn publish(drp: &Drp, numbers: std::ops::Range<u64>, links: usize) {
     for number in numbers {
         let names = format!(r#""Type":"machines","Action":"update","Key":"{number}""#);
@@ -54,8 +56,8 @@ async fn until_taken(node: &Hydrant, drp: &Drp, count: u64) {
     node.until_that(&upstream("events_total", drp), |taken| taken >= count).await;
 }
 
-/// The numbers that a client heard and the keys of the gaps, up to markers of both nodes. A node's marker comes after all that
-/// the node took in before, so what would be delivered twice is among them.
+/// The numbers that a client heard and the keys of the gaps, up to markers of both nodes. A node's marker comes after
+/// all that the node took in before, so what would be delivered twice is among them.
 async fn heard(client: &mut Client) -> (Vec<u64>, Vec<String>) {
     let (mut numbers, mut gaps, mut ends) = (Vec::new(), Vec::new(), 0);
     while ends < 2 {

@@ -14,5 +14,6 @@ mod latency;
 mod logins;
 mod nodes;
 mod process;
+mod rolling;
 mod sharing;
 mod stream;

@@ -1,7 +1,7 @@
 //! Equal logins wait for one another, so that a thousand clients of one user are one question.
 //!
 //! Contract: who waits, waits for an equal credential and for nobody else: no number of strangers whose credentials the
-//! endpoint is slow to judge delays one that is good. Bounded by the logins under way.
+//! endpoint is slow to check delays one that is good. Bounded by the logins under way.
 
 use std::sync::Arc;
 

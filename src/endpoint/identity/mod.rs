@@ -1,4 +1,4 @@
-//! Delegated authentication: credentials that are not hydrant's own are the endpoint's to judge.
+//! Delegated authentication: the endpoint checks credentials that are not hydrant's own.
 //!
 //! ```text
 //! credential -> answer known? -> the endpoint is asked, or its token opened -> account known? -> Identity
@@ -10,9 +10,9 @@
 //! read with the service's credential and read again when the stream says that they have changed.
 //!
 //! Contract: a good verdict is taken again for [`DelegationLimits::fresh`] without asking, and for [`DelegationLimits::good`] while the
-//! endpoint does not answer; a bad one is never kept. So is what lets a token be judged here: [`DelegationLimits::good`] after the
-//! endpoint was heard of last, it has to be heard again. Who cannot be judged is refused as such, never let in. Passwords
-//! and tokens are kept nowhere. Whoever is known waits for no stranger: neither for an answer nor for a place.
+//! endpoint does not answer; a bad one is never kept. Likewise a token is opened here for no longer than
+//! [`DelegationLimits::good`] after the endpoint was heard of last. Who cannot be authenticated is refused as such, never let
+//! in. Passwords and tokens are kept nowhere. Whoever is known waits for no stranger: neither for an answer nor for a place.
 
 mod changed;
 mod error;
@@ -81,10 +81,10 @@ pub struct DelegationLimits {
     pub cached_identities: usize,
 }
 
-/// When the endpoint failed last, and what came of it. That it judges credentials does not mean that it tells its users.
+/// When the endpoint failed last, and what came of it. That it checks credentials does not mean that it tells its users.
 #[derive(Debug, Default)]
 struct Failures {
-    judging: Option<(Instant, AuthError)>,
+    checking: Option<(Instant, AuthError)>,
     reading: Option<(Instant, AuthError)>,
 }
 
@@ -222,7 +222,7 @@ impl Delegation {
 
     fn failed_lately(&self) -> Option<AuthError> {
         let failed = self.failed.lock();
-        let mut lately = [failed.judging, failed.reading].into_iter().flatten();
+        let mut lately = [failed.checking, failed.reading].into_iter().flatten();
         lately.find(|(at, _)| at.elapsed() < RETRY).map(|(_, error)| error)
     }
 
@@ -235,7 +235,7 @@ impl Delegation {
         }
     }
 
-    /// Has the endpoint judge a password. What the password gives hangs on the user's secret, so the secret must be the one of
+    /// Has the endpoint check a password. What the password gives hangs on the user's secret, so the secret must be the one of
     /// the time when the password was right: if it may have changed in between, the endpoint is asked again.
     async fn authenticate_password(
         &self,
@@ -306,7 +306,7 @@ impl Delegation {
         self.ask("/api/v3/info", &header, is_info, asker).await?.map(drop).ok_or(AuthError::Denied)
     }
 
-    /// Sees to it that what is known of the endpoint is not older than a verdict may be.
+    /// Sees to it that what is known of the endpoint is not older than a cached identity may be.
     async fn hear_again(&self) -> Result<(), AuthError> {
         let recent = || clock::now().duration_since(*self.heard.lock()).unsigned_abs() < self.limits.good;
         if recent() { Ok(()) } else { self.read_soon(&Changed::keys(), recent).await }
@@ -323,7 +323,8 @@ impl Delegation {
     }
 
     /// What the endpoint answers to a credential that it takes; nothing if it does not. A good answer counts only if it is
-    /// what an endpoint answers to one whom it knows; whatever else says 200 (a maintenance page, a portal in between) is no judgement.
+    /// what an endpoint answers to one whom it knows; whatever else says 200 (a maintenance page, a portal in between) says nothing about the
+    /// credential.
     async fn ask(
         &self,
         path: &str,
@@ -339,7 +340,7 @@ impl Delegation {
             Ok(Err(error)) => return Err(self.undecided(&error.into())),
             Err(_) => return Err(self.undecided(&IdentityError::Late)),
         };
-        self.failed.lock().judging = None;
+        self.failed.lock().checking = None;
         self.health.answered();
         match answer.status {
             StatusCode::OK if is_expected(&answer.body) => {
@@ -349,21 +350,21 @@ impl Delegation {
             StatusCode::OK => Err(self.undecided(&IdentityError::Unreadable { what: "a credential" })),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
             status => {
-                tracing::warn!(%status, "the endpoint does not judge a credential");
+                tracing::warn!(%status, "the endpoint does not check a credential");
                 Err(AuthError::EndpointAway)
             }
         }
     }
 
     fn undecided(&self, failure: &IdentityError) -> AuthError {
-        tracing::warn!(%failure, "the endpoint does not judge a credential");
-        self.failed.lock().judging = Some((Instant::now(), AuthError::EndpointAway));
+        tracing::warn!(%failure, "the endpoint does not check a credential");
+        self.failed.lock().checking = Some((Instant::now(), AuthError::EndpointAway));
         self.health.failed(failure);
         AuthError::EndpointAway
     }
 }
 
-/// What is said to somebody who cannot be judged for this reason.
+/// What is said to somebody who cannot be authenticated for this reason.
 fn refusal(failure: &IdentityError) -> AuthError {
     tracing::error!(%failure, "the endpoint does not tell its users, roles and tenants");
     match failure {
