@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::endpoint::http;
-use crate::endpoint::http::{Activity, BodyError, StalledError, TooLong, Turn};
+use crate::endpoint::http::{Activity, BodyError, StalledError, TooLongError, Turn};
 use crate::transport::reading::Reading;
 
 /// How long an endpoint that does not know `100 Continue` is waited for.
@@ -92,10 +92,10 @@ impl Upload {
     }
 
     /// Counts a part against the limit.
-    fn count(&mut self, part: &Frame<Bytes>) -> Result<(), TooLong> {
+    fn count(&mut self, part: &Frame<Bytes>) -> Result<(), TooLongError> {
         let length = part.data_ref().map_or(0, Bytes::len);
         let Some(BodyLimit(allowed)) = self.limit else { return Ok(()) };
-        self.left = self.left.checked_sub(length).ok_or(TooLong { allowed })?;
+        self.left = self.left.checked_sub(length).ok_or(TooLongError { allowed })?;
         Ok(())
     }
 

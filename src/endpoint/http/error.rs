@@ -25,7 +25,7 @@ pub struct BodyError;
 /// A body of a request is longer than it may be.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("the body is longer than {allowed} bytes")]
-pub struct TooLong {
+pub struct TooLongError {
     /// How long it may be.
     pub allowed: usize,
 }
@@ -132,7 +132,7 @@ impl UpstreamError {
         if let Some(bad) = causes(error).find_map(|cause| cause.downcast_ref()) {
             return Self::BadBody(*bad);
         }
-        if let Some(TooLong { allowed }) = causes(error).find_map(|cause| cause.downcast_ref()) {
+        if let Some(TooLongError { allowed }) = causes(error).find_map(|cause| cause.downcast_ref()) {
             return Self::TooLong { allowed: *allowed };
         }
         let reason = reasons(error);
