@@ -166,9 +166,10 @@ fn pass_rates(c: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-/// (f) What the budget's bookkeeping costs: the same thousand filters without accounts (`leaf`), through the index with accounts that have no
-/// bound (`unbounded`) and with all bounds (`bounded`); the difference to `leaf`, divided by 1,000, is the cost of a question. Besides, a
-/// thousand that are paused, a subscriber that 1,000 of its registrations find, and 256 registrations that are kept as their lists.
+/// (f) What the budget's bookkeeping costs: the same thousand filters without accounts (`leaf`), through the index with
+/// accounts that have no bound (`unbounded`) and with all bounds (`bounded`); the difference to `leaf`, divided by
+/// 1,000, is the cost of a question. Besides, a thousand that are paused, a subscriber that 1,000 of its registrations
+/// find, and 256 registrations that are kept as their lists.
 fn bookkeeping(c: &mut Criterion<CpuTime>) {
     let events = events();
     let filter = |n: usize| format!("And(Field{}=Exists(),Params.p{n}=Ne(1),Stage=Ne(discover))", n % 40);

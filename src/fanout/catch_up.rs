@@ -1,13 +1,14 @@
 //! Connections that asked for the past (`?since=`): given retained events in batches, then joined with the others.
 //!
-//! While a connection lags, its outbox takes no live events; they are in the history too and come from there, in order. So a
-//! client that reads slowly holds nothing but its bounded outbox. If the history forgets events before they were given, a
-//! notice in their place says how many.
+//! While a connection lags, its outbox takes no live events; they are in the history too and come from there, in order.
+//! So a client that reads slowly holds nothing but its bounded outbox. If the history forgets events before they were
+//! given, a notice in their place says how many.
 //!
-//! Contract: at any moment the Time of the last event or notice of a gap that was sent is a place to resume from, for every registration
-//! that was answered: nothing that was not sent is skipped. So there is one cursor ([`Replay`]), it starts once the client has said what
-//! it wants ([`super::opening`]), a registration that comes later is brought up to it before anything newer is sent, and its
-//! answer waits for that to begin ([`super::held`]). Rights come first: no filter runs on an event that the connection may not see.
+//! Contract: at any moment the Time of the last event or notice of a gap that was sent is a place to resume from, for
+//! every registration that was answered: nothing that was not sent is skipped. So there is one cursor ([`Replay`]), it
+//! starts once the client has said what it wants ([`super::opening`]), a registration that comes later is brought up to
+//! it before anything newer is sent, and its answer waits for that to begin ([`super::held`]). Rights come first: no
+//! filter runs on an event that the connection may not see.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -59,8 +60,8 @@ struct Now {
 }
 
 impl Shard {
-    /// Takes a connection in that wants the past from `start` on. Its first `registrations` commands are those of its query: it is given
-    /// nothing before they are answered.
+    /// Takes a connection in that wants the past from `start` on. Its first `registrations` commands are those of its
+    /// query: it is given nothing before they are answered.
     pub fn open_since(
         &mut self,
         principal: Principal,
@@ -149,7 +150,8 @@ impl Shard {
         replay.lag = replay.lag.map(|place| self.lagging.stir(conn, place));
     }
 
-    /// Answers a command, behind what has to stand before its answer. Whoever lets more answers wait than its outbox holds is too slow.
+    /// Answers a command, behind what has to stand before its answer. Whoever lets more answers wait than its outbox
+    /// holds is too slow.
     pub(super) fn reply(&mut self, conn: ConnId, answer: Event) {
         let limits = self.fanout.limits();
         self.stir(conn);
@@ -255,7 +257,8 @@ impl Shard {
         Some(Wait::Turn)
     }
 
-    /// Until when a connection has to wait whose filters, or whose principal's, have cost as much as they may in this second.
+    /// Until when a connection has to wait whose filters, or whose principal's, have cost as much as they may in this
+    /// second.
     fn work_until(&self, conn: ConnId, replay: &Replay, now: Now) -> Option<u64> {
         let session = self.sessions[conn.0 as usize].as_ref()?;
         self.replay_work.wait_until(&replay.spent, &session.principal, now.us)

@@ -1,8 +1,8 @@
 //! Which connections have yet to get some of the past, and which of them can get on.
 //!
-//! Thousands may lag and wait: for room, for a page of the archive, for the clock. What a turn does must not grow with their
-//! number. So those that can get on stand in a row of their own, those that wait for a moment are sorted by it, and of the others
-//! each is looked at once after something has changed, as many a turn as the caller likes.
+//! Thousands may lag and wait: for room, for a page of the archive, for the clock. What a turn does must not grow with
+//! their number. So those that can get on stand in a row of their own, those that wait for a moment are sorted by it,
+//! and of the others each is looked at once after something has changed, as many a turn as the caller likes.
 //!
 //! Contract: pure. A connection stands in one place, which its replay remembers; all steps take O(log n).
 

@@ -1,7 +1,7 @@
 //! Which registrations of a replay may match events about connections, and what those were told is gone.
 //!
-//! The history forgets such events before others, because they have a share of their own in it. A connection is told how many are gone,
-//! once for each stretch of the past, and only if it listens to them.
+//! The history forgets such events before others, because they have a share of their own in it. A connection is told
+//! how many are gone, once for each stretch of the past, and only if it listens to them.
 //!
 //! Contract: pure. A registration that was taken back counts until the connection ends: being told too much is no loss.
 

@@ -1,11 +1,12 @@
 //! Reads registrations that take long to read, on a thread beside the shard's.
 //!
-//! To parse 64 KiB of names or values, or to build the automaton of a regular expression, takes up to some ten milliseconds. On the shard's
-//! thread everybody would wait for that. A connection whose registration is being read waits, with all that it has said behind it;
-//! the registration counts from the moment on at which the shard has it.
+//! To parse 64 KiB of names or values, or to build the automaton of a regular expression, takes up to some ten
+//! milliseconds. On the shard's thread everybody would wait for that. A connection whose registration is being read
+//! waits, with all that it has said behind it; the registration counts from the moment on at which the shard has it.
 //!
-//! Contract: one job of a connection at a time, so there are no more than connections. Principals take turns, so nobody waits for more than
-//! one job of each other principal and those of its own. The shard never waits: a lock is held for a few instructions, once a job.
+//! Contract: one job of a connection at a time, so there are no more than connections. Principals take turns, so nobody
+//! waits for more than one job of each other principal and those of its own. The shard never waits: a lock is held for
+//! a few instructions, once a job.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,14 +1,15 @@
 //! What filters may cost: an account for each subscriber, and a common one for all subscribers of one owner.
 //!
-//! The work of an event's filters is charged to subscribers ([`filter::Members`](super::filter::Members) says to whom, and why that is
-//! fair). An account bounds it by event and by second. Beyond that its filters are not asked for the rest of the event, and the
-//! caller is told ([`Overdrawn`]) and takes the subscriber out.
+//! The work of an event's filters is charged to subscribers ([`filter::Members`](super::filter::Members) says to whom,
+//! and why that is fair). An account bounds it by event and by second. Beyond that its filters are not asked for the
+//! rest of the event, and the caller is told ([`Overdrawn`]) and takes the subscriber out.
 //!
-//! Contract: pure; the caller says which second it is. Opening and closing an account touches nothing else: units are taken from
-//! the owner's account in small portions. An event may take up to its own bound more than the second had left.
+//! Contract: pure; the caller says which second it is. Opening and closing an account touches nothing else: units are
+//! taken from the owner's account in small portions. An event may take up to its own bound more than the second had
+//! left.
 
-/// What filters may cost, in units of about a nanosecond. What is 4 billion or more for an event, or 30 billion or more for a
-/// second, is without bound.
+/// What filters may cost, in units of about a nanosecond. What is 4 billion or more for an event, or 30 billion or more
+/// for a second, is without bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
     /// By event, for one subscriber.
@@ -158,8 +159,8 @@ impl Accounts {
         self.by_owner.resize(count, Owner::default());
     }
 
-    /// A subscriber that is paused pays for nothing, so nothing is asked for it; it goes beyond no bound by that. Counts from the next
-    /// event on.
+    /// A subscriber that is paused pays for nothing, so nothing is asked for it; it goes beyond no bound by that.
+    /// Counts from the next event on.
     pub(super) fn pause(&mut self, subscriber: u32, paused: bool) {
         let account = self.of(subscriber);
         account.owner = account.owner() | if paused { PAUSED } else { 0 };

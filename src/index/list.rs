@@ -1,7 +1,7 @@
 //! The names of one field of a registration, in order and each once, in one piece of text.
 //!
-//! A message holds up to thirty thousand of them. One allocation for all makes them cheap to copy and to let go, and a binary
-//! search finds one in some fifteen steps.
+//! A message holds up to thirty thousand of them. One allocation for all makes them cheap to copy and to let go, and a
+//! binary search finds one in some fifteen steps.
 
 use std::borrow::Cow;
 

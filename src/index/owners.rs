@@ -1,7 +1,7 @@
 //! The owners of subscribers: whose bounds are common to several subscribers, and who see what is about themselves.
 //!
-//! Contract: an owner is there as long as it has a subscriber. Numbers are small and used again; [`NOBODY`] is the owner of those that
-//! have none, and has no bounds.
+//! Contract: an owner is there as long as it has a subscriber. Numbers are small and used again; [`NOBODY`] is the
+//! owner of those that have none, and has no bounds.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use super::accounts::NOBODY;
 use super::filter::FilterId;
 use super::symbols::Symbol;
 
-/// What one of an owner's subscribers waits for of what is about the owner. Types and keys are compared when it registers, so that an
-/// event costs a subscriber the same however many registrations it has.
+/// What one of an owner's subscribers waits for of what is about the owner. Types and keys are compared when it
+/// registers, so that an event costs a subscriber the same however many registrations it has.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watch {
     /// By action; nothing stands for all of them.

@@ -145,8 +145,8 @@ impl Spec {
     }
 }
 
-/// The key, and the filter if what stands behind the first dot is one. Old clients register keys with dots, so what is no
-/// filter belongs to the key; but with a parenthesis it is a filter with a mistake, not a key that never matches.
+/// The key, and the filter if what stands behind the first dot is one. Old clients register keys with dots, so what is
+/// no filter belongs to the key; but with a parenthesis it is a filter with a mistake, not a key that never matches.
 fn key_of<'t>(rest: &'t str, offset: usize, limits: &Limits) -> Result<(&'t str, Option<Filter>), SpecError> {
     let Some((key, text)) = rest.split_once('.') else { return Ok((rest, None)) };
     match Filter::parse(text, limits) {

@@ -1,7 +1,8 @@
 //! Registrations for what may be about a subscriber's own owner, noted apart.
 //!
-//! Events about an owner are its subscribers' to see whatever their class. There may be many of these, each with many registrations,
-//! so what they wait for is noted when they register ([`Watch`](super::owners::Watch)) and not looked for when an event comes.
+//! Events about an owner are its subscribers' to see whatever their class. There may be many of these, each with many
+//! registrations, so what they wait for is noted when they register ([`Watch`](super::owners::Watch)) and not looked
+//! for when an event comes.
 //!
 //! Contract: notes stand exactly as long as the registration.
 

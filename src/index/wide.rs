@@ -1,9 +1,10 @@
 //! Registrations whose lists make many combinations: kept as lists, and looked at for every event.
 //!
-//! To put tens of thousands of combinations into the trie, or to take them out, is one piece of work that others would wait for,
-//! and it can not be interrupted: a registration counts from its place in the order of events on, whole. So the trie takes small
-//! ones only ([`Limits::expanded`](super::Limits::expanded), and `expanded_in_all` of a subscriber together); a wide one costs its
-//! length once, and each event three searches ([`Wide::price`]), which its subscriber pays for as it pays for filters.
+//! To put tens of thousands of combinations into the trie, or to take them out, is one piece of work that others would
+//! wait for, and it can not be interrupted: a registration counts from its place in the order of events on, whole. So
+//! the trie takes small ones only ([`Limits::expanded`](super::Limits::expanded), and `expanded_in_all` of a subscriber
+//! together); a wide one costs its length once, and each event three searches ([`Wide::price`]), which its subscriber
+//! pays for as it pays for filters.
 //!
 //! Contract: adding and removing take O(1), whatever the lists make.
 

@@ -1,4 +1,5 @@
-//! Registrations that are kept as their lists match what they would match in the trie, cost little to make, and are paid for.
+//! Registrations that are kept as their lists match what they would match in the trie, cost little to make, and are
+//! paid for.
 
 use super::naive::Naive;
 use super::*;
@@ -60,7 +61,8 @@ fn lists_match_what_the_trie_would_match() {
     assert!(index.is_empty());
 }
 
-/// What would be one piece of work for the trie is one entry, and so are all registrations of a subscriber beyond a sum.
+/// What would be one piece of work for the trie is one entry, and so are all registrations of a subscriber beyond a
+/// sum.
 #[test]
 fn no_registration_is_more_than_a_little_work() {
     let mut index = Index::new(Limits::default());

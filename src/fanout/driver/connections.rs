@@ -25,8 +25,8 @@ impl Driver {
     pub(super) fn adopt(&mut self, newcomer: Newcomer) {
         let Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, registrations, permit } =
             newcomer;
-        // Asked for here, by the thread that is told of changes: who was revoked on the way is not let in, and nobody keeps
-        // rights that have changed meanwhile.
+        // Asked for here, by the thread that is told of changes: who was revoked on the way is not let in, and nobody
+        // keeps rights that have changed meanwhile.
         let (Ok(access), Ok(mut link)) = (self.parts.authority.access(&identity), Link::new(stream, tls)) else {
             return self.set_load();
         };
@@ -164,7 +164,8 @@ impl Driver {
 
     /// If rights have changed somewhere, every connection gets those that are its own now, some hundred in a turn.
     pub(super) fn review_access(&mut self) {
-        // Those that come meanwhile have got theirs. If rights change again before the round is over, another one follows.
+        // Those that come meanwhile have got theirs. If rights change again before the round is over, another one
+        // follows.
         if self.reviewing.is_none() && self.parts.review.swap(false, Ordering::AcqRel) {
             self.reviewing = Some(0);
         }

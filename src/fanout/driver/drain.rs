@@ -1,9 +1,10 @@
 //! The end of a shard: what was taken in is delivered, then everybody gets a close frame.
 //!
-//! The turns go on as before, so sockets that were full are written to again. Nobody publishes any more, so there is time:
-//! events are taken only while every outbox has room for a whole turn, and a reader that reads is never closed as a
-//! slow one because the server ends. Half of the drain's time is kept for the close frames; a reader that does not
-//! read holds the others up no longer than until then. A client that has been sent its close frame has the usual time to answer it.
+//! The turns go on as before, so sockets that were full are written to again. Nobody publishes any more, so there is
+//! time: events are taken only while every outbox has room for a whole turn, and a reader that reads is never closed as
+//! a slow one because the server ends. Half of the drain's time is kept for the close frames; a reader that does not
+//! read holds the others up no longer than until then. A client that has been sent its close frame has the usual time
+//! to answer it.
 
 use std::time::{Duration, Instant};
 

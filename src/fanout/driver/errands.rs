@@ -1,7 +1,8 @@
 //! What somebody asks about all connections of a shard: a list of them, or the one from an address.
 //!
-//! Contract: some hundred connections a turn, whoever asks. A connection that is there all the while is on the list once; of those that
-//! come and go meanwhile some are. Who has gone is not looked for any more; beyond [`ERRANDS`] that wait, nobody is answered.
+//! Contract: some hundred connections a turn, whoever asks. A connection that is there all the while is on the list
+//! once; of those that come and go meanwhile some are. Who has gone is not looked for any more; beyond [`ERRANDS`] that
+//! wait, nobody is answered.
 
 use std::net::SocketAddr;
 

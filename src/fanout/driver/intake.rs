@@ -20,8 +20,8 @@ impl Driver {
         self.started.as_ref().map(|(batch, at)| batch.events[*at].frame().len())
     }
 
-    /// Publishes the next events, as many as a turn allows, but at least one. A batch may be far larger than that: then the
-    /// rest of it waits for the next turn, and the sockets come in between. Returns how many they were.
+    /// Publishes the next events, as many as a turn allows, but at least one. A batch may be far larger than that: then
+    /// the rest of it waits for the next turn, and the sockets come in between. Returns how many they were.
     pub(super) fn ingest_events(&mut self) -> usize {
         let (mut events, mut bytes) = (0, 0);
         let exceeded = self.parts.budget.is_exceeded();

@@ -146,7 +146,8 @@ fn what_was_noted_of_a_connection_that_is_gone_moves_no_other() {
     assert_eq!(world.registrations(conn), 1);
 }
 
-/// Others' events and commands go on while a registration is read; the connection's own commands wait and keep their order.
+/// Others' events and commands go on while a registration is read; the connection's own commands wait and keep their
+/// order.
 #[test]
 fn a_registration_that_takes_long_to_read_is_read_beside_the_shard() {
     let mut world = World::new();

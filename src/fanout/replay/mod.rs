@@ -1,20 +1,22 @@
 //! What one connection has yet to get of the past, and by which of its registrations it has got what.
 //!
-//! A connection that came with `?since=` is *behind* until it has been given every retained event from its start up to the place
-//! of its shard; only then do live events go to it. A registration that comes later puts it behind again, for a *pass* over the
-//! events that its other registrations have gone through already.
+//! A connection that came with `?since=` is *behind* until it has been given every retained event from its start up to
+//! the place of its shard; only then do live events go to it. A registration that comes later puts it behind again, for
+//! a *pass* over the events that its other registrations have gone through already.
 //!
-//! Contract: pure. Every event is delivered at most once: [`Replay::wants`] is true only for events that a registration new to
-//! this part of the past matches and none before it did. A registration that was taken back keeps its mark up to the position where
-//! it ended, so that registering again does not repeat anything; there is a bound on such marks ([`MARKS`]), beyond which the
-//! caller skips what is still to come ([`Replay::skip`]). Within a pass, and from the end of the passes on, events come in the broker's
-//! order. A pass that ends costs the same however many registrations it was made for.
+//! Contract: pure. Every event is delivered at most once: [`Replay::wants`] is true only for events that a registration
+//! new to this part of the past matches and none before it did. A registration that was taken back keeps its mark up to
+//! the position where it ended, so that registering again does not repeat anything; there is a bound on such marks
+//! ([`MARKS`]), beyond which the caller skips what is still to come ([`Replay::skip`]). Within a pass, and from the end
+//! of the passes on, events come in the broker's order. A pass that ends costs the same however many registrations it
+//! was made for.
 //!
-//! A replay that begins in the archive goes through one line of places all the same: the archive's stand before [`POSITIONS`], those
-//! of the history behind it. So passes, marks and order hold across the splice; a later pass has the archive read again.
+//! A replay that begins in the archive goes through one line of places all the same: the archive's stand before
+//! [`POSITIONS`], those of the history behind it. So passes, marks and order hold across the splice; a later pass has
+//! the archive read again.
 //!
-//! Why an index of its own: the shard's index tells which connections want an event, not by which registration. It costs memory
-//! only for connections that asked for the past.
+//! Why an index of its own: the shard's index tells which connections want an event, not by which registration. It
+//! costs memory only for connections that asked for the past.
 
 mod archived;
 mod registered;
@@ -42,8 +44,8 @@ use registered::Registered;
 /// Registrations taken back that are remembered.
 const MARKS: usize = 1024;
 
-/// Of these, those with a filter: they are asked about every event, though the connection's own bounds on filters no longer count
-/// them.
+/// Of these, those with a filter: they are asked about every event, though the connection's own bounds on filters no
+/// longer count them.
 const FILTERED_MARKS: usize = 16;
 
 /// The combinations of those that are remembered: those of the connection's own bounds no longer count them either.
@@ -130,8 +132,8 @@ impl Replay {
         &self.start.requested
     }
 
-    /// A Time from which a client that is cut off now can resume without a loss: what a notice of this gap bears. It is that of the last
-    /// event before it, or what was asked for; without either, the end of the gap.
+    /// A Time from which a client that is cut off now can resume without a loss: what a notice of this gap bears. It is
+    /// that of the last event before it, or what was asked for; without either, the end of the gap.
     pub(super) fn safe_time(&self, gap: &Gap, now: Timestamp) -> Timestamp {
         let latest = now.checked_add(SKEW).unwrap_or(now);
         let last = self.last.as_ref().and_then(|event| event.moment()).filter(|time| *time <= latest);
@@ -194,8 +196,8 @@ impl Replay {
         !self.registered.has_too_many_marks()
     }
 
-    /// Nothing before the shard's `position` is asked for any more, nor what the archive has given although the shard has not come to it.
-    /// Gives the answers back that have waited.
+    /// Nothing before the shard's `position` is asked for any more, nor what the archive has given although the shard
+    /// has not come to it. Gives the answers back that have waited.
     pub(super) fn skip(&mut self, position: u64) -> impl Iterator<Item = Event> {
         let position = position.max(self.splice().map_or(0, Splice::end));
         self.registered.settle();
@@ -219,8 +221,8 @@ impl Replay {
         (self.edge < position).then_some(Range { from: self.edge, until: position })
     }
 
-    /// Whether the shard can go on from `position`: nothing is left, and nothing before the start would come again, nor what the archive
-    /// has given although the shard has not come to it.
+    /// Whether the shard can go on from `position`: nothing is left, and nothing before the start would come again, nor
+    /// what the archive has given although the shard has not come to it.
     pub(super) fn is_level(&self, position: u64) -> bool {
         let passed = self.splice().is_none_or(|splice| splice.end() <= position);
         self.pass.is_none() && self.edge == self.base + position && passed

@@ -1,10 +1,11 @@
 //! Which registrations of a connection an event of the past matches, and how far each of them is.
 //!
-//! Every text that is or was registered has one entry, with a filter that was compiled once: whatever becomes of a registration, a number
-//! in its entry says so, and nothing is parsed or moved.
+//! Every text that is or was registered has one entry, with a filter that was compiled once: whatever becomes of a
+//! registration, a number in its entry says so, and nothing is parsed or moved.
 //!
-//! Contract: pure. All that matching costs is counted ([`Registered::take_cost`]) and bounded by event for all entries together
-//! ([`Registered::is_overdrawn`]). What was taken back and may not come again has bounds of its own ([`Registered::has_too_many_marks`]).
+//! Contract: pure. All that matching costs is counted ([`Registered::take_cost`]) and bounded by event for all entries
+//! together ([`Registered::is_overdrawn`]). What was taken back and may not come again has bounds of its own
+//! ([`Registered::has_too_many_marks`]).
 
 use hashbrown::HashMap;
 
@@ -78,8 +79,8 @@ pub(super) struct Registered {
 }
 
 impl Registered {
-    /// `limits` are those of the shard's index, which has taken what is registered here: it is the gate, and a role may allow more than
-    /// the settings do.
+    /// `limits` are those of the shard's index, which has taken what is registered here: it is the gate, and a role may
+    /// allow more than the settings do.
     pub(super) fn new(limits: Limits) -> Self {
         let Work { event, .. } = limits.work;
         let index = Index::new(Limits {
@@ -157,7 +158,8 @@ impl Registered {
         all > MARKS || filtered > FILTERED_MARKS || combinations > MARKED_COMBINATIONS
     }
 
-    /// Nothing before is asked for any more: what was taken back is forgotten, and the rest has gone through everything.
+    /// Nothing before is asked for any more: what was taken back is forgotten, and the rest has gone through
+    /// everything.
     pub(super) fn settle(&mut self) {
         for number in 0..u32::try_from(self.entries.len()).expect("fewer than 4 billion registrations") {
             match &mut self.entries[number as usize] {

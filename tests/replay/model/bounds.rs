@@ -130,7 +130,8 @@ fn nothing_is_asked_for_a_replay_that_was_closed_on_its_way() {
     assert_eq!(world.shard.lagging(), 0);
 }
 
-/// A pass that ends, and a registration that is taken back and made again, compile nothing: what the filters are made of stays.
+/// A pass that ends, and a registration that is taken back and made again, compile nothing: what the filters are made
+/// of stays.
 #[test]
 fn registrations_with_filters_come_and_go_at_the_cost_of_a_number() {
     let mut world = World::new(1000, 5000);
