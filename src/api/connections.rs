@@ -20,6 +20,7 @@ use super::proxy::{self, merge};
 use super::{Api, ApiError, answer, query};
 use crate::auth::Identity;
 use crate::broker::connection::Connection;
+use crate::fanout::report::Inspection;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
@@ -61,11 +62,27 @@ impl Api {
             return Err(unknown(address));
         }
         self.check_tenant(identity, wanted).await?;
-        let mut all = self.connections().await.into_iter();
+        if let Some(found) = self.pool.inspect(wanted).await {
+            let mut object = serde_json::to_value(&found.connection).expect("strings and numbers are always written");
+            object["Specs"] =
+                serde_json::to_value(&found.registrations).expect("strings and numbers are always written");
+            return Ok(answer::json(StatusCode::OK, object.to_string()));
+        }
+        let mut all = self.client_gauge.list().into_iter();
         match all.find(|connection| connection.remote_addr == wanted) {
             Some(found) => Ok(answer::json(StatusCode::OK, found.to_json())),
             None => self.at_the_endpoint(address, request, caller, identity).await,
         }
+    }
+
+    /// A connection of a shard with its registrations, for whoever may see it.
+    pub(super) async fn inspect(&self, address: &str, identity: &Identity) -> Result<Inspection, ApiError> {
+        let wanted = parse(address)?;
+        if !self.permits(identity, "connections", "get", address)? {
+            return Err(unknown(address));
+        }
+        self.check_tenant(identity, wanted).await?;
+        self.pool.inspect(wanted).await.ok_or_else(|| unknown(address))
     }
 
     pub(super) async fn delete_connection(

@@ -16,6 +16,7 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use super::claim::{Claim, Terms};
+use super::judgement::{ClaimVerdict, Judgement};
 use super::limits::RoleLimits;
 
 /// Names one set of claims for the life of the process.
@@ -255,6 +256,27 @@ impl Access {
         self.sight.sees(kind, action, key, of_job)
             && self.narrowing.iter().all(|sight| sight.sees(kind, action, key, of_job))
             && self.content.tenant.as_ref().is_none_or(|tenant| tenant.shows(kind, key, machine))
+    }
+
+    /// The same as [`Access::sees`], with everything that it depends on. For people; never on the delivery path.
+    pub fn judge(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> Judgement {
+        let machine = machine.filter(|machine| !machine.is_empty());
+        let of_job = machine.filter(|_| kind == "jobs");
+        let tenant = self.content.tenant.as_ref().map(|tenant| tenant.shows(kind, key, machine));
+        let narrowed = self.content.narrowing.iter().zip(&self.narrowing);
+        Judgement {
+            by_claims: self.sight.sees(kind, action, key, of_job),
+            claims: self
+                .content
+                .claims
+                .iter()
+                .map(|claim| ClaimVerdict::of(claim, kind, action, [key].into_iter().chain(of_job)))
+                .collect(),
+            narrowing: narrowed
+                .map(|(claim, sight)| (claim.to_string(), sight.sees(kind, action, key, of_job)))
+                .collect(),
+            tenant,
+        }
     }
 
     /// Whether the holder is in a tenant.

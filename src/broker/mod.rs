@@ -293,7 +293,8 @@ impl Broker {
         }
         let traces = sequencer.traces(events.len(), &intake, repeat_indexes.as_deref(), self.history.epoch());
         let Intake { source, bytes, times, .. } = intake;
-        let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
+        let events: Box<[Arc<Event>]> =
+            events.into_iter().zip(first..).map(|(event, at)| self.position(event, at)).collect();
         sequencer.next += events.len() as u64;
         let forgotten = self.history.append(&events, &times, &traces, now);
         self.metrics.received(source, events.len() as u64, bytes as u64);
@@ -308,6 +309,12 @@ impl Broker {
             batch.events.iter().for_each(|event| observe(event, source));
         }
         Ok(first)
+    }
+
+    /// Writes into an event where it stands.
+    fn position(&self, mut event: Event, sequence: u64) -> Arc<Event> {
+        event.set_position(Position { epoch: self.history.epoch(), sequence });
+        Arc::new(event)
     }
 
     /// Takes no more events.

@@ -20,6 +20,7 @@ use super::console::{hint_if_typed, report};
 use super::documents::{Document, Documents, Found, InputError};
 use crate::clock;
 use crate::event::{Draft, EventError};
+use crate::index::excerpt;
 use crate::index::filter::{Engine, Evaluation, Filter, FilterId, Limits, ParseError, Term, Test, View};
 use crate::json;
 
@@ -126,15 +127,6 @@ fn refuse_spec(text: &str, err: &mut dyn Write) -> Result<(), FilterError> {
         );
     }
     Ok(())
-}
-
-/// The part of the text around the byte at `offset`, on one line, and the column of that byte in it, from one.
-fn excerpt(text: &str, offset: usize) -> (String, usize) {
-    const AROUND: usize = 60;
-    let column = text.char_indices().take_while(|(at, _)| *at < offset).count();
-    let first = column.saturating_sub(AROUND);
-    let part = text.chars().skip(first).take(2 * AROUND);
-    (part.map(|c| if c.is_control() { ' ' } else { c }).collect(), column - first + 1)
 }
 
 fn write_filter(filter: &Filter, json: bool, out: &mut dyn Write) -> io::Result<()> {

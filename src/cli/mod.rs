@@ -12,6 +12,7 @@ mod config;
 mod console;
 mod documents;
 mod endpoint;
+mod explain;
 mod filter;
 mod generate;
 mod post;
@@ -32,6 +33,7 @@ use crate::config::ConfigErrors;
 use config::ConfigCommandError;
 use console::report;
 use endpoint::EndpointError;
+use explain::ExplainError;
 use filter::FilterError;
 use generate::ManError;
 use post::PostError;
@@ -70,6 +72,8 @@ enum Command {
     Token(users::TokenArgs),
     /// Try a filter on events
     Filter(filter::FilterArgs),
+    /// Say why an event does or does not match a registration, or reach somebody
+    Explain(explain::ExplainArgs),
     /// Check or explain the configuration
     Config(config::ConfigArgs),
     /// Print a completion script for a shell
@@ -96,6 +100,8 @@ enum CliError {
     #[error(transparent)]
     Filter(#[from] FilterError),
     #[error(transparent)]
+    Explain(#[from] ExplainError),
+    #[error(transparent)]
     Man(#[from] ManError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -117,6 +123,7 @@ impl CliError {
             | Self::Watch(WatchError::Output(error))
             | Self::Users(UsersError::Output(error))
             | Self::Filter(FilterError::Output(error))
+            | Self::Explain(ExplainError::Output(error))
             | Self::Man(ManError::Output(error))
             | Self::Output(error) => Some(error),
             _ => None,
@@ -126,7 +133,8 @@ impl CliError {
     /// Whether what was typed, or the configuration, is at fault.
     fn is_usage(&self) -> bool {
         match self {
-            Self::Settings(_) | Self::Config(_) | Self::Filter(_) | Self::Man(_) => true,
+            // So that 1 always means that the event is not delivered.
+            Self::Settings(_) | Self::Config(_) | Self::Filter(_) | Self::Explain(_) | Self::Man(_) => true,
             Self::Serve(error) => error.is_configuration(),
             Self::Users(error) => error.is_usage(),
             Self::Watch(WatchError::Endpoint(error)) | Self::Post(PostError::Endpoint(error)) => is_target(error),
@@ -150,7 +158,7 @@ fn is_target(error: &EndpointError) -> bool {
 pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let result = match Cli::try_parse_from(args) {
         Ok(cli) => dispatch(cli.command, out, err),
-        Err(e) => return explain(&e, out, err),
+        Err(e) => return usage(&e, out, err),
     };
     let error = match result {
         Ok(code) => return code,
@@ -165,7 +173,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
     code
 }
 
-/// The exit code of a command that did what was asked: 0, but for `filter`, which answers with it.
+/// The exit code of a command that did what was asked: 0, but for `filter` and `explain`, which answer with it.
 fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, CliError> {
     let mut code = 0;
     match command {
@@ -180,6 +188,7 @@ fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Roles(args) => users::run_roles(&args, out, err)?,
         Command::Tenants(args) => users::run_tenants(&args, out, err)?,
         Command::Token(args) => users::run_token(&args, &mut io::stdin(), out, err)?,
+        Command::Explain(args) => code = explain::run(&args, &mut io::stdin().lock(), out, err)?,
         Command::Filter(args) => code = filter::run(&args, &mut io::stdin().lock(), out, err)?,
         Command::Config(args) => config::run(&args, out, err)?,
         Command::Completions(args) => generate::completions(&args, Cli::command(), out)?,
@@ -190,7 +199,7 @@ fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
 }
 
 /// Help and version go to `out` and are no failure; wrong usage goes to `err`.
-fn explain<'a>(error: &clap::Error, out: &'a mut dyn Write, err: &'a mut dyn Write) -> u8 {
+fn usage<'a>(error: &clap::Error, out: &'a mut dyn Write, err: &'a mut dyn Write) -> u8 {
     let (to, code) = if error.use_stderr() { (err, USAGE) } else { (out, 0) };
     // Nobody is left to be told if this fails.
     let _ = write!(to, "{}", error.render());

@@ -24,8 +24,10 @@
 //! places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the figures.
 
 mod accounts;
+mod advice;
 mod by_class;
 mod error;
+mod excerpt;
 pub mod filter;
 mod groups;
 mod joining;
@@ -37,11 +39,17 @@ mod registrations;
 mod sizes;
 mod spec;
 mod symbols;
+mod tallies;
 mod trie;
+mod usage;
 
 pub use accounts::{Overdrawn, Work};
+pub use advice::{Seen, warnings};
 pub use error::IndexError;
+pub use excerpt::excerpt;
 pub use spec::{Field, MACHINE_JOBS, Spec, SpecError, WORK_ORDER_JOBS};
+pub use tallies::Tally;
+pub use usage::{Busiest, Measure, Usage};
 
 use accounts::{Accounts, NOBODY};
 use error::check_size;
@@ -50,6 +58,7 @@ use groups::Groups;
 use owners::Owners;
 use registrations::Registrations;
 use symbols::Symbols;
+use tallies::Tallies;
 use trie::Trie;
 
 /// Subscribers of one class see the same events; what that means is the caller's business.
@@ -136,6 +145,7 @@ pub struct Index<S> {
     trie: Trie,
     engine: Engine,
     groups: Groups,
+    tallies: Tallies,
     subscribers: Vec<Option<Subscriber>>,
     /// Beside `subscribers`, because matching touches nothing else of a subscriber.
     marks: Vec<Mark<S>>,
@@ -160,6 +170,7 @@ impl<S: Copy> Index<S> {
             trie: Trie::default(),
             engine: Engine::new(),
             groups: Groups::default(),
+            tallies: Tallies::default(),
             subscribers: Vec::new(),
             marks: Vec::new(),
             free: Vec::new(),
@@ -240,6 +251,14 @@ impl<S: Copy> Index<S> {
     /// # Errors
     /// [`IndexError`]; nothing has changed then.
     pub fn register(&mut self, slot: Slot, text: &str) -> Result<bool, IndexError> {
+        self.register_and_look(slot, text, |_| {})
+    }
+
+    /// The same, and shows the registration as it was read, if it is new.
+    ///
+    /// # Errors
+    /// As [`Index::register`].
+    pub fn register_and_look(&mut self, slot: Slot, text: &str, look: impl FnOnce(&Spec)) -> Result<bool, IndexError> {
         let limits = self.limits;
         let subscriber = self.subscriber(slot);
         if subscriber.registrations.contains(text) {
@@ -263,6 +282,7 @@ impl<S: Copy> Index<S> {
         self.count_filter(slot, registration.bytes(), usize::wrapping_add);
         self.subscriber(slot).registrations.insert(text.into(), registration);
         self.registrations += 1;
+        look(&spec);
         Ok(true)
     }
 
@@ -305,6 +325,7 @@ impl<S: Copy> Index<S> {
     /// Goes on to this second, for what filters may cost in one.
     pub fn begin_second(&mut self, second: u32) {
         self.accounts.begin_second(second);
+        self.tallies.begin_second(second);
     }
 
     /// A subscriber whose filters have cost more than they may, each once an event. Until it is taken out it is hit by what its

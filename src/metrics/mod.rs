@@ -16,6 +16,7 @@ mod nats;
 mod process;
 mod proxy;
 mod shard;
+mod summary;
 mod turns;
 mod upstream;
 
@@ -32,6 +33,7 @@ pub use logins::{LoginMetrics, WatchedFile};
 pub use nats::NatsMetrics;
 pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
+pub use summary::{Histogram, Queue, ShardSummary, Summary};
 pub use turns::{LONG_TURN, STALL};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 

@@ -30,6 +30,7 @@ pub use error::StartError;
 
 use crate::api::probe::{Probe, WatchedFiles};
 use crate::api::quota::{PostQuota, SocketQuota};
+use crate::api::status::Around;
 use crate::api::{About, Api, ApiLimits, ApiParts, ForwardedFor};
 use crate::auth::Authority;
 use crate::broker::Broker;
@@ -120,13 +121,15 @@ impl Server {
     /// Accepts from here on, and follows whatever it has to follow.
     fn run(mut self, bound: Bound, nats: Option<Arc<cluster::Health>>) -> Self {
         let stopped = self.stop.subscribe();
+        let links = endpoint::links(&self.settings, &self.api.broker);
+        let upstreams: Vec<Arc<Health>> = links.iter().map(Link::health).collect();
+        self.api.set_around(Around { upstreams: upstreams.clone(), nats: nats.clone() });
         for listener in bound.listeners {
             let listener = listener.with_tls(self.tls.clone()).behind(self.doors.clone());
             self.listening.push(serve(listener, Arc::clone(&self.api), stopped.clone()));
         }
-        let links = endpoint::links(&self.settings, &self.api.broker);
         if let Some(listener) = bound.probe {
-            let probe = self.probe(links.iter().map(Link::health).collect(), nats);
+            let probe = self.probe(upstreams, nats);
             self.probing = Some(serve(listener, probe, self.stop_probe.subscribe()));
         }
         let follow = |link: Link| vital("the link to an endpoint", stopped.clone(), link.run(stopped.clone()));

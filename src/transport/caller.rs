@@ -7,10 +7,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hyper::Response;
 use parking_lot::Mutex;
 
 use super::forwarded::Forwarded;
+use super::handover::{Handover, Parts};
 use super::pending::PendingSlot;
+use super::socket::Socket;
 use crate::auth::ClientCertificate;
 
 /// The sender of a request, and the connection that it came on.
@@ -25,13 +28,15 @@ pub struct Caller {
     /// What the client showed in the TLS handshake, verified. That of a proxy is not its clients'.
     pub certificate: Option<ClientCertificate>,
     slot: Arc<Mutex<Option<PendingSlot>>>,
+    handover: Arc<Handover>,
 }
 
 impl Caller {
-    /// Somebody of whom nothing more is known, with a place among those.
-    pub fn new(peer: SocketAddr, certificate: Option<ClientCertificate>, slot: PendingSlot) -> Self {
+    /// Somebody of whom nothing more is known, with a place among those, at this socket.
+    pub fn new(peer: SocketAddr, socket: &Socket, slot: PendingSlot) -> Self {
         let slot = Arc::new(Mutex::new(Some(slot)));
-        Self { peer, connection: peer, forwarded: None, certificate, slot }
+        let (certificate, handover) = (socket.certificate(), Arc::clone(socket.handover()));
+        Self { peer, connection: peer, forwarded: None, certificate, slot, handover }
     }
 
     /// The client of whom a trusted proxy tells on this connection.
@@ -41,8 +46,19 @@ impl Caller {
         if let Some(slot) = &*self.slot.lock() {
             slot.belongs_to(peer.ip());
         }
-        let (connection, slot) = (self.connection, Arc::clone(&self.slot));
-        Self { peer, connection, forwarded: Some(forwarded), certificate: None, slot }
+        let (connection, slot, handover) = (self.connection, Arc::clone(&self.slot), Arc::clone(&self.handover));
+        Self { peer, connection, forwarded: Some(forwarded), certificate: None, slot, handover }
+    }
+
+    /// Takes the socket off HTTP with the answer to the request that is being worked on, if that is 200: `take` is given it with the
+    /// answer's head, which is yet to be written ([`super::handover`]).
+    pub fn take_socket(&self, take: impl FnOnce(Parts, Box<[u8]>) + Send + 'static) {
+        self.handover.ask(take);
+    }
+
+    /// This is the answer to the request that is being worked on. Returns whether the socket goes with it.
+    pub(super) fn answered<B>(&self, answer: &Response<B>) -> bool {
+        self.handover.decide(answer)
     }
 
     /// It has shown good credentials: its place is free for others.

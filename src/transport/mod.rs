@@ -9,6 +9,7 @@
 
 pub mod caller;
 pub mod forwarded;
+mod handover;
 pub mod listener;
 mod opener;
 pub mod pending;

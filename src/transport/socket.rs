@@ -18,12 +18,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
+use super::handover::{Handover, Parts};
 use super::pending::Signs;
 use super::refusal::Refusal;
 use crate::auth::ClientCertificate;
@@ -36,6 +36,21 @@ enum Stream {
     Plain(TcpStream),
     /// Boxed: a session is large.
     Tls(Box<TlsStream<TcpStream>>),
+    /// It was given away ([`super::handover`]).
+    Gone,
+}
+
+impl Stream {
+    fn into_parts(self) -> io::Result<Parts> {
+        match self {
+            Self::Plain(stream) => Ok((stream.into_std()?, None)),
+            Self::Tls(tls) => {
+                let (stream, session) = tls.into_inner();
+                Ok((stream.into_std()?, Some(Box::new(session))))
+            }
+            Self::Gone => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
 }
 
 /// See the module's text.
@@ -49,6 +64,7 @@ pub struct Socket {
     signs: Arc<Signs>,
     /// Runs once nothing more will be written.
     linger: Option<Pin<Box<Sleep>>>,
+    handover: Arc<Handover>,
     /// Runs once the client has ended its side.
     ended: Option<Pin<Box<Sleep>>>,
     /// What goes out instead of hyper's own answer, and how much of it has.
@@ -58,28 +74,30 @@ pub struct Socket {
 impl Socket {
     /// A socket as it is. A write may stand still for `write_timeout`; what comes is told to `signs`.
     pub fn plain(stream: TcpStream, write_timeout: Duration, signs: Arc<Signs>) -> Self {
+        Self::over(Stream::Plain(stream), write_timeout, signs)
+    }
+
+    /// The same behind TLS.
+    pub fn tls(stream: TlsStream<TcpStream>, write_timeout: Duration, signs: Arc<Signs>) -> Self {
+        Self::over(Stream::Tls(Box::new(stream)), write_timeout, signs)
+    }
+
+    fn over(stream: Stream, write_timeout: Duration, signs: Arc<Signs>) -> Self {
         Self {
-            stream: Stream::Plain(stream),
+            stream,
             write_timeout,
             stalled: None,
             signs,
             linger: None,
+            handover: Arc::default(),
             ended: None,
             refusal: None,
         }
     }
 
-    /// The same behind TLS.
-    pub fn tls(stream: TlsStream<TcpStream>, write_timeout: Duration, signs: Arc<Signs>) -> Self {
-        Self {
-            stream: Stream::Tls(Box::new(stream)),
-            write_timeout,
-            stalled: None,
-            signs,
-            linger: None,
-            ended: None,
-            refusal: None,
-        }
+    /// How the socket leaves HTTP other than by an upgrade.
+    pub(super) fn handover(&self) -> &Arc<Handover> {
+        &self.handover
     }
 
     /// The certificate that the client showed, if it showed one; the handshake has verified it.
@@ -93,20 +111,26 @@ impl Socket {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn into_parts(self) -> io::Result<(std::net::TcpStream, Option<Box<ServerConnection>>)> {
-        match self.stream {
-            Stream::Plain(stream) => Ok((stream.into_std()?, None)),
-            Stream::Tls(tls) => {
-                let (stream, session) = tls.into_inner();
-                Ok((stream.into_std()?, Some(Box::new(session))))
-            }
+    pub fn into_parts(self) -> io::Result<Parts> {
+        self.stream.into_parts()
+    }
+
+    /// Gives the socket away if that is due.
+    fn give_away(&mut self) -> io::Result<()> {
+        let Some((take, head)) = self.handover.take() else { return Ok(()) };
+        // What stands still is the rest of an earlier answer.
+        if self.stalled.is_some() {
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
+        take(std::mem::replace(&mut self.stream, Stream::Gone).into_parts()?, head);
+        Ok(())
     }
 
     fn poll_output(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Gone => Poll::Ready(Ok(buf.len())),
         }
     }
 
@@ -152,6 +176,7 @@ impl Socket {
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Gone => Poll::Ready(Ok(())),
         }
     }
 }
@@ -181,6 +206,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.give_away()?;
         if this.refusal.is_none()
             && this.signs.is_between_requests()
             && let Some(refusal) = Refusal::instead_of(buf)
@@ -200,6 +226,7 @@ impl AsyncWrite for Socket {
         let written = match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Gone => return Poll::Ready(Ok(())),
         };
         if matches!(written, Poll::Ready(Ok(()))) && this.signs.flushed() && this.ended.is_some() {
             // The end that was kept back is read now.
@@ -214,6 +241,7 @@ impl AsyncWrite for Socket {
             let written = match &mut this.stream {
                 Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
                 Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+                Stream::Gone => return Poll::Ready(Ok(())),
             };
             let written = ready!(this.bounded(cx, written));
             if written.is_err() || !this.signs.has_unread() {

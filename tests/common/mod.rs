@@ -14,6 +14,7 @@ pub mod people;
 pub mod program;
 pub mod raw;
 pub mod socket;
+pub mod stream;
 pub mod ws;
 
 use std::future::Future;

@@ -13,5 +13,7 @@ mod drpcli;
 mod frames;
 mod http;
 mod protocol;
+mod status;
+mod stream;
 mod tls;
 mod tools;
