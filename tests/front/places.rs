@@ -178,7 +178,10 @@ async fn where_the_endpoint_is_stays_here_and_nothing_is_said_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_gets_no_place_is_told_when_to_come_again() {
     let drp = Drp::start().await;
-    let hydrant = Hydrant::start(&format!("limits = {{ pending_handshakes = 2 }}\n{}", drp.settings())).await;
+    // A client that has gone is told from one that only waits when these are over.
+    let times = "timeouts = { ping = \"500ms\", idle = \"1s\" }\nproxy = { idle = \"1s\" }";
+    let settings = format!("limits = {{ pending_handshakes = 2 }}\n{times}\n{}", drp.settings());
+    let hydrant = Hydrant::start(&settings).await;
     let mut held = Vec::new();
     for n in 1..=2 {
         let mut raw = hydrant.dial().await;
@@ -222,4 +225,25 @@ async fn pages_may_use_the_endpoint_too() {
     assert_eq!((reply.status.as_u16(), reply.header("access-control-allow-origin")), (200, "*"));
     let page = http::request(hydrant.address(), true, "GET", "/ui/", &[origin], "").await;
     assert_eq!(page.header("access-control-allow-origin"), "", "outside of the API nothing is hydrant's own");
+}
+
+/// A download that gets on is no connection that makes nothing of its place, however long it takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_that_gets_on_loses_its_place_to_nobody() {
+    let (_drp, hydrant) = front("[limits]\npending_handshakes = 2\n").await;
+    let (mut download, status) = hold(&hydrant, "").await;
+    assert_eq!(status, "200");
+    let _silent = tokio::net::TcpStream::connect(hydrant.address()).await.unwrap();
+    let mut some = vec![0; 256 << 10];
+    // For longer than a request may take to come whole.
+    let end = tokio::time::Instant::now() + Duration::from_millis(2_500);
+    while tokio::time::Instant::now() < end {
+        patiently("the download", download.0.read_exact(&mut some)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (_newcomer, status) = hold(&hydrant, "").await;
+    assert_eq!(status, "200", "the silent one makes room");
+    for _ in 0..64 {
+        patiently("the download", download.0.read_exact(&mut some)).await.unwrap();
+    }
 }

@@ -95,7 +95,6 @@ const MODULES: [(&str, &[&str]); 24] = [
             "index",
             "logging",
             "metrics",
-            "protocol",
             "stats",
             "transport",
         ],
