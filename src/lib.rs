@@ -1,7 +1,7 @@
 //! Hydrant: an event broker for Digital Rebar Provision (DRP) fleets.
 //!
-//! Hydrant takes the event stream once, matches each event against an index of everybody's registrations and writes it to
-//! the websockets of those who registered for it and may see it. `docs/architecture.md` tells the whole story.
+//! Hydrant takes the event stream once, matches each event against an index of everybody's registrations and writes it
+//! to the websockets of those who registered for it and may see it. `docs/architecture.md` tells the whole story.
 //!
 //! # The way of an event
 //!

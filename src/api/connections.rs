@@ -7,8 +7,8 @@
 //! | `DELETE /connections/ADDR:PORT` | connections/delete/ADDR:PORT |
 //! | `GET /{machines,clusters,resource_brokers}/UUID/connections` | get of that object |
 //!
-//! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`; while the endpoint
-//! does not tell them, ours are all there is.
+//! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`; while the
+//! endpoint does not tell them, ours are all there is.
 
 use std::net::SocketAddr;
 
@@ -120,7 +120,8 @@ impl Api {
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let upstream = self.upstream.as_ref().ok_or_else(|| unknown(address))?;
-        // Whose connection it is only the endpoint knows, and it is asked as the service: nobody could hide it from a tenant.
+        // Whose connection it is only the endpoint knows, and it is asked as the service: nobody could hide it from a
+        // tenant.
         if self.authority.access(identity)?.has_tenant() {
             return Err(unknown(address));
         }

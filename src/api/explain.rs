@@ -1,11 +1,12 @@
 //! `POST /api/v3/hydrant/explain`: why an event does or does not reach somebody.
 //!
-//! The body names an event (`Event`, or by its `Position` in the history), registrations (`Spec` or `Specs`), and who would get it (`User`;
-//! nobody else than the caller if it is left out). `Connection` stands for the registrations and the rights of an open one.
+//! The body names an event (`Event`, or by its `Position` in the history), registrations (`Spec` or `Specs`), and who
+//! would get it (`User`; nobody else than the caller if it is left out). `Connection` stands for the registrations and
+//! the rights of an open one.
 //!
-//! Contract: nobody learns of events or users that he may not see. An event of the history must be visible to the caller, and is
-//! otherwise unknown to him; another user needs the claim users/get, a connection connections/get, both within the caller's tenant. Which
-//! roles would show an event is told to those who may list roles.
+//! Contract: nobody learns of events or users that he may not see. An event of the history must be visible to the
+//! caller, and is otherwise unknown to him; another user needs the claim users/get, a connection connections/get, both
+//! within the caller's tenant. Which roles would show an event is told to those who may list roles.
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};

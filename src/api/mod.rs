@@ -14,9 +14,9 @@
 //! | `POST /hydrant/explain` | [`explain`] |
 //! | everything else, if there is an endpoint upstream | [`proxy`] |
 //!
-//! Contract: every answer below 400 but a stream says `Content-Type: application/json`, bodies or not (drpcli fails otherwise); every
-//! answer from 400 on has a DRP Error as its body. The query string, which may hold a credential, reaches no log, metric or
-//! error. `/metrics`, `/healthz` and `/readyz` have a listener of their own ([`probe`]).
+//! Contract: every answer below 400 but a stream says `Content-Type: application/json`, bodies or not (drpcli fails
+//! otherwise); every answer from 400 on has a DRP Error as its body. The query string, which may hold a credential,
+//! reaches no log, metric or error. `/metrics`, `/healthz` and `/readyz` have a listener of their own ([`probe`]).
 
 mod access;
 pub mod answer;

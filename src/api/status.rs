@@ -6,8 +6,8 @@
 //! | `GET /hydrant/registrations` (`sort=hits`, `deliveries` or `work`; `limit=N`) | connections/list, and no tenant |
 //! | `GET /hydrant/registrations?connection=ADDR:PORT` | connections/get |
 //!
-//! Contract: a look costs the shards what one turn can spare, however many look. Rates are those of the last seconds before a look, from
-//! the looks before it: a page that asks every two seconds gets those of the last five or six.
+//! Contract: a look costs the shards what one turn can spare, however many look. Rates are those of the last seconds
+//! before a look, from the looks before it: a page that asks every two seconds gets those of the last five or six.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};

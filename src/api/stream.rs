@@ -1,11 +1,12 @@
 //! `GET /api/v3/events`: the events of a websocket as an ordinary answer, Server-Sent Events or NDJSON.
 //!
-//! `curl -N` and a browser's `EventSource` are enough to watch. The connection is handed to a shard as a websocket is, with its
-//! registrations, rights, queue and policy; only what is written differs ([`crate::event`], [`crate::protocol::stream`]). Its body ends
-//! with the connection.
+//! `curl -N` and a browser's `EventSource` are enough to watch. The connection is handed to a shard as a websocket is,
+//! with its registrations, rights, queue and policy; only what is written differs ([`crate::event`],
+//! [`crate::protocol::stream`]). Its body ends with the connection.
 //!
-//! Contract: whatever can be told before the stream begins is told by a status: a registration that cannot be read is 400, with the
-//! place. `Last-Event-ID`, which a browser sends when it comes back, goes before `since=`, which stands in the URL for good.
+//! Contract: whatever can be told before the stream begins is told by a status: a registration that cannot be read is
+//! 400, with the place. `Last-Event-ID`, which a browser sends when it comes back, goes before `since=`, which stands
+//! in the URL for good.
 
 use std::sync::Arc;
 
@@ -113,8 +114,8 @@ fn content_type(encoding: Encoding) -> &'static str {
     if encoding == Encoding::Lines { "application/x-ndjson" } else { "text/event-stream" }
 }
 
-/// The form of the stream that a request asks for, if it asks for one: the first that `Accept` names, or Server-Sent Events if it takes
-/// anything and registers for something, as curl does without further ado.
+/// The form of the stream that a request asks for, if it asks for one: the first that `Accept` names, or Server-Sent
+/// Events if it takes anything and registers for something, as curl does without further ado.
 pub(super) fn form<B>(request: &Request<B>) -> Option<Encoding> {
     let registers = query::value(request.uri().query(), "register").is_some();
     let mut types = accepted(request.headers());

@@ -1,5 +1,5 @@
-//! `GET /api/v3/ws`: from a request to a websocket in a shard. What a connection is opened with is read here for streams too
-//! ([`super::stream`]).
+//! `GET /api/v3/ws`: from a request to a websocket in a shard. What a connection is opened with is read here for
+//! streams too ([`super::stream`]).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -132,7 +132,8 @@ impl Api {
         self.broker.resolve(since, &text, clock::now()).map(Some).map_err(bad)
     }
 
-    /// What happens to this websocket if it does not follow: as its query says, if it may, else its roles, else the settings.
+    /// What happens to this websocket if it does not follow: as its query says, if it may, else its roles, else the
+    /// settings.
     fn overflow(&self, query: Option<&str>, identity: &Identity) -> Result<Overflow, ApiError> {
         let roles = self.authority.overflow(identity);
         let own = roles.policy.unwrap_or(self.overflow);

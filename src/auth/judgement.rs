@@ -1,7 +1,7 @@
 //! Why somebody may or may not see an event: the parts of a verdict, for people.
 //!
-//! Contract: agrees with [`Access::sees`](super::Access::sees): an event is visible if a claim shows it, every narrowing does, and the
-//! tenant, if there is one, does.
+//! Contract: agrees with [`Access::sees`](super::Access::sees): an event is visible if a claim shows it, every
+//! narrowing does, and the tenant, if there is one, does.
 
 use super::claim::{Claim, Terms};
 

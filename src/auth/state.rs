@@ -1,7 +1,7 @@
 //! One version of everything that rights are decided by: the store, the token keys, the keys of other issuers.
 //!
-//! Contract: immutable but for a memo; replaced as a whole when anything changes. Compiling rights happens once per kind of
-//! user (same roles, same tenant) and restriction, however many connections ask.
+//! Contract: immutable but for a memo; replaced as a whole when anything changes. Compiling rights happens once per
+//! kind of user (same roles, same tenant) and restriction, however many connections ask.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! `hydrant explain`: why an event does or does not match a registration, or reach somebody.
 //!
-//! Without `--user` and `--connection` nothing is asked of anybody: the registration and the event are enough. With one of them the server
-//! answers, by the rights that it knows and by its own rules about who may ask.
+//! Without `--user` and `--connection` nothing is asked of anybody: the registration and the event are enough. With one
+//! of them the server answers, by the rights that it knows and by its own rules about who may ask.
 //!
 //! Contract: the exit code is 0 if the (last) event is delivered, 1 if it is not, 64 if there is no answer.
 
@@ -26,7 +26,8 @@ use crate::index::{IndexError, Spec, excerpt, filter};
 const STANDARD_INPUT: &str = "standard input";
 const PATH: &str = "/api/v3/hydrant/explain";
 
-/// Why an event does or does not reach a registration, or somebody: exit code 0 if it does, 1 if not, 64 if there is no answer
+/// Why an event does or does not reach a registration, or somebody: exit code 0 if it does, 1 if not, 64 if there is no
+/// answer
 #[derive(Args)]
 #[command(after_help = endpoint::HELP)]
 pub(super) struct ExplainArgs {

@@ -1,9 +1,11 @@
 //! `hydrant filter`: trying a filter without a broker.
 //!
 //! Contract: the answers are the engine's that serves registrations. The exit code is that of the last event: 0 true, 1
-//! false. What cannot be answered (a bad filter, a file that holds no events) ends with 64, so that 1 always means false.
+//! false. What cannot be answered (a bad filter, a file that holds no events) ends with 64, so that 1 always means
+//! false.
 //!
-//! What is read is a filter, not a whole registration: `machines.update.*.Stage=Eq(x)` would otherwise be taken for a path of many fields.
+//! What is read is a filter, not a whole registration: `machines.update.*.Stage=Eq(x)` would otherwise be taken for a
+//! path of many fields.
 //!
 //! An event is told from a plain object by its fields: it has a Type, an Action, and a Key or an Object.
 

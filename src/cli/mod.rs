@@ -1,8 +1,9 @@
 //! The command line: the tree of commands, and what each ends with.
 //!
 //! Contract: [`run`] never ends the process and never prints by itself; it writes results to `out`, everything else to
-//! `err` (`serve`, whose standard error may be a pipe that nobody reads, by [`crate::logging`]), and returns the exit code: 0 done, 1
-//! failed ([`FAILED`]), 64 bad usage or configuration ([`USAGE`], from sysexits). A reader of `out` that went away is not a failure: `hydrant config doc | head` ends quietly with 0.
+//! `err` (`serve`, whose standard error may be a pipe that nobody reads, by [`crate::logging`]), and returns the exit
+//! code: 0 done, 1 failed ([`FAILED`]), 64 bad usage or configuration ([`USAGE`], from sysexits). A reader of `out`
+//! that went away is not a failure: `hydrant config doc | head` ends quietly with 0.
 //!
 //! `watch` and `post` run for long and wait for several things at once, so they have a small runtime of their own;
 //! `watch` writes to the process's standard output through it, so that a stalled reader cannot keep Ctrl-C from

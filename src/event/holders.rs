@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::websocket::frame::Encoding;
 
-/// Counts of holders: of the event, whose plain frame is always there, of its deflated frame, and of its text for streams.
+/// Counts of holders: of the event, whose plain frame is always there, of its deflated frame, and of its text for
+/// streams.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     plain: AtomicU32,

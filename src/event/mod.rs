@@ -1,17 +1,17 @@
 //! An event: validated once, framed once, immutable afterwards.
 //!
 //! A [`Draft`] is what a producer sent, as slices of its text. [`Draft::seal`] writes the one wire form of the event:
-//! the seven fields in their order, compact, with the websocket frame header in front, ready to be written to any number
-//! of sockets. Object and Original pass through byte for byte apart from insignificant white space, so big integers,
-//! key order and escapes survive.
+//! the seven fields in their order, compact, with the websocket frame header in front, ready to be written to any
+//! number of sockets. Object and Original pass through byte for byte apart from insignificant white space, so big
+//! integers, key order and escapes survive.
 //!
 //! Contract: a sealed [`Event`] never changes and is shared by reference count, one count a shard and not one a
 //! delivery. Nothing here reads a clock or does I/O; whoever seals says what time it is.
 //!
-//! Why the frame is made here and not when somebody is hit: the event must be written down once anyway, and the header in
-//! front of it costs ten bytes. The deflated frame is made when the first subscriber wants it, because most events need
-//! none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait. So is the text for connections
-//! that are not websockets (`stream.rs`).
+//! Why the frame is made here and not when somebody is hit: the event must be written down once anyway, and the header
+//! in front of it costs ten bytes. The deflated frame is made when the first subscriber wants it, because most events
+//! need none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait. So is
+//! the text for connections that are not websockets (`stream.rs`).
 
 mod error;
 mod field;
@@ -51,7 +51,8 @@ const NOTICE_TYPE: &str = "hydrant";
 
 static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// How many events this process has written down, without what went to one connection only and what was refused afterwards.
+/// How many events this process has written down, without what went to one connection only and what was refused
+/// afterwards.
 pub fn serialisations() -> u64 {
     SERIALISATIONS.load(Ordering::Relaxed)
 }
@@ -194,8 +195,7 @@ impl<'t> Draft<'t> {
             owner.as_deref().unwrap_or_default(),
         ];
         let names = Names::new(names);
-        let (deflated, streamed) = (OnceLock::new(), OnceLock::new());
-        let holders = Holders::default();
+        let (deflated, streamed, holders) = (OnceLock::new(), OnceLock::new(), Holders::default());
         Event { frame, header, object, original, names, position: None, deflated, streamed, holders }
     }
 }
@@ -274,8 +274,8 @@ impl Event {
         self.position
     }
 
-    /// What goes to a connection of this encoding. The plain frame if the event has no deflated one; the text of streams is written when
-    /// it is first asked for, once in the life of an event.
+    /// What goes to a connection of this encoding. The plain frame if the event has no deflated one; the text of
+    /// streams is written when it is first asked for, once in the life of an event.
     pub fn frame_in(&self, encoding: Encoding) -> &[u8] {
         match encoding {
             Encoding::Plain => self.frame(),
@@ -289,8 +289,8 @@ impl Event {
         self.streamed.get_or_init(|| StreamText::of(self))
     }
 
-    /// Makes the deflated frame by `make`, which is given the JSON text, unless that was tried before: at most once in the
-    /// life of an event, whatever the number of threads. Returns the encoding in which there is a frame now.
+    /// Makes the deflated frame by `make`, which is given the JSON text, unless that was tried before: at most once in
+    /// the life of an event, whatever the number of threads. Returns the encoding in which there is a frame now.
     pub fn deflate_once(&self, make: impl FnOnce(&str) -> Option<Box<[u8]>>) -> Encoding {
         match self.deflated.get_or_init(|| make(self.json())) {
             Some(_) => Encoding::Deflate,
@@ -386,8 +386,8 @@ impl Event {
         Some(self.names.get(3)).filter(|machine| !machine.is_empty())
     }
 
-    /// The machine that the event's object belongs to, by which a tenant that lists machines judges it: of jobs, work orders
-    /// and a runner's connections.
+    /// The machine that the event's object belongs to, by which a tenant that lists machines judges it: of jobs, work
+    /// orders and a runner's connections.
     pub fn owner(&self) -> Option<&str> {
         Some(self.names.get(5)).filter(|owner| !owner.is_empty())
     }

@@ -8,10 +8,11 @@
 //!       |---------- the line of NDJSON -----...
 //! ```
 //!
-//! Contract: pure. Compact JSON has no line break, so one `data:` line always holds the whole event. The id is a place from which a client
-//! resumes: the event's position, or, if another process numbered it (it came from an archive), its Time. What goes to one
-//! connection only (answers, gap notices) has no id, so a client keeps that of the event before. An answer is named `answer` and
-//! kept out of `onmessage`; in NDJSON only a refusal is a line, a command that took effect is an empty one.
+//! Contract: pure. Compact JSON has no line break, so one `data:` line always holds the whole event. The id is a place
+//! from which a client resumes: the event's position, or, if another process numbered it (it came from an archive), its
+//! Time. What goes to one connection only (answers, gap notices) has no id, so a client keeps that of the event before.
+//! An answer is named `answer` and kept out of `onmessage`; in NDJSON only a refusal is a line, a command that took
+//! effect is an empty one.
 
 use std::fmt::Write;
 use std::ops::Range;

@@ -1,14 +1,14 @@
 //! Why an event does or does not reach a connection.
 //!
-//! The answer is a tree: each step says what was asked, what was found, and what would have been needed. Three things have to hold: the
-//! rights show the event ([`rights`]), a registration wants it ([`registration`]), and the outbox kept it, which is for the caller to
-//! tell. The steps are asked in the order in which a shard asks them, of the same parts: [`crate::index::Spec`], the filter engine and
-//! [`Access`].
+//! The answer is a tree: each step says what was asked, what was found, and what would have been needed. Three things
+//! have to hold: the rights show the event ([`rights`]), a registration wants it ([`registration`]), and the outbox
+//! kept it, which is for the caller to tell. The steps are asked in the order in which a shard asks them, of the same
+//! parts: [`crate::index::Spec`], the filter engine and [`Access`].
 //!
-//! Contract: pure; no I/O, no clock. [`explain`] agrees with delivery: for the same event, registrations and rights a shard
-//! delivers exactly if it says so (a property test holds it). Each cause that is named is needed: with all of them made true the event is
-//! delivered, with one of them left as it is it is not. It tells everything of the event and of the rights that it is given; who may ask is
-//! for the caller to decide.
+//! Contract: pure; no I/O, no clock. [`explain`] agrees with delivery: for the same event, registrations and rights a
+//! shard delivers exactly if it says so (a property test holds it). Each cause that is named is needed: with all of
+//! them made true the event is delivered, with one of them left as it is it is not. It tells everything of the event
+//! and of the rights that it is given; who may ask is for the caller to decide.
 
 mod parts;
 mod registration;
@@ -40,7 +40,8 @@ pub struct Explanation {
     pub delivered: bool,
     /// The same with the reason, in one sentence.
     pub reason: String,
-    /// What stands in the way, all of it; of several registrations that do not match, what stands in the way of the nearest.
+    /// What stands in the way, all of it; of several registrations that do not match, what stands in the way of the
+    /// nearest.
     pub causes: Vec<Cause>,
     /// Whether the event may be seen; nothing if that was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
 //! The shard: everything that one thread owns.
 //!
-//! A shard is a thread with its own poll. It owns its connections, its part of the index, their outboxes and the frames in
-//! them, so nothing on the way of a delivery takes a lock or is shared. An event goes through it folder by folder:
+//! A shard is a thread with its own poll. It owns its connections, its part of the index, their outboxes and the frames
+//! in them, so nothing on the way of a delivery takes a lock or is shared. An event goes through it folder by folder:
 //!
 //! | part | what it is |
 //! |---|---|
@@ -13,8 +13,8 @@
 //! | [`catch_up`], [`replay`], `opening`, `held`, `before`, `listeners` | connections that asked for events of the past (`?since=`) |
 //! | [`outbox`] | frames, outboxes and what happens when one is full; pure |
 //!
-//! Contract: [`pool`] may be called from any thread; all else belongs to the shard's thread. Only [`driver`], [`pool`] and
-//! [`socket`] do I/O or read a clock.
+//! Contract: [`pool`] may be called from any thread; all else belongs to the shard's thread. Only [`driver`], [`pool`]
+//! and [`socket`] do I/O or read a clock.
 
 mod before;
 pub mod catch_up;

@@ -1,7 +1,7 @@
 //! The shards' threads, and how the control plane reaches them.
 //!
-//! Contract: a connection is given to one shard and stays there. Handing over never blocks: if a shard's control queue is
-//! full, the connection is refused. [`Pool::drain`] ends all threads.
+//! Contract: a connection is given to one shard and stays there. Handing over never blocks: if a shard's control queue
+//! is full, the connection is refused. [`Pool::drain`] ends all threads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -88,7 +88,8 @@ impl Pool {
             let (port, parts) = shard(number, settings, &budget, broker, authority, epoch)?;
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             pool.threads.lock().push(thread.spawn(move || {
-                // Its connections would hear nothing any more, its inbox would fill, and every post would be refused for good.
+                // Its connections would hear nothing any more, its inbox would fill, and every post would be refused
+                // for good.
                 let _vital = Vital::new("a shard");
                 Driver::new(parts).run();
             })?);
@@ -113,8 +114,9 @@ impl Pool {
         })
     }
 
-    /// Checks registrations as a shard would that has none of this connection yet, so that a mistake is told before there is a
-    /// connection. `most` is how many a role allows. What several registrations need together is told by the answers.
+    /// Checks registrations as a shard would that has none of this connection yet, so that a mistake is told before
+    /// there is a connection. `most` is how many a role allows. What several registrations need together is told by the
+    /// answers.
     ///
     /// # Errors
     /// The first that is refused, and why.

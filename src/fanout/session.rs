@@ -4,11 +4,11 @@
 //! connections that one thread owns. It is driven from outside: the transport reads messages and writes frames, the
 //! sequencer's batches are given to [`Shard::publish`].
 //!
-//! Contract: single-threaded; no I/O, reads no clock. A registration takes effect inside [`Shard::text`], before its answer is
-//! put into the outbox, so every event published afterwards is delivered; after the answer to a deregistration nothing comes
-//! because of it, since events that wait already stand before the answer. Every message gets exactly one answer, in
-//! order; if there is no room for an answer, the connection is closed as a slow consumer. A connection that asked for the past
-//! gets it in batches, by [`Shard::catch_up`], and live events only behind it.
+//! Contract: single-threaded; no I/O, reads no clock. A registration takes effect inside [`Shard::text`], before its
+//! answer is put into the outbox, so every event published afterwards is delivered; after the answer to a
+//! deregistration nothing comes because of it, since events that wait already stand before the answer. Every message
+//! gets exactly one answer, in order; if there is no room for an answer, the connection is closed as a slow consumer. A
+//! connection that asked for the past gets it in batches, by [`Shard::catch_up`], and live events only behind it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -237,11 +237,12 @@ impl Shard {
 
     /// Delivers an event to everybody who has registered for it and may see it.
     ///
-    /// Rights come first: no filter is asked about an event for a class that may not see it. An event about a connection is visible to
-    /// its own principal too.
+    /// Rights come first: no filter is asked about an event for a class that may not see it. An event about a
+    /// connection is visible to its own principal too.
     pub fn publish(&mut self, event: &Arc<Event>, received_us: u64) {
         let Self { index, fanout, classes, overflowed, seen, .. } = self;
-        // The second in which it came and not that in which it is matched: who waits behind others' work is not charged for it.
+        // The second in which it came and not that in which it is matched: who waits behind others' work is not charged
+        // for it.
         index.begin_second(u32::try_from(received_us / 1_000_000).unwrap_or(u32::MAX));
         fanout.begin_event(event);
         seen.note(event.kind(), event.action());
@@ -284,8 +285,9 @@ impl Shard {
         self.close(conn, Close::SlowConsumer { events: depth.events, bytes: depth.bytes });
     }
 
-    /// Sheds the largest outboxes as long as the budget is exceeded, by their policies, as many as a turn allows. An outbox less
-    /// than half as large as the largest of all shards is left alone: it is not the cause, and it may be a reader that follows.
+    /// Sheds the largest outboxes as long as the budget is exceeded, by their policies, as many as a turn allows. An
+    /// outbox less than half as large as the largest of all shards is left alone: it is not the cause, and it may be a
+    /// reader that follows.
     pub fn keep_budget(&mut self, budget: &Budget, number: usize) {
         self.settle(budget);
         // What was shed before counts until it is let go.

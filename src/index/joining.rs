@@ -27,7 +27,8 @@ impl<S: Copy> Index<S> {
         Registration::new(memberships, filter.map(|filter| (filter, filter_bytes)))
     }
 
-    /// Where a combination is looked for. A special type is found by the owner of jobs, and by its own name as any other is.
+    /// Where a combination is looked for. A special type is found by the owner of jobs, and by its own name as any
+    /// other is.
     fn topics(&mut self, kind: Option<&str>, action: Option<&str>, key: Option<&str>) -> [Option<Topic>; 2] {
         let mut acquire = |text: Option<&str>| text.map(|text| self.symbols.acquire(text));
         let owners = match kind {

@@ -1,7 +1,7 @@
 //! Finding the subscribers of an event: its strings as symbols, the leaves that these lead to, their members.
 //!
-//! Nothing here allocates. With a hundred thousand keys the time goes into waiting for memory, so each step is made such
-//! that the next ones need not wait for it: every probe's place depends on nothing but the event's strings.
+//! Nothing here allocates. With a hundred thousand keys the time goes into waiting for memory, so each step is made
+//! such that the next ones need not wait for it: every probe's place depends on nothing but the event's strings.
 //!
 //! The verdict on a class comes before its filters; see the index's text for why.
 
@@ -25,8 +25,8 @@ impl<S: Copy> Index<S> {
         self.matches_all(event, None, allowed, hit);
     }
 
-    /// The same for an event of the type of [`Index::with_own_kind`] about an owner: the owner's subscribers may see it even if their
-    /// class may not.
+    /// The same for an event of the type of [`Index::with_own_kind`] about an owner: the owner's subscribers may see it
+    /// even if their class may not.
     pub fn matches_own(&mut self, event: &Event, owner: &str, allowed: impl FnMut(Class) -> bool, hit: impl FnMut(S)) {
         self.matches_all(event, Some(owner), allowed, hit);
     }

@@ -1,8 +1,8 @@
 //! What each group has done: so that people see which registrations match, and what they cost.
 //!
-//! Counted by group and not by registration or subscriber, whose numbers differ by thousands: an event that reaches a group adds to one
-//! entry, whatever the number of members. Entries lie apart from the groups, because nothing waits for them: adding up is a store that
-//! the processor finishes when it can.
+//! Counted by group and not by registration or subscriber, whose numbers differ by thousands: an event that reaches a
+//! group adds to one entry, whatever the number of members. Entries lie apart from the groups, because nothing waits
+//! for them: adding up is a store that the processor finishes when it can.
 //!
 //! Contract: pure; the caller says which second it is. A group's counts begin when it is made.
 

@@ -1,7 +1,7 @@
 //! Looking at registrations: what each has done, and which have done most.
 //!
-//! Contract: reads only. A look at many is bounded by its caller, who says how many groups or memberships it may go through, because it
-//! happens on a thread that has events to deliver.
+//! Contract: reads only. A look at many is bounded by its caller, who says how many groups or memberships it may go
+//! through, because it happens on a thread that has events to deliver.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -69,8 +69,8 @@ impl Busiest {
 }
 
 impl<S: Copy> Index<S> {
-    /// What each registration of a subscriber has done, in the order of their texts. Goes through `memberships` combinations at most;
-    /// those of a registration beyond are not counted.
+    /// What each registration of a subscriber has done, in the order of their texts. Goes through `memberships`
+    /// combinations at most; those of a registration beyond are not counted.
     pub fn usage(&self, slot: Slot, mut memberships: usize) -> Vec<Usage> {
         let Some(subscriber) = &self.subscribers[slot.0 as usize] else { return Vec::new() };
         let usage = |(spec, registration): (&str, &super::registrations::Registration)| {
@@ -102,8 +102,8 @@ impl<S: Copy> Index<S> {
         }
     }
 
-    /// What the groups that have done most are, most first. Those that are gone by now are left out, and those whose registration is not
-    /// found among `memberships` combinations.
+    /// What the groups that have done most are, most first. Those that are gone by now are left out, and those whose
+    /// registration is not found among `memberships` combinations.
     pub fn busiest(&self, busiest: Busiest, mut memberships: usize) -> Vec<Usage> {
         let groups = busiest.heap.into_sorted_vec();
         groups.into_iter().filter_map(|(_, group)| self.usage_of(group, &mut memberships)).collect()

@@ -104,7 +104,8 @@ impl Histogram {
         Self { bounds_microseconds: self.bounds_microseconds.clone(), counts: counts.collect() }
     }
 
-    /// The bound below which this share of all deliveries stays, microseconds; the last bound for those beyond it, nothing without any.
+    /// The bound below which this share of all deliveries stays, microseconds; the last bound for those beyond it,
+    /// nothing without any.
     pub fn quantile(&self, share: f64) -> Option<u64> {
         let all: u64 = self.counts.iter().sum();
         #[expect(clippy::cast_precision_loss, reason = "a share of a count is none")]

@@ -1,7 +1,7 @@
 //! What a connection gets besides events and answers: heartbeats, and the end. By the form of the connection.
 //!
-//! A websocket has frames for both. An event stream (Server-Sent Events) has a comment and an event named `close`; NDJSON has an empty
-//! line and a line of Type `hydrant`. Either stream ends behind its close.
+//! A websocket has frames for both. An event stream (Server-Sent Events) has a comment and an event named `close`;
+//! NDJSON has an empty line and a line of Type `hydrant`. Either stream ends behind its close.
 
 use std::borrow::Cow;
 

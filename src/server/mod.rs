@@ -1,9 +1,10 @@
 //! A whole server: built from its settings, run, drained.
 //!
-//! Contract: [`Server::start`] returns once every address is bound and connections are taken; nothing is bound if anything is
-//! wrong with the settings, and nothing is made on disk if an address is taken. [`Server::stop`] drains: readiness goes, and after
-//! `timeouts.lame_duck` no connections and events are taken any more, what was taken is delivered, everybody gets a close frame, the
-//! shards end, and requests under way are answered; all of that within `timeouts.drain`. Several servers can live in one process (tests do that).
+//! Contract: [`Server::start`] returns once every address is bound and connections are taken; nothing is bound if
+//! anything is wrong with the settings, and nothing is made on disk if an address is taken. [`Server::stop`] drains:
+//! readiness goes, and after `timeouts.lame_duck` no connections and events are taken any more, what was taken is
+//! delivered, everybody gets a close frame, the shards end, and requests under way are answered; all of that within
+//! `timeouts.drain`. Several servers can live in one process (tests do that).
 
 #[cfg(not(feature = "nats"))]
 mod alone;
@@ -220,7 +221,8 @@ fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<
     vital("a listener", stop.clone(), listener.serve(handler, stop))
 }
 
-/// A task without which the server would only seem to be alive, until told to stop: if it ends before, so does the process.
+/// A task without which the server would only seem to be alive, until told to stop: if it ends before, so does the
+/// process.
 fn vital(
     what: &'static str,
     stop: watch::Receiver<bool>,

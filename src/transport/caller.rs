@@ -19,7 +19,8 @@ use crate::auth::ClientCertificate;
 /// The sender of a request, and the connection that it came on.
 #[derive(Debug)]
 pub struct Caller {
-    /// Where the request comes from: the client's address, also where a trusted proxy is the other end of the connection.
+    /// Where the request comes from: the client's address, also where a trusted proxy is the other end of the
+    /// connection.
     pub peer: SocketAddr,
     /// What stands for the connection: the address of its other end, or of the client that the PROXY protocol named.
     pub connection: SocketAddr,
@@ -50,8 +51,8 @@ impl Caller {
         Self { peer, connection, forwarded: Some(forwarded), certificate: None, slot, handover }
     }
 
-    /// Takes the socket off HTTP with the answer to the request that is being worked on, if that is 200: `take` is given it with the
-    /// answer's head, which is yet to be written ([`super::handover`]).
+    /// Takes the socket off HTTP with the answer to the request that is being worked on, if that is 200: `take` is
+    /// given it with the answer's head, which is yet to be written ([`super::handover`]).
     pub fn take_socket(&self, take: impl FnOnce(Parts, Box<[u8]>) + Send + 'static) {
         self.handover.ask(take);
     }

@@ -1,12 +1,12 @@
 //! A client's socket on the control plane: plain or TLS, read and written by hyper until it becomes a websocket.
 //!
 //! Contract: a client that takes nothing of what is written to it fails the write after a while. Without that, whoever
-//! sends requests and never reads the answers would hold its socket, and a place among the unauthenticated connections, for ever: hyper
-//! has a time for the head of a request only. A connection that ends while its client still sends something is closed
-//! in good order: what comes is read and thrown away for [`LINGER`] at most, because otherwise the system resets the
-//! connection and the client may lose the answer. What hyper answers by itself, because it cannot read the head of a
-//! request, goes out as a DRP Error instead of a bare status ([`Refusal`]); only where such a head comes while the answer
-//! before it still waits for the client to read is it as hyper wrote it.
+//! sends requests and never reads the answers would hold its socket, and a place among the unauthenticated connections,
+//! for ever: hyper has a time for the head of a request only. A connection that ends while its client still sends
+//! something is closed in good order: what comes is read and thrown away for [`LINGER`] at most, because otherwise the
+//! system resets the connection and the client may lose the answer. What hyper answers by itself, because it cannot
+//! read the head of a request, goes out as a DRP Error instead of a bare status ([`Refusal`]); only where such a head
+//! comes while the answer before it still waits for the client to read is it as hyper wrote it.
 //!
 //! A client that has ended its side after its request (a half-close) cannot be told from one that has gone, and hyper
 //! would drop the request. So the end is kept from it while the request is answered, but no longer than a write may

@@ -1,5 +1,5 @@
-//! Websocket frames as a server writes them (RFC 6455, section 5.2): unfragmented and unmasked; and, for what it takes as a message of a
-//! client's, as one that a client writes.
+//! Websocket frames as a server writes them (RFC 6455, section 5.2): unfragmented and unmasked; and, for what it takes
+//! as a message of a client's, as one that a client writes.
 //!
 //! Every byte that goes to a client's socket is made here or in [`crate::event`], once; the connections only write
 //! ready bytes. Pure functions, no state.
@@ -61,7 +61,8 @@ pub fn text_header(payload: usize, encoding: Encoding, header: &mut [u8; HEADER_
     write_length(payload, header)
 }
 
-/// Writes the length of an unmasked frame behind the first byte of its header (RFC 6455, section 5.2). Returns the length of the header.
+/// Writes the length of an unmasked frame behind the first byte of its header (RFC 6455, section 5.2). Returns the
+/// length of the header.
 fn write_length(payload: usize, header: &mut [u8; HEADER_ROOM]) -> usize {
     match payload {
         0..=125 => {

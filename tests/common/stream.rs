@@ -1,4 +1,5 @@
-//! A client of streams (Server-Sent Events, NDJSON) that reads an answer line by line; it knows HTTP no better than that.
+//! A client of streams (Server-Sent Events, NDJSON) that reads an answer line by line; it knows HTTP no better than
+//! that.
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 

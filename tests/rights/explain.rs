@@ -1,5 +1,5 @@
-//! What `explain` says is what a shard does, and what it names is what is missing: for random registrations, events, users, tenants and
-//! tokens.
+//! What `explain` says is what a shard does, and what it names is what is missing: for random registrations, events,
+//! users, tenants and tokens.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

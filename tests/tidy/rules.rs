@@ -1,7 +1,7 @@
 //! House rules that no compiler checks: which module may use which, what no file may contain, how long things may be.
 //!
-//! The rules are tables below; a failure names the file, the line and the rule. What the compiler and clippy can check is
-//! not repeated here (see `Cargo.toml` and `clippy.toml`).
+//! The rules are tables below; a failure names the file, the line and the rule. What the compiler and clippy can check
+//! is not repeated here (see `Cargo.toml` and `clippy.toml`).
 
 #![allow(
     clippy::unwrap_used,
@@ -19,8 +19,8 @@ use imports::Graph;
 use regex::Regex;
 use source::{File, ROOTS, code, project, sources};
 
-/// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs any
-/// more, fails a test; so does a module that uses one below which it stands.
+/// Each top-level module and the others that it may use, lowest first. An arrow that is not here, or that nobody needs
+/// any more, fails a test; so does a module that uses one below which it stands.
 const MODULES: [(&str, &[&str]); 24] = [
     ("clock", &[]),
     ("logging", &[]),

@@ -1,4 +1,5 @@
-//! What goes over the wire, to the byte: commands and answers, frames, compression, TLS, and the clients that people use.
+//! What goes over the wire, to the byte: commands and answers, frames, compression, TLS, and the clients that people
+//! use.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

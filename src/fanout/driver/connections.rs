@@ -26,8 +26,8 @@ impl Driver {
     pub(super) fn adopt(&mut self, newcomer: Newcomer) {
         let Newcomer { stream, tls, head, early, encoding, identity, overflow, peer, since, .. } = newcomer;
         let Newcomer { warnings, registrations, permit, .. } = newcomer;
-        // Asked for here, by the thread that is told of changes: who was revoked on the way is not let in, and nobody keeps
-        // rights that have changed meanwhile.
+        // Asked for here, by the thread that is told of changes: who was revoked on the way is not let in, and nobody
+        // keeps rights that have changed meanwhile.
         let (Ok(access), Ok(mut link)) = (self.parts.authority.access(&identity), Link::new(stream, tls)) else {
             return self.set_load();
         };

@@ -206,8 +206,8 @@ impl Frames {
         }
     }
 
-    /// An event that tells of everything from `first` to `last`, two events of one object, for connections that have agreed
-    /// to `wanted`: made if there is none yet, and then encoded by `encode`.
+    /// An event that tells of everything from `first` to `last`, two events of one object, for connections that have
+    /// agreed to `wanted`: made if there is none yet, and then encoded by `encode`.
     pub(super) fn conflate(
         &mut self,
         first: FrameId,
