@@ -1,19 +1,20 @@
 //! The events of the recent past, for clients that come back and ask for what they missed (`?since=`).
 //!
-//! A ring of references to sealed events, bounded by count and bytes, filled by the sequencer under its lock, so that its order
-//! is the one order. Shards read it in portions ([`crate::fanout::session`]); nothing on the way of an ordinary delivery looks at it.
+//! A ring of references to sealed events, bounded by count and bytes, filled by the sequencer under its lock, so that
+//! its order is the one order. Shards read it in portions ([`crate::fanout::session`]); nothing on the way of an
+//! ordinary delivery looks at it.
 //!
-//! Contract: [`History::read`] returns every retained event of a range in order and says how many of it are gone. Events about
-//! connections have a bounded share of the room ([`super::ring`]). A place in the past is a [`Since`]: a time, or a sequence number with the epoch of the process that gave it. A time means the
-//! first retained event that was taken in at that time or later, *or has such a Time itself*: whoever asks for the Time of the
-//! last event it got is given that event again and everything behind it, whatever the producers' clocks say. The events' own
-//! Times count as long as they are less than [`SKEW`] ahead of the clock here; so one wrong clock cannot make
-//! everybody replay everything. Whoever asks for a Time further ahead gets the retained event that bears it, and all behind it.
+//! Contract: [`History::read`] returns every retained event of a range in order and says how many of it are gone.
+//! Events about connections have a bounded share of the room ([`super::ring`]). A place in the past is a [`Since`]: a
+//! time, or a sequence number with the epoch of the process that gave it. A time means the first retained event that
+//! was taken in at that time or later, *or has such a Time itself*: whoever asks for the Time of the last event it got
+//! is given that event again and everything behind it, whatever the producers' clocks say. The events' own Times count
+//! as long as they are less than [`SKEW`] ahead of the clock here; so one wrong clock cannot make everybody replay
+//! everything. Whoever asks for a Time further ahead gets the retained event that bears it, and all behind it.
 //!
-//! Why a ring in memory: a client that reconnects misses seconds, not days, and events exist in memory anyway; keeping one costs
-//! a reference.
+//! Why a ring in memory: a client that reconnects misses seconds, not days, and events exist in memory anyway; keeping
+//! one costs a reference.
 
-use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -30,24 +31,10 @@ use super::ring::{Entry, Ring};
 use crate::event::Event;
 
 pub use super::ring::{HistoryLimits, Portion, Retained};
+pub use crate::event::Position;
 
 /// How far an event's own Time may be ahead of the clock here.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
-
-/// A place in the order of events: the next event's number in this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// Which run of the process.
-    pub epoch: u64,
-    /// Which event.
-    pub sequence: u64,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}:{}", self.epoch, self.sequence)
-    }
-}
 
 /// From where on a client wants events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,8 +147,8 @@ impl History {
         Times(if self.limits.events == 0 { Vec::new() } else { events.iter().map(Event::moment).collect() })
     }
 
-    /// Takes sequenced events in, with their traces where nodes share events. To be called in their order. Returns what made room
-    /// for them; it may hold the last references to events, which are better let go without any lock.
+    /// Takes sequenced events in, with their traces where nodes share events. To be called in their order. Returns what
+    /// made room for them; it may hold the last references to events, which are better let go without any lock.
     pub(super) fn append(
         &self,
         events: &[Arc<Event>],
@@ -189,8 +176,8 @@ impl History {
         Position { epoch: self.epoch, sequence: self.shelf.lock().ring.next() }
     }
 
-    /// A time from which on everything was taken in that stands at a place or behind it; nothing if it is not known. For a place of another
-    /// run of the process this is when that run began.
+    /// A time from which on everything was taken in that stands at a place or behind it; nothing if it is not known.
+    /// For a place of another run of the process this is when that run began.
     pub(super) fn moment(&self, position: Position, now: Timestamp) -> Option<Timestamp> {
         if position.epoch == self.epoch {
             return self.shelf.lock().milestones.before(position.sequence);
@@ -206,8 +193,8 @@ impl History {
     /// The place from which a client gets what it asks for.
     ///
     /// # Errors
-    /// [`SinceError::Future`] for a sequence number that was not given yet, or a time more than five minutes ahead that is not the Time of
-    /// a retained event.
+    /// [`SinceError::Future`] for a sequence number that was not given yet, or a time more than five minutes ahead that
+    /// is not the Time of a retained event.
     pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
         let ring = &self.shelf.lock().ring;
         let to = ring.oldest().unwrap_or(now);
@@ -245,7 +232,8 @@ impl History {
         ring.is_empty() && self.limits.events > 0 && time > quiet_since
     }
 
-    /// Hands over up to `max` events of a range, and says what is gone of it: of events about connections from `notified` on.
+    /// Hands over up to `max` events of a range, and says what is gone of it: of events about connections from
+    /// `notified` on.
     pub fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
         self.shelf.lock().ring.read(range, notified, max, into)
     }
@@ -260,7 +248,8 @@ impl History {
         self.shelf.lock().ring.oldest()
     }
 
-    /// A time from which on everything was taken in that stands at a number or behind it, retained or not; nothing before the first event.
+    /// A time from which on everything was taken in that stands at a number or behind it, retained or not; nothing
+    /// before the first event.
     pub fn moment_before(&self, number: u64) -> Option<Timestamp> {
         self.shelf.lock().milestones.before(number)
     }

@@ -1,8 +1,8 @@
 //! The glue: one order of events, given to every shard.
 //!
 //! [`Broker::publish`] is the only way in. It numbers the events of a batch under one lock and puts the batch into the
-//! inbox of every shard, or into none if one of them is full; so all shards see the same order and nothing is lost silently.
-//! That lock is taken once a batch and never on the way of a delivery.
+//! inbox of every shard, or into none if one of them is full; so all shards see the same order and nothing is lost
+//! silently. That lock is taken once a batch and never on the way of a delivery.
 //!
 //! Contract: any thread may publish; it never waits for a shard. After `Ok` the events are sequenced: they reach every
 //! connection whose registration was answered before.
@@ -115,8 +115,8 @@ impl Broker {
         }
     }
 
-    /// The place from which a client gets what it asks for. The archive is asked where the recent past lacks something of it: what was
-    /// forgotten, or never came here.
+    /// The place from which a client gets what it asks for. The archive is asked where the recent past lacks something
+    /// of it: what was forgotten, or never came here.
     ///
     /// # Errors
     /// As [`History::resolve`].
@@ -166,8 +166,8 @@ impl Broker {
         self.sequencer.lock().watermarks.note(node, next, clock::now());
     }
 
-    /// Has every event looked at that is taken in from now on, once it is, and tells where it comes from. What follows from it comes
-    /// later than the event, so this is for what may: reading again what an event says has changed.
+    /// Has every event looked at that is taken in from now on, once it is, and tells where it comes from. What follows
+    /// from it comes later than the event, so this is for what may: reading again what an event says has changed.
     pub fn observe(&self, observer: impl Fn(&Event, Source) + Send + Sync + 'static) {
         if self.observer.set(Observer(Box::new(observer))).is_err() {
             tracing::error!("events are looked at already");
@@ -179,8 +179,9 @@ impl Broker {
         self.sequencer.lock().inboxes.push(inbox_sender);
     }
 
-    /// Shares what this node takes in with other nodes: it is put into the queue that is returned, and copies of events that
-    /// several nodes take in are dropped, as long as no more than `window` others come between. Before the first event.
+    /// Shares what this node takes in with other nodes: it is put into the queue that is returned, and copies of events
+    /// that several nodes take in are dropped, as long as no more than `window` others come between. Before the first
+    /// event.
     pub fn share(&self, limits: ExportLimits, window: usize) -> Exports {
         let (egress, exports) = export::exports(limits);
         let mut sequencer = self.sequencer.lock();
@@ -200,8 +201,8 @@ impl Broker {
         u64::try_from(self.epoch.elapsed().as_micros()).expect("the process does not run for half a million years")
     }
 
-    /// The event that tells of a connection: `create` when it came, `delete` when it went. Nothing if its principal makes too many of
-    /// them, which is counted and logged.
+    /// The event that tells of a connection: `create` when it came, `delete` when it went. Nothing if its principal
+    /// makes too many of them, which is counted and logged.
     pub fn connection_event(&self, action: &str, connection: &Connection, now: Timestamp) -> Option<Event> {
         let asked = self.pace.lock().ask(&connection.principal, self.now_us());
         match asked {
@@ -229,8 +230,8 @@ impl Broker {
         })
     }
 
-    /// Like [`Broker::publish`], but gives the events back that were not taken, for whoever tries again: they do not count as
-    /// refused.
+    /// Like [`Broker::publish`], but gives the events back that were not taken, for whoever tries again: they do not
+    /// count as refused.
     ///
     /// # Errors
     /// [`PublishError`] and the events.
@@ -239,8 +240,8 @@ impl Broker {
         self.ingest(events, source, shares.then_some(Ways::Own), &[])
     }
 
-    /// Like [`Broker::publish_or_return`], for events of other nodes. Where they tell repeat indexes copies are dropped: they had them from
-    /// an endpoint which this one may follow too.
+    /// Like [`Broker::publish_or_return`], for events of other nodes. Where they tell repeat indexes copies are
+    /// dropped: they had them from an endpoint which this one may follow too.
     ///
     /// # Errors
     /// [`PublishError`] and the events.
@@ -293,7 +294,8 @@ impl Broker {
         }
         let traces = sequencer.traces(events.len(), &intake, repeat_indexes.as_deref(), self.history.epoch());
         let Intake { source, bytes, times, .. } = intake;
-        let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
+        let events: Box<[Arc<Event>]> =
+            events.into_iter().zip(first..).map(|(event, at)| self.position(event, at)).collect();
         sequencer.next += events.len() as u64;
         let forgotten = self.history.append(&events, &times, &traces, now);
         self.metrics.received(source, events.len() as u64, bytes as u64);
@@ -308,6 +310,12 @@ impl Broker {
             batch.events.iter().for_each(|event| observe(event, source));
         }
         Ok(first)
+    }
+
+    /// Writes into an event where it stands.
+    fn position(&self, mut event: Event, sequence: u64) -> Arc<Event> {
+        event.set_position(Position { epoch: self.history.epoch(), sequence });
+        Arc::new(event)
     }
 
     /// Takes no more events.

@@ -4,7 +4,7 @@
 //! connections that one thread owns. It is driven from outside: the transport reads messages and writes frames, the
 //! sequencer's batches are given to [`Shard::publish`].
 //!
-//! Contract: single-threaded; no I/O, reads no clock. Commands are carried out by `commands.rs`. A registration takes
+//! Contract: single-threaded; no I/O, reads no clock. Commands are carried out by `execute.rs`. A registration takes
 //! effect inside [`Shard::text`], before its answer is put into the outbox, so every event published afterwards is
 //! delivered; after the answer to a deregistration nothing comes because of it, since events that wait already stand
 //! before the answer. Every message gets exactly one answer, in order; if there is no room for an answer, the
@@ -14,7 +14,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use hashbrown::HashSet;
+
 use super::classes::Classes;
+use super::commands::Commands;
 use super::lagging::Lagging;
 use super::outbox::Budget;
 use super::outbox::DeflatePolicy;
@@ -27,12 +30,11 @@ use crate::broker::CONNECTIONS;
 use crate::broker::archive::Wake;
 use crate::event::Event;
 use crate::index::filter::Counters;
-use crate::index::{Class, Index, Limits, Overdrawn, Slot};
-use crate::metrics::{FilterCost, Outcome, ShardSize};
+use crate::index::{Class, Index, Limits, Overdrawn, Seen, Slot};
+use crate::metrics::{FilterCost, ShardSize};
 use crate::overflow::Overflow;
-use crate::protocol::Close;
+use crate::protocol::{Close, stream};
 use crate::stats::{Delivery, Dropped, OutboxLimits};
-use crate::websocket::frame;
 
 /// What the shard knows of a connection.
 #[derive(Debug)]
@@ -45,30 +47,6 @@ pub(super) struct Session {
     pub(super) replay: Option<Box<Replay>>,
 }
 
-/// Commands since they were last asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Commands {
-    counts: [u64; 3],
-    /// Registrations that were one too many.
-    pub(super) too_many: u64,
-}
-
-impl Commands {
-    pub(super) fn count(&mut self, outcome: Outcome) {
-        self.counts[outcome as usize] += 1;
-    }
-
-    /// How many registrations were refused because the connection had as many as it may.
-    pub fn too_many(&self) -> u64 {
-        self.too_many
-    }
-
-    /// The counts by outcome.
-    pub fn iter(self) -> impl Iterator<Item = (Outcome, u64)> {
-        [Outcome::Registered, Outcome::Deregistered, Outcome::Refused].into_iter().zip(self.counts)
-    }
-}
-
 /// See the module's text.
 #[derive(Debug)]
 pub struct Shard {
@@ -79,6 +57,10 @@ pub struct Shard {
     pub(super) overflowed: Vec<ConnId>,
     pub(super) closing: Vec<(ConnId, Close)>,
     pub(super) commands: Commands,
+    /// Names of events, for warnings.
+    pub(super) seen: Seen,
+    /// Connections whose answers have no warnings.
+    pub(super) unwarned: HashSet<ConnId>,
     /// What filters had cost when they were last asked.
     pub(super) filters: Counters,
     /// What the filters of replays have cost since they were last asked.
@@ -112,6 +94,8 @@ impl Shard {
             overflowed: Vec::new(),
             closing: Vec::new(),
             commands: Commands::default(),
+            seen: Seen::default(),
+            unwarned: HashSet::new(),
             filters: Counters::default(),
             replayed: Counters::default(),
             limits: index,
@@ -154,6 +138,7 @@ impl Shard {
     /// Forgets a connection.
     pub fn remove(&mut self, conn: ConnId) {
         self.unsubscribe(conn);
+        self.unwarned.remove(&conn);
         if let Some(session) = self.sessions[conn.0 as usize].take() {
             self.classes.release(session.class);
             self.forget_past(&session);
@@ -197,11 +182,12 @@ impl Shard {
     /// Rights come first: no filter is asked about an event for a class that may not see it. An event about a
     /// connection is visible to its own principal too.
     pub fn publish(&mut self, event: &Arc<Event>, received_us: u64) {
-        let Self { index, fanout, classes, overflowed, .. } = self;
+        let Self { index, fanout, classes, overflowed, seen, .. } = self;
         // The second in which it came and not that in which it is matched: who waits behind others' work is not charged
         // for it.
         index.begin_second(u32::try_from(received_us / 1_000_000).unwrap_or(u32::MAX));
         fanout.begin_event(event);
+        seen.note(event.kind(), event.action());
         let sees = |class| sees(classes.access(class), event);
         let deliver = |conn| {
             if fanout.deliver(event, received_us, conn) == Delivery::Overflow {
@@ -294,7 +280,7 @@ impl Shard {
             }
             _ => Some(Dropped::Closed),
         };
-        let last = Frame::Control(frame::close(close.code(), &close.reason()));
+        let last = Frame::Control(stream::last(self.fanout.encoding(conn), close));
         self.fanout.finish(conn, last, discard);
         self.closing.push((conn, close));
     }

@@ -5,6 +5,7 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use rustls::ServerConnection;
@@ -30,6 +31,14 @@ impl Link {
             tracing::debug!(%error, "cannot tune a socket");
         }
         Ok(Self { stream: TcpStream::from_std(stream), tls })
+    }
+
+    /// Has the kernel end the connection when the client has acknowledged nothing of what was written for so long: for
+    /// a client that says nothing itself.
+    pub(super) fn bound_silence(&mut self, silence: Duration) {
+        if let Err(error) = SockRef::from(&self.stream).set_tcp_user_timeout(Some(silence)) {
+            tracing::debug!(%error, "cannot bound the silence of a client");
+        }
     }
 
     /// The socket, to be registered with a poll.

@@ -18,7 +18,7 @@ use std::thread::{self, JoinHandle};
 use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
 
-use super::commands::ReadSpec;
+use super::execute::ReadSpec;
 use super::outbox::ConnId;
 use crate::auth::Principal;
 use crate::broker::archive::Wake;

@@ -151,9 +151,14 @@ impl Groups {
         removed
     }
 
+    /// The group of a membership.
+    pub(super) fn group_of(&self, membership: Membership) -> u32 {
+        self.memberships[membership.0 as usize].group
+    }
+
     /// What a membership is about.
     pub(super) fn key(&self, membership: Membership) -> GroupKey {
-        self.registered[self.memberships[membership.0 as usize].group as usize].key
+        self.registered[self.group_of(membership) as usize].key
     }
 
     /// Where a group without a filter is in its leaf.

@@ -60,7 +60,9 @@ impl<S: Copy> Index<S> {
 
     fn insert(&mut self, slot: Slot, key: GroupKey) -> Membership {
         let inserted = self.groups.insert(key, slot.0);
-        if !inserted.is_new {
+        if inserted.is_new {
+            self.tallies.reset(inserted.group);
+        } else {
             // The group has its references to the symbols already.
             self.release(key.topic);
         }
@@ -112,6 +114,9 @@ impl<S: Copy> Index<S> {
             }
         }
         self.groups.shrink();
+        if self.groups.len() == 0 {
+            self.tallies.clear();
+        }
     }
 
     fn drop_group(&mut self, &Removed { group, key, placement, .. }: &Removed) {

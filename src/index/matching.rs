@@ -12,6 +12,7 @@ use super::groups::Groups;
 use super::leaf::{InlineSlot, Leaf};
 use super::owners::Watch;
 use super::symbols::Symbol;
+use super::tallies::Tallies;
 use super::trie::Names;
 use super::wide::{Wide, Wides};
 use super::{Class, Index, Mark};
@@ -22,6 +23,9 @@ const LOOK: u64 = 32;
 
 /// Units of work for finding a subscriber once more by another of its registrations.
 const AGAIN: u64 = 4;
+
+/// The number of no group: what belongs to none is not noted with one.
+const NO_GROUP: u32 = u32::MAX;
 
 impl<S: Copy> Index<S> {
     /// Calls `hit` once for every subscriber that has registered for the event and whose class is `allowed` to see it.
@@ -45,14 +49,14 @@ impl<S: Copy> Index<S> {
     ) {
         let names = self.names(event);
         self.next_event();
-        let Self { trie, engine, groups, marks, decisions, accounts, subscribers, owners, wides, .. } = self;
+        let Self { trie, engine, groups, tallies, marks, decisions, accounts, subscribers, owners, wides, .. } = self;
         let class_of = |slot: u32| subscribers[slot as usize].as_ref().expect("registered").class;
-        let mut hits = Hits { event: self.event, groups, marks, decisions, accounts, allowed, hit };
+        let mut hits = Hits { event: self.event, groups, tallies, marks, decisions, accounts, allowed, hit };
         let mut filters = Filters { engine: Some(engine), evaluation: None, event };
         trie.visit(&names, |leaf: &mut Leaf| {
             match leaf.inline_slot() {
                 InlineSlot::Empty => {}
-                InlineSlot::Whole(class, members) => hits.hit_members(*class, members.as_slice()),
+                InlineSlot::Whole { class, member, group } => hits.hit_members(*group, *class, &[*member]),
                 InlineSlot::Numbered(group) => hits.hit_group(*group),
             }
             leaf.listed().iter().for_each(|&group| hits.hit_group(group));
@@ -118,6 +122,7 @@ impl<'e> Filters<'e> {
 struct Hits<'i, S, A, H> {
     event: u32,
     groups: &'i Groups,
+    tallies: &'i mut Tallies,
     marks: &'i mut [Mark<S>],
     decisions: &'i mut Vec<(u32, bool)>,
     accounts: &'i mut Accounts,
@@ -128,12 +133,13 @@ struct Hits<'i, S, A, H> {
 impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
     fn hit_group(&mut self, group: u32) {
         let (class, members) = self.groups.get(group);
-        self.hit_members(class, members);
+        self.hit_members(group, class, members);
     }
 
-    fn hit_members(&mut self, class: Class, members: &[u32]) {
+    fn hit_members(&mut self, group: u32, class: Class, members: &[u32]) {
         if self.may_see(class) {
             self.mark(members);
+            self.tallies.hit(group, members.len());
         }
     }
 
@@ -193,27 +199,33 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
 
     /// Whether a wide registration wants the event.
     fn wants_wide(&mut self, wide: &Wide, filters: &mut Filters<'_>) -> bool {
-        self.accounts.charge(wide.slot, wide.price())
+        let wants = self.accounts.charge(wide.slot, wide.price())
             && wide.is_reached_by(filters.event)
-            && wide.filter.is_none_or(|filter| self.is_true(wide.slot, filter, filters))
+            && wide.filter.is_none_or(|filter| self.is_true(wide.slot, filter, filters));
+        wide.count(wants, self.tallies);
+        wants
     }
 
     fn is_true(&mut self, slot: u32, filter: FilterId, filters: &mut Filters<'_>) -> bool {
         let evaluation = filters.begun();
-        self.pay(slot, evaluation, &mut |evaluation| evaluation.is_true(filter)) == Some(true)
+        self.pay(slot, NO_GROUP, evaluation, &mut |evaluation| evaluation.is_true(filter)) == Some(true)
     }
 
-    /// Asks a question at the cost of a subscriber; nothing if it cannot pay.
+    /// Asks a question of a group's at the cost of a subscriber; nothing if it cannot pay.
     #[inline]
     fn pay<T>(
         &mut self,
         subscriber: u32,
+        group: u32,
         evaluation: &mut Evaluation<'_>,
         question: &mut impl FnMut(&mut Evaluation<'_>) -> Option<T>,
     ) -> Option<T> {
-        evaluation.allow(self.accounts.open(subscriber)?);
+        let units = self.accounts.open(subscriber)?;
+        evaluation.allow(units);
         let answer = question(evaluation);
-        self.accounts.close(subscriber, evaluation.left(), answer.is_some());
+        let left = evaluation.left();
+        self.accounts.close(subscriber, left, answer.is_some());
+        self.tallies.spend(group, units.saturating_sub(left));
         answer
     }
 }
@@ -228,12 +240,13 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Members for &mut Hits<'_, S,
         mut question: impl FnMut(&mut Evaluation<'_>) -> Option<T>,
     ) -> Option<T> {
         let (_, members) = self.groups.get(group);
-        members.iter().find_map(|member| self.pay(*member, evaluation, &mut question))
+        members.iter().find_map(|member| self.pay(*member, group, evaluation, &mut question))
     }
 
     #[inline]
     fn found(&mut self, group: u32) {
         let (_, members) = self.groups.get(group);
         self.mark(members);
+        self.tallies.hit(group, members.len());
     }
 }

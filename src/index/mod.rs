@@ -28,8 +28,10 @@
 //! figures.
 
 mod accounts;
+mod advice;
 mod by_class;
 mod error;
+mod excerpt;
 pub mod filter;
 mod groups;
 mod joining;
@@ -42,14 +44,20 @@ mod registrations;
 mod sizes;
 mod spec;
 mod symbols;
+mod tallies;
 mod trie;
+mod usage;
 mod watching;
 mod wide;
 
 pub use accounts::{Overdrawn, Work};
+pub use advice::{Seen, warnings};
 pub use error::IndexError;
+pub use excerpt::excerpt;
 pub use list::List;
 pub use spec::{Field, MACHINE_JOBS, Spec, SpecError, WORK_ORDER_JOBS};
+pub use tallies::Tally;
+pub use usage::{Busiest, Measure, Usage};
 
 use accounts::{Accounts, NOBODY};
 use error::check_size;
@@ -58,6 +66,7 @@ use groups::Groups;
 use owners::Owners;
 use registrations::Registrations;
 use symbols::Symbols;
+use tallies::Tallies;
 use trie::Trie;
 use wide::Wides;
 
@@ -154,6 +163,7 @@ pub struct Index<S> {
     engine: Engine,
     groups: Groups,
     wides: Wides,
+    tallies: Tallies,
     subscribers: Vec<Option<Subscriber>>,
     /// Beside `subscribers`, because matching touches nothing else of a subscriber.
     marks: Vec<Mark<S>>,
@@ -179,6 +189,7 @@ impl<S: Copy> Index<S> {
             engine: Engine::new(),
             groups: Groups::default(),
             wides: Wides::default(),
+            tallies: Tallies::default(),
             subscribers: Vec::new(),
             marks: Vec::new(),
             free: Vec::new(),
@@ -354,6 +365,7 @@ impl<S: Copy> Index<S> {
     /// Goes on to this second, for what filters may cost in one.
     pub fn begin_second(&mut self, second: u32) {
         self.accounts.begin_second(second);
+        self.tallies.begin_second(second);
     }
 
     /// A subscriber whose filters have cost more than they may, each once an event. Until it is taken out it is hit by

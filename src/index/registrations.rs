@@ -75,6 +75,10 @@ impl Registrations {
         self.0.len()
     }
 
+    pub(super) fn iter_with_text(&self) -> impl Iterator<Item = (&str, &Registration)> {
+        self.0.iter().map(|(text, registration)| (&**text, registration))
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Registration> {
         self.0.iter_mut().map(|(_, registration)| registration)
     }

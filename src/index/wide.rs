@@ -8,8 +8,11 @@
 //!
 //! Contract: adding and removing take O(1), whatever the lists make.
 
+use std::cell::Cell;
+
 use super::Spec;
 use super::filter::FilterId;
+use super::tallies::{Tallies, Tally};
 use crate::event::Event;
 
 /// Units of work for each step of a search.
@@ -22,13 +25,15 @@ pub(super) struct Wide {
     /// Without its filter.
     lists: Spec,
     pub(super) filter: Option<FilterId>,
+    /// What it has done. The work of its filter is not in it.
+    tally: Cell<Tally>,
 }
 
 impl Wide {
     /// A subscriber's registration.
     pub(super) fn new(slot: u32, spec: &Spec, filter: Option<FilterId>) -> Self {
         let [kind, action, key] = [&spec.kind, &spec.action, &spec.key].map(Clone::clone);
-        Self { slot, lists: Spec { kind, action, key, filter: None }, filter }
+        Self { slot, lists: Spec { kind, action, key, filter: None }, filter, tally: Cell::default() }
     }
 
     /// Whether the lists match.
@@ -41,6 +46,18 @@ impl Wide {
         let steps = |names: usize| u64::from((names as u64 + 1).ilog2()) + 1;
         let Spec { kind, action, key, .. } = &self.lists;
         STEP * [kind, action, key].map(|field| steps(field.branches())).iter().sum::<u64>()
+    }
+
+    /// It was looked at, and matched or not.
+    pub(super) fn count(&self, hit: bool, tallies: &Tallies) {
+        let mut tally = self.tally.get();
+        tallies.note(&mut tally, self.price(), hit);
+        self.tally.set(tally);
+    }
+
+    /// What it has done.
+    pub(super) fn tally(&self) -> Tally {
+        self.tally.get()
     }
 
     /// How many combinations its lists make.

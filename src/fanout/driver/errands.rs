@@ -51,7 +51,7 @@ impl Driver {
     }
 
     /// Closes the connection from this address, if it is one of this shard's.
-    pub(super) fn find(&mut self, peer: SocketAddr, reply: oneshot::Sender<Option<Connection>>) {
+    pub(super) fn look_for(&mut self, peer: SocketAddr, reply: oneshot::Sender<Option<Connection>>) {
         self.begin_errand(What::Delete(peer, reply));
     }
 

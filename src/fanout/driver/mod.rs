@@ -16,6 +16,7 @@ mod errands;
 mod intake;
 mod listening;
 mod read;
+mod survey;
 mod timers;
 mod turn;
 mod write;
@@ -31,8 +32,8 @@ use crossbeam_channel::Receiver;
 use jiff::Timestamp;
 use mio::{Events, Poll, Token};
 
-use super::commands::ReadSpec;
 use super::control::{Control, Permit};
+use super::execute::ReadSpec;
 use super::outbox::Budget;
 use super::outbox::ConnId;
 use super::session::Shard;
@@ -48,6 +49,7 @@ use crate::websocket::deflate::Inflater;
 use crate::websocket::validator::FrameValidator;
 use errands::Errand;
 use listening::Listening;
+use survey::Survey;
 use timers::Round;
 use turn::{BatchLimit, CONTROL_TIME, Input, READ_BYTES, Slice};
 
@@ -92,6 +94,8 @@ struct Conn {
     seen: u64,
     pinged: u64,
     input: Input,
+    /// Whether its client says something, as one of a websocket does; what another one sends is thrown away.
+    speaks: bool,
     /// Whether the frame validator holds whole messages that are yet to be dealt with.
     kept: bool,
     /// The number of the next event when its last bytes were read.
@@ -166,6 +170,8 @@ pub(super) struct Driver {
     round: Option<Round>,
     /// What is left of the turn's part of the connection that is listened to.
     slice: Slice,
+    /// Looks at all registrations that are under way.
+    surveys: VecDeque<Survey>,
     listening: Listening,
     /// When the shard was last held up, microseconds since the epoch of the broker.
     stalled_us: u64,
@@ -203,6 +209,7 @@ impl Driver {
             reviewing: None,
             round: None,
             slice: Slice::begin(now),
+            surveys: VecDeque::new(),
             listening: Listening::begin(now),
             stalled_us: 0,
             dirty: Vec::new(),
@@ -249,6 +256,7 @@ impl Driver {
             || !self.errands.is_empty()
             || self.reviewing.is_some()
             || self.round.is_some()
+            || !self.surveys.is_empty()
             || !self.parts.control.is_empty()
             || self.parts.shard.fanout().has_dirty()
             || self.parts.shard.fanout().has_leftovers();
@@ -288,6 +296,7 @@ impl Driver {
         self.note_closing();
         self.announce_pending();
         self.keep_time();
+        self.go_on_with_surveys();
         self.flush_metrics();
         self.parts.metrics.turn(taken, begun.elapsed());
     }
@@ -305,7 +314,9 @@ impl Driver {
             match control {
                 Control::Adopt(newcomer) => self.adopt(*newcomer),
                 Control::List(reply) => self.list(reply),
-                Control::Delete(peer, reply) => self.find(peer, reply),
+                Control::Delete(peer, reply) => self.look_for(peer, reply),
+                Control::Inspect(peer, reply) => drop(reply.send(self.inspect(peer))),
+                Control::Survey(measure, reply) => self.begin_survey(measure, reply),
                 Control::Drain(deadline) => self.drain(deadline),
             }
             if Instant::now() >= until {

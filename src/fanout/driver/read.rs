@@ -118,7 +118,7 @@ impl Driver {
                     self.vanish(conn);
                     return Input::Idle;
                 }
-                Ok(bytes) => bytes,
+                Ok(bytes) => self.heard(conn, bytes),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Input::Idle,
                 Err(_) => {
@@ -127,6 +127,11 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// How many of so many bytes are listened to: none of a client that has nothing to say.
+    fn heard(&mut self, conn: ConnId, bytes: usize) -> usize {
+        if self.conn(conn).is_some_and(|entry| entry.speaks) { bytes } else { 0 }
     }
 
     fn read(&mut self, conn: ConnId, into: &mut [u8]) -> io::Result<usize> {

@@ -219,7 +219,7 @@ fn a_turn_lists_some_connections_and_the_list_is_whole() {
     let peer = clients[LISTED + 5].1.local_addr().unwrap();
     world.driver.list(gone);
     world.driver.list(reply);
-    world.driver.find(peer, deleted);
+    world.driver.look_for(peer, deleted);
     world.turn();
     assert!(list.try_recv().is_err() && world.driver.timeout() == Duration::ZERO);
     (0..3).for_each(|_| world.turn());

@@ -78,7 +78,7 @@ pub struct Fanout {
     number: u64,
     barriers: Barriers,
     /// By encoding.
-    current: [Option<Current>; 2],
+    current: [Option<Current>; Encoding::COUNT],
     encoder: Option<Encoder>,
     runs: CoalescedBatches,
     /// The run that was gathered last, and for whom.
@@ -106,7 +106,7 @@ impl Fanout {
             dirty: Vec::new(),
             number: 0,
             barriers: Barriers::default(),
-            current: [None; 2],
+            current: [None; Encoding::COUNT],
             encoder: None,
             runs: CoalescedBatches::default(),
             taken: None,
@@ -154,6 +154,11 @@ impl Fanout {
     /// How the events of a connection are written down from now on. Its answers stay plain.
     pub fn set_encoding(&mut self, conn: ConnId, encoding: Encoding) {
         self.outbox(conn).set_encoding(encoding);
+    }
+
+    /// How the events of a connection are written down.
+    pub fn encoding(&self, conn: ConnId) -> Encoding {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(Encoding::Plain, Outbox::encoding)
     }
 
     fn outbox(&mut self, conn: ConnId) -> &mut Outbox {
@@ -220,6 +225,7 @@ impl Fanout {
 
     /// Puts an answer to this connection into its outbox; its policy makes room for it. Returns whether there was room.
     pub fn send(&mut self, conn: ConnId, frame: Frame) -> bool {
+        let frame = frame.for_one(self.encoding(conn));
         let bytes = frame.bytes().len();
         let limits = self.limits;
         let outbox = self.outbox(conn);

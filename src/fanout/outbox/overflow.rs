@@ -98,7 +98,7 @@ impl Fanout {
             gap.add(time);
             return;
         }
-        let frame = frames.insert(Frame::Gap(Box::new(Gap::new(time))));
+        let frame = frames.insert(Frame::Gap(Box::new(Gap::new(time, outbox.encoding()))));
         frames.retain(frame, 1);
         outbox.push_gap(frame);
         if outbox.mark_dirty() {
