@@ -11,6 +11,7 @@
 //! connection is closed as a slow consumer. A connection that asked for the past gets it in batches, by
 //! [`Shard::catch_up`], and live events only behind it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -43,6 +44,8 @@ pub(super) struct Session {
     pub(super) class: Class,
     /// Nothing once the connection is closing: it gets no more events.
     pub(super) slot: Option<Slot>,
+    /// The slot of a connection that is closing, until its registrations are out of the index. Meanwhile its outbox refuses events.
+    leaving: Option<Slot>,
     /// For a connection that asked for the past.
     pub(super) replay: Option<Box<Replay>>,
 }
@@ -56,6 +59,8 @@ pub struct Shard {
     pub(super) sessions: Vec<Option<Session>>,
     pub(super) overflowed: Vec<ConnId>,
     pub(super) closing: Vec<(ConnId, Close)>,
+    /// Closed connections whose registrations are still in the index.
+    leaving: VecDeque<ConnId>,
     pub(super) commands: Commands,
     /// Names of events, for warnings.
     pub(super) seen: Seen,
@@ -93,6 +98,7 @@ impl Shard {
             sessions: Vec::new(),
             overflowed: Vec::new(),
             closing: Vec::new(),
+            leaving: VecDeque::new(),
             commands: Commands::default(),
             seen: Seen::default(),
             unwarned: HashSet::new(),
@@ -131,25 +137,49 @@ impl Shard {
         if at >= self.sessions.len() {
             self.sessions.resize_with(at + 1, || None);
         }
-        self.sessions[at] = Some(Session { principal, class, slot, replay: None });
+        self.sessions[at] = Some(Session { principal, class, slot, leaving: None, replay: None });
         conn
     }
 
     /// Forgets a connection.
     pub fn remove(&mut self, conn: ConnId) {
-        self.unsubscribe(conn);
         self.unwarned.remove(&conn);
         if let Some(session) = self.sessions[conn.0 as usize].take() {
+            session.slot.into_iter().chain(session.leaving).for_each(|slot| self.index.unsubscribe(slot));
             self.classes.release(session.class);
             self.forget_past(&session);
             self.fanout.remove(conn);
         }
     }
 
+    /// Leaves the registrations of a connection that is closing to [`Shard::let_go`]: there may be thousands, and one event may close
+    /// many connections.
     fn unsubscribe(&mut self, conn: ConnId) {
-        if let Some(slot) = self.sessions[conn.0 as usize].as_mut().and_then(|session| session.slot.take()) {
-            self.index.unsubscribe(slot);
+        let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
+        session.leaving = session.slot.take();
+        if session.leaving.is_some() {
+            self.leaving.push_back(conn);
         }
+    }
+
+    /// Takes the registrations of closed connections out of the index, one connection after the other, until so many have gone.
+    pub fn let_go(&mut self, registrations: usize) {
+        let mut gone = 0;
+        while gone < registrations
+            && let Some(conn) = self.leaving.pop_front()
+        {
+            // The connection may have gone since, and its number may be another one's.
+            let session = self.sessions[conn.0 as usize].as_mut();
+            if let Some(slot) = session.and_then(|session| session.leaving.take()) {
+                gone += 1 + self.index.registrations(slot);
+                self.index.unsubscribe(slot);
+            }
+        }
+    }
+
+    /// Whether registrations of closed connections are left in the index.
+    pub fn has_leaving(&self) -> bool {
+        !self.leaving.is_empty()
     }
 
     /// Gives a connection other rights and limits, from the next event and command on.
@@ -215,6 +245,9 @@ impl Shard {
             Overdrawn::Second => "limits.filter_work_per_second",
             Overdrawn::Owner => "limits.filter_work_per_principal",
         };
+        if self.fanout.is_closing(conn) {
+            return;
+        }
         if let Some(session) = &self.sessions[conn.0 as usize] {
             tracing::warn!(principal = %session.principal, setting, "a connection's filters cost too much; closing it");
         }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tempfile::NamedTempFile;
 
+use super::worker::NICE;
+
 /// Where the file is.
 pub(super) const PATH: &str = "/files/image.iso";
 
@@ -48,6 +50,8 @@ impl Upstream {
         let is_over = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&is_over);
         let accept = move || {
+            // Its threads inherit that. A real endpoint has a machine of its own; at full priority is still a measurement.
+            let _ = rustix::process::nice(NICE);
             for stream in listener.incoming().filter_map(Result::ok) {
                 if ended.load(Ordering::SeqCst) {
                     return;

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use crate::cpu;
 use crate::endpoint::Endpoint;
 
-/// How nice an attacker is to the healthy clients on its core.
-const NICE: i32 = 10;
+/// How nice an attacker, and the endpoint that it downloads from, are to the healthy clients on their core.
+pub(super) const NICE: i32 = 19;
 
 /// Before the next try when one has failed.
 const PAUSE: Duration = Duration::from_millis(20);

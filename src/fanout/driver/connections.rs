@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use mio::{Interest, Token};
 
-use super::turn::{Input, REVIEWED};
+use super::turn::{FORGETTING, Input, MOVED, REVIEWED};
 use super::{Conn, Driver, Ending};
 use crate::AUDIT;
 use crate::broker::PublishError;
@@ -67,6 +67,7 @@ impl Driver {
             command: None,
             ending: None,
             finished: false,
+            is_lost: false,
             _permit: permit,
         });
         self.parts.shard.fanout().set_encoding(conn, encoding);
@@ -145,6 +146,29 @@ impl Driver {
         self.parts.load.store(self.open, Ordering::Relaxed);
     }
 
+    /// Has a connection whose socket has failed forgotten, when the turn has time for it: an attacker may cut thousands at once, each
+    /// with thousands of registrations.
+    pub(super) fn lose(&mut self, conn: ConnId) {
+        if let Some(entry) = self.conn(conn).filter(|entry| !entry.is_lost) {
+            entry.is_lost = true;
+            self.lost.push_back(conn);
+        }
+    }
+
+    /// Forgets connections whose sockets have failed, until so many registrations have gone.
+    pub(super) fn forget_lost(&mut self) {
+        let mut moved = 0;
+        while moved < MOVED
+            && let Some(conn) = self.lost.pop_front()
+        {
+            // It may have been forgotten for another reason, and its number be another connection's.
+            if self.conn(conn).is_some_and(|entry| entry.is_lost) {
+                moved += FORGETTING + self.parts.shard.registrations(conn);
+                self.vanish(conn);
+            }
+        }
+    }
+
     /// Forgets a connection; the socket closes with it.
     pub(super) fn vanish(&mut self, conn: ConnId) {
         self.note_closing();
@@ -190,10 +214,14 @@ impl Driver {
             self.reviewing = Some(0);
         }
         let Some(begin) = self.reviewing else { return };
-        let end = self.conns.len().min(begin + REVIEWED);
-        for at in begin..end {
+        let most = self.conns.len().min(begin + REVIEWED);
+        let (mut end, mut moved) = (begin, 0);
+        while end < most && moved < MOVED {
+            let at = end;
+            end += 1;
             let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
             let authority = Arc::clone(&self.parts.authority);
+            moved += self.parts.shard.registrations(conn);
             let Some(entry) = self.conn(conn) else { continue };
             match authority.access(&entry.identity) {
                 Ok(access) => self.parts.shard.set_access(conn, &access),

@@ -51,7 +51,7 @@ use errands::Errand;
 use listening::Listening;
 use survey::Survey;
 use timers::Round;
-use turn::{BatchLimit, CONTROL_TIME, Input, READ_BYTES, Slice};
+use turn::{BatchLimit, CONTROL_TIME, Input, MOVED, READ_BYTES, Slice};
 
 /// A drain that has begun.
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +105,8 @@ struct Conn {
     /// Nothing as long as the connection is open.
     ending: Option<Box<Ending>>,
     finished: bool,
+    /// Whether its socket has failed: nothing is read or written any more.
+    is_lost: bool,
     _permit: Permit,
 }
 
@@ -157,6 +159,8 @@ pub(super) struct Driver {
     open: usize,
     /// Connections that have something to say.
     queue: VecDeque<ConnId>,
+    /// Connections whose sockets have failed.
+    lost: VecDeque<ConnId>,
     /// Connections whose commands wait for events before them, with their marks.
     held: VecDeque<(u64, ConnId)>,
     /// Registrations that are being read, and how many there have been.
@@ -202,6 +206,7 @@ impl Driver {
             conns: Vec::new(),
             open: 0,
             queue: VecDeque::new(),
+            lost: VecDeque::new(),
             held: VecDeque::new(),
             parsing: 0,
             tickets: 0,
@@ -253,6 +258,8 @@ impl Driver {
             || (self.has_events() && self.may_ingest_events())
             || !self.pending_events.is_empty()
             || !self.queue.is_empty()
+            || !self.lost.is_empty()
+            || self.parts.shard.has_leaving()
             || !self.errands.is_empty()
             || self.reviewing.is_some()
             || self.round.is_some()
@@ -285,6 +292,8 @@ impl Driver {
                 self.enqueue(conn);
             }
         }
+        self.forget_lost();
+        self.parts.shard.let_go(MOVED);
         self.handle_control();
         self.read_queued();
         self.parts.shard.fanout().begin_turn();

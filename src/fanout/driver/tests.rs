@@ -272,3 +272,55 @@ fn a_command_that_waits_for_its_place_is_answered_before_the_server_ends() {
     let text = String::from_utf8_lossy(&chunk[..got]);
     assert!(text.contains(r#""Action":"register","Key":"a.b.c""#), "{text}");
 }
+
+impl World {
+    /// A connection with so many registrations.
+    fn registered(&mut self, registrations: usize) -> (ConnId, TcpStream) {
+        let (conn, client) = self.connect();
+        for n in 0..registrations {
+            self.driver.parts.shard.text(conn, &format!("register a.b.{n}"), crate::clock::now());
+        }
+        (conn, client)
+    }
+}
+
+#[test]
+fn a_turn_forgets_some_of_the_connections_that_are_cut_at_once() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..10).map(|_| world.registered(MOVED / 2)).collect();
+    clients.iter().for_each(|(conn, _)| world.driver.lose(*conn));
+    assert_eq!(world.driver.open, 10, "none while it is written to");
+    world.turn();
+    assert_eq!(world.driver.open, 8, "with as many registrations as a turn takes out");
+    assert_eq!(world.driver.timeout(), Duration::ZERO);
+    // One that goes for another reason meanwhile, and whose number another connection gets.
+    let gone = clients[9].0;
+    world.driver.vanish(gone);
+    let (conn, _client) = world.connect();
+    assert_eq!(conn, gone);
+    (0..5).for_each(|_| world.turn());
+    assert_eq!(world.driver.open, 1, "the other one stays");
+}
+
+#[test]
+fn registrations_of_connections_that_are_closed_at_once_leave_by_and_by() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..10).map(|_| world.registered(MOVED / 2)).collect();
+    for (conn, _) in &clients {
+        world.driver.parts.shard.close(*conn, Close::Deleted);
+    }
+    let left = |world: &mut World| world.driver.parts.shard.take_size().registrations;
+    assert_eq!(left(&mut world), 10 * MOVED / 2);
+    world.driver.parts.shard.let_go(MOVED);
+    assert_eq!(left(&mut world), 8 * MOVED / 2);
+    assert_eq!(world.driver.timeout(), Duration::ZERO);
+    // A new connection with the number of one that still has registrations gets nothing by them.
+    let gone = clients[9].0;
+    world.driver.vanish(gone);
+    let (conn, _client) = world.connect();
+    assert_eq!(conn, gone);
+    world.turn();
+    let event = Arc::new(crate::event::Draft::new("a", "b", "0").seal(crate::clock::now()));
+    world.driver.parts.shard.publish(&event, 0);
+    assert_eq!(world.driver.parts.shard.fanout().depth(conn).events, 0);
+}

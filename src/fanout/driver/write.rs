@@ -20,11 +20,11 @@ impl Driver {
 
     /// Hands encrypted bytes on, and ends a connection whose last frame is out.
     pub(super) fn flush_link(&mut self, conn: ConnId) {
-        let Some(entry) = self.conn(conn) else { return };
+        let Some(entry) = self.conn(conn).filter(|entry| !entry.is_lost) else { return };
         match entry.link.flush() {
             Ok(()) => self.finish_if_written(conn),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.vanish(conn),
+            Err(_) => self.lose(conn),
         }
     }
 
@@ -40,7 +40,7 @@ impl Driver {
                 self.await_close(conn);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.vanish(conn),
+            Err(_) => self.lose(conn),
         }
     }
 
@@ -72,7 +72,10 @@ impl Driver {
     }
 
     fn write(&mut self, conn: ConnId, now_us: u64) {
-        let Some(entry) = self.conns.get_mut(conn.0 as usize).and_then(Option::as_mut) else { return };
+        let Some(entry) = self.conns.get_mut(conn.0 as usize).and_then(Option::as_mut).filter(|entry| !entry.is_lost)
+        else {
+            return;
+        };
         let fanout = self.parts.shard.fanout();
         let mut gathered = Gathered::new();
         fanout.gather(conn, WRITE_BYTES, &mut gathered);
@@ -95,7 +98,7 @@ impl Driver {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => fanout.set_blocked(conn),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => fanout.mark_dirty(conn),
-            Err(_) => self.vanish(conn),
+            Err(_) => self.lose(conn),
         }
     }
 }
