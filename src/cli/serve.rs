@@ -48,7 +48,11 @@ pub fn run(settings: Settings, notes: &[String], out: &mut dyn Write) -> Result<
     let _flushed = Flushed;
     crash::report();
     notes.iter().for_each(|note| tracing::warn!("{note}"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("control").enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("control")
+        .on_thread_start(yield_to_shards)
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(serve(settings, out));
     // Threads that still wait, such as the one that waits for the shards to drain, end with the process.
     runtime.shutdown_background();
@@ -82,6 +86,20 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
         }
         () = signals.end() => Err(ServeError::Hurried),
     }
+}
+
+/// Niceness of the threads of control: a third of a shard's weight (`sched(7)`).
+const CONTROL_NICE: i32 = 5;
+
+/// Lets the shards' threads go before the calling one where they share a core. A storm of connects or downloads would
+/// get half of it otherwise, and a shard that needs more falls behind for as long as the storm lasts. Where cores are
+/// free nobody notices.
+///
+/// Threads inherit that from the one that starts them, and cannot get rid of it again: the main thread, which starts
+/// the shards and those that hash passwords, keeps its own.
+fn yield_to_shards() {
+    // A thread that may not even do that goes on as it is.
+    let _ = rustix::process::nice(CONTROL_NICE);
 }
 
 /// So long the last lines get to leave.

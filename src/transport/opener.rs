@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -46,6 +47,11 @@ pub(super) struct Opener {
     misdirected: Summary,
 }
 
+/// Bytes that the kernel keeps for a client until it takes them (it doubles the number). Without a bound it keeps up to
+/// 4 MiB for one that does not read, and some hundred of these use up the memory of all TCP connections of the machine,
+/// so that every sender waits.
+const SEND_BUFFER: usize = 256 << 10;
+
 impl Opener {
     /// With `proxies`, every connection is one of theirs and begins with a header of the PROXY protocol.
     pub(super) fn new(
@@ -71,6 +77,9 @@ impl Opener {
     ) -> Option<(Socket, SocketAddr)> {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
+            tracing::debug!(%error, "cannot bound the send buffer");
         }
         let signs = slot.signs();
         let mut client = peer;

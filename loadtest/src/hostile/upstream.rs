@@ -28,6 +28,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The settings that make a server stand in front of it and know its own users.
 const SETTINGS: &str = "[auth]\nmode = \"local\"\n\n[upstream]\npassword = \"none\"\n";
 
+/// Bytes that wait in the kernel for the server to read them.
+const SEND_BUFFER: usize = 64 << 10;
+
 /// See the module's text. It ends when this is dropped; connections end by themselves.
 #[derive(Debug)]
 pub(super) struct Upstream {
@@ -50,7 +53,8 @@ impl Upstream {
         let is_over = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&is_over);
         let accept = move || {
-            // Its threads inherit that. A real endpoint has a machine of its own; at full priority is still a measurement.
+            // Its threads inherit that. A real endpoint has a machine of its own; at full priority is still a
+            // measurement.
             let _ = rustix::process::nice(NICE);
             for stream in listener.incoming().filter_map(Result::ok) {
                 if ended.load(Ordering::SeqCst) {
@@ -85,6 +89,8 @@ impl Drop for Upstream {
 fn serve(mut stream: TcpStream) {
     let _ = stream.set_read_timeout(Some(TIMEOUT));
     let _ = stream.set_write_timeout(Some(TIMEOUT));
+    // What waits here would wait on a machine of its own, and not in the memory that the server's sockets share.
+    let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
     let (mut head, mut chunk) = (Vec::new(), [0; 4_096]);
     loop {
         match stream.read(&mut chunk) {
