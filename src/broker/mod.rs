@@ -161,9 +161,10 @@ impl Broker {
         Frontier { sequence: sequencer.next, watermarks }
     }
 
-    /// Another node is heard, and everything of it before the number `next` has come or will not come.
-    pub fn heard(&self, node: NodeId, next: u64) {
-        self.sequencer.lock().watermarks.note(node, next, clock::now());
+    /// Another node is heard, and everything of it before the number `next` has come or will not come. Its last event was passed on at
+    /// `moved`.
+    pub fn heard(&self, node: NodeId, next: u64, moved: Timestamp) {
+        self.sequencer.lock().watermarks.set(node, next, clock::now(), moved);
     }
 
     /// Has every event looked at that is taken in from now on, once it is, and tells where it comes from. What follows from it comes

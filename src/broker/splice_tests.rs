@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::broker::dedup::RepeatIndex;
 use crate::event::Draft;
 
 fn at(seconds: i64) -> Timestamp {
@@ -20,16 +21,43 @@ fn trace(node: NodeId, number: u64, repeat_index: Option<RepeatIndex>) -> Trace 
 #[test]
 fn losses_show_and_repetitions_do_not_come() {
     let mut given = Given::new(10);
-    assert_eq!(
-        given.event(trace(1, 5, None), &event(0), at(1)),
-        Verdict { new: true, missing: 0 },
-        "the first one seen"
-    );
-    assert_eq!(given.event(trace(1, 8, None), &event(0), at(1)), Verdict { new: true, missing: 2 });
-    assert_eq!(given.event(trace(1, 8, None), &event(0), at(1)), Verdict { new: false, missing: 0 });
-    assert_eq!(given.reach(1, 10, at(1)), 1);
-    assert_eq!(given.reach(1, 10, at(1)), 0);
-    assert_eq!(given.event(trace(1, 10, None), &event(0), at(1)), Verdict { new: true, missing: 0 });
+    let mut event = |number| given.event(trace(1, number, None), &event(0), at(1));
+    assert_eq!(event(5), Verdict { new: true, skipped: 5..5 }, "the first one seen");
+    assert_eq!(event(8), Verdict { new: true, skipped: 6..8 });
+    assert_eq!(event(8), Verdict { new: false, skipped: 0..0 });
+    assert_eq!(given.reach(1, 10, at(1)), 9..10);
+    assert!(given.reach(1, 10, at(1)).is_empty());
+    assert!(given.event(trace(1, 10, None), &self::event(0), at(1)).new);
+}
+
+#[test]
+fn what_was_jumped_over_is_filled_once_and_not_left_out() {
+    let mut given = Given::new(10);
+    given.event(trace(1, 0, None), &event(0), at(1));
+    given.event(trace(1, 6, None), &event(6), at(1));
+    assert!(!given.has(trace(1, 3, None), &event(3)), "the history may have it");
+    assert!(given.fill(trace(1, 3, None), &event(3)) && !given.fill(trace(1, 3, None), &event(3)));
+    assert!(given.has(trace(1, 3, None), &event(3)) && given.has(trace(1, 0, None), &event(0)));
+    assert!(!given.has(trace(1, 2, None), &event(2)) && !given.has(trace(1, 4, None), &event(4)));
+    given.event(trace(2, 0, Some(1)), &event(7), at(1));
+    given.event(trace(3, 0, None), &event(0), at(1));
+    given.event(trace(3, 2, None), &event(0), at(1));
+    assert!(!given.fill(trace(3, 1, Some(1)), &event(7)), "its copy came by another node");
+}
+
+#[test]
+fn a_number_that_somebody_made_up_hides_nothing() {
+    let mut given = Given::new(10);
+    given.event(trace(1, 57, None), &event(0), at(1));
+    given.event(trace(1, 1_000_000_000_000, None), &event(0), at(1));
+    for number in 58..70 {
+        let verdict = given.event(trace(1, number, None), &event(number), at(1));
+        assert!(verdict.new && verdict.skipped.is_empty(), "{number}: {verdict:?}");
+    }
+    let mut watermarks = Watermarks::default();
+    watermarks.note(1, 70, at(100));
+    assert!(given.missing(&watermarks, at(0), at(100)).is_nothing());
+    assert!(given.is_within(&watermarks));
 }
 
 #[test]
@@ -50,11 +78,13 @@ fn the_archive_may_be_left_when_it_has_given_what_the_node_had() {
     watermarks.note(1, 3, at(100));
     watermarks.note(2, 9, at(10));
     watermarks.note(3, 0, at(100));
-    assert_eq!(given.missing(&watermarks, at(100)), Missing { events: 0, unknown: true }, "the first may have more");
+    let missing = |given: &Given, since| given.missing(&watermarks, at(since), at(100));
+    assert!(missing(&given, 50).unknown, "the first may have more");
+    assert!(missing(&given, 101).is_nothing(), "it has published nothing since");
     given.event(trace(1, 0, None), &event(0), at(1));
-    assert_eq!(given.missing(&watermarks, at(100)), Missing { events: 2, unknown: false }, "the second is gone");
+    assert_eq!(missing(&given, 50), Missing { numbers: vec![(1, 1..3)], unknown: false }, "the second is gone");
     given.reach(1, 3, at(1));
-    assert!(given.missing(&watermarks, at(100)).is_nothing());
+    assert!(missing(&given, 50).is_nothing());
     assert!(given.is_within(&watermarks));
     given.event(trace(4, 7, None), &event(0), at(1));
     assert!(!given.is_within(&watermarks), "an event that this node has not taken in yet");
@@ -166,7 +196,7 @@ impl World {
 
     fn read(&mut self, passed: &Passed) {
         let verdict = self.given.event(passed.trace, &event(passed.key), at(1));
-        assert_eq!(verdict.missing, 0);
+        assert!(verdict.skipped.is_empty());
         if verdict.new {
             self.out.push((passed.key, passed.trace.repeat_index));
         }
@@ -201,7 +231,7 @@ fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
         }
         world.store(node);
     }
-    assert_eq!(world.given.missing(&moment, at(1000)).events, 0);
+    assert!(world.given.missing(&moment, at(0), at(1000)).numbers.is_empty());
     // The node catches up with what the archive gave, and takes in more besides.
     for node in turns() {
         if world.given.is_within(&world.watermarks) {

@@ -5,20 +5,21 @@
 //! missing then, and the gap is told in its place among the events.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::connection::State;
-use async_nats::{Client, Message};
-use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::gate::Gate;
 use super::health::Health;
+use super::link::Status;
+use super::nats::op::Message;
+use super::notices::{Notice, Notices};
 use super::options::NatsOptions;
-use super::peers::{Loss, Peers, Verdict};
-use super::waiting::Waiting;
-use super::wire::{self, Kind, Place};
+use super::peers::{Loss, Missing, Peers, Verdict};
+use super::waiting::{Received, Waiting};
+use super::wire::{self, Beat, Kind, Place};
 use crate::broker::dedup::RepeatIndex;
 use crate::broker::origin::Origin;
 use crate::broker::{Arrivals, Broker, PublishError};
@@ -49,46 +50,62 @@ struct Run {
 /// See the module's text.
 pub(super) struct Receiver {
     broker: Arc<Broker>,
-    client: Client,
+    gate: Arc<Gate>,
     health: Arc<Health>,
+    connection: watch::Receiver<Status>,
     node: u64,
     longest: usize,
     peers: Peers,
+    notices: Notices,
     runs: Vec<Run>,
-    /// How far nodes are that have just shown a sign of life.
-    signs: Vec<Place>,
+    /// How far nodes are that have just shown a sign of life, and when their last event was.
+    signs: Vec<(Place, Timestamp)>,
     /// Whether events of others are missing among what was taken.
     has_loss: bool,
     /// Since when there is no connection; nothing while there is one.
     away: Option<Timestamp>,
-    /// How many connections were made until then.
-    connects: u64,
+    /// How many connections were lost until the last look.
+    losses: u64,
+    /// The connection that the last message came over.
+    session: u64,
+    /// Whether there ever was one.
+    has_been: bool,
     /// When the connection was last looked at.
     looked: Timestamp,
 }
 
 impl Receiver {
-    pub(super) fn new(broker: Arc<Broker>, client: Client, health: Arc<Health>, options: &NatsOptions) -> Self {
+    pub(super) fn new(
+        broker: Arc<Broker>,
+        (gate, health): (Arc<Gate>, Arc<Health>),
+        connection: watch::Receiver<Status>,
+        options: &NatsOptions,
+    ) -> Self {
         let now = clock::now();
         Self {
             broker,
-            client,
+            gate,
             health,
+            connection,
             node: options.node,
             longest: options.event_bytes,
             peers: Peers::default(),
+            notices: Notices::default(),
             runs: Vec::new(),
             signs: Vec::new(),
             has_loss: false,
             away: Some(now),
-            connects: 0,
+            losses: 0,
+            session: 0,
+            has_been: false,
             looked: now,
         }
     }
 
     /// Runs until told to stop.
-    pub(super) async fn run(mut self, mut messages: Waiting, news: Arc<Notify>, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn run(mut self, mut messages: Waiting, mut stop: watch::Receiver<bool>) {
         let mut looks = interval(POLL_INTERVAL);
+        let mut news = self.connection.clone();
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -96,7 +113,7 @@ impl Receiver {
                     Some(message) => self.take_all(&message, &mut messages),
                     None => break,
                 },
-                () = news.notified() => self.link(clock::now()),
+                Ok(()) = news.changed() => self.link(clock::now()),
                 _ = looks.tick() => self.look(),
                 _ = stop.changed() => break,
             }
@@ -113,8 +130,13 @@ impl Receiver {
     }
 
     /// Takes a message and those that are there already.
-    fn take_all(&mut self, first: &Message, messages: &mut Waiting) {
+    fn take_all(&mut self, first: &Received, messages: &mut Waiting) {
         let now = clock::now();
+        if first.session != self.session {
+            // A message of a new connection may be here before the news of it.
+            self.session = first.session;
+            self.link(now);
+        }
         self.take(first, now);
         for _ in 1..BATCH {
             let Some(message) = messages.ready() else { break };
@@ -122,26 +144,49 @@ impl Receiver {
         }
     }
 
-    fn take(&mut self, message: &Message, now: Timestamp) {
-        match wire::read(message) {
-            Ok((place, _)) if place.node == self.node => self.metrics().echoes.inc(),
-            Ok((place, Kind::Event { repeat_index })) => self.take_event(message, place, repeat_index, now),
-            Ok((place, Kind::Heartbeat(state))) => {
-                let loss = match state {
-                    wire::State::Up => self.peers.heartbeat(place.node, place.number, now),
-                    wire::State::Down => self.peers.goodbye(place.node, place.number, now),
-                };
-                self.tell_loss(loss, now);
-                self.signs.push(place);
-            }
-            Err(error) => self.complain(&error),
+    fn take(&mut self, Received { message, session }: &Received, now: Timestamp) {
+        let (place, kind) = match wire::read(message) {
+            Ok((place, _)) if place.node == self.node => return self.metrics().echoes.inc(),
+            Ok(read) => read,
+            Err(error) => return self.complain(&error),
+        };
+        self.gate.heard(*session, place.node, now);
+        match kind {
+            Kind::Event { repeat_index } => self.take_event(message, place, repeat_index, now),
+            Kind::Heartbeat(beat) => self.take_heartbeat(place, beat, now),
         }
+    }
+
+    fn take_heartbeat(&mut self, place: Place, beat: Beat, now: Timestamp) {
+        if beat.greets {
+            self.peers.greeting(place.node, now);
+            return self.gate.greet();
+        }
+        let loss = match beat.state {
+            wire::State::Up => self.peers.heartbeat(place.node, place.number, now),
+            wire::State::Down => self.peers.goodbye(place.node, place.number, now),
+        };
+        if beat.state == wire::State::Down {
+            self.gate.gone(place.node);
+        }
+        self.tell_loss(loss, now);
+        let idle = SignedDuration::try_from(beat.idle).unwrap_or_default();
+        self.sign(place, now.checked_sub(idle).unwrap_or(now));
+    }
+
+    /// Notes how far a node is: as far as it is counted here, whatever its message says.
+    fn sign(&mut self, place: Place, moved: Timestamp) {
+        let number = self.peers.next(place.node).unwrap_or(place.number);
+        self.signs.push((Place { number, ..place }, moved));
     }
 
     fn take_event(&mut self, message: &Message, place: Place, repeat_index: Option<RepeatIndex>, now: Timestamp) {
         match self.peers.event(place.node, place.number, now) {
             Verdict::Next => {}
-            Verdict::After(loss) => self.tell_loss(Some(loss), now),
+            Verdict::After(loss) => {
+                self.tell_loss(Some(loss), now);
+                self.sign(place, now);
+            }
             Verdict::Repeated => return self.metrics().duplicates.inc(),
         }
         match wire::read_event(message, self.longest, now) {
@@ -151,7 +196,7 @@ impl Receiver {
             }
             Err(error) => {
                 self.complain(&error);
-                self.tell_loss(Some(Loss { node: place.node, events: Some(1), since: now }), now);
+                self.tell_loss(Some(Loss { node: place.node, missing: Missing::Events(1), since: now }), now);
             }
         }
     }
@@ -178,17 +223,28 @@ impl Receiver {
     }
 
     fn tell_loss(&mut self, loss: Option<Loss>, now: Timestamp) {
-        let Some(Loss { node, events, since }) = loss else { return };
+        let Some(Loss { node, missing, since }) = loss else { return };
+        let (reason, events) = match missing {
+            Missing::Events(events) => ("events missing", Some(events)),
+            Missing::Unknown => ("events missing", None),
+            Missing::Silent => ("node lost", None),
+        };
         self.metrics().lost_in(events.unwrap_or(0));
-        tracing::warn!(node = format!("{node:016x}"), ?events, "events of another node are missing");
-        let reason = if events.is_some() { "events missing" } else { "node lost" };
-        self.tell_gap(reason, Some(node), events, since, now);
+        self.tell_gap(Notice { reason, node: Some(node), events, from: since, to: now }, now);
     }
 
-    fn tell_gap(&mut self, reason: &str, node: Option<u64>, events: Option<u64>, since: Timestamp, now: Timestamp) {
+    fn tell_gap(&mut self, notice: Notice, now: Timestamp) {
         self.has_loss = true;
+        if let Some(notice) = self.notices.add(notice, now) {
+            self.tell(&notice, now);
+        }
+    }
+
+    fn tell(&mut self, notice: &Notice, now: Timestamp) {
+        let Notice { reason, node, events, from, to } = notice;
         let node = node.map(|node| format!("{node:016x}"));
-        let (from, to) = (since.to_string(), now.to_string());
+        tracing::warn!(node, ?events, reason, "events of other nodes are missing");
+        let (from, to) = (from.to_string(), to.to_string());
         let object = serde_json::json!({"From": from, "To": to, "Events": events, "Node": node, "Reason": reason});
         let object = object.to_string();
         let mut draft = Draft::new(HYDRANT, GAP, NATS);
@@ -198,30 +254,31 @@ impl Receiver {
     }
 
     /// Compares the connection with what is known of it. A connection that was lost and made again between two looks shows by
-    /// the number of connections.
+    /// the number of losses.
     fn link(&mut self, now: Timestamp) {
-        let up = self.client.connection_state() == State::Connected;
-        let connects = self.client.statistics().connects.load(Ordering::Relaxed);
-        if !up && self.away.is_none() {
+        let status = *self.connection.borrow();
+        if !status.connected && self.away.is_none() {
             self.away = Some(now);
             self.health.set(false, now);
             self.metrics().connected.set(0);
             tracing::warn!("NATS is away; events are delivered to the clients of this node only");
-        } else if up && (self.away.is_some() || connects != self.connects) {
-            self.connected(connects, now);
+        } else if status.connected && (self.away.is_some() || status.losses != self.losses) {
+            self.connected(status, now);
         }
         self.looked = now;
     }
 
-    fn connected(&mut self, connects: u64, now: Timestamp) {
+    fn connected(&mut self, status: Status, now: Timestamp) {
         self.health.set(true, now);
         self.metrics().connected.set(1);
         self.peers.excuse(now);
+        self.losses = status.losses;
         let since = self.away.take().unwrap_or(self.looked);
-        if std::mem::replace(&mut self.connects, connects) > 0 {
+        self.gate.hold(status.session, self.peers.nodes(), since, now);
+        if std::mem::replace(&mut self.has_been, true) {
             self.metrics().reconnects.inc();
             tracing::info!("NATS is back");
-            self.tell_gap("disconnected", None, None, since, now);
+            self.tell_gap(Notice { reason: "disconnected", node: None, events: None, from: since, to: now }, now);
         } else {
             // What others took in before, this node has not heard.
             self.has_loss = true;
@@ -234,9 +291,15 @@ impl Receiver {
         self.link(now);
         if self.away.is_none() {
             for loss in self.peers.take_silent(now) {
+                self.gate.gone(loss.node);
                 self.tell_loss(Some(loss), now);
             }
         }
+        if let Some(notice) = self.notices.due(now) {
+            self.tell(&notice, now);
+        }
+        self.gate.look(now);
+        self.gate.set_peers(self.peers.nodes());
         self.metrics().peers.set(i64::try_from(self.peers.len()).unwrap_or(i64::MAX));
     }
 
@@ -255,8 +318,8 @@ impl Receiver {
             }
         }
         // Only now: a sign of life says that what stands before it has been taken in.
-        for Place { node, number } in self.signs.drain(..) {
-            self.broker.heard(node, number);
+        for (Place { node, number }, moved) in self.signs.drain(..) {
+            self.broker.heard(node, number, moved);
         }
         if std::mem::take(&mut self.has_loss) {
             self.broker.mark_loss();

@@ -19,12 +19,22 @@ pub fn event(prefix: &str, kind: &str, action: &str, key: &str) -> String {
     format!("{prefix}.EVENTS.{}.{}.{}", escape(kind), escape(action), escape(key))
 }
 
-/// What receives all of them, and the heartbeats.
+/// What receives all of them, and the heartbeats behind them.
 pub fn all(prefix: &str) -> String {
     format!("{prefix}.EVENTS.>")
 }
 
-/// The subject of a node's heartbeats, in the same subscription, so that they keep their place among the events.
+/// The subject of signs of life that no stream is to keep: greetings, and heartbeats while nothing happens.
+pub fn sign(prefix: &str) -> String {
+    format!("{prefix}.NODES.heartbeat")
+}
+
+/// What receives all signs of life.
+pub fn signs(prefix: &str) -> String {
+    format!("{prefix}.NODES.>")
+}
+
+/// The subject of the heartbeats that stand behind events, and that streams keep.
 pub fn heartbeat(prefix: &str) -> String {
     format!("{prefix}.EVENTS.heartbeat")
 }

@@ -6,16 +6,20 @@
 //! | `Hydrant-Sequence` | the event's number among those that the node passed on; in a heartbeat, the next one's |
 //! | `Hydrant-RepeatIndex` | for events of a DRP endpoint that other nodes may follow too: the how many-th time it sent these bytes |
 //! | `Hydrant-State` | only in heartbeats: `up`, or `down` for the last one |
+//! | `Hydrant-Greets` | only in heartbeats: the number does not count, and an answer is wanted |
+//! | `Hydrant-Idle` | only in heartbeats: milliseconds since the node's last event |
 //!
 //! The payload is the wire form of the event, so Time, Principal and both objects arrive byte for byte. It is read as
 //! strictly as a post: whoever may publish on the subject is not necessarily a hydrant.
 
 use std::num::NonZero;
+use std::time::Duration;
 
-use async_nats::{HeaderMap, HeaderValue, Message};
 use jiff::Timestamp;
 use thiserror::Error;
 
+use super::nats::headers::{block, first};
+use super::nats::op::Message;
 use super::peers::NodeId;
 use crate::broker::dedup::RepeatIndex;
 use crate::event::{Draft, Event, EventError};
@@ -25,6 +29,8 @@ const NODE: &str = "Hydrant-Node";
 const SEQUENCE: &str = "Hydrant-Sequence";
 const OCCURRENCE: &str = "Hydrant-RepeatIndex";
 const STATE: &str = "Hydrant-State";
+const GREETS: &str = "Hydrant-Greets";
+const IDLE: &str = "Hydrant-Idle";
 
 /// Numbers stay below this, so that the next one and sums of a few always exist. Nobody counts so far; who writes a larger one is no
 /// hydrant.
@@ -56,6 +62,16 @@ pub(super) enum State {
     Down,
 }
 
+/// A heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Beat {
+    pub(super) state: State,
+    /// The node has just connected: its number does not count, and it wants to hear the others.
+    pub(super) greets: bool,
+    /// How long ago its last event was.
+    pub(super) idle: Duration,
+}
+
 /// Where a message comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
@@ -74,30 +90,30 @@ pub(super) enum Kind {
         repeat_index: Option<RepeatIndex>,
     },
     /// A sign of life.
-    Heartbeat(State),
+    Heartbeat(Beat),
 }
 
 /// The headers of an event.
-pub(super) fn event_headers(place: Place, repeat_index: Option<RepeatIndex>) -> HeaderMap {
-    let mut headers = headers(place);
-    if let Some(repeat_index) = repeat_index {
-        headers.insert(OCCURRENCE, repeat_index.to_string().as_str());
+pub(super) fn event_headers(place: Place, repeat_index: Option<RepeatIndex>) -> String {
+    let (node, number) = texts(place);
+    let fields = [(NODE, node.as_str()), (SEQUENCE, number.as_str())];
+    match repeat_index.map(|repeat_index| repeat_index.to_string()) {
+        Some(repeat_index) => block(&[fields[0], fields[1], (OCCURRENCE, repeat_index.as_str())]),
+        None => block(&fields),
     }
-    headers
 }
 
 /// The headers of a heartbeat.
-pub(super) fn heartbeat_headers(place: Place, state: State) -> HeaderMap {
-    let mut headers = headers(place);
-    headers.insert(STATE, if state == State::Up { "up" } else { "down" });
-    headers
+pub(super) fn heartbeat_headers(place: Place, beat: Beat) -> String {
+    let (node, number) = texts(place);
+    let idle = beat.idle.as_millis().to_string();
+    let state = if beat.state == State::Up { "up" } else { "down" };
+    let fields = [(NODE, node.as_str()), (SEQUENCE, number.as_str()), (STATE, state), (IDLE, idle.as_str())];
+    if beat.greets { block(&[fields[0], fields[1], fields[2], fields[3], (GREETS, "1")]) } else { block(&fields) }
 }
 
-fn headers(place: Place) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(NODE, format!("{:016x}", place.node).as_str());
-    headers.insert(SEQUENCE, place.number.to_string().as_str());
-    headers
+fn texts(place: Place) -> (String, String) {
+    (format!("{:016x}", place.node), place.number.to_string())
 }
 
 /// Reads the headers of a message.
@@ -105,18 +121,22 @@ fn headers(place: Place) -> HeaderMap {
 /// # Errors
 /// [`WireError::Header`].
 pub(super) fn read(message: &Message) -> Result<(Place, Kind), WireError> {
-    let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name)).map(HeaderValue::as_str);
+    let header = |name| first(&message.headers, name);
     let node = header(NODE).and_then(|text| u64::from_str_radix(text, 16).ok()).ok_or(WireError::Header(NODE))?;
     let number = header(SEQUENCE).and_then(|text| text.parse().ok()).filter(|number| *number < NUMBERS);
     let number = number.ok_or(WireError::Header(SEQUENCE))?;
+    let beat = |state| {
+        let idle = header(IDLE).and_then(|text| text.parse().ok()).map_or(Duration::ZERO, Duration::from_millis);
+        Kind::Heartbeat(Beat { state, greets: header(GREETS).is_some(), idle })
+    };
     let kind = match header(STATE) {
         None => {
             // They count from one.
             let read = |text: &str| text.parse::<NonZero<RepeatIndex>>().map_err(|_| WireError::Header(OCCURRENCE));
             Kind::Event { repeat_index: header(OCCURRENCE).map(read).transpose()?.map(NonZero::get) }
         }
-        Some("up") => Kind::Heartbeat(State::Up),
-        Some("down") => Kind::Heartbeat(State::Down),
+        Some("up") => beat(State::Up),
+        Some("down") => beat(State::Down),
         Some(_) => return Err(WireError::Header(STATE)),
     };
     Ok((Place { node, number }, kind))
@@ -149,16 +169,10 @@ fn read_draft(message: &Message, longest: usize, seal: impl Fn(&Draft<'_>) -> Ev
 mod tests {
     use super::*;
 
-    fn message(headers: HeaderMap) -> Message {
-        Message {
-            subject: "a".into(),
-            reply: None,
-            payload: bytes::Bytes::new(),
-            headers: Some(headers),
-            status: None,
-            description: None,
-            length: 0,
-        }
+    const UP: Beat = Beat { state: State::Up, greets: false, idle: Duration::from_millis(1500) };
+
+    fn message(headers: impl Into<bytes::Bytes>) -> Message {
+        Message { sid: 1, subject: "a".into(), headers: headers.into(), payload: bytes::Bytes::new() }
     }
 
     fn read_back(number: u64, repeat_index: Option<RepeatIndex>) -> Option<(Place, Option<RepeatIndex>)> {
@@ -172,14 +186,27 @@ mod tests {
     fn headers_come_back() {
         assert_eq!(read_back(3, Some(2)), Some((Place { node: 7, number: 3 }, Some(2))));
         assert_eq!(read_back(NUMBERS - 1, None), Some((Place { node: 7, number: NUMBERS - 1 }, None)));
+        for beat in [UP, Beat { state: State::Down, greets: true, ..UP }] {
+            let read = read(&message(heartbeat_headers(Place { node: 7, number: 3 }, beat))).unwrap();
+            assert!(matches!(read.1, Kind::Heartbeat(other) if other == beat), "{read:?}");
+        }
     }
 
     #[test]
     fn numbers_that_nobody_counts_to_are_refused() {
         for number in [NUMBERS, u64::MAX - 1, u64::MAX] {
             assert_eq!(read_back(number, None), None);
-            assert!(read(&message(heartbeat_headers(Place { node: 7, number }, State::Up))).is_err());
+            assert!(read(&message(heartbeat_headers(Place { node: 7, number }, UP))).is_err());
         }
         assert_eq!(read_back(3, Some(0)), None, "repeat_indexes count from one");
+    }
+
+    #[test]
+    fn a_header_that_is_no_text_costs_a_message_only_if_it_is_one_of_ours() {
+        let good = "NATS/1.0\r\nHydrant-Node: 07\r\nHydrant-Sequence: 3\r\n";
+        let with = |more: &[u8]| message([good.as_bytes(), more, b"\r\n"].concat());
+        assert!(read(&with(b"X-Trace: \xff\xfe\r\n")).is_ok());
+        assert!(read(&with(b"Hydrant-State: \xff\r\n")).is_ok(), "as if it had none");
+        assert!(read(&message(&b"NATS/1.0\r\nHydrant-Node: \xff\r\nHydrant-Sequence: 3\r\n\r\n"[..])).is_err());
     }
 }

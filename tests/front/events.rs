@@ -125,6 +125,19 @@ async fn answers_and_nonsense_never_enter() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn binary_messages_are_counted_and_cost_no_link() {
+    let drp = Drp::start().await;
+    let server = front(&drp, "").await;
+    let mut client = server.watch(&["*.*.*"]).await;
+    drp.send_raw(&drp::part(0x82, b"\x01\x02"));
+    [0x02, 0x00, 0x80].iter().for_each(|first| drp.send_raw(&drp::part(*first, b"\xff")));
+    drp.publish(&numbered(1));
+    assert_eq!(client.event().await.key, "1");
+    assert_eq!(metric(&server, "unusable_total", &drp).await, 2);
+    assert_eq!(metric(&server, "reconnects_total", &drp).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_is_lost_is_made_again_and_the_gap_is_told() {
     let drp = Drp::start().await;
     let server = front(&drp, "").await;

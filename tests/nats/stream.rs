@@ -17,13 +17,13 @@ use crate::nodes::{Heard, numbered};
 use crate::process::NatsServer;
 
 /// A node with a recent past of ten events, and more settings: some before its tables, some of NATS.
-async fn node(nats: &NatsServer, more: &str, of_nats: &str) -> Hydrant {
+pub(crate) async fn node(nats: &NatsServer, more: &str, of_nats: &str) -> Hydrant {
     let node = Hydrant::start(&toml(nats, more, of_nats)).await;
     node.until("hydrant_nats_connected", 1).await;
     node
 }
 
-fn toml(nats: &NatsServer, more: &str, of_nats: &str) -> String {
+pub(crate) fn toml(nats: &NatsServer, more: &str, of_nats: &str) -> String {
     let nats = nats.url();
     format!("shards = 2\n{more}\n[replay]\nevents = 10\n[nats]\nurls = [\"{nats}\"]\nstream = \"EVENTS\"\n{of_nats}")
 }
@@ -38,12 +38,12 @@ async fn two(nats: &NatsServer) -> [Hydrant; 2] {
 }
 
 /// A connection that wants what came since.
-async fn since(node: &Hydrant, time: Timestamp) -> Client {
+pub(crate) async fn since(node: &Hydrant, time: Timestamp) -> Client {
     let query = format!("token={}&since={time}", node.token().await);
     node.try_connect(&Show::Query(&query), &[]).await.unwrap()
 }
 
-async fn post(node: &Hydrant, at: usize, numbers: std::ops::Range<u64>) {
+pub(crate) async fn post(node: &Hydrant, at: usize, numbers: std::ops::Range<u64>) {
     for start in numbers.clone().step_by(100) {
         let lines: Vec<String> = (start..numbers.end.min(start + 100)).map(|number| numbered(at, number)).collect();
         node.post_lines(&lines.join("\n")).await;
@@ -55,7 +55,7 @@ fn time(seen: &Seen) -> Timestamp {
 }
 
 /// The numbers of the next events of one node.
-async fn numbers(client: &mut Client, count: usize) -> Vec<u64> {
+pub(crate) async fn numbers(client: &mut Client, count: usize) -> Vec<u64> {
     let mut heard = Heard::new(1);
     for _ in 0..count {
         heard.hear(&client.event().await);

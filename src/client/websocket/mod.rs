@@ -156,6 +156,11 @@ impl Session {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// Binary messages so far: they are no events, and are passed over.
+    pub fn binaries(&self) -> u64 {
+        self.heard.binaries()
+    }
+
     /// How long ago the server was last heard of: a frame of any kind. While received events are not taken nothing is heard.
     pub fn silent_for(&self) -> Duration {
         self.heard.ago()

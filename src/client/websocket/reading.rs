@@ -34,15 +34,22 @@ pub(super) struct Heard {
     opened: Instant,
     /// Microseconds since then.
     last: AtomicU64,
+    /// Binary messages, which nobody can use.
+    binaries: AtomicU64,
 }
 
 impl Heard {
     pub(super) fn new() -> Self {
-        Self { opened: Instant::now(), last: AtomicU64::new(0) }
+        Self { opened: Instant::now(), last: AtomicU64::new(0), binaries: AtomicU64::new(0) }
     }
 
     pub(super) fn ago(&self) -> Duration {
         self.opened.elapsed().saturating_sub(Duration::from_micros(self.last.load(Ordering::Relaxed)))
+    }
+
+    /// Binary messages so far.
+    pub(super) fn binaries(&self) -> u64 {
+        self.binaries.load(Ordering::Relaxed)
     }
 
     fn now(&self) {
@@ -71,13 +78,15 @@ pub(super) struct Reading {
     room: Arc<Semaphore>,
     /// The parts so far of a message that comes in parts. Joined here, because fastwebsockets' own joiner has no bound.
     parts: Option<Vec<u8>>,
+    /// Whether a binary message is being passed over.
+    in_binary: bool,
 }
 
 impl Reading {
     pub(super) fn new(read: ReadHalf<Socket>, target: Target, bounds: Bounds, heard: Arc<Heard>) -> Self {
         let socket = reader(read, bounds.message_bytes);
         let room = Arc::new(Semaphore::new(WAITING_BYTES as usize));
-        Self { socket, target, bounds, heard, room, parts: None }
+        Self { socket, target, bounds, heard, room, parts: None, in_binary: false }
     }
 
     /// Reads until the end, which is the last that comes in, or until nobody wants it any more.
@@ -116,14 +125,23 @@ impl Reading {
         self.heard.now();
         match frame.opcode {
             OpCode::Text if frame.fin && self.parts.is_none() => self.text(frame.payload.to_vec()).map(Some),
-            OpCode::Text | OpCode::Continuation => self.join(&frame),
+            OpCode::Binary if self.parts.is_none() => {
+                self.heard.binaries.fetch_add(1, Ordering::Relaxed);
+                self.in_binary = !frame.fin;
+                Ok(None)
+            }
+            OpCode::Continuation if self.in_binary => {
+                self.in_binary = !frame.fin;
+                Ok(None)
+            }
+            OpCode::Text | OpCode::Binary | OpCode::Continuation => self.join(&frame),
             OpCode::Close => Err(closed(&frame.payload)),
             OpCode::Ping => {
                 // If the writer is that far behind, an older pong is still to be sent, and one will do.
                 let _ = outgoing.try_send(Outgoing::Pong(frame.payload.to_vec()));
                 Ok(None)
             }
-            OpCode::Binary | OpCode::Pong => Ok(None),
+            OpCode::Pong => Ok(None),
         }
     }
 

@@ -9,35 +9,36 @@
 //! server for clients that come and go.
 //!
 //! Contract: at most [`READERS`] replays read at a time, others wait for their turn, and as many read again for registrations
-//! that came late; each holds at most two pages.
+//! that came late; each holds at most two pages, which it shares with those that read the same ([`cache`]).
 
+mod api;
+mod cache;
 pub(super) mod ensure;
+mod filling;
 mod options;
 mod pages;
 mod reader;
 
 use std::sync::{Arc, Weak};
 
-use async_nats::Client;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::broker::Broker;
 use crate::broker::archive::{Archive, PageChannel, Reading};
+use crate::cluster::nats::requests::Requests;
+use cache::PageCache;
 pub use options::StreamOptions;
-pub(super) use pages::ANSWERS;
 use reader::{Reader, ReaderOptions};
 
 /// Replays that read at a time.
-const READERS: usize = 32;
+const READERS: usize = 256;
 
 /// A stream that replays are read from.
 #[derive(Debug)]
 pub(super) struct StreamArchive {
-    client: Client,
-    stream: String,
+    pages: Arc<PageCache>,
     window: usize,
-    longest: usize,
     /// The broker holds the archive.
     broker: Weak<Broker>,
     once: Arc<Semaphore>,
@@ -47,12 +48,10 @@ pub(super) struct StreamArchive {
 
 impl StreamArchive {
     /// To be called inside a tokio runtime. `longest` is that of an event in bytes.
-    pub(super) fn new(client: Client, options: &StreamOptions, longest: usize, broker: &Arc<Broker>) -> Self {
+    pub(super) fn new(client: Arc<Requests>, options: &StreamOptions, longest: usize, broker: &Arc<Broker>) -> Self {
         Self {
-            client,
-            stream: options.name.clone(),
+            pages: Arc::new(PageCache::new(client, options.name.clone(), longest)),
             window: options.window,
-            longest,
             broker: Arc::downgrade(broker),
             once: Arc::new(Semaphore::new(READERS)),
             again: Arc::new(Semaphore::new(READERS)),
@@ -66,10 +65,8 @@ impl Archive for StreamArchive {
         // Whoever reads again may be waited for by one that reads for the first time, so they do not share their places.
         let places = if reading.until.is_some() { &self.again } else { &self.once };
         let stream = ReaderOptions {
-            client: self.client.clone(),
-            stream: self.stream.clone(),
+            pages: Arc::clone(&self.pages),
             window: self.window,
-            longest: self.longest,
             broker: Weak::clone(&self.broker),
         };
         let reader = Reader::new(stream, reading);

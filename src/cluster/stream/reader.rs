@@ -12,20 +12,20 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use async_nats::connection::State;
-use async_nats::{Client, jetstream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::pages::{self, Begin, PageError, Read, Stored};
+use super::cache::{Block, PageCache, Parsed};
+use super::filling::{self, Hole};
+use super::pages::PageError;
 use crate::broker::archive::{Chunk, Page, PageChannel, Place, Reading};
 use crate::broker::gap::Gap;
-use crate::broker::origin::{Origin, Trace};
-use crate::broker::splice::{Given, Missing, Splice};
+use crate::broker::origin::{Mark, Origin, Trace};
+use crate::broker::splice::{Given, Splice, WINDOW};
 use crate::broker::{Broker, Frontier};
 use crate::clock;
-use crate::cluster::wire;
+use crate::cluster::nats::requests::AwayError;
 use crate::cluster::wire::Kind;
 use crate::event::Event;
 
@@ -54,8 +54,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// For how long a client may take nothing before others get its turn.
 const STALL: Duration = Duration::from_mins(1);
 
-/// For how long a client waits for its turn.
-const TURN: Duration = Duration::from_mins(1);
+/// For how long a client waits for its turn: longer than all before it take who go on.
+const TURN: Duration = Duration::from_mins(10);
 
 /// Retained events that are compared at a time.
 const PORTION: usize = 512;
@@ -75,26 +75,24 @@ enum ReadError {
 
 /// Which stream a reader reads, and for which broker.
 pub(super) struct ReaderOptions {
-    pub(super) client: Client,
-    pub(super) stream: String,
+    pub(super) pages: Arc<PageCache>,
     /// Events of endpoints by which a duplicate is known.
     pub(super) window: usize,
-    /// Bytes of the longest event.
-    pub(super) longest: usize,
     pub(super) broker: Weak<Broker>,
 }
 
 /// See the module's text.
 pub(super) struct Reader {
-    client: Client,
-    stream: String,
-    longest: usize,
+    pages: Arc<PageCache>,
     broker: Weak<Broker>,
     reading: Reading,
     /// The time that was asked for, and a little earlier.
     from: Timestamp,
     given: Given,
-    begin: Begin,
+    /// The next place; nothing until the first is looked for.
+    next: Option<u64>,
+    /// For how long it may still be waited for what this node is about to take in.
+    grace: Duration,
     /// Whether it is known what the stream does not hold of what was asked for.
     bounded: bool,
     /// Whether the time that was asked for has come.
@@ -107,15 +105,14 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(options: ReaderOptions, reading: Reading) -> Self {
-        let ReaderOptions { client, stream, window, longest, broker } = options;
+        let ReaderOptions { pages, window, broker } = options;
         Self {
-            client,
-            stream,
-            longest,
+            pages,
             broker,
             from: reading.time.checked_sub(OVERLAP).unwrap_or(reading.time),
             given: Given::new(window),
-            begin: Begin::Time(start(&reading)),
+            next: None,
+            grace: GRACE,
             bounded: false,
             begun: false,
             last: None,
@@ -132,11 +129,7 @@ impl Reader {
         };
         let Some(broker) = self.broker.upgrade() else { return };
         let missing = match read {
-            Ok(missing) => (!missing.is_nothing()).then(|| Gap {
-                from: None,
-                to: clock::now(),
-                events: (!missing.unknown).then_some(missing.events),
-            }),
+            Ok(missing) => missing,
             Err(ReadError::Gone) => return,
             Err(ReadError::Stalled) => Some(self.rest(&broker)),
             Err(ReadError::Busy) => {
@@ -145,7 +138,7 @@ impl Reader {
             }
             Err(ReadError::Unreadable(error)) => {
                 broker.metrics().nats.replay_failures.inc();
-                tracing::warn!(%error, stream = self.stream, "a replay cannot be read to its end");
+                tracing::warn!(%error, "a replay cannot be read to its end");
                 Some(self.rest(&broker))
             }
         };
@@ -162,38 +155,81 @@ impl Reader {
         Gap { from: Some(self.seen), to: broker.history().oldest().unwrap_or_else(clock::now), events: None }
     }
 
-    /// Hands over what the stream holds. Returns what it does not hold although the node had it.
-    async fn read_all(&mut self, page_channel: &PageChannel) -> Result<Missing, ReadError> {
+    /// Hands over what the stream holds. Returns what neither it nor the history holds although the node had it.
+    async fn read_all(&mut self, page_channel: &PageChannel) -> Result<Option<Gap>, ReadError> {
         let mut goal: Option<(Frontier, Instant)> = None;
         loop {
             let place = room(page_channel).await?;
-            let read = self.fetch().await?;
-            let (drained, empty) = (read.pending == 0, read.messages.is_empty());
+            let block = self.fetch().await?;
             let mut page: Page = self.before_all().await?.map(Chunk::Gap).into_iter().collect();
-            let ended = self.take(read, &mut page);
+            let mut holes = Vec::new();
+            let ended = self.take(&block, &mut page, &mut holes);
+            let page = self.fill(page, &holes).await?;
             self.hand_over(place, page);
-            if ended || (drained && self.reading.until.is_some()) {
-                return Ok(Missing::default());
+            if ended || (block.is_last && self.reading.until.is_some()) {
+                return Ok(None);
             }
-            if !drained {
+            if !block.is_last {
                 continue;
             }
             let (frontier, since) = match &goal {
                 Some(goal) => goal,
                 None => goal.insert((self.frontier()?, Instant::now())),
             };
-            let missing = self.given.missing(&frontier.watermarks, clock::now());
-            if missing.is_nothing() || since.elapsed() > LAG {
-                return Ok(missing);
+            let late = since.elapsed() > LAG;
+            if let Some(gap) = self.ends(frontier, late)? {
+                return Ok(gap);
             }
-            if empty {
+            if block.messages.is_empty() {
                 sleep(POLL_INTERVAL).await;
             }
         }
     }
 
+    /// Whether everything that was taken in before this moment was given or will come from the history; or what is missing, if it is too
+    /// late for more to come.
+    fn ends(&self, frontier: &Frontier, late: bool) -> Result<Option<Option<Gap>>, ReadError> {
+        let now = clock::now();
+        let missing = self.given.missing(&frontier.watermarks, start(&self.reading), now);
+        if missing.is_nothing() {
+            return Ok(Some(None));
+        }
+        let history = Arc::clone(self.broker()?.history());
+        let lacking = filling::lacking(&missing.numbers, &history, self.reading.first);
+        if lacking == 0 && !missing.unknown {
+            return Ok(Some(None));
+        }
+        let events = (!missing.unknown && lacking <= WINDOW).then_some(lacking);
+        Ok(late.then_some(Some(Gap { from: None, to: now, events })))
+    }
+
+    /// The page with what the history has of what it lacks. This node may be about to take that in.
+    async fn fill(&mut self, page: Page, holes: &[Hole]) -> Result<Page, ReadError> {
+        if holes.is_empty() {
+            return Ok(page);
+        }
+        let is_on_its_way = |frontier: &Frontier| {
+            let now = clock::now();
+            let alive = |(node, mark): &(u64, Mark)| {
+                let late = |hole: &Hole| hole.node == *node && hole.numbers.end.saturating_sub(mark.next) <= WINDOW;
+                mark.is_alive(now) && holes.iter().any(|hole| late(hole) && mark.next < hole.numbers.end)
+            };
+            frontier.watermarks.iter().any(|mark| alive(&mark))
+        };
+        while !self.grace.is_zero() && is_on_its_way(&self.frontier()?) {
+            sleep(POLL_INTERVAL).await;
+            self.grace = self.grace.saturating_sub(POLL_INTERVAL);
+        }
+        let history = Arc::clone(self.broker()?.history());
+        Ok(filling::fill(page, holes, &history, &mut self.given))
+    }
+
+    fn broker(&self) -> Result<Arc<Broker>, ReadError> {
+        self.broker.upgrade().ok_or(ReadError::Gone)
+    }
+
     fn frontier(&self) -> Result<Frontier, ReadError> {
-        Ok(self.broker.upgrade().ok_or(ReadError::Gone)?.frontier())
+        Ok(self.broker()?.frontier())
     }
 
     fn hand_over(&self, place: Place<'_>, page: Page) {
@@ -207,19 +243,27 @@ impl Reader {
     }
 
     /// The next page; asked for again for a while if it does not come. Who has just begun is not kept waiting for NATS.
-    async fn fetch(&mut self) -> Result<Read, ReadError> {
-        if self.last.is_none() && self.client.connection_state() != State::Connected {
-            return Err(ReadError::Unreadable(PageError::Away("no connection".to_owned())));
+    async fn fetch(&mut self) -> Result<Arc<Block>, ReadError> {
+        if self.last.is_none() && !self.pages.is_connected() {
+            return Err(ReadError::Unreadable(AwayError.into()));
         }
         let end = Instant::now() + TRIES;
         loop {
-            match pages::read(&self.client, &self.stream, self.begin).await {
-                Ok(read) => return Ok(read),
+            match self.page().await {
+                Ok(block) => return Ok(block),
                 Err(error) if Instant::now() > end => return Err(ReadError::Unreadable(error)),
                 Err(error) => tracing::debug!(%error, "a page of the stream did not come"),
             }
             sleep(PAUSE).await;
         }
+    }
+
+    async fn page(&mut self) -> Result<Arc<Block>, PageError> {
+        let place = match self.next {
+            Some(place) => place,
+            None => *self.next.insert(self.pages.find(start(&self.reading)).await?),
+        };
+        self.pages.page(place).await
     }
 
     /// What the stream has never had or does not hold any more of what was asked for. To be asked after the first page was read:
@@ -228,63 +272,55 @@ impl Reader {
         if self.reading.until.is_some() || std::mem::replace(&mut self.bounded, true) {
             return Ok(None);
         }
-        let info = jetstream::new(self.client.clone()).get_stream(&self.stream).await;
-        let info = info.map_err(|error| ReadError::Unreadable(PageError::Away(error.to_string())))?;
-        let info = info.cached_info();
-        let whole = info.state.first_sequence <= 1;
-        let from = if whole { info.created } else { info.state.first_timestamp };
-        let from = Timestamp::from_nanosecond(from.unix_timestamp_nanos()).unwrap_or(Timestamp::MAX);
+        let from = self.pages.extent().await.map_err(ReadError::Unreadable)?.whole_since;
         let requested = self.reading.time;
         Ok((requested < from).then_some(Gap { from: Some(requested), to: from, events: None }))
     }
 
-    /// Adds what the messages are to the page. Returns whether the end of what is wanted was reached.
-    fn take(&mut self, read: Read, page: &mut Page) -> bool {
-        for stored in read.messages {
-            if self.reading.until.is_some_and(|until| stored.place >= until) {
+    /// Adds what the messages are to the page, and notes what is jumped over. Returns whether the end of what is wanted was reached.
+    fn take(&mut self, block: &Block, page: &mut Page, holes: &mut Vec<Hole>) -> bool {
+        for parsed in &block.messages {
+            if self.reading.until.is_some_and(|until| parsed.place >= until) {
                 return true;
             }
-            let deleted = self.last.is_some_and(|last| stored.place > last + 1);
+            let deleted = self.last.is_some_and(|last| parsed.place > last + 1);
             if deleted && self.begun {
-                page.push(Chunk::Gap(Gap { from: Some(self.seen), to: stored.time, events: None }));
+                page.push(Chunk::Gap(Gap { from: Some(self.seen), to: parsed.time, events: None }));
             }
-            self.begin = Begin::Place(stored.place + 1);
-            self.last = Some(stored.place);
-            self.seen = self.seen.max(stored.time);
-            self.begun |= stored.time >= self.from;
-            self.take_one(&stored, page);
+            self.last = Some(parsed.place);
+            self.seen = self.seen.max(parsed.time);
+            self.begun |= parsed.time >= self.from;
+            self.take_one(parsed, page, holes);
         }
+        self.next = Some(block.next);
         false
     }
 
-    fn take_one(&mut self, stored: &Stored, page: &mut Page) {
-        // What is no message of a node was counted when it was received.
-        let Ok((place, kind)) = wire::read(&stored.message) else { return };
-        let (missing, event) = match kind {
-            Kind::Heartbeat(_) => (self.given.reach(place.node, place.number, stored.time), None),
-            Kind::Event { repeat_index } => {
-                let origin = Origin { node: place.node, number: place.number };
-                self.take_event(stored, Trace { origin, repeat_index })
+    fn take_one(&mut self, parsed: &Parsed, page: &mut Page, holes: &mut Vec<Hole>) {
+        let Some((place, kind)) = &parsed.read else { return };
+        let (node, number) = (place.node, place.number);
+        let (numbers, event) = match (kind, &parsed.event) {
+            (Kind::Heartbeat(beat), _) if beat.greets => return,
+            (Kind::Heartbeat(_), _) => (self.given.reach(node, number, parsed.time), None),
+            (Kind::Event { .. }, None) => {
+                // What cannot be read is missing too.
+                let before = self.given.reach(node, number, parsed.time);
+                let itself = self.given.reach(node, number + 1, parsed.time);
+                (before.start.min(itself.start)..itself.end, None)
+            }
+            (Kind::Event { repeat_index }, Some(event)) => {
+                let trace = Trace { origin: Origin { node, number }, repeat_index: *repeat_index };
+                self.begun |= event.moment().is_some_and(|time| self.is_asked_for(time, parsed.time));
+                let verdict = self.given.event(trace, event, parsed.time);
+                (verdict.skipped, verdict.new.then(|| Arc::clone(event)))
             }
         };
         if self.begun {
-            let gap = Gap { from: None, to: stored.time, events: Some(missing) };
-            page.extend((missing > 0).then_some(Chunk::Gap(gap)));
-            page.extend(event.map(|event| Chunk::Event(stored.place, Arc::new(event))));
+            if !numbers.is_empty() {
+                holes.push(Hole { at: page.len(), node, numbers, place: parsed.place, stored: parsed.time });
+            }
+            page.extend(event.map(|event| Chunk::Event(parsed.place, event)));
         }
-    }
-
-    /// How many events are missing before and instead of this one, and the event if it is new.
-    fn take_event(&mut self, stored: &Stored, trace: Trace) -> (u64, Option<Event>) {
-        let Ok(event) = wire::read_replayed(&stored.message, self.longest, stored.time) else {
-            let Origin { node, number } = trace.origin;
-            let before = self.given.reach(node, number, stored.time);
-            self.given.reach(node, number + 1, stored.time);
-            return (before + 1, None);
-        };
-        self.begun |= event.moment().is_some_and(|time| self.is_asked_for(time, stored.time));
-        let verdict = self.given.event(trace, &event, stored.time);
-        (verdict.missing, verdict.new.then_some(event))
     }
 
     /// Whether an event's own Time makes it the first one; a clock that is far ahead does not count.

@@ -49,12 +49,14 @@ pub(super) struct Intake {
     received: u64,
     /// When the last batch was published.
     published: Timestamp,
+    /// Binary messages of this connection.
+    binaries: u64,
 }
 
 impl Intake {
     pub(super) fn new(broker: Arc<Broker>, endpoint: Endpoint) -> Self {
         let metrics = broker.metrics().upstream.endpoint(&endpoint.authority());
-        Self { broker, metrics, endpoint, batch: Vec::new(), bytes: 0, received: 0, published: clock::now() }
+        Self { broker, metrics, endpoint, batch: Vec::new(), bytes: 0, received: 0, published: clock::now(), binaries: 0 }
     }
 
     pub(super) fn metrics(&self) -> &EndpointMetrics {
@@ -74,13 +76,26 @@ impl Intake {
                 self.push(event);
             }
             Ok(None) => self.add_gap(self.published, clock::now()),
-            Err(error) => {
-                if self.metrics.unusable.get() == 0 {
-                    tracing::warn!(endpoint = %self.endpoint, %error, "a message is not an event; further ones are only counted");
-                }
-                self.metrics.unusable.inc();
-            }
+            Err(error) => self.note_unusable(1, &error),
         }
+    }
+
+    /// So many binary messages have come over this connection: they are no events.
+    pub(super) fn note_binaries(&mut self, binaries: u64) {
+        // A new connection counts from the beginning.
+        let new = binaries.checked_sub(self.binaries).unwrap_or(binaries);
+        self.binaries = binaries;
+        if new > 0 {
+            self.note_unusable(new, &"it is binary");
+        }
+    }
+
+    fn note_unusable(&self, count: u64, reason: &dyn std::fmt::Display) {
+        if self.metrics.unusable.get() == 0 {
+            let endpoint = &self.endpoint;
+            tracing::warn!(%endpoint, error = %reason, "a message is not an event; further ones are only counted");
+        }
+        self.metrics.unusable.inc_by(count);
     }
 
     /// Adds the notice that events between these times may be missing.

@@ -179,6 +179,7 @@ impl Link {
             None => session.receive().await,
         };
         let left = gather(first, unanswered, session, &mut self.intake);
+        self.intake.note_binaries(session.binaries());
         // What came before an end is as good as what came before.
         self.intake.publish().await?;
         Ok(left?)
