@@ -25,7 +25,7 @@ impl Api {
         if let Err(error) = &result {
             let peer = caller.peer;
             tracing::info!(target: AUDIT, %peer, path = request.uri().path(), %error, "refused");
-            self.refusals.tell(error, peer, request.uri().path());
+            self.refusals.report(error, peer, request.uri().path());
             self.broker.metrics().rejected(match error {
                 ApiError::Auth(AuthError::Missing | AuthError::Malformed(_)) => Rejection::Unauthenticated,
                 ApiError::Auth(
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    fn verdict(origin: Option<&'static str>, allowed: &[&str]) -> bool {
+    fn decision(origin: Option<&'static str>, allowed: &[&str]) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("drp.lab:8092"));
         if let Some(origin) = origin {
@@ -133,7 +133,7 @@ mod tests {
             (Some("https://portal.rackn.io.evil"), &["https://portal.rackn.io"], false),
             (Some("null"), &["*"], true),
         ] {
-            assert_eq!(verdict(origin, allowed), expected, "{origin:?} with {allowed:?}");
+            assert_eq!(decision(origin, allowed), expected, "{origin:?} with {allowed:?}");
         }
     }
 }

@@ -29,7 +29,7 @@ impl Api {
             match self.authority.login(credential.clone(), peer).await {
                 // The token may be the endpoint's.
                 Err(AuthError::Denied) if matches!(credential, Credential::Bearer(_)) => {}
-                verdict => return verdict,
+                decision => return decision,
             }
         }
         delegation.login(&credential, peer).await
@@ -54,14 +54,14 @@ impl Api {
     ) -> Result<Answer, ApiError> {
         let upstream = self.upstream.as_ref().ok_or(ApiError::NoRoute)?;
         if route != Route::Info {
-            return self.forward_and_judge(upstream, request, caller).await;
+            return self.forward_and_check_trust(upstream, request, caller).await;
         }
         if request.method() == Method::HEAD {
             *request.method_mut() = Method::GET;
         }
         let shown = vouch::shown(&request);
         let answer = self.their_info(upstream, request.map(Some), caller).await?;
-        self.judge(upstream, shown, answer.status(), caller).await;
+        self.check_trust(upstream, shown, answer.status(), caller).await;
         Ok(answer)
     }
 }

@@ -85,7 +85,7 @@ pub struct ApiLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardedFor {
     /// The client's address is added to what the header says.
-    Told,
+    Sent,
     /// The header is left out.
     LeftOut,
 }
@@ -210,7 +210,7 @@ impl Api {
             (Some(route), _) => self.serve(route, request, caller).await,
             (None, Some(upstream)) => {
                 if segments.is_some() {
-                    self.forward_and_judge(upstream, request, caller).await
+                    self.forward_and_check_trust(upstream, request, caller).await
                 } else {
                     self.forward(upstream, request, caller).await
                 }

@@ -82,7 +82,7 @@ impl SocketQuota {
     ///
     /// # Errors
     /// The quota, if it is used up.
-    pub fn admit(&self, principal: &str, own: Option<u64>) -> Result<SocketPlace, u64> {
+    pub fn admit(&self, principal: &str, own: Option<u64>) -> Result<SocketPermit, u64> {
         let limit = own.unwrap_or(self.limit);
         let mut open = self.open.lock();
         let count = open.get(principal).copied().unwrap_or(0);
@@ -90,18 +90,18 @@ impl SocketQuota {
             return Err(limit);
         }
         open.insert(principal.into(), count + 1);
-        Ok(SocketPlace { open: Arc::clone(&self.open), principal: principal.into() })
+        Ok(SocketPermit { open: Arc::clone(&self.open), principal: principal.into() })
     }
 }
 
 /// A websocket's place among those of its principal.
 #[derive(Debug)]
-pub struct SocketPlace {
+pub struct SocketPermit {
     open: Arc<Open>,
     principal: Box<str>,
 }
 
-impl Drop for SocketPlace {
+impl Drop for SocketPermit {
     fn drop(&mut self) {
         let mut open = self.open.lock();
         if let Some(count) = open.get_mut(&self.principal) {
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_quota_of_its_own_counts_what_was_open_before() {
         let quota = SocketQuota::new(0);
-        let open: Vec<SocketPlace> = (0..3).map(|_| quota.admit("a", None).unwrap()).collect();
+        let open: Vec<SocketPermit> = (0..3).map(|_| quota.admit("a", None).unwrap()).collect();
         assert_eq!(quota.admit("a", Some(3)).unwrap_err(), 3);
         assert!(quota.admit("a", Some(4)).is_ok());
         drop(open);

@@ -18,7 +18,7 @@ pub(super) struct Refusals(Summary);
 
 impl Refusals {
     /// Tells of a refusal, now or with a later one. Requests without credentials are how some clients begin, and are not told.
-    pub(super) fn tell(&self, error: &ApiError, peer: SocketAddr, path: &str) {
+    pub(super) fn report(&self, error: &ApiError, peer: SocketAddr, path: &str) {
         if matches!(error, ApiError::Auth(AuthError::Missing)) {
             return;
         }

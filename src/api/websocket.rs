@@ -46,11 +46,11 @@ impl Api {
             return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
         };
         let own = self.authority.access(&identity)?.limits().connections();
-        let place = self.sockets.admit(identity.principal().as_str(), own).map_err(|limit| {
+        let socket_permit = self.sockets.admit(identity.principal().as_str(), own).map_err(|limit| {
             self.broker.metrics().limited(Limit::Connections, 1);
             rejected(Rejection::Limited, ApiError::Sockets { limit })
         })?;
-        let permit = permit.beside(place);
+        let permit = permit.beside(socket_permit);
         let registered = registrations.len();
         let pool = Arc::clone(&self.pool);
         let then = move |socket: crate::transport::socket::Socket, early, encoding| async move {

@@ -1,14 +1,14 @@
 //! Users and tenants of an endpoint, whose rights somebody has there, and the secrets those rights hang on.
 //!
 //! Contract: data only. What follows from it is worked out by [`Directory`](super::directory::Directory). Secrets are
-//! kept as [`Stamp`]s only.
+//! kept as [`Fingerprint`]s only.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::access::Members;
 use super::claim::Claim;
-use super::keys::Stamp;
+use super::keys::Fingerprint;
 
 /// A user of the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Account {
     /// Names of roles.
     pub roles: BTreeSet<String>,
     /// Stands for the user's secret; nothing if the endpoint does not tell it.
-    pub(super) stamp: Option<Stamp>,
+    pub(super) fingerprint: Option<Fingerprint>,
 }
 
 /// A tenant of the endpoint.
@@ -41,11 +41,11 @@ pub(super) struct Holder {
 
 /// The endpoint's secrets at the time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Stamps {
+pub(super) struct Fingerprints {
     /// Of users.
-    pub(super) users: Vec<(Arc<str>, Stamp)>,
+    pub(super) users: Vec<(Arc<str>, Fingerprint)>,
     /// Of the key that has opened the token.
-    pub(super) key: Option<Stamp>,
+    pub(super) key: Option<Fingerprint>,
 }
 
 impl Holder {

@@ -15,8 +15,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::access::{Access, Interner};
+use super::checker::PasswordChecker;
 use super::claim::Claim;
-use super::desk::Desk;
 use super::directory::{Directory as Accounts, own_rights_of};
 use super::identity::{Identity, RevokedError, Subject};
 use super::issuers::Issuers;
@@ -69,7 +69,7 @@ pub struct Authority {
     pub(super) hasher: Hasher,
     /// Verified for unknown users while nobody at all has a password.
     pub(super) decoy: PasswordHash,
-    pub(super) desk: Desk,
+    pub(super) checker: PasswordChecker,
     /// Users of the endpoint.
     accounts: ArcSwap<Accounts>,
     changes: watch::Sender<u64>,
@@ -122,7 +122,7 @@ impl Authority {
         Ok(Self {
             hasher: Hasher::random()?,
             decoy: PasswordHash::make("nobody has this password")?,
-            desk: Desk::start(&options).map_err(StoreError::Threads)?,
+            checker: PasswordChecker::start(&options).map_err(StoreError::Threads)?,
             directory,
             options,
             state: ArcSwap::from_pointee(State::new(1, Arc::new(store), Arc::new(keys), issuers)),

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::account::{Holder, Stamps};
+use super::account::{Fingerprints, Holder};
 use super::claim::Claim;
-use super::keys::Stamp;
+use super::keys::Fingerprint;
 use super::principal::Principal;
 
 /// Why somebody who was let in is so no more. The text may be told to the client.
@@ -65,32 +65,32 @@ pub(super) enum Subject {
 
 /// A user's secret at the time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Witness {
+pub(super) struct SecretFingerprint {
     pub(super) user: Arc<str>,
-    pub(super) stamp: Stamp,
+    pub(super) fingerprint: Fingerprint,
 }
 
 /// The key that has signed a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Signer {
     pub(super) id: Box<str>,
-    pub(super) stamp: Stamp,
+    pub(super) fingerprint: Fingerprint,
 }
 
 /// What the rights of somebody hang on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Conditions {
     /// The subject's own secret, if it is a user of the store.
-    pub(super) own: Option<Witness>,
+    pub(super) own: Option<SecretFingerprint>,
     /// The secrets of those who issued the token, if they are somebody else.
-    pub(super) grantors: Vec<Witness>,
+    pub(super) grantors: Vec<SecretFingerprint>,
     /// The key that signed the token, if it is one of ours.
     pub(super) key: Option<Signer>,
     /// When whoever vouched for somebody from outside (another issuer, an authority of certificates) does so no more.
     /// No token that was got with these credentials, or with such a token, lives longer.
     pub(super) until: Option<Timestamp>,
     /// The secrets of users of the endpoint.
-    pub(super) endpoint: Option<Arc<Stamps>>,
+    pub(super) endpoint: Option<Arc<Fingerprints>>,
 }
 
 /// Who has been let in. See the module's text.

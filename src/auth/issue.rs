@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::authority::Authority;
 use super::claim::{Claim, ClaimError};
 use super::credential::Secret;
-use super::identity::{Conditions, Identity, Restriction, RevokedError, Signer, Subject, Witness};
+use super::identity::{Conditions, Identity, Restriction, RevokedError, SecretFingerprint, Signer, Subject};
 use super::issuers::Outsider;
 use super::principal::{Principal, PrincipalError, PrincipalKind};
 use super::state::State;
@@ -203,16 +203,16 @@ impl Authority {
         Err(IssueError::Forbidden { scope, action: "token", specific: specific.to_owned() })
     }
 
-    fn user_subject(&self, name: &str) -> Result<(Principal, Option<Witness>), IssueError> {
+    fn user_subject(&self, name: &str) -> Result<(Principal, Option<SecretFingerprint>), IssueError> {
         let state = self.state.load();
-        let (_, witness) = state.user(name).ok_or_else(|| IssueError::UnknownUser { name: name.to_owned() })?;
-        Ok((Principal::user(name)?, Some(witness)))
+        let (_, secret) = state.user(name).ok_or_else(|| IssueError::UnknownUser { name: name.to_owned() })?;
+        Ok((Principal::user(name)?, Some(secret)))
     }
 
     fn mint(
         &self,
         caller: Option<&Identity>,
-        (principal, own): (Principal, Option<Witness>),
+        (principal, own): (Principal, Option<SecretFingerprint>),
         request: &TokenRequest,
         now: Timestamp,
     ) -> Result<Issued, IssueError> {
@@ -225,7 +225,7 @@ impl Authority {
             iat: now.as_second(),
             exp: expires_at.as_second(),
             jti: token::unique_id().map_err(|_| IssueError::Random)?,
-            stamp: own.as_ref().map(|own| own.stamp),
+            fingerprint: own.as_ref().map(|own| own.fingerprint),
             by: grantors(caller, own.as_ref())?,
             only: restrictions(caller, request)?,
             until: until.map(Timestamp::as_second),
@@ -236,7 +236,7 @@ impl Authority {
             return Err(IssueError::TooLarge);
         }
         let key = state.keys.current();
-        let key = Signer { id: key.id.clone(), stamp: key.stamp };
+        let key = Signer { id: key.id.clone(), fingerprint: key.fingerprint };
         let identity = identity(&payload, key).expect("what was just written is well formed");
         Ok(Issued { token, expires_at, info: info(&state, &payload, &identity) })
     }
@@ -252,16 +252,19 @@ impl Authority {
 }
 
 /// Who stands behind a token: whoever stood behind the caller's, and the caller if it is for somebody else.
-fn grantors(caller: Option<&Identity>, own: Option<&Witness>) -> Result<Vec<Grantor>, IssueError> {
+fn grantors(caller: Option<&Identity>, own: Option<&SecretFingerprint>) -> Result<Vec<Grantor>, IssueError> {
     let Some(conditions) = caller.map(|caller| &caller.conditions) else { return Ok(Vec::new()) };
-    let mut by: Vec<&Witness> = conditions.grantors.iter().collect();
+    let mut by: Vec<&SecretFingerprint> = conditions.grantors.iter().collect();
     by.extend(conditions.own.as_ref());
-    by.retain(|witness| own.is_none_or(|own| own.user != witness.user));
+    by.retain(|secret| own.is_none_or(|own| own.user != secret.user));
     by.dedup();
     if by.len() > MAX_LINKS {
         return Err(IssueError::TooLarge);
     }
-    Ok(by.into_iter().map(|witness| Grantor { user: witness.user.to_string(), stamp: witness.stamp }).collect())
+    Ok(by
+        .into_iter()
+        .map(|secret| Grantor { user: secret.user.to_string(), fingerprint: secret.fingerprint })
+        .collect())
 }
 
 /// The caller's own restrictions and the one that it asks for, each once.
@@ -295,14 +298,18 @@ fn wanted_claim(request: &TokenRequest) -> Result<Option<Claim>, ClaimError> {
 fn identity(payload: &Payload, key: Signer) -> Result<Identity, TokenError> {
     let principal: Principal = payload.sub.parse().map_err(|_| TokenError::Malformed("no principal"))?;
     let name: Arc<str> = principal.name().into();
-    let own = payload.stamp.map(|stamp| Witness { user: Arc::clone(&name), stamp });
+    let own = payload.fingerprint.map(|fingerprint| SecretFingerprint { user: Arc::clone(&name), fingerprint });
     let subject = match principal.kind() {
         PrincipalKind::User if own.is_none() => return Err(TokenError::Malformed("no stamp")),
         PrincipalKind::User => Subject::User(name),
         PrincipalKind::Runner => Subject::Runner(name),
         PrincipalKind::Plugin => Subject::Plugin(name),
     };
-    let grantors = payload.by.iter().map(|by| Witness { user: by.user.as_str().into(), stamp: by.stamp }).collect();
+    let grantors = payload
+        .by
+        .iter()
+        .map(|by| SecretFingerprint { user: by.user.as_str().into(), fingerprint: by.fingerprint })
+        .collect();
     Ok(Identity {
         principal,
         expires_at: Some(clock::at_second(payload.exp)),
@@ -325,8 +332,8 @@ fn outsider(state: &State, outsider: Outsider) -> Result<Identity, TokenError> {
     let (subject, own) = if let Some(roles) = outsider.roles {
         (Subject::External { name: name.into(), roles: roles.into() }, None)
     } else {
-        let (_, witness) = state.user(name).ok_or(TokenError::Revoked(RevokedError::UserRemoved))?;
-        (Subject::User(Arc::clone(&witness.user)), Some(witness))
+        let (_, secret) = state.user(name).ok_or(TokenError::Revoked(RevokedError::UserRemoved))?;
+        (Subject::User(Arc::clone(&secret.user)), Some(secret))
     };
     Ok(Identity {
         principal,

@@ -219,8 +219,8 @@ fn check_times(claims: &BTreeMap<String, Value>, now: Timestamp) -> Result<Times
     Ok(expires)
 }
 
-fn at<'c>(claims: &'c BTreeMap<String, Value>, place: &str) -> Option<&'c Value> {
-    let Some(pointer) = place.strip_prefix('/') else { return claims.get(place) };
+fn at<'c>(claims: &'c BTreeMap<String, Value>, claim_path: &str) -> Option<&'c Value> {
+    let Some(pointer) = claim_path.strip_prefix('/') else { return claims.get(claim_path) };
     let (first, rest) = pointer.split_once('/').map_or((pointer, None), |(first, rest)| (first, Some(rest)));
     let first = claims.get(&first.replace("~1", "/").replace("~0", "~"))?;
     match rest {

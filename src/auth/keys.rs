@@ -66,9 +66,9 @@ impl fmt::Debug for Hasher {
 
 /// What stands for a user's secret in tokens and identities. Compared in constant time.
 #[derive(Clone, Copy, Eq)]
-pub(super) struct Stamp([u8; 16]);
+pub(super) struct Fingerprint([u8; 16]);
 
-impl Stamp {
+impl Fingerprint {
     pub(super) fn of(secret: &[u8]) -> Self {
         let hash = Hasher::new(secret).hash(&[b"hydrant token stamp"]);
         Self(hash[..16].try_into().expect("16 of 32 bytes"))
@@ -79,25 +79,25 @@ impl Stamp {
     }
 }
 
-impl PartialEq for Stamp {
+impl PartialEq for Fingerprint {
     fn eq(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }
 
-impl fmt::Debug for Stamp {
+impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
 }
 
-impl Serialize for Stamp {
+impl Serialize for Fingerprint {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
     }
 }
 
-impl<'de> Deserialize<'de> for Stamp {
+impl<'de> Deserialize<'de> for Fingerprint {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
@@ -126,7 +126,7 @@ struct StoredRing {
 pub(super) struct Key {
     pub(super) id: Box<str>,
     /// Stands for the key where it is to be seen whether it is still the same.
-    pub(super) stamp: Stamp,
+    pub(super) fingerprint: Fingerprint,
     pub(super) signing: EncodingKey,
     pub(super) verifying: DecodingKey,
 }
@@ -214,7 +214,7 @@ impl Key {
         }
         Ok(Self {
             id: stored.id.as_str().into(),
-            stamp: Stamp::of(&secret),
+            fingerprint: Fingerprint::of(&secret),
             signing: EncodingKey::from_secret(&secret).map_err(|_| UNUSABLE)?,
             verifying: DecodingKey::from_secret(&secret).map_err(|_| UNUSABLE)?,
         })

@@ -43,17 +43,17 @@ pub struct LimitError {
 impl RoleLimits {
     /// Websockets of one principal at one time; nothing if the configuration decides.
     pub fn connections(&self) -> Option<u64> {
-        told(self.connections)
+        set(self.connections)
     }
 
     /// Registrations on one connection; nothing if the configuration decides.
     pub fn registrations(&self) -> Option<usize> {
-        told(self.registrations).and_then(|limit| usize::try_from(limit).ok())
+        set(self.registrations).and_then(|limit| usize::try_from(limit).ok())
     }
 
     /// Events a second that one principal may post; nothing if the configuration decides.
     pub fn posted_events_per_second(&self) -> Option<u64> {
-        told(self.posted_events_per_second)
+        set(self.posted_events_per_second)
     }
 
     /// Whether nothing is limited.
@@ -81,7 +81,7 @@ impl RoleLimits {
     }
 }
 
-fn told(limit: u32) -> Option<u64> {
+fn set(limit: u32) -> Option<u64> {
     (limit > 0).then(|| limit.into())
 }
 
@@ -108,8 +108,8 @@ impl fmt::Display for RoleLimits {
             ("registrations", self.registrations),
             ("posted_events_per_second", self.posted_events_per_second),
         ];
-        let told = all.into_iter().filter(|(_, limit)| *limit > 0);
-        let texts: Vec<String> = told.map(|(name, limit)| format!("{name}={limit}")).collect();
+        let set = all.into_iter().filter(|(_, limit)| *limit > 0);
+        let texts: Vec<String> = set.map(|(name, limit)| format!("{name}={limit}")).collect();
         f.write_str(&texts.join(","))
     }
 }

@@ -17,12 +17,12 @@ use thiserror::Error;
 
 use super::authority::Authority;
 use super::certificate::ClientCertificate;
+use super::checker::PasswordChecker;
 use super::credential::{Credential, CredentialError, Secret};
-use super::desk::Desk;
-use super::identity::{Conditions, Identity, Subject, Witness};
+use super::identity::{Conditions, Identity, SecretFingerprint, Subject};
 use super::password::{MAX_PASSWORD_BYTES, PasswordHash};
 use super::principal::{Principal, PrincipalKind};
-use super::queue::{Attempt, Verdict};
+use super::queue::{Attempt, Decision};
 use super::throttle::{Held, Outcome};
 use super::token::MAX_TOKEN_BYTES;
 use crate::clock;
@@ -79,7 +79,7 @@ impl AuthError {
 /// A password that somebody else checks. It counts as wrong only if [`PasswordAttempt::ended`] says so.
 #[derive(Debug)]
 pub struct PasswordAttempt<'a> {
-    desk: &'a Desk,
+    checker: &'a PasswordChecker,
     name: u64,
     peer: IpAddr,
     outcome: Outcome,
@@ -94,7 +94,7 @@ impl PasswordAttempt<'_> {
 
 impl Drop for PasswordAttempt<'_> {
     fn drop(&mut self) {
-        self.desk.settle(self.name, self.peer, self.outcome, clock::now());
+        self.checker.settle(self.name, self.peer, self.outcome, clock::now());
     }
 }
 
@@ -107,7 +107,7 @@ enum Begun {
 struct Pending {
     attempt: Attempt,
     /// Whose it is; nothing if there is no such user.
-    known: Option<(Principal, Witness)>,
+    known: Option<(Principal, SecretFingerprint)>,
 }
 
 impl Authority {
@@ -118,7 +118,7 @@ impl Authority {
     pub fn authenticate(&self, credential: &Credential, peer: IpAddr, now: Timestamp) -> Result<Identity, AuthError> {
         match self.begin(credential, peer, now)? {
             Begun::Done(identity) => Ok(*identity),
-            Begun::Hash(pending) => outcome(self.desk.check_here(&pending.attempt, now), pending.known),
+            Begun::Hash(pending) => outcome(self.checker.check_here(&pending.attempt, now), pending.known),
         }
     }
 
@@ -132,7 +132,7 @@ impl Authority {
             Begun::Done(identity) => Ok(*identity),
             Begun::Hash(pending) => {
                 let Pending { attempt, known } = *pending;
-                outcome(self.desk.check(attempt, now).await, known)
+                outcome(self.checker.check(attempt, now).await, known)
             }
         }
     }
@@ -145,11 +145,13 @@ impl Authority {
     pub async fn attempt(&self, user: &str, peer: IpAddr) -> Result<PasswordAttempt<'_>, AuthError> {
         let name = self.hasher.short(&[user.as_bytes()]);
         loop {
-            let mut settled = std::pin::pin!(self.desk.settled());
+            let mut settled = std::pin::pin!(self.checker.settled());
             // From here on an attempt that ends is heard of.
             settled.as_mut().enable();
-            match self.desk.reserve(name, peer, clock::now()) {
-                Ok(()) => return Ok(PasswordAttempt { desk: &self.desk, name, peer, outcome: Outcome::Undecided }),
+            match self.checker.reserve(name, peer, clock::now()) {
+                Ok(()) => {
+                    return Ok(PasswordAttempt { checker: &self.checker, name, peer, outcome: Outcome::Undecided });
+                }
                 Err(Held::For(retry_after)) => return Err(AuthError::Throttled { retry_after }),
                 Err(Held::Busy) => settled.await,
             }
@@ -158,12 +160,12 @@ impl Authority {
 
     /// How many passwords have been hashed since the start.
     pub fn passwords_hashed(&self) -> u64 {
-        self.desk.hashed()
+        self.checker.hashed()
     }
 
     /// How many logins wait for a password to be hashed.
     pub fn logins_waiting(&self) -> usize {
-        self.desk.waiting()
+        self.checker.waiting()
     }
 
     /// Everything that does not take long.
@@ -183,8 +185,8 @@ impl Authority {
         let (subject, own) = match principal.kind() {
             PrincipalKind::User => {
                 let state = self.state.load();
-                let (_, witness) = state.user(principal.name()).ok_or(AuthError::Denied)?;
-                (Subject::User(Arc::clone(&witness.user)), Some(witness))
+                let (_, secret) = state.user(principal.name()).ok_or(AuthError::Denied)?;
+                (Subject::User(Arc::clone(&secret.user)), Some(secret))
             }
             PrincipalKind::Runner => (Subject::Runner(principal.name().into()), None),
             PrincipalKind::Plugin => (Subject::Plugin(principal.name().into()), None),
@@ -198,15 +200,15 @@ impl Authority {
             return Err(AuthError::Denied);
         }
         let state = self.state.load();
-        let found = state.user(user).and_then(|(row, witness)| Some((row.password.clone()?, witness)));
+        let found = state.user(user).and_then(|(row, secret)| Some((row.password.clone()?, secret)));
         let name = self.hasher.short(&[user.as_bytes()]);
         let key = self.password_key(user, found.as_ref(), password);
         let (hash, known) = match found {
-            Some((hash, witness)) => (hash, Principal::user(user).ok().map(|principal| (principal, witness))),
+            Some((hash, secret)) => (hash, Principal::user(user).ok().map(|principal| (principal, secret))),
             None => (state.decoy(name).unwrap_or(&self.decoy).clone(), None),
         };
-        if known.is_some() && self.desk.knows(&key, now) {
-            return outcome(Verdict::Right, known).map(done);
+        if known.is_some() && self.checker.knows(&key, now) {
+            return outcome(Decision::Right, known).map(done);
         }
         let attempt =
             Attempt { password: password.clone(), hash, exists: known.is_some(), name, key, peer, seen: false };
@@ -214,9 +216,15 @@ impl Authority {
     }
 
     /// Stands for a password and all that it is checked against.
-    fn password_key(&self, user: &str, found: Option<&(PasswordHash, Witness)>, password: &Secret) -> [u8; 32] {
-        let (hash, stamp) = found.map_or(("", &[][..]), |(hash, witness)| (hash.text(), witness.stamp.bytes()));
-        self.hasher.hash(&[user.as_bytes(), hash.as_bytes(), stamp, password.expose().as_bytes()])
+    fn password_key(
+        &self,
+        user: &str,
+        found: Option<&(PasswordHash, SecretFingerprint)>,
+        password: &Secret,
+    ) -> [u8; 32] {
+        let (hash, fingerprint) =
+            found.map_or(("", &[][..]), |(hash, secret)| (hash.text(), secret.fingerprint.bytes()));
+        self.hasher.hash(&[user.as_bytes(), hash.as_bytes(), fingerprint, password.expose().as_bytes()])
     }
 }
 
@@ -225,21 +233,21 @@ fn done(identity: Identity) -> Begun {
 }
 
 /// What is answered to somebody whose password came to this.
-fn outcome(verdict: Verdict, known: Option<(Principal, Witness)>) -> Result<Identity, AuthError> {
-    match (verdict, known) {
-        (Verdict::Right, Some((principal, witness))) => Ok(password_identity(principal, witness)),
-        (Verdict::Right | Verdict::Wrong, _) => Err(AuthError::Denied),
-        (Verdict::Throttled(retry_after), _) => Err(AuthError::Throttled { retry_after }),
-        (Verdict::Crowded, _) => Err(AuthError::Unavailable),
+fn outcome(decision: Decision, known: Option<(Principal, SecretFingerprint)>) -> Result<Identity, AuthError> {
+    match (decision, known) {
+        (Decision::Right, Some((principal, secret))) => Ok(password_identity(principal, secret)),
+        (Decision::Right | Decision::Wrong, _) => Err(AuthError::Denied),
+        (Decision::Throttled(retry_after), _) => Err(AuthError::Throttled { retry_after }),
+        (Decision::Crowded, _) => Err(AuthError::Unavailable),
     }
 }
 
-fn password_identity(principal: Principal, witness: Witness) -> Identity {
+fn password_identity(principal: Principal, secret: SecretFingerprint) -> Identity {
     Identity {
         principal,
         expires_at: None,
-        subject: Subject::User(Arc::clone(&witness.user)),
-        conditions: Conditions { own: Some(witness), ..Conditions::default() },
+        subject: Subject::User(Arc::clone(&secret.user)),
+        conditions: Conditions { own: Some(secret), ..Conditions::default() },
         restrictions: Arc::default(),
     }
 }

@@ -38,7 +38,7 @@ pub(super) struct Attempt {
 
 /// What came of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Decision {
     Right,
     Wrong,
     /// It was not tried: too many wrong ones came before. To be tried again then.
@@ -47,8 +47,8 @@ pub(super) enum Verdict {
     Crowded,
 }
 
-/// To whom the verdict is told.
-pub(super) type Reply = oneshot::Sender<Verdict>;
+/// To whom the decision is sent.
+pub(super) type Reply = oneshot::Sender<Decision>;
 
 #[derive(Debug)]
 struct Waiting {
@@ -96,7 +96,7 @@ impl Queue {
         if self.waiting.len() > self.bound {
             let ranks = self.ranks(throttle, now);
             let last = (0..ranks.len()).max_by_key(|&at| ranks[at]).expect("at least one waits");
-            answer(self.waiting.remove(last).replies, Verdict::Crowded);
+            answer(self.waiting.remove(last).replies, Decision::Crowded);
         }
     }
 
@@ -107,7 +107,7 @@ impl Queue {
             let Err(Held::For(wait)) = throttle.check(attempt.name, attempt.peer, attempt.seen, now) else {
                 return true;
             };
-            answer(std::mem::take(replies), Verdict::Throttled(wait));
+            answer(std::mem::take(replies), Decision::Throttled(wait));
             false
         });
         let ranks = self.ranks(throttle, now);
@@ -122,8 +122,8 @@ impl Queue {
     }
 
     /// What was taken has been hashed.
-    pub(super) fn settle(&mut self, key: &[u8; 32], verdict: Verdict) {
-        answer(self.running.remove(key).unwrap_or_default(), verdict);
+    pub(super) fn settle(&mut self, key: &[u8; 32], decision: Decision) {
+        answer(self.running.remove(key).unwrap_or_default(), decision);
     }
 
     fn forget_abandoned(&mut self) {
@@ -142,10 +142,10 @@ impl Queue {
     }
 }
 
-fn answer(replies: Vec<Reply>, verdict: Verdict) {
+fn answer(replies: Vec<Reply>, decision: Decision) {
     for reply in replies {
         // Who does not wait any more has hung up.
-        let _ = reply.send(verdict);
+        let _ = reply.send(decision);
     }
 }
 

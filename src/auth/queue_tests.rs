@@ -11,13 +11,13 @@ fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap()
 }
 
-struct Desk {
+struct PasswordChecker {
     queue: Queue,
     throttle: Throttle,
-    kept: Vec<oneshot::Receiver<Verdict>>,
+    kept: Vec<oneshot::Receiver<Decision>>,
 }
 
-impl Desk {
+impl PasswordChecker {
     fn new(bound: usize) -> Self {
         Self { queue: Queue::new(bound), throttle: Throttle::new(Limits::default()), kept: Vec::new() }
     }
@@ -33,9 +33,9 @@ impl Desk {
             peer: peer.parse().unwrap(),
             seen,
         };
-        let (reply, verdict) = oneshot::channel();
+        let (reply, decision) = oneshot::channel();
         self.queue.push(attempt, reply, &self.throttle, now());
-        self.kept.push(verdict);
+        self.kept.push(decision);
     }
 
     /// The key of the next, which ends so.
@@ -43,7 +43,7 @@ impl Desk {
         let Attempt { name, peer, key, seen, .. } = self.queue.take(&self.throttle, now())?;
         self.throttle.reserve(name, peer, seen, now()).unwrap();
         self.throttle.settle(name, peer, outcome, now());
-        self.queue.settle(&key, if outcome == Outcome::Right { Verdict::Right } else { Verdict::Wrong });
+        self.queue.settle(&key, if outcome == Outcome::Right { Decision::Right } else { Decision::Wrong });
         Some(key[0])
     }
 
@@ -51,101 +51,101 @@ impl Desk {
         std::iter::from_fn(|| self.next(outcome)).collect()
     }
 
-    fn verdicts(&mut self) -> Vec<Option<Verdict>> {
-        self.kept.iter_mut().map(|verdict| verdict.try_recv().ok()).collect()
+    fn decisions(&mut self) -> Vec<Option<Decision>> {
+        self.kept.iter_mut().map(|decision| decision.try_recv().ok()).collect()
     }
 }
 
 #[test]
 fn of_one_network_who_came_first_and_of_many_who_came_last() {
-    let mut desk = Desk::new(100);
-    (1..5).for_each(|key| desk.push(key, "192.0.2.1", false));
-    assert_eq!(desk.order(Outcome::Right), [1, 2, 3, 4]);
+    let mut checker = PasswordChecker::new(100);
+    (1..5).for_each(|key| checker.push(key, "192.0.2.1", false));
+    assert_eq!(checker.order(Outcome::Right), [1, 2, 3, 4]);
     for (key, peer) in [(1, "192.0.2.1"), (2, "192.0.3.1"), (3, "192.0.4.1"), (4, "192.0.3.9")] {
-        desk.push(key, peer, false);
+        checker.push(key, peer, false);
     }
-    assert_eq!(desk.order(Outcome::Right), [2, 4, 3, 1]);
+    assert_eq!(checker.order(Outcome::Right), [2, 4, 3, 1]);
 }
 
 #[test]
 fn who_has_guessed_wrong_comes_behind_and_who_was_seen_before_all_others() {
-    let mut desk = Desk::new(100);
-    desk.push(1, "192.0.2.1", false);
-    assert_eq!(desk.next(Outcome::Wrong), Some(1));
-    desk.push(2, "192.0.3.1", false);
-    desk.push(3, "192.0.2.7", false);
-    desk.push(4, "192.0.2.8", true);
-    assert_eq!(desk.order(Outcome::Right), [4, 2, 3]);
+    let mut checker = PasswordChecker::new(100);
+    checker.push(1, "192.0.2.1", false);
+    assert_eq!(checker.next(Outcome::Wrong), Some(1));
+    checker.push(2, "192.0.3.1", false);
+    checker.push(3, "192.0.2.7", false);
+    checker.push(4, "192.0.2.8", true);
+    assert_eq!(checker.order(Outcome::Right), [4, 2, 3]);
 }
 
 #[test]
 fn the_networks_of_one_owner_are_one_before_they_are_many() {
-    let mut desk = Desk::new(100);
-    desk.push(1, "2001:db8:1:1::1", false);
-    assert_eq!(desk.next(Outcome::Wrong), Some(1));
+    let mut checker = PasswordChecker::new(100);
+    checker.push(1, "2001:db8:1:1::1", false);
+    assert_eq!(checker.next(Outcome::Wrong), Some(1));
     // The same /48, the same /56, the same /64, and somebody else.
-    desk.push(2, "2001:db8:2::1", false);
-    desk.push(3, "2001:db8:1:1::2", false);
-    desk.push(4, "2001:db8:1:2::1", false);
-    desk.push(5, "2001:db8:1:1000::1", false);
-    assert_eq!(desk.order(Outcome::Right), [2, 5, 4, 3]);
+    checker.push(2, "2001:db8:2::1", false);
+    checker.push(3, "2001:db8:1:1::2", false);
+    checker.push(4, "2001:db8:1:2::1", false);
+    checker.push(5, "2001:db8:1:1000::1", false);
+    assert_eq!(checker.order(Outcome::Right), [2, 5, 4, 3]);
 }
 
 #[test]
 fn equal_ones_are_one() {
-    let mut desk = Desk::new(100);
+    let mut checker = PasswordChecker::new(100);
     for _ in 0..10 {
-        desk.push(1, "192.0.2.1", false);
+        checker.push(1, "192.0.2.1", false);
     }
-    let taken = desk.queue.take(&desk.throttle, now()).unwrap();
-    desk.push(1, "192.0.9.1", false);
-    assert!(desk.queue.take(&desk.throttle, now()).is_none());
-    desk.queue.settle(&taken.key, Verdict::Right);
-    assert_eq!(desk.verdicts(), [Some(Verdict::Right); 11]);
+    let taken = checker.queue.take(&checker.throttle, now()).unwrap();
+    checker.push(1, "192.0.9.1", false);
+    assert!(checker.queue.take(&checker.throttle, now()).is_none());
+    checker.queue.settle(&taken.key, Decision::Right);
+    assert_eq!(checker.decisions(), [Some(Decision::Right); 11]);
 }
 
 #[test]
 fn beyond_the_bound_the_last_of_all_goes() {
-    let mut desk = Desk::new(3);
+    let mut checker = PasswordChecker::new(3);
     for key in 1..=5 {
-        desk.push(key, &format!("192.0.{key}.1"), key == 1);
+        checker.push(key, &format!("192.0.{key}.1"), key == 1);
     }
-    let crowded = Some(Verdict::Crowded);
-    assert_eq!(desk.verdicts(), [None, crowded, crowded, None, None]);
-    assert_eq!(desk.order(Outcome::Right), [1, 5, 4]);
+    let crowded = Some(Decision::Crowded);
+    assert_eq!(checker.decisions(), [None, crowded, crowded, None, None]);
+    assert_eq!(checker.order(Outcome::Right), [1, 5, 4]);
 }
 
 #[test]
 fn whom_nobody_waits_for_is_dropped() {
-    let mut desk = Desk::new(100);
-    desk.push(1, "192.0.2.1", false);
-    desk.push(2, "192.0.2.1", false);
-    desk.kept.remove(0);
-    assert_eq!(desk.order(Outcome::Wrong), [2]);
+    let mut checker = PasswordChecker::new(100);
+    checker.push(1, "192.0.2.1", false);
+    checker.push(2, "192.0.2.1", false);
+    checker.kept.remove(0);
+    assert_eq!(checker.order(Outcome::Wrong), [2]);
 }
 
 #[test]
 fn who_must_not_guess_any_more_is_told_without_waiting() {
-    let mut desk = Desk::new(100);
+    let mut checker = PasswordChecker::new(100);
     let peer = "192.0.2.1".parse().unwrap();
     for key in 1..=7 {
-        desk.push(key, "192.0.2.1", false);
+        checker.push(key, "192.0.2.1", false);
         // All of them are of one user.
-        desk.queue.waiting.iter_mut().for_each(|waiting| waiting.attempt.name = 0);
+        checker.queue.waiting.iter_mut().for_each(|waiting| waiting.attempt.name = 0);
     }
-    assert_eq!(desk.order(Outcome::Wrong), [1, 2, 3, 4, 5]);
-    let throttled = Some(Verdict::Throttled(Duration::from_secs(24)));
-    assert_eq!(desk.verdicts()[5..], [throttled, throttled]);
-    assert!(desk.throttle.check(0, peer, false, now()).is_err());
+    assert_eq!(checker.order(Outcome::Wrong), [1, 2, 3, 4, 5]);
+    let throttled = Some(Decision::Throttled(Duration::from_secs(24)));
+    assert_eq!(checker.decisions()[5..], [throttled, throttled]);
+    assert!(checker.throttle.check(0, peer, false, now()).is_err());
 }
 
 #[test]
 fn what_others_hold_is_waited_for() {
-    let mut desk = Desk::new(100);
+    let mut checker = PasswordChecker::new(100);
     let peer: IpAddr = "192.0.2.1".parse().unwrap();
-    (0..5).for_each(|_| desk.throttle.reserve(1, peer, false, now()).unwrap());
-    desk.push(1, "192.0.2.1", false);
-    assert!(desk.queue.take(&desk.throttle, now()).is_none() && desk.queue.len() == 1);
-    desk.throttle.settle(1, peer, Outcome::Undecided, now());
-    assert!(desk.queue.take(&desk.throttle, now()).is_some());
+    (0..5).for_each(|_| checker.throttle.reserve(1, peer, false, now()).unwrap());
+    checker.push(1, "192.0.2.1", false);
+    assert!(checker.queue.take(&checker.throttle, now()).is_none() && checker.queue.len() == 1);
+    checker.throttle.settle(1, peer, Outcome::Undecided, now());
+    assert!(checker.queue.take(&checker.throttle, now()).is_some());
 }

@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 
 use super::access::{Access, Content, Interner, Members, Tenant};
 use super::claim::{Claim, Terms};
-use super::identity::{Conditions, Identity, Restriction, RevokedError, Subject, Witness};
+use super::identity::{Conditions, Identity, Restriction, RevokedError, SecretFingerprint, Subject};
 use super::issuers::Issuers;
-use super::keys::{KeyRing, Stamp};
+use super::keys::{Fingerprint, KeyRing};
 use super::limits::RoleLimits;
 use super::password::PasswordHash;
 use super::store::{Store, TenantRow, User};
@@ -32,7 +32,7 @@ struct Class {
 #[derive(Debug)]
 struct Known {
     name: Arc<str>,
-    stamp: Stamp,
+    fingerprint: Fingerprint,
     class: usize,
 }
 
@@ -73,9 +73,12 @@ impl State {
     }
 
     /// A user and what its identity hangs on.
-    pub(super) fn user(&self, name: &str) -> Option<(&User, Witness)> {
+    pub(super) fn user(&self, name: &str) -> Option<(&User, SecretFingerprint)> {
         let known = self.users.get(name)?;
-        Some((&self.store.users()[name], Witness { user: Arc::clone(&known.name), stamp: known.stamp }))
+        Some((
+            &self.store.users()[name],
+            SecretFingerprint { user: Arc::clone(&known.name), fingerprint: known.fingerprint },
+        ))
     }
 
     /// A hash to verify for a user who does not exist, so that it takes as long as for one who does: that of somebody,
@@ -89,19 +92,19 @@ impl State {
     pub(super) fn recheck(&self, conditions: &Conditions) -> Result<(), RevokedError> {
         if let Some(own) = &conditions.own {
             let known = self.users.get(own.user.as_ref()).ok_or(RevokedError::UserRemoved)?;
-            if known.stamp != own.stamp {
+            if known.fingerprint != own.fingerprint {
                 return Err(RevokedError::PasswordChanged);
             }
         }
         for grantor in &conditions.grantors {
             let known = self.users.get(grantor.user.as_ref());
-            if known.is_none_or(|known| known.stamp != grantor.stamp) {
+            if known.is_none_or(|known| known.fingerprint != grantor.fingerprint) {
                 return Err(RevokedError::GrantorRevoked);
             }
         }
         match &conditions.key {
             // Under its own id there may be another key now.
-            Some(key) if self.keys.find(&key.id).is_none_or(|now| now.stamp != key.stamp) => {
+            Some(key) if self.keys.find(&key.id).is_none_or(|now| now.fingerprint != key.fingerprint) => {
                 Err(RevokedError::KeyRetired)
             }
             _ => Ok(()),
@@ -218,7 +221,7 @@ fn users(store: &Store) -> (HashMap<Box<str>, Known>, Vec<Arc<Class>>) {
     let mut known = |(name, user): (&String, &User)| {
         let tenant = tenant_of.get(name.as_str()).map(|&tenant| tenant.clone());
         let class = classes.index(Class { roles: user.roles.clone(), tenant });
-        (name.as_str().into(), Known { name: name.as_str().into(), stamp: user.secret.stamp(), class })
+        (name.as_str().into(), Known { name: name.as_str().into(), fingerprint: user.secret.fingerprint(), class })
     };
     let users = store.users().iter().map(&mut known).collect();
     (users, classes.list)

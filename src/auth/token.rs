@@ -5,7 +5,7 @@
 //! is at most 16 KiB. The clock of the signer is our own, so there is no leeway for expiry and a minute for a clock
 //! that was set back.
 //!
-//! A token has no password and no secret in it: a stamp of the user's secret ends it when the password changes.
+//! A token has no password and no secret in it: a fingerprint of the user's secret ends it when the password changes.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::credential::Secret;
 use super::identity::{Restriction, RevokedError, Signer};
-use super::keys::{KeyRing, Stamp};
+use super::keys::{Fingerprint, KeyRing};
 use crate::clock;
 
 /// The longest token that is looked at.
@@ -75,8 +75,8 @@ pub(super) struct Payload {
     /// Makes every token another.
     pub(super) jti: String,
     /// The user's secret; nothing for machines and plugins.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) stamp: Option<Stamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "stamp")]
+    pub(super) fingerprint: Option<Fingerprint>,
     /// Who issued it, if that is somebody else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) by: Vec<Grantor>,
@@ -92,7 +92,8 @@ pub(super) struct Payload {
 #[serde(deny_unknown_fields)]
 pub(super) struct Grantor {
     pub(super) user: String,
-    pub(super) stamp: Stamp,
+    #[serde(rename = "stamp")]
+    pub(super) fingerprint: Fingerprint,
 }
 
 /// A name for a token that nobody has had before.
@@ -135,7 +136,7 @@ pub(super) fn verify(
     }
     let payload = decode::<Payload>(token.expose(), &key.verifying, &validation()).map_err(|e| fault(&e))?.claims;
     check(&payload, now)?;
-    Ok((payload, Signer { id: key.id.clone(), stamp: key.stamp }))
+    Ok((payload, Signer { id: key.id.clone(), fingerprint: key.fingerprint }))
 }
 
 /// Everything that has to do with the time is checked by [`check`], which is told what time it is.

@@ -22,13 +22,13 @@ use crate::event::Event;
 /// Pages that wait to be taken.
 const PAGES: usize = 1;
 
-/// Places in an archive are below this one.
-pub const PLACES: u64 = 1 << 62;
+/// Positions in an archive are below this one.
+pub const POSITIONS: u64 = 1 << 62;
 
 /// A part of a replay.
 #[derive(Debug)]
 pub enum Chunk {
-    /// An event and its place in the archive.
+    /// An event and its position in the archive.
     Event(u64, Arc<Event>),
     /// Something is missing here.
     Gap(Gap),
@@ -48,7 +48,7 @@ pub struct Reading {
     pub begin: Option<Timestamp>,
     /// From this number on the recent past is wanted, as far as it is retained.
     pub first: u64,
-    /// Up to this place, which is excluded, and not to the recent past: it was read before.
+    /// Up to this position, which is excluded, and not to the recent past: it was read before.
     pub until: Option<u64>,
 }
 
@@ -94,7 +94,7 @@ pub struct PageChannel {
 
 /// Room for one page.
 #[derive(Debug)]
-pub struct Place<'d> {
+pub struct PagePermit<'d> {
     permit: mpsc::Permit<'d, Page>,
     wake: &'d Wake,
 }
@@ -117,13 +117,13 @@ impl PageChannel {
     ///
     /// # Cancel safety
     /// Nothing is lost when it is given up.
-    pub async fn room(&self) -> Option<Place<'_>> {
+    pub async fn reserve(&self) -> Option<PagePermit<'_>> {
         let permit = self.pages.reserve().await.ok()?;
-        Some(Place { permit, wake: &self.wake })
+        Some(PagePermit { permit, wake: &self.wake })
     }
 }
 
-impl Place<'_> {
+impl PagePermit<'_> {
     /// Hands a page over.
     pub fn put(self, page: Page) {
         self.permit.send(page);

@@ -57,7 +57,7 @@ pub struct Connection {
 /// A connection as its event tells of it.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Told<'c> {
+struct ConnectionObject<'c> {
     #[serde(flatten)]
     connection: &'c Connection,
     #[serde(skip_serializing_if = "is_none")]
@@ -95,8 +95,8 @@ impl Connection {
 
     /// The event that tells of it. So many about connections of this principal were left out before it.
     pub(super) fn event(&self, action: &str, omitted_events: u64, now: Timestamp) -> Event {
-        let told = Told { connection: self, omitted_events };
-        let object = serde_json::to_string(&told).expect("strings and numbers are always written");
+        let body = ConnectionObject { connection: self, omitted_events };
+        let object = serde_json::to_string(&body).expect("strings and numbers are always written");
         let mut draft = Draft::new(CONNECTIONS, action, &self.principal);
         draft.principal = self.principal.as_str().into();
         draft.object = &object;

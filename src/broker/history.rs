@@ -122,8 +122,8 @@ pub(super) struct Times(Vec<Option<Timestamp>>);
 impl Times {
     /// Leaves those of the events that stay.
     pub(super) fn keep(&mut self, kept: impl Fn(usize) -> bool) {
-        let mut places = 0..;
-        self.0.retain(|_| places.next().is_some_and(&kept));
+        let mut indexes = 0..;
+        self.0.retain(|_| indexes.next().is_some_and(&kept));
     }
 }
 
@@ -191,11 +191,11 @@ impl History {
 
     /// A time from which on everything was taken in that stands at a place or behind it; nothing if it is not known. For a place of another
     /// run of the process this is when that run began.
-    pub(super) fn moment(&self, place: Position, now: Timestamp) -> Option<Timestamp> {
-        if place.epoch == self.epoch {
-            return self.shelf.lock().milestones.before(place.sequence);
+    pub(super) fn moment(&self, position: Position, now: Timestamp) -> Option<Timestamp> {
+        if position.epoch == self.epoch {
+            return self.shelf.lock().milestones.before(position.sequence);
         }
-        milestones::began(place.epoch).filter(|began| *began <= now)
+        milestones::began(position.epoch).filter(|began| *began <= now)
     }
 
     /// A time from which on everything was taken in that is of `time` or later; nothing if it is not known.
@@ -245,9 +245,9 @@ impl History {
         ring.is_empty() && self.limits.events > 0 && time > quiet_since
     }
 
-    /// Hands over up to `max` events of a range, and says what is gone of it: of events about connections from `told` on.
-    pub fn read(&self, range: Range<u64>, told: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
-        self.shelf.lock().ring.read(range, told, max, into)
+    /// Hands over up to `max` events of a range, and says what is gone of it: of events about connections from `notified` on.
+    pub fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
+        self.shelf.lock().ring.read(range, notified, max, into)
     }
 
     /// The lowest number that is retained; that of the next event if there is none.

@@ -123,12 +123,12 @@ impl Broker {
     pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
         let mut start = self.history.resolve(since, requested, now)?;
         let Some(archive) = self.archive.get() else { return Ok(start) };
-        let place = |sequence| Position { epoch: self.history.epoch(), sequence };
+        let position = |sequence| Position { epoch: self.history.epoch(), sequence };
         let (time, begin) = match (since, start.time) {
             (Since::Time(_), Some(time)) => (Some(time), self.history.moment_of(time)),
             // The Time of an event whose clock was far ahead.
-            (Since::Time(_), None) => (self.history.moment(place(start.sequence), now), None),
-            (Since::Position(place), _) => (self.history.moment(place, now), None),
+            (Since::Time(_), None) => (self.history.moment(position(start.sequence), now), None),
+            (Since::Position(position), _) => (self.history.moment(position, now), None),
         };
         if let Some(time) = time
             && (start.gap.is_some() || self.has_loss_since(start.sequence, time))
@@ -237,7 +237,7 @@ impl Broker {
     /// [`PublishError`] and the events.
     pub fn publish_or_return(&self, events: Vec<Event>, source: Source) -> Result<u64, (PublishError, Vec<Event>)> {
         let shares = source.is_shared() && self.shares.load(Ordering::Relaxed);
-        self.take_in(events, source, shares.then_some(Ways::Own), &[])
+        self.ingest(events, source, shares.then_some(Ways::Own), &[])
     }
 
     /// Like [`Broker::publish_or_return`], for events of other nodes. Where they tell repeat indexes copies are dropped: they had them from
@@ -252,10 +252,10 @@ impl Broker {
         arrivals: Arrivals<'_>,
     ) -> Result<u64, (PublishError, Vec<Event>)> {
         let ways = (!arrivals.repeat_indexes.is_empty()).then_some(Ways::Foreign(arrivals.repeat_indexes));
-        self.take_in(events, source, ways, arrivals.origins)
+        self.ingest(events, source, ways, arrivals.origins)
     }
 
-    fn take_in(
+    fn ingest(
         &self,
         events: Vec<Event>,
         source: Source,

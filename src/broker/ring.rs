@@ -88,10 +88,10 @@ impl Lane {
 pub struct Portion {
     /// Events at the beginning of the range that are no longer retained.
     pub lost: u64,
-    /// Events about connections behind those that are no longer retained either, all before the number `told`.
+    /// Events about connections behind those that are no longer retained either, all before the number `notified`.
     pub connections: u64,
     /// Before this number the reader knows of every event about a connection that is gone.
-    pub told: u64,
+    pub notified: u64,
     /// Where to go on: everything before it was handed over or counted.
     pub next: u64,
 }
@@ -210,8 +210,8 @@ impl Ring {
         self.ahead.iter().find(|(_, other)| *other == time).map(|(number, _)| *number)
     }
 
-    /// Hands over up to `max` events of a range, in order. Events about connections that are gone are counted from `told` on.
-    pub(super) fn read(&self, range: Range<u64>, told: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
+    /// Hands over up to `max` events of a range, in order. Events about connections that are gone are counted from `notified` on.
+    pub(super) fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
         let lost = self.first.min(range.end).saturating_sub(range.start);
         let start = range.start + lost;
         let before = into.len();
@@ -225,8 +225,8 @@ impl Ring {
         }
         let full = into.len() - before == max;
         let next = if full { into.last().map_or(start, |last| last.number + 1) } else { range.end };
-        let (from, known) = (told.max(start), self.known.min(range.end));
-        Portion { lost, connections: self.gone(from, known), told: told.max(known), next: next.max(start) }
+        let (from, known) = (notified.max(start), self.known.min(range.end));
+        Portion { lost, connections: self.gone(from, known), notified: notified.max(known), next: next.max(start) }
     }
 
     /// How many events about connections from `from` on and before `known` are no longer retained.
@@ -252,9 +252,9 @@ mod tests {
         }
     }
 
-    fn read(ring: &Ring, range: Range<u64>, told: u64, max: usize) -> (Vec<u64>, Portion) {
+    fn read(ring: &Ring, range: Range<u64>, notified: u64, max: usize) -> (Vec<u64>, Portion) {
         let mut events = Vec::new();
-        let portion = ring.read(range, told, max, &mut events);
+        let portion = ring.read(range, notified, max, &mut events);
         (events.iter().map(|one| one.number).collect(), portion)
     }
 
@@ -267,7 +267,7 @@ mod tests {
         let (numbers, portion) = read(&ring, 0..ring.next(), 0, 100);
         let expected: Vec<u64> = (0..30).chain(10_020..10_032).collect();
         assert_eq!(numbers, expected, "ten of eighty are connections");
-        assert_eq!(portion, Portion { lost: 0, connections: 9990, told: 10_020, next: 10_032 });
+        assert_eq!(portion, Portion { lost: 0, connections: 9990, notified: 10_020, next: 10_032 });
     }
 
     #[test]
@@ -276,12 +276,12 @@ mod tests {
         add(&mut ring, CONNECTIONS, 15);
         add(&mut ring, "machines", 5);
         add(&mut ring, CONNECTIONS, 7);
-        let (mut from, mut told, mut gone, mut all) = (0, 0, 0, Vec::new());
+        let (mut from, mut notified, mut gone, mut all) = (0, 0, 0, Vec::new());
         while from < ring.next() {
-            let (numbers, portion) = read(&ring, from..ring.next(), told, 2);
+            let (numbers, portion) = read(&ring, from..ring.next(), notified, 2);
             all.extend(numbers);
             gone += portion.connections;
-            (from, told) = (portion.next, portion.told);
+            (from, notified) = (portion.next, portion.notified);
             if from == 17 {
                 add(&mut ring, CONNECTIONS, 1);
             }

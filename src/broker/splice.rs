@@ -2,17 +2,17 @@
 //!
 //! A replay reads the archive first and then goes on in this node's history. The two hold the same events in different orders, so a
 //! position in one means nothing in the other. But every node numbers the events that it publishes, and each node's numbers rise in
-//! both. The reader therefore keeps one number for each node: the next event of that node that the archive has yet to give ([`Given`]).
+//! both. The reader therefore keeps one number for each node: the next event of that node that the archive has yet to give ([`Delivered`]).
 //!
 //! Where the archive jumps over numbers, it lacks events that this node may have: the reader takes them from the history, in the place of
-//! the jump ([`Given::fill`]). What neither has is missing; should this node take it in later, it comes from the history then.
+//! the jump ([`Delivered::fill`]). What neither has is missing; should this node take it in later, it comes from the history then.
 //!
-//! 1. **Read the archive** until it has given everything that this node had taken in at some moment near the end of the archive
-//!    ([`Given::missing`] is nothing). What this node takes in later is in the history.
-//! 2. **Wait for this node** until it has taken in everything that the archive gave ([`Given::is_within`]). Otherwise such an event would
+//! 1. **Read the archive** until it has delivered everything that this node had taken in at some moment near the end of the archive
+//!    ([`Delivered::missing`] is nothing). What this node takes in later is in the history.
+//! 2. **Wait for this node** until it has taken in everything that the archive delivered ([`Delivered::is_within`]). Otherwise such an event would
 //!    come once from the archive and once more live.
-//! 3. **Compare the history.** An event of the history was given if its number is below its node's in [`Given`] and was not jumped over, or if it is a copy of an
-//!    event of an endpoint that was given under another node's number ([`Given::has`]). The positions of those events make a [`Splice`]: the
+//! 3. **Compare the history.** An event of the history was delivered if its number is below its node's in [`Delivered`] and was not jumped over, or if it is a copy of an
+//!    event of an endpoint that was delivered under another node's number ([`Delivered::has`]). The positions of those events make a [`Splice`]: the
 //!    replay goes on at its start and leaves them out.
 //!
 //! Contract: pure. Memory is bounded: one number and at most [`HOLES`] jumps for each node that published, the window of [`super::dedup`] for copies, and one
@@ -36,10 +36,10 @@ pub const WINDOW: u64 = 1 << 20;
 /// Jumps that are remembered of a node.
 const HOLES: usize = 256;
 
-/// What the archive says of an event, compared with what it gave before.
+/// What the archive says of an event, compared with what it delivered before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
-    /// Whether it is to be given.
+pub struct Comparison {
+    /// Whether it is to be delivered.
     pub new: bool,
     /// Numbers of its node that should stand before it and do not.
     pub skipped: Range<u64>,
@@ -95,9 +95,9 @@ impl Reached {
     }
 }
 
-/// What a reader has given.
+/// What a reader has delivered.
 #[derive(Debug)]
-pub struct Given {
+pub struct Delivered {
     nodes: HashMap<NodeId, Reached>,
     /// When the last message was stored.
     latest: Timestamp,
@@ -105,7 +105,7 @@ pub struct Given {
     keys: Keys,
 }
 
-impl Given {
+impl Delivered {
     /// Nothing yet. A copy is known as long as no more than `window` other events of endpoints come between.
     pub fn new(window: usize) -> Self {
         Self {
@@ -117,14 +117,14 @@ impl Given {
     }
 
     /// The next event, stored at that time.
-    pub fn event(&mut self, trace: Trace, event: &Event, stored: Timestamp) -> Verdict {
+    pub fn event(&mut self, trace: Trace, event: &Event, stored: Timestamp) -> Comparison {
         let Origin { node, number } = trace.origin;
         if self.was_given(trace.origin) {
-            return Verdict { new: false, skipped: 0..0 };
+            return Comparison { new: false, skipped: 0..0 };
         }
         let skipped = self.reach(node, number, stored);
         self.nodes.get_mut(&node).expect("reached").next = number + 1;
-        Verdict { new: self.is_no_copy(trace, event), skipped }
+        Comparison { new: self.is_no_copy(trace, event), skipped }
     }
 
     /// A sign of life: the node's next event has this number. Returns the numbers that should stand before it and do not.
@@ -136,7 +136,7 @@ impl Given {
         reached.reach(number)
     }
 
-    /// An event that was jumped over is in the history. Returns whether it is to be given.
+    /// An event that was jumped over is in the history. Returns whether it is to be delivered.
     pub fn fill(&mut self, trace: Trace, event: &Event) -> bool {
         let Origin { node, number } = trace.origin;
         let Some(reached) = self.nodes.get_mut(&node).filter(|reached| reached.hole(number).is_some()) else {
@@ -169,13 +169,13 @@ impl Given {
         missing
     }
 
-    /// Whether a node that has got so far has taken in all that was given and may still be on its way to it.
+    /// Whether a node that has got so far has taken in all that was delivered and may still be on its way to it.
     pub fn is_within(&self, watermarks: &Watermarks) -> bool {
         let old = |stored| self.latest.duration_since(stored) > RECENT;
         self.nodes.iter().all(|(node, reached)| watermarks.next(*node) >= reached.next || old(reached.stored))
     }
 
-    /// Whether an event of the recent past was given.
+    /// Whether an event of the recent past was delivered.
     pub fn has(&self, trace: Trace, event: &Event) -> bool {
         self.was_given(trace.origin)
             || trace.repeat_index.is_some_and(|repeat_index| self.duplicates.has(self.keys.digest(event), repeat_index))
@@ -192,7 +192,7 @@ pub struct Missing {
 }
 
 impl Missing {
-    /// Whether everything was given.
+    /// Whether everything was delivered.
     pub fn is_nothing(&self) -> bool {
         self.numbers.is_empty() && !self.unknown
     }
@@ -202,21 +202,21 @@ impl Missing {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Splice {
     first: u64,
-    /// Numbers of events that were given, in their order and apart from each other.
-    given: Vec<Range<u64>>,
+    /// Numbers of events that were delivered, in their order and apart from each other.
+    delivered: Vec<Range<u64>>,
 }
 
 impl Splice {
     /// From this number on.
     pub fn at(first: u64) -> Self {
-        Self { first, given: Vec::new() }
+        Self { first, delivered: Vec::new() }
     }
 
-    /// The event with this number was given. To be told in their order.
+    /// The event with this number was delivered. To be told in their order.
     pub fn leave_out(&mut self, number: u64) {
-        match self.given.last_mut().filter(|last| last.end == number) {
+        match self.delivered.last_mut().filter(|last| last.end == number) {
             Some(last) => last.end += 1,
-            None => self.given.push(number..number + 1),
+            None => self.delivered.push(number..number + 1),
         }
     }
 
@@ -227,19 +227,20 @@ impl Splice {
 
     /// Behind the last event that is left out: from here on everything may come live.
     pub(crate) fn end(&self) -> u64 {
-        self.given.last().map_or(self.first, |range| range.end)
+        self.delivered.last().map_or(self.first, |range| range.end)
     }
 
     /// Whether an event is to be left out.
     pub(crate) fn leaves_out(&self, number: u64) -> bool {
-        let at = self.given.partition_point(|range| range.end <= number);
-        self.given.get(at).is_some_and(|range| range.contains(&number))
+        let at = self.delivered.partition_point(|range| range.end <= number);
+        self.delivered.get(at).is_some_and(|range| range.contains(&number))
     }
 
     /// How many events of a range are not left out.
     pub(crate) fn wanted(&self, range: Range<u64>) -> u64 {
-        let within = |given: &Range<u64>| given.end.min(range.end).saturating_sub(given.start.max(range.start));
-        range.end.saturating_sub(range.start) - self.given.iter().map(within).sum::<u64>()
+        let within =
+            |delivered: &Range<u64>| delivered.end.min(range.end).saturating_sub(delivered.start.max(range.start));
+        range.end.saturating_sub(range.start) - self.delivered.iter().map(within).sum::<u64>()
     }
 }
 

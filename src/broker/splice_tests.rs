@@ -1,4 +1,4 @@
-//! The splice: leaving the archive, what of the recent past was given already, and a model of both with random orders and copies.
+//! The splice: leaving the archive, what of the recent past was delivered already, and a model of both with random orders and copies.
 
 use proptest::prelude::*;
 
@@ -20,76 +20,76 @@ fn trace(node: NodeId, number: u64, repeat_index: Option<RepeatIndex>) -> Trace 
 
 #[test]
 fn losses_show_and_repetitions_do_not_come() {
-    let mut given = Given::new(10);
-    let mut event = |number| given.event(trace(1, number, None), &event(0), at(1));
-    assert_eq!(event(5), Verdict { new: true, skipped: 5..5 }, "the first one seen");
-    assert_eq!(event(8), Verdict { new: true, skipped: 6..8 });
-    assert_eq!(event(8), Verdict { new: false, skipped: 0..0 });
-    assert_eq!(given.reach(1, 10, at(1)), 9..10);
-    assert!(given.reach(1, 10, at(1)).is_empty());
-    assert!(given.event(trace(1, 10, None), &self::event(0), at(1)).new);
+    let mut delivered = Delivered::new(10);
+    let mut event = |number| delivered.event(trace(1, number, None), &event(0), at(1));
+    assert_eq!(event(5), Comparison { new: true, skipped: 5..5 }, "the first one seen");
+    assert_eq!(event(8), Comparison { new: true, skipped: 6..8 });
+    assert_eq!(event(8), Comparison { new: false, skipped: 0..0 });
+    assert_eq!(delivered.reach(1, 10, at(1)), 9..10);
+    assert!(delivered.reach(1, 10, at(1)).is_empty());
+    assert!(delivered.event(trace(1, 10, None), &self::event(0), at(1)).new);
 }
 
 #[test]
 fn what_was_jumped_over_is_filled_once_and_not_left_out() {
-    let mut given = Given::new(10);
-    given.event(trace(1, 0, None), &event(0), at(1));
-    given.event(trace(1, 6, None), &event(6), at(1));
-    assert!(!given.has(trace(1, 3, None), &event(3)), "the history may have it");
-    assert!(given.fill(trace(1, 3, None), &event(3)) && !given.fill(trace(1, 3, None), &event(3)));
-    assert!(given.has(trace(1, 3, None), &event(3)) && given.has(trace(1, 0, None), &event(0)));
-    assert!(!given.has(trace(1, 2, None), &event(2)) && !given.has(trace(1, 4, None), &event(4)));
-    given.event(trace(2, 0, Some(1)), &event(7), at(1));
-    given.event(trace(3, 0, None), &event(0), at(1));
-    given.event(trace(3, 2, None), &event(0), at(1));
-    assert!(!given.fill(trace(3, 1, Some(1)), &event(7)), "its copy came by another node");
+    let mut delivered = Delivered::new(10);
+    delivered.event(trace(1, 0, None), &event(0), at(1));
+    delivered.event(trace(1, 6, None), &event(6), at(1));
+    assert!(!delivered.has(trace(1, 3, None), &event(3)), "the history may have it");
+    assert!(delivered.fill(trace(1, 3, None), &event(3)) && !delivered.fill(trace(1, 3, None), &event(3)));
+    assert!(delivered.has(trace(1, 3, None), &event(3)) && delivered.has(trace(1, 0, None), &event(0)));
+    assert!(!delivered.has(trace(1, 2, None), &event(2)) && !delivered.has(trace(1, 4, None), &event(4)));
+    delivered.event(trace(2, 0, Some(1)), &event(7), at(1));
+    delivered.event(trace(3, 0, None), &event(0), at(1));
+    delivered.event(trace(3, 2, None), &event(0), at(1));
+    assert!(!delivered.fill(trace(3, 1, Some(1)), &event(7)), "its copy came by another node");
 }
 
 #[test]
 fn a_number_that_somebody_made_up_hides_nothing() {
-    let mut given = Given::new(10);
-    given.event(trace(1, 57, None), &event(0), at(1));
-    given.event(trace(1, 1_000_000_000_000, None), &event(0), at(1));
+    let mut delivered = Delivered::new(10);
+    delivered.event(trace(1, 57, None), &event(0), at(1));
+    delivered.event(trace(1, 1_000_000_000_000, None), &event(0), at(1));
     for number in 58..70 {
-        let verdict = given.event(trace(1, number, None), &event(number), at(1));
-        assert!(verdict.new && verdict.skipped.is_empty(), "{number}: {verdict:?}");
+        let comparison = delivered.event(trace(1, number, None), &event(number), at(1));
+        assert!(comparison.new && comparison.skipped.is_empty(), "{number}: {comparison:?}");
     }
     let mut watermarks = Watermarks::default();
     watermarks.note(1, 70, at(100));
-    assert!(given.missing(&watermarks, at(0), at(100)).is_nothing());
-    assert!(given.is_within(&watermarks));
+    assert!(delivered.missing(&watermarks, at(0), at(100)).is_nothing());
+    assert!(delivered.is_within(&watermarks));
 }
 
 #[test]
 fn an_event_comes_by_one_of_its_ways() {
-    let mut given = Given::new(10);
-    assert!(given.event(trace(1, 0, Some(1)), &event(7), at(1)).new);
-    assert!(!given.event(trace(2, 0, Some(1)), &event(7), at(1)).new, "its copy");
-    assert!(given.event(trace(2, 1, Some(2)), &event(7), at(1)).new, "the endpoint sent it twice");
-    assert!(given.has(trace(1, 1, Some(2)), &event(7)), "the other way, which the archive has not reached yet");
-    assert!(!given.has(trace(1, 1, Some(3)), &event(7)));
-    assert!(!given.has(trace(1, 1, None), &event(7)), "posts have no duplicates");
+    let mut delivered = Delivered::new(10);
+    assert!(delivered.event(trace(1, 0, Some(1)), &event(7), at(1)).new);
+    assert!(!delivered.event(trace(2, 0, Some(1)), &event(7), at(1)).new, "its copy");
+    assert!(delivered.event(trace(2, 1, Some(2)), &event(7), at(1)).new, "the endpoint sent it twice");
+    assert!(delivered.has(trace(1, 1, Some(2)), &event(7)), "the other way, which the archive has not reached yet");
+    assert!(!delivered.has(trace(1, 1, Some(3)), &event(7)));
+    assert!(!delivered.has(trace(1, 1, None), &event(7)), "posts have no duplicates");
 }
 
 #[test]
 fn the_archive_may_be_left_when_it_has_given_what_the_node_had() {
-    let mut given = Given::new(10);
+    let mut delivered = Delivered::new(10);
     let mut watermarks = Watermarks::default();
     watermarks.note(1, 3, at(100));
     watermarks.note(2, 9, at(10));
     watermarks.note(3, 0, at(100));
-    let missing = |given: &Given, since| given.missing(&watermarks, at(since), at(100));
-    assert!(missing(&given, 50).unknown, "the first may have more");
-    assert!(missing(&given, 101).is_nothing(), "it has published nothing since");
-    given.event(trace(1, 0, None), &event(0), at(1));
-    assert_eq!(missing(&given, 50), Missing { numbers: vec![(1, 1..3)], unknown: false }, "the second is gone");
-    given.reach(1, 3, at(1));
-    assert!(missing(&given, 50).is_nothing());
-    assert!(given.is_within(&watermarks));
-    given.event(trace(4, 7, None), &event(0), at(1));
-    assert!(!given.is_within(&watermarks), "an event that this node has not taken in yet");
-    given.reach(1, 3, at(17));
-    assert!(given.is_within(&watermarks), "whoever published it is gone");
+    let missing = |delivered: &Delivered, since| delivered.missing(&watermarks, at(since), at(100));
+    assert!(missing(&delivered, 50).unknown, "the first may have more");
+    assert!(missing(&delivered, 101).is_nothing(), "it has published nothing since");
+    delivered.event(trace(1, 0, None), &event(0), at(1));
+    assert_eq!(missing(&delivered, 50), Missing { numbers: vec![(1, 1..3)], unknown: false }, "the second is gone");
+    delivered.reach(1, 3, at(1));
+    assert!(missing(&delivered, 50).is_nothing());
+    assert!(delivered.is_within(&watermarks));
+    delivered.event(trace(4, 7, None), &event(0), at(1));
+    assert!(!delivered.is_within(&watermarks), "an event that this node has not taken in yet");
+    delivered.reach(1, 3, at(17));
+    assert!(delivered.is_within(&watermarks), "whoever published it is gone");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn what_was_given_is_left_out_and_counted() {
     assert!([5, 9, 11, 13].into_iter().all(|number| !splice.leaves_out(number)));
     assert!([6, 8, 12].into_iter().all(|number| splice.leaves_out(number)));
     assert_eq!((splice.end(), Splice::at(5).end()), (13, 5));
-    assert_eq!((splice.given.len(), splice.wanted(5..14), splice.wanted(7..9), splice.wanted(8..8)), (2, 5, 0, 0));
+    assert_eq!((splice.delivered.len(), splice.wanted(5..14), splice.wanted(7..9), splice.wanted(8..8)), (2, 5, 0, 0));
 }
 
 /// An event that a node passed on.
@@ -131,7 +131,7 @@ struct World {
     here: Duplicates,
     history: Vec<Passed>,
     archive: Vec<Passed>,
-    given: Given,
+    delivered: Delivered,
     out: Vec<(u64, Option<RepeatIndex>)>,
 }
 
@@ -146,7 +146,7 @@ impl World {
             here: Duplicates::new(100),
             history: Vec::new(),
             archive: Vec::new(),
-            given: Given::new(100),
+            delivered: Delivered::new(100),
             out: Vec::new(),
         }
     }
@@ -195,21 +195,21 @@ impl World {
     }
 
     fn read(&mut self, passed: &Passed) {
-        let verdict = self.given.event(passed.trace, &event(passed.key), at(1));
-        assert!(verdict.skipped.is_empty());
-        if verdict.new {
+        let comparison = self.delivered.event(passed.trace, &event(passed.key), at(1));
+        assert!(comparison.skipped.is_empty());
+        if comparison.new {
             self.out.push((passed.key, passed.trace.repeat_index));
         }
     }
 
-    fn has_given(&self, moment: &Watermarks) -> bool {
-        (0..2).all(|node| self.given.nodes.get(&node).map_or(0, |reached| reached.next) >= moment.next(node))
+    fn has_delivered(&self, moment: &Watermarks) -> bool {
+        (0..2).all(|node| self.delivered.nodes.get(&node).map_or(0, |reached| reached.next) >= moment.next(node))
     }
 
     fn splice(&self) -> Splice {
         let mut splice = Splice::at(0);
         for (number, passed) in (0..).zip(&self.history) {
-            if self.given.has(passed.trace, &event(passed.key)) {
+            if self.delivered.has(passed.trace, &event(passed.key)) {
                 splice.leave_out(number);
             }
         }
@@ -222,24 +222,24 @@ fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
     let mut world = World::new();
     steps.iter().for_each(|&(node, what)| world.step(usize::from(node), what));
     let turns = || more.iter().map(|node| usize::from(*node)).chain([0, 1].into_iter().cycle().take(1000));
-    // The archive is read until it has given what was taken in at this moment.
+    // The archive is read until it has delivered what was taken in at this moment.
     let moment = world.watermarks.clone();
     std::mem::take(&mut world.archive).iter().for_each(|passed| world.read(passed));
     for node in turns() {
-        if world.has_given(&moment) {
+        if world.has_delivered(&moment) {
             break;
         }
         world.store(node);
     }
-    assert!(world.given.missing(&moment, at(0), at(1000)).numbers.is_empty());
-    // The node catches up with what the archive gave, and takes in more besides.
+    assert!(world.delivered.missing(&moment, at(0), at(1000)).numbers.is_empty());
+    // The node catches up with what the archive delivered, and takes in more besides.
     for node in turns() {
-        if world.given.is_within(&world.watermarks) {
+        if world.delivered.is_within(&world.watermarks) {
             break;
         }
         world.take(node);
     }
-    assert!(world.given.is_within(&world.watermarks));
+    assert!(world.delivered.is_within(&world.watermarks));
     let splice = world.splice();
     (0..200).for_each(|turn| world.take(turn % 2));
     // What was taken in before that moment may be forgotten by now.

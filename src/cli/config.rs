@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use thiserror::Error;
 
-use super::console::tell;
+use super::console::report;
 use crate::config::{self, ConfigErrors, Settings, Sources};
 
 #[derive(Args)]
@@ -43,7 +43,7 @@ pub(super) fn run(args: &ConfigArgs, out: &mut dyn Write, err: &mut dyn Write) -
     let text = match &args.what {
         What::Check { file } => {
             let (_, notes) = Settings::load_with_notes(&Sources::environment(file.clone()))?;
-            notes.iter().for_each(|note| tell(err, format_args!("note: {note}")));
+            notes.iter().for_each(|note| report(err, format_args!("note: {note}")));
             "ok\n".to_owned()
         }
         What::Default => config::default_file(),

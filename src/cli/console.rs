@@ -4,7 +4,7 @@ use std::fmt::Arguments;
 use std::io::{self, IsTerminal, Write};
 
 /// Writes a message, each line with the program's name.
-pub(super) fn tell(err: &mut dyn Write, message: Arguments<'_>) {
+pub(super) fn report(err: &mut dyn Write, message: Arguments<'_>) {
     for line in message.to_string().lines() {
         // In one piece, so that nothing comes in between. If standard error is gone, there is nobody to tell.
         let _ = err.write_all(format!("hydrant: {line}\n").as_bytes());
@@ -12,9 +12,9 @@ pub(super) fn tell(err: &mut dyn Write, message: Arguments<'_>) {
 }
 
 /// Says that standard input is read, where a person would otherwise wait for the program while it waits for the person.
-pub(super) fn tell_if_typed(err: &mut dyn Write) {
+pub(super) fn hint_if_typed(err: &mut dyn Write) {
     if io::stdin().is_terminal() {
-        tell(err, format_args!("reading events from standard input; Ctrl-D ends it"));
+        report(err, format_args!("reading events from standard input; Ctrl-D ends it"));
     }
 }
 

@@ -111,13 +111,13 @@ impl<R: Read> Documents<R> {
         let (line, column) = (error.line(), error.column());
         let told = error.to_string();
         let told = told.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&told);
-        let place = match input.document.first() {
+        let location = match input.document.first() {
             Some(b'[') => {
                 format!(", at event {} of the array that begins on line {}", last(&input.document), input.begun)
             }
             _ => String::new(),
         };
-        let reason = format!("not valid JSON at column {column}: {told}{place}");
+        let reason = format!("not valid JSON at column {column}: {told}{location}");
         InputError::Json { line: line as u64, reason }
     }
 }

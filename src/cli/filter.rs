@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::console::{tell, tell_if_typed};
+use super::console::{hint_if_typed, report};
 use super::documents::{Document, Documents, Found, InputError};
 use crate::clock;
 use crate::event::{Draft, EventError};
@@ -86,10 +86,10 @@ pub(super) fn run(
     let What::Test(args) = &args.what;
     refuse_spec(&args.filter, err)?;
     let filter = Filter::parse(&args.filter, &Limits::default())
-        .map_err(|error| FilterError::Bad { shown: place(&args.filter, error.offset), error })?;
+        .map_err(|error| FilterError::Bad { shown: excerpt(&args.filter, error.offset), error })?;
     write_filter(&filter, args.json, out)?;
     let standard = |input: &mut dyn BufRead, out: &mut dyn Write, err: &mut dyn Write| {
-        tell_if_typed(err);
+        hint_if_typed(err);
         answer_all(&filter, args.json, STANDARD_INPUT, input, out)
     };
     match args.file.as_deref() {
@@ -120,7 +120,7 @@ fn refuse_spec(text: &str, err: &mut dyn Write) -> Result<(), FilterError> {
         return Err(FilterError::Spec { registered, filter: filter.map(str::to_owned) });
     }
     if ACTIONS.contains(&action) {
-        tell(
+        report(
             err,
             format_args!("note: `{registered}` is read as a path of fields, not as type.action.key of a registration"),
         );
@@ -129,7 +129,7 @@ fn refuse_spec(text: &str, err: &mut dyn Write) -> Result<(), FilterError> {
 }
 
 /// The part of the text around the byte at `offset`, on one line, and the column of that byte in it, from one.
-fn place(text: &str, offset: usize) -> (String, usize) {
+fn excerpt(text: &str, offset: usize) -> (String, usize) {
     const AROUND: usize = 60;
     let column = text.char_indices().take_while(|(at, _)| *at < offset).count();
     let first = column.saturating_sub(AROUND);

@@ -29,7 +29,7 @@ use thiserror::Error;
 use crate::client::ClientError;
 use crate::config::ConfigErrors;
 use config::ConfigCommandError;
-use console::tell;
+use console::report;
 use endpoint::EndpointError;
 use filter::FilterError;
 use generate::ManError;
@@ -158,8 +158,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
     let code = error.exit_code();
     match &error {
         _ if code == 0 => {}
-        CliError::Serve(error) => serve::tell(error),
-        error => tell(err, format_args!("{error}")),
+        CliError::Serve(error) => serve::report(error),
+        error => report(err, format_args!("{error}")),
     }
     code
 }

@@ -82,9 +82,9 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Says why the server has ended, behind the last lines of its log and no less patiently with who reads them.
-pub(super) fn tell(error: &ServeError) {
+pub(super) fn report(error: &ServeError) {
     if let Ok(mut log) = logging::standard_error() {
-        console::tell(&mut log, format_args!("{error}"));
+        console::report(&mut log, format_args!("{error}"));
         // Who does not read it is not waited for.
         let _ = logging::flush(LAST_LINES);
     }

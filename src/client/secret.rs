@@ -31,7 +31,7 @@ impl fmt::Debug for Secret {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// In the settings themselves.
-    Given(Secret),
+    Inline(Secret),
     /// In a file, which is read each time, so that a new secret is taken without a restart.
     File(PathBuf),
 }
@@ -43,7 +43,7 @@ impl SecretSource {
     /// [`ClientError::SecretFile`] if the file cannot be read or is empty.
     pub fn read(&self) -> Result<Secret, ClientError> {
         let path = match self {
-            Self::Given(secret) => return Ok(secret.clone()),
+            Self::Inline(secret) => return Ok(secret.clone()),
             Self::File(path) => path,
         };
         let refuse = |reason: String| ClientError::SecretFile { path: path.clone(), reason };
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_shown() {
-        let shown = format!("{:?} {:?}", Secret::new("canary"), SecretSource::Given(Secret::new("canary")));
+        let shown = format!("{:?} {:?}", Secret::new("canary"), SecretSource::Inline(Secret::new("canary")));
         assert!(!shown.contains("canary"), "{shown}");
     }
 }

@@ -80,7 +80,7 @@ impl Peer {
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SequenceCheck {
     /// The next one.
     Next,
     /// The next one that arrived; some are missing before it.
@@ -119,15 +119,15 @@ pub struct Peers {
 
 impl Peers {
     /// An event with this number came.
-    pub fn event(&mut self, node: NodeId, number: u64, now: Timestamp) -> Verdict {
+    pub fn event(&mut self, node: NodeId, number: u64, now: Timestamp) -> SequenceCheck {
         self.heard(node, number, 1, now)
     }
 
     /// A heartbeat came: the next event will have this number.
     pub fn heartbeat(&mut self, node: NodeId, next: u64, now: Timestamp) -> Option<Loss> {
         match self.heard(node, next, 0, now) {
-            Verdict::After(loss) => Some(loss),
-            Verdict::Next | Verdict::Repeated => None,
+            SequenceCheck::After(loss) => Some(loss),
+            SequenceCheck::Next | SequenceCheck::Repeated => None,
         }
     }
 
@@ -138,7 +138,7 @@ impl Peers {
         }
     }
 
-    fn heard(&mut self, node: NodeId, number: u64, step: u64, now: Timestamp) -> Verdict {
+    fn heard(&mut self, node: NodeId, number: u64, step: u64, now: Timestamp) -> SequenceCheck {
         if !self.peers.contains_key(&node) {
             self.greet(node, number, now);
         }
@@ -148,20 +148,20 @@ impl Peers {
         let verdict = match number.cmp(&expected) {
             Ordering::Equal => {
                 peer.go_on(step);
-                Verdict::Next
+                SequenceCheck::Next
             }
             Ordering::Greater => {
                 peer.jump(number);
                 let lost = number - expected;
                 let missing = if lost > WINDOW { Missing::Unknown } else { Missing::Events(lost) };
-                Verdict::After(Loss { node, missing, since })
+                SequenceCheck::After(Loss { node, missing, since })
             }
-            Ordering::Less if peer.falls_back(number) => Verdict::Next,
+            Ordering::Less if peer.falls_back(number) => SequenceCheck::Next,
             Ordering::Less if expected - number > WINDOW => {
                 *peer = Peer::new(number, now);
-                Verdict::After(Loss { node, missing: Missing::Unknown, since })
+                SequenceCheck::After(Loss { node, missing: Missing::Unknown, since })
             }
-            Ordering::Less => return Verdict::Repeated,
+            Ordering::Less => return SequenceCheck::Repeated,
         };
         peer.next = number + step;
         verdict
@@ -190,7 +190,7 @@ impl Peers {
     }
 
     /// Forgets the nodes that fell silent, and tells of them.
-    pub fn take_silent(&mut self, now: Timestamp) -> Vec<Loss> {
+    pub fn drain_silent(&mut self, now: Timestamp) -> Vec<Loss> {
         let gone = self.peers.extract_if(|_, peer| now.duration_since(peer.heard) > SILENCE);
         gone.map(|(node, peer)| Loss { node, missing: Missing::Silent, since: peer.heard }).collect()
     }
@@ -233,14 +233,14 @@ mod tests {
     #[test]
     fn a_jump_is_a_loss_and_a_repetition_none() {
         let mut peers = Peers::default();
-        assert_eq!(peers.event(7, 100, at(1)), Verdict::Next, "the first one heard");
-        assert_eq!(peers.event(8, 0, at(1)), Verdict::Next);
-        assert_eq!(peers.event(7, 101, at(2)), Verdict::Next);
-        assert_eq!(peers.event(7, 101, at(3)), Verdict::Repeated);
-        assert_eq!(peers.event(7, 105, at(4)), Verdict::After(loss(Missing::Events(3), 3)));
-        assert_eq!(peers.event(7, 106, at(4)), Verdict::Next);
-        assert_eq!(peers.event(7, 101, at(4)), Verdict::Repeated, "before what was jumped over");
-        assert_eq!(peers.event(8, 1, at(4)), Verdict::Next);
+        assert_eq!(peers.event(7, 100, at(1)), SequenceCheck::Next, "the first one heard");
+        assert_eq!(peers.event(8, 0, at(1)), SequenceCheck::Next);
+        assert_eq!(peers.event(7, 101, at(2)), SequenceCheck::Next);
+        assert_eq!(peers.event(7, 101, at(3)), SequenceCheck::Repeated);
+        assert_eq!(peers.event(7, 105, at(4)), SequenceCheck::After(loss(Missing::Events(3), 3)));
+        assert_eq!(peers.event(7, 106, at(4)), SequenceCheck::Next);
+        assert_eq!(peers.event(7, 101, at(4)), SequenceCheck::Repeated, "before what was jumped over");
+        assert_eq!(peers.event(8, 1, at(4)), SequenceCheck::Next);
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(peers.heartbeat(7, 0, at(1)), None);
         assert_eq!(peers.heartbeat(7, 2, at(2)), Some(loss(Missing::Events(2), 1)));
         assert_eq!(peers.heartbeat(7, 2, at(3)), None);
-        assert_eq!(peers.event(7, 2, at(3)), Verdict::Next);
+        assert_eq!(peers.event(7, 2, at(3)), SequenceCheck::Next);
         assert_eq!(peers.goodbye(7, 3, at(4)), None);
         assert_eq!(peers.len(), 0);
     }
@@ -259,11 +259,11 @@ mod tests {
         let mut peers = Peers::default();
         peers.heartbeat(7, 0, at(1));
         peers.heartbeat(8, 0, at(9));
-        assert_eq!(peers.take_silent(at(11)), []);
-        assert_eq!(peers.take_silent(at(12)), [loss(Missing::Silent, 1)]);
+        assert_eq!(peers.drain_silent(at(11)), []);
+        assert_eq!(peers.drain_silent(at(12)), [loss(Missing::Silent, 1)]);
         peers.excuse(at(100));
-        assert_eq!(peers.take_silent(at(105)), []);
-        assert_eq!(peers.take_silent(at(111)).len(), 1);
+        assert_eq!(peers.drain_silent(at(105)), []);
+        assert_eq!(peers.drain_silent(at(111)).len(), 1);
         assert_eq!(peers.len(), 0);
     }
 
@@ -273,11 +273,11 @@ mod tests {
             let mut peers = Peers::default();
             peers.event(7, 56, at(1));
             peers.event(7, 57, at(1));
-            let Verdict::After(loss) = peers.event(7, made_up, at(2)) else { panic!("{made_up}") };
+            let SequenceCheck::After(loss) = peers.event(7, made_up, at(2)) else { panic!("{made_up}") };
             let counted = made_up - 58 <= WINDOW;
             assert_eq!(loss.missing, if counted { Missing::Events(made_up - 58) } else { Missing::Unknown });
-            assert!((58..60).all(|number| peers.event(7, number, at(3)) == Verdict::Next), "{made_up}");
-            assert_eq!(peers.event(7, 59, at(3)), Verdict::Repeated);
+            assert!((58..60).all(|number| peers.event(7, number, at(3)) == SequenceCheck::Next), "{made_up}");
+            assert_eq!(peers.event(7, 59, at(3)), SequenceCheck::Repeated);
             assert_eq!(peers.next(7), Some(60));
         }
     }
@@ -288,7 +288,7 @@ mod tests {
         peers.event(7, 0, at(1));
         peers.heartbeat(7, 1_000_000_000_000, at(1));
         assert_eq!(peers.heartbeat(7, 1, at(1)), None);
-        assert_eq!(peers.event(7, 1, at(1)), Verdict::Next);
+        assert_eq!(peers.event(7, 1, at(1)), SequenceCheck::Next);
     }
 
     #[test]
@@ -316,8 +316,8 @@ mod tests {
                         peers.event(7, made_up, at(1));
                     }
                     None => {
-                        prop_assert_ne!(peers.event(7, next, at(1)), Verdict::Repeated);
-                        prop_assert_eq!(peers.event(7, next, at(1)), Verdict::Repeated);
+                        prop_assert_ne!(peers.event(7, next, at(1)), SequenceCheck::Repeated);
+                        prop_assert_eq!(peers.event(7, next, at(1)), SequenceCheck::Repeated);
                         next += 1;
                     }
                 }

@@ -17,9 +17,9 @@ use super::link::Status;
 use super::nats::op::Message;
 use super::notices::{Notice, Notices};
 use super::options::NatsOptions;
-use super::peers::{Loss, Missing, Peers, Verdict};
+use super::peers::{Loss, Missing, Peers, SequenceCheck};
 use super::waiting::{Received, Waiting};
-use super::wire::{self, Beat, Kind, Place};
+use super::wire::{self, Beat, Kind, NodePosition};
 use crate::broker::dedup::RepeatIndex;
 use crate::broker::origin::Origin;
 use crate::broker::{Arrivals, Broker, PublishError};
@@ -59,7 +59,7 @@ pub(super) struct Receiver {
     notices: Notices,
     runs: Vec<Run>,
     /// How far nodes are that have just shown a sign of life, and when their last event was.
-    signs: Vec<(Place, Timestamp)>,
+    signs: Vec<(NodePosition, Timestamp)>,
     /// Whether events of others are missing among what was taken.
     has_loss: bool,
     /// Since when there is no connection; nothing while there is one.
@@ -110,7 +110,7 @@ impl Receiver {
         loop {
             tokio::select! {
                 message = messages.next() => match message {
-                    Some(message) => self.take_all(&message, &mut messages),
+                    Some(message) => self.accept_all(&message, &mut messages),
                     None => break,
                 },
                 Ok(()) = news.changed() => self.link(clock::now()),
@@ -130,73 +130,79 @@ impl Receiver {
     }
 
     /// Takes a message and those that are there already.
-    fn take_all(&mut self, first: &Received, messages: &mut Waiting) {
+    fn accept_all(&mut self, first: &Received, messages: &mut Waiting) {
         let now = clock::now();
         if first.session != self.session {
             // A message of a new connection may be here before the news of it.
             self.session = first.session;
             self.link(now);
         }
-        self.take(first, now);
+        self.accept(first, now);
         for _ in 1..BATCH {
             let Some(message) = messages.ready() else { break };
-            self.take(&message, now);
+            self.accept(&message, now);
         }
     }
 
-    fn take(&mut self, Received { message, session }: &Received, now: Timestamp) {
-        let (place, kind) = match wire::read(message) {
-            Ok((place, _)) if place.node == self.node => return self.metrics().echoes.inc(),
+    fn accept(&mut self, Received { message, session }: &Received, now: Timestamp) {
+        let (position, kind) = match wire::read(message) {
+            Ok((position, _)) if position.node == self.node => return self.metrics().echoes.inc(),
             Ok(read) => read,
             Err(error) => return self.complain(&error),
         };
-        self.gate.heard(*session, place.node, now);
+        self.gate.heard(*session, position.node, now);
         match kind {
-            Kind::Event { repeat_index } => self.take_event(message, place, repeat_index, now),
-            Kind::Heartbeat(beat) => self.take_heartbeat(place, beat, now),
+            Kind::Event { repeat_index } => self.accept_event(message, position, repeat_index, now),
+            Kind::Heartbeat(beat) => self.take_heartbeat(position, beat, now),
         }
     }
 
-    fn take_heartbeat(&mut self, place: Place, beat: Beat, now: Timestamp) {
+    fn take_heartbeat(&mut self, position: NodePosition, beat: Beat, now: Timestamp) {
         if beat.greets {
-            self.peers.greeting(place.node, now);
+            self.peers.greeting(position.node, now);
             return self.gate.greet();
         }
         let loss = match beat.state {
-            wire::State::Up => self.peers.heartbeat(place.node, place.number, now),
-            wire::State::Down => self.peers.goodbye(place.node, place.number, now),
+            wire::State::Up => self.peers.heartbeat(position.node, position.number, now),
+            wire::State::Down => self.peers.goodbye(position.node, position.number, now),
         };
         if beat.state == wire::State::Down {
-            self.gate.gone(place.node);
+            self.gate.gone(position.node);
         }
-        self.tell_loss(loss, now);
+        self.report_loss(loss, now);
         let idle = SignedDuration::try_from(beat.idle).unwrap_or_default();
-        self.sign(place, now.checked_sub(idle).unwrap_or(now));
+        self.sign(position, now.checked_sub(idle).unwrap_or(now));
     }
 
     /// Notes how far a node is: as far as it is counted here, whatever its message says.
-    fn sign(&mut self, place: Place, moved: Timestamp) {
-        let number = self.peers.next(place.node).unwrap_or(place.number);
-        self.signs.push((Place { number, ..place }, moved));
+    fn sign(&mut self, position: NodePosition, moved: Timestamp) {
+        let number = self.peers.next(position.node).unwrap_or(position.number);
+        self.signs.push((NodePosition { number, ..position }, moved));
     }
 
-    fn take_event(&mut self, message: &Message, place: Place, repeat_index: Option<RepeatIndex>, now: Timestamp) {
-        match self.peers.event(place.node, place.number, now) {
-            Verdict::Next => {}
-            Verdict::After(loss) => {
-                self.tell_loss(Some(loss), now);
-                self.sign(place, now);
+    fn accept_event(
+        &mut self,
+        message: &Message,
+        position: NodePosition,
+        repeat_index: Option<RepeatIndex>,
+        now: Timestamp,
+    ) {
+        match self.peers.event(position.node, position.number, now) {
+            SequenceCheck::Next => {}
+            SequenceCheck::After(loss) => {
+                self.report_loss(Some(loss), now);
+                self.sign(position, now);
             }
-            Verdict::Repeated => return self.metrics().duplicates.inc(),
+            SequenceCheck::Repeated => return self.metrics().duplicates.inc(),
         }
         match wire::read_event(message, self.longest, now) {
             Ok(event) => {
                 self.metrics().received.inc();
-                self.push(event, Some(Origin { node: place.node, number: place.number }), repeat_index);
+                self.push(event, Some(Origin { node: position.node, number: position.number }), repeat_index);
             }
             Err(error) => {
                 self.complain(&error);
-                self.tell_loss(Some(Loss { node: place.node, missing: Missing::Events(1), since: now }), now);
+                self.report_loss(Some(Loss { node: position.node, missing: Missing::Events(1), since: now }), now);
             }
         }
     }
@@ -222,7 +228,7 @@ impl Receiver {
         }
     }
 
-    fn tell_loss(&mut self, loss: Option<Loss>, now: Timestamp) {
+    fn report_loss(&mut self, loss: Option<Loss>, now: Timestamp) {
         let Some(Loss { node, missing, since }) = loss else { return };
         let (reason, events) = match missing {
             Missing::Events(events) => ("events missing", Some(events)),
@@ -230,10 +236,10 @@ impl Receiver {
             Missing::Silent => ("node lost", None),
         };
         self.metrics().lost_in(events.unwrap_or(0));
-        self.tell_gap(Notice { reason, node: Some(node), events, from: since, to: now }, now);
+        self.report_gap(Notice { reason, node: Some(node), events, from: since, to: now }, now);
     }
 
-    fn tell_gap(&mut self, notice: Notice, now: Timestamp) {
+    fn report_gap(&mut self, notice: Notice, now: Timestamp) {
         self.has_loss = true;
         if let Some(notice) = self.notices.add(notice, now) {
             self.tell(&notice, now);
@@ -278,7 +284,7 @@ impl Receiver {
         if std::mem::replace(&mut self.has_been, true) {
             self.metrics().reconnects.inc();
             tracing::info!("NATS is back");
-            self.tell_gap(Notice { reason: "disconnected", node: None, events: None, from: since, to: now }, now);
+            self.report_gap(Notice { reason: "disconnected", node: None, events: None, from: since, to: now }, now);
         } else {
             // What others took in before, this node has not heard.
             self.has_loss = true;
@@ -290,9 +296,9 @@ impl Receiver {
         let now = clock::now();
         self.link(now);
         if self.away.is_none() {
-            for loss in self.peers.take_silent(now) {
+            for loss in self.peers.drain_silent(now) {
                 self.gate.gone(loss.node);
-                self.tell_loss(Some(loss), now);
+                self.report_loss(Some(loss), now);
             }
         }
         if let Some(notice) = self.notices.due(now) {
@@ -318,7 +324,7 @@ impl Receiver {
             }
         }
         // Only now: a sign of life says that what stands before it has been taken in.
-        for (Place { node, number }, moved) in self.signs.drain(..) {
+        for (NodePosition { node, number }, moved) in self.signs.drain(..) {
             self.broker.heard(node, number, moved);
         }
         if std::mem::take(&mut self.has_loss) {

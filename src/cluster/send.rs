@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use super::gate::Gate;
 use super::nats::session::{Outgoing, PULSE, Pulse, SessionError};
 use super::subject;
-use super::wire::{Beat, Place, State, event_headers, heartbeat_headers};
+use super::wire::{Beat, NodePosition, State, event_headers, heartbeat_headers};
 use crate::broker::Broker;
 use crate::broker::export::{Export, Exports};
 
@@ -76,7 +76,7 @@ impl Line {
 /// Asks the others to answer at once. The number does not count.
 pub(super) fn greet(out: &mut Outgoing, node: u64, prefix: &str) {
     let beat = Beat { state: State::Up, greets: true, idle: Duration::ZERO };
-    let headers = heartbeat_headers(Place { node, number: 0 }, beat);
+    let headers = heartbeat_headers(NodePosition { node, number: 0 }, beat);
     out.publish(&subject::sign(prefix), None, headers.as_bytes(), b"");
 }
 
@@ -280,7 +280,7 @@ impl Sender {
         let metrics = &self.broker.metrics().nats;
         let event = &export.batch.events[*at];
         let repeat_index = export.repeat_indexes.as_ref().map(|repeat_indexes| repeat_indexes[*at]);
-        let headers = event_headers(Place { node: self.node, number: export.first + *at as u64 }, repeat_index);
+        let headers = event_headers(NodePosition { node: self.node, number: export.first + *at as u64 }, repeat_index);
         let (bytes, new) = (headers.len() + event.json().len(), at >= counted);
         if most > 0 && bytes > most {
             if new {
@@ -307,7 +307,7 @@ impl Sender {
 
     fn put_heartbeat(&mut self, out: &mut Outgoing, beat: Beat, keep: bool) {
         let number = self.number();
-        let headers = heartbeat_headers(Place { node: self.node, number }, beat);
+        let headers = heartbeat_headers(NodePosition { node: self.node, number }, beat);
         if keep {
             self.kept = Some(number);
             out.publish(&subject::heartbeat(&self.prefix), None, headers.as_bytes(), b"");

@@ -68,8 +68,8 @@ pub fn unescape(token: &str) -> Option<String> {
         return Some(String::new());
     }
     let (mut bytes, mut rest) = (Vec::with_capacity(token.len()), token.as_bytes());
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = behind;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
         if byte != b'=' {
             bytes.push(byte);
             continue;

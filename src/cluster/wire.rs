@@ -74,7 +74,7 @@ pub(super) struct Beat {
 
 /// Where a message comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct NodePosition {
     /// The run of a node.
     pub(super) node: NodeId,
     /// The event's number there, or the next one's.
@@ -94,8 +94,8 @@ pub(super) enum Kind {
 }
 
 /// The headers of an event.
-pub(super) fn event_headers(place: Place, repeat_index: Option<RepeatIndex>) -> String {
-    let (node, number) = texts(place);
+pub(super) fn event_headers(position: NodePosition, repeat_index: Option<RepeatIndex>) -> String {
+    let (node, number) = texts(position);
     let fields = [(NODE, node.as_str()), (SEQUENCE, number.as_str())];
     match repeat_index.map(|repeat_index| repeat_index.to_string()) {
         Some(repeat_index) => block(&[fields[0], fields[1], (OCCURRENCE, repeat_index.as_str())]),
@@ -104,23 +104,23 @@ pub(super) fn event_headers(place: Place, repeat_index: Option<RepeatIndex>) -> 
 }
 
 /// The headers of a heartbeat.
-pub(super) fn heartbeat_headers(place: Place, beat: Beat) -> String {
-    let (node, number) = texts(place);
+pub(super) fn heartbeat_headers(position: NodePosition, beat: Beat) -> String {
+    let (node, number) = texts(position);
     let idle = beat.idle.as_millis().to_string();
     let state = if beat.state == State::Up { "up" } else { "down" };
     let fields = [(NODE, node.as_str()), (SEQUENCE, number.as_str()), (STATE, state), (IDLE, idle.as_str())];
     if beat.greets { block(&[fields[0], fields[1], fields[2], fields[3], (GREETS, "1")]) } else { block(&fields) }
 }
 
-fn texts(place: Place) -> (String, String) {
-    (format!("{:016x}", place.node), place.number.to_string())
+fn texts(position: NodePosition) -> (String, String) {
+    (format!("{:016x}", position.node), position.number.to_string())
 }
 
 /// Reads the headers of a message.
 ///
 /// # Errors
 /// [`WireError::Header`].
-pub(super) fn read(message: &Message) -> Result<(Place, Kind), WireError> {
+pub(super) fn read(message: &Message) -> Result<(NodePosition, Kind), WireError> {
     let header = |name| first(&message.headers, name);
     let node = header(NODE).and_then(|text| u64::from_str_radix(text, 16).ok()).ok_or(WireError::Header(NODE))?;
     let number = header(SEQUENCE).and_then(|text| text.parse().ok()).filter(|number| *number < NUMBERS);
@@ -139,7 +139,7 @@ pub(super) fn read(message: &Message) -> Result<(Place, Kind), WireError> {
         Some("down") => beat(State::Down),
         Some(_) => return Err(WireError::Header(STATE)),
     };
-    Ok((Place { node, number }, kind))
+    Ok((NodePosition { node, number }, kind))
 }
 
 /// Reads the event of a message.
@@ -175,19 +175,19 @@ mod tests {
         Message { sid: 1, subject: "a".into(), headers: headers.into(), payload: bytes::Bytes::new() }
     }
 
-    fn read_back(number: u64, repeat_index: Option<RepeatIndex>) -> Option<(Place, Option<RepeatIndex>)> {
-        match read(&message(event_headers(Place { node: 7, number }, repeat_index))) {
-            Ok((place, Kind::Event { repeat_index })) => Some((place, repeat_index)),
+    fn read_back(number: u64, repeat_index: Option<RepeatIndex>) -> Option<(NodePosition, Option<RepeatIndex>)> {
+        match read(&message(event_headers(NodePosition { node: 7, number }, repeat_index))) {
+            Ok((position, Kind::Event { repeat_index })) => Some((position, repeat_index)),
             _ => None,
         }
     }
 
     #[test]
     fn headers_come_back() {
-        assert_eq!(read_back(3, Some(2)), Some((Place { node: 7, number: 3 }, Some(2))));
-        assert_eq!(read_back(NUMBERS - 1, None), Some((Place { node: 7, number: NUMBERS - 1 }, None)));
+        assert_eq!(read_back(3, Some(2)), Some((NodePosition { node: 7, number: 3 }, Some(2))));
+        assert_eq!(read_back(NUMBERS - 1, None), Some((NodePosition { node: 7, number: NUMBERS - 1 }, None)));
         for beat in [UP, Beat { state: State::Down, greets: true, ..UP }] {
-            let read = read(&message(heartbeat_headers(Place { node: 7, number: 3 }, beat))).unwrap();
+            let read = read(&message(heartbeat_headers(NodePosition { node: 7, number: 3 }, beat))).unwrap();
             assert!(matches!(read.1, Kind::Heartbeat(other) if other == beat), "{read:?}");
         }
     }
@@ -196,7 +196,7 @@ mod tests {
     fn numbers_that_nobody_counts_to_are_refused() {
         for number in [NUMBERS, u64::MAX - 1, u64::MAX] {
             assert_eq!(read_back(number, None), None);
-            assert!(read(&message(heartbeat_headers(Place { node: 7, number }, UP))).is_err());
+            assert!(read(&message(heartbeat_headers(NodePosition { node: 7, number }, UP))).is_err());
         }
         assert_eq!(read_back(3, Some(0)), None, "repeat_indexes count from one");
     }

@@ -2,89 +2,89 @@
 
 use std::net::SocketAddr;
 
-use super::given::{Given, readable};
 use super::kind::{AuthMode, TlsMode};
+use super::raw::{RawSettings, readable};
 use super::settings::Settings;
 use super::{nats, pem, proxy, upstream};
 
 /// Events are framed with 32-bit offsets; this leaves room for both objects and the envelope.
 const LONGEST_EVENT: usize = 1 << 30;
 
-/// Adds what does not go together to `given`'s errors.
-pub(super) fn all(settings: &Settings, given: &mut Given) {
-    tls(settings, given);
-    client_ca(settings, given);
-    issuer(settings, given);
-    addresses(settings, given);
-    limits(settings, given);
-    times(settings, given);
-    upstream::check(settings, given);
-    proxy::check(settings, given);
-    nats::check(settings, given);
+/// Adds what does not go together to `raw`'s errors.
+pub(super) fn all(settings: &Settings, raw: &mut RawSettings) {
+    tls(settings, raw);
+    client_ca(settings, raw);
+    issuer(settings, raw);
+    addresses(settings, raw);
+    limits(settings, raw);
+    times(settings, raw);
+    upstream::check(settings, raw);
+    proxy::check(settings, raw);
+    nats::check(settings, raw);
 }
 
-fn tls(settings: &Settings, given: &mut Given) {
+fn tls(settings: &Settings, raw: &mut RawSettings) {
     let files = [("tls_cert", &settings.tls_cert), ("tls_key", &settings.tls_key)];
     for (key, path) in files {
         match (settings.tls, path) {
-            (TlsMode::Files, None) => given.refuse(&[key, "tls"], "needed with tls = \"files\"".to_owned()),
+            (TlsMode::Files, None) => raw.refuse(&[key, "tls"], "needed with tls = \"files\"".to_owned()),
             (TlsMode::Files, Some(_)) | (_, None) => {}
             (_, Some(_)) => {
                 let mode = settings.tls.name();
-                given.refuse(&[key, "tls"], format!("has no effect with tls = \"{mode}\"; set tls = \"files\""));
+                raw.refuse(&[key, "tls"], format!("has no effect with tls = \"{mode}\"; set tls = \"files\""));
             }
         }
     }
     if let (TlsMode::Files, Some(certificate), Some(key)) = (settings.tls, &settings.tls_cert, &settings.tls_key) {
-        pem::pair(("tls_cert", certificate), ("tls_key", key), given);
+        pem::pair(("tls_cert", certificate), ("tls_key", key), raw);
     }
 }
 
-fn client_ca(settings: &Settings, given: &mut Given) {
+fn client_ca(settings: &Settings, raw: &mut RawSettings) {
     match (&settings.tls_client_ca, settings.tls) {
         (Some(_), TlsMode::Off) => {
-            given.refuse(&["tls_client_ca", "tls"], "has no effect with tls = \"off\"".to_owned());
+            raw.refuse(&["tls_client_ca", "tls"], "has no effect with tls = \"off\"".to_owned());
         }
-        (Some(path), _) => pem::authorities("tls_client_ca", path, given),
+        (Some(path), _) => pem::authorities("tls_client_ca", path, raw),
         (None, _) => {}
     }
 }
 
-fn issuer(settings: &Settings, given: &mut Given) {
+fn issuer(settings: &Settings, raw: &mut RawSettings) {
     let token = &settings.token;
     let needed = [("token.issuer", &token.issuer), ("token.audience", &token.audience)];
     let Some(path) = &token.jwks else {
         for (key, _) in
             needed.into_iter().chain([("token.roles_claim", &token.roles_claim)]).filter(|(_, text)| !text.is_empty())
         {
-            given.refuse(&[key, "token.jwks"], "has no effect without token.jwks".to_owned());
+            raw.refuse(&[key, "token.jwks"], "has no effect without token.jwks".to_owned());
         }
         return;
     };
-    readable("token.jwks", path, given);
+    readable("token.jwks", path, raw);
     if settings.auth_mode() == AuthMode::Upstream {
         let reason = "has no effect with auth.mode = \"upstream\" (which `auto` is in front of an endpoint): every token is the \
                       endpoint's to judge then; with auth.mode = \"both\" this server takes these too";
-        given.refuse(&["token.jwks", "auth.mode"], reason.to_owned());
+        raw.refuse(&["token.jwks", "auth.mode"], reason.to_owned());
     }
     for (key, _) in needed
         .into_iter()
         .chain([("token.principal_claim", &token.principal_claim)])
         .filter(|(_, text)| text.is_empty())
     {
-        given.refuse(&[key, "token.jwks"], "needed with token.jwks".to_owned());
+        raw.refuse(&[key, "token.jwks"], "needed with token.jwks".to_owned());
     }
 }
 
-fn addresses(settings: &Settings, given: &mut Given) {
+fn addresses(settings: &Settings, raw: &mut RawSettings) {
     for (i, one) in settings.listen.iter().enumerate() {
         if let Some(other) = settings.listen[..i].iter().find(|other| clash(one, other)) {
-            given.refuse(&["listen"], format!("{one} and {other} cannot both be bound"));
+            raw.refuse(&["listen"], format!("{one} and {other} cannot both be bound"));
         }
     }
     let Some(metrics) = settings.metrics_listen else { return };
     if let Some(other) = settings.listen.iter().find(|other| clash(&metrics, other)) {
-        given.refuse(&["metrics_listen", "listen"], format!("{metrics} is taken by listen ({other})"));
+        raw.refuse(&["metrics_listen", "listen"], format!("{metrics} is taken by listen ({other})"));
     }
 }
 
@@ -94,29 +94,29 @@ fn clash(a: &SocketAddr, b: &SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || covers(a, b) || covers(b, a))
 }
 
-fn limits(settings: &Settings, given: &mut Given) {
+fn limits(settings: &Settings, raw: &mut RawSettings) {
     let event = settings.limits.event_bytes;
     let below = [("limits.body_bytes", settings.limits.body_bytes), ("inbox.bytes", settings.inbox.bytes)];
     for (key, bytes) in below {
         if bytes < event {
             let reason = format!("{bytes} bytes cannot hold one event of limits.event_bytes ({event} bytes)");
-            given.refuse(&[key, "limits.event_bytes"], reason);
+            raw.refuse(&[key, "limits.event_bytes"], reason);
         }
     }
     if event > LONGEST_EVENT {
-        given.refuse(&["limits.event_bytes"], format!("{event} bytes is more than 1 GiB"));
+        raw.refuse(&["limits.event_bytes"], format!("{event} bytes is more than 1 GiB"));
     }
 }
 
-fn times(settings: &Settings, given: &mut Given) {
+fn times(settings: &Settings, raw: &mut RawSettings) {
     let (ping, idle) = (settings.timeouts.ping, settings.timeouts.idle);
     if ping >= idle {
         let reason = format!("{ping:?} must be shorter than timeouts.idle ({idle:?}), or quiet clients are closed");
-        given.refuse(&["timeouts.ping", "timeouts.idle"], reason);
+        raw.refuse(&["timeouts.ping", "timeouts.idle"], reason);
     }
     let (ttl, max) = (settings.token.ttl, settings.token.max_ttl);
     if ttl > max {
-        given.refuse(&["token.ttl", "token.max_ttl"], format!("{ttl:?} is longer than token.max_ttl ({max:?})"));
+        raw.refuse(&["token.ttl", "token.max_ttl"], format!("{ttl:?} is longer than token.max_ttl ({max:?})"));
     }
 }
 

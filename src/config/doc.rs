@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::given::{CONFIG_VARIABLE, Row};
 use super::kind::DEMO_MACHINES;
+use super::raw::{CONFIG_VARIABLE, Row};
 use super::settings::rows;
 
 /// The reference, `docs/configuration.md`: that file is the output of `hydrant config doc` (tested).

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// In a TOML file; line and column count from one, columns in characters.
     File {
         /// The file as it was named.
@@ -25,7 +25,7 @@ pub enum Place {
     Default,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
@@ -48,18 +48,18 @@ pub enum ConfigError {
         reason: String,
     },
     /// The file is not TOML.
-    #[error("{place}: {reason}")]
+    #[error("{location}: {reason}")]
     Syntax {
         /// Where.
-        place: Place,
+        location: Location,
         /// What the parser says.
         reason: String,
     },
     /// There is no such setting.
-    #[error("{place}: unknown {what} `{name}`{}", hint(near.as_deref()))]
+    #[error("{location}: unknown {what} `{name}`{}", hint(near.as_deref()))]
     Unknown {
         /// Where.
-        place: Place,
+        location: Location,
         /// `key` or `variable`.
         what: &'static str,
         /// The name as given.
@@ -68,10 +68,10 @@ pub enum ConfigError {
         near: Option<String>,
     },
     /// A value that the setting cannot take.
-    #[error("{place}: {key}: {reason}")]
+    #[error("{location}: {key}: {reason}")]
     Value {
         /// Where.
-        place: Place,
+        location: Location,
         /// The setting.
         key: &'static str,
         /// What is wrong with the value, and what is right.

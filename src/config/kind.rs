@@ -26,7 +26,7 @@ pub(super) trait Kind {
     /// Whether a message may repeat what was given: not if a secret may be in it.
     const SHOWN: bool = true;
     /// What stands between the items of a list.
-    const JOINT: &'static str = ",";
+    const SEPARATOR: &'static str = ",";
 
     /// Reads the value, or says why it cannot be one; the caller names the text and [`Kind::WHAT`].
     fn parse(text: &str) -> Option<Self::Value>;
@@ -74,7 +74,7 @@ kinds! {
     Deflating -> DeflateMode, "`on` or `off`", ["string"], DeflateMode::from_name;
     Endpoints { const SHOWN: bool = false; } -> Vec<Endpoint>,
         "a list of URLs such as `https://drp.example.com:8092`, without user and path", ["array", "string"], list;
-    Specs { const JOINT: &'static str = "\n"; } -> Vec<String>,
+    Specs { const SEPARATOR: &'static str = "\n"; } -> Vec<String>,
         "a list of registrations such as `machines.*.*`, one a line in a variable", ["array", "string"], specs;
     Fingerprints -> Vec<Fingerprint>, "a list of SHA-256 fingerprints: 64 hexadecimal digits, colons allowed, or as openssl prints them (`sha256 Fingerprint=AB:...`)",
         ["array", "string"], fingerprints;

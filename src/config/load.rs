@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::check;
-use super::error::{ConfigErrors, Place};
-use super::given::{CONFIG_VARIABLE, Given, Table as _};
+use super::error::{ConfigErrors, Location};
+use super::raw::{CONFIG_VARIABLE, RawSettings, Table as _};
 use super::settings::{Settings, rows};
 
 /// A setting given on the command line.
@@ -71,25 +71,25 @@ impl Settings {
     /// # Errors
     /// [`ConfigErrors`] with all that is wrong.
     pub fn load_with_notes(sources: &Sources) -> Result<(Self, Vec<String>), ConfigErrors> {
-        let mut given = Given::new(rows());
-        given.set_default("data_dir", sources.data_dir().display().to_string());
+        let mut raw = RawSettings::new(rows());
+        raw.set_default("data_dir", sources.data_dir().display().to_string());
         if let Some(path) = sources.path() {
-            given.read_file(&path);
+            raw.read_file(&path);
         }
-        given.read_env(&sources.env);
+        raw.read_env(&sources.env);
         for flag in &sources.flags {
-            given.set(flag.key, Place::Flag(flag.flag), &flag.text);
+            raw.set(flag.key, Location::Flag(flag.flag), &flag.text);
         }
-        let settings = Self::take(&given);
-        check::all(&settings, &mut given);
-        given.finish().map(|notes| (settings, notes))
+        let settings = Self::take(&raw);
+        check::all(&settings, &mut raw);
+        raw.finish().map(|notes| (settings, notes))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::given::Row;
+    use crate::config::raw::Row;
 
     #[test]
     fn every_default_is_of_its_kind_and_every_variable_is_its_own() {

@@ -18,20 +18,20 @@ mod table;
 mod check;
 mod doc;
 mod error;
-mod given;
 mod kind;
 mod load;
 mod nats;
 mod pem;
 mod proxy;
+mod raw;
 mod settings;
 mod upstream;
 
 pub use doc::{default_file, markdown};
-pub use error::{ConfigError, ConfigErrors, Place};
-pub use given::{CONFIG_VARIABLE, Row};
+pub use error::{ConfigError, ConfigErrors, Location};
 pub use kind::{AuthMode, ClientName, DEMO_MACHINES, DeflateMode, LogFormat, TlsMode, UpstreamTls};
 pub use load::{FlagValue, Sources};
+pub use raw::{CONFIG_VARIABLE, Row};
 pub use settings::{
     Auth, Deflate, Inbox, Limits, Log, Nats, Outbox, Proxy, Replay, Settings, Throttle, Timeouts, Token, Upstream, rows,
 };

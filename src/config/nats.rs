@@ -1,19 +1,19 @@
 //! What must hold between the settings of NATS.
 
-use super::given::{Given, readable};
 use super::pem;
+use super::raw::{RawSettings, readable};
 use super::settings::Settings;
 
 /// So many of the files are ways to log in; the others are certificates, which are looked into.
 const LOGINS: usize = 4;
 
-/// Adds what does not go together to `given`'s errors.
-pub(super) fn check(settings: &Settings, given: &mut Given) {
+/// Adds what does not go together to `raw`'s errors.
+pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     let nats = &settings.nats;
     if let Some(reason) = unsupported(cfg!(feature = "nats"), &nats.urls) {
-        given.refuse(&["nats.urls"], reason.to_owned());
+        raw.refuse(&["nats.urls"], reason.to_owned());
     }
-    check_stream(settings, given);
+    check_stream(settings, raw);
     let files = [
         ("nats.creds_file", &nats.creds_file),
         ("nats.nkey_file", &nats.nkey_file),
@@ -26,29 +26,29 @@ pub(super) fn check(settings: &Settings, given: &mut Given) {
     for (at, (key, path)) in files.into_iter().enumerate() {
         if let Some(path) = path {
             if nats.urls.is_empty() {
-                given.refuse(&[key, "nats.urls"], "has no effect without nats.urls".to_owned());
+                raw.refuse(&[key, "nats.urls"], "has no effect without nats.urls".to_owned());
             }
             if at < LOGINS {
-                readable(key, path, given);
+                readable(key, path, raw);
             }
         }
     }
     if let Some(path) = &nats.ca_file {
-        pem::authorities("nats.ca_file", path, given);
+        pem::authorities("nats.ca_file", path, raw);
     }
     if let (Some(certificate), Some(key)) = (&nats.cert_file, &nats.key_file) {
-        pem::pair(("nats.cert_file", certificate), ("nats.key_file", key), given);
+        pem::pair(("nats.cert_file", certificate), ("nats.key_file", key), raw);
     }
     let mut logins = files[..LOGINS].iter().filter(|(_, path)| path.is_some()).map(|(key, _)| *key);
     if let (Some(first), Some(second)) = (logins.next(), logins.next()) {
-        given.refuse(&[second, first], format!("{first} is given too; one will do"));
+        raw.refuse(&[second, first], format!("{first} is given too; one will do"));
     }
     if nats.user.is_empty() != nats.password_file.is_none() {
         let reason = "user and password_file are needed together".to_owned();
-        given.refuse(&["nats.password_file", "nats.user"], reason);
+        raw.refuse(&["nats.password_file", "nats.user"], reason);
     }
     if nats.cert_file.is_some() != nats.key_file.is_some() {
-        given.refuse(&["nats.cert_file", "nats.key_file"], "cert_file and key_file are needed together".to_owned());
+        raw.refuse(&["nats.cert_file", "nats.key_file"], "cert_file and key_file are needed together".to_owned());
     }
 }
 
@@ -57,17 +57,17 @@ fn unsupported(has_nats: bool, urls: &[String]) -> Option<&'static str> {
     (!has_nats && !urls.is_empty()).then_some("this build has no NATS: it was made without the feature `nats`")
 }
 
-fn check_stream(settings: &Settings, given: &mut Given) {
+fn check_stream(settings: &Settings, raw: &mut RawSettings) {
     let nats = &settings.nats;
     if nats.stream.is_empty() {
         return;
     }
     if nats.urls.is_empty() {
-        given.refuse(&["nats.stream", "nats.urls"], "has no effect without nats.urls".to_owned());
+        raw.refuse(&["nats.stream", "nats.urls"], "has no effect without nats.urls".to_owned());
     }
     if settings.replay.events == 0 {
         let reason = "needs a recent past to join replays to what is live; replay.events is 0".to_owned();
-        given.refuse(&["nats.stream", "replay.events"], reason);
+        raw.refuse(&["nats.stream", "replay.events"], reason);
     }
 }
 

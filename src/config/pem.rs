@@ -11,26 +11,26 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::given::{Given, readable};
+use super::raw::{RawSettings, readable};
 
 /// A certificate chain and its key, each under its setting. What is missing was told by others.
 pub(super) fn pair(
     (certificate_key, certificate): (&'static str, &Path),
     (key_key, key): (&'static str, &Path),
-    given: &mut Given,
+    raw: &mut RawSettings,
 ) {
-    let chain = read(certificate_key, certificate, given, chain);
-    let private = read(key_key, key, given, private_key);
+    let chain = read(certificate_key, certificate, raw, chain);
+    let private = read(key_key, key, raw, private_key);
     let (Some(chain), Some(private)) = (chain, private) else { return };
     if let Err(error) = CertifiedKey::from_der(chain, private, &aws_lc_rs::default_provider()) {
         let reason = format!("{} does not go with {}: {error}", key.display(), certificate.display());
-        given.refuse(&[key_key, certificate_key], reason);
+        raw.refuse(&[key_key, certificate_key], reason);
     }
 }
 
 /// Certificates of authorities.
-pub(super) fn authorities(setting: &'static str, path: &Path, given: &mut Given) {
-    read(setting, path, given, |path| {
+pub(super) fn authorities(setting: &'static str, path: &Path, raw: &mut RawSettings) {
+    read(setting, path, raw, |path| {
         let mut roots = RootCertStore::empty();
         for certificate in chain(path)? {
             roots.add(certificate).map_err(|error| error.to_string())?;
@@ -42,13 +42,13 @@ pub(super) fn authorities(setting: &'static str, path: &Path, given: &mut Given)
 fn read<T>(
     setting: &'static str,
     path: &Path,
-    given: &mut Given,
+    raw: &mut RawSettings,
     look: impl Fn(&Path) -> Result<T, String>,
 ) -> Option<T> {
-    if !readable(setting, path, given) {
+    if !readable(setting, path, raw) {
         return None;
     }
-    look(path).map_err(|reason| given.refuse(&[setting], format!("{}: {reason}", path.display()))).ok()
+    look(path).map_err(|reason| raw.refuse(&[setting], format!("{}: {reason}", path.display()))).ok()
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

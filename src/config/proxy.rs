@@ -1,7 +1,7 @@
 //! Which endpoint is proxied to and checks credentials, and what must hold for it.
 
-use super::given::Given;
 use super::kind::AuthMode;
+use super::raw::RawSettings;
 use super::settings::Settings;
 use crate::client::{Endpoint, Service};
 
@@ -32,20 +32,20 @@ impl Settings {
     }
 }
 
-/// Adds what does not go together to `given`'s errors.
-pub(super) fn check(settings: &Settings, given: &mut Given) {
+/// Adds what does not go together to `raw`'s errors.
+pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     let named = settings.proxy.upstream.as_str();
     let known = |url: Endpoint| settings.upstream.urls.contains(&url);
     if !matches!(named, FIRST | OFF) && !named.parse().is_ok_and(known) {
         let reason = "neither `first` nor `off` nor one of upstream.urls".to_owned();
-        given.refuse(&["proxy.upstream", "upstream.urls"], reason);
+        raw.refuse(&["proxy.upstream", "upstream.urls"], reason);
     }
     let (mode, away) = (settings.auth_mode(), settings.proxied().is_none());
     if away && matches!(mode, AuthMode::Upstream | AuthMode::Both) {
         let reason = format!("`{}` needs an endpoint that is proxied to", mode.name());
-        given.refuse(&["auth.mode", "upstream.urls", "proxy.upstream"], reason);
+        raw.refuse(&["auth.mode", "upstream.urls", "proxy.upstream"], reason);
     }
     if settings.auth.away < settings.auth.fresh {
-        given.refuse(&["auth.away", "auth.fresh"], "shorter than auth.fresh".to_owned());
+        raw.refuse(&["auth.away", "auth.fresh"], "shorter than auth.fresh".to_owned());
     }
 }

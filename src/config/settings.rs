@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::given::{Given, Row, Table};
 use super::kind::{self, AuthMode, ClientName, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
+use super::raw::{RawSettings, Row, Table};
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
 

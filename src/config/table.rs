@@ -25,16 +25,16 @@ macro_rules! table {
                     doc: concat!($($doc),+).trim_ascii(),
                     toml: kind::$kind::TOML,
                     shown: kind::$kind::SHOWN,
-                    separator: kind::$kind::JOINT,
+                    separator: kind::$kind::SEPARATOR,
                     fits: |text| kind::$kind::parse(text).is_some(),
                 });)+
                 $($($sub_type::declare(rows);)+)?
             }
 
-            fn take(given: &Given) -> Self {
+            fn take(raw: &RawSettings) -> Self {
                 Self {
-                    $($field: given.take::<kind::$kind>(concat!($prefix, stringify!($field)), $default),)+
-                    $($($sub: $sub_type::take(given),)+)?
+                    $($field: raw.take::<kind::$kind>(concat!($prefix, stringify!($field)), $default),)+
+                    $($($sub: $sub_type::take(raw),)+)?
                 }
             }
         }

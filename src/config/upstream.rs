@@ -1,8 +1,8 @@
 //! The settings of upstream endpoints as the client takes them, and what must hold between them.
 
-use super::given::{Given, readable};
 use super::kind::UpstreamTls;
 use super::pem;
+use super::raw::{RawSettings, readable};
 use super::settings::{Settings, Upstream};
 use crate::client::{Endpoint, Login, Secret, SecretSource, Service, Trust};
 
@@ -35,39 +35,39 @@ impl Upstream {
     }
 }
 
-fn source(given: Option<&Secret>, file: Option<&std::path::PathBuf>) -> Option<SecretSource> {
-    given.cloned().map(SecretSource::Given).or_else(|| file.cloned().map(SecretSource::File))
+fn source(raw: Option<&Secret>, file: Option<&std::path::PathBuf>) -> Option<SecretSource> {
+    raw.cloned().map(SecretSource::Inline).or_else(|| file.cloned().map(SecretSource::File))
 }
 
-/// Adds what does not go together to `given`'s errors.
-pub(super) fn check(settings: &Settings, given: &mut Given) {
+/// Adds what does not go together to `raw`'s errors.
+pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     let upstream = &settings.upstream;
-    times(upstream, given);
+    times(upstream, raw);
     if upstream.urls.is_empty() {
         return;
     }
     for (at, url) in upstream.urls.iter().enumerate() {
         if upstream.urls[..at].contains(url) {
-            given.refuse(&["upstream.urls"], format!("{url} is named twice"));
+            raw.refuse(&["upstream.urls"], format!("{url} is named twice"));
         }
     }
-    ports(given);
-    credentials(upstream, given);
-    certificates(upstream, given);
+    ports(raw);
+    credentials(upstream, raw);
+    certificates(upstream, raw);
 }
 
 /// A DRP endpoint listens on 8092, so a URL without a port is rarely what was meant.
-fn ports(given: &mut Given) {
-    let urls = given.text("upstream.urls").unwrap_or_default().to_owned();
+fn ports(raw: &mut RawSettings) {
+    let urls = raw.text("upstream.urls").unwrap_or_default().to_owned();
     for url in urls.split(',').map(str::trim).filter(|url| !Endpoint::names_port(url)) {
         if let Ok(endpoint) = url.parse::<Endpoint>() {
             let text = format!("no port in it, so {} is used: {endpoint}", endpoint.port);
-            given.note("upstream.urls", &text);
+            raw.note("upstream.urls", &text);
         }
     }
 }
 
-fn credentials(upstream: &Upstream, given: &mut Given) {
+fn credentials(upstream: &Upstream, raw: &mut RawSettings) {
     let all = [
         ("upstream.password", upstream.password.is_some()),
         ("upstream.password_file", upstream.password_file.is_some()),
@@ -78,21 +78,21 @@ fn credentials(upstream: &Upstream, given: &mut Given) {
     match (set.next(), set.next()) {
         (None, _) => {
             let reason = "needed with upstream.urls: this, password_file, token or token_file".to_owned();
-            given.refuse(&["upstream.password", "upstream.urls"], reason);
+            raw.refuse(&["upstream.password", "upstream.urls"], reason);
         }
-        (Some(first), Some(second)) => given.refuse(&[second, first], format!("{first} is given too; one will do")),
+        (Some(first), Some(second)) => raw.refuse(&[second, first], format!("{first} is given too; one will do")),
         _ => {}
     }
     for (key, path) in
         [("upstream.password_file", &upstream.password_file), ("upstream.token_file", &upstream.token_file)]
     {
         path.iter().for_each(|path| {
-            readable(key, path, given);
+            readable(key, path, raw);
         });
     }
 }
 
-fn certificates(upstream: &Upstream, given: &mut Given) {
+fn certificates(upstream: &Upstream, raw: &mut RawSettings) {
     let mode = upstream.tls.name();
     let encrypted = upstream.urls.iter().any(|url| url.tls);
     let (verify, pin) = (upstream.tls == UpstreamTls::Verify, upstream.tls == UpstreamTls::Pin);
@@ -102,26 +102,26 @@ fn certificates(upstream: &Upstream, given: &mut Given) {
                 "needed with tls = \"verify\": a PEM file with the CA's certificate; for an endpoint that signs its \
                           own, set tls = \"pin\" and a fingerprint"
                     .to_owned();
-            given.refuse(&["upstream.ca_file", "upstream.tls", "upstream.urls"], reason);
+            raw.refuse(&["upstream.ca_file", "upstream.tls", "upstream.urls"], reason);
         }
-        Some(path) if verify => pem::authorities("upstream.ca_file", path, given),
-        Some(_) => given.refuse(&["upstream.ca_file", "upstream.tls"], format!("has no effect with tls = \"{mode}\"")),
+        Some(path) if verify => pem::authorities("upstream.ca_file", path, raw),
+        Some(_) => raw.refuse(&["upstream.ca_file", "upstream.tls"], format!("has no effect with tls = \"{mode}\"")),
         None => {}
     }
     if pin == upstream.fingerprint.is_empty() {
         let reason =
             if pin { "needed with tls = \"pin\"".to_owned() } else { format!("has no effect with tls = \"{mode}\"") };
-        given.refuse(&["upstream.fingerprint", "upstream.tls"], reason);
+        raw.refuse(&["upstream.fingerprint", "upstream.tls"], reason);
     }
 }
 
-fn times(upstream: &Upstream, given: &mut Given) {
+fn times(upstream: &Upstream, raw: &mut RawSettings) {
     for (short, key, long, other) in [
         (upstream.ping, "upstream.ping", upstream.idle, "upstream.idle"),
         (upstream.backoff_min, "upstream.backoff_min", upstream.backoff_max, "upstream.backoff_max"),
     ] {
         if short > long || (key == "upstream.ping" && short == long) {
-            given.refuse(&[key, other], format!("{short:?} is too long for {other} ({long:?})"));
+            raw.refuse(&[key, other], format!("{short:?} is too long for {other} ({long:?})"));
         }
     }
 }

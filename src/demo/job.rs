@@ -39,7 +39,7 @@ impl State {
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) id: Uuid,
-    pub(super) place: Place,
+    pub(super) context: JobContext,
     pub(super) previous: Uuid,
     pub(super) work_order: Option<Uuid>,
     pub(super) task: &'static str,
@@ -54,7 +54,7 @@ pub(super) struct Job {
 
 /// Where the machine stood when the job was made.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct JobContext {
     pub(super) machine: Uuid,
     pub(super) stage: &'static str,
     pub(super) workflow: &'static str,
@@ -63,19 +63,19 @@ pub(super) struct Place {
 
 impl Job {
     pub(super) fn json(&self) -> String {
-        let place = self.place;
+        let context = self.context;
         Writer::object(1_024, |w| {
             write_common(w, &[]);
             w.plain("Uuid", self.id);
             w.plain("Previous", self.previous);
-            w.plain("Machine", place.machine);
+            w.plain("Machine", context.machine);
             write_optional(w, "WorkOrder", self.work_order);
             w.text("TargetPrefix", "machines");
-            w.plain("TargetKey", place.machine);
+            w.plain("TargetKey", context.machine);
             w.text("Task", self.task);
-            w.text("Stage", place.stage);
-            w.text("Workflow", place.workflow);
-            w.text("BootEnv", place.bootenv);
+            w.text("Stage", context.stage);
+            w.text("Workflow", context.workflow);
+            w.text("BootEnv", context.bootenv);
             w.text("State", self.state.name());
             w.text("ExitState", self.state.exit());
             w.texts("ResultErrors", (self.state == State::Failed).then_some("exit status 1"));

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::catalogue::{Entry, PROFILES, WORKFLOWS, Workflow};
 use super::hardware::Hardware;
-use super::job::{Job, Place, WorkOrder};
+use super::job::{Job, JobContext, WorkOrder};
 use super::model::{write_common, write_history, write_optional};
 use super::random::{Random, Uuid};
 use super::writer::Writer;
@@ -114,9 +114,9 @@ impl Machine {
         }
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn context(&self) -> JobContext {
         let workflow = self.workflow.map_or("", |w| w.name);
-        Place { machine: self.id, stage: self.stage, workflow, bootenv: self.bootenv }
+        JobContext { machine: self.id, stage: self.stage, workflow, bootenv: self.bootenv }
     }
 
     /// The whole machine as DRP writes it.

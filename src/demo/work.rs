@@ -103,7 +103,7 @@ impl Fleet {
         let machine = &mut self.machines[at];
         let job = Job {
             id: self.random.uuid(),
-            place: machine.place(),
+            context: machine.context(),
             previous: machine.job.as_ref().map_or(Uuid::NIL, |job| job.id),
             work_order,
             task,

@@ -48,13 +48,13 @@ fn pairs(text: &[u8; 19]) -> Option<[u8; 7]> {
 fn fraction(text: &[u8]) -> Option<(i32, &[u8])> {
     let Some((b'.', mut rest)) = text.split_first() else { return Some((0, text)) };
     let (mut nanosecond, mut unit) = (0, 1_000_000_000);
-    while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+    while let [digit @ b'0'..=b'9', tail @ ..] = rest {
         unit /= 10;
         if unit == 0 {
             return None;
         }
         nanosecond += i32::from(digit - b'0') * unit;
-        rest = behind;
+        rest = tail;
     }
     (unit < 1_000_000_000).then_some((nanosecond, rest))
 }

@@ -1,6 +1,6 @@
 //! Connections that asked for the past (`?since=`): given retained events in batches, then joined with the others.
 //!
-//! While a connection is behind, its outbox takes no live events; they are in the history too and come from there, in order. So a
+//! While a connection lags, its outbox takes no live events; they are in the history too and come from there, in order. So a
 //! client that reads slowly holds nothing but its bounded outbox. If the history forgets events before they were given, a
 //! notice in their place says how many.
 //!
@@ -103,7 +103,7 @@ impl Shard {
         }
         replay.register(spec);
         if !std::mem::replace(&mut replay.listed, true) {
-            self.behind.push_back(conn);
+            self.lagging.push_back(conn);
         }
         self.fanout.set_paused(conn, true);
     }
@@ -117,7 +117,7 @@ impl Shard {
         }
     }
 
-    /// Ends the replay of a connection that takes back more registrations than are remembered; it hears of it if it is behind.
+    /// Ends the replay of a connection that takes back more registrations than are remembered; it hears of it if it lags.
     fn give_up(&mut self, conn: ConnId, now: Timestamp) {
         let Some(mut replay) = self.session(conn).replay.take() else { return };
         replay.held.take_all().for_each(|answer| self.answer(conn, answer));
@@ -127,7 +127,7 @@ impl Shard {
         }
         self.fanout.set_paused(conn, false);
         if replay.listed {
-            self.behind.retain(|other| *other != conn);
+            self.lagging.retain(|other| *other != conn);
         }
     }
 
@@ -147,13 +147,13 @@ impl Shard {
     /// The connection is forgotten.
     pub(super) fn forget_past(&mut self, conn: ConnId, session: &Session) {
         if session.replay.as_ref().is_some_and(|replay| replay.listed) {
-            self.behind.retain(|other| *other != conn);
+            self.lagging.retain(|other| *other != conn);
         }
     }
 
     /// Whether some connection has yet to get some of the past.
-    pub fn is_behind(&self) -> bool {
-        !self.behind.is_empty()
+    pub fn has_lagging(&self) -> bool {
+        !self.lagging.is_empty()
     }
 
     /// In how many microseconds [`Shard::catch_up`] would get on; nothing if only something else can change that.
@@ -167,7 +167,7 @@ impl Shard {
             }
             (replay.has_work(self.position) && self.fanout.has_spare_room(*conn, replay.held_up)).then_some(0)
         };
-        self.behind.iter().filter_map(wait).min()
+        self.lagging.iter().filter_map(wait).min()
     }
 
     /// Whether [`Shard::catch_up`] would get on now.
@@ -175,32 +175,32 @@ impl Shard {
         self.catch_up_in(now_us) == Some(0)
     }
 
-    /// Gives connections that are behind a batch of the past, each in its turn, within the allowance.
+    /// Gives connections that lag a batch of the past, each in its turn, within the allowance.
     pub fn catch_up(&mut self, history: &History, mut allowance: Allowance, now_us: u64, now: Timestamp) {
         let now = Now { us: now_us, time: now };
-        for _ in 0..self.behind.len() {
+        for _ in 0..self.lagging.len() {
             if allowance.is_spent() {
                 break;
             }
-            let Some(conn) = self.behind.pop_front() else { break };
+            let Some(conn) = self.lagging.pop_front() else { break };
             if self.catch_up_one(conn, history, &mut allowance, now) {
-                self.behind.push_back(conn);
+                self.lagging.push_back(conn);
             }
         }
     }
 
-    /// Returns whether the connection is still behind.
+    /// Returns whether the connection still lags.
     fn catch_up_one(&mut self, conn: ConnId, history: &History, allowance: &mut Allowance, now: Now) -> bool {
         let Some(session) = self.sessions[conn.0 as usize].as_mut().filter(|session| session.slot.is_some()) else {
             return false;
         };
         let Some(mut replay) = session.replay.take() else { return false };
         self.fanout.set_paused(conn, false);
-        let behind = self.go_on(conn, &mut replay, history, allowance, now);
-        replay.listed = behind;
-        self.fanout.set_paused(conn, behind);
+        let lagging = self.go_on(conn, &mut replay, history, allowance, now);
+        replay.listed = lagging;
+        self.fanout.set_paused(conn, lagging);
         self.session(conn).replay = Some(replay);
-        behind
+        lagging
     }
 
     fn go_on(
@@ -219,7 +219,7 @@ impl Shard {
                 return false;
             }
             if let Some(gap) = replay.take_gap() {
-                self.tell_gap(conn, replay, &gap, now);
+                self.report_gap(conn, replay, &gap, now);
             }
             let range = replay.next(self.position);
             // Before anything of the next pass.
@@ -258,14 +258,14 @@ impl Shard {
             return false;
         }
         match replay.take() {
-            Some(Chunk::Event(place, event)) if place < range.until => {
-                self.consider(conn, replay, place, &event, allowance, now);
+            Some(Chunk::Event(position, event)) if position < range.until => {
+                self.consider(conn, replay, position, &event, allowance, now);
             }
-            Some(Chunk::Gap(gap)) => self.tell_gap(conn, replay, &gap, now),
+            Some(Chunk::Gap(gap)) => self.report_gap(conn, replay, &gap, now),
             Some(Chunk::End(splice)) => {
                 if replay.leave_archive(splice, self.position) {
                     let to = history.moment_before(self.position).unwrap_or(now.time);
-                    self.tell_gap(conn, replay, &Gap { from: None, to, events: None }, now);
+                    self.report_gap(conn, replay, &Gap { from: None, to, events: None }, now);
                 }
             }
             Some(Chunk::Event(..)) | None => {}
@@ -287,14 +287,14 @@ impl Shard {
         let mut events = Vec::with_capacity(BATCH);
         let numbers = replay.numbers(range);
         let (start, end, oldest) = (numbers.start, numbers.end, history.oldest());
-        let read = history.read(numbers, replay.told(), BATCH.min(allowance.events), &mut events);
+        let read = history.read(numbers, replay.notified(), BATCH.min(allowance.events), &mut events);
         // What the shard has yet to take in may be gone too. It comes live, and is not counted here.
         let to = if start + read.lost < end { oldest } else { history.moment_before(end) }.unwrap_or(now.time);
-        let missing = replay.not_given(start..start + read.lost) + read.connections;
+        let missing = replay.undelivered(start..start + read.lost) + read.connections;
         if missing > 0 {
-            self.tell_gap(conn, replay, &Gap { from: None, to, events: Some(missing) }, now);
+            self.report_gap(conn, replay, &Gap { from: None, to, events: Some(missing) }, now);
         }
-        replay.set_told(read.told);
+        replay.set_notified(read.notified);
         if read.lost > 0 {
             replay.advance(range.from + read.lost);
         }
@@ -305,14 +305,14 @@ impl Shard {
                 return;
             }
             replay.held_up = 0;
-            if replay.was_given(number) {
+            if replay.was_delivered(number) {
                 allowance.events -= 1;
-                replay.advance(replay.place(number) + 1);
+                replay.advance(replay.position(number) + 1);
             } else {
-                self.consider(conn, replay, replay.place(number), &event, allowance, now);
+                self.consider(conn, replay, replay.position(number), &event, allowance, now);
             }
         }
-        replay.advance(replay.place(read.next));
+        replay.advance(replay.position(read.next));
     }
 
     /// Gives the next event if the connection wants it and may see it.
@@ -320,7 +320,7 @@ impl Shard {
         &mut self,
         conn: ConnId,
         replay: &mut Replay,
-        place: u64,
+        position: u64,
         event: &Arc<Event>,
         allowance: &mut Allowance,
         now: Now,
@@ -328,7 +328,7 @@ impl Shard {
         allowance.events -= 1;
         self.fanout.begin_event(event);
         // In this order: no filter is asked about what the connection may not see.
-        let wanted = self.may_see(conn, event) && replay.wants(place, event);
+        let wanted = self.may_see(conn, event) && replay.wants(position, event);
         let cost = replay.take_cost();
         allowance.work = allowance.work.saturating_sub(cost.work);
         self.replayed.add(cost);
@@ -339,7 +339,7 @@ impl Shard {
             self.give(conn, event, now);
             replay.delivered();
         }
-        replay.pass_by(event, place + 1);
+        replay.pass_by(event, position + 1);
     }
 
     fn give(&mut self, conn: ConnId, event: &Arc<Event>, now: Now) {
@@ -350,7 +350,7 @@ impl Shard {
         }
     }
 
-    fn tell_gap(&mut self, conn: ConnId, replay: &Replay, gap: &Gap, now: Now) {
+    fn report_gap(&mut self, conn: ConnId, replay: &Replay, gap: &Gap, now: Now) {
         let notice = gap.notice(replay.requested(), replay.safe_time(gap, now.time));
         self.answer(conn, notice);
     }

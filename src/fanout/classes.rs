@@ -13,7 +13,7 @@ struct Entry {
     users: usize,
 }
 
-/// The classes in use. Numbers are small and used again, because the index keeps a verdict for each.
+/// The classes in use. Numbers are small and used again, because the index keeps a decision for each.
 #[derive(Debug, Default)]
 pub(super) struct Classes {
     entries: Vec<Option<Entry>>,

@@ -43,19 +43,19 @@ impl Admission {
 #[derive(Debug)]
 pub struct Permit {
     open: Arc<AtomicUsize>,
-    beside: Option<Box<dyn Place>>,
+    beside: Option<Box<dyn Guard>>,
 }
 
 /// Something that is given back when it is dropped.
-pub trait Place: fmt::Debug + Send + 'static {}
+pub trait Guard: fmt::Debug + Send + 'static {}
 
-impl<T: fmt::Debug + Send + 'static> Place for T {}
+impl<T: fmt::Debug + Send + 'static> Guard for T {}
 
 impl Permit {
     /// The same place, and another one.
     #[must_use]
-    pub fn beside(mut self, place: impl Place) -> Self {
-        self.beside = Some(Box::new(place));
+    pub fn beside(mut self, guard: impl Guard) -> Self {
+        self.beside = Some(Box::new(guard));
         self
     }
 }

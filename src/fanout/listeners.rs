@@ -24,13 +24,13 @@ pub(super) struct Listeners {
     /// Whether there is one, by stage.
     listens: [bool; 3],
     /// Before these numbers all that is gone was told: to the settled ones, and in the pass that is on.
-    told: [u64; 2],
+    notified: [u64; 2],
 }
 
 impl Listeners {
     /// None yet. What is gone before the number `start` is not asked for.
     pub(super) fn new(start: u64) -> Self {
-        Self { listens: [false; 3], told: [start; 2] }
+        Self { listens: [false; 3], notified: [start; 2] }
     }
 
     /// Notes a registration.
@@ -41,7 +41,7 @@ impl Listeners {
 
     /// A pass begins at the number `start`.
     pub(super) fn begin_pass(&mut self, start: u64) {
-        self.told[1] = start;
+        self.notified[1] = start;
     }
 
     /// A pass ends: its registrations are settled, and those that waited are next.
@@ -51,14 +51,14 @@ impl Listeners {
     }
 
     /// The number from which on it is to be told what is gone; beyond all of them if nobody listens.
-    pub(super) fn told(&self, pass: bool) -> u64 {
-        if self.listens[usize::from(pass)] { self.told[usize::from(pass)] } else { u64::MAX }
+    pub(super) fn notified(&self, pass: bool) -> u64 {
+        if self.listens[usize::from(pass)] { self.notified[usize::from(pass)] } else { u64::MAX }
     }
 
     /// It was told up to this number.
-    pub(super) fn set_told(&mut self, pass: bool, told: u64) {
+    pub(super) fn set_notified(&mut self, pass: bool, notified: u64) {
         if self.listens[usize::from(pass)] {
-            self.told[usize::from(pass)] = told;
+            self.notified[usize::from(pass)] = notified;
         }
     }
 }
@@ -71,14 +71,14 @@ mod tests {
     fn only_those_who_may_listen_are_told_and_each_stretch_once() {
         let mut listeners = Listeners::new(5);
         listeners.register(Stage::Settled, "machines.connections.*");
-        assert_eq!(listeners.told(false), u64::MAX);
+        assert_eq!(listeners.notified(false), u64::MAX);
         listeners.register(Stage::Settled, "machines, connections.*.*");
-        assert_eq!(listeners.told(false), 5);
-        listeners.set_told(false, 9);
+        assert_eq!(listeners.notified(false), 5);
+        listeners.set_notified(false, 9);
         listeners.begin_pass(5);
-        assert_eq!((listeners.told(false), listeners.told(true)), (9, u64::MAX));
+        assert_eq!((listeners.notified(false), listeners.notified(true)), (9, u64::MAX));
         listeners.register(Stage::Waiting, "*.*.*");
         listeners.end_pass();
-        assert_eq!(listeners.told(true), 5);
+        assert_eq!(listeners.notified(true), 5);
     }
 }

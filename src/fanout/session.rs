@@ -87,7 +87,7 @@ pub struct Shard {
     /// The number of the next event.
     pub(super) position: u64,
     /// Connections that have yet to get some of the past, each once.
-    pub(super) behind: VecDeque<ConnId>,
+    pub(super) lagging: VecDeque<ConnId>,
     /// Bytes that were told to the budget and not yet to the metrics.
     pub(super) held: i64,
     /// Wakes the shard's thread when something has come from the archive.
@@ -113,7 +113,7 @@ impl Shard {
             replayed: Counters::default(),
             limits: index,
             position: 0,
-            behind: VecDeque::new(),
+            lagging: VecDeque::new(),
             held: 0,
             wake: Wake::default(),
         }

@@ -12,7 +12,7 @@ use super::Class;
 use super::filter::{Engine, FilterId, Leaf};
 
 /// Up to so many classes are found by looking at each.
-const FEW: usize = 8;
+const LINEAR: usize = 8;
 
 /// See the module's text.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ pub(super) struct ByClass {
     /// None of them is empty.
     leaves: SmallVec<[(Class, Leaf); 1]>,
     /// Where each class is, if they are not few.
-    places: Option<Box<HashMap<Class, usize>>>,
+    positions: Option<Box<HashMap<Class, usize>>>,
 }
 
 impl ByClass {
@@ -34,8 +34,8 @@ impl ByClass {
     }
 
     fn find(&self, class: Class) -> Option<usize> {
-        match &self.places {
-            Some(places) => places.get(&class).copied(),
+        match &self.positions {
+            Some(positions) => positions.get(&class).copied(),
             None => self.leaves.iter().position(|(other, _)| *other == class),
         }
     }
@@ -48,11 +48,11 @@ impl ByClass {
     fn add(&mut self, class: Class) -> usize {
         let at = self.leaves.len();
         self.leaves.push((class, Leaf::default()));
-        if let Some(places) = &mut self.places {
-            places.insert(class, at);
-        } else if at >= FEW {
-            let places = self.leaves.iter().enumerate().map(|(at, (class, _))| (*class, at));
-            self.places = Some(Box::new(places.collect()));
+        if let Some(positions) = &mut self.positions {
+            positions.insert(class, at);
+        } else if at >= LINEAR {
+            let positions = self.leaves.iter().enumerate().map(|(at, (class, _))| (*class, at));
+            self.positions = Some(Box::new(positions.collect()));
         }
         at
     }
@@ -68,10 +68,10 @@ impl ByClass {
 
     fn drop_leaf(&mut self, at: usize) {
         let (class, _) = self.leaves.swap_remove(at);
-        let Some(places) = &mut self.places else { return };
-        places.remove(&class);
+        let Some(positions) = &mut self.positions else { return };
+        positions.remove(&class);
         if let Some((moved, _)) = self.leaves.get(at) {
-            places.insert(*moved, at);
+            positions.insert(*moved, at);
         }
         if self.leaves.is_empty() {
             *self = Self::default();
@@ -103,6 +103,6 @@ mod tests {
             assert_eq!(all.find(Class(class)).map(|at| all.leaves[at].0), Some(Class(class)));
             all.remove(Class(class), filter, class);
         }
-        assert!(all.is_empty() && all.places.is_none());
+        assert!(all.is_empty() && all.positions.is_none());
     }
 }

@@ -10,13 +10,13 @@ use smallvec::SmallVec;
 
 use super::Class;
 use super::filter::FilterId;
-use super::leaf::Held;
-use super::trie::Place;
+use super::leaf::Placement;
+use super::trie::Topic;
 
 /// What the members of a group have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct GroupKey {
-    pub(super) place: Place,
+    pub(super) topic: Topic,
     pub(super) filter: Option<FilterId>,
     pub(super) class: Class,
 }
@@ -40,7 +40,7 @@ struct Registered {
     /// For each member its number in `Groups::memberships`.
     numbers: SmallVec<[u32; 4]>,
     /// Where it is in its leaf, if it has no filter.
-    held: Held,
+    placement: Placement,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +76,7 @@ pub(super) struct Removed {
     pub(super) group: u32,
     pub(super) key: GroupKey,
     /// Where the group is in its leaf, if it has no filter.
-    pub(super) held: Held,
+    pub(super) placement: Placement,
     /// That was the last member: the group is gone and has to be taken out of the trie.
     pub(super) is_last: bool,
 }
@@ -102,7 +102,7 @@ impl Groups {
             return (group, false);
         }
         let members = Members { class: key.class, slots: SmallVec::new() };
-        let registered = Registered { key, numbers: SmallVec::new(), held: Held::Nowhere };
+        let registered = Registered { key, numbers: SmallVec::new(), placement: Placement::Nowhere };
         let id = if let Some(free) = self.free.pop() {
             self.members[free as usize] = members;
             self.registered[free as usize] = registered;
@@ -123,12 +123,12 @@ impl Groups {
         self.free_memberships.push(membership.0);
         let members = &mut self.members[group as usize].slots;
         members.swap_remove(at as usize);
-        let Registered { key, numbers, held } = &mut self.registered[group as usize];
+        let Registered { key, numbers, placement } = &mut self.registered[group as usize];
         numbers.swap_remove(at as usize);
         if let Some(&moved) = numbers.get(at as usize) {
             self.memberships[moved as usize].at = at;
         }
-        let removed = Removed { group, key: *key, held: *held, is_last: members.is_empty() };
+        let removed = Removed { group, key: *key, placement: *placement, is_last: members.is_empty() };
         if removed.is_last {
             self.free.push(group);
             let hash = self.hasher.hash_one(removed.key);
@@ -145,13 +145,13 @@ impl Groups {
     }
 
     /// Where a group without a filter is in its leaf.
-    pub(super) fn held(&self, group: u32) -> Held {
-        self.registered[group as usize].held
+    pub(super) fn placement(&self, group: u32) -> Placement {
+        self.registered[group as usize].placement
     }
 
     /// Notes where a group without a filter is in its leaf.
-    pub(super) fn set_held(&mut self, group: u32, held: Held) {
-        self.registered[group as usize].held = held;
+    pub(super) fn set_placement(&mut self, group: u32, placement: Placement) {
+        self.registered[group as usize].placement = placement;
     }
 
     /// The class and the members of a group.

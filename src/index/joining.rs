@@ -1,14 +1,14 @@
 //! Subscribers join groups and leave them; groups are hung into the trie and taken out.
 //!
-//! Contract: what joining took, symbols, groups, places and a use of the filter, leaving gives back.
+//! Contract: what joining took, symbols, groups, topics and a use of the filter, leaving gives back.
 
 use smallvec::SmallVec;
 
 use super::filter::Filter;
 use super::groups::{GroupKey, Membership, Removed};
-use super::leaf::Held;
+use super::leaf::Placement;
 use super::registrations::Registration;
-use super::trie::Place;
+use super::trie::Topic;
 use super::{Class, Index, MACHINE_JOBS, Slot, Spec, WORK_ORDER_JOBS};
 
 impl<S: Copy> Index<S> {
@@ -18,8 +18,8 @@ impl<S: Copy> Index<S> {
         for kind in spec.kind.iter() {
             for action in spec.action.iter() {
                 for key in spec.key.iter() {
-                    for place in self.places(kind, action, key).into_iter().flatten() {
-                        memberships.push(self.insert(slot, GroupKey { place, filter, class }));
+                    for topic in self.topics(kind, action, key).into_iter().flatten() {
+                        memberships.push(self.insert(slot, GroupKey { topic, filter, class }));
                     }
                 }
             }
@@ -28,26 +28,26 @@ impl<S: Copy> Index<S> {
     }
 
     /// Where a combination is looked for. A special type is found by the owner of jobs, and by its own name as any other is.
-    fn places(&mut self, kind: Option<&str>, action: Option<&str>, key: Option<&str>) -> [Option<Place>; 2] {
+    fn topics(&mut self, kind: Option<&str>, action: Option<&str>, key: Option<&str>) -> [Option<Topic>; 2] {
         let mut acquire = |text: Option<&str>| text.map(|text| self.symbols.acquire(text));
         let owners = match kind {
-            Some(MACHINE_JOBS) => Some(Place::MachineJobs(acquire(action), acquire(key))),
-            Some(WORK_ORDER_JOBS) => Some(Place::WorkOrderJobs(acquire(action), acquire(key))),
+            Some(MACHINE_JOBS) => Some(Topic::MachineJobs(acquire(action), acquire(key))),
+            Some(WORK_ORDER_JOBS) => Some(Topic::WorkOrderJobs(acquire(action), acquire(key))),
             _ => None,
         };
-        [owners, Some(Place::Event(acquire(kind), acquire(action), acquire(key)))]
+        [owners, Some(Topic::Event(acquire(kind), acquire(action), acquire(key)))]
     }
 
     fn insert(&mut self, slot: Slot, key: GroupKey) -> Membership {
         let inserted = self.groups.insert(key, slot.0);
         if !inserted.is_new {
             // The group has its references to the symbols already.
-            self.release(key.place);
+            self.release(key.topic);
         }
         match key.filter {
-            None => self.hold(key.place, inserted.group),
+            None => self.place_group(key.topic, inserted.group),
             Some(filter) if inserted.is_new => {
-                self.trie.leaf(&self.symbols, key.place).insert_filtered(
+                self.trie.leaf(&self.symbols, key.topic).insert_filtered(
                     &self.engine,
                     key.class,
                     filter,
@@ -60,16 +60,16 @@ impl<S: Copy> Index<S> {
     }
 
     /// Puts a group without a filter into its leaf, with the members that it has now.
-    fn hold(&mut self, place: Place, group: u32) {
-        let held = self.groups.held(group);
-        if matches!(held, Held::Numbered | Held::Listed(_)) {
+    fn place_group(&mut self, topic: Topic, group: u32) {
+        let placement = self.groups.placement(group);
+        if matches!(placement, Placement::Numbered | Placement::Listed(_)) {
             return;
         }
-        let leaf = self.trie.leaf(&self.symbols, place);
-        leaf.dismiss(held);
+        let leaf = self.trie.leaf(&self.symbols, topic);
+        leaf.dismiss(placement);
         let (class, members) = self.groups.get(group);
-        let held = leaf.admit(group, class, members);
-        self.groups.set_held(group, held);
+        let placement = leaf.admit(group, class, members);
+        self.groups.set_placement(group, placement);
     }
 
     pub(super) fn leave(&mut self, registration: &Registration) {
@@ -84,33 +84,33 @@ impl<S: Copy> Index<S> {
             let removed = self.groups.remove(membership);
             match removed {
                 Removed { is_last: true, .. } => self.drop_group(&removed),
-                Removed { key: GroupKey { filter: None, place, .. }, .. } => self.hold(place, removed.group),
+                Removed { key: GroupKey { filter: None, topic, .. }, .. } => self.place_group(topic, removed.group),
                 Removed { .. } => {}
             }
         }
         self.groups.shrink();
     }
 
-    fn drop_group(&mut self, &Removed { group, key, held, .. }: &Removed) {
+    fn drop_group(&mut self, &Removed { group, key, placement, .. }: &Removed) {
         let mut moved = None;
-        self.trie.prune(&self.symbols, key.place, |leaf| match key.filter {
+        self.trie.prune(&self.symbols, key.topic, |leaf| match key.filter {
             Some(filter) => leaf.remove_filtered(key.class, filter, group),
-            None => moved = leaf.dismiss(held),
+            None => moved = leaf.dismiss(placement),
         });
         if let Some(moved) = moved {
-            self.groups.set_held(moved, held);
+            self.groups.set_placement(moved, placement);
         }
-        self.release(key.place);
+        self.release(key.topic);
     }
 
-    fn release(&mut self, place: Place) {
-        place.symbols().for_each(|symbol| self.symbols.release(symbol));
+    fn release(&mut self, topic: Topic) {
+        topic.symbols().for_each(|symbol| self.symbols.release(symbol));
     }
 
     /// Joins the group that is like that of a membership, but of another class.
     pub(super) fn rejoin(&mut self, slot: Slot, membership: Membership, class: Class) -> Membership {
         let key = self.groups.key(membership);
-        key.place.symbols().for_each(|symbol| self.symbols.retain(symbol));
+        key.topic.symbols().for_each(|symbol| self.symbols.retain(symbol));
         self.insert(slot, GroupKey { class, ..key })
     }
 }

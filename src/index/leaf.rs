@@ -1,9 +1,9 @@
 //! What hangs at one place of the trie: the groups of one (type, action, key).
 //!
-//! A leaf has room for one group without a filter: its number or, while it is small, its class and its members themselves,
+//! A leaf has an inline slot for one group without a filter: its number or, while it is small, its class and its members themselves,
 //! because a lookup has just brought that memory in. All other groups are on a list.
 //!
-//! Contract: a group is in its leaf once, in the room or on a list; [`super::groups`] remembers where, so that it is taken
+//! Contract: a group is in its leaf once, in the inline slot or on a list; [`super::groups`] remembers where, so that it is taken
 //! out in O(1). A group that grows becomes a number and stays one.
 
 use super::Class;
@@ -12,19 +12,19 @@ use super::filter::{Engine, FilterId};
 use super::node::Node;
 
 /// How many members a group can have that stand in the leaf.
-const FEW: usize = 2;
+const INLINE: usize = 2;
 
 /// No member; there are fewer than 4 billion subscribers.
 const NOBODY: u32 = u32::MAX;
 
 /// Where in its leaf a group without a filter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Held {
+pub(super) enum Placement {
     /// Nowhere yet.
     Nowhere,
-    /// In the room, with its members.
+    /// In the inline slot, with its members.
     Whole,
-    /// In the room, by its number.
+    /// In the inline slot, by its number.
     Numbered,
     /// At this place on the list.
     Listed(u32),
@@ -32,21 +32,21 @@ pub(super) enum Held {
 
 /// What stands in the leaf itself.
 #[derive(Debug, Default)]
-pub(super) enum Room {
+pub(super) enum InlineSlot {
     /// Nothing.
     #[default]
     Empty,
     /// A small group.
-    Whole(Class, Few),
+    Whole(Class, InlineMembers),
     /// A group by its number.
     Numbered(u32),
 }
 
 /// One or two members.
 #[derive(Debug)]
-pub(super) struct Few([u32; FEW]);
+pub(super) struct InlineMembers([u32; INLINE]);
 
-impl Few {
+impl InlineMembers {
     pub(super) fn as_slice(&self) -> &[u32] {
         if self.0[1] == NOBODY { &self.0[..1] } else { &self.0 }
     }
@@ -55,7 +55,7 @@ impl Few {
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Leaf {
-    room: Room,
+    inline_slot: InlineSlot,
     rest: Option<Box<Rest>>,
 }
 
@@ -67,14 +67,14 @@ struct Rest {
 
 impl Node for Leaf {
     fn is_empty(&self) -> bool {
-        matches!(self.room, Room::Empty) && self.rest.is_none()
+        matches!(self.inline_slot, InlineSlot::Empty) && self.rest.is_none()
     }
 }
 
 impl Leaf {
     /// The group that stands in the leaf itself.
-    pub(super) fn room(&self) -> &Room {
-        &self.room
+    pub(super) fn inline_slot(&self) -> &InlineSlot {
+        &self.inline_slot
     }
 
     /// The numbers of the other groups without a filter.
@@ -88,32 +88,32 @@ impl Leaf {
     }
 
     /// Takes in a group that is nowhere.
-    pub(super) fn admit(&mut self, group: u32, class: Class, members: &[u32]) -> Held {
-        if !matches!(self.room, Room::Empty) {
+    pub(super) fn admit(&mut self, group: u32, class: Class, members: &[u32]) -> Placement {
+        if !matches!(self.inline_slot, InlineSlot::Empty) {
             let groups = &mut self.rest.get_or_insert_default().groups;
             groups.push(group);
-            return Held::Listed(u32::try_from(groups.len() - 1).expect("fewer than 4 billion groups"));
+            return Placement::Listed(u32::try_from(groups.len() - 1).expect("fewer than 4 billion groups"));
         }
-        let (room, held) = match *members {
-            [one] => (Room::Whole(class, Few([one, NOBODY])), Held::Whole),
-            [one, other] => (Room::Whole(class, Few([one, other])), Held::Whole),
-            _ => (Room::Numbered(group), Held::Numbered),
+        let (inline_slot, placement) = match *members {
+            [one] => (InlineSlot::Whole(class, InlineMembers([one, NOBODY])), Placement::Whole),
+            [one, other] => (InlineSlot::Whole(class, InlineMembers([one, other])), Placement::Whole),
+            _ => (InlineSlot::Numbered(group), Placement::Numbered),
         };
-        self.room = room;
-        held
+        self.inline_slot = inline_slot;
+        placement
     }
 
     /// Takes a group out. Returns the group that stands in its place now, if one was moved there.
-    pub(super) fn dismiss(&mut self, held: Held) -> Option<u32> {
-        match (held, &mut self.rest) {
-            (Held::Whole | Held::Numbered, _) => self.room = Room::Empty,
-            (Held::Listed(at), Some(rest)) => {
+    pub(super) fn dismiss(&mut self, placement: Placement) -> Option<u32> {
+        match (placement, &mut self.rest) {
+            (Placement::Whole | Placement::Numbered, _) => self.inline_slot = InlineSlot::Empty,
+            (Placement::Listed(at), Some(rest)) => {
                 rest.groups.swap_remove(at as usize);
                 let moved = rest.groups.get(at as usize).copied();
                 self.drop_rest();
                 return moved;
             }
-            (Held::Nowhere | Held::Listed(_), _) => {}
+            (Placement::Nowhere | Placement::Listed(_), _) => {}
         }
         None
     }
@@ -148,17 +148,17 @@ mod tests {
     #[test]
     fn one_group_has_room_and_the_others_are_listed() {
         let mut leaf = Leaf::default();
-        assert_eq!(leaf.admit(1, Class(7), &[5, 6]), Held::Whole);
-        assert!(matches!(leaf.room(), Room::Whole(Class(7), few) if few.as_slice() == [5, 6]));
-        assert_eq!(leaf.admit(2, Class(8), &[5]), Held::Listed(0));
-        assert_eq!(leaf.admit(3, Class(9), &[5]), Held::Listed(1));
-        assert_eq!(leaf.dismiss(Held::Listed(0)), Some(3), "the last one moves into the gap");
-        assert_eq!(leaf.dismiss(Held::Whole), None);
+        assert_eq!(leaf.admit(1, Class(7), &[5, 6]), Placement::Whole);
+        assert!(matches!(leaf.inline_slot(), InlineSlot::Whole(Class(7), members) if members.as_slice() == [5, 6]));
+        assert_eq!(leaf.admit(2, Class(8), &[5]), Placement::Listed(0));
+        assert_eq!(leaf.admit(3, Class(9), &[5]), Placement::Listed(1));
+        assert_eq!(leaf.dismiss(Placement::Listed(0)), Some(3), "the last one moves into the gap");
+        assert_eq!(leaf.dismiss(Placement::Whole), None);
         assert!(!leaf.is_empty());
-        assert_eq!(leaf.admit(1, Class(7), &[5, 6, 7]), Held::Numbered);
-        assert!(matches!(leaf.room(), Room::Numbered(1)));
-        assert_eq!(leaf.dismiss(Held::Listed(0)), None);
-        assert_eq!(leaf.dismiss(Held::Numbered), None);
+        assert_eq!(leaf.admit(1, Class(7), &[5, 6, 7]), Placement::Numbered);
+        assert!(matches!(leaf.inline_slot(), InlineSlot::Numbered(1)));
+        assert_eq!(leaf.dismiss(Placement::Listed(0)), None);
+        assert_eq!(leaf.dismiss(Placement::Numbered), None);
         assert!(leaf.is_empty());
     }
 }

@@ -9,7 +9,7 @@ use super::accounts::Accounts;
 use super::by_class::ByClass;
 use super::filter::{Engine, Evaluation, Members, View};
 use super::groups::Groups;
-use super::leaf::{Leaf, Room};
+use super::leaf::{InlineSlot, Leaf};
 use super::trie::Names;
 use super::{Class, Index, Mark, Subscriber};
 use crate::event::Event;
@@ -39,25 +39,25 @@ impl<S: Copy> Index<S> {
     ) {
         let names = self.names(event);
         self.next_event();
-        let Self { trie, engine, groups, marks, verdicts, accounts, subscribers, owners, .. } = self;
-        let mut hits = Hits { event: self.event, groups, marks, verdicts, accounts, allowed, hit };
+        let Self { trie, engine, groups, marks, decisions, accounts, subscribers, owners, .. } = self;
+        let mut hits = Hits { event: self.event, groups, marks, decisions, accounts, allowed, hit };
         let mut filters = Filters { engine: Some(engine), evaluation: None, event };
         trie.visit(&names, |leaf: &mut Leaf| {
-            match leaf.room() {
-                Room::Empty => {}
-                Room::Whole(class, members) => hits.take(*class, members.as_slice()),
-                Room::Numbered(group) => hits.take_group(*group),
+            match leaf.inline_slot() {
+                InlineSlot::Empty => {}
+                InlineSlot::Whole(class, members) => hits.hit_members(*class, members.as_slice()),
+                InlineSlot::Numbered(group) => hits.hit_group(*group),
             }
-            leaf.listed().iter().for_each(|&group| hits.take_group(group));
+            leaf.listed().iter().for_each(|&group| hits.hit_group(group));
             for (class, leaf) in leaf.filtered().into_iter().flat_map(ByClass::iter_mut) {
-                if hits.judge(*class) {
+                if hits.may_see(*class) {
                     leaf.candidates(filters.begun(), &mut hits);
                 }
             }
         });
         for slot in owner.into_iter().flat_map(|owner| owners.watching(owner)) {
             let subscriber = subscribers[slot as usize].as_ref().expect("forgotten when it goes");
-            if !hits.judge(subscriber.class) && hits.has_registered(slot, subscriber, &names, &mut filters) {
+            if !hits.may_see(subscriber.class) && hits.has_registered(slot, subscriber, &names, &mut filters) {
                 hits.mark(&[slot]);
             }
         }
@@ -69,7 +69,7 @@ impl<S: Copy> Index<S> {
         if self.event == 0 {
             self.event = 1;
             self.marks.iter_mut().for_each(|mark| mark.event = 0);
-            self.verdicts.clear();
+            self.decisions.clear();
         }
         self.accounts.begin_event(self.event);
     }
@@ -108,20 +108,20 @@ struct Hits<'i, S, A, H> {
     event: u32,
     groups: &'i Groups,
     marks: &'i mut [Mark<S>],
-    verdicts: &'i mut Vec<(u32, bool)>,
+    decisions: &'i mut Vec<(u32, bool)>,
     accounts: &'i mut Accounts,
     allowed: A,
     hit: H,
 }
 
 impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
-    fn take_group(&mut self, group: u32) {
+    fn hit_group(&mut self, group: u32) {
         let (class, members) = self.groups.get(group);
-        self.take(class, members);
+        self.hit_members(class, members);
     }
 
-    fn take(&mut self, class: Class, members: &[u32]) {
-        if self.judge(class) {
+    fn hit_members(&mut self, class: Class, members: &[u32]) {
+        if self.may_see(class) {
             self.mark(members);
         }
     }
@@ -137,15 +137,15 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
     }
 
     #[inline]
-    fn judge(&mut self, class: Class) -> bool {
+    fn may_see(&mut self, class: Class) -> bool {
         let at = class.0 as usize;
-        if at >= self.verdicts.len() {
-            self.verdicts.resize(at + 1, (0, false));
+        if at >= self.decisions.len() {
+            self.decisions.resize(at + 1, (0, false));
         }
-        if self.verdicts[at].0 != self.event {
-            self.verdicts[at] = (self.event, (self.allowed)(class));
+        if self.decisions[at].0 != self.event {
+            self.decisions[at] = (self.event, (self.allowed)(class));
         }
-        self.verdicts[at].1
+        self.decisions[at].1
     }
 
     /// Whether one of a subscriber's registrations wants the event, found without the trie.
@@ -154,8 +154,8 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
             if !self.accounts.charge(slot, LOOK * registration.memberships.len() as u64) {
                 return false;
             }
-            let mut places = registration.memberships.iter().map(|membership| self.groups.key(*membership).place);
-            places.any(|place| place.is_reached_by(names))
+            let mut topics = registration.memberships.iter().map(|membership| self.groups.key(*membership).topic);
+            topics.any(|topic| topic.is_reached_by(names))
                 && registration.filter().is_none_or(|filter| {
                     let evaluation = filters.begun();
                     self.pay(slot, evaluation, &mut |evaluation| evaluation.is_true(filter)) == Some(true)

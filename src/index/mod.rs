@@ -2,8 +2,8 @@
 //!
 //! A registration is expanded into the (type, action, key) combinations of its lists, each of them a place in the three-level
 //! trie (or in one of the two job indexes). At a place hang *groups*: the subscribers with one filter (or none) and of one class.
-//! The class stands for what its subscribers may see; it is opaque here, and the caller's verdict on it is asked for at most once an
-//! event, so that authorization costs one verdict per class and not one per subscriber.
+//! The class stands for what its subscribers may see; it is opaque here, and the caller's decision on it is asked for at most once an
+//! event, so that authorization costs one decision per class and not one per subscriber.
 //!
 //! **Rights come before filters.** Filters run only where the trie has led to, each at most once an event ([`filter`]), and only for
 //! classes that may see the event: those of the others are neither asked nor looked up by hash (`by_class.rs`). So what a hidden
@@ -144,8 +144,8 @@ pub struct Index<S> {
     owners: Owners,
     /// The type of events that may be about owners.
     own_kind: &'static str,
-    /// The event a class was last judged for, and the verdict.
-    verdicts: Vec<(u32, bool)>,
+    /// The event a class was last decided for, and the decision.
+    decisions: Vec<(u32, bool)>,
     /// The number of the event that is being matched; begins anew after four billion.
     event: u32,
     registrations: usize,
@@ -166,7 +166,7 @@ impl<S: Copy> Index<S> {
             accounts: Accounts::new(limits.work),
             owners: Owners::default(),
             own_kind: "",
-            verdicts: Vec::new(),
+            decisions: Vec::new(),
             event: 0,
             registrations: 0,
         }

@@ -10,7 +10,7 @@ use super::filter::FilterId;
 use super::groups::Membership;
 
 /// Up to so many the list grows by one at a time; beyond, by doubling.
-const FEW: usize = 8;
+const LINEAR: usize = 8;
 
 /// What a registration has become.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Registrations {
         match self.find(&text) {
             Ok(at) => self.0[at].1 = registration,
             Err(at) => {
-                if self.0.len() < FEW {
+                if self.0.len() < LINEAR {
                     self.0.reserve_exact(1);
                 }
                 self.0.insert(at, (text, registration));

@@ -86,7 +86,7 @@ impl<N: Node> Level<N> {
 
 /// Where a leaf is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Place {
+pub(super) enum Topic {
     /// By type, action and key.
     Event(Option<Symbol>, Option<Symbol>, Option<Symbol>),
     /// Jobs by action and machine.
@@ -95,8 +95,8 @@ pub(super) enum Place {
     WorkOrderJobs(Option<Symbol>, Option<Symbol>),
 }
 
-impl Place {
-    /// The symbols that the place refers to.
+impl Topic {
+    /// The symbols that the topic refers to.
     pub(super) fn symbols(self) -> impl Iterator<Item = Symbol> {
         let names = match self {
             Self::Event(kind, action, key) => [kind, action, key],
@@ -105,9 +105,9 @@ impl Place {
         names.into_iter().flatten()
     }
 
-    /// Whether the event with these names reaches the place.
+    /// Whether the event with these names reaches the topic.
     pub(super) fn is_reached_by(self, names: &Names) -> bool {
-        let reaches = |place: Option<Symbol>, name: Name| place.is_none() || place == name.symbol;
+        let reaches = |topic: Option<Symbol>, name: Name| topic.is_none() || topic == name.symbol;
         let by_owner = |action, owner, name: Option<Name>| {
             reaches(action, names.action) && name.is_some_and(|name| reaches(owner, name))
         };
@@ -140,27 +140,27 @@ pub(super) struct Trie {
 }
 
 impl Trie {
-    /// The leaf at a place, made if need be.
-    pub(super) fn leaf(&mut self, symbols: &Symbols, place: Place) -> &mut Leaf {
-        match place {
-            Place::Event(kind, action, key) => {
+    /// The leaf of a topic, made if need be.
+    pub(super) fn leaf(&mut self, symbols: &Symbols, topic: Topic) -> &mut Leaf {
+        match topic {
+            Topic::Event(kind, action, key) => {
                 self.events.branch(symbols, kind).branch(symbols, action).branch(symbols, key)
             }
-            Place::MachineJobs(action, owner) => self.machine_jobs.branch(symbols, action).branch(symbols, owner),
-            Place::WorkOrderJobs(action, owner) => self.work_order_jobs.branch(symbols, action).branch(symbols, owner),
+            Topic::MachineJobs(action, owner) => self.machine_jobs.branch(symbols, action).branch(symbols, owner),
+            Topic::WorkOrderJobs(action, owner) => self.work_order_jobs.branch(symbols, action).branch(symbols, owner),
         }
     }
 
-    /// Changes the leaf at a place, and cuts the branches of which nothing is left.
-    pub(super) fn prune(&mut self, symbols: &Symbols, place: Place, change: impl FnOnce(&mut Leaf)) {
-        let (jobs, action, owner) = match place {
-            Place::Event(kind, action, key) => {
+    /// Changes the leaf of a topic, and cuts the branches of which nothing is left.
+    pub(super) fn prune(&mut self, symbols: &Symbols, topic: Topic, change: impl FnOnce(&mut Leaf)) {
+        let (jobs, action, owner) = match topic {
+            Topic::Event(kind, action, key) => {
                 return self.events.prune(symbols, kind, |level| {
                     level.prune(symbols, action, |level| level.prune(symbols, key, change));
                 });
             }
-            Place::MachineJobs(action, owner) => (&mut self.machine_jobs, action, owner),
-            Place::WorkOrderJobs(action, owner) => (&mut self.work_order_jobs, action, owner),
+            Topic::MachineJobs(action, owner) => (&mut self.machine_jobs, action, owner),
+            Topic::WorkOrderJobs(action, owner) => (&mut self.work_order_jobs, action, owner),
         };
         jobs.prune(symbols, action, |level| level.prune(symbols, owner, change));
     }

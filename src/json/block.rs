@@ -70,7 +70,7 @@ pub(crate) fn padded(rest: &[u8]) -> [u8; BLOCK] {
     block
 }
 
-/// The place of the lowest bit that is set.
+/// The number of the lowest bit that is set.
 #[inline]
 pub(crate) fn position(mask: u64) -> usize {
     mask.trailing_zeros() as usize
@@ -160,8 +160,8 @@ pub(super) fn container(text: &[u8]) -> usize {
         let lanes = Lanes::new(block);
         let outside = !strings.read(&lanes).strings & mask;
         let opens = lanes.opens() & outside;
-        if let Some(place) = closing(opens, opens | (lanes.closes() & outside), &mut depth) {
-            return at * BLOCK + place + 1;
+        if let Some(bit) = closing(opens, opens | (lanes.closes() & outside), &mut depth) {
+            return at * BLOCK + bit + 1;
         }
         mask = !0;
     }

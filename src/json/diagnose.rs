@@ -41,7 +41,7 @@ pub enum Fault {
     /// Another value behind the first.
     Second,
     /// Something else behind the value.
-    Behind(char),
+    Trailing(char),
     /// Something else than what is expected here.
     Unexpected(char, &'static str),
     /// Too many brackets within one another.
@@ -77,7 +77,7 @@ impl fmt::Display for Fault {
                 "text behind the value: another one; several events go in one array, or one a line with \
                  `Content-Type: application/x-ndjson` (NDJSON)",
             ),
-            Self::Behind(c) => write!(f, "text behind the value: {c:?}"),
+            Self::Trailing(c) => write!(f, "text behind the value: {c:?}"),
             Self::Unexpected(c, expected) => write!(f, "{c:?} where {expected} is expected"),
             Self::Deep => write!(f, "brackets nested deeper than {DEEPEST} are not taken"),
             Self::Parser(reason) => f.write_str(reason),
@@ -158,7 +158,7 @@ impl Walk<'_> {
             self.skip_space();
             next = match (next, self.bytes.get(self.at)) {
                 (Next::Comma, None) if self.open.is_empty() => return Ok(()),
-                (Next::Comma, Some(_)) if self.open.is_empty() => return Err(self.behind()),
+                (Next::Comma, Some(_)) if self.open.is_empty() => return Err(self.trailing()),
                 (_, None) => return Err(Fault::Ends(self.within())),
                 (Next::FirstElement, Some(b']')) | (Next::FirstName, Some(b'}')) => self.close(),
                 (Next::Value | Next::FirstElement, Some(_)) => self.value()?,
@@ -187,10 +187,10 @@ impl Walk<'_> {
         Fault::Unexpected(self.text[self.at..].chars().next().unwrap_or_default(), expected)
     }
 
-    fn behind(&self) -> Fault {
+    fn trailing(&self) -> Fault {
         match self.text[self.at..].chars().next().unwrap_or_default() {
             '{' | '[' => Fault::Second,
-            other => Fault::Behind(other),
+            other => Fault::Trailing(other),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! An event passes through hydrant byte for byte apart from insignificant white space, so its objects are never
 //! decoded and encoded again: [`Validator::read`] asks simd-json once whether the text is JSON, and what it is made of is
-//! then found in the text itself: by the places of the tokens that simd-json has written down ([`Value`]), or by a walk over
+//! then found in the text itself: by the offsets of the tokens that simd-json has written down ([`Value`]), or by a walk over
 //! the text where nobody has just read it ([`members`], [`elements`]).
 //!
 //! Contract: everything but [`Validator`] expects valid JSON. On other text the functions still end and never read

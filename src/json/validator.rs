@@ -79,7 +79,7 @@ impl Validator {
     /// Tells whether `text` is one JSON value with nothing but white space around it.
     ///
     /// # Errors
-    /// [`JsonError`] with the place. Nesting deeper than 1,024 is an error too (simd-json's own limit).
+    /// [`JsonError`] with the offset. Nesting deeper than 1,024 is an error too (simd-json's own limit).
     pub fn validate<'t>(&mut self, text: &'t [u8]) -> Result<&'t str, JsonError> {
         self.read(text).map(|value| value.whole())
     }
@@ -98,9 +98,9 @@ impl Validator {
         self.tape = tape.reset();
         match outcome {
             Ok(()) => {
-                let places = self.buffers.structural_indexes();
-                self.brackets.read(text, places);
-                Ok(Value::new(text, places, &self.brackets))
+                let offsets = self.buffers.structural_indexes();
+                self.brackets.read(text, offsets);
+                Ok(Value::new(text, offsets, &self.brackets))
             }
             Err(e) => {
                 if text.len() > KEPT / BYTES_PER_BYTE {
@@ -150,8 +150,8 @@ mod tests {
         let few = format!("[{}", "[],".repeat(KEPT / 8));
         Validator::lend(|validator| {
             assert!(validator.validate(few.as_bytes()).is_err());
-            let places = validator.buffers.structural_indexes().len();
-            assert_eq!(places, 0, "the places of a text that is not JSON are not kept");
+            let offsets = validator.buffers.structural_indexes().len();
+            assert_eq!(offsets, 0, "the places of a text that is not JSON are not kept");
         });
         // Two at a time are two.
         check(b"[1]");

@@ -1,4 +1,4 @@
-//! Finding one's way through a text that simd-json has read, by the places of its tokens.
+//! Finding one's way through a text that simd-json has read, by the offsets of its tokens.
 //!
 //! simd-json writes down where each token begins: brackets, commas, colons, and the first byte of strings, numbers and
 //! names. One look at these bytes tells which brackets belong together; then a value is skipped in one step, whatever stands in it,
@@ -20,12 +20,12 @@ pub(super) struct Brackets {
 
 impl Brackets {
     /// Reads the tokens of a text.
-    pub(super) fn read(&mut self, text: &str, places: &[u32]) {
+    pub(super) fn read(&mut self, text: &str, offsets: &[u32]) {
         let bytes = text.as_bytes();
         self.closing.clear();
-        self.closing.resize(places.len(), 0);
-        for (token, place) in (0_u32..).zip(places) {
-            let byte = bytes[*place as usize];
+        self.closing.resize(offsets.len(), 0);
+        for (token, offset) in (0_u32..).zip(offsets) {
+            let byte = bytes[*offset as usize];
             // Brackets have these bits, and nothing else that a token begins with has all of them.
             if byte | 0x26 != 0x7f {
                 continue;
@@ -49,30 +49,30 @@ impl Brackets {
 struct Tokens<'t, 'p> {
     text: &'t str,
     /// Where each begins.
-    places: &'p [u32],
+    offsets: &'p [u32],
     /// See [`Brackets`].
     closing: &'p [u32],
 }
 
 impl<'t> Tokens<'t, '_> {
     /// Where a token begins; the end of the text if there is none.
-    fn place(&self, token: usize) -> usize {
-        self.places.get(token).map_or(self.text.len(), |place| *place as usize)
+    fn offset(&self, token: usize) -> usize {
+        self.offsets.get(token).map_or(self.text.len(), |offset| *offset as usize)
     }
 
     fn byte(&self, token: usize) -> Option<u8> {
-        self.text.as_bytes().get(self.place(token)).copied()
+        self.text.as_bytes().get(self.offset(token)).copied()
     }
 
     /// The token behind the value that begins with this one.
-    fn behind(&self, token: usize) -> usize {
+    fn after(&self, token: usize) -> usize {
         let closing = self.closing.get(token).map_or(0, |closing| *closing as usize);
         closing.max(token) + 1
     }
 
     /// The text from one token to where the white space before another begins.
     fn cut(&self, from: usize, to: usize) -> &'t str {
-        let (start, end) = (self.place(from), self.place(to));
+        let (start, end) = (self.offset(from), self.offset(to));
         let space = self.text.as_bytes()[start..end].iter().rev().take_while(|byte| **byte <= b' ').count();
         &self.text[start..end - space]
     }
@@ -88,13 +88,13 @@ pub struct Value<'t, 'p> {
 
 impl<'t, 'p> Value<'t, 'p> {
     /// The value that is the whole text.
-    pub(super) fn new(text: &'t str, places: &'p [u32], brackets: &'p Brackets) -> Self {
-        Self { tokens: Tokens { text, places, closing: &brackets.closing }, first: 0 }
+    pub(super) fn new(text: &'t str, offsets: &'p [u32], brackets: &'p Brackets) -> Self {
+        Self { tokens: Tokens { text, offsets, closing: &brackets.closing }, first: 0 }
     }
 
     /// The value as it stands in the text, without white space around it.
     pub fn text(&self) -> &'t str {
-        self.tokens.cut(self.first, self.tokens.behind(self.first))
+        self.tokens.cut(self.first, self.tokens.after(self.first))
     }
 
     /// The whole text that was read, white space included.
@@ -124,7 +124,7 @@ impl<'t, 'p> Value<'t, 'p> {
 
     /// What stands between its brackets if it has some.
     fn inside(&self, has_brackets: bool) -> Inside<'t, 'p> {
-        let end = if has_brackets { self.tokens.behind(self.first) - 1 } else { 0 };
+        let end = if has_brackets { self.tokens.after(self.first) - 1 } else { 0 };
         Inside { tokens: self.tokens, next: self.first + 1, end }
     }
 }
@@ -145,7 +145,7 @@ impl<'t, 'p> Inside<'t, 'p> {
 
     /// The value that begins with this token; it and the comma behind it are read then.
     fn take(&mut self, first: usize) -> Value<'t, 'p> {
-        self.next = self.tokens.behind(first) + 1;
+        self.next = self.tokens.after(first) + 1;
         Value { tokens: self.tokens, first }
     }
 }
@@ -165,7 +165,7 @@ impl<'t> Iterator for Members<'t, '_> {
         let (name, colon) = (inside.next, inside.next + 1);
         let value = inside.take(colon + 1);
         let tokens = &inside.tokens;
-        Some(Member { name: tokens.cut(name, colon), value: value.text(), offset: tokens.place(value.first) })
+        Some(Member { name: tokens.cut(name, colon), value: value.text(), offset: tokens.offset(value.first) })
     }
 }
 

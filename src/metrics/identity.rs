@@ -6,7 +6,7 @@ use super::declare::Declare;
 
 /// Why users, roles and tenants of the endpoint are not known; the value of the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IdentityTrouble {
+pub enum IdentityFailure {
     /// It does not answer.
     Away,
     /// It answers too slowly.
@@ -23,7 +23,7 @@ pub enum IdentityTrouble {
     Credential,
 }
 
-impl IdentityTrouble {
+impl IdentityFailure {
     const ALL: [Self; 7] =
         [Self::Away, Self::Late, Self::Refused, Self::Unreadable, Self::Claims, Self::Token, Self::Credential];
 
@@ -42,7 +42,7 @@ impl IdentityTrouble {
 
 /// What became of a credential; the value of the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IdentityVerdict {
+pub enum IdentityDecision {
     /// Known to be good; nobody was asked.
     Known,
     /// Found to be good.
@@ -55,7 +55,7 @@ pub enum IdentityVerdict {
     Undecided,
 }
 
-impl IdentityVerdict {
+impl IdentityDecision {
     const ALL: [Self; 5] = [Self::Known, Self::Good, Self::Stale, Self::Denied, Self::Undecided];
 
     fn label(self) -> &'static str {
@@ -72,40 +72,40 @@ impl IdentityVerdict {
 /// See the module's text.
 #[derive(Debug)]
 pub struct IdentityMetrics {
-    trouble: IntGaugeVec,
-    verdicts: IntCounterVec,
+    failure: IntGaugeVec,
+    decisions: IntCounterVec,
 }
 
 impl IdentityMetrics {
     pub(super) fn declare(declare: &Declare<'_>) -> Self {
         let metrics = Self {
-            trouble: declare.gauges(
+            failure: declare.gauges(
                 "hydrant_identity_trouble",
                 "1 while users, roles and tenants of the endpoint cannot be read, by the reason",
                 "reason",
             ),
-            verdicts: declare.counters(
+            decisions: declare.counters(
                 "hydrant_identity_verdicts_total",
                 "Credentials that are the endpoint's to judge, by outcome",
                 "outcome",
             ),
         };
-        metrics.trouble(None);
-        IdentityVerdict::ALL
+        metrics.failure(None);
+        IdentityDecision::ALL
             .iter()
-            .for_each(|verdict| metrics.verdicts.with_label_values(&[verdict.label()]).inc_by(0));
+            .for_each(|decision| metrics.decisions.with_label_values(&[decision.label()]).inc_by(0));
         metrics
     }
 
     /// This is the matter now, and nothing else.
-    pub fn trouble(&self, trouble: Option<IdentityTrouble>) {
-        for one in IdentityTrouble::ALL {
-            self.trouble.with_label_values(&[one.label()]).set((trouble == Some(one)).into());
+    pub fn failure(&self, failure: Option<IdentityFailure>) {
+        for one in IdentityFailure::ALL {
+            self.failure.with_label_values(&[one.label()]).set((failure == Some(one)).into());
         }
     }
 
     /// A credential came to this.
-    pub fn judged(&self, verdict: IdentityVerdict) {
-        self.verdicts.with_label_values(&[verdict.label()]).inc();
+    pub fn decided(&self, decision: IdentityDecision) {
+        self.decisions.with_label_values(&[decision.label()]).inc();
     }
 }

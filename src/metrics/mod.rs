@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
-pub use identity::{IdentityMetrics, IdentityTrouble, IdentityVerdict};
+pub use identity::{IdentityDecision, IdentityFailure, IdentityMetrics};
 pub use labels::{Limit, Outcome, Rejection, Reload, Source};
 pub use logins::{LoginMetrics, WatchedFile};
 pub use nats::NatsMetrics;

@@ -17,7 +17,7 @@ use crate::metrics::Source;
 use crate::protocol::gap::HYDRANT;
 
 /// REST has callers too.
-const LEAST_VERDICTS: usize = 16_384;
+const LEAST_CACHED_IDENTITIES: usize = 16_384;
 
 impl Server {
     /// Reads the endpoint's users, roles and tenants when they change.
@@ -46,8 +46,8 @@ pub(super) fn delegation(
     let Some(upstream) = upstream.filter(|_| settings.auth_mode() != AuthMode::Local) else { return Ok(None) };
     let Auth { fresh, away, refresh, .. } = settings.auth;
     // Whoever is connected may come back while the endpoint is away.
-    let verdicts = settings.limits.connections.max(LEAST_VERDICTS);
-    let limits = DelegationLimits { fresh, good: away, refresh, verdicts };
+    let cached_identities = settings.limits.connections.max(LEAST_CACHED_IDENTITIES);
+    let limits = DelegationLimits { fresh, good: away, refresh, cached_identities };
     let metrics = Arc::clone(broker.metrics());
     let delegation = Delegation::new(Arc::clone(upstream), Arc::clone(authority), limits, metrics);
     let delegation = delegation.map_err(StoreError::from)?;

@@ -183,7 +183,7 @@ impl Server {
     /// Reads users, roles, tenants and keys again, and the certificate.
     pub fn reload(&self) {
         if let Some(tls) = &self.tls {
-            tls.reload_and_tell(self.api.broker.metrics());
+            tls.reload_and_report(self.api.broker.metrics());
         }
         match self.api.authority.reload() {
             Ok(changed) => tracing::info!(changed, "reloaded"),
@@ -198,7 +198,7 @@ fn about(id: String, addresses: &[SocketAddr], settings: &Settings) -> About {
 }
 
 fn forwarded_for(settings: &Settings) -> ForwardedFor {
-    if settings.proxy.forwarded_for { ForwardedFor::Told } else { ForwardedFor::LeftOut }
+    if settings.proxy.forwarded_for { ForwardedFor::Sent } else { ForwardedFor::LeftOut }
 }
 
 fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<bool>) -> JoinHandle<()> {

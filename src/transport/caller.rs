@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use parking_lot::Mutex;
 
-use super::pending::Place;
+use super::pending::PendingSlot;
 use crate::auth::ClientCertificate;
 
 /// See the module's text.
@@ -17,24 +17,24 @@ pub struct Caller {
     pub peer: SocketAddr,
     /// What it showed in the TLS handshake, verified.
     pub certificate: Option<ClientCertificate>,
-    place: Mutex<Option<Place>>,
+    slot: Mutex<Option<PendingSlot>>,
 }
 
 impl Caller {
     /// Somebody of whom nothing more is known, with a place among those.
-    pub fn new(peer: SocketAddr, certificate: Option<ClientCertificate>, place: Place) -> Self {
-        Self { peer, certificate, place: Mutex::new(Some(place)) }
+    pub fn new(peer: SocketAddr, certificate: Option<ClientCertificate>, slot: PendingSlot) -> Self {
+        Self { peer, certificate, slot: Mutex::new(Some(slot)) }
     }
 
     /// It has shown good credentials: its place is free for others.
     pub fn trust(&self) {
         // Given back outside the lock.
-        let place = self.place.lock().take();
-        drop(place);
+        let slot = self.slot.lock().take();
+        drop(slot);
     }
 
     /// Whether it has.
     pub fn is_trusted(&self) -> bool {
-        self.place.lock().is_none()
+        self.slot.lock().is_none()
     }
 }

@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::caller::Caller;
-use super::pending::{Pending, Place, Signs};
+use super::pending::{Pending, PendingSlot, Signs};
 use super::reading::Reading;
 use super::refusal::Refusal;
 use super::relay::Relay;
@@ -129,7 +129,7 @@ impl Listener {
             let (stream, peer) = tokio::select! {
                 accepted = accept(&tcp) => accepted,
                 Some(_) = connections.join_next() => continue,
-                () = told(&mut stop) => break,
+                () = stopped(&mut stop) => break,
             };
             // Clients of IPv4 are who they are, also on a socket of both families.
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -140,11 +140,11 @@ impl Listener {
                 }
                 continue;
             }
-            let Some(place) = pending.admit(peer.ip(), Instant::now()) else {
+            let Some(slot) = pending.admit(peer.ip(), Instant::now()) else {
                 server.refuse(stream);
                 continue;
             };
-            connections.spawn(Arc::clone(&server).connection(stream, peer, place, stop.clone()));
+            connections.spawn(Arc::clone(&server).connection(stream, peer, slot, stop.clone()));
         }
         // Nobody shall wait in its queue.
         drop(tcp);
@@ -153,7 +153,7 @@ impl Listener {
 }
 
 /// Waits until told to stop, or nobody is left to tell.
-async fn told(stop: &mut watch::Receiver<bool>) {
+async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await);
 }
 
@@ -209,17 +209,17 @@ impl<H: Handler> Server<H> {
         self: Arc<Self>,
         stream: TcpStream,
         peer: SocketAddr,
-        place: Place,
+        slot: PendingSlot,
         mut stop: watch::Receiver<bool>,
     ) {
-        let (signs, cut) = (place.signs(), place.cut());
+        let (signs, cut) = (slot.signs(), slot.cut());
         let served = async {
             let socket = tokio::select! {
                 socket = self.handshake(stream, peer, &signs) => socket,
-                () = told(&mut stop) => None,
+                () = stopped(&mut stop) => None,
             };
             if let Some(socket) = socket {
-                let caller = Caller::new(peer, socket.certificate(), place);
+                let caller = Caller::new(peer, socket.certificate(), slot);
                 self.serve(socket, &caller, &signs, stop).await;
             }
         };
@@ -251,7 +251,7 @@ impl<H: Handler> Server<H> {
             match TlsAcceptor::from(tls.current()).accept(stream).await {
                 Ok(tls) => Some(Socket::tls(tls, stalled, Arc::clone(signs))),
                 Err(error) => {
-                    self.tell(&error, peer);
+                    self.report(&error, peer);
                     None
                 }
             }
@@ -264,7 +264,7 @@ impl<H: Handler> Server<H> {
     }
 
     /// Tells of a handshake that failed, now or with a later one. Whoever goes away in the middle is not told of.
-    fn tell(&self, error: &io::Error, peer: SocketAddr) {
+    fn report(&self, error: &io::Error, peer: SocketAddr) {
         if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
             return;
         }
@@ -289,7 +289,7 @@ impl<H: Handler> Server<H> {
         let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service).with_upgrades());
         let result = tokio::select! {
             result = connection.as_mut() => result,
-            () = told(&mut stop) => {
+            () = stopped(&mut stop) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

@@ -141,7 +141,7 @@ struct Table {
 
 impl Table {
     /// Takes the place away from some that make nothing of it.
-    fn make_room(&mut self, now: Instant, places: usize) {
+    fn make_room(&mut self, now: Instant, slots: usize) {
         if self.pause.is_some_and(|until| now < until) {
             return;
         }
@@ -155,7 +155,7 @@ impl Table {
             self.pause = Some(now + PAUSE);
         }
         idle.sort_unstable();
-        for (.., id) in idle.into_iter().take(places) {
+        for (.., id) in idle.into_iter().take(slots) {
             if let Some(entry) = self.all.remove(&id) {
                 entry.cut.notify_one();
             }
@@ -177,7 +177,7 @@ impl Pending {
     }
 
     /// A place for a connection, if there is one or somebody can be cut for it.
-    pub fn admit(self: &Arc<Self>, peer: IpAddr, now: Instant) -> Option<Place> {
+    pub fn admit(self: &Arc<Self>, peer: IpAddr, now: Instant) -> Option<PendingSlot> {
         let mut table = self.table.lock();
         if table.all.len() >= self.limit {
             table.make_room(now, self.limit.div_ceil(16));
@@ -189,20 +189,20 @@ impl Pending {
         table.next += 1;
         let (signs, cut) = (Arc::new(Signs::new()), Arc::new(Notify::new()));
         table.all.insert(id, Entry { network: network(peer), signs: Arc::clone(&signs), cut: Arc::clone(&cut) });
-        Some(Place { pending: Arc::clone(self), id, signs, cut })
+        Some(PendingSlot { pending: Arc::clone(self), id, signs, cut })
     }
 }
 
 /// A connection's place; given back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct PendingSlot {
     pending: Arc<Pending>,
     id: u64,
     signs: Arc<Signs>,
     cut: Arc<Notify>,
 }
 
-impl Place {
+impl PendingSlot {
     /// Where those who serve the connection tell what it does.
     pub fn signs(&self) -> Arc<Signs> {
         Arc::clone(&self.signs)
@@ -214,7 +214,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for PendingSlot {
     fn drop(&mut self) {
         self.pending.table.lock().all.remove(&self.id);
     }
@@ -230,8 +230,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn is_cut(place: &Place) -> bool {
-        place.cut.notified().now_or_never().is_some()
+    fn is_cut(slot: &PendingSlot) -> bool {
+        slot.cut.notified().now_or_never().is_some()
     }
 
     #[test]
@@ -239,7 +239,8 @@ mod tests {
         let pending = Arc::new(Pending::new(4));
         let now = Instant::now();
         let other = pending.admit(ip("192.0.2.1"), now).unwrap();
-        let crowd: Vec<Place> = (1..=3).map(|n| pending.admit(ip(&format!("198.51.100.{n}")), now).unwrap()).collect();
+        let crowd: Vec<PendingSlot> =
+            (1..=3).map(|n| pending.admit(ip(&format!("198.51.100.{n}")), now).unwrap()).collect();
         crowd[0].signs.busy();
         crowd[1].signs.heard();
         assert!(pending.admit(ip("203.0.113.1"), now).is_none(), "nobody has had time to speak");
@@ -259,10 +260,10 @@ mod tests {
     fn places_are_given_back() {
         let pending = Arc::new(Pending::new(1));
         let now = Instant::now();
-        let place = pending.admit(ip("::1"), now).unwrap();
-        place.signs.busy();
+        let slot = pending.admit(ip("::1"), now).unwrap();
+        slot.signs.busy();
         assert!(pending.admit(ip("::2"), now + Duration::from_mins(1)).is_none());
-        drop(place);
+        drop(slot);
         assert!(pending.admit(ip("::2"), now).is_some());
     }
 

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long a client may take to read it.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An answer to whatever was asked.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +46,6 @@ impl Refusal {
             Ok::<_, std::io::Error>(())
         };
         // Whoever does not listen is not told.
-        let _ = timeout(PATIENCE, told).await;
+        let _ = timeout(TIMEOUT, told).await;
     }
 }

@@ -36,7 +36,7 @@ enum Stream {
 pub struct Socket {
     stream: Stream,
     /// How long a write may stand still.
-    patience: Duration,
+    write_timeout: Duration,
     /// Runs while one does.
     stalled: Option<Pin<Box<Sleep>>>,
     signs: Arc<Signs>,
@@ -45,14 +45,14 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// A socket as it is. A write may stand still for `patience`; what comes is told to `signs`.
-    pub fn plain(stream: TcpStream, patience: Duration, signs: Arc<Signs>) -> Self {
-        Self { stream: Stream::Plain(stream), patience, stalled: None, signs, linger: None }
+    /// A socket as it is. A write may stand still for `write_timeout`; what comes is told to `signs`.
+    pub fn plain(stream: TcpStream, write_timeout: Duration, signs: Arc<Signs>) -> Self {
+        Self { stream: Stream::Plain(stream), write_timeout, stalled: None, signs, linger: None }
     }
 
     /// The same behind TLS.
-    pub fn tls(stream: TlsStream<TcpStream>, patience: Duration, signs: Arc<Signs>) -> Self {
-        Self { stream: Stream::Tls(Box::new(stream)), patience, stalled: None, signs, linger: None }
+    pub fn tls(stream: TlsStream<TcpStream>, write_timeout: Duration, signs: Arc<Signs>) -> Self {
+        Self { stream: Stream::Tls(Box::new(stream)), write_timeout, stalled: None, signs, linger: None }
     }
 
     /// The certificate that the client showed, if it showed one; the handshake has verified it.
@@ -82,8 +82,8 @@ impl Socket {
             self.stalled = None;
             return write;
         }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        let write_timeout = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(write_timeout)));
         stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 

@@ -28,7 +28,7 @@ async fn users_of_an_endpoint_are_known_at_the_second_hydrant_in_front_of_it() {
     assert_eq!(refused(by_password(&second, "alice:wrong").await).status, 403);
     alice.register("*.*.*").await;
     let tell = |kind: &str, key: &str| {
-        drp.state.tell(&json!({"Type": kind, "Action": "update", "Key": key}), "user:rocketskates");
+        drp.state.emit(&json!({"Type": kind, "Action": "update", "Key": key}), "user:rocketskates");
     };
     // Before the links stand, nobody hears of what happens at the endpoint.
     let stands = async {
@@ -46,7 +46,7 @@ async fn users_of_an_endpoint_are_known_at_the_second_hydrant_in_front_of_it() {
     assert!(names.iter().all(|name| name == "machines.update.first"), "{names:?}");
     // What changes there ends the connection here.
     drp.state.users.lock().remove("alice");
-    drp.state.tell(&json!({"Type": "users", "Action": "delete", "Key": "alice"}), "user:rocketskates");
+    drp.state.emit(&json!({"Type": "users", "Action": "delete", "Key": "alice"}), "user:rocketskates");
     assert_eq!(alice.closed().await.0, 1008);
 }
 

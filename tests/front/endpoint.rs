@@ -330,7 +330,7 @@ impl State {
             (&Method::POST, ["events"]) => {
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let event: Value = serde_json::from_slice(&body).unwrap();
-                self.tell(&event, &format!("user:{user}"));
+                self.emit(&event, &format!("user:{user}"));
                 self.posted.lock().push(event);
                 full(204, "application/json", "")
             }
@@ -379,7 +379,7 @@ impl State {
     }
 
     /// Sends an event down the stream.
-    pub fn tell(&self, event: &Value, principal: &str) {
+    pub fn emit(&self, event: &Value, principal: &str) {
         let event = json!({"Time": "2026-01-01T00:00:00Z", "Type": event["Type"], "Action": event["Action"], "Key": event["Key"],
             "Principal": principal, "Object": event["Object"], "Original": event["Original"]});
         // Nobody may be listening.

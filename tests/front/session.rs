@@ -113,7 +113,7 @@ async fn events_go_up_and_come_back_by_the_stream() {
     let seen = patiently("the stream", Box::pin(back)).await;
     assert_eq!((seen.name(), seen.principal), ("a.b.c".to_owned(), "user:rocketskates".to_owned()));
     drp.state.users.lock().remove("alice");
-    drp.state.tell(&serde_json::json!({"Type": "users", "Action": "delete", "Key": "alice"}), "user:rocketskates");
+    drp.state.emit(&serde_json::json!({"Type": "users", "Action": "delete", "Key": "alice"}), "user:rocketskates");
     assert_eq!(alice.closed().await.0, 1008);
 }
 
@@ -128,7 +128,7 @@ async fn any_number_of_clients_is_one_to_the_endpoint() {
         client.register("a.*.*").await;
         clients.push(client);
     }
-    let tell = |key: &str| drp.state.tell(&serde_json::json!({"Type": "a", "Action": "b", "Key": key}), "user:x");
+    let tell = |key: &str| drp.state.emit(&serde_json::json!({"Type": "a", "Action": "b", "Key": key}), "user:x");
     // Before the link stands, nobody hears of what happens at the endpoint.
     let stands = async {
         loop {

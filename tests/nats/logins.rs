@@ -115,9 +115,8 @@ async fn a_server_that_cannot_use_nats_leaves_nothing_running() {
     let dir = tempfile::tempdir().unwrap();
     let creds = dir.path().join("nats.creds");
     std::fs::write(&creds, "nothing of the kind").unwrap();
-    let with = |setting: &str| {
-        format!("[nats]\nurls = [\"nats://127.0.0.1:1\"]\n{setting} = \"{}\"\n", creds.display())
-    };
+    let with =
+        |setting: &str| format!("[nats]\nurls = [\"nats://127.0.0.1:1\"]\n{setting} = \"{}\"\n", creds.display());
     let nkey = crate::common::settings(dir.path(), &with("nkey_file"), "off");
     let error = hydrant::server::Server::start(nkey).await.unwrap_err().to_string();
     assert!(error.contains("nats.creds") && error.contains("does not begin with S"), "{error}");

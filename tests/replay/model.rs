@@ -138,20 +138,20 @@ impl Shelf {
         let (events, mut readers) = (self.events.lock(), self.readers.lock());
         let mut any = false;
         readers.retain_mut(|Reader { page_channel, until, next }| {
-            let Some(Some(place)) = page_channel.room().now_or_never() else { return true };
+            let Some(Some(permit)) = page_channel.reserve().now_or_never() else { return true };
             any = true;
             let end = until.map_or(events.len(), |until| usize::try_from(until).unwrap().saturating_sub(1));
             let taken = &events[*next..end.max(*next).min(*next + count)];
             let mut page: Page = (*next as u64 + 1..)
                 .zip(taken)
-                .map(|(place, (event, _))| Chunk::Event(place, Arc::clone(event)))
+                .map(|(position, (event, _))| Chunk::Event(position, Arc::clone(event)))
                 .collect();
             *next += taken.len();
             let ended = *next >= end;
             if ended {
                 page.push(Chunk::End(until.is_none().then(|| Self::splice(*next as u64, history))));
             }
-            place.put(page);
+            permit.put(page);
             !ended
         });
         any

@@ -47,10 +47,10 @@ async fn exactly_what_was_missed_comes_before_what_is_live() {
     post(&server, 0..100).await;
     assert_eq!(keys(&mut client, 100).await, (0..100).collect::<Vec<_>>());
     // The handshake of the next connection tells the place; until then this one has got everything.
-    let place = position(&server.connect().await);
+    let start = position(&server.connect().await);
     drop(client);
     post(&server, 100..5000).await;
-    let mut client = since(&server, &place).await;
+    let mut client = since(&server, &start).await;
     client.say("register machines.*.*").await;
     client.answer("register", "machines.*.*").await;
     post(&server, 5000..6000).await;
@@ -84,11 +84,11 @@ async fn the_time_of_the_last_event_leads_to_it_and_to_all_behind_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_registration_looks_back_and_no_event_comes_twice() {
     let server = Hydrant::start("").await;
-    let place = position(&server.connect().await);
+    let start = position(&server.connect().await);
     server.announce("machines", "update", "both").await;
     server.announce("jobs", "update", "j").await;
     server.announce("machines", "create", "m").await;
-    let mut client = since(&server, &place).await;
+    let mut client = since(&server, &start).await;
     client.register("machines.update.*").await;
     assert_eq!(client.event().await.name(), "machines.update.both");
     late(&mut client, "machines.*.*", "machines.create.m").await;
@@ -113,13 +113,13 @@ async fn late(client: &mut Client, spec: &str, first: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_registrations_a_moment_apart_and_a_cut_lose_nothing() {
     let server = Hydrant::start("shards = 1").await;
-    let place = position(&server.connect().await);
+    let start = position(&server.connect().await);
     for start in (0..10_000).step_by(50) {
         let kind = |key: u32| if key.is_multiple_of(2) { "x" } else { "y" };
         let lines: Vec<String> = (start..start + 50).map(|key| event(kind(key), "update", &key.to_string())).collect();
         server.post_lines(&lines.join("\n")).await;
     }
-    let (mut since_when, mut got) = (place, std::collections::BTreeSet::new());
+    let (mut since_when, mut got) = (start, std::collections::BTreeSet::new());
     for (cut, pause) in [(100, 0), (1500, 3), (40, 20), (3500, 7), (usize::MAX, 2)] {
         let mut client = since(&server, &since_when).await;
         client.say("register x.*.*").await;
@@ -145,11 +145,11 @@ async fn two_registrations_a_moment_apart_and_a_cut_lose_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_query_registers_before_anything_comes() {
     let server = Hydrant::start("").await;
-    let place = position(&server.connect().await);
+    let start = position(&server.connect().await);
     server.announce("a", "x", "1").await;
     server.announce("b", "x", "2").await;
     let bad = "a.b.c.X%3DEq(";
-    for since in ["", &format!("since={place}&")] {
+    for since in ["", &format!("since={start}&")] {
         let query = format!("{since}register=a.*.*&register={bad}&register=b.*.*&register=");
         let mut client = server.connect_with(&query, false).await.unwrap();
         assert_eq!(client.answered["x-hydrant-registered"], "4");
@@ -170,9 +170,9 @@ async fn the_query_registers_before_anything_comes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_notice_bears_a_time_to_resume_from_and_so_does_an_event_of_a_far_future() {
     let server = Hydrant::start("[replay]\nevents = 10").await;
-    let place = position(&server.connect().await);
+    let start = position(&server.connect().await);
     post(&server, 0..25).await;
-    let mut client = since(&server, &place).await;
+    let mut client = since(&server, &start).await;
     client.register("machines.*.*").await;
     let notice = client.event().await;
     assert_eq!(notice.name(), "hydrant.gap.replay");
@@ -193,16 +193,16 @@ async fn a_notice_bears_a_time_to_resume_from_and_so_does_an_event_of_a_far_futu
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_only_connects_pushes_out_nothing_but_events_about_connections() {
     let server = Hydrant::start("connection_events = true\n[replay]\nevents = 80").await;
-    let place = position(&server.connect().await);
+    let start = position(&server.connect().await);
     post(&server, 0..30).await;
     for _ in 0..100 {
         server.connect().await;
     }
     server.until("hydrant_connections", 0).await;
-    let mut client = since(&server, &place).await;
+    let mut client = since(&server, &start).await;
     client.register("machines.*.*").await;
     assert_eq!(keys(&mut client, 30).await, (0..30).collect::<Vec<_>>(), "and no gap");
-    let mut client = since(&server, &place).await;
+    let mut client = since(&server, &start).await;
     client.register("connections.*.*").await;
     let object = gap(&mut client).await;
     assert!(object["Events"].as_u64().unwrap() > 100, "{object}");
@@ -212,13 +212,13 @@ async fn who_only_connects_pushes_out_nothing_but_events_about_connections() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_retained_is_said() {
     let server = Hydrant::start("[replay]\nevents = 10").await;
-    let place = position(&server.connect().await);
+    let start = position(&server.connect().await);
     post(&server, 0..25).await;
-    let mut client = since(&server, &place).await;
+    let mut client = since(&server, &start).await;
     client.say("register machines.*.*").await;
     client.answer("register", "machines.*.*").await;
     let object = gap(&mut client).await;
-    assert_eq!((&object["Events"], object["Requested"].as_str().unwrap()), (&serde_json::json!(15), place.as_str()));
+    assert_eq!((&object["Events"], object["Requested"].as_str().unwrap()), (&serde_json::json!(15), start.as_str()));
     assert_eq!(keys(&mut client, 10).await, (15..25).collect::<Vec<_>>());
 
     for old in ["2020-01-01T00:00:00Z", "0123456789abcdef:3"] {
@@ -247,10 +247,10 @@ async fn rights_hold_for_the_past_too() {
     let server = Hydrant::start("").await;
     let path = "/api/v3/users/rocketskates/token?ttl=3600&scope=machines&action=*&specific=mine";
     let token = server.request("GET", path, &[], "").await.json()["Token"].as_str().unwrap().to_owned();
-    let place = position(&server.connect().await);
+    let start = position(&server.connect().await);
     server.announce("machines", "update", "hers").await;
     server.announce("machines", "update", "mine").await;
-    let query = format!("token={token}&since={place}");
+    let query = format!("token={token}&since={start}");
     let mut client = server.try_connect(&Show::Query(&query), &[]).await.unwrap();
     client.register("*.*.*").await;
     assert_eq!(client.event().await.name(), "machines.update.mine");
@@ -259,11 +259,11 @@ async fn rights_hold_for_the_past_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_history_larger_than_the_outbox_comes_whole_to_a_slow_reader() {
     let server = Hydrant::start("shards = 1\n[outbox]\nevents = 64\nbytes = \"64KiB\"").await;
-    let place = position(&server.connect().await);
+    let start = position(&server.connect().await);
     for start in (0..20_000).step_by(2000) {
         post(&server, start..start + 2000).await;
     }
-    let mut client = since(&server, &place).await;
+    let mut client = since(&server, &start).await;
     client.say("register machines.*.*").await;
     client.answer("register", "machines.*.*").await;
     assert_eq!(keys(&mut client, 20_000).await, (0..20_000).collect::<Vec<_>>());
@@ -291,8 +291,8 @@ async fn a_role_may_allow_more_registrations_than_the_settings_to_a_connection_w
     let server = Hydrant::with_people("shards = 1\nlimits.registrations = 2", people).await;
     let token = server.issue("user:many", &hydrant::auth::TokenRequest::default());
     // A place that is retained: the notice of a gap would come anywhere among the answers.
-    let place = position(&server.try_connect(&Show::Query(&format!("token={token}")), &[]).await.unwrap());
-    let query = format!("token={token}&since={place}");
+    let start = position(&server.try_connect(&Show::Query(&format!("token={token}")), &[]).await.unwrap());
+    let query = format!("token={token}&since={start}");
     let mut client = server.try_connect(&Show::Query(&query), &[]).await.unwrap();
     for n in 0..5 {
         client.say(&format!("register none.*.{n}")).await;

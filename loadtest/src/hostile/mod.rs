@@ -62,12 +62,12 @@ pub fn run(args: &HostileArgs) -> Result<Report> {
     let attacks = if args.only.is_empty() { Attack::value_variants() } else { args.only.as_slice() };
     let (mut trials, mut server) = (Vec::new(), serde_json::Value::Null);
     for &attack in attacks {
-        let Some(place) = Battlefield::open(args, attack, cores)? else {
+        let Some(battlefield) = Battlefield::open(args, attack, cores)? else {
             trials.push(Trial::left_out(attack, "it needs --serve"));
             continue;
         };
-        server = place.session.info.clone();
-        trials.push(place.run(args, attack, cores).unwrap_or_else(|error| Trial::failed(attack, &error)));
+        server = battlefield.session.info.clone();
+        trials.push(battlefield.run(args, attack, cores).unwrap_or_else(|error| Trial::failed(attack, &error)));
     }
     let settings = serde_json::json!({
         "healthy": args.healthy, "rate": args.rate, "seconds": args.seconds, "strength": args.strength, "run": args.run,

@@ -62,19 +62,19 @@ pub(super) struct Origin {
     /// Whether it came by TLS.
     pub(super) secure: bool,
     /// Whether the endpoint is told.
-    pub(super) told: bool,
+    pub(super) forwarded: bool,
 }
 
 /// A request's way from a client to the endpoint. Returns whether the client asks for a websocket; other protocols are not asked for:
 /// nobody here could tell what goes through them (`h2c` would carry any number of requests past every bound).
 pub(super) fn inbound(headers: &mut HeaderMap, origin: Origin) -> bool {
-    let Origin { peer, secure, told } = origin;
+    let Origin { peer, secure, forwarded } = origin;
     let upgrade = take_hop(headers).filter(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let asks = upgrade.is_some();
     if let Some(protocol) = upgrade {
         put_upgrade(headers, protocol);
     }
-    if told {
+    if forwarded {
         put_forwarded_for(headers, peer);
     } else {
         headers.remove(FORWARDED_FOR);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn from(peer: &str, secure: bool) -> Origin {
-        Origin { peer: peer.parse().unwrap(), secure, told: true }
+        Origin { peer: peer.parse().unwrap(), secure, forwarded: true }
     }
 
     const PEER: &str = "192.0.2.7:1234";
@@ -174,7 +174,7 @@ mod tests {
         inbound(&mut headers, from("[::ffff:192.0.2.7]:1", false));
         assert_eq!(headers["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.7");
         assert_eq!(headers["x-forwarded-proto"], "http");
-        inbound(&mut headers, Origin { told: false, ..from(PEER, false) });
+        inbound(&mut headers, Origin { forwarded: false, ..from(PEER, false) });
         assert!(!headers.contains_key("x-forwarded-for"), "neither ours nor what the client said");
     }
 

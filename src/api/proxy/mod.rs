@@ -78,7 +78,7 @@ impl Api {
     }
 
     /// The same, and notes whether the caller has shown a good credential.
-    pub(super) async fn forward_and_judge(
+    pub(super) async fn forward_and_check_trust(
         &self,
         upstream: &Upstream,
         request: Request<Incoming>,
@@ -86,12 +86,12 @@ impl Api {
     ) -> Result<Answer, ApiError> {
         let shown = vouch::shown(&request).filter(|_| request.method() != Method::OPTIONS);
         let answer = self.forward(upstream, request, caller).await?;
-        self.judge(upstream, shown, answer.status(), caller).await;
+        self.check_trust(upstream, shown, answer.status(), caller).await;
         Ok(answer)
     }
 
     /// Asks the endpoint about a credential whose request it has answered well, unless the caller is known already.
-    pub(super) async fn judge(
+    pub(super) async fn check_trust(
         &self,
         upstream: &Upstream,
         shown: Option<HeaderValue>,
@@ -152,20 +152,20 @@ impl Api {
         let origin = headers::Origin {
             peer: caller.peer,
             secure: self.about.secure,
-            told: self.forwarded_for == ForwardedFor::Told,
+            forwarded: self.forwarded_for == ForwardedFor::Sent,
         };
         let asks = headers::inbound(request.headers_mut(), origin);
         let sent = run_exchange(upstream, request, asker, &exchange).await;
         let (answer, slot, gate) = sent.inspect_err(|error| {
             exchange.failed(error);
-            self.tell_failure(error);
+            self.report_failure(error);
         })?;
         exchange.answered(answer.status());
         Ok(Sent { answer, client: asks.then_some(client), held: Held::new(exchange, slot, gate) })
     }
 
     /// Tells the log what clients are not told: which endpoint it is, and all of the reason.
-    fn tell_failure(&self, error: &UpstreamError) {
+    fn report_failure(&self, error: &UpstreamError) {
         let is_the_endpoints = matches!(
             error,
             UpstreamError::Unreachable { .. }

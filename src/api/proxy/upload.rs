@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::endpoint::http;
-use crate::endpoint::http::{Activity, BodyError, Stalled, Turn};
+use crate::endpoint::http::{Activity, BodyError, StalledError, Turn};
 use crate::transport::reading::Reading;
 
 /// How long an endpoint that does not know `100 Continue` is waited for.
@@ -62,7 +62,7 @@ pub(super) struct Upload {
     opening: Option<Opening>,
     idle: Duration,
     /// The end of the wait for the next part.
-    patience: Pin<Box<Sleep>>,
+    idle_timer: Pin<Box<Sleep>>,
     /// Whether the endpoint waits for the next part; the wait is counted from then.
     awaited: bool,
     bytes: IntCounter,
@@ -73,7 +73,16 @@ impl Upload {
     /// The body of a request that is on its way already, with what tells of its movements, how long a part may take, and what
     /// counts its bytes.
     pub(super) fn new(body: Incoming, activity: Activity, idle: Duration, bytes: IntCounter) -> Self {
-        Self { body, activity, opening: None, idle, patience: Box::pin(sleep(idle)), awaited: false, bytes, read: None }
+        Self {
+            body,
+            activity,
+            opening: None,
+            idle,
+            idle_timer: Box::pin(sleep(idle)),
+            awaited: false,
+            bytes,
+            read: None,
+        }
     }
 
     /// Tells `read` when all of it has come.
@@ -83,13 +92,13 @@ impl Upload {
     }
 
     /// Ready when the next part has been waited for too long.
-    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<Stalled> {
+    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<StalledError> {
         if !self.awaited {
             self.awaited = true;
             self.activity.pass(Turn::Client);
-            self.patience.as_mut().reset(Instant::now() + self.idle);
+            self.idle_timer.as_mut().reset(Instant::now() + self.idle);
         }
-        self.patience.as_mut().poll(cx).map(|()| Stalled { after: self.idle })
+        self.idle_timer.as_mut().poll(cx).map(|()| StalledError { after: self.idle })
     }
 
     /// A part goes to the endpoint, or there is none any more.

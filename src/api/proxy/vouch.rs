@@ -4,7 +4,7 @@
 //! `OPTIONS`, its public files and more to anybody, whatever stands in `Authorization`. So a credential counts as good
 //! once the endpoint has answered `GET /api/v3/info` to it, which needs one.
 //!
-//! Contract: good verdicts are kept for [`KEPT`] under keyed hashes, at most [`MOST`] of them; bad ones are not kept.
+//! Contract: good answers are kept for [`KEPT`] under keyed hashes, at most [`MOST`] of them; bad ones are not kept.
 //! Few are asked for at a time ([`AT_A_TIME`]), because whoever sends made-up credentials can cause the question.
 
 use std::hash::{BuildHasher, RandomState};
@@ -23,7 +23,7 @@ use crate::api::query;
 use crate::auth::Credential;
 use crate::endpoint::http::Upstream;
 
-/// How long a good verdict counts. It decides about places only, never about rights.
+/// How long a good answer counts. It decides about places only, never about rights.
 const KEPT: Duration = Duration::from_mins(5);
 
 /// Verdicts that are kept.

@@ -2,12 +2,12 @@
 //!
 //! Contract: pure, like [`State`](super::state) is for the users of the store. A [`Directory`] is one version, replaced as a
 //! whole by [`Authority::set_accounts`](super::Authority::set_accounts), which tells everybody who holds rights to ask again.
-//! It holds no password and no secret: of a user's secret it keeps a [`Stamp`], compared in constant time. Claims are the
+//! It holds no password and no secret: of a user's secret it keeps a [`Fingerprint`], compared in constant time. Claims are the
 //! endpoint's; limits are the store's, which may have roles of the same names.
 
+mod identity_cache;
 mod parse;
 mod token;
-mod verdicts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,15 +17,15 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 pub use super::account::{Account, TenantOf};
+pub use identity_cache::{IdentityCache, Known};
 pub use parse::{accounts, base_secret, is_info, is_issued_token, roles, system_secret, tenants};
 pub use token::{EndpointToken, TokenKey, TokenKeyError, read_plain};
-pub use verdicts::{Known, Verdicts};
 
 use super::access::{Access, Content, Interner, Tenant};
-use super::account::{Holder, Stamps};
+use super::account::{Fingerprints, Holder};
 use super::claim::Claim;
 use super::identity::{Conditions, Identity, RevokedError, Subject};
-use super::keys::Stamp;
+use super::keys::Fingerprint;
 use super::principal::{Principal, PrincipalError};
 use super::state::{State, own_rights};
 use super::store::SUPERUSER;
@@ -43,7 +43,7 @@ pub struct Entries {
     /// Users that have been asked for, by name.
     pub users: BTreeMap<String, Account>,
     /// Stands for the key of tokens, if the endpoint tells it.
-    pub(super) key: Option<Stamp>,
+    pub(super) key: Option<Fingerprint>,
 }
 
 /// Who reads an endpoint.
@@ -98,10 +98,10 @@ impl Directory {
     pub fn user(&self, name: &str) -> Result<Identity, RevokedError> {
         let account = self.entries.users.get(name).ok_or(RevokedError::UserRemoved)?;
         let user: Arc<str> = name.into();
-        let users = account.stamp.map(|stamp| (Arc::clone(&user), stamp)).into_iter().collect();
+        let users = account.fingerprint.map(|fingerprint| (Arc::clone(&user), fingerprint)).into_iter().collect();
         let principal = Principal::user(name).map_err(|_| RevokedError::UserRemoved)?;
         let holder = Holder { user: Some(user), direct: Vec::new(), roles: None };
-        Ok(identity(principal, None, holder, Stamps { users, key: None }))
+        Ok(identity(principal, None, holder, Fingerprints { users, key: None }))
     }
 
     /// The identity of the bearer of a token that has been found good.
@@ -111,30 +111,30 @@ impl Directory {
     pub fn bearer(&self, token: &EndpointToken) -> Result<Identity, RevokedError> {
         let principal = token.principal().map_err(|_: PrincipalError| RevokedError::UserRemoved)?;
         let user = token.user();
-        let found = identity(principal, Some(token.expires_at), holder_of(token), token.stamps());
+        let found = identity(principal, Some(token.expires_at), holder_of(token), token.fingerprints());
         self.recheck(found.conditions.endpoint.as_deref(), user)?;
         Ok(found)
     }
 
     /// Whether a token has secrets of users whose secrets the endpoint does not tell: only it can compare them.
     pub fn hides_secrets_of(&self, token: &EndpointToken) -> bool {
-        let hidden = |name| self.entries.users.get(name).is_some_and(|account| account.stamp.is_none());
-        token.witnesses().any(hidden)
+        let hidden = |name| self.entries.users.get(name).is_some_and(|account| account.fingerprint.is_none());
+        token.secret_owners().any(hidden)
     }
 
     /// Whether somebody who was let in still would be.
-    fn recheck(&self, stamps: Option<&Stamps>, user: Option<&str>) -> Result<(), RevokedError> {
+    fn recheck(&self, fingerprints: Option<&Fingerprints>, user: Option<&str>) -> Result<(), RevokedError> {
         if user.is_some_and(|user| !self.entries.users.contains_key(user)) {
             return Err(RevokedError::UserRemoved);
         }
-        let Some(stamps) = stamps else { return Ok(()) };
-        if stamps.key.is_some() && self.entries.key.is_some() && stamps.key != self.entries.key {
+        let Some(fingerprints) = fingerprints else { return Ok(()) };
+        if fingerprints.key.is_some() && self.entries.key.is_some() && fingerprints.key != self.entries.key {
             return Err(RevokedError::KeyRetired);
         }
-        for (name, stamp) in &stamps.users {
+        for (name, fingerprint) in &fingerprints.users {
             let account = self.entries.users.get(name.as_ref());
             // A secret that the endpoint does not tell cannot have been seen to change.
-            let good = account.is_some_and(|account| account.stamp.is_none_or(|now| now == *stamp));
+            let good = account.is_some_and(|account| account.fingerprint.is_none_or(|now| now == *fingerprint));
             if !good {
                 let own = user.is_some_and(|user| user == name.as_ref());
                 return Err(if own { RevokedError::PasswordChanged } else { RevokedError::GrantorRevoked });
@@ -217,7 +217,7 @@ impl Memo {
 impl Entries {
     /// Takes what opens tokens now.
     pub fn set_key(&mut self, key: Option<&TokenKey>) {
-        self.key = key.map(TokenKey::stamp);
+        self.key = key.map(TokenKey::fingerprint);
     }
 }
 
@@ -261,7 +261,7 @@ fn tenants_by_user(tenants: &BTreeMap<String, TenantOf>) -> HashMap<String, Arc<
     by_user
 }
 
-fn identity(principal: Principal, expires_at: Option<Timestamp>, holder: Holder, endpoint: Stamps) -> Identity {
+fn identity(principal: Principal, expires_at: Option<Timestamp>, holder: Holder, endpoint: Fingerprints) -> Identity {
     Identity {
         principal,
         expires_at,
@@ -283,7 +283,7 @@ mod tests {
         let of = |user: &str| Arc::new(BTreeMap::from([("lab".to_owned(), lab(user))]));
         let first = Directory::new(Entries { tenants: of("a"), ..Entries::default() });
         let mut entries = first.entries().clone();
-        entries.users.insert("b".to_owned(), Account { roles: BTreeSet::new(), stamp: None });
+        entries.users.insert("b".to_owned(), Account { roles: BTreeSet::new(), fingerprint: None });
         let second = first.next(entries.clone());
         assert!(Arc::ptr_eq(&first.tenant_of["a"], &second.tenant_of["a"]) && second.user("b").is_ok());
         let third = second.next(Entries { tenants: of("b"), ..entries });

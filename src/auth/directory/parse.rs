@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::auth::account::{Account, TenantOf};
 use crate::auth::claim::Claim;
-use crate::auth::keys::Stamp;
+use crate::auth::keys::Fingerprint;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -48,8 +48,9 @@ pub fn accounts(body: &[u8]) -> Option<Vec<(String, Account)>> {
         vec![serde_json::from_slice(body).ok()?]
     };
     let account = |row: UserRow| {
-        let stamp = row.secret.filter(|secret| !secret.is_empty()).map(|secret| Stamp::of(secret.as_bytes()));
-        (row.name, Account { roles: row.roles.unwrap_or_default(), stamp })
+        let fingerprint =
+            row.secret.filter(|secret| !secret.is_empty()).map(|secret| Fingerprint::of(secret.as_bytes()));
+        (row.name, Account { roles: row.roles.unwrap_or_default(), fingerprint })
     };
     Some(rows.into_iter().map(account).collect())
 }
@@ -106,8 +107,8 @@ pub fn is_info(body: &[u8]) -> bool {
         arch: String,
         os: String,
     }
-    let told = |info: Info| !info.version.is_empty() && !info.arch.is_empty() && !info.os.is_empty();
-    serde_json::from_slice::<Info>(body).is_ok_and(told)
+    let is_complete = |info: Info| !info.version.is_empty() && !info.arch.is_empty() && !info.os.is_empty();
+    serde_json::from_slice::<Info>(body).is_ok_and(is_complete)
 }
 
 /// The preference that the endpoint's tokens are sealed with, in the answer to `GET prefs`.
@@ -137,9 +138,11 @@ mod tests {
     #[test]
     fn rows_are_read_as_drp_writes_them() {
         let one = accounts(br#"{"Name":"a","Roles":["r","r"],"Secret":"s","PasswordHash":"x","Meta":{}}"#).unwrap();
-        assert_eq!((one[0].0.as_str(), one[0].1.roles.len(), one[0].1.stamp.is_some()), ("a", 1, true));
+        assert_eq!((one[0].0.as_str(), one[0].1.roles.len(), one[0].1.fingerprint.is_some()), ("a", 1, true));
         let two = accounts(br#" [{"Name":"a","Roles":null},{"Name":"b","Secret":""}]"#).unwrap();
-        assert!(two.len() == 2 && two.iter().all(|(_, account)| account.stamp.is_none() && account.roles.is_empty()));
+        assert!(
+            two.len() == 2 && two.iter().all(|(_, account)| account.fingerprint.is_none() && account.roles.is_empty())
+        );
         assert!(accounts(b"{}").is_none() && accounts(b"<html>").is_none());
 
         let text = br#"[{"Name":"r","Claims":[{"scope":"a","action":"get","specific":""},{"Scope":"b","Action":"*","Specific":"x"},

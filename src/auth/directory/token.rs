@@ -21,10 +21,10 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::parse::claim;
-use crate::auth::account::Stamps;
+use crate::auth::account::Fingerprints;
 use crate::auth::claim::Claim;
 use crate::auth::credential::Secret;
-use crate::auth::keys::Stamp;
+use crate::auth::keys::Fingerprint;
 use crate::auth::principal::{Principal, PrincipalError};
 use crate::auth::token::MAX_TOKEN_BYTES;
 use crate::clock;
@@ -73,7 +73,7 @@ pub struct EndpointToken {
     pub expires_at: Timestamp,
     parties: Parties,
     /// The key that has opened it.
-    key: Option<Stamp>,
+    key: Option<Fingerprint>,
 }
 
 impl fmt::Debug for EndpointToken {
@@ -133,12 +133,12 @@ impl TokenKey {
         if token.expires_at <= now {
             return Err(TokenKeyError::Expired);
         }
-        Ok(EndpointToken { key: Some(self.stamp()), ..token })
+        Ok(EndpointToken { key: Some(self.fingerprint()), ..token })
     }
 
     /// Stands for the key where it is to be seen whether it has changed.
-    pub(super) fn stamp(&self) -> Stamp {
-        Stamp::of(&self.cipher)
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.cipher)
     }
 
     fn unseal(&self, token: &str) -> Option<String> {
@@ -189,7 +189,7 @@ impl EndpointToken {
     }
 
     /// Every user whose secret stands in it.
-    pub fn witnesses(&self) -> impl Iterator<Item = &str> {
+    pub fn secret_owners(&self) -> impl Iterator<Item = &str> {
         self.secrets().map(|(user, _)| user)
     }
 
@@ -200,16 +200,18 @@ impl EndpointToken {
         named.map(|(user, secret)| (user.as_str(), secret.as_str()))
     }
 
-    pub(super) fn stamps(&self) -> Stamps {
-        let users = self.secrets().map(|(user, secret)| (Arc::from(user), Stamp::of(secret.as_bytes()))).collect();
-        Stamps { users, key: self.key }
+    pub(super) fn fingerprints(&self) -> Fingerprints {
+        let users =
+            self.secrets().map(|(user, secret)| (Arc::from(user), Fingerprint::of(secret.as_bytes()))).collect();
+        Fingerprints { users, key: self.key }
     }
 
     /// Whether it has secrets that are not those of users, which only the endpoint can compare.
     pub fn has_other_secrets(&self, system: Option<&str>) -> bool {
         let Parties { grantor_id, grantor_secret, machine_secret, .. } = &self.parties;
         let of_system = grantor_id == SYSTEM && !grantor_secret.is_empty();
-        let known = system.is_some_and(|system| Stamp::of(system.as_bytes()) == Stamp::of(grantor_secret.as_bytes()));
+        let known = system
+            .is_some_and(|system| Fingerprint::of(system.as_bytes()) == Fingerprint::of(grantor_secret.as_bytes()));
         !machine_secret.is_empty() || (of_system && !known)
     }
 
@@ -249,7 +251,7 @@ mod tests {
     fn a_token_that_others_have_sealed_is_opened() {
         let token = open(SEALED, 1_700_000_000).unwrap();
         assert_eq!((token.user(), token.roles.as_slice()), (Some("alice"), ["reader".to_owned()].as_slice()));
-        assert_eq!(token.witnesses().collect::<Vec<_>>(), ["alice", "bob"]);
+        assert_eq!(token.secret_owners().collect::<Vec<_>>(), ["alice", "bob"]);
         assert!(!token.has_other_secrets(None));
         assert_eq!(open(SEALED.trim_end_matches('='), 0), Ok(token));
         assert_eq!(open(SEALED, 4_102_444_800), Err(TokenKeyError::Expired));
@@ -309,8 +311,10 @@ mod tests {
     #[test]
     fn secrets_are_compared_with_those_of_now() {
         let token = open(SEALED, 0).unwrap();
-        let account =
-            |secret: &str| Account { roles: ["reader".to_owned()].into(), stamp: Some(Stamp::of(secret.as_bytes())) };
+        let account = |secret: &str| Account {
+            roles: ["reader".to_owned()].into(),
+            fingerprint: Some(Fingerprint::of(secret.as_bytes())),
+        };
         let directory = |alice: Option<&str>, bob: &str| {
             let mut entries = Entries::default();
             entries.users.extend(alice.map(|secret| ("alice".to_owned(), account(secret))));

@@ -19,7 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
 use super::claim::Claim;
-use super::keys::Stamp;
+use super::keys::Fingerprint;
 use super::limits::RoleLimits;
 use super::password::PasswordHash;
 use super::principal::check_name;
@@ -50,8 +50,8 @@ impl UserSecret {
     }
 
     /// What stands for the secret in tokens: a hash that does not tell it.
-    pub(super) fn stamp(&self) -> Stamp {
-        Stamp::of(&self.0)
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.0)
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use self::chunk::{Chunk, Form};
-use super::console::{can_draw, tell, tell_if_typed};
+use super::console::{can_draw, hint_if_typed, report};
 use super::documents::InputError;
 use super::endpoint::{self, EndpointError};
 use crate::client::{ClientError, Http, RefusedError, Target};
@@ -92,7 +92,7 @@ pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError>
     let stopped = |posted| move |problem| PostError::Stopped { problem: Box::new(problem), posted };
     let input = Input::open(&args.file).map_err(stopped(Posted::default()))?;
     if input.is_standard {
-        tell_if_typed(err);
+        hint_if_typed(err);
     }
     let runtime = endpoint::runtime()?;
     let mut post = Post { target, http: None, name: input.name.clone(), bar: input.bar(), posted: Posted::default() };
@@ -102,7 +102,7 @@ pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError>
     // The reading thread may hang on a terminal that says nothing more.
     runtime.shutdown_background();
     result.map_err(stopped(post.posted))?;
-    tell(err, format_args!("posted {} events in {:.1} s", post.posted.events, started.elapsed().as_secs_f64()));
+    report(err, format_args!("posted {} events in {:.1} s", post.posted.events, started.elapsed().as_secs_f64()));
     Ok(())
 }
 
@@ -191,7 +191,7 @@ impl Post {
             }
             let wait = refusal.retry_after.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT);
             if !told {
-                self.bar.suspend(|| tell(err, format_args!("{refusal}; trying again in {} s", wait.as_secs())));
+                self.bar.suspend(|| report(err, format_args!("{refusal}; trying again in {} s", wait.as_secs())));
                 told = true;
             }
             sleep(wait).await;
@@ -236,7 +236,7 @@ impl Post {
     fn refused(&self, refusal: RefusedError, form: Form, lines: &[u64]) -> InputOrServerError {
         let name = &self.name;
         let named = match form {
-            Form::Lines => refusal.messages.iter().find_map(|message| place(message, lines)),
+            Form::Lines => refusal.messages.iter().find_map(|message| input_line(message, lines)),
             Form::Array => {
                 let message = refusal.messages.iter().find(|message| message.contains("element "));
                 message.map(|message| (ends(lines).0, format!("nothing of the array was posted: {message}")))
@@ -254,7 +254,7 @@ fn ends(lines: &[u64]) -> (u64, u64) {
 }
 
 /// Finds `line N` of a chunk in a message: the line of the input, and the message with that line instead.
-fn place(message: &str, lines: &[u64]) -> Option<(u64, String)> {
+fn input_line(message: &str, lines: &[u64]) -> Option<(u64, String)> {
     for (at, word) in message.match_indices("line ") {
         let number = at + word.len();
         let digits = message[number..].bytes().take_while(u8::is_ascii_digit).count();
@@ -285,7 +285,7 @@ mod tests {
             ("line", None),
             ("line 99999999999999999999999", None),
         ] {
-            let found = place(message, &lines);
+            let found = input_line(message, &lines);
             assert_eq!(found, expected.map(|(line, text)| (line, text.to_owned())), "{message}");
         }
     }

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::error::UsersError;
 use super::store::{DataDir, table};
 use crate::auth::{Claim, Role, RoleLimits, SUPERUSER, Store, Terms};
-use crate::cli::console::tell;
+use crate::cli::console::report;
 use crate::overflow::Overflow;
 
 /// Scopes of DRP and ours. Others are taken too, since plugins have types of their own; but a typing mistake would grant
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) ->
             let limits = limits.into_iter().fold(RoleLimits::default(), RoleLimits::or_larger);
             let claims: Vec<Claim> = claims.iter().map(|claim| claim.parse()).collect::<Result<_, _>>()?;
             for scope in claims.iter().flat_map(unknown_scopes) {
-                tell(err, format_args!("note: scope {scope:?} is not one of DRP's; events of that type are meant"));
+                report(err, format_args!("note: scope {scope:?} is not one of DRP's; events of that type are meant"));
             }
             data.edit(err, |store| {
                 let kept = store.roles().get(name).filter(|_| claims.is_empty()).map(|role| role.claims.clone());

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::error::UsersError;
 use crate::auth::{Store, StoreError, edit_store, read_store, store_file};
-use crate::cli::console::tell;
+use crate::cli::console::report;
 use crate::config::{ConfigErrors, Settings, Sources};
 
 /// Which data directory.
@@ -51,11 +51,11 @@ impl DataDir {
     ) -> Result<(), UsersError> {
         let path = self.path()?;
         edit_store(&path, change)?;
-        tell(err, format_args!("changed {}", store_file(&path).display()));
+        report(err, format_args!("changed {}", store_file(&path).display()));
         // The server writes it at its first start.
         if !path.join("id").exists() {
             let path = path.display();
-            tell(err, format_args!("note: no server has used {path} so far; only one with `--data-dir {path}` will"));
+            report(err, format_args!("note: no server has used {path} so far; only one with `--data-dir {path}` will"));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::error::UsersError;
 use super::store::DataDir;
 use crate::auth::{AuthOptions, Authority, MAX_TOKEN_BYTES, Principal, Secret, TokenRequest, parse_ttl};
-use crate::cli::console::tell;
+use crate::cli::console::report;
 use crate::clock;
 
 /// Whoever holds the data directory may do everything, so the server's limit does not hold here; ten years do for all.
@@ -92,9 +92,9 @@ fn issue(dir: &Path, args: &IssueArgs, out: &mut dyn Write, err: &mut dyn Write)
         .iter()
         .filter(|role| !role.is_empty() && !issued.info.roles.as_ref().is_none_or(|kept| kept.contains(role)))
     {
-        tell(err, format_args!("note: {subject} has no role that contains {role:?}, so the token has not got it"));
+        report(err, format_args!("note: {subject} has no role that contains {role:?}, so the token has not got it"));
     }
-    tell(err, format_args!("a token for {subject} until {}", issued.expires_at));
+    report(err, format_args!("a token for {subject} until {}", issued.expires_at));
     Ok(writeln!(out, "{}", issued.token.expose())?)
 }
 

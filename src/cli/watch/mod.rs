@@ -19,7 +19,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::console::tell;
+use super::console::report;
 use super::endpoint::{self, EndpointError};
 use crate::auth::{TtlError, parse_ttl};
 use crate::client::{Backoff, Bounds, ClientError, Received, Registered, Session, Target, jitter};
@@ -154,7 +154,7 @@ impl<W: AsyncWrite + Unpin> Watch<'_, W> {
             // Not everybody who was told the same time comes back at the same moment.
             let told = error.retry_after().map(|told| told + jitter(told / 10));
             let wait = backoff.next_wait().max(told.unwrap_or_default());
-            tell(err, format_args!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
+            report(err, format_args!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
             sleep(wait).await;
         }
     }
@@ -194,7 +194,7 @@ impl<W: AsyncWrite + Unpin> Watch<'_, W> {
     /// Tells what the server finds odd, and that the connection is there when nothing is left to answer.
     fn registered(&self, registered: &Registered, unanswered: usize, resumes: bool, err: &mut dyn Write) {
         for warning in &registered.warnings {
-            tell(err, format_args!("warning: `{}`: {warning}", registered.spec));
+            report(err, format_args!("warning: `{}`: {warning}", registered.spec));
         }
         if unanswered > 0 {
             return;
@@ -206,7 +206,7 @@ impl<W: AsyncWrite + Unpin> Watch<'_, W> {
         };
         let count = self.args.specs.len();
         let registrations = if count == 1 { "registration" } else { "registrations" };
-        tell(err, format_args!("connected{again}, {count} {registrations}{missing}"));
+        report(err, format_args!("connected{again}, {count} {registrations}{missing}"));
     }
 
     /// The time is over: fine, unless more events were wanted.

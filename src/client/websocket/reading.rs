@@ -189,13 +189,13 @@ impl Reading {
 }
 
 fn closed(payload: &[u8]) -> ClientError {
-    const NONE_GIVEN: u16 = 1005;
+    const NO_STATUS: u16 = 1005;
     match payload {
         [high, low, reason @ ..] => ClientError::Closed {
             code: u16::from_be_bytes([*high, *low]),
             reason: printable(&String::from_utf8_lossy(reason)),
         },
-        _ => ClientError::Closed { code: NONE_GIVEN, reason: String::new() },
+        _ => ClientError::Closed { code: NO_STATUS, reason: String::new() },
     }
 }
 

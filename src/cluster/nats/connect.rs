@@ -113,4 +113,3 @@ async fn log_in(incoming: &mut Incoming, address: &Address, mut info: ServerInfo
         }
     }
 }
-

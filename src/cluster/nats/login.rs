@@ -161,7 +161,10 @@ mod tests {
         let seed = KeyPair::new_user().seed().unwrap();
         let told = |text: &str| Login::credentials(&Secret::new(text)).unwrap_err().to_string();
         assert!(told("").contains("no JWT"));
-        assert!(told(&file(&seed).replace("------END NATS USER JWT------", "")).contains("no JWT"), "cut behind the JWT");
+        assert!(
+            told(&file(&seed).replace("------END NATS USER JWT------", "")).contains("no JWT"),
+            "cut behind the JWT"
+        );
         assert!(told(&file(&seed).replace("------END USER NKEY SEED------", "")).contains("no NKEY SEED"), "cut");
         let cut = &seed[..seed.len() - 3];
         assert!(told(&file(cut)).contains("a mistake") && !told(&file(cut)).contains(cut));

@@ -19,8 +19,8 @@ pub(super) mod requests;
 pub(super) mod session;
 mod tls;
 
-pub use address::AddressError;
 pub(super) use address::Address;
+pub use address::AddressError;
 pub(super) use dial::Dialer;
 pub use login::{Login, LoginError};
 pub use tls::{Tls, TlsError};

@@ -1,7 +1,7 @@
 //! Pages of the stream that many replays read at the same time, each read from the server and parsed once.
 //!
 //! After a node has started again hundreds of clients come back and want the same minutes. Each goes through them at its own pace and with
-//! its own account of what it was given, but the pages are the same: they begin at places that are multiples of [`BLOCK`], or where the
+//! its own account of what it was delivered, but the pages are the same: they begin at places that are multiples of [`BLOCK`], or where the
 //! bytes of a page ended before the next such place. So whoever begins anywhere soon reads pages that others have read.
 //!
 //! Contract: at most [`BYTES`] are kept, the oldest page goes first. Whoever asks for a page that is being read waits for that reading. A page

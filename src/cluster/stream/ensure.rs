@@ -131,11 +131,8 @@ impl Keeper {
 
     /// Makes the stream if it is missing, and notes how it is.
     async fn look(&self) -> Result<(), StreamError> {
-        let looked = if self.client.is_connected() {
-            self.ensure().await
-        } else {
-            Err(self.away("no connection to NATS"))
-        };
+        let looked =
+            if self.client.is_connected() { self.ensure().await } else { Err(self.away("no connection to NATS")) };
         let error = looked.as_ref().err().map(ToString::to_string);
         self.broker.metrics().nats.stream_usable.set(i64::from(error.is_none()));
         if self.health.set_stream(&self.options.name, error.clone(), clock::now()) {

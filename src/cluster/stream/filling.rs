@@ -10,7 +10,7 @@ use crate::broker::archive::{Chunk, Page};
 use crate::broker::gap::Gap;
 use crate::broker::history::{History, Retained};
 use crate::broker::origin::NodeId;
-use crate::broker::splice::{Given, WINDOW};
+use crate::broker::splice::{Delivered, WINDOW};
 
 /// Retained events that are looked at together.
 const PORTION: usize = 512;
@@ -42,7 +42,7 @@ pub(super) fn scan(history: &History, first: u64, mut look: impl FnMut(&Retained
 }
 
 /// The page with what the history has of its holes, and a gap for what it has not.
-pub(super) fn fill(page: Page, holes: &[Hole], history: &History, given: &mut Given) -> Page {
+pub(super) fn fill(page: Page, holes: &[Hole], history: &History, delivered: &mut Delivered) -> Page {
     let mut found: Vec<Vec<(u64, Retained)>> = holes.iter().map(|_| Vec::new()).collect();
     scan(history, 0, |one, node, number| {
         let fits = |hole: &Hole| hole.node == node && hole.numbers.contains(&number);
@@ -57,14 +57,14 @@ pub(super) fn fill(page: Page, holes: &[Hole], history: &History, given: &mut Gi
         let chunk = chunks.next();
         let at = chunk.as_ref().map_or(usize::MAX, |(at, _)| *at);
         while let Some((hole, found)) = holes.next_if(|(hole, _)| hole.at <= at) {
-            fill_one(hole, found, given, &mut filled);
+            fill_one(hole, found, delivered, &mut filled);
         }
         let Some((_, chunk)) = chunk else { return filled };
         filled.push(chunk);
     }
 }
 
-fn fill_one(hole: &Hole, mut found: Vec<(u64, Retained)>, given: &mut Given, filled: &mut Page) {
+fn fill_one(hole: &Hole, mut found: Vec<(u64, Retained)>, delivered: &mut Delivered, filled: &mut Page) {
     found.sort_unstable_by_key(|(number, _)| *number);
     found.dedup_by_key(|(number, _)| *number);
     let missing = (hole.numbers.end - hole.numbers.start) - found.len() as u64;
@@ -73,7 +73,7 @@ fn fill_one(hole: &Hole, mut found: Vec<(u64, Retained)>, given: &mut Given, fil
         filled.push(Chunk::Gap(Gap { from: None, to: hole.stored, events }));
     }
     for (_, Retained { event, trace, .. }) in found {
-        if trace.is_some_and(|trace| given.fill(trace, &event)) {
+        if trace.is_some_and(|trace| delivered.fill(trace, &event)) {
             filled.push(Chunk::Event(hole.place, event));
         }
     }

@@ -63,13 +63,10 @@ impl StreamArchive {
 impl Archive for StreamArchive {
     fn read(&self, reading: Reading, page_channel: PageChannel) {
         // Whoever reads again may be waited for by one that reads for the first time, so they do not share their places.
-        let places = if reading.until.is_some() { &self.again } else { &self.once };
-        let stream = ReaderOptions {
-            pages: Arc::clone(&self.pages),
-            window: self.window,
-            broker: Weak::clone(&self.broker),
-        };
+        let permits = if reading.until.is_some() { &self.again } else { &self.once };
+        let stream =
+            ReaderOptions { pages: Arc::clone(&self.pages), window: self.window, broker: Weak::clone(&self.broker) };
         let reader = Reader::new(stream, reading);
-        self.runtime.spawn(reader.run(page_channel, Arc::clone(places)));
+        self.runtime.spawn(reader.run(page_channel, Arc::clone(permits)));
     }
 }

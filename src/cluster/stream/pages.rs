@@ -51,14 +51,14 @@ pub(super) enum Begin {
     /// With the first message that was stored then or later.
     Time(Timestamp),
     /// With this message or the first one behind it.
-    Place(u64),
+    Sequence(u64),
 }
 
 /// A message of the stream.
 #[derive(Debug)]
 pub(super) struct Stored {
     /// Where it stands.
-    pub(super) place: u64,
+    pub(super) sequence: u64,
     /// When it was stored.
     pub(super) time: Timestamp,
     /// What was published.
@@ -92,7 +92,7 @@ struct Request {
 pub(super) async fn read(client: &Requests, stream: &str, begin: Begin, most: u64) -> Result<Read, PageError> {
     let (seq, start_time) = match begin {
         Begin::Time(time) => (None, Some(time.to_string())),
-        Begin::Place(place) => (Some(place), None),
+        Begin::Sequence(sequence) => (Some(sequence), None),
     };
     let request = Request { seq, start_time, next_by_subj: ">", batch: most, max_bytes: BYTES };
     let request = serde_json::to_vec(&request).expect("numbers and texts are always written");
@@ -115,9 +115,9 @@ pub(super) async fn read(client: &Requests, stream: &str, begin: Begin, most: u6
 }
 
 fn stored(message: Message) -> Result<Stored, PageError> {
-    let place = header(&message, "Nats-Sequence")?;
+    let sequence = header(&message, "Nats-Sequence")?;
     let time = header(&message, "Nats-Time-Stamp")?;
-    Ok(Stored { place, time, message })
+    Ok(Stored { sequence, time, message })
 }
 
 /// The server's stands behind one that a publisher made up.

@@ -1,8 +1,8 @@
 //! One replay: the stream from a time on, page by page, up to the place where the recent past takes over.
 //!
-//! The stream is read to its end, then on until it has given everything that the node had taken in by then
-//! ([`Given::missing`]); then the node takes in what the stream gave and it did not have yet; then the recent past is compared with what
-//! was given. What holds of the splice is said and tested in [`crate::broker::splice`]. What does not come in time is told as a gap:
+//! The stream is read to its end, then on until it has delivered everything that the node had taken in by then
+//! ([`Delivered::missing`]); then the node takes in what the stream delivered and it did not have yet; then the recent past is compared with what
+//! was delivered. What holds of the splice is said and tested in [`crate::broker::splice`]. What does not come in time is told as a gap:
 //! a client never waits for ever.
 //!
 //! A replay begins [`OVERLAP`] before the time that was asked for: with the first message that was stored then, or is of an event whose own
@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::cache::{Block, PageCache, Parsed};
 use super::filling::{self, Hole};
 use super::pages::PageError;
-use crate::broker::archive::{Chunk, Page, PageChannel, Place, Reading};
+use crate::broker::archive::{Chunk, Page, PageChannel, PagePermit, Reading};
 use crate::broker::gap::Gap;
 use crate::broker::origin::{Mark, Origin, Trace};
-use crate::broker::splice::{Given, Splice, WINDOW};
+use crate::broker::splice::{Delivered, Splice, WINDOW};
 use crate::broker::{Broker, Frontier};
 use crate::clock;
 use crate::cluster::nats::requests::AwayError;
@@ -33,7 +33,7 @@ use crate::event::Event;
 const LEAD: SignedDuration = SignedDuration::from_secs(330);
 
 /// How much earlier than asked for a replay begins. The order of the stream is not that of the node the client was at: what that node
-/// had yet to take in when it gave its last event may have been stored this much before it.
+/// had yet to take in when it delivered its last event may have been stored this much before it.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
 
 /// For how long a page is asked for again and again: a NATS server that starts again is not the end of a replay.
@@ -88,7 +88,7 @@ pub(super) struct Reader {
     reading: Reading,
     /// The time that was asked for, and a little earlier.
     from: Timestamp,
-    given: Given,
+    delivered: Delivered,
     /// The next place; nothing until the first is looked for.
     next: Option<u64>,
     /// For how long it may still be waited for what this node is about to take in.
@@ -110,7 +110,7 @@ impl Reader {
             pages,
             broker,
             from: reading.time.checked_sub(OVERLAP).unwrap_or(reading.time),
-            given: Given::new(window),
+            delivered: Delivered::new(window),
             next: None,
             grace: GRACE,
             bounded: false,
@@ -122,8 +122,8 @@ impl Reader {
     }
 
     /// Runs until everything is handed over or nobody wants it any more.
-    pub(super) async fn run(mut self, page_channel: PageChannel, places: Arc<Semaphore>) {
-        let read = match timeout(TURN, places.acquire()).await {
+    pub(super) async fn run(mut self, page_channel: PageChannel, permits: Arc<Semaphore>) {
+        let read = match timeout(TURN, permits.acquire()).await {
             Ok(_turn) => self.read_all(&page_channel).await,
             Err(_) => Err(ReadError::Busy),
         };
@@ -142,12 +142,12 @@ impl Reader {
                 Some(self.rest(&broker))
             }
         };
-        let Some(place) = page_channel.room().await else { return };
+        let Some(permit) = page_channel.reserve().await else { return };
         let splice = match self.reading.until {
             Some(_) => None,
             None => Some(self.join(&broker).await),
         };
-        place.put(missing.map(Chunk::Gap).into_iter().chain([Chunk::End(splice)]).collect());
+        permit.put(missing.map(Chunk::Gap).into_iter().chain([Chunk::End(splice)]).collect());
     }
 
     /// The gap from here to the recent past.
@@ -159,13 +159,13 @@ impl Reader {
     async fn read_all(&mut self, page_channel: &PageChannel) -> Result<Option<Gap>, ReadError> {
         let mut goal: Option<(Frontier, Instant)> = None;
         loop {
-            let place = room(page_channel).await?;
+            let permit = reserve(page_channel).await?;
             let block = self.fetch().await?;
             let mut page: Page = self.before_all().await?.map(Chunk::Gap).into_iter().collect();
             let mut holes = Vec::new();
             let ended = self.take(&block, &mut page, &mut holes);
             let page = self.fill(page, &holes).await?;
-            self.hand_over(place, page);
+            self.hand_over(permit, page);
             if ended || (block.is_last && self.reading.until.is_some()) {
                 return Ok(None);
             }
@@ -186,11 +186,11 @@ impl Reader {
         }
     }
 
-    /// Whether everything that was taken in before this moment was given or will come from the history; or what is missing, if it is too
+    /// Whether everything that was taken in before this moment was delivered or will come from the history; or what is missing, if it is too
     /// late for more to come.
     fn ends(&self, frontier: &Frontier, late: bool) -> Result<Option<Option<Gap>>, ReadError> {
         let now = clock::now();
-        let missing = self.given.missing(&frontier.watermarks, start(&self.reading), now);
+        let missing = self.delivered.missing(&frontier.watermarks, start(&self.reading), now);
         if missing.is_nothing() {
             return Ok(Some(None));
         }
@@ -221,7 +221,7 @@ impl Reader {
             self.grace = self.grace.saturating_sub(POLL_INTERVAL);
         }
         let history = Arc::clone(self.broker()?.history());
-        Ok(filling::fill(page, holes, &history, &mut self.given))
+        Ok(filling::fill(page, holes, &history, &mut self.delivered))
     }
 
     fn broker(&self) -> Result<Arc<Broker>, ReadError> {
@@ -232,13 +232,13 @@ impl Reader {
         Ok(self.broker()?.frontier())
     }
 
-    fn hand_over(&self, place: Place<'_>, page: Page) {
+    fn hand_over(&self, permit: PagePermit<'_>, page: Page) {
         let Some(broker) = self.broker.upgrade() else { return };
         let events = page.iter().filter(|chunk| matches!(chunk, Chunk::Event(..))).count();
         broker.metrics().nats.replay_pages.inc();
         broker.metrics().nats.replay_events.inc_by(events as u64);
         if !page.is_empty() {
-            place.put(page);
+            permit.put(page);
         }
     }
 
@@ -259,11 +259,11 @@ impl Reader {
     }
 
     async fn page(&mut self) -> Result<Arc<Block>, PageError> {
-        let place = match self.next {
-            Some(place) => place,
+        let position = match self.next {
+            Some(position) => position,
             None => *self.next.insert(self.pages.find(start(&self.reading)).await?),
         };
-        self.pages.page(place).await
+        self.pages.page(position).await
     }
 
     /// What the stream has never had or does not hold any more of what was asked for. To be asked after the first page was read:
@@ -280,46 +280,46 @@ impl Reader {
     /// Adds what the messages are to the page, and notes what is jumped over. Returns whether the end of what is wanted was reached.
     fn take(&mut self, block: &Block, page: &mut Page, holes: &mut Vec<Hole>) -> bool {
         for parsed in &block.messages {
-            if self.reading.until.is_some_and(|until| parsed.place >= until) {
+            if self.reading.until.is_some_and(|until| parsed.position >= until) {
                 return true;
             }
-            let deleted = self.last.is_some_and(|last| parsed.place > last + 1);
+            let deleted = self.last.is_some_and(|last| parsed.position > last + 1);
             if deleted && self.begun {
                 page.push(Chunk::Gap(Gap { from: Some(self.seen), to: parsed.time, events: None }));
             }
-            self.last = Some(parsed.place);
+            self.last = Some(parsed.position);
             self.seen = self.seen.max(parsed.time);
             self.begun |= parsed.time >= self.from;
-            self.take_one(parsed, page, holes);
+            self.accept_one(parsed, page, holes);
         }
         self.next = Some(block.next);
         false
     }
 
-    fn take_one(&mut self, parsed: &Parsed, page: &mut Page, holes: &mut Vec<Hole>) {
-        let Some((place, kind)) = &parsed.read else { return };
-        let (node, number) = (place.node, place.number);
+    fn accept_one(&mut self, parsed: &Parsed, page: &mut Page, holes: &mut Vec<Hole>) {
+        let Some((position, kind)) = &parsed.read else { return };
+        let (node, number) = (position.node, position.number);
         let (numbers, event) = match (kind, &parsed.event) {
             (Kind::Heartbeat(beat), _) if beat.greets => return,
-            (Kind::Heartbeat(_), _) => (self.given.reach(node, number, parsed.time), None),
+            (Kind::Heartbeat(_), _) => (self.delivered.reach(node, number, parsed.time), None),
             (Kind::Event { .. }, None) => {
                 // What cannot be read is missing too.
-                let before = self.given.reach(node, number, parsed.time);
-                let itself = self.given.reach(node, number + 1, parsed.time);
+                let before = self.delivered.reach(node, number, parsed.time);
+                let itself = self.delivered.reach(node, number + 1, parsed.time);
                 (before.start.min(itself.start)..itself.end, None)
             }
             (Kind::Event { repeat_index }, Some(event)) => {
                 let trace = Trace { origin: Origin { node, number }, repeat_index: *repeat_index };
                 self.begun |= event.moment().is_some_and(|time| self.is_asked_for(time, parsed.time));
-                let verdict = self.given.event(trace, event, parsed.time);
-                (verdict.skipped, verdict.new.then(|| Arc::clone(event)))
+                let comparison = self.delivered.event(trace, event, parsed.time);
+                (comparison.skipped, comparison.new.then(|| Arc::clone(event)))
             }
         };
         if self.begun {
             if !numbers.is_empty() {
-                holes.push(Hole { at: page.len(), node, numbers, place: parsed.place, stored: parsed.time });
+                holes.push(Hole { at: page.len(), node, numbers, position: parsed.position, stored: parsed.time });
             }
-            page.extend(event.map(|event| Chunk::Event(parsed.place, event)));
+            page.extend(event.map(|event| Chunk::Event(parsed.position, event)));
         }
     }
 
@@ -332,7 +332,7 @@ impl Reader {
     async fn join(&self, broker: &Broker) -> Splice {
         let end = Instant::now() + GRACE;
         let mut frontier = broker.frontier();
-        while !self.given.is_within(&frontier.watermarks) && Instant::now() < end {
+        while !self.delivered.is_within(&frontier.watermarks) && Instant::now() < end {
             sleep(POLL_INTERVAL).await;
             frontier = broker.frontier();
         }
@@ -341,8 +341,12 @@ impl Reader {
         let mut retained = Vec::new();
         while from < frontier.sequence {
             from = broker.history().read(from..frontier.sequence, u64::MAX, PORTION, &mut retained).next;
-            let given = |trace: Option<Trace>, event: &Event| trace.is_some_and(|trace| self.given.has(trace, event));
-            retained.drain(..).filter(|one| given(one.trace, &one.event)).for_each(|one| splice.leave_out(one.number));
+            let delivered =
+                |trace: Option<Trace>, event: &Event| trace.is_some_and(|trace| self.delivered.has(trace, event));
+            retained
+                .drain(..)
+                .filter(|one| delivered(one.trace, &one.event))
+                .for_each(|one| splice.leave_out(one.number));
         }
         splice
     }
@@ -356,9 +360,9 @@ fn start(reading: &Reading) -> Timestamp {
 }
 
 /// Waits until the client has taken what came before.
-async fn room(page_channel: &PageChannel) -> Result<Place<'_>, ReadError> {
-    match timeout(STALL, page_channel.room()).await {
-        Ok(place) => place.ok_or(ReadError::Gone),
+async fn reserve(page_channel: &PageChannel) -> Result<PagePermit<'_>, ReadError> {
+    match timeout(STALL, page_channel.reserve()).await {
+        Ok(permit) => permit.ok_or(ReadError::Gone),
         Err(_) => Err(ReadError::Stalled),
     }
 }

@@ -56,7 +56,16 @@ pub(super) struct Intake {
 impl Intake {
     pub(super) fn new(broker: Arc<Broker>, endpoint: Endpoint) -> Self {
         let metrics = broker.metrics().upstream.endpoint(&endpoint.authority());
-        Self { broker, metrics, endpoint, batch: Vec::new(), bytes: 0, received: 0, published: clock::now(), binaries: 0 }
+        Self {
+            broker,
+            metrics,
+            endpoint,
+            batch: Vec::new(),
+            bytes: 0,
+            received: 0,
+            published: clock::now(),
+            binaries: 0,
+        }
     }
 
     pub(super) fn metrics(&self) -> &EndpointMetrics {

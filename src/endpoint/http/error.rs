@@ -11,7 +11,7 @@ use crate::client::ClientError;
 /// A body whose sender does not go on; what a body of a request fails with, to be told from a failure of the endpoint.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("the body stood still for {} ms", after.as_millis())]
-pub struct Stalled {
+pub struct StalledError {
     /// How long.
     pub after: Duration,
 }
@@ -62,7 +62,7 @@ pub enum UpstreamError {
     },
     /// The client has not sent its body.
     #[error(transparent)]
-    Stalled(Stalled),
+    Stalled(StalledError),
     /// The client's body cannot be read.
     #[error(transparent)]
     BadBody(BodyError),
@@ -128,7 +128,7 @@ const TLS: &str = "TLS: ";
 /// The causes, each said once; the pool's own text says nothing that they do not.
 fn reasons(error: &(dyn Error + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
-    for text in causes(error).map(told) {
+    for text in causes(error).map(message_of) {
         if !texts.iter().any(|said| said.contains(&text)) {
             texts.push(text);
         }
@@ -142,7 +142,7 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
 
 /// What a cause says, without the endpoint, which the error names already. Where this server keeps its files is for its
 /// log.
-fn told(cause: &(dyn Error + 'static)) -> String {
+fn message_of(cause: &(dyn Error + 'static)) -> String {
     match cause.downcast_ref() {
         Some(error @ (ClientError::CaFile { .. } | ClientError::SecretFile { .. })) => {
             tracing::error!(%error, "a file for connections to the endpoint cannot be used");

@@ -28,7 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 pub use activity::{Activity, Turn};
-pub use error::{BodyError, Stalled, UpstreamError};
+pub use error::{BodyError, StalledError, UpstreamError};
 
 use crate::client::{ClientError, Endpoint, Login, Service};
 use connector::Connector;

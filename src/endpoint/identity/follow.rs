@@ -47,8 +47,8 @@ impl Delegation {
     pub fn saw(&self, kind: &str, action: &str, key: &str) {
         let changed = match (kind, action) {
             ("users", _) => {
-                self.users_told.fetch_add(1, Ordering::AcqRel);
-                self.verdicts.forget_user(key);
+                self.users_reported.fetch_add(1, Ordering::AcqRel);
+                self.cache.forget_user(key);
                 Changed::users([key.to_owned()])
             }
             ("roles", _) => Changed { roles: true, ..Changed::default() },
@@ -63,7 +63,7 @@ impl Delegation {
     /// Has this read again.
     pub(super) fn note(&self, changed: Changed) {
         self.changed.lock().add(changed);
-        self.told.notify_one();
+        self.reported.notify_one();
     }
 
     /// Reads again what has changed, and everything once in a while, until told to stop.
@@ -86,10 +86,10 @@ impl Delegation {
             }
             if changed.users == Users::All {
                 // Nobody knows what was missed.
-                self.verdicts.doubt();
+                self.cache.doubt();
             }
-            if let Err(trouble) = self.read_all(&changed).await {
-                tracing::warn!(%trouble, "the endpoint does not tell its users, roles and tenants");
+            if let Err(failure) = self.read_all(&changed).await {
+                tracing::warn!(%failure, "the endpoint does not tell its users, roles and tenants");
                 self.changed.lock().add(changed);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -98,8 +98,8 @@ impl Delegation {
             self.health.read();
             pause = Duration::from_millis(500);
             tokio::time::sleep(DEBOUNCE).await;
-            let told = timeout(wait.unwrap_or(self.limits.refresh), self.told.notified()).await.is_ok();
-            if !told && wait.is_none() {
+            let reported = timeout(wait.unwrap_or(self.limits.refresh), self.reported.notified()).await.is_ok();
+            if !reported && wait.is_none() {
                 self.changed.lock().add(Changed::everything());
             }
         }

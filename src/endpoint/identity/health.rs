@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::error::IdentityError;
 use crate::clock;
-use crate::metrics::{IdentityTrouble, IdentityVerdict, Metrics};
+use crate::metrics::{IdentityDecision, IdentityFailure, Metrics};
 
 /// How it is at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,9 +31,9 @@ struct State {
     /// Whether everything has been read once.
     has_read: bool,
     /// What is over as soon as the endpoint answers at all.
-    silence: Option<(IdentityTrouble, String)>,
+    silence: Option<(IdentityFailure, String)>,
     /// What is over when all that is to be read has been.
-    lasting: Option<(IdentityTrouble, String)>,
+    lasting: Option<(IdentityFailure, String)>,
 }
 
 /// What readings come to; told by those who read.
@@ -58,7 +58,7 @@ impl Health {
             endpoint: self.endpoint.clone(),
             readable: state.readable,
             since: state.since.to_string(),
-            error: state.trouble().map_or_else(String::new, |(_, text)| text.clone()),
+            error: state.failure().map_or_else(String::new, |(_, text)| text.clone()),
         }
     }
 
@@ -73,48 +73,48 @@ impl Health {
     }
 
     /// Nothing was read or judged, for this reason.
-    pub(super) fn failed(&self, trouble: &IdentityError) {
-        let told = Some((kind(trouble), trouble.to_string()));
+    pub(super) fn failed(&self, failure: &IdentityError) {
+        let reported = Some((kind(failure), failure.to_string()));
         self.change(|state| {
-            if trouble.is_silence() {
-                state.silence = told;
+            if failure.is_silence() {
+                state.silence = reported;
             } else {
-                (state.silence, state.lasting) = (None, told);
+                (state.silence, state.lasting) = (None, reported);
             }
         });
     }
 
     /// A credential has been judged.
-    pub(super) fn judged(&self, verdict: IdentityVerdict) {
-        self.metrics.identity.judged(verdict);
+    pub(super) fn decided(&self, decision: IdentityDecision) {
+        self.metrics.identity.decided(decision);
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
         change(&mut state);
-        let readable = state.has_read && state.trouble().is_none();
+        let readable = state.has_read && state.failure().is_none();
         if readable != state.readable {
             (state.readable, state.since) = (readable, clock::now());
         }
-        self.metrics.identity.trouble(state.trouble().map(|(kind, _)| *kind));
+        self.metrics.identity.failure(state.failure().map(|(kind, _)| *kind));
     }
 }
 
 impl State {
-    fn trouble(&self) -> Option<&(IdentityTrouble, String)> {
+    fn failure(&self) -> Option<&(IdentityFailure, String)> {
         self.silence.as_ref().or(self.lasting.as_ref())
     }
 }
 
-fn kind(trouble: &IdentityError) -> IdentityTrouble {
-    match trouble {
-        IdentityError::Away(_) => IdentityTrouble::Away,
-        IdentityError::Late => IdentityTrouble::Late,
-        IdentityError::Refused { .. } | IdentityError::NoDirectory => IdentityTrouble::Refused,
-        IdentityError::Unreadable { .. } => IdentityTrouble::Unreadable,
-        IdentityError::Lacks { .. } => IdentityTrouble::Claims,
-        IdentityError::Opaque => IdentityTrouble::Token,
-        IdentityError::Credential(_) => IdentityTrouble::Credential,
+fn kind(failure: &IdentityError) -> IdentityFailure {
+    match failure {
+        IdentityError::Away(_) => IdentityFailure::Away,
+        IdentityError::Late => IdentityFailure::Late,
+        IdentityError::Refused { .. } | IdentityError::NoDirectory => IdentityFailure::Refused,
+        IdentityError::Unreadable { .. } => IdentityFailure::Unreadable,
+        IdentityError::Lacks { .. } => IdentityFailure::Claims,
+        IdentityError::Opaque => IdentityFailure::Token,
+        IdentityError::Credential(_) => IdentityFailure::Credential,
     }
 }
 

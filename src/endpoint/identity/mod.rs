@@ -1,7 +1,7 @@
 //! Delegated authentication: credentials that are not hydrant's own are the endpoint's to judge.
 //!
 //! ```text
-//! credential -> verdict known? -> the endpoint is asked, or its token opened -> account known? -> Identity
+//! credential -> answer known? -> the endpoint is asked, or its token opened -> account known? -> Identity
 //! stream: users, roles, tenants, gaps -> what has to be read again -> accounts -> everybody's rights
 //! ```
 //!
@@ -34,10 +34,12 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
 use super::http::Upstream;
-use crate::auth::directory::{EndpointToken, Known, TokenKeyError, Verdicts, is_info, is_issued_token, read_plain};
+use crate::auth::directory::{
+    EndpointToken, IdentityCache, Known, TokenKeyError, is_info, is_issued_token, read_plain,
+};
 use crate::auth::{AuthError, Authority, Credential, CredentialError, Identity, MAX_TOKEN_BYTES, Secret, check_name};
 use crate::clock;
-use crate::metrics::{IdentityVerdict, Metrics};
+use crate::metrics::{IdentityDecision, Metrics};
 use changed::Changed;
 use error::{ANSWER_TIMEOUT, IdentityError};
 use health::Health;
@@ -66,7 +68,7 @@ pub struct DelegationLimits {
     /// Until users, roles and tenants are read again though nobody has told of a change.
     pub refresh: Duration,
     /// How many good verdicts are kept.
-    pub verdicts: usize,
+    pub cached_identities: usize,
 }
 
 /// See the module's text.
@@ -75,7 +77,7 @@ pub struct Delegation {
     upstream: Arc<Upstream>,
     authority: Arc<Authority>,
     limits: DelegationLimits,
-    verdicts: Verdicts,
+    cache: IdentityCache,
     stripes: Vec<Mutex<()>>,
     /// Held while the endpoint is read.
     reading: Mutex<()>,
@@ -84,14 +86,14 @@ pub struct Delegation {
     /// Whether roles and tenants are known at all.
     has_read: AtomicBool,
     /// Counts events about users.
-    users_told: AtomicU64,
+    users_reported: AtomicU64,
     health: Health,
     /// What opens tokens.
     keys: parking_lot::Mutex<Keys>,
     /// When the endpoint failed to answer last, and what came of it.
     failed: parking_lot::Mutex<Option<(Instant, AuthError)>>,
     changed: parking_lot::Mutex<Changed>,
-    told: Notify,
+    reported: Notify,
 }
 
 impl Delegation {
@@ -106,17 +108,17 @@ impl Delegation {
         metrics: Arc<Metrics>,
     ) -> Result<Self, getrandom::Error> {
         Ok(Self {
-            verdicts: Verdicts::new(limits.fresh, limits.good, limits.verdicts)?,
+            cache: IdentityCache::new(limits.fresh, limits.good, limits.cached_identities)?,
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             reading: Mutex::default(),
             putting: parking_lot::Mutex::default(),
             has_read: AtomicBool::new(false),
-            users_told: AtomicU64::default(),
+            users_reported: AtomicU64::default(),
             health: Health::new(upstream.endpoint().to_string(), clock::now(), metrics),
             keys: parking_lot::Mutex::default(),
             failed: parking_lot::Mutex::default(),
             changed: parking_lot::Mutex::new(Changed::everything()),
-            told: Notify::new(),
+            reported: Notify::new(),
             upstream,
             authority,
             limits,
@@ -133,40 +135,40 @@ impl Delegation {
     /// # Errors
     /// [`AuthError`].
     pub async fn login(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
-        let judged = self.verdict(credential, peer).await;
-        self.health.judged(match &judged {
-            Ok((verdict, _)) => *verdict,
-            Err(AuthError::Denied | AuthError::Unreadable) => IdentityVerdict::Denied,
-            Err(_) => IdentityVerdict::Undecided,
+        let decision = self.decide(credential, peer).await;
+        self.health.decided(match &decision {
+            Ok((decision, _)) => *decision,
+            Err(AuthError::Denied | AuthError::Unreadable) => IdentityDecision::Denied,
+            Err(_) => IdentityDecision::Undecided,
         });
-        judged.map(|(_, identity)| identity)
+        decision.map(|(_, identity)| identity)
     }
 
-    async fn verdict(&self, credential: &Credential, peer: IpAddr) -> Result<(IdentityVerdict, Identity), AuthError> {
-        let key = self.verdicts.key(credential).ok_or(AuthError::Denied)?;
+    async fn decide(&self, credential: &Credential, peer: IpAddr) -> Result<(IdentityDecision, Identity), AuthError> {
+        let key = self.cache.key(credential).ok_or(AuthError::Denied)?;
         if let Some(Known::Fresh(identity)) = self.known(&key) {
-            return Ok((IdentityVerdict::Known, identity));
+            return Ok((IdentityDecision::Known, identity));
         }
         let turn = timeout(LONGEST_LOGIN, self.stripes[usize::from(key[0]) % STRIPES].lock()).await;
         let Ok(_turn) = turn else { return Err(AuthError::EndpointAway) };
         let stale = match self.known(&key) {
-            Some(Known::Fresh(identity)) => return Ok((IdentityVerdict::Known, identity)),
-            Some(Known::Stale(identity)) => Some((IdentityVerdict::Stale, identity)),
+            Some(Known::Fresh(identity)) => return Ok((IdentityDecision::Known, identity)),
+            Some(Known::Stale(identity)) => Some((IdentityDecision::Stale, identity)),
             None => None,
         };
         if let Some(stale) = stale.clone().filter(|_| self.failed_lately() == Some(AuthError::EndpointAway)) {
             return Ok(stale);
         }
-        match self.judge(credential, peer).await {
+        match self.authenticate(credential, peer).await {
             Ok(identity) => {
-                self.verdicts.keep(key, identity.clone(), clock::now());
-                Ok((IdentityVerdict::Good, identity))
+                self.cache.keep(key, identity.clone(), clock::now());
+                Ok((IdentityDecision::Good, identity))
             }
             // Neither says anything about the credential: one that was good a while ago still is.
             Err(error @ (AuthError::EndpointAway | AuthError::Throttled { .. })) => stale.ok_or(error),
             Err(error @ AuthError::EndpointHides(_)) => Err(error),
             Err(error) => {
-                self.verdicts.forget(&key);
+                self.cache.forget(&key);
                 Err(error)
             }
         }
@@ -178,7 +180,7 @@ impl Delegation {
 
     /// What is known of a credential, unless the rights that it gave are gone.
     fn known(&self, key: &[u8; 32]) -> Option<Known> {
-        let known = self.verdicts.look(key, clock::now())?;
+        let known = self.cache.look(key, clock::now())?;
         let (Known::Fresh(identity) | Known::Stale(identity)) = &known;
         self.authority.access(identity).is_ok().then_some(known)
     }
@@ -191,16 +193,16 @@ impl Delegation {
         *self.failed.lock() = Some((Instant::now(), error));
     }
 
-    async fn judge(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
+    async fn authenticate(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
         match credential {
-            Credential::Basic { user, password } => self.judge_password(user, password, peer).await,
+            Credential::Basic { user, password } => self.authenticate_password(user, password, peer).await,
             Credential::Bearer(token) if token.expose().len() > MAX_TOKEN_BYTES => Err(CredentialError::TooLong.into()),
-            Credential::Bearer(token) => self.judge_token(token).await,
+            Credential::Bearer(token) => self.authenticate_token(token).await,
             Credential::Certificate(_) => Err(AuthError::Denied),
         }
     }
 
-    async fn judge_password(&self, user: &str, password: &Secret, peer: IpAddr) -> Result<Identity, AuthError> {
+    async fn authenticate_password(&self, user: &str, password: &Secret, peer: IpAddr) -> Result<Identity, AuthError> {
         check_name(user).map_err(|_| AuthError::Denied)?;
         let header = header(&format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose()))))?;
         let path = format!("/api/v3/users/{}/token?ttl=60", utf8_percent_encode(user, NON_ALPHANUMERIC));
@@ -214,7 +216,7 @@ impl Delegation {
         self.authority.accounts().user(user).map_err(|_| AuthError::Denied)
     }
 
-    async fn judge_token(&self, token: &Secret) -> Result<Identity, AuthError> {
+    async fn authenticate_token(&self, token: &Secret) -> Result<Identity, AuthError> {
         let keys = self.current_keys().await?;
         let opened = match keys.open(token, clock::now()) {
             // The key may have been changed a moment ago.
@@ -254,7 +256,7 @@ impl Delegation {
 
     /// Sees to it that everybody is known on whom a token depends.
     async fn need_for(&self, token: &EndpointToken) -> Result<(), AuthError> {
-        self.need(token.user().into_iter().chain(token.witnesses())).await
+        self.need(token.user().into_iter().chain(token.secret_owners())).await
     }
 
     /// Whether the endpoint takes a credential. A good answer counts only if it is what an endpoint answers to one whom it
@@ -262,15 +264,15 @@ impl Delegation {
     async fn ask(&self, path: &str, header: &HeaderValue, is_expected: fn(&[u8]) -> bool) -> Result<bool, AuthError> {
         let answer = match timeout(ANSWER_TIMEOUT, self.upstream.get(path, header, LONGEST_ANSWER)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(self.not_judged(&error.into())),
-            Err(_) => return Err(self.not_judged(&IdentityError::Late)),
+            Ok(Err(error)) => return Err(self.undecided(&error.into())),
+            Err(_) => return Err(self.undecided(&IdentityError::Late)),
         };
         // It is back; but it may still hide what it hid.
         self.failed.lock().take_if(|(_, error)| *error == AuthError::EndpointAway);
         self.health.answered();
         match answer.status {
             StatusCode::OK if is_expected(&answer.body) => Ok(true),
-            StatusCode::OK => Err(self.not_judged(&IdentityError::Unreadable { what: "a credential" })),
+            StatusCode::OK => Err(self.undecided(&IdentityError::Unreadable { what: "a credential" })),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(false),
             status => {
                 tracing::warn!(%status, "the endpoint does not judge a credential");
@@ -279,18 +281,18 @@ impl Delegation {
         }
     }
 
-    fn not_judged(&self, trouble: &IdentityError) -> AuthError {
-        tracing::warn!(%trouble, "the endpoint does not judge a credential");
+    fn undecided(&self, failure: &IdentityError) -> AuthError {
+        tracing::warn!(%failure, "the endpoint does not judge a credential");
         self.note_failure(AuthError::EndpointAway);
-        self.health.failed(trouble);
+        self.health.failed(failure);
         AuthError::EndpointAway
     }
 }
 
 /// What is said to somebody who cannot be judged for this reason.
-fn refusal(trouble: &IdentityError) -> AuthError {
-    tracing::error!(%trouble, "the endpoint does not tell its users, roles and tenants");
-    match trouble {
+fn refusal(failure: &IdentityError) -> AuthError {
+    tracing::error!(%failure, "the endpoint does not tell its users, roles and tenants");
+    match failure {
         IdentityError::Lacks { claims } => AuthError::EndpointHides(claims.first().copied().unwrap_or_default()),
         IdentityError::Opaque => AuthError::EndpointHides("preferences/list"),
         _ => AuthError::EndpointAway,

@@ -37,7 +37,7 @@ const LONGEST: usize = 64 << 20;
 
 /// What has been read, to be put over what is known.
 #[derive(Debug, Default)]
-struct News {
+struct Update {
     keys: Option<Keys>,
     roles: Option<BTreeMap<String, Vec<Claim>>>,
     tenants: Option<BTreeMap<String, TenantOf>>,
@@ -45,7 +45,7 @@ struct News {
     users: BTreeMap<String, Option<Account>>,
 }
 
-impl News {
+impl Update {
     fn over(&self, known: &Entries) -> Entries {
         let mut entries = known.clone();
         if let Some(keys) = &self.keys {
@@ -77,7 +77,7 @@ impl Delegation {
 
     async fn read_in_turn(&self, changed: &Changed) -> Result<(), IdentityError> {
         let first = !self.has_read();
-        let result = self.read_news(changed, first).await;
+        let result = self.read_update(changed, first).await;
         match &result {
             Ok(()) => {
                 *self.failed.lock() = None;
@@ -87,53 +87,53 @@ impl Delegation {
                     self.health.answered();
                 }
             }
-            Err(trouble) => {
-                if matches!(trouble, IdentityError::Lacks { .. } | IdentityError::Opaque) {
+            Err(failure) => {
+                if matches!(failure, IdentityError::Lacks { .. } | IdentityError::Opaque) {
                     // What is known is not to be trusted until all of it has been read again.
                     self.has_read.store(false, Ordering::Release);
                 }
-                self.health.failed(trouble);
+                self.health.failed(failure);
             }
         }
         result
     }
 
-    async fn read_news(&self, changed: &Changed, first: bool) -> Result<(), IdentityError> {
+    async fn read_update(&self, changed: &Changed, first: bool) -> Result<(), IdentityError> {
         let own = self.upstream.own_credential()?;
-        let mut news = News::default();
+        let mut update = Update::default();
         if changed.keys || first {
             let known = self.keys.lock().clone();
-            news.keys = Some(self.read_keys(known, &own).await?);
+            update.keys = Some(self.read_keys(known, &own).await?);
             // Whatever becomes of the rest: a secret that was changed is one that somebody else may have.
-            self.put_in_force(&news);
+            self.put_in_force(&update);
         }
         if changed.tenants || changed.roles || first || changed.users.named().any(|name| self.is_own(name)) {
             // Also where the service may have got the right to see them.
-            news.tenants = Some(self.read_tenants(&own).await?);
+            update.tenants = Some(self.read_tenants(&own).await?);
         }
         let mut in_doubt = changed.roles || changed.tenants || first;
         for name in changed.users.named() {
             let account = self.read_user(name, &own).await?;
             in_doubt |= account.is_none();
-            news.users.insert(name.clone(), account);
+            update.users.insert(name.clone(), account);
         }
         if in_doubt {
             // After the rest: a claim that was lost before is seen to be missing now.
-            news.roles = Some(self.read_roles(&own).await?);
-            self.check_own(&mut news, &own).await?;
+            update.roles = Some(self.read_roles(&own).await?);
+            self.check_own(&mut update, &own).await?;
         }
-        self.put_in_force(&news);
+        self.put_in_force(&update);
         self.has_read.store(true, Ordering::Release);
         Ok(())
     }
 
-    fn put_in_force(&self, news: &News) {
-        if let Some(keys) = news.keys.clone() {
+    fn put_in_force(&self, update: &Update) {
+        if let Some(keys) = update.keys.clone() {
             *self.keys.lock() = keys;
         }
         let _alone = self.putting.lock();
         let last = self.authority.accounts();
-        let entries = news.over(last.entries());
+        let entries = update.over(last.entries());
         if entries != *last.entries() {
             self.authority.set_accounts(last.next(entries));
         }
@@ -143,14 +143,14 @@ impl Delegation {
     /// the first time do not wait for one another.
     async fn meet(&self, names: &[String]) -> Result<bool, IdentityError> {
         let own = self.upstream.own_credential()?;
-        let told = self.users_told.load(Ordering::Acquire);
+        let reported = self.users_reported.load(Ordering::Acquire);
         let mut users = BTreeMap::new();
         for name in names {
             let Some(account) = self.read_user(name, &own).await? else { return Ok(false) };
             users.insert(name.clone(), account);
         }
         self.add(users);
-        if self.users_told.load(Ordering::Acquire) != told {
+        if self.users_reported.load(Ordering::Acquire) != reported {
             // One of them may have changed since its answer was written, and was not known as one to read again.
             self.note(Changed::users(names.iter().cloned()));
         }
@@ -174,22 +174,22 @@ impl Delegation {
 
     /// Sees to it that the service may read all that is read here. The endpoint answers a list with an empty one, and an object
     /// with 404, to somebody who may not.
-    async fn check_own(&self, news: &mut News, own: &HeaderValue) -> Result<(), IdentityError> {
+    async fn check_own(&self, update: &mut Update, own: &HeaderValue) -> Result<(), IdentityError> {
         let reader = match self.upstream.login() {
             Login::Password { user, .. } => Reader::User(user.clone()),
             Login::Token(token) => {
                 let token = Secret::new(token.read()?.reveal());
-                let keys = news.keys.clone().unwrap_or_else(|| self.keys.lock().clone());
+                let keys = update.keys.clone().unwrap_or_else(|| self.keys.lock().clone());
                 let opened = keys.open(&token, clock::now()).and_then(Result::ok);
                 Reader::Token(Box::new(opened.or_else(|| read_plain(&token)).ok_or(IdentityError::Opaque)?))
             }
         };
         if let Some(user) = reader.user() {
             let account = self.read_user(user, own).await?;
-            news.users.insert(user.to_owned(), account);
+            update.users.insert(user.to_owned(), account);
         }
         let last = self.authority.accounts();
-        let entries = news.over(last.entries());
+        let entries = update.over(last.entries());
         let no_roles = entries.roles.is_empty();
         let mut claims = last.next(entries).lacking(&reader, &NEEDED);
         if no_roles {
@@ -255,15 +255,15 @@ impl Delegation {
         if let Some(error) = self.failed_lately() {
             return Err(error);
         }
-        let trouble = match timeout(ANSWER_TIMEOUT, reading).await {
+        let failure = match timeout(ANSWER_TIMEOUT, reading).await {
             Ok(Ok(read)) => return Ok(read),
-            Ok(Err(trouble)) => trouble,
+            Ok(Err(failure)) => failure,
             Err(_) => IdentityError::Late,
         };
-        let error = refusal(&trouble);
-        if trouble.is_everybodys() {
+        let error = refusal(&failure);
+        if failure.is_everybodys() {
             self.note_failure(error);
-            self.health.failed(&trouble);
+            self.health.failed(&failure);
         }
         Err(error)
     }

@@ -37,7 +37,7 @@ impl Driver {
     }
 
     /// Whether events may be taken in this turn.
-    pub(super) fn may_take_events(&mut self) -> bool {
+    pub(super) fn may_ingest_events(&mut self) -> bool {
         let Some(next) = self.next_bytes() else { return false };
         let (events, bytes) = (self.batch_limit.events, self.batch_limit.bytes.max(next));
         let fanout = self.parts.shard.fanout();

@@ -22,7 +22,7 @@ impl Driver {
 
     /// Publishes the next events, as many as a turn allows, but at least one. A batch may be far larger than that: then the
     /// rest of it waits for the next turn, and the sockets come in between. Returns how many they were.
-    pub(super) fn take_events(&mut self) -> usize {
+    pub(super) fn ingest_events(&mut self) -> usize {
         let (mut events, mut bytes) = (0, 0);
         let exceeded = self.parts.budget.is_exceeded();
         let batch_limit = if exceeded { self.batch_limit.reduced() } else { self.batch_limit };
@@ -52,10 +52,10 @@ impl Driver {
         self.started.is_some() || !self.parts.inbox.is_empty()
     }
 
-    /// How long until connections that are behind get on; nothing if only something else can change that.
+    /// How long until connections that lag get on; nothing if only something else can change that.
     pub(super) fn catch_up_in(&self) -> Option<Duration> {
         let Parts { shard, broker, .. } = &self.parts;
-        if !shard.is_behind() {
+        if !shard.has_lagging() {
             return None;
         }
         shard.catch_up_in(broker.now_us()).map(Duration::from_micros)

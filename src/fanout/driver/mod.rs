@@ -50,7 +50,7 @@ use turn::{BatchLimit, CONTROL_TIME, Input, READ_BYTES, Slice};
 struct Drain {
     /// When connections that are left are cut.
     deadline: Instant,
-    /// Until when readers that are behind are waited for.
+    /// Until when readers that lag are waited for.
     reader_deadline: Instant,
     /// Whether everything was delivered or dropped and everybody was sent a close frame.
     close_sent: bool,
@@ -202,7 +202,7 @@ impl Driver {
                 continue;
             }
             self.parts.inbox.rearm();
-            self.take_turn(&events, timeout);
+            self.run_turn(&events, timeout);
         }
         self.flush_metrics();
     }
@@ -215,7 +215,7 @@ impl Driver {
     fn timeout(&mut self) -> Duration {
         let position = self.parts.shard.position();
         let busy = self.held.front().is_some_and(|(mark, _)| *mark <= position)
-            || (self.has_events() && self.may_take_events())
+            || (self.has_events() && self.may_ingest_events())
             || !self.pending_events.is_empty()
             || !self.queue.is_empty()
             || !self.parts.control.is_empty()
@@ -228,7 +228,7 @@ impl Driver {
         self.catch_up_in().map_or(tick, |wait| wait.min(tick))
     }
 
-    fn take_turn(&mut self, events: &Events, timeout: Duration) {
+    fn run_turn(&mut self, events: &Events, timeout: Duration) {
         let begun = Instant::now();
         self.parts.metrics.begin_turn(begun);
         if self.listening.advance(begun, timeout) {
@@ -249,7 +249,7 @@ impl Driver {
         self.handle_control();
         self.read_queued();
         self.parts.shard.fanout().begin_turn();
-        let taken = if self.may_take_events() { self.take_events() } else { 0 };
+        let taken = if self.may_ingest_events() { self.ingest_events() } else { 0 };
         self.end_drain();
         self.catch_up();
         self.flush();

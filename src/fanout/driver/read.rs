@@ -169,8 +169,8 @@ impl Driver {
     /// Whether events that were sequenced before a command was read are still to come.
     fn must_wait(&mut self, conn: ConnId) -> bool {
         let position = self.parts.shard.position();
-        let behind = self.conn(conn).is_some_and(|entry| entry.mark > position);
-        behind && !self.parts.shard.fanout().is_closing(conn)
+        let lagging = self.conn(conn).is_some_and(|entry| entry.mark > position);
+        lagging && !self.parts.shard.fanout().is_closing(conn)
     }
 
     fn on_text(&mut self, conn: ConnId, text: &str) {

@@ -1,7 +1,7 @@
 //! When an object was last created, deleted or otherwise changed than by an update: no two of its updates may be
 //! conflated across that, even if the connection did not ask for the event in between.
 //!
-//! Contract: may say that there was something in between where there was nothing (objects share places in a table of a
+//! Contract: may say that there was something in between where there was nothing (objects share buckets in a table of a
 //! fixed size), never the opposite. Costs nothing while no connection of the shard conflates.
 
 use std::hash::BuildHasher;
@@ -10,8 +10,8 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::event::Event;
 
-/// Places; a power of two.
-const PLACES: usize = 4096;
+/// Buckets; a power of two.
+const BUCKETS: usize = 4096;
 
 /// What a frame remembers of its event, so that a pass over an outbox hashes nothing: a hash of the object's Type and Key, and in the
 /// lowest bit whether the event is an update.
@@ -35,8 +35,8 @@ impl Object {
     }
 
     /// Where the last event of the object that is no update is noted, with those of other objects.
-    pub(super) fn place(self) -> usize {
-        (self.0 >> 1) as usize % PLACES
+    pub(super) fn bucket(self) -> usize {
+        (self.0 >> 1) as usize % BUCKETS
     }
 }
 
@@ -44,7 +44,7 @@ impl Object {
 #[derive(Debug, Default)]
 pub(super) struct Barriers {
     hasher: DefaultHashBuilder,
-    /// The number of the last such event by place; empty while nobody conflates.
+    /// The number of the last such event by bucket; empty while nobody conflates.
     last: Box<[u64]>,
     users: usize,
 }
@@ -59,7 +59,7 @@ impl Barriers {
     pub(super) fn acquire(&mut self) {
         self.users += 1;
         if self.last.is_empty() {
-            self.last = vec![0; PLACES].into();
+            self.last = vec![0; BUCKETS].into();
         }
     }
 
@@ -79,14 +79,14 @@ impl Barriers {
     /// Notes an event, whoever gets it.
     pub(super) fn note(&mut self, event: &Event, number: u64) {
         if self.users > 0 && !is_update(event) {
-            let place = self.object(event).place();
-            self.last[place] = number;
+            let bucket = self.object(event).bucket();
+            self.last[bucket] = number;
         }
     }
 
     /// Whether something other than an update may have happened to the object since the event with this number.
     pub(super) fn any_since(&self, number: u64, object: Object) -> bool {
-        self.last[object.place()] > number
+        self.last[object.bucket()] > number
     }
 
     /// The object of an event; none as long as no connection conflates.

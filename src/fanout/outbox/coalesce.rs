@@ -91,8 +91,8 @@ impl CoalescedBatches {
         }
     }
 
-    /// The place for the bytes of a run that is to be written down.
-    pub(super) fn place(&mut self, id: CoalescedId) -> &mut Vec<u8> {
+    /// The buffer for the bytes of a run that is to be written down.
+    pub(super) fn buffer(&mut self, id: CoalescedId) -> &mut Vec<u8> {
         &mut self.runs[id.0].bytes
     }
 

@@ -86,10 +86,10 @@ impl Fanout {
             // What is for one connection only cannot wait for another.
             Match::Worth(_) if !frames.iter().all(|&frame| self.frames.event(frame).is_some()) => None,
             Match::Worth(run) => {
-                let place = self.runs.place(run);
-                place.reserve_exact(outbox.depth().bytes);
+                let buffer = self.runs.buffer(run);
+                buffer.reserve_exact(outbox.depth().bytes);
                 for &frame in frames {
-                    place.extend_from_slice(self.frames.bytes(frame));
+                    buffer.extend_from_slice(self.frames.bytes(frame));
                     self.frames.retain(frame, 1);
                 }
                 Some(run)

@@ -259,9 +259,9 @@ proptest! {
         let mut fanout = Fanout::new(LIMITS);
         let conns = POLICIES.map(|policy| fanout.open(policy));
         let mut models = POLICIES.map(Model::new);
-        let places: std::collections::BTreeSet<usize> =
-            KEYS.iter().map(|key| fanout.barriers.object(&event(0, key, "update", 0)).place()).collect();
-        prop_assume!(places.len() == KEYS.len());
+        let buckets: std::collections::BTreeSet<usize> =
+            KEYS.iter().map(|key| fanout.barriers.object(&event(0, key, "update", 0)).bucket()).collect();
+        prop_assume!(buckets.len() == KEYS.len());
         let (mut number, mut matched, mut notices) = (0, 0, 0);
         for (step, (what, which, mask, size)) in steps.into_iter().enumerate() {
             match what {

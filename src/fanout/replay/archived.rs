@@ -1,6 +1,6 @@
 //! The part of a replay that begins in the archive: which of the two an event stands in, and the splice between them.
 //!
-//! Contract: pure. Places of the archive stand before [`PLACES`](crate::broker::archive::PLACES), those of the history behind it.
+//! Contract: pure. Positions in the archive stand before [`POSITIONS`](crate::broker::archive::POSITIONS), those of the history behind it.
 
 use super::{Range, Replay};
 use crate::broker::archive::Chunk;
@@ -17,8 +17,8 @@ impl Replay {
         range.from - self.base..range.until - self.base
     }
 
-    /// The place of an event of the history.
-    pub(in crate::fanout) fn place(&self, number: u64) -> u64 {
+    /// The position of an event of the history.
+    pub(in crate::fanout) fn position(&self, number: u64) -> u64 {
         self.base + number
     }
 
@@ -33,8 +33,8 @@ impl Replay {
         let (pass, edge) = (self.pass.is_some(), self.edge);
         let before = self.before.as_mut()?;
         let chunk = before.reading(pass, edge).take()?;
-        if let (Chunk::Event(place, _), false) = (&chunk, pass) {
-            before.end = place + 1;
+        if let (Chunk::Event(position, _), false) = (&chunk, pass) {
+            before.end = position + 1;
         }
         Some(chunk)
     }
@@ -61,12 +61,12 @@ impl Replay {
     }
 
     /// Whether the event of the history with this number came from the archive.
-    pub(in crate::fanout) fn was_given(&self, number: u64) -> bool {
+    pub(in crate::fanout) fn was_delivered(&self, number: u64) -> bool {
         self.splice().is_some_and(|splice| splice.leaves_out(number))
     }
 
     /// How many events of the history in a range did not come from the archive.
-    pub(in crate::fanout) fn not_given(&self, range: std::ops::Range<u64>) -> u64 {
+    pub(in crate::fanout) fn undelivered(&self, range: std::ops::Range<u64>) -> u64 {
         let all = range.end.saturating_sub(range.start);
         self.splice().map_or(all, |splice| splice.wanted(range))
     }

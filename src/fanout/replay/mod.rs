@@ -5,11 +5,11 @@
 //! events that its other registrations have gone through already.
 //!
 //! Contract: pure. Every event is delivered at most once: [`Replay::wants`] is true only for events that a registration new to
-//! this part of the past matches and none before it did. A registration that was taken back keeps its mark up to the place where
+//! this part of the past matches and none before it did. A registration that was taken back keeps its mark up to the position where
 //! it ended, so that registering again does not repeat anything; there is a bound on such marks ([`MARKS`]), beyond which the
 //! caller gives up. Within a pass, and from the end of the passes on, events come in the broker's order.
 //!
-//! A replay that begins in the archive goes through one line of places all the same: the archive's stand before [`PLACES`], those
+//! A replay that begins in the archive goes through one line of places all the same: the archive's stand before [`POSITIONS`], those
 //! of the history behind it. So passes, marks and order hold across the splice; a later pass has the archive read again.
 //!
 //! Why an index of its own: the shard's index tells which connections want an event, not by which registration. It costs memory
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::broker::archive::{PLACES, Pages, Wake};
+use crate::broker::archive::{POSITIONS, Pages, Wake};
 use crate::broker::gap::Gap;
 use crate::broker::history::Start;
 use crate::event::Event;
@@ -99,7 +99,7 @@ pub(super) struct Replay {
     last: Option<Arc<Event>>,
     /// Bytes of the next event, if it waits for room.
     pub(super) held_up: usize,
-    /// Whether it is on the shard's list of those that are behind.
+    /// Whether it is on the shard's list of those that lag.
     pub(super) listed: bool,
     /// What filters had cost when they were last asked.
     cost: Counters,
@@ -111,12 +111,12 @@ impl Replay {
         let mut index = Index::new(limits);
         let [settled, fresh, waiting] =
             [Role::Settled, Role::Fresh, Role::Waiting].map(|role| index.subscribe(role, ANYBODY));
-        let told = start.sequence;
+        let notified = start.sequence;
         let before = start.beyond.take().map(|beyond| {
             start.time = Some(beyond.time);
             Box::new(Before::new(beyond, start.sequence, wake))
         });
-        let (begin, base) = if before.is_some() { (0, PLACES) } else { (start.sequence, 0) };
+        let (begin, base) = if before.is_some() { (0, POSITIONS) } else { (start.sequence, 0) };
         Self {
             start,
             begin,
@@ -136,7 +136,7 @@ impl Replay {
             of_last: None,
             held: Held::default(),
             opening: Opening::new(registrations),
-            connections: Listeners::new(told),
+            connections: Listeners::new(notified),
             last: None,
             held_up: 0,
             listed: false,
@@ -204,7 +204,7 @@ impl Replay {
         self.index.register(slot, text).expect("the shard's index took it, and this one takes no less");
     }
 
-    /// A registration was taken back. `live_until` is the shard's place if the connection is not behind. Returns false
+    /// A registration was taken back. `live_until` is the shard's place if the connection does not lag. Returns false
     /// if there are too many of them to remember.
     pub(super) fn deregister(&mut self, text: &str, live_until: Option<u64>) -> bool {
         let mut until = if self.index.deregister(self.settled, text).is_ok() {
@@ -345,13 +345,13 @@ impl Replay {
     }
 
     /// What is gone of events about connections is counted from this number on; never if nobody listens to them.
-    pub(super) fn told(&self) -> u64 {
-        self.connections.told(self.pass.is_some())
+    pub(super) fn notified(&self) -> u64 {
+        self.connections.notified(self.pass.is_some())
     }
 
     /// It was said up to here.
-    pub(super) fn set_told(&mut self, told: u64) {
-        self.connections.set_told(self.pass.is_some(), told);
+    pub(super) fn set_notified(&mut self, notified: u64) {
+        self.connections.set_notified(self.pass.is_some(), notified);
     }
 }
 

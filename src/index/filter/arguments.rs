@@ -28,9 +28,9 @@ pub(super) fn quoted_pattern(text: &str) -> Option<(String, usize)> {
     }
     let mut strings = serde_json::Deserializer::from_str(trimmed).into_iter::<String>();
     let pattern = strings.next()?.ok()?;
-    let behind = &trimmed[strings.byte_offset()..];
-    let closed = behind.trim_start().starts_with(')');
-    closed.then(|| (pattern, text.len() - behind.trim_start().len()))
+    let tail = &trimmed[strings.byte_offset()..];
+    let closed = tail.trim_start().starts_with(')');
+    closed.then(|| (pattern, text.len() - tail.trim_start().len()))
 }
 
 /// The offset of the parenthesis that ends a bare pattern: the first one without a partner. Parentheses in classes and

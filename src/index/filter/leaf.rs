@@ -79,46 +79,46 @@ const SHORT: usize = 8;
 #[derive(Debug, Default)]
 pub struct Leaf {
     /// All pairs, as long as there are few.
-    few: SmallVec<[(FilterId, u32); 2]>,
-    many: Option<Box<Many>>,
+    inline: SmallVec<[(FilterId, u32); 2]>,
+    spilled: Option<Box<Spilled>>,
 }
 
 impl Leaf {
     /// Adds a pair; false if it was there already.
     pub fn insert(&mut self, engine: &Engine, filter: FilterId, member: u32) -> bool {
-        if let Some(many) = &mut self.many {
-            return many.insert(engine, filter, member);
+        if let Some(spilled) = &mut self.spilled {
+            return spilled.insert(engine, filter, member);
         }
-        if self.few.contains(&(filter, member)) {
+        if self.inline.contains(&(filter, member)) {
             return false;
         }
-        self.few.push((filter, member));
-        if self.few.len() > SHORT {
-            let mut many = Box::<Many>::default();
-            for (filter, member) in std::mem::take(&mut self.few) {
-                many.insert(engine, filter, member);
+        self.inline.push((filter, member));
+        if self.inline.len() > SHORT {
+            let mut spilled = Box::<Spilled>::default();
+            for (filter, member) in std::mem::take(&mut self.inline) {
+                spilled.insert(engine, filter, member);
             }
-            self.many = Some(many);
+            self.spilled = Some(spilled);
         }
         true
     }
 
     /// Takes a pair out; false if it was not there.
     pub fn remove(&mut self, filter: FilterId, member: u32) -> bool {
-        if let Some(many) = &mut self.many {
-            let removed = many.remove(filter, member);
-            if many.places.is_empty() {
-                self.many = None;
+        if let Some(spilled) = &mut self.spilled {
+            let removed = spilled.remove(filter, member);
+            if spilled.positions.is_empty() {
+                self.spilled = None;
             }
             return removed;
         }
-        let place = self.few.iter().position(|pair| *pair == (filter, member));
-        place.map(|place| self.few.swap_remove(place)).is_some()
+        let position = self.inline.iter().position(|pair| *pair == (filter, member));
+        position.map(|position| self.inline.swap_remove(position)).is_some()
     }
 
     /// How many pairs there are.
     pub fn len(&self) -> usize {
-        self.many.as_ref().map_or(self.few.len(), |many| many.places.len())
+        self.spilled.as_ref().map_or(self.inline.len(), |spilled| spilled.positions.len())
     }
 
     /// Whether there is no pair.
@@ -128,24 +128,24 @@ impl Leaf {
 
     /// Calls [`Members::found`] once for every pair whose filter is true of the event, in no particular order.
     pub fn candidates(&mut self, evaluation: &mut Evaluation<'_>, mut members: impl Members) {
-        if let Some(many) = &mut self.many {
-            many.candidates(evaluation, &mut members);
+        if let Some(spilled) = &mut self.spilled {
+            spilled.candidates(evaluation, &mut members);
         }
-        for (filter, member) in &self.few {
+        for (filter, member) in &self.inline {
             try_all(evaluation, *filter, &[*member], &mut members);
         }
     }
 }
 
-/// A leaf with an index. Places are positions in lists, so that anything is taken out by swapping the last one in.
+/// A leaf with an index. Positions are indexes into lists, so that anything is taken out by swapping the last one in.
 #[derive(Debug, Default)]
-struct Many {
+struct Spilled {
     /// The distinct filters; free ones have no members.
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_filter: HashMap<FilterId, u32>,
     /// Where a pair stands among its filter's members.
-    places: HashMap<(FilterId, u32), u32>,
+    positions: HashMap<(FilterId, u32), u32>,
     /// The slots that no value leads to.
     rest: Vec<(FilterId, u32)>,
     access: Vec<Access>,
@@ -168,9 +168,9 @@ struct Slot {
 /// Where a slot is filed.
 #[derive(Debug)]
 enum Home {
-    /// In `rest`, at this place.
+    /// In `rest`, at this position.
     Rest(u32),
-    /// Under these postings, at these places.
+    /// Under these postings, at these positions.
     Postings(Box<[(u32, u32)]>),
 }
 
@@ -192,27 +192,27 @@ struct Posting {
     slots: Vec<(u32, u32)>,
 }
 
-impl Many {
+impl Spilled {
     fn insert(&mut self, engine: &Engine, filter: FilterId, member: u32) -> bool {
-        if self.places.contains_key(&(filter, member)) {
+        if self.positions.contains_key(&(filter, member)) {
             return false;
         }
         let slot = self.by_filter.get(&filter).copied().unwrap_or_else(|| self.add_slot(engine, filter));
         let members = &mut self.slots[slot as usize].members;
-        self.places.insert((filter, member), index(members.len()));
+        self.positions.insert((filter, member), index(members.len()));
         members.push(member);
         true
     }
 
     fn remove(&mut self, filter: FilterId, member: u32) -> bool {
-        let Some(place) = self.places.remove(&(filter, member)) else {
+        let Some(position) = self.positions.remove(&(filter, member)) else {
             return false;
         };
         let slot = self.by_filter[&filter];
         let members = &mut self.slots[slot as usize].members;
-        members.swap_remove(place as usize);
-        if let Some(moved) = members.get(place as usize) {
-            self.places.insert((filter, *moved), place);
+        members.swap_remove(position as usize);
+        if let Some(moved) = members.get(position as usize) {
+            self.positions.insert((filter, *moved), position);
         } else if members.is_empty() {
             self.remove_slot(slot, filter);
         }
@@ -257,14 +257,14 @@ impl Many {
     }
 
     fn file(&mut self, slot: u32, keys: Keys) -> Home {
-        let mut places = Vec::with_capacity(keys.len());
+        let mut positions = Vec::with_capacity(keys.len());
         for (number, (lookup, value)) in keys.into_iter().enumerate() {
             let posting = self.posting_for(lookup, value);
             let slots = &mut self.postings[posting as usize].slots;
-            places.push((posting, index(slots.len())));
+            positions.push((posting, index(slots.len())));
             slots.push((slot, index(number)));
         }
-        Home::Postings(places.into())
+        Home::Postings(positions.into())
     }
 
     fn posting_for(&mut self, lookup: LookupId, value: Value) -> u32 {
@@ -296,27 +296,27 @@ impl Many {
         self.by_filter.remove(&filter);
         self.free.push(id);
         match std::mem::replace(&mut self.slots[id as usize].home, Home::Rest(0)) {
-            Home::Rest(place) => {
-                self.rest.swap_remove(place as usize);
-                if let Some((_, moved)) = self.rest.get(place as usize) {
-                    self.slots[*moved as usize].home = Home::Rest(place);
+            Home::Rest(position) => {
+                self.rest.swap_remove(position as usize);
+                if let Some((_, moved)) = self.rest.get(position as usize) {
+                    self.slots[*moved as usize].home = Home::Rest(position);
                 }
             }
-            Home::Postings(places) => {
+            Home::Postings(positions) => {
                 // Read anew for each: taking one out moves another slot, never this one, which is in each once.
-                for (posting, place) in places {
-                    self.unfile(posting, place);
+                for (posting, position) in positions {
+                    self.unfile(posting, position);
                 }
             }
         }
     }
 
-    fn unfile(&mut self, id: u32, place: u32) {
+    fn unfile(&mut self, id: u32, position: u32) {
         let posting = &mut self.postings[id as usize];
-        posting.slots.swap_remove(place as usize);
-        if let Some((slot, number)) = posting.slots.get(place as usize) {
-            if let Home::Postings(places) = &mut self.slots[*slot as usize].home {
-                places[*number as usize].1 = place;
+        posting.slots.swap_remove(position as usize);
+        if let Some((slot, number)) = posting.slots.get(position as usize) {
+            if let Home::Postings(positions) = &mut self.slots[*slot as usize].home {
+                positions[*number as usize].1 = position;
             }
         } else if posting.slots.is_empty() {
             self.drop_posting(id);

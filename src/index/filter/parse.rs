@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::arguments::{argument_end, pattern_end, quoted_pattern};
 use super::ast::{Filter, Op, Term, Test};
 use super::path::{Path, PathError};
-use super::regex::{Pattern, PatternError, Room};
+use super::regex::{Budget, Pattern, PatternError};
 use super::value::{Value, ValueError};
 
 /// How much a filter may ask for. What exceeds a limit is refused when it is parsed, never later.
@@ -48,13 +48,13 @@ pub struct ParseError {
     /// Byte offset in the text that was given.
     pub offset: usize,
     /// What is wrong there, or what was expected.
-    pub reason: Reason,
+    pub reason: SyntaxError,
 }
 
 /// What is wrong with a filter; [`ParseError`] adds the place.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Reason {
+pub enum SyntaxError {
     /// Neither a combinator nor a field.
     #[error("expected a term: And(..), Or(..), Not(..) or field=Op(..)")]
     Term,
@@ -119,16 +119,16 @@ impl Filter {
     /// [`ParseError`] with the place, also for what exceeds `limits`.
     pub fn parse(text: &str, limits: &Limits) -> Result<Self, ParseError> {
         let (terms, open) = (Vec::new(), Vec::new());
-        let mut parser = Parser { text, at: 0, limits, terms, open, patterns: 0, room: Room::new(limits.compiled) };
+        let mut parser = Parser { text, at: 0, limits, terms, open, patterns: 0, budget: Budget::new(limits.compiled) };
         parser.filter().map_err(|(offset, reason)| ParseError { offset, reason })?;
         Ok(Self::from_terms(parser.terms))
     }
 }
 
-type Step<T> = Result<T, (usize, Reason)>;
+type Step<T> = Result<T, (usize, SyntaxError)>;
 
-fn within(what: &'static str, count: usize, most: usize, place: usize) -> Step<()> {
-    if count <= most { Ok(()) } else { Err((place, Reason::Limit { what, most })) }
+fn within(what: &'static str, count: usize, most: usize, offset: usize) -> Step<()> {
+    if count <= most { Ok(()) } else { Err((offset, SyntaxError::Limit { what, most })) }
 }
 
 struct Parser<'t> {
@@ -140,7 +140,7 @@ struct Parser<'t> {
     open: Vec<usize>,
     patterns: usize,
     /// What further patterns may cost.
-    room: Room,
+    budget: Budget,
 }
 
 impl<'t> Parser<'t> {
@@ -190,8 +190,8 @@ impl<'t> Parser<'t> {
             "And" => Term::And(0),
             "Or" => Term::Or(0),
             "Not" => Term::Not(0),
-            "" => return Err((self.at, Reason::Term)),
-            other => return Err((self.at, Reason::Combinator(cut(other)))),
+            "" => return Err((self.at, SyntaxError::Term)),
+            other => return Err((self.at, SyntaxError::Combinator(cut(other)))),
         };
         Ok(Some((term, name.len() + gap.len() - gap.trim_start().len() + 1)))
     }
@@ -201,18 +201,18 @@ impl<'t> Parser<'t> {
         loop {
             self.skip_space();
             let Some(&innermost) = self.open.last() else {
-                return if self.rest().is_empty() { Ok(true) } else { Err((self.at, Reason::Trailing)) };
+                return if self.rest().is_empty() { Ok(true) } else { Err((self.at, SyntaxError::Trailing)) };
             };
             match self.peek() {
                 Some(b',') if matches!(self.terms[innermost], Term::Not(_)) => {
-                    return Err((self.at, Reason::NotTakesOne));
+                    return Err((self.at, SyntaxError::NotTakesOne));
                 }
                 Some(b',') => {
                     self.at += 1;
                     return Ok(false);
                 }
                 Some(b')') => self.close(innermost),
-                _ => return Err((self.at, Reason::Separator)),
+                _ => return Err((self.at, SyntaxError::Separator)),
             }
         }
     }
@@ -234,9 +234,9 @@ impl<'t> Parser<'t> {
         let name = word(self.rest());
         self.at += name.len();
         self.skip_space();
-        let op = Operator::from_name(name).ok_or_else(|| (start, Reason::Operator(cut(name))))?;
+        let op = Operator::from_name(name).ok_or_else(|| (start, SyntaxError::Operator(cut(name))))?;
         if self.peek() != Some(b'(') {
-            return Err((self.at, Reason::Open));
+            return Err((self.at, SyntaxError::Open));
         }
         self.at += 1;
         Ok(Test { path, op: self.arguments(op)? })
@@ -246,12 +246,12 @@ impl<'t> Parser<'t> {
     fn path(&mut self) -> Step<Path> {
         let rest = self.rest();
         let Some(end) = rest.find(['=', '(', ')', ',']) else {
-            let reason = if rest.is_empty() { self.missing_term() } else { Reason::Equals };
+            let reason = if rest.is_empty() { self.missing_term() } else { SyntaxError::Equals };
             return Err((self.text.len(), reason));
         };
         let field = rest[..end].trim_end();
         if !rest[end..].starts_with('=') {
-            let reason = if field.is_empty() { self.missing_term() } else { Reason::Equals };
+            let reason = if field.is_empty() { self.missing_term() } else { SyntaxError::Equals };
             return Err((self.at + end, reason));
         }
         let path = Path::parse(field).map_err(|(inside, error)| (self.at + inside, error.into()))?;
@@ -260,14 +260,14 @@ impl<'t> Parser<'t> {
     }
 
     /// What to say where a term should stand and nothing does.
-    fn missing_term(&self) -> Reason {
+    fn missing_term(&self) -> SyntaxError {
         match self.open.last() {
-            Some(&index) if index + 1 == self.terms.len() => Reason::NoTerms(match self.terms[index] {
+            Some(&index) if index + 1 == self.terms.len() => SyntaxError::NoTerms(match self.terms[index] {
                 Term::And(_) => "And",
                 Term::Or(_) => "Or",
                 _ => "Not",
             }),
-            _ => Reason::Term,
+            _ => SyntaxError::Term,
         }
     }
 
@@ -277,7 +277,7 @@ impl<'t> Parser<'t> {
         }
         let start = self.at;
         let mut values = self.values(operator)?;
-        let arguments = |takes| Err((start, Reason::Arguments { operator: operator.name(), takes }));
+        let arguments = |takes| Err((start, SyntaxError::Arguments { operator: operator.name(), takes }));
         let single = |values: Vec<Option<Value>>| <[Option<Value>; 1]>::try_from(values).ok().and_then(|[one]| one);
         match operator {
             Operator::Exists if matches!(values[..], [None]) => Ok(Op::Exists),
@@ -300,17 +300,17 @@ impl<'t> Parser<'t> {
         let start = self.at;
         let mut values = Vec::new();
         loop {
-            let end = self.at + argument_end(self.rest()).ok_or((start, Reason::Unclosed))?;
+            let end = self.at + argument_end(self.rest()).ok_or((start, SyntaxError::Unclosed))?;
             let raw = &self.text[self.at..end];
             let text = raw.trim();
-            let place = self.at + (raw.len() - raw.trim_start().len());
+            let offset = self.at + (raw.len() - raw.trim_start().len());
             let optional = matches!(operator, Operator::Exists | Operator::Changed);
             values.push(match Value::parse(text, self.limits.nesting) {
                 Err((_, ValueError::Empty)) if optional => None,
-                Err((inside, error)) => return Err((place + inside, error.into())),
+                Err((inside, error)) => return Err((offset + inside, error.into())),
                 Ok(value) => Some(value),
             });
-            within("values in a list", values.len(), self.limits.list, place)?;
+            within("values in a list", values.len(), self.limits.list, offset)?;
             self.at = end + 1;
             if self.text.as_bytes()[end] == b')' {
                 return Ok(values);
@@ -327,15 +327,15 @@ impl<'t> Parser<'t> {
             self.at += end + 1;
             return self.compile(&source).map_err(|(_, error)| (start, error.into()));
         }
-        let end = pattern_end(rest).ok_or((start, Reason::Unclosed))?;
-        let place = start + (rest.len() - rest.trim_start().len()).min(end);
+        let end = pattern_end(rest).ok_or((start, SyntaxError::Unclosed))?;
+        let offset = start + (rest.len() - rest.trim_start().len()).min(end);
         self.at += end + 1;
-        self.compile(rest[..end].trim()).map_err(|(inside, error)| (place + inside, error.into()))
+        self.compile(rest[..end].trim()).map_err(|(inside, error)| (offset + inside, error.into()))
     }
 
     /// Compiles within what the filter's other patterns have left.
     fn compile(&mut self, source: &str) -> Result<Pattern, (usize, PatternError)> {
-        Pattern::parse_within(source, self.limits.pattern, &mut self.room)
+        Pattern::parse_within(source, self.limits.pattern, &mut self.budget)
     }
 }
 

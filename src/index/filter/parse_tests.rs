@@ -6,7 +6,7 @@ fn canonical(text: &str) -> String {
     Filter::parse(text, &Limits::default()).unwrap_or_else(|e| panic!("{text}: {e}")).to_string()
 }
 
-fn refusal(text: &str) -> (usize, Reason) {
+fn refusal(text: &str) -> (usize, SyntaxError) {
     let error = Filter::parse(text, &Limits::default()).expect_err(text);
     (error.offset, error.reason)
 }
@@ -54,44 +54,44 @@ fn equal_filters_are_equal() {
 
 #[test]
 fn refusals_name_the_place_and_what_was_expected() {
-    let arguments = |operator, takes| Reason::Arguments { operator, takes };
+    let arguments = |operator, takes| SyntaxError::Arguments { operator, takes };
     for (text, offset, reason) in [
-        ("", 0, Reason::Term),
-        ("  ", 2, Reason::Term),
-        ("Stage", 5, Reason::Equals),
-        ("Stage=", 6, Reason::Operator(String::new())),
-        ("Stage=Eq", 8, Reason::Open),
-        ("Stage=Eq(local", 9, Reason::Unclosed),
-        ("Stage=Eq(\"a)", 9, Reason::Unclosed),
-        ("Stage=Eq({\"a\":)", 9, Reason::Unclosed),
-        ("Stage=Eq()", 9, Reason::Value(ValueError::Empty)),
-        ("Stage=In(a, )", 12, Reason::Value(ValueError::Empty)),
+        ("", 0, SyntaxError::Term),
+        ("  ", 2, SyntaxError::Term),
+        ("Stage", 5, SyntaxError::Equals),
+        ("Stage=", 6, SyntaxError::Operator(String::new())),
+        ("Stage=Eq", 8, SyntaxError::Open),
+        ("Stage=Eq(local", 9, SyntaxError::Unclosed),
+        ("Stage=Eq(\"a)", 9, SyntaxError::Unclosed),
+        ("Stage=Eq({\"a\":)", 9, SyntaxError::Unclosed),
+        ("Stage=Eq()", 9, SyntaxError::Value(ValueError::Empty)),
+        ("Stage=In(a, )", 12, SyntaxError::Value(ValueError::Empty)),
         ("Stage=Eq(a,b)", 9, arguments("Eq", "one value")),
         ("Stage=Exists(1)", 13, arguments("Exists", "no value: Exists()")),
         ("A=Changed(a,b,c)", 10, arguments("Changed", "at most two values: Changed(from,to)")),
-        ("Stage=Foo(a)", 6, Reason::Operator("Foo".to_owned())),
-        ("Stage=eq(a)", 6, Reason::Operator("eq".to_owned())),
-        ("And()", 4, Reason::NoTerms("And")),
-        ("Or( )", 4, Reason::NoTerms("Or")),
-        ("Not(", 4, Reason::NoTerms("Not")),
-        ("And(A=Exists(),)", 15, Reason::Term),
-        ("And(A=Exists()", 14, Reason::Separator),
-        ("Not(A=Exists(),B=Exists())", 14, Reason::NotTakesOne),
-        ("and(A=Exists())", 0, Reason::Combinator("and".to_owned())),
-        ("(A=Exists())", 0, Reason::Term),
-        ("A=Eq(1),B=Eq(2)", 7, Reason::Trailing),
-        ("A=Eq(1))", 7, Reason::Trailing),
-        ("=Eq(1)", 0, Reason::Path(PathError::Empty)),
-        ("a..b=Eq(1)", 2, Reason::Path(PathError::EmptyName)),
-        ("a,b=Eq(1)", 1, Reason::Equals),
-        ("Stage=Re([)", 9, Reason::Pattern(PatternError::MissingBracket)),
-        ("Stage=Re((?=x)y)", 9, Reason::Pattern(PatternError::Group)),
-        ("Stage=Re(  ab**)", 14, Reason::Pattern(PatternError::DoubleRepeat)),
+        ("Stage=Foo(a)", 6, SyntaxError::Operator("Foo".to_owned())),
+        ("Stage=eq(a)", 6, SyntaxError::Operator("eq".to_owned())),
+        ("And()", 4, SyntaxError::NoTerms("And")),
+        ("Or( )", 4, SyntaxError::NoTerms("Or")),
+        ("Not(", 4, SyntaxError::NoTerms("Not")),
+        ("And(A=Exists(),)", 15, SyntaxError::Term),
+        ("And(A=Exists()", 14, SyntaxError::Separator),
+        ("Not(A=Exists(),B=Exists())", 14, SyntaxError::NotTakesOne),
+        ("and(A=Exists())", 0, SyntaxError::Combinator("and".to_owned())),
+        ("(A=Exists())", 0, SyntaxError::Term),
+        ("A=Eq(1),B=Eq(2)", 7, SyntaxError::Trailing),
+        ("A=Eq(1))", 7, SyntaxError::Trailing),
+        ("=Eq(1)", 0, SyntaxError::Path(PathError::Empty)),
+        ("a..b=Eq(1)", 2, SyntaxError::Path(PathError::EmptyName)),
+        ("a,b=Eq(1)", 1, SyntaxError::Equals),
+        ("Stage=Re([)", 9, SyntaxError::Pattern(PatternError::MissingBracket)),
+        ("Stage=Re((?=x)y)", 9, SyntaxError::Pattern(PatternError::Group)),
+        ("Stage=Re(  ab**)", 14, SyntaxError::Pattern(PatternError::DoubleRepeat)),
     ] {
         assert_eq!(refusal(text), (offset, reason), "{text}");
     }
     let (offset, reason) = refusal("Stage=Eq({\"a\":})");
-    assert!(offset == 14 && matches!(reason, Reason::Value(ValueError::Json(_))), "{offset} {reason}");
+    assert!(offset == 14 && matches!(reason, SyntaxError::Value(ValueError::Json(_))), "{offset} {reason}");
     let error = Filter::parse("A=Foo()", &Limits::default()).unwrap_err().to_string();
     assert!(error.contains("byte 2") && error.contains("expected Exists"), "{error}");
 }
@@ -100,7 +100,7 @@ fn refusals_name_the_place_and_what_was_expected() {
 fn every_limit_is_kept() {
     let limits = Limits { text: 200, nesting: 3, terms: 5, list: 3, patterns: 1, pattern: 8, compiled: 1 << 16 };
     let parse = |text: &str| Filter::parse(text, &limits).map_err(|error| error.reason);
-    let over = |what, most| Err(Reason::Limit { what, most });
+    let over = |what, most| Err(SyntaxError::Limit { what, most });
     assert!(parse("Not(Not(Not(A=Exists())))").is_ok());
     assert_eq!(parse("Not(Not(Not(Not(A=Exists()))))"), over("terms within each other", 3));
     assert!(parse("And(A=Exists(),A=Exists(),A=Exists(),A=Exists())").is_ok());
@@ -108,9 +108,9 @@ fn every_limit_is_kept() {
     assert!(parse("A=In(1,2,3)").is_ok());
     assert_eq!(parse("A=In(1,2,3,4)"), over("values in a list", 3));
     assert!(parse("A=Re(12345678)").is_ok());
-    assert_eq!(parse("A=Re(123456789)"), Err(Reason::Pattern(PatternError::Long(8))));
+    assert_eq!(parse("A=Re(123456789)"), Err(SyntaxError::Pattern(PatternError::Long(8))));
     assert_eq!(parse("Or(A=Re(1),A=Re(2))"), over("regular expressions", 1));
-    assert_eq!(parse("A=Eq([[[[1]]]])"), Err(Reason::Value(ValueError::Nested(3))));
+    assert_eq!(parse("A=Eq([[[[1]]]])"), Err(SyntaxError::Value(ValueError::Nested(3))));
     assert_eq!(parse(&format!("A=Eq({})", "x".repeat(200))), over("bytes of text", 200));
 }
 

@@ -62,8 +62,8 @@ impl Scanner {
         let mut mask = !1 << (open % BLOCK);
         let mut depth = 0_usize;
         while let Some(block) = self.block(text, index) {
-            if let Some(place) = closing(block.opens, (block.opens | block.closes) & mask, &mut depth) {
-                return index * BLOCK + place;
+            if let Some(bit) = closing(block.opens, (block.opens | block.closes) & mask, &mut depth) {
+                return index * BLOCK + bit;
             }
             (index, mask) = (index + 1, !0);
         }

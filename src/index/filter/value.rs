@@ -37,7 +37,7 @@ impl Value {
         match serde_json::from_str::<&serde_json::value::RawValue>(text) {
             Ok(raw) => Self::from_json(raw.get(), nesting),
             Err(error) if text.starts_with(['"', '[', '{']) => {
-                Err((place(text, &error), ValueError::Json(reason(&error))))
+                Err((offset_of(text, &error), ValueError::Json(reason(&error))))
             }
             Err(_) => Ok(Self::string(text)),
         }
@@ -96,7 +96,7 @@ fn deeper_than(json: &str, limit: usize) -> Option<usize> {
 }
 
 /// serde says line and column (in bytes, from 1); we say bytes from 0.
-fn place(text: &str, error: &serde_json::Error) -> usize {
+fn offset_of(text: &str, error: &serde_json::Error) -> usize {
     let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     (before + error.column().saturating_sub(1)).min(text.len())
 }

@@ -95,7 +95,7 @@ impl LiveTls {
     }
 
     /// Reloads, and tells the log and the metrics; of a reason that they know already nothing.
-    pub fn reload_and_tell(&self, metrics: &Metrics) {
+    pub fn reload_and_report(&self, metrics: &Metrics) {
         let reloaded = self.reload();
         let reason = reloaded.as_ref().err().map(ToString::to_string);
         let tell = Refusal::note(&mut self.refusal.lock(), reason, clock::now());
@@ -131,7 +131,7 @@ impl LiveTls {
     fn look(&self, metrics: &Metrics) -> Look {
         let look = self.taken.lock().looks.look(&marks(&self.files));
         if look == Look::Due {
-            self.reload_and_tell(metrics);
+            self.reload_and_report(metrics);
         }
         look
     }

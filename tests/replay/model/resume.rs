@@ -178,8 +178,8 @@ fn resume(plan: &Plan) {
         world.publish(Known { kind: KINDS[number % 3], action: ACTIONS[number / 3 % 2], key: "k0" });
     }
     world.turn(plan.before / 2);
-    let place = hydrant::broker::history::Position { sequence: plan.since as u64, ..world.broker.history().position() };
-    let (since, from) = if plan.time { (first, 0) } else { (place.to_string(), plan.since as u64) };
+    let start = hydrant::broker::history::Position { sequence: plan.since as u64, ..world.broker.history().position() };
+    let (since, from) = if plan.time { (first, 0) } else { (start.to_string(), plan.since as u64) };
     let mut client = Client { since, got: BTreeSet::new(), lost: Some(0) };
     for (query, order, moves) in &plan.cuts {
         let conn = world.resume(&client, plan, *query, order);

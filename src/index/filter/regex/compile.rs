@@ -6,7 +6,7 @@
 //! large.) A pattern without a DFA within the bounds is refused, and the refusal says what to change.
 //!
 //! Making the DFA is bounded too, since it can take time exponential in the pattern: by the bytes of the NFA ([`NFA_BYTES`]),
-//! the bytes of the DFA, and the steps of making it ([`Room::steps`]). Steps cannot be counted while the library works, but
+//! the bytes of the DFA, and the steps of making it ([`Budget::steps`]). Steps cannot be counted while the library works, but
 //! they can be bounded before: each state of the DFA costs at most [`Costs::state`] steps and at least [`STATE_BYTES`] bytes, and the
 //! bytes can be limited.
 //!
@@ -22,14 +22,14 @@ use super::trim::trim;
 
 /// What patterns may still cost to compile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct Budget {
     /// Bytes that they may compile to.
     pub bytes: usize,
     /// Steps of compiling; a few nanoseconds each.
     pub steps: usize,
 }
 
-impl Room {
+impl Budget {
     /// Room for patterns of so many bytes.
     pub const fn new(bytes: usize) -> Self {
         Self { bytes, steps: STEPS }
@@ -55,20 +55,20 @@ const TRANSITION: usize = 32;
 pub(super) type Machine = dense::DFA<Vec<u32>>;
 
 /// Compiles a translated pattern, and takes what it cost from the room.
-pub(super) fn compile(translated: &str, room: &mut Room) -> Result<Machine, PatternError> {
+pub(super) fn compile(translated: &str, budget: &mut Budget) -> Result<Machine, PatternError> {
     let pattern = ParserBuilder::new().build().parse(translated).map_err(|error| refusal(&error))?;
     let config = thompson::Config::new().which_captures(WhichCaptures::None).nfa_size_limit(Some(NFA_BYTES));
     let nfa = thompson::Compiler::new().configure(config).build_from_hir(&trim(pattern));
-    let nfa = nfa.map_err(|_| PatternError::Large(room.bytes))?;
+    let nfa = nfa.map_err(|_| PatternError::Large(budget.bytes))?;
     let costs = Costs::of(&nfa).ok_or(PatternError::Slow)?;
     let config = dense::Config::new()
         .start_kind(StartKind::Unanchored)
-        .dfa_size_limit(Some(room.bytes))
-        .determinize_size_limit(Some(costs.description(room.steps)));
+        .dfa_size_limit(Some(budget.bytes))
+        .determinize_size_limit(Some(costs.description(budget.steps)));
     let machine = dense::Builder::new().configure(config).build_from_nfa(&nfa).map_err(|_| PatternError::Slow)?;
     let states = machine.memory_usage() / (size_of::<u32>() << machine.stride2());
-    room.bytes = room.bytes.saturating_sub(machine.memory_usage());
-    room.steps = room.steps.saturating_sub(states * costs.classes * TRANSITION);
+    budget.bytes = budget.bytes.saturating_sub(machine.memory_usage());
+    budget.steps = budget.steps.saturating_sub(states * costs.classes * TRANSITION);
     Ok(machine)
 }
 

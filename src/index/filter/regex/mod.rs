@@ -24,8 +24,8 @@ use regex_automata::Input;
 use regex_automata::dfa::Automaton;
 use thiserror::Error;
 
+pub use compile::Budget;
 use compile::Machine;
-pub use compile::Room;
 
 /// A compiled expression; equal to another if the source text is.
 #[derive(Clone)]
@@ -102,19 +102,19 @@ impl Pattern {
     /// # Errors
     /// [`PatternError`] with the byte offset in `source`.
     pub fn parse(source: &str, length: usize, compiled: usize) -> Result<Self, (usize, PatternError)> {
-        Self::parse_within(source, length, &mut Room::new(compiled))
+        Self::parse_within(source, length, &mut Budget::new(compiled))
     }
 
     /// The same, beside other patterns: what this one takes of the room is gone.
     ///
     /// # Errors
     /// The same.
-    pub fn parse_within(source: &str, length: usize, room: &mut Room) -> Result<Self, (usize, PatternError)> {
+    pub fn parse_within(source: &str, length: usize, budget: &mut Budget) -> Result<Self, (usize, PatternError)> {
         if source.len() > length {
             return Err((length, PatternError::Long(length)));
         }
         let translated = translate::translate(source)?;
-        let machine = compile::compile(&translated, room).map_err(|error| (0, error))?;
+        let machine = compile::compile(&translated, budget).map_err(|error| (0, error))?;
         Ok(Self { source: source.into(), machine: Arc::new(machine) })
     }
 

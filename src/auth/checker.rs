@@ -1,7 +1,7 @@
 //! Where passwords are checked: what is known, what waits, and the threads that hash.
 //!
 //! Contract: used by any thread; only the threads of this module hash, and no lock is held meanwhile. A password that
-//! is being hashed is accounted for, whoever still waits for it. The threads end when the [`Desk`] is dropped.
+//! is being hashed is accounted for, whoever still waits for it. The threads end when the [`PasswordChecker`] is dropped.
 //!
 //! Why threads of our own: a hash keeps a core busy for tens of milliseconds and its caches for longer. On the
 //! runtime's blocking threads as many would run at once as there are cores. Here at most half of the cores hash, at
@@ -18,7 +18,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot};
 
 use super::options::AuthOptions;
-use super::queue::{Attempt, Queue, Verdict};
+use super::queue::{Attempt, Decision, Queue};
 use super::recent::Recent;
 use super::throttle::{Held, Outcome, Throttle};
 use crate::clock;
@@ -44,11 +44,11 @@ struct Shared {
 
 /// See the module's text.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct PasswordChecker {
     shared: Arc<Shared>,
 }
 
-impl Desk {
+impl PasswordChecker {
     /// Starts the threads.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Desk {
     pub(super) fn start(options: &AuthOptions) -> io::Result<Self> {
         let state =
             State { throttle: Throttle::new(options.throttle), queue: Queue::new(options.hash_queue), closed: false };
-        let desk = Self {
+        let checker = Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
                 recent: Mutex::new(Recent::new(options.password_cache)),
@@ -67,10 +67,10 @@ impl Desk {
         };
         let threads = if options.hash_workers == 0 { half_of_the_cores() } else { options.hash_workers };
         for number in 0..threads {
-            let shared = Arc::clone(&desk.shared);
+            let shared = Arc::clone(&checker.shared);
             std::thread::Builder::new().name(format!("hash-{number}")).spawn(move || shared.work())?;
         }
-        Ok(desk)
+        Ok(checker)
     }
 
     /// Whether a password is known to be right.
@@ -79,35 +79,35 @@ impl Desk {
     }
 
     /// Puts a password into the queue and waits for what comes of it.
-    pub(super) async fn check(&self, mut attempt: Attempt, now: Timestamp) -> Verdict {
-        let (reply, verdict) = oneshot::channel();
+    pub(super) async fn check(&self, mut attempt: Attempt, now: Timestamp) -> Decision {
+        let (reply, decision) = oneshot::channel();
         {
             let mut state = self.shared.state.lock();
             let mut recent = self.shared.recent.lock();
             // An equal one may have ended since it was looked at.
             if attempt.exists && recent.knows(&attempt.key, now) {
-                return Verdict::Right;
+                return Decision::Right;
             }
             attempt.seen = recent.has_seen(attempt.name, attempt.peer);
             let State { queue, throttle, .. } = &mut *state;
             queue.push(attempt, reply, throttle, now);
         }
         self.shared.ready.notify_one();
-        verdict.await.unwrap_or(Verdict::Crowded)
+        decision.await.unwrap_or(Decision::Crowded)
     }
 
     /// Hashes a password on the calling thread.
-    pub(super) fn check_here(&self, attempt: &Attempt, now: Timestamp) -> Verdict {
+    pub(super) fn check_here(&self, attempt: &Attempt, now: Timestamp) -> Decision {
         let seen = self.shared.recent.lock().has_seen(attempt.name, attempt.peer);
         let reserved = self.shared.state.lock().throttle.reserve(attempt.name, attempt.peer, seen, now);
         match reserved {
             Ok(()) => self.shared.hash(attempt, || now),
-            Err(Held::For(wait)) => Verdict::Throttled(wait),
-            Err(Held::Busy) => Verdict::Crowded,
+            Err(Held::For(wait)) => Decision::Throttled(wait),
+            Err(Held::Busy) => Decision::Crowded,
         }
     }
 
-    /// Reserves an attempt that is not hashed here. [`Desk::settle`] ends it.
+    /// Reserves an attempt that is not hashed here. [`PasswordChecker::settle`] ends it.
     pub(super) fn reserve(&self, name: u64, peer: IpAddr, now: Timestamp) -> Result<(), Held> {
         self.shared.state.lock().throttle.reserve(name, peer, false, now)
     }
@@ -134,7 +134,7 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for PasswordChecker {
     fn drop(&mut self) {
         self.shared.state.lock().closed = true;
         self.shared.ready.notify_all();
@@ -145,8 +145,8 @@ impl Shared {
     /// A thread's life.
     fn work(&self) {
         while let Some(attempt) = self.next() {
-            let verdict = self.hash(&attempt, clock::now);
-            self.state.lock().queue.settle(&attempt.key, verdict);
+            let decision = self.hash(&attempt, clock::now);
+            self.state.lock().queue.settle(&attempt.key, decision);
         }
     }
 
@@ -167,7 +167,7 @@ impl Shared {
         }
     }
 
-    fn hash(&self, attempt: &Attempt, now: impl Fn() -> Timestamp) -> Verdict {
+    fn hash(&self, attempt: &Attempt, now: impl Fn() -> Timestamp) -> Decision {
         // A decoy may be somebody's hash and the password may be that one's: it counts for nothing.
         let right = attempt.hash.verify(attempt.password.expose()) && attempt.exists;
         self.hashed.fetch_add(1, Ordering::Relaxed);
@@ -178,7 +178,7 @@ impl Shared {
         }
         self.state.lock().throttle.settle(attempt.name, attempt.peer, outcome, now);
         self.settled();
-        if right { Verdict::Right } else { Verdict::Wrong }
+        if right { Decision::Right } else { Decision::Wrong }
     }
 
     fn settled(&self) {

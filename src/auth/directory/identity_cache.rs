@@ -1,7 +1,7 @@
 //! What an endpoint has said of credentials, kept for a while.
 //!
 //! Contract: told the time; bounded in number and time. A credential is known by a keyed hash only, with a key that ends with
-//! the process. Only good verdicts are kept: they are taken as they are while they are fresh, and beyond that for as long as the
+//! the process. Only good answers are kept: they are taken as they are while they are fresh, and beyond that for as long as the
 //! endpoint cannot be asked.
 
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::auth::credential::Credential;
 use crate::auth::identity::Identity;
 use crate::auth::keys::Hasher;
 
-/// A verdict that is known.
+/// An identity that is cached.
 #[derive(Debug)]
 pub enum Known {
     /// It is as good as a new one.
@@ -24,29 +24,29 @@ pub enum Known {
     Stale(Identity),
 }
 
-struct Verdict {
+struct Entry {
     identity: Identity,
     fresh_until: Timestamp,
     good_until: Timestamp,
 }
 
 /// See the module's text.
-pub struct Verdicts {
+pub struct IdentityCache {
     hasher: Hasher,
-    table: Mutex<HashMap<[u8; 32], Verdict>>,
+    table: Mutex<HashMap<[u8; 32], Entry>>,
     fresh: Duration,
     good: Duration,
     /// How many are kept.
     entries: usize,
 }
 
-impl fmt::Debug for Verdicts {
+impl fmt::Debug for IdentityCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verdicts").finish_non_exhaustive()
+        f.debug_struct("IdentityCache").finish_non_exhaustive()
     }
 }
 
-impl Verdicts {
+impl IdentityCache {
     /// None yet. They are `fresh` for so long, and `good` for so long if the endpoint is away; at most `entries` are kept.
     ///
     /// # Errors
@@ -69,22 +69,22 @@ impl Verdicts {
     /// What is known of a credential.
     pub fn look(&self, key: &[u8; 32], now: Timestamp) -> Option<Known> {
         let table = self.table.lock();
-        let verdict = table.get(key).filter(|verdict| now < verdict.good_until && !verdict.identity.is_expired(now))?;
-        let identity = verdict.identity.clone();
-        Some(if now < verdict.fresh_until { Known::Fresh(identity) } else { Known::Stale(identity) })
+        let entry = table.get(key).filter(|entry| now < entry.good_until && !entry.identity.is_expired(now))?;
+        let identity = entry.identity.clone();
+        Some(if now < entry.fresh_until { Known::Fresh(identity) } else { Known::Stale(identity) })
     }
 
-    /// Keeps a good verdict.
+    /// Keeps the identity behind a good credential.
     pub fn keep(&self, key: [u8; 32], identity: Identity, now: Timestamp) {
         let until = |span| now.checked_add(span).unwrap_or(Timestamp::MAX);
         let mut table = self.table.lock();
         if table.len() >= self.entries {
-            table.retain(|_, verdict| now < verdict.fresh_until);
+            table.retain(|_, entry| now < entry.fresh_until);
         }
         if table.len() >= self.entries {
             table.clear();
         }
-        table.insert(key, Verdict { identity, fresh_until: until(self.fresh), good_until: until(self.good) });
+        table.insert(key, Entry { identity, fresh_until: until(self.fresh), good_until: until(self.good) });
     }
 
     /// Forgets a credential.
@@ -94,12 +94,12 @@ impl Verdicts {
 
     /// Forgets everything of a user.
     pub fn forget_user(&self, user: &str) {
-        self.table.lock().retain(|_, verdict| verdict.identity.user() != Some(user));
+        self.table.lock().retain(|_, entry| entry.identity.user() != Some(user));
     }
 
     /// Holds nothing fresh any more, as nobody knows what has changed.
     pub fn doubt(&self) {
-        self.table.lock().values_mut().for_each(|verdict| verdict.fresh_until = Timestamp::MIN);
+        self.table.lock().values_mut().for_each(|entry| entry.fresh_until = Timestamp::MIN);
     }
 }
 
@@ -112,23 +112,23 @@ mod tests {
     #[test]
     fn beyond_the_bound_those_that_are_not_fresh_make_room() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let verdicts = Verdicts::new(Duration::from_mins(1), Duration::from_hours(1), 3).unwrap();
+        let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 3).unwrap();
         let mut entries = Entries::default();
-        entries.users.insert("a".to_owned(), Account { roles: std::collections::BTreeSet::new(), stamp: None });
+        entries.users.insert("a".to_owned(), Account { roles: std::collections::BTreeSet::new(), fingerprint: None });
         let identity = Directory::new(entries).user("a").unwrap();
-        let key = |n: u32| verdicts.key(&Credential::Bearer(Secret::new(n.to_string()))).unwrap();
-        let known = |n, second| verdicts.look(&key(n), at(second));
+        let key = |n: u32| cache.key(&Credential::Bearer(Secret::new(n.to_string()))).unwrap();
+        let known = |n, second| cache.look(&key(n), at(second));
         for (n, second) in [(1, 0), (2, 0), (3, 100)] {
-            verdicts.keep(key(n), identity.clone(), at(second));
+            cache.keep(key(n), identity.clone(), at(second));
         }
         assert!(matches!(known(1, 59), Some(Known::Fresh(_))) && matches!(known(1, 3599), Some(Known::Stale(_))));
         assert!(known(1, 3600).is_none());
-        verdicts.keep(key(4), identity.clone(), at(101));
+        cache.keep(key(4), identity.clone(), at(101));
         assert!(
             known(1, 101).is_none() && known(2, 101).is_none() && known(3, 101).is_some() && known(4, 101).is_some()
         );
-        verdicts.keep(key(5), identity.clone(), at(102));
-        verdicts.keep(key(6), identity, at(102));
-        assert!(verdicts.table.lock().len() <= 3 && known(6, 102).is_some());
+        cache.keep(key(5), identity.clone(), at(102));
+        cache.keep(key(6), identity, at(102));
+        assert!(cache.table.lock().len() <= 3 && known(6, 102).is_some());
     }
 }

@@ -1,6 +1,6 @@
 //! What was given for each setting, where, and what is wrong with it.
 //!
-//! A file, the environment and flags all end up in a [`Given`]: the text of each value with its place. The tables of settings read
+//! A file, the environment and flags all end up in a [`RawSettings`]: the text of each value with its location. The tables of settings read
 //! their values from it; checks add what does not go together.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::error::{ConfigError, ConfigErrors, Place};
+use super::error::{ConfigError, ConfigErrors, Location};
 use super::kind::{self, Kind};
 
 /// The variable that names the configuration file where `--config` is not given.
@@ -46,13 +46,13 @@ impl Row {
 /// A struct of settings that knows its rows.
 pub(super) trait Table: Sized {
     fn declare(rows: &mut Vec<Row>);
-    fn take(given: &Given) -> Self;
+    fn take(raw: &RawSettings) -> Self;
 }
 
 /// The values found so far; a later source overwrites an earlier one.
-pub(super) struct Given {
+pub(super) struct RawSettings {
     rows: Vec<Row>,
-    values: HashMap<&'static str, (Place, String)>,
+    values: HashMap<&'static str, (Location, String)>,
     /// Settings with an error of their own: what is said about them together with others would be noise.
     bad: Vec<&'static str>,
     errors: Vec<ConfigError>,
@@ -61,7 +61,7 @@ pub(super) struct Given {
     is_misread: bool,
 }
 
-impl Given {
+impl RawSettings {
     /// Nothing is given yet for these settings.
     pub(super) fn new(rows: Vec<Row>) -> Self {
         Self { rows, values: HashMap::new(), bad: Vec::new(), errors: Vec::new(), notes: Vec::new(), is_misread: false }
@@ -69,7 +69,7 @@ impl Given {
 
     /// Takes the default of a setting that depends on the environment.
     pub(super) fn set_default(&mut self, key: &'static str, text: String) {
-        self.values.insert(key, (Place::Default, text));
+        self.values.insert(key, (Location::Default, text));
     }
 
     /// The text that was given for a setting, if one was.
@@ -89,8 +89,8 @@ impl Given {
 
     /// The value of a setting, its default if none was given or it was bad.
     pub(super) fn take<K: Kind>(&self, key: &str, default: &str) -> K::Value {
-        let given = self.values.get(key).and_then(|(_, text)| K::parse(text));
-        given.unwrap_or_else(|| K::parse(default).expect("defaults are of their own kind (tested)"))
+        let raw = self.values.get(key).and_then(|(_, text)| K::parse(text));
+        raw.unwrap_or_else(|| K::parse(default).expect("defaults are of their own kind (tested)"))
     }
 
     /// Tells that settings do not go together; `keys[0]` is the one to change. Silent if one of them is bad by itself, or may
@@ -99,8 +99,8 @@ impl Given {
         if self.is_misread || keys.iter().any(|key| self.bad.contains(key)) {
             return;
         }
-        let place = keys.iter().find_map(|key| Some(self.values.get(key)?.0.clone())).unwrap_or(Place::Default);
-        self.errors.push(ConfigError::Value { place, key: keys[0], reason });
+        let location = keys.iter().find_map(|key| Some(self.values.get(key)?.0.clone())).unwrap_or(Location::Default);
+        self.errors.push(ConfigError::Value { location, key: keys[0], reason });
     }
 
     fn row(&self, key: &str) -> Option<Row> {
@@ -108,30 +108,30 @@ impl Given {
     }
 
     /// Takes a text for a known setting; even one that a later source overrides must be right.
-    pub(super) fn set(&mut self, key: &'static str, place: Place, text: &str) {
+    pub(super) fn set(&mut self, key: &'static str, location: Location, text: &str) {
         let row = self.row(key).expect("only declared settings have flags (tested)");
         if (row.fits)(text) {
-            self.values.insert(row.key, (place, text.to_owned()));
+            self.values.insert(row.key, (location, text.to_owned()));
         } else {
-            self.value_error(row, place, kind::complaint(text, row.shown, row.what));
+            self.value_error(row, location, kind::complaint(text, row.shown, row.what));
         }
     }
 
-    fn value_error(&mut self, row: Row, place: Place, reason: String) {
+    fn value_error(&mut self, row: Row, location: Location, reason: String) {
         self.bad.push(row.key);
-        self.errors.push(ConfigError::Value { place, key: row.key, reason });
+        self.errors.push(ConfigError::Value { location, key: row.key, reason });
     }
 
     pub(super) fn read_env(&mut self, env: &[(String, String)]) {
         let mut ours: Vec<_> = env.iter().filter(|(name, _)| name.starts_with("HYDRANT_")).collect();
         ours.sort();
         for (name, value) in ours.into_iter().filter(|(name, _)| name != CONFIG_VARIABLE) {
-            let place = Place::Variable(name.clone());
+            let location = Location::Variable(name.clone());
             if let Some(row) = self.rows.iter().find(|row| row.variable() == *name) {
-                self.set(row.key, place, value);
+                self.set(row.key, location, value);
             } else {
                 let near = nearest(name, self.rows.iter().map(Row::variable));
-                self.errors.push(ConfigError::Unknown { place, what: "variable", name: name.clone(), near });
+                self.errors.push(ConfigError::Unknown { location, what: "variable", name: name.clone(), near });
             }
         }
     }
@@ -151,8 +151,8 @@ impl Given {
         let file = File { path, text, sound: slip.map_or(usize::MAX, start) };
         if let Some(slip) = slip {
             self.is_misread = true;
-            let place = file.place(file.sound);
-            self.errors.push(ConfigError::Syntax { place, reason: slip.message().to_owned() });
+            let location = file.location(file.sound);
+            self.errors.push(ConfigError::Syntax { location, reason: slip.message().to_owned() });
         }
         // In the order of the text, so that errors come as one reads.
         self.read_table(&file, "", table.get_ref());
@@ -163,7 +163,7 @@ impl Given {
         entries.sort_by_key(|(name, _)| name.span().start);
         for (name, value) in entries.into_iter().filter(|(name, _)| name.span().start < file.sound) {
             let key = format!("{prefix}{}", name.get_ref());
-            let place = file.place(name.span().start);
+            let location = file.location(name.span().start);
             match (self.row(&key), value.get_ref()) {
                 (Some(_), _) if value.span().end >= file.sound => {}
                 (Some(row), _) => self.read_value(file, row, value),
@@ -172,11 +172,11 @@ impl Given {
                 }
                 (None, _) if self.is_table(&key) => {
                     let reason = format!("`{key}` is a table: write `[{key}]` and its settings below");
-                    self.errors.push(ConfigError::Syntax { place, reason });
+                    self.errors.push(ConfigError::Syntax { location, reason });
                 }
                 (None, _) => {
                     let near = nearest(&key, self.rows.iter().map(|row| row.key.to_owned()));
-                    self.errors.push(ConfigError::Unknown { place, what: "key", name: key, near });
+                    self.errors.push(ConfigError::Unknown { location, what: "key", name: key, near });
                 }
             }
         }
@@ -187,12 +187,12 @@ impl Given {
     }
 
     fn read_value(&mut self, file: &File<'_>, row: Row, value: &Spanned<DeValue<'_>>) {
-        let place = file.place(value.span().start);
+        let location = file.location(value.span().start);
         let kind = value.get_ref().type_str();
         let text = if row.toml.contains(&kind) { text_of(value.get_ref(), row.separator) } else { None };
         match text {
-            Some(text) => self.set(row.key, place, &text),
-            None => self.value_error(row, place, format!("a value of type {kind} is not {}", row.what)),
+            Some(text) => self.set(row.key, location, &text),
+            None => self.value_error(row, location, format!("a value of type {kind} is not {}", row.what)),
         }
     }
 }
@@ -221,10 +221,10 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    fn place(&self, offset: usize) -> Place {
+    fn location(&self, offset: usize) -> Location {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Place::File {
+        Location::File {
             path: self.path.to_owned(),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
@@ -254,13 +254,13 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// Whether the file can be read; if not, that is told. Opened rather than looked up: a key that the server may not read is as bad as none.
-pub(super) fn readable(key: &'static str, path: &Path, given: &mut Given) -> bool {
+pub(super) fn readable(key: &'static str, path: &Path, raw: &mut RawSettings) -> bool {
     let problem = match std::fs::File::open(path).and_then(|file| file.metadata()) {
         Ok(about) if about.is_file() => return true,
         Ok(_) => "not a file".to_owned(),
         Err(e) => e.to_string(),
     };
-    given.refuse(&[key], format!("{}: {problem}", path.display()));
+    raw.refuse(&[key], format!("{}: {problem}", path.display()));
     false
 }
 
