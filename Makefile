@@ -16,7 +16,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
-.PHONY: bench bench-quick bench-build bench-peers instructions page peers setup
+.PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,10 @@ soak: setup need-nats ## A million cases for filters, their time bounds, many cl
 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
 	scripts/fuzz
+
+watched: setup need-nats need-prometheus ## Alerting rules, dashboard and documented expressions in a real Prometheus that scrapes a live hydrant
+	$(CARGO) build $(LOCKED) --bin hydrant
+	scripts/watched target/debug/hydrant
 
 page: setup need-browser ## The load test's pages in a real browser: width, contrast, texts that lie on each other
 	$(CARGO) test $(LOCKED) -p hydrant-loadtest --test load -- --ignored page::

@@ -129,7 +129,8 @@ fn every_metric_that_the_documents_name_exists() {
         let text = read(name);
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         for word in words.filter(|word| word.starts_with("hydrant_")) {
-            assert!(code.contains_key(word), "{name} names {word}");
+            let metric = word.strip_suffix("_bucket").unwrap_or(word);
+            assert!(code.contains_key(metric), "{name} names {word}");
         }
     }
 }
@@ -259,4 +260,31 @@ fn links_between_documents_lead_somewhere() {
     }
     assert!(count > 30, "only {count} links were found");
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+/// The value of a line such as `expr: 'up == 0'`, without its quotes.
+fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let value = line.trim_start().trim_start_matches("- ").strip_prefix(key)?.trim();
+    Some(value.strip_prefix('\'').and_then(|value| value.strip_suffix('\'')).unwrap_or(value))
+}
+
+#[test]
+fn every_alert_has_its_section_with_its_expression() {
+    let (rules, page) = (read("dist/prometheus/alerts.yml"), read("docs/operations.md"));
+    let (mut alert, mut expression, mut seen) = ("", String::new(), BTreeSet::new());
+    for line in rules.lines() {
+        if let Some(name) = value(line, "alert:") {
+            alert = name;
+        } else if let Some(text) = value(line, "expr:") {
+            expression = text.replace("''", "'");
+        } else if let Some(runbook) = value(line, "runbook:") {
+            assert_eq!(runbook, format!("docs/operations.md#{}", alert.to_lowercase()));
+            let section =
+                page.split_once(&format!("\n#### {alert}\n\n")).unwrap_or_else(|| panic!("no section {alert}")).1;
+            assert!(section.starts_with(&format!("`{expression}`")), "{alert}: {expression}");
+            seen.insert(alert);
+        }
+    }
+    let sections: BTreeSet<_> = page.lines().filter_map(|line| line.strip_prefix("#### Hydrant")).collect();
+    assert_eq!(seen.len(), sections.len(), "a section without a rule, or a rule without a runbook");
 }
