@@ -19,7 +19,7 @@ use tokio::sync::OnceCell;
 use super::api;
 use super::pages::{self, Begin, PageError};
 use crate::cluster::nats::requests::Requests;
-use crate::cluster::wire::{self, Kind, Place};
+use crate::cluster::wire::{self, Kind, NodePosition};
 use crate::event::Event;
 
 /// Messages of a page, and what its beginning is a multiple of.
@@ -38,11 +38,11 @@ const INFO_FRESH: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Parsed {
     /// Where it stands.
-    pub(super) place: u64,
+    pub(super) position: u64,
     /// When it was stored.
     pub(super) time: Timestamp,
     /// Whose it is and what; nothing if it is none of ours, which was counted when it was received.
-    pub(super) read: Option<(Place, Kind)>,
+    pub(super) read: Option<(NodePosition, Kind)>,
     /// The event, if it is one and can be read.
     pub(super) event: Option<Arc<Event>>,
 }
@@ -103,7 +103,7 @@ impl PageCache {
     pub(super) async fn find(&self, time: Timestamp) -> Result<u64, PageError> {
         let first = pages::read(&self.requests, &self.stream, Begin::Time(time), 1).await?;
         match first.messages.first() {
-            Some(first) => Ok(first.place - first.place % BLOCK),
+            Some(first) => Ok(first.sequence - first.sequence % BLOCK),
             None => Ok(self.extent().await?.end),
         }
     }
@@ -124,61 +124,61 @@ impl PageCache {
     }
 
     /// The page that begins at a place.
-    pub(super) async fn page(&self, place: u64) -> Result<Arc<Block>, PageError> {
-        let cell = self.cell(place);
-        let block = cell.get_or_try_init(|| self.read(place)).await?;
+    pub(super) async fn page(&self, position: u64) -> Result<Arc<Block>, PageError> {
+        let cell = self.cell(position);
+        let block = cell.get_or_try_init(|| self.read(position)).await?;
         Ok(Arc::clone(block))
     }
 
-    fn cell(&self, place: u64) -> Cell {
+    fn cell(&self, position: u64) -> Cell {
         let mut kept = self.kept.lock();
         let is_old = |cell: &Cell| cell.get().is_some_and(|block| block.is_last && block.read.elapsed() > FRESH);
-        match kept.cells.get(&place).filter(|cell| !is_old(cell)) {
+        match kept.cells.get(&position).filter(|cell| !is_old(cell)) {
             Some(cell) => Arc::clone(cell),
             None => {
                 let cell = Cell::default();
-                kept.cells.insert(place, Arc::clone(&cell));
+                kept.cells.insert(position, Arc::clone(&cell));
                 cell
             }
         }
     }
 
-    async fn read(&self, place: u64) -> Result<Arc<Block>, PageError> {
-        let most = BLOCK - place % BLOCK;
-        let page = pages::read(&self.requests, &self.stream, Begin::Place(place), most).await;
-        let page = page.inspect_err(|_| self.forget(place))?;
+    async fn read(&self, position: u64) -> Result<Arc<Block>, PageError> {
+        let most = BLOCK - position % BLOCK;
+        let page = pages::read(&self.requests, &self.stream, Begin::Sequence(position), most).await;
+        let page = page.inspect_err(|_| self.forget(position))?;
         let bytes = page.messages.iter().map(|stored| stored.message.len()).sum();
         // Messages that were deleted are passed over, so a page may reach beyond its block: what it has of the next one is left to that.
-        let edge = place + most;
+        let edge = position + most;
         let messages: Vec<Parsed> =
-            page.messages.into_iter().filter(|stored| stored.place < edge).map(|stored| self.parse(stored)).collect();
+            page.messages.into_iter().filter(|stored| stored.sequence < edge).map(|stored| self.parse(stored)).collect();
         let is_last = page.pending == 0;
-        let next = messages.last().map_or(if is_last { place } else { edge }, |last| last.place + 1);
+        let next = messages.last().map_or(if is_last { position } else { edge }, |last| last.position + 1);
         let block = Arc::new(Block { messages, next, is_last, bytes, read: Instant::now() });
-        self.keep(place, &block);
+        self.keep(position, &block);
         Ok(block)
     }
 
     fn parse(&self, stored: pages::Stored) -> Parsed {
-        let pages::Stored { place, time, message } = stored;
+        let pages::Stored { sequence: position, time, message } = stored;
         let read = wire::read(&message).ok();
         let is_event = matches!(read, Some((_, Kind::Event { .. })));
         let event = is_event.then(|| wire::read_replayed(&message, self.longest, time).ok()).flatten();
-        Parsed { place, time, read, event: event.map(Arc::new) }
+        Parsed { position, time, read, event: event.map(Arc::new) }
     }
 
-    fn forget(&self, place: u64) {
-        self.kept.lock().cells.remove(&place);
+    fn forget(&self, position: u64) {
+        self.kept.lock().cells.remove(&position);
     }
 
-    fn keep(&self, place: u64, block: &Block) {
+    fn keep(&self, position: u64, block: &Block) {
         let mut kept = self.kept.lock();
-        kept.order.push_back((place, block.bytes));
+        kept.order.push_back((position, block.bytes));
         kept.bytes += block.bytes;
         while kept.bytes > BYTES || kept.order.len() > kept.cells.len().max(1) * 4 {
             let Some((oldest, bytes)) = kept.order.pop_front() else { break };
             kept.bytes -= bytes;
-            if !kept.order.iter().any(|(place, _)| *place == oldest) {
+            if !kept.order.iter().any(|(position, _)| *position == oldest) {
                 kept.cells.remove(&oldest);
             }
         }

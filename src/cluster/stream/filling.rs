@@ -23,7 +23,7 @@ pub(super) struct Hole {
     pub(super) node: NodeId,
     pub(super) numbers: Range<u64>,
     /// Of the message that shows it.
-    pub(super) place: u64,
+    pub(super) position: u64,
     pub(super) stored: Timestamp,
 }
 
@@ -74,7 +74,7 @@ fn fill_one(hole: &Hole, mut found: Vec<(u64, Retained)>, delivered: &mut Delive
     }
     for (_, Retained { event, trace, .. }) in found {
         if trace.is_some_and(|trace| delivered.fill(trace, &event)) {
-            filled.push(Chunk::Event(hole.place, event));
+            filled.push(Chunk::Event(hole.position, event));
         }
     }
 }
