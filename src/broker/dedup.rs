@@ -13,6 +13,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use super::origin::{NodeId, Origin};
 use crate::event::Event;
 
 /// How often the same bytes have come from their endpoint, from one.
@@ -21,6 +22,9 @@ pub type RepeatIndex = u32;
 /// Repeat indexes beyond a missing one that are remembered. With more of them the missing one is given up: it was lost on its way, or
 /// somebody made the others up.
 const AHEAD: usize = 64;
+
+/// Nodes that follow endpoints and are remembered.
+const FOLLOWERS: usize = 16;
 
 /// Two hashes with secret keys: neither chance nor malice makes two events one.
 pub(super) type Digest = (u64, u64);
@@ -63,6 +67,39 @@ impl Known {
     }
 }
 
+/// How far the other nodes were that follow endpoints too, when their events were taken in: told with the next own event, so that who hears
+/// both takes theirs first.
+#[derive(Debug, Default)]
+pub(super) struct Followers {
+    next: Vec<(NodeId, u64)>,
+    is_told: bool,
+}
+
+impl Followers {
+    pub(super) fn note(&mut self, origin: Origin) {
+        self.is_told = false;
+        let next = origin.number + 1;
+        match self.next.iter_mut().find(|(node, _)| *node == origin.node) {
+            Some(known) => known.1 = next,
+            None => {
+                if self.next.len() >= FOLLOWERS {
+                    self.next.remove(0);
+                }
+                self.next.push((origin.node, next));
+            }
+        }
+    }
+
+    /// What is to be told with the next event.
+    pub(super) fn untold(&self) -> Vec<(NodeId, u64)> {
+        if self.is_told { Vec::new() } else { self.next.clone() }
+    }
+
+    pub(super) fn told(&mut self) {
+        self.is_told = true;
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Duplicates {
@@ -88,6 +125,11 @@ impl Duplicates {
     /// An event that another node had from an endpoint. Returns whether it was not delivered before.
     pub(super) fn foreign(&mut self, digest: Digest, repeat_index: RepeatIndex) -> bool {
         self.known(digest).deliver(repeat_index)
+    }
+
+    /// Whether what this node is about to have from its endpoint was delivered by another way.
+    pub(super) fn has_next(&self, digest: Digest) -> bool {
+        self.known.get(&digest).is_some_and(|known| self.has(digest, known.own + 1))
     }
 
     /// Whether it was delivered.

@@ -310,6 +310,15 @@ impl Broker {
         Ok(first)
     }
 
+    /// Whether an event that a link is about to bring has yet to come from another node, if there are others: any of them may follow the
+    /// endpoint too. A link that has just begun brings what follows a gap; the others bring what stands before it.
+    pub fn waits_for_others(&self, event: &Event, now: Timestamp) -> bool {
+        let digest = self.keys.digest(event);
+        let sequencer = self.sequencer.lock();
+        let has_come = sequencer.duplicates.as_ref().is_none_or(|duplicates| duplicates.has_next(digest));
+        !has_come && sequencer.watermarks.iter().any(|(_, mark)| mark.is_alive(now))
+    }
+
     /// Takes no more events.
     pub fn stop(&self) {
         let mut sequencer = self.sequencer.lock();

@@ -20,6 +20,7 @@ mod link;
 pub mod nats;
 mod notices;
 mod options;
+mod order;
 pub mod peers;
 mod receive;
 mod send;

@@ -17,6 +17,7 @@ use super::link::Status;
 use super::nats::op::Message;
 use super::notices::{Notice, Notices};
 use super::options::NatsOptions;
+use super::order::{After, Order};
 use super::peers::{Loss, Missing, Peers, SequenceCheck};
 use super::waiting::{Received, Waiting};
 use super::wire::{self, Beat, Kind, NodePosition};
@@ -36,6 +37,9 @@ const RETRY: Duration = Duration::from_millis(5);
 
 /// How often the connection is looked at, and who has fallen silent.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A message that was read.
+type Arrived = (Message, NodePosition, Kind);
 
 /// Events that are sequenced together.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ pub(super) struct Receiver {
     longest: usize,
     peers: Peers,
     notices: Notices,
+    /// Messages that wait for those of other nodes.
+    order: Order<Arrived>,
     runs: Vec<Run>,
     /// How far nodes are that have just shown a sign of life, and when their last event was.
     signs: Vec<(NodePosition, Timestamp)>,
@@ -91,6 +97,7 @@ impl Receiver {
             longest: options.event_bytes,
             peers: Peers::default(),
             notices: Notices::default(),
+            order: Order::default(),
             runs: Vec::new(),
             signs: Vec::new(),
             has_loss: false,
@@ -110,7 +117,7 @@ impl Receiver {
         loop {
             tokio::select! {
                 message = messages.next() => match message {
-                    Some(message) => self.accept_all(&message, &mut messages),
+                    Some(message) => self.accept_all(message, &mut messages),
                     None => break,
                 },
                 Ok(()) = news.changed() => self.link(clock::now()),
@@ -130,7 +137,7 @@ impl Receiver {
     }
 
     /// Takes a message and those that are there already.
-    fn accept_all(&mut self, first: &Received, messages: &mut Waiting) {
+    fn accept_all(&mut self, first: Received, messages: &mut Waiting) {
         let now = clock::now();
         if first.session != self.session {
             // A message of a new connection may be here before the news of it.
@@ -140,28 +147,50 @@ impl Receiver {
         self.accept(first, now);
         for _ in 1..BATCH {
             let Some(message) = messages.ready() else { break };
-            self.accept(&message, now);
+            self.accept(message, now);
         }
     }
 
-    fn accept(&mut self, Received { message, session }: &Received, now: Timestamp) {
-        let (position, kind) = match wire::read(message) {
+    fn accept(&mut self, Received { message, session }: Received, now: Timestamp) {
+        let (position, mut kind) = match wire::read(&message) {
             Ok((position, _)) if position.node == self.node => return self.metrics().echoes.inc(),
             Ok(read) => read,
             Err(error) => return self.complain(&error),
         };
-        self.gate.heard(*session, position.node, now);
+        self.gate.heard(session, position.node, now);
+        let after = match &mut kind {
+            Kind::Heartbeat(beat) if beat.greets => {
+                self.peers.greeting(position.node, now);
+                return self.gate.greet();
+            }
+            Kind::Heartbeat(_) => After::new(),
+            Kind::Event { after, .. } => std::mem::take(after),
+        };
+        let peers = &self.peers;
+        let arrived = self.order.offer(position.node, after, (message, position, kind), |node| peers.next(node), now);
+        if let Some(arrived) = arrived {
+            self.accept_next(arrived, now);
+            self.accept_ordered(now);
+        }
+    }
+
+    /// Takes what has waited for messages of other nodes that are here now.
+    fn accept_ordered(&mut self, now: Timestamp) {
+        loop {
+            let peers = &self.peers;
+            let Some(arrived) = self.order.ready(|node| peers.next(node), now) else { break };
+            self.accept_next(arrived, now);
+        }
+    }
+
+    fn accept_next(&mut self, (message, position, kind): Arrived, now: Timestamp) {
         match kind {
-            Kind::Event { repeat_index } => self.accept_event(message, position, repeat_index, now),
+            Kind::Event { repeat_index, .. } => self.accept_event(&message, position, repeat_index, now),
             Kind::Heartbeat(beat) => self.take_heartbeat(position, beat, now),
         }
     }
 
     fn take_heartbeat(&mut self, position: NodePosition, beat: Beat, now: Timestamp) {
-        if beat.greets {
-            self.peers.greeting(position.node, now);
-            return self.gate.greet();
-        }
         let loss = match beat.state {
             wire::State::Up => self.peers.heartbeat(position.node, position.number, now),
             wire::State::Down => self.peers.goodbye(position.node, position.number, now),
@@ -301,6 +330,7 @@ impl Receiver {
                 self.report_loss(Some(loss), now);
             }
         }
+        self.accept_ordered(now);
         if let Some(notice) = self.notices.due(now) {
             self.tell(&notice, now);
         }

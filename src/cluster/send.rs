@@ -280,7 +280,9 @@ impl Sender {
         let metrics = &self.broker.metrics().nats;
         let event = &export.batch.events[*at];
         let repeat_index = export.repeat_indexes.as_ref().map(|repeat_indexes| repeat_indexes[*at]);
-        let headers = event_headers(NodePosition { node: self.node, number: export.first + *at as u64 }, repeat_index);
+        let after = if *at == 0 { &export.after[..] } else { &[] };
+        let position = NodePosition { node: self.node, number: export.first + *at as u64 };
+        let headers = event_headers(position, repeat_index, after);
         let (bytes, new) = (headers.len() + event.json().len(), at >= counted);
         if most > 0 && bytes > most {
             if new {

@@ -5,6 +5,7 @@
 //! | `Hydrant-Node` | the run of the node that took the event in: 16 hexadecimal digits |
 //! | `Hydrant-Sequence` | the event's number among those that the node passed on; in a heartbeat, the next one's |
 //! | `Hydrant-RepeatIndex` | for events of a DRP endpoint that other nodes may follow too: the how many-th time it sent these bytes |
+//! | `Hydrant-After` | for such events: `NODE:NUMBER`, separated by commas; what NODE had before NUMBER comes first ([`super::order`]) |
 //! | `Hydrant-State` | only in heartbeats: `up`, or `down` for the last one |
 //! | `Hydrant-Greets` | only in heartbeats: the number does not count, and an answer is wanted |
 //! | `Hydrant-Idle` | only in heartbeats: milliseconds since the node's last event |
@@ -16,10 +17,12 @@ use std::num::NonZero;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use smallvec::{SmallVec, smallvec};
 use thiserror::Error;
 
 use super::nats::headers::{block, first};
 use super::nats::op::Message;
+use super::order::After;
 use super::peers::NodeId;
 use crate::broker::dedup::RepeatIndex;
 use crate::event::{Draft, Event, EventError};
@@ -28,9 +31,13 @@ use crate::json::{JsonError, Validator};
 const NODE: &str = "Hydrant-Node";
 const SEQUENCE: &str = "Hydrant-Sequence";
 const OCCURRENCE: &str = "Hydrant-RepeatIndex";
+const AFTER: &str = "Hydrant-After";
 const STATE: &str = "Hydrant-State";
 const GREETS: &str = "Hydrant-Greets";
 const IDLE: &str = "Hydrant-Idle";
+
+/// Nodes that are named at most.
+const FOLLOWERS: usize = 16;
 
 /// Numbers stay below this, so that the next one and sums of a few always exist. Nobody counts so far; who writes a larger one is no
 /// hydrant.
@@ -88,19 +95,27 @@ pub(super) enum Kind {
     Event {
         /// Which one it is, if others may take it in themselves.
         repeat_index: Option<RepeatIndex>,
+        /// What its node had of others before.
+        after: After,
     },
     /// A sign of life.
     Heartbeat(Beat),
 }
 
 /// The headers of an event.
-pub(super) fn event_headers(position: NodePosition, repeat_index: Option<RepeatIndex>) -> String {
+pub(super) fn event_headers(
+    position: NodePosition,
+    repeat_index: Option<RepeatIndex>,
+    after: &[(NodeId, u64)],
+) -> String {
     let (node, number) = texts(position);
-    let fields = [(NODE, node.as_str()), (SEQUENCE, number.as_str())];
-    match repeat_index.map(|repeat_index| repeat_index.to_string()) {
-        Some(repeat_index) => block(&[fields[0], fields[1], (OCCURRENCE, repeat_index.as_str())]),
-        None => block(&fields),
-    }
+    let repeat_index = repeat_index.map(|repeat_index| repeat_index.to_string());
+    let after: Vec<String> = after.iter().map(|(node, number)| format!("{node:016x}:{number}")).collect();
+    let after = after.join(",");
+    let mut fields: SmallVec<[(&str, &str); 4]> = smallvec![(NODE, node.as_str()), (SEQUENCE, number.as_str())];
+    fields.extend(repeat_index.as_deref().map(|repeat_index| (OCCURRENCE, repeat_index)));
+    fields.extend((!after.is_empty()).then_some((AFTER, after.as_str())));
+    block(&fields)
 }
 
 /// The headers of a heartbeat.
@@ -133,13 +148,24 @@ pub(super) fn read(message: &Message) -> Result<(NodePosition, Kind), WireError>
         None => {
             // They count from one.
             let read = |text: &str| text.parse::<NonZero<RepeatIndex>>().map_err(|_| WireError::Header(OCCURRENCE));
-            Kind::Event { repeat_index: header(OCCURRENCE).map(read).transpose()?.map(NonZero::get) }
+            let repeat_index = header(OCCURRENCE).map(read).transpose()?.map(NonZero::get);
+            let after = header(AFTER).map(read_after).transpose()?.unwrap_or_default();
+            Kind::Event { repeat_index, after }
         }
         Some("up") => beat(State::Up),
         Some("down") => beat(State::Down),
         Some(_) => return Err(WireError::Header(STATE)),
     };
     Ok((NodePosition { node, number }, kind))
+}
+
+fn read_after(text: &str) -> Result<After, WireError> {
+    let one = |text: &str| {
+        let (node, number) = text.split_once(':')?;
+        Some((NodeId::from_str_radix(node, 16).ok()?, number.parse().ok().filter(|number| *number < NUMBERS)?))
+    };
+    let all = text.split(',').take(FOLLOWERS).map(one);
+    all.collect::<Option<After>>().ok_or(WireError::Header(AFTER))
 }
 
 /// Reads the event of a message.
@@ -176,8 +202,9 @@ mod tests {
     }
 
     fn read_back(number: u64, repeat_index: Option<RepeatIndex>) -> Option<(NodePosition, Option<RepeatIndex>)> {
-        match read(&message(event_headers(NodePosition { node: 7, number }, repeat_index))) {
-            Ok((position, Kind::Event { repeat_index })) => Some((position, repeat_index)),
+        let after = vec![(8, number), (9, 0)];
+        match read(&message(event_headers(NodePosition { node: 7, number }, repeat_index, &after))) {
+            Ok((position, Kind::Event { repeat_index, after: read })) if read == after => Some((position, repeat_index)),
             _ => None,
         }
     }

@@ -308,7 +308,7 @@ impl Reader {
                 let itself = self.delivered.reach(node, number + 1, parsed.time);
                 (before.start.min(itself.start)..itself.end, None)
             }
-            (Kind::Event { repeat_index }, Some(event)) => {
+            (Kind::Event { repeat_index, .. }, Some(event)) => {
                 let trace = Trace { origin: Origin { node, number }, repeat_index: *repeat_index };
                 self.begun |= event.moment().is_some_and(|time| self.is_asked_for(time, parsed.time));
                 let comparison = self.delivered.event(trace, event, parsed.time);

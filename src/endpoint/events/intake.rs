@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use thiserror::Error;
+use tokio::time::{Instant, sleep};
 
 use crate::broker::{Broker, PublishError};
 use crate::client::Endpoint;
@@ -23,6 +24,10 @@ const BATCH_EVENTS: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 /// Between two tries to publish while the inboxes are full. They hold far more than a shard matches in that time.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// For how long the first event of a connection waits for other nodes that follow the endpoint; if all have lost it at the same time, none
+/// of them has more.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// The server takes no events any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +56,10 @@ pub(super) struct Intake {
     published: Timestamp,
     /// Binary messages of this connection.
     binaries: u64,
+    /// The link has just begun: its first event has not been published yet.
+    begins: bool,
+    /// Until when that one waits for what other nodes bring.
+    waits_until: Option<Instant>,
 }
 
 impl Intake {
@@ -65,6 +74,8 @@ impl Intake {
             received: 0,
             published: clock::now(),
             binaries: 0,
+            begins: true,
+            waits_until: None,
         }
     }
 
@@ -119,12 +130,29 @@ impl Intake {
         self.batch.push(event);
     }
 
+    /// A connection begins.
+    pub(super) fn begin(&mut self) {
+        (self.begins, self.waits_until) = (true, None);
+    }
+
+    /// Where other nodes follow the endpoint too, the first event of a connection stands behind a gap that they have the events of: it waits
+    /// until it has come from them, and what stands before it with it.
+    async fn wait_for_others(&mut self) {
+        let Some(first) = self.batch.iter().find(|event| event.kind() != HYDRANT).filter(|_| self.begins) else { return };
+        let until = *self.waits_until.get_or_insert_with(|| Instant::now() + OTHERS);
+        while Instant::now() < until && self.broker.waits_for_others(first, clock::now()) {
+            sleep(PAUSE).await;
+        }
+        self.begins = false;
+    }
+
     /// Publishes the batch; waits as long as the inboxes are full.
     ///
     /// # Cancel safety
     /// What is not published stays in the batch.
     pub(super) async fn publish(&mut self) -> Result<(), Stopped> {
         let mut paused = false;
+        self.wait_for_others().await;
         while !self.batch.is_empty() {
             match self.broker.publish_or_return(std::mem::take(&mut self.batch), Source::Upstream) {
                 Ok(_) => {
@@ -138,7 +166,7 @@ impl Intake {
                     if !std::mem::replace(&mut paused, true) {
                         self.metrics.pauses.inc();
                     }
-                    tokio::time::sleep(PAUSE).await;
+                    sleep(PAUSE).await;
                 }
             }
         }

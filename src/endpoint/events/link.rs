@@ -155,6 +155,7 @@ impl Link {
     /// Follows over one connection, which ends with an error.
     async fn one_connection(&mut self) -> Result<Infallible, LinkError> {
         let session = self.session.insert(open(&self.service, &self.settings).await?);
+        self.intake.begin();
         for spec in &self.settings.register {
             session.register(spec).await;
         }
