@@ -113,7 +113,8 @@ impl Node {
     fn hear(&mut self, from: usize, passed: Passed) {
         let peers = &self.peers;
         let (next, after) = (|node| peers.next(node), passed.after.clone());
-        if let Some((from, passed)) = self.order.offer(from as u64, after, (from, passed), next, Timestamp::UNIX_EPOCH) {
+        if let Some((from, passed)) = self.order.offer(from as u64, after, (from, passed), next, Timestamp::UNIX_EPOCH)
+        {
             self.take(from, &passed);
         }
         loop {

@@ -204,7 +204,9 @@ mod tests {
     fn read_back(number: u64, repeat_index: Option<RepeatIndex>) -> Option<(NodePosition, Option<RepeatIndex>)> {
         let after = vec![(8, number), (9, 0)];
         match read(&message(event_headers(NodePosition { node: 7, number }, repeat_index, &after))) {
-            Ok((position, Kind::Event { repeat_index, after: read })) if read == after => Some((position, repeat_index)),
+            Ok((position, Kind::Event { repeat_index, after: read })) if read == after => {
+                Some((position, repeat_index))
+            }
             _ => None,
         }
     }

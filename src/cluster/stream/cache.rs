@@ -150,8 +150,12 @@ impl PageCache {
         let bytes = page.messages.iter().map(|stored| stored.message.len()).sum();
         // Messages that were deleted are passed over, so a page may reach beyond its block: what it has of the next one is left to that.
         let edge = position + most;
-        let messages: Vec<Parsed> =
-            page.messages.into_iter().filter(|stored| stored.sequence < edge).map(|stored| self.parse(stored)).collect();
+        let messages: Vec<Parsed> = page
+            .messages
+            .into_iter()
+            .filter(|stored| stored.sequence < edge)
+            .map(|stored| self.parse(stored))
+            .collect();
         let is_last = page.pending == 0;
         let next = messages.last().map_or(if is_last { position } else { edge }, |last| last.position + 1);
         let block = Arc::new(Block { messages, next, is_last, bytes, read: Instant::now() });

@@ -138,7 +138,9 @@ impl Intake {
     /// Where other nodes follow the endpoint too, the first event of a connection stands behind a gap that they have the events of: it waits
     /// until it has come from them, and what stands before it with it.
     async fn wait_for_others(&mut self) {
-        let Some(first) = self.batch.iter().find(|event| event.kind() != HYDRANT).filter(|_| self.begins) else { return };
+        let Some(first) = self.batch.iter().find(|event| event.kind() != HYDRANT).filter(|_| self.begins) else {
+            return;
+        };
         let until = *self.waits_until.get_or_insert_with(|| Instant::now() + OTHERS);
         while Instant::now() < until && self.broker.waits_for_others(first, clock::now()) {
             sleep(PAUSE).await;
