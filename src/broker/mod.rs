@@ -7,6 +7,7 @@
 //! Contract: any thread may publish; it never waits for a shard. After `Ok` the events are sequenced: they reach every
 //! connection whose registration was answered before.
 
+mod ahead;
 pub mod archive;
 pub mod connection;
 pub mod dedup;
@@ -125,7 +126,10 @@ impl Broker {
         let Some(archive) = self.archive.get() else { return Ok(start) };
         let position = |sequence| Position { epoch: self.history.epoch(), sequence };
         let (time, begin) = match (since, start.time) {
-            (Since::Time(_), Some(time)) => (Some(time), self.history.moment_of(time)),
+            (Since::Time(_), Some(time)) => {
+                let begin = self.history.moment_of(time).or_else(|| self.history.told_moment_of(time, now));
+                (Some(time), begin)
+            }
             // The Time of an event whose clock was far ahead.
             (Since::Time(_), None) => (self.history.moment(position(start.sequence), now), None),
             (Since::Position(position), _) => (self.history.moment(position, now), None),

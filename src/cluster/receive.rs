@@ -199,6 +199,9 @@ impl Receiver {
             self.gate.gone(position.node);
         }
         self.report_loss(loss, now);
+        if let Some(ahead) = beat.ahead {
+            self.broker.history().note_ahead(SignedDuration::try_from(ahead).unwrap_or(SignedDuration::MAX), now);
+        }
         let idle = SignedDuration::try_from(beat.idle).unwrap_or_default();
         self.sign(position, now.checked_sub(idle).unwrap_or(now));
     }

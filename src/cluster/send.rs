@@ -22,6 +22,7 @@ use super::subject;
 use super::wire::{Beat, NodePosition, State, event_headers, heartbeat_headers};
 use crate::broker::Broker;
 use crate::broker::export::{Export, Exports};
+use crate::clock;
 
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -75,7 +76,7 @@ impl Line {
 
 /// Asks the others to answer at once. The number does not count.
 pub(super) fn greet(out: &mut Outgoing, node: u64, prefix: &str) {
-    let beat = Beat { state: State::Up, greets: true, idle: Duration::ZERO };
+    let beat = Beat { state: State::Up, greets: true, idle: Duration::ZERO, ahead: None };
     let headers = heartbeat_headers(NodePosition { node, number: 0 }, beat);
     out.publish(&subject::sign(prefix), None, headers.as_bytes(), b"");
 }
@@ -301,10 +302,16 @@ impl Sender {
     /// comes.
     fn beat(&mut self, out: &mut Outgoing) {
         let greets = !self.may_send();
-        let beat = Beat { state: State::Up, greets, idle: self.active.elapsed() };
+        let beat = self.as_beat(State::Up, greets);
         let number = self.number();
         let keep = !greets && self.kept != Some(number);
         self.put_heartbeat(out, beat, keep);
+    }
+
+    fn as_beat(&self, state: State, greets: bool) -> Beat {
+        let ahead = self.broker.history().ahead(clock::now());
+        let ahead = ahead.and_then(|ahead| Duration::try_from(ahead).ok());
+        Beat { state, greets, idle: self.active.elapsed(), ahead }
     }
 
     fn put_heartbeat(&mut self, out: &mut Outgoing, beat: Beat, keep: bool) {
@@ -330,7 +337,8 @@ impl Sender {
 
     /// Says goodbye, and waits until all has arrived.
     async fn end(&mut self, out: &mut Outgoing, line: &Line) -> Result<(), SessionError> {
-        self.put_heartbeat(out, Beat { state: State::Down, greets: false, idle: self.active.elapsed() }, true);
+        let beat = self.as_beat(State::Down, false);
+        self.put_heartbeat(out, beat, true);
         let ping = self.ping(out);
         out.flush().await?;
         while !line.has_answered(ping) {

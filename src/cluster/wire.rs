@@ -9,6 +9,7 @@
 //! | `Hydrant-State` | only in heartbeats: `up`, or `down` for the last one |
 //! | `Hydrant-Greets` | only in heartbeats: the number does not count, and an answer is wanted |
 //! | `Hydrant-Idle` | only in heartbeats: milliseconds since the node's last event |
+//! | `Hydrant-Ahead` | only in heartbeats: by how many milliseconds producers' clocks were ahead lately, once that is known |
 //!
 //! The payload is the wire form of the event, so Time, Principal and both objects arrive byte for byte. It is read as
 //! strictly as a post: whoever may publish on the subject is not necessarily a hydrant.
@@ -34,6 +35,7 @@ const OCCURRENCE: &str = "Hydrant-RepeatIndex";
 const AFTER: &str = "Hydrant-After";
 const STATE: &str = "Hydrant-State";
 const GREETS: &str = "Hydrant-Greets";
+const AHEAD: &str = "Hydrant-Ahead";
 const IDLE: &str = "Hydrant-Idle";
 
 /// Nodes that are named at most.
@@ -77,6 +79,8 @@ pub(super) struct Beat {
     pub(super) greets: bool,
     /// How long ago its last event was.
     pub(super) idle: Duration,
+    /// By how much producers' clocks were ahead lately.
+    pub(super) ahead: Option<Duration>,
 }
 
 /// Where a message comes from.
@@ -123,8 +127,12 @@ pub(super) fn heartbeat_headers(position: NodePosition, beat: Beat) -> String {
     let (node, number) = texts(position);
     let idle = beat.idle.as_millis().to_string();
     let state = if beat.state == State::Up { "up" } else { "down" };
+    let ahead = beat.ahead.map(|ahead| ahead.as_millis().to_string());
     let fields = [(NODE, node.as_str()), (SEQUENCE, number.as_str()), (STATE, state), (IDLE, idle.as_str())];
-    if beat.greets { block(&[fields[0], fields[1], fields[2], fields[3], (GREETS, "1")]) } else { block(&fields) }
+    let mut fields: SmallVec<[(&str, &str); 6]> = fields.into_iter().collect();
+    fields.extend(ahead.as_deref().map(|ahead| (AHEAD, ahead)));
+    fields.extend(beat.greets.then_some((GREETS, "1")));
+    block(&fields)
 }
 
 fn texts(position: NodePosition) -> (String, String) {
@@ -141,8 +149,9 @@ pub(super) fn read(message: &Message) -> Result<(NodePosition, Kind), WireError>
     let number = header(SEQUENCE).and_then(|text| text.parse().ok()).filter(|number| *number < NUMBERS);
     let number = number.ok_or(WireError::Header(SEQUENCE))?;
     let beat = |state| {
-        let idle = header(IDLE).and_then(|text| text.parse().ok()).map_or(Duration::ZERO, Duration::from_millis);
-        Kind::Heartbeat(Beat { state, greets: header(GREETS).is_some(), idle })
+        let span = |name| header(name).and_then(|text| text.parse().ok()).map(Duration::from_millis);
+        let (idle, ahead) = (span(IDLE).unwrap_or_default(), span(AHEAD));
+        Kind::Heartbeat(Beat { state, greets: header(GREETS).is_some(), idle, ahead })
     };
     let kind = match header(STATE) {
         None => {
@@ -195,7 +204,8 @@ fn read_draft(message: &Message, longest: usize, seal: impl Fn(&Draft<'_>) -> Ev
 mod tests {
     use super::*;
 
-    const UP: Beat = Beat { state: State::Up, greets: false, idle: Duration::from_millis(1500) };
+    const UP: Beat =
+        Beat { state: State::Up, greets: false, idle: Duration::from_millis(1500), ahead: Some(Duration::from_secs(3)) };
 
     fn message(headers: impl Into<bytes::Bytes>) -> Message {
         Message { sid: 1, subject: "a".into(), headers: headers.into(), payload: bytes::Bytes::new() }
@@ -215,7 +225,7 @@ mod tests {
     fn headers_come_back() {
         assert_eq!(read_back(3, Some(2)), Some((NodePosition { node: 7, number: 3 }, Some(2))));
         assert_eq!(read_back(NUMBERS - 1, None), Some((NodePosition { node: 7, number: NUMBERS - 1 }, None)));
-        for beat in [UP, Beat { state: State::Down, greets: true, ..UP }] {
+        for beat in [UP, Beat { state: State::Down, greets: true, ahead: None, ..UP }] {
             let read = read(&message(heartbeat_headers(NodePosition { node: 7, number: 3 }, beat))).unwrap();
             assert!(matches!(read.1, Kind::Heartbeat(other) if other == beat), "{read:?}");
         }
