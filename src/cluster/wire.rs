@@ -204,8 +204,12 @@ fn read_draft(message: &Message, longest: usize, seal: impl Fn(&Draft<'_>) -> Ev
 mod tests {
     use super::*;
 
-    const UP: Beat =
-        Beat { state: State::Up, greets: false, idle: Duration::from_millis(1500), ahead: Some(Duration::from_secs(3)) };
+    const UP: Beat = Beat {
+        state: State::Up,
+        greets: false,
+        idle: Duration::from_millis(1500),
+        ahead: Some(Duration::from_secs(3)),
+    };
 
     fn message(headers: impl Into<bytes::Bytes>) -> Message {
         Message { sid: 1, subject: "a".into(), headers: headers.into(), payload: bytes::Bytes::new() }
