@@ -141,8 +141,8 @@ struct World {
 impl World {
     fn new(followers: usize, nodes: usize) -> Self {
         let mut nodes: Vec<Node> = (0..nodes).map(|id| Node::new(id as u64, nodes, id < followers)).collect();
-        for node in &mut nodes {
-            (0..followers as u64).for_each(|id| {
+        for (at, node) in nodes.iter_mut().enumerate() {
+            (0..followers as u64).filter(|id| *id != at as u64).for_each(|id| {
                 node.peers.heartbeat(id, 0, Timestamp::UNIX_EPOCH);
                 node.broker.heard(id, 0, clock::now());
             });
@@ -162,8 +162,8 @@ impl World {
     /// Cuts a link, if another one brings everything.
     fn cut(&mut self, at: usize) {
         let is_whole = |node: &Node| node.link.as_ref().is_some_and(|link| !link.begins);
-        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != at);
-        if others.into_iter().any(|(_, node)| is_whole(node)) {
+        let mut others = self.nodes.iter().enumerate().filter(|(other, _)| *other != at);
+        if others.any(|(_, node)| is_whole(node)) {
             self.nodes[at].link = None;
         }
     }
