@@ -16,13 +16,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::peers::NodeId;
 
 /// For how long a message waits for those of others.
-pub const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
+pub(super) const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
 
 /// Messages that wait.
-pub const MOST: usize = 16_384;
+pub(super) const MOST: usize = 16_384;
 
 /// For each of some nodes the number of its next event: what stands before comes first.
-pub type After = Vec<(NodeId, u64)>;
+pub(super) type After = Vec<(NodeId, u64)>;
 
 #[derive(Debug)]
 struct Held<T> {
@@ -33,7 +33,7 @@ struct Held<T> {
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Order<T> {
+pub(super) struct Order<T> {
     held: HashMap<NodeId, VecDeque<Held<T>>>,
     count: usize,
 }
@@ -46,7 +46,7 @@ impl<T> Default for Order<T> {
 
 impl<T> Order<T> {
     /// The next message of a node, given back if it may be taken now. `next` tells the number of a node's next event, if it is heard.
-    pub fn offer(
+    pub(super) fn offer(
         &mut self,
         node: NodeId,
         after: After,
@@ -63,7 +63,7 @@ impl<T> Order<T> {
     }
 
     /// A message that may be taken by now. To be asked again until there is none.
-    pub fn ready(&mut self, next: impl Fn(NodeId) -> Option<u64>, now: Timestamp) -> Option<T> {
+    pub(super) fn ready(&mut self, next: impl Fn(NodeId) -> Option<u64>, now: Timestamp) -> Option<T> {
         if self.count == 0 {
             return None;
         }
@@ -82,16 +82,6 @@ impl<T> Order<T> {
             self.held.remove(&node);
         }
         Some(held.item)
-    }
-
-    /// How many messages wait.
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
     }
 }
 
@@ -117,7 +107,7 @@ mod tests {
         assert_eq!(order.ready(|_| Some(4), at(1)), None);
         assert_eq!(order.ready(|_| Some(5), at(1)), Some("b"));
         assert_eq!(order.ready(|_| Some(5), at(1)), Some("c"));
-        assert_eq!((order.ready(|_| Some(5), at(1)), order.len()), (None, 0));
+        assert_eq!((order.ready(|_| Some(5), at(1)), order.count), (None, 0));
         order.offer(1, vec![(2, 9)], "e", |_| Some(5), at(1));
         assert_eq!(order.ready(|_| None, at(1)), Some("e"), "2 is not heard any more");
         order.offer(1, vec![(2, 9)], "f", |_| Some(5), at(1));

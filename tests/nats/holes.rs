@@ -20,9 +20,11 @@ async fn store(context: &Context, on: bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_stream_lacks_comes_from_the_history_in_its_place() {
     let nats = NatsServer::with_streams();
-    let began = now();
     let whole = toml(&nats, "", "").replace("events = 10\n", "");
-    let nodes = [Hydrant::start(&whole).await, Hydrant::start(&whole).await];
+    let first = Hydrant::start(&whole).await;
+    first.until("hydrant_nats_stream_usable", 1).await;
+    let began = now();
+    let nodes = [first, Hydrant::start(&whole).await];
     for node in &nodes {
         node.until("hydrant_nats_peers", 1).await;
         node.until("hydrant_nats_stream_usable", 1).await;
@@ -42,11 +44,11 @@ async fn what_the_stream_lacks_comes_from_the_history_in_its_place() {
     }
     for at in 0..2 {
         // The node was not connected then, so it asks the stream though its history is whole.
-        let mut client = since(&nodes[at], began).await;
+        let mut client = since(&nodes[1], began).await;
         client.register(&format!("machines,hydrant.*.*.Key=Re(^({at}/|replay|nats))")).await;
         let all = numbers_of(&mut client, at, 2000).await;
         assert!(all.into_iter().eq(0..2000), "node {at}");
-        nodes[at].post(&numbered(at, 2000)).await;
+        nodes[1].post(&numbered(at, 2000)).await;
         assert_eq!(numbers_of(&mut client, at, 1).await, [2000]);
     }
 }
