@@ -93,10 +93,7 @@ fn introduction(info: &ServerInfo, options: &ConnectOptions, secure: bool) -> Re
         "verbose": false, "pedantic": false, "tls_required": secure, "name": options.name, "lang": "rust",
         "version": env!("CARGO_PKG_VERSION"), "protocol": 1, "echo": false, "headers": true, "no_responders": true,
     });
-    let mut said = match said {
-        Value::Object(said) => said,
-        _ => Map::new(),
-    };
+    let mut said: Map<String, Value> = said.as_object().cloned().unwrap_or_default();
     options.login.introduce(&info.nonce, &mut said)?;
     Ok(Value::Object(said))
 }

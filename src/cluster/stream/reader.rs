@@ -177,8 +177,10 @@ impl Reader {
                 None => goal.insert((self.frontier()?, Instant::now())),
             };
             let late = since.elapsed() > LAG;
-            if let Some(gap) = self.ends(frontier, late)? {
-                return Ok(gap);
+            match self.lacks(frontier)? {
+                None => return Ok(None),
+                gap if late => return Ok(gap),
+                Some(_) => {}
             }
             if block.messages.is_empty() {
                 sleep(POLL_INTERVAL).await;
@@ -186,21 +188,17 @@ impl Reader {
         }
     }
 
-    /// Whether everything that was taken in before this moment was delivered or will come from the history; or what is missing, if it is too
-    /// late for more to come.
-    fn ends(&self, frontier: &Frontier, late: bool) -> Result<Option<Option<Gap>>, ReadError> {
+    /// What was taken in before this moment, was not delivered, and will not come from the history either.
+    fn lacks(&self, frontier: &Frontier) -> Result<Option<Gap>, ReadError> {
         let now = clock::now();
         let missing = self.delivered.missing(&frontier.watermarks, start(&self.reading), now);
         if missing.is_nothing() {
-            return Ok(Some(None));
+            return Ok(None);
         }
         let history = Arc::clone(self.broker()?.history());
         let lacking = filling::lacking(&missing.numbers, &history, self.reading.first);
-        if lacking == 0 && !missing.unknown {
-            return Ok(Some(None));
-        }
         let events = (!missing.unknown && lacking <= WINDOW).then_some(lacking);
-        Ok(late.then_some(Some(Gap { from: None, to: now, events })))
+        Ok((events != Some(0)).then_some(Gap { from: None, to: now, events }))
     }
 
     /// The page with what the history has of what it lacks. This node may be about to take that in.
