@@ -9,13 +9,14 @@ CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
 SECONDS_EACH ?= 60
 PATTERNS     ?= 20000
-export CARGO SECONDS_EACH PORT
+export CARGO SECONDS_EACH PORT PREFIX DESTDIR
 
 # Answers depend on the version of Go (Unicode tables, spelling of classes): the one that made the table. Another one fetches it.
 GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
+.PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
+.PHONY: outside faults rolling
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -26,6 +27,10 @@ run: setup ## Run the broker with a simulated fleet and say what to try next (PO
 
 test: setup need-nats ## All tests of the workspace, documentation examples included
 	$(CARGO) test $(LOCKED) --workspace
+
+install: setup ## The program, man pages, completions and the systemd unit below PREFIX (/usr/local); starts nothing
+	$(CARGO) build $(LOCKED) --release --bin hydrant
+	scripts/install target/release/hydrant
 
 check: fmt clippy shellcheck docs features deny ## Everything but the tests: format, lints, documentation, features, licences
 
@@ -58,10 +63,19 @@ oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew,
 	cd tests/go/re2 && $(GO) run . -generate $(PATTERNS) > $(CURDIR)/target/oracle/pairs.json
 	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(CARGO) test $(LOCKED) --test filter re2::
 
-gorilla: setup need-go ## Compression with the websocket library of Go, which it fetches
+gorilla: setup need-go ## Compression, and a session as drpcli has it, with the websocket library of Go, which it fetches
 	mkdir -p $(CLIENTS)
-	cd tests/clients/go && go build -o $(CLIENTS)/go-client .
-	$(CARGO) test $(LOCKED) --test wire -- --ignored go_gorilla
+	cd tests/clients/go && go build -o $(CLIENTS)/go-client . && go build -o $(CLIENTS)/go-session ./session
+	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored go_gorilla go_session
+
+outside: setup need-curl need-wget need-browser ## Programs from outside: curl, wget, and a page of a foreign origin in a browser
+	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored tools:: browser::
+
+faults: setup need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted
+	$(CARGO) test $(LOCKED) --test wire -- --ignored balancers::
+
+rolling: setup need-nats need-haproxy ## A rolling restart of two nodes behind HAProxy with 200 posters and 500 watchers (ROLLING_PAUSE_MS=)
+	$(CARGO) test $(LOCKED) --test nats -- --ignored --nocapture rolling::
 
 clients: gorilla need-node need-python ## The same with those of Node and Python too
 	mkdir -p $(CLIENTS)/node
@@ -86,7 +100,7 @@ bench-peers: setup ## Filters beside the crates quamina and a-tree; results in t
 instructions: setup need-valgrind ## Instructions of one match, one delivery and one posted event, counted by valgrind; results in target/bench
 	scripts/instructions
 
-soak: setup need-nats ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, resuming, 10,000 connections, rights that end
+soak: setup need-nats need-haproxy ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, resuming, 10,000 connections, rights that end
 	scripts/soak
 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)

@@ -1,8 +1,8 @@
 //! What deflating an event costs and saves, by level. Results: `docs/benchmarks/deflate.md`.
 //!
-//! The name of each figure says how many bytes go in and come out, on average. Events of the simulated fleet are of about
-//! 12 KB, with both states of a machine; recorded ones are those of `tests/data/drp-v3.ndjson`. One deflater does all of
-//! them, as in a shard; several events take turns.
+//! The name of each figure says how many bytes go in and come out, on average. Events of the simulated fleet are of
+//! about 12 KB, with both states of a machine; recorded ones are those of `tests/data/drp-v3.ndjson`. One deflater does
+//! all of them, as in a shard; several events take turns.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 

@@ -1,7 +1,7 @@
 //! Our own work for a delivery, without the kernel: into the outbox, into a vectored write, out of the outbox.
 //!
-//! 1,000 connections get K events each; the time shown by Criterion is for all of it, the throughput is deliveries. Then one
-//! pass of the policy *conflate* through an outbox with as many events as may wait by default.
+//! 1,000 connections get K events each; the time shown by Criterion is for all of it, the throughput is deliveries.
+//! Then one pass of the policy *conflate* through an outbox with as many events as may wait by default.
 
 use std::hint::black_box;
 use std::sync::Arc;

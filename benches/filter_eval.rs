@@ -1,8 +1,7 @@
 //! What filters cost an event. Results: `docs/benchmarks/filters.md`.
 //!
-//! Every figure is for one event from `Engine::begin` to the last candidate, the walk over the event's text
-//! included; several events take turns, so that nothing is remembered from one to the next. Time is the thread's processor
-//! time.
+//! Every figure is for one event from `Engine::begin` to the last candidate, the walk over the event's text included;
+//! several events take turns, so that nothing is remembered from one to the next. Time is the thread's processor time.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -136,8 +135,9 @@ fn fields(c: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-/// (e) The whole path, `Index::matches`, with a thousand subscribers of `machines.update.*` of whom none, 1 %, half or all have a
-/// filter that is true. Each filter is one of its own and is reached by every event; the row `0` is not cut short by the trie.
+/// (e) The whole path, `Index::matches`, with a thousand subscribers of `machines.update.*` of whom none, 1 %, half or
+/// all have a filter that is true. Each filter is one of its own and is reached by every event; the row `0` is not cut
+/// short by the trie.
 fn pass_rates(c: &mut Criterion<CpuTime>) {
     let events = events();
     let mut group = c.benchmark_group("pass_rate");

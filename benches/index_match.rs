@@ -1,12 +1,12 @@
 //! What it costs to find out who wants an event, in-process: strings hashed, and members walked to the last subscriber.
 //!
 //! Registrations are shaped like a fleet's: nine of ten are `machines.*.UUID` or `machines.update.UUID` or
-//! `machine_jobs.*.UUID` of one of 65,000 machines, the others are wildcards. Events are spread over all machines, so that the
-//! caches see what they would see; each is matched in turn, ready-made.
+//! `machine_jobs.*.UUID` of one of 65,000 machines, the others are wildcards. Events are spread over all machines, so
+//! that the caches see what they would see; each is matched in turn, ready-made.
 //!
-//! Rows, all for one event: `cold` is `Index::matches` for one event after the other, `warm` the same with strings that have
-//! been read just before, outside the time, as they have been on the way into a shard. By how much it is less, so much costs
-//! reading the strings of 65,000 other events. `strings` only hashes the strings, in the same order, cold.
+//! Rows, all for one event: `cold` is `Index::matches` for one event after the other, `warm` the same with strings that
+//! have been read just before, outside the time, as they have been on the way into a shard. By how much it is less, so
+//! much costs reading the strings of 65,000 other events. `strings` only hashes the strings, in the same order, cold.
 
 #[path = "common/cpu.rs"]
 mod cpu;

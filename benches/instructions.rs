@@ -1,9 +1,9 @@
 //! Work to be counted in instructions, which a busy machine does not change: `make instructions`.
 //!
-//! Started under valgrind, which counts only inside the functions called `counted_*`; each prints how many units of work that
-//! were. `match` asks an index of 100,000 registrations about 10,000 events. `outbox` puts 64 events of 1 KB into the
-//! outboxes of 1,000 connections, gathers them as for one write each, and takes them out again. `intake` reads a posted array of
-//! 64 events of 1 KB. Without valgrind it shows only that the work is done.
+//! Started under valgrind, which counts only inside the functions called `counted_*`; each prints how many units of
+//! work that were. `match` asks an index of 100,000 registrations about 10,000 events. `outbox` puts 64 events of 1 KB
+//! into the outboxes of 1,000 connections, gathers them as for one write each, and takes them out again. `intake` reads
+//! a posted array of 64 events of 1 KB. Without valgrind it shows only that the work is done.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 

@@ -1,12 +1,13 @@
 //! What rights cost, and what logins cost others: whole servers in this process, real sockets, ratios within one run.
 //!
-//! - `claims`: the processor time of the shards for each delivery to 1,000 websockets, with 20 distinct sets of claims against all
-//!   superusers, in bursts of 16 events.
-//! - `logins`: the 99th percentile of the delivery latency on 100 websockets while 50 passwords are checked, against none.
+//! - `claims`: the processor time of the shards for each delivery to 1,000 websockets, with 20 distinct sets of claims
+//!   against all superusers, in bursts of 16 events.
+//! - `logins`: the 99th percentile of the delivery latency on 100 websockets while 50 passwords are checked, against
+//!   none.
 //! - `users`: how long a wrong password takes for a user that exists, against one that does not.
 //!
-//! `cargo bench --bench rights -- [claims|logins|users] [--rounds N]`. The rounds of the two sides are interleaved, and the ratio is
-//! that of the medians. Figures of a machine that does something else are noise.
+//! `cargo bench --bench rights -- [claims|logins|users] [--rounds N]`. The rounds of the two sides are interleaved, and
+//! the ratio is that of the medians. Figures of a machine that does something else are noise.
 
 #![allow(
     clippy::unwrap_used,

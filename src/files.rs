@@ -4,8 +4,8 @@
 //! being written. What could not be read is due again at every look. [`Looks`] is pure; [`Marks::of`] asks the file
 //! system.
 //!
-//! Why not inotify: it does not work on network file systems, wants a thread of its own, and says less than a few calls of
-//! `stat` do.
+//! Why not inotify: it does not work on network file systems, wants a thread of its own, and says less than a few calls
+//! of `stat` do.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

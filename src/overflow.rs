@@ -1,7 +1,7 @@
 //! What happens to a connection that does not read as fast as events come: the policies and their names.
 //!
-//! A module of its own at the bottom, because settings, roles, the query of a websocket, outboxes and metrics all speak of
-//! the same three words. How each is carried out is in [`crate::fanout::outbox`].
+//! A module of its own at the bottom, because settings, roles, the query of a websocket, outboxes and metrics all speak
+//! of the same three words. How each is carried out is in [`crate::fanout::outbox`].
 
 use std::collections::BTreeSet;
 use std::str::FromStr;

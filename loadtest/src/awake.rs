@@ -1,11 +1,12 @@
 //! Keeps a peer awake while clients connect to it.
 //!
-//! mosquitto 2.0 looks at its websockets once by turn of its loop, and a turn waits for its other sockets, for 100 ms when
-//! they are quiet. A handshake and a subscription need several turns, so that a thousand clients one after the other would take
-//! minutes. While an [`Awake`] lives, a connection of the peer's own protocol asks it something every millisecond.
+//! mosquitto 2.0 looks at its websockets once by turn of its loop, and a turn waits for its other sockets, for 100 ms
+//! when they are quiet. A handshake and a subscription need several turns, so that a thousand clients one after the
+//! other would take minutes. While an [`Awake`] lives, a connection of the peer's own protocol asks it something every
+//! millisecond.
 //!
-//! Contract: nothing that is measured happens meanwhile; questions cost the peer CPU time. When the connection fails the
-//! questions end, and the clients find out for themselves.
+//! Contract: nothing that is measured happens meanwhile; questions cost the peer CPU time. When the connection fails
+//! the questions end, and the clients find out for themselves.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -160,8 +160,8 @@ impl Swarm {
         self.clients[client].send(self.common.wire.opcode(), message, mask)
     }
 
-    /// Waits for something to come or for [`Swarm::waker`], at most `timeout`. Unlike [`Swarm::poll`] it does not round up
-    /// to milliseconds.
+    /// Waits for something to come or for [`Swarm::waker`], at most `timeout`. Unlike [`Swarm::poll`] it does not round
+    /// up to milliseconds.
     ///
     /// # Errors
     /// The kernel refuses to poll.

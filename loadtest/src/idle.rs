@@ -117,8 +117,8 @@ fn measure(name: &str, size: [u32; 2], user: &str, session: &Session, core: Opti
     })
 }
 
-/// Some clients come first and stay, so that what the first ones cost once is not taken for what each costs: the log-in's
-/// password hash, threads' heaps, tables. They get an event, and rest too.
+/// Some clients come first and stay, so that what the first ones cost once is not taken for what each costs: the
+/// log-in's password hash, threads' heaps, tables. They get an event, and rest too.
 fn base(session: &Session, publisher: &Publisher, user: &str, rest: u32) -> Result<Swarm> {
     let mut swarm = registered(session, BASE)?;
     let mut checker = Checker::for_all(Payloads::new(1_024, user, Spread::All)?, BASE);

@@ -1,7 +1,8 @@
 //! permessage-deflate without context takeover (RFC 7692), the receiver's side.
 //!
 //! Every message stands alone, so one that is byte for byte the same as an earlier one says the same: it is inflated
-//! once, and copies are compared. That is a check of the whole frame, and it keeps the reader from being what is measured.
+//! once, and copies are compared. That is a check of the whole frame, and it keeps the reader from being what is
+//! measured.
 //!
 //! Contract: an inflated message is at most [`MESSAGE_MAX`] long; what is remembered is bounded.
 

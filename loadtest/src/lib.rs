@@ -1,9 +1,8 @@
 //! The load generator of hydrant: what it measures and how is told in `docs/loadtest.md`.
 //!
-//! `args` is the command line. `burst`, `floor`, `compare`, `fleet`, `stall`, `idle`, `storm` and
-//! `hostile` are the work; `client` (many
-//! websockets on one thread), `wire` (what is said over them), `publish`, `check` and `payload` are what it is done with;
-//! `server`, `session`, `awake`, `cpu` and `report` are around it.
+//! `args` is the command line. `burst`, `floor`, `compare`, `fleet`, `stall`, `idle`, `storm` and `hostile` are the
+//! work; `client` (many websockets on one thread), `wire` (what is said over them), `publish`, `check` and `payload`
+//! are what it is done with; `server`, `session`, `awake`, `cpu` and `report` are around it.
 //!
 //! Contract: every run is bounded in time and count by its flags. A server that loses, repeats, reorders or harms an
 //! event makes [`run`] return false, and the report says how often.

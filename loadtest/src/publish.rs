@@ -2,7 +2,8 @@
 //! do, in one write over TCP with a question behind it.
 //!
 //! Contract: one batch is on its way at a time; [`Publisher::send`] hands it over and does not wait,
-//! [`Publisher::answered`] waits until the system has taken it. A 429 is obeyed and tried again, a bounded number of times.
+//! [`Publisher::answered`] waits until the system has taken it. A 429 is obeyed and tried again, a bounded number of
+//! times.
 //!
 //! Why a thread: the reader must go on reading while the server takes the batch, or its connections would be the slow
 //! consumers that the test is not about.

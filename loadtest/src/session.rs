@@ -100,7 +100,8 @@ impl Session {
         self.clock.map(ProcessClock::resident).transpose()
     }
 
-    /// The server's metrics, summed up over labels and, with its labels, each; nothing if we do not know where they are.
+    /// The server's metrics, summed up over labels and, with its labels, each; nothing if we do not know where they
+    /// are.
     pub fn metrics(&self) -> HashMap<String, f64> {
         let endpoint =
             self.metrics.as_ref().and_then(|host| Endpoint::new(&format!("http://{host}"), Trust::Nobody, None).ok());

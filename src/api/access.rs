@@ -87,8 +87,8 @@ fn from_header(headers: &HeaderMap) -> Result<Option<Credential>, AuthError> {
     Ok(Credential::from_authorization(text)?)
 }
 
-/// A browser sends Basic credentials and certificates by itself, also for somebody else's page; so those are taken only from
-/// our own host's pages and from the allowed ones. Without `Origin` the caller is no browser.
+/// A browser sends Basic credentials and certificates by itself, also for somebody else's page; so those are taken only
+/// from our own host's pages and from the allowed ones. Without `Origin` the caller is no browser.
 fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiError> {
     let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().map_err(|_| ApiError::Origin)?.trim();

@@ -1,40 +1,50 @@
 //! Kept-alive HTTP connections that have shown good credentials: listed and told of once, not once a request.
+//!
+//! A connection of a trusted proxy carries many clients: each is listed, at most [`MOST`] of them, until the proxy ends it.
 
 use std::net::SocketAddr;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::auth::Identity;
 use crate::broker::connection::{Connection, Kind};
 use crate::clock;
+use crate::transport::caller::Caller;
+
+/// Clients of one connection that are listed.
+const MOST: usize = 64;
 
 /// See the module's text. The control plane's; never touched by a shard.
 #[derive(Debug, Default)]
 pub(super) struct ClientGauge {
-    present: Mutex<HashMap<SocketAddr, Connection>>,
+    /// Clients by the connection that they come on.
+    present: Mutex<HashMap<SocketAddr, SmallVec<[Connection; 1]>>>,
 }
 
 impl ClientGauge {
     /// Notes a request. Returns the connection if it is new.
-    pub(super) fn came(&self, peer: SocketAddr, identity: &Identity) -> Option<Connection> {
+    pub(super) fn came(&self, caller: &Caller, identity: &Identity) -> Option<Connection> {
+        let Caller { peer, connection, .. } = *caller;
         let mut present = self.present.lock();
-        if present.contains_key(&peer) {
+        let clients = present.entry(connection).or_default();
+        if clients.len() >= MOST || clients.iter().any(|client| client.remote_addr == peer) {
             return None;
         }
         let principal = identity.principal().as_str();
-        let connection = Connection::new(Kind::Api, principal, peer, clock::now(), identity.expires_at());
-        present.insert(peer, connection.clone());
-        Some(connection)
+        let client = Connection::new(Kind::Api, principal, peer, clock::now(), identity.expires_at());
+        clients.push(client.clone());
+        Some(client)
     }
 
-    /// Forgets a connection and returns it if it was known.
-    pub(super) fn left(&self, peer: SocketAddr) -> Option<Connection> {
-        self.present.lock().remove(&peer)
+    /// Forgets a connection and returns those of its clients that were known.
+    pub(super) fn left(&self, connection: SocketAddr) -> SmallVec<[Connection; 1]> {
+        self.present.lock().remove(&connection).unwrap_or_default()
     }
 
     /// All that are present.
     pub(super) fn list(&self) -> Vec<Connection> {
-        self.present.lock().values().cloned().collect()
+        self.present.lock().values().flatten().cloned().collect()
     }
 }

@@ -11,6 +11,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use super::{Api, ApiError, ApiLimits, answer};
 use crate::auth::Identity;
 use crate::clock;
+use crate::event;
 use crate::event::posting::{EntryError, Form, Posting, PostingError};
 use crate::metrics::{Limit, Source};
 use crate::transport::listener::Answer;
@@ -40,6 +41,7 @@ impl Api {
         let share = self.authority.access(identity)?.limits().posted_events_per_second();
         self.posts.take(principal, share, events.len() as u64, self.broker.now_us()).map_err(|spent| {
             self.broker.metrics().limited(Limit::PostedEvents, 1);
+            event::discard(events.len());
             ApiError::from(spent)
         })?;
         self.broker.publish(events, Source::Post)?;

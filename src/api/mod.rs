@@ -152,9 +152,9 @@ pub struct ApiParts {
 }
 
 impl Handler for Api {
-    fn left(&self, peer: SocketAddr) {
-        if let Some(connection) = self.client_gauge.left(peer) {
-            self.announce("delete", &connection);
+    fn left(&self, connection: SocketAddr) {
+        for client in self.client_gauge.left(connection) {
+            self.announce("delete", &client);
         }
     }
 
@@ -243,7 +243,7 @@ impl Api {
             return self.pass_to_endpoint(route, request, caller).await;
         }
         if route != Route::Websocket
-            && let Some(connection) = self.client_gauge.came(peer, &identity)
+            && let Some(connection) = self.client_gauge.came(caller, &identity)
         {
             tracing::info!(target: AUDIT, principal = %identity.principal(), %peer, "login");
             self.announce("create", &connection);

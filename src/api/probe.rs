@@ -1,11 +1,11 @@
 //! `/metrics`, `/healthz` and `/readyz`, in plain HTTP on a listener of their own, without credentials.
 //!
-//! `/healthz` says that the process answers; `/readyz` that it takes connections and that events come in: 503 as soon as it
-//! drains, so that balancers look elsewhere before anybody is disconnected, while none of the upstream endpoints
-//! is connected, if there are any, and while a shard's thread is stuck in its turn
-//! ([`STALL`](crate::metrics::STALL)). Its body tells which are, whether NATS is there, and whether the endpoint tells
-//! its users; without NATS the node goes on alone, and without the users those who are connected do, so it stays
-//! ready. It also tells of files whose last change is not in force, since somebody who was removed may be in still.
+//! `/healthz` says that the process answers; `/readyz` that it takes connections and that events come in: 503 as soon
+//! as it drains, so that balancers look elsewhere before anybody is disconnected, while none of the upstream endpoints
+//! is connected, if there are any, and while a shard's thread is stuck in its turn ([`STALL`](crate::metrics::STALL)).
+//! Its body tells which are, whether NATS is there, and whether the endpoint tells its users; without NATS the node
+//! goes on alone, and without the users those who are connected do, so it stays ready. It also tells of files whose
+//! last change is not in force, since somebody who was removed may be in still.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -12,15 +12,16 @@ pub(super) fn decode(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
-/// Whether a decoded segment is one segment to everybody: not empty, not a step in the tree, and with nothing in it that another
-/// decoding or another server takes for a separator, an end or an escape.
+/// Whether a decoded segment is one segment to everybody: not empty, not a step in the tree, and with nothing in it
+/// that another decoding or another server takes for a separator, an end or an escape.
 pub(super) fn is_plain(segment: &str) -> bool {
     let steers =
         |c: char| matches!(c, '/' | '\\' | '%' | '?' | '#' | ';' | char::REPLACEMENT_CHARACTER) || c.is_control();
     !matches!(segment, "" | "." | "..") && !segment.contains(steers)
 }
 
-/// An absolute path with each segment decoded and encoded anew, which means the same to everybody; nothing if a segment is not plain.
+/// An absolute path with each segment decoded and encoded anew, which means the same to everybody; nothing if a segment
+/// is not plain.
 pub(super) fn plain_path(path: &str) -> Option<String> {
     let segments = path.strip_prefix('/')?.split('/').map(decode);
     let encoded =
@@ -40,7 +41,8 @@ pub(super) fn values(query: Option<&str>, name: &str) -> Vec<Box<str>> {
     pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into()).collect()
 }
 
-/// Whether a parameter with this name, as it stands in the query, holds a credential: `token` or `Token`, however it is encoded.
+/// Whether a parameter with this name, as it stands in the query, holds a credential: `token` or `Token`, however it is
+/// encoded.
 fn is_credential(name: &str) -> bool {
     matches!(decode(name).as_str(), "token" | "Token")
 }

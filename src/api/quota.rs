@@ -1,7 +1,7 @@
 //! How many events a principal may post in a second, and how many websockets it may have.
 //!
-//! Pure: told what time it is. Both tables are bounded by the principals that are active: a bucket that is full again, and
-//! a count that is zero, are the same as none and are forgotten.
+//! Pure: told what time it is. Both tables are bounded by the principals that are active: a bucket that is full again,
+//! and a count that is zero, are the same as none and are forgotten.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,8 +35,8 @@ impl PostQuota {
         Self { per_second, full_at_us: Mutex::default() }
     }
 
-    /// Takes `events` out of a principal's bucket; `own` is its share if that is not everybody's. A batch larger than the
-    /// bucket is taken when the bucket is full, so that it is slowed down and not refused for ever.
+    /// Takes `events` out of a principal's bucket; `own` is its share if that is not everybody's. A batch larger than
+    /// the bucket is taken when the bucket is full, so that it is slowed down and not refused for ever.
     ///
     /// # Errors
     /// [`Spent`].
@@ -77,8 +77,8 @@ impl SocketQuota {
         Self { limit, open: Arc::default() }
     }
 
-    /// A place for one more websocket of a principal; given back when dropped. `own` is its quota if that is not everybody's.
-    /// Without a quota they are counted all the same, since one can come while they are open.
+    /// A place for one more websocket of a principal; given back when dropped. `own` is its quota if that is not
+    /// everybody's. Without a quota they are counted all the same, since one can come while they are open.
     ///
     /// # Errors
     /// The quota, if it is used up.

@@ -1,9 +1,8 @@
-//! Refused logins in the log, also where `log.audit` is off: whoever is attacked has to see it, and an attacker must not be able to
-//! fill the log.
+//! Refused logins in the log, also where `log.audit` is off: whoever is attacked has to see it, and an attacker must
+//! not be able to fill the log.
 //!
-//! Contract: as that of [`Summary`]. Every
-//! refusal is in `hydrant_handshakes_rejected_total` and, with `log.audit`, a line of its own. Nothing that was sent is in it
-//! but the path.
+//! Contract: as that of [`Summary`]. Every refusal is in `hydrant_handshakes_rejected_total` and, with `log.audit`, a
+//! line of its own. Nothing that was sent is in it but the path.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -17,7 +16,8 @@ use crate::transport::summary::Summary;
 pub(super) struct Refusals(Summary);
 
 impl Refusals {
-    /// Tells of a refusal, now or with a later one. Requests without credentials are how some clients begin, and are not told.
+    /// Tells of a refusal, now or with a later one. Requests without credentials are how some clients begin, and are
+    /// not told.
     pub(super) fn report(&self, error: &ApiError, peer: SocketAddr, path: &str) {
         if matches!(error, ApiError::Auth(AuthError::Missing)) {
             return;

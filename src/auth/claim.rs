@@ -1,8 +1,8 @@
 //! Claims: (scope, action, specific), what they contain and how they are written.
 //!
-//! Contract: pure. Each part is `*`, a value or a comma list. Containment is DRP's (`docs/security.md`, "Claims") with one
-//! difference: no part is expanded by a table of known scopes, so an unknown scope is contained only in `*` or in itself.
-//! DRP drops unknown scopes while it compiles, and what has been dropped is contained in everything.
+//! Contract: pure. Each part is `*`, a value or a comma list. Containment is DRP's (`docs/security.md`, "Claims") with
+//! one difference: no part is expanded by a table of known scopes, so an unknown scope is contained only in `*` or in
+//! itself. DRP drops unknown scopes while it compiles, and what has been dropped is contained in everything.
 
 use std::fmt;
 use std::str::FromStr;

@@ -190,7 +190,8 @@ impl KeyRing {
         let ring = StoredRing { keys: self.stored.clone() };
         let body = toml::to_string(&ring).expect("a list of tables of texts");
         format!(
-            "# Keys that hydrant signs tokens with, newest first. Whoever has one can be anybody. `hydrant token rotate`\n# makes a new one.\n\n{body}"
+            "# Keys that hydrant signs tokens with, newest first. Whoever has one can be anybody. `hydrant token \
+             rotate`\n# makes a new one.\n\n{body}"
         )
     }
 

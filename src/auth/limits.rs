@@ -1,7 +1,8 @@
 //! How much the holders of a role may have.
 //!
-//! Contract: pure. Nothing (or zero, as it is written) means that the role says nothing and the configuration decides. Of
-//! several roles the largest limit counts, as rights add up too; a role that says nothing does not lift the limit of another.
+//! Contract: pure. Nothing (or zero, as it is written) means that the role says nothing and the configuration decides.
+//! Of several roles the largest limit counts, as rights add up too; a role that says nothing does not lift the limit of
+//! another.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,8 +33,8 @@ fn is_zero(limit: &u32) -> bool {
 /// Why a text is not a limit.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error(
-    "{text:?} is not a limit: expected NAME=NUMBER with connections, registrations or posted_events_per_second, such as \
-     connections=10"
+    "{text:?} is not a limit: expected NAME=NUMBER with connections, registrations or posted_events_per_second, such \
+     as connections=10"
 )]
 pub struct LimitError {
     /// The text given, cut to 64 characters.

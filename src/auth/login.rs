@@ -53,7 +53,8 @@ pub enum AuthError {
     EndpointAway,
     /// The endpoint does not let hydrant see all that rights depend on: this claim, perhaps among others.
     #[error(
-        "the user that hydrant is at the endpoint (upstream.username) lacks the claim {0}; an administrator has to give it"
+        "the user that hydrant is at the endpoint (upstream.username) lacks the claim {0}; an administrator has to \
+         give it"
     )]
     EndpointHides(&'static str),
     /// The endpoint takes the token, but what it grants cannot be read.

@@ -77,8 +77,8 @@ impl PasswordHash {
         Ok(Self { text: hash.to_string().into(), kind: Kind::Argon2(hash.into()) })
     }
 
-    /// Reads a stored hash: `$argon2id$...`, or DRP's `N$r$p$salt$key` in hexadecimal, or the base64 of the latter as it
-    /// stands in DRP's JSON.
+    /// Reads a stored hash: `$argon2id$...`, or DRP's `N$r$p$salt$key` in hexadecimal, or the base64 of the latter as
+    /// it stands in DRP's JSON.
     ///
     /// # Errors
     /// [`PasswordError::Form`] and [`PasswordError::TooCostly`].

@@ -1,11 +1,12 @@
 //! Duplicates of one event that come by several ways: two nodes that take in the same DRP endpoint, for availability.
 //!
-//! An event is known by a digest of its whole wire form, Time with all its digits included, and by its *repeat index*: the k-th
-//! time that the endpoint sent these bytes is the same event at every node that follows the endpoint. So an endpoint that really
-//! sends the same bytes twice is delivered twice, and not twice by each way. Nodes tell each other the repeat index.
+//! An event is known by a digest of its whole wire form, Time with all its digits included, and by its *repeat index*:
+//! the k-th time that the endpoint sent these bytes is the same event at every node that follows the endpoint. So an
+//! endpoint that really sends the same bytes twice is delivered twice, and not twice by each way. Nodes tell each other
+//! the repeat index.
 //!
-//! Contract: pure. Bounded: a number of digests is remembered; a copy that comes later than so many other events is taken
-//! for a new one. Of one digest at most [`AHEAD`] repeat indexes are remembered beyond one that is missing.
+//! Contract: pure. Bounded: a number of digests is remembered; a copy that comes later than so many other events is
+//! taken for a new one. Of one digest at most [`AHEAD`] repeat indexes are remembered beyond one that is missing.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -19,8 +20,8 @@ use crate::event::Event;
 /// How often the same bytes have come from their endpoint, from one.
 pub type RepeatIndex = u32;
 
-/// Repeat indexes beyond a missing one that are remembered. With more of them the missing one is given up: it was lost on its way, or
-/// somebody made the others up.
+/// Repeat indexes beyond a missing one that are remembered. With more of them the missing one is given up: it was lost
+/// on its way, or somebody made the others up.
 const AHEAD: usize = 64;
 
 /// Nodes that follow endpoints and are remembered.

@@ -1,9 +1,10 @@
 //! The way of events into a shard: a bounded queue of batches, and a wake-up on its empty edge.
 //!
-//! Contract: one producer at a time (the sequencer, under its lock), one consumer (the shard's thread). Bounded by events
-//! and bytes; [`InboxSender::has_room`] says in advance whether a batch fits, so that a batch enters the inboxes of all shards or
-//! none. A batch larger than the bounds enters an empty inbox. The shard is woken once per empty-to-filled edge, not once
-//! a batch: the consumer takes the mark away with [`Inbox::rearm`] before it looks, so no wake-up is lost.
+//! Contract: one producer at a time (the sequencer, under its lock), one consumer (the shard's thread). Bounded by
+//! events and bytes; [`InboxSender::has_room`] says in advance whether a batch fits, so that a batch enters the inboxes
+//! of all shards or none. A batch larger than the bounds enters an empty inbox. The shard is woken once per
+//! empty-to-filled edge, not once a batch: the consumer takes the mark away with [`Inbox::rearm`] before it looks, so
+//! no wake-up is lost.
 
 use std::fmt;
 use std::sync::Arc;
@@ -101,8 +102,8 @@ impl InboxSender {
 impl Inbox {
     /// Asks to be woken again by the next batch. Call it before looking for batches.
     pub fn rearm(&self) {
-        // A read-modify-write on both sides: either this one sees the producer's mark, and with it the batch that was put
-        // in before, or the producer sees the mark gone and wakes. A plain store could pass the look at the queue.
+        // A read-modify-write on both sides: either this one sees the producer's mark, and with it the batch that was
+        // put in before, or the producer sees the mark gone and wakes. A plain store could pass the look at the queue.
         self.gauge.woken.swap(false, Ordering::AcqRel);
     }
 

@@ -1,8 +1,9 @@
-//! When numbers were given, long after the events are forgotten: for places (`EPOCH:SEQUENCE`) that only an archive still reaches.
+//! When numbers were given, long after the events are forgotten: for places (`EPOCH:SEQUENCE`) that only an archive
+//! still reaches.
 //!
-//! An archive finds events by time. So the history notes now and then which number was next, and a place leads to the last note before
-//! it: a few events too many are read, none too few. Of an earlier run of the process nothing is left but its epoch, which says when the
-//! run began.
+//! An archive finds events by time. So the history notes now and then which number was next, and a place leads to the
+//! last note before it: a few events too many are read, none too few. Of an earlier run of the process nothing is left
+//! but its epoch, which says when the run began.
 //!
 //! Contract: pure. Bounded: at most [`MOST`] notes; when there are more, every second goes and the distance doubles.
 
@@ -62,15 +63,16 @@ impl Milestones {
         Some(self.notes.get(at.checked_sub(1)?)?.taken)
     }
 
-    /// A time at which or after which everything was taken in that is of `time` or later, by its own clock or the one here; nothing if
-    /// the notes do not reach so far back.
+    /// A time at which or after which everything was taken in that is of `time` or later, by its own clock or the one
+    /// here; nothing if the notes do not reach so far back.
     pub(super) fn before_time(&self, time: Timestamp) -> Option<Timestamp> {
         let at = self.notes.partition_point(|note| note.horizon < time);
         Some(self.notes.get(at.checked_sub(1)?)?.taken)
     }
 }
 
-/// The epoch of a run that begins now: milliseconds of the time, and bits of `chance` so that no two runs have the same.
+/// The epoch of a run that begins now: milliseconds of the time, and bits of `chance` so that no two runs have the
+/// same.
 pub fn epoch(now: Timestamp, chance: u64) -> u64 {
     let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or_default();
     (milliseconds << CHANCE) | (chance & ((1 << CHANCE) - 1))

@@ -36,7 +36,7 @@ pub use sequencer::{Arrivals, Frontier};
 
 use crate::broker::inbox::{Batch, InboxSender};
 use crate::clock;
-use crate::event::Event;
+use crate::event::{self, Event};
 use crate::metrics::{Metrics, Source};
 use archive::Archive;
 use connection::Connection;
@@ -227,9 +227,9 @@ impl Broker {
     /// # Errors
     /// [`PublishError`]; no event was taken then.
     pub fn publish(&self, events: Vec<Event>, source: Source) -> Result<u64, PublishError> {
-        let count = events.len() as u64;
-        self.publish_or_return(events, source).map_err(|(error, _)| {
-            self.metrics.events_refused.inc_by(count);
+        self.publish_or_return(events, source).map_err(|(error, refused)| {
+            self.metrics.events_refused.inc_by(refused.len() as u64);
+            event::discard(refused.len());
             error
         })
     }
@@ -290,6 +290,7 @@ impl Broker {
         let now = clock::now();
         sequencer.note_origins(&intake, now);
         let repeat_indexes = sequencer.drop_duplicates(&mut events, &mut intake);
+        event::discard(count - events.len());
         self.metrics.nats.duplicates.inc_by((count - events.len()) as u64);
         let first = sequencer.next;
         if events.is_empty() {

@@ -1,8 +1,9 @@
 //! How many events about its connections one principal makes: anybody who may connect makes two with each connection.
 //!
-//! A principal may make [`BURST`] at once, which is what a large number of its watches does when they all come back, and [`RATE`] a second
-//! from then on. What is beyond is left out and counted: by a metric, by a line in the log when it begins, and in the next event about a
-//! connection of that principal (`OmittedEvents`). Only the events are bounded, not the connections.
+//! A principal may make [`BURST`] at once, which is what a large number of its watches does when they all come back,
+//! and [`RATE`] a second from then on. What is beyond is left out and counted: by a metric, by a line in the log when
+//! it begins, and in the next event about a connection of that principal (`OmittedEvents`). Only the events are
+//! bounded, not the connections.
 //!
 //! Contract: pure; the caller brings the time. Principals that have not made any for a while are forgotten.
 

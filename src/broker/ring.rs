@@ -1,9 +1,10 @@
 //! The retained events of [`super::history`]: one order, with a share of the room for events about connections.
 //!
-//! Anybody who may connect makes events of Type `connections`, without any right. They share the ring's bounds with all others, but hold at
-//! most one event and one byte in [`SHARE`] of them: beyond that the oldest of *them* goes, so they cannot push out what a client that
-//! comes back is waiting for. Every event keeps its number. A number that is not retained and not below [`Ring::first`] was that of an
-//! event about a connection; [`Ring::read`] counts those apart, so that only clients that listen to connections are told.
+//! Anybody who may connect makes events of Type `connections`, without any right. They share the ring's bounds with all
+//! others, but hold at most one event and one byte in [`SHARE`] of them: beyond that the oldest of *them* goes, so they
+//! cannot push out what a client that comes back is waiting for. Every event keeps its number. A number that is not
+//! retained and not below [`Ring::first`] was that of an event about a connection; [`Ring::read`] counts those apart,
+//! so that only clients that listen to connections are told.
 //!
 //! Contract: pure, bounded. Numbers rise by one from event to event, whatever its lane.
 
@@ -210,7 +211,8 @@ impl Ring {
         self.ahead.iter().find(|(_, other)| *other == time).map(|(number, _)| *number)
     }
 
-    /// Hands over up to `max` events of a range, in order. Events about connections that are gone are counted from `notified` on.
+    /// Hands over up to `max` events of a range, in order. Events about connections that are gone are counted from
+    /// `notified` on.
     pub(super) fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
         let lost = self.first.min(range.end).saturating_sub(range.start);
         let start = range.start + lost;

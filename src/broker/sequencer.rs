@@ -1,7 +1,7 @@
 //! What the sequencer's lock holds, and what is known of events before it is taken.
 //!
-//! Contract: everything here is done under the lock and in the order of the events, so it is short: numbers, marks and copies,
-//! and putting a batch into queues.
+//! Contract: everything here is done under the lock and in the order of the events, so it is short: numbers, marks and
+//! copies, and putting a batch into queues.
 
 use std::sync::Arc;
 

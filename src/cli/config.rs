@@ -19,7 +19,8 @@ pub(super) struct ConfigArgs {
 
 #[derive(Subcommand)]
 enum What {
-    /// Tell all that is wrong with the file, the environment and the certificates that are named; exits with 64 if anything is
+    /// Tell all that is wrong with the file, the environment and the certificates that are named; exits with 64 if
+    /// anything is
     Check {
         /// TOML file [env: HYDRANT_CONFIG]
         file: Option<PathBuf>,

@@ -18,8 +18,8 @@ pub(super) fn hint_if_typed(err: &mut dyn Write) {
     }
 }
 
-/// Whether lines on standard error are coloured: on a terminal that can, unless `NO_COLOR` or `CLICOLOR=0` says no, and anywhere if
-/// `CLICOLOR_FORCE` says so.
+/// Whether lines on standard error are coloured: on a terminal that can, unless `NO_COLOR` or `CLICOLOR=0` says no, and
+/// anywhere if `CLICOLOR_FORCE` says so.
 pub(super) fn is_coloured() -> bool {
     colours(&Wishes {
         no: anstyle_query::no_color(),

@@ -1,9 +1,9 @@
-//! The JSON documents of an input, one after the other: events as objects, one a line (NDJSON) or however they are laid out, and
-//! arrays of events.
+//! The JSON documents of an input, one after the other: events as objects, one a line (NDJSON) or however they are laid
+//! out, and arrays of events.
 //!
-//! Contract: nothing but the document at hand is kept, so an input may be of any size; a document may not ([`LONGEST`]). A mistake is told with
-//! its line, inside an array with the number of the event too. Only the JSON is checked here. Whether it is an event is for the server to
-//! say.
+//! Contract: nothing but the document at hand is kept, so an input may be of any size; a document may not
+//! ([`LONGEST`]). A mistake is told with its line, inside an array with the number of the event too. Only the JSON is
+//! checked here. Whether it is an event is for the server to say.
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read};
@@ -98,6 +98,7 @@ impl<R: Read> Documents<R> {
         }
     }
 
+    /// What is wrong with the document at which reading ended.
     fn mistake(&self, error: serde_json::Error) -> InputError {
         let input = self.input.borrow();
         if error.is_io() {
@@ -111,15 +112,17 @@ impl<R: Read> Documents<R> {
         let (line, column) = (error.line(), error.column());
         let told = error.to_string();
         let told = told.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&told);
-        let location = match input.document.first() {
-            Some(b'[') => {
-                format!(", at event {} of the array that begins on line {}", last(&input.document), input.begun)
-            }
-            _ => String::new(),
-        };
-        let reason = format!("not valid JSON at column {column}: {told}{location}");
+        let reason = format!("not valid JSON at column {column}: {told}{}", element(&input.document, input.begun));
         InputError::Json { line: line as u64, reason }
     }
+}
+
+/// Where in its array a mistake is; nothing if the document, which begins on line `begun`, is no array.
+fn element(document: &[u8], begun: u64) -> String {
+    if document.first() != Some(&b'[') {
+        return String::new();
+    }
+    format!(", at event {} of the array that begins on line {begun}", last(document))
 }
 
 fn found(text: &str, line: u64) -> Found {

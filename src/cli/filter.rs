@@ -20,7 +20,7 @@ use super::console::{hint_if_typed, report};
 use super::documents::{Document, Documents, Found, InputError};
 use crate::clock;
 use crate::event::{Draft, EventError};
-use crate::index::filter::{Engine, Evaluation, Filter, FilterId, Limits, ParseError, Term, View};
+use crate::index::filter::{Engine, Evaluation, Filter, FilterId, Limits, ParseError, Term, Test, View};
 use crate::json;
 
 const STANDARD_INPUT: &str = "standard input";
@@ -231,6 +231,16 @@ struct Asked {
     compares: bool,
 }
 
+impl Asked {
+    /// Asks a term, whose id in the engine is `id`.
+    fn new(test: &Test, id: FilterId, evaluation: &mut Evaluation<'_>) -> Self {
+        let matches = evaluation.matches(id);
+        let raw = |json: Option<_>| json.and_then(|json: &str| RawValue::from_string(json.into()).ok());
+        let [value, before] = evaluation.values(id).map(raw);
+        Self { term: test.to_string(), matches, value, before, compares: test.op.name() == "Changed" }
+    }
+}
+
 impl<'f> Asker<'f> {
     fn new(filter: &'f Filter) -> Self {
         let mut engine = Engine::new();
@@ -271,12 +281,8 @@ fn walk(
         Term::Or(_) => filter.children(index).any(child),
         Term::Not(_) => !child(index + 1),
         Term::Test(test) => {
-            let matches = evaluation.matches(ids[index]);
-            let [value, before] =
-                evaluation.values(ids[index]).map(|json| json.and_then(|json| RawValue::from_string(json.into()).ok()));
-            let compares = test.op.name() == "Changed";
-            asked.push(Asked { term: test.to_string(), matches, value, before, compares });
-            matches
+            asked.push(Asked::new(test, ids[index], evaluation));
+            asked.last().is_some_and(|asked| asked.matches)
         }
     }
 }

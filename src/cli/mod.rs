@@ -17,6 +17,7 @@ mod generate;
 mod post;
 pub mod serve;
 mod serve_args;
+mod service_manager;
 mod users;
 mod watch;
 

@@ -1,8 +1,9 @@
 //! `hydrant serve`: the broker with its listeners, until SIGTERM or SIGINT.
 //!
-//! Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1, whatever is waited for; one while the server is
-//! still starting ends it with 0. SIGHUP reads users, roles, keys and the certificate again. Logs go to standard error and hold up
-//! nobody ([`crate::logging`]); standard output gets only what a person should try next.
+//! Signals: SIGTERM and SIGINT drain and end with 0, a second one ends at once with 1, whatever is waited for; one
+//! while the server is still starting ends it with 0. SIGHUP reads users, roles, keys and the certificate again. Logs
+//! go to standard error and hold up nobody ([`crate::logging`]); standard output gets only what a person should try
+//! next.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::console;
+use super::{console, service_manager};
 use crate::AUDIT;
 use crate::config::{LogFormat, Settings, TlsMode};
 use crate::logging::{self, crash};
@@ -61,13 +62,18 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
         () = signals.end() => return Ok(()),
     };
     announce(&server);
+    service_manager::ready(&server);
+    tokio::spawn(service_manager::signs_of_life(server.health()));
     if server.settings().demo.is_some() {
         // Who started the demonstration may have closed its output; the server goes on.
         let _ = write_hints(&server, out);
     }
     while signals.next().await == Asked::Reload {
+        service_manager::reloading();
         server.reload();
+        service_manager::ready(&server);
     }
+    service_manager::stopping();
     tracing::info!("draining");
     tokio::select! {
         () = server.stop() => {

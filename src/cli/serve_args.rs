@@ -36,10 +36,12 @@ pub(super) struct ServeArgs {
     /// Threads that deliver events; 0 is one for each core [default: 0]
     #[arg(long, value_name = "N")]
     shards: Option<String>,
-    /// DRP endpoint whose events are taken in; may be given several times. Its credentials are in the file or in variables
+    /// DRP endpoint whose events are taken in; may be given several times. Its credentials are in the file or in
+    /// variables
     #[arg(long, value_name = "URL")]
     upstream: Vec<String>,
-    /// NATS server over which nodes share their events; may be given several times. Credentials are in files named by settings
+    /// NATS server over which nodes share their events; may be given several times. Credentials are in files named by
+    /// settings
     #[arg(long, value_name = "URL")]
     nats: Vec<String>,
     /// JetStream stream that keeps what nodes publish, for clients that come back after long

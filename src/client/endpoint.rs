@@ -148,7 +148,8 @@ impl Target {
     /// A target whose certificate, if it is reached by TLS, must be trusted so.
     ///
     /// # Errors
-    /// If the credentials cannot stand in a header, the file with CA certificates cannot be used, or it is given for plain HTTP.
+    /// If the credentials cannot stand in a header, the file with CA certificates cannot be used, or it is given for
+    /// plain HTTP.
     pub fn new(endpoint: Endpoint, credentials: &Credentials, trust: &Trust) -> Result<Self, ClientError> {
         if let (false, Trust::Ca(path)) = (endpoint.tls, trust) {
             let reason = format!("of no use with {endpoint}, which is not encrypted");

@@ -2,15 +2,16 @@
 //!
 //! [`Target`] says where to and as whom; [`Http`] is one kept-alive connection for requests; [`Session`] is one
 //! websocket on which registrations are made and events read (rules: `docs/protocol.md`). Nothing here prints, retries
-//! or reads the environment: the commands do, with [`ClientError::is_final`] and [`Backoff`] to go by. [`Service`] is a target as
-//! the server's settings name it.
+//! or reads the environment: the commands do, with [`ClientError::is_final`] and [`Backoff`] to go by. [`Service`] is a
+//! target as the server's settings name it.
 //!
 //! Contract: every wait for the other side has a time limit. Credentials go into the `Authorization` header only,
 //! never into a URL, an error or a `Debug` output. Text from the server that ends up in an error has its control
 //! characters replaced, as errors are written to terminals.
 //!
-//! The commands do not verify certificates unless a CA file is given, as with drpcli: DRP endpoints make their own certificates,
-//! and a client that refused them would be of no use on the first day. The server does unless it is told otherwise.
+//! The commands do not verify certificates unless a CA file is given, as with drpcli: DRP endpoints make their own
+//! certificates, and a client that refused them would be of no use on the first day. The server does unless it is told
+//! otherwise.
 
 mod backoff;
 mod endpoint;

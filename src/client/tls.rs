@@ -54,8 +54,8 @@ fn roots(path: &Path) -> Result<RootCertStore, ClientError> {
     if roots.is_empty() { Err(refuse("there is no certificate in it".to_owned())) } else { Ok(roots) }
 }
 
-/// Takes the certificates with these fingerprints; any, where there are none. Signatures are checked in any case, so that the
-/// server at least has the certificate's key.
+/// Takes the certificates with these fingerprints; any, where there are none. Signatures are checked in any case, so
+/// that the server at least has the certificate's key.
 #[derive(Debug)]
 struct Known {
     provider: Arc<CryptoProvider>,

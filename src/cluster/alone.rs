@@ -1,5 +1,5 @@
-//! This room in a build without the feature `nats`: every node is alone. The settings refuse `nats.urls` there, so there is never a
-//! connection to report on, and nothing that could fail.
+//! This room in a build without the feature `nats`: every node is alone. The settings refuse `nats.urls` there, so
+//! there is never a connection to report on, and nothing that could fail.
 
 #[allow(dead_code, reason = "nobody connects, so nobody notes how the connection is")]
 mod health;

@@ -77,14 +77,20 @@ fn issuer(settings: &Settings, raw: &mut RawSettings) {
 }
 
 fn addresses(settings: &Settings, raw: &mut RawSettings) {
-    for (i, one) in settings.listen.iter().enumerate() {
-        if let Some(other) = settings.listen[..i].iter().find(|other| clash(one, other)) {
-            raw.refuse(&["listen"], format!("{one} and {other} cannot both be bound"));
+    let of = |key: &'static str, all: &[SocketAddr]| all.iter().map(|address| (key, *address)).collect::<Vec<_>>();
+    let all = [of("listen", &settings.listen), of("listen_proxy_protocol", &settings.listen_proxy_protocol)].concat();
+    for (i, (key, one)) in all.iter().enumerate() {
+        if let Some((_, other)) = all[..i].iter().find(|(_, other)| clash(one, other)) {
+            raw.refuse(&[key, "listen"], format!("{one} and {other} cannot both be bound"));
         }
     }
+    if !settings.listen_proxy_protocol.is_empty() && settings.trusted_proxies.is_empty() {
+        let reason = "nobody may connect there without trusted_proxies, the balancer's network";
+        raw.refuse(&["listen_proxy_protocol", "trusted_proxies"], reason.to_owned());
+    }
     let Some(metrics) = settings.metrics_listen else { return };
-    if let Some(other) = settings.listen.iter().find(|other| clash(&metrics, other)) {
-        raw.refuse(&["metrics_listen", "listen"], format!("{metrics} is taken by listen ({other})"));
+    if let Some((key, other)) = all.iter().find(|(_, other)| clash(&metrics, other)) {
+        raw.refuse(&["metrics_listen", key], format!("{metrics} is taken by {key} ({other})"));
     }
 }
 

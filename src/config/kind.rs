@@ -4,10 +4,12 @@
 //! same in a file, a variable and a flag.
 
 use std::fmt::Display;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
@@ -61,10 +63,16 @@ kinds! {
     Whole -> u64, "a whole number", ["integer"], number;
     Size -> usize, "a size such as `4096`, `64KiB`, `16MiB` or `1GiB`, at least 1", ["string", "integer"], size;
     Span -> Duration, "a duration such as `500ms`, `30s`, `5m`, `2h` or `7d`, longer than nothing", ["string"], span;
+    SpanOrNone -> Duration, "a duration such as `500ms`, `30s` or `5m`, or `0s`", ["string"],
+        |text: &str| if matches!(text, "0" | "0s") { Some(Duration::ZERO) } else { span(text) };
     SpanOrOff -> Option<Duration>, "a duration such as `30s` or `5m`, or `off`", ["string"], span_or_off;
     Addresses -> Vec<SocketAddr>,
         "a list of addresses with ports such as `127.0.0.1:8092`, `localhost:8092` or, for everybody, `[::]:8092`, at least one",
         ["array", "string"], addresses;
+    MaybeAddresses -> Vec<SocketAddr>, "a list of addresses with ports such as `0.0.0.0:8443`", ["array", "string"],
+        |text: &str| if text.is_empty() { Some(Vec::new()) } else { addresses(text) };
+    Networks -> Vec<IpNet>, "a list of networks and addresses such as `10.0.0.0/8`, `192.0.2.7` or `2001:db8::/32`",
+        ["array", "string"], networks;
     AddressOrOff -> Option<SocketAddr>, "an address with a port such as `127.0.0.1:8093` or `localhost:8093`, or `off`",
         ["string"], address_or_off;
     Origins -> Vec<String>, "a list of origins such as `https://portal.example.com`, without a path",
@@ -259,6 +267,12 @@ fn addresses(text: &str) -> Option<Vec<SocketAddr>> {
     (!all.is_empty()).then_some(all)
 }
 
+/// An address alone is a network of one.
+fn networks(text: &str) -> Option<Vec<IpNet>> {
+    let network = |text: &String| number(text).or_else(|| Some(IpNet::from(number::<IpAddr>(text)?)));
+    list(text)?.iter().map(network).collect()
+}
+
 /// Names are not resolved, because they may mean another address at each start; only `localhost` always means the same.
 fn address(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
@@ -379,6 +393,20 @@ mod tests {
         for bad in ["a", "https://a/", "ftp://a", "*", "https://*", "https://"] {
             assert_eq!(Origins::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn networks_have_a_prefix_or_are_one_address() {
+        let all = Networks::parse("10.0.0.0/8, 192.0.2.7,2001:db8::/32").unwrap();
+        assert_eq!(
+            all.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"]
+        );
+        assert_eq!(Networks::parse(""), Some(vec![]));
+        for bad in ["10.0.0.0/33", "10.0.0", "proxy", "10.0.0.0/", "::/129"] {
+            assert_eq!(Networks::parse(bad), None, "{bad}");
+        }
+        assert_eq!((SpanOrNone::parse("0s"), SpanOrNone::parse("-1s")), (Some(Duration::ZERO), None));
     }
 
     #[test]

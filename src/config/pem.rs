@@ -1,7 +1,8 @@
-//! What PEM files that settings name have in them: a server that cannot start with them should not be found out at its start.
+//! What PEM files that settings name have in them: a server that cannot start with them should not be found out at its
+//! start.
 //!
-//! Contract: files are read, nothing of a key is ever repeated. The server reads the files again by itself (`transport::tls`, `client`), so
-//! what is found here is only told earlier, and with the name of the setting.
+//! Contract: files are read, nothing of a key is ever repeated. The server reads the files again by itself
+//! (`transport::tls`, `client`), so what is found here is only told earlier, and with the name of the setting.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! What was given for each setting, where, and what is wrong with it.
 //!
-//! A file, the environment and flags all end up in a [`RawSettings`]: the text of each value with its location. The tables of settings read
-//! their values from it; checks add what does not go together.
+//! A file, the environment and flags all end up in a [`RawSettings`]: the text of each value with its location. The
+//! tables of settings read their values from it; checks add what does not go together.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -93,8 +93,8 @@ impl RawSettings {
         raw.unwrap_or_else(|| K::parse(default).expect("defaults are of their own kind (tested)"))
     }
 
-    /// Tells that settings do not go together; `keys[0]` is the one to change. Silent if one of them is bad by itself, or may
-    /// stand where the file could not be read.
+    /// Tells that settings do not go together; `keys[0]` is the one to change. Silent if one of them is bad by itself,
+    /// or may stand where the file could not be read.
     pub(super) fn refuse(&mut self, keys: &[&'static str], reason: String) {
         if self.is_misread || keys.iter().any(|key| self.bad.contains(key)) {
             return;
@@ -143,7 +143,8 @@ impl RawSettings {
         }
     }
 
-    /// After the first slip what follows may only look wrong: it is not judged, and neither is what settings make together.
+    /// After the first slip what follows may only look wrong: it is not judged, and neither is what settings make
+    /// together.
     fn read_toml(&mut self, path: &Path, text: &str) {
         let (table, errors) = DeTable::parse_recoverable(text);
         let start = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
@@ -163,23 +164,26 @@ impl RawSettings {
         entries.sort_by_key(|(name, _)| name.span().start);
         for (name, value) in entries.into_iter().filter(|(name, _)| name.span().start < file.sound) {
             let key = format!("{prefix}{}", name.get_ref());
-            let location = file.location(name.span().start);
             match (self.row(&key), value.get_ref()) {
                 (Some(_), _) if value.span().end >= file.sound => {}
                 (Some(row), _) => self.read_value(file, row, value),
                 (None, DeValue::Table(inner)) if self.is_table(&key) => {
                     self.read_table(file, &format!("{key}."), inner);
                 }
-                (None, _) if self.is_table(&key) => {
-                    let reason = format!("`{key}` is a table: write `[{key}]` and its settings below");
-                    self.errors.push(ConfigError::Syntax { location, reason });
-                }
-                (None, _) => {
-                    let near = nearest(&key, self.rows.iter().map(|row| row.key.to_owned()));
-                    self.errors.push(ConfigError::Unknown { location, what: "key", name: key, near });
-                }
+                (None, _) => self.key_error(key, file.location(name.span().start)),
             }
         }
+    }
+
+    /// Notes a key that is no setting.
+    fn key_error(&mut self, key: String, location: Location) {
+        self.errors.push(if self.is_table(&key) {
+            let reason = format!("`{key}` is a table: write `[{key}]` and its settings below");
+            ConfigError::Syntax { location, reason }
+        } else {
+            let near = nearest(&key, self.rows.iter().map(|row| row.key.to_owned()));
+            ConfigError::Unknown { location, what: "key", name: key, near }
+        });
     }
 
     fn is_table(&self, key: &str) -> bool {
@@ -253,7 +257,8 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Whether the file can be read; if not, that is told. Opened rather than looked up: a key that the server may not read is as bad as none.
+/// Whether the file can be read; if not, that is told. Opened rather than looked up: a key that the server may not read
+/// is as bad as none.
 pub(super) fn readable(key: &'static str, path: &Path, raw: &mut RawSettings) -> bool {
     let problem = match std::fs::File::open(path).and_then(|file| file.metadata()) {
         Ok(about) if about.is_file() => return true,

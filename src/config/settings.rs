@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::kind::{self, AuthMode, ClientName, DeflateMode, Kind, LogFormat, TlsMode, UpstreamTls};
 use super::raw::{RawSettings, Row, Table};
 use crate::client::{Endpoint, Fingerprint, Secret};
@@ -38,6 +40,12 @@ table! {
         data_dir: PathBuf as Path = "";
         /// Address of `/metrics`, `/healthz` and `/readyz` in plain HTTP.
         metrics_listen: Option<SocketAddr> as AddressOrOff = "127.0.0.1:8093";
+        /// Addresses on which a balancer connects that begins each connection with a header of the PROXY protocol, version 1 or 2;
+        /// besides those of `listen`. Connections from elsewhere than `trusted_proxies`, and those without a header, are closed.
+        listen_proxy_protocol: Vec<SocketAddr> as MaybeAddresses = "";
+        /// Networks of the proxies and balancers that are believed when they tell who their client is, by `X-Forwarded-For`,
+        /// `Forwarded` or the PROXY protocol. Empty: nobody is.
+        trusted_proxies: Vec<IpNet> as Networks = "";
         /// Threads that deliver events; 0 is one for each core.
         shards: usize as Shards = "0";
         /// A simulated fleet of so many machines inside the server.
@@ -243,7 +251,7 @@ table! {
     /// How long the server waits for whom.
     Timeouts in "timeouts." {
         /// Time between two pings on a websocket.
-        ping: Duration as Span = "54s";
+        ping: Duration as Span = "25s";
         /// A websocket without any sign of life for so long is closed, and a connection that takes nothing of an answer.
         idle: Duration as Span = "60s";
         /// Time for the head of a request.
@@ -252,6 +260,8 @@ table! {
         handshake: Duration as Span = "5s";
         /// Time for a client to answer a close.
         close: Duration as Span = "5s";
+        /// Time for balancers to look elsewhere before the server drains: `/readyz` is 503, and everything is still served.
+        lame_duck: Duration as SpanOrNone = "0s";
         /// Time to write out what is waiting when the server ends.
         drain: Duration as Span = "10s";
     }
@@ -359,9 +369,9 @@ table! {
         /// this server for its own users and tokens and the endpoint for all others. `auto` is `upstream` in front of an endpoint
         /// and otherwise `local`.
         mode: AuthMode as Mode = "auto";
-        /// Time for which a good verdict of the endpoint is taken again without asking.
+        /// Time for which a credential that the endpoint accepted is accepted again without asking.
         fresh: Duration as Span = "1m";
-        /// Time for which it is taken while the endpoint does not answer.
+        /// Time for which it is accepted while the endpoint does not answer.
         away: Duration as Span = "1h";
         /// Time after which users, roles and tenants of the endpoint are read again though its stream has told of no change.
         refresh: Duration as Span = "5m";

@@ -53,7 +53,8 @@ pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     }
     ports(raw);
     credentials(upstream, raw);
-    certificates(upstream, raw);
+    ca_file(upstream, raw);
+    fingerprint(upstream, raw);
 }
 
 /// A DRP endpoint listens on 8092, so a URL without a port is rarely what was meant.
@@ -92,10 +93,9 @@ fn credentials(upstream: &Upstream, raw: &mut RawSettings) {
     }
 }
 
-fn certificates(upstream: &Upstream, raw: &mut RawSettings) {
-    let mode = upstream.tls.name();
+fn ca_file(upstream: &Upstream, raw: &mut RawSettings) {
+    let (mode, verify) = (upstream.tls.name(), upstream.tls == UpstreamTls::Verify);
     let encrypted = upstream.urls.iter().any(|url| url.tls);
-    let (verify, pin) = (upstream.tls == UpstreamTls::Verify, upstream.tls == UpstreamTls::Pin);
     match &upstream.ca_file {
         None if verify && encrypted => {
             let reason =
@@ -108,6 +108,10 @@ fn certificates(upstream: &Upstream, raw: &mut RawSettings) {
         Some(_) => raw.refuse(&["upstream.ca_file", "upstream.tls"], format!("has no effect with tls = \"{mode}\"")),
         None => {}
     }
+}
+
+fn fingerprint(upstream: &Upstream, raw: &mut RawSettings) {
+    let (mode, pin) = (upstream.tls.name(), upstream.tls == UpstreamTls::Pin);
     if pin == upstream.fingerprint.is_empty() {
         let reason =
             if pin { "needed with tls = \"pin\"".to_owned() } else { format!("has no effect with tls = \"{mode}\"") };

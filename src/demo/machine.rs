@@ -147,12 +147,7 @@ impl Machine {
         let rack = PROFILES[self.rack() as usize].name;
         w.texts("Profiles", [rack, "storage"].into_iter().take(1 + self.number as usize % 2));
         w.raw("Profile", NO_PROFILE);
-        w.flag("Locked", false);
-        w.text("Context", "");
-        w.text("Partition", "");
-        w.text("Pool", "default");
-        w.text("PoolStatus", "Free");
-        w.flag("PoolAllocated", false);
+        write_pool(w);
         w.nested("Fingerprint", |w| {
             w.plain("CSNHash", format_args!("{:040x}", self.number));
             w.texts("MemoryIds", []);
@@ -184,4 +179,13 @@ impl Machine {
             self.hardware.write_inventory(w);
         }
     }
+}
+
+fn write_pool(w: &mut Writer) {
+    w.flag("Locked", false);
+    w.text("Context", "");
+    w.text("Partition", "");
+    w.text("Pool", "default");
+    w.text("PoolStatus", "Free");
+    w.flag("PoolAllocated", false);
 }

@@ -1,7 +1,7 @@
 //! A simulated DRP fleet: machines that go through their stages for ever, and the events that tell of it.
 //!
-//! [`Fleet::step`] gives one event after the other: first the catalogue (params, tasks, stages, workflows, profiles) and
-//! the machines are created; then machines go through workflows by jobs, do work orders, fail now and then, are
+//! [`Fleet::step`] gives one event after the other: first the catalogue (params, tasks, stages, workflows, profiles)
+//! and the machines are created; then machines go through workflows by jobs, do work orders, fail now and then, are
 //! repaired, join and leave.
 //!
 //! Contract: pure and deterministic. No I/O, no threads, no clock: the same seed and size give the same bytes. The

@@ -6,8 +6,8 @@
 //! | [`events`] | the link that follows its event stream and publishes it here |
 //! | [`identity`] | delegated authentication: its passwords, tokens, users, roles and tenants |
 //!
-//! Contract: runs on the control plane's runtime, never on a shard's thread. An endpoint that is slow, away or wrong delays
-//! nobody but the requests that need it.
+//! Contract: runs on the control plane's runtime, never on a shard's thread. An endpoint that is slow, away or wrong
+//! delays nobody but the requests that need it.
 
 pub mod events;
 pub mod http;

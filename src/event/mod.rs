@@ -44,9 +44,14 @@ const NOTICE_TYPE: &str = "hydrant";
 
 static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// How many events this process has written down, without what went to one connection only.
+/// How many events this process has written down, without what went to one connection only and what was refused afterwards.
 pub fn serialisations() -> u64 {
     SERIALISATIONS.load(Ordering::Relaxed)
+}
+
+/// So many events were written down and never taken in: they were refused together with others, or were copies.
+pub fn discard(events: usize) {
+    SERIALISATIONS.fetch_sub(events as u64, Ordering::Relaxed);
 }
 
 /// Why a text is not an event. Protocol: `docs/protocol.md`, "Events".

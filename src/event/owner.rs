@@ -1,8 +1,8 @@
 //! Which machine an event's object belongs to.
 //!
-//! Pure. Two questions that are not the same: what registrations of `machine_jobs` match (a job's own `Machine` and `WorkOrder`,
-//! [`of_job`]), and whose object it is for the rights of a tenant ([`machine`]). The latter looks further, because a job that is
-//! deleted has no Object, and a plugin's action wraps the object it acts on.
+//! Pure. Two questions that are not the same: what registrations of `machine_jobs` match (a job's own `Machine` and
+//! `WorkOrder`, [`of_job`]), and whose object it is for the rights of a tenant ([`machine`]). The latter looks further,
+//! because a job that is deleted has no Object, and a plugin's action wraps the object it acts on.
 
 use std::borrow::Cow;
 
@@ -25,8 +25,8 @@ pub(super) fn of_job(job: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) 
     owners
 }
 
-/// The machine that an object belongs to: of jobs and work orders the `Machine` of Object, of the `Model` in Object, or of
-/// Original; of connections the machine whose agent it is. Nothing for other types, or where none is found.
+/// The machine that an object belongs to: of jobs and work orders the `Machine` of Object, of the `Model` in Object, or
+/// of Original; of connections the machine whose agent it is. Nothing for other types, or where none is found.
 pub(super) fn machine<'t>(kind: &str, key: &'t str, object: &'t str, original: &'t str) -> Option<Cow<'t, str>> {
     match kind {
         "jobs" | "work_orders" => {

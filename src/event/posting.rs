@@ -59,21 +59,25 @@ impl Posting<'_> {
         if !whole.is_array() {
             return Ok(vec![self.event(&whole).map_err(|error| Location::Whole.of(error))?]);
         }
-        let elements = whole.elements().enumerate();
-        elements.map(|(at, element)| self.next(at, &element).map_err(|error| Location::Element(at).of(error))).collect()
+        let mut events = Sealed::default();
+        for (at, element) in whole.elements().enumerate() {
+            events.0.push(self.next(at, &element).map_err(|error| Location::Element(at).of(error))?);
+        }
+        Ok(events.taken())
     }
 
     fn read_lines(&self, validator: &mut Validator, body: &[u8]) -> Result<Vec<Event>, PostingError> {
-        let mut events = Vec::new();
+        let mut events = Sealed::default();
         for (at, line) in lines(body).enumerate() {
             if line.trim_ascii().is_empty() {
                 continue;
             }
             let location = Location::Line(at + 1);
             let value = validator.read(line).map_err(|error| location.of(error))?;
-            events.push(self.next(events.len(), &value).map_err(|error| location.of(error))?);
+            let others = events.0.len();
+            events.0.push(self.next(others, &value).map_err(|error| location.of(error))?);
         }
-        Ok(events)
+        Ok(events.taken())
     }
 
     /// The event that comes after so many others.
@@ -99,6 +103,22 @@ impl Posting<'_> {
             draft.principal = Cow::Borrowed(self.principal);
         }
         Ok(draft.seal_by(self.now))
+    }
+}
+
+/// Events of a body that was read so far; dropped with an error, they were written down for nothing.
+#[derive(Default)]
+struct Sealed(Vec<Event>);
+
+impl Sealed {
+    fn taken(mut self) -> Vec<Event> {
+        mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Sealed {
+    fn drop(&mut self) {
+        super::discard(self.0.len());
     }
 }
 

@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 
 /// As strict as Go's `time.RFC3339Nano`, which loses the whole event otherwise: capital `T` and `Z`, no leap second.
 ///
-/// Nearly all times are in UTC. Of these the digits are read here and only the calendar is asked of jiff, whose own parser knows
-/// many other forms and takes longer; the time of every event is read twice on its way.
+/// Nearly all times are in UTC. Of these the digits are read here and only the calendar is asked of jiff, whose own
+/// parser knows many other forms and takes longer; the time of every event is read twice on its way.
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let (date_time, rest) = text.as_bytes().split_first_chunk()?;
     let date_time = pairs(date_time).filter(|pairs| pairs[6] < 60)?;
@@ -66,7 +66,8 @@ fn calendar(pairs: [u8; 7], nanosecond: i32) -> Option<DateTime> {
     DateTime::new(year, month, day, hour, minute, second, nanosecond).ok()
 }
 
-/// This time in UTC. The calendar goes a day further than jiff's moments, so the last hours of the year 9999 are the last moment.
+/// This time in UTC. The calendar goes a day further than jiff's moments, so the last hours of the year 9999 are the
+/// last moment.
 fn moment(utc: DateTime) -> Timestamp {
     Offset::UTC.to_timestamp(utc).unwrap_or(Timestamp::MAX)
 }

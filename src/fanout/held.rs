@@ -1,10 +1,12 @@
 //! Answers that wait for what has to stand before them.
 //!
-//! A registration on a connection whose cursor has moved makes a pass over the past. Its answer is sent behind the first event of that
-//! pass, or at its end if there is none. So once a client has the answer, the Time of the last event that it got is one from which
-//! nothing of the new registration is skipped. Answers to later commands wait behind it, since answers keep their order.
+//! A registration on a connection whose cursor has moved makes a pass over the past. Its answer is sent behind the
+//! first event of that pass, or at its end if there is none. So once a client has the answer, the Time of the last
+//! event that it got is one from which nothing of the new registration is skipped. Answers to later commands wait
+//! behind it, since answers keep their order.
 //!
-//! Contract: pure. Passes have rising numbers; answers leave in the order in which they came. The caller bounds how many there are.
+//! Contract: pure. Passes have rising numbers; answers leave in the order in which they came. The caller bounds how
+//! many there are.
 
 use std::collections::VecDeque;
 
@@ -21,7 +23,8 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Keeps an answer if it must wait, otherwise gives it back. `pass` is that of its own registration, if it makes one.
+    /// Keeps an answer if it must wait, otherwise gives it back. `pass` is that of its own registration, if it makes
+    /// one.
     pub(super) fn hold(&mut self, pass: Option<u64>, answer: Event) -> Option<Event> {
         let Some(pass) = pass.or_else(|| self.answers.back().map(|(pass, _)| *pass)) else { return Some(answer) };
         self.bytes += answer.frame().len();

@@ -20,7 +20,8 @@ fn hits(index: &mut Index<u32>, event: &Event) -> Vec<u32> {
     hits
 }
 
-/// An idle connection with three registrations pays for one subscriber, three registrations and, in a fleet, two groups.
+/// An idle connection with three registrations pays for one subscriber, three registrations and, in a fleet, two
+/// groups.
 #[test]
 fn what_an_idle_subscriber_pays_for_is_small() {
     assert!(size_of::<Option<Subscriber>>() <= 48, "{}", size_of::<Option<Subscriber>>());

@@ -4,8 +4,8 @@
 //! with a byte is a mask of 64 bits, and questions are a few operations on masks.
 //!
 //! Contract: the text is valid JSON from the first block on. On other bytes the masks mean nothing. The comparisons go
-//! through the crate `wide`: vector instructions without `unsafe` here, three times as fast as arithmetic on words of eight
-//! bytes.
+//! through the crate `wide`: vector instructions without `unsafe` here, three times as fast as arithmetic on words of
+//! eight bytes.
 
 use wide::u8x16;
 
@@ -130,8 +130,8 @@ impl Strings {
     }
 }
 
-/// Goes on through the brackets of a block, strings left out. Returns the place of the one that closes the bracket before which
-/// `depth` was zero.
+/// Goes on through the brackets of a block, strings left out. Returns the place of the one that closes the bracket
+/// before which `depth` was zero.
 #[inline]
 pub(crate) fn closing(opens: u64, mut brackets: u64, depth: &mut usize) -> Option<usize> {
     // One by one: few brackets stand in a value, and counting bits is slow on processors that we cannot assume.

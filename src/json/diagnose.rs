@@ -235,20 +235,23 @@ impl Walk<'_> {
         }
         let byte = self.bytes[self.at];
         match byte {
-            b'{' | b'[' => {
-                if self.open.len() >= DEEPEST {
-                    return Err(Fault::Deep);
-                }
-                self.open.push(byte);
-                self.at += 1;
-                return Ok(if byte == b'{' { Next::FirstName } else { Next::FirstElement });
-            }
+            b'{' | b'[' => return self.open(byte),
             b'"' => self.string()?,
             b'-' | b'0'..=b'9' => self.number()?,
             byte if byte.is_ascii_alphabetic() => self.word()?,
             _ => return Err(self.unexpected("a value")),
         }
         Ok(Next::Comma)
+    }
+
+    /// Steps into an object or an array.
+    fn open(&mut self, bracket: u8) -> Result<Next, Fault> {
+        if self.open.len() >= DEEPEST {
+            return Err(Fault::Deep);
+        }
+        self.open.push(bracket);
+        self.at += 1;
+        Ok(if bracket == b'{' { Next::FirstName } else { Next::FirstElement })
     }
 
     /// A word from here on.

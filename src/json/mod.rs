@@ -1,9 +1,9 @@
 //! Walking over JSON text that is already known to be valid.
 //!
-//! An event passes through hydrant byte for byte apart from insignificant white space, so its objects are never
-//! decoded and encoded again: [`Validator::read`] asks simd-json once whether the text is JSON, and what it is made of is
-//! then found in the text itself: by the offsets of the tokens that simd-json has written down ([`Value`]), or by a walk over
-//! the text where nobody has just read it ([`members`], [`elements`]).
+//! An event passes through hydrant byte for byte apart from insignificant white space, so its objects are never decoded
+//! and encoded again: [`Validator::read`] asks simd-json once whether the text is JSON, and what it is made of is then
+//! found in the text itself: by the offsets of the tokens that simd-json has written down ([`Value`]), or by a walk
+//! over the text where nobody has just read it ([`members`], [`elements`]).
 //!
 //! Contract: everything but [`Validator`] expects valid JSON. On other text the functions still end and never read
 //! out of bounds, but what they return means nothing. Nothing here recurses, so nesting cannot exhaust the stack.
@@ -146,7 +146,8 @@ impl<'t> Iterator for Elements<'t> {
     }
 }
 
-/// Decodes a JSON string with its quotes; without escapes it borrows. Anything that is not a string comes back as it is.
+/// Decodes a JSON string with its quotes; without escapes it borrows. Anything that is not a string comes back as it
+/// is.
 pub fn unquote(quoted: &str) -> Cow<'_, str> {
     let Some(inner) = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return Cow::Borrowed(quoted);

@@ -39,7 +39,8 @@ impl From<Finding> for JsonError {
 
 /// Checks texts; its memory is used again for each.
 pub struct Validator {
-    /// A copy of the text, in which simd-json decodes strings, with room behind it for vectors that reach beyond the end.
+    /// A copy of the text, in which simd-json decodes strings, with room behind it for vectors that reach beyond the
+    /// end.
     scratch: Vec<u8>,
     buffers: Buffers,
     /// Empty between two texts.
@@ -103,12 +104,17 @@ impl Validator {
                 Ok(Value::new(text, offsets, &self.brackets))
             }
             Err(e) => {
-                if text.len() > KEPT / BYTES_PER_BYTE {
-                    // How far they have grown is not told of a text that is not JSON.
-                    self.buffers = Buffers::default();
-                }
+                self.release_buffers(text.len());
                 Err(refused(text, &e))
             }
+        }
+    }
+
+    /// Gives back what a text that is not JSON may have made the buffers grow to; how far they have grown is not told
+    /// of such a text.
+    fn release_buffers(&mut self, length: usize) {
+        if length > KEPT / BYTES_PER_BYTE {
+            self.buffers = Buffers::default();
         }
     }
 }

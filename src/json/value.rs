@@ -1,11 +1,13 @@
 //! Finding one's way through a text that simd-json has read, by the offsets of its tokens.
 //!
 //! simd-json writes down where each token begins: brackets, commas, colons, and the first byte of strings, numbers and
-//! names. One look at these bytes tells which brackets belong together; then a value is skipped in one step, whatever stands in it,
-//! and ends where the white space before the next token begins. Strings with escapes are no different from others.
+//! names. One look at these bytes tells which brackets belong together; then a value is skipped in one step, whatever
+//! stands in it, and ends where the white space before the next token begins. Strings with escapes are no different
+//! from others.
 //!
-//! Contract: a [`Value`] is made of valid JSON only, with the tokens of that very text ([`super::Validator::read`]). What is
-//! found is the same that a walk over the text finds ([`super::members`], [`super::elements`]). Nothing here recurses.
+//! Contract: a [`Value`] is made of valid JSON only, with the tokens of that very text ([`super::Validator::read`]).
+//! What is found is the same that a walk over the text finds ([`super::members`], [`super::elements`]). Nothing here
+//! recurses.
 
 use super::Member;
 

@@ -1,9 +1,10 @@
 //! What a panic does. No input may cause one, so each is a bug (see the decision in `docs/adr`).
 //!
-//! Contract: a panic in the task of one connection ends that connection: tokio contains it. A panic where the server cannot do without,
-//! marked by [`Vital`], ends the process by SIGABRT, with a last line that says what has panicked: a shard that is dead would hold
-//! its connections without a word, a follower that is dead would keep removed users in. Whoever supervises the process starts it again. Every
-//! panic is logged and counted ([`panics`]), and nothing that was logged before is lost.
+//! Contract: a panic in the task of one connection ends that connection: tokio contains it. A panic where the server
+//! cannot do without, marked by [`Vital`], ends the process by SIGABRT, with a last line that says what has panicked: a
+//! shard that is dead would hold its connections without a word, a follower that is dead would keep removed users in.
+//! Whoever supervises the process starts it again. Every panic is logged and counted ([`panics`]), and nothing that was
+//! logged before is lost.
 
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,8 @@ pub fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
-/// From now on panics go to the log, counted, and not directly to standard error, which may be a pipe that nobody reads.
+/// From now on panics go to the log, counted, and not directly to standard error, which may be a pipe that nobody
+/// reads.
 pub fn report() {
     std::panic::set_hook(Box::new(log));
 }

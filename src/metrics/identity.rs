@@ -1,4 +1,4 @@
-//! Metrics of credentials that an endpoint judges.
+//! Metrics of credentials that an endpoint authenticates.
 
 use prometheus::{IntCounterVec, IntGaugeVec};
 
@@ -86,7 +86,7 @@ impl IdentityMetrics {
             ),
             decisions: declare.counters(
                 "hydrant_identity_verdicts_total",
-                "Credentials that are the endpoint's to judge, by outcome",
+                "Credentials that the endpoint authenticates, by outcome",
                 "outcome",
             ),
         };

@@ -105,7 +105,7 @@ impl Metrics {
         let declare = Declare(&registry);
         let serialisations = declare.counters(
             "hydrant_event_serialisations_total",
-            "Times an event was written down, by encoding; once an event, whatever the number of subscribers",
+            "Times an event that was taken in was written down, by encoding; once an event, whatever the number of subscribers",
             "encoding",
         );
         let metrics = Self {
@@ -270,7 +270,9 @@ impl Metrics {
         for (counter, count) in [(&self.log_lines_dropped, logging::dropped()), (&self.panics, crash::panics())] {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
-        let mut text = TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default();
+        let mut families = self.registry.gather();
+        families.retain(|family| self.nats.shows(family.name()));
+        let mut text = TextEncoder::new().encode_to_string(&families).unwrap_or_default();
         process::append(&mut text);
         text
     }
@@ -341,6 +343,17 @@ mod tests {
         stuck.turn(0, 4 * long);
         assert_eq!((metrics.stalled_shards(), metrics.longest_turn()), (0, 4 * long));
         assert!(metrics.render(0).contains("hydrant_shard_long_turns_total 1\n"));
+    }
+
+    #[test]
+    fn a_node_without_nats_tells_nothing_of_it() {
+        let metrics = Metrics::new();
+        assert!(!metrics.render(0).contains("hydrant_nats_"));
+        metrics.nats.show(false);
+        let text = metrics.render(0);
+        assert!(text.contains("hydrant_nats_connected 0") && !text.contains("hydrant_nats_stream_usable"), "{text}");
+        metrics.nats.show(true);
+        assert!(metrics.render(0).contains("hydrant_nats_stream_usable 0"));
     }
 
     #[test]

@@ -1,10 +1,20 @@
 //! What goes between nodes.
+//!
+//! A node without NATS has none of these, and one without a stream none of those about replays: a zero there would look like trouble.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::declare::Declare;
 
-/// Metrics of the way over NATS; all zero on a node without it.
+/// What all names of these begin with.
+const PREFIX: &str = "hydrant_nats_";
+
+/// What those about the stream of replays begin with.
+const STREAM: [&str; 2] = ["hydrant_nats_stream_", "hydrant_nats_replay_"];
+
+/// Metrics of the way over NATS.
 #[derive(Debug)]
 pub struct NatsMetrics {
     /// 1 while connected to a NATS server.
@@ -34,6 +44,8 @@ pub struct NatsMetrics {
     pub replay_events: IntCounter,
     /// Replays that were cut short because the stream could not be read, or too many clients read it.
     pub replay_failures: IntCounter,
+    is_used: AtomicBool,
+    has_stream: AtomicBool,
 }
 
 impl NatsMetrics {
@@ -72,10 +84,25 @@ impl NatsMetrics {
                 "hydrant_nats_replay_failures_total",
                 "Replays that ended in a gap because the stream could not be read, or too many clients read it",
             ),
+            is_used: AtomicBool::new(false),
+            has_stream: AtomicBool::new(false),
         };
         metrics.lost_out(0);
         metrics.lost_in(0);
         metrics
+    }
+
+    /// This node shares events, and reads replays from a stream if it `has_stream`: from now on the metrics tell of it.
+    pub fn show(&self, has_stream: bool) {
+        self.is_used.store(true, Ordering::Relaxed);
+        self.has_stream.store(has_stream, Ordering::Relaxed);
+    }
+
+    /// Whether a metric is to be told of.
+    pub(super) fn shows(&self, name: &str) -> bool {
+        let is_of_stream = STREAM.iter().any(|prefix| name.starts_with(prefix));
+        !name.starts_with(PREFIX)
+            || (self.is_used.load(Ordering::Relaxed) && (!is_of_stream || self.has_stream.load(Ordering::Relaxed)))
     }
 
     /// Events that other nodes do not get.

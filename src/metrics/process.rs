@@ -1,4 +1,5 @@
-//! The standard process metrics, read from `/proc/self` by hand: the library's own collector brings a whole crate for it.
+//! The standard process metrics, read from `/proc/self` by hand: the library's own collector brings a whole crate for
+//! it.
 
 use std::fmt::Write;
 use std::fs;

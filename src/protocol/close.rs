@@ -155,4 +155,17 @@ mod tests {
             assert!(close.reason().len() <= 123, "{close:?}");
         }
     }
+    #[test]
+    fn every_reason_is_listed_once() {
+        let declared =
+            include_str!("close.rs").split("pub enum Close {\n").nth(1).unwrap().split("\n}").next().unwrap();
+        let is_variant =
+            |line: &&str| line.starts_with("    ") && line[4..].starts_with(|c: char| c.is_ascii_uppercase());
+        let name = |text: &str| text.trim().split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned();
+        let mut declared: Vec<String> = declared.lines().filter(is_variant).map(name).collect();
+        let mut listed = Close::ALL.map(|close| name(&format!("{close:?}"))).to_vec();
+        declared.sort();
+        listed.sort();
+        assert_eq!(listed, declared, "`Close::ALL` and the variants");
+    }
 }

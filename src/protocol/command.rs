@@ -65,7 +65,8 @@ impl<'t> Command<'t> {
     }
 }
 
-/// What of a command, or of the reason why it is refused, may stand in a log: nothing from the first value of a filter on.
+/// What of a command, or of the reason why it is refused, may stand in a log: nothing from the first value of a filter
+/// on.
 pub fn without_values(text: &str) -> Cow<'_, str> {
     match text.find(['(', '=', '"', '`']) {
         Some(at) => Cow::Owned(format!("{}...", &text[..=at])),

@@ -45,8 +45,8 @@ pub(super) fn open(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     Ok(Arc::new(authority))
 }
 
-/// Tells of secrets that others on the machine can reach. The server starts all the same: volumes of containers often belong
-/// to a group.
+/// Tells of secrets that others on the machine can reach. The server starts all the same: volumes of containers often
+/// belong to a group.
 fn warn_of_exposures(settings: &Settings) {
     let nats = &settings.nats;
     let elsewhere = [

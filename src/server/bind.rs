@@ -31,6 +31,9 @@ impl Bound {
         for &address in &settings.listen {
             listeners.push(bind(address, limits, metrics).await?);
         }
+        for &address in &settings.listen_proxy_protocol {
+            listeners.push(bind(address, limits, metrics).await?.proxied());
+        }
         let probe = match settings.metrics_listen {
             Some(address) => Some(bind(address, ListenLimits { descriptors: u64::MAX, ..limits }, metrics).await?),
             None => None,

@@ -2,6 +2,8 @@
 //!
 //! Contract: everything that was taken is handed on, within `timeouts.drain`: events to those who read, answers to requests that are
 //! under way. What is left then is cut, with a warning. The probe goes on meanwhile, so that everybody can see what happens.
+//! Before it begins, `timeouts.lame_duck` passes in which only readiness is gone: a balancer takes a while to notice, and what it
+//! sends until then is served as always. Every answer ends its connection meanwhile, so that nobody keeps one that is to be cut.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +21,12 @@ impl Server {
     /// Drains and ends. See the module's text.
     pub async fn stop(mut self) {
         self.ready.store(false, Ordering::Release);
+        self.doors.leaving.store(true, Ordering::Release);
+        let lame_duck = self.settings.timeouts.lame_duck;
+        if !lame_duck.is_zero() {
+            tracing::info!(?lame_duck, "not ready any more; still serving, so that balancers can look elsewhere");
+            tokio::time::sleep(lame_duck).await;
+        }
         // Nobody is left to be told if this fails.
         let _ = self.stop.send(true);
         self.api.broker.stop();

@@ -27,8 +27,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// The well-known password is for tries on the own machine.
     #[error(
-        "{address} can be reached by others, and the user rocketskates still has its well-known password; change it with \
-         `hydrant users passwd rocketskates --password-stdin`, or give --allow-default-credentials"
+        "{address} can be reached by others, and the user rocketskates still has its well-known password; change it \
+         with `hydrant users passwd rocketskates --password-stdin`, or give --allow-default-credentials"
     )]
     DefaultCredentials {
         /// The address that is not loopback.

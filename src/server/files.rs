@@ -1,8 +1,8 @@
 //! How many files the process may have open, and how many of them are kept from clients.
 //!
-//! Every connection takes a file descriptor. Linux gives out the lowest one that is free, so a socket whose number reaches the bound says
-//! that all below are taken: nothing has to be counted. What is above is left for the metrics, for the files of the data directory
-//! and for the ways to endpoints and other nodes.
+//! Every connection takes a file descriptor. Linux gives out the lowest one that is free, so a socket whose number
+//! reaches the bound says that all below are taken: nothing has to be counted. What is above is left for the metrics,
+//! for the files of the data directory and for the ways to endpoints and other nodes.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -11,8 +11,8 @@ use crate::config::Settings;
 /// So many descriptors are kept, where the limit is not very low.
 const RESERVE: u64 = 64;
 
-/// Raises the soft limit to the hard one, and warns if fewer connections fit than the settings allow. Returns the descriptor from which on
-/// clients get none.
+/// Raises the soft limit to the hard one, and warns if fewer connections fit than the settings allow. Returns the
+/// descriptor from which on clients get none.
 pub(super) fn prepare(settings: &Settings) -> u64 {
     let limit = raise();
     let descriptors = for_clients(limit);
@@ -20,8 +20,9 @@ pub(super) fn prepare(settings: &Settings) -> u64 {
     if u64::try_from(connections).is_ok_and(|connections| connections > descriptors) {
         tracing::warn!(
             limit,
-            "the process may open {limit} files, and some are kept for metrics and for itself: fewer than {descriptors} connections fit, \
-             not limits.connections = {connections}; raise the hard limit (LimitNOFILE in systemd, `ulimit -Hn`)"
+            "the process may open {limit} files, and some are kept for metrics and for itself: fewer than \
+             {descriptors} connections fit, not limits.connections = {connections}; raise the hard limit (LimitNOFILE \
+             in systemd, `ulimit -Hn`)"
         );
     }
     descriptors

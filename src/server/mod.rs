@@ -1,9 +1,9 @@
 //! A whole server: built from its settings, run, drained.
 //!
 //! Contract: [`Server::start`] returns once every address is bound and connections are taken; nothing is bound if anything is
-//! wrong with the settings, and nothing is made on disk if an address is taken. [`Server::stop`] drains: readiness goes, no connections
-//! and events are taken any more, what was taken is delivered, everybody gets a close frame, the shards end, and requests under way are
-//! answered; all of that within `timeouts.drain`. Several servers can live in one process (tests do that).
+//! wrong with the settings, and nothing is made on disk if an address is taken. [`Server::stop`] drains: readiness goes, and after
+//! `timeouts.lame_duck` no connections and events are taken any more, what was taken is delivered, everybody gets a close frame, the
+//! shards end, and requests under way are answered; all of that within `timeouts.drain`. Several servers can live in one process (tests do that).
 
 #[cfg(not(feature = "nats"))]
 mod alone;
@@ -51,7 +51,8 @@ use crate::index::filter;
 use crate::logging::crash::Vital;
 use crate::metrics::Metrics;
 use crate::stats::OutboxLimits;
-use crate::transport::listener::{Handler, Listener};
+use crate::transport::forwarded::TrustedProxies;
+use crate::transport::listener::{Doors, Handler, Listener};
 use crate::transport::tls::LiveTls;
 
 #[cfg(not(feature = "nats"))]
@@ -66,6 +67,7 @@ pub struct Server {
     api: Arc<Api>,
     tls: Option<Arc<LiveTls>>,
     ready: Arc<AtomicBool>,
+    doors: Doors,
     stop: watch::Sender<bool>,
     /// The probe goes on while the server drains.
     stop_probe: watch::Sender<bool>,
@@ -102,6 +104,10 @@ impl Server {
             api,
             tls,
             ready: Arc::new(AtomicBool::new(true)),
+            doors: Doors {
+                proxies: Arc::new(TrustedProxies::new(settings.trusted_proxies.clone())),
+                leaving: Arc::default(),
+            },
             stop: watch::Sender::new(false),
             stop_probe: watch::Sender::new(false),
             listening: Vec::new(),
@@ -115,7 +121,7 @@ impl Server {
     fn run(mut self, bound: Bound, nats: Option<Arc<cluster::Health>>) -> Self {
         let stopped = self.stop.subscribe();
         for listener in bound.listeners {
-            let listener = listener.with_tls(self.tls.clone());
+            let listener = listener.with_tls(self.tls.clone()).behind(self.doors.clone());
             self.listening.push(serve(listener, Arc::clone(&self.api), stopped.clone()));
         }
         let links = endpoint::links(&self.settings, &self.api.broker);
@@ -178,6 +184,12 @@ impl Server {
     /// The settings it was started with.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Says at any time, also while the server drains, whether all its shards run: none is stuck in its turn.
+    pub fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let broker = Arc::clone(&self.api.broker);
+        move || broker.metrics().stalled_shards() == 0
     }
 
     /// Reads users, roles, tenants and keys again, and the certificate.

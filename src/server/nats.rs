@@ -11,7 +11,7 @@ use crate::auth::Secret;
 use crate::broker::export::ExportLimits;
 use crate::cluster;
 use crate::cluster::{Health, Login, LoginError, NatsError, NatsOptions, StreamOptions, Tls, secret};
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::logging::crash::pass_on;
 
 /// How to reach NATS; nothing if the node is alone.
@@ -29,14 +29,18 @@ pub(super) fn options(settings: &Settings, node: u64) -> Result<Option<NatsOptio
         pending_bytes: nats.queue_bytes,
         event_bytes: settings.limits.event_bytes,
         node,
-        stream: (!nats.stream.is_empty()).then(|| StreamOptions {
-            name: nats.stream.clone(),
-            bytes: i64::try_from(nats.stream_bytes).unwrap_or(i64::MAX),
-            age: nats.stream_age,
-            replicas: nats.stream_replicas,
-            window: nats.window,
-        }),
+        stream: (!nats.stream.is_empty()).then(|| stream(nats)),
     }))
+}
+
+fn stream(nats: &config::Nats) -> StreamOptions {
+    StreamOptions {
+        name: nats.stream.clone(),
+        bytes: i64::try_from(nats.stream_bytes).unwrap_or(i64::MAX),
+        age: nats.stream_age,
+        replicas: nats.stream_replicas,
+        window: nats.window,
+    }
 }
 
 fn login(settings: &Settings) -> Result<Login, NatsError> {
@@ -70,6 +74,7 @@ impl Server {
         let Some(options) = options else { return Ok((self, None)) };
         let broker = Arc::clone(&self.api.broker);
         let nats = &self.settings.nats;
+        broker.metrics().nats.show(!nats.stream.is_empty());
         let exports = broker.share(ExportLimits { batches: nats.queue_events, bytes: nats.queue_bytes }, nats.window);
         let stop = self.stop.subscribe();
         match cluster::start(&options, &broker, exports, &stop).await {

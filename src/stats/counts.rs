@@ -59,8 +59,8 @@ impl Dropped {
     }
 }
 
-/// Counts since the last [`crate::fanout::outbox::Fanout::take_counts`]. Every event that was matched is delivered, dropped or conflated
-/// in the end, or waits.
+/// Counts since the last [`crate::fanout::outbox::Fanout::take_counts`]. Every event that was matched is delivered,
+/// dropped or conflated in the end, or waits.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
     /// Events that were to go to a connection, once a connection.
@@ -71,7 +71,8 @@ pub struct Counts {
     pub dropped: [u64; 3],
     /// Events that went into a later one of the same object.
     pub conflated: u64,
-    /// Times that a connection was behind, by [`Overflow`]: it was closed, a gap was begun, its outbox was gone through.
+    /// Times that a connection was behind, by [`Overflow`]: it was closed, a gap was begun, its outbox was gone
+    /// through.
     pub overflows: [u64; 3],
     /// Gap notices of which the last byte was handed to the kernel (or to TLS).
     pub notices: u64,
@@ -98,7 +99,8 @@ impl Counts {
 
     /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
-        // Whatever becomes of an event, it was matched, written or dropped; it is deflated only for somebody who matched.
+        // Whatever becomes of an event, it was matched, written or dropped; it is deflated only for somebody who
+        // matched.
         self.matched + self.bytes + self.dropped.iter().sum::<u64>() + self.overflows.iter().sum::<u64>() == 0
     }
 }

@@ -1,4 +1,5 @@
-//! A histogram of delivery latencies, cheap enough for every delivery: one bucket for each power of two of microseconds.
+//! A histogram of delivery latencies, cheap enough for every delivery: one bucket for each power of two of
+//! microseconds.
 
 /// The number of buckets; the last one is open.
 pub const BUCKETS: usize = 22;

@@ -1,29 +1,48 @@
 //! Who is at the other end of an HTTP connection, as far as the transport knows.
 //!
-//! Contract: made once a connection. Until somebody says [`Caller::trust`] it holds a place among those who have not shown
-//! who they are; of those there is a bound, so that whoever opens sockets and says nothing uses up no more than that.
+//! Contract: made once a connection; behind a proxy that tells of its clients, once more for each request. Until
+//! somebody says [`Caller::trust`] the connection holds a place among those who have not shown who they are; of those
+//! there is a bound, so that whoever opens sockets and says nothing uses up no more than that.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::forwarded::Forwarded;
 use super::pending::PendingSlot;
 use crate::auth::ClientCertificate;
 
-/// See the module's text.
+/// The sender of a request, and the connection that it came on.
 #[derive(Debug)]
 pub struct Caller {
-    /// Where it comes from.
+    /// Where the request comes from: the client's address, also where a trusted proxy is the other end of the connection.
     pub peer: SocketAddr,
-    /// What it showed in the TLS handshake, verified.
+    /// What stands for the connection: the address of its other end, or of the client that the PROXY protocol named.
+    pub connection: SocketAddr,
+    /// What a trusted proxy says of the request, if the request came by one.
+    pub forwarded: Option<Forwarded>,
+    /// What the client showed in the TLS handshake, verified. That of a proxy is not its clients'.
     pub certificate: Option<ClientCertificate>,
-    slot: Mutex<Option<PendingSlot>>,
+    slot: Arc<Mutex<Option<PendingSlot>>>,
 }
 
 impl Caller {
     /// Somebody of whom nothing more is known, with a place among those.
     pub fn new(peer: SocketAddr, certificate: Option<ClientCertificate>, slot: PendingSlot) -> Self {
-        Self { peer, certificate, slot: Mutex::new(Some(slot)) }
+        let slot = Arc::new(Mutex::new(Some(slot)));
+        Self { peer, connection: peer, forwarded: None, certificate, slot }
+    }
+
+    /// The client of whom a trusted proxy tells on this connection.
+    #[must_use]
+    pub(super) fn behind(&self, forwarded: Forwarded) -> Self {
+        let peer = forwarded.client;
+        if let Some(slot) = &*self.slot.lock() {
+            slot.belongs_to(peer.ip());
+        }
+        let (connection, slot) = (self.connection, Arc::clone(&self.slot));
+        Self { peer, connection, forwarded: Some(forwarded), certificate: None, slot }
     }
 
     /// It has shown good credentials: its place is free for others.

@@ -4,7 +4,9 @@
 //! head of a request (hyper's timer is set; without one its timeout does nothing), a write that it does not take, and
 //! the number of sockets that are still between accept and their first good credentials ([`super::pending`]). Who gets
 //! no place is told so where that is possible without a handshake. Out of file descriptors, it waits and tries again
-//! instead of spinning. An answer after which the connection ends says so (`Connection: close`).
+//! instead of spinning. An answer after which the connection ends says so (`Connection: close`); while the server is
+//! about to end ([`Doors::leaving`]) every answer is such a one, so that balancers give their connections up by
+//! themselves. A client that half-closes its connection after its request is answered ([`super::socket`]).
 
 use std::convert::Infallible;
 use std::io;
@@ -12,6 +14,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,16 +27,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use super::caller::Caller;
+use super::forwarded::TrustedProxies;
+use super::opener::{Opener, OpeningTimes};
 use super::pending::{Pending, PendingSlot, Signs};
 use super::reading::Reading;
-use super::refusal::Refusal;
+use super::refusal::{MAX_HEAD, MAX_HEADERS, Refusal};
 use super::relay::Relay;
 use super::socket::Socket;
 use super::summary::Summary;
 use super::tls::LiveTls;
+use super::tracked::Tracked;
 use crate::metrics::{Metrics, Rejection};
 
 /// What an answer carries: what is there at once, or what comes from elsewhere while it is sent.
@@ -42,25 +47,16 @@ pub type Body = Either<Full<Bytes>, Relay>;
 /// What a request is answered with.
 pub type Answer = Response<Body>;
 
-/// Headers of one request.
-const MAX_HEADERS: usize = 128;
-
-/// Bytes of the head of one request.
-const MAX_HEAD: usize = 32 << 10;
-
 /// Clients that are told at one time that there is no place for them.
 const REFUSED_AT_A_TIME: usize = 64;
-
-/// The first byte of a TLS handshake.
-const HANDSHAKE: u8 = 0x16;
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request; tells the caller when it has shown who it is.
     fn handle(&self, request: Request<Incoming>, caller: &Caller) -> impl Future<Output = Answer> + Send;
 
-    /// The HTTP connection of `peer` has ended, or has become a websocket.
-    fn left(&self, _peer: SocketAddr) {}
+    /// An HTTP connection ([`Caller::connection`]) has ended, or has become a websocket.
+    fn left(&self, _connection: SocketAddr) {}
 }
 
 /// Bounds of the control plane.
@@ -78,6 +74,15 @@ pub struct ListenLimits {
     pub descriptors: u64,
 }
 
+/// Who stands before the listeners, and whether the server stays.
+#[derive(Debug, Clone, Default)]
+pub struct Doors {
+    /// Proxies that are believed when they tell of their clients.
+    pub proxies: Arc<TrustedProxies>,
+    /// Whether the server is about to end: it serves, but no connection shall last.
+    pub leaving: Arc<AtomicBool>,
+}
+
 /// A listener that is bound, but does not accept yet.
 #[derive(Debug)]
 pub struct Listener {
@@ -85,6 +90,8 @@ pub struct Listener {
     tls: Option<Arc<LiveTls>>,
     limits: ListenLimits,
     metrics: Arc<Metrics>,
+    doors: Doors,
+    is_proxied: bool,
 }
 
 impl Listener {
@@ -93,13 +100,26 @@ impl Listener {
     /// # Errors
     /// When the address cannot be bound.
     pub async fn bind(address: SocketAddr, limits: ListenLimits, metrics: Arc<Metrics>) -> io::Result<Self> {
-        Ok(Self { tcp: TcpListener::bind(address).await?, tls: None, limits, metrics })
+        let (tcp, doors) = (TcpListener::bind(address).await?, Doors::default());
+        Ok(Self { tcp, tls: None, limits, metrics, doors, is_proxied: false })
     }
 
     /// The same, with TLS if there is a certificate.
     #[must_use]
     pub fn with_tls(self, tls: Option<Arc<LiveTls>>) -> Self {
         Self { tls, ..self }
+    }
+
+    /// The same behind these proxies.
+    #[must_use]
+    pub fn behind(self, doors: Doors) -> Self {
+        Self { doors, ..self }
+    }
+
+    /// The same where every connection begins with a header of the PROXY protocol.
+    #[must_use]
+    pub fn proxied(self) -> Self {
+        Self { is_proxied: true, ..self }
     }
 
     /// The address that was bound, with the port that the system chose if it was asked to.
@@ -113,14 +133,19 @@ impl Listener {
     /// Accepts until told to stop, and then until the requests that are under way have been answered. If it is aborted
     /// before, they are cut off.
     pub async fn serve<H: Handler>(self, handler: Arc<H>, mut stop: watch::Receiver<bool>) {
-        let Self { tcp, tls, limits, metrics } = self;
+        let Self { tcp, tls, limits, metrics, doors, is_proxied } = self;
         let pending = Arc::new(Pending::new(limits.pending));
         let server = Arc::new(Server {
-            tls,
+            opener: Opener::new(
+                tls,
+                is_proxied.then(|| Arc::clone(&doors.proxies)),
+                OpeningTimes { handshake: limits.handshake, stalled: limits.stalled },
+                Arc::clone(&metrics),
+            ),
             limits,
             metrics,
             handler,
-            failures: Summary::default(),
+            doors,
             refused: Arc::new(Semaphore::new(REFUSED_AT_A_TIME)),
         });
         let mut connections = JoinSet::new();
@@ -173,12 +198,11 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 struct Server<H> {
-    tls: Option<Arc<LiveTls>>,
+    opener: Opener,
     limits: ListenLimits,
     metrics: Arc<Metrics>,
     handler: Arc<H>,
-    /// TLS handshakes that failed.
-    failures: Summary,
+    doors: Doors,
     refused: Arc<Semaphore>,
 }
 
@@ -195,7 +219,7 @@ impl<H: Handler> Server<H> {
     /// There is no place. Where TLS is spoken, saying so would cost a handshake.
     fn refuse(&self, stream: TcpStream) {
         self.metrics.rejected(Rejection::Limited);
-        if self.tls.is_none()
+        if !self.opener.speaks_tls()
             && let Ok(turn) = Arc::clone(&self.refused).try_acquire_owned()
         {
             tokio::spawn(async move {
@@ -214,11 +238,11 @@ impl<H: Handler> Server<H> {
     ) {
         let (signs, cut) = (slot.signs(), slot.cut());
         let served = async {
-            let socket = tokio::select! {
-                socket = self.handshake(stream, peer, &signs) => socket,
+            let begun = tokio::select! {
+                begun = self.opener.open(stream, peer, &slot) => begun,
                 () = stopped(&mut stop) => None,
             };
-            if let Some(socket) = socket {
+            if let Some((socket, peer)) = begun {
                 let caller = Caller::new(peer, socket.certificate(), slot);
                 self.serve(socket, &caller, &signs, stop).await;
             }
@@ -232,53 +256,14 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    async fn handshake(&self, stream: TcpStream, peer: SocketAddr, signs: &Arc<Signs>) -> Option<Socket> {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-        let stalled = self.limits.stalled;
-        let Some(tls) = &self.tls else { return Some(Socket::plain(stream, stalled, Arc::clone(signs))) };
-        let handshake = async {
-            let mut first = [0];
-            if stream.peek(&mut first).await.unwrap_or(0) == 0 {
-                return None;
-            }
-            signs.heard();
-            if first[0] != HANDSHAKE {
-                Refusal::NotTls.say(stream).await;
-                return None;
-            }
-            match TlsAcceptor::from(tls.current()).accept(stream).await {
-                Ok(tls) => Some(Socket::tls(tls, stalled, Arc::clone(signs))),
-                Err(error) => {
-                    self.report(&error, peer);
-                    None
-                }
-            }
-        };
-        let socket = tokio::time::timeout(self.limits.handshake, handshake).await.ok().flatten();
-        if socket.is_none() {
-            self.metrics.rejected(Rejection::Tls);
-        }
-        socket
-    }
-
-    /// Tells of a handshake that failed, now or with a later one. Whoever goes away in the middle is not told of.
-    fn report(&self, error: &io::Error, peer: SocketAddr) {
-        if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
-            return;
-        }
-        let Some(others) = self.failures.count(Instant::now()) else { return };
-        let error = error.to_string().escape_debug().take(200).collect::<String>();
-        tracing::warn!(%peer, error, others, "a TLS handshake failed; others is how many more since the last such line");
-    }
-
-    async fn serve(&self, socket: Socket, caller: &Caller, signs: &Signs, mut stop: watch::Receiver<bool>) {
+    async fn serve(&self, socket: Socket, caller: &Caller, signs: &Arc<Signs>, mut stop: watch::Receiver<bool>) {
         let peer = caller.peer;
         let _leaving = Leaving(&*self.handler, peer);
         let stopping = stop.clone();
         let service = service_fn(|request| {
             let stopping = &stopping;
+            // At once: an end that is read before the future runs must find the request.
+            signs.busy();
             async move { Ok::<_, Infallible>(self.answer(request, caller, signs, stopping).await) }
         });
         let mut http = hyper::server::conn::http1::Builder::new();
@@ -304,20 +289,24 @@ impl<H: Handler> Server<H> {
         &self,
         mut request: Request<Incoming>,
         caller: &Caller,
-        signs: &Signs,
+        signs: &Arc<Signs>,
         stopping: &watch::Receiver<bool>,
-    ) -> Answer {
-        signs.busy();
+    ) -> Response<Tracked<Body>> {
+        let behind = self.doors.proxies.read(request.headers(), caller.peer).map(|forwarded| caller.behind(forwarded));
+        let caller = behind.as_ref().unwrap_or(caller);
         let asked = asks_to_close(&request);
         let reading = Reading::begin(&mut request);
         let mut answer = self.handler.handle(request, caller).await;
         let unread = reading.is_some_and(|reading| !reading.is_finished());
         signs.answered(unread);
-        let closes = asked || unread || *stopping.borrow();
-        if closes && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            signs.upgraded();
+            return answer.map(|body| Tracked::new(body, None));
+        }
+        if asked || unread || *stopping.borrow() || self.doors.leaving.load(Ordering::Acquire) {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        answer
+        answer.map(|body| Tracked::new(body, Some(Arc::clone(signs))))
     }
 }
 

@@ -48,13 +48,29 @@ pub struct Signs {
     since: AtomicU64,
     /// Whether it still sends something that nobody will read.
     unread: AtomicBool,
+    answer: AtomicU8,
+}
+
+/// How far the answer to the last request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    /// All of it is with the kernel, or there was no request yet.
+    Done,
+    /// It is being worked on.
+    Open,
+    /// Its last byte waits in hyper's buffer.
+    Written,
+    /// What goes to and fro is not HTTP any more.
+    Upgraded,
 }
 
 impl Signs {
     /// Of a connection that begins now.
     pub fn new() -> Self {
         let phase = AtomicU8::new(Phase::Silent as u8);
-        Self { begun: Instant::now(), phase, since: AtomicU64::new(0), unread: AtomicBool::new(false) }
+        let answer = AtomicU8::new(Stage::Done as u8);
+        Self { begun: Instant::now(), phase, since: AtomicU64::new(0), unread: AtomicBool::new(false), answer }
     }
 
     /// A byte has come.
@@ -73,7 +89,43 @@ impl Signs {
 
     /// A request has come.
     pub fn busy(&self) {
+        self.answer.store(Stage::Open as u8, Ordering::Relaxed);
         self.enter(Phase::Busy);
+    }
+
+    /// The last byte of an answer is in hyper's buffer.
+    pub(super) fn written(&self) {
+        self.answer.store(Stage::Written as u8, Ordering::Relaxed);
+    }
+
+    /// hyper's buffer is empty. Returns whether that was the end of an answer.
+    pub(super) fn flushed(&self) -> bool {
+        let is_end = self.answer.load(Ordering::Relaxed) == Stage::Written as u8;
+        if is_end {
+            self.answer.store(Stage::Done as u8, Ordering::Relaxed);
+        }
+        is_end
+    }
+
+    /// The protocol has changed.
+    pub(super) fn upgraded(&self) {
+        self.answer.store(Stage::Upgraded as u8, Ordering::Relaxed);
+    }
+
+    /// Whether a request is being answered.
+    pub(super) fn is_answering(&self) -> bool {
+        let stage = self.answer.load(Ordering::Relaxed);
+        stage == Stage::Open as u8 || stage == Stage::Written as u8
+    }
+
+    /// Whether no request is being answered: what hyper writes then is about one that it could not read.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.answer.load(Ordering::Relaxed) == Stage::Done as u8
+    }
+
+    /// Something may still come that nobody reads.
+    pub(super) fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Release);
     }
 
     /// It has been answered; with `unread` of its body left on the way, so that the connection will end.
@@ -208,6 +260,13 @@ impl PendingSlot {
         Arc::clone(&self.signs)
     }
 
+    /// The connection turns out to be one of `client`, whose network it counts for from now on.
+    pub fn belongs_to(&self, client: IpAddr) {
+        if let Some(entry) = self.pending.table.lock().all.get_mut(&self.id) {
+            entry.network = network(client);
+        }
+    }
+
     /// Tells when the place is lost to somebody else.
     pub fn cut(&self) -> Arc<Notify> {
         Arc::clone(&self.cut)
@@ -254,6 +313,16 @@ mod tests {
         // Two each: the one that has been silent for longer goes first.
         assert!(is_cut(&other) || is_cut(&crowd[1]));
         assert!(!is_cut(&crowd[0]), "somebody works on its request");
+    }
+
+    #[test]
+    fn a_place_counts_for_the_client_behind_a_proxy() {
+        let pending = Arc::new(Pending::new(3));
+        let now = Instant::now();
+        let slots: Vec<PendingSlot> = (0..3).map(|_| pending.admit(ip("10.0.0.1"), now).unwrap()).collect();
+        slots[0].belongs_to(ip("192.0.2.1"));
+        let _newcomer = pending.admit(ip("203.0.113.1"), now + SILENT + PAUSE).unwrap();
+        assert!(!is_cut(&slots[0]), "the crowd is the proxy's");
     }
 
     #[test]

@@ -1,4 +1,8 @@
-//! What somebody is told to whom no HTTP is spoken: in words, and without waiting for a request.
+//! What somebody is told whose request nobody can hand on: there is no place for it, it is not TLS, or hyper could not
+//! read its head.
+//!
+//! hyper answers a head that it cannot read by a bare status. The socket writes the text from here instead, so that
+//! every error has a DRP Error as its body.
 
 use std::time::Duration;
 
@@ -16,17 +20,48 @@ pub(super) enum Refusal {
     Full,
     /// It speaks HTTP where TLS is spoken.
     NotTls,
+    /// The head of a request is no head of HTTP/1.1.
+    Malformed,
+    /// The target of a request is too long.
+    LongTarget,
+    /// The head of a request has too many headers or bytes.
+    LargeHead,
 }
 
+/// Headers of one request.
+pub(super) const MAX_HEADERS: usize = 128;
+
+/// Bytes of the head of one request.
+pub(super) const MAX_HEAD: usize = 32 << 10;
+
 impl Refusal {
+    /// What stands for hyper's own answer with this head, if it is one.
+    pub(super) fn instead_of(head: &[u8]) -> Option<Self> {
+        match head.strip_prefix(b"HTTP/1.1 ")?.get(..3)? {
+            b"400" => Some(Self::Malformed),
+            b"414" => Some(Self::LongTarget),
+            b"431" => Some(Self::LargeHead),
+            _ => None,
+        }
+    }
+
     /// As it goes over the wire.
-    fn text(self) -> String {
-        let (status, code, retry, message) = match self {
-            Self::Full => ("503 Service Unavailable", 503, "Retry-After: 1\r\n", "too many connections; try again"),
+    pub(super) fn text(self) -> String {
+        let large = format!("the head of the request has more than {MAX_HEADERS} headers or {MAX_HEAD} bytes");
+        let (status, retry, message) = match self {
+            Self::Full => ("503 Service Unavailable", "Retry-After: 1\r\n", "too many connections; try again"),
             Self::NotTls => {
-                ("400 Bad Request", 400, "", "this port speaks TLS, and plain HTTP came; use https:// or wss://")
+                ("400 Bad Request", "", "this port speaks TLS, and plain HTTP came; use https:// or wss://")
             }
+            Self::Malformed => (
+                "400 Bad Request",
+                "",
+                "the head of the request is not one of HTTP/1.1: a method, a target, a version or a header breaks its grammar",
+            ),
+            Self::LongTarget => ("414 URI Too Long", "", "the target of the request is too long"),
+            Self::LargeHead => ("431 Request Header Fields Too Large", "", large.as_str()),
         };
+        let code = &status[..3];
         // A DRP Error; there is nothing in the texts that would have to be escaped.
         let body = format!(r#"{{"Model":"","Key":"","Type":"CONNECT","Messages":["{message}"],"Code":{code}}}"#);
         let length = body.len();

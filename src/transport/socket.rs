@@ -4,7 +4,13 @@
 //! sends requests and never reads the answers would hold its socket, and a place among the unauthenticated connections, for ever: hyper
 //! has a time for the head of a request only. A connection that ends while its client still sends something is closed
 //! in good order: what comes is read and thrown away for [`LINGER`] at most, because otherwise the system resets the
-//! connection and the client may lose the answer.
+//! connection and the client may lose the answer. What hyper answers by itself, because it cannot read the head of a
+//! request, goes out as a DRP Error instead of a bare status ([`Refusal`]); only where such a head comes while the answer
+//! before it still waits for the client to read is it as hyper wrote it.
+//!
+//! A client that has ended its side after its request (a half-close) cannot be told from one that has gone, and hyper
+//! would drop the request. So the end is kept from it while the request is answered, but no longer than a write may
+//! stand still: then whoever has gone is waited for no more.
 
 use std::io;
 use std::pin::Pin;
@@ -19,6 +25,7 @@ use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
 use super::pending::Signs;
+use super::refusal::Refusal;
 use crate::auth::ClientCertificate;
 
 /// How long a connection that has ended is listened to.
@@ -42,17 +49,37 @@ pub struct Socket {
     signs: Arc<Signs>,
     /// Runs once nothing more will be written.
     linger: Option<Pin<Box<Sleep>>>,
+    /// Runs once the client has ended its side.
+    ended: Option<Pin<Box<Sleep>>>,
+    /// What goes out instead of hyper's own answer, and how much of it has.
+    refusal: Option<(String, usize)>,
 }
 
 impl Socket {
     /// A socket as it is. A write may stand still for `write_timeout`; what comes is told to `signs`.
     pub fn plain(stream: TcpStream, write_timeout: Duration, signs: Arc<Signs>) -> Self {
-        Self { stream: Stream::Plain(stream), write_timeout, stalled: None, signs, linger: None }
+        Self {
+            stream: Stream::Plain(stream),
+            write_timeout,
+            stalled: None,
+            signs,
+            linger: None,
+            ended: None,
+            refusal: None,
+        }
     }
 
     /// The same behind TLS.
     pub fn tls(stream: TlsStream<TcpStream>, write_timeout: Duration, signs: Arc<Signs>) -> Self {
-        Self { stream: Stream::Tls(Box::new(stream)), write_timeout, stalled: None, signs, linger: None }
+        Self {
+            stream: Stream::Tls(Box::new(stream)),
+            write_timeout,
+            stalled: None,
+            signs,
+            linger: None,
+            ended: None,
+            refusal: None,
+        }
     }
 
     /// The certificate that the client showed, if it showed one; the handshake has verified it.
@@ -74,6 +101,26 @@ impl Socket {
                 Ok((stream.into_std()?, Some(Box::new(session))))
             }
         }
+    }
+
+    fn poll_output(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    /// Writes what goes out instead of `written`; all of that counts as written at the end.
+    fn poll_refusal(&mut self, cx: &mut Context<'_>, written: usize) -> Poll<io::Result<usize>> {
+        while let Some((text, sent)) = self.refusal.take_if(|(text, sent)| *sent < text.len()) {
+            let output = self.poll_output(cx, &text.as_bytes()[sent..]);
+            let more = if let Poll::Ready(Ok(more)) = output { more } else { 0 };
+            self.refusal = Some((text, sent + more));
+            if more == 0 {
+                return output;
+            }
+        }
+        Poll::Ready(Ok(written))
     }
 
     /// Ends a write that has stood still for too long.
@@ -112,21 +159,36 @@ impl Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let read = this.poll_input(cx, buf);
-        if read.is_ready() {
-            this.signs.heard();
+        if this.ended.is_none() {
+            let (before, has_room) = (buf.filled().len(), buf.remaining() > 0);
+            let read = this.poll_input(cx, buf);
+            if read.is_ready() {
+                this.signs.heard();
+            }
+            let is_end = matches!(read, Poll::Ready(Ok(()))) && has_room && buf.filled().len() == before;
+            if !is_end {
+                return read;
+            }
         }
-        read
+        if !this.signs.is_answering() {
+            return Poll::Ready(Ok(()));
+        }
+        let write_timeout = this.write_timeout;
+        this.ended.get_or_insert_with(|| Box::pin(tokio::time::sleep(write_timeout))).as_mut().poll(cx).map(Ok)
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = match &mut this.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        };
+        if this.refusal.is_none()
+            && this.signs.is_between_requests()
+            && let Some(refusal) = Refusal::instead_of(buf)
+        {
+            this.refusal = Some((refusal.text(), 0));
+            this.signs.leave_unread();
+        }
+        let written = if this.refusal.is_some() { this.poll_refusal(cx, buf.len()) } else { this.poll_output(cx, buf) };
         if matches!(written, Poll::Ready(Ok(_))) {
             this.signs.wrote();
         }
@@ -139,6 +201,10 @@ impl AsyncWrite for Socket {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         };
+        if matches!(written, Poll::Ready(Ok(()))) && this.signs.flushed() && this.ended.is_some() {
+            // The end that was kept back is read now.
+            cx.waker().wake_by_ref();
+        }
         this.bounded(cx, written)
     }
 

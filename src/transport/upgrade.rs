@@ -1,7 +1,7 @@
 //! From an HTTP request to a websocket (RFC 6455, section 4.2.1).
 //!
-//! fastwebsockets answers the handshake; what it does not check (the method, `Connection`, `Upgrade`, the key's form) is
-//! checked here first. The one extension, permessage-deflate, is agreed on in [`crate::websocket::extension`].
+//! fastwebsockets answers the handshake; what it does not check (the method, `Connection`, `Upgrade`, the key's form)
+//! is checked here first. The one extension, permessage-deflate, is agreed on in [`crate::websocket::extension`].
 
 use base64::Engine;
 use base64::alphabet;
@@ -71,8 +71,8 @@ fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|element| element.trim().eq_ignore_ascii_case(token))
 }
 
-/// Answers a handshake that was checked, with permessage-deflate if that is offered and `deflate` allows it. `then` gets
-/// the socket, what the client sent early, and what was agreed on, once the answer is out.
+/// Answers a handshake that was checked, with permessage-deflate if that is offered and `deflate` allows it. `then`
+/// gets the socket, what the client sent early, and what was agreed on, once the answer is out.
 ///
 /// # Errors
 /// [`UpgradeError`] if the handshake was not one after all.

@@ -1,8 +1,8 @@
 //! Deflate as websocket messages use it (RFC 7692, section 7.2): every message for itself, without its end marker.
 //!
-//! Contract: pure. Nothing of one message is left for the next (`no_context_takeover` on both sides), so that a deflated
-//! frame is the same for everybody and is made once. What comes in is inflated in steps and given up as soon as it is
-//! longer than allowed: a message never costs more memory than its limit and one step.
+//! Contract: pure. Nothing of one message is left for the next (`no_context_takeover` on both sides), so that a
+//! deflated frame is the same for everybody and is made once. What comes in is inflated in steps and given up as soon
+//! as it is longer than allowed: a message never costs more memory than its limit and one step.
 //!
 //! Why flate2 on zlib-rs: no C, and the fastest at the levels that pay here (`docs/benchmarks/deflate.md`).
 
@@ -16,7 +16,8 @@ use super::frame::{Encoding, HEADER_ROOM, text_header};
 /// What a flush ends with and a message leaves out.
 const FLUSHED: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];
 
-/// What a message left out, and an empty last block behind it: a message that was cut off does not reach that block's end.
+/// What a message left out, and an empty last block behind it: a message that was cut off does not reach that block's
+/// end.
 const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];
 
 /// Bytes that are inflated in one go.

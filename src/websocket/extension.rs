@@ -1,9 +1,9 @@
 //! permessage-deflate in a handshake (RFC 7692, section 7.1): which offer is taken, and what is answered.
 //!
-//! Contract: pure. The first offer that can be taken is; all others, other extensions, and whatever is malformed are passed
-//! over, which leaves the websocket plain. The answer always forbids both sides to keep context between messages: ours,
-//! so that one deflated frame serves everybody, the client's, so that nothing is kept for each connection. Go's gorilla
-//! client takes no other answer.
+//! Contract: pure. The first offer that can be taken is; all others, other extensions, and whatever is malformed are
+//! passed over, which leaves the websocket plain. The answer always forbids both sides to keep context between
+//! messages: ours, so that one deflated frame serves everybody, the client's, so that nothing is kept for each
+//! connection. Go's gorilla client takes no other answer.
 //!
 //! Why only full windows: a frame that everybody shares is made with one window. Who asks for a smaller one is answered
 //! plainly rather than by a second deflating of every event.

@@ -37,6 +37,11 @@ pub fn text_header(payload: usize, encoding: Encoding, header: &mut [u8; HEADER_
         Encoding::Plain => FIN_TEXT,
         Encoding::Deflate => FIN_TEXT_DEFLATED,
     };
+    write_length(payload, header)
+}
+
+/// Writes the length of an unmasked frame behind the first byte of its header (RFC 6455, section 5.2). Returns the length of the header.
+fn write_length(payload: usize, header: &mut [u8; HEADER_ROOM]) -> usize {
     match payload {
         0..=125 => {
             header[1] = u8::try_from(payload).expect("at most 125");

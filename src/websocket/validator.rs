@@ -1,17 +1,19 @@
-//! A frame validator in front of the websocket parser: splits what a client sends into whole frames and refuses what the parser lets pass.
+//! A frame validator in front of the websocket parser: splits what a client sends into whole frames and refuses what
+//! the parser lets pass.
 //!
-//! fastwebsockets 0.10 takes unmasked frames, loses the first part of a message that a new one interrupts, takes control
-//! frames of any length, bounds the size of a frame but not of a message, and reserves memory as announced by a header. So
-//! nothing reaches it before this frame validator has seen a whole frame that keeps the rules (RFC 6455, sections 5.1 to 5.5).
+//! fastwebsockets 0.10 takes unmasked frames, loses the first part of a message that a new one interrupts, takes
+//! control frames of any length, bounds the size of a frame but not of a message, and reserves memory as announced by a
+//! header. So nothing reaches it before this frame validator has seen a whole frame that keeps the rules (RFC 6455,
+//! sections 5.1 to 5.5).
 //!
-//! With permessage-deflate agreed on, the first frame of a message may have RSV1 (RFC 7692, section 6); such messages are handed
-//! out as what they are.
+//! With permessage-deflate agreed on, the first frame of a message may have RSV1 (RFC 7692, section 6); such messages
+//! are handed out as what they are.
 //!
-//! Contract: sans I/O. [`FrameValidator::feed`] takes bytes as they come and hands out units: a control frame, or all frames of
-//! one message. Whoever takes them may stop at any unit and go on later: the bytes behind it are kept until then.
-//! Memory grows only with bytes received, never with a length announced; beside what was stopped at, at most about twice the
-//! message limit is held, and nothing while no frame is under way. After an error the connection is to be closed; feeding goes
-//! on to fail.
+//! Contract: sans I/O. [`FrameValidator::feed`] takes bytes as they come and hands out units: a control frame, or all
+//! frames of one message. Whoever takes them may stop at any unit and go on later: the bytes behind it are kept until
+//! then. Memory grows only with bytes received, never with a length announced; beside what was stopped at, at most
+//! about twice the message limit is held, and nothing while no frame is under way. After an error the connection is to
+//! be closed; feeding goes on to fail.
 
 use std::ops::ControlFlow;
 
@@ -108,8 +110,9 @@ impl FrameValidator {
         Self { encoding, ..Self::default() }
     }
 
-    /// Takes bytes in and calls `emit` with every unit that is complete, until it breaks off. `limit` bounds the payload of a
-    /// message, bytes. Returns whether `emit` broke off: feed again, with nothing or more bytes, to go on behind that unit.
+    /// Takes bytes in and calls `emit` with every unit that is complete, until it breaks off. `limit` bounds the
+    /// payload of a message, bytes. Returns whether `emit` broke off: feed again, with nothing or more bytes, to go on
+    /// behind that unit.
     ///
     /// # Errors
     /// The first rule that the client broke; the units before it have been handed out.
@@ -244,7 +247,8 @@ impl FrameValidator {
     }
 }
 
-/// The payload's length and how many bytes of the header tell it beyond the first two; nothing if they are not all there.
+/// The payload's length and how many bytes of the header tell it beyond the first two; nothing if they are not all
+/// there.
 fn extended_length(short: usize, bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     let (length, size, least) = match short {
         126 => {

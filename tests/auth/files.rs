@@ -92,8 +92,8 @@ async fn files_are_independent_of_one_another() {
     watcher.abort();
 }
 
-/// A change that cannot be read at first: here a directory is in its place. (That one is read again though `stat` sees no
-/// difference, as after EMFILE, is a test of `hydrant::files`.)
+/// A change that cannot be read at first: here a directory is in its place. (That one is read again though `stat` sees
+/// no difference, as after EMFILE, is a test of `hydrant::files`.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_read_is_read_when_it_can() {
     let realm = Realm::usual();
@@ -166,7 +166,8 @@ fn what_others_can_reach_is_told() {
     chmod(realm.path(), 0o700);
 }
 
-/// Nothing is written where everything is there: here by a directory in the place of the lock, which root cannot write either.
+/// Nothing is written where everything is there: here by a directory in the place of the lock, which root cannot write
+/// either.
 #[test]
 fn a_directory_that_is_read_only_can_be_started_on() {
     let realm = Realm::usual();

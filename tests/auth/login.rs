@@ -193,8 +193,8 @@ fn unknown_users_are_held_back_just_so() {
     assert_eq!(tries("alice"), tries("nobody"));
 }
 
-/// Logins that begin at once, over and over until more than `enough` of them have found the queue full: on a slow machine the
-/// hasher may get through all of them before they have all begun, which says nothing.
+/// Logins that begin at once, over and over until more than `enough` of them have found the queue full: on a slow
+/// machine the hasher may get through all of them before they have all begun, which says nothing.
 async fn crowded(realm: &Realm, credentials: &[Credential], enough: usize) -> Vec<Result<Identity, AuthError>> {
     let rounds = async {
         loop {

@@ -1,4 +1,5 @@
-//! Users, roles, claims, tokens and tenants, from outside the library: only what `hydrant::auth` exports, and the files.
+//! Users, roles, claims, tokens and tenants, from outside the library: only what `hydrant::auth` exports, and the
+//! files.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 

@@ -33,8 +33,8 @@ pub(crate) fn now() -> Timestamp {
     at(0)
 }
 
-/// So many seconds after the start of the tests' time, which is long ago: whoever looks at a clock instead of being told
-/// the time takes every token for expired.
+/// So many seconds after the start of the tests' time, which is long ago: whoever looks at a clock instead of being
+/// told the time takes every token for expired.
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
 }

@@ -306,3 +306,15 @@ fn the_reference_in_docs_is_what_config_doc_prints() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
     assert!(std::fs::read_to_string(path).unwrap() == markdown(), "docs/configuration.md is not up to date");
 }
+
+#[test]
+fn a_listener_for_balancers_needs_to_know_them() {
+    let listens = "listen_proxy_protocol = [\"127.0.0.1:8443\"]";
+    let found = errors(listens, &[], &[]);
+    assert!(found.len() == 1 && found[0].contains("nobody may connect there without trusted_proxies"), "{found:?}");
+    let clash = format!("listen = [\"127.0.0.1:8443\"]\n{listens}\ntrusted_proxies = [\"10.0.0.0/8\"]");
+    let found = errors(&clash, &[], &[]);
+    assert!(found.len() == 1 && found[0].contains("cannot both be bound"), "{found:?}");
+    let good = load(&format!("{listens}\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]"), &[], &[]).unwrap();
+    assert_eq!((good.trusted_proxies.len(), good.timeouts.lame_duck), (2, Duration::ZERO));
+}

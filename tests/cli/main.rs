@@ -7,5 +7,6 @@ mod commands;
 mod config;
 mod filter;
 mod post;
+mod service;
 mod support;
 mod watch;

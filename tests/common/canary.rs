@@ -1,11 +1,11 @@
 //! No test's token or password may show in a log line, a metric, an error or a listing, whatever the test is about.
 //!
-//! Secrets are told by [`validator`]: those in a server's data directory and settings, every token that a test gets, and every
-//! credential that a client of the tests shows. Once [`watch`] was called in a process (every server of the tests does), everything that
-//! its servers log, at any level, and every answer and event that a test's client reads is looked through, and metrics and connections
-//! once more when the server ends, which fails if nobody answers. A leak into the log ends the process, since the thread that
-//! logs may be one whose panic nobody sees. What servers say that are programs of their own is looked through in the end
-//! ([`super::program`]).
+//! Secrets are told by [`validator`]: those in a server's data directory and settings, every token that a test gets,
+//! and every credential that a client of the tests shows. Once [`watch`] was called in a process (every server of the
+//! tests does), everything that its servers log, at any level, and every answer and event that a test's client reads is
+//! looked through, and metrics and connections once more when the server ends, which fails if nobody answers. A leak
+//! into the log ends the process, since the thread that logs may be one whose panic nobody sees. What servers say that
+//! are programs of their own is looked through in the end ([`super::program`]).
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -30,8 +30,8 @@ static WATCHING: AtomicBool = AtomicBool::new(false);
 static MEASURING: AtomicBool = AtomicBool::new(false);
 static SECRETS: RwLock<Secrets> = RwLock::new(Secrets { texts: Vec::new(), finder: None });
 
-/// What must show nowhere, and what finds all of it in one pass over a text: a process may have a thousand secrets, and looks
-/// through every log line.
+/// What must show nowhere, and what finds all of it in one pass over a text: a process may have a thousand secrets, and
+/// looks through every log line.
 struct Secrets {
     texts: Vec<String>,
     finder: Option<AhoCorasick>,
@@ -72,7 +72,8 @@ fn remember(text: &str) {
     }
 }
 
-/// Remembers a user's name and password, together and the password alone, also as they may stand in a URL. A token is none.
+/// Remembers a user's name and password, together and the password alone, also as they may stand in a URL. A token is
+/// none.
 fn guard_login(login: &str) {
     let Some((_, password)) = login.split_once(':') else { return };
     for text in [login, password] {
@@ -133,8 +134,8 @@ pub fn check(place: &str, text: &str) {
     }
 }
 
-/// Nothing is looked through in this process: it measures, and looking through every log line is most of the work of the
-/// servers of the tests.
+/// Nothing is looked through in this process: it measures, and looking through every log line is most of the work of
+/// the servers of the tests.
 pub fn stand_aside() {
     MEASURING.store(true, Ordering::Release);
 }
@@ -177,7 +178,8 @@ impl Write for Scanner {
     }
 }
 
-/// Looks through a server's metrics and its connections when it ends. It must answer then, unless the test has stopped it.
+/// Looks through a server's metrics and its connections when it ends. It must answer then, unless the test has stopped
+/// it.
 #[derive(Debug)]
 pub struct AtEnd {
     probe: SocketAddr,
@@ -245,7 +247,8 @@ impl Drop for AtEnd {
     }
 }
 
-/// What is answered, head and all. Whoever closes without an answer may have too many strangers at the moment, and is asked again.
+/// What is answered, head and all. Whoever closes without an answer may have too many strangers at the moment, and is
+/// asked again.
 fn get(address: SocketAddr, tls: bool, path: &str, header: &str) -> String {
     let begun = Instant::now();
     loop {

@@ -1,8 +1,9 @@
 //! A DRP endpoint as real ones were seen to behave, for what only an endpoint can do wrong.
 //!
-//! It is silent until something is registered, answers each `register` once before any event that it admits, matches three
-//! parts literally or by `*`, and answers pings. What goes wrong is told by the test: connections are cut, left half open, or get
-//! nonsense. Frames are read and written by hand, so that nothing is shared with the client under test.
+//! It is silent until something is registered, answers each `register` once before any event that it admits, matches
+//! three parts literally or by `*`, and answers pings. What goes wrong is told by the test: connections are cut, left
+//! half open, or get nonsense. Frames are read and written by hand, so that nothing is shared with the client under
+//! test.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -203,7 +204,8 @@ impl Drp {
         self.state.sessions.lock().iter().for_each(|session| session.frozen.store(true, Ordering::SeqCst));
     }
 
-    /// Whether the endpoint hangs: the present connections are half open for good, and new ones are not greeted before it ends.
+    /// Whether the endpoint hangs: the present connections are half open for good, and new ones are not greeted before
+    /// it ends.
     pub fn set_hung(&self, hung: bool) {
         self.state.hung.send_replace(hung);
         if hung {
@@ -211,7 +213,8 @@ impl Drp {
         }
     }
 
-    /// Cuts all connections and refuses new ones. The port stays this endpoint's: what is returned is for [`Self::listen`].
+    /// Cuts all connections and refuses new ones. The port stays this endpoint's: what is returned is for
+    /// [`Self::listen`].
     pub async fn unlisten(&mut self) -> TcpSocket {
         self.acceptor.abort();
         let _ = (&mut self.acceptor).await;

@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary takes its own part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 
+pub mod balancer;
 pub mod canary;
 pub mod drp;
 pub mod http;
@@ -82,7 +83,7 @@ impl Hydrant {
     async fn start_in(dir: tempfile::TempDir, toml: &str, tls: &str) -> Self {
         canary::watch();
         canary::guard_toml(toml);
-        let server = Server::start(settings(dir.path(), toml, tls)).await.unwrap();
+        let server = Box::pin(Server::start(settings(dir.path(), toml, tls))).await.unwrap();
         canary::guard_data(&dir.path().join("data"));
         let (token, tls) = (OnceCell::new(), tls != "off");
         let (probe, api) = (server.probe_address().unwrap(), server.addresses()[0]);

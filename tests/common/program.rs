@@ -1,5 +1,5 @@
-//! The program itself as a server: a process of its own, ended with the test. Everything that it says in its life is looked through
-//! for secrets, and so are its metrics and its connections in the end.
+//! The program itself as a server: a process of its own, ended with the test. Everything that it says in its life is
+//! looked through for secrets, and so are its metrics and its connections in the end.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! An identity provider: a key of each kind, what it publishes, and tokens that it signs. Included by the test binaries that need one.
+//! An identity provider: a key of each kind, what it publishes, and tokens that it signs. Included by the test binaries
+//! that need one.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

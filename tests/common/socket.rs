@@ -51,8 +51,8 @@ pub async fn try_over(stream: TcpStream, tls: bool) -> Option<Socket> {
     Some(Box::new(socket))
 }
 
-/// Connects over TLS and shows this certificate; fails if the server does not take it. TLS 1.3 tells that only at the first
-/// read.
+/// Connects over TLS and shows this certificate; fails if the server does not take it. TLS 1.3 tells that only at the
+/// first read.
 pub async fn connect_as(address: SocketAddr, chain: ClientChain, key: ClientKey) -> io::Result<Socket> {
     let stream = TcpStream::connect(address).await?;
     let config = trusting(rustls::ALL_VERSIONS).with_client_auth_cert(chain, key).unwrap();

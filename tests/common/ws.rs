@@ -104,8 +104,8 @@ impl Hydrant {
     }
 }
 
-/// The library clears its whole buffer before it reads, 128 KiB if it is not told otherwise: with hundreds of clients that is
-/// most of what a test does.
+/// The library clears its whole buffer before it reads, 128 KiB if it is not told otherwise: with hundreds of clients
+/// that is most of what a test does.
 pub fn config() -> WebSocketConfig {
     WebSocketConfig::default().read_buffer_size(8 * 1024)
 }

@@ -110,7 +110,8 @@ async fn a_pattern_takes_linear_time() {
     assert_eq!(client.names_until("end.of.it").await, ["machines.update.yes"]);
 }
 
-/// The pattern that stopped a shard: it is a search for the last class, and costs four units a byte and not a millisecond.
+/// The pattern that stopped a shard: it is a search for the last class, and costs four units a byte and not a
+/// millisecond.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pattern_costs_so_much_a_byte() {
     let server = Hydrant::start("shards = 1").await;

@@ -1,4 +1,5 @@
-//! From a POST to every subscriber: what is accepted, who gets it, in which order, and what happens to those who do not read.
+//! From a POST to every subscriber: what is accepted, who gets it, in which order, and what happens to those who do not
+//! read.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

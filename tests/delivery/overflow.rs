@@ -1,5 +1,5 @@
-//! Overflow policies on real sockets: who does not read is closed, told of its gap, or gets the latest of each object; the
-//! others get everything; and every event is accounted for.
+//! Overflow policies on real sockets: who does not read is closed, told of its gap, or gets the latest of each object;
+//! the others get everything; and every event is accounted for.
 
 use std::collections::BTreeMap;
 

@@ -85,3 +85,20 @@ async fn an_event_is_serialised_and_deflated_once_for_a_thousand_subscribers() {
         assert_eq!(metric("hydrant_deliveries_dropped_total{reason=\"slow_consumer\"}").await, 0);
     }
 }
+
+/// What was refused is no event, however far its reading had come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_does_not_count_as_serialised() {
+    let program = Program::start("off", "format = 'json'", "connection_events = false");
+    let bearer = format!("Bearer {}", program.token().await);
+    let headers = [("authorization", bearer.as_str()), ("content-type", JSON)];
+    let good = r#"{"Type":"a","Action":"b","Key":"c"}"#;
+    for (body, status) in
+        [(format!("[{good},{good},{good}]"), 204), (format!("[{good},{good},{{}}]"), 400), (good.to_owned(), 204)]
+    {
+        let reply = http::request(program.api, false, "POST", "/api/v3/events", &headers, &body).await;
+        assert_eq!(reply.status.as_u16(), status, "{reply:?}");
+    }
+    assert_eq!(http::metric(program.probe, "hydrant_events_received_total{source=\"post\"}").await, 4);
+    assert_eq!(http::metric(program.probe, COUNTER).await, 4);
+}

@@ -77,8 +77,8 @@ fn event(number: usize) -> String {
     )
 }
 
-/// Rounds of `batch` events, posted at the first and awaited by all clients of the last of these servers. Returns the median
-/// time of a round and the CPU time of each server by delivery.
+/// Rounds of `batch` events, posted at the first and awaited by all clients of the last of these servers. Returns the
+/// median time of a round and the CPU time of each server by delivery.
 async fn rounds(servers: &[&Program], batch: usize) -> (Duration, Vec<f64>) {
     let (first, last) = (servers[0], servers[servers.len() - 1]);
     let bearer = shown(last).await;

@@ -1,5 +1,5 @@
-//! Bodies stream through: what is under way takes memory, what has gone through does not. Measured on the program itself, in a
-//! process of its own.
+//! Bodies stream through: what is under way takes memory, what has gone through does not. Measured on the program
+//! itself, in a process of its own.
 
 use std::net::SocketAddr;
 

@@ -124,7 +124,8 @@ async fn an_endpoint_that_says_nothing_is_waited_for_and_no_longer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_requests_than_allowed_are_told_to_come_again() {
-    let (_drp, hydrant) = front("[proxy]\nrequests = 1\nconnect = \"200ms\"\n").await;
+    let times = "[timeouts]\nping = \"500ms\"\nidle = \"1s\"\n";
+    let (_drp, hydrant) = front(&format!("{times}[proxy]\nidle = \"1s\"\nrequests = 1\nconnect = \"200ms\"\n")).await;
     let mut first = Http::connect(hydrant.address(), true).await;
     let waiting = tokio::spawn(async move { first.request("GET", "/silent", &[], "").await });
     let refusal = loop {
@@ -169,7 +170,9 @@ async fn a_body_that_breaks_off_is_not_taken_for_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_goes_in_the_middle_is_no_more_waited_for() {
-    let (drp, hydrant) = front("[proxy]\nrequests = 1\n").await;
+    // Who has gone cannot be told from who has only ended its side, which is waited for as long as these say.
+    let times = "[timeouts]\nping = \"500ms\"\nidle = \"1s\"\n[proxy]\nrequests = 1\nidle = \"1s\"\n";
+    let (drp, hydrant) = front(times).await;
     // While a body comes down: first one that flows, then one that does not.
     for path in ["/blob/1000000000", "/stalling", "/silent"] {
         let socket = socket::connect(hydrant.address(), true).await;

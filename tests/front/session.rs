@@ -147,3 +147,17 @@ async fn any_number_of_clients_is_one_to_the_endpoint() {
     let sockets = drp.take().into_iter().filter(|got| got.target.starts_with("/api/v3/ws")).count();
     assert_eq!((sockets, drp.state.stream.receiver_count()), (1, 1));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Go's gorilla/websocket, from the network: make gorilla"]
+async fn go_session_as_drpcli_has_it() {
+    let drp = Drp::start().await;
+    let hydrant = Hydrant::start_tls(&drp.settings()).await;
+    hydrant.until(&format!("hydrant_upstream_connected{{endpoint=\"{}\"}}", drp.address), 1).await;
+    let program = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/go-session");
+    let mut command = std::process::Command::new(program);
+    command.arg(format!("https://{}", hydrant.address())).args(["rocketskates", "r0cketsk8ts", MACHINE]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "ok\n", "{output:?}");
+    assert_eq!(drp.state.posted.lock().len(), 1, "what was posted went to the endpoint, and came back by its stream");
+}

@@ -104,8 +104,9 @@ async fn read_all_and_the_close(mut client: Client, count: usize) {
     assert_eq!(client.closed().await, (1001, "server is shutting down".to_owned(), 0));
 }
 
-/// Everything that was taken in is delivered, however much it is, then everybody gets a close. Events that nobody wants,
-/// posted in front, give the test time to end the server before the first delivery; false if that time was too short.
+/// Everything that was taken in is delivered, however much it is, then everybody gets a close. Events that nobody
+/// wants, posted in front, give the test time to end the server before the first delivery; false if that time was too
+/// short.
 async fn graceful(server: Hydrant, readers: usize, unwanted: usize, count: usize) -> bool {
     let probe = server.server.probe_address().unwrap();
     let clients = join_all((0..readers).map(|_| server.watch(&["load.*.*"]))).await;
@@ -135,8 +136,8 @@ async fn a_graceful_end_delivers_what_was_taken_and_closes_everybody() {
     graceful(Hydrant::start_tls("shards = 2").await, 20, 0, 100).await;
 }
 
-/// More than the kernel holds. The outbox has room for all of it, because until the server is told to end it does not wait
-/// for readers, and how far they are by then is the machine's business.
+/// More than the kernel holds. The outbox has room for all of it, because until the server is told to end it does not
+/// wait for readers, and how far they are by then is the machine's business.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graceful_end_does_not_outrun_its_readers() {
     let toml = "shards = 1\n[outbox]\nbytes = \"48MiB\"\n[timeouts]\ndrain = \"25s\"";
@@ -191,7 +192,8 @@ async fn turns_for(server: &Hydrant, frame: impl Fn(usize) -> Vec<u8>) -> u64 {
     after - before
 }
 
-/// Whatever a client sends, the others' turn comes in between: commands that are taken, refused or in vain, and control frames.
+/// Whatever a client sends, the others' turn comes in between: commands that are taken, refused or in vain, and control
+/// frames.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_client_sends_together_is_spread_over_many_turns() {
     let server = Hydrant::start("shards = 1").await;

@@ -1,5 +1,5 @@
-//! What a panic does to a whole process. No input causes one, so a layer of the log panics where the test wants it: on the thread that
-//! logs.
+//! What a panic does to a whole process. No input causes one, so a layer of the log panics where the test wants it: on
+//! the thread that logs.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;

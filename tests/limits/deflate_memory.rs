@@ -1,5 +1,5 @@
-//! What a decompression bomb costs in memory: no more than a message may be long. Measured on the program itself, in a process
-//! of its own.
+//! What a decompression bomb costs in memory: no more than a message may be long. Measured on the program itself, in a
+//! process of its own.
 
 use crate::common::program::Program;
 use crate::common::raw::{deflated, masked};

@@ -19,8 +19,8 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    /// Starts it, without TLS, in a shell that has run `prepare`; returns when it answers. Where it listens cannot be read from it, so the
-    /// ports are some that were free a moment ago.
+    /// Starts it, without TLS, in a shell that has run `prepare`; returns when it answers. Where it listens cannot be
+    /// read from it, so the ports are some that were free a moment ago.
     pub(crate) async fn start(prepare: &str, stderr: impl Into<Stdio>, toml: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());

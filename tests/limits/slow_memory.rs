@@ -1,5 +1,5 @@
-//! What stalled readers cost in memory: no more than the bound of one outbox, however many they are, because they share the
-//! frames that wait for them. Measured on the program itself, with its own allocator, in a process of its own.
+//! What stalled readers cost in memory: no more than the bound of one outbox, however many they are, because they share
+//! the frames that wait for them. Measured on the program itself, with its own allocator, in a process of its own.
 
 use crate::common;
 use crate::common::http::{self, Http};

@@ -1,4 +1,5 @@
-//! Clients that hold sockets by doing everything slowly: many at once are closed in time, and whoever is honest is served meanwhile.
+//! Clients that hold sockets by doing everything slowly: many at once are closed in time, and whoever is honest is
+//! served meanwhile.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -30,7 +30,8 @@ fn upstream(name: &str, drp: &Drp) -> String {
     format!("hydrant_upstream_{name}{{endpoint=\"{}\"}}", drp.address)
 }
 
-/// Publishes events with these numbers, which `links` links must get, at a pace at which links and NATS are at work together.
+/// Publishes events with these numbers, which `links` links must get, at a pace at which links and NATS are at work
+/// together.
 async fn publish(drp: &Drp, numbers: std::ops::Range<u64>, links: usize) {
     for number in numbers {
         let names = format!(r#""Type":"machines","Action":"update","Key":"{number}""#);
@@ -52,8 +53,8 @@ async fn until_taken(node: &Hydrant, drp: &Drp, count: u64) {
     node.until_that(&upstream("events_total", drp), |taken| taken >= count).await;
 }
 
-/// The numbers that a client heard and the keys of the gaps, up to markers of both nodes. A node's marker comes after all that
-/// the node took in before, so what would be delivered twice is among them.
+/// The numbers that a client heard and the keys of the gaps, up to markers of both nodes. A node's marker comes after
+/// all that the node took in before, so what would be delivered twice is among them.
 async fn heard(client: &mut Client) -> (Vec<u64>, Vec<String>) {
     let (mut numbers, mut gaps, mut ends) = (Vec::new(), Vec::new(), 0);
     while ends < 2 {

@@ -17,5 +17,6 @@ mod logins;
 mod nodes;
 mod outage;
 mod process;
+mod rolling;
 mod sharing;
 mod stream;

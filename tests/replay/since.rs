@@ -100,7 +100,8 @@ async fn every_registration_looks_back_and_no_event_comes_twice() {
     late(&mut client, "end.*.*", "end.x.y").await;
 }
 
-/// A registration that comes after events: the first event of the past stands before its answer, or what the shard had yet to take behind it.
+/// A registration that comes after events: the first event of the past stands before its answer, or what the shard had
+/// yet to take behind it.
 async fn late(client: &mut Client, spec: &str, first: &str) {
     client.say(&format!("register {spec}")).await;
     let mut names = [client.event().await.name(), client.event().await.name()];

@@ -45,3 +45,28 @@ async fn the_audit_tells_who_did_what_where_it_is_wanted() {
     assert_eq!(told(true).await, (all.map(str::to_owned).into(), true));
     assert_eq!(told(false).await, (BTreeSet::new(), true), "an attack shows all the same");
 }
+
+/// Behind a proxy the lines name its client, and nobody else can have another address written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_names_the_client_behind_a_proxy() {
+    for (trusted, expected) in [("127.0.0.1", "192.0.2.1"), ("10.0.0.0/8", "127.0.0.1")] {
+        let settings = format!("trusted_proxies = [\"{trusted}\"]");
+        let server = Program::start("off", "level = 'info', format = 'json', audit = true", &settings);
+        let token = format!("Bearer {}", server.token().await);
+        for (authorization, status) in [("Bearer CANARY-audit-wrong-token", 403), (token.as_str(), 200)] {
+            let headers = [("authorization", authorization), ("x-forwarded-for", "203.0.113.9, 192.0.2.1")];
+            let reply = http::request(server.api, false, "GET", "/api/v3/info", &headers, "").await;
+            assert_eq!(reply.status.as_u16(), status);
+        }
+        let lines = server.end();
+        let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let peers = |message: &str| -> BTreeSet<String> {
+            let peer = |line: &Value| line["peer"].as_str().unwrap().rsplit_once(':').unwrap().0.to_owned();
+            lines.iter().filter(|line| line["message"].as_str().unwrap().starts_with(message)).map(peer).collect()
+        };
+        for message in ["refused", "login refused"] {
+            assert_eq!(peers(message), [expected.to_owned()].into(), "{message}");
+        }
+        assert!(peers("login").contains(expected), "{:?}", peers("login"));
+    }
+}

@@ -13,8 +13,8 @@ use crate::common::people::{HASH, PASSWORD};
 use crate::common::ws::{Client, Show};
 use crate::common::{Hydrant, JSON, Seen, basic, event};
 
-/// How long after a change an event may still come that it forbids. The promise is a second; a machine that is busy with other
-/// tests is given more, unless it is told that it has the time to be exact.
+/// How long after a change an event may still come that it forbids. The promise is a second; a machine that is busy
+/// with other tests is given more, unless it is told that it has the time to be exact.
 fn promise() -> Duration {
     Duration::from_secs(if std::env::var_os("HYDRANT_SOAK").is_some() { 1 } else { 15 })
 }

@@ -5,8 +5,9 @@ use std::fs;
 use crate::imports::Graph;
 use crate::source::{File, ROOTS, sources, without_tests};
 
-/// Lines of a function, from `fn` to the closing brace: half of those of `src/` and nineteen of twenty, and all of the workspace.
-const FUNCTION_LINES: Lengths = Lengths { median: 6, p95: 22, longest: 69 };
+/// Lines of a function, from `fn` to the closing brace: half of those of `src/` and nineteen of twenty, and all of the
+/// workspace.
+const FUNCTION_LINES: Lengths = Lengths { median: 6, p95: 21, longest: 69 };
 
 /// How long things are: half of them at most this, nineteen of twenty, all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! Which file imports which: every path in `use` lines and in code, resolved as the compiler would.
 //!
 //! An arrow goes from the file that names a path to the file of the deepest module in that path and, where that module
-//! re-exports the item, to the file that has it. What a module takes from the modules below it is no arrow: a `mod.rs` declares
-//! and re-exports its children, and only what it uses beside and above itself counts. `lib.rs` and `main.rs` stand outside.
+//! re-exports the item, to the file that has it. What a module takes from the modules below it is no arrow: a `mod.rs`
+//! declares and re-exports its children, and only what it uses beside and above itself counts. `lib.rs` and `main.rs`
+//! stand outside.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;

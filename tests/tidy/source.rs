@@ -34,8 +34,8 @@ impl File {
         inside.is_some_and(|rest| rest.starts_with(['/', '.']))
     }
 
-    /// The path of its module in the crate at `root`, such as `["fanout", "driver", "drain"]`; nothing for `lib.rs`, and for the
-    /// files of other crates, `main.rs` among them.
+    /// The path of its module in the crate at `root`, such as `["fanout", "driver", "drain"]`; nothing for `lib.rs`,
+    /// and for the files of other crates, `main.rs` among them.
     pub(crate) fn module(&self, root: &str) -> Option<Vec<String>> {
         let path = self.name.strip_prefix(root)?.strip_suffix(".rs")?;
         let path = path.strip_suffix("/mod").unwrap_or(path);
@@ -73,7 +73,8 @@ pub(crate) fn sources() -> Vec<File> {
     project().into_iter().filter(File::is_source).collect()
 }
 
-/// The lines of a source without `#[cfg(test)]` items, each with its number. rustfmt puts the end of an item at its indent.
+/// The lines of a source without `#[cfg(test)]` items, each with its number. rustfmt puts the end of an item at its
+/// indent.
 pub(crate) fn without_tests(text: &str) -> Vec<(usize, &str)> {
     let mut kept = Vec::new();
     let mut lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));

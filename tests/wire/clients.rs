@@ -141,3 +141,15 @@ async fn python_websockets_example_ends_on_a_closed_pipe() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/python/watch.py");
     ends_on_a_closed_pipe(Command::new(fetched("python/bin/python")).arg(example)).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Go's gorilla/websocket, from the network: make gorilla"]
+async fn go_session_as_drpcli_has_it() {
+    for server in [Hydrant::start("").await, Hydrant::start_tls("").await] {
+        let scheme = if server.tls { "https" } else { "http" };
+        let mut command = Command::new(fetched("go-session"));
+        command.arg(format!("{scheme}://{}", server.address())).args(["rocketskates", "r0cketsk8ts", "uuid-1"]);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "ok\n", "{output:?}");
+    }
+}

@@ -1,5 +1,5 @@
-//! What drpcli and the Go client ask of a server, imitated request by request, and the door to the websocket: credentials,
-//! origins, refusals.
+//! What drpcli and the Go client ask of a server, imitated request by request, and the door to the websocket:
+//! credentials, origins, refusals.
 
 use crate::common::http::{Http, Reply};
 use crate::common::ws::{Refusal, Show};
@@ -41,7 +41,8 @@ impl Cli {
         reply
     }
 
-    /// What `default` does before a command: a token by Basic, which is used from then on, and a longer one for the cache.
+    /// What `default` does before a command: a token by Basic, which is used from then on, and a longer one for the
+    /// cache.
     async fn start_session(&mut self) -> String {
         let token = |reply: &Reply| reply.json()["Token"].as_str().unwrap().to_owned();
         let first = token(&self.succeed("GET", "users/rocketskates/token", "").await);

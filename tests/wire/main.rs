@@ -5,10 +5,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod balancers;
 mod clients;
 mod deflate;
+mod doors;
 mod drpcli;
 mod frames;
 mod http;
 mod protocol;
 mod tls;
+mod tools;

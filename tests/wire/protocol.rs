@@ -1,5 +1,5 @@
-//! What clients say and hear, over real websockets: every command answered once and in order, errors that change nothing,
-//! exact answers, limits, pings. Frames that break RFC 6455 are in `frames.rs`.
+//! What clients say and hear, over real websockets: every command answered once and in order, errors that change
+//! nothing, exact answers, limits, pings. Frames that break RFC 6455 are in `frames.rs`.
 
 use crate::common::ws::Client;
 use crate::common::{Hydrant, PRINCIPAL, Seen, patiently};

@@ -1,9 +1,9 @@
 //! Filters of the common subset (equality of one field, and of three) beside the crates `quamina` and `a-tree`.
 //!
-//! Same events of 12 KB, same filters, one thread, in turns: in each round every library is asked about all events, and what is
-//! printed is the median of the rounds. hydrant and quamina are given the event's text and find the fields in it. a-tree takes
-//! no text: its events are made before, outside the time, from the three values that the filters need. All three must find
-//! the same number of filters.
+//! Same events of 12 KB, same filters, one thread, in turns: in each round every library is asked about all events, and
+//! what is printed is the median of the rounds. hydrant and quamina are given the event's text and find the fields in
+//! it. a-tree takes no text: its events are made before, outside the time, from the three values that the filters need.
+//! All three must find the same number of filters.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
@@ -21,7 +21,8 @@ use quamina::Quamina;
 
 const ROUNDS: usize = 41;
 
-/// One library with its filters: asks about one event of those that it was made with, and tells how many filters are true.
+/// One library with its filters: asks about one event of those that it was made with, and tells how many filters are
+/// true.
 type Ask<'e> = Box<dyn FnMut(usize) -> usize + 'e>;
 
 #[derive(Clone, Copy)]

@@ -34,7 +34,8 @@ pub enum Command {
     /// What the kernel charges: ready-made frames over loopback, one writev of K frames a connection and turn.
     #[command(after_help = examples::FLOOR)]
     Floor(FloorArgs),
-    /// Closed loop against a server: publish K events, wait until every client has them, again; the floor in each round.
+    /// Closed loop against a server: publish K events, wait until every client has them, again; the floor in each
+    /// round.
     #[command(after_help = examples::BURST)]
     Burst(BurstArgs),
     /// The same work for hydrant and for the peers that are installed, taking turns.
@@ -226,7 +227,8 @@ pub struct FleetArgs {
     /// How often every rate is measured, taking turns.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
-    /// Measure the floor at each rate too: the same events at the same times to the same clients, written by one thread.
+    /// Measure the floor at each rate too: the same events at the same times to the same clients, written by one
+    /// thread.
     #[arg(long)]
     pub floor: bool,
     /// Seed of the fleet: the same seed gives the same events.

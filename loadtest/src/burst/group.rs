@@ -46,7 +46,8 @@ impl Group {
         }
     }
 
-    /// Runs every shape on every candidate, all taking turns. Returns what the servers say of themselves, and the results.
+    /// Runs every shape on every candidate, all taking turns. Returns what the servers say of themselves, and the
+    /// results.
     ///
     /// # Errors
     /// A server cannot be started or reached, or refuses.

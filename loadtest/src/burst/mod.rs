@@ -1,8 +1,8 @@
 //! The closed loop against a server: publish K events, wait until every client has got them, again.
 //!
-//! Rounds of all candidates, sizes and K are interleaved, and in each the floor is measured directly after the servers with
-//! the same number of connections, sizes and K. A server's CPU time is that of the whole process, so it includes taking
-//! the events, checking and matching. It is divided by deliveries received and checked, not by writes.
+//! Rounds of all candidates, sizes and K are interleaved, and in each the floor is measured directly after the servers
+//! with the same number of connections, sizes and K. A server's CPU time is that of the whole process, so it includes
+//! taking the events, checking and matching. It is divided by deliveries received and checked, not by writes.
 //!
 //! Why closed: with a fixed rate a slow server coalesces more and looks better by delivery; here K is what it says.
 

@@ -1,8 +1,8 @@
 //! A candidate's part in the rounds of a group, and what becomes of it when something goes wrong.
 //!
-//! A server that has lost something is out for good. A peer that does not finish a turn in time, or fails, is out of that
-//! work only, and is started afresh, so that what comes late does not disturb its next. Contract: whatever is left out has
-//! its reason in the case, and a peer's failure is never an error of the run.
+//! A server that has lost something is out for good. A peer that does not finish a turn in time, or fails, is out of
+//! that work only, and is started afresh, so that what comes late does not disturb its next. Contract: whatever is left
+//! out has its reason in the case, and a peer's failure is never an error of the run.
 
 use anyhow::Result;
 use serde_json::{Value, json};

@@ -1,9 +1,9 @@
 //! The same work for hydrant and for the peers that are installed.
 //!
 //! In the closed loops every system has as many clients, gets the same events in batches of the same size, and runs on
-//! the same core; in each round all take turns, and the floor is measured at the end. A peer publishes in its own best way: K
-//! publications in one write over plain TCP, with a question behind them. A peer that is not installed is said to be
-//! missing, and what one cannot do, or not in time, is left out with the reason; nothing is estimated.
+//! the same core; in each round all take turns, and the floor is measured at the end. A peer publishes in its own best
+//! way: K publications in one write over plain TCP, with a question behind them. A peer that is not installed is said
+//! to be missing, and what one cannot do, or not in time, is left out with the reason; nothing is estimated.
 
 mod report;
 

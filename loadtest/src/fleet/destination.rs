@@ -1,7 +1,8 @@
 //! Where due events go: to a server, or to the floor, which is one thread that writes ready-made frames.
 //!
-//! The floor receives over a channel what to write to whom; it is woken for that once, as a broker is, collects what has
-//! been handed over meanwhile, and makes one `writev` a connection. It has no index, no filters, no HTTP and no queues.
+//! The floor receives over a channel what to write to whom; it is woken for that once, as a broker is, collects what
+//! has been handed over meanwhile, and makes one `writev` a connection. It has no index, no filters, no HTTP and no
+//! queues.
 
 use std::io::{IoSlice, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,9 +1,9 @@
 //! Which client must get which event of the simulated fleet, and whether it did.
 //!
-//! What a client wants is decided here a second time, by plain looking at the objects and without the broker's index
-//! or filters, so that a mistake of theirs is seen. Contract: whatever comes, nothing panics; of an event that nobody waits
-//! for any more a hash is kept, of the last [`PAST`], so that what comes again, or to somebody who did not ask for it, is
-//! not taken for somebody else's.
+//! What a client wants is decided here a second time, by plain looking at the objects and without the broker's index or
+//! filters, so that a mistake of theirs is seen. Contract: whatever comes, nothing panics; of an event that nobody
+//! waits for any more a hash is kept, of the last [`PAST`], so that what comes again, or to somebody who did not ask
+//! for it, is not taken for somebody else's.
 
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{HashMap, VecDeque};

@@ -3,8 +3,9 @@
 //! Runners watch their own machine and its jobs, portals watch everything, scripts watch by filters. Every client is
 //! checked for getting exactly what it should, once, in order.
 //!
-//! `pace` is the open loop, `expect` what must come, `destination` where events go: to the server, or to the floor, which does the
-//! same work with nothing but `writev`. All rates take turns, the server and the floor one directly after the other.
+//! `pace` is the open loop, `expect` what must come, `destination` where events go: to the server, or to the floor,
+//! which does the same work with nothing but `writev`. All rates take turns, the server and the floor one directly
+//! after the other.
 
 mod destination;
 mod expect;

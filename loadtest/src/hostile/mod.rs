@@ -1,13 +1,13 @@
 //! What a hostile client can do to the others.
 //!
-//! Every attack runs against a server of its own (with `--serve`) on one shard, beside healthy clients that watch everything
-//! at a fixed rate. The same events are published first without and then with the attack, in an open loop, and every
-//! delivery to a healthy client is checked. The attacker has the least rights that there are: a user without any role, or
-//! no credentials at all.
+//! Every attack runs against a server of its own (with `--serve`) on one shard, beside healthy clients that watch
+//! everything at a fixed rate. The same events are published first without and then with the attack, in an open loop,
+//! and every delivery to a healthy client is checked. The attacker has the least rights that there are: a user without
+//! any role, or no credentials at all.
 //!
-//! `attack` says what each attack does, `commands`, `readers` and `requests` do it, `worker` runs it on threads beside the
-//! healthy clients, `socket` is one websocket of an attacker, `upstream` an endpoint with long public files, `report` the
-//! verdict.
+//! `attack` says what each attack does, `commands`, `readers` and `requests` do it, `worker` runs it on threads beside
+//! the healthy clients, `socket` is one websocket of an attacker, `upstream` an endpoint with long public files,
+//! `report` the verdict.
 //!
 //! Contract: an attack is bounded in connections by `--strength` and in time by `--seconds`. A server that fails under
 //! an attack makes that attack's verdict, and does not end the run.

@@ -213,9 +213,9 @@ impl Report {
         let mut section = Section::new("Attacks");
         let Promise { p99_us, max_us } = self.promise;
         section.note(format!(
-            "Milliseconds from when an event was due to its delivery to a healthy client: p50 / p99 / longest, without and \
-             with the attack. The promise: the attack adds at most {} ms at p99 and {} ms at most, nothing is lost, and the \
-             process goes on.",
+            "Milliseconds from when an event was due to its delivery to a healthy client: p50 / p99 / longest, without \
+             and with the attack. The promise: the attack adds at most {} ms at p99 and {} ms at most, nothing is \
+             lost, and the process goes on.",
             p99_us / 1_000,
             max_us / 1_000
         ));

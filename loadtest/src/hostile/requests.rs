@@ -61,7 +61,8 @@ pub(super) fn slots(worker: &Worker) -> Result<()> {
     hold(worker, &head, |_| Ok(()))
 }
 
-/// Keeps as many requests as it may have under way, each going on by `step`; those that the server has ended are made anew.
+/// Keeps as many requests as it may have under way, each going on by `step`; those that the server has ended are made
+/// anew.
 fn hold(worker: &Worker, head: &str, step: impl Fn(&mut Stream) -> io::Result<()>) -> Result<()> {
     let mut streams: Vec<Stream> = Vec::new();
     while !worker.is_over() {

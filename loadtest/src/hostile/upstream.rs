@@ -1,4 +1,5 @@
-//! An endpoint that has nothing but one long public file and an empty `info`, for a server of ours to stand in front of.
+//! An endpoint that has nothing but one long public file and an empty `info`, for a server of ours to stand in front
+//! of.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,8 +1,8 @@
 //! The threads of an attack.
 //!
-//! They run on the healthy clients' core, at a lower priority: the attack gets what the core has left, and what it costs its
-//! own process does not look like the server's delay. Contract: [`Attackers::stop`] returns after the longest request
-//! of an attacker; what an attacker hears is counted, and nothing that it hears ends the attack.
+//! They run on the healthy clients' core, at a lower priority: the attack gets what the core has left, and what it
+//! costs its own process does not look like the server's delay. Contract: [`Attackers::stop`] returns after the longest
+//! request of an attacker; what an attacker hears is counted, and nothing that it hears ends the attack.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,7 +1,8 @@
 //! Charts as SVG: grouped bars with their spread, and lines.
 //!
-//! Colours are CSS classes of the page (`s0`, `s1`, ...), so that light, dark and paper are one drawing, and a system has
-//! the same in every chart. Every bar has its figure beside it: a chart is read without hovering, and a printer does not hover.
+//! Colours are CSS classes of the page (`s0`, `s1`, ...), so that light, dark and paper are one drawing, and a system
+//! has the same in every chart. Every bar has its figure beside it: a chart is read without hovering, and a printer
+//! does not hover.
 
 use maud::{Markup, html};
 

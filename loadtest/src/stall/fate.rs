@@ -1,7 +1,8 @@
 //! What became of the clients that did not read, as they find it when they read again.
 //!
-//! Each must have got everything, or have been notified of exactly what it did not get, or have been closed with a code. A gap
-//! notice stands where the missing events belong and says how many events that is; what follows is checked against it.
+//! Each must have got everything, or have been notified of exactly what it did not get, or have been closed with a
+//! code. A gap notice stands where the missing events belong and says how many events that is; what follows is checked
+//! against it.
 
 use hydrant::event::Draft;
 use hydrant::json;

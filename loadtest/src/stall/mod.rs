@@ -266,8 +266,8 @@ pub fn section(size: &StallSize, results: &[Runs]) -> Section {
     let wanted = (u64::from(*megabytes) * 1_000_000).div_ceil(*payload as u64 * k) * k;
     let mut section = Section::new("Readers that stop");
     section.note(format!(
-        "{healthy} healthy and {stalled} stalled clients, {megabytes} MB of events of {payload} B in each half, K = {k}; \
-         latency of the healthy from the start of a turn, µs: p50 / p99 / p99.9"
+        "{healthy} healthy and {stalled} stalled clients, {megabytes} MB of events of {payload} B in each half, K = \
+         {k}; latency of the healthy from the start of a turn, µs: p50 / p99 / p99.9"
     ));
     let mut table = Table::new("who|nobody stalled|others stalled|p99 ratio|memory growth|the stalled ones|faults");
     let mut bars = Vec::new();

@@ -1,9 +1,9 @@
 //! Everybody loses the connection at once and comes back.
 //!
 //! N clients with three registrations each are there; all connections are lost, cut by us or by the server's end; all
-//! try at once, again and again. The report has the time until half, nine tenths and all are back *and registered*, what failed
-//! meanwhile, the server's memory before and after, and whether its own counts of connections and registrations are
-//! where they were: with all back, and again when all have left.
+//! try at once, again and again. The report has the time until half, nine tenths and all are back *and registered*,
+//! what failed meanwhile, the server's memory before and after, and whether its own counts of connections and
+//! registrations are where they were: with all back, and again when all have left.
 
 mod client;
 mod swarm;
@@ -252,8 +252,8 @@ impl Outcome for Report {
         };
         let over = if self.tls { "TLS" } else { "plain" };
         section.note(format!(
-            "{} connections ({over}) with three registrations each, all {how}; seconds from the loss until so many are back \
-             and registered",
+            "{} connections ({over}) with three registrations each, all {how}; seconds from the loss until so many are \
+             back and registered",
             self.connections
         ));
         let heads = "wave|server down|50 %|90 %|all|missing|tries|memory before|memory after|failed tries";

@@ -1,8 +1,8 @@
 //! Many clients that all come back at once, on one thread.
 //!
-//! Whoever fails tries again, after a pause that doubles from 0.1 s to 3 s and is spread by half of itself to both sides, as
-//! well-behaved clients do; the first try is at once. Contract: bounded by the deadline given; a try that takes longer than
-//! [`TRY`] counts as failed.
+//! Whoever fails tries again, after a pause that doubles from 0.1 s to 3 s and is spread by half of itself to both
+//! sides, as well-behaved clients do; the first try is at once. Contract: bounded by the deadline given; a try that
+//! takes longer than [`TRY`] counts as failed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -79,8 +79,8 @@ impl ReconnectSwarm {
         self.clients.iter().filter(|client| client.phase == Phase::Back).count()
     }
 
-    /// Those who are away come back, and so do those who are lost meanwhile, until `is_lost` says that nobody will be lost any
-    /// more and all are back, at most `timeout`. `progress` is called with the number of those who are back.
+    /// Those who are away come back, and so do those who are lost meanwhile, until `is_lost` says that nobody will be
+    /// lost any more and all are back, at most `timeout`. `progress` is called with the number of those who are back.
     pub(super) fn reconnect_all(
         &mut self,
         timeout: Duration,

@@ -62,7 +62,8 @@ impl Wire {
         }
     }
 
-    /// The first that a connection says; nothing with some. With [`Wire::Mqtt`] it has no name: the server gives it one.
+    /// The first that a connection says; nothing with some. With [`Wire::Mqtt`] it has no name: the server gives it
+    /// one.
     pub fn greeting(self, name: &str) -> Vec<u8> {
         match self {
             Self::Drp => Vec::new(),
@@ -108,7 +109,8 @@ impl Wire {
         bytes
     }
 
-    /// What is answered with [`Incoming::Answered`] as soon as everything before it has been taken; nothing with [`Wire::Drp`].
+    /// What is answered with [`Incoming::Answered`] as soon as everything before it has been taken; nothing with
+    /// [`Wire::Drp`].
     pub fn question(self) -> &'static [u8] {
         match self {
             Self::Drp => b"",

@@ -10,8 +10,8 @@ pub(super) const PING: [u8; 2] = [0xC0, 0];
 /// Longest remaining length: four digits of seven bits.
 const REMAINING_MAX: usize = 0x0FFF_FFFF;
 
-/// A clean session without keep-alive: the load test is not about timeouts. It has no name, so that the server gives it one: of two
-/// clients with the same name the earlier is thrown out.
+/// A clean session without keep-alive: the load test is not about timeouts. It has no name, so that the server gives it
+/// one: of two clients with the same name the earlier is thrown out.
 pub(super) fn connect() -> Vec<u8> {
     const CLEAN_SESSION: u8 = 2;
     let mut body = Vec::new();

@@ -1,5 +1,5 @@
-//! The pages in a real browser: nothing is wider than a phone, no text leaves its drawing or lies on another, and everything
-//! can be read, light and dark. Needs chromium: `make page`.
+//! The pages in a real browser: nothing is wider than a phone, no text leaves its drawing or lies on another, and
+//! everything can be read, light and dark. Needs chromium: `make page`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,6 +1,7 @@
 //! The peers do the same work, plain, compressed and over TLS, and every delivery of theirs is checked.
 //!
-//! `make test` puts nats-server there. What needs mosquitto is for `make peers`, which installs it. A peer that is missing is a failure.
+//! `make test` puts nats-server there. What needs mosquitto is for `make peers`, which installs it. A peer that is
+//! missing is a failure.
 
 use std::path::Path;
 use std::time::Duration;
@@ -57,7 +58,8 @@ fn run(peer: &Peer, transport: Transport, selective: bool) {
         assert_eq!(case.left_out, None, "{}", case.name());
         assert!(case.counts.is_clean(), "{}: {}", case.name(), case.counts);
         let receivers = if selective { 1 } else { 5 };
-        // Two rounds of one to three turns, as time allows, and one to warm up before each, or before the first only if it is slow.
+        // Two rounds of one to three turns, as time allows, and one to warm up before each, or before the first only if
+        // it is slow.
         let turns = case.counts.received / (case.k * receivers);
         assert!((3..=8).contains(&turns) && case.counts.received == turns * case.k * receivers, "{}", case.name());
         let bytes = case.wire_bytes.unwrap();

@@ -13,8 +13,8 @@ use crate::metrics::ProxySide;
 use crate::transport::listener::Body;
 use crate::transport::relay::{Feed, relay};
 
-/// Hands a body on while it comes. Either side may pause for `idle`; then the body ends in the middle, and the client sees
-/// that. `held` is given back at the end, when the last part has been taken.
+/// Hands a body on while it comes. Either side may pause for `idle`; then the body ends in the middle, and the client
+/// sees that. `held` is given back at the end, when the last part has been taken.
 pub(super) fn download(body: Incoming, idle: Duration, held: Held) -> Body {
     if body.is_end_stream() {
         return Either::Left(Full::new(Bytes::new()));

@@ -3,7 +3,7 @@
 //! Pure. Headers between two neighbours stay between them; all others pass as they are, repeated ones and those that nobody
 //! knows included.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
 use hyper::header::{
@@ -63,25 +63,28 @@ pub(super) struct Origin {
     pub(super) secure: bool,
     /// Whether the endpoint is told.
     pub(super) forwarded: bool,
+    /// The client, if the peer is a proxy whose word on earlier hops is believed.
+    pub(super) client: Option<IpAddr>,
 }
 
 /// A request's way from a client to the endpoint. Returns whether the client asks for a websocket; other protocols are not asked for:
 /// nobody here could tell what goes through them (`h2c` would carry any number of requests past every bound).
 pub(super) fn inbound(headers: &mut HeaderMap, origin: Origin) -> bool {
-    let Origin { peer, secure, forwarded } = origin;
+    let Origin { peer, secure, forwarded, client } = origin;
     let upgrade = take_hop(headers).filter(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let asks = upgrade.is_some();
     if let Some(protocol) = upgrade {
         put_upgrade(headers, protocol);
     }
     if forwarded {
-        put_forwarded_for(headers, peer);
+        put_forwarded_for(headers, peer, client);
     } else {
         headers.remove(FORWARDED_FOR);
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if secure { "https" } else { "http" }));
     // What a client says of an earlier hop is only as good as the client; the host that it asked is a fact.
-    match headers.get(HOST).cloned() {
+    let host = headers.get(FORWARDED_HOST).filter(|_| client.is_some()).or_else(|| headers.get(HOST)).cloned();
+    match host {
         Some(host) => headers.insert(FORWARDED_HOST, host),
         None => headers.remove(FORWARDED_HOST),
     };
@@ -89,10 +92,11 @@ pub(super) fn inbound(headers: &mut HeaderMap, origin: Origin) -> bool {
     asks
 }
 
-/// Adds the peer to those through whom the request has come.
-fn put_forwarded_for(headers: &mut HeaderMap, peer: SocketAddr) {
+/// Adds the peer to those through whom the request has come; before it the client, if the peer tells of it in another way.
+fn put_forwarded_for(headers: &mut HeaderMap, peer: SocketAddr, client: Option<IpAddr>) {
     let mut path: Vec<String> =
         headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
+    path.extend(client.filter(|_| path.is_empty()).map(|client| client.to_string()));
     path.push(peer.ip().to_canonical().to_string());
     if let Ok(path) = HeaderValue::from_str(&path.join(", ")) {
         headers.insert(FORWARDED_FOR, path);
@@ -129,7 +133,7 @@ mod tests {
     }
 
     fn from(peer: &str, secure: bool) -> Origin {
-        Origin { peer: peer.parse().unwrap(), secure, forwarded: true }
+        Origin { peer: peer.parse().unwrap(), secure, forwarded: true, client: None }
     }
 
     const PEER: &str = "192.0.2.7:1234";
@@ -174,6 +178,12 @@ mod tests {
         inbound(&mut headers, from("[::ffff:192.0.2.7]:1", false));
         assert_eq!(headers["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.7");
         assert_eq!(headers["x-forwarded-proto"], "http");
+        headers.insert("x-forwarded-host", "drp.example".parse().unwrap());
+        inbound(&mut headers, Origin { client: Some([192, 0, 2, 1].into()), ..from(PEER, true) });
+        assert_eq!(headers["x-forwarded-host"], "drp.example", "a trusted proxy knows what its client asked");
+        let mut bare = HeaderMap::new();
+        inbound(&mut bare, Origin { client: Some([192, 0, 2, 1].into()), ..from(PEER, true) });
+        assert_eq!(bare["x-forwarded-for"], "192.0.2.1, 192.0.2.7", "it said so by `Forwarded`");
         inbound(&mut headers, Origin { forwarded: false, ..from(PEER, false) });
         assert!(!headers.contains_key("x-forwarded-for"), "neither ours nor what the client said");
     }

@@ -1,7 +1,7 @@
 //! Putting hydrant's own part into an answer of the endpoint.
 //!
-//! Pure, and done on the text: fields keep their order and their spelling, numbers their digits, and what is not known here is
-//! handed on as it came.
+//! Pure, and done on the text: fields keep their order and their spelling, numbers their digits, and what is not known
+//! here is handed on as it came.
 
 use crate::json::{self, Validator};
 

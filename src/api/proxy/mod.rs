@@ -150,9 +150,10 @@ impl Api {
         let client = hyper::upgrade::on(&mut request);
         let asker = self.asker(upstream, &request, caller).await;
         let origin = headers::Origin {
-            peer: caller.peer,
-            secure: self.about.secure,
+            peer: caller.connection,
+            secure: caller.forwarded.and_then(|forwarded| forwarded.secure).unwrap_or(self.about.secure),
             forwarded: self.forwarded_for == ForwardedFor::Sent,
+            client: caller.forwarded.map(|forwarded| forwarded.client.ip()),
         };
         let asks = headers::inbound(request.headers_mut(), origin);
         let sent = run_exchange(upstream, request, asker, &exchange).await;

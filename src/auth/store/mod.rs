@@ -1,8 +1,8 @@
 //! The store: users with their password hashes, roles and tenants, in one readable file of the data directory.
 //!
-//! Contract: a [`Store`] in hand is valid: every role that a user has exists, a user is in at most one tenant, and every
-//! tenant's users exist. A file that is not is refused as a whole, with line and reason. [`Store`] itself does no I/O;
-//! [`mod@file`] reads and writes it.
+//! Contract: a [`Store`] in hand is valid: every role that a user has exists, a user is in at most one tenant, and
+//! every tenant's users exist. A file that is not is refused as a whole, with line and reason. [`Store`] itself does no
+//! I/O; [`mod@file`] reads and writes it.
 //!
 //! The role `superuser` (`*/*/*`) is built in: it is always there, is not written and cannot be changed.
 

@@ -1,8 +1,8 @@
 //! Bundling events into requests. A request is kept until it is answered, as the server may want it again later, so
 //! its size is what posting costs in memory.
 //!
-//! Events that stand by themselves go out in bundles of lines. An array is a request of its own, so that the server takes all of it or
-//! nothing, as whoever wrote an array expects.
+//! Events that stand by themselves go out in bundles of lines. An array is a request of its own, so that the server
+//! takes all of it or nothing, as whoever wrote an array expects.
 
 use std::io::Read;
 

@@ -1,10 +1,12 @@
 //! `hydrant post [FILE|-]`: sends events to an endpoint.
 //!
 //! One thread reads and checks the input, another side posts chunk after chunk on one connection. Events keep their
-//! order. An array is taken whole or not at all. A chunk is posted again only when the server said that it did not take it (429, 503): after a broken
-//! connection nobody knows, and posting twice would make events twice. The message then says which lines are in doubt.
+//! order. An array is taken whole or not at all. A chunk is posted again only when the server said that it did not take
+//! it (429, 503): after a broken connection nobody knows, and posting twice would make events twice. The message then
+//! says which lines are in doubt.
 
 mod chunk;
+mod error;
 
 use std::fmt;
 use std::fs::File;
@@ -20,8 +22,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use self::chunk::{Chunk, Form};
+use self::error::TransferError;
 use super::console::{can_draw, hint_if_typed, report};
-use super::documents::InputError;
 use super::endpoint::{self, EndpointError};
 use crate::client::{ClientError, Http, RefusedError, Target};
 
@@ -51,7 +53,7 @@ pub(crate) enum PostError {
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     #[error("{problem}; {posted}")]
-    Stopped { problem: Box<InputOrServerError>, posted: Posted },
+    Stopped { problem: Box<TransferError>, posted: Posted },
 }
 
 /// What the server took so far.
@@ -69,22 +71,6 @@ impl fmt::Display for Posted {
             Self { events, line } => write!(f, "posted before: {events} events, up to line {line}"),
         }
     }
-}
-
-#[derive(Debug, Error)]
-pub(crate) enum InputOrServerError {
-    #[error("{}: {source}", path.display())]
-    Open { path: PathBuf, source: io::Error },
-    /// The name of the input, then its line.
-    #[error("{0}:{1}")]
-    Input(String, InputError),
-    /// The server says what is wrong with an event, the place is in the message.
-    #[error("{0}")]
-    Event(String),
-    #[error("lines {first} to {last} of {name} were not posted: {source}")]
-    NotTaken { name: String, first: u64, last: u64, source: ClientError },
-    #[error("lines {first} to {last} of {name} may have been posted or not: {source}")]
-    Unknown { name: String, first: u64, last: u64, source: ClientError },
 }
 
 pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError> {
@@ -114,12 +100,12 @@ struct Input {
 }
 
 impl Input {
-    fn open(path: &Path) -> Result<Self, InputOrServerError> {
+    fn open(path: &Path) -> Result<Self, TransferError> {
         if path == Path::new("-") {
             let reader = Box::new(io::stdin());
             return Ok(Self { name: "standard input".to_owned(), is_standard: true, bytes: None, reader });
         }
-        let refuse = |source| InputOrServerError::Open { path: path.to_owned(), source };
+        let refuse = |source| TransferError::Open { path: path.to_owned(), source };
         let file = File::open(path).map_err(refuse)?;
         let about = file.metadata().map_err(refuse)?;
         if about.is_dir() {
@@ -153,13 +139,13 @@ struct Post {
 }
 
 impl Post {
-    async fn all(&mut self, input: Input, err: &mut dyn Write) -> Result<(), InputOrServerError> {
+    async fn all(&mut self, input: Input, err: &mut dyn Write) -> Result<(), TransferError> {
         let (sender, mut chunks) = mpsc::channel(READ_AHEAD);
         let reader = self.bar.wrap_read(input.reader);
         tokio::task::spawn_blocking(move || chunk::send_all(reader, &sender));
         let started = Instant::now();
         while let Some(chunk) = chunks.recv().await {
-            let chunk = chunk.map_err(|e| InputOrServerError::Input(self.name.clone(), e))?;
+            let chunk = chunk.map_err(|e| TransferError::Input(self.name.clone(), e))?;
             let Chunk { form, body, lines } = chunk;
             self.one(form, Bytes::from(body), &lines, err).await?;
             let events = self.posted.events + lines.len() as u64;
@@ -171,13 +157,7 @@ impl Post {
     }
 
     /// Posts a chunk, again and again while the server has no room.
-    async fn one(
-        &mut self,
-        form: Form,
-        body: Bytes,
-        lines: &[u64],
-        err: &mut dyn Write,
-    ) -> Result<(), InputOrServerError> {
+    async fn one(&mut self, form: Form, body: Bytes, lines: &[u64], err: &mut dyn Write) -> Result<(), TransferError> {
         let started = Instant::now();
         let mut told = false;
         loop {
@@ -216,7 +196,7 @@ impl Post {
         self.http.insert(http).post(PATH, kind, body).await
     }
 
-    fn failed(&self, source: ClientError, lines: &[u64]) -> InputOrServerError {
+    fn failed(&self, source: ClientError, lines: &[u64]) -> TransferError {
         let (name, (first, last)) = (self.name.clone(), ends(lines));
         let in_doubt = match &source {
             ClientError::Broken { .. } | ClientError::Timeout { .. } => self.http.is_some(),
@@ -225,15 +205,15 @@ impl Post {
             _ => false,
         };
         if in_doubt {
-            InputOrServerError::Unknown { name, first, last, source }
+            TransferError::Unknown { name, first, last, source }
         } else {
-            InputOrServerError::NotTaken { name, first, last, source }
+            TransferError::NotTaken { name, first, last, source }
         }
     }
 
-    /// A batch is all or nothing, so a refused chunk is not posted; if the server names a line of it, it is one of ours. In an array it
-    /// names the element.
-    fn refused(&self, refusal: RefusedError, form: Form, lines: &[u64]) -> InputOrServerError {
+    /// A batch is all or nothing, so a refused chunk is not posted; if the server names a line of it, it is one of
+    /// ours. In an array it names the element.
+    fn refused(&self, refusal: RefusedError, form: Form, lines: &[u64]) -> TransferError {
         let name = &self.name;
         let named = match form {
             Form::Lines => refusal.messages.iter().find_map(|message| input_line(message, lines)),
@@ -243,7 +223,7 @@ impl Post {
             }
         };
         match named {
-            Some((line, message)) => InputOrServerError::Event(format!("{name}:{line}: {message}")),
+            Some((line, message)) => TransferError::Event(format!("{name}:{line}: {message}")),
             None => self.failed(ClientError::Refused(refusal), lines),
         }
     }

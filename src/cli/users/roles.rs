@@ -13,13 +13,13 @@ use crate::auth::{Claim, Role, RoleLimits, SUPERUSER, Store, Terms};
 use crate::cli::console::report;
 use crate::overflow::Overflow;
 
-/// Scopes of DRP and ours. Others are taken too, since plugins have types of their own; but a typing mistake would grant
-/// nothing and say nothing, so they are told.
+/// Scopes of DRP and ours. Others are taken too, since plugins have types of their own; but a typing mistake would
+/// grant nothing and say nothing, so they are told.
 const KNOWN_SCOPES: &str = "activities alerts batches blueprints bootenvs catalog_items clusters connections contents \
     contexts endpoints events filters files hydrant identity_providers info interfaces isos jobs leases log machines \
-    objects params pipelines plugin_providers plugins pools preferences profiles raw reservations resource_brokers roles \
-    stages store_objects subnets system tasks templates tenants trigger_providers triggers users ux_options ux_settings \
-    ux_views version_sets work_orders workflows zones";
+    objects params pipelines plugin_providers plugins pools preferences profiles raw reservations resource_brokers \
+    roles stages store_objects subnets system tasks templates tenants trigger_providers triggers users ux_options \
+    ux_settings ux_views version_sets work_orders workflows zones";
 
 /// Roles: named lists of claims
 #[derive(Args)]
@@ -36,8 +36,9 @@ enum What {
     Set {
         /// The role's name
         name: String,
-        /// What it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list. With a limit or a
-        /// policy it can be left out: a role keeps what it grants, a new one grants nothing (for roles of an endpoint)
+        /// What it grants, such as machines/get,list/* or tasks/*/*; each part is *, a value or a comma list. With a
+        /// limit or a policy it can be left out: a role keeps what it grants, a new one grants nothing (for roles of an
+        /// endpoint)
         #[arg(long = "claim", required_unless_present_any = ["limits", "overflow", "query_overflow"], num_args = 1..,
             value_name = "SCOPE/ACTION/SPECIFIC")]
         claims: Vec<String>,
@@ -49,8 +50,8 @@ enum What {
         /// drop-oldest or conflate
         #[arg(long, value_name = "POLICY")]
         overflow: Option<Overflow>,
-        /// What such a websocket may ask for by ?overflow= instead, separated by commas, instead of outbox.query_overflow;
-        /// without a value nothing
+        /// What such a websocket may ask for by ?overflow= instead, separated by commas, instead of
+        /// outbox.query_overflow; without a value nothing
         #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "POLICY")]
         query_overflow: Option<Vec<Overflow>>,
     },
@@ -69,10 +70,7 @@ pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) ->
         What::Set { name, claims, limits, overflow, query_overflow } => {
             let limits: Vec<RoleLimits> = limits.iter().map(|limit| limit.parse()).collect::<Result<_, _>>()?;
             let limits = limits.into_iter().fold(RoleLimits::default(), RoleLimits::or_larger);
-            let claims: Vec<Claim> = claims.iter().map(|claim| claim.parse()).collect::<Result<_, _>>()?;
-            for scope in claims.iter().flat_map(unknown_scopes) {
-                report(err, format_args!("note: scope {scope:?} is not one of DRP's; events of that type are meant"));
-            }
+            let claims = parse_claims(claims, err)?;
             data.edit(err, |store| {
                 let kept = store.roles().get(name).filter(|_| claims.is_empty()).map(|role| role.claims.clone());
                 store.set_role(name, kept.unwrap_or(claims))?;
@@ -84,6 +82,15 @@ pub(crate) fn run(args: &RolesArgs, out: &mut dyn Write, err: &mut dyn Write) ->
         What::List => Ok(list(&data.read()?, out)?),
         What::Remove { name } => data.edit(err, |store| store.remove_role(name)),
     }
+}
+
+/// Parses claims, with a note for each scope that DRP does not have.
+fn parse_claims(texts: &[String], err: &mut dyn Write) -> Result<Vec<Claim>, UsersError> {
+    let claims: Vec<Claim> = texts.iter().map(|claim| claim.parse()).collect::<Result<_, _>>()?;
+    for scope in claims.iter().flat_map(unknown_scopes) {
+        report(err, format_args!("note: scope {scope:?} is not one of DRP's; events of that type are meant"));
+    }
+    Ok(claims)
 }
 
 fn unknown_scopes(claim: &Claim) -> Vec<&str> {

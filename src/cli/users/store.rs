@@ -1,6 +1,7 @@
 //! The store that these commands read and change, and what they have in common.
 //!
-//! Every change says which file it was made in: with another `--data-dir`, or as another user, that may not be the one meant.
+//! Every change says which file it was made in: with another `--data-dir`, or as another user, that may not be the one
+//! meant.
 
 #![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
 

@@ -1,10 +1,11 @@
 //! Where a new connection goes on: at the time of the last event that the old one brought.
 //!
-//! The server gives the event of that time again, and perhaps some before it ([`crate::broker::history`]); those are known by their
-//! text and passed over. That is exact as long as no more than [`KNOWN`] of them come.
+//! The server gives the event of that time again, and perhaps some before it ([`crate::broker::history`]); those are
+//! known by their text and passed over. That is exact as long as no more than [`KNOWN`] of them come.
 //!
-//! A Time counts once all registrations are answered: until then one of them may have brought events and another not. A time that no clock
-//! here can have (none at all, or minutes ahead) is passed over, and so are notices of the server's own: an earlier event's is as safe.
+//! A Time counts once all registrations are answered: until then one of them may have brought events and another not. A
+//! time that no clock here can have (none at all, or minutes ahead) is passed over, and so are notices of the server's
+//! own: an earlier event's is as safe.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -16,7 +17,8 @@ use crate::{clock, json};
 /// Events of the last connection that are remembered.
 const KNOWN: usize = 4096;
 
-/// Further ahead than this no Time is a place to resume from; servers differ from this clock, and producers from theirs.
+/// Further ahead than this no Time is a place to resume from; servers differ from this clock, and producers from
+/// theirs.
 const SKEW: SignedDuration = SignedDuration::from_mins(4);
 
 /// The Type of a server's own notices.

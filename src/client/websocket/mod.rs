@@ -273,11 +273,7 @@ async fn upgrade(target: &Target, query: &str) -> Result<Response<Incoming>, Cli
     let path = if query.is_empty() { "/api/v3/ws".to_owned() } else { format!("/api/v3/ws?{query}") };
     let mut request = http.request(Method::GET, &path, Bytes::new());
     let key = handshake::generate_key();
-    let headers = request.headers_mut();
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert("Sec-WebSocket-Version", HeaderValue::from_static("13"));
-    headers.insert("Sec-WebSocket-Key", HeaderValue::from_str(&key).expect("base64"));
+    ask_for_upgrade(request.headers_mut(), &key);
     let answer = http.send(request).await?;
     if answer.status().as_u16() >= 400 {
         return Err(ClientError::Refused(refusal(answer).await));
@@ -289,6 +285,14 @@ async fn upgrade(target: &Target, query: &str) -> Result<Response<Incoming>, Cli
     };
     let endpoint = target.endpoint.to_string();
     reason.map(|()| answer).map_err(|reason| ClientError::NotWebsocket { endpoint, reason })
+}
+
+/// Sets the headers of a client's handshake (RFC 6455, section 4.1).
+fn ask_for_upgrade(headers: &mut HeaderMap, key: &str) {
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert("Sec-WebSocket-Version", HeaderValue::from_static("13"));
+    headers.insert("Sec-WebSocket-Key", HeaderValue::from_str(key).expect("base64"));
 }
 
 /// What RFC 6455, section 4.1, wants a client to check.

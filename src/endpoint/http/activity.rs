@@ -65,8 +65,8 @@ impl Activity {
         }
     }
 
-    /// Waits until the endpoint has not gone on for too long, by what it has to do: `read` or `answer`. A client's turn has no
-    /// end here; whoever reads from it has a clock of its own for that.
+    /// Waits until the endpoint has not gone on for too long, by what it has to do: `read` or `answer`. A client's turn
+    /// has no end here; whoever reads from it has a clock of its own for that.
     pub async fn overdue(&self, read: Duration, answer: Duration) -> Turn {
         loop {
             let turn = self.turn();

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::client::ClientError;
 use crate::endpoint::http::UpstreamError;
 
-/// How long the endpoint may take to judge a credential, and to tell what is needed for that.
+/// How long the endpoint may take to check a credential, and to tell what is needed for that.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A user's path, without the name.
@@ -30,8 +30,8 @@ pub(super) enum IdentityError {
     },
     /// It has none, which no DRP endpoint has.
     #[error(
-        "the endpoint has no roles to tell; a hydrant that stands in front of no DRP endpoint cannot judge credentials for another: \
-         set auth.mode = \"local\" here, and give both the same auth.toml and token-keys.toml"
+        "the endpoint has no roles to tell; a hydrant that stands in front of no DRP endpoint cannot authenticate for \
+         another: set auth.mode = \"local\" here, and give both the same auth.toml and token-keys.toml"
     )]
     NoDirectory,
     /// Its answers leave out what the service may not read, and do not say so.
@@ -45,8 +45,8 @@ pub(super) enum IdentityError {
     },
     /// Nobody can tell what the service may read.
     #[error(
-        "the claims of upstream.token cannot be read here, so nobody can tell whether the endpoint leaves out tenants: give \
-         its user the claim preferences/list, for the preference baseTokenSecret, or set upstream.username instead"
+        "the claims of upstream.token cannot be read here, so nobody can tell whether the endpoint leaves out tenants: \
+         give its user the claim preferences/list, for the preference baseTokenSecret, or set upstream.username instead"
     )]
     Opaque,
     /// It answers with something else.

@@ -72,7 +72,7 @@ impl Health {
         self.change(|state| state.silence = None);
     }
 
-    /// Nothing was read or judged, for this reason.
+    /// Nothing was read or authenticated, for this reason.
     pub(super) fn failed(&self, failure: &IdentityError) {
         let reported = Some((kind(failure), failure.to_string()));
         self.change(|state| {
@@ -84,7 +84,7 @@ impl Health {
         });
     }
 
-    /// A credential has been judged.
+    /// The outcome of a login.
     pub(super) fn decided(&self, decision: IdentityDecision) {
         self.metrics.identity.decided(decision);
     }

@@ -1,4 +1,4 @@
-//! Delegated authentication: credentials that are not hydrant's own are the endpoint's to judge.
+//! Delegated authentication: the endpoint checks credentials that are not hydrant's own.
 //!
 //! ```text
 //! credential -> answer known? -> the endpoint is asked, or its token opened -> account known? -> Identity
@@ -10,7 +10,7 @@
 //! read with the service's credential and read again when the stream says that they have changed.
 //!
 //! Contract: a good verdict is taken again for [`DelegationLimits::fresh`] without asking, and for [`DelegationLimits::good`] while the
-//! endpoint does not answer; a bad one is never kept. Who cannot be judged is refused as such, never let in. Passwords and
+//! endpoint does not answer; a bad one is never kept. Who cannot be authenticated is refused as such, never let in. Passwords and
 //! tokens are kept nowhere.
 
 mod changed;
@@ -260,7 +260,7 @@ impl Delegation {
     }
 
     /// Whether the endpoint takes a credential. A good answer counts only if it is what an endpoint answers to one whom it
-    /// knows; whatever else says 200 (a maintenance page, a portal in between) is no judgement.
+    /// knows; whatever else says 200 (a maintenance page, a portal in between) says nothing about the credential.
     async fn ask(&self, path: &str, header: &HeaderValue, is_expected: fn(&[u8]) -> bool) -> Result<bool, AuthError> {
         let answer = match timeout(ANSWER_TIMEOUT, self.upstream.get(path, header, LONGEST_ANSWER)).await {
             Ok(Ok(answer)) => answer,
@@ -275,21 +275,21 @@ impl Delegation {
             StatusCode::OK => Err(self.undecided(&IdentityError::Unreadable { what: "a credential" })),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(false),
             status => {
-                tracing::warn!(%status, "the endpoint does not judge a credential");
+                tracing::warn!(%status, "the endpoint does not check a credential");
                 Err(AuthError::EndpointAway)
             }
         }
     }
 
     fn undecided(&self, failure: &IdentityError) -> AuthError {
-        tracing::warn!(%failure, "the endpoint does not judge a credential");
+        tracing::warn!(%failure, "the endpoint does not check a credential");
         self.note_failure(AuthError::EndpointAway);
         self.health.failed(failure);
         AuthError::EndpointAway
     }
 }
 
-/// What is said to somebody who cannot be judged for this reason.
+/// What is said to somebody who cannot be authenticated for this reason.
 fn refusal(failure: &IdentityError) -> AuthError {
     tracing::error!(%failure, "the endpoint does not tell its users, roles and tenants");
     match failure {

@@ -1,8 +1,8 @@
 //! For how long a shard has been listening to its clients: what their silence is measured by.
 //!
-//! A thread that is held up, by its work or because the machine gave it no time, hears nobody meanwhile, and pings that it did not
-//! send are not answered. So time counts in full only as far as the thread was to sleep in its poll; of whatever is beyond, at most
-//! [`GRACE`] a turn. The rest is a stall.
+//! A thread that is held up, by its work or because the machine gave it no time, hears nobody meanwhile, and pings that
+//! it did not send are not answered. So time counts in full only as far as the thread was to sleep in its poll; of
+//! whatever is beyond, at most [`GRACE`] a turn. The rest is a stall.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,8 @@ impl Listening {
         Self { total: Duration::ZERO, last: now }
     }
 
-    /// A turn begins, after a poll that was to wait no longer than `timeout`. Returns whether the shard was held up since the turn before.
+    /// A turn begins, after a poll that was to wait no longer than `timeout`. Returns whether the shard was held up
+    /// since the turn before.
     pub(super) fn advance(&mut self, now: Instant, timeout: Duration) -> bool {
         let passed = now.saturating_duration_since(self.last);
         let counted = passed.min(timeout + GRACE);

@@ -270,7 +270,7 @@ impl Driver {
     }
 
     fn handle_control(&mut self) {
-        // Before newcomers are taken in: they are judged anew when they are.
+        // Before newcomers are taken in: they are authorized anew when they are.
         if self.parts.review.swap(false, Ordering::AcqRel) {
             self.review_access();
         }

@@ -44,8 +44,8 @@ impl Driver {
         }
     }
 
-    /// The close frame is out: from now on the client has the usual time to answer it, also while draining, when what it had to read
-    /// before took as long as it took.
+    /// The close frame is out: from now on the client has the usual time to answer it, also while draining, when what
+    /// it had to read before took as long as it took.
     fn await_close(&mut self, conn: ConnId) {
         let deadline = Instant::now() + self.parts.timing.close;
         if let Some(ending) = self.conn(conn).and_then(|entry| entry.ending.as_mut()) {

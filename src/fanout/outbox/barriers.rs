@@ -13,8 +13,8 @@ use crate::event::Event;
 /// Buckets; a power of two.
 const BUCKETS: usize = 4096;
 
-/// What a frame remembers of its event, so that a pass over an outbox hashes nothing: a hash of the object's Type and Key, and in the
-/// lowest bit whether the event is an update.
+/// What a frame remembers of its event, so that a pass over an outbox hashes nothing: a hash of the object's Type and
+/// Key, and in the lowest bit whether the event is an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Object(u32);
 

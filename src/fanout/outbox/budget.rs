@@ -2,11 +2,11 @@
 //!
 //! What counts is memory: the bytes of the distinct frames that wait, each once in the process, however many shards and
 //! connections wait for it. The sum of the queues would be no measure: a thousand readers that stall together hold the
-//! same frames, and closing them for a thousand times their size would be for nothing. Numbers of frames (four bytes for
-//! each that waits) and gap notices are left out: they are bounded by `outbox.events`.
+//! same frames, and closing them for a thousand times their size would be for nothing. Numbers of frames (four bytes
+//! for each that waits) and gap notices are left out: they are bounded by `outbox.events`.
 //!
-//! Contract: shards add what they hold more or less once a turn; no lock, and nothing on the way of a delivery. When the
-//! budget is exceeded each shard sheds its largest outboxes as long as no other shard has much larger ones.
+//! Contract: shards add what they hold more or less once a turn; no lock, and nothing on the way of a delivery. When
+//! the budget is exceeded each shard sheds its largest outboxes as long as no other shard has much larger ones.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 

@@ -1,14 +1,15 @@
-//! Coalesced batches: frames that wait in many outboxes in the same order, put one behind the other once for all of them.
+//! Coalesced batches: frames that wait in many outboxes in the same order, put one behind the other once for all of
+//! them.
 //!
-//! Where everybody gets everything, a turn's outboxes are equal. Looking up each of their frames again for each connection
-//! costs more than everything else that we do for a delivery, and the kernel copies one long chunk faster than many short ones.
-//! So a round remembers the last few sequences of frames that it came across. One that it meets for the [`MIN_REPEATS`]th time is
-//! written down as one chunk; from then on a connection with these frames takes the chunk, and what was to be noted for each
-//! frame is noted once, when the round ends.
+//! Where everybody gets everything, a turn's outboxes are equal. Looking up each of their frames again for each
+//! connection costs more than everything else that we do for a delivery, and the kernel copies one long chunk faster
+//! than many short ones. So a round remembers the last few sequences of frames that it came across. One that it meets
+//! for the [`MIN_REPEATS`]th time is written down as one chunk; from then on a connection with these frames takes the
+//! chunk, and what was to be noted for each frame is noted once, when the round ends.
 //!
-//! Contract: a written run holds a reference to each of its frames, so their numbers mean the same until the round ends. One that
-//! is not written holds none: it is only written down if, and as, some outbox holds these frames at that moment. Nothing is
-//! kept from one round to the next but a little memory.
+//! Contract: a written run holds a reference to each of its frames, so their numbers mean the same until the round
+//! ends. One that is not written holds none: it is only written down if, and as, some outbox holds these frames at that
+//! moment. Nothing is kept from one round to the next but a little memory.
 
 use super::frames::FrameId;
 
@@ -106,7 +107,8 @@ impl CoalescedBatches {
         self.runs[id.0].out += 1;
     }
 
-    /// Forgets all runs. `release` is told of each frame of those that were written down, and how many outboxes had it written.
+    /// Forgets all runs. `release` is told of each frame of those that were written down, and how many outboxes had it
+    /// written.
     pub(super) fn end(&mut self, mut release: impl FnMut(FrameId, u32)) {
         for run in &mut self.runs {
             if !run.bytes.is_empty() {

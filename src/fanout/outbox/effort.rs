@@ -1,15 +1,16 @@
 //! How much a shard still does in this turn for connections that do not follow, counted in frames that are looked at.
 //!
-//! Contract: plain numbers. Passes of conflation have [`PASSES`] frames a turn, and [`EARNED`] more for each event that was put into
-//! an outbox that conflates: so much a pass costs an event on average, so that passes do not pile up whatever the load. A pass
-//! without which a connection would have to be closed may take from [`FORCED`] besides. The first pass of a turn is always allowed.
-//! What is dropped has [`DROPPED`] frames a turn.
+//! Contract: plain numbers. Passes of conflation have [`PASSES`] frames a turn, and [`EARNED`] more for each event that
+//! was put into an outbox that conflates: so much a pass costs an event on average, so that passes do not pile up
+//! whatever the load. A pass without which a connection would have to be closed may take from [`FORCED`] besides. The
+//! first pass of a turn is always allowed. What is dropped has [`DROPPED`] frames a turn.
 
 /// Frames that passes look at in a turn: about a millisecond.
 const PASSES: usize = 32_768;
 
-/// Frames that a pass may look at for each event that was put in: it is begun when a quarter of the bounds waits and then at twice what
-/// was left, so each event is looked at twice on average, and half of these again if little is merged.
+/// Frames that a pass may look at for each event that was put in: it is begun when a quarter of the bounds waits and
+/// then at twice what was left, so each event is looked at twice on average, and half of these again if little is
+/// merged.
 const EARNED: usize = 4;
 
 /// Frames that passes at the bounds may look at besides.

@@ -283,7 +283,8 @@ proptest! {
                     fanout.end_event();
                 }
                 7 => {
-                    let own: &'static [u8] = if size > 350 { b"answer" } else { b"a longer answer that takes more room" };
+                    let own: &'static [u8] = if size > 350 { b"answer" } else { b"a longer answer that takes more \
+                        room" };
                     prop_assert_eq!(fanout.send(conns[which], Frame::Constant(own)), models[which].send(own));
                 }
                 8 | 9 if mask > 0 => {

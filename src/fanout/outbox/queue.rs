@@ -3,8 +3,8 @@
 //! An idle outbox is a few dozen bytes: six numbers have room inside it, more go to a ring that is borrowed from the
 //! shard's spare ones and given back as soon as the outbox is empty.
 //!
-//! Where oldest events are dropped there is a second list in front of the ring: what was kept while the events around it
-//! went (answers, the frame that was begun) and the gaps. Each frame moves there at most once, so dropping an event
+//! Where oldest events are dropped there is a second list in front of the ring: what was kept while the events around
+//! it went (answers, the frame that was begun) and the gaps. Each frame moves there at most once, so dropping an event
 //! costs the same however much waits.
 
 use std::collections::VecDeque;
@@ -15,12 +15,13 @@ use crate::overflow::Overflow;
 use crate::stats::{Depth, Dropped, OutboxLimits};
 use crate::websocket::frame::Encoding;
 
-/// Drained rings that are kept for later; more are given back to the allocator. A turn fills the outboxes of all connections
-/// before it writes to the first, so that with fewer a busy shard of a thousand connections would allocate in every turn.
+/// Drained rings that are kept for later; more are given back to the allocator. A turn fills the outboxes of all
+/// connections before it writes to the first, so that with fewer a busy shard of a thousand connections would allocate
+/// in every turn.
 const SPARE_RINGS: usize = 1024;
 
-/// A spare ring larger than this (numbers) is not kept: one stalled connection must not leave its size behind. All spare
-/// rings of a shard together are at most 1 MiB; a turn's events fit into one.
+/// A spare ring larger than this (numbers) is not kept: one stalled connection must not leave its size behind. All
+/// spare rings of a shard together are at most 1 MiB; a turn's events fit into one.
 const SPARE_CAPACITY: usize = 256;
 
 /// An outbox that conflates does so first when it is this power of two below its bounds.
@@ -273,7 +274,8 @@ impl Outbox {
         (self.bytes, self.written) = (bytes, written);
     }
 
-    /// Chooses how far below its bounds the outbox is gone through again: at twice what waits now, or at a quarter of them.
+    /// Chooses how far below its bounds the outbox is gone through again: at twice what waits now, or at a quarter of
+    /// them.
     pub(super) fn choose_shift(&mut self, limits: &OutboxLimits) {
         let twice =
             |shift: &u8| 2 * self.bytes <= limits.bytes >> shift && 2 * self.counted as usize <= limits.events >> shift;

@@ -1,8 +1,8 @@
 //! Frames that nobody waits for any more, let go bit by bit.
 //!
-//! A connection that is given up may leave as many frames as an outbox holds, and two hundred that stall together are given up at the
-//! same event. So a deep outbox is emptied by moving its lists here, which costs the same however much is in them, and every
-//! turn lets some of the frames go. Until then they are still counted as waiting.
+//! A connection that is given up may leave as many frames as an outbox holds, and two hundred that stall together are
+//! given up at the same event. So a deep outbox is emptied by moving its lists here, which costs the same however much
+//! is in them, and every turn lets some of the frames go. Until then they are still counted as waiting.
 
 use super::frames::Released;
 use super::queue::Kept;
@@ -13,7 +13,8 @@ use crate::stats::Dropped;
 const SHALLOW: usize = 1024;
 
 impl Fanout {
-    /// A turn begins, and with it what it may do for connections that do not follow: goes on with what was left of that.
+    /// A turn begins, and with it what it may do for connections that do not follow: goes on with what was left of
+    /// that.
     pub fn begin_turn(&mut self) {
         self.effort.renew();
         self.sweep();

@@ -1,6 +1,7 @@
 //! The part of a replay that begins in the archive: which of the two an event stands in, and the splice between them.
 //!
-//! Contract: pure. Positions in the archive stand before [`POSITIONS`](crate::broker::archive::POSITIONS), those of the history behind it.
+//! Contract: pure. Positions in the archive stand before [`POSITIONS`](crate::broker::archive::POSITIONS), those of the
+//! history behind it.
 
 use super::{Range, Replay};
 use crate::broker::archive::Chunk;
@@ -39,8 +40,9 @@ impl Replay {
         Some(chunk)
     }
 
-    /// The archive has given everything. `splice` tells how to go on if it is read for the first time; without one nothing but what
-    /// is still to come, from `position` on, is safe from being a repetition. Returns whether that is so.
+    /// The archive has given everything. `splice` tells how to go on if it is read for the first time; without one
+    /// nothing but what is still to come, from `position` on, is safe from being a repetition. Returns whether that is
+    /// so.
     pub(in crate::fanout) fn leave_archive(&mut self, splice: Option<Splice>, position: u64) -> bool {
         let Some(before) = &mut self.before else { return false };
         if self.pass.is_some() {

@@ -7,6 +7,12 @@ use super::path::Path;
 use super::regex::Pattern;
 use super::value::Value;
 
+/// A term with its share of the tables that lead to it.
+const TERM_BYTES: usize = 256;
+
+/// A value with its share of them.
+const VALUE_BYTES: usize = 64;
+
 /// A parsed filter. Two filters are equal if their canonical texts are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Filter {
@@ -45,6 +51,14 @@ pub struct Test {
     pub op: Op,
 }
 
+impl Test {
+    /// About how many bytes it takes, with its field and its values.
+    fn bytes(&self) -> usize {
+        let names: usize = self.path.segments().iter().map(|name| VALUE_BYTES + name.len()).sum();
+        TERM_BYTES + names + self.op.bytes()
+    }
+}
+
 /// What is asked of a field.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Op {
@@ -70,6 +84,18 @@ pub enum Op {
 }
 
 impl Op {
+    /// About how many bytes its values take.
+    fn bytes(&self) -> usize {
+        let value = |value: &Value| VALUE_BYTES + 2 * value.as_str().len();
+        match self {
+            Self::Exists => 0,
+            Self::Eq(one) | Self::Ne(one) => value(one),
+            Self::In(values) | Self::Nin(values) => values.iter().map(value).sum(),
+            Self::Re(pattern) => pattern.bytes(),
+            Self::Changed { from, to } => [from, to].into_iter().flatten().map(value).sum(),
+        }
+    }
+
     /// The operator's name in the language.
     pub fn name(&self) -> &'static str {
         match self {
@@ -102,26 +128,12 @@ impl Filter {
         Self { terms: self.terms[index..index + self.terms[index].size()].into() }
     }
 
-    /// About how many bytes the filter takes once it is registered: its terms, their fields and values, compiled patterns.
+    /// About how many bytes the filter takes once it is registered: its terms, their fields and values, compiled
+    /// patterns.
     pub fn bytes(&self) -> usize {
-        /// A term with its share of the tables that lead to it.
-        const TERM: usize = 256;
-        /// A value with its share of them.
-        const VALUE: usize = 64;
-        let value = |value: &Value| VALUE + 2 * value.as_str().len();
-        let op = |op: &Op| match op {
-            Op::Exists => 0,
-            Op::Eq(one) | Op::Ne(one) => value(one),
-            Op::In(values) | Op::Nin(values) => values.iter().map(value).sum(),
-            Op::Re(pattern) => pattern.bytes(),
-            Op::Changed { from, to } => [from, to].into_iter().flatten().map(value).sum(),
-        };
         let term = |term: &Term| match term {
-            Term::Test(test) => {
-                let names: usize = test.path.segments().iter().map(|name| VALUE + name.len()).sum();
-                TERM + names + op(&test.op)
-            }
-            Term::And(_) | Term::Or(_) | Term::Not(_) => VALUE,
+            Term::Test(test) => test.bytes(),
+            Term::And(_) | Term::Or(_) | Term::Not(_) => VALUE_BYTES,
         };
         self.terms.iter().map(term).sum()
     }

@@ -5,15 +5,15 @@
 //! [`Engine::begin`] gives an [`Evaluation`], through which filters are asked. Nothing is looked up before it is asked
 //! for, and every lookup, question and subtree is worked out at most once until the next event.
 //!
-//! All work is counted, and bounded by what [`Evaluation::allow`] allows; without that it is not bounded. What could not be paid for
-//! is not remembered, so whoever may spend more gets the answer.
+//! All work is counted, and bounded by what [`Evaluation::allow`] allows; without that it is not bounded. What could
+//! not be paid for is not remembered, so whoever may spend more gets the answer.
 //!
-//! Contract: one thread, no locks, no I/O. An [`Evaluation`] borrows the engine, so filters cannot change under an event
-//! and answers about one event cannot be taken for another's. Recursion is bounded by
+//! Contract: one thread, no locks, no I/O. An [`Evaluation`] borrows the engine, so filters cannot change under an
+//! event and answers about one event cannot be taken for another's. Recursion is bounded by
 //! [`Limits::MOST_NESTING`](super::Limits::MOST_NESTING).
 //!
-//! Why lazily from the root and not bottom-up as the A-Tree paper has it: registrations are narrowed by type, action and
-//! key before, so that most questions are never asked; [`Leaf`](super::Leaf) finds by hash those that are.
+//! Why lazily from the root and not bottom-up as the A-Tree paper has it: registrations are narrowed by type, action
+//! and key before, so that most questions are never asked; [`Leaf`](super::Leaf) finds by hash those that are.
 
 use super::ast::Filter;
 use super::canonical::decode;

@@ -1,8 +1,8 @@
 //! Looking fields up in an event: each path at most once per event, and nothing before somebody asks.
 //!
 //! Paths that registrations use are interned as a tree of names, so that `Params.a` and `Params.b` share the way to
-//! `Params`. What was found where is remembered per event by stamping it with the event's number; starting the next event
-//! clears nothing.
+//! `Params`. What was found where is remembered per event by stamping it with the event's number; starting the next
+//! event clears nothing.
 //!
 //! The lookup rule (`docs/protocol.md`, "Filters"): in Object, and if Object has no field of the path's first name, in
 //! the event itself, which a leading `event.` may name.

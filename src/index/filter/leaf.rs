@@ -1,10 +1,10 @@
 //! Which members of one place in the index have a filter that is true.
 //!
-//! A [`Leaf`] is a set of (filter, member) pairs; the index holds one wherever filtered registrations meet, and a member
-//! is whatever number the index gives it. With more than a few pairs the leaf makes itself an index: a filter that can
-//! only be true if some field equals one of some values (`Eq`, `In`, an `And` with one of these, an `Or` of nothing
-//! else) is filed under those values, so that an event finds it by hash. Ten thousand `Uuid=Eq(..)` cost an event one
-//! lookup and one probe. Filters without such a field are evaluated one by one.
+//! A [`Leaf`] is a set of (filter, member) pairs; the index holds one wherever filtered registrations meet, and a
+//! member is whatever number the index gives it. With more than a few pairs the leaf makes itself an index: a filter
+//! that can only be true if some field equals one of some values (`Eq`, `In`, an `And` with one of these, an `Or` of
+//! nothing else) is filed under those values, so that an event finds it by hash. Ten thousand `Uuid=Eq(..)` cost an
+//! event one lookup and one probe. Filters without such a field are evaluated one by one.
 //!
 //! Contract: inserting and removing are O(1) in the number of pairs (and linear in the values of the filter). A filter
 //! must stay interned as long as it is in a leaf. Nothing is approximate: what is found by hash is evaluated in full.
@@ -21,9 +21,9 @@ use super::value::Value;
 
 /// The members of a leaf, to whoever asks it.
 ///
-/// What is worked out is paid for by a member that wants it, the first that can. What is known already costs nobody anything. So all
-/// that is done is paid for once, and nobody pays for more than its own filters would cost it alone: a filter that others have
-/// too can be paid for by any of them, but by none twice, and by none that does not have it.
+/// What is worked out is paid for by a member that wants it, the first that can. What is known already costs nobody
+/// anything. So all that is done is paid for once, and nobody pays for more than its own filters would cost it alone: a
+/// filter that others have too can be paid for by any of them, but by none twice, and by none that does not have it.
 pub trait Members {
     /// Asks `question` at the cost of `member`; nothing if it cannot pay.
     fn ask<T>(

@@ -4,8 +4,9 @@
 //! `docs/filters.md` explains the language to users; section 4 of `docs/protocol.md` is the rule.
 //!
 //! Contract: pure. No I/O, no clock, no locks, no global state. Input cannot exhaust the stack: the tree is a flat list
-//! of terms in prefix order, JSON is walked without recursion, and the nesting of terms is bounded by [`Limits`]. Nor can it exhaust the
-//! thread: a pattern costs a bounded time a byte ([`regex`]), all work is counted, and whoever asks says how much it may be.
+//! of terms in prefix order, JSON is walked without recursion, and the nesting of terms is bounded by [`Limits`]. Nor
+//! can it exhaust the thread: a pattern costs a bounded time a byte ([`regex`]), all work is counted, and whoever asks
+//! says how much it may be.
 //!
 //! What is where: [`ast`] the tree, [`parse`] and [`print`](mod@print) its text, [`path`], [`value`] and [`regex`] its
 //! leaves. [`eval`] asks filters about events, [`plan`] rewrites them for it, [`fields`] finds what they ask for (with

@@ -1,10 +1,10 @@
 //! What an engine evaluates: the filters of everybody, rewritten so that equal parts are one.
 //!
-//! There are only conjunctions and questions; `Or`, `Not`, `Ne` and `Nin` are negations, which cost nothing (a bit in the
-//! reference). Every question has exactly two answers (a missing field answers no to `Eq`, `In`, `Re` and `Exists`, and
-//! `Ne` and `Nin` are defined as their opposites), so De Morgan's laws hold and no rewrite can change an answer.
-//! Nested conjunctions become one, the same child twice is one child, a conjunction of one is its child. Children stand in
-//! the order of their cost: evaluation cannot fail and has no effects, so the order is free.
+//! There are only conjunctions and questions; `Or`, `Not`, `Ne` and `Nin` are negations, which cost nothing (a bit in
+//! the reference). Every question has exactly two answers (a missing field answers no to `Eq`, `In`, `Re` and `Exists`,
+//! and `Ne` and `Nin` are defined as their opposites), so De Morgan's laws hold and no rewrite can change an answer.
+//! Nested conjunctions become one, the same child twice is one child, a conjunction of one is its child. Children stand
+//! in the order of their cost: evaluation cannot fail and has no effects, so the order is free.
 
 use super::ast::{Filter, Op, Term, Test};
 use super::fields::{Fields, LookupId, OBJECT, ORIGINAL};
@@ -120,26 +120,29 @@ impl Plan {
 
     /// A use of the filter.
     pub(super) fn intern(&mut self, filter: &Filter, fields: &mut Fields) -> FilterId {
-        let terms = filter.terms();
-        let mut built: Vec<Option<Signed>> = vec![None; terms.len()];
+        let mut built: Vec<Option<Signed>> = vec![None; filter.terms().len()];
         // Children stand behind their parents, so from the end every child comes first.
-        for index in (0..terms.len()).rev() {
-            let mut take = |child: usize| built[child].take().expect("children stand behind their parents");
-            let signed = match &terms[index] {
-                Term::Test(test) => self.test(test, fields),
-                Term::Not(_) => take(index + 1).not(),
-                Term::And(_) => {
-                    let children = filter.children(index).map(take).collect();
-                    self.conjunction(children, fields)
-                }
-                Term::Or(_) => {
-                    let children = filter.children(index).map(|child| take(child).not()).collect();
-                    self.conjunction(children, fields).not()
-                }
-            };
-            built[index] = Some(signed);
+        for index in (0..built.len()).rev() {
+            built[index] = Some(self.term(filter, index, &mut built, fields));
         }
         FilterId(built[0].expect("the root is built last"))
+    }
+
+    /// A use of the term at `index`, whose children are built.
+    fn term(&mut self, filter: &Filter, index: usize, built: &mut [Option<Signed>], fields: &mut Fields) -> Signed {
+        let mut take = |child: usize| built[child].take().expect("children stand behind their parents");
+        match &filter.terms()[index] {
+            Term::Test(test) => self.test(test, fields),
+            Term::Not(_) => take(index + 1).not(),
+            Term::And(_) => {
+                let children = filter.children(index).map(take).collect();
+                self.conjunction(children, fields)
+            }
+            Term::Or(_) => {
+                let children = filter.children(index).map(|child| take(child).not()).collect();
+                self.conjunction(children, fields).not()
+            }
+        }
     }
 
     fn test(&mut self, test: &Test, fields: &mut Fields) -> Signed {
@@ -224,8 +227,8 @@ impl Plan {
         }
     }
 
-    /// The sets of keys that a filter can be found by: it is true only if, for each of the sets, one key holds. Empty if
-    /// there is none, as for `Not(A=Exists())`.
+    /// The sets of keys that a filter can be found by: it is true only if, for each of the sets, one key holds. Empty
+    /// if there is none, as for `Not(A=Exists())`.
     pub(super) fn keys(&self, filter: FilterId) -> Vec<Keys> {
         match self.get(filter.0.id()) {
             Expr::And(children) if !filter.0.negated() => {

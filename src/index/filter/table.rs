@@ -1,9 +1,9 @@
 //! Where the members of an object and the elements of an array stand in the text.
 //!
 //! A table is made at most once per event for an object, when the first of its fields is asked for; every further field
-//! is then one probe. Tables of one event share their memory, which is kept for the next one. Whoever has a table made says
-//! which names it may be asked for ([`Wanted`]): most members of a large object are none of these, and are passed over
-//! without hashing and writing them down.
+//! is then one probe. Tables of one event share their memory, which is kept for the next one. Whoever has a table made
+//! says which names it may be asked for ([`Wanted`]): most members of a large object are none of these, and are passed
+//! over without hashing and writing them down.
 //!
 //! Contract: compact valid JSON. The last of several members of one name is found, if the name is wanted.
 
@@ -36,8 +36,8 @@ fn offset(at: usize) -> u32 {
     u32::try_from(at).expect("an event is bounded far below 4 GiB at the intake")
 }
 
-/// Which names a table may be asked for: a bit for each of 64 kinds of names. What is wanted is always in it; what is not
-/// is in it seldom.
+/// Which names a table may be asked for: a bit for each of 64 kinds of names. What is wanted is always in it; what is
+/// not is in it seldom.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Wanted(u64);
 

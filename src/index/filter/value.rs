@@ -25,8 +25,8 @@ pub enum ValueError {
 }
 
 impl Value {
-    /// Reads an argument, trimmed: JSON if it is JSON, otherwise the text itself as a string, unless it starts as a JSON
-    /// string, array or object does.
+    /// Reads an argument, trimmed: JSON if it is JSON, otherwise the text itself as a string, unless it starts as a
+    /// JSON string, array or object does.
     ///
     /// # Errors
     /// [`ValueError`] with the byte offset in `text`.

@@ -1,9 +1,9 @@
 //! TLS: a self-signed certificate made at first start, own files, or none.
 //!
 //! rustls with aws-lc-rs, TLS 1.2 and 1.3, HTTP/1.1 only. No process-wide provider is installed, so nothing depends on
-//! who came first.
-//! Session tickets are on, so a storm of reconnects costs no signatures; their keys change by themselves and stay in memory.
-//! Nothing is read before the handshake is over (no 0-RTT), so no request can be replayed.
+//! who came first. Session tickets are on, so a storm of reconnects costs no signatures; their keys change by
+//! themselves and stay in memory. Nothing is read before the handshake is over (no 0-RTT), so no request can be
+//! replayed.
 
 mod reload;
 mod self_signed;
@@ -49,8 +49,8 @@ pub enum TlsError {
     Unusable(#[from] rustls::Error),
 }
 
-/// The configuration from a certificate chain and a key in PEM files. With `client_ca`, clients may show certificates that
-/// this authority has signed; those who show none are let through to show something else.
+/// The configuration from a certificate chain and a key in PEM files. With `client_ca`, clients may show certificates
+/// that this authority has signed; those who show none are let through to show something else.
 ///
 /// # Errors
 /// [`TlsError`] that names the file.

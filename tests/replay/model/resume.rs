@@ -1,8 +1,8 @@
 //! A client that is cut off anywhere, again and again, and resumes from the Time of the last event that it got.
 //!
-//! The rule that is tested is the documented one: once all registrations are answered, that Time is a place from which nothing is
-//! skipped, whatever was sent when the connection was cut; until then the former place is. Events may come twice. The producers' clocks
-//! are wrong by minutes or altogether.
+//! The rule that is tested is the documented one: once all registrations are answered, that Time is a place from which
+//! nothing is skipped, whatever was sent when the connection was cut; until then the former place is. Events may come
+//! twice. The producers' clocks are wrong by minutes or altogether.
 
 use super::*;
 
@@ -126,7 +126,8 @@ impl Client {
     }
 }
 
-/// Whether a Time is kept: not one of another age, and one of a far future only where the event that bears it is retained.
+/// Whether a Time is kept: not one of another age, and one of a far future only where the event that bears it is
+/// retained.
 fn is_usable(time: &str, plan: &Plan) -> bool {
     let time: Timestamp = time.parse().unwrap();
     let near = time < now() + SignedDuration::from_mins(5) || (plan.ring >= 1000 && !plan.archive);

@@ -1,16 +1,18 @@
 //! From a translated pattern to a machine that looks at every byte once.
 //!
-//! Whoever may connect may register a pattern, and it runs on the thread that delivers to everybody. So a pattern is taken only as
-//! a complete DFA: one table lookup a byte, whatever the pattern and whatever the text. (A lazy DFA falls back to simulating
-//! the NFA when its cache runs over, which a pattern such as `1[01]{200}[^01]` forces: a step then costs as much as the pattern is
-//! large.) A pattern without a DFA within the bounds is refused, and the refusal says what to change.
+//! Whoever may connect may register a pattern, and it runs on the thread that delivers to everybody. So a pattern is
+//! taken only as a complete DFA: one table lookup a byte, whatever the pattern and whatever the text. (A lazy DFA falls
+//! back to simulating the NFA when its cache runs over, which a pattern such as `1[01]{200}[^01]` forces: a step then
+//! costs as much as the pattern is large.) A pattern without a DFA within the bounds is refused, and the refusal says
+//! what to change.
 //!
-//! Making the DFA is bounded too, since it can take time exponential in the pattern: by the bytes of the NFA ([`NFA_BYTES`]),
-//! the bytes of the DFA, and the steps of making it ([`Budget::steps`]). Steps cannot be counted while the library works, but
-//! they can be bounded before: each state of the DFA costs at most [`Costs::state`] steps and at least [`STATE_BYTES`] bytes, and the
-//! bytes can be limited.
+//! Making the DFA is bounded too, since it can take time exponential in the pattern: by the bytes of the NFA
+//! ([`NFA_BYTES`]), the bytes of the DFA, and the steps of making it ([`Budget::steps`]). Steps cannot be counted while
+//! the library works, but they can be bounded before: each state of the DFA costs at most [`Costs::state`] steps and at
+//! least [`STATE_BYTES`] bytes, and the bytes can be limited.
 //!
-//! Contract: pure; equal patterns and limits give equal answers on every machine. Figures: `docs/benchmarks/filters.md`.
+//! Contract: pure; equal patterns and limits give equal answers on every machine. Figures:
+//! `docs/benchmarks/filters.md`.
 
 use regex_automata::dfa::{StartKind, dense};
 use regex_automata::nfa::thompson::{self, NFA, State, WhichCaptures};
@@ -166,14 +168,19 @@ impl<'n> Closures<'n> {
             }
             size += 1;
             self.left = self.left.checked_sub(1)?;
-            match self.nfa.state(id) {
-                State::Look { next, .. } | State::Capture { next, .. } => self.stack.push(*next),
-                State::Union { alternates } => self.stack.extend_from_slice(alternates),
-                State::BinaryUnion { alt1, alt2 } => self.stack.extend([*alt1, *alt2]),
-                _ => {}
-            }
+            self.push_next(id);
         }
         self.sizes[from.as_usize()] = size;
         Some(size)
+    }
+
+    /// Has the walk go on to the states that one leads to without a byte.
+    fn push_next(&mut self, id: StateID) {
+        match self.nfa.state(id) {
+            State::Look { next, .. } | State::Capture { next, .. } => self.stack.push(*next),
+            State::Union { alternates } => self.stack.extend_from_slice(alternates),
+            State::BinaryUnion { alt1, alt2 } => self.stack.extend([*alt1, *alt2]),
+            _ => {}
+        }
     }
 }

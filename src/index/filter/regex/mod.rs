@@ -5,10 +5,11 @@
 //! differently (`\d` is Unicode there, `[a&&b]` an intersection, `\Q..\E` an error, ...). So [`translate`] reads the
 //! pattern by Go's grammar and writes it down in the subset on which both agree.
 //!
-//! Contract: a pattern either gives Go's answer for every text or is refused with a reason and a place. Matching takes one table
-//! lookup a byte of the text, at most a few nanoseconds, whatever the pattern ([`compile`] says how, and bounds what compiling takes). What we
-//! refuse and Go accepts: patterns over the limits (length, compiled size, steps of compiling, nesting, large classes). Unicode
-//! tables are those of the `regex-syntax` crate, a few versions newer than Go's.
+//! Contract: a pattern either gives Go's answer for every text or is refused with a reason and a place. Matching takes
+//! one table lookup a byte of the text, at most a few nanoseconds, whatever the pattern ([`compile`] says how, and
+//! bounds what compiling takes). What we refuse and Go accepts: patterns over the limits (length, compiled size, steps
+//! of compiling, nesting, large classes). Unicode tables are those of the `regex-syntax` crate, a few versions newer
+//! than Go's.
 
 mod chars;
 mod classes;

@@ -1,10 +1,11 @@
 //! What a pattern asks for when nothing but "is there a match?" is asked.
 //!
-//! A search may start and end anywhere, so what can be empty at an unanchored edge of a pattern decides nothing: `.*foo` finds what
-//! `foo` finds, `[a-z]{1,40}-[0-9]+` what `[a-z]-[0-9]` finds. Cutting this off is exact, and it is what keeps many patterns that
-//! people write within the bounds of [`compile`](super::compile).
+//! A search may start and end anywhere, so what can be empty at an unanchored edge of a pattern decides nothing:
+//! `.*foo` finds what `foo` finds, `[a-z]{1,40}-[0-9]+` what `[a-z]-[0-9]` finds. Cutting this off is exact, and it is
+//! what keeps many patterns that people write within the bounds of [`compile`](super::compile).
 //!
-//! Contract: pure. A search with the result says the same about every text. Recursion is bounded by the parser's bound on nesting.
+//! Contract: pure. A search with the result says the same about every text. Recursion is bounded by the parser's bound
+//! on nesting.
 
 use regex_syntax::hir::{Hir, HirKind, Repetition};
 
@@ -29,17 +30,20 @@ fn cut(pattern: Hir, edge: Edge) -> Hir {
         HirKind::Alternation(branches) => {
             Hir::alternation(branches.into_iter().map(|branch| cut(branch, edge)).collect())
         }
-        // More than the least number of repetitions contain the least number.
-        HirKind::Repetition(Repetition { min: 1, sub, .. }) => cut(*sub, edge),
-        HirKind::Repetition(repetition) => {
-            let max = Some(repetition.min);
-            Hir::repetition(Repetition { max, ..repetition })
-        }
+        HirKind::Repetition(repetition) => cut_repetition(repetition, edge),
         HirKind::Empty => Hir::empty(),
         HirKind::Literal(literal) => Hir::literal(literal.0),
         HirKind::Class(class) => Hir::class(class),
         HirKind::Look(look) => Hir::look(look),
         HirKind::Capture(capture) => Hir::capture(capture),
+    }
+}
+
+/// More than the least number of repetitions contain the least number.
+fn cut_repetition(repetition: Repetition, edge: Edge) -> Hir {
+    match repetition {
+        Repetition { min: 1, sub, .. } => cut(*sub, edge),
+        Repetition { min, .. } => Hir::repetition(Repetition { max: Some(min), ..repetition }),
     }
 }
 

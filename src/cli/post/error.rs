@@ -1,0 +1,29 @@
+//! Why the posting of an input stopped: the input is wrong, or the server refused a part of it.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::cli::documents::InputError;
+use crate::client::ClientError;
+
+/// Why posting stopped before the end of the input.
+#[derive(Debug, Error)]
+pub(crate) enum TransferError {
+    /// The input cannot be opened.
+    #[error("{}: {source}", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    /// The name of the input, then its line.
+    #[error("{0}:{1}")]
+    Input(String, InputError),
+    /// The server says what is wrong with an event, the place is in the message.
+    #[error("{0}")]
+    Event(String),
+    /// The server took none of these lines.
+    #[error("lines {first} to {last} of {name} were not posted: {source}")]
+    NotTaken { name: String, first: u64, last: u64, source: ClientError },
+    /// Nobody knows whether the server took these lines.
+    #[error("lines {first} to {last} of {name} may have been posted or not: {source}")]
+    Unknown { name: String, first: u64, last: u64, source: ClientError },
+}

@@ -1,0 +1,144 @@
+//! What comes before HTTP on a new connection: the header of the PROXY protocol where one is due, and the TLS handshake.
+//!
+//! Contract: as that of [`super::listener`], of which this is a part. Each of the two has the time of a handshake.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::forwarded::TrustedProxies;
+use super::pending::{PendingSlot, Signs};
+use super::proxy_protocol;
+use super::refusal::Refusal;
+use super::socket::Socket;
+use super::summary::Summary;
+use super::tls::LiveTls;
+use crate::metrics::{Metrics, Rejection};
+
+/// The first byte of a TLS handshake.
+const HANDSHAKE: u8 = 0x16;
+
+/// How long a client may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpeningTimes {
+    /// For the header of the PROXY protocol, and for the handshake.
+    pub(super) handshake: Duration,
+    /// For some of what is written to it later.
+    pub(super) stalled: Duration,
+}
+
+/// Opens the connections of one listener.
+#[derive(Debug)]
+pub(super) struct Opener {
+    tls: Option<Arc<LiveTls>>,
+    /// Who may send the header of the PROXY protocol, where every connection begins with one.
+    proxies: Option<Arc<TrustedProxies>>,
+    times: OpeningTimes,
+    metrics: Arc<Metrics>,
+    /// TLS handshakes that failed.
+    failures: Summary,
+    /// Connections without the header of the PROXY protocol that they should have.
+    misdirected: Summary,
+}
+
+impl Opener {
+    /// With `proxies`, every connection is one of theirs and begins with a header of the PROXY protocol.
+    pub(super) fn new(
+        tls: Option<Arc<LiveTls>>,
+        proxies: Option<Arc<TrustedProxies>>,
+        times: OpeningTimes,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { tls, proxies, times, metrics, failures: Summary::default(), misdirected: Summary::default() }
+    }
+
+    /// Whether a client has to begin with a handshake.
+    pub(super) fn speaks_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The socket on which HTTP can be spoken, and the client's address.
+    pub(super) async fn open(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        slot: &PendingSlot,
+    ) -> Option<(Socket, SocketAddr)> {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let signs = slot.signs();
+        let mut client = peer;
+        if let Some(proxies) = &self.proxies {
+            client = self.proxied(&mut stream, peer, proxies).await?;
+            slot.belongs_to(client.ip());
+        }
+        Some((self.handshake(stream, client, &signs).await?, client))
+    }
+
+    /// The client that a balancer tells of at the start of a connection; the balancer itself if it tells of nobody.
+    async fn proxied(&self, stream: &mut TcpStream, peer: SocketAddr, proxies: &TrustedProxies) -> Option<SocketAddr> {
+        let read = async {
+            if !proxies.trusts(peer.ip()) {
+                return Err("it comes from an address that is not in trusted_proxies".to_owned());
+            }
+            proxy_protocol::read(stream).await.map_err(|error| error.to_string())
+        };
+        let read = tokio::time::timeout(self.times.handshake, read).await;
+        match read.unwrap_or_else(|_| Err("the header does not come".to_owned())) {
+            Ok(client) => Some(client.unwrap_or(peer)),
+            Err(reason) => {
+                self.metrics.rejected(Rejection::BadRequest);
+                if let Some(others) = self.misdirected.count(Instant::now()) {
+                    tracing::warn!(
+                        %peer, reason, others,
+                        "a connection without a good header of the PROXY protocol is closed; others is how many more since the last such line"
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    async fn handshake(&self, stream: TcpStream, peer: SocketAddr, signs: &Arc<Signs>) -> Option<Socket> {
+        let stalled = self.times.stalled;
+        let Some(tls) = &self.tls else { return Some(Socket::plain(stream, stalled, Arc::clone(signs))) };
+        let handshake = async {
+            let mut first = [0];
+            if stream.peek(&mut first).await.unwrap_or(0) == 0 {
+                return None;
+            }
+            signs.heard();
+            if first[0] != HANDSHAKE {
+                Refusal::NotTls.say(stream).await;
+                return None;
+            }
+            match TlsAcceptor::from(tls.current()).accept(stream).await {
+                Ok(tls) => Some(Socket::tls(tls, stalled, Arc::clone(signs))),
+                Err(error) => {
+                    self.report(&error, peer);
+                    None
+                }
+            }
+        };
+        let socket = tokio::time::timeout(self.times.handshake, handshake).await.ok().flatten();
+        if socket.is_none() {
+            self.metrics.rejected(Rejection::Tls);
+        }
+        socket
+    }
+
+    /// Tells of a handshake that failed, now or with a later one. Whoever goes away in the middle is not told of.
+    fn report(&self, error: &io::Error, peer: SocketAddr) {
+        if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
+            return;
+        }
+        let Some(others) = self.failures.count(Instant::now()) else { return };
+        let error = error.to_string().escape_debug().take(200).collect::<String>();
+        tracing::warn!(%peer, error, others, "a TLS handshake failed; others is how many more since the last such line");
+    }
+}

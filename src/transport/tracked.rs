@@ -1,0 +1,55 @@
+//! An answer's body that tells when hyper is done with it.
+//!
+//! Contract: once it is dropped, all of it is in hyper's buffer or nobody wants it any more. With that a [`Socket`]
+//! knows which bytes are an answer of a handler, and which are hyper's own about a request that it could not read.
+//!
+//! [`Socket`]: super::socket::Socket
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::pending::Signs;
+
+/// The body of an answer under way.
+#[derive(Debug)]
+pub(super) struct Tracked<B> {
+    body: B,
+    _end: Option<End>,
+}
+
+#[derive(Debug)]
+struct End(Arc<Signs>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.written();
+    }
+}
+
+impl<B> Tracked<B> {
+    /// Tells `signs` of the body's end, if there are any.
+    pub(super) fn new(body: B, signs: Option<Arc<Signs>>) -> Self {
+        Self { body, _end: signs.map(End) }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Tracked<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,81 @@
+//! What a service manager is told (`sd_notify(3)`), and the unit that comes with hydrant.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// Longer than a server takes to start, so that one that tells nothing fails the test instead of holding it up.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A server under a service manager: the socket that it tells how it is.
+struct Service {
+    child: Child,
+    manager: UnixDatagram,
+    _dir: TempDir,
+}
+
+impl Service {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("notify");
+        let manager = UnixDatagram::bind(&socket).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_hydrant"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "off", "--data-dir"])
+            .arg(dir.path().join("data"))
+            .env_clear()
+            .env("NOTIFY_SOCKET", &socket)
+            .env("WATCHDOG_USEC", "20000")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, manager, _dir: dir }
+    }
+
+    /// The next message but signs of life.
+    fn told(&self) -> String {
+        loop {
+            let message = self.message();
+            if message != "WATCHDOG=1\n" {
+                return message;
+            }
+        }
+    }
+
+    fn message(&self) -> String {
+        let mut bytes = [0; 1024];
+        let length = self.manager.recv(&mut bytes).expect("a message to the service manager");
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_service_manager_is_told_of_start_reload_end_and_life() {
+    let mut service = Service::start();
+    let ready = service.told();
+    assert!(ready.starts_with("READY=1\nSTATUS=Serving on 127.0.0.1:"), "{ready}");
+    while service.message() != "WATCHDOG=1\n" {}
+    service.signal("HUP");
+    let reloading = service.told();
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert!(service.told().starts_with("READY=1\n"));
+    service.signal("TERM");
+    assert_eq!(service.told(), "STOPPING=1\nSTATUS=Draining\n");
+    assert!(service.child.wait().unwrap().success());
+}
