@@ -1,4 +1,5 @@
-//! What a NATS server sends, in any pieces, and the numbers of nodes, made up or not: nothing panics, and a living node is never silenced.
+//! What a NATS server sends, in any pieces, and the numbers of nodes, made up or not: nothing panics, and a living node
+//! is never silenced.
 
 #![no_main]
 

@@ -1,7 +1,9 @@
-//! How far producers' clocks are ahead of the clock here: by how much events are of a later time than that of their intake.
+//! How far producers' clocks are ahead of the clock here: by how much events are of a later time than that of their
+//! intake.
 //!
-//! A replay from an archive begins that much before the time that was asked for, since an event of that time may have been stored so much
-//! earlier. A node that has just started has measured nothing; the others tell it what they have measured.
+//! A replay from an archive begins that much before the time that was asked for, since an event of that time may have
+//! been stored so much earlier. A node that has just started has measured nothing; the others tell it what they have
+//! measured.
 //!
 //! Contract: pure; the caller brings the time. The measure is that of the last [`SPAN`] to twice of it.
 

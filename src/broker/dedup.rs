@@ -68,8 +68,8 @@ impl Known {
     }
 }
 
-/// How far the other nodes were that follow endpoints too, when their events were taken in: told with the next own event, so that who hears
-/// both takes theirs first.
+/// How far the other nodes were that follow endpoints too, when their events were taken in: told with the next own
+/// event, so that who hears both takes theirs first.
 #[derive(Debug, Default)]
 pub(super) struct Followers {
     next: Vec<(NodeId, u64)>,

@@ -1,17 +1,19 @@
 //! The events of the recent past, for clients that come back and ask for what they missed (`?since=`).
 //!
-//! A ring of references to sealed events, bounded by count and bytes, filled by the sequencer under its lock, so that its order
-//! is the one order. Shards read it in portions ([`crate::fanout::session`]); nothing on the way of an ordinary delivery looks at it.
+//! A ring of references to sealed events, bounded by count and bytes, filled by the sequencer under its lock, so that
+//! its order is the one order. Shards read it in portions ([`crate::fanout::session`]); nothing on the way of an
+//! ordinary delivery looks at it.
 //!
-//! Contract: [`History::read`] returns every retained event of a range in order and says how many of it are gone. Events about
-//! connections have a bounded share of the room ([`super::ring`]). A place in the past is a [`Since`]: a time, or a sequence number with the epoch of the process that gave it. A time means the
-//! first retained event that was taken in at that time or later, *or has such a Time itself*: whoever asks for the Time of the
-//! last event it got is given that event again and everything behind it, whatever the producers' clocks say. The events' own
-//! Times count as long as they are less than [`SKEW`] ahead of the clock here; so one wrong clock cannot make
-//! everybody replay everything. Whoever asks for a Time further ahead gets the retained event that bears it, and all behind it.
+//! Contract: [`History::read`] returns every retained event of a range in order and says how many of it are gone.
+//! Events about connections have a bounded share of the room ([`super::ring`]). A place in the past is a [`Since`]: a
+//! time, or a sequence number with the epoch of the process that gave it. A time means the first retained event that
+//! was taken in at that time or later, *or has such a Time itself*: whoever asks for the Time of the last event it got
+//! is given that event again and everything behind it, whatever the producers' clocks say. The events' own Times count
+//! as long as they are less than [`SKEW`] ahead of the clock here; so one wrong clock cannot make everybody replay
+//! everything. Whoever asks for a Time further ahead gets the retained event that bears it, and all behind it.
 //!
-//! Why a ring in memory: a client that reconnects misses seconds, not days, and events exist in memory anyway; keeping one costs
-//! a reference.
+//! Why a ring in memory: a client that reconnects misses seconds, not days, and events exist in memory anyway; keeping
+//! one costs a reference.
 
 use std::fmt;
 use std::ops::Range;
@@ -167,8 +169,8 @@ impl History {
         Times(if self.limits.events == 0 { Vec::new() } else { events.iter().map(Event::moment).collect() })
     }
 
-    /// Takes sequenced events in, with their traces where nodes share events. To be called in their order. Returns what made room
-    /// for them; it may hold the last references to events, which are better let go without any lock.
+    /// Takes sequenced events in, with their traces where nodes share events. To be called in their order. Returns what
+    /// made room for them; it may hold the last references to events, which are better let go without any lock.
     pub(super) fn append(
         &self,
         events: &[Arc<Event>],
@@ -197,8 +199,8 @@ impl History {
         Position { epoch: self.epoch, sequence: self.shelf.lock().ring.next() }
     }
 
-    /// A time from which on everything was taken in that stands at a place or behind it; nothing if it is not known. For a place of another
-    /// run of the process this is when that run began.
+    /// A time from which on everything was taken in that stands at a place or behind it; nothing if it is not known.
+    /// For a place of another run of the process this is when that run began.
     pub(super) fn moment(&self, position: Position, now: Timestamp) -> Option<Timestamp> {
         if position.epoch == self.epoch {
             return self.shelf.lock().milestones.before(position.sequence);
@@ -221,8 +223,8 @@ impl History {
         self.shelf.lock().told.measure(ahead.min(SKEW), now);
     }
 
-    /// A time before which nothing was taken in anywhere that is of `time` or later, by what other nodes tell; nothing if none does, or if
-    /// that was before what they have measured.
+    /// A time before which nothing was taken in anywhere that is of `time` or later, by what other nodes tell; nothing
+    /// if none does, or if that was before what they have measured.
     pub(super) fn told_moment_of(&self, time: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let ahead = self.shelf.lock().told.lately(now)?;
         let is_measured = now.duration_since(time) <= ahead::SPAN - SKEW;
@@ -232,8 +234,8 @@ impl History {
     /// The place from which a client gets what it asks for.
     ///
     /// # Errors
-    /// [`SinceError::Future`] for a sequence number that was not given yet, or a time more than five minutes ahead that is not the Time of
-    /// a retained event.
+    /// [`SinceError::Future`] for a sequence number that was not given yet, or a time more than five minutes ahead that
+    /// is not the Time of a retained event.
     pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
         let ring = &self.shelf.lock().ring;
         let to = ring.oldest().unwrap_or(now);
@@ -271,7 +273,8 @@ impl History {
         ring.is_empty() && self.limits.events > 0 && time > quiet_since
     }
 
-    /// Hands over up to `max` events of a range, and says what is gone of it: of events about connections from `notified` on.
+    /// Hands over up to `max` events of a range, and says what is gone of it: of events about connections from
+    /// `notified` on.
     pub fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
         self.shelf.lock().ring.read(range, notified, max, into)
     }
@@ -286,7 +289,8 @@ impl History {
         self.shelf.lock().ring.oldest()
     }
 
-    /// A time from which on everything was taken in that stands at a number or behind it, retained or not; nothing before the first event.
+    /// A time from which on everything was taken in that stands at a number or behind it, retained or not; nothing
+    /// before the first event.
     pub fn moment_before(&self, number: u64) -> Option<Timestamp> {
         self.shelf.lock().milestones.before(number)
     }

@@ -1,8 +1,8 @@
 //! The glue: one order of events, given to every shard.
 //!
 //! [`Broker::publish`] is the only way in. It numbers the events of a batch under one lock and puts the batch into the
-//! inbox of every shard, or into none if one of them is full; so all shards see the same order and nothing is lost silently.
-//! That lock is taken once a batch and never on the way of a delivery.
+//! inbox of every shard, or into none if one of them is full; so all shards see the same order and nothing is lost
+//! silently. That lock is taken once a batch and never on the way of a delivery.
 //!
 //! Contract: any thread may publish; it never waits for a shard. After `Ok` the events are sequenced: they reach every
 //! connection whose registration was answered before.
@@ -116,8 +116,8 @@ impl Broker {
         }
     }
 
-    /// The place from which a client gets what it asks for. The archive is asked where the recent past lacks something of it: what was
-    /// forgotten, or never came here.
+    /// The place from which a client gets what it asks for. The archive is asked where the recent past lacks something
+    /// of it: what was forgotten, or never came here.
     ///
     /// # Errors
     /// As [`History::resolve`].
@@ -165,14 +165,14 @@ impl Broker {
         Frontier { sequence: sequencer.next, watermarks }
     }
 
-    /// Another node is heard, and everything of it before the number `next` has come or will not come. Its last event was passed on at
-    /// `moved`.
+    /// Another node is heard, and everything of it before the number `next` has come or will not come. Its last event
+    /// was passed on at `moved`.
     pub fn heard(&self, node: NodeId, next: u64, moved: Timestamp) {
         self.sequencer.lock().watermarks.set(node, next, clock::now(), moved);
     }
 
-    /// Has every event looked at that is taken in from now on, once it is, and tells where it comes from. What follows from it comes
-    /// later than the event, so this is for what may: reading again what an event says has changed.
+    /// Has every event looked at that is taken in from now on, once it is, and tells where it comes from. What follows
+    /// from it comes later than the event, so this is for what may: reading again what an event says has changed.
     pub fn observe(&self, observer: impl Fn(&Event, Source) + Send + Sync + 'static) {
         if self.observer.set(Observer(Box::new(observer))).is_err() {
             tracing::error!("events are looked at already");
@@ -184,8 +184,9 @@ impl Broker {
         self.sequencer.lock().inboxes.push(inbox_sender);
     }
 
-    /// Shares what this node takes in with other nodes: it is put into the queue that is returned, and copies of events that
-    /// several nodes take in are dropped, as long as no more than `window` others come between. Before the first event.
+    /// Shares what this node takes in with other nodes: it is put into the queue that is returned, and copies of events
+    /// that several nodes take in are dropped, as long as no more than `window` others come between. Before the first
+    /// event.
     pub fn share(&self, limits: ExportLimits, window: usize) -> Exports {
         let (egress, exports) = export::exports(limits);
         let mut sequencer = self.sequencer.lock();
@@ -205,8 +206,8 @@ impl Broker {
         u64::try_from(self.epoch.elapsed().as_micros()).expect("the process does not run for half a million years")
     }
 
-    /// The event that tells of a connection: `create` when it came, `delete` when it went. Nothing if its principal makes too many of
-    /// them, which is counted and logged.
+    /// The event that tells of a connection: `create` when it came, `delete` when it went. Nothing if its principal
+    /// makes too many of them, which is counted and logged.
     pub fn connection_event(&self, action: &str, connection: &Connection, now: Timestamp) -> Option<Event> {
         let asked = self.pace.lock().ask(&connection.principal, self.now_us());
         match asked {
@@ -234,8 +235,8 @@ impl Broker {
         })
     }
 
-    /// Like [`Broker::publish`], but gives the events back that were not taken, for whoever tries again: they do not count as
-    /// refused.
+    /// Like [`Broker::publish`], but gives the events back that were not taken, for whoever tries again: they do not
+    /// count as refused.
     ///
     /// # Errors
     /// [`PublishError`] and the events.
@@ -244,8 +245,8 @@ impl Broker {
         self.ingest(events, source, shares.then_some(Ways::Own), &[])
     }
 
-    /// Like [`Broker::publish_or_return`], for events of other nodes. Where they tell repeat indexes copies are dropped: they had them from
-    /// an endpoint which this one may follow too.
+    /// Like [`Broker::publish_or_return`], for events of other nodes. Where they tell repeat indexes copies are
+    /// dropped: they had them from an endpoint which this one may follow too.
     ///
     /// # Errors
     /// [`PublishError`] and the events.
@@ -315,8 +316,9 @@ impl Broker {
         Ok(first)
     }
 
-    /// Whether an event that a link is about to bring has yet to come from another node, if there are others: any of them may follow the
-    /// endpoint too. A link that has just begun brings what follows a gap; the others bring what stands before it.
+    /// Whether an event that a link is about to bring has yet to come from another node, if there are others: any of
+    /// them may follow the endpoint too. A link that has just begun brings what follows a gap; the others bring what
+    /// stands before it.
     pub fn waits_for_others(&self, event: &Event, now: Timestamp) -> bool {
         let digest = self.keys.digest(event);
         let sequencer = self.sequencer.lock();

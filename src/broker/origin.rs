@@ -1,8 +1,8 @@
 //! Which node an event is of, and how far this node has got with the events of each.
 //!
-//! Every node numbers what it passes on, so an event is known everywhere by the run of its node and its number there. The sequencer
-//! keeps [`Watermarks`] under its lock: with them a place in this node's order is a place in the events of each node, and that is
-//! what a replay is joined to the recent past by ([`super::splice`]).
+//! Every node numbers what it passes on, so an event is known everywhere by the run of its node and its number there.
+//! The sequencer keeps [`Watermarks`] under its lock: with them a place in this node's order is a place in the events
+//! of each node, and that is what a replay is joined to the recent past by ([`super::splice`]).
 //!
 //! Contract: pure. Bounded: at most [`MOST`] nodes, the longest silent one makes room.
 
@@ -57,8 +57,8 @@ pub struct Mark {
 pub struct Watermarks(HashMap<NodeId, Mark>);
 
 impl Watermarks {
-    /// Everything of `node` before the number `next` was taken in, was a copy, or will not come. A number that is far below the mark is
-    /// believed: the mark was somebody's who made it up.
+    /// Everything of `node` before the number `next` was taken in, was a copy, or will not come. A number that is far
+    /// below the mark is believed: the mark was somebody's who made it up.
     pub fn note(&mut self, node: NodeId, next: u64, heard: Timestamp) {
         let Some(mark) = self.0.get(&node) else { return self.set(node, next, heard, heard) };
         let (known, moved) = (mark.next, mark.moved);
@@ -69,7 +69,8 @@ impl Watermarks {
         }
     }
 
-    /// The same, from whoever counts the events of `node`: the number may be lower than the mark. Its last event was passed on at `moved`.
+    /// The same, from whoever counts the events of `node`: the number may be lower than the mark. Its last event was
+    /// passed on at `moved`.
     pub fn set(&mut self, node: NodeId, next: u64, heard: Timestamp, moved: Timestamp) {
         if !self.0.contains_key(&node)
             && self.0.len() >= MOST

@@ -1,22 +1,26 @@
 //! Splicing a replay from the archive onto the history, so that no event is missing and none comes twice.
 //!
-//! A replay reads the archive first and then goes on in this node's history. The two hold the same events in different orders, so a
-//! position in one means nothing in the other. But every node numbers the events that it publishes, and each node's numbers rise in
-//! both. The reader therefore keeps one number for each node: the next event of that node that the archive has yet to give ([`Delivered`]).
+//! A replay reads the archive first and then goes on in this node's history. The two hold the same events in different
+//! orders, so a position in one means nothing in the other. But every node numbers the events that it publishes, and
+//! each node's numbers rise in both. The reader therefore keeps one number for each node: the next event of that node
+//! that the archive has yet to give ([`Delivered`]).
 //!
-//! Where the archive jumps over numbers, it lacks events that this node may have: the reader takes them from the history, in the place of
-//! the jump ([`Delivered::fill`]). What neither has is missing; should this node take it in later, it comes from the history then.
+//! Where the archive jumps over numbers, it lacks events that this node may have: the reader takes them from the
+//! history, in the place of the jump ([`Delivered::fill`]). What neither has is missing; should this node take it in
+//! later, it comes from the history then.
 //!
-//! 1. **Read the archive** until it has delivered everything that this node had taken in at some moment near the end of the archive
-//!    ([`Delivered::missing`] is nothing). What this node takes in later is in the history.
-//! 2. **Wait for this node** until it has taken in everything that the archive delivered ([`Delivered::is_within`]). Otherwise such an event would
-//!    come once from the archive and once more live.
-//! 3. **Compare the history.** An event of the history was delivered if its number is below its node's in [`Delivered`] and was not jumped over, or if it is a copy of an
-//!    event of an endpoint that was delivered under another node's number ([`Delivered::has`]). The positions of those events make a [`Splice`]: the
-//!    replay goes on at its start and leaves them out.
+//! 1. **Read the archive** until it has delivered everything that this node had taken in at some moment near the end of
+//!    the archive ([`Delivered::missing`] is nothing). What this node takes in later is in the history.
+//! 2. **Wait for this node** until it has taken in everything that the archive delivered ([`Delivered::is_within`]).
+//!    Otherwise such an event would come once from the archive and once more live.
+//! 3. **Compare the history.** An event of the history was delivered if its number is below its node's in [`Delivered`]
+//!    and was not jumped over, or if it is a copy of an event of an endpoint that was delivered under another node's
+//!    number ([`Delivered::has`]). The positions of those events make a [`Splice`]: the replay goes on at its start and
+//!    leaves them out.
 //!
-//! Contract: pure. Memory is bounded: one number and at most [`HOLES`] jumps for each node that published, the window of [`super::dedup`] for copies, and one
-//! range of the history for each run of events to leave out. The two waits are the caller's, who gives up after a few seconds and reports a gap.
+//! Contract: pure. Memory is bounded: one number and at most [`HOLES`] jumps for each node that published, the window
+//! of [`super::dedup`] for copies, and one range of the history for each run of events to leave out. The two waits are
+//! the caller's, who gives up after a few seconds and reports a gap.
 
 use std::ops::Range;
 
@@ -27,7 +31,8 @@ use super::dedup::{Duplicates, Keys};
 use super::origin::{NodeId, Origin, Trace, Watermarks};
 use crate::event::Event;
 
-/// A node whose last message is so much older than the archive's last is not waited for: what it published has come or will not.
+/// A node whose last message is so much older than the archive's last is not waited for: what it published has come or
+/// will not.
 const RECENT: SignedDuration = SignedDuration::from_secs(15);
 
 /// More events are never counted as missing: the number was made up.
@@ -56,7 +61,8 @@ struct Reached {
 }
 
 impl Reached {
-    /// Returns what is jumped over. A number in what was jumped over before says that the jump was none: somebody made it up.
+    /// Returns what is jumped over. A number in what was jumped over before says that the jump was none: somebody made
+    /// it up.
     fn reach(&mut self, number: u64) -> Range<u64> {
         let known = self.next;
         if number < known {
@@ -127,7 +133,8 @@ impl Delivered {
         Comparison { new: self.is_no_copy(trace, event), skipped }
     }
 
-    /// A sign of life: the node's next event has this number. Returns the numbers that should stand before it and do not.
+    /// A sign of life: the node's next event has this number. Returns the numbers that should stand before it and do
+    /// not.
     pub fn reach(&mut self, node: NodeId, number: u64, stored: Timestamp) -> Range<u64> {
         self.latest = self.latest.max(stored);
         let new = || Reached { next: number, holes: Vec::new(), stored };
@@ -155,8 +162,9 @@ impl Delivered {
         self.nodes.get(&origin.node).is_some_and(|reached| reached.has(origin.number))
     }
 
-    /// What stands before the marks and was not given: numbers of nodes that were seen in the archive, and whether there may be more, of
-    /// nodes that have published since `since` and were not seen. Who was neither seen nor heard lately published before the replay begins.
+    /// What stands before the marks and was not given: numbers of nodes that were seen in the archive, and whether
+    /// there may be more, of nodes that have published since `since` and were not seen. Who was neither seen nor heard
+    /// lately published before the replay begins.
     pub fn missing(&self, watermarks: &Watermarks, since: Timestamp, now: Timestamp) -> Missing {
         let mut missing = Missing::default();
         for (node, mark) in watermarks.iter().filter(|(_, mark)| mark.next > 0) {

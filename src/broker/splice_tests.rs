@@ -1,4 +1,5 @@
-//! The splice: leaving the archive, what of the recent past was delivered already, and a model of both with random orders and copies.
+//! The splice: leaving the archive, what of the recent past was delivered already, and a model of both with random
+//! orders and copies.
 
 use proptest::prelude::*;
 
@@ -121,8 +122,8 @@ struct Sender {
     read: usize,
 }
 
-/// Two nodes follow one endpoint and take posts. A third is asked, which has taken in a part of it. The archive has stored a part, in an
-/// order of its own.
+/// Two nodes follow one endpoint and take posts. A third is asked, which has taken in a part of it. The archive has
+/// stored a part, in an order of its own.
 struct World {
     senders: [Sender; 2],
     keys: Keys,

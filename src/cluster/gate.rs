@@ -1,12 +1,13 @@
 //! When what waits may be sent after a connection was lost: once those are back who are to hear it.
 //!
-//! Core NATS gives a message to whoever has subscribed at that moment. When all of NATS was away, the node that is back first would
-//! hand its queue to nobody. So it greets (a heartbeat that the others answer at once), and sends what waits when every node that it
-//! knew has been heard over the new connection, or at last after [`LONGEST`]: longer than anybody waits between two tries. Who
-//! knows nobody, though there was no connection for more than a moment, waits for all of that time: others may have started meanwhile.
+//! Core NATS gives a message to whoever has subscribed at that moment. When all of NATS was away, the node that is back
+//! first would hand its queue to nobody. So it greets (a heartbeat that the others answer at once), and sends what
+//! waits when every node that it knew has been heard over the new connection, or at last after [`LONGEST`]: longer than
+//! anybody waits between two tries. Who knows nobody, though there was no connection for more than a moment, waits for
+//! all of that time: others may have started meanwhile.
 //!
-//! Contract: shared by the task that sends, which asks, and the one that receives, which knows whom it hears. [`Gate::is_open`] is one
-//! atomic load. While the gate is shut events wait in the bounded queue of exports.
+//! Contract: shared by the task that sends, which asks, and the one that receives, which knows whom it hears.
+//! [`Gate::is_open`] is one atomic load. While the gate is shut events wait in the bounded queue of exports.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

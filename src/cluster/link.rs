@@ -1,9 +1,11 @@
-//! The connection of a node to NATS: dialled for ever, read and written at the same time, and changed before its server ends.
+//! The connection of a node to NATS: dialled for ever, read and written at the same time, and changed before its server
+//! ends.
 //!
-//! Everything that others publish comes over one connection into one queue, in the order in which the server sent it. A server that
-//! says that it is about to end (lame duck mode) is left in good order: a connection to another one is made and subscribed first; when all
-//! known nodes have been heard over it, or after [`OVERLAP`], the former is read to its end and then what came by the new one. What
-//! came over both is known by its number, so nothing is lost and nothing told as lost.
+//! Everything that others publish comes over one connection into one queue, in the order in which the server sent it. A
+//! server that says that it is about to end (lame duck mode) is left in good order: a connection to another one is made
+//! and subscribed first; when all known nodes have been heard over it, or after [`OVERLAP`], the former is read to its
+//! end and then what came by the new one. What came over both is known by its number, so nothing is lost and nothing
+//! told as lost.
 //!
 //! Contract: the state of the connection ([`Status`]) is told by a watch, why there is none in [`Health`].
 
@@ -23,7 +25,8 @@ use super::waiting::Filler;
 use super::{subject, wire};
 use crate::metrics::Metrics;
 
-/// For how long two connections are kept at most while the node changes from one to the other; servers give at least ten seconds.
+/// For how long two connections are kept at most while the node changes from one to the other; servers give at least
+/// ten seconds.
 const OVERLAP: Duration = Duration::from_secs(5);
 
 /// For how long the former connection may take to say its last.

@@ -1,16 +1,16 @@
 //! Several nodes that share their events over NATS.
 //!
-//! Every node publishes what it takes in itself (posts, DRP endpoints, the simulated fleet) and sequences what the others publish, so
-//! clients of any node get the events of all. Each node has an order of its own; in all of them the events of one node
-//! stand in that node's order. [`send`] and [`receive`] are the two ways, [`peers`] sees what is lost between them,
-//! [`crate::broker::dedup`] drops what two nodes took in both.
+//! Every node publishes what it takes in itself (posts, DRP endpoints, the simulated fleet) and sequences what the
+//! others publish, so clients of any node get the events of all. Each node has an order of its own; in all of them the
+//! events of one node stand in that node's order. [`send`] and [`receive`] are the two ways, [`peers`] sees what is
+//! lost between them, [`crate::broker::dedup`] drops what two nodes took in both.
 //!
-//! Contract: delivery on the own node never waits for NATS. Between nodes it is at most once (core NATS): what is lost is told by
-//! `hydrant.gap.nats`, with the number of events where it is known. No event goes round in a circle: only what a node took in itself is
-//! published, the server is asked not to echo, and a node drops what bears its own name.
+//! Contract: delivery on the own node never waits for NATS. Between nodes it is at most once (core NATS): what is lost
+//! is told by `hydrant.gap.nats`, with the number of events where it is known. No event goes round in a circle: only
+//! what a node took in itself is published, the server is asked not to echo, and a node drops what bears its own name.
 //!
-//! Why one subscription for everything and not one for each type that clients registered for: the numbers that show losses are those of a
-//! node and not of a type, and the history of a node is that of all types.
+//! Why one subscription for everything and not one for each type that clients registered for: the numbers that show
+//! losses are those of a node and not of a type, and the history of a node is that of all types.
 //!
 //! Where `JetStream` keeps what is published, [`stream`] reads replays from it.
 

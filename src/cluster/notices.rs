@@ -1,7 +1,8 @@
 //! How many notices of gaps a node makes: whoever may publish can make up nodes and numbers, and each would be told.
 //!
-//! [`BURST`] notices may come at once, and one every [`EVERY`] from then on. What is beyond is joined to one notice, which comes when the
-//! next may: its times span those of all, its events are their sum. So nothing is silent, and nobody floods those who listen to gaps.
+//! [`BURST`] notices may come at once, and one every [`EVERY`] from then on. What is beyond is joined to one notice,
+//! which comes when the next may: its times span those of all, its events are their sum. So nothing is silent, and
+//! nobody floods those who listen to gaps.
 //!
 //! Contract: pure; the caller brings the time.
 

@@ -1,12 +1,13 @@
 //! Events of an endpoint in the endpoint's order, though several nodes follow it and pass on what they had first.
 //!
-//! Each follower has the right order: its own link brings it, and what others had first comes to it in their order. So with an event
-//! of an endpoint a node tells how far it was with the others then ([`After`]), and whoever hears it takes that much of the others
-//! first. Then everything that its sender had before stands before it here too, and so on back to the first event (ADR 0032).
+//! Each follower has the right order: its own link brings it, and what others had first comes to it in their order. So
+//! with an event of an endpoint a node tells how far it was with the others then ([`After`]), and whoever hears it
+//! takes that much of the others first. Then everything that its sender had before stands before it here too, and so on
+//! back to the first event (ADR 0032).
 //!
-//! Contract: pure; the caller brings the time. A node's messages keep their order: while one of them waits, those behind it wait too. They
-//! wait for [`PATIENCE`] at most, and at most [`MOST`] of all nodes together, beyond which the oldest is taken: order is worth less than
-//! the event. Nobody waits for a node that is not heard.
+//! Contract: pure; the caller brings the time. A node's messages keep their order: while one of them waits, those
+//! behind it wait too. They wait for [`PATIENCE`] at most, and at most [`MOST`] of all nodes together, beyond which the
+//! oldest is taken: order is worth less than the event. Nobody waits for a node that is not heard.
 
 use std::collections::VecDeque;
 
@@ -45,7 +46,8 @@ impl<T> Default for Order<T> {
 }
 
 impl<T> Order<T> {
-    /// The next message of a node, given back if it may be taken now. `next` tells the number of a node's next event, if it is heard.
+    /// The next message of a node, given back if it may be taken now. `next` tells the number of a node's next event,
+    /// if it is heard.
     pub(super) fn offer(
         &mut self,
         node: NodeId,

@@ -1,5 +1,5 @@
-//! A model: three or four nodes, of which two or three follow one endpoint, by links of random speed that are cut and come back, over a
-//! network of random delays. All deliver what the endpoint sent, in its order, repetitions included.
+//! A model: three or four nodes, of which two or three follow one endpoint, by links of random speed that are cut and
+//! come back, over a network of random delays. All deliver what the endpoint sent, in its order, repetitions included.
 
 use std::sync::Arc;
 use std::time::Instant;

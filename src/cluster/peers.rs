@@ -1,13 +1,14 @@
 //! The other nodes: how far each has got, so that whatever is lost between two nodes shows.
 //!
-//! Every node numbers what it passes on, losses of its own included, and repeats the next number in heartbeats. A jump in
-//! the numbers is a loss, wherever it happened: in the sender's full queue, on a broken connection, in a NATS server that cut a slow
-//! consumer, in our own buffers. A node that falls silent without a goodbye may have taken in events that it passed on to nobody.
+//! Every node numbers what it passes on, losses of its own included, and repeats the next number in heartbeats. A jump
+//! in the numbers is a loss, wherever it happened: in the sender's full queue, on a broken connection, in a NATS server
+//! that cut a slow consumer, in our own buffers. A node that falls silent without a goodbye may have taken in events
+//! that it passed on to nobody.
 //!
-//! Numbers may be made up by whoever may publish. A node's events come in its order, so one that stands in a stretch that was jumped
-//! over says that the jump was none: counting goes on there, and nothing of the node is taken for a repetition. That is so until
-//! [`PROOF`] events have followed each other behind the jump. A jump of more than [`WINDOW`] is no loss that anybody could count, and who
-//! falls back by more than that is counted anew.
+//! Numbers may be made up by whoever may publish. A node's events come in its order, so one that stands in a stretch
+//! that was jumped over says that the jump was none: counting goes on there, and nothing of the node is taken for a
+//! repetition. That is so until [`PROOF`] events have followed each other behind the jump. A jump of more than
+//! [`WINDOW`] is no loss that anybody could count, and who falls back by more than that is counted anew.
 //!
 //! Contract: pure. Bounded: at most [`MOST`] nodes, the longest silent one makes room.
 

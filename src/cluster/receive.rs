@@ -1,8 +1,8 @@
 //! What other nodes took in, on its way into this node's sequencer.
 //!
-//! Messages are taken a few at a time and sequenced before more are taken; while the inboxes are full that waits, and with it
-//! the bounded queue of [`super::waiting`](mod@super::waiting), beyond which messages are dropped. Nothing of that is silent: numbers are
-//! missing then, and the gap is told in its place among the events.
+//! Messages are taken a few at a time and sequenced before more are taken; while the inboxes are full that waits, and
+//! with it the bounded queue of [`super::waiting`](mod@super::waiting), beyond which messages are dropped. Nothing of
+//! that is silent: numbers are missing then, and the gap is told in its place among the events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -291,8 +291,8 @@ impl Receiver {
         self.push(event, None, None);
     }
 
-    /// Compares the connection with what is known of it. A connection that was lost and made again between two looks shows by
-    /// the number of losses.
+    /// Compares the connection with what is known of it. A connection that was lost and made again between two looks
+    /// shows by the number of losses.
     fn link(&mut self, now: Timestamp) {
         let status = *self.connection.borrow();
         if !status.connected && self.away.is_none() {
@@ -342,7 +342,8 @@ impl Receiver {
         self.metrics().peers.set(i64::try_from(self.peers.len()).unwrap_or(i64::MAX));
     }
 
-    /// Sequences what was taken, in its order; waits while the inboxes are full. Meanwhile nobody is heard, so nobody is silent.
+    /// Sequences what was taken, in its order; waits while the inboxes are full. Meanwhile nobody is heard, so nobody
+    /// is silent.
     async fn sequence(&mut self) -> Result<(), PublishError> {
         let mut waited = false;
         for Run { mut events, origins, repeat_indexes } in std::mem::take(&mut self.runs) {

@@ -1,12 +1,12 @@
 //! What this node takes in, on its way to the others.
 //!
-//! Events are handed over in the order of the sequencer, so that every node gets this node's events in this node's order. While NATS
-//! is away they wait, the queue before them fills, and what does not fit is left out: the numbers tell the others. When a connection
-//! is back they go on waiting until the others are ([`super::gate`]).
+//! Events are handed over in the order of the sequencer, so that every node gets this node's events in this node's
+//! order. While NATS is away they wait, the queue before them fills, and what does not fit is left out: the numbers
+//! tell the others. When a connection is back they go on waiting until the others are ([`super::gate`]).
 //!
-//! Contract: what was written over a connection is kept until the server has answered a PING behind it, and written again over the
-//! next one if that does not come. So a server that dies takes nothing along; what comes twice is known by its number. At most
-//! [`WINDOW`] bytes are kept so, beyond which the next events wait for the answer.
+//! Contract: what was written over a connection is kept until the server has answered a PING behind it, and written
+//! again over the next one if that does not come. So a server that dies takes nothing along; what comes twice is known
+//! by its number. At most [`WINDOW`] bytes are kept so, beyond which the next events wait for the answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -298,8 +298,8 @@ impl Sender {
         self.active = Instant::now();
     }
 
-    /// A heartbeat tells what stands before it. Streams keep one behind the events that it tells of, and no more while nothing
-    /// comes.
+    /// A heartbeat tells what stands before it. Streams keep one behind the events that it tells of, and no more while
+    /// nothing comes.
     fn beat(&mut self, out: &mut Outgoing) {
         let greets = !self.may_send();
         let beat = self.as_beat(State::Up, greets);

@@ -1,10 +1,10 @@
 //! NATS subjects of events: `PREFIX.EVENTS.TYPE.ACTION.KEY`.
 //!
-//! A token of a subject must not be empty and may hold neither dots, wildcards nor white space; keys hold anything. Letters, digits,
-//! `-` and `_` stand for themselves, every other byte is `=` and two hexadecimal digits, and the empty string is `=`. That can be
-//! undone ([`unescape`]), so operators can subscribe to one key by hand. A token longer than [`LONGEST`] is cut and ends in
-//! `=-` and a digest of the whole: it still tells events apart, but cannot be undone. Receivers never need to: the
-//! message holds the event.
+//! A token of a subject must not be empty and may hold neither dots, wildcards nor white space; keys hold anything.
+//! Letters, digits, `-` and `_` stand for themselves, every other byte is `=` and two hexadecimal digits, and the empty
+//! string is `=`. That can be undone ([`unescape`]), so operators can subscribe to one key by hand. A token longer than
+//! [`LONGEST`] is cut and ends in `=-` and a digest of the whole: it still tells events apart, but cannot be undone.
+//! Receivers never need to: the message holds the event.
 
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};

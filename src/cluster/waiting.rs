@@ -1,7 +1,7 @@
 //! Messages that wait to be taken, bounded by number and bytes.
 //!
-//! The task that reads the socket fills this queue and never waits for the receiver, which may wait for the inboxes. What does not
-//! fit is dropped: the numbers in the messages show it, and the receiver tells the gap in its place.
+//! The task that reads the socket fills this queue and never waits for the receiver, which may wait for the inboxes.
+//! What does not fit is dropped: the numbers in the messages show it, and the receiver tells the gap in its place.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -41,8 +41,8 @@ const IDLE: &str = "Hydrant-Idle";
 /// Nodes that are named at most.
 const FOLLOWERS: usize = 16;
 
-/// Numbers stay below this, so that the next one and sums of a few always exist. Nobody counts so far; who writes a larger one is no
-/// hydrant.
+/// Numbers stay below this, so that the next one and sums of a few always exist. Nobody counts so far; who writes a
+/// larger one is no hydrant.
 const NUMBERS: u64 = 1 << 62;
 
 /// Why a message is not one of ours.

@@ -1,6 +1,7 @@
 //! What goes between nodes.
 //!
-//! A node without NATS has none of these, and one without a stream none of those about replays: a zero there would look like trouble.
+//! A node without NATS has none of these, and one without a stream none of those about replays: a zero there would look
+//! like trouble.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -65,8 +65,8 @@ fn login(settings: &Settings) -> Result<Login, NatsError> {
 }
 
 impl Server {
-    /// Shares events with other nodes. Returns how the way to them is, if there is one. If it cannot, the server ends: its
-    /// shards run already.
+    /// Shares events with other nodes. Returns how the way to them is, if there is one. If it cannot, the server ends:
+    /// its shards run already.
     pub(super) async fn share(
         mut self,
         options: Option<NatsOptions>,

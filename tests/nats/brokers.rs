@@ -119,7 +119,8 @@ fn keys(range: std::ops::Range<u64>) -> Vec<String> {
 async fn what_two_nodes_take_in_of_one_endpoint_is_delivered_once() {
     let nats = NatsServer::start();
     let nodes = Node::several(&nats, 3).await;
-    // The same stream at two nodes, in chunks of different sizes; every tenth event is sent twice by the endpoint itself.
+    // The same stream at two nodes, in chunks of different sizes; every tenth event is sent twice by the endpoint
+    // itself.
     let stream: Vec<u64> = (0..2000).flat_map(|key| std::iter::repeat_n(key, 1 + usize::from(key % 10 == 0))).collect();
     for (a, b) in stream.chunks(50).zip(stream.chunks(50)) {
         nodes[0].publish(Source::Upstream, a.iter().copied());

@@ -1,8 +1,9 @@
 //! Two nodes that follow one endpoint, each by its own link, and one that does not.
 //!
-//! What is promised (docs/operations.md, "Several nodes"; ADR 0013 and 0032): every node delivers each event of the endpoint once and in the
-//! endpoint's order, whichever link brings it, and an endpoint's link that dies at one of two nodes loses nothing. The gap of the link is
-//! told, because the node that lost it cannot know that the other one stood.
+//! What is promised (docs/operations.md, "Several nodes"; ADR 0013 and 0032): every node delivers each event of the
+//! endpoint once and in the endpoint's order, whichever link brings it, and an endpoint's link that dies at one of two
+//! nodes loses nothing. The gap of the link is told, because the node that lost it cannot know that the other one
+//! stood.
 
 use std::time::Duration;
 

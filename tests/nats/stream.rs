@@ -1,4 +1,5 @@
-//! `?since=` beyond the recent past, from a `JetStream` stream: exactly what was missed, at whichever node, and what is not there told.
+//! `?since=` beyond the recent past, from a `JetStream` stream: exactly what was missed, at whichever node, and what is
+//! not there told.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -320,7 +321,8 @@ async fn what_the_stream_does_not_hold_any_more_is_told() {
     assert!(gap(&mut client).await["Events"].is_null());
 }
 
-/// A node with 5,000 large events in its stream, and a client that has read a hundred of them and takes no more unless it reads.
+/// A node with 5,000 large events in its stream, and a client that has read a hundred of them and takes no more unless
+/// it reads.
 async fn half_read(nats: &NatsServer) -> (Hydrant, Client) {
     let node = node(nats, "[outbox]\nevents = 64\nbytes = \"64KiB\"", "").await;
     let began = now();

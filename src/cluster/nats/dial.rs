@@ -1,7 +1,8 @@
-//! Which server to connect to, and when: those that are configured and those that they name, in random order, again and again.
+//! Which server to connect to, and when: those that are configured and those that they name, in random order, again and
+//! again.
 //!
-//! Servers that failed less often come first. Between two tries a random time passes, up to a ceiling that doubles, so that nodes
-//! that lost the same server do not come back at one moment.
+//! Servers that failed less often come first. Between two tries a random time passes, up to a ceiling that doubles, so
+//! that nodes that lost the same server do not come back at one moment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +47,8 @@ impl Dialer {
         Self { servers: servers.collect(), options: ConnectOptions { login, tls, name }, tries: 0 }
     }
 
-    /// Connects, however long it takes; not to the server of `avoid`, if there are others. Why a try has failed is told to `failed`.
+    /// Connects, however long it takes; not to the server of `avoid`, if there are others. Why a try has failed is told
+    /// to `failed`.
     pub(in crate::cluster) async fn dial(
         &mut self,
         avoid: Option<&Address>,

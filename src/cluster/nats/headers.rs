@@ -1,7 +1,7 @@
 //! The header block of a NATS message: `NATS/1.0`, an optional status, and `Name: value` lines, all ended by CR LF.
 //!
-//! Contract: pure; blocks are bytes, since any publisher may put anything into them. A line that is no header is passed over, and
-//! whoever asks for a value gets its bytes.
+//! Contract: pure; blocks are bytes, since any publisher may put anything into them. A line that is no header is passed
+//! over, and whoever asks for a value gets its bytes.
 
 use std::fmt::Write;
 

@@ -91,7 +91,8 @@ impl Login {
         Signer::new(seed.expose().trim()).map(Self::Nkey)
     }
 
-    /// By a credentials file's content: a JWT and a seed, each between two lines of dashes; what else stands in it does not count.
+    /// By a credentials file's content: a JWT and a seed, each between two lines of dashes; what else stands in it does
+    /// not count.
     ///
     /// # Errors
     /// [`LoginError::Credentials`] and [`LoginError::Seed`].

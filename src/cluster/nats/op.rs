@@ -1,8 +1,9 @@
 //! What a NATS server says, taken apart from a buffer of bytes; and what a client says, written into one.
 //!
-//! Contract: pure. [`next`] takes whole operations from the front of the buffer and leaves what is not whole. It is bounded: a line
-//! longer than [`LINE`] or a message longer than [`MESSAGE`] is an error, as is anything that is not the protocol. What a *publisher*
-//! put into a message (headers, payload, the subject's bytes) is never looked at here, so no publisher can end a connection.
+//! Contract: pure. [`next`] takes whole operations from the front of the buffer and leaves what is not whole. It is
+//! bounded: a line longer than [`LINE`] or a message longer than [`MESSAGE`] is an error, as is anything that is not
+//! the protocol. What a *publisher* put into a message (headers, payload, the subject's bytes) is never looked at here,
+//! so no publisher can end a connection.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use memchr::memmem;

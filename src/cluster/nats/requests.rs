@@ -1,7 +1,7 @@
 //! A connection that asks and waits for answers: what `JetStream` is read by.
 //!
-//! Contract: a request that is made while there is no connection, or that is not answered before it ends, gets no answer: whoever asks
-//! waits for a time and asks again. At most [`ANSWERS`] answers to one request wait to be taken.
+//! Contract: a request that is made while there is no connection, or that is not answered before it ends, gets no
+//! answer: whoever asks waits for a time and asks again. At most [`ANSWERS`] answers to one request wait to be taken.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

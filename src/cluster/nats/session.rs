@@ -19,7 +19,8 @@ const READ_BYTES: usize = 64 << 10;
 /// Between two PINGs.
 pub(in crate::cluster) const PULSE: Duration = Duration::from_secs(1);
 
-/// A server that says nothing from one PING to the one so many later is not there: `/readyz` tells it within five seconds.
+/// A server that says nothing from one PING to the one so many later is not there: `/readyz` tells it within five
+/// seconds.
 const SILENCE: u32 = 4;
 
 /// Whether a server answers. Counted in ticks and not in time: while this process stood still nobody could be heard.

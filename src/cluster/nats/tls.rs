@@ -51,7 +51,8 @@ impl Tls {
         self.ca_file.is_some() || self.certificate.is_some()
     }
 
-    /// What connections are made with. Files are read each time, so that renewed ones are used from the next connection on.
+    /// What connections are made with. Files are read each time, so that renewed ones are used from the next connection
+    /// on.
     pub(super) fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()

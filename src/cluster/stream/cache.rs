@@ -1,11 +1,12 @@
 //! Pages of the stream that many replays read at the same time, each read from the server and parsed once.
 //!
-//! After a node has started again hundreds of clients come back and want the same minutes. Each goes through them at its own pace and with
-//! its own account of what it was delivered, but the pages are the same: they begin at places that are multiples of [`BLOCK`], or where the
-//! bytes of a page ended before the next such place. So whoever begins anywhere soon reads pages that others have read.
+//! After a node has started again hundreds of clients come back and want the same minutes. Each goes through them at
+//! its own pace and with its own account of what it was delivered, but the pages are the same: they begin at places
+//! that are multiples of [`BLOCK`], or where the bytes of a page ended before the next such place. So whoever begins
+//! anywhere soon reads pages that others have read.
 //!
-//! Contract: at most [`BYTES`] are kept, the oldest page goes first. Whoever asks for a page that is being read waits for that reading. A page
-//! that reached the end of the stream is good for [`FRESH`] only, since more may have come.
+//! Contract: at most [`BYTES`] are kept, the oldest page goes first. Whoever asks for a page that is being read waits
+//! for that reading. A page that reached the end of the stream is good for [`FRESH`] only, since more may have come.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -148,7 +149,8 @@ impl PageCache {
         let page = pages::read(&self.requests, &self.stream, Begin::Sequence(position), most).await;
         let page = page.inspect_err(|_| self.forget(position))?;
         let bytes = page.messages.iter().map(|stored| stored.message.len()).sum();
-        // Messages that were deleted are passed over, so a page may reach beyond its block: what it has of the next one is left to that.
+        // Messages that were deleted are passed over, so a page may reach beyond its block: what it has of the next one
+        // is left to that.
         let edge = position + most;
         let messages: Vec<Parsed> = page
             .messages

@@ -1,7 +1,7 @@
 //! Makes sure that there is a stream, and goes on looking.
 //!
-//! A stream that is there is used as it is if it can be read as we do, whatever its bounds: operators know better. Otherwise what is
-//! wrong names what to change.
+//! A stream that is there is used as it is if it can be read as we do, whatever its bounds: operators know better.
+//! Otherwise what is wrong names what to change.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! What the stream lacks and the history has, in its place among the chunks of a page.
 //!
-//! A stream that had no leader, or was slow, has jumps in the numbers of nodes whose events went past it. This node had most of them live.
+//! A stream that had no leader, or was slow, has jumps in the numbers of nodes whose events went past it. This node had
+//! most of them live.
 
 use std::ops::Range;
 

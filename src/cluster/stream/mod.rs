@@ -1,15 +1,16 @@
 //! The `JetStream` stream that keeps what nodes publish, and replays from it (`nats.stream`).
 //!
-//! Publishing stays core NATS: the server stores what is published on the subjects, and no node waits for it. So the stream holds
-//! what reached the NATS server while it could store, and the numbers in the messages show what it does not hold. Heartbeats are
-//! stored too: they tell a reader that nothing is missing before them.
+//! Publishing stays core NATS: the server stores what is published on the subjects, and no node waits for it. So the
+//! stream holds what reached the NATS server while it could store, and the numbers in the messages show what it does
+//! not hold. Heartbeats are stored too: they tell a reader that nothing is missing before them.
 //!
-//! [`ensure`](mod@ensure) makes sure that there is a stream, [`pages`] reads it, [`reader`] makes a replay of that. Reading goes
-//! over a connection of its own, so that replays do not delay live events; it needs no consumers, so nothing is kept at the
-//! server for clients that come and go.
+//! [`ensure`](mod@ensure) makes sure that there is a stream, [`pages`] reads it, [`reader`] makes a replay of that.
+//! Reading goes over a connection of its own, so that replays do not delay live events; it needs no consumers, so
+//! nothing is kept at the server for clients that come and go.
 //!
-//! Contract: at most [`READERS`] replays read at a time, others wait for their turn, and as many read again for registrations
-//! that came late; each holds at most two pages, which it shares with those that read the same ([`cache`]).
+//! Contract: at most [`READERS`] replays read at a time, others wait for their turn, and as many read again for
+//! registrations that came late; each holds at most two pages, which it shares with those that read the same
+//! ([`cache`]).
 
 mod api;
 mod cache;
@@ -62,7 +63,8 @@ impl StreamArchive {
 
 impl Archive for StreamArchive {
     fn read(&self, reading: Reading, page_channel: PageChannel) {
-        // Whoever reads again may be waited for by one that reads for the first time, so they do not share their places.
+        // Whoever reads again may be waited for by one that reads for the first time, so they do not share their
+        // places.
         let permits = if reading.until.is_some() { &self.again } else { &self.once };
         let stream =
             ReaderOptions { pages: Arc::clone(&self.pages), window: self.window, broker: Weak::clone(&self.broker) };

@@ -1,13 +1,13 @@
 //! One replay: the stream from a time on, page by page, up to the place where the recent past takes over.
 //!
 //! The stream is read to its end, then on until it has delivered everything that the node had taken in by then
-//! ([`Delivered::missing`]); then the node takes in what the stream delivered and it did not have yet; then the recent past is compared with what
-//! was delivered. What holds of the splice is said and tested in [`crate::broker::splice`]. What does not come in time is told as a gap:
-//! a client never waits for ever.
+//! ([`Delivered::missing`]); then the node takes in what the stream delivered and it did not have yet; then the recent
+//! past is compared with what was delivered. What holds of the splice is said and tested in [`crate::broker::splice`].
+//! What does not come in time is told as a gap: a client never waits for ever.
 //!
-//! A replay begins [`OVERLAP`] before the time that was asked for: with the first message that was stored then, or is of an event whose own
-//! Time is that, or later. So that such an event is found although its producer's clock is ahead, reading begins where the history says
-//! that such events may have been taken in, or [`LEAD`] earlier.
+//! A replay begins [`OVERLAP`] before the time that was asked for: with the first message that was stored then, or is
+//! of an event whose own Time is that, or later. So that such an event is found although its producer's clock is ahead,
+//! reading begins where the history says that such events may have been taken in, or [`LEAD`] earlier.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -29,11 +29,12 @@ use crate::cluster::nats::requests::AwayError;
 use crate::cluster::wire::Kind;
 use crate::event::Event;
 
-/// How far a producer's clock may be ahead of the NATS server's: as much as counts in the history, and what the two clocks may differ.
+/// How far a producer's clock may be ahead of the NATS server's: as much as counts in the history, and what the two
+/// clocks may differ.
 const LEAD: SignedDuration = SignedDuration::from_secs(330);
 
-/// How much earlier than asked for a replay begins. The order of the stream is not that of the node the client was at: what that node
-/// had yet to take in when it delivered its last event may have been stored this much before it.
+/// How much earlier than asked for a replay begins. The order of the stream is not that of the node the client was at:
+/// what that node had yet to take in when it delivered its last event may have been stored this much before it.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
 
 /// For how long a page is asked for again and again: a NATS server that starts again is not the end of a replay.
@@ -264,8 +265,8 @@ impl Reader {
         self.pages.page(position).await
     }
 
-    /// What the stream has never had or does not hold any more of what was asked for. To be asked after the first page was read:
-    /// what is there now was there then.
+    /// What the stream has never had or does not hold any more of what was asked for. To be asked after the first page
+    /// was read: what is there now was there then.
     async fn before_all(&mut self) -> Result<Option<Gap>, ReadError> {
         if self.reading.until.is_some() || std::mem::replace(&mut self.bounded, true) {
             return Ok(None);
@@ -275,7 +276,8 @@ impl Reader {
         Ok((requested < from).then_some(Gap { from: Some(requested), to: from, events: None }))
     }
 
-    /// Adds what the messages are to the page, and notes what is jumped over. Returns whether the end of what is wanted was reached.
+    /// Adds what the messages are to the page, and notes what is jumped over. Returns whether the end of what is wanted
+    /// was reached.
     fn take(&mut self, block: &Block, page: &mut Page, holes: &mut Vec<Hole>) -> bool {
         for parsed in &block.messages {
             if self.reading.until.is_some_and(|until| parsed.position >= until) {

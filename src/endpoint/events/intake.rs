@@ -1,7 +1,8 @@
 //! From the messages of an endpoint to batches for the broker.
 //!
-//! What is there is published together, so that a storm is written to clients in large pieces. Held at one time: a batch of at most
-//! [`BATCH_EVENTS`] or [`BATCH_BYTES`] (and one event more), and what the session holds in front of it.
+//! What is there is published together, so that a storm is written to clients in large pieces. Held at one time: a
+//! batch of at most [`BATCH_EVENTS`] or [`BATCH_BYTES`] (and one event more), and what the session holds in front of
+//! it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +26,8 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Between two tries to publish while the inboxes are full. They hold far more than a shard matches in that time.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// For how long the first event of a connection waits for other nodes that follow the endpoint; if all have lost it at the same time, none
-/// of them has more.
+/// For how long the first event of a connection waits for other nodes that follow the endpoint; if all have lost it at
+/// the same time, none of them has more.
 const OTHERS: Duration = Duration::from_secs(1);
 
 /// The server takes no events any more.
@@ -135,8 +136,8 @@ impl Intake {
         (self.begins, self.waits_until) = (true, None);
     }
 
-    /// Where other nodes follow the endpoint too, the first event of a connection stands behind a gap that they have the events of: it waits
-    /// until it has come from them, and what stands before it with it.
+    /// Where other nodes follow the endpoint too, the first event of a connection stands behind a gap that they have
+    /// the events of: it waits until it has come from them, and what stands before it with it.
     async fn wait_for_others(&mut self) {
         let Some(first) = self.batch.iter().find(|event| event.kind() != HYDRANT).filter(|_| self.begins) else {
             return;

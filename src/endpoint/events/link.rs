@@ -171,7 +171,8 @@ impl Link {
         }
     }
 
-    /// Takes in what is there, at least one message, but nothing behind the last answer; returns how many are still to come.
+    /// Takes in what is there, at least one message, but nothing behind the last answer; returns how many are still to
+    /// come.
     async fn turn(&mut self, unanswered: usize, deadline: Option<Instant>) -> Result<usize, LinkError> {
         let session = self.session.as_mut().expect("a turn is made on an open connection");
         let no_answer = |_| LinkError::NoAnswer { after: self.settings.answer };
@@ -200,8 +201,8 @@ impl Link {
         }
     }
 
-    /// Notes that there is no connection (any more) and returns how long to wait. Events are missing since the endpoint was
-    /// last heard of, or since the start.
+    /// Notes that there is no connection (any more) and returns how long to wait. Events are missing since the endpoint
+    /// was last heard of, or since the start.
     fn note_loss(&mut self, error: &LinkError, started: Timestamp) -> Duration {
         let now = clock::now();
         self.health.lost(error.to_string(), now);
@@ -244,8 +245,8 @@ async fn open(service: &Service, settings: &LinkSettings) -> Result<Session, Lin
     Ok(session)
 }
 
-/// Adds what has come until there is no more, the batch is full, or the last answer is there: the notice of a gap follows it.
-/// Returns how many answers are still to come.
+/// Adds what has come until there is no more, the batch is full, or the last answer is there: the notice of a gap
+/// follows it. Returns how many answers are still to come.
 fn gather(
     first: Result<Received, ClientError>,
     mut unanswered: usize,
