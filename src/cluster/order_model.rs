@@ -136,6 +136,9 @@ impl Node {
 struct World {
     nodes: Vec<Node>,
     sent: Vec<u64>,
+    /// What was sent before is not repeated: a link that has missed one of several equal events cannot tell which of
+    /// them comes next.
+    floor: usize,
 }
 
 impl World {
@@ -147,7 +150,7 @@ impl World {
                 node.broker.heard(id, 0, clock::now());
             });
         }
-        Self { nodes, sent: Vec::new() }
+        Self { nodes, sent: Vec::new(), floor: 0 }
     }
 
     /// The next message from one node comes to another. Returns whether there was one.
@@ -165,6 +168,7 @@ impl World {
         let mut others = self.nodes.iter().enumerate().filter(|(other, _)| *other != at);
         if others.any(|(_, node)| is_whole(node)) {
             self.nodes[at].link = None;
+            self.floor = self.sent.len();
         }
     }
 
@@ -173,8 +177,9 @@ impl World {
         match what {
             0..4 => {
                 // Every third is one that was there before.
-                let new = self.sent.len() as u64;
-                self.sent.push(if a % 3 == 0 { new / 4 } else { new });
+                let known = &self.sent[self.floor..];
+                let again = known.get(b % known.len().max(1)).copied().filter(|_| a % 3 == 0);
+                self.sent.push(again.unwrap_or(self.sent.len() as u64));
             }
             4..8 => {
                 self.nodes[follower].read(&self.sent, 1 + b % 3);
@@ -185,6 +190,7 @@ impl World {
             14 => self.cut(follower),
             _ if self.nodes[follower].link.is_none() => {
                 self.nodes[follower].link = Some(Link { next: self.sent.len(), begins: true });
+                self.floor = self.sent.len();
             }
             _ => {}
         }
