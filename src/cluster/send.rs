@@ -198,7 +198,7 @@ impl Sender {
             }
             self.acknowledge(line);
             self.write(out, line);
-            out.flush().await?;
+            out.flush_while(&line.pulse).await?;
             if self.ended && self.next.is_empty() {
                 return self.end(out, line).await;
             }

@@ -114,7 +114,7 @@ impl Asking {
         let mut ticks = interval(PULSE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            outgoing.flush().await?;
+            outgoing.flush_while(&pulse).await?;
             tokio::select! {
                 op = incoming.next() => {
                     pulse.heard();

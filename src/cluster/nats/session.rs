@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::time::timeout;
 
 use super::address::Address;
 use super::op::{self, Op, OpError, ServerInfo};
@@ -140,6 +141,19 @@ impl Outgoing {
     pub(super) fn line(&mut self, line: &str) {
         self.buffer.put_slice(line.as_bytes());
         self.buffer.put_slice(b"\r\n");
+    }
+
+    /// Hands everything that waits to the kernel, as long as the server shows that it is there.
+    ///
+    /// # Errors
+    /// [`SessionError::Silent`] too: a server that stands still reads nothing, and then nothing can be written.
+    pub(in crate::cluster) async fn flush_while(&mut self, pulse: &Pulse) -> Result<(), SessionError> {
+        loop {
+            match timeout(PULSE, self.flush()).await {
+                Ok(flushed) => return Ok(flushed?),
+                Err(_) => pulse.tick()?,
+            }
+        }
     }
 
     /// Hands everything that waits to the kernel.
