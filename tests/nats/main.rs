@@ -19,4 +19,5 @@ mod outage;
 mod process;
 mod rolling;
 mod sharing;
+mod storm;
 mod stream;
