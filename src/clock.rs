@@ -1,4 +1,4 @@
-//! What time it is. The only module that reads the wall clock, so that everything else can be told the time by a test.
+//! What time it is. The only module that reads the wall clock, so that a test can pass the time to everything else.
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ pub fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// The time so many seconds after 1970; the first or the last that can be told where it is beyond them. Pure.
+/// The time so many seconds after 1970; the first or the last that can be represented if it is beyond them. Pure.
 pub fn at_second(second: i64) -> Timestamp {
     let (first, last) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
     // The very ends have no whole second.

@@ -1,7 +1,8 @@
 //! What documents say of the code, compared with the code.
 //!
-//! A table that is written by hand goes out of date in silence. So the tables of close codes, metrics and modules are read
-//! here and compared with what the program has, registrations given as examples are registered, and links are followed.
+//! A table that is written by hand goes out of date in silence. So the tables of close codes, metrics and modules are
+//! read here and compared with what the program has, registrations given as examples are registered, and links are
+//! followed.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 

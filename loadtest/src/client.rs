@@ -2,7 +2,7 @@
 //!
 //! Contract: [`Swarm::poll`] reads what there is and hands every text message to a [`Sink`] as a slice of the one
 //! read buffer; nothing is copied unless a frame is cut by the end of a read. Pings are answered, closes and errors end
-//! the connection concerned and are told to the sink. Not `Sync`: one thread owns a swarm.
+//! the connection concerned and are reported to the sink. Not `Sync`: one thread owns a swarm.
 //!
 //! Why not a task a client: a reader that is woken a thousand times for a thousand frames costs as much as the server
 //! under test, and then it is the reader that is measured.
@@ -184,7 +184,7 @@ impl Swarm {
     /// Waits for something to come, at most `timeout`, and takes it.
     ///
     /// # Errors
-    /// The kernel refuses to poll. What goes wrong on one connection is told to the sink.
+    /// The kernel refuses to poll. What goes wrong on one connection is reported to the sink.
     pub fn poll(&mut self, timeout: Duration, sink: &mut dyn Sink) -> Result<()> {
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),

@@ -1,4 +1,4 @@
-//! The load generator of hydrant: what it measures and how is told in `docs/loadtest.md`.
+//! The load generator of hydrant: what it measures and how is described in `docs/loadtest.md`.
 //!
 //! `args` is the command line. `burst`, `floor`, `compare`, `fleet`, `stall`, `idle`, `storm` and `hostile` are the
 //! work; `client` (many websockets on one thread), `wire` (what is said over them), `publish`, `check` and `payload`

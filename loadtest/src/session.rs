@@ -31,7 +31,7 @@ impl Session {
     /// Starts the server if it is ours to start, and logs in.
     ///
     /// # Errors
-    /// It does not start, or the command line makes no sense. A server that cannot be reached is told at the first
+    /// It does not start, or the command line makes no sense. A server that cannot be reached is reported at the first
     /// connection.
     pub fn open(target: &Target, cores: Cores) -> Result<Self> {
         let server = target.launch(cores).map(|launch| Server::start(&launch)).transpose()?;

@@ -3,8 +3,8 @@
 //! `/healthz` says that the process answers; `/readyz` that it takes connections and that events come in: 503 as soon
 //! as it drains, so that balancers look elsewhere before anybody is disconnected, while none of the upstream endpoints
 //! is connected, if there are any, and while a shard's thread is stuck in its turn ([`STALL`](crate::metrics::STALL)).
-//! Its body tells which are, whether NATS is there, and whether the endpoint tells its users; without NATS the node
-//! goes on alone, and without the users those who are connected do, so it stays ready. It also tells of files whose
+//! Its body reports which are, whether NATS is there, and whether the endpoint discloses its users; without NATS the
+//! node goes on alone, and without the users those who are connected do, so it stays ready. It also reports files whose
 //! last change is not in force, since somebody who was removed may be in still.
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! How many events a principal may post in a second, and how many websockets it may have.
 //!
-//! Pure: told what time it is. Both tables are bounded by the principals that are active: a bucket that is full again,
-//! and a count that is zero, are the same as none and are forgotten.
+//! Pure: the caller passes the time. Both tables are bounded by the principals that are active: a bucket that is full
+//! again, and a count that is zero, are the same as none and are forgotten.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +77,7 @@ impl SocketQuota {
         Self { limit, open: Arc::default() }
     }
 
-    /// A place for one more websocket of a principal; given back when dropped. `own` is its quota if that is not
+    /// A permit for one more websocket of a principal; given back when dropped. `own` is its quota if that is not
     /// everybody's. Without a quota they are counted all the same, since one can come while they are open.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl SocketQuota {
     }
 }
 
-/// A websocket's place among those of its principal.
+/// A websocket's permit among those of its principal.
 #[derive(Debug)]
 pub struct SocketPermit {
     open: Arc<Open>,

@@ -1,9 +1,9 @@
 //! Client certificates: whom the subject of one stands for.
 //!
-//! Contract: pure, told the time. That a certificate is genuine was decided by TLS, which completes no handshake with
-//! one whose chain does not end at the configured authority. Here it is only read: exactly one name must stand in the
-//! configured place, and it must be a principal, or else the name of a user. The dates are looked at again, because a
-//! session that is resumed brings the certificate of its first handshake.
+//! Contract: pure; the caller passes the time. That a certificate is genuine was decided by TLS, which completes no
+//! handshake with one whose chain does not end at the configured authority. Here it is only read: exactly one name must
+//! stand in the configured place, and it must be a principal, or else the name of a user. The dates are looked at
+//! again, because a session that is resumed brings the certificate of its first handshake.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ impl ClientCertificate {
     /// Whom it stands for and when it ends; nothing if it stands for nobody, or not now.
     pub(super) fn holder(&self, name: CertificateName, now: Timestamp) -> Option<(Principal, Timestamp)> {
         let (_, certificate) = X509Certificate::from_der(&self.0).ok()?;
-        // A certificate that never expires (RFC 5280) has a time that cannot be told.
+        // A certificate that never expires (RFC 5280) has a time that cannot be represented.
         let time = |at: x509_parser::time::ASN1Time| clock::at_second(at.timestamp());
         let validity = certificate.validity();
         let (from, until) = (time(validity.not_before), time(validity.not_after));

@@ -292,7 +292,7 @@ mod tests {
             ("machines/actions/foo", "machines/action/foo", false),
             ("machines/action/foo", "machines/actions/foo", false),
             ("machines/action/foo", "machines/Action:spike/foo", false),
-            // `update` and the pointers behind its colon.
+            // `update` and the pointers after its colon.
             ("machines/update/foo", "machines/update:/Foo/foo", true),
             ("machines/update/foo", "machines/update:/foo", true),
             ("machines/update:/foo", "machines/update:/Foo/foo", true),

@@ -42,7 +42,7 @@ pub enum CredentialError {
     /// Basic, but not base64 of UTF-8 `user:password`.
     #[error("Authorization: Basic must carry base64 of user:password")]
     Basic,
-    /// Bearer without a token behind it.
+    /// Bearer without a token after it.
     #[error("Authorization: Bearer must carry a token")]
     Bearer,
     /// A token beyond [`MAX_TOKEN_BYTES`](super::MAX_TOKEN_BYTES).

@@ -1,8 +1,8 @@
 //! Tokens that somebody else issued: an identity provider whose public keys are in a JWKS file.
 //!
-//! Contract: pure, told the time. A key's type settles its one algorithm (RSA: RS256, P-256: ES256, Ed25519:
-//! `EdDSA`); symmetric keys are skipped, so a public key can never be used as an HMAC key. A token is verified by the
-//! key that it names; if there is none, by trying those without an id. It must expire, and must be meant for us:
+//! Contract: pure; the caller passes the time. A key's type settles its one algorithm (RSA: RS256, P-256: ES256,
+//! Ed25519: `EdDSA`); symmetric keys are skipped, so a public key can never be used as an HMAC key. A token is verified
+//! by the key that it names; if there is none, by trying those without an id. It must expire, and must be meant for us:
 //! issuer and audience have to be those that are configured. Their clock is not ours, so there is a minute's leeway.
 //!
 //! The file is read with the rest of the store and whenever it changes; nothing is fetched.
@@ -201,7 +201,7 @@ fn check_times(claims: &BTreeMap<String, Value>, now: Timestamp) -> Result<Times
         None => Ok(None),
         Some(value) => value.as_f64().map(Some).ok_or(TokenError::Malformed("a time is not a number")),
     };
-    // A time that cannot be told is as good as the nearest that can; parts of a second are of no account.
+    // A time that cannot be represented counts as the nearest that can; parts of a second are of no account.
     #[expect(clippy::cast_possible_truncation, reason = "saturates, as is wanted")]
     let stamp = |seconds: f64| clock::at_second(seconds as i64);
     let expires = stamp(number("exp")?.ok_or(TokenError::Malformed("no exp"))?);

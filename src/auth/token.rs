@@ -139,7 +139,7 @@ pub(super) fn verify(
     Ok((payload, Signer { id: key.id.clone(), fingerprint: key.fingerprint }))
 }
 
-/// Everything that has to do with the time is checked by [`check`], which is told what time it is.
+/// Everything that has to do with the time is checked by [`check`], which gets the time from its caller.
 fn validation() -> Validation {
     let mut validation = Validation::new(KeyRing::ALGORITHM);
     validation.required_spec_claims.clear();

@@ -2,7 +2,7 @@
 //!
 //! Contract: looks at each file four times a second and reads it when two looks agree that it has changed, so that a
 //! removed user is gone within a second and nothing half written is taken. Files are independent of one another. One
-//! that cannot be read is tried again at every look; one with a mistake is told once, and what was there stays in
+//! that cannot be read is tried again at every look; one with a mistake is reported once, and what was there stays in
 //! force.
 
 use std::sync::{Arc, Weak};

@@ -19,7 +19,7 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// The notice that tells a client of it. It bears a Time from which the client can resume (`fanout::replay`).
+    /// The notice that reports it to a client. It bears a Time from which the client can resume (`fanout::replay`).
     pub fn notice(&self, requested: &str, time: Timestamp) -> Event {
         let from = self.from.map(|time| time.to_string());
         let object = serde_json::json!({

@@ -1,9 +1,9 @@
-//! When numbers were given, long after the events are forgotten: for places (`EPOCH:SEQUENCE`) that only an archive
+//! When numbers were given, long after the events are forgotten: for positions (`EPOCH:SEQUENCE`) that only an archive
 //! still reaches.
 //!
-//! An archive finds events by time. So the history notes now and then which number was next, and a place leads to the
-//! last note before it: a few events too many are read, none too few. Of an earlier run of the process nothing is left
-//! but its epoch, which says when the run began.
+//! An archive finds events by time. So the history notes now and then which number was next, and a position leads to
+//! the last note before it: a few events too many are read, none too few. Of an earlier run of the process nothing is
+//! left but its epoch, which says when the run began.
 //!
 //! Contract: pure. Bounded: at most [`MOST`] notes; when there are more, every second goes and the distance doubles.
 

@@ -1,16 +1,17 @@
 //! How many events about its connections one principal makes: anybody who may connect makes two with each connection.
 //!
-//! A principal may make [`BURST`] at once, which is what a large number of its watches does when they all come back,
-//! and [`RATE`] a second from then on. What is beyond is left out and counted: by a metric, by a line in the log when
-//! it begins, and in the next event about a connection of that principal (`OmittedEvents`). Only the events are
-//! bounded, not the connections.
+//! A principal may make [`BURST`] at once and [`RATE`] a second from then on. What is beyond is left out and counted:
+//! by a metric, by a line in the log when it begins, and in the next event about a connection of that principal
+//! (`OmittedEvents`). Only the events are bounded, not the connections.
 //!
 //! Contract: pure; the caller brings the time. Principals that have not made any for a while are forgotten.
 
 use hashbrown::HashMap;
 
-/// Events at once.
-const BURST: u64 = 1000;
+/// Events at once. Each goes to everybody who watches connections, so a burst is work that one principal causes for all
+/// of them: with a thousand, a user without any role held up a hundred watchers on a shard by 60 to 200 ms
+/// (docs/benchmarks/hostile-2026-11-28.md).
+const BURST: u64 = 100;
 
 /// Events a second.
 const RATE: u64 = 10;

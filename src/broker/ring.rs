@@ -4,7 +4,7 @@
 //! others, but hold at most one event and one byte in [`SHARE`] of them: beyond that the oldest of *them* goes, so they
 //! cannot push out what a client that comes back is waiting for. Every event keeps its number. A number that is not
 //! retained and not below [`Ring::first`] was that of an event about a connection; [`Ring::read`] counts those apart,
-//! so that only clients that listen to connections are told.
+//! so that only clients that listen to connections are notified.
 //!
 //! Contract: pure, bounded. Numbers rise by one from event to event, whatever its lane.
 
@@ -89,7 +89,7 @@ impl Lane {
 pub struct Portion {
     /// Events at the beginning of the range that are no longer retained.
     pub lost: u64,
-    /// Events about connections behind those that are no longer retained either, all before the number `notified`.
+    /// Events about connections after those that are no longer retained either, all before the number `notified`.
     pub connections: u64,
     /// Before this number the reader knows of every event about a connection that is gone.
     pub notified: u64,
@@ -197,7 +197,7 @@ impl Ring {
         fronts.min_by_key(|entry| entry.number).map(|entry| entry.taken)
     }
 
-    /// The number behind the last retained event that is older than `time`; nothing if there is no such event.
+    /// The number after the last retained event that is older than `time`; nothing if there is no such event.
     pub(super) fn find(&self, time: Timestamp) -> Option<u64> {
         let last = |lane: &Lane| {
             let at = lane.entries.partition_point(|entry| entry.horizon < time);

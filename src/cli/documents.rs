@@ -2,8 +2,8 @@
 //! out, and arrays of events.
 //!
 //! Contract: nothing but the document at hand is kept, so an input may be of any size; a document may not
-//! ([`LONGEST`]). A mistake is told with its line, inside an array with the number of the event too. Only the JSON is
-//! checked here. Whether it is an event is for the server to say.
+//! ([`LONGEST`]). A mistake is reported with its line, inside an array with the number of the event too. Only the JSON
+//! is checked here. Whether it is an event is for the server to say.
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read};

@@ -87,7 +87,7 @@ async fn serve(settings: Settings, out: &mut dyn Write) -> Result<(), ServeError
 /// So long the last lines get to leave.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Says why the server has ended, behind the last lines of its log and no less patiently with who reads them.
+/// Says why the server has ended, after the last lines of its log and no less patiently with who reads them.
 pub(super) fn report(error: &ServeError) {
     if let Ok(mut log) = logging::standard_error() {
         console::report(&mut log, format_args!("{error}"));

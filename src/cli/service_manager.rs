@@ -1,10 +1,11 @@
 //! Tells the service manager how the server is: systemd's `sd_notify(3)`.
 //!
-//! With `Type=notify` systemd takes the service for started once it listens, shows a line of status, waits while it reloads, and
-//! restarts it when its signs of life stop. They stop while a shard's thread is stuck or the control threads do not run.
+//! With `Type=notify` systemd takes the service for started once it listens, shows a line of status, waits while it
+//! reloads, and restarts it when its signs of life stop. They stop while a shard's thread is stuck or the control
+//! threads do not run.
 //!
-//! Contract: without `NOTIFY_SOCKET` nothing happens. A message that cannot be sent is dropped with a line at DEBUG: the server does not depend on
-//! who watches it.
+//! Contract: without `NOTIFY_SOCKET` nothing happens. A message that cannot be sent is dropped with a line at DEBUG:
+//! the server does not depend on who watches it.
 
 use std::time::Duration;
 

@@ -63,8 +63,8 @@ fn issuer(settings: &Settings, raw: &mut RawSettings) {
     };
     readable("token.jwks", path, raw);
     if settings.auth_mode() == AuthMode::Upstream {
-        let reason = "has no effect with auth.mode = \"upstream\" (which `auto` is in front of an endpoint): every token is the \
-                      endpoint's to judge then; with auth.mode = \"both\" this server takes these too";
+        let reason = "has no effect with auth.mode = \"upstream\" (which `auto` is in front of an endpoint): every \
+                      token is the endpoint's to judge then; with auth.mode = \"both\" this server takes these too";
         raw.refuse(&["token.jwks", "auth.mode"], reason.to_owned());
     }
     for (key, _) in needed

@@ -67,7 +67,8 @@ kinds! {
         |text: &str| if matches!(text, "0" | "0s") { Some(Duration::ZERO) } else { span(text) };
     SpanOrOff -> Option<Duration>, "a duration such as `30s` or `5m`, or `off`", ["string"], span_or_off;
     Addresses -> Vec<SocketAddr>,
-        "a list of addresses with ports such as `127.0.0.1:8092`, `localhost:8092` or, for everybody, `[::]:8092`, at least one",
+        "a list of addresses with ports such as `127.0.0.1:8092`, `localhost:8092` or, for everybody, `[::]:8092`, at \
+         least one",
         ["array", "string"], addresses;
     MaybeAddresses -> Vec<SocketAddr>, "a list of addresses with ports such as `0.0.0.0:8443`", ["array", "string"],
         |text: &str| if text.is_empty() { Some(Vec::new()) } else { addresses(text) };
@@ -84,7 +85,8 @@ kinds! {
         "a list of URLs such as `https://drp.example.com:8092`, without user and path", ["array", "string"], list;
     Specs { const SEPARATOR: &'static str = "\n"; } -> Vec<String>,
         "a list of registrations such as `machines.*.*`, one a line in a variable", ["array", "string"], specs;
-    Fingerprints -> Vec<Fingerprint>, "a list of SHA-256 fingerprints: 64 hexadecimal digits, colons allowed, or as openssl prints them (`sha256 Fingerprint=AB:...`)",
+    Fingerprints -> Vec<Fingerprint>, "a list of SHA-256 fingerprints: 64 hexadecimal digits, colons allowed, or as \
+        openssl prints them (`sha256 Fingerprint=AB:...`)",
         ["array", "string"], fingerprints;
     Text -> String, "a text", ["string"], |text: &str| (!text.is_empty()).then(|| text.to_owned());
     AnyText -> String, "a text", ["string"], |text: &str| Some(text.to_owned());
@@ -347,7 +349,8 @@ fn demo(text: &str) -> Option<Option<u32>> {
     }
 }
 
-/// Says what is wrong with `text`, unless it may hold a secret. It is cut, so that a pasted file does not fill the screen.
+/// Says what is wrong with `text`, unless it may hold a secret. It is cut, so that a pasted file does not fill the
+/// screen.
 pub(super) fn complaint(text: &str, shown: bool, what: impl Display) -> String {
     if !shown {
         return format!("the value given is not {what}");

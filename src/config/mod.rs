@@ -6,7 +6,7 @@
 //! that declaration, so none of them can drift from the others.
 //!
 //! Contract: [`Settings::load`] either returns settings that hold together or *all* that is wrong with them, each with
-//! its place (file with line and column, variable or flag). Nothing is bound or created while it runs; it reads the
+//! its location (file with line and column, variable or flag). Nothing is bound or created while it runs; it reads the
 //! file and looks into the certificates and keys that are named. Unknown keys and unknown `HYDRANT_*` variables are
 //! errors, because a typing mistake that is silently ignored looks like a setting that does not work.
 //!

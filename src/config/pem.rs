@@ -2,7 +2,7 @@
 //! start.
 //!
 //! Contract: files are read, nothing of a key is ever repeated. The server reads the files again by itself
-//! (`transport::tls`, `client`), so what is found here is only told earlier, and with the name of the setting.
+//! (`transport::tls`, `client`), so what is found here is only reported earlier, and with the name of the setting.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 
 use super::raw::{RawSettings, readable};
 
-/// A certificate chain and its key, each under its setting. What is missing was told by others.
+/// A certificate chain and its key, each under its setting. What is missing is reported by others.
 pub(super) fn pair(
     (certificate_key, certificate): (&'static str, &Path),
     (key_key, key): (&'static str, &Path),

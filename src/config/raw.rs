@@ -257,8 +257,8 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Whether the file can be read; if not, that is told. Opened rather than looked up: a key that the server may not read
-/// is as bad as none.
+/// Whether the file can be read; if not, that is reported. Opened rather than looked up: a key that the server may not
+/// read is as bad as none.
 pub(super) fn readable(key: &'static str, path: &Path, raw: &mut RawSettings) -> bool {
     let problem = match std::fs::File::open(path).and_then(|file| file.metadata()) {
         Ok(about) if about.is_file() => return true,

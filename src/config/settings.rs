@@ -30,7 +30,8 @@ table! {
         tls_cert: Option<PathBuf> as OptionalPath = "";
         /// Private key of the certificate in PEM. Only with `tls = "files"`.
         tls_key: Option<PathBuf> as OptionalPath = "";
-        /// Certificates in PEM of the authorities whose client certificates are credentials; without it none are asked for.
+        /// Certificates in PEM of the authorities whose client certificates are credentials; without it none are asked
+        /// for.
         tls_client_ca: Option<PathBuf> as OptionalPath = "";
         /// Where in a client's certificate its name stands, which is a principal such as `user:alice` or a user's name:
         /// the common name, or the only subject alternative name that is a URI, a mail address or a DNS name.
@@ -40,11 +41,12 @@ table! {
         data_dir: PathBuf as Path = "";
         /// Address of `/metrics`, `/healthz` and `/readyz` in plain HTTP.
         metrics_listen: Option<SocketAddr> as AddressOrOff = "127.0.0.1:8093";
-        /// Addresses on which a balancer connects that begins each connection with a header of the PROXY protocol, version 1 or 2;
-        /// besides those of `listen`. Connections from elsewhere than `trusted_proxies`, and those without a header, are closed.
+        /// Addresses on which a balancer connects that begins each connection with a header of the PROXY protocol,
+        /// version 1 or 2; besides those of `listen`. Connections from elsewhere than `trusted_proxies`, and those
+        /// without a header, are closed.
         listen_proxy_protocol: Vec<SocketAddr> as MaybeAddresses = "";
-        /// Networks of the proxies and balancers that are believed when they tell who their client is, by `X-Forwarded-For`,
-        /// `Forwarded` or the PROXY protocol. Empty: nobody is.
+        /// Networks of the proxies and balancers that are believed when they tell who their client is, by
+        /// `X-Forwarded-For`, `Forwarded` or the PROXY protocol. Empty: nobody is.
         trusted_proxies: Vec<IpNet> as Networks = "";
         /// Threads that deliver events; 0 is one for each core.
         shards: usize as Shards = "0";
@@ -56,8 +58,8 @@ table! {
         demo_seed: u64 as Whole = "1";
         /// Start on an address that others can reach though the first user still has its well-known password.
         allow_default_credentials: bool as Switch = "false";
-        /// Origins besides the server's own whose pages may use this server, also with credentials that a browser adds by itself; `*` is
-        /// any. Without it any page may, but with a token only.
+        /// Origins besides the server's own whose pages may use this server, also with credentials that a browser adds
+        /// by itself; `*` is any. Without it any page may, but with a token only.
         allowed_origins: Vec<String> as Origins = "";
         /// Tell of connections that come and go by events of Type `connections`.
         connection_events: bool as Switch = "true";
@@ -122,13 +124,14 @@ table! {
         filter_bytes: usize as Size = "16MiB";
         /// Size of all filters of one principal's connections on one shard.
         filter_bytes_per_principal: usize as Size = "64MiB";
-        /// What all filters of one connection may cost for one event, in units of about a nanosecond; a connection whose filters cost
-        /// more is closed with 1008. 0 is without limit.
+        /// What all filters of one connection may cost for one event, in units of about a nanosecond; a connection
+        /// whose filters cost more is closed with 1008. 0 is without limit.
         filter_work_per_event: u64 as Whole = "10000000";
-        /// What all filters of one connection may cost for the events of one second; beyond it as above. 0 is without limit.
+        /// What all filters of one connection may cost for the events of one second; beyond it as above. 0 is without
+        /// limit.
         filter_work_per_second: u64 as Whole = "200000000";
-        /// What all filters of one principal's connections on one shard may cost for the events of one second; beyond it as above. 0 is
-        /// without limit.
+        /// What all filters of one principal's connections on one shard may cost for the events of one second; beyond
+        /// it as above. 0 is without limit.
         filter_work_per_principal: u64 as Whole = "400000000";
         /// Longest event that is taken in; at most 1 GiB.
         event_bytes: usize as Size = "16MiB";
@@ -140,8 +143,8 @@ table! {
         connections: usize as Count = "100000";
         /// Websockets of one principal at one time; 0 is without limit.
         connections_per_principal: u64 as Whole = "0";
-        /// Connections that have not yet finished their TLS handshake or shown credentials; beyond it silent and slow ones lose their
-        /// place to newcomers.
+        /// Connections that have not yet finished their TLS handshake or shown credentials; beyond it silent and slow
+        /// ones lose their place to newcomers.
         pending_handshakes: usize as Count = "512";
         /// Events a second that one principal may post; 0 is without limit.
         posted_events_per_second: u64 as Whole = "0";
@@ -155,15 +158,15 @@ table! {
         bytes: usize as Size = "8MiB";
         /// Events that may wait for one connection.
         events: usize as Count = "65536";
-        /// Bytes that may wait for all connections together, each event counted once however many wait for it; beyond it
-        /// the largest outboxes are shed first.
+        /// Bytes that may wait for all connections together, each event counted once however many wait for it; beyond
+        /// it the largest outboxes are shed first.
         total_bytes: usize as Size = "1GiB";
-        /// What happens when more would have to wait: `disconnect` closes the connection with 1013, `drop-oldest` drops the
-        /// oldest events and says how many, `conflate` keeps the latest update of each object. A role, or the query of the
-        /// websocket, can choose another.
+        /// What happens when more would have to wait: `disconnect` closes the connection with 1013, `drop-oldest` drops
+        /// the oldest events and says how many, `conflate` keeps the latest update of each object. A role, or the query
+        /// of the websocket, can choose another.
         overflow: Overflow as Policy = "disconnect";
-        /// Policies that a websocket may choose by its query (`?overflow=`) besides the one that it has without; a role can say
-        /// other ones. Empty: none.
+        /// Policies that a websocket may choose by its query (`?overflow=`) besides the one that it has without; a role
+        /// can say other ones. Empty: none.
         query_overflow: Vec<Overflow> as Policies = "disconnect,drop-oldest,conflate";
         /// For so long an event may wait for one connection whose policy is `disconnect`; then it is closed with 1013.
         age: Option<Duration> as SpanOrOff = "2m";
@@ -203,14 +206,15 @@ table! {
         cert_file: Option<PathBuf> as OptionalPath = "";
         /// Private key of this node in PEM.
         key_file: Option<PathBuf> as OptionalPath = "";
-        /// Messages from other nodes that may wait to be taken, and posts or batches that may wait to leave; what does not fit is
-        /// lost, and a gap is told.
+        /// Messages from other nodes that may wait to be taken, and posts or batches that may wait to leave; what does
+        /// not fit is lost, and a gap is told.
         queue_events: usize as Count = "8192";
         /// Bytes of messages that may wait to be taken, and of events that may wait to leave.
         queue_bytes: usize as Size = "64MiB";
         /// Events of DRP endpoints by which a copy from another node is known.
         window: usize as Count = "65536";
-        /// `JetStream` stream that keeps what nodes publish, for `?since=` beyond the recent past. It is made if it is missing; empty is none.
+        /// `JetStream` stream that keeps what nodes publish, for `?since=` beyond the recent past. It is made if it is
+        /// missing; empty is none.
         stream: String as StreamName = "";
         /// Bytes that the stream keeps, if it is made.
         stream_bytes: usize as Size = "1GiB";
@@ -252,7 +256,8 @@ table! {
     Timeouts in "timeouts." {
         /// Time between two pings on a websocket.
         ping: Duration as Span = "25s";
-        /// A websocket without any sign of life for so long is closed, and a connection that takes nothing of an answer.
+        /// A websocket without any sign of life for so long is closed, and a connection that takes nothing of an
+        /// answer.
         idle: Duration as Span = "60s";
         /// Time for the head of a request.
         header: Duration as Span = "5s";
@@ -260,7 +265,8 @@ table! {
         handshake: Duration as Span = "5s";
         /// Time for a client to answer a close.
         close: Duration as Span = "5s";
-        /// Time for balancers to look elsewhere before the server drains: `/readyz` is 503, and everything is still served.
+        /// Time for balancers to look elsewhere before the server drains: `/readyz` is 503, and everything is still
+        /// served.
         lame_duck: Duration as SpanOrNone = "0s";
         /// Time to write out what is waiting when the server ends.
         drain: Duration as Span = "10s";
@@ -274,7 +280,8 @@ table! {
         ttl: Duration as Span = "1h";
         /// Longest life that a request may name.
         max_ttl: Duration as Span = "90d";
-        /// File with the public keys (a JWKS) of an identity provider whose tokens are taken too; read again when it changes.
+        /// File with the public keys (a JWKS) of an identity provider whose tokens are taken too; read again when it
+        /// changes.
         jwks: Option<PathBuf> as OptionalPath = "";
         /// What `iss` of such a token must be. Needed with `token.jwks`.
         issuer: String as AnyText = "";
@@ -282,8 +289,8 @@ table! {
         audience: String as AnyText = "";
         /// The claim of such a token that names the user: a name such as `sub`, or a JSON pointer such as `/ext/login`.
         principal_claim: String as AnyText = "sub";
-        /// The claim of such a token that lists names of roles, likewise. Without it the user must be one of the store, whose
-        /// roles count.
+        /// The claim of such a token that lists names of roles, likewise. Without it the user must be one of the store,
+        /// whose roles count.
         roles_claim: String as AnyText = "";
     }
 }
@@ -322,8 +329,8 @@ table! {
         /// Fingerprints of the endpoints' certificates, as `openssl x509 -fingerprint -sha256` prints them. Only with
         /// `tls = "pin"`.
         fingerprint: Vec<Fingerprint> as Fingerprints = "";
-        /// Place in a chain of hydrants. An endpoint that is a hydrant must stand lower than this one; one without upstreams stands
-        /// at 0.
+        /// Place in a chain of hydrants. An endpoint that is a hydrant must stand lower than this one; one without
+        /// upstreams stands at 0.
         tier: u64 as Tier = "1";
         /// Time for connecting: TCP, TLS and the upgrade.
         connect: Duration as Span = "10s";
@@ -345,11 +352,12 @@ table! {
 table! {
     /// What is handed on to an endpoint.
     Proxy in "proxy." {
-        /// The endpoint that gets every request that is not for this server itself: the `first` of `upstream.urls`, the one with
-        /// this URL, or `off`.
+        /// The endpoint that gets every request that is not for this server itself: the `first` of `upstream.urls`, the
+        /// one with this URL, or `off`.
         upstream: String as Text = "first";
-        /// Requests that are under way at one time, until the last byte of their answer is through; others wait for `proxy.connect` and
-        /// are then answered with 503. A quarter is kept for callers whose credentials the endpoint has taken.
+        /// Requests that are under way at one time, until the last byte of their answer is through; others wait for
+        /// `proxy.connect` and are then answered with 503. A quarter is kept for callers whose credentials the endpoint
+        /// has taken.
         requests: usize as Count = "512";
         /// Time for connecting, TLS included.
         connect: Duration as Span = "5s";
@@ -357,7 +365,8 @@ table! {
         answer: Duration as Span = "5m";
         /// Time for the next part of a body, whoever is to send or to take it.
         idle: Duration as Span = "60s";
-        /// Tell the endpoint by `X-Forwarded-For` where a request comes from. DRP v3 takes the host of its redirect to `/ui` from it.
+        /// Tell the endpoint by `X-Forwarded-For` where a request comes from. DRP v3 takes the host of its redirect to
+        /// `/ui` from it.
         forwarded_for: bool as Switch = "true";
     }
 }
@@ -365,15 +374,16 @@ table! {
 table! {
     /// Who checks credentials.
     Auth in "auth." {
-        /// Who checks credentials: `local`, this server by its own users; `upstream`, the endpoint that is proxied to; `both`,
-        /// this server for its own users and tokens and the endpoint for all others. `auto` is `upstream` in front of an endpoint
-        /// and otherwise `local`.
+        /// Who checks credentials: `local`, this server by its own users; `upstream`, the endpoint that is proxied to;
+        /// `both`, this server for its own users and tokens and the endpoint for all others. `auto` is `upstream` in
+        /// front of an endpoint and otherwise `local`.
         mode: AuthMode as Mode = "auto";
         /// Time for which a credential that the endpoint accepted is accepted again without asking.
         fresh: Duration as Span = "1m";
         /// Time for which it is accepted while the endpoint does not answer.
         away: Duration as Span = "1h";
-        /// Time after which users, roles and tenants of the endpoint are read again though its stream has told of no change.
+        /// Time after which users, roles and tenants of the endpoint are read again though its stream has told of no
+        /// change.
         refresh: Duration as Span = "5m";
     }
 }

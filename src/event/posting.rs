@@ -1,7 +1,8 @@
 //! Reading what a producer posts: one event, an array of events, or one a line (NDJSON).
 //!
 //! Contract: all or nothing. An error names the element or the line and is about the first event that cannot be taken.
-//! Nothing here reads a clock; whoever posts says how to ask what time it is, which is asked for each event that does not say it.
+//! Nothing here reads a clock; whoever posts says how to ask what time it is, which is asked for each event that does
+//! not say it.
 
 use std::borrow::Cow;
 use std::{fmt, mem};
@@ -31,8 +32,8 @@ pub struct Posting<'a> {
     pub may_impersonate: bool,
     /// How long the text of one event may be, in bytes.
     pub event_bytes: usize,
-    /// How many events there may be. Each takes some hundred bytes besides its text, so that many small ones would take many times the
-    /// memory of their body.
+    /// How many events there may be. Each takes some hundred bytes besides its text, so that many small ones would take
+    /// many times the memory of their body.
     pub events: usize,
     /// What time it is, for events that do not say it.
     pub now: fn() -> Timestamp,

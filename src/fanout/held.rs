@@ -1,9 +1,9 @@
 //! Answers that wait for what has to stand before them.
 //!
-//! A registration on a connection whose cursor has moved makes a pass over the past. Its answer is sent behind the
+//! A registration on a connection whose cursor has moved makes a pass over the past. Its answer is sent after the
 //! first event of that pass, or at its end if there is none. So once a client has the answer, the Time of the last
 //! event that it got is one from which nothing of the new registration is skipped. Answers to later commands wait
-//! behind it, since answers keep their order.
+//! after it, since answers keep their order.
 //!
 //! Contract: pure. Passes have rising numbers; answers leave in the order in which they came. The caller bounds how
 //! many there are.

@@ -1,4 +1,4 @@
-//! The filters of one place, apart by the classes of those who wait for them.
+//! The filters of one topic, apart by the classes of those who wait for them.
 //!
 //! Whether a class may see an event is decided before any of its filters is asked. So the filters of a class that may
 //! not see it are not even looked up by hash: what a hidden event holds changes nothing of what is done for those who

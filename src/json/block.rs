@@ -130,7 +130,7 @@ impl Strings {
     }
 }
 
-/// Goes on through the brackets of a block, strings left out. Returns the place of the one that closes the bracket
+/// Goes on through the brackets of a block, strings left out. Returns the offset of the one that closes the bracket
 /// before which `depth` was zero.
 #[inline]
 pub(crate) fn closing(opens: u64, mut brackets: u64, depth: &mut usize) -> Option<usize> {

@@ -28,7 +28,7 @@ pub enum Fault {
     Ends(&'static str),
     /// A byte that cannot stand in a string as it is.
     Control(u8),
-    /// A backslash with something behind it that is no escape.
+    /// A backslash with something after it that is no escape.
     Escape,
     /// One half of a pair of `\u` escapes.
     Surrogate,
@@ -38,9 +38,9 @@ pub enum Fault {
     Range,
     /// A word that is no value, such as `NaN`.
     Word(String),
-    /// Another value behind the first.
+    /// Another value after the first.
     Second,
-    /// Something else behind the value.
+    /// Something else after the value.
     Trailing(char),
     /// Something else than what is expected here.
     Unexpected(char, &'static str),
@@ -343,7 +343,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The unit that `\uXXXX` at a place says.
+    /// The unit that `\uXXXX` at an offset says.
     fn unit(&self, at: usize) -> Option<u16> {
         let digits = self.bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
         let is_hex = digits.iter().all(u8::is_ascii_hexdigit);

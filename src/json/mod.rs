@@ -27,7 +27,7 @@ pub use diagnose::Fault as JsonFault;
 pub use validator::{JsonError, Validator};
 pub use value::{Elements as ValueElements, Members as ValueMembers, Value};
 
-/// The offset behind the string that starts at `at` (which must be its opening quote).
+/// The offset after the string that starts at `at` (which must be its opening quote).
 fn string_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at + 1;
     while let Some(found) = memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
@@ -40,7 +40,7 @@ fn string_end(bytes: &[u8], at: usize) -> usize {
     bytes.len()
 }
 
-/// The offset behind the value that starts at `at` (which must be its first byte).
+/// The offset after the value that starts at `at` (which must be its first byte).
 fn value_end(bytes: &[u8], at: usize) -> usize {
     match bytes.get(at) {
         Some(b'"') => string_end(bytes, at),
@@ -49,7 +49,7 @@ fn value_end(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-/// The offset behind a number or a literal name.
+/// The offset after a number or a literal name.
 fn scalar_end(bytes: &[u8], at: usize) -> usize {
     let Some(rest) = bytes.get(at + 1..) else { return bytes.len() };
     let ends = |b: &u8| matches!(b, b',' | b':' | b'}' | b']' | b'"' | b' ' | b'\t' | b'\n' | b'\r');

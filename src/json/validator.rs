@@ -12,7 +12,7 @@ use super::value::{Brackets, Value};
 /// The most that a thread keeps of each kind of memory, in bytes; a larger body takes its memory with it.
 const KEPT: usize = 1 << 20;
 
-/// So much of simd-json's own memory a byte of text may take: a place of four bytes, for brackets and commas alone.
+/// So much of simd-json's own memory a byte of text may take: an offset of four bytes, for brackets and commas alone.
 const BYTES_PER_BYTE: usize = 4;
 
 thread_local! {
@@ -39,7 +39,7 @@ impl From<Finding> for JsonError {
 
 /// Checks texts; its memory is used again for each.
 pub struct Validator {
-    /// A copy of the text, in which simd-json decodes strings, with room behind it for vectors that reach beyond the
+    /// A copy of the text, in which simd-json decodes strings, with room after it for vectors that reach beyond the
     /// end.
     scratch: Vec<u8>,
     buffers: Buffers,

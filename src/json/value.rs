@@ -66,7 +66,7 @@ impl<'t> Tokens<'t, '_> {
         self.text.as_bytes().get(self.offset(token)).copied()
     }
 
-    /// The token behind the value that begins with this one.
+    /// The token after the value that begins with this one.
     fn after(&self, token: usize) -> usize {
         let closing = self.closing.get(token).map_or(0, |closing| *closing as usize);
         closing.max(token) + 1
@@ -145,7 +145,7 @@ impl<'t, 'p> Inside<'t, 'p> {
         self.next >= self.end
     }
 
-    /// The value that begins with this token; it and the comma behind it are read then.
+    /// The value that begins with this token; it and the comma after it are read then.
     fn take(&mut self, first: usize) -> Value<'t, 'p> {
         self.next = self.tokens.after(first) + 1;
         Value { tokens: self.tokens, first }

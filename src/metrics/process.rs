@@ -21,7 +21,7 @@ pub(super) fn append(text: &mut String) {
     show("process_max_fds", "gauge", "Open file descriptors that the process may have", most_files());
 }
 
-/// Fields 14 and 15, counted from behind the command's name, which may hold blanks.
+/// Fields 14 and 15, counted from after the command's name, which may hold blanks.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let user: f64 = fields.next()?.parse().ok()?;

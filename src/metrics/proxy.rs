@@ -40,7 +40,7 @@ pub enum ProxyOutcome {
     ClientError,
     /// With anything else.
     ServerError,
-    /// No place came free in time.
+    /// No slot came free in time.
     Busy,
     /// No connection.
     Unreachable,
@@ -119,7 +119,7 @@ impl ProxySide {
 #[derive(Debug)]
 pub struct ProxyMetrics {
     requests: IntCounterVec,
-    /// Requests that wait for a place, for their answer or for its end, and tunnels.
+    /// Requests that wait for a slot, for their answer or for its end, and tunnels.
     pub in_flight: IntGauge,
     /// Seconds from the arrival of a request to the head of its answer.
     pub answer_seconds: Histogram,

@@ -1,4 +1,4 @@
-//! How long the turns of a shard's thread take, told while they last.
+//! How long the turns of a shard's thread take, reported while they last.
 //!
 //! Contract: written by the shard's thread, twice a turn and without a lock; read by any thread at any time, so that a
 //! thread that is stuck shows. The longest turn is that of the last half to whole minute.

@@ -1,9 +1,10 @@
 //! The end of a server.
 //!
-//! Contract: everything that was taken is handed on, within `timeouts.drain`: events to those who read, answers to requests that are
-//! under way. What is left then is cut, with a warning. The probe goes on meanwhile, so that everybody can see what happens.
-//! Before it begins, `timeouts.lame_duck` passes in which only readiness is gone: a balancer takes a while to notice, and what it
-//! sends until then is served as always. Every answer ends its connection meanwhile, so that nobody keeps one that is to be cut.
+//! Contract: everything that was taken is handed on, within `timeouts.drain`: events to those who read, answers to
+//! requests that are under way. What is left then is cut, with a warning. The probe goes on meanwhile, so that
+//! everybody can see what happens. Before it begins, `timeouts.lame_duck` passes in which only readiness is gone: a
+//! balancer takes a while to notice, and what it sends until then is served as always. Every answer ends its connection
+//! meanwhile, so that nobody keeps one that is to be cut.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -17,7 +17,7 @@ pub struct OutboxLimits {
 pub enum Delivery {
     /// It waits in the outbox; by the connection's policy others may have made room for it.
     Queued,
-    /// Nothing could make room for it; a notice tells the connection.
+    /// Nothing could make room for it; a notice reports it to the connection.
     Dropped,
     /// The outbox is full and stays so: the connection is to be closed. The event was not put in.
     Overflow,
@@ -41,7 +41,7 @@ pub enum Dropped {
     SlowConsumer,
     /// Their connection ended for another reason.
     Closed,
-    /// They made room for later ones, and a notice tells of it.
+    /// They made room for later ones, and a notice reports it.
     Oldest,
 }
 
@@ -71,7 +71,7 @@ pub struct Counts {
     pub dropped: [u64; 3],
     /// Events that went into a later one of the same object.
     pub conflated: u64,
-    /// Times that a connection was behind, by [`Overflow`]: it was closed, a gap was begun, its outbox was gone
+    /// Times that a connection lagged, by [`Overflow`]: it was closed, a gap was begun, its outbox was gone
     /// through.
     pub overflows: [u64; 3],
     /// Gap notices of which the last byte was handed to the kernel (or to TLS).

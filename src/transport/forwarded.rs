@@ -66,7 +66,8 @@ impl TrustedProxies {
         Some(Forwarded { client, secure: secure(headers) })
     }
 
-    /// The first address from the end that is not a trusted proxy's; the last one before an address that cannot be read.
+    /// The first address from the end that is not a trusted proxy's; the last one before an address that cannot be
+    /// read.
     fn client(&self, nodes: &[Option<Node>], peer: IpAddr) -> Node {
         let mut client = (peer, None);
         for node in nodes.iter().rev().take(MOST) {

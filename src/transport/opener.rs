@@ -1,4 +1,5 @@
-//! What comes before HTTP on a new connection: the header of the PROXY protocol where one is due, and the TLS handshake.
+//! What comes before HTTP on a new connection: the header of the PROXY protocol where one is due, and the TLS
+//! handshake.
 //!
 //! Contract: as that of [`super::listener`], of which this is a part. Each of the two has the time of a handshake.
 
@@ -96,7 +97,8 @@ impl Opener {
                 if let Some(others) = self.misdirected.count(Instant::now()) {
                     tracing::warn!(
                         %peer, reason, others,
-                        "a connection without a good header of the PROXY protocol is closed; others is how many more since the last such line"
+                        "a connection without a good header of the PROXY protocol is closed; others is how many more \
+                         since the last such line"
                     );
                 }
                 None

@@ -56,7 +56,8 @@ impl Refusal {
             Self::Malformed => (
                 "400 Bad Request",
                 "",
-                "the head of the request is not one of HTTP/1.1: a method, a target, a version or a header breaks its grammar",
+                "the head of the request is not one of HTTP/1.1: a method, a target, a version or a header breaks its \
+                 grammar",
             ),
             Self::LongTarget => ("414 URI Too Long", "", "the target of the request is too long"),
             Self::LargeHead => ("431 Request Header Fields Too Large", "", large.as_str()),
@@ -66,7 +67,8 @@ impl Refusal {
         let body = format!(r#"{{"Model":"","Key":"","Type":"CONNECT","Messages":["{message}"],"Code":{code}}}"#);
         let length = body.len();
         format!(
-            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{retry}Connection: close\r\n\r\n{body}"
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{retry}Connection: \
+             close\r\n\r\n{body}"
         )
     }
 

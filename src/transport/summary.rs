@@ -1,6 +1,7 @@
 //! Log lines that a client can cause: one in a while at most, and none is forgotten.
 //!
-//! Contract: the first is told at once; what comes within [`INTERVAL`] after it is counted and told by the next.
+//! Contract: the first is reported at once; what comes within [`INTERVAL`] after it is counted and reported with the
+//! next.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ struct Counted {
 }
 
 impl Summary {
-    /// How many were not told, if it is time to tell one.
+    /// How many were not reported, if it is time to report one.
     pub fn count(&self, now: Instant) -> Option<u64> {
         let mut counted = self.0.lock();
         if counted.last.is_some_and(|last| now.duration_since(last) < INTERVAL) {

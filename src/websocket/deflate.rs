@@ -16,7 +16,7 @@ use super::frame::{Encoding, HEADER_ROOM, text_header};
 /// What a flush ends with and a message leaves out.
 const FLUSHED: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];
 
-/// What a message left out, and an empty last block behind it: a message that was cut off does not reach that block's
+/// What a message left out, and an empty last block after it: a message that was cut off does not reach that block's
 /// end.
 const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];
 

@@ -10,7 +10,7 @@
 //! are handed out as what they are.
 //!
 //! Contract: sans I/O. [`FrameValidator::feed`] takes bytes as they come and hands out units: a control frame, or all
-//! frames of one message. Whoever takes them may stop at any unit and go on later: the bytes behind it are kept until
+//! frames of one message. Whoever takes them may stop at any unit and go on later: the bytes after it are kept until
 //! then. Memory grows only with bytes received, never with a length announced; beside what was stopped at, at most
 //! about twice the message limit is held, and nothing while no frame is under way. After an error the connection is to
 //! be closed; feeding goes on to fail.
@@ -112,7 +112,7 @@ impl FrameValidator {
 
     /// Takes bytes in and calls `emit` with every unit that is complete, until it breaks off. `limit` bounds the
     /// payload of a message, bytes. Returns whether `emit` broke off: feed again, with nothing or more bytes, to go on
-    /// behind that unit.
+    /// after that unit.
     ///
     /// # Errors
     /// The first rule that the client broke; the units before it have been handed out.

@@ -1,4 +1,5 @@
-//! The filter engine: against a naive evaluator, whole registrations over real sockets likewise, against Go's regular expressions, and against hostile filters.
+//! The filter engine: against a naive evaluator, whole registrations over real sockets likewise, against Go's regular
+//! expressions, and against hostile filters.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -1,10 +1,10 @@
-//! Two nodes behind HAProxy, restarted one after the other while 200 clients post and 500 watch: no post is refused, and
-//! nobody misses an event without being told. `make rolling` runs it and prints what it saw; `ROLLING_PAUSE_MS` is the
-//! time between two posts of one client, and `ROLLING_LAME_DUCK=0s` shows what happens without a lame duck.
+//! Two nodes behind HAProxy, restarted one after the other while 200 clients post and 500 watch: no post is refused,
+//! and nobody misses an event without being told. `make rolling` runs it and prints what it saw; `ROLLING_PAUSE_MS` is
+//! the time between two posts of one client, and `ROLLING_LAME_DUCK=0s` shows what happens without a lame duck.
 //!
 //! The two are processes of the program under test, share their events over NATS and have the same users. Clients
-//! behave as `docs/protocol.md` says: a poster keeps its connection, a watcher that is closed comes back at once and asks
-//! for what it missed by the Time of its last event, less five seconds because it may meet the other node.
+//! behave as `docs/protocol.md` says: a poster keeps its connection, a watcher that is closed comes back at once and
+//! asks for what it missed by the Time of its last event, less five seconds because it may meet the other node.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -9,8 +9,8 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::common::program::Program;
 use crate::common::{http, patiently, socket};
 
-/// What a server has logged about a login, a refusal, and a websocket with a good and a bad command: messages of the audit, and whether
-/// the refusal is told besides.
+/// What a server has logged about a login, a refusal, and a websocket with a good and a bad command: messages of the
+/// audit, and whether the refusal is told besides.
 async fn told(audit: bool) -> (BTreeSet<String>, bool) {
     let server = Program::start("off", &format!("level = 'info', format = 'json', audit = {audit}"), "");
     let token = server.token().await;

@@ -1,8 +1,9 @@
-//! Client libraries that people use, with permessage-deflate. `make clients` fetches them and runs this; `make test` needs no
-//! network and passes over it.
+//! Client libraries that people use, with permessage-deflate. `make clients` fetches them and runs this; `make test`
+//! needs no network and passes over it.
 //!
-//! What a client has to do, given an URL and a count: connect with compression, print what was agreed on, register `*.*.*`
-//! and a SPEC of three thousand letters, print the two answers, print so many events, close with 1000, end with 0.
+//! What a client has to do, given an URL and a count: connect with compression, print what was agreed on, register
+//! `*.*.*` and a SPEC of three thousand letters, print the two answers, print so many events, close with 1000, end
+//! with 0.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -292,7 +292,7 @@ impl Drop for Reader {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
-            // A panic of the reader has been told as a missing answer already.
+            // A panic of the reader has been reported as a missing answer already.
             let _ = thread.join();
         }
     }

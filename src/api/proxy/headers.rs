@@ -1,7 +1,7 @@
 //! What a proxy does to headers (RFC 9110, sections 7.6.1 and 7.6.3).
 //!
-//! Pure. Headers between two neighbours stay between them; all others pass as they are, repeated ones and those that nobody
-//! knows included.
+//! Pure. Headers between two neighbours stay between them; all others pass as they are, repeated ones and those that
+//! nobody knows included.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -67,8 +67,9 @@ pub(super) struct Origin {
     pub(super) client: Option<IpAddr>,
 }
 
-/// A request's way from a client to the endpoint. Returns whether the client asks for a websocket; other protocols are not asked for:
-/// nobody here could tell what goes through them (`h2c` would carry any number of requests past every bound).
+/// A request's way from a client to the endpoint. Returns whether the client asks for a websocket; other protocols are
+/// not asked for: nobody here could tell what goes through them (`h2c` would carry any number of requests past every
+/// bound).
 pub(super) fn inbound(headers: &mut HeaderMap, origin: Origin) -> bool {
     let Origin { peer, secure, forwarded, client } = origin;
     let upgrade = take_hop(headers).filter(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -92,7 +93,8 @@ pub(super) fn inbound(headers: &mut HeaderMap, origin: Origin) -> bool {
     asks
 }
 
-/// Adds the peer to those through whom the request has come; before it the client, if the peer tells of it in another way.
+/// Adds the peer to those through whom the request has come; before it the client, if the peer tells of it in another
+/// way.
 fn put_forwarded_for(headers: &mut HeaderMap, peer: SocketAddr, client: Option<IpAddr>) {
     let mut path: Vec<String> =
         headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();

@@ -23,7 +23,7 @@ use crate::api::query;
 use crate::auth::Credential;
 use crate::endpoint::http::Upstream;
 
-/// How long a good answer counts. It decides about places only, never about rights.
+/// How long a good answer counts. It decides about slots only, never about rights.
 const KEPT: Duration = Duration::from_mins(5);
 
 /// Verdicts that are kept.

@@ -1,4 +1,4 @@
-//! Reading the store's text, with the place of every mistake.
+//! Reading the store's text, with the location of every mistake.
 //!
 //! Contract: pure. No error shows a password hash or a secret: what the TOML reader quotes is left out of its message.
 
@@ -62,7 +62,7 @@ struct TenantText {
     members: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// A mistake at a place in bytes.
+/// A mistake at an offset.
 type Placed = (Range<usize>, String);
 
 /// Reads a store.

@@ -69,7 +69,8 @@ pub(super) fn send_all(input: impl Read, chunks: &Chunks) {
             }
             Ok(None) => break,
             Err(e) => {
-                // What is right in front of the mistake is posted: the count that is told is then easy to go on from.
+                // What is right in front of the mistake is posted: the count that is reported is then easy to go on
+                // from.
                 send(chunk, chunks);
                 let _ = chunks.blocking_send(Err(e));
                 return;

@@ -17,7 +17,7 @@ pub(crate) enum TransferError {
     /// The name of the input, then its line.
     #[error("{0}:{1}")]
     Input(String, InputError),
-    /// The server says what is wrong with an event, the place is in the message.
+    /// The server says what is wrong with an event, the location is in the message.
     #[error("{0}")]
     Event(String),
     /// The server took none of these lines.

@@ -14,7 +14,7 @@ use crate::cli::console::report;
 use crate::overflow::Overflow;
 
 /// Scopes of DRP and ours. Others are taken too, since plugins have types of their own; but a typing mistake would
-/// grant nothing and say nothing, so they are told.
+/// grant nothing and say nothing, so they are reported.
 const KNOWN_SCOPES: &str = "activities alerts batches blueprints bootenvs catalog_items clusters connections contents \
     contexts endpoints events filters files hydrant identity_providers info interfaces isos jobs leases log machines \
     objects params pipelines plugin_providers plugins pools preferences profiles raw reservations resource_brokers \

@@ -17,7 +17,7 @@ use crate::{clock, json};
 /// Events of the last connection that are remembered.
 const KNOWN: usize = 4096;
 
-/// Further ahead than this no Time is a place to resume from; servers differ from this clock, and producers from
+/// Further ahead than this no Time is a position to resume from; servers differ from this clock, and producers from
 /// theirs.
 const SKEW: SignedDuration = SignedDuration::from_mins(4);
 

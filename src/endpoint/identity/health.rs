@@ -1,4 +1,4 @@
-//! Whether the endpoint tells what rights depend on, for `/readyz` and the metrics.
+//! Whether the endpoint discloses what rights depend on, for `/readyz` and the metrics.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ struct State {
     lasting: Option<(IdentityFailure, String)>,
 }
 
-/// What readings come to; told by those who read.
+/// What readings come to; reported by those who read.
 #[derive(Debug)]
 pub(super) struct Health {
     endpoint: String,

@@ -1,4 +1,4 @@
-//! Coalesced batches: frames that wait in many outboxes in the same order, put one behind the other once for all of
+//! Coalesced batches: frames that wait in many outboxes in the same order, put one after the other once for all of
 //! them.
 //!
 //! Where everybody gets everything, a turn's outboxes are equal. Looking up each of their frames again for each
@@ -30,7 +30,7 @@ struct Run {
     frames: Vec<FrameId>,
     /// How many outboxes were equal to it.
     met: u32,
-    /// The frames one behind the other, once it is written down.
+    /// The frames one after the other, once it is written down.
     bytes: Vec<u8>,
     /// How many outboxes it was written from completely.
     out: u32,

@@ -121,7 +121,7 @@ impl Outbox {
                 && (self.counted as usize) < limits.events >> self.shift)
     }
 
-    /// Whether a turn of so much more fits behind what waits.
+    /// Whether a turn of so much more fits after what waits.
     pub(super) fn has_room_for(&self, events: usize, bytes: usize, limits: &OutboxLimits) -> bool {
         self.counted == 0
             || (self.bytes + bytes <= limits.bytes >> self.shift
@@ -223,7 +223,7 @@ impl Outbox {
         self.ring.front().filter(|_| self.kept.is_some() || self.written == 0)
     }
 
-    /// Puts the first frame of the ring behind those that are kept. Returns whether there was one.
+    /// Puts the first frame of the ring after those that are kept. Returns whether there was one.
     pub(super) fn keep(&mut self, spare: &mut Spare) -> bool {
         let Some(front) = self.ring.front() else { return false };
         self.kept.get_or_insert_default().push_back(front);
@@ -244,7 +244,7 @@ impl Outbox {
         kept.back().copied().filter(|_| kept.len() > 1 || self.written == 0)
     }
 
-    /// Puts a gap notice behind those that are kept.
+    /// Puts a gap notice after those that are kept.
     pub(super) fn push_gap(&mut self, frame: FrameId) {
         self.kept.get_or_insert_default().push_back(frame);
         self.gaps += 1;

@@ -23,7 +23,7 @@ pub(super) const EMPTY: Ring = Ring::Inline { frames: [FrameId::NONE; INLINE], h
 pub(super) type Spare = Vec<VecDeque<FrameId>>;
 
 impl Ring {
-    /// Puts a frame behind the others.
+    /// Puts a frame after the others.
     #[inline]
     pub(super) fn push(&mut self, frame: FrameId, spare: &mut Spare) {
         match self {

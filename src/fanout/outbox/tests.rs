@@ -177,7 +177,7 @@ fn what_many_wait_for_is_put_together_once_and_counted_for_each() {
             let n = if conn == conns[18] { bytes.len() - 1 } else { bytes.len() };
             fanout.advance(conn, n, 100);
         }
-        // The fourth of each kind and those behind it; the last of the first kind has an answer too.
+        // The fourth of each kind and those after it; the last of the first kind has an answer too.
         assert_eq!(chunks.iter().filter(|&&chunks| chunks == 1).count(), 16 + 7);
         assert_eq!(fanout.waiting().events, 1);
         fanout.end_round(100);

@@ -1,7 +1,7 @@
 //! The part of a replay that begins in the archive: which of the two an event stands in, and the splice between them.
 //!
 //! Contract: pure. Positions in the archive stand before [`POSITIONS`](crate::broker::archive::POSITIONS), those of the
-//! history behind it.
+//! history after it.
 
 use super::{Range, Replay};
 use crate::broker::archive::Chunk;

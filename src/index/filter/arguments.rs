@@ -1,7 +1,7 @@
 //! Where the arguments of an operator end.
 
 /// The offset of the comma or parenthesis that ends a value: the first outside quotes and brackets. A backslash hides
-/// the character behind it.
+/// the character after it.
 pub(super) fn argument_end(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let (mut at, mut depth, mut quoted) = (0, 0_usize, false);
@@ -20,7 +20,7 @@ pub(super) fn argument_end(text: &str) -> Option<usize> {
     None
 }
 
-/// A pattern written as a JSON string, decoded, and the offset of the parenthesis behind it.
+/// A pattern written as a JSON string, decoded, and the offset of the parenthesis after it.
 pub(super) fn quoted_pattern(text: &str) -> Option<(String, usize)> {
     let trimmed = text.trim_start();
     if !trimmed.starts_with('"') {

@@ -50,7 +50,7 @@ fn write_scalar(raw: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The offset behind the scalar (or member name) that starts at `at`.
+/// The offset after the scalar (or member name) that starts at `at`.
 fn scalar_end(text: &[u8], at: usize) -> usize {
     let mut end = at + 1;
     if text[at] == b'"' {

@@ -22,7 +22,7 @@ pub(super) const ORIGINAL: u32 = 1;
 /// The event itself as the start of a path; only its five fields besides Object and Original.
 const ENVELOPE: u32 = 2;
 
-/// How the wire form goes on behind the five fields in front; see `event::Draft::seal`.
+/// How the wire form goes on after the five fields in front; see `event::Draft::seal`.
 const BEFORE_OBJECT: &[u8] = b"\"Object\":";
 const BEFORE_ORIGINAL: usize = ",\"Original\":".len();
 
@@ -49,7 +49,7 @@ struct NodeMemo {
     table: Option<Table>,
 }
 
-/// A place that filters look at; ids are [`LookupId`]s.
+/// A field that filters look at; ids are [`LookupId`]s.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum Lookup {
     /// By the lookup rule: under Object if `first` is there, otherwise in the envelope.
@@ -126,7 +126,7 @@ impl Fields {
         self.nodes.len() + self.lookups.len() - 3
     }
 
-    /// A use of the place that `path` means by the lookup rule.
+    /// A use of the field that `path` means by the lookup rule.
     pub(super) fn intern(&mut self, path: &Path) -> LookupId {
         let segments = path.segments();
         let within = self.chain(OBJECT, segments);
@@ -139,7 +139,7 @@ impl Fields {
         self.lookup(Lookup::Anywhere { first, within, outside })
     }
 
-    /// A use of the place that a path means in the event itself, if it means one there.
+    /// A use of the field that a path means in the event itself, if it means one there.
     fn outside(&mut self, segments: &[Box<str>]) -> Option<u32> {
         match &*segments[0] {
             "Object" => Some(self.chain(OBJECT, &segments[1..])),
@@ -149,7 +149,7 @@ impl Fields {
         }
     }
 
-    /// A use of the place below `root` alone.
+    /// A use of the field below `root` alone.
     pub(super) fn intern_within(&mut self, root: u32, segments: &[Box<str>]) -> LookupId {
         let node = self.chain(root, segments);
         self.lookup(Lookup::Within(node))
@@ -208,7 +208,7 @@ impl Fields {
         }
     }
 
-    /// The place that `id` means in this event.
+    /// The field that `id` means in this event.
     pub(super) fn find(&mut self, id: LookupId, view: View<'_>) -> Option<Span> {
         let memo = self.lookup_memos[id.0 as usize];
         if memo.found_in == self.event {
@@ -287,7 +287,7 @@ impl Fields {
         })
     }
 
-    /// The place of a node in this event. Recursion ends at the root; paths have a bounded length.
+    /// The field of a node in this event. Recursion ends at the root; paths have a bounded length.
     fn resolve(&mut self, id: u32, view: View<'_>) -> Option<Span> {
         let memo = &self.node_memos[id as usize];
         if memo.found_in == self.event {
@@ -314,7 +314,7 @@ impl Fields {
         span
     }
 
-    /// Original is the last field of an event, directly behind Object.
+    /// Original is the last field of an event, directly after Object.
     fn original(&mut self, view: View<'_>) -> Option<Span> {
         let object = self.resolve(OBJECT, view)?;
         let start = object.end as usize + BEFORE_ORIGINAL;

@@ -1,4 +1,4 @@
-//! Which members of one place in the index have a filter that is true.
+//! Which members of one topic of the index have a filter that is true.
 //!
 //! A [`Leaf`] is a set of (filter, member) pairs; the index holds one wherever filtered registrations meet, and a
 //! member is whatever number the index gives it. With more than a few pairs the leaf makes itself an index: a filter

@@ -5,7 +5,7 @@
 
 /// Longest integer that is written out although it ends in zeros; from 1e21 on, zeros go into the exponent.
 const PLAIN_DIGITS: i64 = 21;
-/// Most zeros behind the decimal point before the exponent takes them.
+/// Most zeros after the decimal point before the exponent takes them.
 const LEADING_ZEROS: i64 = 6;
 
 /// Whether a valid JSON number is its own canonical text; the cheap test for the common case.
@@ -96,7 +96,7 @@ fn length(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// How many digits stand behind the point, for a negative exponent that is smaller than the count of digits.
+/// How many digits stand after the point, for a negative exponent that is smaller than the count of digits.
 fn below(exponent: i64) -> usize {
     usize::try_from(-exponent).expect("negative and small")
 }

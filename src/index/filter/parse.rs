@@ -1,7 +1,7 @@
 //! From text to [`Filter`].
 //!
 //! One pass, left to right, without recursion: open combinators stand in a list. Every error has the byte offset of
-//! the place and says what was expected there. All limits are checked before memory is spent on what exceeds them.
+//! the offset and says what was expected there. All limits are checked before memory is spent on what exceeds them.
 
 use thiserror::Error;
 
@@ -51,7 +51,7 @@ pub struct ParseError {
     pub reason: SyntaxError,
 }
 
-/// What is wrong with a filter; [`ParseError`] adds the place.
+/// What is wrong with a filter; [`ParseError`] adds the offset.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SyntaxError {
@@ -99,7 +99,7 @@ pub enum SyntaxError {
     /// Something else between terms.
     #[error("expected `,` or `)`")]
     Separator,
-    /// Something behind the filter.
+    /// Something after the filter.
     #[error("unexpected text after the filter")]
     Trailing,
     /// A limit.
@@ -116,7 +116,7 @@ impl Filter {
     /// Reads a filter. Protocol: `docs/protocol.md`, "Filters".
     ///
     /// # Errors
-    /// [`ParseError`] with the place, also for what exceeds `limits`.
+    /// [`ParseError`] with the offset, also for what exceeds `limits`.
     pub fn parse(text: &str, limits: &Limits) -> Result<Self, ParseError> {
         let (terms, open) = (Vec::new(), Vec::new());
         let mut parser = Parser { text, at: 0, limits, terms, open, patterns: 0, budget: Budget::new(limits.compiled) };

@@ -78,7 +78,7 @@ impl Expr {
         }
     }
 
-    /// The places it looks at; of `Changed`, now and before.
+    /// The fields that it reads; of `Changed`, now and before.
     pub(super) fn lookups(&self) -> [Option<LookupId>; 2] {
         match self {
             Self::Exists(lookup) | Self::Eq(lookup, _) | Self::In(lookup, _) | Self::Re(lookup, _) => {
@@ -121,7 +121,7 @@ impl Plan {
     /// A use of the filter.
     pub(super) fn intern(&mut self, filter: &Filter, fields: &mut Fields) -> FilterId {
         let mut built: Vec<Option<Signed>> = vec![None; filter.terms().len()];
-        // Children stand behind their parents, so from the end every child comes first.
+        // Children follow their parents, so from the end every child comes first.
         for index in (0..built.len()).rev() {
             built[index] = Some(self.term(filter, index, &mut built, fields));
         }
@@ -130,7 +130,7 @@ impl Plan {
 
     /// A use of the term at `index`, whose children are built.
     fn term(&mut self, filter: &Filter, index: usize, built: &mut [Option<Signed>], fields: &mut Fields) -> Signed {
-        let mut take = |child: usize| built[child].take().expect("children stand behind their parents");
+        let mut take = |child: usize| built[child].take().expect("children follow their parents");
         match &filter.terms()[index] {
             Term::Test(test) => self.test(test, fields),
             Term::Not(_) => take(index + 1).not(),

@@ -39,7 +39,7 @@ impl Scanner {
         self.strings.seen_backslash()
     }
 
-    /// The first quote at or behind `from` that begins or ends a string; the end of the text if there is none.
+    /// The first quote at or after `from` that begins or ends a string; the end of the text if there is none.
     #[inline]
     pub(super) fn quote(&mut self, text: &[u8], from: usize) -> usize {
         let mut index = from / BLOCK;

@@ -238,12 +238,12 @@ impl Tables {
 }
 
 fn named(text: &[u8], entry: &Entry, name: &[u8]) -> bool {
-    // The value starts two bytes behind the name's closing quote: `":`.
+    // The value starts two bytes after the name's closing quote: `":`.
     let quoted = text.get(entry.name as usize..entry.value.start as usize - 1).unwrap_or_default();
     *decode(quoted) == *name
 }
 
-/// The offset behind the value that starts at `start`.
+/// The offset after the value that starts at `start`.
 #[inline]
 pub(super) fn value_end(text: &[u8], start: usize, scanner: &mut Scanner) -> usize {
     let end = match text.get(start) {

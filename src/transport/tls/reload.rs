@@ -6,7 +6,7 @@
 //! that nobody goes on a session that began with what was replaced.
 //!
 //! The files are looked at like those of the users (`stat`, four times a second, see [`crate::files`]) and read when
-//! two looks agree. What cannot be taken is tried again at every look, and told once a reason.
+//! two looks agree. What cannot be taken is tried again at every look, and reported once a reason.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -94,7 +94,7 @@ impl LiveTls {
         self.refusal.lock().clone()
     }
 
-    /// Reloads, and tells the log and the metrics; of a reason that they know already nothing.
+    /// Reloads, and reports the outcome in the log and the metrics; a reason that is known already is not repeated.
     pub fn reload_and_report(&self, metrics: &Metrics) {
         let reloaded = self.reload();
         let reason = reloaded.as_ref().err().map(ToString::to_string);

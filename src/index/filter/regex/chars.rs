@@ -25,7 +25,7 @@ impl<'p> Translator<'p> {
         Ok(Some((items, (letter == b'P') != inverted)))
     }
 
-    /// The name behind `\p`: one character, or what stands in braces.
+    /// The name after `\p`: one character, or what stands in braces.
     fn class_name(&mut self) -> Option<&'p str> {
         let rest = self.rest();
         let (name, width) = match rest.strip_prefix('{') {

@@ -5,11 +5,11 @@
 //! differently (`\d` is Unicode there, `[a&&b]` an intersection, `\Q..\E` an error, ...). So [`translate`] reads the
 //! pattern by Go's grammar and writes it down in the subset on which both agree.
 //!
-//! Contract: a pattern either gives Go's answer for every text or is refused with a reason and a place. Matching takes
-//! one table lookup a byte of the text, at most a few nanoseconds, whatever the pattern ([`compile`] says how, and
-//! bounds what compiling takes). What we refuse and Go accepts: patterns over the limits (length, compiled size, steps
-//! of compiling, nesting, large classes). Unicode tables are those of the `regex-syntax` crate, a few versions newer
-//! than Go's.
+//! Contract: a pattern either gives Go's answer for every text or is refused with a reason and an offset. Matching
+//! takes one table lookup a byte of the text, at most a few nanoseconds, whatever the pattern ([`compile`] says how,
+//! and bounds what compiling takes). What we refuse and Go accepts: patterns over the limits (length, compiled size,
+//! steps of compiling, nesting, large classes). Unicode tables are those of the `regex-syntax` crate, a few versions
+//! newer than Go's.
 
 mod chars;
 mod classes;
@@ -68,7 +68,7 @@ pub enum PatternError {
     /// A class that is not closed.
     #[error("missing closing ]")]
     MissingBracket,
-    /// Look-around and the other things behind `(?` that RE2 does not have.
+    /// Look-around and the other things after `(?` that RE2 does not have.
     #[error("invalid or unsupported group syntax (RE2 has no look-around, conditions or comments)")]
     Group,
     /// A bad group name.
