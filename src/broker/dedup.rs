@@ -80,15 +80,14 @@ impl Followers {
     pub(super) fn note(&mut self, origin: Origin) {
         self.is_told = false;
         let next = origin.number + 1;
-        match self.next.iter_mut().find(|(node, _)| *node == origin.node) {
-            Some(known) => known.1 = next,
-            None => {
-                if self.next.len() >= FOLLOWERS {
-                    self.next.remove(0);
-                }
-                self.next.push((origin.node, next));
-            }
+        if let Some(known) = self.next.iter_mut().find(|(node, _)| *node == origin.node) {
+            known.1 = next;
+            return;
         }
+        if self.next.len() >= FOLLOWERS {
+            self.next.remove(0);
+        }
+        self.next.push((origin.node, next));
     }
 
     /// What is to be told with the next event.

@@ -83,8 +83,8 @@ pub async fn start(
     let receiver = Receiver::new(Arc::clone(broker), (Arc::clone(&gate), Arc::clone(&health)), connection, options);
     let name = (options.node, options.prefix.clone());
     let sender = Sender::new(Arc::clone(broker), exports, name.clone(), Arc::clone(&gate), stop.clone());
-    let states = (gate, Arc::clone(&health), Arc::clone(broker.metrics()));
-    let link = Link::new((dialer, filler, sender), states, status, name);
+    let shared = (gate, Arc::clone(&health), Arc::clone(broker.metrics()));
+    let link = Link::new((dialer, filler, sender), shared, status, name);
     tasks.push(tokio::spawn(receiver.run(queue, stop.clone())));
     let mut stop = stop.clone();
     tasks.push(tokio::spawn(async move {

@@ -310,17 +310,14 @@ mod tests {
             let mut next = 5_u64;
             peers.event(7, 4, at(1));
             for step in steps {
-                match step {
-                    Some(made_up) => {
-                        // What lies behind would be a repetition, and what comes next the real one.
-                        let made_up = (next + 1).saturating_add(made_up >> 2).min((1 << 62) - 1);
-                        peers.event(7, made_up, at(1));
-                    }
-                    None => {
-                        prop_assert_ne!(peers.event(7, next, at(1)), SequenceCheck::Repeated);
-                        prop_assert_eq!(peers.event(7, next, at(1)), SequenceCheck::Repeated);
-                        next += 1;
-                    }
+                if let Some(made_up) = step {
+                    // What lies behind would be a repetition, and what comes next the real one.
+                    let made_up = (next + 1).saturating_add(made_up >> 2).min((1 << 62) - 1);
+                    peers.event(7, made_up, at(1));
+                } else {
+                    prop_assert_ne!(peers.event(7, next, at(1)), SequenceCheck::Repeated);
+                    prop_assert_eq!(peers.event(7, next, at(1)), SequenceCheck::Repeated);
+                    next += 1;
                 }
             }
         }

@@ -134,14 +134,12 @@ impl PageCache {
     fn cell(&self, position: u64) -> Cell {
         let mut kept = self.kept.lock();
         let is_old = |cell: &Cell| cell.get().is_some_and(|block| block.is_last && block.read.elapsed() > FRESH);
-        match kept.cells.get(&position).filter(|cell| !is_old(cell)) {
-            Some(cell) => Arc::clone(cell),
-            None => {
-                let cell = Cell::default();
-                kept.cells.insert(position, Arc::clone(&cell));
-                cell
-            }
+        if let Some(cell) = kept.cells.get(&position).filter(|cell| !is_old(cell)) {
+            return Arc::clone(cell);
         }
+        let cell = Cell::default();
+        kept.cells.insert(position, Arc::clone(&cell));
+        cell
     }
 
     async fn read(&self, position: u64) -> Result<Arc<Block>, PageError> {
