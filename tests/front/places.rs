@@ -178,7 +178,10 @@ async fn where_the_endpoint_is_stays_here_and_nothing_is_said_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_gets_no_place_is_told_when_to_come_again() {
     let drp = Drp::start().await;
-    let hydrant = Hydrant::start(&format!("limits = {{ pending_handshakes = 2 }}\n{}", drp.settings())).await;
+    // A client that has gone is told from one that only waits when these are over.
+    let times = "timeouts = { ping = \"500ms\", idle = \"1s\" }\nproxy = { idle = \"1s\" }";
+    let settings = format!("limits = {{ pending_handshakes = 2 }}\n{times}\n{}", drp.settings());
+    let hydrant = Hydrant::start(&settings).await;
     let mut held = Vec::new();
     for n in 1..=2 {
         let mut raw = hydrant.dial().await;

@@ -33,25 +33,6 @@ async fn a_head_that_never_ends_is_cut() {
     }
 }
 
-/// The one exception to "every error has a DRP Error in it": what the HTTP library answers before there is a request.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_request_is_answered_without_a_body_and_ends() {
-    let server = Hydrant::start("").await;
-    let headers = "X-A: b\r\n".repeat(140);
-    for (said, status) in
-        [("nonsense\r\n\r\n".to_owned(), "400"), (format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n"), "431")]
-    {
-        let mut raw = server.dial().await;
-        raw.send(said.as_bytes()).await;
-        let answer = raw.head().await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
-        let mut rest = Vec::new();
-        // A reset is an end too.
-        let _ = patiently("the end", raw.0.read_to_end(&mut rest)).await;
-        assert_eq!(rest, b"", "{answer}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tls_handshake_that_never_ends_is_cut() {
     let server = Hydrant::start_tls("timeouts = { handshake = \"300ms\" }").await;

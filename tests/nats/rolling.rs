@@ -1,6 +1,7 @@
 //! Two nodes behind HAProxy, restarted one after the other while 200 clients post and 500 watch: no post is refused,
 //! and nobody misses an event without being told. `make rolling` runs it and prints what it saw; `ROLLING_PAUSE_MS` is
-//! the time between two posts of one client, and `ROLLING_LAME_DUCK=0s` shows what happens without a lame duck.
+//! the time between two posts of one client, `ROLLING_WATCHERS` the number of those who watch, and
+//! `ROLLING_LAME_DUCK=0s` shows what happens without a lame duck.
 //!
 //! The two are processes of the program under test, share their events over NATS and have the same users. Clients
 //! behave as `docs/protocol.md` says: a poster keeps its connection, a watcher that is closed comes back at once and
@@ -28,8 +29,6 @@ use crate::common::{JSON, LOGIN, PATIENCE, basic, ws};
 use crate::process::NatsServer;
 
 const POSTERS: u64 = 200;
-const WATCHERS: usize = 500;
-
 /// What a watcher asks for again when it comes to another node.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
 
@@ -222,13 +221,18 @@ fn copy(from: &Path, to: &Path) {
     std::fs::remove_file(to.join("id")).unwrap();
 }
 
-fn figures(seen: &Seen, restarts: &[Duration], pause: Duration) -> String {
+/// A number of the environment.
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+fn figures(seen: &Seen, restarts: &[Duration], pause: Duration, watchers: u64) -> String {
     let mut away = seen.away.lock().clone();
     away.sort_unstable();
     let at = |percent: usize| away.get((away.len() * percent / 100).min(away.len().saturating_sub(1))).copied();
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     format!(
-        "posters {POSTERS}, watchers {WATCHERS}, pause {pause:?}: posted {}, refused {}; restarts {restarts:?}; \
+        "posters {POSTERS}, watchers {watchers}, pause {pause:?}: posted {}, refused {}; restarts {restarts:?}; \
          reconnects {}, of them tried again {}, away p50 {:?} p99 {:?}; came twice {}, gaps told {}",
         seen.posted.lock().len(),
         seen.refused.lock().len(),
@@ -244,8 +248,8 @@ fn figures(seen: &Seen, restarts: &[Duration], pause: Duration) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes two minutes and needs haproxy: make rolling"]
 async fn a_rolling_restart_refuses_no_post_and_loses_nothing_untold() {
-    let pause = std::env::var("ROLLING_PAUSE_MS").map_or(10_000, |text| text.parse().unwrap());
-    let pause = Duration::from_millis(pause);
+    let pause = Duration::from_millis(number("ROLLING_PAUSE_MS", 10_000));
+    let count = number("ROLLING_WATCHERS", 500);
     let nats = NatsServer::start();
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let first = Process::start(dirs[0].path(), &nats).await;
@@ -256,7 +260,7 @@ async fn a_rolling_restart_refuses_no_post_and_loses_nothing_untold() {
     }
     let balancer = Balancer::start(Kind::HaproxyHttp, [nodes[0].node, nodes[1].node], &[]).await;
     let (token, seen) = (token(nodes[0].node).await, Arc::new(Seen::default()));
-    let watchers: Vec<_> = (0..WATCHERS)
+    let watchers: Vec<_> = (0..count)
         .map(|_| {
             let watcher = Watcher { got: HashSet::new(), last: None, told: false };
             tokio::spawn(watcher.run(balancer.address, Arc::clone(&token), Arc::clone(&seen)))
@@ -267,7 +271,7 @@ async fn a_rolling_restart_refuses_no_post_and_loses_nothing_untold() {
         for node in &nodes {
             open += http::metric(node.node.probe, "hydrant_registrations").await;
         }
-        if open == WATCHERS as u64 {
+        if open == count {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -293,7 +297,7 @@ async fn a_rolling_restart_refuses_no_post_and_loses_nothing_untold() {
             Err(_) => untold += 1,
         }
     }
-    let figures = figures(&seen, &restarts, pause);
+    let figures = figures(&seen, &restarts, pause, count);
     assert!(seen.refused.lock().is_empty(), "{figures}\n{:?}", seen.refused.lock());
     assert_eq!(untold, 0, "watchers that miss something: {figures}");
     // What is printed by a test that passes is seen with `--nocapture`.
