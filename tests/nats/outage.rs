@@ -42,7 +42,7 @@ impl Relay {
     }
 }
 
-fn keys(taken: Vec<String>) -> Vec<u64> {
+fn keys(taken: &[String]) -> Vec<u64> {
     let mut keys: Vec<u64> = taken.iter().filter_map(|key| key.parse().ok()).collect();
     keys.sort_unstable();
     keys
@@ -83,7 +83,7 @@ async fn what_waited_for_nats_reaches_who_is_back_last() {
         // One notice each that it was disconnected.
         let taken = node.take(all.len() + 1).await;
         assert!(!taken.iter().any(|text| text.contains("events missing")), "{taken:?}");
-        assert_eq!(keys(taken), all);
+        assert_eq!(keys(&taken), all);
     }
 }
 
@@ -99,7 +99,7 @@ async fn who_is_not_back_is_not_waited_for_for_ever() {
     third.end().await;
     first.publish(Source::Post, 0..10);
     nats.revive();
-    assert_eq!(keys(second.take(11).await), (0..10).collect::<Vec<_>>());
+    assert_eq!(keys(&second.take(11).await), (0..10).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +132,7 @@ async fn a_server_that_says_that_it_ends_is_left_before_it_does() {
     for node in &nodes {
         let taken = node.take(usize::try_from(3 * published).unwrap()).await;
         assert!(taken.iter().all(|text| text.parse::<u64>().is_ok()), "no gap");
-        assert!(keys(taken).into_iter().eq((0..published).flat_map(|key| [key; 3])));
+        assert!(keys(&taken).into_iter().eq((0..published).flat_map(|key| [key; 3])));
         assert_eq!(node.broker.metrics().nats.reconnects.get(), 0);
     }
     drop(second);
