@@ -4,11 +4,14 @@
 //! not stand still for longer than [`STILL`], nor go on more slowly than [`PACE`] once [`GRACE`] is over; and all bodies that
 //! are being read hold no more than a few of the longest together, beyond which the answer is 503 with `Retry-After`. So no
 //! number of clients that send slowly can fill the memory, and none keeps its share of it for long.
+//!
+//! What counts against the memory is the buffer that a body stands in, not the pieces that it came in: these are copied
+//! into the buffer as they come. The buffer doubles, up to the length that the request says it has.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::{Body as _, Frame, Incoming};
@@ -34,13 +37,23 @@ const LONGEST_AT_A_TIME: usize = 4;
 /// Compressed bodies larger than this are inflated on a thread that may block, so that others' requests do not wait.
 const LARGE: usize = 16 << 10;
 
-/// Memory for bodies is counted in pieces of so many bytes.
-const PIECE: usize = 1024;
+/// Memory for bodies is counted in units of so many bytes.
+const UNIT: usize = 1024;
 
 /// The memory for bodies.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    pieces: Arc<Semaphore>,
+    units: Arc<Semaphore>,
+}
+
+/// The buffer of one body, and the memory that was taken for it.
+#[derive(Debug)]
+struct Buffer<'b> {
+    bodies: &'b Bodies,
+    bytes: Vec<u8>,
+    held: Option<OwnedSemaphorePermit>,
+    /// The length that it will not exceed.
+    longest: usize,
 }
 
 /// A body, and the memory that it takes.
@@ -53,8 +66,8 @@ pub(super) struct Whole {
 impl Bodies {
     /// Memory for bodies of which the longest has so many bytes.
     pub(super) fn new(longest: usize) -> Self {
-        let pieces = (longest / PIECE).saturating_add(1).saturating_mul(LONGEST_AT_A_TIME);
-        Self { pieces: Arc::new(Semaphore::new(pieces.min(Semaphore::MAX_PERMITS))) }
+        let units = (longest / UNIT).saturating_add(1).saturating_mul(LONGEST_AT_A_TIME);
+        Self { units: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))) }
     }
 
     /// Reads a body of at most `limit` bytes, compressed or not.
@@ -65,7 +78,7 @@ impl Bodies {
             return Ok(whole);
         }
         let mut held = None;
-        let mut inflate = || coding.inflate(&whole.bytes, limit, |bytes| self.hold(bytes, &mut held));
+        let mut inflate = || coding.inflate(&whole.bytes, limit, |capacity| self.hold(capacity, &mut held));
         let bytes = if whole.bytes.len() > LARGE { tokio::task::block_in_place(inflate) } else { inflate() }?;
         Ok(Whole { bytes: bytes.into(), _held: held })
     }
@@ -74,31 +87,52 @@ impl Bodies {
         let reading = Reading::of(&request);
         let too_large = || ApiError::TooLarge(format!("the body is larger than {limit} bytes"));
         let mut body = request.into_body();
-        if body.size_hint().lower() > limit as u64 {
+        let told = body.size_hint();
+        if told.lower() > limit as u64 {
             return Err(too_large());
         }
-        let (mut bytes, mut held, begun) = (BytesMut::new(), None, Instant::now());
-        while let Some(frame) = next(&mut body, begun, bytes.len()).await? {
+        let longest = told.exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
+        let (mut buffer, begun) = (self.buffer(longest), Instant::now());
+        while let Some(frame) = next(&mut body, begun, buffer.bytes.len()).await? {
             let Ok(piece) = frame.into_data() else { continue };
-            if bytes.len() + piece.len() > limit {
+            if buffer.bytes.len() + piece.len() > limit {
                 return Err(too_large());
             }
-            self.hold(piece.len(), &mut held)?;
-            bytes.extend_from_slice(&piece);
+            buffer.append(&piece)?;
         }
         if let Some(reading) = reading {
             reading.finish();
         }
-        Ok(Whole { bytes: bytes.freeze(), _held: held })
+        Ok(Whole { bytes: buffer.bytes.into(), _held: buffer.held })
     }
 
+    fn buffer(&self, longest: usize) -> Buffer<'_> {
+        Buffer { bodies: self, bytes: Vec::new(), held: None, longest }
+    }
+
+    /// Takes as much more memory as it needs to hold so many bytes in all.
     fn hold(&self, bytes: usize, held: &mut Option<OwnedSemaphorePermit>) -> Result<(), ApiError> {
-        let pieces = u32::try_from(bytes.div_ceil(PIECE)).map_err(|_| ApiError::Bodies)?;
-        let more = Arc::clone(&self.pieces).try_acquire_many_owned(pieces).map_err(|_| ApiError::Bodies)?;
+        let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = bytes.div_ceil(UNIT).saturating_sub(have);
+        let missing = u32::try_from(missing).map_err(|_| ApiError::Bodies)?;
+        let more = Arc::clone(&self.units).try_acquire_many_owned(missing).map_err(|_| ApiError::Bodies)?;
         match held {
             Some(held) => held.merge(more),
             None => *held = Some(more),
         }
+        Ok(())
+    }
+}
+
+impl Buffer<'_> {
+    fn append(&mut self, piece: &[u8]) -> Result<(), ApiError> {
+        let needed = self.bytes.len() + piece.len();
+        if needed > self.bytes.capacity() {
+            let capacity = needed.max((2 * self.bytes.capacity()).max(UNIT).min(self.longest));
+            self.bodies.hold(capacity, &mut self.held)?;
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(piece);
         Ok(())
     }
 }
@@ -111,5 +145,38 @@ async fn next(body: &mut Incoming, begun: Instant, come: usize) -> Result<Option
         Ok(frame) => frame.transpose().map_err(|_| ApiError::CutOff),
         Err(_) if slow < still => Err(ApiError::Slow { least: PACE }),
         Err(_) => Err(ApiError::Still { after: STILL }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffer_counts_and_not_the_pieces() {
+        let bodies = Bodies::new(64 << 10);
+        let all = bodies.units.available_permits();
+        let mut buffer = bodies.buffer(64 << 10);
+        for _ in 0..10_000 {
+            buffer.append(b"x").unwrap();
+        }
+        let held = all - bodies.units.available_permits();
+        assert!((10..=16).contains(&held), "{held} units of {UNIT} bytes for a buffer of {}", buffer.bytes.capacity());
+        assert!(buffer.bytes.capacity() <= held * UNIT);
+        drop(buffer);
+        assert_eq!(bodies.units.available_permits(), all);
+    }
+
+    #[test]
+    fn four_of_the_longest_and_no_more() {
+        let bodies = Bodies::new(64 << 10);
+        let whole = vec![0; 64 << 10];
+        let held: Vec<_> = (0..4).map(|_| bodies.buffer(64 << 10)).collect();
+        let mut held: Vec<_> = held.into_iter().map(|mut buffer| buffer.append(&whole).map(|()| buffer)).collect();
+        assert!(held.iter().all(Result::is_ok));
+        let mut fifth = bodies.buffer(64 << 10);
+        assert!(matches!(fifth.append(&whole), Err(ApiError::Bodies)));
+        held.pop();
+        assert!(fifth.append(&whole).is_ok());
     }
 }

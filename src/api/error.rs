@@ -156,6 +156,7 @@ impl ApiError {
                 UpstreamError::Stalled(_) => StatusCode::REQUEST_TIMEOUT,
                 UpstreamError::Late { .. } | UpstreamError::Unread { .. } => StatusCode::GATEWAY_TIMEOUT,
                 UpstreamError::Path | UpstreamError::BadBody(_) => StatusCode::BAD_REQUEST,
+                UpstreamError::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 _ => StatusCode::BAD_GATEWAY,
             },
         }

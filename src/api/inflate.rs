@@ -1,6 +1,6 @@
 //! Bodies that come compressed (`Content-Encoding`): gzip and deflate, as Fluent Bit, Vector and curl send them.
 //!
-//! Contract: the bound of a body holds for what it inflates to, and memory is taken as it comes out, so a few bytes
+//! Contract: the bound of a body holds for what it inflates to, and memory is taken before it comes out, so a few bytes
 //! that inflate to gigabytes cost no more than the longest body. An encoding that is not known here is 415, a body that
 //! is not what its header says 400.
 
@@ -37,7 +37,7 @@ impl Coding {
         }
     }
 
-    /// What a body of this coding says. `grow` is asked before each step for so many bytes more.
+    /// What a body of this coding says. `grow` is asked whenever the buffer grows, and is told its capacity then.
     pub(super) fn inflate(
         self,
         body: &[u8],
@@ -61,7 +61,11 @@ fn read(
     let mut out = Vec::new();
     loop {
         let start = out.len();
-        grow(STEP)?;
+        if start + STEP > out.capacity() {
+            let capacity = (2 * out.capacity()).min(limit.saturating_add(1)).max(start + STEP);
+            grow(capacity)?;
+            out.reserve_exact(capacity - start);
+        }
         out.resize(start + STEP, 0);
         let mut filled = start;
         while filled < out.len() {

@@ -6,13 +6,14 @@
 
 use std::net::IpAddr;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::{Method, Request};
 
-use super::proxy::vouch;
+use super::proxy::{BodyLimit, vouch};
 use super::route::Route;
 use super::{Api, ApiError};
 use crate::auth::{AuthError, Credential, Identity};
+use crate::endpoint::http::UpstreamError;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
@@ -53,6 +54,9 @@ impl Api {
         caller: &Caller,
     ) -> Result<Answer, ApiError> {
         let upstream = self.upstream.as_ref().ok_or(ApiError::NoRoute)?;
+        if route == Route::Events {
+            self.bound_event(&mut request)?;
+        }
         if route != Route::Info {
             return self.forward_and_check_trust(upstream, request, caller).await;
         }
@@ -63,5 +67,15 @@ impl Api {
         let answer = self.their_info(upstream, request.map(Some), caller).await?;
         self.check_trust(upstream, shown, answer.status(), caller).await;
         Ok(answer)
+    }
+
+    /// Bounds an event for the endpoint, which would come back by its stream longer than it is taken there.
+    fn bound_event(&self, request: &mut Request<Incoming>) -> Result<(), ApiError> {
+        let allowed = self.limits.event_bytes;
+        if request.body().size_hint().lower() > allowed as u64 {
+            return Err(UpstreamError::TooLong { allowed }.into());
+        }
+        request.extensions_mut().insert(BodyLimit(allowed));
+        Ok(())
     }
 }

@@ -11,12 +11,15 @@ use super::claim::Claim;
 use super::keys::Fingerprint;
 
 /// A user of the endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Account {
     /// Names of roles.
     pub roles: BTreeSet<String>,
     /// Stands for the user's secret; nothing if the endpoint does not tell it.
     pub(super) fingerprint: Option<Fingerprint>,
+    /// Stands for the time when the user was made; nothing if the endpoint does not tell it. It tells a user that was removed
+    /// and made again from the one before, where no secret does.
+    pub(super) born: Option<Fingerprint>,
 }
 
 /// A tenant of the endpoint.
@@ -46,6 +49,8 @@ pub(super) struct Fingerprints {
     pub(super) users: Vec<(Arc<str>, Fingerprint)>,
     /// Of the key that has opened the token.
     pub(super) key: Option<Fingerprint>,
+    /// Of the time when the bearer's own user was made.
+    pub(super) born: Option<Fingerprint>,
 }
 
 impl Holder {

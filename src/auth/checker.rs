@@ -109,11 +109,16 @@ impl PasswordChecker {
 
     /// Reserves an attempt that is not hashed here. [`PasswordChecker::settle`] ends it.
     pub(super) fn reserve(&self, name: u64, peer: IpAddr, now: Timestamp) -> Result<(), Held> {
-        self.shared.state.lock().throttle.reserve(name, peer, false, now)
+        let mut state = self.shared.state.lock();
+        let seen = self.shared.recent.lock().has_seen(name, peer);
+        state.throttle.reserve(name, peer, seen, now)
     }
 
     /// An attempt that was reserved has ended.
     pub(super) fn settle(&self, name: u64, peer: IpAddr, outcome: Outcome, now: Timestamp) {
+        if outcome == Outcome::Right {
+            self.shared.recent.lock().note_seen(name, peer, now);
+        }
         self.shared.state.lock().throttle.settle(name, peer, outcome, now);
         self.shared.settled();
     }

@@ -132,9 +132,18 @@ impl Authority {
         request: &TokenRequest,
         now: Timestamp,
     ) -> Result<Issued, IssueError> {
-        self.require(caller, "users", for_user)?;
+        self.check_issue(caller, for_user)?;
         let subject = self.user_subject(for_user)?;
         self.mint(Some(caller), subject, request, now)
+    }
+
+    /// Whether [`Authority::issue`] would let the caller have a token for this user, whatever it asks for.
+    ///
+    /// # Errors
+    /// [`IssueError::Forbidden`] and [`IssueError::UnknownUser`].
+    pub fn check_issue(&self, caller: &Identity, for_user: &str) -> Result<(), IssueError> {
+        self.require(caller, "users", for_user)?;
+        self.user_subject(for_user).map(|_| ())
     }
 
     /// Issues a token for a machine's agent; the caller needs `machines/token/UUID`, which a machine has for itself.

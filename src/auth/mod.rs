@@ -48,7 +48,7 @@ pub use limits::{LimitError, RoleLimits};
 pub use login::{AuthError, PasswordAttempt};
 pub use options::AuthOptions;
 pub use password::{MAX_PASSWORD_BYTES, PasswordError, PasswordHash};
-pub use principal::{Principal, PrincipalError, PrincipalKind, check_name};
+pub use principal::{Principal, PrincipalError, PrincipalKind, check_endpoint_name, check_name};
 pub use store::exposure::{Exposure, exposures, of_secret as exposure_of_secret};
 pub use store::file::{edit as edit_store, path as store_file, read as read_store};
 pub use store::{DEFAULT_USER, Role, SUPERUSER, Store, StoreError, TenantRow, User};

@@ -59,6 +59,15 @@ impl Principal {
         Ok(Self(format!("user:{name}").into()))
     }
 
+    /// `user:NAME` for a user of the endpoint.
+    ///
+    /// # Errors
+    /// [`PrincipalError::Name`], by the rules of [`check_endpoint_name`].
+    pub fn endpoint_user(name: &str) -> Result<Self, PrincipalError> {
+        check_endpoint_name(name)?;
+        Ok(Self(format!("user:{name}").into()))
+    }
+
     /// `plugin:NAME`.
     ///
     /// # Errors
@@ -142,6 +151,17 @@ pub fn check_name(name: &str) -> Result<(), PrincipalError> {
     Ok(())
 }
 
+/// Whether a text can name a user of the endpoint: as [`check_name`], but DRP's names may have blanks between other characters.
+///
+/// # Errors
+/// [`PrincipalError::Name`].
+pub fn check_endpoint_name(name: &str) -> Result<(), PrincipalError> {
+    if name.starts_with(' ') || name.ends_with(' ') {
+        return Err(PrincipalError::Name { text: cut(name) });
+    }
+    check_name(&name.replace(' ', "_")).map_err(|_| PrincipalError::Name { text: cut(name) })
+}
+
 fn is_uuid(text: &str) -> bool {
     let dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
     let fits = |(at, b): (usize, u8)| if dash(at) { b == b'-' } else { b.is_ascii_hexdigit() };
@@ -170,6 +190,15 @@ mod tests {
         }
         let runner = Principal::runner(&UUID.to_uppercase()).unwrap();
         assert_eq!((runner.as_str(), runner.kind()), (format!("runner:{UUID}").as_str(), PrincipalKind::Runner));
+    }
+
+    #[test]
+    fn a_user_of_the_endpoint_may_have_a_blank_in_its_name() {
+        assert_eq!(Principal::endpoint_user("John Doe").unwrap().as_str(), "user:John Doe");
+        for name in ["", " ", " a", "a ", "a\tb", "a b/c", "a b:c"] {
+            assert!(Principal::endpoint_user(name).is_err(), "{name:?}");
+        }
+        assert!(Principal::user("John Doe").is_err(), "hydrant's own names are as before");
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! Passwords that wait to be hashed: equal ones are one, and the next is chosen so that nobody is shut out by others.
+//! Passwords that wait to be hashed: equal ones are one hash, and the next is chosen so that nobody is shut out by others.
 //!
 //! What goes first, in this order: users who have come from that network with the right password before; networks
 //! with fewer wrong passwords and attempts under way, of an IPv6 address the /48 first, then the /56, then the /64;
 //! the network that came last; and of one network who came first. Under a flood from many networks the newest network
 //! is the one whose client still waits, and the flood's own pile up behind it.
+//!
+//! Equal attempts from different networks wait apart, each with the standing of its own network: neither the rank nor
+//! the wait of one network is another's. Once one of them is hashed, its outcome is the outcome of all.
 //!
 //! Contract: pure, told the time. What waits is bounded; beyond it what would come last is refused. Whom nobody waits
 //! for any more is dropped before it is hashed, and has guessed nothing.
@@ -80,12 +83,15 @@ impl Queue {
         self.waiting.len()
     }
 
-    /// Puts an attempt into the queue, or its reply to those of an equal one.
+    /// Puts an attempt into the queue, or its reply to those of an equal one that is being hashed or comes from the
+    /// same network.
     pub(super) fn push(&mut self, attempt: Attempt, reply: Reply, throttle: &Throttle, now: Timestamp) {
         if let Some(replies) = self.running.get_mut(&attempt.key) {
             return replies.push(reply);
         }
-        if let Some(equal) = self.waiting.iter_mut().find(|waiting| waiting.attempt.key == attempt.key) {
+        let network = Network::narrowest(attempt.peer);
+        let is_equal = |other: &Attempt| other.key == attempt.key && Network::narrowest(other.peer) == network;
+        if let Some(equal) = self.waiting.iter_mut().find(|waiting| is_equal(&waiting.attempt)) {
             equal.attempt.seen |= attempt.seen;
             return equal.replies.push(reply);
         }
@@ -116,7 +122,10 @@ impl Queue {
             throttle.check(name, peer, seen, now).is_ok()
         };
         let next = (0..ranks.len()).filter(free).min_by_key(|&at| ranks[at])?;
-        let Waiting { attempt, replies, .. } = self.waiting.remove(next);
+        let Waiting { attempt, mut replies } = self.waiting.remove(next);
+        for equal in self.waiting.extract_if(.., |waiting| waiting.attempt.key == attempt.key) {
+            replies.extend(equal.replies);
+        }
         self.running.insert(attempt.key, replies);
         Some(attempt)
     }

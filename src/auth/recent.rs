@@ -46,11 +46,16 @@ impl Recent {
 
     /// Takes note of a right password.
     pub(super) fn remember(&mut self, key: [u8; 32], name: u64, peer: IpAddr, now: Timestamp) {
-        make_room(&mut self.seen, ENTRIES, |at| *at);
-        self.seen.insert((name, Network::narrowest(peer)), now);
+        self.note_seen(name, peer, now);
         let Ok(until) = now.checked_add(self.lifetime) else { return };
         make_room(&mut self.right, ENTRIES, |cached| cached.until);
         self.right.insert(key, Cached { until });
+    }
+
+    /// Takes note that a user has come from there with the right password.
+    pub(super) fn note_seen(&mut self, name: u64, peer: IpAddr, now: Timestamp) {
+        make_room(&mut self.seen, ENTRIES, |at| *at);
+        self.seen.insert((name, Network::narrowest(peer)), now);
     }
 
     /// Whether a user has come from there with the right password before.

@@ -6,8 +6,9 @@
 //! that who owns 65,536 networks is not 65,536 guessers. Whoever fails with an empty bucket waits, each time twice as
 //! long, up to 15 minutes. So 1,000 wrong passwords in a row reach the hasher five times.
 //!
-//! Who has come from a network with the right password before is not held back by what others of that network have
-//! guessed.
+//! A user who has come from a network with the right password before is held back only by wrong passwords for that
+//! user from that /24 or /64: neither by what others of the network have guessed, nor by guesses from the rest of its
+//! /56 or /48.
 //!
 //! An attempt reserves a guess before it is hashed, and gives it back unless it was wrong. So no more attempts are
 //! under way at once than there are guesses left; others are told to wait for those ([`Held::Busy`]).
@@ -135,7 +136,9 @@ impl Throttle {
     /// with the right password before.
     pub(super) fn check(&self, user: u64, peer: IpAddr, seen: bool, now: Timestamp) -> Result<(), Held> {
         let mut busy = false;
-        for (who, per_minute) in self.counted(user, peer).filter(|(who, _)| who.user.is_some() || !seen) {
+        let narrowest = Network::narrowest(peer);
+        let counts = |(who, _): &(Who, u32)| !seen || (who.user.is_some() && who.network == narrowest);
+        for (who, per_minute) in self.counted(user, peer).filter(counts) {
             match self.bucket(&who, per_minute, now).held(per_minute, now, self.limits.longest_wait) {
                 None => {}
                 Some(Held::Busy) => busy = true,
@@ -406,6 +409,24 @@ mod tests {
         });
         assert_eq!(names.count(), 240 - 20);
         assert!(throttle.check(1, "2001:db8:8::1".parse().unwrap(), false, at(0)).is_ok(), "another /48");
+    }
+
+    #[test]
+    fn a_user_who_was_seen_is_not_held_back_by_guesses_from_its_neighbours() {
+        let mut throttle = Throttle::new(Limits::default());
+        let at_home: IpAddr = "2001:db8:7:1::1".parse().unwrap();
+        for neighbour in ["2001:db8:7:2::1", "2001:db8:7:3::1", "2001:db8:7:1000::1", "2001:db8:7:2000::1"] {
+            wrong(&mut throttle, neighbour.parse().unwrap(), std::iter::repeat_n(0, 10));
+        }
+        assert!(throttle.check(1, at_home, false, at(0)).is_err(), "the /48 has had its guesses");
+        assert_eq!(throttle.check(1, at_home, true, at(0)), Ok(()));
+        assert_eq!(throttle.reserve(1, at_home, true, at(0)), Ok(()));
+        throttle.settle(1, at_home, Outcome::Wrong, at(0));
+        for _ in 0..4 {
+            throttle.reserve(1, at_home, true, at(0)).unwrap();
+            throttle.settle(1, at_home, Outcome::Wrong, at(0));
+        }
+        assert!(throttle.check(1, at_home, true, at(0)).is_err(), "its own /64 counts");
     }
 
     #[test]

@@ -14,7 +14,6 @@ use crate::endpoint::events::{Link, LinkSettings};
 use crate::endpoint::http::{Upstream, UpstreamLimits};
 use crate::endpoint::identity::{Delegation, DelegationLimits};
 use crate::metrics::Source;
-use crate::protocol::gap::HYDRANT;
 
 /// REST has callers too.
 const LEAST_CACHED_IDENTITIES: usize = 16_384;
@@ -54,9 +53,9 @@ pub(super) fn delegation(
     let delegation = Arc::new(delegation);
     let observer = Arc::downgrade(&delegation);
     broker.observe(move |event, source| {
-        // A gap that somebody posts here is none.
-        let made_up = event.kind() == HYDRANT && !matches!(source, Source::Upstream | Source::Nats);
-        if let Some(delegation) = observer.upgrade().filter(|_| !made_up) {
+        // What somebody posts here says nothing of the endpoint, whatever its Type.
+        let is_the_endpoints = matches!(source, Source::Upstream | Source::Nats);
+        if let Some(delegation) = observer.upgrade().filter(|_| is_the_endpoints) {
             delegation.saw(event.kind(), event.action(), event.key());
         }
     });

@@ -296,3 +296,23 @@ async fn bodies_that_stand_still_hold_no_more_than_a_few_of_the_longest() {
     assert!((1..6).contains(&busy), "{busy} of six were refused for want of memory, the others for standing still");
     server.announce("a", "b", "c").await;
 }
+
+/// A body is held in one buffer, whatever the pieces that it came in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_in_many_small_chunks_takes_no_more_memory_than_its_bytes() {
+    let server = Hydrant::start("limits = { body_bytes = \"64KiB\", event_bytes = \"32KiB\" }").await;
+    let mut client = server.watch(&["a.*.*"]).await;
+    let head = format!(
+        "POST /api/v3/events HTTP/1.1\r\nHost: h\r\nAuthorization: {}\r\nContent-Type: {JSON}\r\n\
+         Transfer-Encoding: chunked\r\n\r\n",
+        basic(LOGIN)
+    );
+    let mut event = event("a", "b", "c");
+    event.push_str(&" ".repeat(2_000));
+    let chunks = event.chars().map(|byte| format!("1\r\n{byte}\r\n")).collect::<Vec<_>>().concat();
+    let mut raw = server.dial().await;
+    raw.send(format!("{head}{chunks}0\r\n\r\n").as_bytes()).await;
+    let answer = raw.head().await;
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    assert_eq!(client.event().await.key, "c");
+}

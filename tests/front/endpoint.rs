@@ -58,12 +58,15 @@ pub struct User {
     pub password: String,
     pub secret: String,
     pub roles: Vec<String>,
+    /// `CreatedAt`, as newer endpoints tell it.
+    pub created: String,
 }
 
 impl User {
     pub fn new(password: &str, roles: &[&str]) -> Self {
         let roles = roles.iter().map(|&role| role.to_owned()).collect();
-        Self { password: password.to_owned(), secret: format!("secret of {password}"), roles }
+        let created = "2026-01-01T00:00:00Z".to_owned();
+        Self { password: password.to_owned(), secret: format!("secret of {password}"), roles, created }
     }
 
     /// A token for this user, with these fields of the payload instead of the usual ones.
@@ -88,7 +91,7 @@ impl User {
 
     fn shown(&self, name: &str, with_secret: bool) -> Value {
         let secret = if with_secret { self.secret.as_str() } else { "" };
-        json!({"Name": name, "Roles": self.roles, "Secret": secret, "PasswordHash": "", "Meta": {}})
+        json!({"Name": name, "Roles": self.roles, "Secret": secret, "PasswordHash": "", "Meta": {}, "CreatedAt": self.created})
     }
 }
 
@@ -111,6 +114,10 @@ pub struct State {
     pub loses_tenants: AtomicBool,
     /// What is answered with 500: `roles`, `prefs` and the like.
     pub breaks: Mutex<&'static str>,
+    /// The user about whom it is answered 500.
+    pub broken_user: Mutex<&'static str>,
+    /// Whether bad credentials are never answered, as by an endpoint that asks a directory which does not answer.
+    pub muses: AtomicBool,
     /// How long it takes to show a user, in milliseconds.
     pub pause: AtomicU64,
     pub got: Mutex<Vec<Got>>,
@@ -154,6 +161,8 @@ impl Drp {
             maintenance: AtomicBool::new(false),
             loses_tenants: AtomicBool::new(false),
             breaks: Mutex::default(),
+            broken_user: Mutex::default(),
+            muses: AtomicBool::new(false),
             pause: AtomicU64::default(),
             got: Mutex::default(),
             posted: Mutex::default(),
@@ -263,7 +272,7 @@ impl State {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let target = request.uri().path_and_query().map_or("*", |target| target.as_str()).to_owned();
         self.got.lock().push(Got { method: request.method().to_string(), target, headers: request.headers().clone() });
-        let path = request.uri().path().to_owned();
+        let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
         if self.maintenance.load(Ordering::Relaxed) {
             return full(200, "text/html", "<html><body>Back in a moment</body></html>");
         }
@@ -280,6 +289,7 @@ impl State {
         }
         let user = match self.authenticate(&request) {
             Ok(user) => user,
+            Err(_) if self.muses.load(Ordering::Relaxed) => std::future::pending().await,
             Err((status, challenge)) => return refused(status, challenge),
         };
         let segments: Vec<&str> = path.split('/').collect();
@@ -296,6 +306,7 @@ impl State {
                 error(404, "GET", "tenants", "Not Found")
             }
             (&Method::GET, [list, ..]) if *self.breaks.lock() == *list => error(500, "GET", list, "broken"),
+            (&Method::GET, ["users", name]) if *self.broken_user.lock() == *name => error(500, "GET", name, "broken"),
             // To those who may not, what they ask for does not exist.
             (&Method::GET, ["users", name]) if !may("users", "get", name) => error(404, "GET", name, "Not Found"),
             (&Method::GET, [list @ ("roles" | "tenants")]) if !may(list, "list", "*") => json(200, &json!([])),
@@ -328,7 +339,9 @@ impl State {
                 json(200, &json!({"Principal": "user:other", "RemoteAddr": "192.0.2.9:99", "Type": "websocket"}))
             }
             (&Method::POST, ["events"]) => {
-                let body = request.into_body().collect().await.unwrap().to_bytes();
+                let Ok(body) = request.into_body().collect().await.map(http_body_util::Collected::to_bytes) else {
+                    return error(400, "POST", "", "unexpected EOF");
+                };
                 let event: Value = serde_json::from_slice(&body).unwrap();
                 self.emit(&event, &format!("user:{user}"));
                 self.posted.lock().push(event);

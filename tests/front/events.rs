@@ -213,17 +213,14 @@ async fn a_quiet_link_stands() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn broken_frames_and_over_long_events_end_the_connection_not_the_link() {
+async fn broken_frames_end_the_connection_not_the_link() {
     let drp = Drp::start().await;
     let limits = "[limits]\nevent_bytes = \"64KiB\"\nbody_bytes = \"64KiB\"\n";
     let server = front(&drp, limits).await;
     let mut client = server.watch(&["*.*.*"]).await;
     let long = |bytes: usize| format!(r#"{{"Type":"n","Action":"a","Key":"long","Object":"{}"}}"#, "x".repeat(bytes));
-    let part = drp::part(0x00, &"x".repeat(40_000).into_bytes());
-    let breaks: [&[u8]; 5] = [
+    let breaks: [&[u8]; 3] = [
         &[0xC1, 0x00],
-        &drp::text(&long(65_536)),
-        &[drp::part(0x01, b"\"").as_slice(), &part, &part].concat(),
         &drp::part(0x00, b"a continuation of nothing"),
         &drp::text("x")[..1].iter().chain(&[0x02, 0xC3, 0x28]).copied().collect::<Vec<u8>>(),
     ];
@@ -234,6 +231,43 @@ async fn broken_frames_and_over_long_events_end_the_connection_not_the_link() {
         drp.publish(&long(65_536 - 50));
         assert_eq!(client.event().await.key, "long");
     }
+}
+
+/// Whoever may post at the endpoint may post such an event: it must not take the stream from everybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_too_long_is_left_out_and_the_link_stands() {
+    let drp = Drp::start().await;
+    let server = front(&drp, "[limits]\nevent_bytes = \"64KiB\"\nbody_bytes = \"64KiB\"\n").await;
+    let mut client = server.watch(&["*.*.*"]).await;
+    let long = |bytes: usize| drp::text(&format!(r#"{{"Type":"n","Action":"a","Object":"{}"}}"#, "x".repeat(bytes)));
+    let part = "x".repeat(40_000).into_bytes();
+    let parts = [drp::part(0x01, b"\""), drp::part(0x00, &part), drp::part(0x89, b"p"), drp::part(0x80, &part)];
+    for too_long in [long(65_536), parts.concat(), long(3 << 20)] {
+        drp.publish(&numbered(1));
+        drp.send_raw(&too_long);
+        drp.publish(&numbered(2));
+        assert_eq!(client.event().await.key, "1");
+        let notice = client.event().await;
+        let object: Value = serde_json::from_str(notice.object.get()).unwrap();
+        assert!(is_gap(&notice) && object["Events"] == 1 && object["Endpoint"] == drp.url(), "{notice:?}");
+        assert_eq!(client.event().await.key, "2");
+    }
+    assert_eq!((drp.registrations(), metric(&server, "reconnects_total", &drp).await), (1, 0));
+    assert_eq!(metric(&server, "gaps_total", &drp).await, 3);
+}
+
+/// Whoever may post at the endpoint could make others believe that they have missed something.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notices_that_are_posted_at_an_endpoint_are_not_taken_for_ours() {
+    let drp = Drp::start().await;
+    let server = front(&drp, "").await;
+    let mut client = server.watch(&["*.*.*"]).await;
+    for key in ["queue", "replay", "nats", "drp:8092", &drp.address.to_string()] {
+        drp.publish(&common::event("hydrant", "gap", key));
+    }
+    drp.publish(&numbered(1));
+    assert_eq!(client.event().await.key, "1");
+    assert_eq!((metric(&server, "unusable_total", &drp).await, metric(&server, "gaps_total", &drp).await), (5, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

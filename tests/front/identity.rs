@@ -53,6 +53,15 @@ pub fn refused(result: Result<Client, Refusal>) -> Refusal {
     refusal
 }
 
+/// Has the endpoint tell of a change down its stream, and waits until hydrant has taken note of it.
+pub async fn told(drp: &Drp, hydrant: &Hydrant, kind: &str, action: &str, key: &str) {
+    let metric = |name: &str| format!("hydrant_upstream_{name}{{endpoint=\"{}\"}}", drp.address);
+    hydrant.until(&metric("connected"), 1).await;
+    let before = hydrant.metric(&metric("events_total")).await;
+    drp.state.emit(&json!({"Type": kind, "Action": action, "Key": key}), "user:rocketskates");
+    hydrant.until_that(&metric("events_total"), |events| events > before).await;
+}
+
 /// The names of what comes of these events, which hydrant's own user posts.
 pub async fn seen(hydrant: &Hydrant, client: &mut Client, names: &[(&str, &str)]) -> Vec<String> {
     for (kind, key) in names {
@@ -92,7 +101,7 @@ async fn tenants_of_the_endpoint_hide() {
     let (drp, hydrant) = front("").await;
     *drp.state.tenants.lock() =
         json!([{"Name": "lab", "Users": ["alice"], "Members": {"machines": ["m1", "the-end"], "profiles": null}}]);
-    hydrant.post(&event("tenants", "update", "lab")).await;
+    told(&drp, &hydrant, "tenants", "update", "lab").await;
     let mut alice = by_password(&hydrant, ALICE).await.unwrap();
     alice.register("*.*.*").await;
     let tells = async {
@@ -104,7 +113,7 @@ async fn tenants_of_the_endpoint_hide() {
 /// What came before has been considered then.
 async fn reads_its_preferences(drp: &Drp, hydrant: &Hydrant) {
     let before = drp.asked("/api/v3/prefs");
-    hydrant.post(&event("preferences", "save", "x")).await;
+    told(drp, hydrant, "preferences", "save", "x").await;
     let read = async {
         while drp.asked("/api/v3/prefs") == before {
             tokio::task::yield_now().await;
@@ -148,7 +157,7 @@ async fn nobody_is_let_in_while_the_endpoint_hides_what_rights_depend_on() {
         let mut claims = NEEDED.to_vec();
         let (scope, action) = claims.remove(missing);
         service(&drp, &claims);
-        hydrant.post(&event("roles", "update", "service")).await;
+        told(&drp, &hydrant, "roles", "update", "service").await;
         let told = async {
             for n in 0.. {
                 // One whom nobody has let in yet.
@@ -230,7 +239,7 @@ async fn a_404_does_not_lift_the_tenants() {
     alice.register("*.*.*").await;
     drp.state.loses_tenants.store(true, Ordering::Relaxed);
     let before = drp.asked("/api/v3/tenants");
-    hydrant.post(&event("tenants", "update", "lab")).await;
+    told(&drp, &hydrant, "tenants", "update", "lab").await;
     let read = async {
         while drp.asked("/api/v3/tenants") == before {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -246,17 +255,17 @@ async fn changes_at_the_endpoint_reach_open_connections() {
     let mut alice = by_password(&hydrant, ALICE).await.unwrap();
     alice.register("*.*.*").await;
     reader(&drp, "machines,tasks");
-    hydrant.post(&event("roles", "update", "reader")).await;
+    told(&drp, &hydrant, "roles", "update", "reader").await;
     let widened = async { while seen(&hydrant, &mut alice, &[("tasks", "t1")]).await != ["tasks.update.t1"] {} };
     patiently("the wider role", widened).await;
 
     drp.state.users.lock().get_mut("alice").unwrap().secret = "another".to_owned();
-    hydrant.post(&event("users", "save", "alice")).await;
+    told(&drp, &hydrant, "users", "save", "alice").await;
     assert_eq!(alice.closed().await.0, 1008);
 
     let mut alice = by_password(&hydrant, ALICE).await.unwrap();
     drp.state.users.lock().remove("alice");
-    hydrant.post(&event("users", "delete", "alice")).await;
+    told(&drp, &hydrant, "users", "delete", "alice").await;
     assert_eq!(alice.closed().await.0, 1008);
     assert_eq!(refused(by_password(&hydrant, ALICE).await).status, 403);
 }
@@ -294,7 +303,7 @@ async fn sealed_tokens_are_opened_here() {
 
     // The user's secret is another: old tokens end, and their connections with them.
     drp.state.users.lock().get_mut("alice").unwrap().secret = "another".to_owned();
-    hydrant.post(&event("users", "save", "alice")).await;
+    told(&drp, &hydrant, "users", "save", "alice").await;
     assert_eq!(wide.closed().await.0, 1008);
     assert_eq!(refused(by_token(&hydrant, &good).await).status, 403);
     by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
@@ -303,7 +312,7 @@ async fn sealed_tokens_are_opened_here() {
     let before = drp.token("alice", &json!({}));
     let mut open = by_token(&hydrant, &before).await.unwrap();
     *drp.state.base.lock() = "F".repeat(32);
-    hydrant.post(&event("preferences", "save", "baseTokenSecret")).await;
+    told(&drp, &hydrant, "preferences", "save", "baseTokenSecret").await;
     let renewed = async { while by_token(&hydrant, &drp.token("alice", &json!({}))).await.is_err() {} };
     patiently("the new key", Box::pin(renewed)).await;
     assert_eq!(open.closed().await.0, 1008);
@@ -338,8 +347,8 @@ async fn a_changed_key_ends_tokens_whatever_else_cannot_be_read() {
     *drp.state.breaks.lock() = "roles";
     *drp.state.base.lock() = "F".repeat(32);
     // Roles first: what cannot be read is tried again with what comes after it.
-    hydrant.post(&event("roles", "save", "reader")).await;
-    hydrant.post(&event("preferences", "save", "baseTokenSecret")).await;
+    told(&drp, &hydrant, "roles", "save", "reader").await;
+    told(&drp, &hydrant, "preferences", "save", "baseTokenSecret").await;
     assert_eq!(open.closed().await.0, 1008);
     assert_eq!(refused(by_token(&hydrant, &before).await).status, 403);
 }
@@ -354,7 +363,7 @@ async fn an_endpoint_that_cannot_tell_its_key_now_ends_no_token() {
     let before = drp.asked("/api/v3/prefs");
     // The second one is asked for when the first has been dealt with.
     for more in 1..=2 {
-        hydrant.post(&event("preferences", "save", "x")).await;
+        told(&drp, &hydrant, "preferences", "save", "x").await;
         let asked = async {
             while drp.asked("/api/v3/prefs") < before + more {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -390,7 +399,7 @@ async fn tokens_that_cannot_be_opened_are_shown_to_the_endpoint() {
     drp.state.tells_base.store(false, Ordering::Relaxed);
     drp.state.tells_secrets.store(false, Ordering::Relaxed);
     let base = drp.state.base.lock().clone();
-    hydrant.post(&event("preferences", "save", "x")).await;
+    told(&drp, &hydrant, "preferences", "save", "x").await;
     let payload = drp.state.users.lock()["alice"].payload("alice", &json!({}));
     let plain = tokens::jwt(&payload, &base);
     let shown = async {

@@ -1,6 +1,8 @@
 //! Limits and policies of roles for users of the endpoint: those of roles with the same names in hydrant's own file.
 
-use crate::common::Hydrant;
+use serde_json::json;
+
+use crate::common::{Hydrant, JSON, LOGIN, basic, http};
 use crate::endpoint::{Drp, User};
 use crate::identity::{ALICE, by_password, reader, refused};
 
@@ -58,4 +60,31 @@ async fn the_policy_is_that_of_the_role_and_its_claims_are_nobodys() {
     // The file's role has all claims, the endpoint's has machines.
     let names = crate::identity::seen(&hydrant, &mut alice, &[("tasks", "t1"), ("machines", "m1")]).await;
     assert_eq!(names, ["machines.update.m1"]);
+}
+
+/// It would come back by the endpoint's stream, longer than it is taken there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_too_long_for_the_stream_is_refused_at_the_front() {
+    let drp = Drp::start().await;
+    let limits = "[limits]\nevent_bytes = \"64KiB\"\nbody_bytes = \"1MiB\"\n";
+    let hydrant = Hydrant::start_tls(&format!("{}{limits}", drp.settings())).await;
+    let login = basic(LOGIN);
+    let event = |bytes: usize| json!({"Type": "a", "Action": "b", "Key": "c", "Object": "x".repeat(bytes)}).to_string();
+    let headers = [("authorization", login.as_str()), ("content-type", JSON)];
+    let post =
+        async |body: &str| http::request(hydrant.address(), true, "POST", "/api/v3/events", &headers, body).await;
+    assert!(post(&event(70_000)).await.error(413).contains("65536"));
+    // Also where it does not say how long it is.
+    let mut raw = hydrant.dial().await;
+    let head = format!(
+        "POST /api/v3/events HTTP/1.1\r\nHost: h\r\nAuthorization: {login}\r\nContent-Type: {JSON}\r\n\
+         Transfer-Encoding: chunked\r\n\r\n"
+    );
+    let chunk = event(70_000);
+    raw.send(format!("{head}{:x}\r\n{chunk}\r\n0\r\n\r\n", chunk.len()).as_bytes()).await;
+    let answer = raw.head().await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(drp.state.posted.lock().is_empty());
+    assert_eq!(post(&event(60_000)).await.status.as_u16(), 204);
+    assert_eq!(drp.state.posted.lock().len(), 1);
 }

@@ -13,6 +13,7 @@ mod drain;
 mod endpoint;
 mod events;
 mod identity;
+mod judging;
 mod limits;
 mod memory;
 mod places;

@@ -226,3 +226,24 @@ async fn pages_may_use_the_endpoint_too() {
     let page = http::request(hydrant.address(), true, "GET", "/ui/", &[origin], "").await;
     assert_eq!(page.header("access-control-allow-origin"), "", "outside of the API nothing is hydrant's own");
 }
+
+/// A download that gets on is no connection that makes nothing of its place, however long it takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_that_gets_on_loses_its_place_to_nobody() {
+    let (_drp, hydrant) = front("[limits]\npending_handshakes = 2\n").await;
+    let (mut download, status) = hold(&hydrant, "").await;
+    assert_eq!(status, "200");
+    let _silent = tokio::net::TcpStream::connect(hydrant.address()).await.unwrap();
+    let mut some = vec![0; 256 << 10];
+    // For longer than a request may take to come whole.
+    let end = tokio::time::Instant::now() + Duration::from_millis(2_500);
+    while tokio::time::Instant::now() < end {
+        patiently("the download", download.0.read_exact(&mut some)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (_newcomer, status) = hold(&hydrant, "").await;
+    assert_eq!(status, "200", "the silent one makes room");
+    for _ in 0..64 {
+        patiently("the download", download.0.read_exact(&mut some)).await.unwrap();
+    }
+}

@@ -35,5 +35,6 @@ pub fn open(token: &str, base: &str) -> Option<Value> {
     };
     let mut validation = Validation::new(Algorithm::HS256);
     validation.leeway = 0;
+    validation.validate_nbf = true;
     Some(jsonwebtoken::decode(&text, &DecodingKey::from_secret(base.as_bytes()).ok()?, &validation).ok()?.claims)
 }

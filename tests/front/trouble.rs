@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::common::{Hydrant, event, http, patiently};
+use crate::common::{Hydrant, http, patiently};
 use crate::endpoint::{Drp, User};
-use crate::identity::{ALICE, NEEDED, by_password, by_token, reader, refused, seen, service};
+use crate::identity::{ALICE, NEEDED, by_password, by_token, reader, refused, seen, service, told};
 use crate::tokens;
 
 /// An endpoint with alice, whose role may get machines, that has been made ready, and a hydrant in front of it with users of its own
@@ -61,7 +61,7 @@ async fn where_secrets_are_hidden_roles_and_claims_count_all_the_same() {
 
     // Claims of the role, then roles of the user.
     reader(&drp, "machines,tasks");
-    hydrant.post(&event("roles", "update", "reader")).await;
+    told(&drp, &hydrant, "roles", "update", "reader").await;
     for client in [&mut alice, &mut bearer] {
         let widened = async { while seen(&hydrant, client, &[("tasks", "t1")]).await != ["tasks.update.t1"] {} };
         patiently("the wider role", widened).await;
@@ -69,14 +69,14 @@ async fn where_secrets_are_hidden_roles_and_claims_count_all_the_same() {
     drp.state.users.lock().get_mut("alice").unwrap().roles = vec!["idle".to_owned()];
     drp.state.roles.lock().as_array_mut().unwrap().push(json!({"Name": "idle", "Claims":
         [{"scope": "machines", "action": "get", "specific": "the-end"}]}));
-    hydrant.post(&event("roles", "create", "idle")).await;
-    hydrant.post(&event("users", "save", "alice")).await;
+    told(&drp, &hydrant, "roles", "create", "idle").await;
+    told(&drp, &hydrant, "users", "save", "alice").await;
     let taken = async { while !seen(&hydrant, &mut alice, &[("machines", "m1")]).await.is_empty() {} };
     patiently("the role to be gone", taken).await;
 
     // A new secret ends the verdict about a token, for the endpoint is asked again.
     drp.state.users.lock().get_mut("alice").unwrap().secret = "another".to_owned();
-    hydrant.post(&event("users", "save", "alice")).await;
+    told(&drp, &hydrant, "users", "save", "alice").await;
     assert_eq!(refused(by_token(&hydrant, &of_before).await).status, 403);
     by_token(&hydrant, &plain(&json!({}))).await.unwrap();
     // But nobody can tell that it is another, so who is connected stays.
@@ -114,7 +114,7 @@ async fn a_token_of_a_grantor_who_is_not_there_is_refused() {
     let swapped = drp.token("alice", &json!({"grantor_claims": swapped}));
     assert_eq!(refused(by_token(&hydrant, &swapped).await).status, 403);
     drp.state.users.lock().remove("bob");
-    hydrant.post(&event("users", "delete", "bob")).await;
+    told(&drp, &hydrant, "users", "delete", "bob").await;
     assert_eq!(alice.closed().await.0, 1008);
     assert_eq!(refused(by_token(&hydrant, &granted()).await).status, 403);
     by_password(&hydrant, ALICE).await.unwrap();
@@ -170,7 +170,7 @@ async fn a_user_who_changes_while_being_met_is_read_again() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         // The answer is on its way, and tells of what bob is no more.
-        hydrant.post(&event("users", "save", "bob")).await;
+        told(&drp, &hydrant, "users", "save", "bob").await;
     };
     let (bob, ()) = tokio::join!(by_password(&hydrant, "bob:builder"), asks);
     bob.unwrap();
@@ -186,16 +186,19 @@ async fn a_user_who_changes_while_being_met_is_read_again() {
 async fn what_the_endpoint_hides_is_told_by_readiness_and_a_metric() {
     let (drp, hydrant) = front("", |drp| service(drp, &NEEDED[1..])).await;
     hydrant.until(&trouble("claims"), 1).await;
-    let (_, told) = readiness(&hydrant).await;
-    let identity = &told["Identity"];
+    let (_, report) = readiness(&hydrant).await;
+    let identity = &report["Identity"];
     assert_eq!(identity["Endpoint"], json!(format!("https://{}", drp.address)));
-    assert!(identity["Readable"] == false && identity["Error"].as_str().unwrap().contains("tenants/list/*"), "{told}");
+    assert!(
+        identity["Readable"] == false && identity["Error"].as_str().unwrap().contains("tenants/list/*"),
+        "{report}"
+    );
     hydrant.until(&format!("hydrant_upstream_connected{{endpoint=\"{}\"}}", drp.address), 1).await;
     assert_eq!(readiness(&hydrant).await.0, 200, "those who are connected go on");
     service(&drp, &NEEDED);
     hydrant.until(&trouble("claims"), 0).await;
-    let (_, told) = readiness(&hydrant).await;
-    assert_eq!((&told["Identity"]["Readable"], &told["Identity"]["Error"]), (&json!(true), &json!("")), "{told}");
+    let (_, report) = readiness(&hydrant).await;
+    assert_eq!((&report["Identity"]["Readable"], &report["Identity"]["Error"]), (&json!(true), &json!("")), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -220,8 +223,8 @@ async fn a_token_of_ones_own_that_cannot_be_read_is_told() {
     let settings = drp.settings().replace(by_name, &format!("token = \"{token}\""));
     let hydrant = Hydrant::start_tls(&format!("{settings}[auth]\nmode = \"both\"\n")).await;
     hydrant.until(&trouble("token"), 1).await;
-    let (_, told) = readiness(&hydrant).await;
-    assert!(told["Identity"]["Error"].as_str().unwrap().contains("upstream.token"), "{told}");
+    let (_, report) = readiness(&hydrant).await;
+    assert!(report["Identity"]["Error"].as_str().unwrap().contains("upstream.token"), "{report}");
     drp.state.tells_base.store(true, Ordering::Relaxed);
     hydrant.until(&trouble("token"), 0).await;
 }

@@ -208,3 +208,30 @@ async fn a_changed_password_ends_what_came_by_certificate_and_a_token_got_with_i
         "it is good for new ones"
     );
 }
+
+/// What a certificate vouches for ends with it, however often a token is exchanged for another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_got_with_a_certificate_does_not_outlive_it() {
+    let ca = Ca::new("lab");
+    let server = server(&ca.setting()).await;
+    let end = crate::common::people::now().as_second() + 1_800;
+    let change = |params: &mut CertificateParams| {
+        params.distinguished_name.push(DnType::CommonName, "alice");
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(end.unsigned_abs());
+    };
+    let mut http = Http::over(ca.connect(&server, change).await.unwrap(), server.address()).await;
+    let path = "/api/v3/users/alice/token?ttl=7200";
+    let ends = |reply: &Reply| {
+        let at: jiff::Timestamp = reply.json()["Info"]["ExpiresAt"].as_str().unwrap().parse().unwrap();
+        (at.as_second(), format!("Bearer {}", reply.json()["Token"].as_str().unwrap()))
+    };
+    let (at, first) = ends(&get(&mut http, path, &[]).await);
+    assert_eq!(at, end, "two hours were asked for");
+    let mut none = Http::connect(server.address(), true).await;
+    let (at, second) = ends(&get(&mut none, path, &[("authorization", &first)]).await);
+    assert_eq!(at, end, "nor does one that was got with that token");
+    let (at, _) = ends(&get(&mut none, path, &[("authorization", &second)]).await);
+    assert_eq!(at, end);
+    let (at, _) = ends(&get(&mut http, "/api/v3/users/alice/token?ttl=60", &[]).await);
+    assert!(at < end, "a shorter one is as short as it was asked for");
+}

@@ -128,3 +128,28 @@ async fn a_changed_limit_applies_to_open_connections() {
     narrowed.say("register a.b.more").await;
     assert!(narrowed.event().await.error().contains("4 are allowed"), "a token for other roles lifts no limit");
 }
+
+/// Memory for bodies is for those who may have what they ask for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_not_have_a_token_is_told_so_before_its_body() {
+    let server = Hydrant::with_people("", |store| {
+        store.add_user("few", HASH.clone(), &[])?;
+        store.add_user("plain", HASH.clone(), &[])
+    })
+    .await;
+    let token = server.issue("user:few", &TokenRequest::default());
+    for (user, expected) in [("plain", "HTTP/1.1 403 "), ("nobody", "HTTP/1.1 403 ")] {
+        let mut raw = server.dial().await;
+        let head = format!(
+            "POST /api/v3/users/{user}/token HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        );
+        raw.send(head.as_bytes()).await;
+        let answer = raw.head().await;
+        assert!(answer.starts_with(expected), "{user}: {answer}");
+    }
+    let bearer = format!("Bearer {token}");
+    let own = [("authorization", bearer.as_str()), ("content-type", JSON)];
+    let reply = http::request(server.address(), false, "POST", "/api/v3/users/few/token", &own, "{}").await;
+    assert_eq!(reply.status.as_u16(), 200);
+}

@@ -91,7 +91,6 @@ const MODULES: [(&str, &[&str]); 23] = [
             "index",
             "logging",
             "metrics",
-            "protocol",
             "stats",
             "transport",
         ],

@@ -48,7 +48,7 @@ impl ProxiedExchange {
             UpstreamError::Unreachable { .. } => ProxyOutcome::Unreachable,
             UpstreamError::Late { .. } | UpstreamError::Unread { .. } => ProxyOutcome::Late,
             UpstreamError::Stalled(_) => ProxyOutcome::Stalled,
-            UpstreamError::BadBody(_) => ProxyOutcome::Gone,
+            UpstreamError::BadBody(_) | UpstreamError::TooLong { .. } => ProxyOutcome::Gone,
             UpstreamError::Broken { .. } | UpstreamError::Path => ProxyOutcome::Broken,
         });
     }

@@ -35,6 +35,7 @@ use crate::transport::listener::Answer;
 use crate::transport::reading::Reading;
 use exchange::ProxiedExchange;
 use held::Held;
+pub(super) use upload::BodyLimit;
 use upload::{Gate, Upload};
 
 /// With these an answer would not be whole, or not be text.
@@ -212,7 +213,9 @@ async fn run_exchange(
     };
     let waits = waits && !body.is_end_stream();
     let read = Reading::of(&request);
-    let mut body = Upload::new(body, activity.clone(), upstream.limits().idle, exchange.up()).noting(read);
+    let limit = request.extensions().get().copied();
+    let mut body =
+        Upload::new(body, activity.clone(), upstream.limits().idle, exchange.up()).noting(read).within(limit);
     let gate = waits.then(|| body.wait(&mut request));
     let answer = upstream.send(request.map(|()| body.into()), &activity).await?;
     if let Some(gate) = &gate {

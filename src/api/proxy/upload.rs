@@ -19,13 +19,17 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::endpoint::http;
-use crate::endpoint::http::{Activity, BodyError, StalledError, Turn};
+use crate::endpoint::http::{Activity, BodyError, StalledError, TooLongError, Turn};
 use crate::transport::reading::Reading;
 
 /// How long an endpoint that does not know `100 Continue` is waited for.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long the body of a request may be, in bytes: stands among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::api) struct BodyLimit(pub(in crate::api) usize);
 
 /// What the endpoint has said about a body that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,22 +71,32 @@ pub(super) struct Upload {
     awaited: bool,
     bytes: IntCounter,
     read: Option<Reading>,
+    limit: Option<BodyLimit>,
+    /// Bytes that may still come.
+    left: usize,
 }
 
 impl Upload {
     /// The body of a request that is on its way already, with what tells of its movements, how long a part may take, and what
     /// counts its bytes.
     pub(super) fn new(body: Incoming, activity: Activity, idle: Duration, bytes: IntCounter) -> Self {
-        Self {
-            body,
-            activity,
-            opening: None,
-            idle,
-            idle_timer: Box::pin(sleep(idle)),
-            awaited: false,
-            bytes,
-            read: None,
-        }
+        let idle_timer = Box::pin(sleep(idle));
+        let (opening, read, limit, left) = (None, None, None, usize::MAX);
+        Self { body, activity, opening, idle, idle_timer, awaited: false, bytes, read, limit, left }
+    }
+
+    /// Gives up a body that is longer.
+    pub(super) fn within(mut self, limit: Option<BodyLimit>) -> Self {
+        (self.limit, self.left) = (limit, limit.map_or(usize::MAX, |BodyLimit(bytes)| bytes));
+        self
+    }
+
+    /// Counts a part against the limit.
+    fn count(&mut self, part: &Frame<Bytes>) -> Result<(), TooLongError> {
+        let length = part.data_ref().map_or(0, Bytes::len);
+        let Some(BodyLimit(allowed)) = self.limit else { return Ok(()) };
+        self.left = self.left.checked_sub(length).ok_or(TooLongError { allowed })?;
+        Ok(())
     }
 
     /// Tells `read` when all of it has come.
@@ -165,6 +179,9 @@ impl Body for Upload {
                 return Poll::Ready(Some(Err(BodyError.into())));
             }
         };
+        if let Some(Err(error)) = frame.as_ref().map(|frame| self.count(frame)) {
+            return Poll::Ready(Some(Err(error.into())));
+        }
         self.moved(frame.as_ref());
         Poll::Ready(frame.map(Ok))
     }

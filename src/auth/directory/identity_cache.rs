@@ -74,9 +74,9 @@ impl IdentityCache {
         Some(if now < entry.fresh_until { Known::Fresh(identity) } else { Known::Stale(identity) })
     }
 
-    /// Keeps the identity behind a good credential.
-    pub fn keep(&self, key: [u8; 32], identity: Identity, now: Timestamp) {
-        let until = |span| now.checked_add(span).unwrap_or(Timestamp::MAX);
+    /// Keeps the identity behind a good credential. The endpoint, or what the answer was worked out from, was `heard` then.
+    pub fn keep(&self, key: [u8; 32], identity: Identity, now: Timestamp, heard: Timestamp) {
+        let until = |from: Timestamp, span| from.checked_add(span).unwrap_or(Timestamp::MAX);
         let mut table = self.table.lock();
         if table.len() >= self.entries {
             table.retain(|_, entry| now < entry.fresh_until);
@@ -84,7 +84,7 @@ impl IdentityCache {
         if table.len() >= self.entries {
             table.clear();
         }
-        table.insert(key, Entry { identity, fresh_until: until(self.fresh), good_until: until(self.good) });
+        table.insert(key, Entry { identity, fresh_until: until(now, self.fresh), good_until: until(heard, self.good) });
     }
 
     /// Forgets a credential.
@@ -114,21 +114,21 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let cache = IdentityCache::new(Duration::from_mins(1), Duration::from_hours(1), 3).unwrap();
         let mut entries = Entries::default();
-        entries.users.insert("a".to_owned(), Account { roles: std::collections::BTreeSet::new(), fingerprint: None });
+        entries.users.insert("a".to_owned(), Account::default());
         let identity = Directory::new(entries).user("a").unwrap();
         let key = |n: u32| cache.key(&Credential::Bearer(Secret::new(n.to_string()))).unwrap();
         let known = |n, second| cache.look(&key(n), at(second));
         for (n, second) in [(1, 0), (2, 0), (3, 100)] {
-            cache.keep(key(n), identity.clone(), at(second));
+            cache.keep(key(n), identity.clone(), at(second), at(second));
         }
         assert!(matches!(known(1, 59), Some(Known::Fresh(_))) && matches!(known(1, 3599), Some(Known::Stale(_))));
         assert!(known(1, 3600).is_none());
-        cache.keep(key(4), identity.clone(), at(101));
+        cache.keep(key(4), identity.clone(), at(101), at(101));
         assert!(
             known(1, 101).is_none() && known(2, 101).is_none() && known(3, 101).is_some() && known(4, 101).is_some()
         );
-        cache.keep(key(5), identity.clone(), at(102));
-        cache.keep(key(6), identity, at(102));
+        cache.keep(key(5), identity.clone(), at(102), at(102));
+        cache.keep(key(6), identity, at(102), at(102));
         assert!(cache.table.lock().len() <= 3 && known(6, 102).is_some());
     }
 }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 
 pub use super::account::{Account, TenantOf};
 pub use identity_cache::{IdentityCache, Known};
-pub use parse::{accounts, base_secret, is_info, is_issued_token, roles, system_secret, tenants};
+pub use parse::{Rows, accounts, base_secret, is_info, is_issued_token, issued_token, roles, system_secret, tenants};
 pub use token::{EndpointToken, TokenKey, TokenKeyError, read_plain};
 
 use super::access::{Access, Content, Interner, Tenant};
@@ -99,9 +99,9 @@ impl Directory {
         let account = self.entries.users.get(name).ok_or(RevokedError::UserRemoved)?;
         let user: Arc<str> = name.into();
         let users = account.fingerprint.map(|fingerprint| (Arc::clone(&user), fingerprint)).into_iter().collect();
-        let principal = Principal::user(name).map_err(|_| RevokedError::UserRemoved)?;
+        let principal = Principal::endpoint_user(name).map_err(|_| RevokedError::UserRemoved)?;
         let holder = Holder { user: Some(user), direct: Vec::new(), roles: None };
-        Ok(identity(principal, None, holder, Fingerprints { users, key: None }))
+        Ok(identity(principal, None, holder, Fingerprints { users, key: None, born: account.born }))
     }
 
     /// The identity of the bearer of a token that has been found good.
@@ -111,7 +111,9 @@ impl Directory {
     pub fn bearer(&self, token: &EndpointToken) -> Result<Identity, RevokedError> {
         let principal = token.principal().map_err(|_: PrincipalError| RevokedError::UserRemoved)?;
         let user = token.user();
-        let found = identity(principal, Some(token.expires_at), holder_of(token), token.fingerprints());
+        let born = user.and_then(|user| self.entries.users.get(user)?.born);
+        let fingerprints = Fingerprints { born, ..token.fingerprints() };
+        let found = identity(principal, Some(token.expires_at), holder_of(token), fingerprints);
         self.recheck(found.conditions.endpoint.as_deref(), user)?;
         Ok(found)
     }
@@ -122,12 +124,25 @@ impl Directory {
         token.secret_owners().any(hidden)
     }
 
+    /// Whether the endpoint does not tell the secret of a user who is known.
+    pub fn hides_secret(&self, user: &str) -> bool {
+        self.entries.users.get(user).is_some_and(|account| account.fingerprint.is_none())
+    }
+
+    /// Whether a user is known here and in another version, with the same secret.
+    pub fn has_same_secret(&self, other: &Self, user: &str) -> bool {
+        let [here, there] = [self, other].map(|directory| directory.entries.users.get(user));
+        here.zip(there).is_some_and(|(here, there)| here.fingerprint == there.fingerprint)
+    }
+
     /// Whether somebody who was let in still would be.
     fn recheck(&self, fingerprints: Option<&Fingerprints>, user: Option<&str>) -> Result<(), RevokedError> {
-        if user.is_some_and(|user| !self.entries.users.contains_key(user)) {
+        let account = user.map(|user| self.entries.users.get(user).ok_or(RevokedError::UserRemoved)).transpose()?;
+        let Some(fingerprints) = fingerprints else { return Ok(()) };
+        let born = account.and_then(|account| account.born);
+        if fingerprints.born.zip(born).is_some_and(|(then, now)| then != now) {
             return Err(RevokedError::UserRemoved);
         }
-        let Some(fingerprints) = fingerprints else { return Ok(()) };
         if fingerprints.key.is_some() && self.entries.key.is_some() && fingerprints.key != self.entries.key {
             return Err(RevokedError::KeyRetired);
         }
@@ -215,6 +230,11 @@ impl Memo {
 }
 
 impl Entries {
+    /// Whether there is such a role.
+    pub fn has_role(&self, role: &str) -> bool {
+        role == SUPERUSER || self.roles.contains_key(role)
+    }
+
     /// Takes what opens tokens now.
     pub fn set_key(&mut self, key: Option<&TokenKey>) {
         self.key = key.map(TokenKey::fingerprint);
@@ -273,8 +293,6 @@ fn identity(principal: Principal, expires_at: Option<Timestamp>, holder: Holder,
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]
@@ -283,10 +301,24 @@ mod tests {
         let of = |user: &str| Arc::new(BTreeMap::from([("lab".to_owned(), lab(user))]));
         let first = Directory::new(Entries { tenants: of("a"), ..Entries::default() });
         let mut entries = first.entries().clone();
-        entries.users.insert("b".to_owned(), Account { roles: BTreeSet::new(), fingerprint: None });
+        entries.users.insert("b".to_owned(), Account::default());
         let second = first.next(entries.clone());
         assert!(Arc::ptr_eq(&first.tenant_of["a"], &second.tenant_of["a"]) && second.user("b").is_ok());
         let third = second.next(Entries { tenants: of("b"), ..entries });
         assert!(third.tenant_of.contains_key("b") && !third.tenant_of.contains_key("a"));
+    }
+
+    /// Where no secret is told, nothing else would tell the two apart.
+    #[test]
+    fn a_user_who_was_made_again_is_another() {
+        let born = |time: &str| Account { born: Some(Fingerprint::of(time.as_bytes())), ..Account::default() };
+        let with = |account: Account| {
+            Directory::new(Entries { users: [("a".to_owned(), account)].into(), ..Entries::default() })
+        };
+        let identity = with(born("2026-01-01T00:00:00Z")).user("a").unwrap();
+        let recheck = |account| with(account).recheck(identity.conditions.endpoint.as_deref(), Some("a"));
+        assert_eq!(recheck(born("2026-01-01T00:00:00Z")), Ok(()));
+        assert_eq!(recheck(born("2026-01-02T00:00:00Z")), Err(RevokedError::UserRemoved));
+        assert_eq!(recheck(Account::default()), Ok(()), "nobody can tell");
     }
 }

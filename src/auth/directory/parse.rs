@@ -1,15 +1,18 @@
 //! The endpoint's users, roles, tenants and preferences, as its REST answers tell them.
 //!
 //! Contract: pure and lenient as far as that grants nothing: unknown fields are passed over, and a claim or a row that
-//! cannot be read is left out. Errors show nothing of the text, in which secrets stand.
+//! cannot be read is left out; [`Rows`] names the rows. Keys of a tenant that cannot be read are none, which hides all of
+//! that type. Errors show nothing of the text, in which secrets stand.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::auth::account::{Account, TenantOf};
 use crate::auth::claim::Claim;
+use crate::auth::credential::Secret;
 use crate::auth::keys::Fingerprint;
 
 #[derive(Deserialize)]
@@ -20,6 +23,8 @@ struct UserRow {
     roles: Option<BTreeSet<String>>,
     #[serde(default)]
     secret: Option<String>,
+    #[serde(default)]
+    created_at: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -37,7 +42,31 @@ struct TenantRow {
     #[serde(default)]
     users: Option<BTreeSet<String>>,
     #[serde(default)]
-    members: Option<BTreeMap<String, Option<Vec<String>>>>,
+    members: Option<BTreeMap<String, Value>>,
+}
+
+/// A list of the endpoint.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rows<T> {
+    /// By name.
+    pub good: BTreeMap<String, T>,
+    /// Names of those that cannot be read, or `#N` with a number from zero where there is not even a name.
+    pub bad: Vec<String>,
+}
+
+impl<T> Rows<T> {
+    fn read<R: DeserializeOwned>(body: &[u8], entry: impl Fn(R) -> (String, T)) -> Option<Self> {
+        let rows: Vec<Value> = serde_json::from_slice(body).ok()?;
+        let mut read = Self { good: BTreeMap::new(), bad: Vec::new() };
+        for (at, row) in rows.into_iter().enumerate() {
+            let name = row["Name"].as_str().map_or_else(|| format!("#{at}"), |name| name.chars().take(64).collect());
+            match serde_json::from_value(row) {
+                Ok(row) => read.good.extend([entry(row)]),
+                Err(_) => read.bad.push(name),
+            }
+        }
+        Some(read)
+    }
 }
 
 /// The user of `GET users/NAME`, or the users of `GET users`.
@@ -49,20 +78,19 @@ pub fn accounts(body: &[u8]) -> Option<Vec<(String, Account)>> {
     };
     let account = |row: UserRow| {
         let fingerprint =
-            row.secret.filter(|secret| !secret.is_empty()).map(|secret| Fingerprint::of(secret.as_bytes()));
-        (row.name, Account { roles: row.roles.unwrap_or_default(), fingerprint })
+            |text: Option<String>| text.filter(|text| !text.is_empty()).map(|text| Fingerprint::of(text.as_bytes()));
+        let (secret, born) = (fingerprint(row.secret), fingerprint(row.created_at));
+        (row.name, Account { roles: row.roles.unwrap_or_default(), fingerprint: secret, born })
     };
     Some(rows.into_iter().map(account).collect())
 }
 
 /// The claims of `GET roles`, by role.
-pub fn roles(body: &[u8]) -> Option<BTreeMap<String, Vec<Claim>>> {
-    let rows: Vec<RoleRow> = serde_json::from_slice(body).ok()?;
-    let claims = |row: RoleRow| {
+pub fn roles(body: &[u8]) -> Option<Rows<Vec<Claim>>> {
+    Rows::read(body, |row: RoleRow| {
         let claims = row.claims.unwrap_or_default().into_iter().filter_map(|claim| self::claim(&claim)).collect();
         (row.name, claims)
-    };
-    Some(rows.into_iter().map(claims).collect())
+    })
 }
 
 /// A claim as DRP writes it.
@@ -73,30 +101,35 @@ pub(super) fn claim(value: &Value) -> Option<Claim> {
 }
 
 /// The tenants of `GET tenants`.
-pub fn tenants(body: &[u8]) -> Option<BTreeMap<String, TenantOf>> {
-    let rows: Vec<TenantRow> = serde_json::from_slice(body).ok()?;
-    let tenant = |row: TenantRow| {
+pub fn tenants(body: &[u8]) -> Option<Rows<TenantOf>> {
+    Rows::read(body, |row: TenantRow| {
         let members = row.members.unwrap_or_default().into_iter();
         let members = members.map(|(kind, keys)| {
-            let mut keys: Vec<Box<str>> = keys.unwrap_or_default().into_iter().map(Into::into).collect();
+            let keys = keys.as_array().into_iter().flatten().filter_map(Value::as_str);
+            let mut keys: Vec<Box<str>> = keys.map(Into::into).collect();
             keys.sort_unstable();
             keys.dedup();
             (kind.into(), keys.into())
         });
         (row.name, TenantOf { users: row.users.unwrap_or_default(), members: members.collect() })
-    };
-    Some(rows.into_iter().map(tenant).collect())
+    })
 }
 
 /// Whether this is what an endpoint answers to `GET users/NAME/token`: an object with a token. Anything may answer 200, such as a
 /// maintenance page in front of the endpoint.
 pub fn is_issued_token(body: &[u8]) -> bool {
+    issued_token(body).is_some()
+}
+
+/// The token in such an answer.
+pub fn issued_token(body: &[u8]) -> Option<Secret> {
     #[derive(Deserialize)]
     struct Issued {
         #[serde(rename = "Token")]
         token: String,
     }
-    serde_json::from_slice::<Issued>(body).is_ok_and(|issued| !issued.token.is_empty())
+    let issued: Issued = serde_json::from_slice(body).ok()?;
+    (!issued.token.is_empty()).then(|| Secret::new(issued.token))
 }
 
 /// Whether this is what an endpoint answers to `GET info`: an object that says which version of what it is.
@@ -147,13 +180,28 @@ mod tests {
 
         let text = br#"[{"Name":"r","Claims":[{"scope":"a","action":"get","specific":""},{"Scope":"b","Action":"*","Specific":"x"},
             {"scope":"","action":"get","specific":"*"},{"action":"get"},7]},{"Name":"none","Claims":null}]"#;
-        let read: Vec<String> = roles(text).unwrap()["r"].iter().map(ToString::to_string).collect();
+        let read: Vec<String> = roles(text).unwrap().good["r"].iter().map(ToString::to_string).collect();
         assert_eq!(read, ["a/get/", "b/*/x"], "a claim that cannot be read grants nothing");
 
         let text = br#"[{"Name":"t","Users":["a"],"Members":{"machines":["m2","m1","m1"],"profiles":null}}]"#;
-        let tenant = &tenants(text).unwrap()["t"];
+        let tenant = &tenants(text).unwrap().good["t"];
         assert_eq!(tenant.members["machines"].len(), 2);
         assert!(tenant.members["profiles"].is_empty(), "a type that is listed without keys hides all of it");
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_named_and_the_others_are_kept() {
+        let text = br#"[{"Name":"a","Claims":[]},{"Name":"b","Claims":"all"},7,{"Claims":[]},{"Name":"c"}]"#;
+        let Rows { good, bad } = roles(text).unwrap();
+        assert_eq!(good.into_keys().collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(bad, ["b", "#2", "#3"]);
+
+        let text =
+            br#"[{"Name":"t","Users":["a"],"Members":{"machines":"m1","tasks":["t1",7]}},{"Name":"u","Users":7}]"#;
+        let Rows { good, bad } = tenants(text).unwrap();
+        assert!(good["t"].members["machines"].is_empty(), "keys that cannot be read hide all");
+        assert_eq!((good["t"].members["tasks"].len(), bad), (1, vec!["u".to_owned()]));
+        assert!(roles(b"<html>").is_none() && tenants(b"{}").is_none());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cfb_mode::Decryptor;
 use cfb_mode::cipher::KeyIvInit;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -33,6 +33,9 @@ use crate::clock;
 const KEY: usize = 32;
 const VECTOR: usize = 16;
 
+/// By so much the endpoint's clock may be ahead of this one.
+const LEEWAY: SignedDuration = SignedDuration::from_mins(1);
+
 /// The grantor of tokens that the endpoint makes for machines and plugins.
 const SYSTEM: &str = "system";
 
@@ -45,6 +48,9 @@ pub enum TokenKeyError {
     /// Its time is over.
     #[error("the token has expired")]
     Expired,
+    /// Its time (`nbf`) has not come.
+    #[error("the token is not valid yet")]
+    Early,
 }
 
 /// What opens an endpoint's tokens. Does not print.
@@ -71,6 +77,8 @@ pub struct EndpointToken {
     pub(super) roles: Vec<String>,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// Before this it is not good.
+    not_before: Timestamp,
     parties: Parties,
     /// The key that has opened it.
     key: Option<Fingerprint>,
@@ -91,6 +99,8 @@ struct Payload {
     #[serde(default)]
     grantor_claims: Parties,
     exp: i64,
+    #[serde(default)]
+    nbf: Option<i64>,
     jti: String,
 }
 
@@ -132,6 +142,9 @@ impl TokenKey {
         let token = EndpointToken::of(payload);
         if token.expires_at <= now {
             return Err(TokenKeyError::Expired);
+        }
+        if token.not_before.duration_since(now) > LEEWAY {
+            return Err(TokenKeyError::Early);
         }
         Ok(EndpointToken { key: Some(self.fingerprint()), ..token })
     }
@@ -175,6 +188,7 @@ impl EndpointToken {
             claims: payload.drp_claims.iter().filter_map(claim).collect(),
             roles: payload.roles.unwrap_or_default(),
             expires_at: clock::at_second(payload.exp),
+            not_before: payload.nbf.map_or(Timestamp::MIN, clock::at_second),
             parties: payload.grantor_claims,
             key: None,
         }
@@ -203,7 +217,7 @@ impl EndpointToken {
     pub(super) fn fingerprints(&self) -> Fingerprints {
         let users =
             self.secrets().map(|(user, secret)| (Arc::from(user), Fingerprint::of(secret.as_bytes()))).collect();
-        Fingerprints { users, key: self.key }
+        Fingerprints { users, key: self.key, born: None }
     }
 
     /// Whether it has secrets that are not those of users, which only the endpoint can compare.
@@ -218,7 +232,7 @@ impl EndpointToken {
     /// Who its bearer is.
     pub(super) fn principal(&self) -> Result<Principal, PrincipalError> {
         match self.user() {
-            Some(user) => Principal::user(user),
+            Some(user) => Principal::endpoint_user(user),
             None => Principal::runner(&self.subject).or_else(|_| Principal::plugin(&self.subject)),
         }
     }
@@ -226,6 +240,8 @@ impl EndpointToken {
 
 #[cfg(test)]
 mod tests {
+    use jsonwebtoken::{EncodingKey, Header};
+
     use super::*;
     use crate::auth::directory::{Account, Directory, Entries};
     use crate::auth::identity::RevokedError;
@@ -277,6 +293,16 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_not_good_before_its_time() {
+        let key = EncodingKey::from_secret(BASE.as_bytes());
+        let payload = serde_json::json!({"jti": "alice", "exp": 4_102_444_800_i64, "nbf": 1_700_000_000});
+        let jwt = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &payload, &key.unwrap()).unwrap();
+        assert_eq!(open(&jwt, 1_699_999_900), Err(TokenKeyError::Early));
+        assert!(open(&jwt, 1_699_999_950).is_ok(), "clocks differ");
+        assert!(open(&jwt, 1_700_000_000).is_ok());
+    }
+
+    #[test]
     fn every_change_of_a_token_is_seen() {
         for at in 0..SEALED.len() {
             let other = if SEALED.as_bytes()[at] == b'A' { "Q" } else { "A" };
@@ -311,10 +337,8 @@ mod tests {
     #[test]
     fn secrets_are_compared_with_those_of_now() {
         let token = open(SEALED, 0).unwrap();
-        let account = |secret: &str| Account {
-            roles: ["reader".to_owned()].into(),
-            fingerprint: Some(Fingerprint::of(secret.as_bytes())),
-        };
+        let account =
+            |secret: &str| Account { fingerprint: Some(Fingerprint::of(secret.as_bytes())), ..Account::default() };
         let directory = |alice: Option<&str>, bob: &str| {
             let mut entries = Entries::default();
             entries.users.extend(alice.map(|secret| ("alice".to_owned(), account(secret))));

@@ -173,6 +173,9 @@ impl<W: AsyncWrite + Unpin> Watch<'_, W> {
                 match received {
                     Received::Event(event) if self.resume.is_known(&event) => {}
                     Received::Event(event) => self.append(&event, &mut text),
+                    Received::Skipped { bytes } => {
+                        report(err, format_args!("warning: an event of {bytes} bytes was left out: it is too long"));
+                    }
                     Received::Registered(registered) => {
                         unanswered -= 1;
                         self.resume.answered(unanswered);

@@ -1,15 +1,15 @@
 //! One websocket: registrations out, events in.
 //!
-//! Two tasks own the socket, one a direction. Reading has a task of its own because fastwebsockets loses data when a
-//! read is given up halfway, so it must never stand in a `select!`; it hands messages over in a channel that is bounded
-//! by number and bytes, and a consumer that is slow makes it stop reading, which the server notices by its own bounds.
-//! Writing has one so that a sign of life is given whatever the consumer does: while nothing is read no ping is
-//! answered, so a pong goes out with each of our own pings, which keeps servers content that count pongs only (RFC
-//! 6455, section 5.5.3, allows it).
+//! Two tasks own the socket, one a direction. Reading has a task of its own, so that no read is ever given up halfway;
+//! it hands messages over in a channel that is bounded by number and bytes, and a consumer that is slow makes it stop
+//! reading, which the server notices by its own bounds. Writing has one so that a sign of life is given whatever the
+//! consumer does: while nothing is read no ping is answered, so a pong goes out with each of our own pings, which keeps
+//! servers content that count pongs only (RFC 6455, section 5.5.3, allows it).
 //!
 //! The server answers every command once and in order (`docs/protocol.md`, section 2), so answers need no names: the
 //! oldest command that is not answered yet is the one.
 
+mod frames;
 mod reading;
 
 use std::collections::VecDeque;
@@ -35,7 +35,7 @@ use super::endpoint::Target;
 use super::error::{ClientError, printable};
 use super::http::{Http, broken, refusal};
 use crate::json;
-use reading::{Heard, Message, Reading};
+use reading::{Content, Heard, Message, Reading};
 
 /// Messages that wait for the consumer. What waits longer is better kept, and counted, at the server.
 const WAITING: usize = 1024;
@@ -56,7 +56,7 @@ type Writer = WebSocket<Join<Empty, WriteHalf<Socket>>>;
 /// Bounds of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Longest message that is taken, in bytes.
+    /// Longest message that is taken, in bytes. A longer one is left out ([`Received::Skipped`]).
     pub message_bytes: usize,
     /// A sign of life is given after so long without one.
     pub ping: Duration,
@@ -78,6 +78,11 @@ pub enum Received {
     Event(String),
     /// The server took a registration; events that it matches follow.
     Registered(Registered),
+    /// An event that was longer than [`Bounds::message_bytes`] was left out.
+    Skipped {
+        /// How long it was.
+        bytes: u64,
+    },
 }
 
 /// A registration that the server took.
@@ -207,7 +212,10 @@ impl Session {
 
     /// Tells events from answers; answers to nothing are dropped.
     fn sort(&mut self, message: Message) -> Result<Option<Received>, ClientError> {
-        let text = message.text;
+        let text = match message.content {
+            Content::Text(text) => text,
+            Content::Skipped(bytes) => return Ok(Some(Received::Skipped { bytes })),
+        };
         if field(&text, "Type").as_deref() != Some("websocket") {
             return Ok(Some(Received::Event(text)));
         }

@@ -1,14 +1,14 @@
-//! The task that reads a websocket.
+//! The task that reads a websocket. It writes nothing by itself: pongs and closes are the writer's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fastwebsockets::{Frame, OpCode, Role, WebSocket, WebSocketError};
-use tokio::io::{BufReader, Join, ReadHalf, Sink, join, sink};
+use fastwebsockets::OpCode;
+use tokio::io::ReadHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
 
+use super::frames::{Frame, FrameError, Frames, Payload};
 use super::{Bounds, Outgoing, Socket};
 use crate::client::endpoint::Target;
 use crate::client::error::{ClientError, printable};
@@ -16,16 +16,31 @@ use crate::client::http::broken;
 
 /// Bytes of messages that wait for the consumer; one message always fits.
 const WAITING_BYTES: u32 = 1 << 20;
-/// So much is read from the socket at once.
-const READ_BYTES: usize = 64 << 10;
+/// A message beyond this ends the connection: it is none, or never ends.
+const MOST_SKIPPED: u64 = 4 << 30;
 
-type Reader = WebSocket<Join<BufReader<ReadHalf<Socket>>, Sink>>;
+/// A message of the server.
+#[derive(Debug)]
+pub(super) enum Content {
+    Text(String),
+    /// It was longer than allowed, and was thrown away: how long it was, in bytes.
+    Skipped(u64),
+}
 
-/// A text with its share of [`WAITING_BYTES`], which is free again when the message is taken.
+/// A message with its share of [`WAITING_BYTES`], which is free again when it is taken.
 #[derive(Debug)]
 pub(super) struct Message {
-    pub(super) text: String,
+    pub(super) content: Content,
     _room: OwnedSemaphorePermit,
+}
+
+/// What has come of a message that comes in parts. Joined here, because what is too long is to be skipped.
+#[derive(Debug, Default)]
+struct Parts {
+    /// Nothing once it is too long.
+    bytes: Vec<u8>,
+    length: u64,
+    skipped: bool,
 }
 
 /// When the server was last heard of.
@@ -47,6 +62,10 @@ impl Heard {
         self.opened.elapsed().saturating_sub(Duration::from_micros(self.last.load(Ordering::Relaxed)))
     }
 
+    fn count_binary(&self) {
+        self.binaries.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Binary messages so far.
     pub(super) fn binaries(&self) -> u64 {
         self.binaries.load(Ordering::Relaxed)
@@ -58,35 +77,23 @@ impl Heard {
     }
 }
 
-/// The reading side. It writes nothing by itself: pongs and closes are the writer's.
-fn reader(read: ReadHalf<Socket>, message_bytes: usize) -> Reader {
-    let read = BufReader::with_capacity(READ_BYTES, read);
-    let mut socket = WebSocket::after_handshake(join(read, sink()), Role::Client);
-    socket.set_auto_pong(false);
-    socket.set_auto_close(false);
-    // The bound is the first length that is refused.
-    socket.set_max_message_size(message_bytes.saturating_add(1));
-    socket
-}
-
 /// The task that reads.
 pub(super) struct Reading {
-    socket: Reader,
+    frames: Frames<ReadHalf<Socket>>,
     target: Target,
     bounds: Bounds,
     heard: Arc<Heard>,
     room: Arc<Semaphore>,
-    /// The parts so far of a message that comes in parts. Joined here, because fastwebsockets' own joiner has no bound.
-    parts: Option<Vec<u8>>,
+    parts: Option<Parts>,
     /// Whether a binary message is being passed over.
     in_binary: bool,
 }
 
 impl Reading {
     pub(super) fn new(read: ReadHalf<Socket>, target: Target, bounds: Bounds, heard: Arc<Heard>) -> Self {
-        let socket = reader(read, bounds.message_bytes);
+        let frames = Frames::new(read, bounds.message_bytes, bounds.silence);
         let room = Arc::new(Semaphore::new(WAITING_BYTES as usize));
-        Self { socket, target, bounds, heard, room, parts: None, in_binary: false }
+        Self { frames, target, bounds, heard, room, parts: None, in_binary: false }
     }
 
     /// Reads until the end, which is the last that comes in, or until nobody wants it any more.
@@ -98,8 +105,8 @@ impl Reading {
         let end = loop {
             match self.next(&outgoing).await {
                 Ok(None) => {}
-                Ok(Some(text)) => {
-                    let Some(message) = self.wait_for_room(text).await else { return };
+                Ok(Some(content)) => {
+                    let Some(message) = self.wait_for_room(content).await else { return };
                     if incoming.send(Ok(message)).await.is_err() {
                         return;
                     }
@@ -113,78 +120,88 @@ impl Reading {
         let _ = incoming.send(Err(end)).await;
     }
 
-    async fn wait_for_room(&mut self, text: String) -> Option<Message> {
-        let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX).min(WAITING_BYTES);
+    async fn wait_for_room(&mut self, content: Content) -> Option<Message> {
+        let bytes = if let Content::Text(text) = &content { text.len() } else { 0 };
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(WAITING_BYTES);
         let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()?;
-        Some(Message { text, _room: room })
+        Some(Message { content, _room: room })
     }
 
-    /// The next frame; the text of a message if it ends one.
-    async fn next(&mut self, outgoing: &mpsc::Sender<Outgoing>) -> Result<Option<String>, ClientError> {
+    /// The next frame; the message if it ends one.
+    async fn next(&mut self, outgoing: &mpsc::Sender<Outgoing>) -> Result<Option<Content>, ClientError> {
         let frame = self.frame().await?;
-        self.heard.now();
-        match frame.opcode {
-            OpCode::Text if frame.fin && self.parts.is_none() => self.text(frame.payload.to_vec()).map(Some),
-            OpCode::Binary if self.parts.is_none() => {
-                self.heard.binaries.fetch_add(1, Ordering::Relaxed);
+        match (frame.opcode, &frame.payload) {
+            (OpCode::Binary, _) if self.parts.is_none() => {
+                self.heard.count_binary();
                 self.in_binary = !frame.fin;
                 Ok(None)
             }
-            OpCode::Continuation if self.in_binary => {
+            (OpCode::Continuation, _) if self.in_binary => {
                 self.in_binary = !frame.fin;
                 Ok(None)
             }
-            OpCode::Text | OpCode::Binary | OpCode::Continuation => self.join(&frame),
-            OpCode::Close => Err(closed(&frame.payload)),
-            OpCode::Ping => {
+            (OpCode::Text | OpCode::Binary | OpCode::Continuation, _) => self.join(&frame),
+            (OpCode::Close, Payload::Whole(payload)) => Err(closed(payload)),
+            (OpCode::Ping, Payload::Whole(payload)) => {
                 // If the writer is that far behind, an older pong is still to be sent, and one will do.
-                let _ = outgoing.try_send(Outgoing::Pong(frame.payload.to_vec()));
+                let _ = outgoing.try_send(Outgoing::Pong(payload.to_vec()));
                 Ok(None)
             }
-            OpCode::Pong => Ok(None),
+            _ => Ok(None),
         }
     }
 
-    async fn frame(&mut self) -> Result<Frame<'static>, ClientError> {
+    async fn frame(&mut self) -> Result<Frame, ClientError> {
         // Giving up a read halfway is harmless here: the connection is given up with it.
-        match timeout(self.bounds.silence, self.socket.read_frame()).await {
-            Ok(Ok(frame)) => Ok(frame),
-            Ok(Err(WebSocketError::UnexpectedEOF)) => Err(self.broken("it ended without a close")),
-            Ok(Err(WebSocketError::FrameTooLarge)) => Err(self.too_long()),
-            Ok(Err(e)) => Err(broken(&self.target, &e)),
-            Err(_) => {
+        self.frames.next(|| self.heard.now()).await.map_err(|error| match error {
+            FrameError::Silent => {
                 let endpoint = self.target.endpoint.to_string();
-                Err(ClientError::Silent { endpoint, after: self.bounds.silence })
+                ClientError::Silent { endpoint, after: self.bounds.silence }
             }
-        }
+            error => broken(&self.target, &error),
+        })
     }
 
-    fn join(&mut self, frame: &Frame<'static>) -> Result<Option<String>, ClientError> {
+    fn join(&mut self, frame: &Frame) -> Result<Option<Content>, ClientError> {
         if (frame.opcode == OpCode::Text) != self.parts.is_none() {
             return Err(self.broken("the parts of a message are out of order"));
         }
         let mut parts = self.parts.take().unwrap_or_default();
-        if parts.len() + frame.payload.len() > self.bounds.message_bytes {
-            return Err(self.too_long());
+        parts.add(&frame.payload, self.bounds.message_bytes);
+        if parts.length > MOST_SKIPPED {
+            return Err(self.broken(&format!("a message is longer than {MOST_SKIPPED} bytes")));
         }
-        parts.extend_from_slice(&frame.payload);
-        if frame.fin {
-            return self.text(parts).map(Some);
+        if !frame.fin {
+            self.parts = Some(parts);
+            return Ok(None);
         }
-        self.parts = Some(parts);
-        Ok(None)
-    }
-
-    fn text(&self, bytes: Vec<u8>) -> Result<String, ClientError> {
-        String::from_utf8(bytes).map_err(|e| broken(&self.target, &e))
-    }
-
-    fn too_long(&self) -> ClientError {
-        self.broken(&format!("a message is longer than {} bytes", self.bounds.message_bytes))
+        if parts.skipped {
+            return Ok(Some(Content::Skipped(parts.length)));
+        }
+        let text = String::from_utf8(parts.bytes).map_err(|error| broken(&self.target, &error))?;
+        Ok(Some(Content::Text(text)))
     }
 
     fn broken(&self, reason: &str) -> ClientError {
         ClientError::Broken { endpoint: self.target.endpoint.to_string(), reason: reason.to_owned() }
+    }
+}
+
+impl Parts {
+    fn add(&mut self, payload: &Payload, allowed: usize) {
+        match payload {
+            Payload::Whole(bytes) if !self.skipped && self.bytes.len() + bytes.len() <= allowed => {
+                self.bytes.extend_from_slice(bytes);
+                self.length += bytes.len() as u64;
+            }
+            Payload::Whole(bytes) => self.skip(bytes.len() as u64),
+            Payload::Skipped(length) => self.skip(*length),
+        }
+    }
+
+    fn skip(&mut self, length: u64) {
+        self.length = self.length.saturating_add(length);
+        (self.bytes, self.skipped) = (Vec::new(), true);
     }
 }
 

@@ -41,6 +41,8 @@ enum IntakeError {
     Json(#[from] JsonError),
     #[error(transparent)]
     Event(#[from] EventError),
+    #[error("Type `hydrant` is hydrant's own, and this endpoint is none")]
+    Notice,
 }
 
 /// See the module's text.
@@ -49,6 +51,8 @@ pub(super) struct Intake {
     broker: Arc<Broker>,
     metrics: EndpointMetrics,
     endpoint: Endpoint,
+    /// Whether the endpoint is a hydrant, whose notices are passed on.
+    is_hydrant: bool,
     batch: Vec<Event>,
     bytes: usize,
     /// Events of the endpoint in the batch; gaps are ours.
@@ -70,6 +74,7 @@ impl Intake {
             broker,
             metrics,
             endpoint,
+            is_hydrant: false,
             batch: Vec::new(),
             bytes: 0,
             received: 0,
@@ -78,6 +83,11 @@ impl Intake {
             begins: true,
             waits_until: None,
         }
+    }
+
+    /// Takes note of what the endpoint of the present connection is.
+    pub(super) fn set_hydrant(&mut self, is_hydrant: bool) {
+        self.is_hydrant = is_hydrant;
     }
 
     pub(super) fn metrics(&self) -> &EndpointMetrics {
@@ -91,7 +101,7 @@ impl Intake {
 
     /// Adds a message of the endpoint to the batch. One that is not an event is counted and left out.
     pub(super) fn add(&mut self, text: &str) {
-        match read(text) {
+        match read(text, self.is_hydrant) {
             Ok(Some(event)) => {
                 self.received += 1;
                 self.push(event);
@@ -123,7 +133,14 @@ impl Intake {
     pub(super) fn add_gap(&mut self, from: Timestamp, to: Timestamp) {
         tracing::warn!(endpoint = %self.endpoint, %from, %to, "events of this endpoint may be missing");
         self.metrics.gaps.inc();
-        self.push(gap(&self.endpoint, from, to));
+        self.push(gap(&self.endpoint, from, to, None));
+    }
+
+    /// Adds the notice that one event is missing that was longer than allowed.
+    pub(super) fn add_skipped(&mut self, bytes: u64) {
+        tracing::warn!(endpoint = %self.endpoint, bytes, "an event is longer than limits.event_bytes; it is left out");
+        self.metrics.gaps.inc();
+        self.push(gap(&self.endpoint, self.published, clock::now(), Some(1)));
     }
 
     fn push(&mut self, event: Event) {
@@ -178,19 +195,22 @@ impl Intake {
 }
 
 /// The event; nothing if it is the notice of a hydrant that it has left out events on this very link.
-fn read(text: &str) -> Result<Option<Event>, IntakeError> {
+fn read(text: &str, from_hydrant: bool) -> Result<Option<Event>, IntakeError> {
     Validator::lend(|validator| {
         let draft = Draft::of(&validator.read(text.as_bytes())?)?;
+        if draft.kind == HYDRANT && !from_hydrant {
+            return Err(IntakeError::Notice);
+        }
         let for_us = draft.kind == HYDRANT && draft.action == GAP && draft.key == QUEUE;
         Ok((!for_us).then(|| draft.seal_by(clock::now)))
     })
 }
 
-/// The event that tells of a gap (`docs/protocol.md`, "Events").
-fn gap(endpoint: &Endpoint, from: Timestamp, to: Timestamp) -> Event {
+/// The event that tells of a gap (`docs/protocol.md`, "Events"), of so many events if that is known.
+fn gap(endpoint: &Endpoint, from: Timestamp, to: Timestamp, events: Option<u64>) -> Event {
     let url = endpoint.to_string();
     let (from, until) = (from.to_string(), to.to_string());
-    let object = serde_json::json!({"Endpoint": url, "From": from, "To": until, "Events": null}).to_string();
+    let object = serde_json::json!({"Endpoint": url, "From": from, "To": until, "Events": events}).to_string();
     let key = endpoint.authority();
     let mut draft = Draft::new(HYDRANT, GAP, &key);
     draft.object = &object;
@@ -204,7 +224,7 @@ mod tests {
     #[test]
     fn a_gap_names_the_endpoint_and_the_times() {
         let endpoint = "https://[::1]:8092".parse().unwrap();
-        let event = gap(&endpoint, Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
+        let event = gap(&endpoint, Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap(), None);
         let expected = concat!(
             r#"{"Time":"1970-01-01T00:01:00Z","Type":"hydrant","Action":"gap","Key":"[::1]:8092","Principal":"","#,
             r#""Object":{"Endpoint":"https://[::1]:8092","Events":null,"From":"1970-01-01T00:00:00Z","To":"1970-01-01T00:01:00Z"},"Original":null}"#
@@ -214,10 +234,12 @@ mod tests {
 
     #[test]
     fn events_are_read_and_notices_for_us_are_not_passed_on() {
-        let key = |text: &str| read(text).map(|event| event.map(|event| event.key().to_owned()));
+        let key = |text: &str| read(text, true).map(|event| event.map(|event| event.key().to_owned()));
         assert_eq!(key(r#"{"Type":"a","Action":"b","Key":"c"}"#).unwrap().as_deref(), Some("c"));
         assert_eq!(key(r#"{"Type":"hydrant","Action":"gap","Key":"queue"}"#).unwrap(), None);
         assert_eq!(key(r#"{"Type":"hydrant","Action":"gap","Key":"drp:8092"}"#).unwrap().as_deref(), Some("drp:8092"));
+        let forged = read(r#"{"Type":"hydrant","Action":"gap","Key":"drp:8092"}"#, false);
+        assert!(matches!(forged, Err(IntakeError::Notice)), "of an endpoint that is none");
         for bad in ["", "garbage", "[]", r#"{"Type":"a"}"#, r#"{"Type":"websocket","Action":"b"}"#] {
             assert!(key(bad).is_err(), "{bad}");
         }

@@ -156,6 +156,7 @@ impl Link {
     async fn one_connection(&mut self) -> Result<Infallible, LinkError> {
         let session = self.session.insert(open(&self.service, &self.settings).await?);
         self.intake.begin();
+        self.intake.set_hydrant(session.header(TIER_HEADER).is_some());
         for spec in &self.settings.register {
             session.register(spec).await;
         }
@@ -258,6 +259,7 @@ fn gather(
         let mut last = false;
         match received {
             Received::Event(text) => intake.add(&text),
+            Received::Skipped { bytes } => intake.add_skipped(bytes),
             Received::Registered(_) => {
                 unanswered = unanswered.saturating_sub(1);
                 last = unanswered == 0;

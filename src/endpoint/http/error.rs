@@ -22,6 +22,14 @@ pub struct StalledError {
 #[error("the body of the request is malformed or ends early")]
 pub struct BodyError;
 
+/// A body of a request is longer than it may be.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+#[error("the body is longer than {allowed} bytes")]
+pub struct TooLongError {
+    /// How long it may be.
+    pub allowed: usize,
+}
+
 /// Why there is no answer. The texts may be told to clients but for the name of the endpoint
 /// ([`UpstreamError::without_address`]): no path, be it of a URL or of a file, no query and no credential stands in
 /// them.
@@ -66,6 +74,12 @@ pub enum UpstreamError {
     /// The client's body cannot be read.
     #[error(transparent)]
     BadBody(BodyError),
+    /// The client's body is longer than it may be.
+    #[error("an event may have {allowed} bytes (limits.event_bytes); the body is longer")]
+    TooLong {
+        /// How long it may be.
+        allowed: usize,
+    },
     /// As many requests as allowed are under way.
     #[error("too many requests are waiting for {endpoint}")]
     Busy {
@@ -88,6 +102,7 @@ impl UpstreamError {
             | Self::Broken { .. }
             | Self::Stalled(_)
             | Self::BadBody(_)
+            | Self::TooLong { .. }
             | Self::Path => None,
         }
     }
@@ -105,7 +120,7 @@ impl UpstreamError {
             Self::Late { endpoint, .. } | Self::Unread { endpoint, .. } | Self::Busy { endpoint } => {
                 "the endpoint".clone_into(endpoint);
             }
-            Self::Stalled(_) | Self::BadBody(_) | Self::Path => {}
+            Self::Stalled(_) | Self::BadBody(_) | Self::TooLong { .. } | Self::Path => {}
         }
         self
     }
@@ -116,6 +131,9 @@ impl UpstreamError {
         }
         if let Some(bad) = causes(error).find_map(|cause| cause.downcast_ref()) {
             return Self::BadBody(*bad);
+        }
+        if let Some(TooLongError { allowed }) = causes(error).find_map(|cause| cause.downcast_ref()) {
+            return Self::TooLong { allowed: *allowed };
         }
         let reason = reasons(error);
         if error.is_connect() { Self::Unreachable { endpoint, reason } } else { Self::Broken { endpoint, reason } }

@@ -1,7 +1,7 @@
 //! HTTP to a DRP endpoint: what the proxy and everything else that asks the endpoint goes through.
 //!
 //! Contract: an [`Upstream`] is one endpoint with a bounded number of requests at a time ([`Upstream::slot`]), of which unauthenticated connections may
-//! hold three quarters, on kept-alive connections. Every wait has a limit: for a slot and a connection, for the head of an answer (counted from the last byte that
+//! hold three quarters, and questions about credentials that nobody knows half of the rest besides, on kept-alive connections. Every wait has a limit: for a slot and a connection, for the head of an answer (counted from the last byte that
 //! moved), for the next part of a body, also to be taken by the endpoint. A request is sent once; only one that a stale
 //! connection never took is sent again. Neither URLs nor credentials stand in an error.
 //!
@@ -28,7 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 pub use activity::{Activity, Turn};
-pub use error::{BodyError, StalledError, UpstreamError};
+pub use error::{BodyError, StalledError, TooLongError, UpstreamError};
 
 use crate::client::{ClientError, Endpoint, Login, Service};
 use connector::Connector;
@@ -63,6 +63,9 @@ pub struct UpstreamLimits {
 pub enum Asker {
     /// Hydrant itself, or a client that has shown good credentials.
     Known,
+    /// Hydrant, about a credential that nobody knows yet. It takes the place of a stranger, or one of a small share of its
+    /// own, so that neither slow downloads keep logins out nor logins those who are known.
+    Login,
     /// Anybody else. Strangers together never hold the share of the slots that is kept for others.
     Stranger,
 }
@@ -71,7 +74,7 @@ pub enum Asker {
 #[derive(Debug)]
 pub struct Slot {
     _any: OwnedSemaphorePermit,
-    _strangers: Option<OwnedSemaphorePermit>,
+    _share: Option<OwnedSemaphorePermit>,
 }
 
 /// See the module's text.
@@ -84,6 +87,8 @@ pub struct Upstream {
     slots: Arc<Semaphore>,
     /// Those of `slots` that unauthenticated connections may hold.
     unauthenticated_connections: Arc<Semaphore>,
+    /// Those that questions about credentials may hold besides.
+    logins: Arc<Semaphore>,
     limits: UpstreamLimits,
 }
 
@@ -96,6 +101,15 @@ impl fmt::Debug for Upstream {
 /// How many of so many slots unauthenticated connections may hold: all but a quarter, and at least one.
 fn unauthenticated_connections(requests: usize) -> usize {
     (requests - requests.div_ceil(4).min(requests.saturating_sub(1))).max(1)
+}
+
+/// How many of so many slots questions about unknown credentials may hold besides: half of what is kept for others.
+fn logins(requests: usize) -> usize {
+    (requests - unauthenticated_connections(requests).min(requests)) / 2
+}
+
+async fn acquire(share: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(share).acquire_owned().await.ok()
 }
 
 /// A whole answer.
@@ -128,6 +142,7 @@ impl Upstream {
             unauthenticated_connections: Arc::new(Semaphore::new(
                 unauthenticated_connections(limits.requests).min(Semaphore::MAX_PERMITS),
             )),
+            logins: Arc::new(Semaphore::new(logins(limits.requests).min(Semaphore::MAX_PERMITS))),
             limits,
         }
     }
@@ -161,15 +176,23 @@ impl Upstream {
     /// [`UpstreamError::Busy`] if none comes free in time.
     pub async fn slot(&self, asker: Asker) -> Result<Slot, UpstreamError> {
         let wait = async {
-            let unauthenticated_connections = match asker {
+            let share = match asker {
                 Asker::Known => None,
-                Asker::Stranger => Some(Arc::clone(&self.unauthenticated_connections).acquire_owned().await.ok()?),
+                Asker::Login => Some(self.login_share().await?),
+                Asker::Stranger => Some(acquire(&self.unauthenticated_connections).await?),
             };
-            let any = Arc::clone(&self.slots).acquire_owned().await.ok()?;
-            Some(Slot { _any: any, _strangers: unauthenticated_connections })
+            Some(Slot { _any: acquire(&self.slots).await?, _share: share })
         };
         let slot = timeout(self.limits.connect, wait).await.ok().flatten();
         slot.ok_or_else(|| UpstreamError::Busy { endpoint: self.service.endpoint.to_string() })
+    }
+
+    async fn login_share(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            share = acquire(&self.unauthenticated_connections) => share,
+            share = acquire(&self.logins) => share,
+        }
     }
 
     /// Whether a stranger would get a slot without waiting.
@@ -206,12 +229,26 @@ impl Upstream {
         }
     }
 
-    /// A whole answer to a GET of a path, of at most `longest` bytes.
+    /// A whole answer to a GET of a path, of at most `longest` bytes, asked for somebody who is known.
     ///
     /// # Errors
     /// [`UpstreamError`].
     pub async fn get(&self, path: &str, authorization: &HeaderValue, longest: usize) -> Result<Whole, UpstreamError> {
-        let _slot = self.slot(Asker::Known).await?;
+        self.get_for(Asker::Known, path, authorization, longest).await
+    }
+
+    /// The same for anybody.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn get_for(
+        &self,
+        asker: Asker,
+        path: &str,
+        authorization: &HeaderValue,
+        longest: usize,
+    ) -> Result<Whole, UpstreamError> {
+        let _slot = self.slot(asker).await?;
         let request = Request::get(path)
             .header(ACCEPT, "application/json")
             .header(AUTHORIZATION, authorization.clone())
@@ -241,5 +278,19 @@ impl Upstream {
         let path = path.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let parts = Uri::builder().scheme(scheme).authority(self.authority.clone()).path_and_query(path);
         parts.build().expect("all three parts are good ones")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_and_logins_together_leave_some() {
+        for requests in 1..600 {
+            let held = unauthenticated_connections(requests) + logins(requests);
+            assert!(held <= requests && (requests == 1 || held < requests), "{requests}");
+        }
+        assert_eq!((unauthenticated_connections(512), logins(512)), (384, 64));
     }
 }

@@ -60,12 +60,18 @@ impl Users {
 }
 
 impl Changed {
-    pub(super) fn everything() -> Self {
-        Self { keys: true, roles: true, tenants: true, users: Users::All, missed: false }
-    }
-
     pub(super) fn missed() -> Self {
         Self { missed: true, ..Self::default() }
+    }
+
+    /// What a content pack may have brought.
+    pub(super) fn contents() -> Self {
+        Self { users: Users::All, ..Self::lists() }
+    }
+
+    /// Roles and tenants, which are read together.
+    pub(super) fn lists() -> Self {
+        Self { roles: true, tenants: true, ..Self::default() }
     }
 
     pub(super) fn keys() -> Self {
@@ -74,6 +80,31 @@ impl Changed {
 
     pub(super) fn users(names: impl IntoIterator<Item = String>) -> Self {
         Self { users: Users::Named(names.into_iter().collect()), ..Self::default() }
+    }
+
+    /// Whether there is nothing to read.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether it takes more than the keys and a few users.
+    pub(super) fn has_lists(&self) -> bool {
+        self.roles || self.tenants || self.missed || self.users == Users::All
+    }
+
+    /// All of it; if events are missing, everything.
+    pub(super) fn take_all(&mut self) -> Self {
+        let mut all = std::mem::take(self);
+        if all.missed {
+            all = Self { keys: true, missed: true, ..Self::contents() };
+        }
+        all
+    }
+
+    /// The keys and the users that are named; lists stay.
+    pub(super) fn take_single(&mut self) -> Self {
+        let users = if self.users == Users::All { Users::default() } else { std::mem::take(&mut self.users) };
+        Self { keys: std::mem::take(&mut self.keys), users, ..Self::default() }
     }
 
     pub(super) fn add(&mut self, other: Self) {

@@ -1,49 +1,36 @@
 //! What has changed at the endpoint, as its stream tells it.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Delegation;
 use super::changed::{Changed, Users};
 use super::error::IdentityError;
-
-/// The longest wait before what could not be read is tried again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+use super::schedule::Schedule;
 
 /// Between two reads, so that events in an endless row do not make an endless row of reads.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
-/// Between two gaps for which everything is read again. Whoever may post events at the endpoint may post gaps.
-const GAPS_APART: Duration = Duration::from_secs(5);
+/// After so many users in a row about whom nothing is heard, it is the endpoint that is silent.
+const MOST_SILENT: usize = 3;
 
-/// When everything was read for a gap.
+/// Users that have been read, but for these.
 #[derive(Debug, Default)]
-struct Gaps {
-    last: Option<Instant>,
-}
-
-impl Gaps {
-    /// Has everything read if events are missing, unless that was done a moment ago; then, for how long that has to wait.
-    fn consider(&mut self, changed: &mut Changed, now: Instant) -> Option<Duration> {
-        if !std::mem::take(&mut changed.missed) {
-            return None;
-        }
-        let since = self.last.map_or(GAPS_APART, |last| now.duration_since(last));
-        let wait = GAPS_APART.saturating_sub(since);
-        if !wait.is_zero() {
-            return Some(wait);
-        }
-        self.last = Some(now);
-        changed.add(Changed::everything());
-        None
-    }
+struct Reading {
+    left: BTreeSet<String>,
+    error: Option<IdentityError>,
+    /// How many in a row were not answered for.
+    silent: usize,
 }
 
 impl Delegation {
-    /// Takes note of an event of the stream. Neither blocks nor asks anybody.
+    /// Takes note of an event of the endpoint's stream. Neither blocks nor asks anybody.
+    ///
+    /// Events that somebody posts here are not the endpoint's, and must not be shown to this.
     pub fn saw(&self, kind: &str, action: &str, key: &str) {
         let changed = match (kind, action) {
             ("users", _) => {
@@ -51,8 +38,9 @@ impl Delegation {
                 self.cache.forget_user(key);
                 Changed::users([key.to_owned()])
             }
-            ("roles", _) => Changed { roles: true, ..Changed::default() },
-            ("tenants", _) => Changed { tenants: true, ..Changed::default() },
+            ("roles" | "tenants", _) => Changed::lists(),
+            // A content pack may bring roles, tenants and users, of which nothing else is told.
+            ("contents", _) => Changed::contents(),
             ("preferences", _) => Changed::keys(),
             ("hydrant", "gap") => Changed::missed(),
             _ => return,
@@ -76,63 +64,76 @@ impl Delegation {
     }
 
     async fn follow_on(&self) {
-        let mut pause = Duration::from_millis(500);
-        let mut gaps = Gaps::default();
+        let mut schedule = Schedule::new(self.limits.refresh, Instant::now());
         loop {
-            let mut changed = std::mem::take(&mut *self.changed.lock());
-            let wait = gaps.consider(&mut changed, Instant::now());
-            if wait.is_some() {
-                self.changed.lock().add(Changed::missed());
-            }
-            if changed.users == Users::All {
+            let reported = std::mem::take(&mut *self.changed.lock());
+            let changed = schedule.next(reported, Instant::now());
+            if changed.missed {
                 // Nobody knows what was missed.
                 self.cache.doubt();
             }
-            if let Err(failure) = self.read_all(&changed).await {
-                tracing::warn!(%failure, "the endpoint does not tell its users, roles and tenants");
-                self.changed.lock().add(changed);
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                continue;
+            if !changed.is_empty() {
+                self.read_by(&mut schedule, changed).await;
+                tokio::time::sleep(DEBOUNCE).await;
             }
-            self.health.read();
-            pause = Duration::from_millis(500);
-            tokio::time::sleep(DEBOUNCE).await;
-            let reported = timeout(wait.unwrap_or(self.limits.refresh), self.reported.notified()).await.is_ok();
-            if !reported && wait.is_none() {
-                self.changed.lock().add(Changed::everything());
-            }
+            // Either way it is looked what there is to do.
+            let _ = timeout(schedule.wait(Instant::now()), self.reported.notified()).await;
         }
     }
 
-    /// Users one by one, so that logins in between do not wait for all of them.
-    async fn read_all(&self, changed: &Changed) -> Result<(), IdentityError> {
+    async fn read_by(&self, schedule: &mut Schedule, changed: Changed) {
+        let lists = Changed { users: Users::default(), ..changed };
+        let mut reading = Reading::default();
+        let read = async {
+            if !lists.is_empty() {
+                self.read(&lists).await?;
+            }
+            self.read_users(&changed, &mut reading).await
+        };
+        if let Err(error) = read.await {
+            tracing::warn!(%error, "the endpoint does not tell its users, roles and tenants");
+            return schedule.has_failed(changed, Instant::now());
+        }
+        match &reading.error {
+            Some(error) => {
+                let left = reading.left.len();
+                tracing::warn!(%error, left, "the endpoint does not tell some of its users; they are asked for again");
+            }
+            None => self.health.read(),
+        }
+        schedule.has_read(&changed, Changed::users(reading.left), Instant::now());
+    }
+
+    /// Users one by one, so that logins in between do not wait for all of them. One about whom the endpoint tells nothing does
+    /// not keep the others from being read, the less so the next time, when it comes last.
+    async fn read_users(&self, changed: &Changed, reading: &mut Reading) -> Result<(), IdentityError> {
         let accounts = self.authority.accounts();
         let known = accounts.entries().users.keys();
         let names: Vec<&String> = known.filter(|name| changed.users.has(name)).collect();
-        self.read(&Changed { users: Users::default(), ..*changed }).await?;
-        for name in names {
-            self.read(&Changed::users([name.clone()])).await?;
+        let unreadable = self.unreadable.lock().clone();
+        let (late, soon): (Vec<&String>, Vec<&String>) =
+            names.iter().copied().partition(|name| unreadable.contains(*name));
+        for name in soon.into_iter().chain(late) {
+            if reading.silent < MOST_SILENT {
+                self.read_one(name, reading).await?;
+            } else {
+                reading.left.insert(name.clone());
+            }
         }
+        self.unreadable.lock().clone_from(&reading.left);
         Ok(())
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gaps_in_a_row_are_one() {
-        let (mut gaps, begin) = (Gaps::default(), Instant::now());
-        let mut consider = |after: u64| {
-            let mut changed = Changed::missed();
-            let wait = gaps.consider(&mut changed, begin + Duration::from_secs(after));
-            (wait, changed.users == Users::All)
-        };
-        assert_eq!(consider(0), (None, true));
-        assert_eq!(consider(2), (Some(Duration::from_secs(3)), false));
-        assert_eq!(consider(5), (None, true));
-        assert_eq!(gaps.consider(&mut Changed::keys(), begin), None);
+    async fn read_one(&self, name: &str, reading: &mut Reading) -> Result<(), IdentityError> {
+        match self.read(&Changed::users([name.to_owned()])).await {
+            Ok(()) => reading.silent = 0,
+            Err(error) if error.is_everybodys() && !error.is_silence() => return Err(error),
+            Err(error) => {
+                reading.silent = if error.is_silence() { reading.silent + 1 } else { 0 };
+                reading.left.insert(name.to_owned());
+                reading.error.get_or_insert(error);
+            }
+        }
+        Ok(())
     }
 }

@@ -10,16 +10,20 @@
 //! read with the service's credential and read again when the stream says that they have changed.
 //!
 //! Contract: a good verdict is taken again for [`DelegationLimits::fresh`] without asking, and for [`DelegationLimits::good`] while the
-//! endpoint does not answer; a bad one is never kept. Who cannot be authenticated is refused as such, never let in. Passwords and
-//! tokens are kept nowhere.
+//! endpoint does not answer; a bad one is never kept. Likewise a token is opened here for no longer than
+//! [`DelegationLimits::good`] after the endpoint was heard of last. Who cannot be authenticated is refused as such, never let
+//! in. Passwords and tokens are kept nowhere. Whoever is known waits for no stranger: neither for an answer nor for a place.
 
 mod changed;
 mod error;
+mod flights;
 mod follow;
 mod health;
 mod keys;
+mod schedule;
 mod source;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,30 +31,36 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
+use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
-use super::http::Upstream;
+use super::http::{Asker, Upstream, UpstreamError};
 use crate::auth::directory::{
-    EndpointToken, IdentityCache, Known, TokenKeyError, is_info, is_issued_token, read_plain,
+    EndpointToken, IdentityCache, Known, TokenKeyError, is_info, is_issued_token, issued_token, read_plain,
 };
-use crate::auth::{AuthError, Authority, Credential, CredentialError, Identity, MAX_TOKEN_BYTES, Secret, check_name};
+use crate::auth::{
+    AuthError, Authority, Credential, CredentialError, Identity, MAX_TOKEN_BYTES, Secret, check_endpoint_name,
+};
 use crate::clock;
 use crate::metrics::{IdentityDecision, Metrics};
 use changed::Changed;
 use error::{ANSWER_TIMEOUT, IdentityError};
+use flights::Flights;
 use health::Health;
 pub use health::Report;
 use keys::Keys;
 
-/// Logins with the same credential wait for one another, so that a thousand clients of one user are one question.
-const STRIPES: usize = 256;
+/// How long others with the same credential wait for one login: for the credential, for the user, for a turn, and for the
+/// lists that are read in it.
+const LONGEST_LOGIN: Duration = Duration::from_secs(20);
 
-/// How long others with the same credential wait for that: for the credential, for a turn, and for what is read in it.
-const LONGEST_LOGIN: Duration = Duration::from_secs(15);
+/// How often a password is asked about whose user's secret changes meanwhile.
+const MOST_QUESTIONS: usize = 3;
 
 /// For so long it is not asked again for what it has just failed to tell.
 const RETRY: Duration = Duration::from_secs(1);
@@ -71,6 +81,13 @@ pub struct DelegationLimits {
     pub cached_identities: usize,
 }
 
+/// When the endpoint failed last, and what came of it. That it checks credentials does not mean that it tells its users.
+#[derive(Debug, Default)]
+struct Failures {
+    checking: Option<(Instant, AuthError)>,
+    reading: Option<(Instant, AuthError)>,
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Delegation {
@@ -78,20 +95,29 @@ pub struct Delegation {
     authority: Arc<Authority>,
     limits: DelegationLimits,
     cache: IdentityCache,
-    stripes: Vec<Mutex<()>>,
+    flights: Flights,
     /// Held while the endpoint is read.
     reading: Mutex<()>,
     /// Held while what was read is put over what is known.
     putting: parking_lot::Mutex<()>,
     /// Whether roles and tenants are known at all.
     has_read: AtomicBool,
+    /// Counts readings of roles and tenants that have begun.
+    lists_begun: AtomicU64,
+    /// The last of them that was put in force.
+    lists_read: AtomicU64,
     /// Counts events about users.
     users_reported: AtomicU64,
+    /// Users about whom the endpoint told nothing the last time.
+    unreadable: parking_lot::Mutex<BTreeSet<String>>,
+    /// When the endpoint last said something of what rights depend on.
+    heard: parking_lot::Mutex<Timestamp>,
     health: Health,
     /// What opens tokens.
     keys: parking_lot::Mutex<Keys>,
-    /// When the endpoint failed to answer last, and what came of it.
-    failed: parking_lot::Mutex<Option<(Instant, AuthError)>>,
+    failed: parking_lot::Mutex<Failures>,
+    /// Roles of users that the endpoint was seen not to have.
+    missing_roles: parking_lot::Mutex<BTreeSet<String>>,
     changed: parking_lot::Mutex<Changed>,
     reported: Notify,
 }
@@ -109,15 +135,20 @@ impl Delegation {
     ) -> Result<Self, getrandom::Error> {
         Ok(Self {
             cache: IdentityCache::new(limits.fresh, limits.good, limits.cached_identities)?,
-            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            flights: Flights::default(),
             reading: Mutex::default(),
             putting: parking_lot::Mutex::default(),
             has_read: AtomicBool::new(false),
+            lists_begun: AtomicU64::default(),
+            lists_read: AtomicU64::default(),
             users_reported: AtomicU64::default(),
+            unreadable: parking_lot::Mutex::default(),
+            missing_roles: parking_lot::Mutex::default(),
+            heard: parking_lot::Mutex::new(Timestamp::MIN),
             health: Health::new(upstream.endpoint().to_string(), clock::now(), metrics),
             keys: parking_lot::Mutex::default(),
             failed: parking_lot::Mutex::default(),
-            changed: parking_lot::Mutex::new(Changed::everything()),
+            changed: parking_lot::Mutex::default(),
             reported: Notify::new(),
             upstream,
             authority,
@@ -149,23 +180,27 @@ impl Delegation {
         if let Some(Known::Fresh(identity)) = self.known(&key) {
             return Ok((IdentityDecision::Known, identity));
         }
-        let turn = timeout(LONGEST_LOGIN, self.stripes[usize::from(key[0]) % STRIPES].lock()).await;
-        let Ok(_turn) = turn else { return Err(AuthError::EndpointAway) };
+        let flight = self.flights.begin(key);
+        let turn = timeout(LONGEST_LOGIN, flight.turn()).await;
         let stale = match self.known(&key) {
             Some(Known::Fresh(identity)) => return Ok((IdentityDecision::Known, identity)),
             Some(Known::Stale(identity)) => Some((IdentityDecision::Stale, identity)),
             None => None,
         };
+        let Ok(_turn) = turn else { return stale.ok_or(AuthError::EndpointAway) };
         if let Some(stale) = stale.clone().filter(|_| self.failed_lately() == Some(AuthError::EndpointAway)) {
             return Ok(stale);
         }
-        match self.authenticate(credential, peer).await {
+        let asker = if stale.is_some() { Asker::Known } else { Asker::Login };
+        match self.authenticate(credential, peer, asker).await {
             Ok(identity) => {
-                self.cache.keep(key, identity.clone(), clock::now());
+                self.cache.keep(key, identity.clone(), clock::now(), *self.heard.lock());
                 Ok((IdentityDecision::Good, identity))
             }
-            // Neither says anything about the credential: one that was good a while ago still is.
-            Err(error @ (AuthError::EndpointAway | AuthError::Throttled { .. })) => stale.ok_or(error),
+            // None of them says anything about the credential: one that was good a while ago still is.
+            Err(error @ (AuthError::EndpointAway | AuthError::Throttled { .. } | AuthError::Unavailable)) => {
+                stale.ok_or(error)
+            }
             Err(error @ AuthError::EndpointHides(_)) => Err(error),
             Err(error) => {
                 self.cache.forget(&key);
@@ -186,37 +221,52 @@ impl Delegation {
     }
 
     fn failed_lately(&self) -> Option<AuthError> {
-        self.failed.lock().filter(|(at, _)| at.elapsed() < RETRY).map(|(_, error)| error)
+        let failed = self.failed.lock();
+        let mut lately = [failed.checking, failed.reading].into_iter().flatten();
+        lately.find(|(at, _)| at.elapsed() < RETRY).map(|(_, error)| error)
     }
 
-    fn note_failure(&self, error: AuthError) {
-        *self.failed.lock() = Some((Instant::now(), error));
-    }
-
-    async fn authenticate(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
+    async fn authenticate(&self, credential: &Credential, peer: IpAddr, asker: Asker) -> Result<Identity, AuthError> {
         match credential {
-            Credential::Basic { user, password } => self.authenticate_password(user, password, peer).await,
+            Credential::Basic { user, password } => self.authenticate_password(user, password, peer, asker).await,
             Credential::Bearer(token) if token.expose().len() > MAX_TOKEN_BYTES => Err(CredentialError::TooLong.into()),
-            Credential::Bearer(token) => self.authenticate_token(token).await,
+            Credential::Bearer(token) => self.authenticate_token(token, asker).await,
             Credential::Certificate(_) => Err(AuthError::Denied),
         }
     }
 
-    async fn authenticate_password(&self, user: &str, password: &Secret, peer: IpAddr) -> Result<Identity, AuthError> {
-        check_name(user).map_err(|_| AuthError::Denied)?;
+    /// Has the endpoint check a password. What the password gives hangs on the user's secret, so the secret must be the one of
+    /// the time when the password was right: if it may have changed in between, the endpoint is asked again.
+    async fn authenticate_password(
+        &self,
+        user: &str,
+        password: &Secret,
+        peer: IpAddr,
+        asker: Asker,
+    ) -> Result<Identity, AuthError> {
+        check_endpoint_name(user).map_err(|_| AuthError::Denied)?;
         let header = header(&format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.expose()))))?;
         let path = format!("/api/v3/users/{}/token?ttl=60", utf8_percent_encode(user, NON_ALPHANUMERIC));
-        let attempt = self.authority.attempt(user, peer).await?;
-        let right = self.ask(&path, &header, is_issued_token).await?;
-        attempt.ended(right);
-        if !right {
-            return Err(AuthError::Denied);
+        for _ in 0..MOST_QUESTIONS {
+            let before = self.authority.accounts();
+            let attempt = self.authority.attempt(user, peer).await?;
+            let issued = self.ask(&path, &header, is_issued_token, asker).await?;
+            attempt.ended(issued.is_some());
+            let issued = issued.ok_or(AuthError::Denied)?;
+            self.need([user]).await?;
+            let opened = issued_token(&issued).and_then(|token| self.keys.lock().open(&token, clock::now()));
+            let agrees =
+                opened.is_some_and(|token| token.is_ok_and(|token| self.authority.accounts().bearer(&token).is_ok()));
+            let accounts = self.authority.accounts();
+            if agrees || accounts.hides_secret(user) || accounts.has_same_secret(&before, user) {
+                return accounts.user(user).map_err(|_| AuthError::Denied);
+            }
+            self.read_soon(&Changed::users([user.to_owned()]), || false).await?;
         }
-        self.need([user]).await?;
-        self.authority.accounts().user(user).map_err(|_| AuthError::Denied)
+        Err(AuthError::EndpointAway)
     }
 
-    async fn authenticate_token(&self, token: &Secret) -> Result<Identity, AuthError> {
+    async fn authenticate_token(&self, token: &Secret, asker: Asker) -> Result<Identity, AuthError> {
         let keys = self.current_keys().await?;
         let opened = match keys.open(token, clock::now()) {
             // The key may have been changed a moment ago.
@@ -227,19 +277,21 @@ impl Delegation {
             Some(Ok(read)) if !read.has_other_secrets(keys.system()) => {
                 self.need_for(&read).await?;
                 if self.authority.accounts().hides_secrets_of(&read) {
-                    self.shown(token).await?;
+                    self.shown(token, asker).await?;
+                } else {
+                    self.hear_again().await?;
                 }
                 read
             }
-            Some(Err(TokenKeyError::Expired)) => return Err(AuthError::Denied),
+            Some(Err(TokenKeyError::Expired | TokenKeyError::Early)) => return Err(AuthError::Denied),
             // Only the endpoint can tell.
             Some(Ok(read)) => {
-                self.shown(token).await?;
+                self.shown(token, asker).await?;
                 self.need_for(&read).await?;
                 read
             }
             Some(Err(TokenKeyError::Foreign)) | None => {
-                self.shown(token).await?;
+                self.shown(token, asker).await?;
                 let read = read_plain(token).ok_or(AuthError::Unreadable)?;
                 self.need_for(&read).await?;
                 read
@@ -249,9 +301,20 @@ impl Delegation {
     }
 
     /// Shows a token to the endpoint.
-    async fn shown(&self, token: &Secret) -> Result<(), AuthError> {
+    async fn shown(&self, token: &Secret, asker: Asker) -> Result<(), AuthError> {
         let header = header(&format!("Bearer {}", token.expose()))?;
-        if self.ask("/api/v3/info", &header, is_info).await? { Ok(()) } else { Err(AuthError::Denied) }
+        self.ask("/api/v3/info", &header, is_info, asker).await?.map(drop).ok_or(AuthError::Denied)
+    }
+
+    /// Sees to it that what is known of the endpoint is not older than a cached identity may be.
+    async fn hear_again(&self) -> Result<(), AuthError> {
+        let recent = || clock::now().duration_since(*self.heard.lock()).unsigned_abs() < self.limits.good;
+        if recent() { Ok(()) } else { self.read_soon(&Changed::keys(), recent).await }
+    }
+
+    /// The endpoint has told something of what rights depend on.
+    fn note_heard(&self) {
+        *self.heard.lock() = clock::now();
     }
 
     /// Sees to it that everybody is known on whom a token depends.
@@ -259,21 +322,33 @@ impl Delegation {
         self.need(token.user().into_iter().chain(token.secret_owners())).await
     }
 
-    /// Whether the endpoint takes a credential. A good answer counts only if it is what an endpoint answers to one whom it
-    /// knows; whatever else says 200 (a maintenance page, a portal in between) says nothing about the credential.
-    async fn ask(&self, path: &str, header: &HeaderValue, is_expected: fn(&[u8]) -> bool) -> Result<bool, AuthError> {
-        let answer = match timeout(ANSWER_TIMEOUT, self.upstream.get(path, header, LONGEST_ANSWER)).await {
+    /// What the endpoint answers to a credential that it takes; nothing if it does not. A good answer counts only if it is
+    /// what an endpoint answers to one whom it knows; whatever else says 200 (a maintenance page, a portal in between) says nothing about the
+    /// credential.
+    async fn ask(
+        &self,
+        path: &str,
+        header: &HeaderValue,
+        is_expected: fn(&[u8]) -> bool,
+        asker: Asker,
+    ) -> Result<Option<Bytes>, AuthError> {
+        let question = self.upstream.get_for(asker, path, header, LONGEST_ANSWER);
+        let answer = match timeout(ANSWER_TIMEOUT, question).await {
             Ok(Ok(answer)) => answer,
+            // Which says nothing about the endpoint.
+            Ok(Err(UpstreamError::Busy { .. })) => return Err(AuthError::Unavailable),
             Ok(Err(error)) => return Err(self.undecided(&error.into())),
             Err(_) => return Err(self.undecided(&IdentityError::Late)),
         };
-        // It is back; but it may still hide what it hid.
-        self.failed.lock().take_if(|(_, error)| *error == AuthError::EndpointAway);
+        self.failed.lock().checking = None;
         self.health.answered();
         match answer.status {
-            StatusCode::OK if is_expected(&answer.body) => Ok(true),
+            StatusCode::OK if is_expected(&answer.body) => {
+                self.note_heard();
+                Ok(Some(answer.body))
+            }
             StatusCode::OK => Err(self.undecided(&IdentityError::Unreadable { what: "a credential" })),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(false),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
             status => {
                 tracing::warn!(%status, "the endpoint does not check a credential");
                 Err(AuthError::EndpointAway)
@@ -283,7 +358,7 @@ impl Delegation {
 
     fn undecided(&self, failure: &IdentityError) -> AuthError {
         tracing::warn!(%failure, "the endpoint does not check a credential");
-        self.note_failure(AuthError::EndpointAway);
+        self.failed.lock().checking = Some((Instant::now(), AuthError::EndpointAway));
         self.health.failed(failure);
         AuthError::EndpointAway
     }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
@@ -18,8 +19,8 @@ use tokio::time::timeout;
 use super::changed::Changed;
 use super::error::{ANSWER_TIMEOUT, IdentityError, USER};
 use super::keys::Keys;
-use super::{Delegation, refusal};
-use crate::auth::directory::{Account, Entries, Reader, TenantOf, accounts, read_plain, roles, tenants};
+use super::{Delegation, Failures, refusal};
+use crate::auth::directory::{Account, Entries, Reader, Rows, TenantOf, accounts, read_plain, roles, tenants};
 use crate::auth::{AuthError, Claim, Secret};
 use crate::client::Login;
 use crate::clock;
@@ -80,7 +81,8 @@ impl Delegation {
         let result = self.read_update(changed, first).await;
         match &result {
             Ok(()) => {
-                *self.failed.lock() = None;
+                self.note_heard();
+                *self.failed.lock() = Failures::default();
                 if first {
                     self.health.read();
                 } else {
@@ -101,6 +103,7 @@ impl Delegation {
     async fn read_update(&self, changed: &Changed, first: bool) -> Result<(), IdentityError> {
         let own = self.upstream.own_credential()?;
         let mut update = Update::default();
+        let number = self.lists_begun.fetch_add(1, Ordering::AcqRel) + 1;
         if changed.keys || first {
             let known = self.keys.lock().clone();
             update.keys = Some(self.read_keys(known, &own).await?);
@@ -111,20 +114,44 @@ impl Delegation {
             // Also where the service may have got the right to see them.
             update.tenants = Some(self.read_tenants(&own).await?);
         }
-        let mut in_doubt = changed.roles || changed.tenants || first;
+        let whole = changed.roles || changed.tenants || first;
+        let mut in_doubt = whole;
         for name in changed.users.named() {
             let account = self.read_user(name, &own).await?;
-            in_doubt |= account.is_none();
+            in_doubt |= account.as_ref().is_none_or(|account| self.has_news_of_roles(account));
             update.users.insert(name.clone(), account);
         }
         if in_doubt {
             // After the rest: a claim that was lost before is seen to be missing now.
-            update.roles = Some(self.read_roles(&own).await?);
+            let roles = self.read_roles(&own).await?;
+            self.note_missing(&update, &roles, whole);
+            update.roles = Some(roles);
             self.check_own(&mut update, &own).await?;
         }
         self.put_in_force(&update);
+        if update.tenants.is_some() && update.roles.is_some() {
+            self.lists_read.store(number, Ordering::Release);
+        }
         self.has_read.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether a user has a role that is not known, and was not looked for. It is read with the user: somebody whose role is
+    /// not known sees nothing by it.
+    fn has_news_of_roles(&self, account: &Account) -> bool {
+        let (known, missing) = (self.authority.accounts(), self.missing_roles.lock());
+        account.roles.iter().any(|role| !known.entries().has_role(role) && !missing.contains(role))
+    }
+
+    /// Takes note of roles of users that the endpoint does not have, so that they are not looked for each time. They are when
+    /// the `whole` list is read anew.
+    fn note_missing(&self, update: &Update, roles: &BTreeMap<String, Vec<Claim>>, whole: bool) {
+        let mut missing = self.missing_roles.lock();
+        if whole {
+            missing.clear();
+        }
+        let named = update.users.values().flatten().flat_map(|account| &account.roles);
+        missing.extend(named.filter(|role| !roles.contains_key(*role)).cloned());
     }
 
     fn put_in_force(&self, update: &Update) {
@@ -139,26 +166,26 @@ impl Delegation {
         }
     }
 
-    /// Reads users whom nobody knows yet; says whether the endpoint shows them all. It takes no turn, so that many who come for
-    /// the first time do not wait for one another.
-    async fn meet(&self, names: &[String]) -> Result<bool, IdentityError> {
+    /// Reads users whom nobody knows yet; nothing unless the endpoint shows them all. It takes no turn, so that many who come
+    /// for the first time do not wait for one another.
+    async fn meet(&self, names: &[String]) -> Result<Option<BTreeMap<String, Account>>, IdentityError> {
         let own = self.upstream.own_credential()?;
-        let reported = self.users_reported.load(Ordering::Acquire);
         let mut users = BTreeMap::new();
         for name in names {
-            let Some(account) = self.read_user(name, &own).await? else { return Ok(false) };
+            let Some(account) = self.read_user(name, &own).await? else { return Ok(None) };
             users.insert(name.clone(), account);
         }
-        self.add(users);
-        if self.users_reported.load(Ordering::Acquire) != reported {
-            // One of them may have changed since its answer was written, and was not known as one to read again.
-            self.note(Changed::users(names.iter().cloned()));
-        }
-        Ok(true)
+        self.note_heard();
+        Ok(Some(users))
     }
 
-    /// Adds users whom nobody knows. Nobody's rights hang on them yet, so nobody has to be told.
-    fn add(&self, users: BTreeMap<String, Account>) {
+    /// Adds users whom nobody knows. Nobody's rights hang on them yet, so nobody has to be told. If events about users have
+    /// come since so many were `reported`, they are read again: one of them may have changed since its answer was written, and
+    /// was not known as one to read again.
+    fn add(&self, users: BTreeMap<String, Account>, reported: u64) {
+        if self.users_reported.load(Ordering::Acquire) != reported {
+            self.note(Changed::users(users.keys().cloned()));
+        }
         let _alone = self.putting.lock();
         let last = self.authority.accounts();
         let mut entries = last.entries().clone();
@@ -214,7 +241,9 @@ impl Delegation {
         if answer.status == StatusCode::NOT_FOUND {
             return Err(IdentityError::NoDirectory);
         }
-        read("roles", &answer, roles)
+        let Rows { good, bad } = read("roles", &answer, roles)?;
+        tell_bad("roles", &bad);
+        Ok(good)
     }
 
     /// Endpoints without tenants have no such path. Once there were tenants, a 404 is a fault of whatever stands before the
@@ -224,18 +253,32 @@ impl Delegation {
         if answer.status == StatusCode::NOT_FOUND && self.authority.accounts().entries().tenants.is_empty() {
             return Ok(BTreeMap::new());
         }
-        read("tenants", &answer, tenants)
+        let Rows { mut good, bad } = read("tenants", &answer, tenants)?;
+        tell_bad("tenants", &bad);
+        // What such a row hid it still hides.
+        let known = self.authority.accounts();
+        let kept = bad.iter().filter_map(|name| known.entries().tenants.get_key_value(name));
+        kept.for_each(|(name, tenant)| drop(good.insert(name.clone(), tenant.clone())));
+        Ok(good)
     }
 
     /// Sees to it that these users are known, as far as they exist.
     pub(super) async fn need<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<(), AuthError> {
+        let (begun, reported) = (self.lists_begun.load(Ordering::Acquire), self.users_reported.load(Ordering::Acquire));
         if !self.has_read() {
             self.read_soon(&Changed::default(), || self.has_read()).await?;
         }
         let known = self.authority.accounts();
         let unknown = |name: &&str| !known.entries().users.contains_key(*name);
         let missing: Vec<String> = names.into_iter().filter(unknown).map(str::to_owned).collect();
-        if missing.is_empty() || self.in_time(self.meet(&missing)).await? {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if let Some(users) = self.in_time(self.meet(&missing)).await? {
+            // A user who is new may be in a tenant, or have a role, that is new too.
+            let read = || self.lists_read.load(Ordering::Acquire) > begun;
+            self.read_soon(&Changed::lists(), read).await?;
+            self.add(users, reported);
             return Ok(());
         }
         // Or the service may not see them any more, which would be everybody's trouble.
@@ -244,8 +287,11 @@ impl Delegation {
 
     /// As [`read`](Self::read), for somebody who waits, unless what is wanted `is_there` when it is its turn.
     pub(super) async fn read_soon(&self, changed: &Changed, is_there: impl Fn() -> bool) -> Result<(), AuthError> {
+        if let Some(error) = self.failed_lately() {
+            return Err(error);
+        }
         let turn = timeout(ANSWER_TIMEOUT, self.reading.lock()).await;
-        let Ok(_turn) = turn else { return Err(refusal(&IdentityError::Late)) };
+        let Ok(_turn) = turn else { return Err(self.note_failure(&IdentityError::Late)) };
         if is_there() { Ok(()) } else { self.in_time(self.read_in_turn(changed)).await }
     }
 
@@ -255,17 +301,20 @@ impl Delegation {
         if let Some(error) = self.failed_lately() {
             return Err(error);
         }
-        let failure = match timeout(ANSWER_TIMEOUT, reading).await {
-            Ok(Ok(read)) => return Ok(read),
-            Ok(Err(failure)) => failure,
-            Err(_) => IdentityError::Late,
-        };
-        let error = refusal(&failure);
-        if failure.is_everybodys() {
-            self.note_failure(error);
-            self.health.failed(&failure);
+        match timeout(ANSWER_TIMEOUT, reading).await {
+            Ok(Ok(read)) => Ok(read),
+            Ok(Err(failure)) => Err(self.note_failure(&failure)),
+            Err(_) => Err(self.note_failure(&IdentityError::Late)),
         }
-        Err(error)
+    }
+
+    fn note_failure(&self, failure: &IdentityError) -> AuthError {
+        let error = refusal(failure);
+        if failure.is_everybodys() {
+            self.failed.lock().reading = Some((Instant::now(), error));
+            self.health.failed(failure);
+        }
+        error
     }
 
     pub(super) async fn get(&self, path: &str, own: &HeaderValue) -> Result<Whole, IdentityError> {
@@ -273,6 +322,13 @@ impl Delegation {
         let answer =
             timeout(ANSWER_TIMEOUT, self.upstream.get(&path, own, LONGEST)).await.map_err(|_| IdentityError::Late)?;
         Ok(answer?)
+    }
+}
+
+/// Tells the log of rows that are left out.
+fn tell_bad(list: &str, rows: &[String]) {
+    if !rows.is_empty() {
+        tracing::warn!(list, ?rows, "rows of the endpoint that cannot be read are left out");
     }
 }
 

@@ -1,0 +1,219 @@
+//! Frames from a server (RFC 6455, section 5), read off a socket one by one.
+//!
+//! Contract: a data frame that is longer than allowed is not an error: it is read and thrown away as it comes, so that one
+//! message that nobody wants costs neither memory nor the connection. What breaks a rule of the protocol is one. A read that
+//! is given up loses nothing, but what was thrown away stays so.
+//!
+//! Why not fastwebsockets, which writes here: its reader gives the connection up with the first frame that is too long.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use fastwebsockets::OpCode;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::timeout;
+
+/// So much is read from the socket at once.
+const READ_BYTES: usize = 64 << 10;
+/// A buffer that has grown for a long message is given back when it is empty.
+const KEPT_BYTES: usize = 1 << 20;
+/// The longest payload of a control frame.
+const CONTROL_BYTES: u64 = 125;
+
+/// Why there is no frame.
+#[derive(Debug, Error)]
+pub(super) enum FrameError {
+    /// The connection ended between frames or within one.
+    #[error("it ended without a close")]
+    End,
+    /// Nothing came for too long.
+    #[error("it was silent")]
+    Silent,
+    /// A rule was broken.
+    #[error("{0}")]
+    Rule(&'static str),
+    /// The socket failed.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+}
+
+/// What a frame carries.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Payload {
+    /// Its bytes.
+    Whole(BytesMut),
+    /// It was longer than allowed: so many bytes were thrown away.
+    Skipped(u64),
+}
+
+/// A frame.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) fin: bool,
+    pub(super) opcode: OpCode,
+    pub(super) payload: Payload,
+}
+
+/// What stands before a payload.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+struct Head {
+    fin: bool,
+    opcode: OpCode,
+    length: u64,
+    /// Bytes of the head itself.
+    size: usize,
+}
+
+impl Head {
+    /// The head at the beginning of these bytes; nothing if it is not there whole.
+    fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
+        let [first, second, rest @ ..] = bytes else { return Ok(None) };
+        if first & 0x70 != 0 {
+            return Err(FrameError::Rule("reserved bits of a frame are set"));
+        }
+        if second & 0x80 != 0 {
+            return Err(FrameError::Rule("a server's frame is masked"));
+        }
+        let opcode = OpCode::try_from(first & 0x0F).map_err(|_| FrameError::Rule("a frame's opcode is unknown"))?;
+        let (length, size) = match second & 0x7F {
+            126 => match rest {
+                [a, b, ..] => (u64::from(u16::from_be_bytes([*a, *b])), 4),
+                _ => return Ok(None),
+            },
+            127 => match rest.first_chunk() {
+                Some(eight) => (u64::from_be_bytes(*eight), 10),
+                None => return Ok(None),
+            },
+            short => (u64::from(short), 2),
+        };
+        let head = Self { fin: first & 0x80 != 0, opcode, length, size };
+        if head.is_control() && (!head.fin || length > CONTROL_BYTES) {
+            return Err(FrameError::Rule("a control frame is too long or comes in parts"));
+        }
+        Ok(Some(head))
+    }
+
+    fn is_control(&self) -> bool {
+        matches!(self.opcode, OpCode::Close | OpCode::Ping | OpCode::Pong)
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Frames<R> {
+    socket: R,
+    buffer: BytesMut,
+    /// The longest payload that is kept.
+    longest: usize,
+    /// The longest wait for bytes.
+    silence: Duration,
+}
+
+impl<R: AsyncRead + Unpin> Frames<R> {
+    /// Frames from this socket.
+    pub(super) fn new(socket: R, longest: usize, silence: Duration) -> Self {
+        Self { socket, buffer: BytesMut::new(), longest, silence }
+    }
+
+    /// The next frame; `heard` is called whenever something has come.
+    pub(super) async fn next(&mut self, heard: impl Fn()) -> Result<Frame, FrameError> {
+        let start = loop {
+            if let Some(head) = Head::parse(&self.buffer)? {
+                break head;
+            }
+            self.fill(&heard).await?;
+        };
+        self.buffer.advance(start.size);
+        let payload = match usize::try_from(start.length) {
+            Ok(length) if length <= self.longest || start.is_control() => self.whole(length, &heard).await?,
+            _ => self.skip(start.length, &heard).await?,
+        };
+        Ok(Frame { fin: start.fin, opcode: start.opcode, payload })
+    }
+
+    async fn whole(&mut self, length: usize, heard: impl Fn()) -> Result<Payload, FrameError> {
+        while self.buffer.len() < length {
+            self.fill(&heard).await?;
+        }
+        let payload = self.buffer.split_to(length);
+        if self.buffer.is_empty() && payload.len() > KEPT_BYTES {
+            self.buffer = BytesMut::new();
+        }
+        Ok(Payload::Whole(payload))
+    }
+
+    async fn skip(&mut self, length: u64, heard: impl Fn()) -> Result<Payload, FrameError> {
+        let mut left = length;
+        loop {
+            let here = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
+            self.buffer.advance(here);
+            left -= here as u64;
+            if left == 0 {
+                return Ok(Payload::Skipped(length));
+            }
+            self.fill(&heard).await?;
+        }
+    }
+
+    /// Reads at least a byte.
+    async fn fill(&mut self, heard: impl Fn()) -> Result<(), FrameError> {
+        self.buffer.reserve(READ_BYTES);
+        match timeout(self.silence, self.socket.read_buf(&mut self.buffer)).await {
+            Ok(Ok(0)) => Err(FrameError::End),
+            Ok(read) => {
+                read?;
+                heard();
+                Ok(())
+            }
+            Err(_) => Err(FrameError::Silent),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(bytes: Vec<u8>) -> Frames<io::Cursor<Vec<u8>>> {
+        Frames::new(io::Cursor::new(bytes), 1000, Duration::from_secs(1))
+    }
+
+    fn long(length: u64) -> Vec<u8> {
+        let mut frame = vec![0x81, 127];
+        frame.extend_from_slice(&length.to_be_bytes());
+        frame.resize(frame.len() + usize::try_from(length).unwrap(), b'x');
+        frame
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_is_skipped_and_what_follows_is_read() {
+        let bytes = [&[0x01, 2][..], b"ab", &long(200_000), &[0x8A, 1, b'p'], &long(1000), &[0x88, 0]].concat();
+        let mut frames = frames(bytes);
+        let mut next = async || {
+            let frame = frames.next(|| ()).await.unwrap();
+            let payload = match frame.payload {
+                Payload::Whole(bytes) => bytes.len() as u64,
+                Payload::Skipped(bytes) => 1_000_000 + bytes,
+            };
+            (frame.fin, frame.opcode, payload)
+        };
+        assert_eq!(next().await, (false, OpCode::Text, 2));
+        assert_eq!(next().await, (true, OpCode::Text, 1_200_000));
+        assert_eq!(next().await, (true, OpCode::Pong, 1));
+        assert_eq!(next().await, (true, OpCode::Text, 1000));
+        assert_eq!(next().await, (true, OpCode::Close, 0));
+        assert!(matches!(frames.next(|| ()).await, Err(FrameError::End)));
+    }
+
+    #[tokio::test]
+    async fn broken_rules_and_ends_are_told() {
+        for bytes in [&[0xC1, 0][..], &[0x81, 0x80], &[0x83, 0], &[0x09, 0], &[0x88, 126, 0, 126]] {
+            assert!(matches!(frames(bytes.to_vec()).next(|| ()).await, Err(FrameError::Rule(_))), "{bytes:?}");
+        }
+        for bytes in [&[][..], &[0x81], &[0x81, 126, 0], &[0x81, 3, b'a'], &long(5000)[..4000]] {
+            assert!(matches!(frames(bytes.to_vec()).next(|| ()).await, Err(FrameError::End)), "{bytes:?}");
+        }
+    }
+}

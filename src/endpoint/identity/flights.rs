@@ -1,0 +1,72 @@
+//! Equal logins wait for one another, so that a thousand clients of one user are one question.
+//!
+//! Contract: who waits, waits for an equal credential and for nobody else: no number of strangers whose credentials the
+//! endpoint is slow to check delays one that is good. Bounded by the logins under way.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// What stands for a credential.
+type Key = [u8; 32];
+
+/// The logins under way, by credential.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    table: parking_lot::Mutex<HashMap<Key, Arc<Mutex<()>>>>,
+}
+
+/// A login under way; forgotten when dropped.
+#[derive(Debug)]
+pub(super) struct Flight<'f> {
+    flights: &'f Flights,
+    key: Key,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Flights {
+    /// A login with this credential.
+    pub(super) fn begin(&self, key: Key) -> Flight<'_> {
+        let turn = Arc::clone(self.table.lock().entry(key).or_default());
+        Flight { flights: self, key, turn }
+    }
+}
+
+impl Flight<'_> {
+    /// Waits until no equal one has its turn.
+    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let mut table = self.flights.table.lock();
+        // This one's and the table's: new ones are only made under the lock.
+        if Arc::strong_count(&self.turn) == 2 {
+            table.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn equal_ones_wait_and_others_do_not() {
+        let flights = Flights::default();
+        let (first, second, other) = (flights.begin([1; 32]), flights.begin([1; 32]), flights.begin([2; 32]));
+        let turn = first.turn().now_or_never().unwrap();
+        assert!(second.turn().now_or_never().is_none() && other.turn().now_or_never().is_some());
+        drop(turn);
+        assert!(second.turn().now_or_never().is_some());
+        drop((first, other));
+        assert_eq!(flights.table.lock().len(), 1);
+        drop(second);
+        assert!(flights.table.lock().is_empty());
+    }
+}

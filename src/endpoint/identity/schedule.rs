@@ -1,0 +1,201 @@
+//! When what has changed at the endpoint is read.
+//!
+//! Pure: told the time. Three things make it more than "at once":
+//! - Lists (roles, tenants, everybody's accounts) are read once in [`APART`] at most, because whoever may post events at
+//!   the endpoint may cause it. Nothing is forgotten meanwhile, and the first of a row is read at once.
+//! - Everything is read once in a period, which no event puts off.
+//! - What cannot be read is tried again, with growing pauses. If that is one user's account, the others go on meanwhile; if
+//!   it is everybody's trouble, nothing is read before the pause is over.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::changed::Changed;
+
+/// Between two readings of lists.
+pub(super) const APART: Duration = Duration::from_secs(1);
+
+/// Before what could not be read is tried again for the first time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest wait for that.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A pause that grows with each failure.
+#[derive(Debug)]
+struct Pause {
+    next: Duration,
+    until: Option<Instant>,
+}
+
+impl Pause {
+    fn begin(&mut self, now: Instant) {
+        self.until = Some(now + self.next);
+        self.next = (2 * self.next).min(LONGEST_PAUSE);
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self { next: SHORTEST_PAUSE, until: None }
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    waiting: Changed,
+    period: Duration,
+    everything_at: Instant,
+    lists_from: Instant,
+    /// While nothing at all can be read.
+    outage: Pause,
+    /// What cannot be read though the rest can.
+    retry: Changed,
+    retries: Pause,
+}
+
+impl Schedule {
+    /// Everything is read at once, and after each `period` again.
+    pub(super) fn new(period: Duration, now: Instant) -> Self {
+        Self {
+            waiting: Changed::default(),
+            period,
+            everything_at: now,
+            lists_from: now,
+            outage: Pause::default(),
+            retry: Changed::default(),
+            retries: Pause::default(),
+        }
+    }
+
+    /// What is to be read now, if these have changed too.
+    pub(super) fn next(&mut self, changed: Changed, now: Instant) -> Changed {
+        self.waiting.add(changed);
+        if self.everything_at <= now {
+            self.everything_at = now + self.period;
+            self.waiting.add(Changed::missed());
+        }
+        if !self.outage.is_over(now) {
+            return Changed::default();
+        }
+        if self.retries.is_over(now) {
+            self.waiting.add(std::mem::take(&mut self.retry));
+        }
+        if now < self.lists_from { self.waiting.take_single() } else { self.waiting.take_all() }
+    }
+
+    /// That was read, but for what is `left`.
+    pub(super) fn has_read(&mut self, what: &Changed, left: Changed, now: Instant) {
+        self.outage = Pause::default();
+        if what.has_lists() {
+            self.lists_from = now + APART;
+        }
+        if !left.is_empty() {
+            self.retry.add(left);
+            self.retries.begin(now);
+        } else if self.retry.is_empty() {
+            self.retries = Pause::default();
+        }
+    }
+
+    /// Nothing of this can be read.
+    pub(super) fn has_failed(&mut self, what: Changed, now: Instant) {
+        self.waiting.add(what);
+        self.outage.begin(now);
+    }
+
+    /// How long there is nothing to do unless something changes.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        let outage = self.outage.until.filter(|until| *until > now);
+        let lists = Some(self.lists_from).filter(|_| !self.waiting.is_empty());
+        let retry = self.retries.until.filter(|_| !self.retry.is_empty());
+        let next = outage.or_else(|| lists.into_iter().chain(retry).chain([self.everything_at]).min());
+        next.map_or(self.period, |next| next.saturating_duration_since(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::changed::Users;
+    use super::*;
+
+    fn users(names: &[&str]) -> Changed {
+        Changed::users(names.iter().map(|&name| name.to_owned()))
+    }
+
+    fn lists() -> Changed {
+        Changed { roles: true, ..Changed::default() }
+    }
+
+    /// A schedule that has read everything at `begin`, with a period of a minute.
+    fn quiet(begin: Instant) -> Schedule {
+        let mut schedule = Schedule::new(Duration::from_mins(1), begin);
+        let everything = schedule.next(Changed::default(), begin);
+        assert!(everything.has_lists() && everything.keys && everything.users == Users::All);
+        schedule.has_read(&everything, Changed::default(), begin);
+        schedule
+    }
+
+    #[test]
+    fn lists_in_a_row_are_read_once_a_second_and_users_at_once() {
+        let begin = Instant::now();
+        let at = |milliseconds| begin + Duration::from_millis(milliseconds);
+        let mut schedule = quiet(begin);
+        let mut both = lists();
+        both.add(users(&["a"]));
+        assert_eq!(schedule.next(both, at(500)), users(&["a"]));
+        assert_eq!(schedule.wait(at(500)), Duration::from_millis(500));
+        assert_eq!(schedule.next(Changed::default(), at(1000)), lists());
+        schedule.has_read(&lists(), Changed::default(), at(1000));
+        // A gap is not forgotten, however soon after another.
+        assert!(schedule.next(Changed::missed(), at(1001)).is_empty());
+        let everything = schedule.next(Changed::missed(), at(2000));
+        assert!(everything.keys && everything.tenants && everything.users == Users::All && everything.missed);
+    }
+
+    #[test]
+    fn events_do_not_put_off_the_period() {
+        let begin = Instant::now();
+        let mut schedule = quiet(begin);
+        for second in 1..60 {
+            let now = begin + Duration::from_secs(second);
+            let what = schedule.next(users(&["a"]), now);
+            assert_eq!(what, users(&["a"]));
+            schedule.has_read(&what, Changed::default(), now);
+        }
+        let now = begin + Duration::from_mins(1);
+        assert_eq!(schedule.wait(now), Duration::ZERO);
+        assert_eq!(schedule.next(Changed::default(), now).users, Users::All);
+    }
+
+    #[test]
+    fn one_who_cannot_be_read_keeps_nobody_waiting() {
+        let begin = Instant::now();
+        let at = |milliseconds| begin + Duration::from_millis(milliseconds);
+        let mut schedule = quiet(begin);
+        schedule.has_read(&users(&["a", "b"]), users(&["a"]), begin);
+        assert_eq!(schedule.next(users(&["b"]), at(100)), users(&["b"]));
+        schedule.has_read(&users(&["b"]), Changed::default(), at(100));
+        assert_eq!(schedule.wait(at(100)), Duration::from_millis(400));
+        assert_eq!(schedule.next(Changed::default(), at(500)), users(&["a"]));
+        schedule.has_read(&users(&["a"]), users(&["a"]), at(500));
+        assert_eq!(schedule.wait(at(500)), Duration::from_secs(1), "the pause grows");
+    }
+
+    #[test]
+    fn an_outage_holds_everything_back() {
+        let begin = Instant::now();
+        let at = |milliseconds| begin + Duration::from_millis(milliseconds);
+        let mut schedule = quiet(begin);
+        schedule.has_failed(users(&["a"]), begin);
+        assert!(schedule.next(users(&["b"]), at(100)).is_empty());
+        assert_eq!(schedule.wait(at(100)), Duration::from_millis(400));
+        assert_eq!(schedule.next(Changed::default(), at(500)), users(&["a", "b"]));
+    }
+}
