@@ -14,7 +14,6 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::origin::{NodeId, Origin};
 use crate::event::Event;
 
 /// How often the same bytes have come from their endpoint, from one.
@@ -23,9 +22,6 @@ pub type RepeatIndex = u32;
 /// Repeat indexes beyond a missing one that are remembered. With more of them the missing one is given up: it was lost
 /// on its way, or somebody made the others up.
 const AHEAD: usize = 64;
-
-/// Nodes that follow endpoints and are remembered.
-const FOLLOWERS: usize = 16;
 
 /// Two hashes with secret keys: neither chance nor malice makes two events one.
 pub(super) type Digest = (u64, u64);
@@ -65,38 +61,6 @@ impl Known {
             self.below += 1;
         }
         true
-    }
-}
-
-/// How far the other nodes were that follow endpoints too, when their events were taken in: told with the next own
-/// event, so that who hears both takes theirs first.
-#[derive(Debug, Default)]
-pub(super) struct Followers {
-    next: Vec<(NodeId, u64)>,
-    is_told: bool,
-}
-
-impl Followers {
-    pub(super) fn note(&mut self, origin: Origin) {
-        self.is_told = false;
-        let next = origin.number + 1;
-        if let Some(known) = self.next.iter_mut().find(|(node, _)| *node == origin.node) {
-            known.1 = next;
-            return;
-        }
-        if self.next.len() >= FOLLOWERS {
-            self.next.remove(0);
-        }
-        self.next.push((origin.node, next));
-    }
-
-    /// What is to be told with the next event.
-    pub(super) fn untold(&self) -> Vec<(NodeId, u64)> {
-        if self.is_told { Vec::new() } else { self.next.clone() }
-    }
-
-    pub(super) fn told(&mut self) {
-        self.is_told = true;
     }
 }
 

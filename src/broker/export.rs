@@ -23,6 +23,9 @@ pub struct ExportLimits {
     pub bytes: usize,
 }
 
+/// For each of some nodes the number of its next event.
+pub type After = Vec<(NodeId, u64)>;
+
 /// A batch for other nodes.
 #[derive(Debug, Clone)]
 pub struct Export {
@@ -33,7 +36,7 @@ pub struct Export {
     /// For events that other nodes may take in themselves: which repeat index each is.
     pub repeat_indexes: Option<Box<[RepeatIndex]>>,
     /// For each of some nodes the number of its next event: what stands before was taken in before this batch.
-    pub after: Vec<(NodeId, u64)>,
+    pub after: After,
 }
 
 #[derive(Debug, Default)]
@@ -70,12 +73,7 @@ impl Egress {
     }
 
     /// Puts a batch in. Returns how many events were left out.
-    pub(super) fn push(
-        &self,
-        batch: &Arc<Batch>,
-        repeat_indexes: Option<Box<[RepeatIndex]>>,
-        after: Vec<(NodeId, u64)>,
-    ) -> u64 {
+    pub(super) fn push(&self, batch: &Arc<Batch>, repeat_indexes: Option<Box<[RepeatIndex]>>, after: After) -> u64 {
         let (first, count) = (self.next_number(), batch.events.len() as u64);
         let waiting = self.gauge.bytes.load(Ordering::Acquire);
         let fits = waiting == 0 || waiting + batch.bytes <= self.limits.bytes;

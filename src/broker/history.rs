@@ -209,8 +209,9 @@ impl History {
     }
 
     /// A time from which on everything was taken in that is of `time` or later; nothing if it is not known.
-    pub(super) fn moment_of(&self, time: Timestamp) -> Option<Timestamp> {
-        self.shelf.lock().milestones.before_time(time).filter(|_| self.limits.events > 0)
+    pub(super) fn moment_of(&self, time: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let measured = self.shelf.lock().milestones.before_time(time).filter(|_| self.limits.events > 0);
+        measured.or_else(|| self.told_moment_of(time, now))
     }
 
     /// By how much producers' clocks were ahead lately, if it was measured for long enough to be told to other nodes.
@@ -225,7 +226,7 @@ impl History {
 
     /// A time before which nothing was taken in anywhere that is of `time` or later, by what other nodes tell; nothing
     /// if none does, or if that was before what they have measured.
-    pub(super) fn told_moment_of(&self, time: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    fn told_moment_of(&self, time: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let ahead = self.shelf.lock().told.lately(now)?;
         let is_measured = now.duration_since(time) <= ahead::SPAN - SKEW;
         time.checked_sub(ahead + CLOCKS).ok().filter(|_| is_measured)

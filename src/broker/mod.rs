@@ -12,6 +12,7 @@ pub mod archive;
 pub mod connection;
 pub mod dedup;
 pub mod export;
+mod followers;
 pub mod gap;
 pub mod history;
 pub mod inbox;
@@ -126,10 +127,7 @@ impl Broker {
         let Some(archive) = self.archive.get() else { return Ok(start) };
         let position = |sequence| Position { epoch: self.history.epoch(), sequence };
         let (time, begin) = match (since, start.time) {
-            (Since::Time(_), Some(time)) => {
-                let begin = self.history.moment_of(time).or_else(|| self.history.told_moment_of(time, now));
-                (Some(time), begin)
-            }
+            (Since::Time(_), Some(time)) => (Some(time), self.history.moment_of(time, now)),
             // The Time of an event whose clock was far ahead.
             (Since::Time(_), None) => (self.history.moment(position(start.sequence), now), None),
             (Since::Position(position), _) => (self.history.moment(position, now), None),

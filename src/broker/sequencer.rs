@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::dedup::{Digest, Duplicates, Followers, RepeatIndex};
+use super::dedup::{Digest, Duplicates, RepeatIndex};
 use super::export::Egress;
+use super::followers::Followers;
 use super::history;
 use super::inbox::{Batch, InboxSender};
 use super::origin::{NodeId, Origin, Trace, Watermarks};

@@ -99,22 +99,29 @@ impl Link {
             };
             let mut session = self.dialer.dial(None, failed).await;
             self.begin(&mut session);
-            loop {
-                match self.one(&mut session).await {
-                    Ended::Done => return,
-                    Ended::Lost(error) => {
-                        tracing::warn!(%error, "the connection to NATS is lost");
-                        self.health.set_error(error.to_string());
-                        break;
-                    }
-                    Ended::Moved(next) => session = *next,
-                }
+            if self.serve(session).await {
+                return;
             }
             self.gate.shut();
             self.status.send_modify(|status| {
                 status.connected = false;
                 status.losses += 1;
             });
+        }
+    }
+
+    /// Keeps a connection, and those that take its place. Returns whether everything is sent that there will ever be.
+    async fn serve(&mut self, mut session: Session) -> bool {
+        loop {
+            match self.one(&mut session).await {
+                Ended::Done => return true,
+                Ended::Lost(error) => {
+                    tracing::warn!(%error, "the connection to NATS is lost");
+                    self.health.set_error(error.to_string());
+                    return false;
+                }
+                Ended::Moved(next) => session = *next,
+            }
         }
     }
 
@@ -174,17 +181,7 @@ impl Link {
         session.outgoing.unsubscribe(EVENTS);
         session.outgoing.unsubscribe(SIGNS);
         let ping = self.sender.ping(&mut session.outgoing);
-        let last = async {
-            session.outgoing.flush().await?;
-            while !line.has_answered(ping) {
-                match session.incoming.next().await? {
-                    Op::Message(message) => self.filler.push(message, number),
-                    Op::Pong => line.pong(),
-                    _ => {}
-                }
-            }
-            Ok::<(), SessionError>(())
-        };
+        let last = last_words(session, line, ping, (&self.filler, number));
         match timeout(LAST, last).await {
             Ok(Ok(())) => self.sender.restart(),
             // It may not have taken everything: what is not known to have arrived goes over the next one again.
@@ -197,6 +194,24 @@ impl Link {
         tracing::info!(server = %next.address, "moved to another NATS server");
         Ended::Moved(Box::new(next))
     }
+}
+
+/// Reads what was on its way up to the answer to the last PING.
+async fn last_words(
+    session: &mut Session,
+    line: &Line,
+    ping: u64,
+    (filler, number): (&Filler, u64),
+) -> Result<(), SessionError> {
+    session.outgoing.flush().await?;
+    while !line.has_answered(ping) {
+        match session.incoming.next().await? {
+            Op::Message(message) => filler.push(message, number),
+            Op::Pong => line.pong(),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn subscribe(outgoing: &mut Outgoing, prefix: &str) {

@@ -86,19 +86,21 @@ pub async fn start(
     let shared = (gate, Arc::clone(&health), Arc::clone(broker.metrics()));
     let link = Link::new((dialer, filler, sender), shared, status, name);
     tasks.push(tokio::spawn(receiver.run(queue, stop.clone())));
-    let mut stop = stop.clone();
-    tasks.push(tokio::spawn(async move {
-        let late = async {
-            // The sender of the signal lives as long as the server.
-            let _ = stop.changed().await;
-            tokio::time::sleep(GRACE).await;
-        };
-        tokio::select! {
-            () = link.run() => {}
-            () = late => tracing::warn!("NATS did not take the last events in time"),
-        }
-    }));
+    tasks.push(tokio::spawn(run(link, stop.clone())));
     Ok(Running { tasks, health })
+}
+
+/// Runs until everything is sent; when told to stop, for a while only.
+async fn run(link: Link, mut stop: watch::Receiver<bool>) {
+    let late = async {
+        // The sender of the signal lives as long as the server.
+        let _ = stop.changed().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        () = link.run() => {}
+        () = late => tracing::warn!("NATS did not take the last events in time"),
+    }
 }
 
 /// Has replays read from the stream, if there shall be one, over a connection of their own.

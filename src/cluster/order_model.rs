@@ -172,15 +172,17 @@ impl World {
         }
     }
 
+    /// The endpoint sends an event: every third is one that was there before.
+    fn send(&mut self, a: usize, b: usize) {
+        let known = &self.sent[self.floor..];
+        let again = known.get(b % known.len().max(1)).copied().filter(|_| a % 3 == 0);
+        self.sent.push(again.unwrap_or(self.sent.len() as u64));
+    }
+
     fn step(&mut self, (what, a, b): (u8, usize, usize), followers: usize) {
         let (count, follower) = (self.nodes.len(), a % followers);
         match what {
-            0..4 => {
-                // Every third is one that was there before.
-                let known = &self.sent[self.floor..];
-                let again = known.get(b % known.len().max(1)).copied().filter(|_| a % 3 == 0);
-                self.sent.push(again.unwrap_or(self.sent.len() as u64));
-            }
+            0..4 => self.send(a, b),
             4..8 => {
                 self.nodes[follower].read(&self.sent, 1 + b % 3);
             }

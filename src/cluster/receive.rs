@@ -227,6 +227,16 @@ impl Receiver {
             }
             SequenceCheck::Repeated => return self.metrics().duplicates.inc(),
         }
+        self.read_event(message, position, repeat_index, now);
+    }
+
+    fn read_event(
+        &mut self,
+        message: &Message,
+        position: NodePosition,
+        repeat_index: Option<RepeatIndex>,
+        now: Timestamp,
+    ) {
         match wire::read_event(message, self.longest, now) {
             Ok(event) => {
                 self.metrics().received.inc();

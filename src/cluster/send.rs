@@ -270,6 +270,11 @@ impl Sender {
                 self.flights.push_back(Flight { piece, ping: None });
             }
         }
+        self.ask(out, line);
+    }
+
+    /// Writes a PING behind what was written, if no other is under way.
+    fn ask(&mut self, out: &mut Outgoing, line: &Line) {
         let unasked = self.flights.back().is_some_and(|flight| flight.ping.is_none());
         if unasked && line.has_answered(self.pings) {
             self.ping(out);

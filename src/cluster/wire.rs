@@ -148,11 +148,7 @@ pub(super) fn read(message: &Message) -> Result<(NodePosition, Kind), WireError>
     let node = header(NODE).and_then(|text| u64::from_str_radix(text, 16).ok()).ok_or(WireError::Header(NODE))?;
     let number = header(SEQUENCE).and_then(|text| text.parse().ok()).filter(|number| *number < NUMBERS);
     let number = number.ok_or(WireError::Header(SEQUENCE))?;
-    let beat = |state| {
-        let span = |name| header(name).and_then(|text| text.parse().ok()).map(Duration::from_millis);
-        let (idle, ahead) = (span(IDLE).unwrap_or_default(), span(AHEAD));
-        Kind::Heartbeat(Beat { state, greets: header(GREETS).is_some(), idle, ahead })
-    };
+    let beat = |state| Kind::Heartbeat(read_beat(message, state));
     let kind = match header(STATE) {
         None => {
             // They count from one.
@@ -166,6 +162,12 @@ pub(super) fn read(message: &Message) -> Result<(NodePosition, Kind), WireError>
         Some(_) => return Err(WireError::Header(STATE)),
     };
     Ok((NodePosition { node, number }, kind))
+}
+
+fn read_beat(message: &Message, state: State) -> Beat {
+    let header = |name| first(&message.headers, name);
+    let span = |name| header(name).and_then(|text| text.parse().ok()).map(Duration::from_millis);
+    Beat { state, greets: header(GREETS).is_some(), idle: span(IDLE).unwrap_or_default(), ahead: span(AHEAD) }
 }
 
 fn read_after(text: &str) -> Result<After, WireError> {

@@ -131,15 +131,7 @@ impl Reading {
     async fn next(&mut self, outgoing: &mpsc::Sender<Outgoing>) -> Result<Option<Content>, ClientError> {
         let frame = self.frame().await?;
         match (frame.opcode, &frame.payload) {
-            (OpCode::Binary, _) if self.parts.is_none() => {
-                self.heard.count_binary();
-                self.in_binary = !frame.fin;
-                Ok(None)
-            }
-            (OpCode::Continuation, _) if self.in_binary => {
-                self.in_binary = !frame.fin;
-                Ok(None)
-            }
+            (OpCode::Binary | OpCode::Continuation, _) if self.passes_over(&frame) => Ok(None),
             (OpCode::Text | OpCode::Binary | OpCode::Continuation, _) => self.join(&frame),
             (OpCode::Close, Payload::Whole(payload)) => Err(closed(payload)),
             (OpCode::Ping, Payload::Whole(payload)) => {
@@ -149,6 +141,17 @@ impl Reading {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Whether a frame is of a binary message, which is counted and nothing else.
+    fn passes_over(&mut self, frame: &Frame) -> bool {
+        let begins = frame.opcode == OpCode::Binary && self.parts.is_none();
+        let is_binary = begins || self.in_binary;
+        if begins {
+            self.heard.count_binary();
+        }
+        self.in_binary = is_binary && !frame.fin;
+        is_binary
     }
 
     async fn frame(&mut self) -> Result<Frame, ClientError> {

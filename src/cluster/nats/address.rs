@@ -45,11 +45,7 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let error = || AddressError(text.to_owned());
         let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
-        let tls = match scheme {
-            "nats" => false,
-            "tls" => true,
-            _ => return Err(error()),
-        };
+        let ("nats" | "tls") = scheme else { return Err(error()) };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = match rest.strip_prefix('[') {
             Some(rest) => {
@@ -62,7 +58,7 @@ impl FromStr for Address {
         if host.is_empty() || host.contains(['/', '@', ' ']) {
             return Err(error());
         }
-        Ok(Self { host: host.to_owned(), port, tls, name: None })
+        Ok(Self { host: host.to_owned(), port, tls: scheme == "tls", name: None })
     }
 }
 

@@ -63,11 +63,7 @@ async fn begin(address: &Address, options: &ConnectOptions) -> Result<Session, C
     let socket = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(tcp)?;
     socket.set_nodelay(true).map_err(tcp)?;
     let (mut incoming, mut outgoing) = sides(Box::new(socket));
-    let info = match incoming.next().await.map_err(session)? {
-        Op::Info(info) => info,
-        Op::Error(text) => return Err(session(SessionError::Refused(text))),
-        _ => return Err(session(SessionError::Silent)),
-    };
+    let info = first_word(&mut incoming).await.map_err(session)?;
     let secure = info.tls_required || address.tls || options.tls.is_required();
     if secure {
         let socket = incoming.into_socket(outgoing).ok_or_else(|| session(SessionError::Silent))?;
@@ -78,6 +74,15 @@ async fn begin(address: &Address, options: &ConnectOptions) -> Result<Session, C
     outgoing.flush().await.map_err(|error| session(error.into()))?;
     let info = log_in(&mut incoming, address, info).await?;
     Ok(Session { incoming, outgoing, info, address: address.clone() })
+}
+
+/// What the server says of itself before anything is said to it.
+async fn first_word(incoming: &mut Incoming) -> Result<ServerInfo, SessionError> {
+    match incoming.next().await? {
+        Op::Info(info) => Ok(info),
+        Op::Error(text) => Err(SessionError::Refused(text)),
+        _ => Err(SessionError::Silent),
+    }
 }
 
 async fn handshake(socket: Box<dyn Socket>, address: &Address, tls: &Tls) -> Result<Box<dyn Socket>, ConnectError> {

@@ -59,22 +59,24 @@ impl Dialer {
                 sleep(wait(self.tries)).await;
             }
             self.tries = self.tries.saturating_add(1);
-            let at = self.choose(avoid);
-            let address = self.servers[at].address.clone();
-            match connect(&address, &self.options).await {
-                Ok(session) => {
-                    self.servers[at].failures = 0;
-                    self.learn(&address, &session.info.connect_urls);
-                    // The next try comes after a loss.
-                    self.tries = 1;
-                    return session;
-                }
-                Err(error) => {
-                    self.servers[at].failures = self.servers[at].failures.saturating_add(1);
-                    failed(&error);
-                }
+            match self.attempt(avoid).await {
+                Ok(session) => return session,
+                Err(error) => failed(&error),
             }
         }
+    }
+
+    async fn attempt(&mut self, avoid: Option<&Address>) -> Result<Session, ConnectError> {
+        let at = self.choose(avoid);
+        let address = self.servers[at].address.clone();
+        let connected = connect(&address, &self.options).await;
+        let server = &mut self.servers[at];
+        server.failures = if connected.is_ok() { 0 } else { server.failures.saturating_add(1) };
+        let session = connected?;
+        self.learn(&address, &session.info.connect_urls);
+        // The next try comes after a loss.
+        self.tries = 1;
+        Ok(session)
     }
 
     /// One of those that failed least.

@@ -104,16 +104,14 @@ impl Login {
 
     /// Adds to what is said when the connection begins.
     pub(super) fn introduce(&self, nonce: &str, into: &mut Map<String, Value>) -> Result<(), LoginError> {
-        let mut add = |name: &str, value: &str| into.insert(name.to_owned(), value.into());
+        let mut add = |name: &str, value: &str| drop(into.insert(name.to_owned(), value.into()));
         match self {
             Self::Nobody => {}
             Self::Password { user, password } => {
                 add("user", user);
                 add("pass", password.expose());
             }
-            Self::Token(token) => {
-                add("auth_token", token.expose());
-            }
+            Self::Token(token) => add("auth_token", token.expose()),
             Self::Nkey(signer) => {
                 add("nkey", &signer.0.public_key());
                 add("sig", &signer.sign(nonce)?);

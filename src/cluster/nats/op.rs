@@ -106,25 +106,25 @@ pub fn next(buffer: &mut BytesMut) -> Result<Option<Op>, OpError> {
         Some(at) => (&line[..at], &line[at + 1..]),
         None => (line, &line[end..]),
     };
-    let op = if name.eq_ignore_ascii_case(b"MSG") {
-        return message(buffer, end, false);
-    } else if name.eq_ignore_ascii_case(b"HMSG") {
-        return message(buffer, end, true);
-    } else if name.eq_ignore_ascii_case(b"PING") {
-        Op::Ping
-    } else if name.eq_ignore_ascii_case(b"PONG") {
-        Op::Pong
-    } else if name.eq_ignore_ascii_case(b"+OK") {
-        Op::Ok
-    } else if name.eq_ignore_ascii_case(b"-ERR") {
-        Op::Error(String::from_utf8_lossy(arguments).trim().trim_matches('\'').to_owned())
-    } else if name.eq_ignore_ascii_case(b"INFO") {
-        Op::Info(serde_json::from_slice(arguments).map_err(|_| OpError::Malformed("INFO"))?)
-    } else {
-        return Err(OpError::Unknown(String::from_utf8_lossy(&line[..line.len().min(64)]).into_owned()));
-    };
+    let has_headers = name.eq_ignore_ascii_case(b"HMSG");
+    if has_headers || name.eq_ignore_ascii_case(b"MSG") {
+        return message(buffer, end, has_headers);
+    }
+    let op = control(name, arguments)?;
     buffer.advance(end + 2);
     Ok(Some(op))
+}
+
+/// An operation of one line.
+fn control(name: &[u8], arguments: &[u8]) -> Result<Op, OpError> {
+    Ok(match name.to_ascii_uppercase().as_slice() {
+        b"PING" => Op::Ping,
+        b"PONG" => Op::Pong,
+        b"+OK" => Op::Ok,
+        b"-ERR" => Op::Error(String::from_utf8_lossy(arguments).trim().trim_matches('\'').to_owned()),
+        b"INFO" => Op::Info(serde_json::from_slice(arguments).map_err(|_| OpError::Malformed("INFO"))?),
+        other => return Err(OpError::Unknown(String::from_utf8_lossy(&other[..other.len().min(64)]).into_owned())),
+    })
 }
 
 /// `MSG subject sid [reply] bytes`, or `HMSG subject sid [reply] header-bytes bytes`; then so many bytes.

@@ -124,13 +124,16 @@ impl Asking {
                     Some(question) => self.put(question, &mut outgoing),
                     None => return Ok(()),
                 },
-                _ = ticks.tick() => {
-                    pulse.tick()?;
-                    outgoing.ping();
-                    self.open.retain(|_, answers| !answers.is_closed());
-                }
+                _ = ticks.tick() => self.tick(&pulse, &mut outgoing)?,
             }
         }
+    }
+
+    fn tick(&mut self, pulse: &Pulse, outgoing: &mut Outgoing) -> Result<(), SessionError> {
+        pulse.tick()?;
+        outgoing.ping();
+        self.open.retain(|_, answers| !answers.is_closed());
+        Ok(())
     }
 
     fn put(&mut self, question: Question, outgoing: &mut Outgoing) {

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
@@ -90,13 +91,7 @@ struct Request {
 /// # Errors
 /// [`PageError`].
 pub(super) async fn read(client: &Requests, stream: &str, begin: Begin, most: u64) -> Result<Read, PageError> {
-    let (seq, start_time) = match begin {
-        Begin::Time(time) => (None, Some(time.to_string())),
-        Begin::Sequence(sequence) => (Some(sequence), None),
-    };
-    let request = Request { seq, start_time, next_by_subj: ">", batch: most, max_bytes: BYTES };
-    let request = serde_json::to_vec(&request).expect("numbers and texts are always written");
-    let asking = client.ask(format!("$JS.API.DIRECT.GET.{stream}"), request.into());
+    let asking = client.ask(format!("$JS.API.DIRECT.GET.{stream}"), request(begin, most));
     let mut answers = timeout(ANSWER, asking).await.map_err(|_| PageError::Silent)??;
     let mut read = Read::default();
     loop {
@@ -112,6 +107,15 @@ pub(super) async fn read(client: &Requests, stream: &str, begin: Begin, most: u6
             Some((status, description)) => return Err(PageError::Refused(status, description)),
         }
     }
+}
+
+fn request(begin: Begin, most: u64) -> Bytes {
+    let (seq, start_time) = match begin {
+        Begin::Time(time) => (None, Some(time.to_string())),
+        Begin::Sequence(sequence) => (Some(sequence), None),
+    };
+    let request = Request { seq, start_time, next_by_subj: ">", batch: most, max_bytes: BYTES };
+    serde_json::to_vec(&request).expect("numbers and texts are always written").into()
 }
 
 fn stored(message: Message) -> Result<Stored, PageError> {

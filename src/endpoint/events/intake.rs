@@ -171,8 +171,12 @@ impl Intake {
     /// # Cancel safety
     /// What is not published stays in the batch.
     pub(super) async fn publish(&mut self) -> Result<(), Stopped> {
-        let mut paused = false;
         self.wait_for_others().await;
+        self.publish_all().await
+    }
+
+    async fn publish_all(&mut self) -> Result<(), Stopped> {
+        let mut paused = false;
         while !self.batch.is_empty() {
             match self.broker.publish_or_return(std::mem::take(&mut self.batch), Source::Upstream) {
                 Ok(_) => {
