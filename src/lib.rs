@@ -1,7 +1,7 @@
 //! Hydrant: an event broker for Digital Rebar Provision (DRP) fleets.
 //!
-//! Hydrant takes the event stream once, matches each event against an index of everybody's registrations and writes it to
-//! the websockets of those who registered for it and may see it. `docs/architecture.md` tells the whole story.
+//! Hydrant takes the event stream once, matches each event against an index of everybody's registrations and writes it
+//! to the websockets of those who registered for it and may see it. `docs/architecture.md` tells the whole story.
 //!
 //! # The way of an event
 //!
@@ -20,7 +20,7 @@
 //! | [`broker`] | the log: sequencer, inboxes, history |
 //! | [`transport`] | accepting connections: listener, TLS, upgrade |
 //! | [`metrics`], [`config`] | every metric; every setting |
-//! | [`index`] | registrations and their filters |
+//! | [`index`], [`explain`] | registrations and their filters; why an event does or does not reach somebody |
 //! | [`protocol`] | commands, answers, close codes |
 //! | [`auth`] | users, roles, claims, tenants, tokens |
 //! | [`event`], [`client`], [`stats`] | an event; the HTTP and websocket client; what a shard counts |
@@ -44,6 +44,7 @@ pub mod config;
 pub mod demo;
 pub mod endpoint;
 pub mod event;
+pub mod explain;
 pub mod fanout;
 pub mod files;
 pub mod index;

@@ -7,8 +7,8 @@
 //! | `DELETE /connections/ADDR:PORT` | connections/delete/ADDR:PORT |
 //! | `GET /{machines,clusters,resource_brokers}/UUID/connections` | get of that object |
 //!
-//! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`; while the endpoint
-//! does not tell them, ours are all there is.
+//! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`; while the
+//! endpoint does not tell them, ours are all there is.
 
 use std::net::SocketAddr;
 
@@ -20,6 +20,7 @@ use super::proxy::{self, merge};
 use super::{Api, ApiError, answer, query};
 use crate::auth::Identity;
 use crate::broker::connection::Connection;
+use crate::fanout::report::Inspection;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
@@ -61,11 +62,27 @@ impl Api {
             return Err(unknown(address));
         }
         self.check_tenant(identity, wanted).await?;
-        let mut all = self.connections().await.into_iter();
+        if let Some(found) = self.pool.inspect(wanted).await {
+            let mut object = serde_json::to_value(&found.connection).expect("strings and numbers are always written");
+            object["Specs"] =
+                serde_json::to_value(&found.registrations).expect("strings and numbers are always written");
+            return Ok(answer::json(StatusCode::OK, object.to_string()));
+        }
+        let mut all = self.client_gauge.list().into_iter();
         match all.find(|connection| connection.remote_addr == wanted) {
             Some(found) => Ok(answer::json(StatusCode::OK, found.to_json())),
             None => self.at_the_endpoint(address, request, caller, identity).await,
         }
+    }
+
+    /// A connection of a shard with its registrations, for whoever may see it.
+    pub(super) async fn inspect(&self, address: &str, identity: &Identity) -> Result<Inspection, ApiError> {
+        let wanted = parse(address)?;
+        if !self.permits(identity, "connections", "get", address)? {
+            return Err(unknown(address));
+        }
+        self.check_tenant(identity, wanted).await?;
+        self.pool.inspect(wanted).await.ok_or_else(|| unknown(address))
     }
 
     pub(super) async fn delete_connection(
@@ -103,7 +120,8 @@ impl Api {
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let upstream = self.upstream.as_ref().ok_or_else(|| unknown(address))?;
-        // Whose connection it is only the endpoint knows, and it is asked as the service: nobody could hide it from a tenant.
+        // Whose connection it is only the endpoint knows, and it is asked as the service: nobody could hide it from a
+        // tenant.
         if self.authority.access(identity)?.has_tenant() {
             return Err(unknown(address));
         }

@@ -19,7 +19,8 @@ use crate::transport::listener::Answer;
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// Headers that a page may send if it does not say which it wants to.
-const HEADERS: HeaderValue = HeaderValue::from_static("Authorization, Content-Type, Content-Encoding, Accept");
+const HEADERS: HeaderValue =
+    HeaderValue::from_static("Authorization, Content-Type, Content-Encoding, Accept, Last-Event-ID");
 
 /// Headers of answers that a page may read besides the harmless ones.
 const EXPOSED: HeaderValue =

@@ -11,6 +11,7 @@ use super::quota::Spent;
 use crate::auth::{AuthError, IssueError, RevokedError};
 use crate::broker::PublishError;
 use crate::endpoint::http::UpstreamError;
+use crate::index::{IndexError, excerpt};
 use crate::protocol::DrpError;
 use crate::transport::listener::Answer;
 use crate::transport::upgrade::UpgradeError;
@@ -56,6 +57,17 @@ pub enum ApiError {
     /// What was sent is wrong; the text says what and where.
     #[error("{0}")]
     Bad(String),
+    /// A registration cannot be one: why, and the place if there is one.
+    #[error("{reason}")]
+    Spec {
+        /// What is wrong.
+        reason: String,
+        /// The registration, and below it a caret.
+        place: Option<[String; 2]>,
+    },
+    /// A stream in a form that is not spoken here.
+    #[error("this is a stream of events: say `Accept: text/event-stream` or `Accept: application/x-ndjson`")]
+    NotAcceptable,
     /// What was sent is too long; the text says what and how long it may be.
     #[error("{0}")]
     TooLarge(String),
@@ -127,6 +139,15 @@ impl From<Spent> for ApiError {
 }
 
 impl ApiError {
+    /// A registration that was refused.
+    pub(super) fn spec(spec: &str, error: &IndexError) -> Self {
+        let place = error.offset().map(|offset| {
+            let (shown, column) = excerpt(spec, offset);
+            [shown, format!("{:>column$}", "^")]
+        });
+        Self::Spec { reason: error.to_string(), place }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -139,7 +160,8 @@ impl ApiError {
                 IssueError::Random => StatusCode::INTERNAL_SERVER_ERROR,
                 _ => StatusCode::BAD_REQUEST,
             },
-            Self::NotAHandshake(_) | Self::Bad(_) | Self::CutOff => StatusCode::BAD_REQUEST,
+            Self::NotAHandshake(_) | Self::Bad(_) | Self::Spec { .. } | Self::CutOff => StatusCode::BAD_REQUEST,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::ContentCoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -188,6 +210,7 @@ impl ApiError {
         match self {
             Self::NoRoute => path.clone_into(&mut error.key),
             Self::Unknown { model, key } => error = error.about(model, key),
+            Self::Spec { place: Some(place), .. } => error.messages.extend_from_slice(place),
             _ => {}
         }
         let mut answer = answer::json(status, error.to_json());

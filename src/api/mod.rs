@@ -5,15 +5,18 @@
 //! | route | module |
 //! |---|---|
 //! | `GET /ws` (upgrade) | [`websocket`] |
+//! | `GET /events` (Server-Sent Events, NDJSON) | [`stream`] |
 //! | `POST /events` | [`events`] |
 //! | `GET /info` | [`info`] |
 //! | `GET /users/NAME/token`, `POST` likewise, `GET /machines/UUID/token` | [`token`] |
 //! | `/connections` and its relatives | [`connections`] |
+//! | `/hydrant/status`, `/hydrant/registrations` | [`status`] |
+//! | `POST /hydrant/explain` | [`explain`] |
 //! | everything else, if there is an endpoint upstream | [`proxy`] |
 //!
-//! Contract: every answer below 400 says `Content-Type: application/json`, bodies or not (drpcli fails otherwise); every
-//! answer from 400 on has a DRP Error as its body. The query string, which may hold a credential, reaches no log, metric or
-//! error. `/metrics`, `/healthz` and `/readyz` have a listener of their own ([`probe`]).
+//! Contract: every answer below 400 but a stream says `Content-Type: application/json`, bodies or not (drpcli fails
+//! otherwise); every answer from 400 on has a DRP Error as its body. The query string, which may hold a credential,
+//! reaches no log, metric or error. `/metrics`, `/healthz` and `/readyz` have a listener of their own ([`probe`]).
 
 mod access;
 pub mod answer;
@@ -23,6 +26,7 @@ mod connections;
 mod cors;
 mod error;
 mod events;
+mod explain;
 mod inflate;
 mod info;
 mod list_filter;
@@ -34,11 +38,14 @@ mod query;
 pub mod quota;
 mod refusals;
 mod route;
+pub mod status;
+mod stream;
 mod token;
 mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request};
@@ -66,6 +73,7 @@ use proxy::vouch::Vouched;
 use quota::{PostQuota, SocketQuota};
 use refusals::Refusals;
 use route::Route;
+use status::Status;
 
 /// What the paths of the API begin with.
 const API: &str = "/api/v3/";
@@ -100,6 +108,7 @@ pub struct Api {
     vouched: Vouched,
     /// Requests that the endpoint has not answered.
     failures: Summary,
+    status: Status,
 }
 
 impl std::ops::Deref for Api {
@@ -183,6 +192,7 @@ impl Api {
             bodies,
             vouched: Vouched::default(),
             failures: Summary::default(),
+            status: Status::new(Instant::now()),
         }
     }
 
@@ -206,7 +216,10 @@ impl Api {
         let segments: Option<Vec<String>> =
             path.strip_prefix(API).map(|rest| rest.split('/').map(query::decode).collect());
         let ours: Vec<&str> = segments.iter().flatten().map(String::as_str).collect();
-        match (route::find(request.method(), &ours), &self.upstream) {
+        // What an endpoint may have under that path is not a stream.
+        let is_ours =
+            |route: &Route<'_>| *route != Route::Stream || self.upstream.is_none() || stream::form(&request).is_some();
+        match (route::find(request.method(), &ours).filter(is_ours), &self.upstream) {
             (Some(route), _) => self.serve(route, request, caller).await,
             (None, Some(upstream)) => {
                 if segments.is_some() {
@@ -233,7 +246,8 @@ impl Api {
         if self.is_endpoints(route, None) {
             return self.pass_to_endpoint(route, request, caller).await;
         }
-        if request.method() == Method::HEAD && route != Route::Websocket {
+        let is_lasting = matches!(route, Route::Websocket | Route::Stream);
+        if request.method() == Method::HEAD && !is_lasting {
             // hyper leaves the body out.
             *request.method_mut() = Method::GET;
         }
@@ -242,9 +256,7 @@ impl Api {
         if self.is_endpoints(route, Some(&identity)) {
             return self.pass_to_endpoint(route, request, caller).await;
         }
-        if route != Route::Websocket
-            && let Some(connection) = self.client_gauge.came(caller, &identity)
-        {
+        if !is_lasting && let Some(connection) = self.client_gauge.came(caller, &identity) {
             tracing::info!(target: AUDIT, principal = %identity.principal(), %peer, "login");
             self.announce("create", &connection);
         }
@@ -258,7 +270,11 @@ impl Api {
             }
             Route::Websocket if request.method() == Method::GET => self.websocket(&mut request, peer, identity),
             Route::Websocket => Err(ApiError::NotAHandshake(crate::transport::upgrade::UpgradeError::Method)),
+            Route::Stream => self.stream(&request, caller, identity),
             Route::Events => self.post_events(request, &identity).await,
+            Route::Status => self.get_status(&identity),
+            Route::Registrations => self.list_registrations(query, &identity).await,
+            Route::Explain => self.explain(request, &identity).await,
             Route::Info => self.info(request, caller, &identity).await,
             Route::UserToken(name) => self.user_token(query, name, &identity),
             Route::PostUserToken(name) => self.post_user_token(request, name, &identity).await,

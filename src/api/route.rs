@@ -18,8 +18,16 @@ pub(super) enum Route<'p> {
     DeleteConnection(&'p str),
     /// `GET /{machines,clusters,resource_brokers}/UUID/connections`.
     RunnerConnections(&'static str, &'p str),
+    /// `GET /events`, if it asks for a stream.
+    Stream,
     /// `POST /events`.
     Events,
+    /// `GET /hydrant/status`.
+    Status,
+    /// `GET /hydrant/registrations`.
+    Registrations,
+    /// `POST /hydrant/explain`.
+    Explain,
     /// `GET /info`.
     Info,
     /// `GET /users/NAME/token`.
@@ -42,7 +50,11 @@ pub(super) fn find<'p>(method: &Method, segments: &[&'p str]) -> Option<Route<'p
             let model = RUNNERS.iter().find(|other| *other == model)?;
             Route::RunnerConnections(model, uuid)
         }
+        (&Method::GET, ["events"]) => Route::Stream,
         (&Method::POST, ["events"]) => Route::Events,
+        (&Method::GET, ["hydrant", "status"]) => Route::Status,
+        (&Method::GET, ["hydrant", "registrations"]) => Route::Registrations,
+        (&Method::POST, ["hydrant", "explain"]) => Route::Explain,
         (&Method::GET, ["info"]) => Route::Info,
         (&Method::GET, ["users", name, "token"]) => Route::UserToken(name),
         (&Method::POST, ["users", name, "token"]) => Route::PostUserToken(name),
@@ -62,14 +74,14 @@ mod tests {
             (Method::GET, "ws", Some(Route::Websocket)),
             (Method::POST, "ws", Some(Route::Websocket)),
             (Method::HEAD, "info", Some(Route::Info)),
-            (Method::HEAD, "events", None),
+            (Method::HEAD, "events", Some(Route::Stream)),
             (Method::GET, "connections/1.2.3.4:5", Some(Route::Connection("1.2.3.4:5"))),
             (Method::GET, "machines/u/connections", Some(Route::RunnerConnections("machines", "u"))),
             (Method::GET, "tasks/u/connections", None),
             (Method::GET, "machines/3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e/token", Some(Route::MachineToken(uuid))),
             (Method::GET, "machines/u", None),
             (Method::OPTIONS, "events", None),
-            (Method::GET, "events", None),
+            (Method::GET, "events", Some(Route::Stream)),
             (Method::GET, "", None),
         ] {
             let segments: Vec<&str> = path.split('/').collect();

@@ -1,18 +1,20 @@
-//! `GET /api/v3/ws`: from a request to a websocket in a shard.
+//! `GET /api/v3/ws`: from a request to a websocket in a shard. What a connection is opened with is read here for
+//! streams too ([`super::stream`]).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Api, ApiError, query};
 use crate::auth::Identity;
-use crate::broker::history::{SinceError, Start};
+use crate::broker::history::{Position, SinceError, Start};
 use crate::clock;
 use crate::endpoint::events::TIER_HEADER;
-use crate::fanout::control::Newcomer;
+use crate::fanout::control::{Newcomer, Permit};
+use crate::fanout::pool::Pool;
 use crate::metrics::{Limit, Rejection};
 use crate::overflow::{Overflow, OverflowError};
 use crate::transport::listener::Answer;
@@ -23,6 +25,37 @@ const POSITION: HeaderName = HeaderName::from_static("x-hydrant-sequence");
 
 /// How many registrations of the query will be answered, so that a client knows that it need not send them.
 const REGISTERED: HeaderName = HeaderName::from_static("x-hydrant-registered");
+
+/// What a connection is opened with.
+pub(super) struct Opening {
+    /// Where the next event will stand.
+    position: Position,
+    pub(super) registrations: Vec<Box<str>>,
+    pub(super) warnings: bool,
+    pub(super) overflow: Overflow,
+    pub(super) permit: Permit,
+}
+
+impl Opening {
+    /// What the answer says of it.
+    pub(super) fn headers(&self) -> HeaderMap {
+        let position = HeaderValue::try_from(self.position.to_string()).expect("digits and a colon");
+        let mut headers = HeaderMap::new();
+        headers.insert(POSITION, position);
+        if !self.registrations.is_empty() {
+            headers.insert(REGISTERED, self.registrations.len().into());
+        }
+        headers
+    }
+}
+
+/// Hands a connection to a shard.
+pub(super) fn adopt(pool: &Pool, newcomer: Newcomer) {
+    let peer = newcomer.peer;
+    if pool.adopt(Box::new(newcomer)).is_err() {
+        tracing::warn!(%peer, "the shards are too busy for another connection");
+    }
+}
 
 impl Api {
     pub(super) fn websocket(
@@ -37,42 +70,60 @@ impl Api {
         };
         let bad = |error: UpgradeError| rejected(Rejection::BadRequest, error.into());
         upgrade::check(request).map_err(bad)?;
-        let position = self.broker.history().position();
         let since = self.since(request.uri().query()).map_err(|error| rejected(Rejection::BadRequest, error))?;
-        let registrations = query::values(request.uri().query(), "register");
-        let overflow = self.overflow(request.uri().query(), &identity);
-        let overflow = overflow.map_err(|error| rejected(Rejection::BadRequest, error))?;
-        let Some(permit) = self.admission.admit() else {
-            return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
-        };
-        let own = self.authority.access(&identity)?.limits().connections();
-        let socket_permit = self.sockets.admit(identity.principal().as_str(), own).map_err(|limit| {
-            self.broker.metrics().limited(Limit::Connections, 1);
-            rejected(Rejection::Limited, ApiError::Sockets { limit })
-        })?;
-        let permit = permit.beside(socket_permit);
-        let registered = registrations.len();
+        let opening = self.opening(request.uri().query(), &identity)?;
+        let headers = opening.headers();
+        let Opening { registrations, warnings, overflow, permit, .. } = opening;
         let pool = Arc::clone(&self.pool);
         let then = move |socket: crate::transport::socket::Socket, early, encoding| async move {
             let Ok((stream, tls)) = socket.into_parts() else { return };
-            let newcomer =
-                Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, registrations, permit };
-            if pool.adopt(Box::new(newcomer)).is_err() {
-                tracing::warn!(%peer, "the shards are too busy for another connection");
-            }
+            adopt(
+                &pool,
+                Newcomer {
+                    stream,
+                    tls,
+                    head: None,
+                    early,
+                    encoding,
+                    identity,
+                    overflow,
+                    peer,
+                    since,
+                    warnings,
+                    registrations,
+                    permit,
+                },
+            );
         };
         let mut answer = upgrade::accept(request, self.deflate, then).map_err(bad)?;
-        let position = HeaderValue::try_from(position.to_string()).expect("digits and a colon");
-        answer.headers_mut().insert(POSITION, position);
-        if registered > 0 {
-            answer.headers_mut().insert(REGISTERED, registered.into());
-        }
+        answer.headers_mut().extend(headers);
         answer.headers_mut().insert(TIER_HEADER, self.tier.into());
         Ok(answer)
     }
 
+    /// What the query says of a connection that is to be opened, and a place for it.
+    pub(super) fn opening(&self, query: Option<&str>, identity: &Identity) -> Result<Opening, ApiError> {
+        let rejected = |reason, error: ApiError| {
+            self.broker.metrics().rejected(reason);
+            error
+        };
+        let position = self.broker.history().position();
+        let registrations = query::values(query, "register");
+        let overflow = self.overflow(query, identity).map_err(|error| rejected(Rejection::BadRequest, error))?;
+        let Some(permit) = self.admission.admit() else {
+            return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
+        };
+        let own = self.authority.access(identity)?.limits().connections();
+        let socket_permit = self.sockets.admit(identity.principal().as_str(), own).map_err(|limit| {
+            self.broker.metrics().limited(Limit::Connections, 1);
+            rejected(Rejection::Limited, ApiError::Sockets { limit })
+        })?;
+        let warnings = query::value(query, "warnings").is_none_or(|said| said != "0");
+        Ok(Opening { position, registrations, warnings, overflow, permit: permit.beside(socket_permit) })
+    }
+
     /// From where on the client wants the past.
-    fn since(&self, query: Option<&str>) -> Result<Option<Start>, ApiError> {
+    pub(super) fn since(&self, query: Option<&str>) -> Result<Option<Start>, ApiError> {
         let Some(text) = query::value(query, "since") else { return Ok(None) };
         // An unencoded `+` of a time zone comes as a space.
         let text = text.replace(' ', "+");
@@ -81,7 +132,8 @@ impl Api {
         self.broker.resolve(since, &text, clock::now()).map(Some).map_err(bad)
     }
 
-    /// What happens to this websocket if it does not follow: as its query says, if it may, else its roles, else the settings.
+    /// What happens to this websocket if it does not follow: as its query says, if it may, else its roles, else the
+    /// settings.
     fn overflow(&self, query: Option<&str>, identity: &Identity) -> Result<Overflow, ApiError> {
         let roles = self.authority.overflow(identity);
         let own = roles.policy.unwrap_or(self.overflow);

@@ -1,8 +1,9 @@
 //! What a set of claims lets its holder see and do, compiled for the delivery path.
 //!
-//! Contract: an [`Access`] never changes. Equal claim sets (roles with their limits, token narrowing and tenant taken together) have the
-//! same [`AccessId`] and are the same allocation, so that 10,000 connections of 20 roles cost 20 verdicts an event. Ids
-//! are never used twice in a process. [`Access::sees`] takes no lock, allocates nothing and reads no clock.
+//! Contract: an [`Access`] never changes. Equal claim sets (roles with their limits, token narrowing and tenant taken
+//! together) have the same [`AccessId`] and are the same allocation, so that 10,000 connections of 20 roles cost 20
+//! verdicts an event. Ids are never used twice in a process. [`Access::sees`] takes no lock, allocates nothing and
+//! reads no clock.
 //!
 //! What makes an event visible is in `docs/security.md`, "Events": one claim must have scope, action and specific
 //! together. Merging claims into sets is exact all the same, because a set is kept per scope and action.
@@ -16,6 +17,7 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use super::claim::{Claim, Terms};
+use super::judgement::{ClaimVerdict, Judgement};
 use super::limits::RoleLimits;
 
 /// Names one set of claims for the life of the process.
@@ -54,9 +56,9 @@ impl Tenant {
         }
     }
 
-    /// What belongs to a machine is listed by its own key or by its machine's, under its own type or under `machines`. It is hidden
-    /// if either type is listed and neither lists it, so also where no machine is found: otherwise a tenant of machines
-    /// would see the jobs of everybody's machines.
+    /// What belongs to a machine is listed by its own key or by its machine's, under its own type or under `machines`.
+    /// It is hidden if either type is listed and neither lists it, so also where no machine is found: otherwise a
+    /// tenant of machines would see the jobs of everybody's machines.
     fn shows_owned(&self, kind: &str, key: &str, machine: Option<&str>) -> bool {
         let own = self.keys.get(kind);
         let machines = self.keys.get("machines");
@@ -241,9 +243,9 @@ impl Access {
         self.content.limits
     }
 
-    /// Whether an event is visible. `machine` is the machine that its object belongs to ([`Event::owner`](crate::event::Event::owner)),
-    /// nothing or `""` if there is none.
-    /// Events of the caller's own connection are visible besides; that is for the caller to add.
+    /// Whether an event is visible. `machine` is the machine that its object belongs to
+    /// ([`Event::owner`](crate::event::Event::owner)), nothing or `""` if there is none. Events of the caller's own
+    /// connection are visible besides; that is for the caller to add.
     #[inline]
     pub fn sees(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> bool {
         self.everything || self.sees_by_claims(kind, action, key, machine)
@@ -257,6 +259,27 @@ impl Access {
             && self.content.tenant.as_ref().is_none_or(|tenant| tenant.shows(kind, key, machine))
     }
 
+    /// The same as [`Access::sees`], with everything that it depends on. For people; never on the delivery path.
+    pub fn judge(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> Judgement {
+        let machine = machine.filter(|machine| !machine.is_empty());
+        let of_job = machine.filter(|_| kind == "jobs");
+        let tenant = self.content.tenant.as_ref().map(|tenant| tenant.shows(kind, key, machine));
+        let narrowed = self.content.narrowing.iter().zip(&self.narrowing);
+        Judgement {
+            by_claims: self.sight.sees(kind, action, key, of_job),
+            claims: self
+                .content
+                .claims
+                .iter()
+                .map(|claim| ClaimVerdict::of(claim, kind, action, [key].into_iter().chain(of_job)))
+                .collect(),
+            narrowing: narrowed
+                .map(|(claim, sight)| (claim.to_string(), sight.sees(kind, action, key, of_job)))
+                .collect(),
+            tenant,
+        }
+    }
+
     /// Whether the holder is in a tenant.
     pub fn has_tenant(&self) -> bool {
         self.content.tenant.is_some()
@@ -268,8 +291,8 @@ impl Access {
         self.content.tenant.as_ref().is_none_or(|tenant| tenant.shows("connections", principal, machine))
     }
 
-    /// Whether a REST request is granted: one claim must contain (scope, action, specific), each of them `*`, a value or a
-    /// comma list. Rights that everybody has for itself are not part of a claim set:
+    /// Whether a REST request is granted: one claim must contain (scope, action, specific), each of them `*`, a value
+    /// or a comma list. Rights that everybody has for itself are not part of a claim set:
     /// [`Authority::permits`](super::Authority::permits) adds them.
     pub fn permits(&self, scope: &str, action: &str, specific: &str) -> bool {
         self.everything || self.grants(&Claim::of(scope, action, specific), &[])

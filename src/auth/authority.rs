@@ -271,6 +271,16 @@ impl Authority {
         }
     }
 
+    /// What a user of the store may see and do now, whoever asks; nothing if there is none.
+    pub fn access_of_user(&self, name: &str) -> Option<Arc<Access>> {
+        self.state.load().access_of_user(name, &self.interner)
+    }
+
+    /// The roles of the store that show an event.
+    pub fn roles_that_show(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> Vec<String> {
+        self.state.load().roles_that_show(kind, action, key, machine)
+    }
+
     /// What the roles of this caller say of its websockets that do not follow.
     pub fn overflow(&self, caller: &Identity) -> RolePolicies {
         let state = self.state.load();

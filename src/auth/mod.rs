@@ -8,8 +8,8 @@
 //! one may see at present; it is shared by everybody with the same rights, so a verdict on an event is needed once per
 //! [`AccessId`] and not once per connection. When [`Authority::changes`] tells a new generation, ask for it again.
 //!
-//! Contract: nothing here knows a frame, a socket or a subscription. [`Access`] is pure and for the delivery path; hashing
-//! and files block and are not. Nothing secret shows in a Debug output, an error or a log line.
+//! Contract: nothing here knows a frame, a socket or a subscription. [`Access`] is pure and for the delivery path;
+//! hashing and files block and are not. Nothing secret shows in a Debug output, an error or a log line.
 
 mod access;
 mod account;
@@ -22,6 +22,7 @@ pub mod directory;
 mod identity;
 mod issue;
 mod issuers;
+mod judgement;
 mod keys;
 mod limits;
 mod login;
@@ -44,6 +45,7 @@ pub use credential::{Credential, CredentialError, Secret};
 pub use identity::{Identity, RevokedError};
 pub use issue::{IssueError, Issued, TokenInfo, TokenRequest};
 pub use issuers::IssuerOptions;
+pub use judgement::{ClaimVerdict, Judgement};
 pub use limits::{LimitError, RoleLimits};
 pub use login::{AuthError, PasswordAttempt};
 pub use options::AuthOptions;

@@ -1,7 +1,7 @@
 //! One version of everything that rights are decided by: the store, the token keys, the keys of other issuers.
 //!
-//! Contract: immutable but for a memo; replaced as a whole when anything changes. Compiling rights happens once per kind of
-//! user (same roles, same tenant) and restriction, however many connections ask.
+//! Contract: immutable but for a memo; replaced as a whole when anything changes. Compiling rights happens once per
+//! kind of user (same roles, same tenant) and restriction, however many connections ask.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use super::access::{Access, Content, Interner, Members, Tenant};
 use super::claim::{Claim, Terms};
 use super::identity::{Conditions, Identity, Restriction, RevokedError, SecretFingerprint, Subject};
 use super::issuers::Issuers;
+use super::judgement::ClaimVerdict;
 use super::keys::{Fingerprint, KeyRing};
 use super::limits::RoleLimits;
 use super::password::PasswordHash;
@@ -126,6 +127,23 @@ impl State {
         }
         memo.insert(key, Arc::clone(&access));
         Ok(access)
+    }
+
+    /// The rights of a user with all its roles.
+    pub(super) fn access_of_user(&self, name: &str, interner: &Interner) -> Option<Arc<Access>> {
+        let base = self.base(&Subject::User(name.into())).ok()?;
+        Some(interner.intern(self.content(&base, &[])))
+    }
+
+    /// Roles of which one claim shows an event.
+    pub(super) fn roles_that_show(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> Vec<String> {
+        let shows = |claim: &Claim| {
+            let names = std::iter::once(key).chain(machine);
+            ClaimVerdict::of(claim, kind, action, names).parts() == [true; 3]
+        };
+        let roles = self.store.roles().keys();
+        let showing = roles.filter(|role| self.store.claims_of(role).is_some_and(|claims| claims.iter().any(shows)));
+        showing.cloned().collect()
     }
 
     /// What the roles of somebody say of websockets that do not follow.

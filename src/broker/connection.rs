@@ -19,6 +19,8 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 pub enum Kind {
     /// A websocket.
     Websocket,
+    /// Server-Sent Events or NDJSON.
+    Stream,
     /// A kept-alive HTTP connection.
     Api,
 }
@@ -49,7 +51,10 @@ pub struct Connection {
     pub dropped_events: u64,
     /// For how long the first event that waits for it has been waiting.
     pub queued_age_milliseconds: u64,
-    /// What happens if it does not follow; websockets only.
+    /// How events are written down for it; not for HTTP connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<&'static str>,
+    /// What happens if it does not follow; not for HTTP connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overflow: Option<&'static str>,
 }
@@ -84,6 +89,7 @@ impl Connection {
             delivered_events: 0,
             dropped_events: 0,
             queued_age_milliseconds: 0,
+            encoding: None,
             overflow: None,
         }
     }

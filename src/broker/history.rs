@@ -15,7 +15,6 @@
 //! Why a ring in memory: a client that reconnects misses seconds, not days, and events exist in memory anyway; keeping
 //! one costs a reference.
 
-use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -33,27 +32,13 @@ use super::ring::{Entry, Ring};
 use crate::event::Event;
 
 pub use super::ring::{HistoryLimits, Portion, Retained};
+pub use crate::event::Position;
 
 /// How far an event's own Time may be ahead of the clock here.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// How far the clocks of nodes and NATS servers may differ.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(30);
-
-/// A place in the order of events: the next event's number in this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// Which run of the process.
-    pub epoch: u64,
-    /// Which event.
-    pub sequence: u64,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}:{}", self.epoch, self.sequence)
-    }
-}
 
 /// From where on a client wants events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -297,7 +297,8 @@ impl Broker {
         }
         let traces = sequencer.traces(events.len(), &intake, repeat_indexes.as_deref(), self.history.epoch());
         let Intake { source, bytes, times, .. } = intake;
-        let events: Box<[Arc<Event>]> = events.into_iter().map(Arc::new).collect();
+        let events: Box<[Arc<Event>]> =
+            events.into_iter().zip(first..).map(|(event, at)| self.position(event, at)).collect();
         sequencer.next += events.len() as u64;
         let forgotten = self.history.append(&events, &times, &traces, now);
         self.metrics.received(source, events.len() as u64, bytes as u64);
@@ -322,6 +323,12 @@ impl Broker {
         let sequencer = self.sequencer.lock();
         let has_come = sequencer.duplicates.as_ref().is_none_or(|duplicates| duplicates.has_next(digest));
         !has_come && sequencer.watermarks.iter().any(|(_, mark)| mark.is_alive(now))
+    }
+
+    /// Writes into an event where it stands.
+    fn position(&self, mut event: Event, sequence: u64) -> Arc<Event> {
+        event.set_position(Position { epoch: self.history.epoch(), sequence });
+        Arc::new(event)
     }
 
     /// Takes no more events.

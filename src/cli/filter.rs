@@ -1,9 +1,11 @@
 //! `hydrant filter`: trying a filter without a broker.
 //!
 //! Contract: the answers are the engine's that serves registrations. The exit code is that of the last event: 0 true, 1
-//! false. What cannot be answered (a bad filter, a file that holds no events) ends with 64, so that 1 always means false.
+//! false. What cannot be answered (a bad filter, a file that holds no events) ends with 64, so that 1 always means
+//! false.
 //!
-//! What is read is a filter, not a whole registration: `machines.update.*.Stage=Eq(x)` would otherwise be taken for a path of many fields.
+//! What is read is a filter, not a whole registration: `machines.update.*.Stage=Eq(x)` would otherwise be taken for a
+//! path of many fields.
 //!
 //! An event is told from a plain object by its fields: it has a Type, an Action, and a Key or an Object.
 
@@ -20,6 +22,7 @@ use super::console::{hint_if_typed, report};
 use super::documents::{Document, Documents, Found, InputError};
 use crate::clock;
 use crate::event::{Draft, EventError};
+use crate::index::excerpt;
 use crate::index::filter::{Engine, Evaluation, Filter, FilterId, Limits, ParseError, Term, Test, View};
 use crate::json;
 
@@ -126,15 +129,6 @@ fn refuse_spec(text: &str, err: &mut dyn Write) -> Result<(), FilterError> {
         );
     }
     Ok(())
-}
-
-/// The part of the text around the byte at `offset`, on one line, and the column of that byte in it, from one.
-fn excerpt(text: &str, offset: usize) -> (String, usize) {
-    const AROUND: usize = 60;
-    let column = text.char_indices().take_while(|(at, _)| *at < offset).count();
-    let first = column.saturating_sub(AROUND);
-    let part = text.chars().skip(first).take(2 * AROUND);
-    (part.map(|c| if c.is_control() { ' ' } else { c }).collect(), column - first + 1)
 }
 
 fn write_filter(filter: &Filter, json: bool, out: &mut dyn Write) -> io::Result<()> {

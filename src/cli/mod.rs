@@ -1,8 +1,9 @@
 //! The command line: the tree of commands, and what each ends with.
 //!
 //! Contract: [`run`] never ends the process and never prints by itself; it writes results to `out`, everything else to
-//! `err` (`serve`, whose standard error may be a pipe that nobody reads, by [`crate::logging`]), and returns the exit code: 0 done, 1
-//! failed ([`FAILED`]), 64 bad usage or configuration ([`USAGE`], from sysexits). A reader of `out` that went away is not a failure: `hydrant config doc | head` ends quietly with 0.
+//! `err` (`serve`, whose standard error may be a pipe that nobody reads, by [`crate::logging`]), and returns the exit
+//! code: 0 done, 1 failed ([`FAILED`]), 64 bad usage or configuration ([`USAGE`], from sysexits). A reader of `out`
+//! that went away is not a failure: `hydrant config doc | head` ends quietly with 0.
 //!
 //! `watch` and `post` run for long and wait for several things at once, so they have a small runtime of their own;
 //! `watch` writes to the process's standard output through it, so that a stalled reader cannot keep Ctrl-C from
@@ -12,6 +13,7 @@ mod config;
 mod console;
 mod documents;
 mod endpoint;
+mod explain;
 mod filter;
 mod generate;
 mod post;
@@ -32,6 +34,7 @@ use crate::config::ConfigErrors;
 use config::ConfigCommandError;
 use console::report;
 use endpoint::EndpointError;
+use explain::ExplainError;
 use filter::FilterError;
 use generate::ManError;
 use post::PostError;
@@ -70,6 +73,8 @@ enum Command {
     Token(users::TokenArgs),
     /// Try a filter on events
     Filter(filter::FilterArgs),
+    /// Say why an event does or does not match a registration, or reach somebody
+    Explain(explain::ExplainArgs),
     /// Check or explain the configuration
     Config(config::ConfigArgs),
     /// Print a completion script for a shell
@@ -96,6 +101,8 @@ enum CliError {
     #[error(transparent)]
     Filter(#[from] FilterError),
     #[error(transparent)]
+    Explain(#[from] ExplainError),
+    #[error(transparent)]
     Man(#[from] ManError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -117,6 +124,7 @@ impl CliError {
             | Self::Watch(WatchError::Output(error))
             | Self::Users(UsersError::Output(error))
             | Self::Filter(FilterError::Output(error))
+            | Self::Explain(ExplainError::Output(error))
             | Self::Man(ManError::Output(error))
             | Self::Output(error) => Some(error),
             _ => None,
@@ -126,7 +134,8 @@ impl CliError {
     /// Whether what was typed, or the configuration, is at fault.
     fn is_usage(&self) -> bool {
         match self {
-            Self::Settings(_) | Self::Config(_) | Self::Filter(_) | Self::Man(_) => true,
+            // So that 1 always means that the event is not delivered.
+            Self::Settings(_) | Self::Config(_) | Self::Filter(_) | Self::Explain(_) | Self::Man(_) => true,
             Self::Serve(error) => error.is_configuration(),
             Self::Users(error) => error.is_usage(),
             Self::Watch(WatchError::Endpoint(error)) | Self::Post(PostError::Endpoint(error)) => is_target(error),
@@ -150,7 +159,7 @@ fn is_target(error: &EndpointError) -> bool {
 pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let result = match Cli::try_parse_from(args) {
         Ok(cli) => dispatch(cli.command, out, err),
-        Err(e) => return explain(&e, out, err),
+        Err(e) => return usage(&e, out, err),
     };
     let error = match result {
         Ok(code) => return code,
@@ -165,7 +174,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
     code
 }
 
-/// The exit code of a command that did what was asked: 0, but for `filter`, which answers with it.
+/// The exit code of a command that did what was asked: 0, but for `filter` and `explain`, which answer with it.
 fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Result<u8, CliError> {
     let mut code = 0;
     match command {
@@ -180,6 +189,7 @@ fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Roles(args) => users::run_roles(&args, out, err)?,
         Command::Tenants(args) => users::run_tenants(&args, out, err)?,
         Command::Token(args) => users::run_token(&args, &mut io::stdin(), out, err)?,
+        Command::Explain(args) => code = explain::run(&args, &mut io::stdin().lock(), out, err)?,
         Command::Filter(args) => code = filter::run(&args, &mut io::stdin().lock(), out, err)?,
         Command::Config(args) => config::run(&args, out, err)?,
         Command::Completions(args) => generate::completions(&args, Cli::command(), out)?,
@@ -190,7 +200,7 @@ fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
 }
 
 /// Help and version go to `out` and are no failure; wrong usage goes to `err`.
-fn explain<'a>(error: &clap::Error, out: &'a mut dyn Write, err: &'a mut dyn Write) -> u8 {
+fn usage<'a>(error: &clap::Error, out: &'a mut dyn Write, err: &'a mut dyn Write) -> u8 {
     let (to, code) = if error.use_stderr() { (err, USAGE) } else { (out, 0) };
     // Nobody is left to be told if this fails.
     let _ = write!(to, "{}", error.render());

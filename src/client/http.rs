@@ -28,6 +28,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// As much of an error's body is read, and no more.
 const ERROR_BODY_LIMIT: usize = 64 * 1024;
+/// As much of an answer is read, and no more.
+const ANSWER_BODY_LIMIT: usize = 64 << 20;
 
 /// A connection, in TLS or plain.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -75,6 +77,24 @@ impl Http {
             answer.into_body().collect().await.map_err(|e| broken(&self.target, &e))
         });
         rest.await.map(drop)
+    }
+
+    /// Posts a body and returns what a good answer says.
+    ///
+    /// # Errors
+    /// As [`Http::post`]; an answer that is too long is [`ClientError::Broken`].
+    pub async fn ask(&mut self, path: &str, content_type: &'static str, body: Bytes) -> Result<Bytes, ClientError> {
+        let mut request = self.request(Method::POST, path, body);
+        request.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+        let answer = self.send(request).await?;
+        if answer.status().as_u16() >= 400 {
+            return Err(ClientError::Refused(refusal(answer).await));
+        }
+        let body = limited(&self.target, ANSWER_LIMIT, async {
+            let body = Limited::new(answer.into_body(), ANSWER_BODY_LIMIT).collect().await;
+            body.map_err(|e| broken(&self.target, &*e))
+        });
+        Ok(body.await?.to_bytes())
     }
 
     /// A request with what all requests have.

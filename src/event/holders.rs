@@ -4,23 +4,39 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::websocket::frame::Encoding;
 
-/// Counts of holders: of the event, whose plain frame is always there, and of its deflated frame.
+/// Counts of holders: of the event, whose plain frame is always there, of its deflated frame, and of its text for
+/// streams.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     plain: AtomicU32,
     deflated: AtomicU32,
+    streamed: AtomicU32,
+}
+
+/// Whose first holder came, or whose last one went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turned {
+    pub(super) plain: bool,
+    pub(super) deflated: bool,
+    pub(super) streamed: bool,
 }
 
 impl Holders {
-    /// One more holder of a frame in this encoding. Returns whether it is the first of the plain and of the deflated one.
-    pub(super) fn add(&self, encoding: Encoding) -> (bool, bool) {
-        let first = |holders: &AtomicU32| holders.fetch_add(1, Ordering::Relaxed) == 0;
-        (first(&self.plain), encoding == Encoding::Deflate && first(&self.deflated))
+    /// One more holder of a frame in this encoding.
+    pub(super) fn add(&self, encoding: Encoding) -> Turned {
+        self.turn(encoding, |holders| holders.fetch_add(1, Ordering::Relaxed) == 0)
     }
 
-    /// One holder less. Returns whether it was the last of the plain and of the deflated one.
-    pub(super) fn remove(&self, encoding: Encoding) -> (bool, bool) {
-        let last = |holders: &AtomicU32| holders.fetch_sub(1, Ordering::Relaxed) == 1;
-        (last(&self.plain), encoding == Encoding::Deflate && last(&self.deflated))
+    /// One holder less.
+    pub(super) fn remove(&self, encoding: Encoding) -> Turned {
+        self.turn(encoding, |holders| holders.fetch_sub(1, Ordering::Relaxed) == 1)
+    }
+
+    fn turn(&self, encoding: Encoding, turn: impl Fn(&AtomicU32) -> bool) -> Turned {
+        Turned {
+            plain: turn(&self.plain),
+            deflated: encoding == Encoding::Deflate && turn(&self.deflated),
+            streamed: !encoding.is_websocket() && turn(&self.streamed),
+        }
     }
 }

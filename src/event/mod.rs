@@ -1,21 +1,25 @@
 //! An event: validated once, framed once, immutable afterwards.
 //!
 //! A [`Draft`] is what a producer sent, as slices of its text. [`Draft::seal`] writes the one wire form of the event:
-//! the seven fields in their order, compact, with the websocket frame header in front, ready to be written to any number
-//! of sockets. Object and Original pass through byte for byte apart from insignificant white space, so big integers,
-//! key order and escapes survive.
+//! the seven fields in their order, compact, with the websocket frame header in front, ready to be written to any
+//! number of sockets. Object and Original pass through byte for byte apart from insignificant white space, so big
+//! integers, key order and escapes survive.
 //!
 //! Contract: a sealed [`Event`] never changes and is shared by reference count, one count a shard and not one a
 //! delivery. Nothing here reads a clock or does I/O; whoever seals says what time it is.
 //!
-//! Why the frame is made here and not when somebody is hit: the event must be written down once anyway, and the header in
-//! front of it costs ten bytes. The deflated frame is made when the first subscriber wants it, because most events need
-//! none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait.
+//! Why the frame is made here and not when somebody is hit: the event must be written down once anyway, and the header
+//! in front of it costs ten bytes. The deflated frame is made when the first subscriber wants it, because most events
+//! need none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait. So is
+//! the text for connections that are not websockets (`stream.rs`).
 
+mod error;
 mod field;
 mod holders;
 mod owner;
+mod position;
 pub mod posting;
+mod stream;
 mod time;
 mod wire;
 
@@ -25,12 +29,15 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
-use thiserror::Error;
 
 use crate::json;
 use crate::websocket::frame::{Encoding, HEADER_ROOM};
+pub use error::EventError;
+pub use position::Position;
+
 use field::Field;
-use holders::Holders;
+use holders::{Holders, Turned};
+use stream::StreamText;
 use wire::{FrameStart, Scrub, TIME, Wire, offset};
 
 /// What Go's zero `time.Time` looks like; clients that post send it to mean "no time given".
@@ -44,7 +51,8 @@ const NOTICE_TYPE: &str = "hydrant";
 
 static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// How many events this process has written down, without what went to one connection only and what was refused afterwards.
+/// How many events this process has written down, without what went to one connection only and what was refused
+/// afterwards.
 pub fn serialisations() -> u64 {
     SERIALISATIONS.load(Ordering::Relaxed)
 }
@@ -52,38 +60,6 @@ pub fn serialisations() -> u64 {
 /// So many events were written down and never taken in: they were refused together with others, or were copies.
 pub fn discard(events: usize) {
     SERIALISATIONS.fetch_sub(events as u64, Ordering::Relaxed);
-}
-
-/// Why a text is not an event. Protocol: `docs/protocol.md`, "Events".
-#[derive(Debug, Error, Clone, PartialEq, Eq)]
-pub enum EventError {
-    /// Not an object at all.
-    #[error("an event is a JSON object")]
-    NotAnObject,
-    /// A field of the envelope has a value of the wrong type.
-    #[error("{field} must be a string")]
-    NotAString {
-        /// The field's name.
-        field: &'static str,
-    },
-    /// Time does not follow RFC 3339; Go clients silently lose such events.
-    #[error("Time is not an RFC 3339 time with at most nine fractional digits: {text:?}")]
-    BadTime {
-        /// The value given, cut to 64 characters.
-        text: String,
-    },
-    /// Type or Action is missing or empty.
-    #[error("{field} is missing or empty")]
-    Missing {
-        /// The field's name.
-        field: &'static str,
-    },
-    /// The type is kept for answers to commands.
-    #[error("Type `websocket` is kept for answers to commands and cannot be posted")]
-    Reserved,
-    /// The type is kept for the broker's own notices.
-    #[error("Type `hydrant` is kept for notices of the broker and cannot be posted")]
-    Notice,
 }
 
 /// An event as a producer sent it: slices of its text, not yet written down.
@@ -219,7 +195,8 @@ impl<'t> Draft<'t> {
             owner.as_deref().unwrap_or_default(),
         ];
         let names = Names::new(names);
-        Event { frame, header, object, original, names, deflated: OnceLock::new(), holders: Holders::default() }
+        let (deflated, streamed, holders) = (OnceLock::new(), OnceLock::new(), Holders::default());
+        Event { frame, header, object, original, names, position: None, deflated, streamed, holders }
     }
 }
 
@@ -249,8 +226,12 @@ pub struct Event {
     object: Range<u32>,
     original: Range<u32>,
     names: Names,
+    /// Where it stands in the order of this process; nothing if it never did.
+    position: Option<Position>,
     /// The deflated frame, or nothing if the event is better sent plain; not set until somebody asked.
     deflated: OnceLock<Option<Box<[u8]>>>,
+    /// The text for connections that are not websockets; not set until the first of them got it.
+    streamed: OnceLock<StreamText>,
     holders: Holders,
 }
 
@@ -283,16 +264,33 @@ impl Event {
         &self.frame[usize::from(self.header.0)..]
     }
 
-    /// The websocket frame in this encoding. Plain if the event has no deflated one.
+    /// Notes where it stands in the order; the sequencer does, before anybody shares it.
+    pub fn set_position(&mut self, position: Position) {
+        self.position = Some(position);
+    }
+
+    /// Where it stands in the order of this process; nothing for what was never sequenced here.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// What goes to a connection of this encoding. The plain frame if the event has no deflated one; the text of
+    /// streams is written when it is first asked for, once in the life of an event.
     pub fn frame_in(&self, encoding: Encoding) -> &[u8] {
         match encoding {
             Encoding::Plain => self.frame(),
             Encoding::Deflate => self.deflated.get().and_then(Option::as_deref).unwrap_or_else(|| self.frame()),
+            Encoding::EventStream => self.streamed().message(),
+            Encoding::Lines => self.streamed().line(),
         }
     }
 
-    /// Makes the deflated frame by `make`, which is given the JSON text, unless that was tried before: at most once in the
-    /// life of an event, whatever the number of threads. Returns the encoding in which there is a frame now.
+    fn streamed(&self) -> &StreamText {
+        self.streamed.get_or_init(|| StreamText::of(self))
+    }
+
+    /// Makes the deflated frame by `make`, which is given the JSON text, unless that was tried before: at most once in
+    /// the life of an event, whatever the number of threads. Returns the encoding in which there is a frame now.
     pub fn deflate_once(&self, make: impl FnOnce(&str) -> Option<Box<[u8]>>) -> Encoding {
         match self.deflated.get_or_init(|| make(self.json())) {
             Some(_) => Encoding::Deflate,
@@ -310,9 +308,11 @@ impl Event {
         self.bytes_of(self.holders.remove(encoding))
     }
 
-    fn bytes_of(&self, (plain, deflated): (bool, bool)) -> usize {
+    fn bytes_of(&self, turned: Turned) -> usize {
         let bytes = |is: bool, encoding| if is { self.frame_in(encoding).len() } else { 0 };
-        bytes(plain, Encoding::Plain) + bytes(deflated, Encoding::Deflate)
+        bytes(turned.plain, Encoding::Plain)
+            + bytes(turned.deflated, Encoding::Deflate)
+            + bytes(turned.streamed, Encoding::EventStream)
     }
 
     /// The whole event as compact JSON.
@@ -334,7 +334,9 @@ impl Event {
             object: self.object.clone(),
             original,
             names: self.names.clone(),
+            position: self.position,
             deflated: OnceLock::new(),
+            streamed: OnceLock::new(),
             holders: Holders::default(),
         }
     }
@@ -384,8 +386,8 @@ impl Event {
         Some(self.names.get(3)).filter(|machine| !machine.is_empty())
     }
 
-    /// The machine that the event's object belongs to, by which a tenant that lists machines judges it: of jobs, work orders
-    /// and a runner's connections.
+    /// The machine that the event's object belongs to, by which a tenant that lists machines judges it: of jobs, work
+    /// orders and a runner's connections.
     pub fn owner(&self) -> Option<&str> {
         Some(self.names.get(5)).filter(|owner| !owner.is_empty())
     }

@@ -12,9 +12,11 @@ use bytes::Bytes;
 use rustls::ServerConnection;
 use tokio::sync::oneshot;
 
+use super::report::{Inspection, Registration};
 use crate::auth::Identity;
 use crate::broker::connection::Connection;
 use crate::broker::history::Start;
+use crate::index::Measure;
 use crate::overflow::Overflow;
 use crate::websocket::frame::Encoding;
 
@@ -67,16 +69,18 @@ impl Drop for Permit {
     }
 }
 
-/// An authenticated websocket on its way to a shard.
+/// An authenticated websocket or stream on its way to a shard.
 #[derive(Debug)]
 pub struct Newcomer {
     /// The socket.
     pub stream: TcpStream,
     /// Its TLS session, if it has one.
     pub tls: Option<Box<ServerConnection>>,
+    /// The head of the answer, if that is yet to be written.
+    pub head: Option<Box<[u8]>>,
     /// What the client sent behind its handshake already.
     pub early: Bytes,
-    /// What was agreed on about compression.
+    /// How events are written down for it.
     pub encoding: Encoding,
     /// Who it is.
     pub identity: Identity,
@@ -86,6 +90,8 @@ pub struct Newcomer {
     pub peer: SocketAddr,
     /// From where on it wants the past, if it does.
     pub since: Option<Start>,
+    /// Whether answers tell what is odd about registrations.
+    pub warnings: bool,
     /// What it registers for by its query.
     pub registrations: Vec<Box<str>>,
     /// Its place among the connections.
@@ -99,4 +105,6 @@ pub(super) enum Control {
     Drain(Instant),
     List(oneshot::Sender<Vec<Connection>>),
     Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
+    Inspect(SocketAddr, oneshot::Sender<Option<Inspection>>),
+    Survey(Measure, oneshot::Sender<Vec<Registration>>),
 }

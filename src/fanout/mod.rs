@@ -1,23 +1,25 @@
 //! The shard: everything that one thread owns.
 //!
-//! A shard is a thread with its own poll. It owns its connections, its part of the index, their outboxes and the frames in
-//! them, so nothing on the way of a delivery takes a lock or is shared. An event goes through it folder by folder:
+//! A shard is a thread with its own poll. It owns its connections, its part of the index, their outboxes and the frames
+//! in them, so nothing on the way of a delivery takes a lock or is shared. An event goes through it folder by folder:
 //!
 //! | part | what it is |
 //! |---|---|
 //! | [`pool`], [`control`] | the threads, and what the control plane hands to them |
 //! | [`driver`] | the loop of a thread: read, take events in, write, keep time |
 //! | [`socket`] | one client's socket, plain or TLS, non-blocking |
-//! | [`session`], [`classes`] | commands in, frames out; rights as classes of the index |
+//! | [`session`], [`classes`], [`commands`] | commands in, frames out; rights as classes of the index |
+//! | [`report`] | what people are told of registrations |
 //! | [`catch_up`], [`replay`], `opening`, `held`, `before`, `listeners` | connections that asked for events of the past (`?since=`) |
 //! | [`outbox`] | frames, outboxes and what happens when one is full; pure |
 //!
-//! Contract: [`pool`] may be called from any thread; all else belongs to the shard's thread. Only [`driver`], [`pool`] and
-//! [`socket`] do I/O or read a clock.
+//! Contract: [`pool`] may be called from any thread; all else belongs to the shard's thread. Only [`driver`], [`pool`]
+//! and [`socket`] do I/O or read a clock.
 
 mod before;
 pub mod catch_up;
 pub mod classes;
+pub mod commands;
 pub mod control;
 pub mod driver;
 mod held;
@@ -26,5 +28,6 @@ mod opening;
 pub mod outbox;
 pub mod pool;
 pub mod replay;
+pub mod report;
 pub mod session;
 pub mod socket;

@@ -1,7 +1,7 @@
 //! The shards' threads, and how the control plane reaches them.
 //!
-//! Contract: a connection is given to one shard and stays there. Handing over never blocks: if a shard's control queue is
-//! full, the connection is refused. [`Pool::drain`] ends all threads.
+//! Contract: a connection is given to one shard and stays there. Handing over never blocks: if a shard's control queue
+//! is full, the connection is refused. [`Pool::drain`] ends all threads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,13 +18,14 @@ use super::control::{Control, Newcomer};
 use super::driver::{Driver, Parts, Timing, WAKE};
 use super::outbox::Budget;
 use super::outbox::DeflatePolicy;
+use super::report::{Inspection, Registration};
 use super::session::Shard;
 use crate::auth::Authority;
 use crate::broker::Broker;
 use crate::broker::archive::Wake;
 use crate::broker::connection::Connection;
 use crate::broker::inbox::{InboxLimits, inbox};
-use crate::index;
+use crate::index::{self, IndexError, Measure};
 use crate::logging::crash::Vital;
 use crate::stats::OutboxLimits;
 
@@ -66,6 +67,7 @@ pub struct ShardSettings {
 pub struct Pool {
     ports: Vec<Port>,
     threads: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+    limits: index::Limits,
 }
 
 impl Pool {
@@ -80,13 +82,14 @@ impl Pool {
         authority: &Arc<Authority>,
         epoch: Instant,
     ) -> io::Result<Self> {
-        let mut pool = Self { ports: Vec::new(), threads: parking_lot::Mutex::default() };
+        let mut pool = Self { ports: Vec::new(), threads: parking_lot::Mutex::default(), limits: settings.index };
         let budget = Arc::new(Budget::new(settings.total_bytes, shards));
         for number in 0..shards {
             let (port, parts) = shard(number, settings, &budget, broker, authority, epoch)?;
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             pool.threads.lock().push(thread.spawn(move || {
-                // Its connections would hear nothing any more, its inbox would fill, and every post would be refused for good.
+                // Its connections would hear nothing any more, its inbox would fill, and every post would be refused
+                // for good.
                 let _vital = Vital::new("a shard");
                 Driver::new(parts).run();
             })?);
@@ -109,6 +112,20 @@ impl Pool {
             Control::Adopt(newcomer) => newcomer,
             _ => unreachable!("what was sent comes back"),
         })
+    }
+
+    /// Checks registrations as a shard would that has none of this connection yet, so that a mistake is told before
+    /// there is a connection. `most` is how many a role allows. What several registrations need together is told by the
+    /// answers.
+    ///
+    /// # Errors
+    /// The first that is refused, and why.
+    pub fn check<'r>(&self, registrations: &'r [Box<str>], most: Option<usize>) -> Result<(), (&'r str, IndexError)> {
+        let limit = most.unwrap_or(self.limits.registrations);
+        if let Some(beyond) = registrations.get(limit) {
+            return Err((beyond.trim(), IndexError::TooManyRegistrations { limit }));
+        }
+        registrations.iter().try_for_each(|spec| self.limits.check(spec.trim()).map_err(|error| (spec.trim(), error)))
     }
 
     /// Tells every shard that rights have changed.
@@ -144,6 +161,33 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// The connection from this address with its registrations; nothing if there is none.
+    pub async fn inspect(&self, peer: SocketAddr) -> Option<Inspection> {
+        for port in &self.ports {
+            let (reply, answer) = oneshot::channel();
+            if port.send(Control::Inspect(peer, reply)).is_ok()
+                && let Ok(Some(found)) = answer.await
+            {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// The registrations of each shard that have done most. A shard that does not answer is left out.
+    pub async fn registrations(&self, measure: Measure) -> Vec<Registration> {
+        let mut all = Vec::new();
+        for port in &self.ports {
+            let (reply, answer) = oneshot::channel();
+            if port.send(Control::Survey(measure, reply)).is_ok()
+                && let Ok(mut found) = answer.await
+            {
+                all.append(&mut found);
+            }
+        }
+        all
     }
 
     /// Delivers what was taken in, closes all connections and ends the threads, by `deadline` at the latest. Blocks.

@@ -4,18 +4,20 @@
 //! connections that one thread owns. It is driven from outside: the transport reads messages and writes frames, the
 //! sequencer's batches are given to [`Shard::publish`].
 //!
-//! Contract: single-threaded; no I/O, reads no clock. A registration takes effect inside [`Shard::text`], before its answer is
-//! put into the outbox, so every event published afterwards is delivered; after the answer to a deregistration nothing comes
-//! because of it, since events that wait already stand before the answer. Every message gets exactly one answer, in
-//! order; if there is no room for an answer, the connection is closed as a slow consumer. A connection that asked for the past
-//! gets it in batches, by [`Shard::catch_up`], and live events only behind it.
+//! Contract: single-threaded; no I/O, reads no clock. A registration takes effect inside [`Shard::text`], before its
+//! answer is put into the outbox, so every event published afterwards is delivered; after the answer to a
+//! deregistration nothing comes because of it, since events that wait already stand before the answer. Every message
+//! gets exactly one answer, in order; if there is no room for an answer, the connection is closed as a slow consumer. A
+//! connection that asked for the past gets it in batches, by [`Shard::catch_up`], and live events only behind it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use jiff::Timestamp;
 
 use super::classes::Classes;
+use super::commands::Commands;
 use super::outbox::Budget;
 use super::outbox::DeflatePolicy;
 use super::outbox::Frame;
@@ -27,12 +29,11 @@ use crate::broker::CONNECTIONS;
 use crate::broker::archive::Wake;
 use crate::event::Event;
 use crate::index::filter::Counters;
-use crate::index::{Class, Index, IndexError, Limits, Overdrawn, Slot};
+use crate::index::{self, Class, Index, IndexError, Limits, Overdrawn, Seen, Slot};
 use crate::metrics::{FilterCost, Outcome, ShardSize};
 use crate::overflow::Overflow;
-use crate::protocol::{Close, Command, answer, without_values};
+use crate::protocol::{Close, Command, answer, stream, without_values};
 use crate::stats::{Delivery, Dropped, OutboxLimits};
-use crate::websocket::frame;
 
 /// What the shard knows of a connection.
 #[derive(Debug)]
@@ -45,30 +46,6 @@ pub(super) struct Session {
     pub(super) replay: Option<Box<Replay>>,
 }
 
-/// Commands since they were last asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Commands {
-    counts: [u64; 3],
-    /// Registrations that were one too many.
-    too_many: u64,
-}
-
-impl Commands {
-    fn count(&mut self, outcome: Outcome) {
-        self.counts[outcome as usize] += 1;
-    }
-
-    /// How many registrations were refused because the connection had as many as it may.
-    pub fn too_many(&self) -> u64 {
-        self.too_many
-    }
-
-    /// The counts by outcome.
-    pub fn iter(self) -> impl Iterator<Item = (Outcome, u64)> {
-        [Outcome::Registered, Outcome::Deregistered, Outcome::Refused].into_iter().zip(self.counts)
-    }
-}
-
 /// See the module's text.
 #[derive(Debug)]
 pub struct Shard {
@@ -79,6 +56,10 @@ pub struct Shard {
     pub(super) overflowed: Vec<ConnId>,
     pub(super) closing: Vec<(ConnId, Close)>,
     pub(super) commands: Commands,
+    /// Names of events, for warnings.
+    pub(super) seen: Seen,
+    /// Connections whose answers have no warnings.
+    pub(super) unwarned: HashSet<ConnId>,
     /// What filters had cost when they were last asked.
     pub(super) filters: Counters,
     /// What the filters of replays have cost since they were last asked.
@@ -109,6 +90,8 @@ impl Shard {
             overflowed: Vec::new(),
             closing: Vec::new(),
             commands: Commands::default(),
+            seen: Seen::default(),
+            unwarned: HashSet::new(),
             filters: Counters::default(),
             replayed: Counters::default(),
             limits: index,
@@ -143,6 +126,7 @@ impl Shard {
     /// Forgets a connection.
     pub fn remove(&mut self, conn: ConnId) {
         self.unsubscribe(conn);
+        self.unwarned.remove(&conn);
         if let Some(session) = self.sessions[conn.0 as usize].take() {
             self.classes.release(session.class);
             self.forget_past(conn, &session);
@@ -172,10 +156,10 @@ impl Shard {
     pub fn text(&mut self, conn: ConnId, message: &str, now: Timestamp) {
         let Some((slot, principal)) = self.speaker(conn) else { return };
         let answer = match self.carry_out(conn, slot, message, now) {
-            Ok(command) => {
+            Ok((command, warnings)) => {
                 let spec = without_values(command.spec());
                 tracing::info!(target: AUDIT, %principal, verb = command.verb(), %spec, "command");
-                answer::done(command, principal.as_str(), now)
+                answer::done(command, &warnings, principal.as_str(), now)
             }
             Err(reason) => {
                 tracing::info!(target: AUDIT, %principal, reason = %without_values(&reason), "command refused");
@@ -204,10 +188,11 @@ impl Shard {
         slot: Slot,
         message: &'t str,
         now: Timestamp,
-    ) -> Result<Command<'t>, String> {
+    ) -> Result<(Command<'t>, Vec<String>), String> {
+        let mut warnings = Vec::new();
         let command = Command::parse(message).map_err(|error| error.to_string())?;
         let outcome = match command {
-            Command::Register(spec) => self.index.register(slot, spec).map(|new| {
+            Command::Register(spec) => self.register(conn, slot, spec, &mut warnings).map(|new| {
                 self.start_replay(conn, spec, new);
                 Outcome::Registered
             }),
@@ -217,10 +202,24 @@ impl Shard {
             }),
         };
         if matches!(outcome, Err(IndexError::TooManyRegistrations { .. })) {
-            self.commands.too_many += 1;
+            self.commands.count_too_many();
         }
         self.commands.count(outcome.map_err(|error: IndexError| error.to_string())?);
-        Ok(command)
+        Ok((command, warnings))
+    }
+
+    fn register(&mut self, conn: ConnId, slot: Slot, spec: &str, odd: &mut Vec<String>) -> Result<bool, IndexError> {
+        let (seen, wants) = (&self.seen, !self.unwarned.contains(&conn));
+        self.index.register_and_look(slot, spec, |read| {
+            if wants {
+                *odd = index::warnings(spec, read, seen);
+            }
+        })
+    }
+
+    /// Leaves warnings out of the answers to a connection.
+    pub fn set_unwarned(&mut self, conn: ConnId) {
+        self.unwarned.insert(conn);
     }
 
     pub(super) fn answer(&mut self, conn: ConnId, answer: Event) {
@@ -238,13 +237,15 @@ impl Shard {
 
     /// Delivers an event to everybody who has registered for it and may see it.
     ///
-    /// Rights come first: no filter is asked about an event for a class that may not see it. An event about a connection is visible to
-    /// its own principal too.
+    /// Rights come first: no filter is asked about an event for a class that may not see it. An event about a
+    /// connection is visible to its own principal too.
     pub fn publish(&mut self, event: &Arc<Event>, received_us: u64) {
-        let Self { index, fanout, classes, overflowed, .. } = self;
-        // The second in which it came and not that in which it is matched: who waits behind others' work is not charged for it.
+        let Self { index, fanout, classes, overflowed, seen, .. } = self;
+        // The second in which it came and not that in which it is matched: who waits behind others' work is not charged
+        // for it.
         index.begin_second(u32::try_from(received_us / 1_000_000).unwrap_or(u32::MAX));
         fanout.begin_event(event);
+        seen.note(event.kind(), event.action());
         let sees = |class| sees(classes.access(class), event);
         let deliver = |conn| {
             if fanout.deliver(event, received_us, conn) == Delivery::Overflow {
@@ -284,8 +285,9 @@ impl Shard {
         self.close(conn, Close::SlowConsumer { events: depth.events, bytes: depth.bytes });
     }
 
-    /// Sheds the largest outboxes as long as the budget is exceeded, by their policies, as many as a turn allows. An outbox less
-    /// than half as large as the largest of all shards is left alone: it is not the cause, and it may be a reader that follows.
+    /// Sheds the largest outboxes as long as the budget is exceeded, by their policies, as many as a turn allows. An
+    /// outbox less than half as large as the largest of all shards is left alone: it is not the cause, and it may be a
+    /// reader that follows.
     pub fn keep_budget(&mut self, budget: &Budget, number: usize) {
         self.settle(budget);
         // What was shed before counts until it is let go.
@@ -330,7 +332,7 @@ impl Shard {
             }
             _ => Some(Dropped::Closed),
         };
-        let last = Frame::Control(frame::close(close.code(), &close.reason()));
+        let last = Frame::Control(stream::last(self.fanout.encoding(conn), close));
         self.fanout.finish(conn, last, discard);
         self.closing.push((conn, close));
     }

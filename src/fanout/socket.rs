@@ -1,17 +1,18 @@
 //! One client's socket as a shard sees it: non-blocking, plain or TLS.
 //!
-//! Contract: every call returns at once; `WouldBlock` means that the poll will tell. What [`Link::write`] has taken is on
-//! its way: in the kernel, or encrypted in the TLS session, which holds at most its buffer limit (64 KiB) of it.
+//! Contract: every call returns at once; `WouldBlock` means that the poll will tell. What [`Link::write`] has taken is
+//! on its way: in the kernel, or encrypted in the TLS session, which holds at most its buffer limit (64 KiB) of it.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use rustls::ServerConnection;
 use socket2::SockRef;
 
-/// Bytes that the kernel takes for a client beyond what is on its way to it. Without this bound megabytes would hide there for
-/// each client that does not read, where no overflow policy reaches them; less would make writes small.
+/// Bytes that the kernel takes for a client beyond what is on its way to it. Without this bound megabytes would hide
+/// there for each client that does not read, where no overflow policy reaches them; less would make writes small.
 const UNSENT_BYTES: u32 = 128 << 10;
 
 /// See the module's text.
@@ -30,6 +31,14 @@ impl Link {
             tracing::debug!(%error, "cannot tune a socket");
         }
         Ok(Self { stream: TcpStream::from_std(stream), tls })
+    }
+
+    /// Has the kernel end the connection when the client has acknowledged nothing of what was written for so long: for
+    /// a client that says nothing itself.
+    pub(super) fn bound_silence(&mut self, silence: Duration) {
+        if let Err(error) = SockRef::from(&self.stream).set_tcp_user_timeout(Some(silence)) {
+            tracing::debug!(%error, "cannot bound the silence of a client");
+        }
     }
 
     /// The socket, to be registered with a poll.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Limits, SpecError};
+use super::{Limits, Spec, SpecError};
 
 /// Why a registration or deregistration was refused. Nothing has changed then.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -62,6 +62,26 @@ pub enum IndexError {
         /// The text, cut to 128 characters.
         spec: String,
     },
+}
+
+impl IndexError {
+    /// The byte of the registration at which it goes wrong, if there is one.
+    pub fn offset(&self) -> Option<usize> {
+        match self {
+            Self::Spec(SpecError::Filter { offset, error }) => Some(offset + error.offset),
+            _ => None,
+        }
+    }
+}
+
+impl Limits {
+    /// Checks a registration as an index does that has no other of the subscriber.
+    ///
+    /// # Errors
+    /// [`IndexError`]
+    pub fn check(&self, text: &str) -> Result<(), IndexError> {
+        check_size(Spec::parse(text, &self.filter)?.combinations(), 0, self)
+    }
 }
 
 /// Whether a registration of `combinations` is within the limits, beside `others` of the same subscriber.

@@ -1,7 +1,8 @@
-//! Groups: the members of one (place, filter, class), so that a thousand subscribers with the same registration cost one match.
+//! Groups: the members of one (place, filter, class), so that a thousand subscribers with the same registration cost
+//! one match.
 //!
-//! Contract: insert and remove are O(1), whatever the size of the group. A fleet that reconnects takes every machine out
-//! and in again; with a scan per removal that would be quadratic.
+//! Contract: insert and remove are O(1), whatever the size of the group. A fleet that reconnects takes every machine
+//! out and in again; with a scan per removal that would be quadratic.
 
 use std::hash::BuildHasher;
 
@@ -55,8 +56,8 @@ pub(super) struct Groups {
     members: Vec<Members>,
     registered: Vec<Registered>,
     free: Vec<u32>,
-    /// Numbers of groups, found by their keys, which stand in `registered`: half of all groups have one member, and a key
-    /// in the table too would be a tenth of what an idle subscriber costs.
+    /// Numbers of groups, found by their keys, which stand in `registered`: half of all groups have one member, and a
+    /// key in the table too would be a tenth of what an idle subscriber costs.
     by_key: HashTable<u32>,
     hasher: DefaultHashBuilder,
     memberships: Vec<Position>,
@@ -139,9 +140,14 @@ impl Groups {
         removed
     }
 
+    /// The group of a membership.
+    pub(super) fn group_of(&self, membership: Membership) -> u32 {
+        self.memberships[membership.0 as usize].group
+    }
+
     /// What a membership is about.
     pub(super) fn key(&self, membership: Membership) -> GroupKey {
-        self.registered[self.memberships[membership.0 as usize].group as usize].key
+        self.registered[self.group_of(membership) as usize].key
     }
 
     /// Where a group without a filter is in its leaf.

@@ -27,7 +27,8 @@ impl<S: Copy> Index<S> {
         Registration::new(memberships, filter.map(|filter| (filter, filter_bytes)))
     }
 
-    /// Where a combination is looked for. A special type is found by the owner of jobs, and by its own name as any other is.
+    /// Where a combination is looked for. A special type is found by the owner of jobs, and by its own name as any
+    /// other is.
     fn topics(&mut self, kind: Option<&str>, action: Option<&str>, key: Option<&str>) -> [Option<Topic>; 2] {
         let mut acquire = |text: Option<&str>| text.map(|text| self.symbols.acquire(text));
         let owners = match kind {
@@ -40,7 +41,9 @@ impl<S: Copy> Index<S> {
 
     fn insert(&mut self, slot: Slot, key: GroupKey) -> Membership {
         let inserted = self.groups.insert(key, slot.0);
-        if !inserted.is_new {
+        if inserted.is_new {
+            self.tallies.reset(inserted.group);
+        } else {
             // The group has its references to the symbols already.
             self.release(key.topic);
         }
@@ -89,6 +92,9 @@ impl<S: Copy> Index<S> {
             }
         }
         self.groups.shrink();
+        if self.groups.len() == 0 {
+            self.tallies.clear();
+        }
     }
 
     fn drop_group(&mut self, &Removed { group, key, placement, .. }: &Removed) {

@@ -1,28 +1,22 @@
 //! What hangs at one place of the trie: the groups of one (type, action, key).
 //!
-//! A leaf has an inline slot for one group without a filter: its number or, while it is small, its class and its members themselves,
-//! because a lookup has just brought that memory in. All other groups are on a list.
+//! A leaf has an inline slot for one group without a filter: its number or, while it has one member, its class and that
+//! member too, because a lookup has just brought that memory in. All other groups are on a list.
 //!
-//! Contract: a group is in its leaf once, in the inline slot or on a list; [`super::groups`] remembers where, so that it is taken
-//! out in O(1). A group that grows becomes a number and stays one.
+//! Contract: a group is in its leaf once, in the inline slot or on a list; [`super::groups`] remembers where, so that
+//! it is taken out in O(1). A group that grows becomes a number and stays one.
 
 use super::Class;
 use super::by_class::ByClass;
 use super::filter::{Engine, FilterId};
 use super::node::Node;
 
-/// How many members a group can have that stand in the leaf.
-const INLINE: usize = 2;
-
-/// No member; there are fewer than 4 billion subscribers.
-const NOBODY: u32 = u32::MAX;
-
 /// Where in its leaf a group without a filter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Placement {
     /// Nowhere yet.
     Nowhere,
-    /// In the inline slot, with its members.
+    /// In the inline slot, with its one member.
     Whole,
     /// In the inline slot, by its number.
     Numbered,
@@ -36,20 +30,10 @@ pub(super) enum InlineSlot {
     /// Nothing.
     #[default]
     Empty,
-    /// A small group.
-    Whole(Class, InlineMembers),
+    /// A group of one.
+    Whole { class: Class, member: u32, group: u32 },
     /// A group by its number.
     Numbered(u32),
-}
-
-/// One or two members.
-#[derive(Debug)]
-pub(super) struct InlineMembers([u32; INLINE]);
-
-impl InlineMembers {
-    pub(super) fn as_slice(&self) -> &[u32] {
-        if self.0[1] == NOBODY { &self.0[..1] } else { &self.0 }
-    }
 }
 
 /// See the module's text.
@@ -95,8 +79,7 @@ impl Leaf {
             return Placement::Listed(u32::try_from(groups.len() - 1).expect("fewer than 4 billion groups"));
         }
         let (inline_slot, placement) = match *members {
-            [one] => (InlineSlot::Whole(class, InlineMembers([one, NOBODY])), Placement::Whole),
-            [one, other] => (InlineSlot::Whole(class, InlineMembers([one, other])), Placement::Whole),
+            [member] => (InlineSlot::Whole { class, member, group }, Placement::Whole),
             _ => (InlineSlot::Numbered(group), Placement::Numbered),
         };
         self.inline_slot = inline_slot;
@@ -148,14 +131,14 @@ mod tests {
     #[test]
     fn one_group_has_room_and_the_others_are_listed() {
         let mut leaf = Leaf::default();
-        assert_eq!(leaf.admit(1, Class(7), &[5, 6]), Placement::Whole);
-        assert!(matches!(leaf.inline_slot(), InlineSlot::Whole(Class(7), members) if members.as_slice() == [5, 6]));
+        assert_eq!(leaf.admit(1, Class(7), &[5]), Placement::Whole);
+        assert!(matches!(leaf.inline_slot(), InlineSlot::Whole { class: Class(7), member: 5, group: 1 }));
         assert_eq!(leaf.admit(2, Class(8), &[5]), Placement::Listed(0));
         assert_eq!(leaf.admit(3, Class(9), &[5]), Placement::Listed(1));
         assert_eq!(leaf.dismiss(Placement::Listed(0)), Some(3), "the last one moves into the gap");
         assert_eq!(leaf.dismiss(Placement::Whole), None);
         assert!(!leaf.is_empty());
-        assert_eq!(leaf.admit(1, Class(7), &[5, 6, 7]), Placement::Numbered);
+        assert_eq!(leaf.admit(1, Class(7), &[5, 6]), Placement::Numbered);
         assert!(matches!(leaf.inline_slot(), InlineSlot::Numbered(1)));
         assert_eq!(leaf.dismiss(Placement::Listed(0)), None);
         assert_eq!(leaf.dismiss(Placement::Numbered), None);

@@ -1,15 +1,16 @@
 //! Finding the subscribers of an event: its strings as symbols, the leaves that these lead to, their members.
 //!
-//! Nothing here allocates. With a hundred thousand keys the time goes into waiting for memory, so each step is made such
-//! that the next ones need not wait for it: every probe's place depends on nothing but the event's strings.
+//! Nothing here allocates. With a hundred thousand keys the time goes into waiting for memory, so each step is made
+//! such that the next ones need not wait for it: every probe's place depends on nothing but the event's strings.
 //!
 //! The verdict on a class comes before its filters; see the index's text for why.
 
 use super::accounts::Accounts;
 use super::by_class::ByClass;
 use super::filter::{Engine, Evaluation, Members, View};
-use super::groups::Groups;
+use super::groups::{Groups, Membership};
 use super::leaf::{InlineSlot, Leaf};
+use super::tallies::Tallies;
 use super::trie::Names;
 use super::{Class, Index, Mark, Subscriber};
 use crate::event::Event;
@@ -24,8 +25,8 @@ impl<S: Copy> Index<S> {
         self.matches_all(event, None, allowed, hit);
     }
 
-    /// The same for an event of the type of [`Index::with_own_kind`] about an owner: the owner's subscribers may see it even if their
-    /// class may not.
+    /// The same for an event of the type of [`Index::with_own_kind`] about an owner: the owner's subscribers may see it
+    /// even if their class may not.
     pub fn matches_own(&mut self, event: &Event, owner: &str, allowed: impl FnMut(Class) -> bool, hit: impl FnMut(S)) {
         self.matches_all(event, Some(owner), allowed, hit);
     }
@@ -39,13 +40,13 @@ impl<S: Copy> Index<S> {
     ) {
         let names = self.names(event);
         self.next_event();
-        let Self { trie, engine, groups, marks, decisions, accounts, subscribers, owners, .. } = self;
-        let mut hits = Hits { event: self.event, groups, marks, decisions, accounts, allowed, hit };
+        let Self { trie, engine, groups, tallies, marks, decisions, accounts, subscribers, owners, .. } = self;
+        let mut hits = Hits { event: self.event, groups, tallies, marks, decisions, accounts, allowed, hit };
         let mut filters = Filters { engine: Some(engine), evaluation: None, event };
         trie.visit(&names, |leaf: &mut Leaf| {
             match leaf.inline_slot() {
                 InlineSlot::Empty => {}
-                InlineSlot::Whole(class, members) => hits.hit_members(*class, members.as_slice()),
+                InlineSlot::Whole { class, member, group } => hits.hit_members(*group, *class, &[*member]),
                 InlineSlot::Numbered(group) => hits.hit_group(*group),
             }
             leaf.listed().iter().for_each(|&group| hits.hit_group(group));
@@ -107,6 +108,7 @@ impl<'e> Filters<'e> {
 struct Hits<'i, S, A, H> {
     event: u32,
     groups: &'i Groups,
+    tallies: &'i mut Tallies,
     marks: &'i mut [Mark<S>],
     decisions: &'i mut Vec<(u32, bool)>,
     accounts: &'i mut Accounts,
@@ -117,12 +119,13 @@ struct Hits<'i, S, A, H> {
 impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
     fn hit_group(&mut self, group: u32) {
         let (class, members) = self.groups.get(group);
-        self.hit_members(class, members);
+        self.hit_members(group, class, members);
     }
 
-    fn hit_members(&mut self, class: Class, members: &[u32]) {
+    fn hit_members(&mut self, group: u32, class: Class, members: &[u32]) {
         if self.may_see(class) {
             self.mark(members);
+            self.tallies.hit(group, members.len());
         }
     }
 
@@ -154,26 +157,36 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
             if !self.accounts.charge(slot, LOOK * registration.memberships.len() as u64) {
                 return false;
             }
-            let mut topics = registration.memberships.iter().map(|membership| self.groups.key(*membership).topic);
-            topics.any(|topic| topic.is_reached_by(names))
-                && registration.filter().is_none_or(|filter| {
-                    let evaluation = filters.begun();
-                    self.pay(slot, evaluation, &mut |evaluation| evaluation.is_true(filter)) == Some(true)
-                })
+            let groups = self.groups;
+            let is_reached = |membership: &&Membership| groups.key(**membership).topic.is_reached_by(names);
+            let Some(&reached) = registration.memberships.iter().find(is_reached) else { return false };
+            let group = groups.group_of(reached);
+            let wants = registration.filter().is_none_or(|filter| {
+                let evaluation = filters.begun();
+                self.pay(slot, group, evaluation, &mut |evaluation| evaluation.is_true(filter)) == Some(true)
+            });
+            if wants {
+                self.tallies.hit(group, 1);
+            }
+            wants
         })
     }
 
-    /// Asks a question at the cost of a subscriber; nothing if it cannot pay.
+    /// Asks a question of a group's at the cost of a subscriber; nothing if it cannot pay.
     #[inline]
     fn pay<T>(
         &mut self,
         subscriber: u32,
+        group: u32,
         evaluation: &mut Evaluation<'_>,
         question: &mut impl FnMut(&mut Evaluation<'_>) -> Option<T>,
     ) -> Option<T> {
-        evaluation.allow(self.accounts.open(subscriber)?);
+        let units = self.accounts.open(subscriber)?;
+        evaluation.allow(units);
         let answer = question(evaluation);
-        self.accounts.close(subscriber, evaluation.left(), answer.is_some());
+        let left = evaluation.left();
+        self.accounts.close(subscriber, left, answer.is_some());
+        self.tallies.spend(group, units.saturating_sub(left));
         answer
     }
 }
@@ -188,12 +201,13 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Members for &mut Hits<'_, S,
         mut question: impl FnMut(&mut Evaluation<'_>) -> Option<T>,
     ) -> Option<T> {
         let (_, members) = self.groups.get(group);
-        members.iter().find_map(|member| self.pay(*member, evaluation, &mut question))
+        members.iter().find_map(|member| self.pay(*member, group, evaluation, &mut question))
     }
 
     #[inline]
     fn found(&mut self, group: u32) {
         let (_, members) = self.groups.get(group);
         self.mark(members);
+        self.tallies.hit(group, members.len());
     }
 }

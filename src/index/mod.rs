@@ -1,31 +1,36 @@
 //! Which subscribers want this event: registrations compiled into a trie.
 //!
-//! A registration is expanded into the (type, action, key) combinations of its lists, each of them a place in the three-level
-//! trie (or in one of the two job indexes). At a place hang *groups*: the subscribers with one filter (or none) and of one class.
-//! The class stands for what its subscribers may see; it is opaque here, and the caller's decision on it is asked for at most once an
-//! event, so that authorization costs one decision per class and not one per subscriber.
+//! A registration is expanded into the (type, action, key) combinations of its lists, each of them a place in the
+//! three-level trie (or in one of the two job indexes). At a place hang *groups*: the subscribers with one filter (or
+//! none) and of one class. The class stands for what its subscribers may see; it is opaque here, and the caller's
+//! decision on it is asked for at most once an event, so that authorization costs one decision per class and not one
+//! per subscriber.
 //!
-//! **Rights come before filters.** Filters run only where the trie has led to, each at most once an event ([`filter`]), and only for
-//! classes that may see the event: those of the others are neither asked nor looked up by hash (`by_class.rs`). So what a hidden
-//! event holds changes nothing of the work that is done for those who may not see it, and they learn nothing by answers, by time or by
-//! what others have worked out before: answers are remembered for one event only, and whoever may not see that event asks nothing of
-//! it. What is left: names that they filter by are written down, if an event that others filter has them, at some ten nanoseconds a
-//! name (`filter/table.rs`); this tells of no value.
+//! **Rights come before filters.** Filters run only where the trie has led to, each at most once an event ([`filter`]),
+//! and only for classes that may see the event: those of the others are neither asked nor looked up by hash
+//! (`by_class.rs`). So what a hidden event holds changes nothing of the work that is done for those who may not see it,
+//! and they learn nothing by answers, by time or by what others have worked out before: answers are remembered for one
+//! event only, and whoever may not see that event asks nothing of it. What is left: names that they filter by are
+//! written down, if an event that others filter has them, at some ten nanoseconds a name (`filter/table.rs`); this
+//! tells of no value.
 //!
-//! **Filters have a bound.** What they cost is counted and charged to their subscribers (`accounts.rs`), by event and by second.
-//! Who goes beyond a bound is told by [`Index::take_overdrawn`], and to be taken out.
+//! **Filters have a bound.** What they cost is counted and charged to their subscribers (`accounts.rs`), by event and
+//! by second. Who goes beyond a bound is told by [`Index::take_overdrawn`], and to be taken out.
 //!
-//! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows no socket and no claim.
-//! One [`Index::matches`] calls back at most once for each subscriber, in no particular order. Everything a registration cost is
-//! given back by its deregistration. Registering costs O(combinations), deregistering the same, matching O(groups hit + members);
-//! the number of registrations does not matter to it.
+//! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows no socket and
+//! no claim. One [`Index::matches`] calls back at most once for each subscriber, in no particular order. Everything a
+//! registration cost is given back by its deregistration. Registering costs O(combinations), deregistering the same,
+//! matching O(groups hit + members); the number of registrations does not matter to it.
 //!
-//! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places; the trie skips all
-//! places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the figures.
+//! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places; the trie
+//! skips all places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the
+//! figures.
 
 mod accounts;
+mod advice;
 mod by_class;
 mod error;
+mod excerpt;
 pub mod filter;
 mod groups;
 mod joining;
@@ -37,11 +42,17 @@ mod registrations;
 mod sizes;
 mod spec;
 mod symbols;
+mod tallies;
 mod trie;
+mod usage;
 
 pub use accounts::{Overdrawn, Work};
+pub use advice::{Seen, warnings};
 pub use error::IndexError;
+pub use excerpt::excerpt;
 pub use spec::{Field, MACHINE_JOBS, Spec, SpecError, WORK_ORDER_JOBS};
+pub use tallies::Tally;
+pub use usage::{Busiest, Measure, Usage};
 
 use accounts::{Accounts, NOBODY};
 use error::check_size;
@@ -50,6 +61,7 @@ use groups::Groups;
 use owners::Owners;
 use registrations::Registrations;
 use symbols::Symbols;
+use tallies::Tallies;
 use trie::Trie;
 
 /// Subscribers of one class see the same events; what that means is the caller's business.
@@ -136,6 +148,7 @@ pub struct Index<S> {
     trie: Trie,
     engine: Engine,
     groups: Groups,
+    tallies: Tallies,
     subscribers: Vec<Option<Subscriber>>,
     /// Beside `subscribers`, because matching touches nothing else of a subscriber.
     marks: Vec<Mark<S>>,
@@ -160,6 +173,7 @@ impl<S: Copy> Index<S> {
             trie: Trie::default(),
             engine: Engine::new(),
             groups: Groups::default(),
+            tallies: Tallies::default(),
             subscribers: Vec::new(),
             marks: Vec::new(),
             free: Vec::new(),
@@ -240,6 +254,14 @@ impl<S: Copy> Index<S> {
     /// # Errors
     /// [`IndexError`]; nothing has changed then.
     pub fn register(&mut self, slot: Slot, text: &str) -> Result<bool, IndexError> {
+        self.register_and_look(slot, text, |_| {})
+    }
+
+    /// The same, and shows the registration as it was read, if it is new.
+    ///
+    /// # Errors
+    /// As [`Index::register`].
+    pub fn register_and_look(&mut self, slot: Slot, text: &str, look: impl FnOnce(&Spec)) -> Result<bool, IndexError> {
         let limits = self.limits;
         let subscriber = self.subscriber(slot);
         if subscriber.registrations.contains(text) {
@@ -263,14 +285,15 @@ impl<S: Copy> Index<S> {
         self.count_filter(slot, registration.bytes(), usize::wrapping_add);
         self.subscriber(slot).registrations.insert(text.into(), registration);
         self.registrations += 1;
+        look(&spec);
         Ok(true)
     }
 
     /// Takes the registration with exactly this text back.
     ///
     /// # Errors
-    /// [`IndexError::NotRegistered`], or [`IndexError::Spec`] if it has fewer than three parts. The text is looked up and its filter
-    /// is not read, so what is not there costs no more than that.
+    /// [`IndexError::NotRegistered`], or [`IndexError::Spec`] if it has fewer than three parts. The text is looked up
+    /// and its filter is not read, so what is not there costs no more than that.
     pub fn deregister(&mut self, slot: Slot, text: &str) -> Result<(), IndexError> {
         let limits = self.limits;
         let subscriber = self.subscriber(slot);
@@ -305,10 +328,11 @@ impl<S: Copy> Index<S> {
     /// Goes on to this second, for what filters may cost in one.
     pub fn begin_second(&mut self, second: u32) {
         self.accounts.begin_second(second);
+        self.tallies.begin_second(second);
     }
 
-    /// A subscriber whose filters have cost more than they may, each once an event. Until it is taken out it is hit by what its
-    /// registrations without filters match.
+    /// A subscriber whose filters have cost more than they may, each once an event. Until it is taken out it is hit by
+    /// what its registrations without filters match.
     pub fn take_overdrawn(&mut self) -> Option<(S, Overdrawn)> {
         let (slot, overdrawn) = self.accounts.take_overdrawn()?;
         Some((self.marks[slot as usize].id, overdrawn))

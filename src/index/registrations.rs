@@ -1,8 +1,8 @@
 //! The registrations of one subscriber by their texts.
 //!
-//! A sorted list and not a hash table: nearly every subscriber has a handful, and then the list is as large as what is in it
-//! while a table has empty places. Finding one is a binary search; adding one moves those behind it, which for the 4,096
-//! that a subscriber may have by default is a copy of 200 KB at worst.
+//! A sorted list and not a hash table: nearly every subscriber has a handful, and then the list is as large as what is
+//! in it while a table has empty places. Finding one is a binary search; adding one moves those behind it, which for
+//! the 4,096 that a subscriber may have by default is a copy of 200 KB at worst.
 
 use smallvec::SmallVec;
 
@@ -51,6 +51,10 @@ impl Registrations {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Registration> {
         self.0.iter().map(|(_, registration)| registration)
+    }
+
+    pub(super) fn iter_with_text(&self) -> impl Iterator<Item = (&str, &Registration)> {
+        self.0.iter().map(|(text, registration)| (&**text, registration))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Registration> {

@@ -4,6 +4,7 @@ use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
 
 use super::declare::Declare;
 use super::latency::LatencyHistogram;
+use super::summary::ByLabel;
 use crate::overflow::Overflow;
 use crate::stats::{Counts, Dropped};
 
@@ -14,11 +15,11 @@ pub(super) struct Deliveries {
     deflate_input: IntCounter,
     deflate_output: IntCounter,
     matched: IntCounter,
-    delivered: IntCounter,
-    delivered_bytes: IntCounter,
+    pub(super) delivered: IntCounter,
+    pub(super) delivered_bytes: IntCounter,
     /// By [`Dropped`].
     dropped: [IntCounter; 3],
-    conflated: IntCounter,
+    pub(super) conflated: IntCounter,
     /// By [`Overflow`].
     slow_consumers: [IntCounter; 3],
     gap_notices: IntCounter,
@@ -29,7 +30,7 @@ pub(super) struct Deliveries {
     pub(super) queue_age: Gauge,
     pub(super) frames: IntGauge,
     pub(super) frame_bytes: IntGauge,
-    latency: LatencyHistogram,
+    pub(super) latency: LatencyHistogram,
 }
 
 impl Deliveries {
@@ -76,6 +77,20 @@ impl Deliveries {
             ),
             latency: declare.add(LatencyHistogram::new()),
         }
+    }
+
+    /// What was dropped, by the reason.
+    pub(super) fn dropped_by_reason(&self) -> ByLabel {
+        Dropped::ALL.iter().zip(&self.dropped).map(|(why, count)| (why.label().to_owned(), count.get())).collect()
+    }
+
+    /// Times that a connection was behind, by its policy.
+    pub(super) fn slow_by_policy(&self) -> ByLabel {
+        Overflow::ALL
+            .iter()
+            .zip(&self.slow_consumers)
+            .map(|(how, count)| (how.name().to_owned(), count.get()))
+            .collect()
     }
 
     /// Adds the counts of a turn.

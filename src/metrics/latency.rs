@@ -32,6 +32,11 @@ impl LatencyHistogram {
         Ok(Self { desc, cells: Arc::default() })
     }
 
+    /// The counts by bucket, not cumulative.
+    pub(super) fn counts(&self) -> Vec<u64> {
+        self.cells.counts.iter().map(|cell| cell.load(Ordering::Relaxed)).collect()
+    }
+
     pub(super) fn add(&self, latency: &Latency) {
         for (cell, &count) in self.cells.counts.iter().zip(&latency.counts) {
             if count > 0 {

@@ -1,8 +1,9 @@
 //! Every metric of hydrant, declared in one place and served by `--metrics-listen` in the Prometheus text format.
 //!
-//! Contract: names follow the Prometheus conventions (base units, `_total`, prefix `hydrant_`), label values come from enums of
-//! ours and the settings and never from clients, so the number of series is bounded. Handles are resolved here, once; a shard
-//! keeps its own plain counts and adds them up with [`ShardMetrics::flush`] once a turn, not once a delivery.
+//! Contract: names follow the Prometheus conventions (base units, `_total`, prefix `hydrant_`), label values come from
+//! enums of ours and the settings and never from clients, so the number of series is bounded. Handles are resolved
+//! here, once; a shard keeps its own plain counts and adds them up with [`ShardMetrics::flush`] once a turn, not once a
+//! delivery.
 //!
 //! `docs/operations.md` lists them all; a test compares the list with the registry.
 
@@ -16,6 +17,7 @@ mod nats;
 mod process;
 mod proxy;
 mod shard;
+mod summary;
 mod turns;
 mod upstream;
 
@@ -32,6 +34,7 @@ pub use logins::{LoginMetrics, WatchedFile};
 pub use nats::NatsMetrics;
 pub use proxy::{ProxyClass, ProxyMetrics, ProxyOutcome, ProxySide};
 pub use shard::{FilterCost, ShardMetrics, ShardSize};
+pub use summary::{Histogram, Queue, ShardSummary, Summary};
 pub use turns::{LONG_TURN, STALL};
 pub use upstream::{EndpointMetrics, UpstreamMetrics};
 

@@ -43,10 +43,17 @@ const SHOWN: usize = 64;
 
 /// What a shard has done.
 #[derive(Debug)]
-struct Load {
+pub(super) struct Load {
     events: IntCounter,
     turns: IntCounter,
     busy: Counter,
+}
+
+impl Load {
+    /// Events, turns, and the seconds that these took.
+    pub(super) fn get(&self) -> (u64, u64, f64) {
+        (self.events.get(), self.turns.get(), self.busy.get())
+    }
 }
 
 /// The loads of all shards.
@@ -70,7 +77,7 @@ impl Loads {
         }
     }
 
-    fn of(&self, shard: usize) -> Load {
+    pub(super) fn of(&self, shard: usize) -> Load {
         let label = if shard < SHOWN { shard.to_string() } else { format!("{SHOWN}+") };
         let label = [label.as_str()];
         Load {

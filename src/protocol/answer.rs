@@ -1,7 +1,7 @@
 //! Answers to commands: events of Type `websocket` that go to one connection only.
 //!
-//! Contract: every text or binary message gets exactly one answer, in order; the Go client blocks until it has seen it. The
-//! caller keeps order and count, this module only writes the frames.
+//! Contract: every text or binary message gets exactly one answer, in order; the Go client blocks until it has seen it.
+//! The caller keeps order and count, this module only writes the frames.
 
 use jiff::Timestamp;
 
@@ -13,10 +13,12 @@ use crate::websocket::frame;
 /// How much of a refused message is repeated in the answer's Key, bytes.
 pub const ECHO_MAX: usize = 256;
 
-/// The answer to a command that took effect.
-pub fn done(command: Command<'_>, principal: &str, now: Timestamp) -> Event {
+/// The answer to a command that took effect, with what is odd about it.
+pub fn done(command: Command<'_>, warnings: &[String], principal: &str, now: Timestamp) -> Event {
     let mut draft = Draft::new(ANSWER_TYPE, command.verb(), command.spec());
     draft.principal = principal.into();
+    let object = (!warnings.is_empty()).then(|| serde_json::json!({ "Warnings": warnings }).to_string());
+    draft.object = object.as_deref().unwrap_or("null");
     draft.seal_for_one(now)
 }
 
@@ -44,12 +46,18 @@ mod tests {
 
     #[test]
     fn an_answer_repeats_verb_spec_and_principal() {
-        let answer = done(Command::Register("a.b.*"), "user:rocketskates", now());
+        let answer = done(Command::Register("a.b.*"), &[], "user:rocketskates", now());
         let expected = concat!(
             r#"{"Time":"2026-01-02T03:04:05Z","Type":"websocket","Action":"register","Key":"a.b.*","#,
             r#""Principal":"user:rocketskates","Object":null,"Original":null}"#
         );
         assert_eq!(answer.json(), expected);
+    }
+
+    #[test]
+    fn warnings_stand_in_the_object() {
+        let answer = done(Command::Register("a.b.*"), &["so \"odd\"".to_owned()], "user:a", now());
+        assert_eq!((answer.action(), answer.object()), ("register", r#"{"Warnings":["so \"odd\""]}"#));
     }
 
     #[test]

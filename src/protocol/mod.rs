@@ -8,6 +8,7 @@ pub mod close;
 pub mod command;
 pub mod error;
 pub mod gap;
+pub mod stream;
 
 pub use close::Close;
 pub use command::{Command, CommandError, without_values};

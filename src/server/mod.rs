@@ -1,9 +1,10 @@
 //! A whole server: built from its settings, run, drained.
 //!
-//! Contract: [`Server::start`] returns once every address is bound and connections are taken; nothing is bound if anything is
-//! wrong with the settings, and nothing is made on disk if an address is taken. [`Server::stop`] drains: readiness goes, and after
-//! `timeouts.lame_duck` no connections and events are taken any more, what was taken is delivered, everybody gets a close frame, the
-//! shards end, and requests under way are answered; all of that within `timeouts.drain`. Several servers can live in one process (tests do that).
+//! Contract: [`Server::start`] returns once every address is bound and connections are taken; nothing is bound if
+//! anything is wrong with the settings, and nothing is made on disk if an address is taken. [`Server::stop`] drains:
+//! readiness goes, and after `timeouts.lame_duck` no connections and events are taken any more, what was taken is
+//! delivered, everybody gets a close frame, the shards end, and requests under way are answered; all of that within
+//! `timeouts.drain`. Several servers can live in one process (tests do that).
 
 #[cfg(not(feature = "nats"))]
 mod alone;
@@ -30,6 +31,7 @@ pub use error::StartError;
 
 use crate::api::probe::{Probe, WatchedFiles};
 use crate::api::quota::{PostQuota, SocketQuota};
+use crate::api::status::Around;
 use crate::api::{About, Api, ApiLimits, ApiParts, ForwardedFor};
 use crate::auth::Authority;
 use crate::broker::Broker;
@@ -120,13 +122,15 @@ impl Server {
     /// Accepts from here on, and follows whatever it has to follow.
     fn run(mut self, bound: Bound, nats: Option<Arc<cluster::Health>>) -> Self {
         let stopped = self.stop.subscribe();
+        let links = endpoint::links(&self.settings, &self.api.broker);
+        let upstreams: Vec<Arc<Health>> = links.iter().map(Link::health).collect();
+        self.api.set_around(Around { upstreams: upstreams.clone(), nats: nats.clone() });
         for listener in bound.listeners {
             let listener = listener.with_tls(self.tls.clone()).behind(self.doors.clone());
             self.listening.push(serve(listener, Arc::clone(&self.api), stopped.clone()));
         }
-        let links = endpoint::links(&self.settings, &self.api.broker);
         if let Some(listener) = bound.probe {
-            let probe = self.probe(links.iter().map(Link::health).collect(), nats);
+            let probe = self.probe(upstreams, nats);
             self.probing = Some(serve(listener, probe, self.stop_probe.subscribe()));
         }
         let follow = |link: Link| vital("the link to an endpoint", stopped.clone(), link.run(stopped.clone()));
@@ -217,7 +221,8 @@ fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<
     vital("a listener", stop.clone(), listener.serve(handler, stop))
 }
 
-/// A task without which the server would only seem to be alive, until told to stop: if it ends before, so does the process.
+/// A task without which the server would only seem to be alive, until told to stop: if it ends before, so does the
+/// process.
 fn vital(
     what: &'static str,
     stop: watch::Receiver<bool>,

@@ -7,16 +7,20 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hyper::Response;
 use parking_lot::Mutex;
 
 use super::forwarded::Forwarded;
+use super::handover::{Handover, Parts};
 use super::pending::PendingSlot;
+use super::socket::Socket;
 use crate::auth::ClientCertificate;
 
 /// The sender of a request, and the connection that it came on.
 #[derive(Debug)]
 pub struct Caller {
-    /// Where the request comes from: the client's address, also where a trusted proxy is the other end of the connection.
+    /// Where the request comes from: the client's address, also where a trusted proxy is the other end of the
+    /// connection.
     pub peer: SocketAddr,
     /// What stands for the connection: the address of its other end, or of the client that the PROXY protocol named.
     pub connection: SocketAddr,
@@ -25,13 +29,15 @@ pub struct Caller {
     /// What the client showed in the TLS handshake, verified. That of a proxy is not its clients'.
     pub certificate: Option<ClientCertificate>,
     slot: Arc<Mutex<Option<PendingSlot>>>,
+    handover: Arc<Handover>,
 }
 
 impl Caller {
-    /// Somebody of whom nothing more is known, with a place among those.
-    pub fn new(peer: SocketAddr, certificate: Option<ClientCertificate>, slot: PendingSlot) -> Self {
+    /// Somebody of whom nothing more is known, with a place among those, at this socket.
+    pub fn new(peer: SocketAddr, socket: &Socket, slot: PendingSlot) -> Self {
         let slot = Arc::new(Mutex::new(Some(slot)));
-        Self { peer, connection: peer, forwarded: None, certificate, slot }
+        let (certificate, handover) = (socket.certificate(), Arc::clone(socket.handover()));
+        Self { peer, connection: peer, forwarded: None, certificate, slot, handover }
     }
 
     /// The client of whom a trusted proxy tells on this connection.
@@ -41,8 +47,19 @@ impl Caller {
         if let Some(slot) = &*self.slot.lock() {
             slot.belongs_to(peer.ip());
         }
-        let (connection, slot) = (self.connection, Arc::clone(&self.slot));
-        Self { peer, connection, forwarded: Some(forwarded), certificate: None, slot }
+        let (connection, slot, handover) = (self.connection, Arc::clone(&self.slot), Arc::clone(&self.handover));
+        Self { peer, connection, forwarded: Some(forwarded), certificate: None, slot, handover }
+    }
+
+    /// Takes the socket off HTTP with the answer to the request that is being worked on, if that is 200: `take` is
+    /// given it with the answer's head, which is yet to be written ([`super::handover`]).
+    pub fn take_socket(&self, take: impl FnOnce(Parts, Box<[u8]>) + Send + 'static) {
+        self.handover.ask(take);
+    }
+
+    /// This is the answer to the request that is being worked on. Returns whether the socket goes with it.
+    pub(super) fn answered<B>(&self, answer: &Response<B>) -> bool {
+        self.handover.decide(answer)
     }
 
     /// It has shown good credentials: its place is free for others.

@@ -243,7 +243,7 @@ impl<H: Handler> Server<H> {
                 () = stopped(&mut stop) => None,
             };
             if let Some((socket, peer)) = begun {
-                let caller = Caller::new(peer, socket.certificate(), slot);
+                let caller = Caller::new(peer, &socket, slot);
                 self.serve(socket, &caller, &signs, stop).await;
             }
         };
@@ -299,7 +299,7 @@ impl<H: Handler> Server<H> {
         let mut answer = self.handler.handle(request, caller).await;
         let unread = reading.is_some_and(|reading| !reading.is_finished());
         signs.answered(unread);
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if caller.answered(&answer) || answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             signs.upgraded();
             return answer.map(|body| Tracked::new(body, None));
         }

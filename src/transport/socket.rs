@@ -1,12 +1,12 @@
 //! A client's socket on the control plane: plain or TLS, read and written by hyper until it becomes a websocket.
 //!
 //! Contract: a client that takes nothing of what is written to it fails the write after a while. Without that, whoever
-//! sends requests and never reads the answers would hold its socket, and a place among the unauthenticated connections, for ever: hyper
-//! has a time for the head of a request only. A connection that ends while its client still sends something is closed
-//! in good order: what comes is read and thrown away for [`LINGER`] at most, because otherwise the system resets the
-//! connection and the client may lose the answer. What hyper answers by itself, because it cannot read the head of a
-//! request, goes out as a DRP Error instead of a bare status ([`Refusal`]); only where such a head comes while the answer
-//! before it still waits for the client to read is it as hyper wrote it.
+//! sends requests and never reads the answers would hold its socket, and a place among the unauthenticated connections,
+//! for ever: hyper has a time for the head of a request only. A connection that ends while its client still sends
+//! something is closed in good order: what comes is read and thrown away for [`LINGER`] at most, because otherwise the
+//! system resets the connection and the client may lose the answer. What hyper answers by itself, because it cannot
+//! read the head of a request, goes out as a DRP Error instead of a bare status ([`Refusal`]); only where such a head
+//! comes while the answer before it still waits for the client to read is it as hyper wrote it.
 //!
 //! A client that has ended its side after its request (a half-close) cannot be told from one that has gone, and hyper
 //! would drop the request. So the end is kept from it while the request is answered, but no longer than a write may
@@ -18,12 +18,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustls::ServerConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
+use super::handover::{Handover, Parts};
 use super::pending::Signs;
 use super::refusal::Refusal;
 use crate::auth::ClientCertificate;
@@ -36,6 +36,21 @@ enum Stream {
     Plain(TcpStream),
     /// Boxed: a session is large.
     Tls(Box<TlsStream<TcpStream>>),
+    /// It was given away ([`super::handover`]).
+    Gone,
+}
+
+impl Stream {
+    fn into_parts(self) -> io::Result<Parts> {
+        match self {
+            Self::Plain(stream) => Ok((stream.into_std()?, None)),
+            Self::Tls(tls) => {
+                let (stream, session) = tls.into_inner();
+                Ok((stream.into_std()?, Some(Box::new(session))))
+            }
+            Self::Gone => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
 }
 
 /// See the module's text.
@@ -49,6 +64,7 @@ pub struct Socket {
     signs: Arc<Signs>,
     /// Runs once nothing more will be written.
     linger: Option<Pin<Box<Sleep>>>,
+    handover: Arc<Handover>,
     /// Runs once the client has ended its side.
     ended: Option<Pin<Box<Sleep>>>,
     /// What goes out instead of hyper's own answer, and how much of it has.
@@ -58,28 +74,30 @@ pub struct Socket {
 impl Socket {
     /// A socket as it is. A write may stand still for `write_timeout`; what comes is told to `signs`.
     pub fn plain(stream: TcpStream, write_timeout: Duration, signs: Arc<Signs>) -> Self {
+        Self::over(Stream::Plain(stream), write_timeout, signs)
+    }
+
+    /// The same behind TLS.
+    pub fn tls(stream: TlsStream<TcpStream>, write_timeout: Duration, signs: Arc<Signs>) -> Self {
+        Self::over(Stream::Tls(Box::new(stream)), write_timeout, signs)
+    }
+
+    fn over(stream: Stream, write_timeout: Duration, signs: Arc<Signs>) -> Self {
         Self {
-            stream: Stream::Plain(stream),
+            stream,
             write_timeout,
             stalled: None,
             signs,
             linger: None,
+            handover: Arc::default(),
             ended: None,
             refusal: None,
         }
     }
 
-    /// The same behind TLS.
-    pub fn tls(stream: TlsStream<TcpStream>, write_timeout: Duration, signs: Arc<Signs>) -> Self {
-        Self {
-            stream: Stream::Tls(Box::new(stream)),
-            write_timeout,
-            stalled: None,
-            signs,
-            linger: None,
-            ended: None,
-            refusal: None,
-        }
+    /// How the socket leaves HTTP other than by an upgrade.
+    pub(super) fn handover(&self) -> &Arc<Handover> {
+        &self.handover
     }
 
     /// The certificate that the client showed, if it showed one; the handshake has verified it.
@@ -93,20 +111,26 @@ impl Socket {
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn into_parts(self) -> io::Result<(std::net::TcpStream, Option<Box<ServerConnection>>)> {
-        match self.stream {
-            Stream::Plain(stream) => Ok((stream.into_std()?, None)),
-            Stream::Tls(tls) => {
-                let (stream, session) = tls.into_inner();
-                Ok((stream.into_std()?, Some(Box::new(session))))
-            }
+    pub fn into_parts(self) -> io::Result<Parts> {
+        self.stream.into_parts()
+    }
+
+    /// Gives the socket away if that is due.
+    fn give_away(&mut self) -> io::Result<()> {
+        let Some((take, head)) = self.handover.take() else { return Ok(()) };
+        // What stands still is the rest of an earlier answer.
+        if self.stalled.is_some() {
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
+        take(std::mem::replace(&mut self.stream, Stream::Gone).into_parts()?, head);
+        Ok(())
     }
 
     fn poll_output(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Gone => Poll::Ready(Ok(buf.len())),
         }
     }
 
@@ -152,6 +176,7 @@ impl Socket {
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Gone => Poll::Ready(Ok(())),
         }
     }
 }
@@ -181,6 +206,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.give_away()?;
         if this.refusal.is_none()
             && this.signs.is_between_requests()
             && let Some(refusal) = Refusal::instead_of(buf)
@@ -200,6 +226,7 @@ impl AsyncWrite for Socket {
         let written = match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Gone => return Poll::Ready(Ok(())),
         };
         if matches!(written, Poll::Ready(Ok(()))) && this.signs.flushed() && this.ended.is_some() {
             // The end that was kept back is read now.
@@ -214,6 +241,7 @@ impl AsyncWrite for Socket {
             let written = match &mut this.stream {
                 Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
                 Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+                Stream::Gone => return Poll::Ready(Ok(())),
             };
             let written = ready!(this.bounded(cx, written));
             if written.is_err() || !this.signs.has_unread() {

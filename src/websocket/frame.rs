@@ -1,5 +1,5 @@
-//! Websocket frames as a server writes them (RFC 6455, section 5.2): unfragmented and unmasked; and, for what it takes as a message of a
-//! client's, as one that a client writes.
+//! Websocket frames as a server writes them (RFC 6455, section 5.2): unfragmented and unmasked; and, for what it takes
+//! as a message of a client's, as one that a client writes.
 //!
 //! Every byte that goes to a client's socket is made here or in [`crate::event`], once; the connections only write
 //! ready bytes. Pure functions, no state.
@@ -13,7 +13,7 @@ pub const CONTROL_MAX: usize = 125;
 /// A ping without payload.
 pub const PING: &[u8] = &[0x89, 0x00];
 
-/// How the payload of a frame is written down.
+/// How what goes to a connection is written down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// As it is.
@@ -21,6 +21,30 @@ pub enum Encoding {
     Plain,
     /// Deflated (RFC 7692), for connections that have agreed to it.
     Deflate,
+    /// No websocket frames but Server-Sent Events.
+    EventStream,
+    /// No websocket frames but NDJSON: an event a line.
+    Lines,
+}
+
+impl Encoding {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+
+    /// Whether the connection is a websocket.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::Plain | Self::Deflate)
+    }
+
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Deflate => "deflate",
+            Self::EventStream => "sse",
+            Self::Lines => "ndjson",
+        }
+    }
 }
 
 const FIN_TEXT: u8 = 0x81;
@@ -33,14 +57,12 @@ const MASKED: u8 = 0x80;
 
 /// Writes the header of a text frame into the front of `header` and returns its length in bytes.
 pub fn text_header(payload: usize, encoding: Encoding, header: &mut [u8; HEADER_ROOM]) -> usize {
-    header[0] = match encoding {
-        Encoding::Plain => FIN_TEXT,
-        Encoding::Deflate => FIN_TEXT_DEFLATED,
-    };
+    header[0] = if encoding == Encoding::Deflate { FIN_TEXT_DEFLATED } else { FIN_TEXT };
     write_length(payload, header)
 }
 
-/// Writes the length of an unmasked frame behind the first byte of its header (RFC 6455, section 5.2). Returns the length of the header.
+/// Writes the length of an unmasked frame behind the first byte of its header (RFC 6455, section 5.2). Returns the
+/// length of the header.
 fn write_length(payload: usize, header: &mut [u8; HEADER_ROOM]) -> usize {
     match payload {
         0..=125 => {

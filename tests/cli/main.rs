@@ -5,6 +5,7 @@
 mod auth;
 mod commands;
 mod config;
+mod explain;
 mod filter;
 mod post;
 mod service;

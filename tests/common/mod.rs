@@ -1,7 +1,8 @@
-//! What the tests of a whole server share: a server on free ports with its own data directory, and clients that are not ours.
+//! What the tests of a whole server share: a server on free ports with its own data directory, and clients that are not
+//! ours.
 //!
-//! Nothing here sleeps to wait for something. What has to happen is awaited on a socket, and what nobody tells is polled
-//! until it holds, both with a bound of [`PATIENCE`].
+//! Nothing here sleeps to wait for something. What has to happen is awaited on a socket, and what nobody tells is
+//! polled until it holds, both with a bound of [`PATIENCE`].
 
 #![allow(dead_code, unreachable_pub, reason = "every test binary takes its own part of it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
@@ -14,6 +15,7 @@ pub mod people;
 pub mod program;
 pub mod raw;
 pub mod socket;
+pub mod stream;
 pub mod ws;
 
 use std::future::Future;

@@ -10,6 +10,7 @@ mod provider;
 mod audit;
 mod canary;
 mod certificates;
+mod explain;
 mod files;
 mod hidden;
 mod issuer;

@@ -42,7 +42,7 @@ async fn head_is_answered_where_get_is() {
         assert_eq!(head.header("content-type"), JSON);
         assert!(head.header("content-length").parse::<usize>().unwrap() > 2, "{head:?}");
     }
-    assert_eq!(server.request("HEAD", "/api/v3/events", &[], "").await.status.as_u16(), 404);
+    assert_eq!(server.request("HEAD", "/api/v3/events", &[], "").await.status.as_u16(), 406);
     assert_eq!(server.request("HEAD", "/api/v3/ws", &[], "").await.status.as_u16(), 400);
     let probe = server.server.probe_address().unwrap();
     for path in ["/healthz", "/readyz", "/metrics"] {

@@ -1,4 +1,5 @@
-//! What goes over the wire, to the byte: commands and answers, frames, compression, TLS, and the clients that people use.
+//! What goes over the wire, to the byte: commands and answers, frames, compression, TLS, and the clients that people
+//! use.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -13,5 +14,7 @@ mod drpcli;
 mod frames;
 mod http;
 mod protocol;
+mod status;
+mod stream;
 mod tls;
 mod tools;

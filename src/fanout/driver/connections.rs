@@ -14,7 +14,7 @@ use crate::broker::PublishError;
 use crate::broker::connection::{Connection, Kind};
 use crate::clock;
 use crate::fanout::control::Newcomer;
-use crate::fanout::outbox::ConnId;
+use crate::fanout::outbox::{ConnId, Frame};
 use crate::fanout::socket::Link;
 use crate::metrics::Source;
 use crate::overflow::Overflow;
@@ -24,10 +24,10 @@ use crate::websocket::validator::FrameValidator;
 
 impl Driver {
     pub(super) fn adopt(&mut self, newcomer: Newcomer) {
-        let Newcomer { stream, tls, early, encoding, identity, overflow, peer, since, registrations, permit } =
-            newcomer;
-        // Asked for here, by the thread that is told of changes: who was revoked on the way is not let in, and nobody keeps
-        // rights that have changed meanwhile.
+        let Newcomer { stream, tls, head, early, encoding, identity, overflow, peer, since, .. } = newcomer;
+        let Newcomer { warnings, registrations, permit, .. } = newcomer;
+        // Asked for here, by the thread that is told of changes: who was revoked on the way is not let in, and nobody
+        // keeps rights that have changed meanwhile.
         let (Ok(access), Ok(mut link)) = (self.parts.authority.access(&identity), Link::new(stream, tls)) else {
             return self.set_load();
         };
@@ -36,6 +36,9 @@ impl Driver {
             Some(start) => shard.open_since(principal, &access, overflow, start, registrations.len()),
             None => shard.open(principal, &access, overflow),
         };
+        if !encoding.is_websocket() {
+            link.bound_silence(self.parts.timing.idle);
+        }
         let token = Token(conn.0 as usize);
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.parts.poll.registry().register(link.source(), token, interest) {
@@ -59,6 +62,7 @@ impl Driver {
             seen: now,
             pinged: now,
             input: Input::Idle,
+            speaks: encoding.is_websocket(),
             kept: !early.is_empty() || !registrations.is_empty(),
             mark: self.next_number(),
             command: None,
@@ -67,6 +71,12 @@ impl Driver {
             _permit: permit,
         });
         self.parts.shard.fanout().set_encoding(conn, encoding);
+        if !warnings {
+            self.parts.shard.set_unwarned(conn);
+        }
+        if let Some(head) = head {
+            self.parts.shard.control(conn, Frame::Control(head));
+        }
         self.open += 1;
         self.welcome(conn);
         self.enqueue(conn);
@@ -78,8 +88,8 @@ impl Driver {
         metrics.connections.inc();
         metrics.connections_opened.inc();
         if let Some(connection) = self.describe(conn) {
-            let Connection { principal, remote_addr, .. } = &connection;
-            tracing::info!(target: AUDIT, principal, peer = %remote_addr, "websocket opened");
+            let Connection { principal, remote_addr, encoding, .. } = &connection;
+            tracing::info!(target: AUDIT, principal, peer = %remote_addr, encoding, "websocket opened");
             self.announce("create", &connection);
         }
         if self.draining.is_some_and(|drain| drain.close_sent) {
@@ -88,10 +98,13 @@ impl Driver {
     }
 
     /// The connection as operators see it.
-    fn describe(&mut self, conn: ConnId) -> Option<Connection> {
+    pub(super) fn describe(&mut self, conn: ConnId) -> Option<Connection> {
         let entry = self.conns.get(conn.0 as usize)?.as_ref()?;
         let (principal, expires) = (entry.identity.principal().as_str(), entry.identity.expires_at());
-        let mut connection = Connection::new(Kind::Websocket, principal, entry.peer, entry.created, expires);
+        let encoding = self.parts.shard.fanout().encoding(conn);
+        let kind = if encoding.is_websocket() { Kind::Websocket } else { Kind::Stream };
+        let mut connection = Connection::new(kind, principal, entry.peer, entry.created, expires);
+        connection.encoding = Some(encoding.name());
         let shard = &mut self.parts.shard;
         connection.registrations = shard.registrations(conn);
         let depth = shard.fanout().depth(conn);
@@ -109,11 +122,16 @@ impl Driver {
         all.filter_map(|at| self.describe(ConnId(at))).collect()
     }
 
-    /// Closes the connection from this address, if it is one of this shard's.
-    pub(super) fn delete(&mut self, peer: SocketAddr) -> Option<Connection> {
+    /// The connection from this address, if it is one of this shard's.
+    pub(super) fn find(&self, peer: SocketAddr) -> Option<ConnId> {
         let is_it = |entry: &Option<Conn>| entry.as_ref().is_some_and(|entry| entry.peer == peer);
         let at = self.conns.iter().position(is_it)?;
-        let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
+        Some(ConnId(u32::try_from(at).expect("fewer than 4 billion connections")))
+    }
+
+    /// Closes the connection from this address, if it is one of this shard's.
+    pub(super) fn delete(&mut self, peer: SocketAddr) -> Option<Connection> {
+        let conn = self.find(peer)?;
         let connection = self.describe(conn);
         self.parts.shard.close(conn, Close::Deleted);
         connection

@@ -1,19 +1,21 @@
 //! The loop of a shard's thread: sockets on one side, a [`Shard`] on the other.
 //!
-//! A turn is: what the control plane asks, what clients say (commands), a batch of events, one vectored write for
-//! every connection that has something to write, timers. What waits for a connection when its turn comes goes out in one
+//! A turn is: what the control plane asks, what clients say (commands), a batch of events, one vectored write for every
+//! connection that has something to write, timers. What waits for a connection when its turn comes goes out in one
 //! write; under load that is hundreds of frames, at rest one, and no timer delays it.
 //!
-//! Contract: nothing here blocks but the poll, and everything that a client or a caller can cause has a budget a turn: what clients
-//! send ([`read`]), what the control plane asks, events and the past ([`intake`]); [`turn`] has the bounds. What is beyond waits for
-//! the next turn, which begins at once. After the events everybody is written to; a connection gets at most one write a round, and
-//! the round begins at another place each turn, so that nobody is always last.
+//! Contract: nothing here blocks but the poll, and everything that a client or a caller can cause has a budget a turn:
+//! what clients send ([`read`]), what the control plane asks, events and the past ([`intake`]); [`turn`] has the
+//! bounds. What is beyond waits for the next turn, which begins at once. After the events everybody is written to; a
+//! connection gets at most one write a round, and the round begins at another place each turn, so that nobody is always
+//! last.
 
 mod connections;
 mod drain;
 mod intake;
 mod listening;
 mod read;
+mod survey;
 mod timers;
 mod turn;
 mod write;
@@ -43,6 +45,7 @@ use crate::protocol::Close;
 use crate::websocket::deflate::Inflater;
 use crate::websocket::validator::FrameValidator;
 use listening::Listening;
+use survey::Survey;
 use turn::{BatchLimit, CONTROL_TIME, Input, READ_BYTES, Slice};
 
 /// A drain that has begun.
@@ -86,6 +89,8 @@ struct Conn {
     seen: u64,
     pinged: u64,
     input: Input,
+    /// Whether its client says something, as one of a websocket does; what another one sends is thrown away.
+    speaks: bool,
     /// Whether the frame validator holds whole messages that are yet to be dealt with.
     kept: bool,
     /// The number of the next event when its last bytes were read.
@@ -143,6 +148,8 @@ pub(super) struct Driver {
     held: VecDeque<(u64, ConnId)>,
     /// What is left of the turn's part of the connection that is listened to.
     slice: Slice,
+    /// Looks at all registrations that are under way.
+    surveys: VecDeque<Survey>,
     listening: Listening,
     /// When the shard was last held up, microseconds since the epoch of the broker.
     stalled_us: u64,
@@ -175,6 +182,7 @@ impl Driver {
             queue: VecDeque::new(),
             held: VecDeque::new(),
             slice: Slice::begin(now),
+            surveys: VecDeque::new(),
             listening: Listening::begin(now),
             stalled_us: 0,
             dirty: Vec::new(),
@@ -218,6 +226,7 @@ impl Driver {
             || (self.has_events() && self.may_ingest_events())
             || !self.pending_events.is_empty()
             || !self.queue.is_empty()
+            || !self.surveys.is_empty()
             || !self.parts.control.is_empty()
             || self.parts.shard.fanout().has_dirty()
             || self.parts.shard.fanout().has_leftovers();
@@ -256,6 +265,7 @@ impl Driver {
         self.parts.shard.keep_budget(&self.parts.budget, self.parts.number);
         self.note_closing();
         self.announce_pending();
+        self.go_on_with_surveys();
         let now = Instant::now();
         if now >= self.next_tick {
             self.next_tick = self.draining.map_or(now + self.tick, |drain| drain.next_tick(now, self.tick));
@@ -281,6 +291,8 @@ impl Driver {
                 // Who asked may have gone.
                 Control::List(reply) => drop(reply.send(self.describe_all())),
                 Control::Delete(peer, reply) => drop(reply.send(self.delete(peer))),
+                Control::Inspect(peer, reply) => drop(reply.send(self.inspect(peer))),
+                Control::Survey(measure, reply) => self.begin_survey(measure, reply),
                 Control::Drain(deadline) => self.drain(deadline),
             }
             if Instant::now() >= until {

@@ -1,13 +1,13 @@
 //! What a shard's thread does with bytes that clients send.
 //!
-//! Everything that a client can cause by sending is dealt with here, a [`Slice`] of each connection at a time, and in a turn of the
-//! shard no more than [`READ_TIME`] of all. What is beyond waits behind the other connections that have something to say, and
-//! as long as it waits nothing more is read from that client, so that TCP holds it back. Only the message in work when the time is
-//! up is finished: what one message may cost is bounded where it is carried out.
+//! Everything that a client can cause by sending is dealt with here, a [`Slice`] of each connection at a time, and in a
+//! turn of the shard no more than [`READ_TIME`] of all. What is beyond waits behind the other connections that have
+//! something to say, and as long as it waits nothing more is read from that client, so that TCP holds it back. Only the
+//! message in work when the time is up is finished: what one message may cost is bounded where it is carried out.
 //!
-//! Order: bytes get a mark when they are read, the number of the next event then. A command among them is carried
-//! out once the shard has come to that number, so every event that was sequenced before stands before its answer, and comes by
-//! the registrations as they were. Control frames do not wait for that.
+//! Order: bytes get a mark when they are read, the number of the next event then. A command among them is carried out
+//! once the shard has come to that number, so every event that was sequenced before stands before its answer, and comes
+//! by the registrations as they were. Control frames do not wait for that.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -32,7 +32,8 @@ impl Driver {
         }
     }
 
-    /// Listens to the connections that have something to say, as long as the turn has time for it; to one of them at least.
+    /// Listens to the connections that have something to say, as long as the turn has time for it; to one of them at
+    /// least.
     pub(super) fn read_queued(&mut self) {
         self.release_held();
         let until = Instant::now() + READ_TIME;
@@ -107,7 +108,7 @@ impl Driver {
                     self.vanish(conn);
                     return Input::Idle;
                 }
-                Ok(bytes) => bytes,
+                Ok(bytes) => self.heard(conn, bytes),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Input::Idle,
                 Err(_) => {
@@ -116,6 +117,11 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// How many of so many bytes are listened to: none of a client that has nothing to say.
+    fn heard(&mut self, conn: ConnId, bytes: usize) -> usize {
+        if self.conn(conn).is_some_and(|entry| entry.speaks) { bytes } else { 0 }
     }
 
     fn read(&mut self, conn: ConnId, into: &mut [u8]) -> io::Result<usize> {

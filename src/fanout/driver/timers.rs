@@ -9,8 +9,7 @@ use crate::clock;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::Frame;
 use crate::overflow::Overflow;
-use crate::protocol::Close;
-use crate::websocket::frame;
+use crate::protocol::{Close, stream};
 
 impl Driver {
     pub(super) fn keep_time(&mut self) {
@@ -60,11 +59,12 @@ impl Driver {
             }
         } else if expires && entry.identity.is_expired(clock::now()) {
             self.parts.shard.close(conn, Close::Expired);
-        } else if listened.saturating_sub(entry.seen) >= millis(idle) {
+        } else if entry.speaks && listened.saturating_sub(entry.seen) >= millis(idle) {
             self.parts.shard.close(conn, Close::Silent);
         } else if listened.saturating_sub(entry.pinged) >= millis(ping) {
             entry.pinged = listened;
-            self.parts.shard.control(conn, Frame::Constant(frame::PING));
+            let heartbeat = stream::heartbeat(self.parts.shard.fanout().encoding(conn));
+            self.parts.shard.control(conn, Frame::Constant(heartbeat));
         }
     }
 }

@@ -57,6 +57,7 @@ impl Encoder {
 pub(super) fn encode(encoder: &mut Option<Encoder>, counts: &mut Counts, event: &Event, wanted: Encoding) -> Encoding {
     match (wanted, encoder) {
         (Encoding::Deflate, Some(encoder)) => encoder.encode(event, counts),
-        _ => Encoding::Plain,
+        (Encoding::Plain | Encoding::Deflate, _) => Encoding::Plain,
+        (Encoding::EventStream | Encoding::Lines, _) => wanted,
     }
 }

@@ -53,6 +53,14 @@ impl Frame {
         }
     }
 
+    /// The same for one connection, which may not be a websocket.
+    pub(super) fn for_one(self, encoding: Encoding) -> Self {
+        match self {
+            Self::Answer(event) if !encoding.is_websocket() => Self::Control(event.frame_in(encoding).into()),
+            frame => frame,
+        }
+    }
+
     /// Bytes of memory that are held because of this frame and were not before.
     fn hold(&self) -> i64 {
         size(match self {
@@ -198,8 +206,8 @@ impl Frames {
         }
     }
 
-    /// An event that tells of everything from `first` to `last`, two events of one object, for connections that have agreed
-    /// to `wanted`: made if there is none yet, and then encoded by `encode`.
+    /// An event that tells of everything from `first` to `last`, two events of one object, for connections that have
+    /// agreed to `wanted`: made if there is none yet, and then encoded by `encode`.
     pub(super) fn conflate(
         &mut self,
         first: FrameId,

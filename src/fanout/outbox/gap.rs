@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::event::{Draft, Event};
 use crate::protocol::gap::{GAP, HYDRANT, QUEUE};
+use crate::websocket::frame::Encoding;
 
 /// The time of an event as its producer wrote it.
 type Time = SmallVec<[u8; 36]>;
@@ -18,17 +19,19 @@ pub struct Gap {
     count: u64,
     first: Time,
     last: Time,
+    encoding: Encoding,
     /// The notice as it was last written; nothing if it has to be written anew.
     written: Option<Event>,
 }
 
 impl Gap {
-    /// A gap of one event.
-    pub(super) fn new(time: &str) -> Self {
+    /// A gap of one event, for a connection of this encoding.
+    pub(super) fn new(time: &str, encoding: Encoding) -> Self {
         Self {
             count: 1,
             first: Time::from_slice(time.as_bytes()),
             last: Time::from_slice(time.as_bytes()),
+            encoding,
             written: None,
         }
     }
@@ -58,6 +61,6 @@ impl Gap {
 
     /// The frame; empty as long as it has to be written.
     pub(super) fn bytes(&self) -> &[u8] {
-        self.written.as_ref().map_or(&[], Event::frame)
+        self.written.as_ref().map_or(&[], |event| event.frame_in(self.encoding))
     }
 }

@@ -1,14 +1,15 @@
 //! Who gets an event and how it waits: outboxes, frames, overflow.
 //!
-//! A [`Fanout`] belongs to one shard and is only touched by its thread, so that nothing on the way of a delivery takes a
-//! lock, allocates or counts a shared reference. An event's frame is held once a shard and encoding; what waits for a
-//! connection is a list of four-byte numbers of such frames. The deflated frame is made at the first delivery that wants
-//! it, once in the process.
+//! A [`Fanout`] belongs to one shard and is only touched by its thread, so that nothing on the way of a delivery takes
+//! a lock, allocates or counts a shared reference. An event's frame is held once a shard and encoding; what waits for a
+//! connection is a list of four-byte numbers of such frames. The deflated frame is made at the first delivery that
+//! wants it, once in the process.
 //!
-//! Contract: pure, no I/O, reads no clock. Frames leave an outbox in the order in which they were put in, each exactly once
-//! or, after an overflow, not at all; every frame that is dropped is counted. An outbox never holds more than its
-//! bounds, but a single frame always fits an empty one, so that no event is undeliverable. What connections that do not follow cost is
-//! bounded a turn ([`Fanout::begin_turn`]): passes of conflation are put off, what is dropped is let go bit by bit.
+//! Contract: pure, no I/O, reads no clock. Frames leave an outbox in the order in which they were put in, each exactly
+//! once or, after an overflow, not at all; every frame that is dropped is counted. An outbox never holds more than its
+//! bounds, but a single frame always fits an empty one, so that no event is undeliverable. What connections that do not
+//! follow cost is bounded a turn ([`Fanout::begin_turn`]): passes of conflation are put off, what is dropped is let go
+//! bit by bit.
 //!
 //! Why bounds can be generous: a stalled connection costs four bytes an event, not a copy of it, and the frames it
 //! holds back are shared by all stalled connections of the shard.
@@ -77,7 +78,7 @@ pub struct Fanout {
     number: u64,
     barriers: Barriers,
     /// By encoding.
-    current: [Option<Current>; 2],
+    current: [Option<Current>; Encoding::COUNT],
     encoder: Option<Encoder>,
     runs: CoalescedBatches,
     /// The run that was gathered last, and for whom.
@@ -103,7 +104,7 @@ impl Fanout {
             dirty: Vec::new(),
             number: 0,
             barriers: Barriers::default(),
-            current: [None; 2],
+            current: [None; Encoding::COUNT],
             encoder: None,
             runs: CoalescedBatches::default(),
             taken: None,
@@ -152,11 +153,17 @@ impl Fanout {
         self.outbox(conn).set_encoding(encoding);
     }
 
+    /// How the events of a connection are written down.
+    pub fn encoding(&self, conn: ConnId) -> Encoding {
+        self.outboxes.get(conn.at()).and_then(Option::as_ref).map_or(Encoding::Plain, Outbox::encoding)
+    }
+
     fn outbox(&mut self, conn: ConnId) -> &mut Outbox {
         self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove")
     }
 
-    /// Begins an event, whoever gets it: all its deliveries come one after the other now, and then [`Fanout::end_event`].
+    /// Begins an event, whoever gets it: all its deliveries come one after the other now, and then
+    /// [`Fanout::end_event`].
     pub fn begin_event(&mut self, event: &Event) {
         self.number += 1;
         self.barriers.note(event, self.number);
@@ -215,6 +222,7 @@ impl Fanout {
 
     /// Puts an answer to this connection into its outbox; its policy makes room for it. Returns whether there was room.
     pub fn send(&mut self, conn: ConnId, frame: Frame) -> bool {
+        let frame = frame.for_one(self.encoding(conn));
         let bytes = frame.bytes().len();
         let limits = self.limits;
         let outbox = self.outbox(conn);
@@ -225,8 +233,8 @@ impl Fanout {
         true
     }
 
-    /// Puts a ping or pong for this connection into its outbox, if there is room as it is. Nothing is moved for it: a client
-    /// that sends pings and does not read would have its outbox searched for each of them.
+    /// Puts a ping or pong for this connection into its outbox, if there is room as it is. Nothing is moved for it: a
+    /// client that sends pings and does not read would have its outbox searched for each of them.
     pub fn offer(&mut self, conn: ConnId, frame: Frame) {
         let limits = self.limits;
         let outbox = self.outbox(conn);
@@ -260,7 +268,8 @@ impl Fanout {
         self.outbox(conn).set_closing();
     }
 
-    /// Whether events pass the connection by, because it has yet to get earlier ones ([`Fanout::deliver`] says `Closed`).
+    /// Whether events pass the connection by, because it has yet to get earlier ones ([`Fanout::deliver`] says
+    /// `Closed`).
     pub fn set_paused(&mut self, conn: ConnId, paused: bool) {
         self.outbox(conn).set_paused(paused);
     }
@@ -270,7 +279,8 @@ impl Fanout {
         self.outboxes.get(conn.at()).and_then(Option::as_ref).is_some_and(Outbox::is_paused)
     }
 
-    /// Whether so many more bytes would leave half of the outbox free: room for what is not urgent. An empty one always has it.
+    /// Whether so many more bytes would leave half of the outbox free: room for what is not urgent. An empty one always
+    /// has it.
     pub fn has_spare_room(&self, conn: ConnId, more: usize) -> bool {
         let Depth { events, bytes } = self.depth(conn);
         events == 0 || (events < self.limits.events / 2 && bytes + more <= self.limits.bytes / 2)

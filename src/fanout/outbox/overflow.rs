@@ -1,15 +1,15 @@
 //! What happens to an outbox that is full, by its connection's policy.
 //!
-//! *Disconnect*: nothing here; the caller closes the connection. *Drop-oldest*: the oldest events go, never an answer and
-//! never the frame that was begun, and a notice in their place says how many; neighbouring gaps are one. What is dropped
-//! costs the same however much waits. *Conflate*: of the updates of one object the latest stays where it stands, with the
-//! state before the first of them. It begins when a quarter of the bounds waits, so that a reader that follows gets
-//! every event, and goes through the whole outbox each time; the next time comes when twice as much waits, or, at the
-//! bounds, only if a quarter of them became free. So it costs a few steps an event, and a connection for which it
-//! frees too little is closed.
+//! *Disconnect*: nothing here; the caller closes the connection. *Drop-oldest*: the oldest events go, never an answer
+//! and never the frame that was begun, and a notice in their place says how many; neighbouring gaps are one. What is
+//! dropped costs the same however much waits. *Conflate*: of the updates of one object the latest stays where it
+//! stands, with the state before the first of them. It begins when a quarter of the bounds waits, so that a reader that
+//! follows gets every event, and goes through the whole outbox each time; the next time comes when twice as much waits,
+//! or, at the bounds, only if a quarter of them became free. So it costs a few steps an event, and a connection for
+//! which it frees too little is closed.
 //!
-//! Many that stall together would be gone through together. So a turn has an [`Effort`](super::effort): a pass for which
-//! there is none left is put off to the next turns, and its outbox may grow up to the bounds meanwhile.
+//! Many that stall together would be gone through together. So a turn has an [`Effort`](super::effort): a pass for
+//! which there is none left is put off to the next turns, and its outbox may grow up to the bounds meanwhile.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -98,7 +98,7 @@ impl Fanout {
             gap.add(time);
             return;
         }
-        let frame = frames.insert(Frame::Gap(Box::new(Gap::new(time))));
+        let frame = frames.insert(Frame::Gap(Box::new(Gap::new(time, outbox.encoding()))));
         frames.retain(frame, 1);
         outbox.push_gap(frame);
         if outbox.mark_dirty() {
@@ -107,8 +107,8 @@ impl Fanout {
         self.counts.overflow(Overflow::DropOldest);
     }
 
-    /// Makes an outbox smaller because all together are too large. Returns false if that cannot be done without closing the
-    /// connection.
+    /// Makes an outbox smaller because all together are too large. Returns false if that cannot be done without closing
+    /// the connection.
     pub fn shrink(&mut self, conn: ConnId) -> bool {
         let outbox = self.outbox(conn);
         let before = outbox.depth();

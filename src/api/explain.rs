@@ -1,0 +1,191 @@
+//! `POST /api/v3/hydrant/explain`: why an event does or does not reach somebody.
+//!
+//! The body names an event (`Event`, or by its `Position` in the history), registrations (`Spec` or `Specs`), and who
+//! would get it (`User`; nobody else than the caller if it is left out). `Connection` stands for the registrations and
+//! the rights of an open one.
+//!
+//! Contract: nobody learns of events or users that he may not see. An event of the history must be visible to the
+//! caller, and is otherwise unknown to him; another user needs the claim users/get, a connection connections/get, both
+//! within the caller's tenant. Which roles would show an event is told to those who may list roles.
+
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+use super::{Api, ApiError, answer};
+use crate::auth::{Access, Identity};
+use crate::broker::CONNECTIONS;
+use crate::broker::history::{Position, Since};
+use crate::clock;
+use crate::event::{Draft, Event};
+use crate::explain::{Cause, Explanation, Receiver, explain};
+use crate::fanout::report::Inspection;
+use crate::index::{IndexError, Spec, filter};
+use crate::transport::listener::Answer;
+
+/// Bytes of a body besides the event in it.
+const REST: usize = 1 << 20;
+
+/// Registrations that are explained at a time.
+const MOST: usize = 4096;
+
+/// What is asked.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Question {
+    event: Option<Box<RawValue>>,
+    position: Option<String>,
+    spec: Option<String>,
+    #[serde(default)]
+    specs: Vec<String>,
+    user: Option<String>,
+    connection: Option<String>,
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Told {
+    #[serde(flatten)]
+    explanation: Explanation,
+    /// Who would get it.
+    principal: String,
+    /// Roles that show the event, where a claim is missing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    roles: Vec<String>,
+    /// What the connection has lost, if it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<String>,
+    /// The event.
+    event: Box<RawValue>,
+}
+
+/// Who would get the event.
+struct Asked {
+    principal: String,
+    access: Arc<Access>,
+    inspection: Option<Inspection>,
+}
+
+impl Api {
+    pub(super) async fn explain(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
+        let whole = self.bodies.read(request, self.limits.event_bytes + REST).await?;
+        let question: Question = serde_json::from_slice(&whole.bytes).map_err(|error| bad(error.to_string()))?;
+        let event = self.event_in_question(&question, identity)?;
+        let asked = self.receiver_in_question(&question, identity).await?;
+        let texts = texts(&question, asked.inspection.as_ref())?;
+        let specs = texts.iter().map(|text| read_spec(text)).collect::<Result<Vec<_>, _>>()?;
+        let pairs: Vec<(&str, &Spec)> = texts.iter().map(String::as_str).zip(&specs).collect();
+        let receiver = Receiver { principal: &asked.principal, access: &asked.access };
+        let explanation = explain(&event, &pairs, Some(receiver));
+        let roles = self.roles_for(&explanation, &event, identity)?;
+        let loss = asked.inspection.as_ref().and_then(loss);
+        let event = RawValue::from_string(event.json().to_owned()).expect("an event is valid JSON");
+        let told = Told { explanation, principal: asked.principal, roles, loss, event };
+        Ok(answer::json(StatusCode::OK, serde_json::to_vec(&told).expect("texts and flags are always written")))
+    }
+
+    fn event_in_question(&self, question: &Question, identity: &Identity) -> Result<Arc<Event>, ApiError> {
+        match (&question.event, &question.position) {
+            (Some(text), None) => {
+                let draft = Draft::read(text.get()).map_err(|error| bad(error.to_string()))?;
+                Ok(Arc::new(draft.seal_for_one(clock::now())))
+            }
+            (None, Some(position)) => self.retained(position, identity),
+            _ => Err(bad("one of Event and Position is needed".to_owned())),
+        }
+    }
+
+    /// An event of the history, if the caller may see it.
+    fn retained(&self, position: &str, identity: &Identity) -> Result<Arc<Event>, ApiError> {
+        let unknown = || ApiError::Unknown { model: "events", key: position.chars().take(64).collect() };
+        let Ok(Since::Position(Position { epoch, sequence })) = position.parse() else {
+            return Err(bad("Position is EPOCH:SEQUENCE, as the id of a stream's event".to_owned()));
+        };
+        let history = self.broker.history();
+        if epoch != history.position().epoch {
+            return Err(unknown());
+        }
+        let mut found = Vec::new();
+        history.read(sequence..sequence.saturating_add(1), u64::MAX, 1, &mut found);
+        let event = found.pop().filter(|one| one.number == sequence).map(|one| one.event).ok_or_else(unknown)?;
+        let access = self.authority.access(identity)?;
+        let own = event.kind() == CONNECTIONS && event.key() == identity.principal().as_str();
+        if own || access.sees(event.kind(), event.action(), event.key(), event.owner()) {
+            return Ok(event);
+        }
+        Err(unknown())
+    }
+
+    async fn receiver_in_question(&self, question: &Question, identity: &Identity) -> Result<Asked, ApiError> {
+        match (&question.connection, &question.user) {
+            (Some(_), Some(_)) => Err(bad("either User or Connection, not both".to_owned())),
+            (Some(address), None) => {
+                let inspection = self.inspect(address, identity).await?;
+                let principal = inspection.connection.principal.clone();
+                Ok(Asked { principal, access: Arc::clone(&inspection.access), inspection: Some(inspection) })
+            }
+            (None, Some(user)) if identity.user() != Some(user) => {
+                let unknown = || ApiError::Unknown { model: "users", key: user.clone() };
+                if !self.permits(identity, "users", "get", user)? {
+                    return Err(unknown());
+                }
+                let access = self.authority.access_of_user(user).ok_or_else(unknown)?;
+                Ok(Asked { principal: format!("user:{user}"), access, inspection: None })
+            }
+            (None, _) => {
+                let access = self.authority.access(identity)?;
+                Ok(Asked { principal: identity.principal().as_str().to_owned(), access, inspection: None })
+            }
+        }
+    }
+
+    fn roles_for(
+        &self,
+        explanation: &Explanation,
+        event: &Event,
+        identity: &Identity,
+    ) -> Result<Vec<String>, ApiError> {
+        let lacks = explanation.causes.iter().any(|cause| matches!(cause, Cause::Claim { .. }));
+        if !lacks || !self.permits(identity, "roles", "list", "*")? {
+            return Ok(Vec::new());
+        }
+        Ok(self.authority.roles_that_show(event.kind(), event.action(), event.key(), event.machine()))
+    }
+}
+
+fn read_spec(text: &str) -> Result<Spec, ApiError> {
+    let limits = filter::Limits::default();
+    Spec::parse(text, &limits).map_err(|error| ApiError::spec(text, &IndexError::Spec(error)))
+}
+
+fn texts(question: &Question, inspection: Option<&Inspection>) -> Result<Vec<String>, ApiError> {
+    let given = question.spec.iter().chain(&question.specs).map(|text| text.trim().to_owned());
+    let open = inspection.into_iter().flat_map(|found| found.registrations.iter().map(|one| one.spec.to_string()));
+    let texts: Vec<String> = given.chain(open).take(MOST + 1).collect();
+    if texts.len() > MOST {
+        return Err(bad(format!("{MOST} registrations are explained at a time")));
+    }
+    if texts.is_empty() && inspection.is_none() {
+        return Err(bad("Spec, Specs or Connection is needed".to_owned()));
+    }
+    Ok(texts)
+}
+
+/// What an outbox has done to events of the connection.
+fn loss(inspection: &Inspection) -> Option<String> {
+    let connection = &inspection.connection;
+    let policy = connection.overflow.unwrap_or("disconnect");
+    (connection.dropped_events > 0).then(|| {
+        format!(
+            "the connection has lost {} events because it did not follow (policy {policy}); this one may be among them",
+            connection.dropped_events
+        )
+    })
+}
+
+fn bad(reason: String) -> ApiError {
+    ApiError::Bad(reason)
+}

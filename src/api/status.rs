@@ -1,0 +1,290 @@
+//! `/api/v3/hydrant/status` and `/api/v3/hydrant/registrations`: how the broker is, and what its registrations do.
+//!
+//! | route | claim |
+//! |---|---|
+//! | `GET /hydrant/status` | connections/list |
+//! | `GET /hydrant/registrations` (`sort=hits`, `deliveries` or `work`; `limit=N`) | connections/list, and no tenant |
+//! | `GET /hydrant/registrations?connection=ADDR:PORT` | connections/get |
+//!
+//! Contract: a look costs the shards what one turn can spare, however many look. Rates are those of the last seconds
+//! before a look, from the looks before it: a page that asks every two seconds gets those of the last five or six.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::{Api, ApiError, answer, query};
+use crate::auth::Identity;
+use crate::clock;
+use crate::cluster;
+use crate::endpoint::{events, identity};
+use crate::fanout::report::Registration;
+use crate::index::Measure;
+use crate::metrics::Summary;
+use crate::transport::listener::Answer;
+
+/// Rates are those of the last so many seconds, if somebody looked then.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// Looks closer to each other than this are one.
+const APART: Duration = Duration::from_secs(1);
+
+/// For so long what was found out about all registrations is told again.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What is around the broker, known when the server runs.
+#[derive(Debug, Default)]
+pub struct Around {
+    /// Links to endpoints.
+    pub upstreams: Vec<Arc<events::Health>>,
+    /// The connection to NATS.
+    pub nats: Option<Arc<cluster::Health>>,
+}
+
+/// Looks at the status, and what they remember.
+#[derive(Debug)]
+pub(super) struct Status {
+    started: Timestamp,
+    around: OnceLock<Around>,
+    looks: Mutex<VecDeque<(Instant, Sample)>>,
+    /// By measure; asked for by one at a time.
+    busiest: [tokio::sync::Mutex<Option<Found>>; 3],
+}
+
+/// When registrations were found, and which.
+type Found = (Instant, Arc<Vec<Registration>>);
+
+/// What rates are made of.
+#[derive(Debug, Clone, Default)]
+struct Sample {
+    received: u64,
+    delivered: u64,
+    delivered_bytes: u64,
+    filter_work: u64,
+    latency: crate::metrics::Histogram,
+}
+
+impl Sample {
+    fn of(summary: &Summary) -> Self {
+        Self {
+            received: summary.received.values().sum(),
+            delivered: summary.delivered,
+            delivered_bytes: summary.delivered_bytes,
+            filter_work: summary.filter_work,
+            latency: summary.latency.clone(),
+        }
+    }
+}
+
+/// The answer of `/hydrant/status`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Report {
+    version: &'static str,
+    id: String,
+    started: String,
+    time: String,
+    sequence: String,
+    history_from: Option<String>,
+    rates: Rates,
+    #[serde(flatten)]
+    summary: Summary,
+    upstreams: Vec<events::Report>,
+    nats: Option<cluster::Report>,
+    identity: Option<identity::Report>,
+}
+
+/// How fast it goes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Rates {
+    /// Over which time.
+    seconds: f64,
+    received_per_second: f64,
+    delivered_per_second: f64,
+    delivered_bytes_per_second: f64,
+    filter_work_per_second: f64,
+    /// Nothing if nothing was delivered.
+    p50_microseconds: Option<u64>,
+    p99_microseconds: Option<u64>,
+}
+
+impl Rates {
+    fn between(earlier: &Sample, now: &Sample, time: Duration) -> Self {
+        let seconds = time.as_secs_f64().max(1e-3);
+        #[expect(clippy::cast_precision_loss, reason = "a rate is rounded anyway")]
+        let rate = |then: u64, now: u64| (now.saturating_sub(then) as f64 / seconds * 10.0).round() / 10.0;
+        let latency = now.latency.since(&earlier.latency);
+        Self {
+            seconds: (seconds * 10.0).round() / 10.0,
+            received_per_second: rate(earlier.received, now.received),
+            delivered_per_second: rate(earlier.delivered, now.delivered),
+            delivered_bytes_per_second: rate(earlier.delivered_bytes, now.delivered_bytes),
+            filter_work_per_second: rate(earlier.filter_work, now.filter_work),
+            p50_microseconds: latency.quantile(0.5),
+            p99_microseconds: latency.quantile(0.99),
+        }
+    }
+}
+
+impl Status {
+    /// Nobody has looked yet.
+    pub(super) fn new(now: Instant) -> Self {
+        let looks = VecDeque::from([(now, Sample::default())]);
+        Self {
+            started: clock::now(),
+            around: OnceLock::new(),
+            looks: Mutex::new(looks),
+            busiest: [const { tokio::sync::Mutex::const_new(None) }; 3],
+        }
+    }
+
+    /// Notes a look. Returns what has happened since an earlier one.
+    fn look(&self, now: Instant, sample: Sample) -> Rates {
+        let mut looks = self.looks.lock();
+        // The last that is older than the window, and those behind it.
+        while looks.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= WINDOW) {
+            looks.pop_front();
+        }
+        let rates =
+            looks.front().map(|(at, earlier)| Rates::between(earlier, &sample, now.saturating_duration_since(*at)));
+        let rates = rates.unwrap_or_else(|| Rates::between(&Sample::default(), &sample, APART));
+        if looks.back().is_none_or(|(at, _)| now.saturating_duration_since(*at) >= APART) {
+            looks.push_back((now, sample));
+        }
+        rates
+    }
+}
+
+impl Api {
+    /// Tells what is around the broker, once.
+    pub fn set_around(&self, around: Around) {
+        if self.status.around.set(around).is_err() {
+            tracing::error!("what is around the broker is known already");
+        }
+    }
+
+    pub(super) fn get_status(&self, identity: &Identity) -> Result<Answer, ApiError> {
+        self.require(identity, "connections", "list", "*")?;
+        let summary = self.broker.metrics().summary(self.broker.waiting());
+        let rates = self.status.look(Instant::now(), Sample::of(&summary));
+        let none = Around::default();
+        let around = self.status.around.get().unwrap_or(&none);
+        let report = Report {
+            version: env!("CARGO_PKG_VERSION"),
+            id: self.about.id.clone(),
+            started: self.status.started.to_string(),
+            time: clock::now().to_string(),
+            sequence: self.broker.history().position().to_string(),
+            history_from: self.broker.history().oldest().map(|time| time.to_string()),
+            rates,
+            summary,
+            upstreams: around.upstreams.iter().map(|health| health.report()).collect(),
+            nats: around.nats.as_ref().map(|health| health.report()),
+            identity: self.delegation.as_ref().map(|delegation| delegation.report()),
+        };
+        Ok(json(&report))
+    }
+
+    pub(super) async fn list_registrations(
+        &self,
+        query: Option<&str>,
+        identity: &Identity,
+    ) -> Result<Answer, ApiError> {
+        if let Some(address) = query::value(query, "connection") {
+            return Ok(json(&self.inspect(&address, identity).await?.registrations));
+        }
+        self.require(identity, "connections", "list", "*")?;
+        if self.authority.access(identity)?.has_tenant() {
+            let message = "a tenant sees the registrations of one connection at a time: ?connection=ADDR:PORT";
+            return Err(ApiError::Bad(message.to_owned()));
+        }
+        let (measure, limit) = (measure(query)?, limit(query)?);
+        let all = self.busiest(measure).await;
+        Ok(json(&&all[..all.len().min(limit)]))
+    }
+
+    /// The registrations that have done most, of all shards.
+    async fn busiest(&self, measure: Measure) -> Arc<Vec<Registration>> {
+        let mut kept = self.status.busiest[measure as usize].lock().await;
+        if let Some((_, all)) = kept.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return Arc::clone(all);
+        }
+        let all = Arc::new(merge(self.pool.registrations(measure).await, measure));
+        *kept = Some((Instant::now(), Arc::clone(&all)));
+        all
+    }
+}
+
+/// Puts together what shards and groups of different rights have done by the same registration.
+fn merge(found: Vec<Registration>, measure: Measure) -> Vec<Registration> {
+    let mut by_spec: HashMap<Box<str>, Registration> = HashMap::new();
+    for one in found {
+        let Some(known) = by_spec.get_mut(&one.spec) else {
+            by_spec.insert(one.spec.clone(), one);
+            continue;
+        };
+        // Each shard matches each event, so their hits are the same ones.
+        known.hits = known.hits.max(one.hits);
+        known.deliveries += one.deliveries;
+        known.filter_work += one.filter_work;
+        known.shared += one.shared;
+        known.last_hit = known.last_hit.take().max(one.last_hit);
+    }
+    let mut all: Vec<Registration> = by_spec.into_values().collect();
+    all.sort_by(|a, b| {
+        let by = |one: &Registration| match measure {
+            Measure::Hits => one.hits,
+            Measure::Deliveries => one.deliveries,
+            Measure::Work => one.filter_work,
+        };
+        by(b).cmp(&by(a)).then_with(|| a.spec.cmp(&b.spec))
+    });
+    all
+}
+
+fn measure(query: Option<&str>) -> Result<Measure, ApiError> {
+    match query::value(query, "sort").as_deref() {
+        None | Some("hits") => Ok(Measure::Hits),
+        Some("deliveries") => Ok(Measure::Deliveries),
+        Some("work") => Ok(Measure::Work),
+        Some(_) => Err(ApiError::Bad("sort is hits, deliveries or work".to_owned())),
+    }
+}
+
+fn limit(query: Option<&str>) -> Result<usize, ApiError> {
+    let Some(limit) = query::value(query, "limit") else { return Ok(usize::MAX) };
+    limit.parse().map_err(|_| ApiError::Bad("limit is a whole number".to_owned()))
+}
+
+fn json(report: &impl Serialize) -> Answer {
+    answer::json(StatusCode::OK, serde_json::to_vec(report).expect("texts and numbers are always written"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_those_of_the_last_seconds() {
+        let begun = Instant::now();
+        let status = Status::new(begun);
+        let sample = |received| Sample { received, ..Sample::default() };
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let look = |seconds, received| {
+            let rates = status.look(at(seconds), sample(received));
+            (rates.seconds, rates.received_per_second)
+        };
+        assert_eq!(look(10, 100), (10.0, 10.0), "since the start");
+        assert_eq!(look(12, 120), (12.0, 10.0));
+        assert_eq!(look(15, 1100), (5.0, 200.0));
+        assert_eq!(look(16, 1101), (6.0, 166.8));
+        assert_eq!(look(17, 1120), (5.0, 200.0));
+        assert!(status.looks.lock().len() < 6);
+    }
+}

@@ -1,0 +1,199 @@
+//! `hydrant explain`: why an event does or does not match a registration, or reach somebody.
+//!
+//! Without `--user` and `--connection` nothing is asked of anybody: the registration and the event are enough. With one
+//! of them the server answers, by the rights that it knows and by its own rules about who may ask.
+//!
+//! Contract: the exit code is 0 if the (last) event is delivered, 1 if it is not, 64 if there is no answer.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use clap::Args;
+use serde_json::Value;
+use thiserror::Error;
+
+use super::console::hint_if_typed;
+use super::documents::{Document, Documents, Found, InputError};
+use super::endpoint::{self, EndpointError};
+use crate::client::{ClientError, Http};
+use crate::clock;
+use crate::event::{Draft, EventError};
+use crate::explain::explain;
+use crate::index::{IndexError, Spec, excerpt, filter};
+
+const STANDARD_INPUT: &str = "standard input";
+const PATH: &str = "/api/v3/hydrant/explain";
+
+/// Why an event does or does not reach a registration, or somebody: exit code 0 if it does, 1 if not, 64 if there is no
+/// answer
+#[derive(Args)]
+#[command(after_help = endpoint::HELP)]
+pub(super) struct ExplainArgs {
+    /// The registration: type.action.key or type.action.key.filter
+    spec: String,
+    /// Events as JSON: one a line, several over lines, or an array; - is standard input
+    #[arg(value_name = "EVENT-FILE")]
+    file: PathBuf,
+    /// Ask the server whether this user may see it too
+    #[arg(long, value_name = "NAME", conflicts_with = "connection")]
+    user: Option<String>,
+    /// Ask the server about an open connection, with its registrations besides this one
+    #[arg(long, value_name = "ADDR:PORT")]
+    connection: Option<String>,
+    /// Answer in JSON, one document an event
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    endpoint: endpoint::EndpointArgs,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub(crate) enum ExplainError {
+    #[error("{reason}{}", shown.as_ref().map_or_else(String::new, |(text, column)| format!("\n  {text}\n  {:>column$}", "^")))]
+    Spec { reason: String, shown: Option<(String, usize)> },
+    #[error("cannot open {file}: {error}")]
+    Open { file: String, error: io::Error },
+    #[error("{file}:{error}")]
+    Input { file: String, error: InputError },
+    #[error("{file}:{line}: {error}")]
+    Event { file: String, line: u64, error: EventError },
+    #[error("{0}: no events in it")]
+    Empty(String),
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the server's answer cannot be read: {0}")]
+    Answer(serde_json::Error),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Returns the exit code.
+pub(super) fn run(
+    args: &ExplainArgs,
+    input: &mut dyn BufRead,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<u8, ExplainError> {
+    let spec = read(args.spec.trim())?;
+    let file = args.file.display().to_string();
+    if args.file == Path::new("-") {
+        hint_if_typed(err);
+        return all(args, &spec, STANDARD_INPUT, input, out);
+    }
+    let open = File::open(&args.file).map_err(|error| ExplainError::Open { file: file.clone(), error })?;
+    all(args, &spec, &file, &mut BufReader::new(open), out)
+}
+
+fn read(text: &str) -> Result<Spec, ExplainError> {
+    Spec::parse(text, &filter::Limits::default()).map_err(|error| {
+        let error = IndexError::Spec(error);
+        ExplainError::Spec { reason: error.to_string(), shown: error.offset().map(|at| excerpt(text, at)) }
+    })
+}
+
+fn all(
+    args: &ExplainArgs,
+    spec: &Spec,
+    file: &str,
+    input: &mut dyn BufRead,
+    out: &mut dyn Write,
+) -> Result<u8, ExplainError> {
+    let mut documents = Documents::new(input);
+    let mut last = None;
+    while let Some(document) = documents.next().map_err(|error| ExplainError::Input { file: file.to_owned(), error })? {
+        let events = match document {
+            Document::Object(found) => vec![found],
+            Document::Array { events, .. } => events,
+        };
+        for found in &events {
+            last = Some(one(args, spec, file, found, out)?);
+        }
+    }
+    last.map(|delivered| u8::from(!delivered)).ok_or_else(|| ExplainError::Empty(file.to_owned()))
+}
+
+fn one(args: &ExplainArgs, spec: &Spec, file: &str, found: &Found, out: &mut dyn Write) -> Result<bool, ExplainError> {
+    let refused = |error| ExplainError::Event { file: file.to_owned(), line: found.line, error };
+    let event = Draft::read(&found.text).map_err(refused)?.seal(clock::now());
+    let text = args.spec.trim();
+    let answer = if args.user.is_some() || args.connection.is_some() {
+        ask(args, event.json())?
+    } else {
+        let explanation = explain(&event, &[(text, spec)], None);
+        serde_json::to_value(&explanation).expect("texts and flags are always written")
+    };
+    if args.json {
+        writeln!(out, "{answer}")?;
+    } else {
+        write(&answer, out)?;
+    }
+    Ok(answer["Delivered"] == true)
+}
+
+/// Has the server explain.
+fn ask(args: &ExplainArgs, event: &str) -> Result<Value, ExplainError> {
+    let named = [("User", &args.user), ("Connection", &args.connection)];
+    let named = named.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let named: Vec<String> =
+        named.map(|(name, value)| format!(r#","{name}":{}"#, Value::from(value.as_str()))).collect();
+    // Put together as text: what stands in an event passes byte for byte.
+    let question = format!(r#"{{"Event":{event},"Spec":{}{}}}"#, Value::from(args.spec.trim()), named.concat());
+    let target = args.endpoint.target()?;
+    let body = endpoint::runtime()?.block_on(async {
+        let mut http = Http::open(&target).await?;
+        http.ask(PATH, "application/json", Bytes::from(question)).await
+    })?;
+    serde_json::from_slice(&body).map_err(ExplainError::Answer)
+}
+
+/// The answer for people: the sentence, then a line for each step.
+fn write(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}", text(&answer["Reason"]))?;
+    let list = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
+    let roles: Vec<String> = list("Roles").iter().map(text).collect();
+    if !roles.is_empty() {
+        writeln!(out, "roles that show it: {}", roles.join(", "))?;
+    }
+    if let Some(loss) = answer["Loss"].as_str() {
+        writeln!(out, "{}", printable(loss))?;
+    }
+    if answer["Rights"].is_object() {
+        write_step(&answer["Rights"], 1, out)?;
+    }
+    for registration in list("Registrations") {
+        writeln!(out, "{}", text(&registration["Spec"]))?;
+        for step in registration["Steps"].as_array().into_iter().flatten() {
+            write_step(step, 1, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Recursion is bounded by the nesting that a filter may have.
+fn write_step(step: &Value, depth: usize, out: &mut dyn Write) -> io::Result<()> {
+    let mark = match step["Verdict"].as_str() {
+        Some("held") => "yes",
+        Some("failed") => "no ",
+        _ => "-  ",
+    };
+    write!(out, "{:1$}{mark} {2}", "", 2 * depth, text(&step["Asked"]))?;
+    if let Some(found) = step["Found"].as_str() {
+        write!(out, ": {}", printable(found))?;
+    }
+    writeln!(out)?;
+    step["Steps"].as_array().into_iter().flatten().try_for_each(|step| write_step(step, depth + 1, out))
+}
+
+fn text(value: &Value) -> String {
+    printable(value.as_str().unwrap_or_default())
+}
+
+/// Text that stays on its line.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}

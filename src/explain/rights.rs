@@ -1,0 +1,67 @@
+//! Whether somebody may see an event, step by step.
+
+use super::parts::{Cause, Receiver, Step, Verdict};
+use crate::auth::{ClaimVerdict, Judgement};
+use crate::event::Event;
+
+/// The type of events about connections.
+const CONNECTIONS: &str = "connections";
+
+/// Claims that are shown; somebody may have thousands.
+const SHOWN: usize = 20;
+
+/// What the rights say, and what is missing.
+pub(super) fn explain(event: &Event, receiver: Receiver<'_>) -> (Step, Vec<Cause>) {
+    let asked = format!("{} may see it", receiver.principal);
+    if event.kind() == CONNECTIONS && event.key() == receiver.principal {
+        let own = Step::new(Verdict::Held, "it is about one of its own connections");
+        return (Step::new(Verdict::Held, asked).with(vec![own]), Vec::new());
+    }
+    let judgement = receiver.access.judge(event.kind(), event.action(), event.key(), event.owner());
+    let causes = causes(event, &judgement);
+    let sees = causes.is_empty();
+    let mut steps = vec![claims(&judgement)];
+    for (claim, holds) in &judgement.narrowing {
+        steps.push(Step::new(Verdict::of(*holds), format!("the token is narrowed to {claim}")));
+    }
+    if let Some(shown) = judgement.tenant {
+        let found = event
+            .owner()
+            .map_or_else(|| event.key().to_owned(), |machine| format!("{}, of machine {machine}", event.key()));
+        let asked = format!("the tenant shows this of {}", event.kind());
+        steps.push(Step::new(Verdict::of(shown), asked).found(found));
+    }
+    (Step::new(Verdict::of(sees), asked).with(steps), causes)
+}
+
+fn causes(event: &Event, judgement: &Judgement) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if !judgement.by_claims {
+        causes.push(Cause::Claim { claim: format!("{}/get/{}", event.kind(), event.key()) });
+    }
+    for (claim, _) in judgement.narrowing.iter().filter(|(_, holds)| !holds) {
+        causes.push(Cause::Narrowing { claim: claim.clone() });
+    }
+    if judgement.tenant == Some(false) {
+        let (model, key) = match event.owner() {
+            Some(machine) => ("machines", machine),
+            None => (event.kind(), event.key()),
+        };
+        causes.push(Cause::Tenant { model: model.to_owned(), key: key.to_owned() });
+    }
+    causes
+}
+
+fn claims(judgement: &Judgement) -> Step {
+    let asked = format!("one of {} claims shows it", judgement.claims.len());
+    // Those that show it first, then those that come nearest.
+    let mut claims: Vec<&ClaimVerdict> = judgement.claims.iter().collect();
+    claims.sort_by_key(|claim| std::cmp::Reverse(claim.parts().iter().filter(|holds| **holds).count()));
+    let steps = claims.into_iter().take(SHOWN).map(|claim| {
+        let names = ["scope", "action", "specific"].into_iter().zip(claim.parts());
+        let missing: Vec<&str> = names.filter(|(_, holds)| !holds).map(|(name, _)| name).collect();
+        let step = Step::new(Verdict::of(missing.is_empty()), claim.text.clone());
+        if missing.is_empty() { step } else { step.found(format!("not by its {}", missing.join(" and "))) }
+    });
+    Step::new(Verdict::of(judgement.by_claims), asked).with(steps.collect())
+}

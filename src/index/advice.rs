@@ -1,0 +1,340 @@
+//! What is odd about a registration: things that can never match, or are probably a mistake.
+//!
+//! Contract: pure, and nothing is ever refused for it. A warning is for a person, so it names what is odd and what to
+//! write instead. The work is bounded: [`NAMES`] names of each list, and [`TERMS`] children of one `And`. Names that
+//! are the broker's own or were seen in events are never odd, whatever they look like.
+
+use hashbrown::HashSet;
+
+use super::filter::{Filter, Op, Term, Test, Value};
+use super::spec::{Field, Spec};
+
+/// The types of objects that DRP has, and those of hydrant.
+const TYPES: [&str; 53] = [
+    "activities",
+    "alerts",
+    "audit_logs",
+    "batches",
+    "blueprints",
+    "bootenvs",
+    "catalog_items",
+    "clusters",
+    "connections",
+    "contents",
+    "contexts",
+    "endpoints",
+    "events",
+    "extended",
+    "filters",
+    "hydrant",
+    "identity_providers",
+    "interfaces",
+    "isos",
+    "files",
+    "jobs",
+    "leases",
+    "licenses",
+    "logs",
+    "machines",
+    "machine_jobs",
+    "objects",
+    "params",
+    "plugins",
+    "plugin_providers",
+    "pools",
+    "preferences",
+    "prefs",
+    "profiles",
+    "racks",
+    "reservations",
+    "resource_brokers",
+    "roles",
+    "stages",
+    "subnets",
+    "system",
+    "tasks",
+    "templates",
+    "tenants",
+    "trigger_providers",
+    "triggers",
+    "users",
+    "ux_options",
+    "ux_settings",
+    "ux_views",
+    "version_sets",
+    "work_orders",
+    "workflows",
+];
+
+/// The actions that DRP's servers and hydrant have.
+const ACTIONS: [&str; 20] = [
+    "action",
+    "alert",
+    "archive",
+    "attach",
+    "config",
+    "connect",
+    "create",
+    "delete",
+    "detach",
+    "disconnect",
+    "gap",
+    "load",
+    "purge",
+    "save",
+    "start",
+    "stop",
+    "unload",
+    "update",
+    "upload",
+    "write",
+];
+
+/// What people write for an action, and what servers say.
+const SYNONYMS: [(&str, &str); 13] = [
+    ("destroy", "delete"),
+    ("destroyed", "delete"),
+    ("remove", "delete"),
+    ("removed", "delete"),
+    ("deleted", "delete"),
+    ("add", "create"),
+    ("added", "create"),
+    ("created", "create"),
+    ("change", "update"),
+    ("changed", "update"),
+    ("modify", "update"),
+    ("patch", "update"),
+    ("updated", "update"),
+];
+
+/// Names of a list that are looked at.
+const NAMES: usize = 16;
+
+/// Children of one `And` that are compared with each other.
+const TERMS: usize = 32;
+
+/// Kinds and actions of events that are remembered.
+const REMEMBERED: usize = 512;
+
+/// Names that events have had.
+#[derive(Debug, Default)]
+pub struct Seen {
+    kinds: HashSet<Box<str>>,
+    actions: HashSet<Box<str>>,
+}
+
+impl Seen {
+    /// Notes the names of an event.
+    pub fn note(&mut self, kind: &str, action: &str) {
+        for (names, name) in [(&mut self.kinds, kind), (&mut self.actions, action)] {
+            if names.len() < REMEMBERED && !names.contains(name) {
+                names.insert(name.into());
+            }
+        }
+    }
+}
+
+/// What is odd about a registration; nothing, as a rule.
+pub fn warnings(text: &str, spec: &Spec, seen: &Seen) -> Vec<String> {
+    let mut all = Vec::new();
+    for name in names(&spec.kind).filter(|name| !seen.kinds.contains(*name)) {
+        all.extend(odd_type(name));
+    }
+    for name in names(&spec.action).filter(|name| !seen.actions.contains(*name)) {
+        all.extend(odd_action(name));
+    }
+    match &spec.filter {
+        None => all.extend(odd_key(text)),
+        Some(filter) => all.extend(contradictions(filter).chain(costly(spec, filter))),
+    }
+    all
+}
+
+fn names(field: &Field) -> impl Iterator<Item = &str> {
+    field.iter().flatten().take(NAMES)
+}
+
+fn odd_type(name: &str) -> Option<String> {
+    if name == "websocket" {
+        return Some(
+            "nothing matches the type `websocket`: answers to commands have it, and they come without registration"
+                .to_owned(),
+        );
+    }
+    if name == "work_order_jobs" {
+        return None;
+    }
+    let near = nearest(name, &TYPES)?;
+    Some(format!("no event has had the type `{name}`: did you mean `{near}`?"))
+}
+
+fn odd_action(name: &str) -> Option<String> {
+    let synonym = SYNONYMS.iter().find(|(said, _)| name.eq_ignore_ascii_case(said)).map(|(_, meant)| *meant);
+    let meant = synonym.or_else(|| nearest(name, &ACTIONS))?;
+    Some(format!("no event has had the action `{name}`: servers say `{meant}`"))
+}
+
+/// The known name that a name is probably meant to be; nothing if it is one itself, or like none.
+fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    if known.contains(&name) || name.len() > 32 {
+        return None;
+    }
+    let lower = name.to_ascii_lowercase();
+    let plural = format!("{lower}s");
+    let alike = |other: &&&str| {
+        let most = if lower.len() < 5 { 0 } else { lower.len() / 4 };
+        ***other == lower || ***other == plural || distance(&lower, other) <= most
+    };
+    known.iter().find(alike).copied()
+}
+
+/// How many letters must be put in, left out or replaced to get from one word to the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (at, letter) in a.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], at + 1);
+        for (column, other) in b.iter().enumerate() {
+            let cost = corner + usize::from(letter != *other);
+            corner = row[column + 1];
+            row[column + 1] = cost.min(corner + 1).min(row[column] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// A filter without parentheses is no filter, and stands in the key.
+fn odd_key(text: &str) -> Option<String> {
+    let rest = text.splitn(3, '.').nth(2)?;
+    let at = rest.find('=')?;
+    let field = rest[..at].rsplit_once('.').map_or(&rest[..at], |(_, field)| field).trim_end_matches(['!', '<', '>']);
+    let value = rest[at..].trim_start_matches('=').trim();
+    if field.is_empty() || value.is_empty() {
+        return None;
+    }
+    let cut = |text: &str| text.chars().take(64).collect::<String>();
+    Some(format!(
+        "`{}` became part of the key; a filter is written `.{}=Eq({})`",
+        cut(&rest[rest.find('.').map_or(0, |dot| dot + 1)..]),
+        cut(field.trim()),
+        cut(value)
+    ))
+}
+
+/// Terms of one `And` that cannot be true together.
+fn contradictions(filter: &Filter) -> impl Iterator<Item = String> {
+    let ands = filter.terms().iter().enumerate().filter(|(_, term)| matches!(term, Term::And(_)));
+    ands.filter_map(|(at, _)| {
+        let tests = filter.children(at).take(TERMS).filter_map(|child| match &filter.terms()[child] {
+            Term::Test(test) => Some(&**test),
+            _ => None,
+        });
+        let tests: Vec<&Test> = tests.collect();
+        let pairs =
+            tests.iter().enumerate().flat_map(|(at, one)| tests[at + 1..].iter().map(move |other| (one, other)));
+        let (one, other) =
+            pairs.into_iter().find(|(one, other)| one.path == other.path && exclude(&one.op, &other.op))?;
+        Some(format!("`{one}` and `{other}` are never true together"))
+    })
+}
+
+/// Whether two questions about one field cannot both be true.
+fn exclude(one: &Op, other: &Op) -> bool {
+    match (allowed(one), allowed(other)) {
+        (Some(one), Some(other)) => !one.iter().any(|value| other.contains(value)),
+        (Some(values), None) => values.iter().all(|value| forbidden(other).contains(value)),
+        (None, Some(values)) => values.iter().all(|value| forbidden(one).contains(value)),
+        (None, None) => false,
+    }
+}
+
+/// The values that alone make it true; nothing if there are others.
+fn allowed(op: &Op) -> Option<&[Value]> {
+    match op {
+        Op::Eq(value) => Some(std::slice::from_ref(value)),
+        Op::In(values) => Some(values),
+        Op::Changed { to: Some(to), .. } => Some(std::slice::from_ref(to)),
+        _ => None,
+    }
+}
+
+/// Values that make it false.
+fn forbidden(op: &Op) -> &[Value] {
+    match op {
+        Op::Ne(value) => std::slice::from_ref(value),
+        Op::Nin(values) => values,
+        _ => &[],
+    }
+}
+
+/// A pattern that is tried on every event there is.
+fn costly(spec: &Spec, filter: &Filter) -> Option<String> {
+    let is_pattern = |term: &&Term| matches!(term, Term::Test(test) if matches!(test.op, Op::Re(_)));
+    let everything = [&spec.kind, &spec.action, &spec.key].iter().all(|field| matches!(field, Field::Any));
+    let pattern = filter.terms().iter().find(is_pattern).filter(|_| everything)?;
+    let Term::Test(test) = pattern else { return None };
+    Some(format!("the regular expression of `{}` is tried on every event: name a type before it", test.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::filter::Limits;
+
+    fn of(text: &str) -> Vec<String> {
+        let mut seen = Seen::default();
+        seen.note("gadget", "frobbed");
+        warnings(text, &Spec::parse(text, &Limits::default()).unwrap(), &seen)
+    }
+
+    #[test]
+    fn what_is_odd_is_told_with_what_to_write() {
+        for (spec, expected) in [
+            ("machine.update.*", "no event has had the type `machine`: did you mean `machines`?"),
+            ("Machines.update.*", "did you mean `machines`?"),
+            ("machnies,jobs.*.*", "did you mean `machines`?"),
+            ("work_order.*.*", "did you mean `work_orders`?"),
+            ("machines.destroy.*", "the action `destroy`: servers say `delete`"),
+            ("machines.updte.*", "servers say `update`"),
+            ("websocket.*.*", "nothing matches the type `websocket`"),
+            (
+                "machines.update.*.Stage=local",
+                "`Stage=local` became part of the key; a filter is written `.Stage=Eq(local)`",
+            ),
+            ("machines.update.*.Stage==local", "a filter is written `.Stage=Eq(local)`"),
+            (
+                "machines.*.*.And(Stage=Eq(a),Stage=Eq(b))",
+                "`Stage=Eq(\"a\")` and `Stage=Eq(\"b\")` are never true together",
+            ),
+            ("machines.*.*.Or(A=Eq(1),And(B=In(1,2),C=Eq(1),B=Nin(2,1.0)))", "are never true together"),
+            ("machines.*.*.And(Stage=Changed(,a),Stage=Eq(b))", "are never true together"),
+            ("*.*.*.Name=Re(^a)", "the regular expression of `Name` is tried on every event"),
+        ] {
+            let found = of(spec);
+            assert!(found.len() == 1 && found[0].contains(expected), "{spec}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_odd_is_not() {
+        for spec in [
+            "*.*.*",
+            "machines,machine_jobs,work_order_jobs.update,save.*.Stage=Changed(,local)",
+            "gadget.frobbed.x",
+            "a.b.c",
+            "job_x.run.k",
+            "templates.update.foo.tmpl",
+            "machines.*.*.And(Stage=Eq(a),Stage=Ne(b),Name=Re(^a))",
+            "machines.*.*.And(Stage=In(a,b),Stage=In(b,c))",
+            "machines.*.*.Or(Stage=Eq(a),Stage=Eq(b))",
+            "connections.create,delete.user:x",
+            "profiles.update.a=",
+        ] {
+            assert_eq!(of(spec), Vec::<String>::new(), "{spec}");
+        }
+        assert!(
+            of(&format!("{}.*.*", (0..500).map(|n| format!("machine{n}")).collect::<Vec<_>>().join(","))).len()
+                <= NAMES
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! What each group has done: so that people see which registrations match, and what they cost.
+//!
+//! Counted by group and not by registration or subscriber, whose numbers differ by thousands: an event that reaches a
+//! group adds to one entry, whatever the number of members. Entries lie apart from the groups, because nothing waits
+//! for them: adding up is a store that the processor finishes when it can.
+//!
+//! Contract: pure; the caller says which second it is. A group's counts begin when it is made.
+
+/// What a group, or all groups of a registration, have done since they were made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events that matched.
+    pub hits: u64,
+    /// Events that matched, once for each member.
+    pub deliveries: u64,
+    /// Work of the filter, in units of about a nanosecond.
+    pub work: u64,
+    /// The second of the last match, from one; 0 if there was none.
+    last: u32,
+}
+
+impl Tally {
+    /// The second of the last match, if there was one.
+    pub fn last(&self) -> Option<u32> {
+        self.last.checked_sub(1)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            deliveries: self.deliveries + other.deliveries,
+            work: self.work + other.work,
+            last: self.last.max(other.last),
+        }
+    }
+}
+
+/// One entry a group, by its number.
+#[derive(Debug, Default)]
+pub(super) struct Tallies {
+    by_group: Vec<Tally>,
+    second: u32,
+}
+
+impl Tallies {
+    /// A group is new, under a number that may have been another's.
+    pub(super) fn reset(&mut self, group: u32) {
+        let count = self.by_group.len().max(group as usize + 1);
+        self.by_group.resize(count, Tally::default());
+        self.by_group[group as usize] = Tally::default();
+    }
+
+    /// Goes on to this second.
+    pub(super) fn begin_second(&mut self, second: u32) {
+        self.second = second.saturating_add(1);
+    }
+
+    /// An event matched a group of so many members.
+    #[inline]
+    pub(super) fn hit(&mut self, group: u32, members: usize) {
+        let tally = &mut self.by_group[group as usize];
+        tally.hits += 1;
+        tally.deliveries += members as u64;
+        tally.last = self.second;
+    }
+
+    /// The group's filter has cost so much.
+    #[inline]
+    pub(super) fn spend(&mut self, group: u32, units: u64) {
+        self.by_group[group as usize].work += units;
+    }
+
+    /// What a group has done.
+    pub(super) fn get(&self, group: u32) -> Tally {
+        self.by_group[group as usize]
+    }
+
+    /// How many numbers of groups there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_group.len()
+    }
+
+    /// Gives the memory back: no group is left.
+    pub(super) fn clear(&mut self) {
+        self.by_group = Vec::new();
+    }
+}

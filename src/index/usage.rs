@@ -1,0 +1,171 @@
+//! Looking at registrations: what each has done, and which have done most.
+//!
+//! Contract: reads only. A look at many is bounded by its caller, who says how many groups or memberships it may go
+//! through, because it happens on a thread that has events to deliver.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Range;
+
+use super::tallies::Tally;
+use super::{Index, Slot};
+
+/// What registrations are sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Events that matched.
+    Hits,
+    /// Events that matched, once for each connection.
+    Deliveries,
+    /// Work of filters.
+    Work,
+}
+
+impl Measure {
+    fn of(self, tally: &Tally) -> u64 {
+        match self {
+            Self::Hits => tally.hits,
+            Self::Deliveries => tally.deliveries,
+            Self::Work => tally.work,
+        }
+    }
+}
+
+/// What a registration has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// The registration.
+    pub spec: Box<str>,
+    /// What it has done, together with all that share it.
+    pub tally: Tally,
+    /// Connections of the same rights that share it, itself included.
+    pub shared: usize,
+    /// Combinations of type, action and key.
+    pub combinations: usize,
+    /// Bytes of its filter; 0 if it has none.
+    pub filter_bytes: usize,
+}
+
+/// The groups that have done most, of those looked at so far.
+#[derive(Debug)]
+pub struct Busiest {
+    measure: Measure,
+    most: usize,
+    heap: BinaryHeap<(Reverse<u64>, u32)>,
+}
+
+impl Busiest {
+    /// None yet, and no more than `most`.
+    pub fn new(measure: Measure, most: usize) -> Self {
+        Self { measure, most, heap: BinaryHeap::new() }
+    }
+
+    fn offer(&mut self, group: u32, tally: &Tally) {
+        self.heap.push((Reverse(self.measure.of(tally)), group));
+        if self.heap.len() > self.most {
+            self.heap.pop();
+        }
+    }
+}
+
+impl<S: Copy> Index<S> {
+    /// What each registration of a subscriber has done, in the order of their texts. Goes through `memberships`
+    /// combinations at most; those of a registration beyond are not counted.
+    pub fn usage(&self, slot: Slot, mut memberships: usize) -> Vec<Usage> {
+        let Some(subscriber) = &self.subscribers[slot.0 as usize] else { return Vec::new() };
+        let usage = |(spec, registration): (&str, &super::registrations::Registration)| {
+            let all = &registration.memberships;
+            let looked_at = all.len().min(memberships);
+            memberships -= looked_at;
+            let groups = all[..looked_at].iter().map(|&membership| self.groups.group_of(membership));
+            let (tally, shared) = groups.fold((Tally::default(), 0), |(tally, shared): (Tally, usize), group| {
+                (tally.and(self.tallies.get(group)), shared.max(self.groups.get(group).1.len()))
+            });
+            let filter_bytes = registration.bytes();
+            Usage { spec: spec.into(), tally, shared: shared.max(1), combinations: all.len(), filter_bytes }
+        };
+        subscriber.registrations.iter_with_text().map(usage).collect()
+    }
+
+    /// How many groups there may be to look at.
+    pub fn group_numbers(&self) -> usize {
+        self.tallies.len()
+    }
+
+    /// Looks at the groups with these numbers.
+    pub fn survey(&self, numbers: Range<usize>, busiest: &mut Busiest) {
+        for group in numbers.start..numbers.end.min(self.tallies.len()) {
+            let group = u32::try_from(group).expect("fewer than 4 billion groups");
+            if !self.groups.get(group).1.is_empty() {
+                busiest.offer(group, &self.tallies.get(group));
+            }
+        }
+    }
+
+    /// What the groups that have done most are, most first. Those that are gone by now are left out, and those whose
+    /// registration is not found among `memberships` combinations.
+    pub fn busiest(&self, busiest: Busiest, mut memberships: usize) -> Vec<Usage> {
+        let groups = busiest.heap.into_sorted_vec();
+        groups.into_iter().filter_map(|(_, group)| self.usage_of(group, &mut memberships)).collect()
+    }
+
+    fn usage_of(&self, group: u32, memberships: &mut usize) -> Option<Usage> {
+        let (_, members) = self.groups.get(group);
+        let subscriber = self.subscribers[*members.first()? as usize].as_ref()?;
+        let (spec, registration) = subscriber.registrations.iter_with_text().find(|(_, registration)| {
+            let looked_at = registration.memberships.len().min(*memberships);
+            *memberships -= looked_at;
+            registration.memberships[..looked_at].iter().any(|&membership| self.groups.group_of(membership) == group)
+        })?;
+        Some(Usage {
+            spec: spec.into(),
+            tally: self.tallies.get(group),
+            shared: members.len(),
+            combinations: registration.memberships.len(),
+            filter_bytes: registration.bytes(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Draft, Event};
+    use crate::index::{Class, Limits};
+
+    fn event(key: &str, object: &str) -> Event {
+        let mut draft = Draft::new("machines", "update", key);
+        draft.object = object;
+        draft.seal(jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn hits_deliveries_and_work_are_those_of_the_registration() {
+        let mut index: Index<u32> = Index::new(Limits::default());
+        let slots: Vec<Slot> = (0..3).map(|id| index.subscribe(id, Class(0))).collect();
+        let filtered = "machines.update.*.Stage=Eq(local)";
+        for &slot in &slots {
+            index.register(slot, "machines.*.a,b").unwrap();
+        }
+        index.register(slots[0], filtered).unwrap();
+        index.register(slots[1], "machines.*.c").unwrap();
+        index.begin_second(7);
+        for (key, stage) in [("a", "local"), ("b", "none"), ("z", "none")] {
+            index.matches(&event(key, &format!("{{\"Stage\":\"{stage}\"}}")), |_| true, |_| {});
+        }
+        let [with_filter, list] = &index.usage(slots[0], 100)[..] else { panic!("two registrations") };
+        let of = |usage: &Usage| (usage.spec.to_string(), usage.tally.hits, usage.tally.deliveries, usage.tally.last());
+        // In the order of their texts: `*` comes before `u`.
+        assert_eq!(of(with_filter), ("machines.*.a,b".to_owned(), 2, 6, Some(7)));
+        assert_eq!(of(list), (filtered.to_owned(), 1, 1, Some(7)));
+        assert_eq!((with_filter.shared, with_filter.combinations, with_filter.tally.work), (3, 2, 0));
+        assert!(list.filter_bytes > 0 && list.tally.work > 0, "{list:?}");
+        assert_eq!(of(&index.usage(slots[1], 100)[1]), ("machines.*.c".to_owned(), 0, 0, None));
+        let mut busiest = Busiest::new(Measure::Work, 2);
+        index.survey(0..index.group_numbers(), &mut busiest);
+        let found = index.busiest(busiest, 100);
+        assert_eq!((found.len(), &*found[0].spec), (2, filtered));
+        slots.into_iter().for_each(|slot| index.unsubscribe(slot));
+        assert_eq!(index.group_numbers(), 0, "nothing is kept");
+    }
+}

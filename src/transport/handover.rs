@@ -1,0 +1,125 @@
+//! A connection that leaves HTTP with its answer: the head is decided here, and whoever takes the socket writes it and
+//! the body.
+//!
+//! hyper gives a socket away after 101 only. A stream of events is an ordinary answer (200, its body ends with the
+//! connection) that a shard writes, as it writes to a websocket. So the handler asks for the socket, and once hyper
+//! begins to write the answer, the socket goes to whoever asked and what hyper writes goes nowhere.
+//!
+//! Contract: one a connection. The socket is given away only with nothing of an earlier answer left to write, and only
+//! for an answer of 200; any other is hyper's to write. Afterwards HTTP sees a connection that its client has closed.
+
+use std::fmt;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyper::{Response, StatusCode};
+use jiff::fmt::rfc2822::DateTimePrinter;
+use parking_lot::Mutex;
+use rustls::ServerConnection;
+
+use crate::clock;
+
+/// A socket with its TLS session, if it has one.
+pub(super) type Parts = (TcpStream, Option<Box<ServerConnection>>);
+
+/// What is done with the socket; the head of the answer comes with it.
+type Take = Box<dyn FnOnce(Parts, Box<[u8]>) + Send>;
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Nothing,
+    Asked(Take),
+    Ready(Take, Box<[u8]>),
+}
+
+/// See the module's text.
+#[derive(Default)]
+pub(super) struct Handover {
+    /// Looked at on every write.
+    is_ready: AtomicBool,
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for Handover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handover").field("is_ready", &self.is_ready).finish_non_exhaustive()
+    }
+}
+
+impl Handover {
+    /// Asks for the socket with the answer to the request that is being worked on.
+    pub(super) fn ask(&self, take: impl FnOnce(Parts, Box<[u8]>) + Send + 'static) {
+        *self.state.lock() = State::Asked(Box::new(take));
+    }
+
+    /// This is the answer to the request. Returns whether the socket goes with it.
+    pub(super) fn decide<B>(&self, answer: &Response<B>) -> bool {
+        let mut state = self.state.lock();
+        let State::Asked(take) = std::mem::take(&mut *state) else { return false };
+        if answer.status() != StatusCode::OK {
+            return false;
+        }
+        *state = State::Ready(take, head(answer));
+        self.is_ready.store(true, Ordering::Release);
+        true
+    }
+
+    /// Who takes the socket now, with the head of the answer.
+    pub(super) fn take(&self) -> Option<(Take, Box<[u8]>)> {
+        if !self.is_ready.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        match std::mem::take(&mut *self.state.lock()) {
+            State::Ready(take, head) => Some((take, head)),
+            State::Nothing | State::Asked(_) => None,
+        }
+    }
+}
+
+/// The head of an answer whose body ends with the connection.
+fn head<B>(answer: &Response<B>) -> Box<[u8]> {
+    let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
+    let mut header = |name: &[u8], value: &[u8]| head.extend([name, b": ", value, b"\r\n"].concat());
+    for (name, value) in answer.headers() {
+        header(name.as_str().as_bytes(), value.as_bytes());
+    }
+    if let Ok(date) = DateTimePrinter::new().timestamp_to_rfc9110_string(&clock::now()) {
+        header(b"date", date.as_bytes());
+    }
+    head.extend_from_slice(b"\r\n");
+    head.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::{CONTENT_TYPE, HeaderValue};
+
+    use super::*;
+
+    fn answer(status: StatusCode) -> Response<()> {
+        let mut answer = Response::new(());
+        *answer.status_mut() = status;
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        answer
+    }
+
+    #[test]
+    fn the_socket_goes_with_a_good_answer_and_only_once() {
+        let handover = Handover::default();
+        handover.decide(&answer(StatusCode::OK));
+        assert!(handover.take().is_none(), "nobody has asked");
+        handover.ask(|_, _| {});
+        assert!(handover.take().is_none(), "there is no answer yet");
+        handover.decide(&answer(StatusCode::FORBIDDEN));
+        handover.decide(&answer(StatusCode::OK));
+        assert!(handover.take().is_none(), "it was for another request");
+        handover.ask(|_, _| {});
+        handover.decide(&answer(StatusCode::OK));
+        let (_, head) = handover.take().unwrap();
+        let head = String::from_utf8(head.into_vec()).unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ndate: "), "{head}");
+        assert!(head.ends_with(" GMT\r\n\r\n"), "{head}");
+        assert!(handover.take().is_none());
+    }
+}

@@ -1,0 +1,213 @@
+//! What people ask a running server: status, registrations with what they do, warnings, explanations.
+
+use hydrant::auth::{Store, StoreError, TenantRow, TokenRequest};
+use serde_json::{Value, json};
+
+use crate::common::people::HASH;
+use crate::common::stream::SSE;
+use crate::common::ws::Client;
+use crate::common::{Hydrant, Seen, event};
+
+/// Users: one who may look at connections, one who sees jobs only, one in a tenant.
+fn people(store: &mut Store) -> Result<(), StoreError> {
+    let claims = |claims: &[&str]| claims.iter().map(|claim| claim.parse().unwrap()).collect();
+    store.set_role("looker", claims(&["connections/list,get/*", "jobs/get/*"]))?;
+    store.set_role("machinist", claims(&["machines/get/*"]))?;
+    store.set_role("chief", claims(&["*/*/*"]))?;
+    for (user, role) in [("looker", "looker"), ("worker", "machinist"), ("tenant", "chief")] {
+        store.add_user(user, HASH.clone(), &[role.to_owned()])?;
+    }
+    let members = [("machines".to_owned(), ["m1".to_owned()].into())].into();
+    store.set_tenant("t", TenantRow { users: ["tenant".to_owned()].into(), members })
+}
+
+async fn ask(server: &Hydrant, user: &str, method: &str, path: &str, body: &str) -> crate::common::http::Reply {
+    let token = server.issue(&format!("user:{user}"), &TokenRequest::default());
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    crate::common::http::request(server.address(), false, method, path, &headers, body).await
+}
+
+async fn get(server: &Hydrant, path: &str) -> Value {
+    server.request("GET", path, &[], "").await.json()
+}
+
+async fn update(server: &Hydrant, key: &str, stage: &str) {
+    let event = json!({"Type": "machines", "Action": "update", "Key": key, "Object": {"Stage": stage}});
+    server.post(&event.to_string()).await;
+}
+
+/// Where the only websocket of the server comes from.
+async fn address(server: &Hydrant) -> String {
+    get(server, "/api/v3/connections?Type=websocket").await[0]["RemoteAddr"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_status_has_what_the_metrics_have() {
+    let server = Hydrant::with_people("shards = 2", people).await;
+    let mut client = server.watch(&["machines.*.*", "jobs.*.*"]).await;
+    for at in 0..20 {
+        update(&server, &at.to_string(), "local").await;
+        client.event().await;
+    }
+    server.until("hydrant_deliveries_total", 20).await;
+    let status = get(&server, "/api/v3/hydrant/status").await;
+    assert_eq!(
+        (&status["Connections"], &status["Registrations"], &status["Delivered"]),
+        (&1.into(), &2.into(), &20.into())
+    );
+    assert_eq!((&status["Received"]["post"], status["Shards"].as_array().unwrap().len()), (&20.into(), 2));
+    let latency: u64 =
+        status["Latency"]["Counts"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(latency, 20);
+    assert!(status["Rates"]["DeliveredPerSecond"].as_f64().unwrap() > 0.0, "{status}");
+    assert!(status["Rates"]["P99Microseconds"].as_u64().unwrap() > 0, "{status}");
+    for absent in ["Nats", "Identity"] {
+        assert_eq!(status[absent], Value::Null, "{status}");
+    }
+    assert_eq!(ask(&server, "looker", "GET", "/api/v3/hydrant/status", "").await.status.as_u16(), 200);
+    ask(&server, "worker", "GET", "/api/v3/hydrant/status", "").await.error(403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registrations_tell_what_they_have_done() {
+    let server = Hydrant::with_people("shards = 2", people).await;
+    let filtered = "machines.update.*.Stage=Eq(local)";
+    let mut clients: Vec<Client> = Vec::new();
+    for specs in [&["machines.*.m1", filtered][..], &["machines.*.m1"], &["jobs.*.*"]] {
+        clients.push(server.watch(specs).await);
+    }
+    for (key, stage) in [("m1", "local"), ("m2", "none"), ("m2", "local")] {
+        update(&server, key, stage).await;
+    }
+    server.until("hydrant_deliveries_total", 3).await;
+    let all = get(&server, "/api/v3/hydrant/registrations?sort=deliveries").await;
+    let row = |spec: &str| {
+        let one = all.as_array().unwrap().iter().find(|one| one["Spec"] == spec).unwrap().clone();
+        [&one["Hits"], &one["Deliveries"], &one["Shared"]].map(|value| value.as_u64().unwrap())
+    };
+    assert_eq!(row("machines.*.m1"), [1, 2, 2], "{all}");
+    assert_eq!(row(filtered), [2, 2, 1], "{all}");
+    assert_eq!(row("jobs.*.*"), [0, 0, 1], "{all}");
+    let cost = get(&server, "/api/v3/hydrant/registrations?sort=work&limit=1").await;
+    assert_eq!((cost.as_array().unwrap().len(), &cost[0]["Spec"]), (1, &filtered.into()));
+    assert!(cost[0]["FilterWork"].as_u64().unwrap() > 0 && cost[0]["LastHit"].is_string(), "{cost}");
+    drop(clients);
+    server.until("hydrant_connections", 0).await;
+    server.request("GET", "/api/v3/hydrant/registrations?sort=x", &[], "").await.error(400);
+    ask(&server, "worker", "GET", "/api/v3/hydrant/registrations", "").await.error(403);
+    ask(&server, "tenant", "GET", "/api/v3/hydrant/registrations", "").await.error(400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_tells_its_registrations_to_whoever_may_see_it() {
+    let server = Hydrant::with_people("shards = 2", people).await;
+    let mut client = server.watch(&["machines.*.*", "jobs.*.*"]).await;
+    update(&server, "m1", "local").await;
+    client.event().await;
+    let address = address(&server).await;
+    let path = format!("/api/v3/connections/{address}");
+    let connection = get(&server, &path).await;
+    let specs = &connection["Specs"];
+    assert_eq!((&connection["Registrations"], &connection["Encoding"]), (&2.into(), &"plain".into()), "{connection}");
+    assert_eq!(
+        (&specs[0]["Spec"], &specs[0]["Hits"], &specs[0]["LastHit"]),
+        (&"jobs.*.*".into(), &0.into(), &Value::Null)
+    );
+    assert_eq!((&specs[1]["Spec"], &specs[1]["Hits"]), (&"machines.*.*".into(), &1.into()), "{specs}");
+    let path = format!("/api/v3/hydrant/registrations?connection={address}");
+    assert_eq!(get(&server, &path).await, *specs);
+    assert_eq!(ask(&server, "looker", "GET", &path, "").await.status.as_u16(), 200);
+    ask(&server, "worker", "GET", &path, "").await.error(404);
+    get(&server, "/api/v3/hydrant/registrations?connection=1.2.3.4:5").await["Code"].as_u64().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_odd_is_told_in_the_answer_and_refuses_nothing() {
+    let server = Hydrant::start("shards = 1").await;
+    let warnings = |seen: &Seen| -> Vec<String> {
+        let object: Value = serde_json::from_str(seen.object.get()).unwrap();
+        object["Warnings"]
+            .as_array()
+            .map_or_else(Vec::new, |all| all.iter().map(|one| one.as_str().unwrap().to_owned()).collect())
+    };
+    let mut client = server.connect().await;
+    for (spec, said) in [
+        ("machine.update.*", "did you mean `machines`?"),
+        ("machines.destroy.*", "servers say `delete`"),
+        ("machines.update.*.Stage=local", "became part of the key"),
+        ("machines.*.*.And(Stage=Eq(a),Stage=Eq(b))", "never true together"),
+        ("websocket.*.*", "nothing matches the type `websocket`"),
+    ] {
+        client.say(&format!("register {spec}")).await;
+        let answer = client.answer("register", spec).await;
+        let found = warnings(&answer);
+        assert!(found.len() == 1 && found[0].contains(said), "{spec}: {found:?}");
+        client.say(&format!("register {spec}")).await;
+        assert_eq!(client.answer("register", spec).await.object.get(), "null", "told once");
+    }
+    // It takes effect all the same; and what has been seen is not odd.
+    server.announce("machine", "update", "x").await;
+    assert_eq!(client.event().await.name(), "machine.update.x");
+    client.say("register machine.create.*").await;
+    assert_eq!(client.answer("register", "machine.create.*").await.object.get(), "null");
+    let mut quiet = server.connect_with("warnings=0&register=machines.destroy.*", false).await.unwrap();
+    assert_eq!(quiet.answer("register", "machines.destroy.*").await.object.get(), "null");
+    let mut stream = server.stream(SSE, "register=machines.destroy.*", "").await;
+    let answer = stream.message().await.unwrap();
+    assert_eq!(warnings(&Seen::read(&answer.data)).len(), 1, "{answer:?}");
+}
+
+async fn explain(server: &Hydrant, user: &str, question: Value) -> crate::common::http::Reply {
+    ask(server, user, "POST", "/api/v3/hydrant/explain", &question.to_string()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_says_why_and_tells_nobody_of_what_he_may_not_see() {
+    let server = Hydrant::with_people("shards = 1", people).await;
+    let mut stream = server.stream(SSE, "register=*.*.*", "").await;
+    stream.answered("*.*.*").await;
+    server.post(&event("jobs", "create", "j1")).await;
+    let position = stream.message().await.unwrap().id;
+    let mut watcher = server.watch(&["jobs.update.*"]).await;
+    let of_history = |more: Value| {
+        let mut question = json!({"Position": position});
+        question.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        question
+    };
+    let asked = of_history(json!({"Spec": "jobs.*.*", "User": "worker"}));
+    let answer = explain(&server, "rocketskates", asked.clone()).await.json();
+    assert_eq!((&answer["Delivered"], &answer["Principal"]), (&false.into(), &"user:worker".into()), "{answer}");
+    assert_eq!(answer["Causes"], json!([{"Kind": "Claim", "Claim": "jobs/get/j1"}]));
+    assert_eq!(answer["Roles"], json!(["chief", "looker"]), "{answer}");
+    assert_eq!(answer["Event"]["Key"], "j1");
+    let answer = explain(&server, "looker", of_history(json!({"Spec": "jobs.*.*"}))).await.json();
+    assert_eq!(answer["Delivered"], true, "{answer}");
+    // An open connection.
+    let address = address(&server).await;
+    let answer = explain(&server, "looker", of_history(json!({"Connection": address}))).await.json();
+    assert_eq!(answer["Causes"], json!([{"Kind": "Action", "Wanted": "`update`", "Found": "`create`"}]), "{answer}");
+    // Who may not see the event, the user or the connection, learns nothing.
+    explain(&server, "worker", of_history(json!({"Spec": "jobs.*.*"}))).await.error(404);
+    explain(&server, "looker", asked).await.error(404);
+    let given = json!({"Event": {"Type": "machines", "Action": "update", "Key": "m2"}, "Connection": address});
+    explain(&server, "worker", given).await.error(404);
+    // A tenant, a filter and a mistake.
+    let given = json!({"Event": {"Type": "machines", "Action": "update", "Key": "m2", "Object": {"Stage": "a"}},
+        "Spec": "machines.*.*.Stage=Eq(b)"});
+    let answer = explain(&server, "tenant", given).await.json();
+    let causes = json!([{"Kind": "Tenant", "Model": "machines", "Key": "m2"},
+        {"Kind": "Filter", "Term": "Stage=Eq(\"b\")", "Value": "\"a\""}]);
+    assert_eq!(answer["Causes"], causes, "{answer}");
+    for (wrong, said) in [
+        (json!({"Spec": "a.b.c"}), "one of Event and Position"),
+        (json!({"Position": "x", "Spec": "a.b.c"}), "EPOCH:SEQUENCE"),
+        (of_history(json!({"Spec": "a.b.c.X=Eq("})), "bad filter"),
+        (of_history(json!({})), "is needed"),
+        (json!({"Nonsense": 1}), "unknown field"),
+    ] {
+        let message = explain(&server, "rocketskates", wrong).await.error(400);
+        assert!(message.contains(said), "{message}");
+    }
+    watcher.say("register end.of.test").await;
+}
