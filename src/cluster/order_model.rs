@@ -175,7 +175,7 @@ impl World {
     /// The endpoint sends an event: every third is one that was there before.
     fn send(&mut self, a: usize, b: usize) {
         let known = &self.sent[self.floor..];
-        let again = known.get(b % known.len().max(1)).copied().filter(|_| a % 3 == 0);
+        let again = known.get(b % known.len().max(1)).copied().filter(|_| a.is_multiple_of(3));
         self.sent.push(again.unwrap_or(self.sent.len() as u64));
     }
 
