@@ -8,7 +8,7 @@ use std::time::Instant;
 use mio::{Interest, Token};
 
 use super::turn::{FORGETTING, Input, MOVED, REVIEWED};
-use super::{Conn, Driver, Ending};
+use super::{Conn, Driver, Ending, Output};
 use crate::AUDIT;
 use crate::broker::PublishError;
 use crate::broker::connection::{Connection, Kind};
@@ -67,8 +67,7 @@ impl Driver {
             mark: self.next_number(),
             command: None,
             ending: None,
-            finished: false,
-            is_lost: false,
+            output: Output::Open,
             _permit: permit,
         });
         self.parts.shard.fanout().set_encoding(conn, encoding);
@@ -150,8 +149,8 @@ impl Driver {
     /// Has a connection whose socket has failed forgotten, when the turn has time for it: an attacker may cut thousands at once, each
     /// with thousands of registrations.
     pub(super) fn lose(&mut self, conn: ConnId) {
-        if let Some(entry) = self.conn(conn).filter(|entry| !entry.is_lost) {
-            entry.is_lost = true;
+        if let Some(entry) = self.conn(conn).filter(|entry| entry.output != Output::Lost) {
+            entry.output = Output::Lost;
             self.lost.push_back(conn);
         }
     }
@@ -163,7 +162,7 @@ impl Driver {
             && let Some(conn) = self.lost.pop_front()
         {
             // It may have been forgotten for another reason, and its number be another connection's.
-            if self.conn(conn).is_some_and(|entry| entry.is_lost) {
+            if self.conn(conn).is_some_and(|entry| entry.output == Output::Lost) {
                 moved += FORGETTING + self.parts.shard.registrations(conn);
                 self.vanish(conn);
             }
@@ -197,7 +196,8 @@ impl Driver {
         for (conn, close) in self.parts.shard.take_closing() {
             let draining = self.draining;
             if let Some(entry) = self.conn(conn) {
-                let deadline = draining.filter(|_| !entry.finished).map_or(deadline, |drain| drain.deadline);
+                let deadline =
+                    draining.filter(|_| entry.output != Output::Finished).map_or(deadline, |drain| drain.deadline);
                 entry.ending = Some(Box::new(Ending { reason: close, deadline }));
                 if close.is_slow_consumer() {
                     let (peer, principal) = (entry.peer, entry.identity.principal());

@@ -82,6 +82,17 @@ pub struct Timing {
     pub close_on_token_expiry: bool,
 }
 
+/// Where the output of a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// Frames are written.
+    Open,
+    /// The last frame is out.
+    Finished,
+    /// The socket has failed; the connection is forgotten as soon as the turn has time for it.
+    Lost,
+}
+
 /// A connection of this shard.
 #[derive(Debug)]
 struct Conn {
@@ -104,9 +115,7 @@ struct Conn {
     command: Option<Box<HeldCommand>>,
     /// Nothing as long as the connection is open.
     ending: Option<Box<Ending>>,
-    finished: bool,
-    /// Whether its socket has failed: nothing is read or written any more.
-    is_lost: bool,
+    output: Output,
     _permit: Permit,
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use super::Driver;
+use super::{Driver, Output};
 use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::gather::Gathered;
 
@@ -20,7 +20,7 @@ impl Driver {
 
     /// Hands encrypted bytes on, and ends a connection whose last frame is out.
     pub(super) fn flush_link(&mut self, conn: ConnId) {
-        let Some(entry) = self.conn(conn).filter(|entry| !entry.is_lost) else { return };
+        let Some(entry) = self.conn(conn).filter(|entry| entry.output != Output::Lost) else { return };
         match entry.link.flush() {
             Ok(()) => self.finish_if_written(conn),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -33,10 +33,10 @@ impl Driver {
         if !fanout.is_closing(conn) || fanout.depth(conn).events > 0 {
             return;
         }
-        let Some(entry) = self.conn(conn).filter(|entry| !entry.finished) else { return };
+        let Some(entry) = self.conn(conn).filter(|entry| entry.output == Output::Open) else { return };
         match entry.link.finish() {
             Ok(()) => {
-                entry.finished = true;
+                entry.output = Output::Finished;
                 self.await_close(conn);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -72,7 +72,8 @@ impl Driver {
     }
 
     fn write(&mut self, conn: ConnId, now_us: u64) {
-        let Some(entry) = self.conns.get_mut(conn.0 as usize).and_then(Option::as_mut).filter(|entry| !entry.is_lost)
+        let Some(entry) =
+            self.conns.get_mut(conn.0 as usize).and_then(Option::as_mut).filter(|entry| entry.output != Output::Lost)
         else {
             return;
         };
