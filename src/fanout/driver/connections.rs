@@ -1,5 +1,6 @@
 //! Connections that come to a shard, leave it, and are looked at.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;

@@ -67,6 +67,7 @@ impl World {
         self.driver.adopt(Newcomer {
             stream,
             tls,
+            head: None,
             early,
             encoding,
             identity,
@@ -74,6 +75,7 @@ impl World {
             peer,
             since,
             registrations,
+            warnings: true,
             permit,
         });
         let is_it = |entry: &Option<Conn>| entry.as_ref().is_some_and(|entry| entry.peer == peer);
