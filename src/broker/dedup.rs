@@ -91,6 +91,11 @@ impl Duplicates {
         self.known(digest).deliver(repeat_index)
     }
 
+    /// Whether what this node is about to have from its endpoint was delivered by another way.
+    pub(super) fn has_next(&self, digest: Digest) -> bool {
+        self.known.get(&digest).is_some_and(|known| self.has(digest, known.own + 1))
+    }
+
     /// Whether it was delivered.
     pub(super) fn has(&self, digest: Digest, repeat_index: RepeatIndex) -> bool {
         self.known.get(&digest).is_some_and(|known| repeat_index <= known.below || known.above.contains(&repeat_index))

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::dedup::RepeatIndex;
 use super::inbox::Batch;
+use super::origin::NodeId;
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +23,9 @@ pub struct ExportLimits {
     pub bytes: usize,
 }
 
+/// For each of some nodes the number of its next event.
+pub type After = Vec<(NodeId, u64)>;
+
 /// A batch for other nodes.
 #[derive(Debug, Clone)]
 pub struct Export {
@@ -31,6 +35,8 @@ pub struct Export {
     pub first: u64,
     /// For events that other nodes may take in themselves: which repeat index each is.
     pub repeat_indexes: Option<Box<[RepeatIndex]>>,
+    /// For each of some nodes the number of its next event: what stands before was taken in before this batch.
+    pub after: After,
 }
 
 #[derive(Debug, Default)]
@@ -67,14 +73,14 @@ impl Egress {
     }
 
     /// Puts a batch in. Returns how many events were left out.
-    pub(super) fn push(&self, batch: &Arc<Batch>, repeat_indexes: Option<Box<[RepeatIndex]>>) -> u64 {
+    pub(super) fn push(&self, batch: &Arc<Batch>, repeat_indexes: Option<Box<[RepeatIndex]>>, after: After) -> u64 {
         let (first, count) = (self.next_number(), batch.events.len() as u64);
         let waiting = self.gauge.bytes.load(Ordering::Acquire);
         let fits = waiting == 0 || waiting + batch.bytes <= self.limits.bytes;
         let taken = fits && {
             // Counted before it can be taken out again.
             self.gauge.bytes.fetch_add(batch.bytes, Ordering::AcqRel);
-            let sent = self.exports.try_send(Export { batch: Arc::clone(batch), first, repeat_indexes }).is_ok();
+            let sent = self.exports.try_send(Export { batch: Arc::clone(batch), first, repeat_indexes, after }).is_ok();
             if !sent {
                 self.gauge.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
             }
@@ -123,12 +129,12 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_left_out_and_keeps_its_number() {
         let (egress, mut exports) = exports(ExportLimits { batches: 2, bytes: 1 << 20 });
-        assert_eq!(egress.push(&batch(3), None), 0);
-        assert_eq!(egress.push(&batch(1), Some(Box::new([7]))), 0);
-        assert_eq!(egress.push(&batch(2), None), 2);
+        assert_eq!(egress.push(&batch(3), None, Vec::new()), 0);
+        assert_eq!(egress.push(&batch(1), Some(Box::new([7])), Vec::new()), 0);
+        assert_eq!(egress.push(&batch(2), None, Vec::new()), 2);
         assert_eq!(exports.next_number(), 6);
         assert_eq!(exports.ready().map(|export| export.first), Some(0));
-        assert_eq!(egress.push(&batch(1), None), 0);
+        assert_eq!(egress.push(&batch(1), None, Vec::new()), 0);
         let firsts: Vec<u64> = std::iter::from_fn(|| exports.ready()).map(|export| export.first).collect();
         assert_eq!(firsts, [3, 6]);
         assert_eq!(exports.next_number(), 7);
@@ -137,9 +143,9 @@ mod tests {
     #[test]
     fn bytes_bind_but_one_batch_always_fits() {
         let (egress, mut exports) = exports(ExportLimits { batches: 100, bytes: 500 });
-        assert_eq!(egress.push(&batch(100), None), 0);
-        assert_eq!(egress.push(&batch(1), None), 1);
+        assert_eq!(egress.push(&batch(100), None, Vec::new()), 0);
+        assert_eq!(egress.push(&batch(1), None, Vec::new()), 1);
         assert!(exports.ready().is_some());
-        assert_eq!(egress.push(&batch(1), None), 0);
+        assert_eq!(egress.push(&batch(1), None, Vec::new()), 0);
     }
 }

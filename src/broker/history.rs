@@ -23,6 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use thiserror::Error;
 
+use super::ahead::{self, Ahead};
 use super::archive::Archive;
 use super::gap::Gap;
 use super::milestones::{self, Milestones};
@@ -35,6 +36,9 @@ pub use crate::event::Position;
 
 /// How far an event's own Time may be ahead of the clock here.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// How far the clocks of nodes and NATS servers may differ.
+const CLOCKS: SignedDuration = SignedDuration::from_secs(30);
 
 /// From where on a client wants events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +133,9 @@ pub struct History {
 struct Shelf {
     ring: Ring,
     milestones: Milestones,
+    /// How far producers' clocks are ahead, as it was measured here and as other nodes tell it.
+    ahead: Ahead,
+    told: Ahead,
 }
 
 impl History {
@@ -157,7 +164,7 @@ impl History {
         now: Timestamp,
     ) -> Forgotten {
         let mut kept = self.shelf.lock();
-        let Shelf { ring, milestones } = &mut *kept;
+        let Shelf { ring, milestones, ahead, .. } = &mut *kept;
         milestones.note(ring.next(), now, ring.horizon());
         if self.limits.events == 0 {
             ring.skip(events.len() as u64);
@@ -167,6 +174,7 @@ impl History {
         let traces = traces.iter().copied().chain(std::iter::repeat(None));
         for ((event, time), trace) in events.iter().zip(&times.0).zip(traces) {
             ring.push(event, *time, trace, now, latest);
+            ahead.note(time.filter(|time| *time <= latest).unwrap_or(now), now);
         }
         Forgotten(ring.evict(self.limits))
     }
@@ -186,8 +194,27 @@ impl History {
     }
 
     /// A time from which on everything was taken in that is of `time` or later; nothing if it is not known.
-    pub(super) fn moment_of(&self, time: Timestamp) -> Option<Timestamp> {
-        self.shelf.lock().milestones.before_time(time).filter(|_| self.limits.events > 0)
+    pub(super) fn moment_of(&self, time: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let measured = self.shelf.lock().milestones.before_time(time).filter(|_| self.limits.events > 0);
+        measured.or_else(|| self.told_moment_of(time, now))
+    }
+
+    /// By how much producers' clocks were ahead lately, if it was measured for long enough to be told to other nodes.
+    pub fn ahead(&self, now: Timestamp) -> Option<SignedDuration> {
+        self.shelf.lock().ahead.of_a_span(now)
+    }
+
+    /// Another node has measured so much.
+    pub fn note_ahead(&self, ahead: SignedDuration, now: Timestamp) {
+        self.shelf.lock().told.measure(ahead.min(SKEW), now);
+    }
+
+    /// A time before which nothing was taken in anywhere that is of `time` or later, by what other nodes tell; nothing
+    /// if none does, or if that was before what they have measured.
+    fn told_moment_of(&self, time: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let ahead = self.shelf.lock().told.lately(now)?;
+        let is_measured = now.duration_since(time) <= ahead::SPAN - SKEW;
+        time.checked_sub(ahead + CLOCKS).ok().filter(|_| is_measured)
     }
 
     /// The place from which a client gets what it asks for.

@@ -7,10 +7,12 @@
 //! Contract: any thread may publish; it never waits for a shard. After `Ok` the events are sequenced: they reach every
 //! connection whose registration was answered before.
 
+mod ahead;
 pub mod archive;
 pub mod connection;
 pub mod dedup;
 pub mod export;
+mod followers;
 pub mod gap;
 pub mod history;
 pub mod inbox;
@@ -125,7 +127,7 @@ impl Broker {
         let Some(archive) = self.archive.get() else { return Ok(start) };
         let position = |sequence| Position { epoch: self.history.epoch(), sequence };
         let (time, begin) = match (since, start.time) {
-            (Since::Time(_), Some(time)) => (Some(time), self.history.moment_of(time)),
+            (Since::Time(_), Some(time)) => (Some(time), self.history.moment_of(time, now)),
             // The Time of an event whose clock was far ahead.
             (Since::Time(_), None) => (self.history.moment(position(start.sequence), now), None),
             (Since::Position(position), _) => (self.history.moment(position, now), None),
@@ -161,9 +163,10 @@ impl Broker {
         Frontier { sequence: sequencer.next, watermarks }
     }
 
-    /// Another node is heard, and everything of it before the number `next` has come or will not come.
-    pub fn heard(&self, node: NodeId, next: u64) {
-        self.sequencer.lock().watermarks.note(node, next, clock::now());
+    /// Another node is heard, and everything of it before the number `next` has come or will not come. Its last event
+    /// was passed on at `moved`.
+    pub fn heard(&self, node: NodeId, next: u64, moved: Timestamp) {
+        self.sequencer.lock().watermarks.set(node, next, clock::now(), moved);
     }
 
     /// Has every event looked at that is taken in from now on, once it is, and tells where it comes from. What follows
@@ -310,6 +313,16 @@ impl Broker {
             batch.events.iter().for_each(|event| observe(event, source));
         }
         Ok(first)
+    }
+
+    /// Whether an event that a link is about to bring has yet to come from another node, if there are others: any of
+    /// them may follow the endpoint too. A link that has just begun brings what follows a gap; the others bring what
+    /// stands before it.
+    pub fn waits_for_others(&self, event: &Event, now: Timestamp) -> bool {
+        let digest = self.keys.digest(event);
+        let sequencer = self.sequencer.lock();
+        let has_come = sequencer.duplicates.as_ref().is_none_or(|duplicates| duplicates.has_next(digest));
+        !has_come && sequencer.watermarks.iter().any(|(_, mark)| mark.is_alive(now))
     }
 
     /// Writes into an event where it stands.

@@ -1,8 +1,8 @@
 //! Which node an event is of, and how far this node has got with the events of each.
 //!
-//! Every node numbers what it passes on, so an event is known everywhere by the run of its node and its number there. The sequencer
-//! keeps [`Watermarks`] under its lock: with them a place in this node's order is a place in the events of each node, and that is
-//! what a replay is joined to the recent past by ([`super::splice`]).
+//! Every node numbers what it passes on, so an event is known everywhere by the run of its node and its number there.
+//! The sequencer keeps [`Watermarks`] under its lock: with them a place in this node's order is a place in the events
+//! of each node, and that is what a replay is joined to the recent past by ([`super::splice`]).
 //!
 //! Contract: pure. Bounded: at most [`MOST`] nodes, the longest silent one makes room.
 
@@ -13,6 +13,9 @@ use super::dedup::RepeatIndex;
 
 /// Nodes that are remembered.
 const MOST: usize = 1024;
+
+/// No node loses so many events between two that are heard.
+const WINDOW: u64 = 1 << 20;
 
 /// A node that was not heard for so long is not waited for; they show themselves every two seconds.
 const SILENCE: SignedDuration = SignedDuration::from_secs(10);
@@ -45,6 +48,8 @@ pub struct Mark {
     pub next: u64,
     /// When the node was last heard.
     pub heard: Timestamp,
+    /// When its last event was passed on, as far as it is known.
+    pub moved: Timestamp,
 }
 
 /// See the module's text.
@@ -52,18 +57,28 @@ pub struct Mark {
 pub struct Watermarks(HashMap<NodeId, Mark>);
 
 impl Watermarks {
-    /// Everything of `node` before the number `next` was taken in, was a copy, or will not come.
+    /// Everything of `node` before the number `next` was taken in, was a copy, or will not come. A number that is far
+    /// below the mark is believed: the mark was somebody's who made it up.
     pub fn note(&mut self, node: NodeId, next: u64, heard: Timestamp) {
-        if let Some(mark) = self.0.get_mut(&node) {
-            *mark = Mark { next: mark.next.max(next), heard };
-            return;
+        let Some(mark) = self.0.get(&node) else { return self.set(node, next, heard, heard) };
+        let (known, moved) = (mark.next, mark.moved);
+        if next > known || known - next > WINDOW {
+            self.set(node, next, heard, heard);
+        } else {
+            self.set(node, known, heard, moved);
         }
-        if self.0.len() >= MOST
+    }
+
+    /// The same, from whoever counts the events of `node`: the number may be lower than the mark. Its last event was
+    /// passed on at `moved`.
+    pub fn set(&mut self, node: NodeId, next: u64, heard: Timestamp, moved: Timestamp) {
+        if !self.0.contains_key(&node)
+            && self.0.len() >= MOST
             && let Some(oldest) = self.0.iter().min_by_key(|(_, mark)| mark.heard).map(|(node, _)| *node)
         {
             self.0.remove(&oldest);
         }
-        self.0.insert(node, Mark { next, heard });
+        self.0.insert(node, Mark { next, heard, moved });
     }
 
     /// The number of the next event of `node`; 0 if nothing is known of it.
@@ -98,6 +113,9 @@ mod tests {
         watermarks.note(1, 5, at(1));
         watermarks.note(1, 3, at(2));
         assert_eq!((watermarks.next(1), watermarks.next(2)), (5, 0));
+        watermarks.note(1, 1_000_000_000_000, at(2));
+        watermarks.note(1, 6, at(2));
+        assert_eq!(watermarks.next(1), 6, "somebody made that up");
         for node in 2..2 * MOST as u64 {
             watermarks.note(node, 1, at(3));
         }
@@ -107,7 +125,7 @@ mod tests {
 
     #[test]
     fn who_is_silent_is_not_waited_for() {
-        let mark = Mark { next: 0, heard: at(100) };
+        let mark = Mark { next: 0, heard: at(100), moved: at(100) };
         assert!(mark.is_alive(at(110)) && !mark.is_alive(at(111)));
     }
 }

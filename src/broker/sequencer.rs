@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::dedup::{Digest, Duplicates, RepeatIndex};
 use super::export::Egress;
+use super::followers::Followers;
 use super::history;
 use super::inbox::{Batch, InboxSender};
 use super::origin::{NodeId, Origin, Trace, Watermarks};
@@ -24,6 +25,8 @@ pub(super) struct Sequencer {
     pub(super) egress: Option<Egress>,
     /// Only where other nodes may take the same events in.
     pub(super) duplicates: Option<Duplicates>,
+    /// Who else follows endpoints.
+    pub(super) followers: Followers,
     /// How far the events of each node were taken in.
     pub(super) watermarks: Watermarks,
     /// When events of other nodes were missing last.
@@ -43,6 +46,9 @@ impl Sequencer {
     pub(super) fn note_origins(&mut self, intake: &Intake<'_>, now: Timestamp) {
         for Origin { node, number } in intake.origins.iter().flatten() {
             self.watermarks.note(*node, number + 1, now);
+        }
+        if let Some((Ways::Foreign(_), _)) = intake.ways {
+            intake.origins.iter().flatten().for_each(|origin| self.followers.note(*origin));
         }
     }
 
@@ -95,7 +101,7 @@ impl Sequencer {
 
     /// Puts a batch into every inbox and on its way to other nodes. Returns how many events these do not get.
     pub(super) fn dispatch(
-        &self,
+        &mut self,
         batch: &Arc<Batch>,
         source: Source,
         repeat_indexes: Option<Box<[RepeatIndex]>>,
@@ -105,8 +111,13 @@ impl Sequencer {
                 tracing::error!("a shard is gone; its connections get no more events");
             }
         }
-        let egress = self.egress.as_ref().filter(|_| source.leaves_the_node());
-        egress.map_or(0, |egress| egress.push(batch, repeat_indexes))
+        let Some(egress) = self.egress.as_ref().filter(|_| source.leaves_the_node()) else { return 0 };
+        let after = if source.is_shared() { self.followers.untold() } else { Vec::new() };
+        let lost = egress.push(batch, repeat_indexes, after);
+        if lost == 0 && source.is_shared() {
+            self.followers.told();
+        }
+        lost
     }
 }
 

@@ -1,47 +1,104 @@
 //! Splicing a replay from the archive onto the history, so that no event is missing and none comes twice.
 //!
-//! A replay reads the archive first and then goes on in this node's history. The two hold the same events in different orders, so a
-//! position in one means nothing in the other. But every node numbers the events that it publishes, and each node's numbers rise in
-//! both. The reader therefore keeps one number for each node: the next event of that node that the archive has yet to give ([`Delivered`]).
+//! A replay reads the archive first and then goes on in this node's history. The two hold the same events in different
+//! orders, so a position in one means nothing in the other. But every node numbers the events that it publishes, and
+//! each node's numbers rise in both. The reader therefore keeps one number for each node: the next event of that node
+//! that the archive has yet to give ([`Delivered`]).
 //!
-//! 1. **Read the archive** until it has delivered everything that this node had taken in at some moment near the end of the archive
-//!    ([`Delivered::missing`] is nothing). What this node takes in later is in the history.
-//! 2. **Wait for this node** until it has taken in everything that the archive delivered ([`Delivered::is_within`]). Otherwise such an event would
-//!    come once from the archive and once more live.
-//! 3. **Compare the history.** An event of the history was delivered if its number is below its node's in [`Delivered`], or if it is a copy of an
-//!    event of an endpoint that was delivered under another node's number ([`Delivered::has`]). The positions of those events make a [`Splice`]: the
-//!    replay goes on at its start and leaves them out.
+//! Where the archive jumps over numbers, it lacks events that this node may have: the reader takes them from the
+//! history, in the place of the jump ([`Delivered::fill`]). What neither has is missing; should this node take it in
+//! later, it comes from the history then.
 //!
-//! Contract: pure. Memory is bounded: one number for each node that published, the window of [`super::dedup`] for copies, and one
-//! range of the history for each run of events to leave out. The two waits are the caller's, who gives up after a few seconds and reports a gap.
+//! 1. **Read the archive** until it has delivered everything that this node had taken in at some moment near the end of
+//!    the archive ([`Delivered::missing`] is nothing). What this node takes in later is in the history.
+//! 2. **Wait for this node** until it has taken in everything that the archive delivered ([`Delivered::is_within`]).
+//!    Otherwise such an event would come once from the archive and once more live.
+//! 3. **Compare the history.** An event of the history was delivered if its number is below its node's in [`Delivered`]
+//!    and was not jumped over, or if it is a copy of an event of an endpoint that was delivered under another node's
+//!    number ([`Delivered::has`]). The positions of those events make a [`Splice`]: the replay goes on at its start and
+//!    leaves them out.
+//!
+//! Contract: pure. Memory is bounded: one number and at most [`HOLES`] jumps for each node that published, the window
+//! of [`super::dedup`] for copies, and one range of the history for each run of events to leave out. The two waits are
+//! the caller's, who gives up after a few seconds and reports a gap.
 
 use std::ops::Range;
 
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
-use super::dedup::{Duplicates, Keys, RepeatIndex};
+use super::dedup::{Duplicates, Keys};
 use super::origin::{NodeId, Origin, Trace, Watermarks};
 use crate::event::Event;
 
-/// A node whose last message is so much older than the archive's last is not waited for: what it published has come or will not.
+/// A node whose last message is so much older than the archive's last is not waited for: what it published has come or
+/// will not.
 const RECENT: SignedDuration = SignedDuration::from_secs(15);
 
+/// More events are never counted as missing: the number was made up.
+pub const WINDOW: u64 = 1 << 20;
+
+/// Jumps that are remembered of a node.
+const HOLES: usize = 256;
+
 /// What the archive says of an event, compared with what it delivered before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
     /// Whether it is to be delivered.
     pub new: bool,
-    /// Events of its node that should stand before it and do not.
-    pub missing: u64,
+    /// Numbers of its node that should stand before it and do not.
+    pub skipped: Range<u64>,
 }
 
 /// How far a reader has got with one node.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Reached {
     next: u64,
+    /// Numbers that were jumped over.
+    holes: Vec<Range<u64>>,
     /// When the last message of the node was stored.
     stored: Timestamp,
+}
+
+impl Reached {
+    /// Returns what is jumped over. A number in what was jumped over before says that the jump was none: somebody made
+    /// it up.
+    fn reach(&mut self, number: u64) -> Range<u64> {
+        let known = self.next;
+        if number < known {
+            if let Some(at) = self.hole(number) {
+                self.holes.truncate(at + 1);
+                self.holes[at].end = number;
+                self.holes.retain(|hole| !hole.is_empty());
+                self.next = number;
+            }
+            return 0..0;
+        }
+        self.next = number;
+        if number > known {
+            if self.holes.len() >= HOLES {
+                self.holes.remove(0);
+            }
+            self.holes.push(known..number);
+        }
+        known..number
+    }
+
+    fn hole(&self, number: u64) -> Option<usize> {
+        self.holes.iter().position(|hole| hole.contains(&number))
+    }
+
+    fn has(&self, number: u64) -> bool {
+        number < self.next && self.hole(number).is_none()
+    }
+
+    /// The number was found elsewhere.
+    fn fill(&mut self, number: u64) {
+        let Some(at) = self.hole(number) else { return };
+        let hole = self.holes.remove(at);
+        let rest = [hole.start..number, number + 1..hole.end];
+        self.holes.splice(at..at, rest.into_iter().filter(|rest| !rest.is_empty()));
+    }
 }
 
 /// What a reader has delivered.
@@ -68,36 +125,53 @@ impl Delivered {
     /// The next event, stored at that time.
     pub fn event(&mut self, trace: Trace, event: &Event, stored: Timestamp) -> Comparison {
         let Origin { node, number } = trace.origin;
-        if self.got_beyond(trace.origin) {
-            return Comparison { new: false, missing: 0 };
+        if self.was_given(trace.origin) {
+            return Comparison { new: false, skipped: 0..0 };
         }
-        let missing = self.reach(node, number, stored);
-        self.reach(node, number + 1, stored);
-        let foreign = |repeat_index: RepeatIndex| self.duplicates.foreign(self.keys.digest(event), repeat_index);
-        Comparison { new: trace.repeat_index.is_none_or(foreign), missing }
+        let skipped = self.reach(node, number, stored);
+        self.nodes.get_mut(&node).expect("reached").next = number + 1;
+        Comparison { new: self.is_no_copy(trace, event), skipped }
     }
 
-    /// A sign of life: the node's next event has this number. Returns how many of its events should stand before it and do not.
-    pub fn reach(&mut self, node: NodeId, number: u64, stored: Timestamp) -> u64 {
+    /// A sign of life: the node's next event has this number. Returns the numbers that should stand before it and do
+    /// not.
+    pub fn reach(&mut self, node: NodeId, number: u64, stored: Timestamp) -> Range<u64> {
         self.latest = self.latest.max(stored);
-        let reached = self.nodes.entry(node).or_insert(Reached { next: number, stored });
-        let missing = number.saturating_sub(reached.next);
-        *reached = Reached { next: number.max(reached.next), stored };
-        missing
+        let new = || Reached { next: number, holes: Vec::new(), stored };
+        let reached = self.nodes.entry(node).or_insert_with(new);
+        reached.stored = stored;
+        reached.reach(number)
     }
 
-    fn got_beyond(&self, origin: Origin) -> bool {
-        self.nodes.get(&origin.node).is_some_and(|reached| origin.number < reached.next)
+    /// An event that was jumped over is in the history. Returns whether it is to be delivered.
+    pub fn fill(&mut self, trace: Trace, event: &Event) -> bool {
+        let Origin { node, number } = trace.origin;
+        let Some(reached) = self.nodes.get_mut(&node).filter(|reached| reached.hole(number).is_some()) else {
+            return false;
+        };
+        reached.fill(number);
+        self.is_no_copy(trace, event)
     }
 
-    /// How much of what stands before the marks was not given: events of nodes that were seen in the archive, and whether there may
-    /// be more, of nodes that are alive and were not seen yet. Who was neither seen nor heard lately published before the replay begins.
-    pub fn missing(&self, watermarks: &Watermarks, now: Timestamp) -> Missing {
+    fn is_no_copy(&mut self, trace: Trace, event: &Event) -> bool {
+        let digest = |keys: &Keys| keys.digest(event);
+        trace.repeat_index.is_none_or(|repeat_index| self.duplicates.foreign(digest(&self.keys), repeat_index))
+    }
+
+    fn was_given(&self, origin: Origin) -> bool {
+        self.nodes.get(&origin.node).is_some_and(|reached| reached.has(origin.number))
+    }
+
+    /// What stands before the marks and was not given: numbers of nodes that were seen in the archive, and whether
+    /// there may be more, of nodes that have published since `since` and were not seen. Who was neither seen nor heard
+    /// lately published before the replay begins.
+    pub fn missing(&self, watermarks: &Watermarks, since: Timestamp, now: Timestamp) -> Missing {
         let mut missing = Missing::default();
         for (node, mark) in watermarks.iter().filter(|(_, mark)| mark.next > 0) {
             match self.nodes.get(&node) {
-                Some(reached) => missing.events += mark.next.saturating_sub(reached.next),
-                None => missing.unknown |= mark.is_alive(now),
+                Some(reached) if reached.next < mark.next => missing.numbers.push((node, reached.next..mark.next)),
+                Some(_) => {}
+                None => missing.unknown |= mark.is_alive(now) && mark.moved >= since,
             }
         }
         missing
@@ -111,24 +185,24 @@ impl Delivered {
 
     /// Whether an event of the recent past was delivered.
     pub fn has(&self, trace: Trace, event: &Event) -> bool {
-        self.got_beyond(trace.origin)
+        self.was_given(trace.origin)
             || trace.repeat_index.is_some_and(|repeat_index| self.duplicates.has(self.keys.digest(event), repeat_index))
     }
 }
 
 /// What the archive has not given of what it should.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// Events.
-    pub events: u64,
+    /// Numbers of nodes; what the history has of them comes from there.
+    pub numbers: Vec<(NodeId, Range<u64>)>,
     /// Whether there may be others.
     pub unknown: bool,
 }
 
 impl Missing {
     /// Whether everything was delivered.
-    pub fn is_nothing(self) -> bool {
-        self == Self::default()
+    pub fn is_nothing(&self) -> bool {
+        self.numbers.is_empty() && !self.unknown
     }
 }
 

@@ -1,8 +1,10 @@
-//! The splice: leaving the archive, what of the recent past was delivered already, and a model of both with random orders and copies.
+//! The splice: leaving the archive, what of the recent past was delivered already, and a model of both with random
+//! orders and copies.
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::broker::dedup::RepeatIndex;
 use crate::event::Draft;
 
 fn at(seconds: i64) -> Timestamp {
@@ -20,16 +22,43 @@ fn trace(node: NodeId, number: u64, repeat_index: Option<RepeatIndex>) -> Trace 
 #[test]
 fn losses_show_and_repetitions_do_not_come() {
     let mut delivered = Delivered::new(10);
-    assert_eq!(
-        delivered.event(trace(1, 5, None), &event(0), at(1)),
-        Comparison { new: true, missing: 0 },
-        "the first one seen"
-    );
-    assert_eq!(delivered.event(trace(1, 8, None), &event(0), at(1)), Comparison { new: true, missing: 2 });
-    assert_eq!(delivered.event(trace(1, 8, None), &event(0), at(1)), Comparison { new: false, missing: 0 });
-    assert_eq!(delivered.reach(1, 10, at(1)), 1);
-    assert_eq!(delivered.reach(1, 10, at(1)), 0);
-    assert_eq!(delivered.event(trace(1, 10, None), &event(0), at(1)), Comparison { new: true, missing: 0 });
+    let mut event = |number| delivered.event(trace(1, number, None), &event(0), at(1));
+    assert_eq!(event(5), Comparison { new: true, skipped: 5..5 }, "the first one seen");
+    assert_eq!(event(8), Comparison { new: true, skipped: 6..8 });
+    assert_eq!(event(8), Comparison { new: false, skipped: 0..0 });
+    assert_eq!(delivered.reach(1, 10, at(1)), 9..10);
+    assert!(delivered.reach(1, 10, at(1)).is_empty());
+    assert!(delivered.event(trace(1, 10, None), &self::event(0), at(1)).new);
+}
+
+#[test]
+fn what_was_jumped_over_is_filled_once_and_not_left_out() {
+    let mut delivered = Delivered::new(10);
+    delivered.event(trace(1, 0, None), &event(0), at(1));
+    delivered.event(trace(1, 6, None), &event(6), at(1));
+    assert!(!delivered.has(trace(1, 3, None), &event(3)), "the history may have it");
+    assert!(delivered.fill(trace(1, 3, None), &event(3)) && !delivered.fill(trace(1, 3, None), &event(3)));
+    assert!(delivered.has(trace(1, 3, None), &event(3)) && delivered.has(trace(1, 0, None), &event(0)));
+    assert!(!delivered.has(trace(1, 2, None), &event(2)) && !delivered.has(trace(1, 4, None), &event(4)));
+    delivered.event(trace(2, 0, Some(1)), &event(7), at(1));
+    delivered.event(trace(3, 0, None), &event(0), at(1));
+    delivered.event(trace(3, 2, None), &event(0), at(1));
+    assert!(!delivered.fill(trace(3, 1, Some(1)), &event(7)), "its copy came by another node");
+}
+
+#[test]
+fn a_number_that_somebody_made_up_hides_nothing() {
+    let mut delivered = Delivered::new(10);
+    delivered.event(trace(1, 57, None), &event(0), at(1));
+    delivered.event(trace(1, 1_000_000_000_000, None), &event(0), at(1));
+    for number in 58..70 {
+        let comparison = delivered.event(trace(1, number, None), &event(number), at(1));
+        assert!(comparison.new && comparison.skipped.is_empty(), "{number}: {comparison:?}");
+    }
+    let mut watermarks = Watermarks::default();
+    watermarks.note(1, 70, at(100));
+    assert!(delivered.missing(&watermarks, at(0), at(100)).is_nothing());
+    assert!(delivered.is_within(&watermarks));
 }
 
 #[test]
@@ -50,15 +79,13 @@ fn the_archive_may_be_left_when_it_has_given_what_the_node_had() {
     watermarks.note(1, 3, at(100));
     watermarks.note(2, 9, at(10));
     watermarks.note(3, 0, at(100));
-    assert_eq!(
-        delivered.missing(&watermarks, at(100)),
-        Missing { events: 0, unknown: true },
-        "the first may have more"
-    );
+    let missing = |delivered: &Delivered, since| delivered.missing(&watermarks, at(since), at(100));
+    assert!(missing(&delivered, 50).unknown, "the first may have more");
+    assert!(missing(&delivered, 101).is_nothing(), "it has published nothing since");
     delivered.event(trace(1, 0, None), &event(0), at(1));
-    assert_eq!(delivered.missing(&watermarks, at(100)), Missing { events: 2, unknown: false }, "the second is gone");
+    assert_eq!(missing(&delivered, 50), Missing { numbers: vec![(1, 1..3)], unknown: false }, "the second is gone");
     delivered.reach(1, 3, at(1));
-    assert!(delivered.missing(&watermarks, at(100)).is_nothing());
+    assert!(missing(&delivered, 50).is_nothing());
     assert!(delivered.is_within(&watermarks));
     delivered.event(trace(4, 7, None), &event(0), at(1));
     assert!(!delivered.is_within(&watermarks), "an event that this node has not taken in yet");
@@ -95,8 +122,8 @@ struct Sender {
     read: usize,
 }
 
-/// Two nodes follow one endpoint and take posts. A third is asked, which has taken in a part of it. The archive has stored a part, in an
-/// order of its own.
+/// Two nodes follow one endpoint and take posts. A third is asked, which has taken in a part of it. The archive has
+/// stored a part, in an order of its own.
 struct World {
     senders: [Sender; 2],
     keys: Keys,
@@ -170,7 +197,7 @@ impl World {
 
     fn read(&mut self, passed: &Passed) {
         let comparison = self.delivered.event(passed.trace, &event(passed.key), at(1));
-        assert_eq!(comparison.missing, 0);
+        assert!(comparison.skipped.is_empty());
         if comparison.new {
             self.out.push((passed.key, passed.trace.repeat_index));
         }
@@ -205,7 +232,7 @@ fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
         }
         world.store(node);
     }
-    assert_eq!(world.delivered.missing(&moment, at(1000)).events, 0);
+    assert!(world.delivered.missing(&moment, at(0), at(1000)).numbers.is_empty());
     // The node catches up with what the archive delivered, and takes in more besides.
     for node in turns() {
         if world.delivered.is_within(&world.watermarks) {

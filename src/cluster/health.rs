@@ -12,6 +12,9 @@ pub struct Report {
     pub connected: bool,
     /// Since when it is so: RFC 3339.
     pub since: String,
+    /// Why there is none, as far as it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// The stream that replays are read from, if there shall be one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamReport>,
@@ -39,13 +42,24 @@ pub struct Health(Mutex<Report>);
 impl Health {
     /// Not connected yet.
     pub(super) fn new(now: Timestamp) -> Self {
-        Self(Mutex::new(Report { connected: false, since: now.to_string(), stream: None }))
+        Self(Mutex::new(Report { connected: false, since: now.to_string(), error: None, stream: None }))
     }
 
     pub(super) fn set(&self, connected: bool, since: Timestamp) {
         let mut report = self.0.lock();
         report.connected = connected;
         report.since = since.to_string();
+        if connected {
+            report.error = None;
+        }
+    }
+
+    /// Notes why there is no connection. Returns whether that is news.
+    pub(super) fn set_error(&self, error: String) -> bool {
+        let mut report = self.0.lock();
+        let is_new = report.error.as_ref() != Some(&error);
+        report.error = Some(error);
+        is_new
     }
 
     /// Notes what is wrong with the stream of that name, if anything is. Returns whether that is news.

@@ -1,23 +1,27 @@
 //! Several nodes that share their events over NATS.
 //!
-//! Every node publishes what it takes in itself (posts, DRP endpoints, the simulated fleet) and sequences what the others publish, so
-//! clients of any node get the events of all. Each node has an order of its own; in all of them the events of one node
-//! stand in that node's order. [`send`] and [`receive`] are the two ways, [`peers`] sees what is lost between them,
-//! [`crate::broker::dedup`] drops what two nodes took in both.
+//! Every node publishes what it takes in itself (posts, DRP endpoints, the simulated fleet) and sequences what the
+//! others publish, so clients of any node get the events of all. Each node has an order of its own; in all of them the
+//! events of one node stand in that node's order. [`send`] and [`receive`] are the two ways, [`peers`] sees what is
+//! lost between them, [`crate::broker::dedup`] drops what two nodes took in both.
 //!
-//! Contract: delivery on the own node never waits for NATS. Between nodes it is at most once (core NATS): what is lost is told by
-//! `hydrant.gap.nats`, with the number of events where it is known. No event goes round in a circle: only what a node took in itself is
-//! published, the server is asked not to echo, and a node drops what bears its own name.
+//! Contract: delivery on the own node never waits for NATS. Between nodes it is at most once (core NATS): what is lost
+//! is told by `hydrant.gap.nats`, with the number of events where it is known. No event goes round in a circle: only
+//! what a node took in itself is published, the server is asked not to echo, and a node drops what bears its own name.
 //!
-//! Why one subscription for everything and not one for each type that clients registered for: the client library hands each
-//! subscription's messages over by a queue of its own, so the order between types would be lost, and with it the
-//! numbers that show losses.
+//! Why one subscription for everything and not one for each type that clients registered for: the numbers that show
+//! losses are those of a node and not of a type, and the history of a node is that of all types.
 //!
 //! Where `JetStream` keeps what is published, [`stream`] reads replays from it.
 
+mod gate;
 mod health;
+mod link;
+pub mod nats;
+mod notices;
 mod options;
-mod peers;
+mod order;
+pub mod peers;
 mod receive;
 mod send;
 mod stream;
@@ -28,17 +32,21 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use health::{Health, Report, StreamReport};
-pub use options::{Login, NatsError, NatsOptions, Tls, secret};
+pub use nats::{Login, LoginError, Tls};
+pub use options::{NatsError, NatsOptions, secret};
 pub use stream::StreamOptions;
 pub use stream::ensure::StreamError;
 
 use crate::broker::Broker;
 use crate::broker::export::Exports;
 use crate::clock;
+use gate::Gate;
+use link::{Link, Status};
+use nats::requests::requests;
 use receive::Receiver;
 use send::Sender;
 use stream::StreamArchive;
@@ -67,36 +75,32 @@ pub async fn start(
     exports: Exports,
     stop: &watch::Receiver<bool>,
 ) -> Result<Running, NatsError> {
-    let news = Arc::new(Notify::new());
-    let refused = |error: &dyn std::fmt::Display| NatsError::Options(error.to_string());
-    // Boxed: the client's future is large, and it runs once.
-    let client =
-        Box::pin(options.client(Arc::clone(&news), Arc::clone(broker.metrics()))?.connect(options.addresses()?)).await;
-    let client = client.map_err(|error| refused(&error))?;
-    let messages = client.subscribe(subject::all(&options.prefix)).await.map_err(|error| refused(&error))?;
-    let health = Arc::new(Health::new(clock::now()));
-    // Boxed for the same reason.
-    let keeper = Box::pin(keep_stream(options, broker, &health)).await?;
+    let (health, gate) = (Arc::new(Health::new(clock::now())), Arc::new(Gate::default()));
+    let dialer = options.dialer()?;
+    let mut tasks = keep_stream(options, broker, &health, stop).await?;
     let (filler, queue) = waiting(WaitingLimits { messages: options.pending, bytes: options.pending_bytes });
-    let filling = tokio::spawn(filler.run(messages));
-    let receiver = Receiver::new(Arc::clone(broker), client.clone(), Arc::clone(&health), options);
-    let sender =
-        Sender { client, broker: Arc::clone(broker), exports, node: options.node, prefix: options.prefix.clone() };
-    let receiving = tokio::spawn(receiver.run(queue, news, stop.clone()));
-    let keeping = keeper.map(|keeper| tokio::spawn(keeper.run(stop.clone())));
-    let mut stop = stop.clone();
-    let sending = tokio::spawn(async move {
-        let late = async {
-            // The sender of the signal lives as long as the server.
-            let _ = stop.changed().await;
-            tokio::time::sleep(GRACE).await;
-        };
-        tokio::select! {
-            () = sender.run() => {}
-            () = late => tracing::warn!("NATS did not take the last events in time"),
-        }
-    });
-    Ok(Running { tasks: [filling, receiving, sending].into_iter().chain(keeping).collect(), health })
+    let (status, connection) = watch::channel(Status::default());
+    let receiver = Receiver::new(Arc::clone(broker), (Arc::clone(&gate), Arc::clone(&health)), connection, options);
+    let name = (options.node, options.prefix.clone());
+    let sender = Sender::new(Arc::clone(broker), exports, name.clone(), Arc::clone(&gate), stop.clone());
+    let shared = (gate, Arc::clone(&health), Arc::clone(broker.metrics()));
+    let link = Link::new((dialer, filler, sender), shared, status, name);
+    tasks.push(tokio::spawn(receiver.run(queue, stop.clone())));
+    tasks.push(tokio::spawn(run(link, stop.clone())));
+    Ok(Running { tasks, health })
+}
+
+/// Runs until everything is sent; when told to stop, for a while only.
+async fn run(link: Link, mut stop: watch::Receiver<bool>) {
+    let late = async {
+        // The sender of the signal lives as long as the server.
+        let _ = stop.changed().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        () = link.run() => {}
+        () = late => tracing::warn!("NATS did not take the last events in time"),
+    }
 }
 
 /// Has replays read from the stream, if there shall be one, over a connection of their own.
@@ -104,16 +108,16 @@ async fn keep_stream(
     options: &NatsOptions,
     broker: &Arc<Broker>,
     health: &Arc<Health>,
-) -> Result<Option<Keeper>, NatsError> {
-    let Some(wanted) = &options.stream else { return Ok(None) };
-    // Nobody waits for news of this connection: it is looked at when it is needed.
-    let client = options.client(Arc::new(Notify::new()), Arc::clone(broker.metrics()))?;
-    let client = client.subscription_capacity(stream::ANSWERS);
-    let client = Box::pin(client.connect(options.addresses()?)).await;
-    let client = client.map_err(|error| NatsError::Options(error.to_string()))?;
+    stop: &watch::Receiver<bool>,
+) -> Result<Vec<JoinHandle<()>>, NatsError> {
+    let Some(wanted) = &options.stream else { return Ok(Vec::new()) };
+    let (client, asking) = requests(options.dialer()?, options.node);
+    let client = Arc::new(client);
+    // It ends when nobody can ask any more, which is when the process does.
+    tokio::spawn(asking.run());
     let subjects = subject::all(&options.prefix);
-    let keeper = Keeper::new(client.clone(), wanted.clone(), subjects, Arc::clone(broker), Arc::clone(health));
+    let keeper = Keeper::new(Arc::clone(&client), wanted.clone(), subjects, Arc::clone(broker), Arc::clone(health));
     keeper.start().await?;
     broker.set_archive(Arc::new(StreamArchive::new(client, wanted, options.event_bytes, broker)));
-    Ok(Some(keeper))
+    Ok(vec![tokio::spawn(keeper.run(stop.clone()))])
 }

@@ -1,13 +1,23 @@
 //! The other nodes: how far each has got, so that whatever is lost between two nodes shows.
 //!
-//! Every node numbers what it passes on, losses of its own included, and repeats the next number in heartbeats. A jump in
-//! the numbers is a loss, wherever it happened: in the sender's full queue, on a broken connection, in a NATS server that cut a slow
-//! consumer, in our own buffers. A node that falls silent without a goodbye may have taken in events that it passed on to nobody.
+//! Every node numbers what it passes on, losses of its own included, and repeats the next number in heartbeats. A jump
+//! in the numbers is a loss, wherever it happened: in the sender's full queue, on a broken connection, in a NATS server
+//! that cut a slow consumer, in our own buffers. A node that falls silent without a goodbye may have taken in events
+//! that it passed on to nobody.
+//!
+//! Numbers may be made up by whoever may publish. A node's events come in its order, so one that stands in a stretch
+//! that was jumped over says that the jump was none: counting goes on there, and nothing of the node is taken for a
+//! repetition. That is so until [`PROOF`] events have followed each other behind the jump. A jump of more than
+//! [`WINDOW`] is no loss that anybody could count, and who falls back by more than that is counted anew.
 //!
 //! Contract: pure. Bounded: at most [`MOST`] nodes, the longest silent one makes room.
 
+use std::cmp::Ordering;
+use std::ops::Range;
+
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
+use smallvec::SmallVec;
 
 /// Nodes that are remembered.
 const MOST: usize = 1024;
@@ -15,18 +25,63 @@ const MOST: usize = 1024;
 /// A node that was silent for so long is gone; heartbeats come every two seconds.
 pub(super) const SILENCE: SignedDuration = SignedDuration::from_secs(10);
 
+/// The largest loss that is counted.
+pub const WINDOW: u64 = 1 << 20;
+
+/// Events in a row that prove that a jump was one.
+const PROOF: u64 = 4096;
+
+/// Stretches that were jumped over and are remembered of a node; further ones are joined to the last.
+const STRETCHES: usize = 8;
+
 /// One run of one node.
-pub(super) type NodeId = u64;
+pub type NodeId = u64;
 
 #[derive(Debug)]
 struct Peer {
     next: u64,
     heard: Timestamp,
+    /// What was jumped over lately.
+    skipped: SmallVec<[Range<u64>; 1]>,
+    /// Events in a row since.
+    row: u64,
+}
+
+impl Peer {
+    fn new(next: u64, heard: Timestamp) -> Self {
+        Self { next, heard, skipped: SmallVec::new(), row: 0 }
+    }
+
+    fn jump(&mut self, to: u64) {
+        let from = match self.skipped.len() {
+            STRETCHES.. => self.skipped.pop().map_or(self.next, |last| last.start),
+            _ => self.next,
+        };
+        self.skipped.push(from..to);
+        self.row = 0;
+    }
+
+    /// Returns whether a number was jumped over: then it is the next one after all.
+    fn falls_back(&mut self, number: u64) -> bool {
+        let Some(at) = self.skipped.iter().position(|range| range.contains(&number)) else { return false };
+        self.skipped.truncate(at + 1);
+        self.skipped[at].end = number;
+        self.skipped.retain(|range| !range.is_empty());
+        self.row = 0;
+        true
+    }
+
+    fn go_on(&mut self, step: u64) {
+        self.row += step;
+        if self.row > PROOF {
+            self.skipped.clear();
+        }
+    }
 }
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SequenceCheck {
+pub enum SequenceCheck {
     /// The next one.
     Next,
     /// The next one that arrived; some are missing before it.
@@ -35,34 +90,52 @@ pub(super) enum SequenceCheck {
     Repeated,
 }
 
+/// How events of a node are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// So many did not come.
+    Events(u64),
+    /// Nobody knows how many: its numbers are not those that it counted with.
+    Unknown,
+    /// The node fell silent.
+    Silent,
+}
+
 /// Events of a node that did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Loss {
+pub struct Loss {
     /// Which node's.
-    pub(super) node: NodeId,
-    /// How many; unknown for a node that is gone.
-    pub(super) events: Option<u64>,
+    pub node: NodeId,
+    /// How many.
+    pub missing: Missing,
     /// When the node was last heard before.
-    pub(super) since: Timestamp,
+    pub since: Timestamp,
 }
 
 /// See the module's text.
 #[derive(Debug, Default)]
-pub(super) struct Peers {
+pub struct Peers {
     peers: HashMap<NodeId, Peer>,
 }
 
 impl Peers {
     /// An event with this number came.
-    pub(super) fn event(&mut self, node: NodeId, number: u64, now: Timestamp) -> SequenceCheck {
+    pub fn event(&mut self, node: NodeId, number: u64, now: Timestamp) -> SequenceCheck {
         self.heard(node, number, 1, now)
     }
 
     /// A heartbeat came: the next event will have this number.
-    pub(super) fn heartbeat(&mut self, node: NodeId, next: u64, now: Timestamp) -> Option<Loss> {
+    pub fn heartbeat(&mut self, node: NodeId, next: u64, now: Timestamp) -> Option<Loss> {
         match self.heard(node, next, 0, now) {
             SequenceCheck::After(loss) => Some(loss),
             SequenceCheck::Next | SequenceCheck::Repeated => None,
+        }
+    }
+
+    /// A node is there whose number does not count yet.
+    pub fn greeting(&mut self, node: NodeId, now: Timestamp) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.heard = now;
         }
     }
 
@@ -73,14 +146,31 @@ impl Peers {
         let peer = self.peers.get_mut(&node).expect("greeted");
         let (expected, since) = (peer.next, peer.heard);
         peer.heard = now;
-        if number < expected {
-            return SequenceCheck::Repeated;
-        }
+        let verdict = match number.cmp(&expected) {
+            Ordering::Equal => {
+                peer.go_on(step);
+                SequenceCheck::Next
+            }
+            Ordering::Greater => {
+                peer.jump(number);
+                let lost = number - expected;
+                let missing = if lost > WINDOW { Missing::Unknown } else { Missing::Events(lost) };
+                SequenceCheck::After(Loss { node, missing, since })
+            }
+            Ordering::Less if peer.falls_back(number) => SequenceCheck::Next,
+            Ordering::Less if expected - number > WINDOW => {
+                *peer = Peer::new(number, now);
+                SequenceCheck::After(Loss { node, missing: Missing::Unknown, since })
+            }
+            Ordering::Less => return SequenceCheck::Repeated,
+        };
         peer.next = number + step;
-        if number == expected {
-            return SequenceCheck::Next;
-        }
-        SequenceCheck::After(Loss { node, events: Some(number - expected), since })
+        verdict
+    }
+
+    /// The number of a node's next event.
+    pub fn next(&self, node: NodeId) -> Option<u64> {
+        self.peers.get(&node).map(|peer| peer.next)
     }
 
     /// What it had passed on before it was first heard is not ours to miss.
@@ -90,39 +180,55 @@ impl Peers {
         {
             self.peers.remove(&oldest);
         }
-        self.peers.insert(node, Peer { next: number, heard: now });
+        self.peers.insert(node, Peer::new(number, now));
     }
 
     /// A node ends in good order, after `next` events. What did not come of them is lost.
-    pub(super) fn goodbye(&mut self, node: NodeId, next: u64, now: Timestamp) -> Option<Loss> {
+    pub fn goodbye(&mut self, node: NodeId, next: u64, now: Timestamp) -> Option<Loss> {
         let loss = self.heartbeat(node, next, now);
         self.peers.remove(&node);
         loss
     }
 
     /// Forgets the nodes that fell silent, and tells of them.
-    pub(super) fn drain_silent(&mut self, now: Timestamp) -> Vec<Loss> {
+    pub fn drain_silent(&mut self, now: Timestamp) -> Vec<Loss> {
         let gone = self.peers.extract_if(|_, peer| now.duration_since(peer.heard) > SILENCE);
-        gone.map(|(node, peer)| Loss { node, events: None, since: peer.heard }).collect()
+        gone.map(|(node, peer)| Loss { node, missing: Missing::Silent, since: peer.heard }).collect()
     }
 
     /// We were deaf until now: silence up to here tells nothing of the others.
-    pub(super) fn excuse(&mut self, now: Timestamp) {
+    pub fn excuse(&mut self, now: Timestamp) {
         self.peers.values_mut().for_each(|peer| peer.heard = now);
     }
 
+    /// The nodes that are there.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.peers.keys().copied().collect()
+    }
+
     /// How many nodes are there.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.peers.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn loss(missing: Missing, since: i64) -> Loss {
+        Loss { node: 7, missing, since: at(since) }
     }
 
     #[test]
@@ -132,9 +238,9 @@ mod tests {
         assert_eq!(peers.event(8, 0, at(1)), SequenceCheck::Next);
         assert_eq!(peers.event(7, 101, at(2)), SequenceCheck::Next);
         assert_eq!(peers.event(7, 101, at(3)), SequenceCheck::Repeated);
-        let loss = Loss { node: 7, events: Some(3), since: at(3) };
-        assert_eq!(peers.event(7, 105, at(4)), SequenceCheck::After(loss));
+        assert_eq!(peers.event(7, 105, at(4)), SequenceCheck::After(loss(Missing::Events(3), 3)));
         assert_eq!(peers.event(7, 106, at(4)), SequenceCheck::Next);
+        assert_eq!(peers.event(7, 101, at(4)), SequenceCheck::Repeated, "before what was jumped over");
         assert_eq!(peers.event(8, 1, at(4)), SequenceCheck::Next);
     }
 
@@ -142,7 +248,7 @@ mod tests {
     fn a_heartbeat_shows_the_loss_of_the_last_ones() {
         let mut peers = Peers::default();
         assert_eq!(peers.heartbeat(7, 0, at(1)), None);
-        assert_eq!(peers.heartbeat(7, 2, at(2)), Some(Loss { node: 7, events: Some(2), since: at(1) }));
+        assert_eq!(peers.heartbeat(7, 2, at(2)), Some(loss(Missing::Events(2), 1)));
         assert_eq!(peers.heartbeat(7, 2, at(3)), None);
         assert_eq!(peers.event(7, 2, at(3)), SequenceCheck::Next);
         assert_eq!(peers.goodbye(7, 3, at(4)), None);
@@ -155,11 +261,35 @@ mod tests {
         peers.heartbeat(7, 0, at(1));
         peers.heartbeat(8, 0, at(9));
         assert_eq!(peers.drain_silent(at(11)), []);
-        assert_eq!(peers.drain_silent(at(12)), [Loss { node: 7, events: None, since: at(1) }]);
+        assert_eq!(peers.drain_silent(at(12)), [loss(Missing::Silent, 1)]);
         peers.excuse(at(100));
         assert_eq!(peers.drain_silent(at(105)), []);
         assert_eq!(peers.drain_silent(at(111)).len(), 1);
         assert_eq!(peers.len(), 0);
+    }
+
+    #[test]
+    fn a_number_that_somebody_made_up_silences_nobody() {
+        for made_up in [58 + 1_000_000_000_000, 58 + WINDOW, 58 + 10_000, 60] {
+            let mut peers = Peers::default();
+            peers.event(7, 56, at(1));
+            peers.event(7, 57, at(1));
+            let SequenceCheck::After(loss) = peers.event(7, made_up, at(2)) else { panic!("{made_up}") };
+            let counted = made_up - 58 <= WINDOW;
+            assert_eq!(loss.missing, if counted { Missing::Events(made_up - 58) } else { Missing::Unknown });
+            assert!((58..60).all(|number| peers.event(7, number, at(3)) == SequenceCheck::Next), "{made_up}");
+            assert_eq!(peers.event(7, 59, at(3)), SequenceCheck::Repeated);
+            assert_eq!(peers.next(7), Some(60));
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_puts_the_count_right_too() {
+        let mut peers = Peers::default();
+        peers.event(7, 0, at(1));
+        peers.heartbeat(7, 1_000_000_000_000, at(1));
+        assert_eq!(peers.heartbeat(7, 1, at(1)), None);
+        assert_eq!(peers.event(7, 1, at(1)), SequenceCheck::Next);
     }
 
     #[test]
@@ -170,5 +300,26 @@ mod tests {
         }
         assert_eq!(peers.len(), MOST);
         assert!(!peers.peers.contains_key(&0));
+    }
+
+    proptest! {
+        /// A node counts on, and somebody makes up a number now and then: every event of the node is taken, each once.
+        #[test]
+        fn all_that_a_node_sends_is_taken(steps in prop::collection::vec(prop::option::weighted(0.1, any::<u64>()), 1..200)) {
+            let mut peers = Peers::default();
+            let mut next = 5_u64;
+            peers.event(7, 4, at(1));
+            for step in steps {
+                if let Some(made_up) = step {
+                    // What lies behind would be a repetition, and what comes next the real one.
+                    let made_up = (next + 1).saturating_add(made_up >> 2).min((1 << 62) - 1);
+                    peers.event(7, made_up, at(1));
+                } else {
+                    prop_assert_ne!(peers.event(7, next, at(1)), SequenceCheck::Repeated);
+                    prop_assert_eq!(peers.event(7, next, at(1)), SequenceCheck::Repeated);
+                    next += 1;
+                }
+            }
+        }
     }
 }

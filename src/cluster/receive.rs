@@ -1,24 +1,26 @@
 //! What other nodes took in, on its way into this node's sequencer.
 //!
-//! Messages are taken a few at a time and sequenced before more are taken; while the inboxes are full that waits, and with it
-//! the bounded queue of [`super::waiting`](mod@super::waiting), beyond which messages are dropped. Nothing of that is silent: numbers are
-//! missing then, and the gap is told in its place among the events.
+//! Messages are taken a few at a time and sequenced before more are taken; while the inboxes are full that waits, and
+//! with it the bounded queue of [`super::waiting`](mod@super::waiting), beyond which messages are dropped. Nothing of
+//! that is silent: numbers are missing then, and the gap is told in its place among the events.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::connection::State;
-use async_nats::{Client, Message};
-use jiff::Timestamp;
-use tokio::sync::{Notify, watch};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use super::gate::Gate;
 use super::health::Health;
+use super::link::Status;
+use super::nats::op::Message;
+use super::notices::{Notice, Notices};
 use super::options::NatsOptions;
-use super::peers::{Loss, Peers, SequenceCheck};
-use super::waiting::Waiting;
-use super::wire::{self, Kind, NodePosition};
+use super::order::{After, Order};
+use super::peers::{Loss, Missing, Peers, SequenceCheck};
+use super::waiting::{Received, Waiting};
+use super::wire::{self, Beat, Kind, NodePosition};
 use crate::broker::dedup::RepeatIndex;
 use crate::broker::origin::Origin;
 use crate::broker::{Arrivals, Broker, PublishError};
@@ -36,6 +38,9 @@ const RETRY: Duration = Duration::from_millis(5);
 /// How often the connection is looked at, and who has fallen silent.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// A message that was read.
+type Arrived = (Message, NodePosition, Kind);
+
 /// Events that are sequenced together.
 #[derive(Debug)]
 struct Run {
@@ -49,54 +54,73 @@ struct Run {
 /// See the module's text.
 pub(super) struct Receiver {
     broker: Arc<Broker>,
-    client: Client,
+    gate: Arc<Gate>,
     health: Arc<Health>,
+    connection: watch::Receiver<Status>,
     node: u64,
     longest: usize,
     peers: Peers,
+    notices: Notices,
+    /// Messages that wait for those of other nodes.
+    order: Order<Arrived>,
     runs: Vec<Run>,
-    /// How far nodes are that have just shown a sign of life.
-    signs: Vec<NodePosition>,
+    /// How far nodes are that have just shown a sign of life, and when their last event was.
+    signs: Vec<(NodePosition, Timestamp)>,
     /// Whether events of others are missing among what was taken.
     has_loss: bool,
     /// Since when there is no connection; nothing while there is one.
     away: Option<Timestamp>,
-    /// How many connections were made until then.
-    connects: u64,
+    /// How many connections were lost until the last look.
+    losses: u64,
+    /// The connection that the last message came over.
+    session: u64,
+    /// Whether there ever was one.
+    has_been: bool,
     /// When the connection was last looked at.
     looked: Timestamp,
 }
 
 impl Receiver {
-    pub(super) fn new(broker: Arc<Broker>, client: Client, health: Arc<Health>, options: &NatsOptions) -> Self {
+    pub(super) fn new(
+        broker: Arc<Broker>,
+        (gate, health): (Arc<Gate>, Arc<Health>),
+        connection: watch::Receiver<Status>,
+        options: &NatsOptions,
+    ) -> Self {
         let now = clock::now();
         Self {
             broker,
-            client,
+            gate,
             health,
+            connection,
             node: options.node,
             longest: options.event_bytes,
             peers: Peers::default(),
+            notices: Notices::default(),
+            order: Order::default(),
             runs: Vec::new(),
             signs: Vec::new(),
             has_loss: false,
             away: Some(now),
-            connects: 0,
+            losses: 0,
+            session: 0,
+            has_been: false,
             looked: now,
         }
     }
 
     /// Runs until told to stop.
-    pub(super) async fn run(mut self, mut messages: Waiting, news: Arc<Notify>, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn run(mut self, mut messages: Waiting, mut stop: watch::Receiver<bool>) {
         let mut looks = interval(POLL_INTERVAL);
+        let mut news = self.connection.clone();
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = messages.next() => match message {
-                    Some(message) => self.accept_all(&message, &mut messages),
+                    Some(message) => self.accept_all(message, &mut messages),
                     None => break,
                 },
-                () = news.notified() => self.link(clock::now()),
+                Ok(()) = news.changed() => self.link(clock::now()),
                 _ = looks.tick() => self.look(),
                 _ = stop.changed() => break,
             }
@@ -113,29 +137,79 @@ impl Receiver {
     }
 
     /// Takes a message and those that are there already.
-    fn accept_all(&mut self, first: &Message, messages: &mut Waiting) {
+    fn accept_all(&mut self, first: Received, messages: &mut Waiting) {
         let now = clock::now();
+        if first.session != self.session {
+            // A message of a new connection may be here before the news of it.
+            self.session = first.session;
+            self.link(now);
+        }
         self.accept(first, now);
         for _ in 1..BATCH {
             let Some(message) = messages.ready() else { break };
-            self.accept(&message, now);
+            self.accept(message, now);
         }
     }
 
-    fn accept(&mut self, message: &Message, now: Timestamp) {
-        match wire::read(message) {
-            Ok((position, _)) if position.node == self.node => self.metrics().echoes.inc(),
-            Ok((position, Kind::Event { repeat_index })) => self.accept_event(message, position, repeat_index, now),
-            Ok((position, Kind::Heartbeat(state))) => {
-                let loss = match state {
-                    wire::State::Up => self.peers.heartbeat(position.node, position.number, now),
-                    wire::State::Down => self.peers.goodbye(position.node, position.number, now),
-                };
-                self.report_loss(loss, now);
-                self.signs.push(position);
+    fn accept(&mut self, Received { message, session }: Received, now: Timestamp) {
+        let (position, mut kind) = match wire::read(&message) {
+            Ok((position, _)) if position.node == self.node => return self.metrics().echoes.inc(),
+            Ok(read) => read,
+            Err(error) => return self.complain(&error),
+        };
+        self.gate.heard(session, position.node, now);
+        let after = match &mut kind {
+            Kind::Heartbeat(beat) if beat.greets => {
+                self.peers.greeting(position.node, now);
+                return self.gate.greet();
             }
-            Err(error) => self.complain(&error),
+            Kind::Heartbeat(_) => After::new(),
+            Kind::Event { after, .. } => std::mem::take(after),
+        };
+        let peers = &self.peers;
+        let arrived = self.order.offer(position.node, after, (message, position, kind), |node| peers.next(node), now);
+        if let Some(arrived) = arrived {
+            self.accept_next(arrived, now);
+            self.accept_ordered(now);
         }
+    }
+
+    /// Takes what has waited for messages of other nodes that are here now.
+    fn accept_ordered(&mut self, now: Timestamp) {
+        loop {
+            let peers = &self.peers;
+            let Some(arrived) = self.order.ready(|node| peers.next(node), now) else { break };
+            self.accept_next(arrived, now);
+        }
+    }
+
+    fn accept_next(&mut self, (message, position, kind): Arrived, now: Timestamp) {
+        match kind {
+            Kind::Event { repeat_index, .. } => self.accept_event(&message, position, repeat_index, now),
+            Kind::Heartbeat(beat) => self.take_heartbeat(position, beat, now),
+        }
+    }
+
+    fn take_heartbeat(&mut self, position: NodePosition, beat: Beat, now: Timestamp) {
+        let loss = match beat.state {
+            wire::State::Up => self.peers.heartbeat(position.node, position.number, now),
+            wire::State::Down => self.peers.goodbye(position.node, position.number, now),
+        };
+        if beat.state == wire::State::Down {
+            self.gate.gone(position.node);
+        }
+        self.report_loss(loss, now);
+        if let Some(ahead) = beat.ahead {
+            self.broker.history().note_ahead(SignedDuration::try_from(ahead).unwrap_or(SignedDuration::MAX), now);
+        }
+        let idle = SignedDuration::try_from(beat.idle).unwrap_or_default();
+        self.sign(position, now.checked_sub(idle).unwrap_or(now));
+    }
+
+    /// Notes how far a node is: as far as it is counted here, whatever its message says.
+    fn sign(&mut self, position: NodePosition, moved: Timestamp) {
+        let number = self.peers.next(position.node).unwrap_or(position.number);
+        self.signs.push((NodePosition { number, ..position }, moved));
     }
 
     fn accept_event(
@@ -147,9 +221,22 @@ impl Receiver {
     ) {
         match self.peers.event(position.node, position.number, now) {
             SequenceCheck::Next => {}
-            SequenceCheck::After(loss) => self.report_loss(Some(loss), now),
+            SequenceCheck::After(loss) => {
+                self.report_loss(Some(loss), now);
+                self.sign(position, now);
+            }
             SequenceCheck::Repeated => return self.metrics().duplicates.inc(),
         }
+        self.read_event(message, position, repeat_index, now);
+    }
+
+    fn read_event(
+        &mut self,
+        message: &Message,
+        position: NodePosition,
+        repeat_index: Option<RepeatIndex>,
+        now: Timestamp,
+    ) {
         match wire::read_event(message, self.longest, now) {
             Ok(event) => {
                 self.metrics().received.inc();
@@ -157,7 +244,7 @@ impl Receiver {
             }
             Err(error) => {
                 self.complain(&error);
-                self.report_loss(Some(Loss { node: position.node, events: Some(1), since: now }), now);
+                self.report_loss(Some(Loss { node: position.node, missing: Missing::Events(1), since: now }), now);
             }
         }
     }
@@ -184,17 +271,28 @@ impl Receiver {
     }
 
     fn report_loss(&mut self, loss: Option<Loss>, now: Timestamp) {
-        let Some(Loss { node, events, since }) = loss else { return };
+        let Some(Loss { node, missing, since }) = loss else { return };
+        let (reason, events) = match missing {
+            Missing::Events(events) => ("events missing", Some(events)),
+            Missing::Unknown => ("events missing", None),
+            Missing::Silent => ("node lost", None),
+        };
         self.metrics().lost_in(events.unwrap_or(0));
-        tracing::warn!(node = format!("{node:016x}"), ?events, "events of another node are missing");
-        let reason = if events.is_some() { "events missing" } else { "node lost" };
-        self.report_gap(reason, Some(node), events, since, now);
+        self.report_gap(Notice { reason, node: Some(node), events, from: since, to: now }, now);
     }
 
-    fn report_gap(&mut self, reason: &str, node: Option<u64>, events: Option<u64>, since: Timestamp, now: Timestamp) {
+    fn report_gap(&mut self, notice: Notice, now: Timestamp) {
         self.has_loss = true;
+        if let Some(notice) = self.notices.add(notice, now) {
+            self.tell(&notice, now);
+        }
+    }
+
+    fn tell(&mut self, notice: &Notice, now: Timestamp) {
+        let Notice { reason, node, events, from, to } = notice;
         let node = node.map(|node| format!("{node:016x}"));
-        let (from, to) = (since.to_string(), now.to_string());
+        tracing::warn!(node, ?events, reason, "events of other nodes are missing");
+        let (from, to) = (from.to_string(), to.to_string());
         let object = serde_json::json!({"From": from, "To": to, "Events": events, "Node": node, "Reason": reason});
         let object = object.to_string();
         let mut draft = Draft::new(HYDRANT, GAP, NATS);
@@ -203,31 +301,32 @@ impl Receiver {
         self.push(event, None, None);
     }
 
-    /// Compares the connection with what is known of it. A connection that was lost and made again between two looks shows by
-    /// the number of connections.
+    /// Compares the connection with what is known of it. A connection that was lost and made again between two looks
+    /// shows by the number of losses.
     fn link(&mut self, now: Timestamp) {
-        let up = self.client.connection_state() == State::Connected;
-        let connects = self.client.statistics().connects.load(Ordering::Relaxed);
-        if !up && self.away.is_none() {
+        let status = *self.connection.borrow();
+        if !status.connected && self.away.is_none() {
             self.away = Some(now);
             self.health.set(false, now);
             self.metrics().connected.set(0);
             tracing::warn!("NATS is away; events are delivered to the clients of this node only");
-        } else if up && (self.away.is_some() || connects != self.connects) {
-            self.connected(connects, now);
+        } else if status.connected && (self.away.is_some() || status.losses != self.losses) {
+            self.connected(status, now);
         }
         self.looked = now;
     }
 
-    fn connected(&mut self, connects: u64, now: Timestamp) {
+    fn connected(&mut self, status: Status, now: Timestamp) {
         self.health.set(true, now);
         self.metrics().connected.set(1);
         self.peers.excuse(now);
+        self.losses = status.losses;
         let since = self.away.take().unwrap_or(self.looked);
-        if std::mem::replace(&mut self.connects, connects) > 0 {
+        self.gate.hold(status.session, self.peers.nodes(), since, now);
+        if std::mem::replace(&mut self.has_been, true) {
             self.metrics().reconnects.inc();
             tracing::info!("NATS is back");
-            self.report_gap("disconnected", None, None, since, now);
+            self.report_gap(Notice { reason: "disconnected", node: None, events: None, from: since, to: now }, now);
         } else {
             // What others took in before, this node has not heard.
             self.has_loss = true;
@@ -240,13 +339,21 @@ impl Receiver {
         self.link(now);
         if self.away.is_none() {
             for loss in self.peers.drain_silent(now) {
+                self.gate.gone(loss.node);
                 self.report_loss(Some(loss), now);
             }
         }
+        self.accept_ordered(now);
+        if let Some(notice) = self.notices.due(now) {
+            self.tell(&notice, now);
+        }
+        self.gate.look(now);
+        self.gate.set_peers(self.peers.nodes());
         self.metrics().peers.set(i64::try_from(self.peers.len()).unwrap_or(i64::MAX));
     }
 
-    /// Sequences what was taken, in its order; waits while the inboxes are full. Meanwhile nobody is heard, so nobody is silent.
+    /// Sequences what was taken, in its order; waits while the inboxes are full. Meanwhile nobody is heard, so nobody
+    /// is silent.
     async fn sequence(&mut self) -> Result<(), PublishError> {
         let mut waited = false;
         for Run { mut events, origins, repeat_indexes } in std::mem::take(&mut self.runs) {
@@ -261,8 +368,8 @@ impl Receiver {
             }
         }
         // Only now: a sign of life says that what stands before it has been taken in.
-        for NodePosition { node, number } in self.signs.drain(..) {
-            self.broker.heard(node, number);
+        for (NodePosition { node, number }, moved) in self.signs.drain(..) {
+            self.broker.heard(node, number, moved);
         }
         if std::mem::take(&mut self.has_loss) {
             self.broker.mark_loss();

@@ -1,106 +1,354 @@
 //! What this node takes in, on its way to the others.
 //!
-//! One task hands events over in the order of the sequencer, so that every node gets this node's events in this node's order.
-//! While NATS is away it waits, the queue before it fills, and what does not fit is left out: the numbers tell the others.
+//! Events are handed over in the order of the sequencer, so that every node gets this node's events in this node's
+//! order. While NATS is away they wait, the queue before them fills, and what does not fit is left out: the numbers
+//! tell the others. When a connection is back they go on waiting until the others are ([`super::gate`]).
+//!
+//! Contract: what was written over a connection is kept until the server has answered a PING behind it, and written
+//! again over the next one if that does not come. So a server that dies takes nothing along; what comes twice is known
+//! by its number. At most [`WINDOW`] bytes are kept so, beyond which the next events wait for the answer.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_nats::client::PublishErrorKind;
-use async_nats::{Client, Subject};
-use bytes::Bytes;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
 
+use super::gate::Gate;
+use super::nats::session::{Outgoing, PULSE, Pulse, SessionError};
 use super::subject;
-use super::wire::{NodePosition, State, event_headers, heartbeat_headers};
+use super::wire::{Beat, NodePosition, State, event_headers, heartbeat_headers};
 use crate::broker::Broker;
-use crate::broker::dedup::RepeatIndex;
 use crate::broker::export::{Export, Exports};
-use crate::event::Event;
+use crate::clock;
 
 /// Between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// See the module's text.
-pub(super) struct Sender {
-    pub(super) client: Client,
-    pub(super) broker: std::sync::Arc<Broker>,
-    pub(super) exports: Exports,
-    pub(super) node: u64,
-    pub(super) prefix: String,
+/// Between two heartbeats that others have asked for.
+const GREETING: Duration = Duration::from_millis(100);
+
+/// Bytes that are handed to the kernel at a time.
+const CHUNK: usize = 64 << 10;
+
+/// Bytes that are written and not known to have arrived.
+const WINDOW: usize = 4 << 20;
+
+/// What both sides of a connection know of it.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    pub(super) pulse: Pulse,
+    pongs: AtomicU64,
+    owes_pong: AtomicBool,
+    /// Bytes of the longest message, headers included.
+    max_payload: AtomicUsize,
+    wake: Notify,
 }
 
-enum Due {
-    Export(Export),
-    Heartbeat,
-    End,
+impl Line {
+    pub(super) fn new(max_payload: usize) -> Self {
+        Self { max_payload: AtomicUsize::new(max_payload), ..Self::default() }
+    }
+
+    /// The server has answered a PING.
+    pub(super) fn pong(&self) {
+        self.pongs.fetch_add(1, Ordering::AcqRel);
+        self.wake.notify_one();
+    }
+
+    /// The server wants an answer.
+    pub(super) fn ping(&self) {
+        self.owes_pong.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Whether the server has dealt with everything before this PING.
+    pub(super) fn has_answered(&self, ping: u64) -> bool {
+        self.pongs.load(Ordering::Acquire) >= ping
+    }
+
+    pub(super) fn set_max_payload(&self, bytes: usize) {
+        self.max_payload.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Asks the others to answer at once. The number does not count.
+pub(super) fn greet(out: &mut Outgoing, node: u64, prefix: &str) {
+    let beat = Beat { state: State::Up, greets: true, idle: Duration::ZERO, ahead: None };
+    let headers = heartbeat_headers(NodePosition { node, number: 0 }, beat);
+    out.publish(&subject::sign(prefix), None, headers.as_bytes(), b"");
+}
+
+/// A batch, and how far it is written.
+#[derive(Debug)]
+struct Piece {
+    export: Export,
+    /// The next event.
+    at: usize,
+    /// So many are counted already: it is written again.
+    counted: usize,
+}
+
+impl Piece {
+    fn new(export: Export) -> Self {
+        Self { export, at: 0, counted: 0 }
+    }
+
+    /// From the beginning again.
+    fn again(self) -> Self {
+        Self { counted: self.counted.max(self.at), at: 0, ..self }
+    }
+}
+
+/// A batch that is written and not known to have arrived.
+#[derive(Debug)]
+struct Flight {
+    piece: Piece,
+    /// The PING behind it.
+    ping: Option<u64>,
+}
+
+/// See the module's text.
+pub(super) struct Sender {
+    broker: Arc<Broker>,
+    exports: Exports,
+    node: u64,
+    prefix: String,
+    gate: Arc<Gate>,
+    stop: watch::Receiver<bool>,
+    /// Everything is to leave now, whoever hears it.
+    stopping: bool,
+    /// Nothing comes any more.
+    ended: bool,
+    /// What is written next, before what waits in the queue.
+    next: VecDeque<Piece>,
+    flights: VecDeque<Flight>,
+    flying: usize,
+    /// The PINGs of this connection.
+    pings: u64,
+    /// When an event was written last.
+    active: Instant,
+    /// The number that others were told last in a heartbeat that streams keep.
+    kept: Option<u64>,
 }
 
 impl Sender {
-    /// Runs until the broker has stopped and everything is handed over.
-    pub(super) async fn run(mut self) {
-        let mut ticks = interval(HEARTBEAT);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(super) fn new(
+        broker: Arc<Broker>,
+        exports: Exports,
+        (node, prefix): (u64, String),
+        gate: Arc<Gate>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            broker,
+            exports,
+            node,
+            prefix,
+            gate,
+            stop,
+            stopping: false,
+            ended: false,
+            next: VecDeque::new(),
+            flights: VecDeque::new(),
+            flying: 0,
+            pings: 0,
+            active: Instant::now(),
+            kept: None,
+        }
+    }
+
+    /// A new connection: what may not have arrived is written again.
+    pub(super) fn resume(&mut self) {
+        let again = self.flights.drain(..).map(|flight| flight.piece).chain(self.next.drain(..)).map(Piece::again);
+        self.next = again.collect();
+        self.restart();
+    }
+
+    /// Another connection, and everything that was written over the former one has arrived.
+    pub(super) fn restart(&mut self) {
+        self.flights.clear();
+        (self.flying, self.pings, self.kept) = (0, 0, None);
+    }
+
+    /// Writes over one connection until the broker has stopped and everything has arrived.
+    ///
+    /// # Errors
+    /// [`SessionError`] when the connection is lost.
+    ///
+    /// # Cancel safety
+    /// It can be called again for the same connection.
+    pub(super) async fn drive(&mut self, out: &mut Outgoing, line: &Line) -> Result<(), SessionError> {
+        let (mut beat, mut beaten, mut tick) = (Instant::now() + GREETING, Instant::now(), Instant::now() + PULSE);
         loop {
-            match self.due(&mut ticks).await {
-                Due::Export(export) => self.publish(&export).await,
-                Due::Heartbeat => self.beat().await,
-                Due::End => break,
+            let now = Instant::now();
+            if now >= tick {
+                line.pulse.tick()?;
+                self.ping(out);
+                tick = now + PULSE;
+            }
+            if now >= beat {
+                self.beat(out);
+                (beat, beaten) = (now + HEARTBEAT, now);
+            }
+            if line.owes_pong.swap(false, Ordering::AcqRel) {
+                out.pong();
+            }
+            self.acknowledge(line);
+            self.write(out, line);
+            out.flush_while(&line.pulse).await?;
+            if self.ended && self.next.is_empty() {
+                return self.end(out, line).await;
+            }
+            if self.may_send() && self.has_room() && !self.next.is_empty() {
+                continue;
+            }
+            let may_take = self.may_send() && self.has_room() && !self.ended;
+            tokio::select! {
+                biased;
+                () = line.wake.notified() => {}
+                () = sleep_until(tick.min(beat)) => {}
+                () = self.gate.changed() => {}
+                () = self.gate.greeted() => beat = beat.min(beaten + GREETING),
+                // Whoever tells lives as long as the server.
+                _ = self.stop.changed(), if !self.stopping => self.stopping = true,
+                export = self.exports.next(), if may_take => match export {
+                    Some(export) => self.next.push_back(Piece::new(export)),
+                    None => self.ended = true,
+                },
             }
         }
-        self.heartbeat(self.exports.next_number(), State::Down).await;
-        if let Err(error) = self.client.flush().await {
-            tracing::warn!(%error, "the last events may not have reached NATS");
+    }
+
+    fn may_send(&self) -> bool {
+        self.stopping || self.gate.is_open()
+    }
+
+    fn has_room(&self) -> bool {
+        self.flying < WINDOW
+    }
+
+    /// What stands before an answered PING has arrived.
+    fn acknowledge(&mut self, line: &Line) {
+        let has_arrived = |flight: &mut Flight| flight.ping.is_some_and(|ping| line.has_answered(ping));
+        while let Some(flight) = self.flights.pop_front_if(has_arrived) {
+            self.flying -= flight.piece.export.batch.bytes;
+        }
+        if self.flights.is_empty() {
+            self.flying = 0;
         }
     }
 
-    async fn due(&mut self, ticks: &mut Interval) -> Due {
-        tokio::select! {
-            biased;
-            _ = ticks.tick() => Due::Heartbeat,
-            export = self.exports.next() => export.map_or(Due::End, Due::Export),
-        }
+    /// Writes a PING and returns which one it is.
+    pub(super) fn ping(&mut self, out: &mut Outgoing) -> u64 {
+        self.pings += 1;
+        out.ping();
+        let ping = self.pings;
+        self.flights.iter_mut().rev().take_while(|flight| flight.ping.is_none()).for_each(|flight| {
+            flight.ping = Some(ping);
+        });
+        ping
     }
 
-    /// A heartbeat tells what stands before it, so it waits until that is sent.
-    async fn beat(&mut self) {
-        loop {
-            let number = self.exports.next_number();
-            match self.exports.ready() {
-                Some(export) => self.publish(&export).await,
-                None => return self.heartbeat(number, State::Up).await,
+    /// Writes what may be sent, up to a chunk, and a PING behind it if no other is under way.
+    fn write(&mut self, out: &mut Outgoing, line: &Line) {
+        while out.waiting() < CHUNK && self.may_send() && self.has_room() {
+            if self.next.is_empty() {
+                self.next.extend(self.exports.ready().map(Piece::new));
+            }
+            let Some(mut piece) = self.next.pop_front() else { break };
+            while piece.at < piece.export.batch.events.len() && out.waiting() < CHUNK {
+                self.write_one(out, &piece, line.max_payload.load(Ordering::Relaxed));
+                piece.at += 1;
+            }
+            if piece.at < piece.export.batch.events.len() {
+                self.next.push_front(piece);
+            } else {
+                self.flying += piece.export.batch.bytes;
+                self.flights.push_back(Flight { piece, ping: None });
             }
         }
+        self.ask(out, line);
     }
 
-    async fn heartbeat(&self, number: u64, state: State) {
-        let headers = heartbeat_headers(NodePosition { node: self.node, number }, state);
-        let subject = subject::heartbeat(&self.prefix);
-        if let Err(error) = self.client.publish_with_headers(Subject::from(subject), headers, Bytes::new()).await {
-            tracing::warn!(%error, "a heartbeat was not sent");
+    /// Writes a PING behind what was written, if no other is under way.
+    fn ask(&mut self, out: &mut Outgoing, line: &Line) {
+        let unasked = self.flights.back().is_some_and(|flight| flight.ping.is_none());
+        if unasked && line.has_answered(self.pings) {
+            self.ping(out);
         }
     }
 
-    async fn publish(&self, export: &Export) {
-        for (at, event) in export.batch.events.iter().enumerate() {
-            let repeat_index = export.repeat_indexes.as_ref().map(|repeat_indexes| repeat_indexes[at]);
-            self.publish_one(event, export.first + at as u64, repeat_index).await;
-        }
-    }
-
-    async fn publish_one(&self, event: &Event, number: u64, repeat_index: Option<RepeatIndex>) {
+    fn write_one(&mut self, out: &mut Outgoing, piece: &Piece, most: usize) {
+        let Piece { export, at, counted } = piece;
         let metrics = &self.broker.metrics().nats;
-        let subject = subject::event(&self.prefix, event.kind(), event.action(), event.key());
-        let headers = event_headers(NodePosition { node: self.node, number }, repeat_index);
-        let payload = Bytes::copy_from_slice(event.json().as_bytes());
-        match self.client.publish_with_headers(Subject::from(subject), headers, payload).await {
-            Ok(()) => metrics.published.inc(),
-            Err(error) => {
-                if error.kind() == PublishErrorKind::MaxPayloadExceeded {
-                    let (bytes, most) = (event.json().len(), self.client.max_payload());
-                    tracing::warn!(bytes, most, "an event is larger than max_payload of the NATS server");
-                }
+        let event = &export.batch.events[*at];
+        let repeat_index = export.repeat_indexes.as_ref().map(|repeat_indexes| repeat_indexes[*at]);
+        let after = if *at == 0 { &export.after[..] } else { &[] };
+        let position = NodePosition { node: self.node, number: export.first + *at as u64 };
+        let headers = event_headers(position, repeat_index, after);
+        let (bytes, new) = (headers.len() + event.json().len(), at >= counted);
+        if most > 0 && bytes > most {
+            if new {
+                tracing::warn!(bytes, most, "an event with its headers is larger than max_payload of the NATS server");
                 metrics.lost_out(1);
             }
+            return;
         }
+        let subject = subject::event(&self.prefix, event.kind(), event.action(), event.key());
+        out.publish(&subject, None, headers.as_bytes(), event.json().as_bytes());
+        metrics.published.inc_by(u64::from(new));
+        self.active = Instant::now();
+    }
+
+    /// A heartbeat tells what stands before it. Streams keep one behind the events that it tells of, and no more while
+    /// nothing comes.
+    fn beat(&mut self, out: &mut Outgoing) {
+        let greets = !self.may_send();
+        let beat = self.as_beat(State::Up, greets);
+        let number = self.number();
+        let keep = !greets && self.kept != Some(number);
+        self.put_heartbeat(out, beat, keep);
+    }
+
+    fn as_beat(&self, state: State, greets: bool) -> Beat {
+        let ahead = self.broker.history().ahead(clock::now());
+        let ahead = ahead.and_then(|ahead| Duration::try_from(ahead).ok());
+        Beat { state, greets, idle: self.active.elapsed(), ahead }
+    }
+
+    fn put_heartbeat(&mut self, out: &mut Outgoing, beat: Beat, keep: bool) {
+        let number = self.number();
+        let headers = heartbeat_headers(NodePosition { node: self.node, number }, beat);
+        if keep {
+            self.kept = Some(number);
+            out.publish(&subject::heartbeat(&self.prefix), None, headers.as_bytes(), b"");
+        } else {
+            out.publish(&subject::sign(&self.prefix), None, headers.as_bytes(), b"");
+        }
+    }
+
+    /// Of the next event that is written: what has a lower number and was not written will not come.
+    fn number(&mut self) -> u64 {
+        // Read before the queue is found empty.
+        let next = self.exports.next_number();
+        if self.next.is_empty() {
+            self.next.extend(self.exports.ready().map(Piece::new));
+        }
+        self.next.front().map_or(next, |piece| piece.export.first + piece.at as u64)
+    }
+
+    /// Says goodbye, and waits until all has arrived.
+    async fn end(&mut self, out: &mut Outgoing, line: &Line) -> Result<(), SessionError> {
+        let beat = self.as_beat(State::Down, false);
+        self.put_heartbeat(out, beat, true);
+        let ping = self.ping(out);
+        out.flush().await?;
+        while !line.has_answered(ping) {
+            line.wake.notified().await;
+        }
+        Ok(())
     }
 }

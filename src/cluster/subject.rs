@@ -1,10 +1,10 @@
 //! NATS subjects of events: `PREFIX.EVENTS.TYPE.ACTION.KEY`.
 //!
-//! A token of a subject must not be empty and may hold neither dots, wildcards nor white space; keys hold anything. Letters, digits,
-//! `-` and `_` stand for themselves, every other byte is `=` and two hexadecimal digits, and the empty string is `=`. That can be
-//! undone ([`unescape`]), so operators can subscribe to one key by hand. A token longer than [`LONGEST`] is cut and ends in
-//! `=-` and a digest of the whole: it still tells events apart, but cannot be undone. Receivers never need to: the
-//! message holds the event.
+//! A token of a subject must not be empty and may hold neither dots, wildcards nor white space; keys hold anything.
+//! Letters, digits, `-` and `_` stand for themselves, every other byte is `=` and two hexadecimal digits, and the empty
+//! string is `=`. That can be undone ([`unescape`]), so operators can subscribe to one key by hand. A token longer than
+//! [`LONGEST`] is cut and ends in `=-` and a digest of the whole: it still tells events apart, but cannot be undone.
+//! Receivers never need to: the message holds the event.
 
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
@@ -19,12 +19,22 @@ pub fn event(prefix: &str, kind: &str, action: &str, key: &str) -> String {
     format!("{prefix}.EVENTS.{}.{}.{}", escape(kind), escape(action), escape(key))
 }
 
-/// What receives all of them, and the heartbeats.
+/// What receives all of them, and the heartbeats behind them.
 pub fn all(prefix: &str) -> String {
     format!("{prefix}.EVENTS.>")
 }
 
-/// The subject of a node's heartbeats, in the same subscription, so that they keep their place among the events.
+/// The subject of signs of life that no stream is to keep: greetings, and heartbeats while nothing happens.
+pub fn sign(prefix: &str) -> String {
+    format!("{prefix}.NODES.heartbeat")
+}
+
+/// What receives all signs of life.
+pub fn signs(prefix: &str) -> String {
+    format!("{prefix}.NODES.>")
+}
+
+/// The subject of the heartbeats that stand behind events, and that streams keep.
 pub fn heartbeat(prefix: &str) -> String {
     format!("{prefix}.EVENTS.heartbeat")
 }

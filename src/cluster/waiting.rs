@@ -1,15 +1,14 @@
 //! Messages that wait to be taken, bounded by number and bytes.
 //!
-//! The client library's own buffer is bounded by number only, so with large messages it could hold gigabytes. A task of its own
-//! empties that buffer at once into this queue, also while the receiver waits for the inboxes. What does not fit is dropped:
-//! the numbers in the messages show it, and the receiver tells the gap in its place.
+//! The task that reads the socket fills this queue and never waits for the receiver, which may wait for the inboxes.
+//! What does not fit is dropped: the numbers in the messages show it, and the receiver tells the gap in its place.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_nats::{Message, Subscriber};
-use futures_util::StreamExt;
 use tokio::sync::mpsc;
+
+use super::nats::op::Message;
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
@@ -20,10 +19,18 @@ pub(super) struct WaitingLimits {
     pub(super) bytes: usize,
 }
 
+/// A message and the connection that it came over.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) message: Message,
+    /// Connections are counted.
+    pub(super) session: u64,
+}
+
 /// The end of whoever fills it.
 #[derive(Debug)]
 pub(super) struct Filler {
-    messages: mpsc::Sender<Message>,
+    messages: mpsc::Sender<Received>,
     bytes: Arc<AtomicUsize>,
     most: usize,
 }
@@ -31,7 +38,7 @@ pub(super) struct Filler {
 /// The end of whoever takes.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    messages: mpsc::Receiver<Message>,
+    messages: mpsc::Receiver<Received>,
     bytes: Arc<AtomicUsize>,
 }
 
@@ -42,28 +49,15 @@ pub(super) fn waiting(limits: WaitingLimits) -> (Filler, Waiting) {
 }
 
 impl Filler {
-    /// Runs until either side ends.
-    pub(super) async fn run(self, mut subscription: Subscriber) {
-        loop {
-            tokio::select! {
-                message = subscription.next() => match message {
-                    Some(message) => self.push(message),
-                    None => break,
-                },
-                () = self.messages.closed() => break,
-            }
-        }
-    }
-
     /// Drops the message if there is no room.
-    fn push(&self, message: Message) {
-        let (size, waiting) = (message.length, self.bytes.load(Ordering::Acquire));
+    pub(super) fn push(&self, message: Message, session: u64) {
+        let (size, waiting) = (message.len(), self.bytes.load(Ordering::Acquire));
         if waiting > 0 && waiting + size > self.most {
             return;
         }
         // Counted before it can be taken out again.
         self.bytes.fetch_add(size, Ordering::AcqRel);
-        if self.messages.try_send(message).is_err() {
+        if self.messages.try_send(Received { message, session }).is_err() {
             self.bytes.fetch_sub(size, Ordering::AcqRel);
         }
     }
@@ -74,22 +68,22 @@ impl Waiting {
     ///
     /// # Cancel safety
     /// Nothing is lost when it is given up.
-    pub(super) async fn next(&mut self) -> Option<Message> {
-        let message = self.messages.recv().await;
-        self.took(message)
+    pub(super) async fn next(&mut self) -> Option<Received> {
+        let received = self.messages.recv().await;
+        self.took(received)
     }
 
     /// The next one, if one waits.
-    pub(super) fn ready(&mut self) -> Option<Message> {
-        let message = self.messages.try_recv().ok();
-        self.took(message)
+    pub(super) fn ready(&mut self) -> Option<Received> {
+        let received = self.messages.try_recv().ok();
+        self.took(received)
     }
 
-    fn took(&self, message: Option<Message>) -> Option<Message> {
-        if let Some(message) = &message {
-            self.bytes.fetch_sub(message.length, Ordering::AcqRel);
+    fn took(&self, received: Option<Received>) -> Option<Received> {
+        if let Some(received) = &received {
+            self.bytes.fetch_sub(received.message.len(), Ordering::AcqRel);
         }
-        message
+        received
     }
 }
 
@@ -98,26 +92,19 @@ mod tests {
     use super::*;
 
     fn message(length: usize) -> Message {
-        Message {
-            subject: "a".into(),
-            reply: None,
-            payload: vec![0; length].into(),
-            headers: None,
-            status: None,
-            description: None,
-            length,
-        }
+        Message { sid: 1, subject: "".into(), headers: "".into(), payload: vec![0; length].into() }
     }
 
     #[test]
     fn bytes_and_number_bind_but_one_message_always_fits() {
         let (filler, mut queue) = waiting(WaitingLimits { messages: 3, bytes: 100 });
-        let lengths = |queue: &mut Waiting| std::iter::from_fn(|| queue.ready()).map(|m| m.length).collect::<Vec<_>>();
-        [1000, 1].into_iter().for_each(|length| filler.push(message(length)));
+        let lengths =
+            |queue: &mut Waiting| std::iter::from_fn(|| queue.ready()).map(|r| r.message.len()).collect::<Vec<_>>();
+        [1000, 1].into_iter().for_each(|length| filler.push(message(length), 1));
         assert_eq!(lengths(&mut queue), [1000]);
-        [60, 50, 40].into_iter().for_each(|length| filler.push(message(length)));
+        [60, 50, 40].into_iter().for_each(|length| filler.push(message(length), 1));
         assert_eq!(lengths(&mut queue), [60, 40]);
-        [1, 2, 3, 4].into_iter().for_each(|length| filler.push(message(length)));
+        [1, 2, 3, 4].into_iter().for_each(|length| filler.push(message(length), 1));
         assert_eq!(lengths(&mut queue), [1, 2, 3]);
         assert_eq!(queue.bytes.load(Ordering::Acquire), 0);
     }

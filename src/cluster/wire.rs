@@ -5,17 +5,25 @@
 //! | `Hydrant-Node` | the run of the node that took the event in: 16 hexadecimal digits |
 //! | `Hydrant-Sequence` | the event's number among those that the node passed on; in a heartbeat, the next one's |
 //! | `Hydrant-RepeatIndex` | for events of a DRP endpoint that other nodes may follow too: the how many-th time it sent these bytes |
+//! | `Hydrant-After` | for such events: `NODE:NUMBER`, separated by commas; what NODE had before NUMBER comes first ([`super::order`]) |
 //! | `Hydrant-State` | only in heartbeats: `up`, or `down` for the last one |
+//! | `Hydrant-Greets` | only in heartbeats: the number does not count, and an answer is wanted |
+//! | `Hydrant-Idle` | only in heartbeats: milliseconds since the node's last event |
+//! | `Hydrant-Ahead` | only in heartbeats: by how many milliseconds producers' clocks were ahead lately, once that is known |
 //!
 //! The payload is the wire form of the event, so Time, Principal and both objects arrive byte for byte. It is read as
 //! strictly as a post: whoever may publish on the subject is not necessarily a hydrant.
 
 use std::num::NonZero;
+use std::time::Duration;
 
-use async_nats::{HeaderMap, HeaderValue, Message};
 use jiff::Timestamp;
+use smallvec::{SmallVec, smallvec};
 use thiserror::Error;
 
+use super::nats::headers::{block, first};
+use super::nats::op::Message;
+use super::order::After;
 use super::peers::NodeId;
 use crate::broker::dedup::RepeatIndex;
 use crate::event::{Draft, Event, EventError};
@@ -24,10 +32,17 @@ use crate::json::{JsonError, Validator};
 const NODE: &str = "Hydrant-Node";
 const SEQUENCE: &str = "Hydrant-Sequence";
 const OCCURRENCE: &str = "Hydrant-RepeatIndex";
+const AFTER: &str = "Hydrant-After";
 const STATE: &str = "Hydrant-State";
+const GREETS: &str = "Hydrant-Greets";
+const AHEAD: &str = "Hydrant-Ahead";
+const IDLE: &str = "Hydrant-Idle";
 
-/// Numbers stay below this, so that the next one and sums of a few always exist. Nobody counts so far; who writes a larger one is no
-/// hydrant.
+/// Nodes that are named at most.
+const FOLLOWERS: usize = 16;
+
+/// Numbers stay below this, so that the next one and sums of a few always exist. Nobody counts so far; who writes a
+/// larger one is no hydrant.
 const NUMBERS: u64 = 1 << 62;
 
 /// Why a message is not one of ours.
@@ -56,6 +71,18 @@ pub(super) enum State {
     Down,
 }
 
+/// A heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Beat {
+    pub(super) state: State,
+    /// The node has just connected: its number does not count, and it wants to hear the others.
+    pub(super) greets: bool,
+    /// How long ago its last event was.
+    pub(super) idle: Duration,
+    /// By how much producers' clocks were ahead lately.
+    pub(super) ahead: Option<Duration>,
+}
+
 /// Where a message comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NodePosition {
@@ -72,32 +99,44 @@ pub(super) enum Kind {
     Event {
         /// Which one it is, if others may take it in themselves.
         repeat_index: Option<RepeatIndex>,
+        /// What its node had of others before.
+        after: After,
     },
     /// A sign of life.
-    Heartbeat(State),
+    Heartbeat(Beat),
 }
 
 /// The headers of an event.
-pub(super) fn event_headers(position: NodePosition, repeat_index: Option<RepeatIndex>) -> HeaderMap {
-    let mut headers = headers(position);
-    if let Some(repeat_index) = repeat_index {
-        headers.insert(OCCURRENCE, repeat_index.to_string().as_str());
-    }
-    headers
+pub(super) fn event_headers(
+    position: NodePosition,
+    repeat_index: Option<RepeatIndex>,
+    after: &[(NodeId, u64)],
+) -> String {
+    let (node, number) = texts(position);
+    let repeat_index = repeat_index.map(|repeat_index| repeat_index.to_string());
+    let after: Vec<String> = after.iter().map(|(node, number)| format!("{node:016x}:{number}")).collect();
+    let after = after.join(",");
+    let mut fields: SmallVec<[(&str, &str); 4]> = smallvec![(NODE, node.as_str()), (SEQUENCE, number.as_str())];
+    fields.extend(repeat_index.as_deref().map(|repeat_index| (OCCURRENCE, repeat_index)));
+    fields.extend((!after.is_empty()).then_some((AFTER, after.as_str())));
+    block(&fields)
 }
 
 /// The headers of a heartbeat.
-pub(super) fn heartbeat_headers(position: NodePosition, state: State) -> HeaderMap {
-    let mut headers = headers(position);
-    headers.insert(STATE, if state == State::Up { "up" } else { "down" });
-    headers
+pub(super) fn heartbeat_headers(position: NodePosition, beat: Beat) -> String {
+    let (node, number) = texts(position);
+    let idle = beat.idle.as_millis().to_string();
+    let state = if beat.state == State::Up { "up" } else { "down" };
+    let ahead = beat.ahead.map(|ahead| ahead.as_millis().to_string());
+    let fields = [(NODE, node.as_str()), (SEQUENCE, number.as_str()), (STATE, state), (IDLE, idle.as_str())];
+    let mut fields: SmallVec<[(&str, &str); 6]> = fields.into_iter().collect();
+    fields.extend(ahead.as_deref().map(|ahead| (AHEAD, ahead)));
+    fields.extend(beat.greets.then_some((GREETS, "1")));
+    block(&fields)
 }
 
-fn headers(position: NodePosition) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(NODE, format!("{:016x}", position.node).as_str());
-    headers.insert(SEQUENCE, position.number.to_string().as_str());
-    headers
+fn texts(position: NodePosition) -> (String, String) {
+    (format!("{:016x}", position.node), position.number.to_string())
 }
 
 /// Reads the headers of a message.
@@ -105,21 +144,39 @@ fn headers(position: NodePosition) -> HeaderMap {
 /// # Errors
 /// [`WireError::Header`].
 pub(super) fn read(message: &Message) -> Result<(NodePosition, Kind), WireError> {
-    let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name)).map(HeaderValue::as_str);
+    let header = |name| first(&message.headers, name);
     let node = header(NODE).and_then(|text| u64::from_str_radix(text, 16).ok()).ok_or(WireError::Header(NODE))?;
     let number = header(SEQUENCE).and_then(|text| text.parse().ok()).filter(|number| *number < NUMBERS);
     let number = number.ok_or(WireError::Header(SEQUENCE))?;
+    let beat = |state| Kind::Heartbeat(read_beat(message, state));
     let kind = match header(STATE) {
         None => {
             // They count from one.
             let read = |text: &str| text.parse::<NonZero<RepeatIndex>>().map_err(|_| WireError::Header(OCCURRENCE));
-            Kind::Event { repeat_index: header(OCCURRENCE).map(read).transpose()?.map(NonZero::get) }
+            let repeat_index = header(OCCURRENCE).map(read).transpose()?.map(NonZero::get);
+            let after = header(AFTER).map(read_after).transpose()?.unwrap_or_default();
+            Kind::Event { repeat_index, after }
         }
-        Some("up") => Kind::Heartbeat(State::Up),
-        Some("down") => Kind::Heartbeat(State::Down),
+        Some("up") => beat(State::Up),
+        Some("down") => beat(State::Down),
         Some(_) => return Err(WireError::Header(STATE)),
     };
     Ok((NodePosition { node, number }, kind))
+}
+
+fn read_beat(message: &Message, state: State) -> Beat {
+    let header = |name| first(&message.headers, name);
+    let span = |name| header(name).and_then(|text| text.parse().ok()).map(Duration::from_millis);
+    Beat { state, greets: header(GREETS).is_some(), idle: span(IDLE).unwrap_or_default(), ahead: span(AHEAD) }
+}
+
+fn read_after(text: &str) -> Result<After, WireError> {
+    let one = |text: &str| {
+        let (node, number) = text.split_once(':')?;
+        Some((NodeId::from_str_radix(node, 16).ok()?, number.parse().ok().filter(|number| *number < NUMBERS)?))
+    };
+    let all = text.split(',').take(FOLLOWERS).map(one);
+    all.collect::<Option<After>>().ok_or(WireError::Header(AFTER))
 }
 
 /// Reads the event of a message.
@@ -149,21 +206,23 @@ fn read_draft(message: &Message, longest: usize, seal: impl Fn(&Draft<'_>) -> Ev
 mod tests {
     use super::*;
 
-    fn message(headers: HeaderMap) -> Message {
-        Message {
-            subject: "a".into(),
-            reply: None,
-            payload: bytes::Bytes::new(),
-            headers: Some(headers),
-            status: None,
-            description: None,
-            length: 0,
-        }
+    const UP: Beat = Beat {
+        state: State::Up,
+        greets: false,
+        idle: Duration::from_millis(1500),
+        ahead: Some(Duration::from_secs(3)),
+    };
+
+    fn message(headers: impl Into<bytes::Bytes>) -> Message {
+        Message { sid: 1, subject: "a".into(), headers: headers.into(), payload: bytes::Bytes::new() }
     }
 
     fn read_back(number: u64, repeat_index: Option<RepeatIndex>) -> Option<(NodePosition, Option<RepeatIndex>)> {
-        match read(&message(event_headers(NodePosition { node: 7, number }, repeat_index))) {
-            Ok((position, Kind::Event { repeat_index })) => Some((position, repeat_index)),
+        let after = vec![(8, number), (9, 0)];
+        match read(&message(event_headers(NodePosition { node: 7, number }, repeat_index, &after))) {
+            Ok((position, Kind::Event { repeat_index, after: read })) if read == after => {
+                Some((position, repeat_index))
+            }
             _ => None,
         }
     }
@@ -172,14 +231,27 @@ mod tests {
     fn headers_come_back() {
         assert_eq!(read_back(3, Some(2)), Some((NodePosition { node: 7, number: 3 }, Some(2))));
         assert_eq!(read_back(NUMBERS - 1, None), Some((NodePosition { node: 7, number: NUMBERS - 1 }, None)));
+        for beat in [UP, Beat { state: State::Down, greets: true, ahead: None, ..UP }] {
+            let read = read(&message(heartbeat_headers(NodePosition { node: 7, number: 3 }, beat))).unwrap();
+            assert!(matches!(read.1, Kind::Heartbeat(other) if other == beat), "{read:?}");
+        }
     }
 
     #[test]
     fn numbers_that_nobody_counts_to_are_refused() {
         for number in [NUMBERS, u64::MAX - 1, u64::MAX] {
             assert_eq!(read_back(number, None), None);
-            assert!(read(&message(heartbeat_headers(NodePosition { node: 7, number }, State::Up))).is_err());
+            assert!(read(&message(heartbeat_headers(NodePosition { node: 7, number }, UP))).is_err());
         }
         assert_eq!(read_back(3, Some(0)), None, "repeat_indexes count from one");
+    }
+
+    #[test]
+    fn a_header_that_is_no_text_costs_a_message_only_if_it_is_one_of_ours() {
+        let good = "NATS/1.0\r\nHydrant-Node: 07\r\nHydrant-Sequence: 3\r\n";
+        let with = |more: &[u8]| message([good.as_bytes(), more, b"\r\n"].concat());
+        assert!(read(&with(b"X-Trace: \xff\xfe\r\n")).is_ok());
+        assert!(read(&with(b"Hydrant-State: \xff\r\n")).is_ok(), "as if it had none");
+        assert!(read(&message(&b"NATS/1.0\r\nHydrant-Node: \xff\r\nHydrant-Sequence: 3\r\n\r\n"[..])).is_err());
     }
 }

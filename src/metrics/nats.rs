@@ -1,6 +1,7 @@
 //! What goes between nodes.
 //!
-//! A node without NATS has none of these, and one without a stream none of those about replays: a zero there would look like trouble.
+//! A node without NATS has none of these, and one without a stream none of those about replays: a zero there would look
+//! like trouble.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,6 +24,8 @@ pub struct NatsMetrics {
     pub peers: IntGauge,
     /// Connections that were made after the first.
     pub reconnects: IntCounter,
+    /// Times that another server was moved to before the former ended.
+    pub moves: IntCounter,
     /// Events handed to NATS.
     pub published: IntCounter,
     /// Events that came from other nodes.
@@ -52,6 +55,10 @@ impl NatsMetrics {
             connected: declare.gauge("hydrant_nats_connected", "1 while connected to a NATS server"),
             peers: declare.gauge("hydrant_nats_peers", "Other nodes that are heard over NATS"),
             reconnects: declare.counter("hydrant_nats_reconnects_total", "Connections to NATS after the first"),
+            moves: declare.counter(
+                "hydrant_nats_moves_total",
+                "Times that another NATS server was moved to before the former ended",
+            ),
             published: declare.counter("hydrant_nats_published_total", "Events handed to NATS for other nodes"),
             received: declare.counter("hydrant_nats_received_total", "Events of other nodes that came over NATS"),
             echoes: declare

@@ -1,14 +1,16 @@
 //! From the settings of NATS to events that are shared.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
 use super::error::StartError;
 use super::{Server, guarded};
+use crate::auth::Secret;
 use crate::broker::export::ExportLimits;
 use crate::cluster;
-use crate::cluster::{Health, Login, NatsError, NatsOptions, StreamOptions, Tls, secret};
+use crate::cluster::{Health, Login, LoginError, NatsError, NatsOptions, StreamOptions, Tls, secret};
 use crate::config::{self, Settings};
 use crate::logging::crash::pass_on;
 
@@ -20,7 +22,7 @@ pub(super) fn options(settings: &Settings, node: u64) -> Result<Option<NatsOptio
     }
     Ok(Some(NatsOptions {
         urls: nats.urls.clone(),
-        login: login(settings)?,
+        login: Arc::new(login(settings)?),
         tls: Tls { ca_file: nats.ca_file.clone(), certificate: nats.cert_file.clone().zip(nats.key_file.clone()) },
         prefix: nats.prefix.clone(),
         pending: nats.queue_events,
@@ -43,11 +45,15 @@ fn stream(nats: &config::Nats) -> StreamOptions {
 
 fn login(settings: &Settings) -> Result<Login, NatsError> {
     let nats = &settings.nats;
+    let of = |path: &PathBuf, read: fn(&Secret) -> Result<Login, LoginError>| {
+        let unusable = |source| NatsError::Secret { path: path.clone(), source };
+        read(&secret(path)?).map_err(unusable)
+    };
     if let Some(path) = &nats.creds_file {
-        return Ok(Login::Credentials(secret(path)?));
+        return of(path, Login::credentials);
     }
     if let Some(path) = &nats.nkey_file {
-        return Ok(Login::Nkey(secret(path)?));
+        return of(path, Login::nkey);
     }
     if let Some(path) = &nats.token_file {
         return Ok(Login::Token(secret(path)?));
@@ -59,8 +65,8 @@ fn login(settings: &Settings) -> Result<Login, NatsError> {
 }
 
 impl Server {
-    /// Shares events with other nodes. Returns how the way to them is, if there is one. If it cannot, the server ends: its
-    /// shards run already.
+    /// Shares events with other nodes. Returns how the way to them is, if there is one. If it cannot, the server ends:
+    /// its shards run already.
     pub(super) async fn share(
         mut self,
         options: Option<NatsOptions>,

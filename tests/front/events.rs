@@ -125,6 +125,19 @@ async fn answers_and_nonsense_never_enter() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn binary_messages_are_counted_and_cost_no_link() {
+    let drp = Drp::start().await;
+    let server = front(&drp, "").await;
+    let mut client = server.watch(&["*.*.*"]).await;
+    drp.send_raw(&drp::part(0x82, b"\x01\x02"));
+    [0x02, 0x00, 0x80].iter().for_each(|first| drp.send_raw(&drp::part(*first, b"\xff")));
+    drp.publish(&numbered(1));
+    assert_eq!(client.event().await.key, "1");
+    assert_eq!(metric(&server, "unusable_total", &drp).await, 2);
+    assert_eq!(metric(&server, "reconnects_total", &drp).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_is_lost_is_made_again_and_the_gap_is_told() {
     let drp = Drp::start().await;
     let server = front(&drp, "").await;
@@ -191,7 +204,8 @@ async fn a_half_open_link_is_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quiet_link_stands() {
     let drp = Drp::start().await;
-    // Far more pings than fit into the time of silence: each is answered, and each brings a pong for servers that count those.
+    // Far more pings than fit into the time of silence: each is answered, and each brings a pong for servers that count
+    // those.
     let server = front(&drp, "ping = \"20ms\"\nidle = \"10s\"\n").await;
     drp.until_ponged(20).await;
     assert_eq!(metric(&server, "gaps_total", &drp).await, 0);
@@ -346,7 +360,8 @@ async fn only_what_is_configured_is_registered() {
     assert_eq!([client.event().await.name(), client.event().await.name()], ["b.update.k", "a.x.k"]);
 }
 
-/// A hundred flaps while events come: none twice, none out of order, and where some are missing a gap stands in their place.
+/// A hundred flaps while events come: none twice, none out of order, and where some are missing a gap stands in their
+/// place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_flaps() {
     const FLAPS: usize = 100;
@@ -571,10 +586,10 @@ async fn a_thousand_clients_of_the_front_get_what_a_direct_client_gets() {
     compare(&upstream, &front, 1_000, 400).await;
 }
 
-/// What a client of a front that flaps got, against when each event was published: none twice, none out of order, and what is
-/// missing was published between the From and the To of a gap that stands in its place. Returns the gaps, the events that came, and
-/// by how much From was too late at worst: what is underway when a link is cut was published a little before the endpoint was
-/// last heard of.
+/// What a client of a front that flaps got, against when each event was published: none twice, none out of order, and
+/// what is missing was published between the From and the To of a gap that stands in its place. Returns the gaps, the
+/// events that came, and by how much From was too late at worst: what is underway when a link is cut was published a
+/// little before the endpoint was last heard of.
 fn check_flaps(got: &[Seen], published: &[jiff::Timestamp]) -> (usize, usize, jiff::SignedDuration) {
     let (mut next, mut gaps, mut events, mut late) = (0, 0, 0, jiff::SignedDuration::ZERO);
     let mut told: Vec<(jiff::Timestamp, jiff::Timestamp)> = Vec::new();
@@ -649,8 +664,8 @@ async fn a_hundred_flaps_in_a_minute() {
     assert_eq!(metric(&server, "gaps_total", &drp).await, FLAPS as u64);
 }
 
-/// Ten seconds in which the endpoint's events are lost, and in which a client of the front is served all the same. Returns when
-/// the first and the last of the lost events were published.
+/// Ten seconds in which the endpoint's events are lost, and in which a client of the front is served all the same.
+/// Returns when the first and the last of the lost events were published.
 async fn ten_seconds_without(drp: &Drp, server: &Hydrant, client: &mut Client) -> [jiff::Timestamp; 2] {
     let mut pace = tokio::time::interval(std::time::Duration::from_millis(200));
     let mut lost = Vec::new();

@@ -8,7 +8,7 @@ use hydrant::broker::export::ExportLimits;
 use hydrant::broker::history::{History, HistoryLimits};
 use hydrant::broker::inbox::{Inbox, InboxLimits, inbox};
 use hydrant::clock::now;
-use hydrant::cluster::{Health, Login, NatsOptions, Tls, start};
+use hydrant::cluster::{Health, Login, NatsOptions, Running, Tls, start};
 use hydrant::event::{Draft, Event};
 use hydrant::metrics::{Metrics, Source};
 use tokio::sync::watch;
@@ -19,14 +19,15 @@ use crate::process::NatsServer;
 pub(crate) struct Node {
     pub(crate) broker: Arc<Broker>,
     inbox: Inbox,
-    health: Arc<Health>,
+    pub(crate) health: Arc<Health>,
     stop: watch::Sender<bool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 pub(crate) fn options(nats: &NatsServer, node: u64) -> NatsOptions {
     NatsOptions {
         urls: vec![nats.url()],
-        login: Login::Nobody,
+        login: Arc::new(Login::Nobody),
         tls: Tls::default(),
         prefix: "test".to_owned(),
         pending: 8192,
@@ -45,8 +46,16 @@ impl Node {
         broker.attach(inbox_sender);
         let exports = broker.share(ExportLimits { batches: 8192, bytes: 64 << 20 }, 10_000);
         let (stop, stopped) = watch::channel(false);
-        let health = start(options, &broker, exports, &stopped).await.unwrap().health;
-        Self { broker, inbox, health, stop }
+        let Running { tasks, health } = start(options, &broker, exports, &stopped).await.unwrap();
+        Self { broker, inbox, health, stop, tasks }
+    }
+
+    /// Ends as a process does that is killed: without a word.
+    pub(crate) async fn end(self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        for task in self.tasks {
+            let _ = task.await;
+        }
     }
 
     /// Nodes that hear each other.
@@ -66,7 +75,7 @@ impl Node {
         patiently("the other nodes", until(|| peers() == count)).await;
     }
 
-    fn publish(&self, source: Source, keys: impl IntoIterator<Item = u64>) {
+    pub(crate) fn publish(&self, source: Source, keys: impl IntoIterator<Item = u64>) {
         let event = |key: u64| {
             let (key, time) = (key.to_string(), "2026-01-02T03:04:05.000000001Z");
             let mut draft = Draft::new("machines", "update", &key);
@@ -77,7 +86,7 @@ impl Node {
     }
 
     /// The next `count` events by key; gaps are texts of their Object.
-    async fn take(&self, count: usize) -> Vec<String> {
+    pub(crate) async fn take(&self, count: usize) -> Vec<String> {
         let mut all = Vec::new();
         let fill = async {
             while all.len() < count {
@@ -96,7 +105,7 @@ fn name(event: &Arc<Event>) -> String {
     if event.kind() == "hydrant" { event.object().to_owned() } else { event.key().to_owned() }
 }
 
-async fn until(mut good: impl FnMut() -> bool) {
+pub(crate) async fn until(mut good: impl FnMut() -> bool) {
     while !good() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -110,7 +119,8 @@ fn keys(range: std::ops::Range<u64>) -> Vec<String> {
 async fn what_two_nodes_take_in_of_one_endpoint_is_delivered_once() {
     let nats = NatsServer::start();
     let nodes = Node::several(&nats, 3).await;
-    // The same stream at two nodes, in chunks of different sizes; every tenth event is sent twice by the endpoint itself.
+    // The same stream at two nodes, in chunks of different sizes; every tenth event is sent twice by the endpoint
+    // itself.
     let stream: Vec<u64> = (0..2000).flat_map(|key| std::iter::repeat_n(key, 1 + usize::from(key % 10 == 0))).collect();
     for (a, b) in stream.chunks(50).zip(stream.chunks(50)) {
         nodes[0].publish(Source::Upstream, a.iter().copied());
@@ -234,6 +244,27 @@ async fn an_event_too_large_for_the_nats_server_is_told() {
     assert_eq!((taken[0].as_str(), taken[2].as_str()), ("0", "1"));
     assert!(taken[1].contains(r#""Events":1"#) && taken[1].contains("events missing"), "{}", taken[1]);
     assert_eq!(nodes[0].take(3).await[1], key, "the node's own clients get it");
+}
+
+/// The server counts the headers too, and closes the connection on which more comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_too_large_only_with_its_headers_is_told_and_costs_no_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("nats.conf");
+    std::fs::write(&config, "max_payload: 2048\n").unwrap();
+    let nats = NatsServer::with(&["-c", config.to_str().unwrap()]);
+    let nodes = Node::several(&nats, 2).await;
+    let event = |bytes: usize| {
+        let bare = Draft::new("machines", "update", "").seal(now()).json().len();
+        Draft::new("machines", "update", &"x".repeat(bytes - bare)).seal(now())
+    };
+    let large = event(2040);
+    assert!((2030..=2048).contains(&large.json().len()));
+    nodes[0].broker.publish(vec![large, event(1900)], Source::Post).unwrap();
+    let taken = nodes[1].take(2).await;
+    assert!(taken[0].contains(r#""Events":1"#) && taken[1].starts_with("xxx"), "{taken:?}");
+    let metrics = &nodes[0].broker.metrics().nats;
+    assert_eq!((metrics.published.get(), metrics.reconnects.get(), metrics.errors.get()), (1, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! Who may use the NATS server, and over what.
 
+use std::sync::Arc;
+
 use hydrant::auth::Secret;
 use hydrant::cluster::{Login, NatsOptions, Tls};
 
@@ -21,13 +23,27 @@ async fn connects(options: &NatsOptions) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_or_a_password_lets_in_and_a_wrong_one_does_not() {
     let nats = NatsServer::with(&["--auth", "s3cret"]);
-    connects(&NatsOptions { login: Login::Token(Secret::new("s3cret")), ..options(&nats, 1) }).await;
+    connects(&NatsOptions { login: Arc::new(Login::Token(Secret::new("s3cret"))), ..options(&nats, 1) }).await;
     let nats = NatsServer::with(&["--user", "hydrant", "--pass", "s3cret"]);
     let password = |text| Login::Password { user: "hydrant".to_owned(), password: Secret::new(text) };
-    connects(&NatsOptions { login: password("s3cret"), ..options(&nats, 1) }).await;
-    let node = Node::start(&NatsOptions { login: password("wrong"), ..options(&nats, 2) }, 100).await;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    connects(&NatsOptions { login: Arc::new(password("s3cret")), ..options(&nats, 1) }).await;
+    let node = Node::start(&NatsOptions { login: Arc::new(password("wrong")), ..options(&nats, 2) }, 100).await;
+    let told = until_error(&node).await;
+    assert!(told.contains("refuses the login"), "{told}");
     assert_eq!(node.broker.metrics().nats.connected.get(), 0);
+}
+
+/// What `/readyz` says of why there is no connection.
+async fn until_error(node: &Node) -> String {
+    let error = async {
+        loop {
+            if let Some(error) = node.health.report().error {
+                return error;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    patiently("an error", error).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,7 +67,7 @@ async fn an_nkey_lets_in() {
     std::fs::write(&config, text).unwrap();
     let nats = NatsServer::with(&["-c", config.to_str().unwrap()]);
     let seed = Secret::new(keys.seed().unwrap());
-    connects(&NatsOptions { login: Login::Nkey(seed), ..options(&nats, 1) }).await;
+    connects(&NatsOptions { login: Arc::new(Login::nkey(&seed).unwrap()), ..options(&nats, 1) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,7 +84,8 @@ async fn tls_is_verified_by_the_authority_that_is_named() {
     let trusting = |file: &str| Tls { ca_file: Some(path(file)), certificate: None };
     connects(&NatsOptions { tls: trusting("cert.pem"), ..options(&nats, 1) }).await;
     let node = Node::start(&NatsOptions { tls: trusting("other.pem"), ..options(&nats, 2) }, 100).await;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let told = until_error(&node).await;
+    assert!(told.contains("TLS with 127.0.0.1") && told.contains("certificate"), "{told}");
     assert_eq!(node.broker.metrics().nats.connected.get(), 0);
 }
 
@@ -98,10 +115,15 @@ async fn a_server_that_cannot_use_nats_leaves_nothing_running() {
     let dir = tempfile::tempdir().unwrap();
     let creds = dir.path().join("nats.creds");
     std::fs::write(&creds, "nothing of the kind").unwrap();
-    let nats = format!("[nats]\nurls = [\"nats://127.0.0.1:1\"]\ncreds_file = \"{}\"\n", creds.display());
+    let with =
+        |setting: &str| format!("[nats]\nurls = [\"nats://127.0.0.1:1\"]\n{setting} = \"{}\"\n", creds.display());
+    let nkey = crate::common::settings(dir.path(), &with("nkey_file"), "off");
+    let error = hydrant::server::Server::start(nkey).await.unwrap_err().to_string();
+    assert!(error.contains("nats.creds") && error.contains("does not begin with S"), "{error}");
+    let nats = with("creds_file");
     // More than any other test of this process has.
     let settings = crate::common::settings(dir.path(), &format!("shards = 23\n{nats}"), "off");
     let error = hydrant::server::Server::start(settings).await.unwrap_err();
-    assert!(error.to_string().contains("no JWT and seed"), "{error}");
+    assert!(error.to_string().contains("has no JWT"), "{error}");
     assert!(!has_thread("shard-22"));
 }

@@ -59,6 +59,29 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// Two servers of one cluster; each tells of the other.
+    pub(crate) fn pair() -> [Self; 2] {
+        let cluster = ["--cluster_name", "test", "--cluster", "nats://127.0.0.1:-1"];
+        let first = Self::with(&cluster);
+        let route = first.told_url("cluster");
+        let second = Self::with(&[&cluster[..], &["--routes", &route]].concat());
+        [first, second]
+    }
+
+    fn told_url(&self, of: &str) -> String {
+        let file = self.dir.path().join(format!("nats-server_{}.ports", self.child.id()));
+        until("the NATS server", || {
+            let ports: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).ok()?).ok()?;
+            Some(ports[of][0].as_str()?.to_owned())
+        })
+    }
+
+    /// Sends a signal to it.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

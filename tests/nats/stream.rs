@@ -1,4 +1,5 @@
-//! `?since=` beyond the recent past, from a `JetStream` stream: exactly what was missed, at whichever node, and what is not there told.
+//! `?since=` beyond the recent past, from a `JetStream` stream: exactly what was missed, at whichever node, and what is
+//! not there told.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,13 +18,13 @@ use crate::nodes::{Heard, numbered};
 use crate::process::NatsServer;
 
 /// A node with a recent past of ten events, and more settings: some before its tables, some of NATS.
-async fn node(nats: &NatsServer, more: &str, of_nats: &str) -> Hydrant {
+pub(crate) async fn node(nats: &NatsServer, more: &str, of_nats: &str) -> Hydrant {
     let node = Hydrant::start(&toml(nats, more, of_nats)).await;
     node.until("hydrant_nats_connected", 1).await;
     node
 }
 
-fn toml(nats: &NatsServer, more: &str, of_nats: &str) -> String {
+pub(crate) fn toml(nats: &NatsServer, more: &str, of_nats: &str) -> String {
     let nats = nats.url();
     format!("shards = 2\n{more}\n[replay]\nevents = 10\n[nats]\nurls = [\"{nats}\"]\nstream = \"EVENTS\"\n{of_nats}")
 }
@@ -38,12 +39,12 @@ async fn two(nats: &NatsServer) -> [Hydrant; 2] {
 }
 
 /// A connection that wants what came since.
-async fn since(node: &Hydrant, time: Timestamp) -> Client {
+pub(crate) async fn since(node: &Hydrant, time: Timestamp) -> Client {
     let query = format!("token={}&since={time}", node.token().await);
     node.try_connect(&Show::Query(&query), &[]).await.unwrap()
 }
 
-async fn post(node: &Hydrant, at: usize, numbers: std::ops::Range<u64>) {
+pub(crate) async fn post(node: &Hydrant, at: usize, numbers: std::ops::Range<u64>) {
     for start in numbers.clone().step_by(100) {
         let lines: Vec<String> = (start..numbers.end.min(start + 100)).map(|number| numbered(at, number)).collect();
         node.post_lines(&lines.join("\n")).await;
@@ -55,7 +56,7 @@ fn time(seen: &Seen) -> Timestamp {
 }
 
 /// The numbers of the next events of one node.
-async fn numbers(client: &mut Client, count: usize) -> Vec<u64> {
+pub(crate) async fn numbers(client: &mut Client, count: usize) -> Vec<u64> {
     let mut heard = Heard::new(1);
     for _ in 0..count {
         heard.hear(&client.event().await);
@@ -320,7 +321,8 @@ async fn what_the_stream_does_not_hold_any_more_is_told() {
     assert!(gap(&mut client).await["Events"].is_null());
 }
 
-/// A node with 5,000 large events in its stream, and a client that has read a hundred of them and takes no more unless it reads.
+/// A node with 5,000 large events in its stream, and a client that has read a hundred of them and takes no more unless
+/// it reads.
 async fn half_read(nats: &NatsServer) -> (Hydrant, Client) {
     let node = node(nats, "[outbox]\nevents = 64\nbytes = \"64KiB\"", "").await;
     let began = now();

@@ -1,9 +1,10 @@
 //! One websocket: registrations out, events in.
 //!
-//! Two tasks own the socket, one a direction. Reading has a task of its own, so that no read is ever given up halfway; it hands messages over in a channel that is bounded by number and
-//! bytes, and a consumer that is slow makes it stop reading, which the server notices by its own bounds. Writing has one so that
-//! a sign of life is given whatever the consumer does: while nothing is read no ping is answered, so a pong goes out with
-//! each of our own pings, which keeps servers content that count pongs only (RFC 6455, section 5.5.3, allows it).
+//! Two tasks own the socket, one a direction. Reading has a task of its own, so that no read is ever given up halfway;
+//! it hands messages over in a channel that is bounded by number and bytes, and a consumer that is slow makes it stop
+//! reading, which the server notices by its own bounds. Writing has one so that a sign of life is given whatever the
+//! consumer does: while nothing is read no ping is answered, so a pong goes out with each of our own pings, which keeps
+//! servers content that count pongs only (RFC 6455, section 5.5.3, allows it).
 //!
 //! The server answers every command once and in order (`docs/protocol.md`, section 2), so answers need no names: the
 //! oldest command that is not answered yet is the one.
@@ -119,9 +120,9 @@ impl Session {
         Self::open_for(target, bounds, None, &[]).await
     }
 
-    /// Connects, upgrades and registers, and asks for the past from a place on: a time or `EPOCH:SEQUENCE`. The registrations stand in the
-    /// handshake, so that nothing comes before all of them are answered. To a server that does not know of this, or if they are too long
-    /// for a query, they are sent.
+    /// Connects, upgrades and registers, and asks for the past from a place on: a time or `EPOCH:SEQUENCE`. The
+    /// registrations stand in the handshake, so that nothing comes before all of them are answered. To a server that
+    /// does not know of this, or if they are too long for a query, they are sent.
     ///
     /// # Errors
     /// As [`Session::open`].
@@ -161,7 +162,13 @@ impl Session {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// How long ago the server was last heard of: a frame of any kind. While received events are not taken nothing is heard.
+    /// Binary messages so far: they are no events, and are passed over.
+    pub fn binaries(&self) -> u64 {
+        self.heard.binaries()
+    }
+
+    /// How long ago the server was last heard of: a frame of any kind. While received events are not taken nothing is
+    /// heard.
     pub fn silent_for(&self) -> Duration {
         self.heard.ago()
     }

@@ -49,15 +49,26 @@ pub(super) struct Heard {
     opened: Instant,
     /// Microseconds since then.
     last: AtomicU64,
+    /// Binary messages, which nobody can use.
+    binaries: AtomicU64,
 }
 
 impl Heard {
     pub(super) fn new() -> Self {
-        Self { opened: Instant::now(), last: AtomicU64::new(0) }
+        Self { opened: Instant::now(), last: AtomicU64::new(0), binaries: AtomicU64::new(0) }
     }
 
     pub(super) fn ago(&self) -> Duration {
         self.opened.elapsed().saturating_sub(Duration::from_micros(self.last.load(Ordering::Relaxed)))
+    }
+
+    fn count_binary(&self) {
+        self.binaries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Binary messages so far.
+    pub(super) fn binaries(&self) -> u64 {
+        self.binaries.load(Ordering::Relaxed)
     }
 
     fn now(&self) {
@@ -74,13 +85,15 @@ pub(super) struct Reading {
     heard: Arc<Heard>,
     room: Arc<Semaphore>,
     parts: Option<Parts>,
+    /// Whether a binary message is being passed over.
+    in_binary: bool,
 }
 
 impl Reading {
     pub(super) fn new(read: ReadHalf<Socket>, target: Target, bounds: Bounds, heard: Arc<Heard>) -> Self {
         let frames = Frames::new(read, bounds.message_bytes, bounds.silence);
         let room = Arc::new(Semaphore::new(WAITING_BYTES as usize));
-        Self { frames, target, bounds, heard, room, parts: None }
+        Self { frames, target, bounds, heard, room, parts: None, in_binary: false }
     }
 
     /// Reads until the end, which is the last that comes in, or until nobody wants it any more.
@@ -118,7 +131,8 @@ impl Reading {
     async fn next(&mut self, outgoing: &mpsc::Sender<Outgoing>) -> Result<Option<Content>, ClientError> {
         let frame = self.frame().await?;
         match (frame.opcode, &frame.payload) {
-            (OpCode::Text | OpCode::Continuation, _) => self.join(&frame),
+            (OpCode::Binary | OpCode::Continuation, _) if self.passes_over(&frame) => Ok(None),
+            (OpCode::Text | OpCode::Binary | OpCode::Continuation, _) => self.join(&frame),
             (OpCode::Close, Payload::Whole(payload)) => Err(closed(payload)),
             (OpCode::Ping, Payload::Whole(payload)) => {
                 // If the writer is that far behind, an older pong is still to be sent, and one will do.
@@ -127,6 +141,17 @@ impl Reading {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Whether a frame is of a binary message, which is counted and nothing else.
+    fn passes_over(&mut self, frame: &Frame) -> bool {
+        let begins = frame.opcode == OpCode::Binary && self.parts.is_none();
+        let is_binary = begins || self.in_binary;
+        if begins {
+            self.heard.count_binary();
+        }
+        self.in_binary = is_binary && !frame.fin;
+        is_binary
     }
 
     async fn frame(&mut self) -> Result<Frame, ClientError> {

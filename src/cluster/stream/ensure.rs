@@ -1,30 +1,24 @@
 //! Makes sure that there is a stream, and goes on looking.
 //!
-//! A stream that is there is used as it is if it can be read as we do, whatever its bounds: operators know better. Otherwise what is
-//! wrong names what to change.
+//! A stream that is there is used as it is if it can be read as we do, whatever its bounds: operators know better.
+//! Otherwise what is wrong names what to change.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
-use async_nats::connection::State;
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use async_nats::jetstream::{self, Context, ErrorCode};
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
+use super::api::{self, ApiError, Config, code};
 use super::options::StreamOptions;
 use crate::broker::Broker;
 use crate::clock;
 use crate::cluster::health::Health;
+use crate::cluster::nats::requests::Requests;
 
 /// How long a start waits for NATS, to say at once what is wrong with the stream.
 const START: Duration = Duration::from_secs(2);
-
-/// Between two looks at the connection meanwhile.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Between two looks at the stream.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -91,8 +85,7 @@ pub enum StreamError {
 /// Looks after a stream.
 #[derive(Debug)]
 pub(in crate::cluster) struct Keeper {
-    client: Client,
-    context: Context,
+    client: Arc<Requests>,
     options: StreamOptions,
     subjects: String,
     broker: Arc<Broker>,
@@ -102,13 +95,13 @@ pub(in crate::cluster) struct Keeper {
 impl Keeper {
     /// For what is published on `subjects`.
     pub(in crate::cluster) fn new(
-        client: Client,
+        client: Arc<Requests>,
         options: StreamOptions,
         subjects: String,
         broker: Arc<Broker>,
         health: Arc<Health>,
     ) -> Self {
-        Self { context: jetstream::new(client.clone()), client, options, subjects, broker, health }
+        Self { client, options, subjects, broker, health }
     }
 
     /// Waits a moment for NATS and looks. If NATS does not answer that is told later.
@@ -116,10 +109,8 @@ impl Keeper {
     /// # Errors
     /// What is wrong with the stream.
     pub(in crate::cluster) async fn start(&self) -> Result<(), StreamError> {
-        let end = Instant::now() + START;
-        while self.client.connection_state() != State::Connected && Instant::now() < end {
-            sleep(POLL_INTERVAL).await;
-        }
+        // If it takes longer, the look finds that.
+        let _ = timeout(START, self.client.connected()).await;
         match self.look().await {
             Err(StreamError::Away { .. }) | Ok(()) => Ok(()),
             Err(error) => Err(error),
@@ -140,11 +131,8 @@ impl Keeper {
 
     /// Makes the stream if it is missing, and notes how it is.
     async fn look(&self) -> Result<(), StreamError> {
-        let looked = if self.client.connection_state() == State::Connected {
-            self.ensure().await
-        } else {
-            Err(self.away("no connection to NATS"))
-        };
+        let looked =
+            if self.client.is_connected() { self.ensure().await } else { Err(self.away("no connection to NATS")) };
         let error = looked.as_ref().err().map(ToString::to_string);
         self.broker.metrics().nats.stream_usable.set(i64::from(error.is_none()));
         if self.health.set_stream(&self.options.name, error.clone(), clock::now()) {
@@ -157,48 +145,27 @@ impl Keeper {
     }
 
     async fn ensure(&self) -> Result<(), StreamError> {
-        match self.context.get_stream(&self.options.name).await {
-            Ok(stream) => self.check(&stream.cached_info().config),
-            Err(error) => match error.kind() {
-                GetStreamErrorKind::JetStream(error) if error.error_code() != ErrorCode::STREAM_NOT_FOUND => {
-                    Err(self.refused(&error))
-                }
-                // Without JetStream nobody answers; creating tells that from a slow server.
-                GetStreamErrorKind::JetStream(_) | GetStreamErrorKind::Request => self.create().await,
-                GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => {
-                    Err(StreamError::Refused { stream: self.options.name.clone(), reason: error.to_string() })
-                }
-            },
+        match api::info(&self.client, &self.options.name).await {
+            Ok(info) => self.check(&info.config),
+            Err(ApiError::Refused { code: code::NOT_FOUND, .. }) => {
+                let made = api::create(&self.client, &self.options, &self.subjects).await;
+                made.map(|_| ()).map_err(|error| self.refused(error))
+            }
+            Err(error) => Err(self.refused(error)),
         }
     }
 
-    async fn create(&self) -> Result<(), StreamError> {
-        let config = Config {
-            name: self.options.name.clone(),
-            subjects: vec![self.subjects.clone()],
-            max_bytes: self.options.bytes,
-            max_age: self.options.age,
-            num_replicas: self.options.replicas,
-            storage: StorageType::File,
-            discard: DiscardPolicy::Old,
-            retention: RetentionPolicy::Limits,
-            allow_direct: true,
-            ..Config::default()
-        };
-        self.context.create_stream(config).await.map(|_| ()).map_err(|error| match error.kind() {
-            CreateStreamErrorKind::JetStreamUnavailable => StreamError::Disabled,
-            CreateStreamErrorKind::JetStream(error) => self.refused(&error),
-            _ => self.away(&error.to_string()),
-        })
-    }
-
-    fn refused(&self, error: &jetstream::Error) -> StreamError {
-        match error.error_code() {
-            ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => StreamError::Disabled,
-            ErrorCode::STREAM_SUBJECT_OVERLAP => StreamError::Taken { subjects: self.subjects.clone() },
+    fn refused(&self, error: ApiError) -> StreamError {
+        match error {
+            ApiError::Nobody => StreamError::Disabled,
+            ApiError::Refused { code, .. } if code::NOT_ENABLED.contains(&code) => StreamError::Disabled,
+            ApiError::Refused { code: code::OVERLAP, .. } => StreamError::Taken { subjects: self.subjects.clone() },
             // Another node was faster, or a cluster is choosing its leader.
-            ErrorCode::STREAM_NAME_EXIST | ErrorCode::CLUSTER_NOT_AVAILABLE => self.away(&error.to_string()),
-            _ => StreamError::Refused { stream: self.options.name.clone(), reason: error.to_string() },
+            ApiError::Refused { code: code::NAME_EXISTS | code::CLUSTER_AWAY, description } => self.away(&description),
+            ApiError::Refused { description, .. } => {
+                StreamError::Refused { stream: self.options.name.clone(), reason: description }
+            }
+            error => self.away(&error.to_string()),
         }
     }
 
@@ -211,7 +178,7 @@ impl Keeper {
         if !config.subjects.iter().any(|subject| captures(subject, &self.subjects)) {
             return Err(StreamError::Subjects { stream, subjects: self.subjects.clone() });
         }
-        if config.retention != RetentionPolicy::Limits {
+        if config.retention != "limits" {
             return Err(StreamError::Retention { stream });
         }
         if !config.allow_direct {

@@ -1,23 +1,20 @@
 //! Reading a stream, a page at a time: "batched direct gets" of the NATS server (ADR-31 of NATS, servers from 2.11 on).
 //!
-//! A request names a place or a time and how much is wanted; the answers are the stored messages, with headers that tell where each stands,
-//! and an end that tells how many more there are. The server keeps nothing between two pages. The client library does not know
-//! these requests, so they are written here.
+//! A request names a place or a time and how much is wanted; the answers are the stored messages, with headers that
+//! tell where each stands, and an end that tells how many more there are. The server keeps nothing between two pages.
+//! The client library does not know these requests, so they are written here.
 
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Message, StatusCode};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// Messages of a page.
-const MESSAGES: usize = 256;
-
-/// What the client library must be able to hold of one page, its end included.
-pub(in crate::cluster) const ANSWERS: usize = 2 * MESSAGES;
+use crate::cluster::nats::headers;
+use crate::cluster::nats::op::Message;
+use crate::cluster::nats::requests::{AwayError, Requests};
 
 /// Bytes of a page; one message always fits.
 const BYTES: usize = 256 << 10;
@@ -25,21 +22,25 @@ const BYTES: usize = 256 << 10;
 /// For one answer to come.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// What the server says at the end of a page.
+/// What the server says at the end of a page, and where nothing is.
 const END: u16 = 204;
+const NOT_FOUND: u16 = 404;
 
 /// Why a page cannot be read.
 #[derive(Debug, Error)]
 pub(super) enum PageError {
     /// The request did not leave.
-    #[error("NATS is away: {0}")]
-    Away(String),
+    #[error(transparent)]
+    Away(#[from] AwayError),
     /// No answer.
     #[error("the NATS server does not answer")]
     Silent,
     /// The server says no.
     #[error("the NATS server refuses: {0} {1}")]
-    Refused(StatusCode, String),
+    Refused(u16, String),
+    /// How the stream is.
+    #[error("the stream cannot be looked at: {0}")]
+    Stream(String),
     /// Not what was asked for.
     #[error("the NATS server answers without {0}")]
     Malformed(&'static str),
@@ -81,51 +82,49 @@ struct Request {
     start_time: Option<String>,
     /// Makes the server go on to the next message where one was deleted.
     next_by_subj: &'static str,
-    batch: usize,
+    batch: u64,
     max_bytes: usize,
 }
 
-/// Reads the messages from `begin` on.
+/// Reads up to `most` messages from `begin` on.
 ///
 /// # Errors
 /// [`PageError`].
-pub(super) async fn read(client: &Client, stream: &str, begin: Begin) -> Result<Read, PageError> {
-    let (seq, start_time) = match begin {
-        Begin::Time(time) => (None, Some(time.to_string())),
-        Begin::Sequence(sequence) => (Some(sequence), None),
-    };
-    let request = Request { seq, start_time, next_by_subj: ">", batch: MESSAGES, max_bytes: BYTES };
-    let request = serde_json::to_vec(&request).expect("numbers and texts are always written");
-    let inbox = client.new_inbox();
-    let away = |error: &dyn std::fmt::Display| PageError::Away(error.to_string());
-    let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| away(&error))?;
-    let subject = format!("$JS.API.DIRECT.GET.{stream}");
-    let asking = timeout(ANSWER, client.publish_with_reply(subject, inbox, request.into())).await;
-    asking.map_err(|_| PageError::Silent)?.map_err(|error| away(&error))?;
+pub(super) async fn read(client: &Requests, stream: &str, begin: Begin, most: u64) -> Result<Read, PageError> {
+    let asking = client.ask(format!("$JS.API.DIRECT.GET.{stream}"), request(begin, most));
+    let mut answers = timeout(ANSWER, asking).await.map_err(|_| PageError::Silent)??;
     let mut read = Read::default();
     loop {
-        let answer = timeout(ANSWER, answers.next()).await.map_err(|_| PageError::Silent)?;
+        let answer = timeout(ANSWER, answers.recv()).await.map_err(|_| PageError::Silent)?;
         let Some(message) = answer else { return Err(PageError::Silent) };
-        match message.status {
+        match headers::status(&message.headers) {
             None => read.messages.push(stored(message)?),
-            Some(StatusCode::NOT_FOUND) => return Ok(read),
-            Some(status) if status.as_u16() == END => {
-                read.pending = header(message.headers.as_ref(), "Nats-Num-Pending")?;
+            Some((NOT_FOUND, _)) => return Ok(read),
+            Some((END, _)) => {
+                read.pending = header(&message, "Nats-Num-Pending")?;
                 return Ok(read);
             }
-            Some(status) => return Err(PageError::Refused(status, message.description.unwrap_or_default())),
+            Some((status, description)) => return Err(PageError::Refused(status, description)),
         }
     }
 }
 
+fn request(begin: Begin, most: u64) -> Bytes {
+    let (seq, start_time) = match begin {
+        Begin::Time(time) => (None, Some(time.to_string())),
+        Begin::Sequence(sequence) => (Some(sequence), None),
+    };
+    let request = Request { seq, start_time, next_by_subj: ">", batch: most, max_bytes: BYTES };
+    serde_json::to_vec(&request).expect("numbers and texts are always written").into()
+}
+
 fn stored(message: Message) -> Result<Stored, PageError> {
-    let sequence = header(message.headers.as_ref(), "Nats-Sequence")?;
-    let time = header(message.headers.as_ref(), "Nats-Time-Stamp")?;
+    let sequence = header(&message, "Nats-Sequence")?;
+    let time = header(&message, "Nats-Time-Stamp")?;
     Ok(Stored { sequence, time, message })
 }
 
-fn header<T: std::str::FromStr>(headers: Option<&HeaderMap>, name: &'static str) -> Result<T, PageError> {
-    // The server's stands behind one that a publisher made up.
-    let value = headers.and_then(|headers| headers.get_all(name).last());
-    value.and_then(|value| value.as_str().parse().ok()).ok_or(PageError::Malformed(name))
+/// The server's stands behind one that a publisher made up.
+fn header<T: std::str::FromStr>(message: &Message, name: &'static str) -> Result<T, PageError> {
+    headers::last(&message.headers, name).and_then(|text| text.parse().ok()).ok_or(PageError::Malformed(name))
 }

@@ -1,39 +1,40 @@
 //! One replay: the stream from a time on, page by page, up to the place where the recent past takes over.
 //!
 //! The stream is read to its end, then on until it has delivered everything that the node had taken in by then
-//! ([`Delivered::missing`]); then the node takes in what the stream delivered and it did not have yet; then the recent past is compared with what
-//! was delivered. What holds of the splice is said and tested in [`crate::broker::splice`]. What does not come in time is told as a gap:
-//! a client never waits for ever.
+//! ([`Delivered::missing`]); then the node takes in what the stream delivered and it did not have yet; then the recent
+//! past is compared with what was delivered. What holds of the splice is said and tested in [`crate::broker::splice`].
+//! What does not come in time is told as a gap: a client never waits for ever.
 //!
-//! A replay begins [`OVERLAP`] before the time that was asked for: with the first message that was stored then, or is of an event whose own
-//! Time is that, or later. So that such an event is found although its producer's clock is ahead, reading begins where the history says
-//! that such events may have been taken in, or [`LEAD`] earlier.
+//! A replay begins [`OVERLAP`] before the time that was asked for: with the first message that was stored then, or is
+//! of an event whose own Time is that, or later. So that such an event is found although its producer's clock is ahead,
+//! reading begins where the history says that such events may have been taken in, or [`LEAD`] earlier.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use async_nats::connection::State;
-use async_nats::{Client, jetstream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::pages::{self, Begin, PageError, Read, Stored};
+use super::cache::{Block, PageCache, Parsed};
+use super::filling::{self, Hole};
+use super::pages::PageError;
 use crate::broker::archive::{Chunk, Page, PageChannel, PagePermit, Reading};
 use crate::broker::gap::Gap;
-use crate::broker::origin::{Origin, Trace};
-use crate::broker::splice::{Delivered, Missing, Splice};
+use crate::broker::origin::{Mark, Origin, Trace};
+use crate::broker::splice::{Delivered, Splice, WINDOW};
 use crate::broker::{Broker, Frontier};
 use crate::clock;
-use crate::cluster::wire;
+use crate::cluster::nats::requests::AwayError;
 use crate::cluster::wire::Kind;
 use crate::event::Event;
 
-/// How far a producer's clock may be ahead of the NATS server's: as much as counts in the history, and what the two clocks may differ.
+/// How far a producer's clock may be ahead of the NATS server's: as much as counts in the history, and what the two
+/// clocks may differ.
 const LEAD: SignedDuration = SignedDuration::from_secs(330);
 
-/// How much earlier than asked for a replay begins. The order of the stream is not that of the node the client was at: what that node
-/// had yet to take in when it delivered its last event may have been stored this much before it.
+/// How much earlier than asked for a replay begins. The order of the stream is not that of the node the client was at:
+/// what that node had yet to take in when it delivered its last event may have been stored this much before it.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
 
 /// For how long a page is asked for again and again: a NATS server that starts again is not the end of a replay.
@@ -54,8 +55,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// For how long a client may take nothing before others get its turn.
 const STALL: Duration = Duration::from_mins(1);
 
-/// For how long a client waits for its turn.
-const TURN: Duration = Duration::from_mins(1);
+/// For how long a client waits for its turn: longer than all before it take who go on.
+const TURN: Duration = Duration::from_mins(10);
 
 /// Retained events that are compared at a time.
 const PORTION: usize = 512;
@@ -75,26 +76,24 @@ enum ReadError {
 
 /// Which stream a reader reads, and for which broker.
 pub(super) struct ReaderOptions {
-    pub(super) client: Client,
-    pub(super) stream: String,
+    pub(super) pages: Arc<PageCache>,
     /// Events of endpoints by which a duplicate is known.
     pub(super) window: usize,
-    /// Bytes of the longest event.
-    pub(super) longest: usize,
     pub(super) broker: Weak<Broker>,
 }
 
 /// See the module's text.
 pub(super) struct Reader {
-    client: Client,
-    stream: String,
-    longest: usize,
+    pages: Arc<PageCache>,
     broker: Weak<Broker>,
     reading: Reading,
     /// The time that was asked for, and a little earlier.
     from: Timestamp,
     delivered: Delivered,
-    begin: Begin,
+    /// The next place; nothing until the first is looked for.
+    next: Option<u64>,
+    /// For how long it may still be waited for what this node is about to take in.
+    grace: Duration,
     /// Whether it is known what the stream does not hold of what was asked for.
     bounded: bool,
     /// Whether the time that was asked for has come.
@@ -107,15 +106,14 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(options: ReaderOptions, reading: Reading) -> Self {
-        let ReaderOptions { client, stream, window, longest, broker } = options;
+        let ReaderOptions { pages, window, broker } = options;
         Self {
-            client,
-            stream,
-            longest,
+            pages,
             broker,
             from: reading.time.checked_sub(OVERLAP).unwrap_or(reading.time),
             delivered: Delivered::new(window),
-            begin: Begin::Time(start(&reading)),
+            next: None,
+            grace: GRACE,
             bounded: false,
             begun: false,
             last: None,
@@ -132,11 +130,7 @@ impl Reader {
         };
         let Some(broker) = self.broker.upgrade() else { return };
         let missing = match read {
-            Ok(missing) => (!missing.is_nothing()).then(|| Gap {
-                from: None,
-                to: clock::now(),
-                events: (!missing.unknown).then_some(missing.events),
-            }),
+            Ok(missing) => missing,
             Err(ReadError::Gone) => return,
             Err(ReadError::Stalled) => Some(self.rest(&broker)),
             Err(ReadError::Busy) => {
@@ -145,7 +139,7 @@ impl Reader {
             }
             Err(ReadError::Unreadable(error)) => {
                 broker.metrics().nats.replay_failures.inc();
-                tracing::warn!(%error, stream = self.stream, "a replay cannot be read to its end");
+                tracing::warn!(%error, "a replay cannot be read to its end");
                 Some(self.rest(&broker))
             }
         };
@@ -162,38 +156,79 @@ impl Reader {
         Gap { from: Some(self.seen), to: broker.history().oldest().unwrap_or_else(clock::now), events: None }
     }
 
-    /// Hands over what the stream holds. Returns what it does not hold although the node had it.
-    async fn read_all(&mut self, page_channel: &PageChannel) -> Result<Missing, ReadError> {
+    /// Hands over what the stream holds. Returns what neither it nor the history holds although the node had it.
+    async fn read_all(&mut self, page_channel: &PageChannel) -> Result<Option<Gap>, ReadError> {
         let mut goal: Option<(Frontier, Instant)> = None;
         loop {
             let permit = reserve(page_channel).await?;
-            let read = self.fetch().await?;
-            let (drained, empty) = (read.pending == 0, read.messages.is_empty());
+            let block = self.fetch().await?;
             let mut page: Page = self.before_all().await?.map(Chunk::Gap).into_iter().collect();
-            let ended = self.accept(read, &mut page);
+            let mut holes = Vec::new();
+            let ended = self.take(&block, &mut page, &mut holes);
+            let page = self.fill(page, &holes).await?;
             self.hand_over(permit, page);
-            if ended || (drained && self.reading.until.is_some()) {
-                return Ok(Missing::default());
+            if ended || (block.is_last && self.reading.until.is_some()) {
+                return Ok(None);
             }
-            if !drained {
+            if !block.is_last {
                 continue;
             }
             let (frontier, since) = match &goal {
                 Some(goal) => goal,
                 None => goal.insert((self.frontier()?, Instant::now())),
             };
-            let missing = self.delivered.missing(&frontier.watermarks, clock::now());
-            if missing.is_nothing() || since.elapsed() > LAG {
-                return Ok(missing);
+            let late = since.elapsed() > LAG;
+            match self.lacks(frontier)? {
+                None => return Ok(None),
+                gap if late => return Ok(gap),
+                Some(_) => {}
             }
-            if empty {
+            if block.messages.is_empty() {
                 sleep(POLL_INTERVAL).await;
             }
         }
     }
 
+    /// What was taken in before this moment, was not delivered, and will not come from the history either.
+    fn lacks(&self, frontier: &Frontier) -> Result<Option<Gap>, ReadError> {
+        let now = clock::now();
+        let missing = self.delivered.missing(&frontier.watermarks, start(&self.reading), now);
+        if missing.is_nothing() {
+            return Ok(None);
+        }
+        let history = Arc::clone(self.broker()?.history());
+        let lacking = filling::lacking(&missing.numbers, &history, self.reading.first);
+        let events = (!missing.unknown && lacking <= WINDOW).then_some(lacking);
+        Ok((events != Some(0)).then_some(Gap { from: None, to: now, events }))
+    }
+
+    /// The page with what the history has of what it lacks. This node may be about to take that in.
+    async fn fill(&mut self, page: Page, holes: &[Hole]) -> Result<Page, ReadError> {
+        if holes.is_empty() {
+            return Ok(page);
+        }
+        let is_on_its_way = |frontier: &Frontier| {
+            let now = clock::now();
+            let alive = |(node, mark): &(u64, Mark)| {
+                let late = |hole: &Hole| hole.node == *node && hole.numbers.end.saturating_sub(mark.next) <= WINDOW;
+                mark.is_alive(now) && holes.iter().any(|hole| late(hole) && mark.next < hole.numbers.end)
+            };
+            frontier.watermarks.iter().any(|mark| alive(&mark))
+        };
+        while !self.grace.is_zero() && is_on_its_way(&self.frontier()?) {
+            sleep(POLL_INTERVAL).await;
+            self.grace = self.grace.saturating_sub(POLL_INTERVAL);
+        }
+        let history = Arc::clone(self.broker()?.history());
+        Ok(filling::fill(page, holes, &history, &mut self.delivered))
+    }
+
+    fn broker(&self) -> Result<Arc<Broker>, ReadError> {
+        self.broker.upgrade().ok_or(ReadError::Gone)
+    }
+
     fn frontier(&self) -> Result<Frontier, ReadError> {
-        Ok(self.broker.upgrade().ok_or(ReadError::Gone)?.frontier())
+        Ok(self.broker()?.frontier())
     }
 
     fn hand_over(&self, permit: PagePermit<'_>, page: Page) {
@@ -207,14 +242,14 @@ impl Reader {
     }
 
     /// The next page; asked for again for a while if it does not come. Who has just begun is not kept waiting for NATS.
-    async fn fetch(&mut self) -> Result<Read, ReadError> {
-        if self.last.is_none() && self.client.connection_state() != State::Connected {
-            return Err(ReadError::Unreadable(PageError::Away("no connection".to_owned())));
+    async fn fetch(&mut self) -> Result<Arc<Block>, ReadError> {
+        if self.last.is_none() && !self.pages.is_connected() {
+            return Err(ReadError::Unreadable(AwayError.into()));
         }
         let end = Instant::now() + TRIES;
         loop {
-            match pages::read(&self.client, &self.stream, self.begin).await {
-                Ok(read) => return Ok(read),
+            match self.page().await {
+                Ok(block) => return Ok(block),
                 Err(error) if Instant::now() > end => return Err(ReadError::Unreadable(error)),
                 Err(error) => tracing::debug!(%error, "a page of the stream did not come"),
             }
@@ -222,69 +257,70 @@ impl Reader {
         }
     }
 
-    /// What the stream has never had or does not hold any more of what was asked for. To be asked after the first page was read:
-    /// what is there now was there then.
+    async fn page(&mut self) -> Result<Arc<Block>, PageError> {
+        let position = match self.next {
+            Some(position) => position,
+            None => *self.next.insert(self.pages.find(start(&self.reading)).await?),
+        };
+        self.pages.page(position).await
+    }
+
+    /// What the stream has never had or does not hold any more of what was asked for. To be asked after the first page
+    /// was read: what is there now was there then.
     async fn before_all(&mut self) -> Result<Option<Gap>, ReadError> {
         if self.reading.until.is_some() || std::mem::replace(&mut self.bounded, true) {
             return Ok(None);
         }
-        let info = jetstream::new(self.client.clone()).get_stream(&self.stream).await;
-        let info = info.map_err(|error| ReadError::Unreadable(PageError::Away(error.to_string())))?;
-        let info = info.cached_info();
-        let whole = info.state.first_sequence <= 1;
-        let from = if whole { info.created } else { info.state.first_timestamp };
-        let from = Timestamp::from_nanosecond(from.unix_timestamp_nanos()).unwrap_or(Timestamp::MAX);
+        let from = self.pages.extent().await.map_err(ReadError::Unreadable)?.whole_since;
         let requested = self.reading.time;
         Ok((requested < from).then_some(Gap { from: Some(requested), to: from, events: None }))
     }
 
-    /// Adds what the messages are to the page. Returns whether the end of what is wanted was reached.
-    fn accept(&mut self, read: Read, page: &mut Page) -> bool {
-        for stored in read.messages {
-            if self.reading.until.is_some_and(|until| stored.sequence >= until) {
+    /// Adds what the messages are to the page, and notes what is jumped over. Returns whether the end of what is wanted
+    /// was reached.
+    fn take(&mut self, block: &Block, page: &mut Page, holes: &mut Vec<Hole>) -> bool {
+        for parsed in &block.messages {
+            if self.reading.until.is_some_and(|until| parsed.position >= until) {
                 return true;
             }
-            let deleted = self.last.is_some_and(|last| stored.sequence > last + 1);
+            let deleted = self.last.is_some_and(|last| parsed.position > last + 1);
             if deleted && self.begun {
-                page.push(Chunk::Gap(Gap { from: Some(self.seen), to: stored.time, events: None }));
+                page.push(Chunk::Gap(Gap { from: Some(self.seen), to: parsed.time, events: None }));
             }
-            self.begin = Begin::Sequence(stored.sequence + 1);
-            self.last = Some(stored.sequence);
-            self.seen = self.seen.max(stored.time);
-            self.begun |= stored.time >= self.from;
-            self.accept_one(&stored, page);
+            self.last = Some(parsed.position);
+            self.seen = self.seen.max(parsed.time);
+            self.begun |= parsed.time >= self.from;
+            self.accept_one(parsed, page, holes);
         }
+        self.next = Some(block.next);
         false
     }
 
-    fn accept_one(&mut self, stored: &Stored, page: &mut Page) {
-        // What is no message of a node was counted when it was received.
-        let Ok((position, kind)) = wire::read(&stored.message) else { return };
-        let (missing, event) = match kind {
-            Kind::Heartbeat(_) => (self.delivered.reach(position.node, position.number, stored.time), None),
-            Kind::Event { repeat_index } => {
-                let origin = Origin { node: position.node, number: position.number };
-                self.accept_event(stored, Trace { origin, repeat_index })
+    fn accept_one(&mut self, parsed: &Parsed, page: &mut Page, holes: &mut Vec<Hole>) {
+        let Some((position, kind)) = &parsed.read else { return };
+        let (node, number) = (position.node, position.number);
+        let (numbers, event) = match (kind, &parsed.event) {
+            (Kind::Heartbeat(beat), _) if beat.greets => return,
+            (Kind::Heartbeat(_), _) => (self.delivered.reach(node, number, parsed.time), None),
+            (Kind::Event { .. }, None) => {
+                // What cannot be read is missing too.
+                let before = self.delivered.reach(node, number, parsed.time);
+                let itself = self.delivered.reach(node, number + 1, parsed.time);
+                (before.start.min(itself.start)..itself.end, None)
+            }
+            (Kind::Event { repeat_index, .. }, Some(event)) => {
+                let trace = Trace { origin: Origin { node, number }, repeat_index: *repeat_index };
+                self.begun |= event.moment().is_some_and(|time| self.is_asked_for(time, parsed.time));
+                let comparison = self.delivered.event(trace, event, parsed.time);
+                (comparison.skipped, comparison.new.then(|| Arc::clone(event)))
             }
         };
         if self.begun {
-            let gap = Gap { from: None, to: stored.time, events: Some(missing) };
-            page.extend((missing > 0).then_some(Chunk::Gap(gap)));
-            page.extend(event.map(|event| Chunk::Event(stored.sequence, Arc::new(event))));
+            if !numbers.is_empty() {
+                holes.push(Hole { at: page.len(), node, numbers, position: parsed.position, stored: parsed.time });
+            }
+            page.extend(event.map(|event| Chunk::Event(parsed.position, event)));
         }
-    }
-
-    /// How many events are missing before and instead of this one, and the event if it is new.
-    fn accept_event(&mut self, stored: &Stored, trace: Trace) -> (u64, Option<Event>) {
-        let Ok(event) = wire::read_replayed(&stored.message, self.longest, stored.time) else {
-            let Origin { node, number } = trace.origin;
-            let before = self.delivered.reach(node, number, stored.time);
-            self.delivered.reach(node, number + 1, stored.time);
-            return (before + 1, None);
-        };
-        self.begun |= event.moment().is_some_and(|time| self.is_asked_for(time, stored.time));
-        let comparison = self.delivered.event(trace, &event, stored.time);
-        (comparison.missing, comparison.new.then_some(event))
     }
 
     /// Whether an event's own Time makes it the first one; a clock that is far ahead does not count.

@@ -1,13 +1,15 @@
 //! From the messages of an endpoint to batches for the broker.
 //!
-//! What is there is published together, so that a storm is written to clients in large pieces. Held at one time: a batch of at most
-//! [`BATCH_EVENTS`] or [`BATCH_BYTES`] (and one event more), and what the session holds in front of it.
+//! What is there is published together, so that a storm is written to clients in large pieces. Held at one time: a
+//! batch of at most [`BATCH_EVENTS`] or [`BATCH_BYTES`] (and one event more), and what the session holds in front of
+//! it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use thiserror::Error;
+use tokio::time::{Instant, sleep};
 
 use crate::broker::{Broker, PublishError};
 use crate::client::Endpoint;
@@ -23,6 +25,10 @@ const BATCH_EVENTS: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
 /// Between two tries to publish while the inboxes are full. They hold far more than a shard matches in that time.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// For how long the first event of a connection waits for other nodes that follow the endpoint; if all have lost it at
+/// the same time, none of them has more.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// The server takes no events any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +59,12 @@ pub(super) struct Intake {
     received: u64,
     /// When the last batch was published.
     published: Timestamp,
+    /// Binary messages of this connection.
+    binaries: u64,
+    /// The link has just begun: its first event has not been published yet.
+    begins: bool,
+    /// Until when that one waits for what other nodes bring.
+    waits_until: Option<Instant>,
 }
 
 impl Intake {
@@ -67,6 +79,9 @@ impl Intake {
             bytes: 0,
             received: 0,
             published: clock::now(),
+            binaries: 0,
+            begins: true,
+            waits_until: None,
         }
     }
 
@@ -92,13 +107,26 @@ impl Intake {
                 self.push(event);
             }
             Ok(None) => self.add_gap(self.published, clock::now()),
-            Err(error) => {
-                if self.metrics.unusable.get() == 0 {
-                    tracing::warn!(endpoint = %self.endpoint, %error, "a message is not an event; further ones are only counted");
-                }
-                self.metrics.unusable.inc();
-            }
+            Err(error) => self.note_unusable(1, &error),
         }
+    }
+
+    /// So many binary messages have come over this connection: they are no events.
+    pub(super) fn note_binaries(&mut self, binaries: u64) {
+        // A new connection counts from the beginning.
+        let new = binaries.checked_sub(self.binaries).unwrap_or(binaries);
+        self.binaries = binaries;
+        if new > 0 {
+            self.note_unusable(new, &"it is binary");
+        }
+    }
+
+    fn note_unusable(&self, count: u64, reason: &dyn std::fmt::Display) {
+        if self.metrics.unusable.get() == 0 {
+            let endpoint = &self.endpoint;
+            tracing::warn!(%endpoint, error = %reason, "a message is not an event; further ones are only counted");
+        }
+        self.metrics.unusable.inc_by(count);
     }
 
     /// Adds the notice that events between these times may be missing.
@@ -120,11 +148,34 @@ impl Intake {
         self.batch.push(event);
     }
 
+    /// A connection begins.
+    pub(super) fn begin(&mut self) {
+        (self.begins, self.waits_until) = (true, None);
+    }
+
+    /// Where other nodes follow the endpoint too, the first event of a connection stands behind a gap that they have
+    /// the events of: it waits until it has come from them, and what stands before it with it.
+    async fn wait_for_others(&mut self) {
+        let Some(first) = self.batch.iter().find(|event| event.kind() != HYDRANT).filter(|_| self.begins) else {
+            return;
+        };
+        let until = *self.waits_until.get_or_insert_with(|| Instant::now() + OTHERS);
+        while Instant::now() < until && self.broker.waits_for_others(first, clock::now()) {
+            sleep(PAUSE).await;
+        }
+        self.begins = false;
+    }
+
     /// Publishes the batch; waits as long as the inboxes are full.
     ///
     /// # Cancel safety
     /// What is not published stays in the batch.
     pub(super) async fn publish(&mut self) -> Result<(), Stopped> {
+        self.wait_for_others().await;
+        self.publish_all().await
+    }
+
+    async fn publish_all(&mut self) -> Result<(), Stopped> {
         let mut paused = false;
         while !self.batch.is_empty() {
             match self.broker.publish_or_return(std::mem::take(&mut self.batch), Source::Upstream) {
@@ -139,7 +190,7 @@ impl Intake {
                     if !std::mem::replace(&mut paused, true) {
                         self.metrics.pauses.inc();
                     }
-                    tokio::time::sleep(PAUSE).await;
+                    sleep(PAUSE).await;
                 }
             }
         }

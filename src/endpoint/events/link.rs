@@ -155,6 +155,7 @@ impl Link {
     /// Follows over one connection, which ends with an error.
     async fn one_connection(&mut self) -> Result<Infallible, LinkError> {
         let session = self.session.insert(open(&self.service, &self.settings).await?);
+        self.intake.begin();
         self.intake.set_hydrant(session.header(TIER_HEADER).is_some());
         for spec in &self.settings.register {
             session.register(spec).await;
@@ -171,7 +172,8 @@ impl Link {
         }
     }
 
-    /// Takes in what is there, at least one message, but nothing behind the last answer; returns how many are still to come.
+    /// Takes in what is there, at least one message, but nothing behind the last answer; returns how many are still to
+    /// come.
     async fn turn(&mut self, unanswered: usize, deadline: Option<Instant>) -> Result<usize, LinkError> {
         let session = self.session.as_mut().expect("a turn is made on an open connection");
         let no_answer = |_| LinkError::NoAnswer { after: self.settings.answer };
@@ -180,6 +182,7 @@ impl Link {
             None => session.receive().await,
         };
         let left = gather(first, unanswered, session, &mut self.intake);
+        self.intake.note_binaries(session.binaries());
         // What came before an end is as good as what came before.
         self.intake.publish().await?;
         Ok(left?)
@@ -199,8 +202,8 @@ impl Link {
         }
     }
 
-    /// Notes that there is no connection (any more) and returns how long to wait. Events are missing since the endpoint was
-    /// last heard of, or since the start.
+    /// Notes that there is no connection (any more) and returns how long to wait. Events are missing since the endpoint
+    /// was last heard of, or since the start.
     fn note_loss(&mut self, error: &LinkError, started: Timestamp) -> Duration {
         let now = clock::now();
         self.health.lost(error.to_string(), now);
@@ -243,8 +246,8 @@ async fn open(service: &Service, settings: &LinkSettings) -> Result<Session, Lin
     Ok(session)
 }
 
-/// Adds what has come until there is no more, the batch is full, or the last answer is there: the notice of a gap follows it.
-/// Returns how many answers are still to come.
+/// Adds what has come until there is no more, the batch is full, or the last answer is there: the notice of a gap
+/// follows it. Returns how many answers are still to come.
 fn gather(
     first: Result<Received, ClientError>,
     mut unanswered: usize,

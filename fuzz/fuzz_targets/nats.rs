@@ -1,0 +1,47 @@
+//! What a NATS server sends, in any pieces, and the numbers of nodes, made up or not: nothing panics, and a living node
+//! is never silenced.
+
+#![no_main]
+
+use bytes::BytesMut;
+use hydrant::cluster::nats::{headers, op};
+use hydrant::cluster::peers::{Peers, Verdict};
+use jiff::Timestamp;
+use libfuzzer_sys::fuzz_target;
+
+/// Where numbers end that are read.
+const END: u64 = 1 << 62;
+
+fn operations(bytes: &[u8]) {
+    let mut buffer = BytesMut::new();
+    for piece in bytes.chunks(7) {
+        buffer.extend_from_slice(piece);
+        while let Ok(Some(op)) = op::next(&mut buffer) {
+            if let op::Op::Message(message) = op {
+                let _ = (headers::first(&message.headers, "Hydrant-Node"), headers::status(&message.headers));
+            }
+        }
+    }
+}
+
+/// A node counts on; eight bytes that are not all zero are a number ahead of it that somebody else made up.
+fn numbers(bytes: &[u8]) {
+    let (mut peers, now, mut next) = (Peers::default(), Timestamp::UNIX_EPOCH, 1);
+    peers.event(7, 0, now);
+    for word in bytes.chunks_exact(8) {
+        match u64::from_le_bytes(word.try_into().expect("eight bytes")) {
+            0 => {
+                assert_ne!(peers.event(7, next, now), Verdict::Repeated);
+                next += 1;
+            }
+            made_up => {
+                peers.event(7, (next + 1).saturating_add(made_up).min(END - 1), now);
+            }
+        }
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    operations(bytes);
+    numbers(bytes);
+});

@@ -1,0 +1,82 @@
+//! How far producers' clocks are ahead of the clock here: by how much events are of a later time than that of their
+//! intake.
+//!
+//! A replay from an archive begins that much before the time that was asked for, since an event of that time may have
+//! been stored so much earlier. A node that has just started has measured nothing; the others tell it what they have
+//! measured.
+//!
+//! Contract: pure; the caller brings the time. The measure is that of the last [`SPAN`] to twice of it.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// For so long at least what was measured counts.
+pub(super) const SPAN: SignedDuration = SignedDuration::from_mins(10);
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// When the first measure was taken.
+    began: Option<Timestamp>,
+    /// Since when the present span is.
+    since: Timestamp,
+    /// In this span, and in the one before.
+    most: [SignedDuration; 2],
+}
+
+impl Ahead {
+    /// An event of `time` was taken in.
+    pub(super) fn note(&mut self, time: Timestamp, now: Timestamp) {
+        self.measure(time.duration_since(now), now);
+    }
+
+    /// So much was measured.
+    pub(super) fn measure(&mut self, ahead: SignedDuration, now: Timestamp) {
+        if self.began.is_none() || now.duration_since(self.since) > SPAN {
+            self.most = [SignedDuration::ZERO, self.most[0]];
+            self.since = now;
+        }
+        self.began.get_or_insert(now);
+        self.most[0] = self.most[0].max(ahead);
+    }
+
+    /// The most of the last span, if it was measured for so long.
+    pub(super) fn of_a_span(&self, now: Timestamp) -> Option<SignedDuration> {
+        let began = self.began?;
+        (now.duration_since(began) >= SPAN).then(|| self.most())
+    }
+
+    /// The most, if anything was measured lately.
+    pub(super) fn lately(&self, now: Timestamp) -> Option<SignedDuration> {
+        self.began?;
+        (now.duration_since(self.since) <= SPAN).then(|| self.most())
+    }
+
+    fn most(&self) -> SignedDuration {
+        self.most[0].max(self.most[1])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn the_most_of_the_last_minutes_counts_once_they_were_measured() {
+        let seconds = SignedDuration::from_secs;
+        let mut ahead = Ahead::default();
+        assert_eq!((ahead.of_a_span(at(0)), ahead.lately(at(0))), (None, None));
+        ahead.note(at(1003), at(1000));
+        ahead.note(at(900), at(1001));
+        assert_eq!((ahead.of_a_span(at(1500)), ahead.lately(at(1500))), (None, Some(seconds(3))));
+        assert_eq!(ahead.of_a_span(at(1600)), Some(seconds(3)));
+        ahead.note(at(1700), at(1700));
+        assert_eq!(ahead.of_a_span(at(1700)), Some(seconds(3)), "of the span before");
+        ahead.note(at(2400), at(2400));
+        assert_eq!(ahead.of_a_span(at(2400)), Some(seconds(0)));
+        assert_eq!(ahead.lately(at(9999)), None);
+    }
+}

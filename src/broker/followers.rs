@@ -1,0 +1,40 @@
+//! How far the other nodes were that follow endpoints too, when their events were taken in: told with the next own event,
+//! so that who hears both takes theirs first (ADR 0032).
+//!
+//! Contract: pure. Bounded: at most [`FOLLOWERS`] nodes, the one that was heard first makes room.
+
+use super::origin::{NodeId, Origin};
+
+/// Nodes that follow endpoints and are remembered.
+const FOLLOWERS: usize = 16;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Followers {
+    next: Vec<(NodeId, u64)>,
+    is_told: bool,
+}
+
+impl Followers {
+    pub(super) fn note(&mut self, origin: Origin) {
+        self.is_told = false;
+        let next = origin.number + 1;
+        if let Some(known) = self.next.iter_mut().find(|(node, _)| *node == origin.node) {
+            known.1 = next;
+            return;
+        }
+        if self.next.len() >= FOLLOWERS {
+            self.next.remove(0);
+        }
+        self.next.push((origin.node, next));
+    }
+
+    /// What is to be told with the next event.
+    pub(super) fn untold(&self) -> Vec<(NodeId, u64)> {
+        if self.is_told { Vec::new() } else { self.next.clone() }
+    }
+
+    pub(super) fn told(&mut self) {
+        self.is_told = true;
+    }
+}

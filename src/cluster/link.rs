@@ -1,0 +1,291 @@
+//! The connection of a node to NATS: dialled for ever, read and written at the same time, and changed before its server
+//! ends.
+//!
+//! Everything that others publish comes over one connection into one queue, in the order in which the server sent it. A
+//! server that says that it is about to end (lame duck mode) is left in good order: a connection to another one is made
+//! and subscribed first; when all known nodes have been heard over it, or after [`OVERLAP`], the former is read to its
+//! end and then what came by the new one. What came over both is known by its number, so nothing is lost and nothing
+//! told as lost.
+//!
+//! Contract: the state of the connection ([`Status`]) is told by a watch, why there is none in [`Health`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::gate::Gate;
+use super::health::Health;
+use super::nats::dial::{ConnectError, Dialer};
+use super::nats::op::{Message, Op, ServerInfo};
+use super::nats::session::{Incoming, Outgoing, Session, SessionError};
+use super::send::{Line, Sender, greet};
+use super::waiting::Filler;
+use super::{subject, wire};
+use crate::metrics::Metrics;
+
+/// For how long two connections are kept at most while the node changes from one to the other; servers give at least
+/// ten seconds.
+const OVERLAP: Duration = Duration::from_secs(5);
+
+/// For how long the former connection may take to say its last.
+const LAST: Duration = Duration::from_secs(2);
+
+/// Messages that the new connection may bring meanwhile.
+const AHEAD: usize = 65_536;
+
+const EVENTS: u64 = 1;
+const SIGNS: u64 = 2;
+
+/// How the connection is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Status {
+    /// Whether there is one.
+    pub(super) connected: bool,
+    /// Which one: connections are counted.
+    pub(super) session: u64,
+    /// How many were lost.
+    pub(super) losses: u64,
+}
+
+/// See the module's text.
+pub(super) struct Link {
+    dialer: Dialer,
+    filler: Filler,
+    sender: Sender,
+    gate: Arc<Gate>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    status: watch::Sender<Status>,
+    node: u64,
+    prefix: String,
+}
+
+/// What the reading side tells the one that decides.
+#[derive(Debug, Default)]
+struct Leaving {
+    asked: Notify,
+    named: parking_lot::Mutex<Vec<String>>,
+}
+
+/// How a connection ended.
+enum Ended {
+    /// Everything was sent that there will ever be.
+    Done,
+    /// Another one takes its place.
+    Moved(Box<Session>),
+    Lost(SessionError),
+}
+
+impl Link {
+    pub(super) fn new(
+        (dialer, filler, sender): (Dialer, Filler, Sender),
+        (gate, health, metrics): (Arc<Gate>, Arc<Health>, Arc<Metrics>),
+        status: watch::Sender<Status>,
+        (node, prefix): (u64, String),
+    ) -> Self {
+        Self { dialer, filler, sender, gate, health, metrics, status, node, prefix }
+    }
+
+    /// Runs until the broker has stopped and everything is sent.
+    pub(super) async fn run(mut self) {
+        loop {
+            let health = &self.health;
+            let failed = |error: &ConnectError| {
+                if health.set_error(error.to_string()) {
+                    tracing::warn!(%error, "NATS is not connected");
+                }
+            };
+            let mut session = self.dialer.dial(None, failed).await;
+            self.begin(&mut session);
+            if self.serve(session).await {
+                return;
+            }
+            self.gate.shut();
+            self.status.send_modify(|status| {
+                status.connected = false;
+                status.losses += 1;
+            });
+        }
+    }
+
+    /// Keeps a connection, and those that take its place. Returns whether everything is sent that there will ever be.
+    async fn serve(&mut self, mut session: Session) -> bool {
+        loop {
+            match self.one(&mut session).await {
+                Ended::Done => return true,
+                Ended::Lost(error) => {
+                    tracing::warn!(%error, "the connection to NATS is lost");
+                    self.health.set_error(error.to_string());
+                    return false;
+                }
+                Ended::Moved(next) => session = *next,
+            }
+        }
+    }
+
+    fn begin(&mut self, session: &mut Session) {
+        subscribe(&mut session.outgoing, &self.prefix);
+        self.sender.resume();
+        greet(&mut session.outgoing, self.node, &self.prefix);
+        self.tell_connected();
+    }
+
+    fn tell_connected(&self) {
+        self.status.send_modify(|status| {
+            status.connected = true;
+            status.session += 1;
+        });
+    }
+
+    /// Reads and writes over one connection until it ends.
+    async fn one(&mut self, session: &mut Session) -> Ended {
+        let number = self.status.borrow().session;
+        let line = Line::new(session.info.max_payload);
+        let leaving = Leaving::default();
+        let next = {
+            let reading = read(&mut session.incoming, &line, &leaving, (&self.filler, number), &self.metrics);
+            let writing = self.sender.drive(&mut session.outgoing, &line);
+            let (dialer, gate) = (&mut self.dialer, &self.gate);
+            let moving = async {
+                leaving.asked.notified().await;
+                tracing::info!(server = %session.address, "this NATS server is about to end: another one is looked for");
+                dialer.learn(&session.address, &leaving.named.lock());
+                let next = dialer.dial(Some(&session.address), |error| tracing::debug!(%error, "not yet")).await;
+                settle(next, (self.node, &self.prefix), gate).await
+            };
+            tokio::select! {
+                error = reading => return Ended::Lost(error),
+                written = writing => match written {
+                    Ok(()) => return Ended::Done,
+                    Err(error) => return Ended::Lost(error),
+                },
+                next = moving => next,
+            }
+        };
+        match next {
+            Ok((next, ahead)) => self.change(session, next, ahead, (number, &line)).await,
+            Err(error) => Ended::Lost(error),
+        }
+    }
+
+    /// Leaves the former connection for the next, which has brought these messages already.
+    async fn change(
+        &mut self,
+        session: &mut Session,
+        next: Session,
+        ahead: Vec<Message>,
+        (number, line): (u64, &Line),
+    ) -> Ended {
+        session.outgoing.unsubscribe(EVENTS);
+        session.outgoing.unsubscribe(SIGNS);
+        let ping = self.sender.ping(&mut session.outgoing);
+        let last = last_words(session, line, ping, (&self.filler, number));
+        match timeout(LAST, last).await {
+            Ok(Ok(())) => self.sender.restart(),
+            // It may not have taken everything: what is not known to have arrived goes over the next one again.
+            Ok(Err(_)) | Err(_) => self.sender.resume(),
+        }
+        self.tell_connected();
+        let session = self.status.borrow().session;
+        ahead.into_iter().for_each(|message| self.filler.push(message, session));
+        self.metrics.nats.moves.inc();
+        tracing::info!(server = %next.address, "moved to another NATS server");
+        Ended::Moved(Box::new(next))
+    }
+}
+
+/// Reads what was on its way up to the answer to the last PING.
+async fn last_words(
+    session: &mut Session,
+    line: &Line,
+    ping: u64,
+    (filler, number): (&Filler, u64),
+) -> Result<(), SessionError> {
+    session.outgoing.flush().await?;
+    while !line.has_answered(ping) {
+        match session.incoming.next().await? {
+            Op::Message(message) => filler.push(message, number),
+            Op::Pong => line.pong(),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn subscribe(outgoing: &mut Outgoing, prefix: &str) {
+    outgoing.subscribe(&subject::all(prefix), EVENTS);
+    outgoing.subscribe(&subject::signs(prefix), SIGNS);
+}
+
+/// Reads until the connection is lost.
+async fn read(
+    incoming: &mut Incoming,
+    line: &Line,
+    leaving: &Leaving,
+    (filler, session): (&Filler, u64),
+    metrics: &Metrics,
+) -> SessionError {
+    loop {
+        let op = match incoming.next().await {
+            Ok(op) => op,
+            Err(error) => return error,
+        };
+        line.pulse.heard();
+        match op {
+            Op::Message(message) => filler.push(message, session),
+            Op::Ping => line.ping(),
+            Op::Pong => line.pong(),
+            Op::Info(ServerInfo { max_payload, connect_urls, ldm, .. }) => {
+                line.set_max_payload(max_payload);
+                *leaving.named.lock() = connect_urls;
+                if ldm {
+                    leaving.asked.notify_one();
+                }
+            }
+            Op::Error(error) => {
+                metrics.nats.errors.inc();
+                tracing::error!(error, "the NATS server complains");
+            }
+            Op::Ok => {}
+        }
+    }
+}
+
+/// Subscribes over a new connection and waits until all known nodes were heard over it. Returns what came meanwhile.
+async fn settle(
+    mut next: Session,
+    (node, prefix): (u64, &str),
+    gate: &Gate,
+) -> Result<(Session, Vec<Message>), SessionError> {
+    subscribe(&mut next.outgoing, prefix);
+    greet(&mut next.outgoing, node, prefix);
+    next.outgoing.ping();
+    next.outgoing.flush().await?;
+    let (mut missing, mut ahead, mut answered) = (gate.peers(), Vec::new(), false);
+    let end = Instant::now() + OVERLAP;
+    while !(answered && missing.is_empty()) && ahead.len() < AHEAD {
+        let op = match timeout_at(end, next.incoming.next()).await {
+            Ok(op) => op?,
+            Err(_) if answered => break,
+            Err(_) => return Err(SessionError::Silent),
+        };
+        match op {
+            Op::Message(message) => {
+                if let Ok((place, _)) = wire::read(&message) {
+                    missing.remove(&place.node);
+                }
+                ahead.push(message);
+            }
+            Op::Pong => answered = true,
+            Op::Ping => {
+                next.outgoing.pong();
+                next.outgoing.flush().await?;
+            }
+            Op::Info(info) => next.info = info,
+            Op::Error(_) | Op::Ok => {}
+        }
+    }
+    Ok((next, ahead))
+}

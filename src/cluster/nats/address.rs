@@ -1,0 +1,101 @@
+//! The address of a NATS server: `nats://HOST:PORT`, `tls://HOST:PORT`, or `HOST:PORT` as servers name each other.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// Where NATS servers listen unless they are told otherwise.
+const PORT: u16 = 4222;
+
+/// Why a text is no address.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0} is not the address of a NATS server, such as nats://host:4222")]
+pub struct AddressError(String);
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cluster) struct Address {
+    /// A name or an address, without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Whether it is to be spoken to by TLS, whatever it asks for.
+    pub(super) tls: bool,
+    /// What its certificate is for, if that is not the host: servers name the others of their cluster by address.
+    pub(super) name: Option<String>,
+}
+
+impl Address {
+    /// A server that this one has named. Its certificate is for the same name, where there is one.
+    pub(super) fn named(&self, text: &str) -> Result<Self, AddressError> {
+        let named: Self = text.parse()?;
+        let name = self.name.clone().unwrap_or_else(|| self.host.clone());
+        Ok(Self { tls: self.tls || named.tls, name: Some(name), ..named })
+    }
+
+    /// Whether both lead to the same place.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let error = || AddressError(text.to_owned());
+        let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
+        let ("nats" | "tls") = scheme else { return Err(error()) };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match rest.strip_prefix('[') {
+            Some(rest) => {
+                let (host, port) = rest.split_once(']').ok_or_else(error)?;
+                (host, port.strip_prefix(':').or(port.is_empty().then_some("")).ok_or_else(error)?)
+            }
+            None => rest.rsplit_once(':').unwrap_or((rest, "")),
+        };
+        let port = if port.is_empty() { PORT } else { port.parse().map_err(|_| error())? };
+        if host.is_empty() || host.contains(['/', '@', ' ']) {
+            return Err(error());
+        }
+        Ok(Self { host: host.to_owned(), port, tls: scheme == "tls", name: None })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<(String, bool)> {
+        text.parse::<Address>().ok().map(|address| (address.to_string(), address.tls))
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        assert_eq!(read("nats://a"), Some(("a:4222".to_owned(), false)));
+        assert_eq!(read("tls://a.b:1/"), Some(("a.b:1".to_owned(), true)));
+        assert_eq!(read("tls://[::1]"), Some(("[::1]:4222".to_owned(), true)));
+        assert_eq!(read("10.0.0.1:9"), Some(("10.0.0.1:9".to_owned(), false)));
+        for bad in ["", "http://a", "nats://", "nats://u@a", "nats://a:x", "nats://[::1]x", "nats://[::1"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn who_is_named_by_a_server_has_its_certificate() {
+        let server: Address = "tls://nats.example".parse().unwrap();
+        let named = server.named("10.0.0.2:4222").unwrap();
+        assert_eq!((named.tls, named.name.as_deref()), (true, Some("nats.example")));
+        assert!(!named.is_same(&server));
+    }
+}

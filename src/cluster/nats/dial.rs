@@ -1,0 +1,151 @@
+//! Which server to connect to, and when: those that are configured and those that they name, in random order, again and
+//! again.
+//!
+//! Servers that failed less often come first. Between two tries a random time passes, up to a ceiling that doubles, so
+//! that nodes that lost the same server do not come back at one moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::address::Address;
+pub(in crate::cluster) use super::connect::ConnectError;
+use super::connect::{ConnectOptions, connect};
+use super::login::Login;
+use super::session::Session;
+use super::tls::Tls;
+
+/// The ceilings of the waits before a further try: they double from the first to the last.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Others wait for whoever waits so long ([`crate::cluster::gate`]).
+pub(in crate::cluster) const LONGEST_WAIT: Duration = Duration::from_secs(4);
+
+/// Servers that are remembered.
+const MOST: usize = 64;
+
+#[derive(Debug)]
+struct Server {
+    address: Address,
+    failures: u32,
+    /// Whether a server has named it: it goes when there is no room.
+    named: bool,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(in crate::cluster) struct Dialer {
+    servers: Vec<Server>,
+    options: ConnectOptions,
+    tries: u32,
+}
+
+impl Dialer {
+    /// For these servers. `name` is what they call the connection.
+    pub(in crate::cluster) fn new(addresses: Vec<Address>, login: Arc<Login>, tls: Tls, name: String) -> Self {
+        let servers = addresses.into_iter().map(|address| Server { address, failures: 0, named: false });
+        Self { servers: servers.collect(), options: ConnectOptions { login, tls, name }, tries: 0 }
+    }
+
+    /// Connects, however long it takes; not to the server of `avoid`, if there are others. Why a try has failed is told
+    /// to `failed`.
+    pub(in crate::cluster) async fn dial(
+        &mut self,
+        avoid: Option<&Address>,
+        failed: impl Fn(&ConnectError),
+    ) -> Session {
+        loop {
+            if self.tries > 0 {
+                sleep(wait(self.tries)).await;
+            }
+            self.tries = self.tries.saturating_add(1);
+            match self.attempt(avoid).await {
+                Ok(session) => return session,
+                Err(error) => failed(&error),
+            }
+        }
+    }
+
+    async fn attempt(&mut self, avoid: Option<&Address>) -> Result<Session, ConnectError> {
+        let at = self.choose(avoid);
+        let address = self.servers[at].address.clone();
+        let connected = connect(&address, &self.options).await;
+        let server = &mut self.servers[at];
+        server.failures = if connected.is_ok() { 0 } else { server.failures.saturating_add(1) };
+        let session = connected?;
+        self.learn(&address, &session.info.connect_urls);
+        // The next try comes after a loss.
+        self.tries = 1;
+        Ok(session)
+    }
+
+    /// One of those that failed least.
+    fn choose(&self, avoid: Option<&Address>) -> usize {
+        let is_good = |server: &Server| avoid.is_none_or(|avoid| !server.address.is_same(avoid));
+        let key = |server: &Server| (!is_good(server), server.failures, getrandom::u32().unwrap_or_default());
+        let best = self.servers.iter().enumerate().min_by_key(|(_, server)| key(server));
+        best.map_or(0, |(at, _)| at)
+    }
+
+    /// Notes the servers that one has named.
+    pub(in crate::cluster) fn learn(&mut self, from: &Address, named: &[String]) {
+        for address in named.iter().filter_map(|text| from.named(text).ok()) {
+            if self.servers.iter().any(|server| server.address.is_same(&address)) {
+                continue;
+            }
+            if self.servers.len() >= MOST {
+                let worst = self.servers.iter().enumerate().filter(|(_, server)| server.named);
+                let Some((at, _)) = worst.max_by_key(|(_, server)| server.failures) else { return };
+                self.servers.swap_remove(at);
+            }
+            self.servers.push(Server { address, failures: 0, named: true });
+        }
+    }
+}
+
+/// Full jitter.
+fn wait(tries: u32) -> Duration {
+    let ceiling = FIRST_WAIT.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_WAIT);
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    ceiling.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dialer(addresses: &[&str]) -> Dialer {
+        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        Dialer::new(addresses, Arc::default(), Tls::default(), String::new())
+    }
+
+    #[test]
+    fn waits_are_random_and_bounded() {
+        assert!((0..200).all(|_| wait(1) <= FIRST_WAIT));
+        let late: Vec<Duration> = (0..200).map(|_| wait(u32::MAX)).collect();
+        assert!(late.iter().all(|wait| *wait <= LONGEST_WAIT) && late.iter().any(|wait| *wait > FIRST_WAIT));
+    }
+
+    #[test]
+    fn who_failed_comes_last_and_who_is_to_be_avoided_only_if_there_is_no_other() {
+        let mut dialer = dialer(&["nats://a", "nats://b"]);
+        dialer.servers[0].failures = 1;
+        assert!((0..50).all(|_| dialer.choose(None) == 1));
+        let b: Address = "b".parse().unwrap();
+        assert!((0..50).all(|_| dialer.choose(Some(&b)) == 0));
+        dialer.servers.truncate(1);
+        let a: Address = "a".parse().unwrap();
+        assert_eq!(dialer.choose(Some(&a)), 0);
+    }
+
+    #[test]
+    fn named_servers_are_remembered_once_and_bounded() {
+        let mut dialer = dialer(&["tls://a"]);
+        let from = dialer.servers[0].address.clone();
+        let named: Vec<String> = (0..200).map(|port| format!("10.0.0.1:{}", 1000 + port)).collect();
+        dialer.learn(&from, &named);
+        dialer.learn(&from, &named[150..]);
+        assert_eq!(dialer.servers.len(), MOST);
+        assert!(!dialer.servers[0].named, "what is configured stays");
+    }
+}

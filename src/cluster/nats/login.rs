@@ -1,0 +1,188 @@
+//! As whom a node comes to NATS.
+//!
+//! Contract: what is wrong with a secret is found when it is read and told without repeating anything of it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use nkeys::KeyPair;
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::auth::Secret;
+
+/// Why nobody can log in with a secret.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoginError {
+    /// A file that cannot be read.
+    #[error("{path}: {source}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A credentials file that lacks something.
+    #[error("it has no {0} between lines of dashes, as `nsc generate creds` writes it")]
+    Credentials(&'static str),
+    /// A seed that is none.
+    #[error("the seed of the nkey is not one: {0}")]
+    Seed(&'static str),
+}
+
+/// As whom; at most one of these is needed.
+#[derive(Debug, Default)]
+pub enum Login {
+    /// As anybody.
+    #[default]
+    Nobody,
+    /// By name and password.
+    Password {
+        /// Name.
+        user: String,
+        /// Password.
+        password: Secret,
+    },
+    /// By a token.
+    Token(Secret),
+    /// By an nkey.
+    Nkey(Signer),
+    /// By a JWT and its nkey.
+    Jwt {
+        /// What an account says of its holder.
+        jwt: Secret,
+        /// The key of the holder.
+        signer: Signer,
+    },
+}
+
+/// Signs what a server asks for.
+pub struct Signer(KeyPair);
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signer")
+    }
+}
+
+impl Signer {
+    fn new(seed: &str) -> Result<Self, LoginError> {
+        if !seed.starts_with('S') {
+            return Err(LoginError::Seed("it does not begin with S"));
+        }
+        KeyPair::from_seed(seed).map(Self).map_err(|_| LoginError::Seed("it is cut or has a mistake in it"))
+    }
+
+    fn sign(&self, nonce: &str) -> Result<String, LoginError> {
+        let signature = self.0.sign(nonce.as_bytes()).map_err(|_| LoginError::Seed("it cannot sign"))?;
+        Ok(URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+impl Login {
+    /// By an nkey's seed.
+    ///
+    /// # Errors
+    /// [`LoginError::Seed`].
+    pub fn nkey(seed: &Secret) -> Result<Self, LoginError> {
+        Signer::new(seed.expose().trim()).map(Self::Nkey)
+    }
+
+    /// By a credentials file's content: a JWT and a seed, each between two lines of dashes; what else stands in it does
+    /// not count.
+    ///
+    /// # Errors
+    /// [`LoginError::Credentials`] and [`LoginError::Seed`].
+    pub fn credentials(content: &Secret) -> Result<Self, LoginError> {
+        let jwt = section(content.expose(), "JWT").ok_or(LoginError::Credentials("JWT"))?;
+        let seed = section(content.expose(), "SEED").ok_or(LoginError::Credentials("NKEY SEED"))?;
+        Ok(Self::Jwt { jwt: Secret::new(jwt), signer: Signer::new(seed)? })
+    }
+
+    /// Adds to what is said when the connection begins.
+    pub(super) fn introduce(&self, nonce: &str, into: &mut Map<String, Value>) -> Result<(), LoginError> {
+        let mut add = |name: &str, value: &str| drop(into.insert(name.to_owned(), value.into()));
+        match self {
+            Self::Nobody => {}
+            Self::Password { user, password } => {
+                add("user", user);
+                add("pass", password.expose());
+            }
+            Self::Token(token) => add("auth_token", token.expose()),
+            Self::Nkey(signer) => {
+                add("nkey", &signer.0.public_key());
+                add("sig", &signer.sign(nonce)?);
+            }
+            Self::Jwt { jwt, signer } => {
+                add("jwt", jwt.expose());
+                add("sig", &signer.sign(nonce)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The line between `---BEGIN ... NAME---` and another line of dashes.
+fn section<'a>(content: &'a str, name: &str) -> Option<&'a str> {
+    let is_edge = |line: &str| line.starts_with("---") && line.ends_with("---");
+    let mut lines = content.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.find(|line| is_edge(line) && line.contains("BEGIN") && line.contains(name))?;
+    let secret = lines.next().filter(|line| !is_edge(line))?;
+    lines.next().filter(|line| is_edge(line))?;
+    Some(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(seed: &str) -> String {
+        format!(
+            "-----BEGIN NATS USER JWT-----\nheader.claims.signature\n------END NATS USER JWT------\n\n\
+             ************************* IMPORTANT *************************\nkeep it\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------"
+        )
+    }
+
+    #[test]
+    fn a_credentials_file_is_read_with_and_without_its_last_line() {
+        let seed = KeyPair::new_user().seed().unwrap();
+        for text in [file(&seed), format!("{}\n\n***********\n", file(&seed)), file(&seed).replace('\n', "\r\n")] {
+            assert!(matches!(Login::credentials(&Secret::new(text)), Ok(Login::Jwt { .. })));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_told_and_nothing_of_it_repeated() {
+        let seed = KeyPair::new_user().seed().unwrap();
+        let told = |text: &str| Login::credentials(&Secret::new(text)).unwrap_err().to_string();
+        assert!(told("").contains("no JWT"));
+        assert!(
+            told(&file(&seed).replace("------END NATS USER JWT------", "")).contains("no JWT"),
+            "cut behind the JWT"
+        );
+        assert!(told(&file(&seed).replace("------END USER NKEY SEED------", "")).contains("no NKEY SEED"), "cut");
+        let cut = &seed[..seed.len() - 3];
+        assert!(told(&file(cut)).contains("a mistake") && !told(&file(cut)).contains(cut));
+        let garbage = Login::nkey(&Secret::new("garbage")).unwrap_err().to_string();
+        assert!(garbage.contains("not one") && !garbage.contains("garbage"), "{garbage}");
+        let public = KeyPair::new_user().public_key();
+        assert!(Login::nkey(&Secret::new(public)).is_err());
+        assert!(Login::nkey(&Secret::new(format!(" {seed}\n"))).is_ok());
+    }
+
+    #[test]
+    fn a_signer_signs_what_it_is_asked_for() {
+        let key = KeyPair::new_user();
+        let login = Login::nkey(&Secret::new(key.seed().unwrap())).unwrap();
+        let mut said = Map::new();
+        login.introduce("abc", &mut said).unwrap();
+        let signature = URL_SAFE_NO_PAD.decode(said["sig"].as_str().unwrap()).unwrap();
+        key.verify(b"abc", &signature).unwrap();
+        assert_eq!(said["nkey"], key.public_key());
+        assert!(!format!("{login:?}").contains(&key.seed().unwrap()));
+    }
+}

@@ -1,0 +1,293 @@
+//! What a NATS server says, taken apart from a buffer of bytes; and what a client says, written into one.
+//!
+//! Contract: pure. [`next`] takes whole operations from the front of the buffer and leaves what is not whole. It is
+//! bounded: a line longer than [`LINE`] or a message longer than [`MESSAGE`] is an error, as is anything that is not
+//! the protocol. What a *publisher* put into a message (headers, payload, the subject's bytes) is never looked at here,
+//! so no publisher can end a connection.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use memchr::memmem;
+use serde::Deserialize;
+use thiserror::Error;
+
+/// Bytes of the longest line; an INFO names all servers of a cluster.
+const LINE: usize = 1 << 20;
+
+/// Bytes of the longest message; servers have 64 MiB as the largest `max_payload`.
+const MESSAGE: usize = 72 << 20;
+
+/// Why the bytes are not those of a NATS server.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum OpError {
+    /// An operation that no server sends.
+    #[error("it does not speak NATS: {0:?}")]
+    Unknown(String),
+    /// An operation whose arguments cannot be read.
+    #[error("a malformed {0}")]
+    Malformed(&'static str),
+    /// More than is held.
+    #[error("a {0} of more than {1} bytes")]
+    TooLong(&'static str, usize),
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct ServerInfo {
+    /// Bytes of the longest message, headers included; 0 if it is not told.
+    #[serde(default)]
+    pub max_payload: usize,
+    /// Whether it asks for TLS.
+    #[serde(default)]
+    pub tls_required: bool,
+    /// To be signed by whoever has an nkey.
+    #[serde(default)]
+    pub nonce: String,
+    /// Other servers of its cluster, as `HOST:PORT`.
+    #[serde(default)]
+    pub connect_urls: Vec<String>,
+    /// Whether it is about to end.
+    #[serde(default)]
+    pub ldm: bool,
+}
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Which of our subscriptions it is for.
+    pub sid: u64,
+    /// What it was published on.
+    pub subject: Bytes,
+    /// The header block ([`super::headers`]); empty if there is none.
+    pub headers: Bytes,
+    /// What was published.
+    pub payload: Bytes,
+}
+
+impl Message {
+    /// Bytes of all its parts.
+    pub fn len(&self) -> usize {
+        self.subject.len() + self.headers.len() + self.payload.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a server says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// How the server is.
+    Info(ServerInfo),
+    /// A message.
+    Message(Message),
+    /// It wants a PONG.
+    Ping,
+    /// Everything before the PING that this answers was dealt with.
+    Pong,
+    /// It liked what was said.
+    Ok,
+    /// It did not.
+    Error(String),
+}
+
+/// Takes the next operation; nothing if it is not all there.
+///
+/// # Errors
+/// [`OpError`]; nothing more can be read then.
+pub fn next(buffer: &mut BytesMut) -> Result<Option<Op>, OpError> {
+    let head = &buffer[..buffer.len().min(LINE)];
+    let Some(end) = memmem::find(head, b"\r\n") else {
+        return if head.len() < LINE { Ok(None) } else { Err(OpError::TooLong("line", LINE)) };
+    };
+    let line = &buffer[..end];
+    let (name, arguments) = match line.iter().position(|byte| matches!(byte, b' ' | b'\t')) {
+        Some(at) => (&line[..at], &line[at + 1..]),
+        None => (line, &line[end..]),
+    };
+    let has_headers = name.eq_ignore_ascii_case(b"HMSG");
+    if has_headers || name.eq_ignore_ascii_case(b"MSG") {
+        return message(buffer, end, has_headers);
+    }
+    let op = control(name, arguments)?;
+    buffer.advance(end + 2);
+    Ok(Some(op))
+}
+
+/// An operation of one line.
+fn control(name: &[u8], arguments: &[u8]) -> Result<Op, OpError> {
+    Ok(match name.to_ascii_uppercase().as_slice() {
+        b"PING" => Op::Ping,
+        b"PONG" => Op::Pong,
+        b"+OK" => Op::Ok,
+        b"-ERR" => Op::Error(String::from_utf8_lossy(arguments).trim().trim_matches('\'').to_owned()),
+        b"INFO" => Op::Info(serde_json::from_slice(arguments).map_err(|_| OpError::Malformed("INFO"))?),
+        other => return Err(OpError::Unknown(String::from_utf8_lossy(&other[..other.len().min(64)]).into_owned())),
+    })
+}
+
+/// `MSG subject sid [reply] bytes`, or `HMSG subject sid [reply] header-bytes bytes`; then so many bytes.
+fn message(buffer: &mut BytesMut, end: usize, has_headers: bool) -> Result<Option<Op>, OpError> {
+    const MALFORMED: OpError = OpError::Malformed("message");
+    let line = &buffer[..end];
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty()).skip(1);
+    let words: [Option<&[u8]>; 6] = std::array::from_fn(|_| words.next());
+    let count = words.iter().flatten().count();
+    let numbers = 1 + usize::from(has_headers);
+    let (2.., Some(rest)) = (count, count.checked_sub(2 + numbers)) else { return Err(MALFORMED) };
+    let (Some(subject), Some(sid), 0..=1) = (words[0], words[1], rest) else { return Err(MALFORMED) };
+    let number = |at: usize| words[at].and_then(number).ok_or(MALFORMED);
+    let total = number(count - 1)?;
+    let headers = if has_headers { number(count - 2)? } else { 0 };
+    if headers > total {
+        return Err(MALFORMED);
+    }
+    if total > MESSAGE {
+        return Err(OpError::TooLong("message", MESSAGE));
+    }
+    let sid = self::number(sid).ok_or(MALFORMED)? as u64;
+    let subject_at = subject.as_ptr() as usize - line.as_ptr() as usize..;
+    let subject = subject_at.start..subject_at.start + subject.len();
+    if buffer.len() < end + 2 + total + 2 {
+        buffer.reserve(end + 2 + total + 2 - buffer.len());
+        return Ok(None);
+    }
+    let line = buffer.split_to(end + 2).freeze();
+    let headers = buffer.split_to(headers).freeze();
+    let payload = buffer.split_to(total - headers.len()).freeze();
+    if !buffer.starts_with(b"\r\n") {
+        return Err(MALFORMED);
+    }
+    buffer.advance(2);
+    Ok(Some(Op::Message(Message { sid, subject: line.slice(subject), headers, payload })))
+}
+
+fn number(word: &[u8]) -> Option<usize> {
+    std::str::from_utf8(word).ok()?.parse().ok()
+}
+
+/// Writes a publication. `headers` is a block or empty.
+pub fn publish(into: &mut BytesMut, subject: &str, reply: Option<&str>, headers: &[u8], payload: &[u8]) {
+    into.reserve(64 + subject.len() + headers.len() + payload.len());
+    into.put_slice(if headers.is_empty() { b"PUB " } else { b"HPUB " });
+    into.put_slice(subject.as_bytes());
+    if let Some(reply) = reply {
+        into.put_u8(b' ');
+        into.put_slice(reply.as_bytes());
+    }
+    if !headers.is_empty() {
+        into.put_slice(format!(" {}", headers.len()).as_bytes());
+    }
+    into.put_slice(format!(" {}\r\n", headers.len() + payload.len()).as_bytes());
+    into.put_slice(headers);
+    into.put_slice(payload);
+    into.put_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all(bytes: &[u8]) -> Result<Vec<Op>, OpError> {
+        let mut buffer = BytesMut::from(bytes);
+        let mut ops = Vec::new();
+        while let Some(op) = next(&mut buffer)? {
+            ops.push(op);
+        }
+        Ok(ops)
+    }
+
+    fn message(sid: u64, subject: &'static str, headers: &'static [u8], payload: &'static [u8]) -> Op {
+        Op::Message(Message {
+            sid,
+            subject: Bytes::from_static(subject.as_bytes()),
+            headers: Bytes::from_static(headers),
+            payload: Bytes::from_static(payload),
+        })
+    }
+
+    const ALL: &[u8] = b"INFO {\"max_payload\":7,\"ldm\":true}\r\nPING\r\nMSG a.b 1 3\r\n\r\n\xff\r\n\
+        HMSG c 22 _INBOX.x 6 8\r\nh\xff\r\n\r\nok\r\n+OK\r\n-ERR 'no'\r\nPONG\r\n";
+
+    #[test]
+    fn operations_are_told_apart() {
+        let ops = all(ALL).unwrap();
+        let info = ServerInfo { max_payload: 7, ldm: true, ..ServerInfo::default() };
+        let expected = [
+            Op::Info(info),
+            Op::Ping,
+            message(1, "a.b", b"", b"\r\n\xff"),
+            message(22, "c", b"h\xff\r\n\r\n", b"ok"),
+            Op::Ok,
+            Op::Error("no".to_owned()),
+            Op::Pong,
+        ];
+        assert_eq!(ops, expected);
+    }
+
+    #[test]
+    fn what_is_not_the_protocol_is_an_error() {
+        for bad in [
+            &b"HTTP/1.1 400 Bad Request\r\n"[..],
+            b"MSG a 1\r\n",
+            b"MSG a x 1\r\n",
+            b"MSG a 1 r r 1\r\n",
+            b"HMSG a 1 9 3\r\n",
+            b"MSG a 1 -1\r\n",
+            b"MSG a 1 99999999999\r\n",
+            b"MSG a 1 1\r\nxyz",
+            b"INFO nothing\r\n",
+            b"MSG\r\n",
+            b"\r\n",
+        ] {
+            assert!(all(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
+        }
+        assert!(all(&vec![b'x'; LINE + 1]).is_err());
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut buffer = BytesMut::new();
+        publish(&mut buffer, "a.b", None, b"", b"one");
+        publish(&mut buffer, "c", Some("r"), b"H\r\n\r\n", b"");
+        assert_eq!(&buffer[..], b"PUB a.b 3\r\none\r\nHPUB c r 5 5\r\nH\r\n\r\n\r\n");
+    }
+
+    proptest! {
+        /// However the bytes come, the same operations come out of them.
+        #[test]
+        fn pieces_do_not_matter(cuts in prop::collection::vec(1..20_usize, 1..60)) {
+            let (mut buffer, mut ops, mut at) = (BytesMut::new(), Vec::new(), 0);
+            for cut in cuts.into_iter().chain(std::iter::repeat(7)) {
+                while let Some(op) = next(&mut buffer).unwrap() {
+                    ops.push(op);
+                }
+                if at == ALL.len() {
+                    break;
+                }
+                let end = ALL.len().min(at + cut);
+                buffer.extend_from_slice(&ALL[at..end]);
+                at = end;
+            }
+            prop_assert_eq!(ops, all(ALL).unwrap());
+        }
+
+        /// No bytes make it panic, and what it takes it takes from the front.
+        #[test]
+        fn any_bytes_are_borne(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0..150_usize) {
+            let mut mixed = ALL.to_vec();
+            mixed.splice(at.min(ALL.len())..at.min(ALL.len()), bytes.iter().copied());
+            for bytes in [&bytes, &mixed] {
+                let mut buffer = BytesMut::from(&bytes[..]);
+                let mut left = buffer.len();
+                while let Ok(Some(_)) = next(&mut buffer) {
+                    prop_assert!(buffer.len() < left);
+                    left = buffer.len();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A connection that asks and waits for answers: what `JetStream` is read by.
+//!
+//! Contract: a request that is made while there is no connection, or that is not answered before it ends, gets no
+//! answer: whoever asks waits for a time and asks again. At most [`ANSWERS`] answers to one request wait to be taken.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::dial::Dialer;
+use super::op::{Message, Op};
+use super::session::{Outgoing, PULSE, Pulse, Session, SessionError};
+
+/// Answers to one request that may wait.
+const ANSWERS: usize = 512;
+
+/// Requests that may wait to leave.
+const REQUESTS: usize = 64;
+
+/// Why nothing was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("there is no connection to NATS")]
+pub(in crate::cluster) struct AwayError;
+
+/// Whoever asks.
+#[derive(Debug)]
+pub(in crate::cluster) struct Requests {
+    questions: mpsc::Sender<Question>,
+    connected: watch::Receiver<bool>,
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Question {
+    token: u64,
+    subject: String,
+    payload: Bytes,
+    answers: mpsc::Sender<Message>,
+}
+
+/// The connection.
+pub(in crate::cluster) struct Asking {
+    dialer: Dialer,
+    questions: mpsc::Receiver<Question>,
+    connected: watch::Sender<bool>,
+    inbox: String,
+    open: HashMap<u64, mpsc::Sender<Message>>,
+}
+
+/// The two ends. `chance` tells the inbox of this one from others.
+pub(in crate::cluster) fn requests(dialer: Dialer, chance: u64) -> (Requests, Asking) {
+    let (questions, asked) = mpsc::channel(REQUESTS);
+    let (connected, is_connected) = watch::channel(false);
+    let inbox = format!("_INBOX.hydrant-{chance:016x}");
+    let requests = Requests { questions, connected: is_connected, next: AtomicU64::new(0) };
+    (requests, Asking { dialer, questions: asked, connected, inbox, open: HashMap::new() })
+}
+
+impl Requests {
+    /// Whether there is a connection.
+    pub(in crate::cluster) fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+
+    /// Waits until there is a connection.
+    pub(in crate::cluster) async fn connected(&self) {
+        // The connection ends with the process.
+        let _ = self.connected.clone().wait_for(|connected| *connected).await;
+    }
+
+    /// Asks. The answers come one after the other; none come any more once the connection is lost.
+    ///
+    /// # Errors
+    /// [`AwayError`].
+    pub(in crate::cluster) async fn ask(
+        &self,
+        subject: String,
+        payload: Bytes,
+    ) -> Result<mpsc::Receiver<Message>, AwayError> {
+        if !self.is_connected() {
+            return Err(AwayError);
+        }
+        let (answers, answered) = mpsc::channel(ANSWERS);
+        let token = self.next.fetch_add(1, Ordering::Relaxed);
+        self.questions.send(Question { token, subject, payload, answers }).await.map_err(|_| AwayError)?;
+        Ok(answered)
+    }
+}
+
+impl Asking {
+    /// Runs until nobody can ask any more.
+    pub(in crate::cluster) async fn run(mut self) {
+        loop {
+            let session = self.dialer.dial(None, |error| tracing::debug!(%error, "no connection for replays")).await;
+            self.connected.send_replace(true);
+            let ended = self.serve(session).await;
+            self.connected.send_replace(false);
+            self.open.clear();
+            match ended {
+                Ok(()) => break,
+                Err(error) => tracing::debug!(%error, "the connection for replays is lost"),
+            }
+        }
+    }
+
+    async fn serve(&mut self, session: Session) -> Result<(), SessionError> {
+        let Session { mut incoming, mut outgoing, .. } = session;
+        outgoing.subscribe(&format!("{}.*", self.inbox), 1);
+        let pulse = Pulse::default();
+        let mut ticks = interval(PULSE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            outgoing.flush_while(&pulse).await?;
+            tokio::select! {
+                op = incoming.next() => {
+                    pulse.heard();
+                    self.hear(op?, &mut outgoing);
+                }
+                question = self.questions.recv() => match question {
+                    Some(question) => self.put(question, &mut outgoing),
+                    None => return Ok(()),
+                },
+                _ = ticks.tick() => self.tick(&pulse, &mut outgoing)?,
+            }
+        }
+    }
+
+    fn tick(&mut self, pulse: &Pulse, outgoing: &mut Outgoing) -> Result<(), SessionError> {
+        pulse.tick()?;
+        outgoing.ping();
+        self.open.retain(|_, answers| !answers.is_closed());
+        Ok(())
+    }
+
+    fn put(&mut self, question: Question, outgoing: &mut Outgoing) {
+        let Question { token, subject, payload, answers } = question;
+        let reply = format!("{}.{token}", self.inbox);
+        outgoing.publish(&subject, Some(&reply), b"", &payload);
+        self.open.insert(token, answers);
+    }
+
+    fn hear(&mut self, op: Op, outgoing: &mut Outgoing) {
+        match op {
+            Op::Ping => outgoing.pong(),
+            Op::Message(message) => self.answer(message),
+            Op::Error(text) => tracing::error!(error = text, "the NATS server complains"),
+            Op::Info(_) | Op::Pong | Op::Ok => {}
+        }
+    }
+
+    fn answer(&mut self, message: Message) {
+        let token = message.subject.rsplit(|byte| *byte == b'.').next();
+        let token: Option<u64> = token.and_then(|token| std::str::from_utf8(token).ok()?.parse().ok());
+        let Some(token) = token else { return };
+        if self.open.get(&token).is_some_and(|answers| answers.try_send(message).is_err()) {
+            // Nobody waits any more, or more was sent than asked for: whoever asked finds that it does not end.
+            self.open.remove(&token);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! TLS to NATS servers.
+//!
+//! The provider is passed explicitly: which one is installed for the process is not for a library to decide.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error;
+
+/// Why there can be no TLS.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file that is not what it should be.
+    #[error("{path}: {source}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: pem::Error,
+    },
+    /// A certificate or key that cannot be used.
+    #[error("{path}: {source}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// The system's authorities cannot be read.
+    #[error("this system has no certificate authorities: give nats.ca_file ({0})")]
+    System(String),
+}
+
+/// TLS beyond what the addresses say (`tls://`).
+#[derive(Debug, Default, Clone)]
+pub struct Tls {
+    /// Whom to trust instead of the system's authorities; asks for TLS.
+    pub ca_file: Option<PathBuf>,
+    /// A certificate of our own, with its key; asks for TLS.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl Tls {
+    /// Whether TLS is asked for, whatever servers say.
+    pub(super) fn is_required(&self) -> bool {
+        self.ca_file.is_some() || self.certificate.is_some()
+    }
+
+    /// What connections are made with. Files are read each time, so that renewed ones are used from the next connection
+    /// on.
+    pub(super) fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has cipher suites for TLS 1.2 and 1.3")
+            .with_root_certificates(self.roots()?);
+        let config = match &self.certificate {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let refuse = |source| TlsError::File { path: key.clone(), source };
+                let private = PrivateKeyDer::from_pem_file(key).map_err(refuse)?;
+                let unusable = |source| TlsError::Unusable { path: certificate.clone(), source };
+                builder.with_client_auth_cert(certificates(certificate)?, private).map_err(unusable)?
+            }
+        };
+        Ok(Arc::new(config))
+    }
+
+    fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        if let Some(path) = &self.ca_file {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|source| TlsError::Unusable { path: path.clone(), source })?;
+            }
+            return Ok(roots);
+        }
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            let reasons = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+            return Err(TlsError::System(reasons.join("; ")));
+        }
+        Ok(roots)
+    }
+}
+
+fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = found.and_then(|found| if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) });
+    found.map_err(|source| TlsError::File { path: path.clone(), source })
+}

@@ -1,0 +1,130 @@
+//! Events of an endpoint in the endpoint's order, though several nodes follow it and pass on what they had first.
+//!
+//! Each follower has the right order: its own link brings it, and what others had first comes to it in their order. So
+//! with an event of an endpoint a node tells how far it was with the others then ([`After`]), and whoever hears it
+//! takes that much of the others first. Then everything that its sender had before stands before it here too, and so on
+//! back to the first event (ADR 0032).
+//!
+//! Contract: pure; the caller brings the time. A node's messages keep their order: while one of them waits, those
+//! behind it wait too. They wait for [`PATIENCE`] at most, and at most [`MOST`] of all nodes together, beyond which the
+//! oldest is taken: order is worth less than the event. Nobody waits for a node that is not heard.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use jiff::{SignedDuration, Timestamp};
+
+use super::peers::NodeId;
+
+/// For how long a message waits for those of others.
+pub(super) const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
+
+/// Messages that wait.
+pub(super) const MOST: usize = 16_384;
+
+/// For each of some nodes the number of its next event: what stands before comes first.
+pub(super) type After = Vec<(NodeId, u64)>;
+
+#[derive(Debug)]
+struct Held<T> {
+    item: T,
+    after: After,
+    since: Timestamp,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Order<T> {
+    held: HashMap<NodeId, VecDeque<Held<T>>>,
+    count: usize,
+}
+
+impl<T> Default for Order<T> {
+    fn default() -> Self {
+        Self { held: HashMap::new(), count: 0 }
+    }
+}
+
+impl<T> Order<T> {
+    /// The next message of a node, given back if it may be taken now. `next` tells the number of a node's next event,
+    /// if it is heard.
+    pub(super) fn offer(
+        &mut self,
+        node: NodeId,
+        after: After,
+        item: T,
+        next: impl Fn(NodeId) -> Option<u64>,
+        now: Timestamp,
+    ) -> Option<T> {
+        if !self.held.contains_key(&node) && has_come(&after, next) {
+            return Some(item);
+        }
+        self.held.entry(node).or_default().push_back(Held { item, after, since: now });
+        self.count += 1;
+        None
+    }
+
+    /// A message that may be taken by now. To be asked again until there is none.
+    pub(super) fn ready(&mut self, next: impl Fn(NodeId) -> Option<u64>, now: Timestamp) -> Option<T> {
+        if self.count == 0 {
+            return None;
+        }
+        let full = self.count > MOST;
+        let oldest = self.held.values().filter_map(|queue| queue.front()).map(|held| held.since).min()?;
+        let may_go = |held: &Held<T>| {
+            let late = now.duration_since(held.since) > PATIENCE || (full && held.since == oldest);
+            late || has_come(&held.after, &next)
+        };
+        let fronts = self.held.iter().find(|(_, queue)| queue.front().is_some_and(&may_go));
+        let node = *fronts?.0;
+        let queue = self.held.get_mut(&node)?;
+        let held = queue.pop_front()?;
+        self.count -= 1;
+        if queue.is_empty() {
+            self.held.remove(&node);
+        }
+        Some(held.item)
+    }
+}
+
+fn has_come(after: &After, next: impl Fn(NodeId) -> Option<u64>) -> bool {
+    after.iter().all(|(node, number)| next(*node).is_none_or(|next| next >= *number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn what_another_had_before_comes_first_and_nobody_waits_for_ever() {
+        let mut order = Order::default();
+        assert_eq!(order.offer(1, vec![], "a", |_| Some(0), at(0)), Some("a"));
+        assert_eq!(order.offer(1, vec![(2, 5)], "b", |_| Some(4), at(0)), None);
+        assert_eq!(order.offer(1, vec![], "c", |_| Some(4), at(0)), None, "behind b");
+        assert_eq!(order.offer(3, vec![(2, 4)], "d", |_| Some(4), at(0)), Some("d"));
+        assert_eq!(order.ready(|_| Some(4), at(1)), None);
+        assert_eq!(order.ready(|_| Some(5), at(1)), Some("b"));
+        assert_eq!(order.ready(|_| Some(5), at(1)), Some("c"));
+        assert_eq!((order.ready(|_| Some(5), at(1)), order.count), (None, 0));
+        order.offer(1, vec![(2, 9)], "e", |_| Some(5), at(1));
+        assert_eq!(order.ready(|_| None, at(1)), Some("e"), "2 is not heard any more");
+        order.offer(1, vec![(2, 9)], "f", |_| Some(5), at(1));
+        assert_eq!(order.ready(|_| Some(5), at(4)), Some("f"), "late");
+    }
+
+    #[test]
+    fn there_is_a_bound() {
+        let mut order = Order::default();
+        (0..MOST + 10).for_each(|n| assert!(order.offer(1, vec![(2, 9)], n, |_| Some(5), at(1)).is_none()));
+        let taken: Vec<usize> = std::iter::from_fn(|| order.ready(|_| Some(5), at(1))).collect();
+        assert_eq!(taken, (0..10).collect::<Vec<_>>());
+    }
+}
+
+#[cfg(test)]
+#[path = "order_model.rs"]
+mod model;

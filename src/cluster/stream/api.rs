@@ -1,0 +1,111 @@
+//! What is asked of `JetStream` besides messages: how a stream is, and that there be one.
+//!
+//! Requests and answers are JSON on subjects below `$JS.API`; only what is needed is read and written.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::options::StreamOptions;
+use crate::cluster::nats::headers;
+use crate::cluster::nats::requests::{AwayError, Requests};
+
+/// For one answer to come.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Error codes of `JetStream`.
+pub(super) mod code {
+    pub(in crate::cluster::stream) const NOT_ENABLED: [u64; 2] = [10_076, 10_039];
+    pub(in crate::cluster::stream) const NOT_FOUND: u64 = 10_059;
+    pub(in crate::cluster::stream) const OVERLAP: u64 = 10_065;
+    pub(in crate::cluster::stream) const NAME_EXISTS: u64 = 10_058;
+    pub(in crate::cluster::stream) const CLUSTER_AWAY: u64 = 10_008;
+}
+
+/// Why nothing came of a request.
+#[derive(Debug, Error)]
+pub(super) enum ApiError {
+    #[error(transparent)]
+    Away(#[from] AwayError),
+    #[error("JetStream does not answer")]
+    Silent,
+    #[error("there is no JetStream")]
+    Nobody,
+    #[error("JetStream answers what cannot be read: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("{description}")]
+    Refused { code: u64, description: String },
+}
+
+/// How a stream is to be, as far as it matters here.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Config {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) subjects: Vec<String>,
+    pub(super) retention: String,
+    #[serde(default)]
+    pub(super) allow_direct: bool,
+}
+
+/// What a stream holds.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct State {
+    pub(super) first_seq: u64,
+    pub(super) last_seq: u64,
+    pub(super) first_ts: String,
+}
+
+/// A stream.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Info {
+    pub(super) config: Config,
+    pub(super) created: String,
+    pub(super) state: State,
+}
+
+impl Info {
+    /// From when on the stream holds everything that was published.
+    pub(super) fn whole_since(&self) -> Timestamp {
+        let since = if self.state.first_seq <= 1 { &self.created } else { &self.state.first_ts };
+        since.parse().unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// How the stream is.
+pub(super) async fn info(requests: &Requests, name: &str) -> Result<Info, ApiError> {
+    ask(requests, format!("$JS.API.STREAM.INFO.{name}"), Bytes::new()).await
+}
+
+/// Makes a stream for these subjects.
+pub(super) async fn create(requests: &Requests, options: &StreamOptions, subjects: &str) -> Result<Info, ApiError> {
+    let age = u64::try_from(options.age.as_nanos()).unwrap_or(u64::MAX);
+    let config = json!({
+        "name": options.name, "subjects": [subjects], "max_bytes": options.bytes, "max_age": age,
+        "num_replicas": options.replicas, "storage": "file", "discard": "old", "retention": "limits", "allow_direct": true,
+        "max_consumers": -1, "max_msgs": -1, "max_msgs_per_subject": -1, "max_msg_size": -1,
+    });
+    ask(requests, format!("$JS.API.STREAM.CREATE.{}", options.name), config.to_string().into()).await
+}
+
+async fn ask<T: DeserializeOwned>(requests: &Requests, subject: String, payload: Bytes) -> Result<T, ApiError> {
+    let answer = async { Ok(requests.ask(subject, payload).await?.recv().await) };
+    let answer = timeout(ANSWER, answer).await.map_err(|_| ApiError::Silent)?;
+    let message = answer.and_then(|answer: Option<_>| answer.ok_or(ApiError::Silent))?;
+    if headers::status(&message.headers).is_some_and(|(status, _)| status == 503) {
+        return Err(ApiError::Nobody);
+    }
+    let value: Value = serde_json::from_slice(&message.payload)?;
+    if let Some(error) = value.get("error") {
+        let code = error["err_code"].as_u64().unwrap_or_default();
+        let description = error["description"].as_str().unwrap_or("an error without a description").to_owned();
+        return Err(ApiError::Refused { code, description });
+    }
+    Ok(serde_json::from_value(value)?)
+}
