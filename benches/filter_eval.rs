@@ -17,7 +17,7 @@ use cpu::CpuTime;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use hydrant::event::Event;
 use hydrant::index::filter::{Engine, Filter, Leaf, Limits, View};
-use hydrant::index::{Class, Index, Limits as IndexLimits};
+use hydrant::index::{Class, Index, Limits as IndexLimits, Work};
 use machines::events;
 
 fn parse(text: &str) -> Filter {
@@ -166,6 +166,56 @@ fn pass_rates(c: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
+/// (f) What the budget's bookkeeping costs: the same thousand filters without accounts (`leaf`), through the index with
+/// accounts that have no bound (`unbounded`) and with all bounds (`bounded`); the difference to `leaf`, divided by
+/// 1,000, is the cost of a question. Besides, a thousand that are paused, a subscriber that 1,000 of its registrations
+/// find, and 256 registrations that are kept as their lists.
+fn bookkeeping(c: &mut Criterion<CpuTime>) {
+    let events = events();
+    let filter = |n: usize| format!("And(Field{}=Exists(),Params.p{n}=Ne(1),Stage=Ne(discover))", n % 40);
+    let mut group = c.benchmark_group("bookkeeping");
+    let mut engine = Engine::new();
+    let mut leaf = leaf(&mut engine, (0..1_000).map(filter));
+    group.bench_function("leaf_1000", |bench| ask(bench, &mut engine, &mut leaf, &events));
+    let work = Work { event: 10_000_000, second: 4_000_000_000, owner: 8_000_000_000 };
+    for (name, work, paused) in
+        [("unbounded_1000", Work::UNLIMITED, false), ("bounded_1000", work, false), ("paused_1000", work, true)]
+    {
+        let mut index = Index::new(IndexLimits { work, ..IndexLimits::default() });
+        for n in 0..1_000 {
+            let slot = index.subscribe_for(n, Class(0), Some("user:a"));
+            index.register(slot, &format!("machines.update.*.{}", filter(n))).unwrap();
+            index.pause(slot, paused);
+        }
+        group.bench_function(name, |bench| all(bench, &mut index, &events));
+    }
+    let mut index = Index::new(IndexLimits::default());
+    let slot = index.subscribe(0, Class(0));
+    (0..1_000).for_each(|n| assert!(index.register(slot, &format!("machines,t{n}.update.*")).unwrap()));
+    group.bench_function("again_1000", |bench| all(bench, &mut index, &events));
+    let mut index = Index::new(IndexLimits { expanded: 0, ..IndexLimits::default() });
+    let slot = index.subscribe(0, Class(0));
+    let list = |name: &str, count: usize| (0..count).map(|n| format!("{name}{n}")).collect::<Vec<_>>().join(",");
+    for n in 0..256 {
+        let spec = format!("machines,t{n}.{}.{}", list("a", 2), list("k", 256));
+        assert!(index.register(slot, &spec).unwrap());
+    }
+    group.bench_function("wide_256", |bench| all(bench, &mut index, &events));
+    group.finish();
+}
+
+/// Matches one event after the other, in a second of its own each.
+fn all(bench: &mut criterion::Bencher<'_, CpuTime>, index: &mut Index<usize>, events: &[Event]) {
+    let mut turn = 0;
+    bench.iter(|| {
+        turn += 1;
+        index.begin_second(u32::try_from(turn).unwrap());
+        let mut found = 0_u64;
+        index.matches(&events[turn % events.len()], |_| true, |_| found += 1);
+        black_box(found)
+    });
+}
+
 /// Reading filters, as a register does.
 fn parsing(c: &mut Criterion<CpuTime>) {
     let limits = Limits::default();
@@ -183,6 +233,6 @@ fn parsing(c: &mut Criterion<CpuTime>) {
 criterion_group! {
     name = benches;
     config = Criterion::default().with_measurement(CpuTime);
-    targets = distinct, unliftable, shared, fields, pass_rates, parsing
+    targets = distinct, unliftable, shared, fields, pass_rates, bookkeeping, parsing
 }
 criterion_main!(benches);

@@ -1,6 +1,6 @@
 //! REST, and the door to the websocket.
 //!
-//! Routes, ours all below `/api/v3` and all needing credentials:
+//! Routes, ours all below `/api/v3` and all needing credentials, but for the console's files ([`console`]):
 //!
 //! | route | module |
 //! |---|---|
@@ -23,6 +23,7 @@ pub mod answer;
 mod body;
 mod client_gauge;
 mod connections;
+mod console;
 mod cors;
 mod error;
 mod events;
@@ -211,6 +212,9 @@ impl Api {
         message::check(&request)?;
         let path = request.uri().path().to_owned();
         if let Some(answer) = cors::preflight(&request).filter(|_| path.starts_with(API)) {
+            return Ok(answer);
+        }
+        if let Some(answer) = console::find(request.method(), &path, self.upstream.is_none()) {
             return Ok(answer);
         }
         let segments: Option<Vec<String>> =

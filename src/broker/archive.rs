@@ -1,12 +1,13 @@
-//! Where replays come from that begin before the recent past: what an archive promises, and how its pages reach a shard.
+//! Where replays come from that begin before the recent past: what an archive promises, and how its pages reach a
+//! shard.
 //!
-//! An [`Archive`] reads on a task of its own and hands over [`Page`]s, one at a time: it reads the next one once the shard has
-//! begun with the former ([`PAGES`] waits in between), so a slow client holds two pages and not the archive. The last chunk tells
-//! where to go on in the recent past and what to leave out there ([`Splice`]).
+//! An [`Archive`] reads on a task of its own and hands over [`Page`]s, one at a time: it reads the next one once the
+//! shard has begun with the former ([`PAGES`] waits in between), so a slow client holds two pages and not the archive.
+//! The last chunk tells where to go on in the recent past and what to leave out there ([`Splice`]).
 //!
-//! Contract: chunks stand in the archive's order with places that rise; what cannot be read is told by a gap in its place; after
-//! the end nothing comes. Reading again gives the same events up to the given place. The shard never waits: it takes a page that
-//! is there, and is woken when one comes.
+//! Contract: chunks stand in the archive's order with places that rise; what cannot be read is told by a gap in its
+//! place; after the end nothing comes. Reading again gives the same events up to the given place. The shard never
+//! waits: it takes a page that is there, and is woken when one comes.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -62,7 +63,8 @@ impl Wake {
         Self(Arc::new(wake))
     }
 
-    fn wake(&self) {
+    /// Wakes it.
+    pub fn wake(&self) {
         (self.0)();
     }
 }
@@ -147,10 +149,5 @@ impl Pages {
     /// The chunk that was looked at.
     pub(crate) fn take(&mut self) -> Option<Chunk> {
         self.begun.pop_front()
-    }
-
-    /// Whether there is a chunk.
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.begun.is_empty() || !self.pages.is_empty() || self.pages.is_closed()
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Before {
     pub(super) once: Option<Pages>,
     /// Again, for the pass that is on.
     pub(super) again: Option<Pages>,
-    /// Behind the last event that came.
+    /// Lagging the last event that came.
     pub(super) end: u64,
     pub(super) splice: Option<Splice>,
 }
@@ -28,12 +28,7 @@ impl Before {
         Self { beyond, first, wake: wake.clone(), once: None, again: None, end: 0, splice: None }
     }
 
-    /// What is being read, by a pass or for the first time.
-    pub(super) fn pages(&self, pass: bool) -> Option<&Pages> {
-        if pass { self.again.as_ref() } else { self.once.as_ref() }
-    }
-
-    /// The same; begins to read if need be, for a pass up to the `edge`.
+    /// What is being read, by a pass up to the `edge` or for the first time; begins to read if need be.
     pub(super) fn reading(&mut self, pass: bool, edge: u64) -> &mut Pages {
         let Self { beyond: Beyond { archive, time, begin }, first, wake, .. } = self;
         let until = pass.then_some(edge.min(self.end));

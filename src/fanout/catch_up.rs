@@ -1,18 +1,21 @@
 //! Connections that asked for the past (`?since=`): given retained events in batches, then joined with the others.
 //!
-//! While a connection lags, its outbox takes no live events; they are in the history too and come from there, in order. So a
-//! client that reads slowly holds nothing but its bounded outbox. If the history forgets events before they were given, a
-//! notice in their place says how many.
+//! While a connection lags, its outbox takes no live events; they are in the history too and come from there, in order.
+//! So a client that reads slowly holds nothing but its bounded outbox. If the history forgets events before they were
+//! given, a notice in their place says how many.
 //!
-//! Contract: at any moment the Time of the last event or notice of a gap that was sent is a place to resume from, for every registration
-//! that was answered: nothing that was not sent is skipped. So there is one cursor ([`Replay`]), it starts once the client has said what
-//! it wants ([`super::opening`]), a registration that comes later is brought up to it before anything newer is sent, and its
-//! answer waits for that to begin ([`super::held`]). Rights come first: no filter runs on an event that the connection may not see.
+//! Contract: at any moment the Time of the last event or notice of a gap that was sent is a place to resume from, for
+//! every registration that was answered: nothing that was not sent is skipped. So there is one cursor ([`Replay`]), it
+//! starts once the client has said what it wants ([`super::opening`]), a registration that comes later is brought up to
+//! it before anything newer is sent, and its answer waits for that to begin ([`super::held`]). Rights come first: no
+//! filter runs on an event that the connection may not see.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
+use super::lagging::Wait;
 use super::outbox::ConnId;
 use super::replay::{Range, Replay};
 use super::session::{Session, Shard, sees};
@@ -22,12 +25,15 @@ use crate::broker::archive::Chunk;
 use crate::broker::gap::Gap;
 use crate::broker::history::{History, Retained, Start};
 use crate::event::Event;
-use crate::index::{Limits, Overdrawn, Work};
+use crate::index::{Overdrawn, Spec};
 use crate::overflow::Overflow;
 use crate::stats::Delivery;
 
 /// Events taken from the history at a time.
 const BATCH: usize = 64;
+
+/// Connections that are looked at in a turn.
+const LOOKS: usize = 256;
 
 /// How much of the past may be looked at in a turn, for all connections together.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +42,7 @@ pub struct Allowance {
     pub events: usize,
     /// Bytes of the events that are delivered.
     pub bytes: usize,
-    /// Work of filters, in the units of [`Work`]. Replays are held up and not closed where it ends.
+    /// Work of filters, in the units of [`Work`](crate::index::Work). Replays are held up and not closed where it ends.
     pub work: u64,
 }
 
@@ -54,8 +60,8 @@ struct Now {
 }
 
 impl Shard {
-    /// Takes a connection in that wants the past from `start` on. Its first `registrations` commands are those of its query: it is given
-    /// nothing before they are answered.
+    /// Takes a connection in that wants the past from `start` on. Its first `registrations` commands are those of its
+    /// query: it is given nothing before they are answered.
     pub fn open_since(
         &mut self,
         principal: Principal,
@@ -65,23 +71,17 @@ impl Shard {
         registrations: usize,
     ) -> ConnId {
         let conn = self.open(principal, access, overflow);
-        let limits = self.past_limits();
-        let replay = Replay::new(start, registrations, limits, &self.wake);
+        let replay = Replay::new(start, registrations, self.limits, &self.wake);
         self.session(conn).replay = Some(Box::new(replay));
-        self.fanout.set_paused(conn, true);
+        self.set_paused(conn, true);
         conn
     }
 
-    /// What the index of a replay takes: whatever the shard's has taken. That one is the gate for all registrations of a connection or an
-    /// owner together, and a role may allow more than the settings do.
-    fn past_limits(&self) -> Limits {
-        Limits {
-            registrations: usize::MAX,
-            combinations_in_all: usize::MAX,
-            filter_bytes: usize::MAX,
-            owner_filter_bytes: usize::MAX,
-            work: Work { event: self.limits.work.event, ..Work::UNLIMITED },
-            ..self.limits
+    /// While events pass a connection by, its filters are not asked about them and it does not pay for any.
+    fn set_paused(&mut self, conn: ConnId, paused: bool) {
+        self.fanout.set_paused(conn, paused);
+        if let Some(slot) = self.session(conn).slot {
+            self.index.pause(slot, paused);
         }
     }
 
@@ -92,20 +92,27 @@ impl Shard {
     /// The next event that is published has this number.
     pub fn set_position(&mut self, position: u64) {
         self.position = position;
+        self.lagging.changed();
     }
 
-    /// After a registration: what it matches of the past is still to come.
-    pub(super) fn start_replay(&mut self, conn: ConnId, spec: &str, new: bool) {
+    /// Connections that lag are looked at again, whatever they wait for.
+    pub fn look_again(&mut self) {
+        self.lagging.changed();
+    }
+
+    /// After a new registration: what it matches of the past is still to come.
+    pub(super) fn start_replay(&mut self, conn: ConnId, text: &str, spec: &Spec) {
         let (position, paused) = (self.position, self.fanout.is_paused(conn));
-        let Some(replay) = self.session(conn).replay.as_mut().filter(|_| new) else { return };
+        let Some(replay) = self.session(conn).replay.as_mut() else { return };
         if !paused {
             replay.went_live_until(position);
         }
-        replay.register(spec);
-        if !std::mem::replace(&mut replay.listed, true) {
-            self.lagging.push_back(conn);
+        replay.register(text, spec);
+        if replay.lag.is_none() {
+            let place = self.lagging.put(conn, Wait::Turn);
+            self.session(conn).replay.as_mut().expect("looked at above").lag = Some(place);
         }
-        self.fanout.set_paused(conn, true);
+        self.set_paused(conn, true);
     }
 
     /// After a registration was taken back.
@@ -113,27 +120,41 @@ impl Shard {
         let live_until = (!self.fanout.is_paused(conn)).then_some(self.position);
         let Some(replay) = &mut self.session(conn).replay else { return };
         if !replay.deregister(spec, live_until) {
-            self.give_up(conn, now);
+            self.skip_past(conn, now);
         }
     }
 
-    /// Ends the replay of a connection that takes back more registrations than are remembered; it hears of it if it lags.
-    fn give_up(&mut self, conn: ConnId, now: Timestamp) {
+    /// Ends the past of a connection that takes back more registrations than are remembered; it hears of it if it lags.
+    fn skip_past(&mut self, conn: ConnId, now: Timestamp) {
         let Some(mut replay) = self.session(conn).replay.take() else { return };
-        replay.held.take_all().for_each(|answer| self.answer(conn, answer));
+        replay.skip(self.position).for_each(|answer| self.answer(conn, answer));
         if self.fanout.is_paused(conn) {
             let gap = Gap { from: None, to: now, events: None };
             self.answer(conn, gap.notice(replay.requested(), replay.safe_time(&gap, now)));
         }
-        self.fanout.set_paused(conn, false);
-        if replay.listed {
-            self.lagging.retain(|other| *other != conn);
-        }
+        self.session(conn).replay = Some(replay);
+        self.stir(conn);
     }
 
-    /// Answers a command, behind what has to stand before its answer. Whoever lets more answers wait than its outbox holds is too slow.
+    /// Sends what has waited for its place, before the last frame of a connection that ends in peace.
+    pub(super) fn send_held(&mut self, conn: ConnId) {
+        let Some(mut replay) = self.session(conn).replay.take() else { return };
+        replay.held.take_all().for_each(|answer| self.answer(conn, answer));
+        self.session(conn).replay = Some(replay);
+    }
+
+    /// Something has changed for a connection that may be behind.
+    fn stir(&mut self, conn: ConnId) {
+        let session = self.sessions.get_mut(conn.0 as usize).and_then(Option::as_mut);
+        let Some(replay) = session.and_then(|session| session.replay.as_mut()) else { return };
+        replay.lag = replay.lag.map(|place| self.lagging.stir(conn, place));
+    }
+
+    /// Answers a command, behind what has to stand before its answer. Whoever lets more answers wait than its outbox
+    /// holds is too slow.
     pub(super) fn reply(&mut self, conn: ConnId, answer: Event) {
         let limits = self.fanout.limits();
+        self.stir(conn);
         let Some(replay) = self.session(conn).replay.as_mut() else { return self.answer(conn, answer) };
         if let Some(answer) = replay.answer(answer) {
             return self.answer(conn, answer);
@@ -145,64 +166,56 @@ impl Shard {
     }
 
     /// The connection is forgotten.
-    pub(super) fn forget_past(&mut self, conn: ConnId, session: &Session) {
-        if session.replay.as_ref().is_some_and(|replay| replay.listed) {
-            self.lagging.retain(|other| *other != conn);
+    pub(super) fn forget_past(&mut self, session: &Session) {
+        if let Some(place) = session.replay.as_ref().and_then(|replay| replay.lag) {
+            self.lagging.take(place);
         }
     }
 
-    /// Whether some connection has yet to get some of the past.
-    pub fn has_lagging(&self) -> bool {
-        !self.lagging.is_empty()
+    /// How many connections have yet to get some of the past.
+    pub fn lagging(&self) -> usize {
+        self.lagging.len()
     }
 
     /// In how many microseconds [`Shard::catch_up`] would get on; nothing if only something else can change that.
     pub fn catch_up_in(&self, now_us: u64) -> Option<u64> {
-        let wait = |conn: &ConnId| {
-            let session = self.sessions[conn.0 as usize].as_ref();
-            let replay = session.filter(|session| session.slot.is_some()).and_then(|session| session.replay.as_ref());
-            let Some(replay) = replay else { return Some(0) };
-            if !replay.opening.is_open() {
-                return replay.opening.wait_us(now_us);
-            }
-            (replay.has_work(self.position) && self.fanout.has_spare_room(*conn, replay.held_up)).then_some(0)
-        };
-        self.lagging.iter().filter_map(wait).min()
+        let has_pages = self.has_pages.load(Ordering::Acquire) && self.lagging.has_waiting();
+        if has_pages || self.fanout.has_roomier() { Some(0) } else { self.lagging.wait_us(now_us) }
     }
 
-    /// Whether [`Shard::catch_up`] would get on now.
-    pub fn may_catch_up(&self, now_us: u64) -> bool {
-        self.catch_up_in(now_us) == Some(0)
-    }
-
-    /// Gives connections that lag a batch of the past, each in its turn, within the allowance.
+    /// Gives connections that lag a batch of the past, each in its turn, within the allowance. However many there are,
+    /// some hundred are looked at.
     pub fn catch_up(&mut self, history: &History, mut allowance: Allowance, now_us: u64, now: Timestamp) {
         let now = Now { us: now_us, time: now };
-        for _ in 0..self.lagging.len() {
+        if self.has_pages.swap(false, Ordering::AcqRel) {
+            self.lagging.changed();
+        }
+        while let Some(conn) = self.fanout.pop_roomier() {
+            self.stir(conn);
+        }
+        for _ in 0..LOOKS {
             if allowance.is_spent() {
                 break;
             }
-            let Some(conn) = self.lagging.pop_front() else { break };
-            if self.catch_up_one(conn, history, &mut allowance, now) {
-                self.lagging.push_back(conn);
-            }
+            let Some(conn) = self.lagging.pop(now.us) else { break };
+            self.catch_up_one(conn, history, &mut allowance, now);
         }
     }
 
-    /// Returns whether the connection still lags.
-    fn catch_up_one(&mut self, conn: ConnId, history: &History, allowance: &mut Allowance, now: Now) -> bool {
-        let Some(session) = self.sessions[conn.0 as usize].as_mut().filter(|session| session.slot.is_some()) else {
-            return false;
-        };
-        let Some(mut replay) = session.replay.take() else { return false };
-        self.fanout.set_paused(conn, false);
-        let lagging = self.go_on(conn, &mut replay, history, allowance, now);
-        replay.listed = lagging;
-        self.fanout.set_paused(conn, lagging);
+    fn catch_up_one(&mut self, conn: ConnId, history: &History, allowance: &mut Allowance, now: Now) {
+        let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
+        let (open, Some(mut replay)) = (session.slot.is_some(), session.replay.take()) else { return };
+        replay.lag = None;
+        if open {
+            self.fanout.set_paused(conn, false);
+            let wait = self.go_on(conn, &mut replay, history, allowance, now);
+            replay.lag = wait.map(|wait| self.lagging.put(conn, wait));
+            self.set_paused(conn, wait.is_some());
+        }
         self.session(conn).replay = Some(replay);
-        lagging
     }
 
+    /// Returns what a connection waits for that still lags.
     fn go_on(
         &mut self,
         conn: ConnId,
@@ -210,13 +223,20 @@ impl Shard {
         history: &History,
         allowance: &mut Allowance,
         now: Now,
-    ) -> bool {
+    ) -> Option<Wait> {
         if !replay.opening.open_at(now.us) {
-            return true;
+            return Some(replay.opening.wait_us(now.us).map_or(Wait::Change, |wait| Wait::Until(now.us + wait)));
         }
-        while !allowance.is_spent() && self.fanout.has_spare_room(conn, replay.held_up) {
+        while !allowance.is_spent() {
+            // Closed on the way, by its own filters or for want of room.
             if self.fanout.is_closing(conn) {
-                return false;
+                return None;
+            }
+            if !self.fanout.has_spare_room(conn, replay.held_up) {
+                return Some(Wait::Change);
+            }
+            if let Some(until) = self.work_until(conn, replay, now) {
+                return Some(Wait::Until(until));
             }
             if let Some(gap) = replay.take_gap() {
                 self.report_gap(conn, replay, &gap, now);
@@ -227,16 +247,21 @@ impl Shard {
                 self.answer(conn, answer);
                 continue;
             }
-            let Some(range) = range else { return !replay.is_level(self.position) };
-            if replay.is_in_archive(range) {
-                if !self.chunk(conn, replay, range, history, allowance, now) {
-                    break;
-                }
-            } else {
+            let Some(range) = range else { return (!replay.is_level(self.position)).then_some(Wait::Change) };
+            if !replay.is_in_archive(range) {
                 self.read_batch(conn, replay, range, history, allowance, now);
+            } else if !self.chunk(conn, replay, range, history, allowance, now) {
+                return Some(Wait::Change);
             }
         }
-        true
+        Some(Wait::Turn)
+    }
+
+    /// Until when a connection has to wait whose filters, or whose principal's, have cost as much as they may in this
+    /// second.
+    fn work_until(&self, conn: ConnId, replay: &Replay, now: Now) -> Option<u64> {
+        let session = self.sessions[conn.0 as usize].as_ref()?;
+        self.replay_work.wait_until(&replay.spent, &session.principal, now.us)
     }
 
     /// Looks at the next chunk from the archive. Returns false if there is none yet or no room for it.
@@ -301,7 +326,8 @@ impl Shard {
         for Retained { number, event, .. } in events {
             replay.held_up = event.frame().len();
             let room = !allowance.is_spent() && self.fanout.has_spare_room(conn, replay.held_up);
-            if !room || replay.held.is_ready() {
+            let must_wait = !room || self.work_until(conn, replay, now).is_some();
+            if must_wait || replay.held.is_ready() || self.fanout.is_closing(conn) {
                 return;
             }
             replay.held_up = 0;
@@ -331,6 +357,9 @@ impl Shard {
         let wanted = self.may_see(conn, event) && replay.wants(position, event);
         let cost = replay.take_cost();
         allowance.work = allowance.work.saturating_sub(cost.work);
+        if let Some(session) = &self.sessions[conn.0 as usize] {
+            self.replay_work.charge(&mut replay.spent, &session.principal, cost.work, now.us);
+        }
         self.replayed.add(cost);
         if replay.is_overdrawn() {
             self.overspent(conn, Overdrawn::Event);

@@ -1,7 +1,7 @@
 //! Which registrations of a replay may match events about connections, and what those were told is gone.
 //!
-//! The history forgets such events before others, because they have a share of their own in it. A connection is told how many are gone,
-//! once for each stretch of the past, and only if it listens to them.
+//! The history forgets such events before others, because they have a share of their own in it. A connection is told
+//! how many are gone, once for each stretch of the past, and only if it listens to them.
 //!
 //! Contract: pure. A registration that was taken back counts until the connection ends: being told too much is no loss.
 
@@ -48,6 +48,12 @@ impl Listeners {
     pub(super) fn end_pass(&mut self) {
         let [settled, fresh, waiting] = self.listens;
         self.listens = [settled || fresh, waiting, false];
+    }
+
+    /// Nothing before the number `start` is asked for any more, and all registrations are settled.
+    pub(super) fn skip(&mut self, start: u64) {
+        self.listens = [self.listens.contains(&true), false, false];
+        self.notified = [start; 2];
     }
 
     /// The number from which on it is to be told what is gone; beyond all of them if nobody listens.

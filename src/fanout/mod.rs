@@ -7,10 +7,11 @@
 //! |---|---|
 //! | [`pool`], [`control`] | the threads, and what the control plane hands to them |
 //! | [`driver`] | the loop of a thread: read, take events in, write, keep time |
+//! | `spec_parser` | reads long registrations, beside the shard's thread |
 //! | [`socket`] | one client's socket, plain or TLS, non-blocking |
-//! | [`session`], [`classes`], [`commands`] | commands in, frames out; rights as classes of the index |
+//! | [`session`], [`execute`], [`classes`], [`commands`] | commands in, frames out; rights as classes of the index |
 //! | [`report`] | what people are told of registrations |
-//! | [`catch_up`], [`replay`], `opening`, `held`, `before`, `listeners` | connections that asked for events of the past (`?since=`) |
+//! | [`catch_up`], [`replay`], `lagging`, `opening`, `held`, `before`, `listeners`, `replay_work` | connections that asked for events of the past (`?since=`) |
 //! | [`outbox`] | frames, outboxes and what happens when one is full; pure |
 //!
 //! Contract: [`pool`] may be called from any thread; all else belongs to the shard's thread. Only [`driver`], [`pool`]
@@ -22,12 +23,16 @@ pub mod classes;
 pub mod commands;
 pub mod control;
 pub mod driver;
+pub mod execute;
 mod held;
+mod lagging;
 mod listeners;
 mod opening;
 pub mod outbox;
 pub mod pool;
 pub mod replay;
+mod replay_work;
 pub mod report;
 pub mod session;
 pub mod socket;
+mod spec_parser;

@@ -1,9 +1,9 @@
 //! When the cursor of a connection with `?since=` starts to move.
 //!
-//! Once events have been sent, a registration that comes later has to make good what the others have gone through already, and a connection
-//! that is cut before its answer came has got events of the one and none of the other. So the cursor waits until the client has said what
-//! it wants: with `?register=` until those registrations are answered, without it until none has come for [`PAUSE_US`], or
-//! [`LONGEST_US`] after the first.
+//! Once events have been sent, a registration that comes later has to make good what the others have gone through
+//! already, and a connection that is cut before its answer came has got events of the one and none of the other. So the
+//! cursor waits until the client has said what it wants: with `?register=` until those registrations are answered,
+//! without it until none has come for [`PAUSE_US`], or [`LONGEST_US`] after the first.
 //!
 //! Contract: pure; the caller brings the time, in microseconds of any clock that does not go back.
 
@@ -43,11 +43,6 @@ impl Opening {
             self.expected -= 1;
             self.open |= self.expected == 0;
         }
-    }
-
-    /// Whether the cursor may move.
-    pub(super) fn is_open(&self) -> bool {
-        self.open
     }
 
     /// Whether it may move by now.

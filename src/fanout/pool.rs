@@ -20,6 +20,7 @@ use super::outbox::Budget;
 use super::outbox::DeflatePolicy;
 use super::report::{Inspection, Registration};
 use super::session::Shard;
+use super::spec_parser::SpecParser;
 use crate::auth::Authority;
 use crate::broker::Broker;
 use crate::broker::archive::Wake;
@@ -33,7 +34,7 @@ use crate::stats::OutboxLimits;
 const CONTROL_QUEUE: usize = 4096;
 
 #[derive(Debug)]
-struct Port {
+pub(super) struct Port {
     control: Sender<Control>,
     waker: Arc<Waker>,
     load: Arc<AtomicUsize>,
@@ -219,7 +220,8 @@ impl Port {
     }
 }
 
-fn shard(
+/// A shard, and the way to it.
+pub(super) fn shard(
     number: usize,
     settings: &ShardSettings,
     budget: &Arc<Budget>,
@@ -236,9 +238,9 @@ fn shard(
         }
     });
     broker.attach(inbox_sender);
-    let for_archive = Arc::clone(&waker);
+    let for_others = Arc::clone(&waker);
     let wake = Wake::new(move || {
-        if let Err(error) = for_archive.wake() {
+        if let Err(error) = for_others.wake() {
             tracing::error!(%error, "cannot wake a shard");
         }
     });
@@ -247,6 +249,7 @@ fn shard(
     let review = Arc::new(AtomicBool::new(false));
     let parts = Parts {
         poll,
+        parser: SpecParser::start(number, settings.index.filter, wake.clone())?,
         shard: Shard::new(settings.index, settings.outbox, settings.deflate.clone()).with_wake(wake),
         inbox,
         control,

@@ -4,35 +4,36 @@
 //! connections that one thread owns. It is driven from outside: the transport reads messages and writes frames, the
 //! sequencer's batches are given to [`Shard::publish`].
 //!
-//! Contract: single-threaded; no I/O, reads no clock. A registration takes effect inside [`Shard::text`], before its
-//! answer is put into the outbox, so every event published afterwards is delivered; after the answer to a
-//! deregistration nothing comes because of it, since events that wait already stand before the answer. Every message
-//! gets exactly one answer, in order; if there is no room for an answer, the connection is closed as a slow consumer. A
-//! connection that asked for the past gets it in batches, by [`Shard::catch_up`], and live events only behind it.
+//! Contract: single-threaded; no I/O, reads no clock. Commands are carried out by `execute.rs`. A registration takes
+//! effect inside [`Shard::text`], before its answer is put into the outbox, so every event published afterwards is
+//! delivered; after the answer to a deregistration nothing comes because of it, since events that wait already stand
+//! before the answer. Every message gets exactly one answer, in order; if there is no room for an answer, the
+//! connection is closed as a slow consumer. A connection that asked for the past gets it in batches, by
+//! [`Shard::catch_up`], and live events only behind it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::HashSet;
-use jiff::Timestamp;
 
 use super::classes::Classes;
 use super::commands::Commands;
+use super::lagging::Lagging;
 use super::outbox::Budget;
 use super::outbox::DeflatePolicy;
 use super::outbox::Frame;
 use super::outbox::{ConnId, Fanout};
 use super::replay::Replay;
-use crate::AUDIT;
+use super::replay_work::ReplayWork;
 use crate::auth::{Access, Principal};
 use crate::broker::CONNECTIONS;
 use crate::broker::archive::Wake;
 use crate::event::Event;
 use crate::index::filter::Counters;
-use crate::index::{self, Class, Index, IndexError, Limits, Overdrawn, Seen, Slot};
-use crate::metrics::{FilterCost, Outcome, ShardSize};
+use crate::index::{Class, Index, Limits, Overdrawn, Seen, Slot};
+use crate::metrics::{FilterCost, ShardSize};
 use crate::overflow::Overflow;
-use crate::protocol::{Close, Command, answer, stream, without_values};
+use crate::protocol::{Close, stream};
 use crate::stats::{Delivery, Dropped, OutboxLimits};
 
 /// What the shard knows of a connection.
@@ -67,11 +68,14 @@ pub struct Shard {
     pub(super) limits: Limits,
     /// The number of the next event.
     pub(super) position: u64,
-    /// Connections that have yet to get some of the past, each once.
-    pub(super) lagging: VecDeque<ConnId>,
+    /// Connections that have yet to get some of the past.
+    pub(super) lagging: Lagging,
+    pub(super) replay_work: ReplayWork,
+    /// Something has come from the archive.
+    pub(super) has_pages: Arc<AtomicBool>,
     /// Bytes that were told to the budget and not yet to the metrics.
     pub(super) held: i64,
-    /// Wakes the shard's thread when something has come from the archive.
+    /// Sets that mark and wakes the shard's thread.
     pub(super) wake: Wake,
 }
 
@@ -96,15 +100,23 @@ impl Shard {
             replayed: Counters::default(),
             limits: index,
             position: 0,
-            lagging: VecDeque::new(),
+            lagging: Lagging::default(),
+            replay_work: ReplayWork::new(index.work),
+            has_pages: Arc::default(),
             held: 0,
             wake: Wake::default(),
         }
+        .with_wake(Wake::default())
     }
 
     /// The same, for a thread that sleeps when there is nothing to do.
     #[must_use]
     pub fn with_wake(self, wake: Wake) -> Self {
+        let has_pages = Arc::clone(&self.has_pages);
+        let wake = Wake::new(move || {
+            has_pages.store(true, Ordering::Release);
+            wake.wake();
+        });
         Self { wake, ..self }
     }
 
@@ -129,7 +141,7 @@ impl Shard {
         self.unwarned.remove(&conn);
         if let Some(session) = self.sessions[conn.0 as usize].take() {
             self.classes.release(session.class);
-            self.forget_past(conn, &session);
+            self.forget_past(&session);
             self.fanout.remove(conn);
         }
     }
@@ -150,76 +162,6 @@ impl Shard {
             self.index.allow(slot, access.limits().registrations());
         }
         self.classes.release(old);
-    }
-
-    /// Carries out a text message and answers it.
-    pub fn text(&mut self, conn: ConnId, message: &str, now: Timestamp) {
-        let Some((slot, principal)) = self.speaker(conn) else { return };
-        let answer = match self.carry_out(conn, slot, message, now) {
-            Ok((command, warnings)) => {
-                let spec = without_values(command.spec());
-                tracing::info!(target: AUDIT, %principal, verb = command.verb(), %spec, "command");
-                answer::done(command, &warnings, principal.as_str(), now)
-            }
-            Err(reason) => {
-                tracing::info!(target: AUDIT, %principal, reason = %without_values(&reason), "command refused");
-                self.commands.count(Outcome::Refused);
-                answer::refused(message, &reason, principal.as_str(), now)
-            }
-        };
-        self.reply(conn, answer);
-    }
-
-    /// Answers a binary message, which is always an error.
-    pub fn binary(&mut self, conn: ConnId, now: Timestamp) {
-        let Some((_, principal)) = self.speaker(conn) else { return };
-        self.commands.count(Outcome::Refused);
-        self.reply(conn, answer::binary(principal.as_str(), now));
-    }
-
-    fn speaker(&self, conn: ConnId) -> Option<(Slot, Principal)> {
-        let session = self.sessions[conn.0 as usize].as_ref()?;
-        Some((session.slot?, session.principal.clone()))
-    }
-
-    fn carry_out<'t>(
-        &mut self,
-        conn: ConnId,
-        slot: Slot,
-        message: &'t str,
-        now: Timestamp,
-    ) -> Result<(Command<'t>, Vec<String>), String> {
-        let mut warnings = Vec::new();
-        let command = Command::parse(message).map_err(|error| error.to_string())?;
-        let outcome = match command {
-            Command::Register(spec) => self.register(conn, slot, spec, &mut warnings).map(|new| {
-                self.start_replay(conn, spec, new);
-                Outcome::Registered
-            }),
-            Command::Deregister(spec) => self.index.deregister(slot, spec).map(|()| {
-                self.stop_replay(conn, spec, now);
-                Outcome::Deregistered
-            }),
-        };
-        if matches!(outcome, Err(IndexError::TooManyRegistrations { .. })) {
-            self.commands.count_too_many();
-        }
-        self.commands.count(outcome.map_err(|error: IndexError| error.to_string())?);
-        Ok((command, warnings))
-    }
-
-    fn register(&mut self, conn: ConnId, slot: Slot, spec: &str, odd: &mut Vec<String>) -> Result<bool, IndexError> {
-        let (seen, wants) = (&self.seen, !self.unwarned.contains(&conn));
-        self.index.register_and_look(slot, spec, |read| {
-            if wants {
-                *odd = index::warnings(spec, read, seen);
-            }
-        })
-    }
-
-    /// Leaves warnings out of the answers to a connection.
-    pub fn set_unwarned(&mut self, conn: ConnId) {
-        self.unwarned.insert(conn);
     }
 
     pub(super) fn answer(&mut self, conn: ConnId, answer: Event) {
@@ -321,6 +263,12 @@ impl Shard {
     /// client ends in peace.
     pub fn close(&mut self, conn: ConnId, close: Close) {
         if self.sessions[conn.0 as usize].is_none() || self.fanout.is_closing(conn) {
+            return;
+        }
+        if matches!(close, Close::Draining | Close::Normal(_)) {
+            self.send_held(conn);
+        }
+        if self.fanout.is_closing(conn) {
             return;
         }
         self.unsubscribe(conn);

@@ -1,14 +1,15 @@
 //! What filters may cost: an account for each subscriber, and a common one for all subscribers of one owner.
 //!
-//! The work of an event's filters is charged to subscribers ([`filter::Members`](super::filter::Members) says to whom, and why that is
-//! fair). An account bounds it by event and by second. Beyond that its filters are not asked for the rest of the event, and the
-//! caller is told ([`Overdrawn`]) and takes the subscriber out.
+//! The work of an event's filters is charged to subscribers ([`filter::Members`](super::filter::Members) says to whom,
+//! and why that is fair). An account bounds it by event and by second. Beyond that its filters are not asked for the
+//! rest of the event, and the caller is told ([`Overdrawn`]) and takes the subscriber out.
 //!
-//! Contract: pure; the caller says which second it is. Opening and closing an account touches nothing else: units are taken from
-//! the owner's account in small portions. An event may take up to its own bound more than the second had left.
+//! Contract: pure; the caller says which second it is. Opening and closing an account touches nothing else: units are
+//! taken from the owner's account in small portions. An event may take up to its own bound more than the second had
+//! left.
 
-/// What filters may cost, in units of about a nanosecond. What is 4 billion or more for an event, or 30 billion or more for a
-/// second, is without bound.
+/// What filters may cost, in units of about a nanosecond. What is 4 billion or more for an event, or 30 billion or more
+/// for a second, is without bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
     /// By event, for one subscriber.
@@ -58,8 +59,21 @@ struct Account {
     portion: i32,
     /// Portions taken.
     taken: u32,
-    /// The owner's account; none if it is [`NOBODY`].
+    /// The owner's account, none if it is [`NOBODY`]; with [`PAUSED`].
     owner: u32,
+}
+
+/// Set in the owner of a subscriber that asks nothing at present.
+const PAUSED: u32 = 1 << 31;
+
+impl Account {
+    fn owner(&self) -> u32 {
+        self.owner & !PAUSED
+    }
+
+    fn is_paused(&self) -> bool {
+        self.owner & PAUSED != 0
+    }
 }
 
 /// The owner of subscribers that have none; its account has no bound.
@@ -88,6 +102,10 @@ pub(super) struct Accounts {
     event: u32,
     /// Who went beyond a bound, each once an event.
     overdrawn: Vec<(u32, Overdrawn)>,
+    /// Units charged beside questions.
+    beside: u64,
+    /// Whether all subscribers have one account, that of the first.
+    is_common: bool,
 }
 
 impl Accounts {
@@ -97,7 +115,30 @@ impl Accounts {
         let portion = (work.second / PORTIONS).min(work.owner / OWNER_PORTIONS).max(1);
         let portion = i32::try_from(portion).unwrap_or(i32::MAX);
         let portions = if work.second == u64::MAX { u64::MAX } else { work.second / u64::from(portion.unsigned_abs()) };
-        Self { work, event_units, portion, portions, by_subscriber, by_owner, second: 1, event: 0, overdrawn }
+        let (second, event, beside, is_common) = (1, 0, 0, false);
+        Self {
+            work,
+            event_units,
+            portion,
+            portions,
+            by_subscriber,
+            by_owner,
+            second,
+            event,
+            overdrawn,
+            beside,
+            is_common,
+        }
+    }
+
+    /// The same with one account for all subscribers together.
+    pub(super) fn common(work: Work) -> Self {
+        Self { is_common: true, ..Self::new(work) }
+    }
+
+    #[inline]
+    fn of(&mut self, subscriber: u32) -> &mut Account {
+        &mut self.by_subscriber[if self.is_common { 0 } else { subscriber as usize }]
     }
 
     /// A new common account, under a number that may have been another owner's: what that one spent is not this one's.
@@ -109,11 +150,20 @@ impl Accounts {
 
     /// A new account, of one of an owner's subscribers.
     pub(super) fn reset(&mut self, subscriber: u32, owner: u32) {
-        let count = self.by_subscriber.len().max(subscriber as usize + 1);
+        let count = self.by_subscriber.len().max(if self.is_common { 1 } else { subscriber as usize + 1 });
         self.by_subscriber.resize(count, Account::default());
-        self.by_subscriber[subscriber as usize] = Account { owner, ..Account::default() };
+        if !self.is_common {
+            *self.of(subscriber) = Account { owner, ..Account::default() };
+        }
         let count = self.by_owner.len().max(owner as usize + 1);
         self.by_owner.resize(count, Owner::default());
+    }
+
+    /// A subscriber that is paused pays for nothing, so nothing is asked for it; it goes beyond no bound by that.
+    /// Counts from the next event on.
+    pub(super) fn pause(&mut self, subscriber: u32, paused: bool) {
+        let account = self.of(subscriber);
+        account.owner = account.owner() | if paused { PAUSED } else { 0 };
     }
 
     /// Goes on to this second; one that is over does not come back.
@@ -133,22 +183,24 @@ impl Accounts {
     /// What a subscriber may spend on a question about this event; nothing if it may not spend any more.
     #[inline]
     pub(super) fn open(&mut self, subscriber: u32) -> Option<u64> {
-        let account = &mut self.by_subscriber[subscriber as usize];
-        if account.event != self.event {
-            (account.event, account.left) = (self.event, self.event_units);
+        let (event, second, event_units) = (self.event, self.second, self.event_units);
+        let account = self.of(subscriber);
+        if account.event != event {
+            let units = if account.is_paused() { 0 } else { event_units };
+            (account.event, account.left) = (event, units);
         }
-        let renew = account.second != self.second || account.portion <= 0;
+        let renew = account.second != second || account.portion <= 0;
         if account.left == 0 || (renew && !self.renew(subscriber)) {
             return None;
         }
-        Some(u64::from(self.by_subscriber[subscriber as usize].left))
+        Some(u64::from(self.of(subscriber).left))
     }
 
     /// Takes the next portion; false if there is none.
     #[cold]
     fn renew(&mut self, subscriber: u32) -> bool {
-        let account = &mut self.by_subscriber[subscriber as usize];
-        let owner = &mut self.by_owner[account.owner as usize];
+        let account = &mut self.by_subscriber[if self.is_common { 0 } else { subscriber as usize }];
+        let owner = &mut self.by_owner[account.owner() as usize];
         if account.second != self.second {
             (account.second, account.taken, account.portion) = (self.second, 0, 0);
         }
@@ -163,7 +215,7 @@ impl Accounts {
                 overdrawn = Some(Overdrawn::Owner);
             } else {
                 account.taken = account.taken.saturating_add(1);
-                if account.owner != NOBODY {
+                if account.owner() != NOBODY {
                     owner.left = owner.left.saturating_sub(u64::from(self.portion.unsigned_abs()));
                 }
                 account.portion = account.portion.saturating_add(self.portion);
@@ -178,7 +230,7 @@ impl Accounts {
     /// Charges a question. `left` is what is left of what [`Accounts::open`] gave; `enough` whether it was enough.
     #[inline]
     pub(super) fn close(&mut self, subscriber: u32, left: u64, enough: bool) {
-        let account = &mut self.by_subscriber[subscriber as usize];
+        let account = self.of(subscriber);
         let left = u32::try_from(left).unwrap_or(u32::MAX).min(account.left);
         account.portion = account.portion.saturating_sub_unsigned(account.left - left);
         account.left = left;
@@ -191,12 +243,18 @@ impl Accounts {
     pub(super) fn charge(&mut self, subscriber: u32, units: u64) -> bool {
         let Some(left) = self.open(subscriber) else { return false };
         self.close(subscriber, left.saturating_sub(units), left >= units);
+        self.beside += units;
         left >= units
+    }
+
+    /// Units that were charged beside questions so far.
+    pub(super) fn beside(&self) -> u64 {
+        self.beside
     }
 
     #[cold]
     fn stop(&mut self, subscriber: u32, overdrawn: Overdrawn) {
-        self.by_subscriber[subscriber as usize].left = 0;
+        self.of(subscriber).left = 0;
         self.overdrawn.push((subscriber, overdrawn));
     }
 
@@ -265,6 +323,34 @@ mod tests {
             accounts.close(subscriber, left - 100, true);
         }
         assert_eq!(accounts.take_overdrawn(), None);
+    }
+
+    #[test]
+    fn a_common_account_bounds_all_together() {
+        let mut accounts = Accounts::common(Work { event: 100, ..Work::UNLIMITED });
+        (0..3).for_each(|subscriber| accounts.reset(subscriber, NOBODY));
+        for event in 1..4 {
+            accounts.begin_event(event);
+            assert_eq!(accounts.open(0), Some(100));
+            accounts.close(0, 40, true);
+            assert_eq!((accounts.open(1), accounts.open(2)), (Some(40), Some(40)));
+            accounts.close(2, 0, false);
+            assert_eq!((accounts.open(0), accounts.open(1)), (None, None));
+            assert_eq!(accounts.take_overdrawn(), Some((2, Overdrawn::Event)));
+            assert_eq!(accounts.take_overdrawn(), None);
+        }
+    }
+
+    #[test]
+    fn who_is_paused_pays_nothing_and_goes_beyond_no_bound() {
+        let mut accounts = accounts(Work { event: 1_000, second: 16_000, owner: 16_000 }, &[1, 1]);
+        accounts.pause(0, true);
+        assert_eq!(affords(&mut accounts, 0, 100), 0);
+        assert_eq!(accounts.take_overdrawn(), None);
+        assert_eq!(affords(&mut accounts, 1, 100), 160, "and its owner has all of its units");
+        accounts.pause(0, false);
+        accounts.begin_second(9);
+        assert_eq!(affords(&mut accounts, 0, 100), 160);
     }
 
     #[test]

@@ -26,6 +26,17 @@ pub(super) struct GroupKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Membership(u32);
 
+impl Membership {
+    /// A number that stands for something else than a place in a group.
+    pub(super) fn numbered(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// What matching touches of a group: half a cache line, and nothing else as long as there are few members.
 #[derive(Debug)]
 struct Members {

@@ -4,16 +4,30 @@
 
 use smallvec::SmallVec;
 
-use super::filter::Filter;
+use super::filter::{Filter, FilterId};
 use super::groups::{GroupKey, Membership, Removed};
 use super::leaf::Placement;
 use super::registrations::Registration;
 use super::trie::Topic;
-use super::{Class, Index, MACHINE_JOBS, Slot, Spec, WORK_ORDER_JOBS};
+use super::wide::Wide;
+use super::{Class, Index, MACHINE_JOBS, Slot, Spec, WORK_ORDER_JOBS, small};
 
 impl<S: Copy> Index<S> {
+    /// Makes a subscriber's registration take effect.
     pub(super) fn join(&mut self, slot: Slot, class: Class, spec: &Spec, filter_bytes: usize) -> Registration {
         let filter = spec.filter.as_ref().map(|filter: &Filter| self.engine.intern(filter));
+        let sized = filter.map(|filter| (filter, filter_bytes));
+        let (combinations, limits) = (spec.combinations(), self.limits);
+        let subscriber = self.subscriber(slot);
+        let expanded = subscriber.expanded as usize + combinations;
+        if combinations > limits.expanded || expanded > limits.expanded_in_all {
+            return Registration::wide(self.wides.add(Wide::new(slot.0, spec, filter)), sized);
+        }
+        subscriber.expanded = small(expanded);
+        Registration::new(self.expand(slot, class, spec, filter), sized)
+    }
+
+    fn expand(&mut self, slot: Slot, class: Class, spec: &Spec, filter: Option<FilterId>) -> SmallVec<[Membership; 2]> {
         let mut memberships = SmallVec::with_capacity(spec.combinations());
         for kind in spec.kind.iter() {
             for action in spec.action.iter() {
@@ -24,7 +38,12 @@ impl<S: Copy> Index<S> {
                 }
             }
         }
-        Registration::new(memberships, filter.map(|filter| (filter, filter_bytes)))
+        memberships
+    }
+
+    /// How many combinations a registration counts for.
+    pub(super) fn combinations(&self, registration: &Registration) -> usize {
+        registration.number().map_or(registration.memberships().len(), |wide| self.wides.get(wide).combinations())
     }
 
     /// Where a combination is looked for. A special type is found by the owner of jobs, and by its own name as any
@@ -76,7 +95,10 @@ impl<S: Copy> Index<S> {
     }
 
     pub(super) fn leave(&mut self, registration: &Registration) {
-        self.leave_groups(&registration.memberships);
+        self.leave_groups(registration.memberships());
+        if let Some(wide) = registration.number() {
+            self.wides.remove(wide);
+        }
         if let Some(filter) = registration.filter() {
             self.engine.release(filter);
         }

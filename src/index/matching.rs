@@ -7,16 +7,25 @@
 
 use super::accounts::Accounts;
 use super::by_class::ByClass;
-use super::filter::{Engine, Evaluation, Members, View};
-use super::groups::{Groups, Membership};
+use super::filter::{Engine, Evaluation, FilterId, Members, View};
+use super::groups::Groups;
 use super::leaf::{InlineSlot, Leaf};
+use super::owners::Watch;
+use super::symbols::Symbol;
 use super::tallies::Tallies;
 use super::trie::Names;
-use super::{Class, Index, Mark, Subscriber};
+use super::wide::{Wide, Wides};
+use super::{Class, Index, Mark};
 use crate::event::Event;
 
-/// Units of work for looking at one membership.
-const LOOK: u64 = 2;
+/// Units of work for looking at what a subscriber wants of its own.
+const LOOK: u64 = 32;
+
+/// Units of work for finding a subscriber once more by another of its registrations.
+const AGAIN: u64 = 4;
+
+/// The number of no group: what belongs to none is not noted with one.
+const NO_GROUP: u32 = u32::MAX;
 
 impl<S: Copy> Index<S> {
     /// Calls `hit` once for every subscriber that has registered for the event and whose class is `allowed` to see it.
@@ -40,7 +49,8 @@ impl<S: Copy> Index<S> {
     ) {
         let names = self.names(event);
         self.next_event();
-        let Self { trie, engine, groups, tallies, marks, decisions, accounts, subscribers, owners, .. } = self;
+        let Self { trie, engine, groups, tallies, marks, decisions, accounts, subscribers, owners, wides, .. } = self;
+        let class_of = |slot: u32| subscribers[slot as usize].as_ref().expect("registered").class;
         let mut hits = Hits { event: self.event, groups, tallies, marks, decisions, accounts, allowed, hit };
         let mut filters = Filters { engine: Some(engine), evaluation: None, event };
         trie.visit(&names, |leaf: &mut Leaf| {
@@ -56,9 +66,13 @@ impl<S: Copy> Index<S> {
                 }
             }
         });
-        for slot in owner.into_iter().flat_map(|owner| owners.watching(owner)) {
-            let subscriber = subscribers[slot as usize].as_ref().expect("forgotten when it goes");
-            if !hits.may_see(subscriber.class) && hits.has_registered(slot, subscriber, &names, &mut filters) {
+        for wide in wides.iter() {
+            if hits.may_see(class_of(wide.slot)) && hits.wants_wide(wide, &mut filters) {
+                hits.mark(&[wide.slot]);
+            }
+        }
+        for (slot, watch) in owner.into_iter().flat_map(|owner| owners.watching(owner)) {
+            if !hits.may_see(class_of(slot)) && hits.wants_own(slot, watch, wides, names.action.symbol, &mut filters) {
                 hits.mark(&[slot]);
             }
         }
@@ -130,12 +144,28 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
     }
 
     fn mark(&mut self, members: &[u32]) {
+        // Who is found again and again by its own registrations pays for that; those of one subscriber stand together
+        // mostly.
+        let mut again = (0, 0);
         for &member in members {
             let mark = &mut self.marks[member as usize];
             if mark.event != self.event {
                 mark.event = self.event;
                 (self.hit)(mark.id);
+            } else if again.0 == member {
+                again.1 += AGAIN;
+            } else {
+                self.charge(again);
+                again = (member, AGAIN);
             }
+        }
+        self.charge(again);
+    }
+
+    #[inline]
+    fn charge(&mut self, (member, units): (u32, u64)) {
+        if units > 0 {
+            self.accounts.charge(member, units);
         }
     }
 
@@ -151,25 +181,34 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
         self.decisions[at].1
     }
 
-    /// Whether one of a subscriber's registrations wants the event, found without the trie.
-    fn has_registered(&mut self, slot: u32, subscriber: &Subscriber, names: &Names, filters: &mut Filters<'_>) -> bool {
-        subscriber.registrations.iter().any(|registration| {
-            if !self.accounts.charge(slot, LOOK * registration.memberships.len() as u64) {
-                return false;
-            }
-            let groups = self.groups;
-            let is_reached = |membership: &&Membership| groups.key(**membership).topic.is_reached_by(names);
-            let Some(&reached) = registration.memberships.iter().find(is_reached) else { return false };
-            let group = groups.group_of(reached);
-            let wants = registration.filter().is_none_or(|filter| {
-                let evaluation = filters.begun();
-                self.pay(slot, group, evaluation, &mut |evaluation| evaluation.is_true(filter)) == Some(true)
-            });
-            if wants {
-                self.tallies.hit(group, 1);
-            }
-            wants
-        })
+    /// Whether a subscriber wants an event about its owner.
+    fn wants_own(
+        &mut self,
+        slot: u32,
+        watch: &Watch,
+        wides: &Wides,
+        action: Option<Symbol>,
+        filters: &mut Filters<'_>,
+    ) -> bool {
+        self.accounts.charge(slot, LOOK)
+            && (watch
+                .wanted(action)
+                .any(|wanted| wanted.plain > 0 || wanted.filters().any(|filter| self.is_true(slot, filter, filters)))
+                || watch.wide().iter().any(|&wide| self.wants_wide(wides.get(wide), filters)))
+    }
+
+    /// Whether a wide registration wants the event.
+    fn wants_wide(&mut self, wide: &Wide, filters: &mut Filters<'_>) -> bool {
+        let wants = self.accounts.charge(wide.slot, wide.price())
+            && wide.is_reached_by(filters.event)
+            && wide.filter.is_none_or(|filter| self.is_true(wide.slot, filter, filters));
+        wide.count(wants, self.tallies);
+        wants
+    }
+
+    fn is_true(&mut self, slot: u32, filter: FilterId, filters: &mut Filters<'_>) -> bool {
+        let evaluation = filters.begun();
+        self.pay(slot, NO_GROUP, evaluation, &mut |evaluation| evaluation.is_true(filter)) == Some(true)
     }
 
     /// Asks a question of a group's at the cost of a subscriber; nothing if it cannot pay.

@@ -19,8 +19,9 @@
 //!
 //! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows no socket and
 //! no claim. One [`Index::matches`] calls back at most once for each subscriber, in no particular order. Everything a
-//! registration cost is given back by its deregistration. Registering costs O(combinations), deregistering the same,
-//! matching O(groups hit + members); the number of registrations does not matter to it.
+//! registration cost is given back by its deregistration. Registering costs O(combinations) up to [`Limits::expanded`]
+//! and then O(length), deregistering the same, matching O(groups hit + members + registrations that are not expanded,
+//! `wide.rs`); the number of all others does not matter to it.
 //!
 //! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places; the trie
 //! skips all places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the
@@ -35,9 +36,11 @@ pub mod filter;
 mod groups;
 mod joining;
 mod leaf;
+mod list;
 mod matching;
 mod node;
 mod owners;
+mod registering;
 mod registrations;
 mod sizes;
 mod spec;
@@ -45,17 +48,19 @@ mod symbols;
 mod tallies;
 mod trie;
 mod usage;
+mod watching;
+mod wide;
 
 pub use accounts::{Overdrawn, Work};
 pub use advice::{Seen, warnings};
 pub use error::IndexError;
 pub use excerpt::excerpt;
+pub use list::List;
 pub use spec::{Field, MACHINE_JOBS, Spec, SpecError, WORK_ORDER_JOBS};
 pub use tallies::Tally;
 pub use usage::{Busiest, Measure, Usage};
 
 use accounts::{Accounts, NOBODY};
-use error::check_size;
 use filter::{Counters, Engine};
 use groups::Groups;
 use owners::Owners;
@@ -63,6 +68,7 @@ use registrations::Registrations;
 use symbols::Symbols;
 use tallies::Tallies;
 use trie::Trie;
+use wide::Wides;
 
 /// Subscribers of one class see the same events; what that means is the caller's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,6 +83,10 @@ pub struct Limits {
     pub combinations: usize,
     /// Combinations a subscriber, over all its registrations.
     pub combinations_in_all: usize,
+    /// Combinations up to which a registration is expanded; a wider one is kept as its lists.
+    pub expanded: usize,
+    /// Combinations up to which those of a subscriber together are expanded.
+    pub expanded_in_all: usize,
     /// How large a filter may be.
     pub filter: filter::Limits,
     /// Bytes of all filters of a subscriber; see [`filter::Filter::bytes`].
@@ -93,6 +103,8 @@ impl Default for Limits {
             registrations: 4096,
             combinations: 65_536,
             combinations_in_all: 4 * 65_536,
+            expanded: 1024,
+            expanded_in_all: 8192,
             filter: filter::Limits::default(),
             filter_bytes: 64 << 20,
             owner_filter_bytes: 64 << 20,
@@ -110,6 +122,8 @@ struct Subscriber {
     class: Class,
     registrations: Registrations,
     combinations: u32,
+    /// Those of them that stand in the trie.
+    expanded: u32,
     /// The most registrations that it may have.
     most: u32,
     owner: u32,
@@ -132,7 +146,7 @@ pub struct Stats {
     pub subscribers: usize,
     /// Registrations of all subscribers.
     pub registrations: usize,
-    /// Distinct (place, filter, class) triples.
+    /// Distinct (place, filter, class) triples, and registrations that are kept as their lists.
     pub groups: usize,
     /// Distinct strings.
     pub symbols: usize,
@@ -148,6 +162,7 @@ pub struct Index<S> {
     trie: Trie,
     engine: Engine,
     groups: Groups,
+    wides: Wides,
     tallies: Tallies,
     subscribers: Vec<Option<Subscriber>>,
     /// Beside `subscribers`, because matching touches nothing else of a subscriber.
@@ -173,6 +188,7 @@ impl<S: Copy> Index<S> {
             trie: Trie::default(),
             engine: Engine::new(),
             groups: Groups::default(),
+            wides: Wides::default(),
             tallies: Tallies::default(),
             subscribers: Vec::new(),
             marks: Vec::new(),
@@ -192,6 +208,12 @@ impl<S: Copy> Index<S> {
         Self { own_kind, ..self }
     }
 
+    /// The same, with one account for all subscribers: what filters may cost is for them together.
+    #[must_use]
+    pub fn with_common_account(self) -> Self {
+        Self { accounts: Accounts::common(self.limits.work), ..self }
+    }
+
     /// Adds a subscriber without registrations.
     pub fn subscribe(&mut self, id: S, class: Class) -> Slot {
         self.subscribe_for(id, class, None)
@@ -202,7 +224,8 @@ impl<S: Copy> Index<S> {
         let owner = owner.map_or(NOBODY, |name| self.owners.acquire(name));
         let most = small(self.limits.registrations);
         let registrations = Registrations::default();
-        let subscriber = Some(Subscriber { class, registrations, combinations: 0, most, owner, filter_bytes: 0 });
+        let (combinations, expanded, filter_bytes) = (0, 0, 0);
+        let subscriber = Some(Subscriber { class, registrations, combinations, expanded, most, owner, filter_bytes });
         let slot = if let Some(free) = self.free.pop() {
             self.subscribers[free as usize] = subscriber;
             self.marks[free as usize] = Mark { id, event: 0 };
@@ -241,73 +264,14 @@ impl<S: Copy> Index<S> {
         let mut registrations = std::mem::take(&mut subscriber.registrations);
         for registration in registrations.iter_mut() {
             let moved =
-                registration.memberships.iter().map(|&membership| self.rejoin(slot, membership, class)).collect();
-            // Joined before it leaves, so that what only it uses is not freed and made again.
-            let left = std::mem::replace(&mut registration.memberships, moved);
-            self.leave_groups(&left);
+                registration.memberships().iter().map(|&membership| self.rejoin(slot, membership, class)).collect();
+            if registration.number().is_none() {
+                // Joined before it leaves, so that what only it uses is not freed and made again.
+                let left = registration.replace(moved);
+                self.leave_groups(&left);
+            }
         }
         self.subscriber(slot).registrations = registrations;
-    }
-
-    /// Registers `text` for a subscriber. Returns whether it is new: the same text again changes nothing.
-    ///
-    /// # Errors
-    /// [`IndexError`]; nothing has changed then.
-    pub fn register(&mut self, slot: Slot, text: &str) -> Result<bool, IndexError> {
-        self.register_and_look(slot, text, |_| {})
-    }
-
-    /// The same, and shows the registration as it was read, if it is new.
-    ///
-    /// # Errors
-    /// As [`Index::register`].
-    pub fn register_and_look(&mut self, slot: Slot, text: &str, look: impl FnOnce(&Spec)) -> Result<bool, IndexError> {
-        let limits = self.limits;
-        let subscriber = self.subscriber(slot);
-        if subscriber.registrations.contains(text) {
-            return Ok(false);
-        }
-        let most = subscriber.most as usize;
-        if subscriber.registrations.len() >= most {
-            return Err(IndexError::TooManyRegistrations { limit: most });
-        }
-        let spec = Spec::parse(text, &limits.filter)?;
-        check_size(spec.combinations(), subscriber.combinations as usize, &limits)?;
-        let class = subscriber.class;
-        let filter_bytes = self.check_filter(slot, &spec)?;
-        let subscriber = self.subscriber(slot);
-        subscriber.combinations += small(spec.combinations());
-        let owner = subscriber.owner;
-        if spec.kind.matches(self.own_kind) {
-            self.owners.watch(owner, slot.0);
-        }
-        let registration = self.join(slot, class, &spec, filter_bytes);
-        self.count_filter(slot, registration.bytes(), usize::wrapping_add);
-        self.subscriber(slot).registrations.insert(text.into(), registration);
-        self.registrations += 1;
-        look(&spec);
-        Ok(true)
-    }
-
-    /// Takes the registration with exactly this text back.
-    ///
-    /// # Errors
-    /// [`IndexError::NotRegistered`], or [`IndexError::Spec`] if it has fewer than three parts. The text is looked up
-    /// and its filter is not read, so what is not there costs no more than that.
-    pub fn deregister(&mut self, slot: Slot, text: &str) -> Result<(), IndexError> {
-        let limits = self.limits;
-        let subscriber = self.subscriber(slot);
-        let Some(registration) = subscriber.registrations.remove(text) else {
-            if text.matches('.').take(2).count() < 2 {
-                Spec::parse(text, &limits.filter)?;
-            }
-            return Err(IndexError::NotRegistered { spec: text.chars().take(128).collect() });
-        };
-        subscriber.combinations -= small(registration.memberships.len());
-        self.count_filter(slot, registration.bytes(), usize::wrapping_sub);
-        self.registrations -= 1;
-        self.leave(&registration);
-        Ok(())
     }
 
     /// Lets a subscriber have so many registrations; nothing is what [`Limits`] say. Those that it has already stay.
@@ -325,6 +289,12 @@ impl<S: Copy> Index<S> {
         self.subscribers[slot.0 as usize].as_ref().map_or(0, |subscriber| subscriber.registrations.len())
     }
 
+    /// From the next event on, nothing is asked for a subscriber that is paused, and nothing charged to it. It may be
+    /// hit all the same.
+    pub fn pause(&mut self, slot: Slot, paused: bool) {
+        self.accounts.pause(slot.0, paused);
+    }
+
     /// Goes on to this second, for what filters may cost in one.
     pub fn begin_second(&mut self, second: u32) {
         self.accounts.begin_second(second);
@@ -338,9 +308,10 @@ impl<S: Copy> Index<S> {
         Some((self.marks[slot as usize].id, overdrawn))
     }
 
-    /// What filters have cost so far.
+    /// What filters have cost so far, and what is paid for as they are.
     pub fn filter_counters(&self) -> Counters {
-        self.engine.counters()
+        let counters = self.engine.counters();
+        Counters { work: counters.work + self.accounts.beside(), ..counters }
     }
 
     /// How large the index is.
@@ -348,7 +319,7 @@ impl<S: Copy> Index<S> {
         Stats {
             subscribers: self.subscribers.len() - self.free.len(),
             registrations: self.registrations,
-            groups: self.groups.len(),
+            groups: self.groups.len() + self.wides.len(),
             symbols: self.symbols.len(),
             filter_parts: self.engine.held(),
         }
@@ -369,5 +340,7 @@ fn small(count: usize) -> u32 {
 mod naive;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wide_tests;
 #[cfg(test)]
 mod work_tests;

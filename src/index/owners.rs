@@ -1,13 +1,52 @@
 //! The owners of subscribers: whose bounds are common to several subscribers, and who see what is about themselves.
 //!
-//! Contract: an owner is there as long as it has a subscriber. Numbers are small and used again; [`NOBODY`] is the owner of those that
-//! have none, and has no bounds.
+//! Contract: an owner is there as long as it has a subscriber. Numbers are small and used again; [`NOBODY`] is the
+//! owner of those that have none, and has no bounds.
 
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::accounts::NOBODY;
+use super::filter::FilterId;
+use super::symbols::Symbol;
+
+/// What one of an owner's subscribers waits for of what is about the owner. Types and keys are compared when it
+/// registers, so that an event costs a subscriber the same however many registrations it has.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Watch {
+    /// By action; nothing stands for all of them.
+    wanted: HashMap<Option<Symbol>, Wanted>,
+    /// The wide registrations that may match.
+    wide: Vec<u32>,
+}
+
+/// How many registrations there are, without a filter and with each.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    pub(super) plain: u32,
+    filters: HashMap<FilterId, u32>,
+}
+
+impl Watch {
+    /// What is waited for, for an action.
+    pub(super) fn wanted(&self, action: Option<Symbol>) -> impl Iterator<Item = &Wanted> {
+        let named = action.and_then(|action| self.wanted.get(&Some(action)));
+        self.wanted.get(&None).into_iter().chain(named)
+    }
+
+    /// Wide registrations by their numbers.
+    pub(super) fn wide(&self) -> &[u32] {
+        &self.wide
+    }
+}
+
+impl Wanted {
+    /// The filters of those that have one.
+    pub(super) fn filters(&self) -> impl Iterator<Item = FilterId> {
+        self.filters.keys().copied()
+    }
+}
 
 #[derive(Debug, Clone, Default)]
 struct Owner {
@@ -16,7 +55,7 @@ struct Owner {
     /// Bytes of all their filters.
     bytes: usize,
     /// Those that have registered for what may be about the owner.
-    watching: HashSet<u32>,
+    watching: HashMap<u32, Watch>,
 }
 
 /// See the module's text.
@@ -71,10 +110,60 @@ impl Owners {
         }
     }
 
-    /// A subscriber has registered for what may be about its owner.
-    pub(super) fn watch(&mut self, number: u32, subscriber: u32) {
-        if number != NOBODY {
-            self.all[number as usize].watching.insert(subscriber);
+    /// The name of an owner; nothing for [`NOBODY`].
+    pub(super) fn name(&self, number: u32) -> Option<&str> {
+        (number != NOBODY).then(|| &*self.all[number as usize].name)
+    }
+
+    /// Whether a subscriber has registered for what may be about its owner.
+    pub(super) fn is_watching(&self, number: u32, subscriber: u32) -> bool {
+        self.all[number as usize].watching.contains_key(&subscriber)
+    }
+
+    /// A subscriber has registered for an action, with or without a filter.
+    pub(super) fn watch(&mut self, number: u32, subscriber: u32, action: Option<Symbol>, filter: Option<FilterId>) {
+        let watch = self.all[number as usize].watching.entry(subscriber).or_default();
+        let wanted = watch.wanted.entry(action).or_default();
+        *filter.map_or(&mut wanted.plain, |filter| wanted.filters.entry(filter).or_default()) += 1;
+    }
+
+    /// One such registration less.
+    pub(super) fn unwatch(&mut self, number: u32, subscriber: u32, action: Option<Symbol>, filter: Option<FilterId>) {
+        let watching = &mut self.all[number as usize].watching;
+        let Some(wanted) = watching.get_mut(&subscriber).and_then(|watch| watch.wanted.get_mut(&action)) else {
+            return;
+        };
+        if let Some(filter) = filter {
+            let left = wanted.filters.entry(filter).and_modify(|count| *count -= 1).or_default();
+            if *left == 0 {
+                wanted.filters.remove(&filter);
+            }
+        } else {
+            wanted.plain -= 1;
+        }
+        if wanted.plain == 0 && wanted.filters.is_empty() {
+            watching.entry(subscriber).and_modify(|watch| drop(watch.wanted.remove(&action)));
+        }
+        self.forget_idle(number, subscriber);
+    }
+
+    /// A subscriber has a wide registration that may match.
+    pub(super) fn watch_wide(&mut self, number: u32, subscriber: u32, wide: u32) {
+        self.all[number as usize].watching.entry(subscriber).or_default().wide.push(wide);
+    }
+
+    /// It has it no longer.
+    pub(super) fn unwatch_wide(&mut self, number: u32, subscriber: u32, wide: u32) {
+        if let Some(watch) = self.all[number as usize].watching.get_mut(&subscriber) {
+            watch.wide.retain(|other| *other != wide);
+        }
+        self.forget_idle(number, subscriber);
+    }
+
+    fn forget_idle(&mut self, number: u32, subscriber: u32) {
+        let watching = &mut self.all[number as usize].watching;
+        if watching.get(&subscriber).is_some_and(|watch| watch.wanted.is_empty() && watch.wide.is_empty()) {
+            watching.remove(&subscriber);
         }
     }
 
@@ -84,10 +173,10 @@ impl Owners {
         self.release(number);
     }
 
-    /// The subscribers that have registered for what may be about an owner.
-    pub(super) fn watching(&self, name: &str) -> impl Iterator<Item = u32> {
+    /// The subscribers that have registered for what may be about an owner, and for what.
+    pub(super) fn watching(&self, name: &str) -> impl Iterator<Item = (u32, &Watch)> {
         let owner = self.by_name.get(name).map(|&number| &self.all[number as usize]);
-        owner.into_iter().flat_map(|owner| owner.watching.iter().copied())
+        owner.into_iter().flat_map(|owner| owner.watching.iter().map(|(slot, watch)| (*slot, watch)))
     }
 
     /// Bytes of all filters of an owner.

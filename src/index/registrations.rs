@@ -4,7 +4,7 @@
 //! in it while a table has empty places. Finding one is a binary search; adding one moves those behind it, which for
 //! the 4,096 that a subscriber may have by default is a copy of 200 KB at worst.
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::filter::FilterId;
 use super::groups::Membership;
@@ -12,10 +12,14 @@ use super::groups::Membership;
 /// Up to so many the list grows by one at a time; beyond, by doubling.
 const LINEAR: usize = 8;
 
+/// Set in the size of a registration that is wide; filters are smaller.
+const WIDE: u32 = 1 << 31;
+
 /// What a registration has become.
 #[derive(Debug)]
 pub(super) struct Registration {
-    pub(super) memberships: SmallVec<[Membership; 2]>,
+    /// Of a wide one, its number.
+    places: SmallVec<[Membership; 2]>,
     /// A use of the filter, if there is one; the groups rely on it.
     filter: FilterId,
     /// Bytes of the filter; 0 if there is none.
@@ -23,20 +27,42 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// What a registration has become. `filter` comes with its size in bytes.
+    /// One that stands in the trie. `filter` comes with its size in bytes.
     pub(super) fn new(memberships: SmallVec<[Membership; 2]>, filter: Option<(FilterId, usize)>) -> Self {
         let (filter, bytes) = filter.unwrap_or((FilterId::NONE, 0));
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Self { memberships, filter, bytes }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(WIDE - 1);
+        Self { places: memberships, filter, bytes }
+    }
+
+    /// One that is wide, by its number.
+    pub(super) fn wide(number: u32, filter: Option<(FilterId, usize)>) -> Self {
+        let mut registration = Self::new(smallvec![Membership::numbered(number)], filter);
+        registration.bytes |= WIDE;
+        registration
+    }
+
+    /// Its places in the trie.
+    pub(super) fn memberships(&self) -> &[Membership] {
+        if self.bytes & WIDE == 0 { &self.places } else { &[] }
+    }
+
+    /// Puts others in their place; returns those that it had.
+    pub(super) fn replace(&mut self, memberships: SmallVec<[Membership; 2]>) -> SmallVec<[Membership; 2]> {
+        std::mem::replace(&mut self.places, memberships)
+    }
+
+    /// Its number, if it is wide.
+    pub(super) fn number(&self) -> Option<u32> {
+        (self.bytes & WIDE != 0).then(|| self.places[0].number())
     }
 
     pub(super) fn filter(&self) -> Option<FilterId> {
-        (self.bytes > 0).then_some(self.filter)
+        (self.bytes() > 0).then_some(self.filter)
     }
 
     /// Bytes of the filter.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes as usize
+        (self.bytes & !WIDE) as usize
     }
 }
 
@@ -47,10 +73,6 @@ pub(super) struct Registrations(Vec<(Box<str>, Registration)>);
 impl Registrations {
     pub(super) fn len(&self) -> usize {
         self.0.len()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Registration> {
-        self.0.iter().map(|(_, registration)| registration)
     }
 
     pub(super) fn iter_with_text(&self) -> impl Iterator<Item = (&str, &Registration)> {

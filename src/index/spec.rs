@@ -3,9 +3,13 @@
 //! Contract: pure; the result is independent of every other registration. Lists are kept as lists here, their
 //! product is counted but not built, so that a hostile SPEC costs no more than its own length.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 use super::filter::{Filter, Limits, ParseError};
+use super::list::List;
+use crate::event::Event;
 
 /// Why a text is not a registration.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -34,9 +38,9 @@ pub enum Field {
     /// `*`
     Any,
     /// `*` as a type, and besides these special types, which `*` does not include.
-    AnyAnd(Vec<String>),
-    /// One of these, without duplicates, in the order of the text.
-    Of(Vec<String>),
+    AnyAnd(List),
+    /// One of these, without duplicates.
+    Of(List),
 }
 
 impl Field {
@@ -58,18 +62,26 @@ impl Field {
     pub fn matches(&self, text: &str) -> bool {
         match self {
             Self::Any | Self::AnyAnd(_) => true,
-            Self::Of(names) => names.iter().any(|name| name == text),
+            Self::Of(names) => names.contains(text),
+        }
+    }
+
+    /// Whether `text` is one of the names, the wildcard left aside.
+    fn names(&self, text: &str) -> bool {
+        match self {
+            Self::Any => false,
+            Self::AnyAnd(names) | Self::Of(names) => names.contains(text),
         }
     }
 
     /// The branches: a name, or nothing for the wildcard.
     pub fn iter(&self) -> impl Iterator<Item = Option<&str>> {
         let (any, names) = match self {
-            Self::Any => (Some(None), [].as_slice()),
-            Self::AnyAnd(names) => (Some(None), names.as_slice()),
-            Self::Of(names) => (None, names.as_slice()),
+            Self::Any => (Some(None), None),
+            Self::AnyAnd(names) => (Some(None), Some(names)),
+            Self::Of(names) => (None, Some(names)),
         };
-        any.into_iter().chain(names.iter().map(|name| Some(name.as_str())))
+        any.into_iter().chain(names.into_iter().flat_map(List::iter).map(Some))
     }
 }
 
@@ -115,6 +127,17 @@ impl Spec {
         Ok(Self { kind: types(kind), action: field(action), key: field(key), filter })
     }
 
+    /// Whether the lists match the event; the filter is another matter.
+    pub(super) fn lists_match(&self, event: &Event) -> bool {
+        let owner = |kind: &str, owner: Option<&str>| {
+            self.kind.names(kind) && owner.is_some_and(|owner| self.key.matches(owner))
+        };
+        self.action.matches(event.action())
+            && (self.kind.matches(event.kind()) && self.key.matches(event.key())
+                || event.kind() == "jobs"
+                    && (owner(MACHINE_JOBS, event.machine()) || owner(WORK_ORDER_JOBS, event.work_order())))
+    }
+
     /// How many (type, action, key) combinations the lists make; saturates.
     pub fn combinations(&self) -> usize {
         let types = self.kind.branches() + self.kind.specials();
@@ -122,8 +145,8 @@ impl Spec {
     }
 }
 
-/// The key, and the filter if what stands behind the first dot is one. Old clients register keys with dots, so what is no
-/// filter belongs to the key; but with a parenthesis it is a filter with a mistake, not a key that never matches.
+/// The key, and the filter if what stands behind the first dot is one. Old clients register keys with dots, so what is
+/// no filter belongs to the key; but with a parenthesis it is a filter with a mistake, not a key that never matches.
 fn key_of<'t>(rest: &'t str, offset: usize, limits: &Limits) -> Result<(&'t str, Option<Filter>), SpecError> {
     let Some((key, text)) = rest.split_once('.') else { return Ok((rest, None)) };
     match Filter::parse(text, limits) {
@@ -136,28 +159,22 @@ fn key_of<'t>(rest: &'t str, offset: usize, limits: &Limits) -> Result<(&'t str,
 /// The types: a bare `*` does not include the special ones, so those that stand beside it stay.
 fn types(text: &str) -> Field {
     let Field::Any = field(text) else { return field(text) };
-    let mut specials: Vec<String> =
-        text.split(',').map(|name| unescape(name).trim().to_owned()).filter(|name| is_special(name)).collect();
-    specials.sort_unstable();
-    specials.dedup();
+    let specials = List::of(text.split(',').map(name).filter(|name| is_special(name)).collect());
     if specials.is_empty() { Field::Any } else { Field::AnyAnd(specials) }
 }
 
 fn field(text: &str) -> Field {
-    let mut names: Vec<String> = Vec::new();
-    for element in text.split(',') {
-        if element.trim() == "*" {
-            return Field::Any;
-        }
-        names.push(unescape(element).trim().to_owned());
+    if text.split(',').any(|element| element.trim() == "*") {
+        return Field::Any;
     }
-    names.sort_unstable();
-    names.dedup();
-    Field::Of(names)
+    Field::Of(List::of(text.split(',').map(name).collect()))
 }
 
 /// `\1` is a dot, `\2` a comma, `\3` an asterisk; any other backslash stands for itself.
-fn unescape(element: &str) -> String {
+fn name(element: &str) -> Cow<'_, str> {
+    if !element.contains('\\') {
+        return element.trim().into();
+    }
     let mut out = String::with_capacity(element.len());
     let mut rest = element;
     while let Some(at) = rest.find('\\') {
@@ -172,7 +189,7 @@ fn unescape(element: &str) -> String {
         rest = &rest[at + if replacement.is_some() { 2 } else { 1 }..];
     }
     out.push_str(rest);
-    out
+    out.trim().to_owned().into()
 }
 
 #[cfg(test)]
@@ -184,7 +201,7 @@ mod tests {
     }
 
     fn of(names: &[&str]) -> Field {
-        Field::Of(names.iter().map(|&name| name.to_owned()).collect())
+        Field::Of(List::of(names.iter().map(|&name| name.into()).collect()))
     }
 
     #[test]
@@ -197,7 +214,7 @@ mod tests {
         assert_eq!(parse("a,*.b.").unwrap().kind, Field::Any);
         assert_eq!(parse("a.b.").unwrap().key, of(&[""]));
         let jobs = parse("machine_jobs,*,a,machine_jobs.b.c").unwrap();
-        assert_eq!((jobs.combinations(), jobs.kind), (3, Field::AnyAnd(vec!["machine_jobs".to_owned()])));
+        assert_eq!((jobs.combinations(), jobs.kind), (3, Field::AnyAnd(List::of(vec!["machine_jobs".into()]))));
         assert_eq!(parse("a.machine_jobs,*.c").unwrap().action, Field::Any);
         assert_eq!(parse(r"a.b.\3").unwrap().key, of(&["*"]));
     }

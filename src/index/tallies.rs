@@ -66,10 +66,21 @@ impl Tallies {
         tally.last = self.second;
     }
 
-    /// The group's filter has cost so much.
+    /// The group's filter has cost so much. What belongs to no group is not noted.
     #[inline]
     pub(super) fn spend(&mut self, group: u32, units: u64) {
-        self.by_group[group as usize].work += units;
+        if let Some(tally) = self.by_group.get_mut(group as usize) {
+            tally.work += units;
+        }
+    }
+
+    /// What stands apart from the groups has cost so much, and matched an event or not.
+    pub(super) fn note(&self, tally: &mut Tally, units: u64, hit: bool) {
+        tally.work += units;
+        if hit {
+            (tally.hits, tally.deliveries) = (tally.hits + 1, tally.deliveries + 1);
+            tally.last = self.second;
+        }
     }
 
     /// What a group has done.

@@ -1,13 +1,13 @@
 //! The three-level trie: type, action, key; each level hashed, with a branch for `*` beside the names.
 //!
-//! Contract: a leaf exists exactly as long as it holds a group. Finding the leaves of an event takes at most two branches a
-//! level, so at most eight leaves, whatever the number of registrations. The job indexes are the same structure
-//! without the first level.
+//! Contract: a leaf exists exactly as long as it holds a group. Finding the leaves of an event takes at most two
+//! branches a level, so at most eight leaves, whatever the number of registrations. The job indexes are the same
+//! structure without the first level.
 //!
-//! Most of a fleet's leaves are those of one machine with one or two subscribers. Such a leaf stands in the table of its
-//! level with its members in it, half a cache line with the branch's name, so that an event finds its subscribers where
-//! it finds its key and waits for memory once. The tables are probed by the hash of the string, not by its number:
-//! the probes of one event depend on nothing but the event, so the processor has them under way together.
+//! Most of a fleet's leaves are those of one machine with one or two subscribers. Such a leaf stands in the table of
+//! its level with its members in it, half a cache line with the branch's name, so that an event finds its subscribers
+//! where it finds its key and waits for memory once. The tables are probed by the hash of the string, not by its
+//! number: the probes of one event depend on nothing but the event, so the processor has them under way together.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -103,21 +103,6 @@ impl Topic {
             Self::MachineJobs(action, owner) | Self::WorkOrderJobs(action, owner) => [None, action, owner],
         };
         names.into_iter().flatten()
-    }
-
-    /// Whether the event with these names reaches the topic.
-    pub(super) fn is_reached_by(self, names: &Names) -> bool {
-        let reaches = |topic: Option<Symbol>, name: Name| topic.is_none() || topic == name.symbol;
-        let by_owner = |action, owner, name: Option<Name>| {
-            reaches(action, names.action) && name.is_some_and(|name| reaches(owner, name))
-        };
-        match self {
-            Self::Event(kind, action, key) => {
-                reaches(kind, names.kind) && reaches(action, names.action) && reaches(key, names.key)
-            }
-            Self::MachineJobs(action, owner) => by_owner(action, owner, names.machine),
-            Self::WorkOrderJobs(action, owner) => by_owner(action, owner, names.work_order),
-        }
     }
 }
 

@@ -74,15 +74,17 @@ impl<S: Copy> Index<S> {
     pub fn usage(&self, slot: Slot, mut memberships: usize) -> Vec<Usage> {
         let Some(subscriber) = &self.subscribers[slot.0 as usize] else { return Vec::new() };
         let usage = |(spec, registration): (&str, &super::registrations::Registration)| {
-            let all = &registration.memberships;
+            let all = registration.memberships();
             let looked_at = all.len().min(memberships);
             memberships -= looked_at;
             let groups = all[..looked_at].iter().map(|&membership| self.groups.group_of(membership));
             let (tally, shared) = groups.fold((Tally::default(), 0), |(tally, shared): (Tally, usize), group| {
                 (tally.and(self.tallies.get(group)), shared.max(self.groups.get(group).1.len()))
             });
-            let filter_bytes = registration.bytes();
-            Usage { spec: spec.into(), tally, shared: shared.max(1), combinations: all.len(), filter_bytes }
+            let wide = registration.number().map(|wide| self.wides.get(wide).tally());
+            let (combinations, filter_bytes) = (self.combinations(registration), registration.bytes());
+            let tally = wide.unwrap_or(tally);
+            Usage { spec: spec.into(), tally, shared: shared.max(1), combinations, filter_bytes }
         };
         subscriber.registrations.iter_with_text().map(usage).collect()
     }
@@ -113,15 +115,15 @@ impl<S: Copy> Index<S> {
         let (_, members) = self.groups.get(group);
         let subscriber = self.subscribers[*members.first()? as usize].as_ref()?;
         let (spec, registration) = subscriber.registrations.iter_with_text().find(|(_, registration)| {
-            let looked_at = registration.memberships.len().min(*memberships);
+            let looked_at = registration.memberships().len().min(*memberships);
             *memberships -= looked_at;
-            registration.memberships[..looked_at].iter().any(|&membership| self.groups.group_of(membership) == group)
+            registration.memberships()[..looked_at].iter().any(|&membership| self.groups.group_of(membership) == group)
         })?;
         Some(Usage {
             spec: spec.into(),
             tally: self.tallies.get(group),
             shared: members.len(),
-            combinations: registration.memberships.len(),
+            combinations: registration.memberships().len(),
             filter_bytes: registration.bytes(),
         })
     }

@@ -197,3 +197,56 @@ fn another_class_costs_no_parsing_and_keeps_filters_and_sizes() {
     index.unsubscribe(slot);
     assert!(index.is_empty());
 }
+
+/// Nothing of it depends on how many registrations wait for it.
+#[test]
+fn what_is_about_the_owner_costs_by_subscriber_and_not_by_registration() {
+    let mut index = Index::new(Limits::default()).with_own_kind("connections");
+    let slot = index.subscribe_for(1, Class(0), Some("alice"));
+    let cost = |index: &mut Index<u32>, hit: bool| {
+        let (mut hits, before) = (Vec::new(), index.filter_counters().work);
+        index.matches_own(&event("connections", "alice", "null"), "alice", |_| false, |id| hits.push(id));
+        assert_eq!(hits.len(), usize::from(hit));
+        index.filter_counters().work - before
+    };
+    assert_eq!(cost(&mut index, false), 0, "it watches nothing");
+    let specs: Vec<String> = (0..1_000).map(|n| format!("connections,machines.*.*,{n}")).collect();
+    index.register(slot, &specs[0]).unwrap();
+    let one = cost(&mut index, true);
+    specs[1..].iter().for_each(|spec| assert_eq!(index.register(slot, spec), Ok(true)));
+    assert_eq!(cost(&mut index, true), one);
+    index.register(slot, "connections.other.*").unwrap();
+    specs.iter().for_each(|spec| index.deregister(slot, spec).unwrap());
+    assert_eq!(cost(&mut index, false), one);
+    index.deregister(slot, "connections.other.*").unwrap();
+    assert_eq!(cost(&mut index, false), 0);
+    index.unsubscribe(slot);
+    assert!(index.is_empty());
+}
+
+#[test]
+fn who_is_found_again_by_its_own_registrations_pays_for_it() {
+    let work = Work { event: 2_000, ..Work::UNLIMITED };
+    let mut index = Index::new(Limits { work, ..Limits::default() });
+    let [few, many] = [1, 2].map(|id| index.subscribe(id, Class(0)));
+    index.register(few, "*.*.*").unwrap();
+    for n in 0..1_000 {
+        index.register(many, &format!("a,t{n}.*.*")).unwrap();
+    }
+    assert_eq!(hits(&mut index, &event("a", "k", "null"), |_| true), [1, 2]);
+    assert_eq!(index.take_overdrawn(), Some((2, Overdrawn::Event)));
+    assert_eq!(index.take_overdrawn(), None);
+}
+
+#[test]
+fn nothing_is_asked_for_who_is_paused() {
+    let work = Work { event: 1_000, second: 16_000, owner: 16_000 };
+    let mut index = Index::new(Limits { work, ..Limits::default() });
+    let slot = subscriber(&mut index, 1, 0, "mallory", &patterns(8));
+    index.pause(slot, true);
+    assert!(hits(&mut index, &long(20_000), |_| true).is_empty());
+    assert_eq!((index.take_overdrawn(), index.filter_counters().work), (None, 0));
+    index.pause(slot, false);
+    hits(&mut index, &long(20_000), |_| true);
+    assert_eq!(index.take_overdrawn(), Some((1, Overdrawn::Event)));
+}

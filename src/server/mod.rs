@@ -316,6 +316,7 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
                 second: or_unlimited(limits.filter_work_per_second),
                 owner: or_unlimited(limits.filter_work_per_principal),
             },
+            ..index::Limits::default()
         },
         outbox: OutboxLimits { bytes: outbox.bytes, events: outbox.events },
         total_bytes: outbox.total_bytes,

@@ -1,9 +1,10 @@
 //! `?since=` against a naive model: publishing, registering, taking back, reading and catching up in any interleaving.
 //!
-//! The real sequencer, ring, shard and outbox are driven step by step; what a client would read is judged by rules that know
-//! nothing of passes and edges: each event at most once, only what is registered, and in the end all of it. The same with an archive
-//! that is read a page at a time while everything else goes on.
+//! The real sequencer, ring, shard and outbox are driven step by step; what a client would read is judged by rules that
+//! know nothing of passes and edges: each event at most once, only what is registered, and in the end all of it. The
+//! same with an archive that is read a page at a time while everything else goes on.
 
+mod bounds;
 mod resume;
 
 use std::collections::BTreeSet;
@@ -120,8 +121,8 @@ impl Archive for Shelf {
 }
 
 impl Shelf {
-    /// As the stream does, but without its margin for messages that overtake each other: the first event that was stored then or says
-    /// that it is of then, but none that was stored long before.
+    /// As the stream does, but without its margin for messages that overtake each other: the first event that was
+    /// stored then or says that it is of then, but none that was stored long before.
     fn find(&self, Reading { time, begin, .. }: Reading) -> usize {
         let events = self.events.lock();
         let begin = begin.unwrap_or(time - SignedDuration::from_mins(5)).min(time);
@@ -245,7 +246,7 @@ impl World {
     }
 
     fn may_catch_up(&self) -> bool {
-        self.shard.may_catch_up(self.us)
+        self.shard.catch_up_in(self.us) == Some(0)
     }
 
     /// Takes up to `bytes` off the outbox, in chunks of frames as a socket does.

@@ -8,6 +8,7 @@ mod common;
 
 mod balancers;
 mod clients;
+mod console;
 mod deflate;
 mod doors;
 mod drpcli;

@@ -17,6 +17,8 @@ pub enum Attack {
     Deep,
     /// 4,096 registrations on one connection, each with an expensive filter.
     WorstFilters,
+    /// Registrations whose lists make 65,536 combinations, made and taken back.
+    WideLists,
     /// Registers and deregisters in pipelined batches.
     Registers,
     /// Commands that are expensive to refuse.
@@ -31,6 +33,8 @@ pub enum Attack {
     Conflate,
     /// Connections that ask for the whole history, again and again.
     Replays,
+    /// Connections that ask for the whole history and never read.
+    DeafReplays,
     /// Connects and disconnects.
     Connects,
     /// Logins with a wrong password from many networks, without credentials.

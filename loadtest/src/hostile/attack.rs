@@ -39,6 +39,13 @@ impl Attack {
         }
     }
 
+    /// Makes what takes long to make, before anything is measured.
+    pub(super) fn prepare(self) {
+        if let Self::DeflateBombs = self {
+            requests::make_bomb();
+        }
+    }
+
     /// What each of the threads does, again and again.
     pub(super) fn job(self) -> Job {
         match self {
@@ -46,6 +53,7 @@ impl Attack {
             Self::WideIn => commands::wide_in,
             Self::Deep => commands::deep,
             Self::WorstFilters => commands::worst_filters,
+            Self::WideLists => commands::wide_lists,
             Self::Registers => commands::registers,
             Self::Refused => commands::refused,
             Self::DeafDisconnect => |worker| readers::deaf(worker, "disconnect"),
@@ -53,6 +61,7 @@ impl Attack {
             Self::DeafConflate => |worker| readers::deaf(worker, "conflate"),
             Self::Conflate => readers::conflate,
             Self::Replays => readers::replays,
+            Self::DeafReplays => readers::deaf_replays,
             Self::Connects => readers::connects,
             Self::Logins => requests::logins,
             Self::SlowBodies => requests::slow_bodies,

@@ -107,6 +107,19 @@ pub(super) fn worst_filters(worker: &Worker) -> Result<()> {
     occupy(worker, 64, (0..REGISTRATIONS).map(command))
 }
 
+/// Lists that make 65,536 combinations, four at a time, taken back and made again.
+pub(super) fn wide_lists(worker: &Worker) -> Result<()> {
+    let number = worker.number;
+    storm(worker, 8, move |at| {
+        let verb = if (at / 4).is_multiple_of(2) { "register" } else { "deregister" };
+        let list = |name: &str, count: u32| {
+            let names: Vec<String> = (0..count).map(|n| format!("{name}{number}x{}x{n}", at % 4)).collect();
+            names.join(",")
+        };
+        format!("{verb} {}.{}.{}", list("t", 32), list("a", 32), list("k", 64))
+    })
+}
+
 /// Registers 500 filters and takes them back.
 pub(super) fn registers(worker: &Worker) -> Result<()> {
     let number = worker.number;

@@ -68,6 +68,24 @@ pub(super) fn replays(worker: &Worker) -> Result<()> {
     Ok(())
 }
 
+/// Asks for everything that is retained, and reads nothing of it.
+pub(super) fn deaf_replays(worker: &Worker) -> Result<()> {
+    let endpoint = worker.guest().clone().with_query("since=2000-01-01T00:00:00Z");
+    let mut sockets = Vec::new();
+    while sockets.len() < worker.connections() && !worker.is_over() {
+        let mut socket = Socket::open(&endpoint, worker)?;
+        worker.count("connected");
+        socket.shrink()?;
+        socket.send(["register connections,machines.*.*".to_owned()])?;
+        sockets.push(socket);
+    }
+    let begin = Instant::now();
+    while begin.elapsed() < HOLD && !worker.is_over() {
+        worker.pause(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 /// Comes and goes.
 pub(super) fn connects(worker: &Worker) -> Result<()> {
     open(worker.guest(), worker)

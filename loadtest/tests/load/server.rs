@@ -46,6 +46,10 @@ impl Hydrant {
             flag("metrics_listen", "127.0.0.1:0"),
             flag("tls", tls),
             flag("data_dir", &directory),
+            // A unit is a nanosecond of a release build. A debug build takes some twenty times as long.
+            flag("limits.filter_work_per_event", "500000"),
+            flag("limits.filter_work_per_second", "10000000"),
+            flag("limits.filter_work_per_principal", "20000000"),
         ];
         let settings = Settings::load(&Sources { file: None, env: Vec::new(), flags }).unwrap();
         let runtime = Runtime::new().unwrap();
@@ -142,28 +146,24 @@ fn everybody_comes_back_and_nothing_is_left_over() {
     assert_eq!(json["held_before"], json["held_after"], "{table}");
 }
 
-/// Not `regex` and `worst-filters`, which stop the shard of a debug build for longer than a test may take.
-const ATTACKS: &str = "wide-in,deep,registers,refused,deaf-disconnect,deaf-drop-oldest,deaf-conflate,conflate,replays,\
-    connects,logins,slow-bodies,deflate-bombs,handshakes,slots,tokens";
-
 /// A short form of what `make bench` measures: counts and bounds, no times, since the machine is not quiet.
 #[test]
 fn hostile_clients_cost_the_others_nothing_but_time() {
     let (server, token) = Hydrant::with_guest("self-signed");
     let size = ["--healthy", "10", "--rate", "50", "--seconds", "1", "--strength", "16", "--guest-token", &token];
-    let (clean, table, json) = run(&server, "hostile", &[&size[..], &["--only", ATTACKS]].concat());
+    let (clean, table, json) = run(&server, "hostile", &size);
     assert!(clean, "{table}");
+    assert_eq!(json["trials"].as_array().unwrap().len(), 20, "all attacks that there are");
     for trial in json["trials"].as_array().unwrap() {
         let name = trial["attack"].as_str().unwrap();
+        // It needs an endpoint behind the server, which only a server that `hostile` starts itself has.
         if name == "slots" {
             assert_eq!(trial["verdict"], "left-out", "{table}");
             continue;
         }
         let counts = &trial["with"]["counts"];
         assert_eq!((counts["received"].as_u64(), counts["lost"].as_u64()), (Some(10 * 50), Some(0)), "{name}: {table}");
-        // A bomb of 48 MB may take a debug build longer than the trial lasts.
-        let heard = !trial["outcomes"].as_object().unwrap().is_empty() || name == "deflate-bombs";
-        assert!(heard, "{name}: the attackers heard nothing: {table}");
+        assert!(!trial["outcomes"].as_object().unwrap().is_empty(), "{name}: the attackers heard nothing: {table}");
         assert!(trial["with"]["growth"].as_u64().unwrap() < 512 << 20, "{name}: {table}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use mio::{Interest, Token};
 
-use super::turn::Input;
+use super::turn::{Input, REVIEWED};
 use super::{Conn, Driver, Ending};
 use crate::AUDIT;
 use crate::broker::PublishError;
@@ -116,25 +116,11 @@ impl Driver {
         Some(connection)
     }
 
-    /// Every connection of this shard.
-    pub(super) fn describe_all(&mut self) -> Vec<Connection> {
-        let all = 0..u32::try_from(self.conns.len()).expect("fewer than 4 billion connections");
-        all.filter_map(|at| self.describe(ConnId(at))).collect()
-    }
-
     /// The connection from this address, if it is one of this shard's.
     pub(super) fn find(&self, peer: SocketAddr) -> Option<ConnId> {
         let is_it = |entry: &Option<Conn>| entry.as_ref().is_some_and(|entry| entry.peer == peer);
         let at = self.conns.iter().position(is_it)?;
         Some(ConnId(u32::try_from(at).expect("fewer than 4 billion connections")))
-    }
-
-    /// Closes the connection from this address, if it is one of this shard's.
-    pub(super) fn delete(&mut self, peer: SocketAddr) -> Option<Connection> {
-        let conn = self.find(peer)?;
-        let connection = self.describe(conn);
-        self.parts.shard.close(conn, Close::Deleted);
-        connection
     }
 
     /// Publishes an event about a connection; while the inboxes are full it waits for a later turn.
@@ -197,9 +183,16 @@ impl Driver {
         }
     }
 
-    /// Rights have changed somewhere: every connection gets those that are its own now.
+    /// If rights have changed somewhere, every connection gets those that are its own now, some hundred in a turn.
     pub(super) fn review_access(&mut self) {
-        for at in 0..self.conns.len() {
+        // Those that come meanwhile have got theirs. If rights change again before the round is over, another one
+        // follows.
+        if self.reviewing.is_none() && self.parts.review.swap(false, Ordering::AcqRel) {
+            self.reviewing = Some(0);
+        }
+        let Some(begin) = self.reviewing else { return };
+        let end = self.conns.len().min(begin + REVIEWED);
+        for at in begin..end {
             let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
             let authority = Arc::clone(&self.parts.authority);
             let Some(entry) = self.conn(conn) else { continue };
@@ -208,5 +201,6 @@ impl Driver {
                 Err(_) => self.parts.shard.close(conn, Close::Revoked),
             }
         }
+        self.reviewing = (end < self.conns.len()).then_some(end);
     }
 }

@@ -1,9 +1,10 @@
 //! The end of a shard: what was taken in is delivered, then everybody gets a close frame.
 //!
-//! The turns go on as before, so sockets that were full are written to again. Nobody publishes any more, so there is time:
-//! events are taken only while every outbox has room for a whole turn, and a reader that reads is never closed as a
-//! slow one because the server ends. Half of the drain's time is kept for the close frames; a reader that does not
-//! read holds the others up no longer than until then. A client that has been sent its close frame has the usual time to answer it.
+//! The turns go on as before, so sockets that were full are written to again. Nobody publishes any more, so there is
+//! time: events are taken only while every outbox has room for a whole turn, and a reader that reads is never closed as
+//! a slow one because the server ends. Half of the drain's time is kept for the close frames; a reader that does not
+//! read holds the others up no longer than until then. A client that has been sent its close frame has the usual time
+//! to answer it.
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,7 @@ impl Driver {
 
     /// Says good-bye to everybody once nothing is left to be taken.
     pub(super) fn end_drain(&mut self) {
-        if self.has_events() {
+        if self.has_events() || self.awaits_commands() {
             return;
         }
         let Some(drain) = self.draining.as_mut().filter(|drain| !drain.close_sent) else { return };
@@ -60,5 +61,11 @@ impl Driver {
                 self.parts.shard.close(conn, Close::Draining);
             }
         }
+    }
+
+    /// Whether commands are to be answered that were held back, and there is time for it.
+    fn awaits_commands(&self) -> bool {
+        let is_time = |drain: Drain| Instant::now() < drain.reader_deadline;
+        (!self.held.is_empty() || self.parsing > 0) && self.draining.is_some_and(is_time)
     }
 }

@@ -20,8 +20,8 @@ impl Driver {
         self.started.as_ref().map(|(batch, at)| batch.events[*at].frame().len())
     }
 
-    /// Publishes the next events, as many as a turn allows, but at least one. A batch may be far larger than that: then the
-    /// rest of it waits for the next turn, and the sockets come in between. Returns how many they were.
+    /// Publishes the next events, as many as a turn allows, but at least one. A batch may be far larger than that: then
+    /// the rest of it waits for the next turn, and the sockets come in between. Returns how many they were.
     pub(super) fn ingest_events(&mut self) -> usize {
         let (mut events, mut bytes) = (0, 0);
         let exceeded = self.parts.budget.is_exceeded();
@@ -55,19 +55,15 @@ impl Driver {
     /// How long until connections that lag get on; nothing if only something else can change that.
     pub(super) fn catch_up_in(&self) -> Option<Duration> {
         let Parts { shard, broker, .. } = &self.parts;
-        if !shard.has_lagging() {
-            return None;
-        }
         shard.catch_up_in(broker.now_us()).map(Duration::from_micros)
     }
 
     /// What is left waits for the next turn, behind everybody's live events.
     pub(super) fn catch_up(&mut self) {
         let Parts { shard, broker, .. } = &mut self.parts;
-        let now_us = broker.now_us();
-        if shard.may_catch_up(now_us) {
+        if shard.lagging() > 0 {
             let allowance = Allowance { events: CATCH_UP_EVENTS, bytes: TURN_BYTES, work: CATCH_UP_WORK };
-            shard.catch_up(broker.history(), allowance, now_us, clock::now());
+            shard.catch_up(broker.history(), allowance, broker.now_us(), clock::now());
         }
     }
 }

@@ -12,6 +12,7 @@
 
 mod connections;
 mod drain;
+mod errands;
 mod intake;
 mod listening;
 mod read;
@@ -24,7 +25,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -32,10 +33,12 @@ use jiff::Timestamp;
 use mio::{Events, Poll, Token};
 
 use super::control::{Control, Permit};
+use super::execute::ReadSpec;
 use super::outbox::Budget;
 use super::outbox::ConnId;
 use super::session::Shard;
 use super::socket::Link;
+use super::spec_parser::SpecParser;
 use crate::auth::{Authority, Identity};
 use crate::broker::Broker;
 use crate::broker::inbox::{Batch, Inbox};
@@ -44,8 +47,10 @@ use crate::metrics::{FilterCost, Limit, ShardMetrics};
 use crate::protocol::Close;
 use crate::websocket::deflate::Inflater;
 use crate::websocket::validator::FrameValidator;
+use errands::Errand;
 use listening::Listening;
 use survey::Survey;
+use timers::Round;
 use turn::{BatchLimit, CONTROL_TIME, Input, READ_BYTES, Slice};
 
 /// A drain that has begun.
@@ -95,7 +100,7 @@ struct Conn {
     kept: bool,
     /// The number of the next event when its last bytes were read.
     mark: u64,
-    /// The command that waits for that number.
+    /// The command that waits, for that number or to be read.
     command: Option<Box<HeldCommand>>,
     /// Nothing as long as the connection is open.
     ending: Option<Box<Ending>>,
@@ -103,9 +108,16 @@ struct Conn {
     _permit: Permit,
 }
 
-/// A command that waits for its place in the order of the events. Boxed, because hardly a connection has one.
+/// A command that cannot be carried out yet. Boxed, because hardly a connection has one.
 #[derive(Debug)]
-struct HeldCommand(String);
+enum HeldCommand {
+    /// It waits for its place in the order of the events.
+    Waits(String),
+    /// It is being read on another thread, with this ticket.
+    Parsing(u64),
+    /// It was read there.
+    Parsed(String, ReadSpec),
+}
 
 /// How a connection ends that got its close frame.
 #[derive(Debug)]
@@ -120,6 +132,7 @@ struct Ending {
 pub(super) struct Parts {
     pub(super) poll: Poll,
     pub(super) shard: Shard,
+    pub(super) parser: SpecParser,
     pub(super) inbox: Inbox,
     pub(super) control: Receiver<Control>,
     pub(super) metrics: ShardMetrics,
@@ -146,6 +159,15 @@ pub(super) struct Driver {
     queue: VecDeque<ConnId>,
     /// Connections whose commands wait for events before them, with their marks.
     held: VecDeque<(u64, ConnId)>,
+    /// Registrations that are being read, and how many there have been.
+    parsing: usize,
+    tickets: u64,
+    /// Lists and searches under way.
+    errands: VecDeque<Errand>,
+    /// The next connection whose rights are to be looked up anew.
+    reviewing: Option<usize>,
+    /// Where keeping time is.
+    round: Option<Round>,
     /// What is left of the turn's part of the connection that is listened to.
     slice: Slice,
     /// Looks at all registrations that are under way.
@@ -181,6 +203,11 @@ impl Driver {
             open: 0,
             queue: VecDeque::new(),
             held: VecDeque::new(),
+            parsing: 0,
+            tickets: 0,
+            errands: VecDeque::new(),
+            reviewing: None,
+            round: None,
             slice: Slice::begin(now),
             surveys: VecDeque::new(),
             listening: Listening::begin(now),
@@ -226,6 +253,9 @@ impl Driver {
             || (self.has_events() && self.may_ingest_events())
             || !self.pending_events.is_empty()
             || !self.queue.is_empty()
+            || !self.errands.is_empty()
+            || self.reviewing.is_some()
+            || self.round.is_some()
             || !self.surveys.is_empty()
             || !self.parts.control.is_empty()
             || self.parts.shard.fanout().has_dirty()
@@ -265,12 +295,8 @@ impl Driver {
         self.parts.shard.keep_budget(&self.parts.budget, self.parts.number);
         self.note_closing();
         self.announce_pending();
+        self.keep_time();
         self.go_on_with_surveys();
-        let now = Instant::now();
-        if now >= self.next_tick {
-            self.next_tick = self.draining.map_or(now + self.tick, |drain| drain.next_tick(now, self.tick));
-            self.keep_time();
-        }
         self.flush_metrics();
         self.parts.metrics.turn(taken, begun.elapsed());
     }
@@ -281,16 +307,14 @@ impl Driver {
 
     fn handle_control(&mut self) {
         // Before newcomers are taken in: they are authorized anew when they are.
-        if self.parts.review.swap(false, Ordering::AcqRel) {
-            self.review_access();
-        }
+        self.review_access();
+        self.run_errands();
         let until = Instant::now() + CONTROL_TIME;
         while let Ok(control) = self.parts.control.try_recv() {
             match control {
                 Control::Adopt(newcomer) => self.adopt(*newcomer),
-                // Who asked may have gone.
-                Control::List(reply) => drop(reply.send(self.describe_all())),
-                Control::Delete(peer, reply) => drop(reply.send(self.delete(peer))),
+                Control::List(reply) => self.list(reply),
+                Control::Delete(peer, reply) => self.look_for(peer, reply),
                 Control::Inspect(peer, reply) => drop(reply.send(self.inspect(peer))),
                 Control::Survey(measure, reply) => self.begin_survey(measure, reply),
                 Control::Drain(deadline) => self.drain(deadline),
@@ -321,12 +345,4 @@ impl Driver {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_idle_connection_is_small() {
-        let size = size_of::<Option<Conn>>();
-        assert!(size <= 376, "{size} bytes of each idle connection");
-    }
-}
+mod tests;

@@ -18,6 +18,7 @@ use super::{Driver, HeldCommand};
 use crate::clock;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::Frame;
+use crate::fanout::spec_parser::{Job, Parsed};
 use crate::protocol::Close;
 use crate::websocket::decode::{DecodeError, Message, decode};
 use crate::websocket::frame;
@@ -36,6 +37,7 @@ impl Driver {
     /// least.
     pub(super) fn read_queued(&mut self) {
         self.release_held();
+        self.release_parsed();
         let until = Instant::now() + READ_TIME;
         for _ in 0..self.queue.len() {
             let Some(conn) = self.queue.pop_front() else { break };
@@ -70,9 +72,12 @@ impl Driver {
     fn read_slice(&mut self, conn: ConnId) {
         let Some(entry) = self.conn(conn) else { return };
         entry.input = Input::Idle;
-        let command = entry.command.take();
-        if let Some(command) = command {
-            self.on_text(conn, &command.0);
+        match entry.command.take().map(|command| *command) {
+            Some(HeldCommand::Waits(text)) => self.on_text(conn, text),
+            Some(HeldCommand::Parsed(text, spec)) => {
+                self.parts.shard.text_read(conn, &text, Some(spec), clock::now());
+            }
+            Some(HeldCommand::Parsing(_)) | None => {}
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         let input = self.read_until_spent(conn, &mut scratch);
@@ -81,7 +86,7 @@ impl Driver {
         entry.input = input;
         let (mark, is_plain) = (entry.mark, entry.link.is_plain());
         match input {
-            Input::Idle => {}
+            Input::Idle | Input::Parsing => {}
             Input::Queued => self.queue.push_back(conn),
             Input::Held => self.held.push_back((mark, conn)),
         }
@@ -95,10 +100,15 @@ impl Driver {
     fn read_until_spent(&mut self, conn: ConnId, scratch: &mut [u8]) -> Input {
         let mut bytes = 0;
         loop {
-            self.hear(conn, &scratch[..bytes]);
+            // The first command may have to be read on another thread: then what lags it waits.
+            if self.conn(conn).is_some_and(|entry| entry.command.is_none()) {
+                self.hear(conn, &scratch[..bytes]);
+            }
             let Some(entry) = self.conn(conn) else { return Input::Idle };
-            if entry.command.is_some() {
-                return Input::Held;
+            match entry.command.as_deref() {
+                Some(HeldCommand::Parsing(_)) => return Input::Parsing,
+                Some(_) => return Input::Held,
+                None => {}
             }
             if entry.kept || self.slice.is_spent() {
                 return Input::Queued;
@@ -159,14 +169,14 @@ impl Driver {
         match decode(unit, self.parts.message_limit, &mut self.inflater) {
             Ok(Message::Text(text)) if self.must_wait(conn) => {
                 if let Some(entry) = self.conn(conn) {
-                    entry.command = Some(Box::new(HeldCommand(text)));
+                    entry.command = Some(Box::new(HeldCommand::Waits(text)));
                 }
                 return ControlFlow::Break(());
             }
             message => self.on_message(conn, message),
         }
         // A second close frame ends the connection at once, whatever follows it.
-        if self.conn(conn).is_none() {
+        if self.conn(conn).is_none_or(|entry| entry.command.is_some()) {
             return ControlFlow::Break(());
         }
         self.slice.count()
@@ -179,14 +189,38 @@ impl Driver {
         lagging && !self.parts.shard.fanout().is_closing(conn)
     }
 
-    fn on_text(&mut self, conn: ConnId, text: &str) {
-        self.parts.shard.text(conn, text, clock::now());
+    /// Carries a command out, or has it read first.
+    fn on_text(&mut self, conn: ConnId, text: String) {
+        if !self.parts.shard.is_long_to_read(conn, &text) {
+            return self.parts.shard.text(conn, &text, clock::now());
+        }
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let Some(entry) = self.conn(conn) else { return };
+        entry.command = Some(Box::new(HeldCommand::Parsing(ticket)));
+        let principal = entry.identity.principal().clone();
+        self.parsing += 1;
+        self.parts.parser.submit(Job { conn, ticket, principal, message: text });
+    }
+
+    /// Registrations that were read get their turn.
+    fn release_parsed(&mut self) {
+        for Parsed { conn, ticket, message, spec } in self.parts.parser.take() {
+            self.parsing -= 1;
+            let is_it = |entry: &&mut super::Conn| matches!(entry.command.as_deref(), Some(HeldCommand::Parsing(other)) if *other == ticket);
+            // The number may be another connection's by now.
+            if let Some(entry) = self.conn(conn).filter(is_it) {
+                entry.command = Some(Box::new(HeldCommand::Parsed(message, spec)));
+                entry.input = Input::Queued;
+                self.queue.push_back(conn);
+            }
+        }
     }
 
     fn on_message(&mut self, conn: ConnId, message: Result<Message, DecodeError>) {
         let shard = &mut self.parts.shard;
         match message {
-            Ok(Message::Text(text)) => self.on_text(conn, &text),
+            Ok(Message::Text(text)) => self.on_text(conn, text),
             Ok(Message::Binary) => shard.binary(conn, clock::now()),
             Ok(Message::Ping(payload)) => shard.control(conn, Frame::Control(frame::pong(&payload))),
             Ok(Message::Pong) => {}

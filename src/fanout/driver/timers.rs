@@ -3,26 +3,51 @@
 use std::time::{Duration, Instant};
 
 use super::listening::millis;
-use super::turn::Input;
+use super::turn::{Input, KEPT};
 use super::{Driver, Timing};
 use crate::clock;
 use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::Frame;
 use crate::overflow::Overflow;
 use crate::protocol::{Close, stream};
+use crate::stats::Depth;
+
+/// One look at every connection. A turn looks at some hundred.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    next: usize,
+    deepest: Depth,
+    oldest: Duration,
+}
 
 impl Driver {
+    /// Begins a round when it is time, and goes on with it.
     pub(super) fn keep_time(&mut self) {
         let (now, now_us) = (Instant::now(), self.now_us());
-        let mut oldest = Duration::ZERO;
-        for at in 0..self.conns.len() {
+        if self.round.is_none() && now >= self.next_tick {
+            self.next_tick = self.draining.map_or(now + self.tick, |drain| drain.next_tick(now, self.tick));
+            self.round = Some(Round::default());
+            self.parts.shard.look_again();
+        }
+        let Some(mut round) = self.round.take() else { return };
+        // The end of the server is not put off.
+        let most = if self.draining.is_some() { usize::MAX } else { KEPT };
+        let end = self.conns.len().min(round.next.saturating_add(most));
+        for at in round.next..end {
             let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
             self.keep_time_of(conn, now);
-            oldest = oldest.max(self.keep_age_of(conn, now_us));
+            round.oldest = round.oldest.max(self.keep_age_of(conn, now_us));
+            let Depth { events, bytes } = self.parts.shard.fanout().depth(conn);
+            (round.deepest.events, round.deepest.bytes) =
+                (round.deepest.events.max(events), round.deepest.bytes.max(bytes));
         }
         self.note_closing();
-        let deepest = self.parts.shard.fanout().deepest();
-        self.parts.metrics.peak(deepest, oldest);
+        round.next = end;
+        if end < self.conns.len() {
+            self.round = Some(round);
+        } else {
+            self.parts.metrics.peak(round.deepest, round.oldest);
+        }
     }
 
     /// Microseconds since the epoch of the broker.

@@ -31,8 +31,20 @@ pub(super) const TURN_BYTES: usize = 1 << 20;
 /// Retained events that are looked at in a turn.
 pub(super) const CATCH_UP_EVENTS: usize = 512;
 
-/// Work of the filters of replays in a turn: some 5 ms.
-pub(super) const CATCH_UP_WORK: u64 = 5_000_000;
+/// Work of the filters of replays in a turn: some 1 ms.
+pub(super) const CATCH_UP_WORK: u64 = 1_000_000;
+
+/// Connections that time is kept of in a turn.
+pub(super) const KEPT: usize = 256;
+
+/// Connections whose rights are looked up anew in a turn.
+pub(super) const REVIEWED: usize = 256;
+
+/// Connections that are looked at in a turn for somebody who lists them, or looks for one.
+pub(super) const LISTED: usize = 128;
+
+/// Requests for lists that may wait.
+pub(super) const ERRANDS: usize = 1024;
 
 /// How much a turn takes in.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +73,8 @@ pub(super) enum Input {
     Queued,
     /// A command waits until the shard has come to the connection's mark.
     Held,
+    /// A registration is being read on another thread.
+    Parsing,
 }
 
 /// One connection's part of a turn.

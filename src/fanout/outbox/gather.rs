@@ -17,10 +17,11 @@ pub const GATHER_FRAMES: usize = 256;
 pub type Gathered<'a> = SmallVec<[IoSlice<'a>; GATHER_FRAMES]>;
 
 impl Fanout {
-    /// The connections that have something to write, each once, in the order of their numbers. They are no longer dirty afterwards.
+    /// The connections that have something to write, each once, in the order of their numbers. They are no longer dirty
+    /// afterwards.
     ///
-    /// That order is the one in which they lie in memory, ours and the kernel's; the order in which they were hit is another where
-    /// subscribers are of several classes, and then writing would wait for memory more often.
+    /// That order is the one in which they lie in memory, ours and the kernel's; the order in which they were hit is
+    /// another where subscribers are of several classes, and then writing would wait for memory more often.
     pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
         into.clear();
         std::mem::swap(into, &mut self.dirty);
@@ -49,8 +50,8 @@ impl Fanout {
         !self.dirty.is_empty()
     }
 
-    /// The next frames of a connection, as many as make up `max_bytes` (at least one), without what is written of the first. In
-    /// one chunk where other connections had the same in this round.
+    /// The next frames of a connection, as many as make up `max_bytes` (at least one), without what is written of the
+    /// first. In one chunk where other connections had the same in this round.
     pub fn gather<'a>(&'a mut self, conn: ConnId, max_bytes: usize, into: &mut Gathered<'a>) {
         self.taken = self.run(conn, max_bytes).map(|run| (conn, run));
         if let Some((_, run)) = self.taken {
@@ -112,6 +113,9 @@ impl Fanout {
     /// [`Fanout::end_round`].
     pub fn advance(&mut self, conn: ConnId, mut bytes: usize, now_us: u64) {
         self.counts.bytes += bytes as u64;
+        if bytes > 0 {
+            self.note_room(conn);
+        }
         let outbox = self.outboxes[conn.at()].as_mut().expect("a connection is used only between open and remove");
         let waiting = outbox.depth();
         let all = |run| waiting.bytes == bytes && self.runs.bytes(run).len() == bytes;

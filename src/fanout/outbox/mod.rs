@@ -90,6 +90,8 @@ pub struct Fanout {
     /// Connections whose outboxes have yet to be gone through.
     postponed: VecDeque<ConnId>,
     waste: Waste,
+    /// Connections that events pass by and for which less waits than before.
+    roomier: Vec<ConnId>,
 }
 
 impl Fanout {
@@ -113,6 +115,7 @@ impl Fanout {
             effort: Effort::default(),
             postponed: VecDeque::new(),
             waste: Waste::default(),
+            roomier: Vec::new(),
         }
     }
 
@@ -279,6 +282,23 @@ impl Fanout {
         self.outboxes.get(conn.at()).and_then(Option::as_ref).is_some_and(Outbox::is_paused)
     }
 
+    /// A connection that events pass by and for which less waits than when it was last asked; maybe more than once.
+    pub fn pop_roomier(&mut self) -> Option<ConnId> {
+        self.roomier.pop()
+    }
+
+    /// Whether there is one.
+    pub fn has_roomier(&self) -> bool {
+        !self.roomier.is_empty()
+    }
+
+    /// Less waits for a connection than before.
+    fn note_room(&mut self, conn: ConnId) {
+        if self.is_paused(conn) {
+            self.roomier.push(conn);
+        }
+    }
+
     /// Whether so many more bytes would leave half of the outbox free: room for what is not urgent. An empty one always
     /// has it.
     pub fn has_spare_room(&self, conn: ConnId, more: usize) -> bool {
@@ -316,14 +336,6 @@ impl Fanout {
     /// What waits for all connections together: events only, and the bytes of all frames.
     pub fn waiting(&self) -> Depth {
         self.waiting
-    }
-
-    /// The deepest outbox by events and by bytes; looks at every connection.
-    pub fn deepest(&self) -> Depth {
-        self.outboxes.iter().flatten().map(Outbox::depth).fold(Depth::default(), |max, depth| Depth {
-            events: max.events.max(depth.events),
-            bytes: max.bytes.max(depth.bytes),
-        })
     }
 
     /// Whether every connection that is not closing could take so much more; looks at every connection.

@@ -110,6 +110,7 @@ impl Fanout {
     /// Makes an outbox smaller because all together are too large. Returns false if that cannot be done without closing
     /// the connection.
     pub fn shrink(&mut self, conn: ConnId) -> bool {
+        self.note_room(conn);
         let outbox = self.outbox(conn);
         let before = outbox.depth();
         match outbox.policy() {
@@ -169,6 +170,7 @@ impl Fanout {
             if outbox.end_postponement() {
                 if frames > 0 {
                     self.conflate(conn);
+                    self.note_room(conn);
                 }
                 let limits = self.limits;
                 self.outbox(conn).choose_shift(&limits);

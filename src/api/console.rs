@@ -1,0 +1,130 @@
+//! The console: one page for people, embedded in the binary, at `/hydrant/` and, without an endpoint's page to show, at
+//! `/`.
+//!
+//! The files are in `src/console/`; there is no build step. They are the same for everybody and hold nothing of this
+//! server, so they need no credentials: the page asks for them and sends them with its requests below `/api/v3`.
+//!
+//! Contract: the page may load and ask nothing but this server (`Content-Security-Policy`), has no script or style in
+//! its markup, and cannot be put into another page's frame.
+
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Response, StatusCode};
+
+use crate::transport::listener::Answer;
+
+/// Where the page is.
+const HOME: &str = "/hydrant/";
+
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'",
+);
+
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// A file by its name and media type.
+macro_rules! file {
+    ($name:literal, $kind:expr) => {
+        ($name, $kind, include_bytes!(concat!("../console/", $name)).as_slice())
+    };
+}
+
+const FILES: [(&str, &str, &[u8]); 19] = [
+    file!("index.html", HTML),
+    file!("style.css", "text/css; charset=utf-8"),
+    file!("icon.svg", "image/svg+xml"),
+    file!("api.js", SCRIPT),
+    file!("app.js", SCRIPT),
+    file!("chart.js", SCRIPT),
+    file!("complete.js", SCRIPT),
+    file!("connections.js", SCRIPT),
+    file!("detail.js", SCRIPT),
+    file!("diff.js", SCRIPT),
+    file!("dom.js", SCRIPT),
+    file!("explain.js", SCRIPT),
+    file!("me.js", SCRIPT),
+    file!("now.js", SCRIPT),
+    file!("registrations.js", SCRIPT),
+    file!("route.js", SCRIPT),
+    file!("status.js", SCRIPT),
+    file!("stream.js", SCRIPT),
+    file!("tail.js", SCRIPT),
+];
+
+/// The answer to a request for the console, if it is one. `at_root` says whether `/` leads there too.
+pub(super) fn find(method: &Method, path: &str, at_root: bool) -> Option<Answer> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    if path == "/hydrant" || (path == "/" && at_root) {
+        return Some(to_home());
+    }
+    let name = path.strip_prefix(HOME)?;
+    let name = if name.is_empty() { "index.html" } else { name };
+    let (_, kind, body) = FILES.iter().find(|(other, ..)| *other == name)?;
+    Some(page(kind, body))
+}
+
+fn page(kind: &'static str, body: &'static [u8]) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::new(Bytes::from_static(body))));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Asked for again with each visit, so that a page is never of two versions.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn to_home() -> Answer {
+    let mut answer = Response::new(Either::Left(Full::default()));
+    *answer.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    answer.headers_mut().insert(LOCATION, HeaderValue::from_static(HOME));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_console_is_served_and_keeps_its_budget() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/console");
+        let (mut names, mut script) = (Vec::new(), 0);
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let name = entry.file_name().into_string().unwrap();
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            if let Some(module) = name.strip_suffix(".js") {
+                script += text.len();
+                assert!(text.lines().count() < 300 && text.starts_with("// "), "{module}");
+                for banned in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Storage"] {
+                    assert!(!text.contains(banned), "{name}: {banned}");
+                }
+            }
+            assert!(!text.contains("http://") || text.contains("http://www.w3.org/"), "{name}: a foreign host");
+            names.push(name);
+        }
+        names.sort();
+        let mut served: Vec<&str> = FILES.iter().map(|(name, ..)| *name).collect();
+        served.sort_unstable();
+        assert_eq!(names, served);
+        let style = FILES.iter().find(|(name, ..)| *name == "style.css").unwrap().2.len();
+        assert!(script <= 80_000 && style <= 20_000, "{script} bytes of script, {style} of style");
+    }
+
+    #[test]
+    fn the_page_is_at_its_own_path_and_perhaps_at_the_root() {
+        let find = |path, at_root| find(&Method::GET, path, at_root).map(|answer| answer.status().as_u16());
+        assert_eq!([find("/hydrant/", false), find("/hydrant/app.js", false)], [Some(200); 2]);
+        assert_eq!([find("/hydrant", false), find("/", true)], [Some(307); 2]);
+        assert_eq!([find("/", false), find("/hydrant/x", true), find("/x", true)], [None; 3]);
+        assert!(super::find(&Method::POST, "/hydrant/", true).is_none());
+    }
+}

@@ -1,0 +1,93 @@
+// What the page asks of the server.
+//
+// The credential is kept in this module's memory and goes into the `Authorization` header only: never into a URL, storage or a cookie.
+// It comes from the sign-in form, which trades a password for a token, or once from the URL's fragment (`#token=...`), which is wiped.
+
+/** What the server refused, with its messages and its status. */
+export class Refused extends Error {
+  constructor(status, messages) {
+    super(messages[0] ?? `The server answered ${status}.`);
+    this.status = status;
+    this.messages = messages.length ? messages : [this.message];
+  }
+}
+
+let token = null;
+let listeners = [];
+
+/** The token, for snippets that the user asks for. */
+export const currentToken = () => token;
+export const isSignedIn = () => token !== null;
+
+/** Has somebody told when the credential comes or goes. */
+export function onSession(listener) {
+  listeners.push(listener);
+}
+
+function setToken(value) {
+  token = value;
+  listeners.forEach((listener) => listener());
+}
+
+export const signOut = () => setToken(null);
+
+/** Who the token says it is for: its claims, unverified, for display only. */
+export function tokenClaims(text = token) {
+  try {
+    const body = text.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(body), (c) => c.charCodeAt(0))));
+  } catch {
+    return {};
+  }
+}
+
+async function raw(path, options = {}, credential = token && `Bearer ${token}`) {
+  const headers = { ...(credential ? { Authorization: credential } : {}), ...options.headers };
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, headers, credentials: "omit", cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused(0, ["The server does not answer."]);
+  }
+  if (answer.ok) return answer;
+  const body = await answer.json().catch(() => ({}));
+  if (answer.status === 401 && credential?.startsWith("Bearer")) setToken(null);
+  throw new Refused(answer.status, body.Messages ?? []);
+}
+
+/** Trades user and password for a token of twelve hours. */
+export async function signIn(user, password) {
+  const login = btoa(String.fromCharCode(...new TextEncoder().encode(`${user}:${password}`)));
+  const answer = await raw(`/api/v3/users/${encodeURIComponent(user)}/token?ttl=12h`, {}, `Basic ${login}`);
+  setToken((await answer.json()).Token);
+}
+
+/** Takes a token, if it is good. */
+export async function signInWith(text) {
+  await raw("/api/v3/info", {}, `Bearer ${text}`);
+  setToken(text);
+}
+
+export const get = async (path) => (await raw(`/api/v3/${path}`)).json();
+
+export async function post(path, body) {
+  const text = typeof body === "string" ? body : JSON.stringify(body);
+  return (await raw(`/api/v3/${path}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: text })).json();
+}
+
+export const remove = async (path) => (await raw(`/api/v3/${path}`, { method: "DELETE" })).json();
+
+/** An answer whose body is read as it comes. */
+export const open = (path, headers, signal) => raw(`/api/v3/${path}`, { headers, signal });
+
+/** What is wrong with a registration; null if nothing is. Asked by having it explained to an event of no type. */
+export async function checkSpec(spec) {
+  try {
+    await post("hydrant/explain", { Event: { Type: "none", Action: "none" }, Spec: spec });
+    return null;
+  } catch (error) {
+    if (error.status === 400) return error;
+    throw error;
+  }
+}

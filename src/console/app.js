@@ -1,0 +1,152 @@
+// The frame: the bar with the figures that always count, the rail of views, signing in, and the keys.
+
+import { currentToken, isSignedIn, onSession, signIn, signInWith, signOut, tokenClaims } from "./api.js";
+import { announce, button, bytes, failure, fill, h, micros, rate } from "./dom.js";
+import { place } from "./route.js";
+import { latest, state, watch } from "./status.js";
+import * as now from "./now.js";
+import * as tail from "./tail.js";
+import * as connections from "./connections.js";
+import * as registrations from "./registrations.js";
+import * as explain from "./explain.js";
+import * as me from "./me.js";
+
+const VIEWS = { now, tail, connections, registrations, explain, me };
+const KEYS = { n: "now", t: "tail", c: "connections", r: "registrations", e: "explain", m: "me" };
+
+const app = document.getElementById("app");
+const figures = h("div", { class: "figures" });
+const rail = h("nav", { class: "rail", "aria-label": "Views" });
+const main = h("main", { tabindex: "-1" });
+const help = h("dialog", { "aria-label": "Keys" });
+let leave = null;
+let shown = null;
+
+/** Takes a token out of the fragment, once, and wipes it from the address. */
+async function tokenOfFragment() {
+  const match = location.hash.match(/[#&?]token=([^&]+)/);
+  if (!match) return;
+  const rest = location.hash.replace(match[0], "");
+  history.replaceState(null, "", rest.length > 1 ? rest : location.pathname);
+  await signInWith(decodeURIComponent(match[1])).catch(() => {});
+}
+
+function frame() {
+  const name = String(tokenClaims().sub ?? tokenClaims().name ?? "signed in").replace(/^user:/, "");
+  fill(app,
+    h("header", { class: "bar" }, h("a", { href: "#now", class: "brand" }, "hydrant"), figures,
+      h("span", { class: "who" }, h("a", { href: "#me" }, name), button("Sign out", signOut))),
+    rail, main, help);
+  fill(rail, Object.entries(VIEWS).map(([view, { title }]) => h("a", { href: `#${view}`, "data-view": view }, title)));
+}
+
+function drawBar() {
+  if (!isSignedIn()) return;
+  const words = { live: "live", reconnecting: "reconnecting", hidden: "status hidden", out: "connecting" };
+  const dot = h("span", { class: `state ${state.word}`, title: state.detail }, words[state.word]);
+  const status = latest();
+  const figure = (view, value, unit) => h("a", { href: `#${view}` }, h("b", {}, value), ` ${unit}`);
+  fill(figures, dot, status && [
+    figure("tail", rate(status.Rates.ReceivedPerSecond), "events/s"),
+    figure("registrations", rate(status.Rates.DeliveredPerSecond), "deliveries/s"),
+    figure("connections", bytes(status.Queue.Bytes), "queued"),
+    figure("now", micros(status.Rates.P99Microseconds), "p99"),
+  ]);
+}
+
+function draw() {
+  const { view } = place();
+  const known = VIEWS[view] ? view : "now";
+  leave?.();
+  shown = known;
+  document.title = `${VIEWS[known].title} · hydrant`;
+  for (const link of rail.children) {
+    if (link.dataset.view === known) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const body = h("div", { class: `view view-${known}` });
+  fill(main, h("h1", { class: "unseen" }, VIEWS[known].title), body);
+  leave = VIEWS[known].show(body) ?? null;
+  announce(VIEWS[known].title);
+}
+
+function signInForm(note) {
+  const problem = h("div", {}, note);
+  const user = h("input", { id: "user", type: "text", autocomplete: "username", value: "rocketskates", required: true });
+  const password = h("input", { id: "password", type: "password", autocomplete: "current-password" });
+  const token = h("input", { id: "token", type: "password", autocomplete: "off" });
+  const submit = h("button", { type: "submit", class: "primary" }, "Sign in");
+  const form = h("form", { class: "form narrow" }, h("h1", {}, "hydrant"),
+    h("p", { class: "quiet" }, "Events of this fleet, who gets them, and why. Your password is traded for a token that this page keeps in memory: a reload signs you out."),
+    problem,
+    h("div", { class: "field" }, h("label", { for: "user" }, "User"), user),
+    h("div", { class: "field" }, h("label", { for: "password" }, "Password"), password),
+    h("details", {}, h("summary", {}, "Or a token"), h("div", { class: "field" }, h("label", { for: "token" }, "Token"), token)), submit);
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    submit.disabled = true;
+    submit.textContent = "Signing in…";
+    try {
+      await (token.value ? signInWith(token.value.trim()) : signIn(user.value.trim(), password.value));
+    } catch (error) {
+      fill(problem, failure(error));
+      submit.disabled = false;
+      submit.textContent = "Sign in";
+      password.select();
+    }
+  });
+  fill(app, h("main", { class: "door" }, form));
+  password.focus();
+}
+
+function session() {
+  leave?.();
+  leave = null;
+  if (currentToken()) {
+    frame();
+    draw();
+    drawBar();
+  } else {
+    signInForm(shown && h("p", { class: "attention" }, "You are signed out."));
+    shown = null;
+  }
+}
+
+let prefix = false;
+
+addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !isSignedIn()) {
+    if (event.key === "Escape" && typing) event.target.blur();
+    return;
+  }
+  const { key } = event;
+  if (prefix && KEYS[key]) {
+    location.hash = KEYS[key];
+  } else if (key === "/") {
+    event.preventDefault();
+    const field = document.querySelector("[data-key=spec]");
+    if (field) field.focus();
+    else location.hash = "tail";
+  } else if (key === "?") {
+    showHelp();
+  } else if (leave?.keys?.[key] && !(event.target.closest("button, a, summary") && (key === " " || key === "Enter"))) {
+    event.preventDefault();
+    leave.keys[key]();
+  }
+  prefix = key === "g" && !prefix;
+});
+
+function showHelp() {
+  const rows = { "/": "to the SPEC", space: "pause or go on", "j k": "next, previous event", Enter: "open", e: "explain the event",
+    "g n": "Now", "g t": "Tail", "g c": "Connections", "g r": "Registrations", "g e": "Explain", "g m": "Me", "?": "this list" };
+  fill(help, h("h2", {}, "Keys"), h("dl", {}, Object.entries(rows).map(([key, does]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, does)))),
+    button("Close", () => help.close()));
+  help.showModal();
+}
+
+addEventListener("hashchange", () => isSignedIn() && draw());
+onSession(session);
+watch(drawBar);
+await tokenOfFragment();
+if (!isSignedIn()) signInForm();

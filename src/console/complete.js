@@ -1,0 +1,91 @@
+// Completion of registrations: types, actions and keys that were seen, field names of their objects, and the operators.
+
+import { fill, h } from "./dom.js";
+
+const KNOWN = {
+  types: new Set(["*", "machines", "jobs", "work_orders", "machine_jobs", "work_order_jobs", "profiles", "params", "stages", "workflows", "users", "connections", "leases", "templates"]),
+  actions: new Set(["*", "create", "update", "save", "delete", "action"]),
+  keys: new Set(["*"]),
+  fields: new Set(),
+};
+const OPERATORS = ["Eq(", "Ne(", "In(", "Nin(", "Re(", "Exists()", "Changed("];
+const MOST = 400;
+
+const note = (set, value) => set.size < MOST && typeof value === "string" && value && set.add(value);
+
+/** Learns the names of an event. */
+export function learn(event) {
+  note(KNOWN.types, event.Type);
+  note(KNOWN.actions, event.Action);
+  if (KNOWN.keys.size < 100) note(KNOWN.keys, event.Key);
+  if (event.Object && typeof event.Object === "object" && KNOWN.fields.size < MOST) {
+    for (const [name, value] of Object.entries(event.Object)) {
+      note(KNOWN.fields, name);
+      if (name === "Params" && value) Object.keys(value).slice(0, 50).forEach((inner) => note(KNOWN.fields, `Params.${inner}`));
+    }
+  }
+}
+
+/** What may stand at the end of a text, and how much of the text it replaces. */
+function candidates(text) {
+  const parts = text.split(".");
+  const last = (part) => part.split(",").at(-1);
+  if (parts.length <= 3) {
+    const word = last(parts.at(-1));
+    return [word, [KNOWN.types, KNOWN.actions, KNOWN.keys][parts.length - 1]];
+  }
+  const filter = parts.slice(3).join(".");
+  const operator = filter.match(/=([A-Za-z]*)$/);
+  if (operator) return [operator[1], new Set(OPERATORS)];
+  const word = filter.match(/[^(),]*$/)[0];
+  return [word, new Set([...KNOWN.fields].map((field) => `${field}=`))];
+}
+
+/** A list of completions for an input; arrows choose, Tab or Enter takes. */
+export function suggest(input) {
+  const list = h("ul", { class: "tips", role: "listbox", hidden: true });
+  let at = -1;
+  let found = [];
+  let word = "";
+
+  function draw() {
+    const text = input.value.slice(0, input.selectionStart);
+    const [typed, names] = candidates(text);
+    word = typed;
+    found = [...names].filter((name) => name.toLowerCase().startsWith(typed.toLowerCase()) && name !== typed).sort().slice(0, 8);
+    at = -1;
+    list.hidden = !found.length || !typed && text.length > 0 && !text.endsWith(".");
+    fill(list, found.map((name, index) => h("li", { role: "option", "aria-selected": "false", onpointerdown: (event) => { event.preventDefault(); take(index); } }, name)));
+  }
+
+  function move(by) {
+    at = (at + by + found.length) % found.length;
+    [...list.children].forEach((item, index) => item.setAttribute("aria-selected", String(index === at)));
+  }
+
+  function take(index) {
+    const end = input.selectionStart;
+    const rest = input.value.slice(end);
+    const start = input.value.slice(0, end - word.length) + found[index];
+    input.value = start + rest;
+    input.setSelectionRange(start.length, start.length);
+    list.hidden = true;
+    input.dispatchEvent(new Event("input"));
+  }
+
+  input.addEventListener("input", draw);
+  input.addEventListener("blur", () => (list.hidden = true));
+  input.addEventListener("keydown", (event) => {
+    if (list.hidden || !found.length) return;
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      move(event.key === "ArrowDown" ? 1 : -1);
+    } else if (event.key === "Escape") {
+      list.hidden = true;
+    } else if (event.key === "Tab" && !event.shiftKey || event.key === "Enter" && at >= 0) {
+      event.preventDefault();
+      take(Math.max(0, at));
+    }
+  });
+  return list;
+}

@@ -1,0 +1,132 @@
+// Connections: who is slow? One row each, oldest waiting first; a row opens to its registrations, and closes for whoever may.
+
+import { get, remove } from "./api.js";
+import { ago, announce, bytes, button, count, empty, failure, fill, h, millis, table } from "./dom.js";
+import { parameters, setParameters } from "./route.js";
+
+export const title = "Connections";
+
+const COLUMNS = [
+  { head: "Principal", key: "Principal" },
+  { head: "From", key: "RemoteAddr" },
+  { head: "Age", key: "CreateTime", number: true },
+  { head: "Registrations", key: "Registrations", number: true },
+  { head: "Queued", key: "QueuedBytes", number: true },
+  { head: "Oldest", key: "QueuedAgeMilliseconds", number: true },
+  { head: "Delivered", key: "DeliveredEvents", number: true },
+  { head: "Dropped", key: "DroppedEvents", number: true },
+  { head: "Policy", key: "Overflow" },
+  { head: "Encoding", key: "Encoding" },
+];
+
+const MOST = 500;
+
+export function show(element) {
+  const list = h("div", { class: "list" });
+  const detail = h("aside", { class: "detail", hidden: true, "aria-label": "Connection" });
+  const note = h("p", { class: "quiet" });
+  fill(element, h("div", { class: "split" }, h("div", { class: "list-side" }, note, list), detail));
+  let all = [];
+  let paused = false;
+
+  async function look() {
+    if (paused) return;
+    try {
+      all = (await get("connections")).filter((one) => one.Type !== "api");
+      draw();
+    } catch (error) {
+      if (error.status !== 401) fill(list, failure(error));
+    }
+  }
+
+  function sorted() {
+    const { sort = "QueuedAgeMilliseconds" } = parameters();
+    const column = COLUMNS.find((one) => one.key === sort) ?? COLUMNS[5];
+    const compare = (a, b) => {
+      const [x, y] = [a[column.key] ?? "", b[column.key] ?? ""];
+      return column.key === "CreateTime" ? x.localeCompare(y) : typeof x === "number" ? y - x : x.localeCompare(y);
+    };
+    return [...all].sort((a, b) => compare(a, b) || a.Principal.localeCompare(b.Principal) || a.RemoteAddr.localeCompare(b.RemoteAddr));
+  }
+
+  function draw() {
+    const { sort = "QueuedAgeMilliseconds", open } = parameters();
+    const rows = sorted().slice(0, MOST);
+    note.textContent = `${count(all.length)} websockets and streams${all.length > MOST ? `; the first ${MOST} are shown` : ""}`;
+    const columns = COLUMNS.map((column) => ({
+      ...column,
+      sorted: column.key === sort ? "descending" : undefined,
+      node: h("button", { type: "button", class: "sort", onclick: () => { setParameters({ sort: column.key }); draw(); } },
+        column.head, column.key === sort ? " ▾" : ""),
+    }));
+    const cells = rows.map((one) => ({
+      attributes: { class: one.RemoteAddr === open ? "chosen" : one.DroppedEvents > 0 ? "attention" : "" },
+      cells: [
+        h("button", { type: "button", class: "link", onclick: () => choose(one.RemoteAddr) }, one.Principal),
+        one.RemoteAddr, ago(one.CreateTime), count(one.Registrations), bytes(one.QueuedBytes),
+        millis(one.QueuedAgeMilliseconds), count(one.DeliveredEvents), count(one.DroppedEvents), one.Overflow ?? "–", one.Encoding ?? "–",
+      ],
+    }));
+    const focused = document.activeElement?.textContent;
+    fill(list, rows.length ? table("Connections", columns, cells) :
+      empty("Nobody is connected. Watch something:", `curl -N -k -u USER '${location.origin}/api/v3/events?register=machines.*.*'`));
+    if (focused) [...list.querySelectorAll("button")].find((one) => one.textContent === focused)?.focus();
+  }
+
+  async function choose(address) {
+    setParameters({ open: address });
+    draw();
+    await inspect(address);
+  }
+
+  async function inspect(address) {
+    detail.hidden = false;
+    const close = button("Close detail", () => { setParameters({ open: null }); detail.hidden = true; draw(); }, { class: "corner" });
+    try {
+      const one = await get(`connections/${encodeURIComponent(address)}`);
+      fill(detail, close, h("h2", {}, one.Principal), facts(one), specs(one), closing(one));
+    } catch (error) {
+      fill(detail, close, h("h2", {}, address), failure(error));
+    }
+  }
+
+  function closing(one) {
+    const place = h("div", { class: "closing" });
+    const ask = () => fill(place, h("p", {}, "The client will see 1001 \"connection deleted\" and may come back at once."),
+      button("Close it", async () => {
+        try {
+          await remove(`connections/${encodeURIComponent(one.RemoteAddr)}`);
+          announce("Closed");
+          fill(place, h("p", { class: "good" }, "Closed."));
+          look();
+        } catch (error) {
+          fill(place, failure(error));
+        }
+      }, { class: "danger" }), button("Keep it", first));
+    const first = () => fill(place, button("Close connection…", ask), h("a", { class: "button", href: `#explain?connection=${encodeURIComponent(one.RemoteAddr)}` }, "Explain an event for it"));
+    first();
+    return place;
+  }
+
+  const timer = setInterval(look, 3000);
+  look();
+  if (parameters().open) inspect(parameters().open);
+  return () => {
+    paused = true;
+    clearInterval(timer);
+  };
+}
+
+function facts(one) {
+  const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
+  return h("dl", {}, fact("From", one.RemoteAddr), fact("Since", new Date(one.CreateTime).toLocaleString()),
+    fact("Encoding", one.Encoding), fact("Policy", one.Overflow), fact("Delivered", count(one.DeliveredEvents)),
+    fact("Queued", `${count(one.QueuedEvents)} events, ${bytes(one.QueuedBytes)}`),
+    fact("Lost", one.DroppedEvents ? `${count(one.DroppedEvents)} events, because it did not follow` : "nothing"));
+}
+
+function specs(one) {
+  const columns = [{ head: "Registration" }, { head: "Hits", number: true }, { head: "Last", number: true }, { head: "Cost", number: true, title: "Work of the filter, milliseconds in all" }];
+  const rows = (one.Specs ?? []).map((spec) => [h("code", {}, spec.Spec), count(spec.Hits), ago(spec.LastHit), spec.FilterBytes ? millis(spec.FilterWork / 1e6) : "–"]);
+  return rows.length ? table("Registrations", columns, rows) : h("p", { class: "attention" }, "Nothing is registered, so nothing comes.");
+}

@@ -1,0 +1,134 @@
+// Elements and texts: the one place that makes nodes.
+//
+// Whatever comes from the server ends up in `textContent` or an attribute, never in markup, so an event cannot bring any. Numbers and
+// times are written here too, so that they look the same everywhere.
+
+/** An element. Attributes that are functions are listeners; `class`, `data-*` and ARIA are plain attributes. */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  add(element, children);
+  return element;
+}
+
+/** Puts children into an element: nodes, or texts. */
+export function add(element, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child != null && child !== false) element.append(child);
+  }
+  return element;
+}
+
+/** Replaces what is in an element. */
+export function fill(element, ...children) {
+  element.replaceChildren();
+  return add(element, children);
+}
+
+/** An SVG element. */
+export function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  for (const child of children) element.append(child);
+  return element;
+}
+
+/** Says something to whoever cannot see the page. */
+export function announce(text) {
+  document.getElementById("announcer").textContent = text;
+}
+
+/** A whole number with separators. */
+export const count = (n) => (n == null ? "–" : Math.round(n).toLocaleString("en-US"));
+
+/** A rate: a digit behind the point while it is small. */
+export const rate = (n) => (n == null ? "–" : n < 10 ? (Math.round(n * 10) / 10).toString() : count(n));
+
+/** Bytes, in powers of 1,024. */
+export function bytes(n) {
+  if (n == null) return "–";
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  let at = 0;
+  while (n >= 1024 && at < units.length - 1) {
+    n /= 1024;
+    at += 1;
+  }
+  return `${at && n < 10 ? n.toFixed(1) : Math.round(n)} ${units[at]}`;
+}
+
+/** Microseconds. */
+export function micros(us) {
+  if (us == null) return "–";
+  if (us < 1000) return `${us} µs`;
+  return us < 1e6 ? `${trim(us / 1000)} ms` : `${trim(us / 1e6)} s`;
+}
+
+/** Milliseconds; a dash for none. */
+export const millis = (ms) => (ms ? micros(ms * 1000) : "–");
+
+const trim = (n) => (n < 10 ? n.toFixed(1) : Math.round(n).toString());
+
+/** How long ago a time was. */
+export function ago(text) {
+  if (!text || text.startsWith("0001-")) return "–";
+  const seconds = Math.max(0, (Date.now() - Date.parse(text)) / 1000);
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172800 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86400)} d`;
+}
+
+/** A time of day in the viewer's zone. */
+export function clock(text) {
+  const date = new Date(text);
+  if (Number.isNaN(date.getTime())) return text;
+  const two = (n) => String(n).padStart(2, "0");
+  const ms = String(date.getMilliseconds()).padStart(3, "0");
+  return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${ms}`;
+}
+
+/** A button. */
+export function button(label, onclick, attributes = {}) {
+  return h("button", { type: "button", onclick, ...attributes }, label);
+}
+
+/** A button that copies a text and says so. */
+export function copier(label, text) {
+  const it = button(label, async () => {
+    const value = typeof text === "function" ? text() : text;
+    try {
+      await navigator.clipboard.writeText(value);
+    } catch {
+      // Without TLS there is no clipboard for pages; a selection is the next best.
+      window.prompt("Copy:", value);
+    }
+    it.textContent = "Copied";
+    announce("Copied");
+    setTimeout(() => (it.textContent = label), 1500);
+  });
+  return it;
+}
+
+/** A table: `columns` are {head, number, title}, `rows` arrays of nodes or texts. */
+export function table(caption, columns, rows, attributes = {}) {
+  const cells = (row) =>
+    row.map((cell, at) => h("td", { class: columns[at].number ? "number" : "", "data-head": columns[at].head }, cell));
+  const heads = columns.map((column) =>
+    h("th", { scope: "col", class: column.number ? "number" : "", title: column.title, "aria-sort": column.sorted }, column.node ?? column.head));
+  return h("table", attributes, h("caption", { class: "unseen" }, caption), h("thead", {}, h("tr", {}, heads)),
+    h("tbody", {}, rows.map((row) => h("tr", row.attributes ?? {}, cells(row.cells ?? row)))));
+}
+
+/** What stands where there is nothing: what to do, perhaps with a command to copy. */
+export function empty(text, command) {
+  return h("div", { class: "empty" }, h("p", {}, text), command && h("pre", {}, command), command && copier("Copy", command));
+}
+
+/** An error, where it happened. */
+export function failure(error) {
+  const lines = error.messages ?? [error.message];
+  return h("div", { class: "failure", role: "alert" }, h("pre", {}, lines.join("\n")));
+}

@@ -1,0 +1,81 @@
+// Explain: why did, or didn't, this event arrive? The answer in one sentence, then the tree of what held and what did not.
+
+import { post } from "./api.js";
+import { button, failure, fill, h } from "./dom.js";
+import { parameters, setParameters } from "./route.js";
+
+export const title = "Explain";
+
+const EXAMPLE = '{"Type":"machines","Action":"update","Key":"m1","Object":{"Stage":"local"},"Original":{"Stage":"none"}}';
+
+export function show(element) {
+  const given = parameters();
+  const event = h("textarea", { id: "x-event", rows: "6", spellcheck: "false", placeholder: EXAMPLE });
+  event.value = given.event ?? "";
+  const input = (id, value, placeholder) => h("input", { id, type: "text", value: value ?? "", placeholder, spellcheck: "false", autocapitalize: "off", autocomplete: "off" });
+  const position = input("x-position", given.position, "EPOCH:SEQUENCE");
+  const spec = input("x-spec", given.spec, "machines.update.*.Stage=Eq(local)");
+  const user = input("x-user", given.user, "you");
+  const connection = input("x-connection", given.connection, "ADDR:PORT");
+  const answer = h("div", { class: "answer", role: "region", "aria-live": "polite" });
+  const label = (text, field, hint) => h("div", { class: "field" }, h("label", { for: field.id }, text), field, hint && h("p", { class: "quiet" }, hint));
+
+  async function ask(submitted) {
+    submitted?.preventDefault();
+    const named = { event: event.value.trim(), position: position.value.trim(), spec: spec.value.trim(), user: user.value.trim(), connection: connection.value.trim() };
+    setParameters(named);
+    const parts = [];
+    const text = (name, value) => value && parts.push(`"${name}":${JSON.stringify(value)}`);
+    // As text: what stands in an event passes byte for byte.
+    if (named.event) parts.push(`"Event":${named.event}`);
+    else text("Position", named.position);
+    text("Spec", named.spec);
+    if (named.connection) text("Connection", named.connection);
+    else text("User", named.user);
+    try {
+      fill(answer, told(await post("hydrant/explain", `{${parts.join(",")}}`)));
+    } catch (error) {
+      fill(answer, failure(error));
+    }
+  }
+
+  fill(element, h("form", { class: "form", onsubmit: ask },
+    h("div", { class: "columns" },
+      h("fieldset", {}, h("legend", {}, "Event"), label("Pasted, as JSON", event), label("or its position in the history", position, "From a row of the tail, or the id of a stream.")),
+      h("fieldset", {}, h("legend", {}, "Reaches"), label("Registration (SPEC)", spec), label("of the user", user, "Empty: you."), label("or an open connection", connection, "With its own registrations and rights."))),
+    h("div", { class: "toolbar" }, h("button", { type: "submit", class: "primary" }, "Explain"),
+      button("Example", () => { event.value = EXAMPLE; position.value = ""; spec.value = "machines.update.*.Stage=Eq(none)"; ask(); }))), answer);
+  if ((given.event || given.position) && (given.spec || given.connection)) ask();
+  else event.focus();
+}
+
+function told(answer) {
+  const cause = (one) => h("li", {}, sentence(one));
+  return [
+    h("p", { class: `verdict ${answer.Delivered ? "good" : "bad"}` }, answer.Reason),
+    answer.Roles?.length && h("p", {}, "Roles that show it: ", answer.Roles.join(", ")),
+    answer.Loss && h("p", { class: "attention" }, answer.Loss),
+    answer.Causes.length > 1 && h("ul", {}, answer.Causes.map(cause)),
+    answer.Rights && h("ul", { class: "steps" }, step(answer.Rights)),
+    answer.Registrations.slice(0, 50).map((one) => [h("h3", {}, h("code", {}, one.Spec)), h("ul", { class: "steps" }, one.Steps.map(step))]),
+    answer.Registrations.length > 50 && h("p", { class: "quiet" }, `and ${answer.Registrations.length - 50} more that are further away`),
+  ];
+}
+
+function sentence(cause) {
+  switch (cause.Kind) {
+    case "Claim": return `The claim ${cause.Claim} is missing.`;
+    case "Narrowing": return `The token is narrowed to ${cause.Claim}.`;
+    case "Tenant": return `The tenant does not list ${cause.Model} ${cause.Key}.`;
+    case "NoRegistration": return "Nothing is registered.";
+    case "Filter": return `${cause.Term} is not so: ${cause.Value == null ? "the field is missing" : `the value is ${cause.Value}`}.`;
+    default: return `The ${cause.Kind.toLowerCase()} is ${cause.Found}, not ${cause.Wanted}.`;
+  }
+}
+
+const WORDS = { held: "yes", failed: "no", skipped: "not asked" };
+
+function step(one) {
+  return h("li", { class: `step ${one.Verdict}` }, h("span", { class: "mark" }, WORDS[one.Verdict]), " ", one.Asked,
+    one.Found != null && [": ", h("code", {}, one.Found)], one.Steps?.length && h("ul", { class: "steps" }, one.Steps.map(step)));
+}

@@ -1,0 +1,44 @@
+// Registrations: what matches most, and what costs most.
+
+import { get } from "./api.js";
+import { ago, count, empty, failure, fill, h, millis, table } from "./dom.js";
+import { parameters, setParameters } from "./route.js";
+
+export const title = "Registrations";
+
+const SORTS = { hits: "Hits", deliveries: "Deliveries", work: "Cost" };
+
+export function show(element) {
+  const list = h("div", { class: "list" });
+  fill(element, h("p", { class: "quiet" }, "Those that have done most, up to a hundred of each shard. What is counted is counted since the first connection that shares a registration made it."), list);
+
+  async function look() {
+    const { sort = "hits" } = parameters();
+    try {
+      draw(await get(`hydrant/registrations?sort=${encodeURIComponent(sort)}`), sort);
+    } catch (error) {
+      if (error.status !== 401) fill(list, failure(error));
+    }
+  }
+
+  function draw(all, sort) {
+    const head = (key) => h("button", { type: "button", class: "sort", onclick: () => { setParameters({ sort: key }); look(); } },
+      SORTS[key], key === sort ? " ▾" : "");
+    const sorted = (key) => (key === sort ? "descending" : undefined);
+    const columns = [
+      { head: "Registration" },
+      ...Object.keys(SORTS).map((key) => ({ head: SORTS[key], number: true, node: head(key), sorted: sorted(key), title: key === "work" ? "Work of the filter in all" : undefined })),
+      { head: "Last hit", number: true }, { head: "Shared by", number: true, title: "Connections" }, { head: "Tail" },
+    ];
+    const rows = all.map((one) => ({
+      attributes: { class: one.Hits === 0 ? "dim" : "" },
+      cells: [h("code", {}, one.Spec), count(one.Hits), count(one.Deliveries), one.FilterBytes ? millis(one.FilterWork / 1e6) : "–",
+        one.LastHit ? ago(one.LastHit) : "never", count(one.Shared), h("a", { href: `#tail?spec=${encodeURIComponent(one.Spec)}` }, "open")],
+    }));
+    fill(list, rows.length ? table("Registrations", columns, rows) : empty("Nothing is registered. Try one:", "hydrant watch 'machines.*.*'"));
+  }
+
+  const timer = setInterval(look, 4000);
+  look();
+  return () => clearInterval(timer);
+}

@@ -1,0 +1,82 @@
+// How the broker is, asked every two seconds while somebody is signed in, and what was answered in the last fifteen minutes.
+
+import { get, isSignedIn, onSession } from "./api.js";
+
+const EVERY = 2000;
+const KEPT = (15 * 60 * 1000) / EVERY;
+
+/** Points of the last fifteen minutes: {time, status}; status is null where nothing was answered. */
+export const history = [];
+
+/** "live", "reconnecting", "hidden" (the caller may not know) or "out"; and what goes with it. */
+export const state = { word: "out", detail: "" };
+
+const listeners = new Set();
+let timer = null;
+
+/** Calls a listener after each answer. Returns a function that takes it off. */
+export function watch(listener) {
+  listeners.add(listener);
+  listener();
+  return () => listeners.delete(listener);
+}
+
+export const latest = () => history.at(-1)?.status ?? null;
+
+async function look() {
+  let status = null;
+  try {
+    status = await get("hydrant/status");
+    Object.assign(state, { word: "live", detail: "" });
+  } catch (error) {
+    const hidden = error.status === 403;
+    const detail = hidden ? "" : `${error.message} Trying again in ${EVERY / 1000} s.`;
+    Object.assign(state, { word: hidden ? "hidden" : "reconnecting", detail });
+  }
+  if (!isSignedIn()) return;
+  history.push({ time: Date.now(), status });
+  if (history.length > KEPT) history.shift();
+  listeners.forEach((listener) => listener());
+}
+
+onSession(() => {
+  clearInterval(timer);
+  if (isSignedIn()) {
+    timer = setInterval(look, EVERY);
+    look();
+  } else {
+    history.length = 0;
+    Object.assign(state, { word: "out", detail: "" });
+    listeners.forEach((listener) => listener());
+  }
+});
+
+/** What a count has grown by a second, for each of the last points; null where it is not known. */
+export function rates(pick) {
+  return history.map((point, at) => {
+    const before = history[at - 1];
+    if (!before?.status || !point.status) return null;
+    const grown = pick(point.status) - pick(before.status);
+    return grown < 0 ? null : (grown * 1000) / (point.time - before.time);
+  });
+}
+
+/** A figure of each of the last points. */
+export const values = (pick) => history.map((point) => (point.status ? pick(point.status) : null));
+
+/** The bound below which a share of the deliveries between two looks stays, microseconds. */
+export function quantiles(share) {
+  return history.map((point, at) => {
+    const before = history[at - 1];
+    if (!before?.status || !point.status) return null;
+    const { BoundsMicroseconds: bounds, Counts: now } = point.status.Latency;
+    const counts = now.map((n, bucket) => Math.max(0, n - before.status.Latency.Counts[bucket]));
+    const all = counts.reduce((sum, n) => sum + n, 0);
+    if (!all) return null;
+    let seen = 0;
+    const bucket = counts.findIndex((n) => (seen += n) >= all * share && n > 0);
+    return bounds[Math.min(bucket, bounds.length - 1)];
+  });
+}
+
+export const received = (status) => Object.values(status.Received).reduce((sum, n) => sum + n, 0);

@@ -1,0 +1,276 @@
+//! What a turn does, and what it leaves for the next one, with real sockets and without a thread.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
+
+use super::turn::{KEPT, LISTED, REVIEWED};
+use super::*;
+use crate::auth::{AuthOptions, Credential, Secret};
+use crate::broker::history::{History, HistoryLimits};
+use crate::broker::inbox::InboxLimits;
+use crate::fanout::control::{Admission, Newcomer};
+use crate::fanout::pool::{Port, ShardSettings, shard};
+use crate::index;
+use crate::metrics::{Metrics, Source};
+use crate::overflow::Overflow;
+use crate::stats::OutboxLimits;
+use crate::websocket::frame::{self, Encoding};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+struct World {
+    driver: Driver,
+    _port: Port,
+    identity: Identity,
+    listener: TcpListener,
+    data: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let (authority, _) = Authority::open(data.path(), AuthOptions::default()).unwrap();
+        let credential = Credential::Basic { user: "rocketskates".to_owned(), password: Secret::new("r0cketsk8ts") };
+        let identity =
+            authority.authenticate(&credential, IpAddr::V4(Ipv4Addr::LOCALHOST), crate::clock::now()).unwrap();
+        let history = History::new(HistoryLimits { events: 100, bytes: 1 << 20 }, 1, crate::clock::now());
+        let epoch = Instant::now();
+        let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), epoch, history));
+        let (ping, idle, close) = (HOUR, HOUR, HOUR);
+        let settings = ShardSettings {
+            index: index::Limits::default(),
+            outbox: OutboxLimits { bytes: 1 << 20, events: 1000 },
+            total_bytes: 1 << 30,
+            inbox: InboxLimits { events: 1000, bytes: 1 << 20 },
+            deflate: None,
+            message_bytes: 64 << 10,
+            timing: Timing { ping, idle, close, age: None, close_on_token_expiry: false },
+            connection_events: false,
+        };
+        let budget = Arc::new(Budget::new(settings.total_bytes, 1));
+        let (port, parts) = shard(0, &settings, &budget, &broker, &Arc::new(authority), epoch).unwrap();
+        let mut driver = Driver::new(parts);
+        driver.next_tick = Instant::now() + HOUR;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        Self { driver, _port: port, identity, listener, data }
+    }
+
+    /// A connection, and the client's end of it.
+    fn connect(&mut self) -> (ConnId, TcpStream) {
+        let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        let (stream, peer) = self.listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let permit = Admission::new(usize::MAX).admit().unwrap();
+        let (tls, since, registrations, overflow) = (None, None, Vec::new(), Overflow::Disconnect);
+        let (early, encoding, identity) = (bytes::Bytes::new(), Encoding::Plain, self.identity.clone());
+        self.driver.adopt(Newcomer {
+            stream,
+            tls,
+            head: None,
+            early,
+            encoding,
+            identity,
+            overflow,
+            peer,
+            since,
+            registrations,
+            warnings: true,
+            permit,
+        });
+        let is_it = |entry: &Option<Conn>| entry.as_ref().is_some_and(|entry| entry.peer == peer);
+        let at = self.driver.conns.iter().position(is_it).unwrap();
+        (ConnId(u32::try_from(at).unwrap()), client)
+    }
+
+    fn entry(&mut self, conn: ConnId) -> &mut Conn {
+        self.driver.conn(conn).unwrap()
+    }
+
+    fn turn(&mut self) {
+        self.driver.run_turn(&Events::with_capacity(1), Duration::ZERO);
+    }
+
+    fn registrations(&self, conn: ConnId) -> usize {
+        self.driver.parts.shard.registrations(conn)
+    }
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    let size = size_of::<Option<Conn>>();
+    assert!(size <= 376, "{size} bytes of each idle connection");
+}
+
+#[test]
+fn the_thread_does_not_sleep_over_a_command_whose_place_has_come() {
+    let mut world = World::new();
+    let (conn, _client) = world.connect();
+    world.turn();
+    assert!(world.driver.timeout() > HOUR / 2, "nothing is to be done");
+    world.driver.held.push_back((1, conn));
+    assert!(world.driver.timeout() > HOUR / 2, "its place has not come");
+    world.driver.parts.shard.set_position(1);
+    assert_eq!(world.driver.timeout(), Duration::ZERO);
+}
+
+/// A number may be another connection's by the time its turn comes.
+#[test]
+fn what_was_noted_of_a_connection_that_is_gone_moves_no_other() {
+    let mut world = World::new();
+    let (gone, _client) = world.connect();
+    world.driver.held.push_back((0, gone));
+    world.driver.vanish(gone);
+    let (conn, _other) = world.connect();
+    assert_eq!(conn, gone, "numbers are used again");
+    world.turn();
+    let entry = world.entry(conn);
+    (entry.input, entry.mark) = (Input::Held, 100);
+    entry.command = Some(Box::new(HeldCommand::Waits("register a.b.c".to_owned())));
+    world.driver.queue.push_back(conn);
+    world.driver.held.push_front((0, conn));
+    world.turn();
+    assert!(world.entry(conn).command.is_some() && world.registrations(conn) == 0, "its place has not come");
+    world.driver.parts.parser.submit(crate::fanout::spec_parser::Job {
+        conn,
+        ticket: 0,
+        principal: world.identity.principal().clone(),
+        message: "register a.b.d".to_owned(),
+    });
+    world.driver.parsing += 1;
+    while world.driver.parsing > 0 {
+        world.turn();
+    }
+    assert_eq!(world.registrations(conn), 0, "nor was it another's");
+    world.driver.parts.shard.set_position(100);
+    world.driver.held.push_front((100, conn));
+    world.turn();
+    assert_eq!(world.registrations(conn), 1);
+}
+
+/// Others' events and commands go on while a registration is read; the connection's own commands wait and keep their
+/// order.
+#[test]
+fn a_registration_that_takes_long_to_read_is_read_beside_the_shard() {
+    let mut world = World::new();
+    let (conn, mut client) = world.connect();
+    let (other, mut stranger) = world.connect();
+    world.turn();
+    let commands = ["register a.b.c.N=Re(^x)", "register a.b.d", "deregister a.b.c.N=Re(^x)"];
+    for command in commands {
+        client.write_all(&frame::from_client(command)).unwrap();
+    }
+    world.driver.enqueue(conn);
+    while world.entry(conn).input != Input::Parsing {
+        world.driver.enqueue(conn);
+        world.driver.read_queued();
+    }
+    assert_eq!(world.registrations(conn), 0, "and the second waits behind it");
+    stranger.write_all(&frame::from_client("register a.b.e")).unwrap();
+    while world.registrations(other) == 0 {
+        world.driver.enqueue(other);
+        world.driver.read_queued();
+        // What was read meanwhile is another matter.
+        world.driver.queue.retain(|queued| *queued != conn);
+    }
+    while world.driver.parsing > 0 || world.registrations(conn) != 1 {
+        if world.entry(conn).input == Input::Queued && world.driver.queue.is_empty() {
+            world.driver.queue.push_back(conn);
+        }
+        world.turn();
+    }
+    world.turn();
+    let mut text = Vec::new();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut chunk = [0; 4096];
+    while text.windows(8).filter(|part| part == b"\"Action\"").count() < 3 {
+        let got = client.read(&mut chunk).unwrap();
+        text.extend_from_slice(&chunk[..got]);
+    }
+    let text = String::from_utf8_lossy(&text);
+    let places = ["\"register\",\"Key\":\"a.b.c.", "\"register\",\"Key\":\"a.b.d", "\"deregister\",\"Key\":\"a.b.c."];
+    assert!(places.map(|part| text.find(part).unwrap()).is_sorted(), "{text}");
+}
+
+#[test]
+fn a_turn_keeps_time_of_some_connections_and_all_get_theirs() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..KEPT + 10).map(|_| world.connect()).collect();
+    world.turn();
+    let now = Instant::now();
+    for (conn, _) in &clients {
+        world.entry(*conn).ending = Some(Box::new(Ending { reason: Close::Silent, deadline: now }));
+    }
+    world.driver.next_tick = now;
+    world.turn();
+    assert_eq!(world.driver.open, 10, "{KEPT} a turn");
+    assert_eq!(world.driver.timeout(), Duration::ZERO, "the next one begins at once");
+    world.turn();
+    assert_eq!(world.driver.open, 0);
+    assert!(world.driver.timeout() > Duration::ZERO);
+}
+
+#[test]
+fn a_turn_lists_some_connections_and_the_list_is_whole() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..LISTED + 10).map(|_| world.connect()).collect();
+    world.turn();
+    let (reply, mut list) = tokio::sync::oneshot::channel();
+    let (gone, _) = tokio::sync::oneshot::channel();
+    let (deleted, mut found) = tokio::sync::oneshot::channel();
+    let peer = clients[LISTED + 5].1.local_addr().unwrap();
+    world.driver.list(gone);
+    world.driver.list(reply);
+    world.driver.look_for(peer, deleted);
+    world.turn();
+    assert!(list.try_recv().is_err() && world.driver.timeout() == Duration::ZERO);
+    (0..3).for_each(|_| world.turn());
+    assert_eq!(list.try_recv().unwrap().len(), LISTED + 10);
+    assert_eq!(found.try_recv().unwrap().map(|connection| connection.remote_addr), Some(peer));
+    assert!(world.driver.errands.is_empty());
+    assert!(world.driver.parts.shard.fanout().is_closing(clients[LISTED + 5].0));
+}
+
+#[test]
+fn a_turn_reviews_the_rights_of_some_connections_and_all_get_theirs() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..REVIEWED + 10).map(|_| world.connect()).collect();
+    world.turn();
+    let revoked = |world: &mut World| {
+        let fanout = world.driver.parts.shard.fanout();
+        clients.iter().filter(|(conn, _)| fanout.is_closing(*conn)).count()
+    };
+    crate::auth::edit_store(world.data.path(), |store| {
+        store.add_user("other", crate::auth::PasswordHash::make("a-long-password")?, &["superuser".to_owned()])?;
+        store.remove_user("rocketskates")
+    })
+    .unwrap();
+    world.driver.parts.authority.reload().unwrap();
+    world.driver.parts.review.store(true, Ordering::Release);
+    world.turn();
+    assert_eq!(revoked(&mut world), REVIEWED);
+    assert_eq!(world.driver.timeout(), Duration::ZERO);
+    world.turn();
+    assert_eq!(revoked(&mut world), REVIEWED + 10);
+}
+
+#[test]
+fn a_command_that_waits_for_its_place_is_answered_before_the_server_ends() {
+    let mut world = World::new();
+    let (conn, mut client) = world.connect();
+    world.turn();
+    let event = crate::event::Draft::new("a", "b", "c").seal(crate::clock::now());
+    world.driver.parts.broker.publish(vec![event], Source::Post).unwrap();
+    client.write_all(&frame::from_client("register a.b.c")).unwrap();
+    while world.entry(conn).command.is_none() {
+        world.driver.enqueue(conn);
+        world.driver.read_queued();
+    }
+    world.driver.drain(Instant::now() + HOUR);
+    (0..3).for_each(|_| world.turn());
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut chunk = [0; 4096];
+    let got = client.read(&mut chunk).unwrap();
+    let text = String::from_utf8_lossy(&chunk[..got]);
+    assert!(text.contains(r#""Action":"register","Key":"a.b.c""#), "{text}");
+}

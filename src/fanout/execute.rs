@@ -1,0 +1,114 @@
+//! The commands of a client: carried out, counted and answered.
+//!
+//! Contract: as [`session`](super::session) says. A registration may have been read elsewhere ([`Shard::text_read`]);
+//! whether it is better read elsewhere is for the caller to decide ([`Shard::is_long_to_read`]).
+
+use jiff::Timestamp;
+
+use super::outbox::ConnId;
+use super::session::Shard;
+use crate::AUDIT;
+use crate::auth::Principal;
+use crate::index::{self, IndexError, Slot, Spec, SpecError};
+use crate::metrics::Outcome;
+use crate::protocol::{Command, answer, without_values};
+
+/// What a registration was read as.
+pub type ReadSpec = Result<Spec, SpecError>;
+
+/// Bytes of a registration that is read at once, unless it has a regular expression.
+const SHORT_SPEC: usize = 512;
+
+impl Shard {
+    /// Carries out a text message and answers it.
+    pub fn text(&mut self, conn: ConnId, message: &str, now: Timestamp) {
+        self.text_read(conn, message, None, now);
+    }
+
+    /// The same for a registration whose SPEC may have been read elsewhere already.
+    pub fn text_read(&mut self, conn: ConnId, message: &str, spec: Option<ReadSpec>, now: Timestamp) {
+        let Some((slot, principal)) = self.speaker(conn) else { return };
+        let answer = match self.carry_out(conn, slot, message, spec, now) {
+            Ok((command, warnings)) => {
+                let spec = without_values(command.spec());
+                tracing::info!(target: AUDIT, %principal, verb = command.verb(), %spec, "command");
+                answer::done(command, &warnings, principal.as_str(), now)
+            }
+            Err(reason) => {
+                tracing::info!(target: AUDIT, %principal, reason = %without_values(&reason), "command refused");
+                self.commands.count(Outcome::Refused);
+                answer::refused(message, &reason, principal.as_str(), now)
+            }
+        };
+        self.reply(conn, answer);
+    }
+
+    /// Whether a message is a registration that takes long to read: it is better read on another thread.
+    pub fn is_long_to_read(&self, conn: ConnId, message: &str) -> bool {
+        let Ok(Command::Register(spec)) = Command::parse(message) else { return false };
+        let Some(slot) = self.sessions[conn.0 as usize].as_ref().and_then(|session| session.slot) else { return false };
+        (spec.len() > SHORT_SPEC || spec.contains("Re(")) && self.index.is_new(slot, spec) == Ok(true)
+    }
+
+    /// Answers a binary message, which is always an error.
+    pub fn binary(&mut self, conn: ConnId, now: Timestamp) {
+        let Some((_, principal)) = self.speaker(conn) else { return };
+        self.commands.count(Outcome::Refused);
+        self.reply(conn, answer::binary(principal.as_str(), now));
+    }
+
+    fn speaker(&self, conn: ConnId) -> Option<(Slot, Principal)> {
+        let session = self.sessions[conn.0 as usize].as_ref()?;
+        Some((session.slot?, session.principal.clone()))
+    }
+
+    fn carry_out<'t>(
+        &mut self,
+        conn: ConnId,
+        slot: Slot,
+        message: &'t str,
+        spec: Option<ReadSpec>,
+        now: Timestamp,
+    ) -> Result<(Command<'t>, Vec<String>), String> {
+        let mut warnings = Vec::new();
+        let command = Command::parse(message).map_err(|error| error.to_string())?;
+        let outcome = match command {
+            Command::Register(text) => self.register(conn, slot, text, spec).map(|odd| {
+                warnings = odd;
+                Outcome::Registered
+            }),
+            Command::Deregister(text) => self.index.deregister(slot, text).map(|()| {
+                self.stop_replay(conn, text, now);
+                Outcome::Deregistered
+            }),
+        };
+        if matches!(outcome, Err(IndexError::TooManyRegistrations { .. })) {
+            self.commands.count_too_many();
+        }
+        self.commands.count(outcome.map_err(|error: IndexError| error.to_string())?);
+        Ok((command, warnings))
+    }
+
+    /// Returns what is odd about the registration.
+    fn register(
+        &mut self,
+        conn: ConnId,
+        slot: Slot,
+        text: &str,
+        spec: Option<ReadSpec>,
+    ) -> Result<Vec<String>, IndexError> {
+        if !self.index.is_new(slot, text)? {
+            return Ok(Vec::new());
+        }
+        let spec = spec.unwrap_or_else(|| Spec::parse(text, &self.limits.filter))?;
+        self.index.enter(slot, text, &spec)?;
+        self.start_replay(conn, text, &spec);
+        let is_unwarned = self.unwarned.contains(&conn);
+        Ok(if is_unwarned { Vec::new() } else { index::warnings(text, &spec, &self.seen) })
+    }
+
+    /// Leaves warnings out of the answers to a connection.
+    pub fn set_unwarned(&mut self, conn: ConnId) {
+        self.unwarned.insert(conn);
+    }
+}

@@ -1,0 +1,145 @@
+//! Which connections have yet to get some of the past, and which of them can get on.
+//!
+//! Thousands may lag and wait: for room, for a page of the archive, for the clock. What a turn does must not grow with
+//! their number. So those that can get on stand in a row of their own, those that wait for a moment are sorted by it,
+//! and of the others each is looked at once after something has changed, as many a turn as the caller likes.
+//!
+//! Contract: pure. A connection stands in one place, which its replay remembers; all steps take O(log n).
+
+use std::collections::BTreeMap;
+
+use super::outbox::ConnId;
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Nothing: its turn comes.
+    Turn,
+    /// For room in its outbox, for a page, or for a command: it is told by [`Lagging::stir`] or [`Lagging::changed`].
+    Change,
+    /// For this moment, in microseconds.
+    Until(u64),
+}
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    wait: Wait,
+    number: u64,
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Lagging {
+    next: u64,
+    ready: BTreeMap<u64, ConnId>,
+    waiting: BTreeMap<u64, ConnId>,
+    timed: BTreeMap<(u64, u64), ConnId>,
+    /// How many of those that wait, from the front, have not been looked at since something changed.
+    unseen: usize,
+}
+
+impl Lagging {
+    /// Puts a connection behind the others.
+    pub(super) fn put(&mut self, conn: ConnId, wait: Wait) -> Place {
+        self.next += 1;
+        let number = self.next;
+        match wait {
+            Wait::Turn => self.ready.insert(number, conn),
+            Wait::Change => self.waiting.insert(number, conn),
+            Wait::Until(us) => self.timed.insert((us, number), conn),
+        };
+        Place { wait, number }
+    }
+
+    /// Takes a connection out.
+    pub(super) fn take(&mut self, Place { wait, number }: Place) {
+        match wait {
+            Wait::Turn => self.ready.remove(&number),
+            Wait::Change => self.waiting.remove(&number),
+            Wait::Until(us) => self.timed.remove(&(us, number)),
+        };
+    }
+
+    /// Something has changed for one connection that waits.
+    pub(super) fn stir(&mut self, conn: ConnId, place: Place) -> Place {
+        if place.wait == Wait::Turn {
+            return place;
+        }
+        self.take(place);
+        self.put(conn, Wait::Turn)
+    }
+
+    /// Something may have changed for any of those that wait.
+    pub(super) fn changed(&mut self) {
+        self.unseen = self.waiting.len();
+    }
+
+    /// The next one to look at. It is taken out.
+    pub(super) fn pop(&mut self, now_us: u64) -> Option<ConnId> {
+        if let Some(first) = self.timed.first_entry().filter(|first| first.key().0 <= now_us) {
+            return Some(first.remove());
+        }
+        // In turn with those that wait, so that neither row holds the other up.
+        if self.unseen > 0 && (self.ready.is_empty() || self.unseen.is_multiple_of(2)) {
+            self.unseen -= 1;
+            if let Some((_, conn)) = self.waiting.pop_first() {
+                return Some(conn);
+            }
+        }
+        self.unseen = self.unseen.saturating_sub(1);
+        self.ready.pop_first().map(|(_, conn)| conn)
+    }
+
+    /// In how many microseconds there is one to look at, if nothing changes.
+    pub(super) fn wait_us(&self, now_us: u64) -> Option<u64> {
+        if !self.ready.is_empty() || (self.unseen > 0 && !self.waiting.is_empty()) {
+            return Some(0);
+        }
+        self.timed.first_key_value().map(|((us, _), _)| us.saturating_sub(now_us))
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.ready.len() + self.waiting.len() + self.timed.len()
+    }
+
+    /// Whether some wait for a change.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_that_waits_is_looked_at_once_after_a_change() {
+        let mut lagging = Lagging::default();
+        let places: Vec<Place> = (0..10).map(|n| lagging.put(ConnId(n), Wait::Change)).collect();
+        assert_eq!((lagging.wait_us(0), lagging.pop(0)), (None, None), "nothing has changed");
+        lagging.changed();
+        lagging.take(places[3]);
+        let mut seen = Vec::new();
+        while lagging.wait_us(0) == Some(0) {
+            let Some(conn) = lagging.pop(0) else { continue };
+            lagging.put(conn, Wait::Change);
+            seen.push(conn.0);
+        }
+        assert_eq!(seen[..9], [0, 1, 2, 4, 5, 6, 7, 8, 9]);
+        assert_eq!((lagging.len(), lagging.has_waiting()), (9, true));
+    }
+
+    #[test]
+    fn those_whose_moment_has_come_and_those_that_were_stirred_get_their_turn() {
+        let mut lagging = Lagging::default();
+        lagging.put(ConnId(1), Wait::Until(50));
+        let place = lagging.put(ConnId(2), Wait::Change);
+        assert_eq!((lagging.wait_us(20), lagging.pop(20)), (Some(30), None));
+        assert_eq!(lagging.pop(50), Some(ConnId(1)));
+        let place = lagging.stir(ConnId(2), place);
+        assert_eq!(lagging.stir(ConnId(2), place), place, "it has its turn already");
+        assert_eq!((lagging.pop(50), lagging.len()), (Some(ConnId(2)), 0));
+    }
+}

@@ -1,0 +1,203 @@
+//! Which registrations of a connection an event of the past matches, and how far each of them is.
+//!
+//! Every text that is or was registered has one entry, with a filter that was compiled once: whatever becomes of a
+//! registration, a number in its entry says so, and nothing is parsed or moved.
+//!
+//! Contract: pure. All that matching costs is counted ([`Registered::take_cost`]) and bounded by event for all entries
+//! together ([`Registered::is_overdrawn`]). What was taken back and may not come again has bounds of its own
+//! ([`Registered::has_too_many_marks`]).
+
+use hashbrown::HashMap;
+
+use super::{ANYBODY, FILTERED_MARKS, MARKED_COMBINATIONS, MARKS};
+use crate::event::Event;
+use crate::index::filter::Counters;
+use crate::index::{Index, Limits, Slot, Spec, Work};
+
+/// Units of work for each entry that an event matches.
+const HIT: u64 = 8;
+
+/// Combinations up to which a registration is expanded here.
+const EXPANDED: usize = 16;
+
+#[derive(Debug)]
+struct Entry {
+    text: Box<str>,
+    slot: Slot,
+    combinations: usize,
+    has_filter: bool,
+    /// The pass that it goes through, or went through; nothing if it was taken back.
+    pass: Option<u64>,
+    /// The connection has got what it matches before this place.
+    until: u64,
+}
+
+/// What was taken back and is remembered.
+#[derive(Debug, Default, Clone, Copy)]
+struct Marks {
+    all: usize,
+    filtered: usize,
+    combinations: usize,
+}
+
+impl Marks {
+    fn add(&mut self, entry: &Entry) {
+        self.all += 1;
+        self.filtered += usize::from(entry.has_filter);
+        self.combinations += entry.combinations;
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        self.all -= 1;
+        self.filtered -= usize::from(entry.has_filter);
+        self.combinations -= entry.combinations;
+    }
+}
+
+/// By which registrations an event is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wanted {
+    /// By one of an earlier pass.
+    pub(super) before: bool,
+    /// By one of the pass.
+    pub(super) now: bool,
+    /// The connection has it.
+    pub(super) had: bool,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Registered {
+    index: Index<u32>,
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    by_text: HashMap<Box<str>, u32>,
+    marks: Marks,
+    hits: u64,
+    /// What filters had cost when they were last asked.
+    cost: Counters,
+}
+
+impl Registered {
+    /// `limits` are those of the shard's index, which has taken what is registered here: it is the gate, and a role may
+    /// allow more than the settings do.
+    pub(super) fn new(limits: Limits) -> Self {
+        let Work { event, .. } = limits.work;
+        let index = Index::new(Limits {
+            registrations: usize::MAX,
+            combinations_in_all: usize::MAX,
+            expanded: EXPANDED,
+            filter_bytes: usize::MAX,
+            owner_filter_bytes: usize::MAX,
+            work: Work { event, ..Work::UNLIMITED },
+            ..limits
+        })
+        .with_common_account();
+        Self {
+            index,
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_text: HashMap::new(),
+            marks: Marks::default(),
+            hits: 0,
+            cost: Counters::default(),
+        }
+    }
+
+    /// A registration that goes through this pass.
+    pub(super) fn register(&mut self, text: &str, spec: &Spec, pass: u64) {
+        if let Some(&number) = self.by_text.get(text) {
+            let entry = self.entries[number as usize].as_mut().expect("named by its text");
+            self.marks.remove(entry);
+            entry.pass = Some(pass);
+            return;
+        }
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            u32::try_from(self.entries.len() - 1).expect("fewer than 4 billion registrations")
+        });
+        let slot = self.index.subscribe(number, ANYBODY);
+        self.index.enter(slot, text, spec).expect("the shard's index took it, and this one takes no less");
+        let (combinations, has_filter) = (spec.combinations(), spec.filter.is_some());
+        let entry = Entry { text: text.into(), slot, combinations, has_filter, pass: Some(pass), until: 0 };
+        self.entries[number as usize] = Some(entry);
+        self.by_text.insert(text.into(), number);
+    }
+
+    /// The pass of a registration.
+    pub(super) fn pass(&self, text: &str) -> Option<u64> {
+        let number = *self.by_text.get(text)?;
+        self.entries[number as usize].as_ref()?.pass
+    }
+
+    /// A registration was taken back; the connection has got what it matches before `until`, if there is such a place.
+    pub(super) fn deregister(&mut self, text: &str, until: Option<u64>) {
+        let Some(&number) = self.by_text.get(text) else { return };
+        let entry = self.entries[number as usize].as_mut().expect("named by its text");
+        entry.pass = None;
+        entry.until = entry.until.max(until.unwrap_or(0));
+        let is_mark = entry.until > 0;
+        self.marks.add(entry);
+        if !is_mark {
+            self.forget(number);
+        }
+    }
+
+    /// Forgets an entry that was taken back.
+    fn forget(&mut self, number: u32) {
+        let Some(entry) = self.entries[number as usize].take() else { return };
+        self.marks.remove(&entry);
+        self.index.unsubscribe(entry.slot);
+        self.by_text.remove(&entry.text);
+        self.free.push(number);
+    }
+
+    /// Whether more was taken back than is remembered.
+    pub(super) fn has_too_many_marks(&self) -> bool {
+        let Marks { all, filtered, combinations } = self.marks;
+        all > MARKS || filtered > FILTERED_MARKS || combinations > MARKED_COMBINATIONS
+    }
+
+    /// Nothing before is asked for any more: what was taken back is forgotten, and the rest has gone through
+    /// everything.
+    pub(super) fn settle(&mut self) {
+        for number in 0..u32::try_from(self.entries.len()).expect("fewer than 4 billion registrations") {
+            match &mut self.entries[number as usize] {
+                Some(Entry { pass: pass @ Some(_), until, .. }) => (*pass, *until) = (Some(0), 0),
+                Some(_) => self.forget(number),
+                None => {}
+            }
+        }
+    }
+
+    /// By which registrations the event at this place is wanted, while `pass` is on.
+    pub(super) fn wanted(&mut self, position: u64, event: &Event, pass: u64) -> Wanted {
+        let Self { index, entries, hits, .. } = self;
+        let mut wanted = Wanted::default();
+        index.matches(
+            event,
+            |_| true,
+            |number| {
+                let Some(entry) = &entries[number as usize] else { return };
+                *hits += 1;
+                wanted.had |= position < entry.until;
+                wanted.before |= entry.pass.is_some_and(|own| own < pass);
+                wanted.now |= entry.pass == Some(pass);
+            },
+        );
+        wanted
+    }
+
+    /// What matching has cost since the last call.
+    pub(super) fn take_cost(&mut self) -> Counters {
+        let now = self.index.filter_counters();
+        let mut cost = now.since(std::mem::replace(&mut self.cost, now));
+        cost.work += HIT * std::mem::take(&mut self.hits);
+        cost
+    }
+
+    /// Whether an event's filters have cost more than they may since the last call.
+    pub(super) fn is_overdrawn(&mut self) -> bool {
+        std::iter::from_fn(|| self.index.take_overdrawn()).count() > 0
+    }
+}

@@ -1,0 +1,75 @@
+//! Registering and taking back: what is checked first, and what is counted.
+//!
+//! Contract: as the index's text says. A registration that is refused has changed nothing.
+
+use super::error::check_size;
+use super::{Index, IndexError, Slot, Spec, small};
+
+impl<S: Copy> Index<S> {
+    /// Registers `text` for a subscriber. Returns whether it is new: the same text again changes nothing.
+    ///
+    /// # Errors
+    /// [`IndexError`]; nothing has changed then.
+    pub fn register(&mut self, slot: Slot, text: &str) -> Result<bool, IndexError> {
+        if !self.is_new(slot, text)? {
+            return Ok(false);
+        }
+        let spec = Spec::parse(text, &self.limits.filter)?;
+        self.enter(slot, text, &spec).map(|()| true)
+    }
+
+    /// Whether `text` would be a new registration.
+    ///
+    /// # Errors
+    /// [`IndexError::TooManyRegistrations`] if it is one too many.
+    pub fn is_new(&self, slot: Slot, text: &str) -> Result<bool, IndexError> {
+        let Some(subscriber) = &self.subscribers[slot.0 as usize] else { return Ok(false) };
+        let (limit, count) = (subscriber.most as usize, subscriber.registrations.len());
+        let is_new = !subscriber.registrations.contains(text);
+        if is_new && count >= limit { Err(IndexError::TooManyRegistrations { limit }) } else { Ok(is_new) }
+    }
+
+    /// Registers a `text` that is new and was read as `spec`.
+    ///
+    /// # Errors
+    /// [`IndexError`]; nothing has changed then.
+    pub fn enter(&mut self, slot: Slot, text: &str, spec: &Spec) -> Result<(), IndexError> {
+        let limits = self.limits;
+        let subscriber = self.subscriber(slot);
+        check_size(spec.combinations(), subscriber.combinations as usize, &limits)?;
+        let class = subscriber.class;
+        let filter_bytes = self.check_filter(slot, spec)?;
+        self.subscriber(slot).combinations += small(spec.combinations());
+        let registration = self.join(slot, class, spec, filter_bytes);
+        self.watch(slot, spec, &registration);
+        self.count_filter(slot, registration.bytes(), usize::wrapping_add);
+        self.subscriber(slot).registrations.insert(text.into(), registration);
+        self.registrations += 1;
+        Ok(())
+    }
+
+    /// Takes the registration with exactly this text back.
+    ///
+    /// # Errors
+    /// [`IndexError::NotRegistered`], or [`IndexError::Spec`] if it has fewer than three parts. The text is looked up
+    /// and its filter is not read, so what is not there costs no more than that.
+    pub fn deregister(&mut self, slot: Slot, text: &str) -> Result<(), IndexError> {
+        let limits = self.limits;
+        let subscriber = self.subscriber(slot);
+        let Some(registration) = subscriber.registrations.remove(text) else {
+            if text.matches('.').take(2).count() < 2 {
+                Spec::parse(text, &limits.filter)?;
+            }
+            return Err(IndexError::NotRegistered { spec: text.chars().take(128).collect() });
+        };
+        let (combinations, expanded) = (self.combinations(&registration), registration.memberships().len());
+        let subscriber = self.subscriber(slot);
+        subscriber.combinations -= small(combinations);
+        subscriber.expanded -= small(expanded);
+        self.unwatch(slot, &registration);
+        self.count_filter(slot, registration.bytes(), usize::wrapping_sub);
+        self.registrations -= 1;
+        self.leave(&registration);
+        Ok(())
+    }
+}

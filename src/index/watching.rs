@@ -1,0 +1,56 @@
+//! Registrations for what may be about a subscriber's own owner, noted apart.
+//!
+//! Events about an owner are its subscribers' to see whatever their class. There may be many of these, each with many
+//! registrations, so what they wait for is noted when they register ([`Watch`](super::owners::Watch)) and not looked
+//! for when an event comes.
+//!
+//! Contract: notes stand exactly as long as the registration.
+
+use super::accounts::NOBODY;
+use super::registrations::Registration;
+use super::symbols::Symbol;
+use super::trie::Topic;
+use super::{Index, Slot, Spec};
+
+impl<S: Copy> Index<S> {
+    /// Notes a registration that was just made, if it may match what is about the owner.
+    pub(super) fn watch(&mut self, slot: Slot, spec: &Spec, registration: &Registration) {
+        let owner = self.subscriber(slot).owner;
+        let Some(name) = self.owners.name(owner) else { return };
+        if !(spec.kind.matches(self.own_kind) && spec.key.matches(name)) {
+            return;
+        }
+        if let Some(wide) = registration.number() {
+            return self.owners.watch_wide(owner, slot.0, wide);
+        }
+        for action in self.own_actions(owner, registration) {
+            self.owners.watch(owner, slot.0, action, registration.filter());
+        }
+    }
+
+    /// Takes that back, before the registration leaves its groups.
+    pub(super) fn unwatch(&mut self, slot: Slot, registration: &Registration) {
+        let owner = self.subscriber(slot).owner;
+        if owner == NOBODY || !self.owners.is_watching(owner, slot.0) {
+            return;
+        }
+        if let Some(wide) = registration.number() {
+            return self.owners.unwatch_wide(owner, slot.0, wide);
+        }
+        for action in self.own_actions(owner, registration) {
+            self.owners.unwatch(owner, slot.0, action, registration.filter());
+        }
+    }
+
+    /// The actions of those of its topics that an event about the owner reaches.
+    fn own_actions(&self, owner: u32, registration: &Registration) -> Vec<Option<Symbol>> {
+        let symbol = |text: &str| self.symbols.name(text).symbol;
+        let (kind, key) = (symbol(self.own_kind), self.owners.name(owner).and_then(symbol));
+        let reaches = |own: Option<Symbol>, name: Option<Symbol>| own.is_none() || own == name;
+        let action = |topic: Topic| match topic {
+            Topic::Event(a_kind, action, a_key) if reaches(a_kind, kind) && reaches(a_key, key) => Some(action),
+            _ => None,
+        };
+        registration.memberships().iter().filter_map(|&membership| action(self.groups.key(membership).topic)).collect()
+    }
+}
