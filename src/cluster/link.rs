@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::gate::Gate;
 use super::health::Health;
@@ -34,6 +34,9 @@ const LAST: Duration = Duration::from_secs(2);
 
 /// Messages that the new connection may bring meanwhile.
 const AHEAD: usize = 65_536;
+
+/// What one server of a cluster has taken has reached the others after so long.
+const ROUTE: Duration = Duration::from_millis(250);
 
 const EVENTS: u64 = 1;
 const SIGNS: u64 = 2;
@@ -183,7 +186,11 @@ impl Link {
         let ping = self.sender.ping(&mut session.outgoing);
         let last = last_words(session, line, ping, (&self.filler, number));
         match timeout(LAST, last).await {
-            Ok(Ok(())) => self.sender.restart(),
+            Ok(Ok(())) => {
+                self.sender.restart();
+                // What the former server has taken is on its way to the others; what comes next must not overtake it.
+                sleep(ROUTE).await;
+            }
             // It may not have taken everything: what is not known to have arrived goes over the next one again.
             Ok(Err(_)) | Err(_) => self.sender.resume(),
         }
