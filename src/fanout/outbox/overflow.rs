@@ -24,17 +24,22 @@ use crate::stats::{Delivery, Dropped};
 
 impl Fanout {
     /// What becomes of an event of `bytes` that does not fit; `Queued` if it does now.
+    ///
+    /// A connection that is closing has no registrations any more, for whoever reads the figures: its last ones leave the index by
+    /// and by.
     #[cold]
     pub(super) fn refuse(&mut self, event: &Event, bytes: usize, conn: ConnId) -> Delivery {
         let outbox = self.outbox(conn);
-        let (closing, policy) = (outbox.is_closing(), outbox.policy());
-        if !closing && self.make_room(conn, bytes) {
+        let policy = outbox.policy();
+        if outbox.is_closing() {
+            return Delivery::Closed;
+        }
+        if self.make_room(conn, bytes) {
             return Delivery::Queued;
         }
         self.counts.matched += 1;
         self.outbox(conn).count_dropped(1);
         let (reason, delivery) = match policy {
-            _ if closing => (Dropped::Closed, Delivery::Closed),
             Overflow::DropOldest => (Dropped::Oldest, Delivery::Dropped),
             Overflow::Disconnect | Overflow::Conflate => (Dropped::SlowConsumer, Delivery::Overflow),
         };
