@@ -3,7 +3,7 @@
 //! The answer is a tree: each step says what was asked, what was found, and what would have been needed. Three things
 //! have to hold: the rights show the event ([`rights`]), a registration wants it ([`registration`]), and the outbox
 //! kept it, which is for the caller to tell. The steps are asked in the order in which a shard asks them, of the same
-//! parts: [`crate::index::Spec`], the filter engine and [`Access`].
+//! parts: [`crate::index::Spec`], the filter engine and [`crate::auth::Access`].
 //!
 //! Contract: pure; no I/O, no clock. [`explain`] agrees with delivery: for the same event, registrations and rights a
 //! shard delivers exactly if it says so (a property test holds it). Each cause that is named is needed: with all of
