@@ -1,8 +1,8 @@
 //! Whose credentials are checked by whom, and whose requests are the endpoint's to answer.
 //!
-//! A caller whom the endpoint vouches for is the endpoint's: it posts events there, so that the endpoint's plugins see them (they
-//! come back by the stream), and fetches tokens and `info` there. A caller with hydrant's own credentials, which the endpoint would
-//! not know, is hydrant's.
+//! A caller whom the endpoint vouches for is the endpoint's: it posts events there, so that the endpoint's plugins see
+//! them (they come back by the stream), and fetches tokens and `info` there. A caller with hydrant's own credentials,
+//! which the endpoint would not know, is hydrant's.
 
 use std::net::IpAddr;
 
@@ -36,7 +36,8 @@ impl Api {
         delegation.login(&credential, peer).await
     }
 
-    /// Whether a request is the endpoint's to answer though it is one of our routes; without an identity, whoever sends it.
+    /// Whether a request is the endpoint's to answer though it is one of our routes; without an identity, whoever sends
+    /// it.
     pub(super) fn is_endpoints(&self, route: Route<'_>, identity: Option<&Identity>) -> bool {
         let theirs = identity.map_or(self.delegation.is_some() && !self.own_users, Identity::is_endpoints);
         let callers = matches!(

@@ -17,8 +17,8 @@ pub struct Account {
     pub roles: BTreeSet<String>,
     /// Stands for the user's secret; nothing if the endpoint does not tell it.
     pub(super) fingerprint: Option<Fingerprint>,
-    /// Stands for the time when the user was made; nothing if the endpoint does not tell it. It tells a user that was removed
-    /// and made again from the one before, where no secret does.
+    /// Stands for the time when the user was made; nothing if the endpoint does not tell it. It tells a user that was
+    /// removed and made again from the one before, where no secret does.
     pub(super) born: Option<Fingerprint>,
 }
 

@@ -1,7 +1,8 @@
 //! Where passwords are checked: what is known, what waits, and the threads that hash.
 //!
 //! Contract: used by any thread; only the threads of this module hash, and no lock is held meanwhile. A password that
-//! is being hashed is accounted for, whoever still waits for it. The threads end when the [`PasswordChecker`] is dropped.
+//! is being hashed is accounted for, whoever still waits for it. The threads end when the [`PasswordChecker`] is
+//! dropped.
 //!
 //! Why threads of our own: a hash keeps a core busy for tens of milliseconds and its caches for longer. On the
 //! runtime's blocking threads as many would run at once as there are cores. Here at most half of the cores hash, at

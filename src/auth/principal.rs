@@ -20,7 +20,8 @@ pub enum PrincipalError {
     },
     /// The name cannot stand in an URL path, a comma list or a Basic header.
     #[error(
-        "{text:?} is not a name: 1 to 128 characters without white space, control characters, `:`, `/`, `\\`, `,` or `*`"
+        "{text:?} is not a name: 1 to 128 characters without white space, control characters, `:`, `/`, `\\`, `,` or \
+         `*`"
     )]
     Name {
         /// The text given, cut to 64 characters.
@@ -139,7 +140,8 @@ impl AsRef<str> for Principal {
     }
 }
 
-/// Whether a text can name a user, role, tenant or plugin: it must survive an URL path, a comma list and a Basic header.
+/// Whether a text can name a user, role, tenant or plugin: it must survive an URL path, a comma list and a Basic
+/// header.
 ///
 /// # Errors
 /// [`PrincipalError::Name`].
@@ -151,7 +153,8 @@ pub fn check_name(name: &str) -> Result<(), PrincipalError> {
     Ok(())
 }
 
-/// Whether a text can name a user of the endpoint: as [`check_name`], but DRP's names may have blanks between other characters.
+/// Whether a text can name a user of the endpoint: as [`check_name`], but DRP's names may have blanks between other
+/// characters.
 ///
 /// # Errors
 /// [`PrincipalError::Name`].

@@ -1,4 +1,5 @@
-//! Passwords that wait to be hashed: equal ones are one hash, and the next is chosen so that nobody is shut out by others.
+//! Passwords that wait to be hashed: equal ones are one hash, and the next is chosen so that nobody is shut out by
+//! others.
 //!
 //! What goes first, in this order: users who have come from that network with the right password before; networks
 //! with fewer wrong passwords and attempts under way, of an IPv6 address the /48 first, then the /56, then the /64;

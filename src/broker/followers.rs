@@ -1,5 +1,5 @@
-//! How far the other nodes were that follow endpoints too, when their events were taken in: told with the next own event,
-//! so that who hears both takes theirs first (ADR 0032).
+//! How far the other nodes were that follow endpoints too, when their events were taken in: told with the next own
+//! event, so that who hears both takes theirs first (ADR 0032).
 //!
 //! Contract: pure. Bounded: at most [`FOLLOWERS`] nodes, the one that was heard first makes room.
 

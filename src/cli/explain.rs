@@ -5,25 +5,23 @@
 //!
 //! Contract: the exit code is 0 if the (last) event is delivered, 1 if it is not, 64 if there is no answer.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use clap::Args;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::console::hint_if_typed;
-use super::documents::{Document, Documents, Found, InputError};
+use super::documents::Found;
 use super::endpoint::{self, EndpointError};
+use super::samples::{Samples, SamplesError};
 use crate::client::{ClientError, Http};
 use crate::clock;
-use crate::event::{Draft, EventError};
+use crate::event::Draft;
 use crate::explain::explain;
 use crate::index::{IndexError, Spec, excerpt, filter};
 
-const STANDARD_INPUT: &str = "standard input";
 const PATH: &str = "/api/v3/hydrant/explain";
 
 /// Why an event does or does not reach a registration, or somebody: exit code 0 if it does, 1 if not, 64 if there is no
@@ -52,16 +50,10 @@ pub(super) struct ExplainArgs {
 /// Why there is no answer.
 #[derive(Debug, Error)]
 pub(crate) enum ExplainError {
-    #[error("{reason}{}", shown.as_ref().map_or_else(String::new, |(text, column)| format!("\n  {text}\n  {:>column$}", "^")))]
+    #[error("{reason}{}", shown.as_ref().map_or_else(String::new, caret))]
     Spec { reason: String, shown: Option<(String, usize)> },
-    #[error("cannot open {file}: {error}")]
-    Open { file: String, error: io::Error },
-    #[error("{file}:{error}")]
-    Input { file: String, error: InputError },
-    #[error("{file}:{line}: {error}")]
-    Event { file: String, line: u64, error: EventError },
-    #[error("{0}: no events in it")]
-    Empty(String),
+    #[error(transparent)]
+    Samples(#[from] SamplesError),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     #[error(transparent)]
@@ -72,6 +64,11 @@ pub(crate) enum ExplainError {
     Output(#[from] io::Error),
 }
 
+/// The text, and a caret below the column.
+fn caret((text, column): &(String, usize)) -> String {
+    format!("\n  {text}\n  {:>column$}", "^")
+}
+
 /// Returns the exit code.
 pub(super) fn run(
     args: &ExplainArgs,
@@ -80,13 +77,13 @@ pub(super) fn run(
     err: &mut dyn Write,
 ) -> Result<u8, ExplainError> {
     let spec = read(args.spec.trim())?;
-    let file = args.file.display().to_string();
-    if args.file == Path::new("-") {
-        hint_if_typed(err);
-        return all(args, &spec, STANDARD_INPUT, input, out);
-    }
-    let open = File::open(&args.file).map_err(|error| ExplainError::Open { file: file.clone(), error })?;
-    all(args, &spec, &file, &mut BufReader::new(open), out)
+    let samples = Samples::of(&args.file);
+    let mut last = None;
+    samples.each(input, err, |found| {
+        last = Some(one(args, &spec, &samples, found, out)?);
+        Ok::<_, ExplainError>(())
+    })?;
+    last.map(|delivered| u8::from(!delivered)).ok_or_else(|| samples.empty().into())
 }
 
 fn read(text: &str) -> Result<Spec, ExplainError> {
@@ -96,30 +93,15 @@ fn read(text: &str) -> Result<Spec, ExplainError> {
     })
 }
 
-fn all(
+fn one(
     args: &ExplainArgs,
     spec: &Spec,
-    file: &str,
-    input: &mut dyn BufRead,
+    samples: &Samples<'_>,
+    found: &Found,
     out: &mut dyn Write,
-) -> Result<u8, ExplainError> {
-    let mut documents = Documents::new(input);
-    let mut last = None;
-    while let Some(document) = documents.next().map_err(|error| ExplainError::Input { file: file.to_owned(), error })? {
-        let events = match document {
-            Document::Object(found) => vec![found],
-            Document::Array { events, .. } => events,
-        };
-        for found in &events {
-            last = Some(one(args, spec, file, found, out)?);
-        }
-    }
-    last.map(|delivered| u8::from(!delivered)).ok_or_else(|| ExplainError::Empty(file.to_owned()))
-}
-
-fn one(args: &ExplainArgs, spec: &Spec, file: &str, found: &Found, out: &mut dyn Write) -> Result<bool, ExplainError> {
-    let refused = |error| ExplainError::Event { file: file.to_owned(), line: found.line, error };
-    let event = Draft::read(&found.text).map_err(refused)?.seal(clock::now());
+) -> Result<bool, ExplainError> {
+    let draft = Draft::read(&found.text).map_err(|error| samples.refuse(found, error))?;
+    let event = draft.seal(clock::now());
     let text = args.spec.trim();
     let answer = if args.user.is_some() || args.connection.is_some() {
         ask(args, event.json())?

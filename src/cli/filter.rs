@@ -9,8 +9,7 @@
 //!
 //! An event is told from a plain object by its fields: it has a Type, an Action, and a Key or an Object.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -18,15 +17,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::console::{hint_if_typed, report};
-use super::documents::{Document, Documents, Found, InputError};
+use super::console::report;
+use super::documents::Found;
+use super::samples::{Samples, SamplesError};
 use crate::clock;
-use crate::event::{Draft, EventError};
+use crate::event::Draft;
 use crate::index::excerpt;
 use crate::index::filter::{Engine, Evaluation, Filter, FilterId, Limits, ParseError, Term, Test, View};
 use crate::json;
 
-const STANDARD_INPUT: &str = "standard input";
 /// What stands second in a registration.
 const ACTIONS: [&str; 5] = ["create", "update", "save", "delete", "action"];
 
@@ -62,21 +61,20 @@ struct TestArgs {
 pub(crate) enum FilterError {
     #[error("{error}\n  {}\n  {:>2$}", .shown.0, "^", .shown.1)]
     Bad { error: ParseError, shown: (String, usize) },
-    #[error("cannot open {file}: {error}")]
-    Open { file: String, error: io::Error },
-    #[error("{file}:{error}")]
-    Input { file: String, error: InputError },
-    #[error("{file}:{line}: {error}")]
-    Event { file: String, line: u64, error: EventError },
-    #[error("{0}: no events in it")]
-    Empty(String),
+    #[error(transparent)]
+    Samples(#[from] SamplesError),
     #[error(
         "a filter is wanted, and `{registered}` belongs to a registration (type.action.key.filter); {}",
-        filter.as_ref().map_or_else(|| "there is no filter in it".to_owned(), |filter| format!("its filter is `{filter}`"))
+        its_filter(filter.as_deref())
     )]
     Spec { registered: String, filter: Option<String> },
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+}
+
+/// What to test instead of a whole registration.
+fn its_filter(filter: Option<&str>) -> String {
+    filter.map_or_else(|| "there is no filter in it".to_owned(), |filter| format!("its filter is `{filter}`"))
 }
 
 /// Returns the exit code.
@@ -91,24 +89,20 @@ pub(super) fn run(
     let filter = Filter::parse(&args.filter, &Limits::default())
         .map_err(|error| FilterError::Bad { shown: excerpt(&args.filter, error.offset), error })?;
     write_filter(&filter, args.json, out)?;
-    let standard = |input: &mut dyn BufRead, out: &mut dyn Write, err: &mut dyn Write| {
-        hint_if_typed(err);
-        answer_all(&filter, args.json, STANDARD_INPUT, input, out)
-    };
-    match args.file.as_deref() {
+    let samples = Samples::of(args.file.as_deref().unwrap_or(Path::new("-")));
+    let mut asker = Asker::new(&filter);
+    let mut last = None;
+    samples.each(input, err, |found| {
+        let answer = asker.answer(found, &samples)?;
+        answer.write(args.json, out)?;
+        last = Some(u8::from(!answer.matches));
+        Ok::<_, FilterError>(())
+    })?;
+    match last {
         // Whoever only wants to see how it is understood gives no events.
-        None => standard(input, out, err).map(Option::unwrap_or_default),
-        Some(path) if path == Path::new("-") => code(standard(input, out, err)?, STANDARD_INPUT),
-        Some(path) => {
-            let file = path.display().to_string();
-            let open = File::open(path).map_err(|error| FilterError::Open { file: file.clone(), error })?;
-            code(answer_all(&filter, args.json, &file, &mut BufReader::new(open), out)?, &file)
-        }
+        None if args.file.is_some() => Err(samples.empty().into()),
+        last => Ok(last.unwrap_or_default()),
     }
-}
-
-fn code(last: Option<u8>, file: &str) -> Result<u8, FilterError> {
-    last.ok_or_else(|| FilterError::Empty(file.to_owned()))
 }
 
 /// Tells a whole SPEC from a filter: no field is called `*`. One that is called as an action is, perhaps, a field.
@@ -168,31 +162,6 @@ fn close(next: usize, ends: &mut Vec<usize>, out: &mut dyn Write) -> io::Result<
     writeln!(out, "{}", if ends.is_empty() { "" } else { "," })
 }
 
-/// What the last answer makes of the exit code; nothing if there was none.
-fn answer_all(
-    filter: &Filter,
-    json: bool,
-    file: &str,
-    input: &mut dyn BufRead,
-    out: &mut dyn Write,
-) -> Result<Option<u8>, FilterError> {
-    let mut asker = Asker::new(filter);
-    let mut documents = Documents::new(input);
-    let mut last = None;
-    while let Some(document) = documents.next().map_err(|error| FilterError::Input { file: file.to_owned(), error })? {
-        let events = match document {
-            Document::Object(found) => vec![found],
-            Document::Array { events, .. } => events,
-        };
-        for found in &events {
-            let answer = asker.answer(found, file)?;
-            answer.write(json, out)?;
-            last = Some(u8::from(!answer.matches));
-        }
-    }
-    Ok(last)
-}
-
 /// The filter and each of its terms in an engine.
 struct Asker<'f> {
     filter: &'f Filter,
@@ -242,13 +211,12 @@ impl<'f> Asker<'f> {
         Self { filter, engine, terms }
     }
 
-    fn answer(&mut self, found: &Found, file: &str) -> Result<Answer, FilterError> {
+    fn answer(&mut self, found: &Found, samples: &Samples<'_>) -> Result<Answer, FilterError> {
         let text = found.text.as_str();
         if !is_event(text) {
             return Ok(self.ask(found.line, View::object(text)));
         }
-        let draft =
-            Draft::read(text).map_err(|error| FilterError::Event { file: file.to_owned(), line: found.line, error })?;
+        let draft = Draft::read(text).map_err(|error| samples.refuse(found, error))?;
         Ok(self.ask(found.line, View::event(&draft.seal(clock::now()))))
     }
 

@@ -17,6 +17,7 @@ mod explain;
 mod filter;
 mod generate;
 mod post;
+mod samples;
 pub mod serve;
 mod serve_args;
 mod service_manager;

@@ -153,7 +153,8 @@ impl Link {
             let (dialer, gate) = (&mut self.dialer, &self.gate);
             let moving = async {
                 leaving.asked.notified().await;
-                tracing::info!(server = %session.address, "this NATS server is about to end: another one is looked for");
+                tracing::info!(server = %session.address, "this NATS server is about to end: another one is looked \
+                    for");
                 dialer.learn(&session.address, &leaving.named.lock());
                 let next = dialer.dial(Some(&session.address), |error| tracing::debug!(%error, "not yet")).await;
                 settle(next, (self.node, &self.prefix), gate).await

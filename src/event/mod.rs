@@ -8,10 +8,9 @@
 //! Contract: a sealed [`Event`] never changes and is shared by reference count, one count a shard and not one a
 //! delivery. Nothing here reads a clock or does I/O; whoever seals says what time it is.
 //!
-//! Why the frame is made here and not when somebody is hit: the event must be written down once anyway, and the header
-//! in front of it costs ten bytes. The deflated frame is made when the first subscriber wants it, because most events
-//! need none: [`Event::deflate_once`] lets one shard make it while others that need it at the same moment wait. So is
-//! the text for connections that are not websockets (`stream.rs`).
+//! Why the frame is made here and not for the first subscriber: the event is written down once anyway, and the header
+//! costs ten bytes. The deflated frame and the text of event streams are made when the first subscriber wants them,
+//! because most events need none: one shard makes it, and others that need it at that moment wait.
 
 mod error;
 mod field;

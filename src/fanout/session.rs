@@ -44,7 +44,8 @@ pub(super) struct Session {
     pub(super) class: Class,
     /// Nothing once the connection is closing: it gets no more events.
     pub(super) slot: Option<Slot>,
-    /// The slot of a connection that is closing, until its registrations are out of the index. Meanwhile its outbox refuses events.
+    /// The slot of a connection that is closing, until its registrations are out of the index. Meanwhile its outbox
+    /// refuses events.
     leaving: Option<Slot>,
     /// For a connection that asked for the past.
     pub(super) replay: Option<Box<Replay>>,
@@ -152,8 +153,8 @@ impl Shard {
         }
     }
 
-    /// Leaves the registrations of a connection that is closing to [`Shard::let_go`]: there may be thousands, and one event may close
-    /// many connections.
+    /// Leaves the registrations of a connection that is closing to [`Shard::let_go`]: there may be thousands, and one
+    /// event may close many connections.
     fn unsubscribe(&mut self, conn: ConnId) {
         let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
         session.leaving = session.slot.take();
@@ -162,7 +163,8 @@ impl Shard {
         }
     }
 
-    /// Takes the registrations of closed connections out of the index, one connection after the other, until so many have gone.
+    /// Takes the registrations of closed connections out of the index, one connection after the other, until so many
+    /// have gone.
     pub fn let_go(&mut self, registrations: usize) {
         let mut gone = 0;
         while gone < registrations

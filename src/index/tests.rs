@@ -13,7 +13,7 @@ fn event(kind: &str, action: &str, key: &str, object: &str) -> Event {
     draft.seal(jiff::Timestamp::UNIX_EPOCH)
 }
 
-fn hits(index: &mut Index<u32>, event: &Event) -> Vec<u32> {
+pub(super) fn hits(index: &mut Index<u32>, event: &Event) -> Vec<u32> {
     let mut hits = Vec::new();
     index.matches(event, |_| true, |id| hits.push(id));
     hits.sort_unstable();

@@ -2,6 +2,7 @@
 //! paid for.
 
 use super::naive::Naive;
+use super::tests::hits;
 use super::*;
 use crate::event::{Draft, Event};
 
@@ -10,13 +11,6 @@ fn event(kind: &str, action: &str, key: &str, machine: &str) -> Event {
     let mut draft = Draft::new(kind, action, key);
     draft.object = &object;
     draft.seal(jiff::Timestamp::UNIX_EPOCH)
-}
-
-fn hits(index: &mut Index<u32>, event: &Event) -> Vec<u32> {
-    let mut hits = Vec::new();
-    index.matches(event, |_| true, |id| hits.push(id));
-    hits.sort_unstable();
-    hits
 }
 
 fn list(prefix: &str, count: usize) -> String {

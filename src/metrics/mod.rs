@@ -108,7 +108,8 @@ impl Metrics {
         let declare = Declare(&registry);
         let serialisations = declare.counters(
             "hydrant_event_serialisations_total",
-            "Times an event that was taken in was written down, by encoding; once an event, whatever the number of subscribers",
+            "Times an event that was taken in was written down, by encoding; once an event, whatever the number of \
+             subscribers",
             "encoding",
         );
         let metrics = Self {

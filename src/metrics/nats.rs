@@ -69,14 +69,18 @@ impl NatsMetrics {
             ),
             lost: declare.counters(
                 "hydrant_nats_lost_total",
-                "Events that did not get to other nodes (out: no room, or too large) or from them (in: numbers missing)",
+                "Events that did not get to other nodes (out: no room, or too large) or from them (in: numbers \
+                 missing)",
                 "direction",
             ),
             errors: declare
                 .counter("hydrant_nats_errors_total", "Messages that were no events, and complaints of NATS servers"),
             stream_usable: declare.gauge("hydrant_nats_stream_usable", "1 while the stream of replays can be read"),
-            replay_pages: declare
-                .counter("hydrant_nats_replay_pages_total", "Pages of the stream that were read for clients that came back"),
+            replay_pages: declare.counter(
+                "hydrant_nats_replay_pages_total",
+                "Pages of the stream that were read for clients that came \
+                    back",
+            ),
             replay_events: declare.counter(
                 "hydrant_nats_replay_events_total",
                 "Events of the stream that were looked at for clients that came back",

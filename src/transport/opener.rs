@@ -150,6 +150,7 @@ impl Opener {
         }
         let Some(others) = self.failures.count(Instant::now()) else { return };
         let error = error.to_string().escape_debug().take(200).collect::<String>();
-        tracing::warn!(%peer, error, others, "a TLS handshake failed; others is how many more since the last such line");
+        tracing::warn!(%peer, error, others, "a TLS handshake failed; others is how many more since the last such \
+            line");
     }
 }

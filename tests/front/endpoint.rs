@@ -1,5 +1,5 @@
-//! A DRP endpoint, as far as somebody in front of it can tell: TLS, REST with DRP's answers to good and bad credentials, and
-//! some paths that answer as no good server does.
+//! A DRP endpoint, as far as somebody in front of it can tell: TLS, REST with DRP's answers to good and bad
+//! credentials, and some paths that answer as no good server does.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

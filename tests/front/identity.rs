@@ -1,4 +1,5 @@
-//! Users of the endpoint at hydrant's door: passwords, tokens, rights, and what happens when these change or the endpoint is away.
+//! Users of the endpoint at hydrant's door: passwords, tokens, rights, and what happens when these change or the
+//! endpoint is away.
 
 use std::sync::atomic::Ordering;
 
@@ -13,8 +14,8 @@ use crate::tokens;
 
 pub const ALICE: &str = "alice:wonder";
 
-/// An endpoint with a user `alice`, who may get machines, and a hydrant in front of it that has its own `rocketskates`, who posts
-/// the events.
+/// An endpoint with a user `alice`, who may get machines, and a hydrant in front of it that has its own `rocketskates`,
+/// who posts the events.
 async fn front(auth: &str) -> (Drp, Hydrant) {
     let drp = Drp::start().await;
     drp.state.users.lock().insert("alice".to_owned(), User::new("wonder", &["reader"]));
@@ -319,7 +320,8 @@ async fn sealed_tokens_are_opened_here() {
     assert_eq!(refused(by_token(&hydrant, &before).await).status, 403);
 }
 
-/// Nobody guesses an endpoint's passwords through hydrant any faster than its own, and the endpoint is not asked meanwhile.
+/// Nobody guesses an endpoint's passwords through hydrant any faster than its own, and the endpoint is not asked
+/// meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passwords_of_the_endpoint_are_not_guessed() {
     let drp = Drp::start().await;

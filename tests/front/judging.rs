@@ -11,8 +11,8 @@ use crate::common::{Hydrant, event, patiently};
 use crate::endpoint::{Drp, User};
 use crate::identity::{ALICE, by_password, by_token, reader, refused, seen, told};
 
-/// An endpoint with alice, whose role may get machines, and a hydrant with users of its own in front of it, with `more` in its
-/// settings; what comes before the table `[auth]` belongs to `[upstream]`.
+/// An endpoint with alice, whose role may get machines, and a hydrant with users of its own in front of it, with `more`
+/// in its settings; what comes before the table `[auth]` belongs to `[upstream]`.
 async fn front(more: &str) -> (Drp, Hydrant) {
     let drp = Drp::start().await;
     drp.state.users.lock().insert("alice".to_owned(), User::new("wonder", &["reader"]));

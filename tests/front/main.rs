@@ -1,5 +1,5 @@
-//! Hydrant in front of a DRP endpoint: the proxy, and users of the endpoint. The endpoint is one of the tests' own that behaves
-//! as DRP was seen to do, or another hydrant.
+//! Hydrant in front of a DRP endpoint: the proxy, and users of the endpoint. The endpoint is one of the tests' own that
+//! behaves as DRP was seen to do, or another hydrant.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 #![allow(unreachable_pub, reason = "helpers of tests are public to all of them")]

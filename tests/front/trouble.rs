@@ -11,8 +11,8 @@ use crate::endpoint::{Drp, User};
 use crate::identity::{ALICE, NEEDED, by_password, by_token, reader, refused, seen, service, told};
 use crate::tokens;
 
-/// An endpoint with alice, whose role may get machines, that has been made ready, and a hydrant in front of it with users of its own
-/// besides.
+/// An endpoint with alice, whose role may get machines, that has been made ready, and a hydrant in front of it with
+/// users of its own besides.
 async fn front(more: &str, prepare: impl FnOnce(&Drp)) -> (Drp, Hydrant) {
     let drp = Drp::start().await;
     drp.state.users.lock().insert("alice".to_owned(), User::new("wonder", &["reader"]));

@@ -23,7 +23,8 @@ async fn load(node: Arc<Hydrant>) {
     }
 }
 
-/// How long a client takes from the connection to the first event that was made after it, and whether it was told a gap.
+/// How long a client takes from the connection to the first event that was made after it, and whether it was told a
+/// gap.
 async fn catch_up(node: &Hydrant, since: Timestamp) -> (Duration, bool) {
     let (began, connected, mut gap) = (Instant::now(), now(), false);
     let query = format!("since={since}&register=machines.*.*");

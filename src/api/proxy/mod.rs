@@ -1,10 +1,11 @@
 //! The reverse proxy: what hydrant does not serve itself goes to the endpoint, with the caller's own credential.
 //!
-//! Contract: bodies stream in both directions and are never held whole. Status, headers (but for those between neighbours) and
-//! body of an answer are the endpoint's, errors included; hydrant answers itself only when there is no answer: 502 when
-//! the endpoint cannot be reached, 503 with `Retry-After` when too many requests are waiting for it, 504 when it is too slow. Nobody is
-//! authenticated here: the endpoint checks the credential, and the query that may hold one is handed on unread. Requests with the
-//! service's own credential are hydrant's own: the path and a few headers, without the caller's query and body.
+//! Contract: bodies stream in both directions and are never held whole. Status, headers (but for those between
+//! neighbours) and body of an answer are the endpoint's, errors included; hydrant answers itself only when there is no
+//! answer: 502 when the endpoint cannot be reached, 503 with `Retry-After` when too many requests are waiting for it,
+//! 504 when it is too slow. Nobody is authenticated here: the endpoint checks the credential, and the query that may
+//! hold one is handed on unread. Requests with the service's own credential are hydrant's own: the path and a few
+//! headers, without the caller's query and body.
 
 mod download;
 mod exchange;
@@ -41,7 +42,8 @@ use upload::{Gate, Upload};
 /// With these an answer would not be whole, or not be text.
 const PARTIAL: [HeaderName; 4] = [ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE];
 
-/// Headers of a caller that go along with the service's own credential; `Host` is for `X-Forwarded-Host` and is replaced.
+/// Headers of a caller that go along with the service's own credential; `Host` is for `X-Forwarded-Host` and is
+/// replaced.
 const ALONG: [HeaderName; 3] = [ACCEPT, HOST, USER_AGENT];
 
 /// A request for the endpoint: the caller's own, or one of hydrant's that has no body.
@@ -105,7 +107,8 @@ impl Api {
         }
     }
 
-    /// Sends a request on, and the answer back with `edit` applied to its body if that is one that something can be added to.
+    /// Sends a request on, and the answer back with `edit` applied to its body if that is one that something can be
+    /// added to.
     pub(super) async fn forward_edited(
         &self,
         upstream: &Upstream,
@@ -176,7 +179,8 @@ impl Api {
                 | UpstreamError::Unread { .. }
         );
         if is_the_endpoints && let Some(others) = self.failures.count(Instant::now()) {
-            tracing::warn!(%error, others, "the endpoint does not answer; others is how many more since the last such line");
+            tracing::warn!(%error, others, "the endpoint does not answer; others is how many more since the last such \
+                line");
         }
     }
 
@@ -224,10 +228,10 @@ async fn run_exchange(
     Ok((answer, slot, gate))
 }
 
-/// A request of hydrant's own for what the caller asks about, with the service's credential, which the caller's is not to the endpoint.
-/// The path is written anew, so that it is the one whose rights were checked here however it was spelled; one that could be read as
-/// another is refused. Of the caller's there are a few harmless headers: no query, no body, and nothing that would make the endpoint do
-/// more with the service's rights than answer.
+/// A request of hydrant's own for what the caller asks about, with the service's credential, which the caller's is not
+/// to the endpoint. The path is written anew, so that it is the one whose rights were checked here however it was
+/// spelled; one that could be read as another is refused. Of the caller's there are a few harmless headers: no query,
+/// no body, and nothing that would make the endpoint do more with the service's rights than answer.
 pub(super) fn as_service<B>(upstream: &Upstream, request: &Request<B>) -> Result<Inquiry, ApiError> {
     let path = query::plain_path(request.uri().path()).ok_or(ApiError::NoRoute)?;
     let own = upstream.own_credential().map_err(|error| {

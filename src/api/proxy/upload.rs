@@ -1,10 +1,10 @@
 //! A client's body on its way to the endpoint.
 //!
-//! Contract: nothing is held but the frame that is under way. A client that waits for `100 Continue` is let go on when the
-//! endpoint says so, or has said nothing for a second as old servers do (RFC 9110, section 10.1.1); if the endpoint
-//! answers at once, the body is never asked for. A client that sends nothing for `idle` though the endpoint would take it is given up:
-//! it would hold one of the endpoint's places. Whose turn it is stands in the [`Activity`], by which an endpoint that does not read on
-//! is given up likewise.
+//! Contract: nothing is held but the frame that is under way. A client that waits for `100 Continue` is let go on when
+//! the endpoint says so, or has said nothing for a second as old servers do (RFC 9110, section 10.1.1); if the endpoint
+//! answers at once, the body is never asked for. A client that sends nothing for `idle` though the endpoint would take
+//! it is given up: it would hold one of the endpoint's places. Whose turn it is stands in the [`Activity`], by which an
+//! endpoint that does not read on is given up likewise.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -77,8 +77,8 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// The body of a request that is on its way already, with what tells of its movements, how long a part may take, and what
-    /// counts its bytes.
+    /// The body of a request that is on its way already, with what tells of its movements, how long a part may take,
+    /// and what counts its bytes.
     pub(super) fn new(body: Incoming, activity: Activity, idle: Duration, bytes: IntCounter) -> Self {
         let idle_timer = Box::pin(sleep(idle));
         let (opening, read, limit, left) = (None, None, None, usize::MAX);

@@ -1,8 +1,8 @@
 //! What an endpoint has said of credentials, kept for a while.
 //!
-//! Contract: told the time; bounded in number and time. A credential is known by a keyed hash only, with a key that ends with
-//! the process. Only good answers are kept: they are taken as they are while they are fresh, and beyond that for as long as the
-//! endpoint cannot be asked.
+//! Contract: told the time; bounded in number and time. A credential is known by a keyed hash only, with a key that
+//! ends with the process. Only good answers are kept: they are taken as they are while they are fresh, and beyond that
+//! for as long as the endpoint cannot be asked.
 
 use std::fmt;
 use std::time::Duration;
@@ -47,7 +47,8 @@ impl fmt::Debug for IdentityCache {
 }
 
 impl IdentityCache {
-    /// None yet. They are `fresh` for so long, and `good` for so long if the endpoint is away; at most `entries` are kept.
+    /// None yet. They are `fresh` for so long, and `good` for so long if the endpoint is away; at most `entries` are
+    /// kept.
     ///
     /// # Errors
     /// When the system has no random numbers.
@@ -74,7 +75,8 @@ impl IdentityCache {
         Some(if now < entry.fresh_until { Known::Fresh(identity) } else { Known::Stale(identity) })
     }
 
-    /// Keeps the identity behind a good credential. The endpoint, or what the answer was worked out from, was `heard` then.
+    /// Keeps the identity behind a good credential. The endpoint, or what the answer was worked out from, was `heard`
+    /// then.
     pub fn keep(&self, key: [u8; 32], identity: Identity, now: Timestamp, heard: Timestamp) {
         let until = |from: Timestamp, span| from.checked_add(span).unwrap_or(Timestamp::MAX);
         let mut table = self.table.lock();

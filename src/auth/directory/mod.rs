@@ -1,9 +1,9 @@
 //! Users of an endpoint: what is known of their roles and tenants, and the rights that come of it.
 //!
-//! Contract: pure, like [`State`](super::state) is for the users of the store. A [`Directory`] is one version, replaced as a
-//! whole by [`Authority::set_accounts`](super::Authority::set_accounts), which tells everybody who holds rights to ask again.
-//! It holds no password and no secret: of a user's secret it keeps a [`Fingerprint`], compared in constant time. Claims are the
-//! endpoint's; limits are the store's, which may have roles of the same names.
+//! Contract: pure, like [`State`](super::state) is for the users of the store. A [`Directory`] is one version, replaced
+//! as a whole by [`Authority::set_accounts`](super::Authority::set_accounts), which tells everybody who holds rights to
+//! ask again. It holds no password and no secret: of a user's secret it keeps a [`Fingerprint`], compared in constant
+//! time. Claims are the endpoint's; limits are the store's, which may have roles of the same names.
 
 mod identity_cache;
 mod parse;

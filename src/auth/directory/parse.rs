@@ -1,8 +1,8 @@
 //! The endpoint's users, roles, tenants and preferences, as its REST answers tell them.
 //!
 //! Contract: pure and lenient as far as that grants nothing: unknown fields are passed over, and a claim or a row that
-//! cannot be read is left out; [`Rows`] names the rows. Keys of a tenant that cannot be read are none, which hides all of
-//! that type. Errors show nothing of the text, in which secrets stand.
+//! cannot be read is left out; [`Rows`] names the rows. Keys of a tenant that cannot be read are none, which hides all
+//! of that type. Errors show nothing of the text, in which secrets stand.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -115,8 +115,8 @@ pub fn tenants(body: &[u8]) -> Option<Rows<TenantOf>> {
     })
 }
 
-/// Whether this is what an endpoint answers to `GET users/NAME/token`: an object with a token. Anything may answer 200, such as a
-/// maintenance page in front of the endpoint.
+/// Whether this is what an endpoint answers to `GET users/NAME/token`: an object with a token. Anything may answer 200,
+/// such as a maintenance page in front of the endpoint.
 pub fn is_issued_token(body: &[u8]) -> bool {
     issued_token(body).is_some()
 }

@@ -1,10 +1,10 @@
 //! Tokens that an endpoint has issued.
 //!
-//! A DRP token is a JWT (HS256) inside AES-CFB, in URL-safe base64: sixteen bytes of initialisation vector, then the text, both
-//! with the preference `baseTokenSecret` as their key. Newer endpoints hand out the JWT as it is.
+//! A DRP token is a JWT (HS256) inside AES-CFB, in URL-safe base64: sixteen bytes of initialisation vector, then the
+//! text, both with the preference `baseTokenSecret` as their key. Newer endpoints hand out the JWT as it is.
 //!
-//! Contract: pure, told the time. [`TokenKey::open`] takes a token only with a good signature of the one algorithm and within
-//! its time. [`read_plain`] verifies nothing: it is for tokens that the endpoint itself has just taken.
+//! Contract: pure, told the time. [`TokenKey::open`] takes a token only with a good signature of the one algorithm and
+//! within its time. [`read_plain`] verifies nothing: it is for tokens that the endpoint itself has just taken.
 
 use std::fmt;
 use std::sync::Arc;
@@ -248,7 +248,8 @@ mod tests {
 
     const BASE: &str = "0123456789abcdef0123456789ABCDEF";
 
-    /// For alice, granted by bob, until 2100; sealed by `openssl enc -aes-256-cfb` around a JWT that was signed by other means.
+    /// For alice, granted by bob, until 2100; sealed by `openssl enc -aes-256-cfb` around a JWT that was signed by
+    /// other means.
     const SEALED: &str = concat!(
         "AAECAwQFBgcICQoLDA0OD895Hm2vjmJtqVyk6ohmBJileHFURbVT7v0i2ot-sY_DvanbcnQvJ64lI_pqrggaeuxe2mbyYvtiNgBr",
         "Q6PPsz1HKDM_dV_KmsZxJplYIGAW_7iaZ_FI7VqjA5kIfJXLkFnL2X6K0id-brh7rnAiNXKba7MqN8Wr3wcDlUk_bi6yEd96pZdK",

@@ -1,11 +1,11 @@
 //! `hydrant watch SPEC...`: events on standard output as they happen.
 //!
 //! Events that are there together are written together, then flushed: a pipe sees each as soon as it is there, and a
-//! storm does not cost a system call for each. When the connection is lost, the next is tried with full jitter. It asks for
-//! what was missed, from the time of the last event on; where the server keeps nothing, standard error says that events are
-//! missing. What trying again cannot mend (a refused
-//! registration, wrong credentials) ends the command; so does everything with `--no-retry`. A server that says when to come back is obeyed.
-//! What is not an event goes to standard error: connections, and what the server finds odd about registrations.
+//! storm does not cost a system call for each. When the connection is lost, the next is tried with full jitter. It asks
+//! for what was missed, from the time of the last event on; where the server keeps nothing, standard error says that
+//! events are missing. What trying again cannot mend (a refused registration, wrong credentials) ends the command; so
+//! does everything with `--no-retry`. A server that says when to come back is obeyed. What is not an event goes to
+//! standard error: connections, and what the server finds odd about registrations.
 
 mod pretty;
 mod resume;
@@ -39,7 +39,8 @@ pub(super) struct WatchArgs {
     /// Registrations: type.action.key or type.action.key.filter, such as 'machines.update.*'
     #[arg(required = true, value_name = "SPEC")]
     specs: Vec<String>,
-    /// Begin with the events of the past from here on: so long ago (10m, 2h), an RFC 3339 time, or EPOCH:SEQUENCE as in `hydrant`'s info
+    /// Begin with the events of the past from here on: so long ago (10m, 2h), an RFC 3339 time, or EPOCH:SEQUENCE as in
+    /// `hydrant`'s info
     #[arg(long, value_name = "WHEN", value_parser = since)]
     since: Option<String>,
     /// Indent each event over several lines

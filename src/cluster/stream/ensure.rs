@@ -29,7 +29,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub enum StreamError {
     /// The server has no `JetStream`.
     #[error(
-        "JetStream is not enabled at the NATS server, or not for this account: enable it (`jetstream {{}}` in its configuration, or -js), or take nats.stream out"
+        "JetStream is not enabled at the NATS server, or not for this account: enable it (`jetstream {{}}` in its \
+         configuration, or -js), or take nats.stream out"
     )]
     Disabled,
     /// There is a stream, for other subjects.
@@ -50,7 +51,8 @@ pub enum StreamError {
     },
     /// It cannot be read by anybody.
     #[error(
-        "the stream {stream} does not allow direct access: set allow_direct (`nats stream edit {stream} --allow-direct`)"
+        "the stream {stream} does not allow direct access: set allow_direct (`nats stream edit {stream} \
+         --allow-direct`)"
     )]
     Direct {
         /// The stream.

@@ -54,7 +54,8 @@ enum LinkError {
     #[error("it did not answer the registrations within {} ms", after.as_millis())]
     NoAnswer { after: Duration },
     #[error(
-        "it is a hydrant of tier {theirs}, this one is of tier {ours}; if they are meant to be a chain, raise upstream.tier here"
+        "it is a hydrant of tier {theirs}, this one is of tier {ours}; if they are meant to be a chain, raise \
+         upstream.tier here"
     )]
     Tier { theirs: u64, ours: u64 },
     #[error("the server is shutting down")]

@@ -1,9 +1,11 @@
 //! HTTP to a DRP endpoint: what the proxy and everything else that asks the endpoint goes through.
 //!
-//! Contract: an [`Upstream`] is one endpoint with a bounded number of requests at a time ([`Upstream::slot`]), of which unauthenticated connections may
-//! hold three quarters, and questions about credentials that nobody knows half of the rest besides, on kept-alive connections. Every wait has a limit: for a slot and a connection, for the head of an answer (counted from the last byte that
-//! moved), for the next part of a body, also to be taken by the endpoint. A request is sent once; only one that a stale
-//! connection never took is sent again. Neither URLs nor credentials stand in an error.
+//! Contract: an [`Upstream`] is one endpoint with a bounded number of requests at a time ([`Upstream::slot`]), of which
+//! unauthenticated connections may hold three quarters, and questions about credentials that nobody knows half of the
+//! rest besides, on kept-alive connections. Every wait has a limit: for a slot and a connection, for the head of an
+//! answer (counted from the last byte that moved), for the next part of a body, also to be taken by the endpoint. A
+//! request is sent once; only one that a stale connection never took is sent again. Neither URLs nor credentials stand
+//! in an error.
 //!
 //! The pool is hyper-util's. Its size has no bound of its own, so the slots are it.
 
@@ -63,8 +65,8 @@ pub struct UpstreamLimits {
 pub enum Asker {
     /// Hydrant itself, or a client that has shown good credentials.
     Known,
-    /// Hydrant, about a credential that nobody knows yet. It takes the place of a stranger, or one of a small share of its
-    /// own, so that neither slow downloads keep logins out nor logins those who are known.
+    /// Hydrant, about a credential that nobody knows yet. It takes the place of a stranger, or one of a small share of
+    /// its own, so that neither slow downloads keep logins out nor logins those who are known.
     Login,
     /// Anybody else. Strangers together never hold the share of the slots that is kept for others.
     Stranger,
@@ -200,8 +202,8 @@ impl Upstream {
         self.unauthenticated_connections.available_permits() > 0 && self.slots.available_permits() > 0
     }
 
-    /// Sends a request and waits for the head of its answer, while `activity` tells of parts of the request that leave. Its
-    /// URI is a path, perhaps with a query; `Host` is set here.
+    /// Sends a request and waits for the head of its answer, while `activity` tells of parts of the request that leave.
+    /// Its URI is a path, perhaps with a query; `Host` is set here.
     ///
     /// # Errors
     /// [`UpstreamError`] if there is no answer. An answer is none, whatever its status.

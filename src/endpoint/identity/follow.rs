@@ -104,8 +104,8 @@ impl Delegation {
         schedule.has_read(&changed, Changed::users(reading.left), Instant::now());
     }
 
-    /// Users one by one, so that logins in between do not wait for all of them. One about whom the endpoint tells nothing does
-    /// not keep the others from being read, the less so the next time, when it comes last.
+    /// Users one by one, so that logins in between do not wait for all of them. One about whom the endpoint tells
+    /// nothing does not keep the others from being read, the less so the next time, when it comes last.
     async fn read_users(&self, changed: &Changed, reading: &mut Reading) -> Result<(), IdentityError> {
         let accounts = self.authority.accounts();
         let known = accounts.entries().users.keys();

@@ -5,14 +5,15 @@
 //! stream: users, roles, tenants, gaps -> what has to be read again -> accounts -> everybody's rights
 //! ```
 //!
-//! A password is checked by fetching a token with it, as drpcli does. A token is opened with the endpoint's own key where the
-//! service's credential may read that (preference `baseTokenSecret`), and else shown to the endpoint. Users, roles and tenants are
-//! read with the service's credential and read again when the stream says that they have changed.
+//! A password is checked by fetching a token with it, as drpcli does. A token is opened with the endpoint's own key
+//! where the service's credential may read that (preference `baseTokenSecret`), and else shown to the endpoint. Users,
+//! roles and tenants are read with the service's credential and read again when the stream says that they have changed.
 //!
-//! Contract: a good verdict is taken again for [`DelegationLimits::fresh`] without asking, and for [`DelegationLimits::good`] while the
-//! endpoint does not answer; a bad one is never kept. Likewise a token is opened here for no longer than
-//! [`DelegationLimits::good`] after the endpoint was heard of last. Who cannot be authenticated is refused as such, never let
-//! in. Passwords and tokens are kept nowhere. Whoever is known waits for no stranger: neither for an answer nor for a place.
+//! Contract: a good verdict is taken again for [`DelegationLimits::fresh`] without asking, and for
+//! [`DelegationLimits::good`] while the endpoint does not answer; a bad one is never kept. Likewise a token is opened
+//! here for no longer than [`DelegationLimits::good`] after the endpoint was heard of last. Who cannot be authenticated
+//! is refused as such, never let in. Passwords and tokens are kept nowhere. Whoever is known waits for no stranger:
+//! neither for an answer nor for a place.
 
 mod changed;
 mod error;
@@ -55,8 +56,8 @@ use health::Health;
 pub use health::Report;
 use keys::Keys;
 
-/// How long others with the same credential wait for one login: for the credential, for the user, for a turn, and for the
-/// lists that are read in it.
+/// How long others with the same credential wait for one login: for the credential, for the user, for a turn, and for
+/// the lists that are read in it.
 const LONGEST_LOGIN: Duration = Duration::from_secs(20);
 
 /// How often a password is asked about whose user's secret changes meanwhile.
@@ -81,7 +82,8 @@ pub struct DelegationLimits {
     pub cached_identities: usize,
 }
 
-/// When the endpoint failed last, and what came of it. That it checks credentials does not mean that it tells its users.
+/// When the endpoint failed last, and what came of it. That it checks credentials does not mean that it tells its
+/// users.
 #[derive(Debug, Default)]
 struct Failures {
     checking: Option<(Instant, AuthError)>,
@@ -235,8 +237,8 @@ impl Delegation {
         }
     }
 
-    /// Has the endpoint check a password. What the password gives hangs on the user's secret, so the secret must be the one of
-    /// the time when the password was right: if it may have changed in between, the endpoint is asked again.
+    /// Has the endpoint check a password. What the password gives hangs on the user's secret, so the secret must be the
+    /// one of the time when the password was right: if it may have changed in between, the endpoint is asked again.
     async fn authenticate_password(
         &self,
         user: &str,
@@ -322,9 +324,9 @@ impl Delegation {
         self.need(token.user().into_iter().chain(token.secret_owners())).await
     }
 
-    /// What the endpoint answers to a credential that it takes; nothing if it does not. A good answer counts only if it is
-    /// what an endpoint answers to one whom it knows; whatever else says 200 (a maintenance page, a portal in between) says nothing about the
-    /// credential.
+    /// What the endpoint answers to a credential that it takes; nothing if it does not. A good answer counts only if it
+    /// is what an endpoint answers to one whom it knows; whatever else says 200 (a maintenance page, a portal in
+    /// between) says nothing about the credential.
     async fn ask(
         &self,
         path: &str,

@@ -1,11 +1,11 @@
 //! When what has changed at the endpoint is read.
 //!
 //! Pure: told the time. Three things make it more than "at once":
-//! - Lists (roles, tenants, everybody's accounts) are read once in [`APART`] at most, because whoever may post events at
-//!   the endpoint may cause it. Nothing is forgotten meanwhile, and the first of a row is read at once.
+//! - Lists (roles, tenants, everybody's accounts) are read once in [`APART`] at most, because whoever may post events
+//!   at the endpoint may cause it. Nothing is forgotten meanwhile, and the first of a row is read at once.
 //! - Everything is read once in a period, which no event puts off.
-//! - What cannot be read is tried again, with growing pauses. If that is one user's account, the others go on meanwhile; if
-//!   it is everybody's trouble, nothing is read before the pause is over.
+//! - What cannot be read is tried again, with growing pauses. If that is one user's account, the others go on
+//!   meanwhile; if it is everybody's trouble, nothing is read before the pause is over.
 
 use std::time::Duration;
 

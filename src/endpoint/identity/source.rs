@@ -1,9 +1,9 @@
 //! Reading users, roles, tenants and preferences from the endpoint.
 //!
-//! Contract: what is read together is put in force together, but for the [`Keys`] of tokens, which count at once. An older answer
-//! never replaces a newer one: lists, and users that are known, are read by one at a time ([`Delegation::read`]). Users whom
-//! nobody knows yet are read by whoever needs them, many at a time; they are only ever added. Whoever waits does so for
-//! [`ANSWER_TIMEOUT`] at most, for the turn and for the endpoint each.
+//! Contract: what is read together is put in force together, but for the [`Keys`] of tokens, which count at once. An
+//! older answer never replaces a newer one: lists, and users that are known, are read by one at a time
+//! ([`Delegation::read`]). Users whom nobody knows yet are read by whoever needs them, many at a time; they are only
+//! ever added. Whoever waits does so for [`ANSWER_TIMEOUT`] at most, for the turn and for the endpoint each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -136,15 +136,15 @@ impl Delegation {
         Ok(())
     }
 
-    /// Whether a user has a role that is not known, and was not looked for. It is read with the user: somebody whose role is
-    /// not known sees nothing by it.
+    /// Whether a user has a role that is not known, and was not looked for. It is read with the user: somebody whose
+    /// role is not known sees nothing by it.
     fn has_news_of_roles(&self, account: &Account) -> bool {
         let (known, missing) = (self.authority.accounts(), self.missing_roles.lock());
         account.roles.iter().any(|role| !known.entries().has_role(role) && !missing.contains(role))
     }
 
-    /// Takes note of roles of users that the endpoint does not have, so that they are not looked for each time. They are when
-    /// the `whole` list is read anew.
+    /// Takes note of roles of users that the endpoint does not have, so that they are not looked for each time. They
+    /// are when the `whole` list is read anew.
     fn note_missing(&self, update: &Update, roles: &BTreeMap<String, Vec<Claim>>, whole: bool) {
         let mut missing = self.missing_roles.lock();
         if whole {
@@ -166,8 +166,8 @@ impl Delegation {
         }
     }
 
-    /// Reads users whom nobody knows yet; nothing unless the endpoint shows them all. It takes no turn, so that many who come
-    /// for the first time do not wait for one another.
+    /// Reads users whom nobody knows yet; nothing unless the endpoint shows them all. It takes no turn, so that many
+    /// who come for the first time do not wait for one another.
     async fn meet(&self, names: &[String]) -> Result<Option<BTreeMap<String, Account>>, IdentityError> {
         let own = self.upstream.own_credential()?;
         let mut users = BTreeMap::new();
@@ -179,9 +179,9 @@ impl Delegation {
         Ok(Some(users))
     }
 
-    /// Adds users whom nobody knows. Nobody's rights hang on them yet, so nobody has to be told. If events about users have
-    /// come since so many were `reported`, they are read again: one of them may have changed since its answer was written, and
-    /// was not known as one to read again.
+    /// Adds users whom nobody knows. Nobody's rights hang on them yet, so nobody has to be told. If events about users
+    /// have come since so many were `reported`, they are read again: one of them may have changed since its answer was
+    /// written, and was not known as one to read again.
     fn add(&self, users: BTreeMap<String, Account>, reported: u64) {
         if self.users_reported.load(Ordering::Acquire) != reported {
             self.note(Changed::users(users.keys().cloned()));
@@ -199,8 +199,8 @@ impl Delegation {
         matches!(self.upstream.login(), Login::Password { user, .. } if user == name)
     }
 
-    /// Sees to it that the service may read all that is read here. The endpoint answers a list with an empty one, and an object
-    /// with 404, to somebody who may not.
+    /// Sees to it that the service may read all that is read here. The endpoint answers a list with an empty one, and
+    /// an object with 404, to somebody who may not.
     async fn check_own(&self, update: &mut Update, own: &HeaderValue) -> Result<(), IdentityError> {
         let reader = match self.upstream.login() {
             Login::Password { user, .. } => Reader::User(user.clone()),
@@ -246,8 +246,8 @@ impl Delegation {
         Ok(good)
     }
 
-    /// Endpoints without tenants have no such path. Once there were tenants, a 404 is a fault of whatever stands before the
-    /// endpoint, and does not lift them.
+    /// Endpoints without tenants have no such path. Once there were tenants, a 404 is a fault of whatever stands before
+    /// the endpoint, and does not lift them.
     async fn read_tenants(&self, own: &HeaderValue) -> Result<BTreeMap<String, TenantOf>, IdentityError> {
         let answer = self.get("tenants", own).await?;
         if answer.status == StatusCode::NOT_FOUND && self.authority.accounts().entries().tenants.is_empty() {
@@ -295,8 +295,8 @@ impl Delegation {
         if is_there() { Ok(()) } else { self.in_time(self.read_in_turn(changed)).await }
     }
 
-    /// Reads for somebody who waits; a reading that is given up has changed nothing. What has failed a moment ago is not tried
-    /// again for them: anybody can come with a token.
+    /// Reads for somebody who waits; a reading that is given up has changed nothing. What has failed a moment ago is
+    /// not tried again for them: anybody can come with a token.
     async fn in_time<T>(&self, reading: impl Future<Output = Result<T, IdentityError>>) -> Result<T, AuthError> {
         if let Some(error) = self.failed_lately() {
             return Err(error);
@@ -341,8 +341,8 @@ fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Opti
 }
 
 impl Delegation {
-    /// Without the right to read preferences there are no keys, which is no error. An endpoint that cannot tell now says nothing
-    /// about those that are known.
+    /// Without the right to read preferences there are no keys, which is no error. An endpoint that cannot tell now
+    /// says nothing about those that are known.
     pub(super) async fn read_keys(&self, known: Keys, own: &HeaderValue) -> Result<Keys, IdentityError> {
         let answer = self.get("prefs", own).await?;
         let read_at = Some(clock::now());
@@ -351,7 +351,8 @@ impl Delegation {
             return Ok(Keys { read_at, ..known });
         }
         if answer.status != StatusCode::OK {
-            tracing::info!(status = %answer.status, "the endpoint's preferences cannot be read; its tokens are shown to it");
+            tracing::info!(status = %answer.status, "the endpoint's preferences cannot be read; its tokens are shown \
+                to it");
             return Ok(Keys { read_at, ..Keys::default() });
         }
         Ok(Keys::of(&answer.body, read_at))

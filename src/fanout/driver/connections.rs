@@ -146,8 +146,8 @@ impl Driver {
         self.parts.load.store(self.open, Ordering::Relaxed);
     }
 
-    /// Has a connection whose socket has failed forgotten, when the turn has time for it: an attacker may cut thousands at once, each
-    /// with thousands of registrations.
+    /// Has a connection whose socket has failed forgotten, when the turn has time for it: an attacker may cut thousands
+    /// at once, each with thousands of registrations.
     pub(super) fn lose(&mut self, conn: ConnId) {
         if let Some(entry) = self.conn(conn).filter(|entry| entry.output != Output::Lost) {
             entry.output = Output::Lost;
@@ -184,7 +184,8 @@ impl Driver {
         let reason = entry.ending.map(|ending| ending.reason);
         metrics.disconnected(reason);
         let reason = reason.map_or("vanished", Close::label);
-        tracing::info!(target: AUDIT, principal = %entry.identity.principal(), peer = %entry.peer, reason, "websocket closed");
+        let (principal, peer) = (entry.identity.principal(), entry.peer);
+        tracing::info!(target: AUDIT, %principal, %peer, reason, "websocket closed");
         if let Some(connection) = described {
             self.announce("delete", &connection);
         }

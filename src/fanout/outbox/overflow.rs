@@ -25,8 +25,8 @@ use crate::stats::{Delivery, Dropped};
 impl Fanout {
     /// What becomes of an event of `bytes` that does not fit; `Queued` if it does now.
     ///
-    /// A connection that is closing has no registrations any more, for whoever reads the figures: its last ones leave the index by
-    /// and by.
+    /// A connection that is closing has no registrations any more, for whoever reads the figures: its last ones leave
+    /// the index by and by.
     #[cold]
     pub(super) fn refuse(&mut self, event: &Event, bytes: usize, conn: ConnId) -> Delivery {
         let outbox = self.outbox(conn);

@@ -15,9 +15,8 @@ use crate::overflow::Overflow;
 use crate::stats::{Depth, Dropped, OutboxLimits};
 use crate::websocket::frame::Encoding;
 
-/// Drained rings that are kept for later; more are given back to the allocator. A turn fills the outboxes of all
-/// connections before it writes to the first, so that with fewer a busy shard of a thousand connections would allocate
-/// in every turn.
+/// Drained rings that are kept for later. A turn fills the outboxes of all connections before it writes to the first:
+/// with fewer a busy shard of a thousand connections would allocate in every turn.
 const SPARE_RINGS: usize = 1024;
 
 /// A spare ring larger than this (numbers) is not kept: one stalled connection must not leave its size behind. All

@@ -1,0 +1,88 @@
+//! Events that a command answers questions about, from a file or from standard input.
+//!
+//! Contract: they are read and looked at one document after the other, in order; the first mistake ends it, after what
+//! was read before it has been looked at. Errors name the file, and the line where there is one.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+
+use thiserror::Error;
+
+use super::console::hint_if_typed;
+use super::documents::{Document, Documents, Found, InputError};
+use crate::event::EventError;
+
+const STANDARD_INPUT: &str = "standard input";
+
+/// Why events cannot be looked at.
+#[derive(Debug, Error)]
+pub(super) enum SamplesError {
+    #[error("cannot open {file}: {error}")]
+    Open { file: String, error: io::Error },
+    #[error("{file}:{error}")]
+    Input { file: String, error: InputError },
+    #[error("{file}:{line}: {error}")]
+    Event { file: String, line: u64, error: EventError },
+    #[error("{0}: no events in it")]
+    Empty(String),
+}
+
+/// Where events come from.
+pub(super) struct Samples<'p> {
+    /// Nothing for standard input.
+    path: Option<&'p Path>,
+    name: String,
+}
+
+impl<'p> Samples<'p> {
+    /// Those of a file; `-` is standard input.
+    pub(super) fn of(file: &'p Path) -> Self {
+        let path = (file != Path::new("-")).then_some(file);
+        Self { path, name: path.map_or_else(|| STANDARD_INPUT.to_owned(), |path| path.display().to_string()) }
+    }
+
+    /// Looks at each. `input` is read if it is meant; on a terminal a note on `err` says so.
+    ///
+    /// # Errors
+    /// [`SamplesError`], or what `look` fails with.
+    pub(super) fn each<E: From<SamplesError>>(
+        &self,
+        input: &mut dyn BufRead,
+        err: &mut dyn Write,
+        look: impl FnMut(&Found) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(path) = self.path else {
+            hint_if_typed(err);
+            return self.read(input, look);
+        };
+        let open = File::open(path).map_err(|error| SamplesError::Open { file: self.name.clone(), error })?;
+        self.read(&mut BufReader::new(open), look)
+    }
+
+    fn read<E: From<SamplesError>>(
+        &self,
+        input: &mut dyn BufRead,
+        mut look: impl FnMut(&Found) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut documents = Documents::new(input);
+        let failed = |error| SamplesError::Input { file: self.name.clone(), error };
+        while let Some(document) = documents.next().map_err(failed)? {
+            match document {
+                Document::Object(found) => look(&found)?,
+                Document::Array { events, .. } => events.iter().try_for_each(&mut look)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of one that is no event.
+    pub(super) fn refuse(&self, found: &Found, error: EventError) -> SamplesError {
+        SamplesError::Event { file: self.name.clone(), line: found.line, error }
+    }
+
+    /// The error of a file in which there is none.
+    pub(super) fn empty(&self) -> SamplesError {
+        SamplesError::Empty(self.name.clone())
+    }
+}
