@@ -17,7 +17,7 @@ pub(super) struct Before {
     pub(super) once: Option<Pages>,
     /// Again, for the pass that is on.
     pub(super) again: Option<Pages>,
-    /// Lagging the last event that came.
+    /// Behind the last event that came.
     pub(super) end: u64,
     pub(super) splice: Option<Splice>,
 }

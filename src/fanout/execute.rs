@@ -47,7 +47,7 @@ impl Shard {
     pub fn is_long_to_read(&self, conn: ConnId, message: &str) -> bool {
         let Ok(Command::Register(spec)) = Command::parse(message) else { return false };
         let Some(slot) = self.sessions[conn.0 as usize].as_ref().and_then(|session| session.slot) else { return false };
-        (spec.len() > SHORT_SPEC || spec.contains("Re(")) && self.index.is_new(slot, spec) == Ok(true)
+        (spec.len() > SHORT_SPEC || spec.contains("Re")) && self.index.is_new(slot, spec) == Ok(true)
     }
 
     /// Answers a binary message, which is always an error.

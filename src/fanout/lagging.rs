@@ -37,6 +37,7 @@ pub(super) struct Lagging {
     timed: BTreeMap<(u64, u64), ConnId>,
     /// How many of those that wait, from the front, have not been looked at since something changed.
     unseen: usize,
+    is_turn_of_waiting: bool,
 }
 
 impl Lagging {
@@ -81,13 +82,13 @@ impl Lagging {
             return Some(first.remove());
         }
         // In turn with those that wait, so that neither row holds the other up.
-        if self.unseen > 0 && (self.ready.is_empty() || self.unseen.is_multiple_of(2)) {
+        self.is_turn_of_waiting = !self.is_turn_of_waiting;
+        if self.unseen > 0 && (self.ready.is_empty() || self.is_turn_of_waiting) {
             self.unseen -= 1;
             if let Some((_, conn)) = self.waiting.pop_first() {
                 return Some(conn);
             }
         }
-        self.unseen = self.unseen.saturating_sub(1);
         self.ready.pop_first().map(|(_, conn)| conn)
     }
 
@@ -129,6 +130,18 @@ mod tests {
         }
         assert_eq!(seen[..9], [0, 1, 2, 4, 5, 6, 7, 8, 9]);
         assert_eq!((lagging.len(), lagging.has_waiting()), (9, true));
+    }
+
+    #[test]
+    fn those_that_wait_are_looked_at_beside_those_whose_turn_comes() {
+        let mut lagging = Lagging::default();
+        for n in 0..4 {
+            lagging.put(ConnId(n), if n < 2 { Wait::Change } else { Wait::Turn });
+        }
+        lagging.changed();
+        let mut seen: Vec<u32> = (0..4).filter_map(|_| lagging.pop(0)).map(|conn| conn.0).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 2, 3]);
     }
 
     #[test]

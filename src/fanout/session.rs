@@ -158,7 +158,8 @@ impl Shard {
     fn unsubscribe(&mut self, conn: ConnId) {
         let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
         session.leaving = session.slot.take();
-        if session.leaving.is_some() {
+        if let Some(slot) = session.leaving {
+            self.index.pause(slot, true);
             self.leaving.push_back(conn);
         }
     }
@@ -173,7 +174,7 @@ impl Shard {
             // The connection may have gone since, and its number may be another one's.
             let session = self.sessions[conn.0 as usize].as_mut();
             if let Some(slot) = session.and_then(|session| session.leaving.take()) {
-                gone += 1 + self.index.registrations(slot);
+                gone += 1 + self.index.weight(slot);
                 self.index.unsubscribe(slot);
             }
         }
@@ -186,13 +187,13 @@ impl Shard {
 
     /// Gives a connection other rights and limits, from the next event and command on.
     pub fn set_access(&mut self, conn: ConnId, access: &Arc<Access>) {
-        let class = self.classes.acquire(access);
         let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
+        // One that is closing keeps its class: its registrations stand under it until they are out of the index.
+        let Some(slot) = session.slot else { return };
+        let class = self.classes.acquire(access);
         let old = std::mem::replace(&mut session.class, class);
-        if let Some(slot) = session.slot {
-            self.index.reclass(slot, class);
-            self.index.allow(slot, access.limits().registrations());
-        }
+        self.index.reclass(slot, class);
+        self.index.allow(slot, access.limits().registrations());
         self.classes.release(old);
     }
 
@@ -328,6 +329,12 @@ impl Shard {
     /// The number of the next event that is published.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// What it takes to move or to take out the registrations of a connection, also of one that is closing.
+    pub(super) fn weight(&self, conn: ConnId) -> usize {
+        let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
+        session.and_then(|session| session.slot.or(session.leaving)).map_or(0, |slot| self.index.weight(slot))
     }
 
     /// How many registrations a connection has.

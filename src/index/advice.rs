@@ -110,8 +110,14 @@ const SYNONYMS: [(&str, &str); 13] = [
 /// Names of a list that are looked at.
 const NAMES: usize = 16;
 
+/// Conjunctions of one filter that are looked at.
+const ANDS: usize = 16;
+
 /// Children of one `And` that are compared with each other.
 const TERMS: usize = 32;
+
+/// Values of two lists that are compared, each with each.
+const COMPARED: usize = 64;
 
 /// Kinds and actions of events that are remembered.
 const REMEMBERED: usize = 512;
@@ -183,7 +189,8 @@ fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let plural = format!("{lower}s");
     let alike = |other: &&&str| {
         let most = if lower.len() < 5 { 0 } else { lower.len() / 4 };
-        ***other == lower || ***other == plural || distance(&lower, other) <= most
+        let may_be = lower.is_ascii() && lower.len().abs_diff(other.len()) <= most;
+        ***other == lower || ***other == plural || (may_be && distance(&lower, other) <= most)
     };
     known.iter().find(alike).copied()
 }
@@ -224,7 +231,7 @@ fn odd_key(text: &str) -> Option<String> {
 /// Terms of one `And` that cannot be true together.
 fn contradictions(filter: &Filter) -> impl Iterator<Item = String> {
     let ands = filter.terms().iter().enumerate().filter(|(_, term)| matches!(term, Term::And(_)));
-    ands.filter_map(|(at, _)| {
+    ands.take(ANDS).filter_map(|(at, _)| {
         let tests = filter.children(at).take(TERMS).filter_map(|child| match &filter.terms()[child] {
             Term::Test(test) => Some(&**test),
             _ => None,
@@ -238,12 +245,15 @@ fn contradictions(filter: &Filter) -> impl Iterator<Item = String> {
     })
 }
 
-/// Whether two questions about one field cannot both be true.
+/// Whether two questions about one field cannot both be true. Of long lists nothing is said.
 fn exclude(one: &Op, other: &Op) -> bool {
+    let are_short = |one: &[Value], other: &[Value]| one.len() * other.len() <= COMPARED;
+    let are_all_in =
+        |values: &[Value], all: &[Value]| are_short(values, all) && values.iter().all(|value| all.contains(value));
     match (allowed(one), allowed(other)) {
-        (Some(one), Some(other)) => !one.iter().any(|value| other.contains(value)),
-        (Some(values), None) => values.iter().all(|value| forbidden(other).contains(value)),
-        (None, Some(values)) => values.iter().all(|value| forbidden(one).contains(value)),
+        (Some(one), Some(other)) => are_short(one, other) && !one.iter().any(|value| other.contains(value)),
+        (Some(values), None) => are_all_in(values, forbidden(other)),
+        (None, Some(values)) => are_all_in(values, forbidden(one)),
         (None, None) => false,
     }
 }

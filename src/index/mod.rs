@@ -289,6 +289,13 @@ impl<S: Copy> Index<S> {
         self.subscribers[slot.0 as usize].as_ref().map_or(0, |subscriber| subscriber.registrations.len())
     }
 
+    /// What it takes to move a subscriber or to take it out: its registrations, or their places in the trie if those
+    /// are more.
+    pub fn weight(&self, slot: Slot) -> usize {
+        let subscriber = self.subscribers[slot.0 as usize].as_ref();
+        subscriber.map_or(0, |subscriber| subscriber.registrations.len().max(subscriber.expanded as usize))
+    }
+
     /// From the next event on, nothing is asked for a subscriber that is paused, and nothing charged to it. It may be
     /// hit all the same.
     pub fn pause(&mut self, slot: Slot, paused: bool) {

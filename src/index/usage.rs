@@ -112,6 +112,10 @@ impl<S: Copy> Index<S> {
     }
 
     fn usage_of(&self, group: u32, memberships: &mut usize) -> Option<Usage> {
+        // All groups may have gone since it was looked at.
+        if group as usize >= self.tallies.len() {
+            return None;
+        }
         let (_, members) = self.groups.get(group);
         let subscriber = self.subscribers[*members.first()? as usize].as_ref()?;
         let (spec, registration) = subscriber.registrations.iter_with_text().find(|(_, registration)| {
@@ -169,5 +173,16 @@ mod tests {
         assert_eq!((found.len(), &*found[0].spec), (2, filtered));
         slots.into_iter().for_each(|slot| index.unsubscribe(slot));
         assert_eq!(index.group_numbers(), 0, "nothing is kept");
+    }
+
+    #[test]
+    fn groups_that_have_all_gone_since_they_were_looked_at_are_left_out() {
+        let mut index = Index::<u32>::new(Limits::default());
+        let slot = index.subscribe(1, Class(0));
+        index.register(slot, "a.b.c").unwrap();
+        let mut busiest = Busiest::new(Measure::Hits, 2);
+        index.survey(0..index.group_numbers(), &mut busiest);
+        index.unsubscribe(slot);
+        assert!(index.busiest(busiest, 100).is_empty());
     }
 }

@@ -44,7 +44,7 @@ impl Driver {
         if let Err(error) = self.parts.poll.registry().register(link.source(), token, interest) {
             tracing::warn!(%error, %peer, "cannot watch a socket");
             self.parts.shard.remove(conn);
-            return;
+            return self.set_load();
         }
         if conn.0 as usize >= self.conns.len() {
             self.conns.resize_with(conn.0 as usize + 1, || None);
@@ -163,7 +163,7 @@ impl Driver {
         {
             // It may have been forgotten for another reason, and its number be another connection's.
             if self.conn(conn).is_some_and(|entry| entry.output == Output::Lost) {
-                moved += FORGETTING + self.parts.shard.registrations(conn);
+                moved += FORGETTING + self.parts.shard.weight(conn);
                 self.vanish(conn);
             }
         }
@@ -223,7 +223,7 @@ impl Driver {
             end += 1;
             let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
             let authority = Arc::clone(&self.parts.authority);
-            moved += self.parts.shard.registrations(conn);
+            moved += self.parts.shard.weight(conn);
             let Some(entry) = self.conn(conn) else { continue };
             match authority.access(&entry.identity) {
                 Ok(access) => self.parts.shard.set_access(conn, &access),

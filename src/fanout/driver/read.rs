@@ -100,7 +100,7 @@ impl Driver {
     fn read_until_spent(&mut self, conn: ConnId, scratch: &mut [u8]) -> Input {
         let mut bytes = 0;
         loop {
-            // The first command may have to be read on another thread: then what lags it waits.
+            // The first command may have to be read on another thread: then what is behind it waits.
             if self.conn(conn).is_some_and(|entry| entry.command.is_none()) {
                 self.hear(conn, &scratch[..bytes]);
             }

@@ -28,6 +28,8 @@ impl Driver {
 
     /// Goes on with the first look that is under way.
     pub(super) fn go_on_with_surveys(&mut self) {
+        // Whoever has gone is not looked for.
+        self.surveys.retain(|survey| !survey.reply.is_closed());
         let Some(mut survey) = self.surveys.pop_front() else { return };
         if let Some(next) = self.parts.shard.survey(survey.next, &mut survey.busiest) {
             return self.surveys.push_front(Survey { next, ..survey });

@@ -276,6 +276,20 @@ fn a_command_that_waits_for_its_place_is_answered_before_the_server_ends() {
 }
 
 impl World {
+    /// The rights of a user without a role.
+    fn access_of_another(&self) -> Arc<crate::auth::Access> {
+        crate::auth::edit_store(self.data.path(), |store| {
+            store.add_user("other", crate::auth::PasswordHash::make("a-long-password")?, &[])
+        })
+        .unwrap();
+        let authority = &self.driver.parts.authority;
+        authority.reload().unwrap();
+        let credential = Credential::Basic { user: "other".to_owned(), password: Secret::new("a-long-password") };
+        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let identity = authority.authenticate(&credential, peer, crate::clock::now()).unwrap();
+        authority.access(&identity).unwrap()
+    }
+
     /// A connection with so many registrations.
     fn registered(&mut self, registrations: usize) -> (ConnId, TcpStream) {
         let (conn, client) = self.connect();
@@ -325,4 +339,35 @@ fn registrations_of_connections_that_are_closed_at_once_leave_by_and_by() {
     let event = Arc::new(crate::event::Draft::new("a", "b", "0").seal(crate::clock::now()));
     world.driver.parts.shard.publish(&event, 0);
     assert_eq!(world.driver.parts.shard.fanout().depth(conn).events, 0);
+}
+
+/// The rights of a closed connection outlive a change of rights, as long as its registrations are in the index.
+#[test]
+fn rights_that_change_while_a_closed_connection_leaves_harm_nobody() {
+    let mut world = World::new();
+    let clients: Vec<_> = (0..2).map(|_| world.registered(MOVED / 2)).collect();
+    for (conn, _) in &clients {
+        world.driver.parts.shard.close(*conn, Close::Deleted);
+    }
+    world.driver.parts.shard.let_go(1);
+    let others = world.access_of_another();
+    clients.iter().for_each(|(conn, _)| world.driver.parts.shard.set_access(*conn, &others));
+    let event = Arc::new(crate::event::Draft::new("a", "b", "0").seal(crate::clock::now()));
+    world.driver.parts.shard.publish(&event, 0);
+    world.driver.parts.shard.let_go(MOVED);
+    assert_eq!(world.driver.parts.shard.take_size().registrations, 0);
+}
+
+/// What a registration takes to leave is counted by its places in the index.
+#[test]
+fn wide_registrations_leave_by_their_combinations() {
+    let mut world = World::new();
+    let keys = (0..MOVED / 2).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let clients: Vec<_> = (0..4).map(|_| world.connect()).collect();
+    for (conn, _) in &clients {
+        world.driver.parts.shard.text(*conn, &format!("register a.b.{keys}"), crate::clock::now());
+        world.driver.parts.shard.close(*conn, Close::Deleted);
+    }
+    world.driver.parts.shard.let_go(MOVED);
+    assert_eq!(world.driver.parts.shard.take_size().registrations, 2);
 }

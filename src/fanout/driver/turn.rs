@@ -22,8 +22,8 @@ pub(super) const READ_TIME: Duration = Duration::from_millis(1);
 /// Time for what the control plane asks: newcomers, lists, deletions.
 pub(super) const CONTROL_TIME: Duration = Duration::from_millis(1);
 
-/// Registrations that leave the index, or change their class, with their connections: each takes some tenths of a
-/// microsecond. The last connection goes with all that it has.
+/// Registrations, each as often as it stands in the index, that leave it or change their class with their connections:
+/// each takes some tenths of a microsecond. The last connection goes with all that it has.
 pub(super) const MOVED: usize = 1024;
 
 /// What it costs to forget a connection, by the same measure: its socket is closed, and an event tells of it.

@@ -358,7 +358,7 @@ impl Outbox {
         lists
     }
 
-    /// Watermarks the outbox dirty. Returns whether it has to be put on the dirty list.
+    /// Marks the outbox dirty. Returns whether it has to be put on the dirty list.
     pub(super) fn mark_dirty(&mut self) -> bool {
         let new = !self.dirty && !self.blocked;
         self.dirty |= new;
