@@ -5,7 +5,7 @@
 
 use bytes::BytesMut;
 use hydrant::cluster::nats::{headers, op};
-use hydrant::cluster::peers::{Peers, Verdict};
+use hydrant::cluster::peers::{Peers, SequenceCheck};
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
@@ -31,7 +31,7 @@ fn numbers(bytes: &[u8]) {
     for word in bytes.chunks_exact(8) {
         match u64::from_le_bytes(word.try_into().expect("eight bytes")) {
             0 => {
-                assert_ne!(peers.event(7, next, now), Verdict::Repeated);
+                assert_ne!(peers.event(7, next, now), SequenceCheck::Repeated);
                 next += 1;
             }
             made_up => {

@@ -64,6 +64,8 @@ impl Gate {
 
     /// There is a connection again, after it was away since then: these peers are waited for.
     pub(super) fn hold(&self, session: u64, peers: Vec<NodeId>, away_since: Timestamp, now: Timestamp) {
+        // The connection before it may have been lost since its state was looked at.
+        self.open.store(false, Ordering::Release);
         let blind = peers.is_empty() && now.duration_since(away_since) > MOMENT;
         let until = now.checked_add(LONGEST).unwrap_or(now);
         self.state.lock().hold = Some(Hold { session, waiting: peers.into_iter().collect(), blind, until });

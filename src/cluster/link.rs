@@ -147,6 +147,11 @@ impl Link {
         let number = self.status.borrow().session;
         let line = Line::new(session.info.max_payload);
         let leaving = Leaving::default();
+        if session.info.ldm {
+            // It said so before it was read here, and says it once.
+            leaving.named.lock().clone_from(&session.info.connect_urls);
+            leaving.asked.notify_one();
+        }
         let next = {
             let reading = read(&mut session.incoming, &line, &leaving, (&self.filler, number), &self.metrics);
             let writing = self.sender.drive(&mut session.outgoing, &line);
@@ -156,8 +161,15 @@ impl Link {
                 tracing::info!(server = %session.address, "this NATS server is about to end: another one is looked \
                     for");
                 dialer.learn(&session.address, &leaving.named.lock());
-                let next = dialer.dial(Some(&session.address), |error| tracing::debug!(%error, "not yet")).await;
-                settle(next, (self.node, &self.prefix), gate).await
+                // The former goes on meanwhile: another one that is of no use is no reason to lose it.
+                loop {
+                    let not_yet = |error: &ConnectError| tracing::debug!(%error, "not yet");
+                    let next = dialer.dial(Some(&session.address), not_yet).await;
+                    match settle(next, (self.node, &self.prefix), gate, &self.metrics).await {
+                        Ok(moved) => break moved,
+                        Err(error) => tracing::debug!(%error, "another NATS server is of no use"),
+                    }
+                }
             };
             tokio::select! {
                 error = reading => return Ended::Lost(error),
@@ -168,10 +180,8 @@ impl Link {
                 next = moving => next,
             }
         };
-        match next {
-            Ok((next, ahead)) => self.change(session, next, ahead, (number, &line)).await,
-            Err(error) => Ended::Lost(error),
-        }
+        let (next, ahead) = next;
+        self.change(session, next, ahead, (number, &line)).await
     }
 
     /// Leaves the former connection for the next, which has brought these messages already.
@@ -252,13 +262,15 @@ async fn read(
                     leaving.asked.notify_one();
                 }
             }
-            Op::Error(error) => {
-                metrics.nats.errors.inc();
-                tracing::error!(error, "the NATS server complains");
-            }
+            Op::Error(error) => complain(&error, metrics),
             Op::Ok => {}
         }
     }
+}
+
+fn complain(error: &str, metrics: &Metrics) {
+    metrics.nats.errors.inc();
+    tracing::error!(error, "the NATS server complains");
 }
 
 /// Subscribes over a new connection and waits until all known nodes were heard over it. Returns what came meanwhile.
@@ -266,6 +278,7 @@ async fn settle(
     mut next: Session,
     (node, prefix): (u64, &str),
     gate: &Gate,
+    metrics: &Metrics,
 ) -> Result<(Session, Vec<Message>), SessionError> {
     subscribe(&mut next.outgoing, prefix);
     greet(&mut next.outgoing, node, prefix);
@@ -281,10 +294,14 @@ async fn settle(
         };
         match op {
             Op::Message(message) => {
-                if let Ok((place, _)) = wire::read(&message) {
-                    missing.remove(&place.node);
+                let node_of = wire::read(&message).ok().map(|(place, _)| place.node);
+                if let Some(other) = node_of {
+                    missing.remove(&other);
                 }
-                ahead.push(message);
+                // What this node sends over the former connection comes back over this one.
+                if node_of != Some(node) {
+                    ahead.push(message);
+                }
             }
             Op::Pong => answered = true,
             Op::Ping => {
@@ -292,7 +309,8 @@ async fn settle(
                 next.outgoing.flush().await?;
             }
             Op::Info(info) => next.info = info,
-            Op::Error(_) | Op::Ok => {}
+            Op::Error(error) => complain(&error, metrics),
+            Op::Ok => {}
         }
     }
     Ok((next, ahead))

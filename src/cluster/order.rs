@@ -22,6 +22,9 @@ pub(super) const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
 /// Messages that wait.
 pub(super) const MOST: usize = 16_384;
 
+/// Nodes of which messages wait. More than these follow no endpoint together: they are made up.
+const NODES: usize = 64;
+
 /// For each of some nodes the number of its next event: what stands before comes first.
 pub(super) type After = Vec<(NodeId, u64)>;
 
@@ -56,7 +59,7 @@ impl<T> Order<T> {
         next: impl Fn(NodeId) -> Option<u64>,
         now: Timestamp,
     ) -> Option<T> {
-        if !self.held.contains_key(&node) && has_come(&after, next) {
+        if !self.held.contains_key(&node) && (self.held.len() >= NODES || has_come(&after, next)) {
             return Some(item);
         }
         self.held.entry(node).or_default().push_back(Held { item, after, since: now });
@@ -114,6 +117,16 @@ mod tests {
         assert_eq!(order.ready(|_| None, at(1)), Some("e"), "2 is not heard any more");
         order.offer(1, vec![(2, 9)], "f", |_| Some(5), at(1));
         assert_eq!(order.ready(|_| Some(5), at(4)), Some("f"), "late");
+    }
+
+    #[test]
+    fn nodes_that_somebody_made_up_wait_for_nobody_beyond_some() {
+        let mut order = Order::default();
+        for node in 0..NODES as u64 {
+            assert_eq!(order.offer(node, vec![(1000, 9)], node, |_| Some(5), at(1)), None);
+        }
+        assert_eq!(order.offer(500, vec![(1000, 9)], 500, |_| Some(5), at(1)), Some(500));
+        assert_eq!(order.offer(1, vec![], 77, |_| Some(5), at(1)), None, "behind its own");
     }
 
     #[test]

@@ -26,11 +26,13 @@ pub(in crate::cluster) struct Address {
 }
 
 impl Address {
-    /// A server that this one has named. Its certificate is for the same name, where there is one.
+    /// A server that this one has named. Where it is named by address, its certificate is for the same name as this
+    /// one's.
     pub(super) fn named(&self, text: &str) -> Result<Self, AddressError> {
         let named: Self = text.parse()?;
-        let name = self.name.clone().unwrap_or_else(|| self.host.clone());
-        Ok(Self { tls: self.tls || named.tls, name: Some(name), ..named })
+        let is_address = named.host.parse::<std::net::IpAddr>().is_ok();
+        let name = is_address.then(|| self.name.clone().unwrap_or_else(|| self.host.clone()));
+        Ok(Self { tls: self.tls || named.tls, name, ..named })
     }
 
     /// Whether both lead to the same place.

@@ -138,6 +138,10 @@ impl Asking {
 
     fn put(&mut self, question: Question, outgoing: &mut Outgoing) {
         let Question { token, subject, payload, answers } = question;
+        if answers.is_closed() {
+            // Whoever asked has given up while there was no connection.
+            return;
+        }
         let reply = format!("{}.{token}", self.inbox);
         outgoing.publish(&subject, Some(&reply), b"", &payload);
         self.open.insert(token, answers);

@@ -150,14 +150,17 @@ impl PageCache {
         // Messages that were deleted are passed over, so a page may reach beyond its block: what it has of the next one
         // is left to that.
         let edge = position + most;
+        let beyond = page.messages.last().is_some_and(|stored| stored.sequence >= edge);
         let messages: Vec<Parsed> = page
             .messages
             .into_iter()
             .filter(|stored| stored.sequence < edge)
             .map(|stored| self.parse(stored))
             .collect();
-        let is_last = page.pending == 0;
-        let next = messages.last().map_or(if is_last { position } else { edge }, |last| last.position + 1);
+        let is_last = page.pending == 0 && !beyond;
+        // Where the page reached beyond, nothing is left of this block.
+        let behind_last = messages.last().map_or(if is_last { position } else { edge }, |last| last.position + 1);
+        let next = if beyond { edge } else { behind_last };
         let block = Arc::new(Block { messages, next, is_last, bytes, read: Instant::now() });
         self.keep(position, &block);
         Ok(block)
@@ -177,14 +180,18 @@ impl PageCache {
 
     fn keep(&self, position: u64, block: &Block) {
         let mut kept = self.kept.lock();
+        // The end of the stream is read again and again: it must not push older pages out.
+        if let Some(at) = kept.order.iter().position(|(place, _)| *place == position)
+            && let Some((_, bytes)) = kept.order.remove(at)
+        {
+            kept.bytes -= bytes;
+        }
         kept.order.push_back((position, block.bytes));
         kept.bytes += block.bytes;
-        while kept.bytes > BYTES || kept.order.len() > kept.cells.len().max(1) * 4 {
+        while kept.bytes > BYTES {
             let Some((oldest, bytes)) = kept.order.pop_front() else { break };
             kept.bytes -= bytes;
-            if !kept.order.iter().any(|(position, _)| *position == oldest) {
-                kept.cells.remove(&oldest);
-            }
+            kept.cells.remove(&oldest);
         }
     }
 }

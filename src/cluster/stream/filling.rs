@@ -82,6 +82,9 @@ fn fill_one(hole: &Hole, mut found: Vec<(u64, Retained)>, delivered: &mut Delive
 
 /// How many of these numbers of nodes the history does not hold from `first` on.
 pub(super) fn lacking(numbers: &[(NodeId, Range<u64>)], history: &History, first: u64) -> u64 {
+    if numbers.is_empty() {
+        return 0;
+    }
     let all: u64 = numbers.iter().map(|(_, range)| range.end - range.start).sum();
     let mut held = 0;
     scan(history, first, |_, node, number| {

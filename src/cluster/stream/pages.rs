@@ -2,7 +2,6 @@
 //!
 //! A request names a place or a time and how much is wanted; the answers are the stored messages, with headers that
 //! tell where each stands, and an end that tells how many more there are. The server keeps nothing between two pages.
-//! The client library does not know these requests, so they are written here.
 
 use std::time::Duration;
 
