@@ -12,6 +12,9 @@ export class Refused extends Error {
   }
 }
 
+/** Milliseconds after which the server does not answer. */
+const PATIENCE = 10000;
+
 let token = null;
 let listeners = [];
 
@@ -45,14 +48,16 @@ async function raw(path, options = {}, credential = token && `Bearer ${token}`) 
   const headers = { ...(credential ? { Authorization: credential } : {}), ...options.headers };
   let answer;
   try {
-    answer = await fetch(path, { ...options, headers, credentials: "omit", cache: "no-store" });
+    const signal = options.signal ?? AbortSignal.timeout(PATIENCE);
+    answer = await fetch(path, { ...options, signal, headers, credentials: "omit", cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, ["The server does not answer."]);
   }
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
-  if (answer.status === 401 && credential?.startsWith("Bearer")) setToken(null);
+  // A token that was tried, or an old one whose answer comes late, does not end the present session.
+  if (answer.status === 401 && token && credential === `Bearer ${token}`) setToken(null);
   throw new Refused(answer.status, body.Messages ?? []);
 }
 

@@ -22,13 +22,17 @@ const help = h("dialog", { "aria-label": "Keys" });
 let leave = null;
 let shown = null;
 
-/** Takes a token out of the fragment, once, and wipes it from the address. */
+/** Takes a token out of the fragment, once, and wipes it from the address. Returns why it is not good. */
 async function tokenOfFragment() {
-  const match = location.hash.match(/[#&?]token=([^&]+)/);
-  if (!match) return;
-  const rest = location.hash.replace(match[0], "");
-  history.replaceState(null, "", rest.length > 1 ? rest : location.pathname);
-  await signInWith(decodeURIComponent(match[1])).catch(() => {});
+  const [view, query = ""] = location.hash.slice(1).split("?");
+  const parts = new URLSearchParams(view.startsWith("token=") ? view : query);
+  const token = parts.get("token");
+  if (!token) return null;
+  parts.delete("token");
+  const rest = parts.toString();
+  const name = view.startsWith("token=") ? "now" : view;
+  history.replaceState(null, "", `#${name}${rest && `?${rest}`}`);
+  return signInWith(token).then(() => null, (error) => error);
 }
 
 function frame() {
@@ -148,5 +152,5 @@ function showHelp() {
 addEventListener("hashchange", () => isSignedIn() && draw());
 onSession(session);
 watch(drawBar);
-await tokenOfFragment();
-if (!isSignedIn()) signInForm();
+const refused = await tokenOfFragment();
+if (!isSignedIn()) signInForm(refused && failure(refused));

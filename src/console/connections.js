@@ -32,7 +32,7 @@ export function show(element) {
   async function look() {
     if (paused) return;
     try {
-      all = (await get("connections")).filter((one) => one.Type !== "api");
+      all = (await get(`connections?sort=queued&limit=${MOST}`)).filter((one) => one.Type !== "api");
       draw();
     } catch (error) {
       if (error.status !== 401) fill(list, failure(error));
@@ -51,8 +51,8 @@ export function show(element) {
 
   function draw() {
     const { sort = "QueuedAgeMilliseconds", open } = parameters();
-    const rows = sorted().slice(0, MOST);
-    note.textContent = `${count(all.length)} websockets and streams${all.length > MOST ? `; the first ${MOST} are shown` : ""}`;
+    const rows = sorted();
+    note.textContent = all.length < MOST ? `${count(all.length)} websockets and streams` : `The ${MOST} connections for which most waits`;
     const columns = COLUMNS.map((column) => ({
       ...column,
       sorted: column.key === sort ? "descending" : undefined,

@@ -1,6 +1,6 @@
 // One event beside the list: what changed, the object as a tree, the raw text; and what can be done with it.
 
-import { button, copier, fill, h } from "./dom.js";
+import { button, copier, fill, h, quote } from "./dom.js";
 import { differences } from "./diff.js";
 import { setParameters } from "./route.js";
 
@@ -16,7 +16,7 @@ export function detail(pane, entry, { specs, close, start }) {
   const { event } = entry;
   const found = event.Object && event.Original ? differences(event.Original, event.Object) : [];
   const spec = specs.length === 1 ? specs[0] : `${event.Type}.${event.Action}.*`;
-  const quoted = spec.replaceAll("'", "'\\''");
+  const quoted = quote(spec);
   fill(pane,
     button("Close detail", close, { class: "corner" }),
     h("h2", {}, `${event.Type}.${event.Action}.${event.Key}`),
@@ -24,9 +24,9 @@ export function detail(pane, entry, { specs, close, start }) {
     h("div", { class: "toolbar" },
       h("a", { class: "button", href: explainLink(entry, spec), "data-key": "explain" }, "Explain for…"),
       entry.id && button("Replay from here", () => { setParameters({ since: entry.id }); start(entry.id); }),
-      copier("Copy curl", `curl -N -k -u USER '${location.origin}/api/v3/events?register=${encodeURIComponent(spec)}'`),
-      copier("Copy watch", `hydrant watch -E ${location.origin} '${quoted}'`),
-      copier("Copy drpcli", `drpcli -E ${location.origin} events watch '${quoted}'`)),
+      copier("Copy curl", `curl -N -k -u USER ${quote(`${location.origin}/api/v3/events?register=${encodeURIComponent(spec)}`)}`),
+      copier("Copy watch", `hydrant watch -E ${location.origin} ${quoted}`),
+      copier("Copy drpcli", `drpcli -E ${location.origin} events watch ${quoted}`)),
     found.length > 0 && [h("h3", {}, "What changed"), changes(found)],
     h("h3", {}, "Object"), event.Object == null ? h("p", { class: "quiet" }, "null") : tree(event.Object, [], event),
     h("details", {}, h("summary", {}, "Raw"), h("pre", { class: "raw" }, entry.text), copier("Copy", entry.text)));

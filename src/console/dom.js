@@ -90,6 +90,9 @@ export function clock(text) {
   return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${ms}`;
 }
 
+/** A text as one word of a shell. */
+export const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
 /** A button. */
 export function button(label, onclick, attributes = {}) {
   return h("button", { type: "button", onclick, ...attributes }, label);

@@ -1,8 +1,7 @@
 // Me: who am I, and how do I get at events from elsewhere? A narrowed token, and lines that work as they are.
 
 import { currentToken, get, tokenClaims } from "./api.js";
-import { button, copier, failure, fill, h } from "./dom.js";
-import { parameters } from "./route.js";
+import { button, copier, failure, fill, h, quote } from "./dom.js";
 
 export const title = "Me";
 
@@ -39,18 +38,19 @@ export function show(element) {
 }
 
 function snippets(token) {
-  const spec = parameters().spec ?? "machines.*.*";
+  const spec = "machines.*.*";
   const query = `register=${encodeURIComponent(spec)}`;
   const host = location.host;
   const socket = `${location.protocol === "https:" ? "wss" : "ws"}://${host}/api/v3/ws?token=${token}&${query}`;
   const stream = `${location.origin}/api/v3/events?${query}`;
   const all = {
     "Websocket URL": socket,
-    curl: `curl -N -k -H 'Authorization: Bearer ${token}' '${stream}'`,
+    curl: `curl -N -k -H ${quote(`Authorization: Bearer ${token}`)} ${quote(stream)}`,
     Python: `import json, ssl, urllib.request\nrequest = urllib.request.Request("${stream}",\n    headers={"Authorization": "Bearer ${token}", "Accept": "application/x-ndjson"})\ncontext = ssl._create_unverified_context()\nfor line in urllib.request.urlopen(request, context=context):\n    if line.strip():\n        print(json.loads(line)["Key"])`,
     JavaScript: `const events = new EventSource("${stream}&token=${token}");\nevents.onmessage = ({ data }) => console.log(JSON.parse(data));`,
     Go: `request, _ := http.NewRequest("GET", "${stream}", nil)\nrequest.Header.Set("Authorization", "Bearer ${token}")\nrequest.Header.Set("Accept", "application/x-ndjson")\nanswer, err := http.DefaultClient.Do(request)\n// each line of answer.Body is an event`,
-    hydrant: `RS_TOKEN='${token}' hydrant watch -E ${location.origin} '${spec}'`,
+    hydrant: `RS_TOKEN=${quote(token)} hydrant watch -E ${location.origin} ${quote(spec)}`,
   };
-  return h("div", {}, Object.entries(all).map(([name, text]) => h("section", { class: "snippet" }, h("h3", {}, name), h("pre", { class: "raw" }, text), copier("Copy", text))));
+  const note = h("p", { class: "quiet" }, "-k, and the context of Python, take any certificate, as a self-signed one needs. Leave them out where yours is signed by an authority.");
+  return h("div", {}, note, Object.entries(all).map(([name, text]) => h("section", { class: "snippet" }, h("h3", {}, name), h("pre", { class: "raw" }, text), copier("Copy", text))));
 }

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { chart } from "./chart.js";
 import { ago, bytes, count, empty, fill, h, micros, millis, rate, table } from "./dom.js";
-import { history, latest, quantiles, rates, received, values, watch } from "./status.js";
+import { history, latest, quantiles, rates, received, state, values, watch } from "./status.js";
 
 export const title = "Now";
 
@@ -23,6 +23,8 @@ export function show(element) {
 
   function draw() {
     const status = latest();
+    const hidden = "The status of the server is for users with the claim connections/list.";
+    fill(problem, state.word !== "live" && state.word !== "out" && h("p", { class: "attention" }, state.detail || hidden));
     if (!status) return;
     const times = history.map((point) => point.time);
     charts[0].draw(times, SOURCES.map((source) => rates((s) => s.Received[source] ?? 0)));

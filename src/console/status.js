@@ -23,7 +23,12 @@ export function watch(listener) {
 
 export const latest = () => history.at(-1)?.status ?? null;
 
+let busy = false;
+
 async function look() {
+  // One that is late is waited for, so that questions do not pile up.
+  if (busy) return;
+  busy = true;
   let status = null;
   try {
     status = await get("hydrant/status");
@@ -32,6 +37,8 @@ async function look() {
     const hidden = error.status === 403;
     const detail = hidden ? "" : `${error.message} Trying again in ${EVERY / 1000} s.`;
     Object.assign(state, { word: hidden ? "hidden" : "reconnecting", detail });
+  } finally {
+    busy = false;
   }
   if (!isSignedIn()) return;
   history.push({ time: Date.now(), status });

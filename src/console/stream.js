@@ -6,6 +6,8 @@
 import { open } from "./api.js";
 
 const LONGEST_PAUSE = 15000;
+/** Milliseconds after which a connection that was closed again does not count as refused. */
+const STEADY = 5000;
 
 /** Follows registrations. `on` has event(json text, id), answer(event), state(word, detail) and refused(error). */
 export function follow(specs, on, since) {
@@ -18,6 +20,7 @@ export function follow(specs, on, since) {
 
   async function once() {
     const headers = { Accept: "text/event-stream", ...(last ? { "Last-Event-ID": last } : {}) };
+    const begun = Date.now();
     const answer = await open(`events?${query}`, headers, controller.signal);
     on.state("live");
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -27,7 +30,7 @@ export function follow(specs, on, since) {
       if (done) return "the connection was lost";
       const messages = (rest + value).split("\n\n");
       rest = messages.pop();
-      pause = 500;
+      if (Date.now() - begun > STEADY) pause = 500;
       for (const message of messages) {
         const ended = take(message);
         if (ended) return ended;

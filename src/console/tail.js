@@ -11,13 +11,16 @@ import { suggest, learn } from "./complete.js";
 export const title = "Tail";
 
 const MOST = 10000;
+/** Characters of all of them. */
+const LARGEST = 64e6;
 /** Pixels; on a phone a row has two lines. */
 const ROW = window.matchMedia("(max-width: 720px)").matches ? 46 : 28;
 
 export function show(element) {
   const kept = [];
   let held = [];
-  let first = 0;
+  let size = 0;
+  let missed = 0;
   let paused = false;
   let chosen = null;
   let stop = null;
@@ -46,7 +49,7 @@ export function show(element) {
     spacer.replaceChildren(...visible);
     const now = Date.now();
     arrivals = arrivals.filter((time) => now - time < 5000);
-    word.textContent = `${rate(arrivals.length / 5)} events/s, ${count(seen)} seen, ${count(kept.length)} kept${held.length ? `, ${count(held.length)} held back` : ""}`;
+    word.textContent = `${rate(arrivals.length / 5)} events/s, ${count(seen)} seen, ${count(kept.length)} kept${held.length ? `, ${count(held.length)} held back` : ""}${missed ? `, ${count(missed)} dropped while paused` : ""}`;
     nothing.hidden = kept.length > 0;
     rows.hidden = kept.length === 0;
   }
@@ -75,15 +78,22 @@ export function show(element) {
     if (arrivals.length > 20000) arrivals.splice(0, 10000);
     const entry = { text, id, event: JSON.parse(text), words: null };
     learn(entry.event);
+    size += text.length;
     (paused ? held : kept).push(entry);
-    if (paused && held.length > MOST) held.shift();
+    if (paused && (held.length > MOST || size > LARGEST)) drop(held, Math.ceil(held.length / 20));
     trim();
     if (!paused && rows.scrollTop > 0) rows.scrollTop += ROW;
     later();
   }
 
   function trim() {
-    if (kept.length > MOST + 500) kept.splice(0, kept.length - MOST);
+    if (kept.length > MOST + 500) drop(kept, kept.length - MOST);
+    while (size > LARGEST && kept.length > 1) drop(kept, Math.ceil(kept.length / 20));
+  }
+
+  function drop(list, number) {
+    for (const entry of list.splice(0, number)) size -= entry.text.length;
+    if (list === held) missed += number;
   }
 
   function setPaused(value) {
@@ -102,8 +112,7 @@ export function show(element) {
   function clear() {
     kept.length = 0;
     held = [];
-    seen = 0;
-    first += 1;
+    [seen, size, missed] = [0, 0, 0];
     later();
   }
 
