@@ -30,10 +30,11 @@ impl ClientGauge {
         let Caller { peer, connection, .. } = *caller;
         let mut present = self.present.lock();
         let clients = present.entry(connection).or_default();
-        if clients.len() >= MOST || clients.iter().any(|client| client.remote_addr == peer) {
+        let principal = identity.principal().as_str();
+        let is_it = |client: &Connection| client.remote_addr == peer && client.principal == principal;
+        if clients.len() >= MOST || clients.iter().any(is_it) {
             return None;
         }
-        let principal = identity.principal().as_str();
         let client = Connection::new(Kind::Api, principal, peer, clock::now(), identity.expires_at());
         clients.push(client.clone());
         Some(client)

@@ -117,6 +117,9 @@ pub enum ApiError {
     /// As many connections as allowed.
     #[error("too many connections")]
     TooManyConnections,
+    /// Others are having events explained.
+    #[error("others are having events explained; try again")]
+    Explaining,
     /// The endpoint has not answered.
     #[error(transparent)]
     Upstream(UpstreamError),
@@ -169,7 +172,7 @@ impl ApiError {
             Self::Publish(PublishError::Full { .. }) | Self::Quota { .. } | Self::Sockets { .. } => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::Publish(PublishError::Stopped) | Self::TooManyConnections | Self::Bodies => {
+            Self::Publish(PublishError::Stopped) | Self::TooManyConnections | Self::Bodies | Self::Explaining => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::NoCredential => StatusCode::BAD_GATEWAY,
@@ -190,7 +193,7 @@ impl ApiError {
             Self::Auth(AuthError::Throttled { retry_after }) => Some(retry_after.as_secs().max(1)),
             // Rounded up: a second too early would be refused again.
             Self::Quota { retry_after, .. } => Some(retry_after.as_secs() + 1),
-            Self::Auth(AuthError::Unavailable) | Self::Publish(_) | Self::Bodies => Some(1),
+            Self::Auth(AuthError::Unavailable) | Self::Publish(_) | Self::Bodies | Self::Explaining => Some(1),
             Self::Auth(AuthError::EndpointAway | AuthError::EndpointHides(_))
             | Self::TooManyConnections
             | Self::Sockets { .. } => Some(5),

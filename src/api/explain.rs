@@ -6,13 +6,18 @@
 //!
 //! Contract: nobody learns of events or users that he may not see. An event of the history must be visible to the
 //! caller, and is otherwise unknown to him; another user needs the claim users/get, a connection connections/get, both
-//! within the caller's tenant. Which roles would show an event is told to those who may list roles.
+//! within the caller's tenant. Which roles would show an event is told to those who may list roles. `User` names a user
+//! of this server's own; one of the endpoint is found by `Connection`.
+//!
+//! Bounds: anybody may ask, so one question is worked on at a time, at no shard, and what it may cost is bounded by the
+//! number of registrations and by the bytes of the event that all of them together would look at.
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Api, ApiError, answer};
 use crate::auth::{Access, Identity};
@@ -28,8 +33,14 @@ use crate::transport::listener::Answer;
 /// Bytes of a body besides the event in it.
 const REST: usize = 1 << 20;
 
-/// Registrations that are explained at a time.
-const MOST: usize = 4096;
+/// Registrations in a question.
+const ASKED: usize = 64;
+
+/// Bytes of the event, once for each registration: some 100 ms.
+const WORK: usize = 64 << 20;
+
+/// For how long a question waits for those before it.
+const TURN: Duration = Duration::from_secs(2);
 
 /// What is asked.
 #[derive(Debug, Deserialize)]
@@ -76,15 +87,30 @@ impl Api {
         let event = self.event_in_question(&question, identity)?;
         let asked = self.receiver_in_question(&question, identity).await?;
         let texts = texts(&question, asked.inspection.as_ref())?;
-        let specs = texts.iter().map(|text| read_spec(text)).collect::<Result<Vec<_>, _>>()?;
-        let pairs: Vec<(&str, &Spec)> = texts.iter().map(String::as_str).zip(&specs).collect();
-        let receiver = Receiver { principal: &asked.principal, access: &asked.access };
-        let explanation = explain(&event, &pairs, Some(receiver));
+        let explanation = self.work_out(&event, &texts, &asked).await?;
         let roles = self.roles_for(&explanation, &event, identity)?;
         let loss = asked.inspection.as_ref().and_then(loss);
         let event = RawValue::from_string(event.json().to_owned()).expect("an event is valid JSON");
         let told = Told { explanation, principal: asked.principal, roles, loss, event };
         Ok(answer::json(StatusCode::OK, serde_json::to_vec(&told).expect("texts and flags are always written")))
+    }
+
+    /// Explains when those before it are done, on a thread that nothing else waits for meanwhile.
+    async fn work_out(&self, event: &Event, texts: &[String], asked: &Asked) -> Result<Explanation, ApiError> {
+        if texts.len().saturating_mul(event.json().len()) > WORK {
+            let (registrations, bytes) = (texts.len(), event.json().len());
+            return Err(bad(format!(
+                "{registrations} registrations and an event of {bytes} bytes are too much at a time"
+            )));
+        }
+        let turn = tokio::time::timeout(TURN, self.explaining.acquire()).await;
+        let _turn = turn.map_err(|_| ApiError::Explaining)?.expect("it is never closed");
+        let receiver = Receiver { principal: &asked.principal, access: &asked.access };
+        tokio::task::block_in_place(|| {
+            let specs = texts.iter().map(|text| read_spec(text)).collect::<Result<Vec<_>, _>>()?;
+            let pairs: Vec<(&str, &Spec)> = texts.iter().map(String::as_str).zip(&specs).collect();
+            Ok(explain(event, &pairs, Some(receiver)))
+        })
     }
 
     fn event_in_question(&self, question: &Question, identity: &Identity) -> Result<Arc<Event>, ApiError> {
@@ -162,12 +188,12 @@ fn read_spec(text: &str) -> Result<Spec, ApiError> {
 }
 
 fn texts(question: &Question, inspection: Option<&Inspection>) -> Result<Vec<String>, ApiError> {
-    let given = question.spec.iter().chain(&question.specs).map(|text| text.trim().to_owned());
-    let open = inspection.into_iter().flat_map(|found| found.registrations.iter().map(|one| one.spec.to_string()));
-    let texts: Vec<String> = given.chain(open).take(MOST + 1).collect();
-    if texts.len() > MOST {
-        return Err(bad(format!("{MOST} registrations are explained at a time")));
+    let mut texts: Vec<String> =
+        question.spec.iter().chain(&question.specs).map(|text| text.trim().to_owned()).collect();
+    if texts.len() > ASKED {
+        return Err(bad(format!("{ASKED} registrations are explained at a time")));
     }
+    texts.extend(inspection.into_iter().flat_map(|found| found.registrations.iter().map(|one| one.spec.to_string())));
     if texts.is_empty() && inspection.is_none() {
         return Err(bad("Spec, Specs or Connection is needed".to_owned()));
     }

@@ -110,6 +110,8 @@ pub struct Api {
     /// Requests that the endpoint has not answered.
     failures: Summary,
     status: Status,
+    /// The turn of whoever has an event explained.
+    explaining: tokio::sync::Semaphore,
 }
 
 impl std::ops::Deref for Api {
@@ -194,6 +196,7 @@ impl Api {
             vouched: Vouched::default(),
             failures: Summary::default(),
             status: Status::new(Instant::now()),
+            explaining: tokio::sync::Semaphore::new(1),
         }
     }
 

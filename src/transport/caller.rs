@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::Response;
 use parking_lot::Mutex;
@@ -29,6 +30,9 @@ pub struct Caller {
     /// What the client showed in the TLS handshake, verified. That of a proxy is not its clients'.
     pub certificate: Option<ClientCertificate>,
     slot: Arc<Mutex<Option<PendingSlot>>>,
+    /// Whether the sender of this request has shown good credentials. Others may come on the same connection of a
+    /// proxy.
+    has_shown: AtomicBool,
     handover: Arc<Handover>,
 }
 
@@ -37,7 +41,7 @@ impl Caller {
     pub fn new(peer: SocketAddr, socket: &Socket, slot: PendingSlot) -> Self {
         let slot = Arc::new(Mutex::new(Some(slot)));
         let (certificate, handover) = (socket.certificate(), Arc::clone(socket.handover()));
-        Self { peer, connection: peer, forwarded: None, certificate, slot, handover }
+        Self { peer, connection: peer, forwarded: None, certificate, slot, has_shown: AtomicBool::new(false), handover }
     }
 
     /// The client of whom a trusted proxy tells on this connection.
@@ -48,7 +52,15 @@ impl Caller {
             slot.belongs_to(peer.ip());
         }
         let (connection, slot, handover) = (self.connection, Arc::clone(&self.slot), Arc::clone(&self.handover));
-        Self { peer, connection, forwarded: Some(forwarded), certificate: None, slot, handover }
+        Self {
+            peer,
+            connection,
+            forwarded: Some(forwarded),
+            certificate: None,
+            slot,
+            has_shown: AtomicBool::new(false),
+            handover,
+        }
     }
 
     /// Takes the socket off HTTP with the answer to the request that is being worked on, if that is 200: `take` is
@@ -64,13 +76,14 @@ impl Caller {
 
     /// It has shown good credentials: its place is free for others.
     pub fn trust(&self) {
+        self.has_shown.store(true, Ordering::Relaxed);
         // Given back outside the lock.
         let slot = self.slot.lock().take();
         drop(slot);
     }
 
-    /// Whether it has.
+    /// Whether it has. On a proxy's connection that is asked of each request anew: it may be somebody else's.
     pub fn is_trusted(&self) -> bool {
-        self.slot.lock().is_none()
+        self.has_shown.load(Ordering::Relaxed) || (self.forwarded.is_none() && self.slot.lock().is_none())
     }
 }

@@ -19,6 +19,8 @@ use tokio::time::timeout;
 const READ_BYTES: usize = 64 << 10;
 /// A buffer that has grown for a long message is given back when it is empty.
 const KEPT_BYTES: usize = 1 << 20;
+/// A message beyond this ends the connection: it is none, or never ends. So does a frame whose head says so.
+pub(super) const MOST_SKIPPED: u64 = 4 << 30;
 /// The longest payload of a control frame.
 const CONTROL_BYTES: u64 = 125;
 
@@ -125,6 +127,9 @@ impl<R: AsyncRead + Unpin> Frames<R> {
             }
             self.fill(&heard).await?;
         };
+        if start.length > MOST_SKIPPED {
+            return Err(FrameError::Rule("a frame is longer than any message"));
+        }
         self.buffer.advance(start.size);
         let payload = match usize::try_from(start.length) {
             Ok(length) if length <= self.longest || start.is_control() => self.whole(length, &heard).await?,
@@ -209,7 +214,14 @@ mod tests {
 
     #[tokio::test]
     async fn broken_rules_and_ends_are_told() {
-        for bytes in [&[0xC1, 0][..], &[0x81, 0x80], &[0x83, 0], &[0x09, 0], &[0x88, 126, 0, 126]] {
+        for bytes in [
+            &[0xC1, 0][..],
+            &[0x81, 0x80],
+            &[0x83, 0],
+            &[0x09, 0],
+            &[0x88, 126, 0, 126],
+            &[0x82, 127, 0, 0, 0, 2, 0, 0, 0, 0],
+        ] {
             assert!(matches!(frames(bytes.to_vec()).next(|| ()).await, Err(FrameError::Rule(_))), "{bytes:?}");
         }
         for bytes in [&[][..], &[0x81], &[0x81, 126, 0], &[0x81, 3, b'a'], &long(5000)[..4000]] {

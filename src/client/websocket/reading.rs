@@ -8,7 +8,7 @@ use fastwebsockets::OpCode;
 use tokio::io::ReadHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::frames::{Frame, FrameError, Frames, Payload};
+use super::frames::{Frame, FrameError, Frames, MOST_SKIPPED, Payload};
 use super::{Bounds, Outgoing, Socket};
 use crate::client::endpoint::Target;
 use crate::client::error::{ClientError, printable};
@@ -16,8 +16,6 @@ use crate::client::http::broken;
 
 /// Bytes of messages that wait for the consumer; one message always fits.
 const WAITING_BYTES: u32 = 1 << 20;
-/// A message beyond this ends the connection: it is none, or never ends.
-const MOST_SKIPPED: u64 = 4 << 30;
 
 /// A message of the server.
 #[derive(Debug)]

@@ -43,8 +43,9 @@ impl Flight<'_> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let mut table = self.flights.table.lock();
-        // This one's and the table's: new ones are only made under the lock.
-        if Arc::strong_count(&self.turn) == 2 {
+        // Given back under the lock, so that of two that end at once the second sees that it is the last.
+        drop(std::mem::take(&mut self.turn));
+        if table.get(&self.key).is_some_and(|turn| Arc::strong_count(turn) == 1) {
             table.remove(&self.key);
         }
     }

@@ -194,9 +194,15 @@ impl Delegation {
             return Ok(stale);
         }
         let asker = if stale.is_some() { Asker::Known } else { Asker::Login };
+        let reported = self.users_reported.load(Ordering::Acquire);
         match self.authenticate(credential, peer, asker).await {
             Ok(identity) => {
-                self.cache.keep(key, identity.clone(), clock::now(), *self.heard.lock());
+                // Users may have changed meanwhile. Where the secret is told, what is known is held against it each
+                // time.
+                let is_of_now = self.users_reported.load(Ordering::Acquire) == reported;
+                if is_of_now || !identity.user().is_some_and(|user| self.authority.accounts().hides_secret(user)) {
+                    self.cache.keep(key, identity.clone(), clock::now(), *self.heard.lock());
+                }
                 Ok((IdentityDecision::Good, identity))
             }
             // None of them says anything about the credential: one that was good a while ago still is.
