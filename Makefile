@@ -25,7 +25,7 @@ help: ## This list
 run: setup ## Run the broker with a simulated fleet and say what to try next (PORT=, ARGS= for hydrant serve)
 	@scripts/run $(ARGS)
 
-test: setup need-nats ## All tests of the workspace, documentation examples included
+test: setup need-nats need-procps ## All tests of the workspace, documentation examples included
 	$(CARGO) test $(LOCKED) --workspace
 
 install: setup ## The program, man pages, completions and the systemd unit below PREFIX (/usr/local); starts nothing
@@ -68,13 +68,13 @@ gorilla: setup need-go ## Compression, and a session as drpcli has it, with the 
 	cd tests/clients/go && go build -o $(CLIENTS)/go-client . && go build -o $(CLIENTS)/go-session ./session
 	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored go_gorilla go_session
 
-outside: setup need-curl need-wget need-browser ## Programs from outside: curl, wget, and a page of a foreign origin in a browser
+outside: setup need-procps need-curl need-wget need-browser ## Programs from outside: curl, wget, and a page of a foreign origin in a browser
 	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored tools:: browser::
 
-faults: setup need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted
+faults: setup need-procps need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted
 	$(CARGO) test $(LOCKED) --test wire -- --ignored balancers::
 
-rolling: setup need-nats need-haproxy ## A rolling restart of two nodes behind HAProxy with 200 posters and 500 watchers (ROLLING_PAUSE_MS=)
+rolling: setup need-nats need-procps need-haproxy ## A rolling restart of two nodes behind HAProxy with 200 posters and 500 watchers (ROLLING_PAUSE_MS=)
 	$(CARGO) test $(LOCKED) --test nats -- --ignored --nocapture rolling::
 
 clients: gorilla need-node need-python ## The same with those of Node and Python too
@@ -100,13 +100,13 @@ bench-peers: setup ## Filters beside the crates quamina and a-tree; results in t
 instructions: setup need-valgrind ## Instructions of one match, one delivery and one posted event, counted by valgrind; results in target/bench
 	scripts/instructions
 
-soak: setup need-nats need-haproxy ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, resuming, 10,000 connections, rights that end
+soak: setup need-nats need-procps need-haproxy ## A million cases for filters, their time bounds, many clients and what a front costs, nodes, resuming, 10,000 connections, rights that end
 	scripts/soak
 
 fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz and the nightly toolchain)
 	scripts/fuzz
 
-watched: setup need-nats need-prometheus ## Alerting rules, dashboard and documented expressions in a real Prometheus that scrapes a live hydrant
+watched: setup need-nats need-python3 need-prometheus ## Alerting rules, dashboard and documented expressions in a real Prometheus that scrapes a live hydrant
 	$(CARGO) build $(LOCKED) --bin hydrant
 	scripts/watched target/debug/hydrant
 

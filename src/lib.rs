@@ -6,7 +6,8 @@
 //! # The way of an event
 //!
 //! ```text
-//! api, endpoint, cluster, demo -> event -> broker (sequence) -> fanout (shards) -> index, auth -> fanout (outbox, socket)
+//! api, endpoint, cluster, demo -> event -> broker (sequence) -> fanout (shards)
+//!     -> index, auth -> fanout (outbox, socket)
 //! ```
 //!
 //! # Modules, from the top down
