@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::gate::Gate;
 use super::health::Health;
+use super::nats::complaints::Complaints;
 use super::nats::dial::{ConnectError, Dialer};
 use super::nats::op::{Message, Op, ServerInfo};
 use super::nats::session::{Incoming, Outgoing, Session, SessionError};
@@ -32,8 +33,9 @@ const OVERLAP: Duration = Duration::from_secs(5);
 /// For how long the former connection may take to say its last.
 const LAST: Duration = Duration::from_secs(2);
 
-/// Messages that the new connection may bring meanwhile.
+/// Messages that the new connection may bring meanwhile, and their bytes: beyond either it is not waited any longer.
 const AHEAD: usize = 65_536;
+const AHEAD_BYTES: usize = 64 << 20;
 
 /// What one server of a cluster has taken has reached the others after so long.
 const ROUTE: Duration = Duration::from_millis(250);
@@ -60,9 +62,28 @@ pub(super) struct Link {
     gate: Arc<Gate>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    complaints: Complaints,
     status: watch::Sender<Status>,
     node: u64,
     prefix: String,
+}
+
+/// What a connection has brought before it takes the place of another.
+#[derive(Debug, Default)]
+struct Ahead {
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+impl Ahead {
+    fn push(&mut self, message: Message) {
+        self.bytes += message.len();
+        self.messages.push(message);
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages.len() >= AHEAD || self.bytes >= AHEAD_BYTES
+    }
 }
 
 /// What the reading side tells the one that decides.
@@ -88,11 +109,19 @@ impl Link {
         status: watch::Sender<Status>,
         (node, prefix): (u64, String),
     ) -> Self {
-        Self { dialer, filler, sender, gate, health, metrics, status, node, prefix }
+        let complaints = Complaints::default();
+        Self { dialer, filler, sender, gate, health, metrics, complaints, status, node, prefix }
+    }
+
+    /// Gives up. Returns how many events are not known to have reached a NATS server, which counts as a loss.
+    pub(super) fn give_up(mut self) -> u64 {
+        let lost = self.sender.unsent();
+        self.metrics.nats.lost_out(lost);
+        lost
     }
 
     /// Runs until the broker has stopped and everything is sent.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
         loop {
             let health = &self.health;
             let failed = |error: &ConnectError| {
@@ -152,8 +181,13 @@ impl Link {
             leaving.named.lock().clone_from(&session.info.connect_urls);
             leaving.asked.notify_one();
         }
+        let (metrics, complaints) = (&self.metrics, &self.complaints);
+        let complain = |error: &str| {
+            metrics.nats.errors.inc();
+            complaints.log(error);
+        };
         let next = {
-            let reading = read(&mut session.incoming, &line, &leaving, (&self.filler, number), &self.metrics);
+            let reading = read(&mut session.incoming, &line, &leaving, (&self.filler, number), complain);
             let writing = self.sender.drive(&mut session.outgoing, &line);
             let (dialer, gate) = (&mut self.dialer, &self.gate);
             let moving = async {
@@ -165,7 +199,7 @@ impl Link {
                 loop {
                     let not_yet = |error: &ConnectError| tracing::debug!(%error, "not yet");
                     let next = dialer.dial(Some(&session.address), not_yet).await;
-                    match settle(next, (self.node, &self.prefix), gate, &self.metrics).await {
+                    match settle(next, (self.node, &self.prefix), gate, complain).await {
                         Ok(moved) => break moved,
                         Err(error) => tracing::debug!(%error, "another NATS server is of no use"),
                     }
@@ -189,7 +223,7 @@ impl Link {
         &mut self,
         session: &mut Session,
         next: Session,
-        ahead: Vec<Message>,
+        ahead: Ahead,
         (number, line): (u64, &Line),
     ) -> Ended {
         session.outgoing.unsubscribe(EVENTS);
@@ -207,7 +241,7 @@ impl Link {
         }
         self.tell_connected();
         let session = self.status.borrow().session;
-        ahead.into_iter().for_each(|message| self.filler.push(message, session));
+        ahead.messages.into_iter().for_each(|message| self.filler.push(message, session));
         self.metrics.nats.moves.inc();
         tracing::info!(server = %next.address, "moved to another NATS server");
         Ended::Moved(Box::new(next))
@@ -243,7 +277,7 @@ async fn read(
     line: &Line,
     leaving: &Leaving,
     (filler, session): (&Filler, u64),
-    metrics: &Metrics,
+    complain: impl Fn(&str),
 ) -> SessionError {
     loop {
         let op = match incoming.next().await {
@@ -262,15 +296,10 @@ async fn read(
                     leaving.asked.notify_one();
                 }
             }
-            Op::Error(error) => complain(&error, metrics),
+            Op::Error(error) => complain(&error),
             Op::Ok => {}
         }
     }
-}
-
-fn complain(error: &str, metrics: &Metrics) {
-    metrics.nats.errors.inc();
-    tracing::error!(error, "the NATS server complains");
 }
 
 /// Subscribes over a new connection and waits until all known nodes were heard over it. Returns what came meanwhile.
@@ -278,15 +307,15 @@ async fn settle(
     mut next: Session,
     (node, prefix): (u64, &str),
     gate: &Gate,
-    metrics: &Metrics,
-) -> Result<(Session, Vec<Message>), SessionError> {
+    complain: impl Fn(&str),
+) -> Result<(Session, Ahead), SessionError> {
     subscribe(&mut next.outgoing, prefix);
     greet(&mut next.outgoing, node, prefix);
     next.outgoing.ping();
     next.outgoing.flush().await?;
-    let (mut missing, mut ahead, mut answered) = (gate.peers(), Vec::new(), false);
+    let (mut missing, mut ahead, mut answered) = (gate.peers(), Ahead::default(), false);
     let end = Instant::now() + OVERLAP;
-    while !(answered && missing.is_empty()) && ahead.len() < AHEAD {
+    while !(answered && missing.is_empty()) && !ahead.is_full() {
         let op = match timeout_at(end, next.incoming.next()).await {
             Ok(op) => op?,
             Err(_) if answered => break,
@@ -309,9 +338,27 @@ async fn settle(
                 next.outgoing.flush().await?;
             }
             Op::Info(info) => next.info = info,
-            Op::Error(error) => complain(&error, metrics),
+            Op::Error(error) => complain(&error),
             Op::Ok => {}
         }
     }
     Ok((next, ahead))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_and_bytes_bind_what_comes_ahead() {
+        let message = |length| Message { sid: 1, subject: "a".into(), headers: "".into(), payload: vec![0; length].into() };
+        let until_full = |length: usize| {
+            let mut ahead = Ahead::default();
+            while !ahead.is_full() {
+                ahead.push(message(length));
+            }
+            ahead.messages.len()
+        };
+        assert_eq!((until_full(1), until_full(1 << 20)), (AHEAD, AHEAD_BYTES >> 20));
+    }
 }

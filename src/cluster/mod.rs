@@ -91,16 +91,18 @@ pub async fn start(
 }
 
 /// Runs until everything is sent; when told to stop, for a while only.
-async fn run(link: Link, mut stop: watch::Receiver<bool>) {
+async fn run(mut link: Link, mut stop: watch::Receiver<bool>) {
     let late = async {
         // The sender of the signal lives as long as the server.
         let _ = stop.changed().await;
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        () = link.run() => {}
-        () = late => tracing::warn!("NATS did not take the last events in time"),
+        () = link.run() => return,
+        () = late => {}
     }
+    let events = link.give_up();
+    tracing::warn!(events, "NATS did not take the last events in time");
 }
 
 /// Has replays read from the stream, if there shall be one, over a connection of their own.

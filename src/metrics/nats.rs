@@ -30,9 +30,9 @@ pub struct NatsMetrics {
     pub published: IntCounter,
     /// Events that came from other nodes.
     pub received: IntCounter,
-    /// Events of this node's own that came back.
+    /// Messages in this node's own name that came back.
     pub echoes: IntCounter,
-    /// Copies of events that had come by another way.
+    /// Events that had come before, or by another way.
     pub duplicates: IntCounter,
     lost: IntCounterVec,
     /// Messages that were no events, and what NATS servers complained of.
@@ -61,16 +61,19 @@ impl NatsMetrics {
             ),
             published: declare.counter("hydrant_nats_published_total", "Events handed to NATS for other nodes"),
             received: declare.counter("hydrant_nats_received_total", "Events of other nodes that came over NATS"),
-            echoes: declare
-                .counter("hydrant_nats_echoes_dropped_total", "Events of this node's own that came back over NATS"),
+            echoes: declare.counter(
+                "hydrant_nats_echoes_dropped_total",
+                "Messages in this node's own name that came over NATS: somebody republishes them, or made them up",
+            ),
             duplicates: declare.counter(
                 "hydrant_nats_duplicates_dropped_total",
-                "Copies of events of an endpoint that another node takes in too",
+                "Events that came twice: from two nodes that follow one endpoint, or written again after a connection \
+                 broke",
             ),
             lost: declare.counters(
                 "hydrant_nats_lost_total",
-                "Events that did not get to other nodes (out: no room, or too large) or from them (in: numbers \
-                 missing)",
+                "Events that did not get to other nodes (out: no room, too large, or not taken by NATS before this \
+                 node ended) or from them (in: numbers missing)",
                 "direction",
             ),
             errors: declare
