@@ -16,7 +16,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 
 .DEFAULT_GOAL := help
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
-.PHONY: outside faults rolling
+.PHONY: outside faults rolling storm nodes
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -71,11 +71,18 @@ gorilla: setup need-go ## Compression, and a session as drpcli has it, with the 
 outside: setup need-procps need-curl need-wget need-browser ## Programs from outside: curl, wget, and a page of a foreign origin in a browser
 	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored tools:: browser::
 
-faults: setup need-procps need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted
+faults: setup need-nats need-procps need-haproxy need-nginx ## HAProxy and nginx in front, nodes restarted; a NATS cluster whose leader dies
 	$(CARGO) test $(LOCKED) --test wire -- --ignored balancers::
+	$(CARGO) test $(LOCKED) --test nats -- --ignored cluster::
 
 rolling: setup need-nats need-procps need-haproxy ## A rolling restart of two nodes behind HAProxy with 200 posters and 500 watchers (ROLLING_PAUSE_MS=)
 	$(CARGO) test $(LOCKED) --test nats -- --ignored --nocapture rolling::
+
+storm: setup need-nats need-procps need-haproxy ## How long clients take to catch up when three nodes behind HAProxy are restarted (STORM_CLIENTS=, STORM_EVENTS=)
+	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture storm::
+
+nodes: setup need-nats need-procps ## What an event costs each of up to six nodes (NODES_EVENTS=, NODES_SECONDS=)
+	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture cost::
 
 clients: gorilla need-node need-python ## The same with those of Node and Python too
 	mkdir -p $(CLIENTS)/node

@@ -76,6 +76,7 @@ struct Told {
 /// Who would get the event.
 struct Asked {
     principal: String,
+    account: String,
     access: Arc<Access>,
     inspection: Option<Inspection>,
 }
@@ -105,7 +106,7 @@ impl Api {
         }
         let turn = tokio::time::timeout(TURN, self.explaining.acquire()).await;
         let _turn = turn.map_err(|_| ApiError::Explaining)?.expect("it is never closed");
-        let receiver = Receiver { principal: &asked.principal, access: &asked.access };
+        let receiver = Receiver { principal: &asked.principal, account: &asked.account, access: &asked.access };
         tokio::task::block_in_place(|| {
             let specs = texts.iter().map(|text| read_spec(text)).collect::<Result<Vec<_>, _>>()?;
             let pairs: Vec<(&str, &Spec)> = texts.iter().map(String::as_str).zip(&specs).collect();
@@ -138,7 +139,7 @@ impl Api {
         history.read(sequence..sequence.saturating_add(1), u64::MAX, 1, &mut found);
         let event = found.pop().filter(|one| one.number == sequence).map(|one| one.event).ok_or_else(unknown)?;
         let access = self.authority.access(identity)?;
-        let own = event.kind() == CONNECTIONS && event.key() == identity.principal().as_str();
+        let own = event.kind() == CONNECTIONS && event.account() == identity.principal().account();
         if own || access.sees(event.kind(), event.action(), event.key(), event.owner()) {
             return Ok(event);
         }
@@ -150,8 +151,9 @@ impl Api {
             (Some(_), Some(_)) => Err(bad("either User or Connection, not both".to_owned())),
             (Some(address), None) => {
                 let inspection = self.inspect(address, identity).await?;
-                let principal = inspection.connection.principal.clone();
-                Ok(Asked { principal, access: Arc::clone(&inspection.access), inspection: Some(inspection) })
+                let (principal, account) =
+                    (inspection.connection.principal.clone(), inspection.connection.account.clone());
+                Ok(Asked { principal, account, access: Arc::clone(&inspection.access), inspection: Some(inspection) })
             }
             (None, Some(user)) if identity.user() != Some(user) => {
                 let unknown = || ApiError::Unknown { model: "users", key: user.clone() };
@@ -159,11 +161,14 @@ impl Api {
                     return Err(unknown());
                 }
                 let access = self.authority.access_of_user(user).ok_or_else(unknown)?;
-                Ok(Asked { principal: format!("user:{user}"), access, inspection: None })
+                let principal = format!("user:{user}");
+                Ok(Asked { account: principal.clone(), principal, access, inspection: None })
             }
             (None, _) => {
                 let access = self.authority.access(identity)?;
-                Ok(Asked { principal: identity.principal().as_str().to_owned(), access, inspection: None })
+                let principal = identity.principal();
+                let (principal, account) = (principal.as_str().to_owned(), principal.account().to_owned());
+                Ok(Asked { principal, account, access, inspection: None })
             }
         }
     }

@@ -351,7 +351,8 @@ mod tests {
 
     #[test]
     fn number_and_bytes_bind_what_comes_ahead() {
-        let message = |length| Message { sid: 1, subject: "a".into(), headers: "".into(), payload: vec![0; length].into() };
+        let message =
+            |length| Message { sid: 1, subject: "a".into(), headers: "".into(), payload: vec![0; length].into() };
         let until_full = |length: usize| {
             let mut ahead = Ahead::default();
             while !ahead.is_full() {

@@ -131,7 +131,7 @@ impl Shard {
     pub fn open(&mut self, principal: Principal, access: &Arc<Access>, overflow: Overflow) -> ConnId {
         let conn = self.fanout.open(overflow);
         let class = self.classes.acquire(access);
-        let slot = self.index.subscribe_for(conn, class, Some(principal.as_str()));
+        let slot = self.index.subscribe_for(conn, class, Some(principal.account()));
         self.index.allow(slot, access.limits().registrations());
         let slot = Some(slot);
         let at = conn.0 as usize;
@@ -228,7 +228,7 @@ impl Shard {
             }
         };
         if event.kind() == CONNECTIONS {
-            index.matches_own(event, event.key(), sees, deliver);
+            index.matches_own(event, event.account(), sees, deliver);
         } else {
             index.matches(event, sees, deliver);
         }

@@ -8,6 +8,8 @@
 mod common;
 
 mod brokers;
+mod cluster;
+mod cost;
 mod deaths;
 mod endpoint;
 mod forged;
@@ -17,6 +19,7 @@ mod logins;
 mod nodes;
 mod outage;
 mod process;
+mod processes;
 mod rolling;
 mod sharing;
 mod storm;

@@ -23,7 +23,7 @@ async fn before(kind: Kind, nodes: [&Hydrant; 2], changes: &[(&str, &str)]) -> B
         api: hydrant.server.addresses()[usize::from(kind == Kind::HaproxyTcp)],
         probe: hydrant.server.probe_address().unwrap(),
     };
-    Balancer::start(kind, nodes.map(node), changes).await
+    Balancer::start(kind, &nodes.map(node), changes).await
 }
 
 /// A connection of the client through a balancer.
