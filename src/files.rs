@@ -66,7 +66,7 @@ pub enum Look {
     Due,
 }
 
-/// What was seen of some files. See the module's text.
+/// Tracks a set of files and reports when a change is complete and due for reading. Pure; [`Marks::of`] does the I/O.
 #[derive(Debug, Default)]
 pub struct Looks {
     /// How they looked when they were read last.

@@ -58,7 +58,7 @@ pub struct Opened {
     pub created: bool,
 }
 
-/// See the module's text.
+/// Authenticates callers and compiles their rights. Shared by all threads; reading the current state takes no lock.
 #[derive(Debug)]
 pub struct Authority {
     pub(super) directory: Directory,

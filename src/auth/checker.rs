@@ -43,7 +43,7 @@ struct Shared {
     hashed: AtomicU64,
 }
 
-/// See the module's text.
+/// Checks passwords on threads of its own, with a cache of recent successes. Dropping it ends the threads.
 #[derive(Debug)]
 pub(super) struct PasswordChecker {
     shared: Arc<Shared>,

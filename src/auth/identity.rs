@@ -93,7 +93,8 @@ pub(super) struct Conditions {
     pub(super) endpoint: Option<Arc<Fingerprints>>,
 }
 
-/// Who has been let in. See the module's text.
+/// An authenticated caller: which credentials were valid, and when. Grants nothing by itself; ask the
+/// [`Authority`](super::Authority) for its rights.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub(super) principal: Principal,

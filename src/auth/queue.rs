@@ -63,7 +63,7 @@ struct Waiting {
 /// What goes first is the least.
 type Rank = (bool, [u32; 3], Reverse<usize>, usize);
 
-/// See the module's text.
+/// A bounded priority queue of passwords to hash, in which equal attempts share one hash.
 #[derive(Debug)]
 pub(super) struct Queue {
     /// In the order in which they came.

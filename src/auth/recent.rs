@@ -21,7 +21,7 @@ struct Cached {
     until: Timestamp,
 }
 
-/// See the module's text.
+/// Bounded tables of recently verified passwords (as keyed hashes) and of the networks users logged in from.
 #[derive(Debug)]
 pub(super) struct Recent {
     lifetime: Duration,

@@ -48,7 +48,7 @@ enum Base {
 
 type Memo = HashMap<(Base, Arc<[Restriction]>), Arc<Access>>;
 
-/// See the module's text.
+/// An immutable version of the users, roles, tenants and keys that decide rights. Replaced as a whole on every change.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) generation: u64,

@@ -118,7 +118,7 @@ struct Bucket {
     blocked_until: Option<Timestamp>,
 }
 
-/// See the module's text.
+/// Rate limits for failed logins, by user and by network. Bounded in entries; the caller passes the time.
 #[derive(Debug)]
 pub(super) struct Throttle {
     limits: Limits,

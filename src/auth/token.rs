@@ -49,13 +49,13 @@ pub enum TokenError {
     /// Its time is over.
     #[error("the token expired at {at}")]
     Expired {
-        /// When.
+        /// The time that the token names.
         at: Timestamp,
     },
     /// Its time has not come.
     #[error("the token was issued in the future, at {at}")]
     Future {
-        /// When.
+        /// The time that the token names.
         at: Timestamp,
     },
     /// It was good once.

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 /// For so long at least what was measured counts.
 pub(super) const SPAN: SignedDuration = SignedDuration::from_mins(10);
 
-/// See the module's text.
+/// Measures how far producers' clocks run ahead of this one.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     /// When the first measure was taken.

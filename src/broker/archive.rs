@@ -81,7 +81,7 @@ impl fmt::Debug for Wake {
     }
 }
 
-/// See the module's text.
+/// A source of events older than the in-memory history, such as a JetStream stream.
 pub trait Archive: fmt::Debug + Send + Sync {
     /// Begins to read, and fills `page_channel`. Returns at once.
     fn read(&self, reading: Reading, page_channel: PageChannel);

@@ -64,7 +64,7 @@ impl Known {
     }
 }
 
-/// See the module's text.
+/// A bounded table of digests that recognizes duplicates of one endpoint's events.
 #[derive(Debug)]
 pub(super) struct Duplicates {
     capacity: usize,

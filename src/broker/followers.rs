@@ -8,7 +8,7 @@ use super::origin::{NodeId, Origin};
 /// Nodes that follow endpoints and are remembered.
 const FOLLOWERS: usize = 16;
 
-/// See the module's text.
+/// Watermarks of the other nodes that follow an endpoint. At most [`FOLLOWERS`].
 #[derive(Debug, Default)]
 pub(super) struct Followers {
     next: Vec<(NodeId, u64)>,

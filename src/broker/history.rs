@@ -118,7 +118,7 @@ impl Times {
     }
 }
 
-/// See the module's text.
+/// A bounded in-memory ring of recent events, read by replays.
 #[derive(Debug)]
 pub struct History {
     epoch: u64,

@@ -18,7 +18,7 @@ const EVERY: SignedDuration = SignedDuration::from_secs(1);
 /// Bits of an epoch that are chance.
 const CHANCE: u32 = 20;
 
-/// See the module's text.
+/// Bounded notes of which sequence number was next at which time.
 #[derive(Debug)]
 pub(super) struct Milestones {
     every: SignedDuration,

@@ -62,7 +62,7 @@ pub enum PublishError {
     Stopped,
 }
 
-/// See the module's text.
+/// Numbers events and hands every batch to all shards. Shared by all threads; publishing never waits for a shard.
 #[derive(Debug)]
 pub struct Broker {
     sequencer: Mutex<Sequencer>,

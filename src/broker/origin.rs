@@ -52,7 +52,7 @@ pub struct Mark {
     pub moved: Timestamp,
 }
 
-/// See the module's text.
+/// For each node, how far this node has got with its events. At most [`MOST`] nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Watermarks(HashMap<NodeId, Mark>);
 

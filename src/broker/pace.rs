@@ -36,7 +36,7 @@ pub(super) struct Omitted {
     pub(super) first: bool,
 }
 
-/// See the module's text.
+/// Limits connection events per principal.
 #[derive(Debug)]
 pub(super) struct Pace {
     principals: HashMap<String, Spent>,

@@ -97,7 +97,7 @@ pub struct Portion {
     pub next: u64,
 }
 
-/// See the module's text.
+/// Recent events in sequence order, bounded in count and bytes, with a share for connection events.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     /// The number of the next event.

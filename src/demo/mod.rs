@@ -41,7 +41,7 @@ const OPERATOR: &str = "user:rocketskates";
 /// When the fleet's own time begins: 2026-01-01T00:00:00Z, in seconds since 1970.
 const EPOCH_SECONDS: i64 = 1_767_225_600;
 
-/// See the module's text.
+/// A deterministic simulated fleet. The same seed and size give the same events, byte for byte.
 #[derive(Debug)]
 pub struct Fleet {
     random: Random,

@@ -70,7 +70,7 @@ pub struct Draft<'t> {
     pub kind: Cow<'t, str>,
     /// What happened to it, such as `update`.
     pub action: Cow<'t, str>,
-    /// Which one.
+    /// The key of the object, such as a UUID or a name.
     pub key: Cow<'t, str>,
     /// Who caused it, as the producer says.
     pub principal: Cow<'t, str>,
@@ -217,7 +217,8 @@ fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
     Err(EventError::BadTime { text: text.chars().take(64).collect() })
 }
 
-/// An event as it goes over the wire. See the module's text.
+/// A validated event with its websocket frame, ready to be written to any number of sockets. Immutable and shared by
+/// reference count.
 #[derive(Debug)]
 pub struct Event {
     frame: Box<[u8]>,

@@ -22,7 +22,7 @@ use super::{ANSWER_TYPE, Event, NOTICE_TYPE};
 /// The Action of an answer that is a refusal.
 const REFUSAL: &str = "error";
 
-/// See the module's text.
+/// The text of one event for Server-Sent Events, of which the NDJSON line is a slice.
 #[derive(Debug)]
 pub(super) struct StreamText {
     text: Box<str>,

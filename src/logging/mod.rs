@@ -47,7 +47,7 @@ pub fn flush(limit: Duration) -> bool {
     STANDARD_ERROR.get().is_none_or(|log| log.flush_within(limit))
 }
 
-/// See the module's text. A writer for whole lines: each `write` is one.
+/// A writer that queues whole lines for the logging thread: each `write` is one line. Never blocks and never fails.
 #[derive(Debug)]
 pub struct Log {
     queue: Sender<Message>,

@@ -8,7 +8,7 @@ use super::summary::ByLabel;
 use crate::overflow::Overflow;
 use crate::stats::{Counts, Dropped};
 
-/// See the module's text.
+/// Counters of deliveries, drops and serialisations, resolved once and incremented per batch.
 #[derive(Debug)]
 pub(super) struct Deliveries {
     serialised: IntCounter,

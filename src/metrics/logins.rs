@@ -32,7 +32,7 @@ impl WatchedFile {
     }
 }
 
-/// See the module's text.
+/// Metrics about password logins and about the files that define rights.
 #[derive(Debug)]
 pub struct LoginMetrics {
     hashed: IntCounter,

@@ -19,7 +19,7 @@ use super::Server;
 const LATE: Duration = Duration::from_secs(2);
 
 impl Server {
-    /// Drains and ends. See the module's text.
+    /// Drains, within `timeouts.drain`, and returns when all threads and tasks have ended.
     pub async fn stop(mut self) {
         self.ready.store(false, Ordering::Release);
         self.doors.leaving.store(true, Ordering::Release);

@@ -83,7 +83,7 @@ struct Header {
     payload: usize,
 }
 
-/// What is under way on one connection. See the module's text.
+/// Splits a client's bytes into frames and rejects those that break RFC 6455. Does no I/O.
 #[derive(Debug, Default)]
 pub struct FrameValidator {
     /// What was agreed on in the handshake.

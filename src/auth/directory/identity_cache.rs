@@ -30,7 +30,7 @@ struct Entry {
     good_until: Timestamp,
 }
 
-/// See the module's text.
+/// A bounded cache of credentials that the endpoint accepted, keyed by a hash. Rejections are never cached.
 pub struct IdentityCache {
     hasher: Hasher,
     table: Mutex<HashMap<[u8; 32], Entry>>,

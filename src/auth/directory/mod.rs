@@ -55,7 +55,7 @@ pub enum Reader {
     Token(Box<EndpointToken>),
 }
 
-/// See the module's text.
+/// One immutable version of what is known about an endpoint's users. Holds fingerprints, never a password or a secret.
 #[derive(Debug, Default)]
 pub struct Directory {
     entries: Entries,

@@ -102,7 +102,7 @@ impl Head {
     }
 }
 
-/// See the module's text.
+/// Reads a server's frames from a socket, skipping messages that are too long. Cancel-safe.
 #[derive(Debug)]
 pub(super) struct Frames<R> {
     socket: R,
