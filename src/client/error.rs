@@ -1,4 +1,4 @@
-//! What can go wrong between a command and an endpoint.
+//! Errors between a command and an endpoint.
 
 use std::fmt;
 use std::io;

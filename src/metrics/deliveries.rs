@@ -1,4 +1,4 @@
-//! What becomes of events that were matched, and what waits.
+//! Metrics of deliveries, of dropped events, and of what is queued.
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
 

@@ -1,4 +1,4 @@
-//! Metrics of logins with a password, and of the files that rights are decided by.
+//! Metrics of password logins, and of the files that define rights.
 
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge, IntGaugeVec};

@@ -82,7 +82,7 @@ pub(super) struct ReaderOptions {
     pub(super) broker: Weak<Broker>,
 }
 
-/// The task that reads one replay from the JetStream stream.
+/// The task that reads one replay from the `JetStream` stream.
 pub(super) struct Reader {
     pages: Arc<PageCache>,
     broker: Weak<Broker>,
