@@ -17,7 +17,7 @@ use crate::transport::caller::Caller;
 /// Clients of one connection that are listed.
 const MOST: usize = 64;
 
-/// See the module's text. The control plane's; never touched by a shard.
+/// The authenticated clients of each open HTTP connection. Belongs to the control plane; no shard touches it.
 #[derive(Debug, Default)]
 pub(super) struct ClientGauge {
     /// Clients by the connection that they come on.

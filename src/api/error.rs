@@ -111,7 +111,7 @@ pub enum ApiError {
     Unknown {
         /// What kind of object.
         model: &'static str,
-        /// Which one.
+        /// The key that was asked for.
         key: String,
     },
     /// As many connections as allowed.

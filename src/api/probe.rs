@@ -27,7 +27,7 @@ use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
 use crate::transport::tls::LiveTls;
 
-/// See the module's text.
+/// Serves `/metrics`, `/healthz` and `/readyz` without credentials.
 #[derive(Debug)]
 pub struct Probe {
     broker: Arc<Broker>,

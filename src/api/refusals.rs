@@ -11,7 +11,7 @@ use super::ApiError;
 use crate::auth::AuthError;
 use crate::transport::summary::Summary;
 
-/// See the module's text.
+/// Logs refused logins at a bounded rate, even while `log.audit` is off.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Summary);
 

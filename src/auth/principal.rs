@@ -52,7 +52,8 @@ pub enum PrincipalKind {
 /// What an account of the endpoint begins with; no name holds a slash.
 const ENDPOINT: &str = "endpoint/";
 
-/// Who somebody is. See the module's text.
+/// The public name of an authenticated caller: `user:NAME`, `runner:UUID` or `plugin:NAME`. Never empty and never
+/// secret; cloning costs a reference count.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Principal(Arc<str>);
 

@@ -6,7 +6,7 @@ use crate::broker::archive::{PageChannel, Pages, Reading, Wake, page_channel};
 use crate::broker::history::Beyond;
 use crate::broker::splice::Splice;
 
-/// See the module's text.
+/// The part of a replay that is read from the archive.
 #[derive(Debug)]
 pub(super) struct Before {
     beyond: Beyond,

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use crate::event::Event;
 
-/// See the module's text.
+/// Answers to later commands, held back until the replay pass before them has delivered its first event.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     /// Each with the number of its pass.

@@ -28,7 +28,7 @@ pub(super) struct Place {
     number: u64,
 }
 
-/// See the module's text.
+/// The connections of a shard that are still replaying, sorted by what they wait for. Every step takes O(log n).
 #[derive(Debug, Default)]
 pub(super) struct Lagging {
     next: u64,

@@ -18,7 +18,7 @@ pub(super) enum Stage {
     Waiting,
 }
 
-/// See the module's text.
+/// Tracks whether a replay has registrations for connection events, and which losses it has already reported.
 #[derive(Debug)]
 pub(super) struct Listeners {
     /// Whether there is one, by stage.

@@ -13,7 +13,7 @@ pub(super) const PAUSE_US: u64 = 100_000;
 /// The cursor starts so long after the first registration, though others still come.
 const LONGEST_US: u64 = 1_000_000;
 
-/// See the module's text.
+/// Decides when the replay of a new connection may start. Pure; times in microseconds.
 #[derive(Debug)]
 pub(super) struct Opening {
     /// Registrations of the query that are yet to be answered.

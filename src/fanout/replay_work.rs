@@ -31,7 +31,7 @@ impl Spent {
     }
 }
 
-/// See the module's text.
+/// Budgets of filter work for replays, per second, by connection and by principal.
 #[derive(Debug)]
 pub(super) struct ReplayWork {
     work: Work,

@@ -51,7 +51,7 @@ pub(super) struct Session {
     pub(super) replay: Option<Box<Replay>>,
 }
 
-/// See the module's text.
+/// One shard without its sockets: index, rights and outboxes. Single-threaded; does no I/O and reads no clock.
 #[derive(Debug)]
 pub struct Shard {
     pub(super) index: Index<ConnId>,

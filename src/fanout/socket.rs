@@ -15,7 +15,7 @@ use socket2::SockRef;
 /// there for each client that does not read, where no overflow policy reaches them; less would make writes small.
 const UNSENT_BYTES: u32 = 128 << 10;
 
-/// See the module's text.
+/// A non-blocking client socket owned by a shard, plain or TLS.
 #[derive(Debug)]
 pub(super) struct Link {
     stream: TcpStream,

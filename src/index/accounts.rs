@@ -21,7 +21,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Everything.
+    /// No bound at all.
     pub const UNLIMITED: Self = Self { event: u64::MAX, second: u64::MAX, owner: u64::MAX };
 }
 
@@ -86,7 +86,7 @@ struct Owner {
     left: u64,
 }
 
-/// See the module's text.
+/// Budgets of filter work, by subscriber and by owner, per event and per second.
 #[derive(Debug)]
 pub(super) struct Accounts {
     work: Work,

@@ -15,7 +15,7 @@ use super::filter::{Engine, FilterId, Leaf};
 /// Up to so many classes are found by looking at each.
 const LINEAR: usize = 8;
 
-/// See the module's text.
+/// The filters of one topic, partitioned by class.
 #[derive(Debug, Default)]
 pub(super) struct ByClass {
     /// None of them is empty.

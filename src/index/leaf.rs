@@ -36,7 +36,7 @@ pub(super) enum InlineSlot {
     Numbered(u32),
 }
 
-/// See the module's text.
+/// The groups of one (type, action, key).
 #[derive(Debug, Default)]
 pub(super) struct Leaf {
     inline_slot: InlineSlot,

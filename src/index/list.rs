@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-/// See the module's text.
+/// A sorted list of distinct names in one allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
     text: Box<str>,

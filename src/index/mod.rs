@@ -154,7 +154,7 @@ pub struct Stats {
     pub filter_parts: usize,
 }
 
-/// The index. See the module's text.
+/// Finds the subscribers of an event. Filled by [`Index::register`], asked by [`Index::matches`].
 #[derive(Debug)]
 pub struct Index<S> {
     limits: Limits,

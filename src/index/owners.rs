@@ -58,7 +58,7 @@ struct Owner {
     watching: HashMap<u32, Watch>,
 }
 
-/// See the module's text.
+/// Reference-counted owners of subscribers, numbered densely.
 #[derive(Debug)]
 pub(super) struct Owners {
     by_name: HashMap<Arc<str>, u32>,

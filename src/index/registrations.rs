@@ -66,7 +66,7 @@ impl Registration {
     }
 }
 
-/// See the module's text.
+/// The registrations of one subscriber, sorted by text.
 #[derive(Debug, Default)]
 pub(super) struct Registrations(Vec<(Box<str>, Registration)>);
 

@@ -33,7 +33,7 @@ enum State {
     Ready(Take, Box<[u8]>),
 }
 
-/// See the module's text.
+/// Takes the socket out of hyper once it starts to write the answer of a stream.
 #[derive(Default)]
 pub(super) struct Handover {
     /// Looked at on every write.

@@ -215,7 +215,7 @@ impl Table {
     }
 }
 
-/// See the module's text.
+/// A bounded set of unauthenticated connections that evicts idle ones to admit new ones.
 #[derive(Debug)]
 pub struct Pending {
     limit: usize,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hyper::Request;
 use hyper::body::Body;
 
-/// See the module's text.
+/// A request extension that records whether the body has been read to its end.
 #[derive(Debug, Clone, Default)]
 pub struct Reading(Arc<AtomicBool>);
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 /// Time between two lines.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
-/// See the module's text.
+/// Writes at most one log line per [`INTERVAL`] and counts those it left out.
 #[derive(Debug, Default)]
 pub struct Summary(Mutex<Counted>);
 

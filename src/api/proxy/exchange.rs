@@ -13,7 +13,8 @@ use super::headers;
 use crate::endpoint::http::UpstreamError;
 use crate::metrics::{Metrics, ProxyClass, ProxyOutcome, ProxySide};
 
-/// See the module's text.
+/// One proxied request in the metrics. Records exactly one outcome; dropped without one, it counts as a client that
+/// went away.
 #[derive(Debug)]
 pub(super) struct ProxiedExchange {
     metrics: Arc<Metrics>,

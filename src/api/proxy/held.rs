@@ -16,7 +16,7 @@ use crate::metrics::ProxySide;
 /// The longest answer that something is added to.
 const LONGEST_MERGED: usize = 16 << 20;
 
-/// See the module's text.
+/// The resources of one proxied request, released together when the last byte of its answer has been sent.
 pub(super) struct Held {
     exchange: ProxiedExchange,
     _slot: Slot,

@@ -58,7 +58,7 @@ impl Gate {
 
 type Opening = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-/// See the module's text.
+/// The request body that is forwarded to the endpoint, one frame at a time.
 pub(super) struct Upload {
     body: Incoming,
     activity: Activity,

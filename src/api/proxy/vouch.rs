@@ -35,7 +35,7 @@ const AT_A_TIME: usize = 4;
 /// The longest answer to a question.
 const LONGEST: usize = 1 << 20;
 
-/// See the module's text.
+/// A bounded cache of credentials that the endpoint has accepted, keyed by a hash.
 #[derive(Debug)]
 pub(in crate::api) struct Vouched {
     hashers: [RandomState; 2],

@@ -89,7 +89,7 @@ struct Goal {
     patience: Duration,
 }
 
-/// See the module's text.
+/// The task that reads one replay from the `JetStream` stream.
 pub(super) struct Reader {
     pages: Arc<PageCache>,
     broker: Weak<Broker>,

@@ -45,7 +45,7 @@ enum IntakeError {
     Notice,
 }
 
-/// See the module's text.
+/// Collects an endpoint's messages into batches for the broker.
 #[derive(Debug)]
 pub(super) struct Intake {
     broker: Arc<Broker>,

@@ -87,7 +87,7 @@ impl LinkError {
     }
 }
 
-/// See the module's text.
+/// The task that follows one endpoint's event stream and reconnects for ever.
 #[derive(Debug)]
 pub struct Link {
     service: Service,

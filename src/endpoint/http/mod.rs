@@ -79,7 +79,7 @@ pub struct Slot {
     _share: Option<OwnedSemaphorePermit>,
 }
 
-/// See the module's text.
+/// An HTTP client for one endpoint with a bounded number of concurrent requests.
 pub struct Upstream {
     client: legacy::Client<Connector, Body>,
     service: Service,

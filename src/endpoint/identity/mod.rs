@@ -90,7 +90,7 @@ struct Failures {
     reading: Option<(Instant, AuthError)>,
 }
 
-/// See the module's text.
+/// Authenticates callers against the endpoint and keeps its users, roles and tenants current.
 #[derive(Debug)]
 pub struct Delegation {
     upstream: Arc<Upstream>,

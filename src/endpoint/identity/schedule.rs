@@ -46,7 +46,7 @@ impl Default for Pause {
     }
 }
 
-/// See the module's text.
+/// Decides when to reread users, roles and tenants. Pure; the caller passes the time.
 #[derive(Debug)]
 pub(super) struct Schedule {
     waiting: Changed,

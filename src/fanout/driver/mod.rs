@@ -160,7 +160,7 @@ pub(super) struct Parts {
     pub(super) epoch: Instant,
 }
 
-/// See the module's text.
+/// The event loop of one shard: polls the sockets, feeds the [`Shard`] and writes frames.
 #[derive(Debug)]
 pub(super) struct Driver {
     parts: Parts,

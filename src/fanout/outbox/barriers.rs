@@ -40,7 +40,8 @@ impl Object {
     }
 }
 
-/// See the module's text.
+/// Records non-update events per object in a fixed-size table, so that conflation never crosses one. May report
+/// a barrier where there is none, never the opposite.
 #[derive(Debug, Default)]
 pub(super) struct Barriers {
     hasher: DefaultHashBuilder,

@@ -51,7 +51,7 @@ pub(super) enum Match {
     Written(CoalescedId),
 }
 
-/// The runs of one round. See the module's text.
+/// Frame sequences seen in the current write round. Repeated sequences are joined into one contiguous chunk.
 #[derive(Debug, Default)]
 pub(super) struct CoalescedBatches {
     runs: [Run; REMEMBERED],

@@ -19,7 +19,7 @@ const FORCED: usize = 4 * PASSES;
 /// Frames that are dropped in a turn: about a millisecond.
 const DROPPED: usize = 65_536;
 
-/// See the module's text.
+/// The remaining work budget of a turn for slow consumers, counted in frames.
 #[derive(Debug)]
 pub(super) struct Effort {
     passes: usize,

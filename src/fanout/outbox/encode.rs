@@ -19,7 +19,7 @@ pub struct DeflatePolicy {
     pub skip_types: Vec<String>,
 }
 
-/// See the module's text.
+/// Decides which events to deflate, and deflates each at most once.
 #[derive(Debug)]
 pub(super) struct Encoder {
     policy: DeflatePolicy,

@@ -65,7 +65,7 @@ struct Current {
     hits: u32,
 }
 
-/// The outboxes of one shard and the frames in them. See the module's text.
+/// The outboxes of one shard and the frames they refer to. Owned by the shard's thread; does no I/O.
 #[derive(Debug)]
 pub struct Fanout {
     limits: OutboxLimits,

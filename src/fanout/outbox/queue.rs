@@ -38,7 +38,7 @@ pub(super) enum Kept {
     Gap(FrameId),
 }
 
-/// See the module's text.
+/// The frames queued for one connection, in order, and how many bytes of the first have been written.
 #[derive(Debug)]
 pub(super) struct Outbox {
     /// What stands before the ring; nothing unless events were dropped.
@@ -67,7 +67,7 @@ pub(super) struct Outbox {
 /// What is still put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Intake {
-    /// Everything.
+    /// Events, answers and control frames.
     Open,
     /// Answers and control frames, but no events.
     Paused,

@@ -9,7 +9,7 @@ use super::frames::FrameId;
 /// So many have room in the outbox itself.
 pub(super) const INLINE: usize = 6;
 
-/// See the module's text.
+/// Frame numbers in order: up to [`INLINE`] stored inline, more in memory borrowed from the shard.
 #[derive(Debug)]
 pub(super) enum Ring {
     Inline { frames: [FrameId; INLINE], head: u8, len: u8 },

@@ -64,7 +64,7 @@ pub(super) struct Range {
     pub(super) until: u64,
 }
 
-/// See the module's text.
+/// The replay of one connection: its position in the history, and what each registration has already delivered.
 #[derive(Debug)]
 pub(super) struct Replay {
     start: Start,

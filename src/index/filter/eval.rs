@@ -57,7 +57,7 @@ impl Counters {
     }
 }
 
-/// See the module's text.
+/// Interns and evaluates filters; equal filters, predicates and paths exist once.
 pub struct Engine {
     plan: Plan,
     fields: Fields,

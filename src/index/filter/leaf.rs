@@ -56,7 +56,7 @@ impl<F: FnMut(u32)> Members for F {
 /// Up to this many pairs a list is cheaper than an index, in time and in memory.
 const SHORT: usize = 8;
 
-/// See the module's text.
+/// A set of (filter, member) pairs, with a hash index over fields that must have certain values.
 ///
 /// ```
 /// use hydrant::index::filter::{Engine, Filter, Leaf, Limits, View};

@@ -36,7 +36,7 @@ pub(super) mod price {
     }
 }
 
-/// See the module's text.
+/// Counts work in units of about a nanosecond against an allowance.
 #[derive(Debug)]
 pub(super) struct Meter {
     left: u64,

@@ -28,15 +28,15 @@ pub enum TlsError {
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     File {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A file does not hold what it should.
     #[error("{path}: {reason}")]
     Content {
-        /// Which one.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,

@@ -26,7 +26,7 @@ use crate::metrics::{Metrics, Reload};
 /// Makes a configuration from the files as they are.
 type Build = dyn Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync;
 
-/// See the module's text.
+/// The current TLS configuration. Reloads it when its files change; a bad change leaves it in force.
 pub struct LiveTls {
     current: ArcSwap<ServerConfig>,
     files: Vec<PathBuf>,
