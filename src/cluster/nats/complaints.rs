@@ -16,7 +16,7 @@ struct State {
     omitted: u64,
 }
 
-/// See the module's text.
+/// Complaints of one connection and its successors: counted by the caller, logged here now and then.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Complaints(Mutex<State>);
 

@@ -15,7 +15,7 @@ struct Answer<T> {
     result: Result<T, PageError>,
 }
 
-/// See the module's text.
+/// One answer, asked for once and given to everybody.
 #[derive(Debug)]
 pub(super) struct Shared<T>(OnceCell<Answer<T>>);
 
