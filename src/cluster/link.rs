@@ -16,13 +16,14 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::gate::Gate;
+use super::gathering::Gathering;
 use super::health::Health;
 use super::nats::complaints::Complaints;
 use super::nats::dial::{ConnectError, Dialer};
 use super::nats::op::{Message, Op, ServerInfo};
 use super::nats::session::{Incoming, Outgoing, Session, SessionError};
 use super::send::{Line, Sender, greet};
-use super::waiting::Filler;
+use super::wire::Kind;
 use super::{subject, wire};
 use crate::metrics::Metrics;
 
@@ -41,7 +42,7 @@ const AHEAD_BYTES: usize = 64 << 20;
 const ROUTE: Duration = Duration::from_millis(250);
 
 const EVENTS: u64 = 1;
-const SIGNS: u64 = 2;
+pub(super) const SIGNS: u64 = 2;
 
 /// How the connection is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub(super) struct Status {
 /// The connection to NATS: reconnects for ever and moves to another server before its own shuts down.
 pub(super) struct Link {
     dialer: Dialer,
-    filler: Filler,
+    gathering: Gathering,
     sender: Sender,
     gate: Arc<Gate>,
     health: Arc<Health>,
@@ -104,13 +105,13 @@ enum Ended {
 
 impl Link {
     pub(super) fn new(
-        (dialer, filler, sender): (Dialer, Filler, Sender),
+        (dialer, gathering, sender): (Dialer, Gathering, Sender),
         (gate, health, metrics): (Arc<Gate>, Arc<Health>, Arc<Metrics>),
         status: watch::Sender<Status>,
         (node, prefix): (u64, String),
     ) -> Self {
         let complaints = Complaints::default();
-        Self { dialer, filler, sender, gate, health, metrics, complaints, status, node, prefix }
+        Self { dialer, gathering, sender, gate, health, metrics, complaints, status, node, prefix }
     }
 
     /// Gives up. Returns how many events are not known to have reached a NATS server, which counts as a loss.
@@ -148,6 +149,7 @@ impl Link {
             match self.one(&mut session).await {
                 Ended::Done => return true,
                 Ended::Lost(error) => {
+                    self.gathering.flush();
                     tracing::warn!(%error, "the connection to NATS is lost");
                     self.health.set_error(error.to_string());
                     return false;
@@ -187,7 +189,7 @@ impl Link {
             complaints.log(error);
         };
         let next = {
-            let reading = read(&mut session.incoming, &line, &leaving, (&self.filler, number), complain);
+            let reading = read(&mut session.incoming, &line, &leaving, (&self.gathering, number), complain);
             let writing = self.sender.drive(&mut session.outgoing, &line);
             let (dialer, gate) = (&mut self.dialer, &self.gate);
             let moving = async {
@@ -222,29 +224,54 @@ impl Link {
     async fn change(
         &mut self,
         session: &mut Session,
-        next: Session,
-        ahead: Ahead,
+        mut next: Session,
+        mut ahead: Ahead,
         (number, line): (u64, &Line),
     ) -> Ended {
         session.outgoing.unsubscribe(EVENTS);
         session.outgoing.unsubscribe(SIGNS);
+        // Comes back over the next connection when everything before it has.
+        greet(&mut session.outgoing, self.node, &self.prefix);
         let ping = self.sender.ping(&mut session.outgoing);
-        let last = last_words(session, line, ping, (&self.filler, number));
+        let last = last_words(session, line, ping, (&self.gathering, number));
         match timeout(LAST, last).await {
             Ok(Ok(())) => {
                 self.sender.restart();
                 // What the former server has taken is on its way to the others; what comes next must not overtake it.
+                let echo = echo(&mut next, &mut ahead, self.node);
+                if !matches!(timeout(LAST, echo).await, Ok(Ok(()))) {
+                    tracing::debug!("nothing tells that the next NATS server has what the former one took");
+                }
                 sleep(ROUTE).await;
             }
             // It may not have taken everything: what is not known to have arrived goes over the next one again.
             Ok(Err(_)) | Err(_) => self.sender.resume(),
         }
+        self.gathering.flush();
         self.tell_connected();
         let session = self.status.borrow().session;
-        ahead.messages.into_iter().for_each(|message| self.filler.push(message, session));
+        ahead.messages.into_iter().for_each(|message| self.gathering.take(message, session));
         self.metrics.nats.moves.inc();
         tracing::info!(server = %next.address, "moved to another NATS server");
         Ended::Moved(Box::new(next))
+    }
+}
+
+/// Reads over the next connection until this node's own greeting over the former one has come back.
+async fn echo(next: &mut Session, ahead: &mut Ahead, node: u64) -> Result<(), SessionError> {
+    loop {
+        match next.incoming.next().await? {
+            Op::Message(message) => match wire::read(&message) {
+                Ok((place, Kind::Heartbeat(beat))) if place.node == node && beat.greets => return Ok(()),
+                Ok((place, _)) if place.node == node => {}
+                _ => ahead.push(message),
+            },
+            Op::Ping => {
+                next.outgoing.pong();
+                next.outgoing.flush().await?;
+            }
+            _ => {}
+        }
     }
 }
 
@@ -253,12 +280,12 @@ async fn last_words(
     session: &mut Session,
     line: &Line,
     ping: u64,
-    (filler, number): (&Filler, u64),
+    (gathering, number): (&Gathering, u64),
 ) -> Result<(), SessionError> {
     session.outgoing.flush().await?;
     while !line.has_answered(ping) {
         match session.incoming.next().await? {
-            Op::Message(message) => filler.push(message, number),
+            Op::Message(message) => gathering.take(message, number),
             Op::Pong => line.pong(),
             _ => {}
         }
@@ -276,17 +303,17 @@ async fn read(
     incoming: &mut Incoming,
     line: &Line,
     leaving: &Leaving,
-    (filler, session): (&Filler, u64),
+    (gathering, session): (&Gathering, u64),
     complain: impl Fn(&str),
 ) -> SessionError {
     loop {
-        let op = match incoming.next().await {
+        let op = match gathering.next(incoming).await {
             Ok(op) => op,
             Err(error) => return error,
         };
         line.pulse.heard();
         match op {
-            Op::Message(message) => filler.push(message, session),
+            Op::Message(message) => gathering.take(message, session),
             Op::Ping => line.ping(),
             Op::Pong => line.pong(),
             Op::Info(ServerInfo { max_payload, connect_urls, ldm, .. }) => {

@@ -211,6 +211,9 @@ table! {
         queue_events: usize as Count = "8192";
         /// Bytes of messages that may wait to be taken, and of events that may wait to leave.
         queue_bytes: usize as Size = "64MiB";
+        /// For how long events of other nodes are gathered that nobody here has registered for, before they are taken in
+        /// together; 0 takes each in at once.
+        linger: Duration as SpanOrNone = "50ms";
         /// Events of DRP endpoints by which a copy from another node is known.
         window: usize as Count = "65536";
         /// `JetStream` stream that keeps what nodes publish, for `?since=` beyond the recent past. It is made if it is

@@ -85,6 +85,7 @@ impl Shard {
         if matches!(outcome, Err(IndexError::TooManyRegistrations { .. })) {
             self.commands.count_too_many();
         }
+        self.has_changed = true;
         self.commands.count(outcome.map_err(|error: IndexError| error.to_string())?);
         Ok((command, warnings))
     }

@@ -37,6 +37,9 @@ use crate::overflow::Overflow;
 use crate::protocol::{Close, stream};
 use crate::stats::{Delivery, Dropped, OutboxLimits};
 
+/// Types that are told of by name; with more of them it may be any.
+const KINDS: usize = 64;
+
 /// What the shard knows of a connection.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -79,6 +82,8 @@ pub struct Shard {
     pub(super) replay_work: ReplayWork,
     /// Something has come from the archive.
     pub(super) has_pages: Arc<AtomicBool>,
+    /// Whether registrations have come or gone since they were told of.
+    pub(super) has_changed: bool,
     /// Bytes that were told to the budget and not yet to the metrics.
     pub(super) held: i64,
     /// Sets that mark and wakes the shard's thread.
@@ -110,6 +115,7 @@ impl Shard {
             lagging: Lagging::default(),
             replay_work: ReplayWork::new(index.work),
             has_pages: Arc::default(),
+            has_changed: true,
             held: 0,
             wake: Wake::default(),
         }
@@ -146,6 +152,7 @@ impl Shard {
     pub fn remove(&mut self, conn: ConnId) {
         self.unwarned.remove(&conn);
         if let Some(session) = self.sessions[conn.0 as usize].take() {
+            self.has_changed = true;
             session.slot.into_iter().chain(session.leaving).for_each(|slot| self.index.unsubscribe(slot));
             self.classes.release(session.class);
             self.forget_past(&session);
@@ -175,9 +182,15 @@ impl Shard {
             let session = self.sessions[conn.0 as usize].as_mut();
             if let Some(slot) = session.and_then(|session| session.leaving.take()) {
                 gone += 1 + self.index.weight(slot);
+                self.has_changed = true;
                 self.index.unsubscribe(slot);
             }
         }
+    }
+
+    /// The types that clients want, if that may have changed since the last time: nothing inside if it may be any.
+    pub fn changed_kinds(&mut self) -> Option<Option<Vec<String>>> {
+        std::mem::take(&mut self.has_changed).then(|| self.index.kinds(KINDS))
     }
 
     /// Whether registrations of closed connections are left in the index.

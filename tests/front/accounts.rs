@@ -27,7 +27,8 @@ async fn neither_hears_of_the_connections_of_the_other() {
         store.add_user("alice", HASH.clone(), &["local".to_owned()])
     })
     .await;
-    let local = || by_password(&hydrant, &format!("alice:{PASSWORD}"));
+    let login = format!("alice:{PASSWORD}");
+    let local = || by_password(&hydrant, &login);
     let token = drp.token("alice", &json!({}));
     let mut here = local().await.unwrap();
     let mut there = by_token(&hydrant, &token).await.unwrap();

@@ -14,6 +14,7 @@ mod deaths;
 mod endpoint;
 mod forged;
 mod holes;
+mod interest;
 mod latency;
 mod logins;
 mod nodes;
