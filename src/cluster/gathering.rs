@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use tokio::time::timeout_at;
 
-use super::link::SIGNS;
 use super::nats::op::{Message, Op};
 use super::nats::session::{Incoming, SessionError};
 use super::subject;
 use super::waiting::Filler;
 use crate::broker::Broker;
+
+/// The subscription to signs of life.
+pub(super) const SIGNS: u64 = 2;
 
 /// How a connection's messages reach the receiver.
 pub(super) struct Gathering {

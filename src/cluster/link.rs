@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::gate::Gate;
-use super::gathering::Gathering;
+use super::gathering::{Gathering, SIGNS};
 use super::health::Health;
 use super::nats::complaints::Complaints;
 use super::nats::dial::{ConnectError, Dialer};
@@ -42,7 +42,6 @@ const AHEAD_BYTES: usize = 64 << 20;
 const ROUTE: Duration = Duration::from_millis(250);
 
 const EVENTS: u64 = 1;
-pub(super) const SIGNS: u64 = 2;
 
 /// How the connection is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

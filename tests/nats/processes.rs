@@ -105,7 +105,7 @@ impl Process {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let of_task = |task: std::io::Result<std::fs::DirEntry>| {
             let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            text.split_whitespace().next()?.parse().ok()
+            text.split_whitespace().next()?.parse::<u64>().ok()
         };
         Duration::from_nanos(tasks.filter_map(of_task).sum())
     }

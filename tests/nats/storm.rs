@@ -124,8 +124,9 @@ impl Watcher {
             match tokio::time::timeout(Duration::from_millis(500), socket.next()).await {
                 Ok(Some(Ok(Message::Text(text)))) => {
                     let live = self.take(text.as_str(), lags.then_some(connected));
-                    if std::mem::replace(&mut lags, lags && !live) && live {
+                    if lags && live {
                         self.returns.push(began.elapsed());
+                        lags = false;
                     }
                 }
                 Ok(Some(Ok(_))) | Err(_) => {}
