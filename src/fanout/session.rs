@@ -37,9 +37,6 @@ use crate::overflow::Overflow;
 use crate::protocol::{Close, stream};
 use crate::stats::{Delivery, Dropped, OutboxLimits};
 
-/// Types that are told of by name; with more of them it may be any.
-const KINDS: usize = 64;
-
 /// What the shard knows of a connection.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -186,11 +183,6 @@ impl Shard {
                 self.index.unsubscribe(slot);
             }
         }
-    }
-
-    /// The types that clients want, if that may have changed since the last time: nothing inside if it may be any.
-    pub fn changed_kinds(&mut self) -> Option<Option<Vec<String>>> {
-        std::mem::take(&mut self.has_changed).then(|| self.index.kinds(KINDS))
     }
 
     /// Whether registrations of closed connections are left in the index.

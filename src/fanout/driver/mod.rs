@@ -323,9 +323,7 @@ impl Driver {
     /// Before the answers to registrations are written.
     fn tell_interest(&mut self) {
         let Parts { shard, broker, number, .. } = &mut self.parts;
-        if let Some(kinds) = shard.changed_kinds() {
-            broker.interest().set(*number, kinds);
-        }
+        shard.tell_kinds(|kinds| broker.interest().set(*number, kinds));
     }
 
     fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
