@@ -1,19 +1,22 @@
 //! A user of the endpoint and one of hydrant's own who have the same name.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::common::Hydrant;
 use crate::common::people::{HASH, PASSWORD};
 use crate::common::ws::Client;
+use crate::common::{Hydrant, basic};
 use crate::endpoint::{Drp, User};
-use crate::identity::{by_password, by_token, reader, told};
+use crate::identity::{by_password, by_token, reader};
 
-const ALICE: &str = "connections.create.user:alice";
-
-/// What a client hears of connections until an event that all may see.
-async fn heard(hydrant: &Hydrant, client: &mut Client) -> Vec<String> {
-    hydrant.announce("machines", "update", "the-end").await;
-    client.names_until("machines.update.the-end").await
+/// Hears until an event about a connection of this kind comes. Returns the kinds of all that came.
+async fn until(client: &mut Client, kind: &str) -> Vec<String> {
+    let mut kinds = Vec::new();
+    while kinds.last().is_none_or(|last| last != kind) {
+        let seen = client.event().await;
+        let object: Value = serde_json::from_str(seen.object.get()).unwrap();
+        kinds.push(object["Type"].as_str().unwrap_or(&seen.key).to_owned());
+    }
+    kinds
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -28,27 +31,26 @@ async fn neither_hears_of_the_connections_of_the_other() {
     })
     .await;
     let login = format!("alice:{PASSWORD}");
-    let local = || by_password(&hydrant, &login);
-    let token = drp.token("alice", &json!({}));
-    let mut here = local().await.unwrap();
-    let mut there = by_token(&hydrant, &token).await.unwrap();
+    let mut here = by_password(&hydrant, &login).await.unwrap();
+    let mut there = by_token(&hydrant, &drp.token("alice", &json!({}))).await.unwrap();
     for client in [&mut here, &mut there] {
-        client.register("connections.*.user:alice").await;
+        client.register("connections.create.user:alice").await;
         client.register("*.*.the-end").await;
     }
-    // What was told of their own arrivals, in whatever order.
-    for client in [&mut here, &mut there] {
-        heard(&hydrant, client).await;
-    }
-
-    let _second = local().await.unwrap();
-    assert_eq!(heard(&hydrant, &mut here).await, [ALICE]);
-    assert_eq!(heard(&hydrant, &mut there).await, [""; 0], "hydrant's own alice is somebody else");
-    let _second = by_token(&hydrant, &token).await.unwrap();
-    assert_eq!(heard(&hydrant, &mut here).await, [""; 0], "so is the endpoint's");
-    assert_eq!(heard(&hydrant, &mut there).await, [ALICE]);
-    // Connections that the endpoint itself tells of are its own users'.
-    told(&drp, &hydrant, "connections", "create", "user:alice").await;
-    assert_eq!(heard(&hydrant, &mut here).await, [""; 0]);
-    assert_eq!(heard(&hydrant, &mut there).await, [ALICE]);
+    // Requests of hydrant's own alice are a connection of hers.
+    hydrant.request("GET", "/api/v3/info", &[("authorization", &basic(&login))], "").await;
+    let mut heard_here = until(&mut here, "api").await;
+    hydrant.until(&format!("hydrant_upstream_connected{{endpoint=\"{}\"}}", drp.address), 1).await;
+    // Those of which the endpoint itself tells are of its own.
+    drp.state.emit(
+        &json!({"Type": "connections", "Action": "create", "Key": "user:alice",
+        "Object": {"Type": "of the endpoint"}}),
+        "user:alice",
+    );
+    let mut heard_there = until(&mut there, "of the endpoint").await;
+    hydrant.announce("machines", "update", "the-end").await;
+    heard_here.extend(until(&mut here, "the-end").await);
+    heard_there.extend(until(&mut there, "the-end").await);
+    assert!(!heard_here.contains(&"of the endpoint".to_owned()), "{heard_here:?}");
+    assert!(!heard_there.contains(&"api".to_owned()), "{heard_there:?}");
 }
