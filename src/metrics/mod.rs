@@ -113,8 +113,7 @@ impl Metrics {
         );
         let metrics = Self {
             connections: declare.gauge("hydrant_connections", "Open connections that receive events"),
-            connections_opened: declare
-                .counter("hydrant_connections_opened_total", "Connections opened to receive events"),
+            connections_opened: declare.counter("hydrant_connections_opened_total", "Connections opened so far"),
             rejected: declare.counters("hydrant_handshakes_rejected_total", "Refused attempts to connect", "reason"),
             limited: declare.counters("hydrant_limited_total", "Refusals because a principal reached a limit", "limit"),
             disconnects: declare.counters("hydrant_disconnects_total", "Connections closed, by reason", "reason"),
@@ -125,10 +124,8 @@ impl Metrics {
                 .counter("hydrant_event_received_bytes_total", "Bytes of accepted events in their wire form"),
             events_refused: declare
                 .counter("hydrant_events_refused_total", "Events refused because the inboxes were full"),
-            connection_events_omitted: declare.counter(
-                "hydrant_connection_events_omitted_total",
-                "Connection events omitted because their principal caused too many",
-            ),
+            connection_events_omitted: declare
+                .counter("hydrant_connection_events_omitted_total", "Connection events omitted as too many"),
             deliveries: Deliveries::declare(&declare, &serialisations),
             loads: Loads::declare(&declare),
             longest_turn: declare.seconds(
@@ -144,8 +141,7 @@ impl Metrics {
                 "Evaluated predicates of filters, each at most once per event and shard",
             ),
             field_lookups: declare.counter("hydrant_field_lookups_total", "Paths looked up in events by filters"),
-            filter_matches: declare
-                .counter("hydrant_filter_matches_total", "Filters found true, counted once per group"),
+            filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once per group"),
             filter_work: declare
                 .counter("hydrant_filter_work_total", "Work done by filters, in units of about a nanosecond"),
             certificate_reloads: declare.counters(
@@ -153,16 +149,10 @@ impl Metrics {
                 "Reloads of the TLS certificate, by outcome",
                 "outcome",
             ),
-            log_lines_dropped: declare.counter(
-                "hydrant_log_lines_dropped_total",
-                "Log lines dropped because the queue was full or they could not be written",
-            ),
+            log_lines_dropped: declare
+                .counter("hydrant_log_lines_dropped_total", "Log lines dropped: queue full, or not writable"),
             panics: declare.counter("hydrant_panics_total", "Panics, each of them a bug"),
-            http_responses: declare.counters(
-                "hydrant_http_responses_total",
-                "Answers to HTTP requests, by status",
-                "status",
-            ),
+            http_responses: declare.counters("hydrant_http_responses_total", "HTTP responses, by status", "status"),
             nats: NatsMetrics::new(&declare),
             upstream: UpstreamMetrics::declare(&declare),
             proxy: ProxyMetrics::declare(&declare),
