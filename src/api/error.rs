@@ -1,4 +1,4 @@
-//! What can be wrong with a request: the one table from errors to HTTP status, headers and DRP Error bodies.
+//! Errors of requests: the one table from errors to HTTP status, headers and DRP Error bodies.
 
 use std::time::Duration;
 

@@ -11,10 +11,21 @@
 //! Why the frame is made here and not for the first subscriber: the event is written down once anyway, and the header
 //! costs ten bytes. The deflated frame and the text for event streams are made when the first subscriber needs them,
 //! because most events never need either. One shard makes it; others that need it at that moment wait.
+//!
+//! ```
+//! use hydrant::event::Draft;
+//!
+//! let text = r#"{ "Type": "jobs", "Action": "create", "Key": "7", "Object": { "Big": 12345678901234567890123 } }"#;
+//! let event = Draft::read(text)?.seal(jiff::Timestamp::UNIX_EPOCH);
+//! assert_eq!(event.object(), r#"{"Big":12345678901234567890123}"#);
+//! assert!(event.json().starts_with(r#"{"Time":"1970-01-01T00:00:00Z","Type":"jobs","Action":"create","Key":"7""#));
+//! # Ok::<(), hydrant::event::EventError>(())
+//! ```
 
 mod error;
 mod field;
 mod holders;
+mod names;
 mod owner;
 mod position;
 pub mod posting;
@@ -37,6 +48,7 @@ pub use position::Position;
 
 use field::Field;
 use holders::{Holders, Turned};
+use names::Names;
 use stream::StreamText;
 use wire::{FrameStart, Scrub, TIME, Wire, offset};
 
@@ -238,34 +250,6 @@ pub struct Event {
     /// The text for connections that are not websockets; not set until the first of them got it.
     streamed: OnceLock<StreamText>,
     holders: Holders,
-}
-
-/// The strings that an event is found by, decoded, one behind the other: matching reads all of them.
-#[derive(Debug, Clone)]
-struct Names {
-    text: Box<str>,
-    ends: [u32; 7],
-}
-
-impl Names {
-    fn new(names: [&str; 7]) -> Self {
-        let mut end = 0;
-        let ends = names.map(|name| {
-            end += name.len();
-            offset(end)
-        });
-        Self { text: names.concat().into(), ends }
-    }
-
-    fn get(&self, at: usize) -> &str {
-        self.range(at, at)
-    }
-
-    /// Those from the first to the last.
-    fn range(&self, first: usize, last: usize) -> &str {
-        let start = if first == 0 { 0 } else { self.ends[first - 1] };
-        &self.text[start as usize..self.ends[last] as usize]
-    }
 }
 
 impl Event {

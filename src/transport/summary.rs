@@ -1,7 +1,6 @@
-//! Log lines that a client can cause: one in a while at most, and none is forgotten.
+//! Log lines that clients can cause: at most one per interval, and none is forgotten.
 //!
-//! Contract: the first is reported at once; what comes within [`INTERVAL`] after it is counted and reported with the
-//! next.
+//! Contract: the first is logged at once; those within [`INTERVAL`] after it are counted and reported with the next.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! One endpoint, followed for ever: connect, register, read, and again.
+//! Follows one endpoint for ever: connects, registers, reads, and starts again.
 
 use std::convert::Infallible;
 use std::sync::Arc;

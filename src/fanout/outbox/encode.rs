@@ -1,4 +1,4 @@
-//! Which events are worth deflating, and that each is deflated at most once.
+//! Decides which events are worth deflating, and deflates each at most once.
 
 use crate::event::Event;
 use crate::websocket::deflate::Deflater;
