@@ -7,6 +7,7 @@ LOCKED  := --locked
 # that needs them again for another choice. The program that tests start, target/debug/hydrant, is built along.
 TESTS   := $(CARGO) test $(LOCKED) --workspace
 TOOLS   := $(CURDIR)/target/tools
+SHELLS  := .ci/run $(shell grep -l '^\#!.*bash' scripts/*)
 BENCH   := $(CURDIR)/target/bench
 CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
@@ -19,7 +20,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 
 .DEFAULT_GOAL := help
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
-.PHONY: outside faults rolling
+.PHONY: outside faults rolling book deb image packages timings recipes
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -30,6 +31,21 @@ run: setup ## Run the broker with a simulated fleet and say what to try next (PO
 
 test: setup need-nats need-procps ## All tests of the workspace, documentation examples included
 	$(TESTS)
+
+book: need-book ## README and docs as a book with a search, each link followed; at target/book/html
+	scripts/book $(TOOLS)/bin/mdbook
+
+deb: setup ## The Debian package, at target/deb: program (fat LTO, takes minutes), unit, manual, completions, bill of materials
+	scripts/need deb
+	scripts/stage && scripts/deb
+
+image: setup ## The root file system of a container, at target/rootfs; dist/container/Containerfile makes an image by the same scripts
+	scripts/stage && scripts/rootfs target/rootfs
+
+packages: deb ## Tests what is made for operators: package and container in roots of their own, Kubernetes example
+	scripts/rootfs target/rootfs
+	scripts/need chroots python
+	scripts/packages
 
 install: setup ## The program, man pages, completions and the systemd unit below PREFIX (/usr/local); starts nothing
 	$(CARGO) build $(LOCKED) --release --bin hydrant
@@ -44,7 +60,7 @@ clippy: setup need-components ## Lints of everything, fuzz targets included
 	$(CARGO) clippy $(LOCKED) --workspace --all-targets --features hydrant-fuzz/targets -- -D warnings
 
 shellcheck: need-shellcheck
-	shellcheck scripts/* .ci/run
+	shellcheck $(SHELLS)
 
 docs: setup
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(LOCKED) --workspace --no-deps --document-private-items
@@ -76,6 +92,13 @@ outside: setup need-procps need-curl need-wget need-browser ## Programs from out
 
 faults: setup need-procps need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted
 	$(TESTS) --test wire -- --ignored balancers::
+
+timings: setup ## What building costs, on a quiet machine: clean `make run` to the first event, after a change, sizes; in target/bench
+	scripts/timings
+
+recipes: setup need-curl need-python3 need-alertmanager ## The files of examples/pipelines, as far as their programs can be had
+	$(TESTS) --test wire --no-run
+	python3 tests/recipes/check.py target/debug/hydrant
 
 rolling: setup need-nats need-procps need-haproxy ## A rolling restart of two nodes behind HAProxy with 200 posters and 500 watchers (ROLLING_PAUSE_MS=)
 	$(TESTS) --test nats -- --ignored --nocapture rolling::

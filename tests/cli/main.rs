@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod explain;
 mod filter;
+mod health;
 mod post;
 mod service;
 mod support;
