@@ -1,4 +1,4 @@
-//! What is printed from the declaration: the reference and a file with the defaults.
+//! Prints the reference and the file with all defaults from the declaration.
 
 use std::fmt::Write;
 

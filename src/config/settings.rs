@@ -1,4 +1,4 @@
-//! The declaration of every setting, and what is made from it.
+//! Declares every setting, and generates code from the declaration.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

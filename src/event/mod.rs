@@ -1,16 +1,16 @@
-//! An event: validated once, framed once, immutable afterwards.
+//! Events: validated once, framed once, immutable afterwards.
 //!
-//! A [`Draft`] is what a producer sent, as slices of its text. [`Draft::seal`] writes the one wire form of the event:
-//! the seven fields in their order, compact, with the websocket frame header in front, ready to be written to any
-//! number of sockets. Object and Original pass through byte for byte apart from insignificant white space, so big
-//! integers, key order and escapes survive.
+//! A [`Draft`] is what a producer sent, as slices of its text. [`Draft::seal`] writes the event's only wire form: the
+//! seven fields in fixed order, compact, with the websocket frame header in front, ready to be written to any number
+//! of sockets. Object and Original are copied byte for byte except for insignificant white space, so large integers,
+//! key order and escapes survive.
 //!
-//! Contract: a sealed [`Event`] never changes and is shared by reference count, one count a shard and not one a
-//! delivery. Nothing here reads a clock or does I/O; whoever seals says what time it is.
+//! Contract: a sealed [`Event`] never changes. It is shared by reference count, one count per shard and not per
+//! delivery. Nothing here reads a clock or does I/O; the caller of `seal` passes the time.
 //!
 //! Why the frame is made here and not for the first subscriber: the event is written down once anyway, and the header
-//! costs ten bytes. The deflated frame and the text of event streams are made when the first subscriber wants them,
-//! because most events need none: one shard makes it, and others that need it at that moment wait.
+//! costs ten bytes. The deflated frame and the text for event streams are made when the first subscriber needs them,
+//! because most events never need either. One shard makes it; others that need it at that moment wait.
 
 mod error;
 mod field;
@@ -70,7 +70,7 @@ pub struct Draft<'t> {
     pub kind: Cow<'t, str>,
     /// What happened to it, such as `update`.
     pub action: Cow<'t, str>,
-    /// Which one.
+    /// The key of the object, such as a UUID or a name.
     pub key: Cow<'t, str>,
     /// Who caused it, as the producer says.
     pub principal: Cow<'t, str>,
@@ -217,7 +217,8 @@ fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
     Err(EventError::BadTime { text: text.chars().take(64).collect() })
 }
 
-/// An event as it goes over the wire. See the module's text.
+/// A validated event with its websocket frame, ready to be written to any number of sockets. Immutable and shared by
+/// reference count.
 #[derive(Debug)]
 pub struct Event {
     frame: Box<[u8]>,

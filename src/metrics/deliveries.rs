@@ -1,4 +1,4 @@
-//! What becomes of events that were matched, and what waits.
+//! Metrics of deliveries, of dropped events, and of what is queued.
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
 
@@ -8,7 +8,7 @@ use super::summary::ByLabel;
 use crate::overflow::Overflow;
 use crate::stats::{Counts, Dropped};
 
-/// See the module's text.
+/// Counters of deliveries, drops and serialisations, resolved once and incremented per batch.
 #[derive(Debug)]
 pub(super) struct Deliveries {
     serialised: IntCounter,

@@ -69,7 +69,7 @@ impl IdentityDecision {
     }
 }
 
-/// See the module's text.
+/// Metrics about credentials that an endpoint authenticates.
 #[derive(Debug)]
 pub struct IdentityMetrics {
     failure: IntGaugeVec,

@@ -1,4 +1,4 @@
-//! The histogram of latencies, from counts that shards keep.
+//! The latency histogram, filled from the counts that shards keep.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! Metrics of logins with a password, and of the files that rights are decided by.
+//! Metrics of password logins, and of the files that define rights.
 
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge, IntGaugeVec};
@@ -32,7 +32,7 @@ impl WatchedFile {
     }
 }
 
-/// See the module's text.
+/// Metrics about password logins and about the files that define rights.
 #[derive(Debug)]
 pub struct LoginMetrics {
     hashed: IntCounter,

@@ -1,11 +1,11 @@
-//! Every metric of hydrant, declared in one place and served by `--metrics-listen` in the Prometheus text format.
+//! All metrics of hydrant, declared in one place and served by `--metrics-listen` in the Prometheus text format.
 //!
-//! Contract: names follow the Prometheus conventions (base units, `_total`, prefix `hydrant_`), label values come from
-//! enums of ours and the settings and never from clients, so the number of series is bounded. Handles are resolved
-//! here, once; a shard keeps its own plain counts and adds them up with [`ShardMetrics::flush`] once a turn, not once a
+//! Contract: names follow the Prometheus conventions (base units, `_total`, prefix `hydrant_`). Label values come from
+//! our enums and from the settings, never from clients, so the number of series is bounded. Handles are resolved here,
+//! once. A shard keeps plain counts of its own and adds them with [`ShardMetrics::flush`] once per turn, not once per
 //! delivery.
 //!
-//! `docs/operations.md` lists them all; a test compares the list with the registry.
+//! `docs/operations.md` lists all metrics; a test compares the list with the registry.
 
 mod declare;
 mod deliveries;

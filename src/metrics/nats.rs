@@ -1,7 +1,7 @@
-//! What goes between nodes.
+//! Metrics of the traffic between nodes.
 //!
-//! A node without NATS has none of these, and one without a stream none of those about replays: a zero there would look
-//! like trouble.
+//! A node without NATS exports none of these, and one without a stream none about replays: a zero would look like a
+//! failure.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,4 +1,4 @@
-//! Metrics of the reverse proxy, by fixed classes and outcomes: neither paths nor clients make series.
+//! Metrics of the reverse proxy, by fixed classes and outcomes. Neither paths nor clients create series.
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 

@@ -1,4 +1,4 @@
-//! One shard's way to the metrics.
+//! The interface through which one shard updates the metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! Metrics of the endpoints that are followed, by `endpoint`: host and port as configured.
+//! Metrics of the endpoints that are followed, labelled `endpoint` with host and port as configured.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
