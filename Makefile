@@ -20,7 +20,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 
 .DEFAULT_GOAL := help
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
-.PHONY: outside faults rolling book deb image packages timings recipes
+.PHONY: outside faults rolling book deb image packages timings recipes advisories
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -74,6 +74,9 @@ deny: setup need-deny ## Licences, banned packages and sources
 
 figures: setup ## How the sources stand: circles of files, lengths of functions, arrows between modules
 	scripts/house-figures
+
+advisories: need-deny ## Known vulnerabilities of dependencies, from RustSec's database, which has to be reached
+	scripts/advisories $(TOOLS)/bin/cargo-deny
 
 oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew, and made-up patterns
 	mkdir -p target/oracle
