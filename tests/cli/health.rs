@@ -33,7 +33,8 @@ fn unused() -> SocketAddr {
 fn a_server_that_runs_is_healthy_and_ready() {
     let (dir, probe) = (tempfile::tempdir().unwrap(), unused());
     let (data, listen) = (dir.path().join("data"), probe.to_string());
-    let server = ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", &listen, "--data-dir", data.to_str().unwrap()];
+    let server =
+        ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", &listen, "--data-dir", data.to_str().unwrap()];
     let server = start(&server, &[]);
     let mut done = health(&[], probe);
     while done.err.contains("refused") {
