@@ -13,6 +13,21 @@
 //! Commands do not verify certificates unless a CA file is given, as drpcli does not: DRP endpoints generate their own
 //! certificates, and a client that refused them would be useless on the first day. The server verifies them unless it
 //! is configured otherwise.
+//!
+//! ```no_run
+//! use hydrant::client::{Bounds, ClientError, Credentials, Endpoint, Received, Session, Target, Trust};
+//!
+//! async fn watch(endpoint: Endpoint, credentials: &Credentials) -> Result<(), ClientError> {
+//!     let target = Target::new(endpoint, credentials, &Trust::Any)?;
+//!     let mut session = Session::open(&target, Bounds::default()).await?;
+//!     session.register("machines.*.*").await;
+//!     loop {
+//!         if let Received::Event(text) = session.receive().await? {
+//!             assert!(text.starts_with('{'));
+//!         }
+//!     }
+//! }
+//! ```
 
 mod backoff;
 mod endpoint;

@@ -11,6 +11,16 @@
 //! Why the frame is made here and not for the first subscriber: the event is written down once anyway, and the header
 //! costs ten bytes. The deflated frame and the text for event streams are made when the first subscriber needs them,
 //! because most events never need either. One shard makes it; others that need it at that moment wait.
+//!
+//! ```
+//! use hydrant::event::Draft;
+//!
+//! let text = r#"{ "Type": "jobs", "Action": "create", "Key": "7", "Object": { "Big": 12345678901234567890123 } }"#;
+//! let event = Draft::read(text)?.seal(jiff::Timestamp::UNIX_EPOCH);
+//! assert_eq!(event.object(), r#"{"Big":12345678901234567890123}"#);
+//! assert!(event.json().starts_with(r#"{"Time":"1970-01-01T00:00:00Z","Type":"jobs","Action":"create","Key":"7""#));
+//! # Ok::<(), hydrant::event::EventError>(())
+//! ```
 
 mod error;
 mod field;

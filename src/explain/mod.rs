@@ -9,6 +9,23 @@
 //! shard delivers exactly if the explanation says so (a property test holds it). Every cause it names is necessary: if
 //! all of them are made true, the event is delivered; if one of them is left, it is not. An explanation reveals
 //! everything about the event and the rights it is given; the caller decides who may ask.
+//!
+//! ```
+//! use hydrant::event::Draft;
+//! use hydrant::explain::explain;
+//! use hydrant::index::Spec;
+//! use hydrant::index::filter::Limits;
+//!
+//! let text = r#"{"Type":"machines","Action":"update","Key":"42","Object":{"Stage":"local"}}"#;
+//! let event = Draft::read(text)?.seal(jiff::Timestamp::UNIX_EPOCH);
+//! let text = "machines.delete.*";
+//! let spec = Spec::parse(text, &Limits::default())?;
+//!
+//! let explanation = explain(&event, &[(text, &spec)], None);
+//! assert!(!explanation.delivered);
+//! assert!(explanation.reason.contains("delete"), "{}", explanation.reason);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod parts;
 mod registration;

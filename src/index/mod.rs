@@ -25,6 +25,26 @@
 //! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places, but the
 //! trie skips everything below a type or action that nobody named, and the design requires it. `docs/adr/` has the
 //! figures.
+//!
+//! ```
+//! use hydrant::event::Draft;
+//! use hydrant::index::{Class, Index, Limits};
+//!
+//! let mut index = Index::new(Limits::default());
+//! let (operators, tenant) = (Class(0), Class(1));
+//! for (name, class) in [("portal", operators), ("script", tenant)] {
+//!     let slot = index.subscribe(name, class);
+//!     index.register(slot, "machines,jobs.create.*")?;
+//! }
+//!
+//! let draft = Draft::read(r#"{"Type":"machines","Action":"create","Key":"42"}"#)?;
+//! let event = draft.seal(jiff::Timestamp::UNIX_EPOCH);
+//! let mut receivers = Vec::new();
+//! // The caller decides once for each class. Here the tenant may not see this machine.
+//! index.matches(&event, |class| class == operators, |name| receivers.push(name));
+//! assert_eq!(receivers, ["portal"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod accounts;
 mod advice;

@@ -12,6 +12,18 @@
 //! [`path`], [`value`] and [`regex`] are its leaves. [`eval`] evaluates filters, [`plan`] rewrites them for
 //! evaluation, [`fields`] finds the fields (with `scan` and `table` below it), and [`leaf`] selects which of many
 //! filters to evaluate.
+//!
+//! ```
+//! use hydrant::index::filter::{Engine, Filter, Limits, View};
+//!
+//! let filter = Filter::parse("And(Stage=Ne(local),Params.rack=In(a1,a2),Not(Name=Re(^test-)))", &Limits::default())?;
+//! let mut engine = Engine::new();
+//! let id = engine.intern(&filter);
+//!
+//! let mut evaluation = engine.begin(View::object(r#"{"Name":"m1","Stage":"install","Params":{"rack":"a2"}}"#));
+//! assert!(evaluation.matches(id));
+//! # Ok::<(), hydrant::index::filter::ParseError>(())
+//! ```
 
 mod arguments;
 pub mod ast;
