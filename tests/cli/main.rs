@@ -9,6 +9,7 @@ mod explain;
 mod filter;
 mod health;
 mod post;
+mod scripts;
 mod service;
 mod support;
 mod watch;

@@ -66,7 +66,7 @@ class Bench:
         subprocess.run([HYDRANT, *arguments, "--data-dir", self.data], input=text, text=True, check=True, capture_output=True)
 
     def start(self, *command, **options):
-        self.running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **options))
+        self.running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **{"stderr": subprocess.DEVNULL, **options}))
         return self.running[-1]
 
     def end(self):
@@ -78,8 +78,9 @@ class Bench:
         """The events of a watch, which ends by itself; it has registered before this returns."""
         command = [HYDRANT, "watch", "--count", str(count), "--timeout", f"{PATIENCE_SECONDS}s", "--cacert", self.ca]
         command += ["--endpoint", self.url, "-U", USER, "-P", PASSWORD, registration]
-        watch = self.start(*command)
-        patiently("a watch", lambda: registration in self.ask("/api/v3/connections?Type=websocket"))
+        watch = self.start(*command, stderr=subprocess.PIPE)
+        # Before it come warnings, such as that nothing has had this type so far.
+        assert any("connected" in line for line in watch.stderr), f"{registration}: not connected"
         return (json.loads(line) for line in watch.stdout)
 
     def ask(self, path, body=None, headers=None):
