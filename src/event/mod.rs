@@ -25,6 +25,7 @@
 mod error;
 mod field;
 mod holders;
+mod names;
 mod owner;
 mod position;
 pub mod posting;
@@ -46,6 +47,7 @@ pub use position::Position;
 
 use field::Field;
 use holders::{Holders, Turned};
+use names::Names;
 use stream::StreamText;
 use wire::{FrameStart, Scrub, TIME, Wire, offset};
 
@@ -243,29 +245,6 @@ pub struct Event {
     /// The text for connections that are not websockets; not set until the first of them got it.
     streamed: OnceLock<StreamText>,
     holders: Holders,
-}
-
-/// The strings that an event is found by, decoded, one behind the other: matching reads all of them.
-#[derive(Debug, Clone)]
-struct Names {
-    text: Box<str>,
-    ends: [u32; 6],
-}
-
-impl Names {
-    fn new(names: [&str; 6]) -> Self {
-        let mut end = 0;
-        let ends = names.map(|name| {
-            end += name.len();
-            offset(end)
-        });
-        Self { text: names.concat().into(), ends }
-    }
-
-    fn get(&self, at: usize) -> &str {
-        let start = if at == 0 { 0 } else { self.ends[at - 1] };
-        &self.text[start as usize..self.ends[at] as usize]
-    }
 }
 
 impl Event {
