@@ -341,7 +341,7 @@ async fn settle(
     next.outgoing.flush().await?;
     let (mut missing, mut ahead, mut answered) = (gate.peers(), Ahead::default(), false);
     let end = Instant::now() + OVERLAP;
-    while !(answered && missing.is_empty()) && !ahead.is_full() {
+    while !(ahead.is_full() || answered && missing.is_empty()) {
         let op = match timeout_at(end, next.incoming.next()).await {
             Ok(op) => op?,
             Err(_) if answered => break,

@@ -208,7 +208,7 @@ async fn clients_of_three_nodes_that_are_restarted_catch_up() {
         }
     };
     tokio::time::timeout(Duration::from_mins(1), registered).await.expect("all watch");
-    let batch = usize::try_from(events * TICK.as_millis() as u64 / 1000).unwrap().max(1);
+    let batch = usize::try_from(u128::from(events) * TICK.as_millis() / 1000).unwrap().max(1);
     let poster = tokio::spawn(Arc::clone(&world).post(batch));
     tokio::time::sleep(Duration::from_secs(12)).await;
     let mut restarts = Vec::new();

@@ -99,7 +99,7 @@ async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
             None => {}
         }
         tokio::select! {
-            Some(tried) = tries.join_next() => match tried {
+            Some(result) = tries.join_next() => match result {
                 Ok(Ok(socket)) => return Ok(socket),
                 Ok(Err(refused)) => error = refused,
                 Err(died) => error = died.into(),
