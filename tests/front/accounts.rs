@@ -39,7 +39,7 @@ async fn neither_hears_of_the_connections_of_the_other() {
     }
     // Requests of hydrant's own alice are a connection of hers.
     hydrant.request("GET", "/api/v3/info", &[("authorization", &basic(&login))], "").await;
-    let mut heard_here = until(&mut here, "api").await;
+    let mut local_kinds = until(&mut here, "api").await;
     hydrant.until(&format!("hydrant_upstream_connected{{endpoint=\"{}\"}}", drp.address), 1).await;
     // Those of which the endpoint itself tells are of its own.
     drp.state.emit(
@@ -47,10 +47,10 @@ async fn neither_hears_of_the_connections_of_the_other() {
         "Object": {"Type": "of the endpoint"}}),
         "user:alice",
     );
-    let mut heard_there = until(&mut there, "of the endpoint").await;
+    let mut endpoint_kinds = until(&mut there, "of the endpoint").await;
     hydrant.announce("machines", "update", "the-end").await;
-    heard_here.extend(until(&mut here, "the-end").await);
-    heard_there.extend(until(&mut there, "the-end").await);
-    assert!(!heard_here.contains(&"of the endpoint".to_owned()), "{heard_here:?}");
-    assert!(!heard_there.contains(&"api".to_owned()), "{heard_there:?}");
+    local_kinds.extend(until(&mut here, "the-end").await);
+    endpoint_kinds.extend(until(&mut there, "the-end").await);
+    assert!(!local_kinds.contains(&"of the endpoint".to_owned()), "{local_kinds:?}");
+    assert!(!endpoint_kinds.contains(&"api".to_owned()), "{endpoint_kinds:?}");
 }

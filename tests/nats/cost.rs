@@ -39,7 +39,7 @@ fn drain(mut socket: Socket) {
 async fn rest(nodes: &[Process], span: Duration) -> Vec<Duration> {
     let before: Vec<Duration> = nodes.iter().map(Process::cpu).collect();
     tokio::time::sleep(span).await;
-    nodes.iter().zip(before).map(|(node, before)| node.cpu() - before).collect()
+    nodes.iter().zip(before).map(|(node, before)| node.cpu().saturating_sub(before)).collect()
 }
 
 async fn measure(count: u64, registration: Option<&str>, more: &str) {
@@ -63,7 +63,7 @@ async fn measure(count: u64, registration: Option<&str>, more: &str) {
     let span = began.elapsed();
     let cost = |(node, (before, idle)): (&Process, (Duration, Duration))| {
         let idle = idle.mul_f64(span.as_secs_f64() / 2.0);
-        (node.cpu() - before).saturating_sub(idle) / u32::try_from(rate * seconds).unwrap()
+        node.cpu().saturating_sub(before).saturating_sub(idle) / u32::try_from(rate * seconds).unwrap()
     };
     let costs: Vec<Duration> = nodes.iter().zip(before.into_iter().zip(idle)).map(cost).collect();
     let others = costs[1..].iter().sum::<Duration>() / u32::try_from(costs.len() - 1).unwrap_or(1).max(1);

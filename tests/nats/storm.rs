@@ -224,9 +224,9 @@ async fn clients_of_three_nodes_that_are_restarted_catch_up() {
     for watcher in watchers {
         done.push(watcher.await.unwrap());
     }
-    let posted = world.posted.lock();
+    let accepted = world.posted.lock();
     // The last second's may still have been on their way.
-    let old = &posted[..posted.len().saturating_sub(usize::try_from(events).unwrap())];
+    let old = &accepted[..accepted.len().saturating_sub(usize::try_from(events).unwrap())];
     let lacks = |(client, watcher): (usize, &Watcher)| {
         watcher.told == 0 && old.iter().any(|number| number % parts == client % parts && !watcher.got.contains(*number))
     };
@@ -235,7 +235,7 @@ async fn clients_of_three_nodes_that_are_restarted_catch_up() {
         "{clients} clients, {events} events/s in {parts} parts: {}; posted {}, posts refused {refused}; clients that \
          miss something untold: {untold}",
         figures(&done, &restarts),
-        posted.len()
+        accepted.len()
     ));
     assert_eq!(untold, 0);
 }
