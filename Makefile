@@ -16,7 +16,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 
 .DEFAULT_GOAL := help
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
-.PHONY: outside faults rolling
+.PHONY: outside console faults rolling
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -70,6 +70,10 @@ gorilla: setup need-go ## Compression, and a session as drpcli has it, with the 
 
 outside: setup need-procps need-curl need-wget need-browser ## Programs from outside: curl, wget, and a page of a foreign origin in a browser
 	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored tools:: browser::
+
+console: setup need-curl need-browser need-node need-python3 ## The console in a real browser, view by view; EventSource and the lines of the view Me
+	$(CARGO) build $(LOCKED) --bin hydrant
+	scripts/console target/debug/hydrant
 
 faults: setup need-procps need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted
 	$(CARGO) test $(LOCKED) --test wire -- --ignored balancers::
