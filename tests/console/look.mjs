@@ -14,7 +14,7 @@ import { Hydrant } from "./hydrant.mjs";
 const [program, , folder, only] = process.argv.slice(2);
 const PHONE = { width: 390, height: 780, phone: true };
 const LOOKS = { light: {}, dark: { dark: true }, phone: PHONE, "phone-dark": { ...PHONE, dark: true } };
-const DOCS = ["tail-light", "now-dark", "explain-light", "connections-light", "tail-list-phone-dark"];
+const DOCS = ["tail-light", "now-dark", "explain-light", "tail-list-phone-dark"];
 /** What others watch meanwhile. */
 const WATCHED = ["machines.update.*", "jobs.*.*", "machines.update.*.Stage=Changed(,local)", "machine.update.*", "machines.*.*.And(Runnable=Eq(true),Stage=Re(^disc))"];
 

@@ -355,7 +355,7 @@ async fn the_types_of_the_endpoint_are_known_to_warnings() {
     let check = async |spec: &str| {
         let body = serde_json::json!({"Spec": spec}).to_string();
         let headers = [("content-type", JSON)];
-        front.request("POST", "/api/v3/hydrant/check", &headers, body).await.json()["Warnings"].to_string()
+        front.request("POST", "/api/v3/hydrant/check", &headers, &body).await.json()["Warnings"].to_string()
     };
     let known = async {
         while !check("dns_zone.update.*").await.contains("did you mean `dns_zones`?") {
