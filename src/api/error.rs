@@ -1,4 +1,4 @@
-//! What can be wrong with a request: the one table from errors to HTTP status, headers and DRP Error bodies.
+//! Errors of requests: the one table from errors to HTTP status, headers and DRP Error bodies.
 
 use std::time::Duration;
 
@@ -114,7 +114,7 @@ pub enum ApiError {
     Unknown {
         /// What kind of object.
         model: &'static str,
-        /// Which one.
+        /// The key that was asked for.
         key: String,
     },
     /// As many connections as allowed.

@@ -206,7 +206,7 @@ impl Sight {
     }
 }
 
-/// What somebody may see and do. See the module's text.
+/// The compiled rights of one set of claims. Immutable; equal sets share one allocation and one [`AccessId`].
 #[derive(Debug)]
 pub struct Access {
     id: AccessId,

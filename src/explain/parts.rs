@@ -1,4 +1,4 @@
-//! What an explanation consists of: steps, and causes.
+//! The parts of an explanation: steps and causes.
 
 use serde::Serialize;
 

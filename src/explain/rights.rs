@@ -1,4 +1,4 @@
-//! Whether somebody may see an event, step by step.
+//! Explains step by step whether a caller may see an event.
 
 use super::parts::{Cause, Receiver, Step, Verdict};
 use crate::auth::{ClaimVerdict, Judgement};

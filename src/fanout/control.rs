@@ -1,6 +1,7 @@
 //! What the control plane hands to a shard: new connections, each with its permit, and requests.
 //!
-//! Contract: any thread. A [`Permit`] counts one connection for as long as it exists, wherever it is on its way.
+//! Contract: any thread may use it. A [`Permit`] counts one connection for as long as the permit exists, wherever it
+//! is.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};

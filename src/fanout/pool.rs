@@ -63,7 +63,7 @@ pub struct ShardSettings {
     pub connection_events: bool,
 }
 
-/// The shards. See the module's text.
+/// Handles to all shard threads, used by the control plane. Handing over a connection never blocks.
 #[derive(Debug)]
 pub struct Pool {
     ports: Vec<Port>,

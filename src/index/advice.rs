@@ -1,8 +1,8 @@
-//! What is odd about a registration: things that can never match, or are probably a mistake.
+//! Warns about odd registrations: those that can never match, or are probably a mistake.
 //!
-//! Contract: pure, and nothing is ever refused for it. A warning is for a person, so it names what is odd and what to
-//! write instead. The work is bounded: [`NAMES`] names of each list, and [`TERMS`] children of one `And`. Names that
-//! are the broker's own or were seen in events are never odd, whatever they look like.
+//! Contract: pure; nothing is ever refused because of a warning. A warning is written for a person: it names what is
+//! odd and what to write instead. The work is bounded: [`NAMES`] names of each list, and [`TERMS`] children of one
+//! `And`. Names that are the broker's own, or that occurred in events, are never odd.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A server's ties to DRP endpoints: the one that it stands in front of, and those whose events it follows.
+//! Connects a server to DRP endpoints: the one it stands in front of, and those whose events it follows.
 
 use std::sync::Arc;
 
