@@ -95,7 +95,7 @@ outside: setup need-procps need-curl need-wget need-browser ## Programs from out
 	$(TESTS) --test wire --test front -- --ignored tools:: browser::
 
 console: setup need-curl need-browser need-node need-python3 ## The console in a real browser, view by view; EventSource and the lines of the view Me
-	$(CARGO) build $(LOCKED) --bin hydrant
+	$(TESTS) --test wire --no-run
 	scripts/console target/debug/hydrant
 
 console-load: setup need-browser need-node ## 500 events a second in the tail for 60 s: frames, heap and nodes of the page
@@ -110,7 +110,7 @@ counting-cost: setup ## What counting the hits of registrations costs a turn, wi
 	scripts/counting-cost
 
 console-pictures: setup need-browser need-node ## The pictures of docs/images anew
-	$(CARGO) build $(LOCKED) --bin hydrant
+	$(TESTS) --test wire --no-run
 	scripts/console target/debug/hydrant look docs/images docs
 
 faults: setup need-procps need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted

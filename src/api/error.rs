@@ -209,8 +209,12 @@ impl ApiError {
     pub fn answer(&self, method: &Method, path: &str) -> Answer {
         let status = self.status();
         let kind = match self {
-            Self::Auth(_) | Self::Revoked(_) | Self::Origin | Self::Token(_) => "AUTH",
-            Self::Forbidden { .. } | Self::OfAll(_) => "AUTH",
+            Self::Auth(_)
+            | Self::Revoked(_)
+            | Self::Origin
+            | Self::Token(_)
+            | Self::Forbidden { .. }
+            | Self::OfAll(_) => "AUTH",
             _ => method.as_str(),
         };
         let mut error = DrpError::new(kind, status.as_u16(), self.to_string());
