@@ -91,7 +91,13 @@ fn matched(criterion: &mut Criterion) {
             bencher.iter(|| {
                 for event in &events {
                     fanout.begin_event(event);
-                    index.matches(event, |_| true, |conn| drop(black_box(fanout.deliver(event, 0, conn))));
+                    index.matches(
+                        event,
+                        |_| true,
+                        |conn| {
+                            black_box(fanout.deliver(event, 0, conn));
+                        },
+                    );
                     fanout.end_event();
                 }
                 write(&mut fanout, &mut dirty);
