@@ -2,8 +2,8 @@
 //!
 //! 1,000 connections get K events each; the time shown by Criterion is for all of it, the throughput is deliveries.
 //! Then the same with the index in front of it, which also counts what each registration has done: everybody by one
-//! shared registration, or each by its own. Then one pass of the policy *conflate* through an outbox with as many events
-//! as may wait by default.
+//! shared registration, or each by its own. Then one pass of the policy *conflate* through an outbox with as many
+//! events as may wait by default.
 
 use std::hint::black_box;
 use std::sync::Arc;
