@@ -125,8 +125,8 @@ impl Api {
     }
 
     /// Whether the caller may know what this principal may see.
-    fn knows(&self, identity: &Identity, principal: &str) -> Result<bool, ApiError> {
-        if identity.principal().as_str() == principal || self.authority.access(identity)?.is_everything() {
+    fn knows(&self, identity: &Identity, principal: &str, account: &str) -> Result<bool, ApiError> {
+        if identity.principal().account() == account || self.authority.access(identity)?.is_everything() {
             return Ok(true);
         }
         match principal.strip_prefix("user:") {
@@ -174,7 +174,7 @@ impl Api {
                 let inspection = self.inspect(address, identity).await?;
                 let (principal, account) =
                     (inspection.connection.principal.clone(), inspection.connection.account.clone());
-                let is_known = self.knows(identity, &principal)?;
+                let is_known = self.knows(identity, &principal, &account)?;
                 let access = Arc::clone(&inspection.access);
                 Ok(Asked { principal, account, access, inspection: Some(inspection), is_known })
             }

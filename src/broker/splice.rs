@@ -11,8 +11,8 @@
 //!
 //! 1. **Read the archive** until it has delivered everything that this node had taken in at some moment near the end of
 //!    the archive ([`Delivered::missing`] is nothing). What this node takes in later is in the history.
-//! 2. **Wait for this node** until it has taken in everything that the archive delivered ([`Delivered::ahead_of`] is 0).
-//!    Otherwise such an event would come once from the archive and once more live.
+//! 2. **Wait for this node** until it has taken in everything that the archive delivered ([`Delivered::ahead_of`] is
+//!    0). Otherwise such an event would come once from the archive and once more live.
 //! 3. **Compare the history.** An event of the history was delivered if its number is below its node's in [`Delivered`]
 //!    and was not jumped over, or if it is a copy of an event of an endpoint that was delivered under another node's
 //!    number ([`Delivered::has`]). The positions of those events make a [`Splice`]: the replay goes on at its start and
