@@ -13,6 +13,7 @@
 //! | `/hydrant/status`, `/hydrant/registrations` | [`status`] |
 //! | `POST /hydrant/explain` | [`explain`] |
 //! | `/hydrant/openapi.json`, `/hydrant/asyncapi.json` | [`openapi`] |
+//! | `POST /hydrant/check`, `GET /hydrant/me` | [`check`], [`me`] |
 //! | everything else, if there is an endpoint upstream | [`proxy`] |
 //!
 //! Contract: every answer below 400 but a stream says `Content-Type: application/json`, bodies or not (drpcli fails
@@ -22,6 +23,7 @@
 mod access;
 pub mod answer;
 mod body;
+mod check;
 mod client_gauge;
 mod connections;
 mod console;
@@ -33,6 +35,7 @@ mod inflate;
 mod info;
 mod list_filter;
 mod login;
+mod me;
 mod message;
 pub mod openapi;
 pub mod probe;
@@ -284,6 +287,8 @@ impl Api {
             Route::Status => self.get_status(&identity),
             Route::Registrations => self.list_registrations(query, &identity).await,
             Route::Explain => self.explain(request, &identity).await,
+            Route::Check => self.check(request, &identity).await,
+            Route::Me => Ok(me::me(&identity, &*self.authority.access(&identity)?)),
             Route::Info => self.info(request, caller, &identity).await,
             Route::UserToken => self.user_token(query, value, &identity),
             Route::PostUserToken => self.post_user_token(request, value, &identity).await,

@@ -48,6 +48,10 @@ pub(in crate::api) enum Route {
     Registrations,
     /// Why an event does or does not reach somebody.
     Explain,
+    /// Whether a text can be a registration, and what it would have matched.
+    Check,
+    /// Who the caller is.
+    Me,
 }
 
 /// Who may ask.

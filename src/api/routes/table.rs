@@ -128,7 +128,7 @@ const fn runners(path: &'static str, model: &'static str, name: &'static str, ac
 }
 
 /// All of them. The first that fits a request is its row.
-pub(in crate::api) const TABLE: [Row; 18] = [
+pub(in crate::api) const TABLE: [Row; 20] = [
     Row {
         path: "/hydrant/openapi.json",
         route: Route::OpenApi,
@@ -329,7 +329,8 @@ pub(in crate::api) const TABLE: [Row; 18] = [
         route: Route::Status,
         name: "status",
         summary: "How the broker is",
-        text: "The figures of `/metrics` that people look at first, rates of the last seconds, shards, links.",
+        text: "The figures of `/metrics` that people look at first, rates of the last seconds, shards, links. Not for users of \
+               a tenant.",
         access: Access::Claim("connections/list/*"),
         answers: ok!("The figures of this moment.", "Status"),
         ..PLAIN
@@ -348,7 +349,7 @@ pub(in crate::api) const TABLE: [Row; 18] = [
             LIMIT,
         ],
         answers: ok!("The registrations.", "Registrations"),
-        failures: &[(400, "another order, a limit that is no number, or a tenant"), AWAY[0]],
+        failures: &[(400, "another order, or a limit that is no number"), AWAY[0]],
         ..PLAIN
     },
     Row {
@@ -361,6 +362,26 @@ pub(in crate::api) const TABLE: [Row; 18] = [
         body: &[Content { media: JSON, schema: "Question" }],
         answers: ok!("The explanation.", "Explanation"),
         failures: &[(400, "not a question, an event or registration that is none, or too much at a time"), AWAY[0]],
+        ..PLAIN
+    },
+    Row {
+        verb: Verb::Post,
+        path: "/hydrant/check",
+        route: Route::Check,
+        name: "check",
+        summary: "What is odd about a registration",
+        text: "And how many of the last 1,000 events that the caller may see it would have matched.",
+        body: &[Content { media: JSON, schema: "SpecToCheck" }],
+        answers: ok!("What was found.", "Checked"),
+        failures: &[(400, "it cannot be a registration; the messages have the place")],
+        ..PLAIN
+    },
+    Row {
+        path: "/hydrant/me",
+        route: Route::Me,
+        name: "me",
+        summary: "Who the caller is",
+        answers: ok!("Principal and claims.", "Me"),
         ..PLAIN
     },
 ];
