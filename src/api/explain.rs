@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 
-use super::{Api, ApiError, answer};
+use super::{Api, ApiError, answer, body};
 use crate::auth::{Access, Identity};
 use crate::broker::CONNECTIONS;
 use crate::broker::history::{Position, Since};
@@ -87,7 +87,7 @@ struct Asked {
 impl Api {
     pub(super) async fn explain(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
         let whole = self.bodies.read(request, self.limits.event_bytes + REST).await?;
-        let question: Question = serde_json::from_slice(&whole.bytes).map_err(|error| bad(error.to_string()))?;
+        let question: Question = body::object(&whole.bytes)?;
         let event = self.event_in_question(&question, identity)?;
         let asked = self.receiver_in_question(&question, identity).await?;
         let texts = texts(&question, asked.inspection.as_ref())?;
