@@ -4,18 +4,21 @@ use serde_json::{Value, json};
 
 use crate::common::people::{HASH, PASSWORD};
 use crate::common::ws::Client;
-use crate::common::{Hydrant, basic};
+use crate::common::{Hydrant, basic, http, patiently};
 use crate::endpoint::{Drp, User};
 use crate::identity::{by_password, by_token, reader};
 
 /// Hears until an event about a connection of this kind comes. Returns the kinds of all that came.
 async fn until(client: &mut Client, kind: &str) -> Vec<String> {
-    let mut kinds = Vec::new();
-    while kinds.last().is_none_or(|last| last != kind) {
-        let seen = client.event().await;
-        let object: Value = serde_json::from_str(seen.object.get()).unwrap();
-        kinds.push(object["Type"].as_str().unwrap_or(&seen.key).to_owned());
-    }
+    let mut kinds: Vec<String> = Vec::new();
+    let hear = async {
+        while kinds.last().is_none_or(|last| last != kind) {
+            let seen = client.event().await;
+            let object: Value = serde_json::from_str(seen.object.get()).unwrap();
+            kinds.push(object["Type"].as_str().unwrap_or(&seen.key).to_owned());
+        }
+    };
+    patiently(kind, hear).await;
     kinds
 }
 
@@ -38,7 +41,9 @@ async fn neither_hears_of_the_connections_of_the_other() {
         client.register("*.*.the-end").await;
     }
     // Requests of hydrant's own alice are a connection of hers.
-    hydrant.request("GET", "/api/v3/info", &[("authorization", &basic(&login))], "").await;
+    let basic = basic(&login);
+    let path = "/api/v3/connections";
+    http::request(hydrant.address(), true, "GET", path, &[("authorization", &basic)], "").await;
     let mut local_kinds = until(&mut here, "api").await;
     hydrant.until(&format!("hydrant_upstream_connected{{endpoint=\"{}\"}}", drp.address), 1).await;
     // Those of which the endpoint itself tells are of its own.
