@@ -127,6 +127,8 @@ enum HeldCommand {
     Parsing(u64),
     /// It was read there.
     Parsed(String, ReadSpec),
+    /// It waits until the connection has got the past.
+    Lags(String),
 }
 
 /// How a connection ends that got its close frame.
@@ -274,7 +276,8 @@ impl Driver {
             || !self.surveys.is_empty()
             || !self.parts.control.is_empty()
             || self.parts.shard.fanout().has_dirty()
-            || self.parts.shard.fanout().has_leftovers();
+            || self.parts.shard.fanout().has_leftovers()
+            || self.parts.shard.fanout().is_searching();
         if busy {
             return Duration::ZERO;
         }
@@ -302,6 +305,7 @@ impl Driver {
         }
         self.forget_lost();
         self.parts.shard.let_go(MOVED);
+        self.parts.shard.move_on(MOVED);
         self.handle_control();
         self.read_queued();
         self.parts.shard.fanout().begin_turn();
@@ -332,7 +336,7 @@ impl Driver {
                 Control::Adopt(newcomer) => self.adopt(*newcomer),
                 Control::List(reply) => self.list(reply),
                 Control::Delete(peer, reply) => self.look_for(peer, reply),
-                Control::Inspect(peer, reply) => drop(reply.send(self.inspect(peer))),
+                Control::Inspect(peer, reply) => self.look_into(peer, reply),
                 Control::Survey(measure, reply) => self.begin_survey(measure, reply),
                 Control::Drain(deadline) => self.drain(deadline),
             }
