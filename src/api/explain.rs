@@ -6,9 +6,10 @@
 //!
 //! Contract: nobody learns of events or users that he may not see. An event of the history must be visible to the
 //! caller, and is otherwise unknown to him; another user needs the claim users/get, a connection connections/get, both
-//! within the caller's tenant. Which roles would show an event is told to those who may list roles. `User` names
-//! whoever logs in by that name: a user of this server's own if there is one, otherwise one of the endpoint, of whom is
-//! known what the endpoint has told since the user first came.
+//! within the caller's tenant. Who may see a connection and not its user learns whether the rights show the event, and
+//! not why. Which roles would show an event is told to those who may list roles. `User` names whoever logs in by that
+//! name: a user of this server's own if there is one, otherwise one of the endpoint, of whom is known what the endpoint
+//! has told since the user first came.
 //!
 //! Bounds: anybody may ask, so one question is worked on at a time, at no shard, and what it may cost is bounded by the
 //! number of registrations and by the bytes of the event that all of them together would look at.
@@ -80,6 +81,8 @@ struct Asked {
     principal: String,
     access: Arc<Access>,
     inspection: Option<Inspection>,
+    /// Whether the caller may know why that is.
+    is_known: bool,
 }
 
 impl Api {
@@ -101,14 +104,31 @@ impl Api {
     /// Explains when those before it are done, on a thread that nothing else waits for meanwhile.
     async fn work_out(&self, event: &Event, texts: &[String], asked: &Asked) -> Result<Explanation, ApiError> {
         bound_work(texts.len(), event.json().len())?;
-        let _turn = turn(&self.explaining).await?;
+        let _turn = self.turn_to_explain().await?;
         let receiver = Receiver { principal: &asked.principal, access: &asked.access };
         let limits = self.pool.filter_limits();
         tokio::task::block_in_place(|| {
             let specs = texts.iter().map(|text| read_spec(text, &limits)).collect::<Result<Vec<_>, _>>()?;
             let pairs: Vec<(&str, &Spec)> = texts.iter().map(String::as_str).zip(&specs).collect();
-            Ok(explain(event, &pairs, Some(receiver)))
+            let explanation = explain(event, &pairs, Some(receiver));
+            Ok(if asked.is_known { explanation } else { explanation.without_rights() })
         })
+    }
+
+    /// The turn of a question that costs more than others, when those before it are done.
+    pub(super) async fn turn_to_explain(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        turn(&self.explaining).await
+    }
+
+    /// Whether the caller may know what this principal may see.
+    fn knows(&self, identity: &Identity, principal: &str) -> Result<bool, ApiError> {
+        if identity.principal().as_str() == principal || self.authority.access(identity)?.is_everything() {
+            return Ok(true);
+        }
+        match principal.strip_prefix("user:") {
+            Some(user) => self.permits(identity, "users", "get", user),
+            None => Ok(false),
+        }
     }
 
     fn event_in_question(&self, question: &Question, identity: &Identity) -> Result<Arc<Event>, ApiError> {
@@ -149,7 +169,8 @@ impl Api {
             (Some(address), None) => {
                 let inspection = self.inspect(address, identity).await?;
                 let principal = inspection.connection.principal.clone();
-                Ok(Asked { principal, access: Arc::clone(&inspection.access), inspection: Some(inspection) })
+                let is_known = self.knows(identity, &principal)?;
+                Ok(Asked { principal, access: Arc::clone(&inspection.access), inspection: Some(inspection), is_known })
             }
             (None, Some(user)) if identity.user() != Some(user) => {
                 let unknown = || ApiError::Unknown { model: "users", key: user.clone() };
@@ -160,14 +181,15 @@ impl Api {
             }
             (None, _) => {
                 let access = self.authority.access(identity)?;
-                Ok(Asked { principal: identity.principal().as_str().to_owned(), access, inspection: None })
+                let principal = identity.principal().as_str().to_owned();
+                Ok(Asked { principal, access, inspection: None, is_known: true })
             }
         }
     }
 
     /// Whoever would log in by this name: as [`Api::login`] decides.
     fn user_in_question(&self, user: &str) -> Result<Option<Asked>, ApiError> {
-        let asked = |principal, access| Some(Asked { principal, access, inspection: None });
+        let asked = |principal, access| Some(Asked { principal, access, inspection: None, is_known: true });
         if self.delegation.is_none() || (self.own_users && self.authority.has_user(user)) {
             let access = self.authority.access_of_user(user);
             return Ok(access.and_then(|access| asked(format!("user:{user}"), access)));
