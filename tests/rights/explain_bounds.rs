@@ -26,12 +26,12 @@ async fn registrations_are_bounded_by_number_and_with_the_bytes_of_the_event() {
     let message = asked(&server, &json!({"Event": event(10), "Specs": specs(65)})).await.error(400);
     assert!(message.contains("64 registrations are explained at a time"), "{message}");
     let message = asked(&server, &json!({"Event": event(1 << 20), "Specs": specs(64)})).await.error(400);
-    assert!(message.contains("64 registrations and an event of 10485") && message.contains("too much"), "{message}");
+    assert!(message.contains("64 registrations and an event of 1048") && message.contains("too much"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_is_no_longer_than_a_body_may_be() {
-    let server = Hydrant::start("limits = { body_bytes = \"8KiB\" }").await;
+    let server = Hydrant::start("limits = { event_bytes = \"2KiB\", body_bytes = \"8KiB\" }").await;
     let question = |bytes| json!({"Event": event(bytes), "Spec": "machines.*.*"});
     assert_eq!(asked(&server, &question(4_000)).await.status, 200);
     asked(&server, &question(9_000)).await.error(413);
