@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Api, ApiError, answer};
+use super::{Api, ApiError, answer, body};
 use crate::auth::{Access, Identity};
 use crate::broker::CONNECTIONS;
 use crate::broker::history::{Position, Since};
@@ -89,7 +89,7 @@ impl Api {
     pub(super) async fn explain(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
         let most = self.limits.event_bytes.saturating_add(REST).min(self.limits.body_bytes);
         let whole = self.bodies.read(request, most).await?;
-        let question: Question = serde_json::from_slice(&whole.bytes).map_err(|error| bad(error.to_string()))?;
+        let question: Question = body::object(&whole.bytes)?;
         let event = self.event_in_question(&question, identity)?;
         let asked = self.receiver_in_question(&question, identity).await?;
         let texts = texts(&question, asked.inspection.as_ref())?;

@@ -3,6 +3,7 @@
 import { get, remove, repeat } from "./api.js";
 import { ago, announce, bytes, button, count, empty, failure, fill, h, millis, table } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
+import { state } from "./status.js";
 
 export const title = "Connections";
 
@@ -69,7 +70,8 @@ export function show(element) {
       ],
     }));
     const focused = document.activeElement?.textContent;
-    fill(list, rows.length ? table("Connections", columns, cells) :
+    fill(list, rows.length ? table("Connections", columns, cells) : state.word === "hidden" ?
+      empty("There is nobody here whom you may see: the list needs the claim connections/list.") :
       empty("Nobody is connected. Watch something:", `curl -N -k -u USER '${location.origin}/api/v3/events?register=machines.*.*'`));
     if (focused) [...list.querySelectorAll("button")].find((one) => one.textContent === focused)?.focus();
   }
