@@ -166,7 +166,7 @@ fn hostile_clients_cost_the_others_nothing_but_time() {
     // That one is tried at a server that has one.
     let upstream = Upstream::start().unwrap();
     let (server, token) = Hydrant::with_guest("self-signed", Some(upstream.url()));
-    let size = [&size[..size.len() - 1], &[&token, "--only", "slots", "--files"]].concat();
+    let size = [&size[..size.len() - 1], &[token.as_str(), "--only", "slots", "--files"]].concat();
     let (clean, table, json) = run(&server, "hostile", &size);
     assert!(clean, "{table}");
     assert_harmless(&json["trials"][0], &table);
