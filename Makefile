@@ -22,6 +22,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
 .PHONY: openapi conformance interop outside faults rolling book deb image packages timings recipes advisories
 .PHONY: console console-load console-cost console-pictures counting-cost
+.PHONY: storm nodes
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -113,8 +114,9 @@ console-pictures: setup need-browser need-node ## The pictures of docs/images an
 	$(TESTS) --test wire --no-run
 	scripts/console target/debug/hydrant look docs/images docs
 
-faults: setup need-procps need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted
+faults: setup need-nats need-procps need-haproxy need-nginx ## HAProxy and nginx in front, nodes restarted; a NATS cluster whose leader dies
 	$(TESTS) --test wire -- --ignored balancers::
+	$(TESTS) --test nats -- --ignored cluster::
 
 timings: setup ## What building costs, on a quiet machine: clean `make run` to the first event, after a change, sizes; in target/bench
 	scripts/timings
@@ -125,6 +127,12 @@ recipes: setup need-curl need-python3 need-alertmanager ## The files of examples
 
 rolling: setup need-nats need-procps need-haproxy ## A rolling restart of two nodes behind HAProxy with 200 posters and 500 watchers (ROLLING_PAUSE_MS=)
 	$(TESTS) --test nats -- --ignored --nocapture rolling::
+
+storm: setup need-nats need-procps need-haproxy ## How long clients take to catch up when three nodes behind HAProxy are restarted (STORM_CLIENTS=, STORM_EVENTS=)
+	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture storm::
+
+nodes: setup need-nats need-procps ## What an event costs each of up to six nodes (NODES_EVENTS=, NODES_SECONDS=)
+	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture cost::
 
 interop: gorilla need-node need-python need-procps need-browser need-firefox ## A whole session with each websocket library that people use, and with browsers (KEEP=1: into docs/interop.md)
 	cd tests/clients/go && go build -o $(CLIENTS)/ ./talk-gorilla ./talk-gobwas

@@ -79,6 +79,7 @@ struct Told {
 /// Who would get the event.
 struct Asked {
     principal: String,
+    account: String,
     access: Arc<Access>,
     inspection: Option<Inspection>,
     /// Whether the caller may know why that is.
@@ -105,7 +106,7 @@ impl Api {
     async fn work_out(&self, event: &Event, texts: &[String], asked: &Asked) -> Result<Explanation, ApiError> {
         bound_work(texts.len(), event.json().len())?;
         let _turn = self.turn_to_explain().await?;
-        let receiver = Receiver { principal: &asked.principal, access: &asked.access };
+        let receiver = Receiver { principal: &asked.principal, account: &asked.account, access: &asked.access };
         let limits = self.pool.filter_limits();
         tokio::task::block_in_place(|| {
             let specs = texts.iter().map(|text| read_spec(text, &limits)).collect::<Result<Vec<_>, _>>()?;
@@ -121,8 +122,8 @@ impl Api {
     }
 
     /// Whether the caller may know what this principal may see.
-    fn knows(&self, identity: &Identity, principal: &str) -> Result<bool, ApiError> {
-        if identity.principal().as_str() == principal || self.authority.access(identity)?.is_everything() {
+    fn knows(&self, identity: &Identity, principal: &str, account: &str) -> Result<bool, ApiError> {
+        if identity.principal().account() == account || self.authority.access(identity)?.is_everything() {
             return Ok(true);
         }
         match principal.strip_prefix("user:") {
@@ -156,7 +157,7 @@ impl Api {
         history.read(sequence..sequence.saturating_add(1), u64::MAX, 1, &mut found);
         let event = found.pop().filter(|one| one.number == sequence).map(|one| one.event).ok_or_else(unknown)?;
         let access = self.authority.access(identity)?;
-        let own = event.kind() == CONNECTIONS && event.key() == identity.principal().as_str();
+        let own = event.kind() == CONNECTIONS && event.account() == identity.principal().account();
         if own || access.sees(event.kind(), event.action(), event.key(), event.owner()) {
             return Ok(event);
         }
@@ -168,9 +169,11 @@ impl Api {
             (Some(_), Some(_)) => Err(bad("either User or Connection, not both".to_owned())),
             (Some(address), None) => {
                 let inspection = self.inspect(address, identity).await?;
-                let principal = inspection.connection.principal.clone();
-                let is_known = self.knows(identity, &principal)?;
-                Ok(Asked { principal, access: Arc::clone(&inspection.access), inspection: Some(inspection), is_known })
+                let (principal, account) =
+                    (inspection.connection.principal.clone(), inspection.connection.account.clone());
+                let is_known = self.knows(identity, &principal, &account)?;
+                let access = Arc::clone(&inspection.access);
+                Ok(Asked { principal, account, access, inspection: Some(inspection), is_known })
             }
             (None, Some(user)) if identity.user() != Some(user) => {
                 let unknown = || ApiError::Unknown { model: "users", key: user.clone() };
@@ -181,29 +184,32 @@ impl Api {
             }
             (None, _) => {
                 let access = self.authority.access(identity)?;
-                let principal = identity.principal().as_str().to_owned();
-                Ok(Asked { principal, access, inspection: None, is_known: true })
+                let principal = identity.principal();
+                let (principal, account) = (principal.as_str().to_owned(), principal.account().to_owned());
+                Ok(Asked { principal, account, access, inspection: None, is_known: true })
             }
         }
     }
 
     /// Whoever would log in by this name: as [`Api::login`] decides.
     fn user_in_question(&self, user: &str) -> Result<Option<Asked>, ApiError> {
-        let asked = |principal, access| Some(Asked { principal, access, inspection: None, is_known: true });
         if self.delegation.is_none() || (self.own_users && self.authority.has_user(user)) {
-            let access = self.authority.access_of_user(user);
-            return Ok(access.and_then(|access| asked(format!("user:{user}"), access)));
+            let principal = format!("user:{user}");
+            let asked =
+                |access| Asked { account: principal.clone(), principal, access, inspection: None, is_known: true };
+            return Ok(self.authority.access_of_user(user).map(asked));
         }
-        let known = self.authority.accounts().user(user);
-        let found = known
-            .and_then(|identity| Ok((identity.principal().as_str().to_owned(), self.authority.access(&identity)?)));
-        let (principal, access) = found.map_err(|_| {
+        let identity = self.authority.accounts().user(user);
+        let found = identity.and_then(|identity| Ok((self.authority.access(&identity)?, identity)));
+        let (access, identity) = found.map_err(|_| {
             bad(format!(
                 "nothing is known here of the user {user:?} of the endpoint, because nobody has come by that name yet: \
                  ask again when somebody has, or name one of the user's connections by Connection"
             ))
         })?;
-        Ok(asked(principal, access))
+        let (principal, account) =
+            (identity.principal().as_str().to_owned(), identity.principal().account().to_owned());
+        Ok(Some(Asked { principal, account, access, inspection: None, is_known: true }))
     }
 
     fn roles_for(

@@ -59,6 +59,7 @@ impl Shard {
             // The connection may have gone since, and its number may be another one's.
             if let Some(slot) = self.leaving_slot(conn) {
                 left = left.saturating_sub(1 + self.index.strip(slot, left));
+                self.has_changed = true;
                 if self.index.registrations(slot) > 0 {
                     return;
                 }
@@ -75,6 +76,7 @@ impl Shard {
 
     fn end_leaving(&mut self, conn: ConnId, slot: Slot) {
         self.index.unsubscribe(slot);
+        self.has_changed = true;
         let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
         session.leaving = None;
         let moving = session.moving.take();

@@ -87,6 +87,8 @@ pub struct Shard {
     pub(super) replay_work: ReplayWork,
     /// Something has come from the archive.
     pub(super) has_pages: Arc<AtomicBool>,
+    /// Whether registrations have come or gone since they were told of.
+    pub(super) has_changed: bool,
     /// Bytes that were told to the budget and not yet to the metrics.
     pub(super) held: i64,
     /// Sets that mark and wakes the shard's thread.
@@ -120,6 +122,7 @@ impl Shard {
             lagging: Lagging::default(),
             replay_work: ReplayWork::new(index.work),
             has_pages: Arc::default(),
+            has_changed: true,
             held: 0,
             wake: Wake::default(),
         }
@@ -141,7 +144,7 @@ impl Shard {
     pub fn open(&mut self, principal: Principal, access: &Arc<Access>, overflow: Overflow) -> ConnId {
         let conn = self.fanout.open(overflow);
         let class = self.classes.acquire(access);
-        let slot = self.index.subscribe_for(conn, class, Some(principal.as_str()));
+        let slot = self.index.subscribe_for(conn, class, Some(principal.account()));
         self.index.allow(slot, access.limits().registrations());
         let slot = Some(slot);
         let at = conn.0 as usize;
@@ -188,7 +191,7 @@ impl Shard {
             }
         };
         if event.kind() == CONNECTIONS {
-            index.matches_own(event, event.key(), sees, deliver);
+            index.matches_own(event, event.account(), sees, deliver);
         } else {
             index.matches(event, sees, deliver);
         }
@@ -357,7 +360,7 @@ impl Shard {
 /// Whether a connection may see an event, by the rights that it has now. It may if the event is about itself.
 pub(super) fn may_see(session: Option<&Session>, classes: &Classes, event: &Event) -> bool {
     let Some(session) = session else { return false };
-    let own = event.kind() == CONNECTIONS && session.principal.as_str() == event.key();
+    let own = event.kind() == CONNECTIONS && session.principal.account() == event.account();
     own || sees(classes.access(session.class), event)
 }
 
