@@ -21,6 +21,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 .DEFAULT_GOAL := help
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
 .PHONY: outside faults rolling book deb image packages timings recipes advisories locks
+.PHONY: console console-load console-cost console-pictures counting-cost
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -95,6 +96,25 @@ gorilla: setup need-go ## Compression, and a session as drpcli has it, with the 
 
 outside: setup need-procps need-curl need-wget need-browser ## Programs from outside: curl, wget, and a page of a foreign origin in a browser
 	$(TESTS) --test wire --test front -- --ignored tools:: browser::
+
+console: setup need-curl need-browser need-node need-python3 ## The console in a real browser, view by view; EventSource and the lines of the view Me
+	$(TESTS) --test wire --no-run
+	scripts/console target/debug/hydrant
+
+console-load: setup need-browser need-node ## 500 events a second in the tail for 60 s: frames, heap and nodes of the page
+	$(CARGO) build $(LOCKED) --release --bin hydrant
+	scripts/console target/release/hydrant load
+
+console-cost: setup need-node ## The fleet's p99 with and without twenty consoles beside it
+	$(CARGO) build $(LOCKED) --release --workspace
+	scripts/console target/release/hydrant consoles target/release/hydrant-loadtest
+
+counting-cost: setup ## What counting the hits of registrations costs a turn, with and without it
+	scripts/counting-cost
+
+console-pictures: setup need-browser need-node ## The pictures of docs/images anew
+	$(TESTS) --test wire --no-run
+	scripts/console target/debug/hydrant look docs/images docs
 
 faults: setup need-procps need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted
 	$(TESTS) --test wire -- --ignored balancers::

@@ -280,6 +280,12 @@ impl Access {
         }
     }
 
+    /// The claims, and those that the token is narrowed to, as roles have them. For people.
+    pub fn claims(&self) -> (Vec<String>, Vec<String>) {
+        let texts = |claims: &[Claim]| claims.iter().map(Claim::to_string).collect();
+        (texts(&self.content.claims), texts(&self.content.narrowing))
+    }
+
     /// Whether the holder is in a tenant.
     pub fn has_tenant(&self) -> bool {
         self.content.tenant.is_some()

@@ -334,6 +334,8 @@ impl Driver {
                 Control::Delete(peer, reply) => self.look_for(peer, reply),
                 Control::Inspect(peer, reply) => drop(reply.send(self.inspect(peer))),
                 Control::Survey(measure, reply) => self.begin_survey(measure, reply),
+                Control::Seen(reply) => drop(reply.send(self.parts.shard.seen.clone())),
+                Control::Types(types) => self.parts.shard.seen.set_types(types),
                 Control::Drain(deadline) => self.drain(deadline),
             }
             if Instant::now() >= until {
