@@ -178,10 +178,10 @@ impl Seen {
 /// What is odd about a registration; nothing, as a rule.
 pub fn warnings(text: &str, spec: &Spec, seen: &Seen) -> Vec<String> {
     let mut all = Vec::new();
-    for name in names(&spec.kind).filter(|name| !seen.kinds.contains(*name)) {
+    for name in names(&spec.kind).filter(|name| !seen.kinds.contains(name)) {
         all.extend(odd_type(name, &seen.types));
     }
-    for name in names(&spec.action).filter(|name| !seen.actions.contains(*name)) {
+    for name in names(&spec.action).filter(|name| !seen.actions.contains(name)) {
         all.extend(odd_action(name));
     }
     match &spec.filter {

@@ -10,3 +10,12 @@ pub(super) enum Intake {
     /// Nothing: the last frame is in.
     Closed,
 }
+
+/// Whether the caller is asked about each event once more before it is put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}

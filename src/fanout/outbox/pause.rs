@@ -3,7 +3,7 @@
 //! Contract: as the fan-out's text says. A connection that is paused gets answers and control frames all the same, and
 //! is told of ([`Fanout::pop_roomier`]) when less waits for it.
 
-use super::intake::Intake;
+use super::intake::{Guard, Intake};
 use super::queue::Outbox;
 use super::{ConnId, Fanout};
 use crate::stats::Delivery;
@@ -56,7 +56,7 @@ impl Outbox {
     }
 
     pub(super) fn set_guarded(&mut self, guarded: bool) {
-        self.guarded = guarded;
+        self.guard = if guarded { Guard::On } else { Guard::Off };
     }
 
     /// Why an event is not simply put in, if it is not.
@@ -64,7 +64,7 @@ impl Outbox {
     pub(super) fn refuses(&self) -> Option<Delivery> {
         match self.intake {
             Intake::Paused => Some(Delivery::Closed),
-            _ if self.guarded => Some(Delivery::Guarded),
+            _ if self.guard == Guard::On => Some(Delivery::Guarded),
             _ => None,
         }
     }

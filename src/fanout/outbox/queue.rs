@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 
 use super::frames::FrameId;
-use super::intake::Intake;
+use super::intake::{Guard, Intake};
 use super::ring::{EMPTY, INLINE, Ring, Spare};
 use crate::overflow::Overflow;
 use crate::stats::{Depth, Dropped, OutboxLimits};
@@ -62,7 +62,7 @@ pub(super) struct Outbox {
     blocked: bool,
     /// Whether it has yet to be gone through, when there is time for it.
     postponed: bool,
-    pub(super) guarded: bool,
+    pub(super) guard: Guard,
     pub(super) intake: Intake,
 }
 
@@ -83,7 +83,7 @@ impl Outbox {
             dirty: false,
             blocked: false,
             postponed: false,
-            guarded: false,
+            guard: Guard::Off,
             intake: Intake::Open,
         }
     }
