@@ -305,7 +305,7 @@ mod tests {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        (Socket::plain(stream, Duration::from_secs(60), Arc::default()), client)
+        (Socket::plain(stream, Duration::from_mins(1), Arc::default()), client)
     }
 
     const BARE: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
