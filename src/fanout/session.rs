@@ -249,13 +249,12 @@ impl Shard {
     fn shed(&mut self, largest: Largest, budget: &Budget, number: usize) {
         let Largest { found, waiting } = largest;
         let least = budget.least(number, found.first().map_or(0, |&(bytes, _)| bytes), waiting);
-        let mut has_shed = false;
         for (_, conn) in found {
             // Some of it may have been written since it was found.
             if self.fanout.depth(conn).bytes < least || self.fanout.is_closing(conn) {
                 continue;
             }
-            has_shed = true;
+            budget.shed(number);
             if !self.fanout.shrink(conn) {
                 self.evict(conn);
             }
@@ -264,9 +263,6 @@ impl Shard {
             if !budget.is_exceeded() || !swept || !self.fanout.may_shed() {
                 break;
             }
-        }
-        if has_shed {
-            budget.shed(number);
         }
     }
 

@@ -218,9 +218,8 @@ impl Driver {
         let most = self.conns.len().min(begin + REVIEWED);
         let (mut end, mut moved) = (begin, 0);
         while end < most && moved < MOVED {
-            let at = end;
+            let conn = ConnId(u32::try_from(end).expect("fewer than 4 billion connections"));
             end += 1;
-            let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
             let authority = Arc::clone(&self.parts.authority);
             let Some(entry) = self.conn(conn) else { continue };
             match authority.access(&entry.identity) {

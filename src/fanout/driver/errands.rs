@@ -39,6 +39,13 @@ impl What {
         }
     }
 
+    /// The next part of the way begins, over so many connections.
+    fn begin_part(&mut self, length: usize) {
+        if let Self::List(found, _) = self {
+            found.push(Vec::with_capacity(length));
+        }
+    }
+
     fn finish(self) {
         // Who asked may have gone.
         match self {
@@ -79,9 +86,7 @@ impl Driver {
         {
             let end = self.conns.len().min(next + left);
             left -= end - next;
-            if let What::List(found, _) = &mut what {
-                found.push(Vec::with_capacity(end - next));
-            }
+            what.begin_part(end - next);
             let found = !what.is_in_vain() && (next..end).any(|at| self.look_at(at, &mut what));
             if found || what.is_in_vain() {
                 continue;

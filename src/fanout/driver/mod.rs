@@ -276,8 +276,7 @@ impl Driver {
             || !self.surveys.is_empty()
             || !self.parts.control.is_empty()
             || self.parts.shard.fanout().has_dirty()
-            || self.parts.shard.fanout().has_leftovers()
-            || self.parts.shard.fanout().is_searching();
+            || self.parts.shard.fanout().has_leftovers();
         if busy {
             return Duration::ZERO;
         }

@@ -35,13 +35,11 @@ impl Fanout {
     /// Goes on with the search for the largest outboxes, or begins one. Returns what was found when it has gone through
     /// all.
     pub fn search_largest(&mut self) -> Option<Largest> {
-        let Self { outboxes, search, .. } = self;
+        let (outboxes, search) = (&self.outboxes, &mut self.search);
         let end = outboxes.len().min(search.next + LOOKED_AT);
         for (at, outbox) in outboxes.iter().enumerate().take(end).skip(search.next) {
-            let bytes = outbox.as_ref().filter(|outbox| !outbox.is_closing()).map_or(0, |outbox| outbox.depth().bytes);
-            if bytes == 0 {
-                continue;
-            }
+            let open = outbox.as_ref().filter(|outbox| !outbox.is_closing());
+            let Some(bytes) = open.map(|outbox| outbox.depth().bytes).filter(|bytes| *bytes > 0) else { continue };
             search.waiting += 1;
             search.found.push(Reverse((bytes, ConnId(u32::try_from(at).expect("fewer than 4 billion connections")))));
             if search.found.len() > KEPT {

@@ -199,10 +199,8 @@ impl Fanout {
     pub fn deliver_checked(&mut self, event: &Arc<Event>, received_us: u64, conn: ConnId) -> Delivery {
         let outbox = self.outboxes[conn.at()].as_ref().expect("only open connections subscribe");
         let encoding = outbox.encoding();
-        let current = match self.current[encoding as usize] {
-            Some(current) => current,
-            None => self.hold(event, received_us, encoding),
-        };
+        let held = self.current[encoding as usize];
+        let current = held.unwrap_or_else(|| self.hold(event, received_us, encoding));
         let outbox = self.outboxes[conn.at()].as_ref().expect("looked at above");
         if outbox.is_closing() || !outbox.has_room(current.bytes, &self.limits) {
             let refused = self.refuse(event, current.bytes, conn);

@@ -25,9 +25,9 @@ impl Fanout {
         self.resume_passes();
     }
 
-    /// Whether [`Fanout::begin_turn`] has something left to go on with.
+    /// Whether a turn has something left to go on with.
     pub fn has_leftovers(&self) -> bool {
-        self.has_waste() || !self.postponed.is_empty()
+        self.has_waste() || !self.postponed.is_empty() || self.is_searching()
     }
 
     /// Whether frames that were dropped are still held.
