@@ -1,0 +1,45 @@
+//! How things stand out. Without colours, by weight and reversal alone; no meaning is in a colour only.
+
+use ratatui_core::style::{Color, Modifier, Style};
+
+/// See the module's text.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::cli::top) struct Theme {
+    pub(in crate::cli::top) is_coloured: bool,
+}
+
+impl Theme {
+    fn colour(self, style: Style, colour: Color) -> Style {
+        if self.is_coloured { style.fg(colour) } else { style }
+    }
+
+    /// The bar at the top and at the bottom.
+    pub(super) fn bar(self) -> Style {
+        Style::new().add_modifier(Modifier::REVERSED)
+    }
+
+    /// Heads of tables and labels.
+    pub(super) fn head(self) -> Style {
+        self.colour(Style::new().add_modifier(Modifier::BOLD), Color::Cyan)
+    }
+
+    pub(super) fn strong(self) -> Style {
+        Style::new().add_modifier(Modifier::BOLD)
+    }
+
+    pub(super) fn quiet(self) -> Style {
+        Style::new().add_modifier(Modifier::DIM)
+    }
+
+    pub(super) fn good(self) -> Style {
+        self.colour(Style::new(), Color::Green)
+    }
+
+    pub(super) fn attention(self) -> Style {
+        self.colour(Style::new().add_modifier(Modifier::BOLD), Color::Yellow)
+    }
+
+    pub(super) fn bad(self) -> Style {
+        self.colour(Style::new().add_modifier(Modifier::BOLD), Color::Red)
+    }
+}
