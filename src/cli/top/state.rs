@@ -1,6 +1,5 @@
 //! What `top` shows: the newest figures, and what the user has chosen. Pure: keys and answers in, a state out.
 
-use jiff::Timestamp;
 use ratatui_crossterm::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::figures::{Connection, Registration, Status};
@@ -158,11 +157,6 @@ impl State {
     /// The connection is gone.
     pub(super) fn lost(&mut self, error: String) {
         self.link = Link::Lost(error);
-    }
-
-    /// The time by the server's clock.
-    pub(super) fn now(&self) -> Option<Timestamp> {
-        self.status.as_ref()?.moment()
     }
 
     /// Takes a key.

@@ -215,9 +215,10 @@ mod tests {
         };
         assert_eq!(rate(102, 1_000_200), (2.0, 100.0, Some(100), Some(100)));
         assert_eq!(rate(104, 1_000_400), (4.0, 100.0, Some(100), Some(100)));
-        assert_eq!(rate(106, 1_000_400), (4.0, 50.0, Some(100), Some(100)));
-        assert_eq!(rate(120, 1_000_400), (14.0, 0.0, None, None));
-        assert_eq!(trend.delivered().collect::<Vec<_>>(), [100.0, 100.0, 0.0, 0.0]);
+        assert_eq!(rate(106, 1_000_700), (6.0, 700.0 / 6.0, Some(100), Some(100)));
+        assert_eq!(rate(108, 1_000_700), (6.0, 500.0 / 6.0, Some(100), Some(100)));
+        assert_eq!(rate(120, 1_000_700), (12.0, 0.0, None, None));
+        assert_eq!(trend.delivered().collect::<Vec<_>>(), [100.0, 100.0, 150.0, 0.0, 0.0]);
     }
 
     #[test]

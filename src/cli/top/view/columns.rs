@@ -8,9 +8,6 @@ use crate::cli::text::{cut, printable, width};
 
 /// Between two columns.
 const BETWEEN: usize = 2;
-/// The first column, which takes what is left, is never narrower.
-const FIRST: usize = 16;
-
 /// One column; `C` is what all cells know besides their row.
 pub(super) struct Column<T, C> {
     pub(super) head: &'static str,
@@ -23,13 +20,23 @@ pub(super) struct Column<T, C> {
     pub(super) cell: fn(&T, &C) -> String,
 }
 
+/// What a table is laid out in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Columns of the terminal.
+    pub(super) columns: usize,
+    /// So many of them the first column keeps before others go; it takes what they leave.
+    pub(super) first: usize,
+    pub(super) theme: Theme,
+}
+
 /// A table that is laid out.
 pub(super) struct Table {
     pub(super) head: Line<'static>,
     pub(super) rows: Vec<Line<'static>>,
 }
 
-/// Lays rows out in so many columns of a terminal. The column with the head `sorted` is marked; `style` is that of a
+/// Lays rows out. The column with the head `sorted` is marked; `style` is that of a
 /// row.
 pub(super) fn lay_out<T, C>(
     columns: &[Column<T, C>],
@@ -37,7 +44,7 @@ pub(super) fn lay_out<T, C>(
     known: &C,
     sorted: &str,
     style: impl Fn(&T) -> Style,
-    (room, theme): (usize, Theme),
+    room: Room,
 ) -> Table {
     let cells: Vec<Vec<String>> = rows
         .iter()
@@ -61,20 +68,21 @@ pub(super) fn lay_out<T, C>(
         for &at in &shown {
             push(&mut text, &cells[at], widths[at], columns[at].is_number);
         }
-        Line::from(Span::styled(cut(text.trim_end(), room).into_owned(), style))
+        Line::from(Span::styled(cut(text.trim_end(), room.columns).into_owned(), style))
     };
     let heads: Vec<String> = columns.iter().map(head).collect();
     let rows = rows.iter().zip(&cells).map(|(row, cells)| line(cells, style(row))).collect();
-    Table { head: line(&heads, theme.head()), rows }
+    Table { head: line(&heads, room.theme.head()), rows }
 }
 
 /// The columns that are shown; the first is given what is left.
-fn fitting<T, C>(columns: &[Column<T, C>], widths: &mut [usize], room: usize) -> Vec<usize> {
+fn fitting<T, C>(columns: &[Column<T, C>], widths: &mut [usize], room: Room) -> Vec<usize> {
+    let Room { columns: room, first: kept, .. } = room;
     let mut shown: Vec<usize> = (0..columns.len()).collect();
     loop {
         let others: usize = shown.iter().skip(1).map(|at| widths[*at] + BETWEEN).sum();
         let first = widths[0].min(room);
-        let least = first.min(FIRST);
+        let least = first.min(kept);
         if others + least <= room || shown.len() == 1 {
             widths[0] = room.saturating_sub(others).min(first).max(least);
             return shown;
@@ -119,23 +127,24 @@ mod tests {
             column("Rest", 2, |_, ()| "rest".to_owned()),
         ];
         let rows = [("a\u{1b}[2J-name-of-many-characters", 1), ("b", 1_000_000)];
-        let shown = |room| {
-            let table = lay_out(&columns, &rows, &(), "Count", |_| Style::new(), (room, Theme::default()));
+        let shown = |terminal| {
+            let room = Room { columns: terminal, first: 16, theme: Theme::default() };
+            let table = lay_out(&columns, &rows, &(), "Count", |_| Style::new(), room);
             let lines: Vec<String> =
                 std::iter::once(table.head).chain(table.rows).map(|line| line.to_string()).collect();
-            assert!(lines.iter().all(|line| width(line) <= room), "{lines:?}");
+            assert!(lines.iter().all(|line| width(line) <= room.columns), "{lines:?}");
             lines
         };
         assert_eq!(
             shown(50),
             [
-                "Name                               Count▾   Rest",
-                "a\u{fffd}[2J-name-of-many-characters         1   rest",
+                "Name                            Count▾   Rest",
+                "a\u{fffd}[2J-name-of-many-characters        1   rest",
                 "b                              1000000   rest"
             ]
             .map(|line| line.to_owned())
         );
-        assert_eq!(shown(34)[1], "a\u{fffd}[2J-name-of-ma…        1   rest");
+        assert_eq!(shown(34)[1], "a\u{fffd}[2J-name-of-man…        1   rest");
         assert_eq!(shown(26)[0], "Name               Count▾");
         assert_eq!(shown(10)[1], "a\u{fffd}[2J-nam…");
         assert_eq!(shown(0), ["", "", ""]);

@@ -2,7 +2,7 @@
 
 use ratatui_core::style::Style;
 
-use super::columns::{Column, Table, lay_out};
+use super::columns::{Column, Room, Table, lay_out};
 use super::style::Theme;
 use crate::cli::top::figures::{Connection, Status};
 use crate::cli::top::format::{ago, bytes, count, rate, took};
@@ -27,14 +27,14 @@ const fn column<'a>(
 fn columns<'a>() -> [Column<Connection, Known<'a>>; 11] {
     [
         column("Principal", 0, 0, |one, _| one.principal.clone()),
-        column("From", 0, 4, |one, _| one.remote_addr.clone()),
+        column("From", 0, 3, |one, _| one.remote_addr.clone()),
         column("Queued", 8, 0, |one, _| bytes(one.queued_bytes)),
         column("Oldest", 7, 1, |one, _| {
             #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
             let micros = one.queued_age_milliseconds as f64 * 1e3;
             if one.queued_age_milliseconds == 0 { "-".to_owned() } else { took(micros) }
         }),
-        column("Ev/s", 6, 3, |one, known| known.trend.rate_of(&one.remote_addr).map_or("-".to_owned(), rate)),
+        column("Ev/s", 6, 4, |one, known| known.trend.rate_of(&one.remote_addr).map_or("-".to_owned(), rate)),
         column("Delivered", 9, 2, |one, _| count(one.delivered_events)),
         column("Dropped", 7, 2, |one, _| count(one.dropped_events)),
         column("Regs", 5, 5, |one, _| count(one.registrations)),
@@ -58,12 +58,13 @@ fn head(sort: ConnectionSort) -> &'static str {
     }
 }
 
-pub(super) fn table(state: &State, status: &Status, all: &[Connection], room: usize, theme: Theme) -> Table {
+pub(super) fn table(state: &State, status: &Status, all: &[Connection], terminal: usize, theme: Theme) -> Table {
+    let room = Room { columns: terminal, first: 24, theme };
     let known = Known { status, trend: &state.trend };
     let style = |one: &Connection| match one {
         one if one.dropped_events > 0 => theme.attention(),
         one if one.queued_bytes > 0 => theme.strong(),
         _ => Style::new(),
     };
-    lay_out(&columns(), all, &known, head(state.connection_sort), style, (room, theme))
+    lay_out(&columns(), all, &known, head(state.connection_sort), style, room)
 }

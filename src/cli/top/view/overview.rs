@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ratatui_core::style::Style;
 use ratatui_core::text::{Line, Span};
 
-use super::columns::{Column, lay_out};
+use super::columns::{Column, Room, lay_out};
 use super::style::Theme;
 use crate::cli::text::printable;
 use crate::cli::top::figures::{Shard, Status};
@@ -180,7 +180,7 @@ struct Row<'a> {
     busy: Option<f64>,
 }
 
-fn shards(status: &Status, rates: Option<&Rates>, room: usize, theme: Theme) -> Vec<Line<'static>> {
+fn shards(status: &Status, rates: Option<&Rates>, terminal: usize, theme: Theme) -> Vec<Line<'static>> {
     let columns: [Column<Row<'_>, ()>; 4] = [
         Column { head: "Shard", is_number: false, dispensable: 0, least: 0, cell: |row, ()| row.number.to_string() },
         Column { head: "Events", is_number: true, dispensable: 1, least: 9, cell: |row, ()| count(row.shard.events) },
@@ -202,6 +202,7 @@ fn shards(status: &Status, rates: Option<&Rates>, room: usize, theme: Theme) -> 
     let busy = |at: usize| rates.and_then(|rates| rates.busy.get(at).copied());
     let rows: Vec<Row<'_>> =
         status.shards.iter().enumerate().map(|(number, shard)| Row { number, shard, busy: busy(number) }).collect();
-    let table = lay_out(&columns, &rows, &(), "", |_| Style::new(), (room, theme));
+    let room = Room { columns: terminal, first: 8, theme };
+    let table = lay_out(&columns, &rows, &(), "", |_| Style::new(), room);
     std::iter::once(table.head).chain(table.rows).collect()
 }

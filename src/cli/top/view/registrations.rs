@@ -2,7 +2,7 @@
 
 use ratatui_core::style::Style;
 
-use super::columns::{Column, Table, lay_out};
+use super::columns::{Column, Room, Table, lay_out};
 use super::style::Theme;
 use crate::cli::top::figures::{Registration, Status};
 use crate::cli::top::format::{ago, bytes, count, took};
@@ -44,7 +44,8 @@ fn head(sort: RegistrationSort) -> &'static str {
     }
 }
 
-pub(super) fn table(state: &State, status: &Status, all: &[Registration], room: usize, theme: Theme) -> Table {
+pub(super) fn table(state: &State, status: &Status, all: &[Registration], terminal: usize, theme: Theme) -> Table {
+    let room = Room { columns: terminal, first: 40, theme };
     let style = |one: &Registration| if one.hits == 0 { theme.quiet() } else { Style::new() };
-    lay_out(&columns(), all, status, head(state.registration_sort), style, (room, theme))
+    lay_out(&columns(), all, status, head(state.registration_sort), style, room)
 }

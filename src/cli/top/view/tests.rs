@@ -75,8 +75,7 @@ fn lines(state: &State, columns: u16, rows: u16) -> Vec<String> {
 
 #[test]
 fn the_overview_of_a_small_terminal() {
-    let expected = "\
- hydrant 0.1.0  https://127.0.0.1:8092  live  up 3h 2m  node-a
+    let expected = "\x20hydrant 0.1.0  https://127.0.0.1:8092  live  up 3h 2m  node-a
  1 Overview   2 Connections   3 Registrations
 events in      1,204 /s  █
             14,908 in all: post 14,408, upstream 500
@@ -107,9 +106,9 @@ q quit  1 2 3 tabs  s sort  r reverse  space pause  ? help";
     assert_eq!(
         last[20..23],
         [
-            "Shard    Events    Busy  Longest turn",
-            "0        12,500    25 %        1.5 ms",
-            "1        12,500     0 %        200 µs"
+            "Shard      Events    Busy   Longest turn",
+            "0          12,500    25 %         1.5 ms",
+            "1          12,500     0 %         200 µs"
         ]
     );
 }
@@ -131,8 +130,8 @@ fn connections_fit_their_terminal() {
     press(&mut state, KeyCode::Char('2'));
     let small = lines(&state, 80, 24);
     assert_eq!(small[2], "40 connections");
-    assert_eq!(small[3], "Principal               From           Queued▾   Oldest  Delivered   Dropped");
-    assert_eq!(small[4], "user:console-39\u{fffd}31m    10.0.0.1:39   38.1 KB   1.2 s      12.3M         1");
+    assert_eq!(small[3], "Principal            From          Queued▾   Oldest   Delivered   Dropped");
+    assert_eq!(small[4], "user:console-39\u{fffd}31m  10.0.0.1:39   38.1 KB    1.2 s       12.3M         1");
     let wide = lines(&state, 200, 50);
     assert!(wide[3].contains("Encoding") && wide[4].ends_with("deflate") && wide[43].contains("console-0"), "{wide:?}");
     press(&mut state, KeyCode::PageDown);
