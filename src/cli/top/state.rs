@@ -141,8 +141,10 @@ impl State {
             return;
         }
         self.trend.add(&look.status);
-        if let Some(connections) = look.connections {
-            if let Ok(all) = &connections {
+        if let Some(mut connections) = look.connections {
+            if let Ok(all) = &mut connections {
+                // Nothing waits for a connection of requests, such as that of this command.
+                all.retain(|one| one.r#type != "api");
                 self.trend.add_connections(all, look.status.moment());
             }
             self.connections = Some(connections);

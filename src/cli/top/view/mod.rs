@@ -147,7 +147,7 @@ fn table(state: &State, room: usize, theme: Theme) -> Option<Result<(String, Tab
             let note = if all.len() >= MOST_ROWS {
                 format!("the {MOST_ROWS} for which most waits")
             } else {
-                format!("{} connections", all.len())
+                format!("{} websockets and streams", all.len())
             };
             (note, connections::table(state, status, all, room, theme))
         }),

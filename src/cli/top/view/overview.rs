@@ -15,8 +15,10 @@ use crate::cli::top::trend::Rates;
 
 /// Columns of a label.
 const LABEL: usize = 12;
-/// Columns of the small charts.
-const CHART: usize = 24;
+/// Columns of a rate with its unit and what stands around it.
+const RATE: usize = 13;
+/// Columns of the charts at least and at most.
+const CHART: [usize; 2] = [24, 60];
 
 /// The lines, in two groups that may stand side by side: what flows and was lost, and what is around with the shards.
 pub(super) fn lines(
@@ -26,7 +28,7 @@ pub(super) fn lines(
     theme: Theme,
 ) -> (Vec<Line<'static>>, Vec<Line<'static>>) {
     let rates = state.trend.rates();
-    let mut left = flow(state, status, rates.as_ref(), theme);
+    let mut left = flow(state, status, rates.as_ref(), room, theme);
     left.push(Line::default());
     left.extend(losses(status, theme));
     let mut right = around(status, theme);
@@ -39,7 +41,8 @@ fn labelled(label: &str, text: String, theme: Theme) -> Line<'static> {
     Line::from(vec![Span::styled(format!("{label:LABEL$}"), theme.head()), Span::raw(text)])
 }
 
-fn flow(state: &State, status: &Status, rates: Option<&Rates>, theme: Theme) -> Vec<Line<'static>> {
+fn flow(state: &State, status: &Status, rates: Option<&Rates>, room: usize, theme: Theme) -> Vec<Line<'static>> {
+    let chart = room.saturating_sub(LABEL + RATE + 2).clamp(CHART[0], CHART[1]);
     let of = |pick: fn(&Rates) -> f64| rates.map_or("-".to_owned(), |rates| rate(pick(rates)));
     let all: u64 = status.received.values().sum();
     let unit = |amount: String, unit: &str| format!("{amount:>8} {unit}");
@@ -50,9 +53,9 @@ fn flow(state: &State, status: &Status, rates: Option<&Rates>, theme: Theme) -> 
     let queue = &status.queue;
     let positive = |n: i64| u64::try_from(n).unwrap_or_default();
     vec![
-        labelled("events in", format!("{}  {}", unit(received, "/s"), chart(state.trend.received())), theme),
+        labelled("events in", format!("{}  {}", unit(received, "/s"), bars(state.trend.received(), chart)), theme),
         labelled("", format!("{} in all: {}", count(all), by_label(&status.received)), theme),
-        labelled("deliveries", format!("{}  {}", unit(delivered, "/s"), chart(state.trend.delivered())), theme),
+        labelled("deliveries", format!("{}  {}", unit(delivered, "/s"), bars(state.trend.delivered(), chart)), theme),
         labelled("", format!("{} in all, {sent}/s", count(status.delivered)), theme),
         labelled("latency", latency(rates), theme),
         labelled(
@@ -78,10 +81,6 @@ fn flow(state: &State, status: &Status, rates: Option<&Rates>, theme: Theme) -> 
             theme,
         ),
     ]
-}
-
-fn chart(values: impl DoubleEndedIterator<Item = f64> + Clone) -> String {
-    bars(values, CHART)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded, and never negative")]

@@ -129,7 +129,7 @@ fn connections_fit_their_terminal() {
     let mut state = full();
     press(&mut state, KeyCode::Char('2'));
     let small = lines(&state, 80, 24);
-    assert_eq!(small[2], "40 connections");
+    assert_eq!(small[2], "40 websockets and streams");
     assert_eq!(small[3], "Principal            From          Queued▾   Oldest   Delivered   Dropped");
     assert_eq!(small[4], "user:console-39\u{fffd}31m  10.0.0.1:39   38.1 KB    1.2 s       12.3M         1");
     let wide = lines(&state, 200, 50);
@@ -205,8 +205,13 @@ fn colours_are_left_out_if_they_are_not_wanted() {
 #[test]
 fn one_picture_as_text_has_all_three() {
     let all = text(&mut full(), 100, 10);
-    for part in ["events in", "Shard", "Connections\nPrincipal", "... of 40 connections", "Registrations\nRegistration"]
-    {
+    for part in [
+        "events in",
+        "Shard",
+        "Connections\nPrincipal",
+        "... of 40 websockets and streams",
+        "Registrations\nRegistration",
+    ] {
         assert!(all.contains(part), "{part}: {all}");
     }
     assert!(all.lines().all(|line| width(line) <= 110) && !all.chars().any(|c| acts(c) && c != '\n'));
