@@ -37,7 +37,7 @@ pub(crate) enum LookError {
 impl LookError {
     fn of_status(error: ClientError) -> Self {
         match error {
-            ClientError::Refused(refusal) if refusal.status == 403 => Self::Hidden(refusal),
+            ClientError::Refused(refusal) if lacks_claim(&refusal) => Self::Hidden(refusal),
             ClientError::Refused(refusal) if refusal.status == 404 => Self::Unknown(refusal),
             error => Self::Client(error),
         }
@@ -50,6 +50,11 @@ impl LookError {
             _ => true,
         }
     }
+}
+
+/// Whether the caller is known, but may not.
+fn lacks_claim(refusal: &RefusedError) -> bool {
+    refusal.status == 403 && refusal.messages.iter().any(|message| message.starts_with("Requires:"))
 }
 
 /// What is asked for, besides the status.

@@ -4,18 +4,23 @@
 //! What is drawn goes into memory first and from there through the runtime to standard output, so that a terminal that
 //! takes nothing (a stalled connection) keeps neither keys nor signals waiting. A panic gives the terminal back before
 //! its message is written.
+//!
+//! Only what has changed is written. ratatui's own `Terminal` would do that too, but it asks the terminal where its cursor
+//! is whenever it clears it, and fails on one that does not answer.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ratatui_core::terminal::Terminal;
+use ratatui_core::backend::Backend;
+use ratatui_core::buffer::Buffer;
+use ratatui_core::layout::Rect;
 use ratatui_crossterm::CrosstermBackend;
 use ratatui_crossterm::crossterm::cursor::{Hide, Show};
 use ratatui_crossterm::crossterm::event::{self, Event};
 use ratatui_crossterm::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
 };
 use ratatui_crossterm::crossterm::{execute, queue};
 use tokio::io::AsyncWriteExt;
@@ -48,8 +53,10 @@ impl Write for Drawn {
 
 /// See the module's text.
 pub(super) struct Screen {
-    terminal: Terminal<CrosstermBackend<Drawn>>,
+    backend: CrosstermBackend<Drawn>,
     drawn: Drawn,
+    /// What the terminal shows.
+    shown: Buffer,
     out: tokio::io::Stdout,
     _raw: Raw,
 }
@@ -89,16 +96,16 @@ impl Screen {
     pub(super) async fn enter() -> io::Result<Self> {
         let raw = Raw::enter()?;
         let drawn = Drawn::default();
-        let terminal = Terminal::new(CrosstermBackend::new(drawn.clone()))?;
-        let mut screen = Self { terminal, drawn, out: tokio::io::stdout(), _raw: raw };
+        let backend = CrosstermBackend::new(drawn.clone());
+        let mut screen = Self { backend, drawn, shown: Buffer::default(), out: tokio::io::stdout(), _raw: raw };
         screen.begin()?;
         screen.write().await?;
         Ok(screen)
     }
 
     fn begin(&mut self) -> io::Result<()> {
-        queue!(self.drawn, EnterAlternateScreen, Hide)?;
-        self.terminal.clear()
+        self.shown = Buffer::default();
+        queue!(self.drawn, EnterAlternateScreen, Hide)
     }
 
     /// Draws a state.
@@ -106,7 +113,16 @@ impl Screen {
     /// # Errors
     /// When the terminal is gone.
     pub(super) async fn draw(&mut self, state: &State, theme: Theme) -> io::Result<()> {
-        self.terminal.draw(|frame| draw(state, theme, frame.area(), frame.buffer_mut()))?;
+        let (width, height) = size()?;
+        let area = Rect { x: 0, y: 0, width, height };
+        if self.shown.area != area {
+            queue!(self.drawn, Clear(ClearType::All))?;
+            self.shown = Buffer::empty(area);
+        }
+        let mut next = Buffer::empty(area);
+        draw(state, theme, area, &mut next);
+        self.backend.draw(self.shown.diff_iter(&next))?;
+        self.shown = next;
         self.write().await
     }
 
