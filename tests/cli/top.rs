@@ -175,9 +175,9 @@ fn signals_and_ctrl_c_give_the_terminal_back() {
         let mut terminal = Terminal::top(&broker.url(), "");
         terminal.until("deliveries");
         if end == "\u{3}" {
-            terminal.press(end)
+            terminal.press(end);
         } else {
-            terminal.signal(end)
+            terminal.signal(end);
         }
         terminal.ended(0);
     }

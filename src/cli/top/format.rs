@@ -29,7 +29,7 @@ fn scaled(n: u64, step: u32, units: [&str; 7]) -> String {
         value /= f64::from(step);
         unit += 1;
     }
-    let decimals = if unit == 0 || value >= 99.95 { 0 } else { 1 };
+    let decimals = usize::from(unit > 0 && value < 99.95);
     format!("{value:.decimals$} {}", units[unit]).trim_end().to_owned()
 }
 
@@ -56,7 +56,7 @@ pub(super) fn ago(seconds: f64) -> String {
 }
 
 /// Values as a row of bars, the newest at the right, the highest as high as a row is.
-pub(super) fn bars(values: impl DoubleEndedIterator<Item = f64> + Clone, columns: usize) -> String {
+pub(super) fn bars(values: &(impl DoubleEndedIterator<Item = f64> + Clone), columns: usize) -> String {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let newest = || values.clone().rev().take(columns);
     let highest = newest().fold(0.0, f64::max);
@@ -86,9 +86,9 @@ mod tests {
     #[test]
     fn bars_show_the_newest_at_the_right() {
         let values = [100.0, 0.0, 1.0, 7.0, 3.5];
-        assert_eq!(bars(values.into_iter(), 4), "▁▂█▅");
-        assert_eq!(bars(values.into_iter(), 9), "█▁▁▁▁");
-        assert_eq!(bars([0.0, 0.0].into_iter(), 9), "▁▁");
-        assert_eq!(bars(std::iter::empty(), 9), "");
+        assert_eq!(bars(&values.into_iter(), 4), "▁▂█▅");
+        assert_eq!(bars(&values.into_iter(), 9), "█▁▁▁▁");
+        assert_eq!(bars(&[0.0, 0.0].into_iter(), 9), "▁▁");
+        assert_eq!(bars(&std::iter::empty(), 9), "");
     }
 }

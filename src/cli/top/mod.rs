@@ -14,6 +14,7 @@
 //! connection is shown, with the last figures, and tried again; what trying again cannot mend ends the command with the
 //! reason and 1. Ctrl-C, SIGTERM, SIGHUP and a terminal that is gone end it with 0.
 
+mod error;
 mod figures;
 mod format;
 mod once;
@@ -28,18 +29,19 @@ use std::time::Duration;
 
 use clap::Args;
 use ratatui_crossterm::crossterm::event::{Event, KeyEventKind};
-use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use self::poll::{Found, LookError, Wanted, poll};
+use self::poll::{Found, Wanted, poll};
 use self::state::{Outcome, State};
 use self::terminal::Screen;
 use self::view::Theme;
 use super::console;
-use super::endpoint::{self, EndpointError};
+use super::endpoint;
 use super::watch::asked_to_end;
 use crate::client::Target;
+
+pub(crate) use self::error::TopError;
 
 /// Looks that may wait to be shown.
 const FOUND: usize = 4;
@@ -58,19 +60,6 @@ pub(super) struct TopArgs {
     json: bool,
     #[command(flatten)]
     endpoint: endpoint::EndpointArgs,
-}
-
-/// Why it ended without being asked to.
-#[derive(Debug, Error)]
-pub(crate) enum TopError {
-    #[error(transparent)]
-    Endpoint(#[from] EndpointError),
-    #[error(transparent)]
-    Look(#[from] LookError),
-    #[error("standard output is no terminal that can be drawn on; --once prints one picture as text")]
-    NoTerminal,
-    #[error("cannot write the output: {0}")]
-    Output(#[from] io::Error),
 }
 
 fn seconds(text: &str) -> Result<Duration, &'static str> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::sleep;
 
-use super::TopError;
+use super::error::TopError;
 use super::poll::{Asker, read_rows, status_of};
 use super::state::{Look, RegistrationSort, State};
 use super::trend::Rates;

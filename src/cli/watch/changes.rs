@@ -58,11 +58,11 @@ impl Changes {
         for Change { path, before, after } in changes {
             // The path, the arrow and what is around them take their part of the line.
             let room = self.screen.columns.map(|all| (all.saturating_sub(widest + 8) / 2).max(NARROWEST));
-            let shown = |value: &Option<&str>| {
+            let shown = |value: Option<&str>| {
                 let value = value.map_or(NOTHING.into(), escaped);
                 room.map_or_else(|| value.to_string(), |room| cut(&value, room).into_owned())
             };
-            let (before, after) = (self.styled(&shown(before), "31"), self.styled(&shown(after), "32"));
+            let (before, after) = (self.styled(&shown(*before), "31"), self.styled(&shown(*after), "32"));
             writeln!(out, "  {path:widest$}  {before} -> {after}").expect("memory takes everything");
         }
     }
@@ -145,7 +145,7 @@ fn spell(path: &[String]) -> String {
     let text = if path.iter().all(plain) && !path.first().is_some_and(|name| name.starts_with('/')) {
         path.join(".")
     } else {
-        path.iter().map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1"))).collect()
+        path.iter().flat_map(|name| ["/".to_owned(), name.replace('~', "~0").replace('/', "~1")]).collect()
     };
     printable(&text).into_owned()
 }

@@ -6,6 +6,7 @@
 
 mod changes;
 mod pretty;
+mod shown;
 mod stats;
 mod table;
 mod view;
@@ -26,7 +27,7 @@ use super::feed::{Feed, Wanted, Way};
 use crate::auth::{TtlError, parse_ttl};
 use crate::client::ClientError;
 use crate::clock;
-use crate::index::filter::Path;
+use shown::Shown;
 use view::View;
 
 /// So much is written at once before a look at what else has come.
@@ -65,25 +66,6 @@ pub(super) struct WatchArgs {
     endpoint: endpoint::EndpointArgs,
 }
 
-/// How events are shown: at most one of them.
-#[derive(Args)]
-#[group(multiple = false)]
-struct Shown {
-    /// Indent each event over several lines
-    #[arg(long)]
-    pretty: bool,
-    /// A table of these fields instead, separated by commas: Time, Key, Object.Name, or just Name for a field of the
-    /// Object; - stands for what is not there
-    #[arg(long, value_name = "FIELD,FIELD", value_delimiter = ',', value_parser = field)]
-    fields: Vec<Path>,
-    /// Only what differs between Original and Object, a line for each field
-    #[arg(long)]
-    changed: bool,
-    /// Only counts: each second a line with the rate of each type, and a summary at the end
-    #[arg(long)]
-    stats: bool,
-}
-
 /// Why a watch ended without being asked to.
 #[derive(Debug, Error)]
 pub(crate) enum WatchError {
@@ -106,10 +88,6 @@ pub(super) fn since(text: &str) -> Result<String, TtlError> {
     }
     let ago = parse_ttl(text)?;
     Ok(clock::now().checked_sub(ago).map_or_else(|_| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string()))
-}
-
-fn field(text: &str) -> Result<Path, String> {
-    Path::parse(text.trim()).map_err(|(_, error)| error.to_string())
 }
 
 /// Returns when the user wants to end it: by Ctrl-C, or as a service manager says it. A closed terminal ends it the hard

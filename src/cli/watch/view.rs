@@ -6,9 +6,10 @@
 use jiff::Timestamp;
 
 use super::changes::Changes;
+use super::pretty;
+use super::shown::Shown;
 use super::stats::Stats;
 use super::table::Table;
-use super::{Shown, pretty};
 use crate::cli::console::Screen;
 use crate::cli::text::escaped;
 use crate::json;

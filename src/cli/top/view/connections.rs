@@ -63,7 +63,7 @@ pub(super) fn table(state: &State, status: &Status, all: &[Connection], terminal
     let known = Known { status, trend: &state.trend };
     let style = |one: &Connection| match one {
         one if one.dropped_events > 0 => theme.attention(),
-        one if one.queued_bytes > 0 => theme.strong(),
+        one if one.queued_bytes > 0 => Theme::strong(),
         _ => Style::new(),
     };
     lay_out(&columns(), all, &known, head(state.connection_sort), style, room)

@@ -50,7 +50,7 @@ pub(super) fn draw(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) 
     if area.height == 0 || area.width == 0 {
         return;
     }
-    cells.set_style(row(0, 1), theme.bar());
+    cells.set_style(row(0, 1), Theme::bar());
     Line::raw(title(state)).render(row(0, 1), cells);
     if area.height < 4 {
         return;
@@ -59,8 +59,8 @@ pub(super) fn draw(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) 
     body(state, theme, row(2, area.height - 3), cells);
     let footer = match &state.link {
         Link::Lost(error) => Line::styled(printable(error).into_owned(), theme.bad()),
-        Link::Connecting => Line::styled(format!("connecting to {}", printable(&state.endpoint)), theme.quiet()),
-        Link::Live => Line::styled(KEYS, theme.quiet()),
+        Link::Connecting => Line::styled(format!("connecting to {}", printable(&state.endpoint)), Theme::quiet()),
+        Link::Live => Line::styled(KEYS, Theme::quiet()),
     };
     footer.render(row(area.height - 1, 1), cells);
     if state.shows_help {
@@ -84,7 +84,7 @@ fn title(state: &State) -> String {
 
 fn tabs(state: &State, theme: Theme) -> Line<'static> {
     let tab = |(at, tab): (usize, Tab)| {
-        let style = if tab == state.tab { theme.bar() } else { theme.quiet() };
+        let style = if tab == state.tab { Theme::bar() } else { Theme::quiet() };
         [Span::styled(format!(" {} {} ", at + 1, tab.title()), style), Span::raw(" ")]
     };
     Line::from(Tab::ALL.into_iter().enumerate().flat_map(tab).collect::<Vec<_>>())
@@ -129,7 +129,7 @@ fn table_body(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) {
         None => return,
     };
     let row = |y: u16, height: u16| Rect { y: area.y + y, height, ..area };
-    Line::styled(note, theme.quiet()).render(row(0, 1), cells);
+    Line::styled(note, Theme::quiet()).render(row(0, 1), cells);
     if area.height < 3 {
         return;
     }
@@ -165,7 +165,7 @@ fn help(theme: Theme, area: Rect, cells: &mut Buffer) {
     let (x, y) = (area.x + (area.width - width) / 2, area.y + (area.height - height) / 2);
     let within = Rect { x, y, width, height };
     within.positions().for_each(|position| cells[position].reset());
-    cells.set_style(within, theme.bar());
+    cells.set_style(within, Theme::bar());
     stack(std::iter::once("").chain(HELP).map(|line| Line::from(format!("  {line}"))), within, cells);
 }
 
@@ -192,7 +192,8 @@ pub(super) fn text(state: &mut State, room: usize, rows: usize) -> String {
             None => {}
         }
     }
-    lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    lines.join("\n") + "\n"
 }
 
 #[cfg(test)]

@@ -53,9 +53,9 @@ fn flow(state: &State, status: &Status, rates: Option<&Rates>, room: usize, them
     let queue = &status.queue;
     let positive = |n: i64| u64::try_from(n).unwrap_or_default();
     vec![
-        labelled("events in", format!("{}  {}", unit(received, "/s"), bars(state.trend.received(), chart)), theme),
+        labelled("events in", format!("{}  {}", unit(received, "/s"), bars(&state.trend.received(), chart)), theme),
         labelled("", format!("{} in all: {}", count(all), by_label(&status.received)), theme),
-        labelled("deliveries", format!("{}  {}", unit(delivered, "/s"), bars(state.trend.delivered(), chart)), theme),
+        labelled("deliveries", format!("{}  {}", unit(delivered, "/s"), bars(&state.trend.delivered(), chart)), theme),
         labelled("", format!("{} in all, {sent}/s", count(status.delivered)), theme),
         labelled("latency", latency(rates), theme),
         labelled(
@@ -129,7 +129,7 @@ fn losses(status: &Status, theme: Theme) -> Vec<Line<'static>> {
         let style = if is_bad { theme.attention() } else { Style::new() };
         Line::from(vec![Span::styled(format!("{label:LABEL$}"), theme.head()), Span::styled(text, style)])
     };
-    std::iter::once(Line::styled("Since the start", theme.quiet())).chain(rows.map(row)).collect()
+    std::iter::once(Line::styled("Since the start", Theme::quiet())).chain(rows.map(row)).collect()
 }
 
 fn around(status: &Status, theme: Theme) -> Vec<Line<'static>> {

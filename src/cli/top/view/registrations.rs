@@ -46,6 +46,6 @@ fn head(sort: RegistrationSort) -> &'static str {
 
 pub(super) fn table(state: &State, status: &Status, all: &[Registration], terminal: usize, theme: Theme) -> Table {
     let room = Room { columns: terminal, first: 40, theme };
-    let style = |one: &Registration| if one.hits == 0 { theme.quiet() } else { Style::new() };
+    let style = |one: &Registration| if one.hits == 0 { Theme::quiet() } else { Style::new() };
     lay_out(&columns(), all, status, head(state.registration_sort), style, room)
 }

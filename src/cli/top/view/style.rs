@@ -13,8 +13,8 @@ impl Theme {
         if self.is_coloured { style.fg(colour) } else { style }
     }
 
-    /// The bar at the top and at the bottom.
-    pub(super) fn bar(self) -> Style {
+    /// The title, the chosen tab and the help.
+    pub(super) fn bar() -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
@@ -23,11 +23,11 @@ impl Theme {
         self.colour(Style::new().add_modifier(Modifier::BOLD), Color::Cyan)
     }
 
-    pub(super) fn strong(self) -> Style {
+    pub(super) fn strong() -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    pub(super) fn quiet(self) -> Style {
+    pub(super) fn quiet() -> Style {
         Style::new().add_modifier(Modifier::DIM)
     }
 
