@@ -3,7 +3,11 @@
 SHELL   := /bin/bash
 CARGO   ?= cargo
 LOCKED  := --locked
+# Always the whole workspace: cargo chooses the features of dependencies by the packages that are named, and builds them and all
+# that needs them again for another choice. The program that tests start, target/debug/hydrant, is built along.
+TESTS   := $(CARGO) test $(LOCKED) --workspace
 TOOLS   := $(CURDIR)/target/tools
+SHELLS  := .ci/run $(shell grep -l '^\#!.*bash' scripts/*)
 BENCH   := $(CURDIR)/target/bench
 CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
@@ -16,7 +20,8 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 
 .DEFAULT_GOAL := help
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
-.PHONY: outside faults rolling
+.PHONY: outside faults rolling book deb image packages timings recipes advisories
+.PHONY: console console-load console-cost console-pictures counting-cost
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -26,7 +31,22 @@ run: setup ## Run the broker with a simulated fleet and say what to try next (PO
 	@scripts/run $(ARGS)
 
 test: setup need-nats need-procps ## All tests of the workspace, documentation examples included
-	$(CARGO) test $(LOCKED) --workspace
+	$(TESTS)
+
+book: need-book ## README and docs as a book with a search, each link followed; at target/book/html
+	scripts/book $(TOOLS)/bin/mdbook
+
+deb: setup ## The Debian package, at target/deb: program (fat LTO, takes minutes), unit, manual, completions, bill of materials
+	scripts/need deb
+	scripts/stage && scripts/deb
+
+image: setup ## The root file system of a container, at target/rootfs; dist/container/Containerfile makes an image by the same scripts
+	scripts/stage && scripts/rootfs target/rootfs
+
+packages: deb ## Tests what is made for operators: package and container in roots of their own, Kubernetes example
+	scripts/rootfs target/rootfs
+	scripts/need chroots python
+	scripts/packages
 
 install: setup ## The program, man pages, completions and the systemd unit below PREFIX (/usr/local); starts nothing
 	$(CARGO) build $(LOCKED) --release --bin hydrant
@@ -37,52 +57,81 @@ check: fmt clippy shellcheck docs features deny ## Everything but the tests: for
 fmt: need-components
 	$(CARGO) fmt --all -- --check
 
-clippy: setup need-components
-	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
+clippy: setup need-components ## Lints of everything, fuzz targets included
+	$(CARGO) clippy $(LOCKED) --workspace --all-targets --features hydrant-fuzz/targets -- -D warnings
 
 shellcheck: need-shellcheck
-	shellcheck scripts/* .ci/run
+	shellcheck $(SHELLS)
 
 docs: setup
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(LOCKED) --workspace --no-deps --document-private-items
 
+# One test is named so that dependencies have the features that `make clippy` has compiled them with.
 features: setup need-components ## That it builds without its optional features
-	$(CARGO) clippy $(LOCKED) --no-default-features -- -D warnings
+	$(CARGO) clippy $(LOCKED) --workspace --no-default-features --lib --bins --test docs -- -D warnings
 
-deny: setup ## Licences, banned packages and sources (installs cargo-deny, which takes minutes)
-	@test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install --locked --root $(TOOLS) cargo-deny
+deny: setup need-deny ## Licences, banned packages and sources
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
 
 figures: setup ## How the sources stand: circles of files, lengths of functions, arrows between modules
 	scripts/house-figures
+
+advisories: need-deny ## Known vulnerabilities of dependencies, from RustSec's database, which has to be reached
+	scripts/advisories $(TOOLS)/bin/cargo-deny
 
 oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew, and made-up patterns
 	mkdir -p target/oracle
 	cd tests/go/re2 && $(GO) run . > $(CURDIR)/target/oracle/re2.json
 	diff -u tests/data/re2.json target/oracle/re2.json
 	cd tests/go/re2 && $(GO) run . -generate $(PATTERNS) > $(CURDIR)/target/oracle/pairs.json
-	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(CARGO) test $(LOCKED) --test filter re2::
+	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(TESTS) --test filter re2::
 
 gorilla: setup need-go ## Compression, and a session as drpcli has it, with the websocket library of Go, which it fetches
 	mkdir -p $(CLIENTS)
 	cd tests/clients/go && go build -o $(CLIENTS)/go-client . && go build -o $(CLIENTS)/go-session ./session
-	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored go_gorilla go_session
+	$(TESTS) --test wire --test front -- --ignored go_gorilla go_session
 
 outside: setup need-procps need-curl need-wget need-browser ## Programs from outside: curl, wget, and a page of a foreign origin in a browser
-	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored tools:: browser::
+	$(TESTS) --test wire --test front -- --ignored tools:: browser::
+
+console: setup need-curl need-browser need-node need-python3 ## The console in a real browser, view by view; EventSource and the lines of the view Me
+	$(TESTS) --test wire --no-run
+	scripts/console target/debug/hydrant
+
+console-load: setup need-browser need-node ## 500 events a second in the tail for 60 s: frames, heap and nodes of the page
+	$(CARGO) build $(LOCKED) --release --bin hydrant
+	scripts/console target/release/hydrant load
+
+console-cost: setup need-node ## The fleet's p99 with and without twenty consoles beside it
+	$(CARGO) build $(LOCKED) --release --workspace
+	scripts/console target/release/hydrant consoles target/release/hydrant-loadtest
+
+counting-cost: setup ## What counting the hits of registrations costs a turn, with and without it
+	scripts/counting-cost
+
+console-pictures: setup need-browser need-node ## The pictures of docs/images anew
+	$(TESTS) --test wire --no-run
+	scripts/console target/debug/hydrant look docs/images docs
 
 faults: setup need-procps need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted
-	$(CARGO) test $(LOCKED) --test wire -- --ignored balancers::
+	$(TESTS) --test wire -- --ignored balancers::
+
+timings: setup ## What building costs, on a quiet machine: clean `make run` to the first event, after a change, sizes; in target/bench
+	scripts/timings
+
+recipes: setup need-curl need-python3 need-alertmanager ## The files of examples/pipelines, as far as their programs can be had
+	$(TESTS) --test wire --no-run
+	python3 tests/recipes/check.py target/debug/hydrant
 
 rolling: setup need-nats need-procps need-haproxy ## A rolling restart of two nodes behind HAProxy with 200 posters and 500 watchers (ROLLING_PAUSE_MS=)
-	$(CARGO) test $(LOCKED) --test nats -- --ignored --nocapture rolling::
+	$(TESTS) --test nats -- --ignored --nocapture rolling::
 
 clients: gorilla need-node need-python ## The same with those of Node and Python too
 	mkdir -p $(CLIENTS)/node
 	cp tests/clients/node/* $(CLIENTS)/node/ && npm install --prefix $(CLIENTS)/node --no-audit --no-fund --loglevel=error
 	test -x $(CLIENTS)/python/bin/python || python3 -m venv $(CLIENTS)/python
 	$(CLIENTS)/python/bin/pip install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
-	$(CARGO) test $(LOCKED) --test wire -- --ignored node_ws python_websockets
+	$(TESTS) --test wire -- --ignored node_ws python_websockets
 
 bench: bench-build ## In-process benchmarks, then everything over sockets beside peers and floor; results in target/bench
 	scripts/bench
@@ -107,14 +156,14 @@ fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz a
 	scripts/fuzz
 
 watched: setup need-nats need-python3 need-prometheus ## Alerting rules, dashboard and documented expressions in a real Prometheus that scrapes a live hydrant
-	$(CARGO) build $(LOCKED) --bin hydrant
+	$(TESTS) --test wire --no-run
 	scripts/watched target/debug/hydrant
 
 page: setup need-browser ## The load test's pages in a real browser: width, contrast, texts that lie on each other
-	$(CARGO) test $(LOCKED) -p hydrant-loadtest --test load -- --ignored page::
+	$(TESTS) --test load -- --ignored page::
 
 peers: setup need-nats need-mosquitto ## The load test's peers, mosquitto too, at small work that is checked
-	$(CARGO) test $(LOCKED) -p hydrant-loadtest --test load -- --include-ignored peers::
+	$(TESTS) --test load -- --include-ignored peers::
 
 # What building needs besides Rust.
 setup: need-cc

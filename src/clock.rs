@@ -1,4 +1,4 @@
-//! What time it is. The only module that reads the wall clock, so that a test can pass the time to everything else.
+//! The wall clock. Only this module reads it, so tests can pass the time to everything else.
 
 use jiff::Timestamp;
 

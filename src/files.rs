@@ -1,11 +1,11 @@
-//! Noticing that files have changed while they are in use.
+//! Notices changes of files that are in use.
 //!
-//! Contract: a change is due for reading once two looks have seen the same, so that a file is not read while it is
-//! being written. What could not be read is due again at every look. [`Looks`] is pure; [`Marks::of`] asks the file
-//! system.
+//! Contract: a change is due for reading once two checks in a row have seen the same state, so a file is not read
+//! while it is being written. A file that could not be read stays due at every check. [`Looks`] is pure; [`Marks::of`]
+//! asks the file system.
 //!
-//! Why not inotify: it does not work on network file systems, wants a thread of its own, and says less than a few calls
-//! of `stat` do.
+//! Why not inotify: it does not work on network file systems, needs a thread of its own, and reveals less than a few
+//! calls of `stat`.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -66,7 +66,7 @@ pub enum Look {
     Due,
 }
 
-/// What was seen of some files. See the module's text.
+/// Tracks a set of files and reports when a change is complete and due for reading. Pure; [`Marks::of`] does the I/O.
 #[derive(Debug, Default)]
 pub struct Looks {
     /// How they looked when they were read last.

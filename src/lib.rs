@@ -29,6 +29,28 @@
 //! | [`logging`], [`files`] | ground: where log lines go and what a panic does; noticing that files have changed |
 //!
 //! Dependencies point one way; a test in `tests/tidy/` holds them to it.
+//!
+//! # Example
+//!
+//! The parts work without a server. An index answers who has registered for an event:
+//!
+//! ```
+//! use hydrant::event::Draft;
+//! use hydrant::index::{Class, Index, Limits};
+//!
+//! let mut index = Index::new(Limits::default());
+//! let runner = index.subscribe("runner of machine 42", Class(0));
+//! index.register(runner, "machines.update.42.Stage=Eq(local)")?;
+//! index.register(runner, "machine_jobs.*.42")?;
+//!
+//! let text = r#"{"Type":"machines","Action":"update","Key":"42","Object":{"Stage":"local"}}"#;
+//! let event = Draft::read(text)?.seal(jiff::Timestamp::UNIX_EPOCH);
+//!
+//! let mut receivers = Vec::new();
+//! index.matches(&event, |_class| true, |subscriber| receivers.push(subscriber));
+//! assert_eq!(receivers, ["runner of machine 42"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod api;
 pub mod auth;

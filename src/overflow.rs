@@ -1,7 +1,7 @@
-//! What happens to a connection that does not read as fast as events come: the policies and their names.
+//! Overflow policies: what happens to a connection that does not read as fast as events arrive.
 //!
-//! A module of its own at the bottom, because settings, roles, the query of a websocket, outboxes and metrics all speak
-//! of the same three words. How each is carried out is in [`crate::fanout::outbox`].
+//! A module of its own at the bottom of the tree, because settings, roles, the query of a websocket, outboxes and
+//! metrics all use the same names. [`crate::fanout::outbox`] implements the policies.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// See the module's text. The questions end when this is dropped.
+/// Sends a request every millisecond to keep a peer's event loop busy. Dropping it stops the requests.
 #[derive(Debug)]
 pub struct Awake {
     /// Dropped to end the thread.

@@ -60,7 +60,7 @@ struct Common {
     bytes: u64,
 }
 
-/// See the module's text.
+/// Thousands of websocket clients driven by one thread. Not `Sync`.
 #[derive(Debug)]
 pub struct Swarm {
     clients: Vec<Client>,

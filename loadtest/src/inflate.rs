@@ -20,7 +20,7 @@ const REMEMBERED_MAX: usize = 16 << 20;
 /// What the sender has left out at the end of a message.
 const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
 
-/// See the module's text.
+/// Inflates messages without context takeover and compares repeated ones byte for byte.
 #[derive(Debug)]
 pub struct Inflater {
     raw: Decompress,

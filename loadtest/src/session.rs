@@ -15,7 +15,7 @@ use crate::publish::Publisher;
 use crate::server::{Launch, Server, System};
 use crate::tls::Trust;
 
-/// See the module's text. A server that was started ends when this is dropped.
+/// The server under test, started by us or remote. Dropping it ends a server that was started.
 #[derive(Debug)]
 pub struct Session {
     /// Where and how to get in; with a token if the server gives any.

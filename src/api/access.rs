@@ -1,4 +1,4 @@
-//! Who is asking: credentials from the header, the query or the TLS handshake, and the rule about origins.
+//! Authenticates requests: credentials from the header, the query or the TLS handshake, and the check of origins.
 
 use hyper::Request;
 use hyper::body::Incoming;

@@ -1,4 +1,4 @@
-//! The forms of an answer.
+//! Builds answers.
 
 use bytes::Bytes;
 use http_body_util::{Either, Full};

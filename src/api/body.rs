@@ -1,13 +1,12 @@
-//! Bodies of requests that are read whole, and inflated if they come compressed.
+//! Reads whole request bodies, and inflates compressed ones.
 //!
-//! Contract: bounded four times. A body has a longest length, told before it is read where the request tells its own;
-//! it may not stand still for longer than [`STILL`], nor go on more slowly than [`PACE`] once [`GRACE`] is over; and
-//! all bodies that are being read hold no more than a few of the longest together, beyond which the answer is 503 with
-//! `Retry-After`. So no number of clients that send slowly can fill the memory, and none keeps its share of it for
-//! long.
+//! Contract: bounded four times. A body has a maximum length, checked before it is read if the request declares its
+//! own. A body may not stand still for longer than [`STILL`], nor arrive more slowly than [`PACE`] after [`GRACE`].
+//! All bodies being read may hold no more memory than a few of the longest together; beyond that the answer is 503
+//! with `Retry-After`. So no number of slow clients can fill the memory, and none keeps its share of it for long.
 //!
-//! What counts against the memory is the buffer that a body stands in, not the pieces that it came in: these are copied
-//! into the buffer as they come. The buffer doubles, up to the length that the request says it has.
+//! What counts is the buffer that holds the body, not the pieces it arrived in: these are copied into the buffer. The
+//! buffer doubles, up to the length that the request declares.
 
 use std::sync::Arc;
 use std::time::Duration;

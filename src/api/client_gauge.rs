@@ -1,7 +1,7 @@
-//! Kept-alive HTTP connections that have shown good credentials: listed and told of once, not once a request.
+//! Authenticated HTTP connections: listed and announced once per connection, not once per request.
 //!
-//! A connection of a trusted proxy carries many clients: each is listed, at most [`MOST`] of them, until the proxy ends
-//! it.
+//! A connection of a trusted proxy carries many clients. Each is listed, at most [`MOST`] of them, until the proxy
+//! closes the connection.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ use crate::transport::caller::Caller;
 /// Clients of one connection that are listed.
 const MOST: usize = 64;
 
-/// See the module's text. The control plane's; never touched by a shard.
+/// The authenticated clients of each open HTTP connection. Belongs to the control plane; no shard touches it.
 #[derive(Debug, Default)]
 pub(super) struct ClientGauge {
     /// Clients by the connection that they come on.

@@ -1,14 +1,14 @@
-//! `/api/v3/connections` and its relatives: who is connected.
+//! `/api/v3/connections` and related routes: who is connected.
 //!
 //! | route | claim |
 //! |---|---|
-//! | `GET /connections` (filters `Type`, `Principal`, `RemoteAddr`, each a value, `Eq(...)`, `Ne(...)` or `In(...)`; `sort=queued`, `limit=N`) | connections/list; without it the list is empty, as DRP does it |
+//! | `GET /connections` (filters `Type`, `Principal`, `RemoteAddr`, each a value, `Eq(...)`, `Ne(...)` or `In(...)`; `sort=queued`, `limit=N`) | connections/list; without it the list is empty, as in DRP |
 //! | `GET /connections/ADDR:PORT` | connections/get/ADDR:PORT; without it 404 |
 //! | `DELETE /connections/ADDR:PORT` | connections/delete/ADDR:PORT |
 //! | `GET /{machines,clusters,resource_brokers}/UUID/connections` | get of that object |
 //!
-//! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`; while the
-//! endpoint does not tell them, ours are all there is.
+//! In front of an endpoint, the endpoint's connections follow ours, each marked with the field `Endpoint`. While the
+//! endpoint does not return them, only ours are listed.
 
 use std::net::SocketAddr;
 

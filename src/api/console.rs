@@ -1,11 +1,11 @@
-//! The console: one page for people, embedded in the binary, at `/hydrant/` and, without an endpoint's page to show, at
-//! `/`.
+//! The console: a web page embedded in the binary, at `/hydrant/` and, if no endpoint has a page to show, at `/`.
 //!
-//! The files are in `src/console/`; there is no build step. They are the same for everybody and hold nothing of this
-//! server, so they need no credentials: the page asks for them and sends them with its requests below `/api/v3`.
+//! The files are in `src/console/`; there is no build step. They are the same for everybody and contain nothing about
+//! this server, so they need no credentials. The page asks for credentials and sends them with its requests below
+//! `/api/v3`.
 //!
-//! Contract: the page may load and ask nothing but this server (`Content-Security-Policy`), has no script or style in
-//! its markup, and cannot be put into another page's frame.
+//! Contract: the page can load and query nothing but this server (`Content-Security-Policy`), has no inline script or
+//! style, and cannot be framed by another page.
 
 use bytes::Bytes;
 use http_body_util::{Either, Full};

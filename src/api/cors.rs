@@ -1,9 +1,9 @@
-//! Which pages may use this server from a browser (CORS), and origins as such.
+//! Which pages may use this server from a browser (CORS), and comparison of origins.
 //!
-//! Contract: without `allowed_origins` any page may read answers, but none is granted credentials that a browser adds
-//! by itself: portals send `Authorization` themselves. With `allowed_origins` only those pages may, and they may use a
-//! browser's own credentials too. Preflights are answered here, also for what an endpoint will answer, because the
-//! origins are this server's to judge.
+//! Contract: without `allowed_origins` any page may read answers, but none may use credentials that the browser adds
+//! by itself: portals send `Authorization` themselves. With `allowed_origins` only those pages may read answers, and
+//! they may use a browser's own credentials too. Preflights are answered here, also for routes of an endpoint, because
+//! this server decides about origins.
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,

@@ -1,8 +1,8 @@
-//! `POST /api/v3/events`: one event, an array of events, or one a line (NDJSON).
+//! `POST /api/v3/events`: one event, an array of events, or one per line (NDJSON).
 //!
-//! Contract: all or nothing. The body is read by [`Posting`]; an error names the element or the line. After 204 the
-//! events are sequenced: everybody whose registration was answered before gets them. When the inboxes are full the
-//! answer is 429 with `Retry-After`, and nothing was taken.
+//! Contract: all or nothing. [`Posting`] parses the body; an error names the element or the line. Once the answer is
+//! 204, the events are sequenced: everybody whose registration was answered before gets them. If the inboxes are full,
+//! the answer is 429 with `Retry-After`, and no event was accepted.
 
 use hyper::Request;
 use hyper::body::Incoming;

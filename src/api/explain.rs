@@ -6,8 +6,9 @@
 //!
 //! Contract: nobody learns of events or users that he may not see. An event of the history must be visible to the
 //! caller, and is otherwise unknown to him; another user needs the claim users/get, a connection connections/get, both
-//! within the caller's tenant. Which roles would show an event is told to those who may list roles. `User` names a user
-//! of this server's own; one of the endpoint is found by `Connection`.
+//! within the caller's tenant. Who may see a connection and not its user learns whether the rights show the event, and
+//! not why. Which roles would show an event is told to those who may list roles. `User` names a user of this server's
+//! own; one of the endpoint is found by `Connection`.
 //!
 //! Bounds: anybody may ask, so one question is worked on at a time, at no shard, and what it may cost is bounded by the
 //! number of registrations and by the bytes of the event that all of them together would look at.
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::SemaphorePermit;
 
 use super::{Api, ApiError, answer};
 use crate::auth::{Access, Identity};
@@ -78,6 +80,8 @@ struct Asked {
     principal: String,
     access: Arc<Access>,
     inspection: Option<Inspection>,
+    /// Whether the caller may know why that is.
+    is_known: bool,
 }
 
 impl Api {
@@ -103,14 +107,31 @@ impl Api {
                 "{registrations} registrations and an event of {bytes} bytes are too much at a time"
             )));
         }
-        let turn = tokio::time::timeout(TURN, self.explaining.acquire()).await;
-        let _turn = turn.map_err(|_| ApiError::Explaining)?.expect("it is never closed");
+        let _turn = self.turn_to_explain().await?;
         let receiver = Receiver { principal: &asked.principal, access: &asked.access };
         tokio::task::block_in_place(|| {
             let specs = texts.iter().map(|text| read_spec(text)).collect::<Result<Vec<_>, _>>()?;
             let pairs: Vec<(&str, &Spec)> = texts.iter().map(String::as_str).zip(&specs).collect();
-            Ok(explain(event, &pairs, Some(receiver)))
+            let explanation = explain(event, &pairs, Some(receiver));
+            Ok(if asked.is_known { explanation } else { explanation.without_rights() })
         })
+    }
+
+    /// The turn of a question that costs more than others, when those before it are done.
+    pub(super) async fn turn_to_explain(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        let turn = tokio::time::timeout(TURN, self.explaining.acquire()).await;
+        Ok(turn.map_err(|_| ApiError::Explaining)?.expect("it is never closed"))
+    }
+
+    /// Whether the caller may know what this principal may see.
+    fn knows(&self, identity: &Identity, principal: &str) -> Result<bool, ApiError> {
+        if identity.principal().as_str() == principal || self.authority.access(identity)?.is_everything() {
+            return Ok(true);
+        }
+        match principal.strip_prefix("user:") {
+            Some(user) => self.permits(identity, "users", "get", user),
+            None => Ok(false),
+        }
     }
 
     fn event_in_question(&self, question: &Question, identity: &Identity) -> Result<Arc<Event>, ApiError> {
@@ -151,7 +172,8 @@ impl Api {
             (Some(address), None) => {
                 let inspection = self.inspect(address, identity).await?;
                 let principal = inspection.connection.principal.clone();
-                Ok(Asked { principal, access: Arc::clone(&inspection.access), inspection: Some(inspection) })
+                let is_known = self.knows(identity, &principal)?;
+                Ok(Asked { principal, access: Arc::clone(&inspection.access), inspection: Some(inspection), is_known })
             }
             (None, Some(user)) if identity.user() != Some(user) => {
                 let unknown = || ApiError::Unknown { model: "users", key: user.clone() };
@@ -159,11 +181,12 @@ impl Api {
                     return Err(unknown());
                 }
                 let access = self.authority.access_of_user(user).ok_or_else(unknown)?;
-                Ok(Asked { principal: format!("user:{user}"), access, inspection: None })
+                Ok(Asked { principal: format!("user:{user}"), access, inspection: None, is_known: true })
             }
             (None, _) => {
                 let access = self.authority.access(identity)?;
-                Ok(Asked { principal: identity.principal().as_str().to_owned(), access, inspection: None })
+                let principal = identity.principal().as_str().to_owned();
+                Ok(Asked { principal, access, inspection: None, is_known: true })
             }
         }
     }

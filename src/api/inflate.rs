@@ -1,8 +1,8 @@
-//! Bodies that come compressed (`Content-Encoding`): gzip and deflate, as Fluent Bit, Vector and curl send them.
+//! Compressed bodies (`Content-Encoding`): gzip and deflate, as Fluent Bit, Vector and curl send them.
 //!
-//! Contract: the bound of a body holds for what it inflates to, and memory is taken before it comes out, so a few bytes
-//! that inflate to gigabytes cost no more than the longest body. An encoding that is not known here is 415, a body that
-//! is not what its header says 400.
+//! Contract: the limit on a body applies to its inflated size, and memory is reserved before it is inflated, so a few
+//! bytes that inflate to gigabytes cost no more than the longest allowed body. An unknown encoding is 415; a body that
+//! does not match its header is 400.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! `GET /api/v3/info`: what this server is.
+//! `GET /api/v3/info`: describes this server.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Filters of lists, as DRP's REST has them: `?Type=websocket`, `?Type=Eq(websocket)`, `Ne(...)`, `In(a,b)`. Pure.
+//! List filters as in DRP's REST API: `?Type=websocket`, `?Type=Eq(websocket)`, `Ne(...)`, `In(a,b)`. Pure.
 
 use std::borrow::Cow;
 

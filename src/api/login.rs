@@ -1,8 +1,8 @@
-//! Whose credentials are checked by whom, and whose requests are the endpoint's to answer.
+//! Decides who checks a caller's credentials, and which requests belong to the endpoint.
 //!
-//! A caller whom the endpoint vouches for is the endpoint's: it posts events there, so that the endpoint's plugins see
-//! them (they come back by the stream), and fetches tokens and `info` there. A caller with hydrant's own credentials,
-//! which the endpoint would not know, is hydrant's.
+//! A caller authenticated by the endpoint belongs to the endpoint: it posts events there, so that the endpoint's
+//! plugins see them (they come back by the stream), and fetches tokens and `info` there. A caller with hydrant's own
+//! credentials, which the endpoint does not know, is served by hydrant.
 
 use std::net::IpAddr;
 

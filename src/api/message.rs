@@ -1,7 +1,7 @@
-//! What every request has to be like, whatever it asks for (RFC 9112, sections 3.2 and 6.1). Pure.
+//! Rules for every request, whatever its route (RFC 9112, sections 3.2 and 6.1). Pure.
 //!
-//! hyper has read the request already and refuses what cannot be framed. What is left to be told here is what two
-//! servers on one way could understand differently.
+//! hyper has already parsed the request and refused what cannot be framed. The rules here concern requests that two
+//! servers in a chain could interpret differently.
 
 use hyper::header::{HOST, TRANSFER_ENCODING};
 use hyper::http::uri::Authority;

@@ -12,6 +12,7 @@
 //! | `/connections` and its relatives | [`connections`] |
 //! | `/hydrant/status`, `/hydrant/registrations` | [`status`] |
 //! | `POST /hydrant/explain` | [`explain`] |
+//! | `POST /hydrant/check`, `GET /hydrant/me` | [`check`], [`me`] |
 //! | everything else, if there is an endpoint upstream | [`proxy`] |
 //!
 //! Contract: every answer below 400 but a stream says `Content-Type: application/json`, bodies or not (drpcli fails
@@ -21,6 +22,7 @@
 mod access;
 pub mod answer;
 mod body;
+mod check;
 mod client_gauge;
 mod connections;
 mod console;
@@ -32,6 +34,7 @@ mod inflate;
 mod info;
 mod list_filter;
 mod login;
+mod me;
 mod message;
 pub mod probe;
 mod proxy;
@@ -282,6 +285,8 @@ impl Api {
             Route::Status => self.get_status(&identity),
             Route::Registrations => self.list_registrations(query, &identity).await,
             Route::Explain => self.explain(request, &identity).await,
+            Route::Check => self.check(request, &identity).await,
+            Route::Me => Ok(me::me(&identity, &*self.authority.access(&identity)?)),
             Route::Info => self.info(request, caller, &identity).await,
             Route::UserToken(name) => self.user_token(query, name, &identity),
             Route::PostUserToken(name) => self.post_user_token(request, name, &identity).await,

@@ -1,11 +1,12 @@
-//! `/metrics`, `/healthz` and `/readyz`, in plain HTTP on a listener of their own, without credentials.
+//! `/metrics`, `/healthz` and `/readyz`: plain HTTP on a separate listener, without credentials.
 //!
-//! `/healthz` says that the process answers; `/readyz` that it takes connections and that events come in: 503 as soon
-//! as it drains, so that balancers look elsewhere before anybody is disconnected, while none of the upstream endpoints
-//! is connected, if there are any, and while a shard's thread is stuck in its turn ([`STALL`](crate::metrics::STALL)).
-//! Its body reports which are, whether NATS is there, and whether the endpoint discloses its users; without NATS the
-//! node goes on alone, and without the users those who are connected do, so it stays ready. It also reports files whose
-//! last change is not in force, since somebody who was removed may be in still.
+//! `/healthz` says that the process answers. `/readyz` says that it accepts connections and that events arrive. It is
+//! 503 as soon as the server drains, so that balancers look elsewhere before anybody is disconnected; while none of
+//! the configured upstream endpoints is connected; and while a shard's thread is stuck in its turn
+//! ([`STALL`](crate::metrics::STALL)). Its body lists the endpoints, and says whether NATS is connected and whether
+//! the endpoint discloses its users. Without NATS the node continues alone, and without the users existing connections
+//! continue, so the node stays ready. The body also lists files whose last change is not in force, because a removed
+//! user may still be connected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +28,7 @@ use crate::transport::caller::Caller;
 use crate::transport::listener::{Answer, Handler};
 use crate::transport::tls::LiveTls;
 
-/// See the module's text.
+/// Serves `/metrics`, `/healthz` and `/readyz` without credentials.
 #[derive(Debug)]
 pub struct Probe {
     broker: Arc<Broker>,

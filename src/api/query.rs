@@ -1,4 +1,4 @@
-//! Reading what stands in a URL.
+//! Parses the query of a URL.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
-//! How many events a principal may post in a second, and how many websockets it may have.
+//! Limits the events that a principal may post per second, and the websockets it may have.
 //!
-//! Pure: the caller passes the time. Both tables are bounded by the principals that are active: a bucket that is full
-//! again, and a count that is zero, are the same as none and are forgotten.
+//! Pure: the caller passes the time. Both tables are bounded by the number of active principals: a full bucket and a
+//! count of zero are equivalent to no entry and are removed.
 
 use std::sync::Arc;
 use std::time::Duration;

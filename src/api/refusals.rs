@@ -1,8 +1,8 @@
-//! Refused logins in the log, also where `log.audit` is off: whoever is attacked has to see it, and an attacker must
-//! not be able to fill the log.
+//! Logs refused logins even if `log.audit` is off: an operator under attack must see it, but an attacker must not be
+//! able to fill the log.
 //!
-//! Contract: as that of [`Summary`]. Every refusal is in `hydrant_handshakes_rejected_total` and, with `log.audit`, a
-//! line of its own. Nothing that was sent is in it but the path.
+//! Contract: that of [`Summary`]. Every refusal is counted in `hydrant_handshakes_rejected_total` and, with
+//! `log.audit`, has a line of its own. Of what was sent only the path is logged.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use super::ApiError;
 use crate::auth::AuthError;
 use crate::transport::summary::Summary;
 
-/// See the module's text.
+/// Logs refused logins at a bounded rate, even while `log.audit` is off.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Summary);
 

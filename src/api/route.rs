@@ -28,6 +28,10 @@ pub(super) enum Route<'p> {
     Registrations,
     /// `POST /hydrant/explain`.
     Explain,
+    /// `POST /hydrant/check`.
+    Check,
+    /// `GET /hydrant/me`.
+    Me,
     /// `GET /info`.
     Info,
     /// `GET /users/NAME/token`.
@@ -55,6 +59,8 @@ pub(super) fn find<'p>(method: &Method, segments: &[&'p str]) -> Option<Route<'p
         (&Method::GET, ["hydrant", "status"]) => Route::Status,
         (&Method::GET, ["hydrant", "registrations"]) => Route::Registrations,
         (&Method::POST, ["hydrant", "explain"]) => Route::Explain,
+        (&Method::POST, ["hydrant", "check"]) => Route::Check,
+        (&Method::GET, ["hydrant", "me"]) => Route::Me,
         (&Method::GET, ["info"]) => Route::Info,
         (&Method::GET, ["users", name, "token"]) => Route::UserToken(name),
         (&Method::POST, ["users", name, "token"]) => Route::PostUserToken(name),

@@ -1,4 +1,4 @@
-//! `GET /api/v3/users/NAME/token` and `GET /api/v3/machines/UUID/token`: tokens, perhaps with fewer rights.
+//! `GET /api/v3/users/NAME/token` and `GET /api/v3/machines/UUID/token`: issues tokens, optionally with fewer rights.
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};

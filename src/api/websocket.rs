@@ -1,5 +1,5 @@
-//! `GET /api/v3/ws`: from a request to a websocket in a shard. What a connection is opened with is read here for
-//! streams too ([`super::stream`]).
+//! `GET /api/v3/ws`: turns a request into a websocket owned by a shard. Also parses the options of a connection for
+//! streams ([`super::stream`]).
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -206,7 +206,7 @@ impl Sight {
     }
 }
 
-/// What somebody may see and do. See the module's text.
+/// The compiled rights of one set of claims. Immutable; equal sets share one allocation and one [`AccessId`].
 #[derive(Debug)]
 pub struct Access {
     id: AccessId,
@@ -278,6 +278,12 @@ impl Access {
                 .collect(),
             tenant,
         }
+    }
+
+    /// The claims, and those that the token is narrowed to, as roles have them. For people.
+    pub fn claims(&self) -> (Vec<String>, Vec<String>) {
+        let texts = |claims: &[Claim]| claims.iter().map(Claim::to_string).collect();
+        (texts(&self.content.claims), texts(&self.content.narrowing))
     }
 
     /// Whether the holder is in a tenant.

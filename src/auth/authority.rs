@@ -1,10 +1,10 @@
-//! The authority: who is who, and what each may see and do, now.
+//! The authority: authenticates callers and decides what each may see and do.
 //!
-//! Contract: used through an `Arc` by any thread. Reading the present state takes no lock. Users, token keys and the
-//! issuer's keys are files of their own: [`Authority::reload`] takes each whole or not at all, whatever is wrong with
-//! the others, and [`Authority::refusals`] says which changes are not in force. Whoever holds an [`Identity`] asks
-//! again for its [`Access`] when [`Authority::generation`] has changed ([`Authority::changes`] tells when); a
-//! [`RevokedError`] in answer means that the connection has to go.
+//! Contract: shared by all threads through an `Arc`; reading the current state takes no lock. Users, token keys and
+//! the issuer's keys are separate files. [`Authority::reload`] takes each file completely or not at all, whatever is
+//! wrong with the others, and [`Authority::refusals`] lists the changes that are not in force. The holder of an
+//! [`Identity`] asks for its [`Access`] again when [`Authority::generation`] has changed ([`Authority::changes`]
+//! signals it); if the answer is a [`RevokedError`], the connection must be closed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub struct Opened {
     pub created: bool,
 }
 
-/// See the module's text.
+/// Authenticates callers and compiles their rights. Shared by all threads; reading the current state takes no lock.
 #[derive(Debug)]
 pub struct Authority {
     pub(super) directory: Directory,

@@ -1,12 +1,12 @@
-//! Where passwords are checked: what is known, what waits, and the threads that hash.
+//! Checks passwords: a cache of recent successes, a queue, and the threads that hash.
 //!
-//! Contract: used by any thread; only the threads of this module hash, and no lock is held meanwhile. A password that
-//! is being hashed is accounted for, whoever still waits for it. The threads end when the [`PasswordChecker`] is
-//! dropped.
+//! Contract: any thread may call it; only this module's threads hash, and they hold no lock while they do. A password
+//! that is being hashed is accounted for even if its caller no longer waits. The threads end when the
+//! [`PasswordChecker`] is dropped.
 //!
-//! Why threads of our own: a hash keeps a core busy for tens of milliseconds and its caches for longer. On the
-//! runtime's blocking threads as many would run at once as there are cores. Here at most half of the cores hash, at
-//! ordinary priority: at the lowest one, as it was, two busy programs on the machine made a login take seconds.
+//! Why threads of our own: a hash keeps a core busy for tens of milliseconds and evicts its caches. The runtime's
+//! blocking pool would run one hash per core at the same time. Here at most half of the cores hash. They do so at
+//! normal priority: at the lowest priority two busy programs on the machine delayed a login by seconds.
 
 use std::io;
 use std::net::IpAddr;
@@ -43,7 +43,7 @@ struct Shared {
     hashed: AtomicU64,
 }
 
-/// See the module's text.
+/// Checks passwords on threads of its own, with a cache of recent successes. Dropping it ends the threads.
 #[derive(Debug)]
 pub(super) struct PasswordChecker {
     shared: Arc<Shared>,

@@ -89,7 +89,7 @@ impl fmt::Display for Terms {
     }
 }
 
-/// What somebody may do. See the module's text.
+/// Permission for some actions on some objects of some types. Each part is `*`, one value or a comma list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Claim {
     /// Object types, such as `machines`.

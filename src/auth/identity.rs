@@ -1,7 +1,8 @@
-//! Who has been let in, and what is needed to look again later.
+//! An authenticated caller, and what is needed to check it again later.
 //!
-//! Contract: an [`Identity`] is a fact about the past (these credentials were good then). What its holder may see and
-//! do is asked of the [`Authority`](super::Authority) whenever that has changed; nothing here grants anything.
+//! Contract: an [`Identity`] is a statement about the past: these credentials were valid at that time. What its holder
+//! may see and do is decided by the [`Authority`](super::Authority), which must be asked again whenever rights change;
+//! nothing here grants anything.
 
 use std::sync::Arc;
 
@@ -93,7 +94,8 @@ pub(super) struct Conditions {
     pub(super) endpoint: Option<Arc<Fingerprints>>,
 }
 
-/// Who has been let in. See the module's text.
+/// An authenticated caller: which credentials were valid, and when. Grants nothing by itself; ask the
+/// [`Authority`](super::Authority) for its rights.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub(super) principal: Principal,

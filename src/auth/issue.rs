@@ -1,7 +1,7 @@
-//! Issuing and reading tokens.
+//! Issues and reads tokens.
 //!
-//! Contract: a token never has more rights than its subject, nor fewer restrictions than the token that it was got
-//! with. Restrictions are looked up again at every use, so a role that loses a claim takes it from tokens too.
+//! Contract: a token never grants more than its subject has, nor more than the token it was requested with. Its
+//! restrictions are looked up again at every use, so when a role loses a claim, existing tokens lose it too.
 
 use std::sync::Arc;
 use std::time::Duration;

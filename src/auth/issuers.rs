@@ -49,7 +49,7 @@ struct IssuerKey {
     verifying: DecodingKey,
 }
 
-/// The issuer's keys. See the module's text.
+/// Keys of outside issuers, as read from the JWKS file. Verifies their tokens; holds no private key.
 pub(super) struct Issuers {
     options: IssuerOptions,
     /// As it was read, to tell whether it has changed.

@@ -1,7 +1,7 @@
-//! Why somebody may or may not see an event: the parts of a verdict, for people.
+//! Explains why a caller may or may not see an event, part by part.
 //!
-//! Contract: agrees with [`Access::sees`](super::Access::sees): an event is visible if a claim shows it, every
-//! narrowing does, and the tenant, if there is one, does.
+//! Contract: always agrees with [`Access::sees`](super::Access::sees): an event is visible if one claim matches it,
+//! every token restriction matches it, and the tenant, if there is one, contains its object.
 
 use super::claim::{Claim, Terms};
 

@@ -131,7 +131,7 @@ pub(super) struct Key {
     pub(super) verifying: DecodingKey,
 }
 
-/// The keys in use and as they are stored, newest first. See the module's text.
+/// Signing keys, newest first: the current key signs, the previous one still verifies. Never prints a key.
 #[derive(Clone)]
 pub(super) struct KeyRing {
     keys: Vec<Key>,

@@ -1,8 +1,8 @@
-//! How much the holders of a role may have.
+//! Limits that a role puts on its holders.
 //!
-//! Contract: pure. Nothing (or zero, as it is written) means that the role says nothing and the configuration decides.
-//! Of several roles the largest limit counts, as rights add up too; a role that says nothing does not lift the limit of
-//! another.
+//! Contract: pure. An absent limit (or zero, as it is written) means that the role says nothing and the configuration
+//! decides. If several roles set a limit, the largest one counts, as rights add up too; a role without a limit does
+//! not lift the limit of another.
 
 use std::fmt;
 use std::str::FromStr;

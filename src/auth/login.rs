@@ -1,12 +1,13 @@
-//! Letting people in.
+//! Logging in.
 //!
-//! A token costs one HMAC. A password costs a hash of tens of milliseconds and 19 MiB: so a right one is known again
-//! by a keyed hash for a minute after its last use (drpcli -x sends it with every request), equal ones that come
-//! together are hashed once, wrong ones are held back by user and network, and [`Authority::login`] hashes on a few
-//! threads of its own, in an order that lets nobody shut out others.
+//! Verifying a token costs one HMAC. Verifying a password costs tens of milliseconds and 19 MiB. Therefore a correct
+//! password is recognized by a keyed hash for a minute after its last use (`drpcli -x` sends it with every request),
+//! equal attempts that arrive together are hashed once, failed logins are rate-limited per user and network, and
+//! [`Authority::login`] hashes on a few threads of its own, in an order in which no client shuts out another.
 //!
-//! Contract: an unknown user costs the same as a known one. Nobody is told which it was, and nothing that was sent
-//! shows in an error. What a password costs is accounted even if the caller does not wait for the end of it.
+//! Contract: an unknown user costs as much time as a known one, and the caller is never told which it was. No error
+//! repeats anything that was sent. The cost of a password is accounted for even if the caller does not wait for the
+//! result.
 
 use std::net::IpAddr;
 use std::sync::Arc;

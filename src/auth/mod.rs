@@ -1,15 +1,16 @@
-//! Who may see what: users, roles, claims, tokens and tenants. The rules are `docs/security.md`.
+//! Users, roles, claims, tokens and tenants: who may see what. The rules are in `docs/security.md`.
 //!
 //! ```text
 //! header, query -> Credential -> Authority::login -> Identity -> Authority::access -> Access -> sees / permits
 //! ```
 //!
-//! An [`Identity`] says who somebody is and is kept for as long as the connection lives. An [`Access`] says what that
-//! one may see at present; it is shared by everybody with the same rights, so a verdict on an event is needed once per
-//! [`AccessId`] and not once per connection. When [`Authority::changes`] tells a new generation, ask for it again.
+//! An [`Identity`] says who a caller is; it is kept for the lifetime of the connection. An [`Access`] says what the
+//! caller may see now. Everybody with the same rights shares one [`Access`], so an event is checked once per
+//! [`AccessId`] and not once per connection. When [`Authority::changes`] signals a new generation, ask for the access
+//! again.
 //!
-//! Contract: nothing here knows a frame, a socket or a subscription. [`Access`] is pure and for the delivery path;
-//! hashing and files block and are not. Nothing secret shows in a Debug output, an error or a log line.
+//! Contract: nothing here knows about frames, sockets or subscriptions. [`Access`] is pure and made for the delivery
+//! path; hashing and reading files block and must not run there. No `Debug` output, error or log line shows a secret.
 
 mod access;
 mod account;

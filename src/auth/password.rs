@@ -41,7 +41,7 @@ pub enum PasswordError {
     Failed(&'static str),
 }
 
-/// The hash of a password. See the module's text.
+/// The hash of a password, argon2id or scrypt. A secret: its `Debug` output hides it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PasswordHash {

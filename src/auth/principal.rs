@@ -46,7 +46,8 @@ pub enum PrincipalKind {
     Plugin,
 }
 
-/// Who somebody is. See the module's text.
+/// The public name of an authenticated caller: `user:NAME`, `runner:UUID` or `plugin:NAME`. Never empty and never
+/// secret; cloning costs a reference count.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Principal(Arc<str>);
 

@@ -1,16 +1,17 @@
-//! Passwords that wait to be hashed: equal ones are one hash, and the next is chosen so that nobody is shut out by
-//! others.
+//! Passwords that wait to be hashed. Equal attempts share one hash, and the order is chosen so that no client can shut
+//! out another.
 //!
-//! What goes first, in this order: users who have come from that network with the right password before; networks
-//! with fewer wrong passwords and attempts under way, of an IPv6 address the /48 first, then the /56, then the /64;
-//! the network that came last; and of one network who came first. Under a flood from many networks the newest network
-//! is the one whose client still waits, and the flood's own pile up behind it.
+//! The queue serves, in this order: users who have logged in from the same network before; networks with fewer failed
+//! and running attempts (for IPv6 the /48 is compared first, then the /56, then the /64); the network that arrived
+//! last; and within a network, first come, first served. During a flood from many networks the newest network is the
+//! one whose client is still waiting, so the flood's own attempts pile up behind it.
 //!
-//! Equal attempts from different networks wait apart, each with the standing of its own network: neither the rank nor
-//! the wait of one network is another's. Once one of them is hashed, its outcome is the outcome of all.
+//! Equal attempts from different networks wait separately, each with the standing of its own network: no network
+//! inherits the rank or the waiting time of another. Once one of them has been hashed, all of them get its outcome.
 //!
-//! Contract: pure, told the time. What waits is bounded; beyond it what would come last is refused. Whom nobody waits
-//! for any more is dropped before it is hashed, and has guessed nothing.
+//! Contract: pure; the caller passes the time. The queue is bounded: when it is full, the attempt that would be served
+//! last is refused. An attempt whose callers have all gone is dropped before it is hashed and does not count as a
+//! guess.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -63,7 +64,7 @@ struct Waiting {
 /// What goes first is the least.
 type Rank = (bool, [u32; 3], Reverse<usize>, usize);
 
-/// See the module's text.
+/// A bounded priority queue of passwords to hash, in which equal attempts share one hash.
 #[derive(Debug)]
 pub(super) struct Queue {
     /// In the order in which they came.

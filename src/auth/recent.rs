@@ -1,8 +1,8 @@
-//! Right passwords of a moment ago, and who has been seen where.
+//! Remembers recently verified passwords, and from which networks users have logged in.
 //!
-//! Contract: told the time; bounded in number and time. A password is known by a keyed hash only, over everything
-//! that it is checked against: another hash or secret of the user makes another entry. So an entry may live for as
-//! long as it is used without hashing again, and ends `lifetime` after its last use.
+//! Contract: the caller passes the time; all tables are bounded in size and age. A password is stored only as a keyed
+//! hash over everything it was checked against, so a changed hash or secret of the user makes another entry. An entry
+//! may therefore live as long as it is used; it ends `lifetime` after its last use.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,7 +21,7 @@ struct Cached {
     until: Timestamp,
 }
 
-/// See the module's text.
+/// Bounded tables of recently verified passwords (as keyed hashes) and of the networks users logged in from.
 #[derive(Debug)]
 pub(super) struct Recent {
     lifetime: Duration,

@@ -1,7 +1,7 @@
-//! One version of everything that rights are decided by: the store, the token keys, the keys of other issuers.
+//! One version of everything that decides rights: the store, the token keys and the keys of other issuers.
 //!
-//! Contract: immutable but for a memo; replaced as a whole when anything changes. Compiling rights happens once per
-//! kind of user (same roles, same tenant) and restriction, however many connections ask.
+//! Contract: immutable except for a cache of compiled rights; replaced as a whole when anything changes. Rights are
+//! compiled once for each combination of roles, tenant and token restrictions, however many connections have it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ enum Base {
 
 type Memo = HashMap<(Base, Arc<[Restriction]>), Arc<Access>>;
 
-/// See the module's text.
+/// An immutable version of the users, roles, tenants and keys that decide rights. Replaced as a whole on every change.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) generation: u64,

@@ -1,20 +1,20 @@
-//! Holds back those who guess passwords.
+//! Rate limits for password guessing.
 //!
-//! Only wrong passwords count. Each pair of user and network has a bucket of guesses (5, refilled 5 a minute), and
-//! each network has a wider one besides (60, refilled 60 a minute), for those who try one password with many names. A
-//! network is an IPv4 /24 or an IPv6 /64; the /56 and the /48 around the latter have twice and four times as much, so
-//! that who owns 65,536 networks is not 65,536 guessers. Whoever fails with an empty bucket waits, each time twice as
-//! long, up to 15 minutes. So 1,000 wrong passwords in a row reach the hasher five times.
+//! Only wrong passwords count. Each pair of user and network has a bucket of guesses (5, refilled at 5 a minute). Each
+//! network also has a wider bucket (60, refilled at 60 a minute) against attackers who try one password with many
+//! names. A network is an IPv4 /24 or an IPv6 /64; the enclosing /56 and /48 get two and four times as much, so an
+//! attacker who owns 65,536 networks does not get 65,536 times the guesses. A caller that fails with an empty bucket
+//! has to wait, each time twice as long, up to 15 minutes. As a result, of 1,000 wrong passwords in a row only five
+//! reach the hasher.
 //!
-//! A user who has come from a network with the right password before is held back only by wrong passwords for that
-//! user from that /24 or /64: neither by what others of the network have guessed, nor by guesses from the rest of its
-//! /56 or /48.
+//! A user who has logged in from a network before is limited only by wrong passwords for that user from that /24 or
+//! /64, not by guesses of others in the network, nor by guesses from the rest of its /56 or /48.
 //!
-//! An attempt reserves a guess before it is hashed, and gives it back unless it was wrong. So no more attempts are
-//! under way at once than there are guesses left; others are told to wait for those ([`Held::Busy`]).
+//! An attempt reserves a guess before it is hashed and returns it unless the password was wrong. So there are never
+//! more attempts in progress than guesses left; further callers are asked to wait for those ([`Held::Busy`]).
 //!
-//! Contract: pure, told the time, bounded: beyond [`Limits::entries`] the half that was quiet longest makes room. A
-//! user cannot be locked out from another network than the attacker's own.
+//! Contract: pure; the caller passes the time. Bounded: beyond [`Limits::entries`] the half that was idle longest is
+//! dropped. Nobody can lock a user out from a network other than the attacker's own.
 
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -118,7 +118,7 @@ struct Bucket {
     blocked_until: Option<Timestamp>,
 }
 
-/// See the module's text.
+/// Rate limits for failed logins, by user and by network. Bounded in entries; the caller passes the time.
 #[derive(Debug)]
 pub(super) struct Throttle {
     limits: Limits,

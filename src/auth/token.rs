@@ -1,11 +1,12 @@
-//! Tokens: JSON web tokens that hydrant signs itself.
+//! JSON web tokens that hydrant signs itself.
 //!
-//! Contract: pure but for randomness, told the time. Verifying is strict: the header must be exactly the one that we
-//! write (one algorithm, a key of the ring, nothing else), the payload has exactly our fields, each once, and a token
-//! is at most 16 KiB. The clock of the signer is our own, so there is no leeway for expiry and a minute for a clock
-//! that was set back.
+//! Contract: pure except for randomness; the caller passes the time. Verification is strict: the header must be
+//! exactly the one that hydrant writes (one algorithm, a key of the ring, nothing else), the payload must have exactly
+//! our fields, each once, and a token may have at most 16 KiB. Hydrant is its own signer, so expiry has no leeway, and
+//! the issue time has a minute's leeway for a clock that was set back.
 //!
-//! A token has no password and no secret in it: a fingerprint of the user's secret ends it when the password changes.
+//! A token contains neither a password nor the user's secret. It contains a fingerprint of the secret, which
+//! invalidates the token when the password changes.
 
 use std::time::Duration;
 
@@ -49,13 +50,13 @@ pub enum TokenError {
     /// Its time is over.
     #[error("the token expired at {at}")]
     Expired {
-        /// When.
+        /// The time that the token names.
         at: Timestamp,
     },
     /// Its time has not come.
     #[error("the token was issued in the future, at {at}")]
     Future {
-        /// When.
+        /// The time that the token names.
         at: Timestamp,
     },
     /// It was good once.

@@ -1,9 +1,9 @@
-//! Taking changes of the data directory while running.
+//! Applies changes in the data directory while the server runs.
 //!
-//! Contract: looks at each file four times a second and reads it when two looks agree that it has changed, so that a
-//! removed user is gone within a second and nothing half written is taken. Files are independent of one another. One
-//! that cannot be read is tried again at every look; one with a mistake is reported once, and what was there stays in
-//! force.
+//! Contract: every file is checked four times a second and read when two checks in a row see the same change. So a
+//! removed user is out within a second, and a half-written file is never used. Files are independent of each other. A
+//! file that cannot be read is retried at every check. A file with a mistake is reported once, and its last good
+//! version stays in force.
 
 use std::sync::{Arc, Weak};
 

@@ -1,18 +1,18 @@
-//! How far producers' clocks are ahead of the clock here: by how much events are of a later time than that of their
+//! Measures how far producers' clocks are ahead of this one: by how much the Time of an event is later than its
 //! intake.
 //!
-//! A replay from an archive begins that much before the time that was asked for, since an event of that time may have
-//! been stored so much earlier. A node that has just started has measured nothing; the others tell it what they have
-//! measured.
+//! A replay from an archive begins that much earlier than asked for, because an event of the requested Time may have
+//! been stored that much earlier. A node that has just started has measured nothing; the other nodes tell it their
+//! values.
 //!
-//! Contract: pure; the caller brings the time. The measure is that of the last [`SPAN`] to twice of it.
+//! Contract: pure; the caller passes the time. The value covers the last one to two [`SPAN`]s.
 
 use jiff::{SignedDuration, Timestamp};
 
 /// For so long at least what was measured counts.
 pub(super) const SPAN: SignedDuration = SignedDuration::from_mins(10);
 
-/// See the module's text.
+/// Measures how far producers' clocks run ahead of this one.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     /// When the first measure was taken.

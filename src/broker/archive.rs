@@ -1,13 +1,12 @@
-//! Where replays come from that begin before the recent past: what an archive promises, and how its pages reach a
-//! shard.
+//! Archives: where replays come from that begin before the in-memory history does.
 //!
-//! An [`Archive`] reads on a task of its own and hands over [`Page`]s, one at a time: it reads the next one once the
-//! shard has begun with the former ([`PAGES`] waits in between), so a slow client holds two pages and not the archive.
-//! The last chunk tells where to go on in the recent past and what to leave out there ([`Splice`]).
+//! An [`Archive`] reads on a task of its own and hands over one [`Page`] at a time. It reads the next page once the
+//! shard has started the previous one ([`PAGES`] wait in between), so a slow client holds two pages in memory, not the
+//! archive. The last page says where the replay continues in the history and what to leave out there ([`Splice`]).
 //!
-//! Contract: chunks stand in the archive's order with places that rise; what cannot be read is told by a gap in its
-//! place; after the end nothing comes. Reading again gives the same events up to the given place. The shard never
-//! waits: it takes a page that is there, and is woken when one comes.
+//! Contract: pages come in the archive's order with rising positions. What cannot be read is reported as a gap in its
+//! place. Nothing comes after the end. Reading again yields the same events up to a given position. The shard never
+//! waits: it takes a page that is ready, and is woken when one arrives.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -81,7 +80,7 @@ impl fmt::Debug for Wake {
     }
 }
 
-/// See the module's text.
+/// A source of events older than the in-memory history, such as a `JetStream` stream.
 pub trait Archive: fmt::Debug + Send + Sync {
     /// Begins to read, and fills `page_channel`. Returns at once.
     fn read(&self, reading: Reading, page_channel: PageChannel);

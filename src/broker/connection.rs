@@ -1,4 +1,4 @@
-//! A connection as operators see it: in `/api/v3/connections` and in events of Type `connections`.
+//! A connection as operators see it in `/api/v3/connections` and in events of Type `connections`.
 
 use std::net::SocketAddr;
 

@@ -1,12 +1,12 @@
-//! Duplicates of one event that come by several ways: two nodes that take in the same DRP endpoint, for availability.
+//! Recognizes duplicates: the same event that arrives by several nodes following the same DRP endpoint.
 //!
-//! An event is known by a digest of its whole wire form, Time with all its digits included, and by its *repeat index*:
-//! the k-th time that the endpoint sent these bytes is the same event at every node that follows the endpoint. So an
-//! endpoint that really sends the same bytes twice is delivered twice, and not twice by each way. Nodes tell each other
-//! the repeat index.
+//! An event is identified by a digest of its complete wire form, including all digits of its Time, and by its *repeat
+//! index*: the k-th time the endpoint sends these bytes is the same event at every node that follows it. So when an
+//! endpoint really sends the same bytes twice, clients receive two events, not four. Nodes send the repeat index
+//! along.
 //!
-//! Contract: pure. Bounded: a number of digests is remembered; a copy that comes later than so many other events is
-//! taken for a new one. Of one digest at most [`AHEAD`] repeat indexes are remembered beyond one that is missing.
+//! Contract: pure and bounded. A fixed number of digests is remembered; a copy that arrives after more events than
+//! that is taken for a new event. At most [`AHEAD`] repeat indexes of one digest are remembered beyond a missing one.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -64,7 +64,7 @@ impl Known {
     }
 }
 
-/// See the module's text.
+/// A bounded table of digests that recognizes duplicates of one endpoint's events.
 #[derive(Debug)]
 pub(super) struct Duplicates {
     capacity: usize,

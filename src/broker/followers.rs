@@ -1,14 +1,14 @@
-//! How far the other nodes were that follow endpoints too, when their events were taken in: told with the next own
-//! event, so that who hears both takes theirs first (ADR 0032).
+//! Records how far the other followers of an endpoint were when an event was taken in. The next event of this node
+//! carries it, so that a node that receives both applies theirs first (ADR 0032).
 //!
-//! Contract: pure. Bounded: at most [`FOLLOWERS`] nodes, the one that was heard first makes room.
+//! Contract: pure. At most [`FOLLOWERS`] nodes; a new one replaces the one that was recorded first.
 
 use super::origin::{NodeId, Origin};
 
 /// Nodes that follow endpoints and are remembered.
 const FOLLOWERS: usize = 16;
 
-/// See the module's text.
+/// Watermarks of the other nodes that follow an endpoint. At most [`FOLLOWERS`].
 #[derive(Debug, Default)]
 pub(super) struct Followers {
     next: Vec<(NodeId, u64)>,

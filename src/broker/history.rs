@@ -1,19 +1,20 @@
-//! The events of the recent past, for clients that come back and ask for what they missed (`?since=`).
+//! Recent events, for clients that reconnect and ask for what they missed (`?since=`).
 //!
-//! A ring of references to sealed events, bounded by count and bytes, filled by the sequencer under its lock, so that
-//! its order is the one order. Shards read it in portions ([`crate::fanout::session`]); nothing on the way of an
-//! ordinary delivery looks at it.
+//! The history is a ring of references to sealed events, bounded in count and bytes. The sequencer fills it under its
+//! lock, so its order is the global order. Shards read it in batches ([`crate::fanout::session`]); an ordinary
+//! delivery never touches it.
 //!
-//! Contract: [`History::read`] returns every retained event of a range in order and says how many of it are gone.
-//! Events about connections have a bounded share of the room ([`super::ring`]). A place in the past is a [`Since`]: a
-//! time, or a sequence number with the epoch of the process that gave it. A time means the first retained event that
-//! was taken in at that time or later, *or has such a Time itself*: whoever asks for the Time of the last event it got
-//! is given that event again and everything behind it, whatever the producers' clocks say. The events' own Times count
-//! as long as they are less than [`SKEW`] ahead of the clock here; so one wrong clock cannot make everybody replay
-//! everything. Whoever asks for a Time further ahead gets the retained event that bears it, and all behind it.
+//! Contract: [`History::read`] returns every retained event of a range in order, and the number of events that are
+//! gone. Connection events have a bounded share of the ring ([`super::ring`]). A starting point is a [`Since`]: a
+//! time, or a sequence number with the epoch of the process that assigned it. A time selects the first retained event
+//! that was taken in at or after it, *or whose own Time is at or after it*: a client that asks for the Time of the
+//! last event it received gets that event again and everything after it, whatever the producers' clocks say. Events'
+//! own Times count only while they are less than [`SKEW`] ahead of this clock, so that one wrong clock cannot make
+//! everybody replay everything. A client that asks for a Time further ahead gets the retained event with exactly that
+//! Time, and everything after it.
 //!
-//! Why a ring in memory: a client that reconnects misses seconds, not days, and events exist in memory anyway; keeping
-//! one costs a reference.
+//! Why a ring in memory: a reconnecting client has missed seconds, not days, and the events are in memory anyway.
+//! Keeping one costs a reference.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -118,7 +119,7 @@ impl Times {
     }
 }
 
-/// See the module's text.
+/// A bounded in-memory ring of recent events, read by replays.
 #[derive(Debug)]
 pub struct History {
     epoch: u64,

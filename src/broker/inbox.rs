@@ -1,10 +1,10 @@
-//! The way of events into a shard: a bounded queue of batches, and a wake-up on its empty edge.
+//! The queue of batches between the sequencer and one shard.
 //!
-//! Contract: one producer at a time (the sequencer, under its lock), one consumer (the shard's thread). Bounded by
-//! events and bytes; [`InboxSender::has_room`] says in advance whether a batch fits, so that a batch enters the inboxes
-//! of all shards or none. A batch larger than the bounds enters an empty inbox. The shard is woken once per
-//! empty-to-filled edge, not once a batch: the consumer takes the mark away with [`Inbox::rearm`] before it looks, so
-//! no wake-up is lost.
+//! Contract: one producer at a time (the sequencer, under its lock) and one consumer (the shard's thread). Bounded in
+//! events and bytes. [`InboxSender::has_room`] says in advance whether a batch fits, so a batch enters the inboxes of
+//! all shards or of none. A batch larger than the bounds is accepted by an empty inbox. The shard is woken once when
+//! an empty inbox is filled, not once per batch: the consumer calls [`Inbox::rearm`] before it looks, so no wake-up is
+//! lost.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
-//! When numbers were given, long after the events are forgotten: for positions (`EPOCH:SEQUENCE`) that only an archive
-//! still reaches.
+//! Remembers when sequence numbers were assigned, long after the events themselves are gone. Needed to find a position
+//! (`EPOCH:SEQUENCE`) in an archive.
 //!
-//! An archive finds events by time. So the history notes now and then which number was next, and a position leads to
-//! the last note before it: a few events too many are read, none too few. Of an earlier run of the process nothing is
-//! left but its epoch, which says when the run began.
+//! An archive finds events by time. So the history notes from time to time which number comes next, and a position
+//! maps to the last note before it: the replay may begin a few events too early, never too late. Of an earlier run of
+//! the process only the epoch is known, which says when that run began.
 //!
-//! Contract: pure. Bounded: at most [`MOST`] notes; when there are more, every second goes and the distance doubles.
+//! Contract: pure. At most [`MOST`] notes: beyond that every second one is dropped and the interval doubles.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -18,7 +18,7 @@ const EVERY: SignedDuration = SignedDuration::from_secs(1);
 /// Bits of an epoch that are chance.
 const CHANCE: u32 = 20;
 
-/// See the module's text.
+/// Bounded notes of which sequence number was next at which time.
 #[derive(Debug)]
 pub(super) struct Milestones {
     every: SignedDuration,

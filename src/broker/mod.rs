@@ -1,11 +1,11 @@
-//! The glue: one order of events, given to every shard.
+//! The broker: puts all events into one order and hands them to every shard.
 //!
-//! [`Broker::publish`] is the only way in. It numbers the events of a batch under one lock and puts the batch into the
-//! inbox of every shard, or into none if one of them is full; so all shards see the same order and nothing is lost
-//! silently. That lock is taken once a batch and never on the way of a delivery.
+//! [`Broker::publish`] is the only entrance. It numbers the events of a batch under one lock and puts the batch into
+//! the inbox of every shard, or into none if one of them is full. So all shards see the same order and no loss is
+//! silent. The lock is taken once per batch and never during a delivery.
 //!
-//! Contract: any thread may publish; it never waits for a shard. After `Ok` the events are sequenced: they reach every
-//! connection whose registration was answered before.
+//! Contract: any thread may publish; publishing never waits for a shard. Once `publish` has returned `Ok`, the events
+//! are sequenced: they reach every connection whose registration was answered before.
 
 mod ahead;
 pub mod archive;
@@ -62,7 +62,7 @@ pub enum PublishError {
     Stopped,
 }
 
-/// See the module's text.
+/// Numbers events and hands every batch to all shards. Shared by all threads; publishing never waits for a shard.
 #[derive(Debug)]
 pub struct Broker {
     sequencer: Mutex<Sequencer>,

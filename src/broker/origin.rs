@@ -1,10 +1,11 @@
-//! Which node an event is of, and how far this node has got with the events of each.
+//! Which node an event comes from, and how far this node has got with the events of each other node.
 //!
-//! Every node numbers what it passes on, so an event is known everywhere by the run of its node and its number there.
-//! The sequencer keeps [`Watermarks`] under its lock: with them a place in this node's order is a place in the events
-//! of each node, and that is what a replay is joined to the recent past by ([`super::splice`]).
+//! Every node numbers the events it exports, so an event is identified everywhere by the epoch of its node and its
+//! number there. The sequencer keeps the [`Watermarks`] under its lock. They map a position in this node's order to a
+//! position in the events of every node; a replay uses that to continue from the archive into the history
+//! ([`super::splice`]).
 //!
-//! Contract: pure. Bounded: at most [`MOST`] nodes, the longest silent one makes room.
+//! Contract: pure. At most [`MOST`] nodes; a new one replaces the one that was silent longest.
 
 use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
@@ -52,7 +53,7 @@ pub struct Mark {
     pub moved: Timestamp,
 }
 
-/// See the module's text.
+/// For each node, how far this node has got with its events. At most [`MOST`] nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Watermarks(HashMap<NodeId, Mark>);
 

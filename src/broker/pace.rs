@@ -1,10 +1,10 @@
-//! How many events about its connections one principal makes: anybody who may connect makes two with each connection.
+//! Limits connection events per principal. Anybody who may connect causes two with every connection.
 //!
-//! A principal may make [`BURST`] at once and [`RATE`] a second from then on. What is beyond is left out and counted:
-//! by a metric, by a line in the log when it begins, and in the next event about a connection of that principal
-//! (`OmittedEvents`). Only the events are bounded, not the connections.
+//! A principal may cause [`BURST`] at once and [`RATE`] a second after that. Further events are left out and counted:
+//! by a metric, by a log line when it begins, and in the next connection event of that principal (`OmittedEvents`).
+//! Only the events are limited, not the connections.
 //!
-//! Contract: pure; the caller brings the time. Principals that have not made any for a while are forgotten.
+//! Contract: pure; the caller passes the time. Principals that have been quiet for a while are forgotten.
 
 use hashbrown::HashMap;
 
@@ -36,7 +36,7 @@ pub(super) struct Omitted {
     pub(super) first: bool,
 }
 
-/// See the module's text.
+/// Limits connection events per principal.
 #[derive(Debug)]
 pub(super) struct Pace {
     principals: HashMap<String, Spent>,

@@ -1,12 +1,12 @@
-//! The retained events of [`super::history`]: one order, with a share of the room for events about connections.
+//! The events retained by [`super::history`]: one order, with a bounded share for connection events.
 //!
-//! Anybody who may connect makes events of Type `connections`, without any right. They share the ring's bounds with all
-//! others, but hold at most one event and one byte in [`SHARE`] of them: beyond that the oldest of *them* goes, so they
-//! cannot push out what a client that comes back is waiting for. Every event keeps its number. A number that is not
-//! retained and not below [`Ring::first`] was that of an event about a connection; [`Ring::read`] counts those apart,
-//! so that only clients that listen to connections are notified.
+//! Anybody who may connect causes events of Type `connections`, without any right. They count against the ring's
+//! bounds like all others, but may use at most one [`SHARE`]th of its events and bytes. Beyond that the oldest
+//! *connection events* are dropped, so they cannot push out what a reconnecting client is waiting for. Every event
+//! keeps its number. A number that is not retained although it is not below [`Ring::first`] belonged to a connection
+//! event; [`Ring::read`] counts those separately, so that only clients that listen to connections are notified.
 //!
-//! Contract: pure, bounded. Numbers rise by one from event to event, whatever its lane.
+//! Contract: pure and bounded. Numbers rise by one from event to event, for both kinds together.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -97,7 +97,7 @@ pub struct Portion {
     pub next: u64,
 }
 
-/// See the module's text.
+/// Recent events in sequence order, bounded in count and bytes, with a share for connection events.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     /// The number of the next event.

@@ -1,7 +1,7 @@
-//! What the sequencer's lock holds, and what is known of events before it is taken.
+//! The state under the sequencer's lock, and the work that is done on events before it is taken.
 //!
-//! Contract: everything here is done under the lock and in the order of the events, so it is short: numbers, marks and
-//! copies, and putting a batch into queues.
+//! Contract: everything here runs under the lock, in the order of the events, so it must be short: numbers,
+//! watermarks, duplicates, and putting a batch into queues.
 
 use std::sync::Arc;
 

@@ -249,7 +249,7 @@ fn walk(
     }
 }
 
-/// See the module's text.
+/// Returns whether a JSON object is an event: it has a Type, an Action, and a Key or an Object.
 fn is_event(text: &str) -> bool {
     let has = |field: &str| json::members(text).any(|member| member.name().eq_ignore_ascii_case(field));
     has("Type") && has("Action") && (has("Key") || has("Object"))

@@ -17,6 +17,7 @@ mod explain;
 mod feed;
 mod filter;
 mod generate;
+mod health;
 mod post;
 mod record;
 mod samples;
@@ -43,6 +44,7 @@ use endpoint::EndpointError;
 use explain::ExplainError;
 use filter::FilterError;
 use generate::ManError;
+use health::HealthError;
 use post::PostError;
 use record::RecordError;
 use serve::ServeError;
@@ -89,6 +91,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Check or explain the configuration
     Config(config::ConfigArgs),
+    /// Ask a server whether it runs, or is ready for clients
+    Health(health::HealthArgs),
     /// Print a completion script for a shell
     Completions(generate::CompletionsArgs),
     /// Print a manual page
@@ -119,6 +123,8 @@ enum CliError {
     #[error(transparent)]
     Explain(#[from] ExplainError),
     #[error(transparent)]
+    Health(#[from] HealthError),
+    #[error(transparent)]
     Man(#[from] ManError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -142,6 +148,7 @@ impl CliError {
             | Self::Users(UsersError::Output(error))
             | Self::Filter(FilterError::Output(error))
             | Self::Explain(ExplainError::Output(error))
+            | Self::Health(HealthError::Output(error))
             | Self::Man(ManError::Output(error))
             | Self::Output(error) => Some(error),
             _ => None,
@@ -161,7 +168,7 @@ impl CliError {
             | Self::Post(PostError::Endpoint(error)) => is_target(error),
             Self::Record(error) => error.is_usage(),
             Self::Top(error) => matches!(error, TopError::NoTerminal),
-            Self::Watch(_) | Self::Post(_) | Self::Output(_) => false,
+            Self::Watch(_) | Self::Post(_) | Self::Health(_) | Self::Output(_) => false,
         }
     }
 }
@@ -216,6 +223,7 @@ fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Explain(args) => code = explain::run(&args, &mut io::stdin().lock(), out, err)?,
         Command::Filter(args) => code = filter::run(&args, &mut io::stdin().lock(), out, err)?,
         Command::Config(args) => config::run(&args, out, err)?,
+        Command::Health(args) => health::run(&args, out)?,
         Command::Completions(args) => generate::completions(&args, Cli::command(), out)?,
         Command::Man(args) => generate::man(&args, Cli::command(), out)?,
     }

@@ -1,7 +1,7 @@
-//! How long to wait before the next try.
+//! Delays between retries.
 //!
-//! Full jitter: a random time up to a ceiling that doubles with each failure, so that a fleet of clients that lost the
-//! same server does not come back at the same moment.
+//! Uses full jitter: a random delay up to a ceiling that doubles with every failure, so that a fleet of clients that
+//! lost the same server does not reconnect at the same moment.
 
 use std::time::Duration;
 

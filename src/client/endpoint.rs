@@ -1,4 +1,4 @@
-//! Where to and as whom.
+//! Parses endpoint URLs and combines them with a credential.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What can go wrong between a command and an endpoint.
+//! Errors between a command and an endpoint.
 
 use std::fmt;
 use std::io;
@@ -51,7 +51,7 @@ pub enum ClientError {
     /// The other side does not speak TLS.
     #[error("{endpoint} answers without TLS; is it http://{authority}?")]
     NotTls {
-        /// Who.
+        /// The URL of the endpoint.
         endpoint: String,
         /// Host and port.
         authority: String,
@@ -59,7 +59,7 @@ pub enum ClientError {
     /// The other side does not speak HTTP.
     #[error("what {endpoint} answers is no HTTP ({reason}){hint}")]
     NotHttp {
-        /// Who.
+        /// The URL of the endpoint.
         endpoint: String,
         /// What is wrong with the answer.
         reason: String,
@@ -69,7 +69,7 @@ pub enum ClientError {
     /// The other side takes too long.
     #[error("{endpoint} did not answer within {} s", after.as_secs())]
     Timeout {
-        /// Who.
+        /// The URL of the endpoint.
         endpoint: String,
         /// The time that was granted.
         after: Duration,
@@ -77,7 +77,7 @@ pub enum ClientError {
     /// Nothing was heard of the other side, not even answers to pings.
     #[error("{endpoint} was silent for {} ms", after.as_millis())]
     Silent {
-        /// Who.
+        /// The URL of the endpoint.
         endpoint: String,
         /// The time that was granted.
         after: Duration,
@@ -96,7 +96,7 @@ pub enum ClientError {
     /// The server's answer to the upgrade is not one of a websocket server.
     #[error("{endpoint} does not speak websocket: {reason}")]
     NotWebsocket {
-        /// Who.
+        /// The URL of the endpoint.
         endpoint: String,
         /// What is missing.
         reason: &'static str,

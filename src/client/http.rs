@@ -1,7 +1,7 @@
 //! One kept-alive HTTP/1.1 connection.
 //!
-//! Requests go one after another. A request is never repeated here: after a broken connection nobody knows whether the
-//! server took it, and only the caller knows whether a second time does harm.
+//! Requests are sent one after another and never repeated here: after a broken connection it is unknown whether the
+//! server processed the request, and only the caller knows whether a second one would do harm.
 
 use std::pin::Pin;
 use std::time::Duration;

@@ -1,17 +1,33 @@
-//! How the commands, and the server as a client, talk to an endpoint: HTTP requests and a websocket, in TLS or plain.
+//! The client side: HTTP requests and a websocket to an endpoint, with or without TLS. Used by the commands, and by
+//! the server to reach other endpoints.
 //!
-//! [`Target`] says where to and as whom; [`Http`] is one kept-alive connection for requests; [`Session`] is one
-//! websocket on which registrations are made and events read, [`EventStream`] one answer that brings events (rules:
-//! `docs/protocol.md`). Nothing here prints, retries or reads the environment: the commands do, with
-//! [`ClientError::is_final`] and [`Backoff`] to go by. [`Service`] is a target as the server's settings name it.
+//! [`Target`] says where to connect and as whom; [`Http`] is one kept-alive connection for requests; [`Session`] is
+//! one websocket for registering and for reading events, [`EventStream`] one answer that brings events (rules:
+//! `docs/protocol.md`). Nothing here prints, retries or reads the environment: the callers do, guided by
+//! [`ClientError::is_final`] and [`Backoff`]. [`Service`] is a target as the server's settings define it.
 //!
-//! Contract: every wait for the other side has a time limit. Credentials go into the `Authorization` header only,
-//! never into a URL, an error or a `Debug` output. Text from the server that ends up in an error has its control
-//! characters replaced, as errors are written to terminals.
+//! Contract: every wait for the other side has a time limit. Credentials are sent in the `Authorization` header only,
+//! never in a URL, an error or `Debug` output. Control characters in text from the server are replaced before it
+//! becomes part of an error, because errors are written to terminals.
 //!
-//! The commands do not verify certificates unless a CA file is given, as with drpcli: DRP endpoints make their own
-//! certificates, and a client that refused them would be of no use on the first day. The server does unless it is told
-//! otherwise.
+//! Commands do not verify certificates unless a CA file is given, as drpcli does not: DRP endpoints generate their own
+//! certificates, and a client that refused them would be useless on the first day. The server verifies them unless it
+//! is configured otherwise.
+//!
+//! ```no_run
+//! use hydrant::client::{Bounds, ClientError, Credentials, Endpoint, Received, Session, Target, Trust};
+//!
+//! async fn watch(endpoint: Endpoint, credentials: &Credentials) -> Result<(), ClientError> {
+//!     let target = Target::new(endpoint, credentials, &Trust::Any)?;
+//!     let mut session = Session::open(&target, Bounds::default()).await?;
+//!     session.register("machines.*.*").await;
+//!     loop {
+//!         if let Received::Event(text) = session.receive().await? {
+//!             assert!(text.starts_with('{'));
+//!         }
+//!     }
+//! }
+//! ```
 
 mod backoff;
 mod endpoint;

@@ -1,4 +1,4 @@
-//! Secrets from the configuration: kept out of every output, or left in their file until they are needed.
+//! Secrets from the configuration: hidden in all output, or left in their file until they are needed.
 
 use std::fmt;
 use std::path::PathBuf;

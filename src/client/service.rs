@@ -22,7 +22,7 @@ pub enum Login {
     Token(SecretSource),
 }
 
-/// See the module's text.
+/// An endpoint with the service's credential, whose files are read again for every connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     /// Where to.

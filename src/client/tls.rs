@@ -1,6 +1,6 @@
-//! TLS as a client: certificates that a CA file vouches for, certificates known by their fingerprint, or any.
+//! Client-side TLS: verification by a CA file, by a certificate's fingerprint, or none.
 //!
-//! The provider is passed explicitly: which one is installed for the process is not for a library to decide.
+//! The crypto provider is passed explicitly: a library should not decide which one is installed for the process.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -46,7 +46,7 @@ struct State {
     peers: Vec<NodeId>,
 }
 
-/// See the module's text.
+/// Holds back queued exports after a reconnect until the other nodes are subscribed again.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     open: AtomicBool,

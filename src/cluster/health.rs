@@ -24,7 +24,7 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct StreamReport {
-    /// Which one.
+    /// The name of the stream.
     pub name: String,
     /// Whether it can be read.
     pub usable: bool,

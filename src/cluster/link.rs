@@ -52,7 +52,7 @@ pub(super) struct Status {
     pub(super) losses: u64,
 }
 
-/// See the module's text.
+/// The connection to NATS: reconnects for ever and moves to another server before its own shuts down.
 pub(super) struct Link {
     dialer: Dialer,
     filler: Filler,

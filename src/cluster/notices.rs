@@ -44,7 +44,7 @@ impl Notice {
     }
 }
 
-/// See the module's text.
+/// Limits gap notices; those over the limit are merged into the next one, so no loss goes unreported.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     /// Until when the notices so far would take at one every [`EVERY`].

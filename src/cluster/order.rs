@@ -35,7 +35,7 @@ struct Held<T> {
     since: Timestamp,
 }
 
-/// See the module's text.
+/// Reorders the messages of several followers into the endpoint's order. Bounded in time and number.
 #[derive(Debug)]
 pub(super) struct Order<T> {
     held: HashMap<NodeId, VecDeque<Held<T>>>,

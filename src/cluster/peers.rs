@@ -112,7 +112,7 @@ pub struct Loss {
     pub since: Timestamp,
 }
 
-/// See the module's text.
+/// The sequence state of every other node, from which losses are detected. At most [`MOST`] nodes.
 #[derive(Debug, Default)]
 pub struct Peers {
     peers: HashMap<NodeId, Peer>,

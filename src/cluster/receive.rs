@@ -51,7 +51,7 @@ struct Run {
     repeat_indexes: Vec<RepeatIndex>,
 }
 
-/// See the module's text.
+/// The task that publishes the events of other nodes to this node's broker.
 pub(super) struct Receiver {
     broker: Arc<Broker>,
     gate: Arc<Gate>,

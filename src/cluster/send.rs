@@ -110,7 +110,7 @@ struct Flight {
     ping: Option<u64>,
 }
 
-/// See the module's text.
+/// The task that exports this node's events to NATS.
 pub(super) struct Sender {
     broker: Arc<Broker>,
     exports: Exports,

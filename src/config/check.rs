@@ -1,4 +1,4 @@
-//! What must hold between settings.
+//! Checks that settings are consistent with each other.
 
 use std::net::SocketAddr;
 

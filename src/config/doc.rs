@@ -1,4 +1,4 @@
-//! What is printed from the declaration: the reference and a file with the defaults.
+//! Prints the reference and the file with all defaults from the declaration.
 
 use std::fmt::Write;
 
@@ -10,16 +10,17 @@ use super::settings::rows;
 pub fn markdown() -> String {
     let mut out = format!(
         "# Configuration\n\n\
-         Printed by `hydrant config doc`; a test compares the two. Flags beat environment variables, these beat the \
-         file, and that beats the defaults. The file is the one named by `--config` or `{CONFIG_VARIABLE}`; there is \
-         none by default. Unknown keys and unknown `HYDRANT_*` variables are errors. `hydrant config check FILE` tells \
-         all errors at once, those in certificates and keys that it names included, and exits with 64; `hydrant config \
-         default` prints a file with the defaults. Lists are arrays in the file and have commas elsewhere. `localhost` \
-         in an address is 127.0.0.1; other names are not resolved. Durations have a unit (`500ms`, `30s`, `5m`, `2h`, \
-         `7d`); sizes may have one (`64KiB`, `16MiB`, `1GiB`). `--demo` without a number is {DEMO_MACHINES} \
+         After reading this page you know every setting, its default, and where it can be set. `hydrant config doc` \
+         prints it; a test compares the two. Flags take precedence over environment variables, these over the file, \
+         and that over the defaults. The file is named by `--config` or `{CONFIG_VARIABLE}`; there is none by default. \
+         Unknown keys and unknown `HYDRANT_*` variables are errors. `hydrant config check FILE` reports all errors at \
+         once, including those in the certificates and keys it names, and exits with 64. `hydrant config default` \
+         prints a file with all defaults. Lists are arrays in the file and comma-separated elsewhere. `localhost` in \
+         an address means 127.0.0.1; other names are not resolved. Durations have a unit (`500ms`, `30s`, `5m`, `2h`, \
+         `7d`); sizes may have one (`64KiB`, `16MiB`, `1GiB`). `--demo` without a number means {DEMO_MACHINES} \
          machines.\n\n\
-         A change of a setting needs a restart. Without one a running server takes what changes in files that settings \
-         name: users, roles and tenants, the listener's certificate and key, the JWKS, and the credentials and \
+         A change of a setting takes effect after a restart. A running server applies changes in the files that \
+         settings name: users, roles and tenants, the listener's certificate and key, the JWKS, and credentials and \
          certificates for endpoints.\n"
     );
     let mut table = None;

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, and where.
+//! Configuration errors with their locations.
 
 use std::fmt;
 use std::path::PathBuf;

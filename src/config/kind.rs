@@ -1,7 +1,7 @@
-//! The kinds of values a setting can have: how each is read from text and what a mistake is told.
+//! The kinds of values a setting can have: how each is parsed, and the error for a bad value.
 //!
-//! All sources speak text (a TOML number is handed over as its digits, a list with commas), so that a value means the
-//! same in a file, a variable and a flag.
+//! All sources provide text (a TOML number is passed on as its digits, a list with commas), so a value means the same
+//! in a file, a variable and a flag.
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

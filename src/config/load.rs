@@ -1,4 +1,4 @@
-//! Gathering the values from flags, environment and file, and all their errors.
+//! Collects values from flags, environment and file, with all their errors.
 
 use std::path::{Path, PathBuf};
 

@@ -1,16 +1,16 @@
-//! What an operator can set, and where each setting came from.
+//! What an operator can configure, and where each setting came from.
 //!
-//! Flags beat `HYDRANT_*` variables, these beat the TOML file, and that beats the defaults. Every setting is declared
-//! once, in `settings.rs`: its name, kind, default, explanation and whether a running server takes a change of it. The
-//! structs, the parser, the names of the variables, `hydrant config default` and `docs/configuration.md` all come from
-//! that declaration, so none of them can drift from the others.
+//! Flags take precedence over `HYDRANT_*` variables, these over the TOML file, and that over the defaults. Every
+//! setting is declared once, in `settings.rs`: its name, kind, default, explanation, and whether a running server
+//! applies a change. The structs, the parser, the names of the variables, `hydrant config default` and
+//! `docs/configuration.md` are all generated from that declaration, so they cannot drift apart.
 //!
-//! Contract: [`Settings::load`] either returns settings that hold together or *all* that is wrong with them, each with
-//! its location (file with line and column, variable or flag). Nothing is bound or created while it runs; it reads the
-//! file and looks into the certificates and keys that are named. Unknown keys and unknown `HYDRANT_*` variables are
-//! errors, because a typing mistake that is silently ignored looks like a setting that does not work.
+//! Contract: [`Settings::load`] returns either consistent settings or *all* errors in them, each with its location
+//! (file with line and column, variable or flag). Loading binds and creates nothing; it reads the file and inspects
+//! the certificates and keys that are named. Unknown keys and unknown `HYDRANT_*` variables are errors, because a
+//! silently ignored typo looks like a setting that does not work.
 //!
-//! Why not serde: its first error is its last, and it forgets where a value stood.
+//! Why not serde: it stops at the first error and does not know where a value stood.
 
 #[macro_use]
 mod table;

@@ -1,4 +1,4 @@
-//! What must hold between the settings of NATS.
+//! Checks that the NATS settings are consistent with each other.
 
 use super::pem;
 use super::raw::{RawSettings, readable};

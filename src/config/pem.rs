@@ -1,8 +1,8 @@
-//! What PEM files that settings name have in them: a server that cannot start with them should not be found out at its
-//! start.
+//! Inspects the PEM files that settings name, so that a bad file is reported before the server starts.
 //!
-//! Contract: files are read, nothing of a key is ever repeated. The server reads the files again by itself
-//! (`transport::tls`, `client`), so what is found here is only reported earlier, and with the name of the setting.
+//! Contract: files are only read, and no part of a key is ever repeated. The server reads the files again on its own
+//! (`transport::tls`, `client`), so problems found here are the same, reported earlier and with the name of the
+//! setting.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Which endpoint is proxied to and checks credentials, and what must hold for it.
+//! The endpoint that hydrant stands in front of: which one it is, and what must hold for it.
 
 use super::kind::AuthMode;
 use super::raw::RawSettings;

@@ -1,7 +1,7 @@
-//! What was given for each setting, where, and what is wrong with it.
+//! The given value of each setting, where it was given, and what is wrong with it.
 //!
 //! A file, the environment and flags all end up in a [`RawSettings`]: the text of each value with its location. The
-//! tables of settings read their values from it; checks add what does not go together.
+//! tables of settings parse their values from it; checks add inconsistencies between settings.
 
 use std::collections::HashMap;
 use std::path::Path;

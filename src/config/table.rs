@@ -1,4 +1,4 @@
-//! How a table of settings is declared: the struct, its rows and how it is read come from one list.
+//! How a table of settings is declared: the struct, its rows and its parser come from one list.
 
 /// Declares a table: `name: type as kind = default;` with its explanation, then the tables in it.
 macro_rules! table {

@@ -1,4 +1,4 @@
-//! The settings of upstream endpoints as the client takes them, and what must hold between them.
+//! The settings of upstream endpoints in the form the client needs, and the checks on them.
 
 use super::kind::UpstreamTls;
 use super::pem;

@@ -1,6 +1,6 @@
 // Connections: who is slow? One row each, oldest waiting first; a row opens to its registrations, and closes for whoever may.
 
-import { get, remove } from "./api.js";
+import { get, remove, repeat } from "./api.js";
 import { ago, announce, bytes, button, count, empty, failure, fill, h, millis, table } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
@@ -35,7 +35,7 @@ export function show(element) {
       all = (await get(`connections?sort=queued&limit=${MOST}`)).filter((one) => one.Type !== "api");
       draw();
     } catch (error) {
-      if (error.status !== 401) fill(list, failure(error));
+      if (error.status !== 401) fill(list, failure(error), error.status === 0 && h("p", { class: "quiet" }, "Trying again every 3 s."));
     }
   }
 
@@ -52,6 +52,7 @@ export function show(element) {
   function draw() {
     const { sort = "QueuedAgeMilliseconds", open } = parameters();
     const rows = sorted();
+    note.hidden = all.length === 0;
     note.textContent = all.length < MOST ? `${count(all.length)} websockets and streams` : `The ${MOST} connections for which most waits`;
     const columns = COLUMNS.map((column) => ({
       ...column,
@@ -108,12 +109,11 @@ export function show(element) {
     return place;
   }
 
-  const timer = setInterval(look, 3000);
-  look();
+  const stop = repeat(look, 3000);
   if (parameters().open) inspect(parameters().open);
   return () => {
     paused = true;
-    clearInterval(timer);
+    stop();
   };
 }
 

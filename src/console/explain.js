@@ -1,7 +1,7 @@
 // Explain: why did, or didn't, this event arrive? The answer in one sentence, then the tree of what held and what did not.
 
 import { post } from "./api.js";
-import { button, failure, fill, h } from "./dom.js";
+import { button, failure, fill, h, spoken } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
 export const title = "Explain";
@@ -50,9 +50,9 @@ export function show(element) {
 }
 
 function told(answer) {
-  const cause = (one) => h("li", {}, sentence(one));
+  const cause = (one) => h("li", {}, spoken(sentence(one)));
   return [
-    h("p", { class: `verdict ${answer.Delivered ? "good" : "bad"}` }, answer.Reason),
+    h("p", { class: `verdict ${answer.Delivered ? "good" : "bad"}` }, spoken(answer.Reason[0].toUpperCase() + answer.Reason.slice(1)), "."),
     answer.Roles?.length && h("p", {}, "Roles that show it: ", answer.Roles.join(", ")),
     answer.Loss && h("p", { class: "attention" }, answer.Loss),
     answer.Causes.length > 1 && h("ul", {}, answer.Causes.map(cause)),
@@ -67,6 +67,7 @@ function sentence(cause) {
     case "Claim": return `The claim ${cause.Claim} is missing.`;
     case "Narrowing": return `The token is narrowed to ${cause.Claim}.`;
     case "Tenant": return `The tenant does not list ${cause.Model} ${cause.Key}.`;
+    case "Rights": return "The rights of this principal do not show it. Why is for those who may see users.";
     case "NoRegistration": return "Nothing is registered.";
     case "Filter": return `${cause.Term} is not so: ${cause.Value == null ? "the field is missing" : `the value is ${cause.Value}`}.`;
     default: return `The ${cause.Kind.toLowerCase()} is ${cause.Found}, not ${cause.Wanted}.`;
@@ -76,6 +77,6 @@ function sentence(cause) {
 const WORDS = { held: "yes", failed: "no", skipped: "not asked" };
 
 function step(one) {
-  return h("li", { class: `step ${one.Verdict}` }, h("span", { class: "mark" }, WORDS[one.Verdict]), " ", one.Asked,
-    one.Found != null && [": ", h("code", {}, one.Found)], one.Steps?.length && h("ul", { class: "steps" }, one.Steps.map(step)));
+  return h("li", { class: `step ${one.Verdict}` }, h("span", { class: "mark" }, WORDS[one.Verdict]), " ", spoken(one.Asked),
+    one.Found != null && [": ", h("code", {}, one.Found.replace(/^`(.*)`$/, "$1"))], one.Steps?.length && h("ul", { class: "steps" }, one.Steps.map(step)));
 }

@@ -1,16 +1,16 @@
-//! A simulated DRP fleet: machines that go through their stages for ever, and the events that tell of it.
+//! A simulated DRP fleet: machines that move through their stages for ever, and the events about it.
 //!
-//! [`Fleet::step`] gives one event after the other: first the catalogue (params, tasks, stages, workflows, profiles)
-//! and the machines are created; then machines go through workflows by jobs, do work orders, fail now and then, are
+//! [`Fleet::step`] returns one event after the other. First the catalogue (params, tasks, stages, workflows, profiles)
+//! and the machines are created. Then machines run workflows as jobs, process work orders, sometimes fail, are
 //! repaired, join and leave.
 //!
-//! Contract: pure and deterministic. No I/O, no threads, no clock: the same seed and size give the same bytes. The
-//! times inside objects are the fleet's own, moved on by every step, unless [`Fleet::set_now`] says what time it is.
-//! An `update` or `save` carries in Original exactly what the last event of the same object had in Object. A job
-//! always names a machine that exists. The number of machines stays within a tenth of what was asked for.
+//! Contract: pure and deterministic. No I/O, no threads, no clock: the same seed and size produce the same bytes. The
+//! times inside objects are the fleet's own and advance with every step, unless [`Fleet::set_now`] sets them. The
+//! Original of an `update` or `save` is exactly the Object of the previous event about the same object. A job always
+//! names an existing machine. The number of machines stays within a tenth of what was asked for.
 //!
-//! Why a state machine and not a recording: the load generator needs any number of machines for any length of time
-//! with consistent `Original`s, and a step costs some microseconds since texts are written straight from the state.
+//! Why a state machine and not a recording: the load generator needs any number of machines for any length of time,
+//! with consistent `Original`s. A step costs some microseconds because texts are written directly from the state.
 
 mod catalogue;
 mod event;
@@ -41,7 +41,7 @@ const OPERATOR: &str = "user:rocketskates";
 /// When the fleet's own time begins: 2026-01-01T00:00:00Z, in seconds since 1970.
 const EPOCH_SECONDS: i64 = 1_767_225_600;
 
-/// See the module's text.
+/// A deterministic simulated fleet. The same seed and size give the same events, byte for byte.
 #[derive(Debug)]
 pub struct Fleet {
     random: Random,

@@ -1,4 +1,4 @@
-//! Why a text is not an event.
+//! The reasons why a text is not an event.
 
 use thiserror::Error;
 

@@ -1,4 +1,4 @@
-//! Who holds an event: so that its bytes are accounted for once in the process, whatever the number of shards.
+//! Counts who holds an event, so that its bytes are accounted for once in the process, whatever the number of shards.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,20 +1,31 @@
-//! An event: validated once, framed once, immutable afterwards.
+//! Events: validated once, framed once, immutable afterwards.
 //!
-//! A [`Draft`] is what a producer sent, as slices of its text. [`Draft::seal`] writes the one wire form of the event:
-//! the seven fields in their order, compact, with the websocket frame header in front, ready to be written to any
-//! number of sockets. Object and Original pass through byte for byte apart from insignificant white space, so big
-//! integers, key order and escapes survive.
+//! A [`Draft`] is what a producer sent, as slices of its text. [`Draft::seal`] writes the event's only wire form: the
+//! seven fields in fixed order, compact, with the websocket frame header in front, ready to be written to any number
+//! of sockets. Object and Original are copied byte for byte except for insignificant white space, so large integers,
+//! key order and escapes survive.
 //!
-//! Contract: a sealed [`Event`] never changes and is shared by reference count, one count a shard and not one a
-//! delivery. Nothing here reads a clock or does I/O; whoever seals says what time it is.
+//! Contract: a sealed [`Event`] never changes. It is shared by reference count, one count per shard and not per
+//! delivery. Nothing here reads a clock or does I/O; the caller of `seal` passes the time.
 //!
 //! Why the frame is made here and not for the first subscriber: the event is written down once anyway, and the header
-//! costs ten bytes. The deflated frame and the text of event streams are made when the first subscriber wants them,
-//! because most events need none: one shard makes it, and others that need it at that moment wait.
+//! costs ten bytes. The deflated frame and the text for event streams are made when the first subscriber needs them,
+//! because most events never need either. One shard makes it; others that need it at that moment wait.
+//!
+//! ```
+//! use hydrant::event::Draft;
+//!
+//! let text = r#"{ "Type": "jobs", "Action": "create", "Key": "7", "Object": { "Big": 12345678901234567890123 } }"#;
+//! let event = Draft::read(text)?.seal(jiff::Timestamp::UNIX_EPOCH);
+//! assert_eq!(event.object(), r#"{"Big":12345678901234567890123}"#);
+//! assert!(event.json().starts_with(r#"{"Time":"1970-01-01T00:00:00Z","Type":"jobs","Action":"create","Key":"7""#));
+//! # Ok::<(), hydrant::event::EventError>(())
+//! ```
 
 mod error;
 mod field;
 mod holders;
+mod names;
 mod owner;
 mod position;
 pub mod posting;
@@ -36,6 +47,7 @@ pub use position::Position;
 
 use field::Field;
 use holders::{Holders, Turned};
+use names::Names;
 use stream::StreamText;
 use wire::{FrameStart, Scrub, TIME, Wire, offset};
 
@@ -70,7 +82,7 @@ pub struct Draft<'t> {
     pub kind: Cow<'t, str>,
     /// What happened to it, such as `update`.
     pub action: Cow<'t, str>,
-    /// Which one.
+    /// The key of the object, such as a UUID or a name.
     pub key: Cow<'t, str>,
     /// Who caused it, as the producer says.
     pub principal: Cow<'t, str>,
@@ -217,7 +229,8 @@ fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
     Err(EventError::BadTime { text: text.chars().take(64).collect() })
 }
 
-/// An event as it goes over the wire. See the module's text.
+/// A validated event with its websocket frame, ready to be written to any number of sockets. Immutable and shared by
+/// reference count.
 #[derive(Debug)]
 pub struct Event {
     frame: Box<[u8]>,
@@ -232,29 +245,6 @@ pub struct Event {
     /// The text for connections that are not websockets; not set until the first of them got it.
     streamed: OnceLock<StreamText>,
     holders: Holders,
-}
-
-/// The strings that an event is found by, decoded, one behind the other: matching reads all of them.
-#[derive(Debug, Clone)]
-struct Names {
-    text: Box<str>,
-    ends: [u32; 6],
-}
-
-impl Names {
-    fn new(names: [&str; 6]) -> Self {
-        let mut end = 0;
-        let ends = names.map(|name| {
-            end += name.len();
-            offset(end)
-        });
-        Self { text: names.concat().into(), ends }
-    }
-
-    fn get(&self, at: usize) -> &str {
-        let start = if at == 0 { 0 } else { self.ends[at - 1] };
-        &self.text[start as usize..self.ends[at] as usize]
-    }
 }
 
 impl Event {

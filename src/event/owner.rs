@@ -1,8 +1,8 @@
-//! Which machine an event's object belongs to.
+//! Which machine the object of an event belongs to.
 //!
-//! Pure. Two questions that are not the same: what registrations of `machine_jobs` match (a job's own `Machine` and
-//! `WorkOrder`, [`of_job`]), and whose object it is for the rights of a tenant ([`machine`]). The latter looks further,
-//! because a job that is deleted has no Object, and a plugin's action wraps the object it acts on.
+//! Pure. There are two different questions: what registrations of `machine_jobs` match (a job's own `Machine` and
+//! `WorkOrder`, [`of_job`]), and whose object it is for the rights of a tenant ([`machine`]). The second looks
+//! further, because a deleted job has no Object, and a plugin's action wraps the object it acts on.
 
 use std::borrow::Cow;
 

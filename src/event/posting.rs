@@ -1,8 +1,8 @@
-//! Reading what a producer posts: one event, an array of events, or one a line (NDJSON).
+//! Parses what a producer posts: one event, an array of events, or one event per line (NDJSON).
 //!
-//! Contract: all or nothing. An error names the element or the line and is about the first event that cannot be taken.
-//! Nothing here reads a clock; whoever posts says how to ask what time it is, which is asked for each event that does
-//! not say it.
+//! Contract: all or nothing. An error names the element or line of the first event that cannot be accepted. Nothing
+//! here reads a clock; the caller passes a function that returns the time, which is called for each event without a
+//! Time.
 
 use std::borrow::Cow;
 use std::{fmt, mem};

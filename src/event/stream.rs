@@ -1,6 +1,6 @@
 //! The text of an event for connections that are not websockets: Server-Sent Events and NDJSON.
 //!
-//! Both are slices of one text, so an event that both kinds of connection get is written once:
+//! Both are slices of one text, so an event that both kinds of connection receive is written once:
 //!
 //! ```text
 //! id: EPOCH:SEQUENCE
@@ -8,11 +8,11 @@
 //!       |---------- the line of NDJSON -----...
 //! ```
 //!
-//! Contract: pure. Compact JSON has no line break, so one `data:` line always holds the whole event. The id is a place
-//! from which a client resumes: the event's position, or, if another process numbered it (it came from an archive), its
-//! Time. What goes to one connection only (answers, gap notices) has no id, so a client keeps that of the event before.
-//! An answer is named `answer` and kept out of `onmessage`; in NDJSON only a refusal is a line, a command that took
-//! effect is an empty one.
+//! Contract: pure. Compact JSON contains no line break, so a single `data:` line always holds the whole event. The id
+//! is a position from which a client can resume: the event's position or, if another process numbered it (it came from
+//! an archive), its Time. What is sent to one connection only (answers, gap notices) has no id, so the client keeps
+//! the id of the event before it. An answer has the event name `answer`, so it does not reach `onmessage`. In NDJSON
+//! only a refusal is written as a line; a command that took effect is an empty line.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -22,7 +22,7 @@ use super::{ANSWER_TYPE, Event, NOTICE_TYPE};
 /// The Action of an answer that is a refusal.
 const REFUSAL: &str = "error";
 
-/// See the module's text.
+/// The text of one event for Server-Sent Events, of which the NDJSON line is a slice.
 #[derive(Debug)]
 pub(super) struct StreamText {
     text: Box<str>,

@@ -1,4 +1,4 @@
-//! Writing an event down: its fields in their order, compact, with room for the frame's header in front.
+//! Serializes an event: fields in fixed order, compact, with room for the frame header in front.
 
 use std::ops::Range;
 

@@ -1,14 +1,31 @@
-//! Why an event does or does not reach a connection.
+//! Explains why an event does or does not reach a connection.
 //!
-//! The answer is a tree: each step says what was asked, what was found, and what would have been needed. Three things
-//! have to hold: the rights show the event ([`rights`]), a registration wants it ([`registration`]), and the outbox
-//! kept it, which is for the caller to tell. The steps are asked in the order in which a shard asks them, of the same
+//! The answer is a tree. Each step says what was checked, what was found, and what would have been needed. Three
+//! things must hold: the rights make the event visible ([`rights`]), a registration matches it ([`registration`]), and
+//! the outbox kept it, which the caller reports. The steps run in the order in which a shard checks them, on the same
 //! parts: [`crate::index::Spec`], the filter engine and [`crate::auth::Access`].
 //!
 //! Contract: pure; no I/O, no clock. [`explain`] agrees with delivery: for the same event, registrations and rights a
-//! shard delivers exactly if it says so (a property test holds it). Each cause that is named is needed: with all of
-//! them made true the event is delivered, with one of them left as it is it is not. It tells everything of the event
-//! and of the rights that it is given; who may ask is for the caller to decide.
+//! shard delivers exactly if the explanation says so (a property test holds it). Every cause it names is necessary: if
+//! all of them are made true, the event is delivered; if one of them is left, it is not. An explanation reveals
+//! everything about the event and the rights it is given; the caller decides who may ask.
+//!
+//! ```
+//! use hydrant::event::Draft;
+//! use hydrant::explain::explain;
+//! use hydrant::index::Spec;
+//! use hydrant::index::filter::Limits;
+//!
+//! let text = r#"{"Type":"machines","Action":"update","Key":"42","Object":{"Stage":"local"}}"#;
+//! let event = Draft::read(text)?.seal(jiff::Timestamp::UNIX_EPOCH);
+//! let text = "machines.delete.*";
+//! let spec = Spec::parse(text, &Limits::default())?;
+//!
+//! let explanation = explain(&event, &[(text, &spec)], None);
+//! assert!(!explanation.delivered);
+//! assert!(explanation.reason.contains("delete"), "{}", explanation.reason);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod parts;
 mod registration;
@@ -71,11 +88,31 @@ pub fn explain(event: &Event, specs: &[(&str, &Spec)], receiver: Option<Receiver
         Some((of_nearest, _)) => causes.extend(of_nearest.iter().cloned()),
         None => causes.push(Cause::NoRegistration),
     }
+    let registrations: Vec<Registration> = answers.into_iter().map(|(_, registration)| registration).collect();
     let delivered = causes.is_empty();
-    let reason = match answers.first() {
-        Some((_, registration)) if delivered => format!("delivered: `{}` matches", registration.spec),
+    Explanation { delivered, reason: reason(&causes, &registrations), causes, rights, registrations }
+}
+
+fn reason(causes: &[Cause], registrations: &[Registration]) -> String {
+    match registrations.first() {
+        Some(registration) if causes.is_empty() => format!("delivered: `{}` matches", registration.spec),
         _ => format!("not delivered: {}", causes.iter().map(Cause::sentence).collect::<Vec<_>>().join("; ")),
-    };
-    let registrations = answers.into_iter().map(|(_, registration)| registration).collect();
-    Explanation { delivered, reason, causes, rights, registrations }
+    }
+}
+
+impl Explanation {
+    /// The same for whoever may not know what the receiver may see: whether the rights show the event, and not why.
+    #[must_use]
+    pub fn without_rights(mut self) -> Self {
+        let all = self.causes.len();
+        self.causes.retain(|cause| !cause.is_of_rights());
+        if self.causes.len() < all {
+            self.causes.insert(0, Cause::Rights);
+        }
+        if let Some(rights) = &mut self.rights {
+            rights.steps.clear();
+        }
+        self.reason = reason(&self.causes, &self.registrations);
+        self
+    }
 }

@@ -1,4 +1,4 @@
-//! What an explanation consists of: steps, and causes.
+//! The parts of an explanation: steps and causes.
 
 use serde::Serialize;
 
@@ -73,6 +73,8 @@ pub enum Cause {
         /// Its key.
         key: String,
     },
+    /// The rights do not show the event, and the caller may not know why.
+    Rights,
     /// Nothing is registered.
     NoRegistration,
     /// The registration names other types.
@@ -106,12 +108,18 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether it is a matter of what the receiver may see.
+    pub(super) fn is_of_rights(&self) -> bool {
+        matches!(self, Self::Claim { .. } | Self::Narrowing { .. } | Self::Tenant { .. } | Self::Rights)
+    }
+
     /// The cause in words.
     pub fn sentence(&self) -> String {
         match self {
             Self::Claim { claim } => format!("no claim shows it: {claim} is missing"),
             Self::Narrowing { claim } => format!("the token is narrowed to {claim}"),
             Self::Tenant { model, key } => format!("the tenant does not list {model} {key}"),
+            Self::Rights => "the rights of this principal do not show it".to_owned(),
             Self::NoRegistration => "nothing is registered".to_owned(),
             Self::Type { wanted, found } => format!("the type is {found}, not {wanted}"),
             Self::Action { wanted, found } => format!("the action is {found}, not {wanted}"),

@@ -1,4 +1,4 @@
-//! Whether a registration wants an event, step by step.
+//! Explains step by step whether a registration matches an event.
 
 use super::parts::{Cause, Step, Verdict};
 use crate::event::Event;

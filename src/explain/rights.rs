@@ -1,4 +1,4 @@
-//! Whether somebody may see an event, step by step.
+//! Explains step by step whether a caller may see an event.
 
 use super::parts::{Cause, Receiver, Step, Verdict};
 use crate::auth::{ClaimVerdict, Judgement};
@@ -53,7 +53,10 @@ fn causes(event: &Event, judgement: &Judgement) -> Vec<Cause> {
 }
 
 fn claims(judgement: &Judgement) -> Step {
-    let asked = format!("one of {} claims shows it", judgement.claims.len());
+    let asked = match judgement.claims.len() {
+        1 => "the claim shows it".to_owned(),
+        all => format!("one of the {all} claims shows it"),
+    };
     // Those that show it first, then those that come nearest.
     let mut claims: Vec<&ClaimVerdict> = judgement.claims.iter().collect();
     claims.sort_by_key(|claim| std::cmp::Reverse(claim.parts().iter().filter(|holds| **holds).count()));

@@ -1,12 +1,12 @@
-//! The part of a replay that comes from the archive: read once, and again for the pass of a late registration.
+//! The part of a replay that comes from the archive. It is read once, and again for the pass of a late registration.
 //!
-//! Contract: nothing is read before it is asked for, and the same thing is not read twice at a time.
+//! Contract: nothing is read before it is asked for, and nothing is read twice at the same time.
 
 use crate::broker::archive::{PageChannel, Pages, Reading, Wake, page_channel};
 use crate::broker::history::Beyond;
 use crate::broker::splice::Splice;
 
-/// See the module's text.
+/// The part of a replay that is read from the archive.
 #[derive(Debug)]
 pub(super) struct Before {
     beyond: Beyond,

@@ -1,14 +1,14 @@
-//! Connections that asked for the past (`?since=`): given retained events in batches, then joined with the others.
+//! Connections with `?since=`: they get retained events in batches and then join the live stream.
 //!
-//! While a connection lags, its outbox takes no live events; they are in the history too and come from there, in order.
-//! So a client that reads slowly holds nothing but its bounded outbox. If the history forgets events before they were
-//! given, a notice in their place says how many.
+//! While a connection lags, its outbox takes no live events; those are in the history too, and come from there in
+//! order. So a slow client holds nothing but its bounded outbox. If the history drops events before they were
+//! delivered, a notice in their place says how many.
 //!
-//! Contract: at any moment the Time of the last event or notice of a gap that was sent is a place to resume from, for
-//! every registration that was answered: nothing that was not sent is skipped. So there is one cursor ([`Replay`]), it
-//! starts once the client has said what it wants ([`super::opening`]), a registration that comes later is brought up to
-//! it before anything newer is sent, and its answer waits for that to begin ([`super::held`]). Rights come first: no
-//! filter runs on an event that the connection may not see.
+//! Contract: at every moment the client can resume from the Time of the last event or gap notice it was sent, for
+//! every registration that was answered, without skipping an event. To achieve this there is one cursor ([`Replay`]).
+//! It starts once the client has said what it wants ([`super::opening`]); a later registration is brought up to the
+//! cursor before anything newer is sent, and its answer waits until that has begun ([`super::held`]). Rights come
+//! first: no filter runs on an event that the connection may not see.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

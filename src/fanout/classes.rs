@@ -1,4 +1,4 @@
-//! The access rights of a shard's connections as classes of its index: equal rights are one class.
+//! Maps the access rights of a shard's connections to classes of its index: equal rights are one class.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! How many commands there were, by what came of them.
+//! Counts commands by their outcome.
 //!
-//! Contract: plain numbers of one shard, taken once a turn.
+//! Contract: plain numbers of one shard, collected once a turn.
 
 use crate::metrics::Outcome;
 

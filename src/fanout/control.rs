@@ -1,6 +1,7 @@
 //! What the control plane hands to a shard: new connections, each with its permit, and requests.
 //!
-//! Contract: any thread. A [`Permit`] counts one connection for as long as it exists, wherever it is on its way.
+//! Contract: any thread may use it. A [`Permit`] counts one connection for as long as the permit exists, wherever it
+//! is.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +17,7 @@ use super::report::{Inspection, Registration};
 use crate::auth::Identity;
 use crate::broker::connection::Connection;
 use crate::broker::history::Start;
-use crate::index::Measure;
+use crate::index::{Measure, Seen};
 use crate::overflow::Overflow;
 use crate::websocket::frame::Encoding;
 
@@ -107,4 +108,6 @@ pub(super) enum Control {
     Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
     Inspect(SocketAddr, oneshot::Sender<Option<Inspection>>),
     Survey(Measure, oneshot::Sender<Vec<Registration>>),
+    Seen(oneshot::Sender<Seen>),
+    Types(Arc<[Box<str>]>),
 }

@@ -1,7 +1,7 @@
-//! The commands of a client: carried out, counted and answered.
+//! Executes, counts and answers the commands of a client.
 //!
-//! Contract: as [`session`](super::session) says. A registration may have been read elsewhere ([`Shard::text_read`]);
-//! whether it is better read elsewhere is for the caller to decide ([`Shard::is_long_to_read`]).
+//! Contract: see [`session`](super::session). A registration may have been parsed on another thread
+//! ([`Shard::text_read`]); the caller decides whether it should be ([`Shard::is_long_to_read`]).
 
 use jiff::Timestamp;
 

@@ -1,18 +1,18 @@
-//! Answers that wait for what has to stand before them.
+//! Answers that are held back until the events that must precede them have been sent.
 //!
-//! A registration on a connection whose cursor has moved makes a pass over the past. Its answer is sent after the
-//! first event of that pass, or at its end if there is none. So once a client has the answer, the Time of the last
-//! event that it got is one from which nothing of the new registration is skipped. Answers to later commands wait
-//! after it, since answers keep their order.
+//! A registration on a connection whose cursor has moved causes a replay pass. Its answer is sent after the first
+//! event of that pass, or at the end of a pass without events. So once a client has the answer, it can resume from the
+//! Time of the last event it received without skipping any event of the new registration. Answers to later commands
+//! wait behind it, because answers keep their order.
 //!
-//! Contract: pure. Passes have rising numbers; answers leave in the order in which they came. The caller bounds how
-//! many there are.
+//! Contract: pure. Passes have rising numbers; answers leave in the order in which they came. The caller bounds their
+//! number.
 
 use std::collections::VecDeque;
 
 use crate::event::Event;
 
-/// See the module's text.
+/// Answers to later commands, held back until the replay pass before them has delivered its first event.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     /// Each with the number of its pass.

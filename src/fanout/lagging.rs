@@ -1,10 +1,11 @@
-//! Which connections have yet to get some of the past, and which of them can get on.
+//! Tracks the connections that are still replaying, and which of them can continue.
 //!
-//! Thousands may lag and wait: for room, for a page of the archive, for the clock. What a turn does must not grow with
-//! their number. So those that can get on stand in a row of their own, those that wait for a moment are sorted by it,
-//! and of the others each is looked at once after something has changed, as many a turn as the caller likes.
+//! Thousands of connections may lag and wait: for room, for a page of the archive, or for a point in time. The work of
+//! a turn must not grow with their number. So those that can continue are in a queue, those that wait for a point in
+//! time are sorted by it, and each of the others is checked once after something has changed, as many per turn as the
+//! caller allows.
 //!
-//! Contract: pure. A connection stands in one place, which its replay remembers; all steps take O(log n).
+//! Contract: pure. A connection is in exactly one place, which its replay remembers; every step takes O(log n).
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,7 @@ pub(super) struct Place {
     number: u64,
 }
 
-/// See the module's text.
+/// The connections of a shard that are still replaying, sorted by what they wait for. Every step takes O(log n).
 #[derive(Debug, Default)]
 pub(super) struct Lagging {
     next: u64,

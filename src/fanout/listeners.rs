@@ -1,9 +1,9 @@
-//! Which registrations of a replay may match events about connections, and what those were told is gone.
+//! Tracks which registrations of a replay may match connection events, and which losses were reported to them.
 //!
-//! The history forgets such events before others, because they have a share of their own in it. A connection is told
-//! how many are gone, once for each stretch of the past, and only if it listens to them.
+//! The history drops connection events before others, because they have a bounded share in it. A connection is told
+//! how many are gone, once for each part of the history, and only if it listens to them.
 //!
-//! Contract: pure. A registration that was taken back counts until the connection ends: being told too much is no loss.
+//! Contract: pure. A deregistered registration still counts until the connection ends: reporting too much is no loss.
 
 use crate::broker::CONNECTIONS;
 
@@ -18,7 +18,7 @@ pub(super) enum Stage {
     Waiting,
 }
 
-/// See the module's text.
+/// Tracks whether a replay has registrations for connection events, and which losses it has already reported.
 #[derive(Debug)]
 pub(super) struct Listeners {
     /// Whether there is one, by stage.

@@ -1,20 +1,21 @@
 //! The shard: everything that one thread owns.
 //!
-//! A shard is a thread with its own poll. It owns its connections, its part of the index, their outboxes and the frames
-//! in them, so nothing on the way of a delivery takes a lock or is shared. An event goes through it folder by folder:
+//! A shard is a thread with its own poll. It owns its connections, its part of the index, their outboxes and the
+//! frames in them, so a delivery takes no lock and touches nothing shared. An event passes through the parts in this
+//! order:
 //!
 //! | part | what it is |
 //! |---|---|
 //! | [`pool`], [`control`] | the threads, and what the control plane hands to them |
-//! | [`driver`] | the loop of a thread: read, take events in, write, keep time |
-//! | `spec_parser` | reads long registrations, beside the shard's thread |
+//! | [`driver`] | the event loop of a thread: reads, takes events in, writes, keeps time |
+//! | `spec_parser` | parses long registrations beside the shard's thread |
 //! | [`socket`] | one client's socket, plain or TLS, non-blocking |
 //! | [`session`], [`execute`], [`classes`], [`commands`] | commands in, frames out; rights as classes of the index |
-//! | [`report`] | what people are told of registrations |
-//! | [`catch_up`], [`replay`], `lagging`, `opening`, `held`, `before`, `listeners`, `replay_work` | connections that asked for events of the past (`?since=`) |
-//! | [`outbox`] | frames, outboxes and what happens when one is full; pure |
+//! | [`report`] | what operators see of registrations |
+//! | [`catch_up`], [`replay`], `lagging`, `opening`, `held`, `before`, `listeners`, `replay_work` | connections that asked for earlier events (`?since=`) |
+//! | [`outbox`] | frames, outboxes and overflow policies; pure |
 //!
-//! Contract: [`pool`] may be called from any thread; all else belongs to the shard's thread. Only [`driver`], [`pool`]
+//! Contract: any thread may call [`pool`]; everything else belongs to the shard's thread. Only [`driver`], [`pool`]
 //! and [`socket`] do I/O or read a clock.
 
 mod before;

@@ -1,11 +1,11 @@
-//! When the cursor of a connection with `?since=` starts to move.
+//! Decides when the replay of a connection with `?since=` starts.
 //!
-//! Once events have been sent, a registration that comes later has to make good what the others have gone through
-//! already, and a connection that is cut before its answer came has got events of the one and none of the other. So the
-//! cursor waits until the client has said what it wants: with `?register=` until those registrations are answered,
-//! without it until none has come for [`PAUSE_US`], or [`LONGEST_US`] after the first.
+//! Once events have been sent, a later registration has to catch up with what the others have already passed; and a
+//! client that is cut before its answer has received events of one registration and none of another. So the replay
+//! waits until the client has said what it wants: with `?register=` until those registrations are answered, without it
+//! until none has arrived for [`PAUSE_US`], or until [`LONGEST_US`] after the first.
 //!
-//! Contract: pure; the caller brings the time, in microseconds of any clock that does not go back.
+//! Contract: pure; the caller passes the time in microseconds of a monotonic clock.
 
 /// The cursor starts when no registration has come for so long.
 pub(super) const PAUSE_US: u64 = 100_000;
@@ -13,7 +13,7 @@ pub(super) const PAUSE_US: u64 = 100_000;
 /// The cursor starts so long after the first registration, though others still come.
 const LONGEST_US: u64 = 1_000_000;
 
-/// See the module's text.
+/// Decides when the replay of a new connection may start. Pure; times in microseconds.
 #[derive(Debug)]
 pub(super) struct Opening {
     /// Registrations of the query that are yet to be answered.

@@ -1,8 +1,8 @@
-//! What the filters of replays may cost in a second: as much as those of live events, by connection and by principal.
+//! Limits the filter work of replays per second: the same budget as for live events, by connection and by principal.
 //!
-//! Replays can wait, so whoever is beyond a bound waits for the next second and is not closed.
+//! Replays can wait, so a connection over its budget waits for the next second and is not closed.
 //!
-//! Contract: pure; the caller brings the time, in microseconds of any clock that does not go back.
+//! Contract: pure; the caller passes the time in microseconds of a monotonic clock.
 
 use hashbrown::HashMap;
 
@@ -31,7 +31,7 @@ impl Spent {
     }
 }
 
-/// See the module's text.
+/// Budgets of filter work for replays, per second, by connection and by principal.
 #[derive(Debug)]
 pub(super) struct ReplayWork {
     work: Work,

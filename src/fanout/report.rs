@@ -1,7 +1,7 @@
-//! What people are told of registrations: which there are, what each has matched, and what it costs.
+//! Reports on registrations for operators: which exist, what each has matched, and what it costs.
 //!
-//! Contract: a look at the registrations of one connection goes through [`MEMBERSHIPS`] combinations at most, a look at
-//! all of a shard through [`SURVEYED`] groups a turn. The counts are the index's ([`crate::index::Tally`]).
+//! Contract: a report on one connection visits at most [`MEMBERSHIPS`] combinations, a report on all registrations of
+//! a shard at most [`SURVEYED`] groups a turn. The counts come from the index ([`crate::index::Tally`]).
 
 use std::sync::Arc;
 
@@ -40,6 +40,9 @@ pub struct Registration {
     pub filter_work: u64,
     /// Bytes of its filter.
     pub filter_bytes: usize,
+    /// What is odd about it, if somebody has looked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A connection, looked at.
@@ -77,6 +80,7 @@ impl Registration {
             combinations,
             filter_work: tally.work,
             filter_bytes,
+            warnings: Vec::new(),
         }
     }
 }

@@ -1,15 +1,15 @@
-//! What a shard does, without its sockets: commands in, frames out.
+//! A shard without its sockets: commands in, frames out.
 //!
-//! A [`Shard`] joins the index (who wants an event), the rights (who may see it) and the outboxes (how it waits) of the
-//! connections that one thread owns. It is driven from outside: the transport reads messages and writes frames, the
-//! sequencer's batches are given to [`Shard::publish`].
+//! A [`Shard`] combines the index (who wants an event), the rights (who may see it) and the outboxes (how it is
+//! queued) of the connections that one thread owns. It is driven from outside: the driver reads messages and writes
+//! frames, and passes the sequencer's batches to [`Shard::publish`].
 //!
-//! Contract: single-threaded; no I/O, reads no clock. Commands are carried out by `execute.rs`. A registration takes
-//! effect inside [`Shard::text`], before its answer is put into the outbox, so every event published afterwards is
-//! delivered; after the answer to a deregistration nothing comes because of it, since events that wait already stand
-//! before the answer. Every message gets exactly one answer, in order; if there is no room for an answer, the
-//! connection is closed as a slow consumer. A connection that asked for the past gets it in batches, by
-//! [`Shard::catch_up`], and live events only behind it.
+//! Contract: single-threaded; no I/O, no clock. `execute.rs` executes commands. A registration takes effect inside
+//! [`Shard::text`], before its answer enters the outbox, so every event published afterwards is delivered. After the
+//! answer to a deregistration nothing is delivered because of it, since queued events already precede the answer.
+//! Every message gets exactly one answer, in order; if there is no room for an answer, the connection is closed as a
+//! slow consumer. A connection that asked for a replay gets it in batches by [`Shard::catch_up`], and live events only
+//! after it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub(super) struct Session {
     pub(super) replay: Option<Box<Replay>>,
 }
 
-/// See the module's text.
+/// One shard without its sockets: index, rights and outboxes. Single-threaded; does no I/O and reads no clock.
 #[derive(Debug)]
 pub struct Shard {
     pub(super) index: Index<ConnId>,

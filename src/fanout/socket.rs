@@ -1,7 +1,8 @@
-//! One client's socket as a shard sees it: non-blocking, plain or TLS.
+//! A client's socket as a shard sees it: non-blocking, plain or TLS.
 //!
-//! Contract: every call returns at once; `WouldBlock` means that the poll will tell. What [`Link::write`] has taken is
-//! on its way: in the kernel, or encrypted in the TLS session, which holds at most its buffer limit (64 KiB) of it.
+//! Contract: every call returns at once; after `WouldBlock` the poll reports when to try again. Bytes accepted by
+//! [`Link::write`] are on their way: in the kernel, or encrypted in the TLS session, which buffers at most 64 KiB of
+//! them.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -15,7 +16,7 @@ use socket2::SockRef;
 /// there for each client that does not read, where no overflow policy reaches them; less would make writes small.
 const UNSENT_BYTES: u32 = 128 << 10;
 
-/// See the module's text.
+/// A non-blocking client socket owned by a shard, plain or TLS.
 #[derive(Debug)]
 pub(super) struct Link {
     stream: TcpStream,

@@ -86,7 +86,7 @@ struct Shared {
     is_done: AtomicBool,
 }
 
-/// See the module's text. The thread ends when this is dropped.
+/// The thread that parses expensive registrations for a shard. Dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct SpecParser {
     shared: Arc<Shared>,

@@ -1,12 +1,12 @@
-//! What filters may cost: an account for each subscriber, and a common one for all subscribers of one owner.
+//! Budgets for filter work: one account per subscriber, and one shared by all subscribers of an owner.
 //!
-//! The work of an event's filters is charged to subscribers ([`filter::Members`](super::filter::Members) says to whom,
-//! and why that is fair). An account bounds it by event and by second. Beyond that its filters are not asked for the
-//! rest of the event, and the caller is told ([`Overdrawn`]) and takes the subscriber out.
+//! The work of an event's filters is charged to subscribers ([`filter::Members`](super::filter::Members) explains to
+//! whom, and why that is fair). An account limits the work per event and per second. When it is exhausted, the
+//! subscriber's filters are not evaluated for the rest of the event, and the caller is told ([`Overdrawn`]) and
+//! removes the subscriber.
 //!
 //! Contract: pure; the caller says which second it is. Opening and closing an account touches nothing else: units are
-//! taken from the owner's account in small portions. An event may take up to its own bound more than the second had
-//! left.
+//! taken from the owner's account in small portions. One event may use its own limit even if the second has less left.
 
 /// What filters may cost, in units of about a nanosecond. What is 4 billion or more for an event, or 30 billion or more
 /// for a second, is without bound.
@@ -21,7 +21,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Everything.
+    /// No bound at all.
     pub const UNLIMITED: Self = Self { event: u64::MAX, second: u64::MAX, owner: u64::MAX };
 }
 
@@ -86,7 +86,7 @@ struct Owner {
     left: u64,
 }
 
-/// See the module's text.
+/// Budgets of filter work, by subscriber and by owner, per event and per second.
 #[derive(Debug)]
 pub(super) struct Accounts {
     work: Work,

@@ -1,10 +1,10 @@
-//! The filters of one topic, apart by the classes of those who wait for them.
+//! The filters of one topic, partitioned by the class of their subscribers.
 //!
-//! Whether a class may see an event is decided before any of its filters is asked. So the filters of a class that may
-//! not see it are not even looked up by hash: what a hidden event holds changes nothing of what is done for those who
-//! may not see it.
+//! Whether a class may see an event is decided before any of its filters is evaluated. Filters of a class that may not
+//! see it are not even looked up by hash, so the content of a hidden event has no influence on the work done for those
+//! who may not see it.
 //!
-//! Contract: finding the filters of a class takes O(1); walking over all takes a step for each class.
+//! Contract: finding the filters of a class takes O(1); visiting all takes a step per class.
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -15,7 +15,7 @@ use super::filter::{Engine, FilterId, Leaf};
 /// Up to so many classes are found by looking at each.
 const LINEAR: usize = 8;
 
-/// See the module's text.
+/// The filters of one topic, partitioned by class.
 #[derive(Debug, Default)]
 pub(super) struct ByClass {
     /// None of them is empty.

@@ -1,4 +1,4 @@
-//! Why a registration was refused.
+//! The reasons for refusing a registration.
 
 use thiserror::Error;
 

@@ -1,4 +1,4 @@
-//! Showing people where in a registration or a filter something is wrong.
+//! Shows where in a registration or filter an error is.
 
 /// Characters that are shown on either side.
 const AROUND: usize = 60;

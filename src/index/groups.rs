@@ -1,8 +1,8 @@
-//! Groups: the members of one (place, filter, class), so that a thousand subscribers with the same registration cost
+//! Groups: the members of one (topic, filter, class), so that a thousand subscribers with the same registration cost
 //! one match.
 //!
-//! Contract: insert and remove are O(1), whatever the size of the group. A fleet that reconnects takes every machine
-//! out and in again; with a scan per removal that would be quadratic.
+//! Contract: insert and remove are O(1) for any size of the group. A fleet that reconnects removes and adds every
+//! machine; with a scan per removal that would be quadratic.
 
 use std::hash::BuildHasher;
 

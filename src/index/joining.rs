@@ -1,6 +1,6 @@
-//! Subscribers join groups and leave them; groups are hung into the trie and taken out.
+//! Adds subscribers to groups and removes them; links groups into the trie and unlinks them.
 //!
-//! Contract: what joining took, symbols, groups, topics and a use of the filter, leaving gives back.
+//! Contract: leaving returns everything that joining took: symbols, groups, topics and the use of the filter.
 
 use smallvec::SmallVec;
 

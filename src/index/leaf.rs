@@ -1,10 +1,10 @@
-//! What hangs at one place of the trie: the groups of one (type, action, key).
+//! A leaf of the trie: the groups of one (type, action, key).
 //!
-//! A leaf has an inline slot for one group without a filter: its number or, while it has one member, its class and that
-//! member too, because a lookup has just brought that memory in. All other groups are on a list.
+//! A leaf has an inline slot for one group without a filter. It holds the group's number or, while the group has one
+//! member, its class and that member, because the lookup has just loaded that memory. All other groups are in a list.
 //!
-//! Contract: a group is in its leaf once, in the inline slot or on a list; [`super::groups`] remembers where, so that
-//! it is taken out in O(1). A group that grows becomes a number and stays one.
+//! Contract: a group is in its leaf once, in the inline slot or in a list. [`super::groups`] remembers where, so it is
+//! removed in O(1). A group that grows beyond one member becomes a number and stays one.
 
 use super::Class;
 use super::by_class::ByClass;
@@ -36,7 +36,7 @@ pub(super) enum InlineSlot {
     Numbered(u32),
 }
 
-/// See the module's text.
+/// The groups of one (type, action, key).
 #[derive(Debug, Default)]
 pub(super) struct Leaf {
     inline_slot: InlineSlot,

@@ -1,11 +1,11 @@
-//! The names of one field of a registration, in order and each once, in one piece of text.
+//! The names in one field of a registration: sorted, distinct, in one string.
 //!
-//! A message holds up to thirty thousand of them. One allocation for all makes them cheap to copy and to let go, and a
-//! binary search finds one in some fifteen steps.
+//! A message can hold up to thirty thousand names. One allocation for all makes them cheap to copy and to free, and a
+//! binary search finds a name in about fifteen steps.
 
 use std::borrow::Cow;
 
-/// See the module's text.
+/// A sorted list of distinct names in one allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
     text: Box<str>,

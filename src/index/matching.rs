@@ -1,9 +1,10 @@
-//! Finding the subscribers of an event: its strings as symbols, the leaves that these lead to, their members.
+//! Finds the subscribers of an event: its strings as symbols, the leaves they lead to, and their members.
 //!
-//! Nothing here allocates. With a hundred thousand keys the time goes into waiting for memory, so each step is made
-//! such that the next ones need not wait for it: every probe's place depends on nothing but the event's strings.
+//! Nothing here allocates. With a hundred thousand keys most time is spent waiting for memory, so every step is
+//! arranged so that the next ones need not wait for it: the location of every probe depends only on the event's
+//! strings.
 //!
-//! The verdict on a class comes before its filters; see the index's text for why.
+//! The decision about a class precedes its filters; the text of the index explains why.
 
 use super::accounts::Accounts;
 use super::by_class::ByClass;

@@ -1,31 +1,50 @@
-//! Which subscribers want this event: registrations compiled into a trie.
+//! The index: which subscribers want an event. Registrations are compiled into a trie.
 //!
-//! A registration is expanded into the (type, action, key) combinations of its lists, each of them a place in the
-//! three-level trie (or in one of the two job indexes). At a place hang *groups*: the subscribers with one filter (or
-//! none) and of one class. The class stands for what its subscribers may see; it is opaque here, and the caller's
-//! decision on it is asked for at most once an event, so that authorization costs one decision per class and not one
-//! per subscriber.
+//! A registration expands into the (type, action, key) combinations of its lists. Each is a topic in the three-level
+//! trie (or in one of the two job indexes). Each topic has *groups*: the subscribers with the same filter (or none)
+//! and the same class. The class stands for what its subscribers may see. It is opaque here: the caller decides about
+//! a class at most once per event, so authorization costs one decision per class and not one per subscriber.
 //!
-//! **Rights come before filters.** Filters run only where the trie has led to, each at most once an event ([`filter`]),
-//! and only for classes that may see the event: those of the others are neither asked nor looked up by hash
-//! (`by_class.rs`). So what a hidden event holds changes nothing of the work that is done for those who may not see it,
-//! and they learn nothing by answers, by time or by what others have worked out before: answers are remembered for one
-//! event only, and whoever may not see that event asks nothing of it. What is left: names that they filter by are
-//! written down, if an event that others filter has them, at some ten nanoseconds a name (`filter/table.rs`); this
-//! tells of no value.
+//! **Rights come before filters.** Filters run only on trie hits, each at most once per event ([`filter`]), and only
+//! for classes that may see the event: filters of other classes are neither evaluated nor looked up by hash
+//! (`by_class.rs`). So the content of a hidden event does not influence the work done for those who may not see it,
+//! and they learn nothing from answers, from timing or from cached results: results are remembered for one event only,
+//! and a class that may not see the event evaluates nothing. One trace remains: the names they filter by are recorded
+//! if an event that others filter contains them, at about ten nanoseconds a name (`filter/table.rs`); this reveals no
+//! value.
 //!
-//! **Filters have a bound.** What they cost is counted and charged to their subscribers (`accounts.rs`), by event and
-//! by second. Who goes beyond a bound is told by [`Index::take_overdrawn`], and to be taken out.
+//! **Filters have a budget.** Their work is counted and charged to subscribers (`accounts.rs`), per event and per
+//! second. [`Index::take_overdrawn`] returns the subscribers that exceeded a limit; the caller must remove them.
 //!
-//! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows no socket and
-//! no claim. One [`Index::matches`] calls back at most once for each subscriber, in no particular order. Everything a
-//! registration cost is given back by its deregistration. Registering costs O(combinations) up to [`Limits::expanded`]
-//! and then O(length), deregistering the same, matching O(groups hit + members + registrations that are not expanded,
-//! `wide.rs`); the number of all others does not matter to it.
+//! Contract: pure and single-threaded, no I/O, no clock. Generic over a small `Copy` subscriber id; knows neither
+//! sockets nor claims. One call of [`Index::matches`] reports each subscriber at most once, in no particular order.
+//! Deregistering returns everything that registering took. Registering costs O(combinations) up to
+//! [`Limits::expanded`] and O(length) beyond, deregistering the same, and matching O(groups hit + members +
+//! registrations that are not expanded, `wide.rs`); the number of other registrations does not matter.
 //!
-//! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places; the trie
-//! skips all places below a type or action that nobody named, and is what the design asks for. `docs/adr/` has the
+//! Why a trie of hashed levels and not one hash table per wildcard shape: both probe at most eight places, but the
+//! trie skips everything below a type or action that nobody named, and the design requires it. `docs/adr/` has the
 //! figures.
+//!
+//! ```
+//! use hydrant::event::Draft;
+//! use hydrant::index::{Class, Index, Limits};
+//!
+//! let mut index = Index::new(Limits::default());
+//! let (operators, tenant) = (Class(0), Class(1));
+//! for (name, class) in [("portal", operators), ("script", tenant)] {
+//!     let slot = index.subscribe(name, class);
+//!     index.register(slot, "machines,jobs.create.*")?;
+//! }
+//!
+//! let draft = Draft::read(r#"{"Type":"machines","Action":"create","Key":"42"}"#)?;
+//! let event = draft.seal(jiff::Timestamp::UNIX_EPOCH);
+//! let mut receivers = Vec::new();
+//! // The caller decides once for each class. Here the tenant may not see this machine.
+//! index.matches(&event, |class| class == operators, |name| receivers.push(name));
+//! assert_eq!(receivers, ["portal"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod accounts;
 mod advice;
@@ -154,7 +173,7 @@ pub struct Stats {
     pub filter_parts: usize,
 }
 
-/// The index. See the module's text.
+/// Finds the subscribers of an event. Filled by [`Index::register`], asked by [`Index::matches`].
 #[derive(Debug)]
 pub struct Index<S> {
     limits: Limits,

@@ -1,5 +1,5 @@
-//! A deliberately naive matcher: a list of registrations, scanned for every event. The model for the tests of the
-//! index.
+//! A deliberately naive matcher: a list of registrations, scanned for every event. The reference model for the index's
+//! tests.
 
 use super::filter::{self, Engine, Filter, View};
 use super::{MACHINE_JOBS, Spec, WORK_ORDER_JOBS};

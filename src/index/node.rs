@@ -1,4 +1,4 @@
-//! What stands under a branch of the trie, a level or a leaf, so that neither file needs the other.
+//! The child of a branch of the trie: a level or a leaf. A file of its own so that neither of the two needs the other.
 
 /// A level's content under one name. The default is an empty one.
 pub(super) trait Node: Default {

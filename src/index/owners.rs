@@ -1,7 +1,7 @@
-//! The owners of subscribers: whose bounds are common to several subscribers, and who see what is about themselves.
+//! Owners of subscribers: they share limits, and see events about themselves.
 //!
-//! Contract: an owner is there as long as it has a subscriber. Numbers are small and used again; [`NOBODY`] is the
-//! owner of those that have none, and has no bounds.
+//! Contract: an owner exists as long as it has a subscriber. Numbers are small and reused; [`NOBODY`] is the owner of
+//! subscribers that have none, and has no limits.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ struct Owner {
     watching: HashMap<u32, Watch>,
 }
 
-/// See the module's text.
+/// Reference-counted owners of subscribers, numbered densely.
 #[derive(Debug)]
 pub(super) struct Owners {
     by_name: HashMap<Arc<str>, u32>,

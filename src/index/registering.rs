@@ -1,6 +1,6 @@
-//! Registering and taking back: what is checked first, and what is counted.
+//! Registers and deregisters: what is checked first, and what is counted.
 //!
-//! Contract: as the index's text says. A registration that is refused has changed nothing.
+//! Contract: see the text of the index. A refused registration changes nothing.
 
 use super::error::check_size;
 use super::{Index, IndexError, Slot, Spec, small};

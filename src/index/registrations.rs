@@ -1,8 +1,8 @@
-//! The registrations of one subscriber by their texts.
+//! The registrations of one subscriber, by text.
 //!
-//! A sorted list and not a hash table: nearly every subscriber has a handful, and then the list is as large as what is
-//! in it while a table has empty places. Finding one is a binary search; adding one moves those behind it, which for
-//! the 4,096 that a subscriber may have by default is a copy of 200 KB at worst.
+//! A sorted list and not a hash table: nearly every subscriber has a handful of registrations, and a list has no empty
+//! slots. Finding one is a binary search. Adding one moves those after it, which for the 4,096 that a subscriber may
+//! have by default is a copy of 200 KB at worst.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -66,7 +66,7 @@ impl Registration {
     }
 }
 
-/// See the module's text.
+/// The registrations of one subscriber, sorted by text.
 #[derive(Debug, Default)]
 pub(super) struct Registrations(Vec<(Box<str>, Registration)>);
 

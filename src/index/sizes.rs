@@ -1,4 +1,4 @@
-//! How large the filters of a subscriber, and of an owner's subscribers together, may be.
+//! Limits on the size of the filters of a subscriber, and of all subscribers of an owner together.
 
 use super::accounts::NOBODY;
 use super::filter::Filter;

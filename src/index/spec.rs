@@ -1,7 +1,7 @@
-//! Registration strings: `type.action.key[.filter]` (`docs/protocol.md`, "SPEC").
+//! Parses registration strings: `type.action.key[.filter]` (`docs/protocol.md`, "SPEC").
 //!
-//! Contract: pure; the result is independent of every other registration. Lists are kept as lists here, their
-//! product is counted but not built, so that a hostile SPEC costs no more than its own length.
+//! Contract: pure; the result does not depend on other registrations. Lists are kept as lists here. Their product is
+//! counted but not built, so a hostile SPEC costs no more than its own length.
 
 use std::borrow::Cow;
 

@@ -1,10 +1,10 @@
 //! Interned strings: each distinct type, action and key of the registrations exists once and has a small number.
 //!
-//! An event's strings are hashed and looked up once each; a string that no registration names has no symbol, and then
-//! every branch by name is skipped without a probe. The same hash leads through the trie, so that its tables can be
-//! probed before the symbol has arrived from memory: the symbol only confirms what was found. Keys are UUIDs mostly, so
-//! texts up to 40 bytes stand inside the table, each in a cache line of its own. The hasher is seeded at random:
-//! clients choose these strings.
+//! The strings of an event are hashed and looked up once each. A string that no registration names has no symbol, and
+//! every branch by name is then skipped without a probe. The same hash leads through the trie, so its tables can be
+//! probed before the symbol has arrived from memory; the symbol only confirms what was found. Keys are mostly UUIDs,
+//! so texts up to 40 bytes are stored in the table, each in a cache line of its own. The hasher is seeded randomly,
+//! because clients choose these strings.
 
 use std::hash::{BuildHasher, Hasher};
 use std::num::NonZeroU32;

@@ -1,10 +1,10 @@
-//! What each group has done: so that people see which registrations match, and what they cost.
+//! Counts what each group has done, so that operators see which registrations match and what they cost.
 //!
-//! Counted by group and not by registration or subscriber, whose numbers differ by thousands: an event that reaches a
-//! group adds to one entry, whatever the number of members. Entries lie apart from the groups, because nothing waits
-//! for them: adding up is a store that the processor finishes when it can.
+//! Counts are kept per group and not per registration or subscriber, whose numbers differ by thousands: an event that
+//! reaches a group updates one entry, whatever the number of members. Entries are stored apart from the groups,
+//! because nothing waits for them: an update is a store that the processor completes when it can.
 //!
-//! Contract: pure; the caller says which second it is. A group's counts begin when it is made.
+//! Contract: pure; the caller says which second it is. A group's counts begin when the group is made.
 
 /// What a group, or all groups of a registration, have done since they were made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

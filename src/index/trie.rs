@@ -1,13 +1,13 @@
-//! The three-level trie: type, action, key; each level hashed, with a branch for `*` beside the names.
+//! The three-level trie: type, action, key. Each level is hashed and has a branch for `*` beside the names.
 //!
-//! Contract: a leaf exists exactly as long as it holds a group. Finding the leaves of an event takes at most two
-//! branches a level, so at most eight leaves, whatever the number of registrations. The job indexes are the same
+//! Contract: a leaf exists exactly as long as it holds a group. Finding the leaves of an event follows at most two
+//! branches per level, so at most eight leaves, whatever the number of registrations. The job indexes are the same
 //! structure without the first level.
 //!
-//! Most of a fleet's leaves are those of one machine with one or two subscribers. Such a leaf stands in the table of
-//! its level with its members in it, half a cache line with the branch's name, so that an event finds its subscribers
-//! where it finds its key and waits for memory once. The tables are probed by the hash of the string, not by its
-//! number: the probes of one event depend on nothing but the event, so the processor has them under way together.
+//! Most leaves of a fleet are those of one machine with one or two subscribers. Such a leaf is stored inside the table
+//! of its level, members included, in half a cache line with the branch's name, so an event finds its subscribers
+//! where it finds its key and waits for memory once. Tables are probed by the hash of the string and not by its
+//! number: the probes of one event depend only on the event, so the processor has them in flight at the same time.
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;

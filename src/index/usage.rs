@@ -1,7 +1,7 @@
-//! Looking at registrations: what each has done, and which have done most.
+//! Inspects registrations: what each has done, and which have done most.
 //!
-//! Contract: reads only. A look at many is bounded by its caller, who says how many groups or memberships it may go
-//! through, because it happens on a thread that has events to deliver.
+//! Contract: read-only. The caller limits how many groups or memberships a call may visit, because it runs on a thread
+//! that has events to deliver.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,10 +1,10 @@
-//! Registrations for what may be about a subscriber's own owner, noted apart.
+//! Records registrations that may match events about a subscriber's own owner.
 //!
-//! Events about an owner are its subscribers' to see whatever their class. There may be many of these, each with many
-//! registrations, so what they wait for is noted when they register ([`Watch`](super::owners::Watch)) and not looked
-//! for when an event comes.
+//! A subscriber may see events about its owner whatever its class. There may be many such subscribers, each with many
+//! registrations, so what they wait for is recorded when they register ([`Watch`](super::owners::Watch)) and not
+//! searched when an event arrives.
 //!
-//! Contract: notes stand exactly as long as the registration.
+//! Contract: a record exists exactly as long as its registration.
 
 use super::accounts::NOBODY;
 use super::registrations::Registration;

@@ -18,7 +18,7 @@ use crate::event::Event;
 /// Units of work for each step of a search.
 const STEP: u64 = 8;
 
-/// See the module's text.
+/// Registrations with too many combinations for the trie, matched by binary search in their lists.
 #[derive(Debug)]
 pub(super) struct Wide {
     pub(super) slot: u32,

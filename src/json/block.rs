@@ -1,11 +1,11 @@
-//! JSON text in blocks of 64 bytes, as bit masks: which bytes are quotes, which stand in strings.
+//! JSON text in blocks of 64 bytes, as bit masks: which bytes are quotes, and which are inside strings.
 //!
-//! Walking over a text byte by byte costs more than everything else that is done with an event. A comparison of a block
-//! with a byte is a mask of 64 bits, and questions are a few operations on masks.
+//! Scanning a text byte by byte would cost more than everything else that is done with an event. Comparing a block
+//! with a byte yields a mask of 64 bits, and questions become a few operations on masks.
 //!
-//! Contract: the text is valid JSON from the first block on. On other bytes the masks mean nothing. The comparisons go
-//! through the crate `wide`: vector instructions without `unsafe` here, three times as fast as arithmetic on words of
-//! eight bytes.
+//! Contract: the text is valid JSON from the first block on; for other bytes the masks are meaningless. The
+//! comparisons use the crate `wide`: vector instructions without `unsafe` here, three times as fast as arithmetic on
+//! 8-byte words.
 
 use wide::u8x16;
 

@@ -1,4 +1,4 @@
-//! Leaving insignificant white space out.
+//! Removes insignificant white space.
 
 use super::block::{BLOCK, Lanes, Strings, padded, position};
 

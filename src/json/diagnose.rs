@@ -1,11 +1,10 @@
-//! Says in words what is wrong with a text that the parser has refused, and where.
+//! Describes what is wrong with a text that the parser refused, and where.
 //!
-//! simd-json is fast because it looks at many bytes at a time; so it knows that something is wrong, but often neither
-//! where nor what. This is a plain walk over the text, byte by byte, for refused texts only. What simd-json refuses
-//! though it is JSON (numbers beyond a double, halves of surrogate pairs, deep nesting) is told apart from what is not
-//! JSON.
+//! simd-json is fast because it looks at many bytes at a time, so it knows that something is wrong but often neither
+//! where nor what. This module scans refused texts byte by byte. It distinguishes what simd-json refuses although it
+//! is JSON (numbers beyond a double, unpaired surrogates, deep nesting) from what is not JSON.
 //!
-//! Contract: ends for every input, in time linear in its length. Nothing here recurses.
+//! Contract: terminates for every input, in time linear in its length. Nothing here recurses.
 
 use std::fmt;
 

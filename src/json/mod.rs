@@ -1,14 +1,15 @@
-//! Walking over JSON text that is already known to be valid.
+//! Navigates JSON text that is already known to be valid.
 //!
-//! An event passes through hydrant byte for byte apart from insignificant white space, so its objects are never decoded
-//! and encoded again: [`Validator::read`] asks simd-json once whether the text is JSON, and what it is made of is then
-//! found in the text itself: by the offsets of the tokens that simd-json has written down ([`Value`]), or by a walk
-//! over the text where nobody has just read it ([`members`], [`elements`]).
+//! An event passes through hydrant byte for byte except for insignificant white space, so objects are never decoded
+//! and encoded again. [`Validator::read`] asks simd-json once whether the text is JSON. Afterwards parts are found in
+//! the text itself: by the token offsets that simd-json recorded ([`Value`]), or by scanning the text where it was not
+//! just parsed ([`members`], [`elements`]).
 //!
-//! Contract: everything but [`Validator`] expects valid JSON. On other text the functions still end and never read
-//! out of bounds, but what they return means nothing. Nothing here recurses, so nesting cannot exhaust the stack.
+//! Contract: everything except [`Validator`] expects valid JSON. For other text the functions still terminate and
+//! never read out of bounds, but their results are meaningless. Nothing here recurses, so nesting cannot exhaust the
+//! stack.
 //!
-//! Why not simd-json's tape: numbers beyond 64 bits lose digits in it, and its strings are decoded.
+//! Why not simd-json's tape: it loses digits of numbers beyond 64 bits and decodes strings.
 
 pub(crate) mod block;
 mod compact;

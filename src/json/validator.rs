@@ -1,4 +1,4 @@
-//! Asking simd-json whether a text is JSON, with memory that is used again and again.
+//! Validates JSON with simd-json, reusing its buffers.
 
 use std::cell::Cell;
 use std::mem;

@@ -1,13 +1,12 @@
-//! Finding one's way through a text that simd-json has read, by the offsets of its tokens.
+//! Navigates a text that simd-json has parsed, by the offsets of its tokens.
 //!
-//! simd-json writes down where each token begins: brackets, commas, colons, and the first byte of strings, numbers and
-//! names. One look at these bytes tells which brackets belong together; then a value is skipped in one step, whatever
-//! stands in it, and ends where the white space before the next token begins. Strings with escapes are no different
-//! from others.
+//! simd-json records where each token begins: brackets, commas, colons, and the first byte of strings, numbers and
+//! names. One pass over these bytes matches the brackets; after that a value is skipped in one step, whatever it
+//! contains, and ends where the white space before the next token begins. Strings with escapes need no special case.
 //!
-//! Contract: a [`Value`] is made of valid JSON only, with the tokens of that very text ([`super::Validator::read`]).
-//! What is found is the same that a walk over the text finds ([`super::members`], [`super::elements`]). Nothing here
-//! recurses.
+//! Contract: a [`Value`] must be made from valid JSON with the tokens of exactly that text
+//! ([`super::Validator::read`]). It finds the same parts as a scan of the text ([`super::members`],
+//! [`super::elements`]). Nothing here recurses.
 
 use super::Member;
 

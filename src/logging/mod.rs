@@ -1,12 +1,12 @@
-//! Where log lines go: into a queue with a bound, from which one thread writes them to standard error.
+//! Log output: a bounded queue, from which one thread writes lines to standard error.
 //!
-//! Contract: whoever logs neither waits nor fails. A line that finds no room, because nobody reads the pipe, or that
-//! cannot be written, because the disk is full or the pipe is closed, is dropped and counted ([`dropped`]). What is
-//! written keeps its order. [`flush`] waits, for a bounded time, until everything logged before has left: at the end of
-//! the process, and before a panic ends it.
+//! Contract: logging never waits and never fails. A line is dropped and counted ([`dropped`]) if the queue is full
+//! because nobody reads the pipe, or if it cannot be written because the disk is full or the pipe is closed. Lines
+//! keep their order. [`flush`] waits, for a bounded time, until everything logged before has been written: at the end
+//! of the process, and before a panic ends it.
 //!
-//! Why not write directly: a full pipe would hold up the shard that logs, and with it all its connections; and
-//! tracing's own writer reports a failed write by a macro that panics when standard error fails too.
+//! Why not write directly: a full pipe would block the shard that logs, and with it all its connections; and tracing's
+//! own writer reports a failed write with a macro that panics if standard error fails too.
 
 pub mod crash;
 
@@ -47,7 +47,7 @@ pub fn flush(limit: Duration) -> bool {
     STANDARD_ERROR.get().is_none_or(|log| log.flush_within(limit))
 }
 
-/// See the module's text. A writer for whole lines: each `write` is one.
+/// A writer that queues whole lines for the logging thread: each `write` is one line. Never blocks and never fails.
 #[derive(Debug)]
 pub struct Log {
     queue: Sender<Message>,

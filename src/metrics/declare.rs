@@ -1,4 +1,4 @@
-//! Declaring metrics.
+//! Helpers that declare and register metrics.
 
 use prometheus::core::Collector;
 use prometheus::{CounterVec, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};

@@ -1,4 +1,4 @@
-//! What becomes of events that were matched, and what waits.
+//! Metrics of deliveries, of dropped events, and of what is queued.
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
 
@@ -8,7 +8,7 @@ use super::summary::ByLabel;
 use crate::overflow::Overflow;
 use crate::stats::{Counts, Dropped};
 
-/// See the module's text.
+/// Counters of deliveries, drops and serialisations, resolved once and incremented per batch.
 #[derive(Debug)]
 pub(super) struct Deliveries {
     serialised: IntCounter,
@@ -37,43 +37,43 @@ impl Deliveries {
     pub(super) fn declare(declare: &Declare<'_>, serialisations: &IntCounterVec) -> Self {
         let dropped = declare.counters(
             "hydrant_deliveries_dropped_total",
-            "Events that their connection did not get and was told of",
+            "Events dropped from outboxes; their connections are notified",
             "reason",
         );
         let slow_consumers = declare.counters(
             "hydrant_slow_consumers_total",
-            "Times a connection was behind, by what was done: closed, a gap begun, its outbox conflated",
+            "Slow-consumer actions: connections closed, gaps started, outboxes conflated",
             "policy",
         );
         Self {
             serialised: serialisations.with_label_values(&["deflate"]),
             deflate_input: declare
-                .counter("hydrant_deflate_input_bytes_total", "Bytes of the events that were deflated, before"),
+                .counter("hydrant_deflate_input_bytes_total", "Bytes of events before they were deflated"),
             deflate_output: declare.counter(
                 "hydrant_deflate_output_bytes_total",
-                "Bytes of the events that were deflated, as they are sent; plain where deflating did not pay",
+                "Bytes of the same events as sent; uncompressed where deflating did not pay",
             ),
             matched: declare.counter(
                 "hydrant_deliveries_matched_total",
-                "Events that were to go to a connection; equals delivered + waiting + dropped + conflated",
+                "Deliveries that events matched; equals delivered + queued + dropped + conflated",
             ),
-            delivered: declare.counter("hydrant_deliveries_total", "Events handed to the kernel, once a subscriber"),
+            delivered: declare
+                .counter("hydrant_deliveries_total", "Events handed to the kernel, counted once per subscriber"),
             delivered_bytes: declare.counter("hydrant_delivered_bytes_total", "Bytes handed to the kernel"),
             dropped: Dropped::ALL.map(|reason| dropped.with_label_values(&[reason.label()])),
             conflated: declare
-                .counter("hydrant_deliveries_conflated_total", "Events that a later one of the same object stood for"),
+                .counter("hydrant_deliveries_conflated_total", "Events replaced by a later one of the same object"),
             slow_consumers: Overflow::ALL.map(|policy| slow_consumers.with_label_values(&[policy.name()])),
             gap_notices: declare.counter("hydrant_gap_notices_total", "Gap notices handed to the kernel"),
-            queue_events: declare.gauge("hydrant_queue_events", "Events waiting in all outboxes"),
-            queue_bytes: declare.gauge("hydrant_queue_bytes", "Bytes waiting in all outboxes"),
-            queue_events_max: declare.gauge("hydrant_queue_events_max", "Frames waiting in the deepest outbox"),
-            queue_bytes_max: declare.gauge("hydrant_queue_bytes_max", "Bytes waiting in the deepest outbox"),
-            queue_age: declare
-                .seconds("hydrant_queue_age_seconds", "For how long the oldest event of all outboxes has been waiting"),
+            queue_events: declare.gauge("hydrant_queue_events", "Events queued in all outboxes"),
+            queue_bytes: declare.gauge("hydrant_queue_bytes", "Bytes queued in all outboxes"),
+            queue_events_max: declare.gauge("hydrant_queue_events_max", "Frames queued in the fullest outbox"),
+            queue_bytes_max: declare.gauge("hydrant_queue_bytes_max", "Bytes queued in the fullest outbox"),
+            queue_age: declare.seconds("hydrant_queue_age_seconds", "Age of the oldest event queued in any outbox"),
             frames: declare.gauge("hydrant_frames", "Distinct frames held by all shards"),
             frame_bytes: declare.gauge(
                 "hydrant_frame_bytes",
-                "Bytes held by outboxes, each frame once in the process; bounded by outbox.total_bytes",
+                "Bytes of distinct frames held by outboxes; limited by outbox.total_bytes",
             ),
             latency: declare.add(LatencyHistogram::new()),
         }

@@ -69,7 +69,7 @@ impl IdentityDecision {
     }
 }
 
-/// See the module's text.
+/// Metrics about credentials that an endpoint authenticates.
 #[derive(Debug)]
 pub struct IdentityMetrics {
     failure: IntGaugeVec,
@@ -81,12 +81,12 @@ impl IdentityMetrics {
         let metrics = Self {
             failure: declare.gauges(
                 "hydrant_identity_trouble",
-                "1 while users, roles and tenants of the endpoint cannot be read, by the reason",
+                "1 while the endpoint's users, roles and tenants cannot be read, by reason",
                 "reason",
             ),
             decisions: declare.counters(
                 "hydrant_identity_verdicts_total",
-                "Credentials that the endpoint authenticates, by outcome",
+                "Decisions about credentials that the endpoint authenticates, by outcome",
                 "outcome",
             ),
         };

@@ -1,4 +1,4 @@
-//! The values of labels: fixed sets, so that no client can make series.
+//! Label values as fixed enums, so that no client can create series.
 
 /// Where an event came from; the value of the label `source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

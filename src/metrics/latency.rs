@@ -1,4 +1,4 @@
-//! The histogram of latencies, from counts that shards keep.
+//! The latency histogram, filled from the counts that shards keep.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +25,7 @@ impl LatencyHistogram {
     pub(super) fn new() -> prometheus::Result<Self> {
         let desc = Desc::new(
             "hydrant_delivery_latency_seconds".to_owned(),
-            "From the intake of an event to the hand-over of its last byte to the kernel, once a delivery".to_owned(),
+            "Time from the intake of an event until its last byte is handed to the kernel, per delivery".to_owned(),
             Vec::new(),
             std::collections::HashMap::new(),
         )?;

@@ -1,4 +1,4 @@
-//! Metrics of logins with a password, and of the files that rights are decided by.
+//! Metrics of password logins, and of the files that define rights.
 
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge, IntGaugeVec};
@@ -32,7 +32,7 @@ impl WatchedFile {
     }
 }
 
-/// See the module's text.
+/// Metrics about password logins and about the files that define rights.
 #[derive(Debug)]
 pub struct LoginMetrics {
     hashed: IntCounter,
@@ -45,12 +45,12 @@ pub struct LoginMetrics {
 impl LoginMetrics {
     pub(super) fn declare(declare: &Declare<'_>) -> Self {
         let metrics = Self {
-            hashed: declare.counter("hydrant_passwords_hashed_total", "Passwords that were hashed to check a login"),
+            hashed: declare.counter("hydrant_passwords_hashed_total", "Passwords hashed to check a login"),
             counted: Mutex::default(),
-            waiting: declare.gauge("hydrant_logins_waiting", "Logins that wait for their password to be hashed"),
+            waiting: declare.gauge("hydrant_logins_waiting", "Logins waiting for their password to be hashed"),
             not_in_force: declare.gauges(
                 "hydrant_change_not_in_force",
-                "1 while the last change of a file is not in force, because it cannot be read or has a mistake",
+                "1 while the last change of a file is not in force because it cannot be read or is invalid",
                 "file",
             ),
         };

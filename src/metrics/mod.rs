@@ -1,11 +1,11 @@
-//! Every metric of hydrant, declared in one place and served by `--metrics-listen` in the Prometheus text format.
+//! All metrics of hydrant, declared in one place and served by `--metrics-listen` in the Prometheus text format.
 //!
-//! Contract: names follow the Prometheus conventions (base units, `_total`, prefix `hydrant_`), label values come from
-//! enums of ours and the settings and never from clients, so the number of series is bounded. Handles are resolved
-//! here, once; a shard keeps its own plain counts and adds them up with [`ShardMetrics::flush`] once a turn, not once a
+//! Contract: names follow the Prometheus conventions (base units, `_total`, prefix `hydrant_`). Label values come from
+//! our enums and from the settings, never from clients, so the number of series is bounded. Handles are resolved here,
+//! once. A shard keeps plain counts of its own and adds them with [`ShardMetrics::flush`] once per turn, not once per
 //! delivery.
 //!
-//! `docs/operations.md` lists them all; a test compares the list with the registry.
+//! `docs/operations.md` lists all metrics; a test compares the list with the registry.
 
 mod declare;
 mod deliveries;
@@ -108,58 +108,51 @@ impl Metrics {
         let declare = Declare(&registry);
         let serialisations = declare.counters(
             "hydrant_event_serialisations_total",
-            "Times an event that was taken in was written down, by encoding; once an event, whatever the number of \
-             subscribers",
+            "Serialisations of accepted events, by encoding; one per event, whatever the number of subscribers",
             "encoding",
         );
         let metrics = Self {
-            connections: declare.gauge("hydrant_connections", "Websockets that are open"),
-            connections_opened: declare.counter("hydrant_connections_opened_total", "Websockets that were opened"),
-            rejected: declare.counters(
-                "hydrant_handshakes_rejected_total",
-                "Connections that did not become a websocket",
-                "reason",
-            ),
-            limited: declare.counters("hydrant_limited_total", "Refusals because a principal had its share", "limit"),
-            disconnects: declare.counters("hydrant_disconnects_total", "Websockets that were closed", "reason"),
-            registrations: declare.gauge("hydrant_registrations", "Registrations of all websockets"),
-            commands: declare.counters("hydrant_commands_total", "Commands of clients", "outcome"),
-            events: declare.counters("hydrant_events_received_total", "Events taken in", "source"),
+            connections: declare.gauge("hydrant_connections", "Open connections that receive events"),
+            connections_opened: declare.counter("hydrant_connections_opened_total", "Connections opened so far"),
+            rejected: declare.counters("hydrant_handshakes_rejected_total", "Refused attempts to connect", "reason"),
+            limited: declare.counters("hydrant_limited_total", "Refusals because a principal reached a limit", "limit"),
+            disconnects: declare.counters("hydrant_disconnects_total", "Connections closed, by reason", "reason"),
+            registrations: declare.gauge("hydrant_registrations", "Registrations of all connections"),
+            commands: declare.counters("hydrant_commands_total", "Commands of clients, by outcome", "outcome"),
+            events: declare.counters("hydrant_events_received_total", "Events accepted, by source", "source"),
             event_bytes: declare
-                .counter("hydrant_event_received_bytes_total", "Bytes of events taken in, as written for clients"),
+                .counter("hydrant_event_received_bytes_total", "Bytes of accepted events in their wire form"),
             events_refused: declare
                 .counter("hydrant_events_refused_total", "Events refused because the inboxes were full"),
             connection_events_omitted: declare
-                .counter("hydrant_connection_events_omitted_total", "Events about connections left out as too many"),
+                .counter("hydrant_connection_events_omitted_total", "Connection events omitted as too many"),
             deliveries: Deliveries::declare(&declare, &serialisations),
             loads: Loads::declare(&declare),
             longest_turn: declare.seconds(
                 "hydrant_shard_turn_seconds_max",
-                "Longest turn of a shard's thread in the last minute, one that is still on included",
+                "Longest turn of a shard's thread in the last minute, including a turn that is still running",
             ),
             long_turns: declare
                 .counter("hydrant_shard_long_turns_total", "Turns of a shard's thread that took longer than 50 ms"),
             serialisations,
-            inbox_events: declare.gauge("hydrant_inbox_events", "Events waiting for the slowest shard"),
+            inbox_events: declare.gauge("hydrant_inbox_events", "Events queued for the slowest shard"),
             predicate_evaluations: declare.counter(
                 "hydrant_predicate_evaluations_total",
-                "Questions of filters that were worked out, at most once an event and shard each",
+                "Evaluated predicates of filters, each at most once per event and shard",
             ),
             field_lookups: declare.counter("hydrant_field_lookups_total", "Paths looked up in events by filters"),
-            filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once a group"),
-            filter_work: declare.counter(
-                "hydrant_filter_work_total",
-                "Work of filters, in units of about a nanosecond, counted by what they looked at",
-            ),
+            filter_matches: declare.counter("hydrant_filter_matches_total", "Filters found true, once per group"),
+            filter_work: declare
+                .counter("hydrant_filter_work_total", "Work done by filters, in units of about a nanosecond"),
             certificate_reloads: declare.counters(
                 "hydrant_certificate_reloads_total",
-                "Changes of the TLS certificate while running",
+                "Reloads of the TLS certificate, by outcome",
                 "outcome",
             ),
             log_lines_dropped: declare
-                .counter("hydrant_log_lines_dropped_total", "Log lines that found no room or could not be written"),
+                .counter("hydrant_log_lines_dropped_total", "Log lines dropped: queue full, or not writable"),
             panics: declare.counter("hydrant_panics_total", "Panics, each of them a bug"),
-            http_responses: declare.counters("hydrant_http_responses_total", "Answers to HTTP requests", "status"),
+            http_responses: declare.counters("hydrant_http_responses_total", "HTTP responses, by status", "status"),
             nats: NatsMetrics::new(&declare),
             upstream: UpstreamMetrics::declare(&declare),
             proxy: ProxyMetrics::declare(&declare),

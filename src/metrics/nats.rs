@@ -1,7 +1,7 @@
-//! What goes between nodes.
+//! Metrics of the traffic between nodes.
 //!
-//! A node without NATS has none of these, and one without a stream none of those about replays: a zero there would look
-//! like trouble.
+//! A node without NATS exports none of these, and one without a stream none about replays: a zero would look like a
+//! failure.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -53,41 +53,33 @@ impl NatsMetrics {
     pub(super) fn new(declare: &Declare<'_>) -> Self {
         let metrics = Self {
             connected: declare.gauge("hydrant_nats_connected", "1 while connected to a NATS server"),
-            peers: declare.gauge("hydrant_nats_peers", "Other nodes that are heard over NATS"),
+            peers: declare.gauge("hydrant_nats_peers", "Other nodes heard over NATS"),
             reconnects: declare.counter("hydrant_nats_reconnects_total", "Connections to NATS after the first"),
-            moves: declare.counter(
-                "hydrant_nats_moves_total",
-                "Times that another NATS server was moved to before the former ended",
-            ),
-            published: declare.counter("hydrant_nats_published_total", "Events handed to NATS for other nodes"),
-            received: declare.counter("hydrant_nats_received_total", "Events of other nodes that came over NATS"),
+            moves: declare
+                .counter("hydrant_nats_moves_total", "Moves to another NATS server before the old one shut down"),
+            published: declare.counter("hydrant_nats_published_total", "Events published to NATS for other nodes"),
+            received: declare.counter("hydrant_nats_received_total", "Events of other nodes received over NATS"),
             echoes: declare
-                .counter("hydrant_nats_echoes_dropped_total", "Events of this node's own that came back over NATS"),
+                .counter("hydrant_nats_echoes_dropped_total", "This node's own events that came back over NATS"),
             duplicates: declare.counter(
                 "hydrant_nats_duplicates_dropped_total",
                 "Copies of events of an endpoint that another node takes in too",
             ),
             lost: declare.counters(
                 "hydrant_nats_lost_total",
-                "Events that did not get to other nodes (out: no room, or too large) or from them (in: numbers \
-                 missing)",
+                "Events lost on the way to other nodes (out: queue full, or too large) or from them (in: missing \
+                 numbers)",
                 "direction",
             ),
             errors: declare
-                .counter("hydrant_nats_errors_total", "Messages that were no events, and complaints of NATS servers"),
-            stream_usable: declare.gauge("hydrant_nats_stream_usable", "1 while the stream of replays can be read"),
-            replay_pages: declare.counter(
-                "hydrant_nats_replay_pages_total",
-                "Pages of the stream that were read for clients that came \
-                    back",
-            ),
-            replay_events: declare.counter(
-                "hydrant_nats_replay_events_total",
-                "Events of the stream that were looked at for clients that came back",
-            ),
+                .counter("hydrant_nats_errors_total", "Messages that are not events, and errors of NATS servers"),
+            stream_usable: declare.gauge("hydrant_nats_stream_usable", "1 while the stream for replays can be read"),
+            replay_pages: declare.counter("hydrant_nats_replay_pages_total", "Pages of the stream read for replays"),
+            replay_events: declare
+                .counter("hydrant_nats_replay_events_total", "Events of the stream examined for replays"),
             replay_failures: declare.counter(
                 "hydrant_nats_replay_failures_total",
-                "Replays that ended in a gap because the stream could not be read, or too many clients read it",
+                "Replays that ended with a gap because the stream could not be read or had too many readers",
             ),
             is_used: AtomicBool::new(false),
             has_stream: AtomicBool::new(false),

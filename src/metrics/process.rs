@@ -1,5 +1,4 @@
-//! The standard process metrics, read from `/proc/self` by hand: the library's own collector brings a whole crate for
-//! it.
+//! The standard process metrics, read from `/proc/self` directly: the library's own collector would add a dependency.
 
 use std::fmt::Write;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Metrics of the reverse proxy, by fixed classes and outcomes: neither paths nor clients make series.
+//! Metrics of the reverse proxy, by fixed classes and outcomes. Neither paths nor clients create series.
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
 
@@ -134,24 +134,24 @@ impl ProxyMetrics {
     pub(super) fn declare(declare: &Declare<'_>) -> Self {
         let bytes = declare.counters(
             "hydrant_proxy_bytes_total",
-            "Bytes of bodies and tunnels that were handed on, by direction",
+            "Bytes of bodies and tunnels forwarded, by direction",
             "direction",
         );
         let requests = Opts::new("hydrant_proxy_requests_total", "Requests for the endpoint, by class and outcome");
         let seconds = HistogramOpts::new(
             "hydrant_proxy_answer_seconds",
-            "From the arrival of a request for the endpoint to the head of the endpoint's answer",
+            "Time from the arrival of a request for the endpoint to the head of the endpoint's answer",
         );
         let metrics = Self {
             requests: declare.add(IntCounterVec::new(requests, &["class", "outcome"])),
             in_flight: declare.gauge(
                 "hydrant_proxy_requests_in_flight",
-                "Requests for the endpoint that wait for a place, for their answer or for its end, and tunnels",
+                "Requests for the endpoint in progress, including those waiting for a slot, and tunnels",
             ),
             answer_seconds: declare.add(Histogram::with_opts(seconds.buckets(bounds()))),
             cut_off: declare.counters(
                 "hydrant_proxy_cut_off_total",
-                "Answers of the endpoint that ended in the middle, by the side that ended or stood still",
+                "Answers of the endpoint cut off before their end, by the side that ended or stalled",
                 "side",
             ),
             up: bytes.with_label_values(&["up"]),

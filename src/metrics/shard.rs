@@ -1,4 +1,4 @@
-//! One shard's way to the metrics.
+//! The interface through which one shard updates the metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,11 +67,11 @@ pub(super) struct Loads {
 impl Loads {
     pub(super) fn declare(declare: &Declare<'_>) -> Self {
         Self {
-            events: declare.counters("hydrant_shard_events_total", "Events that a shard has matched", "shard"),
+            events: declare.counters("hydrant_shard_events_total", "Events matched by a shard", "shard"),
             turns: declare.counters("hydrant_shard_turns_total", "Turns of a shard's thread", "shard"),
             busy: declare.seconds_counters(
                 "hydrant_shard_busy_seconds_total",
-                "Time that a shard's thread was not waiting for its poll",
+                "Time that a shard's thread spent working rather than waiting in its poll",
                 "shard",
             ),
         }

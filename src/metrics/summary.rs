@@ -1,4 +1,4 @@
-//! The figures of `/metrics` that people look at first, as numbers, for the status route.
+//! The most important metrics as plain numbers, for the status route.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

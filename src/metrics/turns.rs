@@ -1,7 +1,7 @@
-//! How long the turns of a shard's thread take, reported while they last.
+//! The duration of a shard's turns, visible while a turn is still running.
 //!
-//! Contract: written by the shard's thread, twice a turn and without a lock; read by any thread at any time, so that a
-//! thread that is stuck shows. The longest turn is that of the last half to whole minute.
+//! Contract: the shard's thread writes twice a turn, without a lock; any thread may read at any time, so a stuck
+//! thread is visible. The reported longest turn covers the last 30 to 60 seconds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Metrics of the endpoints that are followed, by `endpoint`: host and port as configured.
+//! Metrics of the endpoints that are followed, labelled `endpoint` with host and port as configured.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
@@ -38,17 +38,14 @@ impl UpstreamMetrics {
         Self {
             connected: declare.gauges(
                 "hydrant_upstream_connected",
-                "1 while events of the endpoint come in",
+                "1 while the endpoint's events are received",
                 "endpoint",
             ),
-            reconnects: counters("hydrant_upstream_reconnects_total", "Times the endpoint was connected again"),
-            gaps: counters("hydrant_upstream_gaps_total", "Gaps in the endpoint's events that were announced"),
-            events: counters("hydrant_upstream_events_total", "Events taken in from the endpoint"),
-            unusable: counters("hydrant_upstream_unusable_total", "Messages of the endpoint that are not events"),
-            pauses: counters(
-                "hydrant_upstream_pauses_total",
-                "Times that reading paused because the inboxes were full",
-            ),
+            reconnects: counters("hydrant_upstream_reconnects_total", "Reconnects to the endpoint"),
+            gaps: counters("hydrant_upstream_gaps_total", "Gaps reported in the endpoint's events"),
+            events: counters("hydrant_upstream_events_total", "Events received from the endpoint"),
+            unusable: counters("hydrant_upstream_unusable_total", "Messages from the endpoint that are not events"),
+            pauses: counters("hydrant_upstream_pauses_total", "Pauses in reading because the inboxes were full"),
         }
     }
 

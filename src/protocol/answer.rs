@@ -1,7 +1,7 @@
 //! Answers to commands: events of Type `websocket` that go to one connection only.
 //!
-//! Contract: every text or binary message gets exactly one answer, in order; the Go client blocks until it has seen it.
-//! The caller keeps order and count, this module only writes the frames.
+//! Contract: every text or binary message gets exactly one answer, in order; the Go client blocks until it has
+//! received it. The caller is responsible for order and count; this module only writes the frames.
 
 use jiff::Timestamp;
 

@@ -1,7 +1,7 @@
-//! What a client says: `register SPEC` and `deregister SPEC`.
+//! Parses the commands of a client: `register SPEC` and `deregister SPEC`.
 //!
-//! Contract: one text message is one command. White space around the message and between verb and SPEC is trimmed,
-//! verbs are lower case (`docs/protocol.md`, "Commands"). The SPEC itself is read by the index.
+//! Contract: one text message is one command. White space around the message and between verb and SPEC is trimmed, and
+//! verbs are lower case (`docs/protocol.md`, "Commands"). The index parses the SPEC itself.
 
 use std::borrow::Cow;
 

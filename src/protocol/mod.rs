@@ -1,7 +1,7 @@
-//! What clients say and hear: commands, answers, error bodies and the close table.
+//! The protocol: commands, answers, error bodies and the table of close codes.
 //!
-//! Pure: text in, text out. Nothing here knows a socket, a shard or the index; whoever carries a command out tells
-//! [`answer`] what came of it. The rules are those of `docs/protocol.md`.
+//! Pure: text in, text out. Nothing here knows about sockets, shards or the index; whoever executes a command passes
+//! the result to [`answer`]. The rules are in `docs/protocol.md`.
 
 pub mod answer;
 pub mod close;

@@ -1,7 +1,7 @@
-//! What a connection gets besides events and answers: heartbeats, and the end. By the form of the connection.
+//! Heartbeats and the end of a connection, in the form that fits the connection.
 //!
-//! A websocket has frames for both. An event stream (Server-Sent Events) has a comment and an event named `close`;
-//! NDJSON has an empty line and a line of Type `hydrant`. Either stream ends behind its close.
+//! A websocket has frames for both. A Server-Sent Events stream has a comment and an event named `close`. NDJSON has
+//! an empty line and a line of Type `hydrant`. Both streams end after the close.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! In place of `nats.rs` in a build without the feature `nats`: the server shares its events with nobody.
+//! Replaces `nats.rs` in a build without the feature `nats`: the server shares its events with nobody.
 
 use std::sync::Arc;
 

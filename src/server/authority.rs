@@ -1,4 +1,4 @@
-//! From the settings to who may do what.
+//! Builds the authority from the settings.
 
 use std::sync::Arc;
 

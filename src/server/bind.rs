@@ -1,4 +1,4 @@
-//! Binding the addresses: before anything is made on disk, so that a start that was not meant leaves nothing behind.
+//! Binds the addresses before anything is created on disk, so that a failed start leaves nothing behind.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The server's certificate: at its start and while it runs.
+//! The server's certificate, at start and while it runs.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -1,10 +1,10 @@
-//! The end of a server.
+//! Shutting a server down.
 //!
-//! Contract: everything that was taken is handed on, within `timeouts.drain`: events to those who read, answers to
-//! requests that are under way. What is left then is cut, with a warning. The probe goes on meanwhile, so that
-//! everybody can see what happens. Before it begins, `timeouts.lame_duck` passes in which only readiness is gone: a
-//! balancer takes a while to notice, and what it sends until then is served as always. Every answer ends its connection
-//! meanwhile, so that nobody keeps one that is to be cut.
+//! Contract: everything that was accepted is delivered within `timeouts.drain`: events to clients that read, answers
+//! to requests in progress. What is left after that is cut, with a warning. The probe keeps answering, so the progress
+//! is visible. Before draining starts, readiness is withdrawn for `timeouts.lame_duck`: a balancer takes a while to
+//! notice, and what it sends in the meantime is served as usual. In that time every answer closes its connection, so
+//! that no client keeps one that will be cut.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use super::Server;
 const LATE: Duration = Duration::from_secs(2);
 
 impl Server {
-    /// Drains and ends. See the module's text.
+    /// Drains, within `timeouts.drain`, and returns when all threads and tasks have ended.
     pub async fn stop(mut self) {
         self.ready.store(false, Ordering::Release);
         self.doors.leaving.store(true, Ordering::Release);

@@ -17,9 +17,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error("{path}: {source}")]
     DataDir {
-        /// Which one.
+        /// The data directory.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
     /// Users, keys or tokens cannot be read or made.
@@ -40,9 +40,9 @@ pub enum StartError {
     /// An address cannot be bound.
     #[error("cannot listen on {address}: {source}{}", hint(*address, source))]
     Bind {
-        /// Which one.
+        /// The address from the configuration.
         address: SocketAddr,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
     /// The system has no random numbers.

@@ -1,8 +1,8 @@
-//! How many files the process may have open, and how many of them are kept from clients.
+//! Limits on open files: how many the process may have, and how many are reserved.
 //!
-//! Every connection takes a file descriptor. Linux gives out the lowest one that is free, so a socket whose number
-//! reaches the bound says that all below are taken: nothing has to be counted. What is above is left for the metrics,
-//! for the files of the data directory and for the ways to endpoints and other nodes.
+//! Every connection takes a file descriptor. Linux assigns the lowest free one, so a socket whose number reaches the
+//! limit shows that all below are in use: nothing has to be counted. Those above are reserved for the metrics
+//! listener, the files of the data directory, and the connections to endpoints and other nodes.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -1,10 +1,10 @@
 //! A whole server: built from its settings, run, drained.
 //!
-//! Contract: [`Server::start`] returns once every address is bound and connections are taken; nothing is bound if
-//! anything is wrong with the settings, and nothing is made on disk if an address is taken. [`Server::stop`] drains:
-//! readiness goes, and after `timeouts.lame_duck` no connections and events are taken any more, what was taken is
-//! delivered, everybody gets a close frame, the shards end, and requests under way are answered; all of that within
-//! `timeouts.drain`. Several servers can live in one process (tests do that).
+//! Contract: [`Server::start`] returns once every address is bound and connections are accepted. If a setting is
+//! wrong, nothing is bound; if an address is taken, nothing is created on disk. [`Server::stop`] drains: readiness is
+//! withdrawn; after `timeouts.lame_duck` no further connections and events are accepted; what was accepted is
+//! delivered, every client gets a close frame, the shards end, and requests in progress are answered; all within
+//! `timeouts.drain`. Several servers can run in one process (tests do).
 
 #[cfg(not(feature = "nats"))]
 mod alone;
@@ -137,6 +137,7 @@ impl Server {
         self.tasks.extend(links.into_iter().map(follow));
         self.follow_rights(stopped.clone());
         self.follow_endpoint(stopped.clone());
+        self.learn_types(stopped.clone());
         self.follow_certificate(stopped.clone());
         self.feed_demo(stopped);
         self

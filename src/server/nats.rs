@@ -1,4 +1,4 @@
-//! From the settings of NATS to events that are shared.
+//! Builds the connection to other nodes from the NATS settings.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What outboxes are bounded by, and what is counted of them.
+//! The bounds of outboxes, and the counters about them.
 
 use super::latency::Latency;
 use crate::overflow::Overflow;

@@ -1,5 +1,4 @@
-//! A histogram of delivery latencies, cheap enough for every delivery: one bucket for each power of two of
-//! microseconds.
+//! A latency histogram cheap enough to update for every delivery: one bucket per power of two of microseconds.
 
 /// The number of buckets; the last one is open.
 pub const BUCKETS: usize = 22;

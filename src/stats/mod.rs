@@ -1,8 +1,8 @@
-//! The plain numbers that a shard counts: deliveries, drops, depths and delivery latencies.
+//! Plain counters of one shard: deliveries, drops, queue depths and delivery latencies.
 //!
-//! They belong to one thread and are added up without a lock or an atomic; `metrics` takes them over once a batch.
+//! They belong to one thread and are updated without a lock or an atomic; `metrics` collects them once per batch.
 //!
-//! Contract: pure. No I/O, no clock; a count never goes down but when it is taken.
+//! Contract: pure, no I/O, no clock. A count only falls when it is collected.
 
 mod counts;
 mod latency;

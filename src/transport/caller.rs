@@ -1,8 +1,8 @@
-//! Who is at the other end of an HTTP connection, as far as the transport knows.
+//! The client of an HTTP connection, as far as the transport knows it.
 //!
-//! Contract: made once a connection; behind a proxy that tells of its clients, once more for each request. Until
-//! somebody says [`Caller::trust`] the connection holds a place among those who have not shown who they are; of those
-//! there is a bound, so that whoever opens sockets and says nothing uses up no more than that.
+//! Contract: made once per connection and, behind a proxy that reports its clients, once more per request. Until
+//! [`Caller::trust`] is called, the connection occupies one of the places for unauthenticated connections. Their
+//! number is bounded, so clients that open sockets and say nothing use up no more than that.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

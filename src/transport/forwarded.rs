@@ -1,13 +1,13 @@
-//! Who a request comes from when proxies stand between the client and this server.
+//! The client of a request behind proxies.
 //!
 //! Contract: pure. Only proxies in [`TrustedProxies`] are believed, each about its own neighbour only: the list of
-//! addresses is read from its end, where the nearest proxy writes, and what stands before the first address that is not
-//! a trusted proxy's is what a client claimed. `X-Forwarded-For` and `Forwarded` (RFC 7239) are read. Where a request
-//! has both, and they name different clients, one of them was passed through unread and may be the client's own
-//! invention: neither is believed then, and the request is the proxy's. The same holds for an address that cannot be
-//! read. So nobody can choose the address that the throttle of wrong passwords counts by.
+//! addresses is read from its end, where the nearest proxy writes, and whatever precedes the first address that is not
+//! a trusted proxy is the client's claim. `X-Forwarded-For` and `Forwarded` (RFC 7239) are read. If a request has both
+//! and they name different clients, one of them was passed through unread and may be the client's own invention:
+//! neither is believed then, and the request counts as the proxy's. The same holds for an address that cannot be
+//! parsed. So nobody can choose the address by which failed logins are limited.
 //!
-//! At most [`MOST`] addresses are looked at, from the end.
+//! At most [`MOST`] addresses are read, from the end.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,12 +1,12 @@
-//! A connection that leaves HTTP with its answer: the head is decided here, and whoever takes the socket writes it and
-//! the body.
+//! Takes a connection out of HTTP together with its answer: the head is decided here, and the new owner of the socket
+//! writes it and the body.
 //!
-//! hyper gives a socket away after 101 only. A stream of events is an ordinary answer (200, its body ends with the
-//! connection) that a shard writes, as it writes to a websocket. So the handler asks for the socket, and once hyper
-//! begins to write the answer, the socket goes to whoever asked and what hyper writes goes nowhere.
+//! hyper gives a socket away only after 101. An event stream is an ordinary answer (200, its body ends with the
+//! connection), but a shard must write it, as it writes to a websocket. So the handler asks for the socket. When hyper
+//! starts to write the answer, the socket goes to the one who asked, and what hyper writes is discarded.
 //!
-//! Contract: one a connection. The socket is given away only with nothing of an earlier answer left to write, and only
-//! for an answer of 200; any other is hyper's to write. Afterwards HTTP sees a connection that its client has closed.
+//! Contract: at most one per connection. The socket is only given away if no earlier answer is unsent, and only for an
+//! answer of 200; hyper writes any other. Afterwards HTTP sees a connection that its client has closed.
 
 use std::fmt;
 use std::net::TcpStream;
@@ -33,7 +33,7 @@ enum State {
     Ready(Take, Box<[u8]>),
 }
 
-/// See the module's text.
+/// Takes the socket out of hyper once it starts to write the answer of a stream.
 #[derive(Default)]
 pub(super) struct Handover {
     /// Looked at on every write.

@@ -1,12 +1,12 @@
-//! Accepts connections, does the TLS handshake and serves HTTP until a request becomes a websocket.
+//! Accepts connections, performs the TLS handshake and serves HTTP until a request becomes a websocket.
 //!
-//! Contract: runs on the control plane, never on a shard. Every wait on a client has a bound: the TLS handshake, the
-//! head of a request (hyper's timer is set; without one its timeout does nothing), a write that it does not take, and
-//! the number of sockets that are still between accept and their first good credentials ([`super::pending`]). Who gets
-//! no place is told so where that is possible without a handshake. Out of file descriptors, it waits and tries again
-//! instead of spinning. An answer after which the connection ends says so (`Connection: close`); while the server is
-//! about to end ([`Doors::leaving`]) every answer is such a one, so that balancers give their connections up by
-//! themselves. A client that half-closes its connection after its request is answered ([`super::socket`]).
+//! Contract: runs on the control plane, never on a shard. Every wait for a client has a limit: the TLS handshake, the
+//! head of a request (hyper's timer is set; without one its timeout does nothing), a write that the client does not
+//! accept, and the number of sockets between accept and their first valid credentials ([`super::pending`]). A client
+//! without a place is told so if that is possible without a handshake. Without free file descriptors it waits and
+//! retries instead of spinning. An answer that ends the connection says so (`Connection: close`). While the server is
+//! about to shut down ([`Doors::leaving`]) every answer does, so that balancers give up their connections by
+//! themselves. A client that half-closes its connection after its request still gets its answer ([`super::socket`]).
 
 use std::convert::Infallible;
 use std::io;

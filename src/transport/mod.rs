@@ -1,11 +1,11 @@
-//! Accepting connections: sockets, TLS, HTTP bodies on their way, and the upgrade to a websocket.
+//! Accepting connections: sockets, TLS, HTTP bodies, and the upgrade to a websocket.
 //!
 //! This is the control plane: accept, TLS handshake, HTTP, password checks and REST run on an ordinary tokio runtime
 //! ([`listener`], [`upgrade`]). An authenticated websocket is handed to a shard ([`crate::fanout::pool`]) and never
 //! comes back.
 //!
-//! Where a balancer stands in front, [`forwarded`] (by headers) and `proxy_protocol` (by what it says first) tell who
-//! the client behind it is.
+//! Behind a balancer, [`forwarded`] (headers) and `proxy_protocol` (the first bytes of a connection) determine the
+//! client.
 
 pub mod caller;
 pub mod forwarded;

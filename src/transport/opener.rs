@@ -1,7 +1,6 @@
-//! What comes before HTTP on a new connection: the header of the PROXY protocol where one is due, and the TLS
-//! handshake.
+//! What precedes HTTP on a new connection: the PROXY protocol header where one is expected, and the TLS handshake.
 //!
-//! Contract: as that of [`super::listener`], of which this is a part. Each of the two has the time of a handshake.
+//! Contract: part of [`super::listener`] and bound by its contract. Each of the two steps has the time of a handshake.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,13 +1,12 @@
-//! Places of connections that have not shown who they are.
+//! Places for unauthenticated connections.
 //!
-//! Contract: there are so many and no more. When all are taken, a newcomer gets the place of a connection that makes
-//! nothing of its own: one that has said nothing for [`SILENT`], or whose request has not come whole for [`SLOW`]. Who
-//! is cut is found among those from the network that holds the most places, the oldest first; so a crowd of silent
-//! sockets costs its own members their places and shuts nobody out. A connection whose request is being worked on is
-//! never cut. If there is nobody to cut, the newcomer is refused.
+//! Contract: their number is fixed. When all are taken, a newcomer replaces a connection that makes nothing of its
+//! place: one that has sent nothing for [`SILENT`], or whose request has been incomplete for [`SLOW`]. The connection
+//! to close is chosen among those from the network with the most places, oldest first; so a crowd of silent sockets
+//! costs its own members their places and shuts nobody out. A connection whose request is being processed is never
+//! closed. If there is none to close, the newcomer is refused.
 //!
-//! The search looks at every place, so it makes room for several at a time and is not repeated at once when it found
-//! nobody.
+//! The search visits every place, so it frees several at a time, and it is not repeated at once after it found none.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -215,7 +214,7 @@ impl Table {
     }
 }
 
-/// See the module's text.
+/// A bounded set of unauthenticated connections that evicts idle ones to admit new ones.
 #[derive(Debug)]
 pub struct Pending {
     limit: usize,

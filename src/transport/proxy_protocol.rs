@@ -1,9 +1,9 @@
-//! The PROXY protocol, version 1 and 2: what a balancer says first on a connection about the client behind it.
+//! The PROXY protocol, versions 1 and 2: what a balancer sends first on a connection, about the client behind it.
 //!
-//! Contract: exactly the header is taken from the socket, so what follows (a TLS handshake, a request) is there whole.
-//! At most [`LONGEST`] bytes are read. Whoever calls bounds the time and has made sure that the peer is trusted: on a
-//! listener with this protocol the header is never left out, as the specification wants it, because otherwise a client
-//! could write one itself.
+//! Contract: reads exactly the header, so what follows (a TLS handshake, a request) stays in the socket. At most
+//! [`LONGEST`] bytes are read. The caller limits the time and has checked that the peer is trusted. On a listener with
+//! this protocol the header is mandatory, as the specification requires, because otherwise a client could write one
+//! itself.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,8 +1,8 @@
-//! Whether the body of a request has been read to its end, as those who read it tell.
+//! Records whether the body of a request has been read to its end.
 //!
-//! Contract: a request with a body carries a [`Reading`] among its extensions. Whoever reads the body says when it has
-//! ended. An answer to a request that was not read ends the connection, which the listener says (`Connection: close`)
-//! and then sees to, without losing the answer: what the client still sends is read and thrown away for a moment.
+//! Contract: a request with a body carries a [`Reading`] among its extensions. Whoever reads the body reports its end.
+//! An answer to a request that was not read ends the connection. The listener announces that (`Connection: close`) and
+//! makes sure that the answer is not lost: what the client still sends is read and discarded for a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hyper::Request;
 use hyper::body::Body;
 
-/// See the module's text.
+/// A request extension that records whether the body has been read to its end.
 #[derive(Debug, Clone, Default)]
 pub struct Reading(Arc<AtomicBool>);
 

@@ -1,7 +1,7 @@
-//! What somebody is told whose request nobody can hand on: there is no place for it, it is not TLS, or hyper could not
-//! read its head.
+//! Answers for clients whose request cannot be processed: there is no place for it, it is not TLS, or hyper could not
+//! parse its head.
 //!
-//! hyper answers a head that it cannot read by a bare status. The socket writes the text from here instead, so that
+//! hyper answers a head that it cannot parse with a bare status. The socket writes the text from here instead, so that
 //! every error has a DRP Error as its body.
 
 use std::time::Duration;

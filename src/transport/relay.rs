@@ -1,8 +1,8 @@
-//! A body whose frames come from a task: what a proxy hands on while it is still being read.
+//! A body whose frames come from a task: a proxy forwards it while it is still being read.
 //!
-//! Contract: at most [`WAITING`] frames are held, so memory does not grow with the body. The end has to be said
-//! ([`Feed::end`]): if the feed is dropped before, the body ends with an error, and the client sees that it was cut off
-//! instead of taking a half for the whole.
+//! Contract: at most [`WAITING`] frames are held, so memory does not grow with the body. The end must be reported
+//! ([`Feed::end`]): if the feed is dropped before, the body ends with an error, and the client sees that it was cut
+//! off instead of taking a part for the whole.
 
 use std::io;
 use std::pin::Pin;

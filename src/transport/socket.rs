@@ -53,7 +53,7 @@ impl Stream {
     }
 }
 
-/// See the module's text.
+/// A client's socket, plain or TLS, as hyper reads and writes it. A write that makes no progress fails.
 #[derive(Debug)]
 pub struct Socket {
     stream: Stream,

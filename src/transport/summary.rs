@@ -1,7 +1,6 @@
-//! Log lines that a client can cause: one in a while at most, and none is forgotten.
+//! Log lines that clients can cause: at most one per interval, and none is forgotten.
 //!
-//! Contract: the first is reported at once; what comes within [`INTERVAL`] after it is counted and reported with the
-//! next.
+//! Contract: the first is logged at once; those within [`INTERVAL`] after it are counted and reported with the next.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use parking_lot::Mutex;
 /// Time between two lines.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
-/// See the module's text.
+/// Writes at most one log line per [`INTERVAL`] and counts those it left out.
 #[derive(Debug, Default)]
 pub struct Summary(Mutex<Counted>);
 

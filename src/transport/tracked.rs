@@ -1,7 +1,7 @@
-//! An answer's body that tells when hyper is done with it.
+//! The body of an answer that reports when hyper is done with it.
 //!
-//! Contract: once it is dropped, all of it is in hyper's buffer or nobody wants it any more. With that a [`Socket`]
-//! knows which bytes are an answer of a handler, and which are hyper's own about a request that it could not read.
+//! Contract: once it is dropped, all of it is in hyper's buffer, or nobody wants it any more. By that a [`Socket`]
+//! knows which bytes are the answer of a handler and which are hyper's own, about a request it could not parse.
 //!
 //! [`Socket`]: super::socket::Socket
 

@@ -1,7 +1,8 @@
-//! From an HTTP request to a websocket (RFC 6455, section 4.2.1).
+//! Upgrades an HTTP request to a websocket (RFC 6455, section 4.2.1).
 //!
-//! fastwebsockets answers the handshake; what it does not check (the method, `Connection`, `Upgrade`, the key's form)
-//! is checked here first. The one extension, permessage-deflate, is agreed on in [`crate::websocket::extension`].
+//! fastwebsockets answers the handshake. What it does not check (the method, `Connection`, `Upgrade`, the form of the
+//! key) is checked here first. The only extension, permessage-deflate, is negotiated in
+//! [`crate::websocket::extension`].
 
 use base64::Engine;
 use base64::alphabet;

@@ -1,9 +1,9 @@
-//! From the frames of one unit to a message, by fastwebsockets and, where it was agreed on, the inflater.
+//! Turns the frames of one unit into a message, with fastwebsockets and, where it was negotiated, the inflater.
 //!
-//! The parser runs over memory that holds a whole unit, so it never waits: there is no task per connection, no read
-//! buffer kept for an idle one, and none of its waits can be cancelled halfway. Two things are done here because the
-//! parser's way is not RFC 6455's: whether the text of a fragmented message is UTF-8 to its end, and which codes a
-//! close may have. Only units that passed the [`super::validator`] come here.
+//! The parser runs over memory that holds a whole unit, so it never waits: there is no task per connection, idle
+//! connections hold no read buffer, and nothing can be cancelled halfway. Two checks are made here because the parser
+//! does not follow RFC 6455: that the text of a fragmented message is UTF-8 to its end, and which codes a close may
+//! carry. Only units that passed the [`super::validator`] may be decoded.
 
 use std::io;
 use std::pin::{Pin, pin};

@@ -1,10 +1,10 @@
-//! Deflate as websocket messages use it (RFC 7692, section 7.2): every message for itself, without its end marker.
+//! Deflate as websocket messages use it (RFC 7692, section 7.2): every message on its own, without its end marker.
 //!
-//! Contract: pure. Nothing of one message is left for the next (`no_context_takeover` on both sides), so that a
-//! deflated frame is the same for everybody and is made once. What comes in is inflated in steps and given up as soon
-//! as it is longer than allowed: a message never costs more memory than its limit and one step.
+//! Contract: pure. No message leaves state for the next one (`no_context_takeover` on both sides), so a deflated frame
+//! is the same for everybody and is made once. Incoming messages are inflated in steps, and inflating stops as soon as
+//! the result exceeds the limit: a message never costs more memory than its limit and one step.
 //!
-//! Why flate2 on zlib-rs: no C, and the fastest at the levels that pay here (`docs/benchmarks/deflate.md`).
+//! Why flate2 on zlib-rs: no C, and the fastest at the levels that pay off here (`docs/benchmarks/deflate.md`).
 
 use std::fmt;
 

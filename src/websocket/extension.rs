@@ -1,12 +1,12 @@
-//! permessage-deflate in a handshake (RFC 7692, section 7.1): which offer is taken, and what is answered.
+//! Negotiates permessage-deflate in a handshake (RFC 7692, section 7.1).
 //!
-//! Contract: pure. The first offer that can be taken is; all others, other extensions, and whatever is malformed are
-//! passed over, which leaves the websocket plain. The answer always forbids both sides to keep context between
-//! messages: ours, so that one deflated frame serves everybody, the client's, so that nothing is kept for each
-//! connection. Go's gorilla client takes no other answer.
+//! Contract: pure. The first acceptable offer is taken. All others, other extensions, and malformed offers are
+//! ignored, which leaves the websocket uncompressed. The answer always forbids both sides to keep context between
+//! messages: ours, so that one deflated frame serves everybody; the client's, so that nothing is stored per
+//! connection. Go's gorilla client accepts no other answer.
 //!
-//! Why only full windows: a frame that everybody shares is made with one window. Who asks for a smaller one is answered
-//! plainly rather than by a second deflating of every event.
+//! Why only full windows: a shared frame is made with one window size. A client that asks for a smaller window is
+//! answered without compression, because it would need every event deflated a second time.
 
 use hyper::header::{HeaderMap, SEC_WEBSOCKET_EXTENSIONS};
 

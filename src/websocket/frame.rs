@@ -1,8 +1,8 @@
-//! Websocket frames as a server writes them (RFC 6455, section 5.2): unfragmented and unmasked; and, for what it takes
-//! as a message of a client's, as one that a client writes.
+//! Writes websocket frames (RFC 6455, section 5.2): unfragmented and unmasked as a server does and, for commands that
+//! arrive in the handshake's query, masked as a client does.
 //!
-//! Every byte that goes to a client's socket is made here or in [`crate::event`], once; the connections only write
-//! ready bytes. Pure functions, no state.
+//! Every byte that goes to a client's socket is made here or in [`crate::event`], once; connections only write
+//! finished bytes. Pure functions, no state.
 
 /// Room for the longest header a server frame can have, bytes.
 pub const HEADER_ROOM: usize = 10;

@@ -1,19 +1,19 @@
-//! A frame validator in front of the websocket parser: splits what a client sends into whole frames and refuses what
-//! the parser lets pass.
+//! Validates frames before the websocket parser sees them: splits a client's bytes into whole frames and refuses what
+//! the parser would let pass.
 //!
-//! fastwebsockets 0.10 takes unmasked frames, loses the first part of a message that a new one interrupts, takes
-//! control frames of any length, bounds the size of a frame but not of a message, and reserves memory as announced by a
-//! header. So nothing reaches it before this frame validator has seen a whole frame that keeps the rules (RFC 6455,
-//! sections 5.1 to 5.5).
+//! fastwebsockets 0.10 accepts unmasked frames, loses the first part of a message that a new one interrupts, accepts
+//! control frames of any length, bounds the size of a frame but not of a message, and reserves as much memory as a
+//! header announces. So nothing reaches it before this validator has seen a whole frame that follows the rules (RFC
+//! 6455, sections 5.1 to 5.5).
 //!
-//! With permessage-deflate agreed on, the first frame of a message may have RSV1 (RFC 7692, section 6); such messages
-//! are handed out as what they are.
+//! If permessage-deflate was negotiated, the first frame of a message may have RSV1 set (RFC 7692, section 6); such
+//! messages are marked as compressed.
 //!
-//! Contract: sans I/O. [`FrameValidator::feed`] takes bytes as they come and hands out units: a control frame, or all
-//! frames of one message. Whoever takes them may stop at any unit and go on later: the bytes after it are kept until
-//! then. Memory grows only with bytes received, never with a length announced; beside what was stopped at, at most
-//! about twice the message limit is held, and nothing while no frame is under way. After an error the connection is to
-//! be closed; feeding goes on to fail.
+//! Contract: sans I/O. [`FrameValidator::feed`] accepts bytes as they arrive and returns units: a control frame, or
+//! all frames of one message. The caller may stop after any unit and continue later; the bytes after it are kept until
+//! then. Memory grows only with bytes received, never with an announced length: at most about twice the message limit
+//! besides what the caller stopped at, and nothing between frames. After an error the connection must be closed;
+//! feeding more bytes keeps failing.
 
 use std::ops::ControlFlow;
 
@@ -83,7 +83,7 @@ struct Header {
     payload: usize,
 }
 
-/// What is under way on one connection. See the module's text.
+/// Splits a client's bytes into frames and rejects those that break RFC 6455. Does no I/O.
 #[derive(Debug, Default)]
 pub struct FrameValidator {
     /// What was agreed on in the handshake.

@@ -157,6 +157,10 @@ const BANNED: [(&str, &str); 4] = [
     (concat!("FIX", "ME"), "an open end belongs into an issue"),
 ];
 
+/// Documentation of an item that tells a reader of the API nothing.
+const EMPTY_DOCUMENTATION: [&str; 9] =
+    ["See the module's text.", "Why.", "Which one.", "Which.", "When.", "Who.", "What.", "How.", "Everything."];
+
 /// Every arrow from one top-level module to another, with a file that has it.
 fn rooms() -> BTreeSet<(String, String, String)> {
     Graph::of(ROOTS[0], &sources()).rooms()
@@ -290,6 +294,18 @@ fn comments_are_no_wider_than_code() {
     assert!(wide.is_empty(), "{} comments over {COLUMNS} columns:\n{}", wide.len(), wide.join("\n"));
 }
 
+fn empty_documentation(file: &File) -> impl Iterator<Item = String> {
+    let lines = file.text.lines().enumerate();
+    let texts = lines.filter_map(|(at, line)| Some((at, line.trim_start().strip_prefix("/// ")?)));
+    let empty = texts.filter(|(_, text)| EMPTY_DOCUMENTATION.contains(text) || text.contains("See the module's text"));
+    empty.map(|(at, text)| format!("{}:{}: {text:?} documents nothing", file.name, at + 1))
+}
+
+#[test]
+fn documentation_says_something() {
+    none(&sources().iter().flat_map(empty_documentation).collect::<Vec<_>>());
+}
+
 fn banned(file: &File, table: &[(&str, &str)], faults: &mut Vec<String>) {
     for (at, line) in file.text.lines().enumerate() {
         for (word, instead) in table.iter().filter(|(word, _)| line.contains(word)) {
@@ -329,6 +345,13 @@ mod checks {
         let file = File { name: "src/x.rs".to_owned(), text };
         let found: Vec<String> = wide_comments(&file).collect();
         assert_eq!(found, ["src/x.rs:1: 124 columns", "src/x.rs:3: 127 columns"]);
+    }
+
+    #[test]
+    fn empty_documentation_is_seen() {
+        let text = "/// Why.\n/// Why it is so.\n    /// The queue. See the module's text.\n".to_owned();
+        let file = File { name: "src/x.rs".to_owned(), text };
+        assert_eq!(empty_documentation(&file).count(), 2);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::floor::{Bounds, Floor, Measured};
 use crate::progress;
 use crate::report::{Case, Round};
 
-/// See the module's text.
+/// Servers that do the same work in turn, round by round, with the floor after each round.
 #[derive(Debug)]
 pub struct Group {
     /// As shown while it runs.

@@ -24,7 +24,7 @@ pub(super) struct Start {
     pub(super) selective: bool,
 }
 
-/// See the module's text.
+/// A server that takes part in the rounds of a group, and its fate when something fails.
 pub(super) struct Participant<'l> {
     candidate: &'l Candidate,
     start: Start,

@@ -39,7 +39,7 @@ pub(super) enum TurnError {
     Late(String),
 }
 
-/// See the module's text. The clients go before the server, which would wait for them otherwise.
+/// A server with its clients and publisher. The clients are dropped before the server, which would wait for them.
 pub(super) struct Runner {
     swarm: Swarm,
     publisher: Publisher,

@@ -37,7 +37,7 @@ pub(super) struct Due {
     pub(super) receivers: Vec<usize>,
 }
 
-/// See the module's text.
+/// Where due events go: a server, or the floor.
 #[derive(Debug)]
 pub(super) enum Destination {
     Server(Publisher),

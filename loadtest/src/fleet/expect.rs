@@ -25,7 +25,7 @@ const PAST: usize = 65_536;
 pub(super) enum Interest {
     /// One machine and its jobs.
     Machine(String),
-    /// Everything.
+    /// Every event.
     All,
     /// Machines that enter another stage.
     StageChanged,
@@ -91,7 +91,7 @@ struct Client {
     late: Vec<u64>,
 }
 
-/// See the module's text.
+/// Decides independently of hydrant which client must receive which event, and checks deliveries.
 #[derive(Debug)]
 pub(super) struct Expectations {
     runners: HashMap<String, usize>,

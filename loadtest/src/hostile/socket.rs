@@ -15,7 +15,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 /// What an attacker's kernel may keep for it.
 const RECEIVE_BUFFER: usize = 8 << 10;
 
-/// See the module's text.
+/// An attacker's websocket.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: Stream,

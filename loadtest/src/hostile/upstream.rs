@@ -31,7 +31,7 @@ const SETTINGS: &str = "[auth]\nmode = \"local\"\n\n[upstream]\npassword = \"non
 /// Bytes that wait in the kernel for the server to read them.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// See the module's text. It ends when this is dropped; connections end by themselves.
+/// A minimal endpoint for a hydrant under attack to stand in front of. Dropping it stops the listener.
 #[derive(Debug)]
 pub(super) struct Upstream {
     url: String,

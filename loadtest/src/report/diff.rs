@@ -37,7 +37,7 @@ impl Verdict {
     }
 }
 
-/// See the module's text.
+/// The figures in which two results of the same work differ.
 #[derive(Debug, Clone, Serialize)]
 pub struct Difference {
     machine: Machine,

@@ -1,4 +1,4 @@
-//! An answer's body on its way to the client.
+//! Forwards the body of an answer to the client.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! A request on its way through, as the metrics tell of it.
+//! A proxied request as the metrics see it.
 //!
-//! Contract: a [`ProxiedExchange`] has one outcome. One that is dropped without any is one whose client went away. It
-//! is under way until it is dropped, which is when the last byte of its answer is through.
+//! Contract: a [`ProxiedExchange`] has exactly one outcome. If it is dropped without one, the client went away. It is
+//! in progress until it is dropped, which is when the last byte of its answer has been sent.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,8 @@ use super::headers;
 use crate::endpoint::http::UpstreamError;
 use crate::metrics::{Metrics, ProxyClass, ProxyOutcome, ProxySide};
 
-/// See the module's text.
+/// One proxied request in the metrics. Records exactly one outcome; dropped without one, it counts as a client that
+/// went away.
 #[derive(Debug)]
 pub(super) struct ProxiedExchange {
     metrics: Arc<Metrics>,

@@ -1,7 +1,6 @@
 //! What a proxy does to headers (RFC 9110, sections 7.6.1 and 7.6.3).
 //!
-//! Pure. Headers between two neighbours stay between them; all others pass as they are, repeated ones and those that
-//! nobody knows included.
+//! Pure. Hop-by-hop headers are removed; all others pass unchanged, including repeated and unknown ones.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,9 +1,9 @@
-//! What a proxied request holds until its answer is through: its slot, its place in the metrics, and the gate of its
-//! body.
+//! The resources of a proxied request until its answer has been sent: its slot, its place in the metrics, and the gate
+//! of its body.
 //!
-//! Contract: a [`Held`] lives or ends as a whole. Its fields are private to this module on purpose: since the edition
-//! of 2021 a closure or an `async move` block that names one field of a value takes that field only, and the others are
-//! dropped where the function returns. A slot that ended so did not bound answers that were under way.
+//! Contract: a [`Held`] lives or ends as a whole. Its fields are private on purpose: since edition 2021, a closure or
+//! an `async move` block that names one field of a value captures only that field, and the others are dropped when the
+//! function returns. A slot dropped that way did not bound the answers in progress.
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -16,7 +16,7 @@ use crate::metrics::ProxySide;
 /// The longest answer that something is added to.
 const LONGEST_MERGED: usize = 16 << 20;
 
-/// See the module's text.
+/// The resources of one proxied request, released together when the last byte of its answer has been sent.
 pub(super) struct Held {
     exchange: ProxiedExchange,
     _slot: Slot,

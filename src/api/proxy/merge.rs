@@ -1,7 +1,7 @@
-//! Putting hydrant's own part into an answer of the endpoint.
+//! Adds hydrant's own part to an answer of the endpoint.
 //!
-//! Pure, and done on the text: fields keep their order and their spelling, numbers their digits, and what is not known
-//! here is handed on as it came.
+//! Pure, and done on the text: fields keep their order and spelling, numbers their digits, and unknown parts pass
+//! unchanged.
 
 use crate::json::{self, Validator};
 

@@ -1,11 +1,12 @@
-//! The reverse proxy: what hydrant does not serve itself goes to the endpoint, with the caller's own credential.
+//! The reverse proxy: requests that hydrant does not serve itself go to the endpoint, with the caller's own
+//! credential.
 //!
-//! Contract: bodies stream in both directions and are never held whole. Status, headers (but for those between
-//! neighbours) and body of an answer are the endpoint's, errors included; hydrant answers itself only when there is no
-//! answer: 502 when the endpoint cannot be reached, 503 with `Retry-After` when too many requests are waiting for it,
-//! 504 when it is too slow. Nobody is authenticated here: the endpoint checks the credential, and the query that may
-//! hold one is handed on unread. Requests with the service's own credential are hydrant's own: the path and a few
-//! headers, without the caller's query and body.
+//! Contract: bodies stream in both directions and are never stored whole. Status, headers (except hop-by-hop ones) and
+//! body of an answer are the endpoint's, errors included. Hydrant answers itself only if there is no answer: 502 if
+//! the endpoint cannot be reached, 503 with `Retry-After` if too many requests wait for it, 504 if it is too slow.
+//! Nobody is authenticated here: the endpoint checks the credential, and the query, which may contain one, is
+//! forwarded unread. Requests with the service's own credential are hydrant's own: the path and a few headers, without
+//! the caller's query and body.
 
 mod download;
 mod exchange;

@@ -1,4 +1,4 @@
-//! Two connections that have changed their protocol: bytes go to and fro, whatever they mean.
+//! Copies bytes between two connections that have changed their protocol, without interpreting them.
 
 use std::io;
 use std::time::Duration;

@@ -1,10 +1,10 @@
-//! A client's body on its way to the endpoint.
+//! Forwards a client's body to the endpoint.
 //!
-//! Contract: nothing is held but the frame that is under way. A client that waits for `100 Continue` is let go on when
-//! the endpoint says so, or has said nothing for a second as old servers do (RFC 9110, section 10.1.1); if the endpoint
-//! answers at once, the body is never asked for. A client that sends nothing for `idle` though the endpoint would take
-//! it is given up: it would hold one of the endpoint's places. Whose turn it is stands in the [`Activity`], by which an
-//! endpoint that does not read on is given up likewise.
+//! Contract: only the current frame is in memory. A client that waits for `100 Continue` may proceed when the endpoint
+//! says so, or when it has said nothing for a second, as old servers do (RFC 9110, section 10.1.1); if the endpoint
+//! answers at once, the body is never requested. A client that sends nothing for `idle` although the endpoint would
+//! accept it is given up, because it occupies a place at the endpoint. The [`Activity`] records whose turn it is; by
+//! it an endpoint that does not read on is given up likewise.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -58,7 +58,7 @@ impl Gate {
 
 type Opening = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-/// See the module's text.
+/// The request body that is forwarded to the endpoint, one frame at a time.
 pub(super) struct Upload {
     body: Incoming,
     activity: Activity,

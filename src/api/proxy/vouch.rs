@@ -1,11 +1,12 @@
-//! Which credentials the endpoint has been seen to take.
+//! Remembers which credentials the endpoint has accepted.
 //!
-//! A proxied request is not authenticated here, and that it was answered with 2xx proves nothing: an endpoint answers
-//! `OPTIONS`, its public files and more to anybody, whatever stands in `Authorization`. So a credential counts as good
-//! once the endpoint has answered `GET /api/v3/info` to it, which needs one.
+//! A proxied request is not authenticated here, and a 2xx answer proves nothing: an endpoint answers `OPTIONS`, its
+//! public files and more to anybody, whatever is in `Authorization`. So a credential counts as valid once the endpoint
+//! has answered `GET /api/v3/info` to it, which requires one.
 //!
-//! Contract: good answers are kept for [`KEPT`] under keyed hashes, at most [`MOST`] of them; bad ones are not kept.
-//! Few are asked for at a time ([`AT_A_TIME`]), because whoever sends made-up credentials can cause the question.
+//! Contract: acceptances are cached for [`KEPT`] as keyed hashes, at most [`MOST`] of them; rejections are not cached.
+//! Only a few are checked at a time ([`AT_A_TIME`]), because invented credentials would otherwise cause unlimited
+//! requests.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ const AT_A_TIME: usize = 4;
 /// The longest answer to a question.
 const LONGEST: usize = 1 << 20;
 
-/// See the module's text.
+/// A bounded cache of credentials that the endpoint has accepted, keyed by a hash.
 #[derive(Debug)]
 pub(in crate::api) struct Vouched {
     hashers: [RandomState; 2],

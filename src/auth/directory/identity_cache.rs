@@ -1,8 +1,8 @@
-//! What an endpoint has said of credentials, kept for a while.
+//! Caches an endpoint's answers about credentials.
 //!
-//! Contract: told the time; bounded in number and time. A credential is known by a keyed hash only, with a key that
-//! ends with the process. Only good answers are kept: they are taken as they are while they are fresh, and beyond that
-//! for as long as the endpoint cannot be asked.
+//! Contract: the caller passes the time; bounded in number and age. A credential is stored only as a keyed hash, and
+//! the key ends with the process. Only acceptances are cached. They are used without asking while they are fresh, and
+//! beyond that for as long as the endpoint cannot be reached.
 
 use std::fmt;
 use std::time::Duration;
@@ -30,7 +30,7 @@ struct Entry {
     good_until: Timestamp,
 }
 
-/// See the module's text.
+/// A bounded cache of credentials that the endpoint accepted, keyed by a hash. Rejections are never cached.
 pub struct IdentityCache {
     hasher: Hasher,
     table: Mutex<HashMap<[u8; 32], Entry>>,

@@ -1,9 +1,10 @@
-//! Users of an endpoint: what is known of their roles and tenants, and the rights that come of it.
+//! Users of an endpoint: their known roles and tenants, and the rights that follow.
 //!
-//! Contract: pure, like [`State`](super::state) is for the users of the store. A [`Directory`] is one version, replaced
-//! as a whole by [`Authority::set_accounts`](super::Authority::set_accounts), which tells everybody who holds rights to
-//! ask again. It holds no password and no secret: of a user's secret it keeps a [`Fingerprint`], compared in constant
-//! time. Claims are the endpoint's; limits are the store's, which may have roles of the same names.
+//! Contract: pure, like [`State`](super::state) for the users of the store. A [`Directory`] is one version. It is
+//! replaced as a whole by [`Authority::set_accounts`](super::Authority::set_accounts), which makes everybody ask for
+//! their rights again. It contains no passwords and no secrets: of a user's secret it keeps a [`Fingerprint`], which
+//! is compared in constant time. Claims come from the endpoint; limits come from the store, which may have roles of
+//! the same names.
 
 mod identity_cache;
 mod parse;
@@ -55,7 +56,7 @@ pub enum Reader {
     Token(Box<EndpointToken>),
 }
 
-/// See the module's text.
+/// One immutable version of what is known about an endpoint's users. Holds fingerprints, never a password or a secret.
 #[derive(Debug, Default)]
 pub struct Directory {
     entries: Entries,

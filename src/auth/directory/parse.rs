@@ -1,8 +1,8 @@
-//! The endpoint's users, roles, tenants and preferences, as its REST answers tell them.
+//! Parses the endpoint's users, roles, tenants and preferences from its REST answers.
 //!
-//! Contract: pure and lenient as far as that grants nothing: unknown fields are passed over, and a claim or a row that
-//! cannot be read is left out; [`Rows`] names the rows. Keys of a tenant that cannot be read are none, which hides all
-//! of that type. Errors show nothing of the text, in which secrets stand.
+//! Contract: pure, and lenient where leniency grants nothing: unknown fields are ignored, and a claim or row that
+//! cannot be parsed is left out; [`Rows`] names such rows. A tenant whose keys cannot be parsed gets none, which hides
+//! all objects of that type. Errors never quote the text, because it contains secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
 

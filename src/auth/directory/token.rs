@@ -1,10 +1,11 @@
 //! Tokens that an endpoint has issued.
 //!
-//! A DRP token is a JWT (HS256) inside AES-CFB, in URL-safe base64: sixteen bytes of initialisation vector, then the
-//! text, both with the preference `baseTokenSecret` as their key. Newer endpoints hand out the JWT as it is.
+//! A DRP token is a JWT (HS256) encrypted with AES-CFB, in URL-safe base64: sixteen bytes of initialization vector,
+//! then the text. The preference `baseTokenSecret` is the key of both. Newer endpoints issue the bare JWT.
 //!
-//! Contract: pure, told the time. [`TokenKey::open`] takes a token only with a good signature of the one algorithm and
-//! within its time. [`read_plain`] verifies nothing: it is for tokens that the endpoint itself has just taken.
+//! Contract: pure; the caller passes the time. [`TokenKey::open`] accepts a token only with a valid signature of the
+//! one algorithm and within its lifetime. [`read_plain`] verifies nothing; use it only for tokens that the endpoint
+//! itself has just accepted.
 
 use std::fmt;
 use std::sync::Arc;

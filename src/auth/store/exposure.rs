@@ -1,7 +1,7 @@
-//! What others on the machine can read or write that they should not.
+//! Finds files that other users of the machine can read or write but should not.
 //!
-//! Contract: only looks; whether that is a warning or more is for the caller. A file that cannot be seen is no
-//! exposure: whoever needs it will say so. Blocks.
+//! Contract: only looks; the caller decides whether a finding is a warning or an error. A file that cannot be
+//! inspected is not reported: whoever needs it will fail with a clear error. Blocks.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;

@@ -1,8 +1,9 @@
-//! Where the store and the token keys live: `auth.toml` and `token-keys.toml` in the data directory.
+//! Reads and writes `auth.toml` and `token-keys.toml` in the data directory.
 //!
-//! Contract: a reader sees the old file or the new one, never a part (written beside, synced, renamed). Writers take
-//! turns by a lock on `auth.lock`, across processes too, so that the command line may edit under a running server.
-//! Files are readable by their owner only; a missing directory is made so as well. Everything here blocks.
+//! Contract: a reader sees the old file or the new one, never a mixture (written to a temporary file, synced,
+//! renamed). Writers exclude each other by a lock on `auth.lock`, across processes too, so the command line may edit
+//! while a server runs. Only the owner can read the files; a missing directory is created the same way. Everything
+//! here blocks.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};

@@ -110,7 +110,7 @@ pub struct TenantRow {
     pub members: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Users, roles and tenants. See the module's text.
+/// Users, roles and tenants. Always consistent: every role and user that is referred to exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Store {
     users: BTreeMap<String, User>,

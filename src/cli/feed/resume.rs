@@ -24,7 +24,7 @@ const SKEW: SignedDuration = SignedDuration::from_mins(4);
 /// The Type of a server's own notices.
 const HYDRANT: &str = "hydrant";
 
-/// See the module's text.
+/// The point from which `watch` resumes after a reconnect, and the events to skip because they were already printed.
 #[derive(Debug, Default)]
 pub(super) struct Resume {
     since: Option<String>,

@@ -1,10 +1,10 @@
-//! Frames from a server (RFC 6455, section 5), read off a socket one by one.
+//! Reads a server's frames (RFC 6455, section 5) from a socket one by one.
 //!
-//! Contract: a data frame that is longer than allowed is not an error: it is read and thrown away as it comes, so that
-//! one message that nobody wants costs neither memory nor the connection. What breaks a rule of the protocol is one. A
-//! read that is given up loses nothing, but what was thrown away stays so.
+//! Contract: a data frame longer than allowed is not an error. It is read and discarded, so one unwanted message costs
+//! neither memory nor the connection. Anything that violates the protocol is an error. A cancelled read loses nothing,
+//! except that discarded bytes stay discarded.
 //!
-//! Why not fastwebsockets, which writes here: its reader gives the connection up with the first frame that is too long.
+//! Why not fastwebsockets, which writes here: its reader gives up the connection at the first frame that is too long.
 
 use std::io;
 use std::time::Duration;
@@ -102,7 +102,7 @@ impl Head {
     }
 }
 
-/// See the module's text.
+/// Reads a server's frames from a socket, skipping messages that are too long. Cancel-safe.
 #[derive(Debug)]
 pub(super) struct Frames<R> {
     socket: R,

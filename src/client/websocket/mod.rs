@@ -1,13 +1,13 @@
-//! One websocket: registrations out, events in.
+//! One websocket to a server: registrations out, events in.
 //!
-//! Two tasks own the socket, one a direction. Reading has a task of its own, so that no read is ever given up halfway;
-//! it hands messages over in a channel that is bounded by number and bytes, and a consumer that is slow makes it stop
-//! reading, which the server notices by its own bounds. Writing has one so that a sign of life is given whatever the
-//! consumer does: while nothing is read no ping is answered, so a pong goes out with each of our own pings, which keeps
-//! servers content that count pongs only (RFC 6455, section 5.5.3, allows it).
+//! Two tasks own the socket, one for each direction. The reader is a task of its own so that a read is never cancelled
+//! halfway. It passes messages on over a channel bounded in number and bytes; if the consumer is slow it stops
+//! reading, which the server notices by its own bounds. The writer is a task of its own so that the connection stays
+//! alive whatever the consumer does: while nothing is read, no ping is answered, so every ping we send is accompanied
+//! by an unsolicited pong, which satisfies servers that count only pongs (RFC 6455, section 5.5.3, allows it).
 //!
-//! The server answers every command once and in order (`docs/protocol.md`, section 2), so answers need no names: the
-//! oldest command that is not answered yet is the one.
+//! The server answers every command once and in order (`docs/protocol.md`, section 2), so answers need no names: an
+//! answer belongs to the oldest unanswered command.
 
 mod frames;
 mod reading;

@@ -32,7 +32,7 @@ struct Server {
     named: bool,
 }
 
-/// See the module's text.
+/// Chooses the next NATS server to try, and when.
 #[derive(Debug)]
 pub(in crate::cluster) struct Dialer {
     servers: Vec<Server>,

@@ -20,9 +20,9 @@ pub enum LoginError {
     /// A file that cannot be read.
     #[error("{path}: {source}")]
     File {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A credentials file that lacks something.

@@ -80,7 +80,7 @@ pub(in crate::cluster) struct Outgoing {
     buffer: BytesMut,
 }
 
-/// See the module's text.
+/// One established connection to a NATS server. Reading and writing are cancel-safe.
 pub(in crate::cluster) struct Session {
     pub(in crate::cluster) incoming: Incoming,
     pub(in crate::cluster) outgoing: Outgoing,

@@ -18,9 +18,9 @@ pub enum TlsError {
     /// A file that is not what it should be.
     #[error("{path}: {source}")]
     File {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         source: pem::Error,
     },
     /// A certificate or key that cannot be used.
@@ -28,7 +28,7 @@ pub enum TlsError {
     Unusable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         source: rustls::Error,
     },
     /// The system's authorities cannot be read.

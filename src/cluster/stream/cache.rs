@@ -80,7 +80,7 @@ struct Kept {
     extent: Option<(Instant, Extent)>,
 }
 
-/// See the module's text.
+/// Parsed pages of the stream, shared by concurrent replays. At most [`BYTES`].
 #[derive(Debug)]
 pub(super) struct PageCache {
     requests: Arc<Requests>,

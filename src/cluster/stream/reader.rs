@@ -82,7 +82,7 @@ pub(super) struct ReaderOptions {
     pub(super) broker: Weak<Broker>,
 }
 
-/// See the module's text.
+/// The task that reads one replay from the `JetStream` stream.
 pub(super) struct Reader {
     pages: Arc<PageCache>,
     broker: Weak<Broker>,

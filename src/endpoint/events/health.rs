@@ -1,4 +1,4 @@
-//! What a link says of itself, for `/readyz`.
+//! The state of a link, for `/readyz`.
 
 use jiff::Timestamp;
 use parking_lot::Mutex;

@@ -1,8 +1,8 @@
-//! From the messages of an endpoint to batches for the broker.
+//! Collects an endpoint's messages into batches for the broker.
 //!
-//! What is there is published together, so that a storm is written to clients in large pieces. Held at one time: a
-//! batch of at most [`BATCH_EVENTS`] or [`BATCH_BYTES`] (and one event more), and what the session holds in front of
-//! it.
+//! All messages that are available are published together, so that a storm is written to clients in large pieces. At
+//! most one batch of [`BATCH_EVENTS`] or [`BATCH_BYTES`] (and one more event) is held here, besides what the session
+//! buffers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,7 @@ enum IntakeError {
     Notice,
 }
 
-/// See the module's text.
+/// Collects an endpoint's messages into batches for the broker.
 #[derive(Debug)]
 pub(super) struct Intake {
     broker: Arc<Broker>,

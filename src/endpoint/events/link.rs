@@ -1,4 +1,4 @@
-//! One endpoint, followed for ever: connect, register, read, and again.
+//! Follows one endpoint for ever: connects, registers, reads, and starts again.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl LinkError {
     }
 }
 
-/// See the module's text.
+/// The task that follows one endpoint's event stream and reconnects for ever.
 #[derive(Debug)]
 pub struct Link {
     service: Service,

@@ -1,23 +1,22 @@
-//! Events from DRP endpoints: one websocket for each, followed for ever.
+//! Events from DRP endpoints: one websocket per endpoint, followed for ever.
 //!
-//! A [`Link`] connects, registers, waits for the answers, and hands what comes to the broker. It is a task of its own,
-//! so an endpoint that is slow or dead disturbs no other. [`Health`] is what it says of itself to `/readyz`.
+//! A [`Link`] connects, registers, waits for the answers, and passes events to the broker. It is a task of its own, so
+//! a slow or dead endpoint does not affect the others. [`Health`] is its state for `/readyz`.
 //!
 //! Contract:
 //! - The order of an endpoint's events is kept, each is published once, and Object, Original, Principal and Time pass
-//!   as they came. Answers (Type `websocket`) never enter.
-//! - Nothing is lost in silence. When a link comes back, the event `hydrant.gap.HOST:PORT` says from when to when
-//!   events may be missing; after it the stream is whole again. A message that is not an event is counted. One that is
-//!   longer than allowed is left out while it is read, without memory and without the end of the link; a gap of one
-//!   event stands in its place.
-//! - Notices of gaps are hydrant's own. One that comes from an endpoint counts only if that is a hydrant.
-//! - Nothing is dropped when the shards do not follow: reading pauses until there is room. Then the kernel's buffers
-//!   fill, and the endpoint decides what becomes of a reader that is slow. What is held here is bounded (see
-//!   [`intake`]).
-//! - Two hydrants never feed each other: a link to a hydrant is made only if that one stands on a lower tier, so no
-//!   circle can be closed (ADR 0008).
+//!   unchanged. Answers (Type `websocket`) are never published.
+//! - No loss is silent. When a link is back, the event `hydrant.gap.HOST:PORT` reports the interval in which events
+//!   may be missing; after it the stream is complete again. A message that is not an event is counted. A message that
+//!   is longer than allowed is skipped while it is read, without using memory and without ending the link; a gap of
+//!   one event is reported in its place.
+//! - Gap notices are hydrant's own. One that arrives from an endpoint counts only if that endpoint is a hydrant.
+//! - Nothing is dropped when the shards are slow: reading pauses until there is room. Then the kernel's buffers fill,
+//!   and the endpoint decides what to do with a slow reader. What is held here is bounded (see [`intake`]).
+//! - Two hydrants never feed each other: a link to a hydrant is only made if that one is on a lower tier, so there can
+//!   be no circle (ADR 0008).
 //!
-//! Why one link for all clients, and not one for each: what an endpoint can bear is the reason for hydrant.
+//! Why one link for all clients and not one per client: the limited capacity of an endpoint is the reason for hydrant.
 
 mod health;
 mod intake;

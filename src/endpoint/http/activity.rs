@@ -1,4 +1,4 @@
-//! Whether anything moves, and whose turn it is.
+//! Tracks whether data is moving, and whose turn it is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};

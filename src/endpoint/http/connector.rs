@@ -1,4 +1,4 @@
-//! New connections for the pool.
+//! Opens connections for the pool.
 
 use std::io::{Error, ErrorKind, IoSlice};
 use std::pin::Pin;

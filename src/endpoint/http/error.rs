@@ -1,4 +1,4 @@
-//! Why there is no answer from an endpoint.
+//! The reasons why an endpoint gives no answer.
 
 use std::error::Error;
 use std::time::Duration;

@@ -1,13 +1,13 @@
-//! HTTP to a DRP endpoint: what the proxy and everything else that asks the endpoint goes through.
+//! An HTTP client for a DRP endpoint, used by the proxy and by everything else that asks the endpoint.
 //!
-//! Contract: an [`Upstream`] is one endpoint with a bounded number of requests at a time ([`Upstream::slot`]), of which
-//! unauthenticated connections may hold three quarters, and questions about credentials that nobody knows half of the
-//! rest besides, on kept-alive connections. Every wait has a limit: for a slot and a connection, for the head of an
-//! answer (counted from the last byte that moved), for the next part of a body, also to be taken by the endpoint. A
-//! request is sent once; only one that a stale connection never took is sent again. Neither URLs nor credentials stand
-//! in an error.
+//! Contract: an [`Upstream`] is one endpoint with a bounded number of concurrent requests ([`Upstream::slot`]) on
+//! kept-alive connections. Unauthenticated connections may use three quarters of the slots, and checks of unknown
+//! credentials half of the rest besides. Every wait has a limit: for a slot and a connection, for the head of an
+//! answer (counted from the last byte that moved), and for the next part of a body in either direction. A request is
+//! sent once; it is only repeated if a stale connection never accepted it. Errors contain neither URLs nor
+//! credentials.
 //!
-//! The pool is hyper-util's. Its size has no bound of its own, so the slots are it.
+//! The pool is hyper-util's. It has no limit of its own, so the slots provide it.
 
 mod activity;
 mod connector;
@@ -79,7 +79,7 @@ pub struct Slot {
     _share: Option<OwnedSemaphorePermit>,
 }
 
-/// See the module's text.
+/// An HTTP client for one endpoint with a bounded number of concurrent requests.
 pub struct Upstream {
     client: legacy::Client<Connector, Body>,
     service: Service,

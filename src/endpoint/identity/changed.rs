@@ -1,6 +1,6 @@
-//! What has to be read again at the endpoint.
+//! What must be read again at the endpoint.
 //!
-//! Pure. Changes add up; with more than [`NAMES`] names everybody's account is read again, so that it stays bounded.
+//! Pure. Changes accumulate; beyond [`NAMES`] names all accounts are read again, so the set stays bounded.
 
 use std::collections::BTreeSet;
 

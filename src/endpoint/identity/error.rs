@@ -1,4 +1,4 @@
-//! Why the endpoint's users, roles, tenants or keys cannot be read.
+//! The reasons why the endpoint's users, roles, tenants or keys cannot be read.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Equal logins wait for one another, so that a thousand clients of one user are one question.
+//! Makes equal logins wait for one another, so that a thousand clients of one user cause one request.
 //!
-//! Contract: who waits, waits for an equal credential and for nobody else: no number of strangers whose credentials the
-//! endpoint is slow to check delays one that is good. Bounded by the logins under way.
+//! Contract: a login waits only for an equal credential. No number of strangers whose credentials the endpoint checks
+//! slowly delays a valid one. Bounded by the logins in progress.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What has changed at the endpoint, as its stream tells it.
+//! Learns from the endpoint's event stream what has changed there.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;

@@ -1,7 +1,7 @@
-//! The endpoint's own keys: what opens its tokens, and what stands in those of machines.
+//! The endpoint's own keys: those that open its tokens, and the secrets in tokens of machines.
 //!
-//! Contract: keys that cannot be read now stay as they were; without the right to read them there are none, and then
-//! tokens are shown to the endpoint. They are read as everything else is, one reading at a time.
+//! Contract: keys that cannot be read keep their last value. Without the right to read them there are none, and tokens
+//! are checked by the endpoint. Keys are read like everything else, one reading at a time.
 
 use jiff::Timestamp;
 

@@ -1,19 +1,20 @@
 //! Delegated authentication: the endpoint checks credentials that are not hydrant's own.
 //!
 //! ```text
-//! credential -> answer known? -> the endpoint is asked, or its token opened -> account known? -> Identity
-//! stream: users, roles, tenants, gaps -> what has to be read again -> accounts -> everybody's rights
+//! credential -> answer cached? -> ask the endpoint, or open its token -> account known? -> Identity
+//! stream: users, roles, tenants, gaps -> what must be read again -> accounts -> everybody's rights
 //! ```
 //!
-//! A password is checked by fetching a token with it, as drpcli does. A token is opened with the endpoint's own key
-//! where the service's credential may read that (preference `baseTokenSecret`), and else shown to the endpoint. Users,
-//! roles and tenants are read with the service's credential and read again when the stream says that they have changed.
+//! A password is checked by fetching a token with it, as drpcli does. A token is opened with the endpoint's own key if
+//! the service's credential may read that (preference `baseTokenSecret`); otherwise the endpoint checks it. Users,
+//! roles and tenants are read with the service's credential, and read again when the stream says that they have
+//! changed.
 //!
-//! Contract: a good verdict is taken again for [`DelegationLimits::fresh`] without asking, and for
-//! [`DelegationLimits::good`] while the endpoint does not answer; a bad one is never kept. Likewise a token is opened
-//! here for no longer than [`DelegationLimits::good`] after the endpoint was heard of last. Who cannot be authenticated
-//! is refused as such, never let in. Passwords and tokens are kept nowhere. Whoever is known waits for no stranger:
-//! neither for an answer nor for a place.
+//! Contract: an acceptance is reused for [`DelegationLimits::fresh`] without asking, and for
+//! [`DelegationLimits::good`] while the endpoint does not answer; a rejection is never cached. Likewise a token is
+//! opened here for no longer than [`DelegationLimits::good`] after the endpoint was last heard of. A caller who cannot
+//! be authenticated is refused, never let in. Passwords and tokens are stored nowhere. A known caller waits for no
+//! stranger: neither for an answer nor for a slot.
 
 mod changed;
 mod error;
@@ -90,7 +91,7 @@ struct Failures {
     reading: Option<(Instant, AuthError)>,
 }
 
-/// See the module's text.
+/// Authenticates callers against the endpoint and keeps its users, roles and tenants current.
 #[derive(Debug)]
 pub struct Delegation {
     upstream: Arc<Upstream>,

@@ -1,11 +1,11 @@
-//! When what has changed at the endpoint is read.
+//! Decides when to read changes at the endpoint.
 //!
-//! Pure: told the time. Three things make it more than "at once":
-//! - Lists (roles, tenants, everybody's accounts) are read once in [`APART`] at most, because whoever may post events
-//!   at the endpoint may cause it. Nothing is forgotten meanwhile, and the first of a row is read at once.
-//! - Everything is read once in a period, which no event puts off.
-//! - What cannot be read is tried again, with growing pauses. If that is one user's account, the others go on
-//!   meanwhile; if it is everybody's trouble, nothing is read before the pause is over.
+//! Pure; the caller passes the time. Three rules delay a reading:
+//! - Lists (roles, tenants, all accounts) are read at most once in [`APART`], because anybody who may post events at
+//!   the endpoint can cause it. Nothing is forgotten meanwhile, and the first reading after a pause is immediate.
+//! - Everything is read once in a period, which no event postpones.
+//! - A failed reading is retried with growing pauses. If it concerns one user's account, the others continue
+//!   meanwhile; if it concerns everybody, nothing is read before the pause is over.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl Default for Pause {
     }
 }
 
-/// See the module's text.
+/// Decides when to reread users, roles and tenants. Pure; the caller passes the time.
 #[derive(Debug)]
 pub(super) struct Schedule {
     waiting: Changed,

@@ -1,9 +1,9 @@
-//! Reading users, roles, tenants and preferences from the endpoint.
+//! Reads users, roles, tenants and preferences from the endpoint.
 //!
-//! Contract: what is read together is put in force together, but for the [`Keys`] of tokens, which count at once. An
-//! older answer never replaces a newer one: lists, and users that are known, are read by one at a time
-//! ([`Delegation::read`]). Users whom nobody knows yet are read by whoever needs them, many at a time; they are only
-//! ever added. Whoever waits does so for [`ANSWER_TIMEOUT`] at most, for the turn and for the endpoint each.
+//! Contract: data read together takes effect together, except for the [`Keys`] of tokens, which count at once. An
+//! older answer never replaces a newer one: lists, and accounts that are already known, are read by one task at a time
+//! ([`Delegation::read`]). Unknown accounts are read by whoever needs them, many at a time; they are only ever added.
+//! Each wait, for the turn and for the endpoint, lasts at most [`ANSWER_TIMEOUT`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Connections that come to a shard, leave it, and are looked at.
+//! Adds connections to a shard, removes them, and lists them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
-//! The end of a shard: what was taken in is delivered, then everybody gets a close frame.
+//! Shuts a shard down: delivers what was accepted, then sends everybody a close frame.
 //!
-//! The turns go on as before, so sockets that were full are written to again. Nobody publishes any more, so there is
-//! time: events are taken only while every outbox has room for a whole turn, and a reader that reads is never closed as
-//! a slow one because the server ends. Half of the drain's time is kept for the close frames; a reader that does not
-//! read holds the others up no longer than until then. A client that has been sent its close frame has the usual time
-//! to answer it.
+//! Turns continue as before, so sockets that were full are written to again. Nothing is published any more, so there
+//! is time: events are taken in only while every outbox has room for a whole turn, and a client that reads is never
+//! closed as a slow consumer because the server ends. Half of the drain time is reserved for close frames; a client
+//! that does not read delays the others no longer than that. After its close frame a client has the usual time to
+//! answer it.
 
 use std::time::{Duration, Instant};
 

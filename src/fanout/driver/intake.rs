@@ -1,8 +1,8 @@
-//! How many events a turn takes in.
+//! Decides how many events a turn takes in.
 //!
-//! At most `TURN_EVENTS` or `TURN_BYTES` of them, and at most a quarter of an outbox; and only when every connection
-//! that can be written to has room for them. So one large batch never closes a reader that follows, however small the
-//! outboxes are: what waits for it is written first. A reader whose socket takes nothing is not waited for.
+//! At most `TURN_EVENTS` or `TURN_BYTES`, and at most a quarter of an outbox; and only if every writable connection
+//! has room for them. So one large batch never closes a client that keeps up, however small the outboxes are: what is
+//! queued for it is written first. A connection whose socket is full is not waited for.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! For how long a shard has been listening to its clients: what their silence is measured by.
+//! Measures how long a shard has been listening to its clients, which is what a client's silence is compared with.
 //!
-//! A thread that is held up, by its work or because the machine gave it no time, hears nobody meanwhile, and pings that
-//! it did not send are not answered. So time counts in full only as far as the thread was to sleep in its poll; of
-//! whatever is beyond, at most [`GRACE`] a turn. The rest is a stall.
+//! A thread that is held up, by its work or because the machine did not schedule it, hears nobody, and pings that it
+//! did not send are not answered. So time counts in full only while the thread meant to sleep in its poll; of the rest
+//! at most [`GRACE`] counts per turn. Anything beyond that is a stall.
 
 use std::time::{Duration, Instant};
 

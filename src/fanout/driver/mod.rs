@@ -1,14 +1,13 @@
-//! The loop of a shard's thread: sockets on one side, a [`Shard`] on the other.
+//! The event loop of a shard's thread: sockets on one side, a [`Shard`] on the other.
 //!
-//! A turn is: what the control plane asks, what clients say (commands), a batch of events, one vectored write for every
-//! connection that has something to write, timers. What waits for a connection when its turn comes goes out in one
-//! write; under load that is hundreds of frames, at rest one, and no timer delays it.
+//! A turn handles control requests, client commands, a batch of events, one vectored write for every connection that
+//! has something to write, and timers. Everything that is queued for a connection when its turn comes leaves in one
+//! write: under load that is hundreds of frames, at rest one. No timer delays it.
 //!
-//! Contract: nothing here blocks but the poll, and everything that a client or a caller can cause has a budget a turn:
-//! what clients send ([`read`]), what the control plane asks, events and the past ([`intake`]); [`turn`] has the
-//! bounds. What is beyond waits for the next turn, which begins at once. After the events everybody is written to; a
-//! connection gets at most one write a round, and the round begins at another place each turn, so that nobody is always
-//! last.
+//! Contract: nothing here blocks except the poll, and everything that a client or a caller can cause has a budget per
+//! turn: what clients send ([`read`]), what the control plane asks, events and replays ([`intake`]); [`turn`] defines
+//! the bounds. Work beyond the budget waits for the next turn, which begins at once. After the events every connection
+//! is written to, at most once a round; each round starts at another connection, so that none is always last.
 
 mod connections;
 mod drain;
@@ -160,7 +159,7 @@ pub(super) struct Parts {
     pub(super) epoch: Instant,
 }
 
-/// See the module's text.
+/// The event loop of one shard: polls the sockets, feeds the [`Shard`] and writes frames.
 #[derive(Debug)]
 pub(super) struct Driver {
     parts: Parts,
@@ -335,6 +334,8 @@ impl Driver {
                 Control::Delete(peer, reply) => self.look_for(peer, reply),
                 Control::Inspect(peer, reply) => drop(reply.send(self.inspect(peer))),
                 Control::Survey(measure, reply) => self.begin_survey(measure, reply),
+                Control::Seen(reply) => drop(reply.send(self.parts.shard.seen.clone())),
+                Control::Types(types) => self.parts.shard.seen.set_types(types),
                 Control::Drain(deadline) => self.drain(deadline),
             }
             if Instant::now() >= until {

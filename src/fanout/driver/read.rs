@@ -1,13 +1,13 @@
-//! What a shard's thread does with bytes that clients send.
+//! Handles the bytes that clients send.
 //!
-//! Everything that a client can cause by sending is dealt with here, a [`Slice`] of each connection at a time, and in a
-//! turn of the shard no more than [`READ_TIME`] of all. What is beyond waits behind the other connections that have
-//! something to say, and as long as it waits nothing more is read from that client, so that TCP holds it back. Only the
-//! message in work when the time is up is finished: what one message may cost is bounded where it is carried out.
+//! Each connection gets a [`Slice`] at a time, and all connections together at most [`READ_TIME`] per turn. Whoever is
+//! beyond that waits behind the other connections that have something to say. While it waits nothing more is read from
+//! that client, so TCP slows it down. Only the message in progress is finished when the time is up; what one message
+//! may cost is bounded where it is executed.
 //!
-//! Order: bytes get a mark when they are read, the number of the next event then. A command among them is carried out
-//! once the shard has come to that number, so every event that was sequenced before stands before its answer, and comes
-//! by the registrations as they were. Control frames do not wait for that.
+//! Order: when bytes are read they are marked with the number of the next event. A command among them is executed once
+//! the shard has reached that number, so every event that was sequenced earlier comes before its answer and is matched
+//! against the registrations as they were. Control frames do not wait for that.
 
 use std::io;
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! What a shard's thread does because time has passed: pings, deadlines, the age of what waits.
+//! Time-driven work of a shard's thread: pings, deadlines, and the age of queued events.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
-//! How much one turn of the loop may do.
+//! The budget of one turn of the loop.
 //!
-//! Contract: constants, plain numbers, and a look at the clock. What a turn has no room for waits for the next one.
+//! Contract: constants, plain numbers, and a look at the clock. Work that does not fit waits for the next turn.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};

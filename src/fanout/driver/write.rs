@@ -1,4 +1,4 @@
-//! How a shard's thread writes: one vectored write a turn for every connection that has something to write.
+//! Writing: one vectored write per turn for every connection that has something to write.
 
 use std::io;
 use std::time::Instant;

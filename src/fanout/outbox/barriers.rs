@@ -1,8 +1,8 @@
-//! When an object was last created, deleted or otherwise changed than by an update: no two of its updates may be
-//! conflated across that, even if the connection did not ask for the event in between.
+//! Remembers when an object last had an event other than an update (created, deleted, and so on). Updates on both
+//! sides of such an event must not be conflated, even if the connection did not register for it.
 //!
-//! Contract: may say that there was something in between where there was nothing (objects share buckets in a table of a
-//! fixed size), never the opposite. Costs nothing while no connection of the shard conflates.
+//! Contract: may report a barrier where there is none (objects share buckets in a fixed-size table), never the
+//! opposite. Costs nothing while no connection of the shard conflates.
 
 use std::hash::BuildHasher;
 
@@ -40,7 +40,8 @@ impl Object {
     }
 }
 
-/// See the module's text.
+/// Records non-update events per object in a fixed-size table, so that conflation never crosses one. May report
+/// a barrier where there is none, never the opposite.
 #[derive(Debug, Default)]
 pub(super) struct Barriers {
     hasher: DefaultHashBuilder,

@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
-/// See the module's text.
+/// The bound on the memory of all queued frames in the process, in bytes. Shards share it without a lock.
 #[derive(Debug)]
 pub struct Budget {
     limit: i64,

@@ -1,15 +1,14 @@
-//! Coalesced batches: frames that wait in many outboxes in the same order, put one after the other once for all of
-//! them.
+//! Coalesced batches: frames that are queued in many outboxes in the same order are joined once for all of them.
 //!
-//! Where everybody gets everything, a turn's outboxes are equal. Looking up each of their frames again for each
-//! connection costs more than everything else that we do for a delivery, and the kernel copies one long chunk faster
-//! than many short ones. So a round remembers the last few sequences of frames that it came across. One that it meets
-//! for the [`MIN_REPEATS`]th time is written down as one chunk; from then on a connection with these frames takes the
-//! chunk, and what was to be noted for each frame is noted once, when the round ends.
+//! Where everybody gets everything, the outboxes of a turn are equal. Looking up every frame again for every
+//! connection would cost more than everything else in a delivery, and the kernel copies one long chunk faster than
+//! many short ones. So a round remembers the last few sequences of frames it came across. A sequence that is met for
+//! the [`MIN_REPEATS`]th time is written down as one chunk. From then on a connection with these frames sends the
+//! chunk, and the bookkeeping for each frame is done once, when the round ends.
 //!
-//! Contract: a written run holds a reference to each of its frames, so their numbers mean the same until the round
-//! ends. One that is not written holds none: it is only written down if, and as, some outbox holds these frames at that
-//! moment. Nothing is kept from one round to the next but a little memory.
+//! Contract: a written batch holds a reference to each of its frames, so their numbers stay valid until the round
+//! ends. A batch that is not yet written holds none; it is only written if some outbox holds exactly these frames at
+//! that moment. Nothing is kept between rounds except a little memory.
 
 use super::frames::FrameId;
 
@@ -51,7 +50,7 @@ pub(super) enum Match {
     Written(CoalescedId),
 }
 
-/// The runs of one round. See the module's text.
+/// Frame sequences seen in the current write round. Repeated sequences are joined into one contiguous chunk.
 #[derive(Debug, Default)]
 pub(super) struct CoalescedBatches {
     runs: [Run; REMEMBERED],

@@ -1,9 +1,9 @@
-//! How much a shard still does in this turn for connections that do not follow, counted in frames that are looked at.
+//! The work a shard may still do in this turn for slow consumers, counted in frames.
 //!
-//! Contract: plain numbers. Passes of conflation have [`PASSES`] frames a turn, and [`EARNED`] more for each event that
-//! was put into an outbox that conflates: so much a pass costs an event on average, so that passes do not pile up
-//! whatever the load. A pass without which a connection would have to be closed may take from [`FORCED`] besides. The
-//! first pass of a turn is always allowed. What is dropped has [`DROPPED`] frames a turn.
+//! Contract: plain numbers. Conflation passes may look at [`PASSES`] frames a turn, and [`EARNED`] more for each event
+//! put into a conflating outbox: that is what a pass costs per event on average, so passes do not pile up whatever the
+//! load. A pass without which a connection would have to be closed may also use [`FORCED`]. The first pass of a turn
+//! is always allowed. Releasing dropped frames may take [`DROPPED`] frames a turn.
 
 /// Frames that passes look at in a turn: about a millisecond.
 const PASSES: usize = 32_768;
@@ -19,7 +19,7 @@ const FORCED: usize = 4 * PASSES;
 /// Frames that are dropped in a turn: about a millisecond.
 const DROPPED: usize = 65_536;
 
-/// See the module's text.
+/// The remaining work budget of a turn for slow consumers, counted in frames.
 #[derive(Debug)]
 pub(super) struct Effort {
     passes: usize,

@@ -1,4 +1,4 @@
-//! Which events are worth deflating, and that each is deflated at most once.
+//! Decides which events are worth deflating, and deflates each at most once.
 
 use crate::event::Event;
 use crate::websocket::deflate::Deflater;
@@ -19,7 +19,7 @@ pub struct DeflatePolicy {
     pub skip_types: Vec<String>,
 }
 
-/// See the module's text.
+/// Decides which events to deflate, and deflates each at most once.
 #[derive(Debug)]
 pub(super) struct Encoder {
     policy: DeflatePolicy,

@@ -1,4 +1,4 @@
-//! The frames that wait in a shard, each held once, with plain counts of the outboxes that wait for it.
+//! The frames queued in a shard. Each is held once, with a plain count of the outboxes that refer to it.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! The notice that stands in the stream where events were dropped: `hydrant.gap.queue`.
+//! The notice `hydrant.gap.queue`, sent in place of events that were dropped.
 //!
-//! It says how many they were and the times of the first and the last of them. While it waits it may take in more; its
-//! text is written when the connection's turn to be written to comes.
+//! It contains their number and the times of the first and the last. While it is queued it may absorb more; its text
+//! is made when the connection is written to.
 
 use jiff::Timestamp;
 use smallvec::SmallVec;

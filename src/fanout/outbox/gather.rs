@@ -1,4 +1,4 @@
-//! What is written next: dirty connections, the frames of a vectored write, and what of them is out.
+//! Prepares writes: which connections are dirty, the frames of a vectored write, and how much of them was written.
 
 use std::io::IoSlice;
 

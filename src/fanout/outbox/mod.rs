@@ -1,18 +1,17 @@
-//! Who gets an event and how it waits: outboxes, frames, overflow.
+//! Outboxes: the frames that wait for each connection, and what happens when an outbox overflows.
 //!
-//! A [`Fanout`] belongs to one shard and is only touched by its thread, so that nothing on the way of a delivery takes
-//! a lock, allocates or counts a shared reference. An event's frame is held once a shard and encoding; what waits for a
-//! connection is a list of four-byte numbers of such frames. The deflated frame is made at the first delivery that
-//! wants it, once in the process.
+//! A [`Fanout`] belongs to one shard and only its thread touches it, so a delivery takes no lock, allocates nothing
+//! and updates no shared reference count. The frame of an event is stored once per shard and encoding; an outbox is a
+//! list of four-byte numbers of such frames. The deflated frame is made at the first delivery that needs it, once in
+//! the process.
 //!
-//! Contract: pure, no I/O, reads no clock. Frames leave an outbox in the order in which they were put in, each exactly
-//! once or, after an overflow, not at all; every frame that is dropped is counted. An outbox never holds more than its
-//! bounds, but a single frame always fits an empty one, so that no event is undeliverable. What connections that do not
-//! follow cost is bounded a turn ([`Fanout::begin_turn`]): passes of conflation are put off, what is dropped is let go
-//! bit by bit.
+//! Contract: pure, no I/O, no clock. Frames leave an outbox in the order in which they entered, each exactly once or,
+//! after an overflow, not at all; every dropped frame is counted. An outbox never exceeds its bounds, but a single
+//! frame always fits into an empty one, so every event can be delivered. The work for slow consumers is bounded per
+//! turn ([`Fanout::begin_turn`]): conflation passes are postponed, and dropped frames are released gradually.
 //!
-//! Why bounds can be generous: a stalled connection costs four bytes an event, not a copy of it, and the frames it
-//! holds back are shared by all stalled connections of the shard.
+//! Why the bounds can be generous: a stalled connection costs four bytes per event, not a copy of it, and all stalled
+//! connections of the shard share the frames they hold.
 
 mod barriers;
 mod budget;
@@ -65,7 +64,7 @@ struct Current {
     hits: u32,
 }
 
-/// The outboxes of one shard and the frames in them. See the module's text.
+/// The outboxes of one shard and the frames they refer to. Owned by the shard's thread; does no I/O.
 #[derive(Debug)]
 pub struct Fanout {
     limits: OutboxLimits,

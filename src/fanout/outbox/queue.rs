@@ -1,11 +1,11 @@
-//! What waits for one connection: numbers of frames, in order, and how much of the first is out.
+//! The queue of one connection: frame numbers in order, and how much of the first frame was written.
 //!
-//! An idle outbox is a few dozen bytes: six numbers have room inside it, more go to a ring that is borrowed from the
-//! shard's spare ones and given back as soon as the outbox is empty.
+//! An idle outbox is a few dozen bytes: six numbers are stored inline, more in a ring that is borrowed from the shard
+//! and returned as soon as the outbox is empty.
 //!
-//! Where oldest events are dropped there is a second list in front of the ring: what was kept while the events around
-//! it went (answers, the frame that was begun) and the gaps. Each frame moves there at most once, so dropping an event
-//! costs the same however much waits.
+//! With drop-oldest a second list precedes the ring. It holds what was kept while the events around it were dropped
+//! (answers, the partly written frame) and the gaps. Each frame moves there at most once, so dropping an event costs
+//! the same however long the queue is.
 
 use std::collections::VecDeque;
 
@@ -38,7 +38,7 @@ pub(super) enum Kept {
     Gap(FrameId),
 }
 
-/// See the module's text.
+/// The frames queued for one connection, in order, and how many bytes of the first have been written.
 #[derive(Debug)]
 pub(super) struct Outbox {
     /// What stands before the ring; nothing unless events were dropped.
@@ -67,7 +67,7 @@ pub(super) struct Outbox {
 /// What is still put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Intake {
-    /// Everything.
+    /// Events, answers and control frames.
     Open,
     /// Answers and control frames, but no events.
     Paused,

@@ -1,6 +1,6 @@
-//! Numbers of frames in order: a few in the outbox itself, more in memory that is borrowed from the shard.
+//! Frame numbers in order: a few stored inline, more in memory borrowed from the shard.
 //!
-//! Why two forms: most outboxes hold nothing or a frame or two, and must not cost an allocation for it.
+//! Why two forms: most outboxes hold no more than two frames and must not cost an allocation.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use super::frames::FrameId;
 /// So many have room in the outbox itself.
 pub(super) const INLINE: usize = 6;
 
-/// See the module's text.
+/// Frame numbers in order: up to [`INLINE`] stored inline, more in memory borrowed from the shard.
 #[derive(Debug)]
 pub(super) enum Ring {
     Inline { frames: [FrameId; INLINE], head: u8, len: u8 },

@@ -1,8 +1,8 @@
-//! Frames that nobody waits for any more, let go bit by bit.
+//! Frames that no outbox refers to any more, released gradually.
 //!
-//! A connection that is given up may leave as many frames as an outbox holds, and two hundred that stall together are
-//! given up at the same event. So a deep outbox is emptied by moving its lists here, which costs the same however much
-//! is in them, and every turn lets some of the frames go. Until then they are still counted as waiting.
+//! A connection that is closed may leave as many frames as an outbox holds, and two hundred that stall together are
+//! closed at the same event. So a deep outbox is emptied by moving its lists here, which costs the same however long
+//! they are, and every turn releases some of the frames. Until then they still count as queued.
 
 use super::frames::Released;
 use super::queue::Kept;

@@ -1,7 +1,7 @@
-//! The part of a replay that begins in the archive: which of the two an event stands in, and the splice between them.
+//! The part of a replay that begins in the archive: which of the two sources an event is in, and how they are joined.
 //!
-//! Contract: pure. Positions in the archive stand before [`POSITIONS`](crate::broker::archive::POSITIONS), those of the
-//! history after it.
+//! Contract: pure. Positions in the archive are below [`POSITIONS`](crate::broker::archive::POSITIONS), those of the
+//! history above it.
 
 use super::{Range, Replay};
 use crate::broker::archive::Chunk;

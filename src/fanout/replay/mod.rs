@@ -1,22 +1,21 @@
-//! What one connection has yet to get of the past, and by which of its registrations it has got what.
+//! The replay of one connection: which earlier events it still has to get, and which registration has received what.
 //!
-//! A connection that came with `?since=` is *behind* until it has been given every retained event from its start up to
-//! the place of its shard; only then do live events go to it. A registration that comes later puts it behind again, for
-//! a *pass* over the events that its other registrations have gone through already.
+//! A connection with `?since=` *lags* until it has received every retained event from its start up to the position of
+//! its shard; only then does it get live events. A later registration makes it lag again, for a *pass* over the events
+//! that its other registrations have already passed.
 //!
-//! Contract: pure. Every event is delivered at most once: [`Replay::wants`] is true only for events that a registration
-//! new to this part of the past matches and none before it did. A registration that was taken back keeps its mark up to
-//! the position where it ended, so that registering again does not repeat anything; there is a bound on such marks
-//! ([`MARKS`]), beyond which the caller skips what is still to come ([`Replay::skip`]). Within a pass, and from the end
-//! of the passes on, events come in the broker's order. A pass that ends costs the same however many registrations it
-//! was made for.
+//! Contract: pure. Every event is delivered at most once: [`Replay::wants`] is true only for events that match a
+//! registration new to this part of the history and none that was there before. A deregistered registration keeps a
+//! mark at the position where it ended, so that registering again repeats nothing. The number of marks is bounded
+//! ([`MARKS`]); beyond it the caller skips the rest of the replay ([`Replay::skip`]). Within a pass, and after all
+//! passes, events come in the broker's order. Ending a pass costs the same for any number of registrations.
 //!
-//! A replay that begins in the archive goes through one line of places all the same: the archive's stand before
-//! [`POSITIONS`], those of the history behind it. So passes, marks and order hold across the splice; a later pass has
-//! the archive read again.
+//! A replay that begins in the archive uses one sequence of positions for both sources: the archive's are below
+//! [`POSITIONS`], the history's above. So passes, marks and order hold across the splice; a later pass reads the
+//! archive again.
 //!
-//! Why an index of its own: the shard's index tells which connections want an event, not by which registration. It
-//! costs memory only for connections that asked for the past.
+//! Why it has an index of its own: the shard's index finds connections, not registrations. The extra index costs
+//! memory only for connections that asked for a replay.
 
 mod archived;
 mod registered;
@@ -64,7 +63,7 @@ pub(super) struct Range {
     pub(super) until: u64,
 }
 
-/// See the module's text.
+/// The replay of one connection: its position in the history, and what each registration has already delivered.
 #[derive(Debug)]
 pub(super) struct Replay {
     start: Start,

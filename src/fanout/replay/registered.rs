@@ -65,7 +65,7 @@ pub(super) struct Wanted {
     pub(super) had: bool,
 }
 
-/// See the module's text.
+/// The registrations of a replaying connection with their progress, matched through an index of their own.
 #[derive(Debug)]
 pub(super) struct Registered {
     index: Index<u32>,

@@ -1,4 +1,4 @@
-//! Where the arguments of an operator end.
+//! Finds where the arguments of an operator end.
 
 /// The offset of the comma or parenthesis that ends a value: the first outside quotes and brackets. A backslash hides
 /// the character after it.

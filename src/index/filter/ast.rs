@@ -1,6 +1,6 @@
-//! The tree of a filter.
+//! The syntax tree of a filter.
 //!
-//! Terms stand in one list in prefix order, each combinator with the size of its subtree. So copying, comparing,
+//! Terms are stored in one list in prefix order, each combinator with the size of its subtree. So copying, comparing,
 //! hashing and dropping a filter are loops over a list, and no nesting can exhaust the stack.
 
 use super::path::Path;

@@ -1,10 +1,11 @@
-//! The canonical text of a JSON value: two values are equal exactly if these texts are.
+//! The canonical text of a JSON value: two values are equal exactly if their canonical texts are.
 //!
-//! Members sorted by name with the last of several names kept, numbers as in [`number`], strings with only the
-//! escapes they need, no white space. So equality is one comparison of bytes and the text can be hashed.
+//! Members are sorted by name (the last of equal names wins), numbers are written as in [`number`], strings with only
+//! the escapes they need, and there is no white space. So equality is one comparison of bytes, and the text can be
+//! hashed.
 //!
-//! Contract: expects valid JSON; on other bytes it still ends. Two passes over the text and no recursion, so neither
-//! nesting nor duplicate names cost more than their length.
+//! Contract: expects valid JSON; for other bytes it still terminates. Two passes over the text and no recursion, so
+//! neither nesting nor duplicate names cost more than their length.
 
 use std::borrow::Cow;
 

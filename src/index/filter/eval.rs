@@ -1,19 +1,19 @@
-//! The engine: the filters of one index, evaluated at most once per event.
+//! The filter engine: evaluates the filters of one index, each at most once per event.
 //!
-//! An index has one engine for all its leaves. Whoever holds a registration interns its filter ([`Engine::intern`]) and
-//! releases it when the registration goes; equal filters, equal questions and equal paths exist once. For each event,
-//! [`Engine::begin`] gives an [`Evaluation`], through which filters are asked. Nothing is looked up before it is asked
-//! for, and every lookup, question and subtree is worked out at most once until the next event.
+//! An index has one engine for all its leaves. A registration interns its filter ([`Engine::intern`]) and releases it
+//! when it goes; equal filters, predicates and paths exist once. For each event, [`Engine::begin`] returns an
+//! [`Evaluation`], through which filters are evaluated. Nothing is looked up before it is needed, and every lookup,
+//! predicate and subtree is computed at most once per event.
 //!
-//! All work is counted, and bounded by what [`Evaluation::allow`] allows; without that it is not bounded. What could
-//! not be paid for is not remembered, so whoever may spend more gets the answer.
+//! All work is counted, and limited if [`Evaluation::allow`] was called. Results that could not be paid for are not
+//! remembered, so a caller with a larger allowance still gets the answer.
 //!
-//! Contract: one thread, no locks, no I/O. An [`Evaluation`] borrows the engine, so filters cannot change under an
-//! event and answers about one event cannot be taken for another's. Recursion is bounded by
+//! Contract: one thread, no locks, no I/O. An [`Evaluation`] borrows the engine, so filters cannot change during an
+//! event and results of one event cannot be taken for another's. Recursion is bounded by
 //! [`Limits::MOST_NESTING`](super::Limits::MOST_NESTING).
 //!
-//! Why lazily from the root and not bottom-up as the A-Tree paper has it: registrations are narrowed by type, action
-//! and key before, so that most questions are never asked; [`Leaf`](super::Leaf) finds by hash those that are.
+//! Why lazily from the root and not bottom-up as in the A-Tree paper: registrations are first narrowed by type, action
+//! and key, so most predicates are never needed; [`Leaf`](super::Leaf) finds by hash those that are.
 
 use super::ast::Filter;
 use super::canonical::decode;
@@ -57,7 +57,7 @@ impl Counters {
     }
 }
 
-/// See the module's text.
+/// Interns and evaluates filters; equal filters, predicates and paths exist once.
 pub struct Engine {
     plan: Plan,
     fields: Fields,

@@ -1,11 +1,11 @@
-//! Looking fields up in an event: each path at most once per event, and nothing before somebody asks.
+//! Looks up fields in an event: each path at most once per event, and only when needed.
 //!
-//! Paths that registrations use are interned as a tree of names, so that `Params.a` and `Params.b` share the way to
-//! `Params`. What was found where is remembered per event by stamping it with the event's number; starting the next
-//! event clears nothing.
+//! Paths used by registrations are interned as a tree of names, so that `Params.a` and `Params.b` share the step to
+//! `Params`. Results are remembered per event by stamping them with the event's number, so starting the next event
+//! clears nothing.
 //!
-//! The lookup rule (`docs/protocol.md`, "Filters"): in Object, and if Object has no field of the path's first name, in
-//! the event itself, which a leading `event.` may name.
+//! The lookup rule (`docs/protocol.md`, "Filters"): in Object and, if Object has no field with the first name of the
+//! path, in the event itself, which a leading `event.` selects explicitly.
 
 use super::canonical::canonical;
 use super::meter::{Meter, price};

@@ -1,13 +1,14 @@
-//! Which members of one topic of the index have a filter that is true.
+//! Finds the members of a topic whose filter is true.
 //!
-//! A [`Leaf`] is a set of (filter, member) pairs; the index holds one wherever filtered registrations meet, and a
-//! member is whatever number the index gives it. With more than a few pairs the leaf makes itself an index: a filter
-//! that can only be true if some field equals one of some values (`Eq`, `In`, an `And` with one of these, an `Or` of
-//! nothing else) is filed under those values, so that an event finds it by hash. Ten thousand `Uuid=Eq(..)` cost an
-//! event one lookup and one probe. Filters without such a field are evaluated one by one.
+//! A [`Leaf`] is a set of (filter, member) pairs. The index has one wherever filtered registrations meet; a member is
+//! any number that the index assigns. With more than a few pairs the leaf builds an index of its own: a filter that
+//! can only be true if some field equals one of some values (`Eq`, `In`, an `And` with one of these, an `Or` of
+//! nothing else) is filed under those values, so an event finds it by hash. Ten thousand `Uuid=Eq(..)` cost an event
+//! one lookup and one probe. Filters without such a field are evaluated one by one.
 //!
 //! Contract: inserting and removing are O(1) in the number of pairs (and linear in the values of the filter). A filter
-//! must stay interned as long as it is in a leaf. Nothing is approximate: what is found by hash is evaluated in full.
+//! must stay interned as long as it is in a leaf. Results are exact: filters found by hash are still evaluated
+//! completely.
 
 use std::hash::BuildHasher;
 
@@ -56,7 +57,7 @@ impl<F: FnMut(u32)> Members for F {
 /// Up to this many pairs a list is cheaper than an index, in time and in memory.
 const SHORT: usize = 8;
 
-/// See the module's text.
+/// A set of (filter, member) pairs, with a hash index over fields that must have certain values.
 ///
 /// ```
 /// use hydrant::index::filter::{Engine, Filter, Leaf, Limits, View};

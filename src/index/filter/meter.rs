@@ -1,10 +1,10 @@
-//! Counting the work of filters, and stopping it.
+//! Counts the work of filters and stops it at a limit.
 //!
-//! Work is counted in units of about a nanosecond on the machine of `docs/benchmarks/filters.md`, by what was done and
-//! never by the clock: equal filters and events cost the same everywhere, and a test can say how much. Whoever asks
-//! gives an allowance; work that would take long is paid for before it is begun ([`Meter::afford`]), all other work
-//! after it ([`Meter::spend`]). When the allowance is spent the meter is *short*: answers mean nothing then and nobody
-//! may remember them.
+//! Work is counted in units of about a nanosecond on the machine of `docs/benchmarks/filters.md`. It is counted by
+//! what was done, not by the clock, so equal filters and events cost the same everywhere and tests can assert it. The
+//! caller sets an allowance. Expensive work is paid for in advance ([`Meter::afford`]), all other work afterwards
+//! ([`Meter::spend`]). When the allowance is used up the meter is *short*: results are meaningless then and must not
+//! be remembered.
 
 /// What work costs, in units.
 pub(super) mod price {
@@ -36,7 +36,7 @@ pub(super) mod price {
     }
 }
 
-/// See the module's text.
+/// Counts work in units of about a nanosecond against an allowance.
 #[derive(Debug)]
 pub(super) struct Meter {
     left: u64,

@@ -1,16 +1,29 @@
-//! The filter language: what a registration may ask of an event beyond its type, action and key.
+//! The filter language: what a registration can require of an event beyond type, action and key.
 //!
-//! [`Filter::parse`] turns the text into a typed tree once, when the registration is made; nothing can fail after that.
-//! `docs/filters.md` explains the language to users; section 4 of `docs/protocol.md` is the rule.
+//! [`Filter::parse`] turns the text into a typed tree once, when the registration is made; after that nothing can
+//! fail. `docs/filters.md` explains the language to users; section 4 of `docs/protocol.md` is the specification.
 //!
-//! Contract: pure. No I/O, no clock, no locks, no global state. Input cannot exhaust the stack: the tree is a flat list
-//! of terms in prefix order, JSON is walked without recursion, and the nesting of terms is bounded by [`Limits`]. Nor
-//! can it exhaust the thread: a pattern costs a bounded time a byte ([`regex`]), all work is counted, and whoever asks
-//! says how much it may be.
+//! Contract: pure. No I/O, no clock, no locks, no global state. Input cannot exhaust the stack: the tree is a flat
+//! list of terms in prefix order, JSON is scanned without recursion, and nesting is bounded by [`Limits`]. Input
+//! cannot exhaust the thread either: a pattern costs a bounded time per byte ([`regex`]), all work is counted, and the
+//! caller limits it.
 //!
-//! What is where: [`ast`] the tree, [`parse`] and [`print`](mod@print) its text, [`path`], [`value`] and [`regex`] its
-//! leaves. [`eval`] asks filters about events, [`plan`] rewrites them for it, [`fields`] finds what they ask for (with
-//! `scan` and `table` below it), [`leaf`] picks from many filters those worth asking.
+//! Where things are: [`ast`] is the tree, [`parse`] and [`print`](mod@print) convert it from and to text, and
+//! [`path`], [`value`] and [`regex`] are its leaves. [`eval`] evaluates filters, [`plan`] rewrites them for
+//! evaluation, [`fields`] finds the fields (with `scan` and `table` below it), and [`leaf`] selects which of many
+//! filters to evaluate.
+//!
+//! ```
+//! use hydrant::index::filter::{Engine, Filter, Limits, View};
+//!
+//! let filter = Filter::parse("And(Stage=Ne(local),Params.rack=In(a1,a2),Not(Name=Re(^test-)))", &Limits::default())?;
+//! let mut engine = Engine::new();
+//! let id = engine.intern(&filter);
+//!
+//! let mut evaluation = engine.begin(View::object(r#"{"Name":"m1","Stage":"install","Params":{"rack":"a2"}}"#));
+//! assert!(evaluation.matches(id));
+//! # Ok::<(), hydrant::index::filter::ParseError>(())
+//! ```
 
 mod arguments;
 pub mod ast;

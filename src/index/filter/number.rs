@@ -1,7 +1,7 @@
-//! The canonical text of a JSON number, so that numbers are equal exactly if their texts are.
+//! The canonical text of a JSON number: numbers are equal exactly if their texts are.
 //!
-//! Numbers are compared as decimals and not as floats: `1`, `1.0` and `10e-1` are one number, while integers that
-//! differ only in their last digit stay apart, however long they are.
+//! Numbers are compared as decimals, not as floats: `1`, `1.0` and `10e-1` are the same number, while integers that
+//! differ only in the last digit stay different, however long they are.
 
 /// Longest integer that is written out although it ends in zeros; from 1e21 on, zeros go into the exponent.
 const PLAIN_DIGITS: i64 = 21;

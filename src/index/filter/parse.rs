@@ -1,7 +1,7 @@
-//! From text to [`Filter`].
+//! Parses text into a [`Filter`].
 //!
-//! One pass, left to right, without recursion: open combinators stand in a list. Every error has the byte offset of
-//! the offset and says what was expected there. All limits are checked before memory is spent on what exceeds them.
+//! One pass, left to right, without recursion: open combinators are kept in a list. Every error has a byte offset and
+//! says what was expected there. All limits are checked before memory is allocated for what exceeds them.
 
 use thiserror::Error;
 

@@ -1,7 +1,8 @@
-//! The path to a field: names and array indexes from the outside in.
+//! The path to a field: names and array indexes, outermost first.
 //!
-//! Two spellings, one meaning: `Params.cluster/wait-filter` (names between dots) and `/Params/cluster~1wait-filter`
-//! (RFC 6901). A path prints in the first spelling wherever that reads back as the same path.
+//! There are two spellings with one meaning: `Params.cluster/wait-filter` (names separated by dots) and
+//! `/Params/cluster~1wait-filter` (RFC 6901). A path prints in the first spelling wherever that parses to the same
+//! path.
 
 use std::fmt;
 

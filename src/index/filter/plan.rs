@@ -1,10 +1,10 @@
-//! What an engine evaluates: the filters of everybody, rewritten so that equal parts are one.
+//! Rewrites filters for evaluation, so that equal parts of all filters exist once.
 //!
-//! There are only conjunctions and questions; `Or`, `Not`, `Ne` and `Nin` are negations, which cost nothing (a bit in
-//! the reference). Every question has exactly two answers (a missing field answers no to `Eq`, `In`, `Re` and `Exists`,
-//! and `Ne` and `Nin` are defined as their opposites), so De Morgan's laws hold and no rewrite can change an answer.
-//! Nested conjunctions become one, the same child twice is one child, a conjunction of one is its child. Children stand
-//! in the order of their cost: evaluation cannot fail and has no effects, so the order is free.
+//! There are only conjunctions and predicates; `Or`, `Not`, `Ne` and `Nin` are negations, which cost nothing (a bit in
+//! the reference). Every predicate is true or false (a missing field makes `Eq`, `In`, `Re` and `Exists` false, and
+//! `Ne` and `Nin` are defined as their opposites), so De Morgan's laws hold and no rewrite changes a result. Nested
+//! conjunctions are flattened, duplicate children are merged, and a conjunction of one is replaced by its child.
+//! Children are sorted by cost: evaluation cannot fail and has no effects, so their order is free.
 
 use super::ast::{Filter, Op, Term, Test};
 use super::fields::{Fields, LookupId, OBJECT, ORIGINAL};

@@ -1,7 +1,7 @@
-//! Things that exist once: interning with reference counts.
+//! Interning with reference counts.
 //!
-//! Equal items get the same id; an item goes when its last user releases it, and its id is given out again. Everything
-//! is O(1). Ids are dense, so that whoever wants to remember something about items keeps a list beside the pool.
+//! Equal items get the same id. An item is removed when its last user releases it, and its id is used again.
+//! Everything is O(1). Ids are dense, so data about items can be kept in a list beside the pool.
 
 use std::hash::{BuildHasher, Hash};
 

@@ -1,7 +1,7 @@
-//! The canonical text of a filter; [`Filter::parse`](super::Filter::parse) reads it back as the same tree.
+//! The canonical text of a filter; [`Filter::parse`](super::Filter::parse) parses it to the same tree.
 //!
-//! No white space, values as JSON (strings always quoted), expressions as JSON strings, paths dotted where that reads
-//! back. The order of terms is kept.
+//! No white space, values as JSON (strings always quoted), patterns as JSON strings, paths dotted where that parses
+//! back. The order of terms is preserved.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -1,11 +1,11 @@
-//! Finding quotes and matching brackets in JSON, 64 bytes at a time.
+//! Finds quotes and matching brackets in JSON, 64 bytes at a time.
 //!
-//! Walking over an object byte by byte costs more than everything else that is done with an event. Here each block of
-//! 64 bytes is turned into three bit masks (quotes, opening and closing brackets outside strings), once per event and
-//! only as far as somebody asks; a question is then a few operations on the masks.
+//! Scanning an object byte by byte would cost more than everything else that is done with an event. Instead, each
+//! block of 64 bytes becomes three bit masks (quotes, opening and closing brackets outside strings), once per event
+//! and only as far as needed. A question is then a few operations on the masks.
 //!
-//! Contract: the text is valid JSON from its first byte on. On other bytes the answers mean nothing but lie within the
-//! text.
+//! Contract: the text is valid JSON from its first byte. For other bytes the results are meaningless but stay within
+//! the text.
 
 use crate::json::block::{BLOCK, Lanes, Quoted, Strings, closing, padded, position};
 

@@ -1,11 +1,10 @@
-//! Where the members of an object and the elements of an array stand in the text.
+//! Records where the members of an object and the elements of an array are in the text.
 //!
-//! A table is made at most once per event for an object, when the first of its fields is asked for; every further field
-//! is then one probe. Tables of one event share their memory, which is kept for the next one. Whoever has a table made
-//! says which names it may be asked for ([`Wanted`]): most members of a large object are none of these, and are passed
-//! over without hashing and writing them down.
+//! A table is built at most once per event and object, when the first of its fields is needed; every further field is
+//! one probe. Tables of one event share their memory, which is reused for the next one. The caller says which names it
+//! may ask for ([`Wanted`]): most members of a large object are none of these and are skipped without being hashed.
 //!
-//! Contract: compact valid JSON. The last of several members of one name is found, if the name is wanted.
+//! Contract: compact valid JSON. If several members have a wanted name, the last one is found.
 
 use std::hash::{BuildHasher, Hasher};
 

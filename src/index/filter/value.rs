@@ -1,4 +1,4 @@
-//! Values that stand in filters.
+//! Values in filters.
 
 use std::fmt;
 

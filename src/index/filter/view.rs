@@ -1,4 +1,4 @@
-//! What filters are asked about.
+//! The view of an event that filters are evaluated on.
 
 use super::table::Span;
 use crate::event::Event;

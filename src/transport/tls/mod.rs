@@ -1,9 +1,9 @@
-//! TLS: a self-signed certificate made at first start, own files, or none.
+//! TLS: with a self-signed certificate made at the first start, with configured files, or not at all.
 //!
 //! rustls with aws-lc-rs, TLS 1.2 and 1.3, HTTP/1.1 only. No process-wide provider is installed, so nothing depends on
-//! who came first. Session tickets are on, so a storm of reconnects costs no signatures; their keys change by
-//! themselves and stay in memory. Nothing is read before the handshake is over (no 0-RTT), so no request can be
-//! replayed.
+//! initialization order. Session tickets are enabled, so a storm of reconnects costs no signatures; their keys rotate
+//! by themselves and stay in memory. No data is accepted before the handshake is complete (no 0-RTT), so no request
+//! can be replayed.
 
 mod reload;
 mod self_signed;
@@ -28,15 +28,15 @@ pub enum TlsError {
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     File {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A file does not hold what it should.
     #[error("{path}: {reason}")]
     Content {
-        /// Which one.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,

@@ -1,12 +1,12 @@
-//! The TLS configuration in force, and taking another when its files have changed.
+//! The current TLS configuration, and its replacement when its files change.
 //!
-//! Contract: a handshake uses what [`LiveTls::current`] is at its beginning; connections that are open keep what they
-//! have. A change is taken as a whole or not at all: files that do not go together, such as a new certificate before
-//! its key is there, leave everything as it was until they do. Each change makes new keys for session tickets, so
-//! that nobody goes on a session that began with what was replaced.
+//! Contract: a handshake uses what [`LiveTls::current`] returns at its beginning; open connections keep what they
+//! have. A change is applied completely or not at all: files that do not match, such as a new certificate before its
+//! key arrives, leave everything as it was until they do. Each change makes new keys for session tickets, so that no
+//! session continues that began with the replaced certificate.
 //!
-//! The files are looked at like those of the users (`stat`, four times a second, see [`crate::files`]) and read when
-//! two looks agree. What cannot be taken is tried again at every look, and reported once a reason.
+//! The files are watched like those of the users (`stat`, four times a second, see [`crate::files`]) and read when two
+//! checks agree. A failed change is retried at every check and reported once per reason.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -26,7 +26,7 @@ use crate::metrics::{Metrics, Reload};
 /// Makes a configuration from the files as they are.
 type Build = dyn Fn() -> Result<Arc<ServerConfig>, TlsError> + Send + Sync;
 
-/// See the module's text.
+/// The current TLS configuration. Reloads it when its files change; a bad change leaves it in force.
 pub struct LiveTls {
     current: ArcSwap<ServerConfig>,
     files: Vec<PathBuf>,

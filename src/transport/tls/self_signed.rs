@@ -1,8 +1,8 @@
-//! The self-signed certificate: made at the first start, kept in the data directory, renewed before it ends.
+//! The self-signed certificate: made at the first start, kept in the data directory, renewed before it expires.
 //!
-//! Contract: DRP clients pin what they saw first, so it is made once and lives as long as browsers let one live (825
-//! days). A renewed one has the same key. Only one that was made here is ever replaced, and an old one is better than
-//! none: where it cannot be written, it stays. Blocks.
+//! Contract: DRP clients pin the first certificate they see, so it is made once and is valid for as long as browsers
+//! accept (825 days). A renewed certificate has the same key. Only a certificate that was made here is ever replaced.
+//! An old one is better than none: if the new one cannot be written, the old one stays. Blocks.
 
 use std::fs;
 use std::io::Write;

@@ -1,0 +1,30 @@
+//! The strings an event is matched by.
+//!
+//! Contract: pure and immutable. They are stored in one text, because matching reads all of them.
+
+use super::wire::offset;
+
+/// The strings that an event is found by, decoded, one behind the other: matching reads all of them.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    text: Box<str>,
+    ends: [u32; 6],
+}
+
+impl Names {
+    /// Copies the names into one text.
+    pub(super) fn new(names: [&str; 6]) -> Self {
+        let mut end = 0;
+        let ends = names.map(|name| {
+            end += name.len();
+            offset(end)
+        });
+        Self { text: names.concat().into(), ends }
+    }
+
+    /// Returns the name of this number, in the order given to [`Names::new`].
+    pub(super) fn get(&self, at: usize) -> &str {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.text[start as usize..self.ends[at] as usize]
+    }
+}
