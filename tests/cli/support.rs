@@ -107,7 +107,8 @@ pub(crate) struct Broker {
     child: Child,
     /// `127.0.0.1:PORT`.
     pub(crate) address: String,
-    dir: tempfile::TempDir,
+    /// Nothing once it is stopped.
+    dir: Option<tempfile::TempDir>,
 }
 
 impl Broker {
@@ -141,15 +142,15 @@ impl Broker {
             said.for_each(drop);
         });
         let address = address.recv_timeout(PATIENCE).expect("it listens");
-        Self { child, address, dir }
+        Self { child, address, dir: Some(dir) }
     }
 
-    /// Ends it at once, and starts it again where it was.
-    pub(crate) fn restart(mut self) -> Self {
+    /// Ends it at once. What is returned starts it again where it was.
+    pub(crate) fn stop(mut self) -> impl FnOnce() -> Self {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
-        Self::start_at(dir, &self.address.clone())
+        let (dir, address) = (self.dir.take().unwrap(), self.address.clone());
+        move || Self::start_at(dir, &address)
     }
 
     /// Where commands find it.
@@ -179,7 +180,7 @@ impl Broker {
     }
 
     fn administer(&self, command: &[&str], input: &str) {
-        let data = self.dir.path().join("data");
+        let data = self.dir.as_ref().unwrap().path().join("data");
         let done = run(&[command, &["--data-dir", data.to_str().unwrap()]].concat(), input, &[]);
         assert_eq!(done.code, Some(0), "{}", done.err);
     }

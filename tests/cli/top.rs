@@ -189,13 +189,14 @@ fn a_lost_server_is_shown_and_found_again_and_lost_rights_end_it() {
     broker.set_role("bob", "connections/list/*");
     broker.add_user("bob", "a long password");
     // A running broker notices within a second.
-    let broker = broker.restart();
+    let broker = broker.stop()();
     let terminal = Terminal::top(&broker.url(), "-U bob -P 'a long password'");
     terminal.until("live");
     terminal.forget();
-    let broker = broker.restart();
+    let start = broker.stop();
     terminal.until("LOST");
     terminal.until("trying again in");
+    let broker = start();
     terminal.until("live");
     terminal.forget();
     broker.set_role("bob", "machines/get/*");

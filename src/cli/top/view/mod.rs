@@ -55,7 +55,7 @@ pub(super) fn draw(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) 
     if area.height < 4 {
         return;
     }
-    tabs(state, theme).render(row(1, 1), cells);
+    tabs(state).render(row(1, 1), cells);
     body(state, theme, row(2, area.height - 3), cells);
     let footer = match &state.link {
         Link::Lost(error) => Line::styled(printable(error).into_owned(), theme.bad()),
@@ -64,7 +64,7 @@ pub(super) fn draw(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) 
     };
     footer.render(row(area.height - 1, 1), cells);
     if state.shows_help {
-        help(theme, area, cells);
+        help(area, cells);
     }
 }
 
@@ -82,7 +82,7 @@ fn title(state: &State) -> String {
     format!(" hydrant {version}  {endpoint}  {standing}{up}  {node}")
 }
 
-fn tabs(state: &State, theme: Theme) -> Line<'static> {
+fn tabs(state: &State) -> Line<'static> {
     let tab = |(at, tab): (usize, Tab)| {
         let style = if tab == state.tab { Theme::bar() } else { Theme::quiet() };
         [Span::styled(format!(" {} {} ", at + 1, tab.title()), style), Span::raw(" ")]
@@ -159,7 +159,7 @@ fn table(state: &State, room: usize, theme: Theme) -> Option<Result<(String, Tab
     })
 }
 
-fn help(theme: Theme, area: Rect, cells: &mut Buffer) {
+fn help(area: Rect, cells: &mut Buffer) {
     let size = |wanted: usize, room: u16| u16::try_from(wanted).unwrap_or(room).min(room);
     let (width, height) = (size(72, area.width), size(HELP.len() + 2, area.height));
     let (x, y) = (area.x + (area.width - width) / 2, area.y + (area.height - height) / 2);
