@@ -13,15 +13,16 @@ CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
 SECONDS_EACH ?= 60
 PATTERNS     ?= 20000
-export CARGO SECONDS_EACH PORT PREFIX DESTDIR
+export CARGO SECONDS_EACH PORT PREFIX DESTDIR EXAMPLES PYTHON2
 
 # Answers depend on the version of Go (Unicode tables, spelling of classes): the one that made the table. Another one fetches it.
 GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
 
 .DEFAULT_GOAL := help
-.PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
-.PHONY: outside faults rolling book deb image packages timings recipes advisories
+.PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
+.PHONY: openapi conformance interop outside faults rolling book deb image packages timings recipes advisories
 .PHONY: console console-load console-cost console-pictures counting-cost
+.PHONY: storm nodes
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -84,7 +85,7 @@ oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew,
 	cd tests/go/re2 && $(GO) run . > $(CURDIR)/target/oracle/re2.json
 	diff -u tests/data/re2.json target/oracle/re2.json
 	cd tests/go/re2 && $(GO) run . -generate $(PATTERNS) > $(CURDIR)/target/oracle/pairs.json
-	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(TESTS) --test filter re2::
+	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(TESTS) --test filter re2:: -- --include-ignored
 
 gorilla: setup need-go ## Compression, and a session as drpcli has it, with the websocket library of Go, which it fetches
 	mkdir -p $(CLIENTS)
@@ -113,8 +114,9 @@ console-pictures: setup need-browser need-node ## The pictures of docs/images an
 	$(TESTS) --test wire --no-run
 	scripts/console target/debug/hydrant look docs/images docs
 
-faults: setup need-procps need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted
+faults: setup need-nats need-procps need-haproxy need-nginx ## HAProxy and nginx in front, nodes restarted; a NATS cluster whose leader dies
 	$(TESTS) --test wire -- --ignored balancers::
+	$(TESTS) --test nats -- --ignored cluster::
 
 timings: setup ## What building costs, on a quiet machine: clean `make run` to the first event, after a change, sizes; in target/bench
 	scripts/timings
@@ -126,12 +128,20 @@ recipes: setup need-curl need-python3 need-alertmanager ## The files of examples
 rolling: setup need-nats need-procps need-haproxy ## A rolling restart of two nodes behind HAProxy with 200 posters and 500 watchers (ROLLING_PAUSE_MS=)
 	$(TESTS) --test nats -- --ignored --nocapture rolling::
 
-clients: gorilla need-node need-python ## The same with those of Node and Python too
+storm: setup need-nats need-procps need-haproxy ## How long clients take to catch up when three nodes behind HAProxy are restarted (STORM_CLIENTS=, STORM_EVENTS=)
+	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture storm::
+
+nodes: setup need-nats need-procps ## What an event costs each of up to six nodes (NODES_EVENTS=, NODES_SECONDS=)
+	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture cost::
+
+interop: gorilla need-node need-python need-procps need-browser need-firefox ## A whole session with each websocket library that people use, and with browsers (KEEP=1: into docs/interop.md)
+	cd tests/clients/go && go build -o $(CLIENTS)/ ./talk-gorilla ./talk-gobwas
 	mkdir -p $(CLIENTS)/node
 	cp tests/clients/node/* $(CLIENTS)/node/ && npm install --prefix $(CLIENTS)/node --no-audit --no-fund --loglevel=error
 	test -x $(CLIENTS)/python/bin/python || python3 -m venv $(CLIENTS)/python
 	$(CLIENTS)/python/bin/pip install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
-	$(TESTS) --test wire -- --ignored node_ws python_websockets
+	$(TESTS) --test wire -- --ignored node_ws python_websockets interop::
+	@if [ -n "$(KEEP)" ]; then scripts/keep-table docs/interop.md $(CLIENTS)/interop.md; else cat $(CLIENTS)/interop.md; fi
 
 bench: bench-build ## In-process benchmarks, then everything over sockets beside peers and floor; results in target/bench
 	scripts/bench
@@ -158,6 +168,14 @@ fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz a
 watched: setup need-nats need-python3 need-prometheus ## Alerting rules, dashboard and documented expressions in a real Prometheus that scrapes a live hydrant
 	$(TESTS) --test wire --no-run
 	scripts/watched target/debug/hydrant
+
+openapi: setup need-python need-node need-curl ## The server's descriptions of itself by their schemas, and made-up requests to a live server (EXAMPLES=20)
+	$(TESTS) --test wire --no-run
+	scripts/openapi target/debug/hydrant
+
+conformance: setup need-autobahn ## RFC 6455 and 7692 by the Autobahn Testsuite, server and client (CASES='1.*,7.*': only these; KEEP=1: into docs/conformance.md)
+	HYDRANT_AUTOBAHN=$(TOOLS)/autobahn/bin/wstest HYDRANT_AUTOBAHN_CASES='$(CASES)' $(TESTS) --test wire -- --ignored --nocapture --test-threads 1 conformance::
+	@if [ -n "$(KEEP)" ]; then scripts/keep-table docs/conformance.md target/tmp/autobahn-server.md target/tmp/autobahn-client.md; fi
 
 page: setup need-browser ## The load test's pages in a real browser: width, contrast, texts that lie on each other
 	$(TESTS) --test load -- --ignored page::

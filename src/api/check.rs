@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::{Api, ApiError, answer};
+use super::{Api, ApiError, answer, body};
 use crate::auth::{Access, Identity};
 use crate::broker::CONNECTIONS;
 use crate::broker::history::{Position, Retained};
@@ -53,8 +53,7 @@ struct Checked {
 impl Api {
     pub(super) async fn check(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
         let whole = self.bodies.read(request, LONGEST).await?;
-        let question: Question =
-            serde_json::from_slice(&whole.bytes).map_err(|error| ApiError::Bad(error.to_string()))?;
+        let question: Question = body::object(&whole.bytes)?;
         let text = question.spec.trim();
         let access = self.authority.access(identity)?;
         let seen = self.pool.seen().await;

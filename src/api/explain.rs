@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 
-use super::{Api, ApiError, answer};
+use super::{Api, ApiError, answer, body};
 use crate::auth::{Access, Identity};
 use crate::broker::CONNECTIONS;
 use crate::broker::history::{Position, Since};
@@ -78,6 +78,7 @@ struct Told {
 /// Who would get the event.
 struct Asked {
     principal: String,
+    account: String,
     access: Arc<Access>,
     inspection: Option<Inspection>,
     /// Whether the caller may know why that is.
@@ -87,7 +88,7 @@ struct Asked {
 impl Api {
     pub(super) async fn explain(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
         let whole = self.bodies.read(request, self.limits.event_bytes + REST).await?;
-        let question: Question = serde_json::from_slice(&whole.bytes).map_err(|error| bad(error.to_string()))?;
+        let question: Question = body::object(&whole.bytes)?;
         let event = self.event_in_question(&question, identity)?;
         let asked = self.receiver_in_question(&question, identity).await?;
         let texts = texts(&question, asked.inspection.as_ref())?;
@@ -108,7 +109,7 @@ impl Api {
             )));
         }
         let _turn = self.turn_to_explain().await?;
-        let receiver = Receiver { principal: &asked.principal, access: &asked.access };
+        let receiver = Receiver { principal: &asked.principal, account: &asked.account, access: &asked.access };
         tokio::task::block_in_place(|| {
             let specs = texts.iter().map(|text| read_spec(text)).collect::<Result<Vec<_>, _>>()?;
             let pairs: Vec<(&str, &Spec)> = texts.iter().map(String::as_str).zip(&specs).collect();
@@ -124,8 +125,8 @@ impl Api {
     }
 
     /// Whether the caller may know what this principal may see.
-    fn knows(&self, identity: &Identity, principal: &str) -> Result<bool, ApiError> {
-        if identity.principal().as_str() == principal || self.authority.access(identity)?.is_everything() {
+    fn knows(&self, identity: &Identity, principal: &str, account: &str) -> Result<bool, ApiError> {
+        if identity.principal().account() == account || self.authority.access(identity)?.is_everything() {
             return Ok(true);
         }
         match principal.strip_prefix("user:") {
@@ -159,7 +160,7 @@ impl Api {
         history.read(sequence..sequence.saturating_add(1), u64::MAX, 1, &mut found);
         let event = found.pop().filter(|one| one.number == sequence).map(|one| one.event).ok_or_else(unknown)?;
         let access = self.authority.access(identity)?;
-        let own = event.kind() == CONNECTIONS && event.key() == identity.principal().as_str();
+        let own = event.kind() == CONNECTIONS && event.account() == identity.principal().account();
         if own || access.sees(event.kind(), event.action(), event.key(), event.owner()) {
             return Ok(event);
         }
@@ -171,9 +172,11 @@ impl Api {
             (Some(_), Some(_)) => Err(bad("either User or Connection, not both".to_owned())),
             (Some(address), None) => {
                 let inspection = self.inspect(address, identity).await?;
-                let principal = inspection.connection.principal.clone();
-                let is_known = self.knows(identity, &principal)?;
-                Ok(Asked { principal, access: Arc::clone(&inspection.access), inspection: Some(inspection), is_known })
+                let (principal, account) =
+                    (inspection.connection.principal.clone(), inspection.connection.account.clone());
+                let is_known = self.knows(identity, &principal, &account)?;
+                let access = Arc::clone(&inspection.access);
+                Ok(Asked { principal, account, access, inspection: Some(inspection), is_known })
             }
             (None, Some(user)) if identity.user() != Some(user) => {
                 let unknown = || ApiError::Unknown { model: "users", key: user.clone() };
@@ -181,12 +184,14 @@ impl Api {
                     return Err(unknown());
                 }
                 let access = self.authority.access_of_user(user).ok_or_else(unknown)?;
-                Ok(Asked { principal: format!("user:{user}"), access, inspection: None, is_known: true })
+                let principal = format!("user:{user}");
+                Ok(Asked { account: principal.clone(), principal, access, inspection: None, is_known: true })
             }
             (None, _) => {
                 let access = self.authority.access(identity)?;
-                let principal = identity.principal().as_str().to_owned();
-                Ok(Asked { principal, access, inspection: None, is_known: true })
+                let principal = identity.principal();
+                let (principal, account) = (principal.as_str().to_owned(), principal.account().to_owned());
+                Ok(Asked { principal, account, access, inspection: None, is_known: true })
             }
         }
     }

@@ -70,7 +70,7 @@ export async function signIn(user, password) {
 
 /** Takes a token, if it is good. */
 export async function signInWith(text) {
-  await raw("/api/v3/info", {}, `Bearer ${text}`);
+  await raw("/api/v3/hydrant/me", {}, `Bearer ${text}`);
   setToken(text);
 }
 

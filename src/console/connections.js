@@ -3,6 +3,7 @@
 import { get, remove, repeat } from "./api.js";
 import { ago, announce, bytes, button, count, empty, failure, fill, h, millis, table } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
+import { state } from "./status.js";
 
 export const title = "Connections";
 
@@ -19,7 +20,8 @@ const COLUMNS = [
   { head: "Encoding", key: "Encoding" },
 ];
 
-const MOST = 500;
+/** Rows: a page of more than some thousand elements is slow. */
+const MOST = 150;
 
 export function show(element) {
   const list = h("div", { class: "list" });
@@ -32,7 +34,7 @@ export function show(element) {
   async function look() {
     if (paused) return;
     try {
-      all = (await get(`connections?sort=queued&limit=${MOST}`)).filter((one) => one.Type !== "api");
+      all = await get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`);
       draw();
     } catch (error) {
       if (error.status !== 401) fill(list, failure(error), error.status === 0 && h("p", { class: "quiet" }, "Trying again every 3 s."));
@@ -69,7 +71,8 @@ export function show(element) {
       ],
     }));
     const focused = document.activeElement?.textContent;
-    fill(list, rows.length ? table("Connections", columns, cells) :
+    fill(list, rows.length ? table("Connections", columns, cells) : state.word === "hidden" ?
+      empty("There is nobody here whom you may see: the list needs the claim connections/list.") :
       empty("Nobody is connected. Watch something:", `curl -N -k -u USER '${location.origin}/api/v3/events?register=machines.*.*'`));
     if (focused) [...list.querySelectorAll("button")].find((one) => one.textContent === focused)?.focus();
   }

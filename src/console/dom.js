@@ -135,6 +135,7 @@ export function empty(text, command) {
 
 /** An error, where it happened. */
 export function failure(error) {
-  const lines = error.messages ?? [error.message];
+  const inWords = (text) => text.replace(/^Requires: (\S+) (\S+) (\S+)$/, "You need the claim $1/$2/$3.");
+  const lines = (error.messages ?? [error.message]).map(inWords);
   return h("div", { class: "failure", role: "alert" }, h("pre", {}, lines.join("\n")));
 }

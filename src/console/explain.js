@@ -12,7 +12,7 @@ export function show(element) {
   const given = parameters();
   const event = h("textarea", { id: "x-event", rows: "6", spellcheck: "false", placeholder: EXAMPLE });
   event.value = given.event ?? "";
-  const input = (id, value, placeholder) => h("input", { id, type: "text", value: value ?? "", placeholder, spellcheck: "false", autocapitalize: "off", autocomplete: "off" });
+  const input = (id, value, placeholder) => h("input", { id, type: "text", class: "spec", value: value ?? "", placeholder, spellcheck: "false", autocapitalize: "off", autocomplete: "off" });
   const position = input("x-position", given.position, "EPOCH:SEQUENCE");
   const spec = input("x-spec", given.spec, "machines.update.*.Stage=Eq(local)");
   const user = input("x-user", given.user, "you");
@@ -52,7 +52,7 @@ export function show(element) {
 function told(answer) {
   const cause = (one) => h("li", {}, spoken(sentence(one)));
   return [
-    h("p", { class: `verdict ${answer.Delivered ? "good" : "bad"}` }, spoken(answer.Reason[0].toUpperCase() + answer.Reason.slice(1)), "."),
+    h("p", { class: `verdict ${answer.Delivered ? "good" : "bad"}` }, verdict(answer)),
     answer.Roles?.length && h("p", {}, "Roles that show it: ", answer.Roles.join(", ")),
     answer.Loss && h("p", { class: "attention" }, answer.Loss),
     answer.Causes.length > 1 && h("ul", {}, answer.Causes.map(cause)),
@@ -60,6 +60,11 @@ function told(answer) {
     answer.Registrations.slice(0, 50).map((one) => [h("h3", {}, h("code", {}, one.Spec)), h("ul", { class: "steps" }, one.Steps.map(step))]),
     answer.Registrations.length > 50 && h("p", { class: "quiet" }, `and ${answer.Registrations.length - 50} more that are further away`),
   ];
+}
+
+function verdict({ Reason: reason, Causes: causes }) {
+  if (causes.length > 1) return `Not delivered: ${causes.length} things stand in the way.`;
+  return [spoken(reason[0].toUpperCase() + reason.slice(1)), "."];
 }
 
 function sentence(cause) {
@@ -74,9 +79,12 @@ function sentence(cause) {
   }
 }
 
+/** What stands there instead, or how a claim falls short. */
+const found = (text) => (text.startsWith("not by ") ? `: ${text}` : [": it is ", h("code", {}, text.replace(/^`(.*)`$/, "$1"))]);
+
 const WORDS = { held: "yes", failed: "no", skipped: "not asked" };
 
 function step(one) {
   return h("li", { class: `step ${one.Verdict}` }, h("span", { class: "mark" }, WORDS[one.Verdict]), " ", spoken(one.Asked),
-    one.Found != null && [": ", h("code", {}, one.Found.replace(/^`(.*)`$/, "$1"))], one.Steps?.length && h("ul", { class: "steps" }, one.Steps.map(step)));
+    one.Found != null && found(one.Found), one.Steps?.length && h("ul", { class: "steps" }, one.Steps.map(step)));
 }

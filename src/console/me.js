@@ -32,6 +32,8 @@ export function show(element) {
     h("h2", {}, "A token for something else"),
     h("p", { class: "quiet" }, "It shows what you see, and of that only what you say here. It never widens your rights."),
     form, made,
+    h("p", { class: "quiet" }, "For programs: ", h("a", { href: "/api/v3/hydrant/openapi.json" }, "OpenAPI"), " and ",
+      h("a", { href: "/api/v3/hydrant/asyncapi.json" }, "AsyncAPI"), "."),
     h("h2", {}, "Lines that work as they are"), h("p", { class: "quiet" }, "With your own token in them: treat them as a password."),
     button("Show them", (event) => event.target.replaceWith(snippets(currentToken()))));
 }

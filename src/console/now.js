@@ -19,12 +19,14 @@ export function show(element) {
   const slow = h("section", { class: "panel" });
   const rows = h("div", { class: "panels" });
   const problem = h("div", {});
-  fill(element, problem, h("div", { class: "charts" }, charts.map((one) => one.element)), rows);
+  const all = h("div", { class: "charts" }, charts.map((one) => one.element));
+  fill(element, problem, all, rows);
 
   function draw() {
     const status = latest();
     const hidden = "The status of the server is for users with the claim connections/list whom no tenant hides anything from.";
-    fill(problem, state.word === "hidden" && h("p", { class: "attention" }, hidden));
+    all.hidden = state.word === "hidden";
+    fill(problem, all.hidden && h("p", { class: "empty" }, hidden));
     const times = history.map((point) => point.time);
     charts[0].draw(times, SOURCES.map((source) => rates((s) => s.Received[source] ?? 0)));
     charts[1].draw(times, [rates((s) => s.Delivered)]);
@@ -35,7 +37,7 @@ export function show(element) {
 
   async function lookAtSlow() {
     try {
-      fill(slow, slowest(await get("connections?sort=queued&limit=5")));
+      fill(slow, slowest(await get("connections?Type=In(websocket,stream)&sort=queued&limit=5")));
     } catch (error) {
       if (error.status !== 401) fill(slow, h("h2", {}, "Slowest clients"), h("p", {}, error.message));
     }

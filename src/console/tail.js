@@ -224,7 +224,7 @@ export function show(element) {
     });
     if (message) [note.className, note.textContent] = ["note bad", message.join("\n")];
     else check();
-    return h("div", { class: "field" }, h("div", { class: "field-line" }, input, tips, drop && button("Remove", drop)), note);
+    return h("div", { class: "field" }, h("div", { class: "field-line" }, input, drop && button("Remove", drop)), note, tips);
   }
 
   fill(nothing, empty("Nothing yet. Send one:", `curl -k -u USER -H 'Content-Type: application/json' '${location.origin}/api/v3/events' -d '{"Type":"machines","Action":"update","Key":"m1","Object":{"Stage":"local"}}'`));

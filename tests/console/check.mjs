@@ -24,9 +24,6 @@ function assert(holds, what) {
 /** Goes to a view, by its link. */
 const view = (page, fragment) => page.evaluate((fragment) => void (location.hash = fragment), `#${fragment}`);
 
-/** The rows of the tail, as texts. */
-const rows = (page) => page.evaluate(() => [...document.querySelectorAll(".rows .row")].map((row) => row.innerText));
-
 async function signsIn(page, server) {
   page.expected.push(/status of 403 .*\/token/);
   await page.type("#password", "wrong");
@@ -188,12 +185,26 @@ async function signsOut(page) {
   assert(await page.evaluate(() => Object.keys(localStorage).length + Object.keys(sessionStorage).length + document.cookie.length === 0), "nothing is kept");
 }
 
+/** A narrowed token is one too: what it does not show is said to be hidden, and is no error. */
 async function takesATokenFromALink(browser, server) {
-  const page = await browser.page(`${server.url}/hydrant/#tail?spec=jobs.*.*&token=${server.token}`);
-  await page.until("the tail", () => document.querySelector("[data-key=spec]")?.value === "jobs.*.*");
-  assert(await page.evaluate(() => location.hash === "#tail?spec=jobs.*.*"), "the token is wiped from the address");
-  assert(page.faults.length === 0, page.faults.join("\n"));
-  await page.close();
+  const narrowed = JSON.parse(await server.ask("GET", `users/${server.login.user}/token?scope=jobs&action=get&specific=*`)).Token;
+  for (const token of [server.token, narrowed]) {
+    const page = await browser.page(`${server.url}/hydrant/#tail?spec=*.*.*&token=${token}`);
+    page.expected.push(/status of 403 .*hydrant\/(status|registrations)/);
+    await page.until("the tail", () => document.querySelector("[data-key=spec]")?.value === "*.*.*");
+    assert(await page.evaluate(() => location.hash === "#tail?spec=*.*.*"), "the token is wiped from the address");
+    await page.until("events", () => document.querySelectorAll(".rows .row").length > 5);
+    const kinds = new Set(await page.evaluate(() => [...document.querySelectorAll(".rows .row")].map((row) => row.children[1].textContent)));
+    // And what happens to one's own connections.
+    assert(token === server.token || [...kinds].every((kind) => ["jobs", "connections"].includes(kind)), [...kinds].join());
+    if (token === narrowed) {
+      await page.shows("status hidden");
+      await view(page, "registrations");
+      await page.until("why there is nothing", () => document.querySelector(".failure")?.innerText.length > 0);
+    }
+    assert(page.faults.length === 0, page.faults.join("\n"));
+    await page.close();
+  }
 }
 
 const server = await Hydrant.start(program, "--demo", "50");

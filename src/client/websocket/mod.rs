@@ -35,7 +35,7 @@ use super::endpoint::Target;
 use super::error::ClientError;
 use super::http::{Http, broken, refusal};
 use super::received::{Received, complaint, field, fits_query, query, registered};
-use reading::{Content, Heard, Message, Reading};
+use reading::{Content, Heard, Message, NORMAL, Reading};
 
 /// Messages that wait for the consumer. What waits longer is better kept, and counted, at the server.
 const WAITING: usize = 1024;
@@ -72,7 +72,7 @@ impl Default for Bounds {
 enum Outgoing {
     Command(String),
     Pong(Vec<u8>),
-    Close,
+    Close(u16),
 }
 
 /// An open websocket. Dropping it cuts the connection; [`Session::close`] ends it in good order.
@@ -204,7 +204,7 @@ impl Session {
     /// Closes with code 1000 and waits a little for the server to agree.
     pub async fn close(mut self) {
         let agreed = async {
-            let _ = self.outgoing.send(Outgoing::Close).await;
+            let _ = self.outgoing.send(Outgoing::Close(NORMAL)).await;
             while let Some(Ok(_)) = self.incoming.recv().await {}
         };
         let _ = timeout(CLOSE_LIMIT, agreed).await;
@@ -276,7 +276,7 @@ async fn write_all(mut writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>, p
         let frame = match timeout(ping, outgoing.recv()).await {
             Ok(Some(Outgoing::Command(text))) => Frame::text(Payload::Owned(text.into_bytes())),
             Ok(Some(Outgoing::Pong(payload))) => Frame::pong(Payload::Owned(payload)),
-            Ok(Some(Outgoing::Close)) => Frame::close(1000, b""),
+            Ok(Some(Outgoing::Close(code))) => Frame::close(code, b""),
             Ok(None) => return,
             Err(_) => {
                 if writer.write_frame(Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b""))).await.is_err() {

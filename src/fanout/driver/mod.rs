@@ -304,6 +304,7 @@ impl Driver {
         self.parts.shard.let_go(MOVED);
         self.handle_control();
         self.read_queued();
+        self.tell_interest();
         self.parts.shard.fanout().begin_turn();
         let taken = if self.may_ingest_events() { self.ingest_events() } else { 0 };
         self.end_drain();
@@ -316,6 +317,12 @@ impl Driver {
         self.go_on_with_surveys();
         self.flush_metrics();
         self.parts.metrics.turn(taken, begun.elapsed());
+    }
+
+    /// Before the answers to registrations are written.
+    fn tell_interest(&mut self) {
+        let Parts { shard, broker, number, .. } = &mut self.parts;
+        shard.tell_kinds(|kinds| broker.interest().set(*number, kinds));
     }
 
     fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {

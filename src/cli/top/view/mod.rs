@@ -40,7 +40,7 @@ const HELP: [&str; 14] = [
     "",
     "Rates are those of the last five seconds. Cost is the time that a",
     "registration's filter has taken in all. Queued is what waits for a",
-    "client; beyond limits.queue_bytes its policy decides.",
+    "client; beyond outbox.bytes its policy decides.",
     "Any key closes this.",
 ];
 
