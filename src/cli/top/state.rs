@@ -317,7 +317,9 @@ mod tests {
         assert_eq!((shown(&state), state.connection_sort), (vec!["a", "b", "c"], ConnectionSort::Principal));
         state.looked(Look { connections: all(), ..Look::default() });
         assert_eq!(shown(&state), ["a", "b", "c"]);
-        ConnectionSort::ALL.iter().for_each(|_| drop(press(&mut state, KeyCode::Char('s'))));
+        for _ in ConnectionSort::ALL {
+            press(&mut state, KeyCode::Char('s'));
+        }
         assert_eq!(state.connection_sort, ConnectionSort::Principal, "all the way round");
         press(&mut state, KeyCode::Char('s'));
         assert_eq!(state.connection_sort, ConnectionSort::Queued);
