@@ -20,7 +20,7 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 
 .DEFAULT_GOAL := help
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
-.PHONY: openapi conformance interop outside faults rolling book deb image packages timings recipes advisories
+.PHONY: openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
 .PHONY: console console-load console-cost console-pictures counting-cost
 .PHONY: storm nodes
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
@@ -53,7 +53,7 @@ install: setup ## The program, man pages, completions and the systemd unit below
 	$(CARGO) build $(LOCKED) --release --bin hydrant
 	scripts/install target/release/hydrant
 
-check: fmt clippy shellcheck docs features deny ## Everything but the tests: format, lints, documentation, features, licences
+check: fmt clippy shellcheck docs features deny locks ## Everything but the tests: format, lints, documentation, features, licences
 
 fmt: need-components
 	$(CARGO) fmt --all -- --check
@@ -73,6 +73,9 @@ features: setup need-components ## That it builds without its optional features
 
 deny: setup need-deny ## Licences, banned packages and sources
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
+
+locks: setup ## That the lock files of workspaces besides the main one are up to date
+	$(CARGO) update $(LOCKED) --workspace --quiet --manifest-path benches/peers/Cargo.toml
 
 figures: setup ## How the sources stand: circles of files, lengths of functions, arrows between modules
 	scripts/house-figures
