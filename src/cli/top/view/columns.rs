@@ -145,7 +145,7 @@ mod tests {
             .map(|line| line.to_owned())
         );
         assert_eq!(shown(34)[1], "a\u{fffd}[2J-name-of-man…        1   rest");
-        assert_eq!(shown(26)[0], "Name               Count▾");
+        assert_eq!(shown(26)[0], "Name                Count▾");
         assert_eq!(shown(10)[1], "a\u{fffd}[2J-nam…");
         assert_eq!(shown(0), ["", "", ""]);
     }
