@@ -188,6 +188,8 @@ impl Trend {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::figures::Shard;
     use super::*;
 
@@ -198,7 +200,7 @@ mod tests {
             time: Timestamp::from_second(second).unwrap().to_string(),
             delivered,
             latency: Latency { bounds_microseconds: vec![100, 200], counts },
-            shards: vec![Shard { busy_seconds: delivered as f64 / 1000.0, ..Shard::default() }],
+            shards: vec![Shard { busy_seconds: Duration::from_millis(delivered).as_secs_f64(), ..Shard::default() }],
             ..Status::default()
         }
     }

@@ -142,7 +142,7 @@ mod tests {
                 "a\u{fffd}[2J-name-of-many-characters        1   rest",
                 "b                              1000000   rest"
             ]
-            .map(|line| line.to_owned())
+            .map(str::to_owned)
         );
         assert_eq!(shown(34)[1], "a\u{fffd}[2J-name-of-man…        1   rest");
         assert_eq!(shown(26)[0], "Name                Count▾");
