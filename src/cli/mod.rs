@@ -5,9 +5,9 @@
 //! code: 0 done, 1 failed ([`FAILED`]), 64 bad usage or configuration ([`USAGE`], from sysexits). A reader of `out`
 //! that went away is not a failure: `hydrant config doc | head` ends quietly with 0.
 //!
-//! `watch`, `record`, `post` and `top` run for long and wait for several things at once, so they have a small runtime of
-//! their own; `watch` and `top` write to the process's standard output through it, so that a stalled reader cannot keep
-//! Ctrl-C from working.
+//! `watch`, `record`, `post` and `top` run for long and wait for several things at once, so they have a small runtime
+//! of their own; `watch` and `top` write to the process's standard output through it, so that a stalled reader cannot
+//! keep Ctrl-C from working.
 
 mod config;
 mod console;

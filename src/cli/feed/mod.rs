@@ -49,7 +49,7 @@ pub(super) struct Wanted {
     pub(super) no_retry: bool,
 }
 
-/// See the module's text.
+/// Events of one server, connection after connection.
 #[derive(Debug)]
 pub(super) struct Feed {
     wanted: Wanted,

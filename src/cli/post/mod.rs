@@ -5,8 +5,8 @@
 //! it (429, 503): after a broken connection nobody knows, and posting twice would make events twice. The message then
 //! says which lines are in doubt.
 //!
-//! A recording is played back with its pace ([`pace`]), compressed or not ([`crate::cli::zstd`]). One that was cut off is
-//! posted up to there.
+//! A recording is played back with its pace ([`pace`]), compressed or not ([`crate::cli::zstd`]). One that was cut off
+//! is posted up to there.
 
 mod chunk;
 mod error;
@@ -101,11 +101,15 @@ pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError>
     // The reading thread may hang on a terminal that says nothing more.
     runtime.shutdown_background();
     result.map_err(stopped(post.posted))?;
-    report(err, format_args!("posted {} events in {:.1} s", post.posted.events, started.elapsed().as_secs_f64()));
-    if post.posted.notices > 0 {
-        report(err, format_args!("left out {} notices of a server (Type hydrant)", post.posted.notices));
-    }
+    report_all(&post.posted, started, err);
     Ok(())
+}
+
+fn report_all(posted: &Posted, started: Instant, err: &mut dyn Write) {
+    report(err, format_args!("posted {} events in {:.1} s", posted.events, started.elapsed().as_secs_f64()));
+    if posted.notices > 0 {
+        report(err, format_args!("left out {} notices of a server (Type hydrant)", posted.notices));
+    }
 }
 
 struct Input {

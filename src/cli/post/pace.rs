@@ -43,7 +43,7 @@ impl FromStr for Speed {
     }
 }
 
-/// See the module's text.
+/// When the events of one recording are due.
 #[derive(Debug)]
 pub(super) struct Pace {
     speed: Speed,

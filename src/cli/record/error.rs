@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::cli::endpoint::EndpointError;
 use crate::client::ClientError;
 
-/// See the module's text.
+/// Why a recording did not begin, or ended early.
 #[derive(Debug, Error)]
 pub(crate) enum RecordError {
     #[error(transparent)]

@@ -78,10 +78,7 @@ impl RecordArgs {
 
 pub(super) fn run(args: &RecordArgs, err: &mut dyn Write) -> Result<(), RecordError> {
     let target = args.endpoint.target()?;
-    let (sink, removed) = Sink::open(&args.file, args.existing())?;
-    if removed > 0 {
-        report(err, format_args!("{}: an event at its end was cut off: {removed} bytes removed", args.file.display()));
-    }
+    let sink = open(args, err)?;
     let (specs, since) = (args.specs.clone(), args.since.clone());
     let wanted = Wanted { target, specs, since, way: Way::StreamIfThere, no_retry: args.no_retry };
     let runtime = endpoint::runtime()?;
@@ -97,6 +94,14 @@ pub(super) fn run(args: &RecordArgs, err: &mut dyn Write) -> Result<(), RecordEr
     let seconds = begun.elapsed().as_secs_f64();
     report(err, format_args!("recorded {events} events in {seconds:.1} s; {} has {bytes}", args.file.display()));
     Ok(())
+}
+
+fn open(args: &RecordArgs, err: &mut dyn Write) -> Result<Sink, RecordError> {
+    let (sink, removed) = Sink::open(&args.file, args.existing())?;
+    if removed > 0 {
+        report(err, format_args!("{}: an event at its end was cut off: {removed} bytes removed", args.file.display()));
+    }
+    Ok(sink)
 }
 
 struct Recording {
@@ -143,20 +148,26 @@ impl Recording {
                     }
                 }
             };
-            let mut text = Vec::new();
-            let mut next = Some(event);
-            while let Some(event) = next {
-                json::compact(&event, &mut text);
-                text.push(b'\n');
-                self.recorded += 1;
-                let full = self.is_enough() || text.len() >= BATCH_BYTES;
-                next = if full { None } else { feed.next_ready(err) };
-            }
+            let text = self.batch(event, feed, err);
             self.sink.write(&text, Instant::now())?;
             if self.is_enough() {
                 return Ok(());
             }
         }
+    }
+
+    /// An event as a line, and those behind it that are there already.
+    fn batch(&mut self, first: String, feed: &mut Feed, err: &mut dyn Write) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut next = Some(first);
+        while let Some(event) = next {
+            json::compact(&event, &mut text);
+            text.push(b'\n');
+            self.recorded += 1;
+            let full = self.is_enough() || text.len() >= BATCH_BYTES;
+            next = if full { None } else { feed.next_ready(err) };
+        }
+        text
     }
 
     fn is_enough(&self) -> bool {

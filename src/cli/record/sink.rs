@@ -2,8 +2,8 @@
 //!
 //! Contract: whatever happens, the file is whole events, but for those of the last moment: uncompressed they are in it
 //! as soon as they are handed over, compressed no later than [`OLDEST`]. After a failed write (a full disk) it is cut
-//! back to what was whole. A file that was cut off, because its recording was killed, is mended before it is written on.
-//! Only its owner can read it: events may hold what is not for everybody.
+//! back to what was whole. A file that was cut off, because its recording was killed, is mended before it is written
+//! on. Only its owner can read it: events may hold what is not for everybody.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -29,7 +29,7 @@ pub(super) enum Existing {
     Replace,
 }
 
-/// See the module's text.
+/// The open file of a recording, with the events that wait for their frame.
 #[derive(Debug)]
 pub(super) struct Sink {
     file: File,

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::poll::LookError;
 use crate::cli::endpoint::EndpointError;
 
-/// See the module's text.
+/// The reason with which `top` ends.
 #[derive(Debug, Error)]
 pub(crate) enum TopError {
     #[error(transparent)]

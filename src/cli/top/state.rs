@@ -110,7 +110,7 @@ pub(super) enum Outcome {
     Suspend,
 }
 
-/// See the module's text.
+/// The newest figures, and what the user has chosen to see of them.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) endpoint: String,

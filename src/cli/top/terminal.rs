@@ -5,8 +5,8 @@
 //! takes nothing (a stalled connection) keeps neither keys nor signals waiting. A panic gives the terminal back before
 //! its message is written.
 //!
-//! Only what has changed is written. ratatui's own `Terminal` would do that too, but it asks the terminal where its cursor
-//! is whenever it clears it, and fails on one that does not answer.
+//! Only what has changed is written. ratatui's own `Terminal` would do that too, but it asks the terminal where its
+//! cursor is whenever it clears it, and fails on one that does not answer.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -51,7 +51,7 @@ impl Write for Drawn {
     }
 }
 
-/// See the module's text.
+/// The terminal, taken until it is given back by [`Screen::leave`] or dropped.
 pub(super) struct Screen {
     backend: CrosstermBackend<Drawn>,
     drawn: Drawn,

@@ -15,7 +15,7 @@ const WINDOW: SignedDuration = SignedDuration::from_secs(5);
 /// Looks that are drawn at most.
 const KEPT: usize = 300;
 
-/// See the module's text.
+/// The last looks, and what they come to.
 #[derive(Debug, Default)]
 pub(super) struct Trend {
     looks: VecDeque<Sample>,

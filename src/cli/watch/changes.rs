@@ -14,7 +14,7 @@ const NOTHING: &str = "(nothing)";
 /// No value is shown with fewer columns, however narrow the terminal is.
 const NARROWEST: usize = 12;
 
-/// See the module's text.
+/// The view of `--changed`, for one screen.
 #[derive(Debug)]
 pub(super) struct Changes {
     screen: Screen,

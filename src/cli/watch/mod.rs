@@ -90,8 +90,8 @@ pub(super) fn since(text: &str) -> Result<String, TtlError> {
     Ok(clock::now().checked_sub(ago).map_or_else(|_| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string()))
 }
 
-/// Returns when the user wants to end it: by Ctrl-C, or as a service manager says it. A closed terminal ends it the hard
-/// way, unless `nohup` says otherwise.
+/// Returns when the user wants to end it: by Ctrl-C, or as a service manager says it. A closed terminal ends it the
+/// hard way, unless `nohup` says otherwise.
 ///
 /// # Errors
 /// When the system refuses to report signals.
@@ -164,20 +164,26 @@ impl<W: AsyncWrite + Unpin> Watch<W> {
                     }
                 }
             };
-            let mut text = Vec::new();
-            let mut next = Some(event);
-            while let Some(event) = next {
-                self.view.event(&event, &mut text);
-                self.left = self.left.map(|left| left - 1);
-                let full = self.left == Some(0) || text.len() >= BATCH_BYTES;
-                next = if full { None } else { feed.next_ready(err) };
-            }
+            let text = self.batch(event, feed, err);
             self.out.write_all(&text).await?;
             self.out.flush().await?;
             if self.left == Some(0) {
                 return Ok(());
             }
         }
+    }
+
+    /// What an event looks like, and those behind it that are there already.
+    fn batch(&mut self, first: String, feed: &mut Feed, err: &mut dyn Write) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut next = Some(first);
+        while let Some(event) = next {
+            self.view.event(&event, &mut text);
+            self.left = self.left.map(|left| left - 1);
+            let full = self.left == Some(0) || text.len() >= BATCH_BYTES;
+            next = if full { None } else { feed.next_ready(err) };
+        }
+        text
     }
 
     async fn tick(&mut self) -> io::Result<()> {

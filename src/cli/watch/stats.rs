@@ -17,7 +17,7 @@ const OTHERS: &str = "(others)";
 /// Columns of a line in a pipe.
 const COLUMNS: usize = 160;
 
-/// See the module's text.
+/// The view of `--stats`: counts by type since the start and since the last line.
 #[derive(Debug)]
 pub(super) struct Stats {
     /// Columns of the terminal, if it is one.

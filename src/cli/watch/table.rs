@@ -19,7 +19,7 @@ const MISSING: &str = "-";
 /// The columns that a full Time takes: `2026-01-02T03:04:05.123456789Z`.
 const TIME: usize = 30;
 
-/// See the module's text.
+/// The view of `--fields`: its columns, as wide as they have become.
 #[derive(Debug)]
 pub(super) struct Table {
     columns: Vec<Column>,

@@ -14,7 +14,7 @@ use crate::cli::console::Screen;
 use crate::cli::text::escaped;
 use crate::json;
 
-/// See the module's text.
+/// One of the views.
 #[derive(Debug)]
 pub(super) enum View {
     /// An event a line.

@@ -57,14 +57,17 @@ pub(super) fn draw(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) 
     }
     tabs(state).render(row(1, 1), cells);
     body(state, theme, row(2, area.height - 3), cells);
-    let footer = match &state.link {
+    footer(state, theme).render(row(area.height - 1, 1), cells);
+    if state.shows_help {
+        help(area, cells);
+    }
+}
+
+fn footer(state: &State, theme: Theme) -> Line<'static> {
+    match &state.link {
         Link::Lost(error) => Line::styled(printable(error).into_owned(), theme.bad()),
         Link::Connecting => Line::styled(format!("connecting to {}", printable(&state.endpoint)), Theme::quiet()),
         Link::Live => Line::styled(KEYS, Theme::quiet()),
-    };
-    footer.render(row(area.height - 1, 1), cells);
-    if state.shows_help {
-        help(area, cells);
     }
 }
 

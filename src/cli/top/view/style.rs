@@ -2,7 +2,7 @@
 
 use ratatui_core::style::{Color, Modifier, Style};
 
-/// See the module's text.
+/// Whether colours are used.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::cli::top) struct Theme {
     pub(in crate::cli::top) is_coloured: bool,
