@@ -120,6 +120,12 @@ fn per_second(n: u64, seconds: f64) -> f64 {
     n as f64 / seconds
 }
 
+/// Notes a rate that is to be drawn.
+fn draw(row: &mut VecDeque<f64>, rate: f64) {
+    row.push_back(rate);
+    row.drain(..row.len().saturating_sub(KEPT));
+}
+
 impl Trend {
     /// Notes a look.
     pub(super) fn add(&mut self, status: &Status) {
@@ -131,12 +137,8 @@ impl Trend {
             Some(last) if last.time == sample.time => return,
             Some(last) => {
                 let step = Rates::between(last, &sample);
-                for (row, rate) in
-                    [(&mut self.received, step.received_per_second), (&mut self.delivered, step.delivered_per_second)]
-                {
-                    row.push_back(rate);
-                    row.drain(..row.len().saturating_sub(KEPT));
-                }
+                draw(&mut self.received, step.received_per_second);
+                draw(&mut self.delivered, step.delivered_per_second);
             }
             None => {}
         }

@@ -41,7 +41,7 @@ pub struct StreamFrom<'a> {
     pub last_id: Option<&'a str>,
 }
 
-/// See the module's text.
+/// One answer that brings events until it ends.
 #[derive(Debug)]
 pub struct EventStream {
     body: Incoming,

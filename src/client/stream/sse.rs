@@ -16,7 +16,7 @@ pub(super) struct Message {
     pub(super) skipped: Option<u64>,
 }
 
-/// See the module's text.
+/// What has come of a stream, and the message that is being put together.
 #[derive(Debug)]
 pub(super) struct Parser {
     /// Most bytes of a message.
