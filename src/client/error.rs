@@ -104,7 +104,7 @@ pub enum ClientError {
     /// The server's answer to the request for a stream is not one.
     #[error("{endpoint} has no stream of events: it answered with `{kind}`")]
     NotStream {
-        /// Who.
+        /// The endpoint, as it was asked.
         endpoint: String,
         /// The media type of what it answered with.
         kind: String,
