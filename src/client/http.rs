@@ -87,6 +87,20 @@ impl Http {
     pub async fn ask(&mut self, path: &str, content_type: &'static str, body: Bytes) -> Result<Bytes, ClientError> {
         let mut request = self.request(Method::POST, path, body);
         request.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+        self.whole(request).await
+    }
+
+    /// Gets what is at a path.
+    ///
+    /// # Errors
+    /// As [`Http::ask`].
+    pub async fn get(&mut self, path: &str) -> Result<Bytes, ClientError> {
+        let request = self.request(Method::GET, path, Bytes::new());
+        self.whole(request).await
+    }
+
+    /// Sends a request and reads a good answer to its end.
+    async fn whole(&mut self, request: Request<Full<Bytes>>) -> Result<Bytes, ClientError> {
         let answer = self.send(request).await?;
         if answer.status().as_u16() >= 400 {
             return Err(ClientError::Refused(refusal(answer).await));
