@@ -31,12 +31,11 @@ impl Api {
         caller: &Caller,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
+        let query = request.uri().query();
+        let (filter, limit) = (ListFilter::read(query)?, limit(query)?);
         if !self.permits(identity, "connections", "list", "*")? {
             return Ok(answer::json(StatusCode::OK, "[]"));
         }
-        let query = request.uri().query();
-        let filter = ListFilter::read(query)?;
-        let limit = limit(query)?;
         let mut all = self.connections().await;
         let access = self.authority.access(identity)?;
         all.retain(|connection| access.shows_connection(&connection.principal) && filter.fits(&connection.to_json()));

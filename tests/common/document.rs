@@ -120,13 +120,17 @@ fn check_answer(method: &str, path: &str, reply: &Reply) {
 
 /// Checks an answer to a command, or a notice of the broker. What a producer's events have is told by [`super::Seen`].
 pub fn check_message(text: &str) {
-    let is = |kind: &str| text.contains(&format!(r#","Type":"{kind}","#));
-    let schema = match text {
-        _ if is("websocket") && text.contains(r#""Action":"error","#) => "Refusal",
-        _ if is("websocket") => "Answer",
-        _ if is("hydrant") && text.contains(r#""Key":"queue","#) => "QueueGap",
-        _ if is("hydrant") && text.contains(r#""Key":"replay","#) => "ReplayGap",
-        _ if is("hydrant") => "Gap",
+    // Of most events this is enough to know that they are none of these.
+    if !["websocket", "hydrant"].iter().any(|kind| text.contains(&format!(r#","Type":"{kind}","#))) {
+        return;
+    }
+    let event: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"));
+    let schema = match ["Type", "Action", "Key"].map(|name| event[name].as_str().unwrap_or_default()) {
+        ["websocket", "error", _] => "Refusal",
+        ["websocket", _, _] => "Answer",
+        ["hydrant", _, "queue"] => "QueueGap",
+        ["hydrant", _, "replay"] => "ReplayGap",
+        ["hydrant", _, _] => "Gap",
         _ => return,
     };
     if let Err(error) = message(schema, text) {

@@ -78,6 +78,9 @@ async fn claims_of_the_document_are_those_that_are_asked_for() {
         claims += 1;
     }
     assert!(claims >= 12, "{claims}");
+    // What cannot be read is refused, whoever asks.
+    let headers = [("authorization", bearer.as_str())];
+    http::request(server.address(), false, "GET", "/api/v3/connections?limit=x", &headers, "").await.error(400);
 }
 
 /// The examples of the document are sent as they stand.
