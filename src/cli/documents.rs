@@ -23,7 +23,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Why the input cannot be read on.
 #[derive(Debug, Error)]
 pub(crate) enum InputError {
-    #[error("{0}")]
+    // Behind the name of the input, as the others, but without a line.
+    #[error(" {0}")]
     Read(#[from] io::Error),
     #[error("{line}: {reason}")]
     Json { line: u64, reason: String },

@@ -77,7 +77,8 @@ fn a_recording_that_was_killed_is_played_up_to_there_and_written_on() {
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 10]).unwrap();
         let (found, done) = played(&path);
-        assert!(done.code == Some(1) && done.err.contains("cut off there; posted before: "), "{}", done.err);
+        assert_eq!(done.code, Some(1), "{}", done.err);
+        assert!(done.err.contains("cut off there; ") && done.err.contains("posted before"), "{}", done.err);
         assert!(found.len() < 300 && found == numbers(0..u32::try_from(found.len()).unwrap()), "{name}: {found:?}");
 
         let file = path.to_str().unwrap();
