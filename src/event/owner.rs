@@ -8,10 +8,10 @@ use std::borrow::Cow;
 
 use crate::json;
 
-/// What the principal of a machine's agent begins with.
+/// Prefix of the principal of a machine's agent.
 const RUNNER: &str = "runner:";
 
-/// `Machine` and `WorkOrder` of a job, where they are strings; the last of several wins.
+/// Returns `Machine` and `WorkOrder` of a job if they are strings; the last of several members wins.
 pub(super) fn of_job(job: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
     let mut owners = (None, None);
     for member in json::members(job) {
@@ -25,8 +25,9 @@ pub(super) fn of_job(job: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) 
     owners
 }
 
-/// The machine that an object belongs to: of jobs and work orders the `Machine` of Object, of the `Model` in Object, or
-/// of Original; of connections the machine whose agent it is. Nothing for other types, or where none is found.
+/// Returns the machine that owns an object: for jobs and work orders the `Machine` of Object, else of the `Model` in
+/// Object, else of Original; for connections the machine whose agent it is. Returns `None` for other types or if there
+/// is none.
 pub(super) fn machine<'t>(kind: &str, key: &'t str, object: &'t str, original: &'t str) -> Option<Cow<'t, str>> {
     match kind {
         "jobs" | "work_orders" => {
@@ -38,7 +39,7 @@ pub(super) fn machine<'t>(kind: &str, key: &'t str, object: &'t str, original: &
     }
 }
 
-/// The last member of this name.
+/// Returns the last member with this name.
 fn member<'t>(object: &'t str, name: &str) -> Option<&'t str> {
     json::members(object).filter(|member| member.name() == name).last().map(|member| member.value)
 }
