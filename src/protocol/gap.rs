@@ -5,13 +5,13 @@
 //! overflowed), `hydrant.gap.replay` (the history no longer holds the events), `hydrant.gap.nats` (lost between nodes)
 //! and `hydrant.gap.HOST:PORT` (the link to an endpoint was down).
 
-/// The Type of events that hydrant makes about itself.
+/// The Type of hydrant's own notices.
 pub const HYDRANT: &str = "hydrant";
 
 /// The Action of a gap notice.
 pub const GAP: &str = "gap";
 
-/// The Key of a gap that a connection's own overflow caused.
+/// The Key of a gap caused by the overflow of a connection's own queue.
 pub const QUEUE: &str = "queue";
 
 /// The Key of a gap in a replay.
