@@ -12,18 +12,18 @@ use hyper::header::{HeaderMap, SEC_WEBSOCKET_EXTENSIONS};
 
 const ANSWER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
-/// To an offer that names the server's window, which has to be answered (section 7.1.2.1).
+/// The answer to an offer that names the server's window, which must be confirmed (section 7.1.2.1).
 const ANSWER_WITH_WINDOW: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15";
 
-/// The logarithm of the window that frames are made with.
+/// The base-2 logarithm of the window with which frames are built.
 const WINDOW_BITS: u8 = 15;
 
-/// What an offer may say, each at most once.
+/// The parameters that an offer may have, each at most once.
 const PARAMETERS: [&str; 4] =
     ["server_no_context_takeover", "client_no_context_takeover", "server_max_window_bits", "client_max_window_bits"];
 
-/// The answer to the first offer that can be taken, if there is one.
+/// Returns the answer to the first acceptable offer, if there is one.
 pub fn agree(headers: &HeaderMap) -> Option<&'static str> {
     let values = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| split(value, ',')).find_map(answer)
@@ -56,13 +56,13 @@ fn is_acceptable(parameter: &str, value: Option<&str>) -> bool {
     }
 }
 
-/// A decimal number from 8 to 15 without leading zeros.
+/// Parses a decimal number from 8 to 15 without leading zeros.
 fn bits(value: &str) -> Option<u8> {
     let plain = !value.starts_with('0') && value.bytes().all(|byte| byte.is_ascii_digit());
     value.parse().ok().filter(|bits| plain && (8..=15).contains(bits))
 }
 
-/// A value may be quoted. None that can be taken needs an escape in it.
+/// Returns a value without its quotes, if it has any. No acceptable value needs escapes.
 fn unquoted(value: &str) -> Option<&str> {
     match value.strip_prefix('"') {
         Some(rest) => rest.strip_suffix('"'),
