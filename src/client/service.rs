@@ -8,36 +8,36 @@ use super::error::ClientError;
 use super::secret::SecretSource;
 use super::tls::Trust;
 
-/// How the server shows who it is.
+/// How the server authenticates to an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
     /// By user and password.
     Password {
-        /// The user's name.
+        /// Name of the user.
         user: String,
-        /// The password.
+        /// Source of the password.
         password: SecretSource,
     },
-    /// By a token that the endpoint made.
+    /// By a token that the endpoint issued.
     Token(SecretSource),
 }
 
-/// An endpoint with the service's credential, whose files are read again for every connection.
+/// An endpoint with the service's credentials, whose files are read again for every connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Where to.
+    /// The endpoint.
     pub endpoint: Endpoint,
-    /// As whom.
+    /// The credentials.
     pub login: Login,
-    /// How the endpoint's certificate is checked.
+    /// How the endpoint's certificate is verified.
     pub trust: Trust,
 }
 
 impl Service {
-    /// What a connection needs, with the secrets and certificates of this moment.
+    /// Returns the target of a connection, with the current secrets and certificates.
     ///
     /// # Errors
-    /// As [`Target::new`], and [`ClientError::SecretFile`].
+    /// Fails like [`Target::new`], and with [`ClientError::SecretFile`].
     pub fn target(&self) -> Result<Target, ClientError> {
         let credentials = match &self.login {
             Login::Password { user, password } => {
@@ -48,10 +48,10 @@ impl Service {
         Target::new(self.endpoint.clone(), &credentials, &self.trust)
     }
 
-    /// Where to connect, for requests that bring a credential of their own: no secret is read.
+    /// Returns a target for requests that carry credentials of their own: no secret is read.
     ///
     /// # Errors
-    /// As [`Target::new`].
+    /// Fails like [`Target::new`].
     pub fn anonymous_target(&self) -> Result<Target, ClientError> {
         Target::new(self.endpoint.clone(), &Credentials::Token(String::new()), &self.trust)
     }
