@@ -7,7 +7,7 @@ use super::settings::{Settings, Upstream};
 use crate::client::{Endpoint, Login, Secret, SecretSource, Service, Trust};
 
 impl Upstream {
-    /// The endpoints, each with how the server logs in there; none if nothing is configured.
+    /// Returns the endpoints, each with the server's credentials for it; none if nothing is configured.
     pub fn services(&self) -> Vec<Service> {
         let Some(login) = self.login() else { return Vec::new() };
         let service = |endpoint: &Endpoint| Service {
@@ -39,7 +39,7 @@ fn source(raw: Option<&Secret>, file: Option<&std::path::PathBuf>) -> Option<Sec
     raw.cloned().map(SecretSource::Inline).or_else(|| file.cloned().map(SecretSource::File))
 }
 
-/// Adds what does not go together to `raw`'s errors.
+/// Adds errors for settings that contradict each other.
 pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     let upstream = &settings.upstream;
     times(upstream, raw);
@@ -57,7 +57,7 @@ pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     fingerprint(upstream, raw);
 }
 
-/// A DRP endpoint listens on 8092, so a URL without a port is rarely what was meant.
+/// Adds a note for a URL without a port, which is rarely intended: DRP endpoints listen on 8092.
 fn ports(raw: &mut RawSettings) {
     let urls = raw.text("upstream.urls").unwrap_or_default().to_owned();
     for url in urls.split(',').map(str::trim).filter(|url| !Endpoint::names_port(url)) {
