@@ -7,10 +7,10 @@ use crate::event::Event;
 /// The type of events about connections.
 const CONNECTIONS: &str = "connections";
 
-/// Claims that are shown; somebody may have thousands.
+/// Maximum number of claims shown; a principal may have thousands.
 const SHOWN: usize = 20;
 
-/// What the rights say, and what is missing.
+/// Evaluates the rights, and returns what is missing.
 pub(super) fn explain(event: &Event, receiver: Receiver<'_>) -> (Step, Vec<Cause>) {
     let asked = format!("{} may see it", receiver.principal);
     if event.kind() == CONNECTIONS && event.key() == receiver.principal {
@@ -54,7 +54,7 @@ fn causes(event: &Event, judgement: &Judgement) -> Vec<Cause> {
 
 fn claims(judgement: &Judgement) -> Step {
     let asked = format!("one of {} claims shows it", judgement.claims.len());
-    // Those that show it first, then those that come nearest.
+    // First the claims that cover the event, then the nearest.
     let mut claims: Vec<&ClaimVerdict> = judgement.claims.iter().collect();
     claims.sort_by_key(|claim| std::cmp::Reverse(claim.parts().iter().filter(|holds| **holds).count()));
     let steps = claims.into_iter().take(SHOWN).map(|claim| {
