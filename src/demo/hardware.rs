@@ -42,7 +42,7 @@ impl Hardware {
         (0..self.nics).map(move |nic| self.mac(nic))
     }
 
-    /// What the operator knows before anybody has looked inside.
+    /// Writes what the operator knows before the machine has been inspected.
     pub(super) fn write_plan(self, w: &mut Writer) {
         self.write_keys(w);
         w.nested("bios-target-configuration", |w| {
@@ -93,7 +93,7 @@ impl Hardware {
         });
     }
 
-    /// What discovery finds: `gohai-inventory`.
+    /// Writes what discovery finds: `gohai-inventory`.
     pub(super) fn write_inventory(self, w: &mut Writer) {
         let mut random = Random::new(self.seed);
         w.nested("gohai-inventory", |w| {
