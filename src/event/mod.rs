@@ -68,7 +68,8 @@ pub fn serialisations() -> u64 {
     SERIALISATIONS.load(Ordering::Relaxed)
 }
 
-/// Uncounts `events` events that were serialized but never accepted: refused together with others, or duplicates.
+/// Subtracts events from the count of [`serialisations`]: they were serialized but never accepted, because they were
+/// refused together with others, or were duplicates.
 pub fn discard(events: usize) {
     SERIALISATIONS.fetch_sub(events as u64, Ordering::Relaxed);
 }

@@ -181,7 +181,7 @@ impl fmt::Display for Location {
 /// An error in one event.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum EntryError {
-    /// The text is not JSON, or exceeds what is accepted here.
+    /// The text is not JSON, or is JSON that is deliberately not accepted.
     #[error(transparent)]
     Json(#[from] JsonError),
     /// The JSON value is not an event.
