@@ -1,7 +1,7 @@
 //! An endpoint that the server itself uses, and how it logs in there.
 //!
-//! [`Service::target`] is asked before each connection and reads the files that the settings name anew: passwords,
-//! tokens and certificates that were replaced are used from the next connection on.
+//! [`Service::target`] is called before each connection and reads the files that the settings name again: replaced
+//! passwords, tokens and certificates are used from the next connection on.
 
 use super::endpoint::{Credentials, Endpoint, Target};
 use super::error::ClientError;

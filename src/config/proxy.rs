@@ -1,4 +1,4 @@
-//! The endpoint that hydrant stands in front of: which one it is, and what must hold for it.
+//! The endpoint to which hydrant forwards requests, and the checks on the settings about it.
 
 use super::kind::AuthMode;
 use super::raw::RawSettings;

@@ -1,7 +1,7 @@
 //! The given value of each setting, where it was given, and what is wrong with it.
 //!
-//! A file, the environment and flags all end up in a [`RawSettings`]: the text of each value with its location. The
-//! tables of settings parse their values from it; checks add inconsistencies between settings.
+//! A file, the environment and flags are all collected in a [`RawSettings`]: the text of each value with its location.
+//! The tables of settings parse their values from it; checks add errors for inconsistent settings.
 
 use std::collections::HashMap;
 use std::path::Path;

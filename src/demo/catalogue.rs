@@ -1,6 +1,6 @@
-//! What the simulated fleet is managed with: params, tasks, stages, workflows and profiles.
+//! The objects that manage the simulated fleet: params, tasks, stages, workflows and profiles.
 //!
-//! Names and shapes are those that a DRP operator knows; the contents are made up.
+//! DRP operators know their names and shapes; the contents are invented.
 
 use std::fmt;
 

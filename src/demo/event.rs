@@ -1,4 +1,4 @@
-//! What one step of the fleet gives.
+//! The event that one step of the fleet returns.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
-//! The simulated fleet of `--demo`, paced and published like anybody's events.
+//! The simulated fleet of `--demo`, paced and published like the events of any producer.
 //!
-//! The catalogue and the first machines come at once, then the fleet works at a steady rate. When the inboxes are full
-//! it waits: the events of a demonstration can be late.
+//! The catalogue and the first machines are published at once; then the fleet works at a steady rate. It waits while
+//! the inboxes are full: the events of a demonstration may be late.
 
 use std::sync::Arc;
 use std::time::Duration;

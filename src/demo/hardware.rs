@@ -1,7 +1,7 @@
-//! What is screwed into a simulated machine, and the params that tell of it.
+//! The hardware of a simulated machine, and the params that describe it.
 //!
-//! Nothing is stored but a seed: the same seed writes the same text, so a fleet of 100,000 machines with 10 KB of
-//! inventory each costs a few megabytes. Sizes are chosen so that a machine is 4 to 16 KB of compact JSON.
+//! Only a seed is stored: the same seed writes the same text, so a fleet of 100,000 machines with 10 KB of inventory
+//! each costs a few megabytes. Sizes are chosen so that a machine is 4 to 16 KB of compact JSON.
 
 use super::random::Random;
 use super::writer::Writer;

@@ -1,4 +1,4 @@
-//! Jobs and work orders: what a machine's runner is told to do, and how it went.
+//! Jobs and work orders: the tasks of a machine's runner, and their outcome.
 
 use jiff::Timestamp;
 

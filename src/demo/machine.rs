@@ -1,4 +1,4 @@
-//! A simulated machine: what it is, and how it is written.
+//! A simulated machine: its state, and how it is serialized.
 
 use jiff::Timestamp;
 

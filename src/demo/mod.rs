@@ -1,4 +1,4 @@
-//! A simulated DRP fleet: machines that move through their stages for ever, and the events about it.
+//! A simulated DRP fleet: machines that move through their stages endlessly, and the events about them.
 //!
 //! [`Fleet::step`] returns one event after the other. First the catalogue (params, tasks, stages, workflows, profiles)
 //! and the machines are created. Then machines run workflows as jobs, process work orders, sometimes fail, are
@@ -7,9 +7,9 @@
 //! Contract: pure and deterministic. No I/O, no threads, no clock: the same seed and size produce the same bytes. The
 //! times inside objects are the fleet's own and advance with every step, unless [`Fleet::set_now`] sets them. The
 //! Original of an `update` or `save` is exactly the Object of the previous event about the same object. A job always
-//! names an existing machine. The number of machines stays within a tenth of what was asked for.
+//! names an existing machine. The number of machines stays within a tenth of the requested number.
 //!
-//! Why a state machine and not a recording: the load generator needs any number of machines for any length of time,
+//! Why a state machine rather than a recording: the load generator needs any number of machines for any length of time,
 //! with consistent `Original`s. A step costs some microseconds because texts are written directly from the state.
 
 mod catalogue;

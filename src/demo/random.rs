@@ -1,7 +1,7 @@
 //! A small deterministic generator of pseudo-random numbers (`SplitMix64`).
 //!
-//! Not for secrets. Why not a crate: the same seed must give the same fleet for years, whatever version of what is
-//! installed, and twenty lines are enough for that.
+//! Not for secrets. Why not a crate: the same seed must produce the same fleet for years, regardless of installed
+//! versions, and twenty lines suffice for that.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The fleet seen from outside.
+//! Tests of the fleet through its public interface.
 
 use std::collections::{HashMap, HashSet};
 

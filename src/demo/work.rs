@@ -1,4 +1,4 @@
-//! What happens to one machine: its way through workflows, jobs and work orders, one event a visit.
+//! The life of one machine, through workflows, jobs and work orders: one event per visit.
 
 use super::catalogue::Entry;
 use super::job::{Job, State, WorkOrder};

@@ -1,8 +1,8 @@
 //! Writes compact JSON, member by member.
 //!
-//! Contract: the caller names members in the order wanted and closes what it opens (the closures see to that); the
-//! writer sees to commas, quotes and escapes. Why not `serde_json::Value`: building and walking a tree costs ten times
-//! what writing the text does, and the fleet writes two machines of up to 16 KB for one update.
+//! Contract: the caller names members in the desired order, and its closures delimit nested values; the writer adds
+//! commas, quotes and escapes. Why not `serde_json::Value`: building and walking a tree costs ten times as much as
+//! writing the text, and the fleet writes two machines of up to 16 KB for one update.
 
 use std::fmt::Display;
 use std::io::Write as _;

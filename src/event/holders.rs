@@ -1,4 +1,4 @@
-//! Counts who holds an event, so that its bytes are accounted for once in the process, whatever the number of shards.
+//! Counts the holders of an event, so that its bytes count once in the process, regardless of the number of shards.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -8,9 +8,9 @@
 //! Contract: a sealed [`Event`] never changes. It is shared by reference count, one count per shard and not per
 //! delivery. Nothing here reads a clock or does I/O; the caller of `seal` passes the time.
 //!
-//! Why the frame is made here and not for the first subscriber: the event is written down once anyway, and the header
-//! costs ten bytes. The deflated frame and the text for event streams are made when the first subscriber needs them,
-//! because most events never need either. One shard makes it; others that need it at that moment wait.
+//! Why the frame is built here rather than for the first subscriber: the event is serialized once anyway, and the
+//! header costs ten bytes. The deflated frame and the text for event streams are built when the first subscriber needs
+//! them, because most events never need either. One shard builds them; others that need them meanwhile wait.
 //!
 //! ```
 //! use hydrant::event::Draft;

@@ -1,4 +1,4 @@
-//! Which machine the object of an event belongs to.
+//! Determines the machine that an event's object belongs to.
 //!
 //! Pure. There are two different questions: what registrations of `machine_jobs` match (a job's own `Machine` and
 //! `WorkOrder`, [`of_job`]), and whose object it is for the rights of a tenant ([`machine`]). The second looks

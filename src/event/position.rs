@@ -1,4 +1,4 @@
-//! Where an event stands in the order of the broker that sequenced it.
+//! The position of an event in the order of the broker that sequenced it.
 
 use std::fmt;
 

@@ -84,7 +84,7 @@ mod tests {
         bytes.len() == shape.len() && bytes.iter().zip(shape).all(fits)
     }
 
-    /// The same by jiff, after a look at the form.
+    /// Like [`parse`], by jiff, after a check of the form.
     fn slowly(text: &str) -> Option<Timestamp> {
         let bytes = text.as_bytes();
         let shape = b"dddd-dd-ddTdd:dd:dd";

@@ -1,7 +1,7 @@
 //! JSON text in blocks of 64 bytes, as bit masks: which bytes are quotes, and which are inside strings.
 //!
-//! Scanning a text byte by byte would cost more than everything else that is done with an event. Comparing a block
-//! with a byte yields a mask of 64 bits, and questions become a few operations on masks.
+//! Scanning a text byte by byte would cost more than everything else that is done with an event. Comparing a block with
+//! a byte yields a mask of 64 bits, on which searches become a few operations.
 //!
 //! Contract: the text is valid JSON from the first block on; for other bytes the masks are meaningless. The
 //! comparisons use the crate `wide`: vector instructions without `unsafe` here, three times as fast as arithmetic on

@@ -436,7 +436,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(3000))]
 
-        /// Whatever the parser refuses, something is found to be wrong with it.
+        /// Whatever the parser refuses, `diagnose` finds an error in it.
         #[test]
         fn nothing_is_refused_without_a_reason(text in r#"[\[\]{}:,"\\ 019.eE+\-trufalsn\u{0}-\u{1f}dD8ué]{0,24}"#) {
             if Validator::default().validate(text.as_bytes()).is_err() {

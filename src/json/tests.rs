@@ -1,4 +1,4 @@
-//! Tests of everything that walks over JSON: known answers, and the same answers from a walk byte by byte.
+//! Tests of everything that walks over JSON: known answers, and comparisons with a walk byte by byte.
 
 use proptest::prelude::*;
 

@@ -158,7 +158,7 @@ mod tests {
             let offsets = validator.buffers.structural_indexes().len();
             assert_eq!(offsets, 0, "the places of a text that is not JSON are not kept");
         });
-        // Two at a time are two.
+        // Nested lends use two validators.
         check(b"[1]");
         Validator::lend(|_| assert_eq!(Validator::lend(capacity), 0));
     }

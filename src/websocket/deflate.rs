@@ -1,8 +1,8 @@
 //! Deflate as websocket messages use it (RFC 7692, section 7.2): every message on its own, without its end marker.
 //!
 //! Contract: pure. No message leaves state for the next one (`no_context_takeover` on both sides), so a deflated frame
-//! is the same for everybody and is made once. Incoming messages are inflated in steps, and inflating stops as soon as
-//! the result exceeds the limit: a message never costs more memory than its limit and one step.
+//! is the same for all connections and is built once. Incoming messages are inflated in steps, and inflating stops as
+//! soon as the result exceeds the limit: a message never costs more memory than its limit and one step.
 //!
 //! Why flate2 on zlib-rs: no C, and the fastest at the levels that pay off here (`docs/benchmarks/deflate.md`).
 

@@ -1,11 +1,11 @@
 //! Negotiates permessage-deflate in a handshake (RFC 7692, section 7.1).
 //!
-//! Contract: pure. The first acceptable offer is taken. All others, other extensions, and malformed offers are
+//! Contract: pure. The first acceptable offer is accepted. All others, other extensions, and malformed offers are
 //! ignored, which leaves the websocket uncompressed. The answer always forbids both sides to keep context between
-//! messages: ours, so that one deflated frame serves everybody; the client's, so that nothing is stored per
+//! messages: the server, so that one deflated frame serves all connections; the client, so that nothing is stored per
 //! connection. Go's gorilla client accepts no other answer.
 //!
-//! Why only full windows: a shared frame is made with one window size. A client that asks for a smaller window is
+//! Why only full windows: a shared frame is built with one window size. An offer that requires a smaller window is
 //! answered without compression, because it would need every event deflated a second time.
 
 use hyper::header::{HeaderMap, SEC_WEBSOCKET_EXTENSIONS};

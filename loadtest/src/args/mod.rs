@@ -45,7 +45,7 @@ pub enum Command {
     /// delivery.
     #[command(after_help = examples::FLEET)]
     Fleet(FleetArgs),
-    /// Some clients stop reading: measures the effect on the others and on memory, and what the stalled ones are told.
+    /// Some clients stop reading: measures the effect on the others and on memory, and how the stalled are notified.
     #[command(after_help = examples::STALL)]
     Stall(StallArgs),
     /// Memory per idle connection.

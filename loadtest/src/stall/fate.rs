@@ -146,7 +146,7 @@ mod tests {
         format!(r#"{{"Type":"hydrant","Action":"gap","Key":"queue","Object":{{"From":"","To":"","Events":{count}}}}}"#)
     }
 
-    /// The fate of one client that was to get events 10 to 13.
+    /// Returns the fate of one client that should have received events 10 to 13.
     fn fate(heard: &[String], closed: Option<&str>) -> Fates {
         let mut aftermath = Aftermath::new(1, 10, 4, Wire::Drp);
         for text in heard {

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::payload::Spread;
 
-    /// What a server that echoes publications would send, as (event texts, answers).
+    /// Returns what an echoing server would send, as (event texts, answers).
     fn heard(wire: Wire, bytes: &[u8]) -> Result<(Vec<String>, usize, usize)> {
         let (mut events, mut answers) = (Vec::new(), 0);
         let used = wire.split(bytes, &mut |heard| {
@@ -174,7 +174,7 @@ mod tests {
     fn mqtt_publications_are_read_as_they_were_written_however_they_are_cut() {
         let payloads = Payloads::new(512, "u", Spread::All).unwrap();
         let bytes = Wire::Mqtt.batch(&payloads, 3..5);
-        // PINGREQ is not for clients; the rest is what a server sends on.
+        // Clients do not receive PINGREQ; the rest is what a server would send.
         let bytes = &bytes[..bytes.len() - 2];
         let (events, answers, used) = heard(Wire::Mqtt, bytes).unwrap();
         assert_eq!((events.len(), answers, used), (2, 0, bytes.len()));
