@@ -10,7 +10,7 @@ use thiserror::Error;
 /// The reason why a request or a session failed.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The endpoint is invalid. The input is not repeated, where it may contain a password.
+    /// The endpoint is invalid. The input is not repeated if it may contain a password.
     #[error("endpoint: {0}; it looks like https://127.0.0.1:8092")]
     Endpoint(String),
     /// The credentials cannot be sent.
