@@ -5,7 +5,7 @@
 
 use super::origin::{NodeId, Origin};
 
-/// Nodes that follow endpoints and are remembered.
+/// The maximum number of remembered nodes that follow endpoints.
 const FOLLOWERS: usize = 16;
 
 /// Watermarks of the other nodes that follow an endpoint. At most [`FOLLOWERS`].
@@ -29,7 +29,7 @@ impl Followers {
         self.next.push((origin.node, next));
     }
 
-    /// What is to be told with the next event.
+    /// Returns what has to be sent with the next event.
     pub(super) fn untold(&self) -> Vec<(NodeId, u64)> {
         if self.is_told { Vec::new() } else { self.next.clone() }
     }
