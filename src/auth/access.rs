@@ -1,8 +1,8 @@
 //! What a set of claims lets its holder see and do, compiled for the delivery path.
 //!
 //! Contract: an [`Access`] never changes. Equal claim sets (roles with their limits, token narrowing and tenant taken
-//! together) have the same [`AccessId`] and are the same allocation, so that 10,000 connections of 20 roles cost 20
-//! verdicts an event. Ids are never used twice in a process. [`Access::sees`] takes no lock, allocates nothing and
+//! together) have the same [`AccessId`] and share one allocation, so that 10,000 connections of 20 roles cost 20
+//! verdicts per event. Ids are never used twice in a process. [`Access::sees`] takes no lock, allocates nothing and
 //! reads no clock.
 //!
 //! What makes an event visible is in `docs/security.md`, "Events": one claim must have scope, action and specific

@@ -1,9 +1,9 @@
-//! Client certificates: whom the subject of one stands for.
+//! Client certificates: the principal that a certificate names.
 //!
-//! Contract: pure; the caller passes the time. That a certificate is genuine was decided by TLS, which completes no
-//! handshake with one whose chain does not end at the configured authority. Here it is only read: exactly one name must
-//! stand in the configured place, and it must be a principal, or else the name of a user. The dates are looked at
-//! again, because a session that is resumed brings the certificate of its first handshake.
+//! Contract: pure; the caller passes the time. TLS has verified the certificate: no handshake completes unless the
+//! chain ends at the configured authority. Here it is only parsed: it must have exactly one name in the configured
+//! field, which must be a principal or the name of a user. The dates are checked again, because a resumed session
+//! presents the certificate of its first handshake.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
-//! Tokens that somebody else issued: an identity provider whose public keys are in a JWKS file.
+//! Tokens of an external issuer: an identity provider whose public keys are in a JWKS file.
 //!
-//! Contract: pure; the caller passes the time. A key's type settles its one algorithm (RSA: RS256, P-256: ES256,
+//! Contract: pure; the caller passes the time. A key's type determines its only algorithm (RSA: RS256, P-256: ES256,
 //! Ed25519: `EdDSA`); symmetric keys are skipped, so a public key can never be used as an HMAC key. A token is verified
-//! by the key that it names; if there is none, by trying those without an id. It must expire, and must be meant for us:
-//! issuer and audience have to be those that are configured. Their clock is not ours, so there is a minute's leeway.
+//! by the key that it names; if there is none, by trying those without an id. It must expire, and its issuer and
+//! audience must be the configured ones. The issuer's clock may differ from this one, so there is a minute's leeway.
 //!
 //! The file is read with the rest of the store and whenever it changes; nothing is fetched.
 

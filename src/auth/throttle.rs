@@ -1,8 +1,8 @@
 //! Rate limits for password guessing.
 //!
-//! Only wrong passwords count. Each pair of user and network has a bucket of guesses (5, refilled at 5 a minute). Each
-//! network also has a wider bucket (60, refilled at 60 a minute) against attackers who try one password with many
-//! names. A network is an IPv4 /24 or an IPv6 /64; the enclosing /56 and /48 get two and four times as much, so an
+//! Only wrong passwords count. Each pair of user and network has a bucket of guesses (5, refilled at 5 per minute).
+//! Each network also has a wider bucket (60, refilled at 60 per minute) against attackers who try one password with
+//! many names. A network is an IPv4 /24 or an IPv6 /64; the enclosing /56 and /48 get two and four times as much, so an
 //! attacker who owns 65,536 networks does not get 65,536 times the guesses. A caller that fails with an empty bucket
 //! has to wait, each time twice as long, up to 15 minutes. As a result, of 1,000 wrong passwords in a row only five
 //! reach the hasher.

@@ -1,8 +1,7 @@
-//! Measures how far producers' clocks are ahead of this one: by how much the Time of an event is later than its
-//! intake.
+//! Measures how far producers' clocks are ahead of this one: by how much the Time of an event is later than its intake.
 //!
-//! A replay from an archive begins that much earlier than asked for, because an event of the requested Time may have
-//! been stored that much earlier. A node that has just started has measured nothing; the other nodes tell it their
+//! A replay from an archive begins that much earlier than requested, because an event of the requested Time may have
+//! been stored that much earlier. A node that has just started has measured nothing; the other nodes send it their
 //! values.
 //!
 //! Contract: pure; the caller passes the time. The value covers the last one to two [`SPAN`]s.

@@ -1,12 +1,12 @@
-//! Archives: where replays come from that begin before the in-memory history does.
+//! Archives: the source of replays that begin before the in-memory history.
 //!
-//! An [`Archive`] reads on a task of its own and hands over one [`Page`] at a time. It reads the next page once the
-//! shard has started the previous one ([`PAGES`] wait in between), so a slow client holds two pages in memory, not the
+//! An [`Archive`] reads on a task of its own and sends one [`Page`] at a time. It reads the next page once the shard
+//! has started the previous one ([`PAGES`] are queued in between), so a slow client holds two pages in memory, not the
 //! archive. The last page says where the replay continues in the history and what to leave out there ([`Splice`]).
 //!
-//! Contract: pages come in the archive's order with rising positions. What cannot be read is reported as a gap in its
-//! place. Nothing comes after the end. Reading again yields the same events up to a given position. The shard never
-//! waits: it takes a page that is ready, and is woken when one arrives.
+//! Contract: pages come in the archive's order with rising positions. Events that cannot be read are reported as a gap
+//! at their position. Nothing follows the end. Reading again yields the same events up to a given position. The shard
+//! never waits: it takes a page that is ready, and is woken when one arrives.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -2,11 +2,10 @@
 //!
 //! An event is identified by a digest of its complete wire form, including all digits of its Time, and by its *repeat
 //! index*: the k-th time the endpoint sends these bytes is the same event at every node that follows it. So when an
-//! endpoint really sends the same bytes twice, clients receive two events, not four. Nodes send the repeat index
-//! along.
+//! endpoint really sends the same bytes twice, clients receive two events, not four. Nodes send the repeat index along.
 //!
-//! Contract: pure and bounded. A fixed number of digests is remembered; a copy that arrives after more events than
-//! that is taken for a new event. At most [`AHEAD`] repeat indexes of one digest are remembered beyond a missing one.
+//! Contract: pure and bounded. A fixed number of digests is remembered; a duplicate that arrives after more events than
+//! that counts as new. At most [`AHEAD`] repeat indexes of one digest are remembered beyond a missing one.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};

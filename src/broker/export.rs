@@ -1,9 +1,9 @@
 //! Sequenced events on their way to other nodes: a bounded queue beside the shards' inboxes.
 //!
-//! Contract: filled by the sequencer under its lock, in its order, and never waited for: a batch for which there is no
-//! room is left out. Every event has a number here, those that are left out too, so that the other nodes see what they
-//! miss. [`Exports::next_number`], read *before* the queue is found empty, is a number below which nothing is still to
-//! come.
+//! Contract: the sequencer fills the queue under its lock, in its order, and never waits for it: a batch that does not
+//! fit is left out. Every event has a number here, including those left out, so that the other nodes see what they
+//! miss. If [`Exports::next_number`] is read *before* the queue is found empty, all events below that number have left
+//! the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

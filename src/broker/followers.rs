@@ -1,4 +1,4 @@
-//! Records how far the other followers of an endpoint were when an event was taken in. The next event of this node
+//! Records how far the other followers of an endpoint were when an event was accepted. The next event of this node
 //! carries it, so that a node that receives both applies theirs first (ADR 0032).
 //!
 //! Contract: pure. At most [`FOLLOWERS`] nodes; a new one replaces the one that was recorded first.

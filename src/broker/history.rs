@@ -1,20 +1,20 @@
 //! Recent events, for clients that reconnect and ask for what they missed (`?since=`).
 //!
 //! The history is a ring of references to sealed events, bounded in count and bytes. The sequencer fills it under its
-//! lock, so its order is the global order. Shards read it in batches ([`crate::fanout::session`]); an ordinary
-//! delivery never touches it.
+//! lock, so its order is the global order. Shards read it in batches ([`crate::fanout::session`]); an ordinary delivery
+//! never touches it.
 //!
 //! Contract: [`History::read`] returns every retained event of a range in order, and the number of events that are
-//! gone. Connection events have a bounded share of the ring ([`super::ring`]). A starting point is a [`Since`]: a
-//! time, or a sequence number with the epoch of the process that assigned it. A time selects the first retained event
-//! that was taken in at or after it, *or whose own Time is at or after it*: a client that asks for the Time of the
-//! last event it received gets that event again and everything after it, whatever the producers' clocks say. Events'
-//! own Times count only while they are less than [`SKEW`] ahead of this clock, so that one wrong clock cannot make
-//! everybody replay everything. A client that asks for a Time further ahead gets the retained event with exactly that
+//! gone. Connection events have a bounded share of the ring ([`super::ring`]). A starting point is a [`Since`]: a time,
+//! or a sequence number with the epoch of the process that assigned it. A time selects the first retained event that
+//! was accepted at or after it, *or whose own Time is at or after it*: a client that asks for the Time of the last
+//! event it received gets that event again and everything after it, whatever the producers' clocks say. Events' own
+//! Times count only while they are less than [`SKEW`] ahead of this clock, so that one wrong clock cannot make every
+//! client replay everything. A client that asks for a Time further ahead gets the retained event with exactly that
 //! Time, and everything after it.
 //!
 //! Why a ring in memory: a reconnecting client has missed seconds, not days, and the events are in memory anyway.
-//! Keeping one costs a reference.
+//! Retaining one costs a reference.
 
 use std::ops::Range;
 use std::str::FromStr;

@@ -1,6 +1,6 @@
-//! Limits connection events per principal. Anybody who may connect causes two with every connection.
+//! Limits connection events per principal. Everyone who may connect causes two with every connection.
 //!
-//! A principal may cause [`BURST`] at once and [`RATE`] a second after that. Further events are left out and counted:
+//! A principal may cause [`BURST`] at once and [`RATE`] per second after that. Further events are left out and counted:
 //! by a metric, by a log line when it begins, and in the next connection event of that principal (`OmittedEvents`).
 //! Only the events are limited, not the connections.
 //!

@@ -1,7 +1,7 @@
-//! The state under the sequencer's lock, and the work that is done on events before it is taken.
+//! The state under the sequencer's lock, and data that is computed about events before the lock is taken.
 //!
-//! Contract: everything here runs under the lock, in the order of the events, so it must be short: numbers,
-//! watermarks, duplicates, and putting a batch into queues.
+//! Contract: everything here runs under the lock, in the order of the events, so it must be short: numbers, watermarks,
+//! duplicates, and putting a batch into queues.
 
 use std::sync::Arc;
 

@@ -1,26 +1,26 @@
-//! Splicing a replay from the archive onto the history, so that no event is missing and none comes twice.
+//! Splicing a replay from the archive onto the history, so that no event is missing and none is delivered twice.
 //!
-//! A replay reads the archive first and then goes on in this node's history. The two hold the same events in different
+//! A replay reads the archive first and then continues in this node's history. Both hold the same events in different
 //! orders, so a position in one means nothing in the other. But every node numbers the events that it publishes, and
-//! each node's numbers rise in both. The reader therefore keeps one number for each node: the next event of that node
-//! that the archive has yet to give ([`Delivered`]).
+//! each node's numbers rise in both. The reader therefore stores one number per node: that of the node's next event
+//! that the archive has yet to deliver ([`Delivered`]).
 //!
-//! Where the archive jumps over numbers, it lacks events that this node may have: the reader takes them from the
-//! history, in the place of the jump ([`Delivered::fill`]). What neither has is missing; should this node take it in
-//! later, it comes from the history then.
+//! Where the archive skips numbers, it lacks events that this node may have: the reader takes them from the history at
+//! that point ([`Delivered::fill`]). Events that neither has are missing; if this node receives them later, they come
+//! from the history.
 //!
-//! 1. **Read the archive** until it has delivered everything that this node had taken in at some moment near the end of
-//!    the archive ([`Delivered::missing`] is nothing). What this node takes in later is in the history.
-//! 2. **Wait for this node** until it has taken in everything that the archive delivered ([`Delivered::is_within`]).
-//!    Otherwise such an event would come once from the archive and once more live.
+//! 1. **Read the archive** until it has delivered everything that this node had accepted at some moment near the end of
+//!    the archive ([`Delivered::missing`] is nothing). What this node accepts later is in the history.
+//! 2. **Wait for this node** until it has accepted everything that the archive delivered ([`Delivered::is_within`]).
+//!    Otherwise such an event would be delivered from the archive and once more live.
 //! 3. **Compare the history.** An event of the history was delivered if its number is below its node's in [`Delivered`]
-//!    and was not jumped over, or if it is a copy of an event of an endpoint that was delivered under another node's
-//!    number ([`Delivered::has`]). The positions of those events make a [`Splice`]: the replay goes on at its start and
+//!    and was not skipped, or if it duplicates an endpoint's event that was delivered under another node's number
+//!    ([`Delivered::has`]). The positions of those events make a [`Splice`]: the replay continues at its start and
 //!    leaves them out.
 //!
 //! Contract: pure. Memory is bounded: one number and at most [`HOLES`] jumps for each node that published, the window
-//! of [`super::dedup`] for copies, and one range of the history for each run of events to leave out. The two waits are
-//! the caller's, who gives up after a few seconds and reports a gap.
+//! of [`super::dedup`] for duplicates, and one range of the history for each run of events to leave out. The caller
+//! does the two waits; it gives up after a few seconds and reports a gap.
 
 use std::ops::Range;
 

@@ -1,10 +1,10 @@
 //! Shutting a server down.
 //!
-//! Contract: everything that was accepted is delivered within `timeouts.drain`: events to clients that read, answers
-//! to requests in progress. What is left after that is cut, with a warning. The probe keeps answering, so the progress
+//! Contract: everything that was accepted is delivered within `timeouts.drain`: events to clients that read, answers to
+//! requests in progress. What is left after that is aborted, with a warning. The probe keeps answering, so the progress
 //! is visible. Before draining starts, readiness is withdrawn for `timeouts.lame_duck`: a balancer takes a while to
 //! notice, and what it sends in the meantime is served as usual. In that time every answer closes its connection, so
-//! that no client keeps one that will be cut.
+//! that no client keeps one that will be aborted.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,10 +1,10 @@
 //! Users of an endpoint: their known roles and tenants, and the rights that follow.
 //!
 //! Contract: pure, like [`State`](super::state) for the users of the store. A [`Directory`] is one version. It is
-//! replaced as a whole by [`Authority::set_accounts`](super::Authority::set_accounts), which makes everybody ask for
-//! their rights again. It contains no passwords and no secrets: of a user's secret it keeps a [`Fingerprint`], which
-//! is compared in constant time. Claims come from the endpoint; limits come from the store, which may have roles of
-//! the same names.
+//! replaced as a whole by [`Authority::set_accounts`](super::Authority::set_accounts), after which all rights are
+//! evaluated again. It contains no passwords and no secrets: of a user's secret it stores a [`Fingerprint`], which is
+//! compared in constant time. Claims come from the endpoint; limits come from the store, which may have roles of the
+//! same names.
 
 mod identity_cache;
 mod parse;
