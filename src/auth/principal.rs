@@ -1,7 +1,7 @@
-//! Who somebody is: `user:NAME`, `runner:UUID` (a machine's agent) or `plugin:NAME`.
+//! The public name of a caller: `user:NAME`, `runner:UUID` (a machine's agent) or `plugin:NAME`.
 //!
-//! Contract: a [`Principal`] is never empty and always has one of the three kinds. It is what other people may read
-//! (events, connection listings), so nothing secret goes into it. Cloning one costs a reference count.
+//! Contract: a [`Principal`] is never empty and always has one of the three kinds. Others can read it (in events and
+//! connection listings), so nothing secret goes into it. Cloning one costs a reference count.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,33 +9,33 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-/// Why a text is not a principal, or not a name one can have.
+/// The reason why a text is not a principal, or not a valid name.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum PrincipalError {
     /// None of the three kinds.
     #[error("{text:?} is not a principal: expected user:NAME, runner:UUID or plugin:NAME")]
     Kind {
-        /// The text given, cut to 64 characters.
+        /// The given text, truncated to 64 characters.
         text: String,
     },
-    /// The name cannot stand in an URL path, a comma list or a Basic header.
+    /// The name is unsuitable for a URL path, a comma list or a Basic header.
     #[error(
         "{text:?} is not a name: 1 to 128 characters without white space, control characters, `:`, `/`, `\\`, `,` or \
          `*`"
     )]
     Name {
-        /// The text given, cut to 64 characters.
+        /// The given text, truncated to 64 characters.
         text: String,
     },
-    /// A runner's name is its machine's UUID.
+    /// The name of a runner is not a UUID, as its machine's must be.
     #[error("{text:?} is not a UUID such as 3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e")]
     Uuid {
-        /// The text given, cut to 64 characters.
+        /// The given text, truncated to 64 characters.
         text: String,
     },
 }
 
-/// What sort of principal it is.
+/// The kind of a principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PrincipalKind {
     /// A person or a script with an account.
@@ -52,7 +52,7 @@ pub enum PrincipalKind {
 pub struct Principal(Arc<str>);
 
 impl Principal {
-    /// `user:NAME`.
+    /// Creates `user:NAME`.
     ///
     /// # Errors
     /// [`PrincipalError::Name`], by the rules of [`check_name`].
@@ -61,7 +61,7 @@ impl Principal {
         Ok(Self(format!("user:{name}").into()))
     }
 
-    /// `user:NAME` for a user of the endpoint.
+    /// Creates `user:NAME` for a user of the endpoint.
     ///
     /// # Errors
     /// [`PrincipalError::Name`], by the rules of [`check_endpoint_name`].
@@ -70,7 +70,7 @@ impl Principal {
         Ok(Self(format!("user:{name}").into()))
     }
 
-    /// `plugin:NAME`.
+    /// Creates `plugin:NAME`.
     ///
     /// # Errors
     /// [`PrincipalError::Name`], by the rules of [`check_name`].
@@ -79,7 +79,7 @@ impl Principal {
         Ok(Self(format!("plugin:{name}").into()))
     }
 
-    /// `runner:UUID`; the UUID is written in lower case, as DRP keys are.
+    /// Creates `runner:UUID`, with the UUID in lower case like DRP's keys.
     ///
     /// # Errors
     /// [`PrincipalError::Uuid`].
@@ -90,12 +90,12 @@ impl Principal {
         Ok(Self(format!("runner:{}", uuid.to_ascii_lowercase()).into()))
     }
 
-    /// The whole text.
+    /// Returns the whole text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What sort it is.
+    /// Returns the kind.
     pub fn kind(&self) -> PrincipalKind {
         match self.0.as_bytes()[0] {
             b'u' => PrincipalKind::User,
@@ -104,7 +104,7 @@ impl Principal {
         }
     }
 
-    /// The part behind the colon: a name or a UUID.
+    /// Returns the part after the colon: a name or a UUID.
     pub fn name(&self) -> &str {
         self.0.split_once(':').map_or("", |(_, name)| name)
     }
@@ -141,8 +141,8 @@ impl AsRef<str> for Principal {
     }
 }
 
-/// Whether a text can name a user, role, tenant or plugin: it must survive an URL path, a comma list and a Basic
-/// header.
+/// Checks whether a text can name a user, role, tenant or plugin: it must be usable in a URL path, a comma list and a
+/// Basic header.
 ///
 /// # Errors
 /// [`PrincipalError::Name`].
@@ -154,8 +154,8 @@ pub fn check_name(name: &str) -> Result<(), PrincipalError> {
     Ok(())
 }
 
-/// Whether a text can name a user of the endpoint: as [`check_name`], but DRP's names may have blanks between other
-/// characters.
+/// Checks whether a text can name a user of the endpoint. Like [`check_name`], but DRP's names may contain blanks,
+/// except at either end.
 ///
 /// # Errors
 /// [`PrincipalError::Name`].
