@@ -3,20 +3,26 @@
 SHELL   := /bin/bash
 CARGO   ?= cargo
 LOCKED  := --locked
+# Always the whole workspace: cargo chooses the features of dependencies by the packages that are named, and builds them and all
+# that needs them again for another choice. The program that tests start, target/debug/hydrant, is built along.
+TESTS   := $(CARGO) test $(LOCKED) --workspace
 TOOLS   := $(CURDIR)/target/tools
+SHELLS  := .ci/run $(shell grep -l '^\#!.*bash' scripts/*)
 BENCH   := $(CURDIR)/target/bench
 CLIENTS := $(CURDIR)/target/clients
 # Seconds for each fuzz target, and how many made-up patterns are compared with Go's answers.
 SECONDS_EACH ?= 60
 PATTERNS     ?= 20000
-export CARGO SECONDS_EACH PORT PREFIX DESTDIR
+export CARGO SECONDS_EACH PORT PREFIX DESTDIR EXAMPLES PYTHON2
 
 # Answers depend on the version of Go (Unicode tables, spelling of classes): the one that made the table. Another one fetches it.
 GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/re2.json) go
 
 .DEFAULT_GOAL := help
-.PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla clients soak fuzz
-.PHONY: outside faults rolling
+.PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
+.PHONY: openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
+.PHONY: console console-load console-cost console-pictures counting-cost
+.PHONY: storm nodes
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -26,63 +32,119 @@ run: setup ## Run the broker with a simulated fleet and say what to try next (PO
 	@scripts/run $(ARGS)
 
 test: setup need-nats need-procps ## All tests of the workspace, documentation examples included
-	$(CARGO) test $(LOCKED) --workspace
+	$(TESTS)
+
+book: need-book ## README and docs as a book with a search, each link followed; at target/book/html
+	scripts/book $(TOOLS)/bin/mdbook
+
+deb: setup ## The Debian package, at target/deb: program (fat LTO, takes minutes), unit, manual, completions, bill of materials
+	scripts/need deb
+	scripts/stage && scripts/deb
+
+image: setup ## The root file system of a container, at target/rootfs; dist/container/Containerfile makes an image by the same scripts
+	scripts/stage && scripts/rootfs target/rootfs
+
+packages: deb ## Tests what is made for operators: package and container in roots of their own, Kubernetes example
+	scripts/rootfs target/rootfs
+	scripts/need chroots python
+	scripts/packages
 
 install: setup ## The program, man pages, completions and the systemd unit below PREFIX (/usr/local); starts nothing
 	$(CARGO) build $(LOCKED) --release --bin hydrant
 	scripts/install target/release/hydrant
 
-check: fmt clippy shellcheck docs features deny ## Everything but the tests: format, lints, documentation, features, licences
+check: fmt clippy shellcheck docs features deny locks ## Everything but the tests: format, lints, documentation, features, licences
 
 fmt: need-components
 	$(CARGO) fmt --all -- --check
 
-clippy: setup need-components
-	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
+clippy: setup need-components ## Lints of everything, fuzz targets included
+	$(CARGO) clippy $(LOCKED) --workspace --all-targets --features hydrant-fuzz/targets -- -D warnings
 
 shellcheck: need-shellcheck
-	shellcheck scripts/* .ci/run
+	shellcheck $(SHELLS)
 
 docs: setup
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc $(LOCKED) --workspace --no-deps --document-private-items
 
+# One test is named so that dependencies have the features that `make clippy` has compiled them with.
 features: setup need-components ## That it builds without its optional features
-	$(CARGO) clippy $(LOCKED) --no-default-features -- -D warnings
+	$(CARGO) clippy $(LOCKED) --workspace --no-default-features --lib --bins --test docs -- -D warnings
 
-deny: setup ## Licences, banned packages and sources (installs cargo-deny, which takes minutes)
-	@test -x $(TOOLS)/bin/cargo-deny || $(CARGO) install --locked --root $(TOOLS) cargo-deny
+deny: setup need-deny ## Licences, banned packages and sources
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
+
+locks: setup ## That the lock files of workspaces besides the main one are up to date
+	$(CARGO) update $(LOCKED) --workspace --quiet --manifest-path benches/peers/Cargo.toml
 
 figures: setup ## How the sources stand: circles of files, lengths of functions, arrows between modules
 	scripts/house-figures
+
+advisories: need-deny ## Known vulnerabilities of dependencies, from RustSec's database, which has to be reached
+	scripts/advisories $(TOOLS)/bin/cargo-deny
 
 oracle: setup need-go ## `Re` against Go's regexp: the table of tests/data anew, and made-up patterns
 	mkdir -p target/oracle
 	cd tests/go/re2 && $(GO) run . > $(CURDIR)/target/oracle/re2.json
 	diff -u tests/data/re2.json target/oracle/re2.json
 	cd tests/go/re2 && $(GO) run . -generate $(PATTERNS) > $(CURDIR)/target/oracle/pairs.json
-	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(CARGO) test $(LOCKED) --test filter re2::
+	HYDRANT_RE2_PAIRS=$(CURDIR)/target/oracle/pairs.json $(TESTS) --test filter re2:: -- --include-ignored
 
 gorilla: setup need-go ## Compression, and a session as drpcli has it, with the websocket library of Go, which it fetches
 	mkdir -p $(CLIENTS)
 	cd tests/clients/go && go build -o $(CLIENTS)/go-client . && go build -o $(CLIENTS)/go-session ./session
-	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored go_gorilla go_session
+	$(TESTS) --test wire --test front -- --ignored go_gorilla go_session
 
 outside: setup need-procps need-curl need-wget need-browser ## Programs from outside: curl, wget, and a page of a foreign origin in a browser
-	$(CARGO) test $(LOCKED) --test wire --test front -- --ignored tools:: browser::
+	$(TESTS) --test wire --test front -- --ignored tools:: browser::
 
-faults: setup need-procps need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted
-	$(CARGO) test $(LOCKED) --test wire -- --ignored balancers::
+console: setup need-curl need-browser need-node need-python3 ## The console in a real browser, view by view; EventSource and the lines of the view Me
+	$(TESTS) --test wire --no-run
+	scripts/console target/debug/hydrant
+
+console-load: setup need-browser need-node ## 500 events a second in the tail for 60 s: frames, heap and nodes of the page
+	$(CARGO) build $(LOCKED) --release --bin hydrant
+	scripts/console target/release/hydrant load
+
+console-cost: setup need-node ## The fleet's p99 with and without twenty consoles beside it
+	$(CARGO) build $(LOCKED) --release --workspace
+	scripts/console target/release/hydrant consoles target/release/hydrant-loadtest
+
+counting-cost: setup ## What counting the hits of registrations costs a turn, with and without it
+	scripts/counting-cost
+
+console-pictures: setup need-browser need-node ## The pictures of docs/images anew
+	$(TESTS) --test wire --no-run
+	scripts/console target/debug/hydrant look docs/images docs
+
+faults: setup need-nats need-procps need-haproxy need-nginx ## HAProxy and nginx in front, nodes restarted; a NATS cluster whose leader dies
+	$(TESTS) --test wire -- --ignored balancers::
+	$(TESTS) --test nats -- --ignored cluster::
+
+timings: setup ## What building costs, on a quiet machine: clean `make run` to the first event, after a change, sizes; in target/bench
+	scripts/timings
+
+recipes: setup need-curl need-python3 need-alertmanager ## The files of examples/pipelines, as far as their programs can be had
+	$(TESTS) --test wire --no-run
+	python3 tests/recipes/check.py target/debug/hydrant
 
 rolling: setup need-nats need-procps need-haproxy ## A rolling restart of two nodes behind HAProxy with 200 posters and 500 watchers (ROLLING_PAUSE_MS=)
-	$(CARGO) test $(LOCKED) --test nats -- --ignored --nocapture rolling::
+	$(TESTS) --test nats -- --ignored --nocapture rolling::
 
-clients: gorilla need-node need-python ## The same with those of Node and Python too
+storm: setup need-nats need-procps need-haproxy ## How long clients take to catch up when three nodes behind HAProxy are restarted (STORM_CLIENTS=, STORM_EVENTS=)
+	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture storm::
+
+nodes: setup need-nats need-procps ## What an event costs each of up to six nodes (NODES_EVENTS=, NODES_SECONDS=)
+	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture cost::
+
+interop: gorilla need-node need-python need-procps need-browser need-firefox ## A whole session with each websocket library that people use, and with browsers (KEEP=1: into docs/interop.md)
+	cd tests/clients/go && go build -o $(CLIENTS)/ ./talk-gorilla ./talk-gobwas
 	mkdir -p $(CLIENTS)/node
 	cp tests/clients/node/* $(CLIENTS)/node/ && npm install --prefix $(CLIENTS)/node --no-audit --no-fund --loglevel=error
 	test -x $(CLIENTS)/python/bin/python || python3 -m venv $(CLIENTS)/python
 	$(CLIENTS)/python/bin/pip install --quiet --disable-pip-version-check -r tests/clients/python/requirements.txt
-	$(CARGO) test $(LOCKED) --test wire -- --ignored node_ws python_websockets
+	$(TESTS) --test wire -- --ignored node_ws python_websockets interop::
+	@if [ -n "$(KEEP)" ]; then scripts/keep-table docs/interop.md $(CLIENTS)/interop.md; else cat $(CLIENTS)/interop.md; fi
 
 bench: bench-build ## In-process benchmarks, then everything over sockets beside peers and floor; results in target/bench
 	scripts/bench
@@ -107,14 +169,22 @@ fuzz: setup ## Every fuzz target for SECONDS_EACH seconds (installs cargo-fuzz a
 	scripts/fuzz
 
 watched: setup need-nats need-python3 need-prometheus ## Alerting rules, dashboard and documented expressions in a real Prometheus that scrapes a live hydrant
-	$(CARGO) build $(LOCKED) --bin hydrant
+	$(TESTS) --test wire --no-run
 	scripts/watched target/debug/hydrant
 
+openapi: setup need-python need-node need-curl ## The server's descriptions of itself by their schemas, and made-up requests to a live server (EXAMPLES=20)
+	$(TESTS) --test wire --no-run
+	scripts/openapi target/debug/hydrant
+
+conformance: setup need-autobahn ## RFC 6455 and 7692 by the Autobahn Testsuite, server and client (CASES='1.*,7.*': only these; KEEP=1: into docs/conformance.md)
+	HYDRANT_AUTOBAHN=$(TOOLS)/autobahn/bin/wstest HYDRANT_AUTOBAHN_CASES='$(CASES)' $(TESTS) --test wire -- --ignored --nocapture --test-threads 1 conformance::
+	@if [ -n "$(KEEP)" ]; then scripts/keep-table docs/conformance.md target/tmp/autobahn-server.md target/tmp/autobahn-client.md; fi
+
 page: setup need-browser ## The load test's pages in a real browser: width, contrast, texts that lie on each other
-	$(CARGO) test $(LOCKED) -p hydrant-loadtest --test load -- --ignored page::
+	$(TESTS) --test load -- --ignored page::
 
 peers: setup need-nats need-mosquitto ## The load test's peers, mosquitto too, at small work that is checked
-	$(CARGO) test $(LOCKED) -p hydrant-loadtest --test load -- --include-ignored peers::
+	$(TESTS) --test load -- --include-ignored peers::
 
 # What building needs besides Rust.
 setup: need-cc

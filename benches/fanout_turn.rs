@@ -1,7 +1,9 @@
 //! Our own work for a delivery, without the kernel: into the outbox, into a vectored write, out of the outbox.
 //!
 //! 1,000 connections get K events each; the time shown by Criterion is for all of it, the throughput is deliveries.
-//! Then one pass of the policy *conflate* through an outbox with as many events as may wait by default.
+//! Then the same with the index in front of it, which also counts what each registration has done: everybody by one
+//! shared registration, or each by its own. Then one pass of the policy *conflate* through an outbox with as many
+//! events as may wait by default.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use hydrant::event::{Draft, Event};
 use hydrant::fanout::outbox::gather::Gathered;
 use hydrant::fanout::outbox::{ConnId, Fanout};
+use hydrant::index::{Class, Index, Limits};
 use hydrant::overflow::Overflow;
 use hydrant::stats::OutboxLimits;
 
@@ -35,6 +38,11 @@ fn turn(fanout: &mut Fanout, conns: &[ConnId], events: &[Arc<Event>], dirty: &mu
         }
         fanout.end_event();
     }
+    write(fanout, dirty);
+}
+
+/// Everybody who got something is written to.
+fn write(fanout: &mut Fanout, dirty: &mut Vec<ConnId>) {
     fanout.take_dirty(dirty);
     for &conn in dirty.iter() {
         let mut gathered = Gathered::new();
@@ -56,6 +64,44 @@ fn bench(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements((CONNECTIONS * k) as u64));
         group.bench_function(BenchmarkId::from_parameter(k), |bencher| {
             bencher.iter(|| turn(&mut fanout, &conns, &events, &mut dirty));
+        });
+    }
+    group.finish();
+}
+
+/// The registration of a connection: the same for all, or one of its own that matches too.
+fn spec(at: usize, is_own: bool) -> String {
+    if is_own { format!("machines,own-{at}.update.*") } else { "machines.update.*".to_owned() }
+}
+
+fn matched(criterion: &mut Criterion) {
+    const K: usize = 16;
+    let mut group = criterion.benchmark_group("matched_turn");
+    for (name, is_own) in [("shared", false), ("own", true)] {
+        let events = events(K);
+        let mut fanout = Fanout::new(OutboxLimits { bytes: 16 << 20, events: 65_536 });
+        let mut index = Index::new(Limits::default());
+        for at in 0..CONNECTIONS {
+            let slot = index.subscribe(fanout.open(Overflow::Disconnect), Class(0));
+            index.register(slot, &spec(at, is_own)).expect("it is a registration");
+        }
+        let mut dirty = Vec::new();
+        group.throughput(Throughput::Elements((CONNECTIONS * K) as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for event in &events {
+                    fanout.begin_event(event);
+                    index.matches(
+                        event,
+                        |_| true,
+                        |conn| {
+                            black_box(fanout.deliver(event, 0, conn));
+                        },
+                    );
+                    fanout.end_event();
+                }
+                write(&mut fanout, &mut dirty);
+            });
         });
     }
     group.finish();
@@ -94,5 +140,5 @@ fn conflate(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, bench, conflate);
+criterion_group!(benches, bench, matched, conflate);
 criterion_main!(benches);

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::{Body as _, Frame, Incoming};
+use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -39,6 +40,14 @@ const LARGE: usize = 16 << 10;
 
 /// Memory for bodies is counted in units of so many bytes.
 const UNIT: usize = 1024;
+
+/// Reads an object. Of a list, serde would take the elements for the fields in their order.
+pub(super) fn object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiError> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::Bad("the body is not a JSON object".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(|error| ApiError::Bad(error.to_string()))
+}
 
 /// The memory for bodies.
 #[derive(Debug)]
@@ -151,6 +160,20 @@ async fn next(body: &mut Incoming, begun: Instant, come: usize) -> Result<Option
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_is_no_list() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Wish {
+            name: Option<String>,
+        }
+        let read = |body: &str| object::<Wish>(body.as_bytes()).map_err(|error| error.to_string());
+        assert_eq!(read(" {\"name\": null}"), Ok(Wish { name: None }));
+        for body in ["[null]", "", "null", "\"x\""] {
+            assert_eq!(read(body), Err("the body is not a JSON object".to_owned()), "{body}");
+        }
+        assert!(read("{").is_err());
+    }
 
     #[test]
     fn the_buffer_counts_and_not_the_pieces() {

@@ -42,6 +42,9 @@ pub enum ApiError {
         /// The claim that is missing.
         specific: String,
     },
+    /// A look at what belongs to everybody, by somebody of a tenant; the text says what to do instead.
+    #[error("{0}")]
+    OfAll(&'static str),
     /// A token cannot be issued.
     #[error(transparent)]
     Token(#[from] IssueError),
@@ -156,7 +159,7 @@ impl ApiError {
         match self {
             Self::NoRoute | Self::Unknown { .. } => StatusCode::NOT_FOUND,
             Self::Auth(error) => StatusCode::from_u16(error.status()).expect("one of a fixed set"),
-            Self::Revoked(_) | Self::Origin | Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::Revoked(_) | Self::Origin | Self::Forbidden { .. } | Self::OfAll(_) => StatusCode::FORBIDDEN,
             Self::Token(error) => match error {
                 IssueError::Forbidden { .. } | IssueError::Revoked(_) => StatusCode::FORBIDDEN,
                 IssueError::UnknownUser { .. } => StatusCode::NOT_FOUND,
@@ -206,7 +209,12 @@ impl ApiError {
     pub fn answer(&self, method: &Method, path: &str) -> Answer {
         let status = self.status();
         let kind = match self {
-            Self::Auth(_) | Self::Revoked(_) | Self::Origin | Self::Forbidden { .. } | Self::Token(_) => "AUTH",
+            Self::Auth(_)
+            | Self::Revoked(_)
+            | Self::Origin
+            | Self::Token(_)
+            | Self::Forbidden { .. }
+            | Self::OfAll(_) => "AUTH",
             _ => method.as_str(),
         };
         let mut error = DrpError::new(kind, status.as_u16(), self.to_string());

@@ -6,8 +6,9 @@
 //!
 //! Contract: nobody learns of events or users that he may not see. An event of the history must be visible to the
 //! caller, and is otherwise unknown to him; another user needs the claim users/get, a connection connections/get, both
-//! within the caller's tenant. Which roles would show an event is told to those who may list roles. `User` names a user
-//! of this server's own; one of the endpoint is found by `Connection`.
+//! within the caller's tenant. Who may see a connection and not its user learns whether the rights show the event, and
+//! not why. Which roles would show an event is told to those who may list roles. `User` names a user of this server's
+//! own; one of the endpoint is found by `Connection`.
 //!
 //! Bounds: anybody may ask, so one question is worked on at a time, at no shard, and what it may cost is bounded by the
 //! number of registrations and by the bytes of the event that all of them together would look at.
@@ -18,8 +19,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::SemaphorePermit;
 
-use super::{Api, ApiError, answer};
+use super::{Api, ApiError, answer, body};
 use crate::auth::{Access, Identity};
 use crate::broker::CONNECTIONS;
 use crate::broker::history::{Position, Since};
@@ -76,14 +78,17 @@ struct Told {
 /// Who would get the event.
 struct Asked {
     principal: String,
+    account: String,
     access: Arc<Access>,
     inspection: Option<Inspection>,
+    /// Whether the caller may know why that is.
+    is_known: bool,
 }
 
 impl Api {
     pub(super) async fn explain(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
         let whole = self.bodies.read(request, self.limits.event_bytes + REST).await?;
-        let question: Question = serde_json::from_slice(&whole.bytes).map_err(|error| bad(error.to_string()))?;
+        let question: Question = body::object(&whole.bytes)?;
         let event = self.event_in_question(&question, identity)?;
         let asked = self.receiver_in_question(&question, identity).await?;
         let texts = texts(&question, asked.inspection.as_ref())?;
@@ -103,14 +108,31 @@ impl Api {
                 "{registrations} registrations and an event of {bytes} bytes are too much at a time"
             )));
         }
-        let turn = tokio::time::timeout(TURN, self.explaining.acquire()).await;
-        let _turn = turn.map_err(|_| ApiError::Explaining)?.expect("it is never closed");
-        let receiver = Receiver { principal: &asked.principal, access: &asked.access };
+        let _turn = self.turn_to_explain().await?;
+        let receiver = Receiver { principal: &asked.principal, account: &asked.account, access: &asked.access };
         tokio::task::block_in_place(|| {
             let specs = texts.iter().map(|text| read_spec(text)).collect::<Result<Vec<_>, _>>()?;
             let pairs: Vec<(&str, &Spec)> = texts.iter().map(String::as_str).zip(&specs).collect();
-            Ok(explain(event, &pairs, Some(receiver)))
+            let explanation = explain(event, &pairs, Some(receiver));
+            Ok(if asked.is_known { explanation } else { explanation.without_rights() })
         })
+    }
+
+    /// The turn of a question that costs more than others, when those before it are done.
+    pub(super) async fn turn_to_explain(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        let turn = tokio::time::timeout(TURN, self.explaining.acquire()).await;
+        Ok(turn.map_err(|_| ApiError::Explaining)?.expect("it is never closed"))
+    }
+
+    /// Whether the caller may know what this principal may see.
+    fn knows(&self, identity: &Identity, principal: &str, account: &str) -> Result<bool, ApiError> {
+        if identity.principal().account() == account || self.authority.access(identity)?.is_everything() {
+            return Ok(true);
+        }
+        match principal.strip_prefix("user:") {
+            Some(user) => self.permits(identity, "users", "get", user),
+            None => Ok(false),
+        }
     }
 
     fn event_in_question(&self, question: &Question, identity: &Identity) -> Result<Arc<Event>, ApiError> {
@@ -138,7 +160,7 @@ impl Api {
         history.read(sequence..sequence.saturating_add(1), u64::MAX, 1, &mut found);
         let event = found.pop().filter(|one| one.number == sequence).map(|one| one.event).ok_or_else(unknown)?;
         let access = self.authority.access(identity)?;
-        let own = event.kind() == CONNECTIONS && event.key() == identity.principal().as_str();
+        let own = event.kind() == CONNECTIONS && event.account() == identity.principal().account();
         if own || access.sees(event.kind(), event.action(), event.key(), event.owner()) {
             return Ok(event);
         }
@@ -150,8 +172,11 @@ impl Api {
             (Some(_), Some(_)) => Err(bad("either User or Connection, not both".to_owned())),
             (Some(address), None) => {
                 let inspection = self.inspect(address, identity).await?;
-                let principal = inspection.connection.principal.clone();
-                Ok(Asked { principal, access: Arc::clone(&inspection.access), inspection: Some(inspection) })
+                let (principal, account) =
+                    (inspection.connection.principal.clone(), inspection.connection.account.clone());
+                let is_known = self.knows(identity, &principal, &account)?;
+                let access = Arc::clone(&inspection.access);
+                Ok(Asked { principal, account, access, inspection: Some(inspection), is_known })
             }
             (None, Some(user)) if identity.user() != Some(user) => {
                 let unknown = || ApiError::Unknown { model: "users", key: user.clone() };
@@ -159,11 +184,14 @@ impl Api {
                     return Err(unknown());
                 }
                 let access = self.authority.access_of_user(user).ok_or_else(unknown)?;
-                Ok(Asked { principal: format!("user:{user}"), access, inspection: None })
+                let principal = format!("user:{user}");
+                Ok(Asked { account: principal.clone(), principal, access, inspection: None, is_known: true })
             }
             (None, _) => {
                 let access = self.authority.access(identity)?;
-                Ok(Asked { principal: identity.principal().as_str().to_owned(), access, inspection: None })
+                let principal = identity.principal();
+                let (principal, account) = (principal.as_str().to_owned(), principal.account().to_owned());
+                Ok(Asked { principal, account, access, inspection: None, is_known: true })
             }
         }
     }

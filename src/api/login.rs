@@ -10,7 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::{Method, Request};
 
 use super::proxy::{BodyLimit, vouch};
-use super::route::Route;
+use super::routes::Route;
 use super::{Api, ApiError};
 use crate::auth::{AuthError, Credential, Identity};
 use crate::endpoint::http::UpstreamError;
@@ -38,11 +38,11 @@ impl Api {
 
     /// Whether a request is the endpoint's to answer though it is one of our routes; without an identity, whoever sends
     /// it.
-    pub(super) fn is_endpoints(&self, route: Route<'_>, identity: Option<&Identity>) -> bool {
+    pub(super) fn is_endpoints(&self, route: Route, identity: Option<&Identity>) -> bool {
         let theirs = identity.map_or(self.delegation.is_some() && !self.own_users, Identity::is_endpoints);
         let callers = matches!(
             route,
-            Route::Events | Route::Info | Route::UserToken(_) | Route::PostUserToken(_) | Route::MachineToken(_)
+            Route::Events | Route::Info | Route::UserToken | Route::PostUserToken | Route::MachineToken
         );
         callers && theirs
     }
@@ -50,7 +50,7 @@ impl Api {
     /// Has the endpoint answer such a request.
     pub(super) async fn pass_to_endpoint(
         &self,
-        route: Route<'_>,
+        route: Route,
         mut request: Request<Incoming>,
         caller: &Caller,
     ) -> Result<Answer, ApiError> {

@@ -1,18 +1,28 @@
-//! Rules for every request, whatever its route (RFC 9112, sections 3.2 and 6.1). Pure.
+//! Rules for every request, whatever its route (RFC 9112, sections 3.2, 3.2.3 and 6.1). Pure.
 //!
 //! hyper has already parsed the request and refused what cannot be framed. The rules here concern requests that two
 //! servers in a chain could interpret differently.
 
 use hyper::header::{HOST, TRANSFER_ENCODING};
 use hyper::http::uri::Authority;
-use hyper::{Request, Version};
+use hyper::{Method, Request, Version};
 
 use super::ApiError;
 
 /// Checks a request.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), ApiError> {
     host(request)?;
+    target(request)?;
     transfer_encoding(request)
+}
+
+/// A host and nothing else is the target of `CONNECT` alone (RFC 9112, section 3.2.3).
+fn target<B>(request: &Request<B>) -> Result<(), ApiError> {
+    let uri = request.uri();
+    if uri.authority().is_some() && uri.scheme().is_none() && request.method() != Method::CONNECT {
+        return Err(ApiError::Bad("the target is neither a path nor an absolute URL".to_owned()));
+    }
+    Ok(())
 }
 
 /// Exactly one `Host` that is one; HTTP/1.0, which probes speak, may leave it out.

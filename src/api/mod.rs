@@ -1,6 +1,6 @@
 //! REST, and the door to the websocket.
 //!
-//! Routes, ours all below `/api/v3` and all needing credentials, but for the console's files ([`console`]):
+//! Routes, ours all below `/api/v3` and declared in one table ([`routes`]), but for the console's files ([`console`]):
 //!
 //! | route | module |
 //! |---|---|
@@ -12,6 +12,8 @@
 //! | `/connections` and its relatives | [`connections`] |
 //! | `/hydrant/status`, `/hydrant/registrations` | [`status`] |
 //! | `POST /hydrant/explain` | [`explain`] |
+//! | `/hydrant/openapi.json`, `/hydrant/asyncapi.json` | [`openapi`] |
+//! | `POST /hydrant/check`, `GET /hydrant/me` | [`check`], [`me`] |
 //! | everything else, if there is an endpoint upstream | [`proxy`] |
 //!
 //! Contract: every answer below 400 but a stream says `Content-Type: application/json`, bodies or not (drpcli fails
@@ -21,6 +23,7 @@
 mod access;
 pub mod answer;
 mod body;
+mod check;
 mod client_gauge;
 mod connections;
 mod console;
@@ -32,13 +35,15 @@ mod inflate;
 mod info;
 mod list_filter;
 mod login;
+mod me;
 mod message;
+pub mod openapi;
 pub mod probe;
 mod proxy;
 mod query;
 pub mod quota;
 mod refusals;
-mod route;
+mod routes;
 pub mod status;
 mod stream;
 mod token;
@@ -73,7 +78,7 @@ use cors::Visit;
 use proxy::vouch::Vouched;
 use quota::{PostQuota, SocketQuota};
 use refusals::Refusals;
-use route::Route;
+use routes::{Access, Found, Route};
 use status::Status;
 
 /// What the paths of the API begin with.
@@ -224,10 +229,12 @@ impl Api {
             path.strip_prefix(API).map(|rest| rest.split('/').map(query::decode).collect());
         let ours: Vec<&str> = segments.iter().flatten().map(String::as_str).collect();
         // What an endpoint may have under that path is not a stream.
-        let is_ours =
-            |route: &Route<'_>| *route != Route::Stream || self.upstream.is_none() || stream::form(&request).is_some();
-        match (route::find(request.method(), &ours).filter(is_ours), &self.upstream) {
-            (Some(route), _) => self.serve(route, request, caller).await,
+        let is_ours = |found: &Found<'_>| {
+            found.route != Route::Stream || self.upstream.is_none() || stream::form(&request).is_some()
+        };
+        match (routes::find(request.method(), &ours).filter(is_ours), &self.upstream) {
+            (Some(Found { route, access: Access::Anybody, .. }), _) => open(route),
+            (Some(found), _) => self.serve(found, request, caller).await,
             (None, Some(upstream)) => {
                 if segments.is_some() {
                     self.forward_and_check_trust(upstream, request, caller).await
@@ -246,7 +253,7 @@ impl Api {
 
     async fn serve(
         &self,
-        route: Route<'_>,
+        Found { route, value, .. }: Found<'_>,
         mut request: Request<Incoming>,
         caller: &Caller,
     ) -> Result<Answer, ApiError> {
@@ -270,11 +277,9 @@ impl Api {
         let query = request.uri().query();
         match route {
             Route::Connections => self.list_connections(request, caller, &identity).await,
-            Route::Connection(address) => self.get_connection(address, request, caller, &identity).await,
-            Route::DeleteConnection(address) => self.delete_connection(address, request, caller, &identity).await,
-            Route::RunnerConnections(scope, uuid) => {
-                self.runner_connections(scope, uuid, request, caller, &identity).await
-            }
+            Route::Connection => self.get_connection(value, request, caller, &identity).await,
+            Route::DeleteConnection => self.delete_connection(value, request, caller, &identity).await,
+            Route::RunnerConnections(scope) => self.runner_connections(scope, value, request, caller, &identity).await,
             Route::Websocket if request.method() == Method::GET => self.websocket(&mut request, peer, identity),
             Route::Websocket => Err(ApiError::NotAHandshake(crate::transport::upgrade::UpgradeError::Method)),
             Route::Stream => self.stream(&request, caller, identity),
@@ -282,10 +287,22 @@ impl Api {
             Route::Status => self.get_status(&identity),
             Route::Registrations => self.list_registrations(query, &identity).await,
             Route::Explain => self.explain(request, &identity).await,
+            Route::Check => self.check(request, &identity).await,
+            Route::Me => Ok(me::me(&identity, &*self.authority.access(&identity)?)),
             Route::Info => self.info(request, caller, &identity).await,
-            Route::UserToken(name) => self.user_token(query, name, &identity),
-            Route::PostUserToken(name) => self.post_user_token(request, name, &identity).await,
-            Route::MachineToken(uuid) => self.machine_token(query, uuid, &identity),
+            Route::UserToken => self.user_token(query, value, &identity),
+            Route::PostUserToken => self.post_user_token(request, value, &identity).await,
+            Route::MachineToken => self.machine_token(query, value, &identity),
+            Route::OpenApi | Route::AsyncApi => open(route),
         }
+    }
+}
+
+/// What anybody may read.
+fn open(route: Route) -> Result<Answer, ApiError> {
+    match route {
+        Route::OpenApi => Ok(openapi::answer(&openapi::OPENAPI)),
+        Route::AsyncApi => Ok(openapi::answer(&openapi::ASYNCAPI)),
+        _ => Err(ApiError::NoRoute),
     }
 }

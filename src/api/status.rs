@@ -2,7 +2,7 @@
 //!
 //! | route | claim |
 //! |---|---|
-//! | `GET /hydrant/status` | connections/list |
+//! | `GET /hydrant/status` | connections/list, and no tenant |
 //! | `GET /hydrant/registrations` (`sort=hits`, `deliveries` or `work`; `limit=N`) | connections/list, and no tenant |
 //! | `GET /hydrant/registrations?connection=ADDR:PORT` | connections/get |
 //!
@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::{Api, ApiError, answer, query};
+use super::{Api, ApiError, answer, check, query};
 use crate::auth::Identity;
 use crate::clock;
 use crate::cluster;
@@ -171,6 +171,9 @@ impl Api {
 
     pub(super) fn get_status(&self, identity: &Identity) -> Result<Answer, ApiError> {
         self.require(identity, "connections", "list", "*")?;
+        if self.authority.access(identity)?.has_tenant() {
+            return Err(ApiError::OfAll("the status is that of everybody's connections: no tenant shows it"));
+        }
         let summary = self.broker.metrics().summary(self.broker.waiting());
         let rates = self.status.look(Instant::now(), Sample::of(&summary));
         let none = Around::default();
@@ -202,7 +205,7 @@ impl Api {
         self.require(identity, "connections", "list", "*")?;
         if self.authority.access(identity)?.has_tenant() {
             let message = "a tenant sees the registrations of one connection at a time: ?connection=ADDR:PORT";
-            return Err(ApiError::Bad(message.to_owned()));
+            return Err(ApiError::OfAll(message));
         }
         let (measure, limit) = (measure(query)?, limit(query)?);
         let all = self.busiest(measure).await;
@@ -215,7 +218,11 @@ impl Api {
         if let Some((_, all)) = kept.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return Arc::clone(all);
         }
-        let all = Arc::new(merge(self.pool.registrations(measure).await, measure));
+        let mut all = merge(self.pool.registrations(measure).await, measure);
+        if let Some(seen) = self.pool.seen().await {
+            tokio::task::block_in_place(|| check::warn(&mut all, &seen));
+        }
+        let all = Arc::new(all);
         *kept = Some((Instant::now(), Arc::clone(&all)));
         all
     }

@@ -5,6 +5,7 @@ use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::body::object;
 use super::{Api, ApiError, answer, query};
 use crate::auth::{Identity, Issued, TokenRequest, parse_ttl};
 use crate::clock;
@@ -65,9 +66,8 @@ impl Api {
         // Nobody's body is waited for who may not have the token anyway.
         self.authority.check_issue(identity, name)?;
         let body = self.bodies.read(request, WISH_BYTES.min(self.limits.body_bytes)).await?;
-        let bad = |reason: String| ApiError::Bad(reason);
-        let text = Validator::default().validate(&body.bytes).map_err(|error| bad(error.to_string()))?;
-        let wanted: Wanted = serde_json::from_str(text).map_err(|error| bad(error.to_string()))?;
+        let text = Validator::default().validate(&body.bytes).map_err(|error| ApiError::Bad(error.to_string()))?;
+        let wanted: Wanted = object(text.as_bytes())?;
         Ok(issued(&self.authority.issue(identity, name, &wanted.request()?, clock::now())?))
     }
 

@@ -280,6 +280,12 @@ impl Access {
         }
     }
 
+    /// Returns the claims, and those that the token is narrowed to, as text for people.
+    pub fn claims(&self) -> (Vec<String>, Vec<String>) {
+        let texts = |claims: &[Claim]| claims.iter().map(Claim::to_string).collect();
+        (texts(&self.content.claims), texts(&self.content.narrowing))
+    }
+
     /// Returns whether the holder is in a tenant.
     pub fn has_tenant(&self) -> bool {
         self.content.tenant.is_some()

@@ -11,8 +11,8 @@
 //!
 //! 1. **Read the archive** until it has delivered everything that this node had accepted at some moment near the end of
 //!    the archive ([`Delivered::missing`] is nothing). What this node accepts later is in the history.
-//! 2. **Wait for this node** until it has accepted everything that the archive delivered ([`Delivered::is_within`]).
-//!    Otherwise such an event would be delivered from the archive and once more live.
+//! 2. **Wait for this node** until it has accepted everything that the archive delivered ([`Delivered::ahead_of`] is
+//!    0). Otherwise such an event would be delivered from the archive and once more live.
 //! 3. **Compare the history.** An event of the history was delivered if its number is below its node's in [`Delivered`]
 //!    and was not skipped, or if it duplicates an endpoint's event that was delivered under another node's number
 //!    ([`Delivered::has`]). The positions of those events make a [`Splice`]: the replay continues at its start and
@@ -176,10 +176,12 @@ impl Delivered {
         missing
     }
 
-    /// Returns whether a node with these watermarks has accepted all deliveries that may still be on their way to it.
-    pub fn is_within(&self, watermarks: &Watermarks) -> bool {
+    /// Returns how many recently delivered events a node with these watermarks has yet to accept.
+    pub fn ahead_of(&self, watermarks: &Watermarks) -> u64 {
         let old = |stored| self.latest.duration_since(stored) > RECENT;
-        self.nodes.iter().all(|(node, reached)| watermarks.next(*node) >= reached.next || old(reached.stored))
+        let recent = self.nodes.iter().filter(|(_, reached)| !old(reached.stored));
+        let ahead = recent.map(|(node, reached)| reached.next.saturating_sub(watermarks.next(*node)));
+        ahead.fold(0, u64::saturating_add)
     }
 
     /// Returns whether an event of the history was delivered.

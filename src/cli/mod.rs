@@ -16,6 +16,7 @@ mod endpoint;
 mod explain;
 mod filter;
 mod generate;
+mod health;
 mod post;
 mod samples;
 pub mod serve;
@@ -38,6 +39,7 @@ use endpoint::EndpointError;
 use explain::ExplainError;
 use filter::FilterError;
 use generate::ManError;
+use health::HealthError;
 use post::PostError;
 use serve::ServeError;
 use users::UsersError;
@@ -78,6 +80,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Check or explain the configuration
     Config(config::ConfigArgs),
+    /// Ask a server whether it runs, or is ready for clients
+    Health(health::HealthArgs),
     /// Print a completion script for a shell
     Completions(generate::CompletionsArgs),
     /// Print a manual page
@@ -104,6 +108,8 @@ enum CliError {
     #[error(transparent)]
     Explain(#[from] ExplainError),
     #[error(transparent)]
+    Health(#[from] HealthError),
+    #[error(transparent)]
     Man(#[from] ManError),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -126,6 +132,7 @@ impl CliError {
             | Self::Users(UsersError::Output(error))
             | Self::Filter(FilterError::Output(error))
             | Self::Explain(ExplainError::Output(error))
+            | Self::Health(HealthError::Output(error))
             | Self::Man(ManError::Output(error))
             | Self::Output(error) => Some(error),
             _ => None,
@@ -140,7 +147,7 @@ impl CliError {
             Self::Serve(error) => error.is_configuration(),
             Self::Users(error) => error.is_usage(),
             Self::Watch(WatchError::Endpoint(error)) | Self::Post(PostError::Endpoint(error)) => is_target(error),
-            Self::Watch(_) | Self::Post(_) | Self::Output(_) => false,
+            Self::Watch(_) | Self::Post(_) | Self::Health(_) | Self::Output(_) => false,
         }
     }
 }
@@ -193,6 +200,7 @@ fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         Command::Explain(args) => code = explain::run(&args, &mut io::stdin().lock(), out, err)?,
         Command::Filter(args) => code = filter::run(&args, &mut io::stdin().lock(), out, err)?,
         Command::Config(args) => config::run(&args, out, err)?,
+        Command::Health(args) => health::run(&args, out)?,
         Command::Completions(args) => generate::completions(&args, Cli::command(), out)?,
         Command::Man(args) => generate::man(&args, Cli::command(), out)?,
     }

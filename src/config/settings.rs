@@ -211,6 +211,9 @@ table! {
         queue_events: usize as Count = "8192";
         /// Bytes of messages that may be queued, and of events that may be queued for sending.
         queue_bytes: usize as Size = "64MiB";
+        /// For how long events of other nodes that nobody here has registered for are gathered before they are accepted
+        /// together. 0 accepts each at once.
+        linger: Duration as SpanOrNone = "50ms";
         /// Events of DRP endpoints that are remembered to recognize copies from other nodes.
         window: usize as Count = "65536";
         /// `JetStream` stream that stores what nodes publish, for `?since=` beyond the history. It is created if it

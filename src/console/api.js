@@ -70,7 +70,7 @@ export async function signIn(user, password) {
 
 /** Takes a token, if it is good. */
 export async function signInWith(text) {
-  await raw("/api/v3/info", {}, `Bearer ${text}`);
+  await raw("/api/v3/hydrant/me", {}, `Bearer ${text}`);
   setToken(text);
 }
 
@@ -86,13 +86,20 @@ export const remove = async (path) => (await raw(`/api/v3/${path}`, { method: "D
 /** An answer whose body is read as it comes. */
 export const open = (path, headers, signal) => raw(`/api/v3/${path}`, { headers, signal });
 
-/** What is wrong with a registration; null if nothing is. Asked by having it explained to an event of no type. */
-export async function checkSpec(spec) {
-  try {
-    await post("hydrant/explain", { Event: { Type: "none", Action: "none" }, Spec: spec });
-    return null;
-  } catch (error) {
-    if (error.status === 400) return error;
-    throw error;
-  }
+/** What is said of a registration: {Warnings, Looked, Matched}, or a Refused with the place. */
+export const checkSpec = (spec) => post("hydrant/check", { Spec: spec });
+
+/** Does something now, and again so long after it has ended: what is slow does not pile up. Returns what ends it. */
+export function repeat(work, pause) {
+  let timer = null;
+  let ended = false;
+  const next = async () => {
+    await work();
+    if (!ended) timer = setTimeout(next, pause);
+  };
+  next();
+  return () => {
+    ended = true;
+    clearTimeout(timer);
+  };
 }

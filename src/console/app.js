@@ -17,7 +17,7 @@ const KEYS = { n: "now", t: "tail", c: "connections", r: "registrations", e: "ex
 const app = document.getElementById("app");
 const figures = h("div", { class: "figures" });
 const rail = h("nav", { class: "rail", "aria-label": "Views" });
-const main = h("main", { tabindex: "-1" });
+const main = h("main", { tabindex: "0" });
 const help = h("dialog", { "aria-label": "Keys" });
 let leave = null;
 let shown = null;
@@ -39,7 +39,7 @@ function frame() {
   const name = String(tokenClaims().sub ?? tokenClaims().name ?? "signed in").replace(/^user:/, "");
   fill(app,
     h("header", { class: "bar" }, h("a", { href: "#now", class: "brand" }, "hydrant"), figures,
-      h("span", { class: "who" }, h("a", { href: "#me" }, name), button("Sign out", signOut))),
+      h("span", { class: "who" }, button("?", showHelp, { title: "Keys", "aria-label": "Keys" }), h("a", { href: "#me" }, name), button("Sign out", signOut))),
     rail, main, help);
   fill(rail, Object.entries(VIEWS).map(([view, { title }]) => h("a", { href: `#${view}`, "data-view": view }, title)));
 }
@@ -47,7 +47,7 @@ function frame() {
 function drawBar() {
   if (!isSignedIn()) return;
   const words = { live: "live", reconnecting: "reconnecting", hidden: "status hidden", out: "connecting" };
-  const dot = h("span", { class: `state ${state.word}`, title: state.detail }, words[state.word]);
+  const dot = h("span", { class: `state ${state.word}` }, state.detail ? `${words[state.word]}: ${state.detail}` : words[state.word]);
   const status = latest();
   const figure = (view, value, unit) => h("a", { href: `#${view}` }, h("b", {}, value), ` ${unit}`);
   fill(figures, dot, status && [

@@ -1,8 +1,9 @@
 // Connections: who is slow? One row each, oldest waiting first; a row opens to its registrations, and closes for whoever may.
 
-import { get, remove } from "./api.js";
+import { get, remove, repeat } from "./api.js";
 import { ago, announce, bytes, button, count, empty, failure, fill, h, millis, table } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
+import { state } from "./status.js";
 
 export const title = "Connections";
 
@@ -19,7 +20,8 @@ const COLUMNS = [
   { head: "Encoding", key: "Encoding" },
 ];
 
-const MOST = 500;
+/** Rows: a page of more than some thousand elements is slow. */
+const MOST = 150;
 
 export function show(element) {
   const list = h("div", { class: "list" });
@@ -32,10 +34,10 @@ export function show(element) {
   async function look() {
     if (paused) return;
     try {
-      all = (await get(`connections?sort=queued&limit=${MOST}`)).filter((one) => one.Type !== "api");
+      all = await get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`);
       draw();
     } catch (error) {
-      if (error.status !== 401) fill(list, failure(error));
+      if (error.status !== 401) fill(list, failure(error), error.status === 0 && h("p", { class: "quiet" }, "Trying again every 3 s."));
     }
   }
 
@@ -52,6 +54,7 @@ export function show(element) {
   function draw() {
     const { sort = "QueuedAgeMilliseconds", open } = parameters();
     const rows = sorted();
+    note.hidden = all.length === 0;
     note.textContent = all.length < MOST ? `${count(all.length)} websockets and streams` : `The ${MOST} connections for which most waits`;
     const columns = COLUMNS.map((column) => ({
       ...column,
@@ -68,7 +71,8 @@ export function show(element) {
       ],
     }));
     const focused = document.activeElement?.textContent;
-    fill(list, rows.length ? table("Connections", columns, cells) :
+    fill(list, rows.length ? table("Connections", columns, cells) : state.word === "hidden" ?
+      empty("There is nobody here whom you may see: the list needs the claim connections/list.") :
       empty("Nobody is connected. Watch something:", `curl -N -k -u USER '${location.origin}/api/v3/events?register=machines.*.*'`));
     if (focused) [...list.querySelectorAll("button")].find((one) => one.textContent === focused)?.focus();
   }
@@ -108,12 +112,11 @@ export function show(element) {
     return place;
   }
 
-  const timer = setInterval(look, 3000);
-  look();
+  const stop = repeat(look, 3000);
   if (parameters().open) inspect(parameters().open);
   return () => {
     paused = true;
-    clearInterval(timer);
+    stop();
   };
 }
 

@@ -63,14 +63,14 @@ export function bytes(n) {
 /** Microseconds. */
 export function micros(us) {
   if (us == null) return "–";
-  if (us < 1000) return `${us} µs`;
+  if (us < 1000) return `${trim(us)} µs`;
   return us < 1e6 ? `${trim(us / 1000)} ms` : `${trim(us / 1e6)} s`;
 }
 
 /** Milliseconds; a dash for none. */
 export const millis = (ms) => (ms ? micros(ms * 1000) : "–");
 
-const trim = (n) => (n < 10 ? n.toFixed(1) : Math.round(n).toString());
+const trim = (n) => (n < 10 && !Number.isInteger(n) ? n.toFixed(1) : Math.round(n).toString());
 
 /** How long ago a time was. */
 export function ago(text) {
@@ -92,6 +92,9 @@ export function clock(text) {
 
 /** A text as one word of a shell. */
 export const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+/** A sentence in which names stand between backticks. */
+export const spoken = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
 
 /** A button. */
 export function button(label, onclick, attributes = {}) {
@@ -132,6 +135,7 @@ export function empty(text, command) {
 
 /** An error, where it happened. */
 export function failure(error) {
-  const lines = error.messages ?? [error.message];
+  const inWords = (text) => text.replace(/^Requires: (\S+) (\S+) (\S+)$/, "You need the claim $1/$2/$3.");
+  const lines = (error.messages ?? [error.message]).map(inWords);
   return h("div", { class: "failure", role: "alert" }, h("pre", {}, lines.join("\n")));
 }

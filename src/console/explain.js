@@ -1,7 +1,7 @@
 // Explain: why did, or didn't, this event arrive? The answer in one sentence, then the tree of what held and what did not.
 
 import { post } from "./api.js";
-import { button, failure, fill, h } from "./dom.js";
+import { button, failure, fill, h, spoken } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
 export const title = "Explain";
@@ -12,7 +12,7 @@ export function show(element) {
   const given = parameters();
   const event = h("textarea", { id: "x-event", rows: "6", spellcheck: "false", placeholder: EXAMPLE });
   event.value = given.event ?? "";
-  const input = (id, value, placeholder) => h("input", { id, type: "text", value: value ?? "", placeholder, spellcheck: "false", autocapitalize: "off", autocomplete: "off" });
+  const input = (id, value, placeholder) => h("input", { id, type: "text", class: "spec", value: value ?? "", placeholder, spellcheck: "false", autocapitalize: "off", autocomplete: "off" });
   const position = input("x-position", given.position, "EPOCH:SEQUENCE");
   const spec = input("x-spec", given.spec, "machines.update.*.Stage=Eq(local)");
   const user = input("x-user", given.user, "you");
@@ -50,9 +50,9 @@ export function show(element) {
 }
 
 function told(answer) {
-  const cause = (one) => h("li", {}, sentence(one));
+  const cause = (one) => h("li", {}, spoken(sentence(one)));
   return [
-    h("p", { class: `verdict ${answer.Delivered ? "good" : "bad"}` }, answer.Reason),
+    h("p", { class: `verdict ${answer.Delivered ? "good" : "bad"}` }, verdict(answer)),
     answer.Roles?.length && h("p", {}, "Roles that show it: ", answer.Roles.join(", ")),
     answer.Loss && h("p", { class: "attention" }, answer.Loss),
     answer.Causes.length > 1 && h("ul", {}, answer.Causes.map(cause)),
@@ -62,20 +62,29 @@ function told(answer) {
   ];
 }
 
+function verdict({ Reason: reason, Causes: causes }) {
+  if (causes.length > 1) return `Not delivered: ${causes.length} things stand in the way.`;
+  return [spoken(reason[0].toUpperCase() + reason.slice(1)), "."];
+}
+
 function sentence(cause) {
   switch (cause.Kind) {
     case "Claim": return `The claim ${cause.Claim} is missing.`;
     case "Narrowing": return `The token is narrowed to ${cause.Claim}.`;
     case "Tenant": return `The tenant does not list ${cause.Model} ${cause.Key}.`;
+    case "Rights": return "The rights of this principal do not show it. Why is for those who may see users.";
     case "NoRegistration": return "Nothing is registered.";
     case "Filter": return `${cause.Term} is not so: ${cause.Value == null ? "the field is missing" : `the value is ${cause.Value}`}.`;
     default: return `The ${cause.Kind.toLowerCase()} is ${cause.Found}, not ${cause.Wanted}.`;
   }
 }
 
+/** What stands there instead, or how a claim falls short. */
+const found = (text) => (text.startsWith("not by ") ? `: ${text}` : [": it is ", h("code", {}, text.replace(/^`(.*)`$/, "$1"))]);
+
 const WORDS = { held: "yes", failed: "no", skipped: "not asked" };
 
 function step(one) {
-  return h("li", { class: `step ${one.Verdict}` }, h("span", { class: "mark" }, WORDS[one.Verdict]), " ", one.Asked,
-    one.Found != null && [": ", h("code", {}, one.Found)], one.Steps?.length && h("ul", { class: "steps" }, one.Steps.map(step)));
+  return h("li", { class: `step ${one.Verdict}` }, h("span", { class: "mark" }, WORDS[one.Verdict]), " ", spoken(one.Asked),
+    one.Found != null && found(one.Found), one.Steps?.length && h("ul", { class: "steps" }, one.Steps.map(step)));
 }

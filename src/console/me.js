@@ -8,15 +8,14 @@ export const title = "Me";
 export function show(element) {
   const made = h("div", {});
   const claims = tokenClaims();
-  const user = claims.sub ?? claims.name ?? claims.user ?? "";
-  const name = String(user).replace(/^user:/, "");
-  const fact = (term, value) => value && h("div", {}, h("dt", {}, term), h("dd", {}, value));
-  const expires = claims.exp ? new Date(claims.exp * 1000) : null;
+  const name = String(claims.sub ?? claims.name ?? claims.user ?? "").replace(/^user:/, "");
+  const facts = h("dl", {}, fact("User", name || "unknown"));
+  get("hydrant/me").then((me) => fill(facts, known(me)), () => {});
   const field = (id, label, value, hint) => h("div", { class: "field" }, h("label", { for: id }, label),
     h("input", { id, type: "text", value, spellcheck: "false", autocapitalize: "off", autocomplete: "off" }), hint && h("p", { class: "quiet" }, hint));
-  const form = h("form", { class: "form narrow" },
+  const form = h("form", { class: "form" }, h("div", { class: "four" },
     field("t-ttl", "Lives for", "12h", "30m, 12h, 7d"), field("t-scope", "Types", "machines,jobs", "* is all"),
-    field("t-action", "Actions", "get", "get shows all events of an object"), field("t-specific", "Keys", "*"),
+    field("t-action", "Actions", "get", "get shows all events of an object"), field("t-specific", "Keys", "*", "* is all")),
     h("button", { type: "submit", class: "primary" }, "Make a narrowed token"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -29,12 +28,37 @@ export function show(element) {
     }
   });
   fill(element,
-    h("dl", {}, fact("User", name || "unknown"), fact("Token until", expires && expires.toLocaleString()), fact("Server", location.origin)),
+    h("h2", {}, "Who you are"), facts,
     h("h2", {}, "A token for something else"),
     h("p", { class: "quiet" }, "It shows what you see, and of that only what you say here. It never widens your rights."),
     form, made,
+    h("p", { class: "quiet" }, "For programs: ", h("a", { href: "/api/v3/hydrant/openapi.json" }, "OpenAPI"), " and ",
+      h("a", { href: "/api/v3/hydrant/asyncapi.json" }, "AsyncAPI"), "."),
     h("h2", {}, "Lines that work as they are"), h("p", { class: "quiet" }, "With your own token in them: treat them as a password."),
     button("Show them", (event) => event.target.replaceWith(snippets(currentToken()))));
+}
+
+const fact = (term, value) => value && h("div", {}, h("dt", {}, term), h("dd", {}, value));
+
+/** Claims that are shown; somebody may have thousands. */
+const MOST = 30;
+
+function known(me) {
+  const [all, narrowing] = [me.Claims, me.Narrowing];
+  const list = (claims) => h("ul", { class: "plain" }, claims.slice(0, MOST).map((claim) => h("li", {}, h("code", {}, claim), h("span", { class: "quiet" }, ` ${inWords(claim)}`))),
+    claims.length > MOST && h("li", { class: "quiet" }, `and ${claims.length - MOST} more`));
+  return [fact("Principal", me.Principal), fact("Token until", me.Expires && new Date(me.Expires).toLocaleString()), fact("Server", location.origin),
+    fact("Claims", all.length ? list(all) : "none: you see no events but those of your own connections"),
+    narrowing.length > 0 && fact("Narrowed to", list(narrowing)),
+    me.HasTenant && fact("Tenant", "yes: of the types that it lists you see only the objects that it lists")];
+}
+
+/** What a claim shows of events. */
+function inWords(claim) {
+  const [scope, action, specific] = claim.split("/");
+  const actions = action.split(",");
+  const what = actions.includes("*") || actions.includes("get") ? "all events" : `events with the action ${actions.join(" or ")}`;
+  return `${what} of ${scope === "*" ? "all types" : scope.replaceAll(",", ", ")}${specific === "*" ? "" : `, key ${specific}`}`;
 }
 
 function snippets(token) {

@@ -1,8 +1,8 @@
 // Now: is it healthy? Four charts, then what is behind them in rows.
 
-import { get } from "./api.js";
+import { get, repeat } from "./api.js";
 import { chart } from "./chart.js";
-import { ago, bytes, count, empty, fill, h, micros, millis, rate, table } from "./dom.js";
+import { ago, bytes, count, fill, h, micros, millis, rate, table } from "./dom.js";
 import { history, latest, quantiles, rates, received, state, values, watch } from "./status.js";
 
 export const title = "Now";
@@ -11,44 +11,40 @@ const SOURCES = ["post", "upstream", "nats", "demo"];
 
 export function show(element) {
   const charts = [
-    chart("Events in", SOURCES, rate),
-    chart("Deliveries", ["deliveries"], rate),
-    chart("Waiting", ["queued bytes"], bytes),
-    chart("Latency", ["p50", "p99"], micros),
+    chart("Events in, a second", SOURCES, rate),
+    chart("Deliveries, a second", ["to all clients"], rate),
+    chart("Waiting for clients", ["queued"], bytes),
+    chart("From in to written", ["p50", "p99"], micros),
   ];
   const slow = h("section", { class: "panel" });
   const rows = h("div", { class: "panels" });
   const problem = h("div", {});
-  fill(element, problem, h("div", { class: "charts" }, charts.map((one) => one.element)), rows);
+  const all = h("div", { class: "charts" }, charts.map((one) => one.element));
+  fill(element, problem, all, rows);
 
   function draw() {
     const status = latest();
-    const hidden = "The status of the server is for users with the claim connections/list.";
-    fill(problem, state.word !== "live" && state.word !== "out" && h("p", { class: "attention" }, state.detail || hidden));
-    if (!status) return;
+    const hidden = "The status of the server is for users with the claim connections/list whom no tenant hides anything from.";
+    all.hidden = state.word === "hidden";
+    fill(problem, all.hidden && h("p", { class: "empty" }, hidden));
     const times = history.map((point) => point.time);
     charts[0].draw(times, SOURCES.map((source) => rates((s) => s.Received[source] ?? 0)));
     charts[1].draw(times, [rates((s) => s.Delivered)]);
     charts[2].draw(times, [values((s) => s.Queue.Bytes)]);
     charts[3].draw(times, [quantiles(0.5), quantiles(0.99)]);
-    fill(rows, shards(status), around(status), losses(status), slow);
+    if (status) fill(rows, shards(status), around(status), losses(status), slow);
   }
 
   async function lookAtSlow() {
     try {
-      fill(slow, slowest(await get("connections?sort=queued&limit=5")));
+      fill(slow, slowest(await get("connections?Type=In(websocket,stream)&sort=queued&limit=5")));
     } catch (error) {
       if (error.status !== 401) fill(slow, h("h2", {}, "Slowest clients"), h("p", {}, error.message));
     }
   }
 
-  const timer = setInterval(lookAtSlow, 4000);
-  lookAtSlow();
-  const stop = watch(draw);
-  return () => {
-    clearInterval(timer);
-    stop();
-  };
+  const ends = [repeat(lookAtSlow, 4000), watch(draw)];
+  return () => ends.forEach((end) => end());
 }
 
 function panel(name, ...children) {
@@ -79,8 +75,9 @@ function around(status) {
   if (status.Nats) lines.push(["NATS", status.Nats.Stream?.Name ?? "", mark(status.Nats.Connected, status.Nats.Connected ? "connected" : "not connected"), ago(status.Nats.Since)]);
   if (status.Identity) lines.push(["Identity", status.Identity.Endpoint, mark(status.Identity.Readable, status.Identity.Readable ? "readable" : status.Identity.Error || "not read yet"), ago(status.Identity.Since)]);
   const columns = [{ head: "What" }, { head: "Where" }, { head: "State" }, { head: "Since", number: true }];
-  const none = h("p", { class: "quiet" }, "No endpoint, no other nodes: events come by POST.");
-  return panel("Around", lines.length ? table("Around the broker", columns, lines) : none,
+  const from = status.Received.demo ? "the simulated fleet and by POST" : "POST";
+  const none = h("p", { class: "quiet" }, `No endpoint and no other nodes: events come from ${from}.`.replace("from POST", "by POST"));
+  return panel("This server", lines.length ? table("Around the broker", columns, lines) : none,
     h("dl", {}, term("Up for", ago(status.Started)), term("History", `${ago(status.HistoryFrom)} back`),
       term("Position", status.Sequence), term("Version", status.Version)));
 }
@@ -110,5 +107,5 @@ function slowest(all) {
     h("a", { href: `#connections?open=${encodeURIComponent(one.RemoteAddr)}` }, one.Principal), one.RemoteAddr,
     bytes(one.QueuedBytes), millis(one.QueuedAgeMilliseconds), count(one.DroppedEvents)]);
   return [h("h2", {}, "Slowest clients"),
-    rows.length ? table("Slowest clients", columns, rows) : empty("Everybody follows: nothing waits for any client.")];
+    rows.length ? table("Slowest clients", columns, rows) : h("p", { class: "quiet" }, "Everybody follows: nothing waits for any client.")];
 }

@@ -1,23 +1,25 @@
 // Registrations: what matches most, and what costs most.
 
-import { get } from "./api.js";
+import { get, repeat } from "./api.js";
 import { ago, count, empty, failure, fill, h, millis, table } from "./dom.js";
 import { parameters, setParameters } from "./route.js";
 
 export const title = "Registrations";
 
+/** Rows: a page of more than some thousand elements is slow. */
+const MOST = 150;
 const SORTS = { hits: "Hits", deliveries: "Deliveries", work: "Cost" };
 
 export function show(element) {
   const list = h("div", { class: "list" });
-  fill(element, h("p", { class: "quiet" }, "Those that have done most, up to a hundred of each shard. What is counted is counted since the first connection that shares a registration made it."), list);
+  fill(element, h("p", { class: "quiet" }, "What people are registered for, and what came of it: those that have done most, counted since the first of the connections that share them came."), list);
 
   async function look() {
     const { sort = "hits" } = parameters();
     try {
-      draw(await get(`hydrant/registrations?sort=${encodeURIComponent(sort)}`), sort);
+      draw(await get(`hydrant/registrations?limit=${MOST}&sort=${encodeURIComponent(sort)}`), sort);
     } catch (error) {
-      if (error.status !== 401) fill(list, failure(error));
+      if (error.status !== 401) fill(list, failure(error), error.status === 0 && h("p", { class: "quiet" }, "Trying again every 4 s."));
     }
   }
 
@@ -32,13 +34,11 @@ export function show(element) {
     ];
     const rows = all.map((one) => ({
       attributes: { class: one.Hits === 0 ? "dim" : "" },
-      cells: [h("code", {}, one.Spec), count(one.Hits), count(one.Deliveries), one.FilterBytes ? millis(one.FilterWork / 1e6) : "–",
+      cells: [[h("code", {}, one.Spec), one.Warnings?.map((text) => h("p", { class: "attention note" }, `▲ ${text}`))], count(one.Hits), count(one.Deliveries), one.FilterBytes ? millis(one.FilterWork / 1e6) : "–",
         one.LastHit ? ago(one.LastHit) : "never", count(one.Shared), h("a", { href: `#tail?spec=${encodeURIComponent(one.Spec)}` }, "open")],
     }));
     fill(list, rows.length ? table("Registrations", columns, rows) : empty("Nothing is registered. Try one:", "hydrant watch 'machines.*.*'"));
   }
 
-  const timer = setInterval(look, 4000);
-  look();
-  return () => clearInterval(timer);
+  return repeat(look, 4000);
 }

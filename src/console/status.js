@@ -3,6 +3,8 @@
 import { get, isSignedIn, onSession } from "./api.js";
 
 const EVERY = 2000;
+/** So often whoever may not know asks again. */
+const HIDDEN = 60000;
 const KEPT = (15 * 60 * 1000) / EVERY;
 
 /** Points of the last fifteen minutes: {time, status}; status is null where nothing was answered. */
@@ -24,10 +26,11 @@ export function watch(listener) {
 export const latest = () => history.at(-1)?.status ?? null;
 
 let busy = false;
+let hiddenUntil = 0;
 
 async function look() {
   // One that is late is waited for, so that questions do not pile up.
-  if (busy) return;
+  if (busy || Date.now() < hiddenUntil) return;
   busy = true;
   let status = null;
   try {
@@ -35,6 +38,7 @@ async function look() {
     Object.assign(state, { word: "live", detail: "" });
   } catch (error) {
     const hidden = error.status === 403;
+    if (hidden) hiddenUntil = Date.now() + HIDDEN;
     const detail = hidden ? "" : `${error.message} Trying again in ${EVERY / 1000} s.`;
     Object.assign(state, { word: hidden ? "hidden" : "reconnecting", detail });
   } finally {
@@ -48,6 +52,7 @@ async function look() {
 
 onSession(() => {
   clearInterval(timer);
+  hiddenUntil = 0;
   if (isSignedIn()) {
     timer = setInterval(look, EVERY);
     look();

@@ -13,8 +13,11 @@ export const title = "Tail";
 const MOST = 10000;
 /** Characters of all of them. */
 const LARGEST = 64e6;
+/** Milliseconds between two looks at what came. */
+const LEISURE = 80;
 /** Pixels; on a phone a row has two lines. */
-const ROW = window.matchMedia("(max-width: 720px)").matches ? 46 : 28;
+const phone = window.matchMedia("(max-width: 720px)");
+const rowHeight = () => (phone.matches ? 46 : 28);
 
 export function show(element) {
   const kept = [];
@@ -27,11 +30,15 @@ export function show(element) {
   let arrivals = [];
   let due = false;
   let seen = 0;
+  let waiting = null;
+  /** Rows that have come above what is read. */
+  let scrolled = 0;
 
   const fields = h("div", { class: "specs" });
   const word = h("span", { class: "quiet" });
   const pause = button("Pause", () => setPaused(!paused), { "data-key": "pause" });
-  const bar = h("div", { class: "toolbar" }, pause, button("Clear", clear), word);
+  const link = h("span", { role: "status" });
+  const bar = h("div", { class: "toolbar" }, pause, button("Clear", clear), button("Add a SPEC", () => change([...specs(), "jobs.*.*"])), word, link);
   const head = h("div", { class: "row head", "aria-hidden": "true" }, ["Time", "Type", "Action", "Key", "Principal", "What changed"].map((name) => h("span", {}, name)));
   const spacer = h("div", { class: "spacer" });
   const rows = h("div", { class: "rows", tabindex: "0", role: "listbox", "aria-label": "Events" }, spacer);
@@ -41,11 +48,15 @@ export function show(element) {
 
   function draw() {
     due = false;
-    spacer.style.setProperty("--height", `${kept.length * ROW}px`);
-    const from = Math.max(0, Math.floor(rows.scrollTop / ROW) - 4);
-    const until = Math.min(kept.length, from + Math.ceil(rows.clientHeight / ROW) + 8);
+    const height = rowHeight();
+    spacer.style.setProperty("--height", `${kept.length * height}px`);
+    // What is read stays where it is.
+    if (scrolled) rows.scrollTop += scrolled * height;
+    scrolled = 0;
+    const from = Math.max(0, Math.floor(rows.scrollTop / height) - 4);
+    const until = Math.min(kept.length, from + Math.ceil(rows.clientHeight / height) + 8);
     const visible = [];
-    for (let at = from; at < until; at += 1) visible.push(line(kept[kept.length - 1 - at], at));
+    for (let at = from; at < until; at += 1) visible.push(line(kept[kept.length - 1 - at], at * height));
     spacer.replaceChildren(...visible);
     const now = Date.now();
     arrivals = arrivals.filter((time) => now - time < 5000);
@@ -61,14 +72,22 @@ export function show(element) {
     }
   }
 
-  function line(entry, at) {
+  /** For events, which may come faster than anybody reads: a few times a second. */
+  function atLeisure() {
+    waiting ??= setTimeout(() => {
+      waiting = null;
+      later();
+    }, LEISURE);
+  }
+
+  function line(entry, top) {
     const { event } = entry;
     const cells = [clock(event.Time), event.Type, event.Action, event.Key, event.Principal, entry.words ??= changed(event)];
     const it = h("div", {
       class: `row${entry === chosen ? " chosen" : ""}${event.Type === "hydrant" ? " attention" : ""}`, role: "option",
       "aria-selected": String(entry === chosen), onclick: () => choose(entry),
     }, cells.map((text, column) => h("span", { title: column === 0 ? event.Time : text }, text)));
-    it.style.setProperty("--top", `${at * ROW}px`);
+    it.style.setProperty("--top", `${top}px`);
     return it;
   }
 
@@ -82,8 +101,8 @@ export function show(element) {
     (paused ? held : kept).push(entry);
     if (paused && (held.length > MOST || size > LARGEST)) drop(held, Math.ceil(held.length / 20));
     trim();
-    if (!paused && rows.scrollTop > 0) rows.scrollTop += ROW;
-    later();
+    if (!paused && rows.scrollTop > 0) scrolled += 1;
+    atLeisure();
   }
 
   function trim() {
@@ -128,9 +147,10 @@ export function show(element) {
     const next = kept[Math.max(0, Math.min(kept.length - 1, at))];
     if (!next) return;
     choose(next);
-    const top = (kept.length - 1 - kept.indexOf(next)) * ROW;
+    const height = rowHeight();
+    const top = (kept.length - 1 - kept.indexOf(next)) * height;
     if (top < rows.scrollTop) rows.scrollTop = top;
-    if (top + ROW > rows.scrollTop + rows.clientHeight) rows.scrollTop = top + ROW - rows.clientHeight;
+    if (top + height > rows.scrollTop + rows.clientHeight) rows.scrollTop = top + height - rows.clientHeight;
   }
 
   const specs = () => {
@@ -145,17 +165,16 @@ export function show(element) {
     stop = follow(specs(), {
       event: take,
       answer: (answer) => {
-        const said = answer.Action === "error" ? answer.Object.Messages : answer.Object?.Warnings ?? [];
-        messages.set(answer.Key, { said, bad: answer.Action === "error" });
+        if (answer.Action !== "error") return;
+        messages.set(answer.Key, answer.Object.Messages);
         drawFields(messages);
       },
       state: (word, why) => {
-        bar.dataset.state = word;
-        bar.title = why ?? "";
-        if (word !== "live") announce(`${word}: ${why}`);
+        link.textContent = word === "live" ? "" : `${word}: ${why}`;
+        link.className = word === "live" ? "" : "attention";
       },
       refused: (error) => {
-        for (const spec of specs()) messages.set(spec, { said: error.messages, bad: true });
+        for (const spec of specs()) messages.set(spec, error.messages);
         drawFields(messages);
       },
     }, since ?? parameters().since);
@@ -163,49 +182,62 @@ export function show(element) {
 
   function drawFields(messages = new Map()) {
     const list = specs();
-    const change = (next) => {
-      setParameters({ spec: next, since: null });
-      drawFields();
-      start();
-    };
     fill(fields, list.map((spec, at) => field(spec, messages.get(spec), (value) => {
       const next = [...list];
       next[at] = value;
       if (value !== spec) change(next.filter(Boolean));
-    }, list.length > 1 && (() => change(list.filter((_, other) => other !== at))))),
-    button("Add a SPEC", () => change([...list, "jobs.*.*"])));
+    }, list.length > 1 && (() => change(list.filter((_, other) => other !== at))))));
+  }
+
+  function change(next) {
+    setParameters({ spec: next, since: null });
+    drawFields();
+    start();
   }
 
   function field(spec, message, commit, drop) {
-    const note = h("pre", { class: `note ${message?.bad ? "bad" : "attention"}` }, message?.said.join("\n") ?? "");
+    const note = h("pre", { class: "note" });
     const input = h("input", { type: "text", value: spec, spellcheck: "false", autocapitalize: "off", autocomplete: "off",
       "aria-label": "SPEC: type.action.key.filter", "data-key": "spec", class: "spec" });
     let timer;
     const tips = suggest(input);
+
+    /** Says under the field what is to be said of it. Returns whether it is good. */
+    async function check() {
+      const value = input.value.trim();
+      const [kind, said] = await checkSpec(value).then(praise, blame);
+      if (value === input.value.trim()) {
+        note.className = `note ${kind}`;
+        note.textContent = said;
+        input.setAttribute("aria-invalid", String(kind === "bad"));
+      }
+      return kind !== "bad";
+    }
+
     input.addEventListener("input", () => {
       clearTimeout(timer);
-      timer = setTimeout(async () => {
-        const error = await checkSpec(input.value.trim()).catch(() => null);
-        note.className = "note bad";
-        note.textContent = error ? error.messages.join("\n") : "";
-        input.setAttribute("aria-invalid", String(Boolean(error)));
-      }, 250);
+      timer = setTimeout(check, 250);
     });
     input.addEventListener("change", async () => {
       const value = input.value.trim();
-      if (!(await checkSpec(value).catch(() => null))) commit(value);
+      if (await check()) commit(value);
     });
-    return h("div", { class: "field" }, h("div", { class: "field-line" }, input, tips, drop && button("Remove", drop)), note);
+    if (message) [note.className, note.textContent] = ["note bad", message.join("\n")];
+    else check();
+    return h("div", { class: "field" }, h("div", { class: "field-line" }, input, drop && button("Remove", drop)), note, tips);
   }
 
   fill(nothing, empty("Nothing yet. Send one:", `curl -k -u USER -H 'Content-Type: application/json' '${location.origin}/api/v3/events' -d '{"Type":"machines","Action":"update","Key":"m1","Object":{"Stage":"local"}}'`));
   rows.addEventListener("scroll", later);
+  phone.addEventListener("change", later);
   const timer = setInterval(later, 1000);
   drawFields();
   start();
   draw();
   return Object.assign(() => {
     clearInterval(timer);
+    clearTimeout(waiting);
+    phone.removeEventListener("change", later);
     stop?.();
   }, {
     keys: {
@@ -215,3 +247,12 @@ export function show(element) {
     },
   });
 }
+
+/** What is said under a good registration, and how. */
+function praise({ Warnings: warnings, Looked: looked, Matched: matched }) {
+  const past = looked > 0 ? `Would have matched ${count(matched)} of the last ${count(looked)} events.` : "";
+  return warnings.length ? ["attention", [...warnings.map((text) => `▲ ${text}`), past].join("\n").trim()] : ["quiet", past];
+}
+
+/** What is said under one that was refused; nothing where the server could not say. */
+const blame = (error) => (error.status === 400 ? ["bad", error.messages.join("\n")] : ["quiet", ""]);

@@ -43,6 +43,7 @@ use jiff::Timestamp;
 use crate::json;
 use crate::websocket::frame::{Encoding, HEADER_ROOM};
 pub use error::EventError;
+pub use owner::ENDPOINT;
 pub use position::Position;
 
 use field::Field;
@@ -91,6 +92,8 @@ pub struct Draft<'t> {
     pub object: &'t str,
     /// The object before the change, as JSON text; `null` if there is none.
     pub original: &'t str,
+    /// Whether users whom it names are the endpoint's, and not hydrant's own of the same name.
+    pub of_endpoint: bool,
 }
 
 impl<'t> Draft<'t> {
@@ -104,6 +107,7 @@ impl<'t> Draft<'t> {
             principal: Cow::Borrowed(""),
             object: "null",
             original: "null",
+            of_endpoint: false,
         }
     }
 
@@ -201,6 +205,7 @@ impl<'t> Draft<'t> {
         let names = [
             self.kind.as_ref(),
             self.action.as_ref(),
+            owner::source(&self.kind, &self.key, self.of_endpoint),
             self.key.as_ref(),
             machine.as_deref().unwrap_or_default(),
             work_order.as_deref().unwrap_or_default(),
@@ -368,23 +373,29 @@ impl Event {
 
     /// Returns the event's Key, decoded.
     pub fn key(&self) -> &str {
-        self.names.get(2)
+        self.names.get(3)
+    }
+
+    /// Of an event about a connection: whose it is, with [`ENDPOINT`] before a user of the endpoint, who sees
+    /// it whatever their rights. Of any other the Key.
+    pub fn account(&self) -> &str {
+        self.names.range(2, 3)
     }
 
     /// Returns the `Machine` of the Object of an event of Type `jobs`, if it is a non-empty string.
     pub fn machine(&self) -> Option<&str> {
-        Some(self.names.get(3)).filter(|machine| !machine.is_empty())
+        Some(self.names.get(4)).filter(|machine| !machine.is_empty())
     }
 
     /// Returns the machine that owns the event's object, by which a tenant that lists machines evaluates it: for jobs,
     /// work orders and the connections of a runner.
     pub fn owner(&self) -> Option<&str> {
-        Some(self.names.get(5)).filter(|owner| !owner.is_empty())
+        Some(self.names.get(6)).filter(|owner| !owner.is_empty())
     }
 
     /// Returns the `WorkOrder` of the Object of an event of Type `jobs`, if it is a non-empty string.
     pub fn work_order(&self) -> Option<&str> {
-        Some(self.names.get(4)).filter(|work_order| !work_order.is_empty())
+        Some(self.names.get(5)).filter(|work_order| !work_order.is_empty())
     }
 }
 

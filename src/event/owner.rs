@@ -8,8 +8,14 @@ use std::borrow::Cow;
 
 use crate::json;
 
+/// Prefix of the account of a user of the endpoint; no name contains a slash.
+pub const ENDPOINT: &str = "endpoint/";
+
 /// Prefix of the principal of a machine's agent.
 const RUNNER: &str = "runner:";
+
+/// Prefix of the principal of a user: only users exist both at the endpoint and here.
+const USER: &str = "user:";
 
 /// Returns `Machine` and `WorkOrder` of a job if they are strings; the last of several members wins.
 pub(super) fn of_job(job: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
@@ -37,6 +43,11 @@ pub(super) fn machine<'t>(kind: &str, key: &'t str, object: &'t str, original: &
         "connections" => key.strip_prefix(RUNNER).map(Cow::Borrowed),
         _ => None,
     }
+}
+
+/// Returns the prefix of the Key of a connection event that together with the Key names its account.
+pub(super) fn source(kind: &str, key: &str, of_endpoint: bool) -> &'static str {
+    if of_endpoint && kind == "connections" && key.starts_with(USER) { ENDPOINT } else { "" }
 }
 
 /// Returns the last member with this name.

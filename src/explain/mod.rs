@@ -87,11 +87,31 @@ pub fn explain(event: &Event, specs: &[(&str, &Spec)], receiver: Option<Receiver
         Some((of_nearest, _)) => causes.extend(of_nearest.iter().cloned()),
         None => causes.push(Cause::NoRegistration),
     }
+    let registrations: Vec<Registration> = answers.into_iter().map(|(_, registration)| registration).collect();
     let delivered = causes.is_empty();
-    let reason = match answers.first() {
-        Some((_, registration)) if delivered => format!("delivered: `{}` matches", registration.spec),
+    Explanation { delivered, reason: reason(&causes, &registrations), causes, rights, registrations }
+}
+
+fn reason(causes: &[Cause], registrations: &[Registration]) -> String {
+    match registrations.first() {
+        Some(registration) if causes.is_empty() => format!("delivered: `{}` matches", registration.spec),
         _ => format!("not delivered: {}", causes.iter().map(Cause::sentence).collect::<Vec<_>>().join("; ")),
-    };
-    let registrations = answers.into_iter().map(|(_, registration)| registration).collect();
-    Explanation { delivered, reason, causes, rights, registrations }
+    }
+}
+
+impl Explanation {
+    /// The same for whoever may not know what the receiver may see: whether the rights show the event, and not why.
+    #[must_use]
+    pub fn without_rights(mut self) -> Self {
+        let all = self.causes.len();
+        self.causes.retain(|cause| !cause.is_of_rights());
+        if self.causes.len() < all {
+            self.causes.insert(0, Cause::Rights);
+        }
+        if let Some(rights) = &mut self.rights {
+            rights.steps.clear();
+        }
+        self.reason = reason(&self.causes, &self.registrations);
+        self
+    }
 }

@@ -73,7 +73,9 @@ pub enum Cause {
         /// Key of the object.
         key: String,
     },
-    /// There is no registration.
+    /// The rights do not show the event, and the caller may not know why.
+    Rights,
+    /// Nothing is registered.
     NoRegistration,
     /// The registration names other types.
     Type {
@@ -106,12 +108,18 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Returns the cause as a sentence.
+    /// Whether it is a matter of what the receiver may see.
+    pub(super) fn is_of_rights(&self) -> bool {
+        matches!(self, Self::Claim { .. } | Self::Narrowing { .. } | Self::Tenant { .. } | Self::Rights)
+    }
+
+    /// The cause in words.
     pub fn sentence(&self) -> String {
         match self {
             Self::Claim { claim } => format!("no claim shows it: {claim} is missing"),
             Self::Narrowing { claim } => format!("the token is narrowed to {claim}"),
             Self::Tenant { model, key } => format!("the tenant does not list {model} {key}"),
+            Self::Rights => "the rights of this principal do not show it".to_owned(),
             Self::NoRegistration => "nothing is registered".to_owned(),
             Self::Type { wanted, found } => format!("the type is {found}, not {wanted}"),
             Self::Action { wanted, found } => format!("the action is {found}, not {wanted}"),
@@ -125,8 +133,10 @@ impl Cause {
 /// The receiver for whom rights are evaluated.
 #[derive(Debug, Clone, Copy)]
 pub struct Receiver<'r> {
-    /// The principal: events about its own connections are visible to it.
+    /// Who it is.
     pub principal: &'r str,
-    /// The rights of the principal.
+    /// Whose it is: events about its connections are visible to it.
+    pub account: &'r str,
+    /// What it may see.
     pub access: &'r Access,
 }

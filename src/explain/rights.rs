@@ -13,7 +13,7 @@ const SHOWN: usize = 20;
 /// Evaluates the rights, and returns what is missing.
 pub(super) fn explain(event: &Event, receiver: Receiver<'_>) -> (Step, Vec<Cause>) {
     let asked = format!("{} may see it", receiver.principal);
-    if event.kind() == CONNECTIONS && event.key() == receiver.principal {
+    if event.kind() == CONNECTIONS && event.account() == receiver.account {
         let own = Step::new(Verdict::Held, "it is about one of its own connections");
         return (Step::new(Verdict::Held, asked).with(vec![own]), Vec::new());
     }
@@ -53,8 +53,11 @@ fn causes(event: &Event, judgement: &Judgement) -> Vec<Cause> {
 }
 
 fn claims(judgement: &Judgement) -> Step {
-    let asked = format!("one of {} claims shows it", judgement.claims.len());
-    // First the claims that cover the event, then the nearest.
+    let asked = match judgement.claims.len() {
+        1 => "the claim shows it".to_owned(),
+        all => format!("one of the {all} claims shows it"),
+    };
+    // Those that show it first, then those that come nearest.
     let mut claims: Vec<&ClaimVerdict> = judgement.claims.iter().collect();
     claims.sort_by_key(|claim| std::cmp::Reverse(claim.parts().iter().filter(|holds| **holds).count()));
     let steps = claims.into_iter().take(SHOWN).map(|claim| {
@@ -64,4 +67,15 @@ fn claims(judgement: &Judgement) -> Step {
         if missing.is_empty() { step } else { step.found(format!("not by its {}", missing.join(" and "))) }
     });
     Step::new(Verdict::of(judgement.by_claims), asked).with(steps.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::auth::Principal;
+    use crate::event::ENDPOINT;
+
+    #[test]
+    fn events_and_principals_tell_the_two_sources_apart_in_the_same_way() {
+        assert_eq!(Principal::endpoint_user("a").unwrap().account(), format!("{ENDPOINT}user:a"));
+    }
 }

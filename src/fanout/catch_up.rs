@@ -386,7 +386,7 @@ impl Shard {
 
     fn may_see(&self, conn: ConnId, event: &Event) -> bool {
         let Some(session) = &self.sessions[conn.0 as usize] else { return false };
-        let own = event.kind() == CONNECTIONS && session.principal.as_str() == event.key();
+        let own = event.kind() == CONNECTIONS && session.principal.account() == event.account();
         own || sees(self.classes.access(session.class), event)
     }
 }

@@ -17,7 +17,7 @@ use super::report::{Inspection, Registration};
 use crate::auth::Identity;
 use crate::broker::connection::Connection;
 use crate::broker::history::Start;
-use crate::index::Measure;
+use crate::index::{Measure, Seen};
 use crate::overflow::Overflow;
 use crate::websocket::frame::Encoding;
 
@@ -108,4 +108,6 @@ pub(super) enum Control {
     Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
     Inspect(SocketAddr, oneshot::Sender<Option<Inspection>>),
     Survey(Measure, oneshot::Sender<Vec<Registration>>),
+    Seen(oneshot::Sender<Seen>),
+    Types(Arc<[Box<str>]>),
 }

@@ -19,6 +19,9 @@ pub type ReadSpec = Result<Spec, SpecError>;
 /// Bytes of a registration that is read at once, unless it has a regular expression.
 const SHORT_SPEC: usize = 512;
 
+/// Types that are told of by name; with more of them it may be any.
+const KINDS: usize = 64;
+
 impl Shard {
     /// Carries out a text message and answers it.
     pub fn text(&mut self, conn: ConnId, message: &str, now: Timestamp) {
@@ -85,6 +88,7 @@ impl Shard {
         if matches!(outcome, Err(IndexError::TooManyRegistrations { .. })) {
             self.commands.count_too_many();
         }
+        self.has_changed = true;
         self.commands.count(outcome.map_err(|error: IndexError| error.to_string())?);
         Ok((command, warnings))
     }
@@ -105,6 +109,14 @@ impl Shard {
         self.start_replay(conn, text, &spec);
         let is_unwarned = self.unwarned.contains(&conn);
         Ok(if is_unwarned { Vec::new() } else { index::warnings(text, &spec, &self.seen) })
+    }
+
+    /// Calls `tell` with the types that clients want, if that may have changed since the last time; with nothing if it
+    /// may be any.
+    pub fn tell_kinds(&mut self, tell: impl FnOnce(Option<Vec<String>>)) {
+        if std::mem::take(&mut self.has_changed) {
+            tell(self.index.kinds(KINDS));
+        }
     }
 
     /// Leaves warnings out of the answers to a connection.

@@ -26,7 +26,7 @@ use crate::broker::Broker;
 use crate::broker::archive::Wake;
 use crate::broker::connection::Connection;
 use crate::broker::inbox::{InboxLimits, inbox};
-use crate::index::{self, IndexError, Measure};
+use crate::index::{self, IndexError, Measure, Seen};
 use crate::logging::crash::Vital;
 use crate::stats::OutboxLimits;
 
@@ -189,6 +189,24 @@ impl Pool {
             }
         }
         all
+    }
+
+    /// The names that events have had, as one shard has seen them: each is given all events. Nothing if it does not
+    /// answer.
+    pub async fn seen(&self) -> Option<Seen> {
+        let (reply, answer) = oneshot::channel();
+        self.ports.first()?.send(Control::Seen(reply)).ok()?;
+        answer.await.ok()
+    }
+
+    /// Tells every shard which types of objects there are, so that it does not warn of them.
+    pub fn set_types(&self, types: &[String]) {
+        let types: Arc<[Box<str>]> = types.iter().map(|name| name.as_str().into()).collect();
+        for port in &self.ports {
+            if port.send(Control::Types(Arc::clone(&types))).is_err() {
+                tracing::warn!("a shard is too busy to hear which types the endpoint has; it may warn of them");
+            }
+        }
     }
 
     /// Delivers what was taken in, closes all connections and ends the threads, by `deadline` at the latest. Blocks.

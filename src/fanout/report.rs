@@ -40,6 +40,9 @@ pub struct Registration {
     pub filter_work: u64,
     /// Bytes of its filter.
     pub filter_bytes: usize,
+    /// What is odd about it, if somebody has looked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A connection, looked at.
@@ -77,6 +80,7 @@ impl Registration {
             combinations,
             filter_work: tally.work,
             filter_bytes,
+            warnings: Vec::new(),
         }
     }
 }

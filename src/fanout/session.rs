@@ -79,6 +79,8 @@ pub struct Shard {
     pub(super) replay_work: ReplayWork,
     /// Something has come from the archive.
     pub(super) has_pages: Arc<AtomicBool>,
+    /// Whether registrations have come or gone since they were told of.
+    pub(super) has_changed: bool,
     /// Bytes that were told to the budget and not yet to the metrics.
     pub(super) held: i64,
     /// Sets that mark and wakes the shard's thread.
@@ -110,6 +112,7 @@ impl Shard {
             lagging: Lagging::default(),
             replay_work: ReplayWork::new(index.work),
             has_pages: Arc::default(),
+            has_changed: true,
             held: 0,
             wake: Wake::default(),
         }
@@ -131,7 +134,7 @@ impl Shard {
     pub fn open(&mut self, principal: Principal, access: &Arc<Access>, overflow: Overflow) -> ConnId {
         let conn = self.fanout.open(overflow);
         let class = self.classes.acquire(access);
-        let slot = self.index.subscribe_for(conn, class, Some(principal.as_str()));
+        let slot = self.index.subscribe_for(conn, class, Some(principal.account()));
         self.index.allow(slot, access.limits().registrations());
         let slot = Some(slot);
         let at = conn.0 as usize;
@@ -146,6 +149,7 @@ impl Shard {
     pub fn remove(&mut self, conn: ConnId) {
         self.unwarned.remove(&conn);
         if let Some(session) = self.sessions[conn.0 as usize].take() {
+            self.has_changed = true;
             session.slot.into_iter().chain(session.leaving).for_each(|slot| self.index.unsubscribe(slot));
             self.classes.release(session.class);
             self.forget_past(&session);
@@ -175,6 +179,7 @@ impl Shard {
             let session = self.sessions[conn.0 as usize].as_mut();
             if let Some(slot) = session.and_then(|session| session.leaving.take()) {
                 gone += 1 + self.index.weight(slot);
+                self.has_changed = true;
                 self.index.unsubscribe(slot);
             }
         }
@@ -228,7 +233,7 @@ impl Shard {
             }
         };
         if event.kind() == CONNECTIONS {
-            index.matches_own(event, event.key(), sees, deliver);
+            index.matches_own(event, event.account(), sees, deliver);
         } else {
             index.matches(event, sees, deliver);
         }

@@ -4,6 +4,8 @@
 //! odd and what to write instead. The work is bounded: [`NAMES`] names of each list, and [`TERMS`] children of one
 //! `And`. Names that are the broker's own, or that occurred in events, are never odd.
 
+use std::sync::Arc;
+
 use hashbrown::HashSet;
 
 use super::filter::{Filter, Op, Term, Test, Value};
@@ -122,11 +124,12 @@ const COMPARED: usize = 64;
 /// Kinds and actions of events that are remembered.
 const REMEMBERED: usize = 512;
 
-/// Names that events have had.
-#[derive(Debug, Default)]
+/// Names that events have had, and types of objects that there are elsewhere.
+#[derive(Debug, Default, Clone)]
 pub struct Seen {
     kinds: HashSet<Box<str>>,
     actions: HashSet<Box<str>>,
+    types: Arc<[Box<str>]>,
 }
 
 impl Seen {
@@ -138,13 +141,18 @@ impl Seen {
             }
         }
     }
+
+    /// Notes which types of objects there are besides those that everybody has.
+    pub fn set_types(&mut self, types: Arc<[Box<str>]>) {
+        self.types = types;
+    }
 }
 
 /// What is odd about a registration; nothing, as a rule.
 pub fn warnings(text: &str, spec: &Spec, seen: &Seen) -> Vec<String> {
     let mut all = Vec::new();
     for name in names(&spec.kind).filter(|name| !seen.kinds.contains(*name)) {
-        all.extend(odd_type(name));
+        all.extend(odd_type(name, &seen.types));
     }
     for name in names(&spec.action).filter(|name| !seen.actions.contains(*name)) {
         all.extend(odd_action(name));
@@ -160,7 +168,7 @@ fn names(field: &Field) -> impl Iterator<Item = &str> {
     field.iter().flatten().take(NAMES)
 }
 
-fn odd_type(name: &str) -> Option<String> {
+fn odd_type(name: &str, types: &[Box<str>]) -> Option<String> {
     if name == "websocket" {
         return Some(
             "nothing matches the type `websocket`: answers to commands have it, and they come without registration"
@@ -170,29 +178,30 @@ fn odd_type(name: &str) -> Option<String> {
     if name == "work_order_jobs" {
         return None;
     }
-    let near = nearest(name, &TYPES)?;
+    let known = || TYPES.into_iter().chain(types.iter().map(Box::as_ref));
+    let near = nearest(name, known)?;
     Some(format!("no event has had the type `{name}`: did you mean `{near}`?"))
 }
 
 fn odd_action(name: &str) -> Option<String> {
     let synonym = SYNONYMS.iter().find(|(said, _)| name.eq_ignore_ascii_case(said)).map(|(_, meant)| *meant);
-    let meant = synonym.or_else(|| nearest(name, &ACTIONS))?;
+    let meant = synonym.or_else(|| nearest(name, || ACTIONS.into_iter()))?;
     Some(format!("no event has had the action `{name}`: servers say `{meant}`"))
 }
 
 /// The known name that a name is probably meant to be; nothing if it is one itself, or like none.
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    if known.contains(&name) || name.len() > 32 {
+fn nearest<'k, I: Iterator<Item = &'k str>>(name: &str, known: impl Fn() -> I) -> Option<&'k str> {
+    if name.len() > 32 || known().any(|other| other == name) {
         return None;
     }
     let lower = name.to_ascii_lowercase();
     let plural = format!("{lower}s");
-    let alike = |other: &&&str| {
+    let alike = |other: &&str| {
         let most = if lower.len() < 5 { 0 } else { lower.len() / 4 };
         let may_be = lower.is_ascii() && lower.len().abs_diff(other.len()) <= most;
-        ***other == lower || ***other == plural || (may_be && distance(&lower, other) <= most)
+        **other == lower || **other == plural || (may_be && distance(&lower, other) <= most)
     };
-    known.iter().find(alike).copied()
+    known().find(alike)
 }
 
 /// How many letters must be put in, left out or replaced to get from one word to the other.
@@ -323,6 +332,15 @@ mod tests {
             let found = of(spec);
             assert!(found.len() == 1 && found[0].contains(expected), "{spec}: {found:?}");
         }
+    }
+
+    #[test]
+    fn the_types_of_an_endpoint_are_known() {
+        let mut seen = Seen::default();
+        seen.set_types(["dns_zones".into(), "machine".into()].into());
+        let of = |text: &str| warnings(text, &Spec::parse(text, &Limits::default()).unwrap(), &seen);
+        assert_eq!(of("dns_zones,machine.update.*"), Vec::<String>::new());
+        assert!(of("dns_zone.update.*")[0].ends_with("did you mean `dns_zones`?"));
     }
 
     #[test]

@@ -54,6 +54,7 @@ mod excerpt;
 pub mod filter;
 mod groups;
 mod joining;
+mod kinds;
 mod leaf;
 mod list;
 mod matching;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::error::StartError;
-use super::{Server, vital};
+use super::{Server, guarded, vital};
 use crate::auth::{Authority, StoreError};
 use crate::broker::Broker;
 use crate::client::Bounds;
@@ -13,12 +13,26 @@ use crate::config::{Auth, AuthMode, Proxy, Settings, UpstreamTls};
 use crate::endpoint::events::{Link, LinkSettings};
 use crate::endpoint::http::{Upstream, UpstreamLimits};
 use crate::endpoint::identity::{Delegation, DelegationLimits};
+use crate::endpoint::objects;
 use crate::metrics::Source;
 
 /// The minimum number of cached identities, because callers of REST need them too.
 const LEAST_CACHED_IDENTITIES: usize = 16_384;
 
 impl Server {
+    /// Learns which types of objects the endpoint has.
+    pub(super) fn learn_types(&mut self, mut stop: watch::Receiver<bool>) {
+        let Some(upstream) = self.api.upstream.clone() else { return };
+        let pool = Arc::clone(&self.api.pool);
+        self.tasks.push(guarded("the reader of an endpoint's types", async move {
+            tokio::select! {
+                Some(types) = objects::types(&upstream) => pool.set_types(&types),
+                _ = stop.changed() => {}
+                else => {}
+            }
+        }));
+    }
+
     /// Reads the endpoint's users, roles and tenants when they change.
     pub(super) fn follow_endpoint(&mut self, stop: watch::Receiver<bool>) {
         if let Some(delegation) = self.api.delegation.clone() {

@@ -137,6 +137,7 @@ impl Server {
         self.tasks.extend(links.into_iter().map(follow));
         self.follow_rights(stopped.clone());
         self.follow_endpoint(stopped.clone());
+        self.learn_types(stopped.clone());
         self.follow_certificate(stopped.clone());
         self.feed_demo(stopped);
         self

@@ -21,8 +21,8 @@ use super::validator::Unit;
 pub enum Message {
     /// A text message.
     Text(String),
-    /// A binary message.
-    Binary,
+    /// A binary message with its payload.
+    Binary(Vec<u8>),
     /// A ping with its payload.
     Ping(Vec<u8>),
     /// A pong.
@@ -102,7 +102,7 @@ pub fn decode(unit: Unit<'_>, limit: usize, inflater: &mut Inflater) -> Result<M
     };
     Ok(match opcode {
         OpCode::Text => Message::Text(String::from_utf8(payload).map_err(|_| DecodeError::BadUtf8)?),
-        OpCode::Binary | OpCode::Continuation => Message::Binary,
+        OpCode::Binary | OpCode::Continuation => Message::Binary(payload),
         OpCode::Ping => Message::Ping(payload),
         OpCode::Pong => Message::Pong,
         OpCode::Close => Message::Close(None),
@@ -118,8 +118,12 @@ fn is_fragmented(frames: &[u8]) -> bool {
     frames.first().is_some_and(|first| first & FIN == 0)
 }
 
-/// Decodes a close frame: its code, which must be valid on the wire (RFC 6455, section 7.4, and IANA's registry), and a
-/// reason in UTF-8.
+/// Whether a close may have this code on the wire (RFC 6455, section 7.4, and IANA's registry).
+pub fn is_close_code(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// A close frame: its code, which must be one for the wire, and a reason in UTF-8.
 fn close(frame: &[u8]) -> Result<Message, DecodeError> {
     let (mask, payload) =
         frame.get(2..).and_then(|rest| rest.split_first_chunk::<4>()).ok_or(DecodeError::Malformed)?;
@@ -129,7 +133,7 @@ fn close(frame: &[u8]) -> Result<Message, DecodeError> {
     }
     let (code, reason) = payload.split_first_chunk().ok_or(DecodeError::Malformed)?;
     let code = u16::from_be_bytes(*code);
-    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+    if !is_close_code(code) {
         return Err(DecodeError::Malformed);
     }
     std::str::from_utf8(reason).map_err(|_| DecodeError::BadUtf8)?;
@@ -180,7 +184,7 @@ mod tests {
         assert_eq!(text(&frame(0x81, "é".as_bytes())), Ok(Message::Text("é".to_owned())));
         let parts = [frame(0x01, b"\xC3"), frame(0x00, b""), frame(0x80, b"\xA9!")].concat();
         assert_eq!(text(&parts), Ok(Message::Text("é!".to_owned())));
-        assert_eq!(text(&frame(0x82, b"x")), Ok(Message::Binary));
+        assert_eq!(text(&frame(0x82, b"x")), Ok(Message::Binary(b"x".to_vec())));
         assert_eq!(text(&frame(0x81, b"\xC3")), Err(DecodeError::BadUtf8));
         let split = [frame(0x01, b"\xC3"), frame(0x80, b"x")].concat();
         assert_eq!(text(&split), Err(DecodeError::BadUtf8));
@@ -189,7 +193,7 @@ mod tests {
             assert_eq!(text(&ends_early), Err(DecodeError::BadUtf8), "{cut:02x?}");
         }
         let binary = [frame(0x02, b"\xC3"), frame(0x80, b"\xFF")].concat();
-        assert_eq!(text(&binary), Ok(Message::Binary));
+        assert_eq!(text(&binary), Ok(Message::Binary(vec![0xC3, 0xFF])));
     }
 
     /// The example of RFC 7692, section 7.2.3.1, in one frame and in two.
@@ -200,7 +204,7 @@ mod tests {
         assert_eq!(deflated(&frame(0xC1, &hello)), Ok(Message::Text("Hello".to_owned())));
         let parts = [frame(0x41, &hello[..3]), frame(0x80, &hello[3..])].concat();
         assert_eq!(deflated(&parts), Ok(Message::Text("Hello".to_owned())));
-        assert_eq!(deflated(&frame(0xC2, &hello)), Ok(Message::Binary));
+        assert_eq!(deflated(&frame(0xC2, &hello)), Ok(Message::Binary(b"Hello".to_vec())));
         assert_eq!(deflated(&frame(0xC1, b"Hello")), Err(DecodeError::Corrupt));
         let not_text = [0x00, 0x01, 0x00, 0xFE, 0xFF, 0xC3, 0x00];
         assert_eq!(deflated(&frame(0xC1, &not_text)), Err(DecodeError::BadUtf8));

@@ -53,8 +53,14 @@ pub fn free_port() -> u16 {
 }
 
 impl Balancer {
-    /// With the example's file, in which only places are changed: addresses, ports, certificates.
-    pub async fn start(kind: Kind, nodes: [Node; 2], changes: &[(&str, &str)]) -> Self {
+    /// With the example's file, in which only places are changed: addresses and ports. TLS is left out. HAProxy may
+    /// stand before a third node.
+    pub async fn start(kind: Kind, nodes: &[Node], changes: &[(&str, &str)]) -> Self {
+        Self::start_with(kind, nodes, changes, false).await
+    }
+
+    /// The same; with `tls` it ends TLS as in the file, with a certificate of the test.
+    pub async fn start_with(kind: Kind, nodes: &[Node], changes: &[(&str, &str)], tls: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         let name = match kind {
@@ -73,7 +79,17 @@ impl Balancer {
             let outer = if kind == Kind::HaproxyTcp { "8094" } else { "8092" };
             change(&format!("{from}{outer}"), &node.api.to_string());
         }
-        if kind == Kind::Nginx {
+        if tls {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+            std::fs::write(dir.path().join("hydrant.pem"), format!("{chain}{key}")).unwrap();
+            std::fs::write(dir.path().join("hydrant.key"), key).unwrap();
+            let from = if kind == Kind::Nginx { "/etc/nginx/" } else { "/etc/haproxy/" };
+            change(from, &format!("{}/", dir.path().display()));
+        }
+        if kind == Kind::Nginx && tls {
+            change("listen 8443 ssl;", &format!("listen 127.0.0.1:{port} ssl;"));
+        } else if kind == Kind::Nginx {
             change("listen 8443 ssl;", &format!("listen 127.0.0.1:{port};"));
             change(
                 "    ssl_certificate     /etc/nginx/hydrant.pem;\n    ssl_certificate_key /etc/nginx/hydrant.key;\n",
@@ -84,15 +100,19 @@ impl Balancer {
             // Each node has its own port for metrics here.
             change(" port 8093", "");
             for (name, Node { api, probe }) in ["a", "b"].into_iter().zip(nodes) {
-                change(
-                    &format!("server {name} {api} check"),
-                    &format!("server {name} {api} check port {}", probe.port()),
-                );
+                let bare = format!("server {name} {api} check");
+                change(&bare, &format!("{bare} port {}", probe.port()));
+            }
+            if let [_, second, third] = nodes {
+                let line =
+                    |name, Node { api, probe }: &Node| format!("server {name} {api} check port {}", probe.port());
+                let second = line("b", second);
+                change(&second, &format!("{second}\n    {}", line("c", third)));
             }
             // As many connections would need more open files than tests may have everywhere.
             change("maxconn 20000", "maxconn 4000");
         }
-        if kind == Kind::HaproxyHttp {
+        if kind == Kind::HaproxyHttp && !tls {
             change(" ssl crt /etc/haproxy/hydrant.pem alpn http/1.1", "");
         }
         let child = spawn(kind, dir.path(), &text);

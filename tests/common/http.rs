@@ -49,7 +49,7 @@ impl Reply {
 /// A connection that is kept.
 pub struct Http {
     sender: SendRequest<Full<Bytes>>,
-    host: String,
+    address: SocketAddr,
 }
 
 impl Http {
@@ -61,7 +61,7 @@ impl Http {
     pub async fn over(socket: socket::Socket, address: SocketAddr) -> Self {
         let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
         tokio::spawn(connection);
-        Self { sender, host: address.to_string() }
+        Self { sender, address }
     }
 
     pub async fn request(
@@ -82,7 +82,7 @@ impl Http {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Option<Reply> {
-        let mut request = Request::builder().method(method).uri(path).header("host", &self.host);
+        let mut request = Request::builder().method(method).uri(path).header("host", self.address.to_string());
         super::canary::guard_query(path);
         for (name, value) in headers {
             if name.eq_ignore_ascii_case("authorization") {
@@ -102,6 +102,7 @@ impl Http {
         if !path.split('?').next().unwrap().ends_with("/token") {
             super::canary::check("an answer", &reply.body);
         }
+        super::document::check(self.address, method, path, &reply);
         Some(reply)
     }
 }

@@ -9,6 +9,7 @@
 
 pub mod balancer;
 pub mod canary;
+pub mod document;
 pub mod drp;
 pub mod http;
 pub mod people;
@@ -58,6 +59,8 @@ pub struct Hydrant {
     pub tls: bool,
     token: OnceCell<String>,
     issuer: people::Issuer,
+    /// Its answers are as it describes them.
+    _described: Option<document::Described>,
     dir: tempfile::TempDir,
 }
 
@@ -90,7 +93,8 @@ impl Hydrant {
         let (token, tls) = (OnceCell::new(), tls != "off");
         let (probe, api) = (server.probe_address().unwrap(), server.addresses()[0]);
         let canary = canary::AtEnd::within(probe, api, tls, dir.path().join("data"));
-        Self { canary, server, tls, token, issuer: people::Issuer::default(), dir }
+        let described = document::Described::at(api, toml);
+        Self { canary, server, tls, token, issuer: people::Issuer::default(), _described: described, dir }
     }
 
     /// Ends it in good order; there is nothing to look at any more.

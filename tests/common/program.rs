@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::document::Described;
 use super::{LOGIN, PATIENCE, basic, canary, http};
 
 /// See the module's text.
@@ -21,6 +22,7 @@ pub struct Program {
     pub api: SocketAddr,
     pub probe: SocketAddr,
     pub tls: bool,
+    _described: Option<Described>,
     dir: tempfile::TempDir,
 }
 
@@ -107,7 +109,8 @@ impl Program {
         };
         canary::guard_data(&data);
         let tls = tls != "off";
-        Self { look: canary::AtEnd::outside(probe, api, tls, data), said, child, api, probe, tls, dir }
+        let (look, described) = (canary::AtEnd::outside(probe, api, tls, data), Described::at(api, toml));
+        Self { look, said, child, api, probe, tls, _described: described, dir }
     }
 
     pub fn data_dir(&self) -> PathBuf {

@@ -133,6 +133,7 @@ impl Client {
         match self.next().await {
             Message::Text(text) => {
                 super::canary::check("a message", text.as_str());
+                super::document::check_message(text.as_str());
                 text.as_str().to_owned()
             }
             other => panic!("not an event: {other:?}"),

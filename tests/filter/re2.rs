@@ -1,6 +1,7 @@
 //! `Re` against the answers of Go's regexp package, which `tests/go/re2` prints.
 //!
-//! `HYDRANT_RE2_PAIRS=FILE` compares with further pairs, such as those of `go run . -generate 100000`.
+//! `make oracle` compares with further pairs, those of `go run . -generate 20000`, in the file that `HYDRANT_RE2_PAIRS`
+//! names.
 
 use hydrant::index::filter::{Limits, Pattern, regex::PatternError};
 
@@ -50,8 +51,9 @@ fn the_table_is_answered_as_go_answers_it() {
 }
 
 #[test]
+#[ignore = "needs pairs that Go has answered: make oracle"]
 fn pairs_from_outside_are_answered_as_go_answers_them() {
-    let Some(file) = std::env::var_os("HYDRANT_RE2_PAIRS") else { return };
+    let file = std::env::var_os("HYDRANT_RE2_PAIRS").expect("HYDRANT_RE2_PAIRS names a file: make oracle");
     let (count, different) = differences(&std::fs::read_to_string(file).unwrap());
     assert!(count > 0);
     let first: Vec<_> = different.iter().take(40).cloned().collect();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 #![allow(unreachable_pub, reason = "helpers of tests are public to all of them")]
 
+mod accounts;
 mod browser;
 mod chain;
 #[path = "../common/mod.rs"]

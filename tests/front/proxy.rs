@@ -347,3 +347,21 @@ async fn hydrants_own_paths_stay_its_own_and_the_rest_is_not() {
     assert_eq!(drp.last("/api/v3/events").method, "OPTIONS");
     assert_eq!(options.header("content-type"), "", "{JSON} would be ours");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_types_of_the_endpoint_are_known_to_warnings() {
+    let drp = Drp::start().await;
+    let front = Hydrant::start_tls(&drp.settings()).await;
+    let check = async |spec: &str| {
+        let body = serde_json::json!({"Spec": spec}).to_string();
+        let headers = [("content-type", JSON)];
+        front.request("POST", "/api/v3/hydrant/check", &headers, &body).await.json()["Warnings"].to_string()
+    };
+    let known = async {
+        while !check("dns_zone.update.*").await.contains("did you mean `dns_zones`?") {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    crate::common::patiently("the types of the endpoint", known).await;
+    assert_eq!(check("dns_zones.update.*").await, "[]");
+}

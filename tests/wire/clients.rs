@@ -1,5 +1,5 @@
-//! Client libraries that people use, with permessage-deflate. `make clients` fetches them and runs this; `make test`
-//! needs no network and passes over it.
+//! Client libraries that people use, with permessage-deflate. `make interop` fetches them and runs this and
+//! [`super::interop`]; `make test` needs no network and passes over both.
 //!
 //! What a client has to do, given an URL and a count: connect with compression, print what was agreed on, register
 //! `*.*.*` and a SPEC of three thousand letters, print the two answers, print so many events, close with 1000, end
@@ -38,7 +38,7 @@ impl Drop for Client {
 impl Client {
     fn start(command: &mut Command, url: &str) -> Self {
         let command = command.arg(url).arg(EVENTS.to_string()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{error}: run `make clients`"));
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{error}: run `make interop`"));
         let out = BufReader::new(child.stdout.take().unwrap());
         let (said, lines) = mpsc::channel(1);
         std::thread::spawn(move || out.lines().try_for_each(|line| said.blocking_send(line.unwrap())));
@@ -73,25 +73,25 @@ async fn try_out(command: &mut Command) {
     server.until("hydrant_disconnects_total{reason=\"normal\"}", 1).await;
 }
 
-/// Where `make clients` puts what it has fetched.
-fn fetched(path: &str) -> PathBuf {
+/// Where `make interop` puts what it has fetched.
+pub(crate) fn fetched(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients").join(path)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Go's gorilla/websocket, from the network: make clients"]
+#[ignore = "needs Go's gorilla/websocket, from the network: make interop"]
 async fn go_gorilla() {
     try_out(&mut Command::new(fetched("go-client"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Node's ws, from the network: make clients"]
+#[ignore = "needs Node's ws, from the network: make interop"]
 async fn node_ws() {
     try_out(Command::new("node").arg(fetched("node/client.mjs"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Python's websockets, from the network: make clients"]
+#[ignore = "needs Python's websockets, from the network: make interop"]
 async fn python_websockets() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/python/client.py");
     try_out(Command::new(fetched("python/bin/python")).arg(script)).await;
@@ -128,7 +128,7 @@ async fn ends_on_a_closed_pipe(command: &mut Command) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Node's ws, from the network: make clients"]
+#[ignore = "needs Node's ws, from the network: make interop"]
 async fn node_ws_example_ends_on_a_closed_pipe() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/javascript/watch.mjs");
     // Beside the library, which is looked for from there.
@@ -137,7 +137,7 @@ async fn node_ws_example_ends_on_a_closed_pipe() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs Python's websockets, from the network: make clients"]
+#[ignore = "needs Python's websockets, from the network: make interop"]
 async fn python_websockets_example_ends_on_a_closed_pipe() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/clients/python/watch.py");
     ends_on_a_closed_pipe(Command::new(fetched("python/bin/python")).arg(example)).await;

@@ -8,13 +8,18 @@ mod common;
 
 mod balancers;
 mod clients;
+mod conformance;
 mod console;
 mod deflate;
 mod doors;
 mod drpcli;
+mod echo;
 mod frames;
 mod http;
+mod interop;
+mod openapi;
 mod protocol;
+mod requests;
 mod status;
 mod stream;
 mod tls;

@@ -92,11 +92,22 @@ async fn registrations_tell_what_they_have_done() {
     let cost = get(&server, "/api/v3/hydrant/registrations?sort=work&limit=1").await;
     assert_eq!((cost.as_array().unwrap().len(), &cost[0]["Spec"]), (1, &filtered.into()));
     assert!(cost[0]["FilterWork"].as_u64().unwrap() > 0 && cost[0]["LastHit"].is_string(), "{cost}");
+    clients.push(server.watch(&["machine.update.*"]).await);
+    // What is found is told again for a second.
+    let warned = async {
+        let path = "/api/v3/hydrant/registrations";
+        while !get(&server, path).await.to_string().contains("did you mean `machines`?") {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    crate::common::patiently("a warning", warned).await;
     drop(clients);
     server.until("hydrant_connections", 0).await;
     server.request("GET", "/api/v3/hydrant/registrations?sort=x", &[], "").await.error(400);
     ask(&server, "worker", "GET", "/api/v3/hydrant/registrations", "").await.error(403);
-    ask(&server, "tenant", "GET", "/api/v3/hydrant/registrations", "").await.error(400);
+    // A tenant hides what belongs to everybody.
+    ask(&server, "tenant", "GET", "/api/v3/hydrant/registrations", "").await.error(403);
+    ask(&server, "tenant", "GET", "/api/v3/hydrant/status", "").await.error(403);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,6 +198,18 @@ async fn explain_says_why_and_tells_nobody_of_what_he_may_not_see() {
     let address = address(&server).await;
     let answer = explain(&server, "looker", of_history(json!({"Connection": address}))).await.json();
     assert_eq!(answer["Causes"], json!([{"Kind": "Action", "Wanted": "`update`", "Found": "`create`"}]), "{answer}");
+    // Who may see a connection, and not whose it is, learns nothing of what that user may see.
+    let of_worker = server.connect_as("user:worker", &TokenRequest::default()).await;
+    let others = get(&server, "/api/v3/connections?Type=websocket&Principal=user:worker").await;
+    let address_of_worker = others[0]["RemoteAddr"].as_str().unwrap().to_owned();
+    let question = of_history(json!({"Connection": address_of_worker, "Spec": "jobs.*.*"}));
+    let answer = explain(&server, "looker", question.clone()).await.json();
+    assert_eq!((&answer["Delivered"], &answer["Causes"]), (&false.into(), &json!([{"Kind": "Rights"}])), "{answer}");
+    assert_eq!(answer["Rights"]["Steps"], Value::Null, "{answer}");
+    assert!(!answer.to_string().contains("machines/get"), "{answer}");
+    let answer = explain(&server, "rocketskates", question).await.json();
+    assert_eq!(answer["Causes"], json!([{"Kind": "Claim", "Claim": "jobs/get/j1"}]));
+    drop(of_worker);
     // Who may not see the event, the user or the connection, learns nothing.
     explain(&server, "worker", of_history(json!({"Spec": "jobs.*.*"}))).await.error(404);
     explain(&server, "looker", asked).await.error(404);
@@ -210,4 +233,44 @@ async fn explain_says_why_and_tells_nobody_of_what_he_may_not_see() {
         assert!(message.contains(said), "{message}");
     }
     watcher.say("register end.of.test").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registration_is_checked_against_what_the_caller_may_see_of_the_past() {
+    let server = Hydrant::with_people("shards = 2", people).await;
+    for at in 0..30 {
+        update(&server, &format!("m{at}"), if at < 10 { "local" } else { "none" }).await;
+        server.post(&event("jobs", "create", &format!("j{at}"))).await;
+    }
+    let check = async |user: &str, spec: &str| {
+        ask(&server, user, "POST", "/api/v3/hydrant/check", &json!({"Spec": spec}).to_string()).await
+    };
+    let counts = async |user: &str, spec: &str| {
+        let answer = check(user, spec).await.json();
+        [&answer["Looked"], &answer["Matched"]].map(|count| count.as_u64().unwrap())
+    };
+    assert_eq!(counts("rocketskates", "machines.update.*.Stage=Eq(local)").await, [60, 10]);
+    assert_eq!(counts("rocketskates", " *.*.* ").await, [60, 60]);
+    assert_eq!(counts("worker", "*.*.*").await, [30, 30], "machines are all that it sees");
+    assert_eq!(counts("worker", "jobs.*.*").await, [30, 0]);
+    assert_eq!(counts("tenant", "machines.*.*").await[1], 1);
+    let odd = check("worker", "machine.update.*").await.json();
+    assert!(odd["Warnings"][0].as_str().unwrap().contains("did you mean `machines`?"), "{odd}");
+    assert!(check("worker", "machines.*.*.Stage=Eq(").await.error(400).contains("bad filter"));
+    check("worker", "machines").await.error(400);
+    ask(&server, "worker", "POST", "/api/v3/hydrant/check", "{}").await.error(400);
+    // Longer ago is not looked at.
+    let lines: Vec<String> = (0..1100).map(|at| event("jobs", "update", &at.to_string())).collect();
+    server.post_lines(&lines.join("\n")).await;
+    assert_eq!(counts("rocketskates", "machines.*.*").await, [1000, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_may_know_what_he_may_see() {
+    let server = Hydrant::with_people("shards = 1", people).await;
+    let me = ask(&server, "looker", "GET", "/api/v3/hydrant/me", "").await.json();
+    assert_eq!((&me["Principal"], &me["HasTenant"]), (&"user:looker".into(), &false.into()), "{me}");
+    assert_eq!(me["Claims"], json!(["connections/get,list/*", "jobs/get/*"]), "{me}");
+    assert!(me["Narrowing"] == json!([]) && me["Expires"].is_string(), "{me}");
+    assert_eq!(ask(&server, "tenant", "GET", "/api/v3/hydrant/me", "").await.json()["HasTenant"], true);
 }

@@ -35,7 +35,7 @@ use super::endpoint::Target;
 use super::error::{ClientError, printable};
 use super::http::{Http, broken, refusal};
 use crate::json;
-use reading::{Content, Heard, Message, Reading};
+use reading::{Content, Heard, Message, NORMAL, Reading};
 
 /// Messages that may be queued for the consumer. Longer queues belong to the server, which counts them.
 const WAITING: usize = 1024;
@@ -97,7 +97,7 @@ pub struct Registered {
 enum Outgoing {
     Command(String),
     Pong(Vec<u8>),
-    Close,
+    Close(u16),
 }
 
 /// An open websocket. Dropping it aborts the connection; [`Session::close`] closes it properly.
@@ -229,7 +229,7 @@ impl Session {
     /// Closes with code 1000 and waits briefly for the server's answer.
     pub async fn close(mut self) {
         let agreed = async {
-            let _ = self.outgoing.send(Outgoing::Close).await;
+            let _ = self.outgoing.send(Outgoing::Close(NORMAL)).await;
             while let Some(Ok(_)) = self.incoming.recv().await {}
         };
         let _ = timeout(CLOSE_LIMIT, agreed).await;
@@ -327,7 +327,7 @@ async fn write_all(mut writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>, p
         let frame = match timeout(ping, outgoing.recv()).await {
             Ok(Some(Outgoing::Command(text))) => Frame::text(Payload::Owned(text.into_bytes())),
             Ok(Some(Outgoing::Pong(payload))) => Frame::pong(Payload::Owned(payload)),
-            Ok(Some(Outgoing::Close)) => Frame::close(1000, b""),
+            Ok(Some(Outgoing::Close(code))) => Frame::close(code, b""),
             Ok(None) => return,
             Err(_) => {
                 if writer.write_frame(Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b""))).await.is_err() {

@@ -13,6 +13,13 @@ use super::{Bounds, Outgoing, Socket};
 use crate::client::endpoint::Target;
 use crate::client::error::{ClientError, printable};
 use crate::client::http::broken;
+use crate::websocket::decode::is_close_code;
+
+/// Codes of a close (RFC 6455, section 7.4): there was none, and those that this side says.
+const NO_STATUS: u16 = 1005;
+pub(super) const NORMAL: u16 = 1000;
+const PROTOCOL_ERROR: u16 = 1002;
+const BAD_TEXT: u16 = 1007;
 
 /// Bytes of messages that may be queued for the consumer; one message always fits.
 const WAITING_BYTES: u32 = 1 << 20;
@@ -85,13 +92,15 @@ pub(super) struct Reading {
     parts: Option<Parts>,
     /// Whether a binary message is being skipped.
     in_binary: bool,
+    /// With which code the connection is closed at the end; nothing where nobody would read it.
+    reply: Option<u16>,
 }
 
 impl Reading {
     pub(super) fn new(read: ReadHalf<Socket>, target: Target, bounds: Bounds, heard: Arc<Heard>) -> Self {
         let frames = Frames::new(read, bounds.message_bytes, bounds.silence);
         let room = Arc::new(Semaphore::new(WAITING_BYTES as usize));
-        Self { frames, target, bounds, heard, room, parts: None, in_binary: false }
+        Self { frames, target, bounds, heard, room, parts: None, in_binary: false, reply: None }
     }
 
     /// Reads until the end, whose error is sent last, or until the receiver is dropped.
@@ -112,8 +121,8 @@ impl Reading {
                 Err(end) => break end,
             }
         };
-        if let ClientError::Closed { .. } = end {
-            let _ = outgoing.try_send(Outgoing::Close);
+        if let Some(code) = self.reply {
+            let _ = outgoing.try_send(Outgoing::Close(code));
         }
         let _ = incoming.send(Err(end)).await;
     }
@@ -131,7 +140,7 @@ impl Reading {
         match (frame.opcode, &frame.payload) {
             (OpCode::Binary | OpCode::Continuation, _) if self.passes_over(&frame) => Ok(None),
             (OpCode::Text | OpCode::Binary | OpCode::Continuation, _) => self.join(&frame),
-            (OpCode::Close, Payload::Whole(payload)) => Err(closed(payload)),
+            (OpCode::Close, Payload::Whole(payload)) => Err(self.closed(payload)),
             (OpCode::Ping, Payload::Whole(payload)) => {
                 // If the writer lags that far, an older pong is still queued, and one suffices.
                 let _ = outgoing.try_send(Outgoing::Pong(payload.to_vec()));
@@ -159,7 +168,12 @@ impl Reading {
                 let endpoint = self.target.endpoint.to_string();
                 ClientError::Silent { endpoint, after: self.bounds.silence }
             }
-            error => broken(&self.target, &error),
+            error => {
+                if matches!(error, FrameError::Rule(_)) {
+                    self.reply = Some(PROTOCOL_ERROR);
+                }
+                broken(&self.target, &error)
+            }
         })
     }
 
@@ -179,11 +193,29 @@ impl Reading {
         if parts.skipped {
             return Ok(Some(Content::Skipped(parts.length)));
         }
-        let text = String::from_utf8(parts.bytes).map_err(|error| broken(&self.target, &error))?;
+        let text = String::from_utf8(parts.bytes).map_err(|error| {
+            self.reply = Some(BAD_TEXT);
+            broken(&self.target, &error)
+        })?;
         Ok(Some(Content::Text(text)))
     }
 
-    fn broken(&self, reason: &str) -> ClientError {
+    /// The end that the server's close frame is. Its code goes back to it (RFC 6455, section 5.5.1).
+    fn closed(&mut self, payload: &[u8]) -> ClientError {
+        match read_close(payload) {
+            Ok((code, reason)) => {
+                self.reply = Some(if code == NO_STATUS { NORMAL } else { code });
+                ClientError::Closed { code, reason: printable(reason) }
+            }
+            Err(code) => {
+                self.reply = Some(code);
+                self.broken("its close frame is none")
+            }
+        }
+    }
+
+    fn broken(&mut self, reason: &str) -> ClientError {
+        self.reply.get_or_insert(PROTOCOL_ERROR);
         ClientError::Broken { endpoint: self.target.endpoint.to_string(), reason: reason.to_owned() }
     }
 }
@@ -206,14 +238,15 @@ impl Parts {
     }
 }
 
-fn closed(payload: &[u8]) -> ClientError {
-    const NO_STATUS: u16 = 1005;
+/// Code and reason of a close frame; the code to answer with if it is none.
+fn read_close(payload: &[u8]) -> Result<(u16, &str), u16> {
     match payload {
-        [high, low, reason @ ..] => ClientError::Closed {
-            code: u16::from_be_bytes([*high, *low]),
-            reason: printable(&String::from_utf8_lossy(reason)),
-        },
-        _ => ClientError::Closed { code: NO_STATUS, reason: String::new() },
+        [] => Ok((NO_STATUS, "")),
+        [high, low, reason @ ..] if is_close_code(u16::from_be_bytes([*high, *low])) => {
+            let reason = std::str::from_utf8(reason).map_err(|_| BAD_TEXT)?;
+            Ok((u16::from_be_bytes([*high, *low]), reason))
+        }
+        _ => Err(PROTOCOL_ERROR),
     }
 }
 
@@ -223,11 +256,12 @@ mod tests {
 
     #[test]
     fn closes_are_read_with_and_without_a_reason() {
-        let shown = |payload: &[u8]| closed(payload).to_string();
-        assert_eq!(shown(b"\x03\xf5slow"), "the server closed the connection: 1013 (slow)");
-        assert_eq!(shown(b"\x03\xe9"), "the server closed the connection: 1001");
-        assert_eq!(shown(b""), "the server closed the connection: 1005");
-        assert!(closed(b"\x03\xf0").is_final());
-        assert!(!closed(b"\x03\xf5").is_final());
+        assert_eq!(read_close(b"\x03\xf5slow"), Ok((1013, "slow")));
+        assert_eq!(read_close(b"\x03\xe9"), Ok((1001, "")));
+        assert_eq!(read_close(b""), Ok((1005, "")));
+        for (payload, code) in [(&b"\x03"[..], 1002), (b"\x03\xed", 1002), (b"\x00\x00", 1002), (b"\x03\xe8\xff", 1007)]
+        {
+            assert_eq!(read_close(payload), Err(code), "{payload:?}");
+        }
     }
 }

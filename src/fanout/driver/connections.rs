@@ -100,10 +100,11 @@ impl Driver {
     /// The connection as operators see it.
     pub(super) fn describe(&mut self, conn: ConnId) -> Option<Connection> {
         let entry = self.conns.get(conn.0 as usize)?.as_ref()?;
-        let (principal, expires) = (entry.identity.principal().as_str(), entry.identity.expires_at());
+        let (principal, expires) = (entry.identity.principal(), entry.identity.expires_at());
+        let who = (principal.as_str(), principal.account());
         let encoding = self.parts.shard.fanout().encoding(conn);
         let kind = if encoding.is_websocket() { Kind::Websocket } else { Kind::Stream };
-        let mut connection = Connection::new(kind, principal, entry.peer, entry.created, expires);
+        let mut connection = Connection::new(kind, who, entry.peer, entry.created, expires);
         connection.encoding = Some(encoding.name());
         let shard = &mut self.parts.shard;
         connection.registrations = shard.registrations(conn);

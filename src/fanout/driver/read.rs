@@ -221,7 +221,7 @@ impl Driver {
         let shard = &mut self.parts.shard;
         match message {
             Ok(Message::Text(text)) => self.on_text(conn, text),
-            Ok(Message::Binary) => shard.binary(conn, clock::now()),
+            Ok(Message::Binary(_)) => shard.binary(conn, clock::now()),
             Ok(Message::Ping(payload)) => shard.control(conn, Frame::Control(frame::pong(&payload))),
             Ok(Message::Pong) => {}
             Ok(Message::Close(_)) if shard.fanout().is_closing(conn) => self.vanish_if_written(conn),

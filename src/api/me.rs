@@ -1,0 +1,35 @@
+//! `GET /api/v3/hydrant/me`: who the caller is, and what he may see.
+//!
+//! Contract: tells nobody of anybody else, so it needs no claim.
+
+use hyper::StatusCode;
+use serde::Serialize;
+
+use super::answer;
+use crate::auth::{Access, Identity};
+use crate::transport::listener::Answer;
+
+/// What somebody may see, in words.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Me {
+    principal: String,
+    claims: Vec<String>,
+    /// The token is narrowed to these.
+    narrowing: Vec<String>,
+    has_tenant: bool,
+    expires: Option<String>,
+}
+
+/// The answer.
+pub(super) fn me(identity: &Identity, access: &Access) -> Answer {
+    let (claims, narrowing) = access.claims();
+    let me = Me {
+        principal: identity.principal().as_str().to_owned(),
+        claims,
+        narrowing,
+        has_tenant: access.has_tenant(),
+        expires: identity.expires_at().map(|time| time.to_string()),
+    };
+    answer::json(StatusCode::OK, serde_json::to_vec(&me).expect("texts are always written"))
+}

@@ -1,0 +1,164 @@
+//! OpenAPI 3.1: an operation for each row of the router's table.
+
+use serde_json::{Map, Value, json};
+
+use super::read;
+use crate::api::routes::{Access, Content, Place, Row, TABLE, Verb};
+
+/// What all routes have in common.
+const ABOUT: &str = "An event broker for Digital Rebar Provision fleets. Every answer below 400 but a stream is JSON, \
+    every answer from 400 on has a DRP Error as its body. HEAD is answered where GET is; OPTIONS answers a browser's \
+    preflight. Other paths are 404; in front of an endpoint they are the endpoint's, and so are events, info and \
+    tokens of callers whom it vouches for.";
+
+/// The document, with these schemas.
+pub(super) fn document(schemas: &Value) -> Value {
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "hydrant",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": ABOUT,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/api/v3"}],
+        "security": [{"basic": []}, {"bearer": []}, {"token": []}, {"certificate": []}],
+        "paths": paths(),
+        "components": {"schemas": schemas, "responses": responses(), "securitySchemes": security()},
+    })
+}
+
+fn security() -> Value {
+    json!({
+        "basic": {"type": "http", "scheme": "basic"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "token": {"type": "apiKey", "in": "query", "name": "token", "description": "A token, or user:password."},
+        "certificate": {"type": "mutualTLS", "description": "If the server asks for certificates."},
+    })
+}
+
+fn paths() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for row in &TABLE {
+        let method = match row.verb {
+            Verb::Get | Verb::Any => "get",
+            Verb::Post => "post",
+            Verb::Delete => "delete",
+        };
+        let path = paths.entry(row.path).or_insert_with(|| json!({}));
+        path[method] = operation(row);
+    }
+    paths.into()
+}
+
+fn operation(row: &Row) -> Value {
+    let mut operation = json!({"operationId": row.name, "summary": row.summary, "responses": answers(row)});
+    let claim = match row.access {
+        Access::Claim(claim) => Some(claim),
+        Access::Anybody | Access::Known => None,
+    };
+    let text = [row.text.to_owned(), claim.map(|claim| format!("Needs the claim {claim}.")).unwrap_or_default()];
+    let text: Vec<&str> = text.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+    if !text.is_empty() {
+        operation["description"] = text.join(" ").into();
+    }
+    if let Some(claim) = claim {
+        operation["x-claim"] = claim.into();
+    }
+    if row.access == Access::Anybody {
+        operation["security"] = json!([]);
+    }
+    let parameters = parameters(row);
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    if !row.body.is_empty() {
+        operation["requestBody"] = json!({"required": true, "content": contents(row.body)});
+    }
+    operation
+}
+
+fn parameters(row: &Row) -> Vec<Value> {
+    let name = row.path.split(['{', '}']).nth(1).unwrap_or_default();
+    let in_path = row.in_path.iter().map(|one| {
+        json!({
+            "name": name,
+            "in": "path",
+            "required": true,
+            "description": one.text,
+            "schema": read(one.schema),
+            "example": one.example,
+        })
+    });
+    let others = row.parameters.iter().map(|one| {
+        let schema = read(one.schema);
+        let repeated = one.place == Place::Repeated;
+        let schema = if repeated { json!({"type": "array", "items": schema, "minItems": 1}) } else { schema };
+        let number = one.example.parse::<u64>().ok().filter(|_| schema["type"] == "integer").map(Value::from);
+        let example = number.unwrap_or_else(|| one.example.into());
+        json!({
+            "name": one.name,
+            "in": if one.place == Place::Header { "header" } else { "query" },
+            "required": one.required,
+            "description": one.text,
+            "schema": schema,
+            "example": if repeated { json!([example]) } else { example },
+        })
+    });
+    in_path.chain(others).collect()
+}
+
+fn contents(contents: &[Content]) -> Value {
+    let each = contents.iter().map(|content| (content.media.to_owned(), json!({"schema": schema(content.schema)})));
+    each.collect::<Map<_, _>>().into()
+}
+
+fn schema(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn answers(row: &Row) -> Value {
+    let mut answers = Map::new();
+    for one in row.answers {
+        let mut answer = json!({"description": one.text});
+        if !one.content.is_empty() {
+            answer["content"] = contents(one.content);
+        }
+        for (name, text) in one.headers {
+            answer["headers"][name] = json!({"description": text, "required": true, "schema": {"type": "string"}});
+        }
+        answers.insert(one.status.to_string(), answer);
+    }
+    for (status, text) in row.failures() {
+        answers.insert(
+            status.to_string(),
+            json!({"$ref": format!("#/components/responses/{status}"), "description": text}),
+        );
+    }
+    answers.into()
+}
+
+/// Every status from 400 on that any route has: a DRP Error and the headers that come with it.
+fn responses() -> Value {
+    let mut statuses: Vec<u16> = TABLE.iter().flat_map(Row::failures).map(|(status, _)| status).collect();
+    statuses.sort_unstable();
+    statuses.dedup();
+    statuses.into_iter().map(|status| (status.to_string(), response(status))).collect::<Map<_, _>>().into()
+}
+
+fn response(status: u16) -> Value {
+    let mut response = json!({
+        "description": "A DRP Error.",
+        "content": {"application/json": {"schema": schema("Error")}},
+    });
+    let header = match status {
+        401 => Some(("WWW-Authenticate", r#"{"const":"dr-provision"}"#)),
+        415 => Some(("Accept-Encoding", r#"{"type":"string"}"#)),
+        429 => Some(("Retry-After", r#"{"type":"integer"}"#)),
+        _ => None,
+    };
+    if let Some((name, schema)) = header {
+        response["headers"][name] = json!({"required": true, "schema": read(schema)});
+    }
+    response
+}

@@ -1,0 +1,85 @@
+//! `hydrant health`: asks a server's probe, for the health check of a container, which has no curl.
+//!
+//! Prints what the probe answers. Exits with 0 if that is 200, and with 1 if it is anything else or nothing within
+//! [`TIMEOUT`] a step. In plain HTTP and without credentials, as probes are. Written on a socket: a client with a
+//! runtime and a pool would be most of the time that this takes.
+
+#![expect(clippy::doc_markdown, reason = "the comments on flags are their help texts")]
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::Args;
+use thiserror::Error;
+
+/// For connecting, for asking and for each part of the answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// `/readyz` names every upstream; longer answers are cut.
+const ANSWER: u64 = 64 * 1024;
+
+#[derive(Args)]
+pub(super) struct HealthArgs {
+    /// Ask whether it is ready for clients (/readyz), not only whether it runs (/healthz)
+    #[arg(long)]
+    ready: bool,
+    /// Where the server's probes are, its metrics_listen
+    #[arg(env = "HYDRANT_METRICS_LISTEN", hide_env_values = true, default_value = "127.0.0.1:8093")]
+    address: String,
+}
+
+/// Why a server is not healthy.
+#[derive(Debug, Error)]
+pub(crate) enum HealthError {
+    #[error("{address}: {error}")]
+    Unreachable { address: String, error: io::Error },
+    #[error("{address} answers no HTTP")]
+    Foreign { address: String },
+    #[error("{address} answers {status}: {body}")]
+    Unhealthy { address: String, status: u16, body: String },
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+pub(super) fn run(args: &HealthArgs, out: &mut dyn Write) -> Result<(), HealthError> {
+    let address = || args.address.clone();
+    let path = if args.ready { "/readyz" } else { "/healthz" };
+    let answer = ask(&args.address, path).map_err(|error| HealthError::Unreachable { address: address(), error })?;
+    let (status, body) = read(&answer).ok_or_else(|| HealthError::Foreign { address: address() })?;
+    let body = body.trim_end();
+    if status != 200 {
+        return Err(HealthError::Unhealthy { address: address(), status, body: body.to_owned() });
+    }
+    Ok(writeln!(out, "{body}")?)
+}
+
+/// Everything that the server sends until it closes.
+fn ask(address: &str, path: &str) -> io::Result<String> {
+    let mut stream = connect(address)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// To the first of its addresses that takes the connection.
+fn connect(address: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for place in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&place, TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The status and the body of an answer.
+fn read(answer: &str) -> Option<(u16, &str)> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    Some((status, body))
+}

@@ -1,0 +1,66 @@
+//! `hydrant health`, beside a server, and beside what is none.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+
+use super::support::{Done, run, start};
+
+fn health(flags: &[&str], address: SocketAddr) -> Done {
+    let address = address.to_string();
+    run(&[&["health"], flags, &[address.as_str()]].concat(), "", &[])
+}
+
+/// An address that answers one request with this.
+fn answering(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut asked = [0; 1024];
+        let length = stream.read(&mut asked).unwrap();
+        assert!(asked[..length].starts_with(b"GET /"));
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    address
+}
+
+fn unused() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn a_server_that_runs_is_healthy_and_ready() {
+    let (dir, probe) = (tempfile::tempdir().unwrap(), unused());
+    let (data, listen) = (dir.path().join("data"), probe.to_string());
+    let server =
+        ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", &listen, "--data-dir", data.to_str().unwrap()];
+    let server = start(&server, &[]);
+    let mut done = health(&[], probe);
+    while done.err.contains("refused") {
+        done = health(&[], probe);
+    }
+    assert_eq!((done.code, done.out.as_str(), done.err.as_str()), (Some(0), "ok\n", ""));
+    let ready = health(&["--ready"], probe);
+    assert!(ready.code == Some(0) && ready.out.contains("\"Ready\":true"), "{} {}", ready.out, ready.err);
+    let by_variable = run(&["health"], "", &[("HYDRANT_METRICS_LISTEN", &listen)]);
+    assert_eq!(by_variable.code, Some(0));
+    server.signal("TERM");
+    assert_eq!(server.finish().code, Some(0));
+}
+
+#[test]
+fn what_is_no_healthy_server_is_told_with_1() {
+    let nobody = unused();
+    let done = health(&[], nobody);
+    assert!(done.code == Some(1) && done.err.contains("refused"), "{}", done.err);
+    let draining = answering("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"Ready\":false}\n");
+    let done = health(&["--ready"], draining);
+    assert_eq!((done.code, done.out.as_str()), (Some(1), ""));
+    assert!(done.err.contains("answers 503: {\"Ready\":false}"), "{}", done.err);
+    for answer in ["", "SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 \u{e9}\r\n\r\n"] {
+        let done = health(&[], answering(answer));
+        assert!(done.code == Some(1) && done.err.contains("answers no HTTP"), "{answer}: {}", done.err);
+    }
+    assert_eq!(run(&["health", "nonsense"], "", &[]).code, Some(1));
+}

@@ -1,0 +1,76 @@
+// The program itself, as a server of its own for a test, and what is asked of it beside the browser.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { request } from "node:https";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { until } from "./chromium.mjs";
+
+const LOGIN = { user: "rocketskates", password: "r0cketsk8ts" };
+
+export class Hydrant {
+  login = LOGIN;
+  #home = mkdtempSync(join(tmpdir(), "hydrant-console-"));
+  #process;
+  #said = "";
+
+  /** Starts the program on a free port, with more arguments. */
+  static async start(program, ...more) {
+    const server = new Hydrant();
+    server.program = program;
+    server.#process = spawn(program, ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data-dir", server.#home, ...more]);
+    const hear = (text) => (server.#said = (server.#said + text).slice(-10_000));
+    server.#process.stdout.setEncoding("utf8").on("data", hear);
+    server.#process.stderr.setEncoding("utf8").on("data", hear);
+    try {
+      server.address = await until("the server to listen", () => {
+        if (server.#process.exitCode != null) throw new Error(`it ended:\n${server.#said}`);
+        return server.#said.match(/: listening.*?(127\.0\.0\.1:\d+)/)?.[1];
+      });
+    } catch (error) {
+      await server.end();
+      throw new Error(`${error.message}\n${server.#said}`);
+    }
+    server.pid = server.#process.pid;
+    server.url = `https://${server.address}`;
+    server.token = JSON.parse(await server.ask("GET", `users/${LOGIN.user}/token`)).Token;
+    return server;
+  }
+
+  /** Asks the API as the first user. Returns the body; fails unless it went well. */
+  ask(method, path, body) {
+    const authorization = this.token ? `Bearer ${this.token}` : `Basic ${btoa(`${LOGIN.user}:${LOGIN.password}`)}`;
+    const headers = { authorization, "content-type": "application/json" };
+    return new Promise((resolve, reject) => {
+      const asked = request(`${this.url}/api/v3/${path}`, { method, headers, rejectUnauthorized: false }, (answer) => {
+        let text = "";
+        answer.setEncoding("utf8").on("data", (part) => (text += part));
+        answer.on("end", () => (answer.statusCode < 300 ? resolve(text) : reject(new Error(`${method} ${path}: ${answer.statusCode} ${text}`))));
+      });
+      asked.on("error", reject);
+      asked.end(body);
+    });
+  }
+
+  /** Posts events, in this order. */
+  post(...events) {
+    return this.ask("POST", "events", JSON.stringify(events));
+  }
+
+  async end() {
+    if (this.#process.exitCode == null && this.#process.signalCode == null) {
+      const ended = new Promise((done) => this.#process.on("exit", done));
+      this.#process.kill("SIGKILL");
+      await ended;
+    }
+    rmSync(this.#home, { recursive: true, force: true });
+  }
+}
+
+/** An update of a machine. */
+export const update = (key, before, after) => ({
+  Type: "machines", Action: "update", Key: key, Principal: "user:rocketskates",
+  Object: { Name: key, Stage: after, Params: { a: 1, b: 2 } }, Original: { Name: key, Stage: before, Params: { a: 1 } },
+});
