@@ -1,7 +1,8 @@
 //! Executes, counts and answers the commands of a client.
 //!
 //! Contract: see [`session`](super::session). A registration may have been parsed on another thread
-//! ([`Shard::text_read`]); the caller decides whether it should be ([`Shard::is_long_to_read`]).
+//! ([`Shard::text_read`]); the caller decides whether it should be ([`Shard::is_long_to_read`]), and has a
+//! deregistration wait for the history ([`Shard::must_catch_up`]).
 
 use jiff::Timestamp;
 
@@ -51,6 +52,17 @@ impl Shard {
         let Ok(Command::Register(spec)) = Command::parse(message) else { return false };
         let Some(slot) = self.sessions[conn.0 as usize].as_ref().and_then(|session| session.slot) else { return false };
         (spec.len() > SHORT_SPEC || spec.contains("Re")) && self.index.is_new(slot, spec) == Ok(true)
+    }
+
+    /// Whether a message takes a registration back of a connection that has yet to get events which were sequenced
+    /// before: it has to wait until they are given, or told to be lost.
+    pub fn must_catch_up(&self, conn: ConnId, message: &str) -> bool {
+        if !self.fanout.is_paused(conn) {
+            return false;
+        }
+        let Ok(Command::Deregister(text)) = Command::parse(message) else { return false };
+        let session = self.sessions[conn.0 as usize].as_ref();
+        session.and_then(|session| session.slot).is_some_and(|slot| self.index.is_registered(slot, text))
     }
 
     /// Answers a binary message, which is always an error.

@@ -23,6 +23,8 @@ pub enum Delivery {
     Overflow,
     /// The connection is closing or paused, and accepts no events.
     Closed,
+    /// The connection's rights are changing: whether it may see the event is for the caller to say.
+    Guarded,
 }
 
 /// The depth of one connection's queue.

@@ -9,6 +9,7 @@ mod browser;
 mod chain;
 #[path = "../common/mod.rs"]
 mod common;
+mod connections;
 mod cost;
 mod drain;
 mod endpoint;

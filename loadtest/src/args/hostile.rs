@@ -72,7 +72,10 @@ pub struct HostileArgs {
     /// A token of a user without any role at --endpoint. On a server that --serve starts, such a user is created.
     #[arg(long, env = "HYDRANT_LOADTEST_GUEST_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub guest_token: Option<Secret>,
-    /// Exit with status 3 also if the server exceeds the promised delays. These are only meaningful on a quiet machine.
+    /// The server at --endpoint stands in front of an endpoint that has the long public file /files/image.iso.
+    #[arg(long)]
+    pub files: bool,
+    /// Exit status 3 also if the server misses the promised times. They mean something on a quiet machine only.
     #[arg(long)]
     pub enforce: bool,
     /// Cores and output files.

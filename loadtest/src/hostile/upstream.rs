@@ -32,7 +32,7 @@ const SEND_BUFFER: usize = 64 << 10;
 
 /// A minimal endpoint behind a hydrant under attack. Dropping it stops the listener.
 #[derive(Debug)]
-pub(super) struct Upstream {
+pub struct Upstream {
     url: String,
     settings: NamedTempFile,
     is_over: Arc<AtomicBool>,
@@ -43,8 +43,8 @@ impl Upstream {
     /// Listens on loopback.
     ///
     /// # Errors
-    /// Fails without a port, a thread, or a temporary file.
-    pub(super) fn start() -> Result<Self> {
+    /// No port, no thread, or no temporary file.
+    pub fn start() -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("no loopback")?;
         let url = format!("http://{}", listener.local_addr()?);
         let mut settings = NamedTempFile::with_suffix(".toml").context("no temporary file")?;
@@ -67,7 +67,12 @@ impl Upstream {
         Ok(Self { url, settings, is_over, thread: Some(thread) })
     }
 
-    /// Returns the arguments that put a server in front of the endpoint.
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The arguments that make a server stand in front of it.
     pub(super) fn arguments(&self) -> Vec<String> {
         let file = self.settings.path().display().to_string();
         vec!["--upstream".to_owned(), self.url.clone(), "--config".to_owned(), file]
