@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// How often files are looked at.
+/// The interval at which files are checked.
 pub const INTERVAL: Duration = Duration::from_millis(250);
 
-/// When they are looked at again if the last look saw a change: longer than a careless editor takes to write a file.
+/// The interval after a check that saw a change: longer than a careless editor takes to write a file.
 pub const AGAIN: Duration = Duration::from_millis(100);
 
-/// What tells that a file has changed. A rename changes the inode, an edit in place the time or the size, and a
-/// change of mode or owner the time of the last change of status.
+/// The metadata that reveal a change. A rename changes the inode, an edit in place the modification time or the size,
+/// and a change of mode or owner the status change time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mark {
     device: u64,
@@ -32,12 +32,12 @@ struct Mark {
     changed: (i64, i64),
 }
 
-/// How files look. One that cannot be seen looks like none.
+/// The state of several files. A file that cannot be inspected counts as missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marks(Vec<Option<Mark>>);
 
 impl Marks {
-    /// How these files look now. Blocks.
+    /// Returns the current state of these files. Blocks.
     pub fn of<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Self {
         let mark = |path: &Path| {
             let meta = std::fs::metadata(path).ok()?;
@@ -55,34 +55,34 @@ impl Marks {
     }
 }
 
-/// What a look says.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     /// Nothing has changed since the files were read.
     Same,
-    /// Something has changed, and may be changing still.
+    /// Something has changed, and the change may not be complete.
     Unsettled,
-    /// The files are to be read.
+    /// The files have to be read.
     Due,
 }
 
 /// Tracks a set of files and reports when a change is complete and due for reading. Pure; [`Marks::of`] does the I/O.
 #[derive(Debug, Default)]
 pub struct Looks {
-    /// How they looked when they were read last.
+    /// The state at the last reading.
     read: Option<Marks>,
     last: Option<Marks>,
-    /// They could not be read.
+    /// Whether the last reading failed and has to be repeated.
     again: bool,
 }
 
 impl Looks {
-    /// Nothing was seen yet, so the files are due once they have settled.
+    /// Creates a tracker that has seen nothing, so the files are due once they are stable.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The files look like this now.
+    /// Compares the current state of the files with earlier ones.
     pub fn look(&mut self, now: &Marks) -> Look {
         if self.read.as_ref() == Some(now) && !self.again {
             self.last.clone_from(&self.read);
@@ -95,7 +95,7 @@ impl Looks {
         Look::Unsettled
     }
 
-    /// They were read when they looked like this; `again` if that failed for a reason that may go away by itself.
+    /// Records that the files were read in this state; `again` if that failed for a reason that may go away.
     pub fn read(&mut self, marks: Marks, again: bool) {
         self.read = Some(marks);
         self.again = again;
@@ -105,15 +105,14 @@ impl Looks {
 /// A change that is not in force, because it cannot be read or has a mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Since when.
+    /// The time of the first refusal.
     pub since: Timestamp,
-    /// Why, for operators; without any secret.
+    /// The reason for operators, without any secret.
     pub reason: String,
 }
 
 impl Refusal {
-    /// Puts the outcome of a reading over what was there before. Returns whether it is to be told: the same reason is
-    /// told once.
+    /// Records the result of a reading in `slot`. Returns whether to report it: the same reason is reported only once.
     pub fn note(slot: &mut Option<Self>, reason: Option<String>, now: Timestamp) -> bool {
         match (slot.as_mut(), reason) {
             (_, None) => {

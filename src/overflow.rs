@@ -9,38 +9,39 @@ use std::str::FromStr;
 use serde::Serialize;
 use thiserror::Error;
 
-/// An overflow policy; ordered by how much of the stream a connection keeps, least first.
+/// An overflow policy; ordered by how much of the stream a connection receives, least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overflow {
-    /// The connection is closed with code 1013 and the reason.
+    /// The connection is closed with code 1013 and a reason.
     #[default]
     Disconnect,
-    /// The oldest events make room, and a notice in their place says how many they were.
+    /// The oldest events are dropped, and a notice in their place reports how many.
     DropOldest,
     /// Of the updates of one object only the latest is kept, with the state before the first of them.
     Conflate,
 }
 
-/// A word that names no policy.
+/// A word that is not a policy.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{text:?} is not an overflow policy: `disconnect`, `drop-oldest` or `conflate`")]
 pub struct OverflowError {
-    /// The word, cut to 64 characters.
+    /// The word, truncated to 64 characters.
     text: String,
 }
 
-/// What the roles of somebody say of its websockets.
+/// What a user's roles allow for its websockets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RolePolicies {
-    /// The policy if the websocket asks for none; nothing to leave it to the settings.
+    /// The policy if the websocket requests none; `None` leaves it to the settings.
     pub policy: Option<Overflow>,
-    /// Those that it may ask for besides; nothing to leave it to the settings.
+    /// The policies that it may request instead; `None` leaves them to the settings.
     pub askable: Option<BTreeSet<Overflow>>,
 }
 
 impl RolePolicies {
-    /// Those of several roles: the policy that keeps most of the stream, and whatever one of them lets ask for.
+    /// Combines several roles: the policy under which most of the stream is received, and all policies that any of them
+    /// allows to be requested.
     #[must_use]
     pub fn or_more(self, other: Self) -> Self {
         let askable = match (self.askable, other.askable) {
@@ -55,7 +56,7 @@ impl Overflow {
     /// Every policy.
     pub const ALL: [Self; 3] = [Self::Disconnect, Self::DropOldest, Self::Conflate];
 
-    /// The word by which it is chosen.
+    /// Returns the word that selects this policy.
     pub fn name(self) -> &'static str {
         match self {
             Self::Disconnect => "disconnect",

@@ -1,12 +1,12 @@
-//! Keeps a peer awake while clients connect to it.
+//! Keeps a peer's event loop busy while clients connect to it.
 //!
-//! mosquitto 2.0 looks at its websockets once by turn of its loop, and a turn waits for its other sockets, for 100 ms
-//! when they are quiet. A handshake and a subscription need several turns, so that a thousand clients one after the
-//! other would take minutes. While an [`Awake`] lives, a connection of the peer's own protocol asks it something every
-//! millisecond.
+//! In each turn of its event loop, mosquitto 2.0 checks its websockets once; if its other sockets are quiet, a turn
+//! takes 100 ms. A handshake and a subscription need several turns, so connecting a thousand clients one by one would
+//! take minutes. An [`Awake`] therefore sends the peer a request in its own protocol every millisecond, until it is
+//! dropped.
 //!
-//! Contract: nothing that is measured happens meanwhile; questions cost the peer CPU time. When the connection fails
-//! the questions end, and the clients find out for themselves.
+//! Contract: nothing is measured meanwhile, since the requests cost the peer CPU time. If the connection fails, the
+//! requests end, and the clients notice for themselves.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -18,10 +18,10 @@ use anyhow::{Context as _, Result};
 
 use crate::wire::Wire;
 
-/// Between an answer and the next question.
+/// Pause between an answer and the next request.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How long an answer may take.
+/// Time limit for an answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Sends a request every millisecond to keep a peer's event loop busy. Dropping it stops the requests.
@@ -33,10 +33,10 @@ pub struct Awake {
 }
 
 impl Awake {
-    /// Begins to ask the peer at `address`, which speaks `wire` there without a websocket.
+    /// Starts sending requests to the peer at `address`, which speaks `wire` there without a websocket.
     ///
     /// # Errors
-    /// The peer cannot be reached.
+    /// Fails if the peer cannot be reached.
     pub fn begin(address: SocketAddr, wire: Wire) -> Result<Self> {
         let mut socket = TcpStream::connect_timeout(&address, TIMEOUT).context("cannot keep the peer awake")?;
         socket.set_read_timeout(Some(TIMEOUT))?;
@@ -52,7 +52,7 @@ impl Awake {
     }
 }
 
-/// What is said does not matter, only that there was an answer.
+/// Sends a request and waits for an answer, whatever it says.
 fn ask(socket: &mut TcpStream, question: &[u8]) -> io::Result<()> {
     socket.write_all(question)?;
     match socket.read(&mut [0; 4_096])? {
@@ -64,7 +64,7 @@ fn ask(socket: &mut TcpStream, question: &[u8]) -> io::Result<()> {
 impl Drop for Awake {
     fn drop(&mut self) {
         drop(self.end.take());
-        // It has nothing to tell.
+        // The thread has no result.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }

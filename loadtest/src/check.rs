@@ -1,11 +1,11 @@
-//! Did every client get exactly what it should: once, in order, unharmed?
+//! Checks whether every client received exactly what it should: once, in order, unharmed.
 //!
-//! All clients get the same bytes for the same event, so the first copy of an event is taken apart and compared with
-//! what was published, and the others are compared with that copy. The comparison of 1 KB costs some 20 ns; taking
-//! apart only happens once an event, and when something is wrong.
+//! All clients receive the same bytes for the same event. Therefore only the first copy of an event is parsed and
+//! compared with what was published; the others are compared with that copy. Comparing 1 KB takes some 20 ns; parsing
+//! happens only once per event, and when something is wrong.
 //!
-//! Contract: [`Checker::arrived`] may be called with anything; nothing that a server sends makes it panic or hold more
-//! than `GAP_MAX` numbers a client.
+//! Contract: [`Checker::arrived`] accepts any input; nothing that a server sends makes it panic or store more than
+//! `GAP_MAX` numbers per client.
 
 use std::collections::BTreeSet;
 
@@ -15,40 +15,41 @@ use serde::Serialize;
 use crate::payload::{KIND, Payloads, sequence};
 use crate::report::count;
 
-/// Missing events that are remembered one by one a client, to tell late ones from duplicates.
+/// Maximum number of missing events that are remembered individually per client, to distinguish late ones from
+/// duplicates.
 const GAP_MAX: usize = 10_000;
 
-/// What was received over all clients, and what was wrong with it.
+/// What all clients received, and what was wrong with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Events of ours, each delivery counted, duplicates not.
+    /// Published events that were received, counted once for each delivery, without duplicates.
     pub received: u64,
-    /// Deliveries that never came.
+    /// Deliveries that never arrived.
     pub lost: u64,
-    /// Deliveries that came again.
+    /// Deliveries that arrived again.
     pub duplicates: u64,
-    /// Deliveries that came after a later one.
+    /// Deliveries that arrived after a later one.
     pub reordered: u64,
     /// Deliveries whose Key or Object differs from what was published, or that are not for this client.
     pub corrupt: u64,
-    /// Other events: gap notices and whatever else somebody published.
+    /// Other events: gap notices and events from other publishers.
     pub foreign: u64,
     /// Connections that ended early.
     pub closed: u64,
 }
 
 impl Counts {
-    /// How much did not come as it should.
+    /// Returns the number of faults.
     pub fn faults(&self) -> u64 {
         self.lost + self.duplicates + self.reordered + self.corrupt + self.closed
     }
 
-    /// Everything came as it should.
+    /// Returns whether there were no faults.
     pub fn is_clean(&self) -> bool {
         self.faults() == 0
     }
 
-    /// Adds what another measurement counted.
+    /// Adds the counts of another measurement.
     pub fn add(&mut self, other: &Self) {
         self.received += other.received;
         self.lost += other.lost;
@@ -77,7 +78,7 @@ impl std::fmt::Display for Counts {
     }
 }
 
-/// What one client is waiting for.
+/// The state of one client.
 #[derive(Debug)]
 struct Client {
     next: u64,
@@ -85,33 +86,33 @@ struct Client {
     closed: bool,
 }
 
-/// Checks the events of one turn after the other.
+/// Checks received events, turn by turn.
 #[derive(Debug)]
 pub struct Checker {
     payloads: Payloads,
     clients: Vec<Client>,
-    /// A client's events are this far apart in sequence.
+    /// Distance between the sequence numbers of one client's events.
     stride: u64,
-    /// First sequence number of this turn and first one behind it.
+    /// Sequence numbers of this turn.
     turn: std::ops::Range<u64>,
-    /// The first copy of each event of this turn, once it has been found good.
+    /// The first copy of each event of this turn, once it has been verified.
     good: Vec<Option<Box<[u8]>>>,
-    /// Clients that have not got all of this turn.
+    /// Number of clients that have not received all of this turn.
     waiting: usize,
-    /// What was counted so far.
+    /// Counts so far.
     pub counts: Counts,
-    /// Why the first connection that was lost was lost.
+    /// The reason why the first lost connection was lost.
     pub first_error: Option<String>,
 }
 
 impl Checker {
-    /// A checker for `clients` clients that all get every event of `payloads`.
+    /// Creates a checker for `clients` clients that all receive every event of `payloads`.
     pub fn for_all(payloads: Payloads, clients: usize) -> Self {
         let clients = (0..clients).map(|_| 0).collect();
         Self::new(payloads, clients, 1)
     }
 
-    /// A checker for `clients` clients of which each gets every `clients`-th event.
+    /// Creates a checker for `clients` clients, each of which receives every `clients`-th event.
     pub fn for_one(payloads: Payloads, clients: usize) -> Self {
         let stride = clients as u64;
         Self::new(payloads, (0..stride).collect(), stride)
@@ -131,12 +132,12 @@ impl Checker {
         }
     }
 
-    /// The events that are checked.
+    /// Returns the events that are checked.
     pub fn payloads(&self) -> &Payloads {
         &self.payloads
     }
 
-    /// Begins a turn of `count` events, and returns the numbers of those that are to be published now.
+    /// Begins a turn of `count` events, and returns the sequence numbers to publish now.
     pub fn begin(&mut self, count: u64) -> std::ops::Range<u64> {
         self.turn = self.turn.end..self.turn.end + count;
         self.good = (0..count).map(|_| None).collect();
@@ -145,18 +146,18 @@ impl Checker {
         self.turn.clone()
     }
 
-    /// Every client that is still connected has got everything of this turn.
+    /// Returns whether every client that is still connected has received all of this turn.
     pub fn is_complete(&self) -> bool {
         self.waiting == 0
     }
 
-    /// Deliveries that this turn is made of.
+    /// Returns the number of deliveries in this turn.
     pub fn deliveries(&self) -> u64 {
         let events = self.turn.end - self.turn.start;
         if self.stride == 1 { events * self.clients.len() as u64 } else { events }
     }
 
-    /// Client `client` got a text message.
+    /// Records that client `client` received a text message.
     pub fn arrived(&mut self, client: usize, text: &[u8]) {
         let due = self.clients[client].next.wrapping_sub(self.turn.start);
         let good = usize::try_from(due).ok().and_then(|at| self.good.get(at)?.as_deref());
@@ -176,7 +177,7 @@ impl Checker {
         }
     }
 
-    /// The slow way: the first copy of an event, or something is wrong.
+    /// The slow path: parses the first copy of an event, or a message that is wrong.
     fn examine(&mut self, client: usize, text: &[u8]) {
         let draft = std::str::from_utf8(text).ok().and_then(|text| Draft::read(text).ok());
         let Some(draft) = draft else {
@@ -193,7 +194,7 @@ impl Checker {
         }
     }
 
-    /// The event is what was published under this number, and for this client.
+    /// Returns whether the event is what was published under this sequence number, and is for this client.
     fn is_true(&self, client: usize, sequence: u64, draft: &Draft<'_>) -> bool {
         sequence < self.turn.end
             && (self.stride == 1 || sequence % self.stride == client as u64)
@@ -239,7 +240,7 @@ impl Checker {
         self.advance(client);
     }
 
-    /// Client `client` has lost its connection: what it has not got, it will not get.
+    /// Records that client `client` lost its connection: what it has not received is lost.
     pub fn lost(&mut self, client: usize, reason: &str) {
         self.first_error.get_or_insert_with(|| reason.to_owned());
         let end = self.turn.end;
@@ -257,7 +258,7 @@ impl Checker {
         self.write_off(client);
     }
 
-    /// Nothing more of this turn will come: what is missing is lost.
+    /// Ends the turn: what is missing is lost.
     pub fn give_up(&mut self) {
         for client in 0..self.clients.len() {
             self.write_off(client);

@@ -1,11 +1,11 @@
 //! Thousands of websocket clients on one thread.
 //!
-//! Contract: [`Swarm::poll`] reads what there is and hands every text message to a [`Sink`] as a slice of the one
-//! read buffer; nothing is copied unless a frame is cut by the end of a read. Pings are answered, closes and errors end
-//! the connection concerned and are reported to the sink. Not `Sync`: one thread owns a swarm.
+//! Contract: [`Swarm::poll`] reads what is available and passes every text message to a [`Sink`] as a slice of the
+//! single read buffer; nothing is copied unless the end of a read splits a frame. Pings are answered; a close or an
+//! error ends its connection and is reported to the sink. Not `Sync`: one thread owns a swarm.
 //!
-//! Why not a task a client: a reader that is woken a thousand times for a thousand frames costs as much as the server
-//! under test, and then it is the reader that is measured.
+//! Why not one task per client: a reader that is woken a thousand times for a thousand frames costs as much as the
+//! server under test, and then the reader is what is measured.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -24,33 +24,33 @@ use crate::frame::{self, Frame, Opcode};
 use crate::inflate::Inflater;
 use crate::wire::{Incoming, Wire};
 
-/// The read buffer; at K = 64 and 1 KB a client's burst fits.
+/// Size of the read buffer: a client's burst fits at K = 64 and 1 KB.
 const BUFFER: usize = 256 << 10;
 
-/// The token of [`Swarm::waker`]; clients have their numbers.
+/// The token of [`Swarm::waker`]; the tokens of clients are their numbers.
 const WAKE: Token = Token(usize::MAX);
 
-/// What a client gets to hear.
+/// Receives what arrives for the clients.
 pub trait Sink {
-    /// An event came to client `client`.
+    /// Called for an event for client `client`.
     fn text(&mut self, client: usize, payload: &[u8]);
-    /// A subscription was answered in a way that is not an event.
+    /// Called when a subscription was answered by something other than an event.
     fn answered(&mut self, _client: usize) {}
-    /// Client `client` has lost its connection.
+    /// Called when client `client` has lost its connection.
     fn closed(&mut self, client: usize, reason: &str);
 }
 
 #[derive(Debug)]
 struct Client {
     stream: Stream,
-    /// The start of a frame whose end has not come.
+    /// The beginning of an incomplete frame.
     cut: Vec<u8>,
-    /// The start of a message of a stream whose end has not come.
+    /// The beginning of an incomplete message of a stream.
     rest: Vec<u8>,
     open: bool,
 }
 
-/// What all clients have in common.
+/// What all clients share.
 #[derive(Debug)]
 struct Common {
     wire: Wire,
@@ -68,7 +68,7 @@ pub struct Swarm {
     events: Events,
     common: Common,
     subscriptions: u16,
-    /// Connections read from so far, each time counted.
+    /// Number of times that a connection was read.
     pub visits: u64,
 }
 
@@ -76,7 +76,7 @@ impl Swarm {
     /// Opens `count` websockets; `progress` is called after each.
     ///
     /// # Errors
-    /// The first that fails ends it.
+    /// Fails with the first connection that fails.
     pub fn connect(endpoint: &Endpoint, count: usize, progress: &mut dyn FnMut()) -> Result<Self> {
         let mut swarm = Self::empty(endpoint.wire(), endpoint.deflate())?;
         for index in 0..count {
@@ -91,10 +91,10 @@ impl Swarm {
         Ok(swarm)
     }
 
-    /// Nobody yet.
+    /// Creates a swarm without clients.
     ///
     /// # Errors
-    /// No epoll.
+    /// Fails if epoll is unavailable.
     pub fn empty(wire: Wire, deflate: bool) -> Result<Self> {
         let common = Common { wire, deflate, inflater: Inflater::default(), buffer: vec![0; BUFFER], bytes: 0 };
         Ok(Self {
@@ -107,10 +107,10 @@ impl Swarm {
         })
     }
 
-    /// Takes a connection that is a websocket already, and what has come over it.
+    /// Adds a connection that is already a websocket, with the bytes that have arrived on it.
     ///
     /// # Errors
-    /// The kernel refuses to poll it.
+    /// Fails if the kernel refuses to poll it.
     pub fn adopt(&mut self, stream: Stream, cut: Vec<u8>) -> Result<()> {
         let socket = stream.socket();
         socket.set_nonblocking(true)?;
@@ -120,20 +120,20 @@ impl Swarm {
         Ok(())
     }
 
-    /// The cipher of the first client; nothing without TLS.
+    /// Returns the cipher of the first client; `None` without TLS.
     pub fn cipher(&self) -> Option<String> {
         self.clients.first().and_then(|client| client.stream.cipher())
     }
 
-    /// Bytes received so far, of all clients, as the websocket had them (inside TLS).
+    /// Returns the number of bytes received so far by all clients, at the websocket level (inside TLS).
     pub fn bytes(&self) -> u64 {
         self.common.bytes
     }
 
-    /// Makes the kernel take only about `bytes` for each client that does not read.
+    /// Limits the kernel's receive buffer to about `bytes` per client, for clients that do not read.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// Fails if the kernel refuses.
     pub fn limit_receive_buffers(&self, bytes: usize) -> Result<()> {
         for client in &self.clients {
             socket2::SockRef::from(client.stream.socket()).set_recv_buffer_size(bytes)?;
@@ -141,12 +141,12 @@ impl Swarm {
         Ok(())
     }
 
-    /// How many clients there are, open or not.
+    /// Returns the number of clients, open or not.
     pub fn len(&self) -> usize {
         self.clients.len()
     }
 
-    /// There are no clients.
+    /// Returns whether there are no clients.
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()
     }
@@ -154,17 +154,17 @@ impl Swarm {
     /// Sends a message.
     ///
     /// # Errors
-    /// The connection has ended, or the server takes no more; both are unexpected with short commands.
+    /// Fails if the connection has ended, or if the server does not read; neither is expected for short commands.
     pub fn send(&mut self, client: usize, message: &[u8]) -> Result<()> {
         let mask = u32::try_from(client).unwrap_or_default().wrapping_mul(0x9E37_79B9).to_be_bytes();
         self.clients[client].send(self.common.wire.opcode(), message, mask)
     }
 
-    /// Waits for something to come or for [`Swarm::waker`], at most `timeout`. Unlike [`Swarm::poll`] it does not round
-    /// up to milliseconds.
+    /// Waits until something arrives or [`Swarm::waker`] is woken, at most for `timeout`. Unlike [`Swarm::poll`], it
+    /// does not round up to milliseconds.
     ///
     /// # Errors
-    /// The kernel refuses to poll.
+    /// Fails if the kernel refuses to poll.
     pub fn wait(&self, timeout: Duration) -> Result<()> {
         let mut polls = [PollFd::new(self.poll.registry().as_fd(), PollFlags::POLLIN)];
         match ppoll(&mut polls, Some(TimeSpec::from_duration(timeout)), None) {
@@ -173,18 +173,18 @@ impl Swarm {
         }
     }
 
-    /// Ends a wait from another thread. There is one at most.
+    /// Returns a waker that ends a wait from another thread. There is at most one.
     ///
     /// # Errors
-    /// No more files.
+    /// Fails if no more files can be opened.
     pub fn waker(&self) -> Result<Waker> {
         Waker::new(self.poll.registry(), WAKE).context("cannot wake the readers")
     }
 
-    /// Waits for something to come, at most `timeout`, and takes it.
+    /// Waits until something arrives, at most for `timeout`, and reads it.
     ///
     /// # Errors
-    /// The kernel refuses to poll. What goes wrong on one connection is reported to the sink.
+    /// Fails if the kernel refuses to poll. Errors of one connection are reported to the sink.
     pub fn poll(&mut self, timeout: Duration, sink: &mut dyn Sink) -> Result<()> {
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -211,7 +211,7 @@ impl Swarm {
     /// Registers `spec(client)` on every client and waits until all have been answered.
     ///
     /// # Errors
-    /// A registration is refused, a connection ends, or the answers are not there after `timeout`.
+    /// Fails if a registration is refused, a connection ends, or answers are missing after `timeout`.
     pub fn register(&mut self, timeout: Duration, spec: impl Fn(usize) -> String) -> Result<()> {
         self.subscriptions += 1;
         for client in 0..self.len() {
@@ -238,7 +238,7 @@ struct Answers {
 
 impl Sink for Answers {
     fn text(&mut self, client: usize, payload: &[u8]) {
-        // `Draft::read` refuses answers as events, on purpose; their text is simple enough to look at.
+        // `Draft::read` deliberately rejects answers; their text is simple enough to search.
         let text = String::from_utf8_lossy(payload);
         let is_answer = matches!(Draft::read(&text), Err(hydrant::event::EventError::Reserved));
         if is_answer && text.contains(&format!("\"Type\":\"{ANSWER_TYPE}\",\"Action\":\"register\"")) {
@@ -265,7 +265,7 @@ impl Client {
         self.stream.flush().context("cannot send")
     }
 
-    /// Reads until there is nothing more. `ended`: the peer has closed, so read on to the end.
+    /// Reads until nothing more is available. If `ended`, the peer has closed: reads to the end.
     fn drain(&mut self, common: &mut Common, ended: bool, on: &mut dyn FnMut(Incoming<'_>)) -> Result<()> {
         let mut buffer = std::mem::take(&mut common.buffer);
         let result = self.drain_into(&mut buffer, common, ended, on);
@@ -297,7 +297,7 @@ impl Client {
             let used = self.take(&buffer[..kept + got], common, on)?;
             self.cut.clear();
             self.cut.extend_from_slice(&buffer[used..kept + got]);
-            // A short read of a plain socket has emptied it; epoll tells when there is more.
+            // A short read has emptied a plain socket; epoll reports when there is more.
             let emptied = kept + got < buffer.len() && matches!(self.stream, Stream::Plain(_));
             if emptied && !ended {
                 return Ok(());
@@ -305,7 +305,7 @@ impl Client {
         }
     }
 
-    /// A frame that is longer than the buffer: it is put together in `cut`.
+    /// Reads a frame longer than the buffer, assembling it in `cut`.
     fn drain_long(&mut self, common: &mut Common, on: &mut dyn FnMut(Incoming<'_>)) -> Result<()> {
         let mut bytes = std::mem::take(&mut self.cut);
         let mut chunk = vec![0; BUFFER];
@@ -325,7 +325,7 @@ impl Client {
         outcome
     }
 
-    /// Takes the whole frames of `bytes`; returns how many bytes that was.
+    /// Processes the complete frames in `bytes`; returns their number of bytes.
     fn take(&mut self, bytes: &[u8], common: &mut Common, on: &mut dyn FnMut(Incoming<'_>)) -> Result<usize> {
         let mut at = 0;
         while let Some(frame) = frame::first(&bytes[at..])? {
@@ -340,7 +340,7 @@ impl Client {
         Ok(at)
     }
 
-    /// Takes the messages of a frame with data.
+    /// Processes the messages of a data frame.
     fn data(&mut self, frame: &Frame<'_>, common: &mut Common, on: &mut dyn FnMut(Incoming<'_>)) -> Result<()> {
         common.wire.check(frame, common.deflate)?;
         let message = if frame.deflated { common.inflater.message(frame.payload)? } else { frame.payload };

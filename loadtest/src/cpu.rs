@@ -1,8 +1,8 @@
 //! Cores, CPU clocks and limits of the operating system (Linux).
 //!
 //! CPU time is read from the scheduler's own clocks (`CLOCK_THREAD_CPUTIME_ID` and the process clock of
-//! `clock_getcpuclockid`), which count nanoseconds over all threads, also those that have ended. Why not
-//! `/proc/PID/stat`: the same figure, but in ticks of 10 ms, so that a round would have to last 5 s and more.
+//! `clock_getcpuclockid`), which count nanoseconds over all threads, including those that have ended. Why not
+//! `/proc/PID/stat`: it counts the same in ticks of 10 ms, so that a round would have to last at least 5 s.
 
 use std::fs;
 use std::time::Duration;
@@ -13,24 +13,24 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
-/// Which work runs on which core.
+/// The assignment of work to cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cores {
-    /// For the server and for the floor's writer; nothing: wherever the kernel likes.
+    /// Core of the server and of the floor's writer; `None` leaves it to the kernel.
     pub server: Option<usize>,
-    /// For whatever reads.
+    /// Core of all readers.
     pub client: Option<usize>,
 }
 
 impl Cores {
-    /// No thread is pinned.
+    /// Pins no thread.
     pub const ANY: Self = Self { server: None, client: None };
 }
 
-/// Pins the calling thread, and those that it starts later, to `cores`; with none it stays as it is.
+/// Pins the calling thread, and the threads that it starts later, to `cores`; without cores, nothing changes.
 ///
 /// # Errors
-/// A core does not exist or is not ours to use.
+/// Fails if a core does not exist or is not available to this process.
 pub fn pin(cores: impl IntoIterator<Item = usize>) -> Result<()> {
     let cores: Vec<usize> = cores.into_iter().collect();
     if cores.is_empty() {
@@ -43,19 +43,19 @@ pub fn pin(cores: impl IntoIterator<Item = usize>) -> Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on {cores:?}"))
 }
 
-/// The cores that a process (0: this thread) may run on.
+/// Returns the cores on which a process (0: this thread) may run.
 ///
 /// # Errors
-/// There is no such process.
+/// Fails if there is no such process.
 pub fn allowed(pid: i32) -> Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(pid)).with_context(|| format!("cannot ask for the cores of {pid}"))?;
     Ok((0..CpuSet::count()).filter(|&core| set.is_set(core).unwrap_or(false)).collect())
 }
 
-/// CPU time of the calling thread, user and system.
+/// Returns the CPU time of the calling thread, user and system.
 ///
 /// # Errors
-/// The kernel has no such clock.
+/// Fails if the kernel has no such clock.
 pub fn thread_time() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("no thread CPU clock")?.into())
 }
@@ -68,29 +68,29 @@ pub struct ProcessClock {
 }
 
 impl ProcessClock {
-    /// The clock of process `pid`.
+    /// Returns the clock of process `pid`.
     ///
     /// # Errors
-    /// There is no such process.
+    /// Fails if there is no such process.
     pub fn of(pid: u32) -> Result<Self> {
         let raw = i32::try_from(pid).ok().filter(|&pid| pid > 0).context("a process id is a positive number")?;
         let clock = clock_getcpuclockid(Pid::from_raw(raw)).with_context(|| format!("no process {pid}"))?;
         Ok(Self { pid: raw, clock })
     }
 
-    /// CPU time used so far.
+    /// Returns the CPU time used so far.
     ///
     /// # Errors
-    /// The process has ended.
+    /// Fails if the process has ended.
     pub fn time(self) -> Result<Duration> {
         let time = clock_gettime(self.clock).with_context(|| format!("process {} has ended", self.pid))?;
         Ok(time.into())
     }
 
-    /// Bytes of memory that the process holds in RAM.
+    /// Returns the resident memory of the process in bytes.
     ///
     /// # Errors
-    /// The process has ended.
+    /// Fails if the process has ended.
     pub fn resident(self) -> Result<u64> {
         let path = format!("/proc/{}/status", self.pid);
         let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
@@ -100,10 +100,10 @@ impl ProcessClock {
     }
 }
 
-/// Makes sure that `needed` files can be open at once, raising the soft limit as far as the hard one.
+/// Ensures that `needed` files can be open at once, by raising the soft limit as far as the hard limit allows.
 ///
 /// # Errors
-/// The hard limit is too low; the error says what to do.
+/// Fails if the hard limit is too low; the error says how to raise it.
 pub fn raise_file_limit(needed: u64) -> Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of open files")?;
     if soft >= needed {
@@ -117,10 +117,10 @@ pub fn raise_file_limit(needed: u64) -> Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, needed, hard).context("cannot raise the limit of open files")
 }
 
-/// The two cores that were asked for, if both can be had.
+/// Returns the requested cores if both are available.
 ///
 /// # Errors
-/// One of them is not allowed to us.
+/// Fails if one of them is not available to this process.
 pub fn checked(cores: Cores) -> Result<Cores> {
     let allowed = allowed(0)?;
     for core in [cores.server, cores.client].into_iter().flatten() {

@@ -1,7 +1,7 @@
-//! Where the server is, how to get in, and the HTTP that is needed for it.
+//! The server's address and credentials, and the HTTP that is needed to use them.
 //!
-//! Connections are made blocking, one after the other, with a deadline on every read; the caller makes them
-//! non-blocking afterwards. Credentials are kept out of every error and every `Debug` output.
+//! Connections are opened one by one, blocking, with a time limit on every read; the caller makes them non-blocking
+//! afterwards. Credentials appear in no error and no `Debug` output.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -20,13 +20,13 @@ use crate::http::{read_body, read_head, said};
 use crate::tls::{self, Trust};
 use crate::wire::Wire;
 
-/// How long a handshake or a reply may take.
+/// Default time limit for a handshake or a reply.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Connections from one loopback address; below the number of ports that the kernel hands out.
+/// Number of connections per loopback address; less than the number of ports that the kernel assigns.
 const PER_SOURCE: usize = 20_000;
 
-/// What permessage-deflate is offered with: what hydrant and NATS agree to.
+/// The offer of permessage-deflate; hydrant and NATS accept it.
 const DEFLATE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
 /// A server that speaks the protocol.
@@ -35,15 +35,15 @@ pub struct Endpoint {
     location: Location,
     address: SocketAddr,
     tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
-    /// A line of a request's head, or nothing.
+    /// The header line with the credentials, or empty.
     authorization: String,
-    /// Who the authorization is a password of.
+    /// The user, if the credentials are a password.
     user: Option<String>,
     wire: Wire,
     deflate: bool,
-    /// Of the websocket's path; empty, or with its `?`.
+    /// Query of the websocket's path: empty, or including its `?`.
     query: String,
-    /// How long a handshake or a reply may take.
+    /// Time limit for a handshake or a reply.
     timeout: Duration,
 }
 
@@ -54,10 +54,11 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint by its URL, as the commands of hydrant read it: `http`, `https`, `ws` or `wss`, host and port.
+    /// Creates an endpoint from a URL, as the commands of hydrant parse it: `http`, `https`, `ws` or `wss`, host and
+    /// port.
     ///
     /// # Errors
-    /// The URL or the credentials make no sense, the host has no address, or TLS is asked for and nobody is trusted.
+    /// Fails if the URL or the credentials are invalid, if the host has no address, or if TLS is used without trust.
     pub fn new(url: &str, trust: Trust<'_>, credentials: Option<&Credentials>) -> Result<Self> {
         ensure!(url.contains("://"), "{url:?} is not a URL such as https://host:8092");
         let location: Location = url.parse()?;
@@ -84,81 +85,81 @@ impl Endpoint {
         })
     }
 
-    /// The same endpoint with another protocol.
+    /// Returns the same endpoint with another protocol.
     #[must_use]
     pub fn speaking(self, wire: Wire) -> Self {
         Self { wire, ..self }
     }
 
-    /// The same endpoint, whose websockets have to compress their messages.
+    /// Returns the same endpoint, whose websockets must compress their messages.
     #[must_use]
     pub fn deflating(self, deflate: bool) -> Self {
         Self { deflate, ..self }
     }
 
-    /// The same endpoint, whose websockets are opened with a query.
+    /// Returns the same endpoint, whose websockets are opened with a query.
     #[must_use]
     pub fn with_query(self, query: &str) -> Self {
         Self { query: format!("?{query}"), ..self }
     }
 
-    /// The same endpoint, whose handshakes and replies may take so long.
+    /// Returns the same endpoint with another time limit for handshakes and replies.
     #[must_use]
     pub fn within(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// The same endpoint, as somebody else.
+    /// Returns the same endpoint with other credentials.
     ///
     /// # Errors
-    /// The credentials cannot stand in a header.
+    /// Fails if the credentials cannot be put into a header.
     pub fn with_credentials(self, credentials: &Credentials) -> Result<Self> {
         Ok(Self { authorization: header(credentials)?, user: None, ..self })
     }
 
-    /// The same endpoint, as nobody.
+    /// Returns the same endpoint without credentials.
     #[must_use]
     pub fn without_credentials(self) -> Self {
         Self { authorization: String::new(), user: None, ..self }
     }
 
-    /// Whether TLS is spoken there.
+    /// Returns whether the endpoint uses TLS.
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
 
-    /// What is spoken there.
+    /// Returns the protocol of the endpoint.
     pub fn wire(&self) -> Wire {
         self.wire
     }
 
-    /// Whether its websockets compress.
+    /// Returns whether its websockets compress.
     pub fn deflate(&self) -> bool {
         self.deflate
     }
 
-    /// The parts that a client needs that does not wait: where to connect, and TLS if it is spoken.
+    /// Returns what a non-blocking client needs: the address, and TLS if it is used.
     pub(crate) fn parts(&self) -> (SocketAddr, Option<&(Arc<rustls::ClientConfig>, ServerName<'static>)>) {
         (self.address, self.tls.as_ref())
     }
 
-    /// The endpoint without credentials.
+    /// Returns the URL, without credentials.
     pub fn url(&self) -> String {
         self.location.to_string()
     }
 
-    /// A connection. `index` tells how many were made before, so that loopback ports do not run short.
+    /// Opens a connection. `index` is the number of earlier ones, so that loopback ports do not run out.
     ///
     /// # Errors
-    /// The server cannot be reached, or its certificate is not believed.
+    /// Fails if the server cannot be reached, or if its certificate is not trusted.
     pub fn connect(&self, index: usize) -> Result<Stream> {
         self.over(unconnected(self.address, index))
     }
 
-    /// A connection from another address of this machine.
+    /// Opens a connection from another address of this machine.
     ///
     /// # Errors
-    /// As [`Endpoint::connect`], or the address is not this machine's.
+    /// Fails like [`Endpoint::connect`], and if the address does not belong to this machine.
     pub fn connect_from(&self, source: Ipv4Addr) -> Result<Stream> {
         self.over(bound(self.address, source))
     }
@@ -183,10 +184,10 @@ impl Endpoint {
         Ok(socket.into())
     }
 
-    /// A connection that has become a websocket, and what has already come over it.
+    /// Opens a websocket. Returns its connection and the bytes that have already arrived on it.
     ///
     /// # Errors
-    /// As [`Endpoint::connect`], or the server refuses; the error has its reply.
+    /// Fails like [`Endpoint::connect`], and if the server refuses; the error contains its reply.
     pub fn websocket(&self, index: usize) -> Result<(Stream, Vec<u8>)> {
         let mut stream = self.connect(index)?;
         stream.write_all(self.upgrade(index).as_bytes())?;
@@ -200,7 +201,7 @@ impl Endpoint {
         bail!("{} refuses a websocket: {} {}", self.url(), head.status, said(&body))
     }
 
-    /// The request that makes a connection a websocket.
+    /// Returns the request that upgrades a connection to a websocket.
     pub(crate) fn upgrade(&self, index: usize) -> String {
         let nonce = base64::engine::general_purpose::STANDARD.encode((index as u128).to_be_bytes());
         let deflate = if self.deflate { format!("Sec-WebSocket-Extensions: {DEFLATE}\r\n") } else { String::new() };
@@ -210,16 +211,16 @@ impl Endpoint {
         self.head("GET", &format!("{}{}", self.wire.path(), self.query), &upgrade)
     }
 
-    /// The head of a request.
+    /// Returns the head of a request.
     pub fn head(&self, method: &str, path: &str, more: &str) -> String {
         let (host, authorization) = (self.location.authority(), &self.authorization);
         format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}{more}\r\n")
     }
 
-    /// The body of a reply to a GET over a connection of its own.
+    /// Returns the body of a reply to a GET over a new connection.
     ///
     /// # Errors
-    /// As [`Endpoint::connect`], or the reply's status is not 200.
+    /// Fails like [`Endpoint::connect`], and if the reply's status is not 200.
     pub fn get(&self, path: &str) -> Result<Vec<u8>> {
         let mut stream = self.connect(0)?;
         stream.write_all(self.head("GET", path, "Connection: close\r\n").as_bytes())?;
@@ -230,10 +231,10 @@ impl Endpoint {
         Ok(body)
     }
 
-    /// Waits until the credentials are good: a server takes a change of its users within seconds.
+    /// Waits until the credentials are accepted: a server applies a change of its users within seconds.
     ///
     /// # Errors
-    /// They are not good in time; the error has the last answer.
+    /// Fails if they are not accepted in time; the error contains the last answer.
     pub fn wait_until_known(&self) -> Result<()> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -245,8 +246,8 @@ impl Endpoint {
         }
     }
 
-    /// The same endpoint with a token in place of the password, so that a thousand connections do not cost the
-    /// server a thousand password hashes. Without tokens on the server it stays as it is.
+    /// Returns the same endpoint with a token instead of the password, so that a thousand connections do not cost the
+    /// server a thousand password hashes. Unchanged if the server issues no tokens.
     #[must_use]
     pub fn with_token(self) -> Self {
         let Some(user) = &self.user else { return self };
@@ -260,13 +261,13 @@ impl Endpoint {
     }
 }
 
-/// The line of a request's head that tells who is asking.
+/// Returns the header line with the credentials.
 fn header(credentials: &Credentials) -> Result<String> {
     let value = credentials.header()?;
     Ok(format!("Authorization: {}\r\n", value.to_str().context("credentials are ASCII")?))
 }
 
-/// A socket that is to be connected to `address` as number `index`: loopback ports of one source address run short.
+/// Returns a socket to be connected to `address` as number `index`: the loopback ports of one source address run out.
 pub(crate) fn unconnected(address: SocketAddr, index: usize) -> io::Result<Socket> {
     if let IpAddr::V4(target) = address.ip()
         && target.is_loopback()
@@ -278,7 +279,7 @@ pub(crate) fn unconnected(address: SocketAddr, index: usize) -> io::Result<Socke
     Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
 }
 
-/// A socket that is to be connected to `address` from `source`.
+/// Returns a socket to be connected to `address` from `source`.
 fn bound(address: SocketAddr, source: Ipv4Addr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;
@@ -295,7 +296,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// The cipher agreed on; nothing without TLS.
+    /// Returns the negotiated cipher; `None` without TLS.
     pub fn cipher(&self) -> Option<String> {
         match self {
             Self::Plain(_) => None,
@@ -303,7 +304,7 @@ impl Stream {
         }
     }
 
-    /// The socket below.
+    /// Returns the underlying socket.
     pub fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,

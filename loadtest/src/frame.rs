@@ -1,49 +1,49 @@
 //! The few parts of RFC 6455 that a load generator needs: reading server frames, writing masked client frames.
 //!
-//! Why not a websocket library: a reader that costs more than the server under test measures itself. Finding the
-//! frames of 100 KB that one `read` brought takes some nanoseconds a frame here, and nothing is copied.
+//! Why not a websocket library: a reader that costs more than the server under test measures itself. Here, finding the
+//! frames in the 100 KB of one `read` takes some nanoseconds per frame, and nothing is copied.
 
 use anyhow::{Result, bail, ensure};
 
-/// What a frame is for.
+/// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
     /// A further part of a message.
     Continuation,
-    /// A message, or its first part: UTF-8 text.
+    /// A text message, or its first part.
     Text,
-    /// A message, or its first part: bytes.
+    /// A binary message, or its first part.
     Binary,
     /// The peer closes.
     Close,
-    /// To be answered with a pong.
+    /// A ping, which must be answered with a pong.
     Ping,
     /// An answer to a ping.
     Pong,
 }
 
-/// One whole frame at the start of some bytes.
+/// A complete frame at the beginning of some bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'b> {
-    /// What it is.
+    /// The kind of the frame.
     pub opcode: Opcode,
-    /// What it carries.
+    /// The payload.
     pub payload: &'b [u8],
-    /// Bytes of header and payload together.
+    /// Length of header and payload together, in bytes.
     pub len: usize,
-    /// No further part follows.
+    /// Whether this is the last part of its message.
     pub is_last: bool,
-    /// The payload is compressed (RFC 7692).
+    /// Whether the payload is compressed (RFC 7692).
     pub deflated: bool,
 }
 
-/// Frames beyond this are taken for a sign that the stream is broken.
+/// Maximum payload in bytes; a longer frame is a sign of a broken stream.
 const PAYLOAD_MAX: u64 = 64 << 20;
 
-/// The frame at the start of `bytes`; nothing if it has not come whole.
+/// Returns the frame at the beginning of `bytes`; `None` if it is incomplete.
 ///
 /// # Errors
-/// The frame is one that no server must send, or is beyond 64 MiB.
+/// Fails if no server may send such a frame, or if it is longer than 64 MiB.
 pub fn first(bytes: &[u8]) -> Result<Option<Frame<'_>>> {
     let [kind, size, rest @ ..] = bytes else { return Ok(None) };
     ensure!(size & 0x80 == 0, "the server sent a masked frame");
@@ -73,7 +73,7 @@ const FIN: u8 = 0x80;
 /// The first reserved bit, which permessage-deflate uses.
 const DEFLATED: u8 = 0x40;
 
-/// A whole text message as a server that compresses sends it.
+/// Returns a whole text message as a compressing server sends it.
 pub fn deflated(payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![FIN | DEFLATED | 1];
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
@@ -94,7 +94,7 @@ pub fn deflated(payload: &[u8]) -> Vec<u8> {
 /// Appends a masked client frame with a payload below 64 KiB.
 ///
 /// # Errors
-/// The payload is too long.
+/// Fails if the payload is too long.
 pub fn write_masked(opcode: Opcode, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) -> Result<()> {
     const MASKED: u8 = 0x80;
     const SIXTEEN_BITS: u8 = 0x7E;
@@ -119,7 +119,7 @@ pub fn write_masked(opcode: Opcode, payload: &[u8], mask: [u8; 4], out: &mut Vec
     Ok(())
 }
 
-/// Code and reason of a close frame's payload.
+/// Returns code and reason from the payload of a close frame.
 pub fn close_reason(payload: &[u8]) -> String {
     match payload {
         [a, b, reason @ ..] => {

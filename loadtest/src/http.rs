@@ -1,37 +1,38 @@
-//! The little of HTTP/1.1 that a load generator has to read: replies with a length or an end.
+//! The small part of HTTP/1.1 that a load generator has to read: replies that end by their length or with the
+//! connection.
 
 use std::io::{self, Read};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Bytes of head that a reply may have.
+/// Maximum length of a reply's head, in bytes.
 const HEAD_MAX: usize = 64 << 10;
 
-/// Header fields that a reply may have.
+/// Maximum number of header fields in a reply.
 const HEADERS_MAX: usize = 64;
 
-/// The start of an error's body, for a message.
+/// Returns the beginning of an error's body, for a message.
 pub fn said(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().take(300).collect::<String>().trim().to_owned()
 }
 
-/// What matters of a reply's head.
+/// The relevant fields of a reply's head.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     /// Status code.
     pub status: u16,
-    /// Bytes of body to come; nothing: until the connection ends.
+    /// Number of bytes in the body; `None` if it lasts until the connection ends.
     pub length: Option<usize>,
-    /// Seconds to wait before trying again.
+    /// Number of seconds to wait before a retry.
     pub retry_after: Option<u64>,
-    /// permessage-deflate without context takeover was agreed on.
+    /// Whether permessage-deflate without context takeover was negotiated.
     pub deflate: bool,
 }
 
-/// Reads a reply's head, and returns what has come behind it.
+/// Reads a reply's head. Returns it and the bytes that arrived after it.
 ///
 /// # Errors
-/// The connection ends or is silent, or what comes is not a reply.
+/// Fails if the connection ends or is silent, or if its bytes are not a reply.
 pub fn read_head(stream: &mut impl Read) -> Result<(Head, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4_096];
@@ -46,10 +47,10 @@ pub fn read_head(stream: &mut impl Read) -> Result<(Head, Vec<u8>)> {
     }
 }
 
-/// The head at the start of `bytes`, and its length; nothing if its end has not come.
+/// Returns the head at the beginning of `bytes`, and its length; `None` if it is incomplete.
 ///
 /// # Errors
-/// It is not a reply's.
+/// Fails if the bytes are not the head of a reply.
 pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
@@ -71,10 +72,10 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>> {
     Ok(Some((head, length)))
 }
 
-/// Reads the rest of a body of which `body` has come.
+/// Reads the rest of a body whose beginning is `body`.
 ///
 /// # Errors
-/// The connection ends too early or is silent.
+/// Fails if the connection ends too early or is silent.
 pub fn read_body(stream: &mut impl Read, head: &Head, mut body: Vec<u8>) -> Result<Vec<u8>> {
     let missing = head.length.map_or(u64::MAX, |length| length.saturating_sub(body.len()) as u64);
     match stream.take(missing).read_to_end(&mut body) {

@@ -1,8 +1,9 @@
-//! Memory by idle connection.
+//! Memory per idle connection.
 //!
-//! The server's resident memory is read with a few clients that have got an event; then N more clients connect,
-//! register three times each and get one event, so that buffers that are made at the first delivery exist; after a rest
-//! it is read again. The difference by connection is user-space memory only: the kernel's socket buffers are not in it.
+//! The server's resident memory is read while a few clients are connected that have received an event. Then N more
+//! clients connect, make three registrations each and receive one event, so that buffers allocated at the first
+//! delivery exist. After a rest, memory is read again. The difference per connection is user-space memory only: the
+//! kernel's socket buffers are not included.
 
 use std::time::{Duration, Instant};
 
@@ -23,32 +24,32 @@ use crate::session::Session;
 
 const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Clients that are there before anything is weighed.
+/// Number of clients that connect before the first measurement.
 const BASE: usize = 200;
 
-/// Rest of theirs, at most.
+/// Maximum rest of these clients.
 const BASE_REST: Duration = Duration::from_secs(10);
 
-/// What was found with one system.
+/// The result for one system.
 #[derive(Debug, Clone, Serialize)]
 pub struct Weight {
-    /// The system and how it is spoken to, as shown.
+    /// Display name of the system and its transport.
     pub name: String,
     connections: u32,
     rest_seconds: u32,
-    /// Bytes with the first few clients.
+    /// Bytes with only the first few clients.
     resident_before: u64,
-    /// Bytes when all were registered.
+    /// Bytes when all clients were registered.
     resident_registered: u64,
-    /// Bytes after one event to all and the rest.
+    /// Bytes after one event to all clients and the rest.
     resident_rested: u64,
-    /// Bytes by connection after the rest.
+    /// Bytes per connection after the rest.
     bytes_by_connection: u64,
-    /// Whether the event came to all, and all were still there in the end.
+    /// Whether the event reached all clients, and all were still connected at the end.
     counts: Counts,
 }
 
-/// What was found.
+/// The result of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     machine: Machine,
@@ -59,7 +60,7 @@ pub struct Report {
 /// Runs `idle`.
 ///
 /// # Errors
-/// The server cannot be reached or refuses, or its process is not known.
+/// Fails if the server cannot be reached or refuses, or if its process is not known.
 pub fn run(args: &IdleArgs) -> Result<Report> {
     let cores = args.run.checked()?;
     let machine = Machine::here();
@@ -69,10 +70,10 @@ pub fn run(args: &IdleArgs) -> Result<Report> {
     Ok(Report { machine, server: session.info.clone(), weights: vec![weight] })
 }
 
-/// Weighs the connections of `session`: how many, and seconds of rest.
+/// Measures the memory of the connections of `session`. `size` is their number and the seconds of rest.
 ///
 /// # Errors
-/// As [`run`].
+/// Fails like [`run`].
 pub fn once(name: &str, size: [u32; 2], user: &str, session: &Session, core: Option<usize>) -> Result<Weight> {
     cpu::raise_file_limit(u64::from(size[0]) + BASE as u64 + OTHER_FILES)?;
     cpu::pin(core)?;
@@ -117,8 +118,8 @@ fn measure(name: &str, size: [u32; 2], user: &str, session: &Session, core: Opti
     })
 }
 
-/// Some clients come first and stay, so that what the first ones cost once is not taken for what each costs: the
-/// log-in's password hash, threads' heaps, tables. They get an event, and rest too.
+/// Connects the first clients, which stay connected, so that one-time costs are not attributed to each connection: the
+/// login's password hash, heaps of threads, tables. They also receive an event, and rest.
 fn base(session: &Session, publisher: &Publisher, user: &str, rest: u32) -> Result<Swarm> {
     let mut swarm = registered(session, BASE)?;
     let mut checker = Checker::for_all(Payloads::new(1_024, user, Spread::All)?, BASE);
@@ -136,7 +137,7 @@ fn base(session: &Session, publisher: &Publisher, user: &str, rest: u32) -> Resu
     Ok(swarm)
 }
 
-/// The first clients: what comes to them is counted with the others.
+/// Ignores what the first clients receive: it is counted for the others.
 struct Nobody;
 
 impl Sink for Nobody {
@@ -151,7 +152,7 @@ fn publish(publisher: &Publisher, body: Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-/// The registrations of an idle client: everybody's events, those of one machine, and its jobs.
+/// Returns the registrations of an idle client: the events of all clients, those of one machine, and its jobs.
 pub(crate) fn specs(client: usize) -> [String; 3] {
     let machine = format!("00000000-0000-4000-8000-{client:012x}");
     [format!("{KIND}.*.*"), format!("machines.*.{machine}"), format!("machine_jobs.*.{machine}")]
@@ -170,7 +171,7 @@ fn registered(session: &Session, clients: usize) -> Result<Swarm> {
     Ok(swarm)
 }
 
-/// A section of a page.
+/// Returns the result as a section of a page.
 pub fn section(weights: &[Weight]) -> Section {
     let mut section = Section::new("Idle connections");
     section.note(
@@ -210,20 +211,20 @@ pub fn section(weights: &[Weight]) -> Section {
     section
 }
 
-/// By connection; nothing if they cannot be told from what was there before.
+/// Returns kilobytes per connection; `None` if they do not exceed the memory used before.
 #[allow(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
 fn kilobytes(weight: &Weight) -> Option<f64> {
     (weight.bytes_by_connection > 0).then(|| weight.bytes_by_connection as f64 / 1e3)
 }
 
-/// The figures of all that were weighed.
+/// Returns the figures of all systems.
 pub fn figures(weights: &[Weight]) -> Vec<Figure> {
     let figure =
         |weight: &Weight| Some(Figure::once(format!("idle, {}", weight.name), "KB by connection", kilobytes(weight)?));
     weights.iter().filter_map(figure).collect()
 }
 
-/// Everybody got the one event and stayed.
+/// Returns whether every client received the event and stayed connected.
 pub fn is_clean(weight: &Weight) -> bool {
     weight.counts.is_clean()
 }

@@ -1,32 +1,31 @@
-//! permessage-deflate without context takeover (RFC 7692), the receiver's side.
+//! The receiving side of permessage-deflate without context takeover (RFC 7692).
 //!
-//! Every message stands alone, so one that is byte for byte the same as an earlier one says the same: it is inflated
-//! once, and copies are compared. That is a check of the whole frame, and it keeps the reader from being what is
-//! measured.
+//! Every message is independent, so equal payloads inflate to equal messages: each is inflated once, and repeated ones
+//! are only compared. That checks the whole frame, and keeps the reader from dominating the measurement.
 //!
-//! Contract: an inflated message is at most [`MESSAGE_MAX`] long; what is remembered is bounded.
+//! Contract: an inflated message is at most [`MESSAGE_MAX`] long; the memory for known messages is bounded.
 
 use std::collections::HashMap;
 
 use anyhow::{Result, bail, ensure};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Longer messages are taken for a sign that the stream is broken.
+/// Maximum length of a message; a longer one is a sign of a broken stream.
 const MESSAGE_MAX: usize = 64 << 20;
 
-/// Bytes of messages that are remembered before all are forgotten.
+/// Number of bytes of remembered messages at which all are forgotten.
 const REMEMBERED_MAX: usize = 16 << 20;
 
-/// What the sender has left out at the end of a message.
+/// The end of a message, which the sender omits.
 const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
 
-/// Inflates messages without context takeover and compares repeated ones byte for byte.
+/// Inflates messages without context takeover, and compares repeated ones byte for byte.
 #[derive(Debug)]
 pub struct Inflater {
     raw: Decompress,
     known: HashMap<Box<[u8]>, Box<[u8]>>,
     remembered: usize,
-    /// Messages that were really inflated, and not just compared.
+    /// Number of messages that were inflated rather than compared.
     pub inflated: u64,
 }
 
@@ -37,10 +36,10 @@ impl Default for Inflater {
 }
 
 impl Inflater {
-    /// The message that `payload` is the compressed form of.
+    /// Returns the message whose compressed form is `payload`.
     ///
     /// # Errors
-    /// It is not deflated, or too long.
+    /// Fails if the payload is not deflated, or is too long.
     pub fn message(&mut self, payload: &[u8]) -> Result<&[u8]> {
         if !self.known.contains_key(payload) {
             let message = self.inflate(payload)?;
@@ -77,10 +76,10 @@ impl Inflater {
     }
 }
 
-/// The payload of a frame that says `message` compressed, as a server that compresses each event once would send it.
+/// Returns the payload of a frame with `message` compressed, as sent by a server that compresses each event once.
 ///
 /// # Errors
-/// None in practice: memory takes everything.
+/// Never fails in practice: memory accepts all writes.
 pub fn deflated(message: &[u8]) -> Result<Vec<u8>> {
     let mut raw = Compress::new(Compression::fast(), false);
     let mut out = Vec::with_capacity(message.len() + 64);

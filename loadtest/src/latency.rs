@@ -6,25 +6,25 @@ use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-/// Longer ones count as this: five minutes, in microseconds.
+/// Maximum latency in microseconds (five minutes); longer ones count as this.
 const MICROS_MAX: u64 = 300_000_000;
 
 /// Records latencies with three significant digits.
 #[derive(Debug)]
 pub(crate) struct Latencies(Histogram<u64>);
 
-/// Some quantiles, in microseconds.
+/// Quantiles of latencies, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Quantiles {
-    /// How many were recorded.
+    /// Number of recorded latencies.
     pub count: u64,
-    /// Half of them are at most this.
+    /// The median.
     pub p50: u64,
-    /// 99 of 100 are at most this.
+    /// The 99th percentile.
     pub p99: u64,
-    /// 999 of 1,000 are at most this.
+    /// The 99.9th percentile.
     pub p999: u64,
-    /// The longest.
+    /// The maximum.
     pub max: u64,
 }
 
@@ -42,7 +42,7 @@ impl Latencies {
         Quantiles { count: self.0.len(), p50: at(0.5), p99: at(0.99), p999: at(0.999), max: self.0.max() }
     }
 
-    /// Latencies by how many nines of all are at most that: (1, the 90th percentile), (2, the 99th), ...
+    /// Returns latencies by number of nines: (1, the 90th percentile), (2, the 99th), ...
     pub(crate) fn nines(&self) -> Vec<(f64, u64)> {
         let at = |tenth: u32| {
             let nines = f64::from(tenth) / 4.0;

@@ -1,11 +1,11 @@
-//! The load generator of hydrant: what it measures and how is described in `docs/loadtest.md`.
+//! The load generator of hydrant; `docs/loadtest.md` describes what it measures and how.
 //!
 //! `args` is the command line. `burst`, `floor`, `compare`, `fleet`, `stall`, `idle`, `storm` and `hostile` are the
-//! work; `client` (many websockets on one thread), `wire` (what is said over them), `publish`, `check` and `payload`
-//! are what it is done with; `server`, `session`, `awake`, `cpu` and `report` are around it.
+//! kinds of work. They use `client` (many websockets on one thread), `wire` (the protocols), `publish`, `check` and
+//! `payload`; `server`, `session`, `awake`, `cpu` and `report` support them.
 //!
-//! Contract: every run is bounded in time and count by its flags. A server that loses, repeats, reorders or harms an
-//! event makes [`run`] return false, and the report says how often.
+//! Contract: the flags bound every run in time and count. If a server loses, repeats, reorders or harms an event,
+//! [`run`] returns false, and the report says how often.
 
 pub mod args;
 pub mod awake;
@@ -41,14 +41,14 @@ use anyhow::{Context as _, Result};
 use crate::args::{Cli, Command, Output};
 use crate::report::{Difference, Outcome};
 
-/// How much worse a figure may be for `--compare`, in percent.
+/// The default tolerance of `--compare`, in percent.
 const TOLERANCE: f64 = 10.0;
 
-/// Does what the command line asks for and writes the table to `out`. False if deliveries were at fault, or if of two
-/// results the second has become worse.
+/// Runs the command line and writes the table to `out`. Returns false if there were faults in deliveries, or if the
+/// second of two compared results is worse.
 ///
 /// # Errors
-/// It could not be done.
+/// Fails if the work could not be done.
 pub fn run(cli: &Cli, out: &mut dyn Write) -> Result<bool> {
     let (outcome, output): (Box<dyn Outcome>, _) = match (&cli.command, cli.compare.as_deref()) {
         (None, Some([before, after])) => (Box::new(Difference::of(before, after, TOLERANCE)?), Output::default()),

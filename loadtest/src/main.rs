@@ -1,6 +1,6 @@
-//! `hydrant-loadtest`: see the library's text and `docs/loadtest.md`.
+//! `hydrant-loadtest`: see the documentation of the library and `docs/loadtest.md`.
 //!
-//! Ends with 0 if all is well, 1 if it could not be done, 2 for a wrong command line, 3 if deliveries were lost,
+//! Exit status: 0 for success, 1 if the work could not be done, 2 for a wrong command line, 3 if deliveries were lost,
 //! repeated, reordered or harmed.
 
 use std::io::{Write as _, stderr, stdout};
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(3),
         Err(error) => {
-            // Without standard error there is nobody to tell.
+            // If standard error is closed, the error cannot be reported.
             let _ = writeln!(stderr(), "hydrant-loadtest: {error:#}");
             ExitCode::FAILURE
         }

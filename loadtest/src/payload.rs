@@ -1,10 +1,10 @@
-//! The events that are published and what clients must receive for them.
+//! The events that are published, and what clients must receive for them.
 //!
-//! An event of exactly the size asked for is built around a real object of the simulated fleet and filled up with
-//! text of other objects, so that it parses and compresses like what a DRP server sends; 64 different ones take turns.
-//! Each carries its sequence number, as Key and in the Object.
+//! An event has exactly the requested size: a real object of the simulated fleet, padded with text of other objects, so
+//! that it parses and compresses like the events of a DRP server; 64 different ones alternate. Each carries its
+//! sequence number, as Key and in the Object.
 //!
-//! Contract: what a client gets is checked against [`Payloads::object`] byte for byte.
+//! Contract: what a client receives is compared with [`Payloads::object`] byte for byte.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -19,38 +19,38 @@ pub const KIND: &str = "bench";
 
 const ACTION: &str = "update";
 
-/// How many different objects take turns.
+/// Number of different objects that alternate.
 const VARIANTS: u64 = 64;
 
-/// Who publishes, as the events themselves say; a broker that sets the principal itself comes to the same.
+/// Prefix of the principal in the events; a broker that sets the principal itself sets the same.
 const PRINCIPAL_PREFIX: &str = "user:";
 
-/// Who is to get an event.
+/// The receivers of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spread {
-    /// Every client gets every event; Key is the sequence number.
+    /// Every client receives every event; the Key is the sequence number.
     All,
-    /// Event `n` is for client `n` modulo the number of clients only, by its Key.
+    /// Event `n` is only for client `n` modulo the number of clients, by its Key.
     One {
-        /// How many clients there are.
+        /// Number of clients.
         clients: u64,
     },
 }
 
-/// A source of numbered events, all of the same size.
+/// A source of numbered events of equal size.
 #[derive(Debug)]
 pub struct Payloads {
-    /// The ends of the objects: all that follows the sequence number.
+    /// The ends of the objects: everything after the sequence number.
     tails: Vec<String>,
     spread: Spread,
     principal: String,
 }
 
 impl Payloads {
-    /// Events whose text, as delivered, is `size` bytes long.
+    /// Creates events whose delivered text is `size` bytes long.
     ///
     /// # Errors
-    /// `size` is less than an envelope takes (about 250 bytes).
+    /// Fails if `size` is less than the size of an envelope (about 250 bytes).
     pub fn new(size: usize, user: &str, spread: Spread) -> Result<Self> {
         let principal = format!("{PRINCIPAL_PREFIX}{user}");
         let mut payloads = Self { tails: vec![r#"","Pad":""}"#.to_owned()], spread, principal };
@@ -60,7 +60,7 @@ impl Payloads {
         Ok(payloads)
     }
 
-    /// The Key of event `sequence`.
+    /// Returns the Key of event `sequence`.
     pub fn key(&self, sequence: u64) -> String {
         match self.spread {
             Spread::All => format!("{sequence:012}"),
@@ -68,13 +68,13 @@ impl Payloads {
         }
     }
 
-    /// The Object of event `sequence`.
+    /// Returns the Object of event `sequence`.
     pub fn object(&self, sequence: u64) -> String {
         let variant = usize::try_from(sequence % VARIANTS).expect("below 64") % self.tails.len();
         format!("{{\"Sequence\":\"{sequence:012}{}", self.tails[variant])
     }
 
-    /// The frame that a server is expected to send for event `sequence`.
+    /// Returns the event whose frame a server is expected to send as number `sequence`.
     pub fn sealed(&self, sequence: u64) -> Event {
         let (key, object) = (self.key(sequence), self.object(sequence));
         let time = now();
@@ -88,23 +88,24 @@ impl Payloads {
     }
 }
 
-/// The Key that client `client` is registered for when every event has one receiver. As long as a sequence number.
+/// Returns the Key for which client `client` is registered if every event has one receiver. As long as a sequence
+/// number.
 pub fn client_key(client: u64) -> String {
     format!("c{client:011}")
 }
 
-/// The sequence number in an event's Object.
+/// Returns the sequence number in an event's Object.
 pub fn sequence(object: &str) -> Option<u64> {
     let first = json::members(object).next()?;
     (first.name == "\"Sequence\"").then(|| json::as_string(first.value)?.parse().ok())?
 }
 
-/// Always as long, so that events are.
+/// Returns the time as text of constant length, so that events are of constant length.
 fn now() -> String {
     format!("{:.9}", hydrant::clock::now())
 }
 
-/// Ends of objects that make each `room` bytes longer than the shortest end is.
+/// Returns ends of objects that are `room` bytes longer than the shortest one.
 fn tails(room: usize) -> Vec<String> {
     const MEMBER: &str = r#"","Object":"#;
     let mut fleet = Fleet::new(1, 50);
@@ -131,7 +132,7 @@ fn tails(room: usize) -> Vec<String> {
     tails
 }
 
-/// Text of objects that needs no escapes within a JSON string.
+/// Returns text of objects that needs no escapes inside a JSON string.
 fn filler(objects: &[String], room: usize) -> String {
     let text = objects.iter().rev().flat_map(|object| object.chars());
     text.filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).take(room + 8_192).collect()

@@ -1,12 +1,12 @@
-//! Publishes events on one kept-alive connection, from a thread of its own: by `POST /api/v3/events`, or as the peers
-//! do, in one write over TCP with a question behind it.
+//! Publishes events over one kept-alive connection, from a separate thread: by `POST /api/v3/events`, or, for peers, in
+//! one write over TCP that ends with a request to be answered.
 //!
-//! Contract: one batch is on its way at a time; [`Publisher::send`] hands it over and does not wait,
-//! [`Publisher::answered`] waits until the system has taken it. A 429 is obeyed and tried again, a bounded number of
-//! times.
+//! Contract: one batch is in progress at a time. [`Publisher::send`] passes it on without waiting, and
+//! [`Publisher::answered`] waits until the system has accepted it. After a 429 it waits and retries, a bounded number
+//! of times.
 //!
-//! Why a thread: the reader must go on reading while the server takes the batch, or its connections would be the slow
-//! consumers that the test is not about.
+//! Why a thread: the reader must keep reading while the server accepts the batch. Otherwise its connections would
+//! become slow consumers, which this test is not about.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -23,35 +23,36 @@ use crate::endpoint::{Endpoint, Stream};
 use crate::http::{read_body, read_head, said};
 use crate::wire::{Incoming, Wire};
 
-/// How often a 429 is obeyed for one body.
+/// Maximum number of retries of one body after a 429.
 const RETRIES_MAX: u32 = 20;
 
-/// How long a peer may take for an answer.
+/// Time limit for a peer's answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A published batch.
+/// The result of publishing a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Published {
-    /// From the first byte sent to the last reply read.
+    /// Time from the first byte sent to the last reply read.
     pub took: Duration,
-    /// How often the server said that it was busy.
+    /// Number of times that the server answered 429.
     pub busy: u32,
 }
 
-/// The sending thread's handle. The thread ends when this is dropped.
+/// The handle of the sending thread. The thread ends when this is dropped.
 #[derive(Debug)]
 pub struct Publisher {
     batches: SyncSender<Vec<Vec<u8>>>,
     results: Receiver<Result<Published>>,
-    /// Told of each result, if somebody waits for it who waits for something else too.
+    /// Woken for each result, if the receiver of results also waits for something else.
     waker: Arc<OnceLock<Waker>>,
 }
 
 impl Publisher {
-    /// Connects and starts the thread on `core`. `direct`: where the peer's own protocol is spoken without a websocket.
+    /// Connects and starts the thread on `core`. `direct` is where the peer speaks its own protocol without a
+    /// websocket.
     ///
     /// # Errors
-    /// The server cannot be reached.
+    /// Fails if the server cannot be reached.
     pub fn start(endpoint: &Endpoint, direct: Option<SocketAddr>, core: Option<usize>) -> Result<Self> {
         let mut connection = match direct {
             None => Connection::Post { stream: endpoint.connect(0)?, endpoint: endpoint.clone() },
@@ -77,26 +78,26 @@ impl Publisher {
         Ok(Self { batches, results, waker })
     }
 
-    /// Has this waker woken whenever there is a result.
+    /// Sets a waker that is woken whenever there is a result.
     #[must_use]
     pub fn wakes(self, waker: Waker) -> Self {
-        // A new publisher has none.
+        // A new publisher has no waker yet.
         let _ = self.waker.set(waker);
         self
     }
 
-    /// Hands bodies over, to be published one after the other.
+    /// Queues bodies, to be published one after the other.
     ///
     /// # Errors
-    /// The thread has ended.
+    /// Fails if the thread has ended.
     pub fn send(&self, bodies: Vec<Vec<u8>>) -> Result<()> {
         self.batches.send(bodies).context("the publisher has ended")
     }
 
-    /// The result of what was handed over; nothing if it has not come within `timeout`.
+    /// Returns the result of the queued bodies; `None` if there is none within `timeout`.
     ///
     /// # Errors
-    /// The server refused it or cannot be reached any more.
+    /// Fails if the server refused the bodies or can no longer be reached.
     pub fn answered(&self, timeout: Duration) -> Result<Option<Published>> {
         match self.results.recv_timeout(timeout) {
             Ok(result) => result.map(Some),
@@ -124,7 +125,7 @@ impl Connection {
     }
 }
 
-/// Posts until it is taken; returns how often the server was busy.
+/// Posts a body until it is accepted; returns the number of times that the server was busy.
 fn insist(stream: &mut Stream, endpoint: &Endpoint, body: &[u8]) -> Result<u32> {
     for busy in 0..RETRIES_MAX {
         let Some(pause) = post(stream, endpoint, body)? else { return Ok(busy) };
@@ -133,7 +134,7 @@ fn insist(stream: &mut Stream, endpoint: &Endpoint, body: &[u8]) -> Result<u32> 
     bail!("the server was busy {RETRIES_MAX} times: it cannot take what is published")
 }
 
-/// Nothing if the body was taken, otherwise how long to wait.
+/// Posts a body once. Returns `None` if it was accepted, otherwise how long to wait.
 fn post(stream: &mut Stream, endpoint: &Endpoint, body: &[u8]) -> Result<Option<Duration>> {
     let kind = format!("Content-Type: application/x-ndjson\r\nContent-Length: {}\r\n", body.len());
     let mut request = endpoint.head("POST", "/api/v3/events", &kind).into_bytes();
@@ -153,7 +154,8 @@ fn post(stream: &mut Stream, endpoint: &Endpoint, body: &[u8]) -> Result<Option<
     Ok(None)
 }
 
-/// Servers end connections that have been quiet for a while, as ours is when others have their turn.
+/// Returns whether the server has closed the connection. Servers close idle connections, and this one is idle during
+/// the turns of others.
 fn has_ended(stream: &Stream) -> bool {
     let socket = stream.socket();
     let mut one = [0];
@@ -178,7 +180,7 @@ impl Direct {
         Ok(Self { socket, wire, rest: Vec::new() })
     }
 
-    /// Writes a batch that ends with a question, and waits for its answer.
+    /// Writes a batch that ends with a request, and waits for its answer.
     fn publish(&mut self, batch: &[u8]) -> Result<()> {
         self.socket.write_all(batch).context("cannot publish")?;
         let mut chunk = [0; 4_096];

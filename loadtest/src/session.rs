@@ -1,4 +1,4 @@
-//! The server that a run is about: started by us or found at an endpoint, its CPU clock and its metrics.
+//! The server under test, started by this program or found at an endpoint, with its CPU clock and its metrics.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,12 +15,12 @@ use crate::publish::Publisher;
 use crate::server::{Launch, Server, System};
 use crate::tls::Trust;
 
-/// The server under test, started by us or remote. Dropping it ends a server that was started.
+/// The server under test, started by this program or remote. Dropping it stops a server that was started.
 #[derive(Debug)]
 pub struct Session {
-    /// Where and how to get in; with a token if the server gives any.
+    /// Address and credentials; a token if the server issues any.
     pub endpoint: Endpoint,
-    /// What the server says of itself, `null` if nothing.
+    /// What the server reports about itself; `null` if nothing.
     pub info: serde_json::Value,
     clock: Option<ProcessClock>,
     server: Option<Server>,
@@ -28,11 +28,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts the server if it is ours to start, and logs in.
+    /// Starts the server if the command line says so, and logs in.
     ///
     /// # Errors
-    /// It does not start, or the command line makes no sense. A server that cannot be reached is reported at the first
-    /// connection.
+    /// Fails if the server does not start, or if the command line is contradictory. A server that cannot be reached is
+    /// reported at the first connection.
     pub fn open(target: &Target, cores: Cores) -> Result<Self> {
         let server = target.launch(cores).map(|launch| Server::start(&launch)).transpose()?;
         let url = match &server {
@@ -47,10 +47,10 @@ impl Session {
         Ok(Self { endpoint, info, clock: pid.map(ProcessClock::of).transpose()?, server, metrics })
     }
 
-    /// Starts a peer, which wants no credentials.
+    /// Starts a peer, which requires no credentials.
     ///
     /// # Errors
-    /// It does not start.
+    /// Fails if the peer does not start.
     pub fn peer(launch: &Launch) -> Result<Self> {
         let server = Server::start(launch)?;
         let endpoint = Endpoint::new(&server.url, Trust::Anyone, None)?.speaking(launch.system.wire());
@@ -62,7 +62,7 @@ impl Session {
     /// Opens `count` websockets, compressed if `deflate`; `progress` is called after each.
     ///
     /// # Errors
-    /// The first that fails ends it.
+    /// Fails with the first connection that fails.
     pub fn swarm(&self, deflate: bool, count: usize, progress: &mut dyn FnMut()) -> Result<Swarm> {
         let dozes = self.server.as_ref().is_some_and(|server| server.system() == System::Mosquitto);
         let wire = self.endpoint.wire();
@@ -72,10 +72,10 @@ impl Session {
         swarm
     }
 
-    /// A connection that publishes.
+    /// Opens a connection for publishing.
     ///
     /// # Errors
-    /// The server cannot be reached.
+    /// Fails if the server cannot be reached.
     pub fn publisher(&self, core: Option<usize>) -> Result<Publisher> {
         Publisher::start(&self.endpoint, self.direct(), core)
     }
@@ -84,24 +84,24 @@ impl Session {
         self.server.as_ref().and_then(Server::direct)
     }
 
-    /// CPU time of the server so far; nothing if we do not know its process.
+    /// Returns the server's CPU time so far; `None` if its process is not known.
     ///
     /// # Errors
-    /// The server has ended.
+    /// Fails if the server has ended.
     pub fn cpu(&self) -> Result<Option<Duration>> {
         self.clock.map(ProcessClock::time).transpose()
     }
 
-    /// Bytes of memory that the server holds in RAM; nothing if we do not know its process.
+    /// Returns the server's resident memory in bytes; `None` if its process is not known.
     ///
     /// # Errors
-    /// The server has ended.
+    /// Fails if the server has ended.
     pub fn resident(&self) -> Result<Option<u64>> {
         self.clock.map(ProcessClock::resident).transpose()
     }
 
-    /// The server's metrics, summed up over labels and, with its labels, each; nothing if we do not know where they
-    /// are.
+    /// Returns the server's metrics, each with its labels and also summed over labels; empty if their address is not
+    /// known.
     pub fn metrics(&self) -> HashMap<String, f64> {
         let endpoint =
             self.metrics.as_ref().and_then(|host| Endpoint::new(&format!("http://{host}"), Trust::Nobody, None).ok());
@@ -109,10 +109,10 @@ impl Session {
         parse_metrics(&String::from_utf8_lossy(&body))
     }
 
-    /// Ends the server and starts it again with the same data. False if it is not ours.
+    /// Stops the server and starts it again with the same data. Returns false if this program did not start it.
     ///
     /// # Errors
-    /// It does not start again.
+    /// Fails if the server does not start again.
     pub fn restart(&mut self, abruptly: bool) -> Result<bool> {
         let Some(server) = &mut self.server else { return Ok(false) };
         server.restart(abruptly)?;
@@ -120,15 +120,15 @@ impl Session {
         Ok(true)
     }
 
-    /// Makes a user without any role in a server of ours; its token.
+    /// Creates a user without any role in a server started by this program. Returns the user's token.
     ///
     /// # Errors
-    /// The server is not ours, or its program refuses.
+    /// Fails if this program did not start the server, or if the server's commands fail.
     pub fn guest_token(&self) -> Result<String> {
         self.server.as_ref().context("the server is not ours")?.guest_token()
     }
 
-    /// Adds to an error what a server of ours has said last.
+    /// Adds the end of the server's log to an error, if this program started the server.
     pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         match &self.server {
             Some(server) => error.context(format!("the server said: {}", server.said())),
@@ -137,7 +137,7 @@ impl Session {
     }
 }
 
-/// The Prometheus text format, as far as counters and gauges go.
+/// Parses the Prometheus text format: counters and gauges only.
 fn parse_metrics(text: &str) -> HashMap<String, f64> {
     let mut values = HashMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {

@@ -1,4 +1,4 @@
-//! TLS as a client: whom to believe.
+//! The client side of TLS, and which certificates it trusts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,24 +10,24 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CipherSuite, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Whom to believe when the server shows its certificate.
+/// The certificates that are trusted.
 #[derive(Debug, Clone, Copy)]
 pub enum Trust<'p> {
-    /// Anybody.
+    /// Any certificate.
     Anyone,
-    /// Those who are signed by a certificate in this PEM file.
+    /// Certificates signed by one in this PEM file.
     Authorities(&'p Path),
-    /// Nobody: only plain connections can be made.
+    /// No certificate: only plain connections can be opened.
     Nobody,
 }
 
-/// The client's side of TLS with `host`.
+/// Returns the client side of TLS with `host`.
 ///
 /// # Errors
-/// Nobody is trusted, or the file of authorities cannot be used.
+/// Fails if no certificate is trusted, or if the file of authorities is unusable.
 pub(crate) fn config(trust: Trust<'_>, host: String) -> Result<(Arc<ClientConfig>, ServerName<'static>)> {
     let mut provider = aws_lc_rs::default_provider();
-    // The same cipher with everybody, whatever each would choose; what was agreed on is reported.
+    // Use the same cipher with every system, whatever each would prefer; the negotiated one is reported.
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
     let provider = Arc::new(provider);
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
@@ -47,7 +47,7 @@ pub(crate) fn config(trust: Trust<'_>, host: String) -> Result<(Arc<ClientConfig
     Ok((Arc::new(config.with_no_client_auth()), name))
 }
 
-/// Believes every certificate, as `--insecure` asks for; signatures of the handshake are still checked.
+/// Accepts every certificate, for `--insecure`; signatures of the handshake are still verified.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 

@@ -1,8 +1,8 @@
 //! What a set of claims lets its holder see and do, compiled for the delivery path.
 //!
 //! Contract: an [`Access`] never changes. Equal claim sets (roles with their limits, token narrowing and tenant taken
-//! together) have the same [`AccessId`] and are the same allocation, so that 10,000 connections of 20 roles cost 20
-//! verdicts an event. Ids are never used twice in a process. [`Access::sees`] takes no lock, allocates nothing and
+//! together) have the same [`AccessId`] and share one allocation, so that 10,000 connections of 20 roles cost 20
+//! verdicts per event. Ids are never used twice in a process. [`Access::sees`] takes no lock, allocates nothing and
 //! reads no clock.
 //!
 //! What makes an event visible is in `docs/security.md`, "Events": one claim must have scope, action and specific
@@ -20,18 +20,18 @@ use super::claim::{Claim, Terms};
 use super::judgement::{ClaimVerdict, Judgement};
 use super::limits::RoleLimits;
 
-/// Names one set of claims for the life of the process.
+/// Identifies one set of claims for the lifetime of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccessId(u32);
 
 impl AccessId {
-    /// The number itself: small, dense enough to index a table with.
+    /// Returns the number itself: small, and dense enough to index a table.
     pub fn get(self) -> u32 {
         self.0
     }
 }
 
-/// What a tenant's users may see of the types that it lists: type to keys.
+/// The keys that a tenant's users may see, by object type. Types that are not listed are unrestricted.
 pub(super) type Members = BTreeMap<Box<str>, Box<[Box<str>]>>;
 
 /// A tenant, compiled once per version of the store and shared by its users.
@@ -47,7 +47,7 @@ impl Tenant {
         Self { members, keys }
     }
 
-    /// Whether an object may be seen. `machine` is the machine that it belongs to.
+    /// Returns whether the tenant shows an object. `machine` is the machine that the object belongs to.
     fn shows(&self, kind: &str, key: &str, machine: Option<&str>) -> bool {
         match kind {
             "jobs" | "work_orders" => self.shows_owned(kind, key, machine),
@@ -56,9 +56,9 @@ impl Tenant {
         }
     }
 
-    /// What belongs to a machine is listed by its own key or by its machine's, under its own type or under `machines`.
-    /// It is hidden if either type is listed and neither lists it, so also where no machine is found: otherwise a
-    /// tenant of machines would see the jobs of everybody's machines.
+    /// Returns whether the tenant shows an object that belongs to a machine. Such an object is shown if its own key or
+    /// its machine's key is listed, under its own type or under `machines`. If either type is listed and neither lists
+    /// it, it is hidden, even if its machine is unknown: otherwise a tenant would see the jobs of all machines.
     fn shows_owned(&self, kind: &str, key: &str, machine: Option<&str>) -> bool {
         let own = self.keys.get(kind);
         let machines = self.keys.get("machines");
@@ -69,7 +69,7 @@ impl Tenant {
         has(own, key) || machine.is_some_and(|machine| has(own, machine) || has(machines, machine))
     }
 
-    /// Whether everything that a claim asks for is within the tenant.
+    /// Returns whether everything that a claim asks for is within the tenant.
     fn permits(&self, wanted: &Claim) -> bool {
         let within = |kind: &str| match (&wanted.specific, self.keys.get(kind)) {
             (_, None) => true,
@@ -97,7 +97,7 @@ impl Hash for Tenant {
     }
 }
 
-/// Everything that decides what somebody may see and do; equal contents are one [`Access`].
+/// Everything that determines what a caller may see and do. Equal contents share one [`Access`].
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Content {
     claims: Vec<Claim>,
@@ -107,7 +107,7 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// `claims` are held, every one of `narrowing` must allow it too, and the tenant must not hide it.
+    /// Combines the claims held, the claims that each must allow it too, and the tenant that must not hide it.
     pub(super) fn new(mut claims: Vec<Claim>, mut narrowing: Vec<Claim>, tenant: Option<Arc<Tenant>>) -> Self {
         if claims.iter().any(Claim::is_everything) {
             claims = vec![Claim::everything()];
@@ -120,20 +120,20 @@ impl Content {
         Self { claims, narrowing, tenant, limits: RoleLimits::default() }
     }
 
-    /// Whether one of its claims contains this one, and neither narrowing nor a tenant takes something of it away.
+    /// Returns whether one of the claims contains `wanted` and neither narrowing nor a tenant takes any of it away.
     pub(super) fn holds(&self, wanted: &Claim) -> bool {
         self.narrowing.is_empty()
             && self.claims.iter().any(|claim| claim.contains(wanted))
             && self.tenant.as_ref().is_none_or(|tenant| tenant.permits(wanted))
     }
 
-    /// The same with limits.
+    /// Replaces the limits.
     pub(super) fn limited(self, limits: RoleLimits) -> Self {
         Self { limits, ..self }
     }
 }
 
-/// Keys that a claim names.
+/// The keys that claims name.
 #[derive(Debug, Default)]
 struct Keys {
     any: bool,
@@ -153,7 +153,7 @@ impl Keys {
     }
 }
 
-/// What is visible of one scope.
+/// The keys that are visible in one scope, by action.
 #[derive(Debug, Default)]
 struct Scope {
     /// Keys of claims whose action is `*` or `get`: they show every action.
@@ -177,7 +177,7 @@ impl Scope {
     }
 }
 
-/// Claims, compiled for events.
+/// Claims, compiled for matching events.
 #[derive(Debug, Default)]
 struct Sight {
     any_scope: Scope,
@@ -228,24 +228,24 @@ impl Access {
         }
     }
 
-    /// Which set of claims this is.
+    /// Returns the id of this set of claims.
     pub fn id(&self) -> AccessId {
         self.id
     }
 
-    /// Whether it is a superuser's: everything, unrestricted.
+    /// Returns whether the holder is an unrestricted superuser.
     pub fn is_everything(&self) -> bool {
         self.everything
     }
 
-    /// How much its holder may have, as far as roles say.
+    /// Returns the limits that the holder's roles set.
     pub fn limits(&self) -> RoleLimits {
         self.content.limits
     }
 
-    /// Whether an event is visible. `machine` is the machine that its object belongs to
-    /// ([`Event::owner`](crate::event::Event::owner)), nothing or `""` if there is none. Events of the caller's own
-    /// connection are visible besides; that is for the caller to add.
+    /// Returns whether an event is visible. `machine` is the machine that its object belongs to
+    /// ([`Event::owner`](crate::event::Event::owner)), `None` or `""` if there is none. Events about the caller's own
+    /// connection are visible too; the caller of this function must add them.
     #[inline]
     pub fn sees(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> bool {
         self.everything || self.sees_by_claims(kind, action, key, machine)
@@ -259,7 +259,7 @@ impl Access {
             && self.content.tenant.as_ref().is_none_or(|tenant| tenant.shows(kind, key, machine))
     }
 
-    /// The same as [`Access::sees`], with everything that it depends on. For people; never on the delivery path.
+    /// Like [`Access::sees`], with all the verdicts that led to the result. For diagnosis, never on the delivery path.
     pub fn judge(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> Judgement {
         let machine = machine.filter(|machine| !machine.is_empty());
         let of_job = machine.filter(|_| kind == "jobs");
@@ -280,31 +280,31 @@ impl Access {
         }
     }
 
-    /// The claims, and those that the token is narrowed to, as roles have them. For people.
+    /// Returns the claims, and those that the token is narrowed to, as text for people.
     pub fn claims(&self) -> (Vec<String>, Vec<String>) {
         let texts = |claims: &[Claim]| claims.iter().map(Claim::to_string).collect();
         (texts(&self.content.claims), texts(&self.content.narrowing))
     }
 
-    /// Whether the holder is in a tenant.
+    /// Returns whether the holder is in a tenant.
     pub fn has_tenant(&self) -> bool {
         self.content.tenant.is_some()
     }
 
-    /// Whether the holder's tenant shows somebody's connection: that of a machine's agent is the machine's.
+    /// Returns whether the holder's tenant shows a principal's connection. A machine agent's belongs to the machine.
     pub fn shows_connection(&self, principal: &str) -> bool {
         let machine = principal.strip_prefix("runner:");
         self.content.tenant.as_ref().is_none_or(|tenant| tenant.shows("connections", principal, machine))
     }
 
-    /// Whether a REST request is granted: one claim must contain (scope, action, specific), each of them `*`, a value
-    /// or a comma list. Rights that everybody has for itself are not part of a claim set:
+    /// Returns whether a REST request is granted: one claim must contain (scope, action, specific), each of them `*`, a
+    /// value or a comma list. Rights that every user has over itself are not part of a claim set:
     /// [`Authority::permits`](super::Authority::permits) adds them.
     pub fn permits(&self, scope: &str, action: &str, specific: &str) -> bool {
         self.everything || self.grants(&Claim::of(scope, action, specific), &[])
     }
 
-    /// As [`Access::permits`], with further claims.
+    /// Like [`Access::permits`], with further claims.
     pub(super) fn grants(&self, wanted: &Claim, further: &[Claim]) -> bool {
         self.content.claims.iter().chain(further).any(|claim| claim.contains(wanted))
             && self.content.narrowing.iter().all(|claim| claim.contains(wanted))
@@ -312,7 +312,7 @@ impl Access {
     }
 }
 
-/// Key of the intern table: looked up by content.
+/// Key of the intern table, looked up by content.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Interned(Arc<Content>);
 
@@ -322,7 +322,7 @@ impl Borrow<Content> for Interned {
     }
 }
 
-/// Makes equal claim sets the same [`Access`]. Never on the delivery path.
+/// Maps equal claim sets to the same [`Access`]. Never used on the delivery path.
 #[derive(Debug, Default)]
 pub(super) struct Interner {
     table: Mutex<Table>,
@@ -332,7 +332,7 @@ pub(super) struct Interner {
 struct Table {
     live: HashMap<Interned, Weak<Access>>,
     next: u32,
-    /// At how many entries those that nobody uses any more are cleared out.
+    /// The number of entries at which unused ones are removed.
     sweep_at: usize,
 }
 

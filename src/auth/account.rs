@@ -1,7 +1,7 @@
-//! Users and tenants of an endpoint, whose rights somebody has there, and the secrets those rights hang on.
+//! Users and tenants of an endpoint, the holders of rights there, and the secrets those rights depend on.
 //!
-//! Contract: data only. What follows from it is worked out by [`Directory`](super::directory::Directory). Secrets are
-//! kept as [`Fingerprint`]s only.
+//! Contract: data only. [`Directory`](super::directory::Directory) derives rights from it. Secrets are kept only as
+//! [`Fingerprint`]s.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,48 +13,48 @@ use super::keys::Fingerprint;
 /// A user of the endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Account {
-    /// Names of roles.
+    /// Names of the user's roles.
     pub roles: BTreeSet<String>,
-    /// Stands for the user's secret; nothing if the endpoint does not tell it.
+    /// Fingerprint of the user's secret; `None` if the endpoint does not report it.
     pub(super) fingerprint: Option<Fingerprint>,
-    /// Stands for the time when the user was made; nothing if the endpoint does not tell it. It tells a user that was
-    /// removed and made again from the one before, where no secret does.
+    /// Fingerprint of the user's creation time; `None` if the endpoint does not report it. Where no secret does, it
+    /// distinguishes a user that was removed and created again from its predecessor.
     pub(super) born: Option<Fingerprint>,
 }
 
 /// A tenant of the endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TenantOf {
-    /// Whom it restricts.
+    /// Names of the users that the tenant restricts.
     pub users: BTreeSet<String>,
-    /// To which keys of which types.
+    /// The keys that these users may see, by object type.
     pub(super) members: Members,
 }
 
-/// Whose rights somebody has at an endpoint.
+/// The holder of rights at an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Holder {
-    /// The user's name; nothing for machines and plugins.
+    /// The user's name; `None` for machines and plugins.
     pub(super) user: Option<Arc<str>>,
-    /// What a token grants by itself.
+    /// Claims that a token grants directly.
     pub(super) direct: Vec<Claim>,
-    /// The roles that a token names; without one, all of the user's.
+    /// The roles that a token names; `None` means all roles of the user.
     pub(super) roles: Option<Vec<String>>,
 }
 
-/// The endpoint's secrets at the time.
+/// Fingerprints of the endpoint's secrets at authentication time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fingerprints {
-    /// Of users.
+    /// Fingerprints of users' secrets, by user name.
     pub(super) users: Vec<(Arc<str>, Fingerprint)>,
-    /// Of the key that has opened the token.
+    /// Fingerprint of the key that opened the token.
     pub(super) key: Option<Fingerprint>,
-    /// Of the time when the bearer's own user was made.
+    /// Fingerprint of the creation time of the bearer's own user.
     pub(super) born: Option<Fingerprint>,
 }
 
 impl Holder {
-    /// The user's name; nothing for machines and plugins.
+    /// Returns the user's name; `None` for machines and plugins.
     pub(super) fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }

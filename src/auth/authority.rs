@@ -30,31 +30,31 @@ use crate::clock;
 use crate::files::{Marks, Refusal};
 use crate::overflow::RolePolicies;
 
-/// A file that rights are decided by.
+/// A file that determines rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthFile {
     /// Users, roles and tenants.
     Users,
-    /// The keys that tokens are signed with.
+    /// The keys that sign tokens.
     TokenKeys,
-    /// The public keys of the other issuer, if there is one.
+    /// The public keys of the external issuer, if one is configured.
     IssuerKeys,
 }
 
 impl AuthFile {
-    /// Every file.
+    /// All the files.
     pub const ALL: [Self; 3] = [Self::Users, Self::TokenKeys, Self::IssuerKeys];
 }
 
-/// Changes that cannot be taken; those of other files were.
+/// Changes that were refused, one error per file. Changes to other files are in force.
 #[derive(Debug, Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct ReloadError(pub Vec<StoreError>);
 
-/// What was found when the data directory was opened.
+/// The result of opening the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opened {
-    /// There was no store, so one was made with the user `rocketskates` and its well-known password.
+    /// Whether there was no store, so that one was created with user `rocketskates` and its well-known password.
     pub created: bool,
 }
 
@@ -65,25 +65,25 @@ pub struct Authority {
     pub(super) options: AuthOptions,
     pub(super) state: ArcSwap<State>,
     pub(super) interner: Interner,
-    /// Ends with the process; stands for names and passwords.
+    /// Hashes names and passwords with a key that is valid only within this process.
     pub(super) hasher: Hasher,
-    /// Verified for unknown users while nobody at all has a password.
+    /// Hash to verify for unknown users while no user has a password.
     pub(super) decoy: PasswordHash,
     pub(super) checker: PasswordChecker,
     /// Users of the endpoint.
     accounts: ArcSwap<Accounts>,
     changes: watch::Sender<u64>,
-    /// One reload at a time, so that an older version never replaces a newer one.
+    /// Serializes reloads, so that an older version never replaces a newer one.
     reloading: Mutex<()>,
-    /// By [`AuthFile`].
+    /// The refusal of each file, indexed by [`AuthFile`].
     refusals: Mutex<[Option<Refusal>; AuthFile::ALL.len()]>,
 }
 
 impl Authority {
-    /// Opens the data directory; makes it, the first user and the token key if they are missing. Blocks.
+    /// Opens the data directory. Creates it, the first user and the token key if they are missing. Blocks.
     ///
     /// # Errors
-    /// Everything that can be wrong with files.
+    /// [`StoreError`] if a file cannot be read or written or is invalid.
     pub fn open(data_dir: &Path, options: AuthOptions) -> Result<(Self, Opened), StoreError> {
         let directory = Directory::new(data_dir);
         if let Some(store) = directory.read_store()? {
@@ -98,11 +98,10 @@ impl Authority {
         Ok((Self::start(directory, store, options)?, Opened { created }))
     }
 
-    /// Opens a data directory that has a store already: for commands, which must not make one where there is none by
-    /// mistake. Blocks.
+    /// Opens a data directory that already has a store. For commands, which must not create one by mistake. Blocks.
     ///
     /// # Errors
-    /// As [`Authority::open`], and if there is no store.
+    /// Like [`Authority::open`], and if there is no store.
     pub fn open_existing(data_dir: &Path, options: AuthOptions) -> Result<Self, StoreError> {
         let directory = Directory::new(data_dir);
         let store = directory.read_store()?.ok_or_else(|| directory.missing_store())?;
@@ -137,7 +136,7 @@ impl Authority {
     /// Reads the files again. Returns whether anything has changed. Blocks.
     ///
     /// # Errors
-    /// Files that are missing or bad; what they said before stays.
+    /// [`ReloadError`] lists the files that are missing or invalid; their previous content stays in force.
     pub fn reload(&self) -> Result<bool, ReloadError> {
         let mut changed = false;
         let mut errors = Vec::new();
@@ -150,7 +149,7 @@ impl Authority {
         if errors.is_empty() { Ok(changed) } else { Err(ReloadError(errors)) }
     }
 
-    /// Reads a file that has changed, and tells the log. Returns whether it could be read, whatever is in it.
+    /// Reads a changed file and logs the result. Returns whether it could be read, even if its content is refused.
     pub(super) fn follow_up(&self, file: AuthFile) -> bool {
         let before = self.refusal(file).map(|refusal| refusal.reason);
         match self.reload_file(file) {
@@ -169,7 +168,7 @@ impl Authority {
         true
     }
 
-    /// How a file looks now. Blocks.
+    /// Returns the marks of a file as it is now. Blocks.
     pub(super) fn marks(&self, file: AuthFile) -> Marks {
         let path = match file {
             AuthFile::Users => Some(self.directory.users_path()),
@@ -181,7 +180,7 @@ impl Authority {
         Marks::of(path.as_deref())
     }
 
-    /// Changes that are not in force.
+    /// Returns the changes that are not in force.
     pub fn refusals(&self) -> Vec<(AuthFile, Refusal)> {
         AuthFile::ALL.into_iter().filter_map(|file| Some((file, self.refusal(file)?))).collect()
     }
@@ -202,7 +201,7 @@ impl Authority {
         Ok(true)
     }
 
-    /// What is in force with what a file says now; nothing if it says what it said.
+    /// Returns the state in force with a file's current content; `None` if that content has not changed.
     fn next_state(&self, file: AuthFile) -> Result<Option<State>, StoreError> {
         let last = self.state.load();
         let (mut store, mut keys, mut issuers) =
@@ -224,42 +223,42 @@ impl Authority {
         Ok(Some(State::new(last.generation + 1, store, keys, issuers)))
     }
 
-    /// Users of the endpoint, as they were last told.
+    /// Returns the users of the endpoint as last reported.
     pub fn accounts(&self) -> Arc<Accounts> {
         self.accounts.load_full()
     }
 
-    /// Replaces what is known of the endpoint's users, and tells those who hold rights.
+    /// Replaces the endpoint's users and notifies holders of rights.
     pub fn set_accounts(&self, accounts: Accounts) {
         self.accounts.store(Arc::new(accounts));
         self.changes.send_modify(|generation| *generation += 1);
     }
 
-    /// The same with more users, whose rights nobody holds yet: nobody has to be told.
+    /// Like [`Authority::set_accounts`], for added users whose rights nobody holds yet: notifies nobody.
     pub fn add_accounts(&self, accounts: Accounts) {
         self.accounts.store(Arc::new(accounts));
     }
 
-    /// Whether there is a user of the store with this name.
+    /// Returns whether the store has a user with this name.
     pub fn has_user(&self, name: &str) -> bool {
         self.state.load().user(name).is_some()
     }
 
-    /// A number that grows when users, roles, tenants or keys change.
+    /// Returns a number that grows when users, roles, tenants or keys change.
     pub fn generation(&self) -> u64 {
         self.state.load().generation
     }
 
-    /// Tells of every change by its generation.
+    /// Subscribes to changes; the receiver sees the generation of the latest one.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// What somebody may see and do now. Cheap after the first of its kind, but not for the delivery path: keep the
-    /// answer until the generation changes.
+    /// Returns what a caller may see and do now. Cheap after the first call for a set of claims, but not meant for the
+    /// delivery path: cache the result until the generation changes.
     ///
     /// # Errors
-    /// [`RevokedError`] if the credentials would not be taken any more. Expiry is not looked at; see
+    /// [`RevokedError`] if the credentials would no longer be accepted. Does not check expiry; see
     /// [`Identity::is_expired`].
     pub fn access(&self, identity: &Identity) -> Result<Arc<Access>, RevokedError> {
         match &identity.subject {
@@ -271,17 +270,17 @@ impl Authority {
         }
     }
 
-    /// What a user of the store may see and do now, whoever asks; nothing if there is none.
+    /// Returns what a user of the store may see and do now; `None` if there is no such user.
     pub fn access_of_user(&self, name: &str) -> Option<Arc<Access>> {
         self.state.load().access_of_user(name, &self.interner)
     }
 
-    /// The roles of the store that show an event.
+    /// Returns the names of the store's roles that show an event.
     pub fn roles_that_show(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> Vec<String> {
         self.state.load().roles_that_show(kind, action, key, machine)
     }
 
-    /// What the roles of this caller say of its websockets that do not follow.
+    /// Returns the policies that the caller's roles set for its slow consumers.
     pub fn overflow(&self, caller: &Identity) -> RolePolicies {
         let state = self.state.load();
         match &caller.subject {
@@ -290,11 +289,11 @@ impl Authority {
         }
     }
 
-    /// Whether a REST request is granted: by the caller's claims, or by what every user may do for itself
-    /// (`users/token,password,get/NAME` and `info/get`). A restricted token never allows to change the password.
+    /// Returns whether a REST request is granted: by the caller's claims, or by the rights that every user has over
+    /// itself (`users/token,password,get/NAME` and `info/get`). A restricted token never allows changing the password.
     ///
     /// # Errors
-    /// [`RevokedError`], as [`Authority::access`].
+    /// [`RevokedError`], like [`Authority::access`].
     pub fn permits(&self, caller: &Identity, scope: &str, action: &str, specific: &str) -> Result<bool, RevokedError> {
         let access = self.access(caller)?;
         if access.is_everything() {
@@ -309,17 +308,17 @@ impl Authority {
         Ok(access.grants(&wanted, &own))
     }
 
-    /// Whether `rocketskates` still has its well-known password. Hashes, so it blocks.
+    /// Returns whether `rocketskates` still has its well-known password. Blocks, because it hashes.
     pub fn has_default_password(&self) -> bool {
         let state = self.state.load();
         let password = state.user(DEFAULT_USER).and_then(|(user, _)| user.password.as_ref());
         password.is_some_and(|hash| hash.verify(DEFAULT_PASSWORD))
     }
 
-    /// Makes a new token key; the one that signed so far verifies until the next time. Blocks.
+    /// Creates a new token key. The previous key verifies tokens until the next rotation. Blocks.
     ///
     /// # Errors
-    /// Everything that can go wrong with files.
+    /// [`StoreError`] if a file cannot be read or written or is invalid.
     pub fn rotate_keys(&self) -> Result<(), StoreError> {
         let lock = self.directory.lock()?;
         let keys = read_keys(&self.directory)?.ok_or_else(|| self.directory.missing_keys())?;
@@ -340,7 +339,7 @@ fn read_keys(directory: &Directory) -> Result<Option<KeyRing>, StoreError> {
     KeyRing::parse(&text).map(Some).map_err(|(line, reason)| directory.invalid_keys(line, reason))
 }
 
-/// The issuer's keys as they are in the file; those that were read before if it says the same.
+/// Reads the issuer's keys from the file; returns `last` if the file has not changed.
 fn read_issuers(
     directory: &Directory,
     options: &AuthOptions,
@@ -360,7 +359,7 @@ fn read_issuers(
     Ok(Some(Arc::new(issuers)))
 }
 
-/// The keys, which are made if they are missing.
+/// Reads the token keys; creates them if they are missing.
 fn first_keys(directory: &Directory) -> Result<KeyRing, StoreError> {
     let lock = directory.lock()?;
     match read_keys(directory)? {

@@ -1,9 +1,9 @@
-//! Client certificates: whom the subject of one stands for.
+//! Client certificates: the principal that a certificate names.
 //!
-//! Contract: pure; the caller passes the time. That a certificate is genuine was decided by TLS, which completes no
-//! handshake with one whose chain does not end at the configured authority. Here it is only read: exactly one name must
-//! stand in the configured place, and it must be a principal, or else the name of a user. The dates are looked at
-//! again, because a session that is resumed brings the certificate of its first handshake.
+//! Contract: pure; the caller passes the time. TLS has verified the certificate: no handshake completes unless the
+//! chain ends at the configured authority. Here it is only parsed: it must have exactly one name in the configured
+//! field, which must be a principal or the name of a user. The dates are checked again, because a resumed session
+//! presents the certificate of its first handshake.
 
 use std::fmt;
 
@@ -14,27 +14,27 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::principal::Principal;
 use crate::clock;
 
-/// Where in a client's certificate its name is looked for.
+/// The part of a client certificate that holds the client's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CertificateName {
-    /// The one common name (CN) of the subject.
+    /// The only common name (CN) of the subject.
     #[default]
     Common,
-    /// The one subject alternative name that is a URI, a mail address or a DNS name.
+    /// The only subject alternative name that is a URI, a mail address or a DNS name.
     Alternative,
 }
 
-/// A client's certificate in DER, verified by the TLS handshake that it came with.
+/// A client certificate in DER, verified by the TLS handshake that presented it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientCertificate(Box<[u8]>);
 
 impl ClientCertificate {
-    /// Wraps the DER of a certificate that was verified.
+    /// Wraps the DER of a verified certificate.
     pub fn verified(der: &[u8]) -> Self {
         Self(der.into())
     }
 
-    /// Whom it stands for and when it ends; nothing if it stands for nobody, or not now.
+    /// Returns the principal it names and its expiry; `None` if it names no valid principal or is not valid at `now`.
     pub(super) fn holder(&self, name: CertificateName, now: Timestamp) -> Option<(Principal, Timestamp)> {
         let (_, certificate) = X509Certificate::from_der(&self.0).ok()?;
         // A certificate that never expires (RFC 5280) has a time that cannot be represented.
@@ -71,7 +71,7 @@ fn alternative_name<'c>(certificate: &'c X509Certificate<'_>) -> Option<&'c str>
     }))
 }
 
-/// The only one of the names: which of two would count is what an attacker would choose.
+/// Returns the only name; `None` if there are several, because an attacker could choose which of them counts.
 fn only<'c>(mut names: impl Iterator<Item = Option<&'c str>>) -> Option<&'c str> {
     let first = names.next()?;
     if names.next().is_some() { None } else { first }

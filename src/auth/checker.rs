@@ -33,12 +33,12 @@ struct State {
 
 #[derive(Debug)]
 struct Shared {
-    /// Locked before `recent` where both are.
+    /// Locked before `recent` where both are held.
     state: Mutex<State>,
     recent: Mutex<Recent>,
-    /// There may be something to hash.
+    /// Signals that there may be a password to hash.
     ready: Condvar,
-    /// An attempt has ended that was not hashed here.
+    /// Signals that an attempt has ended.
     settled: Notify,
     hashed: AtomicU64,
 }
@@ -53,7 +53,7 @@ impl PasswordChecker {
     /// Starts the threads.
     ///
     /// # Errors
-    /// When the system gives none.
+    /// If the system cannot start a thread.
     pub(super) fn start(options: &AuthOptions) -> io::Result<Self> {
         let state =
             State { throttle: Throttle::new(options.throttle), queue: Queue::new(options.hash_queue), closed: false };
@@ -74,18 +74,18 @@ impl PasswordChecker {
         Ok(checker)
     }
 
-    /// Whether a password is known to be right.
+    /// Returns whether a password is known to be right.
     pub(super) fn knows(&self, key: &[u8; 32], now: Timestamp) -> bool {
         self.shared.recent.lock().knows(key, now)
     }
 
-    /// Puts a password into the queue and waits for what comes of it.
+    /// Queues a password and waits for the decision.
     pub(super) async fn check(&self, mut attempt: Attempt, now: Timestamp) -> Decision {
         let (reply, decision) = oneshot::channel();
         {
             let mut state = self.shared.state.lock();
             let mut recent = self.shared.recent.lock();
-            // An equal one may have ended since it was looked at.
+            // An equal attempt may have succeeded since the caller looked.
             if attempt.exists && recent.knows(&attempt.key, now) {
                 return Decision::Right;
             }
@@ -115,7 +115,7 @@ impl PasswordChecker {
         state.throttle.reserve(name, peer, seen, now)
     }
 
-    /// An attempt that was reserved has ended.
+    /// Ends an attempt that was reserved.
     pub(super) fn settle(&self, name: u64, peer: IpAddr, outcome: Outcome, now: Timestamp) {
         if outcome == Outcome::Right {
             self.shared.recent.lock().note_seen(name, peer, now);
@@ -124,17 +124,17 @@ impl PasswordChecker {
         self.shared.settled();
     }
 
-    /// Ends when an attempt ends after the call.
+    /// Returns a future that completes when the next attempt ends.
     pub(super) fn settled(&self) -> Notified<'_> {
         self.shared.settled.notified()
     }
 
-    /// How many passwords have been hashed.
+    /// Returns the number of passwords hashed so far.
     pub(super) fn hashed(&self) -> u64 {
         self.shared.hashed.load(Ordering::Relaxed)
     }
 
-    /// How many logins wait.
+    /// Returns the number of queued logins.
     pub(super) fn waiting(&self) -> usize {
         self.shared.state.lock().queue.len()
     }
@@ -148,7 +148,7 @@ impl Drop for PasswordChecker {
 }
 
 impl Shared {
-    /// A thread's life.
+    /// Hashes queued passwords until the checker is dropped. The main function of each thread.
     fn work(&self) {
         while let Some(attempt) = self.next() {
             let decision = self.hash(&attempt, clock::now);
@@ -156,7 +156,7 @@ impl Shared {
         }
     }
 
-    /// The next attempt, reserved; nothing when there will be none any more.
+    /// Waits for the next attempt and reserves it; returns `None` once the checker is dropped.
     fn next(&self) -> Option<Attempt> {
         let mut state = self.state.lock();
         loop {
@@ -174,11 +174,11 @@ impl Shared {
     }
 
     fn hash(&self, attempt: &Attempt, now: impl Fn() -> Timestamp) -> Decision {
-        // A decoy may be somebody's hash and the password may be that one's: it counts for nothing.
+        // The decoy may be a real user's hash and match that user's password, so an unknown user is never right.
         let right = attempt.hash.verify(attempt.password.expose()) && attempt.exists;
         self.hashed.fetch_add(1, Ordering::Relaxed);
         let (outcome, now) = (if right { Outcome::Right } else { Outcome::Wrong }, now());
-        // Known before it has ended: an equal one that comes now is either told with it or knows.
+        // Cached before it settles, so that an equal attempt that arrives now shares the decision or hits the cache.
         if right {
             self.recent.lock().remember(attempt.key, attempt.name, attempt.peer, now);
         }

@@ -11,21 +11,21 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
-/// Why a text is not a claim.
+/// The reason why a text is not a claim.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ClaimError {
     /// Fewer than three parts.
     #[error("{text:?} is not a claim: expected SCOPE/ACTION/SPECIFIC, such as machines/get,list/*")]
     Parts {
-        /// The text given, cut to 64 characters.
+        /// The given text, truncated to 64 characters.
         text: String,
     },
-    /// A scope or an action is empty.
+    /// A scope or an action has an empty element.
     #[error("the {part} of a claim has an empty element: {text:?}")]
     Empty {
         /// `scope` or `action`.
         part: &'static str,
-        /// The text given, cut to 64 characters.
+        /// The given text, truncated to 64 characters.
         text: String,
     },
 }
@@ -33,14 +33,14 @@ pub enum ClaimError {
 /// One part of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Terms {
-    /// `*`.
+    /// Any value: `*`.
     Any,
-    /// These and no others; sorted, each once.
+    /// Only these values, sorted and without duplicates.
     Only(Box<[Box<str>]>),
 }
 
 impl Terms {
-    /// Reads `*`, a value or a comma list with blanks around the commas; a `*` among others is a `*`.
+    /// Parses `*`, a value or a comma list. Trims blanks around commas; a list that contains `*` is `*`.
     pub fn parse(text: &str) -> Self {
         let mut terms: Vec<Box<str>> = text.split(',').map(|term| term.trim().into()).collect();
         if terms.iter().any(|term| term.as_ref() == "*") {
@@ -51,7 +51,7 @@ impl Terms {
         Self::Only(terms.into())
     }
 
-    /// Exactly one value, whatever characters it has.
+    /// Creates terms of exactly one value, whatever characters it has.
     pub fn one(value: &str) -> Self {
         Self::Only(Box::new([value.into()]))
     }
@@ -63,7 +63,7 @@ impl Terms {
         }
     }
 
-    /// Whether every value of `wanted` is among these, by `same`.
+    /// Returns whether every value of `wanted` matches one of these by `same`.
     fn contain(&self, wanted: &Self, same: impl Fn(&str, &str) -> bool) -> bool {
         match (self, wanted) {
             (Self::Any, _) => true,
@@ -101,10 +101,10 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// A claim of its three parts.
+    /// Creates a claim from its three parts.
     ///
     /// # Errors
-    /// [`ClaimError::Empty`].
+    /// [`ClaimError::Empty`] if the scope or the action has an empty element.
     pub fn new(scope: &str, action: &str, specific: &str) -> Result<Self, ClaimError> {
         let claim = Self::of(scope, action, specific);
         claim.scope.check("scope", scope)?;
@@ -112,22 +112,22 @@ impl Claim {
         Ok(claim)
     }
 
-    /// A claim of parts that are known to be good.
+    /// Creates a claim from parts that are known to be valid.
     pub(super) fn of(scope: &str, action: &str, specific: &str) -> Self {
         Self { scope: Terms::parse(scope), action: Terms::parse(action), specific: Terms::parse(specific) }
     }
 
-    /// `*/*/*`.
+    /// Returns the claim `*/*/*`.
     pub fn everything() -> Self {
         Self { scope: Terms::Any, action: Terms::Any, specific: Terms::Any }
     }
 
-    /// Whether it is `*/*/*`.
+    /// Returns whether this is `*/*/*`.
     pub fn is_everything(&self) -> bool {
         (&self.scope, &self.action, &self.specific) == (&Terms::Any, &Terms::Any, &Terms::Any)
     }
 
-    /// Whether whoever holds this claim holds `wanted` too.
+    /// Returns whether a holder of this claim also holds `wanted`.
     pub fn contains(&self, wanted: &Self) -> bool {
         self.scope.contain(&wanted.scope, |h, w| h == w)
             && self.action.contain(&wanted.action, action_contains)
@@ -135,8 +135,8 @@ impl Claim {
     }
 }
 
-/// Whether the action `have` contains the action `wanted`: itself; `action` every `action:x`; `update` and `update:`
-/// every `update:/pointer`; and `update:/pointer` what lies below the pointer.
+/// Returns whether action `have` contains action `wanted`. An action contains itself; `action` contains `action:x`;
+/// `update` and `update:` contain `update:/pointer`; `update:/pointer` contains the pointers below it.
 fn action_contains(have: &str, wanted: &str) -> bool {
     if have == wanted {
         return true;
@@ -155,8 +155,8 @@ fn action_contains(have: &str, wanted: &str) -> bool {
 impl FromStr for Claim {
     type Err = ClaimError;
 
-    /// Reads `SCOPE/ACTION/SPECIFIC`. A specific may have slashes (`params/get/net/mtu`). So may an action with a colon
-    /// (`machines/update:/Meta/color/UUID`): then the specific is what follows the last slash.
+    /// Parses `SCOPE/ACTION/SPECIFIC`. A specific may contain slashes (`params/get/net/mtu`). So may an action with a
+    /// colon (`machines/update:/Meta/color/UUID`): the specific is then what follows the last slash.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts = || ClaimError::Parts { text: cut(text) };
         let (scope, rest) = text.split_once('/').ok_or_else(parts)?;
@@ -184,7 +184,7 @@ struct Table {
 }
 
 impl Serialize for Claim {
-    /// Text where that reads back as the same claim, otherwise DRP's table of three.
+    /// Writes text if it parses back to the same claim, otherwise DRP's table of three.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = self.to_string();
         if text.parse().as_ref() == Ok(self) {
@@ -248,7 +248,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// DRP's own table and rules, row by row, and what an attacker would try to spell another way.
+    /// DRP's own table and rules, row by row, and other spellings that an attacker might try.
     #[test]
     fn containment_is_that_of_drp() {
         let table = [
@@ -281,7 +281,7 @@ mod tests {
             ("machines/updateSecure/*", "machines/update/x", false),
             ("machines/update/*", "machines/updateSecure:/Foo/x", false),
             ("machines/get/*", "machines/get:/Foo/x", false),
-            // `action` and what stands behind its colon.
+            // `action` and what follows its colon.
             ("machines/action/foo", "machines/action:/foo", true),
             ("machines/action:spike/foo", "machines/action/foo", false),
             ("machines/action:spike/foo", "machines/action:spoke/foo", false),
@@ -310,7 +310,7 @@ mod tests {
             ("machines/update://foo", "machines/update:/Foo/foo", false),
             ("machines/update:/Foo/foo", "machines/update/foo", false),
             ("machines/update:/Foo/foo", "machines/update:/foo", false),
-            // Of keys a list contains its subsets; only `*` contains `*`.
+            // A list of keys contains its subsets; only `*` contains `*`.
             ("machines/delete/foo,bar", "machines/delete/bar,foo", true),
             ("machines/delete/foo", "machines/delete/foo,bar", false),
             ("machines/delete/foo", "machines/delete/*", false),
@@ -322,7 +322,7 @@ mod tests {
             ("machines/delete/", "machines/delete/foo", false),
             ("machines/delete/foo*", "machines/delete/foobar", false),
             ("machines/delete/foo,,foo", "machines/delete/foo", true),
-            // What is no DRP type or action is contained in itself and in `*` only, where DRP drops it.
+            // A type or action unknown to DRP is contained only in itself and in `*`; DRP drops it.
             ("beeblebrox/*/*", "beeblebrox/created/x", true),
             ("machines/*/*", "beeblebrox/created/x", false),
             ("machines/get/*", "machines/beeblebrox/x", false),
@@ -341,12 +341,12 @@ mod tests {
         let one = of(" machines ,machines", "get\t,\nget", "foo , bar");
         assert!(one == of("machines", "get", "bar,foo") && one.contains(&of("machines", "get", " bar")));
         assert!(of("machines, * ", "*,get", " *").is_everything());
-        // A star within a word, and one that only looks like a star, are no star.
+        // A star within a word, or a character that only looks like a star, is not `*`.
         for scope in ["**", "m*", "\u{2217}", "\u{ff0a}", "%2a", "\\*"] {
             assert!(!of(scope, "*", "*").contains(&of("machines", "get", "x")), "{scope}");
             assert!(!of("machines", "*", scope).contains(&of("machines", "get", "x")), "{scope}");
         }
-        // Characters that print as nothing or as another make another word.
+        // Invisible and look-alike characters make a different word.
         for scope in ["machines\0", "machines\u{200b}", "m\u{430}chines", "machines/", "\"machines\""] {
             assert!(!of("machines", "*", "*").contains(&of(scope, "get", "x")), "{scope:?}");
         }

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::certificate::ClientCertificate;
 
-/// A password or a token: text that must not be seen. Neither Debug nor any error shows it.
+/// A password or a token. Neither `Debug` nor any error shows its text.
 #[derive(Clone)]
 pub struct Secret(Box<str>);
 
@@ -21,7 +21,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, for those who check or hand it out. Never format it.
+    /// Returns the text itself, for code that verifies or issues secrets. Never format it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -33,29 +33,29 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why something is not a credential; answered with 401.
+/// The reason why a text is not a credential; answered with 401.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialError {
     /// The first word is neither `Basic` nor `Bearer`.
     #[error("Authorization must be `Basic` or `Bearer`")]
     Scheme,
-    /// Basic, but not base64 of UTF-8 `user:password`.
+    /// `Basic`, but not followed by base64 of UTF-8 `user:password`.
     #[error("Authorization: Basic must carry base64 of user:password")]
     Basic,
-    /// Bearer without a token after it.
+    /// `Bearer` without a token.
     #[error("Authorization: Bearer must carry a token")]
     Bearer,
-    /// A token beyond [`MAX_TOKEN_BYTES`](super::MAX_TOKEN_BYTES).
+    /// A token longer than [`MAX_TOKEN_BYTES`](super::MAX_TOKEN_BYTES).
     #[error("the token is longer than 16 KiB")]
     TooLong,
 }
 
-/// What a caller shows.
+/// Proof of identity that a caller presents.
 #[derive(Debug, Clone)]
 pub enum Credential {
     /// A user's name and password.
     Basic {
-        /// The name, not yet known to be anybody's.
+        /// The name, which may not belong to any user.
         user: String,
         /// The password.
         password: Secret,
@@ -67,10 +67,10 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// Reads the value of an `Authorization` header; nothing if it is empty, so that the query may be looked at.
+    /// Parses the value of an `Authorization` header; returns `None` if it is empty, so that the query may be used.
     ///
     /// # Errors
-    /// [`CredentialError`]; the query must then be ignored (what is in the header wins even if it is bad).
+    /// [`CredentialError`]. The query must then be ignored: a header takes precedence even if it is invalid.
     pub fn from_authorization(header: &str) -> Result<Option<Self>, CredentialError> {
         let header = header.trim();
         if header.is_empty() {
@@ -90,8 +90,8 @@ impl Credential {
         Ok(Some(Self::Bearer(Secret::new(rest))))
     }
 
-    /// Reads the value of the query's `token` or `Token`, percent-decoded: `user:password` if it has a colon, otherwise
-    /// a token. Nothing if it is empty.
+    /// Parses the percent-decoded value of the query's `token` or `Token`: `user:password` if it has a colon, otherwise
+    /// a token. Returns `None` if it is empty.
     pub fn from_query(value: &str) -> Option<Self> {
         match value.split_once(':') {
             _ if value.is_empty() => None,
@@ -100,7 +100,7 @@ impl Credential {
         }
     }
 
-    /// Whether it is of a kind that browsers add by themselves, which the Origin rule is about.
+    /// Returns whether browsers send this kind of credential by themselves, so that the Origin rule applies.
     pub fn is_ambient(&self) -> bool {
         matches!(self, Self::Basic { .. } | Self::Certificate(_))
     }

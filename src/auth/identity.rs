@@ -15,16 +15,16 @@ use super::claim::Claim;
 use super::keys::Fingerprint;
 use super::principal::Principal;
 
-/// Why somebody who was let in is so no more. The text may be told to the client.
+/// The reason why an accepted caller is no longer accepted. The text may be shown to the client.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum RevokedError {
-    /// The user does not exist any more.
+    /// The user no longer exists.
     #[error("user removed")]
     UserRemoved,
-    /// The user has another password now.
+    /// The user's password has changed.
     #[error("password changed")]
     PasswordChanged,
-    /// Whoever issued the token was removed or has another password now.
+    /// A user who issued the token was removed or has a new password.
     #[error("token revoked")]
     GrantorRevoked,
     /// The key that signed the token was rotated out.
@@ -32,19 +32,19 @@ pub enum RevokedError {
     KeyRetired,
 }
 
-/// What a token holds back of its subject's rights. Several of them all hold.
+/// A limit that a token puts on its subject's rights. If there are several, all apply.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Restriction {
-    /// Only these roles, as far as one of the subject's roles contains them.
+    /// Grants only these roles, as far as one of the subject's roles contains them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) roles: Option<Vec<String>>,
-    /// Only what this claim allows too.
+    /// Grants only what this claim also allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) claim: Option<Claim>,
 }
 
-/// Whose rights somebody has.
+/// The subject whose rights a caller has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
     /// A user of the store.
@@ -53,42 +53,42 @@ pub(super) enum Subject {
     Runner(Arc<str>),
     /// A plugin.
     Plugin(Arc<str>),
-    /// Somebody whom another issuer vouches for, with the roles that it says.
+    /// A caller that another issuer vouches for, with the roles that the issuer names.
     External {
-        /// The name, in the issuer's words.
+        /// The name that the issuer gives.
         name: Arc<str>,
-        /// Names of roles of the store; others are ignored.
+        /// Names of roles of the store; unknown ones are ignored.
         roles: Arc<[String]>,
     },
-    /// Somebody whom the endpoint vouches for; the rights are those of the directory.
+    /// A caller that the endpoint vouches for; its rights come from the directory.
     Account(Arc<Holder>),
 }
 
-/// A user's secret at the time.
+/// The fingerprint of a user's secret at authentication time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SecretFingerprint {
     pub(super) user: Arc<str>,
     pub(super) fingerprint: Fingerprint,
 }
 
-/// The key that has signed a token.
+/// The key that signed a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Signer {
     pub(super) id: Box<str>,
     pub(super) fingerprint: Fingerprint,
 }
 
-/// What the rights of somebody hang on.
+/// The conditions on which a caller's rights depend.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Conditions {
     /// The subject's own secret, if it is a user of the store.
     pub(super) own: Option<SecretFingerprint>,
-    /// The secrets of those who issued the token, if they are somebody else.
+    /// The secrets of the users who issued the token, except the subject's own.
     pub(super) grantors: Vec<SecretFingerprint>,
-    /// The key that signed the token, if it is one of ours.
+    /// The key that signed the token, if it is one of this server's.
     pub(super) key: Option<Signer>,
-    /// When whoever vouched for somebody from outside (another issuer, an authority of certificates) does so no more.
-    /// No token that was got with these credentials, or with such a token, lives longer.
+    /// The time at which an external party (another issuer or a certificate authority) stops vouching for the caller.
+    /// No token obtained with these credentials, or with such a token, lives longer.
     pub(super) until: Option<Timestamp>,
     /// The secrets of users of the endpoint.
     pub(super) endpoint: Option<Arc<Fingerprints>>,
@@ -106,12 +106,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Who it is, for events and listings.
+    /// Returns the principal, for events and listings.
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
 
-    /// The user's name; nothing for machines and plugins.
+    /// Returns the user's name; `None` for machines and plugins.
     pub fn user(&self) -> Option<&str> {
         match &self.subject {
             Subject::User(name) | Subject::External { name, .. } => Some(name),
@@ -120,17 +120,17 @@ impl Identity {
         }
     }
 
-    /// Whether it is the endpoint that vouches for it.
+    /// Returns whether the endpoint vouches for the caller.
     pub fn is_endpoints(&self) -> bool {
         matches!(self.subject, Subject::Account(_))
     }
 
-    /// When the token expires; nothing for a password.
+    /// Returns the token's expiry; `None` for a password.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
 
-    /// Whether the token has expired.
+    /// Returns whether the token has expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }

@@ -20,99 +20,99 @@ use super::state::State;
 use super::token::{self, Grantor, ISSUER, MAX_TOKEN_BYTES, Payload, TokenError};
 use crate::clock;
 
-/// How many times rights may be narrowed, and how many may stand behind a token.
+/// The maximum number of restrictions of a token, and of users who issued it.
 const MAX_LINKS: usize = 8;
 
-/// What sort of token is wanted. The default is all of the subject's rights for the configured time.
+/// The properties of a requested token. The default grants all of the subject's rights for the configured time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenRequest {
-    /// How long it shall live ([`parse_ttl`](super::parse_ttl) reads a text).
+    /// The token's lifetime ([`parse_ttl`](super::parse_ttl) parses a text).
     pub ttl: Option<Duration>,
-    /// Only these roles; none means all. Those that no role of the subject contains are left out silently, as in DRP;
-    /// so are empty names, if there are others.
+    /// Restricts the token to these roles; an empty list means all. Roles that no role of the subject contains are left
+    /// out silently, as in DRP; so are empty names, if there are others.
     pub roles: Vec<String>,
-    /// Only this scope; if any of the three is given, the others are `*`.
+    /// Restricts the token to this scope; if any of the three parts is given, the others default to `*`.
     pub scope: Option<String>,
-    /// Only this action.
+    /// Restricts the token to this action.
     pub action: Option<String>,
-    /// Only this object.
+    /// Restricts the token to this object.
     pub specific: Option<String>,
 }
 
-/// Why a token is not issued.
+/// The reason why a token is not issued.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum IssueError {
-    /// The caller may not.
+    /// The caller lacks a claim.
     #[error("requires: {scope} {action} {specific}")]
     Forbidden {
-        /// The claim that is missing.
+        /// Scope of the missing claim.
         scope: &'static str,
-        /// The claim that is missing.
+        /// Action of the missing claim.
         action: &'static str,
-        /// The claim that is missing.
+        /// Specific of the missing claim.
         specific: String,
     },
-    /// The caller's own credentials are not good any more.
+    /// The caller's own credentials are no longer valid.
     #[error(transparent)]
     Revoked(#[from] RevokedError),
-    /// There is no such user. Only told to those who may issue tokens for it.
+    /// The user does not exist. Reported only to callers who may issue tokens for it.
     #[error("there is no user {name:?}")]
     UnknownUser {
-        /// The name given.
+        /// The given name.
         name: String,
     },
     /// Not a machine's UUID.
     #[error(transparent)]
     Principal(#[from] PrincipalError),
-    /// Not a claim.
+    /// Not a valid claim.
     #[error(transparent)]
     Claim(#[from] ClaimError),
-    /// A list of roles that names none: it must not mean all.
+    /// A list of roles without a name, which must not mean all roles.
     #[error("roles: expected names, as a comma list")]
     Roles,
-    /// Too long a life.
+    /// The requested lifetime is too long.
     #[error("ttl: a token may live for {} s at most", longest.as_secs())]
     Ttl {
-        /// The longest allowed.
+        /// The longest lifetime allowed.
         longest: Duration,
     },
-    /// Narrowed or passed on too often, or too long a list.
+    /// The token has too many restrictions or issuers, or is too long.
     #[error("the token would have too many restrictions")]
     TooLarge,
-    /// The system has no random numbers.
+    /// The system provides no random numbers.
     #[error("the system gives no random numbers")]
     Random,
 }
 
-/// A token, just issued.
+/// A newly issued token.
 #[derive(Debug, Clone)]
 pub struct Issued {
-    /// The token; safe to stand in an URL as it is.
+    /// The token; safe in a URL as it is.
     pub token: Secret,
-    /// When it expires.
+    /// The time at which it expires.
     pub expires_at: Timestamp,
-    /// What it is good for.
+    /// What the token grants.
     pub info: TokenInfo,
 }
 
-/// What a token is good for. Has nothing secret.
+/// What a token grants, to whom and until when. Contains nothing secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TokenInfo {
-    /// Whose it is.
+    /// The token's subject.
     #[serde(serialize_with = "as_text")]
     pub principal: Principal,
-    /// When it was issued.
+    /// The time at which it was issued.
     #[serde(serialize_with = "as_text")]
     pub issued_at: Timestamp,
-    /// When it expires.
+    /// The time at which it expires.
     #[serde(serialize_with = "as_text")]
     pub expires_at: Timestamp,
-    /// The roles that it is restricted to, as far as the subject has them; nothing if it is not.
+    /// The roles that it is restricted to, as far as the subject has them; `None` if it is not restricted.
     pub roles: Option<Vec<String>>,
-    /// Claims that it is restricted to; every one must allow what it is used for.
+    /// The claims that it is restricted to; each of them must allow a request.
     pub only: Vec<Claim>,
-    /// Users who issued it, if not the subject itself.
+    /// The users who issued it, except the subject itself.
     pub issued_by: Vec<String>,
 }
 
@@ -137,7 +137,7 @@ impl Authority {
         self.mint(Some(caller), subject, request, now)
     }
 
-    /// Whether [`Authority::issue`] would let the caller have a token for this user, whatever it asks for.
+    /// Checks whether [`Authority::issue`] could give the caller any token for this user.
     ///
     /// # Errors
     /// [`IssueError::Forbidden`] and [`IssueError::UnknownUser`].
@@ -162,7 +162,7 @@ impl Authority {
         self.mint(Some(caller), (principal, None), request, now)
     }
 
-    /// Issues a token on the word of whoever holds the data directory (the command line).
+    /// Issues a token without a caller. For the command line, whose user has access to the data directory.
     ///
     /// # Errors
     /// [`IssueError`].
@@ -179,8 +179,8 @@ impl Authority {
         self.mint(None, subject, request, now)
     }
 
-    /// Reads a token and says what it is good for, or exactly why it is not. For the command line: a remote caller is
-    /// told neither.
+    /// Verifies a token and returns what it grants, or exactly why it is invalid. For the command line: remote callers
+    /// learn neither.
     ///
     /// # Errors
     /// [`TokenError`].
@@ -250,7 +250,7 @@ impl Authority {
         Ok(Issued { token, expires_at, info: info(&state, &payload, &identity) })
     }
 
-    /// Whole seconds, as a token has them.
+    /// Returns the expiry in whole seconds, as tokens store it.
     fn expiry(&self, ttl: Option<Duration>, now: Timestamp) -> Result<Timestamp, IssueError> {
         let longest = self.options.max_token_ttl;
         let ttl = ttl.unwrap_or(self.options.token_ttl.min(longest));
@@ -260,7 +260,7 @@ impl Authority {
     }
 }
 
-/// Who stands behind a token: whoever stood behind the caller's, and the caller if it is for somebody else.
+/// Returns the issuers of a token: those of the caller's token, and the caller if the token is for another user.
 fn grantors(caller: Option<&Identity>, own: Option<&SecretFingerprint>) -> Result<Vec<Grantor>, IssueError> {
     let Some(conditions) = caller.map(|caller| &caller.conditions) else { return Ok(Vec::new()) };
     let mut by: Vec<&SecretFingerprint> = conditions.grantors.iter().collect();
@@ -276,7 +276,7 @@ fn grantors(caller: Option<&Identity>, own: Option<&SecretFingerprint>) -> Resul
         .collect())
 }
 
-/// The caller's own restrictions and the one that it asks for, each once.
+/// Returns the caller's own restrictions and the requested one, without duplicates.
 fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec<Restriction>, IssueError> {
     let mut all: Vec<Restriction> = caller.map(|caller| caller.restrictions.to_vec()).unwrap_or_default();
     let roles: Vec<String> = request.roles.iter().filter(|role| !role.is_empty()).cloned().collect();
@@ -293,7 +293,7 @@ fn restrictions(caller: Option<&Identity>, request: &TokenRequest) -> Result<Vec
     Ok(all)
 }
 
-/// The claim of the three parts, if any of them is given.
+/// Returns the claim of the three parts if any of them is given.
 fn wanted_claim(request: &TokenRequest) -> Result<Option<Claim>, ClaimError> {
     let parts = [&request.scope, &request.action, &request.specific];
     if parts.iter().all(|part| part.is_none()) {
@@ -303,7 +303,7 @@ fn wanted_claim(request: &TokenRequest) -> Result<Option<Claim>, ClaimError> {
     Claim::new(scope, action, specific).map(Some)
 }
 
-/// Who a token that was verified makes its bearer.
+/// Returns the identity that a verified token gives its bearer.
 fn identity(payload: &Payload, key: Signer) -> Result<Identity, TokenError> {
     let principal: Principal = payload.sub.parse().map_err(|_| TokenError::Malformed("no principal"))?;
     let name: Arc<str> = principal.name().into();
@@ -334,7 +334,7 @@ fn identity(payload: &Payload, key: Signer) -> Result<Identity, TokenError> {
     })
 }
 
-/// Who a token of another issuer makes its bearer: a user of the store, or one with the roles that the issuer says.
+/// Returns the identity for another issuer's token: a user of the store, or one with the roles that the issuer names.
 fn outsider(state: &State, outsider: Outsider) -> Result<Identity, TokenError> {
     let name = outsider.user.as_str();
     let principal = Principal::user(name).map_err(|_| TokenError::Malformed("no principal"))?;

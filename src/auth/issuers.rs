@@ -1,9 +1,9 @@
-//! Tokens that somebody else issued: an identity provider whose public keys are in a JWKS file.
+//! Tokens of an external issuer: an identity provider whose public keys are in a JWKS file.
 //!
-//! Contract: pure; the caller passes the time. A key's type settles its one algorithm (RSA: RS256, P-256: ES256,
+//! Contract: pure; the caller passes the time. A key's type determines its only algorithm (RSA: RS256, P-256: ES256,
 //! Ed25519: `EdDSA`); symmetric keys are skipped, so a public key can never be used as an HMAC key. A token is verified
-//! by the key that it names; if there is none, by trying those without an id. It must expire, and must be meant for us:
-//! issuer and audience have to be those that are configured. Their clock is not ours, so there is a minute's leeway.
+//! by the key that it names; if there is none, by trying those without an id. It must expire, and its issuer and
+//! audience must be the configured ones. The issuer's clock may differ from this one, so there is a minute's leeway.
 //!
 //! The file is read with the rest of the store and whenever it changes; nothing is fetched.
 
@@ -24,35 +24,35 @@ use super::principal::check_name;
 use super::token::TokenError;
 use crate::clock;
 
-/// How far an issuer's clock may be off.
+/// The maximum error of an issuer's clock.
 const LEEWAY: Duration = Duration::from_mins(1);
 
-/// Whose tokens are taken besides our own.
+/// Settings for tokens of an external issuer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuerOptions {
     /// The file with the issuer's public keys.
     pub jwks: PathBuf,
-    /// What `iss` must be.
+    /// The required value of `iss`.
     pub issuer: String,
-    /// What `aud` must have in it.
+    /// A value that `aud` must contain.
     pub audience: String,
     /// The claim that names the user: a name such as `sub`, or a JSON pointer such as `/ext/login`.
     pub user_claim: String,
-    /// The claim that lists role names, likewise. Without it the user has to be one of the store, whose roles count.
+    /// The claim that lists role names, likewise. Without it the user must be in the store and has its roles there.
     pub roles_claim: Option<String>,
 }
 
 struct IssuerKey {
-    /// Nothing if it is to be tried for every token whose key it may be.
+    /// `None` if the key is tried for every token that names no known key.
     id: Option<String>,
     algorithm: Algorithm,
     verifying: DecodingKey,
 }
 
-/// Keys of outside issuers, as read from the JWKS file. Verifies their tokens; holds no private key.
+/// Keys of the external issuer, as read from the JWKS file. Verifies its tokens; holds no private key.
 pub(super) struct Issuers {
     options: IssuerOptions,
-    /// As it was read, to tell whether it has changed.
+    /// The text of the file, for detecting changes.
     text: String,
     keys: Vec<IssuerKey>,
     skipped: Vec<String>,
@@ -63,20 +63,20 @@ struct KeySet {
     keys: Vec<Value>,
 }
 
-/// What a token of an issuer says.
+/// The relevant content of an issuer's token.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outsider {
     pub(super) user: String,
-    /// Nothing if the store's roles count.
+    /// `None` if the user's roles in the store apply.
     pub(super) roles: Option<Vec<String>>,
     pub(super) expires_at: Timestamp,
 }
 
 impl Issuers {
-    /// Reads a JWKS.
+    /// Parses a JWKS.
     ///
     /// # Errors
-    /// Line, column and what is wrong.
+    /// Line, column and reason.
     pub(super) fn parse(options: &IssuerOptions, text: String) -> Result<Self, (usize, usize, String)> {
         let set: KeySet = serde_json::from_str(&text).map_err(|e| (e.line(), e.column(), "not a JWKS".to_owned()))?;
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
@@ -93,22 +93,22 @@ impl Issuers {
         Ok(Self { options: options.clone(), text, keys, skipped })
     }
 
-    /// Whether it was read from this text.
+    /// Returns whether the keys were read from this text.
     pub(super) fn is_of(&self, text: &str) -> bool {
         self.text == text
     }
 
-    /// Keys that are of no use, each with the reason.
+    /// Returns the unusable keys, each with the reason.
     pub(super) fn skipped(&self) -> &[String] {
         &self.skipped
     }
 
-    /// Whether a token may be signed by one of these keys.
+    /// Returns whether one of these keys may have signed a token.
     pub(super) fn know(&self, header: &Header) -> bool {
         self.candidates(header).next().is_some()
     }
 
-    /// The keys with the id that a token names; where there is none, those without an id.
+    /// Returns the keys with the id that a token names; if there is none, the keys without an id.
     fn candidates<'h>(&'h self, header: &'h Header) -> impl Iterator<Item = &'h IssuerKey> {
         let named = self.keys.iter().any(|key| key.id == header.kid);
         let id = if named { header.kid.as_ref() } else { None };
@@ -134,8 +134,8 @@ impl Issuers {
         Ok(Outsider { user, roles: self.roles(&claims)?, expires_at })
     }
 
-    /// Allows the key's own algorithm and no other. The times are left to [`check_times`], which is told what time it
-    /// is.
+    /// Allows the key's own algorithm and no other. [`check_times`] checks the times, because it knows the caller's
+    /// time.
     fn validation(&self, algorithm: Algorithm) -> Validation {
         let mut validation = Validation::new(algorithm);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
@@ -175,10 +175,10 @@ impl fmt::Debug for Issuers {
     }
 }
 
-/// The key that a JWK is, with its algorithm.
+/// Returns a JWK's key with its algorithm.
 ///
 /// # Errors
-/// Why it is of no use.
+/// The reason why the key is unusable.
 fn issuer_key(value: &Value) -> Result<IssuerKey, &'static str> {
     let jwk: Jwk = Jwk::deserialize(value).map_err(|_| "not a key of a known type")?;
     let algorithm = match &jwk.algorithm {
@@ -201,7 +201,7 @@ fn check_times(claims: &BTreeMap<String, Value>, now: Timestamp) -> Result<Times
         None => Ok(None),
         Some(value) => value.as_f64().map(Some).ok_or(TokenError::Malformed("a time is not a number")),
     };
-    // A time that cannot be represented counts as the nearest that can; parts of a second are of no account.
+    // A time that cannot be represented counts as the nearest that can; fractions of a second are ignored.
     #[expect(clippy::cast_possible_truncation, reason = "saturates, as is wanted")]
     let stamp = |seconds: f64| clock::at_second(seconds as i64);
     let expires = stamp(number("exp")?.ok_or(TokenError::Malformed("no exp"))?);
@@ -229,7 +229,7 @@ fn at<'c>(claims: &'c BTreeMap<String, Value>, claim_path: &str) -> Option<&'c V
     }
 }
 
-/// The claims of a token, each once: which of two would count is what attackers play with.
+/// The claims of a token. Duplicate names are rejected, because an attacker could exploit which of them counts.
 struct Claims(BTreeMap<String, Value>);
 
 impl<'de> Deserialize<'de> for Claims {

@@ -5,45 +5,45 @@
 
 use super::claim::{Claim, Terms};
 
-/// Everything that a verdict depends on.
+/// All the verdicts that determine whether an event is visible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     /// Whether one of the claims shows the event.
     pub by_claims: bool,
-    /// Each claim.
+    /// The verdict on each claim.
     pub claims: Vec<ClaimVerdict>,
-    /// What the token is narrowed to, and whether each shows the event.
+    /// The claims that narrow the token, and whether each shows the event.
     pub narrowing: Vec<(String, bool)>,
-    /// Whether the tenant shows it; nothing without a tenant.
+    /// Whether the tenant shows the event; `None` without a tenant.
     pub tenant: Option<bool>,
 }
 
-/// What one claim says of an event.
+/// The verdict of one claim on an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimVerdict {
-    /// The claim.
+    /// The text of the claim.
     pub text: String,
-    /// Whether its scope names the type.
+    /// Whether its scope matches the type.
     pub scope: bool,
     /// Whether its action shows the event.
     pub action: bool,
-    /// Whether its specific names the object, or the machine of a job.
+    /// Whether its specific matches the object, or the machine of a job.
     pub specific: bool,
 }
 
 impl ClaimVerdict {
-    /// `names` are the event's Key and whatever else it may be named by.
+    /// Evaluates a claim. `names` are the event's Key and any other names that a specific may match.
     pub(super) fn of<'n>(claim: &Claim, kind: &str, action: &str, mut names: impl Iterator<Item = &'n str>) -> Self {
         Self {
             text: claim.to_string(),
             scope: names_it(&claim.scope, kind),
-            // Who may read an object may see its events.
+            // A caller who may read an object may see its events.
             action: names_it(&claim.action, "get") || names_it(&claim.action, action),
             specific: names.any(|name| names_it(&claim.specific, name)),
         }
     }
 
-    /// Scope, action and specific.
+    /// Returns the verdicts on scope, action and specific.
     pub fn parts(&self) -> [bool; 3] {
         [self.scope, self.action, self.specific]
     }

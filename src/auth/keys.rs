@@ -13,20 +13,20 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-/// The shortest key that is taken, as RFC 7518 wants for HS256.
+/// The minimum length of a key in bytes, as RFC 7518 requires for HS256.
 const MIN_KEY_BYTES: usize = 32;
 
-/// Why a secret is no key.
+/// The reason why a secret is not usable as a key.
 const UNUSABLE: &str = "a key's secret must have 32 bytes or more";
 
-/// How many keys a ring has: the current and the previous.
+/// The number of keys in a ring: the current and the previous one.
 const RING: usize = 2;
 
-/// Makes hashes that nobody without the key can make or foresee.
+/// Computes keyed hashes that nobody can compute or predict without the key.
 pub(super) struct Hasher(EncodingKey);
 
 impl Hasher {
-    /// A hasher with a key that ends with the process.
+    /// Creates a hasher with a random key that is never stored.
     pub(super) fn random() -> Result<Self, getrandom::Error> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
@@ -34,12 +34,12 @@ impl Hasher {
     }
 
     fn new(key: &[u8]) -> Self {
-        // HMAC fills keys up with zeros, so this is the same as no key at all, which the crate does not take.
+        // HMAC pads keys with zeros, so this equals an empty key, which the crate rejects.
         let key = if key.is_empty() { &[0] } else { key };
         Self(EncodingKey::from_secret(key).expect("it is not empty"))
     }
 
-    /// HMAC-SHA256 over the parts, each with its length in front so that they cannot run into one another.
+    /// Returns the HMAC-SHA256 of the parts, each prefixed with its length so that their boundaries are unambiguous.
     pub(super) fn hash(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut message = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
         for part in parts {
@@ -51,7 +51,7 @@ impl Hasher {
         bytes.try_into().expect("SHA-256 has 32 bytes")
     }
 
-    /// The same in 64 bits, for tables.
+    /// Like [`Hasher::hash`], shortened to 64 bits for tables.
     pub(super) fn short(&self, parts: &[&[u8]]) -> u64 {
         let hash = self.hash(parts);
         u64::from_be_bytes(hash[..8].try_into().expect("eight of 32 bytes"))
@@ -64,7 +64,7 @@ impl fmt::Debug for Hasher {
     }
 }
 
-/// What stands for a user's secret in tokens and identities. Compared in constant time.
+/// A fingerprint of a user's secret, for tokens and identities. Compared in constant time.
 #[derive(Clone, Copy, Eq)]
 pub(super) struct Fingerprint([u8; 16]);
 
@@ -125,7 +125,7 @@ struct StoredRing {
 #[derive(Clone)]
 pub(super) struct Key {
     pub(super) id: Box<str>,
-    /// Stands for the key where it is to be seen whether it is still the same.
+    /// The key's fingerprint, to detect whether it has changed.
     pub(super) fingerprint: Fingerprint,
     pub(super) signing: EncodingKey,
     pub(super) verifying: DecodingKey,
@@ -142,12 +142,12 @@ impl KeyRing {
     /// The algorithm of every key.
     pub(super) const ALGORITHM: Algorithm = Algorithm::HS256;
 
-    /// A ring with one new key.
+    /// Creates a ring with one new key.
     pub(super) fn make(now: Timestamp) -> Result<Self, getrandom::Error> {
         Self { keys: Vec::new(), stored: Vec::new() }.rotated(now)
     }
 
-    /// The ring with a new current key; of the others only the newest stays.
+    /// Returns the ring with a new current key; of the others only the newest remains.
     pub(super) fn rotated(&self, now: Timestamp) -> Result<Self, getrandom::Error> {
         let (mut id, mut secret) = ([0; 6], [0; 32]);
         getrandom::fill(&mut id)?;
@@ -162,10 +162,10 @@ impl KeyRing {
         Ok(Self::of(stored).expect("a new key and keys that were taken before"))
     }
 
-    /// Reads a ring.
+    /// Parses a ring.
     ///
     /// # Errors
-    /// The line and what is wrong, without any key.
+    /// The line and the reason, without any key.
     pub(super) fn parse(text: &str) -> Result<Self, (usize, &'static str)> {
         let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count() + 1;
         let ring: StoredRing = toml::from_str(text).map_err(|e| {

@@ -10,17 +10,17 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Limits of a role, or of somebody by all roles.
+/// Limits of a role, or of a caller over all its roles.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RoleLimits {
-    /// Websockets of one principal at one time.
+    /// Simultaneous websockets per principal.
     #[serde(skip_serializing_if = "is_zero")]
     connections: u32,
-    /// Registrations on one connection.
+    /// Registrations per connection.
     #[serde(skip_serializing_if = "is_zero")]
     registrations: u32,
-    /// Events a second that one principal may post.
+    /// Posted events per second and principal.
     #[serde(skip_serializing_if = "is_zero")]
     posted_events_per_second: u32,
 }
@@ -30,39 +30,39 @@ fn is_zero(limit: &u32) -> bool {
     *limit == 0
 }
 
-/// Why a text is not a limit.
+/// The reason why a text is not a limit.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error(
     "{text:?} is not a limit: expected NAME=NUMBER with connections, registrations or posted_events_per_second, such \
      as connections=10"
 )]
 pub struct LimitError {
-    /// The text given, cut to 64 characters.
+    /// The given text, truncated to 64 characters.
     pub text: String,
 }
 
 impl RoleLimits {
-    /// Websockets of one principal at one time; nothing if the configuration decides.
+    /// Returns the limit of simultaneous websockets per principal; `None` if the configuration decides.
     pub fn connections(&self) -> Option<u64> {
         set(self.connections)
     }
 
-    /// Registrations on one connection; nothing if the configuration decides.
+    /// Returns the limit of registrations per connection; `None` if the configuration decides.
     pub fn registrations(&self) -> Option<usize> {
         set(self.registrations).and_then(|limit| usize::try_from(limit).ok())
     }
 
-    /// Events a second that one principal may post; nothing if the configuration decides.
+    /// Returns the limit of posted events per second and principal; `None` if the configuration decides.
     pub fn posted_events_per_second(&self) -> Option<u64> {
         set(self.posted_events_per_second)
     }
 
-    /// Whether nothing is limited.
+    /// Returns whether no limit is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The larger of each limit; every limit that only one of the two has.
+    /// Returns the larger value of each limit; a limit that only one of the two sets applies.
     #[must_use]
     pub fn or_larger(self, other: Self) -> Self {
         Self {
@@ -86,7 +86,7 @@ fn set(limit: u32) -> Option<u64> {
     (limit > 0).then(|| limit.into())
 }
 
-/// One limit, `NAME=NUMBER`.
+/// Parses one limit, `NAME=NUMBER`.
 impl FromStr for RoleLimits {
     type Err = LimitError;
 
@@ -101,7 +101,7 @@ impl FromStr for RoleLimits {
     }
 }
 
-/// As the command line takes them.
+/// Writes the limits in the syntax of the command line.
 impl fmt::Display for RoleLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = [

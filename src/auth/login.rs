@@ -28,37 +28,37 @@ use super::throttle::{Held, Outcome};
 use super::token::MAX_TOKEN_BYTES;
 use crate::clock;
 
-/// Why somebody is not let in. No variant tells whether the user exists.
+/// The reason why credentials are not accepted. No variant reveals whether the user exists.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum AuthError {
-    /// There are no credentials.
+    /// No credentials were sent.
     #[error("credentials are required")]
     Missing,
-    /// There are some, but not readable ones.
+    /// The credentials cannot be parsed.
     #[error(transparent)]
     Malformed(#[from] CredentialError),
-    /// They are not good.
+    /// The credentials are not valid.
     #[error("credentials are not valid")]
     Denied,
-    /// Too many wrong passwords from there.
+    /// Too many wrong passwords from this network.
     #[error("too many attempts, retry after {} s", retry_after.as_secs())]
     Throttled {
-        /// When to come again; at least a second.
+        /// The time until the next attempt is allowed; at least a second.
         retry_after: Duration,
     },
-    /// More logins are waiting than the hash workers can get through.
+    /// More logins are queued than the hash workers can process.
     #[error("too many logins at once, retry later")]
     Unavailable,
-    /// The endpoint has to be asked about them, and does not answer.
+    /// Only the endpoint can check the credentials, and it does not respond.
     #[error("the endpoint cannot be asked about these credentials, retry later")]
     EndpointAway,
-    /// The endpoint does not let hydrant see all that rights depend on: this claim, perhaps among others.
+    /// The endpoint does not let hydrant read all that rights depend on: this claim is missing, perhaps among others.
     #[error(
         "the user that hydrant is at the endpoint (upstream.username) lacks the claim {0}; an administrator has to \
          give it"
     )]
     EndpointHides(&'static str),
-    /// The endpoint takes the token, but what it grants cannot be read.
+    /// The endpoint accepts the token, but its claims cannot be read.
     #[error(
         "the endpoint takes this token, but its claims cannot be read here: the user that hydrant is at the endpoint \
          (upstream.username) needs the claim preferences/list, for the preference baseTokenSecret"
@@ -67,7 +67,7 @@ pub enum AuthError {
 }
 
 impl AuthError {
-    /// The HTTP status that says so.
+    /// Returns the HTTP status of the response.
     pub fn status(&self) -> u16 {
         match self {
             Self::Missing | Self::Malformed(_) => 401,
@@ -78,7 +78,7 @@ impl AuthError {
     }
 }
 
-/// A password that somebody else checks. It counts as wrong only if [`PasswordAttempt::ended`] says so.
+/// A password that is checked elsewhere. Counts as wrong only if [`PasswordAttempt::ended`] reports it.
 #[derive(Debug)]
 pub struct PasswordAttempt<'a> {
     checker: &'a PasswordChecker,
@@ -88,7 +88,7 @@ pub struct PasswordAttempt<'a> {
 }
 
 impl PasswordAttempt<'_> {
-    /// Says how it has ended.
+    /// Reports whether the password was right.
     pub fn ended(mut self, right: bool) {
         self.outcome = if right { Outcome::Right } else { Outcome::Wrong };
     }
@@ -108,12 +108,12 @@ enum Begun {
 /// A password that has to be hashed.
 struct Pending {
     attempt: Attempt,
-    /// Whose it is; nothing if there is no such user.
+    /// The user it is checked for; `None` if there is no such user.
     known: Option<(Principal, SecretFingerprint)>,
 }
 
 impl Authority {
-    /// Checks credentials. Blocks for as long as hashing a password takes; servers use [`Authority::login`].
+    /// Checks credentials. Blocks while it hashes a password; servers use [`Authority::login`].
     ///
     /// # Errors
     /// [`AuthError`].
@@ -124,10 +124,10 @@ impl Authority {
         }
     }
 
-    /// Checks credentials without blocking: passwords are hashed on threads for that, a bounded number at once.
+    /// Checks credentials without blocking: a bounded number of dedicated threads hash passwords.
     ///
     /// # Errors
-    /// [`AuthError`]; [`AuthError::Unavailable`] if too many are waiting.
+    /// [`AuthError`]; [`AuthError::Unavailable`] if too many logins are queued.
     pub async fn login(&self, credential: Credential, peer: IpAddr) -> Result<Identity, AuthError> {
         let now = clock::now();
         match self.begin(&credential, peer, now)? {
@@ -139,8 +139,8 @@ impl Authority {
         }
     }
 
-    /// Waits until a password may be tried that is not checked here: while others of that user or network are under
-    /// way that could all be wrong, it is not decided whether it may.
+    /// Waits until a password that is checked elsewhere may be tried. Whether it may is undecided while other attempts
+    /// of that user or network are in progress, because all of them could be wrong.
     ///
     /// # Errors
     /// [`AuthError::Throttled`].
@@ -148,7 +148,7 @@ impl Authority {
         let name = self.hasher.short(&[user.as_bytes()]);
         loop {
             let mut settled = std::pin::pin!(self.checker.settled());
-            // From here on an attempt that ends is heard of.
+            // From here on the end of any attempt wakes this task.
             settled.as_mut().enable();
             match self.checker.reserve(name, peer, clock::now()) {
                 Ok(()) => {
@@ -160,17 +160,17 @@ impl Authority {
         }
     }
 
-    /// How many passwords have been hashed since the start.
+    /// Returns the number of passwords hashed since the start.
     pub fn passwords_hashed(&self) -> u64 {
         self.checker.hashed()
     }
 
-    /// How many logins wait for a password to be hashed.
+    /// Returns the number of logins that wait for a password to be hashed.
     pub fn logins_waiting(&self) -> usize {
         self.checker.waiting()
     }
 
-    /// Everything that does not take long.
+    /// Performs all checks that do not take long.
     fn begin(&self, credential: &Credential, peer: IpAddr, now: Timestamp) -> Result<Begun, AuthError> {
         match credential {
             Credential::Bearer(token) if token.expose().len() > MAX_TOKEN_BYTES => Err(CredentialError::TooLong.into()),
@@ -180,7 +180,7 @@ impl Authority {
         }
     }
 
-    /// A user of the store, a machine or a plugin, as the certificate says; it is good for as long as the certificate.
+    /// Returns the identity of the user, machine or plugin that a certificate names; it expires with the certificate.
     fn certified(&self, certificate: &ClientCertificate, now: Timestamp) -> Result<Identity, AuthError> {
         let holder = certificate.holder(self.options.certificate_name, now);
         let (principal, until) = holder.ok_or(AuthError::Denied)?;
@@ -217,7 +217,7 @@ impl Authority {
         Ok(Begun::Hash(Box::new(Pending { attempt, known })))
     }
 
-    /// Stands for a password and all that it is checked against.
+    /// Returns a hash of a password and all that it is checked against.
     fn password_key(
         &self,
         user: &str,
@@ -234,7 +234,7 @@ fn done(identity: Identity) -> Begun {
     Begun::Done(Box::new(identity))
 }
 
-/// What is answered to somebody whose password came to this.
+/// Returns the login's result for a decision on its password.
 fn outcome(decision: Decision, known: Option<(Principal, SecretFingerprint)>) -> Result<Identity, AuthError> {
     match (decision, known) {
         (Decision::Right, Some((principal, secret))) => Ok(password_identity(principal, secret)),

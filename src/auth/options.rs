@@ -1,4 +1,4 @@
-//! How an authority behaves, with the defaults of `docs/security.md`, "Limits".
+//! Settings of an authority, with the defaults of `docs/security.md`, "Limits".
 //!
 //! Contract: data only.
 
@@ -8,25 +8,25 @@ use super::certificate::CertificateName;
 use super::issuers::IssuerOptions;
 use super::throttle::Limits;
 
-/// How an [`Authority`](super::Authority) behaves; `docs/security.md`, "Limits".
+/// Settings of an [`Authority`](super::Authority); `docs/security.md`, "Limits".
 #[derive(Debug, Clone)]
 pub struct AuthOptions {
-    /// How long a token lives if nobody says.
+    /// The default lifetime of a token.
     pub token_ttl: Duration,
-    /// The longest that a token may live.
+    /// The maximum lifetime of a token.
     pub max_token_ttl: Duration,
-    /// How many passwords may be tried.
+    /// Limits on wrong passwords.
     pub throttle: Limits,
-    /// How many passwords are hashed at once; 0 means half as many as there are cores.
+    /// The number of threads that hash passwords; 0 means half the number of cores.
     pub hash_workers: usize,
-    /// How many logins may wait for a hash worker before some are turned away.
+    /// The maximum number of logins that wait for a hash worker; beyond it logins are refused.
     pub hash_queue: usize,
-    /// For how long after its last use a password that was right is known without hashing it again; zero turns that
-    /// off.
+    /// The time after its last use for which a correct password is accepted without hashing it again; zero disables the
+    /// cache.
     pub password_cache: Duration,
-    /// Whose tokens are taken besides our own.
+    /// An external issuer whose tokens are accepted too.
     pub issuer: Option<IssuerOptions>,
-    /// Where in a client's certificate its name stands.
+    /// The part of a client certificate that holds the client's name.
     pub certificate_name: CertificateName,
 }
 

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-/// The longest password that is looked at.
+/// The maximum length of a password in bytes; longer ones never match.
 pub const MAX_PASSWORD_BYTES: usize = 1024;
 
-/// The most memory that a stored hash may ask for; more is a mistake or an attack by whoever wrote the store.
+/// The most memory in bytes that a stored hash may require; more is a mistake, or an attack by the store's author.
 const MAX_MEMORY: u64 = 1 << 30;
 
 /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
@@ -24,19 +24,19 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// Why a hash cannot be used. The hash is not repeated.
+/// The reason why a hash cannot be used. Never contains the hash.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PasswordError {
-    /// Neither of the two forms.
+    /// Neither of the two formats.
     #[error("not a password hash: expected $argon2id$... or DRP's N$r$p$salt$key")]
     Form,
-    /// It would take more memory or time than anybody wants to spend.
+    /// Hashing would take too much memory or time.
     #[error("the password hash asks for more than 1 GiB or for too many rounds")]
     TooCostly,
-    /// A new password that nobody should have.
+    /// A new password is empty or too long.
     #[error("a password must have 1 to 1,024 bytes")]
     Length,
-    /// The system has no random numbers, or no memory for a hash.
+    /// The system provides no random numbers, or no memory for a hash.
     #[error("cannot hash the password: {0}")]
     Failed(&'static str),
 }
@@ -65,7 +65,7 @@ struct Scrypt {
 }
 
 impl PasswordHash {
-    /// Hashes a new password with a salt of its own.
+    /// Hashes a new password with a random salt.
     ///
     /// # Errors
     /// [`PasswordError::Length`] and [`PasswordError::Failed`].
@@ -77,8 +77,8 @@ impl PasswordHash {
         Ok(Self { text: hash.to_string().into(), kind: Kind::Argon2(hash.into()) })
     }
 
-    /// Reads a stored hash: `$argon2id$...`, or DRP's `N$r$p$salt$key` in hexadecimal, or the base64 of the latter as
-    /// it stands in DRP's JSON.
+    /// Parses a stored hash: `$argon2id$...`, or DRP's `N$r$p$salt$key` in hexadecimal, or the base64 of the latter as
+    /// in DRP's JSON.
     ///
     /// # Errors
     /// [`PasswordError::Form`] and [`PasswordError::TooCostly`].
@@ -87,12 +87,12 @@ impl PasswordHash {
         Ok(Self { text: text.into(), kind })
     }
 
-    /// The hash as it is stored. As secret as the hash.
+    /// Returns the hash as it is stored. Equally secret.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether `password` is the one. Takes as long for a wrong one.
+    /// Returns whether `password` matches. Takes as long if it does not.
     pub fn verify(&self, password: &str) -> bool {
         if password.len() > MAX_PASSWORD_BYTES {
             return false;

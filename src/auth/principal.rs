@@ -1,10 +1,10 @@
-//! Who somebody is: `user:NAME`, `runner:UUID` (a machine's agent) or `plugin:NAME`.
+//! The public name of a caller: `user:NAME`, `runner:UUID` (a machine's agent) or `plugin:NAME`.
 //!
-//! Contract: a [`Principal`] is never empty and always has one of the three kinds. It is what other people may read
-//! (events, connection listings), so nothing secret goes into it. Cloning one costs a reference count.
+//! Contract: a [`Principal`] is never empty and always has one of the three kinds. Others can read it (in events and
+//! connection listings), so nothing secret goes into it. Cloning one costs a reference count.
 //!
-//! A user of the endpoint and one of hydrant's own may have the same name. Both read the same, and are told apart by
-//! [`Principal::account`]: they are not equal, and neither has the other's limits or hears of its connections.
+//! A user of the endpoint and one of hydrant's own may have the same name. They print the same, but differ in
+//! [`Principal::account`]: they are not equal, and neither has the other's limits or sees its connection events.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,33 +12,33 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-/// Why a text is not a principal, or not a name one can have.
+/// The reason why a text is not a principal, or not a valid name.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum PrincipalError {
     /// None of the three kinds.
     #[error("{text:?} is not a principal: expected user:NAME, runner:UUID or plugin:NAME")]
     Kind {
-        /// The text given, cut to 64 characters.
+        /// The given text, truncated to 64 characters.
         text: String,
     },
-    /// The name cannot stand in an URL path, a comma list or a Basic header.
+    /// The name is unsuitable for a URL path, a comma list or a Basic header.
     #[error(
         "{text:?} is not a name: 1 to 128 characters without white space, control characters, `:`, `/`, `\\`, `,` or \
          `*`"
     )]
     Name {
-        /// The text given, cut to 64 characters.
+        /// The given text, truncated to 64 characters.
         text: String,
     },
-    /// A runner's name is its machine's UUID.
+    /// The name of a runner is not a UUID, as its machine's must be.
     #[error("{text:?} is not a UUID such as 3f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e")]
     Uuid {
-        /// The text given, cut to 64 characters.
+        /// The given text, truncated to 64 characters.
         text: String,
     },
 }
 
-/// What sort of principal it is.
+/// The kind of a principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PrincipalKind {
     /// A person or a script with an account.
@@ -58,7 +58,7 @@ const ENDPOINT: &str = "endpoint/";
 pub struct Principal(Arc<str>);
 
 impl Principal {
-    /// `user:NAME`.
+    /// Creates `user:NAME`.
     ///
     /// # Errors
     /// [`PrincipalError::Name`], by the rules of [`check_name`].
@@ -67,7 +67,7 @@ impl Principal {
         Ok(Self(format!("user:{name}").into()))
     }
 
-    /// `user:NAME` for a user of the endpoint, who is somebody else than hydrant's own user of that name.
+    /// Creates `user:NAME` for a user of the endpoint, which is distinct from hydrant's own user of that name.
     ///
     /// # Errors
     /// [`PrincipalError::Name`], by the rules of [`check_endpoint_name`].
@@ -76,7 +76,7 @@ impl Principal {
         Ok(Self(format!("{ENDPOINT}user:{name}").into()))
     }
 
-    /// `plugin:NAME`.
+    /// Creates `plugin:NAME`.
     ///
     /// # Errors
     /// [`PrincipalError::Name`], by the rules of [`check_name`].
@@ -85,7 +85,7 @@ impl Principal {
         Ok(Self(format!("plugin:{name}").into()))
     }
 
-    /// `runner:UUID`; the UUID is written in lower case, as DRP keys are.
+    /// Creates `runner:UUID`, with the UUID in lower case like DRP's keys.
     ///
     /// # Errors
     /// [`PrincipalError::Uuid`].
@@ -96,22 +96,22 @@ impl Principal {
         Ok(Self(format!("runner:{}", uuid.to_ascii_lowercase()).into()))
     }
 
-    /// The whole text.
+    /// Returns the whole text.
     pub fn as_str(&self) -> &str {
         self.0.strip_prefix(ENDPOINT).unwrap_or(&self.0)
     }
 
-    /// The text with [`ENDPOINT`] before it if it is a user of the endpoint: what tells principals apart.
+    /// Returns the text that identifies the principal: prefixed with [`ENDPOINT`] for a user of the endpoint.
     pub fn account(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is a user of the endpoint.
+    /// Returns whether it is a user of the endpoint.
     pub fn is_of_endpoint(&self) -> bool {
         self.0.starts_with(ENDPOINT)
     }
 
-    /// What sort it is.
+    /// Returns the kind.
     pub fn kind(&self) -> PrincipalKind {
         match self.as_str().as_bytes()[0] {
             b'u' => PrincipalKind::User,
@@ -120,7 +120,7 @@ impl Principal {
         }
     }
 
-    /// The part behind the colon: a name or a UUID.
+    /// Returns the part after the colon: a name or a UUID.
     pub fn name(&self) -> &str {
         self.as_str().split_once(':').map_or("", |(_, name)| name)
     }
@@ -157,8 +157,8 @@ impl AsRef<str> for Principal {
     }
 }
 
-/// Whether a text can name a user, role, tenant or plugin: it must survive an URL path, a comma list and a Basic
-/// header.
+/// Checks whether a text can name a user, role, tenant or plugin: it must be usable in a URL path, a comma list and a
+/// Basic header.
 ///
 /// # Errors
 /// [`PrincipalError::Name`].
@@ -170,8 +170,8 @@ pub fn check_name(name: &str) -> Result<(), PrincipalError> {
     Ok(())
 }
 
-/// Whether a text can name a user of the endpoint: as [`check_name`], but DRP's names may have blanks between other
-/// characters.
+/// Checks whether a text can name a user of the endpoint. Like [`check_name`], but DRP's names may contain blanks,
+/// except at either end.
 ///
 /// # Errors
 /// [`PrincipalError::Name`].

@@ -30,29 +30,29 @@ use super::throttle::{Held, Network, Throttle};
 pub(super) struct Attempt {
     pub(super) password: Secret,
     pub(super) hash: PasswordHash,
-    /// Whether there is such a user; if not, the hash is somebody else's, and a match counts for nothing.
+    /// Whether there is such a user; if not, the hash belongs to another user, and a match does not count.
     pub(super) exists: bool,
     /// A keyed hash of the user's name.
     pub(super) name: u64,
-    /// A keyed hash of all that the outcome depends on: equal attempts have the same.
+    /// A keyed hash of all that the outcome depends on. Equal attempts have equal keys.
     pub(super) key: [u8; 32],
     pub(super) peer: IpAddr,
-    /// Whether the user has come from there with the right password before.
+    /// Whether the user has logged in from this network with the right password before.
     pub(super) seen: bool,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
     Right,
     Wrong,
-    /// It was not tried: too many wrong ones came before. To be tried again then.
+    /// Not tried, because of too many wrong passwords. Holds the time until the next attempt is allowed.
     Throttled(Duration),
-    /// It was not tried: too many others wait.
+    /// Not tried, because too many others are queued.
     Crowded,
 }
 
-/// To whom the decision is sent.
+/// Receives the decision.
 pub(super) type Reply = oneshot::Sender<Decision>;
 
 #[derive(Debug)]
@@ -61,32 +61,32 @@ struct Waiting {
     replies: Vec<Reply>,
 }
 
-/// What goes first is the least.
+/// The priority of a queued attempt; the smallest is served first.
 type Rank = (bool, [u32; 3], Reverse<usize>, usize);
 
 /// A bounded priority queue of passwords to hash, in which equal attempts share one hash.
 #[derive(Debug)]
 pub(super) struct Queue {
-    /// In the order in which they came.
+    /// Queued attempts in the order of arrival.
     waiting: Vec<Waiting>,
-    /// Those that are hashed now.
+    /// Attempts that are being hashed, by key.
     running: HashMap<[u8; 32], Vec<Reply>>,
     bound: usize,
 }
 
 impl Queue {
-    /// A queue in which so many may wait; at least one.
+    /// Creates a queue that holds at most `bound` attempts, and at least one.
     pub(super) fn new(bound: usize) -> Self {
         Self { waiting: Vec::new(), running: HashMap::new(), bound: bound.max(1) }
     }
 
-    /// How many wait.
+    /// Returns the number of queued attempts.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Puts an attempt into the queue, or its reply to those of an equal one that is being hashed or comes from the
-    /// same network.
+    /// Queues an attempt. If an equal one is being hashed, or is queued from the same network, only adds the reply to
+    /// it.
     pub(super) fn push(&mut self, attempt: Attempt, reply: Reply, throttle: &Throttle, now: Timestamp) {
         if let Some(replies) = self.running.get_mut(&attempt.key) {
             return replies.push(reply);
@@ -108,7 +108,7 @@ impl Queue {
         }
     }
 
-    /// The next to be hashed. Those that must not be tried any more are told so. [`Queue::settle`] ends it.
+    /// Takes the next attempt to hash and rejects those that have become throttled. [`Queue::settle`] ends it.
     pub(super) fn take(&mut self, throttle: &Throttle, now: Timestamp) -> Option<Attempt> {
         self.forget_abandoned();
         self.waiting.retain_mut(|Waiting { attempt, replies, .. }| {
@@ -132,7 +132,7 @@ impl Queue {
         Some(attempt)
     }
 
-    /// What was taken has been hashed.
+    /// Ends an attempt that was taken and has been hashed.
     pub(super) fn settle(&mut self, key: &[u8; 32], decision: Decision) {
         answer(self.running.remove(key).unwrap_or_default(), decision);
     }
@@ -155,7 +155,7 @@ impl Queue {
 
 fn answer(replies: Vec<Reply>, decision: Decision) {
     for reply in replies {
-        // Who does not wait any more has hung up.
+        // The caller has disconnected and no longer waits.
         let _ = reply.send(decision);
     }
 }

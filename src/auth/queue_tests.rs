@@ -22,7 +22,7 @@ impl PasswordChecker {
         Self { queue: Queue::new(bound), throttle: Throttle::new(Limits::default()), kept: Vec::new() }
     }
 
-    /// An attempt by its key, which is the name's hash too.
+    /// Queues an attempt; its key is also the hash of its name.
     fn push(&mut self, key: u8, peer: &str, seen: bool) {
         let attempt = Attempt {
             password: Secret::new("x"),
@@ -38,7 +38,7 @@ impl PasswordChecker {
         self.kept.push(decision);
     }
 
-    /// The key of the next, which ends so.
+    /// Takes the next attempt, ends it with `outcome` and returns its key.
     fn next(&mut self, outcome: Outcome) -> Option<u8> {
         let Attempt { name, peer, key, seen, .. } = self.queue.take(&self.throttle, now())?;
         self.throttle.reserve(name, peer, seen, now()).unwrap();
@@ -83,7 +83,7 @@ fn the_networks_of_one_owner_are_one_before_they_are_many() {
     let mut checker = PasswordChecker::new(100);
     checker.push(1, "2001:db8:1:1::1", false);
     assert_eq!(checker.next(Outcome::Wrong), Some(1));
-    // The same /48, the same /56, the same /64, and somebody else.
+    // An unrelated network, the same /64, the same /56 and the same /48.
     checker.push(2, "2001:db8:2::1", false);
     checker.push(3, "2001:db8:1:1::2", false);
     checker.push(4, "2001:db8:1:2::1", false);
@@ -107,7 +107,7 @@ fn equal_ones_are_one() {
 #[test]
 fn equal_ones_of_two_networks_have_each_its_own_standing() {
     let mut checker = PasswordChecker::new(100);
-    // A network that has guessed once comes behind one that has not, whatever else it waits with.
+    // A network that has guessed once is served after one that has not, whatever else it has queued.
     checker.push(1, "192.0.2.1", false);
     assert_eq!(checker.next(Outcome::Wrong), Some(1));
     checker.push(2, "192.0.2.1", false);

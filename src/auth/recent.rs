@@ -12,10 +12,10 @@ use jiff::Timestamp;
 
 use super::throttle::{Network, make_room};
 
-/// How many right passwords, and pairs of user and network, are known at once.
+/// The maximum number of cached passwords, and of pairs of user and network.
 const ENTRIES: usize = 16_384;
 
-/// A password that was right a moment ago.
+/// A recently verified password.
 #[derive(Debug)]
 struct Cached {
     until: Timestamp,
@@ -26,17 +26,17 @@ struct Cached {
 pub(super) struct Recent {
     lifetime: Duration,
     right: HashMap<[u8; 32], Cached>,
-    /// When a user, by the keyed hash of its name, came from a network with the right password last.
+    /// The time of the last login with the right password, by keyed hash of the user's name and network.
     seen: HashMap<(u64, Network), Timestamp>,
 }
 
 impl Recent {
-    /// Nothing is known yet. A right password is known for `lifetime` after its last use; zero turns that off.
+    /// Creates empty tables. A right password is cached for `lifetime` after its last use; zero disables the cache.
     pub(super) fn new(lifetime: Duration) -> Self {
         Self { lifetime, right: HashMap::new(), seen: HashMap::new() }
     }
 
-    /// Whether a password is known to be right; if so, it stays known for another lifetime.
+    /// Returns whether a password is known to be right; if so, extends its entry by another lifetime.
     pub(super) fn knows(&mut self, key: &[u8; 32], now: Timestamp) -> bool {
         let lifetime = self.lifetime;
         let Some(cached) = self.right.get_mut(key).filter(|cached| now < cached.until) else { return false };
@@ -44,7 +44,7 @@ impl Recent {
         true
     }
 
-    /// Takes note of a right password.
+    /// Stores a right password.
     pub(super) fn remember(&mut self, key: [u8; 32], name: u64, peer: IpAddr, now: Timestamp) {
         self.note_seen(name, peer, now);
         let Ok(until) = now.checked_add(self.lifetime) else { return };
@@ -52,13 +52,13 @@ impl Recent {
         self.right.insert(key, Cached { until });
     }
 
-    /// Takes note that a user has come from there with the right password.
+    /// Stores that a user has logged in from this network with the right password.
     pub(super) fn note_seen(&mut self, name: u64, peer: IpAddr, now: Timestamp) {
         make_room(&mut self.seen, ENTRIES, |at| *at);
         self.seen.insert((name, Network::narrowest(peer)), now);
     }
 
-    /// Whether a user has come from there with the right password before.
+    /// Returns whether a user has logged in from this network with the right password before.
     pub(super) fn has_seen(&self, name: u64, peer: IpAddr) -> bool {
         self.seen.contains_key(&(name, Network::narrowest(peer)))
     }

@@ -20,10 +20,10 @@ use super::password::PasswordHash;
 use super::store::{Store, TenantRow, User};
 use crate::overflow::RolePolicies;
 
-/// How many compiled rights are remembered per version.
+/// The maximum number of compiled rights cached per version.
 const MEMO_ENTRIES: usize = 65_536;
 
-/// What users with equal rights have in common.
+/// The properties that determine a user's rights; shared by users with equal rights.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Class {
     roles: BTreeSet<String>,
@@ -37,7 +37,7 @@ struct Known {
     class: usize,
 }
 
-/// What rights are compiled for.
+/// The subject of compiled rights.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Base {
     Class(usize),
@@ -54,12 +54,12 @@ pub(super) struct State {
     pub(super) generation: u64,
     pub(super) store: Arc<Store>,
     pub(super) keys: Arc<KeyRing>,
-    /// Those whose tokens are taken besides our own.
+    /// The external issuer whose tokens are accepted, with its keys.
     pub(super) issuers: Option<Arc<Issuers>>,
     users: HashMap<Box<str>, Known>,
     classes: Vec<Arc<Class>>,
     tenants: HashMap<String, Arc<Tenant>>,
-    /// Hashes that are verified in place of those of users who do not exist.
+    /// Hashes to verify for users who do not exist.
     decoys: Vec<PasswordHash>,
     memo: Mutex<Memo>,
 }
@@ -73,7 +73,7 @@ impl State {
         Self { generation, store, keys, issuers, users, classes, tenants, decoys, memo: Mutex::default() }
     }
 
-    /// A user and what its identity hangs on.
+    /// Returns a user and the secret's fingerprint that its identities depend on.
     pub(super) fn user(&self, name: &str) -> Option<(&User, SecretFingerprint)> {
         let known = self.users.get(name)?;
         Some((
@@ -82,14 +82,14 @@ impl State {
         ))
     }
 
-    /// A hash to verify for a user who does not exist, so that it takes as long as for one who does: that of somebody,
-    /// the same one for the same name.
+    /// Returns a hash to verify for a user who does not exist, so that it takes as long as for one who does. It belongs
+    /// to another user and is always the same for the same name.
     pub(super) fn decoy(&self, name: u64) -> Option<&PasswordHash> {
         let count = u64::try_from(self.decoys.len()).ok().filter(|&count| count > 0)?;
         usize::try_from(name % count).ok().and_then(|at| self.decoys.get(at))
     }
 
-    /// Whether somebody who was let in still would be.
+    /// Checks whether credentials that were accepted before would still be accepted.
     pub(super) fn recheck(&self, conditions: &Conditions) -> Result<(), RevokedError> {
         if let Some(own) = &conditions.own {
             let known = self.users.get(own.user.as_ref()).ok_or(RevokedError::UserRemoved)?;
@@ -104,7 +104,7 @@ impl State {
             }
         }
         match &conditions.key {
-            // Under its own id there may be another key now.
+            // Another key may have the same id now.
             Some(key) if self.keys.find(&key.id).is_none_or(|now| now.fingerprint != key.fingerprint) => {
                 Err(RevokedError::KeyRetired)
             }
@@ -112,7 +112,7 @@ impl State {
         }
     }
 
-    /// The rights of somebody.
+    /// Returns the rights of a caller.
     pub(super) fn access(&self, identity: &Identity, interner: &Interner) -> Result<Arc<Access>, RevokedError> {
         self.recheck(&identity.conditions)?;
         let base = self.base(&identity.subject)?;
@@ -129,13 +129,13 @@ impl State {
         Ok(access)
     }
 
-    /// The rights of a user with all its roles.
+    /// Returns the rights of a user with all its roles.
     pub(super) fn access_of_user(&self, name: &str, interner: &Interner) -> Option<Arc<Access>> {
         let base = self.base(&Subject::User(name.into())).ok()?;
         Some(interner.intern(self.content(&base, &[])))
     }
 
-    /// Roles of which one claim shows an event.
+    /// Returns the roles that have a claim that shows an event.
     pub(super) fn roles_that_show(&self, kind: &str, action: &str, key: &str, machine: Option<&str>) -> Vec<String> {
         let shows = |claim: &Claim| {
             let names = std::iter::once(key).chain(machine);
@@ -146,7 +146,7 @@ impl State {
         showing.cloned().collect()
     }
 
-    /// What the roles of somebody say of websockets that do not follow.
+    /// Returns the policies that a subject's roles set for slow consumers.
     pub(super) fn overflow(&self, subject: &Subject) -> RolePolicies {
         match subject {
             Subject::User(name) => match self.users.get(name.as_ref()) {
@@ -158,7 +158,7 @@ impl State {
         }
     }
 
-    /// What roles with these names say together.
+    /// Returns the combined policies of roles with these names.
     pub(super) fn overflow_of<'r>(&self, roles: impl IntoIterator<Item = &'r String>) -> RolePolicies {
         let known = roles.into_iter().filter_map(|role| self.store.roles().get(role));
         let policies = known.map(|role| RolePolicies { policy: role.overflow, askable: role.query_overflow.clone() });
@@ -171,7 +171,7 @@ impl State {
             Subject::Runner(uuid) => Base::Runner(Arc::clone(uuid)),
             Subject::Plugin(_) => Base::Plugin,
             Subject::External { roles, .. } => Base::Roles(Arc::clone(roles)),
-            // Its rights are the directory's; the store has no user of that kind.
+            // The directory decides its rights; the store has no such user.
             Subject::Account(_) => return Err(RevokedError::UserRemoved),
         })
     }
@@ -194,7 +194,7 @@ impl State {
         Content::new(lists.into_iter().flatten().collect(), narrowing, tenant).limited(self.limits(base))
     }
 
-    /// Limits are the subject's, whatever its token is restricted to: narrowing must not lift them.
+    /// Returns the subject's limits. A token's restrictions must not lift them, so they do not matter here.
     fn limits(&self, base: &Base) -> RoleLimits {
         match base {
             Base::Class(at) => self.store.limits_of(&self.classes[*at].roles),
@@ -207,14 +207,14 @@ impl State {
         roles.into_iter().filter_map(|role| self.store.claims_of(role)).collect()
     }
 
-    /// The claims of those of the `wanted` roles that one of `held` contains.
+    /// Returns the claims of those `wanted` roles that are contained in a single list of `held`.
     fn kept(&self, held: &[Vec<Claim>], wanted: &[String]) -> Vec<Vec<Claim>> {
         let within = |claim: &Claim, list: &[Claim]| list.iter().any(|have| have.contains(claim));
         let contained = |role: &Vec<Claim>| held.iter().any(|list| role.iter().all(|claim| within(claim, list)));
         self.lists(wanted).into_iter().filter(contained).collect()
     }
 
-    /// Which of the `wanted` roles a token of this subject would really have.
+    /// Returns the `wanted` roles that a token of this subject would really have.
     pub(super) fn effective_roles(&self, subject: &Subject, earlier: &[Restriction], wanted: &[String]) -> Vec<String> {
         let Ok(base) = self.base(subject) else { return Vec::new() };
         let mut lists = match &base {
@@ -230,7 +230,7 @@ impl State {
     }
 }
 
-/// Every user, and the classes that they fall into.
+/// Returns every user by name, and the classes that they belong to.
 fn users(store: &Store) -> (HashMap<Box<str>, Known>, Vec<Arc<Class>>) {
     let rows = store.tenants().iter();
     let tenant_of: HashMap<&str, &String> =
@@ -266,8 +266,8 @@ impl Classes {
     }
 }
 
-/// What a machine's agent may do, as in DRP: everything with its own machine, its jobs (by the machine's UUID), reading
-/// what tasks need, and posting events.
+/// Returns the rights of a machine's agent, as in DRP: everything with its own machine, its jobs (by the machine's
+/// UUID), reading what tasks need, and posting events.
 fn runner_claims(uuid: &str) -> Vec<Claim> {
     vec![
         Claim::of("machines", "*", uuid),
@@ -279,8 +279,8 @@ fn runner_claims(uuid: &str) -> Vec<Claim> {
     ]
 }
 
-/// What every user may do without any role: see and change itself, fetch tokens, and ask what this server is. A token
-/// that is `restricted` may not change the password: it would get rid of its restrictions that way.
+/// Returns the rights that every user has without any role: read itself, change its password, get tokens, and read the
+/// server's info. A `restricted` token may not change the password, which would remove its restrictions.
 pub(super) fn own_rights(user: Option<&str>, restricted: bool) -> Vec<Claim> {
     let actions = if restricted { "token,get" } else { "token,password,get" };
     let itself = user.map(|user| Claim { specific: Terms::one(user), ..Claim::of("users", actions, "") });

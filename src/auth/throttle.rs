@@ -1,8 +1,8 @@
 //! Rate limits for password guessing.
 //!
-//! Only wrong passwords count. Each pair of user and network has a bucket of guesses (5, refilled at 5 a minute). Each
-//! network also has a wider bucket (60, refilled at 60 a minute) against attackers who try one password with many
-//! names. A network is an IPv4 /24 or an IPv6 /64; the enclosing /56 and /48 get two and four times as much, so an
+//! Only wrong passwords count. Each pair of user and network has a bucket of guesses (5, refilled at 5 per minute).
+//! Each network also has a wider bucket (60, refilled at 60 per minute) against attackers who try one password with
+//! many names. A network is an IPv4 /24 or an IPv6 /64; the enclosing /56 and /48 get two and four times as much, so an
 //! attacker who owns 65,536 networks does not get 65,536 times the guesses. A caller that fails with an empty bucket
 //! has to wait, each time twice as long, up to 15 minutes. As a result, of 1,000 wrong passwords in a row only five
 //! reach the hasher.
@@ -23,16 +23,16 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use jiff::Timestamp;
 
-/// What is allowed; `docs/security.md`, "Limits".
+/// Limits on failed logins; `docs/security.md`, "Limits".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Wrong passwords a minute for one user from one network; also how many may come at once. At least one.
+    /// Wrong passwords per minute for one user from one network, and the size of a burst. At least one.
     pub per_minute: u32,
-    /// Wrong passwords a minute for one network, whatever the user.
+    /// Wrong passwords per minute for one network, over all users.
     pub per_network: u32,
-    /// The longest wait.
+    /// The longest time that a caller has to wait.
     pub longest_wait: Duration,
-    /// How many networks, and pairs of user and network, are remembered.
+    /// The maximum number of entries: networks, and pairs of user and network.
     pub entries: usize,
 }
 
@@ -42,15 +42,15 @@ impl Default for Limits {
     }
 }
 
-/// A prefix of an address: all that one who can choose the rest of it may own.
+/// A prefix of an address, all of which a single attacker may own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Network {
     address: IpAddr,
     prefix: u8,
 }
 
-/// The networks that an address is in, the narrowest first, each with how many times the allowance of the narrowest
-/// it has.
+/// Returns the networks that contain an address, narrowest first, each with its allowance as a multiple of the
+/// narrowest one's.
 pub(super) fn networks(peer: IpAddr) -> impl Iterator<Item = (Network, u32)> {
     const V4: &[(u8, u32)] = &[(24, 1)];
     const V6: &[(u8, u32)] = &[(64, 1), (56, 2), (48, 4)];
@@ -68,39 +68,39 @@ impl Network {
         Self { address, prefix }
     }
 
-    /// The narrowest network that an address is in.
+    /// Returns the narrowest network that contains an address.
     pub(super) fn narrowest(peer: IpAddr) -> Self {
         networks(peer).next().expect("every address is in a network").0
     }
 
-    /// The widest network that an address is in.
+    /// Returns the widest network that contains an address.
     pub(super) fn widest(peer: IpAddr) -> Self {
         networks(peer).last().expect("every address is in a network").0
     }
 }
 
-/// Why an attempt may not be made now.
+/// The reason why an attempt is not allowed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Held {
-    /// There were too many wrong ones: for so long, at least a second.
+    /// There were too many wrong passwords. Blocked for this time, at least a second.
     For(Duration),
-    /// Attempts that are under way hold what is left: until one of them has ended.
+    /// Attempts in progress have reserved the remaining guesses, until one of them ends.
     Busy,
 }
 
-/// How an attempt has ended.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The user's record is cleared.
+    /// Right: clears the user's record.
     Right,
-    /// It counts.
+    /// Wrong: counts.
     Wrong,
-    /// Nobody could tell: it does not count.
+    /// Not determined: does not count.
     Undecided,
 }
 
-/// Whose attempts are counted: a user (by a keyed hash, so that names cannot be chosen to collide) from a network, or
-/// the network altogether.
+/// The key of a bucket: a user (by a keyed hash, so that names cannot be chosen to collide) from a network, or the
+/// network as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Who {
     user: Option<u64>,
@@ -111,9 +111,9 @@ struct Who {
 struct Bucket {
     tokens: f64,
     at: Timestamp,
-    /// Attempts that have not ended.
+    /// Attempts in progress.
     reserved: u32,
-    /// How often in a row a failure found the bucket empty.
+    /// Consecutive failures that left the bucket empty.
     strikes: u32,
     blocked_until: Option<Timestamp>,
 }
@@ -126,14 +126,14 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// A throttle that has seen nothing.
+    /// Creates a throttle without any entries.
     pub(super) fn new(limits: Limits) -> Self {
         let limits = Limits { per_minute: limits.per_minute.max(1), per_network: limits.per_network.max(1), ..limits };
         Self { limits, buckets: HashMap::new() }
     }
 
-    /// Whether an attempt may be made. `user` is a keyed hash of the name; `seen` says whether it has come from there
-    /// with the right password before.
+    /// Checks whether an attempt is allowed. `user` is a keyed hash of the name; `seen` is whether the user has logged
+    /// in from this network with the right password before.
     pub(super) fn check(&self, user: u64, peer: IpAddr, seen: bool, now: Timestamp) -> Result<(), Held> {
         let mut busy = false;
         let narrowest = Network::narrowest(peer);
@@ -160,7 +160,7 @@ impl Throttle {
         Ok(())
     }
 
-    /// An attempt that was reserved has ended.
+    /// Ends an attempt that was reserved.
     pub(super) fn settle(&mut self, user: u64, peer: IpAddr, outcome: Outcome, now: Timestamp) {
         let longest = self.limits.longest_wait;
         for (who, per_minute) in self.counted(user, peer) {
@@ -178,12 +178,12 @@ impl Throttle {
         }
     }
 
-    /// How many wrong passwords, and attempts under way, the networks of an address have: the widest first.
+    /// Returns the wrong passwords plus attempts in progress of each network of an address, widest first.
     pub(super) fn loads(&self, peer: IpAddr, now: Timestamp) -> [u32; 3] {
         let mut loads = [0; 3];
         for (at, (network, share)) in networks(peer).enumerate() {
             let load = self.load(network, self.limits.per_network.saturating_mul(share), now);
-            // An IPv4 network has none around it: it stands for all three.
+            // An IPv4 address has only one network, which stands for all three.
             loads[..3 - at].fill(load);
         }
         loads
@@ -196,7 +196,7 @@ impl Throttle {
         spent.saturating_add(bucket.reserved)
     }
 
-    /// Every bucket of an attempt, with its allowance.
+    /// Returns every bucket of an attempt, with its allowance.
     fn counted(&self, user: u64, peer: IpAddr) -> impl Iterator<Item = (Who, u32)> + use<> {
         let Limits { per_minute, per_network, .. } = self.limits;
         networks(peer).flat_map(move |(network, share)| {
@@ -205,7 +205,7 @@ impl Throttle {
         })
     }
 
-    /// A bucket as it is now.
+    /// Returns a bucket in its current state.
     fn bucket(&self, who: &Who, per_minute: u32, now: Timestamp) -> Bucket {
         let known = self.buckets.get(who).copied();
         let full = || Bucket::full(per_minute, now);
@@ -218,7 +218,7 @@ impl Bucket {
         Self { tokens: f64::from(per_minute), at: now, reserved: 0, strikes: 0, blocked_until: None }
     }
 
-    /// Until when it must not be forgotten.
+    /// Returns the time until which the bucket must be retained.
     fn busy_until(&self) -> Timestamp {
         if self.reserved > 0 { Timestamp::MAX } else { self.blocked_until.unwrap_or(self.at) }
     }
@@ -237,13 +237,13 @@ impl Bucket {
         Some(Held::For(wait.max(Duration::from_secs(1))))
     }
 
-    /// How long it is blocked. A wall clock that was set back must not block for longer than the longest wait.
+    /// Returns the remaining time of a block, limited to `longest` in case the wall clock was set back.
     fn wait(&self, now: Timestamp, longest: Duration) -> Option<Duration> {
         let left = Duration::try_from(self.blocked_until?.duration_since(now)).ok()?;
         (!left.is_zero()).then(|| left.min(longest).max(Duration::from_secs(1)))
     }
 
-    /// A wrong password; `strike` if who fails with nothing left has to wait longer each time.
+    /// Counts a wrong password. With `strike`, blocks an empty bucket, each time for longer.
     fn fail(&mut self, strike: bool, per_minute: u32, now: Timestamp, longest: Duration) {
         *self = self.refilled(per_minute, now, longest);
         self.tokens = (self.tokens - 1.0).max(0.0);
@@ -255,7 +255,7 @@ impl Bucket {
         self.blocked_until = now.checked_add(wait).ok();
     }
 
-    /// With what has come since it was looked at; as it is while it is blocked.
+    /// Returns the bucket with the guesses refilled since its last update; unchanged while it is blocked.
     fn refilled(mut self, per_minute: u32, now: Timestamp, longest: Duration) -> Self {
         if self.wait(now, longest).is_some() {
             return self;
@@ -279,7 +279,7 @@ fn refill_interval(per_minute: u32) -> Duration {
     Duration::from_mins(1) / per_minute
 }
 
-/// Makes room in a table that is full: the half whose time is furthest back goes.
+/// Makes room in a full table: removes the half with the earliest times.
 pub(super) fn make_room<K: Eq + Hash, V>(table: &mut HashMap<K, V>, entries: usize, time: impl Fn(&V) -> Timestamp) {
     if table.len() < entries.max(1) {
         return;
@@ -300,7 +300,7 @@ mod tests {
         Timestamp::from_second(1_700_000_000 + seconds).unwrap()
     }
 
-    /// Tries a wrong password at each second of `seconds` and counts how many are hashed.
+    /// Tries a wrong password at each second of `seconds` and returns the number of passwords hashed.
     fn wrong(throttle: &mut Throttle, peer: IpAddr, seconds: impl Iterator<Item = i64>) -> usize {
         seconds
             .filter(|&second| {

@@ -22,49 +22,49 @@ use super::identity::{Restriction, RevokedError, Signer};
 use super::keys::{Fingerprint, KeyRing};
 use crate::clock;
 
-/// The longest token that is looked at.
+/// The maximum length of a token in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// How far in the future a token may have been issued, in seconds.
+/// The maximum time in seconds that a token may have been issued in the future.
 const CLOCK_SLACK: i64 = 60;
 
-/// Who signs.
+/// The `iss` of hydrant's own tokens.
 pub(super) const ISSUER: &str = "hydrant";
 
-/// Why a token is not taken. For those who hold the store (`hydrant token check`); a remote caller only hears that its
-/// credentials are not valid.
+/// The reason why a token is not accepted. For holders of the store (`hydrant token check`); a remote caller only
+/// learns that its credentials are not valid.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum TokenError {
     /// Longer than [`MAX_TOKEN_BYTES`].
     #[error("the token is longer than 16 KiB")]
     TooLong,
-    /// Not a token that we would write.
+    /// Not a token that hydrant would write.
     #[error("not a token of hydrant: {0}")]
     Malformed(&'static str),
-    /// Signed by a key that we do not have (any more).
+    /// Signed by an unknown or retired key.
     #[error("the token is signed by an unknown or retired key")]
     UnknownKey,
-    /// The signature is not that of the key.
+    /// The signature does not match the key.
     #[error("the signature is wrong")]
     BadSignature,
-    /// Its time is over.
+    /// The token has expired.
     #[error("the token expired at {at}")]
     Expired {
-        /// The time that the token names.
+        /// The expiry in the token.
         at: Timestamp,
     },
-    /// Its time has not come.
+    /// The token is not valid yet.
     #[error("the token was issued in the future, at {at}")]
     Future {
-        /// The time that the token names.
+        /// The time in the token.
         at: Timestamp,
     },
-    /// It was good once.
+    /// The token has been revoked.
     #[error("the token was revoked: {0}")]
     Revoked(#[from] RevokedError),
 }
 
-/// What a token says.
+/// The content of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Payload {
@@ -73,22 +73,22 @@ pub(super) struct Payload {
     pub(super) sub: String,
     pub(super) iat: i64,
     pub(super) exp: i64,
-    /// Makes every token another.
+    /// A unique id.
     pub(super) jti: String,
-    /// The user's secret; nothing for machines and plugins.
+    /// Fingerprint of the user's secret; `None` for machines and plugins.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "stamp")]
     pub(super) fingerprint: Option<Fingerprint>,
-    /// Who issued it, if that is somebody else.
+    /// The users who issued it, except the subject itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) by: Vec<Grantor>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) only: Vec<Restriction>,
-    /// When whoever stands behind it from outside ends: no token that is got with it lives longer.
+    /// Time (Unix seconds) at which an external party stops vouching for the bearer. Limits tokens obtained with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) until: Option<i64>,
 }
 
-/// Who issued a token for somebody else.
+/// A user who issued a token for another subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Grantor {
@@ -97,7 +97,7 @@ pub(super) struct Grantor {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// A name for a token that nobody has had before.
+/// Returns a unique random id for a token.
 pub(super) fn unique_id() -> Result<String, getrandom::Error> {
     let mut id = [0; 12];
     getrandom::fill(&mut id)?;
@@ -108,14 +108,14 @@ fn header(key: &str) -> Header {
     Header { kid: Some(key.to_owned()), ..Header::new(KeyRing::ALGORITHM) }
 }
 
-/// Signs with the current key.
+/// Signs a payload with the current key.
 pub(super) fn sign(ring: &KeyRing, payload: &Payload) -> Secret {
     let key = ring.current();
     let text = encode(&header(&key.id), payload, &key.signing).expect("HMAC signs everything");
     Secret::new(text)
 }
 
-/// Reads the header of a token, of which nothing has been verified yet.
+/// Parses the header of a token without verifying anything.
 pub(super) fn read_header(token: &Secret) -> Result<Header, TokenError> {
     if token.expose().len() > MAX_TOKEN_BYTES {
         return Err(TokenError::TooLong);
@@ -123,7 +123,7 @@ pub(super) fn read_header(token: &Secret) -> Result<Header, TokenError> {
     decode_header(token.expose()).map_err(|_| TokenError::Malformed("no readable header"))
 }
 
-/// Verifies a token of ours whose header has been read. Returns what it says and its key.
+/// Verifies a token of hydrant's own whose header has been read. Returns its content and its key.
 pub(super) fn verify(
     ring: &KeyRing,
     token: &Secret,
@@ -140,7 +140,7 @@ pub(super) fn verify(
     Ok((payload, Signer { id: key.id.clone(), fingerprint: key.fingerprint }))
 }
 
-/// Everything that has to do with the time is checked by [`check`], which gets the time from its caller.
+/// Leaves all checks of times to [`check`], which receives the time from its caller.
 fn validation() -> Validation {
     let mut validation = Validation::new(KeyRing::ALGORITHM);
     validation.required_spec_claims.clear();
@@ -172,15 +172,15 @@ fn check(payload: &Payload, now: Timestamp) -> Result<(), TokenError> {
     Ok(())
 }
 
-/// Why a text is not a lifetime.
+/// The reason why a text is not a lifetime.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{text:?} is not a lifetime: expected seconds, or a number with s, m, h, d or w, such as 30m or 7d")]
 pub struct TtlError {
-    /// The text given, cut to 64 characters.
+    /// The given text, truncated to 64 characters.
     pub text: String,
 }
 
-/// Reads how long a token shall live: `3600` (seconds), `90s`, `30m`, `1h`, `7d`, `2w`. At least a second.
+/// Parses the lifetime of a token: `3600` (seconds), `90s`, `30m`, `1h`, `7d`, `2w`. At least one second.
 ///
 /// # Errors
 /// [`TtlError`].

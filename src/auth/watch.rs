@@ -12,11 +12,11 @@ use tokio::task::JoinHandle;
 use super::authority::{AuthFile, Authority};
 use crate::files::{AGAIN, INTERVAL, Look, Looks};
 
-/// What was seen of each file.
+/// The marks seen of each file.
 type Seen = [(AuthFile, Looks); AuthFile::ALL.len()];
 
 impl Authority {
-    /// Starts the task that reloads on change. It ends by itself when the authority is gone, or when it is aborted.
+    /// Starts the task that reloads changed files. It ends when the authority is dropped, or when it is aborted.
     pub fn watch(self: &Arc<Self>) -> JoinHandle<()> {
         tokio::spawn(follow(Arc::downgrade(self)))
     }
@@ -30,18 +30,18 @@ async fn follow(authority: Weak<Authority>) {
             let unsettled = look(&authority, &mut seen);
             (seen, unsettled)
         });
-        // A panic or a runtime that ends leaves nothing to follow.
+        // After a panic or the end of the runtime there is nothing to follow.
         let Ok((next, unsettled)) = looked.await else { return };
         seen = next;
         tokio::time::sleep(if unsettled { AGAIN } else { INTERVAL }).await;
     }
 }
 
-/// Reads what has changed. Returns whether something is about to.
+/// Reads the files that have changed. Returns whether a change has been seen but not yet read.
 fn look(authority: &Authority, seen: &mut Seen) -> bool {
     let mut unsettled = false;
     for (file, looks) in seen {
-        // Looked at before it is read: a change in between is seen next time.
+        // The marks are taken before the file is read, so a change in between is seen next time.
         let now = authority.marks(*file);
         match looks.look(&now) {
             Look::Same => {}

@@ -1,35 +1,34 @@
-//! Measures how far producers' clocks are ahead of this one: by how much the Time of an event is later than its
-//! intake.
+//! Measures how far producers' clocks are ahead of this one: by how much the Time of an event is later than its intake.
 //!
-//! A replay from an archive begins that much earlier than asked for, because an event of the requested Time may have
-//! been stored that much earlier. A node that has just started has measured nothing; the other nodes tell it their
+//! A replay from an archive begins that much earlier than requested, because an event of the requested Time may have
+//! been stored that much earlier. A node that has just started has measured nothing; the other nodes send it their
 //! values.
 //!
 //! Contract: pure; the caller passes the time. The value covers the last one to two [`SPAN`]s.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// For so long at least what was measured counts.
+/// The minimum time for which a measurement counts.
 pub(super) const SPAN: SignedDuration = SignedDuration::from_mins(10);
 
 /// Measures how far producers' clocks run ahead of this one.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    /// When the first measure was taken.
+    /// The time of the first measurement.
     began: Option<Timestamp>,
-    /// Since when the present span is.
+    /// The start of the current span.
     since: Timestamp,
-    /// In this span, and in the one before.
+    /// The maxima of the current and of the previous span.
     most: [SignedDuration; 2],
 }
 
 impl Ahead {
-    /// An event of `time` was taken in.
+    /// Measures an accepted event with its own `time`.
     pub(super) fn note(&mut self, time: Timestamp, now: Timestamp) {
         self.measure(time.duration_since(now), now);
     }
 
-    /// So much was measured.
+    /// Records a measurement.
     pub(super) fn measure(&mut self, ahead: SignedDuration, now: Timestamp) {
         if self.began.is_none() || now.duration_since(self.since) > SPAN {
             self.most = [SignedDuration::ZERO, self.most[0]];
@@ -39,13 +38,13 @@ impl Ahead {
         self.most[0] = self.most[0].max(ahead);
     }
 
-    /// The most of the last span, if it was measured for so long.
+    /// Returns the maximum if measuring began at least one span ago.
     pub(super) fn of_a_span(&self, now: Timestamp) -> Option<SignedDuration> {
         let began = self.began?;
         (now.duration_since(began) >= SPAN).then(|| self.most())
     }
 
-    /// The most, if anything was measured lately.
+    /// Returns the maximum if anything was measured recently.
     pub(super) fn lately(&self, now: Timestamp) -> Option<SignedDuration> {
         self.began?;
         (now.duration_since(self.since) <= SPAN).then(|| self.most())

@@ -1,12 +1,12 @@
-//! Archives: where replays come from that begin before the in-memory history does.
+//! Archives: the source of replays that begin before the in-memory history.
 //!
-//! An [`Archive`] reads on a task of its own and hands over one [`Page`] at a time. It reads the next page once the
-//! shard has started the previous one ([`PAGES`] wait in between), so a slow client holds two pages in memory, not the
+//! An [`Archive`] reads on a task of its own and sends one [`Page`] at a time. It reads the next page once the shard
+//! has started the previous one ([`PAGES`] are queued in between), so a slow client holds two pages in memory, not the
 //! archive. The last page says where the replay continues in the history and what to leave out there ([`Splice`]).
 //!
-//! Contract: pages come in the archive's order with rising positions. What cannot be read is reported as a gap in its
-//! place. Nothing comes after the end. Reading again yields the same events up to a given position. The shard never
-//! waits: it takes a page that is ready, and is woken when one arrives.
+//! Contract: pages come in the archive's order with rising positions. Events that cannot be read are reported as a gap
+//! at their position. Nothing follows the end. Reading again yields the same events up to a given position. The shard
+//! never waits: it takes a page that is ready, and is woken when one arrives.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,10 +19,10 @@ use super::gap::Gap;
 use super::splice::Splice;
 use crate::event::Event;
 
-/// Pages that wait to be taken.
+/// The number of queued pages.
 const PAGES: usize = 1;
 
-/// Positions in an archive are below this one.
+/// Exclusive upper bound of positions in an archive.
 pub const POSITIONS: u64 = 1 << 62;
 
 /// A part of a replay.
@@ -30,39 +30,39 @@ pub const POSITIONS: u64 = 1 << 62;
 pub enum Chunk {
     /// An event and its position in the archive.
     Event(u64, Arc<Event>),
-    /// Something is missing here.
+    /// Events are missing here.
     Gap(Gap),
-    /// Nothing comes any more; tells how to go on, unless the archive was read again.
+    /// The end. Contains where the replay continues in the history, or `None` if the archive was read again.
     End(Option<Splice>),
 }
 
-/// Pieces that were read together.
+/// Chunks that were read together.
 pub type Page = Vec<Chunk>;
 
-/// What is to be read.
+/// The range that a reader is to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// From this time on.
+    /// The time from which events are requested.
     pub time: Timestamp,
-    /// Nothing that is wanted was stored much earlier than this, if that is known.
+    /// No requested event was stored much earlier than this time; `None` if unknown.
     pub begin: Option<Timestamp>,
-    /// From this number on the recent past is wanted, as far as it is retained.
+    /// The sequence number from which the history is requested, as far as it is retained.
     pub first: u64,
-    /// Up to this position, which is excluded, and not to the recent past: it was read before.
+    /// The exclusive end position of a range that was read before; then the replay does not continue in the history.
     pub until: Option<u64>,
 }
 
-/// Wakes whoever waits for pages.
+/// Wakes the consumer of pages.
 #[derive(Clone)]
 pub struct Wake(Arc<dyn Fn() + Send + Sync>);
 
 impl Wake {
-    /// One that calls `wake`.
+    /// Creates a value that calls `wake`.
     pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Arc::new(wake))
     }
 
-    /// Wakes it.
+    /// Wakes the consumer.
     pub fn wake(&self) {
         (self.0)();
     }
@@ -82,11 +82,11 @@ impl fmt::Debug for Wake {
 
 /// A source of events older than the in-memory history, such as a `JetStream` stream.
 pub trait Archive: fmt::Debug + Send + Sync {
-    /// Begins to read, and fills `page_channel`. Returns at once.
+    /// Starts to read and to fill `page_channel`. Returns at once.
     fn read(&self, reading: Reading, page_channel: PageChannel);
 }
 
-/// The end of whoever reads.
+/// The reader's end.
 #[derive(Debug)]
 pub struct PageChannel {
     pages: mpsc::Sender<Page>,
@@ -100,24 +100,24 @@ pub struct PagePermit<'d> {
     wake: &'d Wake,
 }
 
-/// The end of the shard.
+/// The shard's end.
 #[derive(Debug)]
 pub struct Pages {
     pages: mpsc::Receiver<Page>,
     begun: VecDeque<Chunk>,
 }
 
-/// The two ends.
+/// Returns the two ends.
 pub fn page_channel(wake: Wake) -> (PageChannel, Pages) {
     let (sender, receiver) = mpsc::channel(PAGES);
     (PageChannel { pages: sender, wake }, Pages { pages: receiver, begun: VecDeque::new() })
 }
 
 impl PageChannel {
-    /// Waits until a page may be handed over; nothing if nobody wants one any more.
+    /// Waits for room for one page; returns `None` if the shard has dropped its end.
     ///
     /// # Cancel safety
-    /// Nothing is lost when it is given up.
+    /// Dropping the future loses nothing.
     pub async fn reserve(&self) -> Option<PagePermit<'_>> {
         let permit = self.pages.reserve().await.ok()?;
         Some(PagePermit { permit, wake: &self.wake })
@@ -125,7 +125,7 @@ impl PageChannel {
 }
 
 impl PagePermit<'_> {
-    /// Hands a page over.
+    /// Sends a page and wakes the consumer.
     pub fn put(self, page: Page) {
         self.permit.send(page);
         self.wake.wake();
@@ -133,7 +133,7 @@ impl PagePermit<'_> {
 }
 
 impl Pages {
-    /// The next chunk stays; nothing if it is not there yet. A reader that died ends like one that read again.
+    /// Returns the next chunk without removing it, if it has arrived. A reader that died yields `End(None)`.
     pub(crate) fn peek(&mut self) -> Option<&Chunk> {
         while self.begun.is_empty() {
             match self.pages.try_recv() {
@@ -145,7 +145,7 @@ impl Pages {
         self.begun.front()
     }
 
-    /// The chunk that was looked at.
+    /// Removes the chunk that [`Pages::peek`] returned.
     pub(crate) fn take(&mut self) -> Option<Chunk> {
         self.begun.pop_front()
     }

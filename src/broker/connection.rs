@@ -10,10 +10,10 @@ use crate::event::{Draft, Event};
 /// The Type of events about connections; a principal always sees those of its own.
 pub const CONNECTIONS: &str = "connections";
 
-/// What Go's zero `time.Time` looks like: never.
+/// Go's zero `time.Time`, which means never.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-/// What kind of connection it is.
+/// The kind of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -21,48 +21,48 @@ pub enum Kind {
     Websocket,
     /// Server-Sent Events or NDJSON.
     Stream,
-    /// A kept-alive HTTP connection.
+    /// A keep-alive HTTP connection.
     Api,
 }
 
-/// One connection at one moment (`docs/protocol.md`, "Connections").
+/// The state of a connection at one moment (`docs/protocol.md`, "Connections").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Connection {
-    /// When it was authenticated.
+    /// The time at which it was authenticated.
     pub create_time: String,
-    /// When its credential expires; year 1 if it does not.
+    /// The time at which its credential expires; year 1 if it does not.
     pub expires_at: String,
-    /// Who it is.
+    /// The authenticated principal.
     pub principal: String,
-    /// The same, so that users of the endpoint and of hydrant are told apart.
+    /// The principal's account, which distinguishes users of the endpoint from hydrant's own.
     #[serde(skip)]
     pub account: String,
-    /// Where it comes from: address and port.
+    /// The client's address and port.
     pub remote_addr: SocketAddr,
-    /// What it is.
+    /// The kind of connection.
     pub r#type: Kind,
-    /// Registrations.
+    /// The number of registrations.
     pub registrations: usize,
-    /// Frames that wait for it.
+    /// The number of queued frames.
     pub queued_events: usize,
-    /// Bytes that wait for it.
+    /// The number of queued bytes.
     pub queued_bytes: usize,
-    /// Events that were delivered to it.
+    /// The number of delivered events.
     pub delivered_events: u64,
-    /// Events that it did not get because it did not follow.
+    /// The number of events dropped because the client was a slow consumer.
     pub dropped_events: u64,
-    /// For how long the first event that waits for it has been waiting.
+    /// The time that the first queued event has waited, in milliseconds.
     pub queued_age_milliseconds: u64,
-    /// How events are written down for it; not for HTTP connections.
+    /// The encoding of events; `None` for HTTP connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding: Option<&'static str>,
-    /// What happens if it does not follow; not for HTTP connections.
+    /// The policy for a slow consumer; `None` for HTTP connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overflow: Option<&'static str>,
 }
 
-/// A connection as its event tells of it.
+/// The object of an event about a connection.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct ConnectionObject<'c> {
@@ -78,7 +78,7 @@ fn is_none(omitted_events: &u64) -> bool {
 }
 
 impl Connection {
-    /// A connection that has just come, of this principal and account.
+    /// Creates the state of a new connection of this principal and account.
     pub fn new(
         kind: Kind,
         (principal, account): (&str, &str),
@@ -104,12 +104,12 @@ impl Connection {
         }
     }
 
-    /// Compact JSON.
+    /// Returns compact JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings and numbers are always written")
     }
 
-    /// The event that tells of it. So many about connections of this principal were left out before it.
+    /// Returns the event that reports it. `omitted_events` about this principal's connections were left out before.
     pub(super) fn event(&self, action: &str, omitted_events: u64, now: Timestamp) -> Event {
         let body = ConnectionObject { connection: self, omitted_events };
         let object = serde_json::to_string(&body).expect("strings and numbers are always written");

@@ -2,11 +2,10 @@
 //!
 //! An event is identified by a digest of its complete wire form, including all digits of its Time, and by its *repeat
 //! index*: the k-th time the endpoint sends these bytes is the same event at every node that follows it. So when an
-//! endpoint really sends the same bytes twice, clients receive two events, not four. Nodes send the repeat index
-//! along.
+//! endpoint really sends the same bytes twice, clients receive two events, not four. Nodes send the repeat index along.
 //!
-//! Contract: pure and bounded. A fixed number of digests is remembered; a copy that arrives after more events than
-//! that is taken for a new event. At most [`AHEAD`] repeat indexes of one digest are remembered beyond a missing one.
+//! Contract: pure and bounded. A fixed number of digests is remembered; a duplicate that arrives after more events than
+//! that counts as new. At most [`AHEAD`] repeat indexes of one digest are remembered beyond a missing one.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -16,17 +15,17 @@ use smallvec::SmallVec;
 
 use crate::event::Event;
 
-/// How often the same bytes have come from their endpoint, from one.
+/// The number of times that the endpoint has sent the same bytes, counted from one.
 pub type RepeatIndex = u32;
 
-/// Repeat indexes beyond a missing one that are remembered. With more of them the missing one is given up: it was lost
-/// on its way, or somebody made the others up.
+/// The maximum number of repeat indexes remembered beyond a missing one. With more, the missing one is given up: it was
+/// lost, or the others were forged.
 const AHEAD: usize = 64;
 
-/// Two hashes with secret keys: neither chance nor malice makes two events one.
+/// Two hashes with secret keys, so that neither chance nor malice makes two events equal.
 pub(super) type Digest = (u64, u64);
 
-/// What digests are made with.
+/// The secret keys of digests.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Keys(RandomState, RandomState);
 
@@ -38,16 +37,16 @@ impl Keys {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// How often this node had it from the endpoint itself.
+    /// The number of times this node received it from the endpoint itself.
     own: RepeatIndex,
-    /// All repeat indexes up to here were delivered.
+    /// All repeat indexes up to this one were delivered.
     below: RepeatIndex,
-    /// Those that were delivered besides.
+    /// Further repeat indexes that were delivered.
     above: SmallVec<[RepeatIndex; 2]>,
 }
 
 impl Known {
-    /// Returns whether it is new.
+    /// Records a delivery. Returns whether it is new.
     fn deliver(&mut self, repeat_index: RepeatIndex) -> bool {
         if repeat_index <= self.below || self.above.contains(&repeat_index) {
             return false;
@@ -69,7 +68,7 @@ impl Known {
 pub(super) struct Duplicates {
     capacity: usize,
     known: HashMap<Digest, Known>,
-    /// The digests in the order of their first repeat index.
+    /// The digests in the order in which they were added.
     order: VecDeque<Digest>,
 }
 
@@ -78,7 +77,7 @@ impl Duplicates {
         Self { capacity: capacity.max(1), known: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// An event that this node had from its endpoint: which repeat index it is, if it was not delivered before.
+    /// Records an event that this node received from its endpoint. Returns its repeat index if it is new.
     pub(super) fn own(&mut self, digest: Digest) -> Option<RepeatIndex> {
         let known = self.known(digest);
         known.own += 1;
@@ -86,17 +85,17 @@ impl Duplicates {
         known.deliver(repeat_index).then_some(repeat_index)
     }
 
-    /// An event that another node had from an endpoint. Returns whether it was not delivered before.
+    /// Records an event that another node received from an endpoint. Returns whether it was not delivered before.
     pub(super) fn foreign(&mut self, digest: Digest, repeat_index: RepeatIndex) -> bool {
         self.known(digest).deliver(repeat_index)
     }
 
-    /// Whether what this node is about to have from its endpoint was delivered by another way.
+    /// Returns whether the event that this node is about to receive from its endpoint has already arrived another way.
     pub(super) fn has_next(&self, digest: Digest) -> bool {
         self.known.get(&digest).is_some_and(|known| self.has(digest, known.own + 1))
     }
 
-    /// Whether it was delivered.
+    /// Returns whether this repetition of an event was delivered.
     pub(super) fn has(&self, digest: Digest, repeat_index: RepeatIndex) -> bool {
         self.known.get(&digest).is_some_and(|known| repeat_index <= known.below || known.above.contains(&repeat_index))
     }
@@ -158,7 +157,7 @@ mod tests {
     }
 
     proptest! {
-        /// Two nodes follow one endpoint and pass on what is new to them; a third hears both.
+        /// Two nodes follow one endpoint and publish what is new to them; a third receives both.
         #[test]
         fn every_node_delivers_as_often_as_the_endpoint_sent(
             sent in prop::collection::vec(0..4_u64, 0..40), picks in prop::collection::vec(0..6_usize, 200),
@@ -166,7 +165,7 @@ mod tests {
             let mut duplicates: Vec<Duplicates> = (0..3).map(|_| Duplicates::new(100)).collect();
             let mut delivered = vec![Vec::new(); 3];
             let mut read = [0; 2];
-            // What each of the two passed on, and how far each of the three is with it.
+            // What each of the two published, and how much of it each of the three has received.
             let mut passed: [Vec<(u64, RepeatIndex)>; 2] = Default::default();
             let mut heard = [[0; 3]; 2];
             for step in picks.into_iter().chain((0..6).flat_map(|step| std::iter::repeat_n(step, 60)).cycle().take(720)) {

@@ -1,9 +1,9 @@
 //! Sequenced events on their way to other nodes: a bounded queue beside the shards' inboxes.
 //!
-//! Contract: filled by the sequencer under its lock, in its order, and never waited for: a batch for which there is no
-//! room is left out. Every event has a number here, those that are left out too, so that the other nodes see what they
-//! miss. [`Exports::next_number`], read *before* the queue is found empty, is a number below which nothing is still to
-//! come.
+//! Contract: the sequencer fills the queue under its lock, in its order, and never waits for it: a batch that does not
+//! fit is left out. Every event has a number here, including those left out, so that the other nodes see what they
+//! miss. If [`Exports::next_number`] is read *before* the queue is found empty, all events below that number have left
+//! the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,16 +14,16 @@ use super::dedup::RepeatIndex;
 use super::inbox::Batch;
 use super::origin::NodeId;
 
-/// How much may wait.
+/// The bounds of the queue.
 #[derive(Debug, Clone, Copy)]
 pub struct ExportLimits {
-    /// Batches.
+    /// The maximum number of batches.
     pub batches: usize,
-    /// Bytes of the events in them.
+    /// The maximum number of bytes of the events in them.
     pub bytes: usize,
 }
 
-/// For each of some nodes the number of its next event.
+/// For each of some nodes, the number of its next event.
 pub type After = Vec<(NodeId, u64)>;
 
 /// A batch for other nodes.
@@ -31,11 +31,11 @@ pub type After = Vec<(NodeId, u64)>;
 pub struct Export {
     /// The events.
     pub batch: Arc<Batch>,
-    /// The number of the first.
+    /// The number of the first event.
     pub first: u64,
-    /// For events that other nodes may take in themselves: which repeat index each is.
+    /// The repeat index of each event, for events that other nodes may also receive themselves.
     pub repeat_indexes: Option<Box<[RepeatIndex]>>,
-    /// For each of some nodes the number of its next event: what stands before was taken in before this batch.
+    /// For each of some nodes, the number of its next event: earlier ones were accepted before this batch.
     pub after: After,
 }
 
@@ -67,18 +67,18 @@ pub(super) fn exports(limits: ExportLimits) -> (Egress, Exports) {
 }
 
 impl Egress {
-    /// The number of the next event that is put in.
+    /// Returns the number of the next event to be queued.
     pub(super) fn next_number(&self) -> u64 {
         self.gauge.next.load(Ordering::Relaxed)
     }
 
-    /// Puts a batch in. Returns how many events were left out.
+    /// Queues a batch. Returns the number of events that were left out.
     pub(super) fn push(&self, batch: &Arc<Batch>, repeat_indexes: Option<Box<[RepeatIndex]>>, after: After) -> u64 {
         let (first, count) = (self.next_number(), batch.events.len() as u64);
         let waiting = self.gauge.bytes.load(Ordering::Acquire);
         let fits = waiting == 0 || waiting + batch.bytes <= self.limits.bytes;
         let taken = fits && {
-            // Counted before it can be taken out again.
+            // Counted before the consumer can remove it.
             self.gauge.bytes.fetch_add(batch.bytes, Ordering::AcqRel);
             let sent = self.exports.try_send(Export { batch: Arc::clone(batch), first, repeat_indexes, after }).is_ok();
             if !sent {
@@ -86,23 +86,23 @@ impl Egress {
             }
             sent
         };
-        // After it was put in: see the module's text.
+        // After queuing the batch, as the contract of this module requires.
         self.gauge.next.store(first + count, Ordering::Release);
         if taken { 0 } else { count }
     }
 }
 
 impl Exports {
-    /// The next batch; nothing once the broker has stopped and everything was taken.
+    /// Waits for the next batch; returns `None` once the broker has stopped and the queue is empty.
     ///
     /// # Cancel safety
-    /// Nothing is lost when it is given up.
+    /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Export> {
         let export = self.exports.recv().await;
         self.took(export)
     }
 
-    /// The next batch, if one waits.
+    /// Returns the next batch if one is queued.
     pub fn ready(&mut self) -> Option<Export> {
         let export = self.exports.try_recv().ok();
         self.took(export)
@@ -115,7 +115,7 @@ impl Exports {
         export
     }
 
-    /// The number of the next event that is put in.
+    /// Returns the number of the next event to be queued.
     pub fn next_number(&self) -> u64 {
         self.gauge.next.load(Ordering::Acquire)
     }

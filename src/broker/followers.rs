@@ -1,11 +1,11 @@
-//! Records how far the other followers of an endpoint were when an event was taken in. The next event of this node
+//! Records how far the other followers of an endpoint were when an event was accepted. The next event of this node
 //! carries it, so that a node that receives both applies theirs first (ADR 0032).
 //!
 //! Contract: pure. At most [`FOLLOWERS`] nodes; a new one replaces the one that was recorded first.
 
 use super::origin::{NodeId, Origin};
 
-/// Nodes that follow endpoints and are remembered.
+/// The maximum number of remembered nodes that follow endpoints.
 const FOLLOWERS: usize = 16;
 
 /// Watermarks of the other nodes that follow an endpoint. At most [`FOLLOWERS`].
@@ -29,7 +29,7 @@ impl Followers {
         self.next.push((origin.node, next));
     }
 
-    /// What is to be told with the next event.
+    /// Returns what has to be sent with the next event.
     pub(super) fn untold(&self) -> Vec<(NodeId, u64)> {
         if self.is_told { Vec::new() } else { self.next.clone() }
     }

@@ -10,16 +10,16 @@ use crate::protocol::gap::{GAP, HYDRANT, REPLAY};
 /// Events that a client asked for and that are not retained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// When it begins, if that is known.
+    /// The start of the gap, if known.
     pub from: Option<Timestamp>,
-    /// When it ends: the intake of the first event that is there, or now.
+    /// The end of the gap: the intake time of the first retained event, or now.
     pub to: Timestamp,
-    /// How many events it swallowed, if that is known.
+    /// The number of missing events, if known.
     pub events: Option<u64>,
 }
 
 impl Gap {
-    /// The notice that reports it to a client. It bears a Time from which the client can resume (`fanout::replay`).
+    /// Returns the notice that reports it to a client. The client can resume from its Time (`fanout::replay`).
     pub fn notice(&self, requested: &str, time: Timestamp) -> Event {
         let from = self.from.map(|time| time.to_string());
         let object = serde_json::json!({

@@ -1,20 +1,20 @@
 //! Recent events, for clients that reconnect and ask for what they missed (`?since=`).
 //!
 //! The history is a ring of references to sealed events, bounded in count and bytes. The sequencer fills it under its
-//! lock, so its order is the global order. Shards read it in batches ([`crate::fanout::session`]); an ordinary
-//! delivery never touches it.
+//! lock, so its order is the global order. Shards read it in batches ([`crate::fanout::session`]); an ordinary delivery
+//! never touches it.
 //!
 //! Contract: [`History::read`] returns every retained event of a range in order, and the number of events that are
-//! gone. Connection events have a bounded share of the ring ([`super::ring`]). A starting point is a [`Since`]: a
-//! time, or a sequence number with the epoch of the process that assigned it. A time selects the first retained event
-//! that was taken in at or after it, *or whose own Time is at or after it*: a client that asks for the Time of the
-//! last event it received gets that event again and everything after it, whatever the producers' clocks say. Events'
-//! own Times count only while they are less than [`SKEW`] ahead of this clock, so that one wrong clock cannot make
-//! everybody replay everything. A client that asks for a Time further ahead gets the retained event with exactly that
+//! gone. Connection events have a bounded share of the ring ([`super::ring`]). A starting point is a [`Since`]: a time,
+//! or a sequence number with the epoch of the process that assigned it. A time selects the first retained event that
+//! was accepted at or after it, *or whose own Time is at or after it*: a client that asks for the Time of the last
+//! event it received gets that event again and everything after it, whatever the producers' clocks say. Events' own
+//! Times count only while they are less than [`SKEW`] ahead of this clock, so that one wrong clock cannot make every
+//! client replay everything. A client that asks for a Time further ahead gets the retained event with exactly that
 //! Time, and everything after it.
 //!
 //! Why a ring in memory: a reconnecting client has missed seconds, not days, and the events are in memory anyway.
-//! Keeping one costs a reference.
+//! Retaining one costs a reference.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -35,28 +35,28 @@ use crate::event::Event;
 pub use super::ring::{HistoryLimits, Portion, Retained};
 pub use crate::event::Position;
 
-/// How far an event's own Time may be ahead of the clock here.
+/// The maximum by which an event's own Time may be ahead of this clock.
 const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// How far the clocks of nodes and NATS servers may differ.
+/// The maximum difference between the clocks of nodes and NATS servers.
 const CLOCKS: SignedDuration = SignedDuration::from_secs(30);
 
-/// From where on a client wants events.
+/// The point from which a client requests events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
-    /// From this time on.
+    /// Events from this time on.
     Time(Timestamp),
-    /// From this event on.
+    /// Events from this position on.
     Position(Position),
 }
 
-/// Why a place in the past cannot be one.
+/// The reason why a starting point is invalid.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum SinceError {
-    /// Neither form.
+    /// Neither of the two formats.
     #[error("since is neither an RFC 3339 time nor EPOCH:SEQUENCE as in the header X-Hydrant-Sequence")]
     Malformed,
-    /// The events to start with do not exist yet.
+    /// The first requested event does not exist yet.
     #[error("since lies in the future")]
     Future,
 }
@@ -77,42 +77,42 @@ impl FromStr for Since {
     }
 }
 
-/// Where a replay begins.
+/// The start of a replay.
 #[derive(Debug, Clone)]
 pub struct Start {
-    /// What the client asked for, as it wrote it.
+    /// The starting point as the client wrote it.
     pub requested: Box<str>,
-    /// The first event's number.
+    /// The number of the first event.
     pub sequence: u64,
-    /// The time that was asked for, if it was one.
+    /// The requested time; `None` for a position, or for a Time far ahead of the clock.
     pub time: Option<Timestamp>,
-    /// What is missing before it.
+    /// The events that are missing before it.
     pub gap: Option<Gap>,
-    /// Where what is missing may be found instead.
+    /// The archive that may contain the missing events.
     pub beyond: Option<Beyond>,
 }
 
-/// A place before the history.
+/// A starting point before the history.
 #[derive(Debug, Clone)]
 pub struct Beyond {
-    /// What holds it.
+    /// The archive to read.
     pub archive: Arc<dyn Archive>,
-    /// From when on.
+    /// The time from which events are requested.
     pub time: Timestamp,
-    /// Nothing that is asked for was taken in before this time, if that is known.
+    /// No requested event was accepted before this time; `None` if unknown.
     pub begin: Option<Timestamp>,
 }
 
-/// Events that are not retained any more.
+/// Events that are no longer retained.
 #[derive(Debug, Default)]
 pub(super) struct Forgotten(#[expect(dead_code, reason = "held to be dropped")] Vec<Entry>);
 
-/// When events say that they happened; read before the sequencer's lock is taken.
+/// The Times of events; parsed before the sequencer's lock is taken.
 #[derive(Debug)]
 pub(super) struct Times(Vec<Option<Timestamp>>);
 
 impl Times {
-    /// Leaves those of the events that stay.
+    /// Retains only the Times of events that stay.
     pub(super) fn keep(&mut self, kept: impl Fn(usize) -> bool) {
         let mut indexes = 0..;
         self.0.retain(|_| indexes.next().is_some_and(&kept));
@@ -123,40 +123,40 @@ impl Times {
 #[derive(Debug)]
 pub struct History {
     epoch: u64,
-    /// When the process began to number events.
+    /// The time at which the process began to number events.
     began: Timestamp,
     limits: HistoryLimits,
     shelf: Mutex<Shelf>,
 }
 
-/// What is kept: events, and when those were taken in that are not kept any more.
+/// Retained events, and notes of the intake times of those that are no longer retained.
 #[derive(Debug, Default)]
 struct Shelf {
     ring: Ring,
     milestones: Milestones,
-    /// How far producers' clocks are ahead, as it was measured here and as other nodes tell it.
+    /// How far producers' clocks are ahead, as measured here and as reported by other nodes.
     ahead: Ahead,
     told: Ahead,
 }
 
 impl History {
-    /// An empty one. `epoch` tells this run of the process from others ([`milestones::epoch`]).
+    /// Creates an empty history. `epoch` distinguishes this run of the process from others ([`milestones::epoch`]).
     pub fn new(limits: HistoryLimits, epoch: u64, now: Timestamp) -> Self {
         Self { epoch, began: now, limits, shelf: Mutex::default() }
     }
 
-    /// Which run of the process this is.
+    /// Returns the epoch of this run of the process.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// What [`History::append`] needs to know of the events.
+    /// Returns the Times of events that [`History::append`] needs.
     pub(super) fn times(&self, events: &[Event]) -> Times {
         Times(if self.limits.events == 0 { Vec::new() } else { events.iter().map(Event::moment).collect() })
     }
 
-    /// Takes sequenced events in, with their traces where nodes share events. To be called in their order. Returns what
-    /// made room for them; it may hold the last references to events, which are better let go without any lock.
+    /// Appends sequenced events, with their traces if nodes share events. Must be called in sequence order. Returns the
+    /// evicted events; drop them without holding a lock, because they may be the last references.
     pub(super) fn append(
         &self,
         events: &[Arc<Event>],
@@ -180,13 +180,13 @@ impl History {
         Forgotten(ring.evict(self.limits))
     }
 
-    /// Where the next event will stand.
+    /// Returns the position of the next event.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch, sequence: self.shelf.lock().ring.next() }
     }
 
-    /// A time from which on everything was taken in that stands at a place or behind it; nothing if it is not known.
-    /// For a place of another run of the process this is when that run began.
+    /// Returns a time at or after which all events from a position on were accepted; `None` if unknown. For a position
+    /// of another run of the process, this is the start of that run.
     pub(super) fn moment(&self, position: Position, now: Timestamp) -> Option<Timestamp> {
         if position.epoch == self.epoch {
             return self.shelf.lock().milestones.before(position.sequence);
@@ -194,35 +194,35 @@ impl History {
         milestones::began(position.epoch).filter(|began| *began <= now)
     }
 
-    /// A time from which on everything was taken in that is of `time` or later; nothing if it is not known.
+    /// Returns a time at or after which all events of `time` or later were accepted; `None` if unknown.
     pub(super) fn moment_of(&self, time: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let measured = self.shelf.lock().milestones.before_time(time).filter(|_| self.limits.events > 0);
         measured.or_else(|| self.told_moment_of(time, now))
     }
 
-    /// By how much producers' clocks were ahead lately, if it was measured for long enough to be told to other nodes.
+    /// Returns how far producers' clocks were recently ahead, if measured long enough to be reported to other nodes.
     pub fn ahead(&self, now: Timestamp) -> Option<SignedDuration> {
         self.shelf.lock().ahead.of_a_span(now)
     }
 
-    /// Another node has measured so much.
+    /// Records the measurement of another node.
     pub fn note_ahead(&self, ahead: SignedDuration, now: Timestamp) {
         self.shelf.lock().told.measure(ahead.min(SKEW), now);
     }
 
-    /// A time before which nothing was taken in anywhere that is of `time` or later, by what other nodes tell; nothing
-    /// if none does, or if that was before what they have measured.
+    /// Returns a time before which no node accepted an event of `time` or later, according to other nodes; `None` if
+    /// none of them reports, or `time` is before their measurements.
     fn told_moment_of(&self, time: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let ahead = self.shelf.lock().told.lately(now)?;
         let is_measured = now.duration_since(time) <= ahead::SPAN - SKEW;
         time.checked_sub(ahead + CLOCKS).ok().filter(|_| is_measured)
     }
 
-    /// The place from which a client gets what it asks for.
+    /// Returns the start of a replay.
     ///
     /// # Errors
-    /// [`SinceError::Future`] for a sequence number that was not given yet, or a time more than five minutes ahead that
-    /// is not the Time of a retained event.
+    /// [`SinceError::Future`] for a sequence number that is not assigned yet, or for a time more than five minutes
+    /// ahead that is not the Time of a retained event.
     pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
         let ring = &self.shelf.lock().ring;
         let to = ring.oldest().unwrap_or(now);
@@ -234,7 +234,7 @@ impl History {
             Since::Time(asked) => {
                 time = Some(asked);
                 let at = ring.find(asked);
-                // From the beginning of a ring that has forgotten something: what was asked for may be among it.
+                // From the start of a ring that has evicted events, requested ones may be among those.
                 let whole = at.is_some() || (ring.first() == 0 && asked >= self.began);
                 let complete = whole || self.nothing_since(ring, asked);
                 let gap = (!complete).then_some(Gap { from: Some(asked), to, events: None });
@@ -248,36 +248,36 @@ impl History {
                 let gap = (lost > 0).then_some(Gap { from: None, to, events: Some(lost) });
                 (sequence.max(ring.first()), gap)
             }
-            // Another run of the process: everything that is here came later.
+            // A position of another run of the process: everything retained is newer.
             Since::Position(_) => (ring.first(), Some(Gap { from: None, to, events: None })),
         };
         Ok(Start { requested: requested.into(), sequence, time, gap, beyond: None })
     }
 
-    /// Whether no event came at that time or later, though the ring may be empty.
+    /// Returns whether no event was accepted at this time or later, although the ring is empty.
     fn nothing_since(&self, ring: &Ring, time: Timestamp) -> bool {
         let quiet_since = if ring.first() == 0 { self.began } else { ring.horizon() };
         ring.is_empty() && self.limits.events > 0 && time > quiet_since
     }
 
-    /// Hands over up to `max` events of a range, and says what is gone of it: of events about connections from
+    /// Reads up to `max` events of a range and returns what is missing. Counts missing connection events from
     /// `notified` on.
     pub fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
         self.shelf.lock().ring.read(range, notified, max, into)
     }
 
-    /// The lowest number that is retained; that of the next event if there is none.
+    /// Returns the lowest retained number; that of the next event if there is none.
     pub fn first(&self) -> u64 {
         self.shelf.lock().ring.first()
     }
 
-    /// When the oldest retained event was taken in.
+    /// Returns the intake time of the oldest retained event.
     pub fn oldest(&self) -> Option<Timestamp> {
         self.shelf.lock().ring.oldest()
     }
 
-    /// A time from which on everything was taken in that stands at a number or behind it, retained or not; nothing
-    /// before the first event.
+    /// Returns a time at or after which all events from a number on, retained or not, were accepted; `None` before the
+    /// first event.
     pub fn moment_before(&self, number: u64) -> Option<Timestamp> {
         self.shelf.lock().milestones.before(number)
     }
@@ -296,7 +296,7 @@ mod tests {
         History::new(HistoryLimits { events, bytes: 1 << 20 }, 7, at(1000))
     }
 
-    /// Takes an event in at one time that says it is of another.
+    /// Appends an event that is accepted at `taken` and whose own Time is `time`.
     fn add(history: &History, key: &str, taken: i64, time: i64) {
         let mut draft = Draft::new("a", "b", key);
         let time = at(time).to_string();

@@ -14,25 +14,25 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use crate::event::Event;
 
-/// Events that were taken in together, in their order.
+/// Events that were accepted together, in their order.
 #[derive(Debug)]
 pub struct Batch {
     /// The sequence number of the first event; the others follow.
     pub first: u64,
-    /// When they were taken in, microseconds since the process's start.
+    /// Intake time in microseconds since the start of the process.
     pub received_us: u64,
     /// The events.
     pub events: Box<[Arc<Event>]>,
-    /// Bytes of all frames.
+    /// The number of bytes of all frames.
     pub bytes: usize,
 }
 
-/// How much may wait for a shard.
+/// The bounds of a shard's queue.
 #[derive(Debug, Clone, Copy)]
 pub struct InboxLimits {
-    /// Events.
+    /// The maximum number of events.
     pub events: usize,
-    /// Bytes of their frames.
+    /// The maximum number of bytes of their frames.
     pub bytes: usize,
 }
 
@@ -64,7 +64,7 @@ pub struct Inbox {
     gauge: Arc<Gauge>,
 }
 
-/// Makes an inbox. `wake` is called from the producer's thread when the consumer may be asleep.
+/// Creates an inbox. `wake` is called on the producer's thread when the consumer may be asleep.
 pub fn inbox(limits: InboxLimits, wake: impl Fn() + Send + Sync + 'static) -> (InboxSender, Inbox) {
     // Every batch holds an event, so the number of batches never exceeds the bound on events.
     let (sender, receiver) = crossbeam_channel::bounded(limits.events.max(1));
@@ -74,7 +74,7 @@ pub fn inbox(limits: InboxLimits, wake: impl Fn() + Send + Sync + 'static) -> (I
 }
 
 impl InboxSender {
-    /// Whether a batch of this size fits now.
+    /// Returns whether a batch of this size fits now.
     pub fn has_room(&self, events: usize, bytes: usize) -> bool {
         let waiting = self.gauge.events.load(Ordering::Acquire);
         waiting == 0
@@ -82,7 +82,7 @@ impl InboxSender {
                 && self.gauge.bytes.load(Ordering::Acquire) + bytes <= self.limits.bytes)
     }
 
-    /// Puts a batch in and wakes the shard. Returns false if the shard is gone.
+    /// Queues a batch and wakes the shard. Returns false if the shard is gone.
     pub fn push(&self, batch: Arc<Batch>) -> bool {
         self.gauge.events.fetch_add(batch.events.len(), Ordering::AcqRel);
         self.gauge.bytes.fetch_add(batch.bytes, Ordering::AcqRel);
@@ -93,21 +93,21 @@ impl InboxSender {
         taken
     }
 
-    /// Events that wait.
+    /// Returns the number of queued events.
     pub fn waiting(&self) -> usize {
         self.gauge.events.load(Ordering::Acquire)
     }
 }
 
 impl Inbox {
-    /// Asks to be woken again by the next batch. Call it before looking for batches.
+    /// Requests a wake-up by the next batch. Call it before looking for batches.
     pub fn rearm(&self) {
         // A read-modify-write on both sides: either this one sees the producer's mark, and with it the batch that was
-        // put in before, or the producer sees the mark gone and wakes. A plain store could pass the look at the queue.
+        // queued before, or the producer sees the mark gone and wakes. A plain store could pass the look at the queue.
         self.gauge.woken.swap(false, Ordering::AcqRel);
     }
 
-    /// The next batch, if one waits.
+    /// Returns the next batch if one is queued.
     pub fn next(&self) -> Option<Arc<Batch>> {
         let batch = match self.batches.try_recv() {
             Ok(batch) => batch,
@@ -118,12 +118,12 @@ impl Inbox {
         Some(batch)
     }
 
-    /// Events that wait.
+    /// Returns the number of queued events.
     pub fn waiting(&self) -> usize {
         self.gauge.events.load(Ordering::Acquire)
     }
 
-    /// Whether nothing waits.
+    /// Returns whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
@@ -134,7 +134,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::event::Draft;
 
-    /// A batch of so many small events.
+    /// Creates a batch of small events.
     pub(crate) fn batch(events: usize) -> Arc<Batch> {
         let event = Arc::new(Draft::new("a", "b", "c").seal(jiff::Timestamp::UNIX_EPOCH));
         let bytes = event.frame().len() * events;

@@ -9,13 +9,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Notes that are kept.
+/// The maximum number of notes.
 const MOST: usize = 8192;
 
-/// Between two notes, to begin with.
+/// The initial interval between two notes.
 const EVERY: SignedDuration = SignedDuration::from_secs(1);
 
-/// Bits of an epoch that are chance.
+/// The number of random bits in an epoch.
 const CHANCE: u32 = 20;
 
 /// Bounded notes of which sequence number was next at which time.
@@ -27,10 +27,10 @@ pub(super) struct Milestones {
 
 #[derive(Debug, Clone, Copy)]
 struct Note {
-    /// The next event's.
+    /// The number of the next event.
     number: u64,
     taken: Timestamp,
-    /// The latest time of everything before it, of intake or event.
+    /// The latest time of all events before it, of intake or their own.
     horizon: Timestamp,
 }
 
@@ -41,7 +41,7 @@ impl Default for Milestones {
 }
 
 impl Milestones {
-    /// The event with this number is taken in now; of those before it `horizon` is the latest time, of intake or event.
+    /// Notes that the event with this number is accepted now; `horizon` is the latest time of those before it.
     pub(super) fn note(&mut self, number: u64, now: Timestamp, horizon: Timestamp) {
         if self.notes.last().is_some_and(|last| now.duration_since(last.taken) < self.every) {
             return;
@@ -57,28 +57,28 @@ impl Milestones {
         self.notes.push(Note { number, taken: now, horizon });
     }
 
-    /// A time at which or after which the event with this number was taken in; nothing if no event was.
+    /// Returns a time at or after which the event with this number was accepted; `None` if no note reaches back to it.
     pub(super) fn before(&self, number: u64) -> Option<Timestamp> {
         let at = self.notes.partition_point(|note| note.number <= number);
         Some(self.notes.get(at.checked_sub(1)?)?.taken)
     }
 
-    /// A time at which or after which everything was taken in that is of `time` or later, by its own clock or the one
-    /// here; nothing if the notes do not reach so far back.
+    /// Returns a time at or after which every event of `time` or later was accepted, by its own Time or its intake;
+    /// `None` if the notes do not reach back that far.
     pub(super) fn before_time(&self, time: Timestamp) -> Option<Timestamp> {
         let at = self.notes.partition_point(|note| note.horizon < time);
         Some(self.notes.get(at.checked_sub(1)?)?.taken)
     }
 }
 
-/// The epoch of a run that begins now: milliseconds of the time, and bits of `chance` so that no two runs have the
-/// same.
+/// Returns the epoch of a run that starts now: the Unix time in milliseconds, followed by bits of `chance` that make it
+/// unique.
 pub fn epoch(now: Timestamp, chance: u64) -> u64 {
     let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or_default();
     (milliseconds << CHANCE) | (chance & ((1 << CHANCE) - 1))
 }
 
-/// When the run with this epoch began.
+/// Returns the time at which the run with this epoch began.
 pub(super) fn began(epoch: u64) -> Option<Timestamp> {
     Timestamp::from_millisecond(i64::try_from(epoch >> CHANCE).ok()?).ok()
 }
@@ -95,7 +95,7 @@ mod tests {
     fn a_number_leads_to_a_time_before_it_however_many_there_were() {
         let mut milestones = Milestones::default();
         assert_eq!(milestones.before(7), None);
-        // A thousand events a second, for a day.
+        // A thousand events per second, for a day.
         for second in 0..86_400_u64 {
             let now = at(1000 + second.cast_signed());
             milestones.note(second * 1000, now, now);
@@ -112,7 +112,7 @@ mod tests {
     fn a_clock_that_is_ahead_leads_to_when_its_event_was_taken_in() {
         let mut milestones = Milestones::default();
         assert_eq!(milestones.before_time(at(1000)), None);
-        // What came at 1,010 was of 1,200 by its own clock.
+        // Events accepted from 1,010 on have a Time of 1,200.
         (0..60).for_each(|n| milestones.note(n, at(1000 + 2 * n.cast_signed()), at(if n > 5 { 1200 } else { 999 })));
         assert_eq!(milestones.before_time(at(1200)), Some(at(1010)));
         assert_eq!(milestones.before_time(at(999)), None, "before all of them");

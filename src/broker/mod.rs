@@ -50,13 +50,13 @@ use origin::{NodeId, Origin};
 use pace::Pace;
 use sequencer::{Intake, LossMark, Sequencer, Ways};
 
-/// Why events were not taken.
+/// The reason why events were not accepted.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum PublishError {
-    /// A shard does not follow; try again in a moment.
+    /// A shard is overloaded; retry shortly.
     #[error("the inboxes are full: {events} events wait already")]
     Full {
-        /// Events that wait for the slowest shard.
+        /// The number of events queued for the slowest shard.
         events: usize,
     },
     /// The server is shutting down.
@@ -72,16 +72,16 @@ pub struct Broker {
     epoch: Instant,
     history: Arc<History>,
     keys: Keys,
-    /// Whether copies are looked for.
+    /// Whether duplicates are detected.
     shares: AtomicBool,
     observer: OnceLock<Observer>,
     archive: OnceLock<Arc<dyn Archive>>,
     interest: Interest,
-    /// Of events about connections.
+    /// Limits events about connections.
     pace: Mutex<Pace>,
 }
 
-/// Looks at events that have been taken in; must not take long.
+/// Receives events after they were sequenced. Must not take long.
 struct Observer(Box<Observe>);
 
 type Observe = dyn Fn(&Event, Source) + Send + Sync;
@@ -93,7 +93,7 @@ impl fmt::Debug for Observer {
 }
 
 impl Broker {
-    /// A broker without shards. All times in microseconds count from `epoch`.
+    /// Creates a broker without shards. All times in microseconds count from `epoch`.
     pub fn new(metrics: Arc<Metrics>, epoch: Instant, history: History) -> Self {
         Self {
             sequencer: Mutex::default(),
@@ -109,28 +109,28 @@ impl Broker {
         }
     }
 
-    /// What clients of this node have registered for.
+    /// Returns what clients of this node have registered for.
     pub fn interest(&self) -> &Interest {
         &self.interest
     }
 
-    /// The recent past.
+    /// Returns the history.
     pub fn history(&self) -> &Arc<History> {
         &self.history
     }
 
-    /// Has replays that begin before the recent past read from an archive. Only the first one counts.
+    /// Sets the archive for replays that begin before the history. Only the first call has an effect.
     pub fn set_archive(&self, archive: Arc<dyn Archive>) {
         if self.archive.set(archive).is_err() {
             tracing::error!("there is an archive already");
         }
     }
 
-    /// The place from which a client gets what it asks for. The archive is asked where the recent past lacks something
-    /// of it: what was forgotten, or never came here.
+    /// Returns the start of a replay. Includes the archive where the history lacks requested events: they were evicted,
+    /// or never reached this node.
     ///
     /// # Errors
-    /// As [`History::resolve`].
+    /// Like [`History::resolve`].
     pub fn resolve(&self, since: Since, requested: &str, now: Timestamp) -> Result<Start, SinceError> {
         let mut start = self.history.resolve(since, requested, now)?;
         let Some(archive) = self.archive.get() else { return Ok(start) };
@@ -156,13 +156,13 @@ impl Broker {
         loss_mark.is_some_and(|loss_mark| sequence < loss_mark.sequence || time <= loss_mark.time)
     }
 
-    /// Events of other nodes are missing among those that were taken in until now.
+    /// Records that events of other nodes are missing among those accepted so far.
     pub fn mark_loss(&self) {
         let mut sequencer = self.sequencer.lock();
         sequencer.loss_mark = Some(LossMark { sequence: sequencer.next, time: clock::now() });
     }
 
-    /// The next event's number, and what was taken in of each node before it.
+    /// Returns the number of the next event, and the watermarks of all nodes at this moment.
     pub fn frontier(&self) -> Frontier {
         let sequencer = self.sequencer.lock();
         let mut watermarks = sequencer.watermarks.clone();
@@ -172,27 +172,27 @@ impl Broker {
         Frontier { sequence: sequencer.next, watermarks }
     }
 
-    /// Another node is heard, and everything of it before the number `next` has come or will not come. Its last event
-    /// was passed on at `moved`.
+    /// Records that another node is alive and that its events before number `next` have arrived or never will. It
+    /// published its last event at `moved`.
     pub fn heard(&self, node: NodeId, next: u64, moved: Timestamp) {
         self.sequencer.lock().watermarks.set(node, next, clock::now(), moved);
     }
 
-    /// Has every event looked at that is taken in from now on, once it is, and tells where it comes from. What follows
-    /// from it comes later than the event, so this is for what may: reading again what an event says has changed.
+    /// Calls `observer` with every event accepted from now on and its source, after the event was sequenced. Use it
+    /// only for reactions that may come later than the event, such as reloading what an event says has changed.
     pub fn observe(&self, observer: impl Fn(&Event, Source) + Send + Sync + 'static) {
         if self.observer.set(Observer(Box::new(observer))).is_err() {
             tracing::error!("events are looked at already");
         }
     }
 
-    /// Adds a shard by its inbox. Shards are added before the first event.
+    /// Adds a shard by its inbox. Call it before the first event.
     pub fn attach(&self, inbox_sender: InboxSender) {
         self.sequencer.lock().inboxes.push(inbox_sender);
     }
 
-    /// Shares what this node takes in with other nodes: it is put into the queue that is returned, and copies of events
-    /// that several nodes take in are dropped, as long as no more than `window` others come between. Before the first
+    /// Shares this node's events with other nodes: queues them in the returned [`Exports`], and drops duplicates of
+    /// events that several nodes receive while no more than `window` others come between. Call it before the first
     /// event.
     pub fn share(&self, limits: ExportLimits, window: usize) -> Exports {
         let (egress, exports) = export::exports(limits);
@@ -203,18 +203,18 @@ impl Broker {
         exports
     }
 
-    /// All metrics.
+    /// Returns all metrics.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// Microseconds since the epoch of this broker.
+    /// Returns the microseconds since the epoch of this broker.
     pub fn now_us(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_micros()).expect("the process does not run for half a million years")
     }
 
-    /// The event that tells of a connection: `create` when it came, `delete` when it went. Nothing if its principal
-    /// makes too many of them, which is counted and logged.
+    /// Returns the event that reports a connection: `create` when it opens, `delete` when it closes. Returns `None` if
+    /// its principal causes too many of them, which is counted and logged.
     pub fn connection_event(&self, action: &str, connection: &Connection, now: Timestamp) -> Option<Event> {
         let asked = self.pace.lock().ask(&connection.principal, self.now_us());
         match asked {
@@ -230,10 +230,10 @@ impl Broker {
         }
     }
 
-    /// Takes events in, all or none, and returns the sequence number of the first.
+    /// Sequences events, all or none, and returns the sequence number of the first.
     ///
     /// # Errors
-    /// [`PublishError`]; no event was taken then.
+    /// [`PublishError`]; then no event was accepted.
     pub fn publish(&self, events: Vec<Event>, source: Source) -> Result<u64, PublishError> {
         self.publish_or_return(events, source).map_err(|(error, refused)| {
             self.metrics.events_refused.inc_by(refused.len() as u64);
@@ -242,8 +242,7 @@ impl Broker {
         })
     }
 
-    /// Like [`Broker::publish`], but gives the events back that were not taken, for whoever tries again: they do not
-    /// count as refused.
+    /// Like [`Broker::publish`], but returns refused events to a caller that will retry; they do not count as refused.
     ///
     /// # Errors
     /// [`PublishError`] and the events.
@@ -252,8 +251,8 @@ impl Broker {
         self.ingest(events, source, shares.then_some(Ways::Own), &[])
     }
 
-    /// Like [`Broker::publish_or_return`], for events of other nodes. Where they tell repeat indexes copies are
-    /// dropped: they had them from an endpoint which this one may follow too.
+    /// Like [`Broker::publish_or_return`], for events of other nodes. Events with repeat indexes are from an endpoint
+    /// that this node may follow too; duplicates among them are dropped.
     ///
     /// # Errors
     /// [`PublishError`] and the events.
@@ -324,9 +323,9 @@ impl Broker {
         Ok(first)
     }
 
-    /// Whether an event that a link is about to bring has yet to come from another node, if there are others: any of
-    /// them may follow the endpoint too. A link that has just begun brings what follows a gap; the others bring what
-    /// stands before it.
+    /// Returns whether an event from an endpoint's link is still expected from another node, because any node that is
+    /// alive may follow the endpoint too. A link that has just started delivers what follows a gap; other nodes deliver
+    /// what precedes it.
     pub fn waits_for_others(&self, event: &Event, now: Timestamp) -> bool {
         let digest = self.keys.digest(event);
         let sequencer = self.sequencer.lock();
@@ -334,21 +333,21 @@ impl Broker {
         !has_come && sequencer.watermarks.iter().any(|(_, mark)| mark.is_alive(now))
     }
 
-    /// Writes into an event where it stands.
+    /// Writes an event's position into it.
     fn position(&self, mut event: Event, sequence: u64) -> Arc<Event> {
         event.set_position(Position { epoch: self.history.epoch(), sequence });
         Arc::new(event)
     }
 
-    /// Takes no more events.
+    /// Stops accepting events.
     pub fn stop(&self) {
         let mut sequencer = self.sequencer.lock();
         sequencer.stopped = true;
-        // Ends the queue once it is empty.
+        // Dropping it ends the queue once it is empty.
         sequencer.egress = None;
     }
 
-    /// Events that wait for the slowest shard.
+    /// Returns the number of events queued for the slowest shard.
     pub fn waiting(&self) -> usize {
         self.sequencer.lock().inboxes.iter().map(InboxSender::waiting).max().unwrap_or(0)
     }

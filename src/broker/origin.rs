@@ -12,33 +12,33 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::dedup::RepeatIndex;
 
-/// Nodes that are remembered.
+/// The maximum number of remembered nodes.
 const MOST: usize = 1024;
 
-/// No node loses so many events between two that are heard.
+/// More events than a node can lose between two that arrive.
 const WINDOW: u64 = 1 << 20;
 
-/// A node that was not heard for so long is not waited for; they show themselves every two seconds.
+/// The time after which a silent node is not waited for. Nodes report every two seconds.
 const SILENCE: SignedDuration = SignedDuration::from_secs(10);
 
-/// One run of one node.
+/// Identifies one run of one node.
 pub type NodeId = u64;
 
-/// An event among those that its node passed on.
+/// The identity of an event among those that its node published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// The node that took it in.
+    /// The node that accepted it.
     pub node: NodeId,
-    /// Its number there.
+    /// Its number at that node.
     pub number: u64,
 }
 
-/// What is known of an event that goes between nodes.
+/// The origin and the repeat index of an event that nodes share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trace {
-    /// Where it is from.
+    /// The origin.
     pub origin: Origin,
-    /// For events of an endpoint that other nodes may follow too: which repeat index it is.
+    /// The repeat index, for events of an endpoint that other nodes may follow too.
     pub repeat_index: Option<RepeatIndex>,
 }
 
@@ -47,9 +47,9 @@ pub struct Trace {
 pub struct Mark {
     /// The number of the next event.
     pub next: u64,
-    /// When the node was last heard.
+    /// The time at which the node last reported.
     pub heard: Timestamp,
-    /// When its last event was passed on, as far as it is known.
+    /// The time at which it last published an event, as far as known.
     pub moved: Timestamp,
 }
 
@@ -58,8 +58,8 @@ pub struct Mark {
 pub struct Watermarks(HashMap<NodeId, Mark>);
 
 impl Watermarks {
-    /// Everything of `node` before the number `next` was taken in, was a copy, or will not come. A number that is far
-    /// below the mark is believed: the mark was somebody's who made it up.
+    /// Records that all events of `node` before `next` were accepted, were duplicates, or will not arrive. A number far
+    /// below the mark is trusted: the mark must have been forged.
     pub fn note(&mut self, node: NodeId, next: u64, heard: Timestamp) {
         let Some(mark) = self.0.get(&node) else { return self.set(node, next, heard, heard) };
         let (known, moved) = (mark.next, mark.moved);
@@ -70,8 +70,8 @@ impl Watermarks {
         }
     }
 
-    /// The same, from whoever counts the events of `node`: the number may be lower than the mark. Its last event was
-    /// passed on at `moved`.
+    /// Like [`Watermarks::note`], for a caller that counts the events of `node`: the number may be lower than the mark.
+    /// The node published its last event at `moved`.
     pub fn set(&mut self, node: NodeId, next: u64, heard: Timestamp, moved: Timestamp) {
         if !self.0.contains_key(&node)
             && self.0.len() >= MOST
@@ -82,19 +82,19 @@ impl Watermarks {
         self.0.insert(node, Mark { next, heard, moved });
     }
 
-    /// The number of the next event of `node`; 0 if nothing is known of it.
+    /// Returns the number of the next event of `node`; 0 if the node is unknown.
     pub fn next(&self, node: NodeId) -> u64 {
         self.0.get(&node).map_or(0, |mark| mark.next)
     }
 
-    /// All nodes.
+    /// Iterates over all nodes.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, Mark)> {
         self.0.iter().map(|(node, mark)| (*node, *mark))
     }
 }
 
 impl Mark {
-    /// Whether the node is likely to be heard again.
+    /// Returns whether the node is likely to report again.
     pub fn is_alive(&self, now: Timestamp) -> bool {
         now.duration_since(self.heard) <= SILENCE
     }

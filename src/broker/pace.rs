@@ -1,6 +1,6 @@
-//! Limits connection events per principal. Anybody who may connect causes two with every connection.
+//! Limits connection events per principal. Everyone who may connect causes two with every connection.
 //!
-//! A principal may cause [`BURST`] at once and [`RATE`] a second after that. Further events are left out and counted:
+//! A principal may cause [`BURST`] at once and [`RATE`] per second after that. Further events are left out and counted:
 //! by a metric, by a log line when it begins, and in the next connection event of that principal (`OmittedEvents`).
 //! Only the events are limited, not the connections.
 //!
@@ -8,31 +8,31 @@
 
 use hashbrown::HashMap;
 
-/// Events at once. Each goes to everybody who watches connections, so a burst is work that one principal causes for all
-/// of them: with a thousand, a user without any role held up a hundred watchers on a shard by 60 to 200 ms
+/// The maximum burst. Every watcher of connections receives each event, so one principal's burst is work for all of
+/// them: with a thousand, a user without any role delayed a hundred watchers on a shard by 60 to 200 ms
 /// (docs/benchmarks/hostile-2026-11-28.md).
 const BURST: u64 = 100;
 
-/// Events a second.
+/// Events per second.
 const RATE: u64 = 10;
 
-/// Microseconds that one event takes of what may come at once.
+/// The cost of one event in microseconds at [`RATE`].
 const COST_US: u64 = 1_000_000 / RATE;
 
-/// Principals beyond which those are looked for that can be forgotten.
+/// The number of principals beyond which idle ones are removed.
 const MOST: usize = 10_000;
 
 #[derive(Debug, Default)]
 struct Spent {
-    /// Until when, in microseconds, the events so far would take at [`RATE`].
+    /// The time in microseconds at which the events so far are paid off at [`RATE`].
     until_us: u64,
     omitted: u64,
 }
 
-/// Why an event is left out.
+/// The refusal of an event that has to be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Omitted {
-    /// Whether it is the first one since one was made.
+    /// Whether it is the first one left out since the last event.
     pub(super) first: bool,
 }
 
@@ -50,10 +50,10 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Asks for one event. Returns how many were left out before it.
+    /// Requests one event. Returns the number of events left out before it.
     ///
     /// # Errors
-    /// [`Omitted`] if it is to be left out.
+    /// [`Omitted`] if the event has to be left out.
     pub(super) fn ask(&mut self, principal: &str, now_us: u64) -> Result<u64, Omitted> {
         if self.principals.len() >= self.bound {
             self.principals.retain(|_, spent| spent.until_us > now_us || spent.omitted > 0);
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn who_makes_too_many_is_told_of_by_a_count() {
         let mut pace = Pace::default();
-        // 6,000 within 30 s, as a client does that does nothing but connect.
+        // 6,000 within 30 s, as from a client that does nothing but connect.
         let asked: Vec<_> = (0..6000_u64).map(|n| pace.ask("user:a", n * 5000)).collect();
         let made = asked.iter().filter(|asked| asked.is_ok()).count() as u64;
         assert_eq!(made, BURST + 30 * RATE - 1);

@@ -18,26 +18,26 @@ use super::connection::CONNECTIONS;
 use super::origin::Trace;
 use crate::event::Event;
 
-/// Events about connections hold at most one part in so many of the bounds.
+/// Events about connections may use one part in this many of the limits.
 pub(super) const SHARE: usize = 8;
 
-/// How much is retained.
+/// Limits of the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryLimits {
-    /// Events; none turns the history off.
+    /// The maximum number of events; zero disables the history.
     pub events: usize,
-    /// Bytes of their frames.
+    /// The maximum number of bytes of their frames.
     pub bytes: usize,
 }
 
-/// An event as it is retained.
+/// A retained event.
 #[derive(Debug, Clone)]
 pub struct Retained {
-    /// Its number.
+    /// Its sequence number.
     pub number: u64,
     /// The event.
     pub event: Arc<Event>,
-    /// What is known of it if it goes between nodes.
+    /// Its trace, if nodes share it.
     pub trace: Option<Trace>,
 }
 
@@ -45,7 +45,7 @@ pub struct Retained {
 pub(super) struct Entry {
     number: u64,
     event: Arc<Event>,
-    /// The latest time so far, of intake or event; never falls.
+    /// The latest time so far, of intake or of an event; never decreases.
     horizon: Timestamp,
     taken: Timestamp,
     trace: Option<Trace>,
@@ -74,7 +74,7 @@ impl Lane {
         self.entries.front().map(|entry| entry.number)
     }
 
-    /// Where the entries with this number or a higher one begin.
+    /// Returns the index of the first entry with this number or a higher one.
     fn at(&self, number: u64) -> usize {
         self.entries.partition_point(|entry| entry.number < number)
     }
@@ -84,16 +84,16 @@ impl Lane {
     }
 }
 
-/// What a range of numbers holds.
+/// The result of reading a range of numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Portion {
-    /// Events at the beginning of the range that are no longer retained.
+    /// The number of events at the start of the range that are no longer retained.
     pub lost: u64,
-    /// Events about connections after those that are no longer retained either, all before the number `notified`.
+    /// The number of later connection events that are no longer retained, all before the number `notified`.
     pub connections: u64,
-    /// Before this number the reader knows of every event about a connection that is gone.
+    /// The reader has been notified of all missing connection events before this number.
     pub notified: u64,
-    /// Where to go on: everything before it was handed over or counted.
+    /// The number at which to continue: everything before it was read or counted.
     pub next: u64,
 }
 
@@ -102,9 +102,9 @@ pub struct Portion {
 pub(super) struct Ring {
     /// The number of the next event.
     next: u64,
-    /// Everything below is gone.
+    /// All events below this number are gone.
     first: u64,
-    /// Every event about a connection below is gone.
+    /// All connection events below this number are gone.
     known: u64,
     others: Lane,
     connections: Lane,
@@ -118,7 +118,7 @@ impl Ring {
         self.next
     }
 
-    /// The lowest number that can be read.
+    /// Returns the lowest number that can be read.
     pub(super) fn first(&self) -> u64 {
         self.first
     }
@@ -131,7 +131,7 @@ impl Ring {
         self.others.entries.is_empty() && self.connections.entries.is_empty()
     }
 
-    /// Numbers events that are not retained.
+    /// Assigns numbers to events that are not retained.
     pub(super) fn skip(&mut self, events: u64) {
         self.next += events;
         self.first = self.next;
@@ -157,7 +157,7 @@ impl Ring {
         lane.push(Entry { number, event: Arc::clone(event), horizon: self.horizon, taken: now, trace });
     }
 
-    /// Makes room until the limits are kept. Returns what had to go.
+    /// Evicts events until the limits are met, and returns them.
     pub(super) fn evict(&mut self, limits: HistoryLimits) -> Vec<Entry> {
         let mut gone = Vec::new();
         let share = HistoryLimits { events: (limits.events / SHARE).max(1), bytes: limits.bytes / SHARE };
@@ -191,13 +191,13 @@ impl Ring {
         }
     }
 
-    /// When the oldest retained event was taken in.
+    /// Returns the intake time of the oldest retained event.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
         let fronts = [&self.others, &self.connections].into_iter().filter_map(|lane| lane.entries.front());
         fronts.min_by_key(|entry| entry.number).map(|entry| entry.taken)
     }
 
-    /// The number after the last retained event that is older than `time`; nothing if there is no such event.
+    /// Returns the number after the last retained event that is older than `time`; `None` if there is no such event.
     pub(super) fn find(&self, time: Timestamp) -> Option<u64> {
         let last = |lane: &Lane| {
             let at = lane.entries.partition_point(|entry| entry.horizon < time);
@@ -206,13 +206,12 @@ impl Ring {
         last(&self.others).max(last(&self.connections))
     }
 
-    /// The first event that bears exactly this Time, which was too far ahead to count.
+    /// Returns the number of the first event with exactly this Time, which was too far ahead to count.
     pub(super) fn find_ahead(&self, time: Timestamp) -> Option<u64> {
         self.ahead.iter().find(|(_, other)| *other == time).map(|(number, _)| *number)
     }
 
-    /// Hands over up to `max` events of a range, in order. Events about connections that are gone are counted from
-    /// `notified` on.
+    /// Reads up to `max` events of a range, in order. Counts missing connection events from `notified` on.
     pub(super) fn read(&self, range: Range<u64>, notified: u64, max: usize, into: &mut Vec<Retained>) -> Portion {
         let lost = self.first.min(range.end).saturating_sub(range.start);
         let start = range.start + lost;
@@ -231,7 +230,7 @@ impl Ring {
         Portion { lost, connections: self.gone(from, known), notified: notified.max(known), next: next.max(start) }
     }
 
-    /// How many events about connections from `from` on and before `known` are no longer retained.
+    /// Returns the number of connection events from `from` on and before `known` that are no longer retained.
     fn gone(&self, from: u64, known: u64) -> u64 {
         let retained = self.others.at(known).saturating_sub(self.others.at(from));
         known.saturating_sub(from).saturating_sub(retained as u64)

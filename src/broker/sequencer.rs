@@ -1,7 +1,7 @@
-//! The state under the sequencer's lock, and the work that is done on events before it is taken.
+//! The state under the sequencer's lock, and data that is computed about events before the lock is taken.
 //!
-//! Contract: everything here runs under the lock, in the order of the events, so it must be short: numbers,
-//! watermarks, duplicates, and putting a batch into queues.
+//! Contract: everything here runs under the lock, in the order of the events, so it must be short: numbers, watermarks,
+//! duplicates, and putting a batch into queues.
 
 use std::sync::Arc;
 
@@ -21,28 +21,28 @@ pub(super) struct Sequencer {
     pub(super) next: u64,
     pub(super) inboxes: Vec<InboxSender>,
     pub(super) stopped: bool,
-    /// The way to other nodes.
+    /// The queue to other nodes.
     pub(super) egress: Option<Egress>,
-    /// Only where other nodes may take the same events in.
+    /// Present only if other nodes may receive the same events.
     pub(super) duplicates: Option<Duplicates>,
-    /// Who else follows endpoints.
+    /// The other nodes that follow endpoints.
     pub(super) followers: Followers,
-    /// How far the events of each node were taken in.
+    /// How far the events of each node were accepted.
     pub(super) watermarks: Watermarks,
-    /// When events of other nodes were missing last.
+    /// The last time at which events of other nodes were missing.
     pub(super) loss_mark: Option<LossMark>,
 }
 
-/// A moment up to which this node may lack events that other nodes took in.
+/// A moment up to which this node may lack events that other nodes accepted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LossMark {
-    /// The number of the next event then.
+    /// The number of the next event at that moment.
     pub(super) sequence: u64,
     pub(super) time: Timestamp,
 }
 
 impl Sequencer {
-    /// Notes how far the nodes are whose events these are, copies included.
+    /// Records the progress of the nodes that published these events, including duplicates.
     pub(super) fn note_origins(&mut self, intake: &Intake<'_>, now: Timestamp) {
         for Origin { node, number } in intake.origins.iter().flatten() {
             self.watermarks.note(*node, number + 1, now);
@@ -52,7 +52,7 @@ impl Sequencer {
         }
     }
 
-    /// What is known of events that go between nodes, or came from one.
+    /// Returns the traces of events that nodes share.
     pub(super) fn traces(
         &self,
         count: usize,
@@ -73,7 +73,7 @@ impl Sequencer {
         }
     }
 
-    /// Leaves the events that have not come another way, and tells their repeat indexes.
+    /// Removes events that have already arrived another way, and returns the repeat indexes of the others.
     pub(super) fn drop_duplicates(
         &mut self,
         events: &mut Vec<Event>,
@@ -99,7 +99,7 @@ impl Sequencer {
         Some(admitted.into_iter().flatten().collect())
     }
 
-    /// Puts a batch into every inbox and on its way to other nodes. Returns how many events these do not get.
+    /// Queues a batch for every shard and for other nodes. Returns the number of events that other nodes do not get.
     pub(super) fn dispatch(
         &mut self,
         batch: &Arc<Batch>,
@@ -121,35 +121,35 @@ impl Sequencer {
     }
 }
 
-/// What is known about events before the lock is taken.
+/// Data about events, collected before the lock is taken.
 pub(super) struct Intake<'a> {
     pub(super) source: Source,
     pub(super) bytes: usize,
     pub(super) times: history::Times,
     pub(super) ways: Option<(Ways<'a>, Vec<Digest>)>,
-    /// Where events of other nodes are from, one for each; empty for those of this node.
+    /// The origin of each event of another node; empty for events of this node.
     pub(super) origins: Vec<Option<Origin>>,
 }
 
-/// What other nodes say of their events; for each event one, or none at all.
+/// Data that other nodes send with their events: one item per event, or none at all.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Arrivals<'a> {
-    /// Where each is from; nothing for what this node tells of the others.
+    /// The origin of each event; `None` for this node's own notices about others.
     pub origins: &'a [Option<Origin>],
-    /// Which repeat index each is, if this node may follow their endpoint too.
+    /// The repeat index of each event, if this node may follow the endpoint too.
     pub repeat_indexes: &'a [RepeatIndex],
 }
 
-/// A moment of the sequencer.
+/// The state of the sequencer at one moment.
 #[derive(Debug, Clone)]
 pub struct Frontier {
     /// The number of the next event.
     pub sequence: u64,
-    /// How far the events of each node were taken in before it, this node's own that it passes on included.
+    /// How far each node's events were accepted before it, including those that this node itself published.
     pub watermarks: Watermarks,
 }
 
-/// How events came that may come another way too.
+/// How events arrived that may also arrive another way.
 pub(super) enum Ways<'a> {
     /// From the endpoint.
     Own,

@@ -1,26 +1,26 @@
-//! Splicing a replay from the archive onto the history, so that no event is missing and none comes twice.
+//! Splicing a replay from the archive onto the history, so that no event is missing and none is delivered twice.
 //!
-//! A replay reads the archive first and then goes on in this node's history. The two hold the same events in different
+//! A replay reads the archive first and then continues in this node's history. Both hold the same events in different
 //! orders, so a position in one means nothing in the other. But every node numbers the events that it publishes, and
-//! each node's numbers rise in both. The reader therefore keeps one number for each node: the next event of that node
-//! that the archive has yet to give ([`Delivered`]).
+//! each node's numbers rise in both. The reader therefore stores one number per node: that of the node's next event
+//! that the archive has yet to deliver ([`Delivered`]).
 //!
-//! Where the archive jumps over numbers, it lacks events that this node may have: the reader takes them from the
-//! history, in the place of the jump ([`Delivered::fill`]). What neither has is missing; should this node take it in
-//! later, it comes from the history then.
+//! Where the archive skips numbers, it lacks events that this node may have: the reader takes them from the history at
+//! that point ([`Delivered::fill`]). Events that neither has are missing; if this node receives them later, they come
+//! from the history.
 //!
-//! 1. **Read the archive** until it has delivered everything that this node had taken in at some moment near the end of
-//!    the archive ([`Delivered::missing`] is nothing). What this node takes in later is in the history.
-//! 2. **Wait for this node** until it has taken in everything that the archive delivered ([`Delivered::ahead_of`] is
-//!    0). Otherwise such an event would come once from the archive and once more live.
+//! 1. **Read the archive** until it has delivered everything that this node had accepted at some moment near the end of
+//!    the archive ([`Delivered::missing`] is nothing). What this node accepts later is in the history.
+//! 2. **Wait for this node** until it has accepted everything that the archive delivered ([`Delivered::ahead_of`] is
+//!    0). Otherwise such an event would be delivered from the archive and once more live.
 //! 3. **Compare the history.** An event of the history was delivered if its number is below its node's in [`Delivered`]
-//!    and was not jumped over, or if it is a copy of an event of an endpoint that was delivered under another node's
-//!    number ([`Delivered::has`]). The positions of those events make a [`Splice`]: the replay goes on at its start and
+//!    and was not skipped, or if it duplicates an endpoint's event that was delivered under another node's number
+//!    ([`Delivered::has`]). The positions of those events make a [`Splice`]: the replay continues at its start and
 //!    leaves them out.
 //!
 //! Contract: pure. Memory is bounded: one number and at most [`HOLES`] jumps for each node that published, the window
-//! of [`super::dedup`] for copies, and one range of the history for each run of events to leave out. The two waits are
-//! the caller's, who gives up after a few seconds and reports a gap.
+//! of [`super::dedup`] for duplicates, and one range of the history for each run of events to leave out. The caller
+//! does the two waits; it gives up after a few seconds and reports a gap.
 
 use std::ops::Range;
 
@@ -31,22 +31,22 @@ use super::dedup::{Duplicates, Keys};
 use super::origin::{NodeId, Origin, Trace, Watermarks};
 use crate::event::Event;
 
-/// A node whose last message is so much older than the archive's last is not waited for: what it published has come or
-/// will not.
+/// The age, relative to the archive's last message, from which a node's last message is not waited for: what that node
+/// published has arrived or never will.
 const RECENT: SignedDuration = SignedDuration::from_secs(15);
 
-/// More events are never counted as missing: the number was made up.
+/// The maximum number of missing events; a larger jump means that the number was forged.
 pub const WINDOW: u64 = 1 << 20;
 
-/// Jumps that are remembered of a node.
+/// The maximum number of jumps remembered per node.
 const HOLES: usize = 256;
 
-/// What the archive says of an event, compared with what it delivered before.
+/// The result of comparing an archived event with what was delivered before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
-    /// Whether it is to be delivered.
+    /// Whether it has to be delivered.
     pub new: bool,
-    /// Numbers of its node that should stand before it and do not.
+    /// Numbers of its node that should precede it but are missing.
     pub skipped: Range<u64>,
 }
 
@@ -54,15 +54,14 @@ pub struct Comparison {
 #[derive(Debug)]
 struct Reached {
     next: u64,
-    /// Numbers that were jumped over.
+    /// Ranges of numbers that were skipped.
     holes: Vec<Range<u64>>,
-    /// When the last message of the node was stored.
+    /// The time at which the node's last message was stored.
     stored: Timestamp,
 }
 
 impl Reached {
-    /// Returns what is jumped over. A number in what was jumped over before says that the jump was none: somebody made
-    /// it up.
+    /// Returns the skipped numbers. A number that was skipped before shows that the jump was forged, and undoes it.
     fn reach(&mut self, number: u64) -> Range<u64> {
         let known = self.next;
         if number < known {
@@ -92,7 +91,7 @@ impl Reached {
         number < self.next && self.hole(number).is_none()
     }
 
-    /// The number was found elsewhere.
+    /// Removes a number that was found elsewhere from the skipped ones.
     fn fill(&mut self, number: u64) {
         let Some(at) = self.hole(number) else { return };
         let hole = self.holes.remove(at);
@@ -101,7 +100,7 @@ impl Reached {
     }
 }
 
-/// What a reader has delivered.
+/// A record of what a reader has delivered.
 #[derive(Debug)]
 pub struct Delivered {
     nodes: HashMap<NodeId, Reached>,
@@ -112,7 +111,7 @@ pub struct Delivered {
 }
 
 impl Delivered {
-    /// Nothing yet. A copy is known as long as no more than `window` other events of endpoints come between.
+    /// Creates an empty record. It recognizes a duplicate across at most `window` other events of endpoints.
     pub fn new(window: usize) -> Self {
         Self {
             nodes: HashMap::new(),
@@ -122,7 +121,7 @@ impl Delivered {
         }
     }
 
-    /// The next event, stored at that time.
+    /// Records the next event of the archive, which was stored at `stored`.
     pub fn event(&mut self, trace: Trace, event: &Event, stored: Timestamp) -> Comparison {
         let Origin { node, number } = trace.origin;
         if self.was_given(trace.origin) {
@@ -133,8 +132,8 @@ impl Delivered {
         Comparison { new: self.is_no_copy(trace, event), skipped }
     }
 
-    /// A sign of life: the node's next event has this number. Returns the numbers that should stand before it and do
-    /// not.
+    /// Records a sign of life: `number` is that of the node's next event. Returns the numbers that should precede it
+    /// but are missing.
     pub fn reach(&mut self, node: NodeId, number: u64, stored: Timestamp) -> Range<u64> {
         self.latest = self.latest.max(stored);
         let new = || Reached { next: number, holes: Vec::new(), stored };
@@ -143,7 +142,7 @@ impl Delivered {
         reached.reach(number)
     }
 
-    /// An event that was jumped over is in the history. Returns whether it is to be delivered.
+    /// Records a skipped event that was found in the history. Returns whether it has to be delivered.
     pub fn fill(&mut self, trace: Trace, event: &Event) -> bool {
         let Origin { node, number } = trace.origin;
         let Some(reached) = self.nodes.get_mut(&node).filter(|reached| reached.hole(number).is_some()) else {
@@ -162,9 +161,9 @@ impl Delivered {
         self.nodes.get(&origin.node).is_some_and(|reached| reached.has(origin.number))
     }
 
-    /// What stands before the marks and was not given: numbers of nodes that were seen in the archive, and whether
-    /// there may be more, of nodes that have published since `since` and were not seen. Who was neither seen nor heard
-    /// lately published before the replay begins.
+    /// Returns what is below the watermarks and was not delivered: numbers of nodes seen in the archive, and whether
+    /// there may be more from nodes that have published since `since` but were not seen. A node that was neither seen
+    /// nor recently alive published only before the replay begins.
     pub fn missing(&self, watermarks: &Watermarks, since: Timestamp, now: Timestamp) -> Missing {
         let mut missing = Missing::default();
         for (node, mark) in watermarks.iter().filter(|(_, mark)| mark.next > 0) {
@@ -177,7 +176,7 @@ impl Delivered {
         missing
     }
 
-    /// How many of the delivered events a node that has got so far has yet to take in and may still be on its way to.
+    /// Returns how many recently delivered events a node with these watermarks has yet to accept.
     pub fn ahead_of(&self, watermarks: &Watermarks) -> u64 {
         let old = |stored| self.latest.duration_since(stored) > RECENT;
         let recent = self.nodes.iter().filter(|(_, reached)| !old(reached.stored));
@@ -185,44 +184,44 @@ impl Delivered {
         ahead.fold(0, u64::saturating_add)
     }
 
-    /// Whether an event of the recent past was delivered.
+    /// Returns whether an event of the history was delivered.
     pub fn has(&self, trace: Trace, event: &Event) -> bool {
         self.was_given(trace.origin)
             || trace.repeat_index.is_some_and(|repeat_index| self.duplicates.has(self.keys.digest(event), repeat_index))
     }
 }
 
-/// What the archive has not given of what it should.
+/// What the archive should have delivered but has not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// Numbers of nodes; what the history has of them comes from there.
+    /// Missing numbers by node; the history provides those that it has.
     pub numbers: Vec<(NodeId, Range<u64>)>,
     /// Whether there may be others.
     pub unknown: bool,
 }
 
 impl Missing {
-    /// Whether everything was delivered.
+    /// Returns whether everything was delivered.
     pub fn is_nothing(&self) -> bool {
         self.numbers.is_empty() && !self.unknown
     }
 }
 
-/// How a replay goes on in the recent past.
+/// How a replay continues in the history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Splice {
     first: u64,
-    /// Numbers of events that were delivered, in their order and apart from each other.
+    /// Ranges of delivered numbers, ascending and not adjacent.
     delivered: Vec<Range<u64>>,
 }
 
 impl Splice {
-    /// From this number on.
+    /// Creates a splice that starts at this number and leaves out nothing.
     pub fn at(first: u64) -> Self {
         Self { first, delivered: Vec::new() }
     }
 
-    /// The event with this number was delivered. To be told in their order.
+    /// Leaves out the event with this number. Must be called in ascending order.
     pub fn leave_out(&mut self, number: u64) {
         match self.delivered.last_mut().filter(|last| last.end == number) {
             Some(last) => last.end += 1,
@@ -230,23 +229,23 @@ impl Splice {
         }
     }
 
-    /// Where the recent past begins.
+    /// Returns the number at which the history begins.
     pub(crate) fn first(&self) -> u64 {
         self.first
     }
 
-    /// Behind the last event that is left out: from here on everything may come live.
+    /// Returns the number after the last event that is left out: from there on everything may be delivered live.
     pub(crate) fn end(&self) -> u64 {
         self.delivered.last().map_or(self.first, |range| range.end)
     }
 
-    /// Whether an event is to be left out.
+    /// Returns whether an event is left out.
     pub(crate) fn leaves_out(&self, number: u64) -> bool {
         let at = self.delivered.partition_point(|range| range.end <= number);
         self.delivered.get(at).is_some_and(|range| range.contains(&number))
     }
 
-    /// How many events of a range are not left out.
+    /// Returns the number of events in a range that are not left out.
     pub(crate) fn wanted(&self, range: Range<u64>) -> u64 {
         let within =
             |delivered: &Range<u64>| delivered.end.min(range.end).saturating_sub(delivered.start.max(range.start));

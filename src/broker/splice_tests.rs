@@ -1,5 +1,5 @@
-//! The splice: leaving the archive, what of the recent past was delivered already, and a model of both with random
-//! orders and copies.
+//! The splice: continuing from the archive, leaving out what was delivered of the history, and a model of both with
+//! random orders and duplicates.
 
 use proptest::prelude::*;
 
@@ -103,7 +103,7 @@ fn what_was_given_is_left_out_and_counted() {
     assert_eq!((splice.delivered.len(), splice.wanted(5..14), splice.wanted(7..9), splice.wanted(8..8)), (2, 5, 0, 0));
 }
 
-/// An event that a node passed on.
+/// An event that a node published.
 #[derive(Debug, Clone)]
 struct Passed {
     trace: Trace,
@@ -115,15 +115,15 @@ struct Passed {
 struct Sender {
     passed: Vec<Passed>,
     duplicates: Duplicates,
-    /// How far the archive and the node that is asked are with it.
+    /// How many of its events the archive and the replaying node have.
     archived: usize,
     taken: usize,
-    /// How much of the endpoint's it has read.
+    /// How many of the endpoint's events it has read.
     read: usize,
 }
 
-/// Two nodes follow one endpoint and take posts. A third is asked, which has taken in a part of it. The archive has
-/// stored a part, in an order of its own.
+/// Two nodes follow one endpoint and accept posts. A third serves the replay and has accepted a part of them. The
+/// archive has stored a part, in its own order.
 struct World {
     senders: [Sender; 2],
     keys: Keys,
@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    /// The node that is asked takes in the next event of a sender.
+    /// The replaying node accepts the next event of a sender.
     fn take(&mut self, node: usize) {
         let sender = &mut self.senders[node];
         let Some(passed) = sender.passed.get(sender.taken).cloned() else { return };
@@ -187,7 +187,7 @@ impl World {
         }
     }
 
-    /// The archive stores the next event of a sender, and it is read.
+    /// The archive stores the next event of a sender, and the reader reads it.
     fn store(&mut self, node: usize) {
         let sender = &mut self.senders[node];
         let Some(passed) = sender.passed.get(sender.archived).cloned() else { return };
@@ -218,12 +218,12 @@ impl World {
     }
 }
 
-/// What the archive gives and what is left of the history, the splice left out, is every event once.
+/// Checks that the archive's events and the history's, without those that the splice leaves out, are all events once.
 fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
     let mut world = World::new();
     steps.iter().for_each(|&(node, what)| world.step(usize::from(node), what));
     let turns = || more.iter().map(|node| usize::from(*node)).chain([0, 1].into_iter().cycle().take(1000));
-    // The archive is read until it has delivered what was taken in at this moment.
+    // Read the archive until it has delivered what was accepted by this moment.
     let moment = world.watermarks.clone();
     std::mem::take(&mut world.archive).iter().for_each(|passed| world.read(passed));
     for node in turns() {
@@ -233,7 +233,7 @@ fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
         world.store(node);
     }
     assert!(world.delivered.missing(&moment, at(0), at(1000)).numbers.is_empty());
-    // The node catches up with what the archive delivered, and takes in more besides.
+    // The node catches up with what the archive delivered, and accepts more events.
     for node in turns() {
         if world.delivered.ahead_of(&world.watermarks) == 0 {
             break;
@@ -243,7 +243,7 @@ fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
     assert_eq!(world.delivered.ahead_of(&world.watermarks), 0);
     let splice = world.splice();
     (0..200).for_each(|turn| world.take(turn % 2));
-    // What was taken in before that moment may be forgotten by now.
+    // Events accepted before that moment may be evicted by now.
     let old = |passed: &&Passed| passed.trace.origin.number < moment.next(passed.trace.origin.node);
     let forgotten = forgotten.min(world.history.iter().take_while(old).count());
     let rest = (0..).zip(&world.history).skip(forgotten).filter(|(number, _)| !splice.leaves_out(*number));

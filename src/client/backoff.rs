@@ -8,7 +8,7 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Counts the failures in a row.
+/// Computes waits between attempts from the number of consecutive failures.
 #[derive(Debug)]
 pub struct Backoff {
     failures: u32,
@@ -17,26 +17,27 @@ pub struct Backoff {
 }
 
 impl Default for Backoff {
-    /// At most half a second after the first failure, at most 30 seconds ever.
+    /// Waits at most half a second after the first failure, and never more than 30 seconds.
     fn default() -> Self {
         Self::new(FIRST, LONGEST)
     }
 }
 
 impl Backoff {
-    /// At most `first` after the first failure, at most `longest` ever.
+    /// Creates a backoff that waits at most `first` after the first failure, and never more than `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self { failures: 0, first, longest }
     }
 
-    /// The time to wait after one more failure.
+    /// Counts a failure and returns the time to wait.
     pub fn next_wait(&mut self) -> Duration {
         let wait = jitter(self.ceiling(self.failures));
         self.failures = self.failures.saturating_add(1);
         wait
     }
 
-    /// The time to wait after a failure that soon happens again: from half of the longest wait up to all of it.
+    /// Counts a failure that is likely to recur soon, and returns the time to wait: from half of the longest wait to
+    /// all of it.
     pub fn long_wait(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.longest / 2 + jitter(self.longest / 2)
@@ -46,19 +47,19 @@ impl Backoff {
         self.first.saturating_mul(1 << failures.min(16)).min(self.longest)
     }
 
-    /// Forgets the failures.
+    /// Resets the number of failures.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
 }
 
-/// A random time up to `ceiling`.
+/// Returns a random duration up to `ceiling`.
 pub fn jitter(ceiling: Duration) -> Duration {
-    // Without random numbers, the middle still spreads clients by their failures.
+    // Without random numbers, the middle still spreads clients by their number of failures.
     part(ceiling, getrandom::u32().unwrap_or(u32::MAX / 2))
 }
 
-/// `random` as a part of the range of `u32`, taken of `ceiling`.
+/// Scales `random`, as a fraction of the range of `u32`, to `ceiling`.
 fn part(ceiling: Duration, random: u32) -> Duration {
     ceiling.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

@@ -11,28 +11,28 @@ use hyper::header::HeaderValue;
 use super::error::ClientError;
 use super::tls::{self, Trust};
 
-/// Where a DRP endpoint listens when nothing else is said.
+/// The endpoint used by default.
 pub const DEFAULT_ENDPOINT: &str = "https://127.0.0.1:8092";
 
 /// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Whether to use TLS.
+    /// Whether TLS is used.
     pub tls: bool,
-    /// Name or address, IPv6 without brackets.
+    /// Name or address; IPv6 without brackets.
     pub host: String,
-    /// Port.
+    /// Port number.
     pub port: u16,
 }
 
 impl Endpoint {
-    /// Host and port as in a `Host` header.
+    /// Returns host and port as in a `Host` header.
     pub fn authority(&self) -> String {
         let (host, port) = (&self.host, self.port);
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
-    /// Whether the text of an endpoint names its port, or leaves it to the scheme.
+    /// Returns whether an endpoint's text names its port, instead of leaving it to the scheme.
     pub fn names_port(text: &str) -> bool {
         let behind = text.trim().rsplit_once("://").map_or(text.trim(), |(_, rest)| rest);
         behind.trim_end_matches('/').rsplit(']').next().is_some_and(|tail| tail.contains(':'))
@@ -48,8 +48,8 @@ impl fmt::Display for Endpoint {
 impl FromStr for Endpoint {
     type Err = ClientError;
 
-    /// Reads `https://HOST[:PORT]` (also `http`, `wss`, `ws`); without a scheme it is `https`, without a port the
-    /// scheme's own, as with drpcli.
+    /// Parses `https://HOST[:PORT]` (also `http`, `wss`, `ws`). The default scheme is `https`, and the default port
+    /// that of the scheme, as with drpcli.
     fn from_str(text: &str) -> Result<Self, ClientError> {
         let text = text.trim();
         if text.contains('@') {
@@ -80,23 +80,24 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Whether something stands where a port stands, even if it is not one (99999), which a `Uri` takes for none.
+/// Returns whether the URL has text where a port belongs, even if it is not a valid one (99999), which `Uri` treats as
+/// absent.
 fn has_port(uri: &hyper::Uri) -> bool {
     let authority = uri.authority().map(hyper::http::uri::Authority::as_str).unwrap_or_default();
     authority.rsplit(']').next().is_some_and(|tail| tail.contains(':'))
 }
 
-/// Who is asking.
+/// The credentials of a client.
 #[derive(Clone)]
 pub enum Credentials {
-    /// User and password.
+    /// User name and password.
     Password {
-        /// The user's name.
+        /// Name of the user.
         user: String,
         /// The password.
         password: String,
     },
-    /// A token that the server made.
+    /// A token issued by the server.
     Token(String),
 }
 
@@ -110,10 +111,10 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// The `Authorization` header, marked as sensitive.
+    /// Returns the `Authorization` header, marked as sensitive.
     ///
     /// # Errors
-    /// The user's name has a colon, or a token has characters that no header may have.
+    /// Fails if the user's name has a colon, or if a token has characters that are invalid in a header.
     pub fn header(&self) -> Result<HeaderValue, ClientError> {
         let text = match self {
             Self::Password { user, .. } if user.contains(':') => {
@@ -129,10 +130,10 @@ impl Credentials {
     }
 }
 
-/// An endpoint, how its certificate is checked, and who is asking.
+/// An endpoint, how its certificate is verified, and the client's credentials.
 #[derive(Clone)]
 pub struct Target {
-    /// Where to.
+    /// The endpoint.
     pub endpoint: Endpoint,
     pub(super) authorization: HeaderValue,
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
@@ -147,11 +148,11 @@ impl fmt::Debug for Target {
 }
 
 impl Target {
-    /// A target whose certificate, if it is reached by TLS, must be trusted so.
+    /// Creates a target; `trust` decides how its certificate is verified if it uses TLS.
     ///
     /// # Errors
-    /// If the credentials cannot stand in a header, the file with CA certificates cannot be used, or it is given for
-    /// plain HTTP.
+    /// Fails if the credentials cannot be put into a header, or if the file with CA certificates is unusable or given
+    /// for plain HTTP.
     pub fn new(endpoint: Endpoint, credentials: &Credentials, trust: &Trust) -> Result<Self, ClientError> {
         if let (false, Trust::Ca(path)) = (endpoint.tls, trust) {
             let reason = format!("of no use with {endpoint}, which is not encrypted");
@@ -167,7 +168,7 @@ impl Target {
         Self { receive_buffer, ..self }
     }
 
-    /// The credentials as an `Authorization` header, marked as sensitive.
+    /// Returns the credentials as an `Authorization` header, marked as sensitive.
     pub fn authorization(&self) -> HeaderValue {
         self.authorization.clone()
     }

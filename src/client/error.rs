@@ -7,48 +7,48 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// Why a request or a session failed.
+/// The reason why a request or a session failed.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The endpoint cannot be one. The input is not repeated where it may hold a password.
+    /// The endpoint is invalid. The input is not repeated if it may contain a password.
     #[error("endpoint: {0}; it looks like https://127.0.0.1:8092")]
     Endpoint(String),
     /// The credentials cannot be sent.
     #[error("credentials: {0}")]
     Credentials(&'static str),
-    /// The file with CA certificates is of no use.
+    /// The file with CA certificates is unusable.
     #[error("{}: {reason}", path.display())]
     CaFile {
-        /// The file as it was named.
+        /// Path of the file, as given.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: String,
     },
-    /// The file with a password or token is of no use.
+    /// The file with a password or token is unusable.
     #[error("{}: {reason}", path.display())]
     SecretFile {
-        /// The file as it was named.
+        /// Path of the file, as given.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: String,
     },
-    /// No connection.
+    /// No connection could be established.
     #[error("cannot connect to {endpoint}: {source}")]
     Connect {
-        /// Where to.
+        /// The URL of the endpoint.
         endpoint: String,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// No TLS on the connection, or a certificate that is not trusted.
+    /// The TLS handshake failed, or the certificate is not trusted.
     #[error("TLS with {endpoint} failed: {source}")]
     Tls {
-        /// With whom.
+        /// The URL of the endpoint.
         endpoint: String,
-        /// What rustls says.
+        /// The error from rustls.
         source: io::Error,
     },
-    /// The other side does not speak TLS.
+    /// The peer does not speak TLS.
     #[error("{endpoint} answers without TLS; is it http://{authority}?")]
     NotTls {
         /// The URL of the endpoint.
@@ -56,36 +56,36 @@ pub enum ClientError {
         /// Host and port.
         authority: String,
     },
-    /// The other side does not speak HTTP.
+    /// The peer does not speak HTTP.
     #[error("what {endpoint} answers is no HTTP ({reason}){hint}")]
     NotHttp {
         /// The URL of the endpoint.
         endpoint: String,
         /// What is wrong with the answer.
         reason: String,
-        /// What it may be instead.
+        /// A guess at the right URL, or empty.
         hint: String,
     },
-    /// The other side takes too long.
+    /// The peer did not answer in time.
     #[error("{endpoint} did not answer within {} s", after.as_secs())]
     Timeout {
         /// The URL of the endpoint.
         endpoint: String,
-        /// The time that was granted.
+        /// The time limit.
         after: Duration,
     },
-    /// Nothing was heard of the other side, not even answers to pings.
+    /// Nothing was received from the peer, not even answers to pings.
     #[error("{endpoint} was silent for {} ms", after.as_millis())]
     Silent {
         /// The URL of the endpoint.
         endpoint: String,
-        /// The time that was granted.
+        /// The time limit.
         after: Duration,
     },
-    /// The connection broke or the answer is not HTTP.
+    /// The connection broke, or the answer is not HTTP.
     #[error("the connection to {endpoint} failed: {reason}")]
     Broken {
-        /// To whom.
+        /// The URL of the endpoint.
         endpoint: String,
         /// What happened.
         reason: String,
@@ -93,12 +93,12 @@ pub enum ClientError {
     /// The server answered a request with an error.
     #[error(transparent)]
     Refused(RefusedError),
-    /// The server's answer to the upgrade is not one of a websocket server.
+    /// The answer to the upgrade is not that of a websocket server.
     #[error("{endpoint} does not speak websocket: {reason}")]
     NotWebsocket {
         /// The URL of the endpoint.
         endpoint: String,
-        /// What is missing.
+        /// What is wrong with the answer.
         reason: &'static str,
     },
     /// The server's answer to the request for a stream is not one.
@@ -114,7 +114,7 @@ pub enum ClientError {
     Registration {
         /// The registration.
         spec: String,
-        /// The server's message.
+        /// Message from the server.
         message: String,
     },
     /// The server closed the websocket.
@@ -122,7 +122,7 @@ pub enum ClientError {
     Closed {
         /// The close code; 1005 if there was none.
         code: u16,
-        /// The server's reason, perhaps empty.
+        /// The server's reason; may be empty.
         reason: String,
     },
 }
@@ -132,7 +132,7 @@ fn with_reason(reason: &str) -> String {
 }
 
 impl ClientError {
-    /// When the server wants to be asked again, if it says.
+    /// Returns how long the server asks to wait before a retry, if it does.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
@@ -140,12 +140,13 @@ impl ClientError {
         }
     }
 
-    /// Whether trying again is of no use: the same would happen.
+    /// Returns whether a retry is pointless, because it would fail in the same way.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Timeout { .. } | Self::Silent { .. } | Self::Broken { .. } => false,
             Self::Refused(refusal) => refusal.is_final(),
-            // Mistakes of this client (1002, 1003, 1007, 1009, 1010) and revoked rights (1008); all else may pass.
+            // Errors of this client (1002, 1003, 1007, 1009, 1010) and revoked rights (1008) are final; all others may
+            // pass.
             Self::Closed { code, .. } => matches!(code, 1002 | 1003 | 1007..=1010),
             Self::Tls { source, .. } => source.kind() == io::ErrorKind::InvalidData,
             _ => true,
@@ -153,19 +154,19 @@ impl ClientError {
     }
 }
 
-/// An answer of 400 or above.
+/// An answer with status 400 or above.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedError {
     /// The HTTP status.
     pub status: u16,
-    /// The messages of the DRP Error in the body, or the body's beginning.
+    /// The messages of the DRP Error in the body, or else the beginning of the body.
     pub messages: Vec<String>,
-    /// When the server wants to be asked again.
+    /// How long the server asks to wait before a retry.
     pub retry_after: Option<Duration>,
 }
 
 impl RefusedError {
-    /// Whether asking again later is of no use.
+    /// Returns whether a later retry is pointless.
     pub fn is_final(&self) -> bool {
         (400..500).contains(&self.status) && !matches!(self.status, 408 | 429)
     }
@@ -182,7 +183,7 @@ impl fmt::Display for RefusedError {
     }
 }
 
-/// The text without characters that a terminal acts on.
+/// Replaces control characters, which a terminal would act on.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

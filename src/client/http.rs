@@ -27,12 +27,12 @@ use super::error::{ClientError, RefusedError, printable};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
-/// As much of an error's body is read, and no more.
+/// Maximum number of bytes that are read of an error's body.
 const ERROR_BODY_LIMIT: usize = 64 * 1024;
-/// As much of an answer is read, and no more.
+/// Maximum number of bytes that are read of an answer's body.
 const ANSWER_BODY_LIMIT: usize = 64 << 20;
 
-/// A connection, in TLS or plain.
+/// A connection, with or without TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -51,21 +51,22 @@ impl Http {
     pub async fn open(target: &Target) -> Result<Self, ClientError> {
         let stream = dial(target, CONNECT_LIMIT).await?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|e| broken(target, &e))?;
-        // How the connection ends is told to whoever has a request on it.
+        // How the connection ends is reported to the request that uses it.
         tokio::spawn(connection.with_upgrades());
         Ok(Self { sender, target: target.clone() })
     }
 
-    /// Whether another request can be sent; a server may close a connection after any answer, and while it is idle.
+    /// Returns whether another request can be sent; a server may close a connection after any answer, and while it is
+    /// idle.
     pub async fn is_ready(&mut self) -> bool {
         self.sender.ready().await.is_ok()
     }
 
-    /// Posts a body and drops what a good answer says.
+    /// Posts a body and discards the body of a successful answer.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] if the server answers with an error, [`ClientError::Broken`] or
-    /// [`ClientError::Timeout`] if it is not known whether the server took the body.
+    /// Returns [`ClientError::Refused`] if the server answers with an error, and [`ClientError::Broken`] or
+    /// [`ClientError::Timeout`] if it is unknown whether the server accepted the body.
     pub async fn post(&mut self, path: &str, content_type: &'static str, body: Bytes) -> Result<(), ClientError> {
         let mut request = self.request(Method::POST, path, body);
         request.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
@@ -73,14 +74,14 @@ impl Http {
         if answer.status().as_u16() >= 400 {
             return Err(ClientError::Refused(refusal(answer).await));
         }
-        // Read to its end, or the connection cannot be used again.
+        // The connection can only be reused if the answer is read to its end.
         let rest = limited(&self.target, ANSWER_LIMIT, async {
             answer.into_body().collect().await.map_err(|e| broken(&self.target, &e))
         });
         rest.await.map(drop)
     }
 
-    /// Posts a body and returns what a good answer says.
+    /// Posts a body and returns the body of a successful answer.
     ///
     /// # Errors
     /// As [`Http::post`]; an answer that is too long is [`ClientError::Broken`].
@@ -112,7 +113,7 @@ impl Http {
         Ok(body.await?.to_bytes())
     }
 
-    /// A request with what all requests have.
+    /// Returns a request with the headers that all requests have.
     pub(super) fn request(&self, method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
         let agent = concat!("hydrant/", env!("CARGO_PKG_VERSION"));
         Request::builder()
@@ -136,7 +137,7 @@ impl Http {
     }
 }
 
-/// A new connection, its TLS handshake done, within `limit`.
+/// Opens a new connection, including its TLS handshake, within `limit`.
 ///
 /// # Errors
 /// [`ClientError::Connect`], [`ClientError::Tls`] or [`ClientError::Timeout`].
@@ -148,7 +149,7 @@ async fn connect(target: &Target) -> Result<Pin<Box<dyn Stream>>, ClientError> {
     let endpoint = &target.endpoint;
     let refuse = |source| ClientError::Connect { endpoint: endpoint.to_string(), source };
     let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(refuse)?;
-    // Commands and answers are small and waited for.
+    // Commands and answers are small and latency matters.
     tcp.set_nodelay(true).map_err(refuse)?;
     if target.receive_buffer > 0 {
         SockRef::from(&tcp).set_recv_buffer_size(target.receive_buffer).map_err(refuse)?;
@@ -164,13 +165,13 @@ async fn connect(target: &Target) -> Result<Pin<Box<dyn Stream>>, ClientError> {
     Ok(Box::pin(stream))
 }
 
-/// Whether the other side answered the handshake with something else, such as HTTP.
+/// Returns whether the peer answered the handshake with something else, such as HTTP.
 fn is_not_tls(error: &std::io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(inner, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }
 
-/// Why there is no answer to a request; TLS, spoken to by plain HTTP, answers with an alert.
+/// Returns the error for a request without an answer; a TLS server answers plain HTTP with an alert.
 fn unanswered(target: &Target, error: &hyper::Error) -> ClientError {
     let endpoint = &target.endpoint;
     if !error.is_parse() {
@@ -180,7 +181,7 @@ fn unanswered(target: &Target, error: &hyper::Error) -> ClientError {
     ClientError::NotHttp { endpoint: endpoint.to_string(), reason: error.to_string(), hint }
 }
 
-/// Waits for `work` no longer than `limit`.
+/// Waits for `work` at most for `limit`.
 async fn limited<T>(
     target: &Target,
     limit: Duration,
@@ -190,7 +191,7 @@ async fn limited<T>(
     timeout(limit, work).await.map_err(late)?
 }
 
-/// The whole chain of reasons: hyper's own text is only the first of them.
+/// Builds an error from the whole chain of causes: hyper's own text is only the first of them.
 pub(super) fn broken(target: &Target, error: &(dyn std::error::Error + 'static)) -> ClientError {
     let mut reason = error.to_string();
     let mut next = error.source();
@@ -201,14 +202,14 @@ pub(super) fn broken(target: &Target, error: &(dyn std::error::Error + 'static))
     ClientError::Broken { endpoint: target.endpoint.to_string(), reason }
 }
 
-/// What DRP sends with a status of 400 and above.
+/// The body that DRP sends with a status of 400 and above.
 #[derive(Deserialize)]
 struct DrpError {
     #[serde(rename = "Messages", default)]
     messages: Vec<String>,
 }
 
-/// Reads an answer of 400 and above. A body that does not come leaves the status, which says enough.
+/// Reads an answer of 400 and above. If its body does not arrive, the status suffices.
 pub(super) async fn refusal(answer: Response<Incoming>) -> RefusedError {
     let status = answer.status().as_u16();
     let header = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());

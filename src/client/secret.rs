@@ -10,12 +10,12 @@ use super::error::ClientError;
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the text as it is, white space included.
+    /// Wraps the text unchanged, including white space.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text, for the one place that sends it.
+    /// Returns the text, for the code that sends it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -27,20 +27,20 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where a secret is found.
+/// The source of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
-    /// In the settings themselves.
+    /// The secret is part of the settings.
     Inline(Secret),
-    /// In a file, which is read each time, so that a new secret is taken without a restart.
+    /// The secret is in a file, which is read each time, so that a new secret needs no restart.
     File(PathBuf),
 }
 
 impl SecretSource {
-    /// The secret as it is now; of a file without the line break at its end.
+    /// Returns the current secret; that of a file without the line break at its end.
     ///
     /// # Errors
-    /// [`ClientError::SecretFile`] if the file cannot be read or is empty.
+    /// Returns [`ClientError::SecretFile`] if the file cannot be read or is empty.
     pub fn read(&self) -> Result<Secret, ClientError> {
         let path = match self {
             Self::Inline(secret) => return Ok(secret.clone()),

@@ -1,35 +1,35 @@
 //! An endpoint that the server itself uses, and how it logs in there.
 //!
-//! [`Service::target`] is asked before each connection and reads the files that the settings name anew: passwords,
-//! tokens and certificates that were replaced are used from the next connection on.
+//! [`Service::target`] is called before each connection and reads the files that the settings name again: replaced
+//! passwords, tokens and certificates are used from the next connection on.
 
 use super::endpoint::{Credentials, Endpoint, Target};
 use super::error::ClientError;
 use super::secret::SecretSource;
 use super::tls::Trust;
 
-/// How the server shows who it is.
+/// How the server authenticates to an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Login {
     /// By user and password.
     Password {
-        /// The user's name.
+        /// Name of the user.
         user: String,
-        /// The password.
+        /// Source of the password.
         password: SecretSource,
     },
-    /// By a token that the endpoint made.
+    /// By a token that the endpoint issued.
     Token(SecretSource),
 }
 
-/// An endpoint with the service's credential, whose files are read again for every connection.
+/// An endpoint with the service's credentials, whose files are read again for every connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Where to.
+    /// The endpoint.
     pub endpoint: Endpoint,
-    /// As whom.
+    /// The credentials.
     pub login: Login,
-    /// How the endpoint's certificate is checked.
+    /// How the endpoint's certificate is verified.
     pub trust: Trust,
     /// Bytes that the kernel keeps for a connection until they are read (it doubles the number); 0 is as many as it
     /// likes. Without a bound it keeps up to 32 MiB: two hundred downloads that nobody reads then fill the memory of
@@ -38,10 +38,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// What a connection needs, with the secrets and certificates of this moment.
+    /// Returns the target of a connection, with the current secrets and certificates.
     ///
     /// # Errors
-    /// As [`Target::new`], and [`ClientError::SecretFile`].
+    /// Fails like [`Target::new`], and with [`ClientError::SecretFile`].
     pub fn target(&self) -> Result<Target, ClientError> {
         let credentials = match &self.login {
             Login::Password { user, password } => {
@@ -53,10 +53,10 @@ impl Service {
         Ok(target.with_receive_buffer(self.receive_buffer))
     }
 
-    /// Where to connect, for requests that bring a credential of their own: no secret is read.
+    /// Returns a target for requests that carry credentials of their own: no secret is read.
     ///
     /// # Errors
-    /// As [`Target::new`].
+    /// Fails like [`Target::new`].
     pub fn anonymous_target(&self) -> Result<Target, ClientError> {
         let target = Target::new(self.endpoint.clone(), &Credentials::Token(String::new()), &self.trust)?;
         Ok(target.with_receive_buffer(self.receive_buffer))

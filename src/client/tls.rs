@@ -18,18 +18,18 @@ use super::error::ClientError;
 /// A certificate's fingerprint: SHA-256 of its DER, as `openssl x509 -fingerprint -sha256` prints it.
 pub type Fingerprint = [u8; 32];
 
-/// Whose certificates are good.
+/// The certificates that are trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// Those that the certificates in this PEM file vouch for, for the name that is connected to.
+    /// Certificates issued, for the name of the endpoint, by the authorities in this PEM file.
     Ca(PathBuf),
-    /// These, whatever their names and dates.
+    /// Certificates with one of these fingerprints, regardless of names and dates.
     Pinned(Vec<Fingerprint>),
-    /// Any.
+    /// Any certificate.
     Any,
 }
 
-/// The configuration for connections that trust so.
+/// Returns the TLS configuration for this trust.
 pub(super) fn config(trust: &Trust) -> Result<Arc<ClientConfig>, ClientError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -54,8 +54,8 @@ fn roots(path: &Path) -> Result<RootCertStore, ClientError> {
     if roots.is_empty() { Err(refuse("there is no certificate in it".to_owned())) } else { Ok(roots) }
 }
 
-/// Takes the certificates with these fingerprints; any, where there are none. Signatures are checked in any case, so
-/// that the server at least has the certificate's key.
+/// Accepts the certificates with these fingerprints, or any certificate if there are none. Signatures are always
+/// verified, so that the server at least holds the certificate's key.
 #[derive(Debug)]
 struct Known {
     provider: Arc<CryptoProvider>,

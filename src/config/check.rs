@@ -7,10 +7,10 @@ use super::raw::{RawSettings, readable};
 use super::settings::Settings;
 use super::{nats, pem, proxy, upstream};
 
-/// Events are framed with 32-bit offsets; this leaves room for both objects and the envelope.
+/// Events are framed with 32-bit offsets; this limit leaves room for both objects and the envelope.
 const LONGEST_EVENT: usize = 1 << 30;
 
-/// Adds what does not go together to `raw`'s errors.
+/// Adds errors for settings that contradict each other.
 pub(super) fn all(settings: &Settings, raw: &mut RawSettings) {
     tls(settings, raw);
     client_ca(settings, raw);
@@ -94,7 +94,8 @@ fn addresses(settings: &Settings, raw: &mut RawSettings) {
     }
 }
 
-/// Port 0 is any free port and clashes with nothing. The IPv6 wildcard also takes IPv4's ports.
+/// Returns whether two addresses cannot both be bound. Port 0 is any free port and clashes with nothing. The IPv6
+/// wildcard also covers the ports of IPv4.
 fn clash(a: &SocketAddr, b: &SocketAddr) -> bool {
     let covers = |a: &SocketAddr, b: &SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || covers(a, b) || covers(b, a))

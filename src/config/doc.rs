@@ -6,7 +6,7 @@ use super::kind::DEMO_MACHINES;
 use super::raw::{CONFIG_VARIABLE, Row};
 use super::settings::rows;
 
-/// The reference, `docs/configuration.md`: that file is the output of `hydrant config doc` (tested).
+/// Returns the reference, `docs/configuration.md`; a test holds that file to the output of `hydrant config doc`.
 pub fn markdown() -> String {
     let mut out = format!(
         "# Configuration\n\n\
@@ -38,7 +38,7 @@ pub fn markdown() -> String {
     out
 }
 
-/// A file with every setting at its default; settings without a fixed default are commented out.
+/// Returns a file with every setting at its default; settings without a fixed default are commented out.
 pub fn default_file() -> String {
     let mut out = String::from("# Every setting of hydrant at its default. `hydrant config doc` explains more.\n");
     let mut table = "";
@@ -59,7 +59,7 @@ fn split(row: &Row) -> (&'static str, &'static str) {
     row.key.split_once('.').unwrap_or(("", row.key))
 }
 
-/// The default as TOML writes it.
+/// Returns the default as a TOML literal.
 fn literal(row: &Row) -> String {
     let takes = |kind| row.toml.contains(&kind);
     let bare = |kind, text: &str| takes(kind) && text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty();

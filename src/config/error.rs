@@ -8,20 +8,20 @@ use thiserror::Error;
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// In a TOML file; line and column count from one, columns in characters.
+    /// In a TOML file. Line and column are counted from one, columns in characters.
     File {
-        /// The file as it was named.
+        /// Path of the file, as given.
         path: PathBuf,
-        /// Line.
+        /// Line number.
         line: usize,
-        /// Column.
+        /// Column number.
         column: usize,
     },
-    /// In an environment variable.
+    /// In the environment variable with this name.
     Variable(String),
     /// In a command line flag.
     Flag(&'static str),
-    /// Nowhere: it is the default.
+    /// Nowhere: the value is the default.
     Default,
 }
 
@@ -36,45 +36,45 @@ impl fmt::Display for Location {
     }
 }
 
-/// One thing that is wrong.
+/// An error in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("{}: cannot be read: {reason}", path.display())]
     Read {
-        /// The file as it was named.
+        /// Path of the file, as given.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         reason: String,
     },
     /// The file is not TOML.
     #[error("{location}: {reason}")]
     Syntax {
-        /// Where.
+        /// Location of the error.
         location: Location,
-        /// What the parser says.
+        /// The error of the parser.
         reason: String,
     },
-    /// There is no such setting.
+    /// The setting does not exist.
     #[error("{location}: unknown {what} `{name}`{}", hint(near.as_deref()))]
     Unknown {
-        /// Where.
+        /// Location of the name.
         location: Location,
         /// `key` or `variable`.
         what: &'static str,
-        /// The name as given.
+        /// The given name.
         name: String,
-        /// A setting with nearly that name.
+        /// A setting with a similar name.
         near: Option<String>,
     },
-    /// A value that the setting cannot take.
+    /// The value is invalid for the setting.
     #[error("{location}: {key}: {reason}")]
     Value {
-        /// Where.
+        /// Location of the value.
         location: Location,
-        /// The setting.
+        /// Name of the setting.
         key: &'static str,
-        /// What is wrong with the value, and what is right.
+        /// What is wrong with the value, and what is valid.
         reason: String,
     },
 }
@@ -83,7 +83,7 @@ fn hint(near: Option<&str>) -> String {
     near.map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
 }
 
-/// All that is wrong with a configuration; never empty. Displayed one a line.
+/// All errors in a configuration; never empty. Displayed one per line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 

@@ -14,27 +14,27 @@ use ipnet::IpNet;
 use crate::client::{Endpoint, Fingerprint, Secret};
 use crate::overflow::Overflow;
 
-/// Machines of the simulated fleet when `--demo` is given bare.
+/// Number of machines in the simulated fleet if `--demo` has no value.
 pub const DEMO_MACHINES: u32 = 200;
 
-/// A way to read a value.
+/// A way to parse a value.
 pub(super) trait Kind {
-    /// What comes out.
+    /// Type of the parsed value.
     type Value;
-    /// What it is and how it is written, for messages and the documentation.
+    /// What the value is and how it is written, for messages and the documentation.
     const WHAT: &'static str;
-    /// The TOML types it is taken from.
+    /// The TOML types that are accepted.
     const TOML: &'static [&'static str];
-    /// Whether a message may repeat what was given: not if a secret may be in it.
+    /// Whether a message may repeat the given text: not if it may contain a secret.
     const SHOWN: bool = true;
-    /// What stands between the items of a list.
+    /// The separator between the items of a list.
     const SEPARATOR: &'static str = ",";
 
-    /// Reads the value, or says why it cannot be one; the caller names the text and [`Kind::WHAT`].
+    /// Parses the value; returns `None` if it is invalid. The caller reports the text and [`Kind::WHAT`].
     fn parse(text: &str) -> Option<Self::Value>;
 }
 
-/// Declares kinds: name, what is not as usual, value, what it is, TOML types, reader.
+/// Declares kinds: name, overridden constants, value, description, TOML types, parser.
 macro_rules! kinds {
     ($($name:ident $({ $($unusual:tt)* })? -> $value:ty, $what:literal, $toml:expr, $parse:expr;)+) => {
         $(
@@ -114,7 +114,7 @@ kinds! {
         ["integer", "boolean", "string"], demo;
 }
 
-/// A password or token: taken with all its white space.
+/// A password or token; its white space is kept.
 #[derive(Debug)]
 pub(super) struct Hidden;
 
@@ -129,7 +129,7 @@ impl Kind for Hidden {
     }
 }
 
-/// Declares the settings with a fixed set of words.
+/// Declares the settings that have a fixed set of words.
 macro_rules! words {
     ($($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $word:literal,)+ })+) => {
         $(
@@ -147,7 +147,7 @@ macro_rules! words {
                     }
                 }
 
-                /// The word by which it is set.
+                /// Returns the word that selects this value.
                 pub fn name(self) -> &'static str {
                     match self {
                         $(Self::$variant => $word,)+
@@ -159,54 +159,54 @@ macro_rules! words {
 }
 
 words! {
-    /// Where the listener's certificate comes from.
+    /// The source of the listener's certificate.
     TlsMode {
-        /// Made at the first start and kept in the data directory.
+        /// Generated at the first start and stored in the data directory.
         SelfSigned = "self-signed",
-        /// The operator's own files.
+        /// Files provided by the operator.
         Files = "files",
-        /// Plain HTTP.
+        /// No certificate: plain HTTP.
         Off = "off",
     }
-    /// Where in a client's certificate its name is looked for.
+    /// The field of a client's certificate that holds its name.
     ClientName {
         /// The common name of the subject.
         Common = "cn",
         /// The subject alternative name.
         Alternative = "san",
     }
-    /// How the certificates of upstream endpoints are checked.
+    /// How the certificates of upstream endpoints are verified.
     UpstreamTls {
-        /// By the CA certificates of a file, for the name in the URL.
+        /// Issued by a CA in a file, for the name in the URL.
         Verify = "verify",
-        /// By their fingerprints.
+        /// Matching one of the fingerprints.
         Pin = "pin",
-        /// Not at all.
+        /// Not verified.
         Insecure = "insecure",
     }
     /// Who checks credentials.
     AuthMode {
-        /// The endpoint if there is one, otherwise the server.
+        /// The endpoint if there is one, otherwise this server.
         Auto = "auto",
-        /// The server, by its own users.
+        /// This server, with its own users.
         Local = "local",
         /// The endpoint.
         Upstream = "upstream",
-        /// The server for its own users, the endpoint for all others.
+        /// This server for its own users, the endpoint for all others.
         Both = "both",
     }
-    /// How log lines look.
+    /// The format of log lines.
     LogFormat {
-        /// For people.
+        /// Text for human readers.
         Text = "text",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
     }
-    /// Whether an offer of permessage-deflate is taken.
+    /// Whether permessage-deflate is negotiated.
     DeflateMode {
-        /// It is.
+        /// It is negotiated if the client offers it.
         On = "on",
-        /// Every websocket is plain.
+        /// All websockets are uncompressed.
         Off = "off",
     }
 }
@@ -245,7 +245,7 @@ fn span(text: &str) -> Option<Duration> {
         "d" => seconds(24 * 60 * 60),
         _ => None,
     };
-    // A century: beyond it, adding to a point in time could overflow.
+    // The maximum is a century: adding more to a time could overflow.
     span.filter(|span| !span.is_zero() && *span <= Duration::from_hours(100 * 365 * 24))
 }
 
@@ -271,13 +271,14 @@ fn addresses(text: &str) -> Option<Vec<SocketAddr>> {
     (!all.is_empty()).then_some(all)
 }
 
-/// An address alone is a network of one.
+/// Parses a list of networks; a single address is a network of one.
 fn networks(text: &str) -> Option<Vec<IpNet>> {
     let network = |text: &String| number(text).or_else(|| Some(IpNet::from(number::<IpAddr>(text)?)));
     list(text)?.iter().map(network).collect()
 }
 
-/// Names are not resolved, because they may mean another address at each start; only `localhost` always means the same.
+/// Parses an address. Names are not resolved, because they may mean another address at each start; only `localhost` is
+/// unambiguous.
 fn address(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
         Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, number(port)?))),
@@ -289,7 +290,7 @@ fn origins(text: &str) -> Option<Vec<String>> {
     list(text).filter(|all| all.iter().all(|origin: &String| is_origin(origin)))
 }
 
-/// What a browser sends as `Origin`: scheme and host, perhaps a port.
+/// Returns whether the text is what a browser sends as `Origin`: scheme and host, optionally a port.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else { return false };
     matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*'])
@@ -299,7 +300,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// Credentials belong into files: an URL ends up in logs.
+/// Returns whether the text is a NATS URL without credentials. These belong in files: URLs end up in logs.
 fn is_nats_url(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else { return false };
     let port = host.rsplit_once(':').filter(|_| !host.ends_with(']')).map(|(_, port)| port);
@@ -309,7 +310,7 @@ fn is_nats_url(text: &str) -> bool {
         && port.is_none_or(|port| port.parse::<u16>().is_ok())
 }
 
-/// Each with the two dots that a registration needs; the servers are left to judge the rest.
+/// Parses registrations, one per line. Each must have the two dots of a registration; the servers check the rest.
 fn specs(text: &str) -> Option<Vec<String>> {
     let all: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
     let fits = |spec: &String| spec.matches('.').count() >= 2 && !spec.contains(char::is_control);
@@ -320,7 +321,7 @@ fn fingerprints(text: &str) -> Option<Vec<Fingerprint>> {
     list(text)?.iter().map(|item: &String| fingerprint(item)).collect()
 }
 
-/// The digits alone, or behind what openssl puts in front of them.
+/// Parses the hexadecimal digits, with or without the prefix that openssl prints.
 fn fingerprint(text: &str) -> Option<Fingerprint> {
     let (title, digits) = text.rsplit_once('=').unwrap_or(("sha256", text));
     if !title.to_ascii_lowercase().starts_with("sha") {
@@ -351,8 +352,8 @@ fn demo(text: &str) -> Option<Option<u32>> {
     }
 }
 
-/// Says what is wrong with `text`, unless it may hold a secret. It is cut, so that a pasted file does not fill the
-/// screen.
+/// Returns a message about an invalid value, without the text if that may be a secret. The text is truncated, so that a
+/// pasted file does not flood the screen.
 pub(super) fn complaint(text: &str, shown: bool, what: impl Display) -> String {
     if !shown {
         return format!("the value given is not {what}");

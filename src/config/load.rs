@@ -10,27 +10,27 @@ use super::settings::{Settings, rows};
 /// A setting given on the command line.
 #[derive(Debug, Clone)]
 pub struct FlagValue {
-    /// Which setting.
+    /// Name of the setting.
     pub key: &'static str,
-    /// The flag as people type it: `--listen`.
+    /// The flag, as typed: `--listen`.
     pub flag: &'static str,
-    /// The value; several are joined as the setting has it, mostly by commas.
+    /// The value; several values are joined by the setting's separator, usually a comma.
     pub text: String,
 }
 
-/// Where settings come from.
+/// The sources of settings.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// The TOML file; without one, the file that `HYDRANT_CONFIG` names, if it is set.
+    /// The TOML file; if `None`, the file named by `HYDRANT_CONFIG`, if any.
     pub file: Option<PathBuf>,
-    /// Environment variables, in any order. Others than `HYDRANT_*`, `XDG_DATA_HOME` and `HOME` are not looked at.
+    /// Environment variables, in any order. Only `HYDRANT_*`, `XDG_DATA_HOME` and `HOME` are used.
     pub env: Vec<(String, String)>,
-    /// What the command line says.
+    /// Settings from the command line.
     pub flags: Vec<FlagValue>,
 }
 
 impl Sources {
-    /// The process's environment, with a file if one is named.
+    /// Returns the process's environment, with the file if one is given.
     pub fn environment(file: Option<PathBuf>) -> Self {
         let text = |part: std::ffi::OsString| part.to_string_lossy().into_owned();
         let env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
@@ -42,13 +42,13 @@ impl Sources {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The file that is read.
+    /// Returns the path of the file that is read.
     pub fn path(&self) -> Option<PathBuf> {
         self.file.clone().or_else(|| self.variable(CONFIG_VARIABLE).map(PathBuf::from))
     }
 
     fn data_dir(&self) -> PathBuf {
-        // The XDG base directory specification wants relative paths ignored.
+        // The XDG base directory specification requires that relative paths are ignored.
         let absolute = |name| self.variable(name).map(Path::new).filter(|path| path.is_absolute());
         absolute("XDG_DATA_HOME")
             .map(|base| base.join("hydrant"))
@@ -58,18 +58,18 @@ impl Sources {
 }
 
 impl Settings {
-    /// Reads and checks everything.
+    /// Loads and checks all settings.
     ///
     /// # Errors
-    /// [`ConfigErrors`] with all that is wrong.
+    /// Returns [`ConfigErrors`] with all errors found.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
         Self::load_with_notes(sources).map(|(settings, _)| settings)
     }
 
-    /// The same, with notes: what an operator may not have meant, though nothing is wrong with it.
+    /// Like [`Settings::load`], with notes: valid settings that may not be what the operator intended.
     ///
     /// # Errors
-    /// [`ConfigErrors`] with all that is wrong.
+    /// Returns [`ConfigErrors`] with all errors found.
     pub fn load_with_notes(sources: &Sources) -> Result<(Self, Vec<String>), ConfigErrors> {
         let mut raw = RawSettings::new(rows());
         raw.set_default("data_dir", sources.data_dir().display().to_string());

@@ -10,7 +10,7 @@
 //! the certificates and keys that are named. Unknown keys and unknown `HYDRANT_*` variables are errors, because a
 //! silently ignored typo looks like a setting that does not work.
 //!
-//! Why not serde: it stops at the first error and does not know where a value stood.
+//! Why not serde: it stops at the first error and does not know the location of a value.
 
 #[macro_use]
 mod table;

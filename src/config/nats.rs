@@ -4,10 +4,10 @@ use super::pem;
 use super::raw::{RawSettings, readable};
 use super::settings::Settings;
 
-/// So many of the files are ways to log in; the others are certificates, which are looked into.
+/// Number of the files that are credentials. Those after them are certificates and keys, whose contents are checked.
 const LOGINS: usize = 4;
 
-/// Adds what does not go together to `raw`'s errors.
+/// Adds errors for settings that contradict each other.
 pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     let nats = &settings.nats;
     if let Some(reason) = unsupported(cfg!(feature = "nats"), &nats.urls) {
@@ -52,7 +52,8 @@ pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     }
 }
 
-/// Why a build cannot share events at these addresses. A node that was told to share them must not keep them to itself.
+/// Returns the error if this build cannot share events by NATS although URLs are configured: a node that is configured
+/// to share its events must not silently keep them.
 fn unsupported(has_nats: bool, urls: &[String]) -> Option<&'static str> {
     (!has_nats && !urls.is_empty()).then_some("this build has no NATS: it was made without the feature `nats`")
 }

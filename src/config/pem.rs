@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 
 use super::raw::{RawSettings, readable};
 
-/// A certificate chain and its key, each under its setting. What is missing is reported by others.
+/// Checks a certificate chain and its key, each under its setting. A missing setting is reported elsewhere.
 pub(super) fn pair(
     (certificate_key, certificate): (&'static str, &Path),
     (key_key, key): (&'static str, &Path),
@@ -29,7 +29,7 @@ pub(super) fn pair(
     }
 }
 
-/// Certificates of authorities.
+/// Checks the certificates of authorities.
 pub(super) fn authorities(setting: &'static str, path: &Path, raw: &mut RawSettings) {
     read(setting, path, raw, |path| {
         let mut roots = RootCertStore::empty();

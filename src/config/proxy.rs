@@ -1,16 +1,16 @@
-//! The endpoint that hydrant stands in front of: which one it is, and what must hold for it.
+//! The endpoint to which hydrant forwards requests, and the checks on the settings about it.
 
 use super::kind::AuthMode;
 use super::raw::RawSettings;
 use super::settings::Settings;
 use crate::client::{Endpoint, Service};
 
-/// The words that are no URLs.
+/// The values that are not URLs.
 const FIRST: &str = "first";
 const OFF: &str = "off";
 
 impl Settings {
-    /// The endpoint that gets what is not for this server itself.
+    /// Returns the endpoint to which requests that this server does not serve itself are forwarded.
     pub fn proxied(&self) -> Option<Service> {
         let mut services = self.upstream.services(self.limits.socket_buffer).into_iter();
         match self.proxy.upstream.as_str() {
@@ -22,7 +22,7 @@ impl Settings {
 }
 
 impl Settings {
-    /// Who checks credentials; never [`AuthMode::Auto`].
+    /// Returns who checks credentials; never [`AuthMode::Auto`].
     pub fn auth_mode(&self) -> AuthMode {
         match self.auth.mode {
             AuthMode::Auto if self.proxied().is_some() => AuthMode::Upstream,
@@ -32,7 +32,7 @@ impl Settings {
     }
 }
 
-/// Adds what does not go together to `raw`'s errors.
+/// Adds errors for settings that contradict each other.
 pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     let named = settings.proxy.upstream.as_str();
     let known = |url: Endpoint| settings.upstream.urls.contains(&url);

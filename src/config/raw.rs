@@ -1,7 +1,7 @@
 //! The given value of each setting, where it was given, and what is wrong with it.
 //!
-//! A file, the environment and flags all end up in a [`RawSettings`]: the text of each value with its location. The
-//! tables of settings parse their values from it; checks add inconsistencies between settings.
+//! A file, the environment and flags are all collected in a [`RawSettings`]: the text of each value with its location.
+//! The tables of settings parse their values from it; checks add errors for inconsistent settings.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,38 +12,38 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::error::{ConfigError, ConfigErrors, Location};
 use super::kind::{self, Kind};
 
-/// The variable that names the configuration file where `--config` is not given.
+/// The variable that names the configuration file if `--config` is not given.
 pub const CONFIG_VARIABLE: &str = "HYDRANT_CONFIG";
 
-/// What is known about one setting.
+/// The description of one setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// Its name in the file, with its table: `limits.message_bytes`.
+    /// Name of the setting in the file, with its table: `limits.message_bytes`.
     pub key: &'static str,
-    /// The default as text; empty where there is none or it depends on the environment.
+    /// The default as text; empty if there is none or if it depends on the environment.
     pub default: &'static str,
-    /// What a value looks like.
+    /// Description of a valid value.
     pub what: &'static str,
-    /// What it does.
+    /// What the setting does.
     pub doc: &'static str,
-    /// The TOML types that it is taken from.
+    /// The TOML types that are accepted.
     pub(super) toml: &'static [&'static str],
-    /// Whether a message may repeat what was given.
+    /// Whether a message may repeat the given text.
     pub(super) shown: bool,
-    /// What stands between the items of a list.
+    /// The separator between the items of a list.
     pub(super) separator: &'static str,
-    /// Tells whether a text is a value.
+    /// Returns whether a text is a valid value.
     pub(super) fits: fn(&str) -> bool,
 }
 
 impl Row {
-    /// The environment variable that sets it.
+    /// Returns the name of the environment variable for this setting.
     pub fn variable(&self) -> String {
         format!("HYDRANT_{}", self.key.replace('.', "_").to_ascii_uppercase())
     }
 }
 
-/// A struct of settings that knows its rows.
+/// A struct of settings that can declare its rows.
 pub(super) trait Table: Sized {
     fn declare(rows: &mut Vec<Row>);
     fn take(raw: &RawSettings) -> Self;
@@ -53,48 +53,48 @@ pub(super) trait Table: Sized {
 pub(super) struct RawSettings {
     rows: Vec<Row>,
     values: HashMap<&'static str, (Location, String)>,
-    /// Settings with an error of their own: what is said about them together with others would be noise.
+    /// Settings with an error of their own; further errors that involve them would be noise.
     bad: Vec<&'static str>,
     errors: Vec<ConfigError>,
     notes: Vec<String>,
-    /// Whether the file is not TOML, so that not all of it was read.
+    /// Whether the file is not valid TOML, so that some of it was not read.
     is_misread: bool,
 }
 
 impl RawSettings {
-    /// Nothing is given yet for these settings.
+    /// Creates an empty set of values for these settings.
     pub(super) fn new(rows: Vec<Row>) -> Self {
         Self { rows, values: HashMap::new(), bad: Vec::new(), errors: Vec::new(), notes: Vec::new(), is_misread: false }
     }
 
-    /// Takes the default of a setting that depends on the environment.
+    /// Sets the default of a setting that depends on the environment.
     pub(super) fn set_default(&mut self, key: &'static str, text: String) {
         self.values.insert(key, (Location::Default, text));
     }
 
-    /// The text that was given for a setting, if one was.
+    /// Returns the text given for a setting, if any.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         self.values.get(key).map(|(_, text)| text.as_str())
     }
 
-    /// Adds something that is worth knowing, but not wrong.
+    /// Adds a note about something that is noteworthy, but valid.
     pub(super) fn note(&mut self, key: &str, text: &str) {
         self.notes.push(format!("{key}: {text}"));
     }
 
-    /// The notes, or all that is wrong.
+    /// Returns the notes, or all errors.
     pub(super) fn finish(self) -> Result<Vec<String>, ConfigErrors> {
         if self.errors.is_empty() { Ok(self.notes) } else { Err(ConfigErrors(self.errors)) }
     }
 
-    /// The value of a setting, its default if none was given or it was bad.
+    /// Returns the value of a setting, or its default if none was given or it was invalid.
     pub(super) fn take<K: Kind>(&self, key: &str, default: &str) -> K::Value {
         let raw = self.values.get(key).and_then(|(_, text)| K::parse(text));
         raw.unwrap_or_else(|| K::parse(default).expect("defaults are of their own kind (tested)"))
     }
 
-    /// Tells that settings do not go together; `keys[0]` is the one to change. Silent if one of them is bad by itself,
-    /// or may stand where the file could not be read.
+    /// Reports that settings contradict each other; `keys[0]` is the one to change. Does nothing if one of them has an
+    /// error of its own, or may be in a part of the file that was not read.
     pub(super) fn refuse(&mut self, keys: &[&'static str], reason: String) {
         if self.is_misread || keys.iter().any(|key| self.bad.contains(key)) {
             return;
@@ -107,7 +107,7 @@ impl RawSettings {
         self.rows.iter().find(|row| row.key == key).copied()
     }
 
-    /// Takes a text for a known setting; even one that a later source overrides must be right.
+    /// Sets a known setting from a text, which must be valid even if a later source overrides it.
     pub(super) fn set(&mut self, key: &'static str, location: Location, text: &str) {
         let row = self.row(key).expect("only declared settings have flags (tested)");
         if (row.fits)(text) {
@@ -143,8 +143,8 @@ impl RawSettings {
         }
     }
 
-    /// After the first slip what follows may only look wrong: it is not judged, and neither is what settings make
-    /// together.
+    /// Reads settings from TOML. After the first syntax error the rest may only look wrong: neither it nor combinations
+    /// of settings are checked.
     fn read_toml(&mut self, path: &Path, text: &str) {
         let (table, errors) = DeTable::parse_recoverable(text);
         let start = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
@@ -155,7 +155,7 @@ impl RawSettings {
             let location = file.location(file.sound);
             self.errors.push(ConfigError::Syntax { location, reason: slip.message().to_owned() });
         }
-        // In the order of the text, so that errors come as one reads.
+        // In the order of the text, so that errors are sorted by line.
         self.read_table(&file, "", table.get_ref());
     }
 
@@ -175,7 +175,7 @@ impl RawSettings {
         }
     }
 
-    /// Notes a key that is no setting.
+    /// Reports a key that is not a setting.
     fn key_error(&mut self, key: String, location: Location) {
         self.errors.push(if self.is_table(&key) {
             let reason = format!("`{key}` is a table: write `[{key}]` and its settings below");
@@ -201,7 +201,7 @@ impl RawSettings {
     }
 }
 
-/// A TOML value as the text that a variable would hold.
+/// Returns a TOML value as the text that a variable would hold.
 fn text_of(value: &DeValue<'_>, separator: &str) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -220,7 +220,7 @@ fn text_of_all(items: &DeArray<'_>, separator: &str) -> Option<String> {
 struct File<'a> {
     path: &'a Path,
     text: &'a str,
-    /// Bytes up to the first slip.
+    /// Number of bytes before the first syntax error.
     sound: usize,
 }
 
@@ -236,13 +236,13 @@ impl File<'_> {
     }
 }
 
-/// The name that is at most two slips away.
+/// Returns the most similar name, if it differs by at most two edits.
 fn nearest(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
     let near = names.map(|candidate| (distance(name, &candidate), candidate)).min()?;
     (near.0 <= 2).then_some(near.1)
 }
 
-/// Levenshtein's distance in bytes.
+/// Returns the Levenshtein distance in bytes.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
@@ -257,8 +257,8 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Whether the file can be read; if not, that is reported. Opened rather than looked up: a key that the server may not
-/// read is as bad as none.
+/// Returns whether the file can be read; if not, reports an error. The file is opened rather than looked up, because a
+/// key without read permission is as useless as a missing one.
 pub(super) fn readable(key: &'static str, path: &Path, raw: &mut RawSettings) -> bool {
     let problem = match std::fs::File::open(path).and_then(|file| file.metadata()) {
         Ok(about) if about.is_file() => return true,

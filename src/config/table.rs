@@ -1,6 +1,6 @@
-//! How a table of settings is declared: the struct, its rows and its parser come from one list.
+//! Declares a table of settings: the struct, its rows and its parser are generated from one list.
 
-/// Declares a table: `name: type as kind = default;` with its explanation, then the tables in it.
+/// Declares a table: `name: type as kind = default;` with its documentation, then its nested tables.
 macro_rules! table {
     (
         $(#[doc = $about:literal])+

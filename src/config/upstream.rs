@@ -41,7 +41,7 @@ fn source(raw: Option<&Secret>, file: Option<&std::path::PathBuf>) -> Option<Sec
     raw.cloned().map(SecretSource::Inline).or_else(|| file.cloned().map(SecretSource::File))
 }
 
-/// Adds what does not go together to `raw`'s errors.
+/// Adds errors for settings that contradict each other.
 pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     let upstream = &settings.upstream;
     times(upstream, raw);
@@ -59,7 +59,7 @@ pub(super) fn check(settings: &Settings, raw: &mut RawSettings) {
     fingerprint(upstream, raw);
 }
 
-/// A DRP endpoint listens on 8092, so a URL without a port is rarely what was meant.
+/// Adds a note for a URL without a port, which is rarely intended: DRP endpoints listen on 8092.
 fn ports(raw: &mut RawSettings) {
     let urls = raw.text("upstream.urls").unwrap_or_default().to_owned();
     for url in urls.split(',').map(str::trim).filter(|url| !Endpoint::names_port(url)) {

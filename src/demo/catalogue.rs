@@ -1,6 +1,6 @@
-//! What the simulated fleet is managed with: params, tasks, stages, workflows and profiles.
+//! The objects that manage the simulated fleet: params, tasks, stages, workflows and profiles.
 //!
-//! Names and shapes are those that a DRP operator knows; the contents are made up.
+//! DRP operators know their names and shapes; the contents are invented.
 
 use std::fmt;
 
@@ -8,23 +8,23 @@ use std::fmt;
 #[derive(Debug)]
 pub(super) struct Param {
     pub(super) name: &'static str,
-    /// JSON.
+    /// JSON schema of the value.
     pub(super) schema: &'static str,
     pub(super) about: &'static str,
 }
 
-/// A piece of work that a machine's runner does.
+/// A unit of work that a machine's runner performs.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
 }
 
-/// A list of tasks to be done in one boot environment.
+/// A list of tasks to be performed in one boot environment.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) name: &'static str,
-    /// Empty: the machine stays in the one it is in.
+    /// The boot environment; empty if it does not change.
     pub(super) bootenv: &'static str,
     pub(super) tasks: &'static [&'static str],
     pub(super) color: &'static str,
@@ -127,7 +127,7 @@ pub(super) const WORKFLOWS: &[Workflow] = &[
     Workflow { name: "maintain-base", stages: &["maintain", "local"] },
 ];
 
-/// The first profile is everybody's; each machine has one of the others too.
+/// All machines have the first profile, and each has one of the others too.
 pub(super) const PROFILES: &[Profile] = &[
     Profile {
         name: "global",
@@ -143,11 +143,11 @@ pub(super) const PROFILES: &[Profile] = &[
 /// One entry of a machine's task list, as DRP writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// `bootenv:NAME`: boot this.
+    /// `bootenv:NAME`: boot this environment.
     BootEnv(&'static str),
     /// `stage:NAME`: enter this stage.
     Stage(&'static str),
-    /// Do this task.
+    /// `NAME`: perform this task.
     Task(&'static str),
 }
 
@@ -162,7 +162,7 @@ impl fmt::Display for Entry {
 }
 
 impl Workflow {
-    /// The task list of a machine that is given this workflow.
+    /// Returns the task list of a machine with this workflow.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
         self.stages.iter().flat_map(|name| {
             let stage = stage_named(name);

@@ -1,29 +1,29 @@
-//! What one step of the fleet gives.
+//! The event that one step of the fleet returns.
 
 use std::borrow::Cow;
 
 use crate::event::Draft;
 use crate::json;
 
-/// An event of the simulated fleet: what DRP would publish, without the time, which is the reader's business.
+/// An event of the simulated fleet as DRP would publish it, except for the time, which the reader adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DemoEvent {
-    /// Type, such as `machines`.
+    /// The event's Type, such as `machines`.
     pub kind: &'static str,
-    /// Action, such as `update`.
+    /// The event's Action, such as `update`.
     pub action: &'static str,
-    /// Which object.
+    /// Key of the object.
     pub key: String,
-    /// Who did it: `user:NAME` or `runner:UUID`.
+    /// The principal that caused the event: `user:NAME` or `runner:UUID`.
     pub principal: String,
-    /// The object after the change (before it, for `delete`): compact JSON.
+    /// The object after the change (before it, for `delete`), as compact JSON.
     pub object: String,
-    /// The object before an `update` or `save`: compact JSON, otherwise `null`.
+    /// The object before an `update` or `save` as compact JSON, otherwise `null`.
     pub original: String,
 }
 
 impl DemoEvent {
-    /// The event as the broker's own intake takes it.
+    /// Returns the event in the form that the broker accepts.
     pub fn draft(&self) -> Draft<'_> {
         Draft {
             principal: Cow::Borrowed(&self.principal),
@@ -33,7 +33,7 @@ impl DemoEvent {
         }
     }
 
-    /// Appends the event as one line of JSON without a newline: the body of a `POST /api/v3/events`.
+    /// Appends the event as one line of JSON without a line break: the body of a `POST /api/v3/events`.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         let texts = [("Type", self.kind), ("Action", self.action), ("Key", &self.key), ("Principal", &self.principal)];
         out.push(b'{');

@@ -1,7 +1,7 @@
-//! The simulated fleet of `--demo`, paced and published like anybody's events.
+//! The simulated fleet of `--demo`, paced and published like the events of any producer.
 //!
-//! The catalogue and the first machines come at once, then the fleet works at a steady rate. When the inboxes are full
-//! it waits: the events of a demonstration can be late.
+//! The catalogue and the first machines are published at once; then the fleet works at a steady rate. It waits while
+//! the inboxes are full: the events of a demonstration may be late.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::broker::{Broker, PublishError};
 use crate::clock;
 use crate::metrics::Source;
 
-/// Between two portions.
+/// Interval between two batches.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Publishes until told to stop, `rate` events a second.
+/// Publishes `rate` events per second until `stop` changes.
 pub async fn run(mut fleet: Fleet, rate: u64, broker: Arc<Broker>, mut stop: watch::Receiver<bool>) {
     while !fleet.is_set_up() {
         if publish(&broker, &fleet.step()).await.is_err() {
@@ -33,7 +33,7 @@ pub async fn run(mut fleet: Fleet, rate: u64, broker: Arc<Broker>, mut stop: wat
             _ = stop.changed() => return,
         }
         fleet.set_now(clock::now());
-        // In events and milliseconds, so that no fraction is lost at low rates.
+        // In units of events times milliseconds, so that no fraction is lost at low rates.
         due += rate * u64::try_from(TICK.as_millis()).expect("a few milliseconds");
         for _ in 0..due / 1000 {
             if publish(&broker, &fleet.step()).await.is_err() {

@@ -1,7 +1,7 @@
-//! What is screwed into a simulated machine, and the params that tell of it.
+//! The hardware of a simulated machine, and the params that describe it.
 //!
-//! Nothing is stored but a seed: the same seed writes the same text, so a fleet of 100,000 machines with 10 KB of
-//! inventory each costs a few megabytes. Sizes are chosen so that a machine is 4 to 16 KB of compact JSON.
+//! Only a seed is stored: the same seed writes the same text, so a fleet of 100,000 machines with 10 KB of inventory
+//! each costs a few megabytes. Sizes are chosen so that a machine is 4 to 16 KB of compact JSON.
 
 use super::random::Random;
 use super::writer::Writer;
@@ -42,7 +42,7 @@ impl Hardware {
         (0..self.nics).map(move |nic| self.mac(nic))
     }
 
-    /// What the operator knows before anybody has looked inside.
+    /// Writes what the operator knows before the machine has been inspected.
     pub(super) fn write_plan(self, w: &mut Writer) {
         self.write_keys(w);
         w.nested("bios-target-configuration", |w| {
@@ -93,7 +93,7 @@ impl Hardware {
         });
     }
 
-    /// What discovery finds: `gohai-inventory`.
+    /// Writes what discovery finds: `gohai-inventory`.
     pub(super) fn write_inventory(self, w: &mut Writer) {
         let mut random = Random::new(self.seed);
         w.nested("gohai-inventory", |w| {

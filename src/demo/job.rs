@@ -1,4 +1,4 @@
-//! Jobs and work orders: what a machine's runner is told to do, and how it went.
+//! Jobs and work orders: the tasks of a machine's runner, and their outcome.
 
 use jiff::Timestamp;
 
@@ -7,7 +7,7 @@ use super::model::{NEVER, write_common, write_optional};
 use super::random::Uuid;
 use super::writer::Writer;
 
-/// How far a job or a work order has come.
+/// The state of a job or a work order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Created,
@@ -46,13 +46,13 @@ pub(super) struct Job {
     pub(super) index: usize,
     pub(super) state: State,
     pub(super) current: bool,
-    /// Bytes of log that the runner has sent.
+    /// Number of bytes of log that the runner has sent.
     pub(super) log: u32,
     pub(super) started: Timestamp,
     pub(super) ended: Option<Timestamp>,
 }
 
-/// Where the machine stood when the job was made.
+/// The machine's stage, workflow and boot environment when the job was created.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct JobContext {
     pub(super) machine: Uuid,

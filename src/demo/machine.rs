@@ -1,4 +1,4 @@
-//! A simulated machine: what it is, and how it is written.
+//! A simulated machine: its state, and how it is serialized.
 
 use jiff::Timestamp;
 
@@ -12,29 +12,29 @@ use super::writer::Writer;
 /// What happens to a machine next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Nothing to do until somebody wants something.
+    /// Nothing until an operator wants something.
     Idle,
-    /// Enter the next entry of the task list.
+    /// The machine enters the next entry of the task list.
     Advance,
-    /// Tell the machine, or the work order, which job is its current one.
+    /// The machine, or the work order, records which job is its current one.
     Bind,
     /// The runner reports this many more times.
     Run { reports: u32 },
-    /// The job has failed: the machine stops.
+    /// The job has failed, and the machine stops.
     Stop,
-    /// Stopped until an operator has looked at it.
+    /// The machine is stopped until an operator restarts it.
     Stopped,
-    /// The runner saves what it found.
+    /// The runner saves the inventory that it found.
     Inventory,
-    /// The runner takes the work order.
+    /// The runner accepts the work order.
     Accept,
     /// The work order's job has ended.
     Conclude,
-    /// The machine is taken out of the fleet.
+    /// The machine leaves the fleet.
     Retire,
 }
 
-/// A machine's state; everything that is written comes from here.
+/// The state of a machine, from which all its JSON is written.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) id: Uuid,
@@ -46,7 +46,7 @@ pub(super) struct Machine {
     pub(super) workflow: Option<&'static Workflow>,
     pub(super) stage: &'static str,
     pub(super) bootenv: &'static str,
-    /// Index into the task list; nothing before its start.
+    /// Index into the task list; `None` before its start.
     pub(super) current: Option<usize>,
     pub(super) current_job: Option<Uuid>,
     pub(super) runnable: bool,
@@ -57,7 +57,7 @@ pub(super) struct Machine {
     pub(super) phase: Phase,
 }
 
-/// The member names of a machine's `Profile`, all but empty since machines carry their params themselves.
+/// A machine's `Profile`: nearly empty, since machines now have params of their own.
 const NO_PROFILE: &str = concat!(
     r#"{"Validated":false,"Available":false,"Errors":null,"ReadOnly":false,"Meta":null,"Endpoint":"","Bundle":"","#,
     r#""Name":"","Description":"","Documentation":"","Params":null,"Profiles":null}"#
@@ -86,26 +86,27 @@ impl Machine {
         }
     }
 
-    /// The principal of the runner on this machine.
+    /// Returns the principal of the runner on this machine.
     pub(super) fn runner(&self) -> String {
         format!("runner:{}", self.id)
     }
 
-    /// The entry of the task list that comes next, and its index; the list's length if there is none.
+    /// Returns the index of the next entry of the task list, and that entry. At the end of the list these are its
+    /// length and `None`.
     pub(super) fn next_entry(&self) -> (usize, Option<Entry>) {
         let at = self.current.map_or(0, |at| at + 1);
         (at, self.workflow.and_then(|workflow| workflow.entries().nth(at)))
     }
 
-    /// The workflow has been gone through to its end.
+    /// Returns whether the workflow has been completed.
     fn is_complete(&self) -> bool {
         let entries = self.workflow.map_or(0, |workflow| workflow.entries().count());
         self.workflow.is_some() && self.current == Some(entries)
     }
 
-    /// The workflow that comes after the present one.
+    /// Returns the workflow that follows the current one.
     pub(super) fn next_workflow(&self) -> &'static Workflow {
-        // By name: the address of a constant is not one and the same everywhere.
+        // By name: a constant need not have the same address everywhere.
         let at = self.workflow.map(|now| WORKFLOWS.iter().position(|w| w.name == now.name));
         match at.flatten() {
             None => &WORKFLOWS[0],
@@ -119,7 +120,7 @@ impl Machine {
         JobContext { machine: self.id, stage: self.stage, workflow, bootenv: self.bootenv }
     }
 
-    /// The whole machine as DRP writes it.
+    /// Returns the whole machine as DRP writes it.
     pub(super) fn json(&self) -> String {
         Writer::object(16 * 1_024, |w| {
             write_common(w, &[("feature-flags", "change-stage-v2"), ("color", "black"), ("icon", "server")]);

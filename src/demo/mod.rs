@@ -1,4 +1,4 @@
-//! A simulated DRP fleet: machines that move through their stages for ever, and the events about it.
+//! A simulated DRP fleet: machines that move through their stages endlessly, and the events about them.
 //!
 //! [`Fleet::step`] returns one event after the other. First the catalogue (params, tasks, stages, workflows, profiles)
 //! and the machines are created. Then machines run workflows as jobs, process work orders, sometimes fail, are
@@ -7,9 +7,9 @@
 //! Contract: pure and deterministic. No I/O, no threads, no clock: the same seed and size produce the same bytes. The
 //! times inside objects are the fleet's own and advance with every step, unless [`Fleet::set_now`] sets them. The
 //! Original of an `update` or `save` is exactly the Object of the previous event about the same object. A job always
-//! names an existing machine. The number of machines stays within a tenth of what was asked for.
+//! names an existing machine. The number of machines stays within a tenth of the requested number.
 //!
-//! Why a state machine and not a recording: the load generator needs any number of machines for any length of time,
+//! Why a state machine rather than a recording: the load generator needs any number of machines for any length of time,
 //! with consistent `Original`s. A step costs some microseconds because texts are written directly from the state.
 
 mod catalogue;
@@ -35,32 +35,32 @@ use self::catalogue::{PARAMS, PROFILES, STAGES, TASKS, WORKFLOWS};
 use self::machine::Machine;
 use self::random::Random;
 
-/// Who does what no runner does.
+/// The principal of everything that no runner does.
 const OPERATOR: &str = "user:rocketskates";
 
-/// When the fleet's own time begins: 2026-01-01T00:00:00Z, in seconds since 1970.
+/// The start of the fleet's own time: 2026-01-01T00:00:00Z, in seconds since 1970.
 const EPOCH_SECONDS: i64 = 1_767_225_600;
 
-/// A deterministic simulated fleet. The same seed and size give the same events, byte for byte.
+/// A deterministic simulated fleet. The same seed and size produce the same events, byte for byte.
 #[derive(Debug)]
 pub struct Fleet {
     random: Random,
     now: Timestamp,
-    /// How many machines there are to be.
+    /// The intended number of machines.
     wanted: u32,
     machines: Vec<Machine>,
-    /// How many of them have been chosen to leave.
+    /// Number of machines that have been chosen to leave.
     leaving: usize,
-    /// Machines made so far; the next one's number.
+    /// Number of machines created so far, which is the number of the next one.
     made: u32,
-    /// Objects of the catalogue published so far.
+    /// Number of catalogue objects published so far.
     defined: usize,
     param_editions: [u32; PARAMS.len()],
     profile_patches: [u32; PROFILES.len()],
 }
 
 impl Fleet {
-    /// A fleet that will have about `machines` machines, at least one.
+    /// Creates a fleet that will have about `machines` machines, at least one.
     pub fn new(seed: u64, machines: u32) -> Self {
         Self {
             random: Random::new(seed),
@@ -75,27 +75,27 @@ impl Fleet {
         }
     }
 
-    /// Says what time it is; the times in objects go on from here.
+    /// Sets the current time, from which the times in objects continue.
     pub fn set_now(&mut self, now: Timestamp) {
         self.now = now;
     }
 
-    /// The number of machines at present.
+    /// Returns the current number of machines.
     pub fn machine_count(&self) -> usize {
         self.machines.len()
     }
 
-    /// The UUIDs of the machines at present.
+    /// Returns the UUIDs of the current machines.
     pub fn machine_keys(&self) -> impl Iterator<Item = String> {
         self.machines.iter().map(|machine| machine.id.to_string())
     }
 
-    /// The catalogue and the first machines have been created; from now on the fleet works.
+    /// Returns whether the catalogue and the first machines have been created, so that the fleet can start working.
     pub fn is_set_up(&self) -> bool {
         self.made >= self.wanted
     }
 
-    /// What happens next.
+    /// Returns the next event.
     pub fn step(&mut self) -> DemoEvent {
         let elapsed = SignedDuration::from_millis(i64::from(self.random.between(20, 400)));
         self.now = self.now.checked_add(elapsed).unwrap_or(self.now);
@@ -113,7 +113,7 @@ impl Fleet {
         }
     }
 
-    /// The next object of the catalogue.
+    /// Returns the creation of the next catalogue object.
     fn define(&mut self) -> Option<DemoEvent> {
         let params = PARAMS.iter().map(|p| ("params", p.name, model::param(p, 0)));
         let tasks = TASKS.iter().map(|t| ("tasks", t.name, model::task(t)));
@@ -154,7 +154,8 @@ impl Fleet {
         happened("params", "save", PARAMS[at].name, OPERATOR, after, Some(before))
     }
 
-    /// A machine joins, or one is chosen to leave; the further from the size wanted, the surer which.
+    /// Adds a machine, or chooses one to leave; the further the fleet is from its intended size, the more likely the
+    /// change is towards it.
     fn resize(&mut self) -> DemoEvent {
         let band = self.wanted / 10;
         let threshold = self.wanted - band + self.random.below(2 * band + 1);
@@ -174,7 +175,7 @@ impl Fleet {
     }
 }
 
-/// An event; `original` is given for updates and saves.
+/// Creates an event; `original` is given for updates and saves.
 fn happened(
     kind: &'static str,
     action: &'static str,

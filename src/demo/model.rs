@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use super::catalogue::{Param, Profile, Stage, Task, Workflow};
 use super::writer::Writer;
 
-/// What Go's zero time looks like.
+/// Go's zero time.
 pub(super) const NEVER: &str = "0001-01-01T00:00:00Z";
 
-/// The members that every DRP object begins with.
+/// Writes the members with which every DRP object begins.
 pub(super) fn write_common(w: &mut Writer, meta: &[(&str, &str)]) {
     w.flag("Validated", true);
     w.flag("Available", true);
@@ -25,7 +25,7 @@ pub(super) fn write_common(w: &mut Writer, meta: &[(&str, &str)]) {
     w.text("Bundle", "");
 }
 
-/// Who made an object and who touched it last, and when.
+/// Writes who created an object and who changed it last, and when.
 pub(super) fn write_history(w: &mut Writer, created: Timestamp, modified: Timestamp, by: &str) {
     w.plain("CreatedAt", created);
     w.text("CreatedBy", "rocketskates");
@@ -40,7 +40,7 @@ fn write_named(w: &mut Writer, meta: &[(&str, &str)], name: &str, about: &str) {
     w.text("Documentation", "");
 }
 
-/// `edition` counts the times that the param was saved.
+/// Returns a param as JSON; `edition` is the number of times it was saved.
 pub(super) fn param(param: &Param, edition: u32) -> String {
     Writer::object(512, |w| {
         write_common(w, &[("icon", "tag")]);
@@ -52,7 +52,7 @@ pub(super) fn param(param: &Param, edition: u32) -> String {
     })
 }
 
-/// `patches` is the patch level that the profile carries.
+/// Returns a profile as JSON; `patches` is its patch level.
 pub(super) fn profile(profile: &Profile, patches: u32) -> String {
     Writer::object(512, |w| {
         write_named(w, &[("color", "blue"), ("icon", "server")], profile.name, "");
@@ -99,7 +99,7 @@ pub(super) fn workflow(workflow: &Workflow) -> String {
     })
 }
 
-/// A member that DRP writes as an empty string when there is none.
+/// Writes a member that DRP writes as an empty string if there is no value.
 pub(super) fn write_optional(w: &mut Writer, name: &str, value: Option<impl Display>) {
     match value {
         Some(value) => w.plain(name, value),

@@ -1,11 +1,11 @@
 //! A small deterministic generator of pseudo-random numbers (`SplitMix64`).
 //!
-//! Not for secrets. Why not a crate: the same seed must give the same fleet for years, whatever version of what is
-//! installed, and twenty lines are enough for that.
+//! Not for secrets. Why not a crate: the same seed must produce the same fleet for years, regardless of installed
+//! versions, and twenty lines suffice for that.
 
 use std::fmt;
 
-/// The generator's state.
+/// The state of the generator.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 
@@ -22,23 +22,23 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to `bound - 1`; 0 for a bound of 0.
+    /// Returns a number from 0 to `bound - 1`; 0 for a bound of 0.
     pub(super) fn below(&mut self, bound: u32) -> u32 {
         let high = self.next() >> 32;
         u32::try_from((high * u64::from(bound)) >> 32).expect("below a 32-bit bound")
     }
 
-    /// A number from `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both inclusive.
     pub(super) fn between(&mut self, low: u32, high: u32) -> u32 {
         low + self.below(high - low + 1)
     }
 
-    /// True once in `n` times.
+    /// Returns true once in `n` times on average.
     pub(super) fn one_in(&mut self, n: u32) -> bool {
         self.below(n) == 0
     }
 
-    /// An index into something with `len` elements.
+    /// Returns an index into something with `len` elements.
     pub(super) fn index(&mut self, len: usize) -> usize {
         self.below(u32::try_from(len).expect("a fleet has fewer than 2^32 members")) as usize
     }
@@ -48,12 +48,12 @@ impl Random {
     }
 }
 
-/// A version 4 UUID; written as lower-case text of 36 characters, as DRP does.
+/// A version 4 UUID, written as 36 lower-case characters, as DRP does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Uuid(u128);
 
 impl Uuid {
-    /// All zeros; DRP's "none" in fields that must hold a UUID.
+    /// All zeros: DRP's "none" in fields that must hold a UUID.
     pub(super) const NIL: Self = Self(0);
 }
 

@@ -1,4 +1,4 @@
-//! The fleet seen from outside.
+//! Tests of the fleet through its public interface.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,7 +8,8 @@ use super::*;
 use crate::event::Draft;
 use crate::json::{self, Validator};
 
-/// FNV-1a over the lines of a run; written out here so that no library's change of hash can pass for ours.
+/// FNV-1a over the lines of a run; implemented here so that a library's change of its hash cannot look like a change of
+/// ours.
 fn fingerprint(seed: u64, machines: u32, steps: usize) -> u64 {
     let mut fleet = Fleet::new(seed, machines);
     let mut hash = 0xCBF2_9CE4_8422_2325_u64;

@@ -1,4 +1,4 @@
-//! What happens to one machine: its way through workflows, jobs and work orders, one event a visit.
+//! The life of one machine, through workflows, jobs and work orders: one event per visit.
 
 use super::catalogue::Entry;
 use super::job::{Job, State, WorkOrder};
@@ -6,14 +6,14 @@ use super::machine::{Machine, Phase};
 use super::random::Uuid;
 use super::{DemoEvent, Fleet, OPERATOR, happened};
 
-/// Tasks that an operator orders one by one.
+/// Tasks that an operator orders individually.
 const ERRANDS: [&str; 3] = ["patch-apply", "health-check", "ssh-access"];
 
-/// One job in so many fails.
+/// One of this many jobs fails.
 const FAILURE_ONE_IN: u32 = 25;
 
 impl Machine {
-    /// Chooses the machine to leave, unless it is in the middle of something.
+    /// Chooses the machine to leave, unless it is busy. Returns whether it was chosen.
     pub(super) fn retire(&mut self) -> bool {
         let free = matches!(self.phase, Phase::Idle | Phase::Advance | Phase::Stopped);
         if free {
@@ -28,7 +28,7 @@ impl Machine {
 }
 
 impl Fleet {
-    /// The next event of the machine at `at`.
+    /// Returns the next event of the machine at `at`.
     pub(super) fn visit(&mut self, at: usize) -> DemoEvent {
         match self.machines[at].phase {
             Phase::Idle => self.wish(at),
@@ -44,7 +44,7 @@ impl Fleet {
         }
     }
 
-    /// Changes a machine and tells both what it was and what it is.
+    /// Changes a machine and returns the event with its state before and after.
     fn change(&mut self, at: usize, action: &'static str, runner: bool, apply: impl FnOnce(&mut Machine)) -> DemoEvent {
         let machine = &mut self.machines[at];
         let before = machine.json();
@@ -60,7 +60,7 @@ impl Fleet {
         self.change(at, "update", true, apply)
     }
 
-    /// An operator wants something of an idle machine.
+    /// Lets an operator do something with an idle machine.
     fn wish(&mut self, at: usize) -> DemoEvent {
         let experienced = self.machines[at].inventoried;
         match self.random.below(6) {
@@ -80,7 +80,7 @@ impl Fleet {
         })
     }
 
-    /// Enters the next entry of the task list. The last job is told first that it is not the current one any more.
+    /// Enters the next entry of the task list. Before a new job, the previous one is marked as no longer current.
     fn advance(&mut self, at: usize) -> DemoEvent {
         match self.machines[at].next_entry() {
             (index, Some(Entry::Stage(stage))) => self.by_runner(at, Phase::Advance, |machine| {
@@ -185,7 +185,7 @@ impl Fleet {
         }
     }
 
-    /// An operator has seen to it; the failed task is tried again.
+    /// Restarts a stopped machine: the failed task is tried again.
     fn restart(&mut self, at: usize) -> DemoEvent {
         self.machines[at].phase = Phase::Advance;
         self.change(at, "update", false, |machine| {

@@ -1,22 +1,22 @@
 //! Writes compact JSON, member by member.
 //!
-//! Contract: the caller names members in the order wanted and closes what it opens (the closures see to that); the
-//! writer sees to commas, quotes and escapes. Why not `serde_json::Value`: building and walking a tree costs ten times
-//! what writing the text does, and the fleet writes two machines of up to 16 KB for one update.
+//! Contract: the caller names members in the desired order, and its closures delimit nested values; the writer adds
+//! commas, quotes and escapes. Why not `serde_json::Value`: building and walking a tree costs ten times as much as
+//! writing the text, and the fleet writes two machines of up to 16 KB for one update.
 
 use std::fmt::Display;
 use std::io::Write as _;
 
 use crate::json;
 
-/// One JSON object under construction.
+/// A JSON object under construction.
 #[derive(Debug)]
 pub(super) struct Writer {
     out: Vec<u8>,
 }
 
 impl Writer {
-    /// The text of an object with the members that `fill` writes.
+    /// Returns the text of an object with the members that `fill` writes.
     pub(super) fn object(size_hint: usize, fill: impl FnOnce(&mut Self)) -> String {
         let mut writer = Self { out: Vec::with_capacity(size_hint) };
         writer.braces(fill);
@@ -46,7 +46,7 @@ impl Writer {
         json::quote(value, &mut self.out);
     }
 
-    /// A string made of something whose text needs no escapes: a UUID, a time, numbers.
+    /// Writes a string whose text needs no escapes: a UUID, a time, numbers.
     pub(super) fn plain(&mut self, name: &str, value: impl Display) {
         self.name(name);
         write!(self.out, "\"{value}\"").expect("memory takes everything");
@@ -61,7 +61,7 @@ impl Writer {
         self.raw(name, if value { "true" } else { "false" });
     }
 
-    /// A value that is JSON already.
+    /// Writes a value that is already JSON.
     pub(super) fn raw(&mut self, name: &str, value: &str) {
         self.name(name);
         self.out.extend_from_slice(value.as_bytes());
@@ -82,7 +82,7 @@ impl Writer {
         self.out.push(b']');
     }
 
-    /// An array of strings whose text needs no escapes.
+    /// Writes an array of strings whose text needs no escapes.
     pub(super) fn plains(&mut self, name: &str, values: impl IntoIterator<Item = impl Display>) {
         self.name(name);
         self.out.push(b'[');
@@ -93,7 +93,7 @@ impl Writer {
         self.out.push(b']');
     }
 
-    /// An array of `count` objects.
+    /// Writes an array of `count` objects.
     pub(super) fn list(&mut self, name: &str, count: u32, mut fill: impl FnMut(&mut Self, u32)) {
         self.name(name);
         self.out.push(b'[');

@@ -2,34 +2,34 @@
 
 use thiserror::Error;
 
-/// Why a text is not an event. Protocol: `docs/protocol.md`, "Events".
+/// The reason why a text is not an event. Protocol: `docs/protocol.md`, "Events".
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum EventError {
-    /// Not an object at all.
+    /// The value is not a JSON object.
     #[error("an event is a JSON object")]
     NotAnObject,
     /// A field of the envelope has a value of the wrong type.
     #[error("{field} must be a string")]
     NotAString {
-        /// The field's name.
+        /// Name of the field.
         field: &'static str,
     },
-    /// Time does not follow RFC 3339; Go clients silently lose such events.
+    /// The `Time` does not follow RFC 3339; Go clients silently lose such events.
     #[error("Time is not an RFC 3339 time with at most nine fractional digits: {text:?}")]
     BadTime {
-        /// The value given, cut to 64 characters.
+        /// The given value, truncated to 64 characters.
         text: String,
     },
-    /// Type or Action is missing or empty.
+    /// The `Type` or `Action` is missing or empty.
     #[error("{field} is missing or empty")]
     Missing {
-        /// The field's name.
+        /// Name of the field.
         field: &'static str,
     },
-    /// The type is kept for answers to commands.
+    /// The type is reserved for answers to commands.
     #[error("Type `websocket` is kept for answers to commands and cannot be posted")]
     Reserved,
-    /// The type is kept for the broker's own notices.
+    /// The type is reserved for the broker's own notices.
     #[error("Type `hydrant` is kept for notices of the broker and cannot be posted")]
     Notice,
 }

@@ -25,7 +25,7 @@ const NAMES: [(&str, Field); 7] = [
 ];
 
 impl Field {
-    /// The field that a member is, whatever the letter case and the escapes of its name.
+    /// Returns the field that a member sets, regardless of the letter case and escapes in its name.
     pub(super) fn of(member: &Member<'_>) -> Option<Self> {
         Self::as_written(member.name).or_else(|| {
             let name = member.name();
@@ -33,7 +33,7 @@ impl Field {
         })
     }
 
-    /// The field with this name in quotes as everybody writes it, which is found out at once.
+    /// Returns the field with this quoted name in its usual spelling: the fast path.
     fn as_written(name: &str) -> Option<Self> {
         Some(match name {
             r#""Time""# => Self::Time,

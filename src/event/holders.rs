@@ -1,10 +1,10 @@
-//! Counts who holds an event, so that its bytes are accounted for once in the process, whatever the number of shards.
+//! Counts the holders of an event, so that its bytes count once in the process, regardless of the number of shards.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::websocket::frame::Encoding;
 
-/// Counts of holders: of the event, whose plain frame is always there, of its deflated frame, and of its text for
+/// Counts the holders of an event (whose plain frame always exists), of its deflated frame, and of its text for
 /// streams.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
@@ -13,7 +13,7 @@ pub(super) struct Holders {
     streamed: AtomicU32,
 }
 
-/// Whose first holder came, or whose last one went.
+/// The encodings whose first holder was added, or whose last holder was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Turned {
     pub(super) plain: bool,
@@ -22,12 +22,12 @@ pub(super) struct Turned {
 }
 
 impl Holders {
-    /// One more holder of a frame in this encoding.
+    /// Adds a holder of a frame in this encoding.
     pub(super) fn add(&self, encoding: Encoding) -> Turned {
         self.turn(encoding, |holders| holders.fetch_add(1, Ordering::Relaxed) == 0)
     }
 
-    /// One holder less.
+    /// Removes a holder of a frame in this encoding.
     pub(super) fn remove(&self, encoding: Encoding) -> Turned {
         self.turn(encoding, |holders| holders.fetch_sub(1, Ordering::Relaxed) == 1)
     }

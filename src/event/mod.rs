@@ -8,9 +8,9 @@
 //! Contract: a sealed [`Event`] never changes. It is shared by reference count, one count per shard and not per
 //! delivery. Nothing here reads a clock or does I/O; the caller of `seal` passes the time.
 //!
-//! Why the frame is made here and not for the first subscriber: the event is written down once anyway, and the header
-//! costs ten bytes. The deflated frame and the text for event streams are made when the first subscriber needs them,
-//! because most events never need either. One shard makes it; others that need it at that moment wait.
+//! Why the frame is built here rather than for the first subscriber: the event is serialized once anyway, and the
+//! header costs ten bytes. The deflated frame and the text for event streams are built when the first subscriber needs
+//! them, because most events never need either. One shard builds them; others that need them meanwhile wait.
 //!
 //! ```
 //! use hydrant::event::Draft;
@@ -52,51 +52,52 @@ use names::Names;
 use stream::StreamText;
 use wire::{FrameStart, Scrub, TIME, Wire, offset};
 
-/// What Go's zero `time.Time` looks like; clients that post send it to mean "no time given".
+/// Go's zero `time.Time`; posting clients send it to mean "no time given".
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// The type of the answers to commands; nobody may publish it.
+/// The type of answers to commands; clients cannot publish it.
 pub const ANSWER_TYPE: &str = "websocket";
 
-/// The type of the broker's own notices; nobody may post it.
+/// The type of the broker's own notices; clients cannot post it.
 const NOTICE_TYPE: &str = "hydrant";
 
 static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// How many events this process has written down, without what went to one connection only and what was refused
-/// afterwards.
+/// Returns the number of events that this process has serialized, except those for a single connection and those that
+/// were refused afterwards.
 pub fn serialisations() -> u64 {
     SERIALISATIONS.load(Ordering::Relaxed)
 }
 
-/// So many events were written down and never taken in: they were refused together with others, or were copies.
+/// Subtracts events from the count of [`serialisations`]: they were serialized but never accepted, because they were
+/// refused together with others, or were duplicates.
 pub fn discard(events: usize) {
     SERIALISATIONS.fetch_sub(events as u64, Ordering::Relaxed);
 }
 
-/// An event as a producer sent it: slices of its text, not yet written down.
+/// An event as a producer sent it: slices of its text, not yet serialized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft<'t> {
-    /// RFC 3339, as given; nothing if it was missing.
+    /// Time in RFC 3339, as given; `None` if it was missing.
     pub time: Option<Cow<'t, str>>,
-    /// What the object is, such as `machines`.
+    /// Type of the object, such as `machines`.
     pub kind: Cow<'t, str>,
-    /// What happened to it, such as `update`.
+    /// What happened to the object, such as `update`.
     pub action: Cow<'t, str>,
-    /// The key of the object, such as a UUID or a name.
+    /// Key of the object, such as a UUID or a name.
     pub key: Cow<'t, str>,
-    /// Who caused it, as the producer says.
+    /// The principal that caused the event, according to the producer.
     pub principal: Cow<'t, str>,
-    /// The object after the change: JSON text, `null` if there is none.
+    /// The object after the change, as JSON text; `null` if there is none.
     pub object: &'t str,
-    /// The object before the change: JSON text, `null` if there is none.
+    /// The object before the change, as JSON text; `null` if there is none.
     pub original: &'t str,
     /// Whether users whom it names are the endpoint's, and not hydrant's own of the same name.
     pub of_endpoint: bool,
 }
 
 impl<'t> Draft<'t> {
-    /// An event with neither object, principal nor time.
+    /// Creates an event without objects, principal and time.
     pub fn new(kind: &'t str, action: &'t str, key: &'t str) -> Self {
         Self {
             time: None,
@@ -110,11 +111,11 @@ impl<'t> Draft<'t> {
         }
     }
 
-    /// Reads the fields of an event from valid JSON. Names in any letter case, unknown ones dropped, the last of
-    /// several wins; `null` is the same as absent.
+    /// Reads the fields of an event from valid JSON. Names match in any letter case, unknown names are ignored, the
+    /// last of several equal names wins, and `null` means absent.
     ///
     /// # Errors
-    /// [`EventError`] for the first field that cannot be taken.
+    /// Returns an [`EventError`] for the first field that cannot be accepted.
     pub fn read(text: &'t str) -> Result<Self, EventError> {
         if !text.trim_start().starts_with('{') {
             return Err(EventError::NotAnObject);
@@ -122,7 +123,7 @@ impl<'t> Draft<'t> {
         Self::from_members(json::members(text))
     }
 
-    /// The same from a value that was just read, without a walk over its text.
+    /// Like [`Draft::read`], from a parsed value, whose text is not walked again.
     ///
     /// # Errors
     /// As [`Draft::read`].
@@ -169,18 +170,18 @@ impl<'t> Draft<'t> {
         Ok(())
     }
 
-    /// Writes the event down. `now` stands in for a time that was not given.
+    /// Serializes the event. `now` replaces a missing time.
     pub fn seal(&self, now: Timestamp) -> Event {
         self.seal_by(|| now)
     }
 
-    /// The same with a clock that is asked only if no time was given.
+    /// Like [`Draft::seal`], with a clock that is read only if no time was given.
     pub fn seal_by(&self, clock: impl FnOnce() -> Timestamp) -> Event {
         SERIALISATIONS.fetch_add(1, Ordering::Relaxed);
         self.write(clock)
     }
 
-    /// Writes down what goes to one connection only, such as an answer; it does not count as an event.
+    /// Serializes an event for a single connection, such as an answer; [`serialisations`] does not count it.
     pub fn seal_for_one(&self, now: Timestamp) -> Event {
         self.write(|| now)
     }
@@ -234,7 +235,7 @@ fn time(value: &str) -> Result<Option<Cow<'_, str>>, EventError> {
     Err(EventError::BadTime { text: text.chars().take(64).collect() })
 }
 
-/// A validated event with its websocket frame, ready to be written to any number of sockets. Immutable and shared by
+/// A validated event with its websocket frame, which can be written to any number of sockets. Immutable and shared by
 /// reference count.
 #[derive(Debug)]
 pub struct Event {
@@ -243,33 +244,33 @@ pub struct Event {
     object: Range<u32>,
     original: Range<u32>,
     names: Names,
-    /// Where it stands in the order of this process; nothing if it never did.
+    /// Position in this process's order; `None` if the event was never sequenced.
     position: Option<Position>,
-    /// The deflated frame, or nothing if the event is better sent plain; not set until somebody asked.
+    /// The deflated frame, or `None` if the event is better sent plain; not set before it is first needed.
     deflated: OnceLock<Option<Box<[u8]>>>,
-    /// The text for connections that are not websockets; not set until the first of them got it.
+    /// The text for connections that are not websockets; not set before it is first needed.
     streamed: OnceLock<StreamText>,
     holders: Holders,
 }
 
 impl Event {
-    /// The websocket text frame, header included.
+    /// Returns the websocket text frame, header included.
     pub fn frame(&self) -> &[u8] {
         &self.frame[usize::from(self.header.0)..]
     }
 
-    /// Notes where it stands in the order; the sequencer does, before anybody shares it.
+    /// Sets the event's position; the sequencer calls this before the event is shared.
     pub fn set_position(&mut self, position: Position) {
         self.position = Some(position);
     }
 
-    /// Where it stands in the order of this process; nothing for what was never sequenced here.
+    /// Returns the position in this process's order; `None` if the event was never sequenced here.
     pub fn position(&self) -> Option<Position> {
         self.position
     }
 
-    /// What goes to a connection of this encoding. The plain frame if the event has no deflated one; the text of
-    /// streams is written when it is first asked for, once in the life of an event.
+    /// Returns the bytes for a connection with this encoding: the plain frame if the event has no deflated one. The
+    /// text for streams is written when it is first needed, at most once per event.
     pub fn frame_in(&self, encoding: Encoding) -> &[u8] {
         match encoding {
             Encoding::Plain => self.frame(),
@@ -283,8 +284,8 @@ impl Event {
         self.streamed.get_or_init(|| StreamText::of(self))
     }
 
-    /// Makes the deflated frame by `make`, which is given the JSON text, unless that was tried before: at most once in
-    /// the life of an event, whatever the number of threads. Returns the encoding in which there is a frame now.
+    /// Creates the deflated frame by `make`, which receives the JSON text, unless this was already tried: at most once
+    /// per event, across all threads. Returns the encoding that now has a frame.
     pub fn deflate_once(&self, make: impl FnOnce(&str) -> Option<Box<[u8]>>) -> Encoding {
         match self.deflated.get_or_init(|| make(self.json())) {
             Some(_) => Encoding::Deflate,
@@ -292,12 +293,12 @@ impl Event {
         }
     }
 
-    /// A shard holds a frame of the event. Returns the bytes that nobody held before.
+    /// Records that a shard holds a frame of the event. Returns the number of bytes that had no holder before.
     pub fn hold(&self, encoding: Encoding) -> usize {
         self.bytes_of(self.holders.add(encoding))
     }
 
-    /// A shard does not hold that frame any more. Returns the bytes that nobody holds now.
+    /// Records that a shard no longer holds that frame. Returns the number of bytes that now have no holder.
     pub fn let_go(&self, encoding: Encoding) -> usize {
         self.bytes_of(self.holders.remove(encoding))
     }
@@ -309,12 +310,12 @@ impl Event {
             + bytes(turned.streamed, Encoding::EventStream)
     }
 
-    /// The whole event as compact JSON.
+    /// Returns the whole event as compact JSON.
     pub fn json(&self) -> &str {
         self.text(HEADER_ROOM..self.frame.len())
     }
 
-    /// This event with the state before an earlier one, so that it tells of all that has changed since then.
+    /// Returns this event with the Original of `earlier`, so that it describes all changes since then.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut wire = Wire { bytes: Vec::with_capacity(self.original.start as usize + earlier.original.len() + 1) };
@@ -335,23 +336,23 @@ impl Event {
         }
     }
 
-    /// When it happened, RFC 3339, at most 35 bytes.
+    /// Returns the event's time in RFC 3339, at most 35 bytes.
     pub fn time(&self) -> &str {
         let json = &self.json()[TIME.len()..];
         json.split_once('"').map_or("", |(time, _)| time)
     }
 
-    /// The same as a moment.
+    /// Returns the event's time, parsed.
     pub fn moment(&self) -> Option<Timestamp> {
         time::parse(self.time())
     }
 
-    /// The object after the change, compact JSON, `null` if there is none.
+    /// Returns the object after the change as compact JSON; `null` if there is none.
     pub fn object(&self) -> &str {
         self.text(self.object.start as usize..self.object.end as usize)
     }
 
-    /// The object before the change, compact JSON, `null` if there is none.
+    /// Returns the object before the change as compact JSON; `null` if there is none.
     pub fn original(&self) -> &str {
         self.text(self.original.start as usize..self.original.end as usize)
     }
@@ -360,17 +361,17 @@ impl Event {
         std::str::from_utf8(&self.frame[range]).expect("written from text, cut at the ends of values")
     }
 
-    /// The event's Type, decoded.
+    /// Returns the event's Type, decoded.
     pub fn kind(&self) -> &str {
         self.names.get(0)
     }
 
-    /// The event's Action, decoded.
+    /// Returns the event's Action, decoded.
     pub fn action(&self) -> &str {
         self.names.get(1)
     }
 
-    /// The event's Key, decoded.
+    /// Returns the event's Key, decoded.
     pub fn key(&self) -> &str {
         self.names.get(3)
     }
@@ -381,18 +382,18 @@ impl Event {
         self.names.range(2, 3)
     }
 
-    /// For an event of Type `jobs`: its Object's `Machine`, if that is a non-empty string.
+    /// Returns the `Machine` of the Object of an event of Type `jobs`, if it is a non-empty string.
     pub fn machine(&self) -> Option<&str> {
         Some(self.names.get(4)).filter(|machine| !machine.is_empty())
     }
 
-    /// The machine that the event's object belongs to, by which a tenant that lists machines judges it: of jobs, work
-    /// orders and a runner's connections.
+    /// Returns the machine that owns the event's object, by which a tenant that lists machines evaluates it: for jobs,
+    /// work orders and the connections of a runner.
     pub fn owner(&self) -> Option<&str> {
         Some(self.names.get(6)).filter(|owner| !owner.is_empty())
     }
 
-    /// For an event of Type `jobs`: its Object's `WorkOrder`, if that is a non-empty string.
+    /// Returns the `WorkOrder` of the Object of an event of Type `jobs`, if it is a non-empty string.
     pub fn work_order(&self) -> Option<&str> {
         Some(self.names.get(5)).filter(|work_order| !work_order.is_empty())
     }

@@ -4,7 +4,7 @@
 
 use super::wire::offset;
 
-/// The strings that an event is found by, decoded, one behind the other: matching reads all of them.
+/// The decoded strings by which an event is matched, concatenated, because matching reads all of them.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     text: Box<str>,
@@ -12,7 +12,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Copies the names into one text.
+    /// Concatenates the names.
     pub(super) fn new(names: [&str; 7]) -> Self {
         let mut end = 0;
         let ends = names.map(|name| {

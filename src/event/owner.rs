@@ -1,4 +1,4 @@
-//! Which machine the object of an event belongs to.
+//! Determines the machine that an event's object belongs to.
 //!
 //! Pure. There are two different questions: what registrations of `machine_jobs` match (a job's own `Machine` and
 //! `WorkOrder`, [`of_job`]), and whose object it is for the rights of a tenant ([`machine`]). The second looks
@@ -8,16 +8,16 @@ use std::borrow::Cow;
 
 use crate::json;
 
-/// What the account of a user of the endpoint begins with; no name holds a slash.
+/// Prefix of the account of a user of the endpoint; no name contains a slash.
 pub const ENDPOINT: &str = "endpoint/";
 
-/// What the principal of a machine's agent begins with.
+/// Prefix of the principal of a machine's agent.
 const RUNNER: &str = "runner:";
 
-/// What the principal of a user begins with: only users are there at the endpoint and here.
+/// Prefix of the principal of a user: only users exist both at the endpoint and here.
 const USER: &str = "user:";
 
-/// `Machine` and `WorkOrder` of a job, where they are strings; the last of several wins.
+/// Returns `Machine` and `WorkOrder` of a job if they are strings; the last of several members wins.
 pub(super) fn of_job(job: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
     let mut owners = (None, None);
     for member in json::members(job) {
@@ -31,8 +31,9 @@ pub(super) fn of_job(job: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) 
     owners
 }
 
-/// The machine that an object belongs to: of jobs and work orders the `Machine` of Object, of the `Model` in Object, or
-/// of Original; of connections the machine whose agent it is. Nothing for other types, or where none is found.
+/// Returns the machine that owns an object: for jobs and work orders the `Machine` of Object, else of the `Model` in
+/// Object, else of Original; for connections the machine whose agent it is. Returns `None` for other types or if there
+/// is none.
 pub(super) fn machine<'t>(kind: &str, key: &'t str, object: &'t str, original: &'t str) -> Option<Cow<'t, str>> {
     match kind {
         "jobs" | "work_orders" => {
@@ -44,12 +45,12 @@ pub(super) fn machine<'t>(kind: &str, key: &'t str, object: &'t str, original: &
     }
 }
 
-/// What stands before the Key of an event about a connection, so that both together name its account.
+/// Returns the prefix of the Key of a connection event that together with the Key names its account.
 pub(super) fn source(kind: &str, key: &str, of_endpoint: bool) -> &'static str {
     if of_endpoint && kind == "connections" && key.starts_with(USER) { ENDPOINT } else { "" }
 }
 
-/// The last member of this name.
+/// Returns the last member with this name.
 fn member<'t>(object: &'t str, name: &str) -> Option<&'t str> {
     json::members(object).filter(|member| member.name() == name).last().map(|member| member.value)
 }

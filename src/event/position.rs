@@ -1,13 +1,13 @@
-//! Where an event stands in the order of the broker that sequenced it.
+//! The position of an event in the order of the broker that sequenced it.
 
 use std::fmt;
 
-/// A place in the order of events: one event's number in this process, or the next event's.
+/// A position in the order of events: the number of an event in this process, or of the next event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// Which run of the process.
+    /// Identifies a run of the process.
     pub epoch: u64,
-    /// Which event.
+    /// Number of the event in that run.
     pub sequence: u64,
 }
 

@@ -14,38 +14,38 @@ use thiserror::Error;
 use super::{Draft, Event, EventError, NOTICE_TYPE, ZERO_TIME};
 use crate::json::{JsonError, Validator, Value};
 
-/// How the events stand in the body.
+/// The format of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// One event, or an array of them.
+    /// One event, or an array of events.
     Json,
-    /// One a line; blank lines do not count.
+    /// One event per line; blank lines are ignored.
     Lines,
 }
 
-/// What the caller decides about its events.
+/// The caller's rules for the posted events.
 #[derive(Debug, Clone, Copy)]
 pub struct Posting<'a> {
-    /// Who posts: the principal of events that name none, or of all.
+    /// The posting principal: that of events that name none, or of all events.
     pub principal: &'a str,
     /// Whether events may name a principal of their own.
     pub may_impersonate: bool,
-    /// How long the text of one event may be, in bytes.
+    /// Maximum length of one event's text, in bytes.
     pub event_bytes: usize,
-    /// How many events there may be. Each takes some hundred bytes besides its text, so that many small ones would take
+    /// Maximum number of events. Each costs some hundred bytes besides its text, so that many small events would take
     /// many times the memory of their body.
     pub events: usize,
-    /// What time it is, for events that do not say it.
+    /// The clock for events without a time.
     pub now: fn() -> Timestamp,
 }
 
 impl Posting<'_> {
-    /// The events of a body, sealed, in its order.
+    /// Reads the events of a body and seals them, in order.
     ///
     /// # Errors
-    /// [`PostingError`] for the first event that cannot be taken.
+    /// Returns a [`PostingError`] for the first event that cannot be accepted.
     pub fn read(&self, body: &[u8], form: Form) -> Result<Vec<Event>, PostingError> {
-        // Some editors and PowerShell begin a file so.
+        // Some editors and PowerShell write a byte order mark at the beginning of a file.
         let marked = body.strip_prefix(b"\xEF\xBB\xBF");
         let skipped = if marked.is_some() { 3 } else { 0 };
         let body = marked.unwrap_or(body);
@@ -81,7 +81,7 @@ impl Posting<'_> {
         Ok(events.taken())
     }
 
-    /// The event that comes after so many others.
+    /// Reads an event that follows `others` other events.
     fn next(&self, others: usize, value: &Value<'_, '_>) -> Result<Event, EntryError> {
         if others >= self.events {
             return Err(EntryError::TooMany { allowed: self.events });
@@ -98,7 +98,7 @@ impl Posting<'_> {
         if draft.kind == NOTICE_TYPE {
             return Err(EventError::Notice.into());
         }
-        // Clients written in Go send it to mean that they give none.
+        // Go clients send the zero time to mean "no time given".
         draft.time.take_if(|time| *time == ZERO_TIME);
         if draft.principal.is_empty() || !self.may_impersonate {
             draft.principal = Cow::Borrowed(self.principal);
@@ -107,7 +107,8 @@ impl Posting<'_> {
     }
 }
 
-/// Events of a body that was read so far; dropped with an error, they were written down for nothing.
+/// The events read from a body so far. If they are dropped because of an error, they are no longer counted as
+/// serialized.
 #[derive(Default)]
 struct Sealed(Vec<Event>);
 
@@ -123,7 +124,7 @@ impl Drop for Sealed {
     }
 }
 
-/// An error of a whole body, of the element that it is in if there is one, whose bytes are counted from its beginning.
+/// Converts an error of a whole body. If it is in an element, its offset is made relative to the start of that element.
 fn within(mut error: JsonError, skipped: usize) -> PostingError {
     let Some((element, start)) = error.element else {
         error.offset += skipped;
@@ -133,31 +134,31 @@ fn within(mut error: JsonError, skipped: usize) -> PostingError {
     Location::Element(element).of(error)
 }
 
-/// The lines of a body without their ends.
+/// Splits a body into lines, without their line breaks.
 fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut start = 0;
     let ends = memchr_iter(b'\n', body).chain([body.len()]);
     ends.map(move |end| &body[mem::replace(&mut start, end + 1)..end])
 }
 
-/// Why a body was refused.
+/// The reason why a body was refused.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{location}{error}")]
 pub struct PostingError {
-    /// Where in the body.
+    /// Location of the error in the body.
     pub location: Location,
-    /// What is wrong there.
+    /// The error itself.
     pub error: EntryError,
 }
 
-/// Where in a body.
+/// A location in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Location {
     /// The body as a whole.
     Whole,
-    /// An element of the array, from zero.
+    /// An element of the array, counted from zero.
     Element(usize),
-    /// A line, from one.
+    /// A line, counted from one.
     Line(usize),
 }
 
@@ -177,27 +178,27 @@ impl fmt::Display for Location {
     }
 }
 
-/// What is wrong with one event.
+/// An error in one event.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum EntryError {
-    /// It is not JSON, or not as it is taken here.
+    /// The text is not JSON, or is JSON that is deliberately not accepted.
     #[error(transparent)]
     Json(#[from] JsonError),
-    /// It is not an event.
+    /// The JSON value is not an event.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// Its text is too long.
+    /// The text is too long.
     #[error("an event of {bytes} bytes, {allowed} are allowed")]
     TooLarge {
-        /// How long it is.
+        /// Length of the text in bytes.
         bytes: usize,
-        /// How long it may be.
+        /// Maximum length in bytes.
         allowed: usize,
     },
-    /// There are more than may come together.
+    /// The body has too many events.
     #[error("{allowed} events may be posted together; post the others after them")]
     TooMany {
-        /// How many may.
+        /// Maximum number of events.
         allowed: usize,
     },
 }

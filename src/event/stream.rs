@@ -19,19 +19,19 @@ use std::ops::Range;
 
 use super::{ANSWER_TYPE, Event, NOTICE_TYPE};
 
-/// The Action of an answer that is a refusal.
+/// The Action of an answer that refuses a command.
 const REFUSAL: &str = "error";
 
-/// The text of one event for Server-Sent Events, of which the NDJSON line is a slice.
+/// The text of one event for Server-Sent Events; the NDJSON line is a slice of it.
 #[derive(Debug)]
 pub(super) struct StreamText {
     text: Box<str>,
-    /// Where the line of NDJSON stands, its line break included.
+    /// Range of the NDJSON line, including its line break.
     line: Range<usize>,
 }
 
 impl StreamText {
-    /// Writes an event down.
+    /// Serializes an event.
     pub(super) fn of(event: &Event) -> Self {
         let json = event.json();
         let mut text = String::with_capacity(json.len() + 64);
@@ -51,12 +51,12 @@ impl StreamText {
         Self { text: text.into(), line }
     }
 
-    /// The whole of it: a message of an event stream.
+    /// Returns the whole text: one message of an event stream.
     pub(super) fn message(&self) -> &[u8] {
         self.text.as_bytes()
     }
 
-    /// The JSON and its line break.
+    /// Returns the JSON and its line break.
     pub(super) fn line(&self) -> &[u8] {
         &self.text.as_bytes()[self.line.clone()]
     }

@@ -4,10 +4,11 @@ use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
-/// As strict as Go's `time.RFC3339Nano`, which loses the whole event otherwise: capital `T` and `Z`, no leap second.
+/// Parses a time as strictly as Go's `time.RFC3339Nano`, since Go clients lose the whole event otherwise: capital `T`
+/// and `Z`, no leap second.
 ///
-/// Nearly all times are in UTC. Of these the digits are read here and only the calendar is asked of jiff, whose own
-/// parser knows many other forms and takes longer; the time of every event is read twice on its way.
+/// Nearly all times are in UTC. Their digits are parsed here, and jiff only checks the calendar: its own parser accepts
+/// many other forms and is slower, and the time of every event is parsed twice.
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let (date_time, rest) = text.as_bytes().split_first_chunk()?;
     let date_time = pairs(date_time).filter(|pairs| pairs[6] < 60)?;
@@ -16,7 +17,7 @@ pub(super) fn parse(text: &str) -> Option<Timestamp> {
     if zone == b"Z" { Some(moment(local)) } else { Some(shifted(local, seconds(zone)?)) }
 }
 
-/// The seconds by which local time is ahead: `+hh:mm`, up to 23:59 as Go has it.
+/// Parses a UTC offset `+hh:mm`, up to 23:59 as in Go, into seconds.
 fn seconds(offset: &[u8]) -> Option<i64> {
     let &[sign @ (b'+' | b'-'), a, b, b':', c, d] = offset else { return None };
     let [a, b, c, d] = [a, b, c, d].map(|byte| i64::from(byte.wrapping_sub(b'0')));
@@ -26,13 +27,13 @@ fn seconds(offset: &[u8]) -> Option<i64> {
     fits.then_some(if sign == b'-' { -seconds } else { seconds })
 }
 
-/// The moment of a local time that is so many seconds ahead of UTC.
+/// Converts a local time that is `seconds` ahead of UTC.
 fn shifted(local: DateTime, seconds: i64) -> Timestamp {
     let end = if seconds > 0 { Timestamp::MIN } else { Timestamp::MAX };
     local.checked_sub(SignedDuration::from_secs(seconds)).map_or(end, moment)
 }
 
-/// Century, year, month, day, hour, minute and second of `dddd-dd-ddTdd:dd:dd`.
+/// Returns century, year, month, day, hour, minute and second of `dddd-dd-ddTdd:dd:dd`.
 fn pairs(text: &[u8; 19]) -> Option<[u8; 7]> {
     let [.., b'-', _, _, b'-', _, _, b'T', _, _, b':', _, _, b':', _, _] = text else { return None };
     let mut greatest = 0;
@@ -44,7 +45,7 @@ fn pairs(text: &[u8; 19]) -> Option<[u8; 7]> {
     (greatest <= 9).then_some(pairs)
 }
 
-/// The nanoseconds that a fraction of one to nine digits says, if there is one, and what follows.
+/// Parses an optional fraction of one to nine digits into nanoseconds. Returns these and the rest of the text.
 fn fraction(text: &[u8]) -> Option<(i32, &[u8])> {
     let Some((b'.', mut rest)) = text.split_first() else { return Some((0, text)) };
     let (mut nanosecond, mut unit) = (0, 1_000_000_000);
@@ -59,15 +60,15 @@ fn fraction(text: &[u8]) -> Option<(i32, &[u8])> {
     (unit < 1_000_000_000).then_some((nanosecond, rest))
 }
 
-/// This time, if the calendar has it.
+/// Returns the date and time if the calendar has it.
 fn calendar(pairs: [u8; 7], nanosecond: i32) -> Option<DateTime> {
     let year = i16::from(pairs[0]) * 100 + i16::from(pairs[1]);
     let [_, _, month, day, hour, minute, second] = pairs.map(u8::cast_signed);
     DateTime::new(year, month, day, hour, minute, second, nanosecond).ok()
 }
 
-/// This time in UTC. The calendar goes a day further than jiff's moments, so the last hours of the year 9999 are the
-/// last moment.
+/// Converts a time in UTC. The calendar extends one day beyond jiff's timestamps, so the last hours of the year 9999
+/// become the last timestamp.
 fn moment(utc: DateTime) -> Timestamp {
     Offset::UTC.to_timestamp(utc).unwrap_or(Timestamp::MAX)
 }
@@ -83,7 +84,7 @@ mod tests {
         bytes.len() == shape.len() && bytes.iter().zip(shape).all(fits)
     }
 
-    /// The same by jiff, after a look at the form.
+    /// Like [`parse`], by jiff, after a check of the form.
     fn slowly(text: &str) -> Option<Timestamp> {
         let bytes = text.as_bytes();
         let shape = b"dddd-dd-ddTdd:dd:dd";

@@ -7,28 +7,28 @@ use jiff::Timestamp;
 use crate::json;
 use crate::websocket::frame::{Encoding, HEADER_ROOM, text_header};
 
-/// Field names of secrets that never leave in `users` events.
+/// Names of secret fields that are removed from `users` events.
 const SECRETS: [&str; 2] = ["PasswordHash", "Secret"];
 
-/// Preferences whose value never leaves in `preferences` events: whoever has one can make tokens of anybody.
+/// Preferences whose value is removed from `preferences` events: with one of them, tokens for any user can be forged.
 const SECRET_PREFERENCES: [&str; 2] = ["baseTokenSecret", "systemGrantorSecret"];
 
-/// What is left out of an event's Object and Original.
+/// What is removed from an event's Object and Original.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scrub {
     /// Nothing.
     Nothing,
     /// The secrets of a user.
     User,
-    /// The secrets among the preferences; `is_secret` if the event's Key names one of them.
+    /// The secret preferences.
     Preference {
-        /// Whether `Val` is left out whatever `Name` says.
+        /// Whether `Val` is removed regardless of `Name`, because the event's Key names a secret preference.
         is_secret: bool,
     },
 }
 
 impl Scrub {
-    /// What is left out of events of this Type and Key.
+    /// Returns what is removed from events of this Type and Key.
     pub(super) fn of(kind: &str, key: &str) -> Self {
         match kind {
             "users" => Self::User,
@@ -37,7 +37,7 @@ impl Scrub {
         }
     }
 
-    /// The same for one object: the object of a preference may say by its `Name` which one it is.
+    /// Like [`Scrub::of`], for one object: the `Name` of a preference's object can also identify it.
     fn in_object(self, text: &str) -> Self {
         let Self::Preference { is_secret: false } = self else { return self };
         let named = |member: json::Member<'_>| {
@@ -62,10 +62,10 @@ fn is_secret_preference(name: &str) -> bool {
     SECRET_PREFERENCES.iter().any(|secret| name.eq_ignore_ascii_case(secret))
 }
 
-/// What every event begins with.
+/// The beginning of every event.
 pub(super) const TIME: &str = "{\"Time\":\"";
 
-/// The frame under construction; its first [`HEADER_ROOM`] bytes are kept for the header.
+/// A frame under construction; its first [`HEADER_ROOM`] bytes are reserved for the header.
 pub(super) struct Wire {
     pub(super) bytes: Vec<u8>,
 }
@@ -102,7 +102,7 @@ impl Wire {
         offset(start)..offset(self.bytes.len())
     }
 
-    /// An object without its secrets.
+    /// Writes an object without its secrets.
     fn scrubbed(&mut self, text: &str, scrub: Scrub) {
         self.bytes.push(b'{');
         let mut first = true;
@@ -121,7 +121,7 @@ impl Wire {
         self.bytes.push(b'}');
     }
 
-    /// Puts the header directly in front of the payload. Returns the bytes and where the frame starts in them.
+    /// Writes the header directly before the payload. Returns the bytes and the offset at which the frame starts.
     pub(super) fn finish(mut self) -> (Box<[u8]>, FrameStart) {
         self.bytes.push(b'}');
         let mut header = [0; HEADER_ROOM];

@@ -38,13 +38,13 @@ pub use parts::{Cause, Receiver, Step, Verdict};
 use crate::event::Event;
 use crate::index::Spec;
 
-/// A registration and what it says of the event.
+/// A registration and how it evaluates for the event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Registration {
-    /// Its text.
+    /// Text of the registration.
     pub spec: String,
-    /// What it says.
+    /// The evaluation.
     #[serde(flatten)]
     pub step: Step,
 }
@@ -53,21 +53,20 @@ pub struct Registration {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Explanation {
-    /// Whether it is.
+    /// Whether the event is delivered.
     pub delivered: bool,
-    /// The same with the reason, in one sentence.
+    /// The outcome and its reason in one sentence.
     pub reason: String,
-    /// What stands in the way, all of it; of several registrations that do not match, what stands in the way of the
-    /// nearest.
+    /// All causes that prevent delivery. If none of several registrations matches, the causes are those of the nearest.
     pub causes: Vec<Cause>,
-    /// Whether the event may be seen; nothing if that was not asked.
+    /// Whether the receiver may see the event; `None` without a receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rights: Option<Step>,
-    /// What the registrations say, those that match first, then the nearest.
+    /// The evaluation of the registrations: first those that match, then the nearest.
     pub registrations: Vec<Registration>,
 }
 
-/// Explains what becomes of an event. Without a receiver nothing is asked about rights.
+/// Explains whether and why an event is delivered. Without a receiver, rights are not evaluated.
 pub fn explain(event: &Event, specs: &[(&str, &Spec)], receiver: Option<Receiver<'_>>) -> Explanation {
     let (rights, mut causes) = match receiver {
         Some(receiver) => {

@@ -4,15 +4,15 @@ use serde::Serialize;
 
 use crate::auth::Access;
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It is so.
+    /// The condition holds.
     Held,
-    /// It is not so.
+    /// The condition does not hold.
     Failed,
-    /// It was not asked: the answer was certain before.
+    /// The condition was not evaluated, because the result was already certain.
     Skipped,
 }
 
@@ -26,14 +26,14 @@ impl Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Step {
-    /// What became of it.
+    /// Outcome of the step.
     pub verdict: Verdict,
-    /// What was asked.
+    /// The condition that was evaluated.
     pub asked: String,
-    /// What was found, if that is something else.
+    /// What was found instead, if it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<String>,
-    /// What it consists of.
+    /// The steps of which this one consists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
 }
@@ -52,25 +52,25 @@ impl Step {
     }
 }
 
-/// What stands between an event and a connection.
+/// A cause that prevents the delivery of an event to a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "Kind", rename_all = "PascalCase", rename_all_fields = "PascalCase")]
 pub enum Cause {
-    /// No claim shows the event. This one would.
+    /// No claim covers the event. The given one would.
     Claim {
-        /// As roles have it.
+        /// The claim, in the notation of roles.
         claim: String,
     },
-    /// The token is narrowed to claims that do not show the event.
+    /// The token is narrowed to claims that do not cover the event.
     Narrowing {
-        /// The one that holds it back.
+        /// The claim that excludes the event.
         claim: String,
     },
     /// The tenant does not list the object.
     Tenant {
-        /// The type of the object.
+        /// Type of the object.
         model: String,
-        /// Its key.
+        /// Key of the object.
         key: String,
     },
     /// The rights do not show the event, and the caller may not know why.
@@ -79,30 +79,30 @@ pub enum Cause {
     NoRegistration,
     /// The registration names other types.
     Type {
-        /// What it names.
+        /// The type in the registration.
         wanted: String,
-        /// What the event has.
+        /// The type of the event.
         found: String,
     },
     /// The registration names other actions.
     Action {
-        /// What it names.
+        /// The action in the registration.
         wanted: String,
-        /// What the event has.
+        /// The action of the event.
         found: String,
     },
     /// The registration names other keys.
     Key {
-        /// What it names.
+        /// The key in the registration.
         wanted: String,
-        /// What the event has.
+        /// The key of the event.
         found: String,
     },
-    /// The filter is not true.
+    /// The filter does not match.
     Filter {
-        /// The term at which that was certain.
+        /// The term that made the result certain.
         term: String,
-        /// The value that it asked about; nothing if the field is missing.
+        /// The value that the term tested; `None` if the field is missing.
         value: Option<String>,
     },
 }
@@ -130,7 +130,7 @@ impl Cause {
     }
 }
 
-/// Who would get the event.
+/// The receiver for whom rights are evaluated.
 #[derive(Debug, Clone, Copy)]
 pub struct Receiver<'r> {
     /// Who it is.

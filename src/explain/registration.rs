@@ -5,15 +5,15 @@ use crate::event::Event;
 use crate::index::filter::{Engine, Evaluation, Filter, FilterId, Term, View};
 use crate::index::{Field, MACHINE_JOBS, Spec, WORK_ORDER_JOBS};
 
-/// Characters of a value or of a list that are shown.
+/// Maximum number of characters shown of a value or of a list.
 const SHOWN: usize = 200;
 
-/// One way in which a registration may name an event.
+/// One way in which a registration may match the names of an event.
 struct Way {
     kind: bool,
     action: bool,
     key: bool,
-    /// What the type is by this way, and what the key.
+    /// The type and the key of the event when matched in this way.
     found: (String, String),
 }
 
@@ -23,7 +23,7 @@ impl Way {
     }
 }
 
-/// What a registration says, and what stands in the way.
+/// Evaluates a registration, and returns what prevents a match.
 pub(super) fn explain(spec: &Spec, event: &Event) -> (Step, Vec<Cause>) {
     let way = way(spec, event);
     let mut causes = Vec::new();
@@ -46,7 +46,7 @@ pub(super) fn explain(spec: &Spec, event: &Event) -> (Step, Vec<Cause>) {
     (Step::new(Verdict::of(causes.is_empty()), "the registration matches").with(steps), causes)
 }
 
-/// The way that comes nearest: by the event's own names, or, for jobs, by their machine or work order.
+/// Returns the way that is nearest to a match: by the event's own names or, for jobs, by their machine or work order.
 fn way(spec: &Spec, event: &Event) -> Way {
     let action = spec.action.matches(event.action());
     let own = Way {
@@ -74,12 +74,12 @@ fn filtered(filter: &Filter, event: &Event) -> (Step, Option<Cause>) {
     (Step::new(Verdict::of(holds), "the filter is true").with(vec![step]), cause)
 }
 
-/// Asks from left to right, no further than needed. Recursion is bounded by the nesting that a filter may have.
+/// Evaluates from left to right, no further than needed. Recursion is bounded by the nesting limit of filters.
 struct Walk<'w, 'e> {
     filter: &'w Filter,
     terms: &'w [FilterId],
     evaluation: &'w mut Evaluation<'e>,
-    /// The question that was asked last, and the value.
+    /// The term that was evaluated last, and its value.
     last: Option<(String, Option<String>)>,
 }
 
@@ -106,7 +106,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Asks children until one is decisive.
+    /// Evaluates children until one is decisive.
     fn combine(&mut self, index: usize, name: &str, decides: fn(bool) -> bool) -> (bool, Step) {
         let filter = self.filter;
         let (mut outcome, mut steps) = (None, Vec::new());

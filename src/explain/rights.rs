@@ -7,10 +7,10 @@ use crate::event::Event;
 /// The type of events about connections.
 const CONNECTIONS: &str = "connections";
 
-/// Claims that are shown; somebody may have thousands.
+/// Maximum number of claims shown; a principal may have thousands.
 const SHOWN: usize = 20;
 
-/// What the rights say, and what is missing.
+/// Evaluates the rights, and returns what is missing.
 pub(super) fn explain(event: &Event, receiver: Receiver<'_>) -> (Step, Vec<Cause>) {
     let asked = format!("{} may see it", receiver.principal);
     if event.kind() == CONNECTIONS && event.account() == receiver.account {

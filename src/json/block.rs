@@ -1,7 +1,7 @@
 //! JSON text in blocks of 64 bytes, as bit masks: which bytes are quotes, and which are inside strings.
 //!
-//! Scanning a text byte by byte would cost more than everything else that is done with an event. Comparing a block
-//! with a byte yields a mask of 64 bits, and questions become a few operations on masks.
+//! Scanning a text byte by byte would cost more than everything else that is done with an event. Comparing a block with
+//! a byte yields a mask of 64 bits, on which searches become a few operations.
 //!
 //! Contract: the text is valid JSON from the first block on; for other bytes the masks are meaningless. The
 //! comparisons use the crate `wide`: vector instructions without `unsafe` here, three times as fast as arithmetic on
@@ -9,10 +9,10 @@
 
 use wide::u8x16;
 
-/// Bytes that make one mask; the lowest bit is the first byte.
+/// Number of bytes per mask; the lowest bit is the first byte.
 pub(crate) const BLOCK: usize = 64;
 
-/// A block, loaded.
+/// A block loaded into vectors.
 pub(crate) struct Lanes([u8x16; 4]);
 
 impl Lanes {
@@ -23,39 +23,40 @@ impl Lanes {
         Self([lane(0), lane(1), lane(2), lane(3)])
     }
 
-    /// The bytes for which `compare` gives all ones; for others it must give zero.
+    /// Returns a mask of the bytes for which `compare` returns all ones; for other bytes it must return zero.
     #[inline]
     pub(crate) fn mask(&self, compare: impl Fn(u8x16) -> u8x16) -> u64 {
         let bits = |at: usize| u64::from(compare(self.0[at]).to_bitmask());
         (bits(0) | bits(1) << 16) | (bits(2) | bits(3) << 16) << 32
     }
 
-    /// The same where there mostly is none, which is cheaper to find out than where.
+    /// Like [`Lanes::mask`], for bytes that are usually absent: checking for any is cheaper than locating them.
     #[inline]
     pub(crate) fn rare(&self, compare: impl Fn(u8x16) -> u8x16) -> u64 {
         let [a, b, c, d] = self.0.map(&compare);
         if ((a | b) | (c | d)).to_bitmask() == 0 { 0 } else { self.mask(compare) }
     }
 
-    /// The bytes equal to this one.
+    /// Returns a mask of the bytes equal to `byte`.
     #[inline]
     pub(crate) fn equal(&self, byte: u8) -> u64 {
         self.mask(|lane| lane.simd_eq(u8x16::splat(byte)))
     }
 
-    /// Opening brackets; `[` and `{` differ in one bit only.
+    /// Returns a mask of the opening brackets; `[` and `{` differ in one bit only.
     #[inline]
     pub(crate) fn opens(&self) -> u64 {
         self.mask(|lane| (lane | u8x16::splat(0x20)).simd_eq(u8x16::splat(b'{')))
     }
 
-    /// Closing brackets, likewise.
+    /// Returns a mask of the closing brackets; `]` and `}` differ in one bit only.
     #[inline]
     pub(crate) fn closes(&self) -> u64 {
         self.mask(|lane| (lane | u8x16::splat(0x20)).simd_eq(u8x16::splat(b'}')))
     }
 
-    /// White space: outside strings JSON has no other bytes up to the space, and within them only the space.
+    /// Returns a mask of the bytes up to the space. Outside strings, JSON has no such bytes but white space; inside
+    /// strings, only the space.
     #[inline]
     pub(crate) fn spaces(&self) -> u64 {
         let space = u8x16::splat(b' ');
@@ -63,34 +64,34 @@ impl Lanes {
     }
 }
 
-/// The last block of a text, filled up with white space.
+/// Returns the last block of a text, padded with white space.
 pub(crate) fn padded(rest: &[u8]) -> [u8; BLOCK] {
     let mut block = [b' '; BLOCK];
     block[..rest.len()].copy_from_slice(rest);
     block
 }
 
-/// The number of the lowest bit that is set.
+/// Returns the index of the lowest set bit.
 #[inline]
 pub(crate) fn position(mask: u64) -> usize {
     mask.trailing_zeros() as usize
 }
 
-/// Where strings are, block after block.
+/// Finds strings, block by block.
 #[derive(Debug, Default)]
 pub(crate) struct Strings {
-    /// All ones if the next block starts within a string.
+    /// All ones if the next block starts inside a string.
     within: u64,
     /// One if the next block starts with an escaped byte.
     escaped: u64,
     backslash: bool,
 }
 
-/// What [`Strings::read`] finds.
+/// The result of [`Strings::read`].
 pub(crate) struct Quoted {
     /// Quotes that begin or end a string.
     pub(crate) quotes: u64,
-    /// From each opening quote up to its end, the closing quote not included.
+    /// Each string from its opening quote up to, but not including, its closing quote.
     pub(crate) strings: u64,
 }
 
@@ -108,12 +109,12 @@ impl Strings {
         Quoted { quotes, strings }
     }
 
-    /// Whether any backslash has been seen so far.
+    /// Returns whether any backslash has been seen so far.
     pub(crate) fn seen_backslash(&self) -> bool {
         self.backslash
     }
 
-    /// The bytes that a backslash in front of them hides.
+    /// Returns a mask of the bytes that a preceding backslash escapes.
     #[cold]
     fn escapes(&mut self, mut backslashes: u64) -> u64 {
         let mut escaped = std::mem::take(&mut self.escaped);
@@ -130,11 +131,11 @@ impl Strings {
     }
 }
 
-/// Goes on through the brackets of a block, strings left out. Returns the offset of the one that closes the bracket
-/// before which `depth` was zero.
+/// Continues bracket matching through a block, strings masked out. Returns the offset of the bracket that closes the
+/// one before which `depth` was zero.
 #[inline]
 pub(crate) fn closing(opens: u64, mut brackets: u64, depth: &mut usize) -> Option<usize> {
-    // One by one: few brackets stand in a value, and counting bits is slow on processors that we cannot assume.
+    // One by one: a value has few brackets, and counting bits is slow on the oldest processors that are supported.
     while brackets != 0 {
         let lowest = brackets & brackets.wrapping_neg();
         if opens & lowest != 0 {
@@ -149,12 +150,12 @@ pub(crate) fn closing(opens: u64, mut brackets: u64, depth: &mut usize) -> Optio
     None
 }
 
-/// The length of the object or array with which `text` begins; all of the text if it does not end.
+/// Returns the length of the object or array with which `text` begins, or of all text if it does not end.
 pub(super) fn container(text: &[u8]) -> usize {
     let (whole, tail) = text.as_chunks::<BLOCK>();
     let tail = padded(tail);
     let (mut strings, mut depth) = (Strings::default(), 0);
-    // Without the one at the beginning.
+    // The mask skips the opening bracket itself.
     let mut mask = !1;
     for (at, block) in whole.iter().chain([&tail]).enumerate() {
         let lanes = Lanes::new(block);
@@ -168,7 +169,7 @@ pub(super) fn container(text: &[u8]) -> usize {
     text.len()
 }
 
-/// Every bit set that has an odd number of set bits at or below it: from each opening quote to its end.
+/// Sets every bit that has an odd number of set bits at or below it: from each opening quote to the end of its string.
 #[inline]
 fn prefix_xor(mut mask: u64) -> u64 {
     for shift in [1, 2, 4, 8, 16, 32] {

@@ -4,8 +4,8 @@ use super::block::{BLOCK, Lanes, Strings, padded, position};
 
 /// Appends `text`, which must be valid JSON, to `out` without its insignificant white space.
 ///
-/// Most texts come from machines, which write none: such a text is copied in one piece, and one with spaces in strings
-/// only in one piece too, after a look at where its strings are.
+/// Most texts come from machines and contain no white space: such a text is copied as a whole. So is a text with spaces
+/// only inside strings, once the strings are located.
 pub fn compact(text: &str, out: &mut Vec<u8>) {
     let bytes = text.as_bytes();
     let (whole, tail) = bytes.as_chunks::<BLOCK>();
@@ -21,7 +21,7 @@ pub fn compact(text: &str, out: &mut Vec<u8>) {
     runs.finish();
 }
 
-/// Whether there is any white space, in strings or not.
+/// Returns whether there is any white space, inside or outside strings.
 fn has_space(bytes: &[u8]) -> bool {
     let spaced = |block: &[u8; BLOCK]| Lanes::new(block).spaces() != 0;
     // The last block overlaps the one before it.
@@ -31,10 +31,10 @@ fn has_space(bytes: &[u8]) -> bool {
     }
 }
 
-/// The text between white space, copied run by run.
+/// Copies the text between white space, run by run.
 struct Runs<'a> {
     bytes: &'a [u8],
-    /// Bytes that are copied or left out.
+    /// Number of bytes that were copied or skipped.
     copied: usize,
     strings: Strings,
     out: &'a mut Vec<u8>,
@@ -50,7 +50,7 @@ impl Runs<'_> {
             let at = position(space);
             let length = (space >> at).trailing_ones() as usize;
             self.leave_out(start + at, length);
-            // In two steps: the run may end with the block.
+            // In two steps, because the run may end with the block.
             space &= (!0 << at) << (length - 1) << 1;
         }
     }

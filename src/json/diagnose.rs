@@ -8,49 +8,49 @@
 
 use std::fmt;
 
-/// As deep as simd-json goes.
+/// Maximum nesting, which is that of simd-json.
 const DEEPEST: usize = 1024;
 
-/// What is wrong.
+/// The kind of error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Bytes that are no text.
+    /// The bytes are not UTF-8.
     NotUtf8,
-    /// A text in UTF-16.
+    /// The text is in UTF-16.
     Utf16,
-    /// Compressed bytes.
+    /// The bytes are compressed with gzip.
     Gzip,
-    /// There is nothing.
+    /// The text is empty.
     Empty,
-    /// The text ends too early; within what.
+    /// The text ends too early, within the named construct.
     Ends(&'static str),
-    /// A byte that cannot stand in a string as it is.
+    /// A control character that must be escaped in a string.
     Control(u8),
-    /// A backslash with something after it that is no escape.
+    /// A backslash followed by something that is not an escape.
     Escape,
-    /// One half of a pair of `\u` escapes.
+    /// One half of a surrogate pair of `\u` escapes.
     Surrogate,
-    /// What looks like a number is none.
+    /// A malformed number.
     Number,
     /// A number that no double can hold.
     Range,
-    /// A word that is no value, such as `NaN`.
+    /// A word that is not a JSON value, such as `NaN`.
     Word(String),
-    /// Another value after the first.
+    /// A second value after the first.
     Second,
-    /// Something else after the value.
+    /// Another character after the value.
     Trailing(char),
-    /// Something else than what is expected here.
+    /// An unexpected character, and what is expected instead.
     Unexpected(char, &'static str),
-    /// Too many brackets within one another.
+    /// Brackets are nested too deeply.
     Deep,
-    /// The parser refuses it and does not say why in words.
+    /// The parser rejects the text; its reason.
     Parser(String),
 }
 
 impl Fault {
-    /// Whether it is JSON all the same, which is not taken here.
+    /// Returns whether the text is valid JSON that is deliberately not accepted.
     pub fn is_choice(&self) -> bool {
         matches!(self, Self::Surrogate | Self::Range | Self::Deep)
     }
@@ -84,7 +84,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// How a control character is written in JSON.
+/// Returns a control character as JSON escapes it.
 fn escape(byte: u8) -> String {
     match byte {
         b'\t' => "\\t".to_owned(),
@@ -94,37 +94,37 @@ fn escape(byte: u8) -> String {
     }
 }
 
-/// What is wrong with a text, and where.
+/// An error in a text and its location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) offset: usize,
     pub(super) fault: Fault,
-    /// The element of the outermost array in which it is: its number, from zero, and where it begins.
+    /// The element of the outermost array that contains the error: its index and its byte offset.
     pub(super) element: Option<(usize, usize)>,
 }
 
-/// The first thing that is wrong with a text; nothing if nothing is.
+/// Returns the first error in a text; `None` if there is none.
 pub(super) fn diagnose(text: &str) -> Option<Finding> {
     let mut walk = Walk { text, bytes: text.as_bytes(), at: 0, open: Vec::new(), element: None };
     let fault = walk.run().err()?;
-    // An array that does not end is no fault of its last element.
+    // An array that does not end is not an error of its last element.
     let is_arrays = fault == Fault::Ends("an array") && walk.open == [b'['];
     Some(Finding { offset: walk.at, fault, element: walk.element.filter(|_| !is_arrays) })
 }
 
-/// What bytes are that are no text from `valid` on.
+/// Returns what is wrong with bytes that are valid UTF-8 only up to offset `valid`.
 pub(super) fn not_text(bytes: &[u8], valid: usize) -> Finding {
     let fault = match bytes {
         [0x1f, 0x8b, ..] => Fault::Gzip,
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Fault::Utf16,
         _ => Fault::NotUtf8,
     };
-    // The text ends there; in which element is all that is asked.
+    // The valid part necessarily ends early; only the element in which it ends is of interest.
     let head = std::str::from_utf8(&bytes[..valid]).ok().and_then(diagnose);
     Finding { offset: valid, fault, element: head.and_then(|head| head.element) }
 }
 
-/// What comes next.
+/// What the walk expects next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     Value,
@@ -133,7 +133,7 @@ enum Next {
     /// A name, or the end of an object that has just begun.
     FirstName,
     Name,
-    /// A comma or the end of what is open.
+    /// A comma, or the end of the open object or array.
     Comma,
 }
 
@@ -141,7 +141,7 @@ struct Walk<'t> {
     text: &'t str,
     bytes: &'t [u8],
     at: usize,
-    /// The brackets that are open.
+    /// The open brackets.
     open: Vec<u8>,
     element: Option<(usize, usize)>,
 }
@@ -173,7 +173,7 @@ impl Walk<'_> {
         }
     }
 
-    /// What is open.
+    /// Returns the name of the construct that is open.
     fn within(&self) -> &'static str {
         match self.open.last() {
             Some(b'{') => "an object",
@@ -243,7 +243,7 @@ impl Walk<'_> {
         Ok(Next::Comma)
     }
 
-    /// Steps into an object or an array.
+    /// Enters an object or an array.
     fn open(&mut self, bracket: u8) -> Result<Next, Fault> {
         if self.open.len() >= DEEPEST {
             return Err(Fault::Deep);
@@ -253,7 +253,7 @@ impl Walk<'_> {
         Ok(if bracket == b'{' { Next::FirstName } else { Next::FirstElement })
     }
 
-    /// A word from here on.
+    /// Returns the word that starts at `from`.
     fn letters(&self, from: usize) -> &str {
         let rest = &self.text[from..];
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
@@ -342,7 +342,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The unit that `\uXXXX` at an offset says.
+    /// Returns the code unit of the `\uXXXX` at an offset.
     fn unit(&self, at: usize) -> Option<u16> {
         let digits = self.bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
         let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
@@ -436,7 +436,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(3000))]
 
-        /// Whatever the parser refuses, something is found to be wrong with it.
+        /// Whatever the parser refuses, `diagnose` finds an error in it.
         #[test]
         fn nothing_is_refused_without_a_reason(text in r#"[\[\]{}:,"\\ 019.eE+\-trufalsn\u{0}-\u{1f}dD8ué]{0,24}"#) {
             if Validator::default().validate(text.as_bytes()).is_err() {

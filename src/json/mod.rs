@@ -28,7 +28,7 @@ pub use diagnose::Fault as JsonFault;
 pub use validator::{JsonError, Validator};
 pub use value::{Elements as ValueElements, Members as ValueMembers, Value};
 
-/// The offset after the string that starts at `at` (which must be its opening quote).
+/// Returns the offset after the string that starts at `at` (which must be its opening quote).
 fn string_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at + 1;
     while let Some(found) = memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
@@ -41,7 +41,7 @@ fn string_end(bytes: &[u8], at: usize) -> usize {
     bytes.len()
 }
 
-/// The offset after the value that starts at `at` (which must be its first byte).
+/// Returns the offset after the value that starts at `at` (which must be its first byte).
 fn value_end(bytes: &[u8], at: usize) -> usize {
     match bytes.get(at) {
         Some(b'"') => string_end(bytes, at),
@@ -50,7 +50,7 @@ fn value_end(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-/// The offset after a number or a literal name.
+/// Returns the offset after a number or a literal name.
 fn scalar_end(bytes: &[u8], at: usize) -> usize {
     let Some(rest) = bytes.get(at + 1..) else { return bytes.len() };
     let ends = |b: &u8| matches!(b, b',' | b':' | b'}' | b']' | b'"' | b' ' | b'\t' | b'\n' | b'\r');
@@ -62,32 +62,32 @@ fn skip_space(bytes: &[u8], at: usize) -> usize {
     at + rest.iter().position(|b| !matches!(b, b' ' | b'\t' | b'\n' | b'\r')).unwrap_or(rest.len())
 }
 
-/// One member of an object, as it stands in the text.
+/// One member of an object, as written in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member<'t> {
     /// The name with its quotes and escapes.
     pub name: &'t str,
     /// The value.
     pub value: &'t str,
-    /// Byte offset of the value in the text that was walked.
+    /// Byte offset of the value in the parsed text.
     pub offset: usize,
 }
 
 impl<'t> Member<'t> {
-    /// The name, decoded.
+    /// Returns the name, decoded.
     pub fn name(&self) -> Cow<'t, str> {
         unquote(self.name)
     }
 }
 
-/// The members of an object in the order of the text, duplicates included. Empty for anything but an object.
+/// Returns the members of an object in the order of the text, duplicates included. Empty for any other value.
 pub fn members(text: &str) -> Members<'_> {
     let at = skip_space(text.as_bytes(), 0);
     let open = text.as_bytes().get(at) == Some(&b'{');
     Members { text, at: if open { at + 1 } else { text.len() } }
 }
 
-/// See [`members`].
+/// Iterator over the members of an object; returned by [`members`].
 #[derive(Debug, Clone)]
 pub struct Members<'t> {
     text: &'t str,
@@ -115,14 +115,14 @@ impl<'t> Iterator for Members<'t> {
     }
 }
 
-/// The elements of an array in order. Empty for anything but an array.
+/// Returns the elements of an array in order. Empty for any other value.
 pub fn elements(text: &str) -> Elements<'_> {
     let at = skip_space(text.as_bytes(), 0);
     let open = text.as_bytes().get(at) == Some(&b'[');
     Elements { text, at: if open { at + 1 } else { text.len() } }
 }
 
-/// See [`elements`].
+/// Iterator over the elements of an array; returned by [`elements`].
 #[derive(Debug, Clone)]
 pub struct Elements<'t> {
     text: &'t str,
@@ -147,8 +147,8 @@ impl<'t> Iterator for Elements<'t> {
     }
 }
 
-/// Decodes a JSON string with its quotes; without escapes it borrows. Anything that is not a string comes back as it
-/// is.
+/// Decodes a JSON string with its quotes; borrows if it has no escapes. Text that is not a string is returned
+/// unchanged.
 pub fn unquote(quoted: &str) -> Cow<'_, str> {
     let Some(inner) = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return Cow::Borrowed(quoted);
@@ -160,7 +160,7 @@ pub fn unquote(quoted: &str) -> Cow<'_, str> {
     }
 }
 
-/// The decoded text of a value that is a string, otherwise nothing.
+/// Returns the decoded text of a string value; `None` for other values.
 pub fn as_string(value: &str) -> Option<Cow<'_, str>> {
     value.starts_with('"').then(|| unquote(value))
 }

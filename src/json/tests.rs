@@ -1,4 +1,4 @@
-//! Tests of everything that walks over JSON: known answers, and the same answers from a walk byte by byte.
+//! Tests of everything that walks over JSON: known answers, and comparisons with a walk byte by byte.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ fn compacted(text: &str) -> String {
     String::from_utf8(out).unwrap().strip_prefix("before").unwrap().to_owned()
 }
 
-/// What [`compact`] must do, one byte after the other.
+/// A reference implementation of [`compact`], byte by byte.
 fn compacted_slowly(text: &str) -> String {
     let (mut out, mut in_string, mut escaped) = (String::new(), false, false);
     for c in text.chars() {
@@ -27,13 +27,13 @@ fn compacted_slowly(text: &str) -> String {
     out
 }
 
-/// White space as JSON has it.
+/// White space as JSON defines it.
 fn space() -> impl Strategy<Value = String> {
     prop_oneof![4 => Just(String::new()), 2 => "[ \t\r\n]{1,3}", 1 => "[ ]{50,140}"]
 }
 
-/// The text of a string with its quotes: escapes, runs of backslashes, characters of several bytes, whatever looks like
-/// JSON but is none, of a length that puts all of it anywhere in a block.
+/// A string with its quotes: escapes, runs of backslashes, characters of several bytes and fragments that look like
+/// JSON, with lengths that place them anywhere in a block.
 fn string() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         "[a-z ]{0,20}",
@@ -65,7 +65,7 @@ fn any_json() -> impl Strategy<Value = String> {
     (space(), value, space()).prop_map(|(before, value, after)| before + &value + &after)
 }
 
-/// Asserts that a value and all within it are found by tokens as they are by a walk.
+/// Asserts that tokens find the same values, at every depth, as a walk over the text.
 fn assert_found(value: &Value<'_, '_>) {
     let text = value.text();
     assert_eq!((value.is_object(), value.is_array()), (text.starts_with('{'), text.starts_with('[')), "{text}");
@@ -107,7 +107,7 @@ proptest! {
     }
 }
 
-/// What compaction takes for white space is all that can stand between tokens.
+/// Compaction treats exactly the bytes that can occur between tokens as white space.
 #[test]
 fn no_other_control_character_is_white_space() {
     let mut validator = Validator::default();
@@ -126,7 +126,7 @@ fn no_other_control_character_is_white_space() {
             let is_space = b" \t\n\r".contains(&byte);
             assert_eq!(validator.validate(text.as_bytes()).is_ok(), is_space, "{text:?}");
         }
-        // Nor can one but the space stand in a string.
+        // Only the space can occur in a string.
         assert_eq!(validator.validate(format!("\"{c}\"").as_bytes()).is_ok(), byte >= b' ', "{byte}");
     }
 }

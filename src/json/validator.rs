@@ -9,25 +9,25 @@ use thiserror::Error;
 use super::diagnose::{Fault, Finding, diagnose, not_text};
 use super::value::{Brackets, Value};
 
-/// The most that a thread keeps of each kind of memory, in bytes; a larger body takes its memory with it.
+/// Maximum that a thread retains of each kind of memory, in bytes; the memory for a larger body is released.
 const KEPT: usize = 1 << 20;
 
-/// So much of simd-json's own memory a byte of text may take: an offset of four bytes, for brackets and commas alone.
+/// Maximum of simd-json's own memory per byte of text: an offset of four bytes, for brackets and commas alone.
 const BYTES_PER_BYTE: usize = 4;
 
 thread_local! {
     static SPARE: Cell<Option<Validator>> = const { Cell::new(None) };
 }
 
-/// Why a text is not taken as JSON.
+/// The reason why a text is not accepted as JSON.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{}at byte {offset}: {fault}", if fault.is_choice() { "" } else { "not valid JSON " })]
 pub struct JsonError {
-    /// Byte offset of the first byte that does not fit.
+    /// Offset of the first byte that is wrong.
     pub offset: usize,
-    /// What is wrong there.
+    /// The kind of error.
     pub fault: Fault,
-    /// The element of the outermost array that it is in: its number, from zero, and where it begins.
+    /// The element of the outermost array that contains the error: its index and its byte offset.
     pub element: Option<(usize, usize)>,
 }
 
@@ -37,10 +37,9 @@ impl From<Finding> for JsonError {
     }
 }
 
-/// Checks texts; its memory is used again for each.
+/// Validates and parses texts; its memory is reused.
 pub struct Validator {
-    /// A copy of the text, in which simd-json decodes strings, with room after it for vectors that reach beyond the
-    /// end.
+    /// A copy of the text, in which simd-json decodes strings, padded for vector reads beyond the end.
     scratch: Vec<u8>,
     buffers: Buffers,
     /// Empty between two texts.
@@ -61,7 +60,7 @@ impl std::fmt::Debug for Validator {
 }
 
 impl Validator {
-    /// Lends out the validator that this thread keeps, so that no memory is made for each text.
+    /// Lends the validator of this thread to `work`, so that texts need no new memory.
     pub fn lend<R>(work: impl FnOnce(&mut Self) -> R) -> R {
         let mut validator = SPARE.take().unwrap_or_default();
         let result = work(&mut validator);
@@ -71,21 +70,22 @@ impl Validator {
         result
     }
 
-    /// The buffers grow with the text or with its tokens, as the others do.
+    /// Returns whether the retained memory is below its limit. The size of `buffers` is not known, but grows with the
+    /// text or its tokens, as the rest does.
     fn is_small(&self) -> bool {
         let tape = self.tape.0.capacity() * size_of::<Node<'_>>();
         self.scratch.capacity().max(tape).max(self.brackets.bytes()) <= KEPT
     }
 
-    /// Tells whether `text` is one JSON value with nothing but white space around it.
+    /// Checks whether `text` is one JSON value, surrounded only by white space.
     ///
     /// # Errors
-    /// [`JsonError`] with the offset. Nesting deeper than 1,024 is an error too (simd-json's own limit).
+    /// Returns a [`JsonError`] with the offset. Nesting deeper than 1,024 (simd-json's own limit) is an error too.
     pub fn validate<'t>(&mut self, text: &'t [u8]) -> Result<&'t str, JsonError> {
         self.read(text).map(|value| value.whole())
     }
 
-    /// The JSON value that `text` is, with nothing but white space around it.
+    /// Parses `text` as one JSON value, surrounded only by white space.
     ///
     /// # Errors
     /// As [`Validator::validate`].
@@ -110,8 +110,7 @@ impl Validator {
         }
     }
 
-    /// Gives back what a text that is not JSON may have made the buffers grow to; how far they have grown is not told
-    /// of such a text.
+    /// Releases the buffers, which may have grown for an invalid text: their size is not available then.
     fn release_buffers(&mut self, length: usize) {
         if length > KEPT / BYTES_PER_BYTE {
             self.buffers = Buffers::default();
@@ -125,7 +124,7 @@ fn refused(text: &str, error: &simd_json::Error) -> JsonError {
     diagnose(text).unwrap_or_else(unsaid).into()
 }
 
-/// simd-json names its errors by variants; the name is the reason, split into words.
+/// Returns the reason of an error: simd-json names its errors by variants, whose name is split into words.
 fn reason(error: &simd_json::Error) -> String {
     let name = format!("{:?}", error.error());
     let mut words = String::with_capacity(name.len() + 8);
@@ -159,7 +158,7 @@ mod tests {
             let offsets = validator.buffers.structural_indexes().len();
             assert_eq!(offsets, 0, "the places of a text that is not JSON are not kept");
         });
-        // Two at a time are two.
+        // Nested lends use two validators.
         check(b"[1]");
         Validator::lend(|_| assert_eq!(Validator::lend(capacity), 0));
     }

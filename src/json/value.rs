@@ -10,24 +10,24 @@
 
 use super::Member;
 
-/// Which brackets belong together. Memory that is used again for each text.
+/// The matching of opening and closing brackets. Its memory is reused for each text.
 #[derive(Debug, Default)]
 pub(super) struct Brackets {
-    /// For each token that is an opening bracket the number of the closing one, zero for other tokens.
+    /// For each token that is an opening bracket, the number of its closing bracket; zero for other tokens.
     closing: Vec<u32>,
-    /// The brackets that are open; none between two texts, since valid ones close them all.
+    /// The open brackets; empty between two texts, since valid ones close them all.
     open: Vec<u32>,
 }
 
 impl Brackets {
-    /// Reads the tokens of a text.
+    /// Matches the brackets among the tokens of a text.
     pub(super) fn read(&mut self, text: &str, offsets: &[u32]) {
         let bytes = text.as_bytes();
         self.closing.clear();
         self.closing.resize(offsets.len(), 0);
         for (token, offset) in (0_u32..).zip(offsets) {
             let byte = bytes[*offset as usize];
-            // Brackets have these bits, and nothing else that a token begins with has all of them.
+            // All brackets have these bits set, and no other first byte of a token has all of them.
             if byte | 0x26 != 0x7f {
                 continue;
             }
@@ -39,24 +39,24 @@ impl Brackets {
         }
     }
 
-    /// The bytes of memory that are kept.
+    /// Returns the bytes of retained memory.
     pub(super) fn bytes(&self) -> usize {
         (self.closing.capacity() + self.open.capacity()) * size_of::<u32>()
     }
 }
 
-/// A text and its tokens, known by their numbers.
+/// A text and its tokens, which are identified by number.
 #[derive(Debug, Clone, Copy)]
 struct Tokens<'t, 'p> {
     text: &'t str,
-    /// Where each begins.
+    /// Offset of each token.
     offsets: &'p [u32],
-    /// See [`Brackets`].
+    /// The `closing` of [`Brackets`].
     closing: &'p [u32],
 }
 
 impl<'t> Tokens<'t, '_> {
-    /// Where a token begins; the end of the text if there is none.
+    /// Returns the offset of a token, or the end of the text if there is no such token.
     fn offset(&self, token: usize) -> usize {
         self.offsets.get(token).map_or(self.text.len(), |offset| *offset as usize)
     }
@@ -65,13 +65,13 @@ impl<'t> Tokens<'t, '_> {
         self.text.as_bytes().get(self.offset(token)).copied()
     }
 
-    /// The token after the value that begins with this one.
+    /// Returns the token after the value that begins with this one.
     fn after(&self, token: usize) -> usize {
         let closing = self.closing.get(token).map_or(0, |closing| *closing as usize);
         closing.max(token) + 1
     }
 
-    /// The text from one token to where the white space before another begins.
+    /// Returns the text from one token to the white space before another.
     fn cut(&self, from: usize, to: usize) -> &'t str {
         let (start, end) = (self.offset(from), self.offset(to));
         let space = self.text.as_bytes()[start..end].iter().rev().take_while(|byte| **byte <= b' ').count();
@@ -79,58 +79,58 @@ impl<'t> Tokens<'t, '_> {
     }
 }
 
-/// A value in a text that was read.
+/// A value in a parsed text.
 #[derive(Debug, Clone, Copy)]
 pub struct Value<'t, 'p> {
     tokens: Tokens<'t, 'p>,
-    /// Its first token.
+    /// The first token of the value.
     first: usize,
 }
 
 impl<'t, 'p> Value<'t, 'p> {
-    /// The value that is the whole text.
+    /// Returns the value that is the whole text.
     pub(super) fn new(text: &'t str, offsets: &'p [u32], brackets: &'p Brackets) -> Self {
         Self { tokens: Tokens { text, offsets, closing: &brackets.closing }, first: 0 }
     }
 
-    /// The value as it stands in the text, without white space around it.
+    /// Returns the value's text, without surrounding white space.
     pub fn text(&self) -> &'t str {
         self.tokens.cut(self.first, self.tokens.after(self.first))
     }
 
-    /// The whole text that was read, white space included.
+    /// Returns the whole parsed text, including white space.
     pub(super) fn whole(&self) -> &'t str {
         self.tokens.text
     }
 
-    /// Whether it is an object.
+    /// Returns whether the value is an object.
     pub fn is_object(&self) -> bool {
         self.tokens.byte(self.first) == Some(b'{')
     }
 
-    /// Whether it is an array.
+    /// Returns whether the value is an array.
     pub fn is_array(&self) -> bool {
         self.tokens.byte(self.first) == Some(b'[')
     }
 
-    /// Its members in the order of the text, duplicates included. Empty for anything but an object.
+    /// Returns the members in the order of the text, duplicates included. Empty for any value but an object.
     pub fn members(&self) -> Members<'t, 'p> {
         Members(self.inside(self.is_object()))
     }
 
-    /// Its elements in order. Empty for anything but an array.
+    /// Returns the elements in order. Empty for any value but an array.
     pub fn elements(&self) -> Elements<'t, 'p> {
         Elements(self.inside(self.is_array()))
     }
 
-    /// What stands between its brackets if it has some.
+    /// Returns the tokens between the brackets; none if the value has no brackets.
     fn inside(&self, has_brackets: bool) -> Inside<'t, 'p> {
         let end = if has_brackets { self.tokens.after(self.first) - 1 } else { 0 };
         Inside { tokens: self.tokens, next: self.first + 1, end }
     }
 }
 
-/// What is still to be read of an object or an array.
+/// The unread rest of an object or an array.
 #[derive(Debug, Clone)]
 struct Inside<'t, 'p> {
     tokens: Tokens<'t, 'p>,
@@ -144,14 +144,14 @@ impl<'t, 'p> Inside<'t, 'p> {
         self.next >= self.end
     }
 
-    /// The value that begins with this token; it and the comma after it are read then.
+    /// Returns the value that begins with this token, and advances past it and the following comma.
     fn take(&mut self, first: usize) -> Value<'t, 'p> {
         self.next = self.tokens.after(first) + 1;
         Value { tokens: self.tokens, first }
     }
 }
 
-/// See [`Value::members`].
+/// Iterator over the members of an object; returned by [`Value::members`].
 #[derive(Debug, Clone)]
 pub struct Members<'t, 'p>(Inside<'t, 'p>);
 
@@ -170,7 +170,7 @@ impl<'t> Iterator for Members<'t, '_> {
     }
 }
 
-/// See [`Value::elements`].
+/// Iterator over the elements of an array; returned by [`Value::elements`].
 #[derive(Debug, Clone)]
 pub struct Elements<'t, 'p>(Inside<'t, 'p>);
 

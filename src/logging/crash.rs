@@ -1,10 +1,10 @@
-//! What a panic does. No input may cause one, so each is a bug (see the decision in `docs/adr`).
+//! The effects of a panic. No input may cause one, so each is a bug (see the decision in `docs/adr`).
 //!
-//! Contract: a panic in the task of one connection ends that connection: tokio contains it. A panic where the server
-//! cannot do without, marked by [`Vital`], ends the process by SIGABRT, with a last line that says what has panicked: a
-//! shard that is dead would hold its connections without a word, a follower that is dead would keep removed users in.
-//! Whoever supervises the process starts it again. Every panic is logged and counted ([`panics`]), and nothing that was
-//! logged before is lost.
+//! Contract: a panic in the task of one connection ends only that connection, because tokio contains it. A panic in a
+//! part that the server cannot do without, marked by [`Vital`], ends the process by SIGABRT; the last log line names
+//! that part. Otherwise a dead shard would silently hold its connections, and a dead follower would keep removed users
+//! logged in. The supervisor of the process restarts it. Every panic is logged and counted ([`panics`]), and no earlier
+//! log line is lost.
 
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,18 +14,17 @@ use tokio::task::JoinError;
 
 use super::flush;
 
-/// So long the last lines get to leave; whoever does not read them does not hold up the end.
+/// The time allowed for writing the last log lines; a stuck reader must not delay the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
-/// Panics of this process since [`report`] was called.
+/// Returns the number of panics in this process since [`report`] was called.
 pub fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
-/// From now on panics go to the log, counted, and not directly to standard error, which may be a pipe that nobody
-/// reads.
+/// Makes panics go to the log, counted, instead of directly to standard error, which may be a pipe that nobody reads.
 pub fn report() {
     std::panic::set_hook(Box::new(log));
 }
@@ -38,23 +37,23 @@ fn log(panic: &PanicHookInfo<'_>) {
     tracing::error!(thread, at, reason, "panic");
 }
 
-/// Panics if the task did.
+/// Propagates the panic of a task.
 ///
 /// # Panics
-/// With what the task panicked with.
+/// With the payload of the task's panic.
 pub fn pass_on(ended: Result<(), JoinError>) {
-    // Otherwise it was cut off, which nobody does without reason.
+    // Any other error is a deliberate abort.
     if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
         std::panic::resume_unwind(panic);
     }
 }
 
-/// Held where the server cannot go on after a panic; see the module's text.
+/// Marks a part that the server cannot do without: a panic while it is held ends the process.
 #[derive(Debug)]
 pub struct Vital(&'static str);
 
 impl Vital {
-    /// Marks what is running, by a name for the log.
+    /// Marks the running part by a name for the log.
     pub fn new(what: &'static str) -> Self {
         Self(what)
     }

@@ -17,23 +17,23 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-/// Lines that may wait to be written.
+/// The maximum number of queued lines.
 const LINES: usize = 4096;
-/// Bytes of these lines.
+/// The maximum number of bytes of queued lines.
 const BYTES: usize = 4 << 20;
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 static STANDARD_ERROR: OnceLock<Log> = OnceLock::new();
 
-/// Lines of this process that were not written.
+/// Returns the number of log lines of this process that were dropped.
 pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// The log of this process, on standard error. A second call returns the same.
+/// Returns the log of this process, on standard error. All calls return the same one.
 ///
 /// # Errors
-/// When the system refuses a thread.
+/// If the system cannot start a thread.
 pub fn standard_error() -> io::Result<&'static Log> {
     if let Some(log) = STANDARD_ERROR.get() {
         return Ok(log);
@@ -42,7 +42,7 @@ pub fn standard_error() -> io::Result<&'static Log> {
     Ok(STANDARD_ERROR.get_or_init(|| log))
 }
 
-/// Waits until what was logged before has left, but no longer than `limit`. Whether it has.
+/// Waits until everything logged before has been written, for at most `limit`. Returns whether it has.
 pub fn flush(limit: Duration) -> bool {
     STANDARD_ERROR.get().is_none_or(|log| log.flush_within(limit))
 }
@@ -51,7 +51,7 @@ pub fn flush(limit: Duration) -> bool {
 #[derive(Debug)]
 pub struct Log {
     queue: Sender<Message>,
-    /// Bytes that wait.
+    /// The number of queued bytes.
     waiting: Arc<AtomicUsize>,
 }
 
@@ -63,7 +63,7 @@ enum Message {
 }
 
 impl Log {
-    /// Starts the thread that writes to `out`. It ends with the log.
+    /// Starts the thread that writes to `out`. It ends when the log is dropped.
     fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let (queue, lines) = bounded(LINES);
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -93,7 +93,7 @@ impl Write for &Log {
         Ok(line.len())
     }
 
-    /// Nothing to do: the thread writes as soon as it can.
+    /// Does nothing: the thread writes as soon as it can.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -108,7 +108,7 @@ fn write_all(lines: &Receiver<Message>, waiting: &AtomicUsize, mut out: impl Wri
                 }
                 waiting.fetch_sub(line.len(), Ordering::Relaxed);
             }
-            // Who asked may have given up.
+            // The requester may no longer wait.
             Message::Flush(done) => drop(done.try_send(())),
         }
     }
@@ -122,7 +122,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// Takes a write only when the test takes it, and fails where the test has gone.
+    /// Completes a write only when the test receives it, and fails once the test has dropped its end.
     struct Slow(SyncSender<Vec<u8>>);
 
     impl Write for Slow {
@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    /// One test, because the count is the process's.
+    /// A single test, because the count is shared by the whole process.
     #[test]
     fn lines_keep_their_order_and_those_without_room_are_counted() {
         let (sender, written) = sync_channel(0);
@@ -146,7 +146,7 @@ mod tests {
         while !log.queue.is_empty() {
             std::thread::yield_now();
         }
-        // The first line is in the hand of the thread now.
+        // The thread now holds the first line.
         for number in 1..=2 * LINES {
             (&log).write_all(format!("{number}\n").as_bytes()).unwrap();
         }

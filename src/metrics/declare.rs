@@ -3,7 +3,7 @@
 use prometheus::core::Collector;
 use prometheus::{CounterVec, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-/// Declares and registers at once, so that nothing is declared and forgotten.
+/// Declares and registers metrics in one step, so that none is declared and forgotten.
 pub(super) struct Declare<'r>(pub(super) &'r Registry);
 
 impl Declare<'_> {

@@ -17,10 +17,10 @@ pub(super) struct Deliveries {
     matched: IntCounter,
     pub(super) delivered: IntCounter,
     pub(super) delivered_bytes: IntCounter,
-    /// By [`Dropped`].
+    /// Indexed by [`Dropped`].
     dropped: [IntCounter; 3],
     pub(super) conflated: IntCounter,
-    /// By [`Overflow`].
+    /// Indexed by [`Overflow`].
     slow_consumers: [IntCounter; 3],
     gap_notices: IntCounter,
     pub(super) queue_events: IntGauge,
@@ -79,12 +79,12 @@ impl Deliveries {
         }
     }
 
-    /// What was dropped, by the reason.
+    /// Returns the number of dropped events by reason.
     pub(super) fn dropped_by_reason(&self) -> ByLabel {
         Dropped::ALL.iter().zip(&self.dropped).map(|(why, count)| (why.label().to_owned(), count.get())).collect()
     }
 
-    /// Times that a connection was behind, by its policy.
+    /// Returns the number of slow-consumer actions by policy.
     pub(super) fn slow_by_policy(&self) -> ByLabel {
         Overflow::ALL
             .iter()

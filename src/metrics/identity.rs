@@ -4,18 +4,18 @@ use prometheus::{IntCounterVec, IntGaugeVec};
 
 use super::declare::Declare;
 
-/// Why users, roles and tenants of the endpoint are not known; the value of the label `reason`.
+/// The reason why the endpoint's users, roles and tenants are not known; the value of the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdentityFailure {
-    /// It does not answer.
+    /// The endpoint does not respond.
     Away,
-    /// It answers too slowly.
+    /// The endpoint responds too slowly.
     Late,
-    /// It answers with an error.
+    /// The endpoint responds with an error.
     Refused,
-    /// It answers with something else.
+    /// The response of the endpoint cannot be parsed.
     Unreadable,
-    /// The server's user there lacks claims.
+    /// The server's user at the endpoint lacks claims.
     Claims,
     /// The claims of the server's token cannot be read.
     Token,
@@ -40,18 +40,18 @@ impl IdentityFailure {
     }
 }
 
-/// What became of a credential; the value of the label `outcome`.
+/// The result of checking a credential; the value of the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdentityDecision {
-    /// Known to be good; nobody was asked.
+    /// Accepted from the cache, without asking the endpoint.
     Known,
-    /// Found to be good.
+    /// Accepted after a check.
     Good,
-    /// Known to have been good, and the endpoint does not answer.
+    /// Accepted from an old cache entry, because the endpoint does not respond.
     Stale,
-    /// Not good.
+    /// Rejected.
     Denied,
-    /// Nobody could tell, or it was one guess too many.
+    /// Not decided: nobody could check it, or there were too many failed logins.
     Undecided,
 }
 
@@ -97,14 +97,14 @@ impl IdentityMetrics {
         metrics
     }
 
-    /// This is the matter now, and nothing else.
+    /// Sets the current failure and clears all others.
     pub fn failure(&self, failure: Option<IdentityFailure>) {
         for one in IdentityFailure::ALL {
             self.failure.with_label_values(&[one.label()]).set((failure == Some(one)).into());
         }
     }
 
-    /// A credential came to this.
+    /// Counts a decision about a credential.
     pub fn decided(&self, decision: IdentityDecision) {
         self.decisions.with_label_values(&[decision.label()]).inc();
     }

@@ -1,17 +1,17 @@
 //! Label values as fixed enums, so that no client can create series.
 
-/// Where an event came from; the value of the label `source`.
+/// The source of an event; the value of the label `source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// `POST /api/v3/events`
+    /// `POST /api/v3/events`.
     Post,
-    /// The simulated fleet of `--demo`
+    /// The simulated fleet of `--demo`.
     Demo,
-    /// Connections that came and went
+    /// Opened and closed connections.
     Connections,
-    /// A DRP endpoint
+    /// A DRP endpoint.
     Upstream,
-    /// Other nodes, over NATS
+    /// Other nodes, over NATS.
     Nats,
 }
 
@@ -26,21 +26,21 @@ impl Source {
         }
     }
 
-    /// Whether other nodes may take the same events in themselves.
+    /// Returns whether other nodes may receive the same events themselves.
     pub fn is_shared(self) -> bool {
         self == Self::Upstream
     }
 
-    /// Whether other nodes get them from this one.
+    /// Returns whether this node sends these events to other nodes.
     pub fn leaves_the_node(self) -> bool {
         matches!(self, Self::Post | Self::Demo | Self::Upstream)
     }
 }
 
-/// What became of a command; the value of the label `outcome`.
+/// The result of a command; the value of the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Registered, or registered already.
+    /// Registered, or already registered.
     Registered,
     /// Deregistered.
     Deregistered,
@@ -48,18 +48,18 @@ pub enum Outcome {
     Refused,
 }
 
-/// Why a connection did not become a websocket; the value of the label `reason`.
+/// The reason why a connection did not become a websocket; the value of the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
-    /// TLS did not come about.
+    /// The TLS handshake failed.
     Tls,
-    /// No or unusable credentials.
+    /// Missing or unusable credentials.
     Unauthenticated,
     /// Wrong credentials.
     Forbidden,
     /// Not a websocket handshake.
     BadRequest,
-    /// Too many tries or connections.
+    /// Too many attempts or connections.
     Limited,
 }
 
@@ -77,23 +77,23 @@ impl Rejection {
     }
 }
 
-/// What became of a changed certificate; the value of the label `outcome`.
+/// The result of a changed certificate; the value of the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reload {
-    /// It is in force.
+    /// The certificate is in force.
     Taken,
-    /// It cannot be used.
+    /// The certificate cannot be used.
     Refused,
 }
 
-/// What somebody wanted more of than it may have; the value of the label `limit`.
+/// The limit that a principal has reached; the value of the label `limit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Websockets of one principal.
+    /// Websockets per principal.
     Connections,
-    /// Registrations on one connection.
+    /// Registrations per connection.
     Registrations,
-    /// Events posted by one principal in a second.
+    /// Posted events per second and principal.
     PostedEvents,
 }
 

@@ -8,7 +8,7 @@ use prometheus::proto;
 
 use crate::stats::{BUCKETS, Latency, bucket_bound_us};
 
-/// A histogram to which whole buckets can be added, which the library's own cannot.
+/// A histogram to which whole buckets can be added, unlike the library's own.
 #[derive(Debug, Clone)]
 pub(super) struct LatencyHistogram {
     desc: Desc,
@@ -32,7 +32,7 @@ impl LatencyHistogram {
         Ok(Self { desc, cells: Arc::default() })
     }
 
-    /// The counts by bucket, not cumulative.
+    /// Returns the counts by bucket, not cumulative.
     pub(super) fn counts(&self) -> Vec<u64> {
         self.cells.counts.iter().map(|cell| cell.load(Ordering::Relaxed)).collect()
     }

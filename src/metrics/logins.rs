@@ -5,23 +5,23 @@ use prometheus::{IntCounter, IntGauge, IntGaugeVec};
 
 use super::declare::Declare;
 
-/// A file that is read again when it changes; the value of the label `file`.
+/// A file that is reloaded when it changes; the value of the label `file`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WatchedFile {
     /// Users, roles and tenants.
     Users,
-    /// The keys that tokens are signed with.
+    /// The keys that sign tokens.
     TokenKeys,
-    /// The public keys of another issuer.
+    /// The public keys of an external issuer.
     IssuerKeys,
-    /// The TLS certificate, its key and the authority of clients.
+    /// The TLS certificate, its key and the certificate authority of clients.
     Certificate,
 }
 
 impl WatchedFile {
     const ALL: [Self; 4] = [Self::Users, Self::TokenKeys, Self::IssuerKeys, Self::Certificate];
 
-    /// The label's value.
+    /// Returns the value of the label.
     pub fn label(self) -> &'static str {
         match self {
             Self::Users => "users",
@@ -36,7 +36,7 @@ impl WatchedFile {
 #[derive(Debug)]
 pub struct LoginMetrics {
     hashed: IntCounter,
-    /// What `hashed` says, for scrapes that come at the same time.
+    /// The value of `hashed`, locked to serialize simultaneous scrapes.
     counted: Mutex<u64>,
     waiting: IntGauge,
     not_in_force: IntGaugeVec,
@@ -58,7 +58,7 @@ impl LoginMetrics {
         metrics
     }
 
-    /// So many passwords have been hashed in all, and so many logins wait now.
+    /// Sets the total number of hashed passwords and the current number of waiting logins.
     pub fn set(&self, hashed: u64, waiting: usize) {
         let mut counted = self.counted.lock();
         self.hashed.inc_by(hashed.saturating_sub(*counted));
@@ -66,7 +66,7 @@ impl LoginMetrics {
         self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
-    /// The last changes of these files are not in force, and those of no others.
+    /// Reports these files, and no others, as having a change that is not in force.
     pub fn not_in_force(&self, files: &[WatchedFile]) {
         for file in WatchedFile::ALL {
             self.not_in_force.with_label_values(&[file.label()]).set(files.contains(&file).into());

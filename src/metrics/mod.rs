@@ -46,13 +46,13 @@ use deliveries::Deliveries;
 use latency::seconds;
 use shard::{Loads, Peaks};
 
-/// All metrics. One per process; shared.
+/// All metrics of the process, shared by all threads.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Websockets that are open.
+    /// Open websockets.
     pub connections: IntGauge,
-    /// Websockets that were opened.
+    /// Websockets opened so far.
     pub connections_opened: IntCounter,
     rejected: IntCounterVec,
     limited: IntCounterVec,
@@ -61,11 +61,11 @@ pub struct Metrics {
     pub registrations: IntGauge,
     commands: IntCounterVec,
     events: IntCounterVec,
-    /// Bytes of the events that were taken in, as written for clients.
+    /// Bytes of accepted events in their wire form.
     pub event_bytes: IntCounter,
-    /// Events that were refused because the inboxes were full.
+    /// Events refused because the inboxes were full.
     pub events_refused: IntCounter,
-    /// Events about connections that were left out because their principal makes too many.
+    /// Connection events omitted because their principal causes too many.
     pub connection_events_omitted: IntCounter,
     serialisations: IntCounterVec,
     deliveries: Deliveries,
@@ -80,17 +80,17 @@ pub struct Metrics {
     certificate_reloads: IntCounterVec,
     log_lines_dropped: IntCounter,
     panics: IntCounter,
-    /// Answers to HTTP requests.
+    /// HTTP responses.
     pub http_responses: IntCounterVec,
-    /// What goes between nodes.
+    /// Traffic between nodes.
     pub nats: NatsMetrics,
-    /// Endpoints that are followed.
+    /// Endpoints whose events are followed.
     pub upstream: UpstreamMetrics,
-    /// What is handed on to an endpoint.
+    /// Requests forwarded to an endpoint.
     pub proxy: ProxyMetrics,
-    /// Credentials that an endpoint judges.
+    /// Credentials that an endpoint authenticates.
     pub identity: IdentityMetrics,
-    /// Logins with a password, and the files that rights are decided by.
+    /// Password logins, and the files that define rights.
     pub logins: LoginMetrics,
     shards: Mutex<Vec<Arc<Peaks>>>,
 }
@@ -102,7 +102,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All metrics at zero.
+    /// Creates all metrics, at zero.
     pub fn new() -> Self {
         let registry = Registry::new();
         let declare = Declare(&registry);
@@ -166,7 +166,7 @@ impl Metrics {
         metrics
     }
 
-    /// A series that exists from the start can be alarmed on before its first event.
+    /// Creates every series at the start, so that alerts can refer to it before its first event.
     fn show_all_labels(&self) {
         for close in Close::ALL {
             self.disconnects.with_label_values(&[close.label()]);
@@ -188,22 +188,22 @@ impl Metrics {
             .for_each(|source| self.received(source, 0, 0));
     }
 
-    /// A websocket was closed for this reason; nothing if the client vanished.
+    /// Counts a closed websocket; `None` if the client vanished.
     pub fn disconnected(&self, reason: Option<Close>) {
         self.disconnects.with_label_values(&[reason.map_or("vanished", Close::label)]).inc();
     }
 
-    /// A connection did not become a websocket.
+    /// Counts a connection that did not become a websocket.
     pub fn rejected(&self, reason: Rejection) {
         self.rejected.with_label_values(&[reason.label()]).inc();
     }
 
-    /// Principals wanted more than their share, so many times.
+    /// Counts refusals because principals have reached a limit.
     pub fn limited(&self, limit: Limit, count: u64) {
         self.limited.with_label_values(&[limit.label()]).inc_by(count);
     }
 
-    /// The certificate has changed.
+    /// Counts a reload of the certificate.
     pub fn certificate(&self, reload: Reload) {
         let label = match reload {
             Reload::Taken => "taken",
@@ -212,7 +212,7 @@ impl Metrics {
         self.certificate_reloads.with_label_values(&[label]).inc();
     }
 
-    /// Commands had this outcome.
+    /// Counts commands with this outcome.
     pub fn command(&self, outcome: Outcome, count: u64) {
         let label = match outcome {
             Outcome::Registered => "registered",
@@ -222,13 +222,13 @@ impl Metrics {
         self.commands.with_label_values(&[label]).inc_by(count);
     }
 
-    /// Events were taken in.
+    /// Counts accepted events.
     pub fn received(&self, source: Source, events: u64, bytes: u64) {
         self.events.with_label_values(&[source.label()]).inc_by(events);
         self.event_bytes.inc_by(bytes);
     }
 
-    /// The handle of the shard with this number.
+    /// Returns the handle of the shard with this number.
     pub fn shard(self: &Arc<Self>, number: usize) -> ShardMetrics {
         self.shard_since(number, Instant::now())
     }
@@ -239,19 +239,19 @@ impl Metrics {
         ShardMetrics::new(Arc::clone(self), peaks, number)
     }
 
-    /// How many shards are in a turn that takes longer than [`STALL`] already.
+    /// Returns the number of shards whose current turn has taken longer than [`STALL`].
     pub fn stalled_shards(&self) -> usize {
         let now = Instant::now();
         self.shards.lock().iter().filter(|peaks| peaks.turns.running(now) > STALL).count()
     }
 
-    /// The longest turn of a shard's thread in the last minute, one that is still on included.
+    /// Returns the longest turn of any shard's thread in the last minute, including a turn that is still running.
     pub fn longest_turn(&self) -> Duration {
         let now = Instant::now();
         self.shards.lock().iter().map(|peaks| peaks.turns.longest(now)).max().unwrap_or_default()
     }
 
-    /// All metrics in the Prometheus text format. `inbox_events` is what waits for the slowest shard.
+    /// Writes all metrics in the Prometheus text format. `inbox_events` is the number queued for the slowest shard.
     pub fn render(&self, inbox_events: usize) -> String {
         let largest = |pick: fn(&Peaks) -> &AtomicU64| {
             self.shards.lock().iter().map(|peaks| pick(peaks).load(Ordering::Relaxed)).max().unwrap_or(0)
@@ -263,7 +263,7 @@ impl Metrics {
         self.inbox_events.set(signed(inbox_events as u64));
         let plain = self.serialisations.with_label_values(&["plain"]);
         plain.inc_by(event::serialisations().saturating_sub(plain.get()));
-        // Those of the process, which has one log for all its servers.
+        // Both belong to the process, which has one log for all its servers.
         for (counter, count) in [(&self.log_lines_dropped, logging::dropped()), (&self.panics, crash::panics())] {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
@@ -327,7 +327,7 @@ mod tests {
     fn a_shard_that_is_stuck_shows_while_it_is() {
         let metrics = Arc::new(Metrics::new());
         let long = 3 * STALL;
-        // The clock of a machine that has just begun cannot go back so far.
+        // On a machine that has just booted, the clock cannot go back that far.
         let Some(begun) = Instant::now().checked_sub(long) else { return };
         let (stuck, idle) = (metrics.shard_since(0, begun), metrics.shard(1));
         idle.begin_turn(Instant::now());

@@ -9,41 +9,41 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 use super::declare::Declare;
 
-/// What all names of these begin with.
+/// The prefix of the names of these metrics.
 const PREFIX: &str = "hydrant_nats_";
 
-/// What those about the stream of replays begin with.
+/// The prefixes of the metrics about the stream for replays.
 const STREAM: [&str; 2] = ["hydrant_nats_stream_", "hydrant_nats_replay_"];
 
-/// Metrics of the way over NATS.
+/// Metrics of the connection to NATS.
 #[derive(Debug)]
 pub struct NatsMetrics {
     /// 1 while connected to a NATS server.
     pub connected: IntGauge,
-    /// Other nodes that are heard.
+    /// Other nodes heard over NATS.
     pub peers: IntGauge,
-    /// Connections that were made after the first.
+    /// Connections after the first.
     pub reconnects: IntCounter,
-    /// Times that another server was moved to before the former ended.
+    /// Moves to another server before the old connection ended.
     pub moves: IntCounter,
-    /// Events handed to NATS.
+    /// Events published to NATS.
     pub published: IntCounter,
-    /// Events that came from other nodes.
+    /// Events received from other nodes.
     pub received: IntCounter,
     /// Messages in this node's own name that came back.
     pub echoes: IntCounter,
     /// Events that had come before, or by another way.
     pub duplicates: IntCounter,
     lost: IntCounterVec,
-    /// Messages that were no events, and what NATS servers complained of.
+    /// Messages that are not events, and errors reported by NATS servers.
     pub errors: IntCounter,
-    /// 1 while the stream of replays can be read.
+    /// 1 while the stream for replays can be read.
     pub stream_usable: IntGauge,
     /// Pages of the stream that were read.
     pub replay_pages: IntCounter,
-    /// Events of the stream that were handed to replays.
+    /// Events of the stream that were passed to replays.
     pub replay_events: IntCounter,
-    /// Replays that were cut short because the stream could not be read, or too many clients read it.
+    /// Replays that ended early because the stream could not be read or had too many readers.
     pub replay_failures: IntCounter,
     is_used: AtomicBool,
     has_stream: AtomicBool,
@@ -92,25 +92,25 @@ impl NatsMetrics {
         metrics
     }
 
-    /// This node shares events, and reads replays from a stream if it `has_stream`: from now on the metrics tell of it.
+    /// Includes these metrics in the output from now on, and those of replays if there `has_stream`.
     pub fn show(&self, has_stream: bool) {
         self.is_used.store(true, Ordering::Relaxed);
         self.has_stream.store(has_stream, Ordering::Relaxed);
     }
 
-    /// Whether a metric is to be told of.
+    /// Returns whether a metric is part of the output.
     pub(super) fn shows(&self, name: &str) -> bool {
         let is_of_stream = STREAM.iter().any(|prefix| name.starts_with(prefix));
         !name.starts_with(PREFIX)
             || (self.is_used.load(Ordering::Relaxed) && (!is_of_stream || self.has_stream.load(Ordering::Relaxed)))
     }
 
-    /// Events that other nodes do not get.
+    /// Counts events that other nodes do not receive.
     pub fn lost_out(&self, events: u64) {
         self.lost.with_label_values(&["out"]).inc_by(events);
     }
 
-    /// Events of other nodes that did not come.
+    /// Counts events of other nodes that did not arrive.
     pub fn lost_in(&self, events: u64) {
         self.lost.with_label_values(&["in"]).inc_by(events);
     }

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 use std::fs;
 
-/// Kernel clock ticks a second in `/proc/self/stat`; fixed by the Linux ABI.
+/// Kernel clock ticks per second in `/proc/self/stat`; fixed by the Linux ABI.
 const TICKS: f64 = 100.0;
 
-/// Appends what can be read; a value that cannot is left out.
+/// Appends the values that can be read, and leaves out the others.
 pub(super) fn append(text: &mut String) {
     let mut show = |name: &str, kind: &str, help: &str, value: Option<f64>| {
         if let Some(value) = value {
@@ -20,7 +20,7 @@ pub(super) fn append(text: &mut String) {
     show("process_max_fds", "gauge", "Open file descriptors that the process may have", most_files());
 }
 
-/// Fields 14 and 15, counted from after the command's name, which may hold blanks.
+/// Returns the sum of fields 14 and 15, counted from after the command's name, which may contain blanks.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let user: f64 = fields.next()?.parse().ok()?;
@@ -35,7 +35,7 @@ fn resident_bytes() -> Option<f64> {
     Some(kib * 1024.0)
 }
 
-/// The soft limit, which the server raises at its start.
+/// Returns the soft limit, which the server raises at its start.
 fn most_files() -> Option<f64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()

@@ -4,14 +4,14 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 
 use super::declare::Declare;
 
-/// What kind of request goes through; the value of the label `class`.
+/// The kind of a forwarded request; the value of the label `class`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyClass {
-    /// Below `/api/v3`
+    /// Below `/api/v3`.
     Api,
-    /// Everything else: the user interface, files
+    /// Everything else: the user interface, files.
     Other,
-    /// One that asks for another protocol
+    /// A request to switch to another protocol.
     Upgrade,
 }
 
@@ -27,30 +27,30 @@ impl ProxyClass {
     }
 }
 
-/// What became of a request; the value of the label `outcome`.
+/// The result of a request; the value of the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyOutcome {
-    /// The endpoint has changed the protocol.
+    /// The endpoint has switched the protocol.
     Switched,
-    /// The endpoint has answered with 200 to 299.
+    /// Status 200 to 299.
     Success,
-    /// With 300 to 399.
+    /// Status 300 to 399.
     Redirect,
-    /// With 400 to 499.
+    /// Status 400 to 499.
     ClientError,
-    /// With anything else.
+    /// Any other status.
     ServerError,
-    /// No slot came free in time.
+    /// No slot became free in time.
     Busy,
-    /// No connection.
+    /// The endpoint could not be connected.
     Unreachable,
-    /// No answer in time, or the request was not read on.
+    /// The endpoint did not respond in time, or stopped reading the request.
     Late,
-    /// The connection ended before the answer.
+    /// The connection ended before the response.
     Broken,
-    /// The client did not send on.
+    /// The client stopped sending.
     Stalled,
-    /// The client went away before the answer.
+    /// The client disconnected before the response.
     Gone,
 }
 
@@ -69,7 +69,7 @@ impl ProxyOutcome {
         Self::Gone,
     ];
 
-    /// What an answer with this status is.
+    /// Returns the outcome for a response with this status.
     pub fn of_status(status: u16) -> Self {
         match status {
             100..=199 => Self::Switched,
@@ -97,12 +97,12 @@ impl ProxyOutcome {
     }
 }
 
-/// Whose fault it is that an answer ended in the middle; the value of the label `side`.
+/// The side that ended a response early; the value of the label `side`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxySide {
-    /// The client took no more.
+    /// The client stopped receiving.
     Client,
-    /// The endpoint sent no more.
+    /// The endpoint stopped sending.
     Endpoint,
 }
 
@@ -115,18 +115,18 @@ impl ProxySide {
     }
 }
 
-/// Of all requests that are handed on.
+/// Metrics of all forwarded requests.
 #[derive(Debug)]
 pub struct ProxyMetrics {
     requests: IntCounterVec,
-    /// Requests that wait for a slot, for their answer or for its end, and tunnels.
+    /// Requests that wait for a slot, for their response or for its end, and tunnels.
     pub in_flight: IntGauge,
-    /// Seconds from the arrival of a request to the head of its answer.
+    /// Seconds from the arrival of a request to the head of its response.
     pub answer_seconds: Histogram,
     cut_off: IntCounterVec,
-    /// Bytes of bodies and tunnels on their way to the endpoint.
+    /// Bytes of bodies and tunnels sent to the endpoint.
     pub up: IntCounter,
-    /// The same, from it.
+    /// Bytes of bodies and tunnels received from the endpoint.
     pub down: IntCounter,
 }
 
@@ -174,18 +174,18 @@ impl ProxyMetrics {
         self.requests.with_label_values(&[class.label(), outcome.label()])
     }
 
-    /// A request has come to this.
+    /// Counts a request with its outcome.
     pub fn ended(&self, class: ProxyClass, outcome: ProxyOutcome) {
         self.series(class, outcome).inc();
     }
 
-    /// An answer has ended in the middle.
+    /// Counts a response that ended early.
     pub fn cut_off(&self, side: ProxySide) {
         self.cut_off.with_label_values(&[side.label()]).inc();
     }
 }
 
-/// From a millisecond in steps of four to over four minutes: `proxy.answer` is five by default.
+/// Returns bounds in seconds, from 0.001 to 262 in steps of four; `proxy.answer` is 300 by default.
 fn bounds() -> Vec<f64> {
     std::iter::successors(Some(0.001), |bound| Some(bound * 4.0)).take(10).collect()
 }

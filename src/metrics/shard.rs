@@ -11,7 +11,7 @@ use super::turns::{LONG_TURN, Turns};
 use super::{Metrics, signed};
 use crate::stats::{Counts, Depth};
 
-/// What a shard last saw; the largest of all shards is shown.
+/// The last values of a shard; the metrics show the largest of all shards.
 #[derive(Debug)]
 pub(super) struct Peaks {
     pub(super) turns: Turns,
@@ -27,7 +27,7 @@ impl Peaks {
     }
 }
 
-/// One shard's way to the metrics. Owned by the shard's thread.
+/// The metrics of one shard. Owned by the shard's thread.
 #[derive(Debug)]
 pub struct ShardMetrics {
     metrics: Arc<Metrics>,
@@ -38,10 +38,10 @@ pub struct ShardMetrics {
     load: Load,
 }
 
-/// Shards that have series of their own; the others share one, so that the number of series is bounded.
+/// The number of shards with their own series; the others share one, so that the number of series is bounded.
 const SHOWN: usize = 64;
 
-/// What a shard has done.
+/// The work of one shard.
 #[derive(Debug)]
 pub(super) struct Load {
     events: IntCounter,
@@ -50,13 +50,13 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Events, turns, and the seconds that these took.
+    /// Returns the number of events and of turns, and the seconds that the turns took.
     pub(super) fn get(&self) -> (u64, u64, f64) {
         (self.events.get(), self.turns.get(), self.busy.get())
     }
 }
 
-/// The loads of all shards.
+/// The work of all shards.
 #[derive(Debug)]
 pub(super) struct Loads {
     events: IntCounterVec,
@@ -88,25 +88,25 @@ impl Loads {
     }
 }
 
-/// How large a shard is.
+/// The size of a shard.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ShardSize {
-    /// What waits in its outboxes.
+    /// Events and bytes queued in its outboxes.
     pub waiting: Depth,
     /// Registrations of its connections.
     pub registrations: usize,
-    /// Frames it holds.
+    /// Frames that it holds.
     pub frames: usize,
-    /// Bytes that it holds more than at the last flush, and no other shard.
+    /// The change since the last flush of the bytes that it holds and no other shard does.
     pub held: i64,
 }
 
-/// What filters have cost.
+/// The cost of filters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FilterCost {
-    /// Questions worked out.
+    /// Evaluated predicates.
     pub predicate_evaluations: u64,
-    /// Paths looked up.
+    /// Paths looked up in events.
     pub field_lookups: u64,
     /// Filters found true.
     pub filter_matches: u64,
@@ -120,7 +120,7 @@ impl ShardMetrics {
         Self { metrics, peaks, waiting: Depth::default(), registrations: 0, frames: 0, load }
     }
 
-    /// All metrics.
+    /// Returns all metrics.
     pub fn all(&self) -> &Arc<Metrics> {
         &self.metrics
     }
@@ -146,7 +146,7 @@ impl ShardMetrics {
         (self.waiting, self.registrations, self.frames) = (size.waiting, size.registrations, size.frames);
     }
 
-    /// Adds what filters have cost since the last call.
+    /// Adds the cost of filters since the last call.
     pub fn filters(&self, cost: FilterCost) {
         self.metrics.predicate_evaluations.inc_by(cost.predicate_evaluations);
         self.metrics.field_lookups.inc_by(cost.field_lookups);
@@ -154,12 +154,12 @@ impl ShardMetrics {
         self.metrics.filter_work.inc_by(cost.work);
     }
 
-    /// A turn begins.
+    /// Records the start of a turn.
     pub fn begin_turn(&self, now: Instant) {
         self.peaks.turns.begin(now);
     }
 
-    /// The turn is over; so many events were matched.
+    /// Records the end of a turn that matched `events` events.
     pub fn turn(&self, events: usize, busy: Duration) {
         self.peaks.turns.end(busy);
         if busy > LONG_TURN {
@@ -170,7 +170,7 @@ impl ShardMetrics {
         self.load.busy.inc_by(busy.as_secs_f64());
     }
 
-    /// Notes the deepest outbox, and for how long the oldest event of all has been waiting.
+    /// Sets the size of the fullest outbox, and how long the oldest of all events has been queued.
     pub fn peak(&self, deepest: Depth, oldest: Duration) {
         self.peaks.age_us.store(u64::try_from(oldest.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.peaks.events.store(deepest.events as u64, Ordering::Relaxed);

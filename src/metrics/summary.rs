@@ -14,43 +14,43 @@ use crate::stats::{BUCKETS, bucket_bound_us};
 /// Counts by the value of a label.
 pub(super) type ByLabel = BTreeMap<String, u64>;
 
-/// The figures of one moment; what is counted is counted since the start.
+/// The figures at one moment. Counts start with the process.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Summary {
-    /// Websockets and streams that are open.
+    /// Open websockets and streams.
     pub connections: i64,
     /// Registrations of all of them.
     pub registrations: i64,
-    /// Events taken in, by source.
+    /// Accepted events by source.
     pub received: ByLabel,
     /// Events refused because the inboxes were full.
     pub refused: u64,
-    /// Events handed to the kernel, once a connection.
+    /// Events handed to the kernel, counted once per connection.
     pub delivered: u64,
     /// Bytes handed to the kernel.
     pub delivered_bytes: u64,
-    /// Events that their connection did not get, by reason.
+    /// Events dropped from outboxes, by reason.
     pub dropped: ByLabel,
-    /// Events that a later one of the same object stood for.
+    /// Events replaced by a later one of the same object.
     pub conflated: u64,
-    /// Times a connection was behind, by what was done.
+    /// Slow-consumer actions by policy.
     pub slow_consumers: ByLabel,
-    /// Connections that were closed, by reason.
+    /// Closed connections by reason.
     pub disconnects: ByLabel,
-    /// Connections that did not come about, by reason.
+    /// Refused attempts to connect, by reason.
     pub rejected: ByLabel,
     /// Work of filters, in units of about a nanosecond.
     pub filter_work: u64,
-    /// What waits.
+    /// Queue sizes.
     pub queue: Queue,
-    /// Each shard.
+    /// Figures of each shard.
     pub shards: Vec<ShardSummary>,
-    /// Deliveries by the time that they took: one count for each bound, and one for those beyond the last.
+    /// Deliveries by latency: one count for each bound, and one for those beyond the last.
     pub latency: Histogram,
 }
 
-/// What waits, in all outboxes and in the inboxes.
+/// The content of all outboxes and inboxes.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Queue {
@@ -58,15 +58,15 @@ pub struct Queue {
     pub events: i64,
     /// Bytes in all outboxes.
     pub bytes: i64,
-    /// Bytes in the deepest outbox.
+    /// Bytes in the fullest outbox.
     pub deepest_bytes: u64,
-    /// For how long the first event of all has been waiting.
+    /// The time that the oldest of all events has been queued.
     pub oldest_milliseconds: u64,
-    /// Events that wait for the slowest shard.
+    /// Events queued for the slowest shard.
     pub inbox_events: usize,
 }
 
-/// One shard.
+/// Figures of one shard.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ShardSummary {
@@ -76,17 +76,17 @@ pub struct ShardSummary {
     pub turns: u64,
     /// Time that its thread was not waiting.
     pub busy_seconds: f64,
-    /// The longest turn of the last minute, one that is still on included.
+    /// The longest turn of the last minute, including one that is still running.
     pub longest_turn_milliseconds: f64,
 }
 
-/// Deliveries by the time that they took, from intake to the hand-over of the last byte.
+/// Deliveries by latency, from intake until the last byte is handed to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Histogram {
-    /// Upper bounds, microseconds.
+    /// Upper bounds in microseconds.
     pub bounds_microseconds: Vec<u64>,
-    /// Counts, not cumulative; the last is of what is beyond all bounds.
+    /// Counts, not cumulative; the last one is for latencies beyond all bounds.
     pub counts: Vec<u64>,
 }
 
@@ -97,15 +97,15 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// What was counted since an earlier moment.
+    /// Returns the counts since an earlier moment.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let counts = self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then));
         Self { bounds_microseconds: self.bounds_microseconds.clone(), counts: counts.collect() }
     }
 
-    /// The bound below which this share of all deliveries stays, microseconds; the last bound for those beyond it,
-    /// nothing without any.
+    /// Returns the bound in microseconds that this share of deliveries does not exceed. Returns the last bound if they
+    /// exceed it, and `None` without deliveries.
     pub fn quantile(&self, share: f64) -> Option<u64> {
         let all: u64 = self.counts.iter().sum();
         #[expect(clippy::cast_precision_loss, reason = "a share of a count is none")]
@@ -134,7 +134,7 @@ fn by_label(counters: &IntCounterVec) -> ByLabel {
 }
 
 impl Metrics {
-    /// The figures of this moment. `inbox_events` is what waits for the slowest shard.
+    /// Returns the current figures. `inbox_events` is the number queued for the slowest shard.
     pub fn summary(&self, inbox_events: usize) -> Summary {
         let (now, deliveries) = (Instant::now(), &self.deliveries);
         let shards = self.shards.lock();

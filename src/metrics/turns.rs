@@ -6,24 +6,24 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A turn that takes longer is counted as a long one: it is the most by which one client may delay another.
+/// The duration above which a turn counts as long: the most by which one client may delay another.
 pub const LONG_TURN: Duration = Duration::from_millis(50);
 
-/// A shard whose turn takes longer is stalled: the server is not ready as long as it lasts.
+/// The duration above which a shard in its turn is stalled; the server is not ready while it lasts.
 pub const STALL: Duration = Duration::from_secs(1);
 
-/// How long the longest turn is remembered, at least.
+/// The minimum time for which the longest turn is remembered.
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// The turns of one shard. All times are microseconds since `epoch`, and never 0.
 #[derive(Debug)]
 pub(super) struct Turns {
     epoch: Instant,
-    /// When the turn began that is on; 0 while the thread waits.
+    /// The start of the current turn; 0 while the thread waits.
     begun: AtomicU64,
-    /// The longest turn of this window, and of the one before.
+    /// The longest turns of the current and of the previous window.
     longest: [AtomicU64; 2],
-    /// When this window began.
+    /// The start of the current window.
     window: AtomicU64,
 }
 
@@ -45,7 +45,7 @@ impl Turns {
         self.begun.store(self.us(now), Ordering::Relaxed);
     }
 
-    /// The turn that is on has taken so long.
+    /// Ends the current turn, which has taken `busy`.
     pub(super) fn end(&self, busy: Duration) {
         let now = self.begun.swap(0, Ordering::Relaxed) + micros(busy);
         let [longest, before] = &self.longest;
@@ -56,7 +56,7 @@ impl Turns {
         longest.fetch_max(micros(busy), Ordering::Relaxed);
     }
 
-    /// How long the turn takes that is on; nothing while the thread waits.
+    /// Returns the duration of the current turn so far; zero while the thread waits.
     pub(super) fn running(&self, now: Instant) -> Duration {
         match self.begun.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
@@ -64,7 +64,7 @@ impl Turns {
         }
     }
 
-    /// The longest turn, that which is on included.
+    /// Returns the longest turn, including the current one.
     pub(super) fn longest(&self, now: Instant) -> Duration {
         let ended = self.longest.iter().map(|longest| longest.load(Ordering::Relaxed)).max().unwrap_or(0);
         self.running(now).max(Duration::from_micros(ended))

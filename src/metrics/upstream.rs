@@ -4,7 +4,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::declare::Declare;
 
-/// Of all endpoints.
+/// Metrics of all endpoints.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
     connected: IntGaugeVec,
@@ -15,20 +15,20 @@ pub struct UpstreamMetrics {
     pauses: IntCounterVec,
 }
 
-/// Of one endpoint.
+/// Metrics of one endpoint.
 #[derive(Debug, Clone)]
 pub struct EndpointMetrics {
-    /// 1 while its events come in.
+    /// 1 while its events are received.
     pub connected: IntGauge,
-    /// Times it was connected again.
+    /// Reconnects.
     pub reconnects: IntCounter,
-    /// Gaps that were announced.
+    /// Gaps reported.
     pub gaps: IntCounter,
-    /// Events taken in.
+    /// Events received.
     pub events: IntCounter,
     /// Messages that are not events.
     pub unusable: IntCounter,
-    /// Times that reading paused because the inboxes were full.
+    /// Pauses in reading because the inboxes were full.
     pub pauses: IntCounter,
 }
 
@@ -49,7 +49,7 @@ impl UpstreamMetrics {
         }
     }
 
-    /// Those of one endpoint, which exist from now on.
+    /// Creates the series of one endpoint and returns them.
     pub fn endpoint(&self, name: &str) -> EndpointMetrics {
         EndpointMetrics {
             connected: self.connected.with_label_values(&[name]),

@@ -10,10 +10,10 @@ use super::{Command, CommandError};
 use crate::event::{ANSWER_TYPE, Draft, Event};
 use crate::websocket::frame;
 
-/// How much of a refused message is repeated in the answer's Key, bytes.
+/// Maximum length of the refused message that is repeated in the answer's Key, in bytes.
 pub const ECHO_MAX: usize = 256;
 
-/// The answer to a command that took effect, with what is odd about it.
+/// Returns the answer to a command that took effect, with the warnings about it.
 pub fn done(command: Command<'_>, warnings: &[String], principal: &str, now: Timestamp) -> Event {
     let mut draft = Draft::new(ANSWER_TYPE, command.verb(), command.spec());
     draft.principal = principal.into();
@@ -22,7 +22,7 @@ pub fn done(command: Command<'_>, warnings: &[String], principal: &str, now: Tim
     draft.seal_for_one(now)
 }
 
-/// The answer to a message that was refused: nothing has changed, and `reason` says why.
+/// Returns the answer to a refused message: nothing has changed, and `reason` says why.
 pub fn refused(message: &str, reason: &str, principal: &str, now: Timestamp) -> Event {
     let object = DrpError::new("WEBSOCKET", 400, reason).to_json();
     let mut draft = Draft::new(ANSWER_TYPE, "error", frame::cut(message.trim(), ECHO_MAX));
@@ -31,7 +31,7 @@ pub fn refused(message: &str, reason: &str, principal: &str, now: Timestamp) -> 
     draft.seal_for_one(now)
 }
 
-/// The answer to a binary message.
+/// Returns the answer to a binary message.
 pub fn binary(principal: &str, now: Timestamp) -> Event {
     refused("", &CommandError::Binary.to_string(), principal, now)
 }

@@ -4,52 +4,52 @@
 
 use std::borrow::Cow;
 
-/// The reason of a close.
+/// The reason for closing a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// The client asked, with this code, which goes back to it (RFC 6455, section 5.5.1); 1000 if it gave none.
+    /// The client closed with this code, which is echoed to it (RFC 6455, section 5.5.1); 1000 if it sent none.
     Normal(u16),
-    /// The server ends.
+    /// The server is shutting down.
     Draining,
     /// An operator deleted the connection.
     Deleted,
-    /// The client broke the rules of RFC 6455.
+    /// The client violated RFC 6455.
     Protocol,
     /// A text message is not UTF-8.
     BadUtf8,
     /// A compressed message cannot be inflated.
     BadDeflate,
-    /// The credentials are no longer good.
+    /// The credentials are no longer valid.
     Revoked,
-    /// The token expired and the server is told to close then.
+    /// The token expired, and the server is configured to close the connection then.
     Expired,
     /// A message is longer than allowed.
     TooBig,
-    /// No sign of life within the idle time.
+    /// Nothing was received from the client within the idle time.
     Silent,
-    /// A mistake of ours.
+    /// An internal error.
     Internal,
-    /// The filters of the registrations cost more work than they may.
+    /// The filters of the registrations exceed their limit of work.
     FilterWork {
-        /// The setting that says how much.
+        /// Name of the setting with the limit.
         setting: &'static str,
     },
-    /// The client does not read as fast as events come.
+    /// The client does not read events as fast as they arrive.
     SlowConsumer {
-        /// Events that were waiting.
+        /// Number of queued events.
         events: usize,
-        /// Bytes that were waiting.
+        /// Number of queued bytes.
         bytes: usize,
     },
-    /// The client reads so slowly that what it gets is old.
+    /// The client reads so slowly that it receives outdated events.
     Stale {
-        /// For how long the first event has been waiting.
+        /// How long the oldest event has been queued, in seconds.
         seconds: u64,
     },
 }
 
 impl Close {
-    /// The code on the wire (RFC 6455, section 7.4).
+    /// Returns the code on the wire (RFC 6455, section 7.4).
     pub fn code(self) -> u16 {
         match self {
             Self::Normal(code) => code,
@@ -63,7 +63,7 @@ impl Close {
         }
     }
 
-    /// The reason on the wire, at most 123 bytes.
+    /// Returns the reason on the wire, at most 123 bytes.
     pub fn reason(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::Normal(_) => "",
@@ -85,12 +85,12 @@ impl Close {
         })
     }
 
-    /// Whether the client is at fault for not reading.
+    /// Returns whether the client is closed for not reading fast enough.
     pub fn is_slow_consumer(self) -> bool {
         matches!(self, Self::SlowConsumer { .. } | Self::Stale { .. })
     }
 
-    /// The value of the metric label `reason`.
+    /// Returns the value of the metric label `reason`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Normal(_) => "normal",
@@ -109,7 +109,7 @@ impl Close {
         }
     }
 
-    /// What a client should do.
+    /// Returns what a client should do.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Normal(_) => "nothing: the client asked",
@@ -125,7 +125,7 @@ impl Close {
         }
     }
 
-    /// Every reason, for documents and metrics.
+    /// All reasons, for documents and metrics.
     pub const ALL: [Self; 14] = [
         Self::Normal(1000),
         Self::Draining,

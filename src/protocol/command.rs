@@ -7,16 +7,16 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-/// A command of a client.
+/// A command from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'t> {
-    /// Start to deliver what matches the SPEC.
+    /// Starts delivery of the events that match the SPEC.
     Register(&'t str),
-    /// Stop what exactly this SPEC started.
+    /// Ends the registration with exactly this SPEC.
     Deregister(&'t str),
 }
 
-/// Why a message is not a command.
+/// The reason why a message is not a command.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum CommandError {
     /// The message is empty.
@@ -25,19 +25,20 @@ pub enum CommandError {
     /// The first word is not a verb.
     #[error("unknown command {verb:?}: expected `register SPEC` or `deregister SPEC`")]
     UnknownVerb {
-        /// The first word, cut to 64 characters.
+        /// The first word, truncated to 64 characters.
         verb: String,
     },
-    /// A binary message.
+    /// The message is binary.
     #[error("binary message: commands are text messages")]
     Binary,
 }
 
 impl<'t> Command<'t> {
-    /// Reads a message.
+    /// Parses a message.
     ///
     /// # Errors
-    /// [`CommandError`] if it is not a command. An absent SPEC is not an error here: it is an empty SPEC.
+    /// Returns a [`CommandError`] if the message is not a command. A missing SPEC is not an error here: it is an empty
+    /// SPEC.
     pub fn parse(message: &'t str) -> Result<Self, CommandError> {
         let message = message.trim();
         let (verb, spec) = message.split_once(char::is_whitespace).unwrap_or((message, ""));
@@ -49,7 +50,7 @@ impl<'t> Command<'t> {
         }
     }
 
-    /// The verb, which is the Action of the answer.
+    /// Returns the verb, which is the Action of the answer.
     pub fn verb(self) -> &'static str {
         match self {
             Self::Register(_) => "register",
@@ -57,7 +58,7 @@ impl<'t> Command<'t> {
         }
     }
 
-    /// The registration's text.
+    /// Returns the text of the registration.
     pub fn spec(self) -> &'t str {
         match self {
             Self::Register(spec) | Self::Deregister(spec) => spec,
@@ -65,8 +66,8 @@ impl<'t> Command<'t> {
     }
 }
 
-/// What of a command, or of the reason why it is refused, may stand in a log: nothing from the first value of a filter
-/// on.
+/// Returns the part of a command, or of the reason why it is refused, that may be logged: the text up to the first
+/// value of a filter.
 pub fn without_values(text: &str) -> Cow<'_, str> {
     match text.find(['(', '=', '"', '`']) {
         Some(at) => Cow::Owned(format!("{}...", &text[..=at])),

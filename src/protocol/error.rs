@@ -6,25 +6,25 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct DrpError {
-    /// The type of the object concerned, or empty.
+    /// Type of the object concerned, or empty.
     pub model: String,
-    /// The key of the object concerned, or empty.
+    /// Key of the object concerned, or empty.
     pub key: String,
-    /// What was tried, such as `AUTH` or `POST`.
+    /// What was attempted, such as `AUTH` or `POST`.
     pub r#type: String,
-    /// What is wrong, for people.
+    /// Human-readable messages.
     pub messages: Vec<String>,
-    /// The HTTP status, or 400 in an answer.
+    /// The HTTP status; 400 in an answer to a command.
     pub code: u16,
 }
 
 impl DrpError {
-    /// An error that concerns no object in particular.
+    /// Creates an error that concerns no particular object.
     pub fn new(kind: &str, code: u16, message: impl Into<String>) -> Self {
         Self { model: String::new(), key: String::new(), r#type: kind.to_owned(), messages: vec![message.into()], code }
     }
 
-    /// The same error about one object.
+    /// Returns this error with the object it concerns.
     #[must_use]
     pub fn about(mut self, model: &str, key: &str) -> Self {
         model.clone_into(&mut self.model);
@@ -32,7 +32,7 @@ impl DrpError {
         self
     }
 
-    /// Compact JSON.
+    /// Returns the error as compact JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings and a number are always written")
     }

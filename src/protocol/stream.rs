@@ -11,7 +11,7 @@ use super::Close;
 use super::gap::HYDRANT;
 use crate::websocket::frame::{self, Encoding};
 
-/// What keeps a connection alive, and lets its client see that it lives.
+/// Returns what keeps a connection alive and shows the client that the server is alive.
 pub fn heartbeat(encoding: Encoding) -> &'static [u8] {
     match encoding {
         Encoding::Plain | Encoding::Deflate => frame::PING,
@@ -20,7 +20,7 @@ pub fn heartbeat(encoding: Encoding) -> &'static [u8] {
     }
 }
 
-/// The last that goes to a client: with what code and why its connection ends.
+/// Returns the last message to a client: the code and reason with which its connection ends.
 pub fn last(encoding: Encoding, close: Close) -> Box<[u8]> {
     let (code, reason): (u16, Cow<'_, str>) = (close.code(), close.reason());
     let object = json!({"Code": code, "Reason": reason});

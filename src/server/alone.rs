@@ -1,4 +1,4 @@
-//! Replaces `nats.rs` in a build without the feature `nats`: the server shares its events with nobody.
+//! Replaces `nats.rs` in a build without the feature `nats`: the server does not share events with other nodes.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use super::error::StartError;
 use crate::cluster::Health;
 use crate::config::Settings;
 
-/// There are no other nodes to reach.
+/// No options: other nodes cannot be reached.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum NatsOptions {}
 
-/// Nothing: the settings have refused addresses of NATS.
+/// Returns no options; the settings have already rejected addresses of NATS servers.
 #[allow(clippy::unnecessary_wraps, reason = "that of `nats.rs` may fail")]
 pub(super) fn options(_: &Settings, _: u64) -> Result<Option<NatsOptions>, StartError> {
     Ok(None)

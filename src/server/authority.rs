@@ -8,7 +8,7 @@ use crate::auth::{
 };
 use crate::config::{AuthMode, ClientName, Settings};
 
-/// The authority over the data directory, unless it would be open to everybody.
+/// Opens the authority over the data directory. Fails if others could log in with the well-known password.
 pub(super) fn open(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     let throttle = ThrottleLimits {
         per_minute: u32::try_from(settings.throttle.failures).unwrap_or(u32::MAX),
@@ -45,8 +45,7 @@ pub(super) fn open(settings: &Settings) -> Result<Arc<Authority>, StartError> {
     Ok(Arc::new(authority))
 }
 
-/// Tells of secrets that others on the machine can reach. The server starts all the same: volumes of containers often
-/// belong to a group.
+/// Warns of secrets that others on the machine can reach. Not an error: volumes of containers often belong to a group.
 fn warn_of_exposures(settings: &Settings) {
     let nats = &settings.nats;
     let elsewhere = [
@@ -65,7 +64,7 @@ fn warn_of_exposures(settings: &Settings) {
     }
 }
 
-/// Whose tokens are taken besides our own.
+/// Returns the settings of the external issuer, if one is configured.
 fn issuer(settings: &Settings) -> Option<IssuerOptions> {
     let token = &settings.token;
     Some(IssuerOptions {

@@ -8,21 +8,21 @@ use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::transport::listener::{ListenLimits, Listener};
 
-/// What is bound, and does not accept yet.
+/// Bound listeners that do not accept connections yet.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) listeners: Vec<Listener>,
-    /// That of the metrics.
+    /// The listener of the metrics.
     pub(super) probe: Option<Listener>,
 }
 
 impl Bound {
-    /// Binds what the settings say. Sockets of clients get no file descriptor from `descriptors` on; the metrics' do.
+    /// Binds the configured addresses. Client sockets get no file descriptor from `descriptors` on; the metrics' do.
     pub(super) async fn all(settings: &Settings, descriptors: u64, metrics: &Arc<Metrics>) -> Result<Self, StartError> {
         let limits = ListenLimits {
             handshake: settings.timeouts.handshake,
             header: settings.timeouts.header,
-            // A download from the endpoint may rest for as long as its own setting says.
+            // A download from the endpoint may pause for as long as its own setting allows.
             stalled: settings.timeouts.idle.max(settings.proxy.idle),
             pending: settings.limits.pending_handshakes,
             descriptors,
@@ -42,7 +42,7 @@ impl Bound {
         Ok(Self { listeners, probe })
     }
 
-    /// The addresses of the API, with the ports that the system chose where it was asked to.
+    /// Returns the addresses of the API, with the ports that the system chose for port 0.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.address().ok()).collect()
     }

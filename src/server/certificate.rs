@@ -12,11 +12,11 @@ use crate::clock;
 use crate::config::{Settings, TlsMode};
 use crate::transport::tls::{self, LiveTls, TlsError};
 
-/// How often it is seen whether the self-signed certificate is to be renewed.
+/// The interval at which the self-signed certificate is checked for renewal.
 const RENEWAL: Duration = Duration::from_hours(1);
 
 impl Server {
-    /// Takes another certificate when its files have changed, and renews the self-signed one.
+    /// Reloads the certificate when its files change, and renews a self-signed one.
     pub(super) fn follow_certificate(&mut self, stop: watch::Receiver<bool>) {
         let Some(tls) = &self.tls else { return };
         let metrics = Arc::clone(self.api.broker.metrics());
@@ -29,7 +29,7 @@ impl Server {
     }
 }
 
-/// The certificate, which is made if it is to be and is missing; nothing for plain HTTP.
+/// Loads the certificate, creating a missing self-signed one; returns `None` for plain HTTP.
 pub(super) fn live(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {
     let (certificate, key) = match settings.tls {
         TlsMode::Off => return Ok(None),
@@ -44,13 +44,13 @@ pub(super) fn live(settings: &Settings) -> Result<Option<LiveTls>, TlsError> {
     LiveTls::new(files, move || tls::from_files(&certificate, &key, client_ca.as_deref())).map(Some)
 }
 
-/// The files of the self-signed certificate, as they should be now.
+/// Returns the files of the self-signed certificate, creating or renewing it if necessary.
 fn self_signed(settings: &Settings) -> Result<(PathBuf, PathBuf), TlsError> {
     let addresses: Vec<IpAddr> = settings.listen.iter().map(SocketAddr::ip).collect();
     tls::self_signed(&settings.data_dir, &addresses, clock::now())
 }
 
-/// Renews the self-signed certificate when it is time, until told to stop. It is taken as any other change is.
+/// Renews the self-signed certificate when due, until told to stop. The new one is loaded like any other change.
 async fn renew(settings: Box<Settings>, mut stop: watch::Receiver<bool>) {
     let settings: Arc<Settings> = settings.into();
     loop {

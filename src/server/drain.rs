@@ -1,10 +1,10 @@
 //! Shutting a server down.
 //!
-//! Contract: everything that was accepted is delivered within `timeouts.drain`: events to clients that read, answers
-//! to requests in progress. What is left after that is cut, with a warning. The probe keeps answering, so the progress
+//! Contract: everything that was accepted is delivered within `timeouts.drain`: events to clients that read, answers to
+//! requests in progress. What is left after that is aborted, with a warning. The probe keeps answering, so the progress
 //! is visible. Before draining starts, readiness is withdrawn for `timeouts.lame_duck`: a balancer takes a while to
 //! notice, and what it sends in the meantime is served as usual. In that time every answer closes its connection, so
-//! that no client keeps one that will be cut.
+//! that no client keeps one that will be aborted.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,11 +15,11 @@ use tokio::time::timeout_at;
 
 use super::Server;
 
-/// A shard looks at its clock once in a while; after so long it does not.
+/// The time after the deadline by which the shards must have ended; they check their clock only now and then.
 const LATE: Duration = Duration::from_secs(2);
 
 impl Server {
-    /// Drains, within `timeouts.drain`, and returns when all threads and tasks have ended.
+    /// Drains within `timeouts.drain` and returns when all threads and tasks have ended.
     pub async fn stop(mut self) {
         self.ready.store(false, Ordering::Release);
         self.doors.leaving.store(true, Ordering::Release);
@@ -28,7 +28,7 @@ impl Server {
             tracing::info!(?lame_duck, "not ready any more; still serving, so that balancers can look elsewhere");
             tokio::time::sleep(lame_duck).await;
         }
-        // Nobody is left to be told if this fails.
+        // Sending fails only if nobody is left to stop.
         let _ = self.stop.send(true);
         self.api.broker.stop();
         let pool = Arc::clone(&self.api.pool);
@@ -55,7 +55,7 @@ impl Server {
     }
 }
 
-/// Until a listener has answered what was asked; at the deadline it is cut.
+/// Waits until a listener has answered its requests; aborts it at the deadline.
 async fn answered(listening: JoinHandle<()>, deadline: Instant) {
     let cut = listening.abort_handle();
     if timeout_at(deadline.into(), ended(listening)).await.is_err() {

@@ -16,7 +16,7 @@ use crate::endpoint::identity::{Delegation, DelegationLimits};
 use crate::endpoint::objects;
 use crate::metrics::Source;
 
-/// REST has callers too.
+/// The minimum number of cached identities, because callers of REST need them too.
 const LEAST_CACHED_IDENTITIES: usize = 16_384;
 
 impl Server {
@@ -42,14 +42,14 @@ impl Server {
     }
 }
 
-/// The endpoint that gets what is not for this server itself.
+/// Returns the endpoint that serves all requests not meant for this server itself.
 pub(super) fn proxied(settings: &Settings) -> Option<Arc<Upstream>> {
     let Proxy { connect, answer, idle, requests, .. } = settings.proxy;
     let limits = UpstreamLimits { connect, answer, idle, requests };
     settings.proxied().map(|service| Arc::new(Upstream::new(service, limits)))
 }
 
-/// Who checks credentials that are not this server's own.
+/// Returns the authenticator of credentials that are not this server's own.
 pub(super) fn delegation(
     settings: &Settings,
     upstream: Option<&Arc<Upstream>>,
@@ -58,7 +58,7 @@ pub(super) fn delegation(
 ) -> Result<Option<Arc<Delegation>>, StartError> {
     let Some(upstream) = upstream.filter(|_| settings.auth_mode() != AuthMode::Local) else { return Ok(None) };
     let Auth { fresh, away, refresh, .. } = settings.auth;
-    // Whoever is connected may come back while the endpoint is away.
+    // All connected clients must be able to reconnect while the endpoint is away.
     let cached_identities = settings.limits.connections.max(LEAST_CACHED_IDENTITIES);
     let limits = DelegationLimits { fresh, good: away, refresh, cached_identities };
     let metrics = Arc::clone(broker.metrics());
@@ -67,7 +67,7 @@ pub(super) fn delegation(
     let delegation = Arc::new(delegation);
     let observer = Arc::downgrade(&delegation);
     broker.observe(move |event, source| {
-        // What somebody posts here says nothing of the endpoint, whatever its Type.
+        // An event posted here, whatever its Type, is not evidence of the endpoint's state.
         let is_the_endpoints = matches!(source, Source::Upstream | Source::Nats);
         if let Some(delegation) = observer.upgrade().filter(|_| is_the_endpoints) {
             delegation.saw(event.kind(), event.action(), event.key());
@@ -76,7 +76,7 @@ pub(super) fn delegation(
     Ok(Some(delegation))
 }
 
-/// The links, not connected yet.
+/// Creates the links without connecting them.
 pub(super) fn links(settings: &Settings, broker: &Arc<Broker>) -> Vec<Link> {
     let upstream = &settings.upstream;
     if upstream.tls == UpstreamTls::Insecure && upstream.urls.iter().any(|url| url.tls) {
@@ -98,7 +98,7 @@ pub(super) fn links(settings: &Settings, broker: &Arc<Broker>) -> Vec<Link> {
     services.map(|service| Link::new(service, link.clone(), Arc::clone(broker))).collect()
 }
 
-/// Place in a chain of hydrants; 0 without upstreams.
+/// Returns the position in a chain of hydrants; 0 without upstreams.
 pub(super) fn tier(settings: &Settings) -> u64 {
     if settings.upstream.urls.is_empty() { 0 } else { settings.upstream.tier }
 }

@@ -1,4 +1,4 @@
-//! Why a server does not start, and what to do about it.
+//! Errors that keep a server from starting, and what to do about them.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::auth::StoreError;
 use crate::cluster::NatsError;
 use crate::transport::tls::TlsError;
 
-/// Why a server does not start.
+/// The reason why a server does not start.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -19,13 +19,13 @@ pub enum StartError {
     DataDir {
         /// The data directory.
         path: PathBuf,
-        /// The error of the system.
+        /// The system's error.
         source: io::Error,
     },
-    /// Users, keys or tokens cannot be read or made.
+    /// Users, keys or tokens cannot be read or created.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The well-known password is for tries on the own machine.
+    /// The well-known password, which is meant for trials on the local machine, is in use on a reachable address.
     #[error(
         "{address} can be reached by others, and the user rocketskates still has its well-known password; change it \
          with `hydrant users passwd rocketskates --password-stdin`, or give --allow-default-credentials"
@@ -34,7 +34,7 @@ pub enum StartError {
         /// The address that is not loopback.
         address: SocketAddr,
     },
-    /// No TLS.
+    /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// An address cannot be bound.
@@ -42,28 +42,28 @@ pub enum StartError {
     Bind {
         /// The address from the configuration.
         address: SocketAddr,
-        /// The error of the system.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system has no random numbers.
+    /// The system provides no random numbers.
     #[error("no random numbers: {0}")]
     Random(String),
-    /// NATS cannot be used as it is set.
+    /// The NATS settings cannot be used.
     #[error(transparent)]
     Nats(#[from] NatsError),
-    /// The shards' threads do not start.
+    /// The shards' threads cannot be started.
     #[error("cannot start the shards: {0}")]
     Shards(io::Error),
 }
 
 impl StartError {
-    /// Whether the settings are at fault, and not the state of the machine.
+    /// Returns whether the settings are at fault rather than the state of the machine.
     pub fn is_configuration(&self) -> bool {
         matches!(self, Self::DefaultCredentials { .. } | Self::Nats(_))
     }
 }
 
-/// What to look at when an address cannot be bound.
+/// Returns advice for an address that cannot be bound.
 fn hint(address: SocketAddr, source: &io::Error) -> String {
     let port = address.port();
     match source.kind() {

@@ -8,11 +8,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Settings;
 
-/// So many descriptors are kept, where the limit is not very low.
+/// The number of reserved descriptors, unless the limit is very low.
 const RESERVE: u64 = 64;
 
 /// Raises the soft limit to the hard one, and warns if fewer connections fit than the settings allow. Returns the
-/// descriptor from which on clients get none.
+/// lowest descriptor that clients must not get.
 pub(super) fn prepare(settings: &Settings) -> u64 {
     let limit = raise();
     let descriptors = for_clients(limit);
@@ -28,7 +28,7 @@ pub(super) fn prepare(settings: &Settings) -> u64 {
     descriptors
 }
 
-/// The limit in force afterwards. What the system refuses stays as it was.
+/// Raises the limit and returns the limit in force; keeps the old one if the system refuses.
 fn raise() -> u64 {
     let now = getrlimit(Resource::Nofile);
     let unlimited = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
@@ -40,7 +40,7 @@ fn raise() -> u64 {
     soft
 }
 
-/// At least three quarters, however low the limit is.
+/// Returns the number of descriptors for clients: at least three quarters, however low the limit is.
 fn for_clients(limit: u64) -> u64 {
     limit - RESERVE.min(limit / 4)
 }

@@ -61,7 +61,7 @@ use crate::transport::tls::LiveTls;
 use alone as nats;
 use bind::Bound;
 
-/// A server that runs.
+/// A running server.
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<SocketAddr>,
@@ -71,18 +71,18 @@ pub struct Server {
     ready: Arc<AtomicBool>,
     doors: Doors,
     stop: watch::Sender<bool>,
-    /// The probe goes on while the server drains.
+    /// Separate, because the probe continues while the server drains.
     stop_probe: watch::Sender<bool>,
-    /// End when the requests under way have been answered.
+    /// The listeners; each ends when its requests in progress have been answered.
     listening: Vec<JoinHandle<()>>,
     probing: Option<JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
-    /// Boxed: they are large, and a server is moved about while it starts.
+    /// Boxed, because settings are large and the server is moved while it starts.
     settings: Box<Settings>,
 }
 
 impl Server {
-    /// Starts a server. To be called inside a tokio runtime.
+    /// Starts a server. Must be called in a tokio runtime.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
@@ -98,7 +98,7 @@ impl Server {
         Ok(server.run(bound, nats))
     }
 
-    /// A server whose shards run, and that does not accept yet.
+    /// Creates a server whose shards run but which does not accept connections yet.
     fn new(settings: Settings, api: Arc<Api>, tls: Option<Arc<LiveTls>>, bound: &Bound) -> Self {
         Self {
             addresses: bound.addresses(),
@@ -119,7 +119,7 @@ impl Server {
         }
     }
 
-    /// Accepts from here on, and follows whatever it has to follow.
+    /// Accepts connections, and starts the tasks that follow endpoints, rights and certificates.
     fn run(mut self, bound: Bound, nats: Option<Arc<cluster::Health>>) -> Self {
         let stopped = self.stop.subscribe();
         let links = endpoint::links(&self.settings, &self.api.broker);
@@ -149,7 +149,7 @@ impl Server {
         Arc::new(Probe::new(broker, Arc::clone(&self.ready), upstreams, nats, delegation, files))
     }
 
-    /// Tells the shards when users, roles or tenants have changed.
+    /// Notifies the shards when users, roles or tenants have changed.
     fn follow_rights(&mut self, mut stop: watch::Receiver<bool>) {
         let (authority, pool) = (Arc::clone(&self.api.authority), Arc::clone(&self.api.pool));
         let mut watcher = authority.watch();
@@ -176,28 +176,28 @@ impl Server {
         self.tasks.push(vital("the simulated fleet", stop, feeding));
     }
 
-    /// The addresses that are listened on, with the ports that the system chose where it was asked to.
+    /// Returns the addresses of the API, with the ports that the system chose for port 0.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// The address of `/metrics` and its neighbours.
+    /// Returns the address of `/metrics` and the other probes.
     pub fn probe_address(&self) -> Option<SocketAddr> {
         self.probe
     }
 
-    /// The settings it was started with.
+    /// Returns the settings that the server was started with.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Says at any time, also while the server drains, whether all its shards run: none is stuck in its turn.
+    /// Returns a function that tells whether no shard is stalled. It can be called at any time, also during draining.
     pub fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let broker = Arc::clone(&self.api.broker);
         move || broker.metrics().stalled_shards() == 0
     }
 
-    /// Reads users, roles, tenants and keys again, and the certificate.
+    /// Reloads users, roles, tenants and keys, and the certificate.
     pub fn reload(&self) {
         if let Some(tls) = &self.tls {
             tls.reload_and_report(self.api.broker.metrics());
@@ -222,8 +222,8 @@ fn serve<H: Handler>(listener: Listener, handler: Arc<H>, stop: watch::Receiver<
     vital("a listener", stop.clone(), listener.serve(handler, stop))
 }
 
-/// A task without which the server would only seem to be alive, until told to stop: if it ends before, so does the
-/// process.
+/// Starts a task without which the server would only seem to be alive. If it ends before the server, the process ends
+/// too.
 fn vital(
     what: &'static str,
     stop: watch::Receiver<bool>,
@@ -231,12 +231,12 @@ fn vital(
 ) -> JoinHandle<()> {
     guarded(what, async move {
         work.await;
-        // Nobody is left to tell when the server was dropped.
+        // If stopping was not requested, the server must have been dropped.
         assert!(*stop.borrow() || stop.has_changed().is_err(), "{what} has ended before the server");
     })
 }
 
-/// A task whose panic ends the process.
+/// Starts a task whose panic ends the process.
 fn guarded(what: &'static str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(async move {
         let _vital = Vital::new(what);
@@ -244,7 +244,7 @@ fn guarded(what: &'static str, work: impl Future<Output = ()> + Send + 'static) 
     })
 }
 
-/// Everything behind the listeners. Its shards run.
+/// Creates everything behind the listeners and starts the shards.
 fn api(
     settings: &Settings,
     addresses: &[SocketAddr],
@@ -337,7 +337,7 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
     }
 }
 
-/// 0 is without limit.
+/// Interprets 0 as unlimited.
 fn or_unlimited(limit: u64) -> u64 {
     if limit == 0 { u64::MAX } else { limit }
 }
@@ -352,7 +352,7 @@ fn deflate_policy(settings: &Settings) -> Option<DeflatePolicy> {
     })
 }
 
-/// What identifies this data directory, made at first start.
+/// Returns the id of this data directory, which is created at the first start.
 fn identity(settings: &Settings) -> Result<String, StartError> {
     let path = settings.data_dir.join("id");
     let file = |source| StartError::DataDir { path: path.clone(), source };

@@ -15,7 +15,7 @@ use crate::cluster::{Health, Login, LoginError, NatsError, NatsOptions, StreamOp
 use crate::config::{self, Settings};
 use crate::logging::crash::pass_on;
 
-/// How to reach NATS; nothing if the node is alone.
+/// Returns the NATS options; `None` if the node is alone.
 pub(super) fn options(settings: &Settings, node: u64) -> Result<Option<NatsOptions>, StartError> {
     let nats = &settings.nats;
     if nats.urls.is_empty() {
@@ -68,8 +68,8 @@ fn login(settings: &Settings) -> Result<Login, NatsError> {
 }
 
 impl Server {
-    /// Shares events with other nodes. Returns how the way to them is, if there is one. If it cannot, the server ends:
-    /// its shards run already.
+    /// Shares events with other nodes. Returns the health of the connection to them, if there is one. On failure stops
+    /// the server, whose shards are already running.
     pub(super) async fn share(
         mut self,
         options: Option<NatsOptions>,

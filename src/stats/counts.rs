@@ -3,55 +3,55 @@
 use super::latency::Latency;
 use crate::overflow::Overflow;
 
-/// How much may wait for one connection.
+/// The limits of one connection's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxLimits {
     /// Bytes on the wire.
     pub bytes: usize,
-    /// Frames.
+    /// Number of frames.
     pub events: usize,
 }
 
-/// What became of one delivery.
+/// The outcome of one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// It waits in the outbox; by the connection's policy others may have made room for it.
+    /// The event is queued in the outbox; depending on the connection's policy, others may have made room for it.
     Queued,
-    /// Nothing could make room for it; a notice reports it to the connection.
+    /// Nothing could make room for the event; a notice reports it to the connection.
     Dropped,
-    /// The outbox is full and stays so: the connection is to be closed. The event was not put in.
+    /// The outbox is full, and the connection must be closed. The event was not queued.
     Overflow,
-    /// The connection is closing, or paused, and takes no events.
+    /// The connection is closing or paused, and accepts no events.
     Closed,
     /// The connection's rights are changing: whether it may see the event is for the caller to say.
     Guarded,
 }
 
-/// What waits for a connection.
+/// The depth of one connection's queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
-    /// Frames.
+    /// Number of frames.
     pub events: usize,
-    /// Bytes on the wire, without gap notices.
+    /// Bytes on the wire, excluding gap notices.
     pub bytes: usize,
 }
 
-/// Why events were dropped; the value of the label `reason`.
+/// The reason why events were dropped; the value of the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dropped {
-    /// Their connection was closed because it did not follow.
+    /// Their connection was closed as a slow consumer.
     SlowConsumer,
     /// Their connection ended for another reason.
     Closed,
-    /// They made room for later ones, and a notice reports it.
+    /// They made room for later events, which a notice reports.
     Oldest,
 }
 
 impl Dropped {
-    /// Every reason.
+    /// All reasons.
     pub const ALL: [Self; 3] = [Self::SlowConsumer, Self::Closed, Self::Oldest];
 
-    /// The value of the metric label `reason`.
+    /// Returns the value of the metric label `reason`.
     pub fn label(self) -> &'static str {
         match self {
             Self::SlowConsumer => "slow_consumer",
@@ -61,32 +61,31 @@ impl Dropped {
     }
 }
 
-/// Counts since the last [`crate::fanout::outbox::Fanout::take_counts`]. Every event that was matched is delivered,
-/// dropped or conflated in the end, or waits.
+/// Counts since the last [`crate::fanout::outbox::Fanout::take_counts`]. Every matched event is eventually delivered,
+/// dropped or conflated, or is still queued.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
-    /// Events that were to go to a connection, once a connection.
+    /// Matched events, counted once for each connection.
     pub matched: u64,
-    /// Events of which the last byte was handed to the kernel (or to TLS).
+    /// Events whose last byte was passed to the kernel (or to TLS).
     pub delivered: u64,
-    /// Events that their connection did not get, by [`Dropped`].
+    /// Events that their connection did not receive, by [`Dropped`].
     pub dropped: [u64; 3],
-    /// Events that went into a later one of the same object.
+    /// Events that were merged into a later one of the same object.
     pub conflated: u64,
-    /// Times that a connection lagged, by [`Overflow`]: it was closed, a gap was begun, its outbox was gone
-    /// through.
+    /// Times that a connection lagged, by [`Overflow`]: it was closed, a gap was begun, or its outbox was conflated.
     pub overflows: [u64; 3],
-    /// Gap notices of which the last byte was handed to the kernel (or to TLS).
+    /// Gap notices whose last byte was passed to the kernel (or to TLS).
     pub notices: u64,
-    /// Bytes handed to the kernel (or to TLS), all frames.
+    /// Bytes passed to the kernel (or to TLS), for all frames.
     pub bytes: u64,
     /// Events that this shard deflated, for all shards.
     pub deflated: u64,
-    /// Bytes of them before.
+    /// Bytes of these events before deflating.
     pub deflate_input: u64,
-    /// Bytes of their frames afterwards; those before where it did not pay.
+    /// Bytes of their frames after deflating; those before if deflating did not pay off.
     pub deflate_output: u64,
-    /// From intake to the hand-over of the last byte.
+    /// Latency from intake until the last byte is passed on.
     pub latency: Latency,
 }
 
@@ -99,10 +98,10 @@ impl Counts {
         self.overflows[policy as usize] += 1;
     }
 
-    /// Whether nothing was counted.
+    /// Returns whether nothing was counted.
     pub fn is_empty(&self) -> bool {
-        // Whatever becomes of an event, it was matched, written or dropped; it is deflated only for somebody who
-        // matched.
+        // Every event that has an outcome was matched, written or dropped, and an event is only deflated for a
+        // connection that it matched.
         self.matched + self.bytes + self.dropped.iter().sum::<u64>() + self.overflows.iter().sum::<u64>() == 0
     }
 }

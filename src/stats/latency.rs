@@ -1,23 +1,23 @@
 //! A latency histogram cheap enough to update for every delivery: one bucket per power of two of microseconds.
 
-/// The number of buckets; the last one is open.
+/// The number of buckets; the last one is unbounded.
 pub const BUCKETS: usize = 22;
 
-/// Bounds start at this power of two, microseconds.
+/// The first bound is 2 to this power, in microseconds.
 const FIRST: u32 = 5;
 
-/// The upper bound of a bucket in microseconds; the last bucket has none.
+/// Returns the upper bound of a bucket in microseconds; the last bucket has none.
 pub fn bucket_bound_us(bucket: usize) -> Option<u64> {
     let exponent = FIRST + u32::try_from(bucket).expect("a few dozen buckets");
     (bucket + 1 < BUCKETS).then(|| 1 << exponent)
 }
 
-/// Counts by bucket and the sum, of one shard since it was last taken.
+/// A histogram of one shard's latencies since the last read: counts per bucket and the sum.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Latency {
     /// Observations in each bucket, not cumulative.
     pub counts: [u64; BUCKETS],
-    /// The sum of all observations, microseconds.
+    /// The sum of all observations in microseconds.
     pub sum_us: u64,
 }
 
@@ -28,7 +28,7 @@ impl Latency {
         self.observe_many(us, 1);
     }
 
-    /// Counts deliveries that took `us` microseconds each.
+    /// Counts `deliveries` deliveries that took `us` microseconds each.
     #[inline]
     pub fn observe_many(&mut self, us: u64, deliveries: u64) {
         let bits = u64::BITS - us.saturating_sub(1).leading_zeros();

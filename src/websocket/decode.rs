@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::deflate::{InflateError, Inflater};
 use super::validator::Unit;
 
-/// What a client sent.
+/// A message from a client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
     /// A text message.
@@ -27,17 +27,17 @@ pub enum Message {
     Ping(Vec<u8>),
     /// A pong.
     Pong,
-    /// The client closes, with its code if it gave one.
+    /// The client closes, with its code if it sent one.
     Close(Option<u16>),
 }
 
-/// Why a unit is not a message.
+/// The reason why a unit is not a message.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum DecodeError {
     /// Text, or the reason of a close, is not UTF-8.
     #[error("text is not UTF-8")]
     BadUtf8,
-    /// A close frame with a code or length that is not allowed, or anything else that the parser refuses.
+    /// A close frame with an invalid code or length, or anything else that the parser rejects.
     #[error("malformed frame")]
     Malformed,
     /// A deflated message cannot be inflated.
@@ -57,10 +57,10 @@ impl From<InflateError> for DecodeError {
     }
 }
 
-/// The last frame of a message.
+/// The FIN bit: the last frame of a message.
 const FIN: u8 = 0x80;
 
-/// Reads from a slice; swallows writes, because the frames that go out are ours to make.
+/// Reads from a slice and discards writes, because this crate builds all outgoing frames itself.
 struct Memory<'a>(&'a [u8]);
 
 impl AsyncRead for Memory<'_> {
@@ -89,7 +89,7 @@ impl AsyncWrite for Memory<'_> {
 /// Decodes one unit. A message is at most `limit` bytes long, inflated or not.
 ///
 /// # Errors
-/// [`DecodeError`]; the connection is to be closed with the code that belongs to it.
+/// Returns a [`DecodeError`], with whose code the connection should be closed.
 pub fn decode(unit: Unit<'_>, limit: usize, inflater: &mut Inflater) -> Result<Message, DecodeError> {
     let (opcode, payload) = match unit {
         Unit::Control(frame) if is_close(frame) => return close(frame),
@@ -113,7 +113,7 @@ fn is_close(frame: &[u8]) -> bool {
     frame.first().is_some_and(|first| first & 0x0F == OpCode::Close as u8)
 }
 
-/// Whether the first frame of a message is not its last.
+/// Returns whether the first frame of a message is not its last.
 fn is_fragmented(frames: &[u8]) -> bool {
     frames.first().is_some_and(|first| first & FIN == 0)
 }
@@ -140,8 +140,8 @@ fn close(frame: &[u8]) -> Result<Message, DecodeError> {
     Ok(Message::Close(Some(code)))
 }
 
-/// The opcode and the joined payload of a message that is deflated or in fragments. The parser knows no extension, and
-/// of a fragmented text it drops the beginning of a character that never ends; so it is shown a binary message.
+/// Returns the opcode and the joined payload of a deflated or fragmented message. The parser knows no extensions, and
+/// drops an incomplete character at the end of a fragmented text; therefore it is given a binary message.
 fn join(frames: &[u8], limit: usize) -> Result<(OpCode, Vec<u8>), DecodeError> {
     let mut frames = frames.to_vec();
     let first = frames.first_mut().ok_or(DecodeError::Malformed)?;

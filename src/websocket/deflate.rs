@@ -1,8 +1,8 @@
 //! Deflate as websocket messages use it (RFC 7692, section 7.2): every message on its own, without its end marker.
 //!
 //! Contract: pure. No message leaves state for the next one (`no_context_takeover` on both sides), so a deflated frame
-//! is the same for everybody and is made once. Incoming messages are inflated in steps, and inflating stops as soon as
-//! the result exceeds the limit: a message never costs more memory than its limit and one step.
+//! is the same for all connections and is built once. Incoming messages are inflated in steps, and inflating stops as
+//! soon as the result exceeds the limit: a message never costs more memory than its limit and one step.
 //!
 //! Why flate2 on zlib-rs: no C, and the fastest at the levels that pay off here (`docs/benchmarks/deflate.md`).
 
@@ -13,20 +13,20 @@ use thiserror::Error;
 
 use super::frame::{Encoding, HEADER_ROOM, text_header};
 
-/// What a flush ends with and a message leaves out.
+/// The end of a flush, which a message omits.
 const FLUSHED: &[u8] = &[0x00, 0x00, 0xFF, 0xFF];
 
-/// What a message left out, and an empty last block after it: a message that was cut off does not reach that block's
-/// end.
+/// The omitted end of a message, followed by an empty last block: a truncated message does not reach the end of that
+/// block.
 const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];
 
-/// Bytes that are inflated in one go.
+/// Bytes that are inflated per step.
 const STEP: usize = 16 << 10;
 
-/// Working memory larger than this is given back; a large event must not leave its size behind.
+/// Working memory above this is released, so that a large event does not occupy it permanently.
 const KEPT: usize = 256 << 10;
 
-/// Makes deflated frames. Holds about 300 KB of tables; one a shard.
+/// Builds deflated frames. Holds about 300 KB of tables; there is one per shard.
 pub struct Deflater {
     level: Compression,
     compress: Compress,
@@ -40,21 +40,22 @@ impl fmt::Debug for Deflater {
 }
 
 impl Deflater {
-    /// A deflater of a level from 1, the fastest, to 9.
+    /// Creates a deflater with a level from 1 (fastest) to 9.
     pub fn new(level: u32) -> Self {
         let level = Compression::new(level);
         Self { level, compress: Compress::new(level, false), scratch: Vec::new() }
     }
 
-    /// The websocket text frame of a payload, header included; nothing if it would not be shorter than the payload.
+    /// Returns the websocket text frame of a payload, header included; `None` if it would not be shorter than the
+    /// payload.
     pub fn frame(&mut self, payload: &[u8]) -> Option<Box<[u8]>> {
-        // No room for a result that does not pay: the work ends there.
+        // The buffer is no longer than a result that pays off: deflating stops there.
         self.scratch.resize(HEADER_ROOM + payload.len(), 0);
         self.compress.reset();
         let room = &mut self.scratch[HEADER_ROOM..];
         let result = self.compress.compress(payload, room, FlushCompress::Sync);
         let written = usize::try_from(self.compress.total_out()).expect("it fits the buffer");
-        // A flush that has filled the buffer may not be complete.
+        // If a flush fills the buffer, it may be incomplete.
         let whole = result.is_ok() && written < payload.len();
         let body = room[..written].strip_suffix(FLUSHED).filter(|_| whole).map(<[u8]>::len);
         if body.is_none() {
@@ -69,7 +70,7 @@ impl Deflater {
     }
 }
 
-/// Puts the header in front of a body of this length.
+/// Writes the header before a body of `body` bytes.
 fn finish(scratch: &mut [u8], body: usize) -> Box<[u8]> {
     let mut header = [0; HEADER_ROOM];
     let len = text_header(body, Encoding::Deflate, &mut header);
@@ -78,18 +79,18 @@ fn finish(scratch: &mut [u8], body: usize) -> Box<[u8]> {
     scratch[start..HEADER_ROOM + body].into()
 }
 
-/// Why a message cannot be inflated.
+/// The reason why a message cannot be inflated.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum InflateError {
-    /// It is longer than allowed.
+    /// The inflated message is longer than allowed.
     #[error("the message is longer than allowed once inflated")]
     TooBig,
-    /// It is not deflated data, or not all of it.
+    /// The data is not deflated, or is incomplete.
     #[error("the message cannot be inflated")]
     Corrupt,
 }
 
-/// Inflates messages. Holds about 60 KB of tables and window; one a shard.
+/// Inflates messages. Holds about 60 KB of tables and window; there is one per shard.
 pub struct Inflater {
     decompress: Decompress,
     step: Box<[u8]>,
@@ -108,10 +109,10 @@ impl Default for Inflater {
 }
 
 impl Inflater {
-    /// Inflates the payload of a message, joined from its frames, of at most `limit` bytes then.
+    /// Inflates the payload of a message, joined from its frames. The result has at most `limit` bytes.
     ///
     /// # Errors
-    /// [`InflateError`]; the connection is to be closed with the code that belongs to it.
+    /// Returns an [`InflateError`], with whose code the connection should be closed.
     pub fn inflate(&mut self, payload: &[u8], limit: usize) -> Result<Vec<u8>, InflateError> {
         self.decompress.reset(false);
         let mut out = Vec::new();
@@ -120,7 +121,7 @@ impl Inflater {
         if ended { Ok(out) } else { Err(InflateError::Corrupt) }
     }
 
-    /// Inflates a piece of the input. Returns whether it ends where a last block ends.
+    /// Inflates a part of the input. Returns whether it ends exactly at the end of a last block.
     fn take(&mut self, mut input: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<bool, InflateError> {
         loop {
             let (read, written) = (self.decompress.total_in(), self.decompress.total_out());

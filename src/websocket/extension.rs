@@ -1,29 +1,29 @@
 //! Negotiates permessage-deflate in a handshake (RFC 7692, section 7.1).
 //!
-//! Contract: pure. The first acceptable offer is taken. All others, other extensions, and malformed offers are
+//! Contract: pure. The first acceptable offer is accepted. All others, other extensions, and malformed offers are
 //! ignored, which leaves the websocket uncompressed. The answer always forbids both sides to keep context between
-//! messages: ours, so that one deflated frame serves everybody; the client's, so that nothing is stored per
+//! messages: the server, so that one deflated frame serves all connections; the client, so that nothing is stored per
 //! connection. Go's gorilla client accepts no other answer.
 //!
-//! Why only full windows: a shared frame is made with one window size. A client that asks for a smaller window is
+//! Why only full windows: a shared frame is built with one window size. An offer that requires a smaller window is
 //! answered without compression, because it would need every event deflated a second time.
 
 use hyper::header::{HeaderMap, SEC_WEBSOCKET_EXTENSIONS};
 
 const ANSWER: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
-/// To an offer that names the server's window, which has to be answered (section 7.1.2.1).
+/// The answer to an offer that names the server's window, which must be confirmed (section 7.1.2.1).
 const ANSWER_WITH_WINDOW: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15";
 
-/// The logarithm of the window that frames are made with.
+/// The base-2 logarithm of the window with which frames are built.
 const WINDOW_BITS: u8 = 15;
 
-/// What an offer may say, each at most once.
+/// The parameters that an offer may have, each at most once.
 const PARAMETERS: [&str; 4] =
     ["server_no_context_takeover", "client_no_context_takeover", "server_max_window_bits", "client_max_window_bits"];
 
-/// The answer to the first offer that can be taken, if there is one.
+/// Returns the answer to the first acceptable offer, if there is one.
 pub fn agree(headers: &HeaderMap) -> Option<&'static str> {
     let values = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| split(value, ',')).find_map(answer)
@@ -56,13 +56,13 @@ fn is_acceptable(parameter: &str, value: Option<&str>) -> bool {
     }
 }
 
-/// A decimal number from 8 to 15 without leading zeros.
+/// Parses a decimal number from 8 to 15 without leading zeros.
 fn bits(value: &str) -> Option<u8> {
     let plain = !value.starts_with('0') && value.bytes().all(|byte| byte.is_ascii_digit());
     value.parse().ok().filter(|bits| plain && (8..=15).contains(bits))
 }
 
-/// A value may be quoted. None that can be taken needs an escape in it.
+/// Returns a value without its quotes, if it has any. No acceptable value needs escapes.
 fn unquoted(value: &str) -> Option<&str> {
     match value.strip_prefix('"') {
         Some(rest) => rest.strip_suffix('"'),

@@ -4,39 +4,39 @@
 //! Every byte that goes to a client's socket is made here or in [`crate::event`], once; connections only write
 //! finished bytes. Pure functions, no state.
 
-/// Room for the longest header a server frame can have, bytes.
+/// Length of the longest header of a server frame, in bytes.
 pub const HEADER_ROOM: usize = 10;
 
-/// The longest payload a control frame can have, bytes.
+/// Maximum payload of a control frame, in bytes.
 pub const CONTROL_MAX: usize = 125;
 
 /// A ping without payload.
 pub const PING: &[u8] = &[0x89, 0x00];
 
-/// How what goes to a connection is written down.
+/// How messages to a connection are encoded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// As it is.
+    /// Websocket frames, uncompressed.
     #[default]
     Plain,
-    /// Deflated (RFC 7692), for connections that have agreed to it.
+    /// Websocket frames, deflated (RFC 7692), for connections that negotiated it.
     Deflate,
-    /// No websocket frames but Server-Sent Events.
+    /// Server-Sent Events instead of websocket frames.
     EventStream,
-    /// No websocket frames but NDJSON: an event a line.
+    /// NDJSON instead of websocket frames: one event per line.
     Lines,
 }
 
 impl Encoding {
-    /// How many there are.
+    /// The number of encodings.
     pub const COUNT: usize = 4;
 
-    /// Whether the connection is a websocket.
+    /// Returns whether the connection is a websocket.
     pub fn is_websocket(self) -> bool {
         matches!(self, Self::Plain | Self::Deflate)
     }
 
-    /// Its name for people.
+    /// Returns the name that users see.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
@@ -52,7 +52,7 @@ const FIN_TEXT_DEFLATED: u8 = 0xC1;
 const FIN_CLOSE: u8 = 0x88;
 const FIN_PONG: u8 = 0x8A;
 
-/// With the length of a frame that a client sent.
+/// The bit, in the byte with the length, that marks a client's frame.
 const MASKED: u8 = 0x80;
 
 /// Writes the header of a text frame into the front of `header` and returns its length in bytes.
@@ -61,7 +61,7 @@ pub fn text_header(payload: usize, encoding: Encoding, header: &mut [u8; HEADER_
     write_length(payload, header)
 }
 
-/// Writes the length of an unmasked frame behind the first byte of its header (RFC 6455, section 5.2). Returns the
+/// Writes the length of an unmasked frame after the first byte of its header (RFC 6455, section 5.2). Returns the
 /// length of the header.
 fn write_length(payload: usize, header: &mut [u8; HEADER_ROOM]) -> usize {
     match payload {
@@ -82,7 +82,7 @@ fn write_length(payload: usize, header: &mut [u8; HEADER_ROOM]) -> usize {
     }
 }
 
-/// A short text message as a client writes it, with a mask of zeros.
+/// Returns a short text message as a client writes it, with a mask of zeros.
 pub fn from_client(text: &str) -> Vec<u8> {
     let mut header = [0; HEADER_ROOM];
     let length = text_header(text.len(), Encoding::Plain, &mut header);
@@ -90,12 +90,12 @@ pub fn from_client(text: &str) -> Vec<u8> {
     [&header[..length], &[0; 4], text.as_bytes()].concat()
 }
 
-/// A pong with the payload of the ping that it answers, cut to what a control frame can hold.
+/// Returns a pong with the payload of the ping it answers, truncated to what a control frame can hold.
 pub fn pong(payload: &[u8]) -> Box<[u8]> {
     control(FIN_PONG, &[payload])
 }
 
-/// A close frame; the reason is cut to what fits, at a character boundary.
+/// Returns a close frame; the reason is truncated at a character boundary to what fits.
 pub fn close(code: u16, reason: &str) -> Box<[u8]> {
     control(FIN_CLOSE, &[&code.to_be_bytes(), cut(reason, CONTROL_MAX - 2).as_bytes()])
 }
@@ -108,7 +108,7 @@ fn control(opcode: u8, parts: &[&[u8]]) -> Box<[u8]> {
     frame.into_boxed_slice()
 }
 
-/// The longest prefix of `text` of at most `max` bytes that ends at a character boundary.
+/// Returns the longest prefix of `text` with at most `max` bytes that ends at a character boundary.
 pub fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }

@@ -21,13 +21,13 @@ use thiserror::Error;
 
 use super::frame::Encoding;
 
-/// Which rule the client broke.
+/// The rule that the client broke.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
     /// A client must mask its frames.
     #[error("a frame is not masked")]
     Unmasked,
-    /// A reserved bit is set that no extension was negotiated for.
+    /// A reserved bit is set for which no extension was negotiated.
     #[error("a reserved bit is set")]
     ReservedBit,
     /// The opcode is unknown.
@@ -36,13 +36,13 @@ pub enum FrameError {
     /// A control frame is fragmented or longer than 125 bytes.
     #[error("a control frame is fragmented or too long")]
     BadControl,
-    /// A continuation without a beginning.
+    /// A continuation frame does not continue any message.
     #[error("a continuation of nothing")]
     StrayContinuation,
-    /// A new message before the end of the one under way.
+    /// A new message begins before the current one has ended.
     #[error("a message begins inside another")]
     Interrupted,
-    /// A length is written in more bytes than needed, or with its top bit set.
+    /// A length is encoded in more bytes than needed, or has its top bit set.
     #[error("a length is not written in its shortest form")]
     BadLength,
     /// The message is longer than allowed.
@@ -50,14 +50,14 @@ pub enum FrameError {
     TooBig,
 }
 
-/// A piece of input that the parser can take in one go.
+/// A piece of input that the parser accepts in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit<'a> {
     /// One ping, pong or close frame.
     Control(&'a [u8]),
     /// All frames of one message.
     Message(&'a [u8]),
-    /// All frames of one message whose joined payload is deflated; RSV1 is set in the first.
+    /// All frames of one message whose joined payload is deflated; RSV1 is set in the first frame.
     Deflated(&'a [u8]),
 }
 
@@ -78,44 +78,43 @@ const PONG: u8 = 10;
 struct Header {
     fin: bool,
     opcode: u8,
-    /// Of the whole frame, header included.
+    /// Length of the whole frame, header included.
     frame: usize,
     payload: usize,
 }
 
-/// Splits a client's bytes into frames and rejects those that break RFC 6455. Does no I/O.
+/// Splits a client's bytes into frames and rejects those that violate RFC 6455. Does no I/O.
 #[derive(Debug, Default)]
 pub struct FrameValidator {
-    /// What was agreed on in the handshake.
+    /// The encoding negotiated in the handshake.
     encoding: Encoding,
     failed: Option<FrameError>,
-    /// Nothing at rest, so that an idle connection costs a pointer.
+    /// `None` while nothing is buffered, so that an idle connection costs one pointer.
     held: Option<Box<Held>>,
 }
 
-/// What is kept until more bytes come.
+/// The bytes that are kept until more bytes arrive.
 #[derive(Debug, Default)]
 struct Held {
-    /// Bytes of a frame that is not complete.
+    /// The bytes of an incomplete frame.
     partial: Vec<u8>,
-    /// Complete frames of a message that is not.
+    /// The complete frames of an incomplete message.
     message: Vec<u8>,
     /// Payload bytes in `message`.
     payload: usize,
 }
 
 impl FrameValidator {
-    /// The frame validator of a connection that has agreed to this encoding.
+    /// Creates the frame validator of a connection with this negotiated encoding.
     pub fn new(encoding: Encoding) -> Self {
         Self { encoding, ..Self::default() }
     }
 
-    /// Takes bytes in and calls `emit` with every unit that is complete, until it breaks off. `limit` bounds the
-    /// payload of a message, bytes. Returns whether `emit` broke off: feed again, with nothing or more bytes, to go on
-    /// after that unit.
+    /// Reads bytes and calls `emit` with every complete unit, until it breaks. `limit` bounds the payload of a message,
+    /// in bytes. Returns whether `emit` broke: feed again, with more bytes or none, to continue after that unit.
     ///
     /// # Errors
-    /// The first rule that the client broke; the units before it have been handed out.
+    /// Returns the first rule that the client broke; all units before it have been emitted.
     pub fn feed(
         &mut self,
         input: &[u8],
@@ -153,19 +152,19 @@ impl FrameValidator {
         }
     }
 
-    /// Keeps the bytes of a frame that is not complete, or not handed out yet.
+    /// Keeps the bytes of a frame that is incomplete or not yet emitted.
     fn hold(&mut self, partial: Vec<u8>) {
         if !partial.is_empty() {
             self.held.get_or_insert_default().partial = partial;
         }
     }
 
-    /// Whether a message has begun and not ended.
+    /// Returns whether a message has begun and not ended.
     fn is_under_way(&self) -> bool {
         self.held.as_ref().is_some_and(|held| !held.message.is_empty())
     }
 
-    /// Hands out complete frames; returns how many bytes they were, and whether `emit` broke off.
+    /// Emits complete frames. Returns their total number of bytes, and whether `emit` broke.
     fn split(
         &mut self,
         bytes: &[u8],
@@ -183,7 +182,7 @@ impl FrameValidator {
         Ok((used, false))
     }
 
-    /// Reads and checks a header, as soon as there are enough bytes of it.
+    /// Parses and checks a header once enough of its bytes have arrived.
     fn header(&self, bytes: &[u8], limit: usize) -> Result<Option<Header>, FrameError> {
         let [first, second, ..] = *bytes else { return Ok(None) };
         let (fin, opcode) = (first & 0x80 != 0, first & 0x0F);
@@ -235,7 +234,7 @@ impl FrameValidator {
         let held = self.held.get_or_insert_default();
         held.message.extend_from_slice(frame);
         held.payload += header.payload;
-        // Headers count too: empty fragments without end would grow for ever.
+        // Headers count too: otherwise endless empty fragments would grow without bound.
         if held.message.len() > 2 * limit + 1024 {
             return Err(FrameError::TooBig);
         }
@@ -247,8 +246,8 @@ impl FrameValidator {
     }
 }
 
-/// The payload's length and how many bytes of the header tell it beyond the first two; nothing if they are not all
-/// there.
+/// Returns the payload's length and the number of header bytes, beyond the first two, that encode it; `None` if they
+/// are incomplete.
 fn extended_length(short: usize, bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     let (length, size, least) = match short {
         126 => {

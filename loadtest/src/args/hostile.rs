@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{RunArgs, Target};
 
-/// An attack. All but those that say so come from a user without any role.
+/// An attack. Unless it says otherwise, it is made by a user without any role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attack {
@@ -17,7 +17,7 @@ pub enum Attack {
     Deep,
     /// 4,096 registrations on one connection, each with an expensive filter.
     WorstFilters,
-    /// Registrations whose lists make 65,536 combinations, made and taken back.
+    /// Registrations whose lists have 65,536 combinations, repeatedly made and removed.
     WideLists,
     /// Registers and deregisters in pipelined batches.
     Registers,
@@ -29,17 +29,17 @@ pub enum Attack {
     DeafDropOldest,
     /// Connections that never read, with the overflow policy `conflate`.
     DeafConflate,
-    /// Connections that ask for `conflate` in the query and read slowly.
+    /// Connections that request `conflate` in the query and read slowly.
     Conflate,
-    /// Connections that ask for the whole history, again and again.
+    /// Connections that repeatedly request the whole history.
     Replays,
-    /// Connections that ask for the whole history and never read.
+    /// Connections that request the whole history and never read.
     DeafReplays,
     /// Connects and disconnects.
     Connects,
     /// Logins with a wrong password from many networks, without credentials.
     Logins,
-    /// Posts whose bodies come one byte at a time.
+    /// Posts whose bodies arrive one byte at a time.
     SlowBodies,
     /// Compressed messages of some kilobytes that inflate to many megabytes.
     DeflateBombs,
@@ -47,29 +47,29 @@ pub enum Attack {
     Handshakes,
     /// Downloads through the reverse proxy that are hardly read, without credentials. Needs --serve.
     Slots,
-    /// Requests with made-up tokens.
+    /// Requests with forged tokens.
     Tokens,
 }
 
-/// `hostile`.
+/// The arguments of `hostile`.
 #[derive(Debug, Clone, Args)]
 pub struct HostileArgs {
-    /// Which attacks; several with commas. All if not given.
+    /// The attacks, separated by commas. All by default.
     #[arg(long, value_name = "ATTACK", value_enum, value_delimiter = ',')]
     pub only: Vec<Attack>,
-    /// Clients that watch everything and must not notice.
+    /// Clients that watch everything and must not be affected.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub healthy: u32,
-    /// Events a second, each for every healthy client.
+    /// Events per second, each for every healthy client.
     #[arg(long, value_name = "EVENTS", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
-    /// Seconds without, and then with each attack.
+    /// Seconds without each attack, and then with it.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub seconds: u32,
-    /// Connections, or logins under way, of each attack at most.
+    /// Maximum connections, or logins in progress, of each attack.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(8..=20_000))]
     pub strength: u32,
-    /// A token of a user without any role at --endpoint. A server that --serve starts gets such a user.
+    /// A token of a user without any role at --endpoint. On a server that --serve starts, such a user is created.
     #[arg(long, env = "HYDRANT_LOADTEST_GUEST_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub guest_token: Option<Secret>,
     /// The server at --endpoint stands in front of an endpoint that has the long public file /files/image.iso.
@@ -78,7 +78,7 @@ pub struct HostileArgs {
     /// Exit status 3 also if the server misses the promised times. They mean something on a quiet machine only.
     #[arg(long)]
     pub enforce: bool,
-    /// Where it runs and what is kept.
+    /// Cores and output files.
     #[command(flatten)]
     pub run: RunArgs,
     /// The server.
@@ -86,7 +86,7 @@ pub struct HostileArgs {
     pub target: Target,
 }
 
-/// A text that is not shown.
+/// A text that `Debug` does not show.
 #[derive(Clone)]
 pub struct Secret(pub String);
 

@@ -16,14 +16,14 @@ pub use peers::{Peer, PeerArgs};
 pub use run::{Output, RunArgs, Work};
 pub use target::Target;
 
-/// Fleet simulator and socket-level benchmark of hydrant, and of what else speaks its protocol.
+/// Fleet simulator and socket-level benchmark of hydrant and of other servers that speak its protocol.
 #[derive(Debug, Parser)]
 #[command(name = "hydrant-loadtest", version, arg_required_else_help = true, args_conflicts_with_subcommands = true, after_help = examples::PROGRAM)]
 pub struct Cli {
-    /// Compare two results kept by --json: the same as `report A.json B.json`.
+    /// Compare two results written by --json: the same as `report A.json B.json`.
     #[arg(long, num_args = 2, value_names = ["A.json", "B.json"])]
     pub compare: Option<Vec<PathBuf>>,
-    /// What to do.
+    /// The work to do.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -31,38 +31,39 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// What the kernel charges: ready-made frames over loopback, one writev of K frames a connection and turn.
+    /// Measure the kernel's share: prebuilt frames over loopback, one writev of K frames per connection and turn.
     #[command(after_help = examples::FLOOR)]
     Floor(FloorArgs),
-    /// Closed loop against a server: publish K events, wait until every client has them, again; the floor in each
-    /// round.
+    /// Closed loop against a server: publish K events, wait until every client has received them, repeat; each round
+    /// also measures the floor.
     #[command(after_help = examples::BURST)]
     Burst(BurstArgs),
-    /// The same work for hydrant and for the peers that are installed, taking turns.
+    /// The same work for hydrant and for the installed peers, in turns.
     #[command(after_help = examples::COMPARE)]
     Compare(CompareArgs),
-    /// Open loop: a simulated fleet's events at a given rate to runners, portals and scripts; latency by delivery.
+    /// Open loop: a simulated fleet's events at a given rate to runners, portals and scripts; measures latency per
+    /// delivery.
     #[command(after_help = examples::FLEET)]
     Fleet(FleetArgs),
-    /// Some clients stop reading: what happens to the others, to the memory, and what the stalled ones are told.
+    /// Some clients stop reading: measures the effect on the others and on memory, and how the stalled are notified.
     #[command(after_help = examples::STALL)]
     Stall(StallArgs),
-    /// Memory by idle connection.
+    /// Memory per idle connection.
     #[command(after_help = examples::IDLE)]
     Idle(IdleArgs),
-    /// Everybody loses the connection at once and comes back.
+    /// All clients lose their connection at once and reconnect.
     #[command(after_help = examples::STORM)]
     Storm(StormArgs),
-    /// Hostile clients of many kinds, one after the other: what the others notice of each.
+    /// Hostile clients of many kinds, one after the other: measures the effect of each on the other clients.
     #[command(after_help = examples::HOSTILE)]
     Hostile(Box<HostileArgs>),
-    /// Compare two results kept by --json: ratios, and what has become worse.
+    /// Compare two results written by --json: ratios, and what has become worse.
     #[command(after_help = examples::REPORT)]
     Report(ReportArgs),
 }
 
 impl Command {
-    /// What is kept.
+    /// Returns the output files.
     pub fn output(&self) -> &Output {
         match self {
             Self::Floor(args) => &args.work.run.output,
@@ -78,32 +79,32 @@ impl Command {
     }
 }
 
-/// `floor`.
+/// The arguments of `floor`.
 #[derive(Debug, Clone, Args)]
 pub struct FloorArgs {
-    /// The work.
+    /// The amount of work.
     #[command(flatten)]
     pub work: Work,
-    /// Frames are compressed beforehand, as a server that compresses once would send them.
+    /// Compress frames beforehand, as a server that compresses once would send them.
     #[arg(long)]
     pub deflate: bool,
-    /// The K frames of a turn lie in one piece of memory, and go out by `send` instead of `writev`.
+    /// Store the K frames of a turn contiguously, and write them by `send` instead of `writev`.
     #[arg(long)]
     pub joined: bool,
 }
 
-/// `burst`.
+/// The arguments of `burst`.
 #[derive(Debug, Clone, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct BurstArgs {
-    /// The work.
+    /// The amount of work.
     #[command(flatten)]
     pub work: Work,
     /// The server.
     #[command(flatten)]
     pub target: Target,
-    /// What every client registers, instead of `bench.*.*` (or its own Key with --selective). It must match all that
-    /// the client is to get.
+    /// What every client registers, instead of `bench.*.*` (or its own Key with --selective). It must match everything
+    /// that the client should receive.
     #[arg(long, value_name = "TYPE.ACTION.KEY[.FILTER]", conflicts_with = "selective")]
     pub spec: Option<String>,
     /// Clients negotiate permessage-deflate; the floor writes frames that were compressed once.
@@ -112,13 +113,13 @@ pub struct BurstArgs {
     /// Measure the same over TLS too, on a second server, in the same rounds.
     #[arg(long, requires = "serve", conflicts_with = "serve_tls")]
     pub compare_tls: bool,
-    /// Measure the same with so many connections too, on a second server, in the same rounds.
+    /// Measure the same with this number of connections too, on a second server, in the same rounds.
     #[arg(long, value_name = "N", requires = "serve", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub compare_connections: Option<u32>,
-    /// One event by POST over a kept-alive connection, one after the other, instead of K in one.
+    /// One event per POST over a kept-alive connection, one after the other, instead of K in one.
     #[arg(long)]
     pub single_post: bool,
-    /// Seconds that a turn may take; what has not come by then is lost.
+    /// Time limit for a turn in seconds; what has not arrived by then is lost.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub turn_timeout: u64,
     /// Measure the server only.
@@ -136,27 +137,27 @@ pub enum Kind {
     Deflate,
     /// 1 KB with K = 16 over TLS.
     Tls,
-    /// One connection by event, batches of 64.
+    /// One connection per event, batches of 64.
     Selective,
-    /// Readers that stop.
+    /// Readers that stop reading.
     Stall,
-    /// Memory by connection, plain and TLS.
+    /// Memory per connection, plain and TLS.
     Idle,
 }
 
-/// `compare`.
+/// The arguments of `compare`.
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
-    /// hydrant.
+    /// The program of hydrant.
     #[arg(long, value_name = "PROGRAM")]
     pub serve: PathBuf,
-    /// Another argument for hydrant; may be repeated.
+    /// Additional argument for hydrant; may be repeated.
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub serve_arg: Vec<String>,
-    /// The others.
+    /// The peers.
     #[command(flatten)]
     pub peers: PeerArgs,
-    /// Which work; several with commas.
+    /// The kinds of work, separated by commas.
     #[arg(
         long,
         value_name = "WORK",
@@ -168,42 +169,42 @@ pub struct CompareArgs {
     /// Connections of the closed loops.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub connections: u32,
-    /// Connections of the second `selective` run of hydrant; 0 for none.
+    /// Connections of hydrant's second `selective` run; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
     pub many: u32,
-    /// How often everything is measured, all systems taking turns.
+    /// Number of times that everything is measured; all systems take turns.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
-    /// Seconds by round, system and work.
+    /// Seconds per round, system and work.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     pub seconds: f64,
-    /// Seconds that a turn of a peer may take. One that needs longer is left out of that work, and the report says so.
+    /// Time limit for a turn of a peer, in seconds. A slower peer is left out of that work, and the report says so.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub peer_patience: u32,
     /// Rounds of `stall`.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub stall_rounds: u32,
-    /// Millions of bytes that `stall` publishes in each half.
+    /// Megabytes that `stall` publishes in each half.
     #[arg(long, value_name = "MB", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub megabytes: u32,
     /// Connections of `idle`.
     #[arg(long, value_name = "N", default_value_t = 4_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub idle: u32,
-    /// Seconds of rest of `idle`.
+    /// Seconds of rest in `idle`.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3_600))]
     pub rest: u32,
-    /// Where it runs and what is kept.
+    /// Cores and output files.
     #[command(flatten)]
     pub run: RunArgs,
 }
 
-/// `fleet`.
+/// The arguments of `fleet`.
 #[derive(Debug, Clone, Args)]
 pub struct FleetArgs {
     /// Machines in the simulated fleet.
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub machines: u32,
-    /// Clients that watch one machine and its jobs each; at most one a machine.
+    /// Clients that each watch one machine and its jobs; at most one per machine.
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub runners: u32,
     /// Clients that watch everything.
@@ -212,29 +213,29 @@ pub struct FleetArgs {
     /// Clients that watch by a filter. 0 for servers without filters.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub scripts: u32,
-    /// Events a second; several with commas.
+    /// Events per second, separated by commas.
     #[arg(long, value_name = "EVENTS", value_delimiter = ',', default_value = "200", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub rate: Vec<u32>,
-    /// Measure what the server can take at most first.
+    /// First measure the highest rate that the server sustains.
     #[arg(long)]
     pub capacity: bool,
-    /// Rates in percent of what the server can take at most, instead of --rate; several with commas.
+    /// Rates in percent of the highest rate that the server sustains, instead of --rate; separated by commas.
     #[arg(long, value_name = "PERCENT", value_delimiter = ',', conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=200))]
     pub percent: Vec<u32>,
-    /// How long each rate is kept, in seconds.
+    /// Seconds for each rate.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub seconds: u32,
-    /// How often every rate is measured, taking turns.
+    /// Number of times that every rate is measured, in turns.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
-    /// Measure the floor at each rate too: the same events at the same times to the same clients, written by one
+    /// Also measure the floor at each rate: the same events at the same times to the same clients, written by one
     /// thread.
     #[arg(long)]
     pub floor: bool,
-    /// Seed of the fleet: the same seed gives the same events.
+    /// Seed of the fleet: the same seed produces the same events.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Where it runs and what is kept.
+    /// Cores and output files.
     #[command(flatten)]
     pub run: RunArgs,
     /// The server.
@@ -242,16 +243,16 @@ pub struct FleetArgs {
     pub target: Target,
 }
 
-/// `stall`.
+/// The arguments of `stall`.
 #[derive(Debug, Clone, Args)]
 pub struct StallArgs {
-    /// How much work.
+    /// The amount of work.
     #[command(flatten)]
     pub size: StallSize,
-    /// How often; a server of ours is started afresh for each.
+    /// Number of rounds; a server that --serve starts is restarted for each.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
-    /// Where it runs and what is kept.
+    /// Cores and output files.
     #[command(flatten)]
     pub run: RunArgs,
     /// The server.
@@ -259,7 +260,7 @@ pub struct StallArgs {
     pub target: Target,
 }
 
-/// How much work a `stall` is.
+/// The amount of work of `stall`.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct StallSize {
     /// Clients that read all the time.
@@ -268,27 +269,27 @@ pub struct StallSize {
     /// Clients that stop reading once they have registered.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=20_000))]
     pub stalled: u32,
-    /// Millions of bytes of events to publish, without and then with the stalled clients.
+    /// Megabytes of events to publish without the stalled clients, and then with them.
     #[arg(long, value_name = "MB", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub megabytes: u32,
-    /// Bytes of an event as delivered.
+    /// Size of an event as delivered, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 1_024)]
     pub payload: usize,
-    /// Events by turn.
+    /// Events per turn.
     #[arg(long = "k", value_name = "K", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1_024))]
     pub k: u64,
 }
 
-/// `idle`.
+/// The arguments of `idle`.
 #[derive(Debug, Clone, Args)]
 pub struct IdleArgs {
     /// Connections, with three registrations each.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
-    /// Seconds of rest after one event to all, before memory is measured.
+    /// Seconds of rest after one event to all clients, before memory is measured.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3_600))]
     pub rest: u32,
-    /// Where it runs and what is kept.
+    /// Cores and output files.
     #[command(flatten)]
     pub run: RunArgs,
     /// The server.
@@ -300,15 +301,15 @@ pub struct IdleArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loss {
-    /// We cut them all; the server stays.
+    /// The clients close all connections; the server keeps running.
     Cut,
-    /// The server is asked to end (SIGTERM) and started again with the same data.
+    /// The server is stopped (SIGTERM) and started again with the same data.
     Restart,
     /// The server is killed and started again with the same data.
     Kill,
 }
 
-/// `storm`.
+/// The arguments of `storm`.
 #[derive(Debug, Clone, Args)]
 pub struct StormArgs {
     /// Connections, with three registrations each.
@@ -317,16 +318,16 @@ pub struct StormArgs {
     /// How the connections are lost. `restart` and `kill` need --serve.
     #[arg(long, value_name = "HOW", value_enum, default_value = "cut")]
     pub loss: Loss,
-    /// How often.
+    /// Number of storms.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
-    /// Handshakes under way at a time at most; 0: all at once.
+    /// Maximum number of concurrent handshakes; 0: all at once.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub at_once: u32,
-    /// Seconds until those who are not back are given up.
+    /// Seconds after which clients that have not reconnected are given up.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub patience: u32,
-    /// Where it runs and what is kept.
+    /// Cores and output files.
     #[command(flatten)]
     pub run: RunArgs,
     /// The server.
@@ -334,18 +335,18 @@ pub struct StormArgs {
     pub target: Target,
 }
 
-/// `report`.
+/// The arguments of `report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
     /// The earlier result.
     pub before: PathBuf,
     /// The later result.
     pub after: PathBuf,
-    /// By how many percent a figure has to be worse to count as a regression; it must also be outside the spread of
-    /// the earlier one.
+    /// By how many percent a figure must be worse to count as a regression; it must also be outside the spread of the
+    /// earlier one.
     #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
     pub tolerance: f64,
-    /// What is kept.
+    /// Output files.
     #[command(flatten)]
     pub output: Output,
 }

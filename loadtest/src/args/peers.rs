@@ -1,4 +1,4 @@
-//! Which peers, where they are, and on which cores they run.
+//! The peers, their programs and their cores.
 
 use std::path::{Path, PathBuf};
 
@@ -11,33 +11,33 @@ use crate::server::{Launch, System};
 /// The peers to compare with.
 #[derive(Debug, Clone, Args)]
 pub struct PeerArgs {
-    /// nats-server; found on PATH or where `go install` puts it if not given.
+    /// Program of nats-server; by default searched on PATH and where `go install` puts it.
     #[arg(long, value_name = "PROGRAM")]
     pub nats: Option<PathBuf>,
-    /// mosquitto; found on PATH or in /usr/sbin if not given.
+    /// Program of mosquitto; by default searched on PATH and in /usr/sbin.
     #[arg(long, value_name = "PROGRAM")]
     pub mosquitto: Option<PathBuf>,
-    /// Compare with nobody: only hydrant and the floor.
+    /// Compare with no peers: measure only hydrant and the floor.
     #[arg(long, conflicts_with_all = ["nats", "mosquitto", "peer_cores"])]
     pub no_peers: bool,
-    /// Cores of the peers, with commas, if they are to have others than --server-core.
+    /// Cores of the peers, separated by commas, if they differ from --server-core.
     #[arg(long, value_delimiter = ',', value_name = "CORE")]
     pub peer_cores: Vec<usize>,
 }
 
-/// A peer that was found, or not.
+/// A peer, installed or not.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// What it is.
+    /// The kind of system.
     pub system: System,
-    /// Nothing: it is not installed.
+    /// Path of the program; `None` if it is not installed.
     pub program: Option<PathBuf>,
-    /// Cores that it may use; none: all.
+    /// Cores that it may use; empty: all.
     pub cores: Vec<usize>,
 }
 
 impl Peer {
-    /// How to start it.
+    /// Returns how to start the peer; `None` if it is not installed.
     pub fn launch(&self, tls: bool) -> Option<Launch> {
         let program = self.program.clone()?;
         Some(Launch { system: self.system, program, tls, cores: self.cores.clone(), arguments: Vec::new() })
@@ -45,10 +45,10 @@ impl Peer {
 }
 
 impl PeerArgs {
-    /// All peers that are wanted, found or not.
+    /// Returns all requested peers, installed or not.
     ///
     /// # Errors
-    /// One that is named on the command line is not there.
+    /// Fails if a program named on the command line does not exist.
     pub fn all(&self, cores: Cores) -> Result<Vec<Peer>> {
         if self.no_peers {
             return Ok(Vec::new());
@@ -68,7 +68,7 @@ impl PeerArgs {
     }
 }
 
-/// A program on PATH, where Go installs, or where Debian puts servers.
+/// Searches a program on PATH, where Go installs, and where Debian puts servers.
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let go = std::env::var_os("GOBIN").map(PathBuf::from);

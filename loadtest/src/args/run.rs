@@ -1,4 +1,4 @@
-//! How much work, where its threads are, and what is kept.
+//! The amount of work, the cores of its threads, and the output files.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,36 +10,36 @@ use serde::Serialize;
 use crate::cpu::{self, Cores};
 use crate::floor::{Bounds, K_MAX};
 
-/// How much work, and for how long.
+/// The amount and duration of work.
 #[derive(Debug, Clone, Args)]
 pub struct Work {
-    /// Connections.
+    /// Number of connections.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub connections: u32,
-    /// Bytes of an event as delivered; several with commas.
+    /// Sizes of an event as delivered, in bytes; separated by commas.
     #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "1024")]
     pub payload: Vec<usize>,
-    /// Events by turn; several with commas.
+    /// Events per turn; separated by commas.
     #[arg(long = "k", value_name = "K", value_delimiter = ',', default_value = "1,16,64")]
     pub k: Vec<u64>,
-    /// How often everything is measured; the rounds of all K and payloads are interleaved.
+    /// Number of times that everything is measured; the rounds of all K and payloads are interleaved.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub rounds: u32,
-    /// Seconds by round, K and payload, for the server and for the floor each.
+    /// Seconds per round, K and payload, separately for the server and for the floor.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     pub seconds: f64,
-    /// Turns at most by round, K and payload.
+    /// Maximum turns per round, K and payload.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub turns: u64,
     /// Every event goes to one connection only, by its Key, in turn.
     #[arg(long)]
     pub selective: bool,
-    /// Where it runs and what is kept.
+    /// Cores and output files.
     #[command(flatten)]
     pub run: RunArgs,
 }
 
-/// Where a run's threads are, and what is kept of it.
+/// The cores of a run's threads, and its output files.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct RunArgs {
     /// Core of the server that --serve starts, and of the floor's writer.
@@ -48,15 +48,15 @@ pub struct RunArgs {
     /// Core of everything that publishes and reads.
     #[arg(long, value_name = "CORE", default_value_t = 1)]
     pub client_core: usize,
-    /// Pin nothing to a core.
+    /// Pin no thread to a core.
     #[arg(long)]
     pub no_pin: bool,
-    /// What is kept.
+    /// Output files.
     #[command(flatten)]
     pub output: Output,
 }
 
-/// What is kept of a run.
+/// The output files of a run.
 #[derive(Debug, Clone, Default, Args, Serialize)]
 pub struct Output {
     /// Write the results as JSON to this file.
@@ -68,10 +68,10 @@ pub struct Output {
 }
 
 impl Output {
-    /// Whether the files can be there: better said before the work than after it.
+    /// Checks whether the files can be created, before the work rather than after it.
     ///
     /// # Errors
-    /// One is to be in a directory that does not exist, or is one.
+    /// Fails if the directory of a file does not exist, or if a file is a directory.
     pub fn checked(&self) -> Result<()> {
         for (flag, file) in [("--json", &self.json), ("--html", &self.html)] {
             let Some(file) = file else { continue };
@@ -84,10 +84,10 @@ impl Output {
 }
 
 impl RunArgs {
-    /// The cores, if we may use them.
+    /// Returns the cores if they are available.
     ///
     /// # Errors
-    /// One of them is not ours to use.
+    /// Fails if one of them is not available to this process.
     pub fn checked(&self) -> Result<Cores> {
         if self.no_pin {
             return Ok(Cores::ANY);
@@ -97,10 +97,10 @@ impl RunArgs {
 }
 
 impl Work {
-    /// The cores, if we may use them.
+    /// Checks the amount of work, and returns the cores if they are available.
     ///
     /// # Errors
-    /// A value makes no sense on this machine.
+    /// Fails if a value is not possible on this machine.
     pub fn checked(&self) -> Result<Cores> {
         ensure!(self.seconds > 0.0 && self.seconds <= 3_600.0, "--seconds is more than 0 and at most 3600");
         ensure!(!self.k.is_empty() && self.k.iter().all(|k| (1..=K_MAX).contains(k)), "--k is from 1 to {K_MAX}");
@@ -110,12 +110,12 @@ impl Work {
         self.run.checked()
     }
 
-    /// When a round is over.
+    /// Returns when a round ends.
     pub fn bounds(&self) -> Bounds {
         Bounds { time: Duration::from_secs_f64(self.seconds), turns: self.turns }
     }
 
-    /// Connections, as a size.
+    /// Returns the number of connections as a `usize`.
     pub fn clients(&self) -> usize {
         self.connections as usize
     }

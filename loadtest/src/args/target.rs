@@ -1,4 +1,4 @@
-//! Which server, and how to get in.
+//! The server under test and its credentials.
 
 use std::path::{Path, PathBuf};
 
@@ -11,37 +11,37 @@ use crate::endpoint::Endpoint;
 use crate::server::{Launch, System};
 use crate::tls::Trust;
 
-/// The user that a server makes at its first start, as DRP does.
+/// The user that a server creates at its first start, as DRP does.
 const FIRST_USER: &str = "rocketskates:r0cketsk8ts";
 
-/// Which server, and how to get in.
+/// The server under test and its credentials.
 #[derive(Clone, Args)]
 #[group(skip)]
 #[command(group = ArgGroup::new("server").required(true).args(["endpoint", "serve"]))]
 pub struct Target {
-    /// URL of the server: http, https, ws or wss, host and port. Not taken from `RS_ENDPOINT`, lest somebody's
-    /// production server is loaded by accident.
+    /// URL of the server: http, https, ws or wss, host and port. Not read from `RS_ENDPOINT`, so that a production
+    /// server is not loaded by accident.
     #[arg(short = 'E', long, value_name = "URL")]
     pub endpoint: Option<String>,
-    /// Start this hydrant on --server-core with a new data directory, and end it afterwards.
+    /// Start this hydrant on --server-core with a new data directory, and stop it afterwards.
     #[arg(long, value_name = "PROGRAM")]
     pub serve: Option<PathBuf>,
-    /// Another argument for the server that --serve starts; may be repeated.
+    /// Additional argument for the server that --serve starts; may be repeated.
     #[arg(long, value_name = "ARG", requires = "serve", allow_hyphen_values = true)]
     pub serve_arg: Vec<String>,
-    /// Let the server that --serve starts speak TLS.
+    /// Let the server that --serve starts use TLS.
     #[arg(long, requires = "serve")]
     pub serve_tls: bool,
-    /// Process id of the server at --endpoint, for its CPU time; without it there is no CPU figure.
+    /// Process id of the server at --endpoint, to read its CPU time; without it there is no CPU figure.
     #[arg(long, value_name = "PID", conflicts_with = "serve")]
     pub server_pid: Option<u32>,
     /// Host and port of the metrics of the server at --endpoint.
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "serve")]
     pub metrics: Option<String>,
-    /// Believe any certificate.
+    /// Accept any certificate.
     #[arg(short = 'k', long)]
     pub insecure: bool,
-    /// Believe certificates signed by those in this PEM file.
+    /// Accept certificates signed by one in this PEM file.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// User and password.
@@ -53,7 +53,7 @@ pub struct Target {
         default_value = FIRST_USER
     )]
     pub key: String,
-    /// A token instead of them.
+    /// A token instead of user and password.
     #[arg(long, env = "RS_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
 }
@@ -65,7 +65,7 @@ impl std::fmt::Debug for Target {
 }
 
 impl Target {
-    /// How to start the server, if it is ours to start.
+    /// Returns how to start the server, if --serve is given.
     pub fn launch(&self, cores: Cores) -> Option<Launch> {
         let program = self.serve.clone()?;
         let cores = cores.server.into_iter().collect();
@@ -73,10 +73,10 @@ impl Target {
         Some(Launch { system: System::Hydrant, program, tls, cores, arguments })
     }
 
-    /// The endpoint at `url`.
+    /// Returns the endpoint at `url`.
     ///
     /// # Errors
-    /// The URL or the credentials make no sense.
+    /// Fails if the URL or the credentials are invalid.
     pub fn endpoint_at(&self, url: &str) -> Result<Endpoint> {
         let credentials = if let Some(token) = &self.token {
             Credentials::Token(token.clone())
@@ -87,10 +87,10 @@ impl Target {
         self.endpoint_with(url, &credentials)
     }
 
-    /// The endpoint at `url`, as somebody else.
+    /// Returns the endpoint at `url` with other credentials.
     ///
     /// # Errors
-    /// The URL or the credentials make no sense.
+    /// Fails if the URL or the credentials are invalid.
     pub fn endpoint_with(&self, url: &str, credentials: &Credentials) -> Result<Endpoint> {
         let trust = match &self.ca {
             _ if self.insecure || self.serve_tls => Trust::Anyone,
@@ -100,7 +100,7 @@ impl Target {
         Endpoint::new(url, trust, Some(credentials))
     }
 
-    /// A hydrant that we start with the user that it makes at its first start.
+    /// Returns a hydrant that this program starts, with the user that it creates at its first start.
     pub fn of(program: &Path, tls: bool, arguments: &[String]) -> Self {
         Self {
             endpoint: None,
@@ -116,13 +116,13 @@ impl Target {
         }
     }
 
-    /// The same server, started another time over TLS or plain.
+    /// Returns the same server, to be started again with or without TLS.
     #[must_use]
     pub fn with_tls(&self, tls: bool) -> Self {
         Self { serve_tls: tls, ..self.clone() }
     }
 
-    /// Whose events will say that he published them.
+    /// Returns the user whose name the published events carry.
     pub fn user(&self) -> &str {
         self.key.split(':').next().unwrap_or_default()
     }

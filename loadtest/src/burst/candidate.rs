@@ -1,4 +1,4 @@
-//! One server under test with its clients: what it is called, where it comes from, and how its bytes travel.
+//! A server under test with its clients: its name, how it is started or found, and its transport.
 //!
 //! Contract: nothing is started before [`Candidate::open`].
 
@@ -9,21 +9,21 @@ use crate::cpu::Cores;
 use crate::server::{Launch, System};
 use crate::session::Session;
 
-/// How a candidate's bytes travel.
+/// The transport of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// As they are.
+    /// Neither compressed nor encrypted.
     Plain,
     /// With permessage-deflate.
     Deflate,
     /// Over TLS.
     Tls,
-    /// Both.
+    /// Over TLS with permessage-deflate.
     TlsDeflate,
 }
 
 impl Transport {
-    /// As shown.
+    /// Returns the display name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
@@ -38,31 +38,31 @@ impl Transport {
     }
 }
 
-/// Where a candidate's server comes from.
+/// How a candidate's server is started or found.
 #[derive(Debug, Clone)]
 pub enum Open {
-    /// A hydrant, ours or somebody else's.
+    /// A hydrant, started by this program or already running.
     Target(Box<Target>),
-    /// A peer that we start.
+    /// A peer that this program starts.
     Peer(Launch),
 }
 
 /// One server and its clients.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    /// As shown.
+    /// Display name.
     pub name: String,
-    /// What it is.
+    /// The kind of system.
     pub system: System,
-    /// How its bytes travel.
+    /// The transport.
     pub transport: Transport,
-    /// Connections.
+    /// Number of connections.
     pub clients: usize,
-    /// What every client registers, if not the usual.
+    /// What every client registers, if not the default.
     pub spec: Option<String>,
-    /// Where it comes from.
+    /// How the server is started or found.
     pub open: Open,
-    /// The candidate that its figures are divided by, round by round.
+    /// Index of the candidate by which its figures are divided, round by round.
     pub beside: Option<usize>,
 }
 
@@ -82,7 +82,7 @@ impl Candidate {
     }
 }
 
-/// Whose events a target's publisher sends, as the events themselves say.
+/// Returns the user whose name the published events carry.
 fn user(target: Option<&Target>) -> &str {
     target.map_or("bench", Target::user)
 }

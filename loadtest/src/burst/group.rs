@@ -1,4 +1,4 @@
-//! Several servers that do the same work in turn, round by round, with the floor at the end of each.
+//! Several servers that do the same work in turn, round by round, with the floor at the end of each round.
 
 use std::time::Duration;
 
@@ -19,21 +19,21 @@ use crate::report::{Case, Round};
 /// Servers that do the same work in turn, round by round, with the floor after each round.
 #[derive(Debug)]
 pub struct Group {
-    /// As shown while it runs.
+    /// Display name while it runs.
     pub name: &'static str,
     cores: Cores,
     rounds: u32,
     bounds: Bounds,
-    /// Measure the floor too.
+    /// Whether the floor is measured too.
     pub floor: bool,
-    /// How long a turn may take; what has not come by then is lost.
+    /// Time limit for a turn; what has not arrived by then is lost.
     pub turn_timeout: Duration,
-    /// How long a turn of a peer may take; one that needs longer is left out of that work.
+    /// Time limit for a turn of a peer; a slower peer is left out of that work.
     pub peer_timeout: Duration,
 }
 
 impl Group {
-    /// A group that does as much as `work` says.
+    /// Creates a group with the amount of work in `work`.
     pub fn new(work: &Work, name: &'static str, cores: Cores) -> Self {
         Self {
             name,
@@ -46,11 +46,11 @@ impl Group {
         }
     }
 
-    /// Runs every shape on every candidate, all taking turns. Returns what the servers say of themselves, and the
+    /// Runs every shape on every candidate, in turns. Returns what the servers report about themselves, and the
     /// results.
     ///
     /// # Errors
-    /// A server cannot be started or reached, or refuses.
+    /// Fails if a server cannot be started or reached, or refuses.
     pub fn run(&self, shapes: &[Shape], candidates: &[Candidate]) -> Result<(Vec<Value>, Vec<Case>)> {
         let connections = candidates.iter().map(|candidate| candidate.clients as u64).sum::<u64>();
         let first = candidates.first().map_or(0, |candidate| candidate.clients);
@@ -114,7 +114,7 @@ impl Group {
         Ok(())
     }
 
-    /// The floor of the first candidate's work.
+    /// Measures the floor of the first candidate's work.
     fn floor(&self, floor: &mut Floor, row: &[Trial], first: &Candidate) -> Result<Measured> {
         let shape = row.first().context("there is at least one candidate")?.shape;
         let spread = shape.spread(first.clients);
@@ -126,7 +126,7 @@ fn stay(participants: &mut [Participant<'_>], row: &mut [Trial]) -> Result<()> {
     participants.iter_mut().zip(row).try_for_each(|(participant, trial)| participant.stay(trial))
 }
 
-/// By shape, then by candidate.
+/// Returns the trials by shape, then by candidate.
 fn trials(shapes: &[Shape], candidates: &[Candidate]) -> Result<Vec<Vec<Trial>>> {
     let trial = |shape: &Shape, candidate: &Candidate| {
         let mut case = shape.case(&candidate.name, candidate.transport.name(), candidate.clients);

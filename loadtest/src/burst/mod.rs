@@ -1,10 +1,10 @@
-//! The closed loop against a server: publish K events, wait until every client has got them, again.
+//! The closed loop against a server: publish K events, wait until every client has received them, repeat.
 //!
-//! Rounds of all candidates, sizes and K are interleaved, and in each the floor is measured directly after the servers
-//! with the same number of connections, sizes and K. A server's CPU time is that of the whole process, so it includes
-//! taking the events, checking and matching. It is divided by deliveries received and checked, not by writes.
+//! Rounds of all candidates, sizes and K are interleaved. In each round the floor is measured directly after the
+//! servers, with the same number of connections, sizes and K. A server's CPU time is that of the whole process, so it
+//! includes accepting, checking and matching events. It is divided by verified deliveries, not by writes.
 //!
-//! Why closed: with a fixed rate a slow server coalesces more and looks better by delivery; here K is what it says.
+//! Why closed: at a fixed rate, a slow server coalesces more and looks better per delivery; here K is exact.
 
 mod candidate;
 mod group;
@@ -26,13 +26,13 @@ use crate::server::System;
 pub use trial::Shape;
 use trial::frames;
 
-/// Files besides those of the connections.
+/// Number of open files besides the connections.
 pub(crate) const OTHER_FILES: u64 = 128;
 
 /// Runs `floor`.
 ///
 /// # Errors
-/// The machine cannot do it.
+/// Fails if the machine is not capable of it.
 pub fn run_floor(args: &FloorArgs) -> Result<Report> {
     let cores = args.work.checked()?;
     let machine = Machine::here();
@@ -55,10 +55,10 @@ pub fn run_floor(args: &FloorArgs) -> Result<Report> {
     Ok(Report { work: "floor", settings: settings(&args.work), machine, servers: Vec::new(), cases })
 }
 
-/// Runs `burst`. Faults of the server are in the report's counts.
+/// Runs `burst`. Faults of the server are counted in the report.
 ///
 /// # Errors
-/// The server cannot be started or reached, or refuses.
+/// Fails if the server cannot be started or reached, or refuses.
 pub fn run(args: &BurstArgs) -> Result<Report> {
     let cores = args.work.checked()?;
     let machine = Machine::here();

@@ -1,8 +1,8 @@
-//! A candidate's part in the rounds of a group, and what becomes of it when something goes wrong.
+//! A candidate in the rounds of a group, and how its failures are handled.
 //!
-//! A server that has lost something is out for good. A peer that does not finish a turn in time, or fails, is out of
-//! that work only, and is started afresh, so that what comes late does not disturb its next. Contract: whatever is left
-//! out has its reason in the case, and a peer's failure is never an error of the run.
+//! A server that has lost something is out for good. A peer that fails, or does not finish a turn in time, is only out
+//! of that work, and is restarted, so that late deliveries do not disturb its next work. Contract: the case of whatever
+//! is left out has the reason, and a peer's failure is never an error of the run.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -13,10 +13,10 @@ use super::trial::Trial;
 use crate::cpu::Cores;
 use crate::report::Side;
 
-/// A candidate's part of a round; nothing is known of its CPU time if its process is not.
+/// A candidate's part of a round; `None` if its CPU time is not known, because its process is not.
 pub(super) struct Turns(pub(super) Option<Side>);
 
-/// How an participant is started, and started again.
+/// The parameters for starting a participant, also for a restart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Start {
     pub(super) cores: Cores,
@@ -24,18 +24,18 @@ pub(super) struct Start {
     pub(super) selective: bool,
 }
 
-/// A server that takes part in the rounds of a group, and its fate when something fails.
+/// A server that takes part in the rounds of a group, or the reason why it no longer does.
 pub(super) struct Participant<'l> {
     candidate: &'l Candidate,
     start: Start,
-    /// What the server says of itself.
+    /// What the server reports about itself.
     pub(super) info: Value,
-    /// Or why it is out for good.
+    /// The running server, or the reason why it is out for good.
     runner: Result<Runner, String>,
 }
 
 impl<'l> Participant<'l> {
-    /// Starts or finds the server, and connects everybody. A peer that cannot is out.
+    /// Starts or finds the server, and connects all clients. A peer that fails is out.
     pub(super) fn start(candidate: &'l Candidate, start: Start) -> Result<Self> {
         let runner = match Runner::start(candidate, start.cores, start.limits, start.selective) {
             Err(error) if is_peer(candidate) => Err(format!("it did not start: {error:#}")),
@@ -45,12 +45,12 @@ impl<'l> Participant<'l> {
         Ok(Self { candidate, start, info: json!({ "candidate": candidate.name, "info": info }), runner })
     }
 
-    /// It is out for good.
+    /// Returns whether the participant is out for good.
     pub(super) fn is_out(&self) -> bool {
         self.runner.is_err()
     }
 
-    /// One round; nothing if this work is left out, or is from now on.
+    /// Runs one round; returns `None` if this work is left out, or is from now on.
     pub(super) fn round(&mut self, trial: &mut Trial) -> Result<Option<Turns>> {
         if trial.case.left_out.is_some() {
             return Ok(None);
@@ -75,19 +75,19 @@ impl<'l> Participant<'l> {
     /// Leaves this work and prepares for the next.
     fn leave(&mut self, trial: &mut Trial, why: String) {
         trial.case.left_out = Some(why);
-        // The old server ends before the new one starts: two would share the core.
+        // The old server is stopped before the new one starts: otherwise two would share the core.
         self.runner = Err(String::new());
         let Start { cores, limits, selective } = self.start;
         let again = Runner::start(self.candidate, cores, limits, selective);
         self.runner = again.map_err(|error| format!("it did not start again: {error:#}"));
     }
 
-    /// Takes what has come while others had their turn.
+    /// Receives what arrived during the turns of others.
     pub(super) fn stay(&mut self, trial: &mut Trial) -> Result<()> {
         self.runner.as_mut().map_or(Ok(()), |runner| runner.stay(trial))
     }
 
-    /// Whatever else comes is too much.
+    /// Receives for a while after the last turn: whatever still arrives is a fault.
     pub(super) fn listen(&mut self, trial: &mut Trial) -> Result<()> {
         self.runner.as_mut().map_or(Ok(()), |runner| runner.listen(trial))
     }

@@ -1,4 +1,4 @@
-//! One server with its clients and its publisher, which takes its turn in each round.
+//! One server with its clients and its publisher, which has a turn in each round.
 
 use std::time::{Duration, Instant};
 
@@ -16,22 +16,22 @@ use crate::publish::Publisher;
 use crate::report::{Encodings, Side};
 use crate::session::Session;
 
-/// How long all registrations together may take.
+/// Time limit for all registrations together.
 const REGISTRATION: Duration = Duration::from_mins(1);
 
-/// How long the last events are listened for duplicates.
+/// How long duplicates of the last events are awaited.
 const AFTERMATH: Duration = Duration::from_millis(300);
 
-/// When rounds and turns end.
+/// The limits of rounds and turns.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) bounds: Bounds,
     pub(super) turn: Duration,
-    /// What is missing when a turn's time is over may be late, and is not called lost.
+    /// Whether deliveries missing at the end of a turn's time may be late, and do not count as lost.
     pub(super) forgiving: bool,
 }
 
-/// Why a candidate does not go on with a trial.
+/// The reason why a candidate does not continue with a trial.
 pub(super) enum TurnError {
     /// It has lost something.
     Lost,
@@ -39,7 +39,8 @@ pub(super) enum TurnError {
     Late(String),
 }
 
-/// A server with its clients and publisher. The clients are dropped before the server, which would wait for them.
+/// A server with its clients and publisher. The clients are dropped before the server, which would otherwise wait for
+/// them.
 pub(super) struct Runner {
     swarm: Swarm,
     publisher: Publisher,
@@ -48,7 +49,7 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// Starts or finds the server, connects and registers everybody.
+    /// Starts or finds the server, and connects and registers all clients.
     pub(super) fn start(candidate: &Candidate, cores: Cores, limits: Limits, selective: bool) -> Result<Self> {
         let session = candidate.open(cores)?;
         Self::connect(candidate, cores, limits, selective, &session)
@@ -73,14 +74,15 @@ impl Runner {
         Ok((swarm, session.publisher(cores.client)?))
     }
 
-    /// One round: its figures, of which nothing is known if the server's process is not.
+    /// Runs one round. Returns its figures, or `None` if they are not known because the server's process is not.
     pub(super) fn round(&mut self, trial: &mut Trial) -> Result<Result<Option<Side>, TurnError>> {
         let result = self.turns(trial)?;
         let known = self.session.cpu()?.is_some();
         Ok(result.map(|measured| known.then(|| Side::from(measured))))
     }
 
-    /// A turn that takes longer than a round should is warm by itself: only the first round has one before it then.
+    /// Runs the turns of one round, after one for warm-up. If a turn takes longer than a round should, the server is
+    /// warm anyway: then only the first round has a warm-up.
     fn turns(&mut self, trial: &mut Trial) -> Result<Result<Measured, TurnError>> {
         if !trial.is_slow {
             let begin = Instant::now();
@@ -113,7 +115,7 @@ impl Runner {
         Ok(self.session.cpu()?.unwrap_or_default())
     }
 
-    /// One turn; nothing if everything has come.
+    /// Runs one turn; returns `None` if everything has arrived.
     fn turn(&mut self, trial: &mut Trial) -> Result<Option<TurnError>> {
         let before = trial.checker.counts.received;
         let events = trial.checker.begin(trial.shape.k);
@@ -155,12 +157,12 @@ impl Runner {
         TurnError::Lost
     }
 
-    /// Takes what has come while others had their turn: pings, which have to be answered in time.
+    /// Receives what arrived during the turns of others: pings, which must be answered in time.
     pub(super) fn stay(&mut self, trial: &mut Trial) -> Result<()> {
         self.swarm.poll(Duration::ZERO, &mut trial.checker)
     }
 
-    /// Whatever else comes is too much.
+    /// Receives for a while after the last turn: whatever still arrives is a fault.
     pub(super) fn listen(&mut self, trial: &mut Trial) -> Result<()> {
         let end = Instant::now() + AFTERMATH;
         while Instant::now() < end {

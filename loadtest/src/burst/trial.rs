@@ -1,4 +1,4 @@
-//! One kind of work within a closed loop: a size, a K, who gets it, and how it is published.
+//! One kind of work in a closed loop: the size, K, the receivers, and how events are published.
 
 use anyhow::Result;
 
@@ -9,23 +9,23 @@ use crate::inflate::deflated;
 use crate::payload::{Payloads, Spread};
 use crate::report::Case;
 
-/// What distinguishes kinds of work.
+/// The parameters of one kind of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Bytes of an event as delivered.
+    /// Size of an event as delivered, in bytes.
     pub payload: usize,
-    /// Events by turn.
+    /// Events per turn.
     pub k: u64,
-    /// Every event has one receiver only.
+    /// Whether every event has only one receiver.
     pub selective: bool,
-    /// Frames are compressed.
+    /// Whether frames are compressed.
     pub deflate: bool,
-    /// One event by POST.
+    /// Whether each POST has only one event.
     pub single_post: bool,
 }
 
 impl Shape {
-    /// Every payload with every K.
+    /// Returns every payload with every K.
     pub(super) fn all(work: &Work, deflate: bool, single_post: bool) -> Vec<Self> {
         let sizes = work.payload.iter().flat_map(|&payload| work.k.iter().map(move |&k| (payload, k)));
         sizes.map(|(payload, k)| Self { payload, k, selective: work.selective, deflate, single_post }).collect()
@@ -35,7 +35,7 @@ impl Shape {
         if self.selective { Spread::One { clients: clients as u64 } } else { Spread::All }
     }
 
-    /// A case without results.
+    /// Returns a case without results.
     pub(super) fn case(&self, candidate: &str, transport: &str, connections: usize) -> Case {
         Case {
             candidate: candidate.to_owned(),
@@ -58,7 +58,7 @@ impl Shape {
     }
 }
 
-/// The frames of one turn, ready to be written.
+/// Returns the frames of one turn, ready to be written.
 pub(super) fn frames(shape: &Shape, user: &str, spread: Spread) -> Result<Vec<Vec<u8>>> {
     let payloads = Payloads::new(shape.payload, user, spread)?;
     let frame = |at| {
@@ -79,7 +79,7 @@ pub(super) struct Trial {
     pub(super) case: Case,
     /// Bytes received for the deliveries of the rounds.
     pub(super) bytes: u64,
-    /// A turn takes longer than a round should.
+    /// Whether a turn takes longer than a round should.
     pub(super) is_slow: bool,
 }
 

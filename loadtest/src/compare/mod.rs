@@ -1,9 +1,10 @@
-//! The same work for hydrant and for the peers that are installed.
+//! The same work for hydrant and for the installed peers.
 //!
-//! In the closed loops every system has as many clients, gets the same events in batches of the same size, and runs on
-//! the same core; in each round all take turns, and the floor is measured at the end. A peer publishes in its own best
-//! way: K publications in one write over plain TCP, with a question behind them. A peer that is not installed is said
-//! to be missing, and what one cannot do, or not in time, is left out with the reason; nothing is estimated.
+//! In the closed loops every system has the same number of clients, receives the same events in batches of the same
+//! size, and runs on the same core. In each round all systems take turns, and the floor is measured at the end. A peer
+//! publishes in its own best way: K publications in one write over plain TCP, followed by a request to be answered. The
+//! report names peers that are not installed, and the reason why a peer is left out of some work, such as a missing
+//! feature or a timeout; nothing is estimated.
 
 mod report;
 
@@ -22,13 +23,13 @@ use crate::server::System;
 use crate::session::Session;
 use crate::stall::{self, Runs};
 
-/// How long a turn of hydrant may take; then what is missing is lost.
+/// Time limit for a turn of hydrant; what is missing then is lost.
 const TURN: Duration = Duration::from_secs(30);
 
 /// Runs `compare`.
 ///
 /// # Errors
-/// A server cannot be started, or refuses.
+/// Fails if a server cannot be started, or refuses.
 pub fn run(args: &CompareArgs) -> Result<Report> {
     let cores = args.run.checked()?;
     let peers = args.peers.all(cores)?;
@@ -47,11 +48,11 @@ pub fn run(args: &CompareArgs) -> Result<Report> {
     Ok(report)
 }
 
-/// What is compared, and how.
+/// The parameters of a comparison.
 struct Comparing<'a> {
     args: &'a CompareArgs,
     cores: Cores,
-    /// Those that are installed.
+    /// The installed peers.
     peers: Vec<Peer>,
 }
 
@@ -60,7 +61,7 @@ impl Comparing<'_> {
         Target::of(&self.args.serve, tls, &self.args.serve_arg)
     }
 
-    /// hydrant first, then the peers beside it.
+    /// Returns hydrant, followed by the peers that are compared with it.
     fn candidates(&self, transport: Transport) -> Vec<Candidate> {
         let tls = matches!(transport, Transport::Tls | Transport::TlsDeflate);
         let ours = Candidate {
@@ -109,7 +110,7 @@ impl Comparing<'_> {
         self.run("plain", &shapes, &self.candidates(Transport::Plain))
     }
 
-    /// mosquitto has no permessage-deflate.
+    /// Runs the work with permessage-deflate, without mosquitto, which does not support it.
     fn deflate(&self) -> Result<crate::report::Report> {
         let shapes = [1, 16].map(|k| Shape { deflate: true, ..shape(12_288, k) });
         let mut candidates = self.candidates(Transport::Deflate);
@@ -117,7 +118,7 @@ impl Comparing<'_> {
         self.run("deflate", &shapes, &candidates)
     }
 
-    /// With hydrant without TLS as one more, beside which hydrant with TLS stands.
+    /// Runs the work over TLS, with plain hydrant as an additional candidate, with which hydrant over TLS is compared.
     fn tls(&self) -> Result<crate::report::Report> {
         let mut candidates = self.candidates(Transport::Tls);
         let plain = candidates.len();

@@ -1,4 +1,4 @@
-//! What `compare` has found out.
+//! The results of `compare`.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -9,14 +9,14 @@ use crate::report::{Figure, Machine, Outcome, Page, Report as Closed, Verdict};
 use crate::server::System;
 use crate::stall::{self, Runs};
 
-/// Everything that was measured.
+/// All measurements.
 #[derive(Debug)]
 pub struct Report {
     machine: Machine,
     size: StallSize,
-    /// Name and value.
+    /// Names and values.
     facts: Vec<(String, String)>,
-    /// The closed loops, with their titles.
+    /// The closed loops with their titles.
     pub(super) closed: Vec<(&'static str, Closed)>,
     pub(super) stall: Vec<Runs>,
     pub(super) idle: Vec<Weight>,
@@ -45,7 +45,7 @@ impl Report {
         Self { machine, size: stall_size(args), facts, closed: Vec::new(), stall: Vec::new(), idle: Vec::new() }
     }
 
-    /// Of hydrant's faults, and whether others have some.
+    /// Returns the verdict: whether hydrant has faults, and whether others have some.
     fn verdict(&self) -> String {
         let ours = if self.is_clean() { "hydrant: no faults" } else { "hydrant: faults, see below" };
         let is_good = self.closed.iter().all(|(_, closed)| closed.is_clean())
@@ -55,13 +55,13 @@ impl Report {
         format!("{ours}{others}")
     }
 
-    /// Says what a peer could not do.
+    /// Notes what a peer could not do.
     pub(super) fn leave_out(&mut self, what: String) {
         self.facts.push(("left out".to_owned(), what));
     }
 }
 
-/// Go makes as many processors as it has cores, unless it is told otherwise.
+/// Returns GOMAXPROCS as text. Unless it is set, Go uses the number of cores.
 fn processors(peer: &Peer) -> String {
     if peer.system != System::Nats {
         return String::new();
@@ -79,7 +79,7 @@ fn settings(args: &CompareArgs) -> String {
 }
 
 impl Outcome for Report {
-    /// Only hydrant's faults count; those of the peers are shown.
+    /// Only hydrant's faults count; those of the peers are merely shown.
     fn is_clean(&self) -> bool {
         let ours = System::Hydrant.name();
         let cases = self.closed.iter().flat_map(|(_, closed)| &closed.cases);

@@ -1,8 +1,8 @@
-//! Where due events go: to a server, or to the floor, which is one thread that writes ready-made frames.
+//! The destinations of due events: a server, or the floor, which is one thread that writes prebuilt frames.
 //!
-//! The floor receives over a channel what to write to whom; it is woken for that once, as a broker is, collects what
-//! has been handed over meanwhile, and makes one `writev` a connection. It has no index, no filters, no HTTP and no
-//! queues.
+//! The floor receives frames and their receivers over a channel. It is woken once for a batch, as a broker is, collects
+//! what else has been queued meanwhile, and makes one `writev` per connection. It has no index, no filters, no HTTP and
+//! no queues.
 
 use std::io::{IoSlice, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -20,24 +20,24 @@ use crate::endpoint::Stream;
 use crate::publish::Publisher;
 use crate::wire::Wire;
 
-/// Batches on their way to the floor's writer.
+/// Batches that may be queued for the floor's writer.
 const BATCHES: usize = 1_024;
 
-/// Pieces of one `writev`.
+/// Maximum number of slices in one `writev`.
 const SLICES_MAX: usize = 1_024;
 
-/// How long a socket may be full before something is broken.
+/// How long a socket may be full before this counts as a failure.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An event that is due.
+/// A due event.
 #[derive(Debug)]
 pub(super) struct Due {
-    /// Its text, or its frame for the floor.
+    /// Its text or, for the floor, its frame.
     pub(super) bytes: Arc<[u8]>,
     pub(super) receivers: Vec<usize>,
 }
 
-/// Where due events go: a server, or the floor.
+/// The destination of due events: a server, or the floor.
 #[derive(Debug)]
 pub(super) enum Destination {
     Server(Publisher),
@@ -45,7 +45,7 @@ pub(super) enum Destination {
 }
 
 impl Destination {
-    /// Hands a batch over. An answer follows.
+    /// Sends a batch, which will be answered.
     pub(super) fn send(&self, batch: Vec<Due>) -> Result<()> {
         match self {
             Self::Server(publisher) => {
@@ -56,12 +56,12 @@ impl Destination {
         }
     }
 
-    /// Whether the answer to a batch takes its time.
+    /// Returns whether the answer to a batch takes time.
     pub(super) fn answers_late(&self) -> bool {
         matches!(self, Self::Server(_))
     }
 
-    /// How often the server was busy, once it has taken the batch.
+    /// Returns how often the server was busy, once it has accepted the batch.
     pub(super) fn answered(&self) -> Result<Option<u32>> {
         match self {
             Self::Server(publisher) => Ok(publisher.answered(Duration::ZERO)?.map(|published| published.busy)),
@@ -79,7 +79,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Opens `count` loopback connections, and starts the thread on `core`; the readers' ends are in the swarm.
+    /// Opens `count` loopback connections and starts the thread on `core`; the swarm has the readers' ends.
     pub(super) fn start(count: usize, core: Option<usize>) -> Result<(Self, Swarm)> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("no loopback")?;
         let mut swarm = Swarm::empty(Wire::Drp, false)?;
@@ -108,7 +108,7 @@ impl Writer {
         batches.try_send(batch).map_err(|_| anyhow!("the floor's writer does not keep up, or has failed"))
     }
 
-    /// CPU time of the writer so far.
+    /// Returns the CPU time of the writer so far.
     pub(super) fn cpu(&self) -> Duration {
         Duration::from_nanos(self.nanos.load(Ordering::SeqCst))
     }
@@ -118,7 +118,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.batches = None;
         if let Some(thread) = self.thread.take() {
-            // What failed there has been seen as deliveries that did not come.
+            // A failure of the thread has already appeared as missing deliveries.
             let _ = thread.join();
         }
     }

@@ -1,9 +1,9 @@
-//! Which client must get which event of the simulated fleet, and whether it did.
+//! Decides which client must receive which event of the simulated fleet, and checks whether it did.
 //!
-//! What a client wants is decided here a second time, by plain looking at the objects and without the broker's index or
-//! filters, so that a mistake of theirs is seen. Contract: whatever comes, nothing panics; of an event that nobody
-//! waits for any more a hash is kept, of the last [`PAST`], so that what comes again, or to somebody who did not ask
-//! for it, is not taken for somebody else's.
+//! The interests of a client are evaluated here a second time, directly on the objects and without the broker's index
+//! or filters, so that errors in these are noticed. Contract: no input causes a panic. The hashes of the last [`PAST`]
+//! fully delivered events are stored, so that a duplicate, or a delivery to a client that is not interested, is not
+//! mistaken for a foreign event.
 
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{HashMap, VecDeque};
@@ -17,10 +17,10 @@ use hydrant::json;
 use crate::check::Counts;
 use crate::latency::Latencies;
 
-/// How many events are known again that nobody waits for any more.
+/// Number of fully delivered events that are still recognized.
 const PAST: usize = 65_536;
 
-/// What a client has registered for.
+/// The interest of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Interest {
     /// One machine and its jobs.
@@ -36,7 +36,7 @@ pub(super) enum Interest {
 }
 
 impl Interest {
-    /// The registrations.
+    /// Returns the registrations.
     pub(super) fn specs(&self) -> Vec<String> {
         match self {
             Self::Machine(key) => vec![format!("machines.*.{key}"), format!("machine_jobs.*.{key}")],
@@ -65,7 +65,7 @@ fn field<'o>(object: &'o str, name: &str) -> Option<&'o str> {
     json::members(object).find(|member| member.name() == name).map(|member| member.value)
 }
 
-/// The machine that an event is of, for those who watch one.
+/// Returns the machine of an event, for clients that watch one machine.
 fn machine_of(event: &DemoEvent) -> Option<String> {
     match event.kind {
         "machines" => Some(event.key.clone()),
@@ -74,20 +74,20 @@ fn machine_of(event: &DemoEvent) -> Option<String> {
     }
 }
 
-/// An event under way.
+/// An event that is being delivered.
 #[derive(Debug)]
 struct Sent {
     event: DemoEvent,
     due: Instant,
     outstanding: usize,
-    /// The first good copy that came.
+    /// The first verified copy.
     copy: Option<Box<[u8]>>,
 }
 
 #[derive(Debug, Default)]
 struct Client {
     due: VecDeque<u64>,
-    /// Skipped; lost unless they still come.
+    /// Skipped events; lost unless they still arrive.
     late: Vec<u64>,
 }
 
@@ -98,10 +98,10 @@ pub(super) struct Expectations {
     others: Vec<(usize, Interest)>,
     clients: Vec<Client>,
     sent: VecDeque<Sent>,
-    /// Number of the first of `sent`.
+    /// Number of the first event in `sent`.
     base: u64,
     past: Past,
-    /// Deliveries that have not come.
+    /// Deliveries that have not arrived.
     pub(super) outstanding: u64,
     pub(super) counts: Counts,
     pub(super) latencies: Latencies,
@@ -131,7 +131,7 @@ impl Expectations {
         }
     }
 
-    /// `event` is about to be published; it was due at `due`. Returns the clients that must get it.
+    /// Records that `event` is about to be published, and was due at `due`. Returns the clients that must receive it.
     pub(super) fn publish(&mut self, event: DemoEvent, due: Instant) -> Vec<usize> {
         let number = self.base + self.sent.len() as u64;
         let runner = machine_of(&event).and_then(|key| self.runners.get(&key).copied());
@@ -151,7 +151,7 @@ impl Expectations {
         self.sent.get_mut(at)
     }
 
-    /// Client `client` got a text message at `now`.
+    /// Records that client `client` received a text message at `now`.
     pub(super) fn arrived(&mut self, client: usize, text: &[u8], now: Instant) {
         let next = self.clients[client].due.front().copied();
         let is_next = next.and_then(|number| self.sent(number)).is_some_and(|sent| sent.copy.as_deref() == Some(text));
@@ -182,7 +182,7 @@ impl Expectations {
         }
     }
 
-    /// The first copy of an event, or something is wrong, or it is not ours.
+    /// Examines the first copy of an event, a message that is wrong, or one from elsewhere.
     fn examine(&mut self, client: usize, text: &[u8], now: Instant) {
         let Some(draft) = std::str::from_utf8(text).ok().and_then(|text| Draft::read(text).ok()) else {
             self.counts.corrupt += 1;
@@ -211,7 +211,7 @@ impl Expectations {
         at.and_then(|at| self.sent.get(at)).is_some_and(|sent| same(&sent.event, draft))
     }
 
-    /// It should have been that event, by its head.
+    /// Returns whether the message has type, action and key of that event, which it should have been.
     fn is_of(&self, number: u64, draft: &Draft<'_>) -> bool {
         let at = number.checked_sub(self.base).and_then(|at| usize::try_from(at).ok());
         let event = at.and_then(|at| self.sent.get(at)).map(|sent| &sent.event);
@@ -231,7 +231,7 @@ impl Expectations {
         self.settle(number, now);
     }
 
-    /// Client `client` has lost its connection.
+    /// Records that client `client` has lost its connection.
     pub(super) fn lost(&mut self, client: usize, reason: &str) {
         self.counts.closed += 1;
         self.first_error.get_or_insert_with(|| reason.to_owned());
@@ -248,18 +248,18 @@ impl Expectations {
         self.forget();
     }
 
-    /// Nothing more will come.
+    /// Ends the run: what is missing is lost.
     pub(super) fn give_up(&mut self) {
         self.counts.lost += self.outstanding;
         self.outstanding = 0;
     }
 }
 
-/// Events that nobody waits for any more.
+/// Hashes of events that no client waits for any longer.
 #[derive(Debug, Default)]
 struct Past {
     order: VecDeque<u64>,
-    /// How often each is there.
+    /// The number of times that each hash is in `order`.
     all: HashMap<u64, u32>,
 }
 

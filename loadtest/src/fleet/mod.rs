@@ -1,11 +1,11 @@
-//! A simulated fleet's events at given rates, to clients as a real fleet has them.
+//! A simulated fleet's events at given rates, sent to the kinds of clients that a real fleet has.
 //!
 //! Runners watch their own machine and its jobs, portals watch everything, scripts watch by filters. Every client is
-//! checked for getting exactly what it should, once, in order.
+//! checked to receive exactly what it should, once, in order.
 //!
-//! `pace` is the open loop, `expect` what must come, `destination` where events go: to the server, or to the floor,
-//! which does the same work with nothing but `writev`. All rates take turns, the server and the floor one directly
-//! after the other.
+//! `pace` is the open loop, `expect` decides what must arrive, and `destination` is where events go: to the server, or
+//! to the floor, which does the same work with nothing but `writev`. All rates take turns, and at each the floor
+//! directly follows the server.
 
 mod destination;
 mod expect;
@@ -32,19 +32,19 @@ use crate::progress;
 use crate::report::Machine;
 use crate::session::Session;
 
-/// How long registrations may take.
+/// Time limit for registrations.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Machines in the fleet of [`Watchers`].
+/// Number of machines in the fleet of [`Watchers`].
 const MACHINES: u32 = 200;
 
-/// How long the greatest rate is looked for.
+/// Duration of the search for the highest rate, in seconds.
 const CAPACITY_SECONDS: u32 = 5;
 
 /// Runs `fleet`.
 ///
 /// # Errors
-/// The server cannot be reached or refuses.
+/// Fails if the server cannot be reached or refuses.
 pub fn run(args: &FleetArgs) -> Result<Report> {
     let cores = args.run.checked()?;
     let machine = Machine::here();
@@ -53,7 +53,7 @@ pub fn run(args: &FleetArgs) -> Result<Report> {
     cpu::raise_file_limit(clients * 3 + OTHER_FILES)?;
     let session = Session::open(&args.target, cores)?;
     cpu::pin(cores.client)?;
-    // Events are to be published when they are due, not up to 50 us later.
+    // Events should be published when they are due, not up to 50 us later.
     nix::sys::prctl::set_timerslack(1).context("cannot ask for exact timers")?;
     measure(args, cores, &session, machine).map_err(|error| session.explain(error))
 }
@@ -89,15 +89,15 @@ fn measure(args: &FleetArgs, cores: Cores, session: &Session, machine: Machine) 
     })
 }
 
-/// Clients that all watch everything, and a fleet whose events they are to get.
+/// Clients that all watch everything, and a fleet whose events they should receive.
 #[derive(Debug)]
 pub struct Watchers(Bench);
 
 impl Watchers {
-    /// Connects and registers `count` clients, and a publisher.
+    /// Connects and registers `count` clients, and connects a publisher.
     ///
     /// # Errors
-    /// The server refuses.
+    /// Fails if the server refuses.
     pub fn connect(session: &Session, count: u32, cores: Cores) -> Result<Self> {
         let mut fleet = Fleet::new(1, MACHINES);
         while !fleet.is_set_up() {
@@ -109,16 +109,17 @@ impl Watchers {
         Ok(Self(Bench { fleet, interests, swarm, destination }))
     }
 
-    /// Publishes `rate` events a second for `seconds`, each for every client. `meanwhile` is called now and then.
+    /// Publishes `rate` events per second for `seconds`, each for every client. `meanwhile` is called about once per
+    /// second.
     ///
     /// # Errors
-    /// The server does not take the events, or `meanwhile` fails.
+    /// Fails if the server does not accept the events, or if `meanwhile` fails.
     pub fn run(&mut self, rate: u32, seconds: u32, meanwhile: &mut dyn FnMut() -> Result<()>) -> Result<Sample> {
         self.0.run(rate, seconds, meanwhile)
     }
 }
 
-/// The rates to be measured, each with its percentage if it is one.
+/// Returns the rates to measure, each with its percentage if it has one.
 fn rates(args: &FleetArgs, capacity: Option<&Sample>) -> Result<Vec<(u32, Option<u32>)>> {
     let Some(capacity) = capacity.filter(|_| !args.percent.is_empty()) else {
         return Ok(args.rate.iter().map(|&rate| (rate, None)).collect());
@@ -155,7 +156,7 @@ fn floor(args: &FleetArgs, cores: Cores) -> Result<Bench> {
     Ok(Bench { fleet, interests, swarm, destination: Destination::Floor(writer) })
 }
 
-/// Adds what the server used while `work` was done.
+/// Runs `work` and adds the CPU time and memory that the server used.
 fn with_server(session: &Session, work: impl FnOnce() -> Result<Sample>) -> Result<Sample> {
     let before = session.cpu()?;
     let mut sample = work()?;
@@ -196,7 +197,7 @@ fn registered(session: &Session, interests: &[Interest]) -> Result<Swarm> {
     let bar = progress::bar(interests.len() as u64, "connecting");
     let mut swarm = Swarm::connect(&session.endpoint, interests.len(), &mut || bar.inc(1))?;
     bar.finish_and_clear();
-    // Those with fewer registrations repeat their last one: it is answered again and changes nothing.
+    // Clients with fewer registrations repeat their last one: it is answered again and changes nothing.
     let most = interests.iter().map(|interest| interest.specs().len()).max().unwrap_or(0);
     for at in 0..most {
         swarm.register(TIMEOUT, |client| {

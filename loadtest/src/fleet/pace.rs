@@ -1,8 +1,8 @@
-//! Publishing at a given rate, and listening.
+//! Publishes at a given rate, and receives.
 //!
-//! Open loop: event `n` is due at `n` by the rate, whether the ones before have been taken or not, and latency counts
-//! from when it was due. A server (or a reader) that stops for a second therefore shows a second, and not the one slow
-//! event that a closed loop would show (*coordinated omission*).
+//! Open loop: at the given rate, event `n` is due at a fixed time, whether or not earlier ones have been accepted, and
+//! latency is measured from that time. A server (or a reader) that stops for a second therefore shows a second, not the
+//! single slow event that a closed loop would show (*coordinated omission*).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,48 +18,48 @@ use crate::client::{Sink, Swarm};
 use crate::latency::{Latencies, Quantiles};
 use crate::progress;
 
-/// Events in one batch at most.
+/// Maximum number of events in one batch.
 const BATCH_MAX: u64 = 256;
 
-/// How long a batch, or the last deliveries, may take.
+/// Time limit for a batch, or for the last deliveries.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often something else may be done; pings have to be answered within some seconds.
+/// Interval at which `meanwhile` is called; pings must be answered within some seconds.
 const MEANWHILE: Duration = Duration::from_secs(1);
 
-/// Longest wait for a socket; shorter than an event's latency matters at.
+/// Maximum wait for a socket; shorter than relevant latencies.
 const TICK: Duration = Duration::from_millis(2);
 
-/// What one run at one rate has found out.
+/// The result of one run at one rate.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sample {
-    /// Events a second that were asked for; 0: as many as possible.
+    /// Requested events per second; 0: as many as possible.
     pub rate: u32,
-    /// Events published.
+    /// Number of events published.
     pub events: u64,
-    /// Wall-clock time from the first event due to the last delivery.
+    /// Wall-clock time from the first due event to the last delivery.
     pub seconds: f64,
-    /// From when an event was due to each of its deliveries.
+    /// Latency from the time an event was due to each of its deliveries.
     pub latency: Quantiles,
-    /// Latency in microseconds by nines.
+    /// Latency in microseconds by number of nines.
     pub nines: Vec<(f64, u64)>,
-    /// Frames by read of a connection: about what K was.
+    /// Frames per read of a connection: roughly the effective K.
     pub frames_by_read: f64,
-    /// CPU time by delivery; nothing if the process is not known.
+    /// CPU time per delivery; `None` if the process is not known.
     pub micros_per_delivery: Option<f64>,
     /// Share of one core.
     pub core_share: Option<f64>,
-    /// Bytes of memory.
+    /// Resident memory in bytes.
     pub resident: Option<u64>,
-    /// How often the server answered 429.
+    /// Number of times that the server answered 429.
     pub busy: u64,
     /// What was received, and what was wrong with it.
     pub counts: Counts,
-    /// Why the first connection that was lost was lost.
+    /// The reason why the first lost connection was lost.
     pub first_error: Option<String>,
 }
 
-/// The clients, and where events go.
+/// The clients, and the destination of events.
 #[derive(Debug)]
 pub(super) struct Bench {
     pub(super) fleet: Fleet,
@@ -78,8 +78,8 @@ struct Run<'b> {
 }
 
 impl Bench {
-    /// Publishes `rate` events a second for `seconds`, and waits for the last delivery. The caller adds what it knows
-    /// of the server. `meanwhile` is called now and then.
+    /// Publishes `rate` events per second for `seconds`, and waits for the last delivery. The caller adds figures of
+    /// the server. `meanwhile` is called about once per second.
     pub(super) fn run(&mut self, rate: u32, seconds: u32, meanwhile: &mut dyn FnMut() -> Result<()>) -> Result<Sample> {
         let (total, visits) = (u64::from(rate) * u64::from(seconds), self.swarm.visits);
         let mut run = self.start(rate)?;
@@ -88,7 +88,7 @@ impl Bench {
         run.finish(begin, visits)
     }
 
-    /// Publishes as fast as all is delivered, for `seconds`.
+    /// Publishes as fast as everything is delivered, for `seconds`.
     pub(super) fn saturate(&mut self, seconds: u32) -> Result<Sample> {
         let visits = self.swarm.visits;
         let mut run = self.start(0)?;
@@ -97,7 +97,7 @@ impl Bench {
         run.finish(begin, visits)
     }
 
-    /// Answers pings while another has its turn. Whatever else comes then is too late to be counted.
+    /// Answers pings during the turn of another destination. Whatever else arrives then is too late to be counted.
     pub(super) fn stay(&mut self) -> Result<()> {
         self.swarm.poll(Duration::ZERO, &mut Nobody)
     }
@@ -127,7 +127,7 @@ impl Run<'_> {
                 called = Instant::now();
                 meanwhile()?;
             }
-            // While an answer is waited for nothing can be published, whatever is due: the answer ends the wait.
+            // While an answer is pending nothing can be published, even if it is due: only the answer ends the wait.
             let due = self.due(begin, self.published).saturating_duration_since(Instant::now());
             let waits = waiting_since.is_some() && self.bench.destination.answers_late();
             self.listen(if waits { TICK } else { due.min(TICK) })?;
@@ -136,7 +136,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Two batches are on their way at a time, so that the server never waits for us.
+    /// Keeps two batches in progress, so that the server never waits for the publisher.
     fn publish_as_taken(&mut self, begin: Instant, time: Duration) -> Result<()> {
         let mut waiting_since = None;
         let mut window = u64::MAX;
@@ -158,7 +158,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Takes what comes. The core is left to the publisher as long as nothing does: it has it with us.
+    /// Receives what arrives. Until then the core is left to the publisher, which shares it.
     fn listen(&mut self, timeout: Duration) -> Result<()> {
         self.bench.swarm.wait(timeout)?;
         self.bench.swarm.poll(Duration::ZERO, &mut self.expectations)
@@ -171,12 +171,12 @@ impl Run<'_> {
         Ok(answer.is_some())
     }
 
-    /// When event `number` is due.
+    /// Returns when event `number` is due.
     fn due(&self, begin: Instant, number: u64) -> Instant {
         begin + Duration::from_secs(number) / self.rate
     }
 
-    /// Hands over what is due, if anything is.
+    /// Sends due events, if there are any.
     fn publish_due(&mut self, total: u64, begin: Instant) -> Result<bool> {
         let (now, rate) = (Instant::now(), self.rate);
         self.publish(BATCH_MAX, |number| {
@@ -185,7 +185,7 @@ impl Run<'_> {
         })
     }
 
-    /// Hands over the next events as long as `due` tells when they were due, at most `most`.
+    /// Sends the next events as long as `due` returns when they were due, at most `most`.
     fn publish(&mut self, most: u64, due: impl Fn(u64) -> Option<Instant>) -> Result<bool> {
         let mut batch = Vec::new();
         for _ in 0..most {
@@ -241,7 +241,7 @@ impl Run<'_> {
     }
 }
 
-/// Hears nothing.
+/// Ignores everything.
 struct Nobody;
 
 impl Sink for Nobody {

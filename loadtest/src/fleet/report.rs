@@ -1,4 +1,4 @@
-//! What `fleet` has found out.
+//! The results of `fleet`.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -9,40 +9,40 @@ use crate::report::{
     Chart, Figure, Line, Machine, Outcome, Page, Section, Spread, Table, Ticks, bytes, count, settings_line, spread,
 };
 
-/// What was found at one rate, over all rounds.
+/// The results at one rate, over all rounds.
 #[derive(Debug, Clone, Serialize)]
 pub struct Rate {
-    /// Events a second.
+    /// Events per second.
     pub rate: u32,
-    /// What that is of the greatest rate, if it was looked for.
+    /// Percentage of the highest rate, if that was measured.
     pub percent: Option<u32>,
     /// The server, by round.
     pub server: Vec<Sample>,
-    /// The floor, by round; empty if it was not asked for.
+    /// The floor, by round; empty if it was not measured.
     pub floor: Vec<Sample>,
 }
 
-/// What was found.
+/// The results of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub(super) machine: Machine,
     pub(super) server: Value,
     pub(super) settings: Value,
-    /// How many clients there were.
+    /// Number of clients.
     pub clients: usize,
-    /// As many events as could be taken.
+    /// The highest rate, if it was measured.
     pub capacity: Option<Sample>,
-    /// By rate.
+    /// Results by rate.
     pub rates: Vec<Rate>,
 }
 
 type Pick = fn(&Sample) -> u64;
 
-/// The quantiles shown.
+/// The displayed quantiles.
 const QUANTILES: [(&str, Pick); 3] =
     [("p50", |s| s.latency.p50), ("p99", |s| s.latency.p99), ("p99.9", |s| s.latency.p999)];
 
-/// Marks of the chart, by how many nines they are: 50 % are 0.3.
+/// Marks of the chart, by number of nines: 50 % is 0.3.
 const NINES: [(f64, &str); 6] = [
     (std::f64::consts::LOG10_2, "50 %"),
     (1.0, "90 %"),
@@ -67,7 +67,7 @@ impl Rate {
         format!("{}/s{percent}", count(u64::from(self.rate)))
     }
 
-    /// p99 of the server by that of the floor, round by round.
+    /// Returns p99 of the server divided by that of the floor, round by round.
     #[allow(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
     fn p99_ratio(&self) -> Option<Spread> {
         let pairs = self.server.iter().zip(&self.floor);
@@ -151,7 +151,7 @@ impl Report {
         self.capacity.iter().chain(rates)
     }
 
-    /// Latency by nines, of the last round.
+    /// Returns the chart of latency by nines, for the last round.
     #[allow(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
     fn chart(&self) -> Chart {
         let line = |name: String, samples: &[Sample], colour, dashed| {
@@ -188,7 +188,7 @@ impl Outcome for Report {
     fn figures(&self) -> Vec<Figure> {
         let mut figures = Vec::new();
         for rate in &self.rates {
-            // A percentage is the same work in every run, its rate is not.
+            // A percentage is the same work in every run; its rate is not.
             let name = rate.percent.map_or_else(|| format!("{}/s", rate.rate), |percent| format!("{percent} %"));
             for (quantile, pick) in QUANTILES {
                 let found = median(&rate.server, pick);

@@ -1,12 +1,12 @@
-//! What the kernel charges: ready-made frames, written by one thread, and nothing else.
+//! The kernel's share of the cost: prebuilt frames, written by one thread, and nothing else.
 //!
-//! One writer thread on the server's core, N loopback connections, one `writev` of K frames a connection and turn; a
-//! reader thread on the client's core drains them. The next turn begins when all was received. The figure is the
-//! writer's CPU time by delivery: no broker that gives each socket its frames one by one can be below it. One that puts
-//! equal frames together first can, since the kernel copies one long piece faster; `floor --joined` measures that.
+//! One writer thread on the server's core, N loopback connections, one `writev` of K frames per connection and turn; a
+//! reader thread on the client's core drains them. The next turn begins when everything was received. The figure is the
+//! writer's CPU time per delivery: no broker that passes each socket its frames separately can be below it. One that
+//! first joins equal frames can, since the kernel copies one long piece faster; `floor --joined` measures that.
 //!
-//! Contract: [`Floor`] keeps its connections between measurements, so that it can take turns with a server; while it is
-//! not measuring it costs nothing. Bounded by [`Bounds`].
+//! Contract: [`Floor`] keeps its connections between measurements, so that it can take turns with a server; it costs
+//! nothing between measurements. Bounded by [`Bounds`].
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice, Read as _, Write as _};
@@ -25,45 +25,45 @@ use mio::{Events, Interest, Poll, Token};
 use crate::cpu::{self, Cores};
 use crate::payload::Spread;
 
-/// The kernel takes no more pieces in one `writev`.
+/// Maximum K: the kernel accepts no more slices in one `writev`.
 pub const K_MAX: u64 = 1_024;
 
-/// Loopback ports of one address.
+/// Maximum number of connections: the loopback ports of one address.
 const CONNECTIONS_MAX: usize = 25_000;
 
-/// How long a turn may take before something is broken.
+/// Time limit for a turn; a longer one counts as a failure.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// When a measurement ends.
+/// The end of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// No turn begins after this.
+    /// No turn begins after this time.
     pub time: Duration,
-    /// At most so many turns.
+    /// Maximum number of turns.
     pub turns: u64,
 }
 
-/// What was measured.
+/// The result of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
-    /// Turns done.
+    /// Number of turns.
     pub turns: u64,
     /// Frames received over all connections.
     pub deliveries: u64,
-    /// CPU time of whatever wrote them.
+    /// CPU time of the writer of these frames.
     pub cpu: Duration,
     /// Wall-clock time.
     pub elapsed: Duration,
 }
 
 impl Measured {
-    /// CPU time by delivery in microseconds.
+    /// Returns the CPU time per delivery in microseconds.
     pub fn micros(&self) -> f64 {
         per_delivery(self.cpu, self.deliveries)
     }
 }
 
-/// Microseconds by delivery.
+/// Returns microseconds per delivery.
 pub fn per_delivery(cpu: Duration, deliveries: u64) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     let deliveries = deliveries.max(1) as f64;
@@ -85,7 +85,7 @@ impl Floor {
     /// Opens `connections` loopback connections and starts the reader.
     ///
     /// # Errors
-    /// Too many connections, or no more files or ports.
+    /// Fails if there are too many connections, or no more files or ports.
     pub fn new(connections: usize, cores: Cores) -> Result<Self> {
         ensure!(connections <= CONNECTIONS_MAX, "the floor has at most {CONNECTIONS_MAX} connections");
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("no loopback")?;
@@ -103,17 +103,18 @@ impl Floor {
         Ok(Self { writers, reader: Reader::start(readers, cores.client)?, cores, sent: 0, joined: false })
     }
 
-    /// Writes what goes to a connection in a turn from one piece of memory, by `send`: the least that we know of.
+    /// Sets whether the frames of a turn are written to a connection from contiguous memory, by `send`: the least known
+    /// cost.
     #[must_use]
     pub fn joined(self, joined: bool) -> Self {
         Self { joined, ..self }
     }
 
-    /// Takes turns with `frames` until `bounds` are reached. `Spread::All`: every connection gets all of them by one
-    /// `writev`; `Spread::One`: each frame goes to one connection, the next one's turn after it.
+    /// Runs turns with `frames` until `bounds` are reached. `Spread::All`: every connection receives all frames by one
+    /// `writev`; `Spread::One`: each frame goes to one connection, in turn.
     ///
     /// # Errors
-    /// More than [`K_MAX`] frames, or the reader has failed.
+    /// Fails with more than [`K_MAX`] frames, or if the reader has failed.
     pub fn measure(&mut self, frames: &[Vec<u8>], spread: Spread, bounds: Bounds) -> Result<Measured> {
         ensure!(!frames.is_empty() && frames.len() as u64 <= K_MAX, "K is from 1 to {K_MAX}");
         if self.joined && spread == Spread::All && frames.len() > 1 {
@@ -141,7 +142,7 @@ impl Floor {
         Ok(Measured { turns, deliveries, cpu: cpu::thread_time()?.saturating_sub(cpu), elapsed: begin.elapsed() })
     }
 
-    /// One turn; returns its deliveries.
+    /// Runs one turn; returns its deliveries.
     fn turn(&mut self, frames: &[Vec<u8>], spread: Spread, number: u64) -> Result<u64> {
         let count = frames.len() as u64;
         let connections = self.writers.len();
@@ -171,7 +172,7 @@ impl Floor {
         self.reader.target.store(self.sent, Ordering::SeqCst);
     }
 
-    /// One write to every connection. Returns those whose buffers were full, and how far they came.
+    /// Writes once to every connection. Returns those whose buffers were full, and how many bytes were written to each.
     fn write_all(&mut self, burst: &Burst<'_>) -> Result<HashMap<usize, usize>> {
         let mut unfinished = HashMap::new();
         for (at, writer) in self.writers.iter_mut().enumerate() {
@@ -183,7 +184,7 @@ impl Floor {
         Ok(unfinished)
     }
 
-    /// Goes on with the connections whose buffers were full, as they become free.
+    /// Continues with the connections whose buffers were full, as they become writable.
     fn finish(&mut self, burst: &Burst<'_>, mut unfinished: HashMap<usize, usize>) -> Result<()> {
         if unfinished.is_empty() {
             return Ok(());
@@ -211,10 +212,10 @@ impl Floor {
     }
 }
 
-/// The frames that go out by one `writev`.
+/// The frames that are written by one `writev`.
 struct Burst<'f> {
     frames: &'f [Vec<u8>],
-    /// The first frame is all there is, and goes out by `send`.
+    /// Whether the first frame is the only one, and is written by `send`.
     single: bool,
     slices: Vec<IoSlice<'f>>,
     total: usize,
@@ -226,7 +227,7 @@ impl<'f> Burst<'f> {
         Self { frames, single: joined, total: slices.iter().map(|slice| slice.len()).sum(), slices }
     }
 
-    /// Writes from byte `from` on, until all is written or the buffer is full. Returns how far it came.
+    /// Writes from byte `from` on, until everything is written or the buffer is full. Returns the offset reached.
     fn write(&self, writer: &mut TcpStream, from: usize) -> Result<usize> {
         let mut written = from;
         while written < self.total {
@@ -260,7 +261,7 @@ impl<'f> Burst<'f> {
 /// The thread that drains the connections.
 #[derive(Debug)]
 struct Reader {
-    /// Bytes to be received in all before the turn is over.
+    /// Total number of bytes to receive before the turn is over.
     target: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     done: Receiver<Result<()>>,
@@ -275,7 +276,7 @@ impl Reader {
         let work = move || {
             let result = cpu::pin(core).and_then(|()| drain.run());
             if result.is_err() {
-                // Nobody listens any more if the floor is gone; then there is nobody to tell.
+                // If the floor is gone, nothing receives the error.
                 let _ = tell.send(result);
             }
         };
@@ -292,7 +293,7 @@ impl Drop for Reader {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
-            // A panic of the reader has been reported as a missing answer already.
+            // A panic of the reader has already been reported as a missing answer.
             let _ = thread.join();
         }
     }
@@ -334,7 +335,7 @@ impl Drain {
     }
 }
 
-/// Reads until there is nothing more; returns how many bytes that was.
+/// Reads until nothing more is available; returns the number of bytes.
 fn drain(socket: &mut TcpStream, buffer: &mut [u8]) -> Result<u64> {
     let mut total = 0;
     loop {

@@ -1,20 +1,20 @@
-//! What each attack is, and what it needs.
+//! The definition of each attack, and what it needs.
 
 use super::worker::Job;
 use super::{commands, readers, requests};
 use crate::args::Attack;
 
-/// What a server has to have for an attack to make sense.
+/// What an attack needs from a server.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Needs {
-    /// TLS.
+    /// A listener with TLS.
     pub(super) tls: bool,
-    /// An endpoint behind it.
+    /// An endpoint behind the server.
     pub(super) upstream: bool,
 }
 
 impl Attack {
-    /// The name on the command line.
+    /// Returns the name on the command line.
     pub(super) fn name(self) -> String {
         let value = clap::ValueEnum::to_possible_value(&self);
         value.map_or_else(String::new, |value| value.get_name().to_owned())
@@ -28,10 +28,10 @@ impl Attack {
         }
     }
 
-    /// Threads that attack at a time, `strength` connections in all.
+    /// Returns the number of attacking threads, which share `strength` connections.
     pub(super) fn workers(self, strength: usize) -> usize {
         match self {
-            // One login waits for one hash.
+            // One login waits for one password hash.
             Self::Logins => strength.min(256),
             Self::WorstFilters => 2,
             Self::Regex | Self::WideIn | Self::Deep => 8,
@@ -39,14 +39,14 @@ impl Attack {
         }
     }
 
-    /// Makes what takes long to make, before anything is measured.
+    /// Prepares what takes long to compute, before anything is measured.
     pub(super) fn prepare(self) {
         if let Self::DeflateBombs = self {
             requests::make_bomb();
         }
     }
 
-    /// What each of the threads does, again and again.
+    /// Returns what each of the threads does repeatedly.
     pub(super) fn job(self) -> Job {
         match self {
             Self::Regex => commands::regex,

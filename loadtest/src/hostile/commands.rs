@@ -12,16 +12,16 @@ use super::worker::Worker;
 /// How long an attacker waits for the answers to a batch of commands before it sends the next.
 const ANSWERS: Duration = Duration::from_secs(2);
 
-/// How long it listens when it has sent everything.
+/// How long it receives at a time once it has sent everything.
 const LISTEN: Duration = Duration::from_millis(200);
 
-/// Registrations of one connection at most.
+/// Maximum number of registrations of one connection.
 const REGISTRATIONS: u64 = 4_096;
 
-/// Bytes of a command at most.
+/// Maximum length of a command in bytes.
 const COMMAND_MAX: usize = 63 << 10;
 
-/// Registers the commands in batches, then only listens.
+/// Registers the commands in batches, then only receives.
 fn occupy(worker: &Worker, batch: usize, commands: impl Iterator<Item = String>) -> Result<()> {
     let mut socket = Socket::open(worker.guest(), worker)?;
     let (mut commands, mut sent) = (commands.peekable(), 0);
@@ -37,7 +37,7 @@ fn occupy(worker: &Worker, batch: usize, commands: impl Iterator<Item = String>)
     Ok(())
 }
 
-/// Registers and takes back, forever.
+/// Registers and deregisters until the attack ends.
 fn storm(worker: &Worker, batch: u64, command: impl Fn(u64) -> String) -> Result<()> {
     let mut socket = Socket::open(worker.guest(), worker)?;
     let mut sent = 0;
@@ -49,7 +49,7 @@ fn storm(worker: &Worker, batch: u64, command: impl Fn(u64) -> String) -> Result
     Ok(())
 }
 
-/// From the most expensive expression down to one that any server takes; each is its own text.
+/// From the most expensive expression down to one that any server accepts; all texts are distinct.
 pub(super) fn regex(worker: &Worker) -> Result<()> {
     let repeats = [1_000, 500, 300, 200, 100, 50, 20, 10, 5, 2];
     let pattern = |n: u32, variant: usize| match variant % 4 {
@@ -64,14 +64,14 @@ pub(super) fn regex(worker: &Worker) -> Result<()> {
             format!("register *.*.*.Object=Re((?:x{{0}}){}w{number}$)", pattern(n, variant))
         })
     });
-    // Alternatives of one attack: also without the tail, so that nothing is found early.
+    // Alternatives of one attack: also without the tail, so that no match can be ruled out early.
     let plain = repeats
         .into_iter()
         .flat_map(move |n| (0..4).map(move |variant| format!("register *.*.*.Object=Re({})", pattern(n, variant))));
     occupy(worker, 1, plain.chain(commands))
 }
 
-/// 64 times 4,096 values, as many as a message holds.
+/// Filters with 64 times 4,096 values, as many as a message holds.
 pub(super) fn wide_in(worker: &Worker) -> Result<()> {
     let command = |at: usize| {
         let start = (worker.number * 64 + at) * 4_096;
@@ -81,7 +81,7 @@ pub(super) fn wide_in(worker: &Worker) -> Result<()> {
     occupy(worker, 4, (0..64).map(command))
 }
 
-/// Levels up to 64, terms up to 1,024, none of which is found wrong (or right) before the last.
+/// Filters with up to 64 levels and up to 1,024 terms, none of which is decided before its last term.
 pub(super) fn deep(worker: &Worker) -> Result<()> {
     let number = worker.number;
     let nested = move |at: usize| {
@@ -107,7 +107,7 @@ pub(super) fn worst_filters(worker: &Worker) -> Result<()> {
     occupy(worker, 64, (0..REGISTRATIONS).map(command))
 }
 
-/// Lists that make 65,536 combinations, four at a time, taken back and made again.
+/// Lists that have 65,536 combinations, four at a time, repeatedly removed and made again.
 pub(super) fn wide_lists(worker: &Worker) -> Result<()> {
     let number = worker.number;
     storm(worker, 8, move |at| {
@@ -120,7 +120,7 @@ pub(super) fn wide_lists(worker: &Worker) -> Result<()> {
     })
 }
 
-/// Registers 500 filters and takes them back.
+/// Registers 500 filters and deregisters them.
 pub(super) fn registers(worker: &Worker) -> Result<()> {
     let number = worker.number;
     storm(worker, 250, move |at| {
@@ -130,7 +130,7 @@ pub(super) fn registers(worker: &Worker) -> Result<()> {
     })
 }
 
-/// Patterns too big, filters with an error at their end, and registrations that are not there.
+/// Patterns that are too big, filters with an error at their end, and deregistrations of unknown registrations.
 pub(super) fn refused(worker: &Worker) -> Result<()> {
     let long: Vec<String> = (0..4_000).map(|value| format!("w{value}")).collect();
     let mut wrong = format!("register *.*.*.Or(Key=In({}),Key=Eq(", long.join(","));

@@ -1,16 +1,16 @@
-//! What a hostile client can do to the others.
+//! Measures what a hostile client can do to the other clients.
 //!
-//! Every attack runs against a server of its own (with `--serve`) on one shard, beside healthy clients that watch
-//! everything at a fixed rate. The same events are published first without and then with the attack, in an open loop,
-//! and every delivery to a healthy client is checked. The attacker has the least rights that there are: a user without
-//! any role, or no credentials at all.
+//! Every attack runs against its own server (with `--serve`) with one shard, while healthy clients watch everything at
+//! a fixed rate. The same events are published first without and then with the attack, in an open loop, and every
+//! delivery to a healthy client is checked. The attacker has the least possible rights: a user without any role, or no
+//! credentials at all.
 //!
-//! `attack` says what each attack does, `commands`, `readers` and `requests` do it, `worker` runs it on threads beside
-//! the healthy clients, `socket` is one websocket of an attacker, `upstream` an endpoint with long public files,
-//! `report` the verdict.
+//! `attack` defines the attacks, `commands`, `readers` and `requests` implement them, `worker` runs them on threads
+//! beside the healthy clients, `socket` is one websocket of an attacker, `upstream` an endpoint with long public files,
+//! and `report` gives the verdict.
 //!
 //! Contract: an attack is bounded in connections by `--strength` and in time by `--seconds`. A server that fails under
-//! an attack makes that attack's verdict, and does not end the run.
+//! an attack determines that attack's verdict, and does not end the run.
 
 mod attack;
 mod commands;
@@ -39,25 +39,25 @@ use crate::fleet::Watchers;
 use crate::report::Machine;
 use crate::session::Session;
 
-/// Seconds before anything is measured, so that what the first events cost is in neither half.
+/// Seconds of warm-up, so that the cost of the first events is in neither half.
 const WARM_UP: u32 = 1;
 
-/// How long an attack is on before it is measured.
+/// How long an attack runs before it is measured.
 const HEAD_START: Duration = Duration::from_millis(500);
 
-/// How long a request of an attacker may take. Short, so that an attack ends soon.
+/// Time limit for a request of an attacker. Short, so that an attack ends soon.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs `hostile`.
 ///
 /// # Errors
-/// A server cannot be started or reached, or refuses the healthy clients.
+/// Fails if a server cannot be started or reached, or refuses the healthy clients.
 pub fn run(args: &HostileArgs) -> Result<Report> {
     let cores = args.run.checked()?;
     let machine = Machine::here();
     cpu::raise_file_limit(u64::from(args.healthy) + u64::from(args.strength) * 4 + OTHER_FILES)?;
     cpu::pin(cores.client)?;
-    // Events are to be published when they are due, not up to 50 us later.
+    // Events should be published when they are due, not up to 50 us later.
     nix::sys::prctl::set_timerslack(1).context("cannot ask for exact timers")?;
     let attacks = if args.only.is_empty() { Attack::value_variants() } else { args.only.as_slice() };
     let (mut trials, mut server) = (Vec::new(), serde_json::Value::Null);
@@ -75,7 +75,7 @@ pub fn run(args: &HostileArgs) -> Result<Report> {
     Ok(Report { machine, server, settings, promise: Promise::default(), enforce: args.enforce, trials })
 }
 
-/// A server, and as whom the attacker comes. The server goes before the endpoint behind it.
+/// A server, and the attacker's access to it. The server is dropped before the endpoint behind it.
 struct Battlefield {
     session: Session,
     guest: Endpoint,
@@ -114,12 +114,12 @@ impl Battlefield {
         std::thread::sleep(HEAD_START);
         let with = self.half(&mut watchers, args);
         let outcomes = attackers.stop();
-        // One that has ended has no memory.
+        // A process that has ended has no memory.
         let ended = session.resident().is_err();
         Ok(Trial::of(attack, without, with, outcomes, ended))
     }
 
-    /// The healthy clients' part of one half.
+    /// Measures the healthy clients for one half.
     fn half(&self, watchers: &mut Watchers, args: &HostileArgs) -> Result<Measured> {
         let (before, mut most) = (self.session.resident()?, None);
         let sample = watchers.run(args.rate, args.seconds, &mut || {
@@ -132,7 +132,7 @@ impl Battlefield {
     }
 }
 
-/// The attacker's way in.
+/// Returns the attacker's access to the server.
 fn guest(args: &HostileArgs, target: &Target, session: &Session) -> Result<Endpoint> {
     let token = match &args.guest_token {
         Some(token) => token.0.clone(),

@@ -1,4 +1,4 @@
-//! Attacks by connections: those that do not read, read slowly, ask for the past, or come and go.
+//! Attacks by connections that do not read, read slowly, request the history, or connect and disconnect.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use super::socket::Socket;
 use super::worker::Worker;
 use crate::endpoint::Endpoint;
 
-/// How long connections that do not read are kept before they are made anew.
+/// How long connections that do not read are kept before they are replaced.
 const HOLD: Duration = Duration::from_secs(3);
 
-/// Commands whose answers are not read, by connection.
+/// Number of commands per connection whose answers are not read.
 const UNREAD: usize = 2_000;
 
 /// Never reads: neither the answers to its commands nor the events about its own connections.
@@ -35,7 +35,8 @@ pub(super) fn deaf(worker: &Worker, policy: &str) -> Result<()> {
     Ok(())
 }
 
-/// Asks for conflation and reads a little at a time. Half of the threads make the events, by coming and going.
+/// Requests conflation and reads a little at a time. Half of the threads generate the events, by connecting and
+/// disconnecting.
 pub(super) fn conflate(worker: &Worker) -> Result<()> {
     if !worker.number.is_multiple_of(2) {
         return connects(worker);
@@ -58,7 +59,7 @@ pub(super) fn conflate(worker: &Worker) -> Result<()> {
     Ok(())
 }
 
-/// Asks for everything that is retained, through several filters, and leaves.
+/// Requests everything that is retained, through several filters, and disconnects.
 pub(super) fn replays(worker: &Worker) -> Result<()> {
     let endpoint = worker.guest().clone().with_query("since=2000-01-01T00:00:00Z");
     let mut socket = Socket::open(&endpoint, worker)?;
@@ -68,7 +69,7 @@ pub(super) fn replays(worker: &Worker) -> Result<()> {
     Ok(())
 }
 
-/// Asks for everything that is retained, and reads nothing of it.
+/// Requests everything that is retained, and reads nothing of it.
 pub(super) fn deaf_replays(worker: &Worker) -> Result<()> {
     let endpoint = worker.guest().clone().with_query("since=2000-01-01T00:00:00Z");
     let mut sockets = Vec::new();
@@ -86,7 +87,7 @@ pub(super) fn deaf_replays(worker: &Worker) -> Result<()> {
     Ok(())
 }
 
-/// Comes and goes.
+/// Connects and disconnects.
 pub(super) fn connects(worker: &Worker) -> Result<()> {
     open(worker.guest(), worker)
 }

@@ -1,4 +1,4 @@
-//! What was found, and whether it is within the promise.
+//! The results, and whether they keep the promise.
 
 use anyhow::Result;
 use clap::ValueEnum as _;
@@ -13,12 +13,12 @@ use crate::report::{
     self, Bar, Chart, Figure, Machine, Outcome, Page, Section, Spread, Table, Verdict as PageVerdict, settings_line,
 };
 
-/// How much an attack may delay a healthy client's event.
+/// The promised limits on how much an attack may delay a healthy client's event.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Promise {
-    /// The 99th percentile with the attack beyond that without, in microseconds.
+    /// Maximum increase of the 99th percentile by the attack, in microseconds.
     pub p99_us: u64,
-    /// The longest with the attack beyond that without, in microseconds.
+    /// Maximum increase of the longest latency by the attack, in microseconds.
     pub max_us: u64,
 }
 
@@ -28,26 +28,26 @@ impl Default for Promise {
     }
 }
 
-/// Healthy clients for a while.
+/// The healthy clients during one half.
 #[derive(Debug, Clone, Serialize)]
 pub struct Measured {
-    /// From when an event was due to each of its deliveries.
+    /// Latency from the time an event was due to each of its deliveries.
     pub latency: Quantiles,
     /// Deliveries, and what was wrong with them.
     pub counts: Counts,
-    /// How much the server's memory grew, in bytes; nothing if its process is not known.
+    /// Growth of the server's memory in bytes; `None` if its process is not known.
     pub growth: Option<u64>,
-    /// Why the first connection that was lost was lost.
+    /// The reason why the first lost connection was lost.
     pub first_error: Option<String>,
 }
 
-/// What became of the promise under an attack.
+/// Whether the promise was kept under an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Verdict {
-    /// Kept.
+    /// The promise was kept.
     Kept,
-    /// Nothing was lost, but somebody waited for longer than promised.
+    /// Nothing was lost, but a client waited for longer than promised.
     Slow,
     /// A healthy client lost something, or could not publish.
     Lost,
@@ -69,23 +69,23 @@ impl Verdict {
     }
 }
 
-/// One attack.
+/// The result of one attack.
 #[derive(Debug, Clone, Serialize)]
 pub struct Trial {
     attack: Attack,
     without: Option<Measured>,
     with: Option<Measured>,
-    /// What the attackers heard, by kind.
+    /// What the attackers observed, by kind.
     outcomes: Outcomes,
-    /// What kept the healthy clients from being measured.
+    /// The error that prevented measuring the healthy clients.
     error: Option<String>,
-    /// What kept the attack from being tried.
+    /// The reason why the attack was not tried.
     left_out: Option<String>,
     ended: bool,
 }
 
 impl Trial {
-    /// An attack that was tried.
+    /// Creates the result of an attack that was tried.
     pub(super) fn of(
         attack: Attack,
         without: Measured,
@@ -100,12 +100,12 @@ impl Trial {
         Self { without: Some(without), with, outcomes, error, ended, ..Self::empty(attack) }
     }
 
-    /// An attack before which the healthy clients could not be measured.
+    /// Creates the result of an attack before which the healthy clients could not be measured.
     pub(super) fn failed(attack: Attack, error: &anyhow::Error) -> Self {
         Self { error: Some(format!("{error:#}")), ..Self::empty(attack) }
     }
 
-    /// An attack that was not.
+    /// Creates the result of an attack that was not tried.
     pub(super) fn left_out(attack: Attack, why: &str) -> Self {
         Self { left_out: Some(why.to_owned()), ..Self::empty(attack) }
     }
@@ -115,7 +115,7 @@ impl Trial {
         Self { attack, without, with, outcomes, error: None, left_out: None, ended: false }
     }
 
-    /// How much longer events took, at p99 and at most, in microseconds.
+    /// Returns how much longer events took, at p99 and at most, in microseconds.
     fn delay(&self) -> Option<[u64; 2]> {
         let latency = |half: &Option<Measured>| half.as_ref().map(|half| half.latency).filter(|found| found.count > 0);
         let (without, with) = (latency(&self.without)?, latency(&self.with)?);
@@ -158,7 +158,7 @@ impl Trial {
         ]
     }
 
-    /// What the attack was, and what came of it.
+    /// Returns what the attack was, and what its attackers observed.
     fn outcome_row(&self) -> Vec<String> {
         let help = self.attack.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string));
         let heard: Vec<String> =
@@ -178,7 +178,7 @@ impl Trial {
     }
 }
 
-/// Microseconds as milliseconds.
+/// Formats microseconds as milliseconds.
 fn millis(micros: u64) -> String {
     format!("{:.1}", float(micros) / 1e3)
 }
@@ -188,14 +188,14 @@ fn float(value: u64) -> f64 {
     value as f64
 }
 
-/// What was found.
+/// The results of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub(super) machine: Machine,
     pub(super) server: Value,
     pub(super) settings: Value,
     pub(super) promise: Promise,
-    /// Whether to be slow is a fault.
+    /// Whether a slow delivery is a fault.
     pub(super) enforce: bool,
     pub(super) trials: Vec<Trial>,
 }

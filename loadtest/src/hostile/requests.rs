@@ -16,27 +16,27 @@ use crate::endpoint::{Endpoint, Stream};
 use crate::frame::{self, Opcode};
 use crate::http::{read_body, read_head};
 
-/// Between two bytes of a slow body, and between two looks at a slow download.
+/// Interval between two bytes of a slow body, and between two reads of a slow download.
 const DRIP: Duration = Duration::from_millis(200);
 
-/// What a deflate bomb inflates to.
+/// Inflated size of a deflate bomb in bytes.
 const INFLATED: usize = 48 << 20;
 
-/// Bytes at the end of a flushed block that a message leaves out.
+/// Number of bytes at the end of a flushed block that a message omits.
 const TAIL: usize = 4;
 
-/// How long a login may wait for its turn.
+/// Time limit for a login, including its wait in the queue.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest token that a server looks at.
+/// Longest token that a server examines, in bytes.
 const TOKEN: usize = 8_000;
 
-/// One wrong login from a network of its own.
+/// Makes one failing login from its own network.
 pub(super) fn logins(worker: &Worker) -> Result<()> {
     let number = worker.next_connection();
     let [_, _, a, b] = u32::try_from(number % 60_000 + 256)?.to_be_bytes();
     let source = Ipv4Addr::new(127, a, b, 9);
-    // Half of the names are nobody's.
+    // Half of the names do not exist.
     let user = if number.is_multiple_of(2) { "rocketskates".to_owned() } else { format!("user{number}") };
     let wrong = Credentials::Password { user, password: format!("wrong-{number}") };
     let endpoint = worker.guest().clone().within(LOGIN_TIMEOUT).with_credentials(&wrong)?;
@@ -44,7 +44,7 @@ pub(super) fn logins(worker: &Worker) -> Result<()> {
     get(&endpoint, &mut stream, "/api/v3/info", worker)
 }
 
-/// Posts of which a byte comes now and then.
+/// Posts bodies one byte at a time.
 pub(super) fn slow_bodies(worker: &Worker) -> Result<()> {
     let endpoint = worker.guest();
     let head = "Content-Type: application/x-ndjson\r\nContent-Length: 60000000\r\n";
@@ -55,14 +55,14 @@ pub(super) fn slow_bodies(worker: &Worker) -> Result<()> {
     })
 }
 
-/// Long public files of the endpoint behind the proxy, of which little is read.
+/// Downloads long public files of the endpoint behind the proxy, hardly reading them.
 pub(super) fn slots(worker: &Worker) -> Result<()> {
     let head = worker.guest().clone().without_credentials().head("GET", upstream::PATH, "");
     hold(worker, &head, |_| Ok(()))
 }
 
-/// Keeps as many requests as it may have under way, each going on by `step`; those that the server has ended are made
-/// anew.
+/// Keeps as many requests in progress as allowed, continuing each by `step`; those that the server has ended are
+/// replaced.
 fn hold(worker: &Worker, head: &str, step: impl Fn(&mut Stream) -> io::Result<()>) -> Result<()> {
     let mut streams: Vec<Stream> = Vec::new();
     while !worker.is_over() {
@@ -90,7 +90,7 @@ fn hold(worker: &Worker, head: &str, step: impl Fn(&mut Stream) -> io::Result<()
     Ok(())
 }
 
-/// Reads some bytes; what the server said if it has ended the request.
+/// Reads some bytes; returns the server's answer if it has ended the request.
 fn sip(stream: &mut Stream) -> io::Result<Option<String>> {
     let mut chunk = [0; 64];
     match stream.read(&mut chunk) {
@@ -105,11 +105,11 @@ fn sip(stream: &mut Stream) -> io::Result<Option<String>> {
     }
 }
 
-/// Messages that are short on the wire.
+/// Sends messages that are short on the wire and long once inflated.
 pub(super) fn deflate_bombs(worker: &Worker) -> Result<()> {
     let mut bytes = Vec::new();
     frame::write_masked(Opcode::Text, &BOMB, [0; 4], &mut bytes)?;
-    // The first reserved bit says that a message is compressed.
+    // The first reserved bit marks a compressed message.
     bytes[0] |= 0x40;
     let endpoint = worker.guest().clone().deflating(true);
     while !worker.is_over() {
@@ -123,12 +123,12 @@ pub(super) fn deflate_bombs(worker: &Worker) -> Result<()> {
     Ok(())
 }
 
-/// Makes the bomb, which is too much work to be done beside what is measured.
+/// Creates the bomb in advance, since this would disturb the measurement.
 pub(super) fn make_bomb() {
     LazyLock::force(&BOMB);
 }
 
-/// As short as deflate can make it, without the end that permessage-deflate leaves out.
+/// As short as deflate can make it, without the end that permessage-deflate omits.
 static BOMB: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut deflater = Compress::new(Compression::best(), false);
     let mut bytes = Vec::with_capacity(INFLATED / 500);
@@ -138,7 +138,7 @@ static BOMB: LazyLock<Vec<u8>> = LazyLock::new(|| {
     bytes
 });
 
-/// Whole handshakes, and then nothing.
+/// Makes complete handshakes, and then disconnects.
 pub(super) fn handshakes(worker: &Worker) -> Result<()> {
     ensure!(worker.guest().is_tls(), "the server does not speak TLS");
     let stream = worker.guest().connect(worker.next_connection())?;
@@ -147,7 +147,7 @@ pub(super) fn handshakes(worker: &Worker) -> Result<()> {
     Ok(())
 }
 
-/// Tokens that look like ours, as long as they may be.
+/// Sends forged tokens with the header and the maximum length of real ones.
 pub(super) fn tokens(worker: &Worker) -> Result<()> {
     let number = worker.next_connection();
     let head = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6IjAwMDAwMDAwIn0";
@@ -161,7 +161,7 @@ pub(super) fn tokens(worker: &Worker) -> Result<()> {
     Ok(())
 }
 
-/// A request whose answer's status is counted.
+/// Sends a request and counts the status of its answer.
 fn get(endpoint: &Endpoint, stream: &mut Stream, path: &str, worker: &Worker) -> Result<()> {
     stream.write_all(endpoint.head("GET", path, "").as_bytes())?;
     stream.flush()?;

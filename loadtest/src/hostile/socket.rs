@@ -1,4 +1,4 @@
-//! One websocket of an attacker: sends what it is told to, and counts what comes.
+//! One websocket of an attacker: sends commands, and counts what arrives.
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use super::worker::{Worker, is_timeout};
 use crate::endpoint::{Endpoint, Stream};
 use crate::frame::{self, Opcode};
 
-/// How long a write may wait for a server that does not read.
+/// Time limit for a write to a server that does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What an attacker's kernel may keep for it.
+/// Size of the kernel's receive buffer for an attacker, in bytes.
 const RECEIVE_BUFFER: usize = 8 << 10;
 
 /// An attacker's websocket.
@@ -20,22 +20,22 @@ const RECEIVE_BUFFER: usize = 8 << 10;
 pub(super) struct Socket {
     stream: Stream,
     input: Vec<u8>,
-    /// Commands that were answered.
+    /// Number of commands that were answered.
     pub(super) answers: u64,
 }
 
 impl Socket {
-    /// Becomes a websocket.
+    /// Connects and upgrades to a websocket.
     ///
     /// # Errors
-    /// The server refuses or does not answer in time.
+    /// Fails if the server refuses or does not answer in time.
     pub(super) fn open(endpoint: &Endpoint, worker: &Worker) -> Result<Self> {
         let (stream, input) = endpoint.websocket(worker.next_connection())?;
         stream.socket().set_write_timeout(Some(WRITE_TIMEOUT))?;
         Ok(Self { stream, input, answers: 0 })
     }
 
-    /// Makes the kernel keep as little as it can.
+    /// Makes the kernel's receive buffer as small as possible.
     pub(super) fn shrink(&self) -> Result<()> {
         Ok(socket2::SockRef::from(self.stream.socket()).set_recv_buffer_size(RECEIVE_BUFFER)?)
     }
@@ -43,7 +43,7 @@ impl Socket {
     /// Sends commands in one write.
     ///
     /// # Errors
-    /// The connection has ended, or the server does not read.
+    /// Fails if the connection has ended, or if the server does not read.
     pub(super) fn send(&mut self, commands: impl IntoIterator<Item = String>) -> Result<()> {
         let mut bytes = Vec::new();
         for command in commands {
@@ -52,19 +52,19 @@ impl Socket {
         self.write(&bytes)
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     ///
     /// # Errors
-    /// As [`Socket::send`].
+    /// Fails like [`Socket::send`].
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.write_all(bytes).context("cannot send")?;
         self.stream.flush().context("cannot send")
     }
 
-    /// Reads for so long at most, until `enough` commands have been answered in all.
+    /// Reads for at most `time`, until a total of `enough` commands have been answered.
     ///
     /// # Errors
-    /// The connection has ended.
+    /// Fails if the connection has ended.
     pub(super) fn read(&mut self, time: Duration, enough: u64, worker: &Worker) -> Result<()> {
         let deadline = Instant::now() + time;
         while self.answers < enough && !worker.is_over() {
@@ -77,10 +77,10 @@ impl Socket {
         Ok(())
     }
 
-    /// Reads once, waiting for so long at most.
+    /// Reads once, waiting for at most `timeout`.
     ///
     /// # Errors
-    /// The connection has ended.
+    /// Fails if the connection has ended.
     pub(super) fn read_once(&mut self, timeout: Duration, worker: &Worker) -> Result<()> {
         self.stream.socket().set_read_timeout(Some(timeout))?;
         let mut chunk = [0; 16 << 10];
@@ -115,7 +115,7 @@ impl Socket {
     }
 }
 
-/// What kind of message this is.
+/// Returns the kind of a message.
 fn answer(text: &[u8]) -> &'static str {
     let has = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
     if !has(br#""Type":"websocket""#) {

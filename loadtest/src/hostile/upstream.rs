@@ -1,5 +1,4 @@
-//! An endpoint that has nothing but one long public file and an empty `info`, for a server of ours to stand in front
-//! of.
+//! A minimal endpoint behind a server under attack: it has only one long public file and an empty `info`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -13,25 +12,25 @@ use tempfile::NamedTempFile;
 
 use super::worker::NICE;
 
-/// Where the file is.
+/// Path of the file.
 pub(super) const PATH: &str = "/files/image.iso";
 
-/// Its length.
+/// Length of the file in bytes.
 const LENGTH: usize = 16 << 20;
 
-/// What it says of itself, and of what it does not have.
+/// The body of `info`, and of answers for paths that do not exist.
 const EMPTY: &[u8] = b"{}";
 
-/// How long a connection may stand still.
+/// Time limit for a stalled connection.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The settings that make a server stand in front of it and know its own users.
+/// The settings that put a server in front of the endpoint, with its own users.
 const SETTINGS: &str = "[auth]\nmode = \"local\"\n\n[upstream]\npassword = \"none\"\n";
 
-/// Bytes that wait in the kernel for the server to read them.
+/// Size of the kernel's send buffer, in bytes.
 const SEND_BUFFER: usize = 64 << 10;
 
-/// A minimal endpoint for a hydrant under attack to stand in front of. Dropping it stops the listener.
+/// A minimal endpoint behind a hydrant under attack. Dropping it stops the listener.
 #[derive(Debug)]
 pub struct Upstream {
     url: String,
@@ -53,14 +52,14 @@ impl Upstream {
         let is_over = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&is_over);
         let accept = move || {
-            // Its threads inherit that. A real endpoint has a machine of its own; at full priority is still a
-            // measurement.
+            // All threads inherit this priority. A real endpoint has its own machine; at full priority the measurement
+            // would still be valid.
             let _ = rustix::process::nice(NICE);
             for stream in listener.incoming().filter_map(Result::ok) {
                 if ended.load(Ordering::SeqCst) {
                     return;
                 }
-                // Without a thread the connection is closed.
+                // If no thread can be started, the connection is closed.
                 let _ = thread::Builder::new().name("upstream".to_owned()).spawn(move || serve(stream));
             }
         };
@@ -84,17 +83,17 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
         let address = self.url.trim_start_matches("http://").to_owned();
-        // Wakes the thread; if nobody listens any more it has ended.
+        // Wakes the thread; if it cannot be reached, it has already ended.
         let _ = TcpStream::connect(address);
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// Answers requests until one is not whole, or the other side is gone: nobody is there to tell.
+/// Answers requests until one is incomplete, or the peer is gone; errors have no receiver.
 fn serve(mut stream: TcpStream) {
     let _ = stream.set_read_timeout(Some(TIMEOUT));
     let _ = stream.set_write_timeout(Some(TIMEOUT));
-    // What waits here would wait on a machine of its own, and not in the memory that the server's sockets share.
+    // A real endpoint would buffer on its own machine, not in the memory that it shares with the server's sockets.
     let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
     let (mut head, mut chunk) = (Vec::new(), [0; 4_096]);
     loop {

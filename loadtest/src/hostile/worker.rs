@@ -1,8 +1,8 @@
 //! The threads of an attack.
 //!
-//! They run on the healthy clients' core, at a lower priority: the attack gets what the core has left, and what it
-//! costs its own process does not look like the server's delay. Contract: [`Attackers::stop`] returns after the longest
-//! request of an attacker; what an attacker hears is counted, and nothing that it hears ends the attack.
+//! They run on the healthy clients' core, at a lower priority: the attack uses what the core has left, and its own cost
+//! does not appear as a delay of the server. Contract: [`Attackers::stop`] returns after the longest request of an
+//! attacker; what an attacker observes is counted, and never ends the attack.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,29 +17,30 @@ use parking_lot::Mutex;
 use crate::cpu;
 use crate::endpoint::Endpoint;
 
-/// How nice an attacker, and the endpoint that it downloads from, are to the healthy clients on their core.
+/// The `nice` value of attackers, and of the endpoint they download from, in favour of the healthy clients on their
+/// core.
 pub(super) const NICE: i32 = 19;
 
-/// Before the next try when one has failed.
+/// Pause after a failure, before the next try.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What attackers heard, by kind.
+/// What attackers observed, by kind.
 pub(super) type Outcomes = BTreeMap<String, u64>;
 
-/// Attacks once, until the connection is lost or the worker is to end.
+/// Attacks once, until the connection is lost or the worker should end.
 pub(super) type Job = fn(&Worker) -> Result<()>;
 
-/// Where and as whom the attackers come.
+/// The target and the resources of the attackers.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     /// The server, with the credentials of a user without any role.
     pub(super) guest: Endpoint,
     pub(super) core: Option<usize>,
-    /// Connections of the attack at most.
+    /// Maximum number of connections of the attack.
     pub(super) strength: usize,
 }
 
-/// What all threads of an attack share.
+/// State shared by all threads of an attack.
 #[derive(Debug)]
 struct Shared {
     origin: Origin,
@@ -48,43 +49,44 @@ struct Shared {
     outcomes: Mutex<Outcomes>,
 }
 
-/// One thread's view.
+/// The view of one thread.
 #[derive(Debug, Clone)]
 pub(super) struct Worker {
     shared: Arc<Shared>,
-    /// Its number among `workers`.
+    /// Number of this thread, below `workers`.
     pub(super) number: usize,
     workers: usize,
 }
 
 impl Worker {
-    /// The server, as the user without any role.
+    /// Returns the server, with the credentials of the user without any role.
     pub(super) fn guest(&self) -> &Endpoint {
         &self.shared.origin.guest
     }
 
-    /// Connections that this thread may have.
+    /// Returns the number of connections that this thread may have.
     pub(super) fn connections(&self) -> usize {
         self.shared.origin.strength.div_ceil(self.workers)
     }
 
-    /// The attack is to end.
+    /// Returns whether the attack should end.
     pub(super) fn is_over(&self) -> bool {
         self.shared.is_over.load(Ordering::SeqCst)
     }
 
-    /// How many connections the attack has made so far, for [`Endpoint::connect`].
+    /// Returns the number of connections that the attack has opened so far, for [`Endpoint::connect`], and counts one
+    /// more.
     pub(super) fn next_connection(&self) -> usize {
         self.shared.connections.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Counts something that was heard or done.
+    /// Counts an observation or an action.
     pub(super) fn count(&self, what: impl Into<String>) {
         let mut outcomes = self.shared.outcomes.lock();
         *outcomes.entry(what.into()).or_default() += 1;
     }
 
-    /// Waits, unless the attack is to end.
+    /// Waits, unless the attack should end.
     pub(super) fn pause(&self, time: Duration) {
         if !self.is_over() {
             thread::sleep(time);
@@ -92,7 +94,7 @@ impl Worker {
     }
 }
 
-/// An attack under way.
+/// An attack in progress.
 #[derive(Debug)]
 pub(super) struct Attackers {
     shared: Arc<Shared>,
@@ -100,10 +102,10 @@ pub(super) struct Attackers {
 }
 
 impl Attackers {
-    /// Begins an attack: each of `workers` threads does `job` until the attack is to end.
+    /// Starts an attack: each of `workers` threads repeats `job` until the attack ends.
     ///
     /// # Errors
-    /// A thread cannot be started.
+    /// Fails if a thread cannot be started.
     pub(super) fn start(workers: usize, job: Job, origin: &Origin) -> Result<Self> {
         let shared = Arc::new(Shared {
             origin: origin.clone(),
@@ -120,7 +122,7 @@ impl Attackers {
         Ok(attackers)
     }
 
-    /// Ends the attack; what was heard.
+    /// Ends the attack, and returns what was observed.
     pub(super) fn stop(mut self) -> Outcomes {
         self.end();
         let mut outcomes = self.shared.outcomes.lock();
@@ -145,7 +147,7 @@ impl Drop for Attackers {
 }
 
 fn work(job: Job, worker: &Worker) {
-    // An attack at full priority is better than none.
+    // Without the lower priority, the attack still runs.
     let _ = rustix::process::nice(NICE);
     if let Err(error) = cpu::pin(worker.shared.origin.core) {
         worker.count(format!("{error:#}"));
@@ -158,7 +160,7 @@ fn work(job: Job, worker: &Worker) {
     }
 }
 
-/// An error's kind: what the server said, or how the connection ended.
+/// Returns the kind of an error: the server's answer, or how the connection ended.
 fn kind(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     if let Some((_, status)) = text.split_once("refuses a websocket: ") {
@@ -171,7 +173,7 @@ fn kind(error: &anyhow::Error) -> String {
     }
 }
 
-/// A read that came to nothing.
+/// Returns whether a read only timed out or was interrupted.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }

@@ -1,15 +1,15 @@
-//! Axes of the charts: where a value lies, and which round values are marked.
+//! Axes of the charts: they map values to positions, and choose the round values that are marked.
 
 use super::number::round;
 
-/// What an axis is called and how it is marked.
+/// The name and the marks of an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ticks {
     /// Round values, from 0.
     Linear(String),
     /// Powers of ten.
     Logarithmic(String),
-    /// These values with these texts, from 0.
+    /// The given values with their texts, from 0.
     Named(String, Vec<(f64, &'static str)>),
 }
 
@@ -32,11 +32,11 @@ pub(super) struct Axis {
     marks: Vec<(f64, String)>,
 }
 
-/// Less than this share of the greatest is not drawn apart on a logarithmic axis.
+/// Values below this share of the greatest are drawn at the same position on a logarithmic axis.
 const LEAST: f64 = 1e-6;
 
 impl Axis {
-    /// An axis that is long enough for all `values`, between two positions of the drawing.
+    /// Creates an axis that covers all `values`, between two positions of the drawing.
     pub(super) fn over(ticks: &Ticks, values: impl Iterator<Item = f64> + Clone, positions: [f64; 2]) -> Self {
         let most = values.clone().fold(0.0, f64::max).max(1e-9);
         match ticks {
@@ -59,7 +59,7 @@ impl Axis {
         }
     }
 
-    /// Where a value lies.
+    /// Returns the position of a value.
     pub(super) fn position(&self, value: f64) -> f64 {
         let [low, high] = self.ends;
         let value = if self.logarithmic { value.max(10_f64.powf(low)).log10() } else { value };
@@ -67,13 +67,13 @@ impl Axis {
         from + (value - low) / (high - low) * (to - from)
     }
 
-    /// Places and texts of the marks.
+    /// Returns positions and texts of the marks.
     pub(super) fn ticks(&self) -> impl Iterator<Item = (f64, &str)> {
         self.marks.iter().map(|(value, name)| (self.position(*value), name.as_str()))
     }
 }
 
-/// 1, 2 or 5 times a power of ten, of which four to ten reach `most`.
+/// Returns a step of 1, 2 or 5 times a power of ten, at most five of which reach `most`.
 fn round_step(most: f64) -> f64 {
     let power = 10_f64.powf((most / 5.0).log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|times| times * power);

@@ -1,7 +1,7 @@
-//! Rounds of a closed loop, and the figures that are made of them.
+//! Rounds of a closed loop, and the figures computed from them.
 //!
-//! A figure is never without its K, and rounds whose floor was more than a tenth away from the median floor (somebody
-//! else used the machine) are kept, but left out of the medians, and counted.
+//! A figure always names its K. Rounds whose floor differs by more than a tenth from the median floor (because other
+//! work used the machine) are kept and counted, but excluded from the medians.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,21 +10,21 @@ use serde::Serialize;
 use super::number::{Spread, spread};
 use crate::check::Counts;
 
-/// How far a round's floor may be from the median for the round to count.
+/// Maximum deviation of a round's floor from the median for the round to count.
 const STEADY: f64 = 0.10;
 
 /// One side of one round.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Side {
-    /// CPU time by delivery received.
+    /// CPU time per delivery in microseconds.
     pub micros_per_delivery: f64,
-    /// Turns in this round.
+    /// Number of turns in this round.
     pub turns: u64,
     /// Deliveries received in this round.
     pub deliveries: u64,
     /// Wall-clock time of the round.
     pub seconds: f64,
-    /// Share of one core that was used; near 1 means that the writer, and not the reader, was the limit.
+    /// Share of one core that was used; near 1 means that the writer, not the reader, was the limit.
     pub core_share: f64,
 }
 
@@ -41,21 +41,21 @@ impl From<crate::floor::Measured> for Side {
     }
 }
 
-/// One round: the server and the floor, one directly after the other.
+/// One round: the server, directly followed by the floor.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Round {
-    /// Nothing when there is no server, or its CPU time cannot be read.
+    /// The server; `None` if there is none, or if its CPU time cannot be read.
     pub server: Option<Side>,
-    /// Nothing when the floor was not asked for.
+    /// The floor; `None` if it was not measured.
     pub floor: Option<Side>,
 }
 
-/// How often an event was written down, by encoding, by the server's own count.
+/// Serializations per event, by encoding, as counted by the server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Encodings(pub BTreeMap<String, f64>);
 
 impl Encodings {
-    /// By event, between two readings of the metrics; nothing if the server does not count it.
+    /// Returns the counts per event between two readings of the metrics; `None` if the server does not count them.
     pub fn between(before: &HashMap<String, f64>, after: &HashMap<String, f64>, events: u64) -> Option<Self> {
         const NAME: &str = "hydrant_event_serialisations_total{encoding=\"";
         #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
@@ -72,64 +72,64 @@ impl Encodings {
 /// One kind of work on one candidate over all rounds.
 #[derive(Debug, Clone, Serialize)]
 pub struct Case {
-    /// The server, as shown.
+    /// Display name of the server.
     pub candidate: String,
-    /// The candidate that this one is divided by.
+    /// Name of the candidate by which this one is divided.
     pub beside: Option<String>,
-    /// How bytes travel.
+    /// The transport.
     pub transport: String,
-    /// Bytes of an event as delivered, without the frame's header.
+    /// Size of an event as delivered, in bytes, without the frame's header.
     pub payload: usize,
-    /// Events by turn.
+    /// Events per turn.
     pub k: u64,
-    /// Connections.
+    /// Number of connections.
     pub connections: usize,
-    /// Whether every event has one receiver only.
+    /// Whether every event has only one receiver.
     pub selective: bool,
-    /// Whether every event was posted for itself.
+    /// Whether every event was posted separately.
     pub single_post: bool,
-    /// The cipher agreed on, with TLS.
+    /// The negotiated cipher, with TLS.
     pub cipher: Option<String>,
-    /// Bytes received by delivery, websocket and other heads included, inside TLS.
+    /// Bytes received per delivery, including headers of the websocket and other protocols, inside TLS.
     pub wire_bytes: Option<f64>,
-    /// How often the server wrote an event down, by its own count.
+    /// Serializations per event, as counted by the server.
     pub encodings: Option<Encodings>,
-    /// The rounds, all of them.
+    /// All rounds.
     pub rounds: Vec<Round>,
-    /// What was received, over all rounds and the warm-up.
+    /// What was received over all rounds and the warm-up.
     pub counts: Counts,
-    /// How often the server answered 429.
+    /// Number of times that the server answered 429.
     pub busy: u64,
-    /// Why the first connection that was lost was lost.
+    /// The reason why the first lost connection was lost.
     pub first_error: Option<String>,
-    /// Why the candidate did not do all rounds of this work, if it did not.
+    /// The reason why the candidate did not do all rounds of this work, if it did not.
     pub left_out: Option<String>,
 }
 
 /// The figures of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Summary {
-    /// Server CPU by delivery, microseconds.
+    /// Server CPU per delivery in microseconds.
     pub server: Option<Spread>,
-    /// The same of the floor.
+    /// CPU per delivery of the floor in microseconds.
     pub floor: Option<Spread>,
-    /// Server by floor, round by round.
+    /// Server divided by floor, round by round.
     pub ratio: Option<Spread>,
-    /// Rounds that the figures are made of.
+    /// Number of steady rounds.
     pub steady_rounds: usize,
 }
 
-/// The rounds of a case, and those of the candidate that it is divided by.
+/// A case and the case by which it is divided.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair<'c> {
     /// The case.
     pub case: &'c Case,
-    /// What it is divided by.
+    /// The divisor.
     pub beside: &'c Case,
 }
 
 impl Pair<'_> {
-    /// Server CPU by delivery of the one by that of the other, round by round, over the steady rounds.
+    /// Returns the ratio of server CPU per delivery, round by round, over the steady rounds.
     pub fn ratio(&self) -> Option<Spread> {
         let micros = |round: &Round| round.server.map(|side| side.micros_per_delivery);
         let steady = self.beside.used();
@@ -139,7 +139,7 @@ impl Pair<'_> {
 }
 
 impl Case {
-    /// What distinguishes it from the other cases of a run.
+    /// Returns what distinguishes this case from the others of a run.
     pub fn name(&self) -> String {
         let work = if self.selective { "selective, " } else { "" };
         let post = if self.single_post { ", single posts" } else { "" };
@@ -147,7 +147,7 @@ impl Case {
         format!("{work}{payload} B, K = {k}, {connections} connections, {transport}{post}: {candidate}")
     }
 
-    /// The work without who does it.
+    /// Returns the work without the candidate.
     pub fn work(&self) -> (usize, u64, bool, bool) {
         (self.payload, self.k, self.selective, self.single_post)
     }
@@ -162,13 +162,13 @@ impl Case {
         (0..self.rounds.len()).filter(|&at| is_steady(&self.rounds[at])).collect()
     }
 
-    /// The rounds that figures are made of: the steady ones, or all if fewer than three are steady.
+    /// Returns the rounds from which figures are computed: the steady ones, or all if fewer than three are steady.
     fn used(&self) -> Vec<usize> {
         let steady = self.steady();
         if steady.len() < 3 { (0..self.rounds.len()).collect() } else { steady }
     }
 
-    /// Medians over the rounds used.
+    /// Returns the medians over the rounds used.
     pub fn summary(&self) -> Summary {
         let micros = |side: Option<Side>| side.map(|side| side.micros_per_delivery);
         let used: Vec<&Round> = self.used().into_iter().map(|at| &self.rounds[at]).collect();

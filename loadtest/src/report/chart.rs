@@ -1,8 +1,8 @@
 //! Charts as SVG: grouped bars with their spread, and lines.
 //!
-//! Colours are CSS classes of the page (`s0`, `s1`, ...), so that light, dark and paper are one drawing, and a system
-//! has the same in every chart. Every bar has its figure beside it: a chart is read without hovering, and a printer
-//! does not hover.
+//! Colours are CSS classes of the page (`s0`, `s1`, ...), so that one drawing serves light, dark and paper, and a
+//! system has the same colour in every chart. Every bar is labelled with its figure, so that a chart can be read
+//! without hovering, also on paper.
 
 use maud::{Markup, html};
 
@@ -15,20 +15,20 @@ use super::number::short;
 pub enum Chart {
     /// Groups of horizontal bars, all on one scale within a group.
     Bars {
-        /// What is shown.
+        /// Title of the chart.
         title: String,
-        /// What it is measured in.
+        /// Unit of the values.
         unit: String,
         /// Title and bars of each group.
         groups: Vec<(String, Vec<Bar>)>,
     },
     /// Lines over a common axis.
     Lines {
-        /// What is shown.
+        /// Title of the chart.
         title: String,
-        /// What lies along the bottom.
+        /// The horizontal axis.
         x: Ticks,
-        /// What goes up.
+        /// The vertical axis.
         y: Ticks,
         /// The lines.
         lines: Vec<Line>,
@@ -43,26 +43,26 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// A bar.
+    /// Creates a bar.
     pub fn new(name: &str, value: Spread) -> Self {
         Self { name: name.to_owned(), value }
     }
 }
 
-/// A line.
+/// A line of a chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// As shown.
+    /// Display name.
     pub name: String,
-    /// From left to right.
+    /// Points from left to right.
     pub points: Vec<(f64, f64)>,
-    /// Number of its colour; two lines of one kind have the same.
+    /// Number of the line's colour; related lines share it.
     pub colour: usize,
-    /// What it is compared with.
+    /// Whether the line is dashed, because others are compared with it.
     pub dashed: bool,
 }
 
-/// Units of the drawing; it is scaled to the page.
+/// Sizes in units of the drawing, which is scaled to the page.
 const WIDTH: f64 = 680.0;
 const LABELS: f64 = 160.0;
 const FIGURES: f64 = 100.0;
@@ -71,19 +71,19 @@ const TITLE: f64 = 26.0;
 const HEIGHT: f64 = 280.0;
 const LEGEND: f64 = 140.0;
 
-/// As many colours as the page has.
+/// Number of colours of the page.
 const COLOURS: usize = 6;
 
-/// Systems that have a colour of their own, by the start of their names.
+/// Systems with a fixed colour, by the beginning of their names.
 const KNOWN: [(&str, usize); 5] = [("floor", 0), ("hydrant", 1), ("server", 1), ("nats", 2), ("mosquitto", 3)];
 
 impl Chart {
-    /// Bars.
+    /// Creates a chart of bars.
     pub fn bars(title: &str, unit: &str, groups: Vec<(String, Vec<Bar>)>) -> Self {
         Self::Bars { title: title.to_owned(), unit: unit.to_owned(), groups }
     }
 
-    /// Nothing if there is nothing to draw.
+    /// Returns the drawing; `None` if there is nothing to draw.
     pub(super) fn svg(&self) -> Option<Markup> {
         match self {
             Self::Bars { title, unit, groups } => {
@@ -98,7 +98,7 @@ impl Chart {
     }
 }
 
-/// The colour of a system; of others, that of their position among `names`.
+/// Returns the colour of a system; for others, that of their position among `names`.
 fn colour(name: &str, names: &[&str]) -> usize {
     let known = KNOWN.iter().find(|(start, _)| name.starts_with(start)).map(|&(_, colour)| colour);
     known.unwrap_or_else(|| names.iter().position(|other| *other == name).unwrap_or(0) % COLOURS)
@@ -169,7 +169,7 @@ fn line_chart(title: &str, [x_ticks, y_ticks]: [&Ticks; 2], lines: &[Line]) -> M
     drawing(title, HEIGHT, &body)
 }
 
-/// A line, and its entry in the legend.
+/// Returns a line with its entry in the legend.
 fn one_line(line: &Line, row: usize, [x, y]: [&Axis; 2], [left, top]: [f64; 2]) -> Markup {
     let point = |&(a, b): &(f64, f64)| format!("{} {}", tenths(x.position(a)), tenths(y.position(b)));
     let points: Vec<String> = line.points.iter().map(point).collect();
@@ -194,7 +194,7 @@ fn drawing(title: &str, height: f64, body: &Markup) -> Markup {
     }
 }
 
-/// A coordinate, to a tenth of a unit.
+/// Formats a coordinate to a tenth of a unit.
 fn tenths(value: f64) -> String {
     format!("{value:.1}")
 }

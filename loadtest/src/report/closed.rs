@@ -1,4 +1,4 @@
-//! What `floor`, `burst` and the closed loops of `compare` have found out.
+//! The results of `floor`, `burst` and the closed loops of `compare`.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,23 @@ use super::{
     Bar, Case, Chart, Figure, Machine, Outcome, Page, Pair, Section, Table, count, settings_line, shown, spread,
 };
 
-/// Everything that was measured, and where.
+/// All measurements, and where they were made.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// The subcommand.
     pub work: &'static str,
-    /// The command line's arguments that matter, for running it again.
+    /// The relevant arguments of the command line, to repeat the run.
     pub settings: Value,
     /// The machine.
     pub machine: Machine,
-    /// What the servers say of themselves (`GET /api/v3/info`), if there are any.
+    /// What the servers report about themselves (`GET /api/v3/info`), if there are any.
     pub servers: Vec<Value>,
     /// The results.
     pub cases: Vec<Case>,
 }
 
 impl Report {
-    /// A section of a page: the table, the chart, the faults.
+    /// Returns a section of a page: the table, the chart, the faults.
     pub fn section(&self, title: &str) -> Section {
         let mut section = Section::new(title);
         section.note("CPU in microseconds by delivery received: median (least .. greatest) of the steady rounds");
@@ -79,7 +79,7 @@ impl Report {
         ]
     }
 
-    /// A group of bars by kind of work: the candidates, and the floor.
+    /// Returns groups of bars by kind of work: the candidates, and the floor.
     fn chart(&self) -> Chart {
         let mut groups: BTreeMap<usize, (String, Vec<Bar>)> = BTreeMap::new();
         let mut order = Vec::new();
@@ -106,7 +106,7 @@ impl Report {
     }
 }
 
-/// What went wrong, and what the server counted.
+/// Adds what went wrong, and what the server counted.
 fn faults(case: &Case, section: &mut Section) {
     if let Some(encodings) = &case.encodings {
         let counts: Vec<String> = encodings.0.iter().map(|(name, count)| format!("{name} {count:.3}")).collect();

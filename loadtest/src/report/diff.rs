@@ -1,4 +1,4 @@
-//! Two results of the same work beside each other.
+//! A comparison of two results of the same work.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Figure, Machine, Outcome, Page, Section, Table};
 
-/// What has become of a figure.
+/// A figure in both results.
 #[derive(Debug, Clone, Serialize)]
 struct Pair {
     before: Figure,
@@ -49,11 +49,11 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Compares two files that `--json` has written. A figure is worse (or better) if it is so by more than `tolerance`
+    /// Compares two files written by `--json`. A figure is worse (or better) if it differs by more than `tolerance`
     /// percent and its median is outside the other's spread.
     ///
     /// # Errors
-    /// A file cannot be read or has no figures, or they have none in common.
+    /// Fails if a file cannot be read or has no figures, or if they have no figures in common.
     pub fn of(before: &Path, after: &Path, tolerance: f64) -> Result<Self> {
         let (old, new) = (figures(before)?, figures(after)?);
         let mut rest: HashMap<String, Figure> = new.into_iter().map(|figure| (figure.name.clone(), figure)).collect();
@@ -81,7 +81,7 @@ fn figures(path: &Path) -> Result<Vec<Figure>> {
 }
 
 fn pair(before: Figure, after: Figure, tolerance: f64) -> Pair {
-    // A figure that was nothing and is something has no ratio; 1e-9 makes it a great one.
+    // A figure that was zero and no longer is has no ratio; 1e-9 makes it a large one.
     let is_same = (before.value - after.value).abs() < 1e-9;
     let ratio = if is_same { 1.0 } else { after.value / before.value.max(1e-9) };
     let margin = 1.0 + tolerance / 100.0;

@@ -1,4 +1,4 @@
-//! One HTML page that needs nothing else: no script, no font, no request; light, dark and on paper.
+//! One self-contained HTML page: no script, no font, no request; for light, dark and print.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -8,7 +8,7 @@ use super::{Page, Section, Table, Verdict};
 
 const STYLE: &str = include_str!("page.css");
 
-/// The whole page.
+/// Returns the whole page.
 pub(super) fn document(page: &Page) -> String {
     let markup = html! {
         (DOCTYPE)
@@ -76,7 +76,7 @@ fn table(table: &Table) -> Markup {
     }
 }
 
-/// What is wrong, and what has become worse, is marked; the spread of a figure steps back.
+/// Returns a cell. Faults and regressions are highlighted; the spread of a figure is dimmed.
 fn cell(text: &str, head: &str, right: bool) -> Markup {
     let is_fault = matches!(head, "faults" | "missing") && text != "0";
     let mark = match text {

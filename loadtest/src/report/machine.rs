@@ -1,34 +1,34 @@
-//! Where it was measured.
+//! The machine on which a run was measured.
 
 use std::fs;
 
 use serde::Serialize;
 
-/// Where it was measured.
+/// The machine on which a run was measured.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
-    /// When it began, UTC, to the second.
+    /// Start of the run, in UTC, to the second.
     pub when: String,
     /// Kernel release.
     pub kernel: String,
     /// Name of the processor.
     pub processor: String,
-    /// Cores that we may use.
+    /// Number of cores available to this process.
     pub cores: usize,
-    /// Congestion control, which changes what a write costs.
+    /// TCP congestion control, which affects the cost of a write.
     pub congestion_control: String,
-    /// Load average before it began: other work on the machine.
+    /// Load average before the run: other work on the machine.
     pub load_before: String,
 }
 
 impl Machine {
-    /// One line for people.
+    /// Returns a summary in one line.
     pub fn line(&self) -> String {
         let Self { processor, kernel, cores, congestion_control, load_before, when: _ } = self;
         format!("{processor}, {cores} cores, kernel {kernel}, {congestion_control}, load before {load_before}")
     }
 
-    /// This machine, now. What cannot be read is empty.
+    /// Returns this machine in its current state. What cannot be read is empty.
     pub fn here() -> Self {
         let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let processor =

@@ -1,7 +1,7 @@
-//! Results: a table for people, JSON for programs, an HTML page with charts for both.
+//! Results: a table for humans, JSON for programs, and an HTML page with charts.
 //!
-//! A subcommand gives an [`Outcome`]: a [`Page`] from which the terminal's text and the HTML are made, so that they
-//! cannot differ, and [`Figure`]s by name, so that two runs of anything can be compared.
+//! A subcommand returns an [`Outcome`]: a [`Page`], from which both the terminal's text and the HTML are made, so that
+//! they cannot differ, and named [`Figure`]s, so that two runs of the same work can be compared.
 
 mod axis;
 mod case;
@@ -33,56 +33,56 @@ pub use page::{Page, Section, Table, Verdict};
 
 use crate::args::Output;
 
-/// A figure by name, for comparing runs.
+/// A named figure, for comparing runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// What it is of; the same in every run of the same work.
+    /// What the figure measures; equal in all runs of the same work.
     pub name: String,
-    /// What it is measured in.
+    /// Unit of the figure.
     pub unit: String,
-    /// The figure; the less the better.
+    /// The figure; less is better.
     pub value: f64,
-    /// The least in this run, if there were several.
+    /// The minimum in this run.
     pub min: f64,
-    /// The greatest in this run.
+    /// The maximum in this run.
     pub max: f64,
 }
 
 impl Figure {
-    /// A figure with its spread.
+    /// Creates a figure with its spread.
     pub fn of(name: impl Into<String>, unit: &str, spread: Spread) -> Self {
         let Spread { median, min, max } = spread;
         Self { name: name.into(), unit: unit.to_owned(), value: median, min, max }
     }
 
-    /// A figure that was taken once.
+    /// Creates a figure that was measured once.
     pub fn once(name: impl Into<String>, unit: &str, value: f64) -> Self {
         Self { name: name.into(), unit: unit.to_owned(), value, min: value, max: value }
     }
 }
 
-/// What a subcommand has found out.
+/// The result of a subcommand.
 pub trait Outcome {
-    /// Nothing was lost, repeated, reordered or harmed, or, with a comparison, nothing has become worse.
+    /// Returns whether nothing was lost, repeated, reordered or harmed or, for a comparison, nothing has become worse.
     fn is_clean(&self) -> bool;
 
-    /// For people.
+    /// Returns the result for humans.
     fn page(&self) -> Page;
 
-    /// For comparing.
+    /// Returns the figures for comparisons.
     fn figures(&self) -> Vec<Figure>;
 
-    /// All there is, for programs.
+    /// Returns the complete result for programs.
     ///
     /// # Errors
-    /// A value has no JSON form.
+    /// Fails if a value has no JSON form.
     fn json(&self) -> Result<Value>;
 }
 
-/// Writes an outcome as text to `out`, and to the files that were asked for.
+/// Writes an outcome as text to `out`, and to the requested files.
 ///
 /// # Errors
-/// `out` takes no more, or a file cannot be written.
+/// Fails if `out` or a file cannot be written.
 pub fn publish(outcome: &dyn Outcome, output: &Output, out: &mut dyn Write) -> Result<()> {
     let mut page = outcome.page();
     page.verdict.get_or_insert_with(|| Verdict::of_faults(outcome.is_clean()));

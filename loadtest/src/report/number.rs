@@ -1,19 +1,19 @@
-//! Figures with their spread, and as people read them.
+//! Figures with their spread, and their formatting.
 
 use serde::Serialize;
 
-/// Median, least and greatest of some figures.
+/// Median, minimum and maximum of some figures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// The middle one, or the mean of the two in the middle.
+    /// The middle figure, or the mean of the two in the middle.
     pub median: f64,
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The greatest.
+    /// The maximum.
     pub max: f64,
 }
 
-/// Nothing for no figures.
+/// Returns the spread; `None` without figures.
 pub fn spread(figures: impl IntoIterator<Item = f64>) -> Option<Spread> {
     let mut sorted: Vec<f64> = figures.into_iter().collect();
     sorted.sort_by(f64::total_cmp);
@@ -23,13 +23,13 @@ pub fn spread(figures: impl IntoIterator<Item = f64>) -> Option<Spread> {
     Some(Spread { median, min, max })
 }
 
-/// Median with the least and the greatest.
+/// Formats the median with minimum and maximum.
 pub(crate) fn shown(spread: Option<Spread>, digits: usize) -> String {
     let Some(Spread { median, min, max }) = spread else { return "-".to_owned() };
     format!("{median:.digits$} ({min:.digits$} .. {max:.digits$})")
 }
 
-/// A count, its thousands apart.
+/// Formats a count with separators of thousands.
 pub(crate) fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
@@ -42,7 +42,7 @@ pub(crate) fn count(count: u64) -> String {
     text
 }
 
-/// Three digits that matter, or all in front of the point.
+/// Formats a value with three significant digits, or with all digits before the decimal point.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^52 and not negative")]
 pub(crate) fn short(value: f64) -> String {
     match value.abs() {
@@ -55,13 +55,13 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
-/// The same without zeros at the end, for round values.
+/// Like [`short`], for round values: without trailing zeros.
 pub(crate) fn round(value: f64) -> String {
     let text = short(value);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// A count of bytes: kilobytes, megabytes and gigabytes are powers of ten.
+/// Formats a number of bytes: kilobytes, megabytes and gigabytes are powers of ten.
 #[allow(clippy::cast_precision_loss, reason = "shown with three digits")]
 pub(crate) fn bytes(count: u64) -> String {
     let (divisor, unit) = match count {

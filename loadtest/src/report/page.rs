@@ -1,4 +1,4 @@
-//! What is shown to people, before it is text or HTML.
+//! The content of a result, independent of text or HTML.
 
 use std::io::Write;
 
@@ -10,22 +10,22 @@ use super::{Chart, Machine};
 /// A whole result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// What was done.
+    /// Title: the command that was run.
     pub title: String,
-    /// Where, with what, by whom: name and value.
+    /// Facts about the run, such as machine, versions and settings: name and value.
     pub facts: Vec<(String, String)>,
-    /// Whether all was well; if nothing is said, that there were faults or none.
+    /// Whether the run was successful; if `None`, a verdict on faults is added.
     pub verdict: Option<Verdict>,
     /// The results.
     pub sections: Vec<Section>,
 }
 
-/// Whether all was well, in a few words; only on the HTML page, since the terminal has the exit status.
+/// Whether the run was successful, in a few words; only on the HTML page, since the terminal has the exit status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// It was.
+    /// Whether the run was successful.
     pub good: bool,
-    /// The words.
+    /// The verdict as a sentence.
     pub text: String,
 }
 
@@ -40,15 +40,15 @@ impl Verdict {
 /// A part of a result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Section {
-    /// What it is about.
+    /// Title of the section.
     pub title: String,
-    /// What has to be known to read it.
+    /// Explanations of the figures.
     pub notes: Vec<String>,
     /// The figures.
     pub table: Option<Table>,
-    /// The figures again; only on the HTML page.
+    /// The figures as charts; only on the HTML page.
     pub charts: Vec<Chart>,
-    /// What was wrong.
+    /// What went wrong.
     pub faults: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ pub struct Table {
 }
 
 impl Page {
-    /// A page without sections.
+    /// Creates a page without sections.
     pub fn new(title: &str, machine: &Machine) -> Self {
         let facts = vec![("when".to_owned(), machine.when.clone()), ("machine".to_owned(), machine.line())];
         Self { title: title.to_owned(), facts, verdict: None, sections: Vec::new() }
@@ -76,7 +76,7 @@ impl Page {
     /// Writes the page as text.
     ///
     /// # Errors
-    /// `out` takes no more.
+    /// Fails if `out` cannot be written.
     pub fn write_text(&self, out: &mut dyn Write) -> Result<()> {
         writeln!(out, "{}", self.title)?;
         for (name, value) in &self.facts {
@@ -90,7 +90,7 @@ impl Page {
 }
 
 impl Section {
-    /// An empty section.
+    /// Creates an empty section.
     pub fn new(title: &str) -> Self {
         Self { title: title.to_owned(), notes: Vec::new(), table: None, charts: Vec::new(), faults: Vec::new() }
     }
@@ -100,12 +100,12 @@ impl Section {
         self.notes.push(text.into());
     }
 
-    /// Adds something that was wrong.
+    /// Adds something that went wrong.
     pub fn fault(&mut self, text: impl Into<String>) {
         self.faults.push(text.into());
     }
 
-    /// Says everything once.
+    /// Removes repeated notes.
     pub fn distinct_notes(&mut self) {
         let mut said = std::collections::HashSet::new();
         self.notes.retain(|note| said.insert(note.clone()));
@@ -131,18 +131,18 @@ impl Section {
 }
 
 impl Table {
-    /// A table without rows, its heads divided by `|`.
+    /// Creates a table without rows; `heads` are separated by `|`.
     pub fn new(heads: &str) -> Self {
         Self { head: heads.split('|').map(str::to_owned).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row; cells that are missing are empty, cells too many are left out.
+    /// Adds a row; missing cells are empty, surplus cells are dropped.
     pub fn row(&mut self, mut cells: Vec<String>) {
         cells.resize(self.head.len(), String::new());
         self.rows.push(cells);
     }
 
-    /// All cells of a column are figures, or nothing: it stands to the right.
+    /// Returns whether all cells of a column are figures or empty, so that it is aligned to the right.
     pub(super) fn is_of_figures(&self, column: usize) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(|row| is_figure(&row[column]))
     }
@@ -169,7 +169,7 @@ impl Table {
     }
 }
 
-/// The arguments of a run: lists with spaces, without where it ran.
+/// Formats the arguments of a run, without its cores and output files; the items of lists are separated by spaces.
 pub(crate) fn settings_line(settings: &Value) -> String {
     let shown = |value: &Value| match value {
         Value::Array(all) => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
@@ -183,14 +183,14 @@ pub(crate) fn settings_line(settings: &Value) -> String {
     all.map(|(name, value)| format!("{name} {}", shown(value))).collect::<Vec<_>>().join(", ")
 }
 
-/// A number, with a unit of one word at most; or that there is none.
+/// Returns whether a cell has a number, with a unit of at most one word, or says that there is none.
 fn is_figure(cell: &str) -> bool {
     let is_number = cell.starts_with(|c: char| c.is_ascii_digit());
     let words = cell.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()).count();
     (is_number && words <= 1) || matches!(cell, "" | "-" | LEFT_OUT)
 }
 
-/// In place of figures of work that was left out.
+/// Replaces the figures of work that was left out.
 pub(super) const LEFT_OUT: &str = "left out";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A user without any role, for those who attack a server of ours.
+//! Creates a user without any role, for attacks on a server that this program starts.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -11,16 +11,17 @@ const NAME: &str = "guest";
 const PASSWORD: &[u8] = b"a-guest-has-no-role\n";
 
 impl Server {
-    /// Makes the user by the program's own commands, and issues a token. The server takes the change within seconds.
+    /// Creates the user by the program's own commands, and issues a token. The server applies the change within
+    /// seconds.
     ///
     /// # Errors
-    /// It is not hydrant, or a command fails.
+    /// Fails if the server is not hydrant, or if a command fails.
     pub fn guest_token(&self) -> Result<String> {
         self.command(&["users", "add", NAME, "--password-stdin"], PASSWORD)?;
         self.command(&["token", "issue", NAME, "--ttl", "1d"], b"")
     }
 
-    /// Runs a command of the program on the server's data directory; what it printed.
+    /// Runs a command of the program on the server's data directory; returns its output.
     fn command(&self, arguments: &[&str], input: &[u8]) -> Result<String> {
         ensure!(self.launch.system == System::Hydrant, "only hydrant has users");
         let mut command = Command::new(&self.launch.program);

@@ -1,4 +1,4 @@
-//! Starts a server of our own to be measured, and ends it.
+//! Starts a server to be measured, and stops it.
 
 mod guest;
 mod system;
@@ -20,29 +20,29 @@ use crate::cpu;
 use system::Ports;
 pub use system::System;
 
-/// How long a start, or an orderly end, may take.
+/// Time limit for a start or an orderly shutdown.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How to start it.
+/// The parameters of a start.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// What it is.
+    /// The kind of system.
     pub system: System,
-    /// The program.
+    /// Path of the program.
     pub program: PathBuf,
-    /// With a self-signed certificate instead of plain.
+    /// Whether it uses TLS, with a self-signed certificate.
     pub tls: bool,
-    /// The only cores that it may use; none: all.
+    /// The only cores that it may use; empty: all.
     pub cores: Vec<usize>,
-    /// More arguments, behind ours.
+    /// Additional arguments, after those of this program.
     pub arguments: Vec<String>,
 }
 
-/// A running server with a data directory that goes with it.
+/// A running server with its own data directory.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
-    /// Where it is: a URL.
+    /// URL of the server.
     pub url: String,
     launch: Launch,
     ports: Ports,
@@ -53,7 +53,7 @@ impl Server {
     /// Starts the server and waits until it listens.
     ///
     /// # Errors
-    /// It cannot be started, or ends, or does not listen in time; the error has the end of its log.
+    /// Fails if the server cannot be started, ends, or does not listen in time; the error contains the end of its log.
     pub fn start(launch: &Launch) -> Result<Self> {
         let data = tempfile::tempdir().context("no temporary directory")?;
         let ports = Ports { web: free_port()?, other: free_port()? };
@@ -65,27 +65,27 @@ impl Server {
         Ok(server)
     }
 
-    /// Ends it, without asking if `abruptly`, and starts it again at the same place with the same data.
+    /// Stops the server, by a kill if `abruptly`, and starts it again on the same ports with the same data.
     ///
     /// # Errors
-    /// As [`Server::start`].
+    /// Fails like [`Server::start`].
     pub fn restart(&mut self, abruptly: bool) -> Result<()> {
         self.end(abruptly);
         self.child = spawn(&self.launch, self.data.path(), self.ports)?;
         self.wait_for(self.ports.web)
     }
 
-    /// What it is.
+    /// Returns the kind of system.
     pub fn system(&self) -> System {
         self.launch.system
     }
 
-    /// Where events are published if not by HTTP.
+    /// Returns the address for publishing, if that is not done by HTTP.
     pub fn direct(&self) -> Option<SocketAddr> {
         (self.launch.system != System::Hydrant).then(|| SocketAddr::from(([127, 0, 0, 1], self.ports.other)))
     }
 
-    /// Where its metrics are: host and port.
+    /// Returns host and port of its metrics.
     pub fn metrics(&self) -> Option<String> {
         (self.launch.system == System::Hydrant).then(|| format!("127.0.0.1:{}", self.ports.other))
     }
@@ -104,14 +104,14 @@ impl Server {
         Ok(())
     }
 
-    /// The end of the server's log.
+    /// Returns the end of the server's log.
     pub fn said(&self) -> String {
         let text = fs::read_to_string(log(self.data.path())).unwrap_or_default();
         let skip = text.chars().count().saturating_sub(1_500);
         text.chars().skip(skip).collect()
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -133,7 +133,7 @@ impl Server {
         let pid = i32::try_from(self.child.id()).ok().filter(|_| !abruptly);
         let asked = pid.is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok());
         if !(asked && self.ends_within(TIMEOUT / 4)) {
-            // Both fail only if it has ended meanwhile, which is what is wanted.
+            // Both fail only if it has already ended, which is the intention.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -158,7 +158,7 @@ fn spawn(launch: &Launch, data: &Path, ports: Ports) -> Result<Child> {
     spawn_on(launch.cores.clone(), command).with_context(|| format!("cannot start {}", launch.program.display()))
 }
 
-/// A child inherits the cores of the thread that starts it, so a thread of that kind does.
+/// Starts a child on `cores`. It inherits the cores of the thread that starts it, so a thread is pinned for that.
 fn spawn_on(cores: Vec<usize>, mut command: Command) -> Result<Child> {
     let work = move || {
         cpu::pin(cores)?;
@@ -167,7 +167,7 @@ fn spawn_on(cores: Vec<usize>, mut command: Command) -> Result<Child> {
     thread::spawn(work).join().map_err(|_| anyhow!("the starting thread has failed"))?
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0)).context("no loopback")?.local_addr()?.port())
 }

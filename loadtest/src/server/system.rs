@@ -1,4 +1,4 @@
-//! The systems that can be started to be measured, and how each is set up at its best for this work.
+//! The systems that can be measured, and the best setup of each for this work.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::wire::Wire;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum System {
-    /// Ours.
+    /// Hydrant itself.
     Hydrant,
     /// nats-server with a websocket listener.
     Nats,
@@ -21,17 +21,17 @@ pub enum System {
     Mosquitto,
 }
 
-/// Where a system that is started is to listen.
+/// The ports on which a started system listens.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ports {
-    /// HTTP and websockets.
+    /// Port of HTTP and websockets.
     pub(super) web: u16,
-    /// hydrant: metrics; the peers: their own protocol over TCP.
+    /// Port of hydrant's metrics, or of a peer's own protocol over TCP.
     pub(super) other: u16,
 }
 
 impl System {
-    /// As shown.
+    /// Returns the display name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Hydrant => "hydrant",
@@ -40,7 +40,7 @@ impl System {
         }
     }
 
-    /// What it speaks.
+    /// Returns the protocol of its clients.
     pub fn wire(self) -> Wire {
         match self {
             Self::Hydrant => Wire::Drp,
@@ -49,7 +49,7 @@ impl System {
         }
     }
 
-    /// What the program says of its version; empty if it does not.
+    /// Returns the version that the program prints; empty if none.
     pub fn version(self, program: &Path) -> String {
         let argument = if self == Self::Mosquitto { "-h" } else { "--version" };
         let output = Command::new(program).arg(argument).output();
@@ -82,7 +82,7 @@ impl System {
     }
 }
 
-/// Files of a certificate for loopback and of its key, as the configurations name them.
+/// Creates a certificate for loopback and its key; returns their files as the configurations name them.
 fn pair(data: &Path, tls: bool) -> Result<Option<[String; 2]>> {
     if !tls {
         return Ok(None);
@@ -94,8 +94,8 @@ fn pair(data: &Path, tls: bool) -> Result<Option<[String; 2]>> {
     Ok(Some([certificate.display().to_string(), key.display().to_string()]))
 }
 
-/// Write buffers, pending limits and deadlines are its defaults; compression is there for clients that ask for it; its
-/// pings are out of the way; nothing is logged of clients.
+/// Returns the configuration. Write buffers, pending limits and deadlines have their defaults; compression is available
+/// to clients that request it; pings are rare enough not to interfere; clients are not logged.
 fn nats(ports: Ports, pair: Option<&[String; 2]>) -> String {
     let Ports { web, other } = ports;
     let tls = match pair {
@@ -108,13 +108,13 @@ fn nats(ports: Ports, pair: Option<&[String; 2]>) -> String {
     )
 }
 
-/// No log, no persistence, no delay of small packets; the rest is its defaults.
+/// Returns the configuration. No log, no persistence, no delay of small packets; everything else has its default.
 fn mosquitto(ports: Ports, pair: Option<&[String; 2]>) -> String {
     let Ports { web, other } = ports;
     let tls = pair.map_or_else(String::new, |[certificate, key]| {
         format!("certfile {certificate}\nkeyfile {key}\nciphers_tls1.3 TLS_AES_128_GCM_SHA256\n")
     });
-    // It gives up being root otherwise, and cannot read its own certificate then.
+    // Otherwise it drops its root privileges, and can then not read its own certificate.
     let user = if nix::unistd::geteuid().is_root() { "user root\n" } else { "" };
     format!(
         "{user}allow_anonymous true\npersistence false\nlog_dest none\nset_tcp_nodelay true\n\

@@ -1,8 +1,8 @@
-//! What became of the clients that did not read, as they find it when they read again.
+//! What became of the stalled clients, as they find out when they read again.
 //!
-//! Each must have got everything, or have been notified of exactly what it did not get, or have been closed with a
-//! code. A gap notice stands where the missing events belong and says how many events that is; what follows is checked
-//! against it.
+//! Each must have received everything, or have been notified of exactly what it missed, or have been closed with a
+//! code. A gap notice is in the position of the missing events and says how many they are; subsequent events are
+//! checked against it.
 
 use hydrant::event::Draft;
 use hydrant::json;
@@ -13,25 +13,25 @@ use crate::payload::{KIND, sequence};
 use crate::report::count;
 use crate::wire::Wire;
 
-/// How many of the stalled clients found what.
+/// Number of stalled clients by what they found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Fates {
-    /// Got everything after all.
+    /// Received everything after all.
     pub complete: u64,
-    /// Were notified of a gap, and that it was as large as it was.
+    /// Were notified of a gap with the correct number of missing events.
     pub notified: u64,
     /// Were closed with a code.
     pub closed: u64,
-    /// Were notified of a gap, but not of all that was missing, or not where it belongs.
+    /// Were notified of a gap, but with a wrong number or in a wrong position.
     pub misled: u64,
-    /// Lost their connection without a word.
+    /// Lost their connection without a close.
     pub cut: u64,
-    /// Are connected, have lost events, and do not know.
+    /// Are connected, have lost events, and were not notified.
     pub silent: u64,
 }
 
 impl Fates {
-    /// How many did not find what they should.
+    /// Returns the number of faults.
     pub fn faults(&self) -> u64 {
         self.misled + self.cut + self.silent
     }
@@ -57,29 +57,29 @@ impl std::fmt::Display for Fates {
 
 #[derive(Debug, Clone)]
 struct Stalled {
-    /// Number of the event that is next.
+    /// Number of the next event.
     next: u64,
     events: u64,
     notified: bool,
-    /// Something was missing that no notice stood for.
+    /// Whether events were missing that no notice reported.
     skipped: bool,
     /// Whether the close had a code.
     closed: Option<bool>,
 }
 
-/// Listens to the stalled clients.
+/// Receives what arrives for the stalled clients.
 #[derive(Debug)]
 pub(super) struct Aftermath {
     clients: Vec<Stalled>,
     first: u64,
     published: u64,
     wire: Wire,
-    /// The reason given to the first that was closed.
+    /// The reason given to the first client that was closed.
     pub(super) reason: Option<String>,
 }
 
 impl Aftermath {
-    /// Events `first` to `first + published - 1` were for every one of `clients`.
+    /// Creates the state of `clients` clients, each of which should receive events `first` to `first + published - 1`.
     pub(super) fn new(clients: usize, first: u64, published: u64, wire: Wire) -> Self {
         let client = Stalled { next: first, events: 0, notified: false, skipped: false, closed: None };
         Self { clients: vec![client; clients], first, published, wire, reason: None }
@@ -104,7 +104,7 @@ impl Aftermath {
     }
 }
 
-/// How many events a gap notice says are missing.
+/// Returns the number of missing events that a gap notice reports.
 fn gap(draft: &Draft<'_>) -> Option<u64> {
     let is_notice = draft.kind == "hydrant" && draft.action == "gap" && draft.key == "queue";
     let member = json::members(draft.object).find(|member| member.name() == "Events").filter(|_| is_notice)?;
@@ -127,7 +127,7 @@ impl Sink for Aftermath {
     }
 
     fn closed(&mut self, client: usize, reason: &str) {
-        // MQTT 3.1.1 has no word for it; NATS says `-ERR` before it closes.
+        // MQTT 3.1.1 has no message for it; NATS sends `-ERR` before it closes.
         let coded = reason.starts_with("closed: 1") || (self.wire == Wire::Nats && reason.contains("NATS says"));
         self.clients[client].closed = Some(coded);
         self.reason.get_or_insert_with(|| reason.to_owned());
@@ -146,7 +146,7 @@ mod tests {
         format!(r#"{{"Type":"hydrant","Action":"gap","Key":"queue","Object":{{"From":"","To":"","Events":{count}}}}}"#)
     }
 
-    /// The fate of one client that was to get events 10 to 13.
+    /// Returns the fate of one client that should have received events 10 to 13.
     fn fate(heard: &[String], closed: Option<&str>) -> Fates {
         let mut aftermath = Aftermath::new(1, 10, 4, Wire::Drp);
         for text in heard {

@@ -1,10 +1,10 @@
 //! Some clients stop reading.
 //!
-//! The same bytes are published twice in a closed loop with the healthy clients: first without, then with the
-//! stalled ones, which have registered and then read nothing. In the end the stalled ones read what there is. Each must
-//! have got everything, or a gap notice, or a coded close; anything else is a silent loss.
+//! The same bytes are published twice in a closed loop with the healthy clients: first without, then with the stalled
+//! ones, which have registered and then read nothing. At the end, the stalled ones read what is available. Each must
+//! have received everything, or a gap notice, or a close with a code; anything else is a silent loss.
 //!
-//! Memory is the server's resident memory at its greatest in the second run, against that at its start.
+//! Memory growth is the maximum of the server's resident memory in the second run, minus that at its start.
 
 mod fate;
 
@@ -31,13 +31,13 @@ use crate::session::Session;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long one half may take; what has not been published by then is left out.
+/// Time limit for one half; what has not been published by then is left out.
 const HALF: Duration = Duration::from_secs(45);
 
-/// What the kernel may take for a client that does not read.
+/// Size of the kernel's receive buffer for a client that does not read, in bytes.
 const RECEIVE_BUFFER: usize = 64 << 10;
 
-/// The stalled clients have heard everything when nothing comes for so long.
+/// The stalled clients have received everything when nothing arrives for this long.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// One run.
@@ -45,28 +45,28 @@ const SILENCE: Duration = Duration::from_secs(2);
 pub struct Round {
     /// Events published in the second half.
     events: u64,
-    /// Of the healthy clients: from the start of the turn to each delivery.
+    /// Latency of the healthy clients, from the start of the turn to each delivery.
     latency_without: Quantiles,
     latency_with: Quantiles,
-    /// Bytes; nothing if the server's process is not known.
+    /// Growth in bytes; `None` if the server's process is not known.
     resident_growth: Option<u64>,
     /// Deliveries to the healthy clients.
     counts: Counts,
     fates: Fates,
-    /// The reason given to the first that was closed.
+    /// The reason given to the first client that was closed.
     reason: Option<String>,
 }
 
 /// All runs with one system.
 #[derive(Debug, Clone, Serialize)]
 pub struct Runs {
-    /// The system, as shown.
+    /// Display name of the system.
     pub name: String,
-    /// Its runs.
+    /// The runs.
     pub rounds: Vec<Round>,
 }
 
-/// What was found.
+/// The results.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     machine: Machine,
@@ -78,7 +78,7 @@ pub struct Report {
 /// Runs `stall`.
 ///
 /// # Errors
-/// The server cannot be reached or refuses.
+/// Fails if the server cannot be reached or refuses.
 pub fn run(args: &StallArgs) -> Result<Report> {
     let cores = args.run.checked()?;
     let machine = Machine::here();
@@ -92,10 +92,10 @@ pub fn run(args: &StallArgs) -> Result<Report> {
     Ok(Report { machine, server, size: args.size.clone(), results })
 }
 
-/// One run against `session`.
+/// Measures once with `session`.
 ///
 /// # Errors
-/// As [`run`].
+/// Fails like [`run`].
 pub fn once(size: &StallSize, user: &str, session: &Session, core: Option<usize>) -> Result<Round> {
     cpu::raise_file_limit(u64::from(size.healthy) + u64::from(size.stalled) + OTHER_FILES)?;
     cpu::pin(core)?;
@@ -132,7 +132,7 @@ fn measure(size: &StallSize, user: &str, session: &Session, core: Option<usize>)
     })
 }
 
-/// The healthy part.
+/// The healthy clients.
 struct Run {
     swarm: Swarm,
     publisher: Publisher,
@@ -143,7 +143,7 @@ struct Run {
 struct Phase {
     latencies: Latencies,
     resident_max: Option<u64>,
-    /// Turns begun.
+    /// Number of turns begun.
     turns: u64,
 }
 
@@ -162,7 +162,7 @@ impl Run {
         Ok(phase)
     }
 
-    /// False if not everything has come: then it makes no sense to go on.
+    /// Runs one turn. Returns false if something did not arrive: then continuing makes no sense.
     fn turn(&mut self, latencies: &mut Latencies, session: &Session) -> Result<bool> {
         let events = self.checker.begin(self.k);
         let batch = session.endpoint.wire().batch(self.checker.payloads(), events);
@@ -180,7 +180,7 @@ impl Run {
         Ok(self.checker.counts.closed == 0)
     }
 
-    /// Lets the stalled clients read until nothing comes any more.
+    /// Lets the stalled clients read until nothing more arrives.
     fn listen(&mut self, idle: &mut Swarm, mut aftermath: Aftermath) -> Result<Aftermath> {
         let mut heard = Instant::now();
         let begin = heard;
@@ -196,7 +196,7 @@ impl Run {
     }
 }
 
-/// Records when each delivery came.
+/// Records when each delivery arrived.
 struct Timed<'r> {
     checker: &'r mut Checker,
     latencies: &'r mut Latencies,
@@ -229,7 +229,7 @@ impl Round {
     }
 }
 
-/// Bytes as text, from a figure.
+/// Formats a figure as bytes.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of bytes")]
 fn bytes(figure: f64) -> String {
     report::bytes(figure.max(0.0) as u64)
@@ -260,7 +260,7 @@ impl Runs {
     }
 }
 
-/// A section of a page: table, chart, faults.
+/// Returns a section of a page: table, chart, faults.
 pub fn section(size: &StallSize, results: &[Runs]) -> Section {
     let StallSize { healthy, stalled, megabytes, payload, k } = size;
     let wanted = (u64::from(*megabytes) * 1_000_000).div_ceil(*payload as u64 * k) * k;
@@ -300,12 +300,12 @@ pub fn section(size: &StallSize, results: &[Runs]) -> Section {
     section
 }
 
-/// The figures of all results.
+/// Returns the figures of all results.
 pub fn figures(results: &[Runs]) -> Vec<Figure> {
     results.iter().flat_map(Runs::figures).collect()
 }
 
-/// Nobody lost anything without being told.
+/// Returns whether no client lost anything without notice.
 pub fn is_clean(result: &Runs) -> bool {
     result.rounds.iter().all(|round| round.faults() == 0)
 }

@@ -1,4 +1,4 @@
-//! One client that comes back: connecting, shaking hands, registering, none of which waits.
+//! A client that reconnects, by non-blocking steps: connecting, upgrading, registering.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -11,36 +11,36 @@ use crate::frame::{self, Opcode};
 use crate::http::parse_head;
 use crate::idle::specs;
 
-/// What all answers to a registration have in them, and no event.
+/// A text that all answers to a registration contain, and no event.
 const ANSWER: &[u8] = br#""Type":"websocket","Action":"register""#;
 
-/// How far a client has come.
+/// The progress of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Not there; it is not trying.
+    /// Not connected, and not trying.
     Away,
     Connecting,
     Upgrading,
-    /// So many registrations have been answered.
+    /// This number of registrations has been answered.
     Registering(usize),
-    /// All are.
+    /// All registrations have been answered.
     Back,
 }
 
-/// A failed try, by kind.
+/// The kind of a failed try.
 pub(super) type Failure = String;
 
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) phase: Phase,
     pub(super) stream: Option<Stream>,
-    /// When the present try began.
+    /// When the current try began.
     pub(super) since: Instant,
     pub(super) tries: u32,
     index: usize,
-    /// What is still to be sent.
+    /// Bytes still to be sent.
     out: Vec<u8>,
-    /// What has come and is not understood yet.
+    /// Bytes received but not yet parsed.
     input: Vec<u8>,
 }
 
@@ -50,12 +50,12 @@ impl Client {
         Self { phase: Phase::Away, stream: None, since: Instant::now(), tries: 0, index, out, input }
     }
 
-    /// It is trying, and not there yet.
+    /// Returns whether a try is in progress.
     pub(super) fn is_under_way(&self) -> bool {
         !matches!(self.phase, Phase::Away | Phase::Back)
     }
 
-    /// Begins a try, the `number`th of all; the caller polls the stream then.
+    /// Begins a try, the `number`th of all clients; the caller then polls the stream.
     pub(super) fn begin(&mut self, endpoint: &Endpoint, number: usize) -> Result<(), Failure> {
         self.leave();
         (self.since, self.tries) = (Instant::now(), self.tries + 1);
@@ -67,7 +67,7 @@ impl Client {
             _ => {}
         }
         let socket: TcpStream = socket.into();
-        // Without it the commands wait for an acknowledgement; there is nothing to tell if the kernel refuses.
+        // Without this option, commands wait for an acknowledgement; a refusal by the kernel has no other effect.
         let _ = socket.set_nodelay(true);
         self.stream = Some(match tls {
             None => Stream::Plain(socket),
@@ -81,7 +81,7 @@ impl Client {
         Ok(())
     }
 
-    /// Is gone, and forgets what was said.
+    /// Disconnects, and discards buffered bytes.
     pub(super) fn leave(&mut self) {
         self.phase = Phase::Away;
         self.stream = None;
@@ -89,7 +89,7 @@ impl Client {
         self.input.clear();
     }
 
-    /// Goes on as far as it can without waiting.
+    /// Proceeds as far as possible without blocking.
     pub(super) fn advance(&mut self, buffer: &mut [u8]) -> Result<(), Failure> {
         let Some(mut stream) = self.stream.take() else { return Ok(()) };
         let result = self.advance_on(&mut stream, buffer);
@@ -169,12 +169,12 @@ impl Client {
     }
 }
 
-/// An answer, and not an event.
+/// Returns whether a message is an answer, not an event.
 fn is_answer(text: &[u8]) -> bool {
     text.windows(ANSWER.len()).any(|part| part == ANSWER)
 }
 
-/// Errors of the system in few words, so that they can be counted.
+/// Returns an error of the system in few words, so that errors can be counted by kind.
 fn kind(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "refused".to_owned(),

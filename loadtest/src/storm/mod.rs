@@ -1,9 +1,10 @@
-//! Everybody loses the connection at once and comes back.
+//! All clients lose their connection at once and reconnect.
 //!
-//! N clients with three registrations each are there; all connections are lost, cut by us or by the server's end; all
-//! try at once, again and again. The report has the time until half, nine tenths and all are back *and registered*,
-//! what failed meanwhile, the server's memory before and after, and whether its own counts of connections and
-//! registrations are where they were: with all back, and again when all have left.
+//! N clients with three registrations each are connected. All connections are lost, closed by the clients or by the
+//! server's end, and all clients immediately try to reconnect until they succeed. The report has the time until half,
+//! nine tenths and all are back *and registered*, the failures meanwhile, the server's memory before and after, and
+//! whether its own counts of connections and registrations are right: when all are back, and again when all have
+//! disconnected.
 
 mod client;
 mod swarm;
@@ -24,10 +25,10 @@ use crate::progress;
 use crate::report::{self, Chart, Figure, Line, Machine, Outcome, Page, Section, Table, Ticks, Verdict, spread};
 use crate::session::Session;
 
-/// How long the server's counts may take to be right.
+/// Time limit until the server's counts must be right.
 const SETTLE: Duration = Duration::from_secs(15);
 
-/// Listening before memory is read.
+/// Rest, during which clients still receive, before memory is read.
 const REST: Duration = Duration::from_secs(2);
 
 /// The server's own counts.
@@ -45,11 +46,11 @@ pub struct Round {
     down: Option<f64>,
     resident_before: Option<u64>,
     resident_after: Option<u64>,
-    /// With all back; nothing if the server's metrics are not known.
+    /// The server's counts when all clients are back; `None` if its metrics are not known.
     held: Option<Held>,
 }
 
-/// What was found.
+/// The results of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     machine: Machine,
@@ -57,10 +58,10 @@ pub struct Report {
     connections: u32,
     loss: Loss,
     tls: bool,
-    /// The first time, with nobody there before.
+    /// The first time that all clients connect.
     arrival: Reconnection,
     rounds: Vec<Round>,
-    /// Before the first came, and after the last left.
+    /// The server's counts before the first client connected (and, in `held_after`, after the last disconnected).
     held_before: Option<Held>,
     held_after: Option<Held>,
 }
@@ -68,7 +69,7 @@ pub struct Report {
 /// Runs `storm`.
 ///
 /// # Errors
-/// The server cannot be reached, or not everybody can connect in the first place.
+/// Fails if the server cannot be reached, or if not all clients can connect at the beginning.
 pub fn run(args: &StormArgs) -> Result<Report> {
     let cores = args.run.checked()?;
     let machine = Machine::here();
@@ -122,7 +123,7 @@ fn storm(args: &StormArgs, session: &mut Session, swarm: &mut ReconnectSwarm, ti
     Ok(Round { reconnection, down, resident_before, resident_after: session.resident()?, held: counted })
 }
 
-/// The server ends and starts again while everybody tries to come back.
+/// Restarts the server while all clients try to reconnect.
 fn restarted(
     abruptly: bool,
     session: &mut Session,
@@ -151,7 +152,7 @@ fn held(session: &Session) -> Option<Held> {
     Some(Held { connections: count("hydrant_connections")?, registrations: count("hydrant_registrations")? })
 }
 
-/// The server's counts, once they are as expected, or at the end of [`SETTLE`].
+/// Returns the server's counts as soon as they are as expected, or at the end of [`SETTLE`].
 fn settled(session: &Session, expected: Held) -> Held {
     let deadline = Instant::now() + SETTLE;
     loop {
@@ -164,7 +165,7 @@ fn settled(session: &Session, expected: Held) -> Held {
 }
 
 impl Reconnection {
-    /// Seconds until that share of `all` was back.
+    /// Returns the seconds until that share of `all` was back.
     fn until(&self, share: f64, all: u32) -> Option<f64> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         let count = (f64::from(all) * share).ceil() as usize;

@@ -1,8 +1,8 @@
-//! Many clients that all come back at once, on one thread.
+//! Many clients that all reconnect at once, on one thread.
 //!
-//! Whoever fails tries again, after a pause that doubles from 0.1 s to 3 s and is spread by half of itself to both
-//! sides, as well-behaved clients do; the first try is at once. Contract: bounded by the deadline given; a try that
-//! takes longer than [`TRY`] counts as failed.
+//! A client that fails tries again after a pause that doubles from 0.1 s to 3 s, with a jitter of half of it in both
+//! directions, as well-behaved clients do; the first try is immediate. Contract: bounded by the given deadline; a try
+//! that takes longer than [`TRY`] counts as failed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -18,22 +18,22 @@ use serde::Serialize;
 use super::client::{Client, Phase};
 use crate::endpoint::Endpoint;
 
-/// How long one try may take.
+/// Time limit for one try.
 const TRY: Duration = Duration::from_secs(20);
 
-/// Pauses between tries.
+/// Pauses between tries: the first, and the longest.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
-/// How often tries are looked at for having taken too long.
+/// Interval at which tries are checked for exceeding their limit.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How a storm went.
+/// The result of a storm.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Reconnection {
-    /// Seconds until each was back and registered, in order; those who are not are missing.
+    /// Seconds until each client was back and registered, in ascending order; clients that are not back are missing.
     pub(super) back: Vec<f64>,
-    /// Failed tries, and losses, by kind.
+    /// Failed tries and lost connections, by kind.
     pub(super) errors: BTreeMap<String, u64>,
     pub(super) tries: u64,
 }
@@ -45,16 +45,16 @@ pub(super) struct ReconnectSwarm {
     poll: Poll,
     events: Events,
     buffer: Vec<u8>,
-    /// Tries of all clients so far; loopback sources are chosen by it.
+    /// Number of tries of all clients so far, from which loopback addresses are derived.
     tries: usize,
     at_once: usize,
-    /// Who tries when.
+    /// The clients to try next, by time.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     errors: BTreeMap<String, u64>,
 }
 
 impl ReconnectSwarm {
-    /// `count` clients that are away; at most `at_once` shake hands at a time.
+    /// Creates `count` disconnected clients; at most `at_once` handshakes are in progress at a time.
     pub(super) fn new(endpoint: &Endpoint, count: usize, at_once: usize) -> Result<Self> {
         Ok(Self {
             endpoint: endpoint.clone(),
@@ -69,18 +69,19 @@ impl ReconnectSwarm {
         })
     }
 
-    /// Everybody leaves without a word.
+    /// Disconnects all clients without a close.
     pub(super) fn disconnect_all(&mut self) {
         self.clients.iter_mut().for_each(Client::leave);
     }
 
-    /// How many are back.
+    /// Returns the number of clients that are back.
     pub(super) fn back(&self) -> usize {
         self.clients.iter().filter(|client| client.phase == Phase::Back).count()
     }
 
-    /// Those who are away come back, and so do those who are lost meanwhile, until `is_lost` says that nobody will be
-    /// lost any more and all are back, at most `timeout`. `progress` is called with the number of those who are back.
+    /// Reconnects all disconnected clients, and those that are disconnected meanwhile, until `is_lost` returns that no
+    /// more connections will be lost and all clients are back, at most for `timeout`. `progress` is called with the
+    /// number of clients that are back.
     pub(super) fn reconnect_all(
         &mut self,
         timeout: Duration,
@@ -113,7 +114,7 @@ impl ReconnectSwarm {
         Ok(Reconnection { back, errors: std::mem::take(&mut self.errors), tries: (self.tries - before) as u64 })
     }
 
-    /// Listens, so that nobody's connection goes stale.
+    /// Receives for `time`, so that no connection times out.
     pub(super) fn rest(&mut self, time: Duration) -> Result<()> {
         let end = Instant::now() + time;
         while Instant::now() < end {
@@ -158,7 +159,7 @@ impl ReconnectSwarm {
         self.due.push(Reverse((Instant::now() + pause, index)));
     }
 
-    /// Waits for something to happen and lets those concerned go on.
+    /// Waits for events and advances the clients concerned.
     fn turn(&mut self, timeout: Duration, on_back: &mut dyn FnMut(usize)) -> Result<()> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(1));
         match self.poll.poll(&mut events, Some(timeout)) {
@@ -188,11 +189,11 @@ impl ReconnectSwarm {
     }
 }
 
-/// How long client `index` waits after try number `tries`.
+/// Returns how long client `index` waits after try number `tries`.
 fn pause(index: usize, tries: u32) -> Duration {
     let whole = PAUSE.saturating_mul(1 << tries.saturating_sub(1).min(8)).min(PAUSE_MAX);
     let scattered = (index as u64).wrapping_add(u64::from(tries) << 32).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
-    // From half to one and a half of it.
+    // From half to one and a half of the whole pause.
     whole / 2 + whole.mul_f64(f64::from(u32::try_from(scattered).unwrap_or(0)) / 1_024.0)
 }
 

@@ -1,10 +1,10 @@
-//! What clients and publishers say to a system: DRP's protocol, NATS or MQTT, each over a websocket.
+//! What clients and publishers send to a system: DRP's protocol, NATS or MQTT, each over a websocket.
 //!
-//! Only what the same work needs of each: subscribing, receiving, publishing without acknowledgement of each event but
-//! with a question behind a batch, so that its end is known. Pure: bytes in, bytes out.
+//! Implements only what the same work needs of each: subscribing, receiving, and publishing without an acknowledgement
+//! of each event, but with a request after each batch, whose answer marks its end. Pure: bytes in, bytes out.
 //!
-//! Why not client libraries: a reader that costs more than the server under test measures itself, and three libraries
-//! would cost three different amounts.
+//! Why not client libraries: a reader that costs more than the server under test measures itself, and the costs of
+//! three libraries would differ.
 
 mod mqtt;
 mod nats;
@@ -25,19 +25,19 @@ pub enum Wire {
     Mqtt,
 }
 
-/// Something that came.
+/// A message from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Incoming<'b> {
-    /// An event's text; with [`Wire::Drp`] also answers to commands, which are events.
+    /// An event's text; with [`Wire::Drp`] also answers to commands, which have the form of events.
     Event(&'b [u8]),
-    /// A subscription, or a question behind a batch, was answered.
+    /// The answer to a subscription, or to the request after a batch.
     Answered,
-    /// The peer wants to hear that we are there: to be answered with [`Wire::alive`].
+    /// A keep-alive request from the peer, which must be answered with [`Wire::alive`].
     Question,
 }
 
 impl Wire {
-    /// Path of the websocket.
+    /// Returns the path of the websocket.
     pub fn path(self) -> &'static str {
         match self {
             Self::Drp => "/api/v3/ws",
@@ -46,7 +46,7 @@ impl Wire {
         }
     }
 
-    /// Lines that the upgrade needs besides those of every websocket.
+    /// Returns the additional header lines of the upgrade.
     pub fn upgrade(self) -> &'static str {
         match self {
             Self::Drp | Self::Nats => "",
@@ -54,7 +54,7 @@ impl Wire {
         }
     }
 
-    /// How messages are marked.
+    /// Returns the opcode of messages.
     pub fn opcode(self) -> Opcode {
         match self {
             Self::Drp => Opcode::Text,
@@ -62,8 +62,8 @@ impl Wire {
         }
     }
 
-    /// The first that a connection says; nothing with some. With [`Wire::Mqtt`] it has no name: the server gives it
-    /// one.
+    /// Returns the first message of a connection; empty for some protocols. With [`Wire::Mqtt`] the client has no name:
+    /// the server assigns one.
     pub fn greeting(self, name: &str) -> Vec<u8> {
         match self {
             Self::Drp => Vec::new(),
@@ -72,8 +72,8 @@ impl Wire {
         }
     }
 
-    /// Subscribes to `spec` (type.action.key with `*`) as number `number` of this connection. It is answered by
-    /// [`Incoming::Answered`], or with [`Wire::Drp`] by an event.
+    /// Returns the subscription to `spec` (type.action.key with `*`) as number `number` of this connection. Its answer
+    /// is [`Incoming::Answered`] or, with [`Wire::Drp`], an event.
     pub fn subscribe(self, spec: &str, number: u16) -> Vec<u8> {
         match self {
             Self::Drp => format!("register {spec}").into_bytes(),
@@ -82,7 +82,7 @@ impl Wire {
         }
     }
 
-    /// The answer to [`Incoming::Question`].
+    /// Returns the answer to [`Incoming::Question`].
     pub fn alive(self) -> &'static [u8] {
         match self {
             Self::Nats => b"PONG\r\n",
@@ -90,8 +90,8 @@ impl Wire {
         }
     }
 
-    /// What publishes some events in one write, with the question behind them that tells when they were taken. With
-    /// [`Wire::Drp`] it is the body of a POST, which is answered anyway.
+    /// Returns the bytes that publish some events in one write, followed by the request whose answer tells that they
+    /// were accepted. With [`Wire::Drp`] they are the body of a POST, which is always answered.
     pub fn batch(self, payloads: &Payloads, events: std::ops::Range<u64>) -> Vec<u8> {
         let mut bytes = Vec::new();
         for sequence in events {
@@ -109,8 +109,8 @@ impl Wire {
         bytes
     }
 
-    /// What is answered with [`Incoming::Answered`] as soon as everything before it has been taken; nothing with
-    /// [`Wire::Drp`].
+    /// Returns the request that is answered with [`Incoming::Answered`] once everything before it has been accepted;
+    /// empty with [`Wire::Drp`].
     pub fn question(self) -> &'static [u8] {
         match self {
             Self::Drp => b"",
@@ -119,11 +119,11 @@ impl Wire {
         }
     }
 
-    /// Takes whole messages off the start of a stream; returns how many bytes that was. Not for [`Wire::Drp`], whose
-    /// messages are websocket messages.
+    /// Splits whole messages off the beginning of a stream; returns their number of bytes. Not useful for
+    /// [`Wire::Drp`], whose messages are websocket messages.
     ///
     /// # Errors
-    /// The peer complains, or what comes is not its protocol.
+    /// Fails if the peer reports an error, or if the bytes are not its protocol.
     pub fn split(self, bytes: &[u8], on: &mut dyn FnMut(Incoming<'_>) -> Result<()>) -> Result<usize> {
         match self {
             Self::Drp => {
@@ -135,11 +135,11 @@ impl Wire {
         }
     }
 
-    /// A data frame is one that this protocol's servers send.
+    /// Checks that a data frame is one that this protocol's servers send.
     pub(crate) fn check(self, frame: &Frame<'_>, deflate: bool) -> Result<()> {
         ensure!(deflate || !frame.deflated, "the server sent a compressed frame though that was not agreed on");
         let whole = frame.is_last && frame.opcode == self.opcode();
-        // A stream may be cut anywhere, but not in the middle of what has to be inflated.
+        // A stream may be split anywhere, except inside a compressed message.
         let piece =
             self != Self::Drp && !frame.deflated && matches!(frame.opcode, Opcode::Binary | Opcode::Continuation);
         ensure!(whole || piece, "the server sent a {:?} frame, or a part of one", frame.opcode);
@@ -147,7 +147,7 @@ impl Wire {
     }
 }
 
-/// Type, action and key, with what the protocol has between them.
+/// Joins type, action and key by the protocol's separator.
 fn subject(event: &hydrant::event::Event, between: char) -> String {
     format!("{}{between}{}{between}{}", event.kind(), event.action(), event.key())
 }
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::payload::Spread;
 
-    /// What a server that echoes publications would send, as (event texts, answers).
+    /// Returns what an echoing server would send, as (event texts, answers).
     fn heard(wire: Wire, bytes: &[u8]) -> Result<(Vec<String>, usize, usize)> {
         let (mut events, mut answers) = (Vec::new(), 0);
         let used = wire.split(bytes, &mut |heard| {
@@ -174,7 +174,7 @@ mod tests {
     fn mqtt_publications_are_read_as_they_were_written_however_they_are_cut() {
         let payloads = Payloads::new(512, "u", Spread::All).unwrap();
         let bytes = Wire::Mqtt.batch(&payloads, 3..5);
-        // PINGREQ is not for clients; the rest is what a server sends on.
+        // Clients do not receive PINGREQ; the rest is what a server would send.
         let bytes = &bytes[..bytes.len() - 2];
         let (events, answers, used) = heard(Wire::Mqtt, bytes).unwrap();
         assert_eq!((events.len(), answers, used), (2, 0, bytes.len()));

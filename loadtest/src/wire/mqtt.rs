@@ -7,11 +7,11 @@ use super::Incoming;
 /// PINGREQ: answered with PINGRESP.
 pub(super) const PING: [u8; 2] = [0xC0, 0];
 
-/// Longest remaining length: four digits of seven bits.
+/// Maximum remaining length: four digits of seven bits.
 const REMAINING_MAX: usize = 0x0FFF_FFFF;
 
-/// A clean session without keep-alive: the load test is not about timeouts. It has no name, so that the server gives it
-/// one: of two clients with the same name the earlier is thrown out.
+/// Returns the CONNECT of a clean session without keep-alive: the load test is not about timeouts. The client sends no
+/// name, so that the server assigns one: of two clients with the same name, the earlier is disconnected.
 pub(super) fn connect() -> Vec<u8> {
     const CLEAN_SESSION: u8 = 2;
     let mut body = Vec::new();
@@ -21,7 +21,7 @@ pub(super) fn connect() -> Vec<u8> {
     packet(0x10, &body)
 }
 
-/// `spec` has dots and `*`; topics have slashes and `+`.
+/// Returns the SUBSCRIBE for `spec`, which has dots and `*`; topics have slashes and `+`.
 pub(super) fn subscribe(spec: &str, number: u16) -> Vec<u8> {
     let mut body = number.max(1).to_be_bytes().to_vec();
     text(&spec.replace('.', "/").replace('*', "+"), &mut body);
@@ -65,7 +65,7 @@ pub(super) fn split(bytes: &[u8], on: &mut dyn FnMut(Incoming<'_>) -> Result<()>
     let mut at = 0;
     while let Some((kind, body, len)) = first(&bytes[at..])? {
         match (kind >> 4, body) {
-            // CONNACK and SUBACK tell a code.
+            // CONNACK and SUBACK contain a code.
             (2, [_, 0]) => {}
             (9, [_, _, code]) if *code < 0x80 => on(Incoming::Answered)?,
             (2 | 9, [.., code]) => bail!("MQTT refuses with code {code}"),
@@ -81,7 +81,7 @@ pub(super) fn split(bytes: &[u8], on: &mut dyn FnMut(Incoming<'_>) -> Result<()>
     Ok(at)
 }
 
-/// The first packet: its first byte, its body, its length in all. Nothing if it has not come whole.
+/// Returns the first packet: its first byte, its body, and its total length; `None` if it is incomplete.
 fn first(bytes: &[u8]) -> Result<Option<(u8, &[u8], usize)>> {
     let Some((&kind, rest)) = bytes.split_first() else { return Ok(None) };
     let mut length = 0;

@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Incoming;
 
-/// Longer messages are taken for a broken stream.
+/// Maximum length of a message in bytes; a longer one is a sign of a broken stream.
 const MESSAGE_MAX: usize = 64 << 20;
 
-/// Longer lines are taken for a broken stream; an `INFO` line has some hundred bytes.
+/// Maximum length of a line in bytes; a longer one is a sign of a broken stream. An `INFO` line has some hundred bytes.
 const LINE_MAX: usize = 64 << 10;
 
-/// Nothing is acknowledged, headers are not wanted.
+/// Returns the CONNECT without acknowledgements and headers.
 pub(super) fn connect(name: &str) -> Vec<u8> {
     let options = r#""verbose":false,"pedantic":false,"tls_required":false,"headers":false,"protocol":1,"echo":true"#;
     format!("CONNECT {{{options},\"lang\":\"rust\",\"version\":\"1\",\"name\":\"{name}\"}}\r\n").into_bytes()
@@ -46,7 +46,7 @@ pub(super) fn split(bytes: &[u8], on: &mut dyn FnMut(Incoming<'_>) -> Result<()>
     Ok(at)
 }
 
-/// The first line without its end; nothing if that has not come.
+/// Returns the first line without its line break; `None` if it is incomplete.
 fn line(bytes: &[u8]) -> Result<Option<&[u8]>> {
     let Some(end) = bytes.iter().take(LINE_MAX).position(|&byte| byte == b'\n') else {
         ensure!(bytes.len() < LINE_MAX, "a line of NATS has no end");
@@ -56,7 +56,7 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>> {
     Ok(Some(line))
 }
 
-/// Bytes of the message behind `subject sid [reply] length`.
+/// Returns the number of bytes in the message after `subject sid [reply] length`.
 fn length(head: &[u8]) -> Result<usize> {
     let head = std::str::from_utf8(head).context("a NATS head is not text")?;
     let fields = head.split_ascii_whitespace();

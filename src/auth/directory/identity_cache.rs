@@ -15,12 +15,12 @@ use crate::auth::credential::Credential;
 use crate::auth::identity::Identity;
 use crate::auth::keys::Hasher;
 
-/// An identity that is cached.
+/// A cached identity.
 #[derive(Debug)]
 pub enum Known {
-    /// It is as good as a new one.
+    /// Usable without asking the endpoint.
     Fresh(Identity),
-    /// It will do while the endpoint cannot be asked.
+    /// Usable only while the endpoint cannot be reached.
     Stale(Identity),
 }
 
@@ -36,7 +36,7 @@ pub struct IdentityCache {
     table: Mutex<HashMap<[u8; 32], Entry>>,
     fresh: Duration,
     good: Duration,
-    /// How many are kept.
+    /// The maximum number of entries.
     entries: usize,
 }
 
@@ -47,16 +47,16 @@ impl fmt::Debug for IdentityCache {
 }
 
 impl IdentityCache {
-    /// None yet. They are `fresh` for so long, and `good` for so long if the endpoint is away; at most `entries` are
-    /// kept.
+    /// Creates an empty cache of at most `entries`. They are usable for `fresh`, and for `good` while the endpoint
+    /// cannot be reached.
     ///
     /// # Errors
-    /// When the system has no random numbers.
+    /// If the system provides no random numbers.
     pub fn new(fresh: Duration, good: Duration, entries: usize) -> Result<Self, getrandom::Error> {
         Ok(Self { hasher: Hasher::random()?, table: Mutex::default(), fresh, good: good.max(fresh), entries })
     }
 
-    /// What stands for a credential; nothing for a certificate, which no endpoint is asked about.
+    /// Returns the key of a credential; `None` for a certificate, which no endpoint checks.
     pub fn key(&self, credential: &Credential) -> Option<[u8; 32]> {
         Some(match credential {
             Credential::Basic { user, password } => {
@@ -67,7 +67,7 @@ impl IdentityCache {
         })
     }
 
-    /// What is known of a credential.
+    /// Returns the cached identity of a credential.
     pub fn look(&self, key: &[u8; 32], now: Timestamp) -> Option<Known> {
         let table = self.table.lock();
         let entry = table.get(key).filter(|entry| now < entry.good_until && !entry.identity.is_expired(now))?;
@@ -75,8 +75,8 @@ impl IdentityCache {
         Some(if now < entry.fresh_until { Known::Fresh(identity) } else { Known::Stale(identity) })
     }
 
-    /// Keeps the identity behind a good credential. The endpoint, or what the answer was worked out from, was `heard`
-    /// then.
+    /// Stores the identity of a valid credential. `heard` is when the endpoint gave the answer, or the data that it was
+    /// derived from.
     pub fn keep(&self, key: [u8; 32], identity: Identity, now: Timestamp, heard: Timestamp) {
         let until = |from: Timestamp, span| from.checked_add(span).unwrap_or(Timestamp::MAX);
         let mut table = self.table.lock();
@@ -89,17 +89,17 @@ impl IdentityCache {
         table.insert(key, Entry { identity, fresh_until: until(now, self.fresh), good_until: until(heard, self.good) });
     }
 
-    /// Forgets a credential.
+    /// Removes a credential.
     pub fn forget(&self, key: &[u8; 32]) {
         self.table.lock().remove(key);
     }
 
-    /// Forgets everything of a user.
+    /// Removes all credentials of a user.
     pub fn forget_user(&self, user: &str) {
         self.table.lock().retain(|_, entry| entry.identity.user() != Some(user));
     }
 
-    /// Holds nothing fresh any more, as nobody knows what has changed.
+    /// Makes all entries stale, because anything may have changed.
     pub fn doubt(&self) {
         self.table.lock().values_mut().for_each(|entry| entry.fresh_until = Timestamp::MIN);
     }

@@ -1,10 +1,10 @@
 //! Users of an endpoint: their known roles and tenants, and the rights that follow.
 //!
 //! Contract: pure, like [`State`](super::state) for the users of the store. A [`Directory`] is one version. It is
-//! replaced as a whole by [`Authority::set_accounts`](super::Authority::set_accounts), which makes everybody ask for
-//! their rights again. It contains no passwords and no secrets: of a user's secret it keeps a [`Fingerprint`], which
-//! is compared in constant time. Claims come from the endpoint; limits come from the store, which may have roles of
-//! the same names.
+//! replaced as a whole by [`Authority::set_accounts`](super::Authority::set_accounts), after which all rights are
+//! evaluated again. It contains no passwords and no secrets: of a user's secret it stores a [`Fingerprint`], which is
+//! compared in constant time. Claims come from the endpoint; limits come from the store, which may have roles of the
+//! same names.
 
 mod identity_cache;
 mod parse;
@@ -31,26 +31,26 @@ use super::principal::{Principal, PrincipalError};
 use super::state::{State, own_rights};
 use super::store::SUPERUSER;
 
-/// How many compiled rights are remembered in one version.
+/// The maximum number of compiled rights cached per version.
 const MEMO_ENTRIES: usize = 65_536;
 
-/// What a directory is made of. Versions share what has not changed: tenants may list a hundred thousand machines.
+/// The content of a directory. Versions share what has not changed: tenants may list a hundred thousand machines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entries {
     /// Claims by role.
     pub roles: Arc<BTreeMap<String, Vec<Claim>>>,
     /// Tenants by name.
     pub tenants: Arc<BTreeMap<String, TenantOf>>,
-    /// Users that have been asked for, by name.
+    /// Users that were requested from the endpoint, by name.
     pub users: BTreeMap<String, Account>,
-    /// Stands for the key of tokens, if the endpoint tells it.
+    /// Fingerprint of the key of tokens, if the endpoint reports the key.
     pub(super) key: Option<Fingerprint>,
 }
 
-/// Who reads an endpoint.
+/// The party that reads an endpoint.
 #[derive(Debug)]
 pub enum Reader {
-    /// A user, with all roles.
+    /// A user, with all its roles.
     User(String),
     /// The bearer of a token.
     Token(Box<EndpointToken>),
@@ -64,7 +64,7 @@ pub struct Directory {
     memo: Mutex<Memo>,
 }
 
-/// Compiled rights, for one version of the store: limits come from there.
+/// Compiled rights for one version of the store, because limits come from there.
 #[derive(Debug, Default)]
 struct Memo {
     generation: u64,
@@ -72,13 +72,13 @@ struct Memo {
 }
 
 impl Directory {
-    /// A version.
+    /// Creates a directory.
     pub fn new(entries: Entries) -> Self {
         let tenant_of = Arc::new(tenants_by_user(&entries.tenants));
         Self { entries, tenant_of, memo: Mutex::default() }
     }
 
-    /// The next version; tenants are compiled again only if they are others.
+    /// Creates the next version; compiles tenants again only if they have changed.
     #[must_use]
     pub fn next(&self, entries: Entries) -> Self {
         if !Arc::ptr_eq(&entries.tenants, &self.entries.tenants) {
@@ -87,12 +87,12 @@ impl Directory {
         Self { entries, tenant_of: Arc::clone(&self.tenant_of), memo: Mutex::default() }
     }
 
-    /// What it was made of.
+    /// Returns the content.
     pub fn entries(&self) -> &Entries {
         &self.entries
     }
 
-    /// The identity of a user whose password the endpoint has found right.
+    /// Returns the identity of a user whose password the endpoint has accepted.
     ///
     /// # Errors
     /// [`RevokedError`] if there is no such user.
@@ -105,10 +105,10 @@ impl Directory {
         Ok(identity(principal, None, holder, Fingerprints { users, key: None, born: account.born }))
     }
 
-    /// The identity of the bearer of a token that has been found good.
+    /// Returns the identity of the bearer of a token that has been verified.
     ///
     /// # Errors
-    /// [`RevokedError`] if its user does not exist, or a secret in it is not that of its user any more.
+    /// [`RevokedError`] if its user does not exist, or a secret in it is no longer that of its user.
     pub fn bearer(&self, token: &EndpointToken) -> Result<Identity, RevokedError> {
         let principal = token.principal().map_err(|_: PrincipalError| RevokedError::UserRemoved)?;
         let user = token.user();
@@ -119,24 +119,25 @@ impl Directory {
         Ok(found)
     }
 
-    /// Whether a token has secrets of users whose secrets the endpoint does not tell: only it can compare them.
+    /// Returns whether a token contains secrets of users whose secrets the endpoint does not report, so that only the
+    /// endpoint can compare them.
     pub fn hides_secrets_of(&self, token: &EndpointToken) -> bool {
         let hidden = |name| self.entries.users.get(name).is_some_and(|account| account.fingerprint.is_none());
         token.secret_owners().any(hidden)
     }
 
-    /// Whether the endpoint does not tell the secret of a user who is known.
+    /// Returns whether the endpoint does not report the secret of a known user.
     pub fn hides_secret(&self, user: &str) -> bool {
         self.entries.users.get(user).is_some_and(|account| account.fingerprint.is_none())
     }
 
-    /// Whether a user is known here and in another version, with the same secret.
+    /// Returns whether a user is known in both versions, with the same secret.
     pub fn has_same_secret(&self, other: &Self, user: &str) -> bool {
         let [here, there] = [self, other].map(|directory| directory.entries.users.get(user));
         here.zip(there).is_some_and(|(here, there)| here.fingerprint == there.fingerprint)
     }
 
-    /// Whether somebody who was let in still would be.
+    /// Checks whether a caller that was accepted before would still be accepted.
     fn recheck(&self, fingerprints: Option<&Fingerprints>, user: Option<&str>) -> Result<(), RevokedError> {
         let account = user.map(|user| self.entries.users.get(user).ok_or(RevokedError::UserRemoved)).transpose()?;
         let Some(fingerprints) = fingerprints else { return Ok(()) };
@@ -149,7 +150,7 @@ impl Directory {
         }
         for (name, fingerprint) in &fingerprints.users {
             let account = self.entries.users.get(name.as_ref());
-            // A secret that the endpoint does not tell cannot have been seen to change.
+            // A secret that the endpoint does not report cannot be seen to change.
             let good = account.is_some_and(|account| account.fingerprint.is_none_or(|now| now == *fingerprint));
             if !good {
                 let own = user.is_some_and(|user| user == name.as_ref());
@@ -159,14 +160,14 @@ impl Directory {
         Ok(())
     }
 
-    /// Which of these claims somebody does not hold at the endpoint.
+    /// Returns the claims that the reader does not hold at the endpoint.
     pub fn lacking<'c>(&self, reader: &Reader, claims: &[&'c str]) -> Vec<&'c str> {
         let content = self.content(&reader.holder());
         let holds = |claim: &str| claim.parse().is_ok_and(|claim| content.holds(&claim));
         claims.iter().copied().filter(|claim| !holds(claim)).collect()
     }
 
-    /// The rights of somebody, with the limits that the store has for roles of the same names.
+    /// Returns a caller's rights, with the limits that the store has for roles of the same names.
     pub(super) fn access(
         &self,
         conditions: &Conditions,
@@ -189,7 +190,7 @@ impl Directory {
         Ok(access)
     }
 
-    /// The roles of a user, whatever a token is restricted to; none of machines and plugins.
+    /// Returns all roles of a user, regardless of a token's restrictions; none for machines and plugins.
     pub(super) fn roles_of(&self, holder: &Holder) -> impl Iterator<Item = &String> {
         let account = holder.user.as_deref().and_then(|user| self.entries.users.get(user));
         account.into_iter().flat_map(|account| &account.roles)
@@ -202,7 +203,7 @@ impl Directory {
         };
         let mut held: Vec<Vec<Claim>> = self.roles_of(holder).filter_map(|role| self.claims_of(role)).collect();
         let own = own_rights(Some(user), false);
-        // A token never has more than its user has now.
+        // A token never has more rights than its user has now.
         let within = |claim: &Claim, list: &[Claim]| list.iter().any(|have| have.contains(claim));
         let mut claims: Vec<Claim> = holder.direct.clone();
         claims.retain(|claim| within(claim, &own) || held.iter().any(|list| within(claim, list)));
@@ -221,7 +222,7 @@ impl Directory {
 }
 
 impl Memo {
-    /// Those of this version of the store; those of another are forgotten.
+    /// Returns the rights for this version of the store; drops those of any other version.
     fn of(&mut self, generation: u64) -> &mut HashMap<Arc<Holder>, Arc<Access>> {
         if self.generation != generation {
             *self = Self { generation, rights: HashMap::new() };
@@ -231,19 +232,19 @@ impl Memo {
 }
 
 impl Entries {
-    /// Whether there is such a role.
+    /// Returns whether there is such a role.
     pub fn has_role(&self, role: &str) -> bool {
         role == SUPERUSER || self.roles.contains_key(role)
     }
 
-    /// Takes what opens tokens now.
+    /// Sets the key that opens tokens.
     pub fn set_key(&mut self, key: Option<&TokenKey>) {
         self.key = key.map(TokenKey::fingerprint);
     }
 }
 
 impl Reader {
-    /// The user's name; nothing for machines and plugins.
+    /// Returns the user's name; `None` for machines and plugins.
     pub fn user(&self) -> Option<&str> {
         match self {
             Self::User(name) => Some(name),
@@ -259,13 +260,13 @@ impl Reader {
     }
 }
 
-/// Whose rights the bearer of a token has.
+/// Returns the holder of the rights that a token gives its bearer.
 fn holder_of(token: &EndpointToken) -> Holder {
     let user = token.user().map(Into::into);
     Holder { user, direct: token.claims.clone(), roles: Some(token.roles.clone()) }
 }
 
-/// What its user may do without any role. A token has it in its claims, if it shall.
+/// Returns the rights that a holder has without any role. A token has only those that its claims list.
 pub(super) fn own_rights_of(holder: &Holder) -> Vec<Claim> {
     match (&holder.user, &holder.roles) {
         (Some(user), None) => own_rights(Some(user), false),
@@ -309,7 +310,7 @@ mod tests {
         assert!(third.tenant_of.contains_key("b") && !third.tenant_of.contains_key("a"));
     }
 
-    /// Where no secret is told, nothing else would tell the two apart.
+    /// Without a secret, only the creation time distinguishes the two.
     #[test]
     fn a_user_who_was_made_again_is_another() {
         let born = |time: &str| Account { born: Some(Fingerprint::of(time.as_bytes())), ..Account::default() };

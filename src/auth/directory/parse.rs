@@ -45,12 +45,12 @@ struct TenantRow {
     members: Option<BTreeMap<String, Value>>,
 }
 
-/// A list of the endpoint.
+/// A list from the endpoint.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rows<T> {
-    /// By name.
+    /// Valid rows by name.
     pub good: BTreeMap<String, T>,
-    /// Names of those that cannot be read, or `#N` with a number from zero where there is not even a name.
+    /// Names of invalid rows, or `#N` with a number from zero for rows without a name.
     pub bad: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl<T> Rows<T> {
     }
 }
 
-/// The user of `GET users/NAME`, or the users of `GET users`.
+/// Parses the user of `GET users/NAME`, or the users of `GET users`.
 pub fn accounts(body: &[u8]) -> Option<Vec<(String, Account)>> {
     let rows: Vec<UserRow> = if body.trim_ascii_start().starts_with(b"[") {
         serde_json::from_slice(body).ok()?
@@ -85,7 +85,7 @@ pub fn accounts(body: &[u8]) -> Option<Vec<(String, Account)>> {
     Some(rows.into_iter().map(account).collect())
 }
 
-/// The claims of `GET roles`, by role.
+/// Parses the claims of `GET roles`, by role.
 pub fn roles(body: &[u8]) -> Option<Rows<Vec<Claim>>> {
     Rows::read(body, |row: RoleRow| {
         let claims = row.claims.unwrap_or_default().into_iter().filter_map(|claim| self::claim(&claim)).collect();
@@ -93,14 +93,14 @@ pub fn roles(body: &[u8]) -> Option<Rows<Vec<Claim>>> {
     })
 }
 
-/// A claim as DRP writes it.
+/// Parses a claim in DRP's format.
 pub(super) fn claim(value: &Value) -> Option<Claim> {
     let fields = value.as_object()?;
     let part = |name: &str| fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))?.1.as_str();
     Claim::new(part("scope")?, part("action")?, part("specific").unwrap_or("")).ok()
 }
 
-/// The tenants of `GET tenants`.
+/// Parses the tenants of `GET tenants`.
 pub fn tenants(body: &[u8]) -> Option<Rows<TenantOf>> {
     Rows::read(body, |row: TenantRow| {
         let members = row.members.unwrap_or_default().into_iter();
@@ -115,13 +115,13 @@ pub fn tenants(body: &[u8]) -> Option<Rows<TenantOf>> {
     })
 }
 
-/// Whether this is what an endpoint answers to `GET users/NAME/token`: an object with a token. Anything may answer 200,
-/// such as a maintenance page in front of the endpoint.
+/// Returns whether this is an endpoint's answer to `GET users/NAME/token`: an object with a token. Other servers, such
+/// as a maintenance page in front of the endpoint, may answer 200 too.
 pub fn is_issued_token(body: &[u8]) -> bool {
     issued_token(body).is_some()
 }
 
-/// The token in such an answer.
+/// Returns the token in such an answer.
 pub fn issued_token(body: &[u8]) -> Option<Secret> {
     #[derive(Deserialize)]
     struct Issued {
@@ -132,7 +132,7 @@ pub fn issued_token(body: &[u8]) -> Option<Secret> {
     (!issued.token.is_empty()).then(|| Secret::new(issued.token))
 }
 
-/// Whether this is what an endpoint answers to `GET info`: an object that says which version of what it is.
+/// Returns whether this is an endpoint's answer to `GET info`: an object with version, architecture and system.
 pub fn is_info(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Info {
@@ -144,17 +144,17 @@ pub fn is_info(body: &[u8]) -> bool {
     serde_json::from_slice::<Info>(body).is_ok_and(is_complete)
 }
 
-/// The preference that the endpoint's tokens are sealed with, in the answer to `GET prefs`.
+/// Returns the preference that is the key of the endpoint's tokens, from the answer to `GET prefs`.
 pub fn base_secret(body: &[u8]) -> Option<String> {
     preference(body, "baseTokenSecret")
 }
 
-/// The preference that stands in tokens of machines.
+/// Returns the preference that tokens of machines contain as the grantor's secret.
 pub fn system_secret(body: &[u8]) -> Option<String> {
     preference(body, "systemGrantorSecret")
 }
 
-/// An object of texts by name, or a list of objects with `Name` and `Val`.
+/// Returns a preference from an object of texts by name, or from a list of objects with `Name` and `Val`.
 fn preference(body: &[u8], name: &str) -> Option<String> {
     let text = match serde_json::from_slice(body).ok()? {
         Value::Object(all) => all.get(name)?.as_str()?.to_owned(),

@@ -30,31 +30,31 @@ use crate::auth::principal::{Principal, PrincipalError};
 use crate::auth::token::MAX_TOKEN_BYTES;
 use crate::clock;
 
-/// Bytes of the key, and of the initialisation vector.
+/// Length in bytes of the key, and of the initialization vector.
 const KEY: usize = 32;
 const VECTOR: usize = 16;
 
-/// By so much the endpoint's clock may be ahead of this one.
+/// The maximum time by which the endpoint's clock may be ahead of this one.
 const LEEWAY: SignedDuration = SignedDuration::from_mins(1);
 
-/// The grantor of tokens that the endpoint makes for machines and plugins.
+/// The grantor of tokens that the endpoint issues for machines and plugins.
 const SYSTEM: &str = "system";
 
-/// Why a token cannot be opened.
+/// The reason why a token cannot be opened.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKeyError {
-    /// Not sealed, or not signed, with this key.
+    /// Not encrypted or not signed with this key.
     #[error("not a token of this key")]
     Foreign,
-    /// Its time is over.
+    /// The token has expired.
     #[error("the token has expired")]
     Expired,
-    /// Its time (`nbf`) has not come.
+    /// The token is not valid yet (`nbf`).
     #[error("the token is not valid yet")]
     Early,
 }
 
-/// What opens an endpoint's tokens. Does not print.
+/// The key that opens an endpoint's tokens. Never printed.
 #[derive(Clone)]
 pub struct TokenKey {
     cipher: [u8; KEY],
@@ -67,21 +67,21 @@ impl fmt::Debug for TokenKey {
     }
 }
 
-/// What an endpoint's token says.
+/// The content of an endpoint's token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EndpointToken {
     /// A user's name, a machine's UUID or a plugin's name.
     subject: String,
-    /// What it grants by itself.
+    /// Claims that it grants directly.
     pub(super) claims: Vec<Claim>,
     /// Names of roles.
     pub(super) roles: Vec<String>,
-    /// When it ends.
+    /// The time at which it expires.
     pub expires_at: Timestamp,
-    /// Before this it is not good.
+    /// The time from which it is valid.
     not_before: Timestamp,
     parties: Parties,
-    /// The key that has opened it.
+    /// The key that opened it.
     key: Option<Fingerprint>,
 }
 
@@ -105,7 +105,7 @@ struct Payload {
     jti: String,
 }
 
-/// Who has issued a token for whom; secrets are empty where there is nothing to compare.
+/// The grantor and the subject of a token. Secrets are empty where there is nothing to compare.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Parties {
@@ -118,13 +118,13 @@ struct Parties {
 }
 
 impl TokenKey {
-    /// The key that a preference's text is; nothing if it is none.
+    /// Creates a key from the text of the preference; returns `None` if the text is not a key.
     pub fn new(secret: &str) -> Option<Self> {
         let cipher = secret.as_bytes().try_into().ok()?;
         Some(Self { cipher, signature: DecodingKey::from_secret(secret.as_bytes()).ok()? })
     }
 
-    /// Opens a token, sealed or plain.
+    /// Opens a token, encrypted or plain.
     ///
     /// # Errors
     /// [`TokenKeyError`].
@@ -150,7 +150,7 @@ impl TokenKey {
         Ok(EndpointToken { key: Some(self.fingerprint()), ..token })
     }
 
-    /// Stands for the key where it is to be seen whether it has changed.
+    /// Returns the key's fingerprint, to detect whether the key has changed.
     pub(super) fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.cipher)
     }
@@ -167,12 +167,12 @@ impl TokenKey {
     }
 }
 
-/// Whether a token is a JWT as it is.
+/// Returns whether a token is a plain JWT.
 fn is_plain(token: &str) -> bool {
     token.split('.').count() == 3
 }
 
-/// What a plain JWT says, unverified. Nothing if it is no JWT, or says too little.
+/// Returns the content of a plain JWT without verifying it; `None` if it is not a JWT or lacks required fields.
 pub fn read_plain(token: &Secret) -> Option<EndpointToken> {
     let token = token.expose();
     if token.len() > MAX_TOKEN_BYTES || !is_plain(token) {
@@ -195,15 +195,15 @@ impl EndpointToken {
         }
     }
 
-    /// The user that it is for; nothing for machines and plugins.
+    /// Returns the user that it is for; `None` for machines and plugins.
     pub fn user(&self) -> Option<&str> {
         let Parties { grantor_id, user_id, machine_uuid, .. } = &self.parties;
-        // The parties come first: a user may have a name that looks like a machine's UUID.
+        // Check the parties first: a user's name may look like a machine's UUID.
         let of_nobody = user_id.is_empty() && (grantor_id == SYSTEM || Principal::runner(&self.subject).is_ok());
         (machine_uuid.is_empty() && !of_nobody).then_some(self.subject.as_str())
     }
 
-    /// Every user whose secret stands in it.
+    /// Returns every user whose secret it contains.
     pub fn secret_owners(&self) -> impl Iterator<Item = &str> {
         self.secrets().map(|(user, _)| user)
     }
@@ -221,7 +221,7 @@ impl EndpointToken {
         Fingerprints { users, key: self.key, born: None }
     }
 
-    /// Whether it has secrets that are not those of users, which only the endpoint can compare.
+    /// Returns whether it contains secrets that do not belong to users, which only the endpoint can compare.
     pub fn has_other_secrets(&self, system: Option<&str>) -> bool {
         let Parties { grantor_id, grantor_secret, machine_secret, .. } = &self.parties;
         let of_system = grantor_id == SYSTEM && !grantor_secret.is_empty();
@@ -230,7 +230,7 @@ impl EndpointToken {
         !machine_secret.is_empty() || (of_system && !known)
     }
 
-    /// Who its bearer is.
+    /// Returns its bearer.
     pub(super) fn principal(&self) -> Result<Principal, PrincipalError> {
         match self.user() {
             Some(user) => Principal::endpoint_user(user),
@@ -249,8 +249,8 @@ mod tests {
 
     const BASE: &str = "0123456789abcdef0123456789ABCDEF";
 
-    /// For alice, granted by bob, until 2100; sealed by `openssl enc -aes-256-cfb` around a JWT that was signed by
-    /// other means.
+    /// A token for alice, granted by bob, valid until 2100: encrypted by `openssl enc -aes-256-cfb` around a JWT that
+    /// was signed by other means.
     const SEALED: &str = concat!(
         "AAECAwQFBgcICQoLDA0OD895Hm2vjmJtqVyk6ohmBJileHFURbVT7v0i2ot-sY_DvanbcnQvJ64lI_pqrggaeuxe2mbyYvtiNgBr",
         "Q6PPsz1HKDM_dV_KmsZxJplYIGAW_7iaZ_FI7VqjA5kIfJXLkFnL2X6K0id-brh7rnAiNXKba7MqN8Wr3wcDlUk_bi6yEd96pZdK",

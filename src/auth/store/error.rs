@@ -1,4 +1,4 @@
-//! Why the store cannot be read, changed or written. No variant shows a secret.
+//! Errors of reading, changing and writing the store. No variant shows a secret.
 
 use std::path::PathBuf;
 
@@ -7,17 +7,17 @@ use thiserror::Error;
 use crate::auth::password::PasswordError;
 use crate::auth::principal::PrincipalError;
 
-/// Why the store cannot be read, changed or written.
+/// The reason why the store cannot be read, changed or written.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The operating system said no.
+    /// The operating system reported an error.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
-        /// What was tried, such as `read`.
+        /// The operation, such as `read`.
         what: &'static str,
-        /// On which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The file has a mistake.
@@ -29,10 +29,10 @@ pub enum StoreError {
         line: usize,
         /// Counted from one, in bytes.
         column: usize,
-        /// What is wrong, without any secret of the file.
+        /// The mistake, without any secret of the file.
         reason: String,
     },
-    /// A file without users, where there were some or none could come in: it was emptied, or is half written.
+    /// The file has lost all its users, or is empty at the start: it was emptied, or is half written.
     #[error(
         "{}: there are no users in it; put it back, or remove it before a start to get the user rocketskates",
         path.display()
@@ -47,13 +47,13 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// Nobody could come in any more.
+    /// Removing the last user would lock everybody out.
     #[error("{name:?} is the last user; add another before removing it")]
     LastUser {
         /// The user.
         name: String,
     },
-    /// Somebody else has been writing for five seconds.
+    /// Another process has held the lock for five seconds.
     #[error("{} is locked by another process", path.display())]
     Locked {
         /// The lock file.
@@ -64,23 +64,23 @@ pub enum StoreError {
     NotFound {
         /// `user`, `role` or `tenant`.
         what: &'static str,
-        /// The name given.
+        /// The given name.
         name: String,
     },
-    /// There is one already.
+    /// A user, role or tenant of this name already exists.
     #[error("there is a {what} {name:?} already")]
     Exists {
         /// `user`, `role` or `tenant`.
         what: &'static str,
-        /// The name given.
+        /// The given name.
         name: String,
     },
-    /// A role that somebody has cannot be removed.
+    /// The role cannot be removed because users have it.
     #[error("role {name:?} is in use by {users}")]
     InUse {
         /// The role.
         name: String,
-        /// Who has it, as a comma list.
+        /// The users who have it, as a comma list.
         users: String,
     },
     /// A user would be in two tenants.
@@ -88,28 +88,28 @@ pub enum StoreError {
     TwoTenants {
         /// The user.
         user: String,
-        /// Where it is already.
+        /// The user's current tenant.
         tenant: String,
     },
-    /// `superuser` is as it is.
+    /// The role `superuser` cannot be changed.
     #[error("role \"superuser\" is built in and cannot be changed")]
     BuiltIn,
-    /// Not a name.
+    /// Not a valid name.
     #[error(transparent)]
     Name(#[from] PrincipalError),
-    /// Not a password.
+    /// Not a valid password or hash.
     #[error(transparent)]
     Password(#[from] PasswordError),
-    /// The system gives no threads to hash passwords on.
+    /// The system cannot start the threads that hash passwords.
     #[error("cannot start the threads that hash passwords: {0}")]
     Threads(std::io::Error),
-    /// The system has no random numbers.
+    /// The system provides no random numbers.
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
 }
 
 impl StoreError {
-    /// Whether it may go away though the file stays as it is.
+    /// Returns whether the error may go away although the file stays as it is.
     pub(in crate::auth) fn may_pass(&self) -> bool {
         matches!(self, Self::Io { .. } | Self::Changing { .. } | Self::Locked { .. })
     }

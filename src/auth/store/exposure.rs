@@ -7,10 +7,10 @@ use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The files in the data directory that are nobody else's to read.
+/// Files in the data directory that no other user may read.
 const SECRETS: [&str; 3] = ["auth.toml", "token-keys.toml", "tls-key.pem"];
 
-/// A file or directory that others can reach.
+/// A file or directory that other users can reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposure {
     path: PathBuf,
@@ -21,7 +21,7 @@ pub struct Exposure {
 enum Reach {
     Read(u32),
     Write(u32),
-    /// It belongs to this user.
+    /// Another user, with this id, owns it.
     Owner(u32),
 }
 
@@ -36,14 +36,15 @@ impl fmt::Display for Exposure {
     }
 }
 
-/// What of a data directory others can reach: to write to the directory is to replace what is in it.
+/// Returns what other users can reach in a data directory. A writable directory counts: its files can be replaced.
 pub fn exposures(data_dir: &Path) -> Vec<Exposure> {
     let directory = look(data_dir, 0, 0o022);
     let secrets = SECRETS.iter().filter_map(|name| look(&data_dir.join(name), 0o044, 0o022));
     directory.into_iter().chain(secrets).collect()
 }
 
-/// Whether everybody can reach a secret that is kept elsewhere; its group may, as that of `/etc/ssl/private` does.
+/// Returns an exposure if everybody can reach a secret outside the data directory. Its group may, as for
+/// `/etc/ssl/private`.
 pub fn of_secret(path: &Path) -> Option<Exposure> {
     look(path, 0o004, 0o002)
 }

@@ -18,11 +18,11 @@ const STORE: &str = "auth.toml";
 const KEYS: &str = "token-keys.toml";
 const LOCK: &str = "auth.lock";
 
-/// For how long a writer waits for another: this many times [`LOCK_PAUSE`].
+/// The number of times that a writer tries to lock, at intervals of [`LOCK_PAUSE`].
 const LOCK_TRIES: u32 = 250;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// How often a file is read that changes meanwhile.
+/// The number of times that a file is read if it changes meanwhile.
 const READ_TRIES: u32 = 5;
 
 const HEADER: &str = "\
@@ -35,7 +35,7 @@ const HEADER: &str = "\
 #[derive(Debug, Clone)]
 pub(in crate::auth) struct Directory(PathBuf);
 
-/// Held while the files may be written.
+/// The write lock on the files, held until it is dropped.
 #[derive(Debug)]
 pub(in crate::auth) struct Lock(#[allow(dead_code, reason = "closing the file gives the lock back")] File);
 
@@ -44,17 +44,17 @@ impl Directory {
         Self(path.to_owned())
     }
 
-    /// Where users, roles and tenants are.
+    /// Returns the path of the users, roles and tenants.
     pub(in crate::auth) fn users_path(&self) -> PathBuf {
         self.path(STORE)
     }
 
-    /// Where the keys are that tokens are signed with.
+    /// Returns the path of the keys that sign tokens.
     pub(in crate::auth) fn keys_path(&self) -> PathBuf {
         self.path(KEYS)
     }
 
-    /// A file that is not ours.
+    /// Resolves the path of a file that hydrant does not write.
     pub(in crate::auth) fn foreign_path(&self, path: &Path) -> PathBuf {
         self.0.join(path)
     }
@@ -63,7 +63,7 @@ impl Directory {
         self.0.join(name)
     }
 
-    /// Makes the directory if it is missing and waits until nobody else writes.
+    /// Creates the directory if it is missing and waits until no other process writes.
     pub(in crate::auth) fn lock(&self) -> Result<Lock, StoreError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
         made.map_err(|source| io("make", &self.0, source))?;
@@ -80,7 +80,7 @@ impl Directory {
         Err(StoreError::Locked { path })
     }
 
-    /// The store, or nothing if there is no file.
+    /// Reads the store; returns `None` if there is no file.
     pub(in crate::auth) fn read_store(&self) -> Result<Option<Store>, StoreError> {
         let Some(text) = self.read(STORE)? else { return Ok(None) };
         parse::store(&text).map(Some).map_err(|mistake| StoreError::Invalid {
@@ -108,7 +108,7 @@ impl Directory {
         StoreError::Invalid { path: self.path(KEYS), line, column: 1, reason: reason.to_owned() }
     }
 
-    /// A file that is not ours to write.
+    /// Reads a file that hydrant does not write.
     pub(in crate::auth) fn read_foreign(&self, path: &Path) -> Result<String, StoreError> {
         read_whole(&self.0.join(path))
     }
@@ -125,12 +125,12 @@ impl Directory {
         StoreError::NoUsers { path: self.path(STORE) }
     }
 
-    /// Takes away what a command left behind that was killed while it wrote. That it cannot is no harm: the next one
-    /// does.
+    /// Removes temporary files that a killed command left behind. Failing to do so is harmless: the next start tries
+    /// again.
     pub(in crate::auth) fn clean(&self) {
         let left: Vec<PathBuf> =
             [STORE, KEYS].map(|name| self.beside(name)).into_iter().filter(|p| p.exists()).collect();
-        // Nobody writes while the lock is held.
+        // No other process writes while the lock is held.
         let Some(_lock) = (!left.is_empty()).then(|| self.lock().ok()).flatten() else { return };
         for path in left {
             match std::fs::remove_file(&path) {
@@ -147,7 +147,7 @@ impl Directory {
         }
     }
 
-    /// Where a new version is written before it takes the place of the old one.
+    /// Returns the path at which a new version is written before it replaces the old one.
     fn beside(&self, name: &str) -> PathBuf {
         self.path(&format!("{name}.new"))
     }
@@ -157,14 +157,14 @@ impl Directory {
         let beside = self.beside(name);
         let written = replace(&self.0, &beside, &path, text);
         if written.is_err() {
-            // The first error is the one that tells; what is left behind is overwritten next time.
+            // Report the first error, which is the cause; a temporary file that remains is overwritten next time.
             let _ = std::fs::remove_file(&beside);
         }
         written.map_err(|source| io("write", &path, source))
     }
 }
 
-/// A file as it is, and not a part of what somebody is writing.
+/// Reads a file as a whole, never while it is being written.
 fn read_whole(path: &Path) -> Result<String, StoreError> {
     for _ in 0..READ_TRIES {
         let before = Marks::of([path]);
@@ -178,7 +178,7 @@ fn read_whole(path: &Path) -> Result<String, StoreError> {
 }
 
 fn replace(directory: &Path, beside: &Path, path: &Path, text: &str) -> std::io::Result<()> {
-    // One left behind by a crash may have other rights; making it anew is the only way to be sure of them.
+    // A file left behind by a crash may have other permissions; only creating it anew guarantees them.
     match std::fs::remove_file(beside) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
@@ -194,12 +194,12 @@ fn io(what: &'static str, path: &Path, source: std::io::Error) -> StoreError {
     StoreError::Io { what, path: path.to_owned(), source }
 }
 
-/// Changes the store in a data directory: reads it under the lock, lets `change` at it and writes it if that
-/// succeeds. A running server takes the change by itself. If there was no store and `change` adds no user, the store
-/// gets the user of a first start, so that nobody is locked out.
+/// Changes the store in a data directory: reads it under the lock, applies `change`, and writes it if that succeeds. A
+/// running server applies the change by itself. If there was no store and `change` adds no user, the store gets the
+/// user of a first start, so that nobody is locked out.
 ///
 /// # Errors
-/// What `change` says, and everything that can go wrong with files.
+/// The error of `change`, or [`StoreError`] if a file cannot be read or written or is invalid.
 pub fn edit<T>(data_dir: &Path, change: impl FnOnce(&mut Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
     let directory = Directory::new(data_dir);
     let lock = directory.lock()?;
@@ -214,15 +214,15 @@ pub fn edit<T>(data_dir: &Path, change: impl FnOnce(&mut Store) -> Result<T, Sto
     Ok(result)
 }
 
-/// Where the store of a data directory is.
+/// Returns the path of the store in a data directory.
 pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join(STORE)
 }
 
-/// The store in a data directory.
+/// Reads the store in a data directory.
 ///
 /// # Errors
-/// A file that is missing or unreadable, or one with a mistake.
+/// [`StoreError`] if the file is missing, unreadable or invalid.
 pub fn read(data_dir: &Path) -> Result<Store, StoreError> {
     let directory = Directory::new(data_dir);
     directory.read_store()?.ok_or_else(|| directory.missing_store())

@@ -26,14 +26,14 @@ use super::principal::check_name;
 use crate::overflow::Overflow;
 pub use error::StoreError;
 
-/// The role that may do and see everything.
+/// The role that may see and do everything.
 pub const SUPERUSER: &str = "superuser";
 
 /// The user of the first start, as in DRP, and its well-known password.
 pub const DEFAULT_USER: &str = "rocketskates";
 pub(super) const DEFAULT_PASSWORD: &str = "r0cketsk8ts";
 
-/// What ends a user's tokens when it changes: 32 random bytes, made anew with every password. Does not print.
+/// Random bytes, renewed with every password change, which ends the user's tokens. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct UserSecret(Box<[u8]>);
 
@@ -49,7 +49,7 @@ impl UserSecret {
         (bytes.len() >= 16).then(|| Self(bytes.into()))
     }
 
-    /// What stands for the secret in tokens: a hash that does not tell it.
+    /// Returns the secret's fingerprint, which goes into tokens and does not reveal the secret.
     pub(super) fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.0)
     }
@@ -67,46 +67,46 @@ impl fmt::Debug for UserSecret {
     }
 }
 
-/// A user.
+/// A user of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct User {
-    /// Names of roles.
+    /// Names of the user's roles.
     pub roles: BTreeSet<String>,
-    /// Nothing for a user who can only come with a token.
+    /// `None` for a user who can log in only with a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) password: Option<PasswordHash>,
     pub(super) secret: UserSecret,
 }
 
 impl User {
-    /// Whether the user can log in with a password.
+    /// Returns whether the user can log in with a password.
     pub fn has_password(&self) -> bool {
         self.password.is_some()
     }
 }
 
-/// A role.
+/// A role: its claims, limits and policies for slow consumers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Role {
-    /// What happens to a websocket of its holders that does not follow; nothing to leave it to the settings.
+    /// The policy for slow consumers among its holders' websockets; `None` leaves it to the settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overflow: Option<Overflow>,
-    /// What such a websocket may ask for by its query instead; nothing to leave it to the settings.
+    /// The policies that such a websocket may request in its query; `None` leaves them to the settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query_overflow: Option<BTreeSet<Overflow>>,
-    /// How much its holders may have.
+    /// Limits on its holders.
     #[serde(skip_serializing_if = "RoleLimits::is_empty")]
     pub limits: RoleLimits,
-    /// What it grants.
+    /// The claims that it grants.
     pub claims: Vec<Claim>,
 }
 
 /// A tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct TenantRow {
-    /// Whom it restricts.
+    /// Names of the users that it restricts.
     pub users: BTreeSet<String>,
-    /// To which keys of which types; a type that is not here is not restricted.
+    /// The keys that its users may see, by object type; types that are not listed are unrestricted.
     pub members: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -119,14 +119,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store of a first start: the well-known user, a superuser.
+    /// Creates the store of a first start, with the well-known user as a superuser.
     pub(super) fn first() -> Result<Self, StoreError> {
         let mut store = Self::default();
         store.ensure_user()?;
         Ok(store)
     }
 
-    /// Adds the well-known user if there is no user at all.
+    /// Adds the well-known user if there are no users.
     fn ensure_user(&mut self) -> Result<(), StoreError> {
         if self.users.is_empty() {
             self.add_user(DEFAULT_USER, PasswordHash::make(DEFAULT_PASSWORD)?, &[SUPERUSER.to_owned()])?;
@@ -134,27 +134,27 @@ impl Store {
         Ok(())
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether the store is empty.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Every user by name.
+    /// Returns all users by name.
     pub fn users(&self) -> &BTreeMap<String, User> {
         &self.users
     }
 
-    /// Every role by name, but for the built-in one.
+    /// Returns all roles by name, except the built-in one.
     pub fn roles(&self) -> &BTreeMap<String, Role> {
         &self.roles
     }
 
-    /// Every tenant by name.
+    /// Returns all tenants by name.
     pub fn tenants(&self) -> &BTreeMap<String, TenantRow> {
         &self.tenants
     }
 
-    /// The claims of a role, the built-in one included.
+    /// Returns the claims of a role, which may be the built-in one.
     pub(super) fn claims_of(&self, role: &str) -> Option<Vec<Claim>> {
         if role == SUPERUSER {
             return Some(vec![Claim::everything()]);
@@ -162,7 +162,7 @@ impl Store {
         self.roles.get(role).map(|role| role.claims.clone())
     }
 
-    /// The limits of somebody with these roles: of each the largest that one of them says.
+    /// Returns the limits of a holder of these roles: the largest of each.
     pub(super) fn limits_of<'r>(&self, roles: impl IntoIterator<Item = &'r String>) -> RoleLimits {
         let known = roles.into_iter().filter_map(|role| self.roles.get(role));
         known.map(|role| role.limits).fold(RoleLimits::default(), RoleLimits::or_larger)
@@ -171,7 +171,7 @@ impl Store {
     /// Adds a user.
     ///
     /// # Errors
-    /// A bad or taken name, or a role that does not exist.
+    /// If the name is invalid or taken, or a role does not exist.
     pub fn add_user(&mut self, name: &str, password: PasswordHash, roles: &[String]) -> Result<(), StoreError> {
         check_name(name)?;
         if self.users.contains_key(name) {
@@ -183,7 +183,7 @@ impl Store {
         Ok(())
     }
 
-    /// Gives a user a new password, which ends its tokens and connections.
+    /// Sets a user's password, which ends its tokens and connections.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
@@ -194,17 +194,17 @@ impl Store {
         Ok(())
     }
 
-    /// Gives a user these roles instead of those it has.
+    /// Replaces a user's roles.
     ///
     /// # Errors
-    /// A user or a role that does not exist.
+    /// If the user or a role does not exist.
     pub fn set_user_roles(&mut self, name: &str, roles: &[String]) -> Result<(), StoreError> {
         let roles = self.known_roles(roles)?;
         self.user_mut(name)?.roles = roles;
         Ok(())
     }
 
-    /// Removes a user, from its tenant too.
+    /// Removes a user, also from its tenant.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] or [`StoreError::LastUser`].
@@ -219,10 +219,10 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a role or replaces its claims.
+    /// Creates a role or replaces its claims.
     ///
     /// # Errors
-    /// A bad name, or the built-in role.
+    /// If the name is invalid, or the role is built in.
     pub fn set_role(&mut self, name: &str, claims: Vec<Claim>) -> Result<(), StoreError> {
         check_name(name)?;
         if name == SUPERUSER {
@@ -232,7 +232,7 @@ impl Store {
         Ok(())
     }
 
-    /// Says what happens to websockets of a role's holders that do not follow; nothing to leave it to the settings.
+    /// Sets a role's policy for slow consumers; `None` leaves it to the settings.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] or [`StoreError::BuiltIn`].
@@ -244,7 +244,7 @@ impl Store {
         Ok(())
     }
 
-    /// Says what such websockets may ask for by their query instead; nothing to leave it to the settings.
+    /// Sets the policies that a role's holders may request in the query; `None` leaves them to the settings.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] or [`StoreError::BuiltIn`].
@@ -256,7 +256,7 @@ impl Store {
         Ok(())
     }
 
-    /// Gives a role these limits instead of those it has.
+    /// Replaces a role's limits.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] or [`StoreError::BuiltIn`].
@@ -268,7 +268,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a role that nobody has.
+    /// Removes a role that no user has.
     ///
     /// # Errors
     /// [`StoreError::InUse`], [`StoreError::NotFound`] or [`StoreError::BuiltIn`].
@@ -284,10 +284,10 @@ impl Store {
         self.roles.remove(name).map(|_| ()).ok_or_else(|| not_found("role", name))
     }
 
-    /// Makes or replaces a tenant.
+    /// Creates or replaces a tenant.
     ///
     /// # Errors
-    /// A bad name, a user that does not exist or is in another tenant.
+    /// If the name is invalid, or a user does not exist or is in another tenant.
     pub fn set_tenant(&mut self, name: &str, tenant: TenantRow) -> Result<(), StoreError> {
         check_name(name)?;
         for user in &tenant.users {
@@ -303,7 +303,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a tenant; its users are then not restricted any more.
+    /// Removes a tenant; its users are then unrestricted.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].

@@ -1,6 +1,6 @@
-//! Reading the store's text, with the location of every mistake.
+//! Parses the store's text and reports the position of every mistake.
 //!
-//! Contract: pure. No error shows a password hash or a secret: what the TOML reader quotes is left out of its message.
+//! Contract: pure. No error shows a password hash or a secret: values that the TOML parser quotes are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -15,7 +15,7 @@ use crate::auth::password::PasswordHash;
 use crate::auth::principal::check_name;
 use crate::overflow::{Overflow, OverflowError};
 
-/// What is wrong, and where in the text.
+/// A mistake and its position in the text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ParseError {
     pub(super) line: usize,
@@ -62,10 +62,10 @@ struct TenantText {
     members: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// A mistake at an offset.
+/// A mistake and its byte range in the text.
 type Placed = (Range<usize>, String);
 
-/// Reads a store.
+/// Parses a store.
 pub(super) fn store(text: &str) -> Result<Store, ParseError> {
     let document: Document = toml::from_str(text).map_err(|e| {
         let at = e.span().map_or(0, |span| span.start);
@@ -151,8 +151,8 @@ fn mistake(text: &str, at: usize, reason: String) -> ParseError {
     ParseError { line, column, reason }
 }
 
-/// The reader's message without the values that it quotes: a hash in the wrong place must not be repeated. Names of
-/// fields, which stand in backticks, stay.
+/// Returns the parser's message without the values that it quotes: a hash in the wrong place must not be repeated.
+/// Field names, which are in backticks, stay.
 fn without_quotes(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
     for (at, piece) in message.split('"').enumerate() {

@@ -15,25 +15,26 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
-/// So much is read from the socket at once.
+/// Bytes that are read from the socket at once.
 const READ_BYTES: usize = 64 << 10;
-/// A buffer that has grown for a long message is given back when it is empty.
+/// An empty buffer that has grown beyond this for a long message is released.
 const KEPT_BYTES: usize = 1 << 20;
-/// A message beyond this ends the connection: it is none, or never ends. So does a frame whose head says so.
+/// A message longer than this ends the connection: it is bogus or endless. So does a frame that announces such a
+/// length.
 pub(super) const MOST_SKIPPED: u64 = 4 << 30;
-/// The longest payload of a control frame.
+/// Maximum payload of a control frame, in bytes.
 const CONTROL_BYTES: u64 = 125;
 
-/// Why there is no frame.
+/// The reason why no frame could be read.
 #[derive(Debug, Error)]
 pub(super) enum FrameError {
     /// The connection ended between frames or within one.
     #[error("it ended without a close")]
     End,
-    /// Nothing came for too long.
+    /// Nothing was received for too long.
     #[error("it was silent")]
     Silent,
-    /// A rule was broken.
+    /// The server violated this rule.
     #[error("{0}")]
     Rule(&'static str),
     /// The socket failed.
@@ -41,12 +42,12 @@ pub(super) enum FrameError {
     Socket(#[from] io::Error),
 }
 
-/// What a frame carries.
+/// The payload of a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Payload {
-    /// Its bytes.
+    /// The bytes of the payload.
     Whole(BytesMut),
-    /// It was longer than allowed: so many bytes were thrown away.
+    /// The payload was longer than allowed; this number of bytes was discarded.
     Skipped(u64),
 }
 
@@ -58,18 +59,18 @@ pub(super) struct Frame {
     pub(super) payload: Payload,
 }
 
-/// What stands before a payload.
+/// The header of a frame.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 struct Head {
     fin: bool,
     opcode: OpCode,
     length: u64,
-    /// Bytes of the head itself.
+    /// Length of the header itself, in bytes.
     size: usize,
 }
 
 impl Head {
-    /// The head at the beginning of these bytes; nothing if it is not there whole.
+    /// Parses the header at the beginning of `bytes`; returns `None` if it is incomplete.
     fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
         let [first, second, rest @ ..] = bytes else { return Ok(None) };
         if first & 0x70 != 0 {
@@ -102,24 +103,24 @@ impl Head {
     }
 }
 
-/// Reads a server's frames from a socket, skipping messages that are too long. Cancel-safe.
+/// Reads a server's frames from a socket, skipping payloads that are too long. Cancel-safe.
 #[derive(Debug)]
 pub(super) struct Frames<R> {
     socket: R,
     buffer: BytesMut,
-    /// The longest payload that is kept.
+    /// Maximum payload that is kept, in bytes.
     longest: usize,
-    /// The longest wait for bytes.
+    /// Maximum time without receiving bytes.
     silence: Duration,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
-    /// Frames from this socket.
+    /// Creates a reader of this socket.
     pub(super) fn new(socket: R, longest: usize, silence: Duration) -> Self {
         Self { socket, buffer: BytesMut::new(), longest, silence }
     }
 
-    /// The next frame; `heard` is called whenever something has come.
+    /// Returns the next frame; `heard` is called whenever bytes have arrived.
     pub(super) async fn next(&mut self, heard: impl Fn()) -> Result<Frame, FrameError> {
         let start = loop {
             if let Some(head) = Head::parse(&self.buffer)? {
@@ -162,7 +163,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
-    /// Reads at least a byte.
+    /// Reads at least one byte.
     async fn fill(&mut self, heard: impl Fn()) -> Result<(), FrameError> {
         self.buffer.reserve(READ_BYTES);
         match timeout(self.silence, self.socket.read_buf(&mut self.buffer)).await {

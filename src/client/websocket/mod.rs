@@ -37,33 +37,33 @@ use super::http::{Http, broken, refusal};
 use super::received::{Received, complaint, field, fits_query, query, registered};
 use reading::{Content, Heard, Message, NORMAL, Reading};
 
-/// Messages that wait for the consumer. What waits longer is better kept, and counted, at the server.
+/// Messages that may be queued for the consumer. Longer queues belong to the server, which counts them.
 const WAITING: usize = 1024;
-/// Frames to the server that wait to be written.
+/// Frames to the server that may be queued for writing.
 const OUTGOING: usize = 64;
-/// The peer's answer to our close is waited for so long.
+/// Time limit for the peer's answer to a close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 /// By this header a server says how many registrations of the query it answers.
 const REGISTERED: &str = "X-Hydrant-Registered";
-/// What RFC 6455 appends to the key.
+/// The text that RFC 6455 appends to the key.
 const ACCEPT_SALT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 type Socket = TokioIo<Upgraded>;
 type Writer = WebSocket<Join<Empty, WriteHalf<Socket>>>;
 
-/// Bounds of a session.
+/// The limits of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Longest message that is taken, in bytes. A longer one is left out ([`Received::Skipped`]).
+    /// Longest message that is accepted, in bytes. A longer one is skipped ([`Received::Skipped`]).
     pub message_bytes: usize,
-    /// A sign of life is given after so long without one.
+    /// Interval after which an idle connection is kept alive by a ping.
     pub ping: Duration,
-    /// A server that is silent for so long is gone, though the connection did not say so.
+    /// A server that sends nothing for this long is considered gone, even if the connection looks open.
     pub silence: Duration,
 }
 
 impl Default for Bounds {
-    /// Well within a server's 60 seconds; three pings without an answer are an end.
+    /// Pings well within a server's 60 seconds; three pings without an answer end the session.
     fn default() -> Self {
         Self { message_bytes: 64 << 20, ping: Duration::from_secs(25), silence: Duration::from_secs(80) }
     }
@@ -75,7 +75,7 @@ enum Outgoing {
     Close(u16),
 }
 
-/// An open websocket. Dropping it cuts the connection; [`Session::close`] ends it in good order.
+/// An open websocket. Dropping it aborts the connection; [`Session::close`] closes it properly.
 #[derive(Debug)]
 pub struct Session {
     incoming: mpsc::Receiver<Result<Message, ClientError>>,
@@ -90,17 +90,17 @@ impl Session {
     /// Connects and upgrades.
     ///
     /// # Errors
-    /// [`ClientError`]; [`ClientError::Refused`] with the server's message if the credentials are not good.
+    /// Returns a [`ClientError`]; [`ClientError::Refused`] with the server's message if the credentials are invalid.
     pub async fn open(target: &Target, bounds: Bounds) -> Result<Self, ClientError> {
         Self::open_for(target, bounds, None, &[]).await
     }
 
-    /// Connects, upgrades and registers, and asks for the past from a place on: a time or `EPOCH:SEQUENCE`. The
-    /// registrations stand in the handshake, so that nothing comes before all of them are answered. To a server that
-    /// does not know of this, or if they are too long for a query, they are sent.
+    /// Connects, upgrades and registers, and requests the history since a position: a time or `EPOCH:SEQUENCE`. The
+    /// registrations are part of the handshake, so that no event arrives before all of them are answered. If the server
+    /// does not support this, or if they are too long for a query, they are sent as commands.
     ///
     /// # Errors
-    /// As [`Session::open`].
+    /// Fails like [`Session::open`].
     pub async fn open_for(
         target: &Target,
         bounds: Bounds,
@@ -132,37 +132,37 @@ impl Session {
         }
     }
 
-    /// A header of the answer to the upgrade.
+    /// Returns a header of the answer to the upgrade.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Binary messages so far: they are no events, and are passed over.
+    /// Returns the number of binary messages so far: they are not events, and are skipped.
     pub fn binaries(&self) -> u64 {
         self.heard.binaries()
     }
 
-    /// How long ago the server was last heard of: a frame of any kind. While received events are not taken nothing is
-    /// heard.
+    /// Returns the time since the last frame of any kind arrived. While received events are not consumed, no frames are
+    /// read.
     pub fn silent_for(&self) -> Duration {
         self.heard.ago()
     }
 
-    /// Sends a registration. Its answer comes with [`Session::receive`].
+    /// Sends a registration. Its answer is returned by [`Session::receive`].
     pub async fn register(&mut self, spec: &str) {
         self.unanswered.push_back(spec.to_owned());
-        // If the writer is gone, so is the connection, and the next receive tells why.
+        // If the writer is gone, so is the connection, and the next receive reports why.
         let _ = self.outgoing.send(Outgoing::Command(format!("register {spec}"))).await;
     }
 
-    /// The next event or answer.
+    /// Returns the next event or answer.
     ///
     /// # Errors
-    /// [`ClientError::Registration`] if a registration was refused, [`ClientError::Closed`] or
+    /// Returns [`ClientError::Registration`] if a registration was refused, and [`ClientError::Closed`] or
     /// [`ClientError::Broken`] at the end. After an error there is nothing more to receive.
     ///
     /// # Cancel safety
-    /// Nothing is lost when it is given up.
+    /// Nothing is lost if the future is dropped.
     pub async fn receive(&mut self) -> Result<Received, ClientError> {
         loop {
             let message = self.incoming.recv().await;
@@ -172,10 +172,10 @@ impl Session {
         }
     }
 
-    /// What is already there, so that it can be written out together.
+    /// Returns a message that has already arrived, if there is one, so that several can be written together.
     ///
     /// # Errors
-    /// As [`Session::receive`].
+    /// Fails like [`Session::receive`].
     pub fn receive_ready(&mut self) -> Result<Option<Received>, ClientError> {
         while let Ok(message) = self.incoming.try_recv() {
             if let Some(received) = self.sort(message?)? {
@@ -185,7 +185,7 @@ impl Session {
         Ok(None)
     }
 
-    /// Tells events from answers; answers to nothing are dropped.
+    /// Distinguishes events from answers; answers without a command are dropped.
     fn sort(&mut self, message: Message) -> Result<Option<Received>, ClientError> {
         let text = match message.content {
             Content::Text(text) => text,
@@ -201,7 +201,7 @@ impl Session {
         Err(ClientError::Registration { spec, message: complaint(&text) })
     }
 
-    /// Closes with code 1000 and waits a little for the server to agree.
+    /// Closes with code 1000 and waits briefly for the server's answer.
     pub async fn close(mut self) {
         let agreed = async {
             let _ = self.outgoing.send(Outgoing::Close(NORMAL)).await;
@@ -254,7 +254,7 @@ fn ask_for_upgrade(headers: &mut HeaderMap, key: &str) {
     headers.insert("Sec-WebSocket-Key", HeaderValue::from_str(key).expect("base64"));
 }
 
-/// What RFC 6455, section 4.1, wants a client to check.
+/// Checks the answer to the handshake as RFC 6455, section 4.1, requires.
 fn check(headers: &HeaderMap, key: &str) -> Result<(), &'static str> {
     let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let accept = STANDARD.encode(Sha1::digest(format!("{key}{ACCEPT_SALT}")));
@@ -270,7 +270,7 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Writes until the close, a broken connection or the end of the session; the reader tells why.
+/// Writes until the close, a broken connection or the end of the session; the reader reports why.
 async fn write_all(mut writer: Writer, mut outgoing: mpsc::Receiver<Outgoing>, ping: Duration) {
     loop {
         let frame = match timeout(ping, outgoing.recv()).await {

@@ -21,40 +21,40 @@ pub(super) const NORMAL: u16 = 1000;
 const PROTOCOL_ERROR: u16 = 1002;
 const BAD_TEXT: u16 = 1007;
 
-/// Bytes of messages that wait for the consumer; one message always fits.
+/// Bytes of messages that may be queued for the consumer; one message always fits.
 const WAITING_BYTES: u32 = 1 << 20;
 
-/// A message of the server.
+/// A message from the server.
 #[derive(Debug)]
 pub(super) enum Content {
     Text(String),
-    /// It was longer than allowed, and was thrown away: how long it was, in bytes.
+    /// The message was longer than allowed, and was discarded: its length in bytes.
     Skipped(u64),
 }
 
-/// A message with its share of [`WAITING_BYTES`], which is free again when it is taken.
+/// A message with its share of [`WAITING_BYTES`], which is released when the message is consumed.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) content: Content,
     _room: OwnedSemaphorePermit,
 }
 
-/// What has come of a message that comes in parts. Joined here, because what is too long is to be skipped.
+/// The received parts of a fragmented message. They are joined here, because a message that is too long is skipped.
 #[derive(Debug, Default)]
 struct Parts {
-    /// Nothing once it is too long.
+    /// Empty once the message is too long.
     bytes: Vec<u8>,
     length: u64,
     skipped: bool,
 }
 
-/// When the server was last heard of.
+/// When the server was last heard.
 #[derive(Debug)]
 pub(super) struct Heard {
     opened: Instant,
-    /// Microseconds since then.
+    /// Microseconds from `opened` to the last received bytes.
     last: AtomicU64,
-    /// Binary messages, which nobody can use.
+    /// Number of binary messages, which are skipped.
     binaries: AtomicU64,
 }
 
@@ -71,7 +71,7 @@ impl Heard {
         self.binaries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Binary messages so far.
+    /// Returns the number of binary messages so far.
     pub(super) fn binaries(&self) -> u64 {
         self.binaries.load(Ordering::Relaxed)
     }
@@ -90,7 +90,7 @@ pub(super) struct Reading {
     heard: Arc<Heard>,
     room: Arc<Semaphore>,
     parts: Option<Parts>,
-    /// Whether a binary message is being passed over.
+    /// Whether a binary message is being skipped.
     in_binary: bool,
     /// With which code the connection is closed at the end; nothing where nobody would read it.
     reply: Option<u16>,
@@ -103,7 +103,7 @@ impl Reading {
         Self { frames, target, bounds, heard, room, parts: None, in_binary: false, reply: None }
     }
 
-    /// Reads until the end, which is the last that comes in, or until nobody wants it any more.
+    /// Reads until the end, whose error is sent last, or until the receiver is dropped.
     pub(super) async fn run(
         mut self,
         incoming: mpsc::Sender<Result<Message, ClientError>>,
@@ -134,7 +134,7 @@ impl Reading {
         Some(Message { content, _room: room })
     }
 
-    /// The next frame; the message if it ends one.
+    /// Reads the next frame; returns the message if the frame completes one.
     async fn next(&mut self, outgoing: &mpsc::Sender<Outgoing>) -> Result<Option<Content>, ClientError> {
         let frame = self.frame().await?;
         match (frame.opcode, &frame.payload) {
@@ -142,7 +142,7 @@ impl Reading {
             (OpCode::Text | OpCode::Binary | OpCode::Continuation, _) => self.join(&frame),
             (OpCode::Close, Payload::Whole(payload)) => Err(self.closed(payload)),
             (OpCode::Ping, Payload::Whole(payload)) => {
-                // If the writer is that far behind, an older pong is still to be sent, and one will do.
+                // If the writer lags that far, an older pong is still queued, and one suffices.
                 let _ = outgoing.try_send(Outgoing::Pong(payload.to_vec()));
                 Ok(None)
             }
@@ -150,7 +150,7 @@ impl Reading {
         }
     }
 
-    /// Whether a frame is of a binary message, which is counted and nothing else.
+    /// Returns whether a frame belongs to a binary message; such messages are only counted.
     fn passes_over(&mut self, frame: &Frame) -> bool {
         let begins = frame.opcode == OpCode::Binary && self.parts.is_none();
         let is_binary = begins || self.in_binary;
@@ -162,7 +162,7 @@ impl Reading {
     }
 
     async fn frame(&mut self) -> Result<Frame, ClientError> {
-        // Giving up a read halfway is harmless here: the connection is given up with it.
+        // Cancelling a read midway is harmless here: the connection ends with it.
         self.frames.next(|| self.heard.now()).await.map_err(|error| match error {
             FrameError::Silent => {
                 let endpoint = self.target.endpoint.to_string();
