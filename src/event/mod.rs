@@ -63,8 +63,7 @@ const NOTICE_TYPE: &str = "hydrant";
 
 static SERIALISATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// Returns the number of events that this process has serialized, except those for a single connection and those that
-/// were refused afterwards.
+/// Returns the number of events serialized by this process and not refused afterwards, except those for one connection.
 pub fn serialisations() -> u64 {
     SERIALISATIONS.load(Ordering::Relaxed)
 }
@@ -92,7 +91,7 @@ pub struct Draft<'t> {
     pub object: &'t str,
     /// The object before the change, as JSON text; `null` if there is none.
     pub original: &'t str,
-    /// Whether users whom it names are the endpoint's, and not hydrant's own of the same name.
+    /// Whether the users it names are the endpoint's, and not hydrant's own of the same name.
     pub of_endpoint: bool,
 }
 
@@ -376,8 +375,8 @@ impl Event {
         self.names.get(3)
     }
 
-    /// Of an event about a connection: whose it is, with [`ENDPOINT`] before a user of the endpoint, who sees
-    /// it whatever their rights. Of any other the Key.
+    /// Returns the account that a connection event is about, which may see it whatever its rights; for other events,
+    /// the Key.
     pub fn account(&self) -> &str {
         self.names.range(2, 3)
     }
