@@ -20,8 +20,9 @@ GO = GOTOOLCHAIN=$$(sed -n '1s/.*"go":"\([^"]*\)".*/\1/p' $(CURDIR)/tests/data/r
 
 .DEFAULT_GOAL := help
 .PHONY: help run test install check fmt clippy shellcheck docs features deny figures oracle gorilla soak fuzz
-.PHONY: openapi conformance interop outside faults rolling book deb image packages timings recipes advisories
+.PHONY: openapi conformance interop outside faults rolling book deb image packages timings recipes advisories locks
 .PHONY: console console-load console-cost console-pictures counting-cost
+.PHONY: storm nodes
 .PHONY: bench bench-quick bench-build bench-peers instructions page peers setup watched
 
 help: ## This list
@@ -52,7 +53,7 @@ install: setup ## The program, man pages, completions and the systemd unit below
 	$(CARGO) build $(LOCKED) --release --bin hydrant
 	scripts/install target/release/hydrant
 
-check: fmt clippy shellcheck docs features deny ## Everything but the tests: format, lints, documentation, features, licences
+check: fmt clippy shellcheck docs features deny locks ## Everything but the tests: format, lints, documentation, features, licences
 
 fmt: need-components
 	$(CARGO) fmt --all -- --check
@@ -72,6 +73,9 @@ features: setup need-components ## That it builds without its optional features
 
 deny: setup need-deny ## Licences, banned packages and sources
 	$(TOOLS)/bin/cargo-deny --locked check bans licenses sources
+
+locks: setup ## That the lock files of workspaces besides the main one are up to date
+	$(CARGO) update $(LOCKED) --workspace --quiet --manifest-path benches/peers/Cargo.toml
 
 figures: setup ## How the sources stand: circles of files, lengths of functions, arrows between modules
 	scripts/house-figures
@@ -113,8 +117,9 @@ console-pictures: setup need-browser need-node ## The pictures of docs/images an
 	$(TESTS) --test wire --no-run
 	scripts/console target/debug/hydrant look docs/images docs
 
-faults: setup need-procps need-haproxy need-nginx ## HAProxy and nginx in front, with the files of examples/balancers: clients seen, nodes restarted
+faults: setup need-nats need-procps need-haproxy need-nginx ## HAProxy and nginx in front, nodes restarted; a NATS cluster whose leader dies
 	$(TESTS) --test wire -- --ignored balancers::
+	$(TESTS) --test nats -- --ignored cluster::
 
 timings: setup ## What building costs, on a quiet machine: clean `make run` to the first event, after a change, sizes; in target/bench
 	scripts/timings
@@ -125,6 +130,12 @@ recipes: setup need-curl need-python3 need-alertmanager ## The files of examples
 
 rolling: setup need-nats need-procps need-haproxy ## A rolling restart of two nodes behind HAProxy with 200 posters and 500 watchers (ROLLING_PAUSE_MS=)
 	$(TESTS) --test nats -- --ignored --nocapture rolling::
+
+storm: setup need-nats need-procps need-haproxy ## How long clients take to catch up when three nodes behind HAProxy are restarted (STORM_CLIENTS=, STORM_EVENTS=)
+	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture storm::
+
+nodes: setup need-nats need-procps ## What an event costs each of up to six nodes (NODES_EVENTS=, NODES_SECONDS=)
+	$(CARGO) test $(LOCKED) --release --test nats -- --ignored --nocapture cost::
 
 interop: gorilla need-node need-python need-procps need-browser need-firefox ## A whole session with each websocket library that people use, and with browsers (KEEP=1: into docs/interop.md)
 	cd tests/clients/go && go build -o $(CLIENTS)/ ./talk-gorilla ./talk-gobwas

@@ -102,7 +102,12 @@ impl Bodies {
         }
         let longest = told.exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
         let (mut buffer, begun) = (self.buffer(longest), Instant::now());
-        while let Some(frame) = next(&mut body, begun, buffer.bytes.len()).await? {
+        let waits = |waits| reading.iter().for_each(|reading| reading.set_waits(waits));
+        loop {
+            waits(true);
+            let frame = next(&mut body, begun, buffer.bytes.len()).await?;
+            waits(false);
+            let Some(frame) = frame else { break };
             let Ok(piece) = frame.into_data() else { continue };
             if buffer.bytes.len() + piece.len() > limit {
                 return Err(too_large());

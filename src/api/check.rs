@@ -59,7 +59,7 @@ impl Api {
         let seen = self.pool.seen().await;
         let _turn = self.turn_to_explain().await?;
         tokio::task::block_in_place(|| {
-            let spec = Spec::parse(text, &filter::Limits::default())
+            let spec = Spec::parse(text, &self.pool.filter_limits())
                 .map_err(|error| ApiError::spec(text, &IndexError::Spec(error)))?;
             let warnings = seen.map_or_else(Vec::new, |seen| index::warnings(text, &spec, &seen));
             let events = self.last_events(&access, identity);

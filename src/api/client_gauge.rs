@@ -30,12 +30,18 @@ impl ClientGauge {
         let Caller { peer, connection, .. } = *caller;
         let mut present = self.present.lock();
         let clients = present.entry(connection).or_default();
-        let principal = identity.principal().as_str();
-        let is_it = |client: &Connection| client.remote_addr == peer && client.principal == principal;
+        let principal = identity.principal();
+        let is_it = |client: &Connection| client.remote_addr == peer && client.account == principal.account();
         if clients.len() >= MOST || clients.iter().any(is_it) {
             return None;
         }
-        let client = Connection::new(Kind::Api, principal, peer, clock::now(), identity.expires_at());
+        let client = Connection::new(
+            Kind::Api,
+            (principal.as_str(), principal.account()),
+            peer,
+            clock::now(),
+            identity.expires_at(),
+        );
         clients.push(client.clone());
         Some(client)
     }

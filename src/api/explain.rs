@@ -7,8 +7,9 @@
 //! Contract: nobody learns of events or users that he may not see. An event of the history must be visible to the
 //! caller, and is otherwise unknown to him; another user needs the claim users/get, a connection connections/get, both
 //! within the caller's tenant. Who may see a connection and not its user learns whether the rights show the event, and
-//! not why. Which roles would show an event is told to those who may list roles. `User` names a user of this server's
-//! own; one of the endpoint is found by `Connection`.
+//! not why. Which roles would show an event is told to those who may list roles. `User` names whoever logs in by that
+//! name: a user of this server's own if there is one, otherwise one of the endpoint, of whom is known what the endpoint
+//! has told since the user first came.
 //!
 //! Bounds: anybody may ask, so one question is worked on at a time, at no shard, and what it may cost is bounded by the
 //! number of registrations and by the bytes of the event that all of them together would look at.
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Api, ApiError, answer, body};
 use crate::auth::{Access, Identity};
@@ -78,6 +79,7 @@ struct Told {
 /// Who would get the event.
 struct Asked {
     principal: String,
+    account: String,
     access: Arc<Access>,
     inspection: Option<Inspection>,
     /// Whether the caller may know why that is.
@@ -86,7 +88,8 @@ struct Asked {
 
 impl Api {
     pub(super) async fn explain(&self, request: Request<Incoming>, identity: &Identity) -> Result<Answer, ApiError> {
-        let whole = self.bodies.read(request, self.limits.event_bytes + REST).await?;
+        let most = self.limits.event_bytes.saturating_add(REST).min(self.limits.body_bytes);
+        let whole = self.bodies.read(request, most).await?;
         let question: Question = body::object(&whole.bytes)?;
         let event = self.event_in_question(&question, identity)?;
         let asked = self.receiver_in_question(&question, identity).await?;
@@ -101,16 +104,12 @@ impl Api {
 
     /// Explains when those before it are done, on a thread that nothing else waits for meanwhile.
     async fn work_out(&self, event: &Event, texts: &[String], asked: &Asked) -> Result<Explanation, ApiError> {
-        if texts.len().saturating_mul(event.json().len()) > WORK {
-            let (registrations, bytes) = (texts.len(), event.json().len());
-            return Err(bad(format!(
-                "{registrations} registrations and an event of {bytes} bytes are too much at a time"
-            )));
-        }
+        bound_work(texts.len(), event.json().len())?;
         let _turn = self.turn_to_explain().await?;
-        let receiver = Receiver { principal: &asked.principal, access: &asked.access };
+        let receiver = Receiver { principal: &asked.principal, account: &asked.account, access: &asked.access };
+        let limits = self.pool.filter_limits();
         tokio::task::block_in_place(|| {
-            let specs = texts.iter().map(|text| read_spec(text)).collect::<Result<Vec<_>, _>>()?;
+            let specs = texts.iter().map(|text| read_spec(text, &limits)).collect::<Result<Vec<_>, _>>()?;
             let pairs: Vec<(&str, &Spec)> = texts.iter().map(String::as_str).zip(&specs).collect();
             let explanation = explain(event, &pairs, Some(receiver));
             Ok(if asked.is_known { explanation } else { explanation.without_rights() })
@@ -119,13 +118,12 @@ impl Api {
 
     /// The turn of a question that costs more than others, when those before it are done.
     pub(super) async fn turn_to_explain(&self) -> Result<SemaphorePermit<'_>, ApiError> {
-        let turn = tokio::time::timeout(TURN, self.explaining.acquire()).await;
-        Ok(turn.map_err(|_| ApiError::Explaining)?.expect("it is never closed"))
+        turn(&self.explaining).await
     }
 
     /// Whether the caller may know what this principal may see.
-    fn knows(&self, identity: &Identity, principal: &str) -> Result<bool, ApiError> {
-        if identity.principal().as_str() == principal || self.authority.access(identity)?.is_everything() {
+    fn knows(&self, identity: &Identity, principal: &str, account: &str) -> Result<bool, ApiError> {
+        if identity.principal().account() == account || self.authority.access(identity)?.is_everything() {
             return Ok(true);
         }
         match principal.strip_prefix("user:") {
@@ -159,7 +157,7 @@ impl Api {
         history.read(sequence..sequence.saturating_add(1), u64::MAX, 1, &mut found);
         let event = found.pop().filter(|one| one.number == sequence).map(|one| one.event).ok_or_else(unknown)?;
         let access = self.authority.access(identity)?;
-        let own = event.kind() == CONNECTIONS && event.key() == identity.principal().as_str();
+        let own = event.kind() == CONNECTIONS && event.account() == identity.principal().account();
         if own || access.sees(event.kind(), event.action(), event.key(), event.owner()) {
             return Ok(event);
         }
@@ -171,24 +169,47 @@ impl Api {
             (Some(_), Some(_)) => Err(bad("either User or Connection, not both".to_owned())),
             (Some(address), None) => {
                 let inspection = self.inspect(address, identity).await?;
-                let principal = inspection.connection.principal.clone();
-                let is_known = self.knows(identity, &principal)?;
-                Ok(Asked { principal, access: Arc::clone(&inspection.access), inspection: Some(inspection), is_known })
+                let (principal, account) =
+                    (inspection.connection.principal.clone(), inspection.connection.account.clone());
+                let is_known = self.knows(identity, &principal, &account)?;
+                let access = Arc::clone(&inspection.access);
+                Ok(Asked { principal, account, access, inspection: Some(inspection), is_known })
             }
             (None, Some(user)) if identity.user() != Some(user) => {
                 let unknown = || ApiError::Unknown { model: "users", key: user.clone() };
                 if !self.permits(identity, "users", "get", user)? {
                     return Err(unknown());
                 }
-                let access = self.authority.access_of_user(user).ok_or_else(unknown)?;
-                Ok(Asked { principal: format!("user:{user}"), access, inspection: None, is_known: true })
+                self.user_in_question(user)?.ok_or_else(unknown)
             }
             (None, _) => {
                 let access = self.authority.access(identity)?;
-                let principal = identity.principal().as_str().to_owned();
-                Ok(Asked { principal, access, inspection: None, is_known: true })
+                let principal = identity.principal();
+                let (principal, account) = (principal.as_str().to_owned(), principal.account().to_owned());
+                Ok(Asked { principal, account, access, inspection: None, is_known: true })
             }
         }
+    }
+
+    /// Whoever would log in by this name: as [`Api::login`] decides.
+    fn user_in_question(&self, user: &str) -> Result<Option<Asked>, ApiError> {
+        if self.delegation.is_none() || (self.own_users && self.authority.has_user(user)) {
+            let principal = format!("user:{user}");
+            let asked =
+                |access| Asked { account: principal.clone(), principal, access, inspection: None, is_known: true };
+            return Ok(self.authority.access_of_user(user).map(asked));
+        }
+        let identity = self.authority.accounts().user(user);
+        let found = identity.and_then(|identity| Ok((self.authority.access(&identity)?, identity)));
+        let (access, identity) = found.map_err(|_| {
+            bad(format!(
+                "nothing is known here of the user {user:?} of the endpoint, because nobody has come by that name yet: \
+                 ask again when somebody has, or name one of the user's connections by Connection"
+            ))
+        })?;
+        let (principal, account) =
+            (identity.principal().as_str().to_owned(), identity.principal().account().to_owned());
+        Ok(Some(Asked { principal, account, access, inspection: None, is_known: true }))
     }
 
     fn roles_for(
@@ -205,9 +226,22 @@ impl Api {
     }
 }
 
-fn read_spec(text: &str) -> Result<Spec, ApiError> {
-    let limits = filter::Limits::default();
-    Spec::parse(text, &limits).map_err(|error| ApiError::spec(text, &IndexError::Spec(error)))
+/// Whether so many registrations may look at an event of so many bytes.
+fn bound_work(registrations: usize, bytes: usize) -> Result<(), ApiError> {
+    if registrations.saturating_mul(bytes) <= WORK {
+        return Ok(());
+    }
+    Err(bad(format!("{registrations} registrations and an event of {bytes} bytes are too much at a time")))
+}
+
+/// Waits for those before, but not for long.
+async fn turn(explaining: &Semaphore) -> Result<SemaphorePermit<'_>, ApiError> {
+    let turn = tokio::time::timeout(TURN, explaining.acquire()).await;
+    Ok(turn.map_err(|_| ApiError::Explaining)?.expect("it is never closed"))
+}
+
+fn read_spec(text: &str, limits: &filter::Limits) -> Result<Spec, ApiError> {
+    Spec::parse(text, limits).map_err(|error| ApiError::spec(text, &IndexError::Spec(error)))
 }
 
 fn texts(question: &Question, inspection: Option<&Inspection>) -> Result<Vec<String>, ApiError> {
@@ -237,4 +271,27 @@ fn loss(inspection: &Inspection) -> Option<String> {
 
 fn bad(reason: String) -> ApiError {
     ApiError::Bad(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_question_at_a_time_and_who_waits_too_long_is_told_so() {
+        let explaining = Semaphore::new(1);
+        let first = turn(&explaining).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        assert!(matches!(turn(&explaining).await, Err(ApiError::Explaining)));
+        assert_eq!(begun.elapsed(), TURN);
+        drop(first);
+        drop(turn(&explaining).await.unwrap());
+    }
+
+    #[test]
+    fn registrations_and_bytes_are_bounded_together() {
+        assert!(bound_work(ASKED, WORK / ASKED).is_ok());
+        assert!(bound_work(ASKED + 1, WORK / ASKED).is_err() && bound_work(1, WORK + 1).is_err());
+        assert!(bound_work(usize::MAX, 2).is_err());
+    }
 }

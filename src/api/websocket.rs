@@ -114,7 +114,7 @@ impl Api {
             return Err(rejected(Rejection::Limited, ApiError::TooManyConnections));
         };
         let own = self.authority.access(identity)?.limits().connections();
-        let socket_permit = self.sockets.admit(identity.principal().as_str(), own).map_err(|limit| {
+        let socket_permit = self.sockets.admit(identity.principal().account(), own).map_err(|limit| {
             self.broker.metrics().limited(Limit::Connections, 1);
             rejected(Rejection::Limited, ApiError::Sockets { limit })
         })?;

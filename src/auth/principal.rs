@@ -2,6 +2,9 @@
 //!
 //! Contract: a [`Principal`] is never empty and always has one of the three kinds. It is what other people may read
 //! (events, connection listings), so nothing secret goes into it. Cloning one costs a reference count.
+//!
+//! A user of the endpoint and one of hydrant's own may have the same name. Both read the same, and are told apart by
+//! [`Principal::account`]: they are not equal, and neither has the other's limits or hears of its connections.
 
 use std::fmt;
 use std::str::FromStr;
@@ -46,6 +49,9 @@ pub enum PrincipalKind {
     Plugin,
 }
 
+/// What an account of the endpoint begins with; no name holds a slash.
+const ENDPOINT: &str = "endpoint/";
+
 /// The public name of an authenticated caller: `user:NAME`, `runner:UUID` or `plugin:NAME`. Never empty and never
 /// secret; cloning costs a reference count.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,13 +67,13 @@ impl Principal {
         Ok(Self(format!("user:{name}").into()))
     }
 
-    /// `user:NAME` for a user of the endpoint.
+    /// `user:NAME` for a user of the endpoint, who is somebody else than hydrant's own user of that name.
     ///
     /// # Errors
     /// [`PrincipalError::Name`], by the rules of [`check_endpoint_name`].
     pub fn endpoint_user(name: &str) -> Result<Self, PrincipalError> {
         check_endpoint_name(name)?;
-        Ok(Self(format!("user:{name}").into()))
+        Ok(Self(format!("{ENDPOINT}user:{name}").into()))
     }
 
     /// `plugin:NAME`.
@@ -92,12 +98,22 @@ impl Principal {
 
     /// The whole text.
     pub fn as_str(&self) -> &str {
+        self.0.strip_prefix(ENDPOINT).unwrap_or(&self.0)
+    }
+
+    /// The text with [`ENDPOINT`] before it if it is a user of the endpoint: what tells principals apart.
+    pub fn account(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is a user of the endpoint.
+    pub fn is_of_endpoint(&self) -> bool {
+        self.0.starts_with(ENDPOINT)
     }
 
     /// What sort it is.
     pub fn kind(&self) -> PrincipalKind {
-        match self.0.as_bytes()[0] {
+        match self.as_str().as_bytes()[0] {
             b'u' => PrincipalKind::User,
             b'r' => PrincipalKind::Runner,
             _ => PrincipalKind::Plugin,
@@ -106,7 +122,7 @@ impl Principal {
 
     /// The part behind the colon: a name or a UUID.
     pub fn name(&self) -> &str {
-        self.0.split_once(':').map_or("", |(_, name)| name)
+        self.as_str().split_once(':').map_or("", |(_, name)| name)
     }
 }
 
@@ -125,19 +141,19 @@ impl FromStr for Principal {
 
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl AsRef<str> for Principal {
     fn as_ref(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
@@ -203,6 +219,15 @@ mod tests {
             assert!(Principal::endpoint_user(name).is_err(), "{name:?}");
         }
         assert!(Principal::user("John Doe").is_err(), "hydrant's own names are as before");
+    }
+
+    #[test]
+    fn a_user_of_the_endpoint_is_not_the_one_of_the_same_name_here() {
+        let (here, there) = (Principal::user("alice").unwrap(), Principal::endpoint_user("alice").unwrap());
+        assert_ne!(here, there);
+        assert_eq!((here.as_str(), here.name(), here.kind()), (there.as_str(), there.name(), there.kind()));
+        assert_eq!((here.account(), there.account()), ("user:alice", "endpoint/user:alice"));
+        assert_eq!(format!("{there} {there:?}"), "user:alice user:alice");
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub struct Connection {
     pub expires_at: String,
     /// Who it is.
     pub principal: String,
+    /// The same, so that users of the endpoint and of hydrant are told apart.
+    #[serde(skip)]
+    pub account: String,
     /// Where it comes from: address and port.
     pub remote_addr: SocketAddr,
     /// What it is.
@@ -75,12 +78,19 @@ fn is_none(omitted_events: &u64) -> bool {
 }
 
 impl Connection {
-    /// A connection that has just come.
-    pub fn new(kind: Kind, principal: &str, peer: SocketAddr, created: Timestamp, expires: Option<Timestamp>) -> Self {
+    /// A connection that has just come, of this principal and account.
+    pub fn new(
+        kind: Kind,
+        (principal, account): (&str, &str),
+        peer: SocketAddr,
+        created: Timestamp,
+        expires: Option<Timestamp>,
+    ) -> Self {
         Self {
             create_time: created.to_string(),
             expires_at: expires.map_or_else(|| NEVER.to_owned(), |time| time.to_string()),
             principal: principal.to_owned(),
+            account: account.to_owned(),
             remote_addr: peer,
             r#type: kind,
             registrations: 0,
@@ -105,6 +115,7 @@ impl Connection {
         let object = serde_json::to_string(&body).expect("strings and numbers are always written");
         let mut draft = Draft::new(CONNECTIONS, action, &self.principal);
         draft.principal = self.principal.as_str().into();
+        draft.of_endpoint = self.account != self.principal;
         draft.object = &object;
         draft.seal(now)
     }
@@ -117,7 +128,7 @@ mod tests {
     #[test]
     fn the_object_has_drps_names() {
         let peer = "[::1]:5000".parse().unwrap();
-        let connection = Connection::new(Kind::Websocket, "user:a.b", peer, Timestamp::UNIX_EPOCH, None);
+        let connection = Connection::new(Kind::Websocket, ("user:a.b", "user:a.b"), peer, Timestamp::UNIX_EPOCH, None);
         let event = connection.event("create", 0, Timestamp::UNIX_EPOCH);
         assert_eq!((event.kind(), event.action(), event.key()), ("connections", "create", "user:a.b"));
         let expected = concat!(

@@ -16,6 +16,7 @@ mod followers;
 pub mod gap;
 pub mod history;
 pub mod inbox;
+pub mod interest;
 pub mod milestones;
 pub mod origin;
 mod pace;
@@ -44,6 +45,7 @@ use connection::Connection;
 use dedup::{Duplicates, Keys};
 use export::{ExportLimits, Exports};
 use history::{Beyond, History, Position, Since, SinceError, Start};
+use interest::Interest;
 use origin::{NodeId, Origin};
 use pace::Pace;
 use sequencer::{Intake, LossMark, Sequencer, Ways};
@@ -74,6 +76,7 @@ pub struct Broker {
     shares: AtomicBool,
     observer: OnceLock<Observer>,
     archive: OnceLock<Arc<dyn Archive>>,
+    interest: Interest,
     /// Of events about connections.
     pace: Mutex<Pace>,
 }
@@ -101,8 +104,14 @@ impl Broker {
             shares: AtomicBool::new(false),
             observer: OnceLock::new(),
             archive: OnceLock::new(),
+            interest: Interest::default(),
             pace: Mutex::default(),
         }
+    }
+
+    /// What clients of this node have registered for.
+    pub fn interest(&self) -> &Interest {
+        &self.interest
     }
 
     /// The recent past.

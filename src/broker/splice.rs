@@ -11,8 +11,8 @@
 //!
 //! 1. **Read the archive** until it has delivered everything that this node had taken in at some moment near the end of
 //!    the archive ([`Delivered::missing`] is nothing). What this node takes in later is in the history.
-//! 2. **Wait for this node** until it has taken in everything that the archive delivered ([`Delivered::is_within`]).
-//!    Otherwise such an event would come once from the archive and once more live.
+//! 2. **Wait for this node** until it has taken in everything that the archive delivered ([`Delivered::ahead_of`] is
+//!    0). Otherwise such an event would come once from the archive and once more live.
 //! 3. **Compare the history.** An event of the history was delivered if its number is below its node's in [`Delivered`]
 //!    and was not jumped over, or if it is a copy of an event of an endpoint that was delivered under another node's
 //!    number ([`Delivered::has`]). The positions of those events make a [`Splice`]: the replay goes on at its start and
@@ -177,10 +177,12 @@ impl Delivered {
         missing
     }
 
-    /// Whether a node that has got so far has taken in all that was delivered and may still be on its way to it.
-    pub fn is_within(&self, watermarks: &Watermarks) -> bool {
+    /// How many of the delivered events a node that has got so far has yet to take in and may still be on its way to.
+    pub fn ahead_of(&self, watermarks: &Watermarks) -> u64 {
         let old = |stored| self.latest.duration_since(stored) > RECENT;
-        self.nodes.iter().all(|(node, reached)| watermarks.next(*node) >= reached.next || old(reached.stored))
+        let recent = self.nodes.iter().filter(|(_, reached)| !old(reached.stored));
+        let ahead = recent.map(|(node, reached)| reached.next.saturating_sub(watermarks.next(*node)));
+        ahead.fold(0, u64::saturating_add)
     }
 
     /// Whether an event of the recent past was delivered.

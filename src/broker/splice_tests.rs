@@ -58,7 +58,7 @@ fn a_number_that_somebody_made_up_hides_nothing() {
     let mut watermarks = Watermarks::default();
     watermarks.note(1, 70, at(100));
     assert!(delivered.missing(&watermarks, at(0), at(100)).is_nothing());
-    assert!(delivered.is_within(&watermarks));
+    assert_eq!(delivered.ahead_of(&watermarks), 0);
 }
 
 #[test]
@@ -86,11 +86,11 @@ fn the_archive_may_be_left_when_it_has_given_what_the_node_had() {
     assert_eq!(missing(&delivered, 50), Missing { numbers: vec![(1, 1..3)], unknown: false }, "the second is gone");
     delivered.reach(1, 3, at(1));
     assert!(missing(&delivered, 50).is_nothing());
-    assert!(delivered.is_within(&watermarks));
+    assert_eq!(delivered.ahead_of(&watermarks), 0);
     delivered.event(trace(4, 7, None), &event(0), at(1));
-    assert!(!delivered.is_within(&watermarks), "an event that this node has not taken in yet");
+    assert!(delivered.ahead_of(&watermarks) > 0, "an event that this node has not taken in yet");
     delivered.reach(1, 3, at(17));
-    assert!(delivered.is_within(&watermarks), "whoever published it is gone");
+    assert_eq!(delivered.ahead_of(&watermarks), 0, "whoever published it is gone");
 }
 
 #[test]
@@ -235,12 +235,12 @@ fn joined(steps: &[(u8, u8)], forgotten: usize, more: &[u8]) {
     assert!(world.delivered.missing(&moment, at(0), at(1000)).numbers.is_empty());
     // The node catches up with what the archive delivered, and takes in more besides.
     for node in turns() {
-        if world.delivered.is_within(&world.watermarks) {
+        if world.delivered.ahead_of(&world.watermarks) == 0 {
             break;
         }
         world.take(node);
     }
-    assert!(world.delivered.is_within(&world.watermarks));
+    assert_eq!(world.delivered.ahead_of(&world.watermarks), 0);
     let splice = world.splice();
     (0..200).for_each(|turn| world.take(turn % 2));
     // What was taken in before that moment may be forgotten by now.

@@ -2,6 +2,7 @@
 
 use std::fmt::Arguments;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 /// Writes a message, each line with the program's name.
 pub(super) fn report(err: &mut dyn Write, message: Arguments<'_>) {
@@ -32,6 +33,25 @@ pub(super) fn is_coloured() -> bool {
 /// Whether standard error is a terminal that understands more than text.
 pub(super) fn can_draw() -> bool {
     io::stderr().is_terminal() && anstyle_query::term_supports_ansi_color()
+}
+
+/// What standard output is, for those who lay it out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Screen {
+    /// Its columns, if it is a terminal that understands more than text.
+    pub(super) columns: Option<usize>,
+    pub(super) is_coloured: bool,
+}
+
+impl Screen {
+    pub(super) fn of(out: &(impl IsTerminal + AsFd)) -> Self {
+        let terminal = out.is_terminal() && anstyle_query::term_supports_ansi_color();
+        let size = rustix::termios::tcgetwinsize(out).ok().filter(|size| terminal && size.ws_col > 0);
+        let columns = size.map(|size| usize::from(size.ws_col)).or(terminal.then_some(80));
+        let (no, set) = (anstyle_query::no_color(), anstyle_query::clicolor());
+        let wishes = Wishes { no, set, force: anstyle_query::clicolor_force(), terminal };
+        Self { columns, is_coloured: colours(&wishes) }
+    }
 }
 
 struct Wishes {

@@ -106,8 +106,9 @@ impl<R: Read> Documents<R> {
             return if too_long { InputError::TooLong { line: input.begun } } else { InputError::Read(error.into()) };
         }
         if error.is_eof() {
-            let reason = "the JSON that begins here is not complete at the end of the input".to_owned();
-            return InputError::Json { line: input.begun, reason };
+            let reason =
+                "the JSON that begins here is not complete at the end of the input, which seems to be cut off there";
+            return InputError::Json { line: input.begun, reason: reason.to_owned() };
         }
         let (line, column) = (error.line(), error.column());
         let told = error.to_string();

@@ -16,6 +16,7 @@ use thiserror::Error;
 use super::documents::Found;
 use super::endpoint::{self, EndpointError};
 use super::samples::{Samples, SamplesError};
+use super::text::printable;
 use crate::client::{ClientError, Http};
 use crate::clock;
 use crate::event::Draft;
@@ -172,10 +173,5 @@ fn write_step(step: &Value, depth: usize, out: &mut dyn Write) -> io::Result<()>
 }
 
 fn text(value: &Value) -> String {
-    printable(value.as_str().unwrap_or_default())
-}
-
-/// Text that stays on its line.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    printable(value.as_str().unwrap_or_default()).into_owned()
 }

@@ -5,25 +5,30 @@
 //! code: 0 done, 1 failed ([`FAILED`]), 64 bad usage or configuration ([`USAGE`], from sysexits). A reader of `out`
 //! that went away is not a failure: `hydrant config doc | head` ends quietly with 0.
 //!
-//! `watch` and `post` run for long and wait for several things at once, so they have a small runtime of their own;
-//! `watch` writes to the process's standard output through it, so that a stalled reader cannot keep Ctrl-C from
-//! working.
+//! `watch`, `record`, `post` and `top` run for long and wait for several things at once, so they have a small runtime
+//! of their own; `watch` and `top` write to the process's standard output through it, so that a stalled reader cannot
+//! keep Ctrl-C from working.
 
 mod config;
 mod console;
 mod documents;
 mod endpoint;
 mod explain;
+mod feed;
 mod filter;
 mod generate;
 mod health;
 mod post;
+mod record;
 mod samples;
 pub mod serve;
 mod serve_args;
 mod service_manager;
+mod text;
+mod top;
 mod users;
 mod watch;
+mod zstd;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -41,7 +46,9 @@ use filter::FilterError;
 use generate::ManError;
 use health::HealthError;
 use post::PostError;
+use record::RecordError;
 use serve::ServeError;
+use top::TopError;
 use users::UsersError;
 use watch::WatchError;
 
@@ -64,8 +71,12 @@ enum Command {
     Serve(serve_args::ServeArgs),
     /// Print events as they happen, one JSON document a line
     Watch(watch::WatchArgs),
-    /// Send events to an endpoint
+    /// Keep events in a file, to be played back by post
+    Record(record::RecordArgs),
+    /// Send events to an endpoint, also those of a recording
     Post(post::PostArgs),
+    /// Show how a broker is, as it changes: rates, queues, connections, registrations
+    Top(top::TopArgs),
     /// Add, change, list and remove users
     Users(users::UsersArgs),
     /// Make, list and remove roles
@@ -98,7 +109,11 @@ enum CliError {
     #[error(transparent)]
     Watch(#[from] WatchError),
     #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error(transparent)]
     Post(#[from] PostError),
+    #[error(transparent)]
+    Top(#[from] TopError),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error(transparent)]
@@ -129,6 +144,7 @@ impl CliError {
         match self {
             Self::Config(ConfigCommandError::Output(error))
             | Self::Watch(WatchError::Output(error))
+            | Self::Top(TopError::Output(error))
             | Self::Users(UsersError::Output(error))
             | Self::Filter(FilterError::Output(error))
             | Self::Explain(ExplainError::Output(error))
@@ -146,7 +162,12 @@ impl CliError {
             Self::Settings(_) | Self::Config(_) | Self::Filter(_) | Self::Explain(_) | Self::Man(_) => true,
             Self::Serve(error) => error.is_configuration(),
             Self::Users(error) => error.is_usage(),
-            Self::Watch(WatchError::Endpoint(error)) | Self::Post(PostError::Endpoint(error)) => is_target(error),
+            Self::Watch(WatchError::Endpoint(error))
+            | Self::Record(RecordError::Endpoint(error))
+            | Self::Top(TopError::Endpoint(error))
+            | Self::Post(PostError::Endpoint(error)) => is_target(error),
+            Self::Record(error) => error.is_usage(),
+            Self::Top(error) => matches!(error, TopError::NoTerminal),
             Self::Watch(_) | Self::Post(_) | Self::Health(_) | Self::Output(_) => false,
         }
     }
@@ -192,6 +213,8 @@ fn dispatch(command: Command, out: &mut dyn Write, err: &mut dyn Write) -> Resul
         }
         // Not flushed here: a write that nobody takes may still hold the lock of standard output.
         Command::Watch(args) => return Ok(watch::run(&args, err).map(|()| 0)?),
+        Command::Record(args) => return Ok(record::run(&args, err).map(|()| 0)?),
+        Command::Top(args) => return Ok(top::run(&args, out, err).map(|()| 0)?),
         Command::Post(args) => return Ok(post::run(&args, err).map(|()| 0)?),
         Command::Users(args) => users::run(&args, &mut io::stdin(), out, err)?,
         Command::Roles(args) => users::run_roles(&args, out, err)?,

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::console::hint_if_typed;
 use super::documents::{Document, Documents, Found, InputError};
+use super::zstd;
 use crate::event::EventError;
 
 const STANDARD_INPUT: &str = "standard input";
@@ -56,8 +57,9 @@ impl<'p> Samples<'p> {
             hint_if_typed(err);
             return self.read(input, look);
         };
-        let open = File::open(path).map_err(|error| SamplesError::Open { file: self.name.clone(), error })?;
-        self.read(&mut BufReader::new(open), look)
+        let refuse = |error| SamplesError::Open { file: self.name.clone(), error };
+        let file = File::open(path).and_then(|file| zstd::plain(Box::new(file))).map_err(refuse)?;
+        self.read(&mut BufReader::new(file), look)
     }
 
     fn read<E: From<SamplesError>>(

@@ -159,9 +159,11 @@ fn write_hints(server: &Server, out: &mut dyn Write) -> io::Result<()> {
     let Some(address) = server.addresses().first() else { return Ok(()) };
     let scheme = if server.settings().tls == TlsMode::Off { "http" } else { "https" };
     let (url, machines) = (format!("{scheme}://{address}"), server.settings().demo.unwrap_or_default());
+    // As it was called, so that the hint works from the same directory.
+    let program = std::env::args().next().unwrap_or_else(|| "hydrant".to_owned());
     writeln!(out, "hydrant serves a simulated fleet of {machines} machines on {url}")?;
-    writeln!(out, "in a second terminal, try")?;
-    writeln!(out, "  cargo run --release -- watch -E {url} 'machines.update.*'")?;
+    writeln!(out, "open {url}/ in a browser or, in a second terminal, try")?;
+    writeln!(out, "  {program} watch -E {url} 'machines.update.*'")?;
     writeln!(out, "  RS_ENDPOINT={url} drpcli events watch 'jobs.*.*'")?;
     if let Some(probe) = server.probe_address() {
         writeln!(out, "  curl http://{probe}/metrics")?;

@@ -136,6 +136,8 @@ pub struct Target {
     pub endpoint: Endpoint,
     pub(super) authorization: HeaderValue,
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+    /// Bytes that the kernel keeps until they are read; 0 is as many as it likes.
+    pub(super) receive_buffer: usize,
 }
 
 impl fmt::Debug for Target {
@@ -156,7 +158,13 @@ impl Target {
             return Err(ClientError::CaFile { path: path.to_owned(), reason });
         }
         let tls = if endpoint.tls { Some(tls::config(trust)?) } else { None };
-        Ok(Self { endpoint, authorization: credentials.header()?, tls })
+        Ok(Self { endpoint, authorization: credentials.header()?, tls, receive_buffer: 0 })
+    }
+
+    /// The same, with so many bytes that the kernel keeps until they are read.
+    #[must_use]
+    pub fn with_receive_buffer(self, receive_buffer: usize) -> Self {
+        Self { receive_buffer, ..self }
     }
 
     /// The credentials as an `Authorization` header, marked as sensitive.

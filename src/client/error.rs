@@ -101,6 +101,14 @@ pub enum ClientError {
         /// What is missing.
         reason: &'static str,
     },
+    /// The server's answer to the request for a stream is not one.
+    #[error("{endpoint} has no stream of events: it answered with `{kind}`")]
+    NotStream {
+        /// The endpoint, as it was asked.
+        endpoint: String,
+        /// The media type of what it answered with.
+        kind: String,
+    },
     /// The server did not take a registration.
     #[error("the server refused to register `{spec}`: {message}")]
     Registration {

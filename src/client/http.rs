@@ -87,6 +87,20 @@ impl Http {
     pub async fn ask(&mut self, path: &str, content_type: &'static str, body: Bytes) -> Result<Bytes, ClientError> {
         let mut request = self.request(Method::POST, path, body);
         request.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+        self.whole(request).await
+    }
+
+    /// Gets what is at a path.
+    ///
+    /// # Errors
+    /// As [`Http::ask`].
+    pub async fn get(&mut self, path: &str) -> Result<Bytes, ClientError> {
+        let request = self.request(Method::GET, path, Bytes::new());
+        self.whole(request).await
+    }
+
+    /// Sends a request and reads a good answer to its end.
+    async fn whole(&mut self, request: Request<Full<Bytes>>) -> Result<Bytes, ClientError> {
         let answer = self.send(request).await?;
         if answer.status().as_u16() >= 400 {
             return Err(ClientError::Refused(refusal(answer).await));
@@ -130,18 +144,15 @@ pub async fn dial(target: &Target, limit: Duration) -> Result<Pin<Box<dyn Stream
     limited(target, limit, connect(target)).await
 }
 
-/// Bytes that the kernel keeps for a connection until they are read (it doubles the number). Without a bound it keeps
-/// up to 32 MiB: two hundred downloads that nobody reads then fill the memory of all TCP connections of the machine,
-/// and every sender on it waits. With it a server that is a millisecond away can still send 250 MB/s.
-const RECEIVE_BUFFER: usize = 256 << 10;
-
 async fn connect(target: &Target) -> Result<Pin<Box<dyn Stream>>, ClientError> {
     let endpoint = &target.endpoint;
     let refuse = |source| ClientError::Connect { endpoint: endpoint.to_string(), source };
     let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(refuse)?;
     // Commands and answers are small and waited for.
     tcp.set_nodelay(true).map_err(refuse)?;
-    SockRef::from(&tcp).set_recv_buffer_size(RECEIVE_BUFFER).map_err(refuse)?;
+    if target.receive_buffer > 0 {
+        SockRef::from(&tcp).set_recv_buffer_size(target.receive_buffer).map_err(refuse)?;
+    }
     let Some(config) = &target.tls else { return Ok(Box::pin(tcp)) };
     let refuse = |source| ClientError::Tls { endpoint: endpoint.to_string(), source };
     let name = ServerName::try_from(endpoint.host.clone()).map_err(|e| refuse(std::io::Error::other(e)))?;

@@ -2,9 +2,9 @@
 //! the server to reach other endpoints.
 //!
 //! [`Target`] says where to connect and as whom; [`Http`] is one kept-alive connection for requests; [`Session`] is
-//! one websocket for registering and for reading events (rules: `docs/protocol.md`). Nothing here prints, retries or
-//! reads the environment: the callers do, guided by [`ClientError::is_final`] and [`Backoff`]. [`Service`] is a target
-//! as the server's settings define it.
+//! one websocket for registering and for reading events, [`EventStream`] one answer that brings events (rules:
+//! `docs/protocol.md`). Nothing here prints, retries or reads the environment: the callers do, guided by
+//! [`ClientError::is_final`] and [`Backoff`]. [`Service`] is a target as the server's settings define it.
 //!
 //! Contract: every wait for the other side has a time limit. Credentials are sent in the `Authorization` header only,
 //! never in a URL, an error or `Debug` output. Control characters in text from the server are replaced before it
@@ -33,8 +33,10 @@ mod backoff;
 mod endpoint;
 mod error;
 mod http;
+mod received;
 mod secret;
 mod service;
+mod stream;
 mod tls;
 mod websocket;
 
@@ -42,7 +44,9 @@ pub use backoff::{Backoff, jitter};
 pub use endpoint::{Credentials, DEFAULT_ENDPOINT, Endpoint, Target};
 pub use error::{ClientError, RefusedError};
 pub use http::{Http, Stream, dial};
+pub use received::{Received, Registered};
 pub use secret::{Secret, SecretSource};
 pub use service::{Login, Service};
+pub use stream::{EventStream, StreamFrom};
 pub use tls::{Fingerprint, Trust};
-pub use websocket::{Bounds, Received, Registered, Session};
+pub use websocket::{Bounds, Session};

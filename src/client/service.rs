@@ -31,6 +31,10 @@ pub struct Service {
     pub login: Login,
     /// How the endpoint's certificate is checked.
     pub trust: Trust,
+    /// Bytes that the kernel keeps for a connection until they are read (it doubles the number); 0 is as many as it
+    /// likes. Without a bound it keeps up to 32 MiB: two hundred downloads that nobody reads then fill the memory of
+    /// all TCP connections of the machine, and every sender on it waits.
+    pub receive_buffer: usize,
 }
 
 impl Service {
@@ -45,7 +49,8 @@ impl Service {
             }
             Login::Token(token) => Credentials::Token(token.read()?.reveal().to_owned()),
         };
-        Target::new(self.endpoint.clone(), &credentials, &self.trust)
+        let target = Target::new(self.endpoint.clone(), &credentials, &self.trust)?;
+        Ok(target.with_receive_buffer(self.receive_buffer))
     }
 
     /// Where to connect, for requests that bring a credential of their own: no secret is read.
@@ -53,6 +58,7 @@ impl Service {
     /// # Errors
     /// As [`Target::new`].
     pub fn anonymous_target(&self) -> Result<Target, ClientError> {
-        Target::new(self.endpoint.clone(), &Credentials::Token(String::new()), &self.trust)
+        let target = Target::new(self.endpoint.clone(), &Credentials::Token(String::new()), &self.trust)?;
+        Ok(target.with_receive_buffer(self.receive_buffer))
     }
 }

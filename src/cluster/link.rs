@@ -16,12 +16,14 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::gate::Gate;
+use super::gathering::{Gathering, SIGNS};
 use super::health::Health;
+use super::nats::complaints::Complaints;
 use super::nats::dial::{ConnectError, Dialer};
 use super::nats::op::{Message, Op, ServerInfo};
 use super::nats::session::{Incoming, Outgoing, Session, SessionError};
 use super::send::{Line, Sender, greet};
-use super::waiting::Filler;
+use super::wire::Kind;
 use super::{subject, wire};
 use crate::metrics::Metrics;
 
@@ -32,14 +34,14 @@ const OVERLAP: Duration = Duration::from_secs(5);
 /// For how long the former connection may take to say its last.
 const LAST: Duration = Duration::from_secs(2);
 
-/// Messages that the new connection may bring meanwhile.
+/// Messages that the new connection may bring meanwhile, and their bytes: beyond either it is not waited any longer.
 const AHEAD: usize = 65_536;
+const AHEAD_BYTES: usize = 64 << 20;
 
 /// What one server of a cluster has taken has reached the others after so long.
 const ROUTE: Duration = Duration::from_millis(250);
 
 const EVENTS: u64 = 1;
-const SIGNS: u64 = 2;
 
 /// How the connection is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,14 +57,33 @@ pub(super) struct Status {
 /// The connection to NATS: reconnects for ever and moves to another server before its own shuts down.
 pub(super) struct Link {
     dialer: Dialer,
-    filler: Filler,
+    gathering: Gathering,
     sender: Sender,
     gate: Arc<Gate>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    complaints: Complaints,
     status: watch::Sender<Status>,
     node: u64,
     prefix: String,
+}
+
+/// What a connection has brought before it takes the place of another.
+#[derive(Debug, Default)]
+struct Ahead {
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+impl Ahead {
+    fn push(&mut self, message: Message) {
+        self.bytes += message.len();
+        self.messages.push(message);
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages.len() >= AHEAD || self.bytes >= AHEAD_BYTES
+    }
 }
 
 /// What the reading side tells the one that decides.
@@ -83,16 +104,24 @@ enum Ended {
 
 impl Link {
     pub(super) fn new(
-        (dialer, filler, sender): (Dialer, Filler, Sender),
+        (dialer, gathering, sender): (Dialer, Gathering, Sender),
         (gate, health, metrics): (Arc<Gate>, Arc<Health>, Arc<Metrics>),
         status: watch::Sender<Status>,
         (node, prefix): (u64, String),
     ) -> Self {
-        Self { dialer, filler, sender, gate, health, metrics, status, node, prefix }
+        let complaints = Complaints::default();
+        Self { dialer, gathering, sender, gate, health, metrics, complaints, status, node, prefix }
+    }
+
+    /// Gives up. Returns how many events are not known to have reached a NATS server, which counts as a loss.
+    pub(super) fn give_up(mut self) -> u64 {
+        let lost = self.sender.unsent();
+        self.metrics.nats.lost_out(lost);
+        lost
     }
 
     /// Runs until the broker has stopped and everything is sent.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
         loop {
             let health = &self.health;
             let failed = |error: &ConnectError| {
@@ -119,6 +148,7 @@ impl Link {
             match self.one(&mut session).await {
                 Ended::Done => return true,
                 Ended::Lost(error) => {
+                    self.gathering.flush();
                     tracing::warn!(%error, "the connection to NATS is lost");
                     self.health.set_error(error.to_string());
                     return false;
@@ -152,8 +182,13 @@ impl Link {
             leaving.named.lock().clone_from(&session.info.connect_urls);
             leaving.asked.notify_one();
         }
+        let (metrics, complaints) = (&self.metrics, &self.complaints);
+        let complain = |error: &str| {
+            metrics.nats.errors.inc();
+            complaints.log(error);
+        };
         let next = {
-            let reading = read(&mut session.incoming, &line, &leaving, (&self.filler, number), &self.metrics);
+            let reading = read(&mut session.incoming, &line, &leaving, (&self.gathering, number), complain);
             let writing = self.sender.drive(&mut session.outgoing, &line);
             let (dialer, gate) = (&mut self.dialer, &self.gate);
             let moving = async {
@@ -165,7 +200,7 @@ impl Link {
                 loop {
                     let not_yet = |error: &ConnectError| tracing::debug!(%error, "not yet");
                     let next = dialer.dial(Some(&session.address), not_yet).await;
-                    match settle(next, (self.node, &self.prefix), gate, &self.metrics).await {
+                    match settle(next, (self.node, &self.prefix), gate, complain).await {
                         Ok(moved) => break moved,
                         Err(error) => tracing::debug!(%error, "another NATS server is of no use"),
                     }
@@ -188,29 +223,54 @@ impl Link {
     async fn change(
         &mut self,
         session: &mut Session,
-        next: Session,
-        ahead: Vec<Message>,
+        mut next: Session,
+        mut ahead: Ahead,
         (number, line): (u64, &Line),
     ) -> Ended {
         session.outgoing.unsubscribe(EVENTS);
         session.outgoing.unsubscribe(SIGNS);
+        // Comes back over the next connection when everything before it has.
+        greet(&mut session.outgoing, self.node, &self.prefix);
         let ping = self.sender.ping(&mut session.outgoing);
-        let last = last_words(session, line, ping, (&self.filler, number));
+        let last = last_words(session, line, ping, (&self.gathering, number));
         match timeout(LAST, last).await {
             Ok(Ok(())) => {
                 self.sender.restart();
                 // What the former server has taken is on its way to the others; what comes next must not overtake it.
+                let echo = echo(&mut next, &mut ahead, self.node);
+                if !matches!(timeout(LAST, echo).await, Ok(Ok(()))) {
+                    tracing::debug!("nothing tells that the next NATS server has what the former one took");
+                }
                 sleep(ROUTE).await;
             }
             // It may not have taken everything: what is not known to have arrived goes over the next one again.
             Ok(Err(_)) | Err(_) => self.sender.resume(),
         }
+        self.gathering.flush();
         self.tell_connected();
         let session = self.status.borrow().session;
-        ahead.into_iter().for_each(|message| self.filler.push(message, session));
+        ahead.messages.into_iter().for_each(|message| self.gathering.take(message, session));
         self.metrics.nats.moves.inc();
         tracing::info!(server = %next.address, "moved to another NATS server");
         Ended::Moved(Box::new(next))
+    }
+}
+
+/// Reads over the next connection until this node's own greeting over the former one has come back.
+async fn echo(next: &mut Session, ahead: &mut Ahead, node: u64) -> Result<(), SessionError> {
+    loop {
+        match next.incoming.next().await? {
+            Op::Message(message) => match wire::read(&message) {
+                Ok((place, Kind::Heartbeat(beat))) if place.node == node && beat.greets => return Ok(()),
+                Ok((place, _)) if place.node == node => {}
+                _ => ahead.push(message),
+            },
+            Op::Ping => {
+                next.outgoing.pong();
+                next.outgoing.flush().await?;
+            }
+            _ => {}
+        }
     }
 }
 
@@ -219,12 +279,12 @@ async fn last_words(
     session: &mut Session,
     line: &Line,
     ping: u64,
-    (filler, number): (&Filler, u64),
+    (gathering, number): (&Gathering, u64),
 ) -> Result<(), SessionError> {
     session.outgoing.flush().await?;
     while !line.has_answered(ping) {
         match session.incoming.next().await? {
-            Op::Message(message) => filler.push(message, number),
+            Op::Message(message) => gathering.take(message, number),
             Op::Pong => line.pong(),
             _ => {}
         }
@@ -242,17 +302,17 @@ async fn read(
     incoming: &mut Incoming,
     line: &Line,
     leaving: &Leaving,
-    (filler, session): (&Filler, u64),
-    metrics: &Metrics,
+    (gathering, session): (&Gathering, u64),
+    complain: impl Fn(&str),
 ) -> SessionError {
     loop {
-        let op = match incoming.next().await {
+        let op = match gathering.next(incoming).await {
             Ok(op) => op,
             Err(error) => return error,
         };
         line.pulse.heard();
         match op {
-            Op::Message(message) => filler.push(message, session),
+            Op::Message(message) => gathering.take(message, session),
             Op::Ping => line.ping(),
             Op::Pong => line.pong(),
             Op::Info(ServerInfo { max_payload, connect_urls, ldm, .. }) => {
@@ -262,15 +322,10 @@ async fn read(
                     leaving.asked.notify_one();
                 }
             }
-            Op::Error(error) => complain(&error, metrics),
+            Op::Error(error) => complain(&error),
             Op::Ok => {}
         }
     }
-}
-
-fn complain(error: &str, metrics: &Metrics) {
-    metrics.nats.errors.inc();
-    tracing::error!(error, "the NATS server complains");
 }
 
 /// Subscribes over a new connection and waits until all known nodes were heard over it. Returns what came meanwhile.
@@ -278,15 +333,15 @@ async fn settle(
     mut next: Session,
     (node, prefix): (u64, &str),
     gate: &Gate,
-    metrics: &Metrics,
-) -> Result<(Session, Vec<Message>), SessionError> {
+    complain: impl Fn(&str),
+) -> Result<(Session, Ahead), SessionError> {
     subscribe(&mut next.outgoing, prefix);
     greet(&mut next.outgoing, node, prefix);
     next.outgoing.ping();
     next.outgoing.flush().await?;
-    let (mut missing, mut ahead, mut answered) = (gate.peers(), Vec::new(), false);
+    let (mut missing, mut ahead, mut answered) = (gate.peers(), Ahead::default(), false);
     let end = Instant::now() + OVERLAP;
-    while !(answered && missing.is_empty()) && ahead.len() < AHEAD {
+    while !(ahead.is_full() || answered && missing.is_empty()) {
         let op = match timeout_at(end, next.incoming.next()).await {
             Ok(op) => op?,
             Err(_) if answered => break,
@@ -309,9 +364,28 @@ async fn settle(
                 next.outgoing.flush().await?;
             }
             Op::Info(info) => next.info = info,
-            Op::Error(error) => complain(&error, metrics),
+            Op::Error(error) => complain(&error),
             Op::Ok => {}
         }
     }
     Ok((next, ahead))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_and_bytes_bind_what_comes_ahead() {
+        let message =
+            |length| Message { sid: 1, subject: "a".into(), headers: "".into(), payload: vec![0; length].into() };
+        let until_full = |length: usize| {
+            let mut ahead = Ahead::default();
+            while !ahead.is_full() {
+                ahead.push(message(length));
+            }
+            ahead.messages.len()
+        };
+        assert_eq!((until_full(1), until_full(1 << 20)), (AHEAD, AHEAD_BYTES >> 20));
+    }
 }

@@ -10,11 +10,13 @@
 //! what a node took in itself is published, the server is asked not to echo, and a node drops what bears its own name.
 //!
 //! Why one subscription for everything and not one for each type that clients registered for: the numbers that show
-//! losses are those of a node and not of a type, and the history of a node is that of all types.
+//! losses are those of a node and not of a type, and the history of a node is that of all types (ADR 0033). What nobody
+//! has registered for is gathered instead ([`gathering`]).
 //!
 //! Where `JetStream` keeps what is published, [`stream`] reads replays from it.
 
 mod gate;
+mod gathering;
 mod health;
 mod link;
 pub mod nats;
@@ -45,6 +47,7 @@ use crate::broker::Broker;
 use crate::broker::export::Exports;
 use crate::clock;
 use gate::Gate;
+use gathering::Gathering;
 use link::{Link, Status};
 use nats::requests::requests;
 use receive::Receiver;
@@ -84,23 +87,26 @@ pub async fn start(
     let name = (options.node, options.prefix.clone());
     let sender = Sender::new(Arc::clone(broker), exports, name.clone(), Arc::clone(&gate), stop.clone());
     let shared = (gate, Arc::clone(&health), Arc::clone(broker.metrics()));
-    let link = Link::new((dialer, filler, sender), shared, status, name);
+    let gathering = Gathering::new(broker, filler, &options.prefix, options.linger);
+    let link = Link::new((dialer, gathering, sender), shared, status, name);
     tasks.push(tokio::spawn(receiver.run(queue, stop.clone())));
     tasks.push(tokio::spawn(run(link, stop.clone())));
     Ok(Running { tasks, health })
 }
 
 /// Runs until everything is sent; when told to stop, for a while only.
-async fn run(link: Link, mut stop: watch::Receiver<bool>) {
+async fn run(mut link: Link, mut stop: watch::Receiver<bool>) {
     let late = async {
         // The sender of the signal lives as long as the server.
         let _ = stop.changed().await;
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        () = link.run() => {}
-        () = late => tracing::warn!("NATS did not take the last events in time"),
+        () = link.run() => return,
+        () = late => {}
     }
+    let events = link.give_up();
+    tracing::warn!(events, "NATS did not take the last events in time");
 }
 
 /// Has replays read from the stream, if there shall be one, over a connection of their own.

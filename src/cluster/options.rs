@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -50,6 +51,8 @@ pub struct NatsOptions {
     pub pending_bytes: usize,
     /// Bytes of the longest event.
     pub event_bytes: usize,
+    /// For how long messages are gathered that nobody here has registered for.
+    pub linger: Duration,
     /// This run of this node.
     pub node: u64,
     /// The stream that replays are read from, if there shall be one.
@@ -94,6 +97,7 @@ mod tests {
             pending: 1,
             pending_bytes: 1,
             event_bytes: 1,
+            linger: Duration::ZERO,
             node: 1,
             stream: None,
         };

@@ -6,13 +6,18 @@
 //! that it passed on to nobody.
 //!
 //! Numbers may be made up by whoever may publish. A node's events come in its order, so one that stands in a stretch
-//! that was jumped over says that the jump was none: counting goes on there, and nothing of the node is taken for a
-//! repetition. That is so until [`PROOF`] events have followed each other behind the jump. A jump of more than
-//! [`WINDOW`] is no loss that anybody could count, and who falls back by more than that is counted anew.
+//! that was jumped over says that the jump was none: counting goes on there. A living node says so within two seconds,
+//! by its next heartbeat; a stretch in which nothing came for [`SETTLED`] was a loss. Until then it is remembered which
+//! events came behind the jump, by a digest: when counting comes to one of their numbers, the same event is a
+//! repetition (it was written again after a connection broke) and any other is new (the one before was made up). A
+//! jump of more than [`WINDOW`] is no loss that anybody could count, and who falls back by more than that is counted
+//! anew.
 //!
-//! Contract: pure. Bounded: at most [`MOST`] nodes, the longest silent one makes room.
+//! Contract: pure. Bounded: at most [`MOST`] nodes, the longest silent one makes room, and [`RECALL`] digests of each.
+//! Beyond that an event comes twice rather than never.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use hashbrown::HashMap;
@@ -28,8 +33,11 @@ pub(super) const SILENCE: SignedDuration = SignedDuration::from_secs(10);
 /// The largest loss that is counted.
 pub const WINDOW: u64 = 1 << 20;
 
-/// Events in a row that prove that a jump was one.
-const PROOF: u64 = 4096;
+/// A jump was one if nothing has come of what it left out for so long.
+const SETTLED: SignedDuration = SignedDuration::from_secs(60);
+
+/// Events behind a jump that are remembered of a node.
+const RECALL: usize = 4096;
 
 /// Stretches that were jumped over and are remembered of a node; further ones are joined to the last.
 const STRETCHES: usize = 8;
@@ -37,45 +45,67 @@ const STRETCHES: usize = 8;
 /// One run of one node.
 pub type NodeId = u64;
 
+/// Numbers that were jumped over.
+#[derive(Debug)]
+struct Stretch {
+    numbers: Range<u64>,
+    since: Timestamp,
+}
+
 #[derive(Debug)]
 struct Peer {
     next: u64,
     heard: Timestamp,
     /// What was jumped over lately.
-    skipped: SmallVec<[Range<u64>; 1]>,
-    /// Events in a row since.
-    row: u64,
+    skipped: SmallVec<[Stretch; 1]>,
+    /// Digests of the events that came behind it, by their numbers.
+    recalled: BTreeMap<u64, u64>,
 }
 
 impl Peer {
     fn new(next: u64, heard: Timestamp) -> Self {
-        Self { next, heard, skipped: SmallVec::new(), row: 0 }
+        Self { next, heard, skipped: SmallVec::new(), recalled: BTreeMap::new() }
     }
 
-    fn jump(&mut self, to: u64) {
+    fn jump(&mut self, to: u64, now: Timestamp) {
         let from = match self.skipped.len() {
-            STRETCHES.. => self.skipped.pop().map_or(self.next, |last| last.start),
+            STRETCHES.. => self.skipped.pop().map_or(self.next, |last| last.numbers.start),
             _ => self.next,
         };
-        self.skipped.push(from..to);
-        self.row = 0;
+        self.skipped.push(Stretch { numbers: from..to, since: now });
     }
 
     /// Returns whether a number was jumped over: then it is the next one after all.
     fn falls_back(&mut self, number: u64) -> bool {
-        let Some(at) = self.skipped.iter().position(|range| range.contains(&number)) else { return false };
+        let is_here = |stretch: &Stretch| stretch.numbers.contains(&number);
+        let Some(at) = self.skipped.iter().position(is_here) else { return false };
         self.skipped.truncate(at + 1);
-        self.skipped[at].end = number;
-        self.skipped.retain(|range| !range.is_empty());
-        self.row = 0;
+        self.skipped[at].numbers.end = number;
+        self.skipped.retain(|stretch| !stretch.numbers.is_empty());
         true
     }
 
-    fn go_on(&mut self, step: u64) {
-        self.row += step;
-        if self.row > PROOF {
-            self.skipped.clear();
+    /// Forgets jumps that nothing has spoken against.
+    fn settle(&mut self, now: Timestamp) {
+        self.skipped.retain(|stretch| now.duration_since(stretch.since) <= SETTLED);
+        if self.skipped.is_empty() && self.recalled.last_key_value().is_some_and(|(last, _)| *last < self.next) {
+            self.recalled.clear();
         }
+    }
+
+    /// Counts the next event. Returns whether the same one came with this number before.
+    fn count(&mut self, digest: impl FnOnce() -> u64) -> bool {
+        let number = self.next;
+        self.next += 1;
+        if self.skipped.is_empty() {
+            return self.recalled.remove(&number).is_some_and(|known| known == digest());
+        }
+        let digest = digest();
+        let known = self.recalled.insert(number, digest);
+        if self.recalled.len() > RECALL {
+            self.recalled.pop_first();
+        }
+        known == Some(digest)
     }
 }
 
@@ -119,14 +149,20 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// An event with this number came.
-    pub fn event(&mut self, node: NodeId, number: u64, now: Timestamp) -> SequenceCheck {
-        self.heard(node, number, 1, now)
+    /// An event with this number came. Its digest is asked for only after a jump; events that differ have different
+    /// ones.
+    pub fn event(&mut self, node: NodeId, number: u64, digest: impl FnOnce() -> u64, now: Timestamp) -> SequenceCheck {
+        let check = self.heard(node, number, now);
+        if check == SequenceCheck::Repeated {
+            return check;
+        }
+        let was_here = self.peers.get_mut(&node).expect("heard").count(digest);
+        if was_here && check == SequenceCheck::Next { SequenceCheck::Repeated } else { check }
     }
 
     /// A heartbeat came: the next event will have this number.
     pub fn heartbeat(&mut self, node: NodeId, next: u64, now: Timestamp) -> Option<Loss> {
-        match self.heard(node, next, 0, now) {
+        match self.heard(node, next, now) {
             SequenceCheck::After(loss) => Some(loss),
             SequenceCheck::Next | SequenceCheck::Repeated => None,
         }
@@ -139,20 +175,19 @@ impl Peers {
         }
     }
 
-    fn heard(&mut self, node: NodeId, number: u64, step: u64, now: Timestamp) -> SequenceCheck {
+    /// What a number says, which is the next one afterwards unless it was here before.
+    fn heard(&mut self, node: NodeId, number: u64, now: Timestamp) -> SequenceCheck {
         if !self.peers.contains_key(&node) {
             self.greet(node, number, now);
         }
         let peer = self.peers.get_mut(&node).expect("greeted");
+        peer.settle(now);
         let (expected, since) = (peer.next, peer.heard);
         peer.heard = now;
-        let verdict = match number.cmp(&expected) {
-            Ordering::Equal => {
-                peer.go_on(step);
-                SequenceCheck::Next
-            }
+        let check = match number.cmp(&expected) {
+            Ordering::Equal => SequenceCheck::Next,
             Ordering::Greater => {
-                peer.jump(number);
+                peer.jump(number, now);
                 let lost = number - expected;
                 let missing = if lost > WINDOW { Missing::Unknown } else { Missing::Events(lost) };
                 SequenceCheck::After(Loss { node, missing, since })
@@ -164,8 +199,8 @@ impl Peers {
             }
             Ordering::Less => return SequenceCheck::Repeated,
         };
-        peer.next = number + step;
-        verdict
+        peer.next = number;
+        check
     }
 
     /// The number of a node's next event.
@@ -227,6 +262,11 @@ mod tests {
         Timestamp::from_second(seconds).unwrap()
     }
 
+    /// An event whose digest is its number.
+    fn event(peers: &mut Peers, node: NodeId, number: u64, now: Timestamp) -> SequenceCheck {
+        peers.event(node, number, || number, now)
+    }
+
     fn loss(missing: Missing, since: i64) -> Loss {
         Loss { node: 7, missing, since: at(since) }
     }
@@ -234,14 +274,14 @@ mod tests {
     #[test]
     fn a_jump_is_a_loss_and_a_repetition_none() {
         let mut peers = Peers::default();
-        assert_eq!(peers.event(7, 100, at(1)), SequenceCheck::Next, "the first one heard");
-        assert_eq!(peers.event(8, 0, at(1)), SequenceCheck::Next);
-        assert_eq!(peers.event(7, 101, at(2)), SequenceCheck::Next);
-        assert_eq!(peers.event(7, 101, at(3)), SequenceCheck::Repeated);
-        assert_eq!(peers.event(7, 105, at(4)), SequenceCheck::After(loss(Missing::Events(3), 3)));
-        assert_eq!(peers.event(7, 106, at(4)), SequenceCheck::Next);
-        assert_eq!(peers.event(7, 101, at(4)), SequenceCheck::Repeated, "before what was jumped over");
-        assert_eq!(peers.event(8, 1, at(4)), SequenceCheck::Next);
+        assert_eq!(event(&mut peers, 7, 100, at(1)), SequenceCheck::Next, "the first one heard");
+        assert_eq!(event(&mut peers, 8, 0, at(1)), SequenceCheck::Next);
+        assert_eq!(event(&mut peers, 7, 101, at(2)), SequenceCheck::Next);
+        assert_eq!(event(&mut peers, 7, 101, at(3)), SequenceCheck::Repeated);
+        assert_eq!(event(&mut peers, 7, 105, at(4)), SequenceCheck::After(loss(Missing::Events(3), 3)));
+        assert_eq!(event(&mut peers, 7, 106, at(4)), SequenceCheck::Next);
+        assert_eq!(event(&mut peers, 7, 101, at(4)), SequenceCheck::Repeated, "before what was jumped over");
+        assert_eq!(event(&mut peers, 8, 1, at(4)), SequenceCheck::Next);
     }
 
     #[test]
@@ -250,7 +290,7 @@ mod tests {
         assert_eq!(peers.heartbeat(7, 0, at(1)), None);
         assert_eq!(peers.heartbeat(7, 2, at(2)), Some(loss(Missing::Events(2), 1)));
         assert_eq!(peers.heartbeat(7, 2, at(3)), None);
-        assert_eq!(peers.event(7, 2, at(3)), SequenceCheck::Next);
+        assert_eq!(event(&mut peers, 7, 2, at(3)), SequenceCheck::Next);
         assert_eq!(peers.goodbye(7, 3, at(4)), None);
         assert_eq!(peers.len(), 0);
     }
@@ -272,24 +312,62 @@ mod tests {
     fn a_number_that_somebody_made_up_silences_nobody() {
         for made_up in [58 + 1_000_000_000_000, 58 + WINDOW, 58 + 10_000, 60] {
             let mut peers = Peers::default();
-            peers.event(7, 56, at(1));
-            peers.event(7, 57, at(1));
-            let SequenceCheck::After(loss) = peers.event(7, made_up, at(2)) else { panic!("{made_up}") };
+            event(&mut peers, 7, 56, at(1));
+            event(&mut peers, 7, 57, at(1));
+            let SequenceCheck::After(loss) = peers.event(7, made_up, || !made_up, at(2)) else { panic!("{made_up}") };
             let counted = made_up - 58 <= WINDOW;
             assert_eq!(loss.missing, if counted { Missing::Events(made_up - 58) } else { Missing::Unknown });
-            assert!((58..60).all(|number| peers.event(7, number, at(3)) == SequenceCheck::Next), "{made_up}");
-            assert_eq!(peers.event(7, 59, at(3)), SequenceCheck::Repeated);
+            assert!((58..60).all(|number| event(&mut peers, 7, number, at(3)) == SequenceCheck::Next), "{made_up}");
+            assert_eq!(event(&mut peers, 7, 59, at(3)), SequenceCheck::Repeated);
             assert_eq!(peers.next(7), Some(60));
         }
     }
 
     #[test]
+    fn a_run_of_numbers_that_somebody_made_up_silences_nobody() {
+        let mut peers = Peers::default();
+        event(&mut peers, 7, 99, at(1));
+        let made_up = 200..200 + 2 * RECALL as u64;
+        for number in made_up.clone() {
+            assert_ne!(peers.event(7, number, || !number, at(2)), SequenceCheck::Repeated);
+        }
+        assert_eq!(peers.heartbeat(7, 100, at(3)), None, "the node itself is heard");
+        for number in 100..made_up.end + 10 {
+            assert_eq!(event(&mut peers, 7, number, at(3)), SequenceCheck::Next, "{number}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_again_after_a_loss_comes_once() {
+        let mut peers = Peers::default();
+        (0..10).for_each(|number| assert_eq!(event(&mut peers, 7, number, at(1)), SequenceCheck::Next));
+        assert_eq!(event(&mut peers, 7, 20, at(1)), SequenceCheck::After(loss(Missing::Events(10), 1)));
+        (21..30).for_each(|number| assert_eq!(event(&mut peers, 7, number, at(1)), SequenceCheck::Next));
+        let again: Vec<SequenceCheck> = (5..40).map(|number| event(&mut peers, 7, number, at(2))).collect();
+        let expected = |number| match number {
+            10..20 | 30.. => SequenceCheck::Next,
+            _ => SequenceCheck::Repeated,
+        };
+        assert_eq!(again, (5..40).map(expected).collect::<Vec<_>>());
+        assert!(peers.peers[&7].recalled.is_empty());
+    }
+
+    #[test]
+    fn a_loss_that_nothing_speaks_against_is_forgotten() {
+        let mut peers = Peers::default();
+        event(&mut peers, 7, 0, at(1));
+        event(&mut peers, 7, 9, at(1));
+        event(&mut peers, 7, 10, at(2 + SETTLED.as_secs()));
+        assert!(peers.peers[&7].recalled.is_empty() && peers.peers[&7].skipped.is_empty());
+    }
+
+    #[test]
     fn a_heartbeat_puts_the_count_right_too() {
         let mut peers = Peers::default();
-        peers.event(7, 0, at(1));
+        event(&mut peers, 7, 0, at(1));
         peers.heartbeat(7, 1_000_000_000_000, at(1));
         assert_eq!(peers.heartbeat(7, 1, at(1)), None);
-        assert_eq!(peers.event(7, 1, at(1)), SequenceCheck::Next);
+        assert_eq!(event(&mut peers, 7, 1, at(1)), SequenceCheck::Next);
     }
 
     #[test]
@@ -308,17 +386,33 @@ mod tests {
         fn all_that_a_node_sends_is_taken(steps in prop::collection::vec(prop::option::weighted(0.1, any::<u64>()), 1..200)) {
             let mut peers = Peers::default();
             let mut next = 5_u64;
-            peers.event(7, 4, at(1));
+            event(&mut peers, 7, 4, at(1));
             for step in steps {
                 if let Some(made_up) = step {
                     // What lies behind would be a repetition, and what comes next the real one.
                     let made_up = (next + 1).saturating_add(made_up >> 2).min((1 << 62) - 1);
-                    peers.event(7, made_up, at(1));
+                    peers.event(7, made_up, || !made_up, at(1));
                 } else {
-                    prop_assert_ne!(peers.event(7, next, at(1)), SequenceCheck::Repeated);
-                    prop_assert_eq!(peers.event(7, next, at(1)), SequenceCheck::Repeated);
+                    prop_assert_ne!(event(&mut peers, 7, next, at(1)), SequenceCheck::Repeated);
+                    prop_assert_eq!(event(&mut peers, 7, next, at(1)), SequenceCheck::Repeated);
                     next += 1;
                 }
+            }
+        }
+
+        /// Some are lost, and now and then the last ones are written again: none comes twice, and all that come of them
+        /// are taken.
+        #[test]
+        fn what_comes_again_is_taken_once(steps in prop::collection::vec((0..4_u64, 0..20_u64), 1..100)) {
+            let (mut peers, mut next, mut taken) = (Peers::default(), 1, std::collections::HashSet::from([0]));
+            event(&mut peers, 7, 0, at(1));
+            for (lost, again) in steps {
+                next += lost;
+                for number in next.saturating_sub(again).max(1)..=next {
+                    let new = event(&mut peers, 7, number, at(1)) != SequenceCheck::Repeated;
+                    prop_assert_eq!(new, taken.insert(number), "{}", number);
+                }
+                next += 1;
             }
         }
     }

@@ -4,6 +4,7 @@
 //! with it the bounded queue of [`super::waiting`](mod@super::waiting), beyond which messages are dropped. Nothing of
 //! that is silent: numbers are missing then, and the gap is told in its place among the events.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub(super) struct Receiver {
     node: u64,
     longest: usize,
     peers: Peers,
+    /// What events are told apart by after a jump in their numbers.
+    digests: RandomState,
     notices: Notices,
     /// Messages that wait for those of other nodes.
     order: Order<Arrived>,
@@ -96,6 +99,7 @@ impl Receiver {
             node: options.node,
             longest: options.event_bytes,
             peers: Peers::default(),
+            digests: RandomState::new(),
             notices: Notices::default(),
             order: Order::default(),
             runs: Vec::new(),
@@ -219,7 +223,8 @@ impl Receiver {
         repeat_index: Option<RepeatIndex>,
         now: Timestamp,
     ) {
-        match self.peers.event(position.node, position.number, now) {
+        let digest = || self.digests.hash_one(&message.payload[..]);
+        match self.peers.event(position.node, position.number, digest, now) {
             SequenceCheck::Next => {}
             SequenceCheck::After(loss) => {
                 self.report_loss(Some(loss), now);

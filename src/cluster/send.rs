@@ -222,6 +222,14 @@ impl Sender {
         }
     }
 
+    /// Events that are not known to have arrived.
+    pub(super) fn unsent(&mut self) -> u64 {
+        self.next.extend(std::iter::from_fn(|| self.exports.ready()).map(Piece::new));
+        let flying = self.flights.iter().map(|flight| flight.piece.export.batch.events.len());
+        let waiting = self.next.iter().map(|piece| piece.export.batch.events.len() - piece.at);
+        flying.chain(waiting).sum::<usize>() as u64
+    }
+
     fn may_send(&self) -> bool {
         self.stopping || self.gate.is_open()
     }

@@ -6,8 +6,11 @@
 //! [`LONGEST`] is cut and ends in `=-` and a digest of the whole: it still tells events apart, but cannot be undone.
 //! Receivers never need to: the message holds the event.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hasher};
+
+use memchr::memchr;
 
 /// Bytes of a token; NATS servers take lines of 4 KiB.
 pub const LONGEST: usize = 256;
@@ -37,6 +40,14 @@ pub fn signs(prefix: &str) -> String {
 /// The subject of the heartbeats that stand behind events, and that streams keep.
 pub fn heartbeat(prefix: &str) -> String {
     format!("{prefix}.EVENTS.heartbeat")
+}
+
+/// The Type of the event that was published on a subject; nothing if it cannot be told.
+pub fn kind<'s>(prefix: &str, subject: &'s [u8]) -> Option<Cow<'s, str>> {
+    let rest = subject.strip_prefix(prefix.as_bytes())?.strip_prefix(b".EVENTS.")?;
+    let (token, _) = rest.split_at_checked(memchr(b'.', rest)?)?;
+    let token = std::str::from_utf8(token).ok()?;
+    if token.contains('=') { unescape(token).map(Cow::Owned) } else { Some(Cow::Borrowed(token)) }
 }
 
 /// One token.
@@ -122,5 +133,12 @@ mod tests {
     fn a_subject_looks_like_this() {
         assert_eq!(event("hydrant", "machines", "update", "a.b*"), "hydrant.EVENTS.machines.update.a=2Eb=2A");
         assert_eq!(event("h", "jobs", "x y", ""), "h.EVENTS.jobs.x=20y.=");
+        for (type_of, told) in
+            [("jobs", Some("jobs")), ("a.b*", Some("a.b*")), ("", Some("")), (&"x".repeat(999), None)]
+        {
+            assert_eq!(kind("h", event("h", type_of, "x", "y").as_bytes()).as_deref(), told);
+        }
+        assert_eq!(kind("h", heartbeat("h").as_bytes()), None);
+        assert_eq!(kind("other", event("h", "jobs", "x", "y").as_bytes()), None);
     }
 }

@@ -2,13 +2,22 @@
 //!
 //! The task that reads the socket fills this queue and never waits for the receiver, which may wait for the inboxes.
 //! What does not fit is dropped: the numbers in the messages show it, and the receiver tells the gap in its place.
+//!
+//! Messages that are not urgent are gathered before they wake anybody: most of what a single event costs a node is
+//! waking the receiver and the shards for it. An urgent message takes along what was gathered before it, so the order
+//! stays. Whoever fills the queue calls [`Filler::flush`] in time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::nats::op::Message;
+
+/// Messages that are gathered at most.
+const GATHERED: usize = 256;
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +42,8 @@ pub(super) struct Filler {
     messages: mpsc::Sender<Received>,
     bytes: Arc<AtomicUsize>,
     most: usize,
+    /// What is not urgent, and when the first of it came.
+    gathered: Mutex<(Vec<Received>, Option<Instant>)>,
 }
 
 /// The end of whoever takes.
@@ -45,19 +56,55 @@ pub(super) struct Waiting {
 pub(super) fn waiting(limits: WaitingLimits) -> (Filler, Waiting) {
     let (sender, receiver) = mpsc::channel(limits.messages.max(1));
     let bytes = Arc::new(AtomicUsize::new(0));
-    (Filler { messages: sender, bytes: Arc::clone(&bytes), most: limits.bytes }, Waiting { messages: receiver, bytes })
+    let filler = Filler { messages: sender, bytes: Arc::clone(&bytes), most: limits.bytes, gathered: Mutex::default() };
+    (filler, Waiting { messages: receiver, bytes })
 }
 
 impl Filler {
-    /// Drops the message if there is no room.
+    /// Takes an urgent message, and before it what was gathered. Drops it if there is no room.
     pub(super) fn push(&self, message: Message, session: u64) {
-        let (size, waiting) = (message.len(), self.bytes.load(Ordering::Acquire));
-        if waiting > 0 && waiting + size > self.most {
-            return;
+        self.flush();
+        if let Some(received) = self.admit(message, session) {
+            self.send(received);
         }
-        // Counted before it can be taken out again.
-        self.bytes.fetch_add(size, Ordering::AcqRel);
-        if self.messages.try_send(Received { message, session }).is_err() {
+    }
+
+    /// Takes a message that is not urgent. Drops it if there is no room.
+    pub(super) fn gather(&self, message: Message, session: u64) {
+        let Some(received) = self.admit(message, session) else { return };
+        let mut gathered = self.gathered.lock();
+        gathered.0.push(received);
+        gathered.1.get_or_insert_with(Instant::now);
+        if gathered.0.len() >= GATHERED {
+            drop(gathered);
+            self.flush();
+        }
+    }
+
+    /// When the first message came that was gathered.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.gathered.lock().1
+    }
+
+    /// Hands over what was gathered.
+    pub(super) fn flush(&self) {
+        let (gathered, _) = std::mem::take(&mut *self.gathered.lock());
+        gathered.into_iter().for_each(|received| self.send(received));
+    }
+
+    /// Counts a message before it can be taken out again, if there is room.
+    fn admit(&self, message: Message, session: u64) -> Option<Received> {
+        let (size, waiting) = (message.len(), self.bytes.load(Ordering::Acquire));
+        let fits = waiting == 0 || waiting + size <= self.most;
+        fits.then(|| {
+            self.bytes.fetch_add(size, Ordering::AcqRel);
+            Received { message, session }
+        })
+    }
+
+    fn send(&self, received: Received) {
+        let size = received.message.len();
+        if self.messages.try_send(received).is_err() {
             self.bytes.fetch_sub(size, Ordering::AcqRel);
         }
     }
@@ -106,6 +153,25 @@ mod tests {
         assert_eq!(lengths(&mut queue), [60, 40]);
         [1, 2, 3, 4].into_iter().for_each(|length| filler.push(message(length), 1));
         assert_eq!(lengths(&mut queue), [1, 2, 3]);
+        assert_eq!(queue.bytes.load(Ordering::Acquire), 0);
+    }
+    #[test]
+    fn what_is_gathered_comes_before_what_is_urgent_and_counts_at_once() {
+        let (filler, mut queue) = waiting(WaitingLimits { messages: 1000, bytes: 100_000 });
+        let sessions =
+            |queue: &mut Waiting| std::iter::from_fn(|| queue.ready()).map(|r| r.session).collect::<Vec<_>>();
+        [1, 2].into_iter().for_each(|session| filler.gather(message(10), session));
+        assert!(filler.since().is_some() && sessions(&mut queue).is_empty());
+        filler.push(message(10), 3);
+        assert_eq!((sessions(&mut queue), filler.since()), (vec![1, 2, 3], None));
+        filler.gather(message(10), 4);
+        filler.flush();
+        assert_eq!(sessions(&mut queue), [4]);
+        (0..GATHERED).for_each(|_| filler.gather(message(100), 5));
+        assert_eq!(sessions(&mut queue).len(), GATHERED, "not more than that");
+        (0..1001).for_each(|_| filler.gather(message(1000), 6));
+        filler.flush();
+        assert_eq!(sessions(&mut queue).len(), 100, "bytes bind them too");
         assert_eq!(queue.bytes.load(Ordering::Acquire), 0);
     }
 }

@@ -199,7 +199,11 @@ fn read_draft(message: &Message, longest: usize, seal: impl Fn(&Draft<'_>) -> Ev
     if message.payload.len() > longest {
         return Err(WireError::TooLarge(message.payload.len()));
     }
-    Validator::lend(|validator| Ok(seal(&Draft::of(&validator.read(&message.payload)?)?)))
+    let of_endpoint = first(&message.headers, OCCURRENCE).is_some();
+    Validator::lend(|validator| {
+        let draft = Draft::of(&validator.read(&message.payload)?)?;
+        Ok(seal(&Draft { of_endpoint, ..draft }))
+    })
 }
 
 #[cfg(test)]

@@ -62,6 +62,8 @@ kinds! {
     Tier -> u64, "a whole number from 1 to 16", ["integer"], |text| number(text).filter(|n| (1..=16).contains(n));
     Whole -> u64, "a whole number", ["integer"], number;
     Size -> usize, "a size such as `4096`, `64KiB`, `16MiB` or `1GiB`, at least 1", ["string", "integer"], size;
+    SizeOrNone -> usize, "a size such as `4096`, `64KiB`, `16MiB` or `1GiB`, or 0", ["string", "integer"],
+        |text: &str| if text == "0" { Some(0) } else { size(text) };
     Span -> Duration, "a duration such as `500ms`, `30s`, `5m`, `2h` or `7d`, longer than nothing", ["string"], span;
     SpanOrNone -> Duration, "a duration such as `500ms`, `30s` or `5m`, or `0s`", ["string"],
         |text: &str| if matches!(text, "0" | "0s") { Some(Duration::ZERO) } else { span(text) };

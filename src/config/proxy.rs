@@ -12,7 +12,7 @@ const OFF: &str = "off";
 impl Settings {
     /// The endpoint that gets what is not for this server itself.
     pub fn proxied(&self) -> Option<Service> {
-        let mut services = self.upstream.services().into_iter();
+        let mut services = self.upstream.services(self.limits.socket_buffer).into_iter();
         match self.proxy.upstream.as_str() {
             OFF => None,
             FIRST => services.next(),

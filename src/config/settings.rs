@@ -113,6 +113,10 @@ table! {
         message_bytes: usize as Size = "64KiB";
         /// Registrations per connection.
         registrations: usize as Count = "4096";
+        /// Length of all registrations of one connection together; more are refused in their answers.
+        registration_bytes: usize as Size = "4MiB";
+        /// Length of all registrations of one principal's connections on one shard together.
+        registration_bytes_per_principal: usize as Size = "64MiB";
         /// Combinations of type, action and key in the lists of one registration.
         combinations: usize as Count = "65536";
         /// Nesting of `And`, `Or` and `Not` in a filter.
@@ -142,6 +146,10 @@ table! {
         connections: usize as Count = "100000";
         /// Concurrent websockets of one principal; 0 means no limit.
         connections_per_principal: u64 as Whole = "0";
+        /// Bytes that the kernel keeps of what is on its way to one client, and of what has come on one connection from
+        /// an endpoint; 0 leaves both to the kernel. A connection carries at most so much in one round trip: 256 KiB
+        /// are 5 MB/s where that takes 50 ms. `net.core.wmem_max` and `net.core.rmem_max` bound it too.
+        socket_buffer: usize as SizeOrNone = "256KiB";
         /// Connections that have not finished their TLS handshake or shown credentials. Beyond it, newcomers replace
         /// silent and slow ones.
         pending_handshakes: usize as Count = "512";
@@ -211,6 +219,9 @@ table! {
         queue_events: usize as Count = "8192";
         /// Bytes of messages that may be queued, and of events that may be queued for sending.
         queue_bytes: usize as Size = "64MiB";
+        /// For how long events of other nodes that nobody here has registered for are gathered before they are accepted
+        /// together. 0 accepts each at once.
+        linger: Duration as SpanOrNone = "50ms";
         /// Events of DRP endpoints that are remembered to recognize copies from other nodes.
         window: usize as Count = "65536";
         /// `JetStream` stream that stores what nodes publish, for `?since=` beyond the history. It is created if it

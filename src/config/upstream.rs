@@ -7,13 +7,15 @@ use super::settings::{Settings, Upstream};
 use crate::client::{Endpoint, Login, Secret, SecretSource, Service, Trust};
 
 impl Upstream {
-    /// The endpoints, each with how the server logs in there; none if nothing is configured.
-    pub fn services(&self) -> Vec<Service> {
+    /// The endpoints, each with how the server logs in there; none if nothing is configured. `receive_buffer` is
+    /// `limits.socket_buffer`.
+    pub fn services(&self, receive_buffer: usize) -> Vec<Service> {
         let Some(login) = self.login() else { return Vec::new() };
         let service = |endpoint: &Endpoint| Service {
             endpoint: endpoint.clone(),
             login: login.clone(),
             trust: self.trust(endpoint),
+            receive_buffer,
         };
         self.urls.iter().map(service).collect()
     }

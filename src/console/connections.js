@@ -20,7 +20,8 @@ const COLUMNS = [
   { head: "Encoding", key: "Encoding" },
 ];
 
-const MOST = 500;
+/** Rows: a page of more than some thousand elements is slow. */
+const MOST = 150;
 
 export function show(element) {
   const list = h("div", { class: "list" });
@@ -33,7 +34,7 @@ export function show(element) {
   async function look() {
     if (paused) return;
     try {
-      all = (await get(`connections?sort=queued&limit=${MOST}`)).filter((one) => one.Type !== "api");
+      all = await get(`connections?Type=In(websocket,stream)&sort=queued&limit=${MOST}`);
       draw();
     } catch (error) {
       if (error.status !== 401) fill(list, failure(error), error.status === 0 && h("p", { class: "quiet" }, "Trying again every 3 s."));

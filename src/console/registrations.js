@@ -6,16 +6,18 @@ import { parameters, setParameters } from "./route.js";
 
 export const title = "Registrations";
 
+/** Rows: a page of more than some thousand elements is slow. */
+const MOST = 150;
 const SORTS = { hits: "Hits", deliveries: "Deliveries", work: "Cost" };
 
 export function show(element) {
   const list = h("div", { class: "list" });
-  fill(element, h("p", { class: "quiet" }, "What people are registered for, and what came of it: the hundred of each shard that have done most, counted since the first of the connections that share them came."), list);
+  fill(element, h("p", { class: "quiet" }, "What people are registered for, and what came of it: those that have done most, counted since the first of the connections that share them came."), list);
 
   async function look() {
     const { sort = "hits" } = parameters();
     try {
-      draw(await get(`hydrant/registrations?sort=${encodeURIComponent(sort)}`), sort);
+      draw(await get(`hydrant/registrations?limit=${MOST}&sort=${encodeURIComponent(sort)}`), sort);
     } catch (error) {
       if (error.status !== 401) fill(list, failure(error), error.status === 0 && h("p", { class: "quiet" }, "Trying again every 4 s."));
     }

@@ -43,6 +43,7 @@ use jiff::Timestamp;
 use crate::json;
 use crate::websocket::frame::{Encoding, HEADER_ROOM};
 pub use error::EventError;
+pub use owner::ENDPOINT;
 pub use position::Position;
 
 use field::Field;
@@ -90,6 +91,8 @@ pub struct Draft<'t> {
     pub object: &'t str,
     /// The object before the change: JSON text, `null` if there is none.
     pub original: &'t str,
+    /// Whether users whom it names are the endpoint's, and not hydrant's own of the same name.
+    pub of_endpoint: bool,
 }
 
 impl<'t> Draft<'t> {
@@ -103,6 +106,7 @@ impl<'t> Draft<'t> {
             principal: Cow::Borrowed(""),
             object: "null",
             original: "null",
+            of_endpoint: false,
         }
     }
 
@@ -200,6 +204,7 @@ impl<'t> Draft<'t> {
         let names = [
             self.kind.as_ref(),
             self.action.as_ref(),
+            owner::source(&self.kind, &self.key, self.of_endpoint),
             self.key.as_ref(),
             machine.as_deref().unwrap_or_default(),
             work_order.as_deref().unwrap_or_default(),
@@ -367,23 +372,29 @@ impl Event {
 
     /// The event's Key, decoded.
     pub fn key(&self) -> &str {
-        self.names.get(2)
+        self.names.get(3)
+    }
+
+    /// Of an event about a connection: whose it is, with [`ENDPOINT`] before a user of the endpoint, who sees
+    /// it whatever their rights. Of any other the Key.
+    pub fn account(&self) -> &str {
+        self.names.range(2, 3)
     }
 
     /// For an event of Type `jobs`: its Object's `Machine`, if that is a non-empty string.
     pub fn machine(&self) -> Option<&str> {
-        Some(self.names.get(3)).filter(|machine| !machine.is_empty())
+        Some(self.names.get(4)).filter(|machine| !machine.is_empty())
     }
 
     /// The machine that the event's object belongs to, by which a tenant that lists machines judges it: of jobs, work
     /// orders and a runner's connections.
     pub fn owner(&self) -> Option<&str> {
-        Some(self.names.get(5)).filter(|owner| !owner.is_empty())
+        Some(self.names.get(6)).filter(|owner| !owner.is_empty())
     }
 
     /// For an event of Type `jobs`: its Object's `WorkOrder`, if that is a non-empty string.
     pub fn work_order(&self) -> Option<&str> {
-        Some(self.names.get(4)).filter(|work_order| !work_order.is_empty())
+        Some(self.names.get(5)).filter(|work_order| !work_order.is_empty())
     }
 }
 

@@ -8,12 +8,12 @@ use super::wire::offset;
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     text: Box<str>,
-    ends: [u32; 6],
+    ends: [u32; 7],
 }
 
 impl Names {
     /// Copies the names into one text.
-    pub(super) fn new(names: [&str; 6]) -> Self {
+    pub(super) fn new(names: [&str; 7]) -> Self {
         let mut end = 0;
         let ends = names.map(|name| {
             end += name.len();
@@ -24,7 +24,12 @@ impl Names {
 
     /// Returns the name of this number, in the order given to [`Names::new`].
     pub(super) fn get(&self, at: usize) -> &str {
-        let start = if at == 0 { 0 } else { self.ends[at - 1] };
-        &self.text[start as usize..self.ends[at] as usize]
+        self.range(at, at)
+    }
+
+    /// Returns the names from one number to another, joined.
+    pub(super) fn range(&self, first: usize, last: usize) -> &str {
+        let start = if first == 0 { 0 } else { self.ends[first - 1] };
+        &self.text[start as usize..self.ends[last] as usize]
     }
 }

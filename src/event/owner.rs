@@ -8,8 +8,14 @@ use std::borrow::Cow;
 
 use crate::json;
 
+/// What the account of a user of the endpoint begins with; no name holds a slash.
+pub const ENDPOINT: &str = "endpoint/";
+
 /// What the principal of a machine's agent begins with.
 const RUNNER: &str = "runner:";
+
+/// What the principal of a user begins with: only users are there at the endpoint and here.
+const USER: &str = "user:";
 
 /// `Machine` and `WorkOrder` of a job, where they are strings; the last of several wins.
 pub(super) fn of_job(job: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
@@ -36,6 +42,11 @@ pub(super) fn machine<'t>(kind: &str, key: &'t str, object: &'t str, original: &
         "connections" => key.strip_prefix(RUNNER).map(Cow::Borrowed),
         _ => None,
     }
+}
+
+/// What stands before the Key of an event about a connection, so that both together name its account.
+pub(super) fn source(kind: &str, key: &str, of_endpoint: bool) -> &'static str {
+    if of_endpoint && kind == "connections" && key.starts_with(USER) { ENDPOINT } else { "" }
 }
 
 /// The last member of this name.

@@ -133,8 +133,10 @@ impl Cause {
 /// Who would get the event.
 #[derive(Debug, Clone, Copy)]
 pub struct Receiver<'r> {
-    /// Who it is: events about its own connections are visible to it.
+    /// Who it is.
     pub principal: &'r str,
+    /// Whose it is: events about its connections are visible to it.
+    pub account: &'r str,
     /// What it may see.
     pub access: &'r Access,
 }

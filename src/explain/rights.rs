@@ -13,7 +13,7 @@ const SHOWN: usize = 20;
 /// What the rights say, and what is missing.
 pub(super) fn explain(event: &Event, receiver: Receiver<'_>) -> (Step, Vec<Cause>) {
     let asked = format!("{} may see it", receiver.principal);
-    if event.kind() == CONNECTIONS && event.key() == receiver.principal {
+    if event.kind() == CONNECTIONS && event.account() == receiver.account {
         let own = Step::new(Verdict::Held, "it is about one of its own connections");
         return (Step::new(Verdict::Held, asked).with(vec![own]), Vec::new());
     }
@@ -67,4 +67,15 @@ fn claims(judgement: &Judgement) -> Step {
         if missing.is_empty() { step } else { step.found(format!("not by its {}", missing.join(" and "))) }
     });
     Step::new(Verdict::of(judgement.by_claims), asked).with(steps.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::auth::Principal;
+    use crate::event::ENDPOINT;
+
+    #[test]
+    fn events_and_principals_tell_the_two_sources_apart_in_the_same_way() {
+        assert_eq!(Principal::endpoint_user("a").unwrap().account(), format!("{ENDPOINT}user:a"));
+    }
 }

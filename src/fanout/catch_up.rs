@@ -18,9 +18,8 @@ use jiff::Timestamp;
 use super::lagging::Wait;
 use super::outbox::ConnId;
 use super::replay::{Range, Replay};
-use super::session::{Session, Shard, sees};
+use super::session::{Session, Shard, may_see};
 use crate::auth::{Access, Principal};
-use crate::broker::CONNECTIONS;
 use crate::broker::archive::Chunk;
 use crate::broker::gap::Gap;
 use crate::broker::history::{History, Retained, Start};
@@ -165,11 +164,9 @@ impl Shard {
         }
     }
 
-    /// The connection is forgotten.
-    pub(super) fn forget_past(&mut self, session: &Session) {
-        if let Some(place) = session.replay.as_ref().and_then(|replay| replay.lag) {
-            self.lagging.take(place);
-        }
+    /// A connection that has got all of the past since the last call.
+    pub fn pop_level(&mut self) -> Option<ConnId> {
+        self.level.pop()
     }
 
     /// How many connections have yet to get some of the past.
@@ -211,6 +208,9 @@ impl Shard {
             let wait = self.go_on(conn, &mut replay, history, allowance, now);
             replay.lag = wait.map(|wait| self.lagging.put(conn, wait));
             self.set_paused(conn, wait.is_some());
+            if wait.is_none() {
+                self.level.push(conn);
+            }
         }
         self.session(conn).replay = Some(replay);
     }
@@ -372,7 +372,8 @@ impl Shard {
     }
 
     fn give(&mut self, conn: ConnId, event: &Arc<Event>, now: Now) {
-        let delivery = self.fanout.deliver(event, now.us, conn);
+        // By rights that were looked at, and while live events pass it by.
+        let delivery = self.fanout.deliver_checked(event, now.us, conn);
         self.fanout.end_event();
         if delivery == Delivery::Overflow {
             self.evict(conn);
@@ -385,8 +386,6 @@ impl Shard {
     }
 
     fn may_see(&self, conn: ConnId, event: &Event) -> bool {
-        let Some(session) = &self.sessions[conn.0 as usize] else { return false };
-        let own = event.kind() == CONNECTIONS && session.principal.as_str() == event.key();
-        own || sees(self.classes.access(session.class), event)
+        may_see(self.sessions[conn.0 as usize].as_ref(), &self.classes, event)
     }
 }

@@ -55,3 +55,12 @@ impl Classes {
         &self.entries[class.0 as usize].as_ref().expect("a class in use").access
     }
 }
+
+/// A change of rights that the registrations of a connection have yet to follow.
+#[derive(Debug, Default)]
+pub(super) struct Moving {
+    /// Classes under which they may still stand.
+    pub(super) old: Vec<Class>,
+    /// The last one that has moved.
+    pub(super) after: Option<Box<str>>,
+}

@@ -104,7 +104,7 @@ pub struct Newcomer {
 pub(super) enum Control {
     Adopt(Box<Newcomer>),
     Drain(Instant),
-    List(oneshot::Sender<Vec<Connection>>),
+    List(oneshot::Sender<Vec<Vec<Connection>>>),
     Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
     Inspect(SocketAddr, oneshot::Sender<Option<Inspection>>),
     Survey(Measure, oneshot::Sender<Vec<Registration>>),

@@ -1,7 +1,8 @@
 //! Executes, counts and answers the commands of a client.
 //!
 //! Contract: see [`session`](super::session). A registration may have been parsed on another thread
-//! ([`Shard::text_read`]); the caller decides whether it should be ([`Shard::is_long_to_read`]).
+//! ([`Shard::text_read`]); the caller decides whether it should be ([`Shard::is_long_to_read`]), and has a
+//! deregistration wait for the history ([`Shard::must_catch_up`]).
 
 use jiff::Timestamp;
 
@@ -18,6 +19,9 @@ pub type ReadSpec = Result<Spec, SpecError>;
 
 /// Bytes of a registration that is read at once, unless it has a regular expression.
 const SHORT_SPEC: usize = 512;
+
+/// Types that are told of by name; with more of them it may be any.
+const KINDS: usize = 64;
 
 impl Shard {
     /// Carries out a text message and answers it.
@@ -48,6 +52,17 @@ impl Shard {
         let Ok(Command::Register(spec)) = Command::parse(message) else { return false };
         let Some(slot) = self.sessions[conn.0 as usize].as_ref().and_then(|session| session.slot) else { return false };
         (spec.len() > SHORT_SPEC || spec.contains("Re")) && self.index.is_new(slot, spec) == Ok(true)
+    }
+
+    /// Whether a message takes a registration back of a connection that has yet to get events which were sequenced
+    /// before: it has to wait until they are given, or told to be lost.
+    pub fn must_catch_up(&self, conn: ConnId, message: &str) -> bool {
+        if !self.fanout.is_paused(conn) {
+            return false;
+        }
+        let Ok(Command::Deregister(text)) = Command::parse(message) else { return false };
+        let session = self.sessions[conn.0 as usize].as_ref();
+        session.and_then(|session| session.slot).is_some_and(|slot| self.index.is_registered(slot, text))
     }
 
     /// Answers a binary message, which is always an error.
@@ -85,6 +100,7 @@ impl Shard {
         if matches!(outcome, Err(IndexError::TooManyRegistrations { .. })) {
             self.commands.count_too_many();
         }
+        self.has_changed = true;
         self.commands.count(outcome.map_err(|error: IndexError| error.to_string())?);
         Ok((command, warnings))
     }
@@ -105,6 +121,14 @@ impl Shard {
         self.start_replay(conn, text, &spec);
         let is_unwarned = self.unwarned.contains(&conn);
         Ok(if is_unwarned { Vec::new() } else { index::warnings(text, &spec, &self.seen) })
+    }
+
+    /// Calls `tell` with the types that clients want, if that may have changed since the last time; with nothing if it
+    /// may be any.
+    pub fn tell_kinds(&mut self, tell: impl FnOnce(Option<Vec<String>>)) {
+        if std::mem::take(&mut self.has_changed) {
+            tell(self.index.kinds(KINDS));
+        }
     }
 
     /// Leaves warnings out of the answers to a connection.

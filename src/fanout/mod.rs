@@ -27,6 +27,7 @@ pub mod driver;
 pub mod execute;
 mod held;
 mod lagging;
+mod leaving;
 mod listeners;
 mod opening;
 pub mod outbox;

@@ -129,6 +129,11 @@ impl Pool {
         registrations.iter().try_for_each(|spec| self.limits.check(spec.trim()).map_err(|error| (spec.trim(), error)))
     }
 
+    /// How large filters may be.
+    pub fn filter_limits(&self) -> index::filter::Limits {
+        self.limits.filter
+    }
+
     /// Tells every shard that rights have changed.
     pub fn access_changed(&self) {
         for port in &self.ports {
@@ -143,9 +148,9 @@ impl Pool {
         for port in &self.ports {
             let (reply, answer) = oneshot::channel();
             if port.send(Control::List(reply)).is_ok()
-                && let Ok(mut connections) = answer.await
+                && let Ok(connections) = answer.await
             {
-                all.append(&mut connections);
+                all.extend(connections.into_iter().flatten());
             }
         }
         all

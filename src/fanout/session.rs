@@ -17,13 +17,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::HashSet;
 
-use super::classes::Classes;
+use super::classes::{Classes, Moving};
 use super::commands::Commands;
 use super::lagging::Lagging;
 use super::outbox::Budget;
 use super::outbox::DeflatePolicy;
 use super::outbox::Frame;
-use super::outbox::{ConnId, Fanout};
+use super::outbox::{ConnId, Fanout, Largest};
 use super::replay::Replay;
 use super::replay_work::ReplayWork;
 use crate::auth::{Access, Principal};
@@ -46,7 +46,11 @@ pub(super) struct Session {
     pub(super) slot: Option<Slot>,
     /// The slot of a connection that is closing, until its registrations are out of the index. Meanwhile its outbox
     /// refuses events.
-    leaving: Option<Slot>,
+    pub(super) leaving: Option<Slot>,
+    /// Its socket is gone: only its registrations are left.
+    pub(super) is_gone: bool,
+    /// For a connection whose rights have changed, until its registrations have followed.
+    pub(super) moving: Option<Box<Moving>>,
     /// For a connection that asked for the past.
     pub(super) replay: Option<Box<Replay>>,
 }
@@ -61,7 +65,9 @@ pub struct Shard {
     pub(super) overflowed: Vec<ConnId>,
     pub(super) closing: Vec<(ConnId, Close)>,
     /// Closed connections whose registrations are still in the index.
-    leaving: VecDeque<ConnId>,
+    pub(super) leaving: VecDeque<ConnId>,
+    /// Connections whose rights have changed, and whose registrations have yet to follow.
+    pub(super) moving: VecDeque<ConnId>,
     pub(super) commands: Commands,
     /// Names of events, for warnings.
     pub(super) seen: Seen,
@@ -74,11 +80,15 @@ pub struct Shard {
     pub(super) limits: Limits,
     /// The number of the next event.
     pub(super) position: u64,
+    /// Connections that have got all of the past since this was last asked.
+    pub(super) level: Vec<ConnId>,
     /// Connections that have yet to get some of the past.
     pub(super) lagging: Lagging,
     pub(super) replay_work: ReplayWork,
     /// Something has come from the archive.
     pub(super) has_pages: Arc<AtomicBool>,
+    /// Whether registrations have come or gone since they were told of.
+    pub(super) has_changed: bool,
     /// Bytes that were told to the budget and not yet to the metrics.
     pub(super) held: i64,
     /// Sets that mark and wakes the shard's thread.
@@ -100,6 +110,7 @@ impl Shard {
             overflowed: Vec::new(),
             closing: Vec::new(),
             leaving: VecDeque::new(),
+            moving: VecDeque::new(),
             commands: Commands::default(),
             seen: Seen::default(),
             unwarned: HashSet::new(),
@@ -107,9 +118,11 @@ impl Shard {
             replayed: Counters::default(),
             limits: index,
             position: 0,
+            level: Vec::new(),
             lagging: Lagging::default(),
             replay_work: ReplayWork::new(index.work),
             has_pages: Arc::default(),
+            has_changed: true,
             held: 0,
             wake: Wake::default(),
         }
@@ -131,70 +144,16 @@ impl Shard {
     pub fn open(&mut self, principal: Principal, access: &Arc<Access>, overflow: Overflow) -> ConnId {
         let conn = self.fanout.open(overflow);
         let class = self.classes.acquire(access);
-        let slot = self.index.subscribe_for(conn, class, Some(principal.as_str()));
+        let slot = self.index.subscribe_for(conn, class, Some(principal.account()));
         self.index.allow(slot, access.limits().registrations());
         let slot = Some(slot);
         let at = conn.0 as usize;
         if at >= self.sessions.len() {
             self.sessions.resize_with(at + 1, || None);
         }
-        self.sessions[at] = Some(Session { principal, class, slot, leaving: None, replay: None });
+        self.sessions[at] =
+            Some(Session { principal, class, slot, leaving: None, is_gone: false, moving: None, replay: None });
         conn
-    }
-
-    /// Forgets a connection.
-    pub fn remove(&mut self, conn: ConnId) {
-        self.unwarned.remove(&conn);
-        if let Some(session) = self.sessions[conn.0 as usize].take() {
-            session.slot.into_iter().chain(session.leaving).for_each(|slot| self.index.unsubscribe(slot));
-            self.classes.release(session.class);
-            self.forget_past(&session);
-            self.fanout.remove(conn);
-        }
-    }
-
-    /// Leaves the registrations of a connection that is closing to [`Shard::let_go`]: there may be thousands, and one
-    /// event may close many connections.
-    fn unsubscribe(&mut self, conn: ConnId) {
-        let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
-        session.leaving = session.slot.take();
-        if let Some(slot) = session.leaving {
-            self.index.pause(slot, true);
-            self.leaving.push_back(conn);
-        }
-    }
-
-    /// Takes the registrations of closed connections out of the index, one connection after the other, until so many
-    /// have gone.
-    pub fn let_go(&mut self, registrations: usize) {
-        let mut gone = 0;
-        while gone < registrations
-            && let Some(conn) = self.leaving.pop_front()
-        {
-            // The connection may have gone since, and its number may be another one's.
-            let session = self.sessions[conn.0 as usize].as_mut();
-            if let Some(slot) = session.and_then(|session| session.leaving.take()) {
-                gone += 1 + self.index.weight(slot);
-                self.index.unsubscribe(slot);
-            }
-        }
-    }
-
-    /// Whether registrations of closed connections are left in the index.
-    pub fn has_leaving(&self) -> bool {
-        !self.leaving.is_empty()
-    }
-
-    /// Gives a connection other rights and limits, from the next event and command on.
-    pub fn set_access(&mut self, conn: ConnId, access: &Arc<Access>) {
-        let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
-        // One that is closing keeps its class: its registrations stand under it until they are out of the index.
-        let Some(slot) = session.slot else { return };
-        let class = self.classes.acquire(access);
-        let old = std::mem::replace(&mut session.class, class);
-        self.index.reclass(slot, class);
-        self.index.allow(slot, access.limits().registrations());
-        self.classes.release(old);
     }
 
     pub(super) fn answer(&mut self, conn: ConnId, answer: Event) {
@@ -215,20 +174,24 @@ impl Shard {
     /// Rights come first: no filter is asked about an event for a class that may not see it. An event about a
     /// connection is visible to its own principal too.
     pub fn publish(&mut self, event: &Arc<Event>, received_us: u64) {
-        let Self { index, fanout, classes, overflowed, seen, .. } = self;
+        let Self { index, fanout, classes, sessions, overflowed, seen, .. } = self;
         // The second in which it came and not that in which it is matched: who waits behind others' work is not charged
         // for it.
         index.begin_second(u32::try_from(received_us / 1_000_000).unwrap_or(u32::MAX));
         fanout.begin_event(event);
         seen.note(event.kind(), event.action());
         let sees = |class| sees(classes.access(class), event);
-        let deliver = |conn| {
-            if fanout.deliver(event, received_us, conn) == Delivery::Overflow {
+        let deliver = |conn: ConnId| {
+            let mut delivery = fanout.deliver(event, received_us, conn);
+            if delivery == Delivery::Guarded && may_see(sessions[conn.0 as usize].as_ref(), classes, event) {
+                delivery = fanout.deliver_checked(event, received_us, conn);
+            }
+            if delivery == Delivery::Overflow {
                 overflowed.push(conn);
             }
         };
         if event.kind() == CONNECTIONS {
-            index.matches_own(event, event.key(), sees, deliver);
+            index.matches_own(event, event.account(), sees, deliver);
         } else {
             index.matches(event, sees, deliver);
         }
@@ -263,21 +226,35 @@ impl Shard {
         self.close(conn, Close::SlowConsumer { events: depth.events, bytes: depth.bytes });
     }
 
-    /// Sheds the largest outboxes as long as the budget is exceeded, by their policies, as many as a turn allows. An
-    /// outbox less than half as large as the largest of all shards is left alone: it is not the cause, and it may be a
-    /// reader that follows.
+    /// Sheds the largest outboxes as long as the budget is exceeded, by their policies, as many as a turn allows.
+    /// [`Budget`] says which are left alone, and when it is this shard's turn.
     pub fn keep_budget(&mut self, budget: &Budget, number: usize) {
         self.settle(budget);
+        let rounds = budget.rounds();
         // What was shed before counts until it is let go.
-        if !budget.is_exceeded() || self.fanout.has_waste() {
+        if self.fanout.has_waste() {
             return;
         }
-        let mut by_size = self.fanout.by_size();
-        let largest = budget.note_largest(number, by_size.peek().map_or(0, |&(bytes, _)| bytes));
-        while let Some((bytes, conn)) = by_size.pop() {
-            if 2 * bytes < largest {
-                break;
+        if !budget.is_exceeded() {
+            self.fanout.end_search();
+        } else if budget.has_been_looked_at(number) {
+            let Some(largest) = self.fanout.search_largest() else { return };
+            self.shed(largest, budget, number);
+        }
+        if !self.fanout.has_waste() {
+            budget.looked(number, rounds);
+        }
+    }
+
+    fn shed(&mut self, largest: Largest, budget: &Budget, number: usize) {
+        let Largest { found, waiting } = largest;
+        let least = budget.least(number, found.first().map_or(0, |&(bytes, _)| bytes), waiting);
+        for (_, conn) in found {
+            // Some of it may have been written since it was found.
+            if self.fanout.depth(conn).bytes < least || self.fanout.is_closing(conn) {
+                continue;
             }
+            budget.shed(number);
             if !self.fanout.shrink(conn) {
                 self.evict(conn);
             }
@@ -331,12 +308,6 @@ impl Shard {
         self.position
     }
 
-    /// What it takes to move or to take out the registrations of a connection, also of one that is closing.
-    pub(super) fn weight(&self, conn: ConnId) -> usize {
-        let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
-        session.and_then(|session| session.slot.or(session.leaving)).map_or(0, |slot| self.index.weight(slot))
-    }
-
     /// How many registrations a connection has.
     pub fn registrations(&self, conn: ConnId) -> usize {
         let session = self.sessions.get(conn.0 as usize).and_then(Option::as_ref);
@@ -380,6 +351,13 @@ impl Shard {
     pub fn is_empty(&self) -> bool {
         self.index.is_empty() && self.fanout.frames() == 0 && self.sessions.iter().all(Option::is_none)
     }
+}
+
+/// Whether a connection may see an event, by the rights that it has now. It may if the event is about itself.
+pub(super) fn may_see(session: Option<&Session>, classes: &Classes, event: &Event) -> bool {
+    let Some(session) = session else { return false };
+    let own = event.kind() == CONNECTIONS && session.principal.account() == event.account();
+    own || sees(classes.access(session.class), event)
 }
 
 pub(super) fn sees(access: &Access, event: &Event) -> bool {

@@ -4,7 +4,8 @@
 //! milliseconds. On the shard's thread everybody would wait for that. A connection whose registration is being read
 //! waits, with all that it has said behind it; the registration counts from the moment on at which the shard has it.
 //!
-//! Contract: one job of a connection at a time, so there are no more than connections. Principals take turns, so nobody
+//! Contract: one job of a connection at a time, and none of one that is gone ([`SpecParser::cancel`]), so there are no
+//! more than connections. Principals take turns, so nobody
 //! waits for more than one job of each other principal and those of its own. The shard never waits: a lock is held for
 //! a few instructions, once a job.
 
@@ -65,6 +66,19 @@ impl Queue {
         jobs.push_back(job);
     }
 
+    /// Takes a job back; false if it has gone already.
+    fn remove(&mut self, principal: &Principal, ticket: u64) -> bool {
+        let Some(jobs) = self.jobs.get_mut(principal) else { return false };
+        // Tickets rise.
+        let Ok(at) = jobs.binary_search_by_key(&ticket, |job| job.ticket) else { return false };
+        jobs.remove(at);
+        if jobs.is_empty() {
+            self.jobs.remove(principal);
+            self.turns.retain(|other| other != principal);
+        }
+        true
+    }
+
     fn pop(&mut self) -> Option<Job> {
         let principal = self.turns.pop_front()?;
         let jobs = self.jobs.get_mut(&principal)?;
@@ -115,6 +129,11 @@ impl SpecParser {
     pub(super) fn submit(&self, job: Job) {
         self.shared.queue.lock().push(job);
         self.shared.has_jobs.notify_one();
+    }
+
+    /// Takes the job of a connection that is gone back. Returns false if it is being read or was read.
+    pub(super) fn cancel(&self, principal: &Principal, ticket: u64) -> bool {
+        self.shared.queue.lock().remove(principal, ticket)
     }
 
     /// What was read since the last call.
@@ -175,6 +194,20 @@ mod tests {
         }
         let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|job| job.ticket).collect();
         assert_eq!(order, [0, 3, 5, 1, 2, 4]);
+        assert!(queue.jobs.is_empty() && queue.turns.is_empty());
+    }
+
+    #[test]
+    fn a_job_that_is_taken_back_leaves_nothing() {
+        let mut queue = Queue::default();
+        let of = |name: &str| format!("user:{name}").parse::<Principal>().unwrap();
+        for (ticket, name) in (0..).zip(["a", "b", "a"]) {
+            queue.push(Job { conn: ConnId(0), ticket, principal: of(name), message: String::new() });
+        }
+        assert!(queue.remove(&of("b"), 1) && !queue.remove(&of("b"), 1) && !queue.remove(&of("a"), 1));
+        assert!(queue.remove(&of("a"), 0));
+        let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|job| job.ticket).collect();
+        assert_eq!(order, [2]);
         assert!(queue.jobs.is_empty() && queue.turns.is_empty());
     }
 

@@ -121,25 +121,52 @@ const TERMS: usize = 32;
 /// Values of two lists that are compared, each with each.
 const COMPARED: usize = 64;
 
-/// Kinds and actions of events that are remembered.
+/// Names of events that are remembered, twice: those of late, and those before.
 const REMEMBERED: usize = 512;
+
+/// Bytes of a name that is remembered: a registration with a longer one gets no advice about it.
+const LONGEST: usize = 32;
+
+/// Names that events have had, of one field.
+///
+/// Those that are in use stay, whatever else is posted: when so many are remembered, they become those before, and who
+/// is seen again is among those of late again. Only a name that has not been seen while as many others were is
+/// forgotten.
+#[derive(Debug, Default, Clone)]
+struct Names {
+    of_late: HashSet<Box<str>>,
+    before: HashSet<Box<str>>,
+}
+
+impl Names {
+    fn note(&mut self, name: &str) {
+        if name.len() > LONGEST || self.of_late.contains(name) {
+            return;
+        }
+        if self.of_late.len() == REMEMBERED {
+            self.before = std::mem::take(&mut self.of_late);
+        }
+        self.of_late.insert(name.into());
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.of_late.contains(name) || self.before.contains(name)
+    }
+}
 
 /// Names that events have had, and types of objects that there are elsewhere.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
-    kinds: HashSet<Box<str>>,
-    actions: HashSet<Box<str>>,
+    kinds: Names,
+    actions: Names,
     types: Arc<[Box<str>]>,
 }
 
 impl Seen {
     /// Notes the names of an event.
     pub fn note(&mut self, kind: &str, action: &str) {
-        for (names, name) in [(&mut self.kinds, kind), (&mut self.actions, action)] {
-            if names.len() < REMEMBERED && !names.contains(name) {
-                names.insert(name.into());
-            }
-        }
+        self.kinds.note(kind);
+        self.actions.note(action);
     }
 
     /// Notes which types of objects there are besides those that everybody has.
@@ -151,10 +178,10 @@ impl Seen {
 /// What is odd about a registration; nothing, as a rule.
 pub fn warnings(text: &str, spec: &Spec, seen: &Seen) -> Vec<String> {
     let mut all = Vec::new();
-    for name in names(&spec.kind).filter(|name| !seen.kinds.contains(*name)) {
+    for name in names(&spec.kind).filter(|name| !seen.kinds.contains(name)) {
         all.extend(odd_type(name, &seen.types));
     }
-    for name in names(&spec.action).filter(|name| !seen.actions.contains(*name)) {
+    for name in names(&spec.action).filter(|name| !seen.actions.contains(name)) {
         all.extend(odd_action(name));
     }
     match &spec.filter {
@@ -332,6 +359,23 @@ mod tests {
             let found = of(spec);
             assert!(found.len() == 1 && found[0].contains(expected), "{spec}: {found:?}");
         }
+    }
+
+    #[test]
+    fn names_in_use_are_known_whatever_else_is_posted() {
+        let mut seen = Seen::default();
+        let odd = |seen: &Seen, text: &str| warnings(text, &Spec::parse(text, &Limits::default()).unwrap(), seen).len();
+        for n in 0..10 * REMEMBERED {
+            if n % 100 == 0 {
+                seen.note("machine", "updated");
+            }
+            seen.note(&format!("junk{n}"), &format!("junk{n}"));
+        }
+        assert_eq!(odd(&seen, "machine.updated.*"), 0, "seen all the while");
+        seen.note("job", "added");
+        assert_eq!(odd(&seen, "job.added.*"), 0, "seen after all the junk");
+        assert!(seen.kinds.of_late.len() + seen.kinds.before.len() <= 2 * REMEMBERED);
+        assert_eq!(odd(&seen, "machines.remove.*"), 1, "never seen");
     }
 
     #[test]

@@ -56,6 +56,28 @@ pub enum IndexError {
         /// The limit.
         limit: usize,
     },
+    /// The texts of all registrations of the subscriber together are too long.
+    #[error(
+        "registrations too long: those of the connection would take {bytes} bytes, {limit} are allowed \
+         (limits.registration_bytes)"
+    )]
+    TextBytes {
+        /// What all texts would take.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The texts of all registrations of the owner's subscribers together are too long.
+    #[error(
+        "registrations too long: those of all connections of the principal would take {bytes} bytes, {limit} are \
+         allowed (limits.registration_bytes_per_principal)"
+    )]
+    OwnerTextBytes {
+        /// What all texts would take.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// There is no such registration to take back.
     #[error("not registered: {spec:?}")]
     NotRegistered {

@@ -67,13 +67,16 @@ impl<S: Copy> Index<S> {
                 }
             }
         });
-        for wide in wides.iter() {
-            if hits.may_see(class_of(wide.slot)) && hits.wants_wide(wide, &mut filters) {
-                hits.mark(&[wide.slot]);
+        for (slot, numbers) in wides.by_slot() {
+            if hits.may_see(class_of(slot)) {
+                hits.hit_wides(slot, numbers, wides, &mut filters);
             }
         }
+        // Those of a subscriber that is moving may stand under a class that may not see the event.
+        let is_moving = |slot: u32| subscribers[slot as usize].as_ref().is_some_and(|subscriber| subscriber.is_moving);
         for (slot, watch) in owner.into_iter().flat_map(|owner| owners.watching(owner)) {
-            if !hits.may_see(class_of(slot)) && hits.wants_own(slot, watch, wides, names.action.symbol, &mut filters) {
+            let is_found = !is_moving(slot) && hits.may_see(class_of(slot));
+            if !is_found && hits.wants_own(slot, watch, wides, names.action.symbol, &mut filters) {
                 hits.mark(&[slot]);
             }
         }
@@ -195,7 +198,22 @@ impl<S: Copy, A: FnMut(Class) -> bool, H: FnMut(S)> Hits<'_, S, A, H> {
             && (watch
                 .wanted(action)
                 .any(|wanted| wanted.plain > 0 || wanted.filters().any(|filter| self.is_true(slot, filter, filters)))
-                || watch.wide().iter().any(|&wide| self.wants_wide(wides.get(wide), filters)))
+                || watch
+                    .wide()
+                    .iter()
+                    .any(|&wide| self.accounts.open(slot).is_some() && self.wants_wide(wides.get(wide), filters)))
+    }
+
+    /// Looks at the wide registrations of a subscriber that may see the event, as long as it can pay.
+    fn hit_wides(&mut self, slot: u32, numbers: &[u32], wides: &Wides, filters: &mut Filters<'_>) {
+        for &number in numbers {
+            if self.accounts.open(slot).is_none() {
+                return;
+            }
+            if self.wants_wide(wides.get(number), filters) {
+                self.mark(&[slot]);
+            }
+        }
     }
 
     /// Whether a wide registration wants the event.

@@ -54,9 +54,11 @@ mod excerpt;
 pub mod filter;
 mod groups;
 mod joining;
+mod kinds;
 mod leaf;
 mod list;
 mod matching;
+mod moving;
 mod node;
 mod owners;
 mod registering;
@@ -75,6 +77,7 @@ pub use advice::{Seen, warnings};
 pub use error::IndexError;
 pub use excerpt::excerpt;
 pub use list::List;
+pub use moving::Regrouped;
 pub use spec::{Field, MACHINE_JOBS, Spec, SpecError, WORK_ORDER_JOBS};
 pub use tallies::Tally;
 pub use usage::{Busiest, Measure, Usage};
@@ -112,6 +115,10 @@ pub struct Limits {
     pub filter_bytes: usize,
     /// Bytes of all filters of all subscribers of an owner.
     pub owner_filter_bytes: usize,
+    /// Bytes of the texts of all registrations of a subscriber.
+    pub text_bytes: usize,
+    /// Bytes of the texts of all registrations of all subscribers of an owner.
+    pub owner_text_bytes: usize,
     /// What filters may cost.
     pub work: Work,
 }
@@ -127,6 +134,8 @@ impl Default for Limits {
             filter: filter::Limits::default(),
             filter_bytes: 64 << 20,
             owner_filter_bytes: 64 << 20,
+            text_bytes: 64 << 20,
+            owner_text_bytes: 64 << 20,
             work: Work::UNLIMITED,
         }
     }
@@ -148,6 +157,10 @@ struct Subscriber {
     owner: u32,
     /// Bytes of all its filters.
     filter_bytes: u32,
+    /// Bytes of the texts of its registrations.
+    text_bytes: u32,
+    /// Its registrations have yet to follow it into its class.
+    is_moving: bool,
 }
 
 /// A subscriber as matching sees it.
@@ -242,9 +255,17 @@ impl<S: Copy> Index<S> {
     pub fn subscribe_for(&mut self, id: S, class: Class, owner: Option<&str>) -> Slot {
         let owner = owner.map_or(NOBODY, |name| self.owners.acquire(name));
         let most = small(self.limits.registrations);
-        let registrations = Registrations::default();
-        let (combinations, expanded, filter_bytes) = (0, 0, 0);
-        let subscriber = Some(Subscriber { class, registrations, combinations, expanded, most, owner, filter_bytes });
+        let subscriber = Some(Subscriber {
+            class,
+            registrations: Registrations::default(),
+            combinations: 0,
+            expanded: 0,
+            most,
+            owner,
+            filter_bytes: 0,
+            text_bytes: 0,
+            is_moving: false,
+        });
         let slot = if let Some(free) = self.free.pop() {
             self.subscribers[free as usize] = subscriber;
             self.marks[free as usize] = Mark { id, event: 0 };
@@ -269,28 +290,9 @@ impl<S: Copy> Index<S> {
             self.leave(&registration);
         }
         *self.owners.bytes(subscriber.owner) -= subscriber.filter_bytes as usize;
+        *self.owners.text_bytes(subscriber.owner) -= subscriber.text_bytes as usize;
         self.owners.forget(subscriber.owner, slot.0);
         self.free.push(slot.0);
-    }
-
-    /// Puts a subscriber into another class; its registrations stay.
-    pub fn reclass(&mut self, slot: Slot, class: Class) {
-        let Some(subscriber) = &mut self.subscribers[slot.0 as usize] else { return };
-        if subscriber.class == class {
-            return;
-        }
-        subscriber.class = class;
-        let mut registrations = std::mem::take(&mut subscriber.registrations);
-        for registration in registrations.iter_mut() {
-            let moved =
-                registration.memberships().iter().map(|&membership| self.rejoin(slot, membership, class)).collect();
-            if registration.number().is_none() {
-                // Joined before it leaves, so that what only it uses is not freed and made again.
-                let left = registration.replace(moved);
-                self.leave_groups(&left);
-            }
-        }
-        self.subscriber(slot).registrations = registrations;
     }
 
     /// Lets a subscriber have so many registrations; nothing is what [`Limits`] say. Those that it has already stay.

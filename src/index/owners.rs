@@ -54,6 +54,8 @@ struct Owner {
     subscribers: usize,
     /// Bytes of all their filters.
     bytes: usize,
+    /// Bytes of the texts of all their registrations.
+    text_bytes: usize,
     /// Those that have registered for what may be about the owner.
     watching: HashMap<u32, Watch>,
 }
@@ -167,9 +169,14 @@ impl Owners {
         }
     }
 
+    /// A subscriber leaves: it waits for nothing any more.
+    pub(super) fn silence(&mut self, number: u32, subscriber: u32) {
+        self.all[number as usize].watching.remove(&subscriber);
+    }
+
     /// A subscriber is gone.
     pub(super) fn forget(&mut self, number: u32, subscriber: u32) {
-        self.all[number as usize].watching.remove(&subscriber);
+        self.silence(number, subscriber);
         self.release(number);
     }
 
@@ -177,6 +184,16 @@ impl Owners {
     pub(super) fn watching(&self, name: &str) -> impl Iterator<Item = (u32, &Watch)> {
         let owner = self.by_name.get(name).map(|&number| &self.all[number as usize]);
         owner.into_iter().flat_map(|owner| owner.watching.iter().map(|(slot, watch)| (*slot, watch)))
+    }
+
+    /// Bytes of the texts of all registrations of an owner.
+    pub(super) fn all_text_bytes(&self, number: u32) -> usize {
+        self.all[number as usize].text_bytes
+    }
+
+    /// The same, to be changed.
+    pub(super) fn text_bytes(&mut self, number: u32) -> &mut usize {
+        &mut self.all[number as usize].text_bytes
     }
 
     /// Bytes of all filters of an owner.

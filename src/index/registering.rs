@@ -18,15 +18,26 @@ impl<S: Copy> Index<S> {
         self.enter(slot, text, &spec).map(|()| true)
     }
 
+    /// Whether a subscriber has registered exactly this text.
+    pub fn is_registered(&self, slot: Slot, text: &str) -> bool {
+        self.subscribers[slot.0 as usize].as_ref().is_some_and(|subscriber| subscriber.registrations.contains(text))
+    }
+
     /// Whether `text` would be a new registration.
     ///
     /// # Errors
-    /// [`IndexError::TooManyRegistrations`] if it is one too many.
+    /// [`IndexError::TooManyRegistrations`] if it is one too many, or if the texts of all together would be too long.
     pub fn is_new(&self, slot: Slot, text: &str) -> Result<bool, IndexError> {
         let Some(subscriber) = &self.subscribers[slot.0 as usize] else { return Ok(false) };
         let (limit, count) = (subscriber.most as usize, subscriber.registrations.len());
         let is_new = !subscriber.registrations.contains(text);
-        if is_new && count >= limit { Err(IndexError::TooManyRegistrations { limit }) } else { Ok(is_new) }
+        if is_new && count >= limit {
+            return Err(IndexError::TooManyRegistrations { limit });
+        }
+        if is_new {
+            self.check_text(slot, text)?;
+        }
+        Ok(is_new)
     }
 
     /// Registers a `text` that is new and was read as `spec`.
@@ -43,6 +54,7 @@ impl<S: Copy> Index<S> {
         let registration = self.join(slot, class, spec, filter_bytes);
         self.watch(slot, spec, &registration);
         self.count_filter(slot, registration.bytes(), usize::wrapping_add);
+        self.count_text(slot, text.len(), usize::wrapping_add);
         self.subscriber(slot).registrations.insert(text.into(), registration);
         self.registrations += 1;
         Ok(())
@@ -68,6 +80,7 @@ impl<S: Copy> Index<S> {
         subscriber.expanded -= small(expanded);
         self.unwatch(slot, &registration);
         self.count_filter(slot, registration.bytes(), usize::wrapping_sub);
+        self.count_text(slot, text.len(), usize::wrapping_sub);
         self.registrations -= 1;
         self.leave(&registration);
         Ok(())

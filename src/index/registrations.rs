@@ -79,8 +79,24 @@ impl Registrations {
         self.0.iter().map(|(text, registration)| (&**text, registration))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Registration> {
-        self.0.iter_mut().map(|(_, registration)| registration)
+    /// The one at a place, in the order of the texts.
+    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Registration> {
+        self.0.get_mut(at).map(|(_, registration)| registration)
+    }
+
+    /// The text before a place that is not the first.
+    pub(super) fn text_before(&self, at: usize) -> &str {
+        &self.0[at - 1].0
+    }
+
+    /// The place behind a text, whether it is there or not.
+    pub(super) fn behind(&self, text: &str) -> usize {
+        self.find(text).map_or_else(|at| at, |at| at + 1)
+    }
+
+    /// Takes the last one out.
+    pub(super) fn pop(&mut self) -> Option<(Box<str>, Registration)> {
+        self.0.pop()
     }
 
     fn find(&self, text: &str) -> Result<usize, usize> {

@@ -28,4 +28,27 @@ impl<S: Copy> Index<S> {
         let all = self.owners.bytes(owner);
         *all = change(*all, bytes);
     }
+
+    /// Whether there is room for the text of one more registration.
+    pub(super) fn check_text(&self, slot: Slot, text: &str) -> Result<(), IndexError> {
+        let Some(Subscriber { owner, text_bytes, .. }) = &self.subscribers[slot.0 as usize] else { return Ok(()) };
+        let (bytes, limit) = (*text_bytes as usize + text.len(), self.limits.text_bytes.min(u32::MAX as usize));
+        if bytes > limit {
+            return Err(IndexError::TextBytes { bytes, limit });
+        }
+        let (bytes, limit) = (self.owners.all_text_bytes(*owner) + text.len(), self.limits.owner_text_bytes);
+        if *owner != NOBODY && bytes > limit {
+            return Err(IndexError::OwnerTextBytes { bytes, limit });
+        }
+        Ok(())
+    }
+
+    /// Adds the size of a text to what its subscriber and its owner have, or takes it away.
+    pub(super) fn count_text(&mut self, slot: Slot, bytes: usize, change: fn(usize, usize) -> usize) {
+        let subscriber = self.subscriber(slot);
+        subscriber.text_bytes = small(change(subscriber.text_bytes as usize, bytes));
+        let owner = subscriber.owner;
+        let all = self.owners.text_bytes(owner);
+        *all = change(*all, bytes);
+    }
 }

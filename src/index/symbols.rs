@@ -70,6 +70,12 @@ impl Symbols {
         self.counts[symbol.at()].hash
     }
 
+    /// The string that has this symbol; nothing if it is no text.
+    pub(super) fn text(&self, symbol: Symbol) -> Option<&str> {
+        let entry = self.table.find(self.hash_of(symbol), |entry| entry.symbol == symbol)?;
+        std::str::from_utf8(&entry.text).ok()
+    }
+
     /// An event's string, looked up.
     pub(super) fn name(&self, text: &str) -> Name {
         let hash = self.hash(text);

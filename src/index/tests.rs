@@ -24,7 +24,7 @@ pub(super) fn hits(index: &mut Index<u32>, event: &Event) -> Vec<u32> {
 /// groups.
 #[test]
 fn what_an_idle_subscriber_pays_for_is_small() {
-    assert!(size_of::<Option<Subscriber>>() <= 48, "{}", size_of::<Option<Subscriber>>());
+    assert!(size_of::<Option<Subscriber>>() <= 56, "{}", size_of::<Option<Subscriber>>());
     assert!(size_of::<Mark<u32>>() <= 8);
     const { assert!(groups::SIZE <= 96) };
 }

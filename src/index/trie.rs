@@ -165,6 +165,15 @@ impl Trie {
         }
     }
 
+    /// The types of its events; nothing if it may be any, or one of more than `most`.
+    pub(super) fn kinds(&self, symbols: &Symbols, most: usize) -> Option<Vec<String>> {
+        let Level { any, named } = &self.events;
+        if any.is_some() || named.len() > most {
+            return None;
+        }
+        named.iter().map(|branch| symbols.text(branch.name).map(str::to_owned)).collect()
+    }
+
     /// Whether some registration asks for jobs by their owner.
     pub(super) fn wants_owners(&self) -> bool {
         !self.machine_jobs.is_empty() || !self.work_order_jobs.is_empty()

@@ -46,12 +46,19 @@ pub struct Usage {
     pub filter_bytes: usize,
 }
 
+/// What was found: a group, or a registration that is kept as its lists, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    Group(u32),
+    Wide(u32),
+}
+
 /// The groups that have done most, of those looked at so far.
 #[derive(Debug)]
 pub struct Busiest {
     measure: Measure,
     most: usize,
-    heap: BinaryHeap<(Reverse<u64>, u32)>,
+    heap: BinaryHeap<(Reverse<u64>, Found)>,
 }
 
 impl Busiest {
@@ -60,8 +67,8 @@ impl Busiest {
         Self { measure, most, heap: BinaryHeap::new() }
     }
 
-    fn offer(&mut self, group: u32, tally: &Tally) {
-        self.heap.push((Reverse(self.measure.of(tally)), group));
+    fn offer(&mut self, found: Found, tally: &Tally) {
+        self.heap.push((Reverse(self.measure.of(tally)), found));
         if self.heap.len() > self.most {
             self.heap.pop();
         }
@@ -89,17 +96,21 @@ impl<S: Copy> Index<S> {
         subscriber.registrations.iter_with_text().map(usage).collect()
     }
 
-    /// How many groups there may be to look at.
+    /// How many groups, or registrations that are kept as their lists, there may be to look at.
     pub fn group_numbers(&self) -> usize {
-        self.tallies.len()
+        self.tallies.len().max(self.wides.numbers())
     }
 
-    /// Looks at the groups with these numbers.
+    /// Looks at the groups with these numbers, and at the registrations with these numbers that are kept as their
+    /// lists.
     pub fn survey(&self, numbers: Range<usize>, busiest: &mut Busiest) {
-        for group in numbers.start..numbers.end.min(self.tallies.len()) {
-            let group = u32::try_from(group).expect("fewer than 4 billion groups");
-            if !self.groups.get(group).1.is_empty() {
-                busiest.offer(group, &self.tallies.get(group));
+        for at in numbers.start..numbers.end.min(self.group_numbers()) {
+            let number = u32::try_from(at).expect("fewer than 4 billion groups");
+            if at < self.tallies.len() && !self.groups.get(number).1.is_empty() {
+                busiest.offer(Found::Group(number), &self.tallies.get(number));
+            }
+            if let Some(wide) = self.wides.find(at) {
+                busiest.offer(Found::Wide(number), &wide.tally());
             }
         }
     }
@@ -107,8 +118,28 @@ impl<S: Copy> Index<S> {
     /// What the groups that have done most are, most first. Those that are gone by now are left out, and those whose
     /// registration is not found among `memberships` combinations.
     pub fn busiest(&self, busiest: Busiest, mut memberships: usize) -> Vec<Usage> {
-        let groups = busiest.heap.into_sorted_vec();
-        groups.into_iter().filter_map(|(_, group)| self.usage_of(group, &mut memberships)).collect()
+        let found = busiest.heap.into_sorted_vec();
+        let usage = |(_, found)| match found {
+            Found::Group(group) => self.usage_of(group, &mut memberships),
+            Found::Wide(wide) => self.usage_of_wide(wide, &mut memberships),
+        };
+        found.into_iter().filter_map(usage).collect()
+    }
+
+    fn usage_of_wide(&self, number: u32, memberships: &mut usize) -> Option<Usage> {
+        let wide = self.wides.find(number as usize)?;
+        let subscriber = self.subscribers[wide.slot as usize].as_ref()?;
+        let looked_at = subscriber.registrations.len().min(*memberships);
+        *memberships -= looked_at;
+        let mut looked_at = subscriber.registrations.iter_with_text().take(looked_at);
+        let (spec, registration) = looked_at.find(|(_, registration)| registration.number() == Some(number))?;
+        Some(Usage {
+            spec: spec.into(),
+            tally: wide.tally(),
+            shared: 1,
+            combinations: wide.combinations(),
+            filter_bytes: registration.bytes(),
+        })
     }
 
     fn usage_of(&self, group: u32, memberships: &mut usize) -> Option<Usage> {
@@ -172,6 +203,25 @@ mod tests {
         let found = index.busiest(busiest, 100);
         assert_eq!((found.len(), &*found[0].spec), (2, filtered));
         slots.into_iter().for_each(|slot| index.unsubscribe(slot));
+        assert_eq!(index.group_numbers(), 0, "nothing is kept");
+    }
+
+    #[test]
+    fn those_that_are_kept_as_their_lists_are_found_too() {
+        let mut index: Index<u32> = Index::new(Limits { expanded: 2, ..Limits::default() });
+        let slot = index.subscribe(1, Class(0));
+        let wide = "machines.*.a,b,c";
+        for spec in ["machines.*.a", wide] {
+            index.register(slot, spec).unwrap();
+        }
+        for key in ["a", "b", "c"] {
+            index.matches(&event(key, "{}"), |_| true, |_| {});
+        }
+        let mut busiest = Busiest::new(Measure::Hits, 1);
+        index.survey(0..index.group_numbers(), &mut busiest);
+        let found = index.busiest(busiest, 100);
+        assert_eq!((&*found[0].spec, found[0].tally.hits, found[0].combinations), (wide, 3, 3));
+        index.unsubscribe(slot);
         assert_eq!(index.group_numbers(), 0, "nothing is kept");
     }
 

@@ -12,12 +12,17 @@ use super::symbols::Symbol;
 use super::trie::Topic;
 use super::{Index, Slot, Spec};
 
+/// The Key of events about an owner: its name without the source that may stand before it, as in `endpoint/user:a`.
+fn key(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(_, key)| key)
+}
+
 impl<S: Copy> Index<S> {
     /// Notes a registration that was just made, if it may match what is about the owner.
     pub(super) fn watch(&mut self, slot: Slot, spec: &Spec, registration: &Registration) {
         let owner = self.subscriber(slot).owner;
         let Some(name) = self.owners.name(owner) else { return };
-        if !(spec.kind.matches(self.own_kind) && spec.key.matches(name)) {
+        if !(spec.kind.matches(self.own_kind) && spec.key.matches(key(name))) {
             return;
         }
         if let Some(wide) = registration.number() {
@@ -45,7 +50,7 @@ impl<S: Copy> Index<S> {
     /// The actions of those of its topics that an event about the owner reaches.
     fn own_actions(&self, owner: u32, registration: &Registration) -> Vec<Option<Symbol>> {
         let symbol = |text: &str| self.symbols.name(text).symbol;
-        let (kind, key) = (symbol(self.own_kind), self.owners.name(owner).and_then(symbol));
+        let (kind, key) = (symbol(self.own_kind), self.owners.name(owner).map(key).and_then(symbol));
         let reaches = |own: Option<Symbol>, name: Option<Symbol>| own.is_none() || own == name;
         let action = |topic: Topic| match topic {
             Topic::Event(a_kind, action, a_key) if reaches(a_kind, kind) && reaches(a_key, key) => Some(action),

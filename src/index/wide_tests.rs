@@ -107,6 +107,32 @@ fn nothing_is_done_for_those_who_may_not_see_the_event_and_the_others_pay() {
     assert_eq!(index.take_overdrawn(), None);
 }
 
+/// A connection that replays the past pays for no live event, so nothing may be done for it either.
+#[test]
+fn nothing_is_done_for_those_who_are_paused_or_cannot_pay() {
+    let work = Work { event: 1_000, ..Work::UNLIMITED };
+    let mut index = Index::new(Limits { expanded: 0, work, ..Limits::default() });
+    let slots: Vec<_> = (0..2).map(|id| index.subscribe(id, Class(0))).collect();
+    for &slot in &slots {
+        for at in 0..100 {
+            index.register(slot, &format!("a,b{at}.x.*")).unwrap();
+        }
+    }
+    index.pause(slots[0], true);
+    let looks = |index: &Index<u32>, slot| index.usage(slot, 0).iter().filter(|usage| usage.tally.work > 0).count();
+    index.matches(&event("c", "x", "k", ""), |_| true, |_| panic!("nobody wants it"));
+    assert_eq!(looks(&index, slots[0]), 0, "paused");
+    assert!((10..50).contains(&looks(&index, slots[1])), "as far as it could pay");
+    assert_eq!(index.take_overdrawn(), Some((1, Overdrawn::Event)));
+    assert_eq!(index.take_overdrawn(), None);
+    index.pause(slots[0], false);
+    index.deregister(slots[0], "a,b7.x.*").unwrap();
+    index.matches(&event("b99", "x", "k", ""), |_| true, |_| {});
+    assert!(looks(&index, slots[0]) > 10);
+    slots.into_iter().for_each(|slot| index.unsubscribe(slot));
+    assert!(index.is_empty());
+}
+
 #[test]
 fn what_is_about_the_owner_is_found_by_lists_too() {
     let mut index = Index::new(Limits { expanded: 0, ..Limits::default() }).with_own_kind("connections");

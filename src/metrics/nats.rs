@@ -30,9 +30,9 @@ pub struct NatsMetrics {
     pub published: IntCounter,
     /// Events that came from other nodes.
     pub received: IntCounter,
-    /// Events of this node's own that came back.
+    /// Messages in this node's own name that came back.
     pub echoes: IntCounter,
-    /// Copies of events that had come by another way.
+    /// Events that had come before, or by another way.
     pub duplicates: IntCounter,
     lost: IntCounterVec,
     /// Messages that were no events, and what NATS servers complained of.
@@ -59,16 +59,19 @@ impl NatsMetrics {
                 .counter("hydrant_nats_moves_total", "Moves to another NATS server before the old one shut down"),
             published: declare.counter("hydrant_nats_published_total", "Events published to NATS for other nodes"),
             received: declare.counter("hydrant_nats_received_total", "Events of other nodes received over NATS"),
-            echoes: declare
-                .counter("hydrant_nats_echoes_dropped_total", "This node's own events that came back over NATS"),
+            echoes: declare.counter(
+                "hydrant_nats_echoes_dropped_total",
+                "Messages in this node's own name received over NATS: republished or forged",
+            ),
             duplicates: declare.counter(
                 "hydrant_nats_duplicates_dropped_total",
-                "Copies of events of an endpoint that another node takes in too",
+                "Duplicate events of other nodes: from two nodes that follow one endpoint, or sent again after a \
+                 reconnect",
             ),
             lost: declare.counters(
                 "hydrant_nats_lost_total",
-                "Events lost on the way to other nodes (out: queue full, or too large) or from them (in: missing \
-                 numbers)",
+                "Events lost on the way to other nodes (out: queue full, too large, or not taken before this node ended) \
+                 or from them (in: missing numbers)",
                 "direction",
             ),
             errors: declare

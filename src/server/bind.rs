@@ -26,6 +26,7 @@ impl Bound {
             stalled: settings.timeouts.idle.max(settings.proxy.idle),
             pending: settings.limits.pending_handshakes,
             descriptors,
+            send_buffer: settings.limits.socket_buffer,
         };
         let mut listeners = Vec::new();
         for &address in &settings.listen {

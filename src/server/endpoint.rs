@@ -94,7 +94,8 @@ pub(super) fn links(settings: &Settings, broker: &Arc<Broker>) -> Vec<Link> {
         spread: upstream.spread,
         tier: upstream.tier,
     };
-    upstream.services().into_iter().map(|service| Link::new(service, link.clone(), Arc::clone(broker))).collect()
+    let services = upstream.services(settings.limits.socket_buffer).into_iter();
+    services.map(|service| Link::new(service, link.clone(), Arc::clone(broker))).collect()
 }
 
 /// Place in a chain of hydrants; 0 without upstreams.

@@ -312,6 +312,8 @@ fn shard_settings(settings: &Settings) -> ShardSettings {
             },
             filter_bytes: limits.filter_bytes,
             owner_filter_bytes: limits.filter_bytes_per_principal,
+            text_bytes: limits.registration_bytes,
+            owner_text_bytes: limits.registration_bytes_per_principal,
             work: index::Work {
                 event: or_unlimited(limits.filter_work_per_event),
                 second: or_unlimited(limits.filter_work_per_second),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
@@ -28,6 +29,8 @@ pub(super) fn options(settings: &Settings, node: u64) -> Result<Option<NatsOptio
         pending: nats.queue_events,
         pending_bytes: nats.queue_bytes,
         event_bytes: settings.limits.event_bytes,
+        // A node that follows an endpoint compares what comes from both.
+        linger: if settings.upstream.urls.is_empty() { nats.linger } else { Duration::ZERO },
         node,
         stream: (!nats.stream.is_empty()).then(|| stream(nats)),
     }))

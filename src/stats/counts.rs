@@ -23,6 +23,8 @@ pub enum Delivery {
     Overflow,
     /// The connection is closing, or paused, and takes no events.
     Closed,
+    /// The connection's rights are changing: whether it may see the event is for the caller to say.
+    Guarded,
 }
 
 /// What waits for a connection.

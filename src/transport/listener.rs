@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 
 use super::caller::Caller;
 use super::forwarded::TrustedProxies;
-use super::opener::{Opener, OpeningTimes};
+use super::opener::{Opener, OpeningBounds};
 use super::pending::{Pending, PendingSlot, Signs};
 use super::reading::Reading;
 use super::refusal::{MAX_HEAD, MAX_HEADERS, Refusal};
@@ -72,6 +72,8 @@ pub struct ListenLimits {
     pub pending: usize,
     /// The file descriptor from which on none is given to a client.
     pub descriptors: u64,
+    /// Bytes that the kernel keeps for a client until it takes them; 0 is as many as it likes.
+    pub send_buffer: usize,
 }
 
 /// Who stands before the listeners, and whether the server stays.
@@ -139,7 +141,7 @@ impl Listener {
             opener: Opener::new(
                 tls,
                 is_proxied.then(|| Arc::clone(&doors.proxies)),
-                OpeningTimes { handshake: limits.handshake, stalled: limits.stalled },
+                OpeningBounds { handshake: limits.handshake, stalled: limits.stalled, send_buffer: limits.send_buffer },
                 Arc::clone(&metrics),
             ),
             limits,
@@ -296,6 +298,7 @@ impl<H: Handler> Server<H> {
         let caller = behind.as_ref().unwrap_or(caller);
         let asked = asks_to_close(&request);
         let reading = Reading::begin(&mut request);
+        signs.reads(reading.clone());
         let mut answer = self.handler.handle(request, caller).await;
         let unread = reading.is_some_and(|reading| !reading.is_finished());
         signs.answered(unread);

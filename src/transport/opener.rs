@@ -23,13 +23,17 @@ use crate::metrics::{Metrics, Rejection};
 /// The first byte of a TLS handshake.
 const HANDSHAKE: u8 = 0x16;
 
-/// How long a client may take.
+/// How long a client may take, and how much of the kernel's memory.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct OpeningTimes {
+pub(super) struct OpeningBounds {
     /// For the header of the PROXY protocol, and for the handshake.
     pub(super) handshake: Duration,
     /// For some of what is written to it later.
     pub(super) stalled: Duration,
+    /// Bytes that the kernel keeps for a client until it takes them (it doubles the number); 0 is as many as it likes.
+    /// Without a bound it keeps up to 4 MiB for one that does not read, and some hundred of these use up the memory of
+    /// all TCP connections of the machine, so that every sender waits.
+    pub(super) send_buffer: usize,
 }
 
 /// Opens the connections of one listener.
@@ -38,7 +42,7 @@ pub(super) struct Opener {
     tls: Option<Arc<LiveTls>>,
     /// Who may send the header of the PROXY protocol, where every connection begins with one.
     proxies: Option<Arc<TrustedProxies>>,
-    times: OpeningTimes,
+    bounds: OpeningBounds,
     metrics: Arc<Metrics>,
     /// TLS handshakes that failed.
     failures: Summary,
@@ -46,20 +50,15 @@ pub(super) struct Opener {
     misdirected: Summary,
 }
 
-/// Bytes that the kernel keeps for a client until it takes them (it doubles the number). Without a bound it keeps up to
-/// 4 MiB for one that does not read, and some hundred of these use up the memory of all TCP connections of the machine,
-/// so that every sender waits.
-const SEND_BUFFER: usize = 256 << 10;
-
 impl Opener {
     /// With `proxies`, every connection is one of theirs and begins with a header of the PROXY protocol.
     pub(super) fn new(
         tls: Option<Arc<LiveTls>>,
         proxies: Option<Arc<TrustedProxies>>,
-        times: OpeningTimes,
+        bounds: OpeningBounds,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { tls, proxies, times, metrics, failures: Summary::default(), misdirected: Summary::default() }
+        Self { tls, proxies, bounds, metrics, failures: Summary::default(), misdirected: Summary::default() }
     }
 
     /// Whether a client has to begin with a handshake.
@@ -77,7 +76,9 @@ impl Opener {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
+        if self.bounds.send_buffer > 0
+            && let Err(error) = SockRef::from(&stream).set_send_buffer_size(self.bounds.send_buffer)
+        {
             tracing::debug!(%error, "cannot bound the send buffer");
         }
         let signs = slot.signs();
@@ -97,7 +98,7 @@ impl Opener {
             }
             proxy_protocol::read(stream).await.map_err(|error| error.to_string())
         };
-        let read = tokio::time::timeout(self.times.handshake, read).await;
+        let read = tokio::time::timeout(self.bounds.handshake, read).await;
         match read.unwrap_or_else(|_| Err("the header does not come".to_owned())) {
             Ok(client) => Some(client.unwrap_or(peer)),
             Err(reason) => {
@@ -115,7 +116,7 @@ impl Opener {
     }
 
     async fn handshake(&self, stream: TcpStream, peer: SocketAddr, signs: &Arc<Signs>) -> Option<Socket> {
-        let stalled = self.times.stalled;
+        let stalled = self.bounds.stalled;
         let Some(tls) = &self.tls else { return Some(Socket::plain(stream, stalled, Arc::clone(signs))) };
         let handshake = async {
             let mut first = [0];
@@ -135,7 +136,7 @@ impl Opener {
                 }
             }
         };
-        let socket = tokio::time::timeout(self.times.handshake, handshake).await.ok().flatten();
+        let socket = tokio::time::timeout(self.bounds.handshake, handshake).await.ok().flatten();
         if socket.is_none() {
             self.metrics.rejected(Rejection::Tls);
         }

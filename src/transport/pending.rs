@@ -17,6 +17,8 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::reading::Reading;
+
 /// After so long without a byte a connection may lose its place.
 const SILENT: Duration = Duration::from_millis(250);
 
@@ -48,6 +50,8 @@ pub struct Signs {
     /// Whether it still sends something that nobody will read.
     unread: AtomicBool,
     answer: AtomicU8,
+    /// The body of the request that is being worked on, if it has one.
+    body: Mutex<Option<Reading>>,
 }
 
 /// How far the answer to the last request is.
@@ -69,7 +73,8 @@ impl Signs {
     pub fn new() -> Self {
         let phase = AtomicU8::new(Phase::Silent as u8);
         let answer = AtomicU8::new(Stage::Done as u8);
-        Self { begun: Instant::now(), phase, since: AtomicU64::new(0), unread: AtomicBool::new(false), answer }
+        let (since, unread, body) = (AtomicU64::new(0), AtomicBool::new(false), Mutex::new(None));
+        Self { begun: Instant::now(), phase, since, unread, answer, body }
     }
 
     /// A byte has come.
@@ -92,9 +97,24 @@ impl Signs {
         self.enter(Phase::Busy);
     }
 
+    /// What tells of the body of the request that has come.
+    pub(super) fn reads(&self, body: Option<Reading>) {
+        *self.body.lock() = body;
+    }
+
+    /// Whether more of a body is waited for.
+    pub(super) fn awaits_body(&self) -> bool {
+        self.body.lock().as_ref().is_some_and(Reading::waits)
+    }
+
     /// The last byte of an answer is in hyper's buffer.
     pub(super) fn written(&self) {
         self.answer.store(Stage::Written as u8, Ordering::Relaxed);
+    }
+
+    /// Whether the last byte of an answer waits in hyper's buffer.
+    pub(super) fn is_written(&self) -> bool {
+        self.answer.load(Ordering::Relaxed) == Stage::Written as u8
     }
 
     /// hyper's buffer is empty. Returns whether that was the end of an answer.

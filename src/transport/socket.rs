@@ -5,12 +5,13 @@
 //! for ever: hyper has a time for the head of a request only. A connection that ends while its client still sends
 //! something is closed in good order: what comes is read and thrown away for [`LINGER`] at most, because otherwise the
 //! system resets the connection and the client may lose the answer. What hyper answers by itself, because it cannot
-//! read the head of a request, goes out as a DRP Error instead of a bare status ([`Refusal`]); only where such a head
-//! comes while the answer before it still waits for the client to read is it as hyper wrote it.
+//! read the head of a request, goes out as a DRP Error instead of a bare status ([`Refusal`]). It may stand behind the
+//! rest of the answer before it, which the client has yet to take: what hyper writes beyond that rest is its own.
 //!
 //! A client that has ended its side after its request (a half-close) cannot be told from one that has gone, and hyper
 //! would drop the request. So the end is kept from it while the request is answered, but no longer than a write may
-//! stand still: then whoever has gone is waited for no more.
+//! stand still: then whoever has gone is waited for no more. One whose body still lacks something is gone: it is waited
+//! for only until what has come of the body has been taken ([`Reading`](super::reading::Reading)).
 
 use std::io;
 use std::pin::Pin;
@@ -20,13 +21,16 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::handover::{Handover, Parts};
 use super::pending::Signs;
 use super::refusal::Refusal;
 use crate::auth::ClientCertificate;
+
+/// How often it is asked whether a client that has ended its side still owes some of a body.
+const OWES: Duration = Duration::from_millis(500);
 
 /// How long a connection that has ended is listened to.
 const LINGER: Duration = Duration::from_secs(2);
@@ -65,8 +69,10 @@ pub struct Socket {
     /// Runs once nothing more will be written.
     linger: Option<Pin<Box<Sleep>>>,
     handover: Arc<Handover>,
-    /// Runs once the client has ended its side.
-    ended: Option<Pin<Box<Sleep>>>,
+    /// Once the client has ended its side: until when that is kept from hyper, and when to look next.
+    ended: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// What hyper had left of the last answer when it wrote last.
+    rest: Option<usize>,
     /// What goes out instead of hyper's own answer, and how much of it has.
     refusal: Option<(String, usize)>,
 }
@@ -91,6 +97,7 @@ impl Socket {
             linger: None,
             handover: Arc::default(),
             ended: None,
+            rest: None,
             refusal: None,
         }
     }
@@ -172,6 +179,48 @@ impl Socket {
         self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER))).as_mut().poll(cx)
     }
 
+    /// Ready when the end of the client's side is to be kept back no longer.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { ended, write_timeout, signs, .. } = self;
+        let begin = || (Instant::now() + *write_timeout, Box::pin(tokio::time::sleep(OWES.min(*write_timeout))));
+        let (until, look) = ended.get_or_insert_with(begin);
+        loop {
+            ready!(look.as_mut().poll(cx));
+            let now = Instant::now();
+            if signs.awaits_body() || now >= *until {
+                return Poll::Ready(());
+            }
+            look.as_mut().reset((now + OWES).min(*until));
+        }
+    }
+
+    /// How much of what hyper writes is the rest of an answer, if an answer of its own stands behind it.
+    fn rest_before(&self, buf: &[u8]) -> Option<(usize, Refusal)> {
+        let rest = if self.signs.is_between_requests() {
+            0
+        } else {
+            self.rest.filter(|rest| self.signs.is_written() && *rest < buf.len())?
+        };
+        Some((rest, Refusal::instead_of(&buf[rest..])?))
+    }
+
+    /// Writes what hyper has written, but for an answer of its own.
+    fn poll_answer(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let length = match self.rest_before(buf) {
+            Some((0, refusal)) => {
+                self.refusal = Some((refusal.text(), 0));
+                self.signs.leave_unread();
+                return self.poll_refusal(cx, buf.len());
+            }
+            Some((rest, _)) => rest,
+            None => buf.len(),
+        };
+        let written = self.poll_output(cx, &buf[..length]);
+        let count = if let Poll::Ready(Ok(count)) = written { count } else { 0 };
+        self.rest = self.signs.is_written().then(|| length - count);
+        written
+    }
+
     fn poll_input(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -198,8 +247,7 @@ impl AsyncRead for Socket {
         if !this.signs.is_answering() {
             return Poll::Ready(Ok(()));
         }
-        let write_timeout = this.write_timeout;
-        this.ended.get_or_insert_with(|| Box::pin(tokio::time::sleep(write_timeout))).as_mut().poll(cx).map(Ok)
+        this.poll_end(cx).map(Ok)
     }
 }
 
@@ -207,14 +255,7 @@ impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.give_away()?;
-        if this.refusal.is_none()
-            && this.signs.is_between_requests()
-            && let Some(refusal) = Refusal::instead_of(buf)
-        {
-            this.refusal = Some((refusal.text(), 0));
-            this.signs.leave_unread();
-        }
-        let written = if this.refusal.is_some() { this.poll_refusal(cx, buf.len()) } else { this.poll_output(cx, buf) };
+        let written = if this.refusal.is_some() { this.poll_refusal(cx, buf.len()) } else { this.poll_answer(cx, buf) };
         if matches!(written, Poll::Ready(Ok(_))) {
             this.signs.wrote();
         }
@@ -250,5 +291,74 @@ impl AsyncWrite for Socket {
             this.linger = Some(Box::pin(tokio::time::sleep(LINGER)));
         }
         this.poll_linger(cx).map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        (Socket::plain(stream, Duration::from_mins(1), Arc::default()), client)
+    }
+
+    const BARE: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+
+    fn poll(socket: &mut Socket, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(socket).poll_write(&mut Context::from_waker(std::task::Waker::noop()), buf)
+    }
+
+    /// As hyper writes: what is left of an answer that the client has not taken, then its own behind it.
+    #[tokio::test]
+    async fn an_answer_of_hypers_own_behind_one_that_is_not_taken_is_a_drp_error() {
+        let (mut socket, mut client) = pair().await;
+        socket.signs.busy();
+        let chunk = vec![b'.'; 64 << 10];
+        let mut written = 0;
+        while let Poll::Ready(count) = poll(&mut socket, &chunk) {
+            written += count.unwrap();
+            // The kernel takes the rest when it has had a moment.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        socket.signs.written();
+        // The end of the answer looks like an answer of hyper's.
+        let mut buffer = [b"the end ", BARE].concat();
+        let length = written + buffer.len();
+        assert!(poll(&mut socket, &buffer).is_pending());
+        buffer.extend_from_slice(BARE);
+        let write = async { socket.write_all(&buffer).await.unwrap() };
+        let mut all = Vec::new();
+        let read = async {
+            let mut chunk = vec![0; 64 << 10];
+            while !all.ends_with(b"}") {
+                let got = client.read(&mut chunk).await.unwrap();
+                all.extend_from_slice(&chunk[..got]);
+            }
+        };
+        tokio::join!(write, read);
+        let (answer, refusal) = all.split_at(length);
+        assert!(answer.ends_with(BARE), "the answer is whole");
+        assert_eq!(String::from_utf8_lossy(refusal), Refusal::Malformed.text());
+    }
+
+    #[tokio::test]
+    async fn an_end_in_the_middle_of_a_body_is_no_half_close() {
+        for owes in [true, false] {
+            let (mut socket, mut client) = pair().await;
+            let reading = super::super::reading::Reading::default();
+            socket.signs.busy();
+            socket.signs.reads(Some(reading.clone()));
+            reading.set_waits(owes);
+            client.shutdown().await.unwrap();
+            let mut chunk = [0; 16];
+            let read = tokio::time::timeout(4 * OWES, socket.read(&mut chunk)).await;
+            assert_eq!(read.is_ok(), owes, "the end is kept back only from who waits for nothing");
+        }
     }
 }

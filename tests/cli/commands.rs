@@ -7,7 +7,7 @@ use hydrant::config::{default_file, markdown};
 fn help_and_version_are_no_failures() {
     let help = run(&["--help"], "", &[]);
     assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
-    for command in ["serve", "watch", "post", "config", "completions", "man"] {
+    for command in ["serve", "watch", "record", "post", "top", "config", "completions", "man"] {
         assert!(help.out.contains(&format!("\n  {command}")), "{command}");
     }
     assert_eq!(run(&["--version"], "", &[]).out, concat!("hydrant ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -76,8 +76,11 @@ fn completions_and_manual_pages_come_from_the_command_tree() {
         assert!(script.code == Some(0) && script.out.contains("metrics-listen"), "{shell}");
     }
     assert!(run(&["man"], "", &[]).out.contains(".TH HYDRANT 1"));
-    let page = run(&["man", "watch"], "", &[]).out;
-    assert!(page.contains(".TH HYDRANT-WATCH 1") && page.contains("RS_KEY"), "{page}");
+    for (command, option) in [("watch", "fields"), ("record", "append"), ("post", "speed"), ("top", "interval")] {
+        let page = run(&["man", command], "", &[]).out;
+        let title = format!(".TH HYDRANT-{} 1", command.to_uppercase());
+        assert!(page.contains(&title) && page.contains("RS_KEY") && page.contains(option), "{page}");
+    }
 }
 
 #[test]

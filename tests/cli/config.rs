@@ -181,19 +181,19 @@ fn upstreams_are_named_with_their_services() {
     let register = "register = [\"a,b.*.*\", \"c.*.*.X=In(1,2)\"]";
     let settings = load(&format!("{DRP}{more}{register}"), &[], &[]).unwrap();
     assert_eq!(settings.upstream.register, ["a,b.*.*", "c.*.*.X=In(1,2)"]);
-    let services = settings.upstream.services();
+    let services = settings.upstream.services(0);
     assert_eq!(services.len(), 1);
     assert_eq!(services[0].endpoint.to_string(), "https://drp:8092");
     let target = services[0].target().unwrap();
     assert_eq!(target.endpoint, services[0].endpoint);
-    assert!(load("", &[], &[]).unwrap().upstream.services().is_empty());
+    assert!(load("", &[], &[]).unwrap().upstream.services(0).is_empty());
 }
 
 #[test]
 fn secrets_of_upstreams_are_never_repeated() {
     let set = [("HYDRANT_UPSTREAM_PASSWORD", "canary"), ("HYDRANT_UPSTREAM_TLS", "insecure")];
     let settings = load(DRP, &set, &[]).unwrap();
-    assert!(!format!("{settings:?} {:?}", settings.upstream.services()).contains("canary"));
+    assert!(!format!("{settings:?} {:?}", settings.upstream.services(0)).contains("canary"));
     for (text, env) in [
         ("[upstream]\nurls = [\"https://u:canary@drp\"]", &[][..]),
         ("", &[("HYDRANT_UPSTREAM_URLS", "https://u:canary@drp")][..]),

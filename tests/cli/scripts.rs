@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::support::run;
+use super::support::{run, start};
 
 /// Runs a script with an `echo` in place of cargo, so that nothing is built.
 fn script(name: &str, args: &[&str], env: &[(&str, &str)]) -> Output {
@@ -81,4 +81,18 @@ fn the_settings_of_a_package_are_right() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/hydrant.toml");
     let done = run(&["config", "check", file], "", &[]);
     assert_eq!((done.code, done.out.as_str()), (Some(0), "ok\n"), "{}", done.err);
+}
+
+/// Who has just built it with `make run` is not to build it anew in release, which takes many minutes.
+#[test]
+fn the_hints_of_a_simulated_fleet_name_the_program_that_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let flags = ["--listen", "127.0.0.1:0", "--metrics-listen", "off", "--data-dir", data.to_str().unwrap()];
+    let mut server = start(&[&["serve", "--demo"], flags.as_slice()].concat(), &[]);
+    let hints: String = (0..4).map(|_| server.line()).collect();
+    let watch = format!("  {} watch -E https://127.0.0.1:", env!("CARGO_BIN_EXE_hydrant"));
+    assert!(hints.lines().any(|line| line.starts_with(&watch)), "{hints}");
+    server.signal("TERM");
+    server.finish();
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ pub(crate) struct Running {
     pub(crate) out: Option<BufReader<ChildStdout>>,
     pub(crate) input: Option<ChildStdin>,
     err: Option<thread::JoinHandle<String>>,
+    err_lines: Receiver<String>,
     _watchdog: Sender<()>,
 }
 
@@ -42,13 +43,19 @@ pub(crate) fn start(args: &[&str], env: &[(&str, &str)]) -> Running {
             let _ = Command::new("kill").args(["-KILL", &pid]).status();
         }
     });
-    let (out, mut err, input) = (child.stdout.take(), child.stderr.take().unwrap(), child.stdin.take());
+    let (out, err, input) = (child.stdout.take(), child.stderr.take().unwrap(), child.stdin.take());
+    let (sender, err_lines) = channel();
     let err = thread::spawn(move || {
-        let mut text = String::new();
-        err.read_to_string(&mut text).unwrap();
+        let (mut text, mut err) = (String::new(), BufReader::new(err));
+        let mut line = String::new();
+        while err.read_line(&mut line).unwrap() > 0 {
+            text.push_str(&line);
+            let _ = sender.send(line.trim_end().to_owned());
+            line.clear();
+        }
         text
     });
-    Running { child, out: out.map(BufReader::new), input, err: Some(err), _watchdog: watchdog }
+    Running { child, out: out.map(BufReader::new), input, err: Some(err), err_lines, _watchdog: watchdog }
 }
 
 /// Runs the program to its end.
@@ -64,6 +71,11 @@ impl Running {
         let mut line = String::new();
         self.out.as_mut().unwrap().read_line(&mut line).unwrap();
         line
+    }
+
+    /// The lines of standard error, as they come.
+    pub(crate) fn err_lines(&self) -> impl Iterator<Item = String> {
+        std::iter::from_fn(|| self.err_lines.recv_timeout(PATIENCE).ok())
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -87,5 +99,132 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The program as a broker, with its own data directory and without TLS; ended with the test.
+pub(crate) struct Broker {
+    child: Child,
+    /// `127.0.0.1:PORT`.
+    pub(crate) address: String,
+    /// Nothing once it is stopped.
+    dir: Option<tempfile::TempDir>,
+}
+
+impl Broker {
+    pub(crate) fn start() -> Self {
+        Self::start_at(tempfile::tempdir().unwrap(), "127.0.0.1:0")
+    }
+
+    fn start_at(dir: tempfile::TempDir, listen: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hydrant"))
+            .args(["serve", "--tls", "off", "--metrics-listen", "off", "--listen", listen, "--data-dir"])
+            .arg(dir.path().join("data"))
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, address) = channel();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        thread::spawn(move || {
+            let line = said.by_ref().find_map(|line| {
+                let from = line.contains("listening").then(|| line.find("127.0.0.1:")).flatten()?;
+                Some(
+                    line[from..]
+                        .chars()
+                        .take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ':'))
+                        .collect::<String>(),
+                )
+            });
+            let _ = line.map(|address| sender.send(address));
+            said.for_each(drop);
+        });
+        let address = address.recv_timeout(PATIENCE).expect("it listens");
+        Self { child, address, dir: Some(dir) }
+    }
+
+    /// Ends it at once. What is returned starts it again where it was.
+    pub(crate) fn stop(mut self) -> impl FnOnce() -> Self {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let (dir, address) = (self.dir.take().unwrap(), self.address.clone());
+        move || Self::start_at(dir, &address)
+    }
+
+    /// Where commands find it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Runs a command with it as its endpoint.
+    pub(crate) fn run(&self, args: &[&str], input: &str) -> Done {
+        run(args, input, &[("RS_ENDPOINT", &self.url())])
+    }
+
+    /// Posts events, which must be taken.
+    pub(crate) fn post(&self, events: &str) {
+        let done = self.run(&["post"], events);
+        assert_eq!(done.code, Some(0), "{}", done.err);
+    }
+
+    /// Sets the claims of a role; the broker notices within a second.
+    pub(crate) fn set_role(&self, name: &str, claims: &str) {
+        self.administer(&["roles", "set", name, "--claim", claims], "");
+    }
+
+    /// Adds a user with a role of the same name.
+    pub(crate) fn add_user(&self, name: &str, password: &str) {
+        self.administer(&["users", "add", name, "--roles", name, "--password-stdin"], password);
+    }
+
+    fn administer(&self, command: &[&str], input: &str) {
+        let data = self.dir.as_ref().unwrap().path().join("data");
+        let done = run(&[command, &["--data-dir", data.to_str().unwrap()]].concat(), input, &[]);
+        assert_eq!(done.code, Some(0), "{}", done.err);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Something between a client and a server that cuts all connections when it is told.
+pub(crate) struct Cutter {
+    pub(crate) address: String,
+    open: std::sync::Arc<parking_lot::Mutex<Vec<std::net::TcpStream>>>,
+}
+
+impl Cutter {
+    pub(crate) fn to(server: &str) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let open = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let (all, server) = (std::sync::Arc::clone(&open), server.to_owned());
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = std::net::TcpStream::connect(&server) else { continue };
+                let both = [(&client, &server), (&server, &client)];
+                for (from, to) in both.map(|(from, to)| (from.try_clone().unwrap(), to.try_clone().unwrap())) {
+                    thread::spawn(move || {
+                        let (mut from, mut to) = (from, to);
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
+                all.lock().push(client);
+            }
+        });
+        Self { address, open }
+    }
+
+    /// Cuts what is open now. Returns how many there were.
+    pub(crate) fn cut(&self) -> usize {
+        let open = std::mem::take(&mut *self.open.lock());
+        open.iter().filter(|stream| stream.shutdown(std::net::Shutdown::Both).is_ok()).count()
     }
 }

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 /// What the server does on one connection, in order.
 #[derive(Clone)]
-enum Step {
+pub(crate) enum Step {
     /// Reads so many registrations and answers them.
     Answer(usize),
     /// Reads a registration and answers it with a warning.
@@ -36,7 +36,7 @@ enum Step {
     Listen,
 }
 
-struct Server {
+pub(crate) struct Server {
     address: String,
     /// What the clients said, one text a message; a new connection is its `Authorization` header.
     said: Receiver<String>,
@@ -44,7 +44,7 @@ struct Server {
 }
 
 /// Serves one connection by each of `scripts`; connections beyond are taken and dropped.
-fn serve(scripts: Vec<Vec<Step>>) -> Server {
+pub(crate) fn serve(scripts: Vec<Vec<Step>>) -> Server {
     let runtime = Runtime::new().unwrap();
     let (said_tx, said) = channel();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -134,7 +134,7 @@ const CONNECTED: &str = "hydrant: connected, 1 registration\n";
 /// rocketskates:r0cketsk8ts.
 const FIRST_USER: &str = "Basic cm9ja2V0c2thdGVzOnIwY2tldHNrOHRz";
 
-fn watch(server: &Server, args: &[&str]) -> Running {
+pub(crate) fn watch(server: &Server, args: &[&str]) -> Running {
     let all: Vec<&str> = ["watch", "-E", &server.address].into_iter().chain(args.iter().copied()).collect();
     start(&all, &[])
 }

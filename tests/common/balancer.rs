@@ -53,13 +53,14 @@ pub fn free_port() -> u16 {
 }
 
 impl Balancer {
-    /// With the example's file, in which only places are changed: addresses and ports. TLS is left out.
-    pub async fn start(kind: Kind, nodes: [Node; 2], changes: &[(&str, &str)]) -> Self {
+    /// With the example's file, in which only places are changed: addresses and ports. TLS is left out. HAProxy may
+    /// stand before a third node.
+    pub async fn start(kind: Kind, nodes: &[Node], changes: &[(&str, &str)]) -> Self {
         Self::start_with(kind, nodes, changes, false).await
     }
 
     /// The same; with `tls` it ends TLS as in the file, with a certificate of the test.
-    pub async fn start_with(kind: Kind, nodes: [Node; 2], changes: &[(&str, &str)], tls: bool) -> Self {
+    pub async fn start_with(kind: Kind, nodes: &[Node], changes: &[(&str, &str)], tls: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         let name = match kind {
@@ -99,10 +100,14 @@ impl Balancer {
             // Each node has its own port for metrics here.
             change(" port 8093", "");
             for (name, Node { api, probe }) in ["a", "b"].into_iter().zip(nodes) {
-                change(
-                    &format!("server {name} {api} check"),
-                    &format!("server {name} {api} check port {}", probe.port()),
-                );
+                let bare = format!("server {name} {api} check");
+                change(&bare, &format!("{bare} port {}", probe.port()));
+            }
+            if let [_, second, third] = nodes {
+                let line =
+                    |name, Node { api, probe }: &Node| format!("server {name} {api} check port {}", probe.port());
+                let second = line("b", second);
+                change(&second, &format!("{second}\n    {}", line("c", third)));
             }
             // As many connections would need more open files than tests may have everywhere.
             change("maxconn 20000", "maxconn 4000");

@@ -195,7 +195,8 @@ async function takesATokenFromALink(browser, server) {
     assert(await page.evaluate(() => location.hash === "#tail?spec=*.*.*"), "the token is wiped from the address");
     await page.until("events", () => document.querySelectorAll(".rows .row").length > 5);
     const kinds = new Set(await page.evaluate(() => [...document.querySelectorAll(".rows .row")].map((row) => row.children[1].textContent)));
-    assert(token === server.token || (kinds.size === 1 && kinds.has("jobs")), [...kinds].join());
+    // And what happens to one's own connections.
+    assert(token === server.token || [...kinds].every((kind) => ["jobs", "connections"].includes(kind)), [...kinds].join());
     if (token === narrowed) {
       await page.shows("status hidden");
       await view(page, "registrations");

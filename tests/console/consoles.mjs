@@ -16,7 +16,7 @@ import { Hydrant } from "./hydrant.mjs";
 
 const SESSIONS = "sessions";
 const [program, , loadtest, consoles = 20, seconds = 20, rounds = 5, rate = 200] = process.argv.slice(2);
-const LISTS = [["connections?sort=queued&limit=500", 3000], ["hydrant/registrations?sort=hits", 4000], ["connections?sort=queued&limit=5", 4000]];
+const LISTS = [["connections?Type=In(websocket,stream)&sort=queued&limit=150", 3000], ["hydrant/registrations?sort=hits", 4000], ["connections?Type=In(websocket,stream)&sort=queued&limit=5", 4000]];
 const RESULT = join("target", "console", "fleet.json");
 
 /** One console, for as long as the process lives. */

@@ -141,6 +141,35 @@ async fn whose_filters_cost_too_much_is_closed_and_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registrations_of_a_connection_and_of_a_principal_have_a_length() {
+    let limits = "{ registration_bytes = 20000, registration_bytes_per_principal = 30000 }";
+    let server = Hydrant::start(&format!("shards = 1\nlimits = {limits}")).await;
+    let (mut first, mut second) = (server.watch(&[]).await, server.watch(&[]).await);
+    let mut refused = Vec::new();
+    let spec = |n: usize| format!("a.b.{}{n}", "x".repeat(600));
+    for client in [&mut first, &mut second] {
+        for n in 0..100 {
+            client.say(&format!("register {}", spec(n))).await;
+            let answer = client.event().await;
+            if answer.action == "error" {
+                refused.push((n, answer.error()));
+                break;
+            }
+        }
+    }
+    assert_eq!([refused[0].0, refused[1].0], [33, 16], "{refused:?}");
+    assert!(refused[0].1.contains("limits.registration_bytes)"), "{refused:?}");
+    assert!(refused[1].1.contains("limits.registration_bytes_per_principal)"), "{refused:?}");
+    // What is taken back makes room, and so does who goes.
+    first.say(&format!("deregister {}", spec(0))).await;
+    assert_eq!(first.event().await.action, "deregister");
+    first.register(&spec(50)).await;
+    drop(first);
+    server.until("hydrant_connections", 1).await;
+    second.register(&spec(16)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn filters_of_a_connection_and_of_a_principal_have_a_size() {
     let server =
         Hydrant::start("shards = 1\nlimits = { filter_bytes = 20000, filter_bytes_per_principal = 30000 }").await;

@@ -120,6 +120,8 @@ pub struct State {
     pub muses: AtomicBool,
     /// How long it takes to show a user, in milliseconds.
     pub pause: AtomicU64,
+    /// The connections that it tells of.
+    pub connections: Mutex<Vec<Value>>,
     pub got: Mutex<Vec<Got>>,
     pub posted: Mutex<Vec<Value>>,
     /// What goes to every websocket on which something is registered.
@@ -164,6 +166,9 @@ impl Drp {
             broken_user: Mutex::default(),
             muses: AtomicBool::new(false),
             pause: AtomicU64::default(),
+            connections: Mutex::new(vec![
+                json!({"Principal": "user:other", "RemoteAddr": "192.0.2.9:99", "Type": "websocket"}),
+            ]),
             got: Mutex::default(),
             posted: Mutex::default(),
             stream: broadcast::Sender::new(1024),
@@ -337,9 +342,7 @@ impl State {
                 json(200, &json!({"Uuid": MACHINE, "Name": "john", "Runnable": false}))
             }
             (&Method::GET, ["machines", key]) => error(404, "GET", key, "Not Found"),
-            (&Method::GET, ["connections"]) => {
-                json(200, &json!([{"Principal": "user:other", "RemoteAddr": "192.0.2.9:99", "Type": "websocket"}]))
-            }
+            (&Method::GET, ["connections"]) => json(200, &Value::Array(self.connections.lock().clone())),
             (&Method::GET | &Method::DELETE, ["connections", "192.0.2.9:99"]) => {
                 json(200, &json!({"Principal": "user:other", "RemoteAddr": "192.0.2.9:99", "Type": "websocket"}))
             }

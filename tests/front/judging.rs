@@ -111,6 +111,29 @@ async fn an_old_password_gets_nothing_of_a_new_secret() {
     }
 }
 
+/// A question about a user is answered by the rights of whoever logs in by that name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_about_a_user_is_answered_by_the_rights_that_it_has_at_the_endpoint() {
+    let (drp, hydrant) = front("").await;
+    let ask = async |user: &str, kind: &str| {
+        let event = json!({"Type": kind, "Action": "update", "Key": "k"});
+        let question = json!({"Event": event, "Spec": "*.*.*", "User": user}).to_string();
+        let authorization = crate::common::basic("rocketskates:r0cketsk8ts");
+        let headers = [("Authorization", authorization.as_str()), ("Content-Type", "application/json")];
+        hydrant.request("POST", "/api/v3/hydrant/explain", &headers, &question).await
+    };
+    let message = ask("alice", "machines").await.error(400);
+    assert!(message.contains("\"alice\" of the endpoint") && message.contains("Connection"), "{message}");
+    by_password(&hydrant, ALICE).await.unwrap();
+    for (kind, delivered) in [("machines", true), ("tasks", false)] {
+        let told = ask("alice", kind).await.json();
+        assert_eq!((&told["Principal"], &told["Delivered"]), (&json!("user:alice"), &json!(delivered)), "{told}");
+    }
+    // Who stands in both logs in here.
+    drp.state.users.lock().insert("rocketskates".to_owned(), User::new("wonder", &["reader"]));
+    assert_eq!(ask("rocketskates", "tasks").await.json()["Delivered"], true);
+}
+
 /// DRP tells of a content pack, and not of the roles that it brings.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roles_that_come_with_a_content_pack_count() {

@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails the test")]
 #![allow(unreachable_pub, reason = "helpers of tests are public to all of them")]
 
+mod accounts;
 mod browser;
 mod chain;
 #[path = "../common/mod.rs"]
 mod common;
+mod connections;
 mod cost;
 mod drain;
 mod endpoint;

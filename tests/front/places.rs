@@ -210,6 +210,20 @@ async fn who_gets_no_place_is_told_when_to_come_again() {
     patiently("a place", again).await;
 }
 
+/// A client that is gone with half of its body holds no place at the endpoint for as long as one that only rests may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_ends_in_the_middle_of_a_body_gives_its_place_back() {
+    let drp = Drp::start().await;
+    let hydrant = Hydrant::start(&format!("[proxy]\nidle = \"1h\"\n{}", drp.settings())).await;
+    let mut raw = hydrant.dial().await;
+    raw.send(b"POST /sink HTTP/1.1\r\nHost: front\r\nContent-Length: 1000\r\n\r\nhello").await;
+    hydrant.until("hydrant_proxy_requests_in_flight", 1).await;
+    raw.0.shutdown().await.unwrap();
+    let answer = raw.head().await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    hydrant.until("hydrant_proxy_requests_in_flight", 0).await;
+}
+
 /// A page of another origin uses a hydrant in front of an endpoint that knows nothing of origins.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_may_use_the_endpoint_too() {

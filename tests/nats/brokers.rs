@@ -33,6 +33,7 @@ pub(crate) fn options(nats: &NatsServer, node: u64) -> NatsOptions {
         pending: 8192,
         pending_bytes: 64 << 20,
         event_bytes: 1 << 20,
+        linger: Duration::ZERO,
         node,
         stream: None,
     }
@@ -56,6 +57,15 @@ impl Node {
         for task in self.tasks {
             let _ = task.await;
         }
+    }
+
+    /// Ends as a process does that is told to, as far as NATS is concerned.
+    pub(crate) async fn stop(self) -> Arc<Broker> {
+        self.stop.send(true).unwrap();
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        self.broker
     }
 
     /// Nodes that hear each other.

@@ -8,15 +8,19 @@
 mod common;
 
 mod brokers;
+mod cluster;
+mod cost;
 mod deaths;
 mod endpoint;
 mod forged;
 mod holes;
+mod interest;
 mod latency;
 mod logins;
 mod nodes;
 mod outage;
 mod process;
+mod processes;
 mod rolling;
 mod sharing;
 mod storm;

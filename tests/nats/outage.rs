@@ -1,12 +1,12 @@
 //! NATS goes and comes back, whole or in part: what fitted into the queues reaches everybody, whoever is back first.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hydrant::cluster::NatsOptions;
 use hydrant::metrics::Source;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::brokers::{Node, options, until};
@@ -151,4 +151,48 @@ async fn a_server_that_stands_still_is_noticed() {
     nats.signal("CONT");
     assert!(noticed.is_ok(), "eight seconds: what five are promised for, and a busy machine");
     patiently("the connection", until(|| node.health.report().connected)).await;
+}
+
+/// Longer than the time that a node takes for its last events.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nats_does_not_take_before_the_end_counts_as_lost() {
+    let nats = NatsServer::start();
+    let node = Node::start(&options(&nats, 1), 100_000).await;
+    patiently("the connection", until(|| node.health.report().connected)).await;
+    nats.signal("STOP");
+    node.publish(Source::Post, 0..1000);
+    let broker = patiently("the end", node.stop()).await;
+    nats.signal("CONT");
+    broker.metrics().nats.show(false);
+    let text = broker.metrics().render(0);
+    assert!(text.contains("hydrant_nats_lost_total{direction=\"out\"} 1000\n"), "{text}");
+}
+
+/// A server that lets everybody in and closes. Returns its address, and counts who comes.
+async fn revolving_door() -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("nats://{}", listener.local_addr().unwrap());
+    let counted = Arc::new(AtomicU64::new(0));
+    let came = Arc::clone(&counted);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            came.fetch_add(1, Ordering::SeqCst);
+            client.write_all(b"INFO {\"max_payload\":1048576}\r\n").await.unwrap();
+            let mut said = [0; 4096];
+            let _ = client.read(&mut said).await;
+            let _ = client.write_all(b"PONG\r\n").await;
+        }
+    });
+    (address, counted)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_closes_right_after_the_login_is_not_dialled_without_pause() {
+    let nats = NatsServer::start();
+    let (address, came) = revolving_door().await;
+    let node = Node::start(&NatsOptions { urls: vec![address], ..options(&nats, 1) }, 100).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let came = came.load(Ordering::SeqCst);
+    assert!((1..20).contains(&came), "{came} connections in four seconds");
+    node.end().await;
 }

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::PATIENCE;
+use crate::common::balancer::free_port;
 
 /// A NATS server, killed at the end.
 pub(crate) struct NatsServer {
@@ -66,6 +67,19 @@ impl NatsServer {
         let route = first.told_url("cluster");
         let second = Self::with(&[&cluster[..], &["--routes", &route]].concat());
         [first, second]
+    }
+
+    /// Three servers of one cluster with `JetStream`; each knows of all.
+    pub(crate) fn cluster() -> [Self; 3] {
+        let routes = [free_port(), free_port(), free_port()].map(|port| format!("nats://127.0.0.1:{port}"));
+        let all = routes.join(",");
+        std::array::from_fn(|at| {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, name) = (dir.path().join("streams").display().to_string(), format!("server{at}"));
+            let of_cluster = ["--cluster_name", "test", "--cluster", &routes[at], "--routes", &all];
+            let args = ["-js", "-sd", &store, "-n", &name].into_iter().chain(of_cluster);
+            Self::in_dir(dir, args.map(str::to_owned).collect())
+        })
     }
 
     fn told_url(&self, of: &str) -> String {

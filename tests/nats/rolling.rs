@@ -9,8 +9,6 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,83 +16,17 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use crate::common::balancer::{Balancer, Kind, Node, free_port};
+use crate::common::JSON;
+use crate::common::balancer::{Balancer, Kind};
 use crate::common::http::{self, Http};
-use crate::common::{JSON, LOGIN, PATIENCE, basic, ws};
 use crate::process::NatsServer;
+use crate::processes::{Process, between, number, open, say, token};
 
 const POSTERS: u64 = 200;
 /// What a watcher asks for again when it comes to another node.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
-
-/// A node that can be ended and started again at the same place.
-struct Process {
-    child: Child,
-    node: Node,
-    config: PathBuf,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn run(config: &Path) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hydrant"));
-    command.env_clear().args(["serve", "--config"]).arg(config);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-impl Process {
-    async fn start(dir: &Path, nats: &NatsServer) -> Self {
-        let lame_duck = std::env::var("ROLLING_LAME_DUCK").unwrap_or_else(|_| "5s".to_owned());
-        let [api, probe] = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let text = format!(
-            "listen = [\"{api}\"]\nmetrics_listen = \"{probe}\"\ntls = \"off\"\ndata_dir = \"{}\"\n\
-             trusted_proxies = [\"127.0.0.1\"]\nconnection_events = false\ntimeouts = {{ lame_duck = \"{lame_duck}\" }}\n\
-             [nats]\nurls = [\"{}\"]\n",
-            dir.join("data").display(),
-            nats.url()
-        );
-        let config = dir.join("hydrant.toml");
-        std::fs::write(&config, text).unwrap();
-        let process = Self { child: run(&config), node: Node { api, probe }, config };
-        process.until_ready().await;
-        process
-    }
-
-    async fn until_ready(&self) {
-        let begun = Instant::now();
-        loop {
-            assert!(begun.elapsed() < PATIENCE, "it does not become ready");
-            if TcpStream::connect(self.node.probe).await.is_ok()
-                && http::request(self.node.probe, false, "GET", "/readyz", &[], "").await.status.as_u16() == 200
-            {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Ends it by SIGTERM, and starts it again when it has ended.
-    async fn restart(&mut self) -> Duration {
-        let begun = Instant::now();
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
-        while self.child.try_wait().unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        self.child = run(&self.config);
-        self.until_ready().await;
-        begun.elapsed()
-    }
-}
 
 /// What happened.
 #[derive(Default)]
@@ -136,21 +68,6 @@ async fn post(poster: u64, balancer: SocketAddr, token: Arc<str>, pause: Duratio
     }
 }
 
-type Socket = WebSocketStream<TcpStream>;
-
-async fn open(balancer: SocketAddr, token: &str, since: &str) -> Option<Socket> {
-    let query = format!("token={token}&register=rolling.post.*{since}");
-    let request = format!("ws://{balancer}/api/v3/ws?{query}").into_client_request().unwrap();
-    let stream = TcpStream::connect(balancer).await.ok()?;
-    client_async_with_config(request, stream, Some(ws::config())).await.ok().map(|(socket, _)| socket)
-}
-
-/// The text between two others.
-fn between<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
-    let (_, rest) = text.split_once(start)?;
-    rest.split_once(end).map(|(found, _)| found)
-}
-
 /// Watches until it has seen everything; what it did not get.
 struct Watcher {
     got: HashSet<u64>,
@@ -178,7 +95,7 @@ impl Watcher {
         let mut closed: Option<Instant> = None;
         loop {
             let since = self.last.map_or_else(String::new, |last| format!("&since={}", last - OVERLAP));
-            let Some(mut socket) = open(balancer, &token, &since).await else {
+            let Some(mut socket) = open(balancer, &token, "rolling.post.*", &since).await else {
                 seen.failed_connects.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -206,26 +123,6 @@ impl Watcher {
     }
 }
 
-async fn token(node: Node) -> Arc<str> {
-    let login = basic(LOGIN);
-    let path = "/api/v3/users/rocketskates/token?ttl=36000";
-    let reply = http::request(node.api, false, "GET", path, &[("authorization", &login)], "").await;
-    reply.json()["Token"].as_str().unwrap().into()
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-    std::fs::remove_file(to.join("id")).unwrap();
-}
-
-/// A number of the environment.
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap())
-}
-
 fn figures(seen: &Seen, restarts: &[Duration], pause: Duration, watchers: u64) -> String {
     let mut away = seen.away.lock().clone();
     away.sort_unstable();
@@ -251,14 +148,10 @@ async fn a_rolling_restart_refuses_no_post_and_loses_nothing_untold() {
     let pause = Duration::from_millis(number("ROLLING_PAUSE_MS", 10_000));
     let count = number("ROLLING_WATCHERS", 500);
     let nats = NatsServer::start();
-    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let first = Process::start(dirs[0].path(), &nats).await;
-    copy(&dirs[0].path().join("data"), &dirs[1].path().join("data"));
-    let mut nodes = [first, Process::start(dirs[1].path(), &nats).await];
-    for node in &nodes {
-        http::metric_reaches(node.node.probe, "hydrant_nats_peers", 1).await;
-    }
-    let balancer = Balancer::start(Kind::HaproxyHttp, [nodes[0].node, nodes[1].node], &[]).await;
+    let lame_duck = std::env::var("ROLLING_LAME_DUCK").unwrap_or_else(|_| "5s".to_owned());
+    let settings = format!("timeouts = {{ lame_duck = \"{lame_duck}\" }}");
+    let mut nodes = Process::several(&nats, 2, &settings, "").await;
+    let balancer = Balancer::start(Kind::HaproxyHttp, &[nodes[0].node, nodes[1].node], &[]).await;
     let (token, seen) = (token(nodes[0].node).await, Arc::new(Seen::default()));
     let watchers: Vec<_> = (0..count)
         .map(|_| {
@@ -300,6 +193,5 @@ async fn a_rolling_restart_refuses_no_post_and_loses_nothing_untold() {
     let figures = figures(&seen, &restarts, pause, count);
     assert!(seen.refused.lock().is_empty(), "{figures}\n{:?}", seen.refused.lock());
     assert_eq!(untold, 0, "watchers that miss something: {figures}");
-    // What is printed by a test that passes is seen with `--nocapture`.
-    std::io::Write::write_all(&mut std::io::stderr(), format!("{figures}\n").as_bytes()).unwrap();
+    say(&figures);
 }

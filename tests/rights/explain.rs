@@ -207,7 +207,7 @@ fn explained(event: &Event, all: &[Registration], rights: &Rights, access: &Acce
     let specs: Vec<Spec> = texts.iter().map(|text| Spec::parse(text, &limits).unwrap()).collect();
     let pairs: Vec<(&str, &Spec)> = texts.iter().map(String::as_str).zip(&specs).collect();
     let principal = rights.principal();
-    explain(event, &pairs, Some(Receiver { principal: principal.as_str(), access }))
+    explain(event, &pairs, Some(Receiver { principal: principal.as_str(), account: principal.account(), access }))
 }
 
 fn is_of_rights(cause: &Cause) -> bool {

@@ -11,6 +11,7 @@ mod audit;
 mod canary;
 mod certificates;
 mod explain;
+mod explain_bounds;
 mod files;
 mod hidden;
 mod issuer;

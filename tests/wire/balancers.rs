@@ -29,7 +29,7 @@ async fn before_with(kind: Kind, nodes: [&Hydrant; 2], changes: &[(&str, &str)],
         api: hydrant.server.addresses()[usize::from(kind == Kind::HaproxyTcp)],
         probe: hydrant.server.probe_address().unwrap(),
     };
-    Balancer::start_with(kind, nodes.map(node), changes, tls).await
+    Balancer::start_with(kind, &nodes.map(node), changes, tls).await
 }
 
 /// A connection of the client through a balancer.

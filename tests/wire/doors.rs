@@ -175,6 +175,23 @@ async fn a_client_that_closes_half_is_answered() {
     }
 }
 
+/// It may only have ended its own side, but the rest of its body does not come: 408, as for one that stands still,
+/// would come much later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_ends_in_the_middle_of_its_body_is_not_waited_for() {
+    for server in [Hydrant::start("").await, Hydrant::start_tls("").await] {
+        let mut raw = server.dial().await;
+        let authorization = format!("Bearer {}", server.token().await);
+        let head = format!(
+            "POST /api/v3/events HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\nContent-Type: {JSON}\r\nContent-Length: 1000\r\n\r\n{{",
+        );
+        raw.send(head.as_bytes()).await;
+        raw.0.shutdown().await.unwrap();
+        let (head, body) = to_the_end(&mut raw).await;
+        assert!(head.starts_with("HTTP/1.1 400 ") && body.contains("the body ended early"), "{head}{body}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_cannot_be_read_is_answered_with_a_drp_error() {
     let get = "GET /api/v3/info HTTP/1.1\r\nHost: a\r\n";

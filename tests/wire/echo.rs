@@ -50,6 +50,7 @@ pub(crate) async fn open() -> SocketAddr {
         stalled: 30 * second,
         pending: 1000,
         descriptors: 4096,
+        send_buffer: 0,
     };
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits, Arc::new(Metrics::new())).await.unwrap();
     let address = listener.address().unwrap();

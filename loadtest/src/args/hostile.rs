@@ -72,6 +72,9 @@ pub struct HostileArgs {
     /// A token of a user without any role at --endpoint. A server that --serve starts gets such a user.
     #[arg(long, env = "HYDRANT_LOADTEST_GUEST_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub guest_token: Option<Secret>,
+    /// The server at --endpoint stands in front of an endpoint that has the long public file /files/image.iso.
+    #[arg(long)]
+    pub files: bool,
     /// Exit status 3 also if the server misses the promised times. They mean something on a quiet machine only.
     #[arg(long)]
     pub enforce: bool,

@@ -28,8 +28,8 @@ use clap::ValueEnum as _;
 use hydrant::client::Credentials;
 
 pub use report::{Measured, Promise, Report, Trial};
+pub use upstream::Upstream;
 
-use self::upstream::Upstream;
 use self::worker::{Attackers, Origin};
 use crate::args::{Attack, HostileArgs, Target};
 use crate::burst::OTHER_FILES;
@@ -63,7 +63,7 @@ pub fn run(args: &HostileArgs) -> Result<Report> {
     let (mut trials, mut server) = (Vec::new(), serde_json::Value::Null);
     for &attack in attacks {
         let Some(battlefield) = Battlefield::open(args, attack, cores)? else {
-            trials.push(Trial::left_out(attack, "it needs --serve"));
+            trials.push(Trial::left_out(attack, "it needs --serve, or --files"));
             continue;
         };
         server = battlefield.session.info.clone();
@@ -83,14 +83,14 @@ struct Battlefield {
 }
 
 impl Battlefield {
-    /// Nothing if the attack needs a server of ours, and it is not.
+    /// Nothing if the attack needs an endpoint behind the server, and there is none.
     fn open(args: &HostileArgs, attack: Attack, cores: Cores) -> Result<Option<Self>> {
         let needs = attack.needs();
         let is_ours = args.target.serve.is_some();
-        if needs.upstream && !is_ours {
+        if needs.upstream && !is_ours && !args.files {
             return Ok(None);
         }
-        let upstream = if needs.upstream { Some(Upstream::start()?) } else { None };
+        let upstream = if needs.upstream && is_ours { Some(Upstream::start()?) } else { None };
         let mut target = args.target.with_tls(args.target.serve_tls || (is_ours && needs.tls));
         if is_ours {
             target.serve_arg.extend(["--shards".to_owned(), "1".to_owned()]);

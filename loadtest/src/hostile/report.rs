@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(verdict(quiet(), Ok(half(2_000, 9_000, 1)), false), Verdict::Lost);
         assert_eq!(verdict(quiet(), Err(anyhow::anyhow!("no answer")), false), Verdict::Lost);
         assert_eq!(verdict(quiet(), Ok(quiet()), true), Verdict::Ended);
-        assert_eq!(Trial::left_out(Attack::Slots, "it needs --serve").verdict(Promise::default()), Verdict::LeftOut);
+        assert_eq!(Trial::left_out(Attack::Slots, "it needs --files").verdict(Promise::default()), Verdict::LeftOut);
     }
 
     #[test]

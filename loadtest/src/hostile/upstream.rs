@@ -33,7 +33,7 @@ const SEND_BUFFER: usize = 64 << 10;
 
 /// A minimal endpoint for a hydrant under attack to stand in front of. Dropping it stops the listener.
 #[derive(Debug)]
-pub(super) struct Upstream {
+pub struct Upstream {
     url: String,
     settings: NamedTempFile,
     is_over: Arc<AtomicBool>,
@@ -45,7 +45,7 @@ impl Upstream {
     ///
     /// # Errors
     /// No port, no thread, or no temporary file.
-    pub(super) fn start() -> Result<Self> {
+    pub fn start() -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("no loopback")?;
         let url = format!("http://{}", listener.local_addr()?);
         let mut settings = NamedTempFile::with_suffix(".toml").context("no temporary file")?;
@@ -66,6 +66,11 @@ impl Upstream {
         };
         let thread = thread::Builder::new().name("upstream-accept".to_owned()).spawn(accept)?;
         Ok(Self { url, settings, is_over, thread: Some(thread) })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// The arguments that make a server stand in front of it.

@@ -168,7 +168,9 @@ impl Body for Upload {
                 return Poll::Ready(Some(Err("the endpoint does not want the body".into())));
             }
         }
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.read.iter().for_each(|read| read.set_waits(polled.is_pending()));
+        let Poll::Ready(frame) = polled else {
             return self.stalled(cx).map(|stalled| Some(Err(stalled.into())));
         };
         self.awaited = false;

@@ -3,18 +3,28 @@
 //!
 //! Events that stand by themselves go out in bundles of lines. An array is a request of its own, so that the server
 //! takes all of it or nothing, as whoever wrote an array expects.
+//!
+//! A recording has notices of the server that was recorded in it (of gaps, of its end). They are not events of a fleet,
+//! and a server refuses them, so they are left out, and counted.
 
 use std::io::Read;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::pace::Pace;
 use crate::cli::documents::{Document, Documents, Found, InputError};
+use crate::cli::zstd;
+use crate::json;
 
 /// Events in one request of lines.
 pub(super) const MOST_EVENTS: usize = 1000;
 /// Bytes in one request of lines; an event that is longer by itself still goes out, alone.
 pub(super) const MOST_BYTES: usize = 4 << 20;
+
+/// The Type of a server's own notices.
+const NOTICE: &str = "hydrant";
 
 /// How the body of a request is made.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +43,14 @@ pub(super) struct Chunk {
     pub(super) body: Vec<u8>,
     /// For each event, its line in the input.
     pub(super) lines: Vec<u64>,
+    /// Notices that stood before its end and were left out.
+    pub(super) notices: u64,
 }
 
 impl Chunk {
     fn array(text: String, events: &[Found]) -> Self {
         let lines = events.iter().map(|found| found.line).collect();
-        Self { form: Form::Array, body: text.into_bytes(), lines }
+        Self { form: Form::Array, body: text.into_bytes(), lines, notices: 0 }
     }
 
     fn is_full(&self, next: usize) -> bool {
@@ -54,18 +66,35 @@ impl Chunk {
 
 type Chunks = mpsc::Sender<Result<Chunk, InputError>>;
 
-/// Reads the input to its end and hands over chunks. Blocks; ends early when the receiver is gone.
+/// Reads the input, which may be compressed, to its end and hands over chunks, each event no sooner than `pace` says.
+/// Blocks; ends early when the receiver is gone.
 ///
 /// When the input has nothing more to offer at the moment and the sender is idle, events do not wait for company: with
 /// a slow pipe each is posted as it comes, with a fast one chunks fill up.
-pub(super) fn send_all(input: impl Read, chunks: &Chunks) {
-    let mut documents = Documents::new(input);
+pub(super) fn send_all(input: Box<dyn Read + Send>, mut pace: Pace, chunks: &Chunks) {
+    let mut documents = match zstd::plain(input) {
+        Ok(input) => Documents::new(input),
+        Err(error) => {
+            let _ = chunks.blocking_send(Err(error.into()));
+            return;
+        }
+    };
     let mut chunk = Chunk::default();
     loop {
         let going_on = match documents.next() {
-            Ok(Some(Document::Object(found))) => add(&found, &mut chunk, documents.is_waiting(), chunks),
+            Ok(Some(Document::Object(found))) if is_notice(&found.text) => {
+                chunk.notices += 1;
+                true
+            }
+            Ok(Some(Document::Object(found))) => {
+                wait(&found.text, &mut pace, &mut chunk, chunks)
+                    && add(&found, &mut chunk, documents.is_waiting(), chunks)
+            }
             Ok(Some(Document::Array { text, events, .. })) => {
-                send(std::mem::take(&mut chunk), chunks) && send(Chunk::array(text, &events), chunks)
+                let first = events.first().map_or("", |found| &found.text);
+                wait(first, &mut pace, &mut chunk, chunks)
+                    && send(std::mem::take(&mut chunk), chunks)
+                    && send(Chunk::array(text, &events), chunks)
             }
             Ok(None) => break,
             Err(e) => {
@@ -81,6 +110,21 @@ pub(super) fn send_all(input: impl Read, chunks: &Chunks) {
         }
     }
     send(chunk, chunks);
+}
+
+/// Waits until an event is due; what came before it goes out first. False when nobody takes chunks any more.
+fn wait(event: &str, pace: &mut Pace, chunk: &mut Chunk, chunks: &Chunks) -> bool {
+    let Some(wait) = pace.wait(event, Instant::now()) else { return true };
+    let going_on = send(std::mem::take(chunk), chunks);
+    if going_on {
+        std::thread::sleep(wait);
+    }
+    going_on
+}
+
+fn is_notice(event: &str) -> bool {
+    let kind = json::members(event).find(|member| member.name() == "Type");
+    kind.is_some_and(|kind| json::unquote(kind.value) == NOTICE)
 }
 
 /// Adds an event. False when nobody takes chunks any more.
@@ -104,16 +148,19 @@ fn add(found: &Found, chunk: &mut Chunk, is_waiting: bool, chunks: &Chunks) -> b
 
 /// Hands a chunk over, if there is anything in it. False when nobody takes it.
 fn send(chunk: Chunk, chunks: &Chunks) -> bool {
-    chunk.lines.is_empty() || chunks.blocking_send(Ok(chunk)).is_ok()
+    (chunk.lines.is_empty() && chunk.notices == 0) || chunks.blocking_send(Ok(chunk)).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::pace::Speed;
     use super::*;
 
     fn chunks(text: String) -> Vec<Result<Chunk, InputError>> {
         let (sender, mut receiver) = mpsc::channel(1);
-        let reader = std::thread::spawn(move || send_all(text.as_bytes(), &sender));
+        let reader = std::thread::spawn(move || {
+            send_all(Box::new(std::io::Cursor::new(text)), Pace::new(Speed::Max), &sender);
+        });
         let all = std::iter::from_fn(|| receiver.blocking_recv()).collect();
         reader.join().unwrap();
         all

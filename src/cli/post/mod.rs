@@ -4,9 +4,13 @@
 //! order. An array is taken whole or not at all. A chunk is posted again only when the server said that it did not take
 //! it (429, 503): after a broken connection nobody knows, and posting twice would make events twice. The message then
 //! says which lines are in doubt.
+//!
+//! A recording is played back with its pace ([`pace`]), compressed or not ([`crate::cli::zstd`]). One that was cut off
+//! is posted up to there.
 
 mod chunk;
 mod error;
+mod pace;
 
 use std::fmt;
 use std::fs::File;
@@ -23,6 +27,7 @@ use tokio::time::{Instant, sleep};
 
 use self::chunk::{Chunk, Form};
 use self::error::TransferError;
+use self::pace::{Pace, Speed};
 use super::console::{can_draw, hint_if_typed, report};
 use super::endpoint::{self, EndpointError};
 use crate::client::{ClientError, Http, RefusedError, Target};
@@ -40,9 +45,14 @@ const TIMEOUT: Duration = Duration::from_mins(10);
 #[derive(Args)]
 #[command(after_help = endpoint::HELP)]
 pub(super) struct PostArgs {
-    /// Events: one JSON object a line, one or more JSON documents, or an array; - is standard input
+    /// Events: one JSON object a line, one or more JSON documents, or an array, also compressed by zstd; - is standard
+    /// input
     #[arg(default_value = "-", value_name = "FILE")]
     file: PathBuf,
+    /// How fast to play a recording: 1x as it was by the events' Time, 10x ten times as fast, max as fast as the server
+    /// takes it
+    #[arg(long, value_name = "SPEED", default_value = "max")]
+    speed: Speed,
     #[command(flatten)]
     endpoint: endpoint::EndpointArgs,
 }
@@ -62,13 +72,15 @@ pub(crate) struct Posted {
     events: u64,
     /// The line of the last event.
     line: u64,
+    /// Notices of a server that were left out.
+    notices: u64,
 }
 
 impl fmt::Display for Posted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self { events: 0, .. } => f.write_str("nothing was posted before"),
-            Self { events, line } => write!(f, "posted before: {events} events, up to line {line}"),
+            Self { events, line, .. } => write!(f, "posted before: {events} events, up to line {line}"),
         }
     }
 }
@@ -81,15 +93,23 @@ pub(super) fn run(args: &PostArgs, err: &mut dyn Write) -> Result<(), PostError>
         hint_if_typed(err);
     }
     let runtime = endpoint::runtime()?;
-    let mut post = Post { target, http: None, name: input.name.clone(), bar: input.bar(), posted: Posted::default() };
+    let (name, bar) = (input.name.clone(), input.bar());
+    let mut post = Post { target, http: None, name, bar, posted: Posted::default() };
     let started = Instant::now();
-    let result = runtime.block_on(post.all(input, err));
+    let result = runtime.block_on(post.all(input, Pace::new(args.speed), err));
     post.bar.finish_and_clear();
     // The reading thread may hang on a terminal that says nothing more.
     runtime.shutdown_background();
     result.map_err(stopped(post.posted))?;
-    report(err, format_args!("posted {} events in {:.1} s", post.posted.events, started.elapsed().as_secs_f64()));
+    report_all(&post.posted, started, err);
     Ok(())
+}
+
+fn report_all(posted: &Posted, started: Instant, err: &mut dyn Write) {
+    report(err, format_args!("posted {} events in {:.1} s", posted.events, started.elapsed().as_secs_f64()));
+    if posted.notices > 0 {
+        report(err, format_args!("left out {} notices of a server (Type hydrant)", posted.notices));
+    }
 }
 
 struct Input {
@@ -139,17 +159,21 @@ struct Post {
 }
 
 impl Post {
-    async fn all(&mut self, input: Input, err: &mut dyn Write) -> Result<(), TransferError> {
+    async fn all(&mut self, input: Input, pace: Pace, err: &mut dyn Write) -> Result<(), TransferError> {
         let (sender, mut chunks) = mpsc::channel(READ_AHEAD);
         let reader = self.bar.wrap_read(input.reader);
-        tokio::task::spawn_blocking(move || chunk::send_all(reader, &sender));
+        tokio::task::spawn_blocking(move || chunk::send_all(Box::new(reader), pace, &sender));
         let started = Instant::now();
         while let Some(chunk) = chunks.recv().await {
             let chunk = chunk.map_err(|e| TransferError::Input(self.name.clone(), e))?;
-            let Chunk { form, body, lines } = chunk;
+            let Chunk { form, body, lines, notices } = chunk;
+            self.posted.notices += notices;
+            if lines.is_empty() {
+                continue;
+            }
             self.one(form, Bytes::from(body), &lines, err).await?;
             let events = self.posted.events + lines.len() as u64;
-            self.posted = Posted { events, line: ends(&lines).1 };
+            (self.posted.events, self.posted.line) = (events, ends(&lines).1);
             let rate = f64::from(u32::try_from(events).unwrap_or(u32::MAX)) / started.elapsed().as_secs_f64();
             self.bar.set_message(format!("{events} events, {rate:.0}/s"));
         }

@@ -1,37 +1,41 @@
 //! `hydrant watch SPEC...`: events on standard output as they happen.
 //!
 //! Events that are there together are written together, then flushed: a pipe sees each as soon as it is there, and a
-//! storm does not cost a system call for each. When the connection is lost, the next is tried with full jitter. It asks
-//! for what was missed, from the time of the last event on; where the server keeps nothing, standard error says that
-//! events are missing. What trying again cannot mend (a refused registration, wrong credentials) ends the command; so
-//! does everything with `--no-retry`. A server that says when to come back is obeyed. What is not an event goes to
-//! standard error: connections, and what the server finds odd about registrations.
+//! storm does not cost a system call for each. How an event is shown is the [`View`]'s; where they come from, and what
+//! happens when the connection is lost, the [`Feed`]'s. What is not an event goes to standard error.
 
+mod changes;
 mod pretty;
-mod resume;
+mod shown;
+mod stats;
+mod table;
+mod view;
 
 use std::io::{self, Write};
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
 use thiserror::Error;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
-use super::console::report;
+use super::console::Screen;
 use super::endpoint::{self, EndpointError};
+use super::feed::{Feed, Wanted, Way};
 use crate::auth::{TtlError, parse_ttl};
-use crate::client::{Backoff, Bounds, ClientError, Received, Registered, Session, Target, jitter};
-use crate::{clock, json};
-use resume::Resume;
+use crate::client::ClientError;
+use crate::clock;
+use shown::Shown;
+use view::View;
 
 /// So much is written at once before a look at what else has come.
 const BATCH_BYTES: usize = 256 * 1024;
-/// A connection that lived so long was a good one: the waiting starts anew.
-const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// What was already handed to standard output when Ctrl-C came gets so long to leave.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
+/// Between two lines of `--stats`.
+const TICK: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 #[command(after_help = endpoint::HELP)]
@@ -43,15 +47,18 @@ pub(super) struct WatchArgs {
     /// `hydrant`'s info
     #[arg(long, value_name = "WHEN", value_parser = since)]
     since: Option<String>,
-    /// Indent each event over several lines
-    #[arg(long)]
-    pretty: bool,
+    #[command(flatten)]
+    shown: Shown,
     /// End after so many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// End after so long: 30, 30s, 5m, 2h. With --count it is a failure (1) if fewer events have come
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     timeout: Option<Duration>,
+    /// Use a stream of Server-Sent Events instead of a websocket; after a lost connection it goes on right behind the
+    /// last event
+    #[arg(long)]
+    sse: bool,
     /// End with 1 when there is no connection, instead of trying again
     #[arg(long)]
     no_retry: bool,
@@ -73,7 +80,7 @@ pub(crate) enum WatchError {
 }
 
 /// A time so long ago as the server takes it; anything else is for the server to read.
-fn since(text: &str) -> Result<String, TtlError> {
+pub(super) fn since(text: &str) -> Result<String, TtlError> {
     let text = text.trim();
     let is_span = text.strip_suffix(['s', 'm', 'h', 'd', 'w']).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
     if !is_span {
@@ -83,29 +90,37 @@ fn since(text: &str) -> Result<String, TtlError> {
     Ok(clock::now().checked_sub(ago).map_or_else(|_| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string()))
 }
 
+/// Returns when the user wants to end it: by Ctrl-C, or as a service manager says it. A closed terminal ends it the
+/// hard way, unless `nohup` says otherwise.
+///
+/// # Errors
+/// When the system refuses to report signals.
+pub(super) async fn asked_to_end() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
 pub(super) fn run(args: &WatchArgs, err: &mut dyn Write) -> Result<(), WatchError> {
+    let way = if args.sse { Way::Stream } else { Way::Websocket };
     let target = args.endpoint.target()?;
+    let (specs, since) = (args.specs.clone(), args.since.clone());
+    let mut feed = Feed::new(Wanted { target, specs, since, way, no_retry: args.no_retry });
     let runtime = endpoint::runtime()?;
     let result = runtime.block_on(async {
-        let mut watch = Watch {
-            args,
-            target,
-            left: args.count,
-            connected: false,
-            session: None,
-            resume: Resume::new(args.since.clone()),
-            out: tokio::io::stdout(),
-        };
-        let mut hangup = signal(SignalKind::terminate())?;
+        let view = View::of(&args.shown, &Screen::of(&io::stdout()), clock::now());
+        let mut watch = Watch { view, left: args.count, out: tokio::io::stdout(), stats: args.shown.stats };
         let result = tokio::select! {
-            result = watch.until_done(err) => result,
+            result = watch.until_done(&mut feed, err) => result,
             after = elapsed(args.timeout) => Err(WatchError::Late { wanted: 0, left: 0, after }),
-            result = tokio::signal::ctrl_c() => Ok(result?),
-            _ = hangup.recv() => Ok(()),
+            result = asked_to_end() => Ok(result?),
         };
+        feed.close().await;
         watch.end().await;
         match result {
-            Err(WatchError::Late { after, .. }) => watch.late(after),
+            Err(WatchError::Late { after, .. }) => watch.late(args.count, after),
             result => result,
         }
     });
@@ -125,125 +140,77 @@ async fn elapsed(limit: Option<Duration>) -> Duration {
     }
 }
 
-struct Watch<'a, W> {
-    args: &'a WatchArgs,
-    target: Target,
-    /// Whether there has been a connection before.
-    connected: bool,
-    /// Events still to be printed; nothing means no limit.
+struct Watch<W> {
+    view: View,
+    /// Events still to be shown; nothing means no limit.
     left: Option<u64>,
-    session: Option<Session>,
-    resume: Resume,
     out: W,
+    /// Whether the view has something to say each second.
+    stats: bool,
 }
 
-impl<W: AsyncWrite + Unpin> Watch<'_, W> {
-    /// Watches over as many connections as it takes.
-    async fn until_done(&mut self, err: &mut dyn Write) -> Result<(), WatchError> {
-        let mut backoff = Backoff::default();
+impl<W: AsyncWrite + Unpin> Watch<W> {
+    /// Shows events until there were enough, or until the feed ends.
+    async fn until_done(&mut self, feed: &mut Feed, err: &mut dyn Write) -> Result<(), WatchError> {
+        let mut ticks = interval_at(Instant::now() + TICK, TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let started = Instant::now();
-            let error = match self.one_connection(err).await {
-                Err(WatchError::Client(error)) if !self.args.no_retry && !error.is_final() => error,
-                done => return done,
-            };
-            self.connected |= self.session.take().is_some();
-            self.resume.reconnect();
-            if started.elapsed() >= GOOD_AFTER {
-                backoff.reset();
-            }
-            // Not everybody who was told the same time comes back at the same moment.
-            let told = error.retry_after().map(|told| told + jitter(told / 10));
-            let wait = backoff.next_wait().max(told.unwrap_or_default());
-            report(err, format_args!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
-            sleep(wait).await;
-        }
-    }
-
-    /// Watches until the connection ends, which is an error, or the count is reached.
-    async fn one_connection(&mut self, err: &mut dyn Write) -> Result<(), WatchError> {
-        let specs = &self.args.specs;
-        let opened = Session::open_for(&self.target, Bounds::default(), self.resume.since(), specs).await?;
-        let resumes = self.resume.opened(opened.header("X-Hydrant-Sequence"));
-        self.session = Some(opened);
-        let mut unanswered = self.args.specs.len();
-        loop {
-            let mut text = Vec::new();
-            let mut next = Ok(Some(self.session()?.receive().await?));
-            while let Ok(Some(received)) = next {
-                match received {
-                    Received::Event(event) if self.resume.is_known(&event) => {}
-                    Received::Event(event) => self.append(&event, &mut text),
-                    Received::Skipped { bytes } => {
-                        report(err, format_args!("warning: an event of {bytes} bytes was left out: it is too long"));
-                    }
-                    Received::Registered(registered) => {
-                        unanswered -= 1;
-                        self.resume.answered(unanswered);
-                        self.registered(&registered, unanswered, resumes, err);
+            let event = {
+                let mut next = pin!(feed.next(err));
+                loop {
+                    tokio::select! {
+                        event = &mut next => break event?,
+                        _ = ticks.tick(), if self.stats => self.tick().await?,
                     }
                 }
-                let full = self.left == Some(0) || text.len() >= BATCH_BYTES;
-                next = if full { Ok(None) } else { self.session()?.receive_ready() };
-            }
+            };
+            let text = self.batch(event, feed, err);
             self.out.write_all(&text).await?;
             self.out.flush().await?;
             if self.left == Some(0) {
                 return Ok(());
             }
-            next?;
         }
     }
 
-    /// Tells what the server finds odd, and that the connection is there when nothing is left to answer.
-    fn registered(&self, registered: &Registered, unanswered: usize, resumes: bool, err: &mut dyn Write) {
-        for warning in &registered.warnings {
-            report(err, format_args!("warning: `{}`: {warning}", registered.spec));
+    /// What an event looks like, and those behind it that are there already.
+    fn batch(&mut self, first: String, feed: &mut Feed, err: &mut dyn Write) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut next = Some(first);
+        while let Some(event) = next {
+            self.view.event(&event, &mut text);
+            self.left = self.left.map(|left| left - 1);
+            let full = self.left == Some(0) || text.len() >= BATCH_BYTES;
+            next = if full { None } else { feed.next_ready(err) };
         }
-        if unanswered > 0 {
-            return;
-        }
-        let (again, missing) = match (self.connected, resumes) {
-            (false, _) => ("", ""),
-            (true, true) => (" again", ""),
-            (true, false) => (" again", "; events in between are missing"),
-        };
-        let count = self.args.specs.len();
-        let registrations = if count == 1 { "registration" } else { "registrations" };
-        report(err, format_args!("connected{again}, {count} {registrations}{missing}"));
+        text
+    }
+
+    async fn tick(&mut self) -> io::Result<()> {
+        let mut text = Vec::new();
+        self.view.tick(clock::now(), &mut text);
+        self.out.write_all(&text).await?;
+        self.out.flush().await
     }
 
     /// The time is over: fine, unless more events were wanted.
-    fn late(&self, after: Duration) -> Result<(), WatchError> {
-        match (self.args.count, self.left) {
+    fn late(&self, wanted: Option<u64>, after: Duration) -> Result<(), WatchError> {
+        match (wanted, self.left) {
             (Some(wanted), Some(left)) if left > 0 => Err(WatchError::Late { wanted, left, after }),
             _ => Ok(()),
         }
     }
 
-    fn session(&mut self) -> Result<&mut Session, ClientError> {
-        let none = || ClientError::Closed { code: 1006, reason: String::new() };
-        self.session.as_mut().ok_or_else(none)
-    }
-
-    fn append(&mut self, event: &str, text: &mut Vec<u8>) {
-        if self.args.pretty {
-            pretty::indent(event, text);
-        } else {
-            // Hydrant sends compact JSON, but any server may be watched.
-            json::compact(event, text);
-        }
-        text.push(b'\n');
-        self.left = self.left.map(|left| left - 1);
-    }
-
-    /// Takes leave of the server, and lets out what was already handed over.
+    /// Writes what the view has to say in the end, and lets out what was already handed over.
     async fn end(&mut self) {
-        if let Some(session) = self.session.take() {
-            session.close().await;
-        }
+        let mut text = Vec::new();
+        self.view.end(clock::now(), &mut text);
         // A reader that does not read is not waited for.
-        let _ = timeout(LAST_FLUSH, self.out.flush()).await;
+        let last = async {
+            self.out.write_all(&text).await?;
+            self.out.flush().await
+        };
+        let _ = timeout(LAST_FLUSH, last).await;
     }
 }
 

@@ -32,9 +32,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::endpoint::Target;
-use super::error::{ClientError, printable};
+use super::error::ClientError;
 use super::http::{Http, broken, refusal};
-use crate::json;
+use super::received::{Received, complaint, field, fits_query, query, registered};
 use reading::{Content, Heard, Message, NORMAL, Reading};
 
 /// Messages that wait for the consumer. What waits longer is better kept, and counted, at the server.
@@ -43,8 +43,6 @@ const WAITING: usize = 1024;
 const OUTGOING: usize = 64;
 /// The peer's answer to our close is waited for so long.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
-/// Registrations stand in the query of the handshake if it stays shorter than this; proxies commonly take 8 KiB.
-const QUERY_BYTES: usize = 6 << 10;
 /// By this header a server says how many registrations of the query it answers.
 const REGISTERED: &str = "X-Hydrant-Registered";
 /// What RFC 6455 appends to the key.
@@ -69,29 +67,6 @@ impl Default for Bounds {
     fn default() -> Self {
         Self { message_bytes: 64 << 20, ping: Duration::from_secs(25), silence: Duration::from_secs(80) }
     }
-}
-
-/// What a session receives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Received {
-    /// An event, as the server wrote it.
-    Event(String),
-    /// The server took a registration; events that it matches follow.
-    Registered(Registered),
-    /// An event that was longer than [`Bounds::message_bytes`] was left out.
-    Skipped {
-        /// How long it was.
-        bytes: u64,
-    },
-}
-
-/// A registration that the server took.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
-    /// The registration.
-    pub spec: String,
-    /// What the server finds odd about it.
-    pub warnings: Vec<String>,
 }
 
 enum Outgoing {
@@ -132,7 +107,7 @@ impl Session {
         since: Option<&str>,
         specs: &[String],
     ) -> Result<Self, ClientError> {
-        let mut answer = upgrade(target, &query(since, specs)).await?;
+        let mut answer = upgrade(target, &handshake_query(since, specs)).await?;
         let headers = std::mem::take(answer.headers_mut());
         let socket = hyper::upgrade::on(answer).await.map_err(|e| broken(target, &e))?;
         let (read, write) = split(TokioIo::new(socket));
@@ -221,7 +196,7 @@ impl Session {
         }
         let Some(spec) = self.unanswered.pop_front() else { return Ok(None) };
         if field(&text, "Action").as_deref() != Some("error") {
-            return Ok(Some(Received::Registered(Registered { spec, warnings: texts(&text, "Warnings") })));
+            return Ok(Some(Received::Registered(registered(spec, &text))));
         }
         Err(ClientError::Registration { spec, message: complaint(&text) })
     }
@@ -246,36 +221,10 @@ fn gone() -> ClientError {
     ClientError::Closed { code: 1006, reason: "nothing more to receive".to_owned() }
 }
 
-/// A text field of an event.
-fn field(text: &str, name: &str) -> Option<String> {
-    let member = json::members(text).find(|member| member.name() == name)?;
-    json::as_string(member.value).map(std::borrow::Cow::into_owned)
-}
-
-/// The messages of an answer with Action `error`.
-fn complaint(text: &str) -> String {
-    let texts = texts(text, "Messages");
-    if texts.is_empty() { "no reason given".to_owned() } else { texts.join("; ") }
-}
-
-/// What the handshake asks for.
-fn query(since: Option<&str>, specs: &[String]) -> String {
-    let with = |specs: &[String]| {
-        let specs = specs.iter().map(|spec| ("register", spec.as_str()));
-        form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(since.map(|since| ("since", since)).into_iter().chain(specs))
-            .finish()
-    };
-    let whole = with(specs);
-    if whole.len() <= QUERY_BYTES { whole } else { with(&[]) }
-}
-
-/// The texts of a list in the Object of an answer.
-fn texts(answer: &str, name: &str) -> Vec<String> {
-    let member = |text, name| json::members(text).find(|member| member.name() == name);
-    let list = member(answer, "Object").and_then(|object| member(object.value, name));
-    list.map(|list| json::elements(list.value).map(|text| printable(&json::unquote(text))).collect())
-        .unwrap_or_default()
+/// What the handshake asks for: registrations only if all of them fit.
+fn handshake_query(since: Option<&str>, specs: &[String]) -> String {
+    let whole = query(since, specs);
+    if fits_query(&whole) { whole } else { query(since, &[]) }
 }
 
 async fn upgrade(target: &Target, query: &str) -> Result<Response<Incoming>, ClientError> {
@@ -358,19 +307,12 @@ mod tests {
     #[test]
     fn registrations_stand_in_the_query_unless_they_are_too_long() {
         let specs = ["a.*.*".to_owned(), "b.*.*.N=In(1, 2)".to_owned()];
-        assert_eq!(query(None, &[]), "");
-        assert_eq!(query(Some("x:1"), &specs), "since=x%3A1&register=a.*.*&register=b.*.*.N%3DIn%281%2C+2%29");
-        assert_eq!(query(Some("x:1"), &vec!["machines.*.*".to_owned(); 1000]), "since=x%3A1");
-    }
-
-    #[test]
-    fn refused_registrations_keep_the_servers_words() {
-        let answer = r#"{"Type":"websocket","Action":"error","Object":{"Messages":["bad filter at 3","see\u0007"]}}"#;
-        assert_eq!(complaint(answer), "bad filter at 3; see\u{fffd}");
-        assert_eq!(complaint("{}"), "no reason given");
-        let odd = r#"{"Type":"websocket","Action":"register","Object":{"Warnings":["a","b"]}}"#;
-        assert_eq!(texts(odd, "Warnings"), ["a", "b"]);
-        assert!(texts(r#"{"Object":null}"#, "Warnings").is_empty());
+        assert_eq!(handshake_query(None, &[]), "");
+        assert_eq!(
+            handshake_query(Some("x:1"), &specs),
+            "since=x%3A1&register=a.*.*&register=b.*.*.N%3DIn%281%2C+2%29"
+        );
+        assert_eq!(handshake_query(Some("x:1"), &vec!["machines.*.*".to_owned(); 1000]), "since=x%3A1");
     }
 
     #[test]

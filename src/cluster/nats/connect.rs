@@ -1,13 +1,18 @@
 //! The beginning of a connection: TCP, what the server says of itself, TLS if either side wants it, and the login.
+//!
+//! A name may have several addresses, of which some lead nowhere. They are tried one after the other with [`STAGGER`]
+//! between, without waiting for the former to fail; the first that answers is taken (as RFC 8305 has it).
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::address::Address;
@@ -18,6 +23,12 @@ use super::tls::{Tls, TlsError};
 
 /// All of it takes no longer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between the tries of two addresses of one name.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// Addresses of one name that are tried; with [`STAGGER`] between, the last of them has a second left.
+const ADDRESSES: usize = 16;
 
 /// Why there is no connection.
 #[derive(Debug, Error)]
@@ -60,7 +71,8 @@ pub(super) async fn connect(address: &Address, options: &ConnectOptions) -> Resu
 async fn begin(address: &Address, options: &ConnectOptions) -> Result<Session, ConnectError> {
     let tcp = |error| ConnectError::Tcp(address.clone(), error);
     let session = |error| ConnectError::Session(address.clone(), error);
-    let socket = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(tcp)?;
+    let addresses = lookup_host((address.host.as_str(), address.port)).await.map_err(tcp)?;
+    let socket = first_of(addresses.take(ADDRESSES).collect()).await.map_err(tcp)?;
     socket.set_nodelay(true).map_err(tcp)?;
     let (mut incoming, mut outgoing) = sides(Box::new(socket));
     let info = first_word(&mut incoming).await.map_err(session)?;
@@ -74,6 +86,27 @@ async fn begin(address: &Address, options: &ConnectOptions) -> Result<Session, C
     outgoing.flush().await.map_err(|error| session(error.into()))?;
     let info = log_in(&mut incoming, address, info).await?;
     Ok(Session { incoming, outgoing, info, address: address.clone() })
+}
+
+/// A connection to whichever of the addresses answers first.
+async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let (mut rest, mut tries) = (addresses.into_iter(), JoinSet::new());
+    let mut error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        match rest.next() {
+            Some(address) => drop(tries.spawn(TcpStream::connect(address))),
+            None if tries.is_empty() => return Err(error),
+            None => {}
+        }
+        tokio::select! {
+            Some(result) = tries.join_next() => match result {
+                Ok(Ok(socket)) => return Ok(socket),
+                Ok(Err(refused)) => error = refused,
+                Err(died) => error = died.into(),
+            },
+            () = sleep(STAGGER), if rest.len() > 0 => {}
+        }
+    }
 }
 
 /// What the server says of itself before anything is said to it.
@@ -113,5 +146,37 @@ async fn log_in(incoming: &mut Incoming, address: &Address, mut info: ServerInfo
             Ok(_) => {}
             Err(error) => return Err(ConnectError::Session(address.clone(), error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// A place that takes no connection and refuses none: its queue is full.
+    async fn nowhere() -> (TcpListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let (address, mut queued) = (listener.local_addr().unwrap(), Vec::new());
+        while let Ok(Ok(stream)) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+            queued.push(stream);
+        }
+        (listener, queued)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_leads_nowhere_does_not_keep_from_the_next() {
+        let (dead, _queued) = nowhere().await;
+        let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [&dead, &good].map(|listener| listener.local_addr().unwrap());
+        let socket = timeout(PATIENCE, first_of(addresses.to_vec())).await.expect("in time").unwrap();
+        assert_eq!(socket.peer_addr().unwrap(), addresses[1]);
+        let refused = good.local_addr().unwrap();
+        drop((good, socket));
+        assert_eq!(first_of(vec![refused]).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(first_of(Vec::new()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -2,12 +2,13 @@
 //! again.
 //!
 //! Servers that failed less often come first. Between two tries a random time passes, up to a ceiling that doubles, so
-//! that nodes that lost the same server do not come back at one moment.
+//! that nodes that lost the same server do not come back at one moment. A connection that does not last for [`STEADY`]
+//! counts as a failure too: a server that lets in and closes at once is not dialled without a pause.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::address::Address;
 pub(in crate::cluster) use super::connect::ConnectError;
@@ -20,6 +21,9 @@ use super::tls::Tls;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Others wait for whoever waits so long ([`crate::cluster::gate`]).
 pub(in crate::cluster) const LONGEST_WAIT: Duration = Duration::from_secs(4);
+
+/// A connection that has lasted for so long was good.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// Servers that are remembered.
 const MOST: usize = 64;
@@ -38,13 +42,15 @@ pub(in crate::cluster) struct Dialer {
     servers: Vec<Server>,
     options: ConnectOptions,
     tries: u32,
+    /// The connection that was made last.
+    made: Option<(Address, Instant)>,
 }
 
 impl Dialer {
     /// For these servers. `name` is what they call the connection.
     pub(in crate::cluster) fn new(addresses: Vec<Address>, login: Arc<Login>, tls: Tls, name: String) -> Self {
         let servers = addresses.into_iter().map(|address| Server { address, failures: 0, named: false });
-        Self { servers: servers.collect(), options: ConnectOptions { login, tls, name }, tries: 0 }
+        Self { servers: servers.collect(), options: ConnectOptions { login, tls, name }, tries: 0, made: None }
     }
 
     /// Connects, however long it takes; not to the server of `avoid`, if there are others. Why a try has failed is told
@@ -54,6 +60,7 @@ impl Dialer {
         avoid: Option<&Address>,
         failed: impl Fn(&ConnectError),
     ) -> Session {
+        self.assess();
         loop {
             if self.tries > 0 {
                 sleep(wait(self.tries)).await;
@@ -66,17 +73,34 @@ impl Dialer {
         }
     }
 
+    /// The connection that was made last is lost, or about to be: whether it was a good one.
+    fn assess(&mut self) {
+        let Some((address, since)) = self.made.take() else { return };
+        let was_steady = since.elapsed() >= STEADY;
+        if was_steady {
+            self.tries = 1;
+        }
+        if let Some(server) = self.servers.iter_mut().find(|server| server.address.is_same(&address)) {
+            server.failures = if was_steady { 0 } else { server.failures.saturating_add(1) };
+        }
+    }
+
     async fn attempt(&mut self, avoid: Option<&Address>) -> Result<Session, ConnectError> {
         let at = self.choose(avoid);
         let address = self.servers[at].address.clone();
         let connected = connect(&address, &self.options).await;
-        let server = &mut self.servers[at];
-        server.failures = if connected.is_ok() { 0 } else { server.failures.saturating_add(1) };
-        let session = connected?;
-        self.learn(&address, &session.info.connect_urls);
-        // The next try comes after a loss.
-        self.tries = 1;
-        Ok(session)
+        let failures = &mut self.servers[at].failures;
+        match connected {
+            Ok(session) => {
+                self.learn(&address, &session.info.connect_urls);
+                self.made = Some((address, Instant::now()));
+                Ok(session)
+            }
+            Err(error) => {
+                *failures = failures.saturating_add(1);
+                Err(error)
+            }
+        }
     }
 
     /// One of those that failed least.
@@ -136,6 +160,22 @@ mod tests {
         dialer.servers.truncate(1);
         let a: Address = "a".parse().unwrap();
         assert_eq!(dialer.choose(Some(&a)), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_does_not_last_is_a_failure() {
+        let mut dialer = dialer(&["nats://a", "nats://b"]);
+        let a = dialer.servers[0].address.clone();
+        for tries in 1..=8 {
+            (dialer.tries, dialer.made) = (tries, Some((a.clone(), Instant::now())));
+            tokio::time::advance(STEADY / 2).await;
+            dialer.assess();
+            assert_eq!((dialer.tries, dialer.servers[0].failures), (tries, tries), "the waits go on growing");
+        }
+        dialer.made = Some((a, Instant::now()));
+        tokio::time::advance(STEADY).await;
+        dialer.assess();
+        assert_eq!((dialer.tries, dialer.servers[0].failures), (1, 0));
     }
 
     #[test]

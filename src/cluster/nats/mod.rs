@@ -11,6 +11,7 @@
 //! Why not a library: see ADR 0031.
 
 mod address;
+pub(super) mod complaints;
 mod connect;
 pub(super) mod dial;
 pub mod headers;

@@ -11,6 +11,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::complaints::Complaints;
 use super::dial::Dialer;
 use super::op::{Message, Op};
 use super::session::{Outgoing, PULSE, Pulse, Session, SessionError};
@@ -49,6 +50,7 @@ pub(in crate::cluster) struct Asking {
     connected: watch::Sender<bool>,
     inbox: String,
     open: HashMap<u64, mpsc::Sender<Message>>,
+    complaints: Complaints,
 }
 
 /// The two ends. `chance` tells the inbox of this one from others.
@@ -57,7 +59,8 @@ pub(in crate::cluster) fn requests(dialer: Dialer, chance: u64) -> (Requests, As
     let (connected, is_connected) = watch::channel(false);
     let inbox = format!("_INBOX.hydrant-{chance:016x}");
     let requests = Requests { questions, connected: is_connected, next: AtomicU64::new(0) };
-    (requests, Asking { dialer, questions: asked, connected, inbox, open: HashMap::new() })
+    let (open, complaints) = (HashMap::new(), Complaints::default());
+    (requests, Asking { dialer, questions: asked, connected, inbox, open, complaints })
 }
 
 impl Requests {
@@ -151,7 +154,7 @@ impl Asking {
         match op {
             Op::Ping => outgoing.pong(),
             Op::Message(message) => self.answer(message),
-            Op::Error(text) => tracing::error!(error = text, "the NATS server complains"),
+            Op::Error(text) => self.complaints.log(&text),
             Op::Info(_) | Op::Pong | Op::Ok => {}
         }
     }

@@ -6,19 +6,20 @@
 //! anywhere soon reads pages that others have read.
 //!
 //! Contract: at most [`BYTES`] are kept, the oldest page goes first. Whoever asks for a page that is being read waits
-//! for that reading. A page that reached the end of the stream is good for [`FRESH`] only, since more may have come.
+//! for that reading, and fails with it ([`Shared`]). A page that reached the end of the stream is good for [`FRESH`]
+//! only, since more may have come.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
 
 use super::api;
 use super::pages::{self, Begin, PageError};
+use super::shared::Shared;
 use crate::cluster::nats::requests::Requests;
 use crate::cluster::wire::{self, Kind, NodePosition};
 use crate::event::Event;
@@ -29,11 +30,17 @@ const BLOCK: u64 = 256;
 /// Bytes of the messages that are kept.
 const BYTES: usize = 32 << 20;
 
+/// Pages that are kept, short ones and such that could not be read too.
+const PAGES: usize = 4096;
+
 /// For how long the end of the stream is taken for its end.
 const FRESH: Duration = Duration::from_millis(20);
 
 /// For how long it is believed how the stream is.
 const INFO_FRESH: Duration = Duration::from_secs(1);
+
+/// For how long it is believed that something cannot be read.
+const FAILED: Duration = Duration::from_millis(100);
 
 /// A message of the stream.
 #[derive(Debug)]
@@ -57,7 +64,6 @@ pub(super) struct Block {
     /// Whether there was nothing more behind it.
     pub(super) is_last: bool,
     bytes: usize,
-    read: Instant,
 }
 
 /// How the stream was.
@@ -69,7 +75,7 @@ pub(super) struct Extent {
     pub(super) end: u64,
 }
 
-type Cell = Arc<OnceCell<Arc<Block>>>;
+type Cell = Arc<Shared<Arc<Block>>>;
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -77,7 +83,7 @@ struct Kept {
     /// Pages in the order in which they were read, with their bytes.
     order: VecDeque<(u64, usize)>,
     bytes: usize,
-    extent: Option<(Instant, Extent)>,
+    extent: Arc<Shared<Extent>>,
 }
 
 /// Parsed pages of the stream, shared by concurrent replays. At most [`BYTES`].
@@ -88,12 +94,11 @@ pub(super) struct PageCache {
     /// Bytes of the longest event.
     longest: usize,
     kept: Mutex<Kept>,
-    looking: tokio::sync::Mutex<()>,
 }
 
 impl PageCache {
     pub(super) fn new(requests: Arc<Requests>, stream: String, longest: usize) -> Self {
-        Self { requests, stream, longest, kept: Mutex::default(), looking: tokio::sync::Mutex::default() }
+        Self { requests, stream, longest, kept: Mutex::default() }
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -111,30 +116,31 @@ impl PageCache {
 
     /// How the stream is, or was a moment ago.
     pub(super) async fn extent(&self) -> Result<Extent, PageError> {
-        let _looking = self.looking.lock().await;
-        if let Some((looked, extent)) = self.kept.lock().extent
-            && looked.elapsed() < INFO_FRESH
-        {
-            return Ok(extent);
-        }
+        let extent = {
+            let mut kept = self.kept.lock();
+            if kept.extent.is_old(|_| INFO_FRESH, FAILED) {
+                kept.extent = Arc::default();
+            }
+            Arc::clone(&kept.extent)
+        };
+        extent.get(self.look()).await
+    }
+
+    async fn look(&self) -> Result<Extent, PageError> {
         let info = api::info(&self.requests, &self.stream).await;
         let info = info.map_err(|error| PageError::Stream(error.to_string()))?;
-        let extent = Extent { whole_since: info.whole_since(), end: info.state.last_seq + 1 };
-        self.kept.lock().extent = Some((Instant::now(), extent));
-        Ok(extent)
+        Ok(Extent { whole_since: info.whole_since(), end: info.state.last_seq + 1 })
     }
 
     /// The page that begins at a place.
     pub(super) async fn page(&self, position: u64) -> Result<Arc<Block>, PageError> {
-        let cell = self.cell(position);
-        let block = cell.get_or_try_init(|| self.read(position)).await?;
-        Ok(Arc::clone(block))
+        self.cell(position).get(self.read(position)).await
     }
 
     fn cell(&self, position: u64) -> Cell {
         let mut kept = self.kept.lock();
-        let is_old = |cell: &Cell| cell.get().is_some_and(|block| block.is_last && block.read.elapsed() > FRESH);
-        if let Some(cell) = kept.cells.get(&position).filter(|cell| !is_old(cell)) {
+        let good_for = |block: &Arc<Block>| if block.is_last { FRESH } else { Duration::MAX };
+        if let Some(cell) = kept.cells.get(&position).filter(|cell| !cell.is_old(good_for, FAILED)) {
             return Arc::clone(cell);
         }
         let cell = Cell::default();
@@ -145,7 +151,7 @@ impl PageCache {
     async fn read(&self, position: u64) -> Result<Arc<Block>, PageError> {
         let most = BLOCK - position % BLOCK;
         let page = pages::read(&self.requests, &self.stream, Begin::Sequence(position), most).await;
-        let page = page.inspect_err(|_| self.forget(position))?;
+        let page = page.inspect_err(|_| self.keep(position, 0))?;
         let bytes = page.messages.iter().map(|stored| stored.message.len()).sum();
         // Messages that were deleted are passed over, so a page may reach beyond its block: what it has of the next one
         // is left to that.
@@ -161,8 +167,8 @@ impl PageCache {
         // Where the page reached beyond, nothing is left of this block.
         let behind_last = messages.last().map_or(if is_last { position } else { edge }, |last| last.position + 1);
         let next = if beyond { edge } else { behind_last };
-        let block = Arc::new(Block { messages, next, is_last, bytes, read: Instant::now() });
-        self.keep(position, &block);
+        let block = Arc::new(Block { messages, next, is_last, bytes });
+        self.keep(position, block.bytes);
         Ok(block)
     }
 
@@ -174,21 +180,18 @@ impl PageCache {
         Parsed { position, time, read, event: event.map(Arc::new) }
     }
 
-    fn forget(&self, position: u64) {
-        self.kept.lock().cells.remove(&position);
-    }
-
-    fn keep(&self, position: u64, block: &Block) {
+    /// What cannot be read is kept too: it is remembered for a moment.
+    fn keep(&self, position: u64, bytes: usize) {
         let mut kept = self.kept.lock();
         // The end of the stream is read again and again: it must not push older pages out.
-        if let Some(at) = kept.order.iter().position(|(place, _)| *place == position)
+        if let Some(at) = kept.order.iter().rposition(|(place, _)| *place == position)
             && let Some((_, bytes)) = kept.order.remove(at)
         {
             kept.bytes -= bytes;
         }
-        kept.order.push_back((position, block.bytes));
-        kept.bytes += block.bytes;
-        while kept.bytes > BYTES {
+        kept.order.push_back((position, bytes));
+        kept.bytes += bytes;
+        while kept.bytes > BYTES || kept.order.len() > PAGES {
             let Some((oldest, bytes)) = kept.order.pop_front() else { break };
             kept.bytes -= bytes;
             kept.cells.remove(&oldest);

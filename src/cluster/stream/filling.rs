@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use hashbrown::HashMap;
 use jiff::Timestamp;
 
 use crate::broker::archive::{Chunk, Page};
@@ -28,29 +29,75 @@ pub(super) struct Hole {
     pub(super) stored: Timestamp,
 }
 
-/// Calls `look` for every retained event that goes between nodes, in the order of the history from `first` on.
-pub(super) fn scan(history: &History, first: u64, mut look: impl FnMut(&Retained, NodeId, u64)) {
+/// Calls `look` for the retained events that go between nodes, in the order of the history from `first` on, until it
+/// returns false. Returns where it ended.
+fn scan(history: &History, first: u64, mut look: impl FnMut(&Retained, NodeId, u64) -> bool) -> u64 {
     let (mut from, end) = (history.first().max(first), history.position().sequence);
     let mut retained = Vec::new();
     while from < end {
         from = history.read(from..end, u64::MAX, PORTION, &mut retained).next;
         for one in retained.drain(..) {
-            if let Some(trace) = one.trace {
-                look(&one, trace.origin.node, trace.origin.number);
+            if let Some(trace) = one.trace
+                && !look(&one, trace.origin.node, trace.origin.number)
+            {
+                return one.number;
             }
         }
+    }
+    from
+}
+
+/// Where in the history a replay looks for what the stream lacks.
+///
+/// Holes come in the order of the stream, and the numbers of a node rise in the history too: what was passed for an
+/// earlier hole of a node is not looked at again. So a replay goes through the history about once, however many holes
+/// it meets.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// Where each node's next event may stand.
+    from: HashMap<NodeId, u64>,
+    /// Events that were looked at.
+    looked: u64,
+}
+
+impl Search {
+    /// What the history has of each hole.
+    fn find(&mut self, holes: &[Hole], history: &History) -> Vec<Vec<(u64, Retained)>> {
+        let mut found: Vec<Vec<(u64, Retained)>> = holes.iter().map(|_| Vec::new()).collect();
+        let mut open: HashMap<NodeId, u64> = HashMap::new();
+        for hole in holes {
+            let end = open.entry(hole.node).or_default();
+            *end = hole.numbers.end.max(*end);
+        }
+        let first = open.keys().map(|node| self.from.get(node).copied().unwrap_or(0)).min().unwrap_or(0);
+        let Self { from, looked } = self;
+        let ended = scan(history, first, |one, node, number| {
+            *looked += 1;
+            let Some(&end) = open.get(&node) else { return true };
+            let fits = |hole: &Hole| hole.node == node && hole.numbers.contains(&number);
+            if let Some(at) = holes.iter().position(fits) {
+                found[at].push((number, one.clone()));
+            }
+            if number + 1 >= end {
+                open.remove(&node);
+                from.insert(node, one.number);
+            }
+            !open.is_empty()
+        });
+        from.extend(open.into_keys().map(|node| (node, ended)));
+        found
     }
 }
 
 /// The page with what the history has of its holes, and a gap for what it has not.
-pub(super) fn fill(page: Page, holes: &[Hole], history: &History, delivered: &mut Delivered) -> Page {
-    let mut found: Vec<Vec<(u64, Retained)>> = holes.iter().map(|_| Vec::new()).collect();
-    scan(history, 0, |one, node, number| {
-        let fits = |hole: &Hole| hole.node == node && hole.numbers.contains(&number);
-        if let Some(at) = holes.iter().position(fits) {
-            found[at].push((number, one.clone()));
-        }
-    });
+pub(super) fn fill(
+    page: Page,
+    holes: &[Hole],
+    history: &History,
+    search: &mut Search,
+    delivered: &mut Delivered,
+) -> Page {
+    let found = search.find(holes, history);
     let mut filled = Page::with_capacity(page.len());
     let mut holes = holes.iter().zip(found).peekable();
     let mut chunks = page.into_iter().enumerate();
@@ -89,6 +136,63 @@ pub(super) fn lacking(numbers: &[(NodeId, Range<u64>)], history: &History, first
     let mut held = 0;
     scan(history, first, |_, node, number| {
         held += u64::from(numbers.iter().any(|(other, range)| *other == node && range.contains(&number)));
+        true
     });
     all.saturating_sub(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::broker::export::ExportLimits;
+    use crate::broker::history::HistoryLimits;
+    use crate::broker::origin::{Origin, Trace};
+    use crate::broker::{Arrivals, Broker};
+    use crate::event::{Draft, Event};
+    use crate::metrics::{Metrics, Source};
+
+    const EVENTS: u64 = 20_000;
+
+    fn event(number: u64) -> Event {
+        Draft::new("machines", "update", &number.to_string()).seal(Timestamp::UNIX_EPOCH)
+    }
+
+    /// The history holds two nodes' events in turn; of each hundred of node 1 the stream lacks the first ten.
+    fn broker() -> Broker {
+        let history = History::new(HistoryLimits { events: 100_000, bytes: 1 << 30 }, 7, Timestamp::UNIX_EPOCH);
+        let broker = Broker::new(std::sync::Arc::new(Metrics::new()), Instant::now(), history);
+        let _exports = broker.share(ExportLimits { batches: 10, bytes: 1 << 20 }, 10);
+        for number in 0..EVENTS {
+            let origins = [1, 2].map(|node| Some(Origin { node, number }));
+            let arrivals = Arrivals { origins: &origins, repeat_indexes: &[] };
+            broker.publish_foreign(vec![event(number), event(number)], Source::Nats, arrivals).unwrap();
+        }
+        broker
+    }
+
+    #[test]
+    fn a_replay_goes_through_the_history_about_once_however_many_holes_there_are() {
+        let broker = broker();
+        let (mut search, mut delivered) = (Search::default(), Delivered::new(10));
+        delivered.reach(1, 0, Timestamp::UNIX_EPOCH);
+        let mut filled = Vec::new();
+        for start in (0..EVENTS).step_by(100) {
+            let numbers = delivered.reach(1, start + 10, Timestamp::UNIX_EPOCH);
+            let hole = Hole { at: 0, node: 1, numbers, position: 0, stored: Timestamp::UNIX_EPOCH };
+            filled.extend(fill(Page::new(), &[hole], broker.history(), &mut search, &mut delivered));
+            for number in start + 10..start + 100 {
+                let origin = Origin { node: 1, number };
+                delivered.event(Trace { origin, repeat_index: None }, &event(number), Timestamp::UNIX_EPOCH);
+            }
+        }
+        let key = |chunk: Chunk| match chunk {
+            Chunk::Event(_, event) => event.key().parse::<u64>().unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let lacked = (0..EVENTS).step_by(100).flat_map(|start| start..start + 10);
+        assert!(filled.into_iter().map(key).eq(lacked));
+        assert!(search.looked < 3 * EVENTS, "{} of {}", search.looked, 2 * EVENTS);
+    }
 }

@@ -19,6 +19,8 @@ mod filling;
 mod options;
 mod pages;
 mod reader;
+mod shared;
+mod tries;
 
 use std::sync::{Arc, Weak};
 

@@ -26,7 +26,7 @@ const END: u16 = 204;
 const NOT_FOUND: u16 = 404;
 
 /// Why a page cannot be read.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub(super) enum PageError {
     /// The request did not leave.
     #[error(transparent)]

@@ -3,7 +3,8 @@
 //! The stream is read to its end, then on until it has delivered everything that the node had taken in by then
 //! ([`Delivered::missing`]); then the node takes in what the stream delivered and it did not have yet; then the recent
 //! past is compared with what was delivered. What holds of the splice is said and tested in [`crate::broker::splice`].
-//! What does not come in time is told as a gap: a client never waits for ever.
+//! What does not come is told as a gap: a client never waits for ever. The waits count only while nothing moves: a
+//! busy machine makes a replay slow and not incomplete.
 //!
 //! A replay begins [`OVERLAP`] before the time that was asked for: with the first message that was stored then, or is
 //! of an event whose own Time is that, or later. So that such an event is found although its producer's clock is ahead,
@@ -14,15 +15,16 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::cache::{Block, PageCache, Parsed};
-use super::filling::{self, Hole};
+use super::filling::{self, Hole, Search};
 use super::pages::PageError;
+use super::tries::Tries;
 use crate::broker::archive::{Chunk, Page, PageChannel, PagePermit, Reading};
 use crate::broker::gap::Gap;
 use crate::broker::origin::{Mark, Origin, Trace};
-use crate::broker::splice::{Delivered, Splice, WINDOW};
+use crate::broker::splice::{Delivered, Missing, Splice, WINDOW};
 use crate::broker::{Broker, Frontier};
 use crate::clock;
 use crate::cluster::nats::requests::AwayError;
@@ -37,16 +39,11 @@ const LEAD: SignedDuration = SignedDuration::from_secs(330);
 /// what that node had yet to take in when it delivered its last event may have been stored this much before it.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
 
-/// For how long a page is asked for again and again: a NATS server that starts again is not the end of a replay.
-const TRIES: Duration = Duration::from_secs(15);
-
-/// Between two tries.
-const PAUSE: Duration = Duration::from_millis(200);
-
-/// For how long the end of the stream may lag behind what the node has taken in; heartbeats come every two seconds.
+/// For how long the end of the stream may lag behind what the node has taken in without coming closer; heartbeats come
+/// every two seconds.
 const LAG: Duration = Duration::from_secs(6);
 
-/// For how long the node may lag behind the stream.
+/// For how long the node may lag behind the stream without coming closer.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Between two looks while either lags.
@@ -82,6 +79,16 @@ pub(super) struct ReaderOptions {
     pub(super) broker: Weak<Broker>,
 }
 
+/// What the stream has yet to deliver at its end.
+struct Goal {
+    frontier: Frontier,
+    missing: Missing,
+    /// What neither the stream nor the history holds of it.
+    gap: Option<Gap>,
+    /// For how long it is still waited for.
+    patience: Duration,
+}
+
 /// The task that reads one replay from the `JetStream` stream.
 pub(super) struct Reader {
     pages: Arc<PageCache>,
@@ -90,6 +97,7 @@ pub(super) struct Reader {
     /// The time that was asked for, and a little earlier.
     from: Timestamp,
     delivered: Delivered,
+    search: Search,
     /// The next place; nothing until the first is looked for.
     next: Option<u64>,
     /// For how long it may still be waited for what this node is about to take in.
@@ -112,6 +120,7 @@ impl Reader {
             broker,
             from: reading.time.checked_sub(OVERLAP).unwrap_or(reading.time),
             delivered: Delivered::new(window),
+            search: Search::default(),
             next: None,
             grace: GRACE,
             bounded: false,
@@ -158,7 +167,7 @@ impl Reader {
 
     /// Hands over what the stream holds. Returns what neither it nor the history holds although the node had it.
     async fn read_all(&mut self, page_channel: &PageChannel) -> Result<Option<Gap>, ReadError> {
-        let mut goal: Option<(Frontier, Instant)> = None;
+        let mut goal: Option<Goal> = None;
         loop {
             let permit = reserve(page_channel).await?;
             let block = self.fetch().await?;
@@ -173,26 +182,32 @@ impl Reader {
             if !block.is_last {
                 continue;
             }
-            let (frontier, since) = match &goal {
-                Some(goal) => goal,
-                None => goal.insert((self.frontier()?, Instant::now())),
-            };
-            let late = since.elapsed() > LAG;
-            match self.lacks(frontier)? {
-                None => return Ok(None),
-                gap if late => return Ok(gap),
-                Some(_) => {}
+            let assessed = self.assess(goal.take())?;
+            if assessed.gap.is_none() || assessed.patience.is_zero() {
+                return Ok(assessed.gap);
             }
-            if block.messages.is_empty() {
-                sleep(POLL_INTERVAL).await;
-            }
+            goal = Some(Goal { patience: assessed.patience.saturating_sub(POLL_INTERVAL), ..assessed });
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// What was taken in before this moment, was not delivered, and will not come from the history either.
-    fn lacks(&self, frontier: &Frontier) -> Result<Option<Gap>, ReadError> {
+    /// How much the stream lacks at its end of what the node had taken in when it first got there.
+    fn assess(&self, goal: Option<Goal>) -> Result<Goal, ReadError> {
+        let (frontier, before) = match goal {
+            Some(Goal { frontier, missing, gap, patience }) => (frontier, Some((missing, gap, patience))),
+            None => (self.frontier()?, None),
+        };
         let now = clock::now();
         let missing = self.delivered.missing(&frontier.watermarks, start(&self.reading), now);
+        if let Some((_, gap, patience)) = before.filter(|(before, ..)| *before == missing) {
+            return Ok(Goal { frontier, missing, gap, patience });
+        }
+        let gap = self.lacks(&missing, now)?;
+        Ok(Goal { frontier, missing, gap, patience: LAG })
+    }
+
+    /// What was not delivered and will not come from the history either.
+    fn lacks(&self, missing: &Missing, now: Timestamp) -> Result<Option<Gap>, ReadError> {
         if missing.is_nothing() {
             return Ok(None);
         }
@@ -220,7 +235,7 @@ impl Reader {
             self.grace = self.grace.saturating_sub(POLL_INTERVAL);
         }
         let history = Arc::clone(self.broker()?.history());
-        Ok(filling::fill(page, holes, &history, &mut self.delivered))
+        Ok(filling::fill(page, holes, &history, &mut self.search, &mut self.delivered))
     }
 
     fn broker(&self) -> Result<Arc<Broker>, ReadError> {
@@ -246,14 +261,12 @@ impl Reader {
         if self.last.is_none() && !self.pages.is_connected() {
             return Err(ReadError::Unreadable(AwayError.into()));
         }
-        let end = Instant::now() + TRIES;
+        let tries = Tries::begin();
         loop {
             match self.page().await {
                 Ok(block) => return Ok(block),
-                Err(error) if Instant::now() > end => return Err(ReadError::Unreadable(error)),
-                Err(error) => tracing::debug!(%error, "a page of the stream did not come"),
+                Err(error) => tries.failed(error).await.map_err(ReadError::Unreadable)?,
             }
-            sleep(PAUSE).await;
         }
     }
 
@@ -271,7 +284,13 @@ impl Reader {
         if self.reading.until.is_some() || std::mem::replace(&mut self.bounded, true) {
             return Ok(None);
         }
-        let from = self.pages.extent().await.map_err(ReadError::Unreadable)?.whole_since;
+        let tries = Tries::begin();
+        let from = loop {
+            match self.pages.extent().await {
+                Ok(extent) => break extent.whole_since,
+                Err(error) => tries.failed(error).await.map_err(ReadError::Unreadable)?,
+            }
+        };
         let requested = self.reading.time;
         Ok((requested < from).then_some(Gap { from: Some(requested), to: from, events: None }))
     }
@@ -330,11 +349,13 @@ impl Reader {
 
     /// Where the recent past takes over.
     async fn join(&self, broker: &Broker) -> Splice {
-        let end = Instant::now() + GRACE;
         let mut frontier = broker.frontier();
-        while !self.delivered.is_within(&frontier.watermarks) && Instant::now() < end {
+        let (mut ahead, mut grace) = (self.delivered.ahead_of(&frontier.watermarks), GRACE);
+        while ahead > 0 && !grace.is_zero() {
             sleep(POLL_INTERVAL).await;
             frontier = broker.frontier();
+            let before = std::mem::replace(&mut ahead, self.delivered.ahead_of(&frontier.watermarks));
+            grace = if ahead < before { GRACE } else { grace.saturating_sub(POLL_INTERVAL) };
         }
         let mut from = broker.history().first().max(self.reading.first);
         let mut splice = Splice::at(from);

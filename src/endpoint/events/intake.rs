@@ -201,7 +201,7 @@ impl Intake {
 /// The event; nothing if it is the notice of a hydrant that it has left out events on this very link.
 fn read(text: &str, from_hydrant: bool) -> Result<Option<Event>, IntakeError> {
     Validator::lend(|validator| {
-        let draft = Draft::of(&validator.read(text.as_bytes())?)?;
+        let draft = Draft { of_endpoint: true, ..Draft::of(&validator.read(text.as_bytes())?)? };
         if draft.kind == HYDRANT && !from_hydrant {
             return Err(IntakeError::Notice);
         }

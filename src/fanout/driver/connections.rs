@@ -1,14 +1,13 @@
 //! Adds connections to a shard, removes them, and lists them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use mio::{Interest, Token};
 
-use super::turn::{FORGETTING, Input, MOVED, REVIEWED};
-use super::{Conn, Driver, Ending, Output};
+use super::turn::{FORGOTTEN, Input, MOVED, REVIEWED};
+use super::{Conn, Driver, Ending, HeldCommand, Output};
 use crate::AUDIT;
 use crate::broker::PublishError;
 use crate::broker::connection::{Connection, Kind};
@@ -100,10 +99,11 @@ impl Driver {
     /// The connection as operators see it.
     pub(super) fn describe(&mut self, conn: ConnId) -> Option<Connection> {
         let entry = self.conns.get(conn.0 as usize)?.as_ref()?;
-        let (principal, expires) = (entry.identity.principal().as_str(), entry.identity.expires_at());
+        let (principal, expires) = (entry.identity.principal(), entry.identity.expires_at());
+        let who = (principal.as_str(), principal.account());
         let encoding = self.parts.shard.fanout().encoding(conn);
         let kind = if encoding.is_websocket() { Kind::Websocket } else { Kind::Stream };
-        let mut connection = Connection::new(kind, principal, entry.peer, entry.created, expires);
+        let mut connection = Connection::new(kind, who, entry.peer, entry.created, expires);
         connection.encoding = Some(encoding.name());
         let shard = &mut self.parts.shard;
         connection.registrations = shard.registrations(conn);
@@ -114,13 +114,6 @@ impl Driver {
         let oldest = shard.fanout().oldest_us(conn);
         connection.queued_age_milliseconds = oldest.map_or(0, |us| self.now_us().saturating_sub(us) / 1000);
         Some(connection)
-    }
-
-    /// The connection from this address, if it is one of this shard's.
-    pub(super) fn find(&self, peer: SocketAddr) -> Option<ConnId> {
-        let is_it = |entry: &Option<Conn>| entry.as_ref().is_some_and(|entry| entry.peer == peer);
-        let at = self.conns.iter().position(is_it)?;
-        Some(ConnId(u32::try_from(at).expect("fewer than 4 billion connections")))
     }
 
     /// Publishes an event about a connection; while the inboxes are full it waits for a later turn.
@@ -155,15 +148,15 @@ impl Driver {
         }
     }
 
-    /// Forgets connections whose sockets have failed, until so many registrations have gone.
+    /// Forgets some of the connections whose sockets have failed.
     pub(super) fn forget_lost(&mut self) {
-        let mut moved = 0;
-        while moved < MOVED
+        let mut forgotten = 0;
+        while forgotten < FORGOTTEN
             && let Some(conn) = self.lost.pop_front()
         {
             // It may have been forgotten for another reason, and its number be another connection's.
             if self.conn(conn).is_some_and(|entry| entry.output == Output::Lost) {
-                moved += FORGETTING + self.parts.shard.weight(conn);
+                forgotten += 1;
                 self.vanish(conn);
             }
         }
@@ -175,6 +168,10 @@ impl Driver {
         let described = self.describe(conn);
         let Some(mut entry) = self.conns.get_mut(conn.0 as usize).and_then(Option::take) else { return };
         self.parts.shard.remove(conn);
+        if let Some(HeldCommand::Parsing(ticket)) = entry.command.as_deref() {
+            let is_taken_back = self.parts.parser.cancel(entry.identity.principal(), *ticket);
+            self.parsing -= usize::from(is_taken_back);
+        }
         // Closing the socket would do; a failure means that it is gone already.
         drop(self.parts.poll.registry().deregister(entry.link.source()));
         self.open -= 1;
@@ -196,6 +193,8 @@ impl Driver {
         let deadline = Instant::now() + self.parts.timing.close;
         for (conn, close) in self.parts.shard.take_closing() {
             let draining = self.draining;
+            // It gets nothing any more that its command could wait for, and its answer to the close is to be read.
+            self.release_lagging(conn);
             if let Some(entry) = self.conn(conn) {
                 let deadline =
                     draining.filter(|_| entry.output != Output::Finished).map_or(deadline, |drain| drain.deadline);
@@ -219,14 +218,12 @@ impl Driver {
         let most = self.conns.len().min(begin + REVIEWED);
         let (mut end, mut moved) = (begin, 0);
         while end < most && moved < MOVED {
-            let at = end;
+            let conn = ConnId(u32::try_from(end).expect("fewer than 4 billion connections"));
             end += 1;
-            let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
             let authority = Arc::clone(&self.parts.authority);
-            moved += self.parts.shard.weight(conn);
             let Some(entry) = self.conn(conn) else { continue };
             match authority.access(&entry.identity) {
-                Ok(access) => self.parts.shard.set_access(conn, &access),
+                Ok(access) => moved += self.parts.shard.set_access(conn, &access),
                 Err(_) => self.parts.shard.close(conn, Close::Revoked),
             }
         }

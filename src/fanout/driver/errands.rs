@@ -12,6 +12,7 @@ use super::Driver;
 use super::turn::{ERRANDS, LISTED};
 use crate::broker::connection::Connection;
 use crate::fanout::outbox::ConnId;
+use crate::fanout::report::Inspection;
 use crate::protocol::Close;
 
 /// Something that is under way, with the next connection to look at.
@@ -23,8 +24,10 @@ pub(super) struct Errand {
 
 #[derive(Debug)]
 enum What {
-    List(Vec<Connection>, oneshot::Sender<Vec<Connection>>),
+    /// What was found, a chunk for each part of the way: one list for all would be moved again and again as it grows.
+    List(Vec<Vec<Connection>>, oneshot::Sender<Vec<Vec<Connection>>>),
     Delete(SocketAddr, oneshot::Sender<Option<Connection>>),
+    Inspect(SocketAddr, oneshot::Sender<Option<Inspection>>),
 }
 
 impl What {
@@ -32,6 +35,14 @@ impl What {
         match self {
             Self::List(_, reply) => reply.is_closed(),
             Self::Delete(_, reply) => reply.is_closed(),
+            Self::Inspect(_, reply) => reply.is_closed(),
+        }
+    }
+
+    /// The next part of the way begins, over so many connections.
+    fn begin_part(&mut self, length: usize) {
+        if let Self::List(found, _) = self {
+            found.push(Vec::with_capacity(length));
         }
     }
 
@@ -40,14 +51,20 @@ impl What {
         match self {
             Self::List(found, reply) => drop(reply.send(found)),
             Self::Delete(_, reply) => drop(reply.send(None)),
+            Self::Inspect(_, reply) => drop(reply.send(None)),
         }
     }
 }
 
 impl Driver {
     /// Lists every connection.
-    pub(super) fn list(&mut self, reply: oneshot::Sender<Vec<Connection>>) {
-        self.begin_errand(What::List(Vec::with_capacity(self.open), reply));
+    pub(super) fn list(&mut self, reply: oneshot::Sender<Vec<Vec<Connection>>>) {
+        self.begin_errand(What::List(Vec::new(), reply));
+    }
+
+    /// Looks at the connection from this address with its registrations, if it is one of this shard's.
+    pub(super) fn look_into(&mut self, peer: SocketAddr, reply: oneshot::Sender<Option<Inspection>>) {
+        self.begin_errand(What::Inspect(peer, reply));
     }
 
     /// Closes the connection from this address, if it is one of this shard's.
@@ -69,6 +86,7 @@ impl Driver {
         {
             let end = self.conns.len().min(next + left);
             left -= end - next;
+            what.begin_part(end - next);
             let found = !what.is_in_vain() && (next..end).any(|at| self.look_at(at, &mut what));
             if found || what.is_in_vain() {
                 continue;
@@ -87,8 +105,16 @@ impl Driver {
         let conn = ConnId(u32::try_from(at).expect("fewer than 4 billion connections"));
         match what {
             What::List(found, _) => {
-                found.extend(self.describe(conn));
+                found.last_mut().expect("begun with this part of the way").extend(self.describe(conn));
                 false
+            }
+            What::Inspect(peer, reply) => {
+                if self.conn(conn).is_none_or(|entry| entry.peer != *peer) {
+                    return false;
+                }
+                let inspection = self.inspect(conn);
+                answer(reply, inspection);
+                true
             }
             What::Delete(peer, reply) => {
                 if self.conn(conn).is_none_or(|entry| entry.peer != *peer) {
@@ -96,11 +122,15 @@ impl Driver {
                 }
                 let connection = self.describe(conn);
                 self.parts.shard.close(conn, Close::Deleted);
-                // Answered at once; a sender that was used is closed.
-                let (nobody, _) = oneshot::channel();
-                drop(std::mem::replace(reply, nobody).send(connection));
+                answer(reply, connection);
                 true
             }
         }
     }
+}
+
+/// Answers at once; a sender that was used is closed.
+fn answer<T>(reply: &mut oneshot::Sender<Option<T>>, found: Option<T>) {
+    let (nobody, _) = oneshot::channel();
+    drop(std::mem::replace(reply, nobody).send(found));
 }

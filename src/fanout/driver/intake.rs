@@ -65,5 +65,8 @@ impl Driver {
             let allowance = Allowance { events: CATCH_UP_EVENTS, bytes: TURN_BYTES, work: CATCH_UP_WORK };
             shard.catch_up(broker.history(), allowance, broker.now_us(), clock::now());
         }
+        while let Some(conn) = self.parts.shard.pop_level() {
+            self.release_lagging(conn);
+        }
     }
 }

@@ -127,6 +127,8 @@ enum HeldCommand {
     Parsing(u64),
     /// It was read there.
     Parsed(String, ReadSpec),
+    /// It waits until the connection has got the past.
+    Lags(String),
 }
 
 /// How a connection ends that got its close frame.
@@ -302,8 +304,10 @@ impl Driver {
         }
         self.forget_lost();
         self.parts.shard.let_go(MOVED);
+        self.parts.shard.move_on(MOVED);
         self.handle_control();
         self.read_queued();
+        self.tell_interest();
         self.parts.shard.fanout().begin_turn();
         let taken = if self.may_ingest_events() { self.ingest_events() } else { 0 };
         self.end_drain();
@@ -316,6 +320,12 @@ impl Driver {
         self.go_on_with_surveys();
         self.flush_metrics();
         self.parts.metrics.turn(taken, begun.elapsed());
+    }
+
+    /// Before the answers to registrations are written.
+    fn tell_interest(&mut self) {
+        let Parts { shard, broker, number, .. } = &mut self.parts;
+        shard.tell_kinds(|kinds| broker.interest().set(*number, kinds));
     }
 
     fn conn(&mut self, conn: ConnId) -> Option<&mut Conn> {
@@ -332,7 +342,7 @@ impl Driver {
                 Control::Adopt(newcomer) => self.adopt(*newcomer),
                 Control::List(reply) => self.list(reply),
                 Control::Delete(peer, reply) => self.look_for(peer, reply),
-                Control::Inspect(peer, reply) => drop(reply.send(self.inspect(peer))),
+                Control::Inspect(peer, reply) => self.look_into(peer, reply),
                 Control::Survey(measure, reply) => self.begin_survey(measure, reply),
                 Control::Seen(reply) => drop(reply.send(self.parts.shard.seen.clone())),
                 Control::Types(types) => self.parts.shard.seen.set_types(types),

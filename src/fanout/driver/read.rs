@@ -7,7 +7,8 @@
 //!
 //! Order: when bytes are read they are marked with the number of the next event. A command among them is executed once
 //! the shard has reached that number, so every event that was sequenced earlier comes before its answer and is matched
-//! against the registrations as they were. Control frames do not wait for that.
+//! against the registrations as they were. Control frames do not wait for that. On a connection that still lags behind
+//! the history those events are yet to come: there a deregistration waits for them, and so does what follows it.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -73,7 +74,7 @@ impl Driver {
         let Some(entry) = self.conn(conn) else { return };
         entry.input = Input::Idle;
         match entry.command.take().map(|command| *command) {
-            Some(HeldCommand::Waits(text)) => self.on_text(conn, text),
+            Some(HeldCommand::Waits(text) | HeldCommand::Lags(text)) => self.on_text(conn, text),
             Some(HeldCommand::Parsed(text, spec)) => {
                 self.parts.shard.text_read(conn, &text, Some(spec), clock::now());
             }
@@ -86,7 +87,7 @@ impl Driver {
         entry.input = input;
         let (mark, is_plain) = (entry.mark, entry.link.is_plain());
         match input {
-            Input::Idle | Input::Parsing => {}
+            Input::Idle | Input::Parsing | Input::Lagging => {}
             Input::Queued => self.queue.push_back(conn),
             Input::Held => self.held.push_back((mark, conn)),
         }
@@ -107,6 +108,7 @@ impl Driver {
             let Some(entry) = self.conn(conn) else { return Input::Idle };
             match entry.command.as_deref() {
                 Some(HeldCommand::Parsing(_)) => return Input::Parsing,
+                Some(HeldCommand::Lags(_)) => return Input::Lagging,
                 Some(_) => return Input::Held,
                 None => {}
             }
@@ -189,8 +191,22 @@ impl Driver {
         lagging && !self.parts.shard.fanout().is_closing(conn)
     }
 
-    /// Carries a command out, or has it read first.
+    /// Those whose deregistrations wait for the past get their turn if they have got it.
+    pub(super) fn release_lagging(&mut self, conn: ConnId) {
+        if let Some(entry) = self.conn(conn).filter(|entry| entry.input == Input::Lagging) {
+            entry.input = Input::Queued;
+            self.queue.push_back(conn);
+        }
+    }
+
+    /// Carries a command out, or has it wait or be read first.
     fn on_text(&mut self, conn: ConnId, text: String) {
+        if self.parts.shard.must_catch_up(conn, &text) {
+            if let Some(entry) = self.conn(conn) {
+                entry.command = Some(Box::new(HeldCommand::Lags(text)));
+            }
+            return;
+        }
         if !self.parts.shard.is_long_to_read(conn, &text) {
             return self.parts.shard.text(conn, &text, clock::now());
         }

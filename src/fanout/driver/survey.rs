@@ -1,11 +1,10 @@
 //! Looks at registrations that people ask for, a part in each turn.
 
-use std::net::SocketAddr;
-
 use tokio::sync::oneshot;
 
 use super::Driver;
 use crate::clock;
+use crate::fanout::outbox::ConnId;
 use crate::fanout::report::{Inspection, Moment, Registration};
 use crate::index::{Busiest, Measure};
 
@@ -40,8 +39,7 @@ impl Driver {
     }
 
     /// A connection with its registrations.
-    pub(super) fn inspect(&mut self, peer: SocketAddr) -> Option<Inspection> {
-        let conn = self.find(peer)?;
+    pub(super) fn inspect(&mut self, conn: ConnId) -> Option<Inspection> {
         let connection = self.describe(conn)?;
         let registrations = self.parts.shard.registrations_of(conn, self.moment());
         Some(Inspection { connection, registrations, access: self.parts.shard.access_of(conn)? })

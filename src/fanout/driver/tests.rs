@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 
-use super::turn::{KEPT, LISTED, REVIEWED};
+use super::turn::{FORGOTTEN, KEPT, LISTED, MOVED, REVIEWED};
 use super::*;
 use crate::auth::{AuthOptions, Credential, Secret};
 use crate::broker::history::{History, HistoryLimits};
@@ -58,11 +58,23 @@ impl World {
 
     /// A connection, and the client's end of it.
     fn connect(&mut self) -> (ConnId, TcpStream) {
+        self.connect_from(None)
+    }
+
+    /// One that asks for all that is retained.
+    fn connect_since(&mut self) -> (ConnId, TcpStream) {
+        let history = self.driver.parts.broker.history();
+        let since = "2000-01-01T00:00:00Z";
+        let start = history.resolve(since.parse().unwrap(), since, crate::clock::now()).unwrap();
+        self.connect_from(Some(start))
+    }
+
+    fn connect_from(&mut self, since: Option<crate::broker::history::Start>) -> (ConnId, TcpStream) {
         let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = self.listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let permit = Admission::new(usize::MAX).admit().unwrap();
-        let (tls, since, registrations, overflow) = (None, None, Vec::new(), Overflow::Disconnect);
+        let (tls, registrations, overflow) = (None, Vec::new(), Overflow::Disconnect);
         let (early, encoding, identity) = (bytes::Bytes::new(), Encoding::Plain, self.identity.clone());
         self.driver.adopt(Newcomer {
             stream,
@@ -203,9 +215,11 @@ fn a_turn_keeps_time_of_some_connections_and_all_get_theirs() {
     }
     world.driver.next_tick = now;
     world.turn();
-    assert_eq!(world.driver.open, 10, "{KEPT} a turn");
+    assert_eq!((world.driver.lost.len(), world.driver.open), (KEPT, KEPT + 10), "{KEPT} a turn");
     assert_eq!(world.driver.timeout(), Duration::ZERO, "the next one begins at once");
     world.turn();
+    assert_eq!(world.driver.open, KEPT + 10 - FORGOTTEN, "and some of them go in one");
+    (0..KEPT / FORGOTTEN + 2).for_each(|_| world.turn());
     assert_eq!(world.driver.open, 0);
     assert!(world.driver.timeout() > Duration::ZERO);
 }
@@ -216,16 +230,21 @@ fn a_turn_lists_some_connections_and_the_list_is_whole() {
     let clients: Vec<_> = (0..LISTED + 10).map(|_| world.connect()).collect();
     world.turn();
     let (reply, mut list) = tokio::sync::oneshot::channel();
+    let (inspected, mut inspection) = tokio::sync::oneshot::channel();
     let (gone, _) = tokio::sync::oneshot::channel();
     let (deleted, mut found) = tokio::sync::oneshot::channel();
     let peer = clients[LISTED + 5].1.local_addr().unwrap();
     world.driver.list(gone);
     world.driver.list(reply);
+    world.driver.look_into(peer, inspected);
     world.driver.look_for(peer, deleted);
     world.turn();
     assert!(list.try_recv().is_err() && world.driver.timeout() == Duration::ZERO);
-    (0..3).for_each(|_| world.turn());
-    assert_eq!(list.try_recv().unwrap().len(), LISTED + 10);
+    assert!(inspection.try_recv().is_err(), "nor is one looked for among all at once");
+    (0..4).for_each(|_| world.turn());
+    let inspection = inspection.try_recv().unwrap().unwrap();
+    assert_eq!(inspection.connection.remote_addr, peer);
+    assert_eq!(list.try_recv().unwrap().iter().flatten().count(), LISTED + 10);
     assert_eq!(found.try_recv().unwrap().map(|connection| connection.remote_addr), Some(peer));
     assert!(world.driver.errands.is_empty());
     assert!(world.driver.parts.shard.fanout().is_closing(clients[LISTED + 5].0));
@@ -303,14 +322,14 @@ impl World {
 #[test]
 fn a_turn_forgets_some_of_the_connections_that_are_cut_at_once() {
     let mut world = World::new();
-    let clients: Vec<_> = (0..10).map(|_| world.registered(MOVED / 2)).collect();
+    let clients: Vec<_> = (0..FORGOTTEN + 3).map(|_| world.registered(2)).collect();
     clients.iter().for_each(|(conn, _)| world.driver.lose(*conn));
-    assert_eq!(world.driver.open, 10, "none while it is written to");
+    assert_eq!(world.driver.open, FORGOTTEN + 3, "none while it is written to");
     world.turn();
-    assert_eq!(world.driver.open, 8, "with as many registrations as a turn takes out");
+    assert_eq!(world.driver.open, 3);
     assert_eq!(world.driver.timeout(), Duration::ZERO);
     // One that goes for another reason meanwhile, and whose number another connection gets.
-    let gone = clients[9].0;
+    let gone = clients[FORGOTTEN + 2].0;
     world.driver.vanish(gone);
     let (conn, _client) = world.connect();
     assert_eq!(conn, gone);
@@ -322,23 +341,149 @@ fn a_turn_forgets_some_of_the_connections_that_are_cut_at_once() {
 fn registrations_of_connections_that_are_closed_at_once_leave_by_and_by() {
     let mut world = World::new();
     let clients: Vec<_> = (0..10).map(|_| world.registered(MOVED / 2)).collect();
-    for (conn, _) in &clients {
+    for (conn, _) in &clients[..5] {
         world.driver.parts.shard.close(*conn, Close::Deleted);
     }
     let left = |world: &mut World| world.driver.parts.shard.take_size().registrations;
     assert_eq!(left(&mut world), 10 * MOVED / 2);
-    world.driver.parts.shard.let_go(MOVED);
-    assert_eq!(left(&mut world), 8 * MOVED / 2);
+    world.driver.parts.shard.let_go(MOVED / 4);
+    let first = left(&mut world);
+    assert!(first < 10 * MOVED / 2 && first > 9 * MOVED / 2, "not even those of one connection at once: {first}");
     assert_eq!(world.driver.timeout(), Duration::ZERO);
-    // A new connection with the number of one that still has registrations gets nothing by them.
-    let gone = clients[9].0;
-    world.driver.vanish(gone);
+    // Their sockets go too, and those of the others that are just cut off.
+    clients.iter().for_each(|(conn, _)| world.driver.vanish(*conn));
+    assert_eq!((world.driver.open, left(&mut world)), (0, first));
+    // What has the number of one that still has registrations gets nothing by them.
     let (conn, _client) = world.connect();
-    assert_eq!(conn, gone);
-    world.turn();
+    assert!(clients.iter().all(|(other, _)| *other != conn), "their numbers are theirs until then");
     let event = Arc::new(crate::event::Draft::new("a", "b", "0").seal(crate::clock::now()));
     world.driver.parts.shard.publish(&event, 0);
-    assert_eq!(world.driver.parts.shard.fanout().depth(conn).events, 0);
+    assert_eq!(world.driver.parts.shard.fanout().take_counts().matched, 0, "nor do they");
+    (0..20).for_each(|_| world.turn());
+    assert_eq!((left(&mut world), world.driver.parts.shard.has_leaving()), (0, false));
+    world.driver.vanish(conn);
+    assert!(world.driver.parts.shard.is_empty());
+}
+
+/// Registrations by the thousand follow bit by bit; what the new rights do not show does not come meanwhile.
+#[test]
+fn registrations_of_a_connection_whose_rights_change_follow_by_and_by() {
+    const ALL: usize = 900;
+    let mut world = World::new();
+    let (conn, _client) = world.registered(ALL);
+    let everything = world.driver.parts.shard.access_of(conn).unwrap();
+    let nothing = world.access_of_another();
+    let delivered = |world: &mut World, key: &str| {
+        let event = Arc::new(crate::event::Draft::new("a", "b", key).seal(crate::clock::now()));
+        let before = world.driver.parts.shard.fanout().depth(conn).events;
+        world.driver.parts.shard.publish(&event, 0);
+        world.driver.parts.shard.fanout().depth(conn).events > before
+    };
+    assert!(delivered(&mut world, "5"));
+    let shard = &mut world.driver.parts.shard;
+    assert_eq!((shard.set_access(conn, &everything), shard.has_leaving()), (0, false), "nothing has changed");
+    let moved = shard.set_access(conn, &nothing);
+    assert!((1..ALL / 3).contains(&moved) && shard.has_leaving());
+    shard.move_on(ALL / 3);
+    assert!(shard.has_leaving(), "not all at once");
+    let last = (ALL - 1).to_string();
+    assert!(!delivered(&mut world, "0") && !delivered(&mut world, &last), "wherever its registration stands");
+    // Again, in the middle.
+    world.driver.parts.shard.set_access(conn, &everything);
+    assert!(delivered(&mut world, &last), "which has never moved");
+    (0..8).for_each(|_| world.driver.parts.shard.move_on(MOVED));
+    assert!(!world.driver.parts.shard.has_leaving());
+    assert!(delivered(&mut world, "0") && delivered(&mut world, "500") && delivered(&mut world, &last));
+    world.driver.vanish(conn);
+    (0..20).for_each(|_| world.turn());
+    assert!(world.driver.parts.shard.is_empty());
+}
+
+/// A frame is let go by its last holder. A shard that has shed its large outboxes leaves the small ones alone until the
+/// other, which has had no time yet, has shed its own.
+#[test]
+fn a_shard_that_has_shed_waits_for_the_others_and_leaves_readers_alone() {
+    let [mut here, mut there] = [World::new(), World::new()];
+    let budget = Budget::new(100_000, 2);
+    let stalled = [here.connect().0, there.connect().0];
+    let (reader, _client) = here.connect();
+    let now = crate::clock::now();
+    let object = format!("\"{}\"", "x".repeat(4000));
+    here.driver.parts.shard.text(stalled[0], "register a.*.*", now);
+    there.driver.parts.shard.text(stalled[1], "register a.*.*", now);
+    for n in 0..30 {
+        if n == 18 {
+            here.driver.parts.shard.text(reader, "register a.*.*", now);
+        }
+        let key = n.to_string();
+        let mut draft = crate::event::Draft::new("a", "b", &key);
+        draft.object = &object;
+        let event = Arc::new(draft.seal(now));
+        here.driver.parts.shard.publish(&event, 0);
+        there.driver.parts.shard.publish(&event, 0);
+    }
+    let is_closing = |world: &mut World, conn| world.driver.parts.shard.fanout().is_closing(conn);
+    for _ in 0..5 {
+        here.driver.parts.shard.keep_budget(&budget, 0);
+    }
+    assert!(is_closing(&mut here, stalled[0]) && !is_closing(&mut here, reader));
+    assert!(budget.is_exceeded(), "the other still holds everything");
+    there.driver.parts.shard.keep_budget(&budget, 1);
+    here.driver.parts.shard.keep_budget(&budget, 0);
+    assert!(is_closing(&mut there, stalled[1]) && !is_closing(&mut here, reader) && !budget.is_exceeded());
+}
+
+/// What one client may leave behind by coming, asking for something that takes long to read, and going.
+#[test]
+fn what_is_read_for_a_connection_that_goes_is_taken_back() {
+    let mut world = World::new();
+    let (first, _client) = world.connect();
+    world.turn();
+    // The parser may have one in its hands.
+    for _ in 0..50 {
+        let (conn, mut client) = world.connect();
+        client.write_all(&frame::from_client("register a.b.c.N=Re(^x)")).unwrap();
+        while world.entry(conn).input != Input::Parsing {
+            world.driver.enqueue(conn);
+            world.driver.read_queued();
+        }
+        world.driver.vanish(conn);
+    }
+    while world.driver.parsing > 0 {
+        world.turn();
+    }
+    assert_eq!(world.registrations(first), 0);
+}
+
+/// All that was answered with 204 before a deregistration stands before its answer, also of one that lags.
+#[test]
+fn a_deregistration_waits_until_its_connection_has_got_the_past() {
+    let mut world = World::new();
+    let (conn, mut client) = world.connect_since();
+    world.turn();
+    let event = |n: usize| crate::event::Draft::new("a", "b", &n.to_string()).seal(crate::clock::now());
+    world.driver.parts.broker.publish((0..50).map(event).collect(), Source::Post).unwrap();
+    for command in ["register a.b.*", "deregister a.c.*", "deregister a.b.*", "register a.b.0"] {
+        client.write_all(&frame::from_client(command)).unwrap();
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut text = Vec::new();
+    client.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let mut chunk = [0; 4096];
+    while text.windows(8).filter(|part| part == b"\"Action\"").count() < 54 && Instant::now() < deadline {
+        world.driver.enqueue(conn);
+        world.turn();
+        if let Ok(got) = client.read(&mut chunk) {
+            text.extend_from_slice(&chunk[..got]);
+        }
+    }
+    let text = String::from_utf8_lossy(&text);
+    let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part} in {text}"));
+    let last = at("\"Action\":\"b\",\"Key\":\"49\"");
+    assert!(at("\"register\",\"Key\":\"a.b.*\"") < at("\"error\""), "what is not registered waits for nothing");
+    assert!(at("\"error\"") < last && last < at("\"deregister\",\"Key\":\"a.b.*\""), "{text}");
+    assert!(at("\"deregister\"") < at("\"register\",\"Key\":\"a.b.0\""));
+    assert_eq!(text.matches("\"Action\":\"b\"").count(), 50, "each once");
 }
 
 /// The rights of a closed connection outlive a change of rights, as long as its registrations are in the index.
@@ -351,10 +496,12 @@ fn rights_that_change_while_a_closed_connection_leaves_harm_nobody() {
     }
     world.driver.parts.shard.let_go(1);
     let others = world.access_of_another();
-    clients.iter().for_each(|(conn, _)| world.driver.parts.shard.set_access(*conn, &others));
+    for (conn, _) in &clients {
+        world.driver.parts.shard.set_access(*conn, &others);
+    }
     let event = Arc::new(crate::event::Draft::new("a", "b", "0").seal(crate::clock::now()));
     world.driver.parts.shard.publish(&event, 0);
-    world.driver.parts.shard.let_go(MOVED);
+    (0..2).for_each(|_| world.driver.parts.shard.let_go(MOVED));
     assert_eq!(world.driver.parts.shard.take_size().registrations, 0);
 }
 

@@ -74,13 +74,16 @@ impl Driver {
         let drained = self.draining.is_some_and(|drain| now >= drain.deadline);
         let listened = self.listening.now();
         let Some(entry) = self.conn(conn) else { return };
-        if entry.input != Input::Idle {
+        if !matches!(entry.input, Input::Idle | Input::Lagging) {
             // What it has said waits for us.
             entry.seen = listened;
         }
         if let Some(ending) = &entry.ending {
-            if drained || now >= ending.deadline {
+            if drained {
                 self.vanish(conn);
+            } else if now >= ending.deadline {
+                // Hundreds may have been given up at the same event.
+                self.lose(conn);
             }
         } else if expires && entry.identity.is_expired(clock::now()) {
             self.parts.shard.close(conn, Close::Expired);

@@ -22,12 +22,13 @@ pub(super) const READ_TIME: Duration = Duration::from_millis(1);
 /// Time for what the control plane asks: newcomers, lists, deletions.
 pub(super) const CONTROL_TIME: Duration = Duration::from_millis(1);
 
-/// Registrations, each as often as it stands in the index, that leave it or change their class with their connections:
-/// each takes some tenths of a microsecond. The last connection goes with all that it has.
+/// Places of registrations in the index that leave it or change their class with their connections: each takes some
+/// tenths of a microsecond.
 pub(super) const MOVED: usize = 1024;
 
-/// What it costs to forget a connection, by the same measure: its socket is closed, and an event tells of it.
-pub(super) const FORGETTING: usize = 32;
+/// Connections that are forgotten because their sockets have failed or their time to go is over: the system closes each
+/// socket with all that waits in it, and an event tells of it.
+pub(super) const FORGOTTEN: usize = 8;
 
 /// Events of a turn.
 pub(super) const TURN_EVENTS: usize = 256;
@@ -82,6 +83,8 @@ pub(super) enum Input {
     Held,
     /// A registration is being read on another thread.
     Parsing,
+    /// A deregistration waits until the connection has got the past.
+    Lagging,
 }
 
 /// One connection's part of a turn.

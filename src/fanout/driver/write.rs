@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Instant;
 
+use super::turn::Input;
 use super::{Driver, Output};
 use crate::fanout::outbox::ConnId;
 use crate::fanout::outbox::gather::Gathered;
@@ -72,6 +73,7 @@ impl Driver {
     }
 
     fn write(&mut self, conn: ConnId, now_us: u64) {
+        let listened = self.listening.now();
         let Some(entry) =
             self.conns.get_mut(conn.0 as usize).and_then(Option::as_mut).filter(|entry| entry.output != Output::Lost)
         else {
@@ -88,6 +90,10 @@ impl Driver {
         drop(gathered);
         match result {
             Ok(n) => {
+                if entry.input == Input::Lagging {
+                    // Nothing is read from it meanwhile: that it reads is its sign of life.
+                    entry.seen = listened;
+                }
                 fanout.advance(conn, n, now_us);
                 if n < offered && entry.link.is_plain() {
                     fanout.set_blocked(conn);

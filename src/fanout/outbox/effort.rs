@@ -3,7 +3,8 @@
 //! Contract: plain numbers. Conflation passes may look at [`PASSES`] frames a turn, and [`EARNED`] more for each event
 //! put into a conflating outbox: that is what a pass costs per event on average, so passes do not pile up whatever the
 //! load. A pass without which a connection would have to be closed may also use [`FORCED`]. The first pass of a turn
-//! is always allowed. Releasing dropped frames may take [`DROPPED`] frames a turn.
+//! is always allowed. Releasing dropped frames may take [`DROPPED`] frames a turn;
+//! a frame whose memory is freed with it counts as [`FREED`].
 
 /// Frames that passes look at in a turn: about a millisecond.
 const PASSES: usize = 32_768;
@@ -18,6 +19,9 @@ const FORCED: usize = 4 * PASSES;
 
 /// Frames that are dropped in a turn: about a millisecond.
 const DROPPED: usize = 65_536;
+
+/// What it costs to give a frame's memory back, in frames that are only counted down.
+pub(super) const FREED: usize = 32;
 
 /// The remaining work budget of a turn for slow consumers, counted in frames.
 #[derive(Debug)]

@@ -21,18 +21,22 @@ mod encode;
 mod frames;
 mod gap;
 pub mod gather;
+mod intake;
+mod largest;
 mod overflow;
+mod pause;
 mod queue;
 mod ring;
 mod waste;
 
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use budget::Budget;
 pub use encode::DeflatePolicy;
 pub use frames::Frame;
 pub use gap::Gap;
+pub use largest::Largest;
 
 use crate::event::Event;
 use crate::overflow::Overflow;
@@ -43,6 +47,7 @@ use coalesce::{CoalescedBatches, CoalescedId};
 use effort::Effort;
 use encode::Encoder;
 use frames::{FrameId, Frames, Span};
+use largest::Search;
 use queue::{Outbox, Waste};
 use ring::Spare;
 
@@ -89,6 +94,7 @@ pub struct Fanout {
     /// Connections whose outboxes have yet to be gone through.
     postponed: VecDeque<ConnId>,
     waste: Waste,
+    search: Search,
     /// Connections that events pass by and for which less waits than before.
     roomier: Vec<ConnId>,
 }
@@ -114,6 +120,7 @@ impl Fanout {
             effort: Effort::default(),
             postponed: VecDeque::new(),
             waste: Waste::default(),
+            search: Search::default(),
             roomier: Vec::new(),
         }
     }
@@ -137,6 +144,12 @@ impl Fanout {
         }
         self.outboxes.push(outbox);
         ConnId(u32::try_from(self.outboxes.len() - 1).expect("fewer than 4 billion connections"))
+    }
+
+    /// Drops everything that waits for a connection, and takes nothing for it any more. Its number stays its own.
+    pub fn retire(&mut self, conn: ConnId) {
+        self.drop_waiting(conn, Dropped::Closed, false);
+        self.outbox(conn).set_closing();
     }
 
     /// Forgets a connection with everything that waits for it.
@@ -175,14 +188,19 @@ impl Fanout {
     #[inline]
     pub fn deliver(&mut self, event: &Arc<Event>, received_us: u64, conn: ConnId) -> Delivery {
         let outbox = self.outboxes[conn.at()].as_ref().expect("only open connections subscribe");
-        if outbox.is_paused() {
-            return Delivery::Closed;
+        match outbox.refuses() {
+            None => self.deliver_checked(event, received_us, conn),
+            Some(refused) => refused,
         }
+    }
+
+    /// The same for a connection of which it is known that it may see the event now.
+    #[inline]
+    pub fn deliver_checked(&mut self, event: &Arc<Event>, received_us: u64, conn: ConnId) -> Delivery {
+        let outbox = self.outboxes[conn.at()].as_ref().expect("only open connections subscribe");
         let encoding = outbox.encoding();
-        let current = match self.current[encoding as usize] {
-            Some(current) => current,
-            None => self.hold(event, received_us, encoding),
-        };
+        let held = self.current[encoding as usize];
+        let current = held.unwrap_or_else(|| self.hold(event, received_us, encoding));
         let outbox = self.outboxes[conn.at()].as_ref().expect("looked at above");
         if outbox.is_closing() || !outbox.has_room(current.bytes, &self.limits) {
             let refused = self.refuse(event, current.bytes, conn);
@@ -270,34 +288,6 @@ impl Fanout {
         self.outbox(conn).set_closing();
     }
 
-    /// Whether events pass the connection by, because it has yet to get earlier ones ([`Fanout::deliver`] says
-    /// `Closed`).
-    pub fn set_paused(&mut self, conn: ConnId, paused: bool) {
-        self.outbox(conn).set_paused(paused);
-    }
-
-    /// Whether events pass the connection by.
-    pub fn is_paused(&self, conn: ConnId) -> bool {
-        self.outboxes.get(conn.at()).and_then(Option::as_ref).is_some_and(Outbox::is_paused)
-    }
-
-    /// A connection that events pass by and for which less waits than when it was last asked; maybe more than once.
-    pub fn pop_roomier(&mut self) -> Option<ConnId> {
-        self.roomier.pop()
-    }
-
-    /// Whether there is one.
-    pub fn has_roomier(&self) -> bool {
-        !self.roomier.is_empty()
-    }
-
-    /// Less waits for a connection than before.
-    fn note_room(&mut self, conn: ConnId) {
-        if self.is_paused(conn) {
-            self.roomier.push(conn);
-        }
-    }
-
     /// Whether so many more bytes would leave half of the outbox free: room for what is not urgent. An empty one always
     /// has it.
     pub fn has_spare_room(&self, conn: ConnId, more: usize) -> bool {
@@ -359,15 +349,6 @@ impl Fanout {
     /// How many bytes are held more than at the last call; for the [`Budget`].
     pub fn take_held(&mut self) -> i64 {
         self.frames.take_more()
-    }
-
-    /// Every connection that something waits for, by bytes, largest first; looks at every connection.
-    pub fn by_size(&self) -> BinaryHeap<(usize, ConnId)> {
-        let sized = |(at, outbox): (usize, &Option<Outbox>)| {
-            let bytes = outbox.as_ref().filter(|outbox| !outbox.is_closing())?.depth().bytes;
-            Some((bytes, ConnId(u32::try_from(at).ok()?))).filter(|_| bytes > 0)
-        };
-        self.outboxes.iter().enumerate().filter_map(sized).collect()
     }
 
     /// Counts a connection that is closed because it does not follow.

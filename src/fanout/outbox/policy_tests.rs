@@ -453,3 +453,24 @@ fn what_many_leave_behind_is_let_go_bit_by_bit_and_counted() {
         assert_eq!((fanout.waiting().events, fanout.frames()), (0, if discard { STALLED } else { 0 }));
     }
 }
+
+/// Answers wait for one connection each: their memory goes with them, which takes far longer than counting a frame
+/// down.
+#[test]
+fn what_only_one_connection_held_is_let_go_in_smaller_parts() {
+    let (conns, each) = (10, 3_000);
+    let mut fanout = Fanout::new(DEEP);
+    let all: Vec<ConnId> = (0..conns).map(|_| fanout.open(Overflow::Disconnect)).collect();
+    for &conn in &all {
+        assert!((0..each).all(|_| fanout.send(conn, Frame::Control(vec![0; 100].into()))));
+    }
+    all.into_iter().for_each(|conn| fanout.remove(conn));
+    let mut left = vec![fanout.frames()];
+    assert_eq!(left[0], conns * each, "nothing at once");
+    while fanout.has_leftovers() {
+        fanout.begin_turn();
+        left.push(fanout.frames());
+    }
+    let most = left.windows(2).map(|pair| pair[0] - pair[1]).max().unwrap();
+    assert!(most <= 65_536 / 32 && left.last() == Some(&0), "{most} in a turn");
+}

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 
 use super::frames::FrameId;
+use super::intake::{Guard, Intake};
 use super::ring::{EMPTY, INLINE, Ring, Spare};
 use crate::overflow::Overflow;
 use crate::stats::{Depth, Dropped, OutboxLimits};
@@ -61,18 +62,8 @@ pub(super) struct Outbox {
     blocked: bool,
     /// Whether it has yet to be gone through, when there is time for it.
     postponed: bool,
-    intake: Intake,
-}
-
-/// What is still put in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Intake {
-    /// Events, answers and control frames.
-    Open,
-    /// Answers and control frames, but no events.
-    Paused,
-    /// Nothing: the last frame is in.
-    Closed,
+    pub(super) guard: Guard,
+    pub(super) intake: Intake,
 }
 
 impl Outbox {
@@ -92,6 +83,7 @@ impl Outbox {
             dirty: false,
             blocked: false,
             postponed: false,
+            guard: Guard::Off,
             intake: Intake::Open,
         }
     }
@@ -372,25 +364,6 @@ impl Outbox {
 
     pub(super) fn set_blocked(&mut self, blocked: bool) {
         self.blocked = blocked;
-    }
-
-    pub(super) fn is_closing(&self) -> bool {
-        self.intake == Intake::Closed
-    }
-
-    /// Changes nothing once it is closing.
-    pub(super) fn set_paused(&mut self, paused: bool) {
-        if self.intake != Intake::Closed {
-            self.intake = if paused { Intake::Paused } else { Intake::Open };
-        }
-    }
-
-    pub(super) fn is_paused(&self) -> bool {
-        self.intake == Intake::Paused
-    }
-
-    pub(super) fn set_closing(&mut self) {
-        self.intake = Intake::Closed;
     }
 }
 

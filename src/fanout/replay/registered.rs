@@ -89,6 +89,8 @@ impl Registered {
             expanded: EXPANDED,
             filter_bytes: usize::MAX,
             owner_filter_bytes: usize::MAX,
+            text_bytes: usize::MAX,
+            owner_text_bytes: usize::MAX,
             work: Work { event, ..Work::UNLIMITED },
             ..limits
         })

@@ -1,4 +1,4 @@
-//! Where a new connection goes on: at the time of the last event that the old one brought.
+//! Where a new websocket goes on: at the time of the last event that the old one brought.
 //!
 //! The server gives the event of that time again, and perhaps some before it ([`crate::broker::history`]); those are
 //! known by their text and passed over. That is exact as long as no more than [`KNOWN`] of them come.

@@ -1,0 +1,274 @@
+//! Events of a server over as many connections as it takes: what `watch` and `record` read.
+//!
+//! When the connection is lost, the next is tried with full jitter; a server that says when to come back is obeyed. The
+//! new connection asks for what was missed: by websocket from the time of the last event on, passing over what came
+//! twice ([`resume`]); by a stream behind the position of the last event, which is exact. Where the server keeps
+//! nothing, the report says that events are missing. What trying again cannot mend (a refused registration, wrong
+//! credentials) is an error; so is everything if the feed is not to try again.
+//!
+//! Contract: connections, and what the server finds odd about registrations, are reported as they happen. Nothing here
+//! ends but by an error.
+
+mod resume;
+
+use std::io::Write;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use self::resume::Resume;
+use super::console::report;
+use crate::client::{
+    Backoff, Bounds, ClientError, EventStream, Received, Registered, Session, StreamFrom, Target, jitter,
+};
+
+/// A connection that lived so long was a good one: the waiting starts anew.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+/// By this header a server says where it is, and so that it keeps a history.
+const SEQUENCE: &str = "X-Hydrant-Sequence";
+
+/// How events are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By websocket: any DRP endpoint.
+    Websocket,
+    /// By a stream of Server-Sent Events.
+    Stream,
+    /// By a stream if the server has them, otherwise by websocket.
+    StreamIfThere,
+}
+
+/// What is wanted of a feed.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) target: Target,
+    pub(super) specs: Vec<String>,
+    pub(super) since: Option<String>,
+    pub(super) way: Way,
+    /// Whether the first loss is an error.
+    pub(super) no_retry: bool,
+}
+
+/// Events of one server, connection after connection.
+#[derive(Debug)]
+pub(super) struct Feed {
+    wanted: Wanted,
+    link: Option<Link>,
+    /// What ended the connection, if what came before it was handed over first.
+    ended: Option<ClientError>,
+    /// Where a stream resumes.
+    last_id: Option<String>,
+    resume: Resume,
+    backoff: Backoff,
+    opened: Instant,
+    /// Whether there has been a connection before.
+    connected: bool,
+    /// Whether this connection brings what was missed.
+    resumes: bool,
+    /// Registrations of this connection without an answer.
+    unanswered: usize,
+}
+
+/// One connection.
+#[derive(Debug)]
+enum Link {
+    Websocket(Box<Session>),
+    Stream(Box<EventStream>),
+}
+
+impl Link {
+    fn header(&self, name: &str) -> Option<&str> {
+        match self {
+            Self::Websocket(session) => session.header(name),
+            Self::Stream(stream) => stream.header(name),
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Received, ClientError> {
+        match self {
+            Self::Websocket(session) => session.receive().await,
+            Self::Stream(stream) => stream.receive().await,
+        }
+    }
+
+    fn receive_ready(&mut self) -> Result<Option<Received>, ClientError> {
+        match self {
+            Self::Websocket(session) => session.receive_ready(),
+            Self::Stream(stream) => stream.receive_ready(),
+        }
+    }
+}
+
+impl Feed {
+    pub(super) fn new(wanted: Wanted) -> Self {
+        let resume = Resume::new(wanted.since.clone());
+        Self {
+            wanted,
+            link: None,
+            ended: None,
+            last_id: None,
+            resume,
+            backoff: Backoff::default(),
+            opened: Instant::now(),
+            connected: false,
+            resumes: false,
+            unanswered: 0,
+        }
+    }
+
+    /// The next event, as the server wrote it.
+    ///
+    /// # Errors
+    /// What trying again cannot mend.
+    pub(super) async fn next(&mut self, err: &mut dyn Write) -> Result<String, ClientError> {
+        loop {
+            match self.next_of_link(err).await {
+                Ok(event) => return Ok(event),
+                Err(error) if self.wanted.no_retry || error.is_final() => return Err(error),
+                Err(error) => self.wait(&error, err).await,
+            }
+        }
+    }
+
+    /// Another event that is already there.
+    pub(super) fn next_ready(&mut self, err: &mut dyn Write) -> Option<String> {
+        while self.ended.is_none() {
+            match self.link.as_mut()?.receive_ready() {
+                Ok(received) => {
+                    if let Some(event) = self.take(received?, err) {
+                        return Some(event);
+                    }
+                }
+                Err(error) => self.ended = Some(error),
+            }
+        }
+        None
+    }
+
+    /// Takes leave of the server.
+    pub(super) async fn close(&mut self) {
+        if let Some(Link::Websocket(session)) = self.link.take() {
+            session.close().await;
+        }
+    }
+
+    async fn next_of_link(&mut self, err: &mut dyn Write) -> Result<String, ClientError> {
+        if let Some(error) = self.ended.take() {
+            return Err(error);
+        }
+        loop {
+            let link = match &mut self.link {
+                Some(link) => link,
+                None => self.open().await?,
+            };
+            let received = link.receive().await?;
+            if let Some(event) = self.take(received, err) {
+                return Ok(event);
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<&mut Link, ClientError> {
+        self.opened = Instant::now();
+        let link = match self.wanted.way {
+            Way::Websocket => self.websocket().await?,
+            Way::StreamIfThere if !EventStream::takes(&self.wanted.specs) => self.websocket().await?,
+            Way::Stream => self.stream().await?,
+            Way::StreamIfThere => match self.stream().await {
+                Err(error) if has_no_streams(&error) => self.websocket().await?,
+                link => link?,
+            },
+        };
+        self.resumes = self.resume.opened(link.header(SEQUENCE));
+        self.unanswered = self.wanted.specs.len();
+        Ok(self.link.insert(link))
+    }
+
+    async fn websocket(&self) -> Result<Link, ClientError> {
+        let Wanted { target, specs, .. } = &self.wanted;
+        let session = Session::open_for(target, Bounds::default(), self.resume.since(), specs).await?;
+        Ok(Link::Websocket(Box::new(session)))
+    }
+
+    async fn stream(&self) -> Result<Link, ClientError> {
+        let Wanted { target, specs, .. } = &self.wanted;
+        let from = StreamFrom { since: self.resume.since(), last_id: self.last_id.as_deref() };
+        let stream = EventStream::open(target, Bounds::default().message_bytes, from, specs).await?;
+        Ok(Link::Stream(Box::new(stream)))
+    }
+
+    /// The event that was received, if it is one and has not come before.
+    fn take(&mut self, received: Received, err: &mut dyn Write) -> Option<String> {
+        match received {
+            Received::Event(event) => {
+                let came_before = self.resume.is_known(&event) && !self.is_exact();
+                (!came_before).then_some(event)
+            }
+            Received::Skipped { bytes } => {
+                report(err, format_args!("warning: an event of {bytes} bytes was left out: it is too long"));
+                None
+            }
+            Received::Registered(registered) => {
+                self.unanswered -= 1;
+                self.resume.answered(self.unanswered);
+                self.registered(&registered, err);
+                None
+            }
+        }
+    }
+
+    /// Whether this connection began right behind the last event, so that nothing can come twice.
+    fn is_exact(&self) -> bool {
+        matches!(self.link, Some(Link::Stream(_))) && self.last_id.as_deref().is_some_and(is_position)
+    }
+
+    /// Reports what the server finds odd, and that the connection is there when nothing is left to answer.
+    fn registered(&self, registered: &Registered, err: &mut dyn Write) {
+        for warning in &registered.warnings {
+            report(err, format_args!("warning: `{}`: {warning}", registered.spec));
+        }
+        if self.unanswered > 0 {
+            return;
+        }
+        let (again, missing) = match (self.connected, self.resumes) {
+            (false, _) => ("", ""),
+            (true, true) => (" again", ""),
+            (true, false) => (" again", "; events in between are missing"),
+        };
+        let count = self.wanted.specs.len();
+        let registrations = if count == 1 { "registration" } else { "registrations" };
+        report(err, format_args!("connected{again}, {count} {registrations}{missing}"));
+    }
+
+    /// Waits until it is time for the next connection.
+    async fn wait(&mut self, error: &ClientError, err: &mut dyn Write) {
+        let link = self.link.take();
+        self.connected |= link.is_some();
+        if let Some(Link::Stream(stream)) = &link {
+            self.last_id = stream.last_id().map(str::to_owned);
+        }
+        self.resume.reconnect();
+        if self.opened.elapsed() >= GOOD_AFTER {
+            self.backoff.reset();
+        }
+        // Not everybody who was told the same time comes back at the same moment.
+        let told = error.retry_after().map(|told| told + jitter(told / 10));
+        let wait = self.backoff.next_wait().max(told.unwrap_or_default());
+        report(err, format_args!("{error}; trying again in {:.1} s", wait.as_secs_f64()));
+        sleep(wait).await;
+    }
+}
+
+/// Whether the answer is that of a server that knows of no streams.
+fn has_no_streams(error: &ClientError) -> bool {
+    match error {
+        ClientError::NotStream { .. } => true,
+        ClientError::Refused(refusal) => matches!(refusal.status, 404 | 405 | 406 | 501),
+        _ => false,
+    }
+}
+
+/// Whether the id of an event is its position; that of an event that another process numbered is its Time.
+fn is_position(id: &str) -> bool {
+    id.parse::<jiff::Timestamp>().is_err()
+}

@@ -1,0 +1,210 @@
+//! `hydrant record FILE [SPEC...]`: keeps events in a file, for `hydrant post` to play back.
+//!
+//! Events are written byte for byte as the server sends them, one a line. After a lost connection the recording goes on
+//! right behind the last event: by a stream, whose events have positions, from any server that has streams; from others
+//! by websocket, from the time of the last event on ([`Feed`]). What a server no longer has is told by its gap notice,
+//! which is recorded too.
+//!
+//! Contract: what is on its way when the command is ended (Ctrl-C, SIGTERM) is in the file. What a crash leaves is in
+//! [`sink`]'s text.
+
+mod error;
+mod sink;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use self::sink::{Existing, Sink};
+use super::console::{can_draw, report};
+use super::endpoint;
+use super::feed::{Feed, Wanted, Way};
+use super::watch::{asked_to_end, since};
+use crate::auth::parse_ttl;
+use crate::json;
+
+pub(crate) use self::error::RecordError;
+
+/// So much is written at once before a look at what else has come.
+const BATCH_BYTES: usize = 256 * 1024;
+/// How often the progress is drawn, and what waits is looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+#[derive(Args)]
+#[command(after_help = endpoint::HELP)]
+pub(super) struct RecordArgs {
+    /// Where to: NDJSON, an event a line; compressed if the name ends in .zst. `hydrant post` plays it back
+    file: PathBuf,
+    /// Registrations: type.action.key or type.action.key.filter
+    #[arg(default_value = "*.*.*", value_name = "SPEC")]
+    specs: Vec<String>,
+    /// Begin with the events of the past from here on: so long ago (10m, 2h), an RFC 3339 time, or EPOCH:SEQUENCE as in
+    /// `hydrant`'s info
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    since: Option<String>,
+    /// Write behind what is in the file already; an event at its end that was cut off is removed
+    #[arg(long)]
+    append: bool,
+    /// Replace the file if there is one
+    #[arg(long, conflicts_with = "append")]
+    force: bool,
+    /// End after so many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// End after so long: 30, 30s, 5m, 2h. With --count it is a failure (1) if fewer events have come
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+    timeout: Option<Duration>,
+    /// End with 1 when there is no connection, instead of trying again
+    #[arg(long)]
+    no_retry: bool,
+    #[command(flatten)]
+    endpoint: endpoint::EndpointArgs,
+}
+
+impl RecordArgs {
+    fn existing(&self) -> Existing {
+        match (self.append, self.force) {
+            (true, _) => Existing::Append,
+            (_, true) => Existing::Replace,
+            _ => Existing::Refuse,
+        }
+    }
+}
+
+pub(super) fn run(args: &RecordArgs, err: &mut dyn Write) -> Result<(), RecordError> {
+    let target = args.endpoint.target()?;
+    let sink = open(args, err)?;
+    let (specs, since) = (args.specs.clone(), args.since.clone());
+    let wanted = Wanted { target, specs, since, way: Way::StreamIfThere, no_retry: args.no_retry };
+    let runtime = endpoint::runtime()?;
+    let bar = bar();
+    let begun = Instant::now();
+    let mut recording = Recording { sink, bar: bar.clone(), recorded: 0, wanted: args.count };
+    let mut aside = Aside { bar: &bar, err };
+    let result = runtime.block_on(recording.whole(Feed::new(wanted), args.timeout, &mut aside));
+    bar.finish_and_clear();
+    runtime.shutdown_background();
+    result?;
+    let (events, bytes) = (recording.recorded, HumanBytes(recording.sink.length()));
+    let seconds = begun.elapsed().as_secs_f64();
+    report(err, format_args!("recorded {events} events in {seconds:.1} s; {} has {bytes}", args.file.display()));
+    Ok(())
+}
+
+fn open(args: &RecordArgs, err: &mut dyn Write) -> Result<Sink, RecordError> {
+    let (sink, removed) = Sink::open(&args.file, args.existing())?;
+    if removed > 0 {
+        report(err, format_args!("{}: an event at its end was cut off: {removed} bytes removed", args.file.display()));
+    }
+    Ok(sink)
+}
+
+struct Recording {
+    sink: Sink,
+    bar: ProgressBar,
+    recorded: u64,
+    /// Events that are enough.
+    wanted: Option<u64>,
+}
+
+impl Recording {
+    /// Records until it is asked to end, or there was enough.
+    async fn whole(&mut self, mut feed: Feed, limit: Option<Duration>, err: &mut dyn Write) -> Result<(), RecordError> {
+        let limited = async {
+            match limit {
+                Some(limit) => timeout(limit, self.until_done(&mut feed, err)).await.ok(),
+                None => Some(self.until_done(&mut feed, err).await),
+            }
+        };
+        let result = tokio::select! {
+            result = limited => result,
+            result = asked_to_end() => Some(result.map_err(RecordError::Signals)),
+        };
+        feed.close().await;
+        self.sink.finish()?;
+        match (result, self.wanted, limit) {
+            (None, Some(wanted), Some(limit)) => {
+                Err(RecordError::Late { wanted, recorded: self.recorded, seconds: limit.as_secs() })
+            }
+            (result, ..) => result.unwrap_or(Ok(())),
+        }
+    }
+
+    async fn until_done(&mut self, feed: &mut Feed, err: &mut dyn Write) -> Result<(), RecordError> {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let event = {
+                let mut next = pin!(feed.next(err));
+                loop {
+                    tokio::select! {
+                        event = &mut next => break event?,
+                        _ = ticks.tick() => self.tick()?,
+                    }
+                }
+            };
+            let text = self.batch(event, feed, err);
+            self.sink.write(&text, Instant::now())?;
+            if self.is_enough() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// An event as a line, and those behind it that are there already.
+    fn batch(&mut self, first: String, feed: &mut Feed, err: &mut dyn Write) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut next = Some(first);
+        while let Some(event) = next {
+            json::compact(&event, &mut text);
+            text.push(b'\n');
+            self.recorded += 1;
+            let full = self.is_enough() || text.len() >= BATCH_BYTES;
+            next = if full { None } else { feed.next_ready(err) };
+        }
+        text
+    }
+
+    fn is_enough(&self) -> bool {
+        self.wanted.is_some_and(|wanted| self.recorded >= wanted)
+    }
+
+    fn tick(&mut self) -> Result<(), RecordError> {
+        let bytes = HumanBytes(self.sink.length());
+        self.bar.set_message(format!("{} events, {bytes}", self.recorded));
+        self.bar.tick();
+        self.sink.tick(Instant::now())
+    }
+}
+
+/// Draws on standard error if that is a terminal.
+fn bar() -> ProgressBar {
+    if !can_draw() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::no_length();
+    bar.set_draw_target(ProgressDrawTarget::stderr());
+    bar.with_style(ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is a literal"))
+}
+
+/// Messages, with the bar out of their way.
+struct Aside<'a> {
+    bar: &'a ProgressBar,
+    err: &'a mut dyn Write,
+}
+
+impl Write for Aside<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Self { bar, err } = self;
+        bar.suspend(|| err.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.err.flush()
+    }
+}

@@ -1,0 +1,94 @@
+//! Text of others for a terminal: what a terminal acts on never reaches it raw. Pure.
+//!
+//! Besides the control characters (C0, DEL and C1, of which U+009B begins an escape sequence as ESC [ does) these are
+//! the characters that end a line or turn the direction of writing, with which a text can pretend to be another.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Whether a terminal acts on a character, or shows it elsewhere than where it stands.
+pub(super) fn acts(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text that stays on its line.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(acts) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().map(|c| if acts(c) { char::REPLACEMENT_CHARACTER } else { c }).collect())
+}
+
+/// Compact JSON with the same meaning: such characters as JSON escapes.
+pub(super) fn escaped(json: &str) -> Cow<'_, str> {
+    if !json.chars().any(acts) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if acts(c) {
+            write!(out, "\\u{:04x}", u32::from(c)).expect("a string takes everything");
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Columns of a text on a terminal.
+pub(super) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// The beginning of a text that is no wider than `columns`, with an ellipsis if something is missing.
+pub(super) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
+    if text.len() <= columns || width(text) <= columns {
+        return Cow::Borrowed(text);
+    }
+    let mut used = 0;
+    let fits = |c: &char| {
+        used += c.width().unwrap_or_default();
+        used < columns
+    };
+    let mut beginning: String = text.chars().take_while(fits).collect();
+    if columns > 0 {
+        beginning.push('…');
+    }
+    Cow::Owned(beginning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_acts_on_is_replaced_or_escaped() {
+        let hostile = "a\u{1b}[2Jb\u{9b}31m\u{7f}\r\u{202e}\u{2028}é";
+        assert_eq!(printable(hostile), "a\u{fffd}[2Jb\u{fffd}31m\u{fffd}\u{fffd}\u{fffd}\u{fffd}é");
+        let json = format!("{{\"k\":\"{}\"}}", hostile.replace(['\u{1b}', '\r'], ""));
+        let safe = escaped(&json);
+        assert!(!safe.chars().any(acts), "{safe:?}");
+        let meaning = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(meaning(&safe), meaning(&json));
+        assert!(matches!(escaped("{\"é\":1}"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_cut_text_is_never_wider() {
+        for (text, columns, expected) in [
+            ("abc", 3, "abc"),
+            ("abcd", 3, "ab…"),
+            ("日本語", 4, "日…"),
+            ("日本語", 6, "日本語"),
+            ("ab", 1, "…"),
+            ("ab", 0, ""),
+            ("", 0, ""),
+        ] {
+            let found = cut(text, columns);
+            assert_eq!(found, expected);
+            assert!(width(&found) <= columns);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Why `top` ends without being asked to.
+
+use std::io;
+
+use thiserror::Error;
+
+use super::poll::LookError;
+use crate::cli::endpoint::EndpointError;
+
+/// The reason with which `top` ends.
+#[derive(Debug, Error)]
+pub(crate) enum TopError {
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    Look(#[from] LookError),
+    #[error("standard output is no terminal that can be drawn on; --once prints one picture as text")]
+    NoTerminal,
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}

@@ -1,0 +1,163 @@
+//! `hydrant top`: how a broker is, as it changes, over the network.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | [`poll`] | asks the server, on a task of its own |
+//! | [`figures`] | what the server answers |
+//! | [`trend`] | what the last looks come to: rates and percentiles |
+//! | [`state`] | what is shown, and what keys change |
+//! | [`view`] | the picture: state in, cells out |
+//! | [`terminal`] | the terminal, given back whatever happens |
+//! | [`once`] | one picture as text or JSON |
+//!
+//! Contract: the figures are those of `GET /api/v3/hydrant/status` and its relatives, with the caller's rights. A lost
+//! connection is shown, with the last figures, and tried again; what trying again cannot mend ends the command with the
+//! reason and 1. Ctrl-C, SIGTERM, SIGHUP and a terminal that is gone end it with 0.
+
+mod error;
+mod figures;
+mod format;
+mod once;
+mod poll;
+mod state;
+mod terminal;
+mod trend;
+mod view;
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::Args;
+use ratatui_crossterm::crossterm::event::{Event, KeyEventKind};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use self::poll::{Found, Wanted, poll};
+use self::state::{Outcome, State};
+use self::terminal::Screen;
+use self::view::Theme;
+use super::console;
+use super::endpoint;
+use super::watch::asked_to_end;
+use crate::client::Target;
+
+pub(crate) use self::error::TopError;
+
+/// Looks that may wait to be shown.
+const FOUND: usize = 4;
+
+#[derive(Args)]
+#[command(after_help = endpoint::HELP)]
+pub(super) struct TopArgs {
+    /// Seconds between two looks, 0.5 to 3600
+    #[arg(short, long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    interval: Duration,
+    /// Print one picture as text and end; it takes one interval, from which the rates are
+    #[arg(long)]
+    once: bool,
+    /// With --once: as JSON, {"Rates":...,"Status":...,"Connections":[...],"Registrations":[...]}
+    #[arg(long, requires = "once")]
+    json: bool,
+    #[command(flatten)]
+    endpoint: endpoint::EndpointArgs,
+}
+
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let seconds: f64 = text.strip_suffix('s').unwrap_or(text).parse().map_err(|_| "not a number")?;
+    if (0.5..=3600.0).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err("from 0.5 to 3600") }
+}
+
+pub(super) fn run(args: &TopArgs, out: &mut dyn Write, err: &mut dyn Write) -> Result<(), TopError> {
+    let target = args.endpoint.target()?;
+    let screen = console::Screen::of(&io::stdout());
+    if !args.once && screen.columns.is_none() {
+        return Err(TopError::NoTerminal);
+    }
+    let runtime = endpoint::runtime()?;
+    let result = if args.once {
+        runtime.block_on(once::once(target, args.interval, args.json, out, err))
+    } else {
+        terminal::restore_on_panic();
+        runtime.block_on(interactive(target, args.interval, Theme { is_coloured: screen.is_coloured }))
+    };
+    runtime.shutdown_background();
+    result
+}
+
+/// Shows the figures until the user has seen enough, or they cannot be had.
+async fn interactive(target: Target, interval: Duration, theme: Theme) -> Result<(), TopError> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut screen = Screen::enter().await?;
+    let mut top = Top::start(target, interval);
+    let result = tokio::select! {
+        result = top.until_quit(&mut screen, theme) => result,
+        result = asked_to_end() => result.map_err(TopError::from),
+        _ = hangup.recv() => Ok(()),
+    };
+    screen.leave().await;
+    result
+}
+
+struct Top {
+    state: State,
+    wanted: watch::Sender<Wanted>,
+    found: mpsc::Receiver<Found>,
+    events: mpsc::Receiver<io::Result<Event>>,
+}
+
+impl Top {
+    fn start(target: Target, interval: Duration) -> Self {
+        let state = State::new(target.endpoint.to_string());
+        let (wanted, wanted_now) = watch::channel(wanted(&state));
+        let (sender, found) = mpsc::channel(FOUND);
+        tokio::spawn(poll(target, interval, wanted_now, sender));
+        Self { state, wanted, found, events: terminal::events() }
+    }
+
+    async fn until_quit(&mut self, screen: &mut Screen, theme: Theme) -> Result<(), TopError> {
+        loop {
+            screen.draw(&self.state, theme).await?;
+            tokio::select! {
+                found = self.found.recv() => match found {
+                    Some(Found::Look(look)) => self.state.looked(*look),
+                    Some(Found::Lost(error, wait)) => self.state.lost(Found::loss(&error, wait)),
+                    Some(Found::Failed(error)) => return Err(error.into()),
+                    None => return Ok(()),
+                },
+                event = self.events.recv() => match event.transpose()? {
+                    Some(Event::Key(key)) if key.kind != KeyEventKind::Release => match self.state.key(key) {
+                        Outcome::Quit => return Ok(()),
+                        Outcome::Suspend => screen.suspend().await?,
+                        Outcome::Asked => self.ask(),
+                        Outcome::Shown => {}
+                    },
+                    Some(_) => {}
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// Has the server asked for what is shown now.
+    fn ask(&self) {
+        self.wanted.send_replace(wanted(&self.state));
+    }
+}
+
+fn wanted(state: &State) -> Wanted {
+    Wanted { tab: state.tab, sort: state.registration_sort, is_paused: state.is_paused }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_have_bounds() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("10s"), Ok(Duration::from_secs(10)));
+        for text in ["0", "0.1", "-1", "nan", "1e9", "soon"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `top --once`: one picture as plain text, or as JSON for scripts.
+//!
+//! It looks twice, an interval apart, because rates are made of two looks.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::time::sleep;
+
+use super::error::TopError;
+use super::poll::{Asker, read_rows, status_of};
+use super::state::{Look, RegistrationSort, State};
+use super::trend::Rates;
+use super::view;
+use crate::cli::console::{Screen, report};
+use crate::client::Target;
+
+/// Columns of a picture that is not on a terminal.
+const COLUMNS: usize = 120;
+/// Rows of each table.
+const ROWS: usize = 10;
+
+/// What scripts get: the answers as the server gave them, and what two looks come to.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Picture<'a> {
+    rates: Rates,
+    status: &'a RawValue,
+    connections: Option<&'a RawValue>,
+    registrations: Option<&'a RawValue>,
+}
+
+pub(super) async fn once(
+    target: Target,
+    interval: Duration,
+    is_json: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> Result<(), TopError> {
+    let mut state = State::new(target.endpoint.to_string());
+    let mut asker = Asker::new(target);
+    let first = asker.status().await?;
+    let connections = read_rows(asker.connections().await?, "connections")?;
+    let look = Look { status: status_of(&first)?, connections: Some(connections), registrations: None };
+    state.looked(look);
+    sleep(interval).await;
+    let status = asker.status().await?;
+    let connections = asker.connections().await?;
+    let registrations = asker.registrations(RegistrationSort::default()).await?;
+    let look = Look {
+        status: status_of(&status)?,
+        connections: Some(read_rows(connections.clone(), "connections")?),
+        registrations: Some(read_rows(registrations.clone(), "registrations")?),
+    };
+    state.looked(look);
+    if !is_json {
+        let columns = Screen::of(&io::stdout()).columns.unwrap_or(COLUMNS);
+        out.write_all(view::text(&mut state, columns, ROWS).as_bytes())?;
+        return Ok(out.flush()?);
+    }
+    for reason in [&connections, &registrations].into_iter().filter_map(|rows| rows.as_ref().err()) {
+        report(err, format_args!("{reason}"));
+    }
+    let picture = Picture {
+        rates: state.trend.rates().unwrap_or_default(),
+        status: &status,
+        connections: connections.as_deref().ok(),
+        registrations: registrations.as_deref().ok(),
+    };
+    serde_json::to_writer(&mut *out, &picture).map_err(io::Error::from)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}

@@ -1,0 +1,176 @@
+//! The terminal while `top` has it: raw, on the alternate screen, without a cursor; and as it was before, whatever ends
+//! the command.
+//!
+//! What is drawn goes into memory first and from there through the runtime to standard output, so that a terminal that
+//! takes nothing (a stalled connection) keeps neither keys nor signals waiting. A panic gives the terminal back before
+//! its message is written.
+//!
+//! Only what has changed is written. ratatui's own `Terminal` would do that too, but it asks the terminal where its
+//! cursor is whenever it clears it, and fails on one that does not answer.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::rc::Rc;
+use std::time::Duration;
+
+use ratatui_core::backend::Backend;
+use ratatui_core::buffer::Buffer;
+use ratatui_core::layout::Rect;
+use ratatui_crossterm::CrosstermBackend;
+use ratatui_crossterm::crossterm::cursor::{Hide, Show};
+use ratatui_crossterm::crossterm::event::{self, Event};
+use ratatui_crossterm::crossterm::terminal::{
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
+};
+use ratatui_crossterm::crossterm::{execute, queue};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::state::State;
+use super::view::{Theme, draw};
+
+/// How often the thread that reads keys looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(200);
+/// A terminal that takes nothing is not waited for at the end.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+/// Keys that may wait.
+const KEYS: usize = 64;
+
+/// What is drawn and not written yet.
+#[derive(Debug, Clone, Default)]
+struct Drawn(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Drawn {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Write::write(&mut *self.0.borrow_mut(), bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The terminal, taken until it is given back by [`Screen::leave`] or dropped.
+pub(super) struct Screen {
+    backend: CrosstermBackend<Drawn>,
+    drawn: Drawn,
+    /// What the terminal shows.
+    shown: Buffer,
+    out: tokio::io::Stdout,
+    _raw: Raw,
+}
+
+/// Raw mode, as long as it is there.
+struct Raw;
+
+impl Raw {
+    fn enter() -> io::Result<Self> {
+        enable_raw_mode()?;
+        Ok(Self)
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // Nobody is left to be told.
+        let _ = disable_raw_mode();
+    }
+}
+
+/// Gives the terminal back before a panic is told.
+pub(super) fn restore_on_panic() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let _ = disable_raw_mode();
+        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
+        before(panic);
+    }));
+}
+
+impl Screen {
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    /// When it is none, or cannot be written to.
+    pub(super) async fn enter() -> io::Result<Self> {
+        let raw = Raw::enter()?;
+        let drawn = Drawn::default();
+        let backend = CrosstermBackend::new(drawn.clone());
+        let mut screen = Self { backend, drawn, shown: Buffer::default(), out: tokio::io::stdout(), _raw: raw };
+        screen.begin()?;
+        screen.write().await?;
+        Ok(screen)
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        self.shown = Buffer::default();
+        queue!(self.drawn, EnterAlternateScreen, Hide)
+    }
+
+    /// Draws a state.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub(super) async fn draw(&mut self, state: &State, theme: Theme) -> io::Result<()> {
+        let (width, height) = size()?;
+        let area = Rect { x: 0, y: 0, width, height };
+        if self.shown.area != area {
+            queue!(self.drawn, Clear(ClearType::All))?;
+            self.shown = Buffer::empty(area);
+        }
+        let mut next = Buffer::empty(area);
+        draw(state, theme, area, &mut next);
+        self.backend.draw(self.shown.diff_iter(&next))?;
+        self.shown = next;
+        self.write().await
+    }
+
+    /// Gives the terminal back.
+    pub(super) async fn leave(mut self) {
+        let _ = self.restore().await;
+    }
+
+    async fn restore(&mut self) -> io::Result<()> {
+        queue!(self.drawn, LeaveAlternateScreen, Show)?;
+        timeout(LAST_WRITE, self.write()).await?
+    }
+
+    /// Stops the program, as Ctrl-Z does where no program has the terminal, and takes the terminal again afterwards.
+    ///
+    /// # Errors
+    /// As [`Screen::enter`].
+    pub(super) async fn suspend(&mut self) -> io::Result<()> {
+        self.restore().await?;
+        disable_raw_mode()?;
+        rustix::process::kill_current_process_group(rustix::process::Signal::TSTP)?;
+        enable_raw_mode()?;
+        self.begin()?;
+        self.write().await
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        let bytes = std::mem::take(&mut *self.drawn.0.borrow_mut());
+        self.out.write_all(&bytes).await?;
+        self.out.flush().await
+    }
+}
+
+/// Keys and changes of the size, as they come. The thread that reads them ends a moment after the receiver.
+pub(super) fn events() -> mpsc::Receiver<io::Result<Event>> {
+    let (sender, receiver) = mpsc::channel(KEYS);
+    std::thread::spawn(move || {
+        while !sender.is_closed() {
+            let event = match event::poll(LOOK) {
+                Ok(false) => continue,
+                Ok(true) => event::read(),
+                Err(error) => Err(error),
+            };
+            let is_last = event.is_err();
+            if sender.blocking_send(event).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,203 @@
+//! What `top` draws. Pure: a state and an area in, cells out.
+//!
+//! A title, the tabs, the body and a line of keys. On a wide terminal the overview stands in two columns; what a small
+//! one has no room for is left out or scrolled to. Whatever a server says, no cell holds a control character.
+
+mod columns;
+mod connections;
+mod overview;
+mod registrations;
+mod style;
+
+use ratatui_core::buffer::Buffer;
+use ratatui_core::layout::Rect;
+use ratatui_core::text::{Line, Span};
+use ratatui_core::widgets::Widget;
+
+use self::columns::Table;
+pub(super) use self::style::Theme;
+use super::format::ago;
+use super::state::{Link, State, Tab};
+use crate::cli::text::printable;
+
+/// So wide an overview stands in two columns.
+const TWO_COLUMNS: u16 = 130;
+/// So many connections the server is asked for.
+pub(super) const MOST_ROWS: usize = 500;
+
+const KEYS: &str = "q quit  1 2 3 tabs  s sort  r reverse  space pause  ? help";
+
+const HELP: [&str; 14] = [
+    "1, 2, 3            overview, connections, registrations",
+    "Tab, left, right   the next or previous of them",
+    "s, S               sort by the next or previous column",
+    "r                  reverse the order",
+    "space, p           pause, and go on",
+    "up, down, j, k     scroll by a row",
+    "PgUp, PgDn         by ten rows; Home, End to the ends",
+    "?                  this help",
+    "q, Ctrl-C          quit",
+    "",
+    "Rates are those of the last five seconds. Cost is the time that a",
+    "registration's filter has taken in all. Queued is what waits for a",
+    "client; beyond outbox.bytes its policy decides.",
+    "Any key closes this.",
+];
+
+/// Draws all of it.
+pub(super) fn draw(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) {
+    let row = |y: u16, height: u16| Rect { x: area.x, y: area.y + y, width: area.width, height };
+    if area.height == 0 || area.width == 0 {
+        return;
+    }
+    cells.set_style(row(0, 1), Theme::bar());
+    Line::raw(title(state)).render(row(0, 1), cells);
+    if area.height < 4 {
+        return;
+    }
+    tabs(state).render(row(1, 1), cells);
+    body(state, theme, row(2, area.height - 3), cells);
+    footer(state, theme).render(row(area.height - 1, 1), cells);
+    if state.shows_help {
+        help(area, cells);
+    }
+}
+
+fn footer(state: &State, theme: Theme) -> Line<'static> {
+    match &state.link {
+        Link::Lost(error) => Line::styled(printable(error).into_owned(), theme.bad()),
+        Link::Connecting => Line::styled(format!("connecting to {}", printable(&state.endpoint)), Theme::quiet()),
+        Link::Live => Line::styled(KEYS, Theme::quiet()),
+    }
+}
+
+fn title(state: &State) -> String {
+    let standing = match (&state.link, state.is_paused) {
+        (Link::Lost(_), _) => "LOST",
+        (Link::Connecting, _) => "connecting",
+        (Link::Live, true) => "PAUSED",
+        (Link::Live, false) => "live",
+    };
+    let endpoint = printable(&state.endpoint);
+    let Some(status) = &state.status else { return format!(" hydrant  {endpoint}  {standing}") };
+    let (version, node) = (printable(&status.version), printable(&status.id));
+    let up = status.seconds_since(&status.started).map_or(String::new(), |up| format!("  up {}", ago(up)));
+    format!(" hydrant {version}  {endpoint}  {standing}{up}  {node}")
+}
+
+fn tabs(state: &State) -> Line<'static> {
+    let tab = |(at, tab): (usize, Tab)| {
+        let style = if tab == state.tab { Theme::bar() } else { Theme::quiet() };
+        [Span::styled(format!(" {} {} ", at + 1, tab.title()), style), Span::raw(" ")]
+    };
+    Line::from(Tab::ALL.into_iter().enumerate().flat_map(tab).collect::<Vec<_>>())
+}
+
+fn body(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) {
+    if state.tab != Tab::Overview {
+        return table_body(state, theme, area, cells);
+    }
+    let Some(status) = &state.status else { return };
+    let is_wide = area.width >= TWO_COLUMNS;
+    let half = if is_wide { area.width / 2 } else { area.width };
+    let (mut left, right) = overview::lines(state, status, usize::from(half), theme);
+    if is_wide {
+        let at = |x: u16| Rect { x: area.x + x, width: half.saturating_sub(2), ..area };
+        stack(scrolled(right, state.scroll, area.height), at(half), cells);
+        stack(scrolled(left, state.scroll, area.height), at(0), cells);
+    } else {
+        left.push(Line::default());
+        left.extend(right);
+        stack(scrolled(left, state.scroll, area.height), area, cells);
+    }
+}
+
+/// The lines from the one that was scrolled to, but never past the last page.
+fn scrolled(lines: Vec<Line<'static>>, scroll: usize, height: u16) -> Vec<Line<'static>> {
+    let last = lines.len().saturating_sub(usize::from(height));
+    lines.into_iter().skip(scroll.min(last)).collect()
+}
+
+/// Writes lines one below the other, as many as fit.
+fn stack(lines: impl IntoIterator<Item = Line<'static>>, area: Rect, cells: &mut Buffer) {
+    for (line, row) in lines.into_iter().zip(area.rows()) {
+        line.render(row, cells);
+    }
+}
+
+fn table_body(state: &State, theme: Theme, area: Rect, cells: &mut Buffer) {
+    let (note, table) = match table(state, usize::from(area.width), theme) {
+        Some(Ok(shown)) => shown,
+        Some(Err(reason)) => return Line::styled(reason, theme.attention()).render(area, cells),
+        None => return,
+    };
+    let row = |y: u16, height: u16| Rect { y: area.y + y, height, ..area };
+    Line::styled(note, Theme::quiet()).render(row(0, 1), cells);
+    if area.height < 3 {
+        return;
+    }
+    table.head.render(row(1, 1), cells);
+    stack(scrolled(table.rows, state.scroll, area.height - 2), row(2, area.height - 2), cells);
+}
+
+/// The table of a tab with a note above it, or why there is none; nothing before the first answer.
+fn table(state: &State, room: usize, theme: Theme) -> Option<Result<(String, Table), String>> {
+    let status = state.status.as_ref()?;
+    let hidden = |reason: &String| printable(reason).into_owned();
+    Some(match state.tab {
+        Tab::Overview => return None,
+        Tab::Connections => state.connections.as_ref()?.as_ref().map_err(hidden).map(|all| {
+            let note = if all.len() >= MOST_ROWS {
+                format!("the {MOST_ROWS} for which most waits")
+            } else {
+                format!("{} websockets and streams", all.len())
+            };
+            (note, connections::table(state, status, all, room, theme))
+        }),
+        Tab::Registrations => state.registrations.as_ref()?.as_ref().map_err(hidden).map(|all| {
+            let note = if all.len() >= MOST_ROWS { "the first of " } else { "" };
+            let note = format!("{note}{} different registrations", all.len());
+            (note, registrations::table(state, status, all, room, theme))
+        }),
+    })
+}
+
+fn help(area: Rect, cells: &mut Buffer) {
+    let size = |wanted: usize, room: u16| u16::try_from(wanted).unwrap_or(room).min(room);
+    let (width, height) = (size(72, area.width), size(HELP.len() + 2, area.height));
+    let (x, y) = (area.x + (area.width - width) / 2, area.y + (area.height - height) / 2);
+    let within = Rect { x, y, width, height };
+    within.positions().for_each(|position| cells[position].reset());
+    cells.set_style(within, Theme::bar());
+    stack(std::iter::once("").chain(HELP).map(|line| Line::from(format!("  {line}"))), within, cells);
+}
+
+/// All of it as plain text, for a look by a script or into a report.
+pub(super) fn text(state: &mut State, room: usize, rows: usize) -> String {
+    let mut lines = vec![title(state).trim_start().to_owned(), String::new()];
+    let theme = Theme::default();
+    if let Some(status) = &state.status {
+        let (left, right) = overview::lines(state, status, room, theme);
+        lines.extend(left.iter().map(Line::to_string));
+        lines.push(String::new());
+        lines.extend(right.iter().map(Line::to_string));
+    }
+    for tab in [Tab::Connections, Tab::Registrations] {
+        state.tab = tab;
+        lines.extend([String::new(), tab.title().to_owned()]);
+        match table(state, room, theme) {
+            Some(Ok((note, table))) => {
+                lines.push(table.head.to_string());
+                lines.extend(table.rows.iter().take(rows).map(Line::to_string));
+                lines.extend((table.rows.len() > rows).then(|| format!("... of {note}")));
+            }
+            Some(Err(reason)) => lines.push(reason),
+            None => {}
+        }
+    }
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests;

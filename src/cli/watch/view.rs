@@ -1,0 +1,118 @@
+//! The ways in which `watch` shows events. Pure: they write into memory, and are told the time.
+//!
+//! Contract: whatever a server sends, nothing that a terminal acts on is passed on ([`crate::cli::text`]). JSON keeps
+//! its digits and the order of its names, and means the same.
+
+use jiff::Timestamp;
+
+use super::changes::Changes;
+use super::pretty;
+use super::shown::Shown;
+use super::stats::Stats;
+use super::table::Table;
+use crate::cli::console::Screen;
+use crate::cli::text::escaped;
+use crate::json;
+
+/// One of the views.
+#[derive(Debug)]
+pub(super) enum View {
+    /// An event a line.
+    Lines,
+    /// Indented.
+    Pretty,
+    /// Some fields of each.
+    Table(Table),
+    /// What an update changed.
+    Changes(Changes),
+    /// Counts.
+    Stats(Stats),
+}
+
+impl View {
+    pub(super) fn of(shown: &Shown, screen: &Screen, now: Timestamp) -> Self {
+        match shown {
+            Shown { pretty: true, .. } => Self::Pretty,
+            Shown { changed: true, .. } => Self::Changes(Changes::new(*screen)),
+            Shown { stats: true, .. } => Self::Stats(Stats::new(screen.columns, now)),
+            Shown { fields, .. } if !fields.is_empty() => Self::Table(Table::new(fields.clone(), screen.columns)),
+            _ => Self::Lines,
+        }
+    }
+
+    /// Shows an event.
+    pub(super) fn event(&mut self, event: &str, out: &mut Vec<u8>) {
+        // Hydrant sends compact JSON, but any server may be watched.
+        let mut compact = Vec::with_capacity(event.len());
+        json::compact(event, &mut compact);
+        let compact = String::from_utf8(compact).expect("white space is taken out between characters");
+        match self {
+            Self::Lines => {
+                out.extend_from_slice(escaped(&compact).as_bytes());
+                out.push(b'\n');
+            }
+            Self::Pretty => {
+                pretty::indent(&escaped(&compact), out);
+                out.push(b'\n');
+            }
+            Self::Table(table) => table.event(&compact, out),
+            Self::Changes(changes) => changes.event(&compact, out),
+            Self::Stats(stats) => stats.event(&compact),
+        }
+    }
+
+    /// A second has passed.
+    pub(super) fn tick(&mut self, now: Timestamp, out: &mut Vec<u8>) {
+        if let Self::Stats(stats) = self {
+            stats.tick(now, out);
+        }
+    }
+
+    /// Nothing more will come.
+    pub(super) fn end(&mut self, now: Timestamp, out: &mut Vec<u8>) {
+        if let Self::Stats(stats) = self {
+            stats.end(now, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::text::acts;
+    use crate::index::filter::Path;
+
+    #[test]
+    fn no_view_passes_on_what_a_terminal_acts_on() {
+        let hostile = "\u{9b}31m\u{7f}\u{202e}\u{2028}";
+        let field = format!("k{hostile}");
+        let good = format!(
+            r#"{{"Type":"a{hostile}","Action":"b{hostile}","Key":"\u001b]0;x\u0007{hostile}","Principal":"{hostile}",
+            "Object":{{"{field}":"{hostile}","a.b":"\u001b[2J"}},"Original":{{"{field}":1,"z{hostile}":[]}}}}"#
+        );
+        // What a server of somebody else's may send.
+        let bad = format!("\u{1b}[2J{{\"Type\":\"a\u{1b}[2J\",\u{7} \"Object\":\u{1b}{{\"a\":\"\u{8}\"}}, x{hostile}");
+        let screen = Screen { columns: Some(80), is_coloured: false };
+        let now = Timestamp::UNIX_EPOCH;
+        let fields = ["Type", "Key", "Object", &field, "/a.b"].map(|field| Path::parse(field).unwrap()).to_vec();
+        let views = [
+            View::Lines,
+            View::Pretty,
+            View::Table(Table::new(fields.clone(), None)),
+            View::Table(Table::new(fields, Some(40))),
+            View::Changes(Changes::new(screen)),
+            View::Stats(Stats::new(None, now)),
+        ];
+        for mut view in views {
+            let mut out = Vec::new();
+            for event in [&good, &bad] {
+                view.event(event, &mut out);
+                view.tick(now, &mut out);
+            }
+            view.end(now, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            let found: Vec<char> = text.chars().filter(|c| acts(*c) && *c != '\n').collect();
+            assert!(found.is_empty() && !text.is_empty(), "{view:?}: {found:?}");
+        }
+    }
+}

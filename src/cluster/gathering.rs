@@ -1,0 +1,123 @@
+//! Which messages are taken in at once, and which may wait for a moment.
+//!
+//! A single event costs a node some tens of microseconds, nearly all of it for waking threads: the task that receives,
+//! and every shard. What no client here has registered for can wait until there is more of it, or something urgent. It
+//! is taken in all the same, in its order: the history, replays and numbers know no difference.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout_at;
+
+use super::nats::op::{Message, Op};
+use super::nats::session::{Incoming, SessionError};
+use super::subject;
+use super::waiting::Filler;
+use crate::broker::Broker;
+
+/// The subscription to signs of life.
+pub(super) const SIGNS: u64 = 2;
+
+/// How a connection's messages reach the receiver.
+pub(super) struct Gathering {
+    broker: Arc<Broker>,
+    filler: Filler,
+    prefix: String,
+    linger: Duration,
+}
+
+impl Gathering {
+    /// Nothing waits for longer than `linger`.
+    pub(super) fn new(broker: &Arc<Broker>, filler: Filler, prefix: &str, linger: Duration) -> Self {
+        Self { broker: Arc::clone(broker), filler, prefix: prefix.to_owned(), linger }
+    }
+
+    /// Hands a message over that came over this connection, or keeps it for a moment.
+    pub(super) fn take(&self, message: Message, session: u64) {
+        if self.is_urgent(&message) {
+            self.filler.push(message, session);
+        } else {
+            self.filler.gather(message, session);
+        }
+    }
+
+    fn is_urgent(&self, message: &Message) -> bool {
+        let wants = |kind: Cow<'_, str>| self.broker.interest().wants(&kind);
+        self.linger.is_zero() || message.sid == SIGNS || subject::kind(&self.prefix, &message.subject).is_none_or(wants)
+    }
+
+    /// What the server says next. Hands over what has waited long enough meanwhile.
+    pub(super) async fn next(&self, incoming: &mut Incoming) -> Result<Op, SessionError> {
+        while let Some(since) = self.filler.since() {
+            // A server that always has more to say must not keep it waiting.
+            if since.elapsed() < self.linger
+                && let Ok(op) = timeout_at(since + self.linger, incoming.next()).await
+            {
+                return op;
+            }
+            self.flush();
+        }
+        incoming.next().await
+    }
+
+    /// Hands over what waits.
+    pub(super) fn flush(&self) {
+        self.filler.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::broker::history::{History, HistoryLimits};
+    use crate::cluster::waiting::{Waiting, WaitingLimits, waiting};
+    use crate::metrics::Metrics;
+
+    /// What comes out of the queue now, by subject.
+    fn taken(queue: &mut Waiting) -> Vec<String> {
+        let subject = |message: Message| String::from_utf8(message.subject.to_vec()).unwrap();
+        std::iter::from_fn(|| queue.ready()).map(|received| subject(received.message)).collect()
+    }
+
+    fn gathering(linger: Duration) -> (Gathering, Waiting) {
+        let history = History::new(HistoryLimits { events: 1, bytes: 1 }, 1, Timestamp::UNIX_EPOCH);
+        let broker = Arc::new(Broker::new(Arc::new(Metrics::new()), Instant::now(), history));
+        broker.interest().set(0, Some(vec!["jobs".to_owned()]));
+        let (filler, queue) = waiting(WaitingLimits { messages: 100, bytes: 100_000 });
+        (Gathering::new(&broker, filler, "h", linger), queue)
+    }
+
+    fn take(gathering: &Gathering, sid: u64, subject: &str) {
+        let subject = subject.to_owned().into();
+        gathering.take(Message { sid, subject, headers: "".into(), payload: "".into() }, 1);
+    }
+
+    #[test]
+    fn what_nobody_has_registered_for_waits_for_what_somebody_has() {
+        let (gathering, mut queue) = gathering(Duration::from_secs(1));
+        let [machine, job, beat] = ["h.EVENTS.machines.a.b", "h.EVENTS.jobs.a.b", "h.NODES.heartbeat"];
+        take(&gathering, 1, machine);
+        take(&gathering, 1, machine);
+        assert_eq!(taken(&mut queue), [""; 0]);
+        take(&gathering, 1, job);
+        assert_eq!(taken(&mut queue), [machine, machine, job], "in their order");
+        take(&gathering, 1, machine);
+        take(&gathering, SIGNS, beat);
+        assert_eq!(taken(&mut queue), [machine, beat]);
+        gathering.broker.interest().set(0, None);
+        take(&gathering, 1, machine);
+        assert_eq!(taken(&mut queue), [machine], "somebody wants everything");
+    }
+
+    #[test]
+    fn nothing_waits_where_nothing_is_to_wait() {
+        let (gathering, mut queue) = gathering(Duration::ZERO);
+        take(&gathering, 1, "h.EVENTS.machines.a.b");
+        assert_eq!(taken(&mut queue).len(), 1);
+    }
+}

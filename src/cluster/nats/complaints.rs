@@ -1,0 +1,55 @@
+//! What NATS servers complain of (`-ERR`), in the log: one line in [`EVERY`], however many come.
+//!
+//! A server that denies a permission complains of every message that is published. All are counted, a few are logged.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Between two lines.
+const EVERY: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+struct State {
+    logged: Option<Instant>,
+    omitted: u64,
+}
+
+/// Complaints of one connection and its successors: counted by the caller, logged here now and then.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct Complaints(Mutex<State>);
+
+impl Complaints {
+    /// Logs a complaint, unless another was logged a moment ago.
+    pub(in crate::cluster) fn log(&self, error: &str) {
+        if let Some(omitted) = self.note() {
+            tracing::error!(error, omitted, "the NATS server complains");
+        }
+    }
+
+    /// How many were left out, if this one is to be logged.
+    fn note(&self) -> Option<u64> {
+        let mut state = self.0.lock();
+        if state.logged.is_some_and(|logged| logged.elapsed() < EVERY) {
+            state.omitted += 1;
+            return None;
+        }
+        state.logged = Some(Instant::now());
+        Some(std::mem::take(&mut state.omitted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_a_line_now_and_then_that_tells_how_many_were_left_out() {
+        let complaints = Complaints::default();
+        let logged: Vec<u64> = (0..1000).filter_map(|_| complaints.note()).collect();
+        assert_eq!(logged, [0]);
+        tokio::time::advance(EVERY).await;
+        assert_eq!((complaints.note(), complaints.note()), (Some(999), None));
+    }
+}

@@ -1,0 +1,151 @@
+//! Registrations that leave the index, or change their class, with their connection: a part in each turn.
+//!
+//! A connection may have thousands, and hundreds of such connections may go, or get other rights, at once. So what has
+//! more than [`AT_ONCE`] places in the index waits for [`Shard::let_go`] and [`Shard::move_on`].
+//!
+//! Contract: a connection that is gone gets nothing from then on, and its number is its own until its registrations are
+//! out. While the registrations of one whose rights have changed move, its events are looked at once more before they
+//! are delivered: what its new rights do not show it does not get. What they show and the old ones did not may come by
+//! a registration that has moved, and not by one that has yet to.
+
+use std::sync::Arc;
+
+use super::outbox::ConnId;
+use super::session::Shard;
+use crate::auth::Access;
+use crate::index::Slot;
+
+/// Places that leave or move at once.
+const AT_ONCE: usize = 64;
+
+impl Shard {
+    /// Forgets a connection.
+    pub fn remove(&mut self, conn: ConnId) {
+        self.unwarned.remove(&conn);
+        let Some(session) = self.sessions[conn.0 as usize].as_mut().filter(|session| !session.is_gone) else { return };
+        session.is_gone = true;
+        if let Some(place) = session.replay.take().and_then(|replay| replay.lag) {
+            self.lagging.take(place);
+        }
+        self.unsubscribe(conn);
+        match self.leaving_slot(conn) {
+            Some(slot) if self.index.weight(slot) > AT_ONCE => self.fanout.retire(conn),
+            Some(slot) => self.end_leaving(conn, slot),
+            None => self.forget(conn),
+        }
+    }
+
+    /// Leaves the registrations of a connection that is closing to [`Shard::let_go`].
+    pub(super) fn unsubscribe(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
+        if let Some(slot) = session.slot.take() {
+            session.leaving = Some(slot);
+            self.index.pause(slot, true);
+            self.leaving.push_back(conn);
+        }
+    }
+
+    fn leaving_slot(&self, conn: ConnId) -> Option<Slot> {
+        self.sessions[conn.0 as usize].as_ref()?.leaving
+    }
+
+    /// Takes the registrations of closed connections out of the index, one connection after the other, until so many
+    /// places have gone.
+    pub fn let_go(&mut self, places: usize) {
+        let mut left = places;
+        while left > 0
+            && let Some(&conn) = self.leaving.front()
+        {
+            // The connection may have gone since, and its number may be another one's.
+            if let Some(slot) = self.leaving_slot(conn) {
+                left = left.saturating_sub(1 + self.index.strip(slot, left));
+                self.has_changed = true;
+                if self.index.registrations(slot) > 0 {
+                    return;
+                }
+                self.end_leaving(conn, slot);
+            }
+            self.leaving.pop_front();
+        }
+    }
+
+    /// Whether registrations of closed connections are left in the index, or some have yet to move.
+    pub fn has_leaving(&self) -> bool {
+        !self.leaving.is_empty() || !self.moving.is_empty()
+    }
+
+    fn end_leaving(&mut self, conn: ConnId, slot: Slot) {
+        self.index.unsubscribe(slot);
+        self.has_changed = true;
+        let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return };
+        session.leaving = None;
+        let moving = session.moving.take();
+        moving.into_iter().flat_map(|moving| moving.old).for_each(|class| self.classes.release(class));
+        if session.is_gone {
+            self.forget(conn);
+        }
+    }
+
+    fn forget(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions[conn.0 as usize].take() {
+            self.classes.release(session.class);
+            self.fanout.remove(conn);
+        }
+    }
+
+    /// Gives a connection other rights and limits, from the next event and command on. Returns how many places its
+    /// registrations have moved by now; the rest is left to [`Shard::move_on`].
+    pub fn set_access(&mut self, conn: ConnId, access: &Arc<Access>) -> usize {
+        let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return 0 };
+        // One that is closing keeps its class: its registrations stand under it until they are out of the index.
+        let Some(slot) = session.slot else { return 0 };
+        let class = self.classes.acquire(access);
+        self.index.allow(slot, access.limits().registrations());
+        if class == session.class && session.moving.is_none() {
+            self.classes.release(class);
+            return 0;
+        }
+        let old = std::mem::replace(&mut session.class, class);
+        let moving = session.moving.get_or_insert_default();
+        moving.after = None;
+        if old == class || moving.old.contains(&old) {
+            self.classes.release(old);
+        } else {
+            moving.old.push(old);
+        }
+        self.index.set_class(slot, class);
+        let moved = self.move_some(conn, AT_ONCE);
+        if self.sessions[conn.0 as usize].as_ref().is_some_and(|session| session.moving.is_some()) {
+            self.fanout.set_guarded(conn, true);
+            self.moving.push_back(conn);
+        }
+        moved
+    }
+
+    /// Moves registrations of connections whose rights have changed, until so many places have moved.
+    pub fn move_on(&mut self, places: usize) {
+        let mut left = places;
+        while left > 0
+            && let Some(&conn) = self.moving.front()
+        {
+            left = left.saturating_sub(1 + self.move_some(conn, left));
+            let session = self.sessions[conn.0 as usize].as_ref();
+            if !session.is_some_and(|session| session.slot.is_some() && session.moving.is_some()) {
+                self.moving.pop_front();
+            }
+        }
+    }
+
+    fn move_some(&mut self, conn: ConnId, places: usize) -> usize {
+        let Some(session) = self.sessions[conn.0 as usize].as_mut() else { return 0 };
+        let (Some(slot), Some(moving)) = (session.slot, session.moving.as_mut()) else { return 0 };
+        let regrouped = self.index.regroup(slot, moving.after.take(), places);
+        moving.after = regrouped.after;
+        if moving.after.is_none() {
+            let moving = session.moving.take();
+            moving.into_iter().flat_map(|moving| moving.old).for_each(|class| self.classes.release(class));
+            self.fanout.set_guarded(conn, false);
+        }
+        regrouped.moved
+    }
+}

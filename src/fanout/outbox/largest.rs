@@ -1,0 +1,90 @@
+//! Which outboxes are the largest, looked for some thousand in a turn.
+//!
+//! Contract: pure. A search goes through all outboxes once and keeps the [`KEPT`] largest that it met, as they were
+//! then. Those that are closing are not among them.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::{ConnId, Fanout};
+
+/// Outboxes that are looked at in a turn: some ten microseconds.
+const LOOKED_AT: usize = 4096;
+
+/// Outboxes that are found, and so shed, at a time.
+const KEPT: usize = 64;
+
+/// A search that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    next: usize,
+    waiting: usize,
+    found: BinaryHeap<Reverse<(usize, ConnId)>>,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Largest {
+    /// Connections with the bytes that waited for them, largest first.
+    pub found: Vec<(usize, ConnId)>,
+    /// How many connections something waited for.
+    pub waiting: usize,
+}
+
+impl Fanout {
+    /// Goes on with the search for the largest outboxes, or begins one. Returns what was found when it has gone through
+    /// all.
+    pub fn search_largest(&mut self) -> Option<Largest> {
+        let (outboxes, search) = (&self.outboxes, &mut self.search);
+        let end = outboxes.len().min(search.next + LOOKED_AT);
+        for (at, outbox) in outboxes.iter().enumerate().take(end).skip(search.next) {
+            let open = outbox.as_ref().filter(|outbox| !outbox.is_closing());
+            let Some(bytes) = open.map(|outbox| outbox.depth().bytes).filter(|bytes| *bytes > 0) else { continue };
+            search.waiting += 1;
+            search.found.push(Reverse((bytes, ConnId(u32::try_from(at).expect("fewer than 4 billion connections")))));
+            if search.found.len() > KEPT {
+                search.found.pop();
+            }
+        }
+        search.next = end;
+        if end < outboxes.len() {
+            return None;
+        }
+        let Search { waiting, found, .. } = std::mem::take(search);
+        let found = found.into_sorted_vec().into_iter().map(|Reverse(one)| one).collect();
+        Some(Largest { found, waiting })
+    }
+
+    /// Whether a search is under way.
+    pub fn is_searching(&self) -> bool {
+        self.search.next > 0
+    }
+
+    /// Gives a search up.
+    pub fn end_search(&mut self) {
+        self.search = Search::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Frame;
+    use super::*;
+    use crate::overflow::Overflow;
+    use crate::stats::OutboxLimits;
+
+    #[test]
+    fn the_largest_are_found_by_and_by() {
+        let mut fanout = Fanout::new(OutboxLimits { bytes: 1 << 20, events: 1000 });
+        let conns: Vec<ConnId> = (0..LOOKED_AT + 100).map(|_| fanout.open(Overflow::Disconnect)).collect();
+        for (at, &conn) in conns.iter().enumerate().filter(|(at, _)| at % 2 == 0) {
+            assert!(fanout.send(conn, Frame::Control(vec![0; at + 1].into())));
+        }
+        fanout.finish(conns[LOOKED_AT + 98], Frame::Constant(b""), None);
+        assert!(fanout.search_largest().is_none() && fanout.is_searching(), "not all in one turn");
+        let Largest { found, waiting } = fanout.search_largest().unwrap();
+        assert_eq!((found.len(), waiting), (KEPT, conns.len() / 2 - 1));
+        assert_eq!(found[0], (LOOKED_AT + 97, conns[LOOKED_AT + 96]), "the larger one is closing");
+        assert!(found.is_sorted_by(|one, other| one > other) && !fanout.is_searching());
+    }
+}

@@ -1,0 +1,52 @@
+//! The types that are registered for, for whoever brings events.
+
+use super::Index;
+
+/// What registrations of jobs by their owner match.
+const JOBS: &str = "jobs";
+
+impl<S: Copy> Index<S> {
+    /// The types of which an event may match some registration; nothing if it may be any, or one of more than `most`.
+    /// Takes no more time than that many types do.
+    pub fn kinds(&self, most: usize) -> Option<Vec<String>> {
+        if self.wides.len() > 0 {
+            return None;
+        }
+        let mut kinds = self.trie.kinds(&self.symbols, most)?;
+        if self.trie.wants_owners() {
+            kinds.push(JOBS.to_owned());
+        }
+        Some(kinds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::index::{Class, Index, Limits, Spec, filter};
+
+    #[test]
+    fn the_types_of_registrations_are_told_while_they_stand() {
+        let mut index = Index::new(Limits::default());
+        let slot = index.subscribe(1, Class(0));
+        let register = |index: &mut Index<i32>, text: &str| {
+            index.enter(slot, text, &Spec::parse(text, &filter::Limits::default()).unwrap()).unwrap();
+        };
+        let sorted = |index: &Index<i32>| {
+            index.kinds(2).map(|mut kinds| {
+                kinds.sort();
+                kinds
+            })
+        };
+        assert_eq!(sorted(&index), Some(vec![]));
+        register(&mut index, "machines.*.*");
+        register(&mut index, "machine_jobs.*.m1");
+        assert_eq!(sorted(&index), Some(vec!["jobs".to_owned(), "machines".to_owned()]));
+        register(&mut index, "a,b.*.*");
+        assert_eq!(sorted(&index), None, "too many to tell");
+        index.deregister(slot, "a,b.*.*").unwrap();
+        register(&mut index, "*.create.*");
+        assert_eq!(sorted(&index), None, "any");
+        index.unsubscribe(slot);
+        assert_eq!(sorted(&index), Some(vec![]));
+    }
+}

@@ -1,0 +1,149 @@
+//! `hydrant record` and the playing back of what it recorded, as people run them.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::{Broker, Cutter, Done, Running, run, start};
+
+fn events(numbers: std::ops::Range<u32>) -> String {
+    numbers.fold(String::new(), |mut text, n| {
+        writeln!(text, r#"{{"Type":"machines","Action":"update","Key":"{n}","Object":{{"Stage":"local"}}}}"#).unwrap();
+        text
+    })
+}
+
+/// The keys of NDJSON's events, without a server's notices.
+fn keys(text: &str) -> Vec<String> {
+    let events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    events.filter(|event| event["Type"] != "hydrant").map(|event| event["Key"].as_str().unwrap().to_owned()).collect()
+}
+
+fn numbers(numbers: std::ops::Range<u32>) -> Vec<String> {
+    numbers.map(|n| n.to_string()).collect()
+}
+
+/// What is in a recording: it is played into a broker of its own.
+fn played(path: &Path) -> (Vec<String>, Done) {
+    let broker = Broker::start();
+    let done = broker.run(&["post", path.to_str().unwrap()], "");
+    let out = broker.run(&["watch", "machines.*.*", "--since", "1h", "--timeout", "1s"], "");
+    (keys(&out.out), done)
+}
+
+/// Starts a recording, and waits until it is connected.
+fn record(endpoint: &str, path: &Path, more: &[&str]) -> Running {
+    let file = path.to_str().unwrap();
+    let args = [&["record", file, "machines.*.*", "-E", endpoint], more].concat();
+    let running = start(&args, &[]);
+    let connected = running.err_lines().find(|line| line.contains("connected"));
+    assert!(connected.is_some(), "{}", running.finish().err);
+    running
+}
+
+#[test]
+fn nothing_is_skipped_or_doubled_while_connections_are_cut() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let cutter = Cutter::to(&broker.address);
+    let path = dir.path().join("cut.ndjson");
+    let running = record(&format!("http://{}", cutter.address), &path, &["--count", "900"]);
+    let mut cut = 0;
+    for n in 0..9 {
+        broker.post(&events(n * 100..(n + 1) * 100));
+        cut += cutter.cut();
+        // So that it is sometimes connected again when the next come, and sometimes not.
+        std::thread::sleep(Duration::from_millis(u64::from(n) * 60));
+    }
+    let done = running.finish();
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    assert!(cut >= 2, "{cut} connections were cut");
+    assert_eq!(keys(&std::fs::read_to_string(&path).unwrap()), numbers(0..900));
+    assert!(done.err.contains("recorded 900 events in"), "{}", done.err);
+}
+
+#[test]
+fn a_recording_that_was_killed_is_played_up_to_there_and_written_on() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    for name in ["killed.ndjson", "killed.ndjson.zst"] {
+        let path = dir.path().join(name);
+        let running = record(&broker.url(), &path, &[]);
+        broker.post(&events(0..300));
+        let begun = Instant::now();
+        while std::fs::metadata(&path).unwrap().len() == 0 && begun.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        running.signal("KILL");
+        assert_eq!(running.finish().code, None);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 10]).unwrap();
+        let (found, done) = played(&path);
+        assert!(done.code == Some(1) && done.err.contains("cut off there; posted before: "), "{}", done.err);
+        assert!(found.len() < 300 && found == numbers(0..u32::try_from(found.len()).unwrap()), "{name}: {found:?}");
+
+        let file = path.to_str().unwrap();
+        let done = broker.run(&["record", file, "machines.*.*"], "");
+        assert_eq!(done.code, Some(64));
+        assert!(done.err.contains("is there already; --append writes behind"), "{}", done.err);
+        let running = record(&broker.url(), &path, &["--append", "--count", "5"]);
+        broker.post(&events(900..905));
+        let done = running.finish();
+        assert!(done.code == Some(0) && done.err.contains("was cut off"), "{}", done.err);
+        let (again, done) = played(&path);
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        let kept = again.len() - 5;
+        // Of a compressed one the frame that was cut is gone.
+        assert!(kept == found.len() || (kept < found.len() && name == "killed.ndjson.zst"), "{name}: {kept}");
+        assert_eq!(again, [numbers(0..u32::try_from(kept).unwrap()), numbers(900..905)].concat(), "{name}");
+
+        let done = broker.run(&["record", file, "machines.*.*", "--force", "--timeout=1"], "");
+        assert!(done.code == Some(0) && done.err.contains("recorded 0 events"), "{}", done.err);
+    }
+}
+
+#[test]
+fn a_recording_is_ended_well_by_a_signal_and_is_for_its_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("a.ndjson.zst");
+    let mut running = record(&broker.url(), &path, &[]);
+    broker.post(&events(0..3));
+    // They are on their way when this returns; what has come is in the file.
+    let seen = broker.run(&["watch", "machines.*.*", "--since=1h", "--count=4", "--timeout=30"], "");
+    assert_eq!(seen.code, Some(0));
+    std::thread::sleep(Duration::from_millis(300));
+    running.signal("TERM");
+    let _ = running.input.take();
+    let done = running.finish();
+    assert!(done.code == Some(0) && done.err.contains("recorded 3 events"), "{}", done.err);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(played(&path).0, numbers(0..3));
+    let late = broker.run(&["record", path.to_str().unwrap(), "--force", "--count=9", "--timeout=1s", "x.*.*"], "");
+    assert!(late.code == Some(1) && late.err.contains("0 of 9 events came within 1 s"), "{}", late.err);
+    let dash = broker.run(&["record", "-"], "");
+    assert!(dash.code == Some(64) && dash.err.contains("hydrant watch"), "{}", dash.err);
+}
+
+#[test]
+fn a_recording_is_played_with_its_pace() {
+    let (broker, dir) = (Broker::start(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("paced.ndjson");
+    let at = |n: u32, second: f64| {
+        format!(r#"{{"Time":"2026-01-02T03:04:{second:06.3}Z","Type":"machines","Action":"a","Key":"{n}"}}"#)
+    };
+    let notice = r#"{"Time":"2026-01-02T03:04:05Z","Type":"hydrant","Action":"gap","Key":"x"}"#;
+    std::fs::write(&path, [at(0, 5.0), at(1, 5.4), notice.to_owned(), at(2, 8.0), at(3, 8.0)].join("\n")).unwrap();
+    let play = |speed: &str| {
+        let begun = Instant::now();
+        let done = broker.run(&["post", path.to_str().unwrap(), "--speed", speed], "");
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        assert!(done.err.contains("posted 4 events") && done.err.contains("left out 1 notices"), "{}", done.err);
+        begun.elapsed()
+    };
+    assert!(play("2x") >= Duration::from_millis(1500));
+    play("1000x");
+    play("max");
+    let out = broker.run(&["watch", "machines.*.*", "--since", "1h", "--timeout", "1s"], "");
+    assert_eq!(keys(&out.out), [numbers(0..4), numbers(0..4), numbers(0..4)].concat());
+    let wrong = run(&["post", "--speed", "fast"], "", &[]);
+    assert!(wrong.code == Some(64) && wrong.err.contains("1x or 10x, or max"), "{}", wrong.err);
+}

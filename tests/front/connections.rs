@@ -1,0 +1,65 @@
+//! The endpoint's connections, listed and asked for through hydrant: as the service where the caller is not known
+//! there, so it is for hydrant to hide what the caller's tenant hides.
+
+use hydrant::auth::{TenantRow, TokenRequest};
+use serde_json::{Value, json};
+
+use crate::common::{Hydrant, http};
+use crate::endpoint::{Drp, MACHINE};
+
+const OTHER: &str = "4f2b8c1e-0d4a-4c7b-9e55-6a1f0b2c3d4e";
+
+/// An endpoint with connections of two machines and a user, and a hydrant whose user `lab` has a tenant of one machine.
+async fn front() -> (Drp, Hydrant) {
+    let drp = Drp::start().await;
+    let row = |principal: String, n: usize| json!({"Principal": principal, "RemoteAddr": format!("192.0.2.{n}:99"), "Type": "websocket"});
+    let principals = [format!("runner:{MACHINE}"), format!("runner:{OTHER}"), "user:other".to_owned()];
+    *drp.state.connections.lock() = principals.into_iter().zip(7..).map(|(principal, n)| row(principal, n)).collect();
+    let toml = format!("{}[auth]\nmode = \"local\"\n", drp.settings());
+    let hydrant = Hydrant::with_people_over(&toml, true, |store| {
+        for user in ["lab", "all"] {
+            store.add_user(user, crate::common::people::HASH.clone(), &["superuser".to_owned()])?;
+        }
+        let members = [("machines".to_owned(), [MACHINE.to_owned()].into())].into();
+        store.set_tenant("t", TenantRow { users: ["lab".to_owned()].into(), members })
+    })
+    .await;
+    (drp, hydrant)
+}
+
+async fn ask(hydrant: &Hydrant, user: &str, method: &str, path: &str) -> http::Reply {
+    let bearer = format!("Bearer {}", hydrant.issue(&format!("user:{user}"), &TokenRequest::default()));
+    http::request(hydrant.address(), true, method, path, &[("authorization", bearer.as_str())], "").await
+}
+
+fn theirs(listed: &Value) -> Vec<&str> {
+    let rows = listed.as_array().unwrap().iter().filter(|row| !row["Endpoint"].is_null());
+    rows.map(|row| row["Principal"].as_str().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_hides_connections_of_the_endpoint_too() {
+    let (_drp, hydrant) = front().await;
+    let [own, other] = [MACHINE, OTHER].map(|machine| format!("runner:{machine}"));
+    let path = "/api/v3/connections?Type=websocket";
+    let all = ask(&hydrant, "all", "GET", path).await.json();
+    assert_eq!(theirs(&all), [own.as_str(), &other, "user:other"]);
+    let listed = ask(&hydrant, "lab", "GET", path).await.json();
+    assert_eq!(theirs(&listed), [own.as_str(), "user:other"]);
+    let one = ask(&hydrant, "all", "GET", &format!("{path}&Principal={other}")).await.json();
+    assert_eq!(theirs(&one), [other.as_str()], "filters are for them too");
+}
+
+/// Whose it is only the endpoint knows, so whoever has a tenant is not told of one alone, and closes none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_of_the_endpoint_is_nothing_for_a_tenant() {
+    let (drp, hydrant) = front().await;
+    let path = "/api/v3/connections/192.0.2.9:99";
+    assert_eq!(ask(&hydrant, "all", "GET", path).await.json()["Principal"], "user:other");
+    let asked = || drp.state.got.lock().iter().filter(|got| got.target == path).count();
+    let before = asked();
+    for method in ["GET", "DELETE"] {
+        ask(&hydrant, "lab", method, path).await.error(404);
+    }
+    assert_eq!(asked(), before, "nor is the endpoint asked");
+}

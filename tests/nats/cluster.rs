@@ -1,0 +1,150 @@
+//! A cluster of three NATS servers with a stream on all of them: the leader of the stream dies, and a server says that
+//! it is about to end. `make faults` runs it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::{self, Context, stream::Config};
+use hydrant::clock::now;
+use tokio::task::JoinHandle;
+
+use crate::common::{Hydrant, patiently};
+use crate::nodes::Heard;
+use crate::process::NatsServer;
+use crate::stream::{post, since};
+
+/// A stream on all three servers, and which of them leads it.
+async fn stream(servers: &[NatsServer; 3]) -> (Context, usize) {
+    let context = jetstream::new(async_nats::connect(servers[0].url()).await.unwrap());
+    let config = || Config {
+        name: "EVENTS".to_owned(),
+        subjects: vec!["hydrant.EVENTS.>".to_owned()],
+        num_replicas: 3,
+        allow_direct: true,
+        ..Config::default()
+    };
+    let made = async {
+        // The servers have to agree on who leads them first.
+        while context.create_stream(config()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    patiently("the stream", made).await;
+    let leader = async {
+        loop {
+            let info = context.get_stream("EVENTS").await.ok().map(|stream| stream.cached_info().clone());
+            let leader = info.and_then(|info| info.cluster?.leader);
+            if let Some(leader) = leader {
+                return leader.strip_prefix("server").unwrap().parse().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let leader = patiently("a leader", leader).await;
+    (context, leader)
+}
+
+/// A node that knows these servers, whose history holds all that the test posts.
+async fn node(servers: &[&NatsServer]) -> Hydrant {
+    let urls: Vec<String> = servers.iter().map(|server| format!("\"{}\"", server.url())).collect();
+    let node =
+        Hydrant::start(&format!("shards = 1\n[nats]\nurls = [{}]\nstream = \"EVENTS\"\n", urls.join(", "))).await;
+    node.until("hydrant_nats_stream_usable", 1).await;
+    node
+}
+
+/// Two nodes that hear each other, and a time before the second was there: it asks the stream for what was then, though
+/// its history holds it all.
+async fn two(servers: &[&NatsServer]) -> ([Arc<Hydrant>; 2], jiff::Timestamp) {
+    let first = node(servers).await;
+    let began = now();
+    let nodes = [first, node(servers).await].map(Arc::new);
+    for node in &nodes {
+        node.until("hydrant_nats_peers", 1).await;
+    }
+    (nodes, began)
+}
+
+/// Posts to each of the nodes until told to stop; how many each took.
+fn load(nodes: &[Arc<Hydrant>; 2], stop: &Arc<AtomicBool>) -> [JoinHandle<u64>; 2] {
+    [0, 1].map(|at| {
+        let (node, stop) = (Arc::clone(&nodes[at]), Arc::clone(stop));
+        tokio::spawn(async move {
+            let mut next = 0;
+            while !stop.load(Ordering::SeqCst) {
+                post(&node, at, next..next + 5).await;
+                next += 5;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            next
+        })
+    })
+}
+
+/// How many events each node took.
+async fn ended(loads: [JoinHandle<u64>; 2], stop: &AtomicBool) -> [u64; 2] {
+    stop.store(true, Ordering::SeqCst);
+    let [first, second] = loads;
+    [first.await.unwrap(), second.await.unwrap()]
+}
+
+/// Has a client that asks for everything get it, each node's events in its order, and no gap.
+async fn assert_all(node: &Hydrant, began: jiff::Timestamp, posted: [u64; 2]) {
+    let mut client = since(node, began).await;
+    client.register("machines,hydrant.*.*").await;
+    let mut heard = Heard::new(2);
+    for _ in 0..posted.iter().sum() {
+        heard.hear(&client.event().await);
+        assert!(heard.gaps.is_empty(), "{:?}", heard.gaps);
+    }
+    for (numbers, posted) in heard.numbers.iter().zip(posted) {
+        assert!(numbers.iter().copied().eq(0..posted));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "starts three servers: make faults"]
+async fn a_client_that_resumes_gets_what_went_past_a_stream_without_a_leader() {
+    let mut servers = NatsServer::cluster();
+    let (context, leader) = stream(&servers).await;
+    let others: Vec<&NatsServer> = (0..3).filter(|at| *at != leader).map(|at| &servers[at]).collect();
+    let (nodes, began) = two(&others).await;
+    let stop = Arc::default();
+    let loads = load(&nodes, &stop);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    servers[leader].kill();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let posted = ended(loads, &stop).await;
+    for (at, node) in nodes.iter().enumerate() {
+        node.until("hydrant_nats_received_total", posted[1 - at]).await;
+    }
+    drop(context);
+    assert_all(&nodes[1], began, posted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "starts three servers: make faults"]
+async fn nodes_leave_a_server_that_says_that_it_ends_and_lose_nothing() {
+    let servers = NatsServer::cluster();
+    stream(&servers).await;
+    let (nodes, began) = two(&[&servers[0]]).await;
+    let stop = Arc::default();
+    let loads = load(&nodes, &stop);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    servers[0].signal("USR2");
+    for node in &nodes {
+        node.until("hydrant_nats_moves_total", 1).await;
+    }
+    servers[0].signal("KILL");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let posted = ended(loads, &stop).await;
+    for (at, node) in nodes.iter().enumerate() {
+        node.until("hydrant_nats_received_total", posted[1 - at]).await;
+        assert_eq!(node.metric("hydrant_nats_reconnects_total").await, 0);
+        for direction in ["in", "out"] {
+            assert_eq!(node.metric(&format!("hydrant_nats_lost_total{{direction=\"{direction}\"}}")).await, 0);
+        }
+    }
+    assert_all(&nodes[1], began, posted).await;
+}
