@@ -71,7 +71,7 @@ fn without_a_terminal_it_says_what_to_do() {
 /// A terminal with a shell in it, which runs a command, then tells its exit code and how it has left the terminal.
 struct Terminal {
     child: Child,
-    keys: ChildStdin,
+    keys: Option<ChildStdin>,
     shown: Arc<Mutex<Vec<u8>>>,
     dir: tempfile::TempDir,
 }
@@ -104,7 +104,7 @@ impl Terminal {
                 into.lock().extend_from_slice(&bytes[..count]);
             }
         });
-        Self { keys: child.stdin.take().unwrap(), child, shown, dir }
+        Self { keys: child.stdin.take(), child, shown, dir }
     }
 
     fn text(&self) -> String {
@@ -125,8 +125,9 @@ impl Terminal {
     }
 
     fn press(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).unwrap();
-        self.keys.flush().unwrap();
+        let mut to = self.keys.as_ref().unwrap();
+        to.write_all(keys.as_bytes()).unwrap();
+        to.flush().unwrap();
     }
 
     fn signal(&self, name: &str) {
@@ -146,9 +147,17 @@ impl Terminal {
         for wanted in [" icanon", " echo ", " isig", " icrnl"] {
             assert!(settings.replace(['\r', '\n'], " ").contains(wanted), "{wanted}: {settings}");
         }
-        drop(self.keys);
+        self.keys = None;
         let _ = self.child.wait();
         text
+    }
+}
+
+impl Drop for Terminal {
+    /// Nothing of a test that failed stays behind: the terminal goes, and with it what runs in it.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
