@@ -341,7 +341,7 @@ impl Sender {
 
     /// Returns the number of the next event to be written: unwritten events with lower numbers will not come.
     fn number(&mut self) -> u64 {
-        // Read before the queue is found empty.
+        // Must be read before the queue is found empty.
         let next = self.exports.next_number();
         if self.next.is_empty() {
             self.next.extend(self.exports.ready().map(Piece::new));

@@ -86,7 +86,7 @@ impl Login {
     /// Creates a login from the seed of an nkey.
     ///
     /// # Errors
-    /// [`LoginError::Seed`].
+    /// [`LoginError::Seed`] if the seed is invalid.
     pub fn nkey(seed: &Secret) -> Result<Self, LoginError> {
         Signer::new(seed.expose().trim()).map(Self::Nkey)
     }
@@ -95,7 +95,7 @@ impl Login {
     /// other text is ignored.
     ///
     /// # Errors
-    /// [`LoginError::Credentials`] and [`LoginError::Seed`].
+    /// [`LoginError::Credentials`] if a section is missing, [`LoginError::Seed`] if the seed is invalid.
     pub fn credentials(content: &Secret) -> Result<Self, LoginError> {
         let jwt = section(content.expose(), "JWT").ok_or(LoginError::Credentials("JWT"))?;
         let seed = section(content.expose(), "SEED").ok_or(LoginError::Credentials("NKEY SEED"))?;

@@ -113,7 +113,7 @@ impl Intake {
 
     /// Records the number of binary messages received over this connection, which are not events.
     pub(super) fn note_binaries(&mut self, binaries: u64) {
-        // A new connection counts from the beginning.
+        // A new connection counts from zero.
         let new = binaries.checked_sub(self.binaries).unwrap_or(binaries);
         self.binaries = binaries;
         if new > 0 {

@@ -167,7 +167,7 @@ impl Upstream {
     /// Returns the service's own credential as an `Authorization` header; read anew, since its file may have changed.
     ///
     /// # Errors
-    /// As [`Service::target`].
+    /// As for [`Service::target`].
     pub fn own_credential(&self) -> Result<HeaderValue, ClientError> {
         Ok(self.service.target()?.authorization())
     }
