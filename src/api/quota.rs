@@ -9,7 +9,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-/// Number of buckets above which full ones are removed.
+/// Number of buckets from which full ones are removed.
 const SWEEP_AT: usize = 1024;
 
 /// The principal's bucket does not contain enough.

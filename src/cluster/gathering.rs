@@ -28,7 +28,7 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
-    /// Creates it; no message is held for longer than `linger`.
+    /// Creates a batcher that holds no message for longer than `linger`.
     pub(super) fn new(broker: &Arc<Broker>, filler: Filler, prefix: &str, linger: Duration) -> Self {
         Self { broker: Arc::clone(broker), filler, prefix: prefix.to_owned(), linger }
     }
