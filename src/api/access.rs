@@ -55,7 +55,7 @@ impl Api {
         Ok(self.login(credential, caller.peer.ip()).await?)
     }
 
-    /// Whether the caller may.
+    /// Returns whether the caller has a claim.
     pub(super) fn permits(
         &self,
         identity: &Identity,
@@ -66,7 +66,7 @@ impl Api {
         Ok(self.authority.permits(identity, scope, action, specific)?)
     }
 
-    /// Refuses a caller that may not.
+    /// Refuses a caller that lacks a claim.
     pub(super) fn require(
         &self,
         identity: &Identity,
@@ -87,8 +87,8 @@ fn from_header(headers: &HeaderMap) -> Result<Option<Credential>, AuthError> {
     Ok(Credential::from_authorization(text)?)
 }
 
-/// A browser sends Basic credentials and certificates by itself, also for somebody else's page; so those are taken only
-/// from our own host's pages and from the allowed ones. Without `Origin` the caller is no browser.
+/// A browser adds Basic credentials and certificates by itself, even for a page of another site; they are accepted only
+/// from pages of our own host and from allowed ones. A request without `Origin` does not come from a browser.
 fn check_origin(headers: &HeaderMap, allowed: &[String]) -> Result<(), ApiError> {
     let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().map_err(|_| ApiError::Origin)?.trim();

@@ -9,17 +9,17 @@ use crate::transport::listener::Answer;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// An answer with JSON in it.
+/// Builds an answer with a JSON body.
 pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     with_type(status, JSON, body.into())
 }
 
-/// 204. drpcli wants the content type even where there is no content.
+/// Builds an answer 204. drpcli requires the content type even without content.
 pub fn no_content() -> Answer {
     with_type(StatusCode::NO_CONTENT, JSON, Bytes::new())
 }
 
-/// Plain text, for metrics and probes.
+/// Builds a plain text answer, for metrics and probes.
 pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     with_type(status, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"), body.into())
 }

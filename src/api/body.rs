@@ -23,25 +23,25 @@ use super::ApiError;
 use super::inflate::Coding;
 use crate::transport::reading::Reading;
 
-/// How long the next piece of a body is waited for.
+/// Maximum wait for the next piece of a body.
 const STILL: Duration = Duration::from_secs(10);
 
-/// How long a body may take whatever its length.
+/// Time that a body may take regardless of its length.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// For so many bytes that have come it may take a second more.
+/// Minimum rate after [`GRACE`], in bytes per second.
 const PACE: usize = 16 << 10;
 
-/// So many bodies of the longest length may be held at a time.
+/// Number of bodies of the maximum length that fit into the memory for bodies.
 const LONGEST_AT_A_TIME: usize = 4;
 
-/// Compressed bodies larger than this are inflated on a thread that may block, so that others' requests do not wait.
+/// Compressed bodies larger than this, in bytes, are inflated on a blocking thread, so that other requests do not wait.
 const LARGE: usize = 16 << 10;
 
-/// Memory for bodies is counted in units of so many bytes.
+/// Unit in which the memory for bodies is counted, in bytes.
 const UNIT: usize = 1024;
 
-/// Reads an object. Of a list, serde would take the elements for the fields in their order.
+/// Parses a JSON object. Arrays are refused, since serde would take their elements for the fields in order.
 pub(super) fn object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiError> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(ApiError::Bad("the body is not a JSON object".to_owned()));
@@ -49,23 +49,23 @@ pub(super) fn object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiErr
     serde_json::from_slice(body).map_err(|error| ApiError::Bad(error.to_string()))
 }
 
-/// The memory for bodies.
+/// The memory available for bodies.
 #[derive(Debug)]
 pub(super) struct Bodies {
     units: Arc<Semaphore>,
 }
 
-/// The buffer of one body, and the memory that was taken for it.
+/// The buffer of one body, with the memory reserved for it.
 #[derive(Debug)]
 struct Buffer<'b> {
     bodies: &'b Bodies,
     bytes: Vec<u8>,
     held: Option<OwnedSemaphorePermit>,
-    /// The length that it will not exceed.
+    /// The length that the body will not exceed.
     longest: usize,
 }
 
-/// A body, and the memory that it takes.
+/// A complete body, with the memory reserved for it.
 #[derive(Debug)]
 pub(super) struct Whole {
     pub(super) bytes: Bytes,
@@ -73,13 +73,13 @@ pub(super) struct Whole {
 }
 
 impl Bodies {
-    /// Memory for bodies of which the longest has so many bytes.
+    /// Creates the memory for bodies of at most `longest` bytes.
     pub(super) fn new(longest: usize) -> Self {
         let units = (longest / UNIT).saturating_add(1).saturating_mul(LONGEST_AT_A_TIME);
         Self { units: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))) }
     }
 
-    /// Reads a body of at most `limit` bytes, compressed or not.
+    /// Reads a body of at most `limit` bytes, inflating it if necessary.
     pub(super) async fn read(&self, request: Request<Incoming>, limit: usize) -> Result<Whole, ApiError> {
         let coding = Coding::of(request.headers())?;
         let whole = self.read_as_sent(request, limit).await?;
@@ -124,7 +124,7 @@ impl Bodies {
         Buffer { bodies: self, bytes: Vec::new(), held: None, longest }
     }
 
-    /// Takes as much more memory as it needs to hold so many bytes in all.
+    /// Reserves memory so that `held` covers `bytes` in all.
     fn hold(&self, bytes: usize, held: &mut Option<OwnedSemaphorePermit>) -> Result<(), ApiError> {
         let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let missing = bytes.div_ceil(UNIT).saturating_sub(have);
@@ -151,7 +151,7 @@ impl Buffer<'_> {
     }
 }
 
-/// The next piece of a body of which so many bytes have come since it has begun; nothing at its end.
+/// Reads the next piece of a body of which `come` bytes have arrived since `begun`; returns `None` at its end.
 async fn next(body: &mut Incoming, begun: Instant, come: usize) -> Result<Option<Frame<Bytes>>, ApiError> {
     let still = Instant::now() + STILL;
     let slow = begun + GRACE + Duration::from_secs((come / PACE) as u64);

@@ -1,9 +1,9 @@
-//! `POST /api/v3/hydrant/check`: whether a registration is good, what is odd about it, and how many of the last events
-//! it would have matched.
+//! `POST /api/v3/hydrant/check`: whether a registration is valid, what is suspicious about it, and how many of the
+//! latest events it would have matched.
 //!
-//! Contract: only events that the caller may see are counted, those that are not retained any more are not. What it may
-//! cost is bounded by the number and the bytes of the events that are looked at, one question at a time, at no shard.
-//! A registration that cannot be one is 400, with the place.
+//! Contract: only retained events that the caller may see are counted. The cost is limited by the number and size of
+//! the events examined; one question is processed at a time, outside the shards. An invalid registration is 400, with
+//! the position of the error.
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -17,19 +17,19 @@ use crate::fanout::report::Registration;
 use crate::index::{self, Class, Index, IndexError, Limits, Seen, Spec, Work, filter};
 use crate::transport::listener::Answer;
 
-/// Bytes of a question.
+/// Maximum length of a body in bytes.
 const LONGEST: usize = 128 << 10;
 
-/// Events that are looked at.
+/// Maximum number of events examined.
 const LOOKED: u64 = 1000;
 
-/// Bytes of all of them together.
+/// Maximum total size of the events examined, in bytes.
 const BYTES: usize = 8 << 20;
 
-/// Units of filter work for each event.
+/// Maximum units of filter work per event.
 const WORK: u64 = 100_000;
 
-/// Registrations of others that are longer, and patterns that need more than so many bytes, are not read again.
+/// Maximum length of other clients' registrations, and size of their patterns, to be parsed again; both in bytes.
 const SHORT: usize = 512;
 const SMALL: usize = 64 << 10;
 
@@ -44,9 +44,9 @@ struct Question {
 struct Checked {
     spec: String,
     warnings: Vec<String>,
-    /// How many events were looked at, the last ones that the caller may see.
+    /// Number of events examined: the latest ones that the caller may see.
     looked: usize,
-    /// How many of them would have come.
+    /// Number of those that the registration matches.
     matched: usize,
 }
 
@@ -72,7 +72,7 @@ impl Api {
         })
     }
 
-    /// The last events that the caller may see.
+    /// Returns the latest events that the caller may see.
     fn last_events(&self, access: &Access, identity: &Identity) -> Vec<Retained> {
         let history = self.broker.history();
         let Position { sequence: end, .. } = history.position();
@@ -93,7 +93,7 @@ impl Api {
     }
 }
 
-/// How many of the events a registration matches.
+/// Returns the number of events that a registration matches.
 fn count(text: &str, spec: &Spec, events: &[Retained]) -> Result<usize, ApiError> {
     let limits = Limits { work: Work { event: WORK, ..Work::UNLIMITED }, ..Limits::default() };
     let mut index = Index::new(limits).with_common_account();
@@ -107,7 +107,7 @@ fn count(text: &str, spec: &Spec, events: &[Retained]) -> Result<usize, ApiError
     Ok(matched)
 }
 
-/// Tells what is odd about registrations that others have made.
+/// Adds warnings to registrations of other clients.
 pub(super) fn warn(registrations: &mut [Registration], seen: &Seen) {
     let limits = filter::Limits { compiled: SMALL, ..filter::Limits::default() };
     for one in registrations.iter_mut().filter(|one| one.spec.len() <= SHORT) {

@@ -14,18 +14,18 @@ use crate::broker::connection::{Connection, Kind};
 use crate::clock;
 use crate::transport::caller::Caller;
 
-/// Clients of one connection that are listed.
+/// Maximum number of clients listed per connection.
 const MOST: usize = 64;
 
 /// The authenticated clients of each open HTTP connection. Belongs to the control plane; no shard touches it.
 #[derive(Debug, Default)]
 pub(super) struct ClientGauge {
-    /// Clients by the connection that they come on.
+    /// The clients of each connection.
     present: Mutex<HashMap<SocketAddr, SmallVec<[Connection; 1]>>>,
 }
 
 impl ClientGauge {
-    /// Notes a request. Returns the connection if it is new.
+    /// Records a request. Returns its client as a connection if it is new.
     pub(super) fn came(&self, caller: &Caller, identity: &Identity) -> Option<Connection> {
         let Caller { peer, connection, .. } = *caller;
         let mut present = self.present.lock();
@@ -46,12 +46,12 @@ impl ClientGauge {
         Some(client)
     }
 
-    /// Forgets a connection and returns those of its clients that were known.
+    /// Removes a connection and returns its listed clients.
     pub(super) fn left(&self, connection: SocketAddr) -> SmallVec<[Connection; 1]> {
         self.present.lock().remove(&connection).unwrap_or_default()
     }
 
-    /// All that are present.
+    /// Returns all clients.
     pub(super) fn list(&self) -> Vec<Connection> {
         self.present.lock().values().flatten().cloned().collect()
     }

@@ -74,7 +74,7 @@ impl Api {
         }
     }
 
-    /// A connection of a shard with its registrations, for whoever may see it.
+    /// Returns a connection of a shard with its registrations, if the caller may see it.
     pub(super) async fn inspect(&self, address: &str, identity: &Identity) -> Result<Inspection, ApiError> {
         let wanted = parse(address)?;
         if !self.permits(identity, "connections", "get", address)? {
@@ -100,7 +100,7 @@ impl Api {
         }
     }
 
-    /// Refuses, as an unknown one, a connection that the caller's tenant hides.
+    /// Refuses a connection that the caller's tenant hides, as if it were unknown.
     async fn check_tenant(&self, identity: &Identity, address: SocketAddr) -> Result<(), ApiError> {
         let access = self.authority.access(identity)?;
         let hidden = |c: &Connection| c.remote_addr == address && !access.shows_connection(&c.principal);
@@ -110,7 +110,7 @@ impl Api {
         Ok(())
     }
 
-    /// Asks the endpoint about a connection that is not ours.
+    /// Forwards a request about a connection that is not ours to the endpoint.
     async fn at_the_endpoint(
         &self,
         address: &str,
@@ -119,8 +119,8 @@ impl Api {
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
         let upstream = self.upstream.as_ref().ok_or_else(|| unknown(address))?;
-        // Whose connection it is only the endpoint knows, and it is asked as the service: nobody could hide it from a
-        // tenant.
+        // Only the endpoint knows the owner, and it is queried as the service, so the connection could not be hidden
+        // from a tenant.
         if self.authority.access(identity)?.has_tenant() {
             return Err(unknown(address));
         }
@@ -129,7 +129,7 @@ impl Api {
         self.forward_edited(upstream, inquiry, caller, |theirs| merge::connection(theirs, &name)).await
     }
 
-    /// The endpoint's connections, as JSON.
+    /// Returns the endpoint's connections, as JSON.
     async fn theirs(&self, request: Request<Incoming>, caller: &Caller, identity: &Identity) -> Vec<String> {
         let Some(upstream) = &self.upstream else { return Vec::new() };
         let asked = async {
@@ -169,7 +169,7 @@ impl Api {
         Ok(list(&all, self.theirs(request, caller, identity).await))
     }
 
-    /// Websockets and kept-alive HTTP connections.
+    /// Returns websockets and kept-alive HTTP connections.
     async fn connections(&self) -> Vec<Connection> {
         let mut all = self.pool.connections().await;
         all.extend(self.client_gauge.list());
@@ -177,14 +177,14 @@ impl Api {
     }
 }
 
-/// Whose connection this is; nobody's where it does not say.
+/// Returns the principal of a connection; empty if it has none.
 fn principal_of(connection: &str) -> String {
     let read: Option<serde_json::Value> = serde_json::from_str(connection).ok();
     let principal = read.as_ref().and_then(|read| read["Principal"].as_str());
     principal.unwrap_or_default().to_owned()
 }
 
-/// How many connections are wanted at most.
+/// Returns the maximum number of connections to list.
 fn limit(query: Option<&str>) -> Result<usize, ApiError> {
     let Some(limit) = query::value(query, "limit") else { return Ok(usize::MAX) };
     limit.parse().map_err(|_| ApiError::Bad("limit is a whole number".to_owned()))

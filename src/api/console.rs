@@ -17,7 +17,7 @@ use hyper::{Method, Response, StatusCode};
 
 use crate::transport::listener::Answer;
 
-/// Where the page is.
+/// The path of the page.
 const HOME: &str = "/hydrant/";
 
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -28,7 +28,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// A file by its name and media type.
+/// A file's name, media type and content.
 macro_rules! file {
     ($name:literal, $kind:expr) => {
         ($name, $kind, include_bytes!(concat!("../console/", $name)).as_slice())
@@ -57,7 +57,7 @@ const FILES: [(&str, &str, &[u8]); 19] = [
     file!("tail.js", SCRIPT),
 ];
 
-/// The answer to a request for the console, if it is one. `at_root` says whether `/` leads there too.
+/// Returns the answer to a request for the console, if it is one. `at_root` says whether `/` redirects there too.
 pub(super) fn find(method: &Method, path: &str, at_root: bool) -> Option<Answer> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return None;
@@ -78,7 +78,7 @@ fn page(kind: &'static str, body: &'static [u8]) -> Answer {
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    // Asked for again with each visit, so that a page is never of two versions.
+    // Not cached, so that a page never mixes the files of two versions.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     answer
 }

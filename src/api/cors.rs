@@ -15,37 +15,37 @@ use hyper::{Method, Request};
 use super::answer;
 use crate::transport::listener::Answer;
 
-/// What a page may ask for.
+/// The methods that a page may use.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
-/// Headers that a page may send if it does not say which it wants to.
+/// The headers that a page may send if its preflight lists none.
 const HEADERS: HeaderValue =
     HeaderValue::from_static("Authorization, Content-Type, Content-Encoding, Accept, Last-Event-ID");
 
-/// Headers of answers that a page may read besides the harmless ones.
+/// Headers of answers that a page may read, besides the CORS-safelisted ones.
 const EXPOSED: HeaderValue =
     HeaderValue::from_static("Retry-After, WWW-Authenticate, X-Hydrant-Sequence, ETag, Location");
 
-/// Seconds for which a browser may remember; the most that browsers do.
+/// How long a browser may cache a preflight, in seconds; the most that browsers accept.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-/// A page of the open Internet that asks for an address of a private network, as Chromium calls it.
+/// Chromium's request header for a public page that accesses a private network.
 const REQUEST_PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
-/// A request's origin and whether it asks for leave first.
+/// The origin of a request, from which its CORS headers follow.
 #[derive(Debug)]
 pub(super) struct Visit {
     origin: Option<HeaderValue>,
 }
 
 impl Visit {
-    /// Of a request.
+    /// Reads the origin of a request.
     pub(super) fn of<B>(request: &Request<B>) -> Self {
         Self { origin: request.headers().get(ORIGIN).cloned() }
     }
 
-    /// Grants what the origin may have, unless the answer, being somebody else's, says that already.
+    /// Adds the headers that the origin is entitled to, unless the answer is the endpoint's and has them already.
     pub(super) fn grant(&self, allowed: &[String], headers: &mut HeaderMap) {
         let Some(origin) = &self.origin else { return };
         if headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
@@ -65,7 +65,7 @@ impl Visit {
     }
 }
 
-/// The answer to a preflight, if a request is one; the origin is granted apart.
+/// Returns the answer to a preflight if the request is one; the origin is granted separately.
 pub(super) fn preflight<B>(request: &Request<B>) -> Option<Answer> {
     let asked = request.headers();
     let is_preflight = request.method() == Method::OPTIONS
@@ -85,12 +85,12 @@ pub(super) fn preflight<B>(request: &Request<B>) -> Option<Answer> {
     Some(answer)
 }
 
-/// Whether an origin is one of those that are allowed, whichever way their ports are written.
+/// Returns whether an origin is one of the allowed ones, with or without default ports.
 pub(super) fn is_allowed(origin: &str, allowed: &[String]) -> bool {
     allowed.iter().any(|other| other == "*" || plain(other).eq_ignore_ascii_case(plain(origin)))
 }
 
-/// Whether an origin is the host that was asked. The scheme is not compared: TLS may end before this server.
+/// Returns whether an origin is the requested host. The scheme is ignored: TLS may end before this server.
 pub(super) fn is_own(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let default = default_port(scheme);
@@ -100,7 +100,7 @@ pub(super) fn is_own(origin: &str, host: &str) -> bool {
     bare(authority) == bare(host)
 }
 
-/// An origin without its scheme's own port.
+/// Removes the scheme's default port from an origin.
 fn plain(origin: &str) -> &str {
     let scheme = origin.split_once("://").map_or("", |(scheme, _)| scheme);
     default_port(scheme).and_then(|port| origin.strip_suffix(port)).unwrap_or(origin)

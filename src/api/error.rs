@@ -20,118 +20,118 @@ use crate::transport::upgrade::UpgradeError;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ApiError {
-    /// No such path or method.
+    /// There is no such path or method.
     #[error("No route")]
     NoRoute,
-    /// Credentials are missing or not good.
+    /// Credentials are missing or invalid.
     #[error(transparent)]
     Auth(#[from] AuthError),
-    /// The credentials were good a moment ago.
+    /// The credentials have been revoked.
     #[error("credentials are not valid")]
     Revoked(#[from] RevokedError),
-    /// A browser's own credentials from somebody else's page.
+    /// A page of another origin uses credentials that the browser adds by itself.
     #[error("credentials of this kind are not taken from another origin; use a token")]
     Origin,
-    /// The caller may not.
+    /// The caller lacks a claim.
     #[error("Requires: {scope} {action} {specific}")]
     Forbidden {
-        /// The claim that is missing.
+        /// The scope of the missing claim.
         scope: &'static str,
-        /// The claim that is missing.
+        /// The action of the missing claim.
         action: &'static str,
-        /// The claim that is missing.
+        /// The object of the missing claim.
         specific: String,
     },
-    /// A look at what belongs to everybody, by somebody of a tenant; the text says what to do instead.
+    /// A user of a tenant requests data of all tenants; the message says what to do instead.
     #[error("{0}")]
     OfAll(&'static str),
     /// A token cannot be issued.
     #[error(transparent)]
     Token(#[from] IssueError),
-    /// Not a websocket handshake.
+    /// The request is not a websocket handshake.
     #[error(transparent)]
     NotAHandshake(#[from] UpgradeError),
-    /// A transfer coding that is not spoken here.
+    /// The transfer coding is not supported.
     #[error("Transfer-Encoding: only `chunked` is spoken here; compressed bodies go by Content-Encoding")]
     TransferCoding,
-    /// A content coding that is not known here.
+    /// The content coding is not supported.
     #[error("Content-Encoding: {0:?} is not known here; send gzip, deflate or nothing")]
     ContentCoding(String),
-    /// What was sent is wrong; the text says what and where.
+    /// The request is invalid; the message says what is wrong and where.
     #[error("{0}")]
     Bad(String),
-    /// A registration cannot be one: why, and the place if there is one.
+    /// A registration is invalid.
     #[error("{reason}")]
     Spec {
-        /// What is wrong.
+        /// What is wrong with it.
         reason: String,
-        /// The registration, and below it a caret.
+        /// The registration, and below it a caret at the error, if the error has a position.
         place: Option<[String; 2]>,
     },
-    /// A stream in a form that is not spoken here.
+    /// A stream was requested in an unsupported media type.
     #[error("this is a stream of events: say `Accept: text/event-stream` or `Accept: application/x-ndjson`")]
     NotAcceptable,
-    /// What was sent is too long; the text says what and how long it may be.
+    /// The request is too long; the message says what is, and the limit.
     #[error("{0}")]
     TooLarge(String),
-    /// The body was cut off.
+    /// The body ended early.
     #[error("the body ended early")]
     CutOff,
-    /// The body did not go on.
+    /// The body stalled.
     #[error("the body stood still for {} s", after.as_secs())]
     Still {
-        /// How long.
+        /// The time without data.
         after: Duration,
     },
-    /// The body comes too slowly.
+    /// The body arrives too slowly.
     #[error("the body comes more slowly than {least} bytes a second")]
     Slow {
-        /// What is the least.
+        /// The minimum rate in bytes per second.
         least: usize,
     },
-    /// The bodies of others take all the memory that there is for them.
+    /// Other bodies use up the memory for bodies.
     #[error("too many large bodies at a time")]
     Bodies,
-    /// Events cannot be taken now.
+    /// Events cannot be accepted now.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// The principal has posted more than its share.
+    /// The principal has exceeded its quota of posted events.
     #[error("too many events: {per_second} a second are allowed")]
     Quota {
-        /// Its share.
+        /// The quota in events per second.
         per_second: u64,
-        /// When to come again.
+        /// Time after which to retry.
         retry_after: Duration,
     },
-    /// The principal has as many websockets as it may.
+    /// The principal has reached its limit of websockets.
     #[error("too many connections of this principal: {limit} are allowed")]
     Sockets {
-        /// How many that is.
+        /// The maximum number of websockets.
         limit: u64,
     },
     /// There is no such object, or the caller may not know of it.
     #[error("Not Found")]
     Unknown {
-        /// What kind of object.
+        /// The kind of object.
         model: &'static str,
-        /// The key that was asked for.
+        /// The requested key.
         key: String,
     },
-    /// As many connections as allowed.
+    /// The server has reached its limit of connections.
     #[error("too many connections")]
     TooManyConnections,
-    /// Others are having events explained.
+    /// Other requests are having events explained.
     #[error("others are having events explained; try again")]
     Explaining,
     /// The endpoint has not answered.
     #[error(transparent)]
     Upstream(UpstreamError),
-    /// The server's own credential for the endpoint is of no use; the log says why.
+    /// The server's own credential for the endpoint is unusable; the log says why.
     #[error("the server has no usable credential for the endpoint")]
     NoCredential,
 }
 
-/// Where the endpoint is stays here.
+/// Removes the endpoint's address.
 impl From<UpstreamError> for ApiError {
     fn from(error: UpstreamError) -> Self {
         Self::Upstream(error.without_address())
@@ -145,7 +145,7 @@ impl From<Spent> for ApiError {
 }
 
 impl ApiError {
-    /// A registration that was refused.
+    /// Creates the error for an invalid registration.
     pub(super) fn spec(spec: &str, error: &IndexError) -> Self {
         let place = error.offset().map(|offset| {
             let (shown, column) = excerpt(spec, offset);
@@ -154,7 +154,7 @@ impl ApiError {
         Self::Spec { reason: error.to_string(), place }
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoRoute | Self::Unknown { .. } => StatusCode::NOT_FOUND,
@@ -190,11 +190,11 @@ impl ApiError {
         }
     }
 
-    /// Seconds after which another try makes sense.
+    /// Returns the number of seconds after which to retry, if a retry makes sense.
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Auth(AuthError::Throttled { retry_after }) => Some(retry_after.as_secs().max(1)),
-            // Rounded up: a second too early would be refused again.
+            // Rounded up: a retry one second too early would be refused again.
             Self::Quota { retry_after, .. } => Some(retry_after.as_secs() + 1),
             Self::Auth(AuthError::Unavailable) | Self::Publish(_) | Self::Bodies | Self::Explaining => Some(1),
             Self::Auth(AuthError::EndpointAway | AuthError::EndpointHides(_))
@@ -205,7 +205,8 @@ impl ApiError {
         }
     }
 
-    /// The answer with its DRP Error. The type of errors about rights is `AUTH`, otherwise the method, as DRP does it.
+    /// Builds the answer with its DRP Error. As in DRP, the type is `AUTH` for errors about rights, otherwise the
+    /// method.
     pub fn answer(&self, method: &Method, path: &str) -> Answer {
         let status = self.status();
         let kind = match self {

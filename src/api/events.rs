@@ -16,7 +16,7 @@ use crate::event::posting::{EntryError, Form, Posting, PostingError};
 use crate::metrics::{Limit, Source};
 use crate::transport::listener::Answer;
 
-/// Bodies larger than this are read on a thread that may block, so that others' requests do not wait.
+/// Bodies larger than this, in bytes, are parsed on a blocking thread, so that other requests do not wait.
 const LARGE: usize = 256 << 10;
 
 impl Api {

@@ -1,18 +1,18 @@
-//! `POST /api/v3/hydrant/explain`: why an event does or does not reach somebody.
+//! `POST /api/v3/hydrant/explain`: why an event does or does not reach a client.
 //!
-//! The body names an event (`Event`, or by its `Position` in the history), registrations (`Spec` or `Specs`), and who
-//! would get it (`User`; nobody else than the caller if it is left out). `Connection` stands for the registrations and
-//! the rights of an open one.
+//! The body names an event (`Event`, or its `Position` in the history), registrations (`Spec` or `Specs`), and the
+//! recipient (`User`; by default the caller). `Connection` stands for the registrations and the rights of an open
+//! connection.
 //!
-//! Contract: nobody learns of events or users that he may not see. An event of the history must be visible to the
-//! caller, and is otherwise unknown to him; another user needs the claim users/get, a connection connections/get, both
-//! within the caller's tenant. Who may see a connection and not its user learns whether the rights show the event, and
-//! not why. Which roles would show an event is told to those who may list roles. `User` names whoever logs in by that
-//! name: a user of this server's own if there is one, otherwise one of the endpoint, of whom is known what the endpoint
-//! has told since the user first came.
+//! Contract: callers learn nothing about events or users that they may not see. An event of the history must be visible
+//! to the caller and is otherwise unknown; another user needs the claim users/get, a connection connections/get, both
+//! within the caller's tenant. A caller that may see a connection but not its user learns whether the rights show the
+//! event, but not why. Roles that would show an event are listed only for callers who may list roles. `User` names the
+//! principal that logs in by that name: a user of this server's own if there is one, otherwise one of the endpoint, with
+//! the rights known since that user first logged in.
 //!
-//! Bounds: anybody may ask, so one question is worked on at a time, at no shard, and what it may cost is bounded by the
-//! number of registrations and by the bytes of the event that all of them together would look at.
+//! Bounds: any caller may ask, so one question is processed at a time, outside the shards, and its cost is limited by
+//! the number of registrations and by their number times the bytes of the event.
 
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
@@ -33,19 +33,19 @@ use crate::fanout::report::Inspection;
 use crate::index::{IndexError, Spec, filter};
 use crate::transport::listener::Answer;
 
-/// Bytes of a body besides the event in it.
+/// Maximum length of a body in bytes, in addition to the event in it.
 const REST: usize = 1 << 20;
 
-/// Registrations in a question.
+/// Maximum number of registrations in a question.
 const ASKED: usize = 64;
 
-/// Bytes of the event, once for each registration: some 100 ms.
+/// Maximum product of the event's length in bytes and the number of registrations: some 100 ms.
 const WORK: usize = 64 << 20;
 
-/// For how long a question waits for those before it.
+/// How long a question waits for earlier ones.
 const TURN: Duration = Duration::from_secs(2);
 
-/// What is asked.
+/// The body of a request.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Question {
@@ -58,31 +58,31 @@ struct Question {
     connection: Option<String>,
 }
 
-/// The answer.
+/// The body of the answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Told {
     #[serde(flatten)]
     explanation: Explanation,
-    /// Who would get it.
+    /// The recipient.
     principal: String,
-    /// Roles that show the event, where a claim is missing.
+    /// Roles that show the event, if a claim is missing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     roles: Vec<String>,
-    /// What the connection has lost, if it has.
+    /// The connection's losses, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     loss: Option<String>,
     /// The event.
     event: Box<RawValue>,
 }
 
-/// Who would get the event.
+/// The recipient.
 struct Asked {
     principal: String,
     account: String,
     access: Arc<Access>,
     inspection: Option<Inspection>,
-    /// Whether the caller may know why that is.
+    /// Whether the caller may learn about the recipient's rights.
     is_known: bool,
 }
 
@@ -102,7 +102,7 @@ impl Api {
         Ok(answer::json(StatusCode::OK, serde_json::to_vec(&told).expect("texts and flags are always written")))
     }
 
-    /// Explains when those before it are done, on a thread that nothing else waits for meanwhile.
+    /// Explains the event when earlier questions are done, on a thread that nothing else waits for.
     async fn work_out(&self, event: &Event, texts: &[String], asked: &Asked) -> Result<Explanation, ApiError> {
         bound_work(texts.len(), event.json().len())?;
         let _turn = self.turn_to_explain().await?;
@@ -116,12 +116,12 @@ impl Api {
         })
     }
 
-    /// The turn of a question that costs more than others, when those before it are done.
+    /// Waits for the turn of an expensive question.
     pub(super) async fn turn_to_explain(&self) -> Result<SemaphorePermit<'_>, ApiError> {
         turn(&self.explaining).await
     }
 
-    /// Whether the caller may know what this principal may see.
+    /// Returns whether the caller may learn what this principal may see.
     fn knows(&self, identity: &Identity, principal: &str, account: &str) -> Result<bool, ApiError> {
         if identity.principal().account() == account || self.authority.access(identity)?.is_everything() {
             return Ok(true);
@@ -143,7 +143,7 @@ impl Api {
         }
     }
 
-    /// An event of the history, if the caller may see it.
+    /// Returns an event of the history if the caller may see it.
     fn retained(&self, position: &str, identity: &Identity) -> Result<Arc<Event>, ApiError> {
         let unknown = || ApiError::Unknown { model: "events", key: position.chars().take(64).collect() };
         let Ok(Since::Position(Position { epoch, sequence })) = position.parse() else {
@@ -257,7 +257,7 @@ fn texts(question: &Question, inspection: Option<&Inspection>) -> Result<Vec<Str
     Ok(texts)
 }
 
-/// What an outbox has done to events of the connection.
+/// Describes the events that the connection's outbox has dropped.
 fn loss(inspection: &Inspection) -> Option<String> {
     let connection = &inspection.connection;
     let policy = connection.overflow.unwrap_or("disconnect");

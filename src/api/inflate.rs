@@ -12,10 +12,10 @@ use hyper::header::CONTENT_ENCODING;
 
 use super::ApiError;
 
-/// Bytes that are inflated at a time.
+/// Number of bytes inflated at a time.
 const STEP: usize = 64 << 10;
 
-/// How a body is compressed.
+/// The content coding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     Identity,
@@ -24,7 +24,7 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// As the headers say.
+    /// Parses the coding from the headers.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
         let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
         let codings: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
@@ -37,7 +37,7 @@ impl Coding {
         }
     }
 
-    /// What a body of this coding says. `grow` is asked whenever the buffer grows, and is told its capacity then.
+    /// Inflates a body of this coding. `grow` is called with the new capacity before the buffer grows.
     pub(super) fn inflate(
         self,
         body: &[u8],

@@ -13,23 +13,23 @@ use crate::endpoint::http::Upstream;
 use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
-/// What clients look for before they use something.
+/// Features that clients check before they use them.
 const FEATURES: [&str; 7] =
     ["api-v3", "sane-exit-codes", "roles", "tenants", "websocket-changed-filter", "websocket-since", "hydrant"];
 
-/// What stays the same while the server runs.
+/// The properties of this server that do not change while it runs.
 #[derive(Debug, Clone)]
 pub struct About {
-    /// Identifies this data directory.
+    /// The id of this data directory.
     pub id: String,
-    /// The first address that is listened on.
+    /// The first address the server listens on.
     pub address: SocketAddr,
-    /// Whether clients come by TLS.
+    /// Whether clients connect over TLS.
     pub secure: bool,
 }
 
 impl Api {
-    /// Of a server in front of an endpoint, the endpoint's with ours added.
+    /// Returns this server's info or, in front of an endpoint, the endpoint's with ours added.
     pub(super) async fn info(
         &self,
         request: Request<Incoming>,
@@ -41,7 +41,7 @@ impl Api {
         self.their_info(upstream, proxy::as_service(upstream, &request)?, caller).await
     }
 
-    /// The endpoint's, with ours added; for whom, it decides by the credential.
+    /// Returns the endpoint's info with ours added; the endpoint checks the request's credential.
     pub(super) async fn their_info(
         &self,
         upstream: &Upstream,
@@ -51,7 +51,7 @@ impl Api {
         self.forward_edited(upstream, request, caller, |theirs| merge::info(theirs, &self.extras())).await
     }
 
-    /// What is added to the endpoint's.
+    /// Returns what is added to the endpoint's info.
     fn extras(&self) -> merge::Extras {
         let text = |value: Value| value.to_string();
         merge::Extras {
@@ -88,7 +88,7 @@ impl Api {
     }
 }
 
-/// The claims that this server itself asks for, by scope and action, in DRP's form.
+/// Returns the claims that this server itself checks, by scope and action, in DRP's form.
 fn scopes() -> serde_json::Value {
     json!({
         "connections": {"list": {}, "get": {}, "delete": {}},
@@ -99,7 +99,7 @@ fn scopes() -> serde_json::Value {
     })
 }
 
-/// Go's name of the architecture, which is what DRP tells.
+/// Returns Go's name of the architecture, which DRP uses.
 fn arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

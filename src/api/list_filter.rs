@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::ApiError;
 use crate::json;
 
-/// Fields that connections can be filtered by.
+/// The fields that connections can be filtered by.
 const FIELDS: [&str; 3] = ["Type", "Principal", "RemoteAddr"];
 
 #[derive(Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ enum Wanted {
 }
 
 impl Wanted {
-    /// A value without an operator is equality.
+    /// Parses a condition; a value without an operator means equality.
     fn read(field: &str, text: &str) -> Result<Self, ApiError> {
         let call = text.strip_suffix(')').and_then(|rest| rest.split_once('('));
         let call = call.filter(|(name, _)| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic()));
@@ -42,12 +42,12 @@ impl Wanted {
     }
 }
 
-/// What a query wants of a list of connections. All of it has to fit.
+/// The conditions of a query on a list of connections, all of which must hold.
 #[derive(Debug)]
 pub(super) struct ListFilter(Vec<(&'static str, Wanted)>);
 
 impl ListFilter {
-    /// Reads a query; parameters that are not about a field are somebody else's.
+    /// Parses a query; parameters that are not about a field are ignored.
     pub(super) fn read(query: Option<&str>) -> Result<Self, ApiError> {
         let pairs = form_urlencoded::parse(query.unwrap_or("").as_bytes());
         let known = pairs.filter_map(|(name, value)| Some((*FIELDS.iter().find(|field| **field == name)?, value)));
@@ -55,13 +55,13 @@ impl ListFilter {
         wanted.map(|(field, value)| Ok((field, Wanted::read(field, &value)?))).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether a connection, as JSON, is wanted. A field that it does not have is empty.
+    /// Returns whether a connection, given as JSON, fits. A missing field counts as empty.
     pub(super) fn fits(&self, connection: &str) -> bool {
         self.0.iter().all(|(field, wanted)| wanted.fits(&value(connection, field)))
     }
 }
 
-/// A field of an object, if it is a string; the last of several wins.
+/// Returns a field of an object if it is a string; the last of several wins.
 fn value<'c>(connection: &'c str, field: &str) -> Cow<'c, str> {
     let found = json::members(connection).filter(|member| member.name() == field).last();
     found.and_then(|member| json::as_string(member.value)).unwrap_or_default()

@@ -18,7 +18,7 @@ use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 
 impl Api {
-    /// Checks credentials: our own users' and tokens here, others at the endpoint.
+    /// Checks credentials: those of this server's own users and tokens here, others at the endpoint.
     pub(super) async fn login(&self, credential: Credential, peer: IpAddr) -> Result<Identity, AuthError> {
         let Some(delegation) = &self.delegation else { return self.authority.login(credential, peer).await };
         let ours = match &credential {
@@ -36,8 +36,8 @@ impl Api {
         delegation.login(&credential, peer).await
     }
 
-    /// Whether a request is the endpoint's to answer though it is one of our routes; without an identity, whoever sends
-    /// it.
+    /// Returns whether the endpoint answers a request although it is one of our routes; without an identity, whether
+    /// that holds for every caller.
     pub(super) fn is_endpoints(&self, route: Route, identity: Option<&Identity>) -> bool {
         let theirs = identity.map_or(self.delegation.is_some() && !self.own_users, Identity::is_endpoints);
         let callers = matches!(
@@ -70,7 +70,8 @@ impl Api {
         Ok(answer)
     }
 
-    /// Bounds an event for the endpoint, which would come back by its stream longer than it is taken there.
+    /// Limits an event for the endpoint: a longer one would exceed the limit when it comes back in the endpoint's
+    /// stream.
     fn bound_event(&self, request: &mut Request<Incoming>) -> Result<(), ApiError> {
         let allowed = self.limits.event_bytes;
         if request.body().size_hint().lower() > allowed as u64 {

@@ -1,6 +1,6 @@
-//! `GET /api/v3/hydrant/me`: who the caller is, and what he may see.
+//! `GET /api/v3/hydrant/me`: who the caller is and what the caller may see.
 //!
-//! Contract: tells nobody of anybody else, so it needs no claim.
+//! Contract: reveals nothing about other users, so it needs no claim.
 
 use hyper::StatusCode;
 use serde::Serialize;
@@ -9,19 +9,19 @@ use super::answer;
 use crate::auth::{Access, Identity};
 use crate::transport::listener::Answer;
 
-/// What somebody may see, in words.
+/// The caller's identity and rights, as text.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Me {
     principal: String,
     claims: Vec<String>,
-    /// The token is narrowed to these.
+    /// The claims that the caller's token is narrowed to.
     narrowing: Vec<String>,
     has_tenant: bool,
     expires: Option<String>,
 }
 
-/// The answer.
+/// Returns the answer.
 pub(super) fn me(identity: &Identity, access: &Access) -> Answer {
     let (claims, narrowing) = access.claims();
     let me = Me {

@@ -16,7 +16,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), ApiError> {
     transfer_encoding(request)
 }
 
-/// A host and nothing else is the target of `CONNECT` alone (RFC 9112, section 3.2.3).
+/// A target that is only a host is valid for `CONNECT` alone (RFC 9112, section 3.2.3).
 fn target<B>(request: &Request<B>) -> Result<(), ApiError> {
     let uri = request.uri();
     if uri.authority().is_some() && uri.scheme().is_none() && request.method() != Method::CONNECT {
@@ -25,7 +25,7 @@ fn target<B>(request: &Request<B>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Exactly one `Host` that is one; HTTP/1.0, which probes speak, may leave it out.
+/// Requires exactly one valid `Host`; HTTP/1.0, which probes use, may omit it.
 fn host<B>(request: &Request<B>) -> Result<(), ApiError> {
     let bad = |reason: &str| Err(ApiError::Bad(format!("Host: {reason}")));
     let mut hosts = request.headers().get_all(HOST).iter();
@@ -39,7 +39,7 @@ fn host<B>(request: &Request<B>) -> Result<(), ApiError> {
 }
 
 fn is_host(text: &str) -> bool {
-    // A comma may stand in a name, but here it is two headers that somebody has joined.
+    // A name may contain a comma, but here it means that somebody has joined two headers.
     let Some(authority) = text.parse::<Authority>().ok().filter(|_| !text.contains(',')) else { return false };
     let port = text.strip_prefix(authority.host()).unwrap_or("@");
     let is_port =
@@ -47,7 +47,7 @@ fn is_host(text: &str) -> bool {
     !authority.host().is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
-/// None, or `chunked` alone.
+/// Requires no transfer coding, or `chunked` alone.
 fn transfer_encoding<B>(request: &Request<B>) -> Result<(), ApiError> {
     let values = request.headers().get_all(TRANSFER_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
     let codings: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();

@@ -1,6 +1,7 @@
-//! REST, and the door to the websocket.
+//! The REST API, and the entry point of websockets.
 //!
-//! Routes, ours all below `/api/v3` and declared in one table ([`routes`]), but for the console's files ([`console`]):
+//! Hydrant's own routes are all below `/api/v3` and declared in one table ([`routes`]), except the console's files
+//! ([`console`]):
 //!
 //! | route | module |
 //! |---|---|
@@ -16,9 +17,10 @@
 //! | `POST /hydrant/check`, `GET /hydrant/me` | [`check`], [`me`] |
 //! | everything else, if there is an endpoint upstream | [`proxy`] |
 //!
-//! Contract: every answer below 400 but a stream says `Content-Type: application/json`, bodies or not (drpcli fails
-//! otherwise); every answer from 400 on has a DRP Error as its body. The query string, which may hold a credential,
-//! reaches no log, metric or error. `/metrics`, `/healthz` and `/readyz` have a listener of their own ([`probe`]).
+//! Contract: every answer below 400 except streams has `Content-Type: application/json`, even without a body (drpcli
+//! fails otherwise); every answer from 400 on has a DRP Error as its body. The query string, which may contain a
+//! credential, never appears in a log, metric or error. `/metrics`, `/healthz` and `/readyz` have a separate listener
+//! ([`probe`]).
 
 mod access;
 pub mod answer;
@@ -81,30 +83,30 @@ use refusals::Refusals;
 use routes::{Access, Found, Route};
 use status::Status;
 
-/// What the paths of the API begin with.
+/// The path prefix of the API.
 const API: &str = "/api/v3/";
 
-/// Bounds of requests.
+/// Limits on requests.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiLimits {
-    /// Bytes of a request's body.
+    /// Maximum length of a request's body in bytes.
     pub body_bytes: usize,
-    /// Bytes of one event as posted.
+    /// Maximum length of a posted event in bytes.
     pub event_bytes: usize,
-    /// Events of one post.
+    /// Maximum number of events per POST.
     pub post_events: usize,
 }
 
-/// Whether the endpoint is told by `X-Forwarded-For` where a request comes from.
+/// Whether the endpoint receives the client's address in `X-Forwarded-For`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardedFor {
-    /// The client's address is added to what the header says.
+    /// The client's address is appended to the header.
     Sent,
-    /// The header is left out.
+    /// The header is removed.
     LeftOut,
 }
 
-/// What the routes work with. Shared by all listeners.
+/// The state of the API's routes. Shared by all listeners.
 #[derive(Debug)]
 pub struct Api {
     parts: ApiParts,
@@ -112,10 +114,10 @@ pub struct Api {
     refusals: Refusals,
     bodies: Bodies,
     vouched: Vouched,
-    /// Requests that the endpoint has not answered.
+    /// Limits the log lines about requests that the endpoint did not answer.
     failures: Summary,
     status: Status,
-    /// The turn of whoever has an event explained.
+    /// Held by the request that explains an event, one at a time.
     explaining: tokio::sync::Semaphore,
 }
 
@@ -127,44 +129,44 @@ impl std::ops::Deref for Api {
     }
 }
 
-/// What an [`Api`] is made of.
+/// The parts of an [`Api`].
 #[derive(Debug)]
 pub struct ApiParts {
-    /// Takes events.
+    /// Accepts events.
     pub broker: Arc<Broker>,
     /// Checks credentials.
     pub authority: Arc<Authority>,
-    /// Takes websockets.
+    /// Serves websockets.
     pub pool: Arc<Pool>,
-    /// Bounds websockets.
+    /// Limits the number of websockets.
     pub admission: Admission,
-    /// Bounds the websockets of each principal.
+    /// Limits the websockets of each principal.
     pub sockets: SocketQuota,
-    /// Bounds what each principal posts.
+    /// Limits the events that each principal posts.
     pub posts: PostQuota,
-    /// Origins besides the request's own from which a browser's own credentials are taken.
+    /// Origins, besides the server's own, whose pages may use credentials that the browser adds by itself.
     pub allowed_origins: Vec<String>,
-    /// Place in a chain of hydrants, 0 without upstreams; told to whoever opens a websocket.
+    /// Position in a chain of hydrants, 0 without upstreams; sent to clients that open a websocket.
     pub tier: u64,
-    /// Whether connections are told of by events.
+    /// Whether connections are announced by events.
     pub connection_events: bool,
-    /// What happens to a websocket that does not follow, if neither its query nor a role says.
+    /// What happens to a websocket that is a slow consumer, if neither its query nor a role says.
     pub overflow: Overflow,
-    /// What it may ask for by its query besides.
+    /// The policies that a websocket may choose in its query.
     pub query_overflow: Vec<Overflow>,
-    /// Whether an offer of permessage-deflate is taken.
+    /// Whether permessage-deflate is accepted.
     pub deflate: bool,
-    /// Bounds of requests.
+    /// Limits on requests.
     pub limits: ApiLimits,
-    /// What `/info` says.
+    /// What `/info` reports.
     pub about: About,
-    /// Where everything goes that is not served here.
+    /// The endpoint that receives all requests not served here.
     pub upstream: Option<Arc<Upstream>>,
-    /// Checks credentials that are not this server's own; the endpoint is the one above.
+    /// Checks credentials that are not this server's own, at the endpoint `upstream`.
     pub delegation: Option<Arc<Delegation>>,
-    /// Whether the endpoint is told where a request comes from.
+    /// Whether the endpoint receives the client's address.
     pub forwarded_for: ForwardedFor,
-    /// Whether there are credentials of this server's own.
+    /// Whether this server has users or tokens of its own.
     pub own_users: bool,
 }
 
@@ -190,7 +192,7 @@ impl Handler for Api {
 }
 
 impl Api {
-    /// An API that counts no clients yet.
+    /// Creates an API without any clients.
     pub fn new(parts: ApiParts) -> Self {
         let bodies = Bodies::new(parts.limits.body_bytes);
         Self {
@@ -205,7 +207,8 @@ impl Api {
         }
     }
 
-    /// Tells of an HTTP connection. While the inboxes are full nobody hears of it; the list has it all the same.
+    /// Announces an HTTP connection by an event. While the inboxes are full the event is dropped; the list is
+    /// unaffected.
     fn announce(&self, action: &str, connection: &Connection) {
         if !self.connection_events {
             return;
@@ -228,7 +231,7 @@ impl Api {
         let segments: Option<Vec<String>> =
             path.strip_prefix(API).map(|rest| rest.split('/').map(query::decode).collect());
         let ours: Vec<&str> = segments.iter().flatten().map(String::as_str).collect();
-        // What an endpoint may have under that path is not a stream.
+        // Without a stream's media type the path may be one of the endpoint's.
         let is_ours = |found: &Found<'_>| {
             found.route != Route::Stream || self.upstream.is_none() || stream::form(&request).is_some()
         };
@@ -262,7 +265,7 @@ impl Api {
         }
         let is_lasting = matches!(route, Route::Websocket | Route::Stream);
         if request.method() == Method::HEAD && !is_lasting {
-            // hyper leaves the body out.
+            // hyper omits the body.
             *request.method_mut() = Method::GET;
         }
         let peer = caller.peer;
@@ -298,7 +301,7 @@ impl Api {
     }
 }
 
-/// What anybody may read.
+/// Returns the documents, which need no credentials.
 fn open(route: Route) -> Result<Answer, ApiError> {
     match route {
         Route::OpenApi => Ok(openapi::answer(&openapi::OPENAPI)),

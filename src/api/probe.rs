@@ -39,17 +39,17 @@ pub struct Probe {
     files: WatchedFiles,
 }
 
-/// What is read again when its files change.
+/// The objects that are reloaded when their files change.
 #[derive(Debug)]
 pub struct WatchedFiles {
     /// Users, token keys and the other issuer's keys.
     pub authority: Arc<Authority>,
-    /// The certificate, if there is one.
+    /// The certificate, if configured.
     pub tls: Option<Arc<LiveTls>>,
 }
 
 impl WatchedFiles {
-    /// Changes that are not in force.
+    /// Returns the files whose last change was refused, and why.
     fn refusals(&self) -> Vec<(WatchedFile, Refusal)> {
         let of_auth = self.authority.refusals().into_iter().map(|(file, refusal)| {
             let file = match file {
@@ -89,13 +89,13 @@ struct Readiness {
     not_in_force: Vec<NotInForce>,
 }
 
-/// What is said of the shards.
+/// The state of the shards.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Shards {
-    /// How many are in a turn that has taken longer than [`STALL`](crate::metrics::STALL) already.
+    /// Number of shards whose current turn has already exceeded [`STALL`](crate::metrics::STALL).
     stalled: usize,
-    /// The longest turn of the last minute, one that is still on included.
+    /// The longest turn of the last minute, including current ones.
     longest_turn_milliseconds: u128,
 }
 
@@ -106,9 +106,8 @@ impl Shards {
 }
 
 impl Probe {
-    /// Answers from this broker's metrics; about readiness as long as connections are `accepting`, and by the
-    /// `upstreams`; tells of `nats` too, if events are shared, and of what `delegation` knows of the endpoint's
-    /// users.
+    /// Creates a probe of this broker. Readiness depends on `accepting`, `upstreams` and the shards; `nats` and
+    /// `delegation` are reported too, if configured.
     pub fn new(
         broker: Arc<Broker>,
         accepting: Arc<AtomicBool>,
@@ -142,7 +141,7 @@ impl Probe {
 }
 
 impl Probe {
-    /// Brings the metrics of logins up to date, of which the authority keeps count.
+    /// Updates the metrics of logins from the authority's counters.
     fn count_logins(&self) {
         let (logins, authority) = (&self.broker.metrics().logins, &self.files.authority);
         logins.set(authority.passwords_hashed(), authority.logins_waiting());

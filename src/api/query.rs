@@ -4,24 +4,24 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// What stands for itself in no segment of a path, so that nobody reads it as anything else.
+/// The characters that are percent-encoded in a path segment, so that no server can misread it.
 const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
-/// A path segment, decoded; bytes that are not UTF-8 are replaced.
+/// Decodes a path segment; bytes that are not UTF-8 are replaced.
 pub(super) fn decode(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }
 
-/// Whether a decoded segment is one segment to everybody: not empty, not a step in the tree, and with nothing in it
-/// that another decoding or another server takes for a separator, an end or an escape.
+/// Returns whether every server reads a decoded segment as one segment: it is not empty, not `.` or `..`, and contains
+/// nothing that another decoder or server takes for a separator, an end or an escape.
 pub(super) fn is_plain(segment: &str) -> bool {
     let steers =
         |c: char| matches!(c, '/' | '\\' | '%' | '?' | '#' | ';' | char::REPLACEMENT_CHARACTER) || c.is_control();
     !matches!(segment, "" | "." | "..") && !segment.contains(steers)
 }
 
-/// An absolute path with each segment decoded and encoded anew, which means the same to everybody; nothing if a segment
-/// is not plain.
+/// Decodes and re-encodes each segment of an absolute path, so that every server reads it alike; returns `None` if a
+/// segment is not plain.
 pub(super) fn plain_path(path: &str) -> Option<String> {
     let segments = path.strip_prefix('/')?.split('/').map(decode);
     let encoded =
@@ -29,25 +29,24 @@ pub(super) fn plain_path(path: &str) -> Option<String> {
     encoded.collect()
 }
 
-/// The first non-empty value of a parameter.
+/// Returns the first non-empty value of a parameter.
 pub(super) fn value<'q>(query: Option<&'q str>, name: &str) -> Option<Cow<'q, str>> {
     let pairs = form_urlencoded::parse(query?.as_bytes());
     pairs.into_iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
 }
 
-/// Every value of a parameter, empty ones too.
+/// Returns all values of a parameter, including empty ones.
 pub(super) fn values(query: Option<&str>, name: &str) -> Vec<Box<str>> {
     let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into()).collect()
 }
 
-/// Whether a parameter with this name, as it stands in the query, holds a credential: `token` or `Token`, however it is
-/// encoded.
+/// Returns whether the parameter with this undecoded name holds a credential: `token` or `Token`, in any encoding.
 fn is_credential(name: &str) -> bool {
     matches!(decode(name).as_str(), "token" | "Token")
 }
 
-/// The credential of a query. Clients put it in raw, so a `+` stands for itself.
+/// Returns the credential in a query. Clients do not encode it, so a `+` stands for itself.
 pub(super) fn credential(query: Option<&str>) -> Option<String> {
     let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.into_iter().find(|(name, value)| is_credential(name) && !value.is_empty())?;

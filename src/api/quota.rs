@@ -9,37 +9,37 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-/// Principals whose buckets are kept before full ones are swept out.
+/// Number of buckets from which full ones are removed.
 const SWEEP_AT: usize = 1024;
 
-/// A principal's bucket has not enough in it.
+/// The principal's bucket does not contain enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spent {
-    /// The principal's share.
+    /// The principal's quota in events per second.
     pub per_second: u64,
-    /// After how long another try makes sense.
+    /// Time after which a retry may succeed.
     pub retry_after: Duration,
 }
 
-/// A token bucket for each principal: so many events a second, and as many at once.
+/// A token bucket per principal: it allows a number of events per second, and as many at once.
 #[derive(Debug)]
 pub struct PostQuota {
     per_second: u64,
-    /// Principal to the time, in microseconds, at which its bucket is full again.
+    /// For each principal, the time in microseconds at which its bucket is full again.
     full_at_us: Mutex<HashMap<Box<str>, u64>>,
 }
 
 impl PostQuota {
-    /// A quota; zero is none.
+    /// Creates a quota of `per_second` events; zero means unlimited.
     pub fn new(per_second: u64) -> Self {
         Self { per_second, full_at_us: Mutex::default() }
     }
 
-    /// Takes `events` out of a principal's bucket; `own` is its share if that is not everybody's. A batch larger than
-    /// the bucket is taken when the bucket is full, so that it is slowed down and not refused for ever.
+    /// Takes `events` out of a principal's bucket; `own` is its quota if it differs from the default. A batch larger
+    /// than the bucket is accepted when the bucket is full, so that it is slowed down and not refused for ever.
     ///
     /// # Errors
-    /// [`Spent`].
+    /// [`Spent`] if the bucket does not contain enough.
     pub fn take(&self, principal: &str, own: Option<u64>, events: u64, now_us: u64) -> Result<(), Spent> {
         let per_second = own.unwrap_or(self.per_second);
         if per_second == 0 || events == 0 {
@@ -61,10 +61,10 @@ impl PostQuota {
     }
 }
 
-/// Open websockets by principal; those that have none are not in it.
+/// The number of open websockets per principal; without entries for zero.
 type Open = Mutex<HashMap<Box<str>, u64>>;
 
-/// Websockets by principal.
+/// Limits the open websockets of each principal.
 #[derive(Debug)]
 pub struct SocketQuota {
     limit: u64,
@@ -72,16 +72,16 @@ pub struct SocketQuota {
 }
 
 impl SocketQuota {
-    /// A quota; zero is none.
+    /// Creates a quota of `limit` websockets per principal; zero means unlimited.
     pub fn new(limit: u64) -> Self {
         Self { limit, open: Arc::default() }
     }
 
-    /// A permit for one more websocket of a principal; given back when dropped. `own` is its quota if that is not
-    /// everybody's. Without a quota they are counted all the same, since one can come while they are open.
+    /// Returns a permit for one more websocket of a principal; released when dropped. `own` is its quota if it differs
+    /// from the default. Websockets are counted even without a quota, since one may be set while they are open.
     ///
     /// # Errors
-    /// The quota, if it is used up.
+    /// The quota if it is exhausted.
     pub fn admit(&self, principal: &str, own: Option<u64>) -> Result<SocketPermit, u64> {
         let limit = own.unwrap_or(self.limit);
         let mut open = self.open.lock();
@@ -94,7 +94,7 @@ impl SocketQuota {
     }
 }
 
-/// A websocket's permit among those of its principal.
+/// A permit for one websocket of a principal.
 #[derive(Debug)]
 pub struct SocketPermit {
     open: Arc<Open>,

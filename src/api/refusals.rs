@@ -16,8 +16,8 @@ use crate::transport::summary::Summary;
 pub(super) struct Refusals(Summary);
 
 impl Refusals {
-    /// Tells of a refusal, now or with a later one. Requests without credentials are how some clients begin, and are
-    /// not told.
+    /// Logs a refusal, now or with a later one. Requests without credentials are not logged, since some clients begin
+    /// with one.
     pub(super) fn report(&self, error: &ApiError, peer: SocketAddr, path: &str) {
         if matches!(error, ApiError::Auth(AuthError::Missing)) {
             return;

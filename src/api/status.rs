@@ -1,4 +1,5 @@
-//! `/api/v3/hydrant/status` and `/api/v3/hydrant/registrations`: how the broker is, and what its registrations do.
+//! `/api/v3/hydrant/status` and `/api/v3/hydrant/registrations`: the state of the broker and the activity of
+//! registrations.
 //!
 //! | route | claim |
 //! |---|---|
@@ -6,8 +7,9 @@
 //! | `GET /hydrant/registrations` (`sort=hits`, `deliveries` or `work`; `limit=N`) | connections/list, and no tenant |
 //! | `GET /hydrant/registrations?connection=ADDR:PORT` | connections/get |
 //!
-//! Contract: a look costs the shards what one turn can spare, however many look. Rates are those of the last seconds
-//! before a look, from the looks before it: a page that asks every two seconds gets those of the last five or six.
+//! Contract: a request costs the shards what one turn can spare, however many clients send one. Rates cover the last
+//! few seconds and are computed from earlier requests: a page that polls every two seconds gets the rates of the last
+//! five or six.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -28,38 +30,38 @@ use crate::index::Measure;
 use crate::metrics::Summary;
 use crate::transport::listener::Answer;
 
-/// Rates are those of the last so many seconds, if somebody looked then.
+/// The period that rates cover, if there was a request that long ago.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// Looks closer to each other than this are one.
+/// Minimum interval between two samples.
 const APART: Duration = Duration::from_secs(1);
 
-/// For so long what was found out about all registrations is told again.
+/// How long a list of all registrations is reused.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// What is around the broker, known when the server runs.
+/// The connections around the broker, known once the server runs.
 #[derive(Debug, Default)]
 pub struct Around {
-    /// Links to endpoints.
+    /// The links to endpoints.
     pub upstreams: Vec<Arc<events::Health>>,
     /// The connection to NATS.
     pub nats: Option<Arc<cluster::Health>>,
 }
 
-/// Looks at the status, and what they remember.
+/// The samples and lists that status requests share.
 #[derive(Debug)]
 pub(super) struct Status {
     started: Timestamp,
     around: OnceLock<Around>,
     looks: Mutex<VecDeque<(Instant, Sample)>>,
-    /// By measure; asked for by one at a time.
+    /// The latest list for each measure; only one request at a time computes it.
     busiest: [tokio::sync::Mutex<Option<Found>>; 3],
 }
 
-/// When registrations were found, and which.
+/// A list of registrations and when it was made.
 type Found = (Instant, Arc<Vec<Registration>>);
 
-/// What rates are made of.
+/// The counters from which rates are computed.
 #[derive(Debug, Clone, Default)]
 struct Sample {
     received: u64,
@@ -81,7 +83,7 @@ impl Sample {
     }
 }
 
-/// The answer of `/hydrant/status`.
+/// The body of `/hydrant/status`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Report {
@@ -99,17 +101,17 @@ struct Report {
     identity: Option<identity::Report>,
 }
 
-/// How fast it goes.
+/// Rates over a recent period.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Rates {
-    /// Over which time.
+    /// The length of the period in seconds.
     seconds: f64,
     received_per_second: f64,
     delivered_per_second: f64,
     delivered_bytes_per_second: f64,
     filter_work_per_second: f64,
-    /// Nothing if nothing was delivered.
+    /// `None` if nothing was delivered.
     p50_microseconds: Option<u64>,
     p99_microseconds: Option<u64>,
 }
@@ -133,7 +135,7 @@ impl Rates {
 }
 
 impl Status {
-    /// Nobody has looked yet.
+    /// Creates the status, with an empty first sample.
     pub(super) fn new(now: Instant) -> Self {
         let looks = VecDeque::from([(now, Sample::default())]);
         Self {
@@ -144,10 +146,10 @@ impl Status {
         }
     }
 
-    /// Notes a look. Returns what has happened since an earlier one.
+    /// Adds a sample. Returns the rates since an earlier one.
     fn look(&self, now: Instant, sample: Sample) -> Rates {
         let mut looks = self.looks.lock();
-        // The last that is older than the window, and those behind it.
+        // Keep the last sample older than the window, and those after it.
         while looks.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= WINDOW) {
             looks.pop_front();
         }
@@ -162,7 +164,7 @@ impl Status {
 }
 
 impl Api {
-    /// Tells what is around the broker, once.
+    /// Sets the connections around the broker; can be called once.
     pub fn set_around(&self, around: Around) {
         if self.status.around.set(around).is_err() {
             tracing::error!("what is around the broker is known already");
@@ -212,7 +214,7 @@ impl Api {
         Ok(json(&&all[..all.len().min(limit)]))
     }
 
-    /// The registrations that have done most, of all shards.
+    /// Returns the most active registrations of all shards.
     async fn busiest(&self, measure: Measure) -> Arc<Vec<Registration>> {
         let mut kept = self.status.busiest[measure as usize].lock().await;
         if let Some((_, all)) = kept.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
@@ -228,7 +230,7 @@ impl Api {
     }
 }
 
-/// Puts together what shards and groups of different rights have done by the same registration.
+/// Merges the statistics of one registration from different shards and from groups with different rights.
 fn merge(found: Vec<Registration>, measure: Measure) -> Vec<Registration> {
     let mut by_spec: HashMap<Box<str>, Registration> = HashMap::new();
     for one in found {
@@ -236,7 +238,7 @@ fn merge(found: Vec<Registration>, measure: Measure) -> Vec<Registration> {
             by_spec.insert(one.spec.clone(), one);
             continue;
         };
-        // Each shard matches each event, so their hits are the same ones.
+        // Each shard matches each event, so all of them count the same hits.
         known.hits = known.hits.max(one.hits);
         known.deliveries += one.deliveries;
         known.filter_work += one.filter_work;

@@ -1,12 +1,12 @@
-//! `GET /api/v3/events`: the events of a websocket as an ordinary answer, Server-Sent Events or NDJSON.
+//! `GET /api/v3/events`: the events of a websocket as an HTTP response, in Server-Sent Events or NDJSON.
 //!
-//! `curl -N` and a browser's `EventSource` are enough to watch. The connection is handed to a shard as a websocket is,
-//! with its registrations, rights, queue and policy; only what is written differs ([`crate::event`],
-//! [`crate::protocol::stream`]). Its body ends with the connection.
+//! `curl -N` or a browser's `EventSource` can consume it. Like a websocket, the connection is handed to a shard, with
+//! its registrations, rights, queue and overflow policy; only the encoding differs ([`crate::event`],
+//! [`crate::protocol::stream`]). The response ends when the connection does.
 //!
-//! Contract: whatever can be told before the stream begins is told by a status: a registration that cannot be read is
-//! 400, with the place. `Last-Event-ID`, which a browser sends when it comes back, goes before `since=`, which stands
-//! in the URL for good.
+//! Contract: errors known before the stream begins are reported by the status: an invalid registration is 400, with the
+//! position of the error. `Last-Event-ID`, which a browser sends when it reconnects, takes precedence over `since=`,
+//! which stays in the URL.
 
 use std::sync::Arc;
 
@@ -26,10 +26,10 @@ use crate::transport::caller::Caller;
 use crate::transport::listener::Answer;
 use crate::websocket::frame::Encoding;
 
-/// Where a client was before it lost the connection.
+/// The id of the last event that a client received before it lost the connection.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Keeps nginx from collecting the stream.
+/// Keeps nginx from buffering the stream.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 impl Api {
@@ -46,7 +46,7 @@ impl Api {
         let encoding = form(request).ok_or(ApiError::NotAcceptable).map_err(bad)?;
         let query = request.uri().query();
         let since = self.resume(request).map_err(bad)?;
-        // The place comes first: it bounds how many have their registrations read at a time.
+        // The permit comes first: it limits how many clients have their registrations parsed at a time.
         let opening = self.opening(query, &identity)?;
         tokio::task::block_in_place(|| self.check_registrations(query, &identity)).map_err(bad)?;
         let mut answer = answer::text(StatusCode::OK, Bytes::new());
@@ -92,7 +92,7 @@ impl Api {
         self.pool.check(&registrations, most).map_err(|(spec, error)| ApiError::spec(spec, &error))
     }
 
-    /// From where on the client wants the past.
+    /// Returns from where the client wants a replay.
     fn resume(&self, request: &Request<Incoming>) -> Result<Option<Start>, ApiError> {
         let last = request.headers().get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()));
         let Some(last) = last.as_deref().map(str::trim).filter(|last| !last.is_empty()) else {
@@ -100,7 +100,7 @@ impl Api {
         };
         let bad = |error| ApiError::Bad(format!("Last-Event-ID: {error}"));
         let since = match last.parse().map_err(bad)? {
-            // That event was received. An id that is a time may be that of several.
+            // The client has received that event. An id that is a time may be that of several events.
             Since::Position(mut position) => {
                 position.sequence = position.sequence.saturating_add(1);
                 Since::Position(position)
@@ -115,8 +115,8 @@ fn content_type(encoding: Encoding) -> &'static str {
     if encoding == Encoding::Lines { "application/x-ndjson" } else { "text/event-stream" }
 }
 
-/// The form of the stream that a request asks for, if it asks for one: the first that `Accept` names, or Server-Sent
-/// Events if it takes anything and registers for something, as curl does without further ado.
+/// Returns the encoding of the stream that a request asks for, if any: the first that `Accept` names, or Server-Sent
+/// Events if it accepts anything and has a registration, as with plain curl.
 pub(super) fn form<B>(request: &Request<B>) -> Option<Encoding> {
     let registers = query::value(request.uri().query(), "register").is_some();
     let mut types = accepted(request.headers());
@@ -131,7 +131,7 @@ pub(super) fn form<B>(request: &Request<B>) -> Option<Encoding> {
     })
 }
 
-/// The media types that a request accepts, in their order, without parameters.
+/// Returns the media types that a request accepts, in order, without parameters.
 fn accepted(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let types = values.flat_map(|value| value.split(','));

@@ -12,10 +12,10 @@ use crate::clock;
 use crate::json::Validator;
 use crate::transport::listener::Answer;
 
-/// A wish for a token is a few names.
+/// Maximum length in bytes of the body of a token request, which contains only a few names.
 const WISH_BYTES: usize = 64 << 10;
 
-/// What a caller asks for, as text; the same names in the query and in the body of a POST.
+/// The parameters of a token request as text, with the same names in the query and in the body of a POST.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Wanted {
@@ -63,7 +63,7 @@ impl Api {
         name: &str,
         identity: &Identity,
     ) -> Result<Answer, ApiError> {
-        // Nobody's body is waited for who may not have the token anyway.
+        // The body is not read if the caller may not have the token anyway.
         self.authority.check_issue(identity, name)?;
         let body = self.bodies.read(request, WISH_BYTES.min(self.limits.body_bytes)).await?;
         let text = Validator::default().validate(&body.bytes).map_err(|error| ApiError::Bad(error.to_string()))?;

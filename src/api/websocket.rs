@@ -20,15 +20,15 @@ use crate::overflow::{Overflow, OverflowError};
 use crate::transport::listener::Answer;
 use crate::transport::upgrade::{self, UpgradeError};
 
-/// Where the next event will stand, for `?since=` at a later time.
+/// The position of the next event, for a later `?since=`.
 const POSITION: HeaderName = HeaderName::from_static("x-hydrant-sequence");
 
-/// How many registrations of the query will be answered, so that a client knows that it need not send them.
+/// The number of registrations in the query that will be answered, so that the client need not send them.
 const REGISTERED: HeaderName = HeaderName::from_static("x-hydrant-registered");
 
-/// What a connection is opened with.
+/// What is known about a connection before it is opened.
 pub(super) struct Opening {
-    /// Where the next event will stand.
+    /// The position of the next event.
     position: Position,
     pub(super) registrations: Vec<Box<str>>,
     pub(super) warnings: bool,
@@ -37,7 +37,7 @@ pub(super) struct Opening {
 }
 
 impl Opening {
-    /// What the answer says of it.
+    /// Returns the headers of the answer that describe the connection.
     pub(super) fn headers(&self) -> HeaderMap {
         let position = HeaderValue::try_from(self.position.to_string()).expect("digits and a colon");
         let mut headers = HeaderMap::new();
@@ -101,7 +101,7 @@ impl Api {
         Ok(answer)
     }
 
-    /// What the query says of a connection that is to be opened, and a place for it.
+    /// Parses the options of a new connection from the query, and gets a permit for it.
     pub(super) fn opening(&self, query: Option<&str>, identity: &Identity) -> Result<Opening, ApiError> {
         let rejected = |reason, error: ApiError| {
             self.broker.metrics().rejected(reason);
@@ -122,18 +122,18 @@ impl Api {
         Ok(Opening { position, registrations, warnings, overflow, permit: permit.beside(socket_permit) })
     }
 
-    /// From where on the client wants the past.
+    /// Parses from where the client wants a replay.
     pub(super) fn since(&self, query: Option<&str>) -> Result<Option<Start>, ApiError> {
         let Some(text) = query::value(query, "since") else { return Ok(None) };
-        // An unencoded `+` of a time zone comes as a space.
+        // An unencoded `+` of a time zone arrives as a space.
         let text = text.replace(' ', "+");
         let bad = |error: SinceError| ApiError::Bad(error.to_string());
         let since = text.parse().map_err(bad)?;
         self.broker.resolve(since, &text, clock::now()).map(Some).map_err(bad)
     }
 
-    /// What happens to this websocket if it does not follow: as its query says, if it may, else its roles, else the
-    /// settings.
+    /// Returns the policy for this websocket if it is a slow consumer: the query's if it may be chosen, otherwise that
+    /// of the caller's roles, otherwise the configured one.
     fn overflow(&self, query: Option<&str>, identity: &Identity) -> Result<Overflow, ApiError> {
         let roles = self.authority.overflow(identity);
         let own = roles.policy.unwrap_or(self.overflow);

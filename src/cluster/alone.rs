@@ -1,5 +1,5 @@
-//! This room in a build without the feature `nats`: every node is alone. The settings refuse `nats.urls` there, so
-//! there is never a connection to report on, and nothing that could fail.
+//! Replaces the cluster module in a build without the feature `nats`, where every node is on its own. The settings
+//! refuse `nats.urls` in such a build, so there is no connection to report on and nothing that can fail.
 
 #[allow(dead_code, reason = "nobody connects, so nobody notes how the connection is")]
 mod health;
@@ -8,6 +8,6 @@ use thiserror::Error;
 
 pub use health::{Health, Report, StreamReport};
 
-/// Why NATS cannot be used; there is none.
+/// Errors of NATS; there are none in this build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NatsError {}

@@ -1,13 +1,13 @@
-//! When what waits may be sent after a connection was lost: once those are back who are to hear it.
+//! Decides when queued events may be sent after a lost connection: once the other nodes are subscribed again.
 //!
-//! Core NATS gives a message to whoever has subscribed at that moment. When all of NATS was away, the node that is back
-//! first would hand its queue to nobody. So it greets (a heartbeat that the others answer at once), and sends what
-//! waits when every node that it knew has been heard over the new connection, or at last after [`LONGEST`]: longer than
-//! anybody waits between two tries. Who knows nobody, though there was no connection for more than a moment, waits for
-//! all of that time: others may have started meanwhile.
+//! Core NATS delivers a message only to the subscribers of that moment. If all of NATS was down, the first node to
+//! reconnect would publish its queue to nobody. It therefore sends a greeting (a heartbeat that the others answer at
+//! once) and holds its queue until it has heard every known node over the new connection, or for [`LONGEST`] at most,
+//! which is longer than the longest wait between two connection attempts. A node that knows no others, but was
+//! disconnected for more than a moment, waits for the full time, since others may have started meanwhile.
 //!
-//! Contract: shared by the task that sends, which asks, and the one that receives, which knows whom it hears.
-//! [`Gate::is_open`] is one atomic load. While the gate is shut events wait in the bounded queue of exports.
+//! Contract: shared by the sending task, which queries the gate, and the receiving task, which knows which nodes it
+//! hears. [`Gate::is_open`] is one atomic load. While the gate is shut, events wait in the bounded export queue.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,18 +18,18 @@ use tokio::sync::Notify;
 
 use super::peers::NodeId;
 
-/// For how long others are waited for: as long as a peer may be silent before it counts as lost.
+/// Maximum wait for other nodes: equal to the silence after which a peer counts as lost.
 pub(super) const LONGEST: SignedDuration = SignedDuration::from_secs(10);
 
-/// An absence in which nobody can have come that is not known.
+/// Longest disconnection during which no unknown node is assumed to have started.
 const MOMENT: SignedDuration = SignedDuration::from_secs(1);
 
-/// Whom this node waits for.
+/// The nodes this node waits for before it sends.
 #[derive(Debug, PartialEq, Eq)]
 struct Hold {
     session: u64,
     waiting: HashSet<NodeId>,
-    /// Somebody may come who is not known.
+    /// Whether unknown nodes may still appear, so that the full time is waited.
     blind: bool,
     until: Timestamp,
 }
@@ -56,15 +56,15 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// The connection is lost.
+    /// Closes the gate because the connection is lost.
     pub(super) fn shut(&self) {
         self.open.store(false, Ordering::Release);
         self.state.lock().hold = None;
     }
 
-    /// There is a connection again, after it was away since then: these peers are waited for.
+    /// Starts to wait for `peers` over a new connection; `away_since` is the time at which the former one was lost.
     pub(super) fn hold(&self, session: u64, peers: Vec<NodeId>, away_since: Timestamp, now: Timestamp) {
-        // The connection before it may have been lost since its state was looked at.
+        // A concurrent `look` may have opened the gate for the former connection just after it was shut.
         self.open.store(false, Ordering::Release);
         let blind = peers.is_empty() && now.duration_since(away_since) > MOMENT;
         let until = now.checked_add(LONGEST).unwrap_or(now);
@@ -72,7 +72,7 @@ impl Gate {
         self.look(now);
     }
 
-    /// A node was heard over this connection.
+    /// Records that a node was heard over the connection `session`.
     pub(super) fn heard(&self, session: u64, node: NodeId, now: Timestamp) {
         if self.is_open() {
             return;
@@ -83,14 +83,14 @@ impl Gate {
         self.look(now);
     }
 
-    /// Nobody waits for a node any more.
+    /// Stops waiting for a node that has ended or fallen silent.
     pub(super) fn gone(&self, node: NodeId) {
         if let Some(hold) = &mut self.state.lock().hold {
             hold.waiting.remove(&node);
         }
     }
 
-    /// Opens it if there is nobody to wait for any more.
+    /// Opens the gate if there is no node left to wait for.
     pub(super) fn look(&self, now: Timestamp) {
         let mut state = self.state.lock();
         if state.hold.as_ref().is_some_and(|hold| hold.is_over(now)) {
@@ -100,32 +100,32 @@ impl Gate {
         }
     }
 
-    /// Whether what waits may be sent.
+    /// Returns whether queued events may be sent.
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Waits until it has opened.
+    /// Waits until the gate has opened.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// Somebody wants to know whether this node is there.
+    /// Records that another node sent a greeting and expects a heartbeat.
     pub(super) fn greet(&self) {
         self.greeted.notify_one();
     }
 
-    /// Waits until somebody does.
+    /// Waits until another node sends a greeting.
     pub(super) async fn greeted(&self) {
         self.greeted.notified().await;
     }
 
-    /// These are the nodes that are heard.
+    /// Sets the nodes that are currently heard.
     pub(super) fn set_peers(&self, peers: Vec<NodeId>) {
         self.state.lock().peers = peers;
     }
 
-    /// The nodes that are heard.
+    /// Returns the nodes that are currently heard.
     pub(super) fn peers(&self) -> HashSet<NodeId> {
         self.state.lock().peers.iter().copied().collect()
     }

@@ -1,8 +1,8 @@
-//! Which messages are taken in at once, and which may wait for a moment.
+//! Decides which incoming messages are forwarded at once and which may be batched briefly.
 //!
-//! A single event costs a node some tens of microseconds, nearly all of it for waking threads: the task that receives,
-//! and every shard. What no client here has registered for can wait until there is more of it, or something urgent. It
-//! is taken in all the same, in its order: the history, replays and numbers know no difference.
+//! A single event costs a node tens of microseconds, nearly all of them spent on waking threads: the receiving task and
+//! every shard. Events that no local client has registered for can wait until there are more of them or an urgent one
+//! arrives. They are still accepted in order: history, replays and sequence numbers are unaffected.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use super::subject;
 use super::waiting::Filler;
 use crate::broker::Broker;
 
-/// The subscription to signs of life.
+/// The subscription to heartbeats and greetings.
 pub(super) const SIGNS: u64 = 2;
 
-/// How a connection's messages reach the receiver.
+/// Passes the messages of a connection to the receiver, batching those that are not urgent.
 pub(super) struct Gathering {
     broker: Arc<Broker>,
     filler: Filler,
@@ -28,12 +28,12 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
-    /// Nothing waits for longer than `linger`.
+    /// Creates a batcher that holds no message for longer than `linger`.
     pub(super) fn new(broker: &Arc<Broker>, filler: Filler, prefix: &str, linger: Duration) -> Self {
         Self { broker: Arc::clone(broker), filler, prefix: prefix.to_owned(), linger }
     }
 
-    /// Hands a message over that came over this connection, or keeps it for a moment.
+    /// Forwards a message of the connection `session` at once if it is urgent, or batches it.
     pub(super) fn take(&self, message: Message, session: u64) {
         if self.is_urgent(&message) {
             self.filler.push(message, session);
@@ -47,10 +47,10 @@ impl Gathering {
         self.linger.is_zero() || message.sid == SIGNS || subject::kind(&self.prefix, &message.subject).is_none_or(wants)
     }
 
-    /// What the server says next. Hands over what has waited long enough meanwhile.
+    /// Returns the server's next operation. Meanwhile flushes messages that were held for `linger`.
     pub(super) async fn next(&self, incoming: &mut Incoming) -> Result<Op, SessionError> {
         while let Some(since) = self.filler.since() {
-            // A server that always has more to say must not keep it waiting.
+            // A server that always has more to send must not delay the flush.
             if since.elapsed() < self.linger
                 && let Ok(op) = timeout_at(since + self.linger, incoming.next()).await
             {
@@ -61,7 +61,7 @@ impl Gathering {
         incoming.next().await
     }
 
-    /// Hands over what waits.
+    /// Forwards all batched messages.
     pub(super) fn flush(&self) {
         self.filler.flush();
     }
@@ -78,7 +78,7 @@ mod tests {
     use crate::cluster::waiting::{Waiting, WaitingLimits, waiting};
     use crate::metrics::Metrics;
 
-    /// What comes out of the queue now, by subject.
+    /// Returns the subjects of the messages that are in the queue now.
     fn taken(queue: &mut Waiting) -> Vec<String> {
         let subject = |message: Message| String::from_utf8(message.subject.to_vec()).unwrap();
         std::iter::from_fn(|| queue.ready()).map(|received| subject(received.message)).collect()

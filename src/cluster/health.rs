@@ -1,46 +1,46 @@
-//! Whether NATS is there and the stream of replays, for `/readyz`.
+//! The state of the NATS connection and of the replay stream, as `/readyz` reports it.
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// What is said of the connection to NATS.
+/// The state of the NATS connection.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Report {
-    /// Whether there is a connection.
+    /// Whether the node is connected.
     pub connected: bool,
-    /// Since when it is so: RFC 3339.
+    /// When the connection entered this state, in RFC 3339.
     pub since: String,
-    /// Why there is none, as far as it is known.
+    /// Why there is no connection, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The stream that replays are read from, if there shall be one.
+    /// The stream that replays are read from, if configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamReport>,
 }
 
-/// What is said of the stream.
+/// The state of the replay stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct StreamReport {
     /// The name of the stream.
     pub name: String,
-    /// Whether it can be read.
+    /// Whether the stream can be read.
     pub usable: bool,
-    /// Since when it is so: RFC 3339.
+    /// When the stream entered this state, in RFC 3339.
     pub since: String,
-    /// Why it cannot.
+    /// Why the stream cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// The state of the connection, written by the task that receives, and of the stream, by the one that looks after it.
+/// The latest report: the receiving task writes the connection's state, the stream's keeper that of the stream.
 #[derive(Debug)]
 pub struct Health(Mutex<Report>);
 
 impl Health {
-    /// Not connected yet.
+    /// Creates a report that says "not connected".
     pub(super) fn new(now: Timestamp) -> Self {
         Self(Mutex::new(Report { connected: false, since: now.to_string(), error: None, stream: None }))
     }
@@ -54,7 +54,7 @@ impl Health {
         }
     }
 
-    /// Notes why there is no connection. Returns whether that is news.
+    /// Records why there is no connection. Returns whether the error differs from the last one.
     pub(super) fn set_error(&self, error: String) -> bool {
         let mut report = self.0.lock();
         let is_new = report.error.as_ref() != Some(&error);
@@ -62,7 +62,7 @@ impl Health {
         is_new
     }
 
-    /// Notes what is wrong with the stream of that name, if anything is. Returns whether that is news.
+    /// Records the error of the stream `name`, or none. Returns whether its state has changed.
     pub(super) fn set_stream(&self, name: &str, error: Option<String>, since: Timestamp) -> bool {
         let mut report = self.0.lock();
         if report.stream.as_ref().is_some_and(|stream| stream.error == error) {
@@ -73,7 +73,7 @@ impl Health {
         true
     }
 
-    /// How it is now.
+    /// Returns the current report.
     pub fn report(&self) -> Report {
         self.0.lock().clone()
     }

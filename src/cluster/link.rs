@@ -1,13 +1,14 @@
-//! The connection of a node to NATS: dialled for ever, read and written at the same time, and changed before its server
-//! ends.
+//! The connection of a node to NATS: reconnects for ever, reads and writes concurrently, and moves to another server
+//! before its own one shuts down.
 //!
-//! Everything that others publish comes over one connection into one queue, in the order in which the server sent it. A
-//! server that says that it is about to end (lame duck mode) is left in good order: a connection to another one is made
-//! and subscribed first; when all known nodes have been heard over it, or after [`OVERLAP`], the former is read to its
-//! end and then what came by the new one. What came over both is known by its number, so nothing is lost and nothing
-//! told as lost.
+//! Everything that other nodes publish arrives over one connection in one queue, in the order in which the server sent
+//! it. A server that announces its shutdown (lame duck mode) is left in an orderly way. First a connection to another
+//! server is made and subscribed. When all known nodes have been heard over it, or after [`OVERLAP`], the former
+//! connection is read to its end, then the messages of the new one. Duplicates are recognized by their numbers, so
+//! nothing is lost and no gap is reported.
 //!
-//! Contract: the state of the connection ([`Status`]) is told by a watch, why there is none in [`Health`].
+//! Contract: the connection's state ([`Status`]) is published through a watch channel, and the reason for a missing
+//! connection through [`Health`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,30 +28,29 @@ use super::wire::Kind;
 use super::{subject, wire};
 use crate::metrics::Metrics;
 
-/// For how long two connections are kept at most while the node changes from one to the other; servers give at least
-/// ten seconds.
+/// Maximum time for which two connections are open during a move; servers give at least ten seconds.
 const OVERLAP: Duration = Duration::from_secs(5);
 
-/// For how long the former connection may take to say its last.
+/// Time limit for draining the former connection.
 const LAST: Duration = Duration::from_secs(2);
 
-/// Messages that the new connection may bring meanwhile, and their bytes: beyond either it is not waited any longer.
+/// Limits in messages and bytes on what the new connection may deliver during a move; at either, the move goes on.
 const AHEAD: usize = 65_536;
 const AHEAD_BYTES: usize = 64 << 20;
 
-/// What one server of a cluster has taken has reached the others after so long.
+/// Time after which a message accepted by one server of a cluster has reached the others.
 const ROUTE: Duration = Duration::from_millis(250);
 
 const EVENTS: u64 = 1;
 
-/// How the connection is.
+/// The state of the connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Status {
-    /// Whether there is one.
+    /// Whether there is a connection.
     pub(super) connected: bool,
-    /// Which one: connections are counted.
+    /// The number of the current connection, counted from the start.
     pub(super) session: u64,
-    /// How many were lost.
+    /// The number of connections lost so far.
     pub(super) losses: u64,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Link {
     prefix: String,
 }
 
-/// What a connection has brought before it takes the place of another.
+/// Messages that a new connection has delivered before it replaces the former one.
 #[derive(Debug, Default)]
 struct Ahead {
     messages: Vec<Message>,
@@ -86,7 +86,8 @@ impl Ahead {
     }
 }
 
-/// What the reading side tells the one that decides.
+/// Passes a server's shutdown announcement, with the servers it advertised, from the reading side to the side that
+/// moves.
 #[derive(Debug, Default)]
 struct Leaving {
     asked: Notify,
@@ -95,9 +96,9 @@ struct Leaving {
 
 /// How a connection ended.
 enum Ended {
-    /// Everything was sent that there will ever be.
+    /// Everything was sent and no more events will come.
     Done,
-    /// Another one takes its place.
+    /// Another connection replaces this one.
     Moved(Box<Session>),
     Lost(SessionError),
 }
@@ -113,7 +114,7 @@ impl Link {
         Self { dialer, gathering, sender, gate, health, metrics, complaints, status, node, prefix }
     }
 
-    /// Gives up. Returns how many events are not known to have reached a NATS server, which counts as a loss.
+    /// Stops sending. Returns the number of events not confirmed by a NATS server and counts them as lost.
     pub(super) fn give_up(mut self) -> u64 {
         let lost = self.sender.unsent();
         self.metrics.nats.lost_out(lost);
@@ -142,7 +143,7 @@ impl Link {
         }
     }
 
-    /// Keeps a connection, and those that take its place. Returns whether everything is sent that there will ever be.
+    /// Serves a connection and those that replace it. Returns whether everything is sent and no more events will come.
     async fn serve(&mut self, mut session: Session) -> bool {
         loop {
             match self.one(&mut session).await {
@@ -178,7 +179,7 @@ impl Link {
         let line = Line::new(session.info.max_payload);
         let leaving = Leaving::default();
         if session.info.ldm {
-            // It said so before it was read here, and says it once.
+            // The server announced it before this point, and announces it only once.
             leaving.named.lock().clone_from(&session.info.connect_urls);
             leaving.asked.notify_one();
         }
@@ -196,7 +197,7 @@ impl Link {
                 tracing::info!(server = %session.address, "this NATS server is about to end: another one is looked \
                     for");
                 dialer.learn(&session.address, &leaving.named.lock());
-                // The former goes on meanwhile: another one that is of no use is no reason to lose it.
+                // The former connection goes on meanwhile: an unusable new server is no reason to lose it.
                 loop {
                     let not_yet = |error: &ConnectError| tracing::debug!(%error, "not yet");
                     let next = dialer.dial(Some(&session.address), not_yet).await;
@@ -219,7 +220,7 @@ impl Link {
         self.change(session, next, ahead, (number, &line)).await
     }
 
-    /// Leaves the former connection for the next, which has brought these messages already.
+    /// Moves from the former connection to `next`, which has delivered the messages in `ahead` already.
     async fn change(
         &mut self,
         session: &mut Session,
@@ -229,21 +230,21 @@ impl Link {
     ) -> Ended {
         session.outgoing.unsubscribe(EVENTS);
         session.outgoing.unsubscribe(SIGNS);
-        // Comes back over the next connection when everything before it has.
+        // Arrives over the next connection once everything before it has.
         greet(&mut session.outgoing, self.node, &self.prefix);
         let ping = self.sender.ping(&mut session.outgoing);
         let last = last_words(session, line, ping, (&self.gathering, number));
         match timeout(LAST, last).await {
             Ok(Ok(())) => {
                 self.sender.restart();
-                // What the former server has taken is on its way to the others; what comes next must not overtake it.
+                // The former server still forwards its last messages to the others; later ones must not overtake them.
                 let echo = echo(&mut next, &mut ahead, self.node);
                 if !matches!(timeout(LAST, echo).await, Ok(Ok(()))) {
                     tracing::debug!("nothing tells that the next NATS server has what the former one took");
                 }
                 sleep(ROUTE).await;
             }
-            // It may not have taken everything: what is not known to have arrived goes over the next one again.
+            // It may not have accepted everything: unconfirmed events are sent again over the next connection.
             Ok(Err(_)) | Err(_) => self.sender.resume(),
         }
         self.gathering.flush();
@@ -256,7 +257,7 @@ impl Link {
     }
 }
 
-/// Reads over the next connection until this node's own greeting over the former one has come back.
+/// Reads from the next connection until this node's own greeting over the former one arrives.
 async fn echo(next: &mut Session, ahead: &mut Ahead, node: u64) -> Result<(), SessionError> {
     loop {
         match next.incoming.next().await? {
@@ -274,7 +275,7 @@ async fn echo(next: &mut Session, ahead: &mut Ahead, node: u64) -> Result<(), Se
     }
 }
 
-/// Reads what was on its way up to the answer to the last PING.
+/// Reads what is in flight on the former connection, up to the answer to the last PING.
 async fn last_words(
     session: &mut Session,
     line: &Line,
@@ -328,7 +329,8 @@ async fn read(
     }
 }
 
-/// Subscribes over a new connection and waits until all known nodes were heard over it. Returns what came meanwhile.
+/// Subscribes over a new connection and waits until all known nodes are heard over it. Returns it with the messages it
+/// delivered meanwhile.
 async fn settle(
     mut next: Session,
     (node, prefix): (u64, &str),
@@ -353,7 +355,7 @@ async fn settle(
                 if let Some(other) = node_of {
                     missing.remove(&other);
                 }
-                // What this node sends over the former connection comes back over this one.
+                // Messages that this node sends over the former connection come back over this one.
                 if node_of != Some(node) {
                     ahead.push(message);
                 }

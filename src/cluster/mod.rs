@@ -1,19 +1,20 @@
 //! Several nodes that share their events over NATS.
 //!
-//! Every node publishes what it takes in itself (posts, DRP endpoints, the simulated fleet) and sequences what the
-//! others publish, so clients of any node get the events of all. Each node has an order of its own; in all of them the
-//! events of one node stand in that node's order. [`send`] and [`receive`] are the two ways, [`peers`] sees what is
-//! lost between them, [`crate::broker::dedup`] drops what two nodes took in both.
+//! Every node publishes the events it accepts itself (from posts, DRP endpoints and the simulated fleet) and sequences
+//! those that other nodes publish, so a client of any node receives the events of all nodes. Each node has its own
+//! global order; within each of them, the events of any one node keep that node's order. [`send`] and [`receive`] are
+//! the two directions, [`peers`] detects losses between nodes, and [`crate::broker::dedup`] drops events that two nodes
+//! accepted independently.
 //!
-//! Contract: delivery on the own node never waits for NATS. Between nodes it is at most once (core NATS): what is lost
-//! is told by `hydrant.gap.nats`, with the number of events where it is known. No event goes round in a circle: only
-//! what a node took in itself is published, the server is asked not to echo, and a node drops what bears its own name.
+//! Contract: local delivery never waits for NATS. Between nodes delivery is at most once (core NATS); losses are
+//! reported by `hydrant.gap.nats`, with the number of events if it is known. No event loops: a node publishes only
+//! events it accepted itself, asks the server not to echo them, and drops messages that carry its own node name.
 //!
-//! Why one subscription for everything and not one for each type that clients registered for: the numbers that show
-//! losses are those of a node and not of a type, and the history of a node is that of all types (ADR 0033). What nobody
-//! has registered for is gathered instead ([`gathering`]).
+//! Why one subscription for all events and not one per registered type: the sequence numbers that reveal losses are per
+//! node, not per type, and the history of a node covers all types (ADR 0033). Events that no client has registered for
+//! are batched instead ([`gathering`]).
 //!
-//! Where `JetStream` keeps what is published, [`stream`] reads replays from it.
+//! If `JetStream` stores the published events, [`stream`] reads replays from it.
 
 mod gate;
 mod gathering;
@@ -56,22 +57,22 @@ use stream::StreamArchive;
 use stream::ensure::Keeper;
 use waiting::{WaitingLimits, waiting};
 
-/// What the last events get to leave when the server ends and NATS is slow or away.
+/// Time to send the last events at shutdown if NATS is slow or unavailable.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What runs, and how it is.
+/// The running tasks of the cluster and the health they report.
 #[derive(Debug)]
 pub struct Running {
-    /// Ends when told to stop.
+    /// End when the stop signal is set.
     pub tasks: Vec<JoinHandle<()>>,
-    /// Whether NATS is there.
+    /// The state of the NATS connection and of the stream.
     pub health: Arc<Health>,
 }
 
-/// Starts to share events. Returns once the client is set up, not once it is connected: it goes on trying.
+/// Starts sharing events. Returns once the client is set up, before it is connected: connecting is retried for ever.
 ///
 /// # Errors
-/// [`NatsError`] if the options cannot be right.
+/// [`NatsError`] if the options are invalid.
 pub async fn start(
     options: &NatsOptions,
     broker: &Arc<Broker>,
@@ -94,7 +95,7 @@ pub async fn start(
     Ok(Running { tasks, health })
 }
 
-/// Runs until everything is sent; when told to stop, for a while only.
+/// Runs until everything is sent, and for at most [`GRACE`] after the stop signal.
 async fn run(mut link: Link, mut stop: watch::Receiver<bool>) {
     let late = async {
         // The sender of the signal lives as long as the server.
@@ -109,7 +110,7 @@ async fn run(mut link: Link, mut stop: watch::Receiver<bool>) {
     tracing::warn!(events, "NATS did not take the last events in time");
 }
 
-/// Has replays read from the stream, if there shall be one, over a connection of their own.
+/// Enables replays from the stream if one is configured, over a separate connection.
 async fn keep_stream(
     options: &NatsOptions,
     broker: &Arc<Broker>,
@@ -119,7 +120,7 @@ async fn keep_stream(
     let Some(wanted) = &options.stream else { return Ok(Vec::new()) };
     let (client, asking) = requests(options.dialer()?, options.node);
     let client = Arc::new(client);
-    // It ends when nobody can ask any more, which is when the process does.
+    // Ends when nothing can send requests any more, which is when the process ends.
     tokio::spawn(asking.run());
     let subjects = subject::all(&options.prefix);
     let keeper = Keeper::new(Arc::clone(&client), wanted.clone(), subjects, Arc::clone(broker), Arc::clone(health));

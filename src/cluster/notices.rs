@@ -1,31 +1,32 @@
-//! How many notices of gaps a node makes: whoever may publish can make up nodes and numbers, and each would be told.
+//! Limits how many gap notices a node emits: anyone who may publish can invent nodes and numbers, and each would cause
+//! a notice.
 //!
-//! [`BURST`] notices may come at once, and one every [`EVERY`] from then on. What is beyond is joined to one notice,
-//! which comes when the next may: its times span those of all, its events are their sum. So nothing is silent, and
-//! nobody floods those who listen to gaps.
+//! Up to [`BURST`] notices may come at once, then one every [`EVERY`]. Excess notices are merged into one, which is
+//! emitted when the next is allowed: its interval spans those of all, and its event count is their sum. So no loss goes
+//! unreported, and clients that subscribe to gaps are not flooded.
 //!
-//! Contract: pure; the caller brings the time.
+//! Contract: pure; the caller passes the time.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::peers::NodeId;
 
-/// Notices at once.
+/// Maximum number of notices at once.
 const BURST: i32 = 32;
 
-/// Between two notices.
+/// Minimum interval between notices after a burst.
 const EVERY: SignedDuration = SignedDuration::from_secs(1);
 
-/// Why events are missing, as it is told.
+/// The reason reported for merged notices with different reasons.
 pub(super) const SEVERAL: &str = "several";
 
-/// A notice.
+/// A gap notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Notice {
     pub(super) reason: &'static str,
-    /// Whose events are missing, if it is one node.
+    /// The node whose events are missing, if it is a single one.
     pub(super) node: Option<NodeId>,
-    /// How many, if that is known.
+    /// The number of missing events, if known.
     pub(super) events: Option<u64>,
     pub(super) from: Timestamp,
     pub(super) to: Timestamp,
@@ -47,13 +48,13 @@ impl Notice {
 /// Limits gap notices; those over the limit are merged into the next one, so no loss goes unreported.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
-    /// Until when the notices so far would take at one every [`EVERY`].
+    /// The time at which the notices so far are used up at a rate of one every [`EVERY`].
     spent: Option<Timestamp>,
     joined: Option<Notice>,
 }
 
 impl Notices {
-    /// The notice that is to be told now, if any is.
+    /// Adds a notice. Returns the one to emit now, if any.
     pub(super) fn add(&mut self, notice: Notice, now: Timestamp) -> Option<Notice> {
         self.joined = Some(match self.joined.take() {
             Some(joined) => joined.join(&notice),
@@ -62,7 +63,7 @@ impl Notices {
         self.due(now)
     }
 
-    /// The notice that was put off and may be told by now.
+    /// Returns the postponed notice if it may be emitted by now.
     pub(super) fn due(&mut self, now: Timestamp) -> Option<Notice> {
         self.joined.as_ref()?;
         let spent = self.spent.unwrap_or(now).max(now).checked_add(EVERY).ok()?;

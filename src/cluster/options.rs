@@ -1,4 +1,4 @@
-//! How to reach NATS and as whom.
+//! Settings for the connection to NATS.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,46 +16,46 @@ use crate::auth::Secret;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum NatsError {
-    /// A secret.
+    /// A secret cannot be read or used.
     #[error(transparent)]
     Login(#[from] LoginError),
-    /// What is in a file with a secret.
+    /// A file contains an invalid secret.
     #[error("{path}: {source}")]
     Secret {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the secret.
         source: LoginError,
     },
-    /// An address is none.
+    /// An address is invalid.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// The stream of replays.
+    /// The replay stream cannot be used.
     #[error(transparent)]
     Stream(#[from] StreamError),
 }
 
-/// Everything about the connection.
+/// Settings of the connection to NATS and of what is exchanged over it.
 pub struct NatsOptions {
-    /// `nats://` and `tls://`, tried in random order.
+    /// Server addresses (`nats://` and `tls://`), tried in random order.
     pub urls: Vec<String>,
-    /// As whom.
+    /// How the node authenticates.
     pub login: Arc<Login>,
-    /// How it is protected.
+    /// The TLS settings.
     pub tls: Tls,
     /// The first token of all subjects.
     pub prefix: String,
-    /// Messages that wait to be read; beyond it they are dropped, and a gap is told.
+    /// Maximum number of received messages in the queue; further ones are dropped, and a gap is reported.
     pub pending: usize,
-    /// Bytes of such messages.
+    /// Maximum size of the queued messages, in bytes.
     pub pending_bytes: usize,
-    /// Bytes of the longest event.
+    /// Maximum length of an event in bytes.
     pub event_bytes: usize,
-    /// For how long messages are gathered that nobody here has registered for.
+    /// How long messages are batched that no local client has registered for.
     pub linger: Duration,
-    /// This run of this node.
+    /// The id of this run of this node.
     pub node: u64,
-    /// The stream that replays are read from, if there shall be one.
+    /// The stream that replays are read from, if configured.
     pub stream: Option<StreamOptions>,
 }
 
@@ -65,10 +65,10 @@ impl fmt::Debug for NatsOptions {
     }
 }
 
-/// Reads a file with one secret; white space around it does not count.
+/// Reads a file that contains one secret; surrounding white space is ignored.
 ///
 /// # Errors
-/// [`LoginError::File`].
+/// [`LoginError::File`] if the file cannot be read.
 pub fn secret(path: &Path) -> Result<Secret, LoginError> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|source| LoginError::File { path: path.to_owned(), source })?;
@@ -76,7 +76,7 @@ pub fn secret(path: &Path) -> Result<Secret, LoginError> {
 }
 
 impl NatsOptions {
-    /// Whoever connects to these servers.
+    /// Creates the dialer for the configured servers.
     pub(super) fn dialer(&self) -> Result<Dialer, AddressError> {
         let addresses = self.urls.iter().map(|url| url.parse::<Address>()).collect::<Result<_, _>>()?;
         Ok(Dialer::new(addresses, Arc::clone(&self.login), self.tls.clone(), format!("hydrant {:016x}", self.node)))

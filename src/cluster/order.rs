@@ -1,13 +1,15 @@
-//! Events of an endpoint in the endpoint's order, though several nodes follow it and pass on what they had first.
+//! Restores the order of an endpoint's events if several nodes follow the endpoint and each forwards the events it
+//! received first.
 //!
-//! Each follower has the right order: its own link brings it, and what others had first comes to it in their order. So
-//! with an event of an endpoint a node tells how far it was with the others then ([`After`]), and whoever hears it
-//! takes that much of the others first. Then everything that its sender had before stands before it here too, and so on
-//! back to the first event (ADR 0032).
+//! Each follower has the right order: its own link delivers it, and the events that others received first arrive from
+//! them in their order. With each event of an endpoint, a node therefore sends how many events it had from each of the
+//! others by then ([`After`]), and a receiver accepts that many of the others' events first. Then every event its
+//! sender had before it precedes it here too, and so on back to the first event (ADR 0032).
 //!
-//! Contract: pure; the caller brings the time. A node's messages keep their order: while one of them waits, those
-//! behind it wait too. They wait for [`PATIENCE`] at most, and at most [`MOST`] of all nodes together, beyond which the
-//! oldest is taken: order is worth less than the event. Nobody waits for a node that is not heard.
+//! Contract: pure; the caller passes the time. The messages of a node keep their order: while one of them waits, those
+//! after it wait too. Messages wait for [`PATIENCE`] at most, and at most [`MOST`] of all nodes together; beyond that
+//! the oldest is accepted, since a late order is better than a lost event. No message waits for a node that is not
+//! heard.
 
 use std::collections::VecDeque;
 
@@ -16,16 +18,16 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::peers::NodeId;
 
-/// For how long a message waits for those of others.
+/// How long a message waits for those of other nodes.
 pub(super) const PATIENCE: SignedDuration = SignedDuration::from_secs(2);
 
-/// Messages that wait.
+/// Maximum number of waiting messages, over all nodes.
 pub(super) const MOST: usize = 16_384;
 
-/// Nodes of which messages wait. More than these follow no endpoint together: they are made up.
+/// Maximum number of nodes with waiting messages. One endpoint never has more followers: further ones are made up.
 const NODES: usize = 64;
 
-/// For each of some nodes the number of its next event: what stands before comes first.
+/// Pairs of a node and a number: the node's events before that number come first.
 pub(super) type After = Vec<(NodeId, u64)>;
 
 #[derive(Debug)]
@@ -49,8 +51,8 @@ impl<T> Default for Order<T> {
 }
 
 impl<T> Order<T> {
-    /// The next message of a node, given back if it may be taken now. `next` tells the number of a node's next event,
-    /// if it is heard.
+    /// Offers the next message of a node. Returns it if it can be accepted now, or queues it. `next` returns the number
+    /// of a node's next event if the node is heard.
     pub(super) fn offer(
         &mut self,
         node: NodeId,
@@ -67,7 +69,7 @@ impl<T> Order<T> {
         None
     }
 
-    /// A message that may be taken by now. To be asked again until there is none.
+    /// Removes a message that can be accepted by now. To be called until it returns `None`.
     pub(super) fn ready(&mut self, next: impl Fn(NodeId) -> Option<u64>, now: Timestamp) -> Option<T> {
         if self.count == 0 {
             return None;

@@ -1,5 +1,6 @@
-//! A model: three or four nodes, of which two or three follow one endpoint, by links of random speed that are cut and
-//! come back, over a network of random delays. All deliver what the endpoint sent, in its order, repetitions included.
+//! A model of three or four nodes, two or three of which follow one endpoint, over links of random speed that
+//! disconnect and reconnect and a network with random delays. All deliver the endpoint's events in order, repetitions
+//! included.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,9 +31,9 @@ struct Passed {
 /// A link to the endpoint.
 #[derive(Debug, Default)]
 struct Link {
-    /// The next event that it brings.
+    /// Index of the next event that it delivers.
     next: usize,
-    /// Its first event has yet to be published.
+    /// Whether its first event has yet to be published.
     begins: bool,
 }
 
@@ -44,7 +45,7 @@ struct Node {
     order: Order<(usize, Passed)>,
     link: Option<Link>,
     passed: Vec<Passed>,
-    /// How far it has heard each of the others.
+    /// For each other node, the number of its messages received so far.
     heard: Vec<usize>,
     delivered: Vec<u64>,
 }
@@ -77,7 +78,7 @@ impl Node {
         }
     }
 
-    /// Its link brings up to so many events. Returns whether it got on.
+    /// Reads up to `count` events from the link. Returns whether it made progress.
     fn read(&mut self, sent: &[u64], count: usize) -> bool {
         let Some(link) = &mut self.link else { return false };
         let end = sent.len().min(link.next + count);
@@ -93,7 +94,7 @@ impl Node {
         true
     }
 
-    /// Notes what was delivered and what is to be passed on.
+    /// Collects the delivered events and those to be forwarded.
     fn collect(&mut self) {
         while let Some(batch) = self.inbox.next() {
             self.delivered.extend(batch.events.iter().map(|event| event.key().parse::<u64>().unwrap()));
@@ -136,8 +137,8 @@ impl Node {
 struct World {
     nodes: Vec<Node>,
     sent: Vec<u64>,
-    /// What was sent before is not repeated: a link that has missed one of several equal events cannot tell which of
-    /// them comes next.
+    /// Earlier events are not repeated: a link that missed one of several equal events cannot tell which of them comes
+    /// next.
     floor: usize,
 }
 
@@ -153,7 +154,7 @@ impl World {
         Self { nodes, sent: Vec::new(), floor: 0 }
     }
 
-    /// The next message from one node comes to another. Returns whether there was one.
+    /// Delivers the next message from one node to another. Returns whether there was one.
     fn deliver(&mut self, from: usize, to: usize) -> bool {
         let at = self.nodes[to].heard[from];
         let Some(passed) = self.nodes[from].passed.get(at).cloned().filter(|_| from != to) else { return false };
@@ -162,7 +163,7 @@ impl World {
         true
     }
 
-    /// Cuts a link, if another one brings everything.
+    /// Disconnects a link, if another one delivers everything.
     fn cut(&mut self, at: usize) {
         let is_whole = |node: &Node| node.link.as_ref().is_some_and(|link| !link.begins);
         let mut others = self.nodes.iter().enumerate().filter(|(other, _)| *other != at);
@@ -172,7 +173,7 @@ impl World {
         }
     }
 
-    /// The endpoint sends an event: every third is one that was there before.
+    /// Sends an event from the endpoint: every third repeats an earlier one.
     fn send(&mut self, a: usize, b: usize) {
         let known = &self.sent[self.floor..];
         let again = known.get(b % known.len().max(1)).copied().filter(|_| a.is_multiple_of(3));

@@ -1,20 +1,19 @@
-//! The other nodes: how far each has got, so that whatever is lost between two nodes shows.
+//! Tracks how far each other node has got, so that every loss between two nodes is detected.
 //!
-//! Every node numbers what it passes on, losses of its own included, and repeats the next number in heartbeats. A jump
-//! in the numbers is a loss, wherever it happened: in the sender's full queue, on a broken connection, in a NATS server
-//! that cut a slow consumer, in our own buffers. A node that falls silent without a goodbye may have taken in events
-//! that it passed on to nobody.
+//! Every node numbers the events it forwards, including those it loses, and repeats the next number in heartbeats. A
+//! jump in the numbers is a loss, wherever it happened: in the sender's full queue, on a broken connection, in a NATS
+//! server that disconnected a slow consumer, or in our own buffers. A node that falls silent without a goodbye may have
+//! accepted events that it never forwarded.
 //!
-//! Numbers may be made up by whoever may publish. A node's events come in its order, so one that stands in a stretch
-//! that was jumped over says that the jump was none: counting goes on there. A living node says so within two seconds,
-//! by its next heartbeat; a stretch in which nothing came for [`SETTLED`] was a loss. Until then it is remembered which
-//! events came behind the jump, by a digest: when counting comes to one of their numbers, the same event is a
-//! repetition (it was written again after a connection broke) and any other is new (the one before was made up). A
-//! jump of more than [`WINDOW`] is no loss that anybody could count, and who falls back by more than that is counted
-//! anew.
+//! Anyone who may publish can make up numbers. Since the events of a node arrive in order, an event from a skipped
+//! range shows that the jump was not real, and counting resumes there. A live node does so within two seconds, by its
+//! next heartbeat; a range from which nothing arrives for [`SETTLED`] was a loss. Until then the events after the jump
+//! are remembered by a digest. When counting reaches one of their numbers, the same event is a repetition (it was sent
+//! again after a connection broke), and any other is new (the former one was made up). A jump of more than [`WINDOW`]
+//! is not counted as a number of lost events, and a node that falls back by more than that is tracked from scratch.
 //!
-//! Contract: pure. Bounded: at most [`MOST`] nodes, the longest silent one makes room, and [`RECALL`] digests of each.
-//! Beyond that an event comes twice rather than never.
+//! Contract: pure. Bounded: at most [`MOST`] nodes, of which the longest silent one is evicted, and [`RECALL`] digests
+//! per node. Beyond that an event is delivered twice rather than never.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -24,28 +23,28 @@ use hashbrown::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use smallvec::SmallVec;
 
-/// Nodes that are remembered.
+/// Maximum number of tracked nodes.
 const MOST: usize = 1024;
 
-/// A node that was silent for so long is gone; heartbeats come every two seconds.
+/// Silence after which a node is gone; heartbeats come every two seconds.
 pub(super) const SILENCE: SignedDuration = SignedDuration::from_secs(10);
 
-/// The largest loss that is counted.
+/// The largest loss that is counted, in events.
 pub const WINDOW: u64 = 1 << 20;
 
-/// A jump was one if nothing has come of what it left out for so long.
+/// Time after which a jump counts as real if nothing from the skipped range has arrived.
 const SETTLED: SignedDuration = SignedDuration::from_secs(60);
 
-/// Events behind a jump that are remembered of a node.
+/// Maximum number of remembered events after a jump, per node.
 const RECALL: usize = 4096;
 
-/// Stretches that were jumped over and are remembered of a node; further ones are joined to the last.
+/// Maximum number of skipped ranges remembered per node; further ones are merged into the last.
 const STRETCHES: usize = 8;
 
-/// One run of one node.
+/// The id of one run of one node.
 pub type NodeId = u64;
 
-/// Numbers that were jumped over.
+/// A range of skipped numbers.
 #[derive(Debug)]
 struct Stretch {
     numbers: Range<u64>,
@@ -56,9 +55,9 @@ struct Stretch {
 struct Peer {
     next: u64,
     heard: Timestamp,
-    /// What was jumped over lately.
+    /// Ranges skipped recently.
     skipped: SmallVec<[Stretch; 1]>,
-    /// Digests of the events that came behind it, by their numbers.
+    /// Digests of the events that arrived after a jump, by number.
     recalled: BTreeMap<u64, u64>,
 }
 
@@ -75,7 +74,7 @@ impl Peer {
         self.skipped.push(Stretch { numbers: from..to, since: now });
     }
 
-    /// Returns whether a number was jumped over: then it is the next one after all.
+    /// Returns whether the number was skipped; if so, counting resumes at it.
     fn falls_back(&mut self, number: u64) -> bool {
         let is_here = |stretch: &Stretch| stretch.numbers.contains(&number);
         let Some(at) = self.skipped.iter().position(is_here) else { return false };
@@ -85,7 +84,7 @@ impl Peer {
         true
     }
 
-    /// Forgets jumps that nothing has spoken against.
+    /// Forgets jumps that nothing has disproved within [`SETTLED`].
     fn settle(&mut self, now: Timestamp) {
         self.skipped.retain(|stretch| now.duration_since(stretch.since) <= SETTLED);
         if self.skipped.is_empty() && self.recalled.last_key_value().is_some_and(|(last, _)| *last < self.next) {
@@ -93,7 +92,7 @@ impl Peer {
         }
     }
 
-    /// Counts the next event. Returns whether the same one came with this number before.
+    /// Counts the next event. Returns whether the same event has arrived with this number before.
     fn count(&mut self, digest: impl FnOnce() -> u64) -> bool {
         let number = self.next;
         self.next += 1;
@@ -109,36 +108,36 @@ impl Peer {
     }
 }
 
-/// What a message is.
+/// How the number of a message relates to the expected one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SequenceCheck {
-    /// The next one.
+    /// The expected number.
     Next,
-    /// The next one that arrived; some are missing before it.
+    /// The next one that arrived; some events are missing before it.
     After(Loss),
-    /// It was here before.
+    /// A number that has arrived before.
     Repeated,
 }
 
 /// How events of a node are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// So many did not come.
+    /// This many events did not arrive.
     Events(u64),
-    /// Nobody knows how many: its numbers are not those that it counted with.
+    /// An unknown number of events: the node's numbers moved by more than [`WINDOW`].
     Unknown,
     /// The node fell silent.
     Silent,
 }
 
-/// Events of a node that did not come.
+/// A loss of events of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loss {
-    /// Which node's.
+    /// The node whose events are missing.
     pub node: NodeId,
-    /// How many.
+    /// How they are missing.
     pub missing: Missing,
-    /// When the node was last heard before.
+    /// When the node was last heard before the loss.
     pub since: Timestamp,
 }
 
@@ -149,8 +148,8 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// An event with this number came. Its digest is asked for only after a jump; events that differ have different
-    /// ones.
+    /// Records an event with this number. `digest` is called only after a jump; it must differ between different
+    /// events.
     pub fn event(&mut self, node: NodeId, number: u64, digest: impl FnOnce() -> u64, now: Timestamp) -> SequenceCheck {
         let check = self.heard(node, number, now);
         if check == SequenceCheck::Repeated {
@@ -160,7 +159,7 @@ impl Peers {
         if was_here && check == SequenceCheck::Next { SequenceCheck::Repeated } else { check }
     }
 
-    /// A heartbeat came: the next event will have this number.
+    /// Records a heartbeat: the next event will have the number `next`.
     pub fn heartbeat(&mut self, node: NodeId, next: u64, now: Timestamp) -> Option<Loss> {
         match self.heard(node, next, now) {
             SequenceCheck::After(loss) => Some(loss),
@@ -168,14 +167,14 @@ impl Peers {
         }
     }
 
-    /// A node is there whose number does not count yet.
+    /// Records a greeting from a node, whose number does not count yet.
     pub fn greeting(&mut self, node: NodeId, now: Timestamp) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.heard = now;
         }
     }
 
-    /// What a number says, which is the next one afterwards unless it was here before.
+    /// Compares a number with the expected one and makes it the expected one unless it has arrived before.
     fn heard(&mut self, node: NodeId, number: u64, now: Timestamp) -> SequenceCheck {
         if !self.peers.contains_key(&node) {
             self.greet(node, number, now);
@@ -203,12 +202,12 @@ impl Peers {
         check
     }
 
-    /// The number of a node's next event.
+    /// Returns the number of a node's next event.
     pub fn next(&self, node: NodeId) -> Option<u64> {
         self.peers.get(&node).map(|peer| peer.next)
     }
 
-    /// What it had passed on before it was first heard is not ours to miss.
+    /// Starts to track a node; what it forwarded before is no loss.
     fn greet(&mut self, node: NodeId, number: u64, now: Timestamp) {
         if self.peers.len() >= MOST
             && let Some(oldest) = self.peers.iter().min_by_key(|(_, peer)| peer.heard).map(|(node, _)| *node)
@@ -218,35 +217,35 @@ impl Peers {
         self.peers.insert(node, Peer::new(number, now));
     }
 
-    /// A node ends in good order, after `next` events. What did not come of them is lost.
+    /// Records that a node ended properly after the events below `next`. Those that did not arrive are lost.
     pub fn goodbye(&mut self, node: NodeId, next: u64, now: Timestamp) -> Option<Loss> {
         let loss = self.heartbeat(node, next, now);
         self.peers.remove(&node);
         loss
     }
 
-    /// Forgets the nodes that fell silent, and tells of them.
+    /// Removes the nodes that fell silent and returns their losses.
     pub fn drain_silent(&mut self, now: Timestamp) -> Vec<Loss> {
         let gone = self.peers.extract_if(|_, peer| now.duration_since(peer.heard) > SILENCE);
         gone.map(|(node, peer)| Loss { node, missing: Missing::Silent, since: peer.heard }).collect()
     }
 
-    /// We were deaf until now: silence up to here tells nothing of the others.
+    /// Forgives silence up to now, because this node could not receive anything.
     pub fn excuse(&mut self, now: Timestamp) {
         self.peers.values_mut().for_each(|peer| peer.heard = now);
     }
 
-    /// The nodes that are there.
+    /// Returns the tracked nodes.
     pub fn nodes(&self) -> Vec<NodeId> {
         self.peers.keys().copied().collect()
     }
 
-    /// How many nodes are there.
+    /// Returns the number of tracked nodes.
     pub fn len(&self) -> usize {
         self.peers.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether no node is tracked.
     pub fn is_empty(&self) -> bool {
         self.peers.is_empty()
     }
@@ -262,7 +261,7 @@ mod tests {
         Timestamp::from_second(seconds).unwrap()
     }
 
-    /// An event whose digest is its number.
+    /// Records an event whose digest is its number.
     fn event(peers: &mut Peers, node: NodeId, number: u64, now: Timestamp) -> SequenceCheck {
         peers.event(node, number, || number, now)
     }
@@ -381,7 +380,7 @@ mod tests {
     }
 
     proptest! {
-        /// A node counts on, and somebody makes up a number now and then: every event of the node is taken, each once.
+        /// A node counts on, and made-up numbers arrive now and then: every event of the node is accepted, each once.
         #[test]
         fn all_that_a_node_sends_is_taken(steps in prop::collection::vec(prop::option::weighted(0.1, any::<u64>()), 1..200)) {
             let mut peers = Peers::default();
@@ -389,7 +388,7 @@ mod tests {
             event(&mut peers, 7, 4, at(1));
             for step in steps {
                 if let Some(made_up) = step {
-                    // What lies behind would be a repetition, and what comes next the real one.
+                    // Events with lower numbers would be repetitions, and the next number would be the real one.
                     let made_up = (next + 1).saturating_add(made_up >> 2).min((1 << 62) - 1);
                     peers.event(7, made_up, || !made_up, at(1));
                 } else {
@@ -400,8 +399,8 @@ mod tests {
             }
         }
 
-        /// Some are lost, and now and then the last ones are written again: none comes twice, and all that come of them
-        /// are taken.
+        /// Some events are lost, and now and then the last ones are sent again: no event is accepted twice, and every
+        /// one that arrives is accepted.
         #[test]
         fn what_comes_again_is_taken_once(steps in prop::collection::vec((0..4_u64, 0..20_u64), 1..100)) {
             let (mut peers, mut next, mut taken) = (Peers::default(), 1, std::collections::HashSet::from([0]));

@@ -1,8 +1,9 @@
-//! What other nodes took in, on its way into this node's sequencer.
+//! Receives the events that other nodes accepted and passes them to this node's sequencer.
 //!
-//! Messages are taken a few at a time and sequenced before more are taken; while the inboxes are full that waits, and
-//! with it the bounded queue of [`super::waiting`](mod@super::waiting), beyond which messages are dropped. Nothing of
-//! that is silent: numbers are missing then, and the gap is told in its place among the events.
+//! Messages are received in small batches, and each batch is sequenced before the next is read. While the inboxes are
+//! full, this waits, and the bounded queue of [`super::waiting`](mod@super::waiting) fills; messages beyond its bounds
+//! are dropped. No such loss is silent: their numbers are missing, and the gap is reported at its position among the
+//! events.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -30,25 +31,25 @@ use crate::event::{Draft, Event};
 use crate::metrics::{NatsMetrics, Source};
 use crate::protocol::gap::{GAP, HYDRANT, NATS};
 
-/// Messages that are taken before they are sequenced.
+/// Maximum number of messages received before they are sequenced.
 const BATCH: usize = 256;
 
-/// Between two tries while the inboxes are full.
+/// Delay between attempts while the inboxes are full.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// How often the connection is looked at, and who has fallen silent.
+/// Interval at which the connection and silent nodes are checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A message that was read.
+/// A message with its parsed headers.
 type Arrived = (Message, NodePosition, Kind);
 
-/// Events that are sequenced together.
+/// A run of events that are sequenced together.
 #[derive(Debug)]
 struct Run {
     events: Vec<Event>,
-    /// Where each is from; nothing for gaps.
+    /// The origin of each event; `None` for gap notices.
     origins: Vec<Option<Origin>>,
-    /// For each event which repeat index it is; empty if copies cannot come.
+    /// The repeat index of each event; empty if there can be no duplicates.
     repeat_indexes: Vec<RepeatIndex>,
 }
 
@@ -61,25 +62,25 @@ pub(super) struct Receiver {
     node: u64,
     longest: usize,
     peers: Peers,
-    /// What events are told apart by after a jump in their numbers.
+    /// Seeds the digests that tell events apart after a jump in their numbers.
     digests: RandomState,
     notices: Notices,
     /// Messages that wait for those of other nodes.
     order: Order<Arrived>,
     runs: Vec<Run>,
-    /// How far nodes are that have just shown a sign of life, and when their last event was.
+    /// Positions of the nodes that have just sent a heartbeat, with the time of their last event.
     signs: Vec<(NodePosition, Timestamp)>,
-    /// Whether events of others are missing among what was taken.
+    /// Whether events of other nodes are missing among those received.
     has_loss: bool,
-    /// Since when there is no connection; nothing while there is one.
+    /// When the connection was lost; `None` while there is one.
     away: Option<Timestamp>,
-    /// How many connections were lost until the last look.
+    /// The number of lost connections at the last check.
     losses: u64,
-    /// The connection that the last message came over.
+    /// The connection that delivered the last message.
     session: u64,
-    /// Whether there ever was one.
+    /// Whether the node was ever connected.
     has_been: bool,
-    /// When the connection was last looked at.
+    /// When the connection was last checked.
     looked: Timestamp,
 }
 
@@ -113,7 +114,7 @@ impl Receiver {
         }
     }
 
-    /// Runs until told to stop.
+    /// Runs until the stop signal.
     pub(super) async fn run(mut self, mut messages: Waiting, mut stop: watch::Receiver<bool>) {
         let mut looks = interval(POLL_INTERVAL);
         let mut news = self.connection.clone();
@@ -140,11 +141,11 @@ impl Receiver {
         &self.broker.metrics().nats
     }
 
-    /// Takes a message and those that are there already.
+    /// Accepts a message and those that are already queued, up to [`BATCH`].
     fn accept_all(&mut self, first: Received, messages: &mut Waiting) {
         let now = clock::now();
         if first.session != self.session {
-            // A message of a new connection may be here before the news of it.
+            // A message of a new connection may arrive before the change of its status.
             self.session = first.session;
             self.link(now);
         }
@@ -178,7 +179,7 @@ impl Receiver {
         }
     }
 
-    /// Takes what has waited for messages of other nodes that are here now.
+    /// Accepts the messages whose wait for those of other nodes is over.
     fn accept_ordered(&mut self, now: Timestamp) {
         loop {
             let peers = &self.peers;
@@ -210,7 +211,7 @@ impl Receiver {
         self.sign(position, now.checked_sub(idle).unwrap_or(now));
     }
 
-    /// Notes how far a node is: as far as it is counted here, whatever its message says.
+    /// Records a node's position: as far as it was counted here, whatever its message says.
     fn sign(&mut self, position: NodePosition, moved: Timestamp) {
         let number = self.peers.next(position.node).unwrap_or(position.number);
         self.signs.push((NodePosition { number, ..position }, moved));
@@ -306,8 +307,8 @@ impl Receiver {
         self.push(event, None, None);
     }
 
-    /// Compares the connection with what is known of it. A connection that was lost and made again between two looks
-    /// shows by the number of losses.
+    /// Compares the connection's status with the last known one. A reconnect between two checks is detected by the
+    /// number of losses.
     fn link(&mut self, now: Timestamp) {
         let status = *self.connection.borrow();
         if !status.connected && self.away.is_none() {
@@ -333,7 +334,7 @@ impl Receiver {
             tracing::info!("NATS is back");
             self.report_gap(Notice { reason: "disconnected", node: None, events: None, from: since, to: now }, now);
         } else {
-            // What others took in before, this node has not heard.
+            // Events that others accepted before are unknown to this node.
             self.has_loss = true;
             tracing::info!("connected to NATS");
         }
@@ -357,8 +358,8 @@ impl Receiver {
         self.metrics().peers.set(i64::try_from(self.peers.len()).unwrap_or(i64::MAX));
     }
 
-    /// Sequences what was taken, in its order; waits while the inboxes are full. Meanwhile nobody is heard, so nobody
-    /// is silent.
+    /// Sequences the received events in order; waits while the inboxes are full. Nodes cannot be heard meanwhile, so
+    /// they do not count as silent.
     async fn sequence(&mut self) -> Result<(), PublishError> {
         let mut waited = false;
         for Run { mut events, origins, repeat_indexes } in std::mem::take(&mut self.runs) {
@@ -372,7 +373,7 @@ impl Receiver {
                 events = refused;
             }
         }
-        // Only now: a sign of life says that what stands before it has been taken in.
+        // Only now: a heartbeat promises that the events before it have been accepted.
         for (NodePosition { node, number }, moved) in self.signs.drain(..) {
             self.broker.heard(node, number, moved);
         }

@@ -1,12 +1,13 @@
-//! What this node takes in, on its way to the others.
+//! Sends the events that this node accepts to the other nodes.
 //!
-//! Events are handed over in the order of the sequencer, so that every node gets this node's events in this node's
-//! order. While NATS is away they wait, the queue before them fills, and what does not fit is left out: the numbers
-//! tell the others. When a connection is back they go on waiting until the others are ([`super::gate`]).
+//! Events are sent in the order of the sequencer, so every node receives this node's events in this node's order. While
+//! NATS is unavailable, they wait in a bounded queue; those that do not fit are dropped, which the numbers reveal to
+//! the others. After a reconnect they wait until the other nodes are back too ([`super::gate`]).
 //!
-//! Contract: what was written over a connection is kept until the server has answered a PING behind it, and written
-//! again over the next one if that does not come. So a server that dies takes nothing along; what comes twice is known
-//! by its number. At most [`WINDOW`] bytes are kept so, beyond which the next events wait for the answer.
+//! Contract: events written to a connection are retained until the server has answered a PING sent after them, and
+//! written again over the next connection if it does not answer. So the failure of a server loses nothing; duplicates
+//! are recognized by their numbers. At most [`WINDOW`] bytes are retained; after that further events wait for the
+//! answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,25 +25,25 @@ use crate::broker::Broker;
 use crate::broker::export::{Export, Exports};
 use crate::clock;
 
-/// Between two heartbeats.
+/// Interval between two heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// Between two heartbeats that others have asked for.
+/// Minimum interval between heartbeats that other nodes request by a greeting.
 const GREETING: Duration = Duration::from_millis(100);
 
-/// Bytes that are handed to the kernel at a time.
+/// Number of bytes written to the socket at a time.
 const CHUNK: usize = 64 << 10;
 
-/// Bytes that are written and not known to have arrived.
+/// Maximum number of bytes written but not confirmed.
 const WINDOW: usize = 4 << 20;
 
-/// What both sides of a connection know of it.
+/// State of a connection shared by its reading and writing side.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     pub(super) pulse: Pulse,
     pongs: AtomicU64,
     owes_pong: AtomicBool,
-    /// Bytes of the longest message, headers included.
+    /// Maximum length of a message in bytes, headers included.
     max_payload: AtomicUsize,
     wake: Notify,
 }
@@ -52,19 +53,19 @@ impl Line {
         Self { max_payload: AtomicUsize::new(max_payload), ..Self::default() }
     }
 
-    /// The server has answered a PING.
+    /// Records that the server has answered a PING.
     pub(super) fn pong(&self) {
         self.pongs.fetch_add(1, Ordering::AcqRel);
         self.wake.notify_one();
     }
 
-    /// The server wants an answer.
+    /// Records that the server has sent a PING.
     pub(super) fn ping(&self) {
         self.owes_pong.store(true, Ordering::Release);
         self.wake.notify_one();
     }
 
-    /// Whether the server has dealt with everything before this PING.
+    /// Returns whether the server has processed everything before this PING.
     pub(super) fn has_answered(&self, ping: u64) -> bool {
         self.pongs.load(Ordering::Acquire) >= ping
     }
@@ -74,20 +75,20 @@ impl Line {
     }
 }
 
-/// Asks the others to answer at once. The number does not count.
+/// Sends a greeting, which the other nodes answer at once. Its number does not count.
 pub(super) fn greet(out: &mut Outgoing, node: u64, prefix: &str) {
     let beat = Beat { state: State::Up, greets: true, idle: Duration::ZERO, ahead: None };
     let headers = heartbeat_headers(NodePosition { node, number: 0 }, beat);
     out.publish(&subject::sign(prefix), None, headers.as_bytes(), b"");
 }
 
-/// A batch, and how far it is written.
+/// A batch and how much of it is written.
 #[derive(Debug)]
 struct Piece {
     export: Export,
-    /// The next event.
+    /// Index of the next event to write.
     at: usize,
-    /// So many are counted already: it is written again.
+    /// The number of events already counted, if the batch is written again.
     counted: usize,
 }
 
@@ -96,17 +97,17 @@ impl Piece {
         Self { export, at: 0, counted: 0 }
     }
 
-    /// From the beginning again.
+    /// Returns the batch, to be written again from its first event.
     fn again(self) -> Self {
         Self { counted: self.counted.max(self.at), at: 0, ..self }
     }
 }
 
-/// A batch that is written and not known to have arrived.
+/// A batch that is written but not confirmed.
 #[derive(Debug)]
 struct Flight {
     piece: Piece,
-    /// The PING behind it.
+    /// The number of the PING sent after it.
     ping: Option<u64>,
 }
 
@@ -118,19 +119,19 @@ pub(super) struct Sender {
     prefix: String,
     gate: Arc<Gate>,
     stop: watch::Receiver<bool>,
-    /// Everything is to leave now, whoever hears it.
+    /// Whether the node is stopping, so that everything is sent even if no other node hears it.
     stopping: bool,
-    /// Nothing comes any more.
+    /// Whether the exports have ended.
     ended: bool,
-    /// What is written next, before what waits in the queue.
+    /// Batches to be written before those in the queue.
     next: VecDeque<Piece>,
     flights: VecDeque<Flight>,
     flying: usize,
-    /// The PINGs of this connection.
+    /// The number of PINGs sent over this connection.
     pings: u64,
-    /// When an event was written last.
+    /// When an event was last written.
     active: Instant,
-    /// The number that others were told last in a heartbeat that streams keep.
+    /// The number sent in the latest heartbeat that streams store.
     kept: Option<u64>,
 }
 
@@ -160,14 +161,14 @@ impl Sender {
         }
     }
 
-    /// A new connection: what may not have arrived is written again.
+    /// Prepares for a new connection: what is not confirmed is written again.
     pub(super) fn resume(&mut self) {
         let again = self.flights.drain(..).map(|flight| flight.piece).chain(self.next.drain(..)).map(Piece::again);
         self.next = again.collect();
         self.restart();
     }
 
-    /// Another connection, and everything that was written over the former one has arrived.
+    /// Prepares for another connection if everything written over the former one has arrived.
     pub(super) fn restart(&mut self) {
         self.flights.clear();
         (self.flying, self.pings, self.kept) = (0, 0, None);
@@ -179,7 +180,7 @@ impl Sender {
     /// [`SessionError`] when the connection is lost.
     ///
     /// # Cancel safety
-    /// It can be called again for the same connection.
+    /// Can be called again for the same connection.
     pub(super) async fn drive(&mut self, out: &mut Outgoing, line: &Line) -> Result<(), SessionError> {
         let (mut beat, mut beaten, mut tick) = (Instant::now() + GREETING, Instant::now(), Instant::now() + PULSE);
         loop {
@@ -212,7 +213,7 @@ impl Sender {
                 () = sleep_until(tick.min(beat)) => {}
                 () = self.gate.changed() => {}
                 () = self.gate.greeted() => beat = beat.min(beaten + GREETING),
-                // Whoever tells lives as long as the server.
+                // The sender of the signal lives as long as the server.
                 _ = self.stop.changed(), if !self.stopping => self.stopping = true,
                 export = self.exports.next(), if may_take => match export {
                     Some(export) => self.next.push_back(Piece::new(export)),
@@ -222,7 +223,7 @@ impl Sender {
         }
     }
 
-    /// Events that are not known to have arrived.
+    /// Returns the number of events that are not confirmed.
     pub(super) fn unsent(&mut self) -> u64 {
         self.next.extend(std::iter::from_fn(|| self.exports.ready()).map(Piece::new));
         let flying = self.flights.iter().map(|flight| flight.piece.export.batch.events.len());
@@ -238,7 +239,7 @@ impl Sender {
         self.flying < WINDOW
     }
 
-    /// What stands before an answered PING has arrived.
+    /// Releases the batches that stand before an answered PING.
     fn acknowledge(&mut self, line: &Line) {
         let has_arrived = |flight: &mut Flight| flight.ping.is_some_and(|ping| line.has_answered(ping));
         while let Some(flight) = self.flights.pop_front_if(has_arrived) {
@@ -249,7 +250,7 @@ impl Sender {
         }
     }
 
-    /// Writes a PING and returns which one it is.
+    /// Writes a PING and returns its number.
     pub(super) fn ping(&mut self, out: &mut Outgoing) -> u64 {
         self.pings += 1;
         out.ping();
@@ -260,7 +261,7 @@ impl Sender {
         ping
     }
 
-    /// Writes what may be sent, up to a chunk, and a PING behind it if no other is under way.
+    /// Writes events up to a chunk, then a PING if no other is in progress.
     fn write(&mut self, out: &mut Outgoing, line: &Line) {
         while out.waiting() < CHUNK && self.may_send() && self.has_room() {
             if self.next.is_empty() {
@@ -281,7 +282,7 @@ impl Sender {
         self.ask(out, line);
     }
 
-    /// Writes a PING behind what was written, if no other is under way.
+    /// Writes a PING after the written events, if no other is in progress.
     fn ask(&mut self, out: &mut Outgoing, line: &Line) {
         let unasked = self.flights.back().is_some_and(|flight| flight.ping.is_none());
         if unasked && line.has_answered(self.pings) {
@@ -311,8 +312,8 @@ impl Sender {
         self.active = Instant::now();
     }
 
-    /// A heartbeat tells what stands before it. Streams keep one behind the events that it tells of, and no more while
-    /// nothing comes.
+    /// Sends a heartbeat with the number of the next event. Streams store one heartbeat after the events it confirms,
+    /// and no further ones while the node is idle.
     fn beat(&mut self, out: &mut Outgoing) {
         let greets = !self.may_send();
         let beat = self.as_beat(State::Up, greets);
@@ -338,9 +339,9 @@ impl Sender {
         }
     }
 
-    /// Of the next event that is written: what has a lower number and was not written will not come.
+    /// Returns the number of the next event to be written: unwritten events with lower numbers will not come.
     fn number(&mut self) -> u64 {
-        // Read before the queue is found empty.
+        // Must be read before the queue is found empty.
         let next = self.exports.next_number();
         if self.next.is_empty() {
             self.next.extend(self.exports.ready().map(Piece::new));
@@ -348,7 +349,7 @@ impl Sender {
         self.next.front().map_or(next, |piece| piece.export.first + piece.at as u64)
     }
 
-    /// Says goodbye, and waits until all has arrived.
+    /// Says goodbye, and waits until everything has arrived.
     async fn end(&mut self, out: &mut Outgoing, line: &Line) -> Result<(), SessionError> {
         let beat = self.as_beat(State::Down, false);
         self.put_heartbeat(out, beat, true);

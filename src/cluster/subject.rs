@@ -1,10 +1,10 @@
 //! NATS subjects of events: `PREFIX.EVENTS.TYPE.ACTION.KEY`.
 //!
-//! A token of a subject must not be empty and may hold neither dots, wildcards nor white space; keys hold anything.
-//! Letters, digits, `-` and `_` stand for themselves, every other byte is `=` and two hexadecimal digits, and the empty
-//! string is `=`. That can be undone ([`unescape`]), so operators can subscribe to one key by hand. A token longer than
-//! [`LONGEST`] is cut and ends in `=-` and a digest of the whole: it still tells events apart, but cannot be undone.
-//! Receivers never need to: the message holds the event.
+//! A token of a subject must not be empty and may contain neither dots, wildcards nor white space, but keys may contain
+//! anything. Letters, digits, `-` and `_` stand for themselves, every other byte is encoded as `=` and two hexadecimal
+//! digits, and the empty string as `=`. The encoding is reversible ([`unescape`]), so operators can subscribe to one
+//! key by hand. A token longer than [`LONGEST`] is truncated and ends in `=-` and a digest of the whole: it still
+//! distinguishes events, but cannot be decoded. Receivers never need to: the message contains the event.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -12,37 +12,37 @@ use std::hash::{DefaultHasher, Hasher};
 
 use memchr::memchr;
 
-/// Bytes of a token; NATS servers take lines of 4 KiB.
+/// Maximum length of a token in bytes; NATS servers accept lines of 4 KiB.
 pub const LONGEST: usize = 256;
 
 const DIGEST: usize = 18;
 
-/// The subject of an event.
+/// Returns the subject of an event.
 pub fn event(prefix: &str, kind: &str, action: &str, key: &str) -> String {
     format!("{prefix}.EVENTS.{}.{}.{}", escape(kind), escape(action), escape(key))
 }
 
-/// What receives all of them, and the heartbeats behind them.
+/// Returns the wildcard subject of all events and of the heartbeats that streams store.
 pub fn all(prefix: &str) -> String {
     format!("{prefix}.EVENTS.>")
 }
 
-/// The subject of signs of life that no stream is to keep: greetings, and heartbeats while nothing happens.
+/// Returns the subject of heartbeats that no stream should store: greetings, and heartbeats while a node is idle.
 pub fn sign(prefix: &str) -> String {
     format!("{prefix}.NODES.heartbeat")
 }
 
-/// What receives all signs of life.
+/// Returns the wildcard subject of those heartbeats.
 pub fn signs(prefix: &str) -> String {
     format!("{prefix}.NODES.>")
 }
 
-/// The subject of the heartbeats that stand behind events, and that streams keep.
+/// Returns the subject of the heartbeats that follow events and that streams store.
 pub fn heartbeat(prefix: &str) -> String {
     format!("{prefix}.EVENTS.heartbeat")
 }
 
-/// The Type of the event that was published on a subject; nothing if it cannot be told.
+/// Returns the Type of the event published on a subject, or `None` if it cannot be decoded.
 pub fn kind<'s>(prefix: &str, subject: &'s [u8]) -> Option<Cow<'s, str>> {
     let rest = subject.strip_prefix(prefix.as_bytes())?.strip_prefix(b".EVENTS.")?;
     let (token, _) = rest.split_at_checked(memchr(b'.', rest)?)?;
@@ -50,7 +50,7 @@ pub fn kind<'s>(prefix: &str, subject: &'s [u8]) -> Option<Cow<'s, str>> {
     if token.contains('=') { unescape(token).map(Cow::Owned) } else { Some(Cow::Borrowed(token)) }
 }
 
-/// One token.
+/// Encodes a text as one token.
 pub fn escape(text: &str) -> String {
     if text.is_empty() {
         return "=".to_owned();
@@ -73,7 +73,7 @@ pub fn escape(text: &str) -> String {
     token
 }
 
-/// The text of a token; nothing if it is not one of ours or was cut.
+/// Decodes a token; returns `None` if it is not one of ours or was truncated.
 pub fn unescape(token: &str) -> Option<String> {
     if token == "=" {
         return Some(String::new());

@@ -1,11 +1,12 @@
-//! Messages that wait to be taken, bounded by number and bytes.
+//! The queue of received messages, bounded by number and bytes.
 //!
 //! The task that reads the socket fills this queue and never waits for the receiver, which may wait for the inboxes.
-//! What does not fit is dropped: the numbers in the messages show it, and the receiver tells the gap in its place.
+//! Messages that do not fit are dropped: the numbers in the messages reveal it, and the receiver reports the gap at its
+//! position.
 //!
-//! Messages that are not urgent are gathered before they wake anybody: most of what a single event costs a node is
-//! waking the receiver and the shards for it. An urgent message takes along what was gathered before it, so the order
-//! stays. Whoever fills the queue calls [`Filler::flush`] in time.
+//! Messages that are not urgent are batched before they wake the receiver: waking it and the shards is most of the cost
+//! of a single event. An urgent message is sent with the batch before it, so the order is preserved. The task that
+//! fills the queue must call [`Filler::flush`] in time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,37 +17,37 @@ use tokio::time::Instant;
 
 use super::nats::op::Message;
 
-/// Messages that are gathered at most.
+/// Maximum number of batched messages.
 const GATHERED: usize = 256;
 
-/// How much may wait.
+/// The limits of the queue.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WaitingLimits {
-    /// Messages.
+    /// Maximum number of messages.
     pub(super) messages: usize,
-    /// Bytes of their payloads, headers and subjects; one message always fits.
+    /// Maximum total length of payloads, headers and subjects in bytes; one message always fits.
     pub(super) bytes: usize,
 }
 
-/// A message and the connection that it came over.
+/// A message and the connection it arrived over.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) message: Message,
-    /// Connections are counted.
+    /// The number of the connection.
     pub(super) session: u64,
 }
 
-/// The end of whoever fills it.
+/// The sending end of the queue.
 #[derive(Debug)]
 pub(super) struct Filler {
     messages: mpsc::Sender<Received>,
     bytes: Arc<AtomicUsize>,
     most: usize,
-    /// What is not urgent, and when the first of it came.
+    /// The messages that are not urgent, and when the first of them arrived.
     gathered: Mutex<(Vec<Received>, Option<Instant>)>,
 }
 
-/// The end of whoever takes.
+/// The receiving end of the queue.
 #[derive(Debug)]
 pub(super) struct Waiting {
     messages: mpsc::Receiver<Received>,
@@ -61,7 +62,7 @@ pub(super) fn waiting(limits: WaitingLimits) -> (Filler, Waiting) {
 }
 
 impl Filler {
-    /// Takes an urgent message, and before it what was gathered. Drops it if there is no room.
+    /// Queues an urgent message, after the batched ones. Drops it if there is no room.
     pub(super) fn push(&self, message: Message, session: u64) {
         self.flush();
         if let Some(received) = self.admit(message, session) {
@@ -69,7 +70,7 @@ impl Filler {
         }
     }
 
-    /// Takes a message that is not urgent. Drops it if there is no room.
+    /// Batches a message that is not urgent. Drops it if there is no room.
     pub(super) fn gather(&self, message: Message, session: u64) {
         let Some(received) = self.admit(message, session) else { return };
         let mut gathered = self.gathered.lock();
@@ -81,18 +82,18 @@ impl Filler {
         }
     }
 
-    /// When the first message came that was gathered.
+    /// Returns when the first of the batched messages arrived.
     pub(super) fn since(&self) -> Option<Instant> {
         self.gathered.lock().1
     }
 
-    /// Hands over what was gathered.
+    /// Sends the batched messages to the queue.
     pub(super) fn flush(&self) {
         let (gathered, _) = std::mem::take(&mut *self.gathered.lock());
         gathered.into_iter().for_each(|received| self.send(received));
     }
 
-    /// Counts a message before it can be taken out again, if there is room.
+    /// Counts the bytes of a message before it can be received. Returns `None` if there is no room.
     fn admit(&self, message: Message, session: u64) -> Option<Received> {
         let (size, waiting) = (message.len(), self.bytes.load(Ordering::Acquire));
         let fits = waiting == 0 || waiting + size <= self.most;
@@ -111,16 +112,16 @@ impl Filler {
 }
 
 impl Waiting {
-    /// The next one; nothing once no more can come.
+    /// Returns the next message, or `None` once no more can come.
     ///
     /// # Cancel safety
-    /// Nothing is lost when it is given up.
+    /// Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Option<Received> {
         let received = self.messages.recv().await;
         self.took(received)
     }
 
-    /// The next one, if one waits.
+    /// Returns the next message if one is queued.
     pub(super) fn ready(&mut self) -> Option<Received> {
         let received = self.messages.try_recv().ok();
         self.took(received)

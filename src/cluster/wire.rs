@@ -1,4 +1,4 @@
-//! Messages between nodes: an event's JSON as the payload, its place in the headers.
+//! The messages between nodes: the payload is an event's JSON, and the headers give its position.
 //!
 //! | header | what |
 //! |---|---|
@@ -11,8 +11,8 @@
 //! | `Hydrant-Idle` | only in heartbeats: milliseconds since the node's last event |
 //! | `Hydrant-Ahead` | only in heartbeats: by how many milliseconds producers' clocks were ahead lately, once that is known |
 //!
-//! The payload is the wire form of the event, so Time, Principal and both objects arrive byte for byte. It is read as
-//! strictly as a post: whoever may publish on the subject is not necessarily a hydrant.
+//! The payload is the wire form of the event, so Time, Principal and both objects arrive byte for byte. It is validated
+//! as strictly as a POST, since not everyone who may publish on the subject is a hydrant node.
 
 use std::num::NonZero;
 use std::time::Duration;
@@ -38,20 +38,20 @@ const GREETS: &str = "Hydrant-Greets";
 const AHEAD: &str = "Hydrant-Ahead";
 const IDLE: &str = "Hydrant-Idle";
 
-/// Nodes that are named at most.
+/// Maximum number of nodes in a `Hydrant-After` header.
 const FOLLOWERS: usize = 16;
 
-/// Numbers stay below this, so that the next one and sums of a few always exist. Nobody counts so far; who writes a
-/// larger one is no hydrant.
+/// Upper bound of numbers, so that the next one and small sums never overflow. No node counts that far: a larger number
+/// was not sent by hydrant.
 const NUMBERS: u64 = 1 << 62;
 
-/// Why a message is not one of ours.
+/// Why a message is not a valid message of a node.
 #[derive(Debug, Error)]
 pub(super) enum WireError {
-    /// A header is missing or not what it should be.
+    /// A header is missing or invalid.
     #[error("no usable header {0}")]
     Header(&'static str),
-    /// The payload is larger than an event may be.
+    /// The payload is longer than an event may be, in bytes.
     #[error("an event of {0} bytes")]
     TooLarge(usize),
     /// The payload is not JSON.
@@ -62,12 +62,12 @@ pub(super) enum WireError {
     Event(#[from] EventError),
 }
 
-/// What a heartbeat says of its node.
+/// The state of a node in its heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// It goes on.
+    /// The node is running.
     Up,
-    /// It ends in good order.
+    /// The node is ending properly.
     Down,
 }
 
@@ -75,38 +75,38 @@ pub(super) enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Beat {
     pub(super) state: State,
-    /// The node has just connected: its number does not count, and it wants to hear the others.
+    /// Whether the node has just connected: its number does not count, and it asks the others for heartbeats.
     pub(super) greets: bool,
-    /// How long ago its last event was.
+    /// Time since the node's last event.
     pub(super) idle: Duration,
-    /// By how much producers' clocks were ahead lately.
+    /// How far producers' clocks were ahead recently, if known.
     pub(super) ahead: Option<Duration>,
 }
 
-/// Where a message comes from.
+/// The position of a message in the sequence of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NodePosition {
-    /// The run of a node.
+    /// The run of the node.
     pub(super) node: NodeId,
-    /// The event's number there, or the next one's.
+    /// The number of the event; in a heartbeat, that of the next one.
     pub(super) number: u64,
 }
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Debug)]
 pub(super) enum Kind {
     /// An event.
     Event {
-        /// Which one it is, if others may take it in themselves.
+        /// Which repetition of an endpoint's event it is, if other nodes may accept the same event themselves.
         repeat_index: Option<RepeatIndex>,
-        /// What its node had of others before.
+        /// The events of other nodes that its node had before it.
         after: After,
     },
-    /// A sign of life.
+    /// A heartbeat.
     Heartbeat(Beat),
 }
 
-/// The headers of an event.
+/// Returns the headers of an event.
 pub(super) fn event_headers(
     position: NodePosition,
     repeat_index: Option<RepeatIndex>,
@@ -122,7 +122,7 @@ pub(super) fn event_headers(
     block(&fields)
 }
 
-/// The headers of a heartbeat.
+/// Returns the headers of a heartbeat.
 pub(super) fn heartbeat_headers(position: NodePosition, beat: Beat) -> String {
     let (node, number) = texts(position);
     let idle = beat.idle.as_millis().to_string();
@@ -139,10 +139,10 @@ fn texts(position: NodePosition) -> (String, String) {
     (format!("{:016x}", position.node), position.number.to_string())
 }
 
-/// Reads the headers of a message.
+/// Parses the headers of a message.
 ///
 /// # Errors
-/// [`WireError::Header`].
+/// [`WireError::Header`] if a header is missing or invalid.
 pub(super) fn read(message: &Message) -> Result<(NodePosition, Kind), WireError> {
     let header = |name| first(&message.headers, name);
     let node = header(NODE).and_then(|text| u64::from_str_radix(text, 16).ok()).ok_or(WireError::Header(NODE))?;
@@ -151,7 +151,7 @@ pub(super) fn read(message: &Message) -> Result<(NodePosition, Kind), WireError>
     let beat = |state| Kind::Heartbeat(read_beat(message, state));
     let kind = match header(STATE) {
         None => {
-            // They count from one.
+            // Repeat indexes count from one.
             let read = |text: &str| text.parse::<NonZero<RepeatIndex>>().map_err(|_| WireError::Header(OCCURRENCE));
             let repeat_index = header(OCCURRENCE).map(read).transpose()?.map(NonZero::get);
             let after = header(AFTER).map(read_after).transpose()?.unwrap_or_default();
@@ -179,7 +179,7 @@ fn read_after(text: &str) -> Result<After, WireError> {
     all.collect::<Option<After>>().ok_or(WireError::Header(AFTER))
 }
 
-/// Reads the event of a message.
+/// Parses the event in a message.
 ///
 /// # Errors
 /// [`WireError`] if the payload is not an event of at most `longest` bytes.
@@ -187,10 +187,10 @@ pub(super) fn read_event(message: &Message, longest: usize, now: Timestamp) -> R
     read_draft(message, longest, |draft| draft.seal(now))
 }
 
-/// Reads the event of a message for one client that comes back; it was counted when it was taken in.
+/// Like [`read_event`], for a replay to one client: the event was counted when it was first received.
 ///
 /// # Errors
-/// As [`read_event`].
+/// As for [`read_event`].
 pub(super) fn read_replayed(message: &Message, longest: usize, now: Timestamp) -> Result<Event, WireError> {
     read_draft(message, longest, |draft| draft.seal_for_one(now))
 }

@@ -1,7 +1,7 @@
-//! Which types of objects the endpoint has: so that a registration for one of them is not taken for a mistake.
+//! Reads which object types the endpoint has, so that a registration for one of them is not reported as a mistake.
 //!
-//! Contract: asked for once, when the endpoint first answers. An endpoint that has no such list is not asked again;
-//! whatever it says, [`MOST`] names of [`LONGEST`] bytes are kept.
+//! Contract: read once, when the endpoint first answers. An endpoint without such a list is not queried again. Whatever
+//! the endpoint answers, at most [`MOST`] names of at most [`LONGEST`] bytes are stored.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use super::http::Upstream;
 
 const PATH: &str = "/api/v3/objects";
 
-/// Between two tries.
+/// Delay between two attempts.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// Names that are kept.
+/// Maximum number of stored names.
 const MOST: usize = 512;
 
-/// Bytes of a name.
+/// Maximum length of a name in bytes.
 const LONGEST: usize = 64;
 
-/// Bytes of the answer.
+/// Maximum length of the answer in bytes.
 const ANSWER: usize = 64 << 10;
 
-/// The types; nothing if the endpoint does not tell them.
+/// Returns the object types, retrying until the endpoint answers; `None` if it has no such list.
 pub async fn types(upstream: &Upstream) -> Option<Vec<String>> {
     loop {
         if let Ok(credential) = upstream.own_credential()
@@ -32,7 +32,7 @@ pub async fn types(upstream: &Upstream) -> Option<Vec<String>> {
             if answer.status == StatusCode::NOT_FOUND {
                 return None;
             }
-            // A page that says 200 is no list.
+            // Other content with status 200, such as a web page, is not a list.
             if let Some(types) = read(&answer.body).filter(|_| answer.status == StatusCode::OK) {
                 return Some(types);
             }

@@ -1,10 +1,10 @@
-//! The descriptions of the API for programs: OpenAPI 3.1 of the routes, AsyncAPI 3.0 of the websocket.
+//! Machine-readable descriptions of the API: OpenAPI 3.1 of the routes, AsyncAPI 3.0 of the websocket.
 //!
-//! Both are made of the router's own table ([`super::routes`]); what bodies consist of is written down in
-//! `schemas.json`, by hand, because derived schemas would cost every build a derive for each type. Tests hold the rest
-//! of the answers to them: `tests/common/document.rs` checks every answer that a test gets.
+//! Both are generated from the router's table ([`super::routes`]). The schemas of bodies are written by hand in
+//! `schemas.json`, because deriving them would slow down every build. Tests verify answers against them:
+//! `tests/common/document.rs` checks every answer that a test receives.
 //!
-//! Contract: the same for everybody; nothing of this server is in them but its version. Made once.
+//! Contract: the same for every caller; they contain nothing about this server but its version. Generated once.
 
 mod paths;
 mod websocket;
@@ -18,18 +18,18 @@ use serde_json::Value;
 use super::answer;
 use crate::transport::listener::Answer;
 
-/// OpenAPI 3.1 of the routes.
+/// The OpenAPI 3.1 document of the routes.
 pub static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| text(&paths::document(&schemas())));
 
-/// AsyncAPI 3.0 of the websocket.
+/// The AsyncAPI 3.0 document of the websocket.
 pub static ASYNCAPI: LazyLock<Bytes> = LazyLock::new(|| text(&websocket::document(&schemas())));
 
-/// What bodies and messages consist of, by name.
+/// Returns the schemas of bodies and messages, by name.
 fn schemas() -> Value {
     read(include_str!("schemas.json"))
 }
 
-/// Reads JSON that stands in the sources.
+/// Parses JSON embedded in the sources.
 fn read(json: &str) -> Value {
     serde_json::from_str(json).expect("a test reads all of it")
 }
@@ -38,7 +38,7 @@ fn text(document: &Value) -> Bytes {
     document.to_string().into()
 }
 
-/// The answer that is one of them.
+/// Returns the answer that contains one of the documents.
 pub(super) fn answer(document: &LazyLock<Bytes>) -> Answer {
     answer::json(StatusCode::OK, (**document).clone())
 }
@@ -47,7 +47,7 @@ pub(super) fn answer(document: &LazyLock<Bytes>) -> Answer {
 mod tests {
     use super::*;
 
-    /// The targets of all references.
+    /// Collects the targets of all references.
     fn references<'v>(value: &'v Value, into: &mut Vec<&'v str>) {
         match value {
             Value::Object(members) => {

@@ -5,13 +5,13 @@ use serde_json::{Map, Value, json};
 use super::read;
 use crate::api::routes::{Access, Content, Place, Row, TABLE, Verb};
 
-/// What all routes have in common.
+/// The description of what all routes share.
 const ABOUT: &str = "An event broker for Digital Rebar Provision fleets. Every answer below 400 but a stream is JSON, \
     every answer from 400 on has a DRP Error as its body. HEAD is answered where GET is; OPTIONS answers a browser's \
     preflight. Other paths are 404; in front of an endpoint they are the endpoint's, and so are events, info and \
     tokens of callers whom it vouches for.";
 
-/// The document, with these schemas.
+/// Returns the document with these schemas.
 pub(super) fn document(schemas: &Value) -> Value {
     json!({
         "openapi": "3.1.0",
@@ -138,7 +138,7 @@ fn answers(row: &Row) -> Value {
     answers.into()
 }
 
-/// Every status from 400 on that any route has: a DRP Error and the headers that come with it.
+/// Returns the error answers of all routes by status: a DRP Error and the headers that come with it.
 fn responses() -> Value {
     let mut statuses: Vec<u16> = TABLE.iter().flat_map(Row::failures).map(|(status, _)| status).collect();
     statuses.sort_unstable();

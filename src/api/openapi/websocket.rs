@@ -1,11 +1,11 @@
-//! AsyncAPI 3.0: what is said on the websocket. Its address and parameters are those of the router's row.
+//! AsyncAPI 3.0: the messages on the websocket. Its address and parameters are those of the router's row.
 
 use serde_json::{Map, Value, json};
 
 use super::read;
 use crate::api::routes::{Place, Route, Row, TABLE};
 
-/// The messages of the websocket: name, who says it, the schema, and what it is.
+/// The messages of the websocket: name, sender, schema, and description.
 const MESSAGES: [(&str, Side, &str, &str); 7] = [
     ("command", Side::Client, "Command", "Register for events, or take a registration back."),
     ("answer", Side::Server, "Answer", "The answer to a command; every message gets exactly one, in order."),
@@ -16,7 +16,7 @@ const MESSAGES: [(&str, Side, &str, &str); 7] = [
     ("gap", Side::Server, "Gap", "Events of an endpoint or of other nodes are missing; needs a registration."),
 ];
 
-/// Who says a message.
+/// The sender of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     Client,
@@ -27,7 +27,7 @@ const ABOUT: &str = "Digital Rebar Provision's websocket protocol: text messages
     those of the REST API (`Authorization`, or `token` in the query). The server closes with the codes of \
     docs/protocol.md, section 8.";
 
-/// The document, with these schemas.
+/// Returns the document with these schemas.
 pub(super) fn document(schemas: &Value) -> Value {
     let row = TABLE.iter().find(|row| row.route == Route::Websocket).expect("the router has it");
     let names = |side: Side| {
@@ -80,7 +80,7 @@ fn channel(row: &Row) -> Value {
     })
 }
 
-/// The parameters of the handshake.
+/// Returns the schema of the handshake's query parameters.
 fn query(row: &Row) -> Value {
     let each = row.parameters.iter().map(|one| {
         let mut schema = read(one.schema);

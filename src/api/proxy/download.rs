@@ -13,8 +13,8 @@ use crate::metrics::ProxySide;
 use crate::transport::listener::Body;
 use crate::transport::relay::{Feed, relay};
 
-/// Hands a body on while it comes. Either side may pause for `idle`; then the body ends in the middle, and the client
-/// sees that. `held` is given back at the end, when the last part has been taken.
+/// Forwards a body as it arrives. If either side pauses for `idle`, the body is truncated, which the client notices.
+/// `held` is released at the end, when the last part has been accepted.
 pub(super) fn download(body: Incoming, idle: Duration, held: Held) -> Body {
     if body.is_end_stream() {
         return Either::Left(Full::new(Bytes::new()));
@@ -23,7 +23,7 @@ pub(super) fn download(body: Incoming, idle: Duration, held: Held) -> Body {
     tokio::spawn(async move {
         let bytes = held.exchange().down();
         let filled = tokio::select! {
-            // The feed is dropped without an end unless it is said, so a body that is cut off looks so.
+            // Dropping the feed without an explicit end truncates the client's body.
             filled = fill(&feed, body, idle, &bytes) => filled,
             () = feed.gone() => Err(ProxySide::Client),
         };
@@ -34,7 +34,7 @@ pub(super) fn download(body: Incoming, idle: Duration, held: Held) -> Body {
     Either::Right(relay)
 }
 
-/// Until the end is said, or a side is gone or does not come on; that side then.
+/// Fills the feed up to the end of the body. Returns the side that disconnected or stalled, if one did.
 async fn fill(feed: &Feed, mut body: Incoming, idle: Duration, bytes: &IntCounter) -> Result<(), ProxySide> {
     loop {
         let taken = match timeout(idle, body.frame()).await {

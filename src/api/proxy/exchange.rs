@@ -20,12 +20,12 @@ pub(super) struct ProxiedExchange {
     metrics: Arc<Metrics>,
     class: ProxyClass,
     begun: Instant,
-    /// Until it is counted.
+    /// Whether no outcome has been recorded yet.
     is_open: bool,
 }
 
 impl ProxiedExchange {
-    /// For a request that has just come, its headers as the client sent them.
+    /// Begins the record of a request, whose headers must be as the client sent them.
     pub(super) fn begin<B>(metrics: &Arc<Metrics>, request: &Request<B>) -> Self {
         let class = match request.uri().path() {
             _ if headers::asks_for_protocol(request.headers()) => ProxyClass::Upgrade,
@@ -36,13 +36,13 @@ impl ProxiedExchange {
         Self { metrics: Arc::clone(metrics), class, begun: Instant::now(), is_open: true }
     }
 
-    /// The endpoint has answered.
+    /// Records the status of the endpoint's answer.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.metrics.proxy.answer_seconds.observe(self.begun.elapsed().as_secs_f64());
         self.end(ProxyOutcome::of_status(status.as_u16()));
     }
 
-    /// There is no answer.
+    /// Records that there is no answer.
     pub(super) fn failed(&mut self, error: &UpstreamError) {
         self.end(match error {
             UpstreamError::Busy { .. } => ProxyOutcome::Busy,
@@ -54,17 +54,17 @@ impl ProxiedExchange {
         });
     }
 
-    /// Its answer ends in the middle.
+    /// Records that the answer ended early.
     pub(super) fn cut_off(&self, side: ProxySide) {
         self.metrics.proxy.cut_off(side);
     }
 
-    /// Counts bytes to the endpoint.
+    /// Returns the counter of bytes to the endpoint.
     pub(super) fn up(&self) -> IntCounter {
         self.metrics.proxy.up.clone()
     }
 
-    /// Counts bytes from the endpoint.
+    /// Returns the counter of bytes from the endpoint.
     pub(super) fn down(&self) -> IntCounter {
         self.metrics.proxy.down.clone()
     }

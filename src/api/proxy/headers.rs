@@ -10,7 +10,7 @@ use hyper::header::{
     UPGRADE, VIA,
 };
 
-/// Headers for the neighbour only, whether `Connection` names them or not.
+/// Hop-by-hop headers, whether `Connection` lists them or not.
 const HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -26,7 +26,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Takes away what is for the neighbour; gives back what protocol it asks to change to, if it does.
+/// Removes hop-by-hop headers; returns the protocol of an upgrade, if there is one.
 fn take_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
     let names = tokens(headers);
     let upgrade = names.contains(&UPGRADE).then(|| headers.get(UPGRADE).cloned()).flatten();
@@ -36,39 +36,39 @@ fn take_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
     upgrade
 }
 
-/// Whether a request asks for another protocol; `Connection` has to say so too.
+/// Returns whether a request asks for an upgrade; `Connection` must list it too.
 pub(super) fn asks_for_protocol(headers: &HeaderMap) -> bool {
     headers.contains_key(UPGRADE) && tokens(headers).contains(&UPGRADE)
 }
 
-/// The names that `Connection` lists.
+/// Returns the names that `Connection` lists.
 fn tokens(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
 }
 
-/// Asks for, or agrees to, another protocol.
+/// Sets the headers that request or accept an upgrade.
 fn put_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, protocol);
 }
 
-/// Where a request comes from.
+/// The origin of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin {
-    /// The client, or whoever stands between it and here.
+    /// The peer of the connection: the client or a proxy.
     pub(super) peer: SocketAddr,
-    /// Whether it came by TLS.
+    /// Whether the client connected over TLS.
     pub(super) secure: bool,
-    /// Whether the endpoint is told.
+    /// Whether the endpoint receives the addresses in `X-Forwarded-For`.
     pub(super) forwarded: bool,
-    /// The client, if the peer is a proxy whose word on earlier hops is believed.
+    /// The client, if the peer is a trusted proxy.
     pub(super) client: Option<IpAddr>,
 }
 
-/// A request's way from a client to the endpoint. Returns whether the client asks for a websocket; other protocols are
-/// not asked for: nobody here could tell what goes through them (`h2c` would carry any number of requests past every
-/// bound).
+/// Rewrites the headers of a request to the endpoint. Returns whether the client asks for a websocket. Upgrades to
+/// other protocols are not forwarded, because hydrant could not limit what they carry (`h2c` would allow any number of
+/// requests).
 pub(super) fn inbound(headers: &mut HeaderMap, origin: Origin) -> bool {
     let Origin { peer, secure, forwarded, client } = origin;
     let upgrade = take_hop(headers).filter(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -82,7 +82,7 @@ pub(super) fn inbound(headers: &mut HeaderMap, origin: Origin) -> bool {
         headers.remove(FORWARDED_FOR);
     }
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if secure { "https" } else { "http" }));
-    // What a client says of an earlier hop is only as good as the client; the host that it asked is a fact.
+    // A client's statement about an earlier hop is only as reliable as the client; the host it requested is a fact.
     let host = headers.get(FORWARDED_HOST).filter(|_| client.is_some()).or_else(|| headers.get(HOST)).cloned();
     match host {
         Some(host) => headers.insert(FORWARDED_HOST, host),
@@ -92,8 +92,8 @@ pub(super) fn inbound(headers: &mut HeaderMap, origin: Origin) -> bool {
     asks
 }
 
-/// Adds the peer to those through whom the request has come; before it the client, if the peer tells of it in another
-/// way.
+/// Appends the peer to the addresses the request has passed through, preceded by the client if the peer names it in
+/// another way.
 fn put_forwarded_for(headers: &mut HeaderMap, peer: SocketAddr, client: Option<IpAddr>) {
     let mut path: Vec<String> =
         headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
@@ -104,7 +104,7 @@ fn put_forwarded_for(headers: &mut HeaderMap, peer: SocketAddr, client: Option<I
     }
 }
 
-/// An answer's way from the endpoint to the client. With `changed` the protocol changes.
+/// Rewrites the headers of an answer to the client. `changed` says whether the protocol changes.
 pub(super) fn outbound(headers: &mut HeaderMap, changed: bool) {
     let upgrade = take_hop(headers);
     if let Some(protocol) = upgrade.filter(|_| changed) {
@@ -112,7 +112,7 @@ pub(super) fn outbound(headers: &mut HeaderMap, changed: bool) {
     }
 }
 
-/// Whether the client waits for `100 Continue` before it sends its body.
+/// Returns whether the client waits for `100 Continue` before it sends its body.
 pub(super) fn waits(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -13,7 +13,7 @@ use super::upload::Gate;
 use crate::endpoint::http::{Slot, Upstream, UpstreamError};
 use crate::metrics::ProxySide;
 
-/// The longest answer that something is added to.
+/// Maximum length in bytes of an answer that hydrant adds to.
 const LONGEST_MERGED: usize = 16 << 20;
 
 /// The resources of one proxied request, released together when the last byte of its answer has been sent.
@@ -28,12 +28,12 @@ impl Held {
         Self { exchange, _slot: slot, _gate: gate }
     }
 
-    /// The request in the metrics.
+    /// Returns the request's record in the metrics.
     pub(super) fn exchange(&self) -> &ProxiedExchange {
         &self.exchange
     }
 
-    /// The whole body of an answer that something is to be added to.
+    /// Reads the whole body of an answer that hydrant adds to.
     pub(super) async fn whole(&self, upstream: &Upstream, body: Incoming) -> Result<Bytes, UpstreamError> {
         let whole = upstream.whole(body, LONGEST_MERGED).await;
         match &whole {

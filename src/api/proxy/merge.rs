@@ -5,16 +5,16 @@
 
 use crate::json::{self, Validator};
 
-/// What hydrant adds to `/info`: elements of arrays, each as JSON.
+/// What hydrant adds to `/info`: array elements, each as JSON.
 #[derive(Debug, Clone)]
 pub(in crate::api) struct Extras {
-    /// Features that it has besides the endpoint's.
+    /// Features in addition to the endpoint's.
     pub(in crate::api) features: Vec<String>,
-    /// Counts of its own.
+    /// Hydrant's own counters.
     pub(in crate::api) stats: Vec<String>,
 }
 
-/// The endpoint's `/info` with ours added to `features` and `stats`; nothing if it is no object.
+/// Adds `extras` to `features` and `stats` of the endpoint's `/info`; returns `None` if that is not an object.
 pub(in crate::api) fn info(theirs: &[u8], extras: &Extras) -> Option<String> {
     let theirs = Validator::default().validate(theirs).ok()?.trim();
     if !theirs.starts_with('{') {
@@ -35,7 +35,7 @@ pub(in crate::api) fn info(theirs: &[u8], extras: &Extras) -> Option<String> {
     Some(format!("{{{}}}", fields.join(",")))
 }
 
-/// An array with what it does not have yet.
+/// Appends the elements that the array lacks.
 fn union(array: &str, more: &[String]) -> String {
     let mut all: Vec<&str> = json::elements(array).collect();
     for element in more {
@@ -46,13 +46,13 @@ fn union(array: &str, more: &[String]) -> String {
     format!("[{}]", all.join(","))
 }
 
-/// The endpoint's connections, each with the name of the endpoint in the field `Endpoint`.
+/// Returns the endpoint's connections, each with the endpoint's name in the field `Endpoint`.
 pub(in crate::api) fn connections(theirs: &[u8], endpoint: &str) -> Option<Vec<String>> {
     let theirs = Validator::default().validate(theirs).ok()?;
     json::elements(theirs).map(|connection| marked(connection, endpoint)).collect()
 }
 
-/// One connection of the endpoint likewise.
+/// Like [`connections`], for one connection.
 pub(in crate::api) fn connection(theirs: &[u8], endpoint: &str) -> Option<String> {
     marked(Validator::default().validate(theirs).ok()?.trim(), endpoint)
 }

@@ -40,33 +40,33 @@ use held::Held;
 pub(super) use upload::BodyLimit;
 use upload::{Gate, Upload};
 
-/// With these an answer would not be whole, or not be text.
+/// Request headers that would make an answer partial or not plain text.
 const PARTIAL: [HeaderName; 4] = [ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE];
 
-/// Headers of a caller that go along with the service's own credential; `Host` is for `X-Forwarded-Host` and is
+/// The caller's headers that are forwarded with the service's own credential; `Host` becomes `X-Forwarded-Host` and is
 /// replaced.
 const ALONG: [HeaderName; 3] = [ACCEPT, HOST, USER_AGENT];
 
-/// A request for the endpoint: the caller's own, or one of hydrant's that has no body.
+/// A request to the endpoint: the caller's, or one of hydrant's own, which has no body.
 pub(super) type Inquiry = Request<Option<Incoming>>;
 
-/// A request that was answered.
+/// An answered request.
 struct Sent {
     answer: Response<Incoming>,
-    /// The client's side of another protocol, if it has asked for one.
+    /// The client's side of the upgrade, if it requested one.
     client: Option<OnUpgrade>,
     held: Held,
 }
 
 impl Api {
-    /// Sends a request on and the answer back.
+    /// Forwards a request and returns the answer.
     pub(super) async fn forward(
         &self,
         upstream: &Upstream,
         request: Request<Incoming>,
         caller: &Caller,
     ) -> Result<Answer, ApiError> {
-        // A tunnel to anywhere is not what the endpoint's clients ask for.
+        // Clients of the endpoint do not need tunnels to other hosts.
         if request.method() == Method::CONNECT {
             return Err(ApiError::NoRoute);
         }
@@ -81,7 +81,7 @@ impl Api {
         Ok(switched(answer, client, held))
     }
 
-    /// The same, and notes whether the caller has shown a good credential.
+    /// Like [`forward`](Self::forward), and records whether the caller has presented a valid credential.
     pub(super) async fn forward_and_check_trust(
         &self,
         upstream: &Upstream,
@@ -94,7 +94,7 @@ impl Api {
         Ok(answer)
     }
 
-    /// Asks the endpoint about a credential whose request it has answered well, unless the caller is known already.
+    /// Checks the credential of a successful request at the endpoint, unless the caller is trusted already.
     pub(super) async fn check_trust(
         &self,
         upstream: &Upstream,
@@ -108,8 +108,8 @@ impl Api {
         }
     }
 
-    /// Sends a request on, and the answer back with `edit` applied to its body if that is one that something can be
-    /// added to.
+    /// Forwards a request and applies `edit` to the body of a 200 answer; the body stays as it is if `edit` returns
+    /// `None`.
     pub(super) async fn forward_edited(
         &self,
         upstream: &Upstream,
@@ -135,7 +135,7 @@ impl Api {
         Ok(Response::from_parts(parts, Either::Left(Full::new(body))))
     }
 
-    /// The body of the endpoint's answer, if that is 200.
+    /// Returns the body of the endpoint's answer if its status is 200.
     pub(super) async fn fetch(
         &self,
         upstream: &Upstream,
@@ -170,7 +170,7 @@ impl Api {
         Ok(Sent { answer, client: asks.then_some(client), held: Held::new(exchange, slot, gate) })
     }
 
-    /// Tells the log what clients are not told: which endpoint it is, and all of the reason.
+    /// Logs what clients do not learn: the endpoint's address and the full reason.
     fn report_failure(&self, error: &UpstreamError) {
         let is_the_endpoints = matches!(
             error,
@@ -185,7 +185,8 @@ impl Api {
         }
     }
 
-    /// Who asks, as far as places go. While unauthenticated connections have places left, nobody has to show who he is.
+    /// Determines the class of the caller for its slot. While unauthenticated connections have free slots, no
+    /// credential is checked.
     async fn asker(&self, upstream: &Upstream, request: &Inquiry, caller: &Caller) -> Asker {
         if caller.is_trusted() {
             return Asker::Known;
@@ -200,7 +201,7 @@ impl Api {
     }
 }
 
-/// The answer to a request whose headers are the endpoint's already, and what is to be held until it is through.
+/// Sends a request with prepared headers. Returns the answer and what must be held until it is complete.
 async fn run_exchange(
     upstream: &Upstream,
     request: Inquiry,
@@ -229,10 +230,10 @@ async fn run_exchange(
     Ok((answer, slot, gate))
 }
 
-/// A request of hydrant's own for what the caller asks about, with the service's credential, which the caller's is not
-/// to the endpoint. The path is written anew, so that it is the one whose rights were checked here however it was
-/// spelled; one that could be read as another is refused. Of the caller's there are a few harmless headers: no query,
-/// no body, and nothing that would make the endpoint do more with the service's rights than answer.
+/// Creates hydrant's own request for the resource that the caller requests, with the service's credential, for a caller
+/// that the endpoint does not know. The path is re-encoded, so that it is the one whose rights were checked, however it
+/// was spelled; ambiguous paths are refused. Of the caller's request only a few harmless headers are copied: no query,
+/// no body, and nothing that could make the endpoint use the service's rights for more than an answer.
 pub(super) fn as_service<B>(upstream: &Upstream, request: &Request<B>) -> Result<Inquiry, ApiError> {
     let path = query::plain_path(request.uri().path()).ok_or(ApiError::NoRoute)?;
     let own = upstream.own_credential().map_err(|error| {
@@ -250,7 +251,7 @@ pub(super) fn as_service<B>(upstream: &Upstream, request: &Request<B>) -> Result
     Ok(inquiry)
 }
 
-/// Likewise, unless the endpoint knows the caller, whose own credential it then judges.
+/// Like [`as_service`], unless the endpoint knows the caller, whose own credential it then checks.
 pub(super) fn as_service_unless_known(
     upstream: &Upstream,
     request: Request<Incoming>,

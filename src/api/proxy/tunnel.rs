@@ -11,13 +11,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use super::Held;
 use crate::endpoint::http::Activity;
 
-/// A tunnel in which nothing has moved for so long is closed. Protocols that live long ping more often than that.
+/// Time without data after which a tunnel is closed. Long-lived protocols send pings more often.
 const IDLE: Duration = Duration::from_mins(10);
 
-/// Bytes that are under way in one direction.
+/// Size of the buffer in bytes, per direction.
 const BUFFER: usize = 16 << 10;
 
-/// Joins both sides once they are there, until both have ended. `held` is given back at the end.
+/// Copies between both sides once both are upgraded, until both have ended. `held` is released at the end.
 pub(super) fn join(client: OnUpgrade, endpoint: OnUpgrade, held: Held) {
     tokio::spawn(async move {
         match tokio::try_join!(client, endpoint) {
@@ -47,7 +47,7 @@ async fn run(client: Upgraded, endpoint: Upgraded, held: &Held) {
     }
 }
 
-/// One direction, with its end.
+/// Copies one direction, including its end.
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

@@ -22,16 +22,16 @@ use crate::endpoint::http;
 use crate::endpoint::http::{Activity, BodyError, StalledError, TooLongError, Turn};
 use crate::transport::reading::Reading;
 
-/// How long an endpoint that does not know `100 Continue` is waited for.
+/// How long to wait for an endpoint that does not support `100 Continue`.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long the body of a request may be, in bytes: stands among its extensions.
+/// The maximum length of a request's body in bytes; one of the request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) struct BodyLimit(pub(in crate::api) usize);
 
-/// What the endpoint has said about a body that waits.
+/// The endpoint's reaction to a request whose body is held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said {
     Nothing,
@@ -39,12 +39,12 @@ enum Said {
     Answer,
 }
 
-/// Keeps a body back. Without it, or when it is dropped, a body that still waits is given up.
+/// Holds a body back. Without it, or when it is dropped, a body that is still held back is abandoned.
 #[derive(Debug)]
 pub(super) struct Gate(Arc<watch::Sender<Said>>);
 
 impl Gate {
-    /// The endpoint has answered: what waits still need not come any more.
+    /// Records that the endpoint has answered, so a body that is still held back is not needed.
     pub(super) fn answered(&self) {
         self.0.send_if_modified(|said| {
             let waits = *said == Said::Nothing;
@@ -62,30 +62,30 @@ type Opening = Pin<Box<dyn Future<Output = bool> + Send>>;
 pub(super) struct Upload {
     body: Incoming,
     activity: Activity,
-    /// Whether the body may go; nothing when it does.
+    /// Resolves to whether the body may be sent; `None` once it is.
     opening: Option<Opening>,
     idle: Duration,
-    /// The end of the wait for the next part.
+    /// The timer for the next part.
     idle_timer: Pin<Box<Sleep>>,
-    /// Whether the endpoint waits for the next part; the wait is counted from then.
+    /// Whether the endpoint is waiting for the next part; the timer runs from then.
     awaited: bool,
     bytes: IntCounter,
     read: Option<Reading>,
     limit: Option<BodyLimit>,
-    /// Bytes that may still come.
+    /// Number of bytes that may still arrive.
     left: usize,
 }
 
 impl Upload {
-    /// The body of a request that is on its way already, with what tells of its movements, how long a part may take,
-    /// and what counts its bytes.
+    /// Creates the body of a request. `activity` records its progress, `idle` is the time limit for each part, and
+    /// `bytes` counts what is forwarded.
     pub(super) fn new(body: Incoming, activity: Activity, idle: Duration, bytes: IntCounter) -> Self {
         let idle_timer = Box::pin(sleep(idle));
         let (opening, read, limit, left) = (None, None, None, usize::MAX);
         Self { body, activity, opening, idle, idle_timer, awaited: false, bytes, read, limit, left }
     }
 
-    /// Gives up a body that is longer.
+    /// Sets the maximum length, beyond which the body is abandoned.
     pub(super) fn within(mut self, limit: Option<BodyLimit>) -> Self {
         (self.limit, self.left) = (limit, limit.map_or(usize::MAX, |BodyLimit(bytes)| bytes));
         self
@@ -99,13 +99,13 @@ impl Upload {
         Ok(())
     }
 
-    /// Tells `read` when all of it has come.
+    /// Notifies `read` when the whole body has arrived.
     pub(super) fn noting(mut self, read: Option<Reading>) -> Self {
         self.read = read;
         self
     }
 
-    /// Ready when the next part has been waited for too long.
+    /// Ready when the next part has been awaited for too long.
     fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<StalledError> {
         if !self.awaited {
             self.awaited = true;
@@ -115,7 +115,7 @@ impl Upload {
         self.idle_timer.as_mut().poll(cx).map(|()| StalledError { after: self.idle })
     }
 
-    /// A part goes to the endpoint, or there is none any more.
+    /// Records that a part is sent to the endpoint, or that there are no more.
     fn moved(&self, part: Option<&Frame<Bytes>>) {
         self.bytes.inc_by(part.and_then(Frame::data_ref).map_or(0, Bytes::len) as u64);
         self.activity.touch();
@@ -126,7 +126,7 @@ impl Upload {
         self.activity.pass(if is_last { Turn::Answer } else { Turn::Endpoint });
     }
 
-    /// Waits for `100 Continue` in the answer to `request`.
+    /// Holds the body back until `100 Continue` arrives in answer to `request`.
     pub(super) fn wait<B>(&mut self, request: &mut Request<B>) -> Gate {
         let (sender, told) = watch::channel(Said::Nothing);
         let sender = Arc::new(sender);
@@ -143,14 +143,14 @@ impl Upload {
     }
 }
 
-/// Whether the body may go, once that is known.
+/// Resolves to whether the body may be sent.
 async fn opens(mut told: watch::Receiver<Said>) -> bool {
     let said = match timeout(TIMEOUT, told.wait_for(|said| *said != Said::Nothing)).await {
         Err(_) => return true,
         Ok(said) => said.map_or(Said::Answer, |said| *said),
     };
     if said == Said::Answer {
-        // An error now would break the connection under the answer; so wait until that is through.
+        // An error now would close the connection while the answer arrives, so wait until that is complete.
         drop(told.wait_for(|_| false).await);
     }
     said == Said::Continue

@@ -24,23 +24,23 @@ use crate::api::query;
 use crate::auth::Credential;
 use crate::endpoint::http::Upstream;
 
-/// How long a good answer counts. It decides about slots only, never about rights.
+/// How long an acceptance is cached. It affects slots only, never rights.
 const KEPT: Duration = Duration::from_mins(5);
 
-/// Verdicts that are kept.
+/// Maximum number of cached acceptances.
 const MOST: usize = 16_384;
 
-/// Questions to the endpoint at a time.
+/// Maximum number of concurrent checks.
 const AT_A_TIME: usize = 4;
 
-/// The longest answer to a question.
+/// Maximum length of the endpoint's answer in bytes.
 const LONGEST: usize = 1 << 20;
 
 /// A bounded cache of credentials that the endpoint has accepted, keyed by a hash.
 #[derive(Debug)]
 pub(in crate::api) struct Vouched {
     hashers: [RandomState; 2],
-    /// When each was found good.
+    /// When each credential was accepted, by its hash.
     good: Mutex<HashMap<[u64; 2], Instant>>,
     asking: Semaphore,
 }
@@ -52,13 +52,13 @@ impl Default for Vouched {
 }
 
 impl Vouched {
-    /// Whether a credential was found good a while ago.
+    /// Returns whether a credential was accepted within [`KEPT`].
     pub(in crate::api) fn knows(&self, credential: &HeaderValue) -> bool {
         let found = self.good.lock().get(&self.key(credential)).copied();
         found.is_some_and(|at| at.elapsed() < KEPT)
     }
 
-    /// Whether the endpoint takes a credential; asks it unless that is known.
+    /// Returns whether the endpoint accepts a credential; checks it there unless that is known.
     pub(in crate::api) async fn ask(&self, upstream: &Upstream, credential: &HeaderValue) -> bool {
         if self.knows(credential) {
             return true;
@@ -90,8 +90,8 @@ impl Vouched {
     }
 }
 
-/// The credential that a request shows, as a header: the one of the header if there is one, otherwise that of the
-/// query.
+/// Returns the credential of a request as an `Authorization` header: that of the header if there is one, otherwise that
+/// of the query.
 pub(in crate::api) fn shown<B>(request: &Request<B>) -> Option<HeaderValue> {
     if let Some(header) = request.headers().get(AUTHORIZATION).filter(|value| !value.is_empty()) {
         return Some(header.clone());

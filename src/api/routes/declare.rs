@@ -1,119 +1,119 @@
-//! What a route is declared with. Pure data: the router and the documents read the same.
+//! The declaration of a route. Pure data, read by the router and by the documents.
 
-/// What a request has to be for a route.
+/// The method of a route's requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::api) enum Verb {
-    /// `GET`, and `HEAD`, which is answered where `GET` is.
+    /// `GET`, and `HEAD`, which is answered like `GET`.
     Get,
     /// `POST`.
     Post,
     /// `DELETE`.
     Delete,
-    /// Any method: the route itself refuses what is not a `GET`.
+    /// Any method: the route itself refuses all but `GET`.
     Any,
 }
 
-/// Who answers a request.
+/// The handler of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::api) enum Route {
-    /// The description of these routes.
+    /// The OpenAPI document.
     OpenApi,
-    /// The description of the websocket.
+    /// The AsyncAPI document.
     AsyncApi,
     /// The websocket.
     Websocket,
-    /// Server-Sent Events or NDJSON.
+    /// A stream of Server-Sent Events or NDJSON.
     Stream,
-    /// Posts of events.
+    /// Posted events.
     Events,
-    /// What the server is.
+    /// The description of the server.
     Info,
-    /// A user's token, asked for by query.
+    /// A token for a user, requested in the query.
     UserToken,
-    /// The same, asked for by a body.
+    /// A token for a user, requested in the body.
     PostUserToken,
-    /// A machine's token.
+    /// A token for a machine.
     MachineToken,
     /// All connections.
     Connections,
     /// One connection.
     Connection,
-    /// The end of one.
+    /// The deletion of a connection.
     DeleteConnection,
-    /// The connections of an agent, whose model this is.
+    /// The connections of agents of this model.
     RunnerConnections(&'static str),
-    /// How the broker is.
+    /// The state of the broker.
     Status,
-    /// What registrations do.
+    /// The activity of registrations.
     Registrations,
-    /// Why an event does or does not reach somebody.
+    /// Why an event does or does not reach a client.
     Explain,
-    /// Whether a text can be a registration, and what it would have matched.
+    /// Whether a text is a valid registration, and which events it would have matched.
     Check,
-    /// Who the caller is.
+    /// The caller's own identity and rights.
     Me,
 }
 
-/// Who may ask.
+/// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::api) enum Access {
-    /// Anybody, without credentials.
+    /// Anyone, without credentials.
     Anybody,
-    /// Whoever has credentials.
+    /// Any authenticated caller.
     Known,
-    /// Whoever has this claim.
+    /// Callers with this claim.
     Claim(&'static str),
 }
 
-/// Where a parameter stands.
+/// Where a parameter is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::api) enum Place {
     /// In the query.
     Query,
     /// In the query, any number of times.
     Repeated,
-    /// Among the headers.
+    /// In the headers.
     Header,
 }
 
-/// A parameter besides the one in the path.
+/// A parameter other than the one in the path.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) struct Parameter {
     pub(in crate::api) name: &'static str,
     pub(in crate::api) place: Place,
-    /// Whether it has to be there.
+    /// Whether it must be present.
     pub(in crate::api) required: bool,
-    /// What it means.
+    /// Its description.
     pub(in crate::api) text: &'static str,
-    /// Its JSON schema, or one of each value of a repeated one.
+    /// Its JSON schema; for a repeated parameter, that of each value.
     pub(in crate::api) schema: &'static str,
-    /// A value that can be sent as it is.
+    /// A valid value.
     pub(in crate::api) example: &'static str,
 }
 
-/// A body of this media type.
+/// A body of one media type.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) struct Content {
     pub(in crate::api) media: &'static str,
-    /// The name of its schema.
+    /// The name of its schema in `schemas.json`.
     pub(in crate::api) schema: &'static str,
 }
 
-/// An answer below 400.
+/// An answer with a status below 400.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) struct Success {
     pub(in crate::api) status: u16,
-    /// When it comes.
+    /// When it is sent.
     pub(in crate::api) text: &'static str,
     pub(in crate::api) content: &'static [Content],
-    /// Headers that it always has, and what they mean.
+    /// The names of headers that it always has, and their meanings.
     pub(in crate::api) headers: &'static [(&'static str, &'static str)],
 }
 
-/// An answer from 400 on, whose body is a DRP Error, and when it comes.
+/// An answer with a status from 400 on, whose body is a DRP Error, and when it is sent.
 pub(in crate::api) type Failure = (u16, &'static str);
 
-/// The parameter in a path, if it has one.
+/// The parameter in a path.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) struct InPath {
     pub(in crate::api) text: &'static str,
@@ -121,30 +121,30 @@ pub(in crate::api) struct InPath {
     pub(in crate::api) example: &'static str,
 }
 
-/// A route. Nothing is served below `/api/v3/` that has no row.
+/// A route. Only routes with a row are served below `/api/v3/`.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) struct Row {
     pub(in crate::api) verb: Verb,
-    /// Behind `/api/v3`; `{name}` stands for any one segment.
+    /// The path after `/api/v3`; `{name}` matches any one segment.
     pub(in crate::api) path: &'static str,
     pub(in crate::api) route: Route,
-    /// What programs call it.
+    /// The name of the operation in the OpenAPI document.
     pub(in crate::api) name: &'static str,
-    /// In a few words.
+    /// A summary of a few words.
     pub(in crate::api) summary: &'static str,
-    /// What else there is to know.
+    /// Further details.
     pub(in crate::api) text: &'static str,
     pub(in crate::api) access: Access,
     pub(in crate::api) in_path: Option<InPath>,
     pub(in crate::api) parameters: &'static [Parameter],
-    /// Forms of the request's body; nothing if none is read.
+    /// The media types of the request's body; empty if no body is read.
     pub(in crate::api) body: &'static [Content],
     pub(in crate::api) answers: &'static [Success],
-    /// Refusals besides those of every route of this kind ([`Row::failures`]).
+    /// Failures besides those of all routes of this kind ([`Row::failures`]).
     pub(in crate::api) failures: &'static [Failure],
 }
 
-/// Every request.
+/// Failures of every request.
 const ALWAYS: [Failure; 4] = [
     (400, "not a request of HTTP/1.1, not exactly one valid `Host`, or what is said of this route"),
     (414, "the target is too long"),
@@ -152,7 +152,7 @@ const ALWAYS: [Failure; 4] = [
     (501, "a `Transfer-Encoding` other than `chunked`"),
 ];
 
-/// Whoever has to show credentials.
+/// Failures of requests that need credentials.
 const KNOWN: [Failure; 4] = [
     (401, "credentials are missing or cannot be read"),
     (403, "wrong credentials, an expired token, a foreign origin, or a claim is missing"),
@@ -160,7 +160,7 @@ const KNOWN: [Failure; 4] = [
     (503, "too busy, or shutting down"),
 ];
 
-/// Whoever sends a body.
+/// Failures of requests with a body.
 const WITH_BODY: [Failure; 3] = [
     (408, "the body stood still"),
     (413, "the body is too long"),
@@ -168,13 +168,13 @@ const WITH_BODY: [Failure; 3] = [
 ];
 
 impl Row {
-    /// Every status from 400 on that this route may have, each once; what the row says goes before what is said of all.
+    /// Returns every status from 400 on that this route may return, each once; the row's own text takes precedence.
     pub(in crate::api) fn failures(&self) -> Vec<Failure> {
         let known: &[Failure] = if self.access == Access::Anybody { &[] } else { &KNOWN };
         let with_body: &[Failure] = if self.body.is_empty() { &[] } else { &WITH_BODY };
         let mut all: Vec<Failure> =
             self.failures.iter().chain(&ALWAYS).chain(known).chain(with_body).copied().collect();
-        // Stable, so that the row's own stays the first.
+        // The sort is stable, so the row's own failure stays first.
         all.sort_by_key(|(status, _)| *status);
         all.dedup_by_key(|(status, _)| *status);
         all

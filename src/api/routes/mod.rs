@@ -1,7 +1,7 @@
-//! Which requests are hydrant's own to answer, and everything that is said of them: one table.
+//! The table of the requests that hydrant answers itself, and their complete description.
 //!
-//! The router finds a request's row here, and the documents of [`super::openapi`] are made of the same rows: a route
-//! cannot exist without its description. Pure.
+//! The router looks up a request's row here, and the documents of [`super::openapi`] are generated from the same rows,
+//! so a route cannot exist without its description. Pure.
 
 mod declare;
 mod table;
@@ -11,16 +11,17 @@ use hyper::Method;
 pub(super) use declare::{Access, Content, Place, Route, Row, Verb};
 pub(super) use table::TABLE;
 
-/// A request that is ours.
+/// A request that hydrant answers itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Found<'p> {
     pub(super) route: Route,
     pub(super) access: Access,
-    /// What stands for the parameter in the path; empty if there is none.
+    /// The value of the parameter in the path; empty if there is none.
     pub(super) value: &'p str,
 }
 
-/// The route of a request, if it is ours; `HEAD` is where `GET` is. `segments` are those behind `/api/v3/`, decoded.
+/// Returns the route of a request, if it has one; `HEAD` uses that of `GET`. `segments` are the decoded ones after
+/// `/api/v3/`.
 pub(super) fn find<'p>(method: &Method, segments: &[&'p str]) -> Option<Found<'p>> {
     let takes = |verb: Verb| match verb {
         Verb::Get => method == Method::GET || method == Method::HEAD,
@@ -34,7 +35,7 @@ pub(super) fn find<'p>(method: &Method, segments: &[&'p str]) -> Option<Found<'p
     })
 }
 
-/// What stands for the parameter of a path, if the segments are of that path.
+/// Returns the value of the path's parameter if the segments match the path.
 fn value<'p>(path: &str, segments: &[&'p str]) -> Option<&'p str> {
     let mut names = path.split('/').skip(1);
     let mut value = "";

@@ -1,4 +1,4 @@
-//! The rows: every route with who may ask, what is asked and what is answered.
+//! The table of all routes: who may call each, its parameters and its answers.
 
 use super::declare::{Access, Content, Failure, InPath, Parameter, Place, Route, Row, Success, Verb};
 
@@ -6,7 +6,7 @@ const JSON: &str = "application/json";
 
 const TEXT: &str = r#"{"type":"string"}"#;
 
-/// What a row is without what it says itself.
+/// The defaults of a row.
 const PLAIN: Row = Row {
     verb: Verb::Get,
     path: "",
@@ -22,7 +22,7 @@ const PLAIN: Row = Row {
     failures: &[],
 };
 
-/// 200 with one schema.
+/// An answer 200 with a single schema.
 macro_rules! ok {
     ($text:literal, $schema:literal) => {
         &[Success { status: 200, text: $text, content: &[Content { media: JSON, schema: $schema }], headers: &[] }]
@@ -63,7 +63,7 @@ const fn register(required: bool) -> Parameter {
     }
 }
 
-/// Of tokens.
+/// The parameters of token requests.
 const WISHES: [Parameter; 5] = [
     query("ttl", "How long it lives: seconds, or `30m`, `12h`, `7d`.", TEXT, "30m"),
     query("roles", "Only these of the subject's roles, a comma list.", TEXT, "superuser"),
@@ -89,7 +89,7 @@ const MACHINE: Option<InPath> = Some(InPath {
 
 const USER: Option<InPath> = Some(InPath { text: "The user's name.", schema: TEXT, example: "rocketskates" });
 
-/// In front of an endpoint, which is asked too.
+/// Failures of routes for which the endpoint is queried too.
 const AWAY: [Failure; 4] = [
     (404, "there is no such object, or the caller may not know of it"),
     (408, "the request stood still on its way to the endpoint"),
@@ -111,7 +111,7 @@ const TOKEN: &[Success] = ok!("The token and what it is good for.", "Issued");
 const HANDSHAKE: [(&str, &str); 1] =
     [("X-Hydrant-Sequence", "The position of the next event, for `since` at a later time.")];
 
-/// Whose the runners of a model are.
+/// Returns the row that lists the connections of the agents of a model.
 const fn runners(path: &'static str, model: &'static str, name: &'static str, access: &'static str) -> Row {
     Row {
         path,
@@ -127,7 +127,7 @@ const fn runners(path: &'static str, model: &'static str, name: &'static str, ac
     }
 }
 
-/// All of them. The first that fits a request is its row.
+/// All routes. The first row that matches a request is used.
 pub(in crate::api) const TABLE: [Row; 20] = [
     Row {
         path: "/hydrant/openapi.json",

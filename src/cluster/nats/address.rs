@@ -1,33 +1,33 @@
-//! The address of a NATS server: `nats://HOST:PORT`, `tls://HOST:PORT`, or `HOST:PORT` as servers name each other.
+//! The address of a NATS server: `nats://HOST:PORT`, `tls://HOST:PORT`, or `HOST:PORT` as servers advertise each other.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Where NATS servers listen unless they are told otherwise.
+/// The default port of NATS servers.
 const PORT: u16 = 4222;
 
-/// Why a text is no address.
+/// The text is not the address of a NATS server.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0} is not the address of a NATS server, such as nats://host:4222")]
 pub struct AddressError(String);
 
-/// One server.
+/// The address of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cluster) struct Address {
-    /// A name or an address, without brackets.
+    /// A host name or IP address, without brackets.
     pub(super) host: String,
     pub(super) port: u16,
-    /// Whether it is to be spoken to by TLS, whatever it asks for.
+    /// Whether to use TLS even if the server does not require it.
     pub(super) tls: bool,
-    /// What its certificate is for, if that is not the host: servers name the others of their cluster by address.
+    /// The name its certificate is verified against, if that is not the host: servers advertise others by IP address.
     pub(super) name: Option<String>,
 }
 
 impl Address {
-    /// A server that this one has named. Where it is named by address, its certificate is for the same name as this
-    /// one's.
+    /// Parses the address of a server that this one advertised. If it is an IP address, its certificate is verified
+    /// against this server's name.
     pub(super) fn named(&self, text: &str) -> Result<Self, AddressError> {
         let named: Self = text.parse()?;
         let is_address = named.host.parse::<std::net::IpAddr>().is_ok();
@@ -35,7 +35,7 @@ impl Address {
         Ok(Self { tls: self.tls || named.tls, name, ..named })
     }
 
-    /// Whether both lead to the same place.
+    /// Returns whether both have the same host and port.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         (&self.host, self.port) == (&other.host, other.port)
     }

@@ -1,13 +1,13 @@
-//! What NATS servers complain of (`-ERR`), in the log: one line in [`EVERY`], however many come.
+//! Logs the errors that NATS servers send (`-ERR`): at most one line every [`EVERY`].
 //!
-//! A server that denies a permission complains of every message that is published. All are counted, a few are logged.
+//! A server that denies a permission sends an error for every published message. All are counted, few are logged.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Between two lines.
+/// Minimum time between two log lines.
 const EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
@@ -16,19 +16,19 @@ struct State {
     omitted: u64,
 }
 
-/// Complaints of one connection and its successors: counted by the caller, logged here now and then.
+/// Errors of a connection and its successors: counted by the caller, logged here at a limited rate.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Complaints(Mutex<State>);
 
 impl Complaints {
-    /// Logs a complaint, unless another was logged a moment ago.
+    /// Logs an error, unless another one was logged within [`EVERY`].
     pub(in crate::cluster) fn log(&self, error: &str) {
         if let Some(omitted) = self.note() {
             tracing::error!(error, omitted, "the NATS server complains");
         }
     }
 
-    /// How many were left out, if this one is to be logged.
+    /// Returns the number of errors omitted since the last line if this one is to be logged.
     fn note(&self) -> Option<u64> {
         let mut state = self.0.lock();
         if state.logged.is_some_and(|logged| logged.elapsed() < EVERY) {

@@ -1,7 +1,7 @@
-//! The beginning of a connection: TCP, what the server says of itself, TLS if either side wants it, and the login.
+//! Connection setup: TCP, the server's INFO, TLS if either side requires it, and the login.
 //!
-//! A name may have several addresses, of which some lead nowhere. They are tried one after the other with [`STAGGER`]
-//! between, without waiting for the former to fail; the first that answers is taken (as RFC 8305 has it).
+//! A host name may have several addresses, some of them unreachable. They are tried in turn, [`STAGGER`] apart, without
+//! waiting for earlier attempts to fail; the first that connects is used (similar to RFC 8305).
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,16 +21,16 @@ use super::op::{Op, ServerInfo};
 use super::session::{Incoming, Session, SessionError, Socket, sides};
 use super::tls::{Tls, TlsError};
 
-/// All of it takes no longer.
+/// Time limit for the whole connection setup.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between the tries of two addresses of one name.
+/// Delay between attempts at two addresses of one name.
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Addresses of one name that are tried; with [`STAGGER`] between, the last of them has a second left.
+/// Maximum number of addresses tried per name; with [`STAGGER`] between them, the last one has a second left.
 const ADDRESSES: usize = 16;
 
-/// Why there is no connection.
+/// Why a connection could not be made.
 #[derive(Debug, Error)]
 pub(in crate::cluster) enum ConnectError {
     #[error("no connection to {0}: {1}")]
@@ -51,12 +51,12 @@ pub(in crate::cluster) enum ConnectError {
     Login(#[from] LoginError),
 }
 
-/// As whom and how one connects.
+/// The login, the TLS settings and the name of a connection.
 #[derive(Debug)]
 pub(super) struct ConnectOptions {
     pub(super) login: std::sync::Arc<Login>,
     pub(super) tls: Tls,
-    /// How the connection is called in the server's lists.
+    /// The name of the connection in the server's lists.
     pub(super) name: String,
 }
 
@@ -88,7 +88,7 @@ async fn begin(address: &Address, options: &ConnectOptions) -> Result<Session, C
     Ok(Session { incoming, outgoing, info, address: address.clone() })
 }
 
-/// A connection to whichever of the addresses answers first.
+/// Returns a connection to whichever of the addresses answers first.
 async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let (mut rest, mut tries) = (addresses.into_iter(), JoinSet::new());
     let mut error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -109,7 +109,7 @@ async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
-/// What the server says of itself before anything is said to it.
+/// Reads the INFO that the server sends first.
 async fn first_word(incoming: &mut Incoming) -> Result<ServerInfo, SessionError> {
     match incoming.next().await? {
         Op::Info(info) => Ok(info),
@@ -136,7 +136,7 @@ fn introduction(info: &ServerInfo, options: &ConnectOptions, secure: bool) -> Re
     Ok(Value::Object(said))
 }
 
-/// Waits for the answer to the PING behind the login. Returns the last that the server has said of itself.
+/// Waits for the answer to the PING after the login. Returns the server's latest INFO.
 async fn log_in(incoming: &mut Incoming, address: &Address, mut info: ServerInfo) -> Result<ServerInfo, ConnectError> {
     loop {
         match incoming.next().await {
@@ -155,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    /// A place that takes no connection and refuses none: its queue is full.
+    /// Returns an address that neither accepts nor refuses connections because its accept queue is full.
     async fn nowhere() -> (TcpListener, Vec<TcpStream>) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -1,9 +1,8 @@
-//! Which server to connect to, and when: those that are configured and those that they name, in random order, again and
-//! again.
+//! Chooses which server to connect to and when: tries the configured and advertised servers in random order, for ever.
 //!
-//! Servers that failed less often come first. Between two tries a random time passes, up to a ceiling that doubles, so
-//! that nodes that lost the same server do not come back at one moment. A connection that does not last for [`STEADY`]
-//! counts as a failure too: a server that lets in and closes at once is not dialled without a pause.
+//! Servers with fewer failures come first. The delay between attempts is random, up to a ceiling that doubles, so that
+//! nodes that lost the same server do not all reconnect at the same moment. A connection that lasts for less than
+//! [`STEADY`] counts as a failure too: a server that accepts and closes at once is not dialled without a delay.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,44 +16,44 @@ use super::login::Login;
 use super::session::Session;
 use super::tls::Tls;
 
-/// The ceilings of the waits before a further try: they double from the first to the last.
+/// The first ceiling of the delay between attempts; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// Others wait for whoever waits so long ([`crate::cluster::gate`]).
+/// The highest ceiling of the delay; other nodes wait for longer than this ([`crate::cluster::gate`]).
 pub(in crate::cluster) const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
-/// A connection that has lasted for so long was good.
+/// A connection that lasted for this long counts as good.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// Servers that are remembered.
+/// Maximum number of known servers.
 const MOST: usize = 64;
 
 #[derive(Debug)]
 struct Server {
     address: Address,
     failures: u32,
-    /// Whether a server has named it: it goes when there is no room.
+    /// Whether the address was advertised by a server; such addresses are evicted when the list is full.
     named: bool,
 }
 
-/// Chooses the next NATS server to try, and when.
+/// Chooses the next NATS server to connect to, and when.
 #[derive(Debug)]
 pub(in crate::cluster) struct Dialer {
     servers: Vec<Server>,
     options: ConnectOptions,
     tries: u32,
-    /// The connection that was made last.
+    /// The address of the latest connection and when it was made.
     made: Option<(Address, Instant)>,
 }
 
 impl Dialer {
-    /// For these servers. `name` is what they call the connection.
+    /// Creates a dialer for these servers. `name` is the connection's name in the servers' lists.
     pub(in crate::cluster) fn new(addresses: Vec<Address>, login: Arc<Login>, tls: Tls, name: String) -> Self {
         let servers = addresses.into_iter().map(|address| Server { address, failures: 0, named: false });
         Self { servers: servers.collect(), options: ConnectOptions { login, tls, name }, tries: 0, made: None }
     }
 
-    /// Connects, however long it takes; not to the server of `avoid`, if there are others. Why a try has failed is told
-    /// to `failed`.
+    /// Connects, however long it takes, and avoids the server `avoid` if there are others. Calls `failed` with the
+    /// error of each failed attempt.
     pub(in crate::cluster) async fn dial(
         &mut self,
         avoid: Option<&Address>,
@@ -73,7 +72,7 @@ impl Dialer {
         }
     }
 
-    /// The connection that was made last is lost, or about to be: whether it was a good one.
+    /// Rates the latest connection, which is lost or about to be, by how long it lasted.
     fn assess(&mut self) {
         let Some((address, since)) = self.made.take() else { return };
         let was_steady = since.elapsed() >= STEADY;
@@ -103,7 +102,7 @@ impl Dialer {
         }
     }
 
-    /// One of those that failed least.
+    /// Returns the index of a random server among those with the fewest failures.
     fn choose(&self, avoid: Option<&Address>) -> usize {
         let is_good = |server: &Server| avoid.is_none_or(|avoid| !server.address.is_same(avoid));
         let key = |server: &Server| (!is_good(server), server.failures, getrandom::u32().unwrap_or_default());
@@ -111,7 +110,7 @@ impl Dialer {
         best.map_or(0, |(at, _)| at)
     }
 
-    /// Notes the servers that one has named.
+    /// Adds the servers that the server `from` advertised.
     pub(in crate::cluster) fn learn(&mut self, from: &Address, named: &[String]) {
         for address in named.iter().filter_map(|text| from.named(text).ok()) {
             if self.servers.iter().any(|server| server.address.is_same(&address)) {
@@ -127,7 +126,7 @@ impl Dialer {
     }
 }
 
-/// Full jitter.
+/// Returns a random delay up to the ceiling (full jitter).
 fn wait(tries: u32) -> Duration {
     let ceiling = FIRST_WAIT.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_WAIT);
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);

@@ -1,7 +1,7 @@
 //! The header block of a NATS message: `NATS/1.0`, an optional status, and `Name: value` lines, all ended by CR LF.
 //!
-//! Contract: pure; blocks are bytes, since any publisher may put anything into them. A line that is no header is passed
-//! over, and whoever asks for a value gets its bytes.
+//! Contract: pure. Blocks and values are bytes, since any publisher may send anything in them; lines that are not
+//! headers are skipped.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use memchr::{memchr, memmem};
 
 const VERSION: &str = "NATS/1.0";
 
-/// A header block with these fields. Names and values are ours: without line breaks.
+/// Writes a header block with these fields. Names and values must not contain line breaks.
 pub fn block(fields: &[(&str, &str)]) -> String {
     let mut block = String::with_capacity(160);
     block.push_str(VERSION);
@@ -22,7 +22,7 @@ pub fn block(fields: &[(&str, &str)]) -> String {
     block
 }
 
-/// The lines behind the version.
+/// Returns the lines of a block, the version line first.
 fn lines(block: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = block;
     std::iter::from_fn(move || {
@@ -33,7 +33,7 @@ fn lines(block: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The values of the fields with this name, in their order.
+/// Returns the values of the fields with this name, in order.
 pub fn values<'a>(block: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     lines(block).skip(1).filter_map(move |line| {
         let at = memchr(b':', line)?;
@@ -41,17 +41,17 @@ pub fn values<'a>(block: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u
     })
 }
 
-/// The first value of a field, if it is text.
+/// Returns the first value of a field if it is UTF-8.
 pub fn first<'a>(block: &'a [u8], name: &'a str) -> Option<&'a str> {
     std::str::from_utf8(values(block, name).next()?).ok()
 }
 
-/// The last value of a field, if it is text: what a server adds stands behind what a publisher made up.
+/// Returns the last value of a field if it is UTF-8: servers add theirs after any that a publisher made up.
 pub fn last<'a>(block: &'a [u8], name: &'a str) -> Option<&'a str> {
     std::str::from_utf8(values(block, name).last()?).ok()
 }
 
-/// The status with which a server answers for itself, and what it says of it.
+/// Returns the status code and description with which a server answers by itself.
 pub fn status(block: &[u8]) -> Option<(u16, String)> {
     let line = lines(block).next()?.strip_prefix(VERSION.as_bytes())?.trim_ascii();
     let digits = line.get(..3)?;

@@ -1,6 +1,6 @@
-//! As whom a node comes to NATS.
+//! How a node authenticates to NATS.
 //!
-//! Contract: what is wrong with a secret is found when it is read and told without repeating anything of it.
+//! Contract: an invalid secret is detected when it is read and reported without repeating any part of it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,53 +13,53 @@ use thiserror::Error;
 
 use crate::auth::Secret;
 
-/// Why nobody can log in with a secret.
+/// Why a secret cannot be used to log in.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// A file that cannot be read.
+    /// A file cannot be read.
     #[error("{path}: {source}")]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The error of the system.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A credentials file that lacks something.
+    /// A credentials file lacks a section.
     #[error("it has no {0} between lines of dashes, as `nsc generate creds` writes it")]
     Credentials(&'static str),
-    /// A seed that is none.
+    /// An nkey seed is invalid.
     #[error("the seed of the nkey is not one: {0}")]
     Seed(&'static str),
 }
 
-/// As whom; at most one of these is needed.
+/// How a node authenticates; one method at most.
 #[derive(Debug, Default)]
 pub enum Login {
-    /// As anybody.
+    /// Without authentication.
     #[default]
     Nobody,
-    /// By name and password.
+    /// With user name and password.
     Password {
-        /// Name.
+        /// User name.
         user: String,
         /// Password.
         password: Secret,
     },
-    /// By a token.
+    /// With a token.
     Token(Secret),
-    /// By an nkey.
+    /// With an nkey.
     Nkey(Signer),
-    /// By a JWT and its nkey.
+    /// With a user JWT and its nkey.
     Jwt {
-        /// What an account says of its holder.
+        /// The user JWT, issued by an account.
         jwt: Secret,
-        /// The key of the holder.
+        /// The key the JWT was issued for.
         signer: Signer,
     },
 }
 
-/// Signs what a server asks for.
+/// Signs the nonces of servers with an nkey.
 pub struct Signer(KeyPair);
 
 impl fmt::Debug for Signer {
@@ -83,26 +83,26 @@ impl Signer {
 }
 
 impl Login {
-    /// By an nkey's seed.
+    /// Creates a login from the seed of an nkey.
     ///
     /// # Errors
-    /// [`LoginError::Seed`].
+    /// [`LoginError::Seed`] if the seed is invalid.
     pub fn nkey(seed: &Secret) -> Result<Self, LoginError> {
         Signer::new(seed.expose().trim()).map(Self::Nkey)
     }
 
-    /// By a credentials file's content: a JWT and a seed, each between two lines of dashes; what else stands in it does
-    /// not count.
+    /// Creates a login from the content of a credentials file: a JWT and a seed, each between two lines of dashes;
+    /// other text is ignored.
     ///
     /// # Errors
-    /// [`LoginError::Credentials`] and [`LoginError::Seed`].
+    /// [`LoginError::Credentials`] if a section is missing, [`LoginError::Seed`] if the seed is invalid.
     pub fn credentials(content: &Secret) -> Result<Self, LoginError> {
         let jwt = section(content.expose(), "JWT").ok_or(LoginError::Credentials("JWT"))?;
         let seed = section(content.expose(), "SEED").ok_or(LoginError::Credentials("NKEY SEED"))?;
         Ok(Self::Jwt { jwt: Secret::new(jwt), signer: Signer::new(seed)? })
     }
 
-    /// Adds to what is said when the connection begins.
+    /// Adds the authentication fields to the CONNECT message.
     pub(super) fn introduce(&self, nonce: &str, into: &mut Map<String, Value>) -> Result<(), LoginError> {
         let mut add = |name: &str, value: &str| drop(into.insert(name.to_owned(), value.into()));
         match self {
@@ -125,7 +125,7 @@ impl Login {
     }
 }
 
-/// The line between `---BEGIN ... NAME---` and another line of dashes.
+/// Returns the line between `---BEGIN ... NAME---` and another line of dashes.
 fn section<'a>(content: &'a str, name: &str) -> Option<&'a str> {
     let is_edge = |line: &str| line.starts_with("---") && line.ends_with("---");
     let mut lines = content.lines().map(str::trim).filter(|line| !line.is_empty());

@@ -1,12 +1,12 @@
-//! A NATS client as nodes need it: dialling one of several servers, and one connection with its subscriptions in one
-//! order.
+//! A NATS client with what nodes need: dialling one of several servers, and one connection whose subscriptions share
+//! one order.
 //!
-//! [`op`] and [`headers`] read and write the protocol and are pure; [`dial`] finds a server and logs in; [`session`] is
-//! one connection, [`requests`] one that asks and waits for answers (`JetStream`). Who keeps a connection, resumes it
-//! and decides what is sent over it is [`super::link`].
+//! [`op`] and [`headers`] parse and write the protocol and are pure; [`dial`] chooses a server and logs in; [`session`]
+//! is one connection, and [`requests`] one for requests and replies (`JetStream`). [`super::link`] keeps a connection
+//! open, resumes it and decides what is sent over it.
 //!
-//! Contract: at most once, as core NATS; what a peer sends is bounded before it is held. A message that cannot be read
-//! costs that message and never the connection: headers are bytes until somebody asks for one.
+//! Contract: delivery is at most once, as in core NATS; the memory used for received data is bounded. An unreadable
+//! message costs that message and never the connection: headers stay bytes until one is read.
 //!
 //! Why not a library: see ADR 0031.
 

@@ -1,8 +1,8 @@
-//! What a NATS server says, taken apart from a buffer of bytes; and what a client says, written into one.
+//! Parses what a NATS server sends from a buffer of bytes, and writes what a client publishes into one.
 //!
-//! Contract: pure. [`next`] takes whole operations from the front of the buffer and leaves what is not whole. It is
-//! bounded: a line longer than [`LINE`] or a message longer than [`MESSAGE`] is an error, as is anything that is not
-//! the protocol. What a *publisher* put into a message (headers, payload, the subject's bytes) is never looked at here,
+//! Contract: pure. [`next`] removes complete operations from the front of the buffer and leaves incomplete ones. Sizes
+//! are bounded: a line longer than [`LINE`] or a message longer than [`MESSAGE`] is an error, as is anything that is
+//! not the protocol. The *publisher's* part of a message (headers, payload, the subject's bytes) is never parsed here,
 //! so no publisher can end a connection.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -10,92 +10,92 @@ use memchr::memmem;
 use serde::Deserialize;
 use thiserror::Error;
 
-/// Bytes of the longest line; an INFO names all servers of a cluster.
+/// Maximum length of a line in bytes; an INFO lists all servers of a cluster.
 const LINE: usize = 1 << 20;
 
-/// Bytes of the longest message; servers have 64 MiB as the largest `max_payload`.
+/// Maximum length of a message in bytes; servers allow a `max_payload` of 64 MiB at most.
 const MESSAGE: usize = 72 << 20;
 
-/// Why the bytes are not those of a NATS server.
+/// Why bytes are not the protocol of a NATS server.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OpError {
     /// An operation that no server sends.
     #[error("it does not speak NATS: {0:?}")]
     Unknown(String),
-    /// An operation whose arguments cannot be read.
+    /// An operation whose arguments cannot be parsed.
     #[error("a malformed {0}")]
     Malformed(&'static str),
-    /// More than is held.
+    /// A line or message longer than its limit in bytes.
     #[error("a {0} of more than {1} bytes")]
     TooLong(&'static str, usize),
 }
 
-/// What a server says of itself.
+/// The INFO of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct ServerInfo {
-    /// Bytes of the longest message, headers included; 0 if it is not told.
+    /// Maximum length of a message in bytes, headers included; 0 if the server does not say.
     #[serde(default)]
     pub max_payload: usize,
-    /// Whether it asks for TLS.
+    /// Whether the server requires TLS.
     #[serde(default)]
     pub tls_required: bool,
-    /// To be signed by whoever has an nkey.
+    /// The nonce to be signed by a client with an nkey.
     #[serde(default)]
     pub nonce: String,
     /// Other servers of its cluster, as `HOST:PORT`.
     #[serde(default)]
     pub connect_urls: Vec<String>,
-    /// Whether it is about to end.
+    /// Whether the server is shutting down (lame duck mode).
     #[serde(default)]
     pub ldm: bool,
 }
 
-/// A message.
+/// A received message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Which of our subscriptions it is for.
+    /// The id of the subscription it was delivered for.
     pub sid: u64,
-    /// What it was published on.
+    /// The subject it was published on.
     pub subject: Bytes,
     /// The header block ([`super::headers`]); empty if there is none.
     pub headers: Bytes,
-    /// What was published.
+    /// The published payload.
     pub payload: Bytes,
 }
 
 impl Message {
-    /// Bytes of all its parts.
+    /// Returns the total length of subject, headers and payload in bytes.
     pub fn len(&self) -> usize {
         self.subject.len() + self.headers.len() + self.payload.len()
     }
 
-    /// Whether it has none.
+    /// Returns whether subject, headers and payload are all empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What a server says.
+/// An operation received from a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// How the server is.
+    /// The server's description of itself.
     Info(ServerInfo),
-    /// A message.
+    /// A published message.
     Message(Message),
-    /// It wants a PONG.
+    /// A PING, to be answered by a PONG.
     Ping,
-    /// Everything before the PING that this answers was dealt with.
+    /// A PONG: everything before the PING that it answers was processed.
     Pong,
-    /// It liked what was said.
+    /// The acknowledgement of an operation.
     Ok,
-    /// It did not.
+    /// An error.
     Error(String),
 }
 
-/// Takes the next operation; nothing if it is not all there.
+/// Removes the next operation from the buffer; returns `None` if it is incomplete.
 ///
 /// # Errors
-/// [`OpError`]; nothing more can be read then.
+/// [`OpError`]; nothing more can be read from the buffer then.
 pub fn next(buffer: &mut BytesMut) -> Result<Option<Op>, OpError> {
     let head = &buffer[..buffer.len().min(LINE)];
     let Some(end) = memmem::find(head, b"\r\n") else {
@@ -115,7 +115,7 @@ pub fn next(buffer: &mut BytesMut) -> Result<Option<Op>, OpError> {
     Ok(Some(op))
 }
 
-/// An operation of one line.
+/// Parses an operation that is a single line.
 fn control(name: &[u8], arguments: &[u8]) -> Result<Op, OpError> {
     Ok(match name.to_ascii_uppercase().as_slice() {
         b"PING" => Op::Ping,
@@ -127,7 +127,8 @@ fn control(name: &[u8], arguments: &[u8]) -> Result<Op, OpError> {
     })
 }
 
-/// `MSG subject sid [reply] bytes`, or `HMSG subject sid [reply] header-bytes bytes`; then so many bytes.
+/// Parses `MSG subject sid [reply] bytes` or `HMSG subject sid [reply] header-bytes bytes`, followed by that many
+/// bytes.
 fn message(buffer: &mut BytesMut, end: usize, has_headers: bool) -> Result<Option<Op>, OpError> {
     const MALFORMED: OpError = OpError::Malformed("message");
     let line = &buffer[..end];
@@ -167,7 +168,7 @@ fn number(word: &[u8]) -> Option<usize> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
 
-/// Writes a publication. `headers` is a block or empty.
+/// Writes a publication. `headers` is a header block or empty.
 pub fn publish(into: &mut BytesMut, subject: &str, reply: Option<&str>, headers: &[u8], payload: &[u8]) {
     into.reserve(64 + subject.len() + headers.len() + payload.len());
     into.put_slice(if headers.is_empty() { b"PUB " } else { b"HPUB " });
@@ -257,7 +258,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes come, the same operations come out of them.
+        /// Splitting the bytes differently yields the same operations.
         #[test]
         fn pieces_do_not_matter(cuts in prop::collection::vec(1..20_usize, 1..60)) {
             let (mut buffer, mut ops, mut at) = (BytesMut::new(), Vec::new(), 0);
@@ -275,7 +276,7 @@ mod tests {
             prop_assert_eq!(ops, all(ALL).unwrap());
         }
 
-        /// No bytes make it panic, and what it takes it takes from the front.
+        /// Arbitrary bytes never cause a panic, and bytes are removed only from the front.
         #[test]
         fn any_bytes_are_borne(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0..150_usize) {
             let mut mixed = ALL.to_vec();

@@ -1,7 +1,7 @@
-//! A connection that asks and waits for answers: what `JetStream` is read by.
+//! A connection for requests and their replies, used to read `JetStream`.
 //!
-//! Contract: a request that is made while there is no connection, or that is not answered before it ends, gets no
-//! answer: whoever asks waits for a time and asks again. At most [`ANSWERS`] answers to one request wait to be taken.
+//! Contract: a request that is made without a connection, or not answered before the connection ends, gets no reply:
+//! callers need a timeout and retry. At most [`ANSWERS`] replies to one request are queued.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,18 +16,18 @@ use super::dial::Dialer;
 use super::op::{Message, Op};
 use super::session::{Outgoing, PULSE, Pulse, Session, SessionError};
 
-/// Answers to one request that may wait.
+/// Maximum number of queued replies to one request.
 const ANSWERS: usize = 512;
 
-/// Requests that may wait to leave.
+/// Maximum number of requests that wait to be sent.
 const REQUESTS: usize = 64;
 
-/// Why nothing was asked.
+/// The request was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("there is no connection to NATS")]
 pub(in crate::cluster) struct AwayError;
 
-/// Whoever asks.
+/// The callers' end of the connection.
 #[derive(Debug)]
 pub(in crate::cluster) struct Requests {
     questions: mpsc::Sender<Question>,
@@ -43,7 +43,7 @@ struct Question {
     answers: mpsc::Sender<Message>,
 }
 
-/// The connection.
+/// The task that owns the connection.
 pub(in crate::cluster) struct Asking {
     dialer: Dialer,
     questions: mpsc::Receiver<Question>,
@@ -53,7 +53,7 @@ pub(in crate::cluster) struct Asking {
     complaints: Complaints,
 }
 
-/// The two ends. `chance` tells the inbox of this one from others.
+/// Creates both ends. `chance` makes the inbox of this connection unique.
 pub(in crate::cluster) fn requests(dialer: Dialer, chance: u64) -> (Requests, Asking) {
     let (questions, asked) = mpsc::channel(REQUESTS);
     let (connected, is_connected) = watch::channel(false);
@@ -64,7 +64,7 @@ pub(in crate::cluster) fn requests(dialer: Dialer, chance: u64) -> (Requests, As
 }
 
 impl Requests {
-    /// Whether there is a connection.
+    /// Returns whether there is a connection.
     pub(in crate::cluster) fn is_connected(&self) -> bool {
         *self.connected.borrow()
     }
@@ -75,10 +75,10 @@ impl Requests {
         let _ = self.connected.clone().wait_for(|connected| *connected).await;
     }
 
-    /// Asks. The answers come one after the other; none come any more once the connection is lost.
+    /// Sends a request. The replies arrive through the channel, which closes when the connection is lost.
     ///
     /// # Errors
-    /// [`AwayError`].
+    /// [`AwayError`] if there is no connection.
     pub(in crate::cluster) async fn ask(
         &self,
         subject: String,
@@ -95,7 +95,7 @@ impl Requests {
 }
 
 impl Asking {
-    /// Runs until nobody can ask any more.
+    /// Runs until all [`Requests`] are dropped.
     pub(in crate::cluster) async fn run(mut self) {
         loop {
             let session = self.dialer.dial(None, |error| tracing::debug!(%error, "no connection for replays")).await;
@@ -142,7 +142,7 @@ impl Asking {
     fn put(&mut self, question: Question, outgoing: &mut Outgoing) {
         let Question { token, subject, payload, answers } = question;
         if answers.is_closed() {
-            // Whoever asked has given up while there was no connection.
+            // The caller has given up while there was no connection.
             return;
         }
         let reply = format!("{}.{token}", self.inbox);
@@ -164,7 +164,8 @@ impl Asking {
         let token: Option<u64> = token.and_then(|token| std::str::from_utf8(token).ok()?.parse().ok());
         let Some(token) = token else { return };
         if self.open.get(&token).is_some_and(|answers| answers.try_send(message).is_err()) {
-            // Nobody waits any more, or more was sent than asked for: whoever asked finds that it does not end.
+            // The caller has gone or lags behind the replies: its channel closes, so it sees that the answer is
+            // incomplete.
             self.open.remove(&token);
         }
     }

@@ -1,6 +1,7 @@
-//! One connection to a NATS server, once it has begun: a side that reads and a side that writes.
+//! One established connection to a NATS server: a reading and a writing side.
 //!
-//! Contract: both sides may be given up at any await and go on later; nothing is lost or doubled by that.
+//! Contract: both sides are cancel-safe: a call dropped at any await can be repeated, and no data is lost or
+//! duplicated.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,53 +15,53 @@ use tokio::time::timeout;
 use super::address::Address;
 use super::op::{self, Op, OpError, ServerInfo};
 
-/// Room for what is read at once.
+/// Buffer space reserved for a read, in bytes.
 const READ_BYTES: usize = 64 << 10;
 
-/// Between two PINGs.
+/// Interval between two PINGs.
 pub(in crate::cluster) const PULSE: Duration = Duration::from_secs(1);
 
-/// A server that says nothing from one PING to the one so many later is not there: `/readyz` tells it within five
-/// seconds.
+/// Number of [`PULSE`] intervals without any data after which a server counts as dead, so that `/readyz` reports it
+/// within five seconds.
 const SILENCE: u32 = 4;
 
-/// Whether a server answers. Counted in ticks and not in time: while this process stood still nobody could be heard.
+/// Detects dead servers. Counts ticks instead of time, because a process that was suspended could not hear the server.
 #[derive(Debug, Default)]
 pub(in crate::cluster) struct Pulse(AtomicU32);
 
 impl Pulse {
-    /// Something came.
+    /// Records that data arrived.
     pub(in crate::cluster) fn heard(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// [`PULSE`] has passed: a PING is due.
+    /// Records that one [`PULSE`] has passed, so a PING is due.
     ///
     /// # Errors
-    /// [`SessionError::Silent`].
+    /// [`SessionError::Silent`] if nothing arrived for too many ticks.
     pub(in crate::cluster) fn tick(&self) -> Result<(), SessionError> {
         if self.0.fetch_add(1, Ordering::Relaxed) + 1 > SILENCE { Err(SessionError::Silent) } else { Ok(()) }
     }
 }
 
-/// What a connection is made of: TCP, or TLS over it.
+/// The transport of a connection: TCP, or TLS over it.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
-/// Why a connection does not go on.
+/// Why a connection ended.
 #[derive(Debug, Error)]
 pub(in crate::cluster) enum SessionError {
-    /// The socket.
+    /// Reading from or writing to the socket failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// What came over it.
+    /// The server sent something that is not the protocol.
     #[error(transparent)]
     Op(#[from] OpError),
-    /// An end without a word.
+    /// The server closed the connection without an error.
     #[error("the server closed the connection")]
     Ended,
-    /// The server says no.
+    /// The server sent an error.
     #[error("the server says: {0}")]
     Refused(String),
     /// The server does not answer.
@@ -68,13 +69,13 @@ pub(in crate::cluster) enum SessionError {
     Silent,
 }
 
-/// The side that reads.
+/// The reading side of a connection.
 pub(in crate::cluster) struct Incoming {
     socket: ReadHalf<Box<dyn Socket>>,
     buffer: BytesMut,
 }
 
-/// The side that writes.
+/// The writing side of a connection.
 pub(in crate::cluster) struct Outgoing {
     socket: WriteHalf<Box<dyn Socket>>,
     buffer: BytesMut,
@@ -84,7 +85,7 @@ pub(in crate::cluster) struct Outgoing {
 pub(in crate::cluster) struct Session {
     pub(in crate::cluster) incoming: Incoming,
     pub(in crate::cluster) outgoing: Outgoing,
-    /// What the server has said of itself when the connection began.
+    /// The server's INFO at the beginning of the connection.
     pub(in crate::cluster) info: ServerInfo,
     pub(in crate::cluster) address: Address,
 }
@@ -94,7 +95,7 @@ impl Incoming {
         Self { socket, buffer: BytesMut::new() }
     }
 
-    /// What the server says next.
+    /// Reads the server's next operation.
     pub(in crate::cluster) async fn next(&mut self) -> Result<Op, SessionError> {
         loop {
             if let Some(op) = op::next(&mut self.buffer)? {
@@ -113,7 +114,7 @@ impl Outgoing {
         Self { socket, buffer: BytesMut::new() }
     }
 
-    /// Bytes that wait for [`Outgoing::flush`].
+    /// Returns the number of bytes that wait for [`Outgoing::flush`].
     pub(in crate::cluster) fn waiting(&self) -> usize {
         self.buffer.len()
     }
@@ -143,10 +144,10 @@ impl Outgoing {
         self.buffer.put_slice(b"\r\n");
     }
 
-    /// Hands everything that waits to the kernel, as long as the server shows that it is there.
+    /// Writes all buffered data to the socket, as long as the server shows signs of life.
     ///
     /// # Errors
-    /// [`SessionError::Silent`] too: a server that stands still reads nothing, and then nothing can be written.
+    /// [`SessionError::Silent`] too: a server that hangs reads nothing, so nothing can be written.
     pub(in crate::cluster) async fn flush_while(&mut self, pulse: &Pulse) -> Result<(), SessionError> {
         loop {
             match timeout(PULSE, self.flush()).await {
@@ -156,7 +157,7 @@ impl Outgoing {
         }
     }
 
-    /// Hands everything that waits to the kernel.
+    /// Writes all buffered data to the socket.
     pub(in crate::cluster) async fn flush(&mut self) -> io::Result<()> {
         while !self.buffer.is_empty() {
             if self.socket.write_buf(&mut self.buffer).await? == 0 {
@@ -167,14 +168,14 @@ impl Outgoing {
     }
 }
 
-/// The two sides of a socket.
+/// Splits a socket into its reading and writing side.
 pub(super) fn sides(socket: Box<dyn Socket>) -> (Incoming, Outgoing) {
     let (reader, writer) = split(socket);
     (Incoming::new(reader), Outgoing::new(writer))
 }
 
 impl Incoming {
-    /// The socket again, if nothing is left of what was read: for the change to TLS.
+    /// Returns the socket if no read data is left in the buffer: for the upgrade to TLS.
     pub(super) fn into_socket(self, outgoing: Outgoing) -> Option<Box<dyn Socket>> {
         self.buffer.is_empty().then(|| self.socket.unsplit(outgoing.socket))
     }

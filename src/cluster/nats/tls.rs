@@ -1,6 +1,6 @@
 //! TLS to NATS servers.
 //!
-//! The provider is passed explicitly: which one is installed for the process is not for a library to decide.
+//! The crypto provider is passed explicitly: a library should not decide which one is installed for the process.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,48 +11,48 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 
-/// Why there can be no TLS.
+/// Why TLS cannot be used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file that is not what it should be.
+    /// A file that cannot be read as certificates or a key.
     #[error("{path}: {source}")]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         source: pem::Error,
     },
     /// A certificate or key that cannot be used.
     #[error("{path}: {source}")]
     Unusable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the certificate or key.
         source: rustls::Error,
     },
-    /// The system's authorities cannot be read.
+    /// The system's certificate authorities cannot be read.
     #[error("this system has no certificate authorities: give nats.ca_file ({0})")]
     System(String),
 }
 
-/// TLS beyond what the addresses say (`tls://`).
+/// TLS settings in addition to the addresses' scheme (`tls://`).
 #[derive(Debug, Default, Clone)]
 pub struct Tls {
-    /// Whom to trust instead of the system's authorities; asks for TLS.
+    /// A file with the authorities to trust instead of the system's; makes TLS required.
     pub ca_file: Option<PathBuf>,
-    /// A certificate of our own, with its key; asks for TLS.
+    /// A client certificate and its key; makes TLS required.
     pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 impl Tls {
-    /// Whether TLS is asked for, whatever servers say.
+    /// Returns whether TLS is required, whatever the server says.
     pub(super) fn is_required(&self) -> bool {
         self.ca_file.is_some() || self.certificate.is_some()
     }
 
-    /// What connections are made with. Files are read each time, so that renewed ones are used from the next connection
-    /// on.
+    /// Builds the configuration of a connection. Files are read each time, so renewed ones apply from the next
+    /// connection on.
     pub(super) fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()

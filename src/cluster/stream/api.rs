@@ -1,6 +1,6 @@
-//! What is asked of `JetStream` besides messages: how a stream is, and that there be one.
+//! The management requests to `JetStream`: querying and creating a stream.
 //!
-//! Requests and answers are JSON on subjects below `$JS.API`; only what is needed is read and written.
+//! Requests and answers are JSON on subjects below `$JS.API`; only the fields that are needed are read and written.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::options::StreamOptions;
 use crate::cluster::nats::headers;
 use crate::cluster::nats::requests::{AwayError, Requests};
 
-/// For one answer to come.
+/// Time limit for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// Error codes of `JetStream`.
@@ -28,7 +28,7 @@ pub(super) mod code {
     pub(in crate::cluster::stream) const CLUSTER_AWAY: u64 = 10_008;
 }
 
-/// Why nothing came of a request.
+/// Why a request failed.
 #[derive(Debug, Error)]
 pub(super) enum ApiError {
     #[error(transparent)]
@@ -43,7 +43,7 @@ pub(super) enum ApiError {
     Refused { code: u64, description: String },
 }
 
-/// How a stream is to be, as far as it matters here.
+/// The relevant part of a stream's configuration.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Config {
     pub(super) name: String,
@@ -54,7 +54,7 @@ pub(super) struct Config {
     pub(super) allow_direct: bool,
 }
 
-/// What a stream holds.
+/// The extent of a stream's content.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct State {
     pub(super) first_seq: u64,
@@ -62,7 +62,7 @@ pub(super) struct State {
     pub(super) first_ts: String,
 }
 
-/// A stream.
+/// A stream's configuration, creation time and extent.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Info {
     pub(super) config: Config,
@@ -71,19 +71,19 @@ pub(super) struct Info {
 }
 
 impl Info {
-    /// From when on the stream holds everything that was published.
+    /// Returns the time from which on the stream holds everything that was published.
     pub(super) fn whole_since(&self) -> Timestamp {
         let since = if self.state.first_seq <= 1 { &self.created } else { &self.state.first_ts };
         since.parse().unwrap_or(Timestamp::MAX)
     }
 }
 
-/// How the stream is.
+/// Queries a stream.
 pub(super) async fn info(requests: &Requests, name: &str) -> Result<Info, ApiError> {
     ask(requests, format!("$JS.API.STREAM.INFO.{name}"), Bytes::new()).await
 }
 
-/// Makes a stream for these subjects.
+/// Creates a stream for these subjects.
 pub(super) async fn create(requests: &Requests, options: &StreamOptions, subjects: &str) -> Result<Info, ApiError> {
     let age = u64::try_from(options.age.as_nanos()).unwrap_or(u64::MAX);
     let config = json!({

@@ -1,13 +1,13 @@
-//! Pages of the stream that many replays read at the same time, each read from the server and parsed once.
+//! Caches pages of the stream, so that concurrent replays read and parse each page only once.
 //!
-//! After a node has started again hundreds of clients come back and want the same minutes. Each goes through them at
-//! its own pace and with its own account of what it was delivered, but the pages are the same: they begin at places
-//! that are multiples of [`BLOCK`], or where the bytes of a page ended before the next such place. So whoever begins
-//! anywhere soon reads pages that others have read.
+//! After a node restarts, hundreds of clients reconnect and request the same minutes. Each reads them at its own pace
+//! and tracks its own deliveries, but the pages are the same: a page begins at a position that is a multiple of
+//! [`BLOCK`], or where a page that reached its byte limit ended before the next such position. So wherever a replay
+//! begins, it soon reads the same pages as others.
 //!
-//! Contract: at most [`BYTES`] are kept, the oldest page goes first. Whoever asks for a page that is being read waits
-//! for that reading, and fails with it ([`Shared`]). A page that reached the end of the stream is good for [`FRESH`]
-//! only, since more may have come.
+//! Contract: at most [`BYTES`] are cached; the oldest page is evicted first. A replay that needs a page already being
+//! read waits for that read and shares its failure ([`Shared`]). A page that reached the end of the stream is valid for
+//! [`FRESH`] only, since more messages may have arrived.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,54 +24,54 @@ use crate::cluster::nats::requests::Requests;
 use crate::cluster::wire::{self, Kind, NodePosition};
 use crate::event::Event;
 
-/// Messages of a page, and what its beginning is a multiple of.
+/// Maximum number of messages per page; pages begin at multiples of it.
 const BLOCK: u64 = 256;
 
-/// Bytes of the messages that are kept.
+/// Maximum size of the cached messages, in bytes.
 const BYTES: usize = 32 << 20;
 
-/// Pages that are kept, short ones and such that could not be read too.
+/// Maximum number of cached pages, including short and unreadable ones.
 const PAGES: usize = 4096;
 
-/// For how long the end of the stream is taken for its end.
+/// How long the last page of the stream is valid.
 const FRESH: Duration = Duration::from_millis(20);
 
-/// For how long it is believed how the stream is.
+/// How long the extent of the stream is valid.
 const INFO_FRESH: Duration = Duration::from_secs(1);
 
-/// For how long it is believed that something cannot be read.
+/// How long a failure to read is remembered.
 const FAILED: Duration = Duration::from_millis(100);
 
-/// A message of the stream.
+/// A parsed message of the stream.
 #[derive(Debug)]
 pub(super) struct Parsed {
-    /// Where it stands.
+    /// The sequence number of the message in the stream.
     pub(super) position: u64,
-    /// When it was stored.
+    /// When the message was stored.
     pub(super) time: Timestamp,
-    /// Whose it is and what; nothing if it is none of ours, which was counted when it was received.
+    /// Its node, number and kind; `None` if it is not a message of a node, which was counted when it was received.
     pub(super) read: Option<(NodePosition, Kind)>,
-    /// The event, if it is one and can be read.
+    /// The event, if it is one and can be parsed.
     pub(super) event: Option<Arc<Event>>,
 }
 
-/// Messages that stand behind each other.
+/// A page of consecutive messages.
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) messages: Vec<Parsed>,
-    /// Where the next page begins.
+    /// The position of the next page.
     pub(super) next: u64,
-    /// Whether there was nothing more behind it.
+    /// Whether the page reached the end of the stream.
     pub(super) is_last: bool,
     bytes: usize,
 }
 
-/// How the stream was.
+/// The extent of the stream at some moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
-    /// From when on it holds everything that was published.
+    /// The time from which on it holds everything that was published.
     pub(super) whole_since: Timestamp,
-    /// The place behind its last message.
+    /// The position after its last message.
     pub(super) end: u64,
 }
 
@@ -80,7 +80,7 @@ type Cell = Arc<Shared<Arc<Block>>>;
 #[derive(Debug, Default)]
 struct Kept {
     cells: HashMap<u64, Cell>,
-    /// Pages in the order in which they were read, with their bytes.
+    /// Positions of the pages in the order in which they were read, with their sizes in bytes.
     order: VecDeque<(u64, usize)>,
     bytes: usize,
     extent: Arc<Shared<Extent>>,
@@ -91,7 +91,7 @@ struct Kept {
 pub(super) struct PageCache {
     requests: Arc<Requests>,
     stream: String,
-    /// Bytes of the longest event.
+    /// Maximum length of an event in bytes.
     longest: usize,
     kept: Mutex<Kept>,
 }
@@ -105,7 +105,7 @@ impl PageCache {
         self.requests.is_connected()
     }
 
-    /// The place of a page in which, or before which nothing, was stored at that time or later.
+    /// Returns the position of a page at or before the first message stored at `time` or later, or the stream's end.
     pub(super) async fn find(&self, time: Timestamp) -> Result<u64, PageError> {
         let first = pages::read(&self.requests, &self.stream, Begin::Time(time), 1).await?;
         match first.messages.first() {
@@ -114,7 +114,7 @@ impl PageCache {
         }
     }
 
-    /// How the stream is, or was a moment ago.
+    /// Returns the extent of the stream, which may be [`INFO_FRESH`] old.
     pub(super) async fn extent(&self) -> Result<Extent, PageError> {
         let extent = {
             let mut kept = self.kept.lock();
@@ -132,7 +132,7 @@ impl PageCache {
         Ok(Extent { whole_since: info.whole_since(), end: info.state.last_seq + 1 })
     }
 
-    /// The page that begins at a place.
+    /// Returns the page that begins at a position.
     pub(super) async fn page(&self, position: u64) -> Result<Arc<Block>, PageError> {
         self.cell(position).get(self.read(position)).await
     }
@@ -153,8 +153,8 @@ impl PageCache {
         let page = pages::read(&self.requests, &self.stream, Begin::Sequence(position), most).await;
         let page = page.inspect_err(|_| self.keep(position, 0))?;
         let bytes = page.messages.iter().map(|stored| stored.message.len()).sum();
-        // Messages that were deleted are passed over, so a page may reach beyond its block: what it has of the next one
-        // is left to that.
+        // Deleted messages are skipped, so a page may reach beyond its block: messages of the next block are left to
+        // that block's own page.
         let edge = position + most;
         let beyond = page.messages.last().is_some_and(|stored| stored.sequence >= edge);
         let messages: Vec<Parsed> = page
@@ -164,7 +164,7 @@ impl PageCache {
             .map(|stored| self.parse(stored))
             .collect();
         let is_last = page.pending == 0 && !beyond;
-        // Where the page reached beyond, nothing is left of this block.
+        // If the page reached beyond, the rest of this block is empty.
         let behind_last = messages.last().map_or(if is_last { position } else { edge }, |last| last.position + 1);
         let next = if beyond { edge } else { behind_last };
         let block = Arc::new(Block { messages, next, is_last, bytes });
@@ -180,10 +180,10 @@ impl PageCache {
         Parsed { position, time, read, event: event.map(Arc::new) }
     }
 
-    /// What cannot be read is kept too: it is remembered for a moment.
+    /// Records a page and evicts old ones. Failures are recorded too, with no bytes: they are remembered for a moment.
     fn keep(&self, position: u64, bytes: usize) {
         let mut kept = self.kept.lock();
-        // The end of the stream is read again and again: it must not push older pages out.
+        // The end of the stream is read again and again: it must not evict older pages.
         if let Some(at) = kept.order.iter().rposition(|(place, _)| *place == position)
             && let Some((_, bytes)) = kept.order.remove(at)
         {

@@ -1,7 +1,7 @@
-//! Makes sure that there is a stream, and goes on looking.
+//! Ensures that the stream exists, and keeps checking it.
 //!
-//! A stream that is there is used as it is if it can be read as we do, whatever its bounds: operators know better.
-//! Otherwise what is wrong names what to change.
+//! An existing stream is used as it is if it supports our reads, whatever its limits: operators know better. Otherwise
+//! the error names what to change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,74 +17,74 @@ use crate::clock;
 use crate::cluster::health::Health;
 use crate::cluster::nats::requests::Requests;
 
-/// How long a start waits for NATS, to say at once what is wrong with the stream.
+/// How long startup waits for NATS, so that errors of the stream are reported at once.
 const START: Duration = Duration::from_secs(2);
 
-/// Between two looks at the stream.
+/// Interval between two checks of the stream.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Why there is no stream to read from.
+/// Why there is no usable stream.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The server has no `JetStream`.
+    /// `JetStream` is not enabled.
     #[error(
         "JetStream is not enabled at the NATS server, or not for this account: enable it (`jetstream {{}}` in its \
          configuration, or -js), or take nats.stream out"
     )]
     Disabled,
-    /// There is a stream, for other subjects.
+    /// The stream captures other subjects.
     #[error(
         "the stream {stream} does not capture {subjects}: add that to its subjects, or give nats.stream another name"
     )]
     Subjects {
-        /// The stream.
+        /// The name of the stream.
         stream: String,
-        /// What it should capture.
+        /// The subjects it should capture.
         subjects: String,
     },
-    /// Another stream has them.
+    /// Another stream captures these subjects.
     #[error("another stream captures {subjects} already: give nats.stream its name, or take the subjects from it")]
     Taken {
-        /// What this one should capture.
+        /// The subjects the configured stream should capture.
         subjects: String,
     },
-    /// It cannot be read by anybody.
+    /// The stream does not allow direct reads.
     #[error(
         "the stream {stream} does not allow direct access: set allow_direct (`nats stream edit {stream} \
          --allow-direct`)"
     )]
     Direct {
-        /// The stream.
+        /// The name of the stream.
         stream: String,
     },
-    /// It forgets what was read.
+    /// The stream deletes messages that were read.
     #[error(
         "the stream {stream} has another retention than limits, which cannot be changed: give nats.stream another name"
     )]
     Retention {
-        /// The stream.
+        /// The name of the stream.
         stream: String,
     },
-    /// `JetStream` says no.
+    /// `JetStream` refuses the request.
     #[error("the NATS server refuses the stream {stream}: {reason}")]
     Refused {
-        /// The stream.
+        /// The name of the stream.
         stream: String,
-        /// In the server's words.
+        /// The server's description of the error.
         reason: String,
     },
-    /// Nobody answers; another try may help.
+    /// `JetStream` does not answer; a retry may help.
     #[error("the stream {stream} cannot be looked at: {reason}")]
     Away {
-        /// The stream.
+        /// The name of the stream.
         stream: String,
-        /// What the client says.
+        /// The error of the request.
         reason: String,
     },
 }
 
-/// Looks after a stream.
+/// Creates the stream if necessary, checks it and reports its state.
 #[derive(Debug)]
 pub(in crate::cluster) struct Keeper {
     client: Arc<Requests>,
@@ -95,7 +95,7 @@ pub(in crate::cluster) struct Keeper {
 }
 
 impl Keeper {
-    /// For what is published on `subjects`.
+    /// Creates a keeper of the stream that captures `subjects`.
     pub(in crate::cluster) fn new(
         client: Arc<Requests>,
         options: StreamOptions,
@@ -106,12 +106,12 @@ impl Keeper {
         Self { client, options, subjects, broker, health }
     }
 
-    /// Waits a moment for NATS and looks. If NATS does not answer that is told later.
+    /// Waits briefly for NATS and checks the stream. If NATS does not answer, the state is reported later.
     ///
     /// # Errors
-    /// What is wrong with the stream.
+    /// A [`StreamError`] other than [`StreamError::Away`].
     pub(in crate::cluster) async fn start(&self) -> Result<(), StreamError> {
-        // If it takes longer, the look finds that.
+        // If it takes longer, `look` detects that.
         let _ = timeout(START, self.client.connected()).await;
         match self.look().await {
             Err(StreamError::Away { .. }) | Ok(()) => Ok(()),
@@ -119,19 +119,19 @@ impl Keeper {
         }
     }
 
-    /// Looks again and again until told to stop.
+    /// Checks the stream at intervals until the stop signal.
     pub(in crate::cluster) async fn run(self, mut stop: watch::Receiver<bool>) {
         loop {
             tokio::select! {
                 () = sleep(AGAIN) => {}
                 _ = stop.changed() => break,
             }
-            // Everything there is to say of it is said in the state.
+            // The health report already says everything about an error.
             let _ = self.look().await;
         }
     }
 
-    /// Makes the stream if it is missing, and notes how it is.
+    /// Creates the stream if it is missing, and records its state.
     async fn look(&self) -> Result<(), StreamError> {
         let looked =
             if self.client.is_connected() { self.ensure().await } else { Err(self.away("no connection to NATS")) };
@@ -162,7 +162,7 @@ impl Keeper {
             ApiError::Nobody => StreamError::Disabled,
             ApiError::Refused { code, .. } if code::NOT_ENABLED.contains(&code) => StreamError::Disabled,
             ApiError::Refused { code: code::OVERLAP, .. } => StreamError::Taken { subjects: self.subjects.clone() },
-            // Another node was faster, or a cluster is choosing its leader.
+            // Another node was faster, or a cluster is electing its leader.
             ApiError::Refused { code: code::NAME_EXISTS | code::CLUSTER_AWAY, description } => self.away(&description),
             ApiError::Refused { description, .. } => {
                 StreamError::Refused { stream: self.options.name.clone(), reason: description }
@@ -190,7 +190,7 @@ impl Keeper {
     }
 }
 
-/// Whether all subjects of `wanted`, which ends in `>`, are among those of `subject`.
+/// Returns whether `subject` covers all subjects of `wanted`, which ends in `>`.
 fn captures(subject: &str, wanted: &str) -> bool {
     let (mut has, mut wants) = (subject.split('.'), wanted.split('.'));
     loop {

@@ -1,7 +1,7 @@
-//! What the stream lacks and the history has, in its place among the chunks of a page.
+//! Fills the holes of the stream from the history, each at its position among the chunks of a page.
 //!
-//! A stream that had no leader, or was slow, has jumps in the numbers of nodes whose events went past it. This node had
-//! most of them live.
+//! If a stream had no leader or was slow, it lacks events that were published then, which shows as jumps in their
+//! nodes' numbers. This node received most of them live.
 
 use std::ops::Range;
 
@@ -14,23 +14,23 @@ use crate::broker::history::{History, Retained};
 use crate::broker::origin::NodeId;
 use crate::broker::splice::{Delivered, WINDOW};
 
-/// Retained events that are looked at together.
+/// Number of retained events read from the history at a time.
 const PORTION: usize = 512;
 
 /// A jump in the numbers of a node.
 #[derive(Debug)]
 pub(super) struct Hole {
-    /// The chunks of the page that stand before it.
+    /// The number of chunks of the page that precede it.
     pub(super) at: usize,
     pub(super) node: NodeId,
     pub(super) numbers: Range<u64>,
-    /// Of the message that shows it.
+    /// The position of the message that reveals it.
     pub(super) position: u64,
     pub(super) stored: Timestamp,
 }
 
-/// Calls `look` for the retained events that go between nodes, in the order of the history from `first` on, until it
-/// returns false. Returns where it ended.
+/// Calls `look` for the retained events that are shared between nodes, in the order of the history from `first` on,
+/// until it returns false. Returns where the scan ended.
 fn scan(history: &History, first: u64, mut look: impl FnMut(&Retained, NodeId, u64) -> bool) -> u64 {
     let (mut from, end) = (history.first().max(first), history.position().sequence);
     let mut retained = Vec::new();
@@ -47,21 +47,20 @@ fn scan(history: &History, first: u64, mut look: impl FnMut(&Retained, NodeId, u
     from
 }
 
-/// Where in the history a replay looks for what the stream lacks.
+/// Where in the history a replay searches for events that the stream lacks.
 ///
-/// Holes come in the order of the stream, and the numbers of a node rise in the history too: what was passed for an
-/// earlier hole of a node is not looked at again. So a replay goes through the history about once, however many holes
-/// it meets.
+/// Holes come in the order of the stream, and the numbers of a node also rise in the history: what was passed for an
+/// earlier hole of a node is not scanned again. So a replay scans the history about once, however many holes it finds.
 #[derive(Debug, Default)]
 pub(super) struct Search {
-    /// Where each node's next event may stand.
+    /// The position in the history from which to search for each node's events.
     from: HashMap<NodeId, u64>,
-    /// Events that were looked at.
+    /// The number of events scanned so far.
     looked: u64,
 }
 
 impl Search {
-    /// What the history has of each hole.
+    /// Returns the events in the history that belong to each hole.
     fn find(&mut self, holes: &[Hole], history: &History) -> Vec<Vec<(u64, Retained)>> {
         let mut found: Vec<Vec<(u64, Retained)>> = holes.iter().map(|_| Vec::new()).collect();
         let mut open: HashMap<NodeId, u64> = HashMap::new();
@@ -89,7 +88,7 @@ impl Search {
     }
 }
 
-/// The page with what the history has of its holes, and a gap for what it has not.
+/// Fills the holes of a page with events from the history; what the history lacks too becomes a gap.
 pub(super) fn fill(
     page: Page,
     holes: &[Hole],
@@ -127,7 +126,7 @@ fn fill_one(hole: &Hole, mut found: Vec<(u64, Retained)>, delivered: &mut Delive
     }
 }
 
-/// How many of these numbers of nodes the history does not hold from `first` on.
+/// Returns how many of these numbers the history does not hold from `first` on.
 pub(super) fn lacking(numbers: &[(NodeId, Range<u64>)], history: &History, first: u64) -> u64 {
     if numbers.is_empty() {
         return 0;
@@ -159,7 +158,8 @@ mod tests {
         Draft::new("machines", "update", &number.to_string()).seal(Timestamp::UNIX_EPOCH)
     }
 
-    /// The history holds two nodes' events in turn; of each hundred of node 1 the stream lacks the first ten.
+    /// Creates a broker whose history alternates between events of two nodes; of every hundred events of node 1 the
+    /// stream lacks the first ten.
     fn broker() -> Broker {
         let history = History::new(HistoryLimits { events: 100_000, bytes: 1 << 30 }, 7, Timestamp::UNIX_EPOCH);
         let broker = Broker::new(std::sync::Arc::new(Metrics::new()), Instant::now(), history);

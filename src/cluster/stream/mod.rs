@@ -1,15 +1,15 @@
-//! The `JetStream` stream that keeps what nodes publish, and replays from it (`nats.stream`).
+//! The `JetStream` stream that stores the published events, and replays from it (`nats.stream`).
 //!
-//! Publishing stays core NATS: the server stores what is published on the subjects, and no node waits for it. So the
-//! stream holds what reached the NATS server while it could store, and the numbers in the messages show what it does
-//! not hold. Heartbeats are stored too: they tell a reader that nothing is missing before them.
+//! Publishing stays core NATS: the server stores what is published on the subjects, and no node waits for it. The
+//! stream thus holds what reached the NATS server while it could store, and the numbers in the messages reveal what it
+//! lacks. Heartbeats are stored too: they show a reader that nothing is missing before them.
 //!
-//! [`ensure`](mod@ensure) makes sure that there is a stream, [`pages`] reads it, [`reader`] makes a replay of that.
-//! Reading goes over a connection of its own, so that replays do not delay live events; it needs no consumers, so
-//! nothing is kept at the server for clients that come and go.
+//! [`ensure`](mod@ensure) ensures that the stream exists, [`pages`] reads it, and [`reader`] turns it into a replay.
+//! Reads use a separate connection, so replays do not delay live events. They need no consumers, so the server keeps no
+//! state for clients.
 //!
-//! Contract: at most [`READERS`] replays read at a time, others wait for their turn, and as many read again for
-//! registrations that came late; each holds at most two pages, which it shares with those that read the same
+//! Contract: at most [`READERS`] replays read concurrently while others wait for their turn, plus as many that read
+//! again for late registrations. Each holds at most two pages, which it shares with replays that read the same ones
 //! ([`cache`]).
 
 mod api;
@@ -34,15 +34,15 @@ use cache::PageCache;
 pub use options::StreamOptions;
 use reader::{Reader, ReaderOptions};
 
-/// Replays that read at a time.
+/// Maximum number of concurrent replays.
 const READERS: usize = 256;
 
-/// A stream that replays are read from.
+/// Reads replays from a `JetStream` stream.
 #[derive(Debug)]
 pub(super) struct StreamArchive {
     pages: Arc<PageCache>,
     window: usize,
-    /// The broker holds the archive.
+    /// Weak, because the broker owns the archive.
     broker: Weak<Broker>,
     once: Arc<Semaphore>,
     again: Arc<Semaphore>,
@@ -50,7 +50,8 @@ pub(super) struct StreamArchive {
 }
 
 impl StreamArchive {
-    /// To be called inside a tokio runtime. `longest` is that of an event in bytes.
+    /// Creates the archive. Must be called inside a tokio runtime. `longest` is the maximum length of an event in
+    /// bytes.
     pub(super) fn new(client: Arc<Requests>, options: &StreamOptions, longest: usize, broker: &Arc<Broker>) -> Self {
         Self {
             pages: Arc::new(PageCache::new(client, options.name.clone(), longest)),
@@ -65,8 +66,7 @@ impl StreamArchive {
 
 impl Archive for StreamArchive {
     fn read(&self, reading: Reading, page_channel: PageChannel) {
-        // Whoever reads again may be waited for by one that reads for the first time, so they do not share their
-        // places.
+        // A replay that reads for the first time may wait for one that reads again, so they do not share their permits.
         let permits = if reading.until.is_some() { &self.again } else { &self.once };
         let stream =
             ReaderOptions { pages: Arc::clone(&self.pages), window: self.window, broker: Weak::clone(&self.broker) };

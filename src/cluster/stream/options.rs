@@ -1,18 +1,18 @@
-//! What the operator wants of the stream.
+//! The settings of the replay stream.
 
 use std::time::Duration;
 
-/// What the stream is to be.
+/// The configuration of the stream.
 #[derive(Debug, Clone)]
 pub struct StreamOptions {
-    /// Its name.
+    /// The name of the stream.
     pub name: String,
-    /// Bytes that it keeps.
+    /// Maximum size of the stream in bytes.
     pub bytes: i64,
-    /// For how long it keeps them.
+    /// Maximum age of its messages.
     pub age: Duration,
-    /// On how many servers it is kept.
+    /// Number of servers that store it.
     pub replicas: usize,
-    /// Events of endpoints by which a copy is known.
+    /// The number of recent endpoint events by which a duplicate is recognized.
     pub window: usize,
 }

@@ -1,6 +1,8 @@
-//! Reading a stream, a page at a time: "batched direct gets" of the NATS server (ADR-31 of NATS, servers from 2.11 on).
+//! Reads a stream page by page with "batched direct gets" of the NATS server (ADR-31 of NATS, servers from 2.11 on).
 //!
-//! A request names a place or a time and how much is wanted; the answers are the stored messages, with headers that
+//! A request names a position or a time and a maximum count; the answers are the stored messages, with headers that
+//! give each one's position, and a final message with the number of remaining ones. The server keeps no state between
+//! two pages.
 //! tell where each stands, and an end that tells how many more there are. The server keeps nothing between two pages.
 
 use std::time::Duration;
@@ -15,32 +17,32 @@ use crate::cluster::nats::headers;
 use crate::cluster::nats::op::Message;
 use crate::cluster::nats::requests::{AwayError, Requests};
 
-/// Bytes of a page; one message always fits.
+/// Maximum size of a page in bytes; one message always fits.
 const BYTES: usize = 256 << 10;
 
-/// For one answer to come.
+/// Time limit for an answer.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// What the server says at the end of a page, and where nothing is.
+/// Status codes of the server: the end of a page, and no message found.
 const END: u16 = 204;
 const NOT_FOUND: u16 = 404;
 
 /// Why a page cannot be read.
 #[derive(Debug, Clone, Error)]
 pub(super) enum PageError {
-    /// The request did not leave.
+    /// The request was not sent.
     #[error(transparent)]
     Away(#[from] AwayError),
-    /// No answer.
+    /// The server did not answer.
     #[error("the NATS server does not answer")]
     Silent,
-    /// The server says no.
+    /// The server refused the request.
     #[error("the NATS server refuses: {0} {1}")]
     Refused(u16, String),
-    /// How the stream is.
+    /// The stream could not be queried.
     #[error("the stream cannot be looked at: {0}")]
     Stream(String),
-    /// Not what was asked for.
+    /// A header is missing or invalid.
     #[error("the NATS server answers without {0}")]
     Malformed(&'static str),
 }
@@ -48,28 +50,28 @@ pub(super) enum PageError {
 /// Where a page begins.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Begin {
-    /// With the first message that was stored then or later.
+    /// At the first message that was stored at this time or later.
     Time(Timestamp),
-    /// With this message or the first one behind it.
+    /// At the message with this sequence number or the next one after it.
     Sequence(u64),
 }
 
 /// A message of the stream.
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// Where it stands.
+    /// Its sequence number.
     pub(super) sequence: u64,
     /// When it was stored.
     pub(super) time: Timestamp,
-    /// What was published.
+    /// The message as published.
     pub(super) message: Message,
 }
 
-/// Messages that stand behind each other.
+/// Consecutive messages of the stream.
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub(super) messages: Vec<Stored>,
-    /// How many more there were behind them.
+    /// The number of messages after them.
     pub(super) pending: u64,
 }
 
@@ -79,7 +81,7 @@ struct Request {
     seq: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     start_time: Option<String>,
-    /// Makes the server go on to the next message where one was deleted.
+    /// Makes the server skip deleted messages.
     next_by_subj: &'static str,
     batch: u64,
     max_bytes: usize,
@@ -88,7 +90,7 @@ struct Request {
 /// Reads up to `most` messages from `begin` on.
 ///
 /// # Errors
-/// [`PageError`].
+/// [`PageError`] if the server does not answer, refuses, or sends an unreadable answer.
 pub(super) async fn read(client: &Requests, stream: &str, begin: Begin, most: u64) -> Result<Read, PageError> {
     let asking = client.ask(format!("$JS.API.DIRECT.GET.{stream}"), request(begin, most));
     let mut answers = timeout(ANSWER, asking).await.map_err(|_| PageError::Silent)??;
@@ -123,7 +125,7 @@ fn stored(message: Message) -> Result<Stored, PageError> {
     Ok(Stored { sequence, time, message })
 }
 
-/// The server's stands behind one that a publisher made up.
+/// Parses a header of the server: its value stands after any that a publisher made up.
 fn header<T: std::str::FromStr>(message: &Message, name: &'static str) -> Result<T, PageError> {
     headers::last(&message.headers, name).and_then(|text| text.parse().ok()).ok_or(PageError::Malformed(name))
 }

@@ -1,14 +1,14 @@
-//! One replay: the stream from a time on, page by page, up to the place where the recent past takes over.
+//! One replay: reads the stream from a time on, page by page, up to the point where the in-memory history takes over.
 //!
-//! The stream is read to its end, then on until it has delivered everything that the node had taken in by then
-//! ([`Delivered::missing`]); then the node takes in what the stream delivered and it did not have yet; then the recent
-//! past is compared with what was delivered. What holds of the splice is said and tested in [`crate::broker::splice`].
-//! What does not come is told as a gap: a client never waits for ever. The waits count only while nothing moves: a
-//! busy machine makes a replay slow and not incomplete.
+//! The stream is read to its end, then further until it has delivered everything that the node had accepted by then
+//! ([`Delivered::missing`]). Then the reader waits until the node has accepted the events that so far only the stream
+//! has delivered, and compares the history with what was delivered. The guarantees of this splice are stated and tested
+//! in [`crate::broker::splice`]. Events that never arrive are reported as a gap: a client never waits for ever. The
+//! waits only count while there is no progress: on a busy machine a replay is slow, but not incomplete.
 //!
-//! A replay begins [`OVERLAP`] before the time that was asked for: with the first message that was stored then, or is
-//! of an event whose own Time is that, or later. So that such an event is found although its producer's clock is ahead,
-//! reading begins where the history says that such events may have been taken in, or [`LEAD`] earlier.
+//! A replay begins [`OVERLAP`] before the requested time: at the first message that was stored at that time or later,
+//! or whose event's own Time is that late. To find such an event even if its producer's clock is ahead, reading begins
+//! where the history says that such events may have been accepted, or [`LEAD`] earlier.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -31,50 +31,50 @@ use crate::cluster::nats::requests::AwayError;
 use crate::cluster::wire::Kind;
 use crate::event::Event;
 
-/// How far a producer's clock may be ahead of the NATS server's: as much as counts in the history, and what the two
-/// clocks may differ.
+/// How far a producer's clock may be ahead of the NATS server's: the limit of the history, plus the possible difference
+/// of the two clocks.
 const LEAD: SignedDuration = SignedDuration::from_secs(330);
 
-/// How much earlier than asked for a replay begins. The order of the stream is not that of the node the client was at:
-/// what that node had yet to take in when it delivered its last event may have been stored this much before it.
+/// How much earlier than requested a replay begins. The order of the stream is not that of the client's former node:
+/// events that node had yet to accept when it delivered its last event may have been stored this much earlier.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(5);
 
-/// For how long the end of the stream may lag behind what the node has taken in without coming closer; heartbeats come
-/// every two seconds.
+/// How long the end of the stream may lag behind what the node has accepted without progress; heartbeats come every two
+/// seconds.
 const LAG: Duration = Duration::from_secs(6);
 
-/// For how long the node may lag behind the stream without coming closer.
+/// How long the node may lag behind the stream without progress.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Between two looks while either lags.
+/// Interval between two checks while either lags.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// For how long a client may take nothing before others get its turn.
+/// How long a client may accept nothing before its replay is aborted in favour of others.
 const STALL: Duration = Duration::from_mins(1);
 
-/// For how long a client waits for its turn: longer than all before it take who go on.
+/// How long a replay waits for its turn; longer than all replays before it take if they make progress.
 const TURN: Duration = Duration::from_mins(10);
 
-/// Retained events that are compared at a time.
+/// Number of retained events compared at a time.
 const PORTION: usize = 512;
 
-/// Why a replay does not go on.
+/// Why a replay ends early.
 #[derive(Debug)]
 enum ReadError {
-    /// Nobody wants it any more.
+    /// The client or the broker is gone.
     Gone,
     /// The stream cannot be read.
     Unreadable(PageError),
     /// The client does not read.
     Stalled,
-    /// Too many others do.
+    /// Too many other replays are in progress.
     Busy,
 }
 
-/// Which stream a reader reads, and for which broker.
+/// What a reader needs: the pages of the stream and the broker.
 pub(super) struct ReaderOptions {
     pub(super) pages: Arc<PageCache>,
-    /// Events of endpoints by which a duplicate is known.
+    /// The number of recent endpoint events by which a duplicate is recognized.
     pub(super) window: usize,
     pub(super) broker: Weak<Broker>,
 }
@@ -83,9 +83,9 @@ pub(super) struct ReaderOptions {
 struct Goal {
     frontier: Frontier,
     missing: Missing,
-    /// What neither the stream nor the history holds of it.
+    /// The part of it that neither the stream nor the history holds.
     gap: Option<Gap>,
-    /// For how long it is still waited for.
+    /// How much longer to wait for it.
     patience: Duration,
 }
 
@@ -94,21 +94,21 @@ pub(super) struct Reader {
     pages: Arc<PageCache>,
     broker: Weak<Broker>,
     reading: Reading,
-    /// The time that was asked for, and a little earlier.
+    /// The requested time minus [`OVERLAP`].
     from: Timestamp,
     delivered: Delivered,
     search: Search,
-    /// The next place; nothing until the first is looked for.
+    /// The next position to read; `None` until the first one is found.
     next: Option<u64>,
-    /// For how long it may still be waited for what this node is about to take in.
+    /// How much longer to wait for events that this node is about to accept.
     grace: Duration,
-    /// Whether it is known what the stream does not hold of what was asked for.
+    /// Whether the reader has checked what the stream does not hold of the requested time.
     bounded: bool,
-    /// Whether the time that was asked for has come.
+    /// Whether the first requested message has been reached.
     begun: bool,
-    /// The last message that was read.
+    /// The position of the last message read.
     last: Option<u64>,
-    /// When it was stored.
+    /// When that message was stored.
     seen: Timestamp,
 }
 
@@ -131,7 +131,7 @@ impl Reader {
         }
     }
 
-    /// Runs until everything is handed over or nobody wants it any more.
+    /// Runs until everything is sent or the client is gone.
     pub(super) async fn run(mut self, page_channel: PageChannel, permits: Arc<Semaphore>) {
         let read = match timeout(TURN, permits.acquire()).await {
             Ok(_turn) => self.read_all(&page_channel).await,
@@ -160,12 +160,12 @@ impl Reader {
         permit.put(missing.map(Chunk::Gap).into_iter().chain([Chunk::End(splice)]).collect());
     }
 
-    /// The gap from here to the recent past.
+    /// Returns the gap from here to the beginning of the history.
     fn rest(&self, broker: &Broker) -> Gap {
         Gap { from: Some(self.seen), to: broker.history().oldest().unwrap_or_else(clock::now), events: None }
     }
 
-    /// Hands over what the stream holds. Returns what neither it nor the history holds although the node had it.
+    /// Sends what the stream holds. Returns the gap of events that the node had but neither stream nor history holds.
     async fn read_all(&mut self, page_channel: &PageChannel) -> Result<Option<Gap>, ReadError> {
         let mut goal: Option<Goal> = None;
         loop {
@@ -191,7 +191,7 @@ impl Reader {
         }
     }
 
-    /// How much the stream lacks at its end of what the node had taken in when it first got there.
+    /// Determines what the stream, at its end, lacks of the events that the node had when the reader first got there.
     fn assess(&self, goal: Option<Goal>) -> Result<Goal, ReadError> {
         let (frontier, before) = match goal {
             Some(Goal { frontier, missing, gap, patience }) => (frontier, Some((missing, gap, patience))),
@@ -206,7 +206,7 @@ impl Reader {
         Ok(Goal { frontier, missing, gap, patience: LAG })
     }
 
-    /// What was not delivered and will not come from the history either.
+    /// Returns the gap of events that were not delivered and will not come from the history either.
     fn lacks(&self, missing: &Missing, now: Timestamp) -> Result<Option<Gap>, ReadError> {
         if missing.is_nothing() {
             return Ok(None);
@@ -217,7 +217,7 @@ impl Reader {
         Ok((events != Some(0)).then_some(Gap { from: None, to: now, events }))
     }
 
-    /// The page with what the history has of what it lacks. This node may be about to take that in.
+    /// Fills the holes of a page from the history, after waiting for events that this node may be about to accept.
     async fn fill(&mut self, page: Page, holes: &[Hole]) -> Result<Page, ReadError> {
         if holes.is_empty() {
             return Ok(page);
@@ -256,7 +256,7 @@ impl Reader {
         }
     }
 
-    /// The next page; asked for again for a while if it does not come. Who has just begun is not kept waiting for NATS.
+    /// Reads the next page and retries for a while on failure. A replay that has just begun does not wait for NATS.
     async fn fetch(&mut self) -> Result<Arc<Block>, ReadError> {
         if self.last.is_none() && !self.pages.is_connected() {
             return Err(ReadError::Unreadable(AwayError.into()));
@@ -278,8 +278,8 @@ impl Reader {
         self.pages.page(position).await
     }
 
-    /// What the stream has never had or does not hold any more of what was asked for. To be asked after the first page
-    /// was read: what is there now was there then.
+    /// Returns the gap of what the stream never had or no longer holds of the requested time. Must be called after the
+    /// first page was read: what the stream holds now it held then.
     async fn before_all(&mut self) -> Result<Option<Gap>, ReadError> {
         if self.reading.until.is_some() || std::mem::replace(&mut self.bounded, true) {
             return Ok(None);
@@ -295,8 +295,8 @@ impl Reader {
         Ok((requested < from).then_some(Gap { from: Some(requested), to: from, events: None }))
     }
 
-    /// Adds what the messages are to the page, and notes what is jumped over. Returns whether the end of what is wanted
-    /// was reached.
+    /// Adds the events of a block to the page and records holes. Returns whether the end of the requested range was
+    /// reached.
     fn take(&mut self, block: &Block, page: &mut Page, holes: &mut Vec<Hole>) -> bool {
         for parsed in &block.messages {
             if self.reading.until.is_some_and(|until| parsed.position >= until) {
@@ -322,7 +322,7 @@ impl Reader {
             (Kind::Heartbeat(beat), _) if beat.greets => return,
             (Kind::Heartbeat(_), _) => (self.delivered.reach(node, number, parsed.time), None),
             (Kind::Event { .. }, None) => {
-                // What cannot be read is missing too.
+                // An event that cannot be parsed is missing too.
                 let before = self.delivered.reach(node, number, parsed.time);
                 let itself = self.delivered.reach(node, number + 1, parsed.time);
                 (before.start.min(itself.start)..itself.end, None)
@@ -342,12 +342,12 @@ impl Reader {
         }
     }
 
-    /// Whether an event's own Time makes it the first one; a clock that is far ahead does not count.
+    /// Returns whether an event's own Time makes it a requested one; clocks that are too far ahead do not count.
     fn is_asked_for(&self, time: Timestamp, stored: Timestamp) -> bool {
         time >= self.from && stored.checked_add(LEAD).is_ok_and(|latest| time <= latest)
     }
 
-    /// Where the recent past takes over.
+    /// Determines where the in-memory history takes over.
     async fn join(&self, broker: &Broker) -> Splice {
         let mut frontier = broker.frontier();
         let (mut ahead, mut grace) = (self.delivered.ahead_of(&frontier.watermarks), GRACE);
@@ -373,14 +373,14 @@ impl Reader {
     }
 }
 
-/// The time of the first message that may be wanted.
+/// Returns the time of the first message that may be requested.
 fn start(reading: &Reading) -> Timestamp {
     let Reading { time, begin, .. } = *reading;
     let earliest = begin.or_else(|| time.checked_sub(LEAD).ok()).unwrap_or(time).min(time);
     earliest.checked_sub(OVERLAP).unwrap_or(earliest)
 }
 
-/// Waits until the client has taken what came before.
+/// Waits until the client has accepted the previous page.
 async fn reserve(page_channel: &PageChannel) -> Result<PagePermit<'_>, ReadError> {
     match timeout(STALL, page_channel.reserve()).await {
         Ok(permit) => permit.ok_or(ReadError::Gone),

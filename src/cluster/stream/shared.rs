@@ -1,6 +1,7 @@
-//! An answer that many wait for and one asks for: failures are shared too.
+//! A request whose answer is shared by all who need it, failures included.
 //!
-//! Contract: while somebody asks, all others wait for that answer; if whoever asks gives up, the next one asks.
+//! Contract: while one caller runs the request, all others wait for its answer; if that caller is cancelled, the next
+//! one runs it.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ struct Answer<T> {
     result: Result<T, PageError>,
 }
 
-/// One answer, asked for once and given to everybody.
+/// One answer, requested once and given to every caller.
 #[derive(Debug)]
 pub(super) struct Shared<T>(OnceCell<Answer<T>>);
 
@@ -26,14 +27,14 @@ impl<T> Default for Shared<T> {
 }
 
 impl<T: Clone> Shared<T> {
-    /// The answer; `ask` runs only if nobody has asked.
+    /// Returns the answer; `ask` runs only if there is none yet.
     pub(super) async fn get(&self, ask: impl Future<Output = Result<T, PageError>>) -> Result<T, PageError> {
         let answer = self.0.get_or_init(|| async { Answer { result: ask.await, came: Instant::now() } }).await;
         answer.result.clone()
     }
 
-    /// Whether the answer came longer ago than it is good for, which `good_for` says of it; failures are good for
-    /// `failed`.
+    /// Returns whether the answer has expired: `good_for` returns how long a success is valid, and `failed` is how long
+    /// a failure is.
     pub(super) fn is_old(&self, good_for: impl FnOnce(&T) -> Duration, failed: Duration) -> bool {
         let span = |answer: &Answer<T>| answer.result.as_ref().map_or(failed, good_for);
         self.0.get().is_some_and(|answer| answer.came.elapsed() > span(answer))

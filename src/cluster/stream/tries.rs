@@ -1,4 +1,4 @@
-//! How often something is asked of the stream until it counts as unreadable.
+//! How often a read from the stream is retried until the stream counts as unreadable.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use tokio::time::{Instant, sleep};
 
 use super::pages::PageError;
 
-/// For how long the same thing is asked for: a NATS server that starts again is not the end of a replay.
+/// How long a read is retried: the restart of a NATS server should not end a replay.
 const TRIES: Duration = Duration::from_secs(15);
 
-/// Between two tries.
+/// Delay between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The tries of one question. Every page has its own, so a replay that gets on is never cut short.
+/// The attempts at one read. Every page has its own, so a replay that makes progress is never aborted.
 pub(super) struct Tries(Instant);
 
 impl Tries {
@@ -20,10 +20,10 @@ impl Tries {
         Self(Instant::now() + TRIES)
     }
 
-    /// Waits until it is time for another try, if there is to be one.
+    /// Waits until the next attempt is due.
     ///
     /// # Errors
-    /// The given one, after [`TRIES`].
+    /// The given error, once [`TRIES`] has passed.
     pub(super) async fn failed(&self, error: PageError) -> Result<(), PageError> {
         if Instant::now() > self.0 {
             return Err(error);

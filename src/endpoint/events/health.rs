@@ -4,31 +4,31 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// The state of one link; shared by the link, which writes, and the probe.
+/// The state of one link, shared by the link, which writes it, and the probe.
 #[derive(Debug)]
 pub struct Health(Mutex<Report>);
 
-/// The state at one moment.
+/// The state of a link at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Report {
     /// The endpoint's URL.
     pub endpoint: String,
-    /// Whether its events are coming in: the registrations are answered.
+    /// Whether the link receives events: its registrations are answered.
     pub connected: bool,
-    /// Since when it has been so.
+    /// When the link entered this state.
     pub since: String,
-    /// Why it is not connected; empty if it is, or if the first try is still under way.
+    /// Why it is not connected; empty if it is, or if the first attempt is in progress.
     pub error: String,
 }
 
 impl Health {
-    /// Not connected yet.
+    /// Creates the state of a link that is not connected yet.
     pub fn new(endpoint: String, now: Timestamp) -> Self {
         Self(Mutex::new(Report { endpoint, connected: false, since: now.to_string(), error: String::new() }))
     }
 
-    /// How it is now.
+    /// Returns the current state.
     pub fn report(&self) -> Report {
         self.0.lock().clone()
     }

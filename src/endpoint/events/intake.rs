@@ -19,22 +19,22 @@ use crate::json::{JsonError, Validator};
 use crate::metrics::{EndpointMetrics, Source};
 use crate::protocol::gap::{GAP, HYDRANT, QUEUE};
 
-/// As many events as a shard takes in one turn.
+/// Maximum number of events per batch: as many as a shard processes in one turn.
 const BATCH_EVENTS: usize = 256;
-/// As many bytes.
+/// Maximum size of a batch in bytes.
 const BATCH_BYTES: usize = 1 << 20;
-/// Between two tries to publish while the inboxes are full. They hold far more than a shard matches in that time.
+/// Delay between attempts to publish while the inboxes are full. They hold far more than a shard matches in that time.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// For how long the first event of a connection waits for other nodes that follow the endpoint; if all have lost it at
-/// the same time, none of them has more.
+/// How long the first event of a connection waits for other nodes that follow the endpoint; if all of them lost their
+/// link at the same time, none has received more.
 const OTHERS: Duration = Duration::from_secs(1);
 
-/// The server takes no events any more.
+/// The broker has stopped accepting events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stopped;
 
-/// Why a message is not an event that can be passed on.
+/// Why a message is not an event that can be published.
 #[derive(Debug, Error)]
 enum IntakeError {
     #[error(transparent)]
@@ -51,19 +51,19 @@ pub(super) struct Intake {
     broker: Arc<Broker>,
     metrics: EndpointMetrics,
     endpoint: Endpoint,
-    /// Whether the endpoint is a hydrant, whose notices are passed on.
+    /// Whether the endpoint is a hydrant, whose notices are published.
     is_hydrant: bool,
     batch: Vec<Event>,
     bytes: usize,
-    /// Events of the endpoint in the batch; gaps are ours.
+    /// The number of the endpoint's events in the batch; gap notices are not counted.
     received: u64,
     /// When the last batch was published.
     published: Timestamp,
-    /// Binary messages of this connection.
+    /// The number of binary messages received over this connection.
     binaries: u64,
-    /// The link has just begun: its first event has not been published yet.
+    /// Whether the link has just begun, so its first event is not published yet.
     begins: bool,
-    /// Until when that one waits for what other nodes bring.
+    /// Until when that event waits for other nodes.
     waits_until: Option<Instant>,
 }
 
@@ -85,7 +85,7 @@ impl Intake {
         }
     }
 
-    /// Takes note of what the endpoint of the present connection is.
+    /// Sets whether the endpoint of the current connection is a hydrant.
     pub(super) fn set_hydrant(&mut self, is_hydrant: bool) {
         self.is_hydrant = is_hydrant;
     }
@@ -94,12 +94,12 @@ impl Intake {
         &self.metrics
     }
 
-    /// Whether the batch should go out before more is added.
+    /// Returns whether the batch should be published before more is added.
     pub(super) fn is_full(&self) -> bool {
         self.batch.len() >= BATCH_EVENTS || self.bytes >= BATCH_BYTES
     }
 
-    /// Adds a message of the endpoint to the batch. One that is not an event is counted and left out.
+    /// Adds a message of the endpoint to the batch. A message that is not an event is counted and dropped.
     pub(super) fn add(&mut self, text: &str) {
         match read(text, self.is_hydrant) {
             Ok(Some(event)) => {
@@ -111,9 +111,9 @@ impl Intake {
         }
     }
 
-    /// So many binary messages have come over this connection: they are no events.
+    /// Records the number of binary messages received over this connection, which are not events.
     pub(super) fn note_binaries(&mut self, binaries: u64) {
-        // A new connection counts from the beginning.
+        // A new connection counts from zero.
         let new = binaries.checked_sub(self.binaries).unwrap_or(binaries);
         self.binaries = binaries;
         if new > 0 {
@@ -129,14 +129,14 @@ impl Intake {
         self.metrics.unusable.inc_by(count);
     }
 
-    /// Adds the notice that events between these times may be missing.
+    /// Adds a notice that events in this interval may be missing.
     pub(super) fn add_gap(&mut self, from: Timestamp, to: Timestamp) {
         tracing::warn!(endpoint = %self.endpoint, %from, %to, "events of this endpoint may be missing");
         self.metrics.gaps.inc();
         self.push(gap(&self.endpoint, from, to, None));
     }
 
-    /// Adds the notice that one event is missing that was longer than allowed.
+    /// Adds a notice that one event was skipped because it is longer than allowed.
     pub(super) fn add_skipped(&mut self, bytes: u64) {
         tracing::warn!(endpoint = %self.endpoint, bytes, "an event is longer than limits.event_bytes; it is left out");
         self.metrics.gaps.inc();
@@ -148,13 +148,13 @@ impl Intake {
         self.batch.push(event);
     }
 
-    /// A connection begins.
+    /// Records that a connection begins.
     pub(super) fn begin(&mut self) {
         (self.begins, self.waits_until) = (true, None);
     }
 
-    /// Where other nodes follow the endpoint too, the first event of a connection stands behind a gap that they have
-    /// the events of: it waits until it has come from them, and what stands before it with it.
+    /// If other nodes follow the endpoint too, they have the events of the gap before the first event of a connection.
+    /// That event therefore waits until it has arrived from them, with the events before it.
     async fn wait_for_others(&mut self) {
         let Some(first) = self.batch.iter().find(|event| event.kind() != HYDRANT).filter(|_| self.begins) else {
             return;
@@ -166,10 +166,10 @@ impl Intake {
         self.begins = false;
     }
 
-    /// Publishes the batch; waits as long as the inboxes are full.
+    /// Publishes the batch; waits while the inboxes are full.
     ///
     /// # Cancel safety
-    /// What is not published stays in the batch.
+    /// Events that are not published stay in the batch.
     pub(super) async fn publish(&mut self) -> Result<(), Stopped> {
         self.wait_for_others().await;
         self.publish_all().await
@@ -198,7 +198,7 @@ impl Intake {
     }
 }
 
-/// The event; nothing if it is the notice of a hydrant that it has left out events on this very link.
+/// Parses an event; returns `None` for a hydrant's notice that it dropped events of this very link.
 fn read(text: &str, from_hydrant: bool) -> Result<Option<Event>, IntakeError> {
     Validator::lend(|validator| {
         let draft = Draft { of_endpoint: true, ..Draft::of(&validator.read(text.as_bytes())?)? };
@@ -210,7 +210,7 @@ fn read(text: &str, from_hydrant: bool) -> Result<Option<Event>, IntakeError> {
     })
 }
 
-/// The event that tells of a gap (`docs/protocol.md`, "Events"), of so many events if that is known.
+/// Creates a gap notice (`docs/protocol.md`, "Events"), with the number of missing events if it is known.
 fn gap(endpoint: &Endpoint, from: Timestamp, to: Timestamp, events: Option<u64>) -> Event {
     let url = endpoint.to_string();
     let (from, until) = (from.to_string(), to.to_string());

@@ -15,38 +15,38 @@ use crate::broker::Broker;
 use crate::client::{Backoff, Bounds, ClientError, Received, Service, Session, jitter};
 use crate::clock;
 
-/// The header by which a hydrant tells its tier when a websocket is opened.
+/// The header in which a hydrant sends its tier when a websocket is opened.
 pub const TIER_HEADER: &str = "hydrant-tier";
 
-/// A connection that lasted so long was a good one: the waiting starts anew. It was shared with many others whose
-/// connections are lost at the same moment, so the next try is spread.
+/// A connection that lasted this long resets the backoff. Many other links may have lost theirs at the same moment, so
+/// the next attempt is spread.
 const LASTING: Duration = Duration::from_mins(1);
 
-/// An endpoint that wants to be left alone is, but not for longer.
+/// Maximum time for which an endpoint's `Retry-After` is honoured.
 const LONGEST_WISH: Duration = Duration::from_mins(5);
 
-/// What a link is told besides its endpoint.
+/// The settings of a link, besides its endpoint.
 #[derive(Debug, Clone)]
 pub struct LinkSettings {
-    /// What is registered.
+    /// The registrations to send.
     pub register: Vec<String>,
-    /// Time for connecting.
+    /// Time limit for connecting.
     pub connect: Duration,
-    /// Time for the answers to the registrations.
+    /// Time limit for the answers to the registrations.
     pub answer: Duration,
-    /// Bounds of the websocket.
+    /// Limits of the websocket.
     pub bounds: Bounds,
-    /// Longest wait before the second try.
+    /// Maximum wait before the second attempt.
     pub backoff_min: Duration,
-    /// Longest wait before any try.
+    /// Maximum wait before any attempt.
     pub backoff_max: Duration,
-    /// Longest further wait after a connection that lasted.
+    /// Maximum additional wait after a connection that lasted.
     pub spread: Duration,
-    /// An endpoint that is a hydrant must be of a lower tier.
+    /// The tier of this hydrant; an endpoint that is a hydrant must be on a lower one.
     pub tier: u64,
 }
 
-/// Why a link does not stand.
+/// Why a link is not connected.
 #[derive(Debug, Error)]
 enum LinkError {
     #[error(transparent)]
@@ -69,7 +69,7 @@ impl From<Stopped> for LinkError {
 }
 
 impl LinkError {
-    /// Whether the same happens again until somebody does something about it.
+    /// Returns whether retrying fails in the same way until somebody intervenes.
     fn is_final(&self) -> bool {
         match self {
             Self::Client(error) => error.is_final(),
@@ -78,7 +78,7 @@ impl LinkError {
         }
     }
 
-    /// How long the endpoint wants to be left alone.
+    /// Returns how long the endpoint asks not to be contacted.
     fn retry_after(&self) -> Duration {
         match self {
             Self::Client(ClientError::Refused(refusal)) => refusal.retry_after.unwrap_or_default(),
@@ -95,16 +95,16 @@ pub struct Link {
     intake: Intake,
     health: Arc<Health>,
     session: Option<Session>,
-    /// Since when the registrations of the open connection are answered.
+    /// When the registrations of the open connection were answered.
     standing: Option<Instant>,
     backoff: Backoff,
-    /// Since when events may be missing.
+    /// The time from which events may be missing.
     missing_from: Option<Timestamp>,
     connected_before: bool,
 }
 
 impl Link {
-    /// A link that is not connected yet.
+    /// Creates a link that is not connected yet.
     pub fn new(service: Service, settings: LinkSettings, broker: Arc<Broker>) -> Self {
         let endpoint = service.endpoint.clone();
         Self {
@@ -120,12 +120,12 @@ impl Link {
         }
     }
 
-    /// How the link is, from now on.
+    /// Returns the shared state of the link.
     pub fn health(&self) -> Arc<Health> {
         Arc::clone(&self.health)
     }
 
-    /// Follows the endpoint until told to stop.
+    /// Follows the endpoint until the stop signal.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             () = self.follow() => {}
@@ -153,7 +153,7 @@ impl Link {
         }
     }
 
-    /// Follows over one connection, which ends with an error.
+    /// Follows the endpoint over one connection until that ends with an error.
     async fn one_connection(&mut self) -> Result<Infallible, LinkError> {
         let session = self.session.insert(open(&self.service, &self.settings).await?);
         self.intake.begin();
@@ -173,8 +173,8 @@ impl Link {
         }
     }
 
-    /// Takes in what is there, at least one message, but nothing behind the last answer; returns how many are still to
-    /// come.
+    /// Publishes the messages that are available, at least one, but none after the last answer. Returns the number of
+    /// outstanding answers.
     async fn turn(&mut self, unanswered: usize, deadline: Option<Instant>) -> Result<usize, LinkError> {
         let session = self.session.as_mut().expect("a turn is made on an open connection");
         let no_answer = |_| LinkError::NoAnswer { after: self.settings.answer };
@@ -184,7 +184,7 @@ impl Link {
         };
         let left = gather(first, unanswered, session, &mut self.intake);
         self.intake.note_binaries(session.binaries());
-        // What came before an end is as good as what came before.
+        // Messages received before an error are valid.
         self.intake.publish().await?;
         Ok(left?)
     }
@@ -203,8 +203,8 @@ impl Link {
         }
     }
 
-    /// Notes that there is no connection (any more) and returns how long to wait. Events are missing since the endpoint
-    /// was last heard of, or since the start.
+    /// Records that there is no connection and returns how long to wait. Events are missing since the endpoint was last
+    /// heard, or since the start.
     fn note_loss(&mut self, error: &LinkError, started: Timestamp) -> Duration {
         let now = clock::now();
         self.health.lost(error.to_string(), now);
@@ -247,8 +247,8 @@ async fn open(service: &Service, settings: &LinkSettings) -> Result<Session, Lin
     Ok(session)
 }
 
-/// Adds what has come until there is no more, the batch is full, or the last answer is there: the notice of a gap
-/// follows it. Returns how many answers are still to come.
+/// Adds messages until none is available, the batch is full, or the last answer has arrived: the gap notice must follow
+/// it. Returns the number of outstanding answers.
 fn gather(
     first: Result<Received, ClientError>,
     mut unanswered: usize,

@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Who has to go on.
+/// Which side has to act next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Turn {
-    /// The endpoint: it has all of the request, as far as anybody here can tell, and has to answer.
+    /// The endpoint has to answer: as far as is known here, it has received the whole request.
     Answer,
-    /// The endpoint: it has to read on.
+    /// The endpoint has to continue reading.
     Endpoint,
-    /// The client: it has to send on.
+    /// The client has to continue sending.
     Client,
 }
 
-/// The time of the last movement, shared by those who move something and one who waits for it to stop.
+/// The time of the latest progress, shared by the tasks that move data and one that waits for a stall.
 #[derive(Debug, Clone)]
 pub struct Activity {
     since: Instant,
@@ -27,13 +27,13 @@ pub struct Activity {
 
 #[derive(Debug)]
 struct State {
-    /// Milliseconds after `since`.
+    /// Milliseconds since `since`.
     last: AtomicU64,
     turn: AtomicU8,
 }
 
 impl Default for Activity {
-    /// Begins with a movement; the answer is waited for.
+    /// Starts with progress now and the turn at [`Turn::Answer`].
     fn default() -> Self {
         let state = State { last: AtomicU64::new(0), turn: AtomicU8::new(Turn::Answer as u8) };
         Self { since: Instant::now(), state: Arc::new(state) }
@@ -41,13 +41,13 @@ impl Default for Activity {
 }
 
 impl Activity {
-    /// Something has moved.
+    /// Records progress.
     pub fn touch(&self) {
         let elapsed = self.since.elapsed().as_millis();
         self.state.last.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Whose turn it is from now on.
+    /// Sets whose turn it is from now on.
     pub fn pass(&self, turn: Turn) {
         self.state.turn.store(turn as u8, Ordering::Relaxed);
     }
@@ -58,15 +58,15 @@ impl Activity {
         all.into_iter().find(|&one| one as u8 == turn).expect("only a turn is stored")
     }
 
-    /// Waits until nothing has moved for so long.
+    /// Waits until there was no progress for `limit`.
     pub async fn quiet(&self, limit: Duration) {
         while let Some(due) = self.due(limit) {
             sleep_until(due).await;
         }
     }
 
-    /// Waits until the endpoint has not gone on for too long, by what it has to do: `read` or `answer`. A client's turn
-    /// has no end here; whoever reads from it has a clock of its own for that.
+    /// Waits until the endpoint has exceeded its time limit: `read` or `answer`, depending on whose turn it is. A
+    /// client's turn is not limited here: the task that reads from the client has its own timer.
     pub async fn overdue(&self, read: Duration, answer: Duration) -> Turn {
         loop {
             let turn = self.turn();
@@ -80,7 +80,7 @@ impl Activity {
         }
     }
 
-    /// When it will have been quiet for so long; nothing if it has been.
+    /// Returns when there will have been no progress for `limit`; `None` if that moment has passed.
     fn due(&self, limit: Duration) -> Option<Instant> {
         let due = self.since + Duration::from_millis(self.state.last.load(Ordering::Relaxed)) + limit;
         (Instant::now() < due).then_some(due)
@@ -98,7 +98,7 @@ mod tests {
         activity.touch();
         let moved = Instant::now();
         activity.quiet(Duration::from_millis(200)).await;
-        // Movements are known to a millisecond.
+        // Progress is recorded with millisecond precision.
         assert!(moved.elapsed() >= Duration::from_millis(198), "{:?}", moved.elapsed());
     }
 

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use crate::client::{ClientError, Service as Endpoint, Stream, dial};
 
-/// Connects to one endpoint, whatever the URI says: the pool asks for no other.
+/// Connects to one endpoint, whatever the URI says: the pool requests no other.
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
     endpoint: Endpoint,
@@ -41,7 +41,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// A connection of either kind, as the pool wants it.
+/// A TCP or TLS connection, as the pool requires it.
 pub(super) struct Socket(TokioIo<Pin<Box<dyn Stream>>>);
 
 impl Connection for Socket {
@@ -65,7 +65,7 @@ impl Write for Socket {
         Pin::new(&mut self.0).poll_flush(cx)
     }
 
-    /// A peer that is gone already needs no goodbye.
+    /// Shuts the connection down; it is no error if the peer has already disconnected.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match Pin::new(&mut self.0).poll_shutdown(cx) {
             Poll::Ready(Err(error)) if error.kind() == ErrorKind::NotConnected => Poll::Ready(Ok(())),

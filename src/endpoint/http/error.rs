@@ -8,91 +8,90 @@ use thiserror::Error;
 
 use crate::client::ClientError;
 
-/// A body whose sender does not go on; what a body of a request fails with, to be told from a failure of the endpoint.
+/// The sender of a request's body has stopped sending. Distinguished from a failure of the endpoint.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("the body stood still for {} ms", after.as_millis())]
 pub struct StalledError {
-    /// How long.
+    /// Time without data after which the body was given up.
     pub after: Duration,
 }
 
-/// A body that cannot be read to its end: its framing is malformed, or the client went away in the middle. What a body
-/// of a request fails with, to be told from a failure of the endpoint.
+/// A request's body cannot be read to its end: its framing is malformed, or the client disconnected. Distinguished from
+/// a failure of the endpoint.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("the body of the request is malformed or ends early")]
 pub struct BodyError;
 
-/// A body of a request is longer than it may be.
+/// The body of a request is longer than allowed.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("the body is longer than {allowed} bytes")]
 pub struct TooLongError {
-    /// How long it may be.
+    /// The maximum length in bytes.
     pub allowed: usize,
 }
 
-/// Why there is no answer. The texts may be told to clients but for the name of the endpoint
-/// ([`UpstreamError::without_address`]): no path, be it of a URL or of a file, no query and no credential stands in
-/// them.
+/// Why the endpoint gave no answer. The messages contain no path (of a URL or a file), no query and no credential;
+/// without the endpoint's name ([`UpstreamError::without_address`]) they may be sent to clients.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpstreamError {
-    /// No connection.
+    /// No connection could be made.
     #[error("{endpoint} cannot be reached: {reason}")]
     Unreachable {
-        /// Which endpoint.
+        /// The endpoint's address.
         endpoint: String,
-        /// Why not.
+        /// Why the connection failed.
         reason: String,
     },
-    /// A connection, but no answer in time.
+    /// The endpoint did not answer in time.
     #[error("{endpoint} has not answered for {seconds} s")]
     Late {
-        /// Which endpoint.
+        /// The endpoint's address.
         endpoint: String,
-        /// How long it was waited for.
+        /// The time limit in seconds.
         seconds: u64,
     },
-    /// A connection, but it does not take the rest of the request.
+    /// The endpoint does not read the rest of the request.
     #[error("{endpoint} has not read on for {seconds} s")]
     Unread {
-        /// Which endpoint.
+        /// The endpoint's address.
         endpoint: String,
-        /// How long it was waited for.
+        /// The time limit in seconds.
         seconds: u64,
     },
-    /// The connection ended before the answer, or the answer is none.
+    /// The connection ended before the answer, or the answer is malformed.
     #[error("the connection to {endpoint} broke: {reason}")]
     Broken {
-        /// Which endpoint.
+        /// The endpoint's address.
         endpoint: String,
         /// What happened.
         reason: String,
     },
-    /// The client has not sent its body.
+    /// The client has stopped sending its body.
     #[error(transparent)]
     Stalled(StalledError),
     /// The client's body cannot be read.
     #[error(transparent)]
     BadBody(BodyError),
-    /// The client's body is longer than it may be.
+    /// The client's body is longer than allowed.
     #[error("an event may have {allowed} bytes (limits.event_bytes); the body is longer")]
     TooLong {
-        /// How long it may be.
+        /// The maximum length in bytes.
         allowed: usize,
     },
-    /// As many requests as allowed are under way.
+    /// The maximum number of concurrent requests is in progress.
     #[error("too many requests are waiting for {endpoint}")]
     Busy {
-        /// Which endpoint.
+        /// The endpoint's address.
         endpoint: String,
     },
-    /// What was to be asked for cannot stand in a request.
+    /// The requested path cannot be used in a request.
     #[error("not a path")]
     Path,
 }
 
 impl UpstreamError {
-    /// Seconds after which another try makes sense, if it is soon.
+    /// Returns the number of seconds after which to retry, if a retry may succeed soon.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Busy { .. } => Some(1),
@@ -107,7 +106,7 @@ impl UpstreamError {
         }
     }
 
-    /// The same for those who need not know where the endpoint is, nor what its certificate says.
+    /// Removes the endpoint's address and what its certificate says, for clients that need not know them.
     #[must_use]
     pub fn without_address(mut self) -> Self {
         match &mut self {
@@ -140,10 +139,10 @@ impl UpstreamError {
     }
 }
 
-/// What reasons that are about TLS begin with.
+/// The prefix of reasons that concern TLS.
 const TLS: &str = "TLS: ";
 
-/// The causes, each said once; the pool's own text says nothing that they do not.
+/// Returns the messages of all causes, without repetitions; the pool's own message adds nothing to them.
 fn reasons(error: &(dyn Error + 'static)) -> String {
     let mut texts: Vec<String> = Vec::new();
     for text in causes(error).map(message_of) {
@@ -158,8 +157,8 @@ fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn
     std::iter::successors(error.source(), |&cause| cause.source())
 }
 
-/// What a cause says, without the endpoint, which the error names already. Where this server keeps its files is for its
-/// log.
+/// Returns the message of a cause, without the endpoint, which the error names already. File paths of this server are
+/// logged instead.
 fn message_of(cause: &(dyn Error + 'static)) -> String {
     match cause.downcast_ref() {
         Some(error @ (ClientError::CaFile { .. } | ClientError::SecretFile { .. })) => {

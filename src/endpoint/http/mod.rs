@@ -35,44 +35,44 @@ pub use error::{BodyError, StalledError, TooLongError, UpstreamError};
 use crate::client::{ClientError, Endpoint, Login, Service};
 use connector::Connector;
 
-/// Bytes that are read from a connection at a time.
+/// Size of a connection's read buffer in bytes.
 const BUFFER: usize = 64 << 10;
 
-/// How long a connection is kept without use. Go's servers, of which DRP is one, keep them longer.
+/// How long an unused connection is kept. Go servers, such as DRP, keep them longer.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// Headers of one answer.
+/// Maximum number of headers in an answer.
 const MAX_HEADERS: usize = 128;
 
-/// What a request carries.
+/// The body of a request.
 pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Bounds of what is asked of an endpoint.
+/// Limits on requests to an endpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct UpstreamLimits {
-    /// For a connection with its TLS handshake, and for a slot.
+    /// Time limit for connecting, including the TLS handshake, and for getting a slot.
     pub connect: Duration,
-    /// For the head of an answer, after the last part of the request.
+    /// Time limit for the head of an answer, after the last part of the request.
     pub answer: Duration,
-    /// For the next part of a body, to come or to be taken.
+    /// Time limit for the next part of a body to arrive or to be accepted.
     pub idle: Duration,
-    /// Requests at a time.
+    /// Maximum number of concurrent requests.
     pub requests: usize,
 }
 
-/// Who wants a slot.
+/// The kind of caller that needs a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
-    /// Hydrant itself, or a client that has shown good credentials.
+    /// Hydrant itself, or a client that has presented a valid credential.
     Known,
-    /// Hydrant, about a credential that nobody knows yet. It takes the place of a stranger, or one of a small share of
-    /// its own, so that neither slow downloads keep logins out nor logins those who are known.
+    /// Hydrant, checking a credential that is not known yet. It takes a stranger's slot or one of a small share of its
+    /// own, so that slow downloads do not block logins, and logins do not block known callers.
     Login,
-    /// Anybody else. Strangers together never hold the share of the slots that is kept for others.
+    /// Any other client. Strangers together never hold the share of the slots that is reserved for others.
     Stranger,
 }
 
-/// A place among the requests of an endpoint; given back when dropped.
+/// A slot for a request to an endpoint; released when dropped.
 #[derive(Debug)]
 pub struct Slot {
     _any: OwnedSemaphorePermit,
@@ -84,12 +84,12 @@ pub struct Upstream {
     client: legacy::Client<Connector, Body>,
     service: Service,
     authority: Authority,
-    /// As the `Host` header.
+    /// The endpoint's authority as a `Host` header.
     host: HeaderValue,
     slots: Arc<Semaphore>,
-    /// Those of `slots` that unauthenticated connections may hold.
+    /// The share of `slots` that unauthenticated connections may hold.
     unauthenticated_connections: Arc<Semaphore>,
-    /// Those that questions about credentials may hold besides.
+    /// The further share that checks of credentials may hold.
     logins: Arc<Semaphore>,
     limits: UpstreamLimits,
 }
@@ -100,12 +100,12 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// How many of so many slots unauthenticated connections may hold: all but a quarter, and at least one.
+/// Returns how many of `requests` slots unauthenticated connections may hold: all but a quarter, at least one.
 fn unauthenticated_connections(requests: usize) -> usize {
     (requests - requests.div_ceil(4).min(requests.saturating_sub(1))).max(1)
 }
 
-/// How many of so many slots questions about unknown credentials may hold besides: half of what is kept for others.
+/// Returns how many further slots checks of unknown credentials may hold: half of those reserved for others.
 fn logins(requests: usize) -> usize {
     (requests - unauthenticated_connections(requests).min(requests)) / 2
 }
@@ -114,17 +114,17 @@ async fn acquire(share: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     Arc::clone(share).acquire_owned().await.ok()
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug)]
 pub struct Whole {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its body.
+    /// The body.
     pub body: Bytes,
 }
 
 impl Upstream {
-    /// An endpoint to which nothing has been sent yet.
+    /// Creates a client for an endpoint. Opens no connection yet.
     pub fn new(service: Service, limits: UpstreamLimits) -> Self {
         let authority = service.endpoint.authority();
         let mut builder = legacy::Client::builder(TokioExecutor::new());
@@ -149,33 +149,33 @@ impl Upstream {
         }
     }
 
-    /// Which endpoint it is.
+    /// Returns the endpoint.
     pub fn endpoint(&self) -> &Endpoint {
         &self.service.endpoint
     }
 
-    /// The bounds.
+    /// Returns the limits.
     pub fn limits(&self) -> &UpstreamLimits {
         &self.limits
     }
 
-    /// How the service logs in.
+    /// Returns how the service logs in.
     pub fn login(&self) -> &Login {
         &self.service.login
     }
 
-    /// The service's own credential, as an `Authorization` header; read anew, as its file may have changed.
+    /// Returns the service's own credential as an `Authorization` header; read anew, since its file may have changed.
     ///
     /// # Errors
-    /// As [`Service::target`].
+    /// As for [`Service::target`].
     pub fn own_credential(&self) -> Result<HeaderValue, ClientError> {
         Ok(self.service.target()?.authorization())
     }
 
-    /// A place for a request, held for as long as anything of it or its answer is under way.
+    /// Waits for a slot, to be held until the request and its answer are complete.
     ///
     /// # Errors
-    /// [`UpstreamError::Busy`] if none comes free in time.
+    /// [`UpstreamError::Busy`] if none becomes free in time.
     pub async fn slot(&self, asker: Asker) -> Result<Slot, UpstreamError> {
         let wait = async {
             let share = match asker {
@@ -197,16 +197,16 @@ impl Upstream {
         }
     }
 
-    /// Whether a stranger would get a slot without waiting.
+    /// Returns whether a stranger would get a slot without waiting.
     pub fn has_slot_for_strangers(&self) -> bool {
         self.unauthenticated_connections.available_permits() > 0 && self.slots.available_permits() > 0
     }
 
-    /// Sends a request and waits for the head of its answer, while `activity` tells of parts of the request that leave.
-    /// Its URI is a path, perhaps with a query; `Host` is set here.
+    /// Sends a request and waits for the head of its answer, while `activity` records when parts of the request are
+    /// sent. The request's URI is a path with an optional query; `Host` is set here.
     ///
     /// # Errors
-    /// [`UpstreamError`] if there is no answer. An answer is none, whatever its status.
+    /// [`UpstreamError`] if there is no answer. An answer of any status is not an error.
     pub async fn send(
         &self,
         mut request: Request<Body>,
@@ -231,18 +231,18 @@ impl Upstream {
         }
     }
 
-    /// A whole answer to a GET of a path, of at most `longest` bytes, asked for somebody who is known.
+    /// Sends a GET request for a known caller and returns the complete answer, of at most `longest` bytes.
     ///
     /// # Errors
-    /// [`UpstreamError`].
+    /// [`UpstreamError`] if there is no complete answer.
     pub async fn get(&self, path: &str, authorization: &HeaderValue, longest: usize) -> Result<Whole, UpstreamError> {
         self.get_for(Asker::Known, path, authorization, longest).await
     }
 
-    /// The same for anybody.
+    /// Like [`get`](Self::get), for any kind of caller.
     ///
     /// # Errors
-    /// [`UpstreamError`].
+    /// [`UpstreamError`] if there is no complete answer.
     pub async fn get_for(
         &self,
         asker: Asker,
@@ -265,7 +265,7 @@ impl Upstream {
     /// Reads a body to its end.
     ///
     /// # Errors
-    /// [`UpstreamError`] if it is longer than `longest` bytes, is cut off or does not come on.
+    /// [`UpstreamError`] if it is longer than `longest` bytes, ends early or does not arrive in time.
     pub async fn whole(&self, body: Incoming, longest: usize) -> Result<Bytes, UpstreamError> {
         let broken = |reason: String| UpstreamError::Broken { endpoint: self.service.endpoint.to_string(), reason };
         match timeout(self.limits.answer, Limited::new(body, longest).collect()).await {

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
-/// Names that are noted one by one; with more, all are read again.
+/// Maximum number of names recorded individually; beyond that, all accounts are read again.
 const NAMES: usize = 1024;
 
-/// What has to be read again.
+/// What must be read again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one thing to read")]
 pub(super) struct Changed {
@@ -15,16 +15,16 @@ pub(super) struct Changed {
     pub(super) roles: bool,
     pub(super) tenants: bool,
     pub(super) users: Users,
-    /// Events are missing: everything may have changed.
+    /// Whether events are missing, so that everything may have changed.
     pub(super) missed: bool,
 }
 
-/// Whose accounts.
+/// The users whose accounts must be read again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Users {
-    /// Theirs.
+    /// These users.
     Named(BTreeSet<String>),
-    /// Everybody's that is known.
+    /// All known users.
     All,
 }
 
@@ -35,7 +35,7 @@ impl Default for Users {
 }
 
 impl Users {
-    /// The names, if they are.
+    /// Returns the names, if they are listed individually.
     pub(super) fn named(&self) -> impl Iterator<Item = &String> {
         let names = if let Self::Named(names) = self { Some(names) } else { None };
         names.into_iter().flatten()
@@ -64,12 +64,12 @@ impl Changed {
         Self { missed: true, ..Self::default() }
     }
 
-    /// What a content pack may have brought.
+    /// Returns what a content pack may have brought.
     pub(super) fn contents() -> Self {
         Self { users: Users::All, ..Self::lists() }
     }
 
-    /// Roles and tenants, which are read together.
+    /// Returns roles and tenants, which are read together.
     pub(super) fn lists() -> Self {
         Self { roles: true, tenants: true, ..Self::default() }
     }
@@ -82,17 +82,17 @@ impl Changed {
         Self { users: Users::Named(names.into_iter().collect()), ..Self::default() }
     }
 
-    /// Whether there is nothing to read.
+    /// Returns whether there is nothing to read.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether it takes more than the keys and a few users.
+    /// Returns whether it includes more than the keys and individual users.
     pub(super) fn has_lists(&self) -> bool {
         self.roles || self.tenants || self.missed || self.users == Users::All
     }
 
-    /// All of it; if events are missing, everything.
+    /// Removes and returns all of it; everything if events are missing.
     pub(super) fn take_all(&mut self) -> Self {
         let mut all = std::mem::take(self);
         if all.missed {
@@ -101,7 +101,7 @@ impl Changed {
         all
     }
 
-    /// The keys and the users that are named; lists stay.
+    /// Removes and returns the keys and the users listed by name; lists stay.
     pub(super) fn take_single(&mut self) -> Self {
         let users = if self.users == Users::All { Users::default() } else { std::mem::take(&mut self.users) };
         Self { keys: std::mem::take(&mut self.keys), users, ..Self::default() }

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tokio::sync::{Mutex, MutexGuard};
 
-/// What stands for a credential.
+/// The hash that identifies a credential.
 type Key = [u8; 32];
 
-/// The logins under way, by credential.
+/// The logins in progress, by credential.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
     table: parking_lot::Mutex<HashMap<Key, Arc<Mutex<()>>>>,
 }
 
-/// A login under way; forgotten when dropped.
+/// A login in progress; unregistered when dropped.
 #[derive(Debug)]
 pub(super) struct Flight<'f> {
     flights: &'f Flights,
@@ -26,7 +26,7 @@ pub(super) struct Flight<'f> {
 }
 
 impl Flights {
-    /// A login with this credential.
+    /// Registers a login with this credential.
     pub(super) fn begin(&self, key: Key) -> Flight<'_> {
         let turn = Arc::clone(self.table.lock().entry(key).or_default());
         Flight { flights: self, key, turn }
@@ -34,7 +34,7 @@ impl Flights {
 }
 
 impl Flight<'_> {
-    /// Waits until no equal one has its turn.
+    /// Waits until no other login with the same credential has its turn.
     pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await
     }
@@ -43,7 +43,7 @@ impl Flight<'_> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let mut table = self.flights.table.lock();
-        // Given back under the lock, so that of two that end at once the second sees that it is the last.
+        // Released under the lock, so that of two that end at the same time the second sees that it is the last.
         drop(std::mem::take(&mut self.turn));
         if table.get(&self.key).is_some_and(|turn| Arc::strong_count(turn) == 1) {
             table.remove(&self.key);

@@ -12,25 +12,25 @@ use super::changed::{Changed, Users};
 use super::error::IdentityError;
 use super::schedule::Schedule;
 
-/// Between two reads, so that events in an endless row do not make an endless row of reads.
+/// Minimum interval between two reads, so that a steady stream of events does not cause a steady stream of reads.
 const DEBOUNCE: Duration = Duration::from_millis(50);
 
-/// After so many users in a row about whom nothing is heard, it is the endpoint that is silent.
+/// Number of consecutive users without an answer after which the endpoint itself counts as silent.
 const MOST_SILENT: usize = 3;
 
-/// Users that have been read, but for these.
+/// The result of reading users.
 #[derive(Debug, Default)]
 struct Reading {
     left: BTreeSet<String>,
     error: Option<IdentityError>,
-    /// How many in a row were not answered for.
+    /// Number of consecutive users that were not answered.
     silent: usize,
 }
 
 impl Delegation {
-    /// Takes note of an event of the endpoint's stream. Neither blocks nor asks anybody.
+    /// Records an event of the endpoint's stream. Neither blocks nor sends requests.
     ///
-    /// Events that somebody posts here are not the endpoint's, and must not be shown to this.
+    /// Events that clients post here are not the endpoint's and must not be passed to this.
     pub fn saw(&self, kind: &str, action: &str, key: &str) {
         let changed = match (kind, action) {
             ("users", _) => {
@@ -39,7 +39,7 @@ impl Delegation {
                 Changed::users([key.to_owned()])
             }
             ("roles" | "tenants", _) => Changed::lists(),
-            // A content pack may bring roles, tenants and users, of which nothing else is told.
+            // A content pack may bring roles, tenants and users without further events.
             ("contents", _) => Changed::contents(),
             ("preferences", _) => Changed::keys(),
             ("hydrant", "gap") => Changed::missed(),
@@ -48,17 +48,17 @@ impl Delegation {
         self.note(changed);
     }
 
-    /// Has this read again.
+    /// Schedules what has changed to be read again.
     pub(super) fn note(&self, changed: Changed) {
         self.changed.lock().add(changed);
         self.reported.notify_one();
     }
 
-    /// Reads again what has changed, and everything once in a while, until told to stop.
+    /// Reads what has changed, and everything at intervals, until the stop signal.
     pub async fn follow(&self, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             () = self.follow_on() => {}
-            // Nobody is left to tell if it fails.
+            // A failure means that the sender is gone: stop too.
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }
@@ -69,14 +69,14 @@ impl Delegation {
             let reported = std::mem::take(&mut *self.changed.lock());
             let changed = schedule.next(reported, Instant::now());
             if changed.missed {
-                // Nobody knows what was missed.
+                // It is unknown what was missed.
                 self.cache.doubt();
             }
             if !changed.is_empty() {
                 self.read_by(&mut schedule, changed).await;
                 tokio::time::sleep(DEBOUNCE).await;
             }
-            // Either way it is looked what there is to do.
+            // Whether notified or timed out, the schedule decides what to do next.
             let _ = timeout(schedule.wait(Instant::now()), self.reported.notified()).await;
         }
     }
@@ -104,8 +104,8 @@ impl Delegation {
         schedule.has_read(&changed, Changed::users(reading.left), Instant::now());
     }
 
-    /// Users one by one, so that logins in between do not wait for all of them. One about whom the endpoint tells
-    /// nothing does not keep the others from being read, the less so the next time, when it comes last.
+    /// Reads users one by one, so that logins do not wait for all of them. A user whose account cannot be read does not
+    /// keep the others from being read, and is read last the next time.
     async fn read_users(&self, changed: &Changed, reading: &mut Reading) -> Result<(), IdentityError> {
         let accounts = self.authority.accounts();
         let known = accounts.entries().users.keys();

@@ -10,17 +10,17 @@ use super::error::IdentityError;
 use crate::clock;
 use crate::metrics::{IdentityDecision, IdentityFailure, Metrics};
 
-/// How it is at one moment.
+/// The state of reading the endpoint's data at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Report {
     /// The endpoint's URL.
     pub endpoint: String,
-    /// Whether its users, roles and tenants have been read, and nothing has gone wrong with that since.
+    /// Whether users, roles and tenants have been read and no read has failed since.
     pub readable: bool,
-    /// Since when it has been so.
+    /// When it entered this state.
     pub since: String,
-    /// Why not; empty if it is, or if the first reading is still under way.
+    /// The reason if it is not readable; empty if it is, or if the first read is still in progress.
     pub error: String,
 }
 
@@ -28,15 +28,15 @@ pub struct Report {
 struct State {
     since: Timestamp,
     readable: bool,
-    /// Whether everything has been read once.
+    /// Whether everything was ever read.
     has_read: bool,
-    /// What is over as soon as the endpoint answers at all.
+    /// The failure that ends as soon as the endpoint answers at all.
     silence: Option<(IdentityFailure, String)>,
-    /// What is over when all that is to be read has been.
+    /// The failure that ends when everything outstanding has been read.
     lasting: Option<(IdentityFailure, String)>,
 }
 
-/// What readings come to; reported by those who read.
+/// The state that results from all reads; the tasks that read report to it.
 #[derive(Debug)]
 pub(super) struct Health {
     endpoint: String,
@@ -45,13 +45,13 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Nothing has been read yet.
+    /// Creates the state before the first read.
     pub(super) fn new(endpoint: String, now: Timestamp, metrics: Arc<Metrics>) -> Self {
         let state = State { since: now, readable: false, has_read: false, silence: None, lasting: None };
         Self { endpoint, state: Mutex::new(state), metrics }
     }
 
-    /// How it is now.
+    /// Returns the current state.
     pub(super) fn report(&self) -> Report {
         let state = self.state.lock();
         Report {
@@ -62,17 +62,17 @@ impl Health {
         }
     }
 
-    /// Everything has been read that was to be.
+    /// Records that everything outstanding was read.
     pub(super) fn read(&self) {
         self.change(|state| (state.has_read, state.silence, state.lasting) = (true, None, None));
     }
 
-    /// The endpoint has answered, which says nothing of the rest.
+    /// Records that the endpoint has answered, which only ends its silence.
     pub(super) fn answered(&self) {
         self.change(|state| state.silence = None);
     }
 
-    /// Nothing was read or authenticated, for this reason.
+    /// Records that a read or a check of a credential has failed.
     pub(super) fn failed(&self, failure: &IdentityError) {
         let reported = Some((kind(failure), failure.to_string()));
         self.change(|state| {
@@ -84,7 +84,7 @@ impl Health {
         });
     }
 
-    /// The outcome of a login.
+    /// Counts the outcome of a login.
     pub(super) fn decided(&self, decision: IdentityDecision) {
         self.metrics.identity.decided(decision);
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::auth::Secret;
 use crate::auth::directory::{EndpointToken, TokenKey, TokenKeyError, base_secret, system_secret};
 
-/// What opens the endpoint's tokens, as far as it is known.
+/// The keys that open the endpoint's tokens, if known.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Keys {
     pub(super) token: Option<TokenKey>,
@@ -17,23 +17,23 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The keys in the endpoint's preferences.
+    /// Reads the keys from the endpoint's preferences.
     pub(super) fn of(preferences: &[u8], read_at: Option<Timestamp>) -> Self {
         let token = base_secret(preferences).as_deref().and_then(TokenKey::new);
         Self { token, system: system_secret(preferences).map(Secret::new), read_at }
     }
 
-    /// What opens tokens.
+    /// Returns the key that opens tokens.
     pub(super) fn token(&self) -> Option<&TokenKey> {
         self.token.as_ref()
     }
 
-    /// Opens a token; nothing if there is no key.
+    /// Opens a token; returns `None` if there is no key.
     pub(super) fn open(&self, token: &Secret, now: Timestamp) -> Option<Result<EndpointToken, TokenKeyError>> {
         self.token.as_ref().map(|key| key.open(token, now))
     }
 
-    /// What stands in the tokens of machines.
+    /// Returns the system secret, which the tokens of machines contain.
     pub(super) fn system(&self) -> Option<&str> {
         self.system.as_ref().map(Secret::expose)
     }

@@ -57,34 +57,33 @@ use health::Health;
 pub use health::Report;
 use keys::Keys;
 
-/// How long others with the same credential wait for one login: for the credential, for the user, for a turn, and for
-/// the lists that are read in it.
+/// Maximum wait for a login with the same credential: for the credential, for the user, for a turn, and for the lists
+/// read in it.
 const LONGEST_LOGIN: Duration = Duration::from_secs(20);
 
-/// How often a password is asked about whose user's secret changes meanwhile.
+/// Maximum number of checks of a password while the user's secret keeps changing.
 const MOST_QUESTIONS: usize = 3;
 
-/// For so long it is not asked again for what it has just failed to tell.
+/// Time after a failure of the endpoint during which it is not queried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The longest answer that says whether a credential is good; one to `info` lists features and scopes.
+/// Maximum length in bytes of the answer to a check of a credential; that to `info` lists features and scopes.
 const LONGEST_ANSWER: usize = 1 << 20;
 
-/// For how long, and of how many, what an endpoint has said is taken.
+/// Limits on how long, and how much of, the endpoint's data is cached.
 #[derive(Debug, Clone, Copy)]
 pub struct DelegationLimits {
-    /// Without asking again.
+    /// How long an acceptance is reused without asking the endpoint.
     pub fresh: Duration,
-    /// While it cannot be asked.
+    /// How long an acceptance is reused while the endpoint does not answer.
     pub good: Duration,
-    /// Until users, roles and tenants are read again though nobody has told of a change.
+    /// Interval at which users, roles and tenants are read again even if no change was reported.
     pub refresh: Duration,
-    /// How many good verdicts are kept.
+    /// Maximum number of cached acceptances.
     pub cached_identities: usize,
 }
 
-/// When the endpoint failed last, and what came of it. That it checks credentials does not mean that it tells its
-/// users.
+/// The latest failures of the endpoint, with their times. Checking credentials may work while reading users fails.
 #[derive(Debug, Default)]
 struct Failures {
     checking: Option<(Instant, AuthError)>,
@@ -101,35 +100,35 @@ pub struct Delegation {
     flights: Flights,
     /// Held while the endpoint is read.
     reading: Mutex<()>,
-    /// Held while what was read is put over what is known.
+    /// Held while data that was read is applied.
     putting: parking_lot::Mutex<()>,
-    /// Whether roles and tenants are known at all.
+    /// Whether roles and tenants were ever read.
     has_read: AtomicBool,
-    /// Counts readings of roles and tenants that have begun.
+    /// The number of reads of roles and tenants that have begun.
     lists_begun: AtomicU64,
-    /// The last of them that was put in force.
+    /// The number of the latest of them that was applied.
     lists_read: AtomicU64,
-    /// Counts events about users.
+    /// The number of events about users so far.
     users_reported: AtomicU64,
-    /// Users about whom the endpoint told nothing the last time.
+    /// Users whose accounts could not be read the last time.
     unreadable: parking_lot::Mutex<BTreeSet<String>>,
-    /// When the endpoint last said something of what rights depend on.
+    /// When the endpoint last sent data that rights depend on.
     heard: parking_lot::Mutex<Timestamp>,
     health: Health,
-    /// What opens tokens.
+    /// The keys that open tokens.
     keys: parking_lot::Mutex<Keys>,
     failed: parking_lot::Mutex<Failures>,
-    /// Roles of users that the endpoint was seen not to have.
+    /// Roles of users that the endpoint does not have.
     missing_roles: parking_lot::Mutex<BTreeSet<String>>,
     changed: parking_lot::Mutex<Changed>,
     reported: Notify,
 }
 
 impl Delegation {
-    /// One for this endpoint, whose users get their rights from this authority; told of by these metrics.
+    /// Creates the delegation for an endpoint whose users get their rights from `authority`.
     ///
     /// # Errors
-    /// When the system has no random numbers.
+    /// If the system provides no random numbers.
     pub fn new(
         upstream: Arc<Upstream>,
         authority: Arc<Authority>,
@@ -159,7 +158,7 @@ impl Delegation {
         })
     }
 
-    /// What `/readyz` tells of it.
+    /// Returns what `/readyz` reports about it.
     pub fn report(&self) -> Report {
         self.health.report()
     }
@@ -167,7 +166,7 @@ impl Delegation {
     /// Checks credentials.
     ///
     /// # Errors
-    /// [`AuthError`].
+    /// [`AuthError`] if the credentials are rejected or cannot be checked.
     pub async fn login(&self, credential: &Credential, peer: IpAddr) -> Result<Identity, AuthError> {
         let decision = self.decide(credential, peer).await;
         self.health.decided(match &decision {
@@ -198,15 +197,15 @@ impl Delegation {
         let reported = self.users_reported.load(Ordering::Acquire);
         match self.authenticate(credential, peer, asker).await {
             Ok(identity) => {
-                // Users may have changed meanwhile. Where the secret is told, what is known is held against it each
-                // time.
+                // Users may have changed meanwhile. If their secrets are readable, they are compared on each use
+                // anyway.
                 let is_of_now = self.users_reported.load(Ordering::Acquire) == reported;
                 if is_of_now || !identity.user().is_some_and(|user| self.authority.accounts().hides_secret(user)) {
                     self.cache.keep(key, identity.clone(), clock::now(), *self.heard.lock());
                 }
                 Ok((IdentityDecision::Good, identity))
             }
-            // None of them says anything about the credential: one that was good a while ago still is.
+            // None of these concerns the credential: one that was valid recently still is.
             Err(error @ (AuthError::EndpointAway | AuthError::Throttled { .. } | AuthError::Unavailable)) => {
                 stale.ok_or(error)
             }
@@ -222,7 +221,7 @@ impl Delegation {
         self.has_read.load(Ordering::Acquire)
     }
 
-    /// What is known of a credential, unless the rights that it gave are gone.
+    /// Returns what is cached about a credential, unless the identity has lost its rights.
     fn known(&self, key: &[u8; 32]) -> Option<Known> {
         let known = self.cache.look(key, clock::now())?;
         let (Known::Fresh(identity) | Known::Stale(identity)) = &known;
@@ -244,8 +243,8 @@ impl Delegation {
         }
     }
 
-    /// Has the endpoint check a password. What the password gives hangs on the user's secret, so the secret must be the
-    /// one of the time when the password was right: if it may have changed in between, the endpoint is asked again.
+    /// Has the endpoint check a password. The resulting identity is bound to the user's secret, which must be that of
+    /// the moment of the check: if it may have changed in between, the password is checked again.
     async fn authenticate_password(
         &self,
         user: &str,
@@ -278,7 +277,7 @@ impl Delegation {
     async fn authenticate_token(&self, token: &Secret, asker: Asker) -> Result<Identity, AuthError> {
         let keys = self.current_keys().await?;
         let opened = match keys.open(token, clock::now()) {
-            // The key may have been changed a moment ago.
+            // The key may have just been changed.
             Some(Err(TokenKeyError::Foreign)) => self.renewed_keys().await?.open(token, clock::now()),
             other => other,
         };
@@ -293,7 +292,7 @@ impl Delegation {
                 read
             }
             Some(Err(TokenKeyError::Expired | TokenKeyError::Early)) => return Err(AuthError::Denied),
-            // Only the endpoint can tell.
+            // Only the endpoint can check this token.
             Some(Ok(read)) => {
                 self.shown(token, asker).await?;
                 self.need_for(&read).await?;
@@ -309,31 +308,31 @@ impl Delegation {
         self.authority.accounts().bearer(&read).map_err(|_| AuthError::Denied)
     }
 
-    /// Shows a token to the endpoint.
+    /// Has the endpoint check a token.
     async fn shown(&self, token: &Secret, asker: Asker) -> Result<(), AuthError> {
         let header = header(&format!("Bearer {}", token.expose()))?;
         self.ask("/api/v3/info", &header, is_info, asker).await?.map(drop).ok_or(AuthError::Denied)
     }
 
-    /// Sees to it that what is known of the endpoint is not older than a cached identity may be.
+    /// Ensures that the endpoint's data is not older than a cached identity may be.
     async fn hear_again(&self) -> Result<(), AuthError> {
         let recent = || clock::now().duration_since(*self.heard.lock()).unsigned_abs() < self.limits.good;
         if recent() { Ok(()) } else { self.read_soon(&Changed::keys(), recent).await }
     }
 
-    /// The endpoint has told something of what rights depend on.
+    /// Records that the endpoint has sent data that rights depend on.
     fn note_heard(&self) {
         *self.heard.lock() = clock::now();
     }
 
-    /// Sees to it that everybody is known on whom a token depends.
+    /// Ensures that all users that a token depends on are known.
     async fn need_for(&self, token: &EndpointToken) -> Result<(), AuthError> {
         self.need(token.user().into_iter().chain(token.secret_owners())).await
     }
 
-    /// What the endpoint answers to a credential that it takes; nothing if it does not. A good answer counts only if it
-    /// is what an endpoint answers to one whom it knows; whatever else says 200 (a maintenance page, a portal in
-    /// between) says nothing about the credential.
+    /// Sends a credential to the endpoint. Returns its answer if it accepts the credential, `None` if it rejects it. A
+    /// 200 counts only if the answer is what an endpoint sends to a known user; any other (a maintenance page, a
+    /// captive portal) says nothing about the credential.
     async fn ask(
         &self,
         path: &str,
@@ -344,7 +343,7 @@ impl Delegation {
         let question = self.upstream.get_for(asker, path, header, LONGEST_ANSWER);
         let answer = match timeout(ANSWER_TIMEOUT, question).await {
             Ok(Ok(answer)) => answer,
-            // Which says nothing about the endpoint.
+            // This says nothing about the endpoint.
             Ok(Err(UpstreamError::Busy { .. })) => return Err(AuthError::Unavailable),
             Ok(Err(error)) => return Err(self.undecided(&error.into())),
             Err(_) => return Err(self.undecided(&IdentityError::Late)),
@@ -373,7 +372,7 @@ impl Delegation {
     }
 }
 
-/// What is said to somebody who cannot be authenticated for this reason.
+/// Converts a failure to read the endpoint's data into the error for the caller.
 fn refusal(failure: &IdentityError) -> AuthError {
     tracing::error!(%failure, "the endpoint does not tell its users, roles and tenants");
     match failure {

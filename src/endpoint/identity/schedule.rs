@@ -13,16 +13,16 @@ use tokio::time::Instant;
 
 use super::changed::Changed;
 
-/// Between two readings of lists.
+/// Minimum interval between two reads of lists.
 pub(super) const APART: Duration = Duration::from_secs(1);
 
-/// Before what could not be read is tried again for the first time.
+/// Delay before the first retry of a failed read.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest wait for that.
+/// Maximum delay before a retry.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// A pause that grows with each failure.
+/// A delay that doubles with each failure.
 #[derive(Debug)]
 struct Pause {
     next: Duration,
@@ -53,15 +53,15 @@ pub(super) struct Schedule {
     period: Duration,
     everything_at: Instant,
     lists_from: Instant,
-    /// While nothing at all can be read.
+    /// The delay while nothing can be read at all.
     outage: Pause,
-    /// What cannot be read though the rest can.
+    /// Accounts that could not be read although the others could.
     retry: Changed,
     retries: Pause,
 }
 
 impl Schedule {
-    /// Everything is read at once, and after each `period` again.
+    /// Creates a schedule that reads everything at once, and again after each `period`.
     pub(super) fn new(period: Duration, now: Instant) -> Self {
         Self {
             waiting: Changed::default(),
@@ -74,7 +74,7 @@ impl Schedule {
         }
     }
 
-    /// What is to be read now, if these have changed too.
+    /// Adds `changed` and returns what to read now.
     pub(super) fn next(&mut self, changed: Changed, now: Instant) -> Changed {
         self.waiting.add(changed);
         if self.everything_at <= now {
@@ -90,7 +90,7 @@ impl Schedule {
         if now < self.lists_from { self.waiting.take_single() } else { self.waiting.take_all() }
     }
 
-    /// That was read, but for what is `left`.
+    /// Records that `what` was read, except for `left`.
     pub(super) fn has_read(&mut self, what: &Changed, left: Changed, now: Instant) {
         self.outage = Pause::default();
         if what.has_lists() {
@@ -104,13 +104,13 @@ impl Schedule {
         }
     }
 
-    /// Nothing of this can be read.
+    /// Records that none of this could be read.
     pub(super) fn has_failed(&mut self, what: Changed, now: Instant) {
         self.waiting.add(what);
         self.outage.begin(now);
     }
 
-    /// How long there is nothing to do unless something changes.
+    /// Returns how long nothing is due unless something changes.
     pub(super) fn wait(&self, now: Instant) -> Duration {
         let outage = self.outage.until.filter(|until| *until > now);
         let lists = Some(self.lists_from).filter(|_| !self.waiting.is_empty());
@@ -133,7 +133,7 @@ mod tests {
         Changed { roles: true, ..Changed::default() }
     }
 
-    /// A schedule that has read everything at `begin`, with a period of a minute.
+    /// Returns a schedule that has read everything at `begin`, with a period of a minute.
     fn quiet(begin: Instant) -> Schedule {
         let mut schedule = Schedule::new(Duration::from_mins(1), begin);
         let everything = schedule.next(Changed::default(), begin);
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(schedule.wait(at(500)), Duration::from_millis(500));
         assert_eq!(schedule.next(Changed::default(), at(1000)), lists());
         schedule.has_read(&lists(), Changed::default(), at(1000));
-        // A gap is not forgotten, however soon after another.
+        // A gap is not forgotten, even if it follows another one closely.
         assert!(schedule.next(Changed::missed(), at(1001)).is_empty());
         let everything = schedule.next(Changed::missed(), at(2000));
         assert!(everything.keys && everything.tenants && everything.users == Users::All && everything.missed);

@@ -2,7 +2,7 @@
 //!
 //! Contract: data read together takes effect together, except for the [`Keys`] of tokens, which count at once. An
 //! older answer never replaces a newer one: lists, and accounts that are already known, are read by one task at a time
-//! ([`Delegation::read`]). Unknown accounts are read by whoever needs them, many at a time; they are only ever added.
+//! ([`Delegation::read`]). Unknown accounts are read by the logins that need them, many at a time; they are only ever added.
 //! Each wait, for the turn and for the endpoint, lasts at most [`ANSWER_TIMEOUT`].
 
 use std::collections::BTreeMap;
@@ -26,23 +26,23 @@ use crate::client::Login;
 use crate::clock;
 use crate::endpoint::http::Whole;
 
-/// What the service has to hold, so that nothing is left out of what it reads.
+/// The claims that the service needs so that the endpoint omits nothing from its answers.
 const NEEDED: [&str; 3] = ["tenants/list/*", ROLES, "users/get/*"];
 const ROLES: &str = "roles/list/*";
 
-/// Keys that were read so recently are not read again for a token that they do not open.
+/// Minimum age of the keys before they are read again for a token that they cannot open.
 const RENEWED: SignedDuration = SignedDuration::from_secs(1);
 
-/// The longest answer that is read.
+/// Maximum length of an answer in bytes.
 const LONGEST: usize = 64 << 20;
 
-/// What has been read, to be put over what is known.
+/// Data that was read, to be applied to the known entries.
 #[derive(Debug, Default)]
 struct Update {
     keys: Option<Keys>,
     roles: Option<BTreeMap<String, Vec<Claim>>>,
     tenants: Option<BTreeMap<String, TenantOf>>,
-    /// Nothing where there is no such user.
+    /// By name; `None` if the endpoint has no such user.
     users: BTreeMap<String, Option<Account>>,
 }
 
@@ -52,7 +52,7 @@ impl Update {
         if let Some(keys) = &self.keys {
             entries.set_key(keys.token());
         }
-        // What was read again and is the same stays shared with the version before.
+        // Lists that have not changed stay shared with the former version.
         if let Some(roles) = self.roles.as_ref().filter(|roles| **roles != *entries.roles) {
             entries.roles = Arc::new(roles.clone());
         }
@@ -70,7 +70,7 @@ impl Update {
 }
 
 impl Delegation {
-    /// Reads what has changed, and what nobody has read yet, and puts it in force.
+    /// Reads what has changed, and everything never read so far, and applies it.
     pub(super) async fn read(&self, changed: &Changed) -> Result<(), IdentityError> {
         let _turn = self.reading.lock().await;
         self.read_in_turn(changed).await
@@ -91,7 +91,7 @@ impl Delegation {
             }
             Err(failure) => {
                 if matches!(failure, IdentityError::Lacks { .. } | IdentityError::Opaque) {
-                    // What is known is not to be trusted until all of it has been read again.
+                    // The known data is not trusted until all of it has been read again.
                     self.has_read.store(false, Ordering::Release);
                 }
                 self.health.failed(failure);
@@ -107,11 +107,11 @@ impl Delegation {
         if changed.keys || first {
             let known = self.keys.lock().clone();
             update.keys = Some(self.read_keys(known, &own).await?);
-            // Whatever becomes of the rest: a secret that was changed is one that somebody else may have.
+            // Applied even if the rest fails: a secret is changed because somebody else may know it.
             self.put_in_force(&update);
         }
         if changed.tenants || changed.roles || first || changed.users.named().any(|name| self.is_own(name)) {
-            // Also where the service may have got the right to see them.
+            // Also read when the service may have gained the right to see them.
             update.tenants = Some(self.read_tenants(&own).await?);
         }
         let whole = changed.roles || changed.tenants || first;
@@ -122,7 +122,7 @@ impl Delegation {
             update.users.insert(name.clone(), account);
         }
         if in_doubt {
-            // After the rest: a claim that was lost before is seen to be missing now.
+            // Read last, so that a claim lost before this read is noticed.
             let roles = self.read_roles(&own).await?;
             self.note_missing(&update, &roles, whole);
             update.roles = Some(roles);
@@ -136,15 +136,15 @@ impl Delegation {
         Ok(())
     }
 
-    /// Whether a user has a role that is not known, and was not looked for. It is read with the user: somebody whose
-    /// role is not known sees nothing by it.
+    /// Returns whether a user has a role that is neither known nor known to be missing. It is then read with the user:
+    /// an unknown role grants nothing.
     fn has_news_of_roles(&self, account: &Account) -> bool {
         let (known, missing) = (self.authority.accounts(), self.missing_roles.lock());
         account.roles.iter().any(|role| !known.entries().has_role(role) && !missing.contains(role))
     }
 
-    /// Takes note of roles of users that the endpoint does not have, so that they are not looked for each time. They
-    /// are when the `whole` list is read anew.
+    /// Records roles of users that the endpoint does not have, so that they are not looked up each time. They are
+    /// looked up again when the `whole` list is read.
     fn note_missing(&self, update: &Update, roles: &BTreeMap<String, Vec<Claim>>, whole: bool) {
         let mut missing = self.missing_roles.lock();
         if whole {
@@ -166,8 +166,8 @@ impl Delegation {
         }
     }
 
-    /// Reads users whom nobody knows yet; nothing unless the endpoint shows them all. It takes no turn, so that many
-    /// who come for the first time do not wait for one another.
+    /// Reads users that are not known yet; returns `None` if the endpoint lacks any of them. Takes no turn, so many
+    /// first logins do not wait for one another.
     async fn meet(&self, names: &[String]) -> Result<Option<BTreeMap<String, Account>>, IdentityError> {
         let own = self.upstream.own_credential()?;
         let mut users = BTreeMap::new();
@@ -179,9 +179,9 @@ impl Delegation {
         Ok(Some(users))
     }
 
-    /// Adds users whom nobody knows. Nobody's rights hang on them yet, so nobody has to be told. If events about users
-    /// have come since so many were `reported`, they are read again: one of them may have changed since its answer was
-    /// written, and was not known as one to read again.
+    /// Adds users that are not known. No rights depend on them yet, so no one is notified. If events about users have
+    /// arrived since `reported`, the users are read again: one may have changed after its answer was written, when it
+    /// was not yet known as one to read again.
     fn add(&self, users: BTreeMap<String, Account>, reported: u64) {
         if self.users_reported.load(Ordering::Acquire) != reported {
             self.note(Changed::users(users.keys().cloned()));
@@ -199,8 +199,8 @@ impl Delegation {
         matches!(self.upstream.login(), Login::Password { user, .. } if user == name)
     }
 
-    /// Sees to it that the service may read all that is read here. The endpoint answers a list with an empty one, and
-    /// an object with 404, to somebody who may not.
+    /// Verifies that the service may read everything that is read here. To a caller without the right, the endpoint
+    /// answers an empty list for lists and 404 for objects.
     async fn check_own(&self, update: &mut Update, own: &HeaderValue) -> Result<(), IdentityError> {
         let reader = match self.upstream.login() {
             Login::Password { user, .. } => Reader::User(user.clone()),
@@ -220,13 +220,13 @@ impl Delegation {
         let no_roles = entries.roles.is_empty();
         let mut claims = last.next(entries).lacking(&reader, &NEEDED);
         if no_roles {
-            // Every endpoint has roles. Without seeing them nobody can tell about the other claims.
+            // Every endpoint has roles; without seeing them, the other claims cannot be determined.
             claims.retain(|claim| *claim == ROLES);
         }
         if claims.is_empty() { Ok(()) } else { Err(IdentityError::Lacks { claims }) }
     }
 
-    /// Reads a user; nothing if the endpoint shows none.
+    /// Reads a user; returns `None` if the endpoint answers 404.
     async fn read_user(&self, name: &str, own: &HeaderValue) -> Result<Option<Account>, IdentityError> {
         let answer = self.get(&format!("users/{}", utf8_percent_encode(name, NON_ALPHANUMERIC)), own).await?;
         if answer.status == StatusCode::NOT_FOUND {
@@ -246,8 +246,8 @@ impl Delegation {
         Ok(good)
     }
 
-    /// Endpoints without tenants have no such path. Once there were tenants, a 404 is a fault of whatever stands before
-    /// the endpoint, and does not lift them.
+    /// Reads the tenants. Endpoints without tenants have no such path. Once there were tenants, a 404 is an error of a
+    /// server in front of the endpoint and does not remove them.
     async fn read_tenants(&self, own: &HeaderValue) -> Result<BTreeMap<String, TenantOf>, IdentityError> {
         let answer = self.get("tenants", own).await?;
         if answer.status == StatusCode::NOT_FOUND && self.authority.accounts().entries().tenants.is_empty() {
@@ -255,14 +255,14 @@ impl Delegation {
         }
         let Rows { mut good, bad } = read("tenants", &answer, tenants)?;
         tell_bad("tenants", &bad);
-        // What such a row hid it still hides.
+        // A tenant whose row is unreadable still hides what it hid before.
         let known = self.authority.accounts();
         let kept = bad.iter().filter_map(|name| known.entries().tenants.get_key_value(name));
         kept.for_each(|(name, tenant)| drop(good.insert(name.clone(), tenant.clone())));
         Ok(good)
     }
 
-    /// Sees to it that these users are known, as far as they exist.
+    /// Ensures that these users are known, if they exist.
     pub(super) async fn need<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<(), AuthError> {
         let (begun, reported) = (self.lists_begun.load(Ordering::Acquire), self.users_reported.load(Ordering::Acquire));
         if !self.has_read() {
@@ -275,17 +275,17 @@ impl Delegation {
             return Ok(());
         }
         if let Some(users) = self.in_time(self.meet(&missing)).await? {
-            // A user who is new may be in a tenant, or have a role, that is new too.
+            // A new user may have a tenant or a role that is new too.
             let read = || self.lists_read.load(Ordering::Acquire) > begun;
             self.read_soon(&Changed::lists(), read).await?;
             self.add(users, reported);
             return Ok(());
         }
-        // Or the service may not see them any more, which would be everybody's trouble.
+        // Or the service can no longer see them, which affects all users.
         self.read_soon(&Changed::users(missing), || false).await
     }
 
-    /// As [`read`](Self::read), for somebody who waits, unless what is wanted `is_there` when it is its turn.
+    /// Like [`read`](Self::read), for a waiting caller; skipped if `is_there` returns true when its turn comes.
     pub(super) async fn read_soon(&self, changed: &Changed, is_there: impl Fn() -> bool) -> Result<(), AuthError> {
         if let Some(error) = self.failed_lately() {
             return Err(error);
@@ -295,8 +295,8 @@ impl Delegation {
         if is_there() { Ok(()) } else { self.in_time(self.read_in_turn(changed)).await }
     }
 
-    /// Reads for somebody who waits; a reading that is given up has changed nothing. What has failed a moment ago is
-    /// not tried again for them: anybody can come with a token.
+    /// Limits the wait for a read; one that is cancelled has changed nothing. After a recent failure it is not retried:
+    /// anyone can present a token.
     async fn in_time<T>(&self, reading: impl Future<Output = Result<T, IdentityError>>) -> Result<T, AuthError> {
         if let Some(error) = self.failed_lately() {
             return Err(error);
@@ -325,14 +325,14 @@ impl Delegation {
     }
 }
 
-/// Tells the log of rows that are left out.
+/// Logs rows that are ignored.
 fn tell_bad(list: &str, rows: &[String]) {
     if !rows.is_empty() {
         tracing::warn!(list, ?rows, "rows of the endpoint that cannot be read are left out");
     }
 }
 
-/// What an answer says.
+/// Parses an answer.
 fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, IdentityError> {
     if answer.status != StatusCode::OK {
         return Err(IdentityError::Refused { what, status: answer.status });
@@ -341,8 +341,8 @@ fn read<T>(what: &'static str, answer: &Whole, parse: impl FnOnce(&[u8]) -> Opti
 }
 
 impl Delegation {
-    /// Without the right to read preferences there are no keys, which is no error. An endpoint that cannot tell now
-    /// says nothing about those that are known.
+    /// Reads the keys. Without the right to read preferences there are none, which is not an error. A server error of
+    /// the endpoint leaves the known keys unchanged.
     pub(super) async fn read_keys(&self, known: Keys, own: &HeaderValue) -> Result<Keys, IdentityError> {
         let answer = self.get("prefs", own).await?;
         let read_at = Some(clock::now());
@@ -358,13 +358,13 @@ impl Delegation {
         Ok(Keys::of(&answer.body, read_at))
     }
 
-    /// The keys; read first, if nobody has.
+    /// Returns the keys; reads them if that was never done.
     pub(super) async fn current_keys(&self) -> Result<Keys, AuthError> {
         let keys = self.keys.lock().clone();
         if keys.read_at.is_some() { Ok(keys) } else { self.renewed_keys().await }
     }
 
-    /// The keys, read again unless that was a moment ago.
+    /// Returns the keys after reading them again, unless they were read within [`RENEWED`].
     pub(super) async fn renewed_keys(&self) -> Result<Keys, AuthError> {
         let recent = || self.keys.lock().read_at.is_some_and(|at| clock::now().duration_since(at) < RENEWED);
         if !recent() {
