@@ -26,7 +26,6 @@ impl Fanout {
     /// Applies the policy to an event of `bytes` that does not fit. Returns `Queued` if there is room now.
     ///
     /// A closing connection counts as having no registrations: its last ones leave the index gradually.
-    /// the index by and by.
     #[cold]
     pub(super) fn refuse(&mut self, event: &Event, bytes: usize, conn: ConnId) -> Delivery {
         let outbox = self.outbox(conn);
