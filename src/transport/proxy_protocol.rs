@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2: what a balancer sends first on a connection, about the client behind it.
+//! The PROXY protocol, versions 1 and 2: the header in which a balancer names its client at the start of a connection.
 //!
 //! Contract: reads exactly the header, so what follows (a TLS handshake, a request) stays in the socket. At most
 //! [`LONGEST`] bytes are read. The caller limits the time and has checked that the peer is trusted. On a listener with
@@ -13,24 +13,24 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// The longest header: addresses take 52 bytes at most, the rest is what balancers add about TLS and networks.
+/// The longest header in bytes: addresses take 52 bytes at most, the rest is what balancers add about TLS and networks.
 const LONGEST: usize = 4096;
 
-/// Why there is no header.
+/// The reason why there is no header.
 #[derive(Debug, Error)]
 pub(super) enum ProxyHeaderError {
-    /// The connection ended before, or broke.
+    /// The connection ended within the header, or failed.
     #[error("the connection ended in the header: {0}")]
     Io(#[from] io::Error),
-    /// Something else came.
+    /// The data received is not a header.
     #[error("what came is no header of the PROXY protocol")]
     NotOne,
-    /// It does not end.
+    /// The header has no end within the limit.
     #[error("the header is longer than {LONGEST} bytes")]
     TooLong,
 }
 
-/// The client's address; nothing if the balancer speaks for itself, as its health checks do.
+/// Returns the client's address, or `None` if the balancer speaks for itself, as its health checks do.
 pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let mut buffer = vec![0; LONGEST];
     let mut taken = 0;
@@ -40,7 +40,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, P
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         let parsed = parse(&buffer[..there])?;
-        // As long as the header has not ended, all that came is of it.
+        // Until the header has ended, everything received belongs to it.
         let end = parsed.map_or(there, |(_, end)| end);
         stream.read_exact(&mut buffer[taken..end]).await?;
         taken = end;
@@ -52,7 +52,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, P
     }
 }
 
-/// The client's address and where the header ends; nothing if it has not ended yet.
+/// Returns the client's address and where the header ends, or `None` if it has not ended yet.
 fn parse(bytes: &[u8]) -> Result<Option<(Option<SocketAddr>, usize)>, ProxyHeaderError> {
     let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
     match ProxyHeader::parse(bytes, config) {

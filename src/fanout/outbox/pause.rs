@@ -30,7 +30,7 @@ impl Fanout {
         self.roomier.pop()
     }
 
-    /// Returns whether there is such a connection.
+    /// Returns whether [`Fanout::pop_roomier`] would return a connection.
     pub fn has_roomier(&self) -> bool {
         !self.roomier.is_empty()
     }
